@@ -1,0 +1,66 @@
+# Every target does the set-up it needs: Python >= 3.11 and make are enough on a fresh machine.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+GENERATE_READY := .venv-generate/.ready
+PROTOS := $(wildcard protos/docpreview/v1/*.proto)
+
+.PHONY: help dev demo test test-long check format generate lock bench clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+dev: $(READY) ## a virtual environment in .venv with everything for development
+
+$(READY): pyproject.toml requirements/dev.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python >= 3.11 is needed; name one with make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(GENERATE_READY): requirements/generate.lock
+	$(PYTHON) -m venv .venv-generate
+	.venv-generate/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/generate.lock
+	@touch $@
+
+demo: $(READY) ## real documents in, page images out, through emulator and gateway
+	$(BIN)/python examples/demo.py
+
+test: $(READY) ## the tests, as CI runs them
+	$(BIN)/pytest -m "not long"
+
+test-long: $(READY) ## the suites that take minutes (churn, soak)
+	$(BIN)/pytest -m long --timeout 900
+
+check: $(READY) $(GENERATE_READY) ## style, types, layers, contract, drift of generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/mypy tests bench examples
+	$(BIN)/lint-imports
+	$(BIN)/buf lint protos
+	$(BIN)/buf format --diff --exit-code protos
+	$(BIN)/python requirements/check_generated.py
+
+format: $(READY) ## rewrite the sources as `check` wants them
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/buf format -w protos
+
+generate: $(GENERATE_READY) ## the Python stubs beside each .proto
+	.venv-generate/bin/python -m grpc_tools.protoc -I protos --python_out=protos --grpc_python_out=protos \
+	  --mypy_out=protos --mypy_grpc_out=protos $(PROTOS)
+
+lock: $(READY) ## newest versions that pyproject.toml allows, with hashes
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --upgrade --custom-compile-command 'make lock' pyproject.toml --extra emulator --group dev -o requirements/dev.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --upgrade --custom-compile-command 'make lock' --group generate -o requirements/generate.lock
+
+bench: $(READY) ## comparisons against peers, as ratios in one run
+	$(BIN)/python bench/run.py
+
+clean: ## remove what the targets above made
+	rm -rf .venv .venv-generate .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist

@@ -1,0 +1,1 @@
+"""Emulator of Tencent Cloud CI document-preview jobs that really renders."""

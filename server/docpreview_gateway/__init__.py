@@ -1,0 +1,1 @@
+"""gRPC gateway to Tencent Cloud CI document-preview jobs."""
