@@ -50,7 +50,7 @@ format: $(READY) ## rewrite the sources as `check` wants them
 	$(BIN)/buf format -w protos
 
 generate: $(GENERATE_READY) ## the Python stubs beside each .proto
-	.venv-generate/bin/python -m grpc_tools.protoc -I protos --python_out=protos --grpc_python_out=protos \
+	PATH="$(CURDIR)/.venv-generate/bin:$$PATH" .venv-generate/bin/python -m grpc_tools.protoc -I protos --python_out=protos --grpc_python_out=protos \
 	  --mypy_out=protos --mypy_grpc_out=protos $(PROTOS)
 
 lock: $(READY) ## newest versions that pyproject.toml allows, with hashes
