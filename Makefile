@@ -49,9 +49,10 @@ format: $(READY) ## rewrite the sources as `check` wants them
 	$(BIN)/ruff check --fix .
 	$(BIN)/buf format -w protos
 
+generate: export PATH := $(CURDIR)/.venv-generate/bin:$(PATH)
 generate: $(GENERATE_READY) ## the Python stubs beside each .proto
-	PATH="$(CURDIR)/.venv-generate/bin:$$PATH" .venv-generate/bin/python -m grpc_tools.protoc -I protos --python_out=protos --grpc_python_out=protos \
-	  --mypy_out=protos --mypy_grpc_out=protos $(PROTOS)
+	python -m grpc_tools.protoc -I protos --python_out=protos --mypy_out=quiet:protos $(PROTOS)
+	python -m grpc_tools.protoc -I protos --grpc_python_out=protos --mypy_grpc_out=quiet:protos $(filter %_service.proto,$(PROTOS))
 
 lock: $(READY) ## newest versions that pyproject.toml allows, with hashes
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
