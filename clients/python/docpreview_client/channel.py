@@ -1,0 +1,109 @@
+"""The channel to the gateway: its settings, its service config, and who may see a token.
+
+One channel per client, for as long as the client lives: channels are expensive and balance load by themselves.
+"""
+
+import ipaddress
+import json
+import re
+from importlib import metadata
+from typing import Any, Final
+
+import grpc
+
+from docpreview_client.options import ClientOptions, Tls
+
+_JOBS: Final = "docpreview.v1.PreviewJobService"
+_QUEUES: Final = "docpreview.v1.PreviewQueueService"
+# Calls that change nothing. CreatePreviewJob is not among them and never may be: every create is billed.
+_READS: Final = (
+    (_JOBS, "GetPreviewJob"),
+    (_JOBS, "BatchGetPreviewJobs"),
+    (_JOBS, "ListPreviewJobs"),
+    (_JOBS, "WaitPreviewJob"),
+    (_JOBS, "WatchPreviewJob"),
+    (_QUEUES, "ListPreviewQueues"),
+)
+# CANCELLED: a stopping server cancels calls that it has not yet begun, https://github.com/grpc/grpc/issues/41785
+_RETRY_POLICY: Final = {
+    "maxAttempts": 4,
+    "initialBackoff": "0.2s",
+    "maxBackoff": "2s",
+    "backoffMultiplier": 2,
+    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
+}
+_LOCAL_SCHEMES: Final = ("unix:", "unix-abstract:")
+_RESOLVER: Final = re.compile(r"^(dns:(///)?|ipv4:|ipv6:)")
+
+
+def service_config(*, health_checking: bool) -> dict[str, Any]:
+    """The service config: balance over all addresses, retry reads, avoid addresses that are not healthy."""
+    config: dict[str, Any] = {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "methodConfig": [
+            {
+                "name": [{"service": service, "method": method} for service, method in _READS],
+                "retryPolicy": _RETRY_POLICY,
+            },
+        ],
+        # At most one retry for ten successes in the long run, so that retries cannot keep a struggling gateway down.
+        "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
+    }
+    if health_checking:
+        config["healthCheckConfig"] = {"serviceName": _JOBS}
+    return config
+
+
+def open_channel(target: str, *, tls: Tls | None, options: ClientOptions) -> grpc.aio.Channel:
+    """Opens a channel that belongs to the running event loop. It connects when the first call is made."""
+    arguments = _arguments(target, options)
+    if tls is None:
+        return grpc.aio.insecure_channel(target, options=arguments)
+    if tls.server_name:
+        arguments.append(("grpc.ssl_target_name_override", tls.server_name))
+    credentials = grpc.ssl_channel_credentials(tls.root_certificates, tls.private_key, tls.certificate_chain)
+    return grpc.aio.secure_channel(target, credentials, options=arguments)
+
+
+def is_loopback(target: str) -> bool:
+    """Whether everything that is sent to `target` stays on this machine."""
+    if target.startswith(_LOCAL_SCHEMES):
+        return True
+    return all(_is_loopback_host(address) for address in _RESOLVER.sub("", target).split(","))
+
+
+def _is_loopback_host(address: str) -> bool:
+    host = re.sub(r":\d+$", "", address) if address.startswith("[") or address.count(":") == 1 else address
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _arguments(target: str, options: ClientOptions) -> list[tuple[str, Any]]:
+    return [
+        ("grpc.service_config", json.dumps(service_config(health_checking=options.health_checking))),
+        ("grpc.primary_user_agent", f"{options.user_agent} docpreview-client/{_version()}".strip()),
+        # The gateway takes pings from 20 s on; more often would be answered with GOAWAY "too_many_pings".
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        # gRPC would let two minutes pass before it looks again for a gateway that was away.
+        ("grpc.max_reconnect_backoff_ms", 10_000),
+        ("grpc.dns_min_time_between_resolutions_ms", 10_000),
+        ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+        # Errors that name many fields are longer than the 8 KiB that gRPC takes by default.
+        ("grpc.max_metadata_size", 32 * 1024),
+        ("grpc.absolute_max_metadata_size", 32 * 1024),
+        # A proxy from the environment must not get to see what is meant for this machine.
+        ("grpc.enable_http_proxy", 0 if is_loopback(target) else 1),
+    ]
+
+
+def _version() -> str:
+    try:
+        return metadata.version("docpreview-gateway")
+    except metadata.PackageNotFoundError:  # a source tree that is not installed
+        return "unknown"

@@ -1,0 +1,52 @@
+"""An open channel with everything that each call over it needs: stubs, metadata, typed errors."""
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import TypeVar
+
+import grpc
+
+from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
+from docpreview.v1.preview_queue_service_pb2_grpc import PreviewQueueServiceStub
+from docpreview_client.decoding import errors_of_reads
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+Token = str | Callable[[], str] | None
+
+
+class Connection:
+    """Owns the channel that it is given."""
+
+    def __init__(
+        self, channel: grpc.aio.Channel, *, token: Token = None, metadata: Callable[[], Mapping[str, str]]
+    ) -> None:
+        self._channel = channel
+        self._token = token
+        self._metadata = metadata
+        self.jobs = PreviewJobServiceStub(channel)
+        self.queues = PreviewQueueServiceStub(channel)
+
+    async def close(self) -> None:
+        """Ends the calls that are under way and closes the channel."""
+        await self._channel.close()
+
+    async def read(
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[_Request, _Response],
+        request: _Request,
+        *,
+        timeout: timedelta,  # noqa: ASYNC109 - the deadline has to reach the gateway
+    ) -> _Response:
+        """One read, with the errors of reads."""
+        with errors_of_reads():
+            return await method(request, timeout=timeout.total_seconds(), metadata=self.metadata())
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What goes with the next call."""
+        pairs = dict(self._metadata())
+        if self._token is not None:
+            token = self._token if isinstance(self._token, str) else self._token()
+            pairs["authorization"] = f"Bearer {token}"
+        return tuple(pairs.items())

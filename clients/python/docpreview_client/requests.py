@@ -1,0 +1,97 @@
+"""From keyword arguments to the contract's requests. What they mean and may be stands in the .proto files."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TypedDict
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOptions
+from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
+
+
+class CreateFields(TypedDict, total=False):
+    """The fields of a create that can be left out.
+
+    Keys:
+        output_bucket: Where the results go. Default: the bucket of the source document.
+        options: How to convert. Default: the cloud's defaults.
+        queue_id: Default: the queue configured for the bucket.
+        user_data: At most 960 printable ASCII characters.
+    """
+
+    output_bucket: str
+    options: PreviewOptions
+    queue_id: str
+    user_data: str
+
+
+class ListFields(TypedDict, total=False):
+    """Which jobs are listed, and how.
+
+    Keys:
+        queue_id: Only jobs of this queue.
+        states: Only jobs in these states.
+        order: By creation time. Default: newest first.
+        created_after: Only jobs created at or after this time. Whole seconds; a time without zone is a ValueError.
+        created_before: Only jobs created at or before this time. As above.
+        page_size: At most this many jobs a page, 0 to 100; 0 means 10.
+        include_pages: Whether `result.pages` is filled in.
+    """
+
+    queue_id: str
+    states: Sequence[PreviewJob.State.ValueType]
+    order: ListPreviewJobsRequest.Order.ValueType
+    created_after: datetime
+    created_before: datetime
+    page_size: int
+    include_pages: bool
+
+
+def create_request(
+    bucket: str, input_object: str, *, output_object: str, fields: CreateFields
+) -> CreatePreviewJobRequest:
+    """The request of a create."""
+    return CreatePreviewJobRequest(
+        bucket=bucket,
+        input_object=input_object,
+        output=ObjectLocation(bucket=fields.get("output_bucket", ""), object=output_object),
+        options=fields.get("options"),
+        queue_id=fields.get("queue_id", ""),
+        user_data=fields.get("user_data", ""),
+    )
+
+
+def list_request(bucket: str, *, page_token: str, fields: ListFields) -> ListPreviewJobsRequest:
+    """The request of one page of a list."""
+    return ListPreviewJobsRequest(
+        bucket=bucket,
+        page_token=page_token,
+        queue_id=fields.get("queue_id", ""),
+        states=fields.get("states", ()),
+        order=fields.get("order", ListPreviewJobsRequest.ORDER_UNSPECIFIED),
+        created_after=_timestamp(fields.get("created_after")),
+        created_before=_timestamp(fields.get("created_before")),
+        page_size=fields.get("page_size", 0),
+        include_pages=fields.get("include_pages", False),
+    )
+
+
+def duration(length: timedelta | None) -> Duration | None:
+    """The wire form of a length of time."""
+    if length is None:
+        return None
+    wire = Duration()
+    wire.FromTimedelta(length)
+    return wire
+
+
+def _timestamp(time: datetime | None) -> Timestamp | None:
+    if time is None:
+        return None
+    if time.tzinfo is None:
+        raise ValueError(f"{time} has no time zone: it is not clear which moment is meant.")
+    stamp = Timestamp()
+    stamp.FromDatetime(time.astimezone(UTC))
+    return stamp
