@@ -1,0 +1,1 @@
+"""The Python client and its command, against a scripted gateway over real sockets."""

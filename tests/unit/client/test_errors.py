@@ -1,0 +1,136 @@
+"""Errors arrive as typed exceptions with everything that the gateway said."""
+
+from datetime import timedelta
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+
+from docpreview_client import (
+    DocPreviewClient,
+    DocPreviewError,
+    FailedPrecondition,
+    InternalError,
+    InvalidRequest,
+    NotFound,
+    OutcomeUnknown,
+    PermissionDenied,
+    Throttled,
+    TransientError,
+    Unauthenticated,
+    Unavailable,
+)
+
+from .fake_gateway import Failure, FakeGateway, Silence
+from .samples import BUCKET, JOB_ID, failure, invalid
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "kind"),
+    [
+        (grpc.StatusCode.NOT_FOUND, "JOB_NOT_FOUND", NotFound),
+        (grpc.StatusCode.PERMISSION_DENIED, "BUCKET_NOT_CONFIGURED", PermissionDenied),
+        (grpc.StatusCode.UNAUTHENTICATED, "", Unauthenticated),
+        (grpc.StatusCode.FAILED_PRECONDITION, "CI_ROLE_MISSING", FailedPrecondition),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "UPSTREAM_QUOTA", Throttled),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "REPLY_TOO_LARGE", InvalidRequest),
+        (grpc.StatusCode.INTERNAL, "UPSTREAM_CREDENTIALS", InternalError),
+        (grpc.StatusCode.UNIMPLEMENTED, "UPSTREAM_NOT_IMPLEMENTED", InternalError),
+    ],
+)
+async def test_error_with_a_reason(
+    gateway: FakeGateway,
+    client: DocPreviewClient,
+    code: grpc.StatusCode,
+    reason: str,
+    kind: type[DocPreviewError],
+) -> None:
+    """The class says what to do; code, reason and request id are attributes."""
+    gateway.will("GetPreviewJob", failure(code, reason))
+    with pytest.raises(DocPreviewError) as caught:
+        await client.get(BUCKET, JOB_ID)
+    error = caught.value
+    assert type(error) is kind
+    assert (error.code, error.reason, error.message, error.request_id) == (code, reason, "scripted", "req-7")
+
+
+async def test_error_that_names_fields(gateway: FakeGateway, client: DocPreviewClient) -> None:
+    """Every bad field is there, in the attributes and in the text."""
+    gateway.will("CreatePreviewJob", invalid(bucket="is required", quality="must be 1 to 100"))
+    with pytest.raises(InvalidRequest) as caught:
+        await client.create("", "a.pptx", output_object="b/${Number}.jpg")
+    assert caught.value.field_violations == (("bucket", "is required"), ("quality", "must be 1 to 100"))
+    assert str(caught.value) == (
+        "INVALID_REQUEST: 2 fields are invalid; bucket: is required; quality: must be 1 to 100"
+    )
+
+
+async def test_request_id_in_the_metadata(gateway: FakeGateway, client: DocPreviewClient) -> None:
+    """Errors without details still carry the request id that came with the reply."""
+    gateway.will("GetPreviewJob", Failure(grpc.StatusCode.NOT_FOUND, metadata=(("x-request-id", "req-9"),)))
+    with pytest.raises(NotFound) as caught:
+        await client.get(BUCKET, JOB_ID)
+    assert caught.value.request_id == "req-9"
+
+
+async def test_error_info_of_somebody_else(gateway: FakeGateway, client: DocPreviewClient) -> None:
+    """A reason in a foreign domain (a proxy's) is not taken for one of ours."""
+    foreign = error_details_pb2.ErrorInfo(domain="proxy.example", reason="JOB_NOT_FOUND")
+    gateway.will("GetPreviewJob", Failure(grpc.StatusCode.NOT_FOUND, details=(foreign,)))
+    with pytest.raises(NotFound) as caught:
+        await client.get(BUCKET, JOB_ID)
+    assert caught.value.reason == ""
+
+
+async def test_details_that_cannot_be_read(gateway: FakeGateway, client: DocPreviewClient) -> None:
+    """Garbage in the details does not hide the error itself."""
+    garbage = (("grpc-status-details-bin", b"\xff\xff"),)
+    gateway.will("GetPreviewJob", Failure(grpc.StatusCode.NOT_FOUND, metadata=garbage))  # type: ignore[arg-type]
+    with pytest.raises(NotFound, match="scripted"):
+        await client.get(BUCKET, JOB_ID)
+
+
+async def test_create_that_is_unavailable(gateway: FakeGateway, client: DocPreviewClient) -> None:
+    """Creates are never repeated, since each is billed. With the gateway's word that nothing was sent, callers may."""
+    gateway.will("CreatePreviewJob", failure(grpc.StatusCode.UNAVAILABLE, "UPSTREAM_UNREACHABLE"))
+    with pytest.raises(Unavailable):
+        await client.create(BUCKET, "a.pptx", output_object="b/${Number}.jpg")
+    assert len(gateway.calls) == 1
+
+
+async def test_create_with_unknown_outcome(gateway: FakeGateway, client: DocPreviewClient) -> None:
+    """The gateway's own "unknown" is not a TransientError: code that repeats those must not repeat this."""
+    gateway.will("CreatePreviewJob", failure(grpc.StatusCode.UNKNOWN, "CREATE_OUTCOME_UNKNOWN"))
+    with pytest.raises(OutcomeUnknown) as caught:
+        await client.create(BUCKET, "a.pptx", output_object="b/${Number}.jpg")
+    assert not isinstance(caught.value, TransientError)
+
+
+async def test_create_whose_connection_breaks(gateway: FakeGateway, client: DocPreviewClient) -> None:
+    """UNAVAILABLE from in between leaves open whether the job was made."""
+    gateway.will("CreatePreviewJob", Failure(grpc.StatusCode.UNAVAILABLE, "Socket closed"))
+    with pytest.raises(OutcomeUnknown):
+        await client.create(BUCKET, "a.pptx", output_object="b/${Number}.jpg")
+    assert len(gateway.calls) == 1
+
+
+async def test_create_that_is_not_answered_in_time(gateway: FakeGateway, client: DocPreviewClient) -> None:
+    """A deadline that passes during a create leaves open whether the job was made."""
+    gateway.will("CreatePreviewJob", Silence())
+    with pytest.raises(OutcomeUnknown):
+        await client.create(BUCKET, "a.pptx", output_object="b", timeout=timedelta(milliseconds=200))
+
+
+async def test_create_without_a_gateway(gateway: FakeGateway) -> None:
+    """When no connection could be made nothing was sent: creating again is safe."""
+    gateway.stop()
+    async with DocPreviewClient(gateway.target) as client:
+        with pytest.raises(Unavailable):
+            await client.create(BUCKET, "a.pptx", output_object="b/${Number}.jpg")
+
+
+async def test_create_for_a_host_without_address() -> None:
+    """A name that cannot be resolved is Unavailable, not an unknown outcome."""
+    async with DocPreviewClient("dns:///gateway.invalid:50051") as client:
+        with pytest.raises(Unavailable):
+            await client.create(BUCKET, "a.pptx", output_object="b/${Number}.jpg")
