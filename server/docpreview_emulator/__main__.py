@@ -1,0 +1,80 @@
+"""The command `docpreview-emulator`."""
+
+import asyncio
+import ipaddress
+import logging
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from docpreview_emulator.emulator import DEFAULT_CREDENTIAL, Emulator
+from docpreview_emulator.errors import StorageError
+from docpreview_emulator.model import Credential
+from docpreview_emulator.settings import Settings
+
+app = typer.Typer(add_completion=False, help="Emulator of Tencent Cloud CI document-preview jobs that really renders.")
+
+
+@app.callback()
+def commands() -> None:
+    """Keep `serve` a command of its own, so that others can join it."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@app.command()
+def serve(  # noqa: PLR0913 - one argument for each option of the command
+    *,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8089,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where jobs and objects stay; without it they end with it.")
+    ] = None,
+    allow_remote: Annotated[bool, typer.Option("--allow-remote", help="Let --host be reachable by others.")] = False,
+    secret_id: Annotated[str, typer.Option(envvar="DOCPREVIEW_EMULATOR_SECRET_ID")] = DEFAULT_CREDENTIAL.secret_id,
+    secret_key: Annotated[
+        str, typer.Option(envvar="DOCPREVIEW_EMULATOR_SECRET_KEY", show_default=False)
+    ] = DEFAULT_CREDENTIAL.secret_key,
+    token: Annotated[str | None, typer.Option(envvar="DOCPREVIEW_EMULATOR_TOKEN")] = None,
+    submit_delay: Annotated[float, typer.Option(help="Seconds a job is Submitted.", min=0)] = Settings().submit_delay,
+    run_delay: Annotated[float, typer.Option(help="Seconds a job is Running before its work.", min=0)] = 0.0,
+) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    if not allow_remote and not is_loopback(host):
+        raise typer.BadParameter(f"{host} is not loopback: say --allow-remote too if others shall reach it.")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    credentials = [Credential(secret_id, secret_key, token)]
+    settings = Settings(submit_delay=submit_delay, run_delay=run_delay)
+    emulator = Emulator(data_dir, host=host, port=port, credentials=credentials, settings=settings)
+    try:
+        asyncio.run(_serve(emulator))
+    except (StorageError, OSError) as error:
+        typer.echo(f"docpreview-emulator: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+async def _serve(emulator: Emulator) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with emulator:
+        typer.echo(f"docpreview-emulator listens on {emulator.url}")
+        await stop.wait()
+
+
+def main() -> None:
+    """Run the command."""
+    app(prog_name="docpreview-emulator")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Everything behind the routes, built and taken down in one place."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from docpreview_emulator.clock import Clock
+from docpreview_emulator.conversion import Converter
+from docpreview_emulator.database import Database
+from docpreview_emulator.faults import FaultBoard
+from docpreview_emulator.jobs import JobTable
+from docpreview_emulator.model import Credential
+from docpreview_emulator.objects import ObjectTable
+from docpreview_emulator.office import OfficeConverter
+from docpreview_emulator.queues import QueueTable
+from docpreview_emulator.recording import Recorder
+from docpreview_emulator.scheduler import Scheduler
+from docpreview_emulator.settings import Settings
+from docpreview_emulator.worker import RenderWorker
+
+
+class Backend:
+    """The emulator without its sockets. Build it and close it in the event loop that serves it."""
+
+    def __init__(
+        self, directory: Path, clock: Clock, credentials: Mapping[str, Credential], settings: Settings
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.credentials = credentials
+        self.faults = FaultBoard()
+        self.recorder = Recorder(settings.record_limit)
+        self.database = Database(directory)
+        self.jobs = JobTable(self.database, clock, settings.retention)
+        self.queues = QueueTable(self.database, clock)
+        self.objects = ObjectTable(self.database, directory / "objects", clock)
+        self.worker = RenderWorker(settings.render_timeout)
+        work = directory / "work"
+        shutil.rmtree(work, ignore_errors=True)
+        self.office = OfficeConverter(settings.soffice, settings.office_timeout, directory / "office")
+        converter = Converter(self.objects, self.worker, self.office, work)
+        self.scheduler = Scheduler(self.jobs, self.queues, converter, settings)
+
+    def start(self) -> None:
+        """Tidy up after an earlier emulator and go on with its jobs."""
+        self.jobs.forget_expired()
+        self.objects.sweep()
+        self.scheduler.resume()
+
+    async def close(self) -> None:
+        """Stop working; everything stays on disk."""
+        await self.scheduler.close()
+        await self.worker.close()
+        self.database.close()
+
+    def set_queue_active(self, queue_id: str, *, active: bool) -> None:
+        """Pause or resume a queue and its waiting jobs; `Scheduler.pump` is for the caller."""
+        self.queues.set_active(queue_id, active=active)
+        self.jobs.set_paused(queue_id, paused=not active)

@@ -1,0 +1,105 @@
+"""One job's work: its input object becomes pages in the output bucket."""
+
+import asyncio
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from docpreview_emulator.errors import JobFailure
+from docpreview_emulator.formats import Family, family_of, suffix_of
+from docpreview_emulator.model import Bucket, Job, JobResult, PageInfo, StoredObject
+from docpreview_emulator.objects import ObjectTable
+from docpreview_emulator.office import OfficeConverter, Part
+from docpreview_emulator.pages import OutputName
+from docpreview_emulator.worker import RenderWorker
+
+MAX_SOURCE_BYTES = 200 * 1024 * 1024
+_CONTENT_TYPES = {"jpg": "image/jpeg", "png": "image/png", "pdf": "application/pdf"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Rendered:
+    """One part of a document (all of it, or one sheet) with its outputs in a directory."""
+
+    part: Part
+    directory: Path
+    total: int
+    outputs: list[tuple[int, str]]
+    failed: int
+
+
+class Converter:
+    """Knows the way from every family of documents to stored pages."""
+
+    def __init__(self, objects: ObjectTable, worker: RenderWorker, office: OfficeConverter, directory: Path) -> None:
+        self._objects = objects
+        self._worker = worker
+        self._office = office
+        self._directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+
+    async def convert(self, job: Job) -> JobResult:
+        """Do the job.
+
+        Raises:
+            JobFailure: the job ends as Failed.
+            StorageError: the pages cannot be kept.
+        """
+        source = self._source(job)
+        with tempfile.TemporaryDirectory(dir=self._directory, ignore_cleanup_errors=True) as name:
+            directory = Path(name)
+            parts, sheets = await self._parts(job, self._objects.path(source), directory)
+            rendered = [await self._render(part, directory, job.spec.process) for part in parts]
+            return await asyncio.to_thread(self._keep, job, rendered, sheets)
+
+    def _source(self, job: Job) -> StoredObject:
+        source = self._objects.find(job.bucket, job.spec.input_object.removeprefix("/"))
+        if source is None:
+            raise JobFailure("ResourceNotFound", "The input object does not exist any more.")
+        if source.size == 0:
+            raise JobFailure("-3008", "The document is empty.")
+        if source.size > MAX_SOURCE_BYTES:
+            raise JobFailure("-3075", f"The document has more than {MAX_SOURCE_BYTES} bytes.")
+        return source
+
+    async def _parts(self, job: Job, source: Path, directory: Path) -> tuple[list[Part], int | None]:
+        """The PDFs to render, and for a workbook the number of its sheets."""
+        suffix = suffix_of(job.spec.input_object, job.spec.process["SrcType"])
+        family = family_of(suffix)
+        if family is None:
+            raise JobFailure("-3011", f"Unsupported file type: {suffix or 'the object has no suffix'}.")
+        if family is Family.PDF:
+            return [Part(source)], None
+        return await self._office.convert(source, suffix, job.spec.process, directory)
+
+    async def _render(self, part: Part, directory: Path, process: Mapping[str, str]) -> _Rendered:
+        target = directory / f"pages-{part.sheet or 0}"
+        target.mkdir()
+        if part.source is None:
+            return _Rendered(part, target, 0, [], 0)
+        reply: Any = await self._worker.render(part.source, target, process)
+        outputs = [(int(page), str(name)) for page, name in reply["outputs"]]
+        return _Rendered(part, target, int(reply["total"]), outputs, len(reply["failed"]))
+
+    def _keep(self, job: Job, rendered: list[_Rendered], sheets: int | None) -> JobResult:
+        bucket = Bucket(job.spec.output.bucket, job.spec.output.region)
+        pages: list[PageInfo] = []
+        for each in rendered:
+            for number, (page, name) in enumerate(each.outputs, start=1):
+                info = _page_info(job, each, number, page, len(pages) + 1)
+                content_type = _CONTENT_TYPES[name.rpartition(".")[2]]
+                self._objects.take_file(bucket, info.target.removeprefix("/"), each.directory / name, content_type)
+                pages.append(info)
+        total, failed = sum(each.total for each in rendered), sum(each.failed for each in rendered)
+        return JobResult(total, failed, tuple(pages), sheets)
+
+
+def _page_info(job: Job, rendered: _Rendered, number: int, page: int, index: int) -> PageInfo:
+    sheet = rendered.part.sheet
+    naming = OutputName.of(job.spec.output.object, job.spec.process)
+    target = naming.fill(number=number, page=page, sheet=sheet or 1)
+    if sheet is None:
+        return PageInfo(page, target)
+    return PageInfo(sheet, target, len(rendered.outputs), index, number)

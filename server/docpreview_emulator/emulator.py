@@ -1,0 +1,248 @@
+"""The emulator as a library: start it, turn its knobs, look at what it was asked."""
+
+import asyncio
+import tempfile
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from aiohttp import web
+
+from docpreview_emulator.backend import Backend
+from docpreview_emulator.clock import Clock
+from docpreview_emulator.errors import ControlError
+from docpreview_emulator.faults import Fault
+from docpreview_emulator.model import Bucket, Credential, Job, State, StoredObject
+from docpreview_emulator.queues import default_queue_id
+from docpreview_emulator.recording import RequestRecord
+from docpreview_emulator.server import application
+from docpreview_emulator.settings import Settings
+
+DEFAULT_CREDENTIAL = Credential("example-secret-id", "EXAMPLEsecretKEY00000000000000000")
+_STOP_TIMEOUT = 2.0
+
+
+class Emulator:
+    """The cloud's document-preview service on a socket of this machine, between `async with` and its end.
+
+    Its methods and properties may be used from any thread while it runs.
+
+    Args:
+        data_dir: where jobs and objects are kept; None takes a temporary directory that ends with the emulator.
+        host: the address to listen on.
+        port: the port to listen on; 0 takes a free one, see `url`.
+        credentials: the key pairs that it accepts; by default `example-secret-id` with its made-up key.
+        settings: delays, limits and tolerances.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path | str | None = None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        credentials: Iterable[Credential] = (DEFAULT_CREDENTIAL,),
+        settings: Settings | None = None,
+    ) -> None:
+        self.clock = Clock()
+        """Its `offset_seconds` sets the emulator's time wrong, in either direction."""
+
+        self.credentials = {credential.secret_id: credential for credential in credentials}
+        """The accepted key pairs by id; may be changed at any time."""
+
+        self._settings = settings or Settings()
+        self._data_dir = data_dir
+        self._address = (host, port)
+        self._stack = AsyncExitStack()
+        self._running: tuple[Backend, asyncio.AbstractEventLoop] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open the data directory, go on with unfinished jobs, and listen.
+
+        Raises:
+            StorageError: the data directory cannot be used.
+            OSError: the address cannot be listened on.
+        """
+        async with AsyncExitStack() as stack:
+            directory = self._data_dir or stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="docpreview-emulator-")
+            )
+            backend = Backend(Path(directory), self.clock, self.credentials, self._settings)
+            stack.push_async_callback(backend.close)
+            backend.start()
+            runner = web.AppRunner(application(backend), access_log=None, shutdown_timeout=_STOP_TIMEOUT)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            site = web.TCPSite(runner, *self._address)
+            await site.start()
+            host, port = runner.addresses[0][:2]
+            self._address = (host, port)
+            self._running = (backend, asyncio.get_running_loop())
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._running = None
+        await self._stack.aclose()
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return self._address[1]
+
+    @property
+    def url(self) -> str:
+        """Where to connect, e.g. `http://127.0.0.1:8089`; requests name the cloud's host in their `Host` header."""
+        host = self._address[0]
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    # What it was asked
+
+    @property
+    def requests(self) -> list[RequestRecord]:
+        """The newest requests to the cloud's hosts, oldest first."""
+        return self._backend.recorder.all()
+
+    def clear_requests(self) -> None:
+        """Forget the requests so far."""
+        self._backend.recorder.clear()
+
+    @property
+    def accepted_jobs(self) -> int:
+        """How many jobs were ever accepted in this data directory: each would be on the cloud's bill."""
+        return self._backend.jobs.accepted()
+
+    @property
+    def jobs(self) -> list[Job]:
+        """All jobs of all buckets, oldest first."""
+        return self._backend.jobs.all()
+
+    def job(self, job_id: str) -> Job:
+        """One job.
+
+        Raises:
+            ControlError: there is no such job.
+        """
+        return self._backend.jobs.get(job_id)
+
+    async def wait_for_job(self, job_id: str, timeout: float = 60.0) -> Job:  # noqa: ASYNC109 - reads as the sentence
+        """The job once it has come to its end; any loop in any thread may wait.
+
+        Raises:
+            ControlError: there is no such job.
+            TimeoutError: it takes longer than `timeout` seconds.
+        """
+        loop, changed = asyncio.get_running_loop(), asyncio.Event()
+
+        def notice(_job_id: str) -> None:
+            loop.call_soon_threadsafe(changed.set)
+
+        self._backend.jobs.on_change.append(notice)
+        try:
+            async with asyncio.timeout(timeout):
+                while not (job := self.job(job_id)).state.is_final:
+                    await changed.wait()
+                    changed.clear()
+                return job
+        finally:
+            self._backend.jobs.on_change.remove(notice)
+
+    # Knobs
+
+    @property
+    def faults(self) -> list[Fault]:
+        """The faults that still wait for their requests."""
+        return self._backend.faults.waiting()
+
+    def add_fault(self, kind: str, operation: str = "*", **details: Any) -> None:  # noqa: ANN401 - the fields of Fault
+        """Let something go wrong with the next requests; `details` are the fields of `Fault`.
+
+        Raises:
+            ControlError: a key or value is not one that is accepted.
+        """
+        self._backend.faults.add(Fault.of({"kind": kind, "operation": operation, **details}))
+
+    def clear_faults(self) -> None:
+        """Let nothing go wrong any more."""
+        self._backend.faults.clear()
+
+    def pause_queue(self, queue_id: str) -> None:
+        """Stop scheduling a queue's jobs: those that wait show `Pause`, those that run go on.
+
+        Raises:
+            ControlError: there is no such queue.
+        """
+        self._backend.set_queue_active(queue_id, active=False)
+
+    def resume_queue(self, queue_id: str) -> None:
+        """Schedule a queue's jobs again.
+
+        Raises:
+            ControlError: there is no such queue.
+        """
+        self._backend.set_queue_active(queue_id, active=True)
+        self._call(self._backend.scheduler.pump, queue_id)
+
+    def queue_id(self, bucket: str, region: str) -> str:
+        """The id of a bucket's default queue, which exists from now on if it did not."""
+        self._backend.queues.ensure(Bucket(bucket, region))
+        return default_queue_id(Bucket(bucket, region))
+
+    def bind_bucket(self, bucket: str, region: str) -> None:
+        """Switch the document service of a bucket on, as it is by default."""
+        self._backend.queues.bind(Bucket(bucket, region), bound=True)
+
+    def unbind_bucket(self, bucket: str, region: str) -> None:
+        """Switch the document service of a bucket off: its calls are refused with DocBucketUnBinded."""
+        self._backend.queues.bind(Bucket(bucket, region), bound=False)
+
+    def hold_jobs(self) -> None:
+        """Keep jobs that reach `Running` there until `release_jobs`."""
+        self._call(self._backend.scheduler.hold)
+
+    def release_jobs(self) -> None:
+        """Let held jobs go on."""
+        self._call(self._backend.scheduler.release)
+
+    def set_job_state(self, job_id: str, state: str, *, code: str = "Success", message: str = "") -> None:
+        """Put a job into a state by hand; the emulator does not work on it any more.
+
+        Raises:
+            ControlError: there is no such job or state.
+        """
+        if state not in set(State):
+            raise ControlError(f"state {state!r} is unknown; accepted: {', '.join(State)}")
+        self._backend.jobs.set_state(job_id, State(state), code, message)
+        self._call(self._backend.scheduler.abandon, job_id)
+
+    def put_object(self, bucket: str, region: str, key: str, data: bytes) -> StoredObject:
+        """Store an object without a request."""
+        return self._backend.objects.put(Bucket(bucket, region), key, data)
+
+    def get_object(self, bucket: str, region: str, key: str) -> bytes:
+        """The bytes of an object.
+
+        Raises:
+            ControlError: there is no such object.
+        """
+        stored = self._backend.objects.find(Bucket(bucket, region), key)
+        if stored is None:
+            raise ControlError(f"there is no object {key} in {bucket}")
+        return self._backend.objects.read(stored)
+
+    @property
+    def _backend(self) -> Backend:
+        if self._running is None:
+            raise ControlError("the emulator is not running: use it inside `async with Emulator(...)`")
+        return self._running[0]
+
+    def _call(self, function: Any, *arguments: Any) -> None:  # noqa: ANN401 - as loop.call_soon
+        """Call into the server's loop, from whichever thread this is."""
+        if self._running is None:
+            raise ControlError("the emulator is not running")
+        loop = self._running[1]
+        loop.call_soon_threadsafe(function, *arguments)

@@ -1,0 +1,171 @@
+"""Faults on demand: what goes wrong, with which requests, how often."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from typing import TypeVar
+
+from docpreview_emulator.errors import ControlError
+
+
+class Kind(StrEnum):
+    """What goes wrong."""
+
+    LATENCY = "latency"
+    """The request is carried out `seconds` later."""
+
+    THROTTLE = "throttle"
+    """503 SlowDown, or the given status and code; the request is not carried out."""
+
+    ERROR = "error"
+    """500 InternalError, or the given status and code; with `accepted` the request is carried out all the same."""
+
+    DROP_BEFORE = "drop_before"
+    """The connection breaks and the request is not carried out."""
+
+    DROP_AFTER = "drop_after"
+    """The request is carried out and the connection breaks before the answer."""
+
+    TRUNCATE = "truncate"
+    """The request is carried out and the connection breaks in the middle of the answer's body."""
+
+    GARBAGE = "garbage"
+    """The request is carried out and answered 200 with something that is not XML."""
+
+    DRIP = "drip"
+    """The request is carried out and its answer's body takes `seconds` to arrive, piece by piece."""
+
+
+class Operation(StrEnum):
+    """Which requests a fault is for."""
+
+    ANY = "*"
+    CREATE = "create"
+    GET = "get"
+    LIST = "list"
+    QUEUES = "queues"
+    BUCKETS = "buckets"
+    OBJECT = "object"
+    OTHER = "other"
+
+
+_STATUS = {Kind.THROTTLE: (503, "SlowDown"), Kind.ERROR: (500, "InternalError")}
+
+
+@dataclass(slots=True)
+class Fault:
+    """One fault. It strikes the next `times` requests of its operation, after letting `skip` of them pass."""
+
+    kind: Kind
+    operation: Operation = Operation.ANY
+    times: int | None = 1
+    """How many requests it strikes; None means all, until the faults are cleared."""
+
+    skip: int = 0
+    seconds: float = 0.0
+    status: int = 0
+    """The HTTP status; 0 means the kind's own."""
+
+    code: str = ""
+    message: str = "injected by the emulator"
+    accepted: bool = False
+    retry_after: float | None = field(default=None)
+    """Seconds for a `Retry-After` header with throttle and error."""
+
+    def __post_init__(self) -> None:
+        """Check and complete what was given.
+
+        Raises:
+            ControlError: a value is not one that is accepted; the message lists those that are.
+        """
+        self.kind = _member(Kind, self.kind, "kind")
+        self.operation = _member(Operation, self.operation, "operation")
+        status, code = _STATUS.get(self.kind, (0, ""))
+        self.status, self.code = self.status or status, self.code or code
+        if self.status and not 300 <= self.status <= 599:  # noqa: PLR2004
+            raise ControlError("status must be between 300 and 599")
+        if self.seconds < 0 or self.skip < 0 or (self.times is not None and self.times < 1):
+            raise ControlError("seconds and skip must not be negative, times must be at least 1 or null")
+
+    @classmethod
+    def of(cls, given: Mapping[str, object]) -> "Fault":
+        """The fault that a JSON object describes.
+
+        Raises:
+            ControlError: a key or value is not one that is accepted.
+        """
+        accepted = [f.name for f in fields(cls)]
+        unknown = sorted(given.keys() - set(accepted))
+        if unknown or "kind" not in given:
+            problem = f"unknown keys {unknown}" if unknown else "kind is missing"
+            raise ControlError(f"{problem}; accepted: {', '.join(accepted)}")
+        for name, value in given.items():
+            if not isinstance(value, _accepted_types(name)) or (isinstance(value, bool) and name != "accepted"):
+                raise ControlError(f"{name} is of the wrong type")
+        return cls(**given)  # type: ignore[arg-type]
+
+    def as_dict(self) -> dict[str, object]:
+        """The fault as JSON would have it."""
+        return asdict(self)
+
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+
+def _accepted_types(name: str) -> tuple[type, ...]:
+    special: dict[str, tuple[type, ...]] = {
+        "times": (int, type(None)),
+        "skip": (int,),
+        "status": (int,),
+        "seconds": (int, float),
+        "retry_after": (int, float, type(None)),
+        "accepted": (bool,),
+    }
+    return special.get(name, (str,))
+
+
+def _member(choices: type[Choice], value: str, name: str) -> Choice:
+    try:
+        return choices(value)
+    except ValueError:
+        raise ControlError(f"{name} {value!r} is unknown; accepted: {', '.join(choices)}") from None
+
+
+class FaultBoard:
+    """The faults that wait for their requests; safe to change from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._faults: list[Fault] = []
+
+    def add(self, fault: Fault) -> None:
+        """One more, behind those that are there."""
+        with self._lock:
+            self._faults.append(fault)
+
+    def clear(self) -> None:
+        """All is well again."""
+        with self._lock:
+            self._faults.clear()
+
+    def waiting(self) -> list[Fault]:
+        """The faults that have not struck out yet."""
+        with self._lock:
+            return list(self._faults)
+
+    def take(self, operation: Operation) -> list[Fault]:
+        """The faults that strike this request: every latency, and the first of the other kinds."""
+        struck: list[Fault] = []
+        with self._lock:
+            for fault in self._faults:
+                if fault.operation not in {Operation.ANY, operation}:
+                    continue
+                if fault.kind is Kind.LATENCY or all(f.kind is Kind.LATENCY for f in struck):
+                    if fault.skip:
+                        fault.skip -= 1
+                        continue
+                    struck.append(fault)
+                    fault.times = None if fault.times is None else fault.times - 1
+            self._faults = [fault for fault in self._faults if fault.times != 0]
+        return struck

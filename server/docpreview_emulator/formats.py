@@ -1,0 +1,37 @@
+"""Which documents there are: the vendor's list of suffixes, in families that are converted alike."""
+
+import posixpath
+from enum import Enum
+
+
+class Family(Enum):
+    """How a document becomes pages."""
+
+    PDF = "pdf"
+    SLIDES = "slides"
+    TEXT = "text"
+    SHEETS = "sheets"
+    PLAIN = "plain"
+    WEB = "web"
+
+
+_SUFFIXES = {
+    Family.PDF: "pdf",
+    Family.SLIDES: "pptx ppt pot potx pps ppsx dps dpt pptm potm ppsm",
+    Family.TEXT: "doc dot wps wpt docx dotx docm dotm rtf",
+    Family.SHEETS: "xls xlt et ett xlsx xltx csv xlsb xlsm xltm ets",
+    Family.PLAIN: "lrc c cpp h asm s java asp bat bas prg cmd txt log xml",
+    Family.WEB: "htm html",
+}
+_FAMILIES = {suffix: family for family, suffixes in _SUFFIXES.items() for suffix in suffixes.split()}
+
+
+def suffix_of(key: str, source_type: str = "") -> str:
+    """The suffix that decides: that of the object's key or, when it has none, the request's `SrcType`; lower case."""
+    suffix = posixpath.splitext(key)[1] or source_type
+    return suffix.removeprefix(".").lower()
+
+
+def family_of(suffix: str) -> Family | None:
+    """The family of a suffix, None when the cloud does not list it."""
+    return _FAMILIES.get(suffix)

@@ -1,0 +1,44 @@
+"""Reading the `Host` header: which of the cloud's services, and which bucket and region, a request is meant for.
+
+The suffix after the region is left open (`myqcloud.com`, `tencentcos.cn`, `localhost`): the emulator answers for any.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+from docpreview_emulator.model import Bucket
+
+_LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+_HOST = re.compile(rf"(?:(?P<bucket>{_LABEL})\.)?(?P<service>ci|cos)\.(?P<region>{_LABEL})\.[a-z0-9.-]+")
+
+
+class Service(Enum):
+    """The cloud's two services that the emulator stands in for."""
+
+    CI = "ci"
+    COS = "cos"
+
+
+@dataclass(frozen=True, slots=True)
+class CloudHost:
+    """A host of the cloud; `bucket` is None for calls about a whole region (`ci.<region>.<suffix>`)."""
+
+    service: Service
+    region: str
+    bucket: Bucket | None
+
+
+def read_host(host: str) -> CloudHost | None:
+    """The cloud's meaning of a `Host` header (a port is ignored), or None when it is not a host of the cloud."""
+    match = _HOST.fullmatch(without_port(host).lower())
+    if match is None:
+        return None
+    region, name = match["region"], match["bucket"]
+    return CloudHost(Service(match["service"]), region, Bucket(name, region) if name else None)
+
+
+def without_port(host: str) -> str:
+    """`host:port` without its port. Addresses in brackets stay whole; no host of the cloud looks like that."""
+    name, separator, port = host.rpartition(":")
+    return name if separator and port.isdigit() else host

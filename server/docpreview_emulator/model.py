@@ -1,0 +1,127 @@
+"""The things the emulator keeps: credentials, buckets, queues, jobs and their pages.
+
+Names are the vendor's where it has one.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """A job's `State`, as written on the wire."""
+
+    SUBMITTED = "Submitted"
+    RUNNING = "Running"
+    SUCCESS = "Success"
+    FAILED = "Failed"
+    PAUSE = "Pause"
+    CANCEL = "Cancel"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether a job stays in this state for good."""
+        return self in {State.SUCCESS, State.FAILED, State.CANCEL}
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A key pair that the emulator accepts.
+
+    With `token` it is a temporary one: requests must carry the token. `expires_at` (Unix seconds) ends it.
+    """
+
+    secret_id: str
+    secret_key: str = field(repr=False)
+    token: str | None = field(default=None, repr=False)
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A bucket with its appid, e.g. `examplebucket-1250000000`, in one region."""
+
+    name: str
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where pages go; `object` is a template with `${Number}`, `${Page}` and `${SheetID}`."""
+
+    region: str
+    bucket: str
+    object: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """What a create request asked for; `process` holds every `DocProcess` value in its effective form."""
+
+    input_object: str
+    output: Output
+    process: dict[str, str]
+    user_data: str | None = None
+    queue_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PageInfo:
+    """One output. `page_no` is the source page, or the sheet for a workbook, whose outputs also have the other three."""
+
+    page_no: int
+    target: str
+    sheet_pictures: int | None = None
+    picture_index: int | None = None
+    picture_number: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """What a successful job made; counts are of pages of the source."""
+
+    total_pages: int
+    failed_pages: int
+    pages: tuple[PageInfo, ...]
+    total_sheets: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One document-preview job; times are Unix seconds."""
+
+    job_id: str
+    bucket: Bucket
+    queue_id: str
+    spec: JobSpec
+    state: State
+    created: float
+    started: float | None = None
+    ended: float | None = None
+    code: str = "Success"
+    message: str = ""
+    result: JobResult | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """One queue of document jobs."""
+
+    queue_id: str
+    bucket: Bucket
+    name: str
+    active: bool
+    created: float
+    updated: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One object's facts; its bytes lie in the file `path` of the data directory."""
+
+    bucket: Bucket
+    key: str
+    path: str
+    size: int
+    etag: str
+    content_type: str
+    modified: float

@@ -1,0 +1,159 @@
+"""Objects: facts in the database, bytes in files. An object is complete or not there at all."""
+
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import md5
+from pathlib import Path
+from typing import IO
+
+from docpreview_emulator.clock import Clock
+from docpreview_emulator.database import Database
+from docpreview_emulator.errors import StorageError
+from docpreview_emulator.model import Bucket, StoredObject
+
+
+@contextmanager
+def _disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"the emulator's disk cannot be used: {error.strerror}") from error
+
+
+class Upload:
+    """Bytes on their way into an object: write them, then `ObjectTable.finish` or `discard`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = 0
+        self._digest = md5(usedforsecurity=False)
+        with _disk():
+            self._file: IO[bytes] = path.open("wb")
+
+    def write(self, data: bytes) -> None:
+        """Append.
+
+        Raises:
+            StorageError: the disk does not take it.
+        """
+        with _disk():
+            self._file.write(data)
+        self._digest.update(data)
+        self.size += len(data)
+
+    @property
+    def digest(self) -> bytes:
+        """The MD5 of what was written."""
+        return self._digest.digest()
+
+    def close(self) -> None:
+        """No more bytes."""
+        with _disk():
+            self._file.close()
+
+    def discard(self) -> None:
+        """Nothing happened."""
+        try:
+            self._file.close()
+        except OSError:  # its buffer could not be written: it is thrown away anyway
+            pass
+        self.path.unlink(missing_ok=True)
+
+
+class ObjectTable:
+    """Every bucket's objects."""
+
+    def __init__(self, database: Database, directory: Path, clock: Clock) -> None:
+        self._database = database
+        self._directory = directory
+        self._clock = clock
+        with _disk():
+            directory.mkdir(parents=True, exist_ok=True)
+
+    def begin(self) -> Upload:
+        """A new upload, in a file that no key names yet."""
+        return Upload(self._directory / secrets.token_hex(16))
+
+    def finish(self, upload: Upload, bucket: Bucket, key: str, content_type: str) -> StoredObject:
+        """Name an upload; an older object of that key is gone with it."""
+        upload.close()
+        etag = upload.digest.hex()
+        path = upload.path.name
+        now = self._clock.now()
+        stored = StoredObject(bucket, key, path, upload.size, etag, content_type, now)
+        row = (bucket.name, bucket.region, key, path, upload.size, etag, content_type, now)
+        older = self.find(bucket, key)
+        with self._database.transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        self._drop(older)
+        return stored
+
+    def put(
+        self, bucket: Bucket, key: str, data: bytes, content_type: str = "application/octet-stream"
+    ) -> StoredObject:
+        """Store an object in one go."""
+        upload = self.begin()
+        try:
+            upload.write(data)
+            return self.finish(upload, bucket, key, content_type)
+        except BaseException:
+            upload.discard()
+            raise
+
+    def take_file(self, bucket: Bucket, key: str, source: Path, content_type: str) -> StoredObject:
+        """Make an object of a file that a worker wrote."""
+        return self.put(bucket, key, _read(source), content_type)
+
+    def find(self, bucket: Bucket, key: str) -> StoredObject | None:
+        """The object's facts."""
+        statement = "SELECT * FROM objects WHERE bucket = ? AND region = ? AND key = ?"
+        with self._database.transaction() as connection:
+            row = connection.execute(statement, (bucket.name, bucket.region, key)).fetchone()
+        return _object(row) if row else None
+
+    def read(self, stored: StoredObject) -> bytes:
+        """The object's bytes."""
+        return _read(self.path(stored))
+
+    def path(self, stored: StoredObject) -> Path:
+        """The file that holds the object's bytes."""
+        return self._directory / stored.path
+
+    def delete(self, bucket: Bucket, key: str) -> None:
+        """Remove an object if it is there."""
+        stored = self.find(bucket, key)
+        statement = "DELETE FROM objects WHERE bucket = ? AND region = ? AND key = ?"
+        with self._database.transaction() as connection:
+            connection.execute(statement, (bucket.name, bucket.region, key))
+        self._drop(stored)
+
+    def count(self) -> int:
+        """How many objects there are."""
+        with self._database.transaction() as connection:
+            return int(connection.execute("SELECT COUNT(*) FROM objects").fetchone()[0])
+
+    def sweep(self) -> None:
+        """Remove files that no object names: uploads that a crash cut short."""
+        with self._database.transaction() as connection:
+            named = {row["path"] for row in connection.execute("SELECT path FROM objects")}
+        with _disk():
+            for name in set(os.listdir(self._directory)) - named:
+                (self._directory / name).unlink(missing_ok=True)
+
+    def _drop(self, stored: StoredObject | None) -> None:
+        if stored is not None:
+            self.path(stored).unlink(missing_ok=True)
+
+
+def _read(path: Path) -> bytes:
+    with _disk():
+        return path.read_bytes()
+
+
+def _object(row: sqlite3.Row) -> StoredObject:
+    bucket = Bucket(row["bucket"], row["region"])
+    facts = (row["key"], row["path"], row["size"], row["etag"], row["content_type"], row["modified"])
+    return StoredObject(bucket, *facts)

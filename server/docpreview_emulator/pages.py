@@ -1,0 +1,69 @@
+"""Which pages of a document are wanted, and what each output is called."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from docpreview_emulator.errors import JobFailure, invalid_argument
+
+MAX_PAGES = 5000
+MAX_SINGLE_IMAGE_PAGES = 20
+BEYOND_THE_END = "-3015"  # the vendor's number for it in its synchronous interface; none is published for jobs
+_RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
+
+
+def read_ranges(text: str) -> list[tuple[int, int]]:
+    """The ranges of `PageRanges`, e.g. `1,2-4,7`, both ends included; empty when there are none.
+
+    Raises:
+        CloudError: 400 InvalidArgument.
+    """
+    ranges = []
+    for part in text.split(",") if text else []:
+        match = _RANGE.fullmatch(part.strip())
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+        if not 1 <= first <= last:
+            raise invalid_argument("DocProcess/PageRanges must look like 1,2-4,7.")
+        ranges.append((first, last))
+    return ranges
+
+
+def selected(process: Mapping[str, str], total: int) -> list[int]:
+    """The wanted page numbers of a document (or of one sheet) of `total` pages, in order.
+
+    PageRanges wins over StartPage and EndPage, as in the vendor's sample. Both ends are cut to the document, but pages
+    that begin after its end are an error. 0 means unset.
+
+    Raises:
+        JobFailure: the selection begins after the last page.
+    """
+    ranges = read_ranges(process["PageRanges"])
+    if not ranges:
+        last = int(process["EndPage"])
+        ranges = [(max(int(process["StartPage"]), 1), last if last > 0 else max(total, 1))]
+    for first, _ in ranges:
+        if first > total:
+            raise JobFailure(BEYOND_THE_END, f"Page {first} does not exist: the document has {total} pages.")
+    return list(dict.fromkeys(page for first, last in ranges for page in range(first, min(last, total) + 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class OutputName:
+    """The template of the outputs' keys, and whether `${Number}` counts source pages."""
+
+    template: str
+    number_is_page: bool
+
+    @classmethod
+    def of(cls, template: str, process: Mapping[str, str]) -> "OutputName":
+        """The naming for a job.
+
+        The vendor's text says that `${Number}` counts outputs from 1; its sample with PageRanges `1,3` made `abc_1` and
+        `abc_3`. So it is the source page when PageRanges is given, and a count with StartPage and EndPage.
+        """
+        return cls(template, number_is_page=bool(process["PageRanges"]))
+
+    def fill(self, *, number: int, page: int, sheet: int = 1) -> str:
+        """The key of one output, with the template's leading slash if it has one."""
+        values = {"Number": page if self.number_is_page else number, "Page": page, "SheetID": sheet}
+        return re.sub(r"\$\{(Number|Page|SheetID)\}", lambda match: str(values[match[1]]), self.template)

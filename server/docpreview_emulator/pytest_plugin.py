@@ -1,0 +1,27 @@
+"""A pytest fixture that runs the emulator for one test.
+
+pytest imports this module in every run of every project that has the distribution installed: it imports pytest and the
+standard library, nothing else. The emulator and its web server are imported by the first test that asks for the fixture.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from docpreview_emulator.emulator import Emulator
+
+
+@pytest.fixture
+def docpreview_emulator(tmp_path: Path) -> "Iterator[Emulator]":
+    """A running emulator on a free loopback port, for async and for plain tests.
+
+    It lives in a thread with a loop of its own, keeps its data below the test's `tmp_path`, and stops with the test.
+    """
+    from docpreview_emulator.emulator import Emulator  # noqa: PLC0415 - see the module's promise
+    from docpreview_emulator.threaded import running  # noqa: PLC0415
+
+    with running(Emulator(tmp_path / "docpreview-emulator")) as emulator:
+        yield emulator

@@ -1,0 +1,73 @@
+"""What clients asked: a bounded memory of requests, for tests to look at.
+
+This is the one place that keeps request bodies. Signatures and tokens are masked even here.
+"""
+
+import re
+import threading
+from collections import deque
+from dataclasses import asdict, dataclass, field
+
+_SIGNATURE = re.compile(r"(q-signature=)[0-9a-fA-F]+")
+_TOKEN = re.compile(r"(x-c(?:os|i)-security-token=)[^&]+", re.IGNORECASE)
+_TOKEN_HEADERS = {"x-cos-security-token", "x-ci-security-token"}
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """One request to the cloud's hosts. `body` is kept for document jobs, not for objects.
+
+    `status` is None while the request is in the works and when its connection was dropped.
+    """
+
+    time: float
+    operation: str
+    method: str
+    host: str
+    path: str
+    query: str
+    headers: dict[str, str]
+    body: bytes = b""
+    status: int | None = None
+    error_code: str | None = None
+    fault: str | None = None
+    job_id: str | None = field(default=None)
+    """The job that this request created or asked for."""
+
+    def as_dict(self) -> dict[str, object]:
+        """The record as JSON would have it."""
+        return {**asdict(self), "body": self.body.decode(errors="replace")}
+
+
+def masked_query(query: str) -> str:
+    """A query string without its secrets."""
+    return _TOKEN.sub(r"\1***", _SIGNATURE.sub(r"\1***", query))
+
+
+def masked_headers(headers: list[tuple[str, str]]) -> dict[str, str]:
+    """Headers by lower-case name, without their secrets."""
+    pairs = ((name.lower(), value) for name, value in headers)
+    return {name: "***" if name in _TOKEN_HEADERS else _SIGNATURE.sub(r"\1***", value) for name, value in pairs}
+
+
+class Recorder:
+    """The newest requests, oldest first; safe to read from any thread."""
+
+    def __init__(self, limit: int) -> None:
+        self._lock = threading.Lock()
+        self._records: deque[RequestRecord] = deque(maxlen=limit)
+
+    def add(self, record: RequestRecord) -> None:
+        """Remember a request; its outcome may be filled in later."""
+        with self._lock:
+            self._records.append(record)
+
+    def all(self) -> list[RequestRecord]:
+        """What is remembered."""
+        with self._lock:
+            return list(self._records)
+
+    def clear(self) -> None:
+        """Forget all."""
+        with self._lock:
+            self._records.clear()

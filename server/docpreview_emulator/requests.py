@@ -1,0 +1,170 @@
+"""Reading what clients ask: the body of a create request and the query of a list request.
+
+Nothing is range-checked, because the cloud does not do it (the vendor's sample sends Quality 109 and gets it echoed);
+what cannot be read at all is an InvalidArgument.
+"""
+
+import posixpath
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from docpreview_emulator.clock import read_cloud_time
+from docpreview_emulator.errors import CloudError, invalid_argument
+from docpreview_emulator.formats import Family, family_of, suffix_of
+from docpreview_emulator.model import JobSpec, Output, State
+from docpreview_emulator.pages import read_ranges
+from docpreview_emulator.xmltree import Element, read_xml
+
+TAG = "DocProcess"
+MAX_LIST_SIZE = 100
+
+# The effective value of each parameter that a request leaves out, as the vendor's samples echo it. They contradict the
+# vendor's tables in two places (StartPage 1, Comments 0); where documents disagree, the sample is followed.
+DEFAULTS = {
+    "Comments": "1",
+    "DocPassword": "",
+    "EndPage": "-1",
+    "ImageDpi": "96",
+    "ImageParams": "",
+    "PageRanges": "",
+    "PaperDirection": "0",
+    "PaperSize": "0",
+    "PicPagination": "0",
+    "Quality": "100",
+    "SheetId": "0",
+    "SrcType": "",
+    "StartPage": "0",
+    "TgtType": "",
+    "Zoom": "100",
+}
+_TEXTS = {"DocPassword", "ImageParams", "PageRanges", "SrcType", "TgtType"}
+_TARGETS = {"jpg", "png", "pdf"}
+
+
+def read_create(body: bytes) -> JobSpec:
+    """The job that a `POST /doc_jobs` asks for.
+
+    Raises:
+        CloudError: 400 MissingContent, MalformedXML or InvalidArgument.
+    """
+    if not body:
+        raise CloudError(400, "MissingContent", "The request has no body.")
+    root = read_xml(body)
+    if root.name != "Request":
+        raise CloudError(400, "MalformedXML", f"The root element is {root.name}, not Request.")
+    if root.value("Tag") != TAG:
+        raise invalid_argument(f"Tag must be {TAG}.")
+    output = root.find("Operation/Output") or Element("Output")
+    spec = JobSpec(
+        input_object=_input_object(root),
+        output=Output(*(_required(output, name) for name in ("Region", "Bucket", "Object"))),
+        process=_process(root.find("Operation/DocProcess") or Element(TAG)),
+        user_data=root.value("Operation/UserData") or None,
+        queue_id=root.value("QueueId") or None,
+    )
+    _check_template(spec)
+    return spec
+
+
+def _input_object(root: Element) -> str:
+    if root.value("Input/Url"):
+        raise invalid_argument("Input/Url is not supported by the emulator: it calls no other machine.")
+    return _required(root.find("Input") or Element("Input"), "Object")
+
+
+def _required(parent: Element, name: str) -> str:
+    value = parent.value(name)
+    if not value:
+        raise invalid_argument(f"{parent.name}/{name} is missing.")
+    return value
+
+
+def _process(sent: Element) -> dict[str, str]:
+    values = {name: sent.value(name) or default for name, default in DEFAULTS.items()}
+    for name in values.keys() - _TEXTS:
+        if not re.fullmatch(r"-?[0-9]{1,9}", values[name]):
+            raise invalid_argument(f"DocProcess/{name} is not an integer.")
+    if values["TgtType"] and values["TgtType"].lower() not in _TARGETS:
+        values["TgtType"] = "jpg"
+    read_ranges(values["PageRanges"])
+    return values
+
+
+def _check_template(spec: JobSpec) -> None:
+    """The output must be able to name several pages (and, for a workbook, several sheets) apart."""
+    directory, name = posixpath.split(spec.output.object)
+    if family_of(suffix_of(spec.input_object, spec.process["SrcType"])) is Family.SHEETS:
+        if "${SheetID}" not in directory:
+            raise invalid_argument("Output/Object must contain ${SheetID} in its path for a spreadsheet.")
+    elif spec.process["TgtType"].lower() == "pdf" or spec.process["PicPagination"] == "1":
+        return
+    if "${Number}" not in name and "${Page}" not in name:
+        raise invalid_argument("Output/Object must contain ${Number} or ${Page} in its file name.")
+
+
+@dataclass(frozen=True, slots=True)
+class ListQuery:
+    """A reading of `GET /doc_jobs?...`; `states` is empty for all of them; times are Unix seconds, both inclusive."""
+
+    queue_id: str | None
+    states: tuple[State, ...]
+    ascending: bool
+    size: int
+    next_token: int | None
+    created_from: float | None
+    created_to: float | None
+
+
+def read_list(params: Mapping[str, str]) -> ListQuery:
+    """The filter, order and page that a list request asks for.
+
+    Raises:
+        CloudError: 400 InvalidArgument.
+    """
+    if params.get("tag") != TAG:
+        raise invalid_argument(f"tag must be {TAG}.")
+    order = (params.get("orderByTime") or "Desc").lower()
+    if order not in {"asc", "desc"}:
+        raise invalid_argument("orderByTime must be Desc or Asc.")
+    return ListQuery(
+        queue_id=params.get("queueId") or None,
+        states=_states(params.get("states") or "All"),
+        ascending=order == "asc",
+        size=read_number(params, "size", 10, MAX_LIST_SIZE),
+        next_token=read_number(params, "nextToken", 0, 2**62) or None,
+        created_from=_time(params, "startCreationTime"),
+        created_to=_time(params, "endCreationTime"),
+    )
+
+
+def read_number(params: Mapping[str, str], name: str, default: int, largest: int) -> int:
+    """A decimal query parameter; absent and empty mean the default.
+
+    Raises:
+        CloudError: 400 InvalidArgument: not a number, or above `largest`.
+    """
+    text = params.get(name) or str(default)
+    if not re.fullmatch(r"[0-9]{1,18}", text) or int(text) > largest:
+        raise invalid_argument(f"{name} must be a number of at most {largest}.")
+    return int(text)
+
+
+def _states(text: str) -> tuple[State, ...]:
+    names = [name.strip() for name in text.split(",")]
+    if "All" in names:
+        return ()
+    try:
+        return tuple(State(name) for name in names)
+    except ValueError:
+        raise invalid_argument(f"states must be of: All, {', '.join(State)}.") from None
+
+
+def _time(params: Mapping[str, str], name: str) -> float | None:
+    text = params.get(name)
+    if not text:
+        return None
+    try:
+        return read_cloud_time(text)
+    except ValueError:
+        raise invalid_argument(f"{name} must look like 2022-09-14T17:15:43+0800.") from None

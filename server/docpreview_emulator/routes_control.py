@@ -1,0 +1,148 @@
+"""The emulator's own routes below `/_emulator/`: the knobs of `Emulator` for other processes, as JSON."""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from docpreview_emulator.backend import Backend
+from docpreview_emulator.errors import ControlError, StorageError
+from docpreview_emulator.faults import Fault
+from docpreview_emulator.model import Bucket, State
+
+_Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+def control_routes(backend: Backend) -> list[web.RouteDef]:
+    """All of them."""
+    control = _Control(backend)
+    return [
+        web.get("/_emulator/health", _answered(control.health)),
+        web.get("/_emulator/stats", _answered(control.stats)),
+        web.get("/_emulator/faults", _answered(control.faults)),
+        web.post("/_emulator/faults", _answered(control.add_fault)),
+        web.delete("/_emulator/faults", _answered(control.clear_faults)),
+        web.get("/_emulator/requests", _answered(control.requests)),
+        web.delete("/_emulator/requests", _answered(control.clear_requests)),
+        web.get("/_emulator/clock", _answered(control.clock)),
+        web.put("/_emulator/clock", _answered(control.set_clock)),
+        web.post("/_emulator/queues/{queue_id}/pause", _answered(control.pause)),
+        web.post("/_emulator/queues/{queue_id}/resume", _answered(control.resume)),
+        web.post("/_emulator/jobs/hold", _answered(control.hold)),
+        web.post("/_emulator/jobs/release", _answered(control.release)),
+        web.put("/_emulator/jobs/{job_id}/state", _answered(control.set_state)),
+        web.put("/_emulator/buckets/{bucket}/binding", _answered(control.bind)),
+    ]
+
+
+def _answered(handler: Callable[[web.Request], Awaitable[object]]) -> _Handler:
+    """A handler's value as JSON, and its mistakes as `{"error": ...}` with 400 (500 for the disk)."""
+
+    async def answer(request: web.Request) -> web.Response:
+        try:
+            return web.json_response(await handler(request))
+        except ControlError as error:
+            return web.json_response({"error": str(error)}, status=400)
+        except StorageError as error:
+            return web.json_response({"error": str(error)}, status=500)
+
+    return answer
+
+
+class _Control:
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    async def health(self, _request: web.Request) -> object:
+        return {"status": "ok", "libreoffice": self._backend.office.program is not None}
+
+    async def stats(self, _request: web.Request) -> object:
+        backend = self._backend
+        counts = {"accepted_jobs": backend.jobs.accepted(), "jobs": backend.jobs.counts()}
+        return {**counts, "objects": backend.objects.count(), "requests": len(backend.recorder.all())}
+
+    async def faults(self, _request: web.Request) -> object:
+        return [fault.as_dict() for fault in self._backend.faults.waiting()]
+
+    async def add_fault(self, request: web.Request) -> object:
+        fault = Fault.of(await _body(request))
+        self._backend.faults.add(fault)
+        return fault.as_dict()
+
+    async def clear_faults(self, _request: web.Request) -> object:
+        self._backend.faults.clear()
+        return []
+
+    async def requests(self, _request: web.Request) -> object:
+        return [record.as_dict() for record in self._backend.recorder.all()]
+
+    async def clear_requests(self, _request: web.Request) -> object:
+        self._backend.recorder.clear()
+        return []
+
+    async def clock(self, _request: web.Request) -> object:
+        return {"offset_seconds": self._backend.clock.offset_seconds, "now": self._backend.clock.now()}
+
+    async def set_clock(self, request: web.Request) -> object:
+        given = await _body(request, offset_seconds=(int, float))
+        self._backend.clock.offset_seconds = float(given["offset_seconds"])
+        return await self.clock(request)
+
+    async def pause(self, request: web.Request) -> object:
+        self._backend.set_queue_active(request.match_info["queue_id"], active=False)
+        return {"state": "Paused"}
+
+    async def resume(self, request: web.Request) -> object:
+        queue_id = request.match_info["queue_id"]
+        self._backend.set_queue_active(queue_id, active=True)
+        self._backend.scheduler.pump(queue_id)
+        return {"state": "Active"}
+
+    async def hold(self, _request: web.Request) -> object:
+        self._backend.scheduler.hold()
+        return {"held": True}
+
+    async def release(self, _request: web.Request) -> object:
+        self._backend.scheduler.release()
+        return {"held": False}
+
+    async def set_state(self, request: web.Request) -> object:
+        given = {"code": "Success", "message": "", **await _body(request, state=str, code=str, message=str)}
+        if given.get("state") not in set(State):
+            raise ControlError(f"state is unknown; accepted: {', '.join(State)}")
+        job_id = request.match_info["job_id"]
+        self._backend.jobs.set_state(job_id, State(given["state"]), given["code"], given["message"])
+        self._backend.scheduler.abandon(job_id)
+        return {"job_id": job_id, "state": given["state"]}
+
+    async def bind(self, request: web.Request) -> object:
+        given = await _body(request, region=str, bound=bool)
+        if given.keys() != {"region", "bound"}:
+            raise ControlError("region and bound are needed")
+        bucket = Bucket(request.match_info["bucket"], given["region"])
+        self._backend.queues.bind(bucket, bound=given["bound"])
+        return {"bucket": bucket.name, **given}
+
+
+async def _body(request: web.Request, **accepted: type | tuple[type, ...]) -> Mapping[str, Any]:
+    """The request's JSON object; with `accepted`, its keys and their types are checked.
+
+    Raises:
+        ControlError: it is not one that is accepted; the message says what is.
+    """
+    try:
+        given = json.loads(await request.read())
+    except ValueError:
+        raise ControlError("the body is not JSON") from None
+    if not isinstance(given, dict):
+        raise ControlError("the body is not a JSON object")
+    unknown = sorted(given.keys() - accepted.keys()) if accepted else []
+    if unknown:
+        raise ControlError(f"unknown keys {unknown}; accepted: {', '.join(accepted)}")
+    for name, value in given.items():
+        if accepted and (
+            not isinstance(value, accepted[name]) or (isinstance(value, bool) and accepted[name] is not bool)
+        ):
+            raise ControlError(f"{name} is of the wrong type")
+    return given

@@ -1,0 +1,115 @@
+"""The HTTP side: from a request to a cloud host, through record, faults and signature, to its answer."""
+
+import asyncio
+import logging
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from docpreview_emulator.backend import Backend
+from docpreview_emulator.clock import http_date
+from docpreview_emulator.delivery import DROPPED, afterwards, deliver, instead
+from docpreview_emulator.errors import CloudError, StorageError
+from docpreview_emulator.exchange import Answer, Exchange, read_exchange, refusal
+from docpreview_emulator.faults import Fault, Kind, Operation
+from docpreview_emulator.hosts import Service
+from docpreview_emulator.recording import RequestRecord, masked_headers, masked_query
+from docpreview_emulator.routes_control import control_routes
+from docpreview_emulator.routes_jobs import MAX_BODY, JobRoutes, operation_of, read_body
+from docpreview_emulator.routes_objects import ObjectRoutes
+from docpreview_emulator.signatures import Policy, Signable, verify
+
+_log = logging.getLogger(__name__)
+_TOKEN_HEADERS = {
+    Service.CI: ("x-ci-security-token", "x-cos-security-token"),
+    Service.COS: ("x-cos-security-token",),
+}
+
+
+def application(backend: Backend) -> web.Application:
+    """The web application: cloud hosts go to the cloud's routes, any other host sees `/_emulator/` only."""
+    front = _Front(backend)
+
+    @web.middleware
+    async def by_host(request: web.Request, handler: Handler) -> web.StreamResponse:
+        exchange = read_exchange(request)
+        return await handler(request) if exchange is None else await front.serve(exchange)
+
+    app = web.Application(middlewares=[by_host], client_max_size=MAX_BODY)
+    app.add_routes(control_routes(backend))
+    return app
+
+
+class _Front:
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._jobs = JobRoutes(backend)
+        self._objects = ObjectRoutes(backend)
+
+    async def serve(self, exchange: Exchange) -> web.StreamResponse:
+        """Answer one request to a cloud host."""
+        operation = Operation.OBJECT if exchange.cloud.service is Service.COS else operation_of(exchange)
+        record = self._record(exchange, operation)
+        fault = await self._delay(operation)
+        answer = await self._answer(exchange, record, fault)
+        record.job_id, record.error_code = answer.job_id, answer.error_code
+        record.fault = None if fault is None else fault.kind
+        if fault is None or fault.kind not in DROPPED:
+            record.status = answer.status
+        _log.info("%s %s%s: %s %s", exchange.method, exchange.host, exchange.path, record.status, record.fault or "")
+        return await deliver(exchange.source, answer, self._headers(exchange, answer), fault)
+
+    def _record(self, exchange: Exchange, operation: Operation) -> RequestRecord:
+        record = RequestRecord(
+            time=self._backend.clock.now(),
+            operation=operation,
+            method=exchange.method,
+            host=exchange.host,
+            path=exchange.path,
+            query=masked_query(exchange.query),
+            headers=masked_headers(exchange.headers),
+        )
+        self._backend.recorder.add(record)
+        return record
+
+    async def _delay(self, operation: Operation) -> Fault | None:
+        """Sit out the latencies that strike this request; the other fault that does, if any."""
+        faults = self._backend.faults.take(operation)
+        await asyncio.sleep(sum(fault.seconds for fault in faults if fault.kind is Kind.LATENCY))
+        return next((fault for fault in faults if fault.kind is not Kind.LATENCY), None)
+
+    async def _answer(self, exchange: Exchange, record: RequestRecord, fault: Fault | None) -> Answer:
+        try:
+            if exchange.cloud.service is Service.CI:
+                record.body = await read_body(exchange.source)
+            answer = instead(exchange, fault)
+            if answer is not None:
+                return answer
+            self._verify(exchange)
+            if exchange.cloud.service is Service.COS:
+                answer = await self._objects.answer(exchange)
+            else:
+                answer = self._jobs.answer(exchange, record.body)
+        except CloudError as error:
+            answer = refusal(exchange, error)
+        except StorageError as error:
+            _log.error("%s %s: %s", exchange.method, exchange.path, error)
+            answer = refusal(exchange, CloudError(500, "InternalError", str(error)))
+        return afterwards(exchange, answer, fault)
+
+    def _verify(self, exchange: Exchange) -> None:
+        authorization = exchange.header("authorization")
+        signed = Signable(exchange.method, exchange.path, exchange.params, exchange.headers, authorization)
+        backend, token_headers = self._backend, _TOKEN_HEADERS[exchange.cloud.service]
+        now, tolerance = backend.clock.now(), backend.settings.skew_tolerance
+        verify(signed, Policy(backend.credentials, now, tolerance, token_headers))
+
+    def _headers(self, exchange: Exchange, answer: Answer) -> dict[str, str]:
+        service = exchange.cloud.service
+        return {
+            "Server": f"tencent-{service.value}",
+            f"x-{service.value}-request-id": exchange.request_id,
+            "Date": http_date(self._backend.clock.now()),
+            "Content-Type": answer.content_type,
+            **answer.headers,
+        }

@@ -1,0 +1,75 @@
+"""The emulator's hand on its render process: started on first use, one document at a time, replaced when it breaks."""
+
+import asyncio
+import contextlib
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from docpreview_emulator.errors import JobFailure
+
+_LONGEST_LINE = 16 * 1024 * 1024
+
+
+class RenderWorker:
+    """Renders PDFs in a process of its own; `timeout` in seconds bounds one document."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._lock = asyncio.Lock()
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def render(self, source: Path, directory: Path, process: Mapping[str, str]) -> dict[str, list[list[object]]]:
+        """What `render.render` returns, as plain data.
+
+        Raises:
+            JobFailure: the document cannot be rendered, in time, or without killing the process.
+        """
+        task = {"source": str(source), "directory": str(directory), "process": dict(process)}
+        async with self._lock:
+            reply = await self._ask(json.dumps(task).encode() + b"\n")
+        if "code" in reply:
+            raise JobFailure(str(reply["code"]), str(reply["message"]))
+        return reply
+
+    async def _ask(self, line: bytes) -> dict[str, list[list[object]]]:
+        """One question to the process. Unless it answers in order, it is killed and the next one gets a new process."""
+        child = await self._running()
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            async with asyncio.timeout(self._timeout):
+                child.stdin.write(line)
+                await child.stdin.drain()
+                reply: dict[str, list[list[object]]] = json.loads(await child.stdout.readline())
+        except TimeoutError:
+            await self.close()
+            raise JobFailure("ConversionTimeout", f"The conversion took more than {self._timeout:g} s.") from None
+        except (ValueError, ConnectionError):
+            await self.close()
+            raise JobFailure("FileOpenFailed", "The document made the converter crash.") from None
+        except BaseException:
+            await self.close()
+            raise
+        return reply
+
+    async def _running(self) -> asyncio.subprocess.Process:
+        if self._process is None or self._process.returncode is not None:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "docpreview_emulator.render_process"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                limit=_LONGEST_LINE,
+            )
+        return self._process
+
+    async def close(self) -> None:
+        """End the process now."""
+        child, self._process = self._process, None
+        if child is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            child.kill()
+        await child.communicate()
