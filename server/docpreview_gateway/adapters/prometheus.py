@@ -1,0 +1,75 @@
+"""Metrics in a registry that is handed in. Names of RPC metrics are those of go-grpc-middleware."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from docpreview.v1.error_reason_pb2 import ErrorReason
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from docpreview_gateway.ports import Method
+
+_RPC = ("grpc_type", "grpc_service", "grpc_method")
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+
+class PrometheusTelemetry:
+    """The ports `RpcTelemetry`, `UpstreamTelemetry` and `WatchTelemetry`."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, help_text: str, labels: tuple[str, ...]) -> Counter:
+            return Counter(name, help_text, labels, registry=registry)
+
+        def histogram(name: str, help_text: str, labels: tuple[str, ...]) -> Histogram:
+            return Histogram(name, help_text, labels, registry=registry, buckets=_SECONDS)
+
+        self._started = counter("grpc_server_started_total", "RPCs that came in.", _RPC)
+        self._handled = counter("grpc_server_handled_total", "RPCs that ended.", (*_RPC, "grpc_code"))
+        self._received = counter("grpc_server_msg_received_total", "Messages that came in.", _RPC)
+        self._sent = counter("grpc_server_msg_sent_total", "Messages that left.", _RPC)
+        self._seconds = histogram("grpc_server_handling_seconds", "Time from request to end of an RPC.", _RPC)
+        outcome = ("operation", "outcome")
+        self._attempts = counter(
+            "docpreview_upstream_requests_total",
+            "Attempts at the cloud by outcome: OK or the reason of the error.",
+            outcome,
+        )
+        self._attempt_seconds = histogram(
+            "docpreview_upstream_seconds", "Time of an attempt at the cloud.", outcome[:1]
+        )
+        self._pollers = Gauge("docpreview_pollers", "Jobs that are polled now.", registry=registry)
+        self._watchers = Gauge("docpreview_watchers", "Calls that wait for a job or watch one.", registry=registry)
+
+    def call_started(self, method: Method) -> None:
+        """A call came in; each has exactly one request message."""
+        self._started.labels(method.kind, method.service, method.name).inc()
+        self._received.labels(method.kind, method.service, method.name).inc()
+
+    def message_sent(self, method: Method) -> None:
+        """A message of a reply left."""
+        self._sent.labels(method.kind, method.service, method.name).inc()
+
+    def call_ended(self, method: Method, code: str, seconds: float) -> None:
+        """A call ended. `code` is written as Go's does it: `OK`, `NotFound`."""
+        labels = (method.kind, method.service, method.name)
+        self._handled.labels(*labels, _go_code(code)).inc()
+        self._seconds.labels(*labels).observe(seconds)
+
+    def upstream_attempt(self, operation: str, reason: ErrorReason.ValueType, seconds: float) -> None:
+        """An attempt at the cloud ended."""
+        outcome = ErrorReason.Name(reason).removeprefix("ERROR_REASON_") if reason else "OK"
+        self._attempts.labels(operation, outcome).inc()
+        self._attempt_seconds.labels(operation).observe(seconds)
+
+    def watching(self, *, pollers: int, watchers: int) -> None:
+        """The numbers now."""
+        self._pollers.set(pollers)
+        self._watchers.set(watchers)
+
+
+def _go_code(name: str) -> str:
+    return name if name == "OK" else name.title().replace("_", "")

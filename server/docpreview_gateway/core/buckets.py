@@ -1,0 +1,39 @@
+"""Buckets: their names, and the hosts that are made from names which the configuration vouches for."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+BUCKET = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,48}[a-z0-9])?-[1-9][0-9]{4,12}", re.ASCII)
+"""`<name>-<appid>`: a DNS label, so that it cannot change the host that it is put into."""
+
+REGION = re.compile(r"[a-z]{2}-[a-z]+(?:-[a-z0-9]+)*", re.ASCII)
+"""The cloud's canonical spelling, such as `ap-chongqing`. The legacy aliases of the SDKs are not guessed."""
+
+DOMAIN = "myqcloud.com"
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A bucket that the configuration names; `credentials` is the name of a credential set."""
+
+    name: str
+    region: str
+    credentials: str
+    default_queue_id: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse names that could lead a request to another host."""
+        if not BUCKET.fullmatch(self.name) or not REGION.fullmatch(self.region):
+            raise ValueError(f"not a bucket and region: {self.name!r}, {self.region!r}")
+
+    @property
+    def ci_host(self) -> str:
+        """Host of the bucket's job API."""
+        return f"{self.name}.ci.{self.region}.{DOMAIN}"
+
+    @property
+    def object_host(self) -> str:
+        """Host of the bucket's objects."""
+        return f"{self.name}.cos.{self.region}.{DOMAIN}"

@@ -1,0 +1,54 @@
+"""HTTP requests and replies as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAX_REPLY_BYTES = 8 * 1024 * 1024
+"""Cap on a reply's body. The largest single job (5000 pages of a spreadsheet) is about 0.8 MB."""
+
+
+@lru_cache(maxsize=4096)
+def percent_encode(text: str) -> str:
+    """UTF-8 percent-encoding that leaves only `A-Z a-z 0-9 - _ . ~`, as the signature demands (document 436/7778)."""
+    return quote(text, safe="-_.~")
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A request to the cloud. `path` and `query` are decoded; header names are lower case.
+
+    `host` is the Host that is sent and signed; where the connection goes is the transport's affair. A request that is
+    `unrepeatable` (a create) travels on a connection of its own, so that no stale kept-alive connection can lose it.
+    """
+
+    method: str
+    host: str
+    path: str
+    query: tuple[tuple[str, str], ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = field(default=b"", repr=False)
+    unrepeatable: bool = False
+
+    @property
+    def target(self) -> str:
+        """Path and query as they go on the wire."""
+        path = "/".join(map(percent_encode, self.path.split("/")))
+        if not self.query:
+            return path
+        return path + "?" + "&".join(f"{percent_encode(name)}={percent_encode(value)}" for name, value in self.query)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpReply:
+    """A reply of the cloud. Header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)

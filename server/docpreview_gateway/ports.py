@@ -1,0 +1,151 @@
+"""What the layers above core need from the world, as small as each need is.
+
+Implementations live in `upstream` (the cloud) and `adapters` (everything else); `wiring` alone knows which.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from docpreview.v1.error_reason_pb2 import ErrorReason
+    from docpreview.v1.preview_job_pb2 import PreviewJob
+    from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
+    from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
+    from docpreview_gateway.core.buckets import Bucket
+    from docpreview_gateway.core.exchange import HttpReply, HttpRequest
+    from docpreview_gateway.core.responses import JobPage, QueuePage
+    from docpreview_gateway.core.signing import Credentials
+
+
+@dataclass(slots=True)
+class Call:
+    """One call of a caller on its way through the gateway.
+
+    `deadline` is an instant of the event loop's clock. The other fields are filled in on the way and sent back as
+    metadata.
+    """
+
+    request_id: str
+    deadline: float
+    upstream_request_id: str = ""
+    cache: Literal["", "miss", "coalesced"] = ""
+
+
+class TransportError(Exception):
+    """An exchange ended without a reply. `sent` is False only when certainly no byte of the request left."""
+
+    def __init__(self, message: str, *, sent: bool, timed_out: bool = False) -> None:
+        super().__init__(message)
+        self.sent = sent
+        self.timed_out = timed_out
+
+
+class ReplyTooLarge(Exception):  # noqa: N818 - a condition to react to
+    """The body of a reply is larger than the gateway reads."""
+
+
+class Transport(Protocol):
+    """Sends a signed request and reads the whole reply."""
+
+    async def send(self, request: HttpRequest) -> HttpReply:
+        """The reply, whatever its status. TransportError when there is none, ReplyTooLarge past the cap."""
+        ...
+
+
+class Clock(Protocol):
+    """The wall clock."""
+
+    def now(self) -> float:
+        """Unix time in seconds."""
+        ...
+
+
+class CredentialsSource(Protocol):
+    """Where the keys are kept."""
+
+    def credentials(self, name: str) -> Credentials:
+        """The credential set of this name, as it is now."""
+        ...
+
+
+class PreviewUpstream(Protocol):
+    """The cloud's job API. Every method raises UpstreamError, and does one attempt or many as its decorators decide."""
+
+    async def create(self, request: CreatePreviewJobRequest, bucket: Bucket, output: Bucket, call: Call) -> PreviewJob:
+        """Submit a job. CREATE_OUTCOME_UNKNOWN when it may have been accepted all the same."""
+        ...
+
+    async def get(self, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
+        """One job. JOB_NOT_FOUND when there is none."""
+        ...
+
+    async def list_jobs(self, query: JobQuery, call: Call) -> JobPage:
+        """One page of jobs. ReplyTooLarge when the page holds more than the gateway reads at once."""
+        ...
+
+    async def list_queues(self, query: QueueQuery, call: Call) -> QueuePage:
+        """One page of queues."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class JobQuery:
+    """One page of a list: `size` jobs after the cloud's `cursor`."""
+
+    request: ListPreviewJobsRequest
+    bucket: Bucket
+    size: int
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueueQuery:
+    """One page of a list: page `number`, from 1, of pages of `size` queues."""
+
+    request: ListPreviewQueuesRequest
+    bucket: Bucket
+    size: int
+    number: int
+
+
+class UpstreamTelemetry(Protocol):
+    """Hears of every attempt at the cloud."""
+
+    def upstream_attempt(self, operation: str, reason: ErrorReason.ValueType, seconds: float) -> None:
+        """An attempt ended; `reason` is ERROR_REASON_UNSPECIFIED when it succeeded."""
+        ...
+
+
+class WatchTelemetry(Protocol):
+    """Hears how many pollers and watchers there are."""
+
+    def watching(self, *, pollers: int, watchers: int) -> None:
+        """The numbers now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method of the contract; `kind` as go-grpc-middleware's metrics name it."""
+
+    service: str
+    name: str
+    kind: Literal["unary", "server_stream"]
+
+
+class RpcTelemetry(Protocol):
+    """Hears of every call."""
+
+    def call_started(self, method: Method) -> None:
+        """A call came in."""
+        ...
+
+    def message_sent(self, method: Method) -> None:
+        """A message of a reply left."""
+        ...
+
+    def call_ended(self, method: Method, code: str, seconds: float) -> None:
+        """A call ended with the status of this name, such as `NOT_FOUND`."""
+        ...

@@ -1,0 +1,74 @@
+"""The gRPC server and its settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from docpreview_gateway.rpc.handlers import MAX_SEND_BYTES
+from docpreview_gateway.rpc.services import SERVICE_NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_RECEIVE_BYTES = 1024 * 1024
+MAX_METADATA_BYTES = 16 * 1024
+
+CHANNEL_ARGUMENTS: Sequence[tuple[str, int]] = (
+    # Caps for one connection and one process: what an Envoy at the edge would use.
+    ("grpc.max_concurrent_streams", 100),
+    ("grpc.max_allowed_incoming_connections", 1000),
+    ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
+    ("grpc.max_send_message_length", MAX_SEND_BYTES + 1024),
+    # Soft and hard limit the same: between two different ones gRPC refuses at random.
+    ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+    ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
+    # Clients are told to ping every 30 s, also without calls.
+    ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
+    ("grpc.http2.max_ping_strikes", 2),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # Finds dead peers behind NAT.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.max_connection_idle_ms", 300_000),
+    # Connections are renewed (+-10 % by gRPC itself), so that new replicas get their share; the longest stream fits.
+    ("grpc.max_connection_age_ms", 120_000),
+    ("grpc.max_connection_age_grace_ms", 330_000),
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.server_max_unrequested_time_in_server", 5),
+    # A second server on the port fails instead of silently taking half of the connections.
+    ("grpc.so_reuseport", 0),
+    ("grpc.enable_channelz", 0),
+    ("grpc.max_channel_trace_event_memory_per_node", 0),
+)
+"""Unknown names are silently ignored by gRPC: `tests/unit/rpc/test_server.py` looks each up in the library."""
+
+
+def grpc_server() -> grpc.aio.Server:
+    """A server with the settings above. Message sizes and pings are bounded before any of our code runs."""
+    return grpc.aio.server(options=CHANNEL_ARGUMENTS)
+
+
+class Health:
+    """`grpc.health.v1` for the server as a whole and for each service by name."""
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self._servicer = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
+
+    async def serving(self) -> None:
+        """Everything answers."""
+        for name in ("", *SERVICE_NAMES):
+            await self._servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    async def leaving(self) -> None:
+        """Nothing new, please: NOT_SERVING for good."""
+        await self._servicer.enter_graceful_shutdown()
+
+
+def enable_reflection(server: grpc.aio.Server) -> None:
+    """Let tools such as grpcurl ask for the contract."""
+    reflection.enable_server_reflection((*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)

@@ -1,0 +1,66 @@
+"""Which use-case answers which method, and how long each may take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import grpc
+from google.protobuf.message_factory import GetMessageClass
+
+from docpreview.v1 import preview_job_service_pb2, preview_queue_service_pb2
+from docpreview_gateway.core.validation import MAX_WAIT_SECONDS
+from docpreview_gateway.ports import Method
+from docpreview_gateway.rpc.handlers import Handlers, Route
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from docpreview_gateway.service.preview_jobs import PreviewJobs
+    from docpreview_gateway.service.preview_queues import PreviewQueues
+
+JOBS = preview_job_service_pb2.DESCRIPTOR.services_by_name["PreviewJobService"]
+QUEUES = preview_queue_service_pb2.DESCRIPTOR.services_by_name["PreviewQueueService"]
+SERVICE_NAMES = (JOBS.full_name, QUEUES.full_name)
+
+LONGEST_UNARY = 60.0
+"""Seconds that a call without deadline, or with a later one, may take."""
+
+_MARGIN = 10.0
+
+
+def routes(jobs: PreviewJobs, queues: PreviewQueues, *, longest_stream: float) -> list[Route[Any]]:
+    """Every method of the contract. KeyError at start-up when one has no use-case."""
+    longest = {"WaitPreviewJob": MAX_WAIT_SECONDS + _MARGIN, "WatchPreviewJob": longest_stream + _MARGIN}
+    use_cases: Mapping[str, Callable[..., Any]] = {
+        "CreatePreviewJob": jobs.create,
+        "GetPreviewJob": jobs.get,
+        "BatchGetPreviewJobs": jobs.batch_get,
+        "ListPreviewJobs": jobs.list_jobs,
+        "WaitPreviewJob": jobs.wait,
+        "WatchPreviewJob": jobs.watch,
+        "ListPreviewQueues": queues.list_queues,
+    }
+    return [
+        Route(
+            _method(service.full_name, descriptor),
+            GetMessageClass(descriptor.input_type),
+            use_cases[descriptor.name],
+            longest.get(descriptor.name, LONGEST_UNARY),
+        )
+        for service in (JOBS, QUEUES)
+        for descriptor in service.methods
+    ]
+
+
+def _method(service: str, descriptor: Any) -> Method:  # noqa: ANN401 - protobuf's descriptors have two implementations
+    kind: Literal["unary", "server_stream"] = "server_stream" if descriptor.server_streaming else "unary"
+    return Method(service, descriptor.name, kind)
+
+
+def register(server: grpc.aio.Server, handlers: Handlers, all_routes: list[Route[Any]]) -> None:
+    """Serve the routes on `server`."""
+    for service in SERVICE_NAMES:
+        methods = {
+            route.method.name: handlers.handler(route) for route in all_routes if route.method.service == service
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))

@@ -1,0 +1,93 @@
+"""From errors to gRPC statuses: one table, and `google.rpc.Status` with exactly one ErrorInfo (AIP-193)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
+from grpc import StatusCode
+
+from docpreview.v1 import error_reason_pb2 as r
+from docpreview_gateway.core.errors import GatewayError, InvalidRequest
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+DOMAIN = "docpreview"
+DETAILS_KEY = "grpc-status-details-bin"
+
+CODES: dict[r.ErrorReason.ValueType, StatusCode] = {
+    r.ERROR_REASON_INVALID_REQUEST: StatusCode.INVALID_ARGUMENT,
+    r.ERROR_REASON_MALFORMED_MESSAGE: StatusCode.INVALID_ARGUMENT,
+    r.ERROR_REASON_BUCKET_NOT_CONFIGURED: StatusCode.PERMISSION_DENIED,
+    r.ERROR_REASON_JOB_NOT_FOUND: StatusCode.NOT_FOUND,
+    r.ERROR_REASON_INPUT_OBJECT_NOT_FOUND: StatusCode.NOT_FOUND,
+    r.ERROR_REASON_QUEUE_NOT_FOUND: StatusCode.NOT_FOUND,
+    r.ERROR_REASON_BUCKET_NOT_FOUND: StatusCode.NOT_FOUND,
+    r.ERROR_REASON_OBJECT_NOT_FOUND: StatusCode.NOT_FOUND,
+    r.ERROR_REASON_INPUT_OBJECT_UNREADABLE: StatusCode.FAILED_PRECONDITION,
+    r.ERROR_REASON_CI_ROLE_MISSING: StatusCode.FAILED_PRECONDITION,
+    r.ERROR_REASON_OUTPUT_BUCKET_DENIED: StatusCode.FAILED_PRECONDITION,
+    r.ERROR_REASON_DOC_SERVICE_NOT_ENABLED: StatusCode.FAILED_PRECONDITION,
+    r.ERROR_REASON_ACCOUNT_BLOCKED: StatusCode.FAILED_PRECONDITION,
+    r.ERROR_REASON_UPSTREAM_UNMAPPED: StatusCode.FAILED_PRECONDITION,
+    r.ERROR_REASON_UPSTREAM_ACCESS_DENIED: StatusCode.PERMISSION_DENIED,
+    r.ERROR_REASON_UPSTREAM_INVALID_ARGUMENT: StatusCode.INVALID_ARGUMENT,
+    r.ERROR_REASON_UPSTREAM_QUOTA: StatusCode.RESOURCE_EXHAUSTED,
+    r.ERROR_REASON_UPSTREAM_THROTTLED: StatusCode.RESOURCE_EXHAUSTED,
+    r.ERROR_REASON_REPLY_TOO_LARGE: StatusCode.RESOURCE_EXHAUSTED,
+    r.ERROR_REASON_CLOCK_SKEW: StatusCode.UNAVAILABLE,
+    r.ERROR_REASON_UPSTREAM_INTERNAL: StatusCode.UNAVAILABLE,
+    r.ERROR_REASON_UPSTREAM_UNAVAILABLE: StatusCode.UNAVAILABLE,
+    r.ERROR_REASON_UPSTREAM_TIMEOUT: StatusCode.UNAVAILABLE,
+    r.ERROR_REASON_UPSTREAM_UNREACHABLE: StatusCode.UNAVAILABLE,
+    r.ERROR_REASON_SHUTTING_DOWN: StatusCode.UNAVAILABLE,
+    r.ERROR_REASON_WATCH_LIMIT_REACHED: StatusCode.UNAVAILABLE,
+    r.ERROR_REASON_CREATE_OUTCOME_UNKNOWN: StatusCode.UNKNOWN,
+    r.ERROR_REASON_DEADLINE_EXCEEDED: StatusCode.DEADLINE_EXCEEDED,
+    r.ERROR_REASON_GATEWAY_MALFORMED_REQUEST: StatusCode.INTERNAL,
+    r.ERROR_REASON_UPSTREAM_HOST_REJECTED: StatusCode.INTERNAL,
+    r.ERROR_REASON_UPSTREAM_CREDENTIALS: StatusCode.INTERNAL,
+    r.ERROR_REASON_WRONG_REGION: StatusCode.INTERNAL,
+    r.ERROR_REASON_UPSTREAM_BAD_RESPONSE: StatusCode.INTERNAL,
+    r.ERROR_REASON_INTERNAL: StatusCode.INTERNAL,
+    r.ERROR_REASON_UPSTREAM_NOT_IMPLEMENTED: StatusCode.UNIMPLEMENTED,
+}
+
+
+class RichStatus(NamedTuple):
+    """What a caller is told: code, message, and the serialised `google.rpc.Status` for `grpc-status-details-bin`."""
+
+    code: StatusCode
+    message: str
+    details: bytes
+
+
+def rich_status(error: GatewayError, request_id: str) -> RichStatus:
+    """The status of an error; `request_id` joins the facts in its ErrorInfo."""
+    code = CODES[error.reason]
+    status = status_pb2.Status(code=code.value[0], message=error.message)
+    for detail in _details(error, request_id):
+        status.details.add().Pack(detail)
+    return RichStatus(code, error.message, status.SerializeToString())
+
+
+def _details(error: GatewayError, request_id: str) -> list[Message]:
+    reason = r.ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_")
+    metadata = {**error.metadata, "request_id": request_id}
+    details: list[Message] = [error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata)]
+    if isinstance(error, InvalidRequest):
+        details.append(
+            error_details_pb2.BadRequest(
+                field_violations=[
+                    error_details_pb2.BadRequest.FieldViolation(field=wrong.field, description=wrong.description)
+                    for wrong in error.violations
+                ]
+            )
+        )
+    if error.retry_after is not None:
+        delay = Duration()
+        delay.FromMilliseconds(int(error.retry_after * 1000))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    return details

@@ -1,0 +1,154 @@
+"""The use-cases of PreviewJobService."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from docpreview.v1 import error_reason_pb2 as reasons
+from docpreview.v1.preview_job_service_pb2 import (
+    BatchGetPreviewJobsResponse,
+    ListPreviewJobsResponse,
+    WatchPreviewJobResponse,
+)
+from docpreview_gateway.core import page_tokens
+from docpreview_gateway.core.errors import UpstreamError, bad_response
+from docpreview_gateway.core.validation import MAX_WAIT_SECONDS
+from docpreview_gateway.ports import JobQuery, ReplyTooLarge
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from typing import TypeAlias
+
+    from google.protobuf.duration_pb2 import Duration
+
+    from docpreview.v1 import preview_job_service_pb2 as pb
+    from docpreview.v1.preview_job_pb2 import PreviewJob
+    from docpreview_gateway.core.buckets import Bucket
+    from docpreview_gateway.core.responses import JobPage
+    from docpreview_gateway.ports import Call, PreviewUpstream
+    from docpreview_gateway.service.bucket_register import BucketRegister
+    from docpreview_gateway.service.page_urls import PageUrls
+    from docpreview_gateway.service.watching import Watching
+
+    Jobs: TypeAlias = dict[str, PreviewJob | None]
+    Followed: TypeAlias = (
+        pb.GetPreviewJobRequest | pb.BatchGetPreviewJobsRequest | pb.WaitPreviewJobRequest | pb.WatchPreviewJobRequest
+    )
+
+DEFAULT_PAGE_SIZE = 10
+BATCH_CONCURRENCY = 10
+MAX_LIST_BYTES = 4 * 1024 * 1024 - 64 * 1024
+"""A list must fit one gRPC message with its default limit of 4 MiB."""
+
+WAIT_MARGIN = 0.2
+"""Seconds before a call's deadline at which a wait ends, so that the job still reaches the caller."""
+
+
+class PreviewJobs:
+    """Creates, reads and follows jobs. Each method is the RPC of the same name."""
+
+    def __init__(
+        self, upstream: PreviewUpstream, buckets: BucketRegister, watching: Watching, page_urls: PageUrls
+    ) -> None:
+        self._upstream = upstream
+        self._buckets = buckets
+        self._watching = watching
+        self._page_urls = page_urls
+
+    async def create(self, request: pb.CreatePreviewJobRequest, call: Call) -> PreviewJob:
+        """Submit a job."""
+        bucket = self._buckets.admit(request)
+        output = self._buckets.admit_output(request.output, bucket)
+        return await self._upstream.create(request, bucket, output, call)
+
+    async def get(self, request: pb.GetPreviewJobRequest, call: Call) -> PreviewJob:
+        """One job."""
+        bucket = self._buckets.admit(request)
+        job = await self._upstream.get(bucket, request.job_id, call)
+        return await self._page_urls.fill(job, _page_url_ttl(request))
+
+    async def batch_get(self, request: pb.BatchGetPreviewJobsRequest, call: Call) -> BatchGetPreviewJobsResponse:
+        """Up to 100 jobs, a few at a time; the first error but JOB_NOT_FOUND ends them all."""
+        bucket = self._buckets.admit(request)
+        found = await self._get_each(bucket, dict.fromkeys(request.job_ids), call)
+        jobs = [job for job_id in request.job_ids if (job := found[job_id]) is not None]
+        return BatchGetPreviewJobsResponse(
+            jobs=await self._page_urls.fill_all(jobs, _page_url_ttl(request)),
+            missing_job_ids=[job_id for job_id in request.job_ids if found[job_id] is None],
+        )
+
+    async def _get_each(self, bucket: Bucket, found: Jobs, call: Call) -> Jobs:
+        slots = asyncio.Semaphore(BATCH_CONCURRENCY)
+
+        async def get(job_id: str) -> None:
+            async with slots:
+                try:
+                    found[job_id] = await self._upstream.get(bucket, job_id, call)
+                except UpstreamError as error:
+                    if error.reason != reasons.ERROR_REASON_JOB_NOT_FOUND:
+                        raise
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for job_id in list(found):
+                    group.create_task(get(job_id))
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return found
+
+    async def list_jobs(self, request: pb.ListPreviewJobsRequest, call: Call) -> ListPreviewJobsResponse:
+        """One page of jobs."""
+        bucket = self._buckets.admit(request)
+        cursor = page_tokens.decode(request)
+        size = request.page_size or DEFAULT_PAGE_SIZE
+        while True:
+            page = await self._page(JobQuery(request, bucket, size, cursor), call)
+            if page is not None:
+                token = page_tokens.encode(request, page.cursor)
+                reply = ListPreviewJobsResponse(jobs=page.jobs, next_page_token=token)
+                if size == 1 or reply.ByteSize() <= MAX_LIST_BYTES:
+                    return reply
+            # Too much for one reply: a page may be shorter than asked, and the token continues behind it.
+            size = max(1, size // 4)
+
+    async def _page(self, query: JobQuery, call: Call) -> JobPage | None:
+        try:
+            return await self._upstream.list_jobs(query, call)
+        except ReplyTooLarge:
+            if query.size == 1:
+                raise bad_response("a single job is larger than the gateway reads") from None
+            return None
+
+    async def wait(self, request: pb.WaitPreviewJobRequest, call: Call) -> PreviewJob:
+        """The job when it has ended, or as it is after the timeout."""
+        bucket = self._buckets.admit(request)
+        timeout = _seconds(request.timeout) if request.HasField("timeout") else MAX_WAIT_SECONDS
+        until = min(asyncio.get_running_loop().time() + timeout, call.deadline - WAIT_MARGIN)
+        async with self._watching.subscribe(bucket, request.job_id) as subscription:
+            call.cache = subscription.cache
+            job = await subscription.ended(until)
+            call.upstream_request_id = subscription.upstream_request_id
+        return await self._page_urls.fill(job, _page_url_ttl(request))
+
+    async def watch(self, request: pb.WatchPreviewJobRequest, call: Call) -> AsyncIterator[WatchPreviewJobResponse]:
+        """The job's states as they change, with heartbeats between them."""
+        bucket = self._buckets.admit(request)
+        ttl = _page_url_ttl(request)
+        async with self._watching.subscribe(bucket, request.job_id) as subscription:
+            call.cache = subscription.cache
+            async for job in subscription.states():
+                if job is None:
+                    yield WatchPreviewJobResponse()
+                else:
+                    yield WatchPreviewJobResponse(job=await self._page_urls.fill(job, ttl))
+
+
+def _seconds(duration: Duration) -> float:
+    return duration.seconds + duration.nanos / 1e9
+
+
+def _page_url_ttl(
+    request: Followed,
+) -> Duration | None:
+    return request.page_url_ttl if request.HasField("page_url_ttl") else None

@@ -1,0 +1,49 @@
+"""The use-case of PreviewQueueService."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest, ListPreviewQueuesResponse
+from docpreview_gateway.core import page_tokens
+from docpreview_gateway.core.errors import InvalidRequest, Violation
+from docpreview_gateway.ports import QueueQuery
+
+if TYPE_CHECKING:
+    from docpreview_gateway.ports import Call, PreviewUpstream
+    from docpreview_gateway.service.bucket_register import BucketRegister
+
+DEFAULT_PAGE_SIZE = 10
+
+
+class PreviewQueues:
+    """Lists the queues of a bucket."""
+
+    def __init__(self, upstream: PreviewUpstream, buckets: BucketRegister) -> None:
+        self._upstream = upstream
+        self._buckets = buckets
+
+    async def list_queues(self, request: ListPreviewQueuesRequest, call: Call) -> ListPreviewQueuesResponse:
+        """One page of queues. The cloud counts pages, so the size is part of the cursor: `<page>:<size>`."""
+        bucket = self._buckets.admit(request)
+        number, size = self._position(request)
+        page = await self._upstream.list_queues(QueueQuery(request, bucket, size, number), call)
+        more = bool(page.queues) and number * size < page.total
+        return ListPreviewQueuesResponse(
+            queues=page.queues,
+            next_page_token=page_tokens.encode(request, f"{number + 1}:{size}" if more else ""),
+            total_size=page.total,
+            missing_queue_ids=page.missing,
+        )
+
+    @staticmethod
+    def _position(request: ListPreviewQueuesRequest) -> tuple[int, int]:
+        cursor = page_tokens.decode(request)
+        if not cursor:
+            return 1, request.page_size or DEFAULT_PAGE_SIZE
+        number, _, size = cursor.partition(":")
+        if not (number.isdecimal() and size.isdecimal() and len(cursor) < 20):  # noqa: PLR2004 - two small numbers
+            raise InvalidRequest([Violation("page_token", "is not a token of this gateway")])
+        if request.page_size and request.page_size != int(size):
+            raise InvalidRequest([Violation("page_size", "must stay as it was on the first page, or be left out")])
+        return int(number), int(size)

@@ -1,0 +1,249 @@
+"""One poller per job, shared by everybody who waits for it or watches it.
+
+A poller lives as long as somebody listens: it starts with the first subscription and is cancelled with the last.
+Subscribers get the latest state, not a queue of states, so a slow reader costs nothing and misses nothing that lasts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from docpreview.v1 import error_reason_pb2 as reasons
+from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview_gateway.core.errors import GatewayError
+from docpreview_gateway.core.polling import TERMINAL, Schedule
+from docpreview_gateway.core.refusals import RETRYABLE
+from docpreview_gateway.ports import Call
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+
+    from docpreview_gateway.core.buckets import Bucket
+    from docpreview_gateway.ports import Clock, PreviewUpstream, WatchTelemetry
+
+RECONNECT_SECONDS = 1.0
+"""What a watcher is told to wait before it watches again elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchLimits:
+    """Times of watches, in seconds: between heartbeats, of a whole stream, of one poll."""
+
+    heartbeat: float = 15.0
+    stream: float = 300.0
+    poll: float = 10.0
+    schedule: Schedule = field(default_factory=Schedule)
+
+
+class Watching:
+    """The pollers that run now, at most one per job. `jitter` gives numbers in [0, 1)."""
+
+    def __init__(
+        self,
+        upstream: PreviewUpstream,
+        clock: Clock,
+        telemetry: WatchTelemetry,
+        *,
+        limits: WatchLimits,
+        jitter: Callable[[], float],
+    ) -> None:
+        self._telemetry = telemetry
+        self._limits = limits
+        self._poller = partial(Poller, upstream=upstream, clock=clock, limits=limits, jitter=jitter)
+        self._pollers: dict[tuple[str, str], Poller] = {}
+        self._watchers = 0
+        self._draining = False
+
+    @asynccontextmanager
+    async def subscribe(self, bucket: Bucket, job_id: str) -> AsyncIterator[Subscription]:
+        """Listen to a job for as long as the context is open."""
+        if self._draining:
+            raise _shutting_down()
+        key = (bucket.name, job_id)
+        poller = self._pollers.get(key)
+        shared = poller is not None
+        if poller is None:
+            poller = self._start(key, bucket)
+        poller.listeners += 1
+        self._count(+1)
+        try:
+            yield Subscription(poller, self._limits, shared=shared)
+        finally:
+            poller.listeners -= 1
+            if not poller.listeners:
+                poller.task.cancel()
+                self._forget(key, poller)
+            self._count(-1)
+
+    def drain(self) -> None:
+        """End every watch and wait with SHUTTING_DOWN, and refuse new ones."""
+        self._draining = True
+        for poller in self._pollers.values():
+            poller.end(_shutting_down())
+
+    async def close(self) -> None:
+        """Stop what still polls."""
+        tasks = [poller.task for poller in self._pollers.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _start(self, key: tuple[str, str], bucket: Bucket) -> Poller:
+        poller = self._poller(bucket, key[1])
+        self._pollers[key] = poller
+        poller.task.add_done_callback(lambda _task: self._forget(key, poller))
+        return poller
+
+    def _forget(self, key: tuple[str, str], poller: Poller) -> None:
+        """A poller that ended must not be joined: the next subscriber starts a new one."""
+        if self._pollers.get(key) is poller:
+            del self._pollers[key]
+            self._count(0)
+
+    def _count(self, change: int) -> None:
+        self._watchers += change
+        self._telemetry.watching(pollers=len(self._pollers), watchers=self._watchers)
+
+
+class Poller:
+    """Looks at one job until it has ended, and keeps what it saw last."""
+
+    def __init__(  # noqa: PLR0913 - the first two vary, the rest is bound once by Watching
+        self,
+        bucket: Bucket,
+        job_id: str,
+        *,
+        upstream: PreviewUpstream,
+        clock: Clock,
+        limits: WatchLimits,
+        jitter: Callable[[], float],
+    ) -> None:
+        self.listeners = 0
+        self.latest: PreviewJob | None = None
+        self.version = 0
+        self.error: Exception | None = None
+        self.upstream_request_id = ""
+        self._bucket = bucket
+        self._job_id = job_id
+        self._upstream = upstream
+        self._clock = clock
+        self._limits = limits
+        self._jitter = jitter
+        self._loop = asyncio.get_running_loop()
+        self._changed = self._loop.create_future()
+        self.task = self._loop.create_task(self._run(), name=f"poll {job_id}")
+
+    async def changed(self, seconds: float | None) -> bool:
+        """Wait until there is something new, at most `seconds`; whether there is."""
+        done, _ = await asyncio.wait((self._changed,), timeout=seconds)
+        return bool(done)
+
+    def end(self, error: Exception) -> None:
+        """Tell the listeners that nothing will follow."""
+        self.error = error
+        self.task.cancel()
+        self._wake()
+
+    async def _run(self) -> None:
+        failures = 0
+        while True:
+            try:
+                job = await self._look()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the listeners must hear of it
+                failures += 1
+                if failures >= self._limits.schedule.patience or getattr(error, "reason", None) not in RETRYABLE:
+                    self.end(error)
+                    return
+            else:
+                failures = 0
+                self._publish(job)
+                if job.state in TERMINAL:
+                    return
+            await asyncio.sleep(self._interval(failures))
+
+    async def _look(self) -> PreviewJob:
+        call = Call(request_id="", deadline=self._loop.time() + self._limits.poll)
+        try:
+            return await self._upstream.get(self._bucket, self._job_id, call)
+        finally:
+            self.upstream_request_id = call.upstream_request_id
+
+    def _publish(self, job: PreviewJob) -> None:
+        if job != self.latest:
+            self.latest = job
+            self.version += 1
+            self._wake()
+
+    def _wake(self) -> None:
+        if not self._changed.done():
+            self._changed.set_result(None)
+        self._changed = self._loop.create_future()
+
+    def _interval(self, failures: int) -> float:
+        job = self.latest
+        age = self._clock.now() - job.create_time.seconds if job is not None and job.HasField("create_time") else 0.0
+        paused = job is not None and job.state == PreviewJob.STATE_PAUSED
+        return self._limits.schedule.interval(max(0.0, age), failures=failures, paused=paused, jitter=self._jitter())
+
+
+class Subscription:
+    """One listener's view of a job."""
+
+    def __init__(self, poller: Poller, limits: WatchLimits, *, shared: bool) -> None:
+        self._poller = poller
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self.cache: Literal["miss", "coalesced"] = "coalesced" if shared else "miss"
+
+    @property
+    def upstream_request_id(self) -> str:
+        """The cloud's id of the poller's last request."""
+        return self._poller.upstream_request_id
+
+    async def states(self) -> AsyncGenerator[PreviewJob | None]:
+        """The present state, then each later one, until the job has ended; None when nothing changed for a while."""
+        end = self._loop.time() + self._limits.stream
+        seen = 0
+        while True:
+            if self._poller.version != seen:
+                seen, job = self._poller.version, self._poller.latest
+                yield job
+                if job is not None and job.state in TERMINAL:
+                    return
+                continue
+            self._raise_if_over()
+            remaining = end - self._loop.time()
+            if remaining <= 0:
+                raise _again(reasons.ERROR_REASON_WATCH_LIMIT_REACHED, "the stream has been open for long; watch again")
+            changed = await self._poller.changed(min(remaining, self._limits.heartbeat))
+            if not changed and self._loop.time() < end:
+                yield None
+
+    async def ended(self, until: float) -> PreviewJob:
+        """The job when it has ended, or as it is at the loop's time `until`. The first look is always waited for."""
+        while True:
+            job = self._poller.latest
+            if job is not None and job.state in TERMINAL:
+                return job
+            self._raise_if_over()
+            remaining = until - self._loop.time()
+            if job is not None and remaining <= 0:
+                return job
+            await self._poller.changed(remaining if job is not None else None)
+
+    def _raise_if_over(self) -> None:
+        if self._poller.error is not None:
+            # One error reaches many listeners; each raises it with a trace of its own.
+            raise self._poller.error.with_traceback(None)
+
+
+def _shutting_down() -> GatewayError:
+    return _again(reasons.ERROR_REASON_SHUTTING_DOWN, "the gateway is stopping; try again")
+
+
+def _again(reason: reasons.ErrorReason.ValueType, message: str) -> GatewayError:
+    return GatewayError(reason, message, retry_after=RECONNECT_SECONDS)

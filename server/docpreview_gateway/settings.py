@@ -1,0 +1,249 @@
+"""Settings: one YAML file, each key also as a `DOCPREVIEW_` variable, unknown keys refused.
+
+Variables win over the file. Nested keys are joined by `__` (`DOCPREVIEW_UPSTREAM__ENDPOINT`); lists and maps may be
+given as JSON. `DOCPREVIEW_CONFIG` names the file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    AnyHttpUrl,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    UrlConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    YamlConfigSettingsSource,
+)
+
+from docpreview_gateway.core.buckets import BUCKET, REGION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PREFIX = "DOCPREVIEW_"
+CONFIG_VARIABLE = "DOCPREVIEW_CONFIG"
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used; `problems` has a line for each mistake, with its path and without values."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+def _address(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    if not (colon and host and port.isascii() and port.isdigit() and int(port) < 2**16):
+        raise ValueError("must have the form host:port, such as 127.0.0.1:50051; port 0 takes a free one")
+    return value
+
+
+def _endpoint(value: AnyHttpUrl) -> AnyHttpUrl:
+    if value.username or value.password or value.query or value.fragment or (value.path or "/") != "/":
+        raise ValueError("must be scheme, host and port only, such as http://127.0.0.1:8089")
+    return value
+
+
+def _matching(pattern: re.Pattern[str], description: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise ValueError(description)
+        return value
+
+    return AfterValidator(check)
+
+
+BucketName = Annotated[str, _matching(BUCKET, "must have the form <name>-<appid>, such as documents-1250000000")]
+Region = Annotated[str, _matching(REGION, "must be a region in the cloud's spelling, such as ap-chongqing")]
+QueueId = Annotated[str, _matching(re.compile("[A-Za-z0-9]{0,64}"), "must be at most 64 letters and digits")]
+Address = Annotated[str, AfterValidator(_address)]
+Endpoint = Annotated[AnyHttpUrl, UrlConstraints(allowed_schemes=["http", "https"]), AfterValidator(_endpoint)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class BucketSettings(_Section):
+    """A bucket that callers may use. What is not listed does not exist."""
+
+    name: BucketName = Field(description="`<name>-<appid>`")
+    region: Region = Field(description="the cloud's spelling, such as ap-chongqing")
+    credentials: str = Field(description="name of the credential set that signs for this bucket")
+    default_queue_id: QueueId = Field("", description="queue of creates that name none")
+
+
+class CredentialSettings(_Section):
+    """A key pair of the cloud; `token` belongs to temporary keys."""
+
+    secret_id: str = Field(min_length=1)
+    secret_key: SecretStr = Field(min_length=1)
+    token: SecretStr = SecretStr("")
+
+
+class UpstreamSettings(_Section):
+    """How the cloud is reached."""
+
+    endpoint: Endpoint | None = Field(None, description="where to connect instead of the bucket's own host")
+    timeout_seconds: float = Field(10.0, gt=0, le=60, description="of one attempt, from connecting to the last byte")
+    connect_timeout_seconds: float = Field(3.0, gt=0, le=60, description="of connecting, waiting for a slot included")
+    object_url_base: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s?#]+$",
+        description="base of signed page URLs; `{host}` is the bucket's object host",
+    )
+
+
+class WatchSettings(_Section):
+    """Pollers and streams; all times in seconds."""
+
+    heartbeat_seconds: float = Field(15.0, ge=0.1, le=300)
+    max_stream_seconds: float = Field(300.0, ge=1, le=3600, description="then watchers are told to watch again")
+    poll_floor_seconds: float = Field(0.5, ge=0.05, le=60, description="shortest time between polls of a job")
+    poll_cap_seconds: float = Field(10.0, ge=0.05, le=300, description="longest time between polls of a job")
+
+
+class DrainSettings(_Section):
+    """What happens at SIGTERM."""
+
+    delay_seconds: float = Field(5.0, ge=0, le=600, description="not ready, but still serving")
+    grace_seconds: float = Field(25.0, ge=0, le=600, description="for calls that run, after the delay")
+
+
+class LoggingSettings(_Section):
+    """Logs go to stderr."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    format: Literal["auto", "json", "console"] = Field("auto", description="auto: json unless stderr is a terminal")
+
+
+class Settings(BaseSettings):
+    """Everything that can be set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, hide_input_in_errors=True
+    )
+
+    listen: Address = Field("127.0.0.1:50051", description="gRPC")
+    admin_listen: Address = Field("127.0.0.1:9464", description="/metrics, /healthz, /readyz over HTTP")
+    reflection: bool = Field(default=False, description="serve the contract to tools such as grpcurl")
+    buckets: tuple[BucketSettings, ...]
+    credentials: dict[str, CredentialSettings]
+    upstream: UpstreamSettings = UpstreamSettings()
+    watch: WatchSettings = WatchSettings()
+    drain: DrainSettings = DrainSettings()
+    logging: LoggingSettings = LoggingSettings()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if not self.buckets:
+            raise ValueError("buckets: name at least one; a bucket that is not listed does not exist for callers")
+        names = [bucket.name for bucket in self.buckets]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"buckets: {', '.join(twice)} is listed more than once")
+        for bucket in self.buckets:
+            if bucket.credentials not in self.credentials:
+                raise ValueError(f"buckets: {bucket.name} names credentials that are not there: {bucket.credentials}")
+        if self.watch.poll_cap_seconds < self.watch.poll_floor_seconds:
+            raise ValueError("watch.poll_cap_seconds: must not be less than watch.poll_floor_seconds")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then variables, then the file."""
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, cls.model_config.get("yaml_file"))
+
+
+def load(path: Path | None) -> Settings:
+    """Settings from the file (None: the one that `DOCPREVIEW_CONFIG` names, if any) and the environment.
+
+    ConfigurationError with every mistake.
+    """
+    if path is None and (named := os.environ.get(CONFIG_VARIABLE)):
+        path = Path(named)
+    problems = list(_unknown_variables())
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(yaml_file=_readable(path))
+
+    try:
+        settings = FromFile()
+    except ValidationError as error:
+        problems += [_problem(dict(found)) for found in error.errors(include_input=False, include_url=False)]
+    except (SettingsError, yaml.YAMLError, TypeError, ValueError) as error:
+        problems.append(_unreadable(error))
+    if problems:
+        raise ConfigurationError(problems)
+    return settings
+
+
+def _readable(path: Path | None) -> Path | None:
+    if path is None:
+        return None
+    try:
+        path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError([f"{path}: {error.strerror}"]) from None
+    return path
+
+
+def _problem(found: dict[str, Any]) -> str:
+    where = ".".join(map(str, found["loc"]))
+    message = str(found["msg"]).removeprefix("Value error, ")
+    if found["type"] == "extra_forbidden":
+        message = "unknown setting"
+    return f"{where}: {message}" if where else message
+
+
+def _unreadable(error: Exception) -> str:
+    """What is wrong with a file or variable as a whole, without quoting it: it may hold keys."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: not YAML: {error.problem}"
+    if isinstance(error, SettingsError):
+        return str(error)
+    return "the file must be a YAML map of settings"
+
+
+def _unknown_variables() -> Iterator[str]:
+    """Variables with our prefix that set nothing: a typing error would otherwise go unnoticed."""
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name != CONFIG_VARIABLE:
+            path = name.removeprefix(PREFIX).lower().split("__")
+            if not _exists(Settings, path):
+                yield f"{name}: unknown setting"
+
+
+def _exists(kind: Any, path: list[str]) -> bool:  # noqa: ANN401 - annotations of any kind
+    if not path:
+        return True
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        field = kind.model_fields.get(path[0])
+        return field is not None and _exists(field.annotation, path[1:])
+    if get_origin(kind) is dict:
+        return _exists(get_args(kind)[1], path[1:])
+    return False

@@ -1,0 +1,63 @@
+"""Telemetry around any `PreviewUpstream`: operation, outcome and time of every call."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from docpreview.v1 import error_reason_pb2 as reasons
+from docpreview_gateway.core.errors import GatewayError
+from docpreview_gateway.ports import ReplyTooLarge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from docpreview.v1.preview_job_pb2 import PreviewJob
+    from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+    from docpreview_gateway.core.buckets import Bucket
+    from docpreview_gateway.core.responses import JobPage, QueuePage
+    from docpreview_gateway.ports import Call, JobQuery, PreviewUpstream, QueueQuery, UpstreamTelemetry
+
+
+class ObservedUpstream:
+    """Passes every call on and tells `telemetry` how it ended. Cancelled calls are nobody's outcome and not told."""
+
+    def __init__(self, inner: PreviewUpstream, telemetry: UpstreamTelemetry) -> None:
+        self._inner = inner
+        self._telemetry = telemetry
+
+    async def create(self, request: CreatePreviewJobRequest, bucket: Bucket, output: Bucket, call: Call) -> PreviewJob:
+        """As the port says."""
+        with self._observe("create"):
+            return await self._inner.create(request, bucket, output, call)
+
+    async def get(self, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
+        """As the port says."""
+        with self._observe("get"):
+            return await self._inner.get(bucket, job_id, call)
+
+    async def list_jobs(self, query: JobQuery, call: Call) -> JobPage:
+        """As the port says."""
+        with self._observe("list_jobs"):
+            return await self._inner.list_jobs(query, call)
+
+    async def list_queues(self, query: QueueQuery, call: Call) -> QueuePage:
+        """As the port says."""
+        with self._observe("list_queues"):
+            return await self._inner.list_queues(query, call)
+
+    @contextmanager
+    def _observe(self, operation: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        reason = reasons.ERROR_REASON_UNSPECIFIED
+        try:
+            yield
+        except GatewayError as error:
+            reason = error.reason
+            raise
+        except ReplyTooLarge:
+            reason = reasons.ERROR_REASON_REPLY_TOO_LARGE
+            raise
+        finally:
+            self._telemetry.upstream_attempt(operation, reason, time.perf_counter() - begin)
