@@ -1,0 +1,72 @@
+"""A gateway in front of an emulator, both on free loopback ports, and a client that talks to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from docpreview_client import DocPreviewClient
+from docpreview_emulator import Emulator
+from docpreview_gateway.settings import (
+    BucketSettings,
+    CredentialSettings,
+    DrainSettings,
+    Settings,
+    UpstreamSettings,
+    WatchSettings,
+)
+from docpreview_gateway.wiring import Gateway
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+BUCKET = "examplebucket-1250000000"
+OTHER_BUCKET = "previews-1250000000"
+REGION = "ap-chongqing"
+
+
+@dataclass
+class World:
+    """What a test can turn and look at."""
+
+    emulator: Emulator
+    gateway: Gateway
+    client: DocPreviewClient
+
+    async def upload(self, key: str, data: bytes) -> None:
+        """Put a source document into the bucket."""
+        self.emulator.put_object(BUCKET, REGION, key, data)
+
+
+def settings(emulator: Emulator, **changes: object) -> Settings:
+    """Settings of a gateway whose cloud is `emulator`."""
+    values: dict[str, object] = {
+        "listen": "127.0.0.1:0",
+        "admin_listen": "127.0.0.1:0",
+        "buckets": [
+            BucketSettings(name=BUCKET, region=REGION, credentials="main"),
+            BucketSettings(name=OTHER_BUCKET, region=REGION, credentials="main"),
+        ],
+        "credentials": {
+            "main": CredentialSettings(secret_id="example-secret-id", secret_key="EXAMPLEsecretKEY00000000000000000")
+        },
+        "upstream": UpstreamSettings(
+            endpoint=emulator.url, object_url_base=f"{emulator.url}/_emulator/objects/{{host}}"
+        ),
+        "watch": WatchSettings(poll_floor_seconds=0.05, poll_cap_seconds=0.2),
+        "drain": DrainSettings(delay_seconds=0, grace_seconds=5),
+    }
+    return Settings.model_validate(values | changes)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    """Emulator, gateway and client."""
+    async with (
+        Emulator() as emulator,
+        Gateway(settings(emulator)) as gateway,
+        DocPreviewClient(f"127.0.0.1:{gateway.port}") as client,
+    ):
+        yield World(emulator, gateway, client)
