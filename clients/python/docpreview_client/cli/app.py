@@ -1,0 +1,123 @@
+"""What each command does, in a few lines each."""
+
+from contextlib import aclosing
+from importlib import metadata
+from typing import Annotated
+
+import typer
+
+from docpreview_client.cli import exit_codes, previewing
+from docpreview_client.cli.command import command, spread
+from docpreview_client.cli.exit_codes import EXIT_CODES_HELP, ExitCode
+from docpreview_client.cli.listing import ListOptions, first
+from docpreview_client.cli.parameters import Bucket, ConnectionOptions, JobId, NewJobOptions, PageUrlOptions
+from docpreview_client.cli.previewing import PreviewOptions
+from docpreview_client.cli.session import Session
+
+InputObject = Annotated[str, typer.Argument(help="Key of the source document.", show_default=False)]
+OptionalInputObject = Annotated[
+    str | None, typer.Argument(help="Key of the source document; not with --job-id.", show_default=False)
+]
+
+app = typer.Typer(
+    name="docpreview",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    # Pretty tracebacks show the values of variables, and with them tokens and passwords.
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - called by typer
+    if wanted:
+        typer.echo(f"docpreview {metadata.version('docpreview-gateway')}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+]
+
+
+@app.callback(epilog=EXIT_CODES_HELP)
+@spread
+def docpreview(context: typer.Context, connection: ConnectionOptions, *, version: Version = False) -> None:
+    """Previews of documents through the docpreview gateway."""
+    del version  # its callback has done it
+    context.obj = connection
+
+
+@app.command()
+@command
+async def create(session: Session, bucket: Bucket, input_object: InputObject, new_job: NewJobOptions) -> ExitCode:
+    """Create a job and print it. Every call makes, and bills, a new job."""
+    session.view.job(await previewing.create(session, bucket, input_object=input_object, new_job=new_job))
+    return ExitCode.OK
+
+
+@app.command()
+@command
+async def get(session: Session, bucket: Bucket, job_id: JobId, page_urls: PageUrlOptions) -> ExitCode:
+    """Print a job. The exit code is 0 whatever its state."""
+    job = await session.client.get(bucket, job_id, page_url_ttl=page_urls.ttl(), timeout=session.timeout)
+    session.view.job(job)
+    return ExitCode.OK
+
+
+@app.command("list")
+@command
+async def list_jobs(session: Session, bucket: Bucket, which: ListOptions) -> ExitCode:
+    """List the jobs of a bucket, newest first."""
+    async with aclosing(session.client.list(bucket, timeout=session.timeout, **which.fields())) as jobs:
+        await session.view.jobs(first(jobs, which.limit))
+    return ExitCode.OK
+
+
+@app.command()
+@command
+async def watch(session: Session, bucket: Bucket, job_id: JobId, page_urls: PageUrlOptions) -> ExitCode:
+    """Follow a job until it ends; with --json a line for each change."""
+    with session.view.progress() as progress:
+        jobs = session.client.watch(bucket, job_id, page_url_ttl=page_urls.ttl(), timeout=session.timeout)
+        job = await previewing.follow(jobs, progress=progress)
+    session.view.finished(job)
+    return exit_codes.of_job(job)
+
+
+@app.command()
+@command
+async def wait(session: Session, bucket: Bucket, job_id: JobId, page_urls: PageUrlOptions) -> ExitCode:
+    """Wait until a job ends, 5 minutes unless --timeout says else, and print it."""
+    job = await session.client.wait(bucket, job_id, page_url_ttl=page_urls.ttl(), timeout=session.timeout)
+    session.view.job(job)
+    return exit_codes.of_job(job)
+
+
+@app.command()
+@command
+async def queues(session: Session, bucket: Bucket) -> ExitCode:
+    """List the queues of a bucket."""
+    async with aclosing(session.client.list_queues(bucket, timeout=session.timeout)) as found:
+        await session.view.queues(found)
+    return ExitCode.OK
+
+
+@app.command()
+@command
+async def preview(
+    session: Session,
+    bucket: Bucket,
+    preview_options: PreviewOptions,
+    new_job: NewJobOptions,
+    input_object: OptionalInputObject = None,
+) -> ExitCode:
+    """Turn a document into files: create a job (or take one), follow it, download its pages."""
+    if (input_object is None) == (preview_options.job_id is None):
+        raise typer.BadParameter("Name either a source document or --job-id.")
+    job_id = preview_options.job_id
+    if input_object is not None:
+        created = await previewing.create(session, bucket, input_object=input_object, new_job=new_job)
+        session.view.note(f"Created job {created.job_id}")
+        job_id = created.job_id
+    return await previewing.save_pages(session, bucket, job_id=job_id or "", directory=preview_options.directory)

@@ -1,0 +1,93 @@
+"""How any command runs: its options, its connection, its errors and its exit code."""
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import fields, is_dataclass
+from typing import Any, NoReturn
+
+import typer
+
+from docpreview_client.cli import exit_codes
+from docpreview_client.cli.exit_codes import ExitCode
+from docpreview_client.cli.json_view import JsonView
+from docpreview_client.cli.parameters import ConnectionOptions
+from docpreview_client.cli.session import Session
+from docpreview_client.cli.text_view import TextView
+from docpreview_client.cli.views import View
+from docpreview_client.client import DocPreviewClient
+from docpreview_client.errors import DocPreviewError
+
+Work = Callable[[Session], Awaitable[ExitCode]]
+
+
+def spread(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Lets a function take dataclasses on the command line: each of their fields becomes an option."""
+    taken = inspect.signature(function).parameters.values()
+    groups: dict[str, type[Any]] = {one.name: one.annotation for one in taken if is_dataclass(one.annotation)}
+
+    def gathered(**values: Any) -> Any:  # noqa: ANN401 - whatever the function takes and returns
+        for name, group in groups.items():
+            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+        return function(**values)
+
+    return _with_parameters(
+        gathered, like=function, parameters=[option for one in taken for option in _options_of(one)]
+    )
+
+
+def command(function: Callable[..., Awaitable[ExitCode]]) -> Callable[..., Any]:
+    """Makes a command of an async function that takes a Session first and returns the exit code."""
+    own = list(inspect.signature(function).parameters.values())[1:]
+    context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    connection = inspect.Parameter("connection", inspect.Parameter.KEYWORD_ONLY, annotation=ConnectionOptions)
+
+    def run(*, context: typer.Context, connection: ConnectionOptions, **values: Any) -> NoReturn:  # noqa: ANN401
+        options = connection.over(context.obj)
+        view: View = JsonView() if options.json else TextView()
+        raise typer.Exit(_run(lambda session: function(session, **values), options=options, view=view))
+
+    return spread(_with_parameters(run, like=function, parameters=[*own, context, connection]))
+
+
+def _run(work: Work, *, options: ConnectionOptions, view: View) -> ExitCode:
+    try:
+        return asyncio.run(_in_session(work, options=options, view=view))
+    except DocPreviewError as error:
+        code = exit_codes.of_error(error)
+        view.error(error, exit_code=code)
+        return code
+    except KeyboardInterrupt:
+        view.note("Interrupted. Jobs that were created go on.")
+        return ExitCode.INTERRUPTED
+
+
+async def _in_session(work: Work, *, options: ConnectionOptions, view: View) -> ExitCode:
+    try:
+        client = DocPreviewClient(options.address(), tls=options.encryption(), token=options.token())
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    async with client:
+        return await work(Session(client=client, view=view, timeout=options.deadline()))
+
+
+def _options_of(parameter: inspect.Parameter) -> list[inspect.Parameter]:
+    """What stands for one parameter on the command line; by name, as typer passes them."""
+    if not is_dataclass(parameter.annotation):
+        return [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
+    return [
+        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, annotation=field.type, default=field.default)
+        for field in fields(parameter.annotation)
+    ]
+
+
+def _with_parameters(
+    function: Callable[..., Any], *, like: Callable[..., Any], parameters: list[inspect.Parameter]
+) -> Callable[..., Any]:
+    """`function` under the name and with the text of `like`, and with `parameters` for those who ask."""
+    functools.update_wrapper(function, like)
+    del function.__wrapped__  # type: ignore[attr-defined]
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    function.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return function

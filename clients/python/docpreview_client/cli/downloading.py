@@ -1,0 +1,98 @@
+"""Brings a job's pages from their signed addresses to a directory.
+
+An address is a secret: it is in no message. Names of files are made here and never taken from the wire.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import grpc
+import httpx
+from httpx_aiohttp import HttpxAiohttpClient
+
+from docpreview.v1.preview_job_pb2 import Page
+from docpreview_client import errors
+
+_AT_ONCE: Final = 4
+_CHUNK: Final = 1024 * 1024
+_SUFFIX: Final = re.compile(r"\.[A-Za-z0-9]{1,8}$")
+_TIMEOUT: Final = httpx.Timeout(30.0)
+_REFUSED: Final = frozenset({401, 403})
+
+
+async def download(pages: Sequence[Page], directory: Path, *, downloaded: Callable[[int], None]) -> list[Path]:
+    """Saves the pages as `page-0001.jpg` and so on, in their order, over files of those names.
+
+    `downloaded` is told how many files are complete, beginning with 0.
+
+    Raises:
+        DocPreviewError: A page could not be fetched; files that are complete stay.
+    """
+    if not pages:
+        return []
+    await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
+    files = [directory / f"page-{number:04d}{_suffix(page)}" for number, page in enumerate(pages, 1)]
+    downloaded(0)
+    done = 0
+    slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def fetch(page: Page, file: Path) -> None:
+        nonlocal done
+        async with slots:
+            await _fetch(client, page, file=file)
+        done += 1
+        downloaded(done)
+
+    async with HttpxAiohttpClient(timeout=_TIMEOUT) as client:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for page, file in zip(pages, files, strict=True):
+                    group.create_task(fetch(page, file))
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+    return files
+
+
+async def _fetch(client: httpx.AsyncClient, page: Page, *, file: Path) -> None:
+    if not page.url.startswith(("https://", "http://")):
+        raise errors.FailedPrecondition(
+            f"{page.object} has no address: its bucket is not configured in the gateway.",
+            code=grpc.StatusCode.FAILED_PRECONDITION,
+        )
+    part = file.with_name(f"{file.name}.part")
+    try:
+        async with client.stream("GET", page.url) as response:
+            _check(response, page)
+            with await asyncio.to_thread(part.open, "wb") as output:
+                async for chunk in response.aiter_bytes(_CHUNK):
+                    await asyncio.to_thread(output.write, chunk)
+        await asyncio.to_thread(part.replace, file)
+    except httpx.HTTPError as error:
+        # The cause is left out on purpose: its text has the address.
+        raise errors.Unavailable(
+            f"{page.object} could not be fetched: {type(error).__name__}.", code=grpc.StatusCode.UNAVAILABLE
+        ) from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _check(response: httpx.Response, page: Page) -> None:
+    status = response.status_code
+    if status == httpx.codes.OK:
+        return
+    text = f"{page.object} could not be fetched: the storage answered {status}."
+    if status in _REFUSED:
+        raise errors.PermissionDenied(text, code=grpc.StatusCode.PERMISSION_DENIED)
+    if status == httpx.codes.NOT_FOUND:
+        raise errors.NotFound(text, code=grpc.StatusCode.NOT_FOUND)
+    if status == httpx.codes.TOO_MANY_REQUESTS or status >= httpx.codes.INTERNAL_SERVER_ERROR:
+        raise errors.Unavailable(text, code=grpc.StatusCode.UNAVAILABLE)
+    raise errors.InternalError(text, code=grpc.StatusCode.UNKNOWN)
+
+
+def _suffix(page: Page) -> str:
+    found = _SUFFIX.search(page.object)
+    return found.group().lower() if found else ""

@@ -1,0 +1,63 @@
+"""What the command's exit code says to a script."""
+
+from enum import IntEnum
+
+from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview_client import errors
+from docpreview_client.watching import TERMINAL_STATES
+
+
+class ExitCode(IntEnum):
+    """One code for each thing that a script may want to do next. 2 is the shell's own for wrong usage."""
+
+    OK = 0
+    JOB_FAILED = 1
+    USAGE = 2
+    INVALID_REQUEST = 3
+    NOT_FOUND = 4
+    DENIED = 5
+    TRY_AGAIN = 6
+    OUTCOME_UNKNOWN = 7
+    FAILED_PRECONDITION = 8
+    NOT_FINISHED = 9
+    INTERNAL = 70
+    INTERRUPTED = 130
+
+
+EXIT_CODES_HELP = """Exit codes:
+
+* 0: done
+* 1: the job ended as failed or cancelled (wait, watch, preview)
+* 2: wrong usage
+* 3: invalid request
+* 4: not found
+* 5: not authenticated, or permission denied
+* 6: unavailable, throttled or too slow: try again
+* 7: a create may or may not have made a job: list the jobs before creating again
+* 8: bucket or cloud account must be put in order first
+* 9: the job had not ended when --timeout passed (wait, watch, preview)
+* 70: internal or other error
+* 130: interrupted; the job goes on
+"""
+
+_BY_ERROR: tuple[tuple[type[errors.DocPreviewError], ExitCode], ...] = (
+    (errors.InvalidRequest, ExitCode.INVALID_REQUEST),
+    (errors.NotFound, ExitCode.NOT_FOUND),
+    (errors.Unauthenticated, ExitCode.DENIED),
+    (errors.PermissionDenied, ExitCode.DENIED),
+    (errors.TransientError, ExitCode.TRY_AGAIN),
+    (errors.OutcomeUnknown, ExitCode.OUTCOME_UNKNOWN),
+    (errors.FailedPrecondition, ExitCode.FAILED_PRECONDITION),
+)
+
+
+def of_error(error: errors.DocPreviewError) -> ExitCode:
+    """The exit code of a command that failed with `error`."""
+    return next((code for kind, code in _BY_ERROR if isinstance(error, kind)), ExitCode.INTERNAL)
+
+
+def of_job(job: PreviewJob) -> ExitCode:
+    """The exit code of a command that waited for `job`."""
+    if job.state == PreviewJob.STATE_SUCCESS:
+        return ExitCode.OK
+    return ExitCode.JOB_FAILED if job.state in TERMINAL_STATES else ExitCode.NOT_FINISHED

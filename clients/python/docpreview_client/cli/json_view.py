@@ -1,0 +1,84 @@
+"""Prints for programs: proto3 JSON with the contract's field names, one object per line."""
+
+import json
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview.v1.preview_queue_service_pb2 import PreviewQueue
+from docpreview_client.cli.exit_codes import ExitCode
+from docpreview_client.errors import DocPreviewError
+
+
+class JsonView:
+    """Every line is complete and printed at once, so that readers can follow."""
+
+    def job(self, job: PreviewJob) -> None:
+        """The job as an object."""
+        _print_message(job)
+
+    async def jobs(self, jobs: AsyncIterator[PreviewJob]) -> None:
+        """One job per line, as they come."""
+        async for job in jobs:
+            _print_message(job)
+
+    async def queues(self, queues: AsyncIterator[PreviewQueue]) -> None:
+        """One queue per line, as they come."""
+        async for queue in queues:
+            _print_message(queue)
+
+    @contextmanager
+    def progress(self) -> Iterator["JsonProgress"]:
+        """Every state of the job is a line."""
+        yield JsonProgress()
+
+    def finished(self, job: PreviewJob) -> None:
+        """Nothing: the last state is on stdout already."""
+
+    def saved(self, directory: Path, *, files: Sequence[Path]) -> None:
+        """An object with the directory and the files in it."""
+        _print({"directory": str(directory), "files": [str(file) for file in files]})
+
+    def note(self, text: str) -> None:
+        """Nothing: notes are for people."""
+
+    def error(self, error: DocPreviewError, *, exit_code: ExitCode) -> None:
+        """The error as an object on stderr."""
+        delay = error.retry_delay
+        facts = {
+            "code": error.code.name,
+            "reason": error.reason,
+            "message": error.message,
+            "retry_delay_seconds": None if delay is None else delay.total_seconds(),
+            "field_violations": [{"field": name, "description": text} for name, text in error.field_violations],
+            "metadata": error.metadata,
+            "request_id": error.request_id,
+        }
+        _print({"error": facts, "exit_code": exit_code.value}, to=sys.stderr)
+
+
+class JsonProgress:
+    """States as lines; downloads have none."""
+
+    def changed(self, job: PreviewJob) -> None:
+        """The job as an object."""
+        _print_message(job)
+
+    def downloaded(self, done: int, *, total: int) -> None:
+        """Nothing: the files are listed at the end."""
+
+
+def _print_message(message: Message) -> None:
+    _print(json_format.MessageToDict(message, preserving_proto_field_name=True))
+
+
+def _print(value: dict[str, Any], *, to: TextIO | None = None) -> None:
+    stream = to or sys.stdout
+    stream.write(json.dumps(value) + "\n")
+    stream.flush()

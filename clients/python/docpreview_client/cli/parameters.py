@@ -1,0 +1,240 @@
+"""The options that several commands share, each group as one dataclass.
+
+`command` turns every field into an option; the field's annotation says how it is spelled and explained.
+"""
+
+import os
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Self
+
+import typer
+
+from docpreview.v1.preview_job_pb2 import PreviewOptions
+from docpreview_client.options import Tls
+from docpreview_client.requests import CreateFields
+
+DEFAULT_TARGET = "127.0.0.1:50051"
+_CONNECTION = "Connection"
+_CONVERSION = "Conversion"
+_SPREADSHEETS = frozenset({".csv", ".et", ".ett", ".xls", ".xlsb", ".xlsm", ".xlsx", ".xlt", ".xltm", ".xltx"})
+
+Bucket = Annotated[str, typer.Argument(help="Bucket of the source documents, NAME-APPID.", show_default=False)]
+JobId = Annotated[str, typer.Argument(help="Id of the job.", show_default=False)]
+
+
+class Format(StrEnum):
+    """What the results are."""
+
+    JPG = "jpg"
+    PNG = "png"
+    PDF = "pdf"
+
+
+class Orientation(StrEnum):
+    """How spreadsheets lie on paper."""
+
+    PORTRAIT = "portrait"
+    LANDSCAPE = "landscape"
+
+
+class Paper(StrEnum):
+    """The paper of spreadsheets."""
+
+    A4 = "a4"
+    A2 = "a2"
+    A0 = "a0"
+
+
+class Comments(StrEnum):
+    """What happens to comments."""
+
+    HIDE = "hide"
+    SHOW = "show"
+
+
+def _connection(*names: str, text: str) -> object:
+    return typer.Option(*names, help=text, rich_help_panel=_CONNECTION, show_default=False)
+
+
+def _conversion(*names: str, text: str) -> object:
+    return typer.Option(*names, help=text, rich_help_panel=_CONVERSION, show_default=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionOptions:
+    """How to reach the gateway, and how to print. May stand before or after the command's name."""
+
+    target: Annotated[
+        str | None,
+        _connection("--target", text=f"Gateway address. [env: DOCPREVIEW_TARGET; default: {DEFAULT_TARGET}]"),
+    ] = None
+    token_file: Annotated[
+        Path | None, _connection("--token-file", text="File with the bearer token. [env: DOCPREVIEW_TOKEN, the token]")
+    ] = None
+    tls: Annotated[bool, _connection("--tls", text="Encrypt; implied by --ca, --cert and --server-name.")] = False
+    ca: Annotated[Path | None, _connection("--ca", text="PEM file of the authorities to trust.")] = None
+    cert: Annotated[Path | None, _connection("--cert", text="PEM file of the client certificate.")] = None
+    key: Annotated[Path | None, _connection("--key", text="PEM file of the client certificate's key.")] = None
+    server_name: Annotated[
+        str | None, _connection("--server-name", text="Name that the gateway's certificate must have.")
+    ] = None
+    timeout: Annotated[
+        float | None,
+        typer.Option("--timeout", min=0.001, help="Seconds; for wait and watch how long to wait.", show_default=False),
+    ] = None
+    json: Annotated[bool, typer.Option("--json", help="Print proto3 JSON, one object per line.")] = False
+
+    def over(self, base: Self) -> Self:
+        """These options, and those of `base` where these say nothing."""
+        values = {field.name: getattr(self, field.name) or getattr(base, field.name) for field in fields(self)}
+        return type(self)(**values)
+
+    def address(self) -> str:
+        """The gateway's address: option, environment, default."""
+        return self.target or os.environ.get("DOCPREVIEW_TARGET") or DEFAULT_TARGET
+
+    def token(self) -> str | None:
+        """The bearer token: file, environment, none."""
+        if self.token_file is not None:
+            return _read(self.token_file).decode().strip()
+        return os.environ.get("DOCPREVIEW_TOKEN") or None
+
+    def encryption(self) -> Tls | None:
+        """How to encrypt, when any option asks for it."""
+        if not (self.tls or self.ca or self.cert or self.key or self.server_name):
+            return None
+        return Tls(
+            root_certificates=_read(self.ca) if self.ca else None,
+            certificate_chain=_read(self.cert) if self.cert else None,
+            private_key=_read(self.key) if self.key else None,
+            server_name=self.server_name,
+        )
+
+    def deadline(self) -> timedelta | None:
+        """The timeout as the client takes it."""
+        return None if self.timeout is None else timedelta(seconds=self.timeout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageUrlOptions:
+    """Whether pages come with addresses."""
+
+    page_url_ttl: Annotated[
+        int | None,
+        typer.Option(
+            "--page-url-ttl",
+            min=1,
+            max=3600,
+            show_default=False,
+            help="Give each page an address that is valid for so many seconds. Whoever has it sees the page.",
+        ),
+    ] = None
+
+    def ttl(self) -> timedelta | None:
+        """The time as the client takes it."""
+        return None if self.page_url_ttl is None else timedelta(seconds=self.page_url_ttl)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewJobOptions:
+    """A job to be made. What is not given is left to the gateway and the cloud."""
+
+    output: Annotated[
+        str | None,
+        _conversion(
+            "--output",
+            "-o",
+            text="Template of the results' keys, with ${Number} or ${Page}, for spreadsheets ${SheetID} too. Default: "
+            "previews/INPUT/${Number}.jpg",
+        ),
+    ] = None
+    output_bucket: Annotated[str | None, _conversion("--output-bucket", text="Default: the source's bucket.")] = None
+    queue_id: Annotated[str | None, _conversion("--queue-id", text="Queue to put the job in.")] = None
+    user_data: Annotated[str | None, _conversion("--user-data", text="Text to attach to the job.")] = None
+    format: Annotated[Format | None, _conversion("--format", text="What the results are. Default: jpg")] = None
+    source_format: Annotated[
+        str | None, _conversion("--source-format", text="Suffix of the source, when its name has none.")
+    ] = None
+    start_page: Annotated[int | None, _conversion("--start-page", text="First page, from 1.")] = None
+    end_page: Annotated[int | None, _conversion("--end-page", text="Last page; -1 is the last of the document.")] = None
+    pages: Annotated[str | None, _conversion("--pages", text="Pages such as 1,2-4,7.")] = None
+    sheet_id: Annotated[int | None, _conversion("--sheet-id", text="Spreadsheets: sheet, from 1; 0 is all.")] = None
+    orientation: Annotated[Orientation | None, _conversion("--orientation", text="Spreadsheets: of the paper.")] = None
+    paper: Annotated[Paper | None, _conversion("--paper", text="Spreadsheets: size of the paper.")] = None
+    comments: Annotated[Comments | None, _conversion("--comments", text="Comments and tracked changes.")] = None
+    image_params: Annotated[str | None, _conversion("--image-params", text="The cloud's image processing.")] = None
+    quality: Annotated[int | None, _conversion("--quality", text="Percent, 1 to 100.")] = None
+    zoom: Annotated[int | None, _conversion("--zoom", text="Percent, 10 to 200.")] = None
+    dpi: Annotated[int | None, _conversion("--dpi", text="Dots per inch, 96 to 600.")] = None
+    single_image: Annotated[bool | None, _conversion("--single-image", text="All pages in one long image.")] = None
+    password: Annotated[
+        str | None,
+        _conversion(
+            "--password",
+            text="Give - to be asked for the document's password. The password itself is not taken here: every user "
+            "of the machine could read it in the list of processes.",
+        ),
+    ] = None
+    password_file: Annotated[
+        Path | None, _conversion("--password-file", text="File whose first line is the document's password.")
+    ] = None
+
+    def output_object(self, input_object: str) -> str:
+        """The template of the results' keys."""
+        if self.output is not None:
+            return self.output
+        sheet = "${SheetID}/" if PurePosixPath(input_object).suffix.lower() in _SPREADSHEETS else ""
+        return f"previews/{input_object.lstrip('/')}/{sheet}${{Number}}.{self.format or Format.JPG}"
+
+    def create_fields(self) -> CreateFields:
+        """The rest of the request."""
+        return CreateFields(
+            output_bucket=self.output_bucket or "",
+            queue_id=self.queue_id or "",
+            user_data=self.user_data or "",
+            options=self._options(),
+        )
+
+    def _options(self) -> PreviewOptions:
+        kinds = PreviewOptions
+        return PreviewOptions(
+            source_format=self.source_format or "",
+            target_format=kinds.TargetFormat.Value(_value("TARGET_FORMAT", self.format)),
+            start_page=self.start_page,
+            end_page=self.end_page,
+            page_ranges=self.pages or "",
+            sheet_id=self.sheet_id,
+            paper_orientation=kinds.PaperOrientation.Value(_value("PAPER_ORIENTATION", self.orientation)),
+            paper_size=kinds.PaperSize.Value(_value("PAPER_SIZE", self.paper)),
+            password=self._document_password(),
+            comments=kinds.Comments.Value(_value("COMMENTS", self.comments)),
+            image_params=self.image_params or "",
+            quality=self.quality,
+            zoom_percent=self.zoom,
+            image_dpi=self.dpi,
+            single_image=self.single_image,
+        )
+
+    def _document_password(self) -> str:
+        if self.password_file is not None:
+            return _read(self.password_file).decode().split("\n", 1)[0].rstrip("\r")
+        if self.password is None:
+            return ""
+        if self.password != "-":
+            raise typer.BadParameter("--password takes only -, which asks for it. Or use --password-file.")
+        answer: str = typer.prompt("Password of the document", hide_input=True, err=True)
+        return answer
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise typer.BadParameter(f"{path}: {error.strerror}") from error
+
+
+def _value(prefix: str, choice: StrEnum | None) -> str:
+    return f"{prefix}_{choice.name if choice else 'UNSPECIFIED'}"

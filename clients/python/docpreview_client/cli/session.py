@@ -1,0 +1,16 @@
+"""What a command works with while it runs."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from docpreview_client.cli.views import View
+from docpreview_client.client import DocPreviewClient
+
+
+@dataclass(frozen=True)
+class Session:
+    """An open client, the way to print, and the caller's timeout (None: the client's defaults)."""
+
+    client: DocPreviewClient
+    view: View
+    timeout: timedelta | None

@@ -1,0 +1,60 @@
+"""Values as people read them. Everything that came over the wire passes through here before it reaches a terminal."""
+
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from rich.text import Text
+
+from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
+from docpreview.v1.preview_queue_service_pb2 import PreviewQueue
+
+_STYLES = {
+    PreviewJob.STATE_RUNNING: "cyan",
+    PreviewJob.STATE_SUCCESS: "green",
+    PreviewJob.STATE_FAILED: "red",
+    PreviewJob.STATE_PAUSED: "yellow",
+    PreviewJob.STATE_CANCELLED: "magenta",
+}
+
+
+def plain(text: str) -> str:
+    """The text without anything that a terminal would obey: control and invisible characters are spelled out."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def verbatim(text: str) -> Text:
+    """The text as rich prints it unchanged: no markup, no control characters."""
+    return Text(plain(text), overflow="fold")
+
+
+def job_state(job: PreviewJob) -> Text:
+    """The state, or the cloud's own word for one that is newer than this client."""
+    if job.state == PreviewJob.STATE_UNSPECIFIED or job.state not in PreviewJob.State.values():
+        return verbatim(job.raw_state or "unknown")
+    return Text(PreviewJob.State.Name(job.state).removeprefix("STATE_"), style=_STYLES.get(job.state, ""))
+
+
+def queue_state(queue: PreviewQueue) -> str:
+    """The state of a queue."""
+    known = queue.state in PreviewQueue.State.values() and queue.state != PreviewQueue.STATE_UNSPECIFIED
+    return PreviewQueue.State.Name(queue.state).removeprefix("STATE_") if known else "unknown"
+
+
+def time(stamp: Timestamp) -> str:
+    """A moment in the local zone; empty when it is unset."""
+    if not stamp.seconds:
+        return ""
+    return datetime.fromtimestamp(stamp.seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def location(place: ObjectLocation) -> str:
+    """An object as `bucket/key`, or what is known of it."""
+    return "/".join(part for part in (place.bucket, place.object.lstrip("/")) if part)
+
+
+def pages(job: PreviewJob) -> str:
+    """How many pages were made; empty before the job has succeeded."""
+    if not job.HasField("result"):
+        return ""
+    failed = f", {job.result.failed_page_count} failed" if job.result.failed_page_count else ""
+    return f"{job.result.succeeded_page_count}{failed}"

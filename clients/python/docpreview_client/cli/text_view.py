@@ -1,0 +1,153 @@
+"""Prints for people: tables, a bar, and errors that say what to do."""
+
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Final, TextIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview.v1.preview_queue_service_pb2 import PreviewQueue
+from docpreview_client import errors
+from docpreview_client.cli import text as wire_text
+from docpreview_client.cli.exit_codes import ExitCode
+from docpreview_client.cli.text_progress import BarProgress, LineProgress
+from docpreview_client.cli.views import Progress
+
+# Wide enough for any line: what is piped into a program is never wrapped or cut.
+_ENDLESS: Final = 100_000
+_ADVICE: Final[tuple[tuple[type[errors.DocPreviewError], str], ...]] = (
+    (errors.InvalidRequest, "Change the request."),
+    (errors.NotFound, "Check bucket, id and name. The cloud keeps the records of jobs for a month."),
+    (errors.Unauthenticated, "Give a valid token (--token-file) or client certificate (--cert, --key)."),
+    (errors.PermissionDenied, "Ask those who run the gateway for the right, or check the bucket's name."),
+    (errors.FailedPrecondition, "Put the bucket or the cloud account in order, then try again."),
+    (errors.Throttled, "Try again later."),
+    (errors.Unavailable, "Check --target, or try again later."),
+    (errors.DeadlineExceeded, "Try again, with a longer --timeout if need be."),
+    (errors.OutcomeUnknown, "The job may exist, and creating it again may be billed twice: look at the list first."),
+    (errors.DocPreviewError, "Tell those who run the gateway."),
+)
+
+
+class TextView:
+    """Results on stdout; progress, notes and errors on stderr."""
+
+    def __init__(self) -> None:
+        self._out = _console(sys.stdout)
+        self._err = _console(sys.stderr)
+
+    def job(self, job: PreviewJob) -> None:
+        """A line for each thing that is known, then the pages."""
+        grid = Table.grid(padding=(0, 2))
+        for name, value in _facts(job):
+            grid.add_row(name, value)
+        self._out.print(grid)
+        if job.result.pages:
+            self._out.print(_pages(job))
+
+    async def jobs(self, jobs: AsyncIterator[PreviewJob]) -> None:
+        """A table of jobs."""
+        table = _table("Job", "State", "Created", "Pages", "Input")
+        async for job in jobs:
+            table.add_row(
+                wire_text.verbatim(job.job_id),
+                wire_text.job_state(job),
+                wire_text.time(job.create_time),
+                wire_text.pages(job),
+                wire_text.verbatim(job.input.object),
+            )
+        self._print_table(table, nothing="No jobs.")
+
+    async def queues(self, queues: AsyncIterator[PreviewQueue]) -> None:
+        """A table of queues."""
+        table = _table("Queue", "Name", "State", "May wait", "At once", "Changed")
+        async for queue in queues:
+            table.add_row(
+                wire_text.verbatim(queue.queue_id),
+                wire_text.verbatim(queue.name),
+                wire_text.queue_state(queue),
+                str(queue.max_size),
+                str(queue.max_concurrent),
+                wire_text.time(queue.update_time),
+            )
+        self._print_table(table, nothing="No queues.")
+
+    def progress(self) -> AbstractContextManager[Progress]:
+        """A bar on a terminal, lines elsewhere."""
+        return BarProgress(self._err) if self._err.is_terminal else LineProgress(self._err)
+
+    def finished(self, job: PreviewJob) -> None:
+        """The job with its pages or its failure."""
+        self.job(job)
+
+    def saved(self, directory: Path, *, files: Sequence[Path]) -> None:
+        """The files, one per line, after a word on where they are."""
+        self.note(f"{len(files)} file(s) in {directory}")
+        for file in files:
+            self._out.print(wire_text.verbatim(str(file)), soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        """A line on stderr."""
+        self._err.print(wire_text.verbatim(text))
+
+    def error(self, error: errors.DocPreviewError, *, exit_code: ExitCode) -> None:
+        """What happened, every bad field, and what to do."""
+        del exit_code  # the shell has it
+        for line in _explanation(error):
+            self._err.print(wire_text.verbatim(line), soft_wrap=True)
+
+    def _print_table(self, table: Table, *, nothing: str) -> None:
+        if table.row_count:
+            self._out.print(table)
+        else:
+            self.note(nothing)
+
+
+def _console(stream: TextIO) -> Console:
+    return Console(file=stream, width=None if stream.isatty() else _ENDLESS, markup=False, highlight=False, emoji=False)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _facts(job: PreviewJob) -> tuple[tuple[str, Text], ...]:
+    plain = (
+        ("Bucket", job.bucket),
+        ("Queue", job.queue_id),
+        ("Created", wire_text.time(job.create_time)),
+        ("Started", wire_text.time(job.start_time)),
+        ("Ended", wire_text.time(job.end_time)),
+        ("Input", wire_text.location(job.input)),
+        ("Output", wire_text.location(job.output)),
+        ("User data", job.user_data),
+        ("Pages", wire_text.pages(job)),
+        ("Failure", f"{job.failure.code} {job.failure.message}".strip()),
+    )
+    named = ((name, wire_text.verbatim(value)) for name, value in plain if value)
+    return (("Job", wire_text.verbatim(job.job_id)), ("State", wire_text.job_state(job)), *named)
+
+
+def _pages(job: PreviewJob) -> Table:
+    table = _table("Page", "Object", "Address")
+    for page in job.result.pages:
+        table.add_row(str(page.page_number), wire_text.verbatim(page.object), wire_text.verbatim(page.url))
+    return table
+
+
+def _explanation(error: errors.DocPreviewError) -> Iterator[str]:
+    yield f"Error: {error.message} ({error.reason or error.code.name})"
+    yield from (f"  {name}: {description}" for name, description in error.field_violations)
+    if error.retry_delay is not None:
+        yield f"Try again in {error.retry_delay.total_seconds():g} s."
+    yield next(advice for kind, advice in _ADVICE if isinstance(error, kind))
+    if error.request_id:
+        yield f"Request id: {error.request_id}"
