@@ -25,7 +25,7 @@ Work = Callable[[Session], Awaitable[ExitCode]]
 def spread(function: Callable[..., Any]) -> Callable[..., Any]:
     """Lets a function take dataclasses on the command line: each of their fields becomes an option."""
     taken = inspect.signature(function).parameters.values()
-    groups: dict[str, type[Any]] = {one.name: one.annotation for one in taken if is_dataclass(one.annotation)}
+    groups: dict[str, Any] = {one.name: one.annotation for one in taken if is_dataclass(one.annotation)}
 
     def gathered(**values: Any) -> Any:  # noqa: ANN401 - whatever the function takes and returns
         for name, group in groups.items():

@@ -70,7 +70,7 @@ async def save_pages(session: Session, bucket: str, *, job_id: str, directory: P
         jobs = session.client.watch(bucket, job_id, page_url_ttl=_URL_TTL, timeout=session.timeout)
         job = await follow(jobs, progress=progress)
         pages = job.result.pages
-        target = directory or Path(job.job_id)
+        target = directory or Path(job.job_id if job.job_id.isalnum() else "preview")
         files = await download(pages, target, downloaded=lambda done: progress.downloaded(done, total=len(pages)))
     if job.state == PreviewJob.STATE_SUCCESS:
         session.view.saved(target, files=files)

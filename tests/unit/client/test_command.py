@@ -1,0 +1,273 @@
+"""The `docpreview` command as scripts and people use it."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import grpc
+import pytest
+from typer.testing import CliRunner, Result
+
+from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
+from docpreview.v1.preview_job_service_pb2 import ListPreviewJobsRequest, ListPreviewJobsResponse
+from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesResponse, PreviewQueue
+from docpreview_client.cli import listing, parameters
+from docpreview_client.cli.app import app
+
+from .fake_gateway import Failure, FakeGateway, Silence
+from .samples import BUCKET, JOB_ID, failed, failure, invalid, job, succeeded
+
+Docpreview = Callable[..., Result]
+
+
+@pytest.fixture
+def docpreview(gateway: FakeGateway) -> Docpreview:
+    def run(*arguments: str, stdin: str | None = None) -> Result:
+        environment = {"DOCPREVIEW_TARGET": gateway.target, "DOCPREVIEW_TOKEN": None}
+        return CliRunner().invoke(app, list(arguments), input=stdin, env=environment)
+
+    return run
+
+
+def lines(result: Result) -> list[dict[str, object]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_create(gateway: FakeGateway, docpreview: Docpreview) -> None:
+    """Every option reaches its field; the job is printed."""
+    gateway.will("CreatePreviewJob", job(PreviewJob.STATE_SUBMITTED))
+    options = "--output o/${Number}.png --format png --start-page 2 --end-page -1 --quality 80 --zoom 50 --dpi 150"
+    more = "--comments show --orientation landscape --paper a2 --sheet-id 0 --single-image --user-data me"
+    result = docpreview("create", BUCKET, "a.pptx", *options.split(), *more.split())
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert JOB_ID in result.stdout
+    request = gateway.asked("CreatePreviewJob")[0]
+    assert (request.bucket, request.input_object, request.user_data) == (BUCKET, "a.pptx", "me")
+    assert request.output.object == "o/${Number}.png"
+    assert request.options == PreviewOptions(
+        target_format=PreviewOptions.TARGET_FORMAT_PNG,
+        start_page=2,
+        end_page=-1,
+        quality=80,
+        zoom_percent=50,
+        image_dpi=150,
+        comments=PreviewOptions.COMMENTS_SHOW,
+        paper_orientation=PreviewOptions.PAPER_ORIENTATION_LANDSCAPE,
+        paper_size=PreviewOptions.PAPER_SIZE_A2,
+        sheet_id=0,
+        single_image=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "template"),
+    [
+        ("docs/a.pptx", "previews/docs/a.pptx/${Number}.jpg"),
+        ("docs/a.XLSX", "previews/docs/a.XLSX/${SheetID}/${Number}.jpg"),
+    ],
+)
+def test_create_without_output(gateway: FakeGateway, docpreview: Docpreview, source: str, template: str) -> None:
+    """The default template is one that the cloud takes for the kind of document."""
+    gateway.will("CreatePreviewJob", job())
+    assert docpreview("create", BUCKET, source).exit_code == 0
+    assert gateway.asked("CreatePreviewJob")[0].output.object == template
+
+
+def test_password_from_a_file(gateway: FakeGateway, docpreview: Docpreview, tmp_path: Path) -> None:
+    """The first line of the file is the password."""
+    gateway.will("CreatePreviewJob", job())
+    file = tmp_path / "password"
+    file.write_text("open sesame\n")
+    assert docpreview("create", BUCKET, "a.docx", "--password-file", str(file)).exit_code == 0
+    assert gateway.asked("CreatePreviewJob")[0].options.password == "open sesame"
+
+
+def test_password_from_a_prompt(gateway: FakeGateway, docpreview: Docpreview) -> None:
+    """The password is asked for and not echoed."""
+    gateway.will("CreatePreviewJob", job())
+    result = docpreview("create", BUCKET, "a.docx", "--password", "-", stdin="open sesame\n")
+    assert gateway.asked("CreatePreviewJob")[0].options.password == "open sesame"
+    assert "sesame" not in result.output
+
+
+def test_password_on_the_command_line(gateway: FakeGateway, docpreview: Docpreview) -> None:
+    """A password in the list of processes is refused, and not repeated in the error."""
+    result = docpreview("create", BUCKET, "a.docx", "--password", "sesame")
+    assert result.exit_code == 2
+    assert "sesame" not in result.output
+    assert gateway.calls == []
+
+
+def test_get(gateway: FakeGateway, docpreview: Docpreview) -> None:
+    """A failed job is printed and read successfully. What came from outside cannot format or command the terminal."""
+    gateway.will("GetPreviewJob", failed())
+    result = docpreview("get", BUCKET, JOB_ID)
+    assert result.exit_code == 0
+    assert "DocTooBig too [bold]big[/bold] \\x1b[31mred" in result.stdout
+    assert datetime.fromtimestamp(1_700_000_000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z") in result.stdout
+
+
+def test_get_as_json(gateway: FakeGateway, docpreview: Docpreview) -> None:
+    """One object with the contract's field names, wherever --json stands."""
+    gateway.will("GetPreviewJob", succeeded("https://a/1"))
+    after = lines(docpreview("get", BUCKET, JOB_ID, "--json", "--page-url-ttl", "60"))
+    before = lines(docpreview("--json", "get", BUCKET, JOB_ID))
+    assert after == before
+    assert after[0]["job_id"] == JOB_ID
+    assert after[0]["state"] == "STATE_SUCCESS"
+    assert [request.page_url_ttl.seconds for request in gateway.asked("GetPreviewJob")] == [60, 0]
+
+
+def test_list(gateway: FakeGateway, docpreview: Docpreview) -> None:
+    """Filters reach the gateway, pages are joined, and no more are asked for than --limit needs."""
+    gateway.will(
+        "ListPreviewJobs",
+        ListPreviewJobsResponse(jobs=[job(job_id="d1")], next_page_token="two"),
+        ListPreviewJobsResponse(jobs=[job(job_id="d2"), job(job_id="d3")], next_page_token="three"),
+    )
+    filters = ["--state", "failed", "--state", "running", "--after", "2026-01-02T03:04:05", "--oldest-first"]
+    result = docpreview("list", BUCKET, "--limit", "2", *filters)
+    assert result.exit_code == 0
+    assert [line.split()[:2] for line in result.stdout.splitlines()[1:]] == [["d1", "RUNNING"], ["d2", "RUNNING"]]
+    requests = gateway.asked("ListPreviewJobs")
+    assert [request.page_token for request in requests] == ["", "two"]
+    assert requests[0].order == ListPreviewJobsRequest.ORDER_OLDEST_FIRST
+    assert list(requests[0].states) == [PreviewJob.STATE_FAILED, PreviewJob.STATE_RUNNING]
+
+
+def test_list_as_json(gateway: FakeGateway, docpreview: Docpreview) -> None:
+    """One job per line."""
+    gateway.will("ListPreviewJobs", ListPreviewJobsResponse(jobs=[job(job_id="d1"), job(job_id="d2")]))
+    assert [line["job_id"] for line in lines(docpreview("list", BUCKET, "--json"))] == ["d1", "d2"]
+
+
+def test_list_without_jobs(gateway: FakeGateway, docpreview: Docpreview) -> None:
+    """Nothing is printed to stdout, a word to stderr."""
+    gateway.will("ListPreviewJobs", ListPreviewJobsResponse())
+    result = docpreview("list", BUCKET)
+    assert (result.exit_code, result.stdout, result.stderr.strip()) == (0, "", "No jobs.")
+
+
+def test_queues(gateway: FakeGateway, docpreview: Docpreview) -> None:
+    """Queues as a table; names with markup are shown as they are."""
+    queue = PreviewQueue(queue_id="p1", name="[red]main[/red]", state=PreviewQueue.STATE_ACTIVE, max_size=10000)
+    gateway.will("ListPreviewQueues", ListPreviewQueuesResponse(queues=[queue]))
+    row = docpreview("queues", BUCKET).stdout.splitlines()[1].split()
+    assert row == ["p1", "[red]main[/red]", "ACTIVE", "10000", "0"]
+
+
+def test_watch(gateway: FakeGateway, docpreview: Docpreview) -> None:
+    """Without a terminal each state is a line on stderr, and the finished job is on stdout."""
+    gateway.will("WatchPreviewJob", [job(PreviewJob.STATE_SUBMITTED), job(), succeeded("", "")])
+    result = docpreview("watch", BUCKET, JOB_ID)
+    assert result.exit_code == 0
+    assert result.stderr.splitlines() == [f"{JOB_ID} SUBMITTED", f"{JOB_ID} RUNNING", f"{JOB_ID} SUCCESS"]
+    assert "previews/abc_2.jpg" in result.stdout
+
+
+def test_watch_as_json(gateway: FakeGateway, docpreview: Docpreview) -> None:
+    """Each state is a line."""
+    gateway.will("WatchPreviewJob", [job(), failed()])
+    result = docpreview("watch", BUCKET, JOB_ID, "--json")
+    assert [line["state"] for line in lines(result)] == ["STATE_RUNNING", "STATE_FAILED"]
+    assert result.exit_code == 1
+
+
+def test_watch_until_the_timeout(gateway: FakeGateway, docpreview: Docpreview) -> None:
+    """A job that is still running is told from a gateway that does not answer."""
+    gateway.will("WatchPreviewJob", [job(), Silence()])
+    assert docpreview("watch", BUCKET, JOB_ID, "--timeout", "0.5").exit_code == 9
+    gateway.will("WatchPreviewJob", [Silence()])
+    assert docpreview("watch", BUCKET, JOB_ID, "--timeout", "0.5").exit_code == 6
+
+
+@pytest.mark.parametrize(("answer", "exit_code"), [(succeeded(), 0), (failed(), 1), (job(), 9)])
+def test_wait(gateway: FakeGateway, docpreview: Docpreview, answer: PreviewJob, exit_code: int) -> None:
+    """The exit code says how the job ended, or that it has not."""
+    gateway.will("WaitPreviewJob", answer)
+    assert docpreview("wait", BUCKET, JOB_ID, "--timeout", "0.001").exit_code == exit_code
+
+
+@pytest.mark.parametrize(
+    ("answer", "exit_code"),
+    [
+        (invalid(bucket="is required"), 3),
+        (failure(grpc.StatusCode.NOT_FOUND, "JOB_NOT_FOUND"), 4),
+        (failure(grpc.StatusCode.PERMISSION_DENIED, "BUCKET_NOT_CONFIGURED"), 5),
+        (Failure(grpc.StatusCode.UNAUTHENTICATED), 5),
+        (failure(grpc.StatusCode.UNAVAILABLE, "UPSTREAM_UNREACHABLE"), 6),
+        (failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "UPSTREAM_THROTTLED"), 6),
+        (failure(grpc.StatusCode.UNKNOWN, "CREATE_OUTCOME_UNKNOWN"), 7),
+        (failure(grpc.StatusCode.FAILED_PRECONDITION, "CI_ROLE_MISSING"), 8),
+        (failure(grpc.StatusCode.INTERNAL, "INTERNAL"), 70),
+    ],
+)
+def test_create_that_fails(gateway: FakeGateway, docpreview: Docpreview, answer: Failure, exit_code: int) -> None:
+    """Scripts decide on the exit code; stdout stays empty."""
+    gateway.will("CreatePreviewJob", answer)
+    result = docpreview("create", BUCKET, "a.pptx")
+    assert (result.exit_code, result.stdout) == (exit_code, "")
+
+
+def test_error_for_people(gateway: FakeGateway, docpreview: Docpreview) -> None:
+    """Every bad field is named and markup in them is not obeyed."""
+    gateway.will("CreatePreviewJob", invalid(bucket="is required", quality="[1] to [100]"))
+    result = docpreview("create", BUCKET, "a.pptx")
+    assert result.stderr.splitlines() == [
+        "Error: 2 fields are invalid (INVALID_REQUEST)",
+        "  bucket: is required",
+        "  quality: [1] to [100]",
+        "Change the request.",
+    ]
+
+
+def test_error_as_json(gateway: FakeGateway, docpreview: Docpreview) -> None:
+    """The error is an object on stderr."""
+    gateway.will(
+        "GetPreviewJob",
+        failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "UPSTREAM_THROTTLED", retry_delay=timedelta(seconds=2)),
+    )
+    printed = json.loads(docpreview("get", BUCKET, JOB_ID, "--json").stderr)
+    assert printed["exit_code"] == 6
+    assert printed["error"]["reason"] == "UPSTREAM_THROTTLED"
+    assert printed["error"]["retry_delay_seconds"] == 2.0
+    assert printed["error"]["request_id"] == "req-7"
+
+
+def test_token_to_another_machine(docpreview: Docpreview, tmp_path: Path) -> None:
+    """A token is not sent in the clear over a network, and not shown in the refusal."""
+    file = tmp_path / "token"
+    file.write_text("s3cret\n")
+    result = docpreview("get", BUCKET, JOB_ID, "--target", "gateway.example:50051", "--token-file", str(file))
+    assert result.exit_code == 2
+    assert "s3cret" not in result.output
+
+
+def test_token(gateway: FakeGateway, docpreview: Docpreview, tmp_path: Path) -> None:
+    """The token of the file is sent as a bearer token."""
+    gateway.will("GetPreviewJob", job())
+    file = tmp_path / "token"
+    file.write_text("s3cret\n")
+    assert docpreview("--token-file", str(file), "get", BUCKET, JOB_ID).exit_code == 0
+    assert gateway.calls[0].metadata["authorization"] == "Bearer s3cret"
+
+
+def test_file_that_is_not_there(docpreview: Docpreview, tmp_path: Path) -> None:
+    """A wrong file name is wrong usage."""
+    assert docpreview("get", BUCKET, JOB_ID, "--token-file", str(tmp_path / "no")).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("choices", "enum", "prefix"),
+    [
+        (parameters.Format, PreviewOptions.TargetFormat, "TARGET_FORMAT_"),
+        (parameters.Orientation, PreviewOptions.PaperOrientation, "PAPER_ORIENTATION_"),
+        (parameters.Paper, PreviewOptions.PaperSize, "PAPER_SIZE_"),
+        (parameters.Comments, PreviewOptions.Comments, "COMMENTS_"),
+        (listing.State, PreviewJob.State, "STATE_"),
+    ],
+)
+def test_choices(choices: type[parameters.Format], enum: type[PreviewOptions.TargetFormat], prefix: str) -> None:
+    """What can be chosen is what the contract knows."""
+    assert {f"{prefix}{choice.name}" for choice in choices} == set(enum.keys()) - {f"{prefix}UNSPECIFIED"}

@@ -1,0 +1,146 @@
+"""The connection: who may see a token, what goes with a call, how it is encrypted, where it goes."""
+
+import io
+import os
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+from grpc_health.v1 import health_pb2
+from rich.console import Console
+
+from docpreview_client import ClientOptions, DocPreviewClient, Tls, Unavailable
+from docpreview_client.channel import service_config
+from docpreview_client.cli.text_progress import BarProgress
+
+from .fake_gateway import SERVICE, FakeGateway
+from .samples import BUCKET, JOB_ID, job, succeeded
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["localhost:1", "127.0.0.1:1", "127.1.2.3:1", "[::1]:1", "dns:///localhost:1", "ipv4:127.0.0.1:1", "unix:/tmp/s"],
+)
+def test_token_on_this_machine(target: str) -> None:
+    """A token may stay on this machine without encryption."""
+    DocPreviewClient(target, token="s3cret")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "gateway:50051",
+        "10.0.0.1:1",
+        "dns:///gateway:1",
+        "dns://8.8.8.8/localhost:1",
+        "ipv4:127.0.0.1:1,10.0.0.1:1",
+        "[2001:db8::1]:1",
+        "localhost.example:1",
+        "xds:///localhost",
+        "",
+    ],
+)
+def test_token_to_another_machine(target: str) -> None:
+    """A token is not sent over a network in the clear; with TLS it is."""
+    with pytest.raises(ValueError, match="in the clear") as caught:
+        DocPreviewClient(target, token="s3cret")
+    assert "s3cret" not in str(caught.value)
+    DocPreviewClient(target, token="s3cret", tls=Tls())
+
+
+async def test_token_that_changes(gateway: FakeGateway) -> None:
+    """A function is asked for the token before every call."""
+    gateway.will("GetPreviewJob", job())
+    tokens = iter(["one", "two"])
+    async with DocPreviewClient(gateway.target, token=lambda: next(tokens)) as client:
+        await client.get(BUCKET, JOB_ID)
+        await client.get(BUCKET, JOB_ID)
+    assert [call.metadata["authorization"] for call in gateway.calls] == ["Bearer one", "Bearer two"]
+
+
+async def test_metadata(gateway: FakeGateway) -> None:
+    """Metadata of the caller and the name of its service go with every call."""
+    gateway.will("GetPreviewJob", job())
+    options = ClientOptions(metadata=lambda: {"x-request-id": "req-1"}, user_agent="billing/2")
+    async with DocPreviewClient(gateway.target, options=options) as client:
+        await client.get(BUCKET, JOB_ID)
+    metadata = gateway.calls[0].metadata
+    assert metadata["x-request-id"] == "req-1"
+    assert metadata["user-agent"].startswith("billing/2 docpreview-client/")
+
+
+def test_creates_are_not_retried() -> None:
+    """The service config names the methods that are repeated one by one: creates can never slip in."""
+    methods = [name["method"] for part in service_config(health_checking=True)["methodConfig"] for name in part["name"]]
+    assert "CreatePreviewJob" not in methods
+    assert None not in methods
+    assert len(methods) == 6
+
+
+async def test_address_that_is_not_healthy(gateway: FakeGateway) -> None:
+    """An address that reports that it does not serve gets no calls, unless health checking is off."""
+    gateway.health.set(SERVICE, health_pb2.HealthCheckResponse.NOT_SERVING)
+    gateway.will("GetPreviewJob", job())
+    async with DocPreviewClient(gateway.target) as client:
+        with pytest.raises(Unavailable):
+            await client.get(BUCKET, JOB_ID, timeout=timedelta(seconds=5))
+    assert gateway.calls == []
+    async with DocPreviewClient(gateway.target, options=ClientOptions(health_checking=False)) as client:
+        assert await client.get(BUCKET, JOB_ID) == job()
+
+
+async def test_client_that_is_not_open() -> None:
+    """Use outside `async with` says what to do."""
+    with pytest.raises(RuntimeError, match="async with"):
+        await DocPreviewClient().get(BUCKET, JOB_ID)
+
+
+async def test_client_that_is_opened_twice() -> None:
+    """A client has one channel; it can be opened again when it is closed."""
+    client = DocPreviewClient()
+    async with client:
+        with pytest.raises(RuntimeError, match="in use"):
+            await client.__aenter__()
+    async with client:
+        pass
+
+
+def test_certificate_without_key() -> None:
+    """Half a client certificate is refused, and keys are not shown."""
+    with pytest.raises(ValueError, match="give both"):
+        Tls(certificate_chain=b"certificate")
+    assert "s3cret" not in repr(Tls(certificate_chain=b"certificate", private_key=b"s3cret"))
+
+
+def test_import_is_cheap() -> None:
+    """A service that imports the client does not load what only the command needs."""
+    code = "import docpreview_client, sys; print({'typer', 'rich', 'httpx', 'aiohttp'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
+
+
+def test_command_as_module(gateway: FakeGateway) -> None:
+    """`python -m docpreview_client` is the command, with its exit codes and nothing but its own words on stderr."""
+    gateway.will("GetPreviewJob", job())
+    command = [sys.executable, "-m", "docpreview_client", "get", BUCKET, JOB_ID, "--target"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("DOCPREVIEW_", "GRPC_"))}
+    found = subprocess.run([*command, gateway.target], capture_output=True, text=True, check=False, env=environment)
+    assert (found.returncode, found.stderr) == (0, "")
+    gateway.stop()
+    gone = subprocess.run([*command, gateway.target], capture_output=True, text=True, check=False, env=environment)
+    assert gone.returncode == 6
+    assert gone.stderr.splitlines()[-1] == "Check --target, or try again later."
+
+
+def test_bar_on_a_terminal() -> None:
+    """The bar is full when the pages that were tried are made, and downloads have their own."""
+    screen = io.StringIO()
+    with BarProgress(Console(file=screen, force_terminal=True, width=120)) as progress:
+        progress.changed(job())
+        progress.changed(succeeded("a", "b"))
+        for done in range(3):
+            progress.downloaded(done, total=2)
+    assert "SUCCESS" in screen.getvalue()
+    assert "2/2 pages" in screen.getvalue()
+    assert "2/2 files" in screen.getvalue()
