@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
 from datetime import timedelta
@@ -14,7 +15,7 @@ from docpreview_client import ClientOptions, DocPreviewClient, Tls, Unavailable
 from docpreview_client.channel import service_config
 from docpreview_client.cli.text_progress import BarProgress
 
-from .fake_gateway import SERVICE, FakeGateway
+from .fake_gateway import PATIENCE, SERVICE, FakeGateway, Silence
 from .samples import BUCKET, JOB_ID, job, succeeded
 
 
@@ -131,6 +132,18 @@ def test_command_as_module(gateway: FakeGateway) -> None:
     gone = subprocess.run([*command, gateway.target], capture_output=True, text=True, check=False, env=environment)
     assert gone.returncode == 6
     assert gone.stderr.splitlines()[-1] == "Check --target, or try again later."
+
+
+def test_interrupted_command(gateway: FakeGateway) -> None:
+    """Ctrl-C ends the command with a code of its own, and its stream at the gateway."""
+    gateway.will("WatchPreviewJob", [job(), Silence()])
+    command = [sys.executable, "-m", "docpreview_client", "--target", gateway.target, "watch", BUCKET, JOB_ID, "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        watching.stdout.readline()
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(PATIENCE) == 130
+    assert gateway.call("WatchPreviewJob").ended.wait(PATIENCE)
 
 
 def test_bar_on_a_terminal() -> None:

@@ -75,6 +75,25 @@ def test_job_that_exists(gateway: FakeGateway, preview: Preview, storage: str, t
     assert gateway.asked("CreatePreviewJob") == []
 
 
+def test_sheets(gateway: FakeGateway, preview: Preview, storage: str, tmp_path: Path) -> None:
+    """Images of one sheet share its number: no file is written over another."""
+    sheets = succeeded(f"{storage}/ok/a", f"{storage}/ok/b")
+    for page in sheets.result.pages:
+        page.page_number = 1
+    gateway.will("WatchPreviewJob", [sheets])
+    assert preview("--job-id", JOB_ID).exit_code == 0
+    assert (tmp_path / "out" / "page-0002.jpg").read_text() == "/ok/b"
+
+
+def test_selected_pages(gateway: FakeGateway, preview: Preview, storage: str, tmp_path: Path) -> None:
+    """Files are named after the pages of the document."""
+    selection = succeeded(f"{storage}/ok/a", f"{storage}/ok/b")
+    selection.result.pages[1].page_number = 7
+    gateway.will("WatchPreviewJob", [selection])
+    preview("--job-id", JOB_ID)
+    assert (tmp_path / "out" / "page-0007.jpg").read_text() == "/ok/b"
+
+
 def test_neither_document_nor_job(gateway: FakeGateway, preview: Preview) -> None:
     """Wrong usage is told before anything is asked."""
     assert preview().exit_code == 2

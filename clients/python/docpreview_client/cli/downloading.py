@@ -24,7 +24,9 @@ _REFUSED: Final = frozenset({401, 403})
 
 
 async def download(pages: Sequence[Page], directory: Path, *, downloaded: Callable[[int], None]) -> list[Path]:
-    """Saves the pages as `page-0001.jpg` and so on, in their order, over files of those names.
+    """Saves the pages as `page-0001.jpg` and so on, over files of those names.
+
+    The number is the page's, or its place in the result where several have the same number (sheets).
 
     `downloaded` is told how many files are complete, beginning with 0.
 
@@ -34,7 +36,7 @@ async def download(pages: Sequence[Page], directory: Path, *, downloaded: Callab
     if not pages:
         return []
     await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
-    files = [directory / f"page-{number:04d}{_suffix(page)}" for number, page in enumerate(pages, 1)]
+    files = [directory / name for name in _names(pages)]
     downloaded(0)
     done = 0
     slots = asyncio.Semaphore(_AT_ONCE)
@@ -91,6 +93,13 @@ def _check(response: httpx.Response, page: Page) -> None:
     if status == httpx.codes.TOO_MANY_REQUESTS or status >= httpx.codes.INTERNAL_SERVER_ERROR:
         raise errors.Unavailable(text, code=grpc.StatusCode.UNAVAILABLE)
     raise errors.InternalError(text, code=grpc.StatusCode.UNKNOWN)
+
+
+def _names(pages: Sequence[Page]) -> list[str]:
+    numbers = [page.page_number for page in pages]
+    if len(set(numbers)) < len(numbers):
+        numbers = list(range(1, len(pages) + 1))
+    return [f"page-{number:04d}{_suffix(page)}" for number, page in zip(numbers, pages, strict=True)]
 
 
 def _suffix(page: Page) -> str:

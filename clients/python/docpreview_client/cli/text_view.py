@@ -1,5 +1,6 @@
 """Prints for people: tables, a bar, and errors that say what to do."""
 
+import itertools
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -137,9 +138,10 @@ def _facts(job: PreviewJob) -> tuple[tuple[str, Text], ...]:
 
 
 def _pages(job: PreviewJob) -> Table:
-    table = _table("Page", "Object", "Address")
+    table = _table("Page", "Object", *(["Address"] if any(page.url for page in job.result.pages) else []))
     for page in job.result.pages:
-        table.add_row(str(page.page_number), wire_text.verbatim(page.object), wire_text.verbatim(page.url))
+        cells = (wire_text.verbatim(cell) for cell in (str(page.page_number), page.object, page.url))
+        table.add_row(*itertools.islice(cells, len(table.columns)))
     return table
 
 
