@@ -37,4 +37,4 @@ def read_cloud_time(text: str) -> float:
     Raises:
         ValueError: it is not of that form.
     """
-    return datetime.strptime(text, _FORMAT).timestamp()
+    return datetime.strptime(text, _FORMAT).timestamp()  # noqa: DTZ007 - the format has the zone

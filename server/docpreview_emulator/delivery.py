@@ -45,23 +45,20 @@ async def deliver(
     request: web.Request, answer: Answer, headers: Mapping[str, str], fault: Fault | None
 ) -> web.StreamResponse:
     """Send the answer; a dropping fault closes the connection instead, before it or in its middle."""
-    kind = None if fault is None else fault.kind
-    if kind in DROPPED:
+    if fault is not None and fault.kind in DROPPED:
         _abort(request)
         return web.Response()
-    if kind is Kind.TRUNCATE or kind is Kind.DRIP:
+    if fault is not None and fault.kind in {Kind.TRUNCATE, Kind.DRIP}:
         return await _piecewise(request, answer, headers, fault)
-    response = web.Response(status=answer.status, body=answer.body, headers=headers)
-    return response
+    return web.Response(status=answer.status, body=answer.body, headers=headers)
 
 
 async def _piecewise(
-    request: web.Request, answer: Answer, headers: Mapping[str, str], fault: Fault | None
+    request: web.Request, answer: Answer, headers: Mapping[str, str], fault: Fault
 ) -> web.StreamResponse:
     response = web.StreamResponse(status=answer.status, headers=headers)
     response.content_length = len(answer.body)
     await response.prepare(request)
-    assert fault is not None
     if fault.kind is Kind.TRUNCATE:
         await response.write(answer.body[: len(answer.body) // 2])
         if request.transport is not None:

@@ -48,7 +48,7 @@ def document(root: str) -> bytes:
 
 
 def error_document(code: str, message: str, request_id: str, resource: str | None) -> bytes:
-    """An `Error`. Object hosts name the resource, document hosts do not (the vendor's Python SDK stumbles over that)."""
+    """An `Error`. Object hosts name the resource, document hosts do not (the vendor's own SDK stumbles over it)."""
     parts = [leaf("Code", code), leaf("Message", message)]
     if resource is not None:
         parts.append(leaf("Resource", resource))

@@ -3,14 +3,17 @@
 import json
 import secrets
 import sqlite3
-from collections.abc import Callable
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from docpreview_emulator.clock import Clock
 from docpreview_emulator.database import Database
 from docpreview_emulator.errors import ControlError, invalid_argument
 from docpreview_emulator.model import Bucket, Job, JobResult, JobSpec, Output, PageInfo, State
 from docpreview_emulator.requests import ListQuery
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class JobTable:

@@ -66,7 +66,7 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True)
 class PageInfo:
-    """One output. `page_no` is the source page, or the sheet for a workbook, whose outputs also have the other three."""
+    """One output. `page_no` is the source page, or the sheet of a workbook; only workbooks have the other three."""
 
     page_no: int
     target: str

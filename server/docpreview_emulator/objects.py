@@ -1,10 +1,9 @@
 """Objects: facts in the database, bytes in files. An object is complete or not there at all."""
 
-import os
+import contextlib
 import secrets
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import md5
 from pathlib import Path
 from typing import IO
@@ -15,7 +14,7 @@ from docpreview_emulator.errors import StorageError
 from docpreview_emulator.model import Bucket, StoredObject
 
 
-@contextmanager
+@contextlib.contextmanager
 def _disk() -> Iterator[None]:
     try:
         yield
@@ -56,10 +55,8 @@ class Upload:
 
     def discard(self) -> None:
         """Nothing happened."""
-        try:
+        with contextlib.suppress(OSError):  # its buffer could not be written: it is thrown away anyway
             self._file.close()
-        except OSError:  # its buffer could not be written: it is thrown away anyway
-            pass
         self.path.unlink(missing_ok=True)
 
 
@@ -140,8 +137,9 @@ class ObjectTable:
         with self._database.transaction() as connection:
             named = {row["path"] for row in connection.execute("SELECT path FROM objects")}
         with _disk():
-            for name in set(os.listdir(self._directory)) - named:
-                (self._directory / name).unlink(missing_ok=True)
+            for path in self._directory.iterdir():
+                if path.name not in named:
+                    path.unlink(missing_ok=True)
 
     def _drop(self, stored: StoredObject | None) -> None:
         if stored is not None:

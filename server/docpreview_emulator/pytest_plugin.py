@@ -1,16 +1,17 @@
 """A pytest fixture that runs the emulator for one test.
 
-pytest imports this module in every run of every project that has the distribution installed: it imports pytest and the
-standard library, nothing else. The emulator and its web server are imported by the first test that asks for the fixture.
+pytest imports this module in every run of every project that has the distribution installed, so it imports nothing but
+pytest and the standard library. The emulator and its web server are imported by the first test that asks for them.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from docpreview_emulator.emulator import Emulator
 
 

@@ -2,8 +2,8 @@
 
 import json
 from base64 import b64encode
-from collections.abc import Callable
 from hashlib import md5
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -23,6 +23,9 @@ from docpreview_emulator.faults import Operation
 from docpreview_emulator.model import Bucket, Queue
 from docpreview_emulator.queues import default_queue_id
 from docpreview_emulator.requests import read_create, read_list, read_number
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_BODY = 1024 * 1024
 _JOB_PREFIX = "/doc_jobs/"

@@ -8,6 +8,7 @@ from docpreview_emulator.clock import http_date
 from docpreview_emulator.errors import CloudError
 from docpreview_emulator.exchange import Answer, Exchange
 from docpreview_emulator.model import Bucket, StoredObject
+from docpreview_emulator.objects import Upload
 
 _CHUNK = 1024 * 1024
 _RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
@@ -43,9 +44,7 @@ class ObjectRoutes:
         try:
             async for chunk in exchange.source.content.iter_chunked(_CHUNK):
                 upload.write(chunk)
-            digest = exchange.header("content-md5")
-            if digest is not None and digest != b64encode(upload.digest).decode():
-                raise CloudError(400, "BadDigest", "Content-MD5 does not match the body.")
+            _check_digest(exchange, upload)
             content_type = exchange.header("content-type") or "application/octet-stream"
             stored = self._backend.objects.finish(upload, bucket, key, content_type)
         except BaseException:
@@ -61,6 +60,12 @@ class ObjectRoutes:
         answer.body = self._backend.objects.read(stored)
         wanted = _RANGE.fullmatch(exchange.header("range") or "")
         return _cut(answer, wanted[1], wanted[2]) if wanted and (wanted[1] or wanted[2]) else answer
+
+
+def _check_digest(exchange: Exchange, upload: Upload) -> None:
+    digest = exchange.header("content-md5")
+    if digest is not None and digest != b64encode(upload.digest).decode():
+        raise CloudError(400, "BadDigest", "Content-MD5 does not match the body.")
 
 
 def _has_subresource(exchange: Exchange) -> bool:

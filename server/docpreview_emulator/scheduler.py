@@ -1,4 +1,4 @@
-"""Running jobs: first come, first served in each queue, so many at a time, unless a queue is paused or a test says hold."""
+"""Running jobs: each queue in order, so many at a time, unless the queue is paused or a test says hold."""
 
 import asyncio
 import logging
@@ -112,7 +112,7 @@ class Scheduler:
         except (StorageError, OSError) as error:
             _log.error("job %s: %s", job_id, error)
             self._fail(job_id, "InternalError", str(error))
-        except Exception:
+        except Exception:  # noqa: BLE001 - logged in full; one job must not end all others
             _log.exception("job %s failed by a fault of the emulator", job_id)
             self._fail(job_id, "InternalError", "The emulator failed; its log says how.")
 

@@ -21,7 +21,7 @@ _FIELDS = ("q-sign-algorithm", "q-ak", "q-sign-time", "q-key-time", "q-header-li
 
 @dataclass(frozen=True, slots=True)
 class Signable:
-    """The parts of a request that a signature may cover, all decoded; `authorization` is the header, if there was one."""
+    """The parts of a request that a signature may cover, decoded; `authorization` is the header, if there was one."""
 
     method: str
     path: str

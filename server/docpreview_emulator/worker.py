@@ -36,13 +36,9 @@ class RenderWorker:
     async def _ask(self, line: bytes) -> dict[str, list[list[object]]]:
         """One question to the process. Unless it answers in order, it is killed and the next one gets a new process."""
         child = await self._running()
-        assert child.stdin is not None
-        assert child.stdout is not None
         try:
             async with asyncio.timeout(self._timeout):
-                child.stdin.write(line)
-                await child.stdin.drain()
-                reply: dict[str, list[list[object]]] = json.loads(await child.stdout.readline())
+                reply = json.loads(await _exchange(child, line))
         except TimeoutError:
             await self.close()
             raise JobFailure("ConversionTimeout", f"The conversion took more than {self._timeout:g} s.") from None
@@ -52,7 +48,8 @@ class RenderWorker:
         except BaseException:
             await self.close()
             raise
-        return reply
+        answered: dict[str, list[list[object]]] = reply
+        return answered
 
     async def _running(self) -> asyncio.subprocess.Process:
         if self._process is None or self._process.returncode is not None:
@@ -73,3 +70,11 @@ class RenderWorker:
         with contextlib.suppress(ProcessLookupError):
             child.kill()
         await child.communicate()
+
+
+async def _exchange(child: asyncio.subprocess.Process, line: bytes) -> bytes:
+    if child.stdin is None or child.stdout is None:  # never: both are pipes
+        return b""
+    child.stdin.write(line)
+    await child.stdin.drain()
+    return await child.stdout.readline()

@@ -1,0 +1,129 @@
+' The part of a conversion that runs inside LibreOffice: open one document, write it (or each of its sheets) as PDF.
+' The task is a file of lines named by DOCPREVIEW_TASK, so that a password never stands on a command line; what came of
+' it goes to the file that the task names. Macros of the document itself never run, and its links are not followed.
+
+Const NOTHING_RUNS = 0
+Const NO_UPDATES = 0
+
+Dim Task() As String
+
+Sub Main
+  On Error GoTo Broken
+  ReadTask()
+  Dim document
+  document = StarDesktop.loadComponentFromURL(Task(0), "_blank", 0, LoadArguments())
+  If IsNull(document) Then
+    Report("unreadable")
+  ElseIf document.supportsService("com.sun.star.sheet.SpreadsheetDocument") Then
+    ExportSheets(document)
+    document.close(True)
+  Else
+    ExportWhole(document)
+    document.close(True)
+  End If
+  StarDesktop.terminate()
+  Exit Sub
+Broken:
+  Report("broken " & Err)
+  StarDesktop.terminate()
+End Sub
+
+Sub ReadTask()
+  Dim fileAccess, reader, count
+  fileAccess = CreateUnoService("com.sun.star.ucb.SimpleFileAccess")
+  reader = CreateUnoService("com.sun.star.io.TextInputStream")
+  reader.setInputStream(fileAccess.openFileRead(Environ("DOCPREVIEW_TASK")))
+  reader.setEncoding("UTF-8")
+  ReDim Task(10) As String
+  For count = 0 To 10
+    If Not reader.isEOF() Then Task(count) = reader.readLine()
+  Next
+  reader.closeInput()
+End Sub
+
+Function LoadArguments()
+  Dim arguments(5) As New com.sun.star.beans.PropertyValue
+  arguments(0).Name = "Hidden"
+  arguments(0).Value = True
+  arguments(1).Name = "MacroExecutionMode"
+  arguments(1).Value = NOTHING_RUNS
+  arguments(2).Name = "UpdateDocMode"
+  arguments(2).Value = NO_UPDATES
+  arguments(3).Name = IIf(Task(3) = "", "Ignored", "FilterName")
+  arguments(3).Value = Task(3)
+  arguments(4).Name = IIf(Task(4) = "", "Ignored", "FilterOptions")
+  arguments(4).Value = Task(4)
+  arguments(5).Name = IIf(Task(5) = "", "Ignored", "Password")
+  arguments(5).Value = Task(5)
+  LoadArguments = arguments()
+End Function
+
+Sub ExportWhole(document)
+  Dim filterName As String
+  filterName = "writer_pdf_Export"
+  If document.supportsService("com.sun.star.presentation.PresentationDocument") Then
+    filterName = "impress_pdf_Export"
+  ElseIf document.supportsService("com.sun.star.drawing.DrawingDocument") Then
+    filterName = "draw_pdf_Export"
+  ElseIf document.supportsService("com.sun.star.text.WebDocument") Then
+    filterName = "writer_web_pdf_Export"
+  End If
+  Dim details(0) As New com.sun.star.beans.PropertyValue
+  details(0).Name = "ExportNotesInMargin"
+  details(0).Value = (Task(6) = "1")
+  Export(document, "whole.pdf", filterName, details())
+  Report("whole")
+End Sub
+
+Sub ExportSheets(document)
+  Dim sheet, index, wanted
+  wanted = CLng(Task(7))
+  Report("sheets " & document.Sheets.Count)
+  For index = 0 To document.Sheets.Count - 1
+    sheet = document.Sheets.getByIndex(index)
+    If sheet.IsVisible And (wanted = 0 Or wanted = index + 1) Then
+      SetPaper(document, sheet)
+      If Not IsBlank(sheet) Then ExportSheet(document, sheet, index + 1)
+      Report("sheet " & (index + 1))
+    End If
+  Next
+End Sub
+
+Sub ExportSheet(document, sheet, sheetId)
+  Dim details(0) As New com.sun.star.beans.PropertyValue
+  details(0).Name = "Selection"
+  details(0).Value = sheet
+  Export(document, "sheet-" & sheetId & ".pdf", "calc_pdf_Export", details())
+End Sub
+
+' LibreOffice writes the whole workbook when it is to write a sheet without content.
+Function IsBlank(sheet) As Boolean
+  Dim contents
+  contents = sheet.queryContentCells(1 + 2 + 4 + 16)
+  IsBlank = (contents.Count = 0 And sheet.DrawPage.Count = 0)
+End Function
+
+Sub SetPaper(document, sheet)
+  Dim style
+  style = document.StyleFamilies.getByName("PageStyles").getByName(sheet.PageStyle)
+  style.IsLandscape = (CLng(Task(8)) > CLng(Task(9)))
+  style.Width = CLng(Task(8))
+  style.Height = CLng(Task(9))
+End Sub
+
+Sub Export(document, fileName As String, filterName As String, details)
+  Dim arguments(1) As New com.sun.star.beans.PropertyValue
+  arguments(0).Name = "FilterName"
+  arguments(0).Value = filterName
+  arguments(1).Name = "FilterData"
+  arguments(1).Value = details
+  document.storeToURL(Task(1) & "/" & fileName, arguments())
+End Sub
+
+Sub Report(what As String)
+  Dim channel
+  channel = FreeFile
+  Open Task(2) For Append As #channel
+  Print #channel, what
+  Close #channel
+End Sub

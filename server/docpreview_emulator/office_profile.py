@@ -1,0 +1,41 @@
+"""LibreOffice's profile directory: the macro that converts, and settings that keep documents from calling anyone."""
+
+from importlib.resources import files
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+_XML = '<?xml version="1.0" encoding="UTF-8"?>\n'
+_MODULE = (
+    '<script:module xmlns:script="http://openoffice.org/2000/script" script:name="Convert"'
+    ' script:language="StarBasic">{source}</script:module>\n'
+)
+_LIBRARY = (
+    '<library:library xmlns:library="http://openoffice.org/2000/library" library:name="Standard"'
+    ' library:readonly="false" library:passwordprotected="false"><library:element library:name="Convert"/>'
+    "</library:library>\n"
+)
+_SECURITY = (
+    '<item oor:path="/org.openoffice.Office.Common/Security/Scripting">'
+    '<prop oor:name="BlockUntrustedRefererLinks" oor:op="fuse"><value>true</value></prop></item>\n'
+)
+
+
+def prepare(profile: Path, *, complete: bool) -> bool:
+    """Put the emulator's part into a profile; True when LibreOffice must first make the profile.
+
+    LibreOffice fills a new profile on its first run and overwrites macros that are already there. So that run comes
+    first (the caller does it when this returns True), then this function again with `complete`.
+    """
+    settings = profile / "user" / "registrymodifications.xcu"
+    library = profile / "user" / "basic" / "Standard"
+    if not complete and not settings.exists():
+        profile.mkdir(parents=True, exist_ok=True)
+        return True
+    library.mkdir(parents=True, exist_ok=True)
+    source = files("docpreview_emulator").joinpath("convert.bas").read_text(encoding="utf-8")
+    (library / "Convert.xba").write_text(_XML + _MODULE.format(source=escape(source)), encoding="utf-8")
+    (library / "script.xlb").write_text(_XML + _LIBRARY, encoding="utf-8")
+    present = settings.read_text(encoding="utf-8") if settings.exists() else ""
+    if "BlockUntrustedRefererLinks" not in present:
+        settings.write_text(present.replace("</oor:items>", _SECURITY + "</oor:items>"), encoding="utf-8")
+    return False

@@ -1,0 +1,106 @@
+"""Minimal documents of each family, written with the standard library."""
+
+import io
+import zipfile
+from collections.abc import Mapping, Sequence
+
+_HEAD = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
+_OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+_PACKAGE = "http://schemas.openxmlformats.org/package/2006"
+_TYPE = "application/vnd.openxmlformats-officedocument"
+_SHEET_NS = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+_WORD_NS = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+_SLIDE_NS = "http://schemas.openxmlformats.org/presentationml/2006/main"
+_DRAWING_NS = "http://schemas.openxmlformats.org/drawingml/2006/main"
+
+
+def workbook(sheets: Mapping[str, Sequence[Sequence[str]]]) -> bytes:
+    """An xlsx with these sheets of text cells; a row of no cells forces nothing."""
+    tabs = "".join(
+        f'<sheet name="{name}" sheetId="{number}" r:id="rId{number}"/>' for number, name in enumerate(sheets, 1)
+    )
+    parts = {"xl/workbook.xml": f'<workbook xmlns="{_SHEET_NS}" xmlns:r="{_OFFICE}"><sheets>{tabs}</sheets></workbook>'}
+    types = {"xl/workbook.xml": f"{_TYPE}.spreadsheetml.sheet.main+xml"}
+    links = []
+    for number, rows in enumerate(sheets.values(), 1):
+        path = f"worksheets/sheet{number}.xml"
+        cells = "".join(
+            "<row>" + "".join(f'<c t="inlineStr"><is><t>{text}</t></is></c>' for text in row) + "</row>" for row in rows
+        )
+        parts[f"xl/{path}"] = f'<worksheet xmlns="{_SHEET_NS}"><sheetData>{cells}</sheetData></worksheet>'
+        types[f"xl/{path}"] = f"{_TYPE}.spreadsheetml.worksheet+xml"
+        links.append((f"rId{number}", "worksheet", path))
+    parts["xl/_rels/workbook.xml.rels"] = _relations(links)
+    return _package(parts, types, "xl/workbook.xml")
+
+
+def letter(paragraphs: Sequence[str]) -> bytes:
+    """A docx with one page for each paragraph."""
+    page_break = '<w:p><w:r><w:br w:type="page"/></w:r></w:p>'
+    body = page_break.join(f"<w:p><w:r><w:t>{text}</w:t></w:r></w:p>" for text in paragraphs)
+    parts = {"word/document.xml": f'<w:document xmlns:w="{_WORD_NS}"><w:body>{body}</w:body></w:document>'}
+    return _package(parts, {"word/document.xml": f"{_TYPE}.wordprocessingml.document.main+xml"}, "word/document.xml")
+
+
+def slides(count: int) -> bytes:
+    """A pptx with so many slides."""
+    spaces = f'xmlns:a="{_DRAWING_NS}" xmlns:r="{_OFFICE}" xmlns:p="{_SLIDE_NS}"'
+    tree = '<p:nvGrpSpPr><p:cNvPr id="1" name=""/><p:cNvGrpSpPr/><p:nvPr/></p:nvGrpSpPr><p:grpSpPr/>'
+    empty = f"<p:cSld><p:spTree>{tree}</p:spTree></p:cSld>"
+    ids = "".join(f'<p:sldId id="{255 + n}" r:id="rId{n + 1}"/>' for n in range(1, count + 1))
+    parts = {
+        "ppt/presentation.xml": f"<p:presentation {spaces}>"
+        f'<p:sldMasterIdLst><p:sldMasterId id="2147483648" r:id="rId1"/></p:sldMasterIdLst><p:sldIdLst>{ids}</p:sldIdLst><p:sldSz cx="9144000" cy="6858000"/>'
+        '<p:notesSz cx="6858000" cy="9144000"/></p:presentation>',
+        "ppt/slideMasters/slideMaster1.xml": f"<p:sldMaster {spaces}>{empty}</p:sldMaster>",
+        "ppt/slideLayouts/slideLayout1.xml": f"<p:sldLayout {spaces}>{empty}</p:sldLayout>",
+        "ppt/slideMasters/_rels/slideMaster1.xml.rels": _relations(
+            [("rId1", "slideLayout", "../slideLayouts/slideLayout1.xml")]
+        ),
+        "ppt/slideLayouts/_rels/slideLayout1.xml.rels": _relations(
+            [("rId1", "slideMaster", "../slideMasters/slideMaster1.xml")]
+        ),
+    }
+    kind = f"{_TYPE}.presentationml"
+    types = {
+        "ppt/presentation.xml": f"{kind}.presentation.main+xml",
+        "ppt/slideMasters/slideMaster1.xml": f"{kind}.slideMaster+xml",
+        "ppt/slideLayouts/slideLayout1.xml": f"{kind}.slideLayout+xml",
+    }
+    links = [("rId1", "slideMaster", "slideMasters/slideMaster1.xml")]
+    for number in range(1, count + 1):
+        path = f"slides/slide{number}.xml"
+        parts[f"ppt/{path}"] = f"<p:sld {spaces}>{empty}</p:sld>"
+        parts[f"ppt/slides/_rels/slide{number}.xml.rels"] = _relations(
+            [("rId1", "slideLayout", "../slideLayouts/slideLayout1.xml")]
+        )
+        types[f"ppt/{path}"] = f"{kind}.slide+xml"
+        links.append((f"rId{number + 1}", "slide", path))
+    parts["ppt/_rels/presentation.xml.rels"] = _relations(links)
+    return _package(parts, types, "ppt/presentation.xml")
+
+
+def _relations(links: Sequence[tuple[str, str, str]]) -> str:
+    items = "".join(
+        f'<Relationship Id="{name}" Type="{_OFFICE}/{kind}" Target="{target}"/>' for name, kind, target in links
+    )
+    return f'<Relationships xmlns="{_PACKAGE}/relationships">{items}</Relationships>'
+
+
+def _package(parts: Mapping[str, str], types: Mapping[str, str], main: str) -> bytes:
+    overrides = "".join(f'<Override PartName="/{name}" ContentType="{kind}"/>' for name, kind in types.items())
+    content_types = (
+        f'<Types xmlns="{_PACKAGE}/content-types"><Default Extension="rels"'
+        f' ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
+        f'<Default Extension="xml" ContentType="application/xml"/>{overrides}</Types>'
+    )
+    everything = {
+        "[Content_Types].xml": content_types,
+        "_rels/.rels": _relations([("rId1", "officeDocument", main)]),
+        **parts,
+    }
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in everything.items():
+            archive.writestr(name, _HEAD + text)
+    return file.getvalue()
