@@ -1,0 +1,142 @@
+"""The main job in one run: real documents in, page images out.
+
+Starts the emulator and the gateway on free loopback ports, uploads the documents beside this script, creates jobs over
+gRPC, watches them, downloads their pages through signed addresses, and writes a contact sheet. `make demo` runs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
+from docpreview_client import DocPreviewClient
+from docpreview_emulator import Emulator
+from docpreview_gateway.settings import Settings
+from docpreview_gateway.wiring import Gateway
+from google.protobuf import json_format
+from PIL import Image, ImageDraw
+
+BUCKET = "examplebucket-1250000000"
+REGION = "ap-chongqing"
+EXAMPLES = Path(__file__).parent
+OUTPUT = EXAMPLES.parent / "build" / "demo"
+SHOWN_METRICS = ("grpc_server_handled_total", "docpreview_upstream_requests_total", "docpreview_watchers")
+THUMBNAIL = (150, 200)
+COLUMNS = 8
+
+
+@dataclass(frozen=True)
+class Request:
+    """A job of the demo."""
+
+    document: str
+    template: str
+    options: PreviewOptions
+
+
+REQUESTS = (
+    Request("seven-pages.pdf", "/test_doc/normal/abc_${Number}.jpg", PreviewOptions(page_ranges="1,3")),
+    Request("sixty-pages.pdf", "previews/sixty/page-${Page}.jpg", PreviewOptions(quality=80)),
+)
+SLIDES = Request("normal.pptx", "previews/slides/page-${Page}.png", PreviewOptions(target_format="TARGET_FORMAT_PNG"))
+
+
+def settings(emulator: Emulator) -> Settings:
+    """A gateway for one bucket, whose cloud is the emulator."""
+    return Settings.model_validate(
+        {
+            "listen": "127.0.0.1:0",
+            "admin_listen": "127.0.0.1:0",
+            "reflection": True,
+            "buckets": [{"name": BUCKET, "region": REGION, "credentials": "main"}],
+            "credentials": {
+                "main": {"secret_id": "example-secret-id", "secret_key": "EXAMPLEsecretKEY00000000000000000"}
+            },
+            "upstream": {"endpoint": emulator.url, "object_url_base": f"{emulator.url}/_emulator/objects/{{host}}"},
+            "watch": {"poll_floor_seconds": 0.1},
+            "drain": {"delay_seconds": 0},
+        }
+    )
+
+
+async def run_job(client: DocPreviewClient, request: Request) -> PreviewJob:
+    """Create a job, tell of each state that is seen, and return it when it has ended."""
+    job = await client.create(BUCKET, request.document, output_object=request.template, options=request.options)
+    begin = time.perf_counter()
+    async for seen in client.watch(BUCKET, job.job_id, page_url_ttl=timedelta(minutes=10)):
+        job = seen
+        print(f"  {request.document:16} {time.perf_counter() - begin:5.1f} s  {job.raw_state}")
+    if job.state != PreviewJob.STATE_SUCCESS:
+        raise SystemExit(f"{request.document}: {job.raw_state}: {job.failure.message}")
+    return job
+
+
+async def download(jobs: list[PreviewJob]) -> list[tuple[str, bytes]]:
+    """Every page's key and image, fetched through its signed address."""
+    async with httpx.AsyncClient() as browser:
+        pages = [page for job in jobs for page in job.result.pages]
+        replies = [await browser.get(page.url) for page in pages]
+    for reply in replies:
+        if reply.status_code != httpx.codes.OK:
+            raise SystemExit(f"a signed page address answered {reply.status_code}")
+    return [(page.object, reply.content) for page, reply in zip(pages, replies, strict=True)]
+
+
+def contact_sheet(pages: list[tuple[str, bytes]]) -> Image.Image:
+    """All pages, small, with their names beneath."""
+    width, height = THUMBNAIL[0] + 12, THUMBNAIL[1] + 26
+    rows = -(-len(pages) // COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * width, rows * height), "#e9ecef")
+    draw = ImageDraw.Draw(sheet)
+    for index, (key, content) in enumerate(pages):
+        image = Image.open(io.BytesIO(content)).convert("RGB")
+        image.thumbnail(THUMBNAIL)
+        left, top = index % COLUMNS * width + 6, index // COLUMNS * height + 6
+        sheet.paste(image, (left, top))
+        draw.text((left, top + image.height + 3), key.rpartition("/")[2], fill="#333333")
+    return sheet
+
+
+async def metrics(gateway: Gateway) -> list[str]:
+    """A few lines of what Prometheus would scrape."""
+    async with httpx.AsyncClient() as scraper:
+        reply = await scraper.get(f"http://127.0.0.1:{gateway.admin_port}/metrics")
+    return [line for line in reply.text.splitlines() if line.startswith(SHOWN_METRICS)]
+
+
+async def main() -> None:
+    """Run the demo; the exit code is 0 when every page came out."""
+    requests = [*REQUESTS]
+    if shutil.which("soffice") or shutil.which("libreoffice"):
+        requests.append(SLIDES)
+    else:
+        print("LibreOffice is not installed: the presentation is left out")
+    async with Emulator() as emulator, Gateway(settings(emulator)) as gateway:
+        print(f"emulator on {emulator.url}, gateway on 127.0.0.1:{gateway.port}")
+        for request in requests:
+            emulator.put_object(BUCKET, REGION, request.document, (EXAMPLES / request.document).read_bytes())
+        async with DocPreviewClient(f"127.0.0.1:{gateway.port}") as client:
+            jobs = await asyncio.gather(*(run_job(client, request) for request in requests))
+        pages = await download(jobs)
+        lines = await metrics(gateway)
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    path = OUTPUT / "contact-sheet.png"
+    contact_sheet(pages).save(path)
+    shown = json_format.MessageToDict(jobs[0], preserving_proto_field_name=True)
+    for page in shown["result"]["pages"]:
+        page["url"] = page["url"].partition("?")[0] + "?<signature>"
+    print("the first job, as JSON:", json_format.json.dumps(shown, indent=2), sep="\n")
+    print("metrics:", *lines, sep="\n  ")
+    print(f"{len(pages)} pages: {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
