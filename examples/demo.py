@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import shutil
 import sys
 import time
@@ -16,13 +17,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import httpx
+from google.protobuf import json_format
+from PIL import Image, ImageDraw
+
 from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
 from docpreview_client import DocPreviewClient
 from docpreview_emulator import Emulator
 from docpreview_gateway.settings import Settings
 from docpreview_gateway.wiring import Gateway
-from google.protobuf import json_format
-from PIL import Image, ImageDraw
 
 BUCKET = "examplebucket-1250000000"
 REGION = "ap-chongqing"
@@ -46,7 +48,9 @@ REQUESTS = (
     Request("seven-pages.pdf", "/test_doc/normal/abc_${Number}.jpg", PreviewOptions(page_ranges="1,3")),
     Request("sixty-pages.pdf", "previews/sixty/page-${Page}.jpg", PreviewOptions(quality=80)),
 )
-SLIDES = Request("normal.pptx", "previews/slides/page-${Page}.png", PreviewOptions(target_format="TARGET_FORMAT_PNG"))
+SLIDES = Request(
+    "normal.pptx", "previews/slides/page-${Page}.png", PreviewOptions(target_format=PreviewOptions.TARGET_FORMAT_PNG)
+)
 
 
 def settings(emulator: Emulator) -> Settings:
@@ -133,7 +137,7 @@ async def main() -> None:
     shown = json_format.MessageToDict(jobs[0], preserving_proto_field_name=True)
     for page in shown["result"]["pages"]:
         page["url"] = page["url"].partition("?")[0] + "?<signature>"
-    print("the first job, as JSON:", json_format.json.dumps(shown, indent=2), sep="\n")
+    print("the first job, as JSON:", json.dumps(shown, indent=2), sep="\n")
     print("metrics:", *lines, sep="\n  ")
     print(f"{len(pages)} pages: {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
 
