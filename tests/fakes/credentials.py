@@ -1,0 +1,17 @@
+"""Keys that a test may exchange at any time."""
+
+from __future__ import annotations
+
+from docpreview_gateway.core.signing import Credentials
+
+SECRET_KEY = "EXAMPLEsecretKEY00000000000000000"
+
+
+class FakeCredentials:
+    """The port `CredentialsSource`."""
+
+    def __init__(self, **sets: Credentials) -> None:
+        self.sets = sets or {"main": Credentials("example-secret-id", SECRET_KEY)}
+
+    def credentials(self, name: str) -> Credentials:
+        return self.sets[name]

@@ -1,0 +1,42 @@
+"""Telemetry that remembers what it heard."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from docpreview.v1.error_reason_pb2 import ErrorReason
+
+if TYPE_CHECKING:
+    from docpreview_gateway.ports import Method
+
+
+class FakeTelemetry:
+    """The ports `RpcTelemetry`, `UpstreamTelemetry` and `WatchTelemetry`."""
+
+    def __init__(self) -> None:
+        self.attempts: list[tuple[str, str]] = []
+        self.pollers = 0
+        self.watchers = 0
+        self.most_pollers = 0
+        self.started: list[str] = []
+        self.sent: list[str] = []
+        self.ended: list[tuple[str, str]] = []
+
+    def upstream_attempt(self, operation: str, reason: ErrorReason.ValueType, seconds: float) -> None:
+        assert seconds >= 0
+        self.attempts.append((operation, ErrorReason.Name(reason).removeprefix("ERROR_REASON_") if reason else "OK"))
+
+    def watching(self, *, pollers: int, watchers: int) -> None:
+        self.pollers = pollers
+        self.watchers = watchers
+        self.most_pollers = max(self.most_pollers, pollers)
+
+    def call_started(self, method: Method) -> None:
+        self.started.append(method.name)
+
+    def message_sent(self, method: Method) -> None:
+        self.sent.append(method.name)
+
+    def call_ended(self, method: Method, code: str, seconds: float) -> None:
+        assert seconds >= 0
+        self.ended.append((method.name, code))

@@ -1,0 +1,142 @@
+"""The cloud's job API in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from docpreview.v1 import error_reason_pb2 as reasons
+from docpreview.v1.preview_job_pb2 import ObjectLocation, Page, PreviewJob, PreviewResult
+from docpreview.v1.preview_job_service_pb2 import ListPreviewJobsRequest
+from docpreview.v1.preview_queue_service_pb2 import PreviewQueue
+from docpreview_gateway.core.errors import UpstreamError
+from docpreview_gateway.core.responses import JobPage, QueuePage
+
+if TYPE_CHECKING:
+    from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+    from docpreview_gateway.core.buckets import Bucket
+    from docpreview_gateway.ports import Call, JobQuery, QueueQuery
+
+EPOCH = 1_700_000_000
+
+
+class FakeUpstream:
+    """The port `PreviewUpstream`. Tests set `jobs`, `objects` and `failures` directly and read `asked`."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[tuple[str, str], PreviewJob] = {}
+        self.objects: set[tuple[str, str]] = set()
+        self.asked: list[tuple[str, str]] = []
+        """Operation and job id or bucket of every call."""
+        self.failures: list[Exception] = []
+        """Raised by the next calls, one each."""
+        self.gate: asyncio.Event | None = None
+        """While there is one that is not set, calls hang."""
+        self.looked = asyncio.Event()
+        """Set at every call."""
+        self.cancelled = 0
+        """Calls that were cancelled while they hung."""
+        self.in_flight = 0
+        self.most_in_flight = 0
+
+    def add_job(self, bucket: str, job_id: str, state: PreviewJob.State.ValueType) -> PreviewJob:
+        """Put a job there, without a create."""
+        job = PreviewJob(bucket=bucket, job_id=job_id, state=state, queue_id=queue_id(bucket))
+        job.create_time.seconds = EPOCH + len(self.jobs)
+        self.jobs[bucket, job_id] = job
+        return job
+
+    def set_state(self, bucket: str, job_id: str, state: PreviewJob.State.ValueType) -> None:
+        """The cloud's view of the job changes; jobs that were handed out before stay as they were."""
+        changed = PreviewJob()
+        changed.CopyFrom(self.jobs[bucket, job_id])
+        changed.state = state
+        self.jobs[bucket, job_id] = changed
+
+    async def create(self, request: CreatePreviewJobRequest, bucket: Bucket, output: Bucket, call: Call) -> PreviewJob:
+        await self._enter("create", bucket.name, call)
+        queue = request.queue_id or bucket.default_queue_id or queue_id(bucket.name)
+        if queue != queue_id(bucket.name):
+            raise UpstreamError(reasons.ERROR_REASON_QUEUE_NOT_FOUND, "no such queue")
+        if (bucket.name, request.input_object) not in self.objects:
+            raise UpstreamError(reasons.ERROR_REASON_INPUT_OBJECT_NOT_FOUND, "no such document")
+        job = self.add_job(bucket.name, f"d{len(self.jobs):032x}", PreviewJob.STATE_SUBMITTED)
+        job.user_data = request.user_data
+        job.input.CopyFrom(ObjectLocation(bucket=bucket.name, region=bucket.region, object=request.input_object))
+        job.output.CopyFrom(ObjectLocation(bucket=output.name, region=output.region, object=request.output.object))
+        job.options.CopyFrom(request.options)
+        job.options.ClearField("password")
+        return job
+
+    def finish(self, bucket: str, job_id: str, *, pages: int = 1) -> None:
+        """The job succeeds with so many pages."""
+        self.set_state(bucket, job_id, PreviewJob.STATE_SUCCESS)
+        job = self.jobs[bucket, job_id]
+        found = [Page(page_number=n, object=f"out/p-{n}.jpg") for n in range(1, pages + 1)]
+        job.result.CopyFrom(PreviewResult(total_page_count=pages, succeeded_page_count=pages, pages=found))
+
+    async def get(self, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
+        await self._enter("get", job_id, call)
+        job = self.jobs.get((bucket.name, job_id))
+        if job is None:
+            raise UpstreamError(reasons.ERROR_REASON_JOB_NOT_FOUND, f"no job {job_id} in bucket {bucket.name}")
+        return job
+
+    async def list_jobs(self, query: JobQuery, call: Call) -> JobPage:
+        await self._enter("list_jobs", query.bucket.name, call)
+        request = query.request
+        if request.queue_id not in {"", queue_id(query.bucket.name)}:
+            return JobPage((), "")
+        found = [
+            job
+            for (bucket, _), job in self.jobs.items()
+            if bucket == query.bucket.name and (not request.states or job.state in request.states)
+        ]
+        if request.order != ListPreviewJobsRequest.ORDER_OLDEST_FIRST:
+            found.reverse()
+        begin = int(query.cursor or 0)
+        page = found[begin : begin + query.size]
+        more = begin + query.size < len(found)
+        if not request.include_pages:
+            page = [_without_pages(job) for job in page]
+        return JobPage(tuple(page), str(begin + query.size) if more else "")
+
+    async def list_queues(self, query: QueueQuery, call: Call) -> QueuePage:
+        await self._enter("list_queues", query.bucket.name, call)
+        own = queue_id(query.bucket.name)
+        wanted = set(query.request.queue_ids) or {own}
+        paused = query.request.state == PreviewQueue.STATE_PAUSED
+        queues = [PreviewQueue(bucket=query.bucket.name, queue_id=own, state=PreviewQueue.STATE_ACTIVE)]
+        shown = queues if own in wanted and not paused and query.number == 1 else []
+        return QueuePage(tuple(shown), len(shown), tuple(sorted(wanted - {own})))
+
+    async def _enter(self, operation: str, subject: str, call: Call) -> None:
+        self.asked.append((operation, subject))
+        self.looked.set()
+        call.cache = "miss"
+        call.upstream_request_id = f"upstream-{len(self.asked)}"
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            await asyncio.sleep(0)
+            if self.gate is not None:
+                await self.gate.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.in_flight -= 1
+        if self.failures:
+            raise self.failures.pop(0)
+
+
+def queue_id(bucket: str) -> str:
+    """The id of a bucket's one queue."""
+    return f"p{bucket.partition('-')[0]}"
+
+
+def _without_pages(job: PreviewJob) -> PreviewJob:
+    shown = PreviewJob()
+    shown.CopyFrom(job)
+    shown.result.ClearField("pages")
+    return shown
