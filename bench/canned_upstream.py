@@ -1,0 +1,70 @@
+"""A cloud that always gives the same answer: every `GET /doc_jobs/<id>` is a finished job of 1.2 KB.
+
+HTTP/1.1 with kept-alive connections and nothing else, so that it costs the subjects' measurement as little as it can.
+Run as a command it prints its port and serves until its standard input ends; `GET /count` tells how many jobs it gave.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+
+JOB = """<Response><JobsDetail><Code>Success</Code><CreationTime>2022-09-14T17:15:43+0800</CreationTime>\
+<EndTime>2022-09-14T17:15:45+0800</EndTime><Input><BucketId>docs-1250000000</BucketId><Object>1.txt</Object>\
+<Region>ap-chongqing</Region></Input><JobId>{job_id}</JobId><Message/><Operation><DocProcess><Comments>1</Comments>\
+<DocPassword/><EndPage>-1</EndPage><ImageDpi>96</ImageDpi><ImageParams/><PageRanges>1,3</PageRanges>\
+<PaperDirection>0</PaperDirection><PaperSize>0</PaperSize><PicPagination>0</PicPagination><Quality>100</Quality>\
+<SheetId>0</SheetId><SrcType/><StartPage>0</StartPage><TgtType/><Zoom>100</Zoom></DocProcess><DocProcessResult>\
+<FailPageCount>0</FailPageCount><PageInfo><PageNo>1</PageNo><TgtUri>/test_doc/normal/abc_1.jpg</TgtUri></PageInfo>\
+<PageInfo><PageNo>3</PageNo><TgtUri>/test_doc/normal/abc_3.jpg</TgtUri></PageInfo><SuccPageCount>2</SuccPageCount>\
+<TaskId/><TgtType/><TotalPageCount>7</TotalPageCount></DocProcessResult><JobLevel>0</JobLevel><Output>\
+<Bucket>docs-1250000000</Bucket><Object>/test_doc/normal/abc_${{Number}}.jpg</Object><Region>ap-chongqing</Region>\
+</Output></Operation><QueueId>p4bdf22746b014a22a5a097b1f1d057f1</QueueId><StartTime>2022-09-14T17:15:44+0800</StartTime>\
+<State>Success</State><Tag>DocProcess</Tag></JobsDetail></Response>"""
+"""The vendor's sample answer (document 1045/51266): pages 1 and 3 of a document."""
+
+HEAD = (
+    "HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nContent-Length: {length}\r\nServer: tencent-ci\r\n"
+    "Date: Sun, 22 Nov 2026 12:00:00 GMT\r\nx-ci-request-id: NjMxMjEwMWFfZTFjOTdiNjRfMTIzXzQ1Ng==\r\n\r\n"
+)
+
+
+class CannedUpstream(asyncio.Protocol):
+    """One connection. Requests have no body, so a request ends with the empty line behind its headers."""
+
+    served = 0
+
+    def __init__(self) -> None:
+        self._pending = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        *requests, self._pending = (self._pending + data).split(b"\r\n\r\n")
+        for request in requests:
+            self._transport.write(self._reply(request.split(b" ", 2)[1].decode()))
+
+    @classmethod
+    def _reply(cls, path: str) -> bytes:
+        if path == "/count":
+            body = str(cls.served)
+        else:
+            cls.served += 1
+            body = JOB.format(job_id=path.rpartition("/")[2])
+        return (HEAD.format(length=len(body)) + body).encode()
+
+
+async def main() -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(CannedUpstream, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    stop = asyncio.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), loop.call_soon_threadsafe(stop.set)), daemon=True).start()
+    await stop.wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,219 @@
+"""Calls per second of CPU: a bare `grpc.aio` echo, an uncached `GetPreviewJob`, and the vendor's SDK, in one run.
+
+Each subject is a process of its own, pinned to one core; the canned upstream and the load generator share another. The
+subjects take turns, round by round, so that a busy machine is unfair to none of them, and the median of the rounds
+counts. CPU is what the kernel charges the subject's process, in user and system mode, its threads included.
+
+Exits with 1 when the promise is broken: `GetPreviewJob` at least 2.5 times the SDK.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Protocol
+
+import grpc
+
+from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+HERE = Path(__file__).parent
+PROMISED_RATIO = 2.5
+IN_FLIGHT = 32
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+GET = "/docpreview.v1.PreviewJobService/GetPreviewJob"
+UNCACHED = (("cache-control", "no-cache"),)
+
+
+@contextmanager
+def program(name: str, *arguments: object, core: int) -> Iterator[subprocess.Popen[str]]:
+    """A program of this directory on one core, until the block ends."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})  # a child begins with its parent's
+    try:
+        command = [sys.executable, str(HERE / name), *map(str, arguments)]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    finally:
+        os.sched_setaffinity(0, before)
+    with process:
+        try:
+            yield process
+        finally:
+            if process.stdin is not None:
+                process.stdin.close()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def line_of(process: subprocess.Popen[str]) -> str:
+    """The next line that a program prints."""
+    assert process.stdout is not None
+    if not (line := process.stdout.readline()):
+        raise SystemExit(f"bench: {process.args!r} ended early")
+    return line.strip()
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
+
+
+class Caller(Protocol):
+    """Calls a subject for a number of seconds, and tells how often."""
+
+    def __call__(self, seconds: float) -> int: ...
+
+
+@dataclass
+class Subject:
+    name: str
+    pid: int
+    call: Caller
+    rates: list[float] = field(default_factory=list)
+
+    def round(self, seconds: float) -> None:
+        before = cpu_seconds(self.pid)
+        calls = self.call(seconds)
+        self.rates.append(calls / (cpu_seconds(self.pid) - before))
+
+    @property
+    def rate(self) -> float:
+        """Calls per second of CPU."""
+        return median(self.rates)
+
+
+def grpc_caller(port: int, method: str, requests: Iterator[bytes], check: Callable[[bytes, bytes], bool]) -> Caller:
+    """Many calls in flight over one connection, each a request of its own."""
+
+    async def worker(call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes], end: float) -> int:
+        calls = 0
+        while time.monotonic() < end:
+            request = next(requests)
+            if not check(request, await call(request, metadata=UNCACHED, timeout=30)):
+                raise SystemExit(f"bench: {method} answers with something else")
+            calls += 1
+        return calls
+
+    async def run(seconds: float) -> int:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            call = channel.unary_unary(method)
+            end = time.monotonic() + seconds
+            return sum(await asyncio.gather(*(worker(call, end) for _ in range(IN_FLIGHT))))
+
+    return lambda seconds: asyncio.run(run(seconds))
+
+
+def sdk_caller(process: subprocess.Popen[str]) -> Caller:
+    """The SDK's process calls by itself."""
+
+    def run(seconds: float) -> int:
+        assert process.stdin is not None
+        process.stdin.write(f"{seconds}\n")
+        process.stdin.flush()
+        return int(line_of(process))
+
+    return run
+
+
+def job_requests() -> Iterator[bytes]:
+    """A different job each time: nothing can be remembered or shared."""
+    for number in itertools.count():
+        yield GetPreviewJobRequest(bucket="docs-1250000000", job_id=f"d{number:032x}").SerializeToString()
+
+
+def is_about(request: bytes, reply: bytes) -> bool:
+    job = PreviewJob.FromString(reply)
+    return job.job_id == GetPreviewJobRequest.FromString(request).job_id and len(job.result.pages) == 2
+
+
+def given_jobs(upstream_port: int) -> int:
+    """How many jobs the upstream gave so far."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{upstream_port}/count", timeout=10) as reply:  # noqa: S310 - loopback
+        return int(reply.read())
+
+
+def start(stack: ExitStack, upstream_port: str, core: int) -> list[Subject]:
+    """The three subjects."""
+    echo = stack.enter_context(program("echo_server.py", core=core))
+    gateway = stack.enter_context(program("gateway_server.py", upstream_port, core=core))
+    sdk = stack.enter_context(program("sdk_caller.py", upstream_port, core=core))
+    call_echo = grpc_caller(int(line_of(echo)), "/bench.Bare/Echo", job_requests(), bytes.__eq__)
+    call_gateway = grpc_caller(int(line_of(gateway)), GET, job_requests(), is_about)
+    line_of(sdk)
+    return [
+        Subject("grpc.aio echo", echo.pid, call_echo),
+        Subject("GetPreviewJob", gateway.pid, call_gateway),
+        Subject("vendor SDK", sdk.pid, sdk_caller(sdk)),
+    ]
+
+
+def measure(rounds: int, seconds: float) -> list[Subject]:
+    """All rounds of all subjects."""
+    subject_core, load_core = two_cores()
+    with ExitStack() as stack:
+        upstream_port = line_of(stack.enter_context(program("canned_upstream.py", core=load_core)))
+        subjects = start(stack, upstream_port, subject_core)
+        os.sched_setaffinity(0, {load_core})
+        for subject in subjects:
+            subject.call(0.5)  # imports, connections and caches of code are warm from here on
+        for number, subject in itertools.product(range(rounds), subjects):
+            subject.round(seconds)
+            print(f"\rround {number + 1} of {rounds}: {subject.name:<16}", end="", file=sys.stderr, flush=True)
+        print(file=sys.stderr)
+    return subjects
+
+
+def two_cores() -> tuple[int, int]:
+    """One for the subjects, one for the load."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        print("bench: only one core: load and subjects share it, which costs all of them alike", file=sys.stderr)
+    return cores[0], cores[-1]
+
+
+def report(subjects: list[Subject]) -> None:
+    baseline = subjects[-1].rate
+    print(f"{'subject':<16}{'calls per CPU second':>22}{'ms of CPU a call':>18}{'lowest..highest':>18}{'x SDK':>8}")
+    for subject in subjects:
+        spread = f"{min(subject.rates):.0f}..{max(subject.rates):.0f}"
+        ratio = subject.rate / baseline
+        print(f"{subject.name:<16}{subject.rate:>22.0f}{1000 / subject.rate:>18.2f}{spread:>18}{ratio:>8.2f}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7, help="how often each subject has its turn (default 7)")
+    parser.add_argument("--seconds", type=float, default=2.5, help="of one turn (default 2.5)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every round's figures there")
+    options = parser.parse_args()
+    subjects = measure(options.rounds, options.seconds)
+    report(subjects)
+    if options.json:
+        options.json.write_text(json.dumps({subject.name: subject.rates for subject in subjects}, indent=2) + "\n")
+    _, gateway, sdk = subjects
+    ratio = gateway.rate / sdk.rate
+    verdict = "kept" if ratio >= PROMISED_RATIO else "BROKEN"
+    print(f"promise {verdict}: uncached GetPreviewJob is {ratio:.2f} x the vendor SDK (at least {PROMISED_RATIO})")
+    return 0 if verdict == "kept" else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
