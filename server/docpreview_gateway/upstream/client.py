@@ -82,14 +82,22 @@ class CloudClient:
             with_pages=query.request.include_pages,
             asked_cursor=query.cursor,
         )
-        return await self._ask(request, query.bucket, call, read)
+        return await self._ask(request, query.bucket, call, read, may_be_too_large=True)
 
     async def list_queues(self, query: QueueQuery, call: Call) -> responses.QueuePage:
         """One page of queues."""
         request = requests.list_queues(query.request, query.bucket, size=query.size, page=query.number)
         return await self._ask(request, query.bucket, call, partial(responses.queue_page, bucket=query.bucket.name))
 
-    async def _ask(self, request: HttpRequest, bucket: Bucket, call: Call, read: Callable[[bytes], Result]) -> Result:
+    async def _ask(
+        self,
+        request: HttpRequest,
+        bucket: Bucket,
+        call: Call,
+        read: Callable[[bytes], Result],
+        *,
+        may_be_too_large: bool = False,
+    ) -> Result:
         call.cache = "miss"
         now = asyncio.get_running_loop().time()
         until = min(now + self._timeout, call.deadline - ANSWER_MARGIN)
@@ -104,6 +112,10 @@ class CloudClient:
                 return await asyncio.to_thread(read, reply.body)
         except TimeoutError:
             raise self._late(request, until, call) from None
+        except ReplyTooLarge as error:
+            if may_be_too_large:
+                raise
+            raise bad_response("reply larger than the gateway reads") from error
 
     def _late(self, request: HttpRequest, until: float, call: Call) -> GatewayError:
         if until < call.deadline - ANSWER_MARGIN or request.unrepeatable:
@@ -130,10 +142,6 @@ class CloudClient:
             return await self._transport.send(signed)
         except TransportError as error:
             raise _from_transport(error) from error
-        except ReplyTooLarge as error:
-            if request.query:
-                raise
-            raise bad_response("reply larger than the gateway reads") from error
 
     def _learn_clock(self, reply: HttpReply) -> bool:
         """Whether the reply told the cloud's time."""

@@ -50,14 +50,17 @@ class ObservedUpstream:
     @contextmanager
     def _observe(self, operation: str) -> Iterator[None]:
         begin = time.perf_counter()
-        reason = reasons.ERROR_REASON_UNSPECIFIED
         try:
             yield
-        except GatewayError as error:
-            reason = error.reason
+        except Exception as error:
+            self._telemetry.upstream_attempt(operation, _reason(error), time.perf_counter() - begin)
             raise
-        except ReplyTooLarge:
-            reason = reasons.ERROR_REASON_REPLY_TOO_LARGE
-            raise
-        finally:
-            self._telemetry.upstream_attempt(operation, reason, time.perf_counter() - begin)
+        self._telemetry.upstream_attempt(operation, reasons.ERROR_REASON_UNSPECIFIED, time.perf_counter() - begin)
+
+
+def _reason(error: Exception) -> reasons.ErrorReason.ValueType:
+    if isinstance(error, GatewayError):
+        return error.reason
+    if isinstance(error, ReplyTooLarge):
+        return reasons.ERROR_REASON_REPLY_TOO_LARGE
+    return reasons.ERROR_REASON_INTERNAL
