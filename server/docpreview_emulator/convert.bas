@@ -14,6 +14,9 @@ Sub Main
   document = StarDesktop.loadComponentFromURL(Task(0), "_blank", 0, LoadArguments())
   If IsNull(document) Then
     Report("unreadable")
+  ElseIf IsMisread(document) Then
+    Report("unreadable")
+    document.close(True)
   ElseIf document.supportsService("com.sun.star.sheet.SpreadsheetDocument") Then
     ExportSheets(document)
     document.close(True)
@@ -56,6 +59,15 @@ Function LoadArguments()
   arguments(5).Name = IIf(Task(5) = "", "Ignored", "Password")
   arguments(5).Value = Task(5)
   LoadArguments = arguments()
+End Function
+
+' LibreOffice opens what it does not know as text, and would make pages of garbage.
+Function IsMisread(document) As Boolean
+  Dim argument
+  IsMisread = False
+  For Each argument In document.Args
+    If argument.Name = "FilterName" And Task(3) = "" Then IsMisread = (Left(argument.Value, 4) = "Text")
+  Next
 End Function
 
 Sub ExportWhole(document)

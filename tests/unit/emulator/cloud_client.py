@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import io
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -116,7 +117,9 @@ class Cloud:
     ) -> Reply:
         query = f"?{urlencode(params, quote_via=quote)}" if params else ""
         target = URL(self.url + quote(path) + query, encoded=True)
-        async with self.session.request(method, target, headers=headers, data=body) as response:
+        async with self.session.request(
+            method, target, headers=headers, data=None if body is None else io.BytesIO(body)
+        ) as response:
             return Reply(response.status, response.headers, await response.read())
 
     async def put(self, key: str, data: bytes, *, host: str = COS_HOST) -> Reply:

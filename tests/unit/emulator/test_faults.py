@@ -1,0 +1,132 @@
+"""What goes wrong on demand, and whether the job was accepted all the same."""
+
+import asyncio
+from typing import Any
+
+import aiohttp
+import pytest
+
+from docpreview_emulator import Emulator
+from docpreview_emulator.errors import ControlError
+
+from .cloud_client import BUCKET, REGION, Cloud
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "code", "accepted"),
+    [
+        ({"kind": "throttle"}, 503, "SlowDown", 0),
+        ({"kind": "throttle", "status": 429, "code": "RequestLimitExceeded"}, 429, "RequestLimitExceeded", 0),
+        ({"kind": "error"}, 500, "InternalError", 0),
+        ({"kind": "error", "status": 502, "code": "BadGateway"}, 502, "BadGateway", 0),
+        ({"kind": "error", "accepted": True}, 500, "InternalError", 1),
+    ],
+)
+async def test_error(
+    emulator: Emulator, cloud: Cloud, fault: dict[str, Any], status: int, code: str, accepted: int
+) -> None:
+    """An error strikes once; by default the request is not carried out."""
+    emulator.add_fault(operation="create", **fault)
+    reply = await cloud.create("seven.pdf")
+    assert (reply.status, reply.text("Code")) == (status, code)
+    assert emulator.accepted_jobs == accepted
+    assert emulator.faults == []
+    assert (await cloud.create("seven.pdf")).status == 200
+
+
+@pytest.mark.parametrize(("kind", "accepted"), [("drop_before", 0), ("drop_after", 1)])
+async def test_dropped_connection(emulator: Emulator, cloud: Cloud, kind: str, accepted: int) -> None:
+    """The client sees a broken connection either way; only the count of jobs tells the two apart."""
+    emulator.add_fault(kind, "create")
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await cloud.create("seven.pdf")
+    assert emulator.accepted_jobs == accepted
+    record = emulator.requests[-1]
+    assert (record.status, record.fault, record.job_id is not None) == (None, kind, bool(accepted))
+
+
+async def test_truncated_body(emulator: Emulator, cloud: Cloud) -> None:
+    """The job is accepted, the answer breaks off in its middle."""
+    emulator.add_fault("truncate")
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await cloud.create("seven.pdf")
+    assert emulator.accepted_jobs == 1
+
+
+async def test_garbage(emulator: Emulator, cloud: Cloud) -> None:
+    """The job is accepted, the answer is no XML."""
+    emulator.add_fault("garbage")
+    reply = await cloud.create("seven.pdf")
+    assert (reply.status, reply.body[:6]) == (200, b"<html>")
+    assert emulator.accepted_jobs == 1
+
+
+@pytest.mark.parametrize("kind", ["latency", "drip"])
+async def test_slow_answer(emulator: Emulator, cloud: Cloud, kind: str) -> None:
+    """A slow answer is a good one."""
+    emulator.add_fault(kind, seconds=0.2)
+    start = asyncio.get_running_loop().time()
+    reply = await cloud.create("seven.pdf")
+    assert asyncio.get_running_loop().time() - start >= 0.2
+    assert reply.text("JobsDetail/State") == "Submitted"
+
+
+async def test_latency_before_an_error(emulator: Emulator, cloud: Cloud) -> None:
+    """Latency joins another fault; two others strike one after the other."""
+    emulator.add_fault("latency", times=None, seconds=0.01)
+    emulator.add_fault("throttle")
+    emulator.add_fault("error")
+    assert [(await cloud.list()).status for _ in range(3)] == [503, 500, 200]
+    assert [fault.kind for fault in emulator.faults] == ["latency"]
+    emulator.clear_faults()
+    assert emulator.faults == []
+
+
+async def test_skip_times_and_operation(emulator: Emulator, cloud: Cloud) -> None:
+    """A fault lets some requests pass, strikes a number of them, and leaves other operations alone."""
+    emulator.add_fault("throttle", "list", skip=1, times=2, retry_after=7)
+    assert (await cloud.create("seven.pdf")).status == 200
+    replies = [await cloud.list() for _ in range(4)]
+    assert [reply.status for reply in replies] == [200, 503, 503, 200]
+    assert replies[1].headers["Retry-After"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ({"kind": "meteor"}, "accepted: latency, throttle"),
+        ({"kind": "error", "operation": "delete"}, "accepted: \\*, create"),
+        ({"kind": "error", "colour": "red"}, "unknown keys \\['colour'\\]; accepted: kind"),
+        ({"kind": "error", "times": 0}, "times must be at least 1"),
+        ({"kind": "error", "status": 200}, "between 300 and 599"),
+        ({"kind": "error", "status": "500"}, "status is of the wrong type"),
+        ({"kind": "latency", "seconds": True}, "seconds is of the wrong type"),
+    ],
+)
+async def test_refused_fault(emulator: Emulator, fault: dict[str, Any], message: str) -> None:
+    """The message says what is accepted."""
+    with pytest.raises(ControlError, match=message):
+        emulator.add_fault(**fault)
+
+
+async def test_record_of_requests(emulator: Emulator, cloud: Cloud) -> None:
+    """Everything that was asked, without signatures and tokens."""
+    await cloud.create("seven.pdf", DocPassword="secret")
+    await cloud.send("GET", "/docqueue", params={"state": "All"})
+    create, queues = emulator.requests
+    assert (create.operation, create.method, create.path, create.status) == ("create", "POST", "/doc_jobs", 200)
+    assert b"<DocPassword>secret</DocPassword>" in create.body
+    assert create.headers["authorization"].endswith("q-signature=***")
+    assert (queues.operation, queues.query) == ("queues", "state=All")
+    emulator.clear_requests()
+    assert emulator.requests == []
+
+
+async def test_nothing_secret_in_the_log(emulator: Emulator, cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
+    """The log has neither bodies nor queries nor headers."""
+    caplog.set_level("DEBUG")
+    job_id = await cloud.job_id("seven.pdf", DocPassword="hunter2")
+    await emulator.wait_for_job(job_id)
+    await cloud.send("GET", "/x", params={"q-signature": "abcdef"}, host=f"{BUCKET}.cos.{REGION}.myqcloud.com")
+    assert "hunter2" not in caplog.text
+    assert "abcdef" not in caplog.text

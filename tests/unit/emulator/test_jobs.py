@@ -1,0 +1,256 @@
+"""Jobs over the wire: create, get, list, queues and the document service of a bucket."""
+
+import asyncio
+from base64 import b64encode
+
+import pytest
+
+from docpreview_emulator import Emulator, Settings
+from docpreview_emulator.clock import cloud_time
+
+from .cloud_client import BUCKET, CI_HOST, REGION, XML, Cloud, create_body
+from .pdf_files import pdf
+
+
+async def test_new_job(cloud: Cloud) -> None:
+    """The answer is the vendor's sample: Submitted with Code Success, times not reached are dashes."""
+    reply = await cloud.create("seven.pdf", "/test_doc/abc_${Number}.jpg", PageRanges="1,3", Quality=109, EndPage=-1)
+    detail = reply.xml.find("JobsDetail")
+    assert detail is not None
+    assert {child.tag: child.text for child in detail if not len(child)}.items() >= {
+        "Code": "Success",
+        "Message": None,
+        "Tag": "DocProcess",
+        "State": "Submitted",
+        "StartTime": "-",
+        "EndTime": "-",
+    }.items()
+    process = detail.find("Operation/DocProcess")
+    assert process is not None
+    assert {child.tag: child.text for child in process} == {
+        **{"Comments": "1", "DocPassword": None, "EndPage": "-1", "ImageDpi": "96", "ImageParams": None},
+        **{"PageRanges": "1,3", "PaperDirection": "0", "PaperSize": "0", "PicPagination": "0", "Quality": "109"},
+        **{"SheetId": "0", "SrcType": None, "StartPage": "0", "TgtType": None, "Zoom": "100"},
+    }
+    assert reply.headers["Server"] == "tencent-ci"
+    assert reply.headers["x-ci-request-id"]
+    assert reply.headers["Content-Type"] == XML
+
+
+async def test_finished_job(emulator: Emulator, cloud: Cloud) -> None:
+    """`${Number}` with PageRanges 1,3 gives abc_1 and abc_3, and the total counts the source, as in the sample."""
+    job_id = await cloud.job_id("seven.pdf", "/test_doc/abc_${Number}.jpg", PageRanges="1,3", UserData="m&m <1>")
+    await emulator.wait_for_job(job_id)
+    reply = await cloud.get(job_id)
+    result = "JobsDetail/Operation/DocProcessResult"
+    assert reply.text("JobsDetail/State") == "Success"
+    assert reply.texts(f"{result}/PageInfo/PageNo") == ["1", "3"]
+    assert reply.texts(f"{result}/PageInfo/TgtUri") == ["/test_doc/abc_1.jpg", "/test_doc/abc_3.jpg"]
+    counts = ("TotalPageCount", "SuccPageCount", "FailPageCount")
+    assert [reply.text(f"{result}/{name}") for name in counts] == ["7", "2", "0"]
+    assert reply.text("JobsDetail/Operation/UserData") == "m&m <1>"
+    assert reply.text("JobsDetail/Operation/JobLevel") == "0"
+    page = await cloud.fetch("test_doc/abc_3.jpg")
+    assert (page.status, page.headers["Content-Type"], page.body[:2]) == (200, "image/jpeg", b"\xff\xd8")
+
+
+async def test_missing_job(cloud: Cloud) -> None:
+    """A job that does not exist is no HTTP error: its id comes back in NonExistJobIds."""
+    reply = await cloud.get("d" + "0" * 32)
+    assert reply.status == 200
+    assert reply.text("NonExistJobIds") == "d" + "0" * 32
+    assert reply.xml.find("JobsDetail") is None
+
+
+async def test_job_of_another_bucket(cloud: Cloud) -> None:
+    """A job belongs to the bucket of its input."""
+    job_id = await cloud.job_id("seven.pdf")
+    reply = await cloud.send("GET", f"/doc_jobs/{job_id}", host=f"other-1250000000.ci.{REGION}.myqcloud.com")
+    assert reply.text("NonExistJobIds") == job_id
+
+
+async def test_job_after_a_month(emulator: Emulator, cloud: Cloud) -> None:
+    """Jobs are kept for one month."""
+    job_id = await cloud.job_id("seven.pdf")
+    await emulator.wait_for_job(job_id)
+    emulator.clock.offset_seconds = cloud.signer.ahead = 31 * 86400
+    assert (await cloud.get(job_id)).text("NonExistJobIds") == job_id
+    assert (await cloud.list()).texts("JobsDetail/JobId") == []
+    assert emulator.accepted_jobs == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "MissingContent"),
+        (b"<Request>", "MalformedXML"),
+        (b"<Other/>", "MalformedXML"),
+        (b'<!DOCTYPE r [<!ENTITY x "y">]><Request>&x;</Request>', "MalformedXML"),
+        (b"<a>" * 40 + b"</a>" * 40, "MalformedXML"),
+        (create_body("seven.pdf", Tag="DocWatermark"), "InvalidArgument"),
+        (create_body("seven.pdf", "out/page.jpg"), "InvalidArgument"),
+        (create_body("book.xlsx", "out/${Number}"), "InvalidArgument"),
+        (create_body("seven.pdf", Quality="high"), "InvalidArgument"),
+        (create_body("seven.pdf", PageRanges="3-1"), "InvalidArgument"),
+        (create_body(""), "InvalidArgument"),
+        (b"<Request><Tag>DocProcess</Tag><Input><Url>http://x/</Url></Input></Request>", "InvalidArgument"),
+        (create_body("missing.pdf"), "ResourceNotFound"),
+        (create_body("seven.pdf", QueueId="p0"), "QueueNotFound"),
+        (b"<Request>" + b" " * 1024 * 1024 + b"</Request>", "EntityTooLarge"),
+    ],
+)
+async def test_refused_create(emulator: Emulator, cloud: Cloud, body: bytes, code: str) -> None:
+    """A request that makes no sense makes no job."""
+    reply = await cloud.send("POST", "/doc_jobs", headers={"content-type": XML}, body=body)
+    assert (reply.status, reply.text("Code")) == (400, code)
+    assert emulator.accepted_jobs == 0
+
+
+async def test_create_with_wrong_headers(cloud: Cloud) -> None:
+    """The body must be XML by its type, and whole by its digest."""
+    body = create_body("seven.pdf")
+    assert (await cloud.send("POST", "/doc_jobs", body=body)).text("Code") == "InvalidContentType"
+    headers = {"content-type": XML, "content-md5": b64encode(b"0" * 16).decode()}
+    assert (await cloud.send("POST", "/doc_jobs", headers=headers, body=body)).text("Code") == "InvalidContent"
+
+
+async def test_unknown_interface(cloud: Cloud) -> None:
+    """Paths and methods that the cloud does not have."""
+    assert (await cloud.send("GET", "/nothing")).text("Code") == "InvalidUrl"
+    assert (await cloud.send("DELETE", "/doc_jobs/d1")).status == 405
+    assert (await cloud.send("GET", "/docqueue", host=f"ci.{REGION}.myqcloud.com")).text("Code") == "InvalidHost"
+
+
+async def test_list_in_pages(emulator: Emulator, cloud: Cloud) -> None:
+    """Newest first in pages of `size`; the token of the last page is empty."""
+    emulator.hold_jobs()
+    made = [await cloud.job_id("seven.pdf") for _ in range(5)]
+    seen, token = [], ""
+    for _ in range(3):
+        page = await cloud.list(size="2", nextToken=token)
+        seen += page.texts("JobsDetail/JobId")
+        token = page.text("NextToken")
+    assert (seen, token) == (made[::-1], "")
+    assert (await cloud.list(orderByTime="Asc", size="100")).texts("JobsDetail/JobId") == made
+
+
+async def test_list_by_time(emulator: Emulator, cloud: Cloud) -> None:
+    """Both bounds are inclusive and speak of whole seconds."""
+    first = await cloud.job_id("seven.pdf")
+    created = emulator.job(first).created
+    emulator.clock.offset_seconds = 30
+    second = await cloud.job_id("seven.pdf")
+    assert (await cloud.list(startCreationTime=cloud_time(created + 10))).texts("JobsDetail/JobId") == [second]
+    assert (await cloud.list(endCreationTime=cloud_time(created))).texts("JobsDetail/JobId") == [first]
+
+
+async def test_list_by_state_and_queue(emulator: Emulator, cloud: Cloud) -> None:
+    """Filters are joined."""
+    first, second = await cloud.job_id("seven.pdf"), await cloud.job_id("seven.pdf")
+    emulator.set_job_state(first, "Cancel")
+    emulator.set_job_state(second, "Failed", code="-1", message="because")
+    queue = emulator.queue_id(BUCKET, REGION)
+    assert (await cloud.list(states="Failed,Running", queueId=queue)).texts("JobsDetail/Message") == ["because"]
+    assert (await cloud.list(states="Cancel", queueId="p0")).texts("JobsDetail/JobId") == []
+    assert len((await cloud.list(states="All")).texts("JobsDetail")) == 2
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"tag": "Other"},
+        {"size": "101"},
+        {"size": "x"},
+        {"states": "Sleeping"},
+        {"orderByTime": "Up"},
+        {"nextToken": "12345"},
+        {"startCreationTime": "2022-09-14 00:00:00"},
+    ],
+)
+async def test_refused_list(cloud: Cloud, params: dict[str, str]) -> None:
+    """A list request that makes no sense."""
+    reply = await cloud.list(**params)
+    assert (reply.status, reply.text("Code")) == (400, "InvalidArgument")
+
+
+async def test_queues(emulator: Emulator, cloud: Cloud) -> None:
+    """Every bucket has its default queue; unknown ids are named."""
+    queue = emulator.queue_id(BUCKET, REGION)
+    reply = await cloud.send("GET", "/docqueue", params={"queueIds": f"{queue},p0", "state": "All"})
+    assert reply.texts("QueueList/QueueId") == [queue]
+    assert reply.texts("QueueList/Name") == ["queue-doc-process-1"]
+    assert reply.texts("NonExistPIDs/QueueID") == ["p0"]
+    assert (await cloud.send("GET", "/docqueue", params={"state": "Paused"})).text("TotalCount") == "0"
+
+
+async def test_paused_queue(emulator: Emulator, cloud: Cloud) -> None:
+    """Waiting jobs show Pause, are not scheduled, and go on when the queue does."""
+    queue = emulator.queue_id(BUCKET, REGION)
+    emulator.pause_queue(queue)
+    job_id = await cloud.job_id("seven.pdf", QueueId=queue)
+    assert (await cloud.get(job_id)).text("JobsDetail/State") == "Pause"
+    assert (await cloud.send("GET", "/docqueue")).text("QueueList/State") == "Paused"
+    emulator.resume_queue(queue)
+    assert (await emulator.wait_for_job(job_id)).state == "Success"
+
+
+async def test_queue_paused_under_a_waiting_job(tmp_path: object) -> None:
+    """A job that was Submitted becomes Pause and Submitted again."""
+    async with Emulator(settings=Settings(submit_delay=60)) as emulator, Cloud(emulator.url) as cloud:
+        emulator.put_object(BUCKET, REGION, "a.pdf", pdf(1))
+        job_id = await cloud.job_id("a.pdf")
+        queue = emulator.queue_id(BUCKET, REGION)
+        emulator.pause_queue(queue)
+        assert emulator.job(job_id).state == "Pause"
+        emulator.resume_queue(queue)
+        assert emulator.job(job_id).state == "Submitted"
+
+
+async def test_held_jobs(emulator: Emulator, cloud: Cloud) -> None:
+    """No more jobs run at a time than the queue allows; the others wait."""
+    emulator.hold_jobs()
+    made = [await cloud.job_id("seven.pdf", PageRanges="1") for _ in range(12)]
+    async with asyncio.timeout(5):
+        while len([job for job in emulator.jobs if job.state == "Running"]) < 10:
+            await asyncio.sleep(0)
+    assert [job.state for job in emulator.jobs] == ["Running"] * 10 + ["Submitted"] * 2
+    emulator.release_jobs()
+    assert {(await emulator.wait_for_job(job_id)).state for job_id in made} == {"Success"}
+
+
+async def test_state_set_by_hand(emulator: Emulator, cloud: Cloud) -> None:
+    """The emulator leaves such a job alone."""
+    emulator.hold_jobs()
+    job_id = await cloud.job_id("seven.pdf")
+    emulator.set_job_state(job_id, "Running")
+    emulator.release_jobs()
+    other = await cloud.job_id("seven.pdf")
+    await emulator.wait_for_job(other)
+    assert emulator.job(job_id).state == "Running"
+
+
+async def test_unbound_bucket(emulator: Emulator, cloud: Cloud) -> None:
+    """Without the document service a bucket's calls are refused, until it is switched on."""
+    emulator.unbind_bucket(BUCKET, REGION)
+    reply = await cloud.create("seven.pdf")
+    assert (reply.status, reply.text("Code")) == (400, "DocBucketUnBinded")
+    assert (await cloud.send("GET", "/")).body == b'{"CIStatus": "off"}'
+    assert (await cloud.send("POST", "/docbucket")).text("DocBucket/Name") == BUCKET
+    assert (await cloud.create("seven.pdf")).status == 200
+
+
+async def test_buckets_of_a_region(emulator: Emulator, cloud: Cloud) -> None:
+    """The call about a region needs no bucket in its host."""
+    emulator.bind_bucket(BUCKET, REGION)
+    emulator.bind_bucket("other-1250000000", "ap-guangzhou")
+    reply = await cloud.send("GET", "/docbucket", host=f"ci.{REGION}.myqcloud.com", params={"bucketName": "ex"})
+    assert reply.texts("DocBucketList/Name") == [BUCKET]
+
+
+async def test_other_bucket_and_region(emulator: Emulator, cloud: Cloud) -> None:
+    """Any bucket in any region answers, under any suffix."""
+    host = "b-1.ci.eu-frankfurt.tencentcos.cn:8089"
+    emulator.put_object("b-1", "eu-frankfurt", "a.pdf", pdf(1))
+    reply = await cloud.send("POST", "/doc_jobs", host=host, headers={"content-type": XML}, body=create_body("a.pdf"))
+    assert reply.text("JobsDetail/Input/Region") == "eu-frankfurt"
+    assert CI_HOST != host

@@ -1,0 +1,75 @@
+"""Objects over the wire."""
+
+from base64 import b64encode
+from hashlib import md5
+
+import pytest
+
+from docpreview_emulator import Emulator
+from docpreview_emulator.errors import ControlError
+
+from .cloud_client import BUCKET, COS_HOST, REGION, Cloud
+
+LARGE = bytes(range(256)) * 10_000
+
+
+async def test_put_get_head_delete(emulator: Emulator, cloud: Cloud) -> None:
+    """An object comes back as it went in, until it is deleted."""
+    etag = f'"{md5(LARGE, usedforsecurity=False).hexdigest()}"'
+    put = await cloud.send("PUT", "/a b/中+%.bin", host=COS_HOST, headers={"content-type": "x/y"}, body=LARGE)
+    assert (put.status, put.headers["ETag"], put.headers["Server"]) == (200, etag, "tencent-cos")
+    got = await cloud.fetch("a b/中+%.bin")
+    assert (got.body, got.headers["Content-Type"], got.headers["ETag"]) == (LARGE, "x/y", etag)
+    head = await cloud.send("HEAD", "/a b/中+%.bin", host=COS_HOST)
+    assert (head.status, head.headers["Content-Length"], head.body) == (200, str(len(LARGE)), b"")
+    assert emulator.get_object(BUCKET, REGION, "a b/中+%.bin") == LARGE
+    assert (await cloud.send("DELETE", "/a b/中+%.bin", host=COS_HOST)).status == 204
+    assert (await cloud.send("HEAD", "/a b/中+%.bin", host=COS_HOST)).status == 404
+    with pytest.raises(ControlError, match="no object"):
+        emulator.get_object(BUCKET, REGION, "a b/中+%.bin")
+
+
+async def test_overwritten_object(emulator: Emulator, cloud: Cloud) -> None:
+    """The newer bytes win, and the older file is gone."""
+    await cloud.put("k", b"old")
+    await cloud.put("k", b"new")
+    assert (await cloud.fetch("k")).body == b"new"
+    assert emulator.get_object(BUCKET, REGION, "k") == b"new"
+
+
+async def test_wrong_digest(cloud: Cloud) -> None:
+    """A body that arrives damaged is not kept."""
+    headers = {"content-md5": b64encode(b"0" * 16).decode()}
+    assert (await cloud.send("PUT", "/k", host=COS_HOST, headers=headers, body=b"x")).text("Code") == "BadDigest"
+    assert (await cloud.fetch("k")).status == 404
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "body"),
+    [
+        ("bytes=2-4", 206, b"234"),
+        ("bytes=7-", 206, b"789"),
+        ("bytes=-2", 206, b"89"),
+        ("bytes=8-99", 206, b"89"),
+        ("lines=1-2", 200, b"0123456789"),
+    ],
+)
+async def test_range(cloud: Cloud, asked: str, status: int, body: bytes) -> None:
+    """One range of an object; other units are ignored."""
+    await cloud.put("k", b"0123456789")
+    reply = await cloud.send("GET", "/k", host=COS_HOST, headers={"range": asked})
+    assert (reply.status, reply.body) == (status, body)
+
+
+async def test_range_beyond_the_end(cloud: Cloud) -> None:
+    """There is nothing to send."""
+    await cloud.put("k", b"0123456789")
+    assert (await cloud.send("GET", "/k", host=COS_HOST, headers={"range": "bytes=10-"})).status == 416
+
+
+async def test_what_is_not_modelled(cloud: Cloud) -> None:
+    """Lists, copies and sub-resources are refused, not faked."""
+    assert (await cloud.send("GET", "/", host=COS_HOST)).status == 501
+    assert (await cloud.send("GET", "/k", host=COS_HOST, params={"acl": ""})).text("Code") == "NotImplemented"
+    assert (await cloud.send("PUT", "/k", host=COS_HOST, headers={"x-cos-copy-source": "b/k"})).status == 501
+    assert (await cloud.send("POST", "/k", host=COS_HOST, body=b"")).status == 405

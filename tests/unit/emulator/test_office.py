@@ -1,0 +1,115 @@
+"""Slides, text and workbooks through the real LibreOffice, one file of each family."""
+
+import os
+import shutil
+from typing import Any
+
+import pytest
+
+from docpreview_emulator import Emulator, Settings
+from docpreview_emulator.model import Job
+
+from .cloud_client import BUCKET, REGION, Cloud
+from .office_files import letter, slides, workbook
+from .test_rendering import image, targets
+
+REQUIRED = os.environ.get("CI") == "true"
+needs_office = pytest.mark.skipif(
+    not REQUIRED and shutil.which("soffice") is None, reason="LibreOffice (soffice) is not installed"
+)
+
+LONG = [[f"row {n}"] for n in range(120)]
+BOOK = workbook({"Long": LONG, "Empty": [], "Short": [["a", "b"]]})
+
+
+async def converted(emulator: Emulator, cloud: Cloud, key: str, data: bytes, template: str, **options: Any) -> Job:
+    emulator.put_object(BUCKET, REGION, key, data)
+    return await emulator.wait_for_job(await cloud.job_id(key, template, **options))
+
+
+@needs_office
+@pytest.mark.parametrize(
+    ("key", "data", "pages"),
+    [
+        ("deck.pptx", slides(3), 3),
+        ("letter.docx", letter(["one", "two"]), 2),
+        ("notes.txt", "中文 text".encode("gb18030"), 1),
+        ("main.c", b"int main(void) { return 0; }\n", 1),
+        ("page.html", b"<html><body><h1>Title</h1></body></html>", 1),
+        ("old.doc", b"{\\rtf1 Hello}", 1),
+    ],
+)
+async def test_document(emulator: Emulator, cloud: Cloud, key: str, data: bytes, pages: int) -> None:
+    """Every page becomes an image with something on it, and the next conversion uses the same profile."""
+    job = await converted(emulator, cloud, key, data, "o/${Number}.jpg")
+    assert targets(job) == [f"o/{number}.jpg" for number in range(1, pages + 1)]
+    assert min(image(emulator, "o/1.jpg").size) > 500
+
+
+@needs_office
+async def test_workbook(emulator: Emulator, cloud: Cloud) -> None:
+    """Each sheet has its folder; an empty one has no pictures; pictures count in the file and in the sheet."""
+    job = await converted(emulator, cloud, "book.xlsx", BOOK, "o/${SheetID}/p_${Number}.jpg")
+    expected = ["o/1/p_1.jpg", "o/1/p_2.jpg", "o/1/p_3.jpg", "o/3/p_1.jpg"]
+    assert targets(job) == expected
+    reply = await cloud.get(job.job_id)
+    result = "JobsDetail/Operation/DocProcessResult"
+    assert reply.text(f"{result}/TotalSheetCount") == "3"
+    assert reply.texts(f"{result}/PageInfo/PageNo") == ["1", "1", "1", "3"]
+    assert reply.texts(f"{result}/PageInfo/X-SheetPics") == ["3", "3", "3", "1"]
+    assert reply.texts(f"{result}/PageInfo/PicIndex") == ["1", "2", "3", "4"]
+    assert reply.texts(f"{result}/PageInfo/PicNum") == ["1", "2", "3", "1"]
+
+
+@needs_office
+async def test_one_sheet_on_large_paper(emulator: Emulator, cloud: Cloud) -> None:
+    """The asked sheet alone, on landscape A2 (594 by 420 mm)."""
+    options = {"SheetId": 3, "PaperSize": 1, "PaperDirection": 1}
+    job = await converted(emulator, cloud, "book.xlsx", BOOK, "o/${SheetID}/p_${Number}.jpg", **options)
+    assert targets(job) == ["o/3/p_1.jpg"]
+    width, height = image(emulator, "o/3/p_1.jpg").size
+    assert (width, height) == pytest.approx((594 / 25.4 * 96, 420 / 25.4 * 96), abs=2)
+
+
+@needs_office
+async def test_pages_within_a_sheet(emulator: Emulator, cloud: Cloud) -> None:
+    """StartPage and EndPage count within the sheet."""
+    options = {"SheetId": 1, "StartPage": 2, "EndPage": 3}
+    job = await converted(emulator, cloud, "book.xlsx", BOOK, "o/${SheetID}/${Page}", **options)
+    assert targets(job) == ["o/1/2", "o/1/3"]
+
+
+@needs_office
+@pytest.mark.parametrize(
+    ("key", "data", "options", "code"),
+    [
+        ("noise.pptx", b"no presentation", {}, "FileOpenFailed"),
+        ("cut.docx", letter(["x"])[:-30], {}, "FileOpenFailed"),
+        ("noise.doc", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\xff" * 600, {}, "FileOpenFailed"),
+        ("book.xlsx", BOOK, {"SheetId": 4}, "-3015"),
+    ],
+)
+async def test_failing_document(
+    emulator: Emulator, cloud: Cloud, key: str, data: bytes, options: dict[str, Any], code: str
+) -> None:
+    """A file that LibreOffice cannot open, or would open as something else, is a Failed job."""
+    job = await converted(emulator, cloud, key, data, "o/${SheetID}/${Number}", **options)
+    assert (job.state, job.code) == ("Failed", code)
+
+
+@needs_office
+async def test_conversion_that_takes_too_long() -> None:
+    """It is killed, and the job is Failed."""
+    settings = Settings(submit_delay=0, office_timeout=0.05)
+    async with Emulator(settings=settings) as emulator, Cloud(emulator.url) as cloud:
+        job = await converted(emulator, cloud, "deck.pptx", slides(1), "o/${Number}")
+        assert (job.state, job.code) == ("Failed", "ConversionTimeout")
+
+
+async def test_without_libreoffice() -> None:
+    """The job fails as for a type that the cloud does not support; PDFs go on."""
+    settings = Settings(submit_delay=0, soffice="")
+    async with Emulator(settings=settings) as emulator, Cloud(emulator.url) as cloud:
+        job = await converted(emulator, cloud, "deck.pptx", slides(1), "o/${Number}")
+        assert (job.state, job.code) == ("Failed", "-3011")
+        assert "LibreOffice" in job.message

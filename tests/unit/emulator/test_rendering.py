@@ -1,0 +1,137 @@
+"""Real pages: what comes out of a document, and how a document fails."""
+
+import io
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from docpreview_emulator import Emulator
+from docpreview_emulator.model import Job
+
+from .cloud_client import BUCKET, REGION, Cloud
+from .pdf_files import encrypted_pdf, pdf
+
+
+async def finished(emulator: Emulator, cloud: Cloud, key: str, template: str = "out/${Number}", **options: Any) -> Job:
+    return await emulator.wait_for_job(await cloud.job_id(key, template, **options))
+
+
+def targets(job: Job) -> list[str]:
+    assert job.result is not None, (job.code, job.message)
+    return [page.target for page in job.result.pages]
+
+
+def image(emulator: Emulator, key: str) -> Image.Image:
+    return Image.open(io.BytesIO(emulator.get_object(BUCKET, REGION, key)))
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "kind"),
+    [
+        ({}, (267, 134), "JPEG"),
+        ({"TgtType": "png"}, (267, 134), "PNG"),
+        ({"TgtType": "tiff"}, (267, 134), "JPEG"),
+        ({"ImageDpi": 144}, (400, 200), "JPEG"),
+        ({"ImageDpi": 144, "Zoom": 50}, (200, 100), "JPEG"),
+        ({"ImageDpi": 10, "Zoom": 1000}, (534, 267), "JPEG"),
+    ],
+)
+async def test_size_and_format(
+    emulator: Emulator, cloud: Cloud, options: dict[str, Any], size: tuple[int, int], kind: str
+) -> None:
+    """A page of 200 by 100 points at the asked resolution and zoom; what is out of range is cut to the range."""
+    await finished(emulator, cloud, "seven.pdf", PageRanges="1", **options)
+    page = image(emulator, "out/1")
+    assert (page.size, page.format) == (size, kind)
+
+
+async def test_quality(emulator: Emulator, cloud: Cloud) -> None:
+    """A better quality quantises less."""
+    tables = {}
+    for quality in (10, 95):
+        await finished(emulator, cloud, "seven.pdf", "q/${Number}", PageRanges="1", Quality=quality)
+        tables[quality] = sum(image(emulator, "q/1").quantization[0])  # type: ignore[attr-defined]
+    assert tables[10] > tables[95]
+
+
+@pytest.mark.parametrize(
+    ("template", "options", "expected"),
+    [
+        ("o/${Number}", {"StartPage": 5, "EndPage": 6}, ["o/1", "o/2"]),
+        ("o/${Page}", {"StartPage": 5, "EndPage": 6}, ["o/5", "o/6"]),
+        ("o/${Page}", {"StartPage": 6}, ["o/6", "o/7"]),
+        ("o/${Page}", {"StartPage": 6, "EndPage": 5001}, ["o/6", "o/7"]),
+        ("/o/${Number}.jpg", {"PageRanges": "6,2-3", "EndPage": -1}, ["/o/6.jpg", "/o/2.jpg", "/o/3.jpg"]),
+        ("o/${Page}", {"PageRanges": "6-9"}, ["o/6", "o/7"]),
+        ("o/whole.pdf", {"TgtType": "pdf", "PageRanges": "2"}, ["o/whole.pdf"]),
+    ],
+)
+async def test_selection_and_names(
+    emulator: Emulator, cloud: Cloud, template: str, options: dict[str, Any], expected: list[str]
+) -> None:
+    """Which pages, under which names."""
+    job = await finished(emulator, cloud, "seven.pdf", template, **options)
+    assert targets(job) == expected
+    assert emulator.get_object(BUCKET, REGION, expected[0].removeprefix("/"))
+
+
+async def test_single_image(emulator: Emulator, cloud: Cloud) -> None:
+    """All wanted pages below each other."""
+    job = await finished(emulator, cloud, "seven.pdf", "o/long.png", PicPagination=1, TgtType="png", EndPage=3)
+    assert targets(job) == ["o/long.png"]
+    assert image(emulator, "o/long.png").size == (267, 3 * 134)
+
+
+async def test_encrypted_pdf_with_its_password(emulator: Emulator, cloud: Cloud) -> None:
+    """The password opens it, and a PDF made of it is free of it."""
+    emulator.put_object(BUCKET, REGION, "secret.pdf", encrypted_pdf(b"pass"))
+    assert targets(await finished(emulator, cloud, "secret.pdf", DocPassword="pass")) == ["out/1"]
+    await finished(emulator, cloud, "secret.pdf", "open.pdf", DocPassword="pass", TgtType="pdf")
+    assert targets(await finished(emulator, cloud, "open.pdf")) == ["out/1"]
+
+
+@pytest.mark.parametrize(
+    ("key", "data", "options", "code"),
+    [
+        ("secret.pdf", encrypted_pdf(b"pass"), {}, "-3006"),
+        ("secret.pdf", encrypted_pdf(b"pass"), {"DocPassword": "wrong"}, "-3006"),
+        ("empty.pdf", b"", {}, "-3008"),
+        ("what.xyz", b"?", {}, "-3011"),
+        ("nosuffix", b"?", {}, "-3011"),
+        ("two.pdf", pdf(2), {"StartPage": 3}, "-3015"),
+        ("two.pdf", pdf(2), {"PageRanges": "1,3"}, "-3015"),
+        ("noise.pdf", b"no pdf at all", {}, "FileOpenFailed"),
+        ("cut.pdf", pdf(3)[:100], {}, "FileOpenFailed"),
+        ("many.pdf", pdf(21), {"PicPagination": 1}, "TooManyPages"),
+        ("more.pdf", pdf(5001), {}, "TooManyPages"),
+        ("wide.pdf", pdf(1, width=14000), {"ImageDpi": 600}, "ImageTooLarge"),
+    ],
+)
+async def test_failing_document(
+    emulator: Emulator, cloud: Cloud, key: str, data: bytes, options: dict[str, Any], code: str
+) -> None:
+    """The job is Failed with a code and a message, and the next job works."""
+    emulator.put_object(BUCKET, REGION, key, data)
+    job_id = await cloud.job_id(key, **options)
+    await emulator.wait_for_job(job_id)
+    reply = await cloud.get(job_id)
+    assert (reply.text("JobsDetail/State"), reply.text("JobsDetail/Code")) == ("Failed", code)
+    assert reply.text("JobsDetail/Message")
+    assert reply.xml.find("JobsDetail/Operation/DocProcessResult") is None
+    assert targets(await finished(emulator, cloud, "seven.pdf", EndPage=1)) == ["out/1"]
+
+
+async def test_source_type_without_suffix(emulator: Emulator, cloud: Cloud) -> None:
+    """SrcType speaks for an object whose key has no suffix."""
+    emulator.put_object(BUCKET, REGION, "nosuffix", pdf(1))
+    assert targets(await finished(emulator, cloud, "nosuffix", SrcType="pdf")) == ["out/1"]
+
+
+async def test_input_deleted_before_the_job_runs(emulator: Emulator, cloud: Cloud) -> None:
+    """The job fails as its input is gone."""
+    emulator.hold_jobs()
+    job_id = await cloud.job_id("seven.pdf")
+    assert (await cloud.send("DELETE", "/seven.pdf", host=f"{BUCKET}.cos.{REGION}.myqcloud.com")).status == 204
+    emulator.release_jobs()
+    assert (await emulator.wait_for_job(job_id)).code == "ResourceNotFound"

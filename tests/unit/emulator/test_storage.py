@@ -1,0 +1,115 @@
+"""What survives a restart, and what is said when the disk or the database is unusable."""
+
+import asyncio
+import resource
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from docpreview_emulator import Emulator, Settings
+from docpreview_emulator.errors import StorageError
+
+from .cloud_client import BUCKET, REGION, Cloud
+from .conftest import QUICK
+from .pdf_files import pdf
+
+
+async def test_restart(tmp_path: Path) -> None:
+    """Jobs, objects, paused queues and the count of jobs are still there; unfinished jobs are finished."""
+    async with Emulator(tmp_path, settings=QUICK) as emulator, Cloud(emulator.url) as cloud:
+        emulator.put_object(BUCKET, REGION, "a.pdf", pdf(2))
+        done = await cloud.job_id("a.pdf", "done/${Number}")
+        await emulator.wait_for_job(done)
+        emulator.hold_jobs()
+        running = await cloud.job_id("a.pdf", "running/${Number}")
+        emulator.pause_queue(emulator.queue_id("other-1", REGION))
+    async with Emulator(tmp_path, settings=QUICK) as emulator, Cloud(emulator.url) as cloud:
+        assert (await cloud.get(done)).text("JobsDetail/State") == "Success"
+        assert (await cloud.fetch("done/2")).status == 200
+        assert (await emulator.wait_for_job(running)).state == "Success"
+        assert emulator.accepted_jobs == 2
+        host = f"other-1.ci.{REGION}.myqcloud.com"
+        assert (await cloud.send("GET", "/docqueue", host=host)).text("QueueList/State") == "Paused"
+
+
+async def test_submitted_job_over_a_restart(tmp_path: Path) -> None:
+    """A job that was still waiting runs."""
+    async with Emulator(tmp_path, settings=Settings(submit_delay=60)) as emulator, Cloud(emulator.url) as cloud:
+        emulator.put_object(BUCKET, REGION, "a.pdf", pdf(1))
+        job_id = await cloud.job_id("a.pdf")
+    async with Emulator(tmp_path, settings=QUICK) as emulator:
+        assert (await emulator.wait_for_job(job_id)).state == "Success"
+
+
+async def test_cut_upload_over_a_restart(tmp_path: Path) -> None:
+    """Files that no object names are swept."""
+    async with Emulator(tmp_path) as emulator:
+        emulator.put_object(BUCKET, REGION, "k", b"kept")
+    (tmp_path / "objects" / "left-over").write_bytes(b"half")
+    async with Emulator(tmp_path) as emulator:
+        assert emulator.get_object(BUCKET, REGION, "k") == b"kept"
+    assert not (tmp_path / "objects" / "left-over").exists()
+
+
+async def test_corrupt_database(tmp_path: Path) -> None:
+    """The message names the file and says what to do."""
+    (tmp_path / "emulator.sqlite3").write_bytes(b"not a database, certainly" * 100)
+    with pytest.raises(StorageError, match=r"emulator\.sqlite3 is not a usable database .*: move it away"):
+        async with Emulator(tmp_path):
+            pass
+
+
+async def test_directory_in_use(tmp_path: Path) -> None:
+    """Two emulators on one directory would run every job twice."""
+    async with Emulator(tmp_path):
+        with pytest.raises(StorageError, match="in use by another emulator"):
+            async with Emulator(tmp_path):
+                pass
+
+
+async def test_unusable_directory(tmp_path: Path) -> None:
+    """A file where the directory should be."""
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="cannot be used"):
+        async with Emulator(tmp_path / "file"):
+            pass
+
+
+async def test_full_database(emulator: Emulator, cloud: Cloud) -> None:
+    """A create that cannot be kept is refused with 500, says why, and makes no job."""
+    connection = emulator._backend.database._connection
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    reply = await cloud.create("seven.pdf", UserData="x" * 100_000)
+    assert (reply.status, reply.text("Code")) == (500, "InternalError")
+    assert "database or disk is full" in reply.text("Message")
+    assert emulator.accepted_jobs == 0
+
+
+async def test_full_disk(tmp_path: Path) -> None:
+    """An upload that does not fit is refused with 500 and not kept; a job whose pages do not fit is Failed."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "docpreview_emulator", "serve", "--port", "0", "--data-dir", str(tmp_path)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)),
+    )
+    try:
+        assert process.stdout is not None
+        url = (await process.stdout.readline()).decode().split()[-1]
+        async with Cloud(url) as cloud:
+            reply = await cloud.put("big.bin", b"x" * 1_000_000)
+            assert (reply.status, reply.text("Code")) == (500, "InternalError")
+            assert "disk cannot be used" in reply.text("Message")
+            assert (await cloud.fetch("big.bin")).status == 404
+            await cloud.put("a.pdf", pdf(1, 2000, 2000))
+            job_id = await cloud.job_id("a.pdf", TgtType="jpg", ImageDpi=300)
+            while (reply := await cloud.get(job_id)).text("JobsDetail/State") in {"Submitted", "Running"}:
+                await asyncio.sleep(0.05)
+            assert reply.text("JobsDetail/Code") == "InternalError"
+            assert "could not be written" in reply.text("JobsDetail/Message")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0

@@ -1,0 +1,50 @@
+"""The process that opens documents may die or hang; the emulator goes on."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from docpreview_emulator.errors import JobFailure
+from docpreview_emulator.requests import DEFAULTS
+from docpreview_emulator.worker import RenderWorker
+
+from .pdf_files import pdf
+
+
+def document(directory: Path) -> tuple[Path, Path]:
+    source, out = directory / "a.pdf", directory / "out"
+    source.write_bytes(pdf(1))
+    out.mkdir(exist_ok=True)
+    return source, out
+
+
+async def test_process_that_was_killed(tmp_path: Path) -> None:
+    """The next document gets a new process."""
+    worker = RenderWorker(30)
+    try:
+        await worker.render(*document(tmp_path), DEFAULTS)
+        assert worker._process is not None
+        os.kill(worker._process.pid, signal.SIGKILL)
+        with pytest.raises(JobFailure, match="FileOpenFailed"):
+            await worker.render(*document(tmp_path), DEFAULTS)
+        assert (await worker.render(*document(tmp_path), DEFAULTS))["total"] == 1
+    finally:
+        await worker.close()
+
+
+async def test_process_that_hangs(tmp_path: Path) -> None:
+    """It is killed after the time-out, and the job fails."""
+    worker = RenderWorker(30)
+    try:
+        await worker.render(*document(tmp_path), DEFAULTS)
+        assert worker._process is not None
+        os.kill(worker._process.pid, signal.SIGSTOP)
+        worker._timeout = 0.05
+        with pytest.raises(JobFailure, match="ConversionTimeout"):
+            await worker.render(*document(tmp_path), DEFAULTS)
+        worker._timeout = 30
+        assert (await worker.render(*document(tmp_path), DEFAULTS))["total"] == 1
+    finally:
+        await worker.close()
