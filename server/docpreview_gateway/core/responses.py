@@ -55,31 +55,30 @@ class QueuePage:
 
 def created_job(body: bytes, bucket: str) -> PreviewJob:
     """The job that a create made. UPSTREAM_BAD_RESPONSE when the reply has none."""
-    details = xml_codec.read(body, "Response").find("JobsDetail")
-    if details is None or not text(details, "JobId"):
+    made = _jobs(xml_codec.read(body, "Response"), bucket)
+    if not made:
         raise bad_response("reply to a create has no job id")
-    return job(details, bucket)
+    return made[0]
 
 
 def one_job(body: bytes, bucket: str, job_id: str) -> PreviewJob:
     """The job that was asked for. JOB_NOT_FOUND when the cloud says so in any of its ways."""
-    root = xml_codec.read(body, "Response")
-    details = [found for found in root.findall("JobsDetail") if text(found, "JobId")]
-    if not details:
+    found = _jobs(xml_codec.read(body, "Response"), bucket)
+    if not found:
         raise UpstreamError(reasons.ERROR_REASON_JOB_NOT_FOUND, f"no job {job_id} in bucket {bucket}")
-    if len(details) > 1 or text(details[0], "JobId") != job_id:
+    if len(found) > 1 or found[0].job_id != job_id:
         raise bad_response("reply is about another job")
-    return job(details[0], bucket)
+    return found[0]
 
 
 def job_page(body: bytes, bucket: str, *, with_pages: bool, asked_cursor: str) -> JobPage:
     """A page of a list. A page without jobs, or with the cursor that was asked for, is the last one."""
     root = xml_codec.read(body, "Response")
-    details = [found for found in root.findall("JobsDetail") if text(found, "JobId")]
+    jobs = _jobs(root, bucket, with_pages=with_pages)
     cursor = text(root, "NextToken")
-    if not details or cursor == asked_cursor:
+    if not jobs or cursor == asked_cursor:
         cursor = ""
-    return JobPage(tuple(job(found, bucket, with_pages=with_pages) for found in details), cursor)
+    return JobPage(tuple(jobs), cursor)
 
 
 def queue_page(body: bytes, bucket: str) -> QueuePage:
@@ -88,6 +87,12 @@ def queue_page(body: bytes, bucket: str) -> QueuePage:
     queues = tuple(_queue(found, bucket) for found in root.findall("QueueList"))
     missing = tuple(element.text.strip() for element in root.iterfind("NonExistPIDs/*") if element.text)
     return QueuePage(queues, _integer(text(root, "TotalCount")) or len(queues), missing)
+
+
+def _jobs(root: Element, bucket: str, *, with_pages: bool = True) -> list[PreviewJob]:
+    """The jobs of a reply. An element without id stands for no job (an empty `JobsDetail` does occur)."""
+    jobs = (job(details, bucket, with_pages=with_pages) for details in root.iterfind("JobsDetail"))
+    return [found for found in jobs if found.job_id]
 
 
 def job(details: Element, bucket: str, *, with_pages: bool = True) -> PreviewJob:
@@ -106,7 +111,7 @@ def job(details: Element, bucket: str, *, with_pages: bool = True) -> PreviewJob
         queue_id=fields.get("QueueId", ""),
         state=state,
         raw_state=raw_state,
-        user_data=text(operation, "UserData"),
+        user_data="" if operation is None else operation.findtext("UserData", ""),
         job_level=_integer(text(operation, "JobLevel")),
     )
     for name, field in _TIMES:

@@ -18,7 +18,8 @@ MAX_KEY_BYTES = 850
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _RANGE = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?", re.ASCII)
 _MAX_NANOS = 999_999_999
-_LAST_SECOND = 253_402_300_799
+_LAST_SECOND = 253_402_271_999
+"""The end of the year 9999 in the cloud's zone, in which times are sent."""
 
 
 def matches(pattern: str, description: str) -> Rule:
@@ -96,7 +97,9 @@ def duration(low: float, high: float) -> Rule:
 
     def check(value: Duration) -> str | None:
         seconds = value.seconds + value.nanos / 1e9
-        return None if low <= seconds <= high else f"must be between {low:g} s and {high:g} s"
+        if low <= seconds <= high and abs(value.nanos) <= _MAX_NANOS:
+            return None
+        return f"must be between {low:g} s and {high:g} s"
 
     return check
 

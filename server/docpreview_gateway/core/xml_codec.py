@@ -59,7 +59,8 @@ def read(body: bytes, root: str | None = None) -> etree._Element:
         raise bad_response(f"reply larger than {MAX_REPLY_BYTES} bytes")
     if b"<!DOCTYPE" in body:
         raise bad_response("reply with a document type")
-    if body.count(b"<") > 2 * MAX_ELEMENTS:
+    tags = body.count(b"<")
+    if tags > 2 * MAX_ELEMENTS or tags - body.count(b"</") > MAX_ELEMENTS:
         raise bad_response(f"reply with more than {MAX_ELEMENTS} elements")
     try:
         element = etree.fromstring(body, _PARSER)
