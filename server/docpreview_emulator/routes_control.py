@@ -86,6 +86,8 @@ class _Control:
 
     async def set_clock(self, request: web.Request) -> object:
         given = await _body(request, offset_seconds=(int, float))
+        if "offset_seconds" not in given:
+            raise ControlError("offset_seconds is needed")
         self._backend.clock.offset_seconds = float(given["offset_seconds"])
         return await self.clock(request)
 

@@ -1,0 +1,118 @@
+"""The vendor's own SDK drives the emulator, through nothing but the SDK's documented settings.
+
+The SDK builds its hosts itself (`<bucket>.ci.<region>.myqcloud.com`), so the emulator is given to it as its HTTP proxy:
+requests and signatures are those that the cloud would get.
+"""
+
+import asyncio
+import io
+from typing import Any
+from urllib.request import urlopen
+
+import pypdfium2 as pdfium
+import pytest
+from qcloud_cos import CosConfig, CosS3Client, CosServiceError
+
+from docpreview_emulator import Credential, Emulator
+
+BUCKET, REGION = "examplebucket-1250000000", "ap-chongqing"
+SECRET_ID, SECRET_KEY = "example-secret-id", "EXAMPLEsecretKEY00000000000000000"
+
+
+@pytest.fixture
+def sdk(docpreview_emulator: Emulator) -> Any:
+    return client(docpreview_emulator)
+
+
+def client(emulator: Emulator, **settings: Any) -> Any:
+    key = {"SecretId": SECRET_ID, "SecretKey": SECRET_KEY, **settings}
+    return CosS3Client(CosConfig(Region=REGION, Scheme="http", Proxies={"http": emulator.url}, **key), retry=0)
+
+
+def pdf(pages: int) -> bytes:
+    document, file = pdfium.PdfDocument.new(), io.BytesIO()
+    for _ in range(pages):
+        document.new_page(200, 100)
+    document.save(file)
+    document.close()
+    return file.getvalue()
+
+
+def create(sdk: Any, **options: Any) -> dict[str, Any]:
+    output = {"OutputBucket": BUCKET, "OutputRegion": REGION, "OutputObject": "/test_doc/normal/abc_${Number}.jpg"}
+    answer: dict[str, Any] = sdk.ci_create_doc_job(Bucket=BUCKET, InputObject="normal.pdf", **output, **options)
+    return answer
+
+
+def test_upload_convert_download(docpreview_emulator: Emulator, sdk: Any) -> None:
+    """The sample of the vendor's page from its beginning to its end."""
+    put = sdk.put_object(Bucket=BUCKET, Key="normal.pdf", Body=pdf(7))
+    assert put["ETag"]
+    job = create(sdk, Quality=109, PageRanges="1,3")["JobsDetail"]
+    assert (job["State"], job["Code"], job["StartTime"]) == ("Submitted", "Success", "-")
+    assert job["Operation"]["DocProcess"]["Quality"] == "109"
+
+    asyncio.run(docpreview_emulator.wait_for_job(job["JobId"]))
+    (done,) = sdk.ci_get_doc_job(Bucket=BUCKET, JobID=job["JobId"])["JobsDetail"]
+    result = done["Operation"]["DocProcessResult"]
+    assert (done["State"], result["TotalPageCount"], result["SuccPageCount"]) == ("Success", "7", "2")
+    assert result["PageInfo"] == [
+        {"PageNo": "1", "TgtUri": "/test_doc/normal/abc_1.jpg"},
+        {"PageNo": "3", "TgtUri": "/test_doc/normal/abc_3.jpg"},
+    ]
+    page = sdk.get_object(Bucket=BUCKET, Key="test_doc/normal/abc_3.jpg")["Body"].get_raw_stream().read()
+    assert page.startswith(b"\xff\xd8")
+
+
+def test_list_and_queues(sdk: Any) -> None:
+    """Queues are found, and their jobs are listed page by page."""
+    sdk.put_object(Bucket=BUCKET, Key="normal.pdf", Body=pdf(1))
+    (queue,) = sdk.ci_get_doc_queue(Bucket=BUCKET)["QueueList"]
+    made = [create(sdk, QueueId=queue["QueueId"])["JobsDetail"]["JobId"] for _ in range(3)]
+    first = sdk.ci_list_doc_jobs(Bucket=BUCKET, QueueId=queue["QueueId"], Size=2)
+    second = sdk.ci_list_doc_jobs(Bucket=BUCKET, QueueId=queue["QueueId"], Size=2, NextToken=first["NextToken"])
+    listed = [job["JobId"] for page in (first, second) for job in page["JobsDetail"]]
+    assert listed == made[::-1]
+    assert not second["NextToken"]
+
+
+def test_bucket_of_the_document_service(docpreview_emulator: Emulator, sdk: Any) -> None:
+    """The call about a region goes to a host without a bucket."""
+    docpreview_emulator.bind_bucket(BUCKET, REGION)
+    assert sdk.ci_get_doc_bucket(Regions=REGION)["DocBucketList"][0]["Name"] == BUCKET
+
+
+def test_temporary_key(docpreview_emulator: Emulator) -> None:
+    """The token travels in the header that each service wants."""
+    docpreview_emulator.credentials["temporary"] = Credential("temporary", SECRET_KEY, "TOKEN+/=abc")
+    temporary = client(docpreview_emulator, SecretId="temporary", Token="TOKEN+/=abc")
+    temporary.put_object(Bucket=BUCKET, Key="normal.pdf", Body=pdf(1))
+    assert create(temporary)["JobsDetail"]["JobId"]
+
+
+def test_presigned_address(docpreview_emulator: Emulator, sdk: Any) -> None:
+    """An address that the SDK signs is served in the form that a browser can open."""
+    sdk.put_object(Bucket=BUCKET, Key="a b/页.jpg", Body=b"page")
+    address = sdk.get_presigned_url(Method="GET", Bucket=BUCKET, Key="a b/页.jpg", Expired=300)
+    local = address.replace("http://", f"{docpreview_emulator.url}/_emulator/objects/", 1)
+    assert fetch(local) == b"page"
+
+
+def fetch(address: str) -> bytes:
+    with urlopen(address) as response:  # noqa: S310 - loopback
+        body: bytes = response.read()
+    return body
+
+
+def test_wrong_key(docpreview_emulator: Emulator) -> None:
+    """The SDK raises its own error; on object hosts it can even read it."""
+    with pytest.raises(CosServiceError) as caught:
+        client(docpreview_emulator, SecretKey="wrong").put_object(Bucket=BUCKET, Key="k", Body=b"x")
+    assert (caught.value.get_status_code(), caught.value.get_error_code()) == (403, "SignatureDoesNotMatch")
+
+
+def test_missing_input(sdk: Any) -> None:
+    """CI hosts name no resource in an error, so the SDK cannot read its code: it sees the HTTP status only."""
+    with pytest.raises(CosServiceError) as caught:
+        create(sdk)
+    assert (caught.value.get_status_code(), caught.value.get_error_code()) == (400, "Unknown")

@@ -1,0 +1,106 @@
+"""The same knobs for other processes, below `/_emulator/`."""
+
+from typing import Any
+
+import aiohttp
+import pytest
+
+from docpreview_emulator import Emulator
+
+from .cloud_client import BUCKET, REGION, Cloud
+
+
+async def ask(cloud: Cloud, method: str, path: str, body: object = None) -> tuple[int, Any]:
+    async with cloud.session.request(method, f"{cloud.url}/_emulator/{path}", json=body) as response:
+        return response.status, await response.json()
+
+
+async def test_health_and_stats(emulator: Emulator, cloud: Cloud) -> None:
+    """What there is, and how many jobs would be on the bill."""
+    await emulator.wait_for_job(await cloud.job_id("seven.pdf", PageRanges="1"))
+    status, health = await ask(cloud, "GET", "health")
+    assert (status, health["status"]) == (200, "ok")
+    assert (await ask(cloud, "GET", "stats"))[1] == {
+        "accepted_jobs": 1,
+        "jobs": {"Success": 1},
+        "objects": 2,
+        "requests": 1,
+    }
+
+
+async def test_faults(cloud: Cloud) -> None:
+    """Added, listed, cleared."""
+    status, fault = await ask(cloud, "POST", "faults", {"kind": "throttle", "operation": "list"})
+    assert (status, fault["code"]) == (200, "SlowDown")
+    assert (await ask(cloud, "GET", "faults"))[1] == [fault]
+    assert (await cloud.list()).status == 503
+    await ask(cloud, "POST", "faults", {"kind": "error", "times": None})
+    await ask(cloud, "DELETE", "faults")
+    assert (await cloud.list()).status == 200
+
+
+async def test_clock(emulator: Emulator, cloud: Cloud) -> None:
+    """Set wrong from outside."""
+    assert (await ask(cloud, "PUT", "clock", {"offset_seconds": 3600}))[0] == 200
+    assert (await ask(cloud, "GET", "clock"))[1]["offset_seconds"] == 3600
+    assert (await cloud.list()).text("Message") == "Request has expired"
+    assert emulator.clock.offset_seconds == 3600
+
+
+async def test_requests(cloud: Cloud) -> None:
+    """Listed and cleared."""
+    await cloud.create("seven.pdf")
+    (record,) = (await ask(cloud, "GET", "requests"))[1]
+    assert (record["operation"], record["status"]) == ("create", 200)
+    assert "<Object>seven.pdf</Object>" in record["body"]
+    await ask(cloud, "DELETE", "requests")
+    assert (await ask(cloud, "GET", "requests"))[1] == []
+
+
+async def test_queues_and_jobs(emulator: Emulator, cloud: Cloud) -> None:
+    """Pause and resume, hold and release, and a state set by hand."""
+    queue = emulator.queue_id(BUCKET, REGION)
+    await ask(cloud, "POST", f"queues/{queue}/pause")
+    job_id = await cloud.job_id("seven.pdf", PageRanges="1")
+    assert emulator.job(job_id).state == "Pause"
+    await ask(cloud, "POST", "jobs/hold")
+    await ask(cloud, "POST", f"queues/{queue}/resume")
+    await ask(cloud, "POST", "jobs/release")
+    assert (await emulator.wait_for_job(job_id)).state == "Success"
+    state = {"state": "Failed", "code": "-1", "message": "by hand"}
+    assert (await ask(cloud, "PUT", f"jobs/{job_id}/state", state))[0] == 200
+    assert emulator.job(job_id).message == "by hand"
+
+
+async def test_binding(cloud: Cloud) -> None:
+    """The document service of a bucket, switched off."""
+    await ask(cloud, "PUT", f"buckets/{BUCKET}/binding", {"region": REGION, "bound": False})
+    assert (await cloud.list()).text("Code") == "DocBucketUnBinded"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "message"),
+    [
+        ("POST", "faults", {"kind": "meteor"}, "accepted: latency"),
+        ("POST", "faults", {}, "kind is missing; accepted: kind"),
+        ("POST", "faults", [], "not a JSON object"),
+        ("PUT", "clock", {"offset": 1}, "accepted: offset_seconds"),
+        ("PUT", "clock", {}, "offset_seconds is needed"),
+        ("PUT", "clock", {"offset_seconds": "1"}, "wrong type"),
+        ("POST", "queues/p0/pause", None, "no queue p0"),
+        ("PUT", "jobs/d0/state", {"state": "Failed"}, "no job d0"),
+        ("PUT", "jobs/d0/state", {"state": "Asleep"}, "accepted: Submitted"),
+        ("PUT", "buckets/b/binding", {"region": REGION}, "are needed"),
+    ],
+)
+async def test_refused(cloud: Cloud, method: str, path: str, body: object, message: str) -> None:
+    """A mistake is 400 with a sentence that says what is accepted."""
+    status, reply = await ask(cloud, method, path, body)
+    assert status == 400
+    assert message in reply["error"]
+
+
+async def test_unknown_route(cloud: Cloud) -> None:
+    """Neither a host of the cloud nor a route of the emulator."""
+    async with aiohttp.ClientSession() as session, session.get(f"{cloud.url}/doc_jobs") as response:
+        assert response.status == 404

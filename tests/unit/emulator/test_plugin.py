@@ -1,0 +1,65 @@
+"""The fixture that other projects' tests use, and the library without a loop."""
+
+import asyncio
+import subprocess
+import sys
+from urllib.request import urlopen
+
+import pytest
+
+from docpreview_emulator import Emulator
+from docpreview_emulator.errors import ControlError, StorageError
+from docpreview_emulator.threaded import running
+
+from .cloud_client import BUCKET, REGION, Cloud
+from .pdf_files import pdf
+
+
+def test_plain_test(docpreview_emulator: Emulator) -> None:
+    """A test without a loop of its own."""
+    docpreview_emulator.put_object(BUCKET, REGION, "a.pdf", pdf(2))
+
+    async def convert() -> list[str]:
+        async with Cloud(docpreview_emulator.url) as cloud:
+            job = await docpreview_emulator.wait_for_job(await cloud.job_id("a.pdf"))
+            assert job.result is not None
+            return [page.target for page in job.result.pages]
+
+    assert asyncio.run(convert()) == ["out/1", "out/2"]
+    docpreview_emulator.hold_jobs()
+    docpreview_emulator.release_jobs()
+    with urlopen(f"{docpreview_emulator.url}/_emulator/health") as response:  # noqa: S310 - loopback
+        assert response.status == 200
+
+
+async def test_async_test(docpreview_emulator: Emulator) -> None:
+    """A test with a loop of its own."""
+    docpreview_emulator.put_object(BUCKET, REGION, "a.pdf", pdf(1))
+    async with Cloud(docpreview_emulator.url) as cloud:
+        assert (await docpreview_emulator.wait_for_job(await cloud.job_id("a.pdf"))).state == "Success"
+
+
+def test_plugin_is_cheap() -> None:
+    """A pytest run that does not ask for the fixture imports neither web server nor renderer."""
+    code = (
+        "import sys, docpreview_emulator.pytest_plugin;"
+        "print([name for name in ('aiohttp', 'pypdfium2', 'PIL', 'sqlite3') if name in sys.modules])"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_start_that_fails_in_a_thread() -> None:
+    """The caller hears of it."""
+    with running(Emulator()) as first, pytest.raises(OSError, match="address already in use"):
+        with running(Emulator(port=first.port)):
+            pass
+    with pytest.raises(StorageError), running(Emulator("/dev/null/x")):
+        pass
+
+
+def test_emulator_that_is_not_running() -> None:
+    """Its knobs say so."""
+    with pytest.raises(ControlError, match="async with"):
+        Emulator().clear_faults()
+    with pytest.raises(ControlError, match="not running"):
+        Emulator().hold_jobs()
