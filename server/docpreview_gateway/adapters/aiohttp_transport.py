@@ -1,8 +1,7 @@
-"""HTTP over httpx's transport interface with aiohttp beneath it.
+"""HTTP by aiohttp.
 
-httpx's own pool dies of cancelled requests (httpcore issue 1093), and a deadline is a cancellation; aiohttp's does not.
-`httpx_aiohttp` reports every aiohttp connection error, also one after sending, as a connect time-out; whether a byte
-may have left is therefore read from aiohttp's own exception, the cause.
+Not by httpx: its pool dies of cancelled requests (httpcore issue 1093), and a deadline is a cancellation. Nor by aiohttp
+beneath httpx's interface, which costs as much again for each call (docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -10,8 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import aiohttp
-import httpx
-from httpx_aiohttp import AiohttpTransport as HttpxTransport
+from yarl import URL
 
 from docpreview_gateway.core.exchange import MAX_REPLY_BYTES, HttpReply, HttpRequest
 from docpreview_gateway.ports import ReplyTooLarge, TransportError
@@ -36,10 +34,11 @@ class AiohttpTransport:
 
     def __init__(self, *, base_url: str | None, connect_seconds: float, read_seconds: float) -> None:
         self._base = base_url.rstrip("/") if base_url else None
-        self._timeout = {"connect": connect_seconds, "pool": connect_seconds, "read": read_seconds}
-        self._pooled = HttpxTransport(client=lambda: _session(force_close=False))
+        # Waiting for a place in the pool counts as connecting.
+        timeout = aiohttp.ClientTimeout(total=None, connect=connect_seconds, sock_read=read_seconds)
+        self._pooled = _session(timeout, force_close=False)
         # Creates are sent once: a connection of their own cannot have been closed by the server while it was idle.
-        self._fresh = HttpxTransport(client=lambda: _session(force_close=True))
+        self._fresh = _session(timeout, force_close=True)
 
     async def __aenter__(self) -> Self:
         return self
@@ -47,32 +46,25 @@ class AiohttpTransport:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._pooled.aclose()
-        await self._fresh.aclose()
+        await self._pooled.close()
+        await self._fresh.close()
 
     async def send(self, request: HttpRequest) -> HttpReply:
         """The reply, whatever its status. TransportError when there is none, ReplyTooLarge past the cap."""
-        outgoing = httpx.Request(
-            request.method,
-            (self._base or f"https://{request.host}") + request.target,
-            headers={**request.headers, "accept-encoding": "identity"},
-            content=request.body,
-            extensions={"timeout": self._timeout},
-        )
-        transport = self._fresh if request.unrepeatable else self._pooled
+        session = self._fresh if request.unrepeatable else self._pooled
+        url = URL((self._base or f"https://{request.host}") + request.target, encoded=True)
+        headers = {**request.headers, "accept-encoding": "identity"}
         try:
-            reply = await transport.handle_async_request(outgoing)
-            try:
+            async with session.request(
+                request.method, url, headers=headers, data=request.body or None, allow_redirects=False
+            ) as reply:
                 body = await _read(reply)
-            finally:
-                await reply.aclose()
-        except (httpx.TransportError, aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError) as error:
             raise _translated(error) from error
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in reply.headers.raw}
-        return HttpReply(reply.status_code, headers, body)
+        return HttpReply(reply.status, {name.lower(): value for name, value in reply.headers.items()}, body)
 
 
-def _session(*, force_close: bool) -> aiohttp.ClientSession:
+def _session(timeout: aiohttp.ClientTimeout, *, force_close: bool) -> aiohttp.ClientSession:
     connector = aiohttp.TCPConnector(
         limit=MAX_CONNECTIONS,
         force_close=force_close,
@@ -80,24 +72,28 @@ def _session(*, force_close: bool) -> aiohttp.ClientSession:
         ttl_dns_cache=30,
     )
     return aiohttp.ClientSession(
-        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False
+        connector=connector,
+        timeout=timeout,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        auto_decompress=False,
+        skip_auto_headers=("accept", "user-agent", "content-type"),
     )
 
 
-async def _read(reply: httpx.Response) -> bytes:
+async def _read(reply: aiohttp.ClientResponse) -> bytes:
     """The body, at most the cap: a reply that never ends must not fill the memory."""
     chunks: list[bytes] = []
     size = 0
-    async for chunk in reply.aiter_raw():
+    async for chunk in reply.content.iter_any():
         size += len(chunk)
         if size > MAX_REPLY_BYTES:
+            reply.close()
             raise ReplyTooLarge
         chunks.append(chunk)
     return b"".join(chunks)
 
 
 def _translated(error: Exception) -> TransportError:
-    cause = error.__cause__ or error
-    sent = not isinstance(cause, _NOT_SENT)
-    timed_out = isinstance(cause, TimeoutError)
-    return TransportError(type(cause).__name__, sent=sent, timed_out=timed_out)
+    sent = not isinstance(error, _NOT_SENT)
+    return TransportError(type(error).__name__, sent=sent, timed_out=isinstance(error, TimeoutError))
