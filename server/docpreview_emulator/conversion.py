@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from docpreview_emulator.errors import JobFailure
 from docpreview_emulator.formats import Family, family_of, suffix_of
@@ -79,7 +78,7 @@ class Converter:
         target.mkdir()
         if part.source is None:
             return _Rendered(part, target, 0, [], 0)
-        reply: Any = await self._worker.render(part.source, target, process)
+        reply = await self._worker.render(part.source, target, process)
         outputs = [(int(page), str(name)) for page, name in reply["outputs"]]
         return _Rendered(part, target, int(reply["total"]), outputs, len(reply["failed"]))
 

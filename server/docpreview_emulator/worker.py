@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from docpreview_emulator.errors import JobFailure
 
@@ -20,7 +21,7 @@ class RenderWorker:
         self._lock = asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
 
-    async def render(self, source: Path, directory: Path, process: Mapping[str, str]) -> dict[str, list[list[object]]]:
+    async def render(self, source: Path, directory: Path, process: Mapping[str, str]) -> dict[str, Any]:
         """What `render.render` returns, as plain data.
 
         Raises:
@@ -33,12 +34,12 @@ class RenderWorker:
             raise JobFailure(str(reply["code"]), str(reply["message"]))
         return reply
 
-    async def _ask(self, line: bytes) -> dict[str, list[list[object]]]:
+    async def _ask(self, line: bytes) -> dict[str, Any]:
         """One question to the process. Unless it answers in order, it is killed and the next one gets a new process."""
         child = await self._running()
         try:
             async with asyncio.timeout(self._timeout):
-                reply = json.loads(await _exchange(child, line))
+                reply: dict[str, Any] = json.loads(await _exchange(child, line))
         except TimeoutError:
             await self.close()
             raise JobFailure("ConversionTimeout", f"The conversion took more than {self._timeout:g} s.") from None
@@ -48,8 +49,7 @@ class RenderWorker:
         except BaseException:
             await self.close()
             raise
-        answered: dict[str, list[list[object]]] = reply
-        return answered
+        return reply
 
     async def _running(self) -> asyncio.subprocess.Process:
         if self._process is None or self._process.returncode is not None:

@@ -1,5 +1,6 @@
 """A small client of the cloud for these tests, with a signer of its own."""
 
+import asyncio
 import hashlib
 import hmac
 import io
@@ -140,6 +141,14 @@ class Cloud:
 
     async def get(self, job_id: str) -> Reply:
         return await self.send("GET", f"/doc_jobs/{job_id}")
+
+    async def ended(self, job_id: str) -> Reply:
+        """Poll an emulator in another process, as its clients do."""
+        reply = await self.get(job_id)
+        while reply.text("JobsDetail/State") in {"Submitted", "Running"}:
+            await asyncio.sleep(0.05)
+            reply = await self.get(job_id)
+        return reply
 
     async def list(self, **params: str) -> Reply:
         return await self.send("GET", "/doc_jobs", params={"tag": "DocProcess", **params})

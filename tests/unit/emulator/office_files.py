@@ -49,9 +49,12 @@ def slides(count: int) -> bytes:
     empty = f"<p:cSld><p:spTree>{tree}</p:spTree></p:cSld>"
     ids = "".join(f'<p:sldId id="{255 + n}" r:id="rId{n + 1}"/>' for n in range(1, count + 1))
     parts = {
-        "ppt/presentation.xml": f"<p:presentation {spaces}>"
-        f'<p:sldMasterIdLst><p:sldMasterId id="2147483648" r:id="rId1"/></p:sldMasterIdLst><p:sldIdLst>{ids}</p:sldIdLst><p:sldSz cx="9144000" cy="6858000"/>'
-        '<p:notesSz cx="6858000" cy="9144000"/></p:presentation>',
+        "ppt/presentation.xml": (
+            f"<p:presentation {spaces}>"
+            '<p:sldMasterIdLst><p:sldMasterId id="2147483648" r:id="rId1"/></p:sldMasterIdLst>'
+            f"<p:sldIdLst>{ids}</p:sldIdLst>"
+            '<p:sldSz cx="9144000" cy="6858000"/><p:notesSz cx="6858000" cy="9144000"/></p:presentation>'
+        ),
         "ppt/slideMasters/slideMaster1.xml": f"<p:sldMaster {spaces}>{empty}</p:sldMaster>",
         "ppt/slideLayouts/slideLayout1.xml": f"<p:sldLayout {spaces}>{empty}</p:sldLayout>",
         "ppt/slideMasters/_rels/slideMaster1.xml.rels": _relations(

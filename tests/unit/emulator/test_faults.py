@@ -13,22 +13,22 @@ from .cloud_client import BUCKET, REGION, Cloud
 
 
 @pytest.mark.parametrize(
-    ("fault", "status", "code", "accepted"),
+    ("fault", "answer", "accepted"),
     [
-        ({"kind": "throttle"}, 503, "SlowDown", 0),
-        ({"kind": "throttle", "status": 429, "code": "RequestLimitExceeded"}, 429, "RequestLimitExceeded", 0),
-        ({"kind": "error"}, 500, "InternalError", 0),
-        ({"kind": "error", "status": 502, "code": "BadGateway"}, 502, "BadGateway", 0),
-        ({"kind": "error", "accepted": True}, 500, "InternalError", 1),
+        ({"kind": "throttle"}, (503, "SlowDown"), 0),
+        ({"kind": "throttle", "status": 429, "code": "RequestLimitExceeded"}, (429, "RequestLimitExceeded"), 0),
+        ({"kind": "error"}, (500, "InternalError"), 0),
+        ({"kind": "error", "status": 502, "code": "BadGateway"}, (502, "BadGateway"), 0),
+        ({"kind": "error", "accepted": True}, (500, "InternalError"), 1),
     ],
 )
 async def test_error(
-    emulator: Emulator, cloud: Cloud, fault: dict[str, Any], status: int, code: str, accepted: int
+    emulator: Emulator, cloud: Cloud, fault: dict[str, Any], answer: tuple[int, str], accepted: int
 ) -> None:
     """An error strikes once; by default the request is not carried out."""
     emulator.add_fault(operation="create", **fault)
     reply = await cloud.create("seven.pdf")
-    assert (reply.status, reply.text("Code")) == (status, code)
+    assert (reply.status, reply.text("Code")) == answer
     assert emulator.accepted_jobs == accepted
     assert emulator.faults == []
     assert (await cloud.create("seven.pdf")).status == 200

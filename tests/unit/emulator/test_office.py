@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ needs_office = pytest.mark.skipif(
 )
 
 LONG = [[f"row {n}"] for n in range(120)]
+SECRET = Path(__file__).with_name("secret.doc")  # written by LibreOffice as Word 97 under the password "pass"
 BOOK = workbook({"Long": LONG, "Empty": [], "Short": [["a", "b"]]})
 
 
@@ -81,20 +83,31 @@ async def test_pages_within_a_sheet(emulator: Emulator, cloud: Cloud) -> None:
 
 @needs_office
 @pytest.mark.parametrize(
-    ("key", "data", "options", "code"),
+    ("document", "options", "code"),
     [
-        ("noise.pptx", b"no presentation", {}, "FileOpenFailed"),
-        ("cut.docx", letter(["x"])[:-30], {}, "FileOpenFailed"),
-        ("noise.doc", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\xff" * 600, {}, "FileOpenFailed"),
-        ("book.xlsx", BOOK, {"SheetId": 4}, "-3015"),
+        (("noise.pptx", b"no presentation"), {}, "FileOpenFailed"),
+        (("cut.docx", letter(["x"])[:-30]), {}, "FileOpenFailed"),
+        (("noise.doc", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\xff" * 600), {}, "FileOpenFailed"),
+        (("book.xlsx", BOOK), {"SheetId": 4}, "-3015"),
     ],
 )
 async def test_failing_document(
-    emulator: Emulator, cloud: Cloud, key: str, data: bytes, options: dict[str, Any], code: str
+    emulator: Emulator, cloud: Cloud, document: tuple[str, bytes], options: dict[str, Any], code: str
 ) -> None:
     """A file that LibreOffice cannot open, or would open as something else, is a Failed job."""
-    job = await converted(emulator, cloud, key, data, "o/${SheetID}/${Number}", **options)
+    job = await converted(emulator, cloud, *document, "o/${SheetID}/${Number}", **options)
     assert (job.state, job.code) == ("Failed", code)
+
+
+@needs_office
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [({"DocPassword": "pass"}, "Success"), ({"DocPassword": "no"}, "-3006"), ({}, "FileOpenFailed")],
+)
+async def test_text_under_a_password(emulator: Emulator, cloud: Cloud, options: dict[str, Any], code: str) -> None:
+    """Only its password opens it."""
+    job = await converted(emulator, cloud, "secret.doc", SECRET.read_bytes(), "o/${Number}", **options)
+    assert job.code == code
 
 
 @needs_office

@@ -50,8 +50,9 @@ def test_plugin_is_cheap() -> None:
 
 def test_start_that_fails_in_a_thread() -> None:
     """The caller hears of it."""
-    with running(Emulator()) as first, pytest.raises(OSError, match="address already in use"):
-        with running(Emulator(port=first.port)):
+    with running(Emulator()) as first:
+        second = Emulator(port=first.port)
+        with pytest.raises(OSError, match="address already in use"), running(second):
             pass
     with pytest.raises(StorageError), running(Emulator("/dev/null/x")):
         pass

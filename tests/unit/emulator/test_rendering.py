@@ -92,28 +92,28 @@ async def test_encrypted_pdf_with_its_password(emulator: Emulator, cloud: Cloud)
 
 
 @pytest.mark.parametrize(
-    ("key", "data", "options", "code"),
+    ("document", "options", "code"),
     [
-        ("secret.pdf", encrypted_pdf(b"pass"), {}, "-3006"),
-        ("secret.pdf", encrypted_pdf(b"pass"), {"DocPassword": "wrong"}, "-3006"),
-        ("empty.pdf", b"", {}, "-3008"),
-        ("what.xyz", b"?", {}, "-3011"),
-        ("nosuffix", b"?", {}, "-3011"),
-        ("two.pdf", pdf(2), {"StartPage": 3}, "-3015"),
-        ("two.pdf", pdf(2), {"PageRanges": "1,3"}, "-3015"),
-        ("noise.pdf", b"no pdf at all", {}, "FileOpenFailed"),
-        ("cut.pdf", pdf(3)[:100], {}, "FileOpenFailed"),
-        ("many.pdf", pdf(21), {"PicPagination": 1}, "TooManyPages"),
-        ("more.pdf", pdf(5001), {}, "TooManyPages"),
-        ("wide.pdf", pdf(1, width=14000), {"ImageDpi": 600}, "ImageTooLarge"),
+        (("secret.pdf", encrypted_pdf(b"pass")), {}, "-3006"),
+        (("secret.pdf", encrypted_pdf(b"pass")), {"DocPassword": "wrong"}, "-3006"),
+        (("empty.pdf", b""), {}, "-3008"),
+        (("what.xyz", b"?"), {}, "-3011"),
+        (("nosuffix", b"?"), {}, "-3011"),
+        (("two.pdf", pdf(2)), {"StartPage": 3}, "-3015"),
+        (("two.pdf", pdf(2)), {"PageRanges": "1,3"}, "-3015"),
+        (("noise.pdf", b"no pdf at all"), {}, "FileOpenFailed"),
+        (("cut.pdf", pdf(3)[:100]), {}, "FileOpenFailed"),
+        (("many.pdf", pdf(21)), {"PicPagination": 1}, "TooManyPages"),
+        (("more.pdf", pdf(5001)), {}, "TooManyPages"),
+        (("wide.pdf", pdf(1, width=14000)), {"ImageDpi": 600}, "ImageTooLarge"),
     ],
 )
 async def test_failing_document(
-    emulator: Emulator, cloud: Cloud, key: str, data: bytes, options: dict[str, Any], code: str
+    emulator: Emulator, cloud: Cloud, document: tuple[str, bytes], options: dict[str, Any], code: str
 ) -> None:
     """The job is Failed with a code and a message, and the next job works."""
-    emulator.put_object(BUCKET, REGION, key, data)
-    job_id = await cloud.job_id(key, **options)
+    emulator.put_object(BUCKET, REGION, *document)
+    job_id = await cloud.job_id(document[0], **options)
     await emulator.wait_for_job(job_id)
     reply = await cloud.get(job_id)
     assert (reply.text("JobsDetail/State"), reply.text("JobsDetail/Code")) == ("Failed", code)

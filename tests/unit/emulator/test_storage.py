@@ -106,8 +106,7 @@ async def test_full_disk(tmp_path: Path) -> None:
             assert (await cloud.fetch("big.bin")).status == 404
             await cloud.put("a.pdf", pdf(1, 2000, 2000))
             job_id = await cloud.job_id("a.pdf", TgtType="jpg", ImageDpi=300)
-            while (reply := await cloud.get(job_id)).text("JobsDetail/State") in {"Submitted", "Running"}:
-                await asyncio.sleep(0.05)
+            reply = await cloud.ended(job_id)
             assert reply.text("JobsDetail/Code") == "InternalError"
             assert "could not be written" in reply.text("JobsDetail/Message")
     finally:
