@@ -109,7 +109,7 @@ def test_entity_of_a_file(tmp_path: Path) -> None:
 def test_address_in_a_document_type(document_type: str) -> None:
     """As above: the parser connects to nothing."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.setblocking(False)
+        listener.settimeout(0)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/x"
         etree.fromstring((document_type.format(url=url) + "<r/>").encode(), xml_codec._PARSER)
         with pytest.raises(BlockingIOError):
