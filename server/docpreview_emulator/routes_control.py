@@ -9,7 +9,10 @@ from aiohttp import web
 from docpreview_emulator.backend import Backend
 from docpreview_emulator.errors import ControlError, StorageError
 from docpreview_emulator.faults import Fault
+from docpreview_emulator.hosts import Service, read_host
 from docpreview_emulator.model import Bucket, State
+
+_CHUNK = 1024 * 1024
 
 _Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -33,6 +36,7 @@ def control_routes(backend: Backend) -> list[web.RouteDef]:
         web.post("/_emulator/jobs/release", _answered(control.release)),
         web.put("/_emulator/jobs/{job_id}/state", _answered(control.set_state)),
         web.put("/_emulator/buckets/{bucket}/binding", _answered(control.bind)),
+        web.put("/_emulator/upload/{host}/{key:.+}", _answered(control.upload)),
     ]
 
 
@@ -125,6 +129,23 @@ class _Control:
         bucket = Bucket(request.match_info["bucket"], given["region"])
         self._backend.queues.bind(bucket, bound=given["bound"])
         return {"bucket": bucket.name, **given}
+
+    async def upload(self, request: web.Request) -> object:
+        """An object without a signature, so that a person with curl can put a document there."""
+        host = read_host(request.match_info["host"])
+        if host is None or host.bucket is None or host.service is not Service.COS:
+            raise ControlError("the host must have the form <bucket>.cos.<region>.<suffix>")
+        upload = self._backend.objects.begin()
+        try:
+            async for chunk in request.content.iter_chunked(_CHUNK):
+                upload.write(chunk)
+            stored = self._backend.objects.finish(
+                upload, host.bucket, request.match_info["key"], "application/octet-stream"
+            )
+        except BaseException:
+            upload.discard()
+            raise
+        return {"key": stored.key, "size": stored.size, "etag": stored.etag}
 
 
 async def _body(request: web.Request, **accepted: type | tuple[type, ...]) -> Mapping[str, Any]:

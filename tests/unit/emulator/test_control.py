@@ -104,3 +104,12 @@ async def test_unknown_route(cloud: Cloud) -> None:
     """Neither a host of the cloud nor a route of the emulator."""
     async with aiohttp.ClientSession() as session, session.get(f"{cloud.url}/doc_jobs") as response:
         assert response.status == 404
+
+
+async def test_upload_without_signature(emulator: Emulator, cloud: Cloud) -> None:
+    """A person with curl puts a document into a bucket; a host that is none of the cloud's is refused."""
+    host = f"{BUCKET}.cos.{REGION}.myqcloud.com"
+    async with cloud.session.put(f"{cloud.url}/_emulator/upload/{host}/in/a%20b.pdf", data=b"%PDF") as response:
+        assert (await response.json())["size"] == 4
+    assert emulator.get_object(BUCKET, REGION, "in/a b.pdf") == b"%PDF"
+    assert (await ask(cloud, "PUT", "upload/example.org/a.pdf"))[0] == 400
