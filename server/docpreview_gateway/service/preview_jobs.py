@@ -17,7 +17,7 @@ from docpreview_gateway.core.validation import MAX_WAIT_SECONDS
 from docpreview_gateway.ports import JobQuery, ReplyTooLarge
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
     from typing import TypeAlias
 
     from google.protobuf.duration_pb2 import Duration
@@ -131,7 +131,7 @@ class PreviewJobs:
             call.upstream_request_id = subscription.upstream_request_id
         return await self._page_urls.fill(job, _page_url_ttl(request))
 
-    async def watch(self, request: pb.WatchPreviewJobRequest, call: Call) -> AsyncIterator[WatchPreviewJobResponse]:
+    async def watch(self, request: pb.WatchPreviewJobRequest, call: Call) -> AsyncGenerator[WatchPreviewJobResponse]:
         """The job's states as they change, with heartbeats between them."""
         bucket = self._buckets.admit(request)
         ttl = _page_url_ttl(request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest, ListPreviewQueuesResponse
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.service.bucket_register import BucketRegister
 
 DEFAULT_PAGE_SIZE = 10
+_POSITION = re.compile("([1-9][0-9]{0,8}):([1-9][0-9]?|100)")
 
 
 class PreviewQueues:
@@ -41,9 +43,10 @@ class PreviewQueues:
         cursor = page_tokens.decode(request)
         if not cursor:
             return 1, request.page_size or DEFAULT_PAGE_SIZE
-        number, _, size = cursor.partition(":")
-        if not (number.isdecimal() and size.isdecimal() and len(cursor) < 20):  # noqa: PLR2004 - two small numbers
+        position = _POSITION.fullmatch(cursor)
+        if position is None:
             raise InvalidRequest([Violation("page_token", "is not a token of this gateway")])
-        if request.page_size and request.page_size != int(size):
+        number, size = map(int, position.groups())
+        if request.page_size and request.page_size != size:
             raise InvalidRequest([Violation("page_size", "must stay as it was on the first page, or be left out")])
-        return int(number), int(size)
+        return number, size

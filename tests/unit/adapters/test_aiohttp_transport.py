@@ -1,4 +1,4 @@
-"""HTTP over real sockets: what goes out, what is never done, and whether a byte may have left when there is no reply."""
+"""HTTP over real sockets: what goes out, what is never done, and whether a byte may have left when no reply comes."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ class TestWithoutReply:
 
     @pytest.mark.parametrize("request_", [GET, CREATE], ids=["read", "create"])
     async def test_server_that_closes_without_a_word(self, request_: HttpRequest) -> None:
-        """The request was out: it may have been carried out. (httpx_aiohttp calls this a connect time-out.)"""
+        """The request was out: it may have been carried out. httpx_aiohttp calls this a connect time-out."""
         async with RawServer(hang_up) as server:
             error = await failure(server.url, request_)
         assert error.sent is True
@@ -207,7 +207,7 @@ class TestWithoutReply:
             full.listen(0)
             waiting = [socket.socket() for _ in range(4)]
             for one in waiting:
-                one.setblocking(False)
+                one.settimeout(0)
                 one.connect_ex(full.getsockname())
             error = await failure(f"http://127.0.0.1:{full.getsockname()[1]}", CREATE, connect=0.2)
             for one in waiting:

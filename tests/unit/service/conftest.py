@@ -1,0 +1,62 @@
+"""Use-cases over the fake cloud, with times so short that nobody waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+from docpreview_gateway.core.buckets import Bucket
+from docpreview_gateway.core.polling import Schedule
+from docpreview_gateway.ports import Call
+from docpreview_gateway.service.bucket_register import BucketRegister
+from docpreview_gateway.service.page_urls import PageUrls
+from docpreview_gateway.service.preview_jobs import PreviewJobs
+from docpreview_gateway.service.preview_queues import PreviewQueues
+from docpreview_gateway.service.watching import Watching, WatchLimits
+from tests.fakes.clock import FakeClock
+from tests.fakes.credentials import FakeCredentials
+from tests.fakes.telemetry import FakeTelemetry
+from tests.fakes.upstream import FakeUpstream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+BUCKET = Bucket("examplebucket-1250000000", "ap-chongqing", "main")
+OTHER = Bucket("previews-1250000000", "ap-guangzhou", "main")
+QUICK = WatchLimits(
+    heartbeat=5.0, stream=30.0, poll=5.0, schedule=Schedule(floor=0.002, cap=0.01, fraction=0.0, patience=3)
+)
+
+
+@dataclass
+class Office:
+    """Everything that the use-cases are made of."""
+
+    limits: WatchLimits = QUICK
+    upstream: FakeUpstream = field(default_factory=FakeUpstream)
+    telemetry: FakeTelemetry = field(default_factory=FakeTelemetry)
+    clock: FakeClock = field(default_factory=FakeClock)
+
+    def __post_init__(self) -> None:
+        buckets = BucketRegister([BUCKET, OTHER])
+        self.watching = Watching(self.upstream, self.clock, self.telemetry, limits=self.limits, jitter=lambda: 0.5)
+        page_urls = PageUrls(buckets, FakeCredentials(), self.clock)
+        self.jobs = PreviewJobs(self.upstream, buckets, self.watching, page_urls)
+        self.queues = PreviewQueues(self.upstream, buckets)
+
+
+def call(seconds: float = 30.0) -> Call:
+    """A call with so many seconds left."""
+    return Call(request_id="r1", deadline=asyncio.get_running_loop().time() + seconds)
+
+
+@pytest.fixture
+async def office() -> AsyncIterator[Office]:
+    """Use-cases that follow the job `d1`, which runs."""
+    made = Office()
+    yield made
+    await made.watching.close()
+    assert (made.telemetry.pollers, made.telemetry.watchers) == (0, 0)
