@@ -1,7 +1,7 @@
 """HTTP by aiohttp.
 
-Not by httpx: its pool dies of cancelled requests (httpcore issue 1093), and a deadline is a cancellation. Nor by aiohttp
-beneath httpx's interface, which costs as much again for each call (docs/benchmarks.md).
+Not by httpx: its pool dies of cancelled requests (httpcore issue 1093), and a deadline is a cancellation. Nor by
+aiohttp beneath httpx's interface, which costs as much again for each call (docs/benchmarks.md).
 """
 
 from __future__ import annotations

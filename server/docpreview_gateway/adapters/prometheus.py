@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 
 _RPC = ("grpc_type", "grpc_service", "grpc_method")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+
+class _Series(NamedTuple):
+    """The series of one method."""
+
+    started: Counter
+    received: Counter
+    sent: Counter
+    seconds: Histogram
 
 
 class PrometheusTelemetry:
@@ -32,6 +41,7 @@ class PrometheusTelemetry:
         self._received = counter("grpc_server_msg_received_total", "Messages that came in.", _RPC)
         self._sent = counter("grpc_server_msg_sent_total", "Messages that left.", _RPC)
         self._seconds = histogram("grpc_server_handling_seconds", "Time from request to end of an RPC.", _RPC)
+        self._methods: dict[Method, _Series] = {}
         outcome = ("operation", "outcome")
         self._attempts = counter(
             "docpreview_upstream_requests_total",
@@ -46,18 +56,18 @@ class PrometheusTelemetry:
 
     def call_started(self, method: Method) -> None:
         """A call came in; each has exactly one request message."""
-        self._started.labels(method.kind, method.service, method.name).inc()
-        self._received.labels(method.kind, method.service, method.name).inc()
+        series = self._series(method)
+        series.started.inc()
+        series.received.inc()
 
     def message_sent(self, method: Method) -> None:
         """A message of a reply left."""
-        self._sent.labels(method.kind, method.service, method.name).inc()
+        self._series(method).sent.inc()
 
     def call_ended(self, method: Method, code: str, seconds: float) -> None:
         """A call ended. `code` is written as Go's does it: `OK`, `NotFound`."""
-        labels = (method.kind, method.service, method.name)
-        self._handled.labels(*labels, _go_code(code)).inc()
-        self._seconds.labels(*labels).observe(seconds)
+        self._handled.labels(method.kind, method.service, method.name, _go_code(code)).inc()
+        self._series(method).seconds.observe(seconds)
 
     def upstream_attempt(self, operation: str, reason: ErrorReason.ValueType, seconds: float) -> None:
         """An attempt at the cloud ended."""
@@ -69,6 +79,15 @@ class PrometheusTelemetry:
         """The numbers now."""
         self._pollers.set(pollers)
         self._watchers.set(watchers)
+
+    def _series(self, method: Method) -> _Series:
+        """Looking series up by their labels costs more than counting does, so each method's are kept."""
+        series = self._methods.get(method)
+        if series is None:
+            labels = (method.kind, method.service, method.name)
+            counters = (family.labels(*labels) for family in (self._started, self._received, self._sent))
+            series = self._methods[method] = _Series(*counters, self._seconds.labels(*labels))
+        return series
 
 
 def _go_code(name: str) -> str:

@@ -11,7 +11,7 @@ import asyncio
 import re
 import secrets
 import time
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -25,7 +25,7 @@ from docpreview_gateway.ports import Call, Method
 from docpreview_gateway.rpc.statuses import DETAILS_KEY, RichStatus, rich_status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from docpreview_gateway.ports import RpcTelemetry
 
@@ -91,30 +91,23 @@ class Handlers:
         call = _open(context, route.longest)
         code = grpc.StatusCode.OK
         self._telemetry.call_started(route.method)
-        with self._running_task():
-            try:
-                async with asyncio.timeout_at(call.deadline):
-                    yield call
-            except asyncio.CancelledError:
-                code = grpc.StatusCode.CANCELLED
-                raise
-            except Exception as error:  # noqa: BLE001 - every error becomes a status, and unknown ones tell nothing
-                status = _status(error, route, call)
-                code = status.code
-                await context.abort(code, status.message, (*_metadata(call), (DETAILS_KEY, status.details)))
-            finally:
-                self._telemetry.call_ended(route.method, code.name, time.perf_counter() - begin)
-
-    @contextmanager
-    def _running_task(self) -> Iterator[None]:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("handlers run in tasks")
         self._running.add(task)
         try:
-            yield
+            async with asyncio.timeout_at(call.deadline):
+                yield call
+        except asyncio.CancelledError:
+            code = grpc.StatusCode.CANCELLED
+            raise
+        except Exception as error:  # noqa: BLE001 - every error becomes a status, and unknown ones tell nothing
+            status = _status(error, route, call)
+            code = status.code
+            await context.abort(code, status.message, (*_metadata(call), (DETAILS_KEY, status.details)))
         finally:
             self._running.discard(task)
+            self._telemetry.call_ended(route.method, code.name, time.perf_counter() - begin)
 
 
 async def _unary(route: Route[Any], raw: bytes, call: Call) -> bytes:
