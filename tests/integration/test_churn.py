@@ -1,0 +1,184 @@
+"""Callers that give up at any moment: afterwards nothing is lost and nothing is left over."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import re
+import sys
+from collections import Counter
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+
+from docpreview.v1.preview_job_service_pb2 import (
+    GetPreviewJobRequest,
+    WaitPreviewJobRequest,
+    WatchPreviewJobRequest,
+)
+from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
+from docpreview_emulator import Emulator
+from docpreview_gateway.adapters.aiohttp_transport import MAX_CONNECTIONS
+from docpreview_gateway.wiring import Gateway
+from tests.integration.conftest import BUCKET, settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceAsyncStub
+
+CONNECTIONS = 4
+CALLERS = 60
+PATIENCE_SECONDS = 0.06
+"""Callers give up within this time, drawn anew for each call; the cloud answers within half of it."""
+
+SETTLE_SECONDS = 20.0
+SLOW_ANSWER_SECONDS = 1.0
+
+
+@dataclass
+class Leftovers:
+    """What the process holds when no call runs."""
+
+    tasks: int
+    descriptors: int
+    resident_mib: float
+
+
+@dataclass
+class Scene:
+    """A gateway whose cloud is slow and has no jobs: each read of a new id goes all the way and comes back."""
+
+    emulator: Emulator
+    gateway: Gateway
+    stubs: list[PreviewJobServiceAsyncStub]
+    ids: itertools.count[int]
+    given_up: int = 0
+    answered: int = 0
+
+    def cloud_answers_after(self, seconds: float) -> None:
+        self.emulator.clear_faults()
+        self.emulator.add_fault("latency", "get", times=None, seconds=seconds)
+
+    async def get(self) -> grpc.StatusCode:
+        """The status of reading a job that does not exist."""
+        number = next(self.ids)
+        request = GetPreviewJobRequest(bucket=BUCKET, job_id=f"d{number:032x}")
+        try:
+            await self.stubs[number % CONNECTIONS].GetPreviewJob(request, timeout=30)
+        except grpc.aio.AioRpcError as error:
+            return error.code()
+        return grpc.StatusCode.OK
+
+    async def use_every_place_of_the_pool(self) -> None:
+        """As many reads as the pool has places are under way at the same time, or this takes too long."""
+        self.cloud_answers_after(SLOW_ANSWER_SECONDS)
+        loop = asyncio.get_running_loop()
+        for _ in range(5):
+            begin = loop.time()
+            codes = await asyncio.gather(*(self.get() for _ in range(MAX_CONNECTIONS)))
+            # Right after a storm gRPC itself refuses some streams (UNAVAILABLE), until it has swept up the cancelled.
+            if set(codes) == {grpc.StatusCode.NOT_FOUND} and loop.time() - begin < 2 * SLOW_ANSWER_SECONDS:
+                return
+        pytest.fail(f"places in the pool are lost: {Counter(codes)} after {loop.time() - begin:.1f} s")
+
+    async def churn(self, seconds: float, seed: int) -> None:
+        """Callers that read, wait and watch, and give up at random moments."""
+        self.cloud_answers_after(PATIENCE_SECONDS / 2)
+        end = asyncio.get_running_loop().time() + seconds
+        await asyncio.gather(*(self._caller(random.Random(seed + number), end) for number in range(CALLERS)))  # noqa: S311 - a repeatable choice of moments
+
+    async def _caller(self, rng: random.Random, end: float) -> None:
+        kinds: tuple[Callable[[PreviewJobServiceAsyncStub, str], object], ...] = (_read, _wait, _watch)
+        while asyncio.get_running_loop().time() < end:
+            number = next(self.ids)
+            # Half of the jobs have several callers, so that pollers are shared and left one by one.
+            job_id = f"d{number if rng.random() < 0.5 else number // 8:032x}"
+            call = asyncio.ensure_future(rng.choice(kinds)(self.stubs[number % CONNECTIONS], job_id))  # type: ignore[call-overload]
+            await asyncio.wait((call,), timeout=rng.random() * PATIENCE_SECONDS)
+            self.given_up += call.cancel()
+            with suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
+                await call
+            self.answered += not call.cancelled()
+
+    async def leftovers(self, at_most: Leftovers | None = None) -> Leftovers:
+        """What is held once it is no more than `at_most`, or when the time for that is over."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + SETTLE_SECONDS
+        while True:
+            found = Leftovers(len(asyncio.all_tasks()), _descriptors(), _resident_mib())
+            enough = at_most is None or (found.tasks <= at_most.tasks and found.descriptors <= at_most.descriptors)
+            if enough or loop.time() > end:
+                return found
+            await asyncio.sleep(0.1)
+
+    def metric(self, name: str) -> float | None:
+        return self.gateway.registry.get_sample_value(name)
+
+
+async def _read(stub: PreviewJobServiceAsyncStub, job_id: str) -> None:
+    await stub.GetPreviewJob(GetPreviewJobRequest(bucket=BUCKET, job_id=job_id), timeout=30)
+
+
+async def _wait(stub: PreviewJobServiceAsyncStub, job_id: str) -> None:
+    await stub.WaitPreviewJob(WaitPreviewJobRequest(bucket=BUCKET, job_id=job_id), timeout=30)
+
+
+async def _watch(stub: PreviewJobServiceAsyncStub, job_id: str) -> None:
+    async for _ in stub.WatchPreviewJob(WatchPreviewJobRequest(bucket=BUCKET, job_id=job_id), timeout=30):
+        pass
+
+
+def _descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def _resident_mib() -> float:
+    found = re.search(r"^VmRSS:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert found
+    return int(found[1]) / 1024
+
+
+@asynccontextmanager
+async def scene() -> AsyncIterator[Scene]:
+    async with AsyncExitStack() as stack:
+        emulator = await stack.enter_async_context(Emulator())
+        gateway = await stack.enter_async_context(Gateway(settings(emulator)))
+        options = (("grpc.use_local_subchannel_pool", 1),)
+        stubs = [
+            PreviewJobServiceStub(
+                await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}", options=options))
+            )
+            for _ in range(CONNECTIONS)
+        ]
+        yield Scene(emulator, gateway, stubs, itertools.count(1))
+
+
+@pytest.mark.parametrize(
+    "seconds", [pytest.param(5, id="briefly"), pytest.param(60, id="for-a-minute", marks=pytest.mark.long)]
+)
+async def test_callers_that_give_up_at_random(seconds: float) -> None:
+    """Afterwards the gateway answers with its whole pool; tasks, descriptors and pollers are what they were."""
+    async with scene() as stage:
+        await stage.churn(1, seed=0)  # code, pools of memory and connections as they are under load
+        await stage.use_every_place_of_the_pool()
+        before = await stage.leftovers()
+        stage.given_up = stage.answered = 0
+
+        await stage.churn(seconds, seed=1)
+        assert stage.given_up > 20 * seconds
+        assert stage.answered > 0
+        await stage.use_every_place_of_the_pool()
+
+        after = await stage.leftovers(at_most=before)
+        assert after.tasks <= before.tasks
+        assert after.descriptors <= before.descriptors
+        assert after.resident_mib - before.resident_mib < 32
+        assert stage.metric("docpreview_pollers") == 0
+        assert stage.metric("docpreview_watchers") == 0
+        sys.stderr.write(f"{stage.given_up} given up, {stage.answered} answered; {before} -> {after}\n")
