@@ -66,6 +66,7 @@ class Handlers:
                 async with self._call(route, context) as call:
                     reply = await _unary(route, raw, call)
                     context.set_trailing_metadata(_metadata(call))
+                    self._telemetry.message_sent(route.method)
                     return reply
 
             return grpc.unary_unary_rpc_method_handler(unary)
@@ -73,9 +74,10 @@ class Handlers:
         async def stream(raw: bytes, context: Context) -> AsyncGenerator[bytes, None]:
             async with self._call(route, context) as call:
                 await context.send_initial_metadata((("x-request-id", call.request_id),))
-                async for reply in _stream(route, raw, call):
-                    yield reply
-                    self._telemetry.message_sent(route.method)
+                async with aclosing(_stream(route, raw, call)) as replies:
+                    async for reply in replies:
+                        yield reply
+                        self._telemetry.message_sent(route.method)
                 context.set_trailing_metadata(_metadata(call))
 
         return grpc.unary_stream_rpc_method_handler(stream)
@@ -98,7 +100,8 @@ class Handlers:
         try:
             async with asyncio.timeout_at(call.deadline):
                 yield call
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):
+            # GeneratorExit: the caller went away while gRPC was waiting for it to read.
             code = grpc.StatusCode.CANCELLED
             raise
         except Exception as error:  # noqa: BLE001 - every error becomes a status, and unknown ones tell nothing

@@ -1,0 +1,100 @@
+"""The server's settings, health and reflection, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from docpreview_gateway.rpc.handlers import MAX_SEND_BYTES
+from docpreview_gateway.rpc.server import CHANNEL_ARGUMENTS, MAX_METADATA_BYTES, Health, enable_reflection, grpc_server
+from docpreview_gateway.rpc.services import SERVICE_NAMES
+from tests.unit.rpc.conftest import serving, switchboard
+from tests.unit.rpc.test_handlers import answer, error_of
+
+(LIBRARY,) = Path(grpc.__file__).parent.glob("_cython/cygrpc*.so")
+KNOWN = {found.decode() for found in re.findall(rb"grpc\.[a-z0-9_.]+(?=\0)", LIBRARY.read_bytes())}
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+@pytest.mark.parametrize("name", [name for name, _ in CHANNEL_ARGUMENTS])
+def test_channel_argument(name: str) -> None:
+    """Its name stands in gRPC's own library: a misspelt one would be ignored in silence."""
+    assert name in KNOWN
+
+
+def test_channel_argument_that_does_not_exist() -> None:
+    """The test above can fail."""
+    assert "grpc.max_concurrent_stream" not in KNOWN
+
+
+def test_limit_of_replies() -> None:
+    """The limit of gRPC lets our largest reply pass, and is below what clients take by default."""
+    assert MAX_SEND_BYTES < dict(CHANNEL_ARGUMENTS)["grpc.max_send_message_length"] < 4 * 1024 * 1024
+
+
+@pytest.mark.parametrize(("size", "taken"), [(MAX_METADATA_BYTES - 2000, True), (MAX_METADATA_BYTES + 2000, False)])
+async def test_large_metadata(size: int, taken: bool) -> None:  # noqa: FBT001
+    """Up to the limit all calls get through, above it none: there is no zone in which chance decides."""
+    async with switchboard(answer) as board:
+        calls = [board.get(metadata=(("x-filler", "x" * size),)) for _ in range(30)]
+        codes = await asyncio.gather(*(call.code() for call in calls))
+    assert set(codes) == {grpc.StatusCode.OK if taken else grpc.StatusCode.RESOURCE_EXHAUSTED}
+
+
+async def test_second_server_on_the_port() -> None:
+    """It fails instead of taking half of the connections."""
+    first, second = grpc_server(), grpc_server()
+    port = first.add_insecure_port("127.0.0.1:0")
+    with pytest.raises(RuntimeError):
+        second.add_insecure_port(f"127.0.0.1:{port}")
+    await first.stop(None)
+    await second.stop(None)
+
+
+async def test_health() -> None:
+    """Each service answers under its name, and all of them stop to serve together; unknown names are NOT_FOUND."""
+    server = grpc_server()
+    health = Health(server)
+    async with serving(server) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+
+        async def status(name: str) -> object:
+            return (await stub.Check(health_pb2.HealthCheckRequest(service=name))).status
+
+        early = await error_of(stub.Check(health_pb2.HealthCheckRequest(service=SERVICE_NAMES[0])))
+        assert early.code() == grpc.StatusCode.NOT_FOUND
+        await health.serving()
+        assert {await status(name) for name in ("", *SERVICE_NAMES)} == {SERVING}
+        unknown = await error_of(stub.Check(health_pb2.HealthCheckRequest(service="docpreview.v1.Nothing")))
+        assert unknown.code() == grpc.StatusCode.NOT_FOUND
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE_NAMES[0]))
+        assert (await watch.read()).status == SERVING
+        await health.leaving()
+        assert (await watch.read()).status == NOT_SERVING
+        assert {await status(name) for name in ("", *SERVICE_NAMES)} == {NOT_SERVING}
+        await health.serving()
+        assert await status("") == NOT_SERVING
+        watch.cancel()
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+async def test_reflection(enabled: bool) -> None:  # noqa: FBT001
+    """The contract is served to tools when it is switched on, and only then."""
+    server = grpc_server()
+    if enabled:
+        enable_reflection(server)
+    async with serving(server) as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        call = stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+        if enabled:
+            found = {service.name for service in (await call.read()).list_services_response.service}
+            assert found == {*SERVICE_NAMES, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+        else:
+            assert (await error_of(call)).code() == grpc.StatusCode.UNIMPLEMENTED
+        call.cancel()

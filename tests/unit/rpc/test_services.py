@@ -1,0 +1,62 @@
+"""Which use-case answers which method of the contract."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import pytest
+
+from docpreview_gateway.rpc.handlers import Handlers
+from docpreview_gateway.rpc.server import grpc_server
+from docpreview_gateway.rpc.services import JOBS, LONGEST_UNARY, QUEUES, register, routes
+from tests.fakes.telemetry import FakeTelemetry
+from tests.unit.rpc.conftest import error_info, serving
+from tests.unit.rpc.test_handlers import error_of
+from tests.unit.service.conftest import Office
+
+
+def all_routes(office: Office) -> list[Any]:
+    return routes(office.jobs, office.queues, longest_stream=300.0)
+
+
+async def test_every_method() -> None:
+    """Each method of the contract has a route with its own request type and form."""
+    found = {(route.method.service, route.method.name): route for route in all_routes(Office())}
+    methods = [method for service in (JOBS, QUEUES) for method in service.methods]
+    assert len(found) == len(methods) == 7
+    for method in methods:
+        route = found[method.containing_service.full_name, method.name]
+        assert route.request_type.DESCRIPTOR is method.input_type
+        assert (route.method.kind == "server_stream") == method.server_streaming
+
+
+async def test_longest_times() -> None:
+    """Reads and creates have a minute; waits and watches a little more than they may last."""
+    longest = {route.method.name: route.longest for route in all_routes(Office())}
+    assert (longest.pop("WaitPreviewJob"), longest.pop("WatchPreviewJob")) == (310.0, 310.0)
+    assert set(longest.values()) == {LONGEST_UNARY}
+
+
+async def test_served_methods() -> None:
+    """Every method answers: here that an empty request is none. What is not in the contract is UNIMPLEMENTED."""
+    server = grpc_server()
+    found = all_routes(Office())
+    register(server, Handlers(FakeTelemetry()), found)
+    async with serving(server) as channel:
+        for route in found:
+            path = f"/{route.method.service}/{route.method.name}"
+            make: Any = channel.unary_unary if route.method.kind == "unary" else channel.unary_stream
+            assert error_info(await error_of(make(path)(b""))).reason == "INVALID_REQUEST"
+        for path in ("/docpreview.v1.PreviewJobService/Nothing", "/docpreview.v1.Nothing/GetPreviewJob"):
+            method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
+            assert (await error_of(method(b""))).code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize("missing", ["jobs", "queues"])
+async def test_method_without_a_use_case(missing: str) -> None:
+    """The gateway does not start."""
+    office = Office()
+    setattr(office, missing, object())
+    with pytest.raises(AttributeError):
+        all_routes(office)

@@ -1,0 +1,117 @@
+"""From errors to statuses: one code for each reason, as the contract says, and exactly one ErrorInfo."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2 as details
+from google.rpc import status_pb2
+
+import docpreview.v1
+from docpreview.v1 import error_reason_pb2 as r
+from docpreview.v1.error_reason_pb2 import ErrorReason
+from docpreview_gateway.core import errors
+from docpreview_gateway.core.errors import GatewayError, InvalidRequest, UpstreamError, UpstreamFacts, Violation
+from docpreview_gateway.rpc.statuses import CODES, DOMAIN, rich_status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROTO = Path(docpreview.v1.__path__[0]) / "error_reason.proto"
+SENT = [name for name in ErrorReason.keys() if name != "ERROR_REASON_UNSPECIFIED"]  # noqa: SIM118 - protobuf's enum
+
+Detail = TypeVar("Detail", bound=Message)
+
+
+def codes_in_the_contract() -> dict[str, str]:
+    """Reason to the first word of its comment."""
+    text = PROTO.read_text()
+    found = re.finditer(r"((?:^ *//.*\n)+) *(ERROR_REASON_\w+) = \d+;", text, re.MULTILINE)
+    return {match[2]: match[1].strip().removeprefix("//").split(".")[0].strip() for match in found}
+
+
+def unpacked(error: GatewayError, kind: type[Detail]) -> list[Detail]:
+    """The details of one kind in an error's status."""
+    status = status_pb2.Status.FromString(rich_status(error, "r1").details)
+    return list(_of_kind(status, kind))
+
+
+def _of_kind(status: status_pb2.Status, kind: type[Detail]) -> Iterator[Detail]:
+    for packed in status.details:
+        if packed.Is(kind.DESCRIPTOR):
+            detail = kind()
+            packed.Unpack(detail)
+            yield detail
+
+
+@pytest.mark.parametrize("name", SENT)
+def test_code_of_a_reason(name: str) -> None:
+    """The code is the one that the contract names first in the reason's comment."""
+    assert CODES[ErrorReason.Value(name)].name == codes_in_the_contract()[name]
+
+
+def test_table_of_codes() -> None:
+    """Every reason is in the table, but UNSPECIFIED, which is never sent."""
+    assert sorted(CODES) == sorted(ErrorReason.Value(name) for name in SENT)
+
+
+def every_error() -> list[GatewayError]:
+    made: list[GatewayError] = [InvalidRequest([Violation("bucket", "is required")])]
+    for name in SENT:
+        reason = ErrorReason.Value(name)
+        made += [GatewayError(reason, "no", retry_after=2.5), UpstreamError(reason, "no")]
+    return made
+
+
+def test_every_kind_of_error_is_tested() -> None:
+    """A new subclass must be added to this file."""
+    kinds = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, GatewayError)}
+    assert {type(error) for error in every_error()} == kinds
+
+
+@pytest.mark.parametrize("error", every_error(), ids=lambda error: f"{type(error).__name__}-{error.reason}")
+def test_every_error(error: GatewayError) -> None:
+    """Exactly one ErrorInfo, with our domain, the reason without prefix, and the call's id; code and status agree."""
+    code, message, raw = rich_status(error, "r1")
+    status = status_pb2.Status.FromString(raw)
+    (info,) = _of_kind(status, details.ErrorInfo)
+    assert (status.code, status.message) == (code.value[0], message) == (code.value[0], error.message)
+    assert info.domain == DOMAIN == "docpreview"
+    assert f"ERROR_REASON_{info.reason}" == ErrorReason.Name(error.reason)
+    assert info.metadata["request_id"] == "r1"
+
+
+def test_facts_of_the_cloud() -> None:
+    """What the cloud said is in the ErrorInfo; what it did not say is left out."""
+    facts = UpstreamFacts(code="NoSuchBucket", http_status=404, request_id="cloud-1")
+    (info,) = unpacked(UpstreamError(r.ERROR_REASON_BUCKET_NOT_FOUND, "no", facts=facts), details.ErrorInfo)
+    assert dict(info.metadata) == {
+        "upstream_code": "NoSuchBucket",
+        "upstream_http_status": "404",
+        "upstream_request_id": "cloud-1",
+        "request_id": "r1",
+    }
+    (bare,) = unpacked(UpstreamError(r.ERROR_REASON_BUCKET_NOT_FOUND, "no"), details.ErrorInfo)
+    assert dict(bare.metadata) == {"request_id": "r1"}
+
+
+def test_bad_fields() -> None:
+    """BadRequest names each of them, in order, with what to do."""
+    error = InvalidRequest([Violation("bucket", "is required"), Violation("options.quality", "must be between 1")])
+    (bad,) = unpacked(error, details.BadRequest)
+    assert [(found.field, found.description) for found in bad.field_violations] == [
+        ("bucket", "is required"),
+        ("options.quality", "must be between 1"),
+    ]
+    assert unpacked(GatewayError(r.ERROR_REASON_INTERNAL, "no"), details.BadRequest) == []
+
+
+def test_time_to_try_again() -> None:
+    """RetryInfo is there when, and only when, trying again may help."""
+    (retry,) = unpacked(GatewayError(r.ERROR_REASON_SHUTTING_DOWN, "no", retry_after=2.5), details.RetryInfo)
+    assert retry.retry_delay.ToMilliseconds() == 2500
+    assert unpacked(GatewayError(r.ERROR_REASON_CREATE_OUTCOME_UNKNOWN, "no"), details.RetryInfo) == []
