@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from docpreview_gateway.rpc.handlers import MAX_SEND_BYTES
 from docpreview_gateway.rpc.services import SERVICE_NAMES
@@ -71,4 +70,6 @@ class Health:
 
 def enable_reflection(server: grpc.aio.Server) -> None:
     """Let tools such as grpcurl ask for the contract."""
+    from grpc_reflection.v1alpha import reflection  # noqa: PLC0415 - costs memory, and most gateways run without
+
     reflection.enable_server_reflection((*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
