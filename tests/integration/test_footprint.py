@@ -1,0 +1,106 @@
+"""What an operator may count on: how soon the command is ready, and what it holds while nobody asks anything."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+READY_SECONDS = 1.5
+IDLE_MIB = 90
+TRIES = 3
+"""The best of them counts: a machine that is busy with other things slows any single start."""
+
+COMMAND = Path(sys.executable).with_name("docpreview-gateway")
+CONFIGURATION = """
+listen: 127.0.0.1:0
+admin_listen: 127.0.0.1:{admin_port}
+buckets: [{{name: documents-1250000000, region: ap-chongqing, credentials: main}}]
+credentials: {{main: {{secret_id: example-secret-id, secret_key: EXAMPLEsecretKEY00000000000000000}}}}
+drain: {{delay_seconds: 0, grace_seconds: 1}}
+"""
+
+
+@dataclass
+class Serving:
+    """A gateway that has just said that it is ready."""
+
+    process: subprocess.Popen[bytes]
+    ready_seconds: float
+
+    def resident_mib(self) -> float:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
+        assert found
+        return int(found[1]) / 1024
+
+
+@contextmanager
+def serving(directory: Path) -> Iterator[Serving]:
+    """`docpreview-gateway serve` with a configuration file, from its start until `/readyz` answers 200 and beyond."""
+    admin_port = _free_port()
+    config = directory / "gateway.yaml"
+    config.write_text(CONFIGURATION.format(admin_port=admin_port))
+    begin = time.monotonic()
+    process = subprocess.Popen([COMMAND, "serve", "--config", config], stderr=subprocess.DEVNULL)
+    try:
+        while not _answers_ok(f"http://127.0.0.1:{admin_port}/readyz"):
+            assert process.poll() is None, "the gateway ended before it was ready"
+            assert time.monotonic() - begin < 30, "the gateway does not become ready"
+            time.sleep(0.01)
+        yield Serving(process, time.monotonic() - begin)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _answers_ok(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as reply:  # noqa: S310 - loopback
+            return bool(reply.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def test_start_until_ready(tmp_path: Path) -> None:
+    """From the command to a 200 of `/readyz` it takes less than 1.5 seconds."""
+    took = []
+    for _ in range(TRIES):
+        with serving(tmp_path) as gateway:
+            took.append(gateway.ready_seconds)
+        if took[-1] < READY_SECONDS:
+            break
+    assert min(took) < READY_SECONDS, took
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="resident memory is read from /proc")
+def test_idle_memory(tmp_path: Path) -> None:
+    """A gateway that nobody asks holds less than 90 MiB."""
+    with serving(tmp_path) as gateway:
+        time.sleep(1)
+        assert gateway.resident_mib() < IDLE_MIB
