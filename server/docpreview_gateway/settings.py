@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 PREFIX = "DOCPREVIEW_"
 CONFIG_VARIABLE = "DOCPREVIEW_CONFIG"
+_QUOTED = re.compile(r"'[^'<]{2,}'|\"[^\"<]{2,}\"")
+"""Words of a file in the messages of its parser; names of tokens, such as '<block end>', are no such words."""
 
 
 class ConfigurationError(Exception):
@@ -223,7 +225,8 @@ def _unreadable(error: Exception) -> str:
     """What is wrong with a file or variable as a whole, without quoting it: it may hold keys."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
-        return f"line {mark.line + 1}, column {mark.column + 1}: not YAML: {error.problem}"
+        problem = _QUOTED.sub("...", error.problem or "")
+        return f"line {mark.line + 1}, column {mark.column + 1}: not YAML: {problem}"
     if isinstance(error, SettingsError):
         return str(error)
     return "the file must be a YAML map of settings"

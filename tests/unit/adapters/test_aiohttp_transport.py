@@ -182,7 +182,7 @@ class TestWithoutReply:
 
     @pytest.mark.parametrize("request_", [GET, CREATE], ids=["read", "create"])
     async def test_server_that_closes_without_a_word(self, request_: HttpRequest) -> None:
-        """The request was out: it may have been carried out. httpx_aiohttp calls this a connect time-out."""
+        """The request was out: it may have been carried out."""
         async with RawServer(hang_up) as server:
             error = await failure(server.url, request_)
         assert error.sent is True
