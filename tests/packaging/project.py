@@ -1,0 +1,39 @@
+"""Where things stand in the checkout, for the tests beside this file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = {
+    "docpreview": ROOT / "protos" / "docpreview",
+    "docpreview_gateway": ROOT / "server" / "docpreview_gateway",
+    "docpreview_emulator": ROOT / "server" / "docpreview_emulator",
+    "docpreview_client": ROOT / "clients" / "python" / "docpreview_client",
+}
+
+
+def pyproject() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def tool(name: str) -> Path:
+    """A command of the environment that the tests run in."""
+    return Path(sys.executable).with_name(name)
+
+
+def run(*command: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """A finished command; its output is text."""
+    return subprocess.run(
+        [str(part) for part in command], check=False, capture_output=True, text=True, timeout=110, **options
+    )
+
+
+def tracked_files() -> list[Path]:
+    """What git keeps and the disk has."""
+    listed = run("git", "-C", ROOT, "ls-files", "-z").stdout.split("\0")
+    return [ROOT / name for name in listed if name and (ROOT / name).is_file()]

@@ -1,0 +1,119 @@
+"""The wheel that users install: what is in it, what it needs, and that it works without this checkout."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import zipfile
+from configparser import ConfigParser
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from tests.packaging.project import PACKAGES, ROOT, pyproject, run
+
+COMMANDS = ("docpreview", "docpreview-emulator", "docpreview-gateway")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("wheel")
+    built = run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", directory, cwd=ROOT)
+    assert built.returncode == 0, built.stderr
+    (path,) = directory.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with nothing but the wheel's own files."""
+    directory = tmp_path_factory.mktemp("installed")
+    options = ("--quiet", "--no-deps", "--no-index", "--disable-pip-version-check", "--target", directory)
+    done = run(sys.executable, "-m", "pip", "install", *options, wheel)
+    assert done.returncode == 0, done.stderr
+    return directory
+
+
+def names(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name for name in archive.namelist() if ".dist-info/" not in name}
+
+
+def entry_points(wheel: Path) -> ConfigParser:
+    parser = ConfigParser(delimiters="=")
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt")]
+        parser.read_string(archive.read(name).decode())
+    return parser
+
+
+def test_contents(wheel: Path) -> None:
+    """Exactly the files of the four packages: no tests, no caches, nothing of the repository around them."""
+    expected = {
+        f"{package}/{path.relative_to(root).as_posix()}"
+        for package, root in PACKAGES.items()
+        for path in root.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert names(wheel) == expected
+
+
+@pytest.mark.parametrize(
+    "kind", ["docpreview/v1/*.proto", "docpreview/v1/*_pb2.py", "docpreview/v1/*_pb2.pyi", "*/py.typed"]
+)
+def test_contract_and_types(wheel: Path, kind: str) -> None:
+    """The contract travels with its stubs, and all four packages are typed."""
+    found = {name for name in names(wheel) if Path(name).match(kind)}
+    if kind == "*/py.typed":
+        assert found == {f"{package}/py.typed" for package in PACKAGES}
+    else:
+        assert len(found) == len(list((PACKAGES["docpreview"] / "v1").glob(Path(kind).name))) > 0
+
+
+def test_entry_points(wheel: Path) -> None:
+    """The three commands and the pytest plugin; each leads to something that can be imported."""
+    sections = entry_points(wheel)
+    assert tuple(sorted(sections["console_scripts"])) == COMMANDS
+    assert list(sections["pytest11"]) == ["docpreview_emulator"]
+    for group in sections.sections():
+        for name, value in sections[group].items():
+            EntryPoint(name, value, group).load()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_of_an_installed_wheel(installed: Path, command: str, tmp_path: Path) -> None:
+    """Each command runs from the installed files and says how it is used."""
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    done = run(installed / "bin" / command, "--help", cwd=tmp_path, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Usage" in done.stdout
+
+
+def test_imports_of_an_installed_wheel(installed: Path, tmp_path: Path) -> None:
+    """The packages come from the installed files, generated stubs included."""
+    packages = ", ".join(PACKAGES)
+    code = f"import docpreview_gateway.wiring, docpreview.v1 as v1, {packages}; print(v1.__file__)"
+    done = run(sys.executable, "-c", code, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(installed)})
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()).is_relative_to(installed)
+
+
+def test_versions_of_the_stubs() -> None:
+    """Stubs refuse to run on libraries older than their compiler's: the lower bounds are the stamped versions."""
+    bounds = dict(re.findall(r"^([a-z-]+)>=([0-9.]+)", "\n".join(pyproject()["project"]["dependencies"]), re.MULTILINE))
+    stubs = PACKAGES["docpreview"] / "v1"
+    grpc = {
+        version
+        for path in stubs.glob("*_pb2_grpc.py")
+        for version in re.findall(r"GRPC_GENERATED_VERSION = '(.*)'", path.read_text())
+    }
+    protobuf = {
+        version
+        for path in stubs.glob("*_pb2.py")
+        for version in re.findall(r"# Protobuf Python Version: (.*)", path.read_text())
+    }
+    assert grpc == {bounds[name] for name in bounds if name.startswith("grpcio")}
+    assert protobuf == {bounds["protobuf"]}
+    assert f"grpcio-tools=={bounds['grpcio']}" in pyproject()["dependency-groups"]["generate"]
