@@ -1,0 +1,181 @@
+"""What callers see when the cloud misbehaves: gateway, emulator and client over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview_client import (
+    ClientOptions,
+    DeadlineExceeded,
+    DocPreviewClient,
+    DocPreviewError,
+    InternalError,
+    OutcomeUnknown,
+    Throttled,
+    Unavailable,
+)
+from docpreview_emulator import Emulator
+from docpreview_gateway.settings import UpstreamSettings
+from docpreview_gateway.wiring import Gateway
+from tests.integration.conftest import BUCKET, REGION, World, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+# One attempt: the gateway's answers are looked at, not the client's patience.
+ONCE = timedelta(seconds=20)
+
+
+@pytest.fixture
+async def job_id(world: World) -> str:
+    """A job that runs."""
+    await world.upload("a.pdf", b"%PDF-1.4")
+    world.emulator.hold_jobs()
+    made = await create(world)
+    world.emulator.clear_requests()
+    return made.job_id
+
+
+async def create(world: World) -> PreviewJob:
+    return await world.client.create(BUCKET, "a.pdf", output_object="out/p-${Page}.jpg")
+
+
+def posts(world: World) -> int:
+    return sum(record.method == "POST" for record in world.emulator.requests)
+
+
+CREATES: list[tuple[dict[str, Any], type[DocPreviewError], str, int]] = [
+    ({"kind": "throttle", "retry_after": 7}, Throttled, "UPSTREAM_THROTTLED", 0),
+    ({"kind": "error"}, OutcomeUnknown, "CREATE_OUTCOME_UNKNOWN", 0),
+    ({"kind": "error", "accepted": True}, OutcomeUnknown, "CREATE_OUTCOME_UNKNOWN", 1),
+    ({"kind": "error", "status": 502, "code": "X"}, OutcomeUnknown, "CREATE_OUTCOME_UNKNOWN", 0),
+    ({"kind": "drop_before"}, OutcomeUnknown, "CREATE_OUTCOME_UNKNOWN", 0),
+    ({"kind": "drop_after"}, OutcomeUnknown, "CREATE_OUTCOME_UNKNOWN", 1),
+    ({"kind": "truncate"}, OutcomeUnknown, "CREATE_OUTCOME_UNKNOWN", 1),
+    ({"kind": "garbage"}, OutcomeUnknown, "CREATE_OUTCOME_UNKNOWN", 1),
+    ({"kind": "error", "status": 302, "code": "TemporaryRedirect"}, InternalError, "WRONG_REGION", 0),
+]
+
+
+@pytest.mark.parametrize(("fault", "kind", "reason", "accepted"), CREATES)
+async def test_create(
+    world: World, fault: dict[str, Any], kind: type[DocPreviewError], reason: str, accepted: int
+) -> None:
+    """Whatever happens to a create, it is sent exactly once, and what cannot be known is said to be unknown."""
+    await world.upload("a.pdf", b"%PDF-1.4")
+    world.emulator.add_fault(operation="create", **fault)
+    with pytest.raises(kind) as caught:
+        await create(world)
+    assert caught.value.reason == reason
+    assert (posts(world), world.emulator.accepted_jobs) == (1, accepted)
+    delay = timedelta(seconds=7) if kind is Throttled else None
+    assert caught.value.retry_delay == delay
+
+
+READS: list[tuple[dict[str, Any], type[DocPreviewError], str]] = [
+    ({"kind": "throttle"}, Throttled, "UPSTREAM_THROTTLED"),
+    ({"kind": "error"}, Unavailable, "UPSTREAM_INTERNAL"),
+    ({"kind": "error", "status": 504, "code": "X"}, Unavailable, "UPSTREAM_UNAVAILABLE"),
+    ({"kind": "drop_before"}, Unavailable, "UPSTREAM_UNAVAILABLE"),
+    ({"kind": "drop_after"}, Unavailable, "UPSTREAM_UNAVAILABLE"),
+    ({"kind": "truncate"}, Unavailable, "UPSTREAM_UNAVAILABLE"),
+    ({"kind": "garbage"}, InternalError, "UPSTREAM_BAD_RESPONSE"),
+]
+ASKS: dict[str, Callable[[World, str], Awaitable[object]]] = {
+    "get": lambda world, job_id: world.client.get(BUCKET, job_id, timeout=ONCE),
+    "list": lambda world, _: world.client.list_page(BUCKET, timeout=ONCE),
+}
+
+
+@pytest.mark.parametrize(("fault", "kind", "reason"), READS)
+@pytest.mark.parametrize("ask", ASKS)
+async def test_read(
+    world: World, job_id: str, ask: str, fault: dict[str, Any], kind: type[DocPreviewError], reason: str
+) -> None:
+    """A cloud that fails for good: the reason it has, never a part of a reply."""
+    world.emulator.add_fault(operation=ask, times=None, **fault)
+    with pytest.raises(kind) as caught:
+        await ASKS[ask](world, job_id)
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("kind", ["error", "drop_before", "drop_after", "truncate"])
+async def test_read_after_a_moment(world: World, job_id: str, kind: str) -> None:
+    """A cloud that fails once: the answer, by the retries of whoever makes them."""
+    world.emulator.add_fault(kind, "get")
+    assert (await world.client.get(BUCKET, job_id)).job_id == job_id
+
+
+@pytest.mark.parametrize("offset", [-1200, 1200])
+async def test_clock_of_the_cloud(world: World, offset: float) -> None:
+    """A clock that is 20 minutes off is learned from the first refusal: nothing is billed twice, nobody notices."""
+    await world.upload("a.pdf", b"%PDF-1.4")
+    world.emulator.clock.offset_seconds = offset
+    job = await create(world)
+    assert world.emulator.accepted_jobs == 1
+    assert [record.status for record in world.emulator.requests] == [403, 200]
+    world.emulator.clear_requests()
+    await world.client.get(BUCKET, job.job_id)
+    assert [record.status for record in world.emulator.requests] == [200]
+
+
+@pytest.mark.parametrize("kind", ["latency", "drip"])
+async def test_read_that_takes_longer_than_the_caller_waits(world: World, job_id: str, kind: str) -> None:
+    """DEADLINE_EXCEEDED in time, also when bytes keep coming."""
+    world.emulator.add_fault(kind, "get", seconds=20, times=None)
+    loop = asyncio.get_running_loop()
+    begin = loop.time()
+    with pytest.raises(DeadlineExceeded):
+        await world.client.get(BUCKET, job_id, timeout=timedelta(seconds=0.5))
+    assert loop.time() - begin < 1.5
+
+
+async def test_create_that_takes_longer_than_the_caller_waits(world: World) -> None:
+    """The outcome is unknown, and the caller hears of it."""
+    await world.upload("a.pdf", b"%PDF-1.4")
+    world.emulator.add_fault("latency", "create", seconds=20)
+    with pytest.raises(OutcomeUnknown):
+        await world.client.create(BUCKET, "a.pdf", output_object="out/p-${Page}.jpg", timeout=timedelta(seconds=0.5))
+    assert posts(world) == 1
+
+
+async def test_reply_that_drips_longer_than_the_gateway_waits() -> None:
+    """The limit of an attempt covers the whole reply, not the time between two bytes."""
+    async with Emulator() as emulator:
+        emulator.put_object(BUCKET, REGION, "a.pdf", b"%PDF-1.4")
+        emulator.hold_jobs()
+        upstream = UpstreamSettings(endpoint=emulator.url, timeout_seconds=0.4)
+        async with (
+            Gateway(settings(emulator, upstream=upstream)) as gateway,
+            DocPreviewClient(f"127.0.0.1:{gateway.port}", options=ClientOptions(health_checking=False)) as client,
+        ):
+            world = World(emulator, gateway, client)
+            job = await create(world)
+            emulator.add_fault("drip", "get", seconds=3, times=None)
+            with pytest.raises(Unavailable) as caught:
+                await client.get(BUCKET, job.job_id)
+            assert caught.value.reason == "UPSTREAM_TIMEOUT"
+
+
+async def test_watch_through_a_bad_patch(world: World, job_id: str) -> None:
+    """A few failures in a row are not the watchers' business."""
+    world.emulator.add_fault("error", "get", times=2)
+    world.emulator.add_fault("throttle", "get", times=1)
+    world.emulator.add_fault("drop_after", "get", times=1)
+    async for job in world.client.watch(BUCKET, job_id):
+        assert job.state == PreviewJob.STATE_RUNNING
+        break
+
+
+async def test_emulator_that_is_gone(world: World) -> None:
+    """No connection: UNAVAILABLE, and for a create too, since certainly nothing was sent."""
+    await world.emulator.__aexit__(None, None, None)
+    with pytest.raises(Unavailable) as caught:
+        await create(world)
+    assert caught.value.reason == "UPSTREAM_UNREACHABLE"
+    assert caught.value.retry_delay == timedelta(seconds=1)
