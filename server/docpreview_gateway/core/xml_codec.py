@@ -84,4 +84,4 @@ def texts(element: etree._Element | None) -> dict[str, str]:
     """Name to stripped text of the children that have a text. Of children with the same name the last one counts."""
     if element is None:
         return {}
-    return {child.tag: content.strip() for child in element if (content := child.text)}
+    return {child.tag: content for child in element if (content := (child.text or "").strip())}

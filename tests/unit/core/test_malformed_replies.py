@@ -123,6 +123,7 @@ def test_spoilt_reply(rnd: Random) -> None:
     for message in read_all_ways(body):
         assert type(message).FromString(message.SerializeToString()) == message
         assert message.bucket == BUCKET  # type: ignore[attr-defined]
+        assert not isinstance(message, PreviewJob) or message.job_id
     error = refusals.read(HttpReply(rnd.choice(STATUSES), {"retry-after": body[:9].decode("latin-1")}, body))
     assert error.message.isprintable()
     assert len(error.message) < 400

@@ -56,8 +56,14 @@ def test_reply_without_a_job(body: bytes) -> None:
     with pytest.raises(UpstreamError) as caught:
         responses.created_job(body, BUCKET)
     assert caught.value.reason == reasons.ERROR_REASON_UPSTREAM_BAD_RESPONSE
-    page = responses.job_page(body + b"", BUCKET, with_pages=True, asked_cursor="")
+    page = responses.job_page(body, BUCKET, with_pages=True, asked_cursor="")
     assert page == responses.JobPage((), "")
+
+
+def test_second_id_that_is_blank() -> None:
+    """A job always has the id that made it count as one."""
+    body = _reply("<JobId>d1</JobId><JobId> </JobId>")
+    assert responses.created_job(body, BUCKET).job_id == "d1"
 
 
 @pytest.mark.parametrize("token", ["<NextToken/>", "<NextToken> </NextToken>", "", "<NextToken>7</NextToken>"])
