@@ -95,7 +95,7 @@ ASKS: dict[str, Callable[[World, str], Awaitable[object]]] = {
 @pytest.mark.parametrize(("fault", "kind", "reason"), READS)
 @pytest.mark.parametrize("ask", ASKS)
 async def test_read(
-    world: World, job_id: str, ask: str, fault: dict[str, Any], kind: type[DocPreviewError], reason: str
+    world: World, job_id: str, *, ask: str, fault: dict[str, Any], kind: type[DocPreviewError], reason: str
 ) -> None:
     """A cloud that fails for good: the reason it has, never a part of a reply."""
     world.emulator.add_fault(operation=ask, times=None, **fault)

@@ -1,0 +1,177 @@
+"""Bucket and region names that try to lead the gateway, and its signature, to another host."""
+
+from __future__ import annotations
+
+import random
+import sys
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from docpreview.v1 import error_reason_pb2 as r
+from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
+from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, GetPreviewJobRequest
+from docpreview_gateway.adapters.aiohttp_transport import AiohttpTransport
+from docpreview_gateway.adapters.system_clock import SystemClock
+from docpreview_gateway.core.buckets import Bucket
+from docpreview_gateway.core.errors import GatewayError
+from docpreview_gateway.ports import Call
+from docpreview_gateway.service.bucket_register import BucketRegister
+from docpreview_gateway.service.page_urls import PageUrls
+from docpreview_gateway.service.preview_jobs import PreviewJobs
+from docpreview_gateway.service.watching import Watching, WatchLimits
+from docpreview_gateway.upstream.client import CloudClient
+from tests.fakes.credentials import FakeCredentials
+from tests.fakes.raw_server import Exchange, RawServer
+from tests.fakes.telemetry import FakeTelemetry
+from tests.fakes.transport import job_reply
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+COUNT = 100_000
+HONEST_EVERY = 1000
+BUCKET = Bucket("examplebucket-1250000000", "ap-chongqing", "main")
+OTHER = Bucket("previews-1250000000", "ap-guangzhou", "main")
+HONEST = {"", BUCKET.name, OTHER.name, BUCKET.region, OTHER.region}
+REFUSED = {r.ERROR_REASON_INVALID_REQUEST, r.ERROR_REASON_BUCKET_NOT_CONFIGURED}
+PIECES = (
+    *(BUCKET.name, OTHER.name, BUCKET.region, "stranger-1250000000", "ap-beijing", "cos", "ci", "myqcloud.com"),
+    *("evil.example", "localhost", "127.0.0.1", "[::1]", "169.254.169.254", "metadata", "0x7f.1", "2130706433"),
+    *(".", "..", "/", "//", "\\", "@", ":", ":80", "#", "?", "&", "%", "%2e", "%2F", "%00", "%0d%0a", ";", "=", "+"),
+    *(
+        "\r\n",
+        "\n",
+        "\0",
+        "\t",
+        " ",
+        "\u200b",
+        "\u202e",
+        "\u3002",
+        "\uff0e",
+        "\u2024",
+        "\u0130",
+        "ß",
+        "\uff41",
+        "-",
+        "--",
+    ),
+    *("Host: evil.example", "http://", "https://evil.example/", "xn--", "a" * 64, "A", "0", "1250000000", "${jndi}"),
+)
+
+EVENTS = {"socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"}
+LOOK_UP = "socket.getaddrinfo"
+
+_ears: list[list[tuple[str, Any]]] = []
+
+
+def _on_event(event: str, arguments: tuple[Any, ...]) -> None:
+    if _ears and event in EVENTS:
+        _ears[-1].append((event, arguments[1] if event == "socket.connect" else arguments[0]))
+        if event == LOOK_UP:
+            raise OSError("names are not looked up here")
+
+
+@cache
+def _install() -> None:
+    """Once: audit hooks cannot be taken away again."""
+    sys.addaudithook(_on_event)
+
+
+@pytest.fixture
+def heard() -> Iterator[list[tuple[str, Any]]]:
+    """Every connection and every look-up that this process attempts, by whatever library; look-ups fail."""
+    _install()
+    _ears.append([])
+    yield _ears[-1]
+    _ears.pop()
+
+
+def hostile_names(count: int) -> Iterator[str]:
+    """Texts put together from pieces, and real names with a few characters changed."""
+    dice = random.Random(20260101)  # noqa: S311 - the same names in every run
+    made = 0
+    while made < count:
+        if dice.random() < 0.5:
+            text = "".join(dice.choices(PIECES, k=dice.randint(1, 5)))
+        else:
+            characters = list(dice.choice((BUCKET.name, OTHER.name, BUCKET.region, BUCKET.ci_host)))
+            for _ in range(dice.randint(1, 3)):
+                place = dice.randrange(len(characters))
+                characters[place : place + dice.randint(0, 1)] = dice.choice(
+                    (*PIECES, chr(dice.randint(0, 0xD7FF)), "")
+                )
+            text = "".join(characters)
+        if text not in HONEST:
+            made += 1
+            yield text
+
+
+def use_cases(transport: AiohttpTransport) -> PreviewJobs:
+    buckets, clock, credentials = BucketRegister([BUCKET, OTHER]), SystemClock(), FakeCredentials()
+    client = CloudClient(transport, credentials, clock, timeout_seconds=5)
+    watching = Watching(client, clock, FakeTelemetry(), limits=WatchLimits(), jitter=random.random)
+    return PreviewJobs(client, buckets, watching, PageUrls(buckets, credentials, clock))
+
+
+async def attack(jobs: PreviewJobs, number: int, name: str) -> None:
+    """One call with a hostile name in one of its places."""
+    call = Call("r1", float("inf"))
+    honest = CreatePreviewJobRequest(
+        bucket=BUCKET.name, input_object="a.pdf", output=ObjectLocation(object="p-${Page}.jpg")
+    )
+    match number % 4:
+        case 0:
+            await jobs.get(GetPreviewJobRequest(bucket=name, job_id="d1"), call)
+        case 1:
+            honest.bucket = name
+        case 2:
+            honest.output.bucket = name
+        case 3:
+            honest.output.region = name
+    if number % 4:
+        await jobs.create(honest, call)
+
+
+async def answer(exchange: Exchange) -> None:
+    await exchange.answer(job_reply("d1").body)
+
+
+async def test_names_with_an_endpoint(heard: list[tuple[str, Any]]) -> None:
+    """100,000 hostile names: every one refused; honest calls between them are all that reaches the endpoint."""
+    async with (
+        RawServer(answer) as server,
+        AiohttpTransport(base_url=server.url, connect_seconds=5, read_seconds=5) as transport,
+    ):
+        jobs = use_cases(transport)
+        for number, name in enumerate(hostile_names(COUNT)):
+            with pytest.raises(GatewayError) as caught:
+                await attack(jobs, number, name)
+            assert caught.value.reason in REFUSED, name
+            if number % HONEST_EVERY == 0:
+                found = await jobs.get(GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1"), Call("r1", float("inf")))
+                assert found.state == PreviewJob.STATE_SUBMITTED
+    hosts = [host for exchange in server.exchanges for host in exchange.header("host")]
+    assert hosts == [BUCKET.ci_host] * (COUNT // HONEST_EVERY)
+    assert set(heard) == {("socket.connect", ("127.0.0.1", server.port))}
+
+
+async def test_names_without_an_endpoint(heard: list[tuple[str, Any]]) -> None:
+    """Where the host itself would be connected to, no name is even looked up."""
+    async with AiohttpTransport(base_url=None, connect_seconds=5, read_seconds=5) as transport:
+        jobs = use_cases(transport)
+        for number, name in enumerate(hostile_names(COUNT // 5)):
+            with pytest.raises(GatewayError):
+                await attack(jobs, number, name)
+    assert heard == []
+
+
+async def test_look_ups_are_heard(heard: list[tuple[str, Any]]) -> None:
+    """The ear works: an honest call without endpoint looks for the bucket's own host, and for nothing else."""
+    nowhere = Bucket("examplebucket-1250000000", "ap-nowhere", "main")
+    async with AiohttpTransport(base_url=None, connect_seconds=0.5, read_seconds=0.5) as transport:
+        client = CloudClient(transport, FakeCredentials(), SystemClock(), timeout_seconds=1)
+        with pytest.raises(GatewayError):
+            await client.get(nowhere, "d1", Call("r1", float("inf")))
+    assert {host for event, host in heard if event == LOOK_UP} == {nowhere.ci_host}
