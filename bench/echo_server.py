@@ -17,7 +17,7 @@ async def echo(request: bytes, _context: grpc.aio.ServicerContext[bytes, bytes])
 
 async def main() -> None:
     server = grpc.aio.server()
-    methods = {"Echo": grpc.unary_unary_rpc_method_handler(echo)}
+    methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {"Echo": grpc.unary_unary_rpc_method_handler(echo)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("bench.Bare", methods),))
     print(server.add_insecure_port("127.0.0.1:0"), flush=True)
     await server.start()

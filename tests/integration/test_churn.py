@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import random
 import re
 import sys
@@ -23,6 +24,7 @@ from docpreview.v1.preview_job_service_pb2 import (
 )
 from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview_emulator import Emulator
+from docpreview_emulator import Settings as EmulatorSettings
 from docpreview_gateway.adapters.aiohttp_transport import MAX_CONNECTIONS
 from docpreview_gateway.wiring import Gateway
 from tests.integration.conftest import BUCKET, settings
@@ -52,10 +54,9 @@ class Leftovers:
 
 @dataclass
 class Scene:
-    """A gateway whose cloud is slow and has no jobs: each read of a new id goes all the way and comes back."""
+    """A slow cloud without jobs, so that each read of a new id goes all the way, and connections to a gateway."""
 
     emulator: Emulator
-    gateway: Gateway
     stubs: list[PreviewJobServiceAsyncStub]
     ids: itertools.count[int]
     given_up: int = 0
@@ -117,9 +118,6 @@ class Scene:
                 return found
             await asyncio.sleep(0.1)
 
-    def metric(self, name: str) -> float | None:
-        return self.gateway.registry.get_sample_value(name)
-
 
 async def _read(stub: PreviewJobServiceAsyncStub, job_id: str) -> None:
     await stub.GetPreviewJob(GetPreviewJobRequest(bucket=BUCKET, job_id=job_id), timeout=30)
@@ -138,25 +136,25 @@ def _descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def _resident_mib() -> float:
-    found = re.search(r"^VmRSS:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+def _resident_mib(process: int | str = "self") -> float:
+    found = re.search(r"^VmRSS:\s+(\d+) kB$", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
     assert found
     return int(found[1]) / 1024
 
 
 @asynccontextmanager
-async def scene() -> AsyncIterator[Scene]:
+async def slow_cloud() -> AsyncIterator[Emulator]:
+    async with Emulator(settings=EmulatorSettings(record_limit=100)) as emulator:
+        yield emulator
+
+
+@asynccontextmanager
+async def scene(emulator: Emulator, port: int) -> AsyncIterator[Scene]:
+    options = (("grpc.use_local_subchannel_pool", 1),)
     async with AsyncExitStack() as stack:
-        emulator = await stack.enter_async_context(Emulator())
-        gateway = await stack.enter_async_context(Gateway(settings(emulator)))
-        options = (("grpc.use_local_subchannel_pool", 1),)
-        stubs = [
-            PreviewJobServiceStub(
-                await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}", options=options))
-            )
-            for _ in range(CONNECTIONS)
-        ]
-        yield Scene(emulator, gateway, stubs, itertools.count(1))
+        channels = [grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=options) for _ in range(CONNECTIONS)]
+        stubs = [PreviewJobServiceStub(await stack.enter_async_context(channel)) for channel in channels]
+        yield Scene(emulator, stubs, itertools.count(1))
 
 
 @pytest.mark.parametrize(
@@ -164,7 +162,11 @@ async def scene() -> AsyncIterator[Scene]:
 )
 async def test_callers_that_give_up_at_random(seconds: float) -> None:
     """Afterwards the gateway answers with its whole pool; tasks, descriptors and pollers are what they were."""
-    async with scene() as stage:
+    async with (
+        slow_cloud() as emulator,
+        Gateway(settings(emulator)) as gateway,
+        scene(emulator, gateway.port) as stage,
+    ):
         await stage.churn(1, seed=0)  # code, pools of memory and connections as they are under load
         await stage.use_every_place_of_the_pool()
         before = await stage.leftovers()
@@ -178,7 +180,40 @@ async def test_callers_that_give_up_at_random(seconds: float) -> None:
         after = await stage.leftovers(at_most=before)
         assert after.tasks <= before.tasks
         assert after.descriptors <= before.descriptors
-        assert after.resident_mib - before.resident_mib < 32
-        assert stage.metric("docpreview_pollers") == 0
-        assert stage.metric("docpreview_watchers") == 0
+        assert gateway.registry.get_sample_value("docpreview_pollers") == 0
+        assert gateway.registry.get_sample_value("docpreview_watchers") == 0
         sys.stderr.write(f"{stage.given_up} given up, {stage.answered} answered; {before} -> {after}\n")
+
+
+@pytest.mark.long
+async def test_memory_of_the_command(tmp_path: Path) -> None:
+    """A gateway in a process of its own is as large after a minute of given-up calls as after ten seconds of them.
+
+    Of its own, because gRPC's client keeps some of each call that it cancels (grpc issue 43462).
+    """
+    async with slow_cloud() as emulator, command(emulator, tmp_path) as (process, port), scene(emulator, port) as stage:
+        await stage.churn(10, seed=0)
+        before, given_up = _resident_mib(process), stage.given_up
+        await stage.churn(50, seed=1)
+        grown = _resident_mib(process) - before
+        calls = stage.given_up - given_up
+        sys.stderr.write(f"{grown:.1f} MiB more than {before:.1f} after {calls} calls given up\n")
+        assert grown < 12
+
+
+@asynccontextmanager
+async def command(emulator: Emulator, directory: Path) -> AsyncIterator[tuple[int, int]]:
+    """`docpreview-gateway serve`: the id of its process and its gRPC port."""
+    config = directory / "gateway.yaml"
+    given = settings(emulator).model_dump(mode="json", exclude={"credentials"})
+    keys = {"secret_id": "example-secret-id", "secret_key": "EXAMPLEsecretKEY00000000000000000"}
+    config.write_text(json.dumps({**given, "credentials": {"main": keys}, "logging": {"format": "json"}}))
+    program = Path(sys.executable).with_name("docpreview-gateway")
+    process = await asyncio.create_subprocess_exec(program, "serve", "--config", config, stderr=asyncio.subprocess.PIPE)
+    assert process.stderr is not None
+    try:
+        first = await asyncio.wait_for(process.stderr.readline(), 30)
+        yield process.pid, int(json.loads(first)["grpc_port"])
+    finally:
+        process.terminate()
+        await asyncio.wait_for(process.communicate(), 30)
