@@ -1,7 +1,7 @@
 """The vendor's SDK asking for jobs: one client as its manual makes it, kept-alive connections, no logs.
 
-The upstream's port and the number of threads are the arguments. For each line of standard input, a number of seconds, it
-calls for that long and prints how many calls it made.
+The upstream's port and the number of threads are the arguments. For each line of standard input, a number of seconds,
+it calls for that long and prints how many calls it made.
 """
 
 from __future__ import annotations
