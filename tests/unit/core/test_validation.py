@@ -255,7 +255,7 @@ def test_number_in_the_contract(kind: type[Message], path: str, number: str) -> 
         *(("options.password", bad) for bad in ["\0", "a\nb", "\ufffe", "\x1b"]),
         *(("options.image_params", bad) for bad in ["\0", "\t"]),
         *(("user_data", bad) for bad in ["ü", "a\nb", "\x7f"]),
-        ("request_id", "6a5b3c52-6e6d-4c0a-9d3e-0f6f3f1f1f1f"),
+        ("request_id", "6a5b3c52-6e6d-4c0a-9d3e-0f6f3f1f1f1"),
     ],
 )
 def test_bad_text_of_a_create(path: str, bad: str) -> None:
