@@ -155,11 +155,15 @@ class Gateway:
         """Not ready, wait until the callers know, end the watches, let calls finish, stop."""
         drain = self._settings.drain
         self._unready = "stopping"
-        await health.leaving()
-        await asyncio.sleep(drain.delay_seconds)
-        watching.drain()
-        await server.stop(drain.grace_seconds)
-        await handlers.drained(1.0)
+        try:
+            await health.leaving()
+            await asyncio.sleep(drain.delay_seconds)
+            watching.drain()
+            await server.stop(drain.grace_seconds)
+        finally:
+            # Also for somebody in a hurry, who cancels the drain: the server ends with the gateway.
+            await server.stop(None)
+            await handlers.drained(1.0)
 
 
 def _buckets(settings: Settings) -> list[Bucket]:
