@@ -90,5 +90,8 @@ class PrometheusTelemetry:
         return series
 
 
+_GO_CODES = {"OK": "OK", "CANCELLED": "Canceled"}
+
+
 def _go_code(name: str) -> str:
-    return name if name == "OK" else name.title().replace("_", "")
+    return _GO_CODES.get(name) or name.title().replace("_", "")

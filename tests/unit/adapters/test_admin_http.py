@@ -1,0 +1,56 @@
+"""The admin port over real sockets."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry, Counter
+
+from docpreview_gateway.adapters.admin_http import admin_server
+
+
+async def get(port: int, path: str) -> httpx.Response:
+    async with httpx.AsyncClient(trust_env=False) as browser:
+        return await browser.get(f"http://127.0.0.1:{port}{path}")
+
+
+async def test_metrics() -> None:
+    """The registry that was handed in, in Prometheus' text format."""
+    registry = CollectorRegistry()
+    Counter("apples", "Apples.", registry=registry).inc()
+    async with admin_server("127.0.0.1", 0, registry=registry, unready=lambda: None) as port:
+        answer = await get(port, "/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    assert "apples_total 1.0" in answer.text
+
+
+async def test_readiness() -> None:
+    """Ready, or 503 with the reason; alive in both cases."""
+    reason: str | None = None
+    async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: reason) as port:
+        answer = await get(port, "/readyz")
+        assert (answer.status_code, answer.text) == (200, "ready\n")
+        reason = "stopping"
+        answer = await get(port, "/readyz")
+        assert (answer.status_code, answer.text) == (503, "stopping\n")
+        answer = await get(port, "/healthz")
+        assert (answer.status_code, answer.text) == (200, "ok\n")
+
+
+async def test_other_paths() -> None:
+    """Nothing else answers."""
+    async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: None) as port:
+        assert (await get(port, "/metrics/../etc/passwd")).status_code == 404
+        async with httpx.AsyncClient(trust_env=False) as browser:
+            assert (await browser.post(f"http://127.0.0.1:{port}/healthz")).status_code == 405
+
+
+async def test_port_that_is_taken() -> None:
+    """OSError; and the port is free again after its server has ended."""
+    async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: None) as port:
+        with pytest.raises(OSError, match="in use"):
+            async with admin_server("127.0.0.1", port, registry=CollectorRegistry(), unready=lambda: None):
+                pass
+    async with admin_server("127.0.0.1", port, registry=CollectorRegistry(), unready=lambda: None) as again:
+        assert again == port
