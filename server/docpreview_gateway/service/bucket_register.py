@@ -40,9 +40,8 @@ class BucketRegister:
         for a well-formed name that is not configured, else InvalidRequest with every violation.
         """
         bucket = self._buckets.get(request.bucket)
-        if bucket is None and BUCKET.fullmatch(request.bucket):
-            raise _not_configured(request.bucket)
-        validation.check(request)  # type: ignore[arg-type]  # every message with a bucket is in its table
+        if bucket is not None or not BUCKET.fullmatch(request.bucket):
+            validation.check(request)  # type: ignore[arg-type]  # every message with a bucket is in its table
         if bucket is None:
             raise _not_configured(request.bucket)
         return bucket

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.duration_pb2 import Duration
 
+    from docpreview_gateway.core.buckets import Bucket
     from docpreview_gateway.ports import Clock, CredentialsSource
     from docpreview_gateway.service.bucket_register import BucketRegister
 
@@ -38,20 +39,18 @@ class PageUrls:
 
     async def fill(self, job: PreviewJob, ttl: Duration | None) -> PreviewJob:
         """A copy of `job` whose pages have a `url` valid for `ttl`; `job` itself when there is nothing to sign."""
-        if ttl is None or not job.result.pages or self._buckets.find(job.output.bucket) is None:
+        bucket = self._buckets.find(job.output.bucket)
+        if ttl is None or not job.result.pages or bucket is None:
             return job
         if len(job.result.pages) < _MANY_PAGES:
-            return self._signed(job, ttl)
-        return await asyncio.to_thread(self._signed, job, ttl)
+            return self._signed(job, bucket, ttl)
+        return await asyncio.to_thread(self._signed, job, bucket, ttl)
 
     async def fill_all(self, jobs: Iterable[PreviewJob], ttl: Duration | None) -> list[PreviewJob]:
         """`fill` for each job."""
         return [await self.fill(job, ttl) for job in jobs]
 
-    def _signed(self, job: PreviewJob, ttl: Duration) -> PreviewJob:
-        bucket = self._buckets.find(job.output.bucket)
-        if bucket is None:
-            return job
+    def _signed(self, job: PreviewJob, bucket: Bucket, ttl: Duration) -> PreviewJob:
         signed = PreviewJob()
         signed.CopyFrom(job)
         credentials = self._credentials.credentials(bucket.credentials)

@@ -179,8 +179,7 @@ class Poller:
             self._wake()
 
     def _wake(self) -> None:
-        if not self._changed.done():
-            self._changed.set_result(None)
+        self._changed.set_result(None)
         self._changed = self._loop.create_future()
 
     def _interval(self, failures: int) -> float:

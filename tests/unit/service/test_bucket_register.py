@@ -37,8 +37,8 @@ def test_name_that_no_bucket_can_have(name: str) -> None:
     assert [violation.field for violation in caught.value.violations] == ["bucket", "job_id"]
 
 
-def test_valid_name_that_the_rules_refuse_to_no_one() -> None:
-    """A register that holds nothing admits nothing."""
+def test_register_without_buckets() -> None:
+    """It admits nothing: deny by default."""
     with pytest.raises(GatewayError) as caught:
         BucketRegister([]).admit(GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1"))
     assert caught.value.reason == r.ERROR_REASON_BUCKET_NOT_CONFIGURED
