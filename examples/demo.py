@@ -10,7 +10,7 @@ import asyncio
 import io
 import json
 import shutil
-import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -53,13 +53,14 @@ SLIDES = Request(
 )
 
 
-def settings(emulator: Emulator) -> Settings:
+def settings(emulator: Emulator, state_dir: str) -> Settings:
     """A gateway for one bucket, whose cloud is the emulator."""
     return Settings.model_validate(
         {
             "listen": "127.0.0.1:0",
             "admin_listen": "127.0.0.1:0",
             "reflection": True,
+            "state_dir": state_dir,
             "buckets": [{"name": BUCKET, "region": REGION, "credentials": "main"}],
             "credentials": {
                 "main": {"secret_id": "example-secret-id", "secret_key": "EXAMPLEsecretKEY00000000000000000"}
@@ -116,21 +117,26 @@ async def metrics(gateway: Gateway) -> list[str]:
     return [line for line in reply.text.splitlines() if line.startswith(SHOWN_METRICS)]
 
 
-async def main() -> None:
+async def run(requests: list[Request], state_dir: str) -> tuple[list[PreviewJob], list[tuple[str, bytes]], list[str]]:
+    """Start emulator and gateway, run all jobs at once, and stop; the jobs, their pages and a few metrics."""
+    async with Emulator() as emulator, Gateway(settings(emulator, state_dir)) as gateway:
+        print(f"emulator on {emulator.url}, gateway on 127.0.0.1:{gateway.port}")
+        for request in requests:
+            emulator.put_object(BUCKET, REGION, request.document, (EXAMPLES / request.document).read_bytes())
+        async with DocPreviewClient(f"127.0.0.1:{gateway.port}") as client:
+            jobs = await asyncio.gather(*(run_job(client, request) for request in requests))
+        return jobs, await download(jobs), await metrics(gateway)
+
+
+def main() -> None:
     """Run the demo; the exit code is 0 when every page came out."""
     requests = [*REQUESTS]
     if shutil.which("soffice") or shutil.which("libreoffice"):
         requests.append(SLIDES)
     else:
         print("LibreOffice is not installed: the presentation is left out")
-    async with Emulator() as emulator, Gateway(settings(emulator)) as gateway:
-        print(f"emulator on {emulator.url}, gateway on 127.0.0.1:{gateway.port}")
-        for request in requests:
-            emulator.put_object(BUCKET, REGION, request.document, (EXAMPLES / request.document).read_bytes())
-        async with DocPreviewClient(f"127.0.0.1:{gateway.port}") as client:
-            jobs = await asyncio.gather(*(run_job(client, request) for request in requests))
-        pages = await download(jobs)
-        lines = await metrics(gateway)
+    with tempfile.TemporaryDirectory() as state_dir:
+        jobs, pages, lines = asyncio.run(run(requests, state_dir))
     OUTPUT.mkdir(parents=True, exist_ok=True)
     path = OUTPUT / "contact-sheet.png"
     contact_sheet(pages).save(path)
@@ -143,4 +149,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    main()

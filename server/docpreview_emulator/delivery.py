@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 
 from aiohttp import web
 
@@ -65,10 +66,11 @@ async def _piecewise(
             request.transport.close()
         return response
     size = max(len(answer.body) // _DRIPS, 1)
-    for start in range(0, len(answer.body), size):
-        await asyncio.sleep(fault.seconds / _DRIPS)
-        await response.write(answer.body[start : start + size])
-    await response.write_eof()
+    with suppress(ConnectionResetError):  # few callers wait until the end
+        for start in range(0, len(answer.body), size):
+            await asyncio.sleep(fault.seconds / _DRIPS)
+            await response.write(answer.body[start : start + size])
+        await response.write_eof()
     return response
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
     from docpreview_gateway.core.buckets import Bucket
     from docpreview_gateway.core.exchange import HttpReply, HttpRequest
+    from docpreview_gateway.core.ledger import Record
     from docpreview_gateway.core.responses import JobPage, QueuePage
     from docpreview_gateway.core.signing import Credentials
 
@@ -23,14 +24,17 @@ if TYPE_CHECKING:
 class Call:
     """One call of a caller on its way through the gateway.
 
-    `deadline` is an instant of the event loop's clock. The other fields are filled in on the way and sent back as
-    metadata.
+    `deadline` is an instant of the event loop's clock; `no_cache` asks for an answer that is read from the cloud now;
+    `sign_until` is the Unix time at which a create's signature must end (None: as usual). The other fields are filled
+    in on the way and sent back as metadata.
     """
 
     request_id: str
     deadline: float
+    no_cache: bool = False
+    sign_until: float | None = None
     upstream_request_id: str = ""
-    cache: Literal["", "miss", "coalesced"] = ""
+    cache: Literal["", "hit", "miss", "coalesced", "stale"] = ""
 
 
 class TransportError(Exception):
@@ -40,10 +44,6 @@ class TransportError(Exception):
         super().__init__(message)
         self.sent = sent
         self.timed_out = timed_out
-
-
-class ReplyTooLarge(Exception):  # noqa: N818 - a condition to react to
-    """The body of a reply is larger than the gateway reads."""
 
 
 class Transport(Protocol):
@@ -108,6 +108,80 @@ class QueueQuery:
     bucket: Bucket
     size: int
     number: int
+
+
+class MemoryCache(Protocol):
+    """Bytes by key in this process, bounded by their size."""
+
+    def get(self, key: str) -> bytes | None:
+        """What was set, unless it had to make room."""
+        ...
+
+    def set(self, key: str, value: bytes) -> None:
+        """Keep a value, which may push out others or not fit at all."""
+        ...
+
+
+class SharedCache(Protocol):
+    """Bytes by key for all replicas. It never raises: what is slow or gone is a miss."""
+
+    async def get(self, key: str) -> bytes | None:
+        """What some replica set, while it lives."""
+        ...
+
+    async def set(self, key: str, value: bytes, seconds: float) -> None:
+        """Keep a value for a time, if possible."""
+        ...
+
+
+class CacheTelemetry(Protocol):
+    """Hears of cache look-ups."""
+
+    def cache_lookup(
+        self, tier: Literal["memory", "shared", "lists"], outcome: Literal["hit", "miss", "stale"]
+    ) -> None:
+        """A tier was asked."""
+        ...
+
+
+class LedgerError(Exception):
+    """The ledger cannot be read or written."""
+
+
+class RequestLedger(Protocol):
+    """The durable records of creates with `request_id`. Every change is atomic; every method raises LedgerError."""
+
+    async def secret(self) -> bytes:
+        """The ledger's own random key, the same for as long as it lives and for all who share it."""
+        ...
+
+    async def begin(self, record: Record, now: float) -> Record:
+        """Commit `record` unless its key has one that has not expired; the record that stands now."""
+        ...
+
+    async def replace(self, old: Record, new: Record) -> bool:
+        """Commit `new` if the owner and attempt of `old` still stand; whether they did."""
+        ...
+
+    async def remove(self, record: Record) -> None:
+        """Delete the record if its owner and attempt still stand."""
+        ...
+
+    async def open(self, now: float) -> list[Record]:
+        """Records that were sent, have no outcome, and whose owner has been silent for too long."""
+        ...
+
+    async def others_open(self, record: Record) -> bool:
+        """Whether another create of the same target has no outcome yet."""
+        ...
+
+
+class LedgerTelemetry(Protocol):
+    """Hears what happens to recorded creates."""
+
+    def ledger(self, event: Literal["accepted", "replayed", "rejected", "unknown", "found", "absent"]) -> None:
+        """A record came to a stage, or was looked for."""
+        ...
 
 
 class UpstreamTelemetry(Protocol):

@@ -122,6 +122,28 @@ class WatchSettings(_Section):
     poll_cap_seconds: float = Field(10.0, ge=0.05, le=300, description="longest time between polls of a job")
 
 
+class CacheSettings(_Section):
+    """What is answered again without asking the cloud; ages in seconds. Ended jobs are kept for their month."""
+
+    max_bytes: int = Field(64 * 1024 * 1024, ge=0, le=2**40, description="in memory, by process")
+    active_seconds: float = Field(1.0, ge=0, le=60, description="age of jobs that may still change")
+    missing_seconds: float = Field(2.0, ge=0, le=60, description="age of answers that there is no such job")
+    list_seconds: float = Field(1.0, ge=0, le=60, description="age of lists")
+    stale_seconds: float = Field(
+        300.0, ge=0, le=86400, description="how much older a job may be when the cloud fails; 0: then it is an error"
+    )
+
+
+class LedgerSettings(_Section):
+    """The record of creates with `request_id`, kept in the state directory; times in seconds."""
+
+    keep_seconds: float = Field(86400.0, ge=3600, le=30 * 86400, description="how long a request_id is remembered")
+    fence_slack_seconds: float = Field(
+        60.0, ge=0, le=3600, description="how far the cloud's clock may differ from ours"
+    )
+    visibility_seconds: float = Field(15.0, ge=0, le=600, description="how long lists may lack a new job")
+
+
 class DrainSettings(_Section):
     """What happens at SIGTERM."""
 
@@ -148,7 +170,10 @@ class Settings(BaseSettings):
     reflection: bool = Field(default=False, description="serve the contract to tools such as grpcurl")
     buckets: tuple[BucketSettings, ...]
     credentials: dict[str, CredentialSettings]
+    state_dir: Path = Field(Path("docpreview-state"), description="folder for what must outlive the process")
     upstream: UpstreamSettings = UpstreamSettings()
+    cache: CacheSettings = CacheSettings()
+    ledger: LedgerSettings = LedgerSettings()
     watch: WatchSettings = WatchSettings()
     drain: DrainSettings = DrainSettings()
     logging: LoggingSettings = LoggingSettings()

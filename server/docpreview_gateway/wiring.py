@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 import signal
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
@@ -13,30 +14,42 @@ from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTO
 
 from docpreview_gateway.adapters.admin_http import admin_server
 from docpreview_gateway.adapters.aiohttp_transport import AiohttpTransport
+from docpreview_gateway.adapters.memory_cache import LruMemoryCache
 from docpreview_gateway.adapters.prometheus import PrometheusTelemetry
+from docpreview_gateway.adapters.sqlite_ledger import SqliteLedger
 from docpreview_gateway.adapters.system_clock import SystemClock
 from docpreview_gateway.core.buckets import Bucket
+from docpreview_gateway.core.freshness import Freshness
+from docpreview_gateway.core.ledger import Timing
 from docpreview_gateway.core.polling import Schedule
 from docpreview_gateway.core.signing import Credentials
+from docpreview_gateway.ports import LedgerError
 from docpreview_gateway.rpc.handlers import Handlers
 from docpreview_gateway.rpc.server import Health, enable_reflection, grpc_server
 from docpreview_gateway.rpc.services import register, routes
 from docpreview_gateway.service.bucket_register import BucketRegister
+from docpreview_gateway.service.creating import Creating
 from docpreview_gateway.service.page_urls import PageUrls
 from docpreview_gateway.service.preview_jobs import PreviewJobs
 from docpreview_gateway.service.preview_queues import PreviewQueues
 from docpreview_gateway.service.watching import Watching, WatchLimits
+from docpreview_gateway.upstream.cached import CachedUpstream
 from docpreview_gateway.upstream.client import CloudClient
+from docpreview_gateway.upstream.coalesced import CoalescedUpstream
 from docpreview_gateway.upstream.observed import ObservedUpstream
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from types import TracebackType
     from typing import Self
 
     import grpc
 
-    from docpreview_gateway.ports import Clock, PreviewUpstream
+    from docpreview_gateway.ports import Clock, CredentialsSource, PreviewUpstream, RequestLedger
     from docpreview_gateway.settings import Settings
+
+SETTLE_SECONDS = 10.0
+"""Between looks for creates that nobody came back for."""
 
 log = structlog.get_logger("docpreview_gateway")
 
@@ -86,19 +99,33 @@ class Gateway:
     async def _start(self, stack: AsyncExitStack) -> None:
         for collect in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
             self.registry.register(collect)
-        telemetry = PrometheusTelemetry(self.registry)
-        upstream, clock, credentials = await self._upstream(stack, telemetry)
+        telemetry, clock = PrometheusTelemetry(self.registry), SystemClock()
+        credentials = StaticCredentials(self._settings)
+        upstream = await self._upstream(stack, credentials, clock, telemetry)
         buckets = BucketRegister(_buckets(self._settings))
         page_urls = PageUrls(buckets, credentials, clock, base=self._settings.upstream.object_url_base)
         watching = self._watching(upstream, clock, telemetry)
         stack.push_async_callback(watching.close)
+        records = await self._records(stack)
+        creating = Creating(
+            upstream,
+            buckets,
+            records,
+            clock=clock,
+            telemetry=telemetry,
+            timing=_timing(self._settings),
+            owner=secrets.token_hex(8),
+        )
         await self._admin(stack)
-        jobs = PreviewJobs(upstream, buckets, watching, page_urls)
+        jobs = PreviewJobs(upstream, buckets, creating, watching, page_urls)
+        await _repeat(stack, creating.settle, SETTLE_SECONDS)
+        stack.push_async_callback(creating.drained)
         await self._grpc(stack, jobs, PreviewQueues(upstream, buckets), watching, telemetry)
 
     async def _upstream(
-        self, stack: AsyncExitStack, telemetry: PrometheusTelemetry
-    ) -> tuple[PreviewUpstream, Clock, StaticCredentials]:
+        self, stack: AsyncExitStack, credentials: CredentialsSource, clock: Clock, telemetry: PrometheusTelemetry
+    ) -> PreviewUpstream:
+        """The cloud's job API and, from the outside in, what stands before it."""
         settings = self._settings.upstream
         transport = AiohttpTransport(
             base_url=str(settings.endpoint) if settings.endpoint else None,
@@ -106,9 +133,26 @@ class Gateway:
             read_seconds=settings.timeout_seconds,
         )
         await stack.enter_async_context(transport)
-        credentials, clock = StaticCredentials(self._settings), SystemClock()
         client = CloudClient(transport, credentials, clock, timeout_seconds=settings.timeout_seconds)
-        return ObservedUpstream(client, telemetry), clock, credentials
+        memory = LruMemoryCache(self._settings.cache.max_bytes)
+        telemetry.measure_cache(lambda: memory.size)
+        return CachedUpstream(
+            # Longer than one attempt, so that the attempt's own limit is the one that is told.
+            CoalescedUpstream(ObservedUpstream(client, telemetry), longest=settings.timeout_seconds + 1),
+            memory,
+            None,
+            freshness=_freshness(self._settings),
+            clock=clock,
+            telemetry=telemetry,
+        )
+
+    async def _records(self, stack: AsyncExitStack) -> RequestLedger:
+        try:
+            return await stack.enter_async_context(SqliteLedger(self._settings.state_dir / "ledger.db"))
+        except LedgerError as error:
+            raise StartError(
+                f"state_dir: {error}; creates with request_id need a folder that can be written"
+            ) from error
 
     def _watching(self, upstream: PreviewUpstream, clock: Clock, telemetry: PrometheusTelemetry) -> Watching:
         watch = self._settings.watch
@@ -164,6 +208,41 @@ class Gateway:
             # Also for somebody in a hurry, who cancels the drain: the server ends with the gateway.
             await server.stop(None)
             await handlers.drained(1.0)
+
+
+async def _repeat(stack: AsyncExitStack, work: Callable[[], Awaitable[None]], seconds: float) -> None:
+    """Do `work` every so many seconds, from now until the stack ends. An error ends a round, not the repetition."""
+
+    async def rounds() -> None:
+        while True:
+            try:
+                await work()
+            except Exception as error:
+                log.warning("a background round failed", error=type(error).__name__, exc_info=error)
+            await asyncio.sleep(seconds)
+
+    task = asyncio.create_task(rounds(), name=f"repeated {work.__qualname__}")
+
+    async def end() -> None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    stack.push_async_callback(end)
+
+
+def _timing(settings: Settings) -> Timing:
+    found = settings.ledger
+    return Timing(fence_slack=found.fence_slack_seconds, visibility=found.visibility_seconds, keep=found.keep_seconds)
+
+
+def _freshness(settings: Settings) -> Freshness:
+    cache = settings.cache
+    return Freshness(
+        active=cache.active_seconds,
+        missing=cache.missing_seconds,
+        listing=cache.list_seconds,
+        stale=cache.stale_seconds,
+    )
 
 
 def _buckets(settings: Settings) -> list[Bucket]:

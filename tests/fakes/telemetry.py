@@ -21,6 +21,14 @@ class FakeTelemetry:
         self.started: list[str] = []
         self.sent: list[str] = []
         self.ended: list[tuple[str, str]] = []
+        self.lookups: list[tuple[str, str]] = []
+        self.ledger_events: list[str] = []
+
+    def ledger(self, event: str) -> None:
+        self.ledger_events.append(event)
+
+    def cache_lookup(self, tier: str, outcome: str) -> None:
+        self.lookups.append((tier, outcome))
 
     def upstream_attempt(self, operation: str, reason: ErrorReason.ValueType, seconds: float) -> None:
         assert seconds >= 0

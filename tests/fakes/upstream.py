@@ -10,6 +10,7 @@ from docpreview.v1.preview_job_pb2 import ObjectLocation, Page, PreviewJob, Prev
 from docpreview.v1.preview_job_service_pb2 import ListPreviewJobsRequest
 from docpreview.v1.preview_queue_service_pb2 import PreviewQueue
 from docpreview_gateway.core.errors import UpstreamError
+from docpreview_gateway.core.ledger import split_user_data
 from docpreview_gateway.core.responses import JobPage, QueuePage
 
 if TYPE_CHECKING:
@@ -97,9 +98,10 @@ class FakeUpstream:
         begin = int(query.cursor or 0)
         page = found[begin : begin + query.size]
         more = begin + query.size < len(found)
+        markers = tuple(split_user_data(job.user_data)[1] for job in page)
         if not request.include_pages:
             page = [_without_pages(job) for job in page]
-        return JobPage(tuple(page), str(begin + query.size) if more else "")
+        return JobPage(tuple(page), str(begin + query.size) if more else "", markers)
 
     async def list_queues(self, query: QueueQuery, call: Call) -> QueuePage:
         await self._enter("list_queues", query.bucket.name, call)

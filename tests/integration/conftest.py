@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +13,7 @@ from docpreview_client import DocPreviewClient
 from docpreview_emulator import Emulator
 from docpreview_gateway.settings import (
     BucketSettings,
+    CacheSettings,
     CredentialSettings,
     DrainSettings,
     Settings,
@@ -40,11 +43,16 @@ class World:
         self.emulator.put_object(BUCKET, REGION, key, data)
 
 
+_SCRATCH = tempfile.TemporaryDirectory(prefix="docpreview-tests-", ignore_cleanup_errors=True)
+"""Where gateways keep their state; gone when the tests end."""
+
+
 def settings(emulator: Emulator, **changes: object) -> Settings:
     """Settings of a gateway whose cloud is `emulator`."""
     values: dict[str, object] = {
         "listen": "127.0.0.1:0",
         "admin_listen": "127.0.0.1:0",
+        "state_dir": Path(tempfile.mkdtemp(dir=_SCRATCH.name)),
         "buckets": [
             BucketSettings(name=BUCKET, region=REGION, credentials="main"),
             BucketSettings(name=OTHER_BUCKET, region=REGION, credentials="main"),
@@ -55,6 +63,8 @@ def settings(emulator: Emulator, **changes: object) -> Settings:
         "upstream": UpstreamSettings(
             endpoint=emulator.url, object_url_base=f"{emulator.url}/_emulator/objects/{{host}}"
         ),
+        # Tests of the cloud's ways want its word, not a kept one; test_gateway_cache.py sets other ages.
+        "cache": CacheSettings(active_seconds=0, missing_seconds=0, list_seconds=0, stale_seconds=0),
         "watch": WatchSettings(poll_floor_seconds=0.05, poll_cap_seconds=0.2),
         "drain": DrainSettings(delay_seconds=0, grace_seconds=5),
     }

@@ -30,6 +30,7 @@ COMMAND = Path(sys.executable).with_name("docpreview-gateway")
 CONFIGURATION = """
 listen: 127.0.0.1:0
 admin_listen: 127.0.0.1:{admin_port}
+state_dir: {state_dir}
 buckets: [{{name: documents-1250000000, region: ap-chongqing, credentials: main}}]
 credentials: {{main: {{secret_id: example-secret-id, secret_key: EXAMPLEsecretKEY00000000000000000}}}}
 drain: {{delay_seconds: 0, grace_seconds: 1}}
@@ -59,7 +60,7 @@ def serving(directory: Path) -> Iterator[Serving]:
     """`docpreview-gateway serve` with a configuration file, from its start until `/readyz` answers 200 and beyond."""
     admin_port = _free_port()
     config = directory / "gateway.yaml"
-    config.write_text(CONFIGURATION.format(admin_port=admin_port))
+    config.write_text(CONFIGURATION.format(admin_port=admin_port, state_dir=config.parent))
     begin = time.monotonic()
     process = subprocess.Popen([COMMAND, "serve", "--config", config], stderr=subprocess.DEVNULL)
     try:

@@ -16,13 +16,16 @@ from docpreview_gateway.adapters.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.adapters.system_clock import SystemClock
 from docpreview_gateway.core.buckets import Bucket
 from docpreview_gateway.core.errors import GatewayError
+from docpreview_gateway.core.ledger import Timing
 from docpreview_gateway.ports import Call
 from docpreview_gateway.service.bucket_register import BucketRegister
+from docpreview_gateway.service.creating import Creating
 from docpreview_gateway.service.page_urls import PageUrls
 from docpreview_gateway.service.preview_jobs import PreviewJobs
 from docpreview_gateway.service.watching import Watching, WatchLimits
 from docpreview_gateway.upstream.client import CloudClient
 from tests.fakes.credentials import FakeCredentials
+from tests.fakes.ledger import FakeLedger
 from tests.fakes.raw_server import Exchange, RawServer
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.transport import job_reply
@@ -112,7 +115,10 @@ def use_cases(transport: AiohttpTransport) -> PreviewJobs:
     buckets, clock, credentials = BucketRegister([BUCKET, OTHER]), SystemClock(), FakeCredentials()
     client = CloudClient(transport, credentials, clock, timeout_seconds=5)
     watching = Watching(client, clock, FakeTelemetry(), limits=WatchLimits(), jitter=random.random)
-    return PreviewJobs(client, buckets, watching, PageUrls(buckets, credentials, clock))
+    creating = Creating(
+        client, buckets, FakeLedger(), clock=clock, telemetry=FakeTelemetry(), timing=Timing(), owner="one"
+    )
+    return PreviewJobs(client, buckets, creating, watching, PageUrls(buckets, credentials, clock))
 
 
 async def attack(jobs: PreviewJobs, number: int, name: str) -> None:

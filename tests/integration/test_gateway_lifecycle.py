@@ -174,6 +174,7 @@ def configuration(emulator: Emulator, folder: Path, **changes: object) -> Path:
     values: dict[str, object] = {
         "listen": "127.0.0.1:0",
         "admin_listen": "127.0.0.1:0",
+        "state_dir": str(folder),
         "buckets": [{"name": BUCKET, "region": REGION, "credentials": "main"}],
         "credentials": {"main": {"secret_id": "example-secret-id", "secret_key": "EXAMPLEsecretKEY00000000000000000"}},
         "upstream": {"endpoint": emulator.url},

@@ -77,8 +77,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_WATCH_LIMIT_REACHED: _ErrorReason.ValueType  # 26
     """UNAVAILABLE. The stream has been open for as long as streams may be: watch again."""
     ERROR_REASON_CREATE_OUTCOME_UNKNOWN: _ErrorReason.ValueType  # 27
-    """UNKNOWN. A create was sent and whether the cloud accepted it cannot be told: the job may or may not exist. Repeating
-    it may make, and bill, a second job: look for the job with ListPreviewJobs first.
+    """UNKNOWN. A create was sent and whether the cloud accepted it cannot be told yet: the job may or may not exist. With
+    the same `request_id` it can be repeated safely; RetryInfo says when the outcome will be certain. Without one,
+    repeating it may make, and bill, a second job: look for the job with ListPreviewJobs first.
     """
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 28
     """DEADLINE_EXCEEDED. The caller's deadline, or the gateway's own limit for calls without one, has passed."""
@@ -96,6 +97,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INTERNAL. Something unexpected happened in the gateway; its log has the details under the request id."""
     ERROR_REASON_UPSTREAM_NOT_IMPLEMENTED: _ErrorReason.ValueType  # 35
     """UNIMPLEMENTED. The cloud does not offer this operation here."""
+    ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 36
+    """ALREADY_EXISTS. The `request_id` was used before with another request: take a new one for a new job."""
+    ERROR_REASON_CREATE_IN_PROGRESS: _ErrorReason.ValueType  # 37
+    """UNAVAILABLE. Another replica works on this `request_id` now: repeating the request is safe."""
+    ERROR_REASON_LEDGER_UNAVAILABLE: _ErrorReason.ValueType  # 38
+    """UNAVAILABLE. The gateway cannot record creates with `request_id` now, and therefore sent nothing."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The `reason` of `google.rpc.ErrorInfo` is the name of a value without `ERROR_REASON_`, its `domain`
@@ -159,8 +166,9 @@ ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 25
 ERROR_REASON_WATCH_LIMIT_REACHED: ErrorReason.ValueType  # 26
 """UNAVAILABLE. The stream has been open for as long as streams may be: watch again."""
 ERROR_REASON_CREATE_OUTCOME_UNKNOWN: ErrorReason.ValueType  # 27
-"""UNKNOWN. A create was sent and whether the cloud accepted it cannot be told: the job may or may not exist. Repeating
-it may make, and bill, a second job: look for the job with ListPreviewJobs first.
+"""UNKNOWN. A create was sent and whether the cloud accepted it cannot be told yet: the job may or may not exist. With
+the same `request_id` it can be repeated safely; RetryInfo says when the outcome will be certain. Without one,
+repeating it may make, and bill, a second job: look for the job with ListPreviewJobs first.
 """
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 28
 """DEADLINE_EXCEEDED. The caller's deadline, or the gateway's own limit for calls without one, has passed."""
@@ -178,4 +186,10 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 34
 """INTERNAL. Something unexpected happened in the gateway; its log has the details under the request id."""
 ERROR_REASON_UPSTREAM_NOT_IMPLEMENTED: ErrorReason.ValueType  # 35
 """UNIMPLEMENTED. The cloud does not offer this operation here."""
+ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 36
+"""ALREADY_EXISTS. The `request_id` was used before with another request: take a new one for a new job."""
+ERROR_REASON_CREATE_IN_PROGRESS: ErrorReason.ValueType  # 37
+"""UNAVAILABLE. Another replica works on this `request_id` now: repeating the request is safe."""
+ERROR_REASON_LEDGER_UNAVAILABLE: ErrorReason.ValueType  # 38
+"""UNAVAILABLE. The gateway cannot record creates with `request_id` now, and therefore sent nothing."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

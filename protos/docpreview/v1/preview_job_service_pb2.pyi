@@ -46,7 +46,10 @@ class CreatePreviewJobRequest(_message.Message):
     kind of job, so a read may come without it.
     """
     request_id: _builtins.str
-    """A UUID that makes the create idempotent. Not available in this version: a request that sets it is INVALID_ARGUMENT."""
+    """A UUID that makes the create idempotent for 24 hours (a setting): the same id and request give the same job. Where the
+    output's `object` contains `${RequestToken}`, that is replaced by a text that is unique to the create. Default: the
+    create is not idempotent.
+    """
     @_builtins.property
     def output(self) -> _preview_job_pb2.ObjectLocation:
         """Where the results go. `bucket` defaults to the input's and must be configured in the gateway too; `region` may be

@@ -35,9 +35,10 @@ class PreviewJobServiceStub(object):
     `google.rpc.RetryInfo`, when the cloud cannot be reached or the gateway is stopping; RESOURCE_EXHAUSTED when the cloud
     throttles; DEADLINE_EXCEEDED at the caller's deadline, or at the gateway's own limit for calls without one.
 
-    Metadata read: `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made). Metadata sent: `x-request-id`,
-    `x-upstream-request-id` (the cloud's id of the last request that was made for the call) and `x-cache`
-    (`miss`: the cloud was asked for this call; `coalesced`: the answer came from a poll shared with other callers).
+    Metadata read: `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made) and `cache-control: no-cache` (the
+    answer is to be the cloud's word now). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
+    last request that was made for the call) and `x-cache` (`miss`: the cloud was asked for this call; `coalesced`: it was
+    asked once for several callers; `hit`: the answer was kept from before; `stale`: so it was, and the cloud fails now).
     """
 
     def __init__(self, channel):
@@ -87,9 +88,10 @@ class PreviewJobServiceServicer(object):
     `google.rpc.RetryInfo`, when the cloud cannot be reached or the gateway is stopping; RESOURCE_EXHAUSTED when the cloud
     throttles; DEADLINE_EXCEEDED at the caller's deadline, or at the gateway's own limit for calls without one.
 
-    Metadata read: `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made). Metadata sent: `x-request-id`,
-    `x-upstream-request-id` (the cloud's id of the last request that was made for the call) and `x-cache`
-    (`miss`: the cloud was asked for this call; `coalesced`: the answer came from a poll shared with other callers).
+    Metadata read: `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made) and `cache-control: no-cache` (the
+    answer is to be the cloud's word now). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
+    last request that was made for the call) and `x-cache` (`miss`: the cloud was asked for this call; `coalesced`: it was
+    asked once for several callers; `hit`: the answer was kept from before; `stale`: so it was, and the cloud fails now).
     """
 
     def CreatePreviewJob(self, request, context):
@@ -98,6 +100,9 @@ class PreviewJobServiceServicer(object):
         The cloud charges for every job, and two equal requests make two jobs. The gateway therefore never sends a create
         twice once a byte of it may have been accepted: when the outcome cannot be known the error is UNKNOWN with reason
         ERROR_REASON_CREATE_OUTCOME_UNKNOWN, and the job may or may not exist.
+
+        With `request_id` the create is idempotent: repeating it, after any error and through any replica, returns the first
+        job and never makes a second. ALREADY_EXISTS when the id was used with another request.
 
         NOT_FOUND: the input object or the queue does not exist. FAILED_PRECONDITION: the cloud may not read the input or
         write the output, or document processing is not enabled for the bucket.
@@ -198,9 +203,10 @@ class PreviewJobService(object):
     `google.rpc.RetryInfo`, when the cloud cannot be reached or the gateway is stopping; RESOURCE_EXHAUSTED when the cloud
     throttles; DEADLINE_EXCEEDED at the caller's deadline, or at the gateway's own limit for calls without one.
 
-    Metadata read: `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made). Metadata sent: `x-request-id`,
-    `x-upstream-request-id` (the cloud's id of the last request that was made for the call) and `x-cache`
-    (`miss`: the cloud was asked for this call; `coalesced`: the answer came from a poll shared with other callers).
+    Metadata read: `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made) and `cache-control: no-cache` (the
+    answer is to be the cloud's word now). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
+    last request that was made for the call) and `x-cache` (`miss`: the cloud was asked for this call; `coalesced`: it was
+    asked once for several callers; `hit`: the answer was kept from before; `stale`: so it was, and the cloud fails now).
     """
 
     @staticmethod

@@ -9,6 +9,8 @@ from prometheus_client import Counter, Gauge, Histogram
 from docpreview.v1.error_reason_pb2 import ErrorReason
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from prometheus_client import CollectorRegistry
 
     from docpreview_gateway.ports import Method
@@ -27,7 +29,7 @@ class _Series(NamedTuple):
 
 
 class PrometheusTelemetry:
-    """The ports `RpcTelemetry`, `UpstreamTelemetry` and `WatchTelemetry`."""
+    """Every port whose name ends in `Telemetry`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def counter(name: str, help_text: str, labels: tuple[str, ...]) -> Counter:
@@ -51,6 +53,9 @@ class PrometheusTelemetry:
         self._attempt_seconds = histogram(
             "docpreview_upstream_seconds", "Time of an attempt at the cloud.", outcome[:1]
         )
+        self._lookups = counter("docpreview_cache_lookups_total", "Cache look-ups.", ("tier", "outcome"))
+        self._cache_bytes = Gauge("docpreview_cache_bytes", "Bytes in the process's cache.", registry=registry)
+        self._ledger = counter("docpreview_ledger_events_total", "What happened to recorded creates.", ("event",))
         self._pollers = Gauge("docpreview_pollers", "Jobs that are polled now.", registry=registry)
         self._watchers = Gauge("docpreview_watchers", "Calls that wait for a job or watch one.", registry=registry)
 
@@ -75,6 +80,18 @@ class PrometheusTelemetry:
         self._attempts.labels(operation, outcome).inc()
         self._attempt_seconds.labels(operation).observe(seconds)
 
+    def cache_lookup(self, tier: str, outcome: str) -> None:
+        """A tier was asked."""
+        self._lookups.labels(tier, outcome).inc()
+
+    def measure_cache(self, size: Callable[[], int]) -> None:
+        """Report the cache's size whenever metrics are read."""
+        self._cache_bytes.set_function(size)
+
+    def ledger(self, event: str) -> None:
+        """A recorded create came to a stage, or was looked for."""
+        self._ledger.labels(event).inc()
+
     def watching(self, *, pollers: int, watchers: int) -> None:
         """The numbers now."""
         self._pollers.set(pollers)
@@ -85,8 +102,12 @@ class PrometheusTelemetry:
         series = self._methods.get(method)
         if series is None:
             labels = (method.kind, method.service, method.name)
-            counters = (family.labels(*labels) for family in (self._started, self._received, self._sent))
-            series = self._methods[method] = _Series(*counters, self._seconds.labels(*labels))
+            series = self._methods[method] = _Series(
+                self._started.labels(*labels),
+                self._received.labels(*labels),
+                self._sent.labels(*labels),
+                self._seconds.labels(*labels),
+            )
         return series
 
 

@@ -3,6 +3,7 @@
     GatewayError
     ├── InvalidRequest      the caller's fields, all violations at once
     └── UpstreamError       the cloud refused, failed or could not be understood
+        └── ReplyTooLarge   it said more than the gateway reads
 
 Each carries an `ErrorReason` of the contract; `rpc.statuses` turns reasons into gRPC statuses in one table. Facts are
 attributes; messages are written for callers and never hold secrets.
@@ -88,6 +89,13 @@ class UpstreamError(GatewayError):
             "upstream_request_id": self.facts.request_id,
         }
         return {name: value for name, value in known.items() if value}
+
+
+class ReplyTooLarge(UpstreamError):  # noqa: N818 - a condition to react to: a list may be asked for in smaller pages
+    """A reply has more bytes or elements than the gateway reads."""
+
+    def __init__(self) -> None:
+        super().__init__(reasons.ERROR_REASON_UPSTREAM_BAD_RESPONSE, "reply larger than the gateway reads")
 
 
 def bad_response(message: str) -> UpstreamError:

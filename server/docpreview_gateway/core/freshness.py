@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewJob
 
 RECORD_LIFE = 30 * 24 * 3600
-"""The cloud keeps a job's record for one month (vendor document 460/46943); the shortest reading of it but February's."""
+"""The cloud keeps a job's record for one month (vendor document 460/46943)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from docpreview.v1.preview_job_pb2 import JobFailure, ObjectLocation, Page, Prev
 from docpreview.v1.preview_queue_service_pb2 import PreviewQueue
 from docpreview_gateway.core import requests, xml_codec
 from docpreview_gateway.core.errors import UpstreamError, bad_response
+from docpreview_gateway.core.ledger import split_user_data
 from docpreview_gateway.core.xml_codec import text, texts
 
 if TYPE_CHECKING:
@@ -38,10 +39,11 @@ _QUEUE_STATES = {word: state for state, word in requests.QUEUE_STATES.items()}
 
 @dataclass(frozen=True, slots=True)
 class JobPage:
-    """Jobs of a list, and the cloud's cursor behind them; empty at the end."""
+    """Jobs of a list, the cloud's cursor behind them (empty at the end), and each job's marker (empty: it has none)."""
 
     jobs: tuple[PreviewJob, ...]
     cursor: str
+    markers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,30 +57,35 @@ class QueuePage:
 
 def created_job(body: bytes, bucket: str) -> PreviewJob:
     """The job that a create made. UPSTREAM_BAD_RESPONSE when the reply has none."""
-    made = _jobs(xml_codec.read(body, "Response"), bucket)
+    made = _details(xml_codec.read(body, "Response"))
     if not made:
         raise bad_response("reply to a create has no job id")
-    return made[0]
+    return job(made[0], bucket)
 
 
 def one_job(body: bytes, bucket: str, job_id: str) -> PreviewJob:
     """The job that was asked for. JOB_NOT_FOUND when the cloud says so in any of its ways."""
-    found = _jobs(xml_codec.read(body, "Response"), bucket)
+    found = _details(xml_codec.read(body, "Response"))
     if not found:
         raise UpstreamError(reasons.ERROR_REASON_JOB_NOT_FOUND, f"no job {job_id} in bucket {bucket}")
-    if len(found) > 1 or found[0].job_id != job_id:
+    answer = job(found[0], bucket)
+    if len(found) > 1 or answer.job_id != job_id:
         raise bad_response("reply is about another job")
-    return found[0]
+    return answer
 
 
 def job_page(body: bytes, bucket: str, *, with_pages: bool, asked_cursor: str) -> JobPage:
     """A page of a list. A page without jobs, or with the cursor that was asked for, is the last one."""
     root = xml_codec.read(body, "Response")
-    jobs = _jobs(root, bucket, with_pages=with_pages)
+    details = _details(root)
     cursor = text(root, "NextToken")
-    if not jobs or cursor == asked_cursor:
+    if not details or cursor == asked_cursor:
         cursor = ""
-    return JobPage(tuple(jobs), cursor)
+    return JobPage(
+        tuple(job(found, bucket, with_pages=with_pages) for found in details),
+        cursor,
+        tuple(split_user_data(_user_data(found))[1] for found in details),
+    )
 
 
 def queue_page(body: bytes, bucket: str) -> QueuePage:
@@ -89,10 +96,14 @@ def queue_page(body: bytes, bucket: str) -> QueuePage:
     return QueuePage(queues, _integer(text(root, "TotalCount")) or len(queues), missing)
 
 
-def _jobs(root: Element, bucket: str, *, with_pages: bool = True) -> list[PreviewJob]:
+def _details(root: Element) -> list[Element]:
     """The jobs of a reply. An element without id stands for no job (an empty `JobsDetail` does occur)."""
-    jobs = (job(details, bucket, with_pages=with_pages) for details in root.iterfind("JobsDetail"))
-    return [found for found in jobs if found.job_id]
+    return [found for found in root.iterfind("JobsDetail") if text(found, "JobId")]
+
+
+def _user_data(details: Element) -> str:
+    """As it is: other texts are stripped of white space, this one is the caller's."""
+    return details.findtext("Operation/UserData") or ""
 
 
 def job(details: Element, bucket: str, *, with_pages: bool = True) -> PreviewJob:
@@ -111,7 +122,7 @@ def job(details: Element, bucket: str, *, with_pages: bool = True) -> PreviewJob
         queue_id=fields.get("QueueId", ""),
         state=state,
         raw_state=raw_state,
-        user_data="" if operation is None else operation.findtext("UserData", ""),
+        user_data=split_user_data(_user_data(details))[0],
         job_level=_integer(text(operation, "JobLevel")),
     )
     for name, field in _TIMES:

@@ -120,8 +120,3 @@ def each(rule: Rule, *, at_least: int = 0, limit: int) -> Rule:
         return next((f"item {index}: {wrong}" for index, value in enumerate(values) if (wrong := rule(value))), None)
 
     return check
-
-
-def absent(description: str) -> Rule:
-    """Must not be set."""
-    return lambda _value: description

@@ -26,6 +26,7 @@ _REGION = rules.matches(REGION.pattern, "must be a region in the cloud's spellin
 _QUEUE_ID = rules.matches("[A-Za-z0-9]{1,64}", "must be 1 to 64 letters and digits")
 _JOB_ID = rules.matches("[A-Za-z0-9]{1,64}", "must be 1 to 64 letters and digits")
 _PAGE_URL_TTL = rules.duration(1, MAX_PAGE_URL_SECONDS)
+_UUID = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _PAGE_TOKEN = rules.at_most(1024)
 
 
@@ -62,7 +63,7 @@ FIELDS: dict[type[Message], tuple[Field, ...]] = {
         Field("options.zoom_percent", rules.between(10, 200)),
         Field("options.image_dpi", rules.between(96, 600)),
         Field("user_data", rules.matches("[ -~]{0,960}", "must be at most 960 printable ASCII characters")),
-        Field("request_id", rules.absent("idempotent creates are not available in this version; leave it empty")),
+        Field("request_id", rules.matches(_UUID, "must be a UUID, such as 7d3f9b7e-6d0c-4a51-9f0e-2f4c8f6f2a10")),
     ),
     jobs.GetPreviewJobRequest: (
         Field("bucket", _BUCKET, required=True),

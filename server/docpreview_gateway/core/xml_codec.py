@@ -13,7 +13,7 @@ from typing import TypeAlias, Union
 
 from lxml import etree
 
-from docpreview_gateway.core.errors import bad_response
+from docpreview_gateway.core.errors import ReplyTooLarge, bad_response
 from docpreview_gateway.core.exchange import MAX_REPLY_BYTES
 
 MAX_DEPTH = 32
@@ -54,14 +54,17 @@ def _append(parent: etree._Element, children: Tree) -> None:
 
 
 def read(body: bytes, root: str | None = None) -> etree._Element:
-    """The root element of a document, which must have the name `root` when one is given."""
+    """The root element of a document, which must have the name `root` when one is given.
+
+    ReplyTooLarge when it has more bytes or elements than the gateway reads.
+    """
     if len(body) > MAX_REPLY_BYTES:
-        raise bad_response(f"reply larger than {MAX_REPLY_BYTES} bytes")
+        raise ReplyTooLarge
     if b"<!DOCTYPE" in body:
         raise bad_response("reply with a document type")
     tags = body.count(b"<")
     if tags > 2 * MAX_ELEMENTS or tags - body.count(b"</") > MAX_ELEMENTS:
-        raise bad_response(f"reply with more than {MAX_ELEMENTS} elements")
+        raise ReplyTooLarge
     try:
         element = etree.fromstring(body, _PARSER)
     except (etree.XMLSyntaxError, ValueError):

@@ -150,10 +150,14 @@ def _open(context: Context, longest: float) -> Call:
     remaining = context.time_remaining()
     allowed = longest if remaining is None else min(remaining, longest)
     deadline = asyncio.get_running_loop().time() + allowed
+    call = Call("", deadline)
     for key, value in context.invocation_metadata() or ():
         if key == "x-request-id" and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
-            return Call(value, deadline)
-    return Call(secrets.token_hex(8), deadline)
+            call.request_id = value
+        elif key == "cache-control" and value == "no-cache":
+            call.no_cache = True
+    call.request_id = call.request_id or secrets.token_hex(8)
+    return call
 
 
 def _metadata(call: Call) -> tuple[tuple[str, str], ...]:

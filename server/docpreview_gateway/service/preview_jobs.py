@@ -12,9 +12,9 @@ from docpreview.v1.preview_job_service_pb2 import (
     WatchPreviewJobResponse,
 )
 from docpreview_gateway.core import page_tokens
-from docpreview_gateway.core.errors import UpstreamError, bad_response
+from docpreview_gateway.core.errors import ReplyTooLarge, UpstreamError
 from docpreview_gateway.core.validation import MAX_WAIT_SECONDS
-from docpreview_gateway.ports import JobQuery, ReplyTooLarge
+from docpreview_gateway.ports import JobQuery
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.core.responses import JobPage
     from docpreview_gateway.ports import Call, PreviewUpstream
     from docpreview_gateway.service.bucket_register import BucketRegister
+    from docpreview_gateway.service.creating import Creating
     from docpreview_gateway.service.page_urls import PageUrls
     from docpreview_gateway.service.watching import Watching
 
@@ -49,18 +50,22 @@ class PreviewJobs:
     """Creates, reads and follows jobs. Each method is the RPC of the same name."""
 
     def __init__(
-        self, upstream: PreviewUpstream, buckets: BucketRegister, watching: Watching, page_urls: PageUrls
+        self,
+        upstream: PreviewUpstream,
+        buckets: BucketRegister,
+        creating: Creating,
+        watching: Watching,
+        page_urls: PageUrls,
     ) -> None:
         self._upstream = upstream
         self._buckets = buckets
+        self._creating = creating
         self._watching = watching
         self._page_urls = page_urls
 
     async def create(self, request: pb.CreatePreviewJobRequest, call: Call) -> PreviewJob:
         """Submit a job."""
-        bucket = self._buckets.admit(request)
-        output = self._buckets.admit_output(request.output, bucket)
-        return await self._upstream.create(request, bucket, output, call)
+        return await self._creating.create(request, call)
 
     async def get(self, request: pb.GetPreviewJobRequest, call: Call) -> PreviewJob:
         """One job."""
@@ -117,7 +122,7 @@ class PreviewJobs:
             return await self._upstream.list_jobs(query, call)
         except ReplyTooLarge:
             if query.size == 1:
-                raise bad_response("a single job is larger than the gateway reads") from None
+                raise
             return None
 
     async def wait(self, request: pb.WaitPreviewJobRequest, call: Call) -> PreviewJob:

@@ -166,7 +166,8 @@ class Poller:
             await asyncio.sleep(self._interval(failures))
 
     async def _look(self) -> PreviewJob:
-        call = Call(request_id="", deadline=self._loop.time() + self._limits.poll)
+        # The first look may be answered from a cache: a job that has ended costs its watchers nothing.
+        call = Call("", self._loop.time() + self._limits.poll, no_cache=self.latest is not None)
         try:
             return await self._upstream.get(self._bucket, self._job_id, call)
         finally:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.core import refusals, requests, responses
-from docpreview_gateway.core.errors import GatewayError, UpstreamError, bad_response
+from docpreview_gateway.core.errors import GatewayError, UpstreamError
 from docpreview_gateway.core.signing import Window, sign
-from docpreview_gateway.ports import ReplyTooLarge, TransportError
+from docpreview_gateway.ports import TransportError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,22 +83,14 @@ class CloudClient:
             with_pages=query.request.include_pages,
             asked_cursor=query.cursor,
         )
-        return await self._ask(request, query.bucket, call, read, may_be_too_large=True)
+        return await self._ask(request, query.bucket, call, read)
 
     async def list_queues(self, query: QueueQuery, call: Call) -> responses.QueuePage:
         """One page of queues."""
         request = requests.list_queues(query.request, query.bucket, size=query.size, page=query.number)
         return await self._ask(request, query.bucket, call, partial(responses.queue_page, bucket=query.bucket.name))
 
-    async def _ask(
-        self,
-        request: HttpRequest,
-        bucket: Bucket,
-        call: Call,
-        read: Callable[[bytes], Result],
-        *,
-        may_be_too_large: bool = False,
-    ) -> Result:
+    async def _ask(self, request: HttpRequest, bucket: Bucket, call: Call, read: Callable[[bytes], Result]) -> Result:
         call.cache = "miss"
         now = asyncio.get_running_loop().time()
         until = min(now + self._timeout, call.deadline - ANSWER_MARGIN)
@@ -105,38 +98,36 @@ class CloudClient:
             raise _deadline_exceeded("the deadline passed before the cloud was asked")
         try:
             async with asyncio.timeout_at(until):
-                reply = await self._exchange(request, bucket)
+                reply = await self._exchange(request, bucket, call.sign_until)
                 call.upstream_request_id = refusals.request_id_of(reply)
                 if len(reply.body) < BIG_REPLY_BYTES:
                     return read(reply.body)
                 return await asyncio.to_thread(read, reply.body)
         except TimeoutError:
             raise self._late(request, until, call) from None
-        except ReplyTooLarge as error:
-            if may_be_too_large:
-                raise
-            raise bad_response("reply larger than the gateway reads") from error
 
     def _late(self, request: HttpRequest, until: float, call: Call) -> GatewayError:
         if until < call.deadline - ANSWER_MARGIN or request.unrepeatable:
             return _no_reply("no reply in time", reasons.ERROR_REASON_UPSTREAM_TIMEOUT)
         return _deadline_exceeded("the cloud did not answer within the call's deadline")
 
-    async def _exchange(self, request: HttpRequest, bucket: Bucket) -> HttpReply:
+    async def _exchange(self, request: HttpRequest, bucket: Bucket, sign_until: float | None) -> HttpReply:
         """A reply of status 2xx; UpstreamError for every other."""
-        reply = await self._send(request, bucket)
+        reply = await self._send(request, bucket, sign_until)
         if _accepted(reply):
             return reply
         error = refusals.read(reply)
         if error.reason == reasons.ERROR_REASON_CLOCK_SKEW and self._learn_clock(reply):
-            reply = await self._send(request, bucket)
+            reply = await self._send(request, bucket, sign_until)
             if _accepted(reply):
                 return reply
             error = refusals.read(reply)
         raise error
 
-    async def _send(self, request: HttpRequest, bucket: Bucket) -> HttpReply:
+    async def _send(self, request: HttpRequest, bucket: Bucket, sign_until: float | None) -> HttpReply:
         window = Window.around(self._clock.now() + self._clock_offset)
+        if sign_until is not None:
+            window = replace(window, end=int(sign_until + self._clock_offset))
         signed = sign(request, self._credentials.credentials(bucket.credentials), window)
         try:
             return await self._transport.send(signed)

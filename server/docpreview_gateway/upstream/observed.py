@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.core.errors import GatewayError
-from docpreview_gateway.ports import ReplyTooLarge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,6 +60,4 @@ class ObservedUpstream:
 def _reason(error: Exception) -> reasons.ErrorReason.ValueType:
     if isinstance(error, GatewayError):
         return error.reason
-    if isinstance(error, ReplyTooLarge):
-        return reasons.ERROR_REASON_REPLY_TOO_LARGE
     return reasons.ERROR_REASON_INTERNAL

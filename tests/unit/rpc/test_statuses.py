@@ -15,7 +15,14 @@ import docpreview.v1
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.error_reason_pb2 import ErrorReason
 from docpreview_gateway.core import errors
-from docpreview_gateway.core.errors import GatewayError, InvalidRequest, UpstreamError, UpstreamFacts, Violation
+from docpreview_gateway.core.errors import (
+    GatewayError,
+    InvalidRequest,
+    ReplyTooLarge,
+    UpstreamError,
+    UpstreamFacts,
+    Violation,
+)
 from docpreview_gateway.rpc.statuses import CODES, DOMAIN, rich_status
 
 if TYPE_CHECKING:
@@ -60,7 +67,7 @@ def test_table_of_codes() -> None:
 
 
 def every_error() -> list[GatewayError]:
-    made: list[GatewayError] = [InvalidRequest([Violation("bucket", "is required")])]
+    made: list[GatewayError] = [InvalidRequest([Violation("bucket", "is required")]), ReplyTooLarge()]
     for name in SENT:
         reason = ErrorReason.Value(name)
         made += [GatewayError(reason, "no", retry_after=2.5), UpstreamError(reason, "no")]

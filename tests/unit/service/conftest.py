@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from docpreview_gateway.core.buckets import Bucket
+from docpreview_gateway.core.ledger import Timing
 from docpreview_gateway.core.polling import Schedule
 from docpreview_gateway.ports import Call
 from docpreview_gateway.service.bucket_register import BucketRegister
+from docpreview_gateway.service.creating import Creating
 from docpreview_gateway.service.page_urls import PageUrls
 from docpreview_gateway.service.preview_jobs import PreviewJobs
 from docpreview_gateway.service.preview_queues import PreviewQueues
 from docpreview_gateway.service.watching import Watching, WatchLimits
 from tests.fakes.clock import FakeClock
 from tests.fakes.credentials import FakeCredentials
+from tests.fakes.ledger import FakeLedger
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
 
@@ -44,7 +47,16 @@ class Office:
         buckets = BucketRegister([BUCKET, OTHER])
         self.watching = Watching(self.upstream, self.clock, self.telemetry, limits=self.limits, jitter=lambda: 0.5)
         page_urls = PageUrls(buckets, FakeCredentials(), self.clock)
-        self.jobs = PreviewJobs(self.upstream, buckets, self.watching, page_urls)
+        creating = Creating(
+            self.upstream,
+            buckets,
+            FakeLedger(),
+            clock=self.clock,
+            telemetry=self.telemetry,
+            timing=Timing(),
+            owner="one",
+        )
+        self.jobs = PreviewJobs(self.upstream, buckets, creating, self.watching, page_urls)
         self.queues = PreviewQueues(self.upstream, buckets)
 
 

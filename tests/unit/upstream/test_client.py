@@ -15,10 +15,10 @@ from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
 from docpreview_gateway.core.buckets import Bucket
-from docpreview_gateway.core.errors import GatewayError, UpstreamError
+from docpreview_gateway.core.errors import GatewayError, ReplyTooLarge, UpstreamError
 from docpreview_gateway.core.refusals import RETRYABLE
 from docpreview_gateway.core.signing import Credentials, Window, sign
-from docpreview_gateway.ports import Call, JobQuery, QueueQuery, ReplyTooLarge, TransportError
+from docpreview_gateway.ports import Call, JobQuery, QueueQuery, TransportError
 from docpreview_gateway.upstream.client import BIG_REPLY_BYTES, CloudClient
 from tests.fakes.clock import FakeClock
 from tests.fakes.credentials import SECRET_KEY, FakeCredentials

@@ -12,8 +12,8 @@ from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
 from docpreview_gateway.core.buckets import Bucket
-from docpreview_gateway.core.errors import UpstreamError
-from docpreview_gateway.ports import Call, JobQuery, QueueQuery, ReplyTooLarge
+from docpreview_gateway.core.errors import ReplyTooLarge, UpstreamError
+from docpreview_gateway.ports import Call, JobQuery, QueueQuery
 from docpreview_gateway.upstream.observed import ObservedUpstream
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
@@ -69,7 +69,7 @@ async def test_call_that_succeeds(cloud: FakeUpstream, operation: str) -> None:
     ("error", "outcome"),
     [
         (UpstreamError(r.ERROR_REASON_UPSTREAM_THROTTLED, "slow down"), "UPSTREAM_THROTTLED"),
-        (ReplyTooLarge(), "REPLY_TOO_LARGE"),
+        (ReplyTooLarge(), "UPSTREAM_BAD_RESPONSE"),
         (KeyError("a bug"), "INTERNAL"),
     ],
 )

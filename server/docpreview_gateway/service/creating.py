@@ -1,0 +1,235 @@
+"""Creates that never bill twice.
+
+Without `request_id` a create is one attempt. With it the create is recorded before its first byte leaves, a repeated
+request gets the first job, and an unknown outcome is cleared up by looking for the job, never by sending blindly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from docpreview.v1 import error_reason_pb2 as reasons
+from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+from docpreview_gateway.core import ledger
+from docpreview_gateway.core.errors import GatewayError, UpstreamError
+from docpreview_gateway.core.ledger import Record, Stage
+from docpreview_gateway.ports import Call, LedgerError
+from docpreview_gateway.service.settling import Settling
+
+if TYPE_CHECKING:
+    from docpreview_gateway.core.buckets import Bucket
+    from docpreview_gateway.core.ledger import Timing
+    from docpreview_gateway.ports import Clock, LedgerTelemetry, PreviewUpstream, RequestLedger
+    from docpreview_gateway.service.bucket_register import BucketRegister
+
+log = structlog.get_logger("docpreview_gateway.ledger")
+
+ATTEMPT_SECONDS = 30.0
+"""How long a recorded create may work on in the background, whatever its caller's deadline."""
+
+BUSY_POLL = 0.2
+"""Seconds between looks at a create that another replica works on."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A create with `request_id`, its buckets, and the record that it would begin with."""
+
+    request: CreatePreviewJobRequest
+    bucket: Bucket
+    output: Bucket
+    record: Record
+
+
+class Creating:
+    """Creates with and without `request_id`. `owner` names this process among all that share the ledger."""
+
+    def __init__(  # noqa: PLR0913 - collaborators, named by wiring
+        self,
+        upstream: PreviewUpstream,
+        buckets: BucketRegister,
+        records: RequestLedger,
+        *,
+        clock: Clock,
+        telemetry: LedgerTelemetry,
+        timing: Timing,
+        owner: str,
+    ) -> None:
+        self._upstream = upstream
+        self._buckets = buckets
+        self._records = records
+        self._telemetry = telemetry
+        self._clock = clock
+        self._timing = timing
+        self._owner = owner
+        self._settling = Settling(upstream, records, clock=clock, telemetry=telemetry, timing=timing)
+        self._running: dict[str, tuple[asyncio.Task[PreviewJob], bytes]] = {}
+
+    async def create(self, request: CreatePreviewJobRequest, call: Call) -> PreviewJob:
+        """Submit a job, or return the one that an equal request submitted before."""
+        bucket = self._buckets.admit(request)
+        output = self._buckets.admit_output(request.output, bucket)
+        if not request.request_id:
+            return await self._upstream.create(request, bucket, output, call)
+        work = _Work(request, bucket, output, await self._new_record(request))
+        task, fingerprint = self._running.get(work.record.key) or self._start(work)
+        if fingerprint != work.record.fingerprint:
+            raise _reused()
+        # The work goes on when this caller leaves: between SENT and its outcome nobody may pull the plug.
+        await asyncio.wait((task,))
+        error = task.exception()
+        if error is not None:
+            raise error.with_traceback(None)
+        return task.result()
+
+    async def settle(self) -> None:
+        """Clear up what others left open: find the job of an unknown create, or forget it when there is none for sure.
+
+        Nothing is sent. Called at intervals by one loop per process; the next round tries again what failed in this.
+        """
+        for record in await self._records.open(self._clock.now()):
+            bucket = self._buckets.find(CreatePreviewJobRequest.FromString(record.request).bucket)
+            mine = record.taken_over(self._owner, self._clock.now(), self._timing)
+            if bucket is None or not await self._records.replace(record, mine):
+                continue
+            try:
+                outcome = await self._settling.settle(mine, bucket)
+            except GatewayError as error:
+                log.warning("create not settled yet", key=record.key[:12], error=error.message)
+                continue
+            if isinstance(outcome, Record):
+                await self._records.remove(outcome)
+
+    async def drained(self) -> None:
+        """Wait until no recorded create is between its stages."""
+        await asyncio.gather(*(task for task, _ in self._running.values()), return_exceptions=True)
+
+    async def _new_record(self, request: CreatePreviewJobRequest) -> Record:
+        try:
+            secret = await self._records.secret()
+        except LedgerError as error:
+            raise _ledger_unavailable(error) from None
+        now = self._clock.now()
+        return ledger.new_record(request, caller="", secret=secret, owner=self._owner, now=now, timing=self._timing)
+
+    def _start(self, work: _Work) -> tuple[asyncio.Task[PreviewJob], bytes]:
+        key = work.record.key
+        task = asyncio.create_task(self._run(work), name="recorded create")
+        self._running[key] = task, work.record.fingerprint
+        task.add_done_callback(lambda _task: self._running.pop(key))
+        return self._running[key]
+
+    async def _run(self, work: _Work) -> PreviewJob:
+        """Bring a create to its end, from whatever stage its record is in."""
+        until = asyncio.get_running_loop().time() + ATTEMPT_SECONDS
+        while True:
+            record = await self._owned(work)
+            if record is not None:
+                return await self._advance(record, work)
+            if asyncio.get_running_loop().time() > until:
+                raise _in_progress()
+            await asyncio.sleep(BUSY_POLL)
+
+    async def _owned(self, work: _Work) -> Record | None:
+        """The record, once it is ours to go on with or has come to its end; None while another process works on it."""
+        now = self._clock.now()
+        try:
+            record = await self._records.begin(work.record, now)
+            if record.fingerprint != work.record.fingerprint:
+                raise _reused()
+            if record == work.record or record.stage is Stage.ACCEPTED:
+                return record
+            mine = record.taken_over(self._owner, now, self._timing)
+            return mine if record.is_abandoned(now) and await self._records.replace(record, mine) else None
+        except LedgerError as error:
+            raise _ledger_unavailable(error) from None
+
+    async def _advance(self, record: Record, work: _Work) -> PreviewJob:
+        if record.stage is Stage.ACCEPTED:
+            self._telemetry.ledger("replayed")
+            return PreviewJob.FromString(record.job)
+        if record.stage is Stage.INTENT:
+            return await self._send(record, work)
+        outcome = await self._settling.settle(record, work.bucket)
+        if isinstance(outcome, PreviewJob):
+            return outcome
+        if outcome is None:
+            raise self._unknown(record)
+        return await self._send(outcome, work)
+
+    async def _send(self, record: Record, work: _Work) -> PreviewJob:
+        sent = record.sent(self._clock.now(), self._timing)
+        try:
+            if not await self._records.replace(record, sent):
+                raise _in_progress()
+        except LedgerError as error:
+            raise _ledger_unavailable(error) from None
+        deadline = asyncio.get_running_loop().time() + ATTEMPT_SECONDS
+        call = Call(work.request.request_id, deadline, sign_until=sent.sent_at + self._timing.signature)
+        request = ledger.marked(work.request, sent.marker)
+        try:
+            job = await self._upstream.create(request, work.bucket, work.output, call)
+        except GatewayError as error:
+            if error.reason == reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN:
+                return await self._look_at_once(sent, work)
+            await self._forget(sent)
+            raise
+        await self._settling.accept(sent, job)
+        return job
+
+    async def _look_at_once(self, sent: Record, work: _Work) -> PreviewJob:
+        """Most lost replies are of jobs that a list shows by now."""
+        self._telemetry.ledger("unknown")
+        try:
+            unknown = sent.unknown(self._clock.now(), self._timing)
+            if await self._records.replace(sent, unknown):
+                outcome = await self._settling.settle(unknown, work.bucket)
+                if isinstance(outcome, PreviewJob):
+                    return outcome
+        except (GatewayError, LedgerError) as error:
+            log.warning("lost create not found yet", key=sent.key[:12], error=str(error))
+        raise self._unknown(sent)
+
+    async def _forget(self, sent: Record) -> None:
+        """The cloud refused: the same request may be tried again. A record that stays is settled later."""
+        self._telemetry.ledger("rejected")
+        with suppress(LedgerError):
+            await self._records.remove(sent)
+
+    def _unknown(self, record: Record) -> UpstreamError:
+        wait = max(1.0, record.settled_at(self._timing) - self._clock.now())
+        return UpstreamError(
+            reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN,
+            "the create was sent and its outcome is unknown; repeating it with the same request_id is safe",
+            retry_after=wait,
+        )
+
+
+def _reused() -> GatewayError:
+    return GatewayError(
+        reasons.ERROR_REASON_REQUEST_ID_REUSED,
+        "request_id was used before with another request; take a new one for a new job",
+    )
+
+
+def _in_progress() -> GatewayError:
+    return GatewayError(
+        reasons.ERROR_REASON_CREATE_IN_PROGRESS,
+        "another replica is working on this request_id; repeating it is safe",
+        retry_after=1.0,
+    )
+
+
+def _ledger_unavailable(error: LedgerError) -> GatewayError:
+    log.warning("ledger unavailable", error=str(error))
+    return GatewayError(
+        reasons.ERROR_REASON_LEDGER_UNAVAILABLE,
+        "creates with request_id are not possible now, because they cannot be recorded; nothing was sent",
+        retry_after=1.0,
+    )

@@ -1,0 +1,186 @@
+"""Answers that were given before, in the process and, when there is one, in a cache shared by all replicas.
+
+Rights are not this layer's affair: every read passed the bucket register before it came here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from docpreview.v1 import error_reason_pb2 as reasons
+from docpreview_gateway.core import cache_entries
+from docpreview_gateway.core.cache_entries import Entry
+from docpreview_gateway.core.errors import UpstreamError
+from docpreview_gateway.core.refusals import RETRYABLE
+
+if TYPE_CHECKING:
+    from docpreview.v1.preview_job_pb2 import PreviewJob
+    from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+    from docpreview_gateway.core.buckets import Bucket
+    from docpreview_gateway.core.freshness import Freshness
+    from docpreview_gateway.core.responses import JobPage, QueuePage
+    from docpreview_gateway.ports import (
+        CacheTelemetry,
+        Call,
+        Clock,
+        JobQuery,
+        MemoryCache,
+        PreviewUpstream,
+        QueueQuery,
+        SharedCache,
+    )
+
+CREATED_RECENTLY = 5.0
+"""Seconds after a create in which a missing job is asked for once more: the cloud may need a moment to show it."""
+
+REREAD_AFTER = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class CachedList:
+    """A page of a list and until when it is fresh, in Unix seconds."""
+
+    page: JobPage
+    fresh_until: float
+
+
+class CachedUpstream:
+    """`PreviewUpstream` that reads from `memory`, then from `shared` (None: there is none), then from the cloud.
+
+    A call with `no_cache` reads through, and what it read is kept. When the cloud fails for a while, a copy that is not
+    older than `freshness.stale` allows is answered instead.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is a collaborator, and wiring names them
+        self,
+        inner: PreviewUpstream,
+        memory: MemoryCache,
+        shared: SharedCache | None,
+        *,
+        freshness: Freshness,
+        clock: Clock,
+        telemetry: CacheTelemetry,
+    ) -> None:
+        self._inner = inner
+        self._memory = memory
+        self._shared = shared
+        self._freshness = freshness
+        self._clock = clock
+        self._telemetry = telemetry
+        self._lists: dict[str, dict[bytes, CachedList]] = {}
+        self._created: dict[str, float] = {}
+
+    async def create(self, request: CreatePreviewJobRequest, bucket: Bucket, output: Bucket, call: Call) -> PreviewJob:
+        """As the port says. The new job is kept, and the bucket's lists are dropped."""
+        try:
+            job = await self._inner.create(request, bucket, output, call)
+        finally:
+            # Also when the outcome is unknown: the job may be there.
+            self._lists.pop(bucket.name, None)
+        now = self._clock.now()
+        self._created = {key: at for key, at in self._created.items() if now - at < CREATED_RECENTLY}
+        self._created[_key(bucket, job.job_id)] = now
+        await self._keep(_key(bucket, job.job_id), job)
+        return job
+
+    async def get(self, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
+        """As the port says."""
+        key = _key(bucket, job_id)
+        kept = None if call.no_cache else await self._find(key)
+        if kept is not None and self._clock.now() < kept.fresh_until:
+            call.cache = "hit"
+            return _answer(kept, bucket, job_id)
+        try:
+            job = await self._read(key, bucket, job_id, call)
+        except UpstreamError as error:
+            if kept is None or not self._may_stand_in(kept, error):
+                raise
+            call.cache = "stale"
+            self._telemetry.cache_lookup("memory", "stale")
+            return _answer(kept, bucket, job_id)
+        await self._keep(key, job)
+        return job
+
+    async def list_jobs(self, query: JobQuery, call: Call) -> JobPage:
+        """As the port says. Lists are kept for a second or two and in this process only."""
+        key = b"%d %s " % (query.size, query.cursor.encode()) + query.request.SerializeToString(deterministic=True)
+        lists = self._lists.setdefault(query.bucket.name, {})
+        now = self._clock.now()
+        kept = lists.get(key)
+        if kept is not None and not call.no_cache and now < kept.fresh_until:
+            call.cache = "hit"
+            self._telemetry.cache_lookup("lists", "hit")
+            return kept.page
+        self._telemetry.cache_lookup("lists", "miss")
+        page = await self._inner.list_jobs(query, call)
+        for old in [old for old, entry in lists.items() if entry.fresh_until <= now]:
+            del lists[old]
+        # A create that came meanwhile has dropped this bucket's lists, and this page is one of those.
+        lists[key] = CachedList(page, now + self._freshness.listing)
+        return page
+
+    async def list_queues(self, query: QueueQuery, call: Call) -> QueuePage:
+        """As the port says; queues change by hand and are asked for rarely."""
+        return await self._inner.list_queues(query, call)
+
+    async def _read(self, key: str, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
+        try:
+            return await self._inner.get(bucket, job_id, call)
+        except UpstreamError as error:
+            if error.reason != reasons.ERROR_REASON_JOB_NOT_FOUND:
+                raise
+        if self._clock.now() - self._created.get(key, 0.0) < CREATED_RECENTLY:
+            await asyncio.sleep(REREAD_AFTER)
+            return await self._inner.get(bucket, job_id, call)
+        await self._keep(key, None)
+        raise _missing(bucket, job_id)
+
+    async def _find(self, key: str) -> Entry | None:
+        """The newest kept entry, fresh or not. One from the shared cache is taken into memory."""
+        entry = _decoded(key, self._memory.get(key))
+        if entry is not None and self._clock.now() < entry.fresh_until:
+            self._telemetry.cache_lookup("memory", "hit")
+            return entry
+        self._telemetry.cache_lookup("memory", "miss")
+        if self._shared is None:
+            return entry
+        envelope = await self._shared.get(key)
+        other = _decoded(key, envelope)
+        self._telemetry.cache_lookup("shared", "miss" if other is None else "hit")
+        if envelope is None or other is None or (entry is not None and entry.read_at > other.read_at):
+            return entry
+        self._memory.set(key, envelope)
+        return other
+
+    async def _keep(self, key: str, job: PreviewJob | None) -> None:
+        now = self._clock.now()
+        fresh = self._freshness.missing if job is None else self._freshness.of_job(job, now)
+        envelope = cache_entries.encode(key, Entry(job, now, now + fresh))
+        self._memory.set(key, envelope)
+        if self._shared is not None and fresh > 0:
+            await self._shared.set(key, envelope, fresh + (0.0 if job is None else self._freshness.stale))
+
+    def _may_stand_in(self, kept: Entry, error: UpstreamError) -> bool:
+        """Whether an old copy is better than this error: it is a job, not too old, and the error may pass."""
+        young = self._clock.now() < kept.fresh_until + self._freshness.stale
+        return kept.job is not None and error.reason in RETRYABLE and young
+
+
+def _key(bucket: Bucket, job_id: str) -> str:
+    return f"job:{bucket.region}:{bucket.name}:{job_id}"
+
+
+def _decoded(key: str, envelope: bytes | None) -> Entry | None:
+    return cache_entries.decode(key, envelope) if envelope else None
+
+
+def _answer(kept: Entry, bucket: Bucket, job_id: str) -> PreviewJob:
+    if kept.job is None:
+        raise _missing(bucket, job_id)
+    return kept.job
+
+
+def _missing(bucket: Bucket, job_id: str) -> UpstreamError:
+    return UpstreamError(reasons.ERROR_REASON_JOB_NOT_FOUND, f"no job {job_id} in bucket {bucket.name}")

@@ -1,0 +1,102 @@
+"""One request to the cloud for any number of equal reads that are under way at the same time.
+
+The request runs in a task of its own: a caller that gives up does not end it for the others, the last one to give up
+does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from docpreview_gateway.ports import Call
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from docpreview.v1.preview_job_pb2 import PreviewJob
+    from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+    from docpreview_gateway.core.buckets import Bucket
+    from docpreview_gateway.core.responses import JobPage, QueuePage
+    from docpreview_gateway.ports import JobQuery, PreviewUpstream, QueueQuery
+
+Result = TypeVar("Result")
+
+
+class _Flight:
+    """A read under way and how many wait for it."""
+
+    def __init__(self, call: Call, task: asyncio.Task[Any]) -> None:
+        self.call = call
+        self.task = task
+        self.waiting = 0
+
+
+class CoalescedUpstream:
+    """`PreviewUpstream` that joins equal reads. `longest` bounds a shared read in seconds; no deadline does."""
+
+    def __init__(self, inner: PreviewUpstream, *, longest: float) -> None:
+        self._inner = inner
+        self._longest = longest
+        self._flights: dict[tuple[str, ...], _Flight] = {}
+
+    async def create(self, request: CreatePreviewJobRequest, bucket: Bucket, output: Bucket, call: Call) -> PreviewJob:
+        """As the port says; two equal creates are two jobs and never joined."""
+        return await self._inner.create(request, bucket, output, call)
+
+    async def get(self, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
+        """As the port says."""
+        return await self._joined(("get", bucket.name, job_id), call, lambda own: self._inner.get(bucket, job_id, own))
+
+    async def list_jobs(self, query: JobQuery, call: Call) -> JobPage:
+        """As the port says."""
+        content = query.request.SerializeToString(deterministic=True).hex()
+        key = ("list", query.bucket.name, content, query.cursor, str(query.size))
+        return await self._joined(key, call, lambda own: self._inner.list_jobs(query, own))
+
+    async def list_queues(self, query: QueueQuery, call: Call) -> QueuePage:
+        """As the port says."""
+        content = query.request.SerializeToString(deterministic=True).hex()
+        key = ("queues", query.bucket.name, content, str(query.number), str(query.size))
+        return await self._joined(key, call, lambda own: self._inner.list_queues(query, own))
+
+    async def _joined(
+        self, key: tuple[str, ...], call: Call, read: Callable[[Call], Coroutine[Any, Any, Result]]
+    ) -> Result:
+        flight = self._flights.get(key)
+        joined = flight is not None
+        if flight is None:
+            flight = self._start(key, call, read)
+        flight.waiting += 1
+        try:
+            # wait() leaves the task alone when this caller is cancelled, and raises none of its errors.
+            await asyncio.wait((flight.task,))
+        finally:
+            flight.waiting -= 1
+            if not flight.waiting and not flight.task.done():
+                self._end(key, flight)
+        call.upstream_request_id = flight.call.upstream_request_id
+        call.cache = "coalesced" if joined else flight.call.cache
+        error = flight.task.exception()
+        if error is not None:
+            # One error reaches many callers; each raises it with a trace of its own.
+            raise error.with_traceback(None)
+        result: Result = flight.task.result()
+        return result
+
+    def _start(self, key: tuple[str, ...], call: Call, read: Callable[[Call], Coroutine[Any, Any, Result]]) -> _Flight:
+        loop = asyncio.get_running_loop()
+        own = Call(call.request_id, loop.time() + self._longest)
+        flight = _Flight(own, loop.create_task(read(own), name=f"shared {key[0]}"))
+        self._flights[key] = flight
+        flight.task.add_done_callback(lambda _task: self._forget(key, flight))
+        return flight
+
+    def _end(self, key: tuple[str, ...], flight: _Flight) -> None:
+        """Nobody waits any more. A later caller must not join what is being cancelled."""
+        self._forget(key, flight)
+        flight.task.cancel()
+
+    def _forget(self, key: tuple[str, ...], flight: _Flight) -> None:
+        if self._flights.get(key) is flight:
+            del self._flights[key]

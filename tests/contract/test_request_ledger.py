@@ -1,0 +1,185 @@
+"""What every ledger of creates promises, whatever keeps it."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
+from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+from docpreview_gateway.adapters.sqlite_ledger import SqliteLedger
+from docpreview_gateway.core.ledger import Record, Stage, Timing, new_record
+from docpreview_gateway.ports import LedgerError
+from tests.fakes.ledger import FakeLedger
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from docpreview_gateway.ports import RequestLedger
+
+NOW = 1_700_000_000.0
+TIMING = Timing()
+
+
+def record(request_id: str = "a", *, owner: str = "one", output: str = "p-${Page}.jpg") -> Record:
+    request = CreatePreviewJobRequest(
+        bucket="docs-1250000000",
+        input_object="a.pdf",
+        output=ObjectLocation(object=output),
+        request_id=request_id,
+    )
+    return new_record(request, caller="", secret=b"k", owner=owner, now=NOW, timing=TIMING)
+
+
+@pytest.fixture(params=["fake", "sqlite"])
+async def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RequestLedger]:
+    if request.param == "fake":
+        yield FakeLedger()
+        return
+    async with SqliteLedger(tmp_path / "state" / "ledger.db") as ledger:
+        yield ledger
+
+
+async def test_new_create(ledger: RequestLedger) -> None:
+    """Its record is committed and given back as it is."""
+    first = record()
+    assert await ledger.begin(first, NOW) == first
+
+
+async def test_same_create_by_another_process(ledger: RequestLedger) -> None:
+    """The record that stands is given back, with its owner."""
+    first = record()
+    await ledger.begin(first, NOW)
+    assert await ledger.begin(record(owner="two"), NOW) == first
+
+
+async def test_every_field_survives(ledger: RequestLedger) -> None:
+    """What was accepted is given back to the byte."""
+    first = record()
+    await ledger.begin(first, NOW)
+    accepted = first.sent(NOW, TIMING).accepted(PreviewJob(job_id="d1", user_data="ü"), NOW + 1, TIMING)
+    assert await ledger.replace(first, accepted)
+    assert await ledger.begin(record(), NOW + 2) == accepted
+
+
+async def test_record_that_expired(ledger: RequestLedger) -> None:
+    """It is as if it never was."""
+    await ledger.begin(record(), NOW)
+    again = record(owner="two")
+    assert await ledger.begin(again, NOW + TIMING.keep) == again
+
+
+async def test_owner_that_was_replaced(ledger: RequestLedger) -> None:
+    """It can neither change nor delete the record any more."""
+    first = record()
+    await ledger.begin(first, NOW)
+    mine = first.taken_over("two", NOW, TIMING)
+    assert await ledger.replace(first, mine)
+    assert not await ledger.replace(first, first.sent(NOW, TIMING))
+    await ledger.remove(first)
+    assert await ledger.begin(record(), NOW) == mine
+
+
+async def test_same_owner_after_a_take_over_of_its_own(ledger: RequestLedger) -> None:
+    """The attempt counts too: an older task of the same process is refused."""
+    first = record()
+    await ledger.begin(first, NOW)
+    await ledger.replace(first, first.taken_over("one", NOW, TIMING))
+    assert not await ledger.replace(first, first.sent(NOW, TIMING))
+
+
+async def test_removed_record(ledger: RequestLedger) -> None:
+    """The same create may begin anew."""
+    await ledger.begin(record(), NOW)
+    await ledger.remove(record())
+    again = record(owner="two")
+    assert await ledger.begin(again, NOW) == again
+
+
+async def test_creates_without_outcome(ledger: RequestLedger) -> None:
+    """Those that were sent and whose owner is silent are open; intents, fresh ones and accepted ones are not."""
+    stages = {}
+    for name in ("intent", "sent", "unknown", "accepted", "fresh"):
+        stages[name] = record(name)
+        await ledger.begin(stages[name], NOW)
+        if name != "intent":
+            await ledger.replace(stages[name], stages[name].sent(NOW, TIMING))
+    await ledger.replace(stages["unknown"], stages["unknown"].sent(NOW, TIMING).unknown(NOW, TIMING))
+    await ledger.replace(stages["accepted"], stages["accepted"].accepted(PreviewJob(job_id="d"), NOW, TIMING))
+    await ledger.replace(stages["fresh"], stages["fresh"].sent(NOW + 100, TIMING))
+    found = await ledger.open(NOW + TIMING.lease)
+    assert {entry.stage for entry in found} == {Stage.SENT, Stage.UNKNOWN}
+    assert len(found) == 2
+
+
+async def test_two_creates_of_the_same_target(ledger: RequestLedger) -> None:
+    """Each knows of the other while neither has an outcome."""
+    first, second, elsewhere = record("a"), record("b"), record("c", output="q-${Page}.jpg")
+    for each in (first, second, elsewhere):
+        await ledger.begin(each, NOW)
+    assert await ledger.others_open(first)
+    assert not await ledger.others_open(elsewhere)
+    await ledger.replace(second, second.accepted(PreviewJob(job_id="d"), NOW, TIMING))
+    assert not await ledger.others_open(first)
+
+
+async def test_secret(ledger: RequestLedger) -> None:
+    """It is long, random and stays."""
+    assert await ledger.secret() == await ledger.secret()
+    assert len(await ledger.secret()) == 32
+
+
+async def test_file_after_a_restart(tmp_path: Path) -> None:
+    """Records and secret are still there."""
+    path = tmp_path / "ledger.db"
+    async with SqliteLedger(path) as ledger:
+        await ledger.begin(record(), NOW)
+        secret = await ledger.secret()
+    async with SqliteLedger(path) as ledger:
+        assert await ledger.begin(record(owner="two"), NOW) == record()
+        assert await ledger.secret() == secret
+
+
+@pytest.mark.parametrize(
+    "content", [b"not a database, but long enough to be one" * 100, None], ids=["garbage", "folder"]
+)
+async def test_file_that_is_no_ledger(tmp_path: Path, content: bytes | None) -> None:
+    """It is refused with its path, and left as it is."""
+    path = tmp_path / "ledger.db"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(LedgerError, match=r"ledger\.db"):
+        await SqliteLedger(path).__aenter__()
+    assert content is None or path.read_bytes() == content
+
+
+async def test_file_of_a_newer_version(tmp_path: Path) -> None:
+    """It is refused: its records may mean what this version does not know."""
+    path = tmp_path / "ledger.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(LedgerError, match="newer version"):
+        await SqliteLedger(path).__aenter__()
+
+
+async def test_file_that_another_process_locks(tmp_path: Path) -> None:
+    """A write that cannot be committed is a LedgerError, and works again once the lock is gone."""
+    path = tmp_path / "ledger.db"
+    async with SqliteLedger(path) as ledger:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(LedgerError, match="locked"):
+            await ledger.begin(record(), NOW)
+        other.execute("ROLLBACK")
+        other.close()
+        assert await ledger.begin(record(), NOW) == record()
+
+
+async def test_owner_and_attempt_are_part_of_a_record() -> None:
+    """A take-over always changes what the next writer must know."""
+    first = record()
+    assert replace(first.taken_over("two", NOW, TIMING), owner="one", attempt=1) == first

@@ -1,0 +1,18 @@
+"""A shared cache without a server."""
+
+from __future__ import annotations
+
+
+class FakeSharedCache:
+    """The port `SharedCache`. Values never expire; tests change `values` directly."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, bytes] = {}
+        self.lives: dict[str, float] = {}
+
+    async def get(self, key: str) -> bytes | None:
+        return self.values.get(key)
+
+    async def set(self, key: str, value: bytes, seconds: float) -> None:
+        self.values[key] = value
+        self.lives[key] = seconds

@@ -1,0 +1,106 @@
+"""Equal reads at the same time are one request to the cloud."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
+from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
+from docpreview_gateway.core.buckets import Bucket
+from docpreview_gateway.core.errors import GatewayError
+from docpreview_gateway.ports import Call, JobQuery, QueueQuery
+from docpreview_gateway.upstream.coalesced import CoalescedUpstream
+from tests.fakes.upstream import FakeUpstream
+
+BUCKET = Bucket("docs-1250000000", "ap-chongqing", "main")
+JOB = "d" + "1" * 32
+
+
+@pytest.fixture
+def cloud() -> FakeUpstream:
+    cloud = FakeUpstream()
+    cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
+    return cloud
+
+
+@pytest.fixture
+def upstream(cloud: FakeUpstream) -> CoalescedUpstream:
+    return CoalescedUpstream(cloud, longest=10.0)
+
+
+def call() -> Call:
+    return Call("r", asyncio.get_running_loop().time() + 30)
+
+
+async def test_equal_reads_at_once(cloud: FakeUpstream, upstream: CoalescedUpstream) -> None:
+    """A hundred callers cost one request; the first is told `miss`, the others `coalesced`."""
+    calls = [call() for _ in range(100)]
+    jobs = await asyncio.gather(*(upstream.get(BUCKET, JOB, each) for each in calls))
+    assert {job.job_id for job in jobs} == {JOB}
+    assert cloud.asked == [("get", JOB)]
+    assert [each.cache for each in calls] == ["miss", *["coalesced"] * 99]
+    assert {each.upstream_request_id for each in calls} == {"upstream-1"}
+
+
+async def test_reads_one_after_the_other(cloud: FakeUpstream, upstream: CoalescedUpstream) -> None:
+    """Only what is under way is shared: a later read asks again."""
+    await upstream.get(BUCKET, JOB, call())
+    await upstream.get(BUCKET, JOB, call())
+    assert len(cloud.asked) == 2
+
+
+async def test_a_caller_gives_up(cloud: FakeUpstream, upstream: CoalescedUpstream) -> None:
+    """The others still get their answer, also when the one that began the read leaves."""
+    cloud.gate = asyncio.Event()
+    first, second = (asyncio.create_task(upstream.get(BUCKET, JOB, call())) for _ in range(2))
+    await cloud.looked.wait()
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    cloud.gate.set()
+    assert (await second).job_id == JOB
+    assert cloud.cancelled == 0
+
+
+async def test_the_last_caller_gives_up(cloud: FakeUpstream, upstream: CoalescedUpstream) -> None:
+    """Then the request ends too, and a later caller starts a new one instead of joining the cancelled."""
+    cloud.gate = asyncio.Event()
+    callers = [asyncio.create_task(upstream.get(BUCKET, JOB, call())) for _ in range(3)]
+    await cloud.looked.wait()
+    for caller in callers:
+        caller.cancel()
+    await asyncio.gather(*callers, return_exceptions=True)
+    later = asyncio.create_task(upstream.get(BUCKET, JOB, call()))
+    cloud.gate.set()
+    assert (await later).job_id == JOB
+    assert cloud.cancelled == 1
+    assert len(cloud.asked) == 2
+
+
+async def test_a_shared_read_fails(cloud: FakeUpstream, upstream: CoalescedUpstream) -> None:
+    """Every caller gets the error."""
+    callers = [upstream.get(BUCKET, "dmissing", call()) for _ in range(3)]
+    errors = await asyncio.gather(*callers, return_exceptions=True)
+    assert all(isinstance(error, GatewayError) for error in errors)
+    assert len(cloud.asked) == 1
+
+
+async def test_lists_and_queues(cloud: FakeUpstream, upstream: CoalescedUpstream) -> None:
+    """Equal lists are shared, different ones are not."""
+    plain = JobQuery(ListPreviewJobsRequest(bucket=BUCKET.name), BUCKET, 10, "")
+    pages = JobQuery(ListPreviewJobsRequest(bucket=BUCKET.name, include_pages=True), BUCKET, 10, "")
+    queues = QueueQuery(ListPreviewQueuesRequest(bucket=BUCKET.name), BUCKET, 10, 1)
+    await asyncio.gather(*(upstream.list_jobs(query, call()) for query in (plain, plain, pages)))
+    await asyncio.gather(*(upstream.list_queues(queues, call()) for _ in range(2)))
+    assert [operation for operation, _ in cloud.asked] == ["list_jobs", "list_jobs", "list_queues"]
+
+
+async def test_equal_creates_at_once(cloud: FakeUpstream, upstream: CoalescedUpstream) -> None:
+    """Creates are never joined: each is a job of its own."""
+    cloud.objects.add((BUCKET.name, "a.pdf"))
+    request = CreatePreviewJobRequest(bucket=BUCKET.name, input_object="a.pdf")
+    made = await asyncio.gather(*(upstream.create(request, BUCKET, BUCKET, call()) for _ in range(2)))
+    assert made[0].job_id != made[1].job_id
