@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 _INT32_MAX = 2**31 - 1
 _INT32_DIGITS = len(str(_INT32_MAX))
 _CLOUD_OFFSET = timezone(timedelta(hours=8))
-_TIMES = (("CreationTime", "create_time"), ("StartTime", "start_time"), ("EndTime", "end_time"))
 
 
 _STATES = {word: state for state, word in requests.JOB_STATES.items()}
@@ -112,8 +111,7 @@ def job(details: Element, bucket: str, *, with_pages: bool = True) -> PreviewJob
     `Code` is "Success" even while a job waits, so it never decides anything; the password that the cloud echoes is left
     where it is.
     """
-    fields = texts(details)
-    operation = details.find("Operation")
+    fields, parts = texts(details), {child.tag: child for child in details}
     raw_state = fields.get("State", "")
     state = _STATES.get(raw_state, PreviewJob.STATE_UNSPECIFIED)
     message = PreviewJob(
@@ -122,33 +120,31 @@ def job(details: Element, bucket: str, *, with_pages: bool = True) -> PreviewJob
         queue_id=fields.get("QueueId", ""),
         state=state,
         raw_state=raw_state,
-        user_data=split_user_data(_user_data(details))[0],
-        job_level=_integer(text(operation, "JobLevel")),
+        create_time=_moment(fields.get("CreationTime", "")),
+        start_time=_moment(fields.get("StartTime", "")),
+        end_time=_moment(fields.get("EndTime", "")),
     )
-    for name, field in _TIMES:
-        moment = _moment(fields.get(name, ""))
-        if moment is not None:
-            getattr(message, field).CopyFrom(moment)
-    if operation is not None:
-        _fill_operation(message, operation, with_pages=with_pages)
-    given = details.find("Input")
-    if given is not None:
-        message.input.CopyFrom(_location(given, "BucketId"))
+    if "Operation" in parts:
+        _fill_operation(message, parts["Operation"], with_pages=with_pages)
+    if "Input" in parts:
+        message.input.CopyFrom(_location(parts["Input"], "BucketId"))
     if state == PreviewJob.STATE_FAILED:
         message.failure.CopyFrom(JobFailure(code=fields.get("Code", ""), message=fields.get("Message", "")))
     return message
 
 
 def _fill_operation(message: PreviewJob, operation: Element, *, with_pages: bool) -> None:
-    given = operation.find("DocProcess")
-    if given is not None:
-        message.options.CopyFrom(_options(texts(given)))
-    output = operation.find("Output")
-    if output is not None:
-        message.output.CopyFrom(_location(output, "Bucket"))
-    made = operation.find("DocProcessResult")
-    if made is not None and message.state == PreviewJob.STATE_SUCCESS:
-        message.result.CopyFrom(_result(made, with_pages=with_pages))
+    parts = {child.tag: child for child in operation}
+    if "DocProcess" in parts:
+        message.options.CopyFrom(_options(texts(parts["DocProcess"])))
+    if "Output" in parts:
+        message.output.CopyFrom(_location(parts["Output"], "Bucket"))
+    if "DocProcessResult" in parts and message.state == PreviewJob.STATE_SUCCESS:
+        message.result.CopyFrom(_result(parts["DocProcessResult"], with_pages=with_pages))
+    if "JobLevel" in parts:
+        message.job_level = _integer((parts["JobLevel"].text or "").strip())
+    if "UserData" in parts:
+        message.user_data = split_user_data(parts["UserData"].text or "")[0]
 
 
 def _options(fields: dict[str, str]) -> PreviewOptions:

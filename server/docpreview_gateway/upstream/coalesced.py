@@ -24,12 +24,12 @@ Result = TypeVar("Result")
 
 
 class _Flight:
-    """A read under way and how many wait for it."""
+    """A read under way and who waits for it."""
 
     def __init__(self, call: Call, task: asyncio.Task[Any]) -> None:
         self.call = call
         self.task = task
-        self.waiting = 0
+        self.waiting: set[asyncio.Future[None]] = set()
 
 
 class CoalescedUpstream:
@@ -67,12 +67,13 @@ class CoalescedUpstream:
         joined = flight is not None
         if flight is None:
             flight = self._start(key, call, read)
-        flight.waiting += 1
+        # A future of its own for each caller: cancelling one of them leaves the task to the others.
+        landed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        flight.waiting.add(landed)
         try:
-            # wait() leaves the task alone when this caller is cancelled, and raises none of its errors.
-            await asyncio.wait((flight.task,))
+            await landed
         finally:
-            flight.waiting -= 1
+            flight.waiting.discard(landed)
             if not flight.waiting and not flight.task.done():
                 self._end(key, flight)
         call.upstream_request_id = flight.call.upstream_request_id
@@ -89,8 +90,14 @@ class CoalescedUpstream:
         own = Call(call.request_id, loop.time() + self._longest)
         flight = _Flight(own, loop.create_task(read(own), name=f"shared {key[0]}"))
         self._flights[key] = flight
-        flight.task.add_done_callback(lambda _task: self._forget(key, flight))
+        flight.task.add_done_callback(lambda _task: self._land(key, flight))
         return flight
+
+    def _land(self, key: tuple[str, ...], flight: _Flight) -> None:
+        self._forget(key, flight)
+        for landed in flight.waiting:
+            if not landed.done():
+                landed.set_result(None)
 
     def _end(self, key: tuple[str, ...], flight: _Flight) -> None:
         """Nobody waits any more. A later caller must not join what is being cancelled."""
