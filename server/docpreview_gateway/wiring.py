@@ -35,6 +35,7 @@ from docpreview_gateway.service.preview_queues import PreviewQueues
 from docpreview_gateway.service.watching import Watching, WatchLimits
 from docpreview_gateway.upstream.cached import CachedUpstream
 from docpreview_gateway.upstream.client import CloudClient
+from docpreview_gateway.upstream.cloud_clock import CloudClock
 from docpreview_gateway.upstream.coalesced import CoalescedUpstream
 from docpreview_gateway.upstream.observed import ObservedUpstream
 
@@ -100,11 +101,11 @@ class Gateway:
         for collect in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
             self.registry.register(collect)
         telemetry, clock = PrometheusTelemetry(self.registry), SystemClock()
-        credentials = StaticCredentials(self._settings)
-        upstream = await self._upstream(stack, credentials, clock, telemetry)
+        credentials, cloud_clock = StaticCredentials(self._settings), CloudClock(clock)
+        upstream = await self._upstream(stack, credentials, cloud_clock, telemetry)
         buckets = BucketRegister(_buckets(self._settings))
-        page_urls = PageUrls(buckets, credentials, clock, base=self._settings.upstream.object_url_base)
-        watching = self._watching(upstream, clock, telemetry)
+        page_urls = PageUrls(buckets, credentials, cloud_clock, base=self._settings.upstream.object_url_base)
+        watching = self._watching(upstream, cloud_clock, telemetry)
         stack.push_async_callback(watching.close)
         records = await self._records(stack)
         creating = Creating(
@@ -123,7 +124,7 @@ class Gateway:
         await self._grpc(stack, jobs, PreviewQueues(upstream, buckets), watching, telemetry)
 
     async def _upstream(
-        self, stack: AsyncExitStack, credentials: CredentialsSource, clock: Clock, telemetry: PrometheusTelemetry
+        self, stack: AsyncExitStack, credentials: CredentialsSource, clock: CloudClock, telemetry: PrometheusTelemetry
     ) -> PreviewUpstream:
         """The cloud's job API and, from the outside in, what stands before it."""
         settings = self._settings.upstream

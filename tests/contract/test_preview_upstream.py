@@ -28,6 +28,7 @@ from docpreview_gateway.core.errors import UpstreamError
 from docpreview_gateway.core.signing import Credentials
 from docpreview_gateway.ports import Call, JobQuery, QueueQuery
 from docpreview_gateway.upstream.client import CloudClient
+from docpreview_gateway.upstream.cloud_clock import CloudClock
 from tests.fakes.credentials import FakeCredentials
 from tests.fakes.upstream import FakeUpstream
 
@@ -90,7 +91,7 @@ async def emulated() -> AsyncIterator[Subject]:
     ):
         emulator.put_object(bucket.name, bucket.region, "one.pdf", (EXAMPLES / "seven-pages.pdf").read_bytes())
         emulator.hold_jobs()
-        client = CloudClient(transport, FakeCredentials(), SystemClock(), timeout_seconds=10)
+        client = CloudClient(transport, FakeCredentials(), CloudClock(SystemClock()), timeout_seconds=10)
         yield Subject(client, bucket, "one.pdf", lambda _job_id: emulator.release_jobs())
 
 
@@ -99,7 +100,7 @@ async def real() -> AsyncIterator[Subject]:
     name, region, secret_id, secret_key, document = (os.environ[variable] for variable in REAL)
     credentials = FakeCredentials(main=Credentials(secret_id, secret_key))
     async with AiohttpTransport(base_url=None, connect_seconds=5, read_seconds=20) as transport:
-        client = CloudClient(transport, credentials, SystemClock(), timeout_seconds=20)
+        client = CloudClient(transport, credentials, CloudClock(SystemClock()), timeout_seconds=20)
         yield Subject(client, Bucket(name, region, "main"), document, lambda _job_id: None)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import pytest
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
@@ -26,6 +28,8 @@ from tests.integration.conftest import BUCKET, REGION, World, settings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+DOCUMENT = Path(__file__).parents[2] / "examples" / "seven-pages.pdf"
 
 # One attempt: the gateway's answers are looked at, not the client's patience.
 ONCE = timedelta(seconds=20)
@@ -122,6 +126,17 @@ async def test_clock_of_the_cloud(world: World, offset: float) -> None:
     world.emulator.clear_requests()
     await world.client.get(BUCKET, job.job_id)
     assert [record.status for record in world.emulator.requests] == [200]
+
+
+@pytest.mark.parametrize("offset", [-1200, 1200])
+async def test_page_addresses_while_the_clocks_differ(world: World, offset: float) -> None:
+    """They are signed by the cloud's clock too, so they open."""
+    await world.upload("a.pdf", DOCUMENT.read_bytes())
+    world.emulator.clock.offset_seconds = offset
+    job = await create(world)
+    done = await world.client.wait(BUCKET, job.job_id, page_url_ttl=timedelta(minutes=1))
+    async with aiohttp.ClientSession() as browser, browser.get(done.result.pages[0].url) as reply:
+        assert reply.status == 200
 
 
 @pytest.mark.parametrize("kind", ["latency", "drip"])

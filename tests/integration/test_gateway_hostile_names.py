@@ -24,6 +24,7 @@ from docpreview_gateway.service.page_urls import PageUrls
 from docpreview_gateway.service.preview_jobs import PreviewJobs
 from docpreview_gateway.service.watching import Watching, WatchLimits
 from docpreview_gateway.upstream.client import CloudClient
+from docpreview_gateway.upstream.cloud_clock import CloudClock
 from tests.fakes.credentials import FakeCredentials
 from tests.fakes.ledger import FakeLedger
 from tests.fakes.raw_server import Exchange, RawServer
@@ -113,7 +114,7 @@ def hostile_names(count: int) -> Iterator[str]:
 
 def use_cases(transport: AiohttpTransport) -> PreviewJobs:
     buckets, clock, credentials = BucketRegister([BUCKET, OTHER]), SystemClock(), FakeCredentials()
-    client = CloudClient(transport, credentials, clock, timeout_seconds=5)
+    client = CloudClient(transport, credentials, CloudClock(clock), timeout_seconds=5)
     watching = Watching(client, clock, FakeTelemetry(), limits=WatchLimits(), jitter=random.random)
     creating = Creating(
         client, buckets, FakeLedger(), clock=clock, telemetry=FakeTelemetry(), timing=Timing(), owner="one"
@@ -177,7 +178,7 @@ async def test_look_ups_are_heard(heard: list[tuple[str, Any]]) -> None:
     """The ear works: an honest call without endpoint looks for the bucket's own host, and for nothing else."""
     nowhere = Bucket("examplebucket-1250000000", "ap-nowhere", "main")
     async with AiohttpTransport(base_url=None, connect_seconds=0.5, read_seconds=0.5) as transport:
-        client = CloudClient(transport, FakeCredentials(), SystemClock(), timeout_seconds=1)
+        client = CloudClient(transport, FakeCredentials(), CloudClock(SystemClock()), timeout_seconds=1)
         with pytest.raises(GatewayError):
             await client.get(nowhere, "d1", Call("r1", float("inf")))
     assert {host for event, host in heard if event == LOOK_UP} == {nowhere.ci_host}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -21,7 +20,8 @@ if TYPE_CHECKING:
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview_gateway.core.buckets import Bucket
     from docpreview_gateway.core.exchange import HttpReply, HttpRequest
-    from docpreview_gateway.ports import Call, Clock, CredentialsSource, JobQuery, QueueQuery, Transport
+    from docpreview_gateway.ports import Call, CredentialsSource, JobQuery, QueueQuery, Transport
+    from docpreview_gateway.upstream.cloud_clock import CloudClock
 
 Result = TypeVar("Result")
 
@@ -40,13 +40,12 @@ class CloudClient:
     """
 
     def __init__(
-        self, transport: Transport, credentials: CredentialsSource, clock: Clock, *, timeout_seconds: float
+        self, transport: Transport, credentials: CredentialsSource, clock: CloudClock, *, timeout_seconds: float
     ) -> None:
         self._transport = transport
         self._credentials = credentials
         self._clock = clock
         self._timeout = timeout_seconds
-        self._clock_offset = 0.0
 
     async def create(self, request: CreatePreviewJobRequest, bucket: Bucket, output: Bucket, call: Call) -> PreviewJob:
         """Submit a job. CREATE_OUTCOME_UNKNOWN when it may have been accepted all the same."""
@@ -117,7 +116,7 @@ class CloudClient:
         if _accepted(reply):
             return reply
         error = refusals.read(reply)
-        if error.reason == reasons.ERROR_REASON_CLOCK_SKEW and self._learn_clock(reply):
+        if error.reason == reasons.ERROR_REASON_CLOCK_SKEW and self._clock.learn(reply.headers.get("date", "")):
             reply = await self._send(request, bucket, sign_until)
             if _accepted(reply):
                 return reply
@@ -125,23 +124,14 @@ class CloudClient:
         raise error
 
     async def _send(self, request: HttpRequest, bucket: Bucket, sign_until: float | None) -> HttpReply:
-        window = Window.around(self._clock.now() + self._clock_offset)
+        window = Window.around(self._clock.now())
         if sign_until is not None:
-            window = replace(window, end=int(sign_until + self._clock_offset))
+            window = replace(window, end=int(sign_until + self._clock.offset))
         signed = sign(request, self._credentials.credentials(bucket.credentials), window)
         try:
             return await self._transport.send(signed)
         except TransportError as error:
             raise _from_transport(error) from error
-
-    def _learn_clock(self, reply: HttpReply) -> bool:
-        """Whether the reply told the cloud's time."""
-        try:
-            cloud = parsedate_to_datetime(reply.headers.get("date", ""))
-        except ValueError:
-            return False
-        self._clock_offset = cloud.timestamp() - self._clock.now()
-        return True
 
 
 def _accepted(reply: HttpReply) -> bool:

@@ -20,6 +20,7 @@ from docpreview_gateway.core.refusals import RETRYABLE
 from docpreview_gateway.core.signing import Credentials, Window, sign
 from docpreview_gateway.ports import Call, JobQuery, QueueQuery, TransportError
 from docpreview_gateway.upstream.client import BIG_REPLY_BYTES, CloudClient
+from docpreview_gateway.upstream.cloud_clock import CloudClock
 from tests.fakes.clock import FakeClock
 from tests.fakes.credentials import SECRET_KEY, FakeCredentials
 from tests.fakes.transport import FakeTransport, Turn, job_detail, job_reply, refusal, reply
@@ -47,7 +48,9 @@ class Desk:
     timeout: float = 5.0
 
     def __post_init__(self) -> None:
-        self.client = CloudClient(self.transport, self.credentials, self.clock, timeout_seconds=self.timeout)
+        self.client = CloudClient(
+            self.transport, self.credentials, CloudClock(self.clock), timeout_seconds=self.timeout
+        )
         self.call = call()
 
     async def create(self) -> PreviewJob:

@@ -1,0 +1,30 @@
+"""The cloud's time, as far as it is known: signatures are judged by its clock, not by ours."""
+
+from __future__ import annotations
+
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from docpreview_gateway.ports import Clock
+
+
+class CloudClock:
+    """The port `Clock`, set by the `Date` of a refusal. `offset` is the cloud's time minus ours, in seconds."""
+
+    def __init__(self, ours: Clock) -> None:
+        self._ours = ours
+        self.offset = 0.0
+
+    def now(self) -> float:
+        """The cloud's Unix time."""
+        return self._ours.now() + self.offset
+
+    def learn(self, date: str) -> bool:
+        """Take over the time in a `Date` header; whether it told one."""
+        try:
+            cloud = parsedate_to_datetime(date)
+        except ValueError:
+            return False
+        self.offset = cloud.timestamp() - self._ours.now()
+        return True
