@@ -100,7 +100,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 36
     """ALREADY_EXISTS. The `request_id` was used before with another request: take a new one for a new job."""
     ERROR_REASON_CREATE_IN_PROGRESS: _ErrorReason.ValueType  # 37
-    """UNAVAILABLE. Another replica works on this `request_id` now: repeating the request is safe."""
+    """UNAVAILABLE. A create with this `request_id` is under way, in this replica or another: repeating the request is safe
+    and gets its job.
+    """
     ERROR_REASON_LEDGER_UNAVAILABLE: _ErrorReason.ValueType  # 38
     """UNAVAILABLE. The gateway cannot record creates with `request_id` now, and therefore sent nothing."""
 
@@ -189,7 +191,9 @@ ERROR_REASON_UPSTREAM_NOT_IMPLEMENTED: ErrorReason.ValueType  # 35
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 36
 """ALREADY_EXISTS. The `request_id` was used before with another request: take a new one for a new job."""
 ERROR_REASON_CREATE_IN_PROGRESS: ErrorReason.ValueType  # 37
-"""UNAVAILABLE. Another replica works on this `request_id` now: repeating the request is safe."""
+"""UNAVAILABLE. A create with this `request_id` is under way, in this replica or another: repeating the request is safe
+and gets its job.
+"""
 ERROR_REASON_LEDGER_UNAVAILABLE: ErrorReason.ValueType  # 38
 """UNAVAILABLE. The gateway cannot record creates with `request_id` now, and therefore sent nothing."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -33,6 +33,9 @@ log = structlog.get_logger("docpreview_gateway.ledger")
 ATTEMPT_SECONDS = 30.0
 """How long a recorded create may work on in the background, whatever its caller's deadline."""
 
+ANSWER_MARGIN = 0.05
+"""Seconds of a caller's deadline that are kept for telling it that its create goes on."""
+
 BUSY_POLL = 0.2
 """Seconds between looks at a create that another replica works on."""
 
@@ -82,7 +85,9 @@ class Creating:
         if fingerprint != work.record.fingerprint:
             raise _reused()
         # The work goes on when this caller leaves: between SENT and its outcome nobody may pull the plug.
-        await asyncio.wait((task,))
+        await asyncio.wait((task,), timeout=call.deadline - ANSWER_MARGIN - asyncio.get_running_loop().time())
+        if not task.done():
+            raise _in_progress()
         error = task.exception()
         if error is not None:
             raise error.with_traceback(None)
@@ -221,7 +226,7 @@ def _reused() -> GatewayError:
 def _in_progress() -> GatewayError:
     return GatewayError(
         reasons.ERROR_REASON_CREATE_IN_PROGRESS,
-        "another replica is working on this request_id; repeating it is safe",
+        "a create with this request_id is under way; repeating it is safe and gets its job",
         retry_after=1.0,
     )
 

@@ -202,6 +202,18 @@ async def test_caller_that_leaves_while_the_create_is_under_way(world: World) ->
     assert world.posts == 1
 
 
+async def test_create_that_takes_longer_than_the_caller_waits(world: World) -> None:
+    """The caller is told in time that it goes on, and the same id gets the job."""
+    gate = world.cloud.gate = asyncio.Event()
+    asked = request()
+    with pytest.raises(GatewayError) as caught:
+        await world.gateway.create(asked, Call("r", asyncio.get_running_loop().time() + 0.2))
+    assert reason_of(caught) == reasons.ERROR_REASON_CREATE_IN_PROGRESS
+    gate.set()
+    assert (await world.create(asked)).job_id
+    assert world.posts == 1
+
+
 async def test_refused_by_the_cloud(world: World) -> None:
     """The error is told, and the same id may be tried again."""
     world.cloud.failures = [UpstreamError(reasons.ERROR_REASON_UPSTREAM_THROTTLED, "slow down", retry_after=1)]
