@@ -42,6 +42,7 @@ check: $(READY) $(GENERATE_READY) ## style, types, layers, contract, drift of ge
 	$(BIN)/lint-imports
 	$(BIN)/buf lint protos
 	$(BIN)/buf format --diff --exit-code protos
+	$(BIN)/buf breaking protos --against '.git#subdir=protos'
 	$(BIN)/python requirements/check_generated.py
 
 format: $(READY) ## rewrite the sources as `check` wants them
