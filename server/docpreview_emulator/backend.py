@@ -31,7 +31,7 @@ class Backend:
         self.faults = FaultBoard()
         self.recorder = Recorder(settings.record_limit)
         self.database = Database(directory)
-        self.jobs = JobTable(self.database, clock, settings.retention)
+        self.jobs = JobTable(self.database, clock, settings.retention, settings.list_delay)
         self.queues = QueueTable(self.database, clock)
         self.objects = ObjectTable(self.database, directory / "objects", clock)
         self.worker = RenderWorker(settings.render_timeout)

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 class JobTable:
     """Jobs on disk. `on_change` is called with a job's id after each change, in the thread that made it."""
 
-    def __init__(self, database: Database, clock: Clock, retention: float) -> None:
+    def __init__(self, database: Database, clock: Clock, retention: float, list_delay: float = 0.0) -> None:
         self._database = database
         self._clock = clock
         self._retention = retention
+        self._list_delay = list_delay
         self.on_change: list[Callable[[str], None]] = []
 
     def add(self, bucket: Bucket, queue_id: str, spec: JobSpec, *, paused: bool) -> Job:
@@ -68,6 +69,9 @@ class JobTable:
         """One page of a bucket's jobs and the token of the next, which is empty at the end."""
         clauses = ["bucket = ?", "region = ?", "created > ?"]
         values: list[object] = [bucket.name, bucket.region, self._horizon()]
+        if self._list_delay:
+            clauses.append("created <= ?")
+            values.append(self._clock.now() - self._list_delay)
         for clause, value in _filters(query):
             clauses.append(clause)
             values.extend(value)

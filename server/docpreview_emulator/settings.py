@@ -28,6 +28,9 @@ class Settings:
     retention: float = 30 * 86400.0
     """Jobs older than this do not exist any more (the cloud keeps them for one month)."""
 
+    list_delay: float = 0.0
+    """A new job is missing from lists for this long; asking for it by its id finds it at once."""
+
     record_limit: int = 10_000
     """The newest requests that `Emulator.requests` remembers."""
 

@@ -146,6 +146,17 @@ async def test_list_in_pages(emulator: Emulator, cloud: Cloud) -> None:
     assert (await cloud.list(orderByTime="Asc", size="100")).texts("JobsDetail/JobId") == made
 
 
+async def test_list_that_lags_behind() -> None:
+    """With `list_delay` a new job is found by its id at once and in lists later."""
+    async with Emulator(settings=Settings(list_delay=60)) as emulator, Cloud(emulator.url) as cloud:
+        emulator.put_object(BUCKET, REGION, "seven.pdf", pdf(7))
+        job_id = await cloud.job_id("seven.pdf")
+        assert (await cloud.get(job_id)).text("JobsDetail/JobId") == job_id
+        assert (await cloud.list()).texts("JobsDetail/JobId") == []
+        emulator.clock.offset_seconds = 61
+        assert (await cloud.list()).texts("JobsDetail/JobId") == [job_id]
+
+
 async def test_list_by_time(emulator: Emulator, cloud: Cloud) -> None:
     """Both bounds are inclusive and speak of whole seconds."""
     first = await cloud.job_id("seven.pdf")
