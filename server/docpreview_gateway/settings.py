@@ -142,6 +142,8 @@ class LedgerSettings(_Section):
         60.0, ge=0, le=3600, description="how far the cloud's clock may differ from ours"
     )
     visibility_seconds: float = Field(15.0, ge=0, le=600, description="how long lists may lack a new job")
+    signature_seconds: float = Field(45.0, ge=5, le=600, description="how long a sent create may be accepted")
+    lease_seconds: float = Field(30.0, ge=1, le=600, description="how long a create's owner may be silent")
 
 
 class DrainSettings(_Section):

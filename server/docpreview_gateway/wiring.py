@@ -233,7 +233,13 @@ async def _repeat(stack: AsyncExitStack, work: Callable[[], Awaitable[None]], se
 
 def _timing(settings: Settings) -> Timing:
     found = settings.ledger
-    return Timing(fence_slack=found.fence_slack_seconds, visibility=found.visibility_seconds, keep=found.keep_seconds)
+    return Timing(
+        signature=found.signature_seconds,
+        fence_slack=found.fence_slack_seconds,
+        visibility=found.visibility_seconds,
+        lease=found.lease_seconds,
+        keep=found.keep_seconds,
+    )
 
 
 def _freshness(settings: Settings) -> Freshness:
