@@ -105,11 +105,11 @@ class DocPreviewClient:
             output_object: Template of the results' keys. Its last part must contain `${Number}` or `${Page}`; for
                 spreadsheets the path must also contain `${SheetID}`.
             timeout: Default `Deadlines.unary`.
-            fields: See CreateFields: `output_bucket`, `options`, `queue_id`, `user_data`.
+            fields: See CreateFields: `output_bucket`, `options`, `queue_id`, `user_data`, `request_id`.
 
         Raises:
             OutcomeUnknown: The job may or may not exist. Also raised when the deadline passes or the connection
-                breaks before the gateway has answered.
+                breaks before the gateway has answered. With a `request_id` creating again is safe.
             Unavailable: Nothing was accepted; creating again is safe.
         """
         request = create_request(bucket, input_object, output_object=output_object, fields=fields)

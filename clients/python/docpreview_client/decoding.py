@@ -25,6 +25,7 @@ _BY_REASON: Final[dict[str, type[errors.DocPreviewError]]] = {
 _BY_CODE: Final[dict[grpc.StatusCode, type[errors.DocPreviewError]]] = {
     grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidRequest,
     grpc.StatusCode.OUT_OF_RANGE: errors.InvalidRequest,
+    grpc.StatusCode.ALREADY_EXISTS: errors.InvalidRequest,
     grpc.StatusCode.NOT_FOUND: errors.NotFound,
     grpc.StatusCode.UNAUTHENTICATED: errors.Unauthenticated,
     grpc.StatusCode.PERMISSION_DENIED: errors.PermissionDenied,

@@ -19,12 +19,15 @@ class CreateFields(TypedDict, total=False):
         options: How to convert. Default: the cloud's defaults.
         queue_id: Default: the queue configured for the bucket.
         user_data: At most 960 printable ASCII characters.
+        request_id: A UUID, such as `str(uuid.uuid4())`, kept and repeated with the same request after any failure: all
+            of the attempts together make one job.
     """
 
     output_bucket: str
     options: PreviewOptions
     queue_id: str
     user_data: str
+    request_id: str
 
 
 class ListFields(TypedDict, total=False):
@@ -60,6 +63,7 @@ def create_request(
         options=fields.get("options"),
         queue_id=fields.get("queue_id", ""),
         user_data=fields.get("user_data", ""),
+        request_id=fields.get("request_id", ""),
     )
 
 

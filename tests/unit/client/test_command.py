@@ -34,17 +34,22 @@ def lines(result: Result) -> list[dict[str, object]]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
+REQUEST_ID = "7d3f9b7e-6d0c-4a51-9f0e-2f4c8f6f2a10"
+
+
 def test_create(gateway: FakeGateway, docpreview: Docpreview) -> None:
     """Every option reaches its field; the job is printed."""
     gateway.will("CreatePreviewJob", job(PreviewJob.STATE_SUBMITTED))
     options = "--output o/${Number}.png --format png --start-page 2 --end-page -1 --quality 80 --zoom 50 --dpi 150"
     more = "--comments show --orientation landscape --paper a2 --sheet-id 0 --single-image --user-data me"
+    more += f" --request-id {REQUEST_ID}"
     result = docpreview("create", BUCKET, "a.pptx", *options.split(), *more.split())
     assert (result.exit_code, result.stderr) == (0, "")
     assert JOB_ID in result.stdout
     request = gateway.asked("CreatePreviewJob")[0]
     assert (request.bucket, request.input_object, request.user_data) == (BUCKET, "a.pptx", "me")
     assert request.output.object == "o/${Number}.png"
+    assert request.request_id == REQUEST_ID
     assert request.options == PreviewOptions(
         target_format=PreviewOptions.TARGET_FORMAT_PNG,
         start_page=2,

@@ -34,6 +34,7 @@ from .samples import BUCKET, JOB_ID, failure, invalid
         (grpc.StatusCode.FAILED_PRECONDITION, "CI_ROLE_MISSING", FailedPrecondition),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "UPSTREAM_QUOTA", Throttled),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "REPLY_TOO_LARGE", InvalidRequest),
+        (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED", InvalidRequest),
         (grpc.StatusCode.INTERNAL, "UPSTREAM_CREDENTIALS", InternalError),
         (grpc.StatusCode.UNIMPLEMENTED, "UPSTREAM_NOT_IMPLEMENTED", InternalError),
     ],

@@ -154,6 +154,10 @@ class NewJobOptions:
     output_bucket: Annotated[str | None, _conversion("--output-bucket", text="Default: the source's bucket.")] = None
     queue_id: Annotated[str | None, _conversion("--queue-id", text="Queue to put the job in.")] = None
     user_data: Annotated[str | None, _conversion("--user-data", text="Text to attach to the job.")] = None
+    request_id: Annotated[
+        str | None,
+        _conversion("--request-id", text="A UUID; repeating the command with the same one never makes a second job."),
+    ] = None
     format: Annotated[Format | None, _conversion("--format", text="What the results are. Default: jpg")] = None
     source_format: Annotated[
         str | None, _conversion("--source-format", text="Suffix of the source, when its name has none.")
@@ -195,6 +199,7 @@ class NewJobOptions:
             output_bucket=self.output_bucket or "",
             queue_id=self.queue_id or "",
             user_data=self.user_data or "",
+            request_id=self.request_id or "",
             options=self._options(),
         )
 

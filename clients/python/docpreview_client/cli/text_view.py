@@ -30,7 +30,10 @@ _ADVICE: Final[tuple[tuple[type[errors.DocPreviewError], str], ...]] = (
     (errors.Throttled, "Try again later."),
     (errors.Unavailable, "Check --target, or try again later."),
     (errors.DeadlineExceeded, "Try again, with a longer --timeout if need be."),
-    (errors.OutcomeUnknown, "The job may exist, and creating it again may be billed twice: look at the list first."),
+    (
+        errors.OutcomeUnknown,
+        "The job may exist. With the same --request-id creating again is safe; without, look at the list first.",
+    ),
     (errors.DocPreviewError, "Tell those who run the gateway."),
 )
 
