@@ -1,0 +1,119 @@
+"""What clients asked and were told, and the promises that it is held against.
+
+As in Jepsen: an operation ends `ok`, `fail` (refused for certain) or `info` (unknown: it may take effect later).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+Outcome = Literal["ok", "fail", "info"]
+Body = Literal["first", "other", "missing"]
+"""Of a create: that of its id, another one with the same id, or one whose document does not exist."""
+
+
+class Made(NamedTuple):
+    """Whose job it is, by its output path: no marker of the gateway is trusted."""
+
+    request_id: str
+    body: Body
+
+
+@dataclass(slots=True)
+class Operation:
+    """One attempt of a client; times are of one monotonic clock."""
+
+    request_id: str
+    body: Body
+    begin: float
+    end: float = 0.0
+    outcome: Outcome = "info"
+    job_id: str = ""
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class History:
+    """Operations in the order in which they began. `rested` are the jobs after the rest, before the last retries."""
+
+    operations: list[Operation] = field(default_factory=list)
+    last: list[Operation] = field(default_factory=list)
+    rested: Mapping[str, Made] = field(default_factory=dict)
+    jobs: Mapping[str, Made] = field(default_factory=dict)
+
+    def by_id(self, *, last: bool = True) -> Iterator[tuple[str, list[Operation]]]:
+        """The operations of each id."""
+        found: dict[str, list[Operation]] = defaultdict(list)
+        for operation in [*self.operations, *(self.last if last else ())]:
+            found[operation.request_id].append(operation)
+        return iter(found.items())
+
+
+def violations(history: History) -> list[str]:
+    """One line for each broken promise."""
+    checks = (
+        _one_job_per_id,
+        _ok_jobs_exist,
+        _one_answer_per_id,
+        _other_bodies_refused,
+        _nothing_unknown,
+        _refused_made_none,
+    )
+    return [line for check in checks for line in check(history)]
+
+
+def _one_job_per_id(history: History) -> Iterable[str]:
+    jobs: dict[str, list[str]] = defaultdict(list)
+    for job_id, made in history.jobs.items():
+        jobs[made.request_id].append(job_id)
+    return [f"I1 {request_id}: jobs {found}" for request_id, found in jobs.items() if len(found) > 1]
+
+
+def _ok_jobs_exist(history: History) -> Iterable[str]:
+    for request_id, operations in history.by_id():
+        for each in operations:
+            if each.outcome == "ok" and history.jobs.get(each.job_id) != Made(request_id, each.body):
+                yield f"I2 {request_id}: OK {each.job_id}, which is {history.jobs.get(each.job_id)}"
+
+
+def _one_answer_per_id(history: History) -> Iterable[str]:
+    for request_id, operations in history.by_id():
+        told = {each.job_id for each in operations if each.outcome == "ok"}
+        if len(told) > 1:
+            yield f"I3 {request_id}: told {sorted(told)}"
+
+
+def _other_bodies_refused(history: History) -> Iterable[str]:
+    """Other bodies are sent only after an OK of the first."""
+    for request_id, operations in history.by_id():
+        for each in operations:
+            refused = each.outcome == "info" or (each.outcome, each.reason) == ("fail", "REQUEST_ID_REUSED")
+            if each.body == "other" and not refused:
+                yield f"I4 {request_id}: another body was answered {each.outcome} {each.reason}"
+    yield from (f"I4 {made.request_id}: job {job} of another body" for job, made in _of("other", history.jobs))
+
+
+def _nothing_unknown(history: History) -> Iterable[str]:
+    for each in history.last:
+        wanted = "fail" if each.body == "missing" else "ok"
+        if each.outcome != wanted:
+            yield f"I5 {each.request_id}: after the rest still {each.outcome} {each.reason}"
+
+
+def _refused_made_none(history: History) -> Iterable[str]:
+    made = {each.request_id for each in history.rested.values()}
+    for request_id, operations in history.by_id(last=False):
+        final = max(operations, key=lambda each: each.begin)
+        alone = all(each.end <= final.begin for each in operations if each is not final)
+        if alone and final.outcome == "fail" and final.body != "other" and request_id in made:
+            yield f"I6 {request_id}: the last word was {final.reason}, and there is a job"
+    yield from (f"I6 {of.request_id}: job {job} without document" for job, of in _of("missing", history.jobs))
+
+
+def _of(body: Body, jobs: Mapping[str, Made]) -> Iterator[tuple[str, Made]]:
+    return ((job_id, made) for job_id, made in jobs.items() if made.body == body)

@@ -1,0 +1,108 @@
+"""A TCP proxy that holds up and cuts what passes, by a seed."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    import random
+    from types import TracebackType
+
+
+@dataclass(slots=True)
+class Weather:
+    """Chances for each piece of data. What is held up is delivered later even when its sender has gone."""
+
+    hold: float = 0.0
+    longest: float = 0.0
+    cut: float = 0.0
+
+
+class FlakyProxy:
+    """`async with FlakyProxy(port, random, weather) as proxy`: `proxy.port` leads to `port` on loopback."""
+
+    def __init__(self, target: int, chance: random.Random, weather: Weather) -> None:
+        self.weather = weather
+        self.held = 0
+        self.cuts = 0
+        self._target = target
+        self._chance = chance
+        self._connections: set[asyncio.Task[None]] = set()
+        self._holding = 0
+        self._calm = asyncio.Event()
+        self._calm.set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port: int = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.close()
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+        await self._server.wait_closed()
+
+    async def delivered(self) -> None:
+        """Wait until nothing is held up any more."""
+        await self._calm.wait()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        try:
+            with suppress(OSError):
+                await self._connect(reader, writer)
+        except asyncio.CancelledError:
+            pass  # the server's own callback would log it
+        finally:
+            self._connections.discard(task)
+            writer.close()
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", self._target)
+        try:
+            requests = asyncio.create_task(self._pump(reader, back))
+            replies = asyncio.create_task(self._pump(there, writer))
+            try:
+                await asyncio.wait((requests, replies), return_when=asyncio.FIRST_COMPLETED)
+                writer.close()
+                # A request that is held up arrives although its client has gone, and is not cut off while it is read.
+                await asyncio.wait((requests,))
+                await asyncio.wait((replies,), timeout=0.5)
+            finally:
+                requests.cancel()
+                replies.cancel()
+                await asyncio.gather(requests, replies, return_exceptions=True)
+        finally:
+            back.close()
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        while data := await source.read(65536):
+            if self._chance.random() < self.weather.cut:
+                self.cuts += 1
+                sink.write(data[: self._chance.randrange(len(data) + 1)])
+                await sink.drain()
+                return
+            if self._chance.random() < self.weather.hold:
+                await self._hold()
+            sink.write(data)
+            await sink.drain()
+
+    async def _hold(self) -> None:
+        self.held += 1
+        self._holding += 1
+        self._calm.clear()
+        try:
+            await asyncio.sleep(self._chance.uniform(0, self.weather.longest))
+        finally:
+            self._holding -= 1
+            if not self._holding:
+                self._calm.set()
