@@ -138,9 +138,9 @@ class CacheTelemetry(Protocol):
     """Hears of cache look-ups."""
 
     def cache_lookup(
-        self, tier: Literal["memory", "shared", "lists"], outcome: Literal["hit", "miss", "stale"]
+        self, tier: Literal["memory", "shared", "lists"], outcome: Literal["hit", "miss", "stale", "error", "skipped"]
     ) -> None:
-        """A tier was asked."""
+        """A tier was asked. `error` and `skipped` (it does not answer) say why the shared one was of no use."""
         ...
 
 

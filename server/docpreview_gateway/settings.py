@@ -10,6 +10,7 @@ import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+from urllib.parse import parse_qsl, urlsplit
 
 import yaml
 from pydantic import (
@@ -38,6 +39,11 @@ if TYPE_CHECKING:
 
 PREFIX = "DOCPREVIEW_"
 CONFIG_VARIABLE = "DOCPREVIEW_CONFIG"
+_REDIS_OPTIONS = frozenset({"db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname"})
+_REDIS_URLS = (
+    "must be redis://[[user]:password@]host[:port][/database], rediss://... for TLS, or unix://[user:password@]/path; "
+    "for Sentinel or Cluster name the address of a proxy that speaks for them"
+)
 _QUOTED = re.compile(r"'[^'<]{2,}'|\"[^\"<]{2,}\"")
 """Words of a file in the messages of its parser; names of tokens, such as '<block end>', are no such words."""
 
@@ -54,6 +60,25 @@ def _address(value: str) -> str:
     host, colon, port = value.rpartition(":")
     if not (colon and host and port.isascii() and port.isdigit() and int(port) < 2**16):
         raise ValueError("must have the form host:port, such as 127.0.0.1:50051; port 0 takes a free one")
+    return value
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    """No message quotes the URL or a part of it: whatever is wrong with it, it may hold a password."""
+    try:
+        url = urlsplit(value.get_secret_value())
+        _ = url.port
+    except ValueError:
+        raise ValueError(f"is no URL; special characters of a password must be %-encoded. {_REDIS_URLS}") from None
+    place = url.path.strip("/") if url.scheme == "unix" else url.hostname
+    if url.scheme not in {"redis", "rediss", "unix"} or not place or url.fragment:
+        raise ValueError(_REDIS_URLS)
+    options = dict(parse_qsl(url.query, keep_blank_values=True))
+    if not options.keys() <= _REDIS_OPTIONS:
+        raise ValueError(f"the options of the URL may be {', '.join(sorted(_REDIS_OPTIONS))}; time-outs are settings")
+    database = options.get("db", "0") if url.scheme == "unix" else url.path.removeprefix("/") + options.get("db", "")
+    if not re.fullmatch("[0-9]{0,9}", database):
+        raise ValueError("the database must be a number, such as /0")
     return value
 
 
@@ -76,6 +101,7 @@ BucketName = Annotated[str, _matching(BUCKET, "must have the form <name>-<appid>
 Region = Annotated[str, _matching(REGION, "must be a region in the cloud's spelling, such as ap-chongqing")]
 QueueId = Annotated[str, _matching(re.compile("[A-Za-z0-9]{0,64}"), "must be at most 64 letters and digits")]
 Address = Annotated[str, AfterValidator(_address)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 Endpoint = Annotated[AnyHttpUrl, UrlConstraints(allowed_schemes=["http", "https"]), AfterValidator(_endpoint)]
 
 
@@ -146,6 +172,15 @@ class LedgerSettings(_Section):
     lease_seconds: float = Field(30.0, ge=1, le=600, description="how long a create's owner may be silent")
 
 
+class SharedStateSettings(_Section):
+    """A Redis or Valkey server for what replicas share; times in seconds. Without it each keeps to itself."""
+
+    url: RedisUrl | None = Field(None, description="of the cache and, unless it has its own, of the ledger")
+    ledger_url: RedisUrl | None = Field(None, description="of the ledger; a server that never evicts")
+    timeout_seconds: float = Field(0.05, ge=0.005, le=5, description="of one call of the cache")
+    ledger_timeout_seconds: float = Field(1.0, ge=0.05, le=10, description="of one call of the ledger")
+
+
 class DrainSettings(_Section):
     """What happens at SIGTERM."""
 
@@ -176,6 +211,7 @@ class Settings(BaseSettings):
     upstream: UpstreamSettings = UpstreamSettings()
     cache: CacheSettings = CacheSettings()
     ledger: LedgerSettings = LedgerSettings()
+    shared_state: SharedStateSettings = SharedStateSettings()
     watch: WatchSettings = WatchSettings()
     drain: DrainSettings = DrainSettings()
     logging: LoggingSettings = LoggingSettings()

@@ -16,6 +16,9 @@ from docpreview_gateway.adapters.admin_http import admin_server
 from docpreview_gateway.adapters.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.adapters.memory_cache import LruMemoryCache
 from docpreview_gateway.adapters.prometheus import PrometheusTelemetry
+from docpreview_gateway.adapters.redis_cache import RedisCache
+from docpreview_gateway.adapters.redis_connections import redis_commands
+from docpreview_gateway.adapters.redis_ledger import RedisLedger
 from docpreview_gateway.adapters.sqlite_ledger import SqliteLedger
 from docpreview_gateway.adapters.system_clock import SystemClock
 from docpreview_gateway.core.buckets import Bucket
@@ -46,7 +49,7 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from docpreview_gateway.ports import Clock, CredentialsSource, PreviewUpstream, RequestLedger
+    from docpreview_gateway.ports import Clock, CredentialsSource, PreviewUpstream, RequestLedger, SharedCache
     from docpreview_gateway.settings import Settings
 
 SETTLE_SECONDS = 10.0
@@ -141,13 +144,26 @@ class Gateway:
             # Longer than one attempt, so that the attempt's own limit is the one that is told.
             CoalescedUpstream(ObservedUpstream(client, telemetry), longest=settings.timeout_seconds + 1),
             memory,
-            None,
+            await self._shared(stack, telemetry),
             freshness=_freshness(self._settings),
             clock=clock,
             telemetry=telemetry,
         )
 
+    async def _shared(self, stack: AsyncExitStack, telemetry: PrometheusTelemetry) -> SharedCache | None:
+        """The cache of all replicas. Nothing is connected yet: a server that is down does not keep us from starting."""
+        state = self._settings.shared_state
+        if state.url is None:
+            return None
+        send = await stack.enter_async_context(redis_commands(state.url.get_secret_value()))
+        return RedisCache(send, telemetry, seconds=state.timeout_seconds)
+
     async def _records(self, stack: AsyncExitStack) -> RequestLedger:
+        state = self._settings.shared_state
+        if url := state.ledger_url or state.url:
+            # Connections of its own: a crowd at the cache does not keep creates waiting.
+            send = await stack.enter_async_context(redis_commands(url.get_secret_value()))
+            return RedisLedger(send, seconds=state.ledger_timeout_seconds)
         try:
             return await stack.enter_async_context(SqliteLedger(self._settings.state_dir / "ledger.db"))
         except LedgerError as error:

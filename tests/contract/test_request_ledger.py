@@ -10,6 +10,8 @@ import pytest
 
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+from docpreview_gateway.adapters.redis_connections import redis_commands
+from docpreview_gateway.adapters.redis_ledger import RedisLedger
 from docpreview_gateway.adapters.sqlite_ledger import SqliteLedger
 from docpreview_gateway.core.ledger import Record, Stage, Timing, new_record
 from docpreview_gateway.ports import LedgerError
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.ports import RequestLedger
 
-NOW = 1_700_000_000.0
+NOW = 4_000_000_000.0
+"""Ahead of every real clock: a ledger may let its server delete what has ended by the server's own."""
+
 TIMING = Timing()
 
 
@@ -35,10 +39,14 @@ def record(request_id: str = "a", *, owner: str = "one", output: str = "p-${Page
     return new_record(request, caller="", secret=b"k", owner=owner, now=NOW, timing=TIMING)
 
 
-@pytest.fixture(params=["fake", "sqlite"])
+@pytest.fixture(params=["fake", "sqlite", "redis"])
 async def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RequestLedger]:
     if request.param == "fake":
         yield FakeLedger()
+        return
+    if request.param == "redis":
+        async with redis_commands(request.getfixturevalue("redis_server").url) as send:
+            yield RedisLedger(send)
         return
     async with SqliteLedger(tmp_path / "state" / "ledger.db") as ledger:
         yield ledger

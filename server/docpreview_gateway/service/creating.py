@@ -151,7 +151,9 @@ class Creating:
             if record == work.record or record.stage is Stage.ACCEPTED:
                 return record
             mine = record.taken_over(self._owner, now, self._timing)
-            return mine if record.is_abandoned(now) and await self._records.replace(record, mine) else None
+            # One of this process's own was left by a begin whose answer was lost: it works on each key only once.
+            is_free = record.is_abandoned(now) or record.owner == self._owner
+            return mine if is_free and await self._records.replace(record, mine) else None
         except LedgerError as error:
             raise _ledger_unavailable(error) from None
 

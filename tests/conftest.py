@@ -1,0 +1,25 @@
+"""What tests of several folders share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.redis_server import RedisServer, running_redis
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def _redis_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server(_redis_of_the_session: RedisServer) -> RedisServer:
+    """An empty Redis server, to be used but not to be stopped."""
+    assert _redis_of_the_session.command("FLUSHALL").startswith(b"+OK")
+    return _redis_of_the_session

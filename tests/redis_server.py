@@ -1,0 +1,101 @@
+"""A real Redis server on a free loopback port, for one test or for all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+COMMAND = shutil.which("redis-server") or shutil.which("valkey-server")
+READY = b"Ready to accept connections"
+ATTEMPTS = 5
+
+
+@dataclass
+class RedisServer:
+    """A server that keeps nothing on the disk. Tests stop, kill and start it again, always on the same port."""
+
+    folder: Path
+    arguments: tuple[str, ...] = ()
+    port: int = 0
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        """Start, and return when it listens. A port that another process took meanwhile is tried for again."""
+        for _ in range(ATTEMPTS):
+            if self._started(self.port or _free_port()):
+                return
+        raise RuntimeError("redis-server does not start")
+
+    def kill(self) -> None:
+        """End it at once, without a word to its clients. Harmless when it has ended."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+            self.process = None
+
+    def freeze(self) -> None:
+        """It accepts connections and bytes, by the kernel's grace, and answers nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def command(self, *words: str) -> bytes:
+        """Send one inline command; the first bytes of the answer."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+            connection.sendall(" ".join(words).encode() + b"\r\n")
+            return connection.recv(65536)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def _started(self, port: int) -> bool:
+        options = ("--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
+        assert COMMAND is not None
+        process = subprocess.Popen(
+            [COMMAND, *options, *self.arguments], cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        assert process.stdout is not None
+        if not any(READY in line for line in process.stdout):
+            process.communicate()
+            return False
+        self.port, self.process = port, process
+        return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running_redis(folder: Path, *arguments: str) -> Iterator[RedisServer]:
+    """A server for as long as the context lasts. Without the command: skipped, but an error where CI is set."""
+    if COMMAND is None:
+        if os.environ.get("CI"):
+            pytest.fail("redis-server is not installed, and CI must not skip what needs it")
+        pytest.skip("redis-server is not installed: the shared cache and the shared ledger are NOT tested")
+    server = RedisServer(folder, arguments)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
