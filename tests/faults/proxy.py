@@ -17,6 +17,7 @@ class Weather:
     """Chances for each piece of data. What is held up is delivered later even when its sender has gone."""
 
     hold: float = 0.0
+    least: float = 0.0
     longest: float = 0.0
     cut: float = 0.0
 
@@ -101,7 +102,7 @@ class FlakyProxy:
         self._holding += 1
         self._calm.clear()
         try:
-            await asyncio.sleep(self._chance.uniform(0, self.weather.longest))
+            await asyncio.sleep(self._chance.uniform(self.weather.least, self.weather.longest))
         finally:
             self._holding -= 1
             if not self._holding:

@@ -275,7 +275,7 @@ class Nemesis:
         while True:
             await asyncio.sleep(self._chance.uniform(0.02, 0.2))
             if len(self._emulator.faults) < 10:
-                operation = self._chance.choice(["create", "create", "list"])
+                operation = self._chance.choice(["create", "list"])
                 self._emulator.add_fault(operation=operation, **self._fault())
                 self.faults += 1
 

@@ -1,0 +1,108 @@
+"""One create with `request_id` in a process of its own, which kills itself at a step that is named.
+
+`python -m tests.faults.dying_create STEP EMULATOR_URL STATE_DIR REQUEST_ID`
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
+from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+from docpreview_gateway.adapters.aiohttp_transport import AiohttpTransport
+from docpreview_gateway.adapters.sqlite_ledger import SqliteLedger
+from docpreview_gateway.adapters.system_clock import SystemClock
+from docpreview_gateway.core.buckets import Bucket
+from docpreview_gateway.core.ledger import Record, Timing
+from docpreview_gateway.core.signing import Credentials
+from docpreview_gateway.ports import Call
+from docpreview_gateway.service.bucket_register import BucketRegister
+from docpreview_gateway.service.creating import Creating
+from docpreview_gateway.upstream.client import CloudClient
+from docpreview_gateway.upstream.cloud_clock import CloudClock
+from tests.fakes.telemetry import FakeTelemetry
+from tests.faults.gateway_process import BUCKET, REGION, SECRET_ID, SECRET_KEY
+
+if TYPE_CHECKING:
+    from docpreview_gateway.ports import PreviewUpstream
+
+TIMING = Timing(signature=2.0, fence_slack=0.5, visibility=0.5, lease=1.0)
+DOCUMENT = "a.pdf"
+
+
+class Keys:
+    """The port `CredentialsSource`."""
+
+    def credentials(self, _name: str) -> Credentials:
+        return Credentials(SECRET_ID, SECRET_KEY, "")
+
+
+class Doom:
+    """Kills this process when the step has come for which it was made."""
+
+    def __init__(self, step: str) -> None:
+        self._step = step
+
+    def at(self, step: str) -> None:
+        if step == self._step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DyingLedger(SqliteLedger):
+    """Dies before or after a stage is committed."""
+
+    def __init__(self, path: Path, doom: Doom) -> None:
+        super().__init__(path)
+        self._doom = doom
+
+    async def begin(self, record: Record, now: float) -> Record:
+        self._doom.at(f"before {record.stage}")
+        standing = await super().begin(record, now)
+        self._doom.at(f"after {record.stage}")
+        return standing
+
+    async def replace(self, old: Record, new: Record) -> bool:
+        self._doom.at(f"before {new.stage}")
+        done = await super().replace(old, new)
+        self._doom.at(f"after {new.stage}")
+        return done
+
+
+def creating(cloud: PreviewUpstream, ledger: SqliteLedger) -> Creating:
+    """The use-case, as a new process has it."""
+    return Creating(
+        cloud,
+        BucketRegister([Bucket(BUCKET, REGION, "main")]),
+        ledger,
+        clock=SystemClock(),
+        telemetry=FakeTelemetry(),
+        timing=TIMING,
+        owner=secrets.token_hex(8),
+    )
+
+
+async def create(step: str, url: str, state: Path, request_id: str) -> PreviewJob:
+    """One create, to its end or to the step at which this process dies."""
+    async with (
+        AiohttpTransport(base_url=url, connect_seconds=3, read_seconds=20) as transport,
+        DyingLedger(state / "ledger.db", Doom(step)) as ledger,
+    ):
+        cloud = CloudClient(transport, Keys(), CloudClock(SystemClock()), timeout_seconds=20)
+        request = CreatePreviewJobRequest(
+            bucket=BUCKET,
+            input_object=DOCUMENT,
+            output=ObjectLocation(object="out/p-${Page}.jpg"),
+            request_id=request_id,
+        )
+        deadline = asyncio.get_running_loop().time() + 20
+        return await creating(cloud, ledger).create(request, Call("r", deadline))
+
+
+if __name__ == "__main__":
+    print(asyncio.run(create(sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4])).job_id)  # noqa: T201
