@@ -5,14 +5,18 @@ Implementations live in `upstream` (the cloud) and `adapters` (everything else);
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from docpreview.v1.error_reason_pb2 import ErrorReason
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
     from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
+    from docpreview_gateway.core.breaker import State
     from docpreview_gateway.core.buckets import Bucket
     from docpreview_gateway.core.exchange import HttpReply, HttpRequest
     from docpreview_gateway.core.ledger import Record
@@ -25,14 +29,16 @@ class Call:
     """One call of a caller on its way through the gateway.
 
     `deadline` is an instant of the event loop's clock; `no_cache` asks for an answer that is read from the cloud now;
-    `sign_until` is the Unix time at which a create's signature must end (None: as usual). The other fields are filled
-    in on the way and sent back as metadata.
+    `sign_until` is the Unix time at which a create's signature must end (None: as usual). `wanted_by` is the instant
+    after which a shared read, which has a deadline of its own, is of no use to its callers: it decides what is worth
+    beginning, and ends nothing. The other fields are filled in on the way and sent back as metadata.
     """
 
     request_id: str
     deadline: float
     no_cache: bool = False
     sign_until: float | None = None
+    wanted_by: float = math.inf
     upstream_request_id: str = ""
     cache: Literal["", "hit", "miss", "coalesced", "stale"] = ""
 
@@ -189,6 +195,38 @@ class UpstreamTelemetry(Protocol):
 
     def upstream_attempt(self, operation: str, reason: ErrorReason.ValueType, seconds: float) -> None:
         """An attempt ended; `reason` is ERROR_REASON_UNSPECIFIED when it succeeded."""
+        ...
+
+
+class RetryTelemetry(Protocol):
+    """Hears of attempts that are made again."""
+
+    def retry(self, operation: str, outcome: Literal["made", "over_budget"]) -> None:
+        """A retry was due: it is made, or the process has made too many."""
+        ...
+
+
+class LaneLoad(NamedTuple):
+    """Calls under way to a bucket's host, how many may be, and how many wait."""
+
+    in_flight: int
+    limit: int
+    queued: int
+
+
+class LaneTelemetry(Protocol):
+    """Hears of the ways to the buckets' hosts."""
+
+    def measure_lane(self, bucket: str, load: Callable[[], LaneLoad]) -> None:
+        """There is a way to the bucket's host; `load` tells how full it is, at any time."""
+        ...
+
+    def breaker(self, bucket: str, state: State) -> None:
+        """The breaker before a bucket's host changed its state."""
+        ...
+
+    def shed(self, bucket: str, why: str) -> None:
+        """A call was refused at once: because of the `queue`, its own `deadline`, or the `breaker`."""
         ...
 
 

@@ -139,11 +139,46 @@ class UpstreamSettings(_Section):
     )
 
 
+class RetrySettings(_Section):
+    """Attempts at the cloud that are made again; times in seconds."""
+
+    max_retries: int = Field(2, ge=0, le=5, description="of one call; 0: none")
+    base_seconds: float = Field(0.1, gt=0, le=10, description="longest wait before the first, doubled for each further")
+    cap_seconds: float = Field(2.0, gt=0, le=60, description="longest wait, unless the cloud asks for more")
+    budget_share: float = Field(0.1, ge=0, le=1, description="of the calls of 10 s that may be retries")
+    budget_floor: int = Field(10, ge=0, le=10_000, description="retries in 10 s that may always be")
+
+
+class BreakerSettings(_Section):
+    """When a bucket's host is given a rest; times in seconds."""
+
+    min_calls: int = Field(20, ge=0, le=100_000, description="fewer calls tell nothing; 0: the breaker never opens")
+    failure_share: float = Field(0.5, gt=0, le=1, description="of the calls that must have failed")
+    window_seconds: float = Field(10.0, ge=0.1, le=300, description="in which calls are counted")
+    open_seconds: float = Field(5.0, ge=0.1, le=300, description="until one call tries again")
+
+
+class ConcurrencySettings(_Section):
+    """Calls at once to a bucket's host; the number adapts itself to what the host can do."""
+
+    initial: int = Field(32, ge=1, le=100, description="at start")
+    lowest: int = Field(4, ge=1, le=100, description="at least")
+    highest: int = Field(100, ge=1, le=100, description="at most; the process has 100 connections for reads")
+    max_queue: int = Field(1000, ge=0, le=100_000, description="calls that may wait for their turn")
+
+
+class LimitSettings(_Section):
+    """What one process takes on."""
+
+    max_calls: int = Field(2000, ge=1, le=1_000_000, description="calls at once, without waits and watches")
+
+
 class WatchSettings(_Section):
     """Pollers and streams; all times in seconds."""
 
     heartbeat_seconds: float = Field(15.0, ge=0.1, le=300)
     max_stream_seconds: float = Field(300.0, ge=1, le=3600, description="then watchers are told to watch again")
+    max_watches: int = Field(10_000, ge=1, le=1_000_000, description="waits and watches at once, by process")
     poll_floor_seconds: float = Field(0.5, ge=0.05, le=60, description="shortest time between polls of a job")
     poll_cap_seconds: float = Field(10.0, ge=0.05, le=300, description="longest time between polls of a job")
 
@@ -209,6 +244,10 @@ class Settings(BaseSettings):
     credentials: dict[str, CredentialSettings]
     state_dir: Path = Field(Path("docpreview-state"), description="folder for what must outlive the process")
     upstream: UpstreamSettings = UpstreamSettings()
+    retry: RetrySettings = RetrySettings()
+    breaker: BreakerSettings = BreakerSettings()
+    concurrency: ConcurrencySettings = ConcurrencySettings()
+    limits: LimitSettings = LimitSettings()
     cache: CacheSettings = CacheSettings()
     ledger: LedgerSettings = LedgerSettings()
     shared_state: SharedStateSettings = SharedStateSettings()
@@ -228,6 +267,8 @@ class Settings(BaseSettings):
                 raise ValueError(f"buckets: {bucket.name} names credentials that are not there: {bucket.credentials}")
         if self.watch.poll_cap_seconds < self.watch.poll_floor_seconds:
             raise ValueError("watch.poll_cap_seconds: must not be less than watch.poll_floor_seconds")
+        if not self.concurrency.lowest <= self.concurrency.initial <= self.concurrency.highest:
+            raise ValueError("concurrency.initial: must be between concurrency.lowest and concurrency.highest")
         return self
 
     @classmethod

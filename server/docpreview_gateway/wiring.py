@@ -21,13 +21,16 @@ from docpreview_gateway.adapters.redis_connections import redis_commands
 from docpreview_gateway.adapters.redis_ledger import RedisLedger
 from docpreview_gateway.adapters.sqlite_ledger import SqliteLedger
 from docpreview_gateway.adapters.system_clock import SystemClock
+from docpreview_gateway.core.breaker import BreakerRules
 from docpreview_gateway.core.buckets import Bucket
+from docpreview_gateway.core.concurrency import LimitBounds
 from docpreview_gateway.core.freshness import Freshness
 from docpreview_gateway.core.ledger import Timing
 from docpreview_gateway.core.polling import Schedule
+from docpreview_gateway.core.retrying import RetryPolicy
 from docpreview_gateway.core.signing import Credentials
 from docpreview_gateway.ports import LedgerError
-from docpreview_gateway.rpc.handlers import Handlers
+from docpreview_gateway.rpc.handlers import Bounds, Handlers
 from docpreview_gateway.rpc.server import Health, enable_reflection, grpc_server
 from docpreview_gateway.rpc.services import register, routes
 from docpreview_gateway.service.bucket_register import BucketRegister
@@ -40,7 +43,9 @@ from docpreview_gateway.upstream.cached import CachedUpstream
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudClock
 from docpreview_gateway.upstream.coalesced import CoalescedUpstream
+from docpreview_gateway.upstream.limited import LaneRules, LimitedUpstream
 from docpreview_gateway.upstream.observed import ObservedUpstream
+from docpreview_gateway.upstream.retrying import RetryingUpstream
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -54,6 +59,9 @@ if TYPE_CHECKING:
 
 SETTLE_SECONDS = 10.0
 """Between looks for creates that nobody came back for."""
+
+HOPELESS_SECONDS = 1.0
+"""A call that its caller gave up after so long without an answer tells of the cloud, not of the caller."""
 
 log = structlog.get_logger("docpreview_gateway")
 
@@ -141,14 +149,25 @@ class Gateway:
         memory = LruMemoryCache(self._settings.cache.max_bytes)
         telemetry.measure_cache(lambda: memory.size)
         return CachedUpstream(
-            # Longer than one attempt, so that the attempt's own limit is the one that is told.
-            CoalescedUpstream(ObservedUpstream(client, telemetry), longest=settings.timeout_seconds + 1),
+            # Longer than two attempts, so that the attempt's own limit is the one that is told.
+            CoalescedUpstream(self._protected(client, clock, telemetry), longest=2 * settings.timeout_seconds + 1),
             memory,
             await self._shared(stack, telemetry),
             freshness=_freshness(self._settings),
             clock=clock,
             telemetry=telemetry,
         )
+
+    def _protected(self, client: PreviewUpstream, clock: Clock, telemetry: PrometheusTelemetry) -> PreviewUpstream:
+        """Attempts that are made again, and never more at once than the cloud can do."""
+        limited = LimitedUpstream(
+            ObservedUpstream(client, telemetry),
+            rules=_lane_rules(self._settings),
+            telemetry=telemetry,
+            jitter=random.random,
+        )
+        policy = _retry_policy(self._settings)
+        return RetryingUpstream(limited, policy=policy, clock=clock, telemetry=telemetry, jitter=random.random)
 
     async def _shared(self, stack: AsyncExitStack, telemetry: PrometheusTelemetry) -> SharedCache | None:
         """The cache of all replicas. Nothing is connected yet: a server that is down does not keep us from starting."""
@@ -199,7 +218,7 @@ class Gateway:
         telemetry: PrometheusTelemetry,
     ) -> None:
         server = grpc_server()
-        handlers = Handlers(telemetry)
+        handlers = Handlers(telemetry, Bounds(self._settings.limits.max_calls, self._settings.watch.max_watches))
         register(server, handlers, routes(jobs, queues, longest_stream=self._settings.watch.max_stream_seconds))
         health = Health(server)
         if self._settings.reflection:
@@ -255,6 +274,27 @@ def _timing(settings: Settings) -> Timing:
         visibility=found.visibility_seconds,
         lease=found.lease_seconds,
         keep=found.keep_seconds,
+    )
+
+
+def _retry_policy(settings: Settings) -> RetryPolicy:
+    found = settings.retry
+    return RetryPolicy(
+        retries=found.max_retries,
+        base=found.base_seconds,
+        cap=found.cap_seconds,
+        share=found.budget_share,
+        floor=found.budget_floor,
+    )
+
+
+def _lane_rules(settings: Settings) -> LaneRules:
+    breaker, concurrency = settings.breaker, settings.concurrency
+    return LaneRules(
+        BreakerRules(breaker.min_calls, breaker.failure_share, breaker.window_seconds, breaker.open_seconds),
+        LimitBounds(concurrency.initial, concurrency.lowest, concurrency.highest, concurrency.max_queue),
+        # An attempt that takes all its time is the cloud's failure, however short that is.
+        hopeless=min(HOPELESS_SECONDS, 0.9 * settings.upstream.timeout_seconds),
     )
 
 

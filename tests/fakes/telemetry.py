@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 from docpreview.v1.error_reason_pb2 import ErrorReason
 
 if TYPE_CHECKING:
-    from docpreview_gateway.ports import Method
+    from collections.abc import Callable
+
+    from docpreview_gateway.core.breaker import State
+    from docpreview_gateway.ports import LaneLoad, Method
 
 
 class FakeTelemetry:
@@ -23,6 +26,23 @@ class FakeTelemetry:
         self.ended: list[tuple[str, str]] = []
         self.lookups: list[tuple[str, str]] = []
         self.ledger_events: list[str] = []
+        self.retries: list[tuple[str, str]] = []
+        self.breaker_states: list[tuple[str, str]] = []
+        self.sheds: list[str] = []
+        self.loads: dict[str, Callable[[], LaneLoad]] = {}
+
+    def retry(self, operation: str, outcome: str) -> None:
+        self.retries.append((operation, outcome))
+
+    def measure_lane(self, bucket: str, load: Callable[[], LaneLoad]) -> None:
+        self.loads[bucket] = load
+
+    def breaker(self, bucket: str, state: State) -> None:
+        self.breaker_states.append((bucket, state.name))
+
+    def shed(self, bucket: str, why: str) -> None:
+        assert bucket in self.loads
+        self.sheds.append(why)
 
     def ledger(self, event: str) -> None:
         self.ledger_events.append(event)

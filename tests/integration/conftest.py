@@ -12,10 +12,12 @@ import pytest
 from docpreview_client import DocPreviewClient
 from docpreview_emulator import Emulator
 from docpreview_gateway.settings import (
+    BreakerSettings,
     BucketSettings,
     CacheSettings,
     CredentialSettings,
     DrainSettings,
+    RetrySettings,
     Settings,
     UpstreamSettings,
     WatchSettings,
@@ -65,6 +67,9 @@ def settings(emulator: Emulator, **changes: object) -> Settings:
         ),
         # Tests of the cloud's ways want its word, not a kept one; test_gateway_cache.py sets other ages.
         "cache": CacheSettings(active_seconds=0, missing_seconds=0, list_seconds=0, stale_seconds=0),
+        # And at once, every time; test_gateway_resilience.py sets others.
+        "retry": RetrySettings(max_retries=0),
+        "breaker": BreakerSettings(min_calls=0),
         "watch": WatchSettings(poll_floor_seconds=0.05, poll_cap_seconds=0.2),
         "drain": DrainSettings(delay_seconds=0, grace_seconds=5),
     }

@@ -26,6 +26,7 @@ from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview_emulator import Emulator
 from docpreview_emulator import Settings as EmulatorSettings
 from docpreview_gateway.adapters.aiohttp_transport import MAX_CONNECTIONS
+from docpreview_gateway.settings import ConcurrencySettings
 from docpreview_gateway.wiring import Gateway
 from tests.integration.conftest import BUCKET, settings
 
@@ -38,6 +39,9 @@ CONNECTIONS = 4
 CALLERS = 60
 PATIENCE_SECONDS = 0.06
 """Callers give up within this time, drawn anew for each call; the cloud answers within half of it."""
+
+WHOLE_POOL = ConcurrencySettings(initial=MAX_CONNECTIONS, lowest=MAX_CONNECTIONS, highest=MAX_CONNECTIONS)
+"""However the cloud answers, as many calls at once as there are connections."""
 
 SETTLE_SECONDS = 20.0
 SLOW_ANSWER_SECONDS = 1.0
@@ -164,7 +168,7 @@ async def test_callers_that_give_up_at_random(seconds: float) -> None:
     """Afterwards the gateway answers with its whole pool; tasks, descriptors and pollers are what they were."""
     async with (
         slow_cloud() as emulator,
-        Gateway(settings(emulator)) as gateway,
+        Gateway(settings(emulator, concurrency=WHOLE_POOL)) as gateway,
         scene(emulator, gateway.port) as stage,
     ):
         await stage.churn(1, seed=0)  # code, pools of memory and connections as they are under load
@@ -205,7 +209,7 @@ async def test_memory_of_the_command(tmp_path: Path) -> None:
 async def command(emulator: Emulator, directory: Path) -> AsyncIterator[tuple[int, int]]:
     """`docpreview-gateway serve`: the id of its process and its gRPC port."""
     config = directory / "gateway.yaml"
-    given = settings(emulator).model_dump(mode="json", exclude={"credentials"})
+    given = settings(emulator, concurrency=WHOLE_POOL).model_dump(mode="json", exclude={"credentials"})
     keys = {"secret_id": "example-secret-id", "secret_key": "EXAMPLEsecretKEY00000000000000000"}
     config.write_text(json.dumps({**given, "credentials": {"main": keys}, "logging": {"format": "json"}}))
     program = Path(sys.executable).with_name("docpreview-gateway")

@@ -105,6 +105,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_LEDGER_UNAVAILABLE: _ErrorReason.ValueType  # 38
     """UNAVAILABLE. The gateway cannot record creates with `request_id` now, and therefore sent nothing."""
+    ERROR_REASON_UPSTREAM_BREAKER_OPEN: _ErrorReason.ValueType  # 39
+    """UNAVAILABLE. Most calls to the bucket's host failed lately, so the cloud is not asked for some seconds; RetryInfo says
+    when it will be again. Nothing was sent, so creates can be repeated safely.
+    """
+    ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 40
+    """UNAVAILABLE. The gateway has more calls than it or the cloud can answer in time: try again after RetryInfo. Nothing
+    was sent, so creates can be repeated safely.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The `reason` of `google.rpc.ErrorInfo` is the name of a value without `ERROR_REASON_`, its `domain`
@@ -196,4 +204,12 @@ and gets its job.
 """
 ERROR_REASON_LEDGER_UNAVAILABLE: ErrorReason.ValueType  # 38
 """UNAVAILABLE. The gateway cannot record creates with `request_id` now, and therefore sent nothing."""
+ERROR_REASON_UPSTREAM_BREAKER_OPEN: ErrorReason.ValueType  # 39
+"""UNAVAILABLE. Most calls to the bucket's host failed lately, so the cloud is not asked for some seconds; RetryInfo says
+when it will be again. Nothing was sent, so creates can be repeated safely.
+"""
+ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 40
+"""UNAVAILABLE. The gateway has more calls than it or the cloud can answer in time: try again after RetryInfo. Nothing
+was sent, so creates can be repeated safely.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -13,9 +13,11 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
-    from docpreview_gateway.ports import Method
+    from docpreview_gateway.core.breaker import State
+    from docpreview_gateway.ports import LaneLoad, Method
 
 _RPC = ("grpc_type", "grpc_service", "grpc_method")
+_BUCKET = ("bucket",)
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
@@ -35,6 +37,9 @@ class PrometheusTelemetry:
         def counter(name: str, help_text: str, labels: tuple[str, ...]) -> Counter:
             return Counter(name, help_text, labels, registry=registry)
 
+        def gauge(name: str, help_text: str, labels: tuple[str, ...]) -> Gauge:
+            return Gauge(name, help_text, labels, registry=registry)
+
         def histogram(name: str, help_text: str, labels: tuple[str, ...]) -> Histogram:
             return Histogram(name, help_text, labels, registry=registry, buckets=_SECONDS)
 
@@ -53,6 +58,21 @@ class PrometheusTelemetry:
         self._attempt_seconds = histogram(
             "docpreview_upstream_seconds", "Time of an attempt at the cloud.", outcome[:1]
         )
+        self._retries = counter(
+            "docpreview_upstream_retries_total",
+            "Attempts made again, and those that the budget refused.",
+            ("operation", "outcome"),
+        )
+        self._shed = counter(
+            "docpreview_upstream_shed_total", "Calls refused before they were sent.", ("bucket", "reason")
+        )
+        self._breaker_changes = counter(
+            "docpreview_upstream_breaker_changes_total", "Changes of a breaker's state.", ("bucket", "state")
+        )
+        self._breaker = gauge("docpreview_upstream_breaker", "0 closed, 1 half-open, 2 open.", _BUCKET)
+        self._in_flight = gauge("docpreview_upstream_in_flight", "Calls under way to a bucket's host.", _BUCKET)
+        self._limit = gauge("docpreview_upstream_limit", "Calls that may be under way at once.", _BUCKET)
+        self._queued = gauge("docpreview_upstream_queued", "Calls that wait for their turn.", _BUCKET)
         self._lookups = counter("docpreview_cache_lookups_total", "Cache look-ups.", ("tier", "outcome"))
         self._cache_bytes = Gauge("docpreview_cache_bytes", "Bytes in the process's cache.", registry=registry)
         self._ledger = counter("docpreview_ledger_events_total", "What happened to recorded creates.", ("event",))
@@ -79,6 +99,26 @@ class PrometheusTelemetry:
         outcome = ErrorReason.Name(reason).removeprefix("ERROR_REASON_") if reason else "OK"
         self._attempts.labels(operation, outcome).inc()
         self._attempt_seconds.labels(operation).observe(seconds)
+
+    def retry(self, operation: str, outcome: str) -> None:
+        """A retry was due."""
+        self._retries.labels(operation, outcome).inc()
+
+    def measure_lane(self, bucket: str, load: Callable[[], LaneLoad]) -> None:
+        """Report how full the way to a bucket's host is whenever metrics are read."""
+        self._in_flight.labels(bucket).set_function(lambda: load().in_flight)
+        self._limit.labels(bucket).set_function(lambda: load().limit)
+        self._queued.labels(bucket).set_function(lambda: load().queued)
+        self._breaker.labels(bucket).set(0)
+
+    def breaker(self, bucket: str, state: State) -> None:
+        """A breaker changed its state."""
+        self._breaker.labels(bucket).set(state.value)
+        self._breaker_changes.labels(bucket, state.name.lower()).inc()
+
+    def shed(self, bucket: str, why: str) -> None:
+        """A call was refused at once."""
+        self._shed.labels(bucket, why).inc()
 
     def cache_lookup(self, tier: str, outcome: str) -> None:
         """A tier was asked."""

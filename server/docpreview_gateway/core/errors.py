@@ -59,11 +59,15 @@ class InvalidRequest(GatewayError):  # noqa: N818 - an error of the caller, name
 
 @dataclass(frozen=True, slots=True)
 class UpstreamFacts:
-    """What the cloud said when it failed: its error code, HTTP status (0: no reply) and request id."""
+    """What the cloud said when it failed: its error code, HTTP status (0: no reply), request id, and `Retry-After`.
+
+    `asked_wait` is in seconds; 0 when the cloud asked for none.
+    """
 
     code: str = ""
     http_status: int = 0
     request_id: str = ""
+    asked_wait: float = 0.0
 
 
 class UpstreamError(GatewayError):

@@ -94,6 +94,8 @@ RETRYABLE = {
     r.ERROR_REASON_UPSTREAM_UNAVAILABLE: 1.0,
     r.ERROR_REASON_UPSTREAM_TIMEOUT: 1.0,
     r.ERROR_REASON_UPSTREAM_UNREACHABLE: 1.0,
+    r.ERROR_REASON_UPSTREAM_BREAKER_OPEN: 1.0,
+    r.ERROR_REASON_OVERLOADED: 1.0,
     r.ERROR_REASON_CLOCK_SKEW: 1.0,
 }
 """Reasons that may be gone later, and the seconds to wait when the cloud names none."""
@@ -119,11 +121,12 @@ def read(reply: HttpReply) -> UpstreamError:
     """The error in a reply whose status is not 2xx."""
     code, message, request_id = _details(reply)
     reason = _reason(reply.status, code, message)
-    facts = UpstreamFacts(code, reply.status, request_id or request_id_of(reply))
+    asked = _asked_wait(reply) if reason in RETRYABLE else 0.0
+    facts = UpstreamFacts(code, reply.status, request_id or request_id_of(reply), asked)
     shown = f"the cloud answered {code or 'without a code'} (HTTP {reply.status})"
     if reason in _CALLERS_BUSINESS and message:
         shown += f": {message}"
-    return UpstreamError(reason, shown, facts=facts, retry_after=_retry_after(reply, reason))
+    return UpstreamError(reason, shown, facts=facts, retry_after=asked or RETRYABLE.get(reason))
 
 
 def request_id_of(reply: HttpReply) -> str:
@@ -175,11 +178,9 @@ def _clean(word: str) -> str:
     return "".join(character for character in word[:_MESSAGE_LENGTH] if character.isprintable())
 
 
-def _retry_after(reply: HttpReply, reason: ErrorReason.ValueType) -> float | None:
-    """Seconds to wait: the cloud's `Retry-After` when it is a sane number, else the reason's usual time."""
-    if reason not in RETRYABLE:
-        return None
+def _asked_wait(reply: HttpReply) -> float:
+    """Seconds of the cloud's `Retry-After` when it is a sane number, else 0."""
     asked = reply.headers.get("retry-after", "")
     if asked.isascii() and asked.isdigit() and len(asked) <= len(str(_MAX_RETRY_AFTER)):
-        return float(min(int(asked), _MAX_RETRY_AFTER)) or RETRYABLE[reason]
-    return RETRYABLE[reason]
+        return float(min(int(asked), _MAX_RETRY_AFTER))
+    return 0.0

@@ -8,6 +8,7 @@ of the native library (grpc issue 43360).
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 import secrets
 import time
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 MAX_SEND_BYTES = 4 * 1024 * 1024 - 64 * 1024
 """Replies stay below the 4 MiB that clients accept by default."""
 
+OVERLOADED_SECONDS = 0.3
+"""What a refused caller is told to wait; another replica may have room at once."""
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 log = structlog.get_logger("docpreview_gateway.rpc")
@@ -43,19 +47,36 @@ Request = TypeVar("Request", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class Route(Generic[Request]):
-    """A method, the type of its requests, the use-case that answers it, and how long a call may take, in seconds."""
+    """A method, the type of its requests, the use-case that answers it, and how long a call may take, in seconds.
+
+    `waits`: its calls wait for a job, and cost little while they do.
+    """
 
     method: Method
     request_type: type[Request]
     use_case: Callable[[Request, Call], Any]
     longest: float
+    waits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How many calls a process takes on at once, and how many of those that wait for a job."""
+
+    calls: int = 2000
+    waits: int = 10_000
 
 
 class Handlers:
-    """Builds gRPC handlers from routes."""
+    """Builds gRPC handlers from routes. `jitter` gives numbers in [0, 1)."""
 
-    def __init__(self, telemetry: RpcTelemetry) -> None:
+    def __init__(
+        self, telemetry: RpcTelemetry, bounds: Bounds | None = None, *, jitter: Callable[[], float] = random.random
+    ) -> None:
         self._telemetry = telemetry
+        self._jitter = jitter
+        bounds = bounds or Bounds()
+        self._free = {False: bounds.calls, True: bounds.waits}
         self._running: set[asyncio.Task[object]] = set()
 
     def handler(self, route: Route[Any]) -> grpc.RpcMethodHandler[bytes, bytes]:
@@ -87,6 +108,22 @@ class Handlers:
         if self._running:
             await asyncio.wait(self._running, timeout=seconds)
 
+    def _check_room(self, route: Route[Any]) -> None:
+        if self._free[route.waits] < 0:
+            raise GatewayError(
+                reasons.ERROR_REASON_OVERLOADED,
+                "the gateway has as many calls as it takes; nothing was sent",
+                retry_after=OVERLOADED_SECONDS,
+            )
+
+    def _trailers(self, call: Call, status: RichStatus) -> tuple[tuple[str, str | bytes], ...]:
+        trailers: tuple[tuple[str, str | bytes], ...] = (*_metadata(call), (DETAILS_KEY, status.details))
+        if status.retry_after is None:
+            return trailers
+        # gRPC's own retries obey this and know nothing of RetryInfo. Spread, so that callers do not come back together.
+        milliseconds = round(1000 * status.retry_after * (0.8 + 0.4 * self._jitter()))
+        return (*trailers, ("grpc-retry-pushback-ms", str(milliseconds)))
+
     @asynccontextmanager
     async def _call(self, route: Route[Any], context: Context) -> AsyncIterator[Call]:
         begin = time.perf_counter()
@@ -97,7 +134,9 @@ class Handlers:
         if task is None:
             raise RuntimeError("handlers run in tasks")
         self._running.add(task)
+        self._free[route.waits] -= 1
         try:
+            self._check_room(route)
             async with asyncio.timeout_at(call.deadline):
                 yield call
         except (asyncio.CancelledError, GeneratorExit):
@@ -107,8 +146,9 @@ class Handlers:
         except Exception as error:  # noqa: BLE001 - every error becomes a status, and unknown ones tell nothing
             status = _status(error, route, call)
             code = status.code
-            await context.abort(code, status.message, (*_metadata(call), (DETAILS_KEY, status.details)))
+            await context.abort(code, status.message, self._trailers(call, status))
         finally:
+            self._free[route.waits] += 1
             self._running.discard(task)
             self._telemetry.call_ended(route.method, code.name, time.perf_counter() - begin)
 

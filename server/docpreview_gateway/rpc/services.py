@@ -46,6 +46,7 @@ def routes(jobs: PreviewJobs, queues: PreviewQueues, *, longest_stream: float) -
             GetMessageClass(descriptor.input_type),
             use_cases[descriptor.name],
             longest.get(descriptor.name, LONGEST_UNARY),
+            waits=descriptor.name in longest,
         )
         for service in (JOBS, QUEUES)
         for descriptor in service.methods

@@ -56,15 +56,21 @@ CODES: dict[r.ErrorReason.ValueType, StatusCode] = {
     r.ERROR_REASON_REQUEST_ID_REUSED: StatusCode.ALREADY_EXISTS,
     r.ERROR_REASON_CREATE_IN_PROGRESS: StatusCode.UNAVAILABLE,
     r.ERROR_REASON_LEDGER_UNAVAILABLE: StatusCode.UNAVAILABLE,
+    r.ERROR_REASON_UPSTREAM_BREAKER_OPEN: StatusCode.UNAVAILABLE,
+    r.ERROR_REASON_OVERLOADED: StatusCode.UNAVAILABLE,
 }
 
 
 class RichStatus(NamedTuple):
-    """What a caller is told: code, message, and the serialised `google.rpc.Status` for `grpc-status-details-bin`."""
+    """What a caller is told: code, message, and the serialised `google.rpc.Status` for `grpc-status-details-bin`.
+
+    `retry_after` is the error's, in seconds.
+    """
 
     code: StatusCode
     message: str
     details: bytes
+    retry_after: float | None
 
 
 def rich_status(error: GatewayError, request_id: str) -> RichStatus:
@@ -73,7 +79,7 @@ def rich_status(error: GatewayError, request_id: str) -> RichStatus:
     status = status_pb2.Status(code=code.value[0], message=error.message)
     for detail in _details(error, request_id):
         status.details.add().Pack(detail)
-    return RichStatus(code, error.message, status.SerializeToString())
+    return RichStatus(code, error.message, status.SerializeToString(), error.retry_after)
 
 
 def _details(error: GatewayError, request_id: str) -> list[Message]:

@@ -67,6 +67,7 @@ class CoalescedUpstream:
         joined = flight is not None
         if flight is None:
             flight = self._start(key, call, read)
+        flight.call.wanted_by = max(flight.call.wanted_by, call.deadline)
         # A future of its own for each caller: cancelling one of them leaves the task to the others.
         landed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         flight.waiting.add(landed)
@@ -87,7 +88,7 @@ class CoalescedUpstream:
 
     def _start(self, key: tuple[str, ...], call: Call, read: Callable[[Call], Coroutine[Any, Any, Result]]) -> _Flight:
         loop = asyncio.get_running_loop()
-        own = Call(call.request_id, loop.time() + self._longest)
+        own = Call(call.request_id, loop.time() + self._longest, wanted_by=call.deadline)
         flight = _Flight(own, loop.create_task(read(own), name=f"shared {key[0]}"))
         self._flights[key] = flight
         flight.task.add_done_callback(lambda _task: self._land(key, flight))
