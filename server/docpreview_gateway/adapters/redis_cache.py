@@ -42,7 +42,10 @@ class RedisCache:
         return value if isinstance(value, bytes) else None
 
     async def set(self, key: str, value: bytes, seconds: float) -> None:
-        """As the port says."""
+        """As the port says. Not tried after a call without answer: no read should pay for that twice."""
+        if self._outage.is_likely:
+            self._telemetry.cache_lookup("shared", "skipped")
+            return
         await self._try("SET", PREFIX + key, value, "PX", max(1, round(seconds * 1000)))
 
     async def _try(self, *command: str | bytes | int) -> object:

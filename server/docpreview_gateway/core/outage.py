@@ -24,6 +24,11 @@ class Outage:
         """Whether calls do without now."""
         return self._in_a_row >= self._failures
 
+    @property
+    def is_likely(self) -> bool:
+        """Whether the last call got no answer, so that what can wait better waits."""
+        return self._in_a_row > 0
+
     def admits(self, now: float) -> bool:
         """Whether this call may try. During an outage, yes means that the next ones may not."""
         if not self.is_on:
