@@ -18,15 +18,16 @@ Body = Literal["first", "other", "missing"]
 
 
 class Made(NamedTuple):
-    """Whose job it is, by its output path: no marker of the gateway is trusted."""
+    """Whose job it is, by its output path (no marker of the gateway is trusted), and when the cloud took it."""
 
     request_id: str
     body: Body
+    created: float
 
 
 @dataclass(slots=True)
 class Operation:
-    """One attempt of a client; times are of one monotonic clock."""
+    """One attempt of a client; times are Unix seconds, as the cloud's are."""
 
     request_id: str
     body: Body
@@ -77,8 +78,9 @@ def _one_job_per_id(history: History) -> Iterable[str]:
 def _ok_jobs_exist(history: History) -> Iterable[str]:
     for request_id, operations in history.by_id():
         for each in operations:
-            if each.outcome == "ok" and history.jobs.get(each.job_id) != Made(request_id, each.body):
-                yield f"I2 {request_id}: OK {each.job_id}, which is {history.jobs.get(each.job_id)}"
+            made = history.jobs.get(each.job_id)
+            if each.outcome == "ok" and (made is None or made[:2] != (request_id, each.body)):
+                yield f"I2 {request_id}: OK {each.job_id}, which is {made}"
 
 
 def _one_answer_per_id(history: History) -> Iterable[str]:
@@ -106,11 +108,19 @@ def _nothing_unknown(history: History) -> Iterable[str]:
 
 
 def _refused_made_none(history: History) -> Iterable[str]:
-    made = {each.request_id for each in history.rested.values()}
+    """A refusal says that there is no job when it is spoken; as the last word it says that there never will be."""
+    rested = {made.request_id for made in history.rested.values()}
+    created = {made.request_id: made.created for made in history.jobs.values()}
+    for request_id, operations in history.by_id():
+        for each in operations:
+            refused = each.outcome == "fail" and each.reason != "REQUEST_ID_REUSED"
+            if refused and created.get(request_id, each.begin) < each.begin:
+                yield f"I6 {request_id}: {each.reason}, but it had a job"
     for request_id, operations in history.by_id(last=False):
         final = max(operations, key=lambda each: each.begin)
         alone = all(each.end <= final.begin for each in operations if each is not final)
-        if alone and final.outcome == "fail" and final.body != "other" and request_id in made:
+        refused = final.outcome == "fail" and final.reason != "REQUEST_ID_REUSED"
+        if alone and refused and request_id in rested:
             yield f"I6 {request_id}: the last word was {final.reason}, and there is a job"
     yield from (f"I6 {of.request_id}: job {job} without document" for job, of in _of("missing", history.jobs))
 

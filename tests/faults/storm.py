@@ -18,6 +18,7 @@ from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview_emulator import Emulator
 from docpreview_emulator import Settings as EmulatorSettings
+from docpreview_gateway.adapters.system_clock import SystemClock
 from tests.faults.gateway_process import BUCKET, REGION, SETTLED, GatewayProcess
 from tests.faults.history import Body, History, Made, Operation, violations
 from tests.faults.proxy import FlakyProxy, Weather
@@ -120,7 +121,7 @@ def attributed(emulator: Emulator) -> Mapping[str, Made]:
     jobs = {}
     for job in emulator.jobs:
         _, request_id, body, _ = job.spec.output.object.split("/")
-        jobs[job.job_id] = Made(request_id, body)  # type: ignore[arg-type]  # we wrote it
+        jobs[job.job_id] = Made(request_id, body, job.created)  # type: ignore[arg-type]  # we wrote it
     return jobs
 
 
@@ -203,7 +204,7 @@ class Clients:
         return operation
 
     async def _attempt(self, request_id: str, body: Body, seconds: float) -> Operation:
-        now = asyncio.get_running_loop().time
+        now = SystemClock().now
         operation = Operation(request_id, body, now())
         request = CreatePreviewJobRequest(
             bucket=BUCKET,

@@ -163,7 +163,12 @@ class Creating:
             return PreviewJob.FromString(record.job)
         if record.stage is Stage.INTENT:
             return await self._send(record, work)
-        outcome = await self._settling.settle(record, work.bucket)
+        try:
+            outcome = await self._settling.settle(record, work.bucket)
+        except (GatewayError, LedgerError) as error:
+            # A refused list says nothing about the job: telling it as it is would say that there is none.
+            log.warning("create not settled yet", key=record.key[:12], error=str(error))
+            raise self._unknown(record) from None
         if isinstance(outcome, PreviewJob):
             return outcome
         if outcome is None:

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("docpreview_gateway.ledger")
 
-LIST_MARGIN = 120
-"""Seconds by which the list for a lost job reaches beyond its create on both sides: the cloud's clock is not ours."""
-
 LIST_SECONDS = 10.0
 LIST_SIZE = 100
 LIST_PAGES = 50
@@ -82,12 +79,14 @@ class Settling:
 
     async def _find(self, record: Record, bucket: Bucket) -> tuple[PreviewJob | None, bool]:
         """The job of a record, and whether the list was read to its end."""
+        # The cloud's clock is not ours: the list reaches beyond the create on both sides.
+        margin = int(2 * self._timing.fence_slack) + 1
         alone = not await self._records.others_open(record)
         request = ListPreviewJobsRequest(
             bucket=bucket.name,
             order=ListPreviewJobsRequest.ORDER_OLDEST_FIRST,
-            created_after=Timestamp(seconds=int(record.sent_at) - LIST_MARGIN),
-            created_before=Timestamp(seconds=int(record.fence) + LIST_MARGIN),
+            created_after=Timestamp(seconds=int(record.sent_at) - margin),
+            created_before=Timestamp(seconds=int(record.fence) + margin),
         )
         cursor = ""
         for _ in range(LIST_PAGES):

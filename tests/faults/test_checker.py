@@ -1,0 +1,51 @@
+"""The checker sees each promise broken, and nothing where all were kept."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.history import Body, History, Made, Operation, Outcome, violations
+
+
+def operation(at: float, outcome: Outcome, detail: str = "", body: Body = "first") -> Operation:
+    """Of one second; `detail` is the job of an `ok`, else the reason."""
+    ok = outcome == "ok"
+    return Operation("id", body, at, at + 1, outcome, detail if ok else "", "" if ok else detail)
+
+
+JOB, SECOND = Made("id", "first", 1.5), Made("id", "first", 3.0)
+KEPT = History(
+    [
+        operation(1, "info", "UNAVAILABLE"),
+        operation(3, "ok", "d1"),
+        operation(5, "fail", "REQUEST_ID_REUSED", "other"),
+    ],
+    [operation(9, "ok", "d1")],
+    {"d1": JOB},
+    {"d1": JOB},
+)
+
+BROKEN = {
+    "I1 two jobs of an id": History([], [], {}, {"d1": JOB, "d2": SECOND}),
+    "I2 a job that does not exist": History([operation(1, "ok", "d1")]),
+    "I2 a job of somebody else": History([operation(1, "ok", "d1")], [], {}, {"d1": Made("id2", "first", 1.5)}),
+    "I3 two answers of an id": History([operation(1, "ok", "d1"), operation(3, "ok", "d2")], [], {}, {"d1": JOB}),
+    "I4 another body is accepted": History([operation(5, "ok", "d1", "other")]),
+    "I4 a job of another body": History([], [], {}, {"d1": Made("id", "other", 1.5)}),
+    "I5 unknown after the rest": History([], [operation(9, "info", "CREATE_OUTCOME_UNKNOWN")]),
+    "I6 refused while it had a job": History([operation(4, "fail", "UPSTREAM_THROTTLED")], [], {}, {"d1": JOB}),
+    "I6 refused, and a job later": History([operation(1, "fail", "CLOCK_SKEW")], [], {"d1": SECOND}, {"d1": SECOND}),
+    "I6 a job without document": History([], [], {}, {"d1": Made("id", "missing", 1.5)}),
+}
+
+
+def test_all_promises_kept() -> None:
+    """Nothing to say."""
+    assert violations(KEPT) == []
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_promise_broken(name: str) -> None:
+    """The line begins with the promise."""
+    found = violations(BROKEN[name])
+    assert name[:2] in {line[:2] for line in found}

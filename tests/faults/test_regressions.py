@@ -1,0 +1,124 @@
+"""What the storms and the reading for them found; each failed before its fix."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from docpreview.v1 import error_reason_pb2 as reasons
+from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
+from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+from docpreview_gateway.core.errors import GatewayError, UpstreamError
+from docpreview_gateway.core.ledger import Timing
+from docpreview_gateway.core.responses import JobPage
+from docpreview_gateway.ports import LedgerError
+from docpreview_gateway.service.settling import Settling
+from tests.unit.service.test_creating import BUCKET, LOST, BreakableLedger, LossyUpstream, World
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from docpreview_gateway.core.ledger import Record
+    from docpreview_gateway.ports import Call, JobQuery
+
+
+class LedgerThatLosesSight(BreakableLedger):
+    """Cannot tell whether other creates are open, while `blind`."""
+
+    blind = False
+
+    async def others_open(self, record: Record) -> bool:
+        if self.blind:
+            raise LedgerError("disk I/O error")
+        return await super().others_open(record)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with LedgerThatLosesSight(tmp_path / "ledger.db") as ledger:
+        yield World(ledger)
+
+
+def request() -> CreatePreviewJobRequest:
+    output = ObjectLocation(object="out/p-${Page}.jpg")
+    return CreatePreviewJobRequest(
+        bucket=BUCKET.name, input_object="a.pdf", output=output, request_id=str(uuid.uuid4())
+    )
+
+
+async def lost(world: World) -> CreatePreviewJobRequest:
+    """A create whose job exists, whose reply was lost, and that no list shows yet."""
+    asked = request()
+    world.cloud.lose_replies = 1
+    world.cloud.hide_new_jobs = True
+    with pytest.raises(GatewayError):
+        await world.create(asked)
+    return asked
+
+
+async def test_list_refused_while_an_outcome_is_unknown(world: World) -> None:
+    """The caller is told that the outcome is unknown, not that the cloud refused: that would say there is no job."""
+    asked = await lost(world)
+    world.cloud.list_failures = [UpstreamError(reasons.ERROR_REASON_UPSTREAM_THROTTLED, "slow down", retry_after=1)]
+    with pytest.raises(GatewayError) as caught:
+        await world.create(asked)
+    assert caught.value.reason == reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN
+
+
+async def test_ledger_fails_while_an_outcome_is_unknown(world: World) -> None:
+    """As above; it is no internal error."""
+    asked = await lost(world)
+    assert isinstance(world.ledger, LedgerThatLosesSight)
+    world.ledger.blind = True
+    with pytest.raises(GatewayError) as caught:
+        await world.create(asked)
+    assert caught.value.reason == reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN
+
+
+class ListsByTime(LossyUpstream):
+    """Its lists keep to the times that were asked for."""
+
+    async def list_jobs(self, query: JobQuery, call: Call) -> JobPage:
+        page = await super().list_jobs(query, call)
+        begin, end = query.request.created_after.seconds, query.request.created_before.seconds
+        pairs = zip(page.jobs, page.markers, strict=True)
+        shown = [(job, marker) for job, marker in pairs if begin <= job.create_time.seconds <= end]
+        return JobPage(tuple(job for job, _ in shown), page.cursor, tuple(marker for _, marker in shown))
+
+
+@pytest.mark.parametrize("ahead", [-900, 900])
+async def test_cloud_whose_clock_differs_by_the_whole_slack(tmp_path: Path, ahead: int) -> None:
+    """The list for a lost job reaches as far as the clocks may differ; else a second job would be made."""
+    timing = Timing(fence_slack=900)
+    async with BreakableLedger(tmp_path / "ledger.db") as ledger:
+        world = World(ledger, cloud=ListsByTime())
+        dead = await world.process("dead")._new_record(request())
+        await ledger.begin(dead, world.clock.time)
+        sent = dead.sent(world.clock.time, timing)
+        await ledger.replace(dead, sent)
+        made = world.cloud.add_job(BUCKET.name, "d1", PreviewJob.STATE_RUNNING)
+        made.user_data = dead.marker
+        made.create_time.seconds = int(sent.sent_at) + ahead
+        world.clock.time += timing.signature + timing.fence_slack + timing.visibility
+        mine = sent.taken_over("one", world.clock.time, timing)
+        await ledger.replace(sent, mine)
+        settling = Settling(world.cloud, ledger, clock=world.clock, telemetry=world.telemetry, timing=timing)
+        found = await settling.settle(mine, BUCKET)
+        assert isinstance(found, PreviewJob)
+        assert found.job_id == made.job_id
+
+
+async def test_other_refusals_of_a_list(world: World) -> None:
+    """Whatever a list says while an outcome is unknown, the job is found once the list works again."""
+    asked = await lost(world)
+    for reason in (reasons.ERROR_REASON_UPSTREAM_ACCESS_DENIED, reasons.ERROR_REASON_CLOCK_SKEW):
+        world.cloud.list_failures = [UpstreamError(reason, "no")]
+        with pytest.raises(GatewayError) as caught:
+            await world.create(asked)
+        assert caught.value.reason == LOST.reason
+    world.cloud.hide_new_jobs = False
+    (job,) = world.cloud.jobs.values()
+    assert (await world.create(asked)).job_id == job.job_id
