@@ -5,7 +5,7 @@ READY := .venv/.ready
 GENERATE_READY := .venv-generate/.ready
 PROTOS := $(wildcard protos/docpreview/v1/*.proto)
 
-.PHONY: help dev demo test test-long check format generate lock bench clean
+.PHONY: help dev demo test test-long soak check format generate lock bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -29,10 +29,13 @@ demo: $(READY) ## real documents in, page images out, through emulator and gatew
 	$(BIN)/python examples/demo.py
 
 test: $(READY) ## the tests, as CI runs them
-	$(BIN)/pytest -m "not long"
+	$(BIN)/pytest -m "not long and not soak"
 
-test-long: $(READY) ## the suites that take minutes (churn, soak)
+test-long: $(READY) ## the suites that take minutes (churn)
 	$(BIN)/pytest -m long --timeout 900
+
+soak: $(READY) ## creates in long storms, with figures; FAULTS_FULL=1 takes hours, FAULTS_SEED picks another (docs/faults.md)
+	$(BIN)/pytest -m soak -s tests/faults
 
 check: $(READY) $(GENERATE_READY) ## style, types, layers, contract, drift of generated files
 	$(BIN)/ruff check .

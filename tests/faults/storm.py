@@ -6,9 +6,9 @@ import asyncio
 import random
 import uuid
 from collections import Counter
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
@@ -24,7 +24,7 @@ from tests.faults.history import Body, History, Made, Operation, violations
 from tests.faults.proxy import FlakyProxy, Weather
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
 DOCUMENT = "a.pdf"
@@ -88,8 +88,9 @@ class Outcome:
         return (
             f"seed {self.plan.seed}: {self.plan.ids} ids, {len(self.history.operations)} attempts"
             f" (ok {ends['ok']}, fail {ends['fail']}, info {ends['info']}), {self.kills} kills, {self.faults} faults,"
-            f" {self.held} delays, {self.cuts} cuts; {self.posts} POSTs reached the cloud, {len(self.history.jobs)} jobs"
-            f" billed for {wanted} wanted; {len(self.violations)} violations; {self.seconds:.0f} s\n"
+            f" {self.held} delays, {self.cuts} cuts; {self.posts} POSTs reached the cloud,"
+            f" {len(self.history.jobs)} jobs billed for {wanted} wanted; {len(self.violations)} violations;"
+            f" {self.seconds:.0f} s\n"
             f"  {', '.join(f'{name} {count}' for name, count in reasons.most_common())}"
         )
 
@@ -99,14 +100,14 @@ async def storm(plan: Plan, folder: Path, **ledger: float) -> Outcome:
     begin = asyncio.get_running_loop().time()
     chance = random.Random(plan.seed)  # noqa: S311 - a seed makes it repeatable
     async with AsyncExitStack() as stack:
-        emulator = await stack.enter_async_context(Emulator(settings=EmulatorSettings(list_delay=LIST_DELAY)))
-        emulator.hold_jobs()
-        emulator.put_object(BUCKET, REGION, DOCUMENT, b"%PDF-1.4")
+        emulator = await stack.enter_async_context(cloud())
         proxy = await stack.enter_async_context(FlakyProxy(emulator.port, chance, Weather()))
         gateway = await stack.enter_async_context(GatewayProcess(folder, proxy.port, **ledger))
         clients = await stack.enter_async_context(Clients(gateway.address, chance))
-        nemesis = Nemesis(emulator, proxy, gateway, chance)
-        await nemesis.rage(plan, clients)
+        nemesis = Nemesis(emulator, proxy, chance)
+        async with nemesis.foul(), asyncio.TaskGroup() as group:
+            group.create_task(nemesis.kill(gateway, clients, plan))
+            group.create_task(clients.work(plan.ids, plan.clients))
         await asyncio.sleep(SETTLED)
         rested = attributed(emulator)
         await clients.ask_once_more()
@@ -114,6 +115,16 @@ async def storm(plan: Plan, folder: Path, **ledger: float) -> Outcome:
         posts = nemesis.posts
     seconds = asyncio.get_running_loop().time() - begin
     return Outcome(plan, history, gateway.kills, posts, nemesis.faults, proxy.held, proxy.cuts, seconds)
+
+
+@asynccontextmanager
+async def cloud() -> AsyncIterator[Emulator]:
+    """An emulator with one document, whose jobs are billed but not worked on."""
+    settings = EmulatorSettings(list_delay=LIST_DELAY, record_limit=1_000_000)
+    async with Emulator(settings=settings) as emulator:
+        emulator.hold_jobs()
+        emulator.put_object(BUCKET, REGION, DOCUMENT, b"%PDF-1.4")
+        yield emulator
 
 
 def attributed(emulator: Emulator) -> Mapping[str, Made]:
@@ -131,12 +142,13 @@ class Clients:
     def __init__(self, address: str, chance: random.Random) -> None:
         self.operations: list[Operation] = []
         self.last: list[Operation] = []
-        self.begun = 0
+        self._begun = 0
+        self._progress = asyncio.Event()
         self._address = address
         self._chance = chance
         self._intents: list[Intent] = []
 
-    async def __aenter__(self) -> Clients:
+    async def __aenter__(self) -> Self:
         options = [
             ("grpc.enable_retries", 0),
             ("grpc.initial_reconnect_backoff_ms", 100),
@@ -157,12 +169,19 @@ class Clients:
 
         async def client() -> None:
             for intent in waiting:
-                self.begun += 1
+                self._begun += 1
+                self._progress.set()
                 await self._pursue(intent)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(clients):
                 group.create_task(client())
+
+    async def reached(self, number: int) -> None:
+        """Wait until work on so many ids has begun."""
+        while self._begun < number:
+            self._progress.clear()
+            await self._progress.wait()
 
     async def ask_once_more(self) -> None:
         """One last attempt of each id, a few at a time."""
@@ -234,13 +253,12 @@ def reason_of(error: grpc.aio.AioRpcError) -> str:
 
 
 class Nemesis:
-    """Breaks what it can, as long as the clients work."""
+    """Breaks what stands behind the clients: answers of the emulator, and connections to it."""
 
-    def __init__(self, emulator: Emulator, proxy: FlakyProxy, gateway: GatewayProcess, chance: random.Random) -> None:
+    def __init__(self, emulator: Emulator, proxy: FlakyProxy, chance: random.Random) -> None:
         self.faults = 0
         self._emulator = emulator
         self._proxy = proxy
-        self._gateway = gateway
         self._chance = chance
 
     @property
@@ -248,29 +266,26 @@ class Nemesis:
         """Creates that reached the emulator, refused ones included."""
         return sum(request.operation == "create" for request in self._emulator.requests)
 
-    async def rage(self, plan: Plan, clients: Clients) -> None:
-        """From fair weather through foul to fair; everything held up has arrived when this returns."""
+    @asynccontextmanager
+    async def foul(self) -> AsyncIterator[None]:
+        """Foul weather inside; everything held up has arrived when this ends."""
         self._proxy.weather = FOUL
-        working = asyncio.create_task(clients.work(plan.ids, plan.clients))
         faults = asyncio.create_task(self._add_faults())
         try:
-            await self._kill(plan, clients)
-            await working
+            yield
         finally:
-            working.cancel()
             faults.cancel()
-            await asyncio.gather(working, faults, return_exceptions=True)
+            await asyncio.gather(faults, return_exceptions=True)
         self._proxy.weather = Weather()
         self._emulator.clear_faults()
         await self._proxy.delivered()
 
-    async def _kill(self, plan: Plan, clients: Clients) -> None:
+    async def kill(self, gateway: GatewayProcess, clients: Clients, plan: Plan) -> None:
         """Kills spread over the ids, each at a random moment."""
         for number in range(plan.kills):
-            while clients.begun < plan.ids * number / plan.kills:
-                await asyncio.sleep(0.02)
+            await clients.reached(plan.ids * number // plan.kills)
             await asyncio.sleep(self._chance.uniform(0, 1.0))
-            await self._gateway.restart()
+            await gateway.restart()
 
     async def _add_faults(self) -> None:
         while True:
@@ -280,8 +295,8 @@ class Nemesis:
                 self._emulator.add_fault(operation=operation, **self._fault())
                 self.faults += 1
 
-    def _fault(self) -> dict[str, object]:
-        kinds: list[dict[str, object]] = [
+    def _fault(self) -> dict[str, Any]:
+        kinds: list[dict[str, Any]] = [
             {"kind": "latency", "seconds": self._chance.uniform(0.1, 4.0)},
             {"kind": "drop_before"},
             {"kind": "drop_after"},

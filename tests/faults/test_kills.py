@@ -50,7 +50,7 @@ async def dying(step: str, url: str, state: Path, request_id: str) -> asyncio.su
 
 async def until_it_is_settled(url: str, state: Path, request_id: str) -> tuple[str, set[int]]:
     """The job that the same request gets in the end, and the errors on the way, in a process that does not die."""
-    errors = set()
+    errors: set[int] = set()
     async with asyncio.timeout(30):
         while True:
             try:
@@ -62,7 +62,7 @@ async def until_it_is_settled(url: str, state: Path, request_id: str) -> tuple[s
 
 async def until(happens: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not happens():
+        while not happens():  # noqa: ASYNC110 - what others do, in threads and processes
             await asyncio.sleep(0.02)
 
 
