@@ -52,6 +52,7 @@ local function forget(key, name)
   redis.call('ZREM', unfinished, key)
   redis.call('SREM', target(name), key)
 end
+-- HSET is the first write: a server that is full refuses it, and would not refuse it after any other.
 local function keep(record)
   local new = {{}}
   for i = 1, #record, 2 do new[record[i]] = record[i + 1] end
@@ -76,7 +77,7 @@ _BEGIN = f"""{_LUA}
 local now, key, name = ARGV[1], ARGV[2], ARGV[3]
 local ends = redis.call('HGET', create(key), 'expires_at')
 if ends and tonumber(ends) > tonumber(now) then return redis.call('HGETALL', create(key)) end
-forget(key, name)
+if ends then forget(key, name) end
 keep({{unpack(ARGV, 4)}})
 return {{}}
 """

@@ -98,6 +98,12 @@ class Creating:
 
         Nothing is sent. Called at intervals by one loop per process; the next round tries again what failed in this.
         """
+        try:
+            await self._settle_abandoned()
+        except LedgerError as error:
+            log.warning("creates not settled yet", error=str(error))
+
+    async def _settle_abandoned(self) -> None:
         for record in await self._records.open(self._clock.now()):
             bucket = self._buckets.find(CreatePreviewJobRequest.FromString(record.request).bucket)
             mine = record.taken_over(self._owner, self._clock.now(), self._timing)

@@ -32,7 +32,6 @@ async def cache_of(url: str, *, seconds: float = 0.05) -> AsyncIterator[tuple[Re
 @asynccontextmanager
 async def server_that_says(answer: bytes | None, *, byte_seconds: float = 0.0) -> AsyncIterator[str]:
     """A server that answers everything with these bytes, slowly if wanted, or (None) with nothing; its URL."""
-
     serving: set[asyncio.Task[None]] = set()
 
     async def answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -49,6 +49,10 @@ class BreakableLedger(SqliteLedger):
         self._check(new.stage)
         return await super().replace(old, new)
 
+    async def open(self, now: float) -> list[Record]:
+        self._check("open")
+        return await super().open(now)
+
     def _check(self, step: str) -> None:
         if step in self.broken:
             raise LedgerError(f"{step} is broken")
@@ -361,6 +365,23 @@ async def test_ledger_that_breaks_when_the_reply_is_lost(world: World) -> None:
     with pytest.raises(GatewayError) as caught:
         await world.create(request())
     assert reason_of(caught) == reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN
+
+
+async def test_begin_whose_answer_was_lost(world: World) -> None:
+    """The record that it left behind is this process's own, so the same id goes on without waiting for a lease."""
+    asked = request()
+    left = await world.gateway._new_record(asked)
+    await world.ledger.begin(left, world.clock.time)
+    world.clock.time += 1
+    async with asyncio.timeout(1):
+        assert (await world.create(asked)).job_id
+    assert world.posts == 1
+
+
+async def test_ledger_that_cannot_be_read_in_the_background(world: World) -> None:
+    """The round ends without a word but a log line; the next one may go better."""
+    world.ledger.broken = frozenset({"open"})
+    await world.gateway.settle()
 
 
 async def test_list_fails_while_an_outcome_is_unknown(world: World) -> None:
