@@ -1,6 +1,7 @@
 # Every target does the set-up it needs: Python >= 3.11 and make are enough on a fresh machine.
 PYTHON ?= python3
 BIN := .venv/bin
+RUNS := .venv/.runs
 READY := .venv/.ready
 GENERATE_READY := .venv-generate/.ready
 PROTOS := $(wildcard protos/docpreview/v1/*.proto)
@@ -13,11 +14,15 @@ help: ## this list
 
 dev: $(READY) ## a virtual environment in .venv with everything for development
 
-$(READY): pyproject.toml requirements/dev.lock
+$(RUNS): pyproject.toml requirements/runtime.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python >= 3.11 is needed; name one with make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(READY): $(RUNS) requirements/dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
 	@touch $@
 
 $(GENERATE_READY): requirements/generate.lock
@@ -25,7 +30,7 @@ $(GENERATE_READY): requirements/generate.lock
 	.venv-generate/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/generate.lock
 	@touch $@
 
-demo: $(READY) ## real documents in, page images out, through emulator and gateway
+demo: $(RUNS) ## real documents in, page images out, through emulator and gateway
 	$(BIN)/python examples/demo.py
 
 test: $(READY) ## the tests, as CI runs them
@@ -61,6 +66,9 @@ generate: $(GENERATE_READY) ## the Python stubs beside each .proto
 lock: $(READY) ## newest versions that pyproject.toml allows, with hashes
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --upgrade --custom-compile-command 'make lock' pyproject.toml --extra emulator --group dev -o requirements/dev.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --custom-compile-command 'make lock' pyproject.toml --extra emulator --group build \
+	  --constraint requirements/dev.lock -o requirements/runtime.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --upgrade --custom-compile-command 'make lock' --group generate -o requirements/generate.lock
 
