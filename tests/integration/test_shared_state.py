@@ -26,6 +26,7 @@ from tests.unit.rpc.conftest import error_info
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceAsyncStub
     from tests.redis_server import RedisServer
 
 DOCUMENT = Path(__file__).parents[2] / "examples" / "seven-pages.pdf"
@@ -40,7 +41,7 @@ class Replica:
     """A gateway and a way to it that repeats nothing."""
 
     gateway: Gateway
-    stub: PreviewJobServiceStub
+    stub: PreviewJobServiceAsyncStub
 
     async def get(self, job_id: str) -> tuple[PreviewJob, str]:
         """A job and the `x-cache` that came with it."""

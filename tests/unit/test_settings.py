@@ -105,6 +105,57 @@ class TestSources:
             load(None)
 
 
+class TestSharedState:
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "redis://cache",
+            "redis://:p%40ss@cache:6379/0",
+            "rediss://user:secret@[::1]:6380/15?ssl_ca_certs=/etc/ca.pem&ssl_check_hostname=true",
+            "redis://cache:6379?db=3",
+            "unix:///run/redis.sock",
+            "unix://:secret@/run/redis.sock?db=1",
+        ],
+    )
+    def test_address(self, folder: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+        """It is taken as it is, and not shown."""
+        monkeypatch.setenv("DOCPREVIEW_SHARED_STATE__URL", url)
+        settings = load(file(folder, MINIMAL))
+        assert settings.shared_state.url is not None
+        assert settings.shared_state.url.get_secret_value() == url
+        assert url not in f"{settings!r} {settings.model_dump()} {settings.model_dump_json()}"
+
+    @pytest.mark.parametrize(
+        ("url", "problem"),
+        [
+            ("cache:6379", "must be redis://"),
+            (f"http://:{CANARY}@cache", "must be redis://"),
+            (f"redis+sentinel://:{CANARY}@cache/master", "for Sentinel or Cluster"),
+            (f"redis://:{CANARY}@", "must be redis://"),
+            ("unix://", "must be redis://"),
+            (f"redis://:12/{CANARY}@cache", "must be redis://"),
+            (f"redis://:{CANARY}/x@cache", "is no URL; special characters of a password must be %-encoded"),
+            (f"redis://user:{CANARY}#@cache", "is no URL"),
+            (f"redis://[{CANARY}", "is no URL"),
+            (f"redis://cache/{CANARY}", "the database must be a number"),
+            (f"redis://cache?db={CANARY}", "the database must be a number"),
+            (f"redis://cache?socket_timeout={CANARY}", "the options of the URL may be db, ssl_ca_certs"),
+            (f"redis://cache?{CANARY}=1", "the options of the URL may be db, ssl_ca_certs"),
+            ("", "must be redis://"),
+        ],
+    )
+    @pytest.mark.parametrize("key", ["url", "ledger_url"])
+    def test_mistakes_in_an_address(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, key: str, url: str, problem: str
+    ) -> None:
+        """It is said what is accepted, without a word of what was given: it may hold a password."""
+        monkeypatch.setenv(f"DOCPREVIEW_SHARED_STATE__{key.upper()}", url)
+        (found,) = problems(file(folder, MINIMAL))
+        assert found.startswith(f"shared_state.{key}: ")
+        assert problem in found
+        assert CANARY not in found
+
+
 class TestMistakes:
     def test_unknown_keys(self, folder: Path) -> None:
         """Each is named with its path."""
