@@ -18,6 +18,7 @@ class Outage:
         self._in_a_row = 0
         self._next_try = -math.inf
         self._last_answer = -math.inf
+        self._last_failure = -math.inf
 
     @property
     def is_on(self) -> bool:
@@ -48,10 +49,12 @@ class Outage:
     def failed(self, begun: float, now: float) -> bool:
         """A call got no answer. Whether that began an outage.
 
-        It counts only when nobody else got one meanwhile: otherwise the crowd was the reason, not the helper.
+        It counts only when nobody else got one meanwhile: otherwise the crowd was the reason, not the helper. Calls
+        that were under way together count once: they may share a moment in which this process stood still.
         """
-        if self._last_answer >= begun:
+        if self._last_answer >= begun or self._last_failure > begun:
             return False
+        self._last_failure = now
         was_on = self.is_on
         self._in_a_row += 1
         if self.is_on:

@@ -71,6 +71,15 @@ def test_try_whose_caller_left() -> None:
     assert found.admits(2.0)
 
 
+def test_calls_that_fail_together() -> None:
+    """They count once: this process may have stood still, and the next call knows better."""
+    found = Outage(failures=3, pause=1.0)
+    assert not any(found.failed(0.0, 0.05) for _ in range(100))
+    assert not any(found.failed(0.06, 0.11) for _ in range(100))
+    assert found.failed(0.12, 0.17)
+    assert found.is_on
+
+
 def test_crowd_that_waits_too_long_while_others_get_answers() -> None:
     """That is no outage: the helper answers as fast as it can."""
     found = Outage(failures=3, pause=1.0)
