@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from datetime import UTC, datetime, timedelta
 
-JOB = """<Response><JobsDetail><Code>Success</Code><CreationTime>2022-09-14T17:15:43+0800</CreationTime>\
-<EndTime>2022-09-14T17:15:45+0800</EndTime><Input><BucketId>docs-1250000000</BucketId><Object>1.txt</Object>\
+JOB = """<Response><JobsDetail><Code>Success</Code><CreationTime>{day}T17:15:43+0800</CreationTime>\
+<EndTime>{day}T17:15:45+0800</EndTime><Input><BucketId>docs-1250000000</BucketId><Object>1.txt</Object>\
 <Region>ap-chongqing</Region></Input><JobId>{job_id}</JobId><Message/><Operation><DocProcess><Comments>1</Comments>\
 <DocPassword/><EndPage>-1</EndPage><ImageDpi>96</ImageDpi><ImageParams/><PageRanges>1,3</PageRanges>\
 <PaperDirection>0</PaperDirection><PaperSize>0</PaperSize><PicPagination>0</PicPagination><Quality>100</Quality>\
@@ -20,9 +21,11 @@ JOB = """<Response><JobsDetail><Code>Success</Code><CreationTime>2022-09-14T17:1
 <PageInfo><PageNo>3</PageNo><TgtUri>/test_doc/normal/abc_3.jpg</TgtUri></PageInfo><SuccPageCount>2</SuccPageCount>\
 <TaskId/><TgtType/><TotalPageCount>7</TotalPageCount></DocProcessResult><JobLevel>0</JobLevel><Output>\
 <Bucket>docs-1250000000</Bucket><Object>/test_doc/normal/abc_${{Number}}.jpg</Object><Region>ap-chongqing</Region>\
-</Output></Operation><QueueId>p4bdf22746b014a22a5a097b1f1d057f1</QueueId><StartTime>2022-09-14T17:15:44+0800</StartTime>\
+</Output></Operation><QueueId>p4bdf22746b014a22a5a097b1f1d057f1</QueueId><StartTime>{day}T17:15:44+0800</StartTime>\
 <State>Success</State><Tag>DocProcess</Tag></JobsDetail></Response>"""
-"""The vendor's sample answer (document 1045/51266): pages 1 and 3 of a document."""
+"""The vendor's sample answer (document 1045/51266), of yesterday: pages 1 and 3 of a document."""
+
+YESTERDAY = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()  # noqa: TID251 - jobs of old are not kept
 
 HEAD = (
     "HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nContent-Length: {length}\r\nServer: tencent-ci\r\n"
@@ -53,7 +56,7 @@ class CannedUpstream(asyncio.Protocol):
             body = str(cls.served)
         else:
             cls.served += 1
-            body = JOB.format(job_id=path.rpartition("/")[2])
+            body = JOB.format(job_id=path.rpartition("/")[2], day=YESTERDAY)
         return (HEAD.format(length=len(body)) + body).encode()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -44,7 +45,7 @@ class PrometheusTelemetry:
             return Histogram(name, help_text, labels, registry=registry, buckets=_SECONDS)
 
         self._started = counter("grpc_server_started_total", "RPCs that came in.", _RPC)
-        self._handled = counter("grpc_server_handled_total", "RPCs that ended.", (*_RPC, "grpc_code"))
+        self._handled = cache(counter("grpc_server_handled_total", "RPCs that ended.", (*_RPC, "grpc_code")).labels)
         self._received = counter("grpc_server_msg_received_total", "Messages that came in.", _RPC)
         self._sent = counter("grpc_server_msg_sent_total", "Messages that left.", _RPC)
         self._seconds = histogram("grpc_server_handling_seconds", "Time from request to end of an RPC.", _RPC)
@@ -73,7 +74,7 @@ class PrometheusTelemetry:
         self._in_flight = gauge("docpreview_upstream_in_flight", "Calls under way to a bucket's host.", _BUCKET)
         self._limit = gauge("docpreview_upstream_limit", "Calls that may be under way at once.", _BUCKET)
         self._queued = gauge("docpreview_upstream_queued", "Calls that wait for their turn.", _BUCKET)
-        self._lookups = counter("docpreview_cache_lookups_total", "Cache look-ups.", ("tier", "outcome"))
+        self._lookups = cache(counter("docpreview_cache_lookups_total", "Cache look-ups.", ("tier", "outcome")).labels)
         self._cache_bytes = Gauge("docpreview_cache_bytes", "Bytes in the process's cache.", registry=registry)
         self._ledger = counter("docpreview_ledger_events_total", "What happened to recorded creates.", ("event",))
         self._pollers = Gauge("docpreview_pollers", "Jobs that are polled now.", registry=registry)
@@ -91,7 +92,7 @@ class PrometheusTelemetry:
 
     def call_ended(self, method: Method, code: str, seconds: float) -> None:
         """A call ended. `code` is written as Go's does it: `OK`, `NotFound`."""
-        self._handled.labels(method.kind, method.service, method.name, _go_code(code)).inc()
+        self._handled(method.kind, method.service, method.name, _go_code(code)).inc()
         self._series(method).seconds.observe(seconds)
 
     def upstream_attempt(self, operation: str, reason: ErrorReason.ValueType, seconds: float) -> None:
@@ -122,7 +123,7 @@ class PrometheusTelemetry:
 
     def cache_lookup(self, tier: str, outcome: str) -> None:
         """A tier was asked."""
-        self._lookups.labels(tier, outcome).inc()
+        self._lookups(tier, outcome).inc()
 
     def measure_cache(self, size: Callable[[], int]) -> None:
         """Report the cache's size whenever metrics are read."""
