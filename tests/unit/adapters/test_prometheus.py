@@ -8,7 +8,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview_gateway.adapters.prometheus import PrometheusTelemetry
-from docpreview_gateway.ports import Method
+from docpreview_gateway.core.breaker import State
+from docpreview_gateway.ports import LaneLoad, Method
 
 METHOD = Method("docpreview.v1.PreviewJobService", "GetPreviewJob", "unary")
 LABELS = {"grpc_type": "unary", "grpc_service": METHOD.service, "grpc_method": METHOD.name}
@@ -67,3 +68,27 @@ def test_watching(registry: CollectorRegistry) -> None:
     telemetry.watching(pollers=2, watchers=5)
     assert registry.get_sample_value("docpreview_pollers") == 2
     assert registry.get_sample_value("docpreview_watchers") == 5
+
+
+def test_way_to_a_bucket(registry: CollectorRegistry) -> None:
+    """How full it is now, what the breaker does, and whom it refused."""
+    telemetry, bucket = PrometheusTelemetry(registry), {"bucket": "docs-1250000000"}
+    telemetry.measure_lane("docs-1250000000", lambda: LaneLoad(3, 32, 7))
+    shown = [
+        registry.get_sample_value(f"docpreview_upstream_{name}", bucket) for name in ("in_flight", "limit", "queued")
+    ]
+    assert shown == [3, 32, 7]
+    assert registry.get_sample_value("docpreview_upstream_breaker", bucket) == 0
+    telemetry.breaker("docs-1250000000", State.OPEN)
+    assert registry.get_sample_value("docpreview_upstream_breaker", bucket) == 2
+    changes = {**bucket, "state": "open"}
+    assert registry.get_sample_value("docpreview_upstream_breaker_changes_total", changes) == 1
+    telemetry.shed("docs-1250000000", "queue")
+    assert registry.get_sample_value("docpreview_upstream_shed_total", {**bucket, "reason": "queue"}) == 1
+
+
+def test_retries(registry: CollectorRegistry) -> None:
+    """Those that were made and those that the budget refused."""
+    PrometheusTelemetry(registry).retry("get", "over_budget")
+    labels = {"operation": "get", "outcome": "over_budget"}
+    assert registry.get_sample_value("docpreview_upstream_retries_total", labels) == 1

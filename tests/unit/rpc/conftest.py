@@ -11,7 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest, WatchPreviewJobRequest
 from docpreview_gateway.ports import Method
-from docpreview_gateway.rpc.handlers import Handlers, Route
+from docpreview_gateway.rpc.handlers import Bounds, Handlers, Route
 from docpreview_gateway.rpc.server import grpc_server
 from tests.fakes.telemetry import FakeTelemetry
 
@@ -43,14 +43,18 @@ class Switchboard:
 
 
 @asynccontextmanager
-async def switchboard(use_case: Callable[..., Any], *, longest: float = 30.0) -> AsyncIterator[Switchboard]:
+async def switchboard(
+    use_case: Callable[..., Any], *, longest: float = 30.0, bounds: Bounds | None = None, jitter: float = 0.5
+) -> AsyncIterator[Switchboard]:
     """GetPreviewJob and WatchPreviewJob are both answered by `use_case`; one of them will be of its form."""
     telemetry = FakeTelemetry()
-    handlers = Handlers(telemetry)
+    handlers = Handlers(telemetry, bounds, jitter=lambda: jitter)
     server = grpc_server()
     routes: list[Route[Any]] = [
         Route(Method(SERVICE, "GetPreviewJob", "unary"), GetPreviewJobRequest, use_case, longest),
-        Route(Method(SERVICE, "WatchPreviewJob", "server_stream"), WatchPreviewJobRequest, use_case, longest),
+        Route(
+            Method(SERVICE, "WatchPreviewJob", "server_stream"), WatchPreviewJobRequest, use_case, longest, waits=True
+        ),
     ]
     methods = {route.method.name: handlers.handler(route) for route in routes}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))

@@ -104,3 +104,23 @@ async def test_equal_creates_at_once(cloud: FakeUpstream, upstream: CoalescedUps
     request = CreatePreviewJobRequest(bucket=BUCKET.name, input_object="a.pdf")
     made = await asyncio.gather(*(upstream.create(request, BUCKET, BUCKET, call()) for _ in range(2)))
     assert made[0].job_id != made[1].job_id
+
+
+async def test_until_when_the_answer_is_wanted(cloud: FakeUpstream) -> None:
+    """The layers below are told when the last caller stops waiting; the read's own deadline is another matter."""
+    seen: list[Call] = []
+
+    class Noting(FakeUpstream):
+        async def get(self, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
+            seen.append(call)
+            return await cloud.get(bucket, job_id, call)
+
+    upstream = CoalescedUpstream(Noting(), longest=10.0)
+    cloud.gate = asyncio.Event()
+    now = asyncio.get_running_loop().time()
+    callers = [asyncio.create_task(upstream.get(BUCKET, JOB, Call("r", now + seconds))) for seconds in (1, 5, 3)]
+    await cloud.looked.wait()
+    assert [one.wanted_by for one in seen] == [now + 5]
+    assert seen[0].deadline == pytest.approx(now + 10, abs=0.5)
+    cloud.gate.set()
+    await asyncio.gather(*callers)

@@ -1,0 +1,230 @@
+"""What callers see while the cloud throttles, hangs, is full or gone, with the protection that ships."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+
+from docpreview.v1.preview_job_service_pb2 import (
+    GetPreviewJobRequest,
+    WaitPreviewJobRequest,
+    WatchPreviewJobRequest,
+)
+from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
+from docpreview_client import DocPreviewClient, OutcomeUnknown, Throttled, Unavailable
+from docpreview_emulator import Emulator
+from docpreview_gateway.settings import (
+    BreakerSettings,
+    ConcurrencySettings,
+    LimitSettings,
+    RetrySettings,
+    UpstreamSettings,
+    WatchSettings,
+)
+from docpreview_gateway.wiring import Gateway
+from tests.integration.conftest import BUCKET, REGION, World, settings
+from tests.unit.rpc.conftest import error_info
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable
+
+    from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceAsyncStub
+
+QUICK = RetrySettings(base_seconds=0.01, cap_seconds=0.05)
+
+
+@asynccontextmanager
+async def protected(**changes: object) -> AsyncIterator[World]:
+    """A gateway with its protection, in front of a cloud with a document."""
+    values: dict[str, object] = {"retry": QUICK, "breaker": BreakerSettings()} | changes
+    async with Emulator() as emulator:
+        emulator.put_object(BUCKET, REGION, "a.pdf", b"%PDF-1.4")
+        emulator.hold_jobs()
+        upstream = values.pop("upstream", {})
+        assert isinstance(upstream, dict)
+        values["upstream"] = UpstreamSettings(endpoint=emulator.url, **upstream)
+        async with (
+            Gateway(settings(emulator, **values)) as gateway,
+            DocPreviewClient(f"127.0.0.1:{gateway.port}") as client,
+        ):
+            yield World(emulator, gateway, client)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with protected() as found:
+        yield found
+
+
+async def create(world: World, *, request_id: str = "") -> str:
+    job = await world.client.create(BUCKET, "a.pdf", output_object="out/p-${Page}.jpg", request_id=request_id)
+    return job.job_id
+
+
+def value(world: World, name: str, **labels: str) -> float:
+    return world.gateway.registry.get_sample_value(f"docpreview_upstream_{name}", labels) or 0.0
+
+
+def retries(world: World, operation: str) -> float:
+    return value(world, "retries_total", operation=operation, outcome="made")
+
+
+@asynccontextmanager
+async def stubs(world: World, count: int = 1) -> AsyncIterator[list[PreviewJobServiceAsyncStub]]:
+    """Callers on connections of their own that make one attempt: the gateway's patience is looked at, not theirs."""
+    options = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
+    async with AsyncExitStack() as stack:
+        channels = [
+            await stack.enter_async_context(
+                grpc.aio.insecure_channel(f"127.0.0.1:{world.gateway.port}", options=options)
+            )
+            for _ in range(count)
+        ]
+        yield [PreviewJobServiceStub(channel) for channel in channels]
+
+
+async def read(stub: PreviewJobServiceAsyncStub, job_id: str, seconds: float) -> tuple[str, float]:
+    """OK or the reason, and how long it took, of reading a job."""
+    begin = asyncio.get_running_loop().time()
+    call = stub.GetPreviewJob(GetPreviewJobRequest(bucket=BUCKET, job_id=job_id), timeout=seconds)
+    reason = await reason_of(call)
+    return reason, asyncio.get_running_loop().time() - begin
+
+
+async def reason_of(call: Awaitable[object]) -> str:
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+            return "DEADLINE_EXCEEDED"
+        return str(error_info(error).reason)
+    return "OK"
+
+
+class TestRetries:
+    @pytest.mark.parametrize("kind", ["throttle", "error", "drop_before", "drop_after", "truncate"])
+    async def test_read_that_fails_twice(self, world: World, kind: str) -> None:
+        """The caller gets its answer, the cloud three requests."""
+        job_id = await create(world)
+        world.emulator.clear_requests()
+        world.emulator.add_fault(kind, "get", times=2)
+        assert (await world.client.get(BUCKET, job_id)).job_id == job_id
+        assert len(world.emulator.requests) == 3
+        # The HTTP client itself asks again when a connection that was idle turns out to be closed.
+        assert 1 <= retries(world, "get") <= 2
+
+    async def test_create_that_is_throttled(self, world: World) -> None:
+        """It is sent again, since nothing was admitted, and there is one job."""
+        world.emulator.add_fault("throttle", "create", times=2)
+        await create(world)
+        assert len(world.emulator.requests) == 3
+        assert world.emulator.accepted_jobs == 1
+
+    async def test_recorded_create_that_is_throttled(self, world: World) -> None:
+        """The same with `request_id`."""
+        world.emulator.add_fault("throttle", "create", times=2)
+        request_id = "6b1f2b0e-4a53-4d6c-9d2b-0d4b5a1c7e11"
+        first = await create(world, request_id=request_id)
+        assert await create(world, request_id=request_id) == first
+        assert world.emulator.accepted_jobs == 1
+
+    @pytest.mark.parametrize("kind", ["drop_before", "error", "truncate", "garbage"])
+    async def test_create_that_may_have_been_accepted(self, world: World, kind: str) -> None:
+        """It is never sent again."""
+        world.emulator.add_fault(kind, "create")
+        with pytest.raises(OutcomeUnknown):
+            await create(world)
+        assert len(world.emulator.requests) == 1
+        assert retries(world, "create") == 0
+
+    async def test_cloud_that_throttles_on(self, world: World) -> None:
+        """The cloud's word after two retries, and when to try again; it is no reason to open the breaker."""
+        job_id = await create(world)
+        world.emulator.add_fault("throttle", "get", times=None)
+        for _ in range(25):
+            with pytest.raises(Throttled):
+                await world.client.get(BUCKET, job_id, timeout=timedelta(seconds=5))
+        made, calls = retries(world, "get"), 25
+        assert made <= 10 + 0.1 * (calls + 1)
+        assert value(world, "breaker", bucket=BUCKET) == 0
+
+
+class TestSilence:
+    async def test_cloud_that_hangs_and_comes_back(self) -> None:
+        """Every call is answered by its deadline, the breaker spares callers the wait, and recovery is seen soon."""
+        seconds, loop = 1.2, asyncio.get_running_loop()
+        async with protected(breaker=BreakerSettings(open_seconds=1.0)) as world, stubs(world) as (stub,):
+            job_id = await create(world)
+            world.emulator.add_fault("latency", "get", seconds=60, times=None)
+            ended = await asyncio.gather(*(read(stub, f"d{number:032x}", seconds) for number in range(40)))
+            assert {reason for reason, _ in ended} <= {"DEADLINE_EXCEEDED", "OVERLOADED", "UPSTREAM_BREAKER_OPEN"}
+            assert max(took for _, took in ended) < seconds + 0.5
+            assert value(world, "breaker_changes_total", bucket=BUCKET, state="open") >= 1
+            reason, took = await read(stub, job_id, seconds)
+            assert (reason, took < 0.5) == ("UPSTREAM_BREAKER_OPEN", True)
+            world.emulator.clear_faults()
+            back = loop.time()
+            while (await read(stub, job_id, seconds))[0] != "OK":
+                assert loop.time() - back < 5
+                await asyncio.sleep(0.1)
+            results = await asyncio.gather(*(read(stub, job_id, 5) for _ in range(20)))
+            assert {reason for reason, _ in results} == {"OK"}
+
+    async def test_cloud_that_is_gone(self) -> None:
+        """Calls fail at once with the time after which to try again, creates too: nothing was sent."""
+        breaker = BreakerSettings(min_calls=5, open_seconds=30)
+        async with protected(breaker=breaker, retry=RetrySettings(max_retries=0)) as world, stubs(world) as (stub,):
+            await world.emulator.__aexit__(None, None, None)
+            for number in range(5):
+                await read(stub, f"d{number:032x}", 5)
+            with pytest.raises(Unavailable) as caught:
+                await create(world)
+            assert caught.value.reason == "UPSTREAM_BREAKER_OPEN"
+            assert caught.value.retry_delay is not None
+            assert timedelta(seconds=20) < caught.value.retry_delay <= timedelta(seconds=30)
+
+
+class TestOverload:
+    async def test_burst(self) -> None:
+        """Ten times what the cloud can do in time: what is accepted succeeds, and the rest hears so at once."""
+        patience, concurrency = 1.0, ConcurrencySettings(initial=4, lowest=4, highest=4)
+        async with protected(concurrency=concurrency) as world, stubs(world, 5) as callers:
+            world.emulator.add_fault("latency", "get", seconds=0.1, times=None)
+            for number in range(8):
+                await read(callers[number % 5], f"e{number:032x}", 5)
+            # The cloud does 40 reads a second.
+            burst = (read(callers[number % 5], f"d{number:032x}", patience) for number in range(400))
+            ended = await asyncio.gather(*burst)
+            accepted = [took for reason, took in ended if reason == "JOB_NOT_FOUND"]
+            refused = sorted(took for reason, took in ended if reason == "OVERLOADED")
+            assert len(accepted) + len(refused) == len(ended), Counter(reason for reason, _ in ended)
+            assert 20 <= len(accepted) <= 45
+            # The whole crowd came in the same instant: that is what these wait for, not the cloud.
+            assert refused[len(refused) // 2] < patience / 2
+            assert value(world, "shed_total", bucket=BUCKET, reason="deadline") == len(refused)
+            assert value(world, "in_flight", bucket=BUCKET) == value(world, "queued", bucket=BUCKET) == 0
+
+    async def test_more_waits_than_the_bound(self) -> None:
+        """They are told to try again; calls are not concerned."""
+        async with protected(watch=WatchSettings(max_watches=1)) as world, stubs(world) as (stub,):
+            job_id = await create(world)
+            watch = stub.WatchPreviewJob(WatchPreviewJobRequest(bucket=BUCKET, job_id=job_id))
+            await anext(aiter(watch))
+            wait = stub.WaitPreviewJob(WaitPreviewJobRequest(bucket=BUCKET, job_id=job_id), timeout=5)
+            assert await reason_of(wait) == "OVERLOADED"
+            assert (await read(stub, job_id, 5))[0] == "OK"
+            watch.cancel()
+
+    async def test_more_calls_than_the_bound(self) -> None:
+        """They are refused at once, with a word that says why."""
+        async with protected(limits=LimitSettings(max_calls=1)) as world, stubs(world) as (stub,):
+            world.emulator.add_fault("latency", "get", seconds=0.5)
+            slow = asyncio.create_task(read(stub, "d" + "1" * 32, 5))
+            others = await asyncio.gather(*(read(stub, f"d{number:032x}", 5) for number in range(3)))
+            assert {reason for reason, _ in others} | {(await slow)[0]} == {"OVERLOADED", "JOB_NOT_FOUND"}

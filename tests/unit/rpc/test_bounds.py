@@ -1,0 +1,125 @@
+"""How many calls a process takes on, and what those are told that may come back."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from docpreview.v1 import error_reason_pb2 as r
+from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest, WatchPreviewJobResponse
+from docpreview_gateway.core.errors import GatewayError
+from docpreview_gateway.rpc.handlers import Bounds
+from tests.unit.rpc.conftest import REQUEST, error_info, switchboard
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from docpreview_gateway.ports import Call
+
+ANSWER = PreviewJob(job_id="d1").SerializeToString()
+
+
+class Hanging:
+    """Use-cases that answer when they are told to."""
+
+    def __init__(self, expected: int) -> None:
+        self.go = asyncio.Event()
+        self.all_there = asyncio.Event()
+        self._missing = expected
+
+    async def answer(self, _request: GetPreviewJobRequest, _call: Call) -> PreviewJob:
+        await self._hang()
+        return PreviewJob(job_id="d1")
+
+    async def watch(self, _request: object, _call: Call) -> AsyncIterator[WatchPreviewJobResponse]:
+        await self._hang()
+        yield WatchPreviewJobResponse()
+
+    async def _hang(self) -> None:
+        self._missing -= 1
+        if not self._missing:
+            self.all_there.set()
+        await self.go.wait()
+
+
+def pushback(error: grpc.aio.AioRpcError) -> str | bytes | None:
+    return dict(error.trailing_metadata()).get("grpc-retry-pushback-ms")
+
+
+async def drained(stream: grpc.aio.UnaryStreamCall[bytes, bytes]) -> list[bytes]:
+    return [reply async for reply in stream]
+
+
+async def test_more_calls_than_the_bound() -> None:
+    """The surplus is refused at once, with the time to try again; the others are answered, and then there is room."""
+    hanging = Hanging(2)
+    async with switchboard(hanging.answer, bounds=Bounds(calls=2, waits=1)) as board:
+        taken = [board.get() for _ in range(2)]
+        waiting = [asyncio.ensure_future(call) for call in taken]
+        await hanging.all_there.wait()
+        begin = asyncio.get_running_loop().time()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await board.get()
+        assert asyncio.get_running_loop().time() - begin < 0.5
+        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+        assert error_info(caught.value).reason == "OVERLOADED"
+        assert pushback(caught.value) == "300"
+        hanging.go.set()
+        assert await asyncio.gather(*waiting) == [ANSWER] * 2
+        assert await board.get() == ANSWER
+
+
+async def test_more_watches_than_the_bound() -> None:
+    """They have a bound of their own."""
+    hanging = Hanging(1)
+    async with switchboard(hanging.watch, bounds=Bounds(calls=1, waits=1)) as board:
+        first = asyncio.ensure_future(drained(board.watch()))
+        await hanging.all_there.wait()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await drained(board.watch())
+        assert error_info(caught.value).reason == "OVERLOADED"
+        hanging.go.set()
+        assert len(await first) == 1
+
+
+async def test_bounds_do_not_share() -> None:
+    """Watchers do not keep calls out."""
+    hanging = Hanging(1)
+    async with switchboard(hanging.watch, bounds=Bounds(calls=1, waits=1)) as board:
+        first = asyncio.ensure_future(drained(board.watch()))
+        await hanging.all_there.wait()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await board.get()
+        assert error_info(caught.value).reason == "INTERNAL"  # the use-case is a stream: the call was let in
+        hanging.go.set()
+        await first
+
+
+@pytest.mark.parametrize(("jitter", "expected"), [(0.0, "1600"), (0.5, "2000"), (1.0, "2400")])
+@pytest.mark.parametrize("method", ["get", "watch"])
+async def test_time_to_try_again(method: str, jitter: float, expected: str) -> None:
+    """The retries of gRPC itself hear of it too, spread by a fifth."""
+
+    def use_case(_request: object, _call: Call) -> Any:
+        raise GatewayError(r.ERROR_REASON_SHUTTING_DOWN, "again", retry_after=2.0)
+
+    async with switchboard(use_case, jitter=jitter) as board:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await (board.get() if method == "get" else drained(board.watch(REQUEST)))
+        assert pushback(caught.value) == expected
+
+
+async def test_nothing_to_try_again() -> None:
+    """No word of it."""
+
+    async def use_case(_request: object, _call: Call) -> PreviewJob:
+        raise GatewayError(r.ERROR_REASON_JOB_NOT_FOUND, "none")
+
+    async with switchboard(use_case) as board:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await board.get()
+        assert pushback(caught.value) is None

@@ -1,0 +1,89 @@
+"""No place is lost, whoever leaves when."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from docpreview_gateway.core.concurrency import LimitBounds
+from docpreview_gateway.ports import Call
+from docpreview_gateway.upstream.slots import NoSlotError, Slots, WrittenOffError
+
+BOUNDS = LimitBounds(initial=3, lowest=3, highest=3, queue=20)
+
+
+async def visit(slots: Slots, moments: random.Random) -> None:
+    """Take a place, keep it for a few rounds of the loop, give it back."""
+    seconds = moments.choice((0.051, 0.052, 30.0))
+    try:
+        number = await slots.take(Call("r1", asyncio.get_running_loop().time() + seconds))
+    except (NoSlotError, WrittenOffError):
+        return
+    try:
+        for _ in range(moments.randrange(5)):
+            await asyncio.sleep(0)
+    finally:
+        slots.give_back(number)
+
+
+async def crowd(seed: int, *, write_offs: bool) -> Slots:
+    """Visitors that come and are cancelled at random moments."""
+    slots, moments = Slots(BOUNDS), random.Random(seed)  # noqa: S311 - a repeatable choice of moments
+    tasks: list[asyncio.Task[None]] = []
+    for _ in range(60):
+        tasks.append(asyncio.create_task(visit(slots, moments)))
+        for _ in range(moments.randrange(3)):
+            await asyncio.sleep(0)
+        if moments.random() < 0.5:
+            moments.choice(tasks).cancel()
+        if write_offs and moments.random() < 0.1:
+            slots.write_off()
+        assert 0 <= slots.in_flight <= 3
+        if moments.random() < 0.05:
+            await asyncio.sleep(0.002)
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return slots
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32), write_offs=st.booleans())
+def test_random_cancels(seed: int, write_offs: bool) -> None:  # noqa: FBT001 - hypothesis hands it in
+    """When all have gone, all places are free and nobody waits; meanwhile never more are in than may be."""
+    slots = asyncio.run(crowd(seed, write_offs=write_offs))
+    assert (slots.in_flight, slots.queued) == (0, 0)
+
+
+async def test_cancelled_in_the_moment_of_its_turn() -> None:
+    """The place goes on to the next."""
+    slots = Slots(LimitBounds(initial=1, lowest=1, highest=1))
+    call = Call("r1", asyncio.get_running_loop().time() + 30)
+    number = await slots.take(call)
+    first, second = (asyncio.create_task(slots.take(call)) for _ in range(2))
+    await asyncio.sleep(0)
+    slots.give_back(number)
+    first.cancel()
+    assert await second == number
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert slots.in_flight == 1
+
+
+async def test_limit_that_shrinks() -> None:
+    """Who is in stays; nobody follows until there is room again."""
+    slots = Slots(LimitBounds(initial=4, lowest=1, highest=4))
+    call = Call("r1", asyncio.get_running_loop().time() + 30)
+    for _ in range(4):
+        await slots.take(call)
+    waiting = asyncio.create_task(slots.take(call))
+    await asyncio.sleep(0)
+    slots.limit.value = 2
+    slots.give_back(0)
+    slots.give_back(0)
+    assert (slots.in_flight, slots.queued) == (2, 1)
+    slots.give_back(0)
+    await waiting
+    assert (slots.in_flight, slots.queued) == (2, 0)
