@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 
-from docpreview_gateway.settings import Settings
-
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
@@ -24,9 +22,6 @@ SECRET_KEY = "EXAMPLEsecretKEY00000000000000000"
 
 SIGNATURE, SLACK, VISIBILITY, LEASE = 5.0, 1.0, 2.0, 2.0
 """The shortest times that make sense: an unknown create is cleared up within eight seconds."""
-
-_NO_BREAKER = {"breaker": {"min_calls": 0}} if "breaker" in Settings.model_fields else {}
-"""Retries and all else are as deployed; but a breaker would spend the storm refusing, which tests nothing."""
 
 SETTLED = SIGNATURE + SLACK + VISIBILITY
 
@@ -97,7 +92,8 @@ class GatewayProcess:
             "credentials": {"main": {"secret_id": SECRET_ID, "secret_key": SECRET_KEY}},
             "upstream": {"endpoint": f"http://127.0.0.1:{upstream_port}", "timeout_seconds": 2},
             "ledger": {f"{name}_seconds": seconds for name, seconds in times.items()},
-            **_NO_BREAKER,
+            # Retries and all else are as deployed; but a breaker would spend the storm refusing, which tests nothing.
+            "breaker": {"min_calls": 0},
             "logging": {"format": "json"},
         }
 

@@ -104,7 +104,7 @@ async def storm(plan: Plan, folder: Path, **ledger: float) -> Outcome:
         proxy = await stack.enter_async_context(FlakyProxy(emulator.port, chance, Weather()))
         gateway = await stack.enter_async_context(GatewayProcess(folder, proxy.port, **ledger))
         clients = await stack.enter_async_context(Clients(gateway.address, chance))
-        nemesis = Nemesis(emulator, proxy, chance)
+        nemesis = Nemesis(emulator, proxy, chance, operations=("create", "list"))
         async with nemesis.foul(), asyncio.TaskGroup() as group:
             group.create_task(nemesis.kill(gateway, clients, plan))
             group.create_task(clients.work(plan.ids, plan.clients))
@@ -255,8 +255,11 @@ def reason_of(error: grpc.aio.AioRpcError) -> str:
 class Nemesis:
     """Breaks what stands behind the clients: answers of the emulator, and connections to it."""
 
-    def __init__(self, emulator: Emulator, proxy: FlakyProxy, chance: random.Random) -> None:
+    def __init__(
+        self, emulator: Emulator, proxy: FlakyProxy, chance: random.Random, *, operations: tuple[str, ...]
+    ) -> None:
         self.faults = 0
+        self._operations = operations
         self._emulator = emulator
         self._proxy = proxy
         self._chance = chance
@@ -291,7 +294,7 @@ class Nemesis:
         while True:
             await asyncio.sleep(self._chance.uniform(0.02, 0.2))
             if len(self._emulator.faults) < 10:
-                operation = self._chance.choice(["create", "list"])
+                operation = self._chance.choice(self._operations)
                 self._emulator.add_fault(operation=operation, **self._fault())
                 self.faults += 1
 

@@ -46,7 +46,7 @@ async def vendor_storm(plan: Plan) -> Bill:
     chance = random.Random(plan.seed)  # noqa: S311 - a seed makes it repeatable
     ids = [str(uuid.UUID(int=chance.getrandbits(128), version=4)) for _ in range(plan.ids)]
     async with cloud() as emulator, FlakyProxy(emulator.port, chance, Weather()) as proxy:
-        nemesis = Nemesis(emulator, proxy, chance)
+        nemesis = Nemesis(emulator, proxy, chance, operations=("create",))
         async with nemesis.foul():
             ok = await _all(iter(ids), f"http://127.0.0.1:{proxy.port}", plan.clients)
         made = [job.request_id for job in attributed(emulator).values()]
@@ -62,7 +62,8 @@ async def _all(ids: Iterator[str], proxy: str, clients: int) -> int:
         async def client() -> None:
             nonlocal told
             for request_id in ids:
-                told += await loop.run_in_executor(threads, _create, sdk, request_id)
+                said = await loop.run_in_executor(threads, _create, sdk, request_id)
+                told += said
 
         sdk = _sdk(proxy)
         async with asyncio.TaskGroup() as group:
