@@ -21,6 +21,7 @@ from docpreview_client import DocPreviewClient, OutcomeUnknown, Throttled, Unava
 from docpreview_emulator import Emulator
 from docpreview_gateway.settings import (
     BreakerSettings,
+    CacheSettings,
     ConcurrencySettings,
     LimitSettings,
     RetrySettings,
@@ -189,24 +190,41 @@ class TestSilence:
             assert caught.value.retry_delay is not None
             assert timedelta(seconds=20) < caught.value.retry_delay <= timedelta(seconds=30)
 
+    async def test_job_that_is_known(self) -> None:
+        """It is answered from the copy while nothing is sent, and the answer says so."""
+        breaker, cache = BreakerSettings(min_calls=1, open_seconds=30), CacheSettings(active_seconds=0)
+        async with protected(breaker=breaker, cache=cache) as world, stubs(world) as (stub,):
+            job_id = await create(world)
+            world.emulator.add_fault("error", "get", times=None)
+            await read(stub, "d" + "1" * 32, 5)
+            world.emulator.clear_requests()
+            call = stub.GetPreviewJob(GetPreviewJobRequest(bucket=BUCKET, job_id=job_id), timeout=5)
+            assert (await call).job_id == job_id
+            assert dict(await call.trailing_metadata())["x-cache"] == "stale"
+            assert world.emulator.requests == []
+
 
 class TestOverload:
     async def test_burst(self) -> None:
-        """Ten times what the cloud can do in time: what is accepted succeeds, and the rest hears so at once."""
+        """Ten times what the cloud can do: what is accepted succeeds, and the rest hears so at once."""
         patience, concurrency = 1.0, ConcurrencySettings(initial=4, lowest=4, highest=4)
         async with protected(concurrency=concurrency) as world, stubs(world, 5) as callers:
-            world.emulator.add_fault("latency", "get", seconds=0.1, times=None)
+            # The cloud does 20 reads a second.
+            world.emulator.add_fault("latency", "get", seconds=0.2, times=None)
             for number in range(8):
                 await read(callers[number % 5], f"e{number:032x}", 5)
-            # The cloud does 40 reads a second.
-            burst = (read(callers[number % 5], f"d{number:032x}", patience) for number in range(400))
-            ended = await asyncio.gather(*burst)
+            tasks: list[asyncio.Task[tuple[str, float]]] = []
+            for number in range(200):
+                tasks.append(asyncio.create_task(read(callers[number % 5], f"d{number:032x}", patience)))
+                await asyncio.sleep(0.005)
+            ended = await asyncio.gather(*tasks)
             accepted = [took for reason, took in ended if reason == "JOB_NOT_FOUND"]
             refused = sorted(took for reason, took in ended if reason == "OVERLOADED")
-            assert len(accepted) + len(refused) == len(ended), Counter(reason for reason, _ in ended)
-            assert 20 <= len(accepted) <= 45
-            # The whole crowd came in the same instant: that is what these wait for, not the cloud.
-            assert refused[len(refused) // 2] < patience / 2
+            told = Counter(reason for reason, _ in ended)
+            # On a crowded machine a few may miss their time for want of the processor.
+            assert len(accepted) + len(refused) >= 0.98 * len(ended), told
+            assert len(accepted) >= 20, told
+            assert refused[len(refused) // 2] < patience / 10
             assert value(world, "shed_total", bucket=BUCKET, reason="deadline") == len(refused)
             assert value(world, "in_flight", bucket=BUCKET) == value(world, "queued", bucket=BUCKET) == 0
 

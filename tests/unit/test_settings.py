@@ -6,14 +6,11 @@ import json
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from docpreview_gateway.settings import ConfigurationError, Settings, load
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 CANARY = "canaryCANARY31337"
 MINIMAL = """
@@ -348,3 +345,24 @@ def test_defaults_are_described() -> None:
     assert settings.watch.heartbeat_seconds == 15.0
     with pytest.raises(ValueError, match="frozen"):
         settings.watch.heartbeat_seconds = 1.0  # type: ignore[misc]
+
+
+class TestProtection:
+    @pytest.mark.parametrize("wrong", ["lowest: 33", "highest: 31", "{initial: 3}", "initial: 101"])
+    def test_calls_at_once(self, folder: Path, wrong: str) -> None:
+        """The number at start lies between the bounds, and these below the connections that there are."""
+        section = wrong if wrong.startswith("{") else f"{{{wrong}}}"
+        (problem,) = problems(file(folder, MINIMAL + f"concurrency: {section}\n"))
+        assert problem.startswith("concurrency.initial: ")
+
+    def test_switched_off(self, folder: Path) -> None:
+        """No retries and no breaker."""
+        settings = load(file(folder, MINIMAL + "retry: {max_retries: 0}\nbreaker: {min_calls: 0}\n"))
+        assert (settings.retry.max_retries, settings.breaker.min_calls) == (0, 0)
+
+    @pytest.mark.parametrize("section", ["retry", "breaker", "concurrency", "limits"])
+    def test_documents(self, section: str) -> None:
+        """Every key has its row in docs/configuration.md, with the default that it has."""
+        text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+        for name, field in Settings.model_fields[section].default.__class__.model_fields.items():
+            assert f"| `{section}.{name}` | `{field.default:g}` |" in text

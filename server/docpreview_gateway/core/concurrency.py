@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _CUT = 0.7
+_SURE = 0.75
+"""Share of a caller's time that its call may be expected to take: what is expected is not what is certain."""
+
 _WEIGHT = 0.1
 """Of the latest call in the usual time of a call."""
 
@@ -56,6 +59,10 @@ class AdaptiveLimit:
     def expected_wait(self, ahead: int) -> float:
         """Seconds until one is let in whom so many wait ahead of, when all places are taken."""
         return (ahead + 1) * self.usual_seconds / self.value
+
+    def in_time(self, ahead: int, remaining: float) -> bool:
+        """Whether a call that so many wait ahead of will in all likelihood be answered in the `remaining` seconds."""
+        return self.expected_wait(ahead) + self.usual_seconds <= _SURE * remaining
 
     def _learn(self, seconds: float) -> None:
         known = self.usual_seconds

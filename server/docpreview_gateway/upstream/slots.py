@@ -78,8 +78,7 @@ class Slots:
         wait = self.limit.expected_wait(len(self._queue))
         if len(self._queue) >= self._longest_queue:
             raise NoSlotError("queue", wait)
-        ready = asyncio.get_running_loop().time() + wait + self.limit.usual_seconds
-        if ready > wanted_by - ANSWER_MARGIN:
+        if not self.limit.in_time(len(self._queue), wanted_by - asyncio.get_running_loop().time()):
             raise NoSlotError("deadline", wait)
 
     async def _wait(self, until: float) -> int:

@@ -53,6 +53,14 @@ def test_expected_wait() -> None:
     assert limit.expected_wait(9) == pytest.approx(2.0)
 
 
+@pytest.mark.parametrize(("ahead", "remaining", "expected"), [(9, 5.4, True), (9, 5.3, False), (4, 5.3, True)])
+def test_in_time(ahead: int, remaining: float, *, expected: bool) -> None:
+    """When waiting and the call itself take no more than three quarters of the caller's time."""
+    limit = AdaptiveLimit(BOUNDS)
+    limit.succeeded(2.0, in_flight=1)
+    assert limit.in_time(ahead, remaining) == expected
+
+
 def test_callers_that_give_up() -> None:
     """Calls take at least as long as they waited, and not less because one was impatient."""
     limit = AdaptiveLimit(BOUNDS)
