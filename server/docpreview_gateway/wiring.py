@@ -16,9 +16,6 @@ from docpreview_gateway.adapters.admin_http import admin_server
 from docpreview_gateway.adapters.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.adapters.memory_cache import LruMemoryCache
 from docpreview_gateway.adapters.prometheus import PrometheusTelemetry
-from docpreview_gateway.adapters.redis_cache import RedisCache
-from docpreview_gateway.adapters.redis_connections import redis_commands
-from docpreview_gateway.adapters.redis_ledger import RedisLedger
 from docpreview_gateway.adapters.sqlite_ledger import SqliteLedger
 from docpreview_gateway.adapters.system_clock import SystemClock
 from docpreview_gateway.core.breaker import BreakerRules
@@ -174,12 +171,19 @@ class Gateway:
         state = self._settings.shared_state
         if state.url is None:
             return None
+        # Whoever shares nothing does without the 20 MiB and the half second that the library takes to import.
+        from docpreview_gateway.adapters.redis_cache import RedisCache  # noqa: PLC0415
+        from docpreview_gateway.adapters.redis_connections import redis_commands  # noqa: PLC0415
+
         send = await stack.enter_async_context(redis_commands(state.url.get_secret_value()))
         return RedisCache(send, telemetry, seconds=state.timeout_seconds)
 
     async def _records(self, stack: AsyncExitStack) -> RequestLedger:
         state = self._settings.shared_state
         if url := state.ledger_url or state.url:
+            from docpreview_gateway.adapters.redis_connections import redis_commands  # noqa: PLC0415 - as above
+            from docpreview_gateway.adapters.redis_ledger import RedisLedger  # noqa: PLC0415
+
             # Connections of its own: a crowd at the cache does not keep creates waiting.
             send = await stack.enter_async_context(redis_commands(url.get_secret_value()))
             return RedisLedger(send, seconds=state.ledger_timeout_seconds)
