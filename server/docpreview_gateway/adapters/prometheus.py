@@ -74,7 +74,7 @@ class PrometheusTelemetry:
         self._in_flight = gauge("docpreview_upstream_in_flight", "Calls under way to a bucket's host.", _BUCKET)
         self._limit = gauge("docpreview_upstream_limit", "Calls that may be under way at once.", _BUCKET)
         self._queued = gauge("docpreview_upstream_queued", "Calls that wait for their turn.", _BUCKET)
-        self._lookups = cache(counter("docpreview_cache_lookups_total", "Cache look-ups; error and skipped say why a shared miss is one.", ("tier", "outcome")).labels)
+        self._lookups = cache(counter("docpreview_cache_lookups_total", "Cache look-ups.", ("tier", "outcome")).labels)
         self._cache_bytes = Gauge("docpreview_cache_bytes", "Bytes in the process's cache.", registry=registry)
         self._ledger = counter("docpreview_ledger_events_total", "What happened to recorded creates.", ("event",))
         self._pollers = Gauge("docpreview_pollers", "Jobs that are polled now.", registry=registry)
