@@ -9,6 +9,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
+from docpreview_gateway.core.callers import ANONYMOUS, Caller
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -28,14 +30,16 @@ if TYPE_CHECKING:
 class Call:
     """One call of a caller on its way through the gateway.
 
-    `deadline` is an instant of the event loop's clock; `no_cache` asks for an answer that is read from the cloud now;
-    `sign_until` is the Unix time at which a create's signature must end (None: as usual). `wanted_by` is the instant
-    after which a shared read, which has a deadline of its own, is of no use to its callers: it decides what is worth
-    beginning, and ends nothing. The other fields are filled in on the way and sent back as metadata.
+    `caller` is who makes it. `deadline` is an instant of the event loop's clock; `no_cache` asks for an answer that is
+    read from the cloud now; `sign_until` is the Unix time at which a create's signature must end (None: as usual).
+    `wanted_by` is the instant after which a shared read, which has a deadline of its own, is of no use to its callers:
+    it decides what is worth beginning, and ends nothing. The other fields are filled in on the way and sent back as
+    metadata.
     """
 
     request_id: str
     deadline: float
+    caller: Caller = ANONYMOUS
     no_cache: bool = False
     sign_until: float | None = None
     wanted_by: float = math.inf
