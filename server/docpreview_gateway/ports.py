@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 class Call:
     """One call of a caller on its way through the gateway.
 
-    `caller` is who makes it. `deadline` is an instant of the event loop's clock; `no_cache` asks for an answer that is
+    `caller` is who makes it. `deadline` is an instant of `time.monotonic`, which is the event loop's clock too (under
+    this name it costs no system call to find the loop, as Python 3.11's does). `no_cache` asks for an answer that is
     read from the cloud now; `sign_until` is the Unix time at which a create's signature must end (None: as usual).
     `wanted_by` is the instant after which a shared read, which has a deadline of its own, is of no use to its callers:
     it decides what is worth beginning, and ends nothing. The other fields are filled in on the way and sent back as
@@ -97,6 +98,14 @@ class PreviewUpstream(Protocol):
 
     async def list_queues(self, query: QueueQuery, call: Call) -> QueuePage:
         """One page of queues."""
+        ...
+
+
+class KeepingUpstream(PreviewUpstream, Protocol):
+    """The cloud's job API with a memory."""
+
+    def kept(self, bucket: Bucket, job_id: str, call: Call) -> bytes | None:
+        """What `get` would answer from this process's memory, serialised; None when it would have to look further."""
         ...
 
 
@@ -242,9 +251,12 @@ class WatchTelemetry(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Method:
-    """A method of the contract; `kind` as go-grpc-middleware's metrics name it."""
+    """A method of the contract; `kind` as go-grpc-middleware's metrics name it.
+
+    Two are never equal, so that finding what is kept for one does not compare words at every call.
+    """
 
     service: str
     name: str

@@ -133,7 +133,7 @@ class Gateway:
 
     async def _upstream(
         self, stack: AsyncExitStack, credentials: CredentialsSource, clock: CloudClock, telemetry: PrometheusTelemetry
-    ) -> PreviewUpstream:
+    ) -> CachedUpstream:
         """The cloud's job API and, from the outside in, what stands before it."""
         settings = self._settings.upstream
         transport = AiohttpTransport(

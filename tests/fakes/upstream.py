@@ -22,7 +22,7 @@ EPOCH = 1_700_000_000
 
 
 class FakeUpstream:
-    """The port `PreviewUpstream`. Tests set `jobs`, `objects` and `failures` directly and read `asked`."""
+    """The port `KeepingUpstream`. Tests set `jobs`, `objects` and `failures` directly and read `asked`."""
 
     def __init__(self) -> None:
         self.jobs: dict[tuple[str, str], PreviewJob] = {}
@@ -37,6 +37,8 @@ class FakeUpstream:
         """Set at every call."""
         self.cancelled = 0
         """Calls that were cancelled while they hung."""
+        self.remembered: dict[tuple[str, str], PreviewJob] = {}
+        """What `kept` gives."""
         self.in_flight = 0
         self.most_in_flight = 0
 
@@ -53,6 +55,12 @@ class FakeUpstream:
         changed.CopyFrom(self.jobs[bucket, job_id])
         changed.state = state
         self.jobs[bucket, job_id] = changed
+
+    def kept(self, bucket: Bucket, job_id: str, call: Call) -> bytes | None:
+        job = None if call.no_cache else self.remembered.get((bucket.name, job_id))
+        if job is not None:
+            call.cache = "hit"
+        return None if job is None else job.SerializeToString()
 
     async def create(self, request: CreatePreviewJobRequest, bucket: Bucket, output: Bucket, call: Call) -> PreviewJob:
         await self._enter("create", bucket.name, call)

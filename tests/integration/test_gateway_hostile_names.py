@@ -13,9 +13,11 @@ from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, GetPreviewJobRequest
 from docpreview_gateway.adapters.aiohttp_transport import AiohttpTransport
+from docpreview_gateway.adapters.memory_cache import LruMemoryCache
 from docpreview_gateway.adapters.system_clock import SystemClock
 from docpreview_gateway.core.buckets import Bucket
 from docpreview_gateway.core.errors import GatewayError
+from docpreview_gateway.core.freshness import Freshness
 from docpreview_gateway.core.ledger import Timing
 from docpreview_gateway.ports import Call
 from docpreview_gateway.service.bucket_register import BucketRegister
@@ -23,6 +25,7 @@ from docpreview_gateway.service.creating import Creating
 from docpreview_gateway.service.page_urls import PageUrls
 from docpreview_gateway.service.preview_jobs import PreviewJobs
 from docpreview_gateway.service.watching import Watching, WatchLimits
+from docpreview_gateway.upstream.cached import CachedUpstream
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudClock
 from tests.fakes.credentials import FakeCredentials
@@ -114,7 +117,14 @@ def hostile_names(count: int) -> Iterator[str]:
 
 def use_cases(transport: AiohttpTransport) -> PreviewJobs:
     buckets, clock, credentials = BucketRegister([BUCKET, OTHER]), SystemClock(), FakeCredentials()
-    client = CloudClient(transport, credentials, CloudClock(clock), timeout_seconds=5)
+    client = CachedUpstream(
+        CloudClient(transport, credentials, CloudClock(clock), timeout_seconds=5),
+        LruMemoryCache(2**20),
+        None,
+        freshness=Freshness(),
+        clock=clock,
+        telemetry=FakeTelemetry(),
+    )
     watching = Watching(client, clock, FakeTelemetry(), limits=WatchLimits(), jitter=random.random)
     creating = Creating(
         client, buckets, FakeLedger(), clock=clock, telemetry=FakeTelemetry(), timing=Timing(), owner="one"
@@ -157,7 +167,8 @@ async def test_names_with_an_endpoint(heard: list[tuple[str, Any]]) -> None:
                 await attack(jobs, number, name)
             assert caught.value.reason in REFUSED, name
             if number % HONEST_EVERY == 0:
-                found = await jobs.get(GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1"), Call("r1", float("inf")))
+                honest = Call("r1", float("inf"), no_cache=True)
+                found = await jobs.get(GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1"), honest)
                 assert found.state == PreviewJob.STATE_SUBMITTED
     hosts = [host for exchange in server.exchanges for host in exchange.header("host")]
     assert hosts == [BUCKET.ci_host] * (COUNT // HONEST_EVERY)

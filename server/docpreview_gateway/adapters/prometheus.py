@@ -29,6 +29,8 @@ class _Series(NamedTuple):
     received: Counter
     sent: Counter
     seconds: Histogram
+    handled: dict[str, Counter]
+    """By name of the code, such as `NOT_FOUND`."""
 
 
 class PrometheusTelemetry:
@@ -45,7 +47,7 @@ class PrometheusTelemetry:
             return Histogram(name, help_text, labels, registry=registry, buckets=_SECONDS)
 
         self._started = counter("grpc_server_started_total", "RPCs that came in.", _RPC)
-        self._handled = cache(counter("grpc_server_handled_total", "RPCs that ended.", (*_RPC, "grpc_code")).labels)
+        self._handled = counter("grpc_server_handled_total", "RPCs that ended.", (*_RPC, "grpc_code"))
         self._received = counter("grpc_server_msg_received_total", "Messages that came in.", _RPC)
         self._sent = counter("grpc_server_msg_sent_total", "Messages that left.", _RPC)
         self._seconds = histogram("grpc_server_handling_seconds", "Time from request to end of an RPC.", _RPC)
@@ -92,8 +94,13 @@ class PrometheusTelemetry:
 
     def call_ended(self, method: Method, code: str, seconds: float) -> None:
         """A call ended. `code` is written as Go's does it: `OK`, `NotFound`."""
-        self._handled(method.kind, method.service, method.name, _go_code(code)).inc()
-        self._series(method).seconds.observe(seconds)
+        series = self._series(method)
+        handled = series.handled.get(code)
+        if handled is None:
+            labels = (method.kind, method.service, method.name, _go_code(code))
+            handled = series.handled[code] = self._handled.labels(*labels)
+        handled.inc()
+        series.seconds.observe(seconds)
 
     def upstream_attempt(self, operation: str, reason: ErrorReason.ValueType, seconds: float) -> None:
         """An attempt at the cloud ended."""
@@ -148,6 +155,7 @@ class PrometheusTelemetry:
                 self._received.labels(*labels),
                 self._sent.labels(*labels),
                 self._seconds.labels(*labels),
+                {},
             )
         return series
 

@@ -33,6 +33,19 @@ def encode(key: str, entry: Entry) -> bytes:
     return _HEAD.pack(_VERSION, entry.read_at, entry.fresh_until, len(name)) + name + payload
 
 
+def fresh_job(key: str, envelope: bytes, now: float) -> bytes | None:
+    """The serialised job in an envelope that is fresh at Unix time `now`; None for all else.
+
+    Reading a job only to write it again would double the cost of answering one that is kept.
+    """
+    name = key.encode()
+    begin = _HEAD.size + len(name)
+    if len(envelope) <= begin or envelope[_HEAD.size : begin] != name:
+        return None
+    version, _, fresh_until, length = _HEAD.unpack_from(envelope)
+    return envelope[begin:] if version == _VERSION and length == len(name) and now < fresh_until else None
+
+
 def decode(key: str, envelope: bytes) -> Entry | None:
     """The entry in an envelope; None when it is none of ours."""
     name = key.encode()

@@ -12,8 +12,9 @@ import random
 import re
 import secrets
 import time
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import grpc
@@ -26,7 +27,7 @@ from docpreview_gateway.ports import Call, Method
 from docpreview_gateway.rpc.statuses import DETAILS_KEY, RichStatus, rich_status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from docpreview_gateway.ports import RpcTelemetry
 
@@ -40,6 +41,9 @@ OVERLOADED_SECONDS = 0.3
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
+_PROCESS, _NUMBERS = secrets.token_hex(4), count()
+"""Together the ids of calls that bring none: unlike those of other processes, and cheap."""
+
 log = structlog.get_logger("docpreview_gateway.rpc")
 
 Request = TypeVar("Request", bound=Message)
@@ -49,7 +53,8 @@ Request = TypeVar("Request", bound=Message)
 class Route(Generic[Request]):
     """A method, the type of its requests, the use-case that answers it, and how long a call may take, in seconds.
 
-    `waits`: its calls wait for a job, and cost little while they do.
+    `waits`: its calls wait for a job, and cost little while they do. `at_once` gives the serialised answer to
+    what needs no waiting, and None for all else; it spares such calls the cost of a timer.
     """
 
     method: Method
@@ -57,6 +62,7 @@ class Route(Generic[Request]):
     use_case: Callable[[Request, Call], Any]
     longest: float
     waits: bool = False
+    at_once: Callable[[Request, Call], bytes | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,36 +83,83 @@ class Handlers:
         self._jitter = jitter
         bounds = bounds or Bounds()
         self._free = {False: bounds.calls, True: bounds.waits}
-        self._running: set[asyncio.Task[object]] = set()
+        self._running = 0
+        self._idle: asyncio.Future[None] | None = None
 
     def handler(self, route: Route[Any]) -> grpc.RpcMethodHandler[bytes, bytes]:
         """A handler of raw bytes for a route."""
         if route.method.kind == "unary":
+            return grpc.unary_unary_rpc_method_handler(self._unary(route))
+        return grpc.unary_stream_rpc_method_handler(self._stream(route))
 
-            async def unary(raw: bytes, context: Context) -> bytes:
-                async with self._call(route, context) as call:
-                    reply = await _unary(route, raw, call)
-                    context.set_trailing_metadata(_metadata(call))
-                    self._telemetry.message_sent(route.method)
-                    return reply
+    def _unary(self, route: Route[Any]) -> Callable[[bytes, Context], Awaitable[bytes]]:
+        async def unary(raw: bytes, context: Context) -> bytes:
+            running = _Running(self, route, context)
+            try:
+                self._check_room(route)
+                encoded = await _answer(route, raw, running.call)
+                context.set_trailing_metadata(_metadata(running.call))
+                self._telemetry.message_sent(route.method)
+            except BaseException as error:
+                await running.failed(error)
+                raise
+            else:
+                return encoded
+            finally:
+                running.ended()
 
-            return grpc.unary_unary_rpc_method_handler(unary)
+        return unary
 
+    def _stream(self, route: Route[Any]) -> Callable[[bytes, Context], AsyncGenerator[bytes, None]]:
         async def stream(raw: bytes, context: Context) -> AsyncGenerator[bytes, None]:
-            async with self._call(route, context) as call:
-                await context.send_initial_metadata((("x-request-id", call.request_id),))
-                async with aclosing(_stream(route, raw, call)) as replies:
+            running = _Running(self, route, context)
+            try:
+                self._check_room(route)
+                await context.send_initial_metadata((("x-request-id", running.call.request_id),))
+                async with (
+                    asyncio.timeout_at(running.call.deadline),
+                    aclosing(_answers(route, raw, running.call)) as replies,
+                ):
                     async for reply in replies:
                         yield reply
                         self._telemetry.message_sent(route.method)
-                context.set_trailing_metadata(_metadata(call))
+                context.set_trailing_metadata(_metadata(running.call))
+            except BaseException as error:
+                await running.failed(error)
+                raise
+            finally:
+                running.ended()
 
-        return grpc.unary_stream_rpc_method_handler(stream)
+        return stream
 
     async def drained(self, seconds: float) -> None:
         """Wait until no handler runs, at most `seconds`: a stopped server may leave aborted ones (grpc issue 37239)."""
         if self._running:
-            await asyncio.wait(self._running, timeout=seconds)
+            self._idle = asyncio.get_running_loop().create_future()
+            await asyncio.wait((self._idle,), timeout=seconds)
+
+    def entered(self, route: Route[Any]) -> None:
+        """A call's handler begins."""
+        self._telemetry.call_started(route.method)
+        self._running += 1
+        self._free[route.waits] -= 1
+
+    def left(self, route: Route[Any], code: str, seconds: float) -> None:
+        """It has ended, with the status code of this name."""
+        self._running -= 1
+        self._free[route.waits] += 1
+        self._telemetry.call_ended(route.method, code, seconds)
+        if not self._running and self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+
+    def trailers(self, call: Call, status: RichStatus) -> tuple[tuple[str, str | bytes], ...]:
+        """What is sent with an error."""
+        trailers: tuple[tuple[str, str | bytes], ...] = (*_metadata(call), (DETAILS_KEY, status.details))
+        if status.retry_after is None:
+            return trailers
+        # gRPC's own retries obey this and know nothing of RetryInfo. Spread, so that callers do not come back together.
+        milliseconds = round(1000 * status.retry_after * (0.8 + 0.4 * self._jitter()))
+        return (*trailers, ("grpc-retry-pushback-ms", str(milliseconds)))
 
     def _check_room(self, route: Route[Any]) -> None:
         if self._free[route.waits] < 0:
@@ -116,52 +169,54 @@ class Handlers:
                 retry_after=OVERLOADED_SECONDS,
             )
 
-    def _trailers(self, call: Call, status: RichStatus) -> tuple[tuple[str, str | bytes], ...]:
-        trailers: tuple[tuple[str, str | bytes], ...] = (*_metadata(call), (DETAILS_KEY, status.details))
-        if status.retry_after is None:
-            return trailers
-        # gRPC's own retries obey this and know nothing of RetryInfo. Spread, so that callers do not come back together.
-        milliseconds = round(1000 * status.retry_after * (0.8 + 0.4 * self._jitter()))
-        return (*trailers, ("grpc-retry-pushback-ms", str(milliseconds)))
 
-    @asynccontextmanager
-    async def _call(self, route: Route[Any], context: Context) -> AsyncIterator[Call]:
-        begin = time.perf_counter()
-        call = _open(context, route.longest)
-        code = grpc.StatusCode.OK
-        self._telemetry.call_started(route.method)
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("handlers run in tasks")
-        self._running.add(task)
-        self._free[route.waits] -= 1
-        try:
-            self._check_room(route)
-            async with asyncio.timeout_at(call.deadline):
-                yield call
-        except (asyncio.CancelledError, GeneratorExit):
-            # GeneratorExit: the caller went away while gRPC was waiting for it to read.
-            code = grpc.StatusCode.CANCELLED
-            raise
-        except Exception as error:  # noqa: BLE001 - every error becomes a status, and unknown ones tell nothing
-            status = _status(error, route, call)
-            code = status.code
-            await context.abort(code, status.message, self._trailers(call, status))
-        finally:
-            self._free[route.waits] += 1
-            self._running.discard(task)
-            self._telemetry.call_ended(route.method, code.name, time.perf_counter() - begin)
+class _Running:
+    """One call while its handler runs: counted, and its error, if it has one, turned into a status.
+
+    No context manager: entering and leaving one is felt where a kept job is answered.
+    """
+
+    __slots__ = ("_begin", "_code", "_context", "_handlers", "_route", "call")
+
+    def __init__(self, handlers: Handlers, route: Route[Any], context: Context) -> None:
+        self._handlers = handlers
+        self._route = route
+        self._context = context
+        self._begin = time.perf_counter()
+        self._code = "OK"
+        self.call = _open(context, route.longest)
+        handlers.entered(route)
+
+    async def failed(self, error: BaseException) -> None:
+        """End the call with the status of the error; one that cancels the handler is left as it is."""
+        if isinstance(error, Exception):
+            status = _status(error, self._route, self.call)
+            self._code = status.code.name
+            await self._context.abort(status.code, status.message, self._handlers.trailers(self.call, status))
+        # CancelledError; or GeneratorExit: the caller went away while gRPC was waiting for it to read.
+        self._code = "CANCELLED"
+
+    def ended(self) -> None:
+        """The handler is done."""
+        self._handlers.left(self._route, self._code, time.perf_counter() - self._begin)
 
 
-async def _unary(route: Route[Any], raw: bytes, call: Call) -> bytes:
-    reply = await route.use_case(_decode(route, raw), call)
-    return _encode(reply)
+async def _answer(route: Route[Any], raw: bytes, call: Call) -> bytes:
+    request = _decode(route, raw)
+    encoded = None if route.at_once is None else route.at_once(request, call)
+    if encoded is None:
+        async with asyncio.timeout_at(call.deadline):
+            encoded = (await route.use_case(request, call)).SerializeToString()
+    _check_size(encoded)
+    return encoded
 
 
-async def _stream(route: Route[Any], raw: bytes, call: Call) -> AsyncGenerator[bytes, None]:
+async def _answers(route: Route[Any], raw: bytes, call: Call) -> AsyncGenerator[bytes, None]:
     async with aclosing(route.use_case(_decode(route, raw), call)) as replies:
         async for reply in replies:
-            yield _encode(reply)
+            encoded = reply.SerializeToString()
+            _check_size(encoded)
+            yield encoded
 
 
 def _decode(route: Route[Any], raw: bytes) -> Message:
@@ -175,39 +230,37 @@ def _decode(route: Route[Any], raw: bytes) -> Message:
     return message
 
 
-def _encode(reply: Message) -> bytes:
-    encoded = reply.SerializeToString()
+def _check_size(encoded: bytes) -> None:
     if len(encoded) > MAX_SEND_BYTES:
         raise GatewayError(
             reasons.ERROR_REASON_REPLY_TOO_LARGE,
             f"the reply has {len(encoded)} bytes, more than {MAX_SEND_BYTES}: "
             "ask for fewer jobs, or leave page_url_ttl unset",
         )
-    return encoded
 
 
 def _open(context: Context, longest: float) -> Call:
     remaining = context.time_remaining()
     allowed = longest if remaining is None else min(remaining, longest)
-    deadline = asyncio.get_running_loop().time() + allowed
+    deadline = time.monotonic() + allowed
     call = Call("", deadline)
     for key, value in context.invocation_metadata() or ():
         if key == "x-request-id" and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
             call.request_id = value
         elif key == "cache-control" and value == "no-cache":
             call.no_cache = True
-    call.request_id = call.request_id or secrets.token_hex(8)
+    call.request_id = call.request_id or f"{_PROCESS}{next(_NUMBERS):08x}"
     return call
 
 
 def _metadata(call: Call) -> tuple[tuple[str, str], ...]:
     """What is sent back beside the reply or the error."""
-    candidates = (
-        ("x-request-id", call.request_id),
-        ("x-upstream-request-id", call.upstream_request_id),
-        ("x-cache", call.cache),
-    )
-    return tuple((name, value) for name, value in candidates if value)
+    metadata: tuple[tuple[str, str], ...] = (("x-request-id", call.request_id),)
+    if call.cache:
+        metadata = (*metadata, ("x-cache", call.cache))
+    if call.upstream_request_id:
+        metadata = (*metadata, ("x-upstream-request-id", call.upstream_request_id))
+    return metadata
 
 
 def _status(error: Exception, route: Route[Any], call: Call) -> RichStatus:

@@ -47,6 +47,7 @@ def routes(jobs: PreviewJobs, queues: PreviewQueues, *, longest_stream: float) -
             use_cases[descriptor.name],
             longest.get(descriptor.name, LONGEST_UNARY),
             waits=descriptor.name in longest,
+            at_once=jobs.kept if descriptor.name == "GetPreviewJob" else None,
         )
         for service in (JOBS, QUEUES)
         for descriptor in service.methods

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview_gateway.core.buckets import Bucket
     from docpreview_gateway.core.responses import JobPage
-    from docpreview_gateway.ports import Call, PreviewUpstream
+    from docpreview_gateway.ports import Call, KeepingUpstream
     from docpreview_gateway.service.bucket_register import BucketRegister
     from docpreview_gateway.service.creating import Creating
     from docpreview_gateway.service.page_urls import PageUrls
@@ -51,7 +51,7 @@ class PreviewJobs:
 
     def __init__(
         self,
-        upstream: PreviewUpstream,
+        upstream: KeepingUpstream,
         buckets: BucketRegister,
         creating: Creating,
         watching: Watching,
@@ -72,6 +72,16 @@ class PreviewJobs:
         bucket = self._buckets.admit(request)
         job = await self._upstream.get(bucket, request.job_id, call)
         return await self._page_urls.fill(job, _page_url_ttl(request))
+
+    def kept(self, request: pb.GetPreviewJobRequest, call: Call) -> bytes | None:
+        """What `get` would answer, serialised, when that takes no waiting and no signing; None otherwise.
+
+        A request that names a job which was answered before has nothing wrong in its bucket and id.
+        """
+        bucket = self._buckets.find(request.bucket)
+        if bucket is None or request.HasField("page_url_ttl"):
+            return None
+        return self._upstream.kept(bucket, request.job_id, call)
 
     async def batch_get(self, request: pb.BatchGetPreviewJobsRequest, call: Call) -> BatchGetPreviewJobsResponse:
         """Up to 100 jobs, a few at a time; the first error but JOB_NOT_FOUND ends them all."""

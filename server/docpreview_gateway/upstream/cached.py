@@ -85,6 +85,18 @@ class CachedUpstream:
         await self._keep(_key(bucket, job.job_id), job)
         return job
 
+    def kept(self, bucket: Bucket, job_id: str, call: Call) -> bytes | None:
+        """As the port says. What is counted as a look-up is a hit; a miss is counted by the `get` that follows it."""
+        if call.no_cache:
+            return None
+        key = _key(bucket, job_id)
+        envelope = self._memory.get(key)
+        job = cache_entries.fresh_job(key, envelope, self._clock.now()) if envelope else None
+        if job is not None:
+            self._telemetry.cache_lookup("memory", "hit")
+            call.cache = "hit"
+        return job
+
     async def get(self, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
         """As the port says."""
         key = _key(bucket, job_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -91,7 +92,7 @@ class CloudClient:
 
     async def _ask(self, request: HttpRequest, bucket: Bucket, call: Call, read: Callable[[bytes], Result]) -> Result:
         call.cache = "miss"
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         until = min(now + self._timeout, call.deadline - ANSWER_MARGIN)
         if until <= now:
             raise _deadline_exceeded("the deadline passed before the cloud was asked")

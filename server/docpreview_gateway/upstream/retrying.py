@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, TypeVar
 
 from docpreview_gateway.core.errors import UpstreamError
@@ -60,7 +61,7 @@ class RetryingUpstream:
         return await self._repeat("list_queues", call, lambda: self._inner.list_queues(query, call))
 
     async def _repeat(self, operation: str, call: Call, attempt: Callable[[], Awaitable[Result]]) -> Result:
-        begin = asyncio.get_running_loop().time()
+        begin = time.monotonic()
         self._budget.called(begin)
         retries = 0
         while True:
@@ -76,10 +77,10 @@ class RetryingUpstream:
 
     def _fits(self, delay: float, begin: float, call: Call) -> bool:
         latest = latest_start(begin, min(call.deadline, call.wanted_by))
-        in_time = asyncio.get_running_loop().time() + delay <= latest
+        in_time = time.monotonic() + delay <= latest
         return in_time and (call.sign_until is None or self._clock.now() + delay < call.sign_until)
 
     def _granted(self, operation: str) -> bool:
-        granted = self._budget.take(asyncio.get_running_loop().time())
+        granted = self._budget.take(time.monotonic())
         self._telemetry.retry(operation, "made" if granted else "over_budget")
         return granted

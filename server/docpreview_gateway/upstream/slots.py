@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
@@ -78,7 +79,7 @@ class Slots:
         wait = self.limit.expected_wait(len(self._queue))
         if len(self._queue) >= self._longest_queue:
             raise NoSlotError("queue", wait)
-        if not self.limit.in_time(len(self._queue), wanted_by - asyncio.get_running_loop().time()):
+        if not self.limit.in_time(len(self._queue), wanted_by - time.monotonic()):
             raise NoSlotError("deadline", wait)
 
     async def _wait(self, until: float) -> int:

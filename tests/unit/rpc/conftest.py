@@ -44,14 +44,19 @@ class Switchboard:
 
 @asynccontextmanager
 async def switchboard(
-    use_case: Callable[..., Any], *, longest: float = 30.0, bounds: Bounds | None = None, jitter: float = 0.5
+    use_case: Callable[..., Any],
+    *,
+    longest: float = 30.0,
+    bounds: Bounds | None = None,
+    jitter: float = 0.5,
+    at_once: Callable[..., Any] | None = None,
 ) -> AsyncIterator[Switchboard]:
     """GetPreviewJob and WatchPreviewJob are both answered by `use_case`; one of them will be of its form."""
     telemetry = FakeTelemetry()
     handlers = Handlers(telemetry, bounds, jitter=lambda: jitter)
     server = grpc_server()
     routes: list[Route[Any]] = [
-        Route(Method(SERVICE, "GetPreviewJob", "unary"), GetPreviewJobRequest, use_case, longest),
+        Route(Method(SERVICE, "GetPreviewJob", "unary"), GetPreviewJobRequest, use_case, longest, at_once=at_once),
         Route(
             Method(SERVICE, "WatchPreviewJob", "server_stream"), WatchPreviewJobRequest, use_case, longest, waits=True
         ),

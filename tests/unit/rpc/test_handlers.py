@@ -14,10 +14,9 @@ from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import Page, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest, WatchPreviewJobResponse
 from docpreview_gateway.core.errors import GatewayError, UpstreamError
-from docpreview_gateway.ports import Method
-from docpreview_gateway.rpc.handlers import MAX_SEND_BYTES, Handlers, Route
+from docpreview_gateway.rpc.handlers import MAX_SEND_BYTES, Handlers
 from tests.fakes.telemetry import FakeTelemetry
-from tests.unit.rpc.conftest import REQUEST, SERVICE, error_info, rich, switchboard
+from tests.unit.rpc.conftest import REQUEST, error_info, rich, switchboard
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -378,6 +377,34 @@ class TestTelemetry:
         assert found == (["WatchPreviewJob"], ["WatchPreviewJob"] * 3, [("WatchPreviewJob", "OK")])
 
 
+class TestAtOnce:
+    async def test_answer_at_hand(self) -> None:
+        """It is sent, and the use-case that may wait is not asked."""
+
+        def at_once(request: GetPreviewJobRequest, call: Call) -> bytes:
+            call.cache = "hit"
+            return PreviewJob(job_id=f"kept {request.job_id}").SerializeToString()
+
+        async with switchboard(failing(ValueError(), stream=False), at_once=at_once) as board:
+            call = board.get()
+            assert PreviewJob.FromString(await call).job_id == "kept d1"
+            assert ("x-cache", "hit") in tuple(await call.trailing_metadata())
+
+    async def test_nothing_at_hand(self) -> None:
+        """The use-case is asked."""
+        async with switchboard(answer, at_once=lambda _request, _call: None) as board:
+            assert PreviewJob.FromString(await board.get()).job_id == "d1"
+
+    async def test_error(self) -> None:
+        """It is told like any other."""
+
+        def at_once(_request: GetPreviewJobRequest, _call: Call) -> bytes:
+            raise GatewayError(r.ERROR_REASON_JOB_NOT_FOUND, "no job d1")
+
+        async with switchboard(answer, at_once=at_once) as board:
+            assert error_info(await error_of(board.get())).reason == "JOB_NOT_FOUND"
+
+
 class TestDrained:
     async def test_nothing_runs(self) -> None:
         """At once."""
@@ -413,31 +440,3 @@ class TestDrained:
             await board.handlers.drained(0.01)
             assert not left.is_set()
             call.cancel()
-
-
-class NoTask:
-    """A context of a server that does not run handlers in tasks."""
-
-    def time_remaining(self) -> None:
-        return None
-
-    def invocation_metadata(self) -> None:
-        return None
-
-
-async def test_handler_outside_of_a_task() -> None:
-    """It cannot be waited for by `drained`, so it is refused."""
-    route = Route(Method(SERVICE, "GetPreviewJob", "unary"), GetPreviewJobRequest, answer, 1.0)
-    context: Any = NoTask()
-    outcome: list[Exception] = []
-
-    def outside() -> None:
-        entering = Handlers(FakeTelemetry())._call(route, context).__aenter__()
-        try:
-            entering.send(None)
-        except RuntimeError as error:
-            outcome.append(error)
-
-    asyncio.get_running_loop().call_soon(outside)
-    await asyncio.sleep(0)
-    assert str(outcome) == "[RuntimeError('handlers run in tasks')]"

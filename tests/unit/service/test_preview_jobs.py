@@ -15,13 +15,14 @@ from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1 import preview_job_service_pb2 as pb
 from docpreview.v1.preview_job_pb2 import ObjectLocation, Page, PreviewJob, PreviewOptions
 from docpreview_gateway.core.errors import GatewayError, InvalidRequest, ReplyTooLarge, UpstreamError
+from docpreview_gateway.ports import Call
 from docpreview_gateway.service.preview_jobs import BATCH_CONCURRENCY, MAX_LIST_BYTES
 from tests.fakes.upstream import FakeUpstream
 from tests.unit.service.conftest import BUCKET, OTHER, QUICK, Office, call
 
 if TYPE_CHECKING:
     from docpreview_gateway.core.responses import JobPage
-    from docpreview_gateway.ports import Call, JobQuery
+    from docpreview_gateway.ports import JobQuery
 
 RUNNING, SUCCESS = PreviewJob.STATE_RUNNING, PreviewJob.STATE_SUCCESS
 TTL = Duration(seconds=60)
@@ -99,6 +100,31 @@ class TestGet:
         office.upstream.finish(BUCKET.name, "d1")
         job = await office.jobs.get(pb.GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1"), call())
         assert job.result.pages[0].url == ""
+
+
+class TestKept:
+    REQUEST = pb.GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1")
+
+    async def test_job_in_memory(self, office: Office) -> None:
+        """It is answered without waiting."""
+        office.upstream.remembered[BUCKET.name, "d1"] = PreviewJob(job_id="d1")
+        found = office.jobs.kept(self.REQUEST, Call("r1", 30.0))
+        assert found == PreviewJob(job_id="d1").SerializeToString()
+
+    async def test_job_that_is_not_in_memory(self, office: Office) -> None:
+        """Left to `get`."""
+        assert office.jobs.kept(self.REQUEST, Call("r1", 30.0)) is None
+
+    async def test_page_addresses_are_wanted(self, office: Office) -> None:
+        """Left to `get`, which signs them and checks for how long."""
+        office.upstream.remembered[BUCKET.name, "d1"] = PreviewJob(job_id="d1")
+        request = pb.GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1", page_url_ttl=Duration(seconds=60))
+        assert office.jobs.kept(request, Call("r1", 30.0)) is None
+
+    async def test_bucket_that_is_not_configured(self, office: Office) -> None:
+        """Left to `get`, which refuses it, even if something is remembered under its name."""
+        office.upstream.remembered["elsewhere-1", "d1"] = PreviewJob(job_id="d1")
+        assert office.jobs.kept(pb.GetPreviewJobRequest(bucket="elsewhere-1", job_id="d1"), Call("r1", 30.0)) is None
 
 
 class TestBatchGet:

@@ -238,3 +238,41 @@ async def test_garbage_in_the_shared_cache() -> None:
     for garbage in (b"", b"x", value[:-3], b"\x02" + value[1:], value.replace(JOB.encode(), b"d" + b"2" * 32, 1)):
         world.shared.values[key] = garbage
         assert await world.get(replica=world.replica()) == "miss"
+
+
+class TestKept:
+    def kept(self, world: World, *, no_cache: bool = False) -> tuple[str | None, str]:
+        """The id of the job that is answered without waiting, and the `x-cache` that the caller sees."""
+        call = Call("r", 30.0, no_cache=no_cache)
+        job = world.cached.kept(BUCKET, JOB, call)
+        return (None if job is None else PreviewJob.FromString(job).job_id), call.cache
+
+    async def test_fresh_job(self, world: World) -> None:
+        """Answered as a hit, and counted as one; the cloud is not asked again."""
+        world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
+        await world.get()
+        asked = list(world.cloud.asked)
+        assert self.kept(world) == (JOB, "hit")
+        assert world.telemetry.lookups[-1] == ("memory", "hit")
+        assert world.cloud.asked == asked
+
+    async def test_job_that_is_no_longer_fresh(self, world: World) -> None:
+        """Left to `get`, which counts the miss."""
+        world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
+        await world.get()
+        world.clock.time += 1
+        counted = list(world.telemetry.lookups)
+        assert self.kept(world) == (None, "")
+        assert world.telemetry.lookups == counted
+
+    async def test_read_through(self, world: World) -> None:
+        """A caller that wants the cloud's word gets it from `get`."""
+        world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
+        await world.get()
+        assert self.kept(world, no_cache=True) == (None, "")
+
+    async def test_job_that_is_missing(self, world: World) -> None:
+        """Left to `get`, which knows the words."""
+        with pytest.raises(UpstreamError):
+            await world.get("d" + "9" * 32)
+        assert world.cached.kept(BUCKET, "d" + "9" * 32, Call("r", 30.0)) is None
