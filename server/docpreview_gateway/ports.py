@@ -13,6 +13,7 @@ from docpreview_gateway.core.callers import ANONYMOUS, Caller
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from docpreview.v1.error_reason_pb2 import ErrorReason
     from docpreview.v1.preview_job_pb2 import PreviewJob
@@ -150,6 +151,58 @@ class SharedCache(Protocol):
 
     async def set(self, key: str, value: bytes, seconds: float) -> None:
         """Keep a value for a time, if possible."""
+        ...
+
+
+class Hearing(Protocol):
+    """What other replicas tell about one key while the context that gave it is open."""
+
+    async def next(self, seconds: float) -> bytes | None:
+        """What was told first since the last call; b"" when a read brought nothing, None after so many seconds."""
+        ...
+
+
+class Relay(Protocol):
+    """Reads that replicas do for each other. It never raises: without an answer each replica goes on by itself."""
+
+    def hearing(self, key: str) -> AbstractContextManager[Hearing]:
+        """Hear what is told about a key, to be opened before `lead` or `ask` makes others tell."""
+        ...
+
+    async def lead(self, key: str, *, now: bool) -> bool | None:
+        """Whether to read: True, and then `tell`; False, another replica does and will tell; None, nobody knows.
+
+        What another one has told a moment ago is told again, unless the read must be made `now`.
+        The lead lasts until `tell`. Should this replica be lost, another gets it half a second later.
+        """
+        ...
+
+    def tell(self, key: str, value: bytes) -> None:
+        """End a lead and hand what was read, b"" for nothing, to the replicas that wait. Takes no time."""
+        ...
+
+    async def ask(self, key: str, seconds: float) -> None:
+        """Be told of the next read that ends within so many seconds, whoever makes it."""
+        ...
+
+    def created(self, bucket: str) -> None:
+        """Tell the other replicas that the lists of a bucket have changed. Takes no time."""
+        ...
+
+
+class RelayTelemetry(Protocol):
+    """Hears of reads that replicas could share."""
+
+    def shared_read(self, outcome: Literal["led", "told", "empty", "alone"]) -> None:
+        """A read was made for all, or by another replica, which brought the answer or none, or without asking."""
+        ...
+
+
+class JobFeed(Protocol):
+    """What other replicas see of a job."""
+
+    async def next(self, bucket: Bucket, job_id: str, seconds: float) -> PreviewJob | None:
+        """The job as soon as somebody has read it, or None after so many seconds."""
         ...
 
 

@@ -43,6 +43,7 @@ from docpreview_gateway.upstream.coalesced import CoalescedUpstream
 from docpreview_gateway.upstream.limited import LaneRules, LimitedUpstream
 from docpreview_gateway.upstream.observed import ObservedUpstream
 from docpreview_gateway.upstream.retrying import RetryingUpstream
+from docpreview_gateway.upstream.shared_reads import SharedReads
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -51,8 +52,9 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from docpreview_gateway.ports import Clock, CredentialsSource, PreviewUpstream, RequestLedger, SharedCache
+    from docpreview_gateway.ports import Clock, CredentialsSource, JobFeed, PreviewUpstream, RequestLedger
     from docpreview_gateway.settings import Settings
+    from docpreview_gateway.shared_state import SharedParts
 
 SETTLE_SECONDS = 10.0
 """Between looks for creates that nobody came back for."""
@@ -110,10 +112,10 @@ class Gateway:
             self.registry.register(collect)
         telemetry, clock = PrometheusTelemetry(self.registry), SystemClock()
         credentials, cloud_clock = StaticCredentials(self._settings), CloudClock(clock)
-        upstream = await self._upstream(stack, credentials, cloud_clock, telemetry)
+        upstream, feed = await self._upstream(stack, credentials, cloud_clock, telemetry)
         buckets = BucketRegister(_buckets(self._settings))
         page_urls = PageUrls(buckets, credentials, cloud_clock, base=self._settings.upstream.object_url_base)
-        watching = self._watching(upstream, cloud_clock, telemetry)
+        watching = self._watching(upstream, cloud_clock, telemetry, feed)
         stack.push_async_callback(watching.close)
         records = await self._records(stack)
         creating = Creating(
@@ -133,8 +135,8 @@ class Gateway:
 
     async def _upstream(
         self, stack: AsyncExitStack, credentials: CredentialsSource, clock: CloudClock, telemetry: PrometheusTelemetry
-    ) -> CachedUpstream:
-        """The cloud's job API and, from the outside in, what stands before it."""
+    ) -> tuple[CachedUpstream, JobFeed | None]:
+        """The cloud's job API and, from the outside in, what stands before it; and what other replicas see of jobs."""
         settings = self._settings.upstream
         transport = AiohttpTransport(
             base_url=str(settings.endpoint) if settings.endpoint else None,
@@ -145,15 +147,22 @@ class Gateway:
         client = CloudClient(transport, credentials, clock, timeout_seconds=settings.timeout_seconds)
         memory = LruMemoryCache(self._settings.cache.max_bytes)
         telemetry.measure_cache(lambda: memory.size)
-        return CachedUpstream(
+        reads, protected = None, self._protected(client, clock, telemetry)
+        shared = await self._shared(stack, telemetry)
+        if shared is not None:
+            reads = SharedReads(protected, shared.relay, clock=clock, telemetry=telemetry)
+        cached = CachedUpstream(
             # Longer than two attempts, so that the attempt's own limit is the one that is told.
-            CoalescedUpstream(self._protected(client, clock, telemetry), longest=2 * settings.timeout_seconds + 1),
+            CoalescedUpstream(reads or protected, longest=2 * settings.timeout_seconds + 1),
             memory,
-            await self._shared(stack, telemetry),
+            shared.cache if shared is not None else None,
             freshness=_freshness(self._settings),
             clock=clock,
             telemetry=telemetry,
         )
+        if shared is not None:
+            await stack.enter_async_context(shared.listening(cached.forget_lists))
+        return cached, reads
 
     def _protected(self, client: PreviewUpstream, clock: Clock, telemetry: PrometheusTelemetry) -> PreviewUpstream:
         """Attempts that are made again, and never more at once than the cloud can do."""
@@ -166,17 +175,16 @@ class Gateway:
         policy = _retry_policy(self._settings)
         return RetryingUpstream(limited, policy=policy, clock=clock, telemetry=telemetry, jitter=random.random)
 
-    async def _shared(self, stack: AsyncExitStack, telemetry: PrometheusTelemetry) -> SharedCache | None:
-        """The cache of all replicas. Nothing is connected yet: a server that is down does not keep us from starting."""
+    async def _shared(self, stack: AsyncExitStack, telemetry: PrometheusTelemetry) -> SharedParts | None:
+        """What replicas share. Nothing is connected yet: a server that is down does not keep us from starting."""
         state = self._settings.shared_state
         if state.url is None:
             return None
         # Whoever shares nothing does without the 20 MiB and the half second that the library takes to import.
-        from docpreview_gateway.adapters.redis_cache import RedisCache  # noqa: PLC0415
-        from docpreview_gateway.adapters.redis_connections import redis_commands  # noqa: PLC0415
+        from docpreview_gateway.shared_state import shared_parts  # noqa: PLC0415
 
-        send = await stack.enter_async_context(redis_commands(state.url.get_secret_value()))
-        return RedisCache(send, telemetry, seconds=state.timeout_seconds)
+        url = state.url.get_secret_value()
+        return await stack.enter_async_context(shared_parts(url, telemetry, seconds=state.timeout_seconds))
 
     async def _records(self, stack: AsyncExitStack) -> RequestLedger:
         state = self._settings.shared_state
@@ -194,7 +202,9 @@ class Gateway:
                 f"state_dir: {error}; creates with request_id need a folder that can be written"
             ) from error
 
-    def _watching(self, upstream: PreviewUpstream, clock: Clock, telemetry: PrometheusTelemetry) -> Watching:
+    def _watching(
+        self, upstream: PreviewUpstream, clock: Clock, telemetry: PrometheusTelemetry, feed: JobFeed | None
+    ) -> Watching:
         watch = self._settings.watch
         limits = WatchLimits(
             heartbeat=watch.heartbeat_seconds,
@@ -202,7 +212,7 @@ class Gateway:
             poll=self._settings.upstream.timeout_seconds,
             schedule=Schedule(floor=watch.poll_floor_seconds, cap=watch.poll_cap_seconds),
         )
-        return Watching(upstream, clock, telemetry, limits=limits, jitter=random.random)
+        return Watching(upstream, clock, telemetry, limits=limits, jitter=random.random, feed=feed)
 
     async def _admin(self, stack: AsyncExitStack) -> None:
         host, port = _host_port(self._settings.admin_listen)

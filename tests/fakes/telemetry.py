@@ -25,6 +25,7 @@ class FakeTelemetry:
         self.sent: list[str] = []
         self.ended: list[tuple[str, str]] = []
         self.lookups: list[tuple[str, str]] = []
+        self.shared_reads: list[str] = []
         self.ledger_events: list[str] = []
         self.retries: list[tuple[str, str]] = []
         self.breaker_states: list[tuple[str, str]] = []
@@ -49,6 +50,9 @@ class FakeTelemetry:
 
     def cache_lookup(self, tier: str, outcome: str) -> None:
         self.lookups.append((tier, outcome))
+
+    def shared_read(self, outcome: str) -> None:
+        self.shared_reads.append(outcome)
 
     def upstream_attempt(self, operation: str, reason: ErrorReason.ValueType, seconds: float) -> None:
         assert seconds >= 0

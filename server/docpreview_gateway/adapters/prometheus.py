@@ -77,6 +77,11 @@ class PrometheusTelemetry:
         self._limit = gauge("docpreview_upstream_limit", "Calls that may be under way at once.", _BUCKET)
         self._queued = gauge("docpreview_upstream_queued", "Calls that wait for their turn.", _BUCKET)
         self._lookups = cache(counter("docpreview_cache_lookups_total", "Cache look-ups.", ("tier", "outcome")).labels)
+        self._shared_reads = counter(
+            "docpreview_shared_reads_total",
+            "Reads of jobs that replicas could share: led, told by another, empty (told nothing) or alone.",
+            ("outcome",),
+        )
         self._cache_bytes = Gauge("docpreview_cache_bytes", "Bytes in the process's cache.", registry=registry)
         self._ledger = counter("docpreview_ledger_events_total", "What happened to recorded creates.", ("event",))
         self._pollers = Gauge("docpreview_pollers", "Jobs that are polled now.", registry=registry)
@@ -131,6 +136,10 @@ class PrometheusTelemetry:
     def cache_lookup(self, tier: str, outcome: str) -> None:
         """A tier was asked."""
         self._lookups(tier, outcome).inc()
+
+    def shared_read(self, outcome: str) -> None:
+        """A read was made for all replicas, or by another, or by this one alone."""
+        self._shared_reads.labels(outcome).inc()
 
     def measure_cache(self, size: Callable[[], int]) -> None:
         """Report the cache's size whenever metrics are read."""

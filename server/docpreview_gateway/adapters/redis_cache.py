@@ -26,15 +26,21 @@ class RedisCache:
     """The port `SharedCache` over `send`, which sends one command. It raises nothing but CancelledError.
 
     A call takes at most `seconds`; after a few without an answer, one a second tries and the others do without.
+    `outage` is that of the server, for whoever else uses it.
     """
 
     def __init__(
-        self, send: Callable[..., Awaitable[object]], telemetry: CacheTelemetry, *, seconds: float = 0.05
+        self,
+        send: Callable[..., Awaitable[object]],
+        telemetry: CacheTelemetry,
+        *,
+        outage: Outage | None = None,
+        seconds: float = 0.05,
     ) -> None:
         self._send = send
         self._telemetry = telemetry
         self._seconds = seconds
-        self._outage = Outage()
+        self._outage = outage or Outage()
 
     async def get(self, key: str) -> bytes | None:
         """As the port says."""

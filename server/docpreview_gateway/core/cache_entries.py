@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 
+from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview_gateway.core.errors import UpstreamError
+
+if TYPE_CHECKING:
+    from docpreview_gateway.core.buckets import Bucket
 
 _VERSION = 1
 _HEAD = struct.Struct(">BddH")
@@ -24,6 +30,16 @@ class Entry:
     job: PreviewJob | None
     read_at: float
     fresh_until: float
+
+
+def job_key(bucket: Bucket, job_id: str) -> str:
+    """The key of a job. Ids are letters and digits, so no key holds a line's end or a brace."""
+    return f"job:{bucket.region}:{bucket.name}:{job_id}"
+
+
+def missing(bucket: Bucket, job_id: str) -> UpstreamError:
+    """What is raised for the answer that there is no such job."""
+    return UpstreamError(reasons.ERROR_REASON_JOB_NOT_FOUND, f"no job {job_id} in bucket {bucket.name}")
 
 
 def encode(key: str, entry: Entry) -> bytes:

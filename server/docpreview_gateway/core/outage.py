@@ -30,6 +30,10 @@ class Outage:
         """Whether the last call got no answer, so that what can wait better waits."""
         return self._in_a_row > 0
 
+    def failed_since(self, instant: float) -> bool:
+        """Whether a call got no answer after that instant, so that whoever has waited since then better goes on."""
+        return self._last_failure > instant
+
     def admits(self, now: float) -> bool:
         """Whether this call may try. During an outage, yes means that the next ones may not."""
         if not self.is_on:

@@ -29,3 +29,7 @@ class Schedule:
         """
         base = self.cap if paused else max(self.floor, age * self.fraction)
         return min(self.cap, base * 2.0 ** min(failures, 10)) * (0.8 + 0.4 * jitter)
+
+
+FOLLOWS = 1.0
+"""The jitter of who was told by another replica: it looks last, so the one that looked goes on to look for all."""

@@ -1,5 +1,8 @@
 """One poller per job, shared by everybody who waits for it or watches it.
 
+What another replica reads counts as a look, and who was told so waits a little longer than who looked. So one replica
+polls for all, and when it is lost another does within one interval: there is no other agreement between them.
+
 A poller lives as long as somebody listens: it starts with the first subscription and is cancelled with the last.
 Subscribers get the latest state, not a queue of states, so a slow reader costs nothing and misses nothing that lasts.
 """
@@ -15,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_gateway.core.errors import GatewayError
-from docpreview_gateway.core.polling import TERMINAL, Schedule
+from docpreview_gateway.core.polling import FOLLOWS, TERMINAL, Schedule
 from docpreview_gateway.core.refusals import RETRYABLE
 from docpreview_gateway.ports import Call
 
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from docpreview_gateway.core.buckets import Bucket
-    from docpreview_gateway.ports import Clock, PreviewUpstream, WatchTelemetry
+    from docpreview_gateway.ports import Clock, JobFeed, PreviewUpstream, WatchTelemetry
 
 RECONNECT_SECONDS = 1.0
 """What a watcher is told to wait before it watches again elsewhere."""
@@ -40,9 +43,12 @@ class WatchLimits:
 
 
 class Watching:
-    """The pollers that run now, at most one per job. `jitter` gives numbers in [0, 1)."""
+    """The pollers that run now, at most one per job. `jitter` gives numbers in [0, 1).
 
-    def __init__(
+    `feed` tells what other replicas see; None: there are none, or they share nothing.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is a collaborator, and wiring names them
         self,
         upstream: PreviewUpstream,
         clock: Clock,
@@ -50,10 +56,11 @@ class Watching:
         *,
         limits: WatchLimits,
         jitter: Callable[[], float],
+        feed: JobFeed | None = None,
     ) -> None:
         self._telemetry = telemetry
         self._limits = limits
-        self._poller = partial(Poller, upstream=upstream, clock=clock, limits=limits, jitter=jitter)
+        self._poller = partial(Poller, upstream=upstream, clock=clock, limits=limits, jitter=jitter, feed=feed)
         self._pollers: dict[tuple[str, str], Poller] = {}
         self._watchers = 0
         self._draining = False
@@ -121,6 +128,7 @@ class Poller:
         clock: Clock,
         limits: WatchLimits,
         jitter: Callable[[], float],
+        feed: JobFeed | None,
     ) -> None:
         self.listeners = 0
         self.latest: PreviewJob | None = None
@@ -133,6 +141,8 @@ class Poller:
         self._clock = clock
         self._limits = limits
         self._jitter = jitter
+        self._feed = feed
+        self._follows = False
         self._loop = asyncio.get_running_loop()
         self._changed = self._loop.create_future()
         self.task = self._loop.create_task(self._run(), name=f"poll {job_id}")
@@ -161,9 +171,24 @@ class Poller:
             else:
                 failures = 0
                 self._publish(job)
-                if job.state in TERMINAL:
-                    return
-            await asyncio.sleep(self._interval(failures))
+            while not self._is_over and (told := await self._told(self._interval(failures))) is not None:
+                failures = 0
+                self._publish(told)
+            if self._is_over:
+                return
+
+    @property
+    def _is_over(self) -> bool:
+        return self.latest is not None and self.latest.state in TERMINAL
+
+    async def _told(self, seconds: float) -> PreviewJob | None:
+        """The job as another replica reads it within so many seconds; None when it is our turn to look."""
+        if self._feed is None:
+            await asyncio.sleep(seconds)
+            return None
+        job = await self._feed.next(self._bucket, self._job_id, seconds)
+        self._follows = job is not None
+        return job
 
     async def _look(self) -> PreviewJob:
         # The first look may be answered from a cache: a job that has ended costs its watchers nothing.
@@ -172,6 +197,7 @@ class Poller:
             return await self._upstream.get(self._bucket, self._job_id, call)
         finally:
             self.upstream_request_id = call.upstream_request_id
+            self._follows = self._feed is not None and call.cache in {"hit", "coalesced"}
 
     def _publish(self, job: PreviewJob) -> None:
         if job != self.latest:
@@ -187,7 +213,8 @@ class Poller:
         job = self.latest
         age = self._clock.now() - job.create_time.seconds if job is not None and job.HasField("create_time") else 0.0
         paused = job is not None and job.state == PreviewJob.STATE_PAUSED
-        return self._limits.schedule.interval(max(0.0, age), failures=failures, paused=paused, jitter=self._jitter())
+        jitter = FOLLOWS if self._follows else self._jitter()
+        return self._limits.schedule.interval(max(0.0, age), failures=failures, paused=paused, jitter=jitter)
 
 
 class Subscription:

@@ -78,18 +78,18 @@ class CachedUpstream:
             job = await self._inner.create(request, bucket, output, call)
         finally:
             # Also when the outcome is unknown: the job may be there.
-            self._lists.pop(bucket.name, None)
+            self.forget_lists(bucket.name)
         now = self._clock.now()
         self._created = {key: at for key, at in self._created.items() if now - at < CREATED_RECENTLY}
-        self._created[_key(bucket, job.job_id)] = now
-        await self._keep(_key(bucket, job.job_id), job)
+        self._created[cache_entries.job_key(bucket, job.job_id)] = now
+        await self._keep(cache_entries.job_key(bucket, job.job_id), job)
         return job
 
     def kept(self, bucket: Bucket, job_id: str, call: Call) -> bytes | None:
         """As the port says. What is counted as a look-up is a hit; a miss is counted by the `get` that follows it."""
         if call.no_cache:
             return None
-        key = _key(bucket, job_id)
+        key = cache_entries.job_key(bucket, job_id)
         envelope = self._memory.get(key)
         job = cache_entries.fresh_job(key, envelope, self._clock.now()) if envelope else None
         if job is not None:
@@ -99,7 +99,7 @@ class CachedUpstream:
 
     async def get(self, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
         """As the port says."""
-        key = _key(bucket, job_id)
+        key = cache_entries.job_key(bucket, job_id)
         kept = None if call.no_cache else await self._find(key)
         if kept is not None and self._clock.now() < kept.fresh_until:
             call.cache = "hit"
@@ -133,6 +133,10 @@ class CachedUpstream:
         lists[key] = CachedList(page, now + self._freshness.listing)
         return page
 
+    def forget_lists(self, bucket: str) -> None:
+        """A job was created in the bucket of this name."""
+        self._lists.pop(bucket, None)
+
     async def list_queues(self, query: QueueQuery, call: Call) -> QueuePage:
         """As the port says; queues change by hand and are asked for rarely."""
         return await self._inner.list_queues(query, call)
@@ -147,7 +151,7 @@ class CachedUpstream:
             await asyncio.sleep(REREAD_AFTER)
             return await self._inner.get(bucket, job_id, call)
         await self._keep(key, None)
-        raise _missing(bucket, job_id)
+        raise cache_entries.missing(bucket, job_id)
 
     async def _find(self, key: str) -> Entry | None:
         """The newest kept entry, fresh or not. One from the shared cache is taken into memory."""
@@ -159,6 +163,8 @@ class CachedUpstream:
         if self._shared is None:
             return entry
         envelope = await self._shared.get(key)
+        # Somebody else's read may have ended meanwhile.
+        entry = _decoded(key, self._memory.get(key)) or entry
         other = _decoded(key, envelope)
         self._telemetry.cache_lookup("shared", "miss" if other is None else "hit")
         if envelope is None or other is None or (entry is not None and entry.read_at > other.read_at):
@@ -180,19 +186,11 @@ class CachedUpstream:
         return kept.job is not None and error.reason in RETRYABLE and young
 
 
-def _key(bucket: Bucket, job_id: str) -> str:
-    return f"job:{bucket.region}:{bucket.name}:{job_id}"
-
-
 def _decoded(key: str, envelope: bytes | None) -> Entry | None:
     return cache_entries.decode(key, envelope) if envelope else None
 
 
 def _answer(kept: Entry, bucket: Bucket, job_id: str) -> PreviewJob:
     if kept.job is None:
-        raise _missing(bucket, job_id)
+        raise cache_entries.missing(bucket, job_id)
     return kept.job
-
-
-def _missing(bucket: Bucket, job_id: str) -> UpstreamError:
-    return UpstreamError(reasons.ERROR_REASON_JOB_NOT_FOUND, f"no job {job_id} in bucket {bucket.name}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from docpreview_gateway.adapters.redis_cache import RedisCache
-from docpreview_gateway.adapters.redis_connections import CONNECTIONS, redis_commands
+from docpreview_gateway.adapters.redis_connections import CONNECTIONS, redis_batches
 from tests.fakes.telemetry import FakeTelemetry
 from tests.redis_server import running_redis
 
@@ -25,7 +25,7 @@ SKIPPED, ERROR = ("shared", "skipped"), ("shared", "error")
 @asynccontextmanager
 async def cache_of(url: str, *, seconds: float = 0.05) -> AsyncIterator[tuple[RedisCache, FakeTelemetry]]:
     telemetry = FakeTelemetry()
-    async with redis_commands(url) as send:
+    async with redis_batches(url) as send:
         yield RedisCache(send, telemetry, seconds=seconds), telemetry
 
 

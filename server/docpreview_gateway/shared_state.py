@@ -1,0 +1,49 @@
+"""Puts together what replicas share: the cache and the relay over one server. Imported only where there is one."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from docpreview_gateway.adapters.redis_cache import RedisCache
+from docpreview_gateway.adapters.redis_connections import redis_batches, redis_messages
+from docpreview_gateway.adapters.redis_relay import RedisRelay
+from docpreview_gateway.core.outage import Outage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from docpreview_gateway.ports import CacheTelemetry
+
+
+@dataclass(frozen=True, slots=True)
+class SharedParts:
+    """The cache and the relay of one server, whose outages are the same."""
+
+    cache: RedisCache
+    relay: RedisRelay
+    url: str
+
+    @asynccontextmanager
+    async def listening(self, on_created: Callable[[str], None]) -> AsyncIterator[None]:
+        """Hear the other replicas for as long as the context is open."""
+        messages = partial(redis_messages, self.url, *self.relay.channels)
+        task = asyncio.create_task(self.relay.listen(messages, on_created), name="hear the other replicas")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await self.relay.close()
+
+
+@asynccontextmanager
+async def shared_parts(url: str, telemetry: CacheTelemetry, *, seconds: float) -> AsyncIterator[SharedParts]:
+    """The parts, each of whose calls takes at most `seconds`. Nothing is connected before it is used."""
+    outage = Outage()
+    async with redis_batches(url) as send:
+        cache = RedisCache(send, telemetry, outage=outage, seconds=seconds)
+        yield SharedParts(cache, RedisRelay(send, outage, seconds=seconds), url)

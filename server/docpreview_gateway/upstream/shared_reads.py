@@ -1,0 +1,105 @@
+"""One request to the cloud for equal reads of a job that are under way in several replicas at the same time.
+
+One replica reads, the others are told. Whatever goes wrong between them, a replica reads by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from docpreview.v1 import error_reason_pb2 as reasons
+from docpreview_gateway.core import cache_entries
+from docpreview_gateway.core.cache_entries import Entry
+from docpreview_gateway.core.errors import UpstreamError
+
+if TYPE_CHECKING:
+    from docpreview.v1.preview_job_pb2 import PreviewJob
+    from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+    from docpreview_gateway.core.buckets import Bucket
+    from docpreview_gateway.core.responses import JobPage, QueuePage
+    from docpreview_gateway.ports import Call, Clock, JobQuery, PreviewUpstream, QueueQuery, Relay, RelayTelemetry
+
+PATIENCE = 0.5
+"""Seconds between looks whether the replica that reads is still there."""
+
+
+class SharedReads:
+    """`PreviewUpstream` that lets one replica read for all, and the port `JobFeed` of what they read."""
+
+    def __init__(self, inner: PreviewUpstream, relay: Relay, *, clock: Clock, telemetry: RelayTelemetry) -> None:
+        self._inner = inner
+        self._relay = relay
+        self._clock = clock
+        self._telemetry = telemetry
+
+    async def create(self, request: CreatePreviewJobRequest, bucket: Bucket, output: Bucket, call: Call) -> PreviewJob:
+        """As the port says. The other replicas forget their lists of the bucket, also when the outcome is unknown."""
+        try:
+            return await self._inner.create(request, bucket, output, call)
+        finally:
+            self._relay.created(bucket.name)
+
+    async def get(self, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
+        """As the port says."""
+        loop = asyncio.get_running_loop()
+        key = cache_entries.job_key(bucket, job_id)
+        with self._relay.hearing(key) as hearing:
+            while (leads := await self._relay.lead(key, now=call.no_cache)) is False and loop.time() < call.deadline:
+                told = await hearing.next(min(PATIENCE, call.deadline - loop.time()))
+                if told is not None and (entry := cache_entries.decode(key, told)) is not None:
+                    return self._told(entry, bucket, job_id, call)
+                if told is not None:
+                    self._telemetry.shared_read("empty")
+                    return await self._inner.get(bucket, job_id, call)
+        if leads:
+            return await self._lead(key, bucket, job_id, call)
+        self._telemetry.shared_read("alone")
+        return await self._inner.get(bucket, job_id, call)
+
+    async def list_jobs(self, query: JobQuery, call: Call) -> JobPage:
+        """As the port says."""
+        return await self._inner.list_jobs(query, call)
+
+    async def list_queues(self, query: QueueQuery, call: Call) -> QueuePage:
+        """As the port says."""
+        return await self._inner.list_queues(query, call)
+
+    async def next(self, bucket: Bucket, job_id: str, seconds: float) -> PreviewJob | None:
+        """As the port `JobFeed` says."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        key = cache_entries.job_key(bucket, job_id)
+        with self._relay.hearing(key) as hearing:
+            await self._relay.ask(key, seconds)
+            while (told := await hearing.next(max(0.0, end - loop.time()))) is not None:
+                entry = cache_entries.decode(key, told)
+                if entry is not None and entry.job is not None:
+                    return entry.job
+        return None
+
+    async def _lead(self, key: str, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
+        self._telemetry.shared_read("led")
+        value = b""
+        try:
+            job = await self._inner.get(bucket, job_id, call)
+            value = self._envelope(key, job)
+        except UpstreamError as error:
+            if error.reason == reasons.ERROR_REASON_JOB_NOT_FOUND:
+                value = self._envelope(key, None)
+            raise
+        finally:
+            # Whatever became of it, nobody shall wait for the lease to end.
+            self._relay.tell(key, value)
+        return job
+
+    def _envelope(self, key: str, job: PreviewJob | None) -> bytes:
+        now = self._clock.now()
+        return cache_entries.encode(key, Entry(job, now, now))
+
+    def _told(self, entry: Entry, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
+        self._telemetry.shared_read("told")
+        call.cache = "coalesced"
+        if entry.job is None:
+            raise cache_entries.missing(bucket, job_id)
+        return entry.job

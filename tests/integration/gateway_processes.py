@@ -1,0 +1,83 @@
+"""The command `docpreview-gateway serve` in processes of their own, as they are deployed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tests.integration.conftest import BUCKET, REGION
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from docpreview_emulator import Emulator
+
+
+@dataclass
+class Running:
+    """A gateway that serves."""
+
+    process: asyncio.subprocess.Process
+    port: int
+    admin_port: int
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    async def kill(self) -> None:
+        """At once, without a word to anybody."""
+        self.process.kill()
+        await self.process.wait()
+
+
+def configuration(emulator: Emulator, folder: Path, **changes: object) -> Path:
+    values: dict[str, object] = {
+        "listen": "127.0.0.1:0",
+        "admin_listen": "127.0.0.1:0",
+        "state_dir": str(folder),
+        "buckets": [{"name": BUCKET, "region": REGION, "credentials": "main"}],
+        "credentials": {"main": {"secret_id": "example-secret-id", "secret_key": "EXAMPLEsecretKEY00000000000000000"}},
+        "upstream": {"endpoint": emulator.url},
+        "drain": {"delay_seconds": 0.5, "grace_seconds": 20},
+        "logging": {"format": "json"},
+    }
+    path = folder / "gateway.yaml"
+    path.write_text(json.dumps(values | changes))
+    return path
+
+
+@asynccontextmanager
+async def running(path: Path, *arguments: str) -> AsyncIterator[Running]:
+    """The command with this configuration, from when it serves. What is left of it is killed at the end."""
+    log = path.with_name(f"{path.stem}-{os.urandom(4).hex()}.log")
+    with log.open("wb") as errors:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "docpreview_gateway", "serve", "--config", str(path), *arguments),
+            env={name: value for name, value in os.environ.items() if not name.startswith("DOCPREVIEW_")},
+            stderr=errors,
+        )
+    try:
+        entry = await asyncio.wait_for(_serving(process, log.read_text), 30)
+        yield Running(process, entry["grpc_port"], entry["admin_port"])
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def _serving(process: asyncio.subprocess.Process, log: Callable[[], str]) -> dict[str, int]:
+    """The line of the log that says which ports are served."""
+    while process.returncode is None:
+        for line in log().splitlines():
+            entry = json.loads(line) if line.startswith("{") and line.endswith("}") else {}
+            if entry.get("event") == "serving":
+                return entry
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"the gateway did not start:\n{log()[-2000:]}")

@@ -1,0 +1,291 @@
+"""Reads of several replicas over one Redis server: one asks the cloud, and whatever befalls it, the others get on."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from docpreview.v1 import error_reason_pb2 as r
+from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+from docpreview_gateway.adapters.redis_relay import LEASE_SECONDS
+from docpreview_gateway.core.buckets import Bucket
+from docpreview_gateway.core.errors import UpstreamError
+from docpreview_gateway.ports import Call
+from docpreview_gateway.shared_state import SharedParts, shared_parts
+from docpreview_gateway.upstream.shared_reads import SharedReads
+from tests.fakes.clock import FakeClock
+from tests.fakes.telemetry import FakeTelemetry
+from tests.fakes.upstream import FakeUpstream
+from tests.redis_server import running_redis
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.redis_server import RedisServer
+
+BUCKET = Bucket("docs-1250000000", "ap-chongqing", "main")
+JOB = "d" + "1" * 32
+LEASE_KEY = f"docpreview:1:lease:{{job:{BUCKET.region}:{BUCKET.name}:{JOB}}}"
+
+
+@dataclass
+class Replica:
+    """A replica's reads, its own way to the cloud, and what it counted and heard."""
+
+    reads: SharedReads
+    cloud: FakeUpstream
+    telemetry: FakeTelemetry
+    parts: SharedParts
+    created: list[str]
+
+    def get(self, *, no_cache: bool = False, seconds: float = 10) -> asyncio.Task[PreviewJob]:
+        call = Call("r", asyncio.get_running_loop().time() + seconds, no_cache=no_cache)
+        return asyncio.create_task(self.reads.get(BUCKET, JOB, call))
+
+
+@asynccontextmanager
+async def replica(url: str) -> AsyncIterator[Replica]:
+    telemetry, cloud, created = FakeTelemetry(), FakeUpstream(), list[str]()
+    cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
+    cloud.objects.add((BUCKET.name, "a.pdf"))
+    async with shared_parts(url, telemetry, seconds=0.5) as parts, parts.listening(created.append):
+        reads = SharedReads(cloud, parts.relay, clock=FakeClock(), telemetry=telemetry)
+        await heard_by_others(parts)
+        yield Replica(reads, cloud, telemetry, parts, created)
+
+
+async def heard_by_others(parts: SharedParts) -> None:
+    """Wait until the replica listens, so that it may follow another one."""
+    async with asyncio.timeout(10):
+        while await parts.relay.lead("probe", now=True) is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    parts.relay.tell("probe", b"")
+
+
+@asynccontextmanager
+async def replicas(url: str, count: int) -> AsyncIterator[list[Replica]]:
+    async with AsyncExitStack() as stack, asyncio.timeout(60):
+        yield [await stack.enter_async_context(replica(url)) for _ in range(count)]
+
+
+@pytest.fixture
+async def three(redis_server: RedisServer) -> AsyncIterator[list[Replica]]:
+    async with replicas(redis_server.url, 3) as made:
+        yield made
+
+
+async def reading(leader: Replica) -> asyncio.Task[PreviewJob]:
+    """A read that hangs in the cloud until `leader.cloud.gate` is set."""
+    leader.cloud.gate = asyncio.Event()
+    task = leader.get()
+    await leader.cloud.looked.wait()
+    return task
+
+
+async def following(follower: Replica, redis: RedisServer) -> asyncio.Task[PreviewJob]:
+    """A read that waits for another replica's."""
+    task = follower.get()
+    async with asyncio.timeout(5):
+        while b":0" in redis.command("EXISTS", LEASE_KEY.replace("lease", "inboxes")):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    return task
+
+
+def release(leader: Replica) -> None:
+    assert leader.cloud.gate is not None
+    leader.cloud.gate.set()
+
+
+async def test_equal_reads_at_once(three: list[Replica], redis_server: RedisServer) -> None:
+    """One replica asks the cloud; the others are told what it read as soon as it has it."""
+    leader, *others = three
+    first = await reading(leader)
+    told = [await following(each, redis_server) for each in others]
+    release(leader)
+    assert {(await each).job_id for each in (first, *told)} == {JOB}
+    assert [len(each.cloud.asked) for each in three] == [1, 0, 0]
+    assert [each.telemetry.shared_reads for each in three] == [["led"], ["told"], ["told"]]
+
+
+async def test_read_that_comes_a_moment_too_late(three: list[Replica]) -> None:
+    """It is told what was just read, unless it must be read now."""
+    await three[0].get()
+    await asyncio.sleep(0.02)
+    await three[1].get()
+    assert three[1].cloud.asked == []
+    await three[2].get(no_cache=True)
+    assert len(three[2].cloud.asked) == 1
+
+
+async def test_job_that_does_not_exist(three: list[Replica], redis_server: RedisServer) -> None:
+    """That is an answer, too."""
+    leader, follower, _ = three
+    leader.cloud.jobs.clear()
+    first = await reading(leader)
+    second = await following(follower, redis_server)
+    release(leader)
+    for each in (first, second):
+        with pytest.raises(UpstreamError) as caught:
+            await each
+        assert caught.value.reason == r.ERROR_REASON_JOB_NOT_FOUND
+    assert follower.cloud.asked == []
+
+
+async def test_leader_that_fails(three: list[Replica], redis_server: RedisServer) -> None:
+    """Its error is its own: the others ask the cloud themselves."""
+    leader, follower, _ = three
+    leader.cloud.failures.append(UpstreamError(r.ERROR_REASON_UPSTREAM_UNAVAILABLE, "away"))
+    first = await reading(leader)
+    second = await following(follower, redis_server)
+    release(leader)
+    with pytest.raises(UpstreamError):
+        await first
+    assert (await second).job_id == JOB
+    assert len(follower.cloud.asked) == 1
+
+
+async def test_leader_whose_callers_leave(three: list[Replica], redis_server: RedisServer) -> None:
+    """Nobody else is cancelled, and nobody waits for the lease to end."""
+    leader, follower, _ = three
+    first = await reading(leader)
+    second = await following(follower, redis_server)
+    first.cancel()
+    async with asyncio.timeout(LEASE_SECONDS / 2):
+        assert (await second).job_id == JOB
+
+
+async def test_leader_that_is_lost(three: list[Replica], redis_server: RedisServer) -> None:
+    """Another one reads as soon as the lease has ended."""
+    redis_server.command("SET", LEASE_KEY, "somebody", "PX", str(round(LEASE_SECONDS * 1000)))
+    async with asyncio.timeout(3 * LEASE_SECONDS):
+        assert (await three[0].get()).job_id == JOB
+    assert three[0].telemetry.shared_reads == ["led"]
+
+
+async def test_long_read(three: list[Replica], redis_server: RedisServer) -> None:
+    """Its lease is renewed for as long as it lasts."""
+    leader, follower, _ = three
+    first = await reading(leader)
+    second = await following(follower, redis_server)
+    await asyncio.sleep(3 * LEASE_SECONDS)
+    assert follower.cloud.asked == []
+    release(leader)
+    await asyncio.gather(first, second)
+    assert follower.cloud.asked == []
+
+
+async def test_follower_whose_time_is_up(three: list[Replica]) -> None:
+    """It does not wait for the leader any longer: its deadline is judged where it always is."""
+    leader, follower, _ = three
+    first = await reading(leader)
+    loop = asyncio.get_running_loop()
+    begin = loop.time()
+    await follower.get(seconds=0.2)
+    assert loop.time() - begin < 0.2 + LEASE_SECONDS
+    release(leader)
+    await first
+
+
+async def test_message_that_is_none_of_ours(three: list[Replica], redis_server: RedisServer) -> None:
+    """Who is told garbage asks the cloud."""
+    leader, follower, _ = three
+    first = await reading(leader)
+    second = await following(follower, redis_server)
+    key = LEASE_KEY.partition("{")[2].rstrip("}")
+    redis_server.command("PUBLISH", follower.parts.relay.channels[0], f'"{key}\\n\\xff\\x00garbage"')
+    assert (await second).job_id == JOB
+    assert len(follower.cloud.asked) == 1
+    release(leader)
+    await first
+
+
+async def test_next_state(three: list[Replica]) -> None:
+    """Who asks is told of the next read, whoever makes it and for whatever reason; without one, nothing."""
+    waiting = [asyncio.create_task(each.reads.next(BUCKET, JOB, 5)) for each in three]
+    await asyncio.sleep(0.1)
+    await three[0].get()
+    assert {(await each).job_id for each in waiting if await each} == {JOB}  # type: ignore[union-attr]
+    assert await three[1].reads.next(BUCKET, JOB, 0.05) is None
+
+
+async def test_create(three: list[Replica]) -> None:
+    """The other replicas hear of its bucket, the one that made it does not need to."""
+    request = CreatePreviewJobRequest(bucket=BUCKET.name, input_object="a.pdf")
+    await three[0].reads.create(request, BUCKET, BUCKET, Call("r", asyncio.get_running_loop().time() + 5))
+    async with asyncio.timeout(5):
+        while not (three[1].created and three[2].created):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert [each.created for each in three] == [[], [BUCKET.name], [BUCKET.name]]
+
+
+async def test_callers_that_leave_at_random(three: list[Replica]) -> None:
+    """Those who stay are answered, none is cancelled, and nothing is left behind."""
+    chance = random.Random(1)  # noqa: S311
+
+    async def caller(each: Replica) -> str:
+        task = each.get()
+        if chance.random() < 0.5:
+            await asyncio.sleep(chance.random() * 0.01)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            return "left"
+        return (await task).job_id
+
+    for _ in range(50):
+        answers = await asyncio.gather(*(caller(chance.choice(three)) for _ in range(40)))
+        assert set(answers) <= {"left", JOB}
+    await asyncio.sleep(0.1)
+    assert [each.parts.relay._ears for each in three] == [{}, {}, {}]
+    assert [each.parts.relay._renewals for each in three] == [{}, {}, {}]
+
+
+class TestServerThatIsGone:
+    async def test_killed_while_one_reads_and_one_waits(self, tmp_path: Path) -> None:
+        """Both are answered: who waited asks the cloud as soon as it knows, and then each for itself."""
+        with running_redis(tmp_path) as server:
+            async with replicas(server.url, 2) as (leader, follower):
+                first = await reading(leader)
+                second = await following(follower, server)
+                server.kill()
+                async with asyncio.timeout(LEASE_SECONDS / 2):
+                    assert (await second).job_id == JOB
+                release(leader)
+                await first
+                for each in (leader, follower):
+                    before = len(each.cloud.asked)
+                    await asyncio.gather(*(each.get() for _ in range(10)))
+                    assert len(each.cloud.asked) == before + 10
+
+    async def test_frozen_while_one_waits(self, tmp_path: Path) -> None:
+        """It goes on by itself within a lease and a time-out."""
+        with running_redis(tmp_path) as server:
+            async with replicas(server.url, 2) as (leader, follower):
+                first = await reading(leader)
+                second = await following(follower, server)
+                server.freeze()
+                async with asyncio.timeout(LEASE_SECONDS + 1.0):
+                    assert (await second).job_id == JOB
+                release(leader)
+                await first
+                server.thaw()
+
+    async def test_back_again(self, tmp_path: Path) -> None:
+        """Replicas read for each other again within a few seconds."""
+        with running_redis(tmp_path) as server:
+            async with replicas(server.url, 2) as (one, other):
+                server.kill()
+                await asyncio.gather(*(each.get() for each in (one, other) for _ in range(5)))
+                server.start()
+                async with asyncio.timeout(5):
+                    while "told" not in other.telemetry.shared_reads:
+                        one.cloud.gate = None
+                        await asyncio.gather(one.get(), other.get())
+                        await asyncio.sleep(0.2)
