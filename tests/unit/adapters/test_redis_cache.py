@@ -58,7 +58,10 @@ class TestRealServer:
     async def test_value_that_another_replica_set(self, redis_server: RedisServer) -> None:
         """It is found, byte by byte."""
         value = bytes(range(256)) * 100
-        async with cache_of(redis_server.url) as (one, _), cache_of(redis_server.url) as (other, telemetry):
+        async with (
+            cache_of(redis_server.url, seconds=1) as (one, _),
+            cache_of(redis_server.url, seconds=1) as (other, telemetry),
+        ):
             await one.set("k", value, 10)
             assert await other.get("k") == value
             assert await other.get("another") is None
@@ -66,7 +69,7 @@ class TestRealServer:
 
     async def test_keys(self, redis_server: RedisServer) -> None:
         """They begin with our name and a version, and every value has an end."""
-        async with cache_of(redis_server.url) as (cache, _):
+        async with cache_of(redis_server.url, seconds=1) as (cache, _):
             await cache.set("k", b"v", 10)
         assert b"docpreview:1:k" in redis_server.command("KEYS", "*")
         life = int(redis_server.command("PTTL", "docpreview:1:k")[1:])
@@ -74,14 +77,14 @@ class TestRealServer:
 
     async def test_life_of_less_than_a_millisecond(self, redis_server: RedisServer) -> None:
         """It is no error."""
-        async with cache_of(redis_server.url) as (cache, telemetry):
+        async with cache_of(redis_server.url, seconds=1) as (cache, telemetry):
             await cache.set("k", b"v", 0.0001)
         assert telemetry.lookups == []
 
     async def test_key_that_holds_something_else(self, redis_server: RedisServer) -> None:
         """A miss; the server is well, so it is asked again at once."""
         redis_server.command("LPUSH", "docpreview:1:k", "x")
-        async with cache_of(redis_server.url) as (cache, telemetry):
+        async with cache_of(redis_server.url, seconds=1) as (cache, telemetry):
             assert [await cache.get("k") for _ in range(5)] == [None] * 5
             await cache.set("other", b"v", 10)
             assert await cache.get("other") == b"v"
