@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 from urllib.parse import parse_qsl, urlsplit
 
 import yaml
@@ -17,7 +18,6 @@ from pydantic import (
     AfterValidator,
     AnyHttpUrl,
     BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     UrlConstraints,
@@ -33,6 +33,7 @@ from pydantic_settings import (
 )
 
 from docpreview_gateway.core.buckets import BUCKET, REGION
+from docpreview_gateway.limit_settings import CallerLimitSettings, RateWords, Section
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,11 +106,7 @@ RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 Endpoint = Annotated[AnyHttpUrl, UrlConstraints(allowed_schemes=["http", "https"]), AfterValidator(_endpoint)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class BucketSettings(_Section):
+class BucketSettings(Section):
     """A bucket that callers may use. What is not listed does not exist."""
 
     name: BucketName = Field(description="`<name>-<appid>`")
@@ -118,7 +115,7 @@ class BucketSettings(_Section):
     default_queue_id: QueueId = Field("", description="queue of creates that name none")
 
 
-class CredentialSettings(_Section):
+class CredentialSettings(Section):
     """A key pair of the cloud; `token` belongs to temporary keys."""
 
     secret_id: str = Field(min_length=1)
@@ -126,7 +123,7 @@ class CredentialSettings(_Section):
     token: SecretStr = SecretStr("")
 
 
-class UpstreamSettings(_Section):
+class UpstreamSettings(Section):
     """How the cloud is reached."""
 
     endpoint: Endpoint | None = Field(None, description="where to connect instead of the bucket's own host")
@@ -139,7 +136,7 @@ class UpstreamSettings(_Section):
     )
 
 
-class RetrySettings(_Section):
+class RetrySettings(Section):
     """Attempts at the cloud that are made again; times in seconds."""
 
     max_retries: int = Field(2, ge=0, le=5, description="of one call; 0: none")
@@ -149,7 +146,7 @@ class RetrySettings(_Section):
     budget_floor: int = Field(10, ge=0, le=10_000, description="retries in 10 s that may always be")
 
 
-class BreakerSettings(_Section):
+class BreakerSettings(Section):
     """When a bucket's host is given a rest; times in seconds."""
 
     min_calls: int = Field(20, ge=0, le=100_000, description="fewer calls tell nothing; 0: the breaker never opens")
@@ -158,7 +155,7 @@ class BreakerSettings(_Section):
     open_seconds: float = Field(5.0, ge=0.1, le=300, description="until one call tries again")
 
 
-class ConcurrencySettings(_Section):
+class ConcurrencySettings(Section):
     """Calls at once to a bucket's host; the number adapts itself to what the host can do."""
 
     initial: int = Field(32, ge=1, le=100, description="at start")
@@ -167,13 +164,16 @@ class ConcurrencySettings(_Section):
     max_queue: int = Field(1000, ge=0, le=100_000, description="calls that may wait for their turn")
 
 
-class LimitSettings(_Section):
-    """What one process takes on."""
+class LimitSettings(Section):
+    """What one process takes on, and what callers may use up."""
 
     max_calls: int = Field(2000, ge=1, le=1_000_000, description="calls at once, without waits and watches")
+    anonymous: CallerLimitSettings = Field(CallerLimitSettings(), description="of callers without a name, together")
+    account: RateWords | None = Field(None, description="calls to the cloud, over all buckets of an account")
+    without_store: Literal["local", "refuse"] = Field("local", description="what happens while the store is down")
 
 
-class WatchSettings(_Section):
+class WatchSettings(Section):
     """Pollers and streams; all times in seconds."""
 
     heartbeat_seconds: float = Field(15.0, ge=0.1, le=300)
@@ -183,7 +183,7 @@ class WatchSettings(_Section):
     poll_cap_seconds: float = Field(10.0, ge=0.05, le=300, description="longest time between polls of a job")
 
 
-class CacheSettings(_Section):
+class CacheSettings(Section):
     """What is answered again without asking the cloud; ages in seconds. Ended jobs are kept for their month."""
 
     max_bytes: int = Field(64 * 1024 * 1024, ge=0, le=2**40, description="in memory, by process")
@@ -195,7 +195,7 @@ class CacheSettings(_Section):
     )
 
 
-class LedgerSettings(_Section):
+class LedgerSettings(Section):
     """The record of creates with `request_id`, kept in the state directory; times in seconds."""
 
     keep_seconds: float = Field(86400.0, ge=3600, le=30 * 86400, description="how long a request_id is remembered")
@@ -207,7 +207,7 @@ class LedgerSettings(_Section):
     lease_seconds: float = Field(30.0, ge=1, le=600, description="how long a create's owner may be silent")
 
 
-class SharedStateSettings(_Section):
+class SharedStateSettings(Section):
     """A Redis or Valkey server for what replicas share; times in seconds. Without it each keeps to itself."""
 
     url: RedisUrl | None = Field(None, description="of the cache and, unless it has its own, of the ledger")
@@ -216,14 +216,14 @@ class SharedStateSettings(_Section):
     ledger_timeout_seconds: float = Field(1.0, ge=0.05, le=10, description="of one call of the ledger")
 
 
-class DrainSettings(_Section):
+class DrainSettings(Section):
     """What happens at SIGTERM."""
 
     delay_seconds: float = Field(5.0, ge=0, le=600, description="not ready, but still serving")
     grace_seconds: float = Field(25.0, ge=0, le=600, description="for calls that run, after the delay")
 
 
-class LoggingSettings(_Section):
+class LoggingSettings(Section):
     """Logs go to stderr."""
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -353,4 +353,6 @@ def _exists(kind: Any, path: list[str]) -> bool:  # noqa: ANN401 - annotations o
         return field is not None and _exists(field.annotation, path[1:])
     if get_origin(kind) is dict:
         return _exists(get_args(kind)[1], path[1:])
+    if get_origin(kind) in {Union, UnionType, Annotated}:
+        return any(_exists(part, path) for part in get_args(kind))
     return False

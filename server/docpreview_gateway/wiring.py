@@ -20,6 +20,7 @@ from docpreview_gateway.adapters.sqlite_ledger import SqliteLedger
 from docpreview_gateway.adapters.system_clock import SystemClock
 from docpreview_gateway.core.breaker import BreakerRules
 from docpreview_gateway.core.buckets import Bucket
+from docpreview_gateway.core.callers import ANONYMOUS
 from docpreview_gateway.core.concurrency import LimitBounds
 from docpreview_gateway.core.freshness import Freshness
 from docpreview_gateway.core.ledger import Timing
@@ -32,6 +33,7 @@ from docpreview_gateway.rpc.server import Health, enable_reflection, grpc_server
 from docpreview_gateway.rpc.services import register, routes
 from docpreview_gateway.service.bucket_register import BucketRegister
 from docpreview_gateway.service.creating import Creating
+from docpreview_gateway.service.limiting import CallLimits, Counting
 from docpreview_gateway.service.page_urls import PageUrls
 from docpreview_gateway.service.preview_jobs import PreviewJobs
 from docpreview_gateway.service.preview_queues import PreviewQueues
@@ -90,6 +92,7 @@ class Gateway:
         self._settings = settings
         self._stack = AsyncExitStack()
         self._unready: str | None = "starting"
+        self._counting = Counting()
         self.registry = CollectorRegistry()
         self.port = 0
         self.admin_port = 0
@@ -128,6 +131,7 @@ class Gateway:
             owner=secrets.token_hex(8),
         )
         await self._admin(stack)
+        self._counting = await self._rates(stack)
         jobs = PreviewJobs(upstream, buckets, creating, watching, page_urls)
         await _repeat(stack, creating.settle, SETTLE_SECONDS)
         stack.push_async_callback(creating.drained)
@@ -186,6 +190,18 @@ class Gateway:
         url = state.url.get_secret_value()
         return await stack.enter_async_context(shared_parts(url, telemetry, seconds=state.timeout_seconds))
 
+    async def _rates(self, stack: AsyncExitStack) -> Counting:
+        """Where calls are counted: by all replicas together, when they share anything."""
+        state = self._settings.shared_state
+        if state.url is None:
+            return Counting()
+        from docpreview_gateway.adapters.redis_connections import redis_commands  # noqa: PLC0415 - as above
+        from docpreview_gateway.adapters.redis_rates import RedisRates  # noqa: PLC0415
+
+        send = await stack.enter_async_context(redis_commands(state.url.get_secret_value()))
+        shared = RedisRates(send, seconds=state.timeout_seconds)
+        return Counting(shared, refuse_without_store=self._settings.limits.without_store == "refuse")
+
     async def _records(self, stack: AsyncExitStack) -> RequestLedger:
         state = self._settings.shared_state
         if url := state.ledger_url or state.url:
@@ -232,7 +248,13 @@ class Gateway:
         telemetry: PrometheusTelemetry,
     ) -> None:
         server = grpc_server()
-        handlers = Handlers(telemetry, Bounds(self._settings.limits.max_calls, self._settings.watch.max_watches))
+        limits = self._settings.limits
+        handlers = Handlers(
+            telemetry,
+            Bounds(limits.max_calls, self._settings.watch.max_watches),
+            anonymous=limits.anonymous.caller(ANONYMOUS.name),
+            gate=CallLimits(self._counting, telemetry),
+        )
         register(server, handlers, routes(jobs, queues, longest_stream=self._settings.watch.max_stream_seconds))
         health = Health(server)
         if self._settings.reflection:

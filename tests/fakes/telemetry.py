@@ -27,6 +27,7 @@ class FakeTelemetry:
         self.lookups: list[tuple[str, str]] = []
         self.shared_reads: list[str] = []
         self.ledger_events: list[str] = []
+        self.limits: list[tuple[str, str, str]] = []
         self.retries: list[tuple[str, str]] = []
         self.breaker_states: list[tuple[str, str]] = []
         self.sheds: list[str] = []
@@ -44,6 +45,9 @@ class FakeTelemetry:
     def shed(self, bucket: str, why: str) -> None:
         assert bucket in self.loads
         self.sheds.append(why)
+
+    def limit(self, caller: str, limit: str, outcome: str) -> None:
+        self.limits.append((caller, limit, outcome))
 
     def ledger(self, event: str) -> None:
         self.ledger_events.append(event)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from docpreview_gateway.core.callers import PageBudget, Rate
 from docpreview_gateway.settings import ConfigurationError, Settings, load
 
 CANARY = "canaryCANARY31337"
@@ -365,4 +366,46 @@ class TestProtection:
         """Every key has its row in docs/configuration.md, with the default that it has."""
         text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
         for name, field in Settings.model_fields[section].default.__class__.model_fields.items():
-            assert f"| `{section}.{name}` | `{field.default:g}` |" in text
+            default = f"`{field.default:g}`" if isinstance(field.default, int | float) else ""
+            assert f"| `{section}.{name}" in text
+            assert default in next(line for line in text.splitlines() if line.startswith(f"| `{section}.{name}"))
+
+
+class TestLimits:
+    @pytest.mark.parametrize(
+        ("wrong", "told"),
+        [
+            ("anonymous: {rate: 100}", "limits.anonymous.rate: a rate has a unit: write {per_second: 100, burst: 200}"),
+            ("anonymous: {rate: {per_second: -1}}", "limits.anonymous.rate.per_second: Input should be greater than 0"),
+            ("anonymous: {rate: {per_second: 5, burst: 0}}", "limits.anonymous.rate.burst: "),
+            ("anonymous: {budget: 5000}", "limits.anonymous.budget: a budget has a unit: write {per_day: 5000}"),
+            ("anonymous: {budget: 5000/day}", "limits.anonymous.budget: a budget has a unit"),
+            ("anonymous: {budget: {per_day: -1}}", "limits.anonymous.budget.per_day: "),
+            (
+                "anonymous: {method_rates: {Get: {per_second: 1}}}",
+                "limits.anonymous: method_rates: no such method: Get",
+            ),
+            ("anonymous: {concurrency: 0}", "limits.anonymous.concurrency: "),
+            ("account: 50", "limits.account: a rate has a unit"),
+            ("without_store: maybe", "limits.without_store: "),
+        ],
+    )
+    def test_wrong(self, folder: Path, wrong: str, told: str) -> None:
+        """The message says what to write, and where."""
+        (problem,) = problems(file(folder, MINIMAL + f"limits: {{{wrong}}}\n"))
+        assert problem.startswith(told)
+
+    def test_callers_without_a_name(self, folder: Path) -> None:
+        """What they may use up is read as it is written; a burst is a second's calls unless it is said."""
+        section = "{rate: {per_second: 2.5}, method_rates: {CreatePreviewJob: {per_second: 1, burst: 9}}, shadow: true}"
+        caller = load(file(folder, MINIMAL + f"limits: {{anonymous: {section}}}\n")).limits.anonymous.caller("x")
+        assert caller.rate == Rate(2.5, 3)
+        assert caller.method_rates == {"CreatePreviewJob": Rate(1, 9)}
+        assert (caller.name, caller.shadow, caller.budget) == ("x", True, None)
+
+    def test_variables(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each key has one."""
+        monkeypatch.setenv("DOCPREVIEW_LIMITS__ANONYMOUS__RATE__PER_SECOND", "7")
+        monkeypatch.setenv("DOCPREVIEW_LIMITS__ANONYMOUS__BUDGET__PER_DAY", "70")
+        caller = load(file(folder, MINIMAL)).limits.anonymous.caller("x")
+        assert (caller.rate, caller.budget) == (Rate(7, 7), PageBudget(per_day=70))

@@ -11,6 +11,7 @@ Requests and replies are the messages of `docpreview.v1`; what their fields mean
 from docpreview_client.client import DocPreviewClient
 from docpreview_client.connection import Token
 from docpreview_client.errors import (
+    BudgetExhausted,
     DeadlineExceeded,
     DocPreviewError,
     ErrorFacts,
@@ -30,6 +31,7 @@ from docpreview_client.watching import TERMINAL_STATES
 
 __all__ = [
     "TERMINAL_STATES",
+    "BudgetExhausted",
     "ClientOptions",
     "DeadlineExceeded",
     "Deadlines",

@@ -21,6 +21,7 @@ _REQUEST_ID_KEY: Final = "x-request-id"
 _BY_REASON: Final[dict[str, type[errors.DocPreviewError]]] = {
     "CREATE_OUTCOME_UNKNOWN": errors.OutcomeUnknown,
     "REPLY_TOO_LARGE": errors.InvalidRequest,
+    "PAGE_BUDGET_EXHAUSTED": errors.BudgetExhausted,
 }
 _BY_CODE: Final[dict[grpc.StatusCode, type[errors.DocPreviewError]]] = {
     grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidRequest,
@@ -88,9 +89,10 @@ def _leaves_outcome_open(error: grpc.aio.AioRpcError) -> bool:
 
 
 def _facts(error: grpc.aio.AioRpcError) -> errors.ErrorFacts:
-    info, retry, bad = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo(), error_details_pb2.BadRequest()
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    bad, quota = error_details_pb2.BadRequest(), error_details_pb2.QuotaFailure()
     for detail in _details(error):
-        for known in (info, retry, bad):
+        for known in (info, retry, bad, quota):
             if detail.Is(known.DESCRIPTOR):
                 detail.Unpack(known)
     ours = info.domain == ERROR_DOMAIN
@@ -98,6 +100,7 @@ def _facts(error: grpc.aio.AioRpcError) -> errors.ErrorFacts:
         reason=info.reason if ours else "",
         retry_delay=retry.retry_delay.ToTimedelta() if retry.HasField("retry_delay") else None,
         field_violations=tuple((violation.field, violation.description) for violation in bad.field_violations),
+        quota_violations=tuple((violation.subject, violation.description) for violation in quota.violations),
         metadata=dict(info.metadata) if ours else {},
         request_id=(info.metadata.get("request_id", "") if ours else "") or _metadata(error).get(_REQUEST_ID_KEY, ""),
     )

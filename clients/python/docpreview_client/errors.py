@@ -8,7 +8,8 @@
     ├── PermissionDenied        ask those who run the gateway for the right
     ├── FailedPrecondition      put the bucket or the cloud account in order, then call again
     ├── TransientError          call again later, after `retry_delay` when it is known
-    │   ├── Throttled               too many calls, or a quota or budget is used up
+    │   ├── Throttled               too many calls, or a quota is used up: `quota_violations` names the limit
+    │   │   └── BudgetExhausted         the pages of the day or month are used up
     │   ├── Unavailable             gateway or cloud cannot be reached, or the gateway is stopping
     │   └── DeadlineExceeded        the deadline of the call has passed
     ├── OutcomeUnknown          a create may or may not have made a job: list the jobs before creating again
@@ -32,6 +33,7 @@ class ErrorFacts:
     reason: str = ""
     retry_delay: timedelta | None = None
     field_violations: tuple[tuple[str, str], ...] = ()
+    quota_violations: tuple[tuple[str, str], ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     request_id: str = ""
 
@@ -46,6 +48,7 @@ class DocPreviewError(Exception):
             does not come from the gateway itself (no connection, a local deadline, a proxy).
         retry_delay: How long to wait before the call is repeated; None when the gateway does not say.
         field_violations: Every bad field of the request, as pairs of field path and description.
+        quota_violations: The limits that were reached, as pairs of subject (such as `caller:reports`) and description.
         metadata: The metadata of the error's `google.rpc.ErrorInfo`, for example `upstream_request_id`.
         request_id: The gateway's id of the call. Empty when no gateway answered.
     """
@@ -58,6 +61,7 @@ class DocPreviewError(Exception):
         self.reason = facts.reason
         self.retry_delay = facts.retry_delay
         self.field_violations = facts.field_violations
+        self.quota_violations = facts.quota_violations
         self.metadata = dict(facts.metadata)
         self.request_id = facts.request_id
 
@@ -96,6 +100,10 @@ class TransientError(DocPreviewError):
 
 class Throttled(TransientError):
     """Too many calls, or a quota or budget is used up. Nothing was accepted."""
+
+
+class BudgetExhausted(Throttled):
+    """The pages that the caller may make in this day or month (UTC) are used up, or too few are left for the job."""
 
 
 class Unavailable(TransientError):

@@ -113,6 +113,28 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE. The gateway has more calls than it or the cloud can answer in time: try again after RetryInfo. Nothing
     was sent, so creates can be repeated safely.
     """
+    ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 41
+    """RESOURCE_EXHAUSTED. The caller makes more calls than its rate allows, of all methods or of this one;
+    `google.rpc.QuotaFailure` names the limit, RetryInfo says when one more call will pass. Nothing was sent.
+    """
+    ERROR_REASON_CONCURRENCY_LIMITED: _ErrorReason.ValueType  # 42
+    """RESOURCE_EXHAUSTED. The caller has as many calls under way as it may have at once, waits and watches included;
+    `google.rpc.QuotaFailure` names the limit. Nothing was sent.
+    """
+    ERROR_REASON_ACCOUNT_RATE_LIMITED: _ErrorReason.ValueType  # 43
+    """RESOURCE_EXHAUSTED. All callers together ask more of the cloud account than it allows in a second, and this call's
+    turn would come too late; `google.rpc.QuotaFailure` names the account, RetryInfo says when to try again. Nothing was
+    sent.
+    """
+    ERROR_REASON_PAGE_BUDGET_EXHAUSTED: _ErrorReason.ValueType  # 44
+    """RESOURCE_EXHAUSTED. The pages that the caller may make in this day or month (UTC) are used up, or the job might need
+    more than are left; `google.rpc.QuotaFailure` names the budget, RetryInfo says when the next period begins. Nothing
+    was sent. UsageService.GetUsage tells what is left.
+    """
+    ERROR_REASON_LIMITER_UNAVAILABLE: _ErrorReason.ValueType  # 45
+    """UNAVAILABLE. The gateway cannot count the caller's calls or pages now, and is set to refuse in that case. Nothing was
+    sent.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The `reason` of `google.rpc.ErrorInfo` is the name of a value without `ERROR_REASON_`, its `domain`
@@ -211,5 +233,27 @@ when it will be again. Nothing was sent, so creates can be repeated safely.
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 40
 """UNAVAILABLE. The gateway has more calls than it or the cloud can answer in time: try again after RetryInfo. Nothing
 was sent, so creates can be repeated safely.
+"""
+ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 41
+"""RESOURCE_EXHAUSTED. The caller makes more calls than its rate allows, of all methods or of this one;
+`google.rpc.QuotaFailure` names the limit, RetryInfo says when one more call will pass. Nothing was sent.
+"""
+ERROR_REASON_CONCURRENCY_LIMITED: ErrorReason.ValueType  # 42
+"""RESOURCE_EXHAUSTED. The caller has as many calls under way as it may have at once, waits and watches included;
+`google.rpc.QuotaFailure` names the limit. Nothing was sent.
+"""
+ERROR_REASON_ACCOUNT_RATE_LIMITED: ErrorReason.ValueType  # 43
+"""RESOURCE_EXHAUSTED. All callers together ask more of the cloud account than it allows in a second, and this call's
+turn would come too late; `google.rpc.QuotaFailure` names the account, RetryInfo says when to try again. Nothing was
+sent.
+"""
+ERROR_REASON_PAGE_BUDGET_EXHAUSTED: ErrorReason.ValueType  # 44
+"""RESOURCE_EXHAUSTED. The pages that the caller may make in this day or month (UTC) are used up, or the job might need
+more than are left; `google.rpc.QuotaFailure` names the budget, RetryInfo says when the next period begins. Nothing
+was sent. UsageService.GetUsage tells what is left.
+"""
+ERROR_REASON_LIMITER_UNAVAILABLE: ErrorReason.ValueType  # 45
+"""UNAVAILABLE. The gateway cannot count the caller's calls or pages now, and is set to refuse in that case. Nothing was
+sent.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

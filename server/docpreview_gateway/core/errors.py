@@ -2,6 +2,7 @@
 
     GatewayError
     ├── InvalidRequest      the caller's fields, all violations at once
+    ├── LimitReached        the caller, or the account, has used up what it may
     └── UpstreamError       the cloud refused, failed or could not be understood
         └── ReplyTooLarge   it said more than the gateway reads
 
@@ -55,6 +56,20 @@ class InvalidRequest(GatewayError):  # noqa: N818 - an error of the caller, name
         self.violations = tuple(violations)
         fields = ", ".join(dict.fromkeys(violation.field for violation in self.violations))
         super().__init__(reasons.ERROR_REASON_INVALID_REQUEST, f"invalid request: {fields}")
+
+
+class LimitReached(GatewayError):  # noqa: N818 - a state of the caller's account
+    """A limit lets no more pass for now. Nothing was sent.
+
+    `subject` names whose limit it is and which. `final`: nobody should wait for it within a call, however patient.
+    """
+
+    def __init__(
+        self, reason: ErrorReason.ValueType, message: str, *, subject: str, retry_after: float, final: bool = False
+    ) -> None:
+        super().__init__(reason, message, retry_after=retry_after)
+        self.subject = subject
+        self.final = final
 
 
 @dataclass(frozen=True, slots=True)

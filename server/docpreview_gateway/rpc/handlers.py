@@ -22,6 +22,7 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 
 from docpreview.v1 import error_reason_pb2 as reasons
+from docpreview_gateway.core.callers import ANONYMOUS, Caller
 from docpreview_gateway.core.errors import GatewayError
 from docpreview_gateway.ports import Call, Method
 from docpreview_gateway.rpc.statuses import DETAILS_KEY, RichStatus, rich_status
@@ -29,7 +30,7 @@ from docpreview_gateway.rpc.statuses import DETAILS_KEY, RichStatus, rich_status
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
-    from docpreview_gateway.ports import RpcTelemetry
+    from docpreview_gateway.ports import CallGate, RpcTelemetry
 
     Context = grpc.aio.ServicerContext[bytes, bytes]
 
@@ -74,12 +75,20 @@ class Bounds:
 
 
 class Handlers:
-    """Builds gRPC handlers from routes. `jitter` gives numbers in [0, 1)."""
+    """Builds gRPC handlers from routes. `jitter` gives numbers in [0, 1); without a `gate` callers have no limits."""
 
     def __init__(
-        self, telemetry: RpcTelemetry, bounds: Bounds | None = None, *, jitter: Callable[[], float] = random.random
+        self,
+        telemetry: RpcTelemetry,
+        bounds: Bounds | None = None,
+        *,
+        anonymous: Caller = ANONYMOUS,
+        gate: CallGate | None = None,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self._telemetry = telemetry
+        self.anonymous = anonymous
+        self.gate = gate
         self._jitter = jitter
         bounds = bounds or Bounds()
         self._free = {False: bounds.calls, True: bounds.waits}
@@ -97,6 +106,7 @@ class Handlers:
             running = _Running(self, route, context)
             try:
                 self._check_room(route)
+                await running.enter()
                 encoded = await _answer(route, raw, running.call)
                 context.set_trailing_metadata(_metadata(running.call))
                 self._telemetry.message_sent(route.method)
@@ -115,6 +125,7 @@ class Handlers:
             running = _Running(self, route, context)
             try:
                 self._check_room(route)
+                await running.enter()
                 await context.send_initial_metadata((("x-request-id", running.call.request_id),))
                 async with (
                     asyncio.timeout_at(running.call.deadline),
@@ -157,7 +168,10 @@ class Handlers:
         trailers: tuple[tuple[str, str | bytes], ...] = (*_metadata(call), (DETAILS_KEY, status.details))
         if status.retry_after is None:
             return trailers
-        # gRPC's own retries obey this and know nothing of RetryInfo. Spread, so that callers do not come back together.
+        # gRPC's own retries obey this and know nothing of RetryInfo: -1 tells them not to wait in vain.
+        if status.final or status.retry_after > call.deadline - time.monotonic():
+            return (*trailers, ("grpc-retry-pushback-ms", "-1"))
+        # Spread, so that callers do not come back together.
         milliseconds = round(1000 * status.retry_after * (0.8 + 0.4 * self._jitter()))
         return (*trailers, ("grpc-retry-pushback-ms", str(milliseconds)))
 
@@ -176,7 +190,7 @@ class _Running:
     No context manager: entering and leaving one is felt where a kept job is answered.
     """
 
-    __slots__ = ("_begin", "_code", "_context", "_handlers", "_route", "call")
+    __slots__ = ("_begin", "_code", "_context", "_entered", "_handlers", "_route", "call")
 
     def __init__(self, handlers: Handlers, route: Route[Any], context: Context) -> None:
         self._handlers = handlers
@@ -184,8 +198,16 @@ class _Running:
         self._context = context
         self._begin = time.perf_counter()
         self._code = "OK"
-        self.call = _open(context, route.longest)
+        self._entered = False
+        self.call = _open(context, route.longest, handlers.anonymous)
         handlers.entered(route)
+
+    async def enter(self) -> None:
+        """Pass the limits of its caller."""
+        gate = self._handlers.gate
+        if gate is not None:
+            await gate.enter(self.call.caller, self._route.method.name)
+            self._entered = True
 
     async def failed(self, error: BaseException) -> None:
         """End the call with the status of the error; one that cancels the handler is left as it is."""
@@ -198,6 +220,8 @@ class _Running:
 
     def ended(self) -> None:
         """The handler is done."""
+        if self._entered and self._handlers.gate is not None:
+            self._handlers.gate.leave(self.call.caller)
         self._handlers.left(self._route, self._code, time.perf_counter() - self._begin)
 
 
@@ -239,11 +263,11 @@ def _check_size(encoded: bytes) -> None:
         )
 
 
-def _open(context: Context, longest: float) -> Call:
+def _open(context: Context, longest: float, caller: Caller) -> Call:
     remaining = context.time_remaining()
     allowed = longest if remaining is None else min(remaining, longest)
     deadline = time.monotonic() + allowed
-    call = Call("", deadline)
+    call = Call("", deadline, caller)
     for key, value in context.invocation_metadata() or ():
         if key == "x-request-id" and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
             call.request_id = value

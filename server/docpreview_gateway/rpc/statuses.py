@@ -9,7 +9,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
 
 from docpreview.v1 import error_reason_pb2 as r
-from docpreview_gateway.core.errors import GatewayError, InvalidRequest
+from docpreview_gateway.core.errors import GatewayError, InvalidRequest, LimitReached
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -58,19 +58,25 @@ CODES: dict[r.ErrorReason.ValueType, StatusCode] = {
     r.ERROR_REASON_LEDGER_UNAVAILABLE: StatusCode.UNAVAILABLE,
     r.ERROR_REASON_UPSTREAM_BREAKER_OPEN: StatusCode.UNAVAILABLE,
     r.ERROR_REASON_OVERLOADED: StatusCode.UNAVAILABLE,
+    r.ERROR_REASON_RATE_LIMITED: StatusCode.RESOURCE_EXHAUSTED,
+    r.ERROR_REASON_CONCURRENCY_LIMITED: StatusCode.RESOURCE_EXHAUSTED,
+    r.ERROR_REASON_ACCOUNT_RATE_LIMITED: StatusCode.RESOURCE_EXHAUSTED,
+    r.ERROR_REASON_PAGE_BUDGET_EXHAUSTED: StatusCode.RESOURCE_EXHAUSTED,
+    r.ERROR_REASON_LIMITER_UNAVAILABLE: StatusCode.UNAVAILABLE,
 }
 
 
 class RichStatus(NamedTuple):
     """What a caller is told: code, message, and the serialised `google.rpc.Status` for `grpc-status-details-bin`.
 
-    `retry_after` is the error's, in seconds.
+    `retry_after` is the error's, in seconds; `final`: gRPC's own retries are told not to wait for it.
     """
 
     code: StatusCode
     message: str
     details: bytes
     retry_after: float | None
+    final: bool = False
 
 
 def rich_status(error: GatewayError, request_id: str) -> RichStatus:
@@ -79,7 +85,8 @@ def rich_status(error: GatewayError, request_id: str) -> RichStatus:
     status = status_pb2.Status(code=code.value[0], message=error.message)
     for detail in _details(error, request_id):
         status.details.add().Pack(detail)
-    return RichStatus(code, error.message, status.SerializeToString(), error.retry_after)
+    final = isinstance(error, LimitReached) and error.final
+    return RichStatus(code, error.message, status.SerializeToString(), error.retry_after, final)
 
 
 def _details(error: GatewayError, request_id: str) -> list[Message]:
@@ -95,6 +102,9 @@ def _details(error: GatewayError, request_id: str) -> list[Message]:
                 ]
             )
         )
+    if isinstance(error, LimitReached):
+        violation = error_details_pb2.QuotaFailure.Violation(subject=error.subject, description=error.message)
+        details.append(error_details_pb2.QuotaFailure(violations=[violation]))
     if error.retry_after is not None:
         delay = Duration()
         delay.FromMilliseconds(int(error.retry_after * 1000))

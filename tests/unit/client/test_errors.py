@@ -7,6 +7,7 @@ import pytest
 from google.rpc import error_details_pb2
 
 from docpreview_client import (
+    BudgetExhausted,
     DocPreviewClient,
     DocPreviewError,
     FailedPrecondition,
@@ -33,6 +34,8 @@ from .samples import BUCKET, JOB_ID, failure, invalid
         (grpc.StatusCode.UNAUTHENTICATED, "", Unauthenticated),
         (grpc.StatusCode.FAILED_PRECONDITION, "CI_ROLE_MISSING", FailedPrecondition),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "UPSTREAM_QUOTA", Throttled),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED", Throttled),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "PAGE_BUDGET_EXHAUSTED", BudgetExhausted),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "REPLY_TOO_LARGE", InvalidRequest),
         (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED", InvalidRequest),
         (grpc.StatusCode.INTERNAL, "UPSTREAM_CREDENTIALS", InternalError),

@@ -50,10 +50,11 @@ async def switchboard(
     bounds: Bounds | None = None,
     jitter: float = 0.5,
     at_once: Callable[..., Any] | None = None,
+    **more: Any,
 ) -> AsyncIterator[Switchboard]:
     """GetPreviewJob and WatchPreviewJob are both answered by `use_case`; one of them will be of its form."""
     telemetry = FakeTelemetry()
-    handlers = Handlers(telemetry, bounds, jitter=lambda: jitter)
+    handlers = Handlers(telemetry, bounds, jitter=lambda: jitter, **more)
     server = grpc_server()
     routes: list[Route[Any]] = [
         Route(Method(SERVICE, "GetPreviewJob", "unary"), GetPreviewJobRequest, use_case, longest, at_once=at_once),

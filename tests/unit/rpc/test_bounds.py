@@ -11,8 +11,11 @@ import pytest
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest, WatchPreviewJobResponse
-from docpreview_gateway.core.errors import GatewayError
+from docpreview_gateway.core.callers import Caller, Rate
+from docpreview_gateway.core.errors import GatewayError, LimitReached
 from docpreview_gateway.rpc.handlers import Bounds
+from docpreview_gateway.service.limiting import CallLimits, Counting
+from tests.fakes.telemetry import FakeTelemetry
 from tests.unit.rpc.conftest import REQUEST, error_info, switchboard
 
 if TYPE_CHECKING:
@@ -123,3 +126,36 @@ async def test_nothing_to_try_again() -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await board.get()
         assert pushback(caught.value) is None
+
+
+@pytest.mark.parametrize(("wait", "final"), [(20.0, False), (0.1, True)], ids=["longer than the deadline", "final"])
+async def test_waiting_in_vain(wait: float, final: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """The retries of gRPC itself are told not to wait; people's code still hears how long it would take."""
+
+    async def use_case(_request: object, _call: Call) -> PreviewJob:
+        raise LimitReached(r.ERROR_REASON_RATE_LIMITED, "no", subject="caller:a", retry_after=wait, final=final)
+
+    async with switchboard(use_case) as board:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await board.get(timeout=5)
+        assert pushback(caught.value) == "-1"
+        assert error_info(caught.value).reason == "RATE_LIMITED"
+
+
+async def test_caller_with_limits() -> None:
+    """Calls over its rate are refused before their request is looked at; those that ended make room for others."""
+    gate = CallLimits(Counting(), FakeTelemetry())
+    caller = Caller("a", rate=Rate(0.001, 3), concurrency=1)
+    hanging = Hanging(1)
+    async with switchboard(hanging.answer, gate=gate, anonymous=caller) as board:
+        first = asyncio.ensure_future(board.get())
+        await hanging.all_there.wait()
+        reasons = []
+        for _ in range(4):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await board.get(b"not a message")
+            reasons.append(error_info(caught.value).reason)
+            if not hanging.go.is_set():
+                hanging.go.set()
+                await first
+        assert reasons == ["CONCURRENCY_LIMITED", "MALFORMED_MESSAGE", "MALFORMED_MESSAGE", "RATE_LIMITED"]

@@ -18,6 +18,7 @@ from docpreview_gateway.core import errors
 from docpreview_gateway.core.errors import (
     GatewayError,
     InvalidRequest,
+    LimitReached,
     ReplyTooLarge,
     UpstreamError,
     UpstreamFacts,
@@ -66,8 +67,13 @@ def test_table_of_codes() -> None:
     assert sorted(CODES) == sorted(ErrorReason.Value(name) for name in SENT)
 
 
+def limit_reached(*, final: bool = False) -> LimitReached:
+    subject = "caller:a:concurrency"
+    return LimitReached(r.ERROR_REASON_CONCURRENCY_LIMITED, "no", subject=subject, retry_after=0.5, final=final)
+
+
 def every_error() -> list[GatewayError]:
-    made: list[GatewayError] = [InvalidRequest([Violation("bucket", "is required")]), ReplyTooLarge()]
+    made: list[GatewayError] = [InvalidRequest([Violation("bucket", "is required")]), ReplyTooLarge(), limit_reached()]
     for name in SENT:
         reason = ErrorReason.Value(name)
         made += [GatewayError(reason, "no", retry_after=2.5), UpstreamError(reason, "no")]
@@ -83,7 +89,7 @@ def test_every_kind_of_error_is_tested() -> None:
 @pytest.mark.parametrize("error", every_error(), ids=lambda error: f"{type(error).__name__}-{error.reason}")
 def test_every_error(error: GatewayError) -> None:
     """Exactly one ErrorInfo, with our domain, the reason without prefix, and the call's id; code and status agree."""
-    code, message, raw, retry_after = rich_status(error, "r1")
+    code, message, raw, retry_after, _ = rich_status(error, "r1")
     assert retry_after == error.retry_after
     status = status_pb2.Status.FromString(raw)
     (info,) = _of_kind(status, details.ErrorInfo)
@@ -123,3 +129,12 @@ def test_time_to_try_again() -> None:
     (retry,) = unpacked(GatewayError(r.ERROR_REASON_SHUTTING_DOWN, "no", retry_after=2.5), details.RetryInfo)
     assert retry.retry_delay.ToMilliseconds() == 2500
     assert unpacked(GatewayError(r.ERROR_REASON_CREATE_OUTCOME_UNKNOWN, "no"), details.RetryInfo) == []
+
+
+def test_limit() -> None:
+    """QuotaFailure names whose limit it is and which, beside the time to try again."""
+    (quota,) = unpacked(limit_reached(), details.QuotaFailure)
+    assert [(found.subject, found.description) for found in quota.violations] == [("caller:a:concurrency", "no")]
+    assert len(unpacked(limit_reached(), details.RetryInfo)) == 1
+    assert [rich_status(limit_reached(final=final), "r1").final for final in (False, True)] == [False, True]
+    assert unpacked(GatewayError(r.ERROR_REASON_OVERLOADED, "no"), details.QuotaFailure) == []

@@ -1,0 +1,144 @@
+"""Limits that two replicas keep together in a real Redis server."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from docpreview_gateway.adapters.redis_connections import redis_commands
+from docpreview_gateway.adapters.redis_rates import RedisRates
+from docpreview_gateway.core.callers import Caller, Rate
+from docpreview_gateway.core.errors import LimitReached
+from docpreview_gateway.core.rates import rule
+from docpreview_gateway.ports import StoreUnavailableError
+from docpreview_gateway.service.limiting import CallLimits, Counting
+from tests.fakes.telemetry import FakeTelemetry
+from tests.redis_server import running_redis
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.redis_server import RedisServer
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    with running_redis(tmp_path) as server:
+        yield server
+
+
+async def driven(limits: CallLimits, caller: Caller, per_second: float, seconds: float) -> int:
+    """How many of evenly spread calls were let in."""
+    passed, begin = 0, time.monotonic()
+    for number in range(int(per_second * seconds)):
+        await asyncio.sleep(max(0.0, begin + number / per_second - time.monotonic()))
+        try:
+            await limits.enter(caller, "GetPreviewJob")
+        except LimitReached:
+            continue
+        passed += 1
+        limits.leave(caller)
+    return passed
+
+
+async def shares(server: RedisServer, seconds: float) -> dict[str, float]:
+    """Five callers at three times their limits, each at two replicas: what they got, as a part of what they may."""
+    async with redis_commands(server.url) as one, redis_commands(server.url) as other:
+        replicas = [CallLimits(Counting(RedisRates(send, seconds=5)), FakeTelemetry()) for send in (one, other)]
+        callers = [Caller(f"c{weight}", rate=Rate(5.0 * weight, 2)) for weight in range(1, 6)]
+        begin = time.monotonic()
+        got = await asyncio.gather(
+            *(
+                driven(replica, caller, 1.5 * caller.rate.per_second, seconds)
+                for caller in callers
+                if caller.rate
+                for replica in replicas
+            )
+        )
+        took = time.monotonic() - begin
+    found = {}
+    for number, caller in enumerate(callers):
+        assert caller.rate is not None
+        passed = got[2 * number] + got[2 * number + 1]
+        assert passed <= caller.rate.burst + took * caller.rate.per_second
+        found[caller.name] = passed / (1 + seconds * caller.rate.per_second)
+    return found
+
+
+async def test_five_callers_at_three_times_their_limits(server: RedisServer) -> None:
+    """Never more than the limit over both replicas together; each gets its share within 5 % and a call."""
+    for name, part in (await shares(server, 4.0)).items():
+        assert part == pytest.approx(1.0, abs=0.05 + 1 / (20.0 * int(name[1:]))), name
+
+
+@pytest.mark.long
+async def test_five_callers_for_a_minute(server: RedisServer) -> None:
+    """Each gets its share within 5 %."""
+    found = await shares(server, 60.0)
+    for name, part in found.items():
+        assert part == pytest.approx(1.0, abs=0.05), name
+
+
+async def test_two_replicas_at_the_same_moment(server: RedisServer) -> None:
+    """Exactly the burst passes, whichever replica is asked, and the wait is told to the millisecond."""
+    found = rule("a", "rate", Rate(0.1, 7))
+    async with redis_commands(server.url) as one, redis_commands(server.url) as other:
+        replicas = [RedisRates(send, seconds=5) for send in (one, other)]
+        answers = await asyncio.gather(*(replicas[n % 2].take((found,)) for n in range(50)))
+        assert sum(answer is None for answer in answers) == 7
+        assert all(answer.wait == pytest.approx(10.0, abs=1.0) for answer in answers if answer)
+
+
+async def test_two_rules_of_which_one_refuses(server: RedisServer) -> None:
+    """The other is not charged."""
+    wide, narrow = rule("wide", "rate", Rate(0.1, 3)), rule("narrow", "method_rate", Rate(0.1, 1))
+    async with redis_commands(server.url) as send:
+        rates = RedisRates(send, seconds=5)
+        assert await rates.take((wide, narrow)) is None
+        refusals = [await rates.take((wide, narrow)) for _ in range(5)]
+        assert {refusal.rule for refusal in refusals if refusal} == {narrow}
+        assert [await rates.take((wide,)) for _ in range(2)] == [None, None]
+
+
+async def test_keys_of_callers_that_are_gone(server: RedisServer) -> None:
+    """The server forgets them by itself, as soon as they limit nobody."""
+    async with redis_commands(server.url) as send:
+        await RedisRates(send, seconds=5).take((rule("a", "rate", Rate(1000, 1)),))
+        await asyncio.sleep(0.05)
+        assert await send("KEYS", "*") == []
+
+
+async def test_server_that_is_killed_and_comes_back(server: RedisServer) -> None:
+    """Calls go on by the count of each replica, within the time of a call; then they are shared again."""
+    caller = Caller("a", rate=Rate(0.001, 3))
+    async with redis_commands(server.url) as send:
+        limits = CallLimits(Counting(RedisRates(send, seconds=0.2)), telemetry := FakeTelemetry())
+        assert await driven(limits, caller, 1000, 0.001) == 1
+        server.kill()
+        begin = time.monotonic()
+        assert await driven(limits, caller, 1000, 0.05) == 3
+        assert time.monotonic() - begin < 2
+        assert ("a", "rate", "degraded") in telemetry.limits
+        server.start()
+        await asyncio.sleep(1.1)
+        fresh = Caller("b", rate=Rate(0.001, 1))
+        assert await driven(limits, fresh, 1000, 0.001) == 1
+        assert telemetry.limits[-1] == ("b", "rate", "allowed")
+
+
+async def test_server_that_hangs(server: RedisServer) -> None:
+    """Who asks waits for the time of a call at most."""
+    async with redis_commands(server.url) as send:
+        rates = RedisRates(send, seconds=0.05)
+        server.freeze()
+        try:
+            begin = time.monotonic()
+            with pytest.raises(StoreUnavailableError):
+                await rates.take((rule("a", "rate", Rate(1, 1)),))
+            assert time.monotonic() - begin < 1
+        finally:
+            server.thaw()
