@@ -49,7 +49,7 @@ async def shares(server: RedisServer, seconds: float) -> dict[str, float]:
     """Five callers at three times their limits, each at two replicas: what they got, as a part of what they may."""
     async with redis_commands(server.url) as one, redis_commands(server.url) as other:
         replicas = [CallLimits(Counting(RedisRates(send, seconds=5)), FakeTelemetry()) for send in (one, other)]
-        callers = [Caller(f"c{weight}", rate=Rate(5.0 * weight, 2)) for weight in range(1, 6)]
+        callers = [Caller(f"c{weight}", rate=Rate(5.0 * weight, 5 * weight)) for weight in range(1, 6)]
         begin = time.monotonic()
         got = await asyncio.gather(
             *(
@@ -65,7 +65,7 @@ async def shares(server: RedisServer, seconds: float) -> dict[str, float]:
         assert caller.rate is not None
         passed = got[2 * number] + got[2 * number + 1]
         assert passed <= caller.rate.burst + took * caller.rate.per_second
-        found[caller.name] = passed / (1 + seconds * caller.rate.per_second)
+        found[caller.name] = passed / (caller.rate.burst + took * caller.rate.per_second)
     return found
 
 

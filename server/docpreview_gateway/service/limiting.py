@@ -53,8 +53,8 @@ class Counting:
                 raise _unavailable() from None
             return self._own.take(rules, now), True
         if refusal is not None:
-            # Others can only make it later.
-            self._closed[refusal.rule.key] = refusal.rule, asyncio.get_running_loop().time() + refusal.wait
+            # Others can only make it later. Counted from before the question: too early is asked again, late is unfair.
+            self._closed[refusal.rule.key] = refusal.rule, now + refusal.wait
         return refusal, False
 
 
