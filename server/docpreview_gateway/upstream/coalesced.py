@@ -88,7 +88,13 @@ class CoalescedUpstream:
 
     def _start(self, key: tuple[str, ...], call: Call, read: Callable[[Call], Coroutine[Any, Any, Result]]) -> _Flight:
         loop = asyncio.get_running_loop()
-        own = Call(call.request_id, loop.time() + self._longest, no_cache=call.no_cache, wanted_by=call.deadline)
+        own = Call(
+            call.request_id,
+            loop.time() + self._longest,
+            call.caller,
+            no_cache=call.no_cache,
+            wanted_by=call.deadline,
+        )
         flight = _Flight(own, loop.create_task(read(own), name=f"shared {key[0]}"))
         self._flights[key] = flight
         flight.task.add_done_callback(lambda _task: self._land(key, flight))

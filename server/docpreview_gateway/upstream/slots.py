@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import OrderedDict
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from docpreview_gateway.core.concurrency import AdaptiveLimit
+from docpreview_gateway.core.fair_queue import FairQueue
 
 if TYPE_CHECKING:
     from docpreview_gateway.core.concurrency import LimitBounds
@@ -30,15 +30,23 @@ class WrittenOffError(Exception):
     """The queue was sent away."""
 
 
+class Turn(Enum):
+    """What waiting came to."""
+
+    COME = auto()
+    PUSHED_OUT = auto()
+    WRITTEN_OFF = auto()
+
+
 class Slots:
-    """First come, first served. Who took a place gives it back with the round number that came with it."""
+    """Callers by their weight, calls of one by their deadline. Who took a place gives it back with its round number."""
 
     def __init__(self, bounds: LimitBounds) -> None:
         self.limit = AdaptiveLimit(bounds)
         self.in_flight = 0
         self._longest_queue = bounds.queue
         self._round = 0
-        self._queue: OrderedDict[asyncio.Future[bool], None] = OrderedDict()
+        self._queue: FairQueue[asyncio.Future[Turn]] = FairQueue()
 
     @property
     def queued(self) -> int:
@@ -53,50 +61,58 @@ class Slots:
         if not self._queue and self.in_flight < self.limit.value:
             self.in_flight += 1
             return self._round
-        self._refuse_hopeless(min(call.deadline, call.wanted_by))
-        return await self._wait(call.deadline)
+        self._refuse_hopeless(call)
+        return await self._wait(call)
 
     def give_back(self, number: int) -> None:
         """A call with the round number ended. The next in the queue gets its place, unless the limit has shrunk."""
         if number == self._round:
             self.in_flight -= 1
-        while self._queue and self.in_flight < self.limit.value:
-            turn, _ = self._queue.popitem(last=False)
+        while self.in_flight < self.limit.value and (turn := self._queue.pop()) is not None:
             if not turn.done():
                 self.in_flight += 1
-                turn.set_result(True)
+                turn.set_result(Turn.COME)
 
     def write_off(self) -> None:
         """Who waits is sent away, and the places of those who are under way and may hang are given out anew."""
         self._round += 1
         self.in_flight = 0
-        while self._queue:
-            turn, _ = self._queue.popitem(last=False)
+        while (turn := self._queue.pop()) is not None:
             if not turn.done():
-                turn.set_result(False)
+                turn.set_result(Turn.WRITTEN_OFF)
 
-    def _refuse_hopeless(self, wanted_by: float) -> None:
-        wait = self.limit.expected_wait(len(self._queue))
-        if len(self._queue) >= self._longest_queue:
-            raise NoSlotError("queue", wait)
-        if not self.limit.in_time(len(self._queue), wanted_by - time.monotonic()):
+    def _refuse_hopeless(self, call: Call) -> None:
+        caller, wanted_by = call.caller, min(call.deadline, call.wanted_by)
+        ahead = self._queue.ahead(flow=caller.name, weight=caller.weight, deadline=wanted_by)
+        wait = self.limit.expected_wait(ahead)
+        if not self.limit.in_time(ahead, wanted_by - time.monotonic()):
             raise NoSlotError("deadline", wait)
+        if len(self._queue) >= self._longest_queue:
+            # Somebody has to go: of the caller that waits with most for its weight, so not always who comes last.
+            last = self._queue.make_room(flow=caller.name, weight=caller.weight)
+            if last is None:
+                raise NoSlotError("queue", wait)
+            if not last.done():
+                last.set_result(Turn.PUSHED_OUT)
 
-    async def _wait(self, until: float) -> int:
-        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._queue[turn] = None
+    async def _wait(self, call: Call) -> int:
+        turn: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
+        caller, wanted_by = call.caller, min(call.deadline, call.wanted_by)
+        place = self._queue.push(turn, flow=caller.name, weight=caller.weight, deadline=wanted_by)
         number = self._round
         try:
-            async with asyncio.timeout_at(until - ANSWER_MARGIN):
-                granted = await turn
+            async with asyncio.timeout_at(call.deadline - ANSWER_MARGIN):
+                outcome = await turn
         except BaseException as error:
-            self._queue.pop(turn, None)
-            if turn.done() and not turn.cancelled() and turn.result():
+            self._queue.remove(place)
+            if turn.done() and not turn.cancelled() and turn.result() is Turn.COME:
                 # The place came in the very moment in which the caller left.
                 self.give_back(number)
             if isinstance(error, TimeoutError):
                 raise NoSlotError("deadline", self.limit.expected_wait(len(self._queue))) from None
             raise
-        if not granted:
+        if outcome is Turn.PUSHED_OUT:
+            raise NoSlotError("queue", self.limit.expected_wait(len(self._queue)))
+        if outcome is Turn.WRITTEN_OFF:
             raise WrittenOffError
         return number
