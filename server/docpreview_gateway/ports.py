@@ -269,6 +269,14 @@ class SharedRates(Protocol):
         ...
 
 
+class RateCounter(Protocol):
+    """Counts calls: for all replicas while it can, else for this process."""
+
+    async def take(self, rules: tuple[Rule, ...]) -> tuple[Refusal | None, bool]:
+        """Charge a call to all rules unless one refuses it; whether this process had to decide alone."""
+        ...
+
+
 class CallGate(Protocol):
     """Lets calls pass that their caller's limits allow."""
 

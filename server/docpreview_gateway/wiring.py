@@ -27,6 +27,7 @@ from docpreview_gateway.core.ledger import Timing
 from docpreview_gateway.core.polling import Schedule
 from docpreview_gateway.core.retrying import RetryPolicy
 from docpreview_gateway.core.signing import Credentials
+from docpreview_gateway.limits import counting
 from docpreview_gateway.ports import LedgerError
 from docpreview_gateway.rpc.handlers import Bounds, Handlers
 from docpreview_gateway.rpc.server import Health, enable_reflection, grpc_server
@@ -44,6 +45,7 @@ from docpreview_gateway.upstream.cloud_clock import CloudClock
 from docpreview_gateway.upstream.coalesced import CoalescedUpstream
 from docpreview_gateway.upstream.limited import LaneRules, LimitedUpstream
 from docpreview_gateway.upstream.observed import ObservedUpstream
+from docpreview_gateway.upstream.paced import PacedUpstream
 from docpreview_gateway.upstream.retrying import RetryingUpstream
 from docpreview_gateway.upstream.shared_reads import SharedReads
 
@@ -115,6 +117,7 @@ class Gateway:
             self.registry.register(collect)
         telemetry, clock = PrometheusTelemetry(self.registry), SystemClock()
         credentials, cloud_clock = StaticCredentials(self._settings), CloudClock(clock)
+        self._counting = await stack.enter_async_context(counting(self._settings))
         upstream, feed = await self._upstream(stack, credentials, cloud_clock, telemetry)
         buckets = BucketRegister(_buckets(self._settings))
         page_urls = PageUrls(buckets, credentials, cloud_clock, base=self._settings.upstream.object_url_base)
@@ -131,7 +134,6 @@ class Gateway:
             owner=secrets.token_hex(8),
         )
         await self._admin(stack)
-        self._counting = await self._rates(stack)
         jobs = PreviewJobs(upstream, buckets, creating, watching, page_urls)
         await _repeat(stack, creating.settle, SETTLE_SECONDS)
         stack.push_async_callback(creating.drained)
@@ -170,12 +172,14 @@ class Gateway:
 
     def _protected(self, client: PreviewUpstream, clock: Clock, telemetry: PrometheusTelemetry) -> PreviewUpstream:
         """Attempts that are made again, and never more at once than the cloud can do."""
-        limited = LimitedUpstream(
+        limited: PreviewUpstream = LimitedUpstream(
             ObservedUpstream(client, telemetry),
             rules=_lane_rules(self._settings),
             telemetry=telemetry,
             jitter=random.random,
         )
+        if (account := self._settings.limits.account) is not None:
+            limited = PacedUpstream(limited, self._counting, rate=account.rate(), telemetry=telemetry)
         policy = _retry_policy(self._settings)
         return RetryingUpstream(limited, policy=policy, clock=clock, telemetry=telemetry, jitter=random.random)
 
@@ -189,18 +193,6 @@ class Gateway:
 
         url = state.url.get_secret_value()
         return await stack.enter_async_context(shared_parts(url, telemetry, seconds=state.timeout_seconds))
-
-    async def _rates(self, stack: AsyncExitStack) -> Counting:
-        """Where calls are counted: by all replicas together, when they share anything."""
-        state = self._settings.shared_state
-        if state.url is None:
-            return Counting()
-        from docpreview_gateway.adapters.redis_connections import redis_commands  # noqa: PLC0415 - as above
-        from docpreview_gateway.adapters.redis_rates import RedisRates  # noqa: PLC0415
-
-        send = await stack.enter_async_context(redis_commands(state.url.get_secret_value()))
-        shared = RedisRates(send, seconds=state.timeout_seconds)
-        return Counting(shared, refuse_without_store=self._settings.limits.without_store == "refuse")
 
     async def _records(self, stack: AsyncExitStack) -> RequestLedger:
         state = self._settings.shared_state

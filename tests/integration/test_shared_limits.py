@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from docpreview_gateway.adapters.redis_connections import redis_commands
+from docpreview_gateway.adapters.redis_connections import redis_batches
 from docpreview_gateway.adapters.redis_rates import RedisRates
 from docpreview_gateway.core.callers import Caller, Rate
 from docpreview_gateway.core.errors import LimitReached
@@ -47,7 +47,7 @@ async def driven(limits: CallLimits, caller: Caller, per_second: float, seconds:
 
 async def shares(server: RedisServer, seconds: float) -> dict[str, float]:
     """Five callers at three times their limits, each at two replicas: what they got, as a part of what they may."""
-    async with redis_commands(server.url) as one, redis_commands(server.url) as other:
+    async with redis_batches(server.url) as one, redis_batches(server.url) as other:
         replicas = [CallLimits(Counting(RedisRates(send, seconds=5)), FakeTelemetry()) for send in (one, other)]
         callers = [Caller(f"c{weight}", rate=Rate(5.0 * weight, 5 * weight)) for weight in range(1, 6)]
         begin = time.monotonic()
@@ -86,7 +86,7 @@ async def test_five_callers_for_a_minute(server: RedisServer) -> None:
 async def test_two_replicas_at_the_same_moment(server: RedisServer) -> None:
     """Exactly the burst passes, whichever replica is asked, and the wait is told to the millisecond."""
     found = rule("a", "rate", Rate(0.1, 7))
-    async with redis_commands(server.url) as one, redis_commands(server.url) as other:
+    async with redis_batches(server.url) as one, redis_batches(server.url) as other:
         replicas = [RedisRates(send, seconds=5) for send in (one, other)]
         answers = await asyncio.gather(*(replicas[n % 2].take((found,)) for n in range(50)))
         assert sum(answer is None for answer in answers) == 7
@@ -96,7 +96,7 @@ async def test_two_replicas_at_the_same_moment(server: RedisServer) -> None:
 async def test_two_rules_of_which_one_refuses(server: RedisServer) -> None:
     """The other is not charged."""
     wide, narrow = rule("wide", "rate", Rate(0.1, 3)), rule("narrow", "method_rate", Rate(0.1, 1))
-    async with redis_commands(server.url) as send:
+    async with redis_batches(server.url) as send:
         rates = RedisRates(send, seconds=5)
         assert await rates.take((wide, narrow)) is None
         refusals = [await rates.take((wide, narrow)) for _ in range(5)]
@@ -106,7 +106,7 @@ async def test_two_rules_of_which_one_refuses(server: RedisServer) -> None:
 
 async def test_keys_of_callers_that_are_gone(server: RedisServer) -> None:
     """The server forgets them by itself, as soon as they limit nobody."""
-    async with redis_commands(server.url) as send:
+    async with redis_batches(server.url) as send:
         await RedisRates(send, seconds=5).take((rule("a", "rate", Rate(1000, 1)),))
         await asyncio.sleep(0.05)
         assert await send("KEYS", "*") == []
@@ -115,7 +115,7 @@ async def test_keys_of_callers_that_are_gone(server: RedisServer) -> None:
 async def test_server_that_is_killed_and_comes_back(server: RedisServer) -> None:
     """Calls go on by the count of each replica, within the time of a call; then they are shared again."""
     caller = Caller("a", rate=Rate(0.001, 3))
-    async with redis_commands(server.url) as send:
+    async with redis_batches(server.url) as send:
         limits = CallLimits(Counting(RedisRates(send, seconds=0.2)), telemetry := FakeTelemetry())
         assert await driven(limits, caller, 1000, 0.001) == 1
         server.kill()
@@ -132,7 +132,7 @@ async def test_server_that_is_killed_and_comes_back(server: RedisServer) -> None
 
 async def test_server_that_hangs(server: RedisServer) -> None:
     """Who asks waits for the time of a call at most."""
-    async with redis_commands(server.url) as send:
+    async with redis_batches(server.url) as send:
         rates = RedisRates(send, seconds=0.05)
         server.freeze()
         try:

@@ -96,6 +96,7 @@ RETRYABLE = {
     r.ERROR_REASON_UPSTREAM_UNREACHABLE: 1.0,
     r.ERROR_REASON_UPSTREAM_BREAKER_OPEN: 1.0,
     r.ERROR_REASON_OVERLOADED: 1.0,
+    r.ERROR_REASON_ACCOUNT_RATE_LIMITED: 1.0,
     r.ERROR_REASON_CLOCK_SKEW: 1.0,
 }
 """Reasons that may be gone later, and the seconds to wait when the cloud names none."""

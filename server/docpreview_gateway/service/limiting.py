@@ -15,7 +15,7 @@ from docpreview_gateway.ports import StoreUnavailableError
 
 if TYPE_CHECKING:
     from docpreview_gateway.core.callers import Caller
-    from docpreview_gateway.ports import LimitTelemetry, SharedRates
+    from docpreview_gateway.ports import LimitTelemetry, RateCounter, SharedRates
 
 CONCURRENCY_SECONDS = 0.3
 """What a caller with too many calls at once is told to wait: nobody knows when one of them ends."""
@@ -25,7 +25,7 @@ STORE_SECONDS = 1.0
 
 
 class Counting:
-    """Charges rules to the shared store (None: to this process).
+    """The port `RateCounter`, by the shared store (None: by this process).
 
     While the store does not answer, this process counts for itself, or, with `refuse_without_store`, nobody passes.
     """
@@ -38,7 +38,7 @@ class Counting:
         """Rules that let nobody pass before an instant: no need to ask the store again until then."""
 
     async def take(self, rules: tuple[Rule, ...]) -> tuple[Refusal | None, bool]:
-        """Whether the call is refused, and whether this process had to decide alone. LIMITER_UNAVAILABLE."""
+        """As the port says. LIMITER_UNAVAILABLE."""
         now = asyncio.get_running_loop().time()
         if self._shared is None:
             return self._own.take(rules, now), False
@@ -61,7 +61,7 @@ class Counting:
 class CallLimits:
     """The port `CallGate`. `share` processes divide what `counting` does not share; calls at once always."""
 
-    def __init__(self, counting: Counting, telemetry: LimitTelemetry, *, share: int = 1) -> None:
+    def __init__(self, counting: RateCounter, telemetry: LimitTelemetry, *, share: int = 1) -> None:
         self._counting = counting
         self._telemetry = telemetry
         self._share = share

@@ -140,7 +140,7 @@ class PreviewJobs:
         bucket = self._buckets.admit(request)
         timeout = _seconds(request.timeout) if request.HasField("timeout") else MAX_WAIT_SECONDS
         until = min(asyncio.get_running_loop().time() + timeout, call.deadline - WAIT_MARGIN)
-        async with self._watching.subscribe(bucket, request.job_id) as subscription:
+        async with self._watching.subscribe(bucket, request.job_id, call.caller) as subscription:
             call.cache = subscription.cache
             job = await subscription.ended(until)
             call.upstream_request_id = subscription.upstream_request_id
@@ -150,7 +150,7 @@ class PreviewJobs:
         """The job's states as they change, with heartbeats between them."""
         bucket = self._buckets.admit(request)
         ttl = _page_url_ttl(request)
-        async with self._watching.subscribe(bucket, request.job_id) as subscription:
+        async with self._watching.subscribe(bucket, request.job_id, call.caller) as subscription:
             call.cache = subscription.cache
             async for job in subscription.states():
                 if job is None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview_gateway.core.callers import ANONYMOUS, Caller
 from docpreview_gateway.core.errors import GatewayError
 from docpreview_gateway.core.polling import FOLLOWS, TERMINAL, Schedule
 from docpreview_gateway.core.refusals import RETRYABLE
@@ -66,15 +67,17 @@ class Watching:
         self._draining = False
 
     @asynccontextmanager
-    async def subscribe(self, bucket: Bucket, job_id: str) -> AsyncIterator[Subscription]:
-        """Listen to a job for as long as the context is open."""
+    async def subscribe(
+        self, bucket: Bucket, job_id: str, caller: Caller = ANONYMOUS
+    ) -> AsyncIterator[Subscription]:
+        """Listen to a job for as long as the context is open. Who comes first is the one that the poller waits as."""
         if self._draining:
             raise _shutting_down()
         key = (bucket.name, job_id)
         poller = self._pollers.get(key)
         shared = poller is not None
         if poller is None:
-            poller = self._start(key, bucket)
+            poller = self._start(key, bucket, caller)
         poller.listeners += 1
         self._count(+1)
         try:
@@ -99,8 +102,8 @@ class Watching:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _start(self, key: tuple[str, str], bucket: Bucket) -> Poller:
-        poller = self._poller(bucket, key[1])
+    def _start(self, key: tuple[str, str], bucket: Bucket, caller: Caller) -> Poller:
+        poller = self._poller(bucket, key[1], caller)
         self._pollers[key] = poller
         poller.task.add_done_callback(lambda _task: self._forget(key, poller))
         return poller
@@ -119,10 +122,11 @@ class Watching:
 class Poller:
     """Looks at one job until it has ended, and keeps what it saw last."""
 
-    def __init__(  # noqa: PLR0913 - the first two vary, the rest is bound once by Watching
+    def __init__(  # noqa: PLR0913 - the first three vary, the rest is bound once by Watching
         self,
         bucket: Bucket,
         job_id: str,
+        caller: Caller,
         *,
         upstream: PreviewUpstream,
         clock: Clock,
@@ -137,6 +141,7 @@ class Poller:
         self.upstream_request_id = ""
         self._bucket = bucket
         self._job_id = job_id
+        self._caller = caller
         self._upstream = upstream
         self._clock = clock
         self._limits = limits
@@ -192,7 +197,7 @@ class Poller:
 
     async def _look(self) -> PreviewJob:
         # The first look may be answered from a cache: a job that has ended costs its watchers nothing.
-        call = Call("", self._loop.time() + self._limits.poll, no_cache=self.latest is not None)
+        call = Call("", self._loop.time() + self._limits.poll, self._caller, no_cache=self.latest is not None)
         try:
             return await self._upstream.get(self._bucket, self._job_id, call)
         finally:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.core import cache_entries
 from docpreview_gateway.core.cache_entries import Entry
-from docpreview_gateway.core.errors import UpstreamError
+from docpreview_gateway.core.errors import GatewayError, UpstreamError
 from docpreview_gateway.core.refusals import RETRYABLE
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class CachedUpstream:
             return _answer(kept, bucket, job_id)
         try:
             job = await self._read(key, bucket, job_id, call)
-        except UpstreamError as error:
+        except GatewayError as error:
             if kept is None or not self._may_stand_in(kept, error):
                 raise
             call.cache = "stale"
@@ -180,7 +180,7 @@ class CachedUpstream:
         if self._shared is not None and fresh > 0:
             await self._shared.set(key, envelope, fresh + (0.0 if job is None else self._freshness.stale))
 
-    def _may_stand_in(self, kept: Entry, error: UpstreamError) -> bool:
+    def _may_stand_in(self, kept: Entry, error: GatewayError) -> bool:
         """Whether an old copy is better than this error: it is a job, not too old, and the error may pass."""
         young = self._clock.now() < kept.fresh_until + self._freshness.stale
         return kept.job is not None and error.reason in RETRYABLE and young

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
