@@ -67,9 +67,7 @@ class Watching:
         self._draining = False
 
     @asynccontextmanager
-    async def subscribe(
-        self, bucket: Bucket, job_id: str, caller: Caller = ANONYMOUS
-    ) -> AsyncIterator[Subscription]:
+    async def subscribe(self, bucket: Bucket, job_id: str, caller: Caller = ANONYMOUS) -> AsyncIterator[Subscription]:
         """Listen to a job for as long as the context is open. Who comes first is the one that the poller waits as."""
         if self._draining:
             raise _shutting_down()

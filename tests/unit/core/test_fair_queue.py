@@ -119,7 +119,7 @@ def test_turns_ahead() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from("push pop remove".split()), st.sampled_from("abc"), st.integers(0, 9)), max_size=200
+        st.tuples(st.sampled_from(["push", "pop", "remove"]), st.sampled_from("abc"), st.integers(0, 9)), max_size=200
     )
 )
 def test_any_comings_and_goings(steps: list[tuple[str, str, int]]) -> None:

@@ -10,6 +10,7 @@ from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
 from docpreview_gateway.core.buckets import Bucket
+from docpreview_gateway.core.callers import Caller
 from docpreview_gateway.core.errors import GatewayError
 from docpreview_gateway.ports import Call, JobQuery, QueueQuery
 from docpreview_gateway.upstream.coalesced import CoalescedUpstream
@@ -104,6 +105,28 @@ async def test_equal_creates_at_once(cloud: FakeUpstream, upstream: CoalescedUps
     request = CreatePreviewJobRequest(bucket=BUCKET.name, input_object="a.pdf")
     made = await asyncio.gather(*(upstream.create(request, BUCKET, BUCKET, call()) for _ in range(2)))
     assert made[0].job_id != made[1].job_id
+
+
+class Listening(FakeUpstream):
+    """Remembers who asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.callers: list[str] = []
+
+    async def get(self, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
+        self.callers.append(call.caller.name)
+        return await super().get(bucket, job_id, call)
+
+
+async def test_whose_read_it_is() -> None:
+    """It waits as the caller that began it."""
+    cloud = Listening()
+    cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
+    upstream = CoalescedUpstream(cloud, longest=10.0)
+    deadline = asyncio.get_running_loop().time() + 30
+    await asyncio.gather(*(upstream.get(BUCKET, JOB, Call("r", deadline, Caller(name))) for name in ("first", "next")))
+    assert cloud.callers == ["first"]
 
 
 async def test_until_when_the_answer_is_wanted(cloud: FakeUpstream) -> None:

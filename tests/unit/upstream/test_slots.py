@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from docpreview_gateway.core.callers import Caller
 from docpreview_gateway.core.concurrency import LimitBounds
 from docpreview_gateway.ports import Call
 from docpreview_gateway.upstream.slots import NoSlotError, Slots, WrittenOffError
@@ -87,3 +88,44 @@ async def test_limit_that_shrinks() -> None:
     slots.give_back(0)
     await waiting
     assert (slots.in_flight, slots.queued) == (2, 0)
+
+
+async def in_turn(slots: Slots, served: list[str], caller: Caller, *, seconds: float = 30.0) -> None:
+    number = await slots.take(Call("r1", asyncio.get_running_loop().time() + seconds, caller))
+    served.append(caller.name)
+    slots.give_back(number)
+
+
+async def test_callers_with_weights() -> None:
+    """Who weighs twice as much is served twice as often, and a single call is not kept waiting by a crowd."""
+    slots = Slots(LimitBounds(initial=1, lowest=1, highest=1))
+    number = await slots.take(Call("r0", asyncio.get_running_loop().time() + 30))
+    served: list[str] = []
+    heavy, light = Caller("heavy", weight=2.0), Caller("light")
+    calls = [asyncio.create_task(in_turn(slots, served, caller)) for caller in (heavy, light) for _ in range(30)]
+    await asyncio.sleep(0)
+    calls.append(asyncio.create_task(in_turn(slots, served, Caller("single"))))
+    await asyncio.sleep(0)
+    slots.give_back(number)
+    await asyncio.gather(*calls)
+    assert served[:30].count("heavy") == pytest.approx(20, abs=1)
+    assert served.index("single") < 5
+
+
+async def test_full_queue() -> None:
+    """The least urgent call of the greedy caller makes room for the first one of another."""
+    slots = Slots(LimitBounds(initial=1, lowest=1, highest=1, queue=5))
+    number = await slots.take(Call("r0", asyncio.get_running_loop().time() + 30))
+    served: list[str] = []
+    greedy = [asyncio.create_task(in_turn(slots, served, Caller("greedy"), seconds=30 + n)) for n in range(5)]
+    await asyncio.sleep(0)
+    with pytest.raises(NoSlotError, match="queue"):
+        await in_turn(slots, served, Caller("greedy"))
+    modest = asyncio.create_task(in_turn(slots, served, Caller("modest")))
+    await asyncio.sleep(0)
+    with pytest.raises(NoSlotError, match="queue"):
+        await greedy[-1]
+    slots.give_back(number)
+    await asyncio.gather(modest, *greedy[:-1])
+    assert sorted(served) == ["greedy"] * 4 + ["modest"]
+    assert (slots.in_flight, slots.queued) == (0, 0)
