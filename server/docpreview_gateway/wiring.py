@@ -16,6 +16,7 @@ from docpreview_gateway.adapters.admin_http import admin_server
 from docpreview_gateway.adapters.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.adapters.memory_cache import LruMemoryCache
 from docpreview_gateway.adapters.prometheus import PrometheusTelemetry
+from docpreview_gateway.adapters.prometheus_limits import PrometheusLimits
 from docpreview_gateway.adapters.sqlite_ledger import SqliteLedger
 from docpreview_gateway.adapters.system_clock import SystemClock
 from docpreview_gateway.core.breaker import BreakerRules
@@ -96,6 +97,7 @@ class Gateway:
         self._unready: str | None = "starting"
         self._counting = Counting()
         self.registry = CollectorRegistry()
+        self._limits = PrometheusLimits(self.registry)
         self.port = 0
         self.admin_port = 0
 
@@ -179,7 +181,7 @@ class Gateway:
             jitter=random.random,
         )
         if (account := self._settings.limits.account) is not None:
-            limited = PacedUpstream(limited, self._counting, rate=account.rate(), telemetry=telemetry)
+            limited = PacedUpstream(limited, self._counting, rate=account.rate(), telemetry=self._limits)
         policy = _retry_policy(self._settings)
         return RetryingUpstream(limited, policy=policy, clock=clock, telemetry=telemetry, jitter=random.random)
 
@@ -245,7 +247,7 @@ class Gateway:
             telemetry,
             Bounds(limits.max_calls, self._settings.watch.max_watches),
             anonymous=limits.anonymous.caller(ANONYMOUS.name),
-            gate=CallLimits(self._counting, telemetry),
+            gate=CallLimits(self._counting, self._limits),
         )
         register(server, handlers, routes(jobs, queues, longest_stream=self._settings.watch.max_stream_seconds))
         health = Health(server)

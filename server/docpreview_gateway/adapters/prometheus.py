@@ -34,7 +34,7 @@ class _Series(NamedTuple):
 
 
 class PrometheusTelemetry:
-    """Every port whose name ends in `Telemetry`."""
+    """Every port whose name ends in `Telemetry`, but those of limits."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def counter(name: str, help_text: str, labels: tuple[str, ...]) -> Counter:
@@ -84,8 +84,6 @@ class PrometheusTelemetry:
         )
         self._cache_bytes = Gauge("docpreview_cache_bytes", "Bytes in the process's cache.", registry=registry)
         self._ledger = counter("docpreview_ledger_events_total", "What happened to recorded creates.", ("event",))
-        decision = ("caller", "limit", "outcome")
-        self._limits = cache(counter("docpreview_limit_decisions_total", "What limits decided.", decision).labels)
         self._pollers = Gauge("docpreview_pollers", "Jobs that are polled now.", registry=registry)
         self._watchers = Gauge("docpreview_watchers", "Calls that wait for a job or watch one.", registry=registry)
 
@@ -150,10 +148,6 @@ class PrometheusTelemetry:
     def ledger(self, event: str) -> None:
         """A recorded create came to a stage, or was looked for."""
         self._ledger.labels(event).inc()
-
-    def limit(self, caller: str, limit: str, outcome: str) -> None:
-        """A call came to a limit."""
-        self._limits(caller, limit, outcome).inc()
 
     def watching(self, *, pollers: int, watchers: int) -> None:
         """The numbers now."""
