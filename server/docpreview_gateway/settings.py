@@ -49,6 +49,10 @@ _QUOTED = re.compile(r"'[^'<]{2,}'|\"[^\"<]{2,}\"")
 """Words of a file in the messages of its parser; names of tokens, such as '<block end>', are no such words."""
 
 
+class StartError(Exception):
+    """The gateway cannot start; the message says why and what to do."""
+
+
 class ConfigurationError(Exception):
     """The configuration cannot be used; `problems` has a line for each mistake, with its path and without values."""
 
@@ -62,6 +66,12 @@ def _address(value: str) -> str:
     if not (colon and host and port.isascii() and port.isdigit() and int(port) < 2**16):
         raise ValueError("must have the form host:port, such as 127.0.0.1:50051; port 0 takes a free one")
     return value
+
+
+def host_port(address: str) -> tuple[str, int]:
+    """The parts of `host:port`, the host without the brackets of IPv6."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 def _redis_url(value: SecretStr) -> SecretStr:
@@ -240,6 +250,8 @@ class Settings(BaseSettings):
     listen: Address = Field("127.0.0.1:50051", description="gRPC")
     admin_listen: Address = Field("127.0.0.1:9464", description="/metrics, /healthz, /readyz over HTTP")
     reflection: bool = Field(default=False, description="serve the contract to tools such as grpcurl")
+    workers: int = Field(1, ge=1, le=64, description="processes that share the port (Linux)")
+    replicas: int = Field(1, ge=1, le=10_000, description="gateways that run beside each other, this one included")
     buckets: tuple[BucketSettings, ...]
     credentials: dict[str, CredentialSettings]
     state_dir: Path = Field(Path("docpreview-state"), description="folder for what must outlive the process")
@@ -255,6 +267,11 @@ class Settings(BaseSettings):
     drain: DrainSettings = DrainSettings()
     logging: LoggingSettings = LoggingSettings()
 
+    @property
+    def processes(self) -> int:
+        """How many processes divide what none of them counts for all."""
+        return self.workers * self.replicas
+
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
         if not self.buckets:
@@ -269,6 +286,11 @@ class Settings(BaseSettings):
             raise ValueError("watch.poll_cap_seconds: must not be less than watch.poll_floor_seconds")
         if not self.concurrency.lowest <= self.concurrency.initial <= self.concurrency.highest:
             raise ValueError("concurrency.initial: must be between concurrency.lowest and concurrency.highest")
+        if self.replicas > 1 and self.shared_state.url is None:
+            raise ValueError(
+                f"shared_state.url: missing, and replicas is {self.replicas}; each would have limits, a cache and a memory "
+                "of request_id of its own. Give the redis:// address of a server that they share, or set replicas to 1"
+            )
         return self
 
     @classmethod

@@ -6,7 +6,9 @@ import asyncio
 import random
 import secrets
 import signal
+import sys
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -40,6 +42,7 @@ from docpreview_gateway.service.page_urls import PageUrls
 from docpreview_gateway.service.preview_jobs import PreviewJobs
 from docpreview_gateway.service.preview_queues import PreviewQueues
 from docpreview_gateway.service.watching import Watching, WatchLimits
+from docpreview_gateway.settings import StartError, host_port
 from docpreview_gateway.upstream.cached import CachedUpstream
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudClock
@@ -70,8 +73,12 @@ HOPELESS_SECONDS = 1.0
 log = structlog.get_logger("docpreview_gateway")
 
 
-class StartError(Exception):
-    """The gateway cannot start; the message says why and what to do."""
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What a supervisor gives one of its workers: the shared address, and the path of its admin socket."""
+
+    listen: str
+    admin: str
 
 
 class StaticCredentials:
@@ -91,8 +98,9 @@ class StaticCredentials:
 class Gateway:
     """A running gateway: `async with Gateway(settings) as gateway`. Leaving the context drains and stops it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, worker: Worker | None = None) -> None:
         self._settings = settings
+        self._worker = worker
         self._stack = AsyncExitStack()
         self._unready: str | None = "starting"
         self._counting = Counting()
@@ -225,7 +233,7 @@ class Gateway:
         return Watching(upstream, clock, telemetry, limits=limits, jitter=random.random, feed=feed)
 
     async def _admin(self, stack: AsyncExitStack) -> None:
-        host, port = _host_port(self._settings.admin_listen)
+        host, port = (self._worker.admin, 0) if self._worker else host_port(self._settings.admin_listen)
         try:
             self.admin_port = await stack.enter_async_context(
                 admin_server(host, port, registry=self.registry, unready=lambda: self._unready)
@@ -241,20 +249,20 @@ class Gateway:
         watching: Watching,
         telemetry: PrometheusTelemetry,
     ) -> None:
-        server = grpc_server()
+        server = grpc_server(shares_port=self._worker is not None)
         limits = self._settings.limits
         handlers = Handlers(
             telemetry,
             Bounds(limits.max_calls, self._settings.watch.max_watches),
             anonymous=limits.anonymous.caller(ANONYMOUS.name),
-            gate=CallLimits(self._counting, self._limits),
+            gate=CallLimits(self._counting, self._limits, share=self._settings.processes),
         )
         register(server, handlers, routes(jobs, queues, longest_stream=self._settings.watch.max_stream_seconds))
         health = Health(server)
         if self._settings.reflection:
             enable_reflection(server)
         try:
-            self.port = server.add_insecure_port(self._settings.listen)
+            self.port = server.add_insecure_port(self._worker.listen if self._worker else self._settings.listen)
         except RuntimeError as error:
             raise StartError(f"listen {self._settings.listen}: the address cannot be used, is it taken?") from error
         await server.start()
@@ -344,13 +352,8 @@ def _buckets(settings: Settings) -> list[Bucket]:
     ]
 
 
-def _host_port(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
-
-
-async def serve(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT; a second signal ends the drain at once."""
+async def serve(settings: Settings, worker: Worker | None = None) -> None:
+    """Run until SIGTERM or SIGINT; a second signal ends the drain at once. A worker stops when its input ends, too."""
     stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -359,9 +362,12 @@ async def serve(settings: Settings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    gateway = Gateway(settings)
+    gateway = Gateway(settings, worker)
     await gateway.__aenter__()
-    log.info("serving", grpc_port=gateway.port, admin_port=gateway.admin_port)
+    if worker is None:
+        log.info("serving", grpc_port=gateway.port, admin_port=gateway.admin_port)
+    else:
+        _report(stop)
     await stop.wait()
     log.info("stopping")
     leaving = asyncio.ensure_future(gateway.__aexit__(None, None, None))
@@ -373,3 +379,16 @@ async def serve(settings: Settings) -> None:
     hurried.cancel()
     await asyncio.gather(leaving, hurried, return_exceptions=True)
     log.info("stopped")
+
+
+def _report(stop: asyncio.Event) -> None:
+    """Tell the supervisor that this worker serves, and stop when the supervisor is gone."""
+    loop, supervisor = asyncio.get_running_loop(), sys.stdin.fileno()
+
+    def on_end() -> None:
+        loop.remove_reader(supervisor)
+        stop.set()
+
+    loop.add_reader(supervisor, on_end)
+    log.info("worker serves")
+    print("ready", flush=True)  # noqa: T201 - the supervisor reads it

@@ -54,6 +54,14 @@ def problems(path: Path | None) -> list[str]:
     return caught.value.problems
 
 
+def test_replicas_that_share_nothing(folder: Path) -> None:
+    """The error says what is missing, and what to do."""
+    (problem,) = problems(file(folder, MINIMAL + "replicas: 2\n"))
+    assert problem.startswith("shared_state.url: missing, and replicas is 2")
+    assert "redis://" in problem
+    assert load(file(folder, MINIMAL + "replicas: 2\nshared_state: {url: redis://host}\n")).replicas == 2
+
+
 class TestSources:
     def test_file(self, folder: Path) -> None:
         """A file with buckets and keys is enough; the rest has defaults."""

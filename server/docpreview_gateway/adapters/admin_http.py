@@ -9,21 +9,29 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from prometheus_client import CollectorRegistry
 
 
 @asynccontextmanager
 async def admin_server(
-    host: str, port: int, *, registry: CollectorRegistry, unready: Callable[[], str | None]
+    host: str,
+    port: int,
+    *,
+    registry: CollectorRegistry,
+    unready: Callable[[], str | None],
+    refresh: Callable[[], Awaitable[None]] | None = None,
 ) -> AsyncIterator[int]:
     """Serve `/metrics`, `/healthz` (the process lives) and `/readyz` (503 with the reason that `unready` gives).
 
-    Yields the port, which differs from `port` when that is 0. OSError when the port is taken.
+    `host` may be the path of a Unix socket. Yields the port, which differs from `port` when that is 0. OSError when it
+    is taken. `refresh` is awaited before the metrics are read.
     """
 
     async def metrics(_request: web.Request) -> web.Response:
+        if refresh is not None:
+            await refresh()
         return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def healthz(_request: web.Request) -> web.Response:
@@ -38,7 +46,8 @@ async def admin_server(
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
-        yield runner.addresses[0][1]
+        is_path = host.startswith("/")
+        await (web.UnixSite(runner, host) if is_path else web.TCPSite(runner, host, port)).start()
+        yield 0 if is_path else runner.addresses[0][1]
     finally:
         await runner.cleanup()

@@ -53,17 +53,24 @@ class Rates:
         return worst
 
 
-def rule(key: str, kind: LimitKind, rate: Rate, *, share: int = 1) -> Rule:
-    """The rule of a rate that `share` processes keep together without hearing of each other: each keeps its part."""
-    interval = share / rate.per_second
-    return Rule(key, kind, interval, max(0.0, rate.burst / share - 1) * interval)
+def rule(key: str, kind: LimitKind, rate: Rate) -> Rule:
+    """The rule of a rate."""
+    interval = 1 / rate.per_second
+    return Rule(key, kind, interval, (rate.burst - 1) * interval)
 
 
-def rules_of(caller: Caller, method: str, *, share: int = 1) -> tuple[Rule, ...]:
+def part(whole: Rule, share: int) -> Rule:
+    """What each of `share` processes keeps that keep a rule together without hearing of each other."""
+    burst = whole.tolerance / whole.interval + 1
+    interval = share * whole.interval
+    return Rule(whole.key, whole.kind, interval, max(0.0, burst / share - 1) * interval)
+
+
+def rules_of(caller: Caller, method: str) -> tuple[Rule, ...]:
     """The rules that a call of `caller` must pass: that of all its calls, and that of the method."""
     found = []
     if caller.rate is not None:
-        found.append(rule(f"caller:{caller.name}", "rate", caller.rate, share=share))
+        found.append(rule(f"caller:{caller.name}", "rate", caller.rate))
     if (rate := caller.method_rates.get(method)) is not None:
-        found.append(rule(f"caller:{caller.name}:{method}", "method_rate", rate, share=share))
+        found.append(rule(f"caller:{caller.name}:{method}", "method_rate", rate))
     return tuple(found)

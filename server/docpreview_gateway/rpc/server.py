@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 MAX_RECEIVE_BYTES = 1024 * 1024
 MAX_METADATA_BYTES = 16 * 1024
 
+SHARES_PORT = "grpc.so_reuseport"
 CHANNEL_ARGUMENTS: Sequence[tuple[str, int]] = (
     # Caps for one connection and one process: what an Envoy at the edge would use.
     ("grpc.max_concurrent_streams", 100),
@@ -38,17 +39,19 @@ CHANNEL_ARGUMENTS: Sequence[tuple[str, int]] = (
     ("grpc.max_connection_age_grace_ms", 330_000),
     ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.server_max_unrequested_time_in_server", 5),
-    # A second server on the port fails instead of silently taking half of the connections.
-    ("grpc.so_reuseport", 0),
     ("grpc.enable_channelz", 0),
     ("grpc.max_channel_trace_event_memory_per_node", 0),
 )
 """Unknown names are silently ignored by gRPC: `tests/unit/rpc/test_server.py` looks each up in the library."""
 
 
-def grpc_server() -> grpc.aio.Server:
-    """A server with the settings above. Message sizes and pings are bounded before any of our code runs."""
-    return grpc.aio.server(options=CHANNEL_ARGUMENTS)
+def grpc_server(*, shares_port: bool = False) -> grpc.aio.Server:
+    """A server with the settings above. Message sizes and pings are bounded before any of our code runs.
+
+    Unless it is one of several workers that share a port, a second server on the port fails instead of silently taking
+    half of the connections.
+    """
+    return grpc.aio.server(options=(*CHANNEL_ARGUMENTS, (SHARES_PORT, int(shares_port))))
 
 
 class Health:

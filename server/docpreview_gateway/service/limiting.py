@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.core.errors import GatewayError, LimitReached
-from docpreview_gateway.core.rates import Rates, Refusal, Rule, rules_of
+from docpreview_gateway.core.rates import Rates, Refusal, Rule, part, rules_of
 from docpreview_gateway.ports import StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -27,11 +27,15 @@ STORE_SECONDS = 1.0
 class Counting:
     """The port `RateCounter`, by the shared store (None: by this process).
 
-    While the store does not answer, this process counts for itself, or, with `refuse_without_store`, nobody passes.
+    While the store does not answer, this process counts for itself, or, with `refuse_without_store`, nobody passes. Of
+    what it counts for itself each of `share` processes lets its part pass, so that together they keep the limit.
     """
 
-    def __init__(self, shared: SharedRates | None = None, *, refuse_without_store: bool = False) -> None:
+    def __init__(
+        self, shared: SharedRates | None = None, *, refuse_without_store: bool = False, share: int = 1
+    ) -> None:
         self._shared = shared
+        self._share = share
         self._refuse = refuse_without_store
         self._own = Rates()
         self._closed: dict[str, tuple[Rule, float]] = {}
@@ -41,7 +45,7 @@ class Counting:
         """As the port says. LIMITER_UNAVAILABLE."""
         now = asyncio.get_running_loop().time()
         if self._shared is None:
-            return self._own.take(rules, now), False
+            return self._alone(rules, now), False
         for rule in rules:
             known, until = self._closed.get(rule.key, (None, 0.0))
             if known == rule and now < until:
@@ -51,15 +55,20 @@ class Counting:
         except StoreUnavailableError:
             if self._refuse:
                 raise _unavailable() from None
-            return self._own.take(rules, now), True
+            return self._alone(rules, now), True
         if refusal is not None:
             # Others can only make it later. Counted from before the question: too early is asked again, late is unfair.
             self._closed[refusal.rule.key] = refusal.rule, now + refusal.wait
         return refusal, False
 
+    def _alone(self, rules: tuple[Rule, ...], now: float) -> Refusal | None:
+        if self._share > 1:
+            rules = tuple(part(each, self._share) for each in rules)
+        return self._own.take(rules, now)
+
 
 class CallLimits:
-    """The port `CallGate`. `share` processes divide what `counting` does not share; calls at once always."""
+    """The port `CallGate`. `share` processes divide the calls at once, which nobody counts for all of them."""
 
     def __init__(self, counting: RateCounter, telemetry: LimitTelemetry, *, share: int = 1) -> None:
         self._counting = counting
@@ -132,7 +141,7 @@ class CallLimits:
         known = self._rules.get((caller.name, method))
         if known is not None and known[0] is caller:
             return known[1]
-        rules = rules_of(caller, method, share=self._share)
+        rules = rules_of(caller, method)
         self._rules[caller.name, method] = caller, rules
         return rules
 

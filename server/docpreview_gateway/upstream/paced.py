@@ -33,7 +33,7 @@ MAX_QUEUE = 10_000
 class PacedUpstream:
     """`PreviewUpstream` that keeps the rate of each account; an account is the number at the end of a bucket's name.
 
-    ACCOUNT_RATE_LIMITED. `share` processes divide the rate when `counter` counts for this one alone.
+    ACCOUNT_RATE_LIMITED.
     """
 
     def __init__(
@@ -43,13 +43,11 @@ class PacedUpstream:
         *,
         rate: Rate,
         telemetry: LimitTelemetry,
-        share: int = 1,
     ) -> None:
         self._inner = inner
         self._counter = counter
         self._rate = rate
         self._telemetry = telemetry
-        self._share = share
         self._paces: dict[str, _Pace] = {}
 
     async def create(self, request: CreatePreviewJobRequest, bucket: Bucket, output: Bucket, call: Call) -> PreviewJob:
@@ -76,7 +74,7 @@ class PacedUpstream:
         account = bucket.name.rpartition("-")[2]
         pace = self._paces.get(account)
         if pace is None:
-            paced = rule(f"account:{account}", "account", self._rate, share=self._share)
+            paced = rule(f"account:{account}", "account", self._rate)
             pace = self._paces[account] = _Pace(paced, self._counter)
         try:
             alone = await pace.turn(call)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from docpreview_gateway.core.callers import Caller, Rate
-from docpreview_gateway.core.rates import Rates, rule, rules_of
+from docpreview_gateway.core.rates import Rates, part, rule, rules_of
 
 FAST = rule("fast", "rate", Rate(10, 5))
 SLOW = rule("slow", "method_rate", Rate(1, 1))
@@ -49,9 +49,9 @@ def test_minute_at_three_times_the_limit() -> None:
 def test_rates_divided_by_processes() -> None:
     """Together they let pass what one would."""
     parts = [Rates() for _ in range(4)]
-    part = rule("a", "rate", Rate(100, 8), share=4)
+    quarter = part(rule("a", "rate", Rate(100, 8)), 4)
     moments = [n / 300 for n in range(300 * 60)]
-    passed = sum(parts[n % 4].take((part,), moment) is None for n, moment in enumerate(moments))
+    passed = sum(parts[n % 4].take((quarter,), moment) is None for n, moment in enumerate(moments))
     assert passed == pytest.approx(6000, rel=0.01)
 
 

@@ -12,7 +12,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from docpreview_gateway.rpc.handlers import MAX_SEND_BYTES
-from docpreview_gateway.rpc.server import CHANNEL_ARGUMENTS, MAX_METADATA_BYTES, Health, enable_reflection, grpc_server
+from docpreview_gateway.rpc.server import (
+    CHANNEL_ARGUMENTS,
+    MAX_METADATA_BYTES,
+    SHARES_PORT,
+    Health,
+    enable_reflection,
+    grpc_server,
+)
 from docpreview_gateway.rpc.services import SERVICE_NAMES
 from tests.unit.rpc.conftest import serving, switchboard
 from tests.unit.rpc.test_handlers import answer, error_of
@@ -22,7 +29,7 @@ KNOWN = {found.decode() for found in re.findall(rb"grpc\.[a-z0-9_.]+(?=\0)", LIB
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-@pytest.mark.parametrize("name", [name for name, _ in CHANNEL_ARGUMENTS])
+@pytest.mark.parametrize("name", [SHARES_PORT, *(name for name, _ in CHANNEL_ARGUMENTS)])
 def test_channel_argument(name: str) -> None:
     """Its name stands in gRPC's own library: a misspelt one would be ignored in silence."""
     assert name in KNOWN

@@ -124,6 +124,15 @@ async def test_processes_that_share_nothing() -> None:
     assert [await reason_of(limits, caller) for _ in range(3)] == ["OK", "OK", "CONCURRENCY_LIMITED"]
 
 
+async def test_rates_of_processes_that_share_nothing() -> None:
+    """Each lets its part pass; together, while a store counts for all."""
+    shared = FakeShared()
+    for counting, passed in ((Counting(share=2), 3), (Counting(shared, share=2), 6)):
+        limits = CallLimits(counting, FakeTelemetry(), share=2)
+        answers = [await reason_of(limits, Caller("a", rate=Rate(0.001, 6))) for _ in range(10)]
+        assert answers.count("OK") == passed
+
+
 async def test_refusal_of_the_store() -> None:
     """The store is not asked again before it can say anything else."""
     shared = FakeShared()

@@ -1,0 +1,101 @@
+"""Metrics of several processes on one page."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, generate_latest
+
+from docpreview_gateway.adapters.prometheus import PrometheusTelemetry
+from docpreview_gateway.adapters.worker_metrics import WorkerMetrics
+from docpreview_gateway.core.breaker import State
+from docpreview_gateway.ports import LaneLoad, Method
+
+GET = Method("docpreview.v1.PreviewJobService", "GetPreviewJob", "unary")
+
+
+class Worker:
+    """A process's telemetry."""
+
+    def __init__(self, metrics: WorkerMetrics, name: str, number: str) -> None:
+        self._metrics = metrics
+        self._name = name
+        self._registry = CollectorRegistry()
+        self.telemetry = PrometheusTelemetry(self._registry)
+        self._metrics.started(name, number)
+
+    def call(self, seconds: float) -> None:
+        self.telemetry.call_started(GET)
+        self.telemetry.call_ended(GET, "OK", seconds)
+
+    def scraped(self) -> None:
+        self._metrics.update(self._name, generate_latest(self._registry).decode())
+
+
+def sums(metrics: WorkerMetrics) -> dict[str, float]:
+    """The samples by name and, where there is one, bucket; each must be there once."""
+    found: dict[str, float] = {}
+    for family in metrics.collect():
+        for sample in family.samples:
+            name = f"{sample.name}{sample.labels.get('le', '')}"
+            assert name not in found
+            found[name] = sample.value
+    return found
+
+
+def test_counters_and_histograms() -> None:
+    """They are added up, bucket by bucket."""
+    metrics = WorkerMetrics()
+    one, other = Worker(metrics, "a", "0"), Worker(metrics, "b", "1")
+    one.call(0.001)
+    one.call(0.2)
+    other.call(0.2)
+    for each in (one, other):
+        each.scraped()
+    found = sums(metrics)
+    assert found["grpc_server_started_total"] == 3
+    assert found["grpc_server_handling_seconds_count"] == 3
+    assert found["grpc_server_handling_seconds_bucket0.1"] == 1
+    assert found["grpc_server_handling_seconds_bucket+Inf"] == 3
+    assert abs(found["grpc_server_handling_seconds_sum"] - 0.401) < 1e-9
+
+
+def test_gauges() -> None:
+    """They are added up, but of breakers the worst one counts."""
+    metrics = WorkerMetrics()
+    for name, state in (("a", State.OPEN), ("b", State.CLOSED)):
+        worker = Worker(metrics, name, name)
+        worker.telemetry.measure_lane("docs-1250000000", lambda: LaneLoad(3, 32, 1))
+        worker.telemetry.breaker("docs-1250000000", state)
+        worker.telemetry.watching(pollers=2, watchers=5)
+        worker.scraped()
+    found = sums(metrics)
+    assert (found["docpreview_upstream_in_flight"], found["docpreview_upstream_queued"]) == (6, 2)
+    assert (found["docpreview_pollers"], found["docpreview_watchers"]) == (4, 10)
+    assert found["docpreview_upstream_breaker"] == State.OPEN.value
+
+
+def test_worker_that_ended() -> None:
+    """What it had counted stays, its gauges go; the one in its place begins at nothing."""
+    metrics = WorkerMetrics()
+    first = Worker(metrics, "a", "0")
+    first.call(0.1)
+    first.telemetry.watching(pollers=1, watchers=1)
+    first.scraped()
+    metrics.ended("a")
+    assert sums(metrics)["grpc_server_started_total"] == 1
+    second = Worker(metrics, "b", "0")
+    second.call(0.1)
+    second.scraped()
+    found = sums(metrics)
+    assert found["grpc_server_started_total"] == 2
+    assert found["docpreview_pollers"] == 0
+
+
+def test_answer_of_a_worker_that_ended_meanwhile() -> None:
+    """It is not counted twice."""
+    metrics = WorkerMetrics()
+    worker = Worker(metrics, "a", "0")
+    worker.call(0.1)
+    worker.scraped()
+    metrics.ended("a")
+    worker.scraped()
+    assert sums(metrics)["grpc_server_started_total"] == 1
