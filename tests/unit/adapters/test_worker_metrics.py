@@ -31,11 +31,11 @@ class Worker:
 
 
 def sums(metrics: WorkerMetrics) -> dict[str, float]:
-    """The samples by name and, where there is one, bucket; each must be there once."""
+    """The samples by name, with the bucket or state where there is one; each must be there once."""
     found: dict[str, float] = {}
     for family in metrics.collect():
         for sample in family.samples:
-            name = f"{sample.name}{sample.labels.get('le', '')}"
+            name = f"{sample.name}{sample.labels.get('le', '')}{sample.labels.get('state', '')}"
             assert name not in found
             found[name] = sample.value
     return found
