@@ -181,6 +181,9 @@ class LimitSettings(Section):
     anonymous: CallerLimitSettings = Field(CallerLimitSettings(), description="of callers without a name, together")
     account: RateWords | None = Field(None, description="calls to the cloud, over all buckets of an account")
     without_store: Literal["local", "refuse"] = Field("local", description="what happens while the store is down")
+    connection_age_seconds: float = Field(
+        120.0, ge=1, le=86400, description="after which a caller's connection is renewed, give or take a tenth"
+    )
 
 
 class WatchSettings(Section):

@@ -249,8 +249,12 @@ class Gateway:
         watching: Watching,
         telemetry: PrometheusTelemetry,
     ) -> None:
-        server = grpc_server(shares_port=self._worker is not None)
         limits = self._settings.limits
+        server = grpc_server(
+            shares_port=self._worker is not None,
+            connection_age=limits.connection_age_seconds,
+            longest_stream=self._settings.watch.max_stream_seconds,
+        )
         handlers = Handlers(
             telemetry,
             Bounds(limits.max_calls, self._settings.watch.max_watches),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
 import sys
 from typing import TYPE_CHECKING, Any, Self
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import grpc
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -29,11 +31,13 @@ SETTLED = SIGNATURE + SLACK + VISIBILITY
 class GatewayProcess:
     """`async with GatewayProcess(folder, upstream_port) as gateway`; `gateway.address` stays the same for good."""
 
-    def __init__(self, folder: Path, upstream_port: int, **ledger: float) -> None:
+    def __init__(
+        self, folder: Path, upstream_port: int, *, changes: Mapping[str, object] | None = None, **ledger: float
+    ) -> None:
         self._folder = folder
-        self._port = _free_port()
+        self._port, self.admin_port = free_port(), free_port()
         self._config = folder / "gateway.yaml"
-        self._config.write_text(json.dumps(self._configuration(upstream_port, ledger)))
+        self._config.write_text(json.dumps(self._configuration(upstream_port, ledger) | dict(changes or {})))
         self._process: asyncio.subprocess.Process | None = None
         self.kills = 0
 
@@ -65,6 +69,26 @@ class GatewayProcess:
             self._process.kill()
             await self._process.wait()
 
+    async def stop(self) -> None:
+        """SIGTERM, and wait for the end of the drain."""
+        self.signal(signal.SIGTERM)
+        assert self._process is not None
+        assert await asyncio.wait_for(self._process.wait(), 60) == 0, self.log[-2000:]
+
+    async def start(self) -> None:
+        """Again, after `stop`."""
+        await self._start()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def signal(self, number: signal.Signals) -> None:
+        """To the process, which runs."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     async def _start(self) -> None:
         with (self._folder / "gateway.log").open("a") as log:
             self._process = await asyncio.create_subprocess_exec(
@@ -86,7 +110,7 @@ class GatewayProcess:
         times = {"signature": SIGNATURE, "fence_slack": SLACK, "visibility": VISIBILITY, "lease": LEASE} | ledger
         return {
             "listen": self.address,
-            "admin_listen": "127.0.0.1:0",
+            "admin_listen": f"127.0.0.1:{self.admin_port}",
             "state_dir": str(self._folder / "state"),
             "buckets": [{"name": BUCKET, "region": REGION, "credentials": "main"}],
             "credentials": {"main": {"secret_id": SECRET_ID, "secret_key": SECRET_KEY}},
@@ -98,7 +122,7 @@ class GatewayProcess:
         }
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port: int = taken.getsockname()[1]

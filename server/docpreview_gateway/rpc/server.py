@@ -17,6 +17,7 @@ MAX_RECEIVE_BYTES = 1024 * 1024
 MAX_METADATA_BYTES = 16 * 1024
 
 SHARES_PORT = "grpc.so_reuseport"
+_AGE_MARGIN = 30.0
 CHANNEL_ARGUMENTS: Sequence[tuple[str, int]] = (
     # Caps for one connection and one process: what an Envoy at the edge would use.
     ("grpc.max_concurrent_streams", 100),
@@ -34,9 +35,6 @@ CHANNEL_ARGUMENTS: Sequence[tuple[str, int]] = (
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.max_connection_idle_ms", 300_000),
-    # Connections are renewed (+-10 % by gRPC itself), so that new replicas get their share; the longest stream fits.
-    ("grpc.max_connection_age_ms", 120_000),
-    ("grpc.max_connection_age_grace_ms", 330_000),
     ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.server_max_unrequested_time_in_server", 5),
     ("grpc.enable_channelz", 0),
@@ -45,13 +43,26 @@ CHANNEL_ARGUMENTS: Sequence[tuple[str, int]] = (
 """Unknown names are silently ignored by gRPC: `tests/unit/rpc/test_server.py` looks each up in the library."""
 
 
-def grpc_server(*, shares_port: bool = False) -> grpc.aio.Server:
+def grpc_server(
+    *, shares_port: bool = False, connection_age: float = 120.0, longest_stream: float = 300.0
+) -> grpc.aio.Server:
     """A server with the settings above. Message sizes and pings are bounded before any of our code runs.
 
     Unless it is one of several workers that share a port, a second server on the port fails instead of silently taking
-    half of the connections.
+    half of the connections. Connections are renewed after `connection_age` seconds (+-10 % by gRPC itself), so that new
+    replicas get their share and those that leave lose theirs; a stream of `longest_stream` seconds that runs then comes
+    to its end.
     """
-    return grpc.aio.server(options=(*CHANNEL_ARGUMENTS, (SHARES_PORT, int(shares_port))))
+    options = (*CHANNEL_ARGUMENTS, *ages(connection_age, longest_stream), (SHARES_PORT, int(shares_port)))
+    return grpc.aio.server(options=options)
+
+
+def ages(connection_age: float, longest_stream: float) -> Sequence[tuple[str, int]]:
+    """The channel arguments that depend on settings; both in seconds."""
+    return (
+        ("grpc.max_connection_age_ms", round(1000 * connection_age)),
+        ("grpc.max_connection_age_grace_ms", round(1000 * (longest_stream + _AGE_MARGIN))),
+    )
 
 
 class Health:

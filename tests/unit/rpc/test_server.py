@@ -17,6 +17,7 @@ from docpreview_gateway.rpc.server import (
     MAX_METADATA_BYTES,
     SHARES_PORT,
     Health,
+    ages,
     enable_reflection,
     grpc_server,
 )
@@ -29,7 +30,7 @@ KNOWN = {found.decode() for found in re.findall(rb"grpc\.[a-z0-9_.]+(?=\0)", LIB
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-@pytest.mark.parametrize("name", [SHARES_PORT, *(name for name, _ in CHANNEL_ARGUMENTS)])
+@pytest.mark.parametrize("name", [SHARES_PORT, *(name for name, _ in (*CHANNEL_ARGUMENTS, *ages(1, 1)))])
 def test_channel_argument(name: str) -> None:
     """Its name stands in gRPC's own library: a misspelt one would be ignored in silence."""
     assert name in KNOWN

@@ -1,0 +1,237 @@
+"""Replicas of the gateway that are restarted one after the other, and the way to them, under steady load."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import uuid
+from collections import Counter
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Self
+
+import grpc
+
+from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
+from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, GetPreviewJobRequest
+from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
+from docpreview_client import DocPreviewClient
+from tests.faults.gateway_process import BUCKET, GatewayProcess
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+DOCUMENT = "a.pdf"
+CALLERS = 24
+CALLS_PER_SECOND = 200.0
+WATCHERS = 4
+
+
+class Fleet:
+    """`async with Fleet(folder, upstream_port, changes) as fleet`: two replicas."""
+
+    def __init__(self, folder: Path, upstream_port: int, changes: Mapping[str, object], *, count: int = 2) -> None:
+        self.replicas = []
+        for number in range(count):
+            home = folder / f"replica-{number}"
+            home.mkdir()
+            self.replicas.append(GatewayProcess(home, upstream_port, changes=changes))
+        self._stack = AsyncExitStack()
+        self.rolls = 0
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await asyncio.gather(*(stack.enter_async_context(each) for each in self.replicas))
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def roll(self) -> None:
+        """Restart each with its drain, the next only when the one before is ready again."""
+        for replica in self.replicas:
+            await replica.stop()
+            await replica.start()
+            while not await ready(replica.admin_port):  # noqa: ASYNC110 - of another process
+                await asyncio.sleep(0.05)
+        self.rolls += 1
+
+
+async def ready(admin_port: int) -> bool:
+    """What `/readyz` says."""
+    with suppress(OSError):
+        reader, writer = await asyncio.open_connection("127.0.0.1", admin_port)
+        try:
+            writer.write(b"GET /readyz HTTP/1.0\r\n\r\n")
+            return b" 200 " in await reader.readline()
+        finally:
+            writer.close()
+    return False
+
+
+class Service:
+    """One address for all replicas, as kube-proxy gives it: new connections go to those that are ready, in turn.
+
+    A connection stays where it is until one side ends it. Readiness is asked for every 0.1 s.
+    """
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._ready: list[GatewayProcess] = []
+        self._turn = itertools.count()
+        self._tasks: set[asyncio.Task[object]] = set()
+
+    async def __aenter__(self) -> Self:
+        await self._look()
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self._keep(asyncio.create_task(self._follow()))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _keep(self, task: asyncio.Task[object]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _follow(self) -> object:
+        while True:
+            await asyncio.sleep(0.1)
+            await self._look()
+
+    async def _look(self) -> None:
+        self._ready = [each for each in self._fleet.replicas if await ready(each.admin_port)]
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._keep(task)
+        try:
+            with suppress(OSError, asyncio.CancelledError):
+                await self._connect(reader, writer)
+        finally:
+            writer.close()
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self._ready:
+            return
+        port = int(self._ready[next(self._turn) % len(self._ready)].address.rpartition(":")[2])
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            pumps = [asyncio.create_task(_pump(reader, back)), asyncio.create_task(_pump(there, writer))]
+            try:
+                await asyncio.wait(pumps)
+            finally:
+                for pump in pumps:
+                    pump.cancel()
+                await asyncio.gather(*pumps, return_exceptions=True)
+        finally:
+            back.close()
+
+
+async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    """To the end of the source, which is passed on; the other direction may go on."""
+    while data := await source.read(65536):
+        sink.write(data)
+        await sink.drain()
+    sink.write_eof()
+
+
+class Load:
+    """Calls at a steady rate, whatever becomes of the ones before; `results` counts them by status."""
+
+    def __init__(self, calls: list[Callable[[], Awaitable[object]]]) -> None:
+        self._calls = calls
+        self._running: set[asyncio.Task[None]] = set()
+        self.results: Counter[str] = Counter()
+        self.failures: list[str] = []
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """As long as the context lasts; at its end the last calls have ended."""
+        steady = asyncio.create_task(self._steady())
+        try:
+            yield
+        finally:
+            steady.cancel()
+            await asyncio.gather(steady, return_exceptions=True)
+            await asyncio.gather(*self._running)
+
+    async def _steady(self) -> None:
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        for number in itertools.count():
+            await asyncio.sleep(begun + number / CALLS_PER_SECOND - clock())
+            task = asyncio.create_task(self._one(self._calls[number % len(self._calls)]))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+    async def _one(self, call: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await call()
+        except Exception as error:  # noqa: BLE001 - every failure counts, of whatever kind
+            self.results[type(error).__name__] += 1
+            self.failures.append(f"{error!r}"[:300])
+        else:
+            self.results["OK"] += 1
+
+
+@asynccontextmanager
+async def plain_callers(address: str, job_id: str) -> AsyncIterator[Load]:
+    """Callers without any retry, each on a connection of its own; one call in 20 is a create with `request_id`."""
+    options = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
+    async with AsyncExitStack() as stack:
+        calls: list[Callable[[], Awaitable[object]]] = []
+        for number in range(CALLERS):
+            channel = await stack.enter_async_context(grpc.aio.insecure_channel(address, options=options))
+            calls.append(_Plain(channel, job_id, creates=number % 20 == 0).call)
+        yield Load(calls)
+
+
+class _Plain:
+    def __init__(self, channel: grpc.aio.Channel, job_id: str, *, creates: bool) -> None:
+        self._stub = PreviewJobServiceStub(channel)
+        self._job_id = job_id
+        self._creates = creates
+
+    async def call(self) -> None:
+        if self._creates:
+            request_id = str(uuid.uuid4())
+            output = ObjectLocation(object=f"out/{request_id}/p-${{Page}}.jpg")
+            await self._stub.CreatePreviewJob(
+                CreatePreviewJobRequest(bucket=BUCKET, input_object=DOCUMENT, output=output, request_id=request_id),
+                timeout=20,
+            )
+        else:
+            await self._stub.GetPreviewJob(GetPreviewJobRequest(bucket=BUCKET, job_id=self._job_id), timeout=20)
+
+
+@asynccontextmanager
+async def shipped_callers(target: str, job_id: str) -> AsyncIterator[Load]:
+    """The shipped client, which knows all replicas and repeats reads."""
+    async with AsyncExitStack() as stack:
+        calls: list[Callable[[], Awaitable[object]]] = []
+        for _ in range(CALLERS):
+            client = await stack.enter_async_context(DocPreviewClient(target))
+            calls.append(partial(client.get, BUCKET, job_id, timeout=timedelta(seconds=20)))
+        yield Load(calls)
+
+
+async def last_state(client: DocPreviewClient, job_id: str) -> PreviewJob.State.ValueType:
+    """What a watcher saw last when its watch ended by itself."""
+    seen = PreviewJob.STATE_UNSPECIFIED
+    async for job in client.watch(BUCKET, job_id):
+        seen = job.state
+    return seen
