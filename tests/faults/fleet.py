@@ -9,6 +9,7 @@ from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import grpc
@@ -21,7 +22,6 @@ from tests.faults.gateway_process import BUCKET, GatewayProcess
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-    from pathlib import Path
     from types import TracebackType
 
 DOCUMENT = "a.pdf"
@@ -53,13 +53,16 @@ class Fleet:
     ) -> None:
         await self._stack.aclose()
 
-    async def roll(self) -> None:
-        """Restart each with its drain, the next only when the one before is ready again."""
+    async def roll(self, connections: int) -> None:
+        """Restart each with its drain, the next when the one before is ready and has so many connections again."""
         for replica in self.replicas:
             await replica.stop()
             await replica.start()
-            while not await ready(replica.admin_port):  # noqa: ASYNC110 - of another process
-                await asyncio.sleep(0.05)
+            async with asyncio.timeout(60):
+                while not await ready(replica.admin_port) or connected(replica.port) < connections:  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+            # Until a service has noticed, and clients have heard from the health service.
+            await asyncio.sleep(1)
         self.rolls += 1
 
 
@@ -73,6 +76,13 @@ async def ready(admin_port: int) -> bool:
         finally:
             writer.close()
     return False
+
+
+def connected(port: int) -> int:
+    """How many TCP connections to a loopback port are established."""
+    # gRPC's sockets are of both families, whatever address they listen on.
+    lines = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()]
+    return sum(line[1].endswith(f":{port:04X}") and line[3] == "01" for line in lines)
 
 
 class Service:
@@ -127,7 +137,7 @@ class Service:
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not self._ready:
             return
-        port = int(self._ready[next(self._turn) % len(self._ready)].address.rpartition(":")[2])
+        port = self._ready[next(self._turn) % len(self._ready)].port
         there, back = await asyncio.open_connection("127.0.0.1", port)
         try:
             pumps = [asyncio.create_task(_pump(reader, back)), asyncio.create_task(_pump(there, writer))]
@@ -190,8 +200,8 @@ class Load:
 
 @asynccontextmanager
 async def plain_callers(address: str, job_id: str) -> AsyncIterator[Load]:
-    """Callers without any retry, each on a connection of its own; one call in 20 is a create with `request_id`."""
-    options = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
+    """Callers as gRPC makes them, without a service config, on own connections; some create with `request_id`."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
     async with AsyncExitStack() as stack:
         calls: list[Callable[[], Awaitable[object]]] = []
         for number in range(CALLERS):
@@ -220,7 +230,7 @@ class _Plain:
 
 @asynccontextmanager
 async def shipped_callers(target: str, job_id: str) -> AsyncIterator[Load]:
-    """The shipped client, which knows all replicas and repeats reads."""
+    """Shipped clients, which know all replicas and repeat reads. In one process gRPC lets them share connections."""
     async with AsyncExitStack() as stack:
         calls: list[Callable[[], Awaitable[object]]] = []
         for _ in range(CALLERS):

@@ -32,10 +32,10 @@ class GatewayProcess:
     """`async with GatewayProcess(folder, upstream_port) as gateway`; `gateway.address` stays the same for good."""
 
     def __init__(
-        self, folder: Path, upstream_port: int, *, changes: Mapping[str, object] | None = None, **ledger: float
+        self, folder: Path, upstream_port: int, changes: Mapping[str, object] | None = None, **ledger: float
     ) -> None:
         self._folder = folder
-        self._port, self.admin_port = free_port(), free_port()
+        self.port, self.admin_port = free_port(), free_port()
         self._config = folder / "gateway.yaml"
         self._config.write_text(json.dumps(self._configuration(upstream_port, ledger) | dict(changes or {})))
         self._process: asyncio.subprocess.Process | None = None
@@ -43,7 +43,7 @@ class GatewayProcess:
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self._port}"
+        return f"127.0.0.1:{self.port}"
 
     @property
     def log(self) -> str:

@@ -102,7 +102,7 @@ async def storm(plan: Plan, folder: Path, **ledger: float) -> Outcome:
     async with AsyncExitStack() as stack:
         emulator = await stack.enter_async_context(cloud())
         proxy = await stack.enter_async_context(FlakyProxy(emulator.port, chance, Weather()))
-        gateway = await stack.enter_async_context(GatewayProcess(folder, proxy.port, **ledger))
+        gateway = await stack.enter_async_context(GatewayProcess(folder, proxy.port, None, **ledger))
         clients = await stack.enter_async_context(Clients(gateway.address, chance))
         nemesis = Nemesis(emulator, proxy, chance, operations=("create", "list"))
         async with nemesis.foul(), asyncio.TaskGroup() as group:

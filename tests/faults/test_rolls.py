@@ -11,7 +11,16 @@ import pytest
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_client import DocPreviewClient
 from docpreview_emulator import Emulator
-from tests.faults.fleet import DOCUMENT, WATCHERS, Fleet, Load, Service, last_state, plain_callers, shipped_callers
+from tests.faults.fleet import (
+    DOCUMENT,
+    WATCHERS,
+    Fleet,
+    Load,
+    Service,
+    last_state,
+    plain_callers,
+    shipped_callers,
+)
 from tests.faults.gateway_process import BUCKET, REGION
 
 if TYPE_CHECKING:
@@ -26,7 +35,7 @@ ROLLS = [
 AGE = 1.0
 ENDPOINT_AWARE = {
     "limits": {"connection_age_seconds": AGE},
-    "drain": {"delay_seconds": 1.1 * AGE + 1, "grace_seconds": 20},
+    "drain": {"delay_seconds": 1.1 * AGE + 1.5, "grace_seconds": 20},
 }
 """As docs/configuration.md says, in small: the service below learns within 0.1 s who is ready."""
 
@@ -41,13 +50,16 @@ async def emulator() -> AsyncIterator[Emulator]:
         yield running
 
 
-async def rolled(rolls: int, fleet: Fleet, emulator: Emulator, watchers: DocPreviewClient, load: Load) -> None:
+async def rolled(
+    fleet: Fleet, emulator: Emulator, watchers: DocPreviewClient, load: Load, plan: tuple[int, int]
+) -> None:
     """All rolls under the load; each time other watchers, whose jobs end when the roll is over."""
+    rolls, connections = plan
     async with load.running():
         for _ in range(rolls):
             jobs = [await new_job(watchers) for _ in range(WATCHERS)]
             watches = [asyncio.create_task(last_state(watchers, job)) for job in jobs]
-            await fleet.roll()
+            await fleet.roll(connections)
             for job in jobs:
                 emulator.set_job_state(job, "Success")
             ended = await asyncio.wait_for(asyncio.gather(*watches), 30)
@@ -70,7 +82,7 @@ async def test_plain_callers_behind_a_balancer(emulator: Emulator, tmp_path: Pat
         DocPreviewClient(service.address) as watchers,
         plain_callers(service.address, await new_job(watchers)) as load,
     ):
-        await rolled(rolls, fleet, emulator, watchers, load)
+        await rolled(fleet, emulator, watchers, load, (rolls, 0))
 
 
 @pytest.mark.parametrize("rolls", ROLLS)
@@ -83,4 +95,4 @@ async def test_shipped_client_and_a_fast_drain(emulator: Emulator, tmp_path: Pat
             DocPreviewClient(target) as watchers,
             shipped_callers(target, await new_job(watchers)) as load,
         ):
-            await rolled(rolls, fleet, emulator, watchers, load)
+            await rolled(fleet, emulator, watchers, load, (rolls, 1))

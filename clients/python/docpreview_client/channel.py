@@ -90,7 +90,9 @@ def _arguments(target: str, options: ClientOptions) -> list[tuple[str, Any]]:
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
-        # gRPC would let two minutes pass before it looks again for a gateway that was away.
+        # gRPC would let two minutes pass before it looks again for a gateway that was away, and at least a second,
+        # in which the other replicas may be restarted too.
+        ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.max_reconnect_backoff_ms", 10_000),
         ("grpc.dns_min_time_between_resolutions_ms", 10_000),
         ("grpc.max_receive_message_length", 4 * 1024 * 1024),

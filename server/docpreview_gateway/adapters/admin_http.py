@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
+STOP_SECONDS = 1.0
+"""For requests that run when the port is closed. The library's own minute would be waited out whenever a probe
+connects at the wrong moment."""
+
 
 @asynccontextmanager
 async def admin_server(
@@ -43,7 +47,7 @@ async def admin_server(
 
     application = web.Application()
     application.add_routes([web.get("/metrics", metrics), web.get("/healthz", healthz), web.get("/readyz", readyz)])
-    runner = web.AppRunner(application, access_log=None)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=STOP_SECONDS)
     await runner.setup()
     try:
         is_path = host.startswith("/")

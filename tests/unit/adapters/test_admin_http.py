@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry, Counter
@@ -44,6 +46,18 @@ async def test_other_paths() -> None:
         assert (await get(port, "/metrics/../etc/passwd")).status_code == 404
         async with httpx.AsyncClient(trust_env=False) as browser:
             assert (await browser.post(f"http://127.0.0.1:{port}/healthz")).status_code == 405
+
+
+async def test_request_that_is_not_finished() -> None:
+    """A probe that hangs, or connects at the wrong moment, does not hold up the end."""
+    clock = asyncio.get_running_loop().time
+    async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: None) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /readyz HTTP/1.1\r\nHost: gateway\r\nContent-Length: 10\r\n\r\n")
+        await reader.readline()
+        begun = clock()
+    assert clock() - begun < 5
+    writer.close()
 
 
 async def test_port_that_is_taken() -> None:
