@@ -11,11 +11,21 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from docpreview_gateway.core.identity import Directory
     from docpreview_gateway.settings import Settings
 
 Result = TypeVar("Result")
 
-app = typer.Typer(help="gRPC gateway to Tencent Cloud CI document-preview jobs.", no_args_is_help=True)
+# Pretty tracebacks would show the values of variables, and with them keys.
+app = typer.Typer(
+    help="gRPC gateway to Tencent Cloud CI document-preview jobs.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+token = typer.Typer(help="Static tokens of callers.", no_args_is_help=True)
+policy = typer.Typer(help="Who may do what.", no_args_is_help=True)
+app.add_typer(token, name="token")
+app.add_typer(policy, name="policy")
 
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="YAML file; default: the one that DOCPREVIEW_CONFIG names.")
@@ -23,6 +33,7 @@ Config = Annotated[
 
 USAGE = 2
 CANNOT_START = 1
+REFUSED = 1
 
 
 @app.command()
@@ -76,6 +87,8 @@ def worker(
 def check_config(config: Config = None) -> None:
     """Read the configuration as `serve` would, and name every mistake with its path."""
     settings = _load(config)
+    if settings.policy.file is not None:
+        typer.echo(f"ok: {len(_policy(settings).callers)} caller(s)")
     typer.echo(f"ok: {len(settings.buckets)} bucket(s), gRPC on {settings.listen}, admin on {settings.admin_listen}")
 
 
@@ -93,6 +106,60 @@ def _run(work: Callable[[], Result]) -> Result:
         return work()
     except StartError as error:
         _fail([str(error)], CANNOT_START)
+
+
+@token.command("new")
+def token_new() -> None:
+    """Make a token: the first line goes to the caller, the second, its hash, into the policy.
+
+    The token is printed once and kept nowhere.
+    """
+    import secrets  # noqa: PLC0415
+
+    from docpreview_gateway.core import tokens  # noqa: PLC0415
+
+    made, kept = tokens.new(secrets.token_bytes)
+    typer.echo(made)
+    typer.echo(kept)
+
+
+@policy.command("explain")
+def policy_explain(  # noqa: PLR0913, PLR0917 - options of a command
+    caller: Annotated[str, typer.Option(help="Name of the caller in the policy.")],
+    method: Annotated[str, typer.Option(help="RPC, such as GetPreviewJob.")],
+    bucket: Annotated[str, typer.Option(help="Bucket of the source documents.")],
+    object: Annotated[str | None, typer.Option(help="Key of the source document.")] = None,  # noqa: A002 - its option's name
+    output_bucket: Annotated[str | None, typer.Option(help="Where results go; default: the source's bucket.")] = None,
+    output_object: Annotated[str | None, typer.Option(help="Template of the results' keys.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Name of a preset.")] = None,
+    config: Config = None,
+) -> None:
+    """Say whether a caller may do something, and which rule of the policy says so.
+
+    The exit code is 0 when it may, 1 when it may not.
+    """
+    from docpreview_gateway.core.policy import Question, explain  # noqa: PLC0415
+
+    known = _policy(_load(config)).callers
+    if caller not in known:
+        _fail([f"--caller {caller}: the policy names {', '.join(sorted(known))}"], USAGE)
+    question = Question(method, bucket, object, output_bucket or bucket, output_object, preset)
+    decisions = explain(known[caller].rights, question)
+    for decision in decisions:
+        typer.echo(f"{'allowed' if decision.allowed else 'DENIED '}  {decision.rule} {decision.why}")
+    allowed = all(decision.allowed for decision in decisions)
+    typer.echo(f"{caller} {'may' if allowed else 'may not'} call {method} on {bucket}")
+    raise typer.Exit(0 if allowed else REFUSED)
+
+
+def _policy(settings: Settings) -> Directory:
+    from docpreview_gateway.identity_wiring import load_directory  # noqa: PLC0415
+    from docpreview_gateway.service.reloading import InvalidFileError  # noqa: PLC0415
+
+    try:
+        return load_directory(settings)
+    except InvalidFileError as error:
+        _fail(str(error).split("; "), USAGE)
 
 
 def _load(config: Path | None) -> Settings:

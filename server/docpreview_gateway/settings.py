@@ -33,6 +33,7 @@ from pydantic_settings import (
 )
 
 from docpreview_gateway.core.buckets import BUCKET, REGION
+from docpreview_gateway.identity_settings import AuthSettings, PolicySettings, TlsSettings, check_identity
 from docpreview_gateway.limit_settings import CallerLimitSettings, RateWords, Section
 
 if TYPE_CHECKING:
@@ -126,11 +127,21 @@ class BucketSettings(Section):
 
 
 class CredentialSettings(Section):
-    """A key pair of the cloud; `token` belongs to temporary keys."""
+    """A key pair of the cloud, here or in a file; `token` belongs to temporary keys."""
 
-    secret_id: str = Field(min_length=1)
-    secret_key: SecretStr = Field(min_length=1)
+    secret_id: str = ""
+    secret_key: SecretStr = SecretStr("")
     token: SecretStr = SecretStr("")
+    file: Path | None = Field(None, description="of the same keys as YAML or JSON, re-read when it changes")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> CredentialSettings:
+        here = bool(self.secret_id), bool(self.secret_key.get_secret_value())
+        if self.file is not None and (any(here) or self.token.get_secret_value()):
+            raise ValueError("has a file and keys beside it; take one of them away")
+        if self.file is None and not all(here):
+            raise ValueError("needs secret_id and secret_key, or a file that has them")
+        return self
 
 
 class UpstreamSettings(Section):
@@ -257,6 +268,9 @@ class Settings(BaseSettings):
     replicas: int = Field(1, ge=1, le=10_000, description="gateways that run beside each other, this one included")
     buckets: tuple[BucketSettings, ...]
     credentials: dict[str, CredentialSettings]
+    auth: AuthSettings | Literal["insecure"] = AuthSettings()
+    policy: PolicySettings = PolicySettings()
+    tls: TlsSettings = TlsSettings()
     state_dir: Path = Field(Path("docpreview-state"), description="folder for what must outlive the process")
     upstream: UpstreamSettings = UpstreamSettings()
     retry: RetrySettings = RetrySettings()
@@ -285,6 +299,7 @@ class Settings(BaseSettings):
         for bucket in self.buckets:
             if bucket.credentials not in self.credentials:
                 raise ValueError(f"buckets: {bucket.name} names credentials that are not there: {bucket.credentials}")
+        check_identity(self.listen, auth=self.auth, policy=self.policy, tls=self.tls)
         if self.watch.poll_cap_seconds < self.watch.poll_floor_seconds:
             raise ValueError("watch.poll_cap_seconds: must not be less than watch.poll_floor_seconds")
         if not self.concurrency.lowest <= self.concurrency.initial <= self.concurrency.highest:

@@ -9,30 +9,26 @@ import signal
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
 
+from docpreview_gateway import tuning
 from docpreview_gateway.adapters.admin_http import admin_server
 from docpreview_gateway.adapters.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.adapters.memory_cache import LruMemoryCache
 from docpreview_gateway.adapters.prometheus import PrometheusTelemetry
+from docpreview_gateway.adapters.prometheus_identity import IdentityMetrics
 from docpreview_gateway.adapters.prometheus_limits import PrometheusLimits
 from docpreview_gateway.adapters.sqlite_ledger import SqliteLedger
 from docpreview_gateway.adapters.system_clock import SystemClock
-from docpreview_gateway.core.breaker import BreakerRules
-from docpreview_gateway.core.buckets import Bucket
 from docpreview_gateway.core.callers import ANONYMOUS
-from docpreview_gateway.core.concurrency import LimitBounds
-from docpreview_gateway.core.freshness import Freshness
-from docpreview_gateway.core.ledger import Timing
 from docpreview_gateway.core.polling import Schedule
-from docpreview_gateway.core.retrying import RetryPolicy
-from docpreview_gateway.core.signing import Credentials
+from docpreview_gateway.identity_wiring import KEYS_SECONDS, LOOK_SECONDS, Identities
 from docpreview_gateway.limits import counting
 from docpreview_gateway.ports import LedgerError
-from docpreview_gateway.rpc.handlers import Bounds, Handlers
+from docpreview_gateway.rpc.handlers import Bounds, Handlers, Route
 from docpreview_gateway.rpc.server import Health, enable_reflection, grpc_server
 from docpreview_gateway.rpc.services import register, routes
 from docpreview_gateway.service.bucket_register import BucketRegister
@@ -41,13 +37,14 @@ from docpreview_gateway.service.limiting import CallLimits, Counting
 from docpreview_gateway.service.page_urls import PageUrls
 from docpreview_gateway.service.preview_jobs import PreviewJobs
 from docpreview_gateway.service.preview_queues import PreviewQueues
+from docpreview_gateway.service.reloading import InvalidFileError
 from docpreview_gateway.service.watching import Watching, WatchLimits
 from docpreview_gateway.settings import StartError, host_port
 from docpreview_gateway.upstream.cached import CachedUpstream
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudClock
 from docpreview_gateway.upstream.coalesced import CoalescedUpstream
-from docpreview_gateway.upstream.limited import LaneRules, LimitedUpstream
+from docpreview_gateway.upstream.limited import LimitedUpstream
 from docpreview_gateway.upstream.observed import ObservedUpstream
 from docpreview_gateway.upstream.paced import PacedUpstream
 from docpreview_gateway.upstream.retrying import RetryingUpstream
@@ -67,9 +64,6 @@ if TYPE_CHECKING:
 SETTLE_SECONDS = 10.0
 """Between looks for creates that nobody came back for."""
 
-HOPELESS_SECONDS = 1.0
-"""A call that its caller gave up after so long without an answer tells of the cloud, not of the caller."""
-
 log = structlog.get_logger("docpreview_gateway")
 
 
@@ -79,20 +73,6 @@ class Worker:
 
     listen: str
     admin: str
-
-
-class StaticCredentials:
-    """The port `CredentialsSource` for keys that stand in the settings."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._sets = {
-            name: Credentials(found.secret_id, found.secret_key.get_secret_value(), found.token.get_secret_value())
-            for name, found in settings.credentials.items()
-        }
-
-    def credentials(self, name: str) -> Credentials:
-        """The credential set of this name; the settings made sure that it exists."""
-        return self._sets[name]
 
 
 class Gateway:
@@ -112,7 +92,10 @@ class Gateway:
     async def __aenter__(self) -> Self:
         """Start; StartError when a port is taken. What was started before a failure is stopped again."""
         async with AsyncExitStack() as stack:
-            await self._start(stack)
+            try:
+                await self._start(stack)
+            except InvalidFileError as error:
+                raise StartError(str(error)) from None
             self._stack = stack.pop_all()
         self._unready = None
         return self
@@ -126,10 +109,11 @@ class Gateway:
         for collect in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
             self.registry.register(collect)
         telemetry, clock = PrometheusTelemetry(self.registry), SystemClock()
-        credentials, cloud_clock = StaticCredentials(self._settings), CloudClock(clock)
+        identities = Identities(self._settings, clock, IdentityMetrics(self.registry))
+        credentials, cloud_clock = identities.cloud_credentials(), CloudClock(clock)
         self._counting = await stack.enter_async_context(counting(self._settings))
         upstream, feed = await self._upstream(stack, credentials, cloud_clock, telemetry)
-        buckets = BucketRegister(_buckets(self._settings))
+        buckets = BucketRegister(tuning.buckets(self._settings))
         page_urls = PageUrls(buckets, credentials, cloud_clock, base=self._settings.upstream.object_url_base)
         watching = self._watching(upstream, cloud_clock, telemetry, feed)
         stack.push_async_callback(watching.close)
@@ -140,14 +124,25 @@ class Gateway:
             records,
             clock=clock,
             telemetry=telemetry,
-            timing=_timing(self._settings),
+            timing=tuning.timing(self._settings),
             owner=secrets.token_hex(8),
         )
         await self._admin(stack)
         jobs = PreviewJobs(upstream, buckets, creating, watching, page_urls)
         await _repeat(stack, creating.settle, SETTLE_SECONDS)
         stack.push_async_callback(creating.drained)
-        await self._grpc(stack, jobs, PreviewQueues(upstream, buckets), watching, telemetry)
+        limits = self._settings.limits
+        handlers = Handlers(
+            telemetry,
+            Bounds(limits.max_calls, self._settings.watch.max_watches),
+            anonymous=limits.anonymous.caller(ANONYMOUS.name),
+            identification=identities.identification(),
+            gate=CallLimits(self._counting, self._limits, share=self._settings.processes),
+        )
+        all_routes = routes(
+            jobs, PreviewQueues(upstream, buckets), longest_stream=self._settings.watch.max_stream_seconds
+        )
+        await self._grpc(stack, handlers, all_routes, identities, watching)
 
     async def _upstream(
         self, stack: AsyncExitStack, credentials: CredentialsSource, clock: CloudClock, telemetry: PrometheusTelemetry
@@ -172,7 +167,7 @@ class Gateway:
             CoalescedUpstream(reads or protected, longest=2 * settings.timeout_seconds + 1),
             memory,
             shared.cache if shared is not None else None,
-            freshness=_freshness(self._settings),
+            freshness=tuning.freshness(self._settings),
             clock=clock,
             telemetry=telemetry,
         )
@@ -184,13 +179,13 @@ class Gateway:
         """Attempts that are made again, and never more at once than the cloud can do."""
         limited: PreviewUpstream = LimitedUpstream(
             ObservedUpstream(client, telemetry),
-            rules=_lane_rules(self._settings),
+            rules=tuning.lane_rules(self._settings),
             telemetry=telemetry,
             jitter=random.random,
         )
         if (account := self._settings.limits.account) is not None:
             limited = PacedUpstream(limited, self._counting, rate=account.rate(), telemetry=self._limits)
-        policy = _retry_policy(self._settings)
+        policy = tuning.retry_policy(self._settings)
         return RetryingUpstream(limited, policy=policy, clock=clock, telemetry=telemetry, jitter=random.random)
 
     async def _shared(self, stack: AsyncExitStack, telemetry: PrometheusTelemetry) -> SharedParts | None:
@@ -244,34 +239,44 @@ class Gateway:
     async def _grpc(
         self,
         stack: AsyncExitStack,
-        jobs: PreviewJobs,
-        queues: PreviewQueues,
+        handlers: Handlers,
+        all_routes: list[Route[Any]],
+        identities: Identities,
         watching: Watching,
-        telemetry: PrometheusTelemetry,
     ) -> None:
-        limits = self._settings.limits
         server = grpc_server(
+            self._guards(handlers),
             shares_port=self._worker is not None,
-            connection_age=limits.connection_age_seconds,
+            connection_age=self._settings.limits.connection_age_seconds,
             longest_stream=self._settings.watch.max_stream_seconds,
         )
-        handlers = Handlers(
-            telemetry,
-            Bounds(limits.max_calls, self._settings.watch.max_watches),
-            anonymous=limits.anonymous.caller(ANONYMOUS.name),
-            gate=CallLimits(self._counting, self._limits, share=self._settings.processes),
-        )
-        register(server, handlers, routes(jobs, queues, longest_stream=self._settings.watch.max_stream_seconds))
+        register(server, handlers, all_routes)
         health = Health(server)
         if self._settings.reflection:
             enable_reflection(server)
+        credentials = identities.server_credentials()
+        await identities.refresh_keys()
+        await _repeat(stack, identities.refresh_keys, KEYS_SECONDS)
+        await _repeat(stack, identities.reloading.look, LOOK_SECONDS)
         try:
-            self.port = server.add_insecure_port(self._worker.listen if self._worker else self._settings.listen)
+            self.port = self._listen(server, credentials)
         except RuntimeError as error:
             raise StartError(f"listen {self._settings.listen}: the address cannot be used, is it taken?") from error
         await server.start()
         await health.serving()
         stack.push_async_callback(self._drain, server, handlers, health, watching)
+
+    def _guards(self, handlers: Handlers) -> list[grpc.aio.ServerInterceptor]:
+        """The handlers ask for themselves, reflection cannot. Interceptors cost every call, so only when needed."""
+        if not self._settings.reflection or handlers.identification is None:
+            return []
+        from docpreview_gateway.rpc.reflection import ReflectionGuard  # noqa: PLC0415
+
+        return [ReflectionGuard(handlers.identification)]
+
+    def _listen(self, server: grpc.aio.Server, credentials: grpc.ServerCredentials | None) -> int:
+        address = self._worker.listen if self._worker else self._settings.listen
+        return server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
 
     async def _drain(self, server: grpc.aio.Server, handlers: Handlers, health: Health, watching: Watching) -> None:
         """Not ready, wait until the callers know, end the watches, let calls finish, stop."""
@@ -306,54 +311,6 @@ async def _repeat(stack: AsyncExitStack, work: Callable[[], Awaitable[None]], se
         await asyncio.gather(task, return_exceptions=True)
 
     stack.push_async_callback(end)
-
-
-def _timing(settings: Settings) -> Timing:
-    found = settings.ledger
-    return Timing(
-        signature=found.signature_seconds,
-        fence_slack=found.fence_slack_seconds,
-        visibility=found.visibility_seconds,
-        lease=found.lease_seconds,
-        keep=found.keep_seconds,
-    )
-
-
-def _retry_policy(settings: Settings) -> RetryPolicy:
-    found = settings.retry
-    return RetryPolicy(
-        retries=found.max_retries,
-        base=found.base_seconds,
-        cap=found.cap_seconds,
-        share=found.budget_share,
-        floor=found.budget_floor,
-    )
-
-
-def _lane_rules(settings: Settings) -> LaneRules:
-    breaker, concurrency = settings.breaker, settings.concurrency
-    return LaneRules(
-        BreakerRules(breaker.min_calls, breaker.failure_share, breaker.window_seconds, breaker.open_seconds),
-        LimitBounds(concurrency.initial, concurrency.lowest, concurrency.highest, concurrency.max_queue),
-        # An attempt that takes all its time is the cloud's failure, however short that is.
-        hopeless=min(HOPELESS_SECONDS, 0.9 * settings.upstream.timeout_seconds),
-    )
-
-
-def _freshness(settings: Settings) -> Freshness:
-    cache = settings.cache
-    return Freshness(
-        active=cache.active_seconds,
-        missing=cache.missing_seconds,
-        listing=cache.list_seconds,
-        stale=cache.stale_seconds,
-    )
-
-
-def _buckets(settings: Settings) -> list[Bucket]:
-    return [
-        Bucket(bucket.name, bucket.region, bucket.credentials, bucket.default_queue_id) for bucket in settings.buckets
-    ]
 
 
 async def serve(settings: Settings, worker: Worker | None = None) -> None:

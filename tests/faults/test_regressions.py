@@ -10,6 +10,7 @@ import pytest
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+from docpreview_gateway.core.callers import ANONYMOUS
 from docpreview_gateway.core.errors import GatewayError, UpstreamError
 from docpreview_gateway.core.ledger import Timing
 from docpreview_gateway.core.responses import JobPage
@@ -95,7 +96,7 @@ async def test_cloud_whose_clock_differs_by_the_whole_slack(tmp_path: Path, ahea
     timing = Timing(fence_slack=900)
     async with BreakableLedger(tmp_path / "ledger.db") as ledger:
         world = World(ledger, cloud=ListsByTime())
-        dead = await world.process("dead")._new_record(request())
+        dead = await world.process("dead")._new_record(request(), ANONYMOUS)
         await ledger.begin(dead, world.clock.time)
         sent = dead.sent(world.clock.time, timing)
         await ledger.replace(dead, sent)

@@ -207,7 +207,7 @@ class TestMistakes:
             (MINIMAL.replace("ap-chongqing", "AP CHONGQING"), "buckets.0.region"),
             (MINIMAL.replace("examplebucket-1250000000", "example.com/#"), "buckets.0.name"),
             (MINIMAL.replace("credentials: main}", "credentials: other}"), "buckets"),
-            (MINIMAL.replace("a-key", "''"), "credentials.main.secret_key"),
+            (MINIMAL.replace("a-key", "''"), "credentials.main"),
             ("buckets: []\ncredentials: {}\n", "buckets"),
             ("credentials: {}\n", "buckets"),
             (MINIMAL + "listen: ':1'\n", "listen"),

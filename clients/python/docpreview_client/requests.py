@@ -21,6 +21,7 @@ class CreateFields(TypedDict, total=False):
         user_data: At most 960 printable ASCII characters.
         request_id: A UUID, such as `str(uuid.uuid4())`, kept and repeated with the same request after any failure: all
             of the attempts together make one job.
+        preset: Name of options that the gateway keeps for this caller; those of `options` win.
     """
 
     output_bucket: str
@@ -28,6 +29,7 @@ class CreateFields(TypedDict, total=False):
     queue_id: str
     user_data: str
     request_id: str
+    preset: str
 
 
 class ListFields(TypedDict, total=False):
@@ -64,6 +66,7 @@ def create_request(
         queue_id=fields.get("queue_id", ""),
         user_data=fields.get("user_data", ""),
         request_id=fields.get("request_id", ""),
+        preset=fields.get("preset", ""),
     )
 
 

@@ -135,6 +135,17 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE. The gateway cannot count the caller's calls or pages now, and is set to refuse in that case. Nothing was
     sent.
     """
+    ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 46
+    """UNAUTHENTICATED. The call carries no proof of its caller's name that the gateway accepts: a client certificate or an
+    `authorization: Bearer` token that is valid now and that the policy knows. Which of these was wrong is in the
+    gateway's log, under the request id.
+    """
+    ERROR_REASON_NOT_PERMITTED: _ErrorReason.ValueType  # 47
+    """PERMISSION_DENIED. The gateway's policy does not let the caller do this. Nothing was sent, nothing was looked up, and
+    the answer is the same whether what was asked for exists or not.
+    """
+    ERROR_REASON_IDENTITY_UNAVAILABLE: _ErrorReason.ValueType  # 48
+    """UNAVAILABLE. The caller's token cannot be verified now, because the keys of its issuer cannot be read."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The `reason` of `google.rpc.ErrorInfo` is the name of a value without `ERROR_REASON_`, its `domain`
@@ -256,4 +267,15 @@ ERROR_REASON_LIMITER_UNAVAILABLE: ErrorReason.ValueType  # 45
 """UNAVAILABLE. The gateway cannot count the caller's calls or pages now, and is set to refuse in that case. Nothing was
 sent.
 """
+ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 46
+"""UNAUTHENTICATED. The call carries no proof of its caller's name that the gateway accepts: a client certificate or an
+`authorization: Bearer` token that is valid now and that the policy knows. Which of these was wrong is in the
+gateway's log, under the request id.
+"""
+ERROR_REASON_NOT_PERMITTED: ErrorReason.ValueType  # 47
+"""PERMISSION_DENIED. The gateway's policy does not let the caller do this. Nothing was sent, nothing was looked up, and
+the answer is the same whether what was asked for exists or not.
+"""
+ERROR_REASON_IDENTITY_UNAVAILABLE: ErrorReason.ValueType  # 48
+"""UNAVAILABLE. The caller's token cannot be verified now, because the keys of its issuer cannot be read."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -35,6 +35,7 @@ class CreatePreviewJobRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     USER_DATA_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PRESET_FIELD_NUMBER: _builtins.int
     bucket: _builtins.str
     """Bucket of the source document: `<name>-<appid>`, one that the gateway is configured for. Required."""
     queue_id: _builtins.str
@@ -49,6 +50,10 @@ class CreatePreviewJobRequest(_message.Message):
     """A UUID that makes the create idempotent for 24 hours (a setting): the same id and request give the same job. Where the
     output's `object` contains `${RequestToken}`, that is replaced by a text that is unique to the create. Default: the
     create is not idempotent.
+    """
+    preset: _builtins.str
+    """Name of a preset: options that the gateway's policy keeps under a name, 1 to 64 of `A-Z a-z 0-9 . _ -`. Fields that
+    `options` sets win over the preset's. PERMISSION_DENIED when the caller has no preset of this name. Default: none.
     """
     @_builtins.property
     def output(self) -> _preview_job_pb2.ObjectLocation:
@@ -72,10 +77,11 @@ class CreatePreviewJobRequest(_message.Message):
         options: _preview_job_pb2.PreviewOptions | None = ...,
         user_data: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        preset: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "output", b"output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "input_object", b"input_object", "options", b"options", "output", b"output", "queue_id", b"queue_id", "request_id", b"request_id", "user_data", b"user_data"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "input_object", b"input_object", "options", b"options", "output", b"output", "preset", b"preset", "queue_id", b"queue_id", "request_id", b"request_id", "user_data", b"user_data"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

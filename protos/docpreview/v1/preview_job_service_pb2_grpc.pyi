@@ -31,12 +31,15 @@ class PreviewJobServiceStub:
     """Creates, reads and follows document-preview jobs.
 
     Every error carries one `google.rpc.ErrorInfo` with domain `docpreview` and a reason of ErrorReason. Errors that all
-    methods share: INVALID_ARGUMENT with a `google.rpc.BadRequest` that names every bad field; PERMISSION_DENIED when
-    the bucket is not configured in the gateway (nothing was sent to the cloud); UNAVAILABLE, with
+    methods share: INVALID_ARGUMENT with a `google.rpc.BadRequest` that names every bad field; UNAUTHENTICATED when the
+    caller does not prove who it is; PERMISSION_DENIED when the bucket is not configured in the gateway, or when the
+    gateway's policy does not let the caller do this (nothing was sent to the cloud); UNAVAILABLE, with
     `google.rpc.RetryInfo`, when the cloud cannot be reached or the gateway is stopping; RESOURCE_EXHAUSTED when the cloud
     throttles; DEADLINE_EXCEEDED at the caller's deadline, or at the gateway's own limit for calls without one.
 
-    Metadata read: `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made) and `cache-control: no-cache` (the
+    A job whose input the policy keeps from the caller is answered, in every method, like one that does not exist.
+
+    Metadata read: `authorization` (`Bearer <token>`, once), `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made) and `cache-control: no-cache` (the
     answer is to be the cloud's word now). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
     last request that was made for the call) and `x-cache` (`miss`: the cloud was asked for this call; `coalesced`: it was
     asked once for several callers; `hit`: the answer was kept from before; `stale`: so it was, and the cloud fails now).
@@ -84,12 +87,15 @@ class PreviewJobServiceAsyncStub(PreviewJobServiceStub):
     """Creates, reads and follows document-preview jobs.
 
     Every error carries one `google.rpc.ErrorInfo` with domain `docpreview` and a reason of ErrorReason. Errors that all
-    methods share: INVALID_ARGUMENT with a `google.rpc.BadRequest` that names every bad field; PERMISSION_DENIED when
-    the bucket is not configured in the gateway (nothing was sent to the cloud); UNAVAILABLE, with
+    methods share: INVALID_ARGUMENT with a `google.rpc.BadRequest` that names every bad field; UNAUTHENTICATED when the
+    caller does not prove who it is; PERMISSION_DENIED when the bucket is not configured in the gateway, or when the
+    gateway's policy does not let the caller do this (nothing was sent to the cloud); UNAVAILABLE, with
     `google.rpc.RetryInfo`, when the cloud cannot be reached or the gateway is stopping; RESOURCE_EXHAUSTED when the cloud
     throttles; DEADLINE_EXCEEDED at the caller's deadline, or at the gateway's own limit for calls without one.
 
-    Metadata read: `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made) and `cache-control: no-cache` (the
+    A job whose input the policy keeps from the caller is answered, in every method, like one that does not exist.
+
+    Metadata read: `authorization` (`Bearer <token>`, once), `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made) and `cache-control: no-cache` (the
     answer is to be the cloud's word now). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
     last request that was made for the call) and `x-cache` (`miss`: the cloud was asked for this call; `coalesced`: it was
     asked once for several callers; `hit`: the answer was kept from before; `stale`: so it was, and the cloud fails now).
@@ -133,12 +139,15 @@ class PreviewJobServiceServicer(metaclass=_abc_1.ABCMeta):
     """Creates, reads and follows document-preview jobs.
 
     Every error carries one `google.rpc.ErrorInfo` with domain `docpreview` and a reason of ErrorReason. Errors that all
-    methods share: INVALID_ARGUMENT with a `google.rpc.BadRequest` that names every bad field; PERMISSION_DENIED when
-    the bucket is not configured in the gateway (nothing was sent to the cloud); UNAVAILABLE, with
+    methods share: INVALID_ARGUMENT with a `google.rpc.BadRequest` that names every bad field; UNAUTHENTICATED when the
+    caller does not prove who it is; PERMISSION_DENIED when the bucket is not configured in the gateway, or when the
+    gateway's policy does not let the caller do this (nothing was sent to the cloud); UNAVAILABLE, with
     `google.rpc.RetryInfo`, when the cloud cannot be reached or the gateway is stopping; RESOURCE_EXHAUSTED when the cloud
     throttles; DEADLINE_EXCEEDED at the caller's deadline, or at the gateway's own limit for calls without one.
 
-    Metadata read: `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made) and `cache-control: no-cache` (the
+    A job whose input the policy keeps from the caller is answered, in every method, like one that does not exist.
+
+    Metadata read: `authorization` (`Bearer <token>`, once), `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made) and `cache-control: no-cache` (the
     answer is to be the cloud's word now). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
     last request that was made for the call) and `x-cache` (`miss`: the cloud was asked for this call; `coalesced`: it was
     asked once for several callers; `hit`: the answer was kept from before; `stale`: so it was, and the cloud fails now).

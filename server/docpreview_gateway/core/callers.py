@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from docpreview_gateway.core.policy import Rights
+
 
 @dataclass(frozen=True, slots=True)
 class Rate:
@@ -40,7 +42,8 @@ class Caller:
     `rate` holds for all of its calls together, `method_rates` for those of the RPCs that it names, in addition.
     `concurrency` bounds its calls at once, waits and watches included. `weight` is its share when callers wait for the
     cloud. With `shadow` its limits and budget are counted and reported, and nothing is refused. Within `dedupe_seconds`
-    an equal create of an unchanged input answers the job that is there.
+    an equal create of an unchanged input answers the job that is there. `rights` is what it may do; None: whatever the
+    gateway offers, because it has no policy.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Caller:
     budget: PageBudget | None = None
     shadow: bool = False
     dedupe_seconds: float = 0.0
+    rights: Rights | None = None
 
 
 ANONYMOUS = Caller("anonymous")

@@ -64,6 +64,7 @@ FIELDS: dict[type[Message], tuple[Field, ...]] = {
         Field("options.image_dpi", rules.between(96, 600)),
         Field("user_data", rules.matches("[ -~]{0,960}", "must be at most 960 printable ASCII characters")),
         Field("request_id", rules.matches(_UUID, "must be a UUID, such as 7d3f9b7e-6d0c-4a51-9f0e-2f4c8f6f2a10")),
+        Field("preset", rules.matches("[A-Za-z0-9._-]{1,64}", "must be 1 to 64 of A-Z a-z 0-9 . _ -")),
     ),
     jobs.GetPreviewJobRequest: (
         Field("bucket", _BUCKET, required=True),
@@ -112,6 +113,13 @@ def check(request: Message) -> None:
     violations = [*_field_violations(request), *_cross_violations(request)]
     if violations:
         raise InvalidRequest(violations)
+
+
+def options_violations(options: PreviewOptions) -> list[Violation]:
+    """What is wrong with options by themselves, with paths as in a create."""
+    request = jobs.CreatePreviewJobRequest(options=options)
+    found = [*_field_violations(request), *_page_selection(request), *_image_options(request)]
+    return [violation for violation in found if violation.field.startswith("options.")]
 
 
 def _field_violations(request: Message) -> Iterator[Violation]:

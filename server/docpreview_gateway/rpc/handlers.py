@@ -24,12 +24,16 @@ from google.protobuf.message import DecodeError, Message
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.core.callers import ANONYMOUS, Caller
 from docpreview_gateway.core.errors import GatewayError
+from docpreview_gateway.core.identity import Unauthenticated
+from docpreview_gateway.core.policy import permit
+from docpreview_gateway.identity_ports import Evidence
 from docpreview_gateway.ports import Call, Method
 from docpreview_gateway.rpc.statuses import DETAILS_KEY, RichStatus, rich_status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
+    from docpreview_gateway.identity_ports import Identification
     from docpreview_gateway.ports import CallGate, RpcTelemetry
 
     Context = grpc.aio.ServicerContext[bytes, bytes]
@@ -75,14 +79,19 @@ class Bounds:
 
 
 class Handlers:
-    """Builds gRPC handlers from routes. `jitter` gives numbers in [0, 1); without a `gate` callers have no limits."""
+    """Builds gRPC handlers from routes. `jitter` gives numbers in [0, 1).
 
-    def __init__(
+    With an `identification` every call proves whose it is and may use the method, before a byte of it is decoded;
+    without one it is `anonymous`'s. Without a `gate` callers have no limits.
+    """
+
+    def __init__(  # noqa: PLR0913 - collaborators, named by wiring
         self,
         telemetry: RpcTelemetry,
         bounds: Bounds | None = None,
         *,
         anonymous: Caller = ANONYMOUS,
+        identification: Identification | None = None,
         gate: CallGate | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -90,6 +99,7 @@ class Handlers:
         self.anonymous = anonymous
         self.gate = gate
         self._jitter = jitter
+        self.identification = identification
         bounds = bounds or Bounds()
         self._free = {False: bounds.calls, True: bounds.waits}
         self._running = 0
@@ -184,6 +194,22 @@ class Handlers:
             )
 
 
+async def permitted(identification: Identification, context: grpc.aio.ServicerContext[Any, Any], name: str) -> Caller:
+    """The caller of a call, if it proves its name and its rights have the method of this name."""
+
+    def certificate() -> bytes:
+        (pem,) = context.auth_context().get("x509_pem_cert") or (b"",)
+        return pem
+
+    metadata = context.invocation_metadata() or ()
+    values = (value for key, value in metadata if key == "authorization")
+    authorization = tuple(value if isinstance(value, str) else "" for value in values)
+    caller = await identification.caller(Evidence(authorization, certificate))
+    if caller.rights is not None:
+        permit(caller.rights.of_method(name))
+    return caller
+
+
 class _Running:
     """One call while its handler runs: counted, and its error, if it has one, turned into a status.
 
@@ -203,8 +229,10 @@ class _Running:
         handlers.entered(route)
 
     async def enter(self) -> None:
-        """Pass the limits of its caller."""
-        gate = self._handlers.gate
+        """Know its caller, and pass its rights and limits."""
+        identification, gate = self._handlers.identification, self._handlers.gate
+        if identification is not None:
+            self.call.caller = await permitted(identification, self._context, self._route.method.name)
         if gate is not None:
             await gate.enter(self.call.caller, self._route.method.name)
             self._entered = True
@@ -292,7 +320,9 @@ def _status(error: Exception, route: Route[Any], call: Call) -> RichStatus:
         error = GatewayError(
             reasons.ERROR_REASON_DEADLINE_EXCEEDED, "the call's deadline, or the gateway's, has passed"
         )
-    if not isinstance(error, GatewayError):
+    if isinstance(error, Unauthenticated):
+        log.info("unauthenticated", request_id=call.request_id, method=route.method.name, why=error.why)
+    elif not isinstance(error, GatewayError):
         log.error("unexpected error", request_id=call.request_id, method=route.method.name, exc_info=error)
         error = GatewayError(reasons.ERROR_REASON_INTERNAL, f"internal error; its request id is {call.request_id}")
     return rich_status(error, call.request_id)

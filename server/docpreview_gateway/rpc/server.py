@@ -44,7 +44,11 @@ CHANNEL_ARGUMENTS: Sequence[tuple[str, int]] = (
 
 
 def grpc_server(
-    *, shares_port: bool = False, connection_age: float = 120.0, longest_stream: float = 300.0
+    interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+    *,
+    shares_port: bool = False,
+    connection_age: float = 120.0,
+    longest_stream: float = 300.0,
 ) -> grpc.aio.Server:
     """A server with the settings above. Message sizes and pings are bounded before any of our code runs.
 
@@ -54,7 +58,7 @@ def grpc_server(
     to its end.
     """
     options = (*CHANNEL_ARGUMENTS, *ages(connection_age, longest_stream), (SHARES_PORT, int(shares_port)))
-    return grpc.aio.server(options=options)
+    return grpc.aio.server(options=options, interceptors=interceptors)
 
 
 def ages(connection_age: float, longest_stream: float) -> Sequence[tuple[str, int]]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 JOBS = preview_job_service_pb2.DESCRIPTOR.services_by_name["PreviewJobService"]
 QUEUES = preview_queue_service_pb2.DESCRIPTOR.services_by_name["PreviewQueueService"]
 SERVICE_NAMES = (JOBS.full_name, QUEUES.full_name)
+METHOD_NAMES = frozenset(method.name for service in (JOBS, QUEUES) for method in service.methods)
+"""As a policy names them: no two services have a method of one name."""
 
 LONGEST_UNARY = 60.0
 """Seconds that a call without deadline, or with a later one, may take."""

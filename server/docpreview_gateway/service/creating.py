@@ -23,10 +23,10 @@ from docpreview_gateway.ports import Call, LedgerError
 from docpreview_gateway.service.settling import Settling
 
 if TYPE_CHECKING:
-    from docpreview_gateway.core.buckets import Bucket
+    from docpreview_gateway.core.callers import Caller
     from docpreview_gateway.core.ledger import Timing
     from docpreview_gateway.ports import Clock, LedgerTelemetry, PreviewUpstream, RequestLedger
-    from docpreview_gateway.service.bucket_register import BucketRegister
+    from docpreview_gateway.service.bucket_register import Admitted, BucketRegister
 
 log = structlog.get_logger("docpreview_gateway.ledger")
 
@@ -42,11 +42,10 @@ BUSY_POLL = 0.2
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """A create with `request_id`, its buckets, and the record that it would begin with."""
+    """A create with `request_id` as it was admitted, who makes it, and the record that it would begin with."""
 
-    request: CreatePreviewJobRequest
-    bucket: Bucket
-    output: Bucket
+    admitted: Admitted
+    caller: Caller
     record: Record
 
 
@@ -76,11 +75,11 @@ class Creating:
 
     async def create(self, request: CreatePreviewJobRequest, call: Call) -> PreviewJob:
         """Submit a job, or return the one that an equal request submitted before."""
-        bucket = self._buckets.admit(request)
-        output = self._buckets.admit_output(request.output, bucket)
+        admitted = self._buckets.admit_create(request, call.caller)
         if not request.request_id:
-            return await self._upstream.create(request, bucket, output, call)
-        work = _Work(request, bucket, output, await self._new_record(request))
+            return await self._upstream.create(*admitted, call)
+        # The record is of the caller's own words: a policy that changes in between makes no second job.
+        work = _Work(admitted, call.caller, await self._new_record(request, call.caller))
         task, fingerprint = self._running.get(work.record.key) or self._start(work)
         if fingerprint != work.record.fingerprint:
             raise _reused()
@@ -121,13 +120,15 @@ class Creating:
         """Wait until no recorded create is between its stages."""
         await asyncio.gather(*(task for task, _ in self._running.values()), return_exceptions=True)
 
-    async def _new_record(self, request: CreatePreviewJobRequest) -> Record:
+    async def _new_record(self, request: CreatePreviewJobRequest, caller: Caller) -> Record:
         try:
             secret = await self._records.secret()
         except LedgerError as error:
             raise _ledger_unavailable(error) from None
         now = self._clock.now()
-        return ledger.new_record(request, caller="", secret=secret, owner=self._owner, now=now, timing=self._timing)
+        return ledger.new_record(
+            request, caller=caller.name, secret=secret, owner=self._owner, now=now, timing=self._timing
+        )
 
     def _start(self, work: _Work) -> tuple[asyncio.Task[PreviewJob], bytes]:
         key = work.record.key
@@ -170,7 +171,7 @@ class Creating:
         if record.stage is Stage.INTENT:
             return await self._send(record, work)
         try:
-            outcome = await self._settling.settle(record, work.bucket)
+            outcome = await self._settling.settle(record, work.admitted.bucket)
         except (GatewayError, LedgerError) as error:
             # A refused list says nothing about the job: telling it as it is would say that there is none.
             log.warning("create not settled yet", key=record.key[:12], error=str(error))
@@ -189,10 +190,12 @@ class Creating:
         except LedgerError as error:
             raise _ledger_unavailable(error) from None
         deadline = asyncio.get_running_loop().time() + ATTEMPT_SECONDS
-        call = Call(work.request.request_id, deadline, sign_until=sent.sent_at + self._timing.signature)
-        request = ledger.marked(work.request, sent.marker)
+        request, bucket, output = work.admitted
+        sign_until = sent.sent_at + self._timing.signature
+        call = Call(request.request_id, deadline, work.caller, sign_until=sign_until)
+        request = ledger.marked(request, sent.marker)
         try:
-            job = await self._upstream.create(request, work.bucket, work.output, call)
+            job = await self._upstream.create(request, bucket, output, call)
         except GatewayError as error:
             if error.reason == reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN:
                 return await self._look_at_once(sent, work)
@@ -207,7 +210,7 @@ class Creating:
         try:
             unknown = sent.unknown(self._clock.now(), self._timing)
             if await self._records.replace(sent, unknown):
-                outcome = await self._settling.settle(unknown, work.bucket)
+                outcome = await self._settling.settle(unknown, work.admitted.bucket)
                 if isinstance(outcome, PreviewJob):
                     return outcome
         except (GatewayError, LedgerError) as error:

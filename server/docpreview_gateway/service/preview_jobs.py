@@ -6,15 +6,17 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from docpreview.v1 import error_reason_pb2 as reasons
+from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import (
     BatchGetPreviewJobsResponse,
     ListPreviewJobsResponse,
     WatchPreviewJobResponse,
 )
 from docpreview_gateway.core import page_tokens
-from docpreview_gateway.core.errors import ReplyTooLarge, UpstreamError
+from docpreview_gateway.core.errors import GatewayError, ReplyTooLarge
 from docpreview_gateway.core.validation import MAX_WAIT_SECONDS
 from docpreview_gateway.ports import JobQuery
+from docpreview_gateway.service import visibility
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -23,14 +25,13 @@ if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
 
     from docpreview.v1 import preview_job_service_pb2 as pb
-    from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview_gateway.core.buckets import Bucket
     from docpreview_gateway.core.responses import JobPage
     from docpreview_gateway.ports import Call, KeepingUpstream
     from docpreview_gateway.service.bucket_register import BucketRegister
     from docpreview_gateway.service.creating import Creating
     from docpreview_gateway.service.page_urls import PageUrls
-    from docpreview_gateway.service.watching import Watching
+    from docpreview_gateway.service.watching import Subscription, Watching
 
     Jobs: TypeAlias = dict[str, PreviewJob | None]
     Followed: TypeAlias = (
@@ -69,23 +70,30 @@ class PreviewJobs:
 
     async def get(self, request: pb.GetPreviewJobRequest, call: Call) -> PreviewJob:
         """One job."""
-        bucket = self._buckets.admit(request)
-        job = await self._upstream.get(bucket, request.job_id, call)
+        bucket = self._buckets.admit(request, call.caller)
+        job = await self._get(bucket, request.job_id, call)
         return await self._page_urls.fill(job, _page_url_ttl(request))
 
     def kept(self, request: pb.GetPreviewJobRequest, call: Call) -> bytes | None:
         """What `get` would answer, serialised, when that takes no waiting and no signing; None otherwise.
 
-        A request that names a job which was answered before has nothing wrong in its bucket and id.
+        A request that names a job which was answered before has nothing wrong in its bucket and id. Whatever the caller
+        may not know of is left to `get`, which says so.
         """
         bucket = self._buckets.find(request.bucket)
+        rights = call.caller.rights
         if bucket is None or request.HasField("page_url_ttl"):
             return None
-        return self._upstream.kept(bucket, request.job_id, call)
+        if rights is None or rights.sees_all(bucket.name):
+            return self._upstream.kept(bucket, request.job_id, call)
+        if not rights.of_bucket(bucket.name).allowed:
+            return None
+        encoded = self._upstream.kept(bucket, request.job_id, call)
+        return encoded if encoded is not None and rights.sees(PreviewJob.FromString(encoded), bucket.name) else None
 
     async def batch_get(self, request: pb.BatchGetPreviewJobsRequest, call: Call) -> BatchGetPreviewJobsResponse:
         """Up to 100 jobs, a few at a time; the first error but JOB_NOT_FOUND ends them all."""
-        bucket = self._buckets.admit(request)
+        bucket = self._buckets.admit(request, call.caller)
         found = await self._get_each(bucket, dict.fromkeys(request.job_ids), call)
         jobs = [job for job_id in request.job_ids if (job := found[job_id]) is not None]
         return BatchGetPreviewJobsResponse(
@@ -93,14 +101,30 @@ class PreviewJobs:
             missing_job_ids=[job_id for job_id in request.job_ids if found[job_id] is None],
         )
 
+    async def _get(self, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
+        """The job, if the caller may know of it; else what it would be told if there were none."""
+        if not visibility.may_hide(bucket, call):
+            return await self._upstream.get(bucket, job_id, call)
+        with visibility.hidden_alike(bucket, job_id, call):
+            job = await self._upstream.get(bucket, job_id, call)
+            visibility.check(job, bucket, call)
+        return job
+
+    @staticmethod
+    async def _check_visible(subscription: Subscription, bucket: Bucket, job_id: str, call: Call) -> None:
+        """By the first look, before anything is waited for: how long a wait takes would tell that there is a job."""
+        if visibility.may_hide(bucket, call):
+            with visibility.hidden_alike(bucket, job_id, call):
+                visibility.check(await subscription.ended(0.0), bucket, call)
+
     async def _get_each(self, bucket: Bucket, found: Jobs, call: Call) -> Jobs:
         slots = asyncio.Semaphore(BATCH_CONCURRENCY)
 
         async def get(job_id: str) -> None:
             async with slots:
                 try:
-                    found[job_id] = await self._upstream.get(bucket, job_id, call)
-                except UpstreamError as error:
+                    found[job_id] = await self._get(bucket, job_id, call)
+                except GatewayError as error:
                     if error.reason != reasons.ERROR_REASON_JOB_NOT_FOUND:
                         raise
 
@@ -114,14 +138,14 @@ class PreviewJobs:
 
     async def list_jobs(self, request: pb.ListPreviewJobsRequest, call: Call) -> ListPreviewJobsResponse:
         """One page of jobs."""
-        bucket = self._buckets.admit(request)
+        bucket = self._buckets.admit(request, call.caller)
         cursor = page_tokens.decode(request)
         size = request.page_size or DEFAULT_PAGE_SIZE
         while True:
             page = await self._page(JobQuery(request, bucket, size, cursor), call)
             if page is not None:
                 token = page_tokens.encode(request, page.cursor)
-                reply = ListPreviewJobsResponse(jobs=page.jobs, next_page_token=token)
+                reply = ListPreviewJobsResponse(jobs=visibility.seen(page.jobs, bucket, call), next_page_token=token)
                 if size == 1 or reply.ByteSize() <= MAX_LIST_BYTES:
                     return reply
             # Too much for one reply: a page may be shorter than asked, and the token continues behind it.
@@ -137,21 +161,23 @@ class PreviewJobs:
 
     async def wait(self, request: pb.WaitPreviewJobRequest, call: Call) -> PreviewJob:
         """The job when it has ended, or as it is after the timeout."""
-        bucket = self._buckets.admit(request)
+        bucket = self._buckets.admit(request, call.caller)
         timeout = _seconds(request.timeout) if request.HasField("timeout") else MAX_WAIT_SECONDS
         until = min(asyncio.get_running_loop().time() + timeout, call.deadline - WAIT_MARGIN)
         async with self._watching.subscribe(bucket, request.job_id, call.caller) as subscription:
             call.cache = subscription.cache
+            await self._check_visible(subscription, bucket, request.job_id, call)
             job = await subscription.ended(until)
             call.upstream_request_id = subscription.upstream_request_id
         return await self._page_urls.fill(job, _page_url_ttl(request))
 
     async def watch(self, request: pb.WatchPreviewJobRequest, call: Call) -> AsyncGenerator[WatchPreviewJobResponse]:
         """The job's states as they change, with heartbeats between them."""
-        bucket = self._buckets.admit(request)
+        bucket = self._buckets.admit(request, call.caller)
         ttl = _page_url_ttl(request)
         async with self._watching.subscribe(bucket, request.job_id, call.caller) as subscription:
             call.cache = subscription.cache
+            await self._check_visible(subscription, bucket, request.job_id, call)
             async for job in subscription.states():
                 if job is None:
                     yield WatchPreviewJobResponse()

@@ -27,7 +27,7 @@ class PreviewQueues:
 
     async def list_queues(self, request: ListPreviewQueuesRequest, call: Call) -> ListPreviewQueuesResponse:
         """One page of queues. The cloud counts pages, so the size is part of the cursor: `<page>:<size>`."""
-        bucket = self._buckets.admit(request)
+        bucket = self._buckets.admit(request, call.caller)
         number, size = self._position(request)
         page = await self._upstream.list_queues(QueueQuery(request, bucket, size, number), call)
         more = bool(page.queues) and number * size < page.total

@@ -87,6 +87,7 @@ HONEST: dict[str, list[Any]] = {
     "image_dpi": [96, 600],
     "user_data": [" ~<&>\"' ", "x" * 960],
     "request_id": [""],
+    "preset": ["", "thumbnail"],
     "page_size": [0, 1, 100],
     "page_token": [""],
     "target_format": [1, 2],

@@ -25,7 +25,9 @@ from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
+
+    from docpreview_gateway.ports import KeepingUpstream
 
 BUCKET = Bucket("examplebucket-1250000000", "ap-chongqing", "main")
 OTHER = Bucket("previews-1250000000", "ap-guangzhou", "main")
@@ -42,13 +44,18 @@ class Office:
     upstream: FakeUpstream = field(default_factory=FakeUpstream)
     telemetry: FakeTelemetry = field(default_factory=FakeTelemetry)
     clock: FakeClock = field(default_factory=FakeClock)
+    buckets: Sequence[Bucket] = (BUCKET, OTHER)
 
     def __post_init__(self) -> None:
-        buckets = BucketRegister([BUCKET, OTHER])
-        self.watching = Watching(self.upstream, self.clock, self.telemetry, limits=self.limits, jitter=lambda: 0.5)
+        self.wire(self.upstream)
+
+    def wire(self, upstream: KeepingUpstream) -> None:
+        """Put the use-cases before this cloud."""
+        buckets = BucketRegister(self.buckets)
+        self.watching = Watching(upstream, self.clock, self.telemetry, limits=self.limits, jitter=lambda: 0.5)
         page_urls = PageUrls(buckets, FakeCredentials(), self.clock)
         creating = Creating(
-            self.upstream,
+            upstream,
             buckets,
             FakeLedger(),
             clock=self.clock,
@@ -56,8 +63,8 @@ class Office:
             timing=Timing(),
             owner="one",
         )
-        self.jobs = PreviewJobs(self.upstream, buckets, creating, self.watching, page_urls)
-        self.queues = PreviewQueues(self.upstream, buckets)
+        self.jobs = PreviewJobs(upstream, buckets, creating, self.watching, page_urls)
+        self.queues = PreviewQueues(upstream, buckets)
 
 
 def call(seconds: float = 30.0) -> Call:

@@ -7,6 +7,7 @@ import pytest
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import ObjectLocation
 from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest
+from docpreview_gateway.core.callers import ANONYMOUS
 from docpreview_gateway.core.errors import GatewayError, InvalidRequest
 from docpreview_gateway.service.bucket_register import BucketRegister
 from tests.unit.service.conftest import BUCKET, OTHER
@@ -16,7 +17,7 @@ REGISTER = BucketRegister([BUCKET, OTHER])
 
 def test_configured_bucket() -> None:
     """A valid request gets the bucket as it is configured."""
-    assert REGISTER.admit(GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1")) is BUCKET
+    assert REGISTER.admit(GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1"), ANONYMOUS) is BUCKET
     assert REGISTER.find(OTHER.name) is OTHER
 
 
@@ -24,7 +25,7 @@ def test_configured_bucket() -> None:
 def test_bucket_that_is_not_configured(job_id: str) -> None:
     """BUCKET_NOT_CONFIGURED, whatever else is wrong: who may not ask learns nothing of the rules (AIP-211)."""
     with pytest.raises(GatewayError) as caught:
-        REGISTER.admit(GetPreviewJobRequest(bucket="stranger-1250000000", job_id=job_id))
+        REGISTER.admit(GetPreviewJobRequest(bucket="stranger-1250000000", job_id=job_id), ANONYMOUS)
     assert caught.value.reason == r.ERROR_REASON_BUCKET_NOT_CONFIGURED
     assert REGISTER.find("stranger-1250000000") is None
 
@@ -33,21 +34,21 @@ def test_bucket_that_is_not_configured(job_id: str) -> None:
 def test_name_that_no_bucket_can_have(name: str) -> None:
     """A bad field like any other, named together with the rest."""
     with pytest.raises(InvalidRequest) as caught:
-        REGISTER.admit(GetPreviewJobRequest(bucket=name, job_id="../x"))
+        REGISTER.admit(GetPreviewJobRequest(bucket=name, job_id="../x"), ANONYMOUS)
     assert [violation.field for violation in caught.value.violations] == ["bucket", "job_id"]
 
 
 def test_register_without_buckets() -> None:
     """It admits nothing: deny by default."""
     with pytest.raises(GatewayError) as caught:
-        BucketRegister([]).admit(GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1"))
+        BucketRegister([]).admit(GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1"), ANONYMOUS)
     assert caught.value.reason == r.ERROR_REASON_BUCKET_NOT_CONFIGURED
 
 
 def test_invalid_request_for_a_configured_bucket() -> None:
     """Every violation."""
     with pytest.raises(InvalidRequest):
-        REGISTER.admit(GetPreviewJobRequest(bucket=BUCKET.name, job_id="../x"))
+        REGISTER.admit(GetPreviewJobRequest(bucket=BUCKET.name, job_id="../x"), ANONYMOUS)
 
 
 def test_output_by_default() -> None:

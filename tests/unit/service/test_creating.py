@@ -14,6 +14,7 @@ from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOpt
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview_gateway.adapters.sqlite_ledger import SqliteLedger
 from docpreview_gateway.core.buckets import Bucket
+from docpreview_gateway.core.callers import ANONYMOUS
 from docpreview_gateway.core.errors import GatewayError, UpstreamError
 from docpreview_gateway.core.ledger import TOKEN_PLACEHOLDER, Stage, Timing
 from docpreview_gateway.core.responses import JobPage
@@ -309,7 +310,7 @@ async def test_process_that_died(world: World, stage: Stage) -> None:
     """An intent was never sent and is taken over once its lease is over; a sent create is looked for first."""
     asked = request()
     dead = world.process("dead")
-    record = await dead._new_record(asked)
+    record = await dead._new_record(asked, ANONYMOUS)
     await world.ledger.begin(record, world.clock.time)
     if stage is Stage.SENT:
         await world.ledger.replace(record, record.sent(world.clock.time, TIMING))
@@ -327,7 +328,7 @@ async def test_process_that_died(world: World, stage: Stage) -> None:
 async def test_owner_that_lost_its_lease(world: World) -> None:
     """It must not send: another process may have."""
     asked = request()
-    record = await world.gateway._new_record(asked)
+    record = await world.gateway._new_record(asked, ANONYMOUS)
     await world.ledger.begin(record, world.clock.time)
     await world.ledger.replace(record, record.taken_over("two", world.clock.time, TIMING))
     waiting = asyncio.create_task(world.create(asked))
@@ -370,7 +371,7 @@ async def test_ledger_that_breaks_when_the_reply_is_lost(world: World) -> None:
 async def test_begin_whose_answer_was_lost(world: World) -> None:
     """The record that it left behind is this process's own, so the same id goes on without waiting for a lease."""
     asked = request()
-    left = await world.gateway._new_record(asked)
+    left = await world.gateway._new_record(asked, ANONYMOUS)
     await world.ledger.begin(left, world.clock.time)
     world.clock.time += 1
     async with asyncio.timeout(1):
@@ -400,7 +401,7 @@ async def test_nobody_comes_back_for_an_unknown_create(world: World) -> None:
     """The background round finds its job, or forgets it once there certainly is none."""
     asked, gone = request(), request()
     for each in (asked, gone):
-        dead = await world.process("dead")._new_record(each)
+        dead = await world.process("dead")._new_record(each, ANONYMOUS)
         await world.ledger.begin(dead, world.clock.time)
         await world.ledger.replace(dead, dead.sent(world.clock.time, TIMING))
         if each is asked:

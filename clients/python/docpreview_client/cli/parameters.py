@@ -158,6 +158,7 @@ class NewJobOptions:
         str | None,
         _conversion("--request-id", text="A UUID; repeating the command with the same one never makes a second job."),
     ] = None
+    preset: Annotated[str | None, _conversion("--preset", text="Options that the gateway keeps under a name.")] = None
     format: Annotated[Format | None, _conversion("--format", text="What the results are. Default: jpg")] = None
     source_format: Annotated[
         str | None, _conversion("--source-format", text="Suffix of the source, when its name has none.")
@@ -200,6 +201,7 @@ class NewJobOptions:
             queue_id=self.queue_id or "",
             user_data=self.user_data or "",
             request_id=self.request_id or "",
+            preset=self.preset or "",
             options=self._options(),
         )
 

@@ -1,0 +1,100 @@
+"""Settings of who may call, and how they and the gateway prove who they are."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path  # noqa: TC003 - pydantic looks it up
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from docpreview_gateway.limit_settings import Section
+
+JwtAlgorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+"""Asymmetric ones only: were HS256 among them, the public key would pass for the secret."""
+
+
+class JwtSettings(Section):
+    """An issuer of signed tokens, and where its public keys are."""
+
+    issuer: str = Field(min_length=1, description="the tokens' `iss`, letter by letter")
+    audience: str = Field(min_length=1, description="must be among the tokens' `aud`")
+    jwks_file: Path | None = Field(None, description="JWKS file, re-read when it changes")
+    jwks_url: str | None = Field(
+        None,
+        pattern=r"^(https://|http://(127\.0\.0\.1|localhost|\[::1\])[:/])\S+$",
+        description="JWKS address, https unless it is on this machine",
+    )
+    algorithms: tuple[JwtAlgorithm, ...] = Field(("RS256", "ES256"), min_length=1, description="others are refused")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> JwtSettings:
+        if (self.jwks_file is None) == (self.jwks_url is None):
+            raise ValueError("must have one of jwks_file and jwks_url")
+        return self
+
+
+class AuthSettings(Section):
+    """How callers prove their names, beside client certificates (`tls`) and static tokens (in the policy)."""
+
+    jwt: tuple[JwtSettings, ...] = ()
+
+
+class TlsSettings(Section):
+    """Files in PEM, re-read when they change."""
+
+    certificate: Path | None = Field(None, description="the server's certificate, with its chain")
+    key: Path | None = Field(None, description="its private key")
+    client_ca: Path | None = Field(None, description="authorities of client certificates, which are then required")
+    plaintext: bool = Field(default=False, description="something before the gateway does TLS")
+
+    @model_validator(mode="after")
+    def _whole(self) -> TlsSettings:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key belong together")
+        if self.client_ca is not None and self.certificate is None:
+            raise ValueError("client_ca needs certificate and key")
+        if self.plaintext and self.certificate is not None:
+            raise ValueError("plaintext, but there is a certificate; take one of them away")
+        return self
+
+
+class PolicySettings(Section):
+    """Who may do what."""
+
+    file: Path | None = Field(None, description="YAML file of callers; without it everyone may do everything")
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach an address of the form host:port."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_identity(
+    listen: str, *, auth: AuthSettings | Literal["insecure"], policy: PolicySettings, tls: TlsSettings
+) -> None:
+    """ValueError when callers would get in, or send their tokens in the clear, without anybody having said so."""
+    if auth == "insecure":
+        if policy.file is not None:
+            raise ValueError("auth: insecure, but policy.file names callers; take one of them away")
+        return
+    if policy.file is None:
+        if auth.jwt or tls.client_ca:
+            raise ValueError("policy.file: is needed to say which callers the tokens and certificates belong to")
+        if not is_loopback(listen):
+            raise ValueError(
+                f"listen: {listen} is not on loopback, and callers would not have to prove who they are; name them in "
+                "policy.file, or write auth: insecure when something before the gateway does that"
+            )
+    elif tls.certificate is None and not tls.plaintext and not is_loopback(listen):
+        raise ValueError(
+            "tls: tokens and answers on a network need certificate and key, or plaintext: true when something before "
+            "the gateway does TLS"
+        )
+    issuers = [found.issuer for found in auth.jwt]
+    if len(set(issuers)) < len(issuers):
+        raise ValueError("auth.jwt: an issuer stands twice; give it one entry")

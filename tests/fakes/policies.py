@@ -1,0 +1,21 @@
+"""Callers with rights, as a policy would make them."""
+
+from __future__ import annotations
+
+from docpreview_gateway.core.callers import Caller
+from docpreview_gateway.core.option_rules import OptionRules
+from docpreview_gateway.core.policy import ANY_METHOD, BucketRights, Rights
+
+Prefixes = tuple[str, ...]
+
+
+def caller_of(
+    name: str, inputs: dict[str, Prefixes], outputs: Prefixes = ("",), *, options: OptionRules | None = None
+) -> Caller:
+    """A caller that may call everything, on these prefixes of these buckets, with results in the same bucket."""
+    buckets = {
+        bucket: BucketRights(f"callers.{name}.buckets[{bucket}]", prefixes, {bucket: outputs})
+        for bucket, prefixes in inputs.items()
+    }
+    rights = Rights(f"callers.{name}", frozenset({ANY_METHOD}), buckets, options or OptionRules())
+    return Caller(name, rights=rights)

@@ -1,0 +1,137 @@
+"""Callers that prove their names over real sockets, before the emulated cloud."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from docpreview_emulator import Emulator
+from docpreview_gateway.identity_settings import PolicySettings
+from docpreview_gateway.wiring import Gateway, StartError
+from tests.integration.conftest import BUCKET, OTHER_BUCKET, REGION, settings
+from tests.integration.identity import Policy, bearer, create, get
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+C = grpc.StatusCode
+PDF = b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj 2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n\
+3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 90 90]>>endobj\ntrailer<</Root 1 0 R>>"
+
+
+@pytest.fixture
+async def emulator() -> AsyncIterator[Emulator]:
+    """The cloud, with a document in each bucket."""
+    async with Emulator() as running:
+        for bucket in (BUCKET, OTHER_BUCKET):
+            running.put_object(bucket, REGION, "in/a.pdf", PDF)
+        yield running
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Policy:
+    """Two callers with a bucket each."""
+    return Policy.of_two(tmp_path)
+
+
+def gateway(emulator: Emulator, policy: Policy, **changes: Any) -> Gateway:
+    return Gateway(settings(emulator, policy=PolicySettings(file=policy.path), **changes))
+
+
+async def test_two_callers(emulator: Emulator, policy: Policy) -> None:
+    """Each has its own bucket, and for each the other's does not exist, whatever is there."""
+    async with (
+        gateway(emulator, policy) as running,
+        grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel,
+    ):
+        one, two = (bearer(policy.tokens[name]) for name in ("one", "two"))
+        job = await create(channel, one, "in/a.pdf")
+        assert await get(channel, one, BUCKET, job.job_id) == C.OK
+        assert await get(channel, two, BUCKET, job.job_id) == C.PERMISSION_DENIED
+        assert await get(channel, two, BUCKET, "nothing") == C.PERMISSION_DENIED
+        assert await get(channel, two, OTHER_BUCKET, job.job_id) == C.NOT_FOUND
+        assert await get(channel, None, BUCKET, job.job_id) == C.UNAUTHENTICATED
+        assert await get(channel, (*one, *one), BUCKET, job.job_id) == C.UNAUTHENTICATED
+
+
+async def test_methods_and_malformed_requests(emulator: Emulator, policy: Policy) -> None:
+    """Who may not call a method is told so before a byte of the request is read."""
+    policy.add("reader", methods=["GetPreviewJob"])
+    policy.write()
+    async with (
+        gateway(emulator, policy) as running,
+        grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel,
+    ):
+        call: Any = channel.unary_unary("/docpreview.v1.PreviewJobService/CreatePreviewJob")
+        for name, code in (("reader", C.PERMISSION_DENIED), ("one", C.INVALID_ARGUMENT)):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call(b"\xff", metadata=bearer(policy.tokens[name]))
+            assert caught.value.code() == code
+
+
+async def test_health_and_reflection(emulator: Emulator, policy: Policy) -> None:
+    """Health is open to everyone, reflection to callers whose methods name it."""
+    policy.add("operator", methods=["ServerReflection"])
+    policy.write()
+
+    async def services(channel: grpc.aio.Channel, metadata: Any) -> int:
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        async for reply in stub.ServerReflectionInfo(iter([request]), metadata=metadata):
+            return len(reply.list_services_response.service)
+        return 0
+
+    async with (
+        gateway(emulator, policy, reflection=True) as running,
+        grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel,
+    ):
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        assert (await health.Check(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.SERVING
+        assert await services(channel, bearer(policy.tokens["operator"])) > 1
+        for metadata, code in ((None, C.UNAUTHENTICATED), (bearer(policy.tokens["one"]), C.PERMISSION_DENIED)):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await services(channel, metadata)
+            assert caught.value.code() == code
+
+
+async def eventually(channel: grpc.aio.Channel, metadata: Any, code: grpc.StatusCode) -> None:
+    """Until a read ends with this code."""
+    async with asyncio.timeout(10):
+        while await get(channel, metadata) != code:  # noqa: ASYNC110 - the gateway tells nobody that it has reloaded
+            await asyncio.sleep(0.05)
+
+
+async def test_policy_that_changes(emulator: Emulator, policy: Policy) -> None:
+    """A new version is taken over as a whole; an invalid one is not, and says so."""
+    async with (
+        gateway(emulator, policy) as running,
+        grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel,
+    ):
+        one = bearer(policy.tokens["one"])
+        assert await get(channel, one) == C.NOT_FOUND
+        three = bearer(policy.add("three"))
+        del policy.callers["one"]
+        policy.write()
+        await eventually(channel, three, C.NOT_FOUND)
+        assert await get(channel, one) == C.UNAUTHENTICATED
+        policy.path.write_text("version: 1\ncallers: {three: {}}\n")
+        reloads = "docpreview_reloads_total"
+        async with asyncio.timeout(10):
+            while running.registry.get_sample_value(reloads, {"what": "policy", "outcome": "invalid"}) != 1:  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.05)
+        assert await get(channel, three) == C.NOT_FOUND
+        assert running.registry.get_sample_value(reloads, {"what": "policy", "outcome": "ok"}) == 1
+
+
+async def test_start_with_a_bad_policy(emulator: Emulator, policy: Policy) -> None:
+    """A gateway does not start with less than it was told."""
+    policy.callers["one"]["methods"] = ["Everything"]
+    policy.write()
+    with pytest.raises(StartError, match="Everything is no method"):
+        await gateway(emulator, policy).__aenter__()
