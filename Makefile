@@ -6,7 +6,7 @@ READY := .venv/.ready
 GENERATE_READY := .venv-generate/.ready
 PROTOS := $(wildcard protos/docpreview/v1/*.proto)
 
-.PHONY: help dev demo test test-long soak check format generate lock bench clean
+.PHONY: help dev demo test test-long clients soak check format generate lock bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -39,6 +39,9 @@ test: $(READY) ## the tests, as CI runs them
 test-long: $(READY) ## the suites that take minutes (churn)
 	$(BIN)/pytest -m long --timeout 900
 
+clients: $(READY) ## every client in its language: its own checks, and all of the conformance table; nothing is skipped
+	CI=true $(BIN)/pytest tests/conformance
+
 soak: $(READY) ## creates in long storms, with figures; FAULTS_FULL=1 takes hours, FAULTS_SEED picks another (docs/faults.md)
 	$(BIN)/pytest -m soak -s tests/faults
 
@@ -46,7 +49,7 @@ check: $(READY) $(GENERATE_READY) ## style, types, layers, contract, drift of ge
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy tests bench examples
+	$(BIN)/mypy tests bench examples clients/python/conformance
 	$(BIN)/lint-imports
 	$(BIN)/buf lint protos
 	$(BIN)/buf format --diff --exit-code protos

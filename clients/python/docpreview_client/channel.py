@@ -15,7 +15,8 @@ from docpreview_client.options import ClientOptions, Tls
 
 _JOBS: Final = "docpreview.v1.PreviewJobService"
 _QUEUES: Final = "docpreview.v1.PreviewQueueService"
-# Calls that change nothing. CreatePreviewJob is not among them and never may be: every create is billed.
+# Calls that change nothing. CreatePreviewJob is not among them and never may be: every create is billed. Those with a
+# `request_id` are repeated above gRPC, which cannot tell the two kinds apart (`repeating`).
 _READS: Final = (
     (_JOBS, "GetPreviewJob"),
     (_JOBS, "BatchGetPreviewJobs"),

@@ -1,12 +1,14 @@
 # ruff: noqa: ASYNC109 - a timeout here is a deadline that has to reach the gateway
 """The client: one method for each thing that the gateway does.
 
-It holds no state beside its channel. Reads are repeated by gRPC itself (see `channel`); creates never are.
+It holds no state beside its channel. Reads are repeated by gRPC itself (see `channel`), creates only when they carry a
+`request_id` (see `repeating`).
 """
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Final, Self, Unpack
 
@@ -23,10 +25,10 @@ from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest, Pr
 from docpreview_client.channel import is_loopback, open_channel
 from docpreview_client.connection import Connection, Token
 from docpreview_client.deadline import Deadline
-from docpreview_client.decoding import errors_of_creates
 from docpreview_client.errors import Unavailable
 from docpreview_client.options import ClientOptions, Tls
 from docpreview_client.reconnecting import Reconnecting
+from docpreview_client.repeating import repeated
 from docpreview_client.requests import CreateFields, ListFields, create_request, duration, list_request
 from docpreview_client.watching import TERMINAL_STATES, Stream, Watch
 
@@ -97,7 +99,10 @@ class DocPreviewClient:
         timeout: timedelta | None = None,
         **fields: Unpack[CreateFields],
     ) -> PreviewJob:
-        """Submits a job and returns it. Never repeated by itself, since every create is billed.
+        """Submits a job and returns it.
+
+        Every create is billed, so it is made once; with a `request_id` up to five times, within `timeout`, until its
+        outcome is known.
 
         Args:
             bucket: Bucket of the source document, `<name>-<appid>`.
@@ -113,12 +118,10 @@ class DocPreviewClient:
             Unavailable: Nothing was accepted; creating again is safe.
         """
         request = create_request(bucket, input_object, output_object=output_object, fields=fields)
-        with errors_of_creates():
-            return await self._open.jobs.CreatePreviewJob(
-                request,
-                timeout=self._unary(timeout).total_seconds(),
-                metadata=self._open.metadata(),
-            )
+        deadline = Deadline.after(self._unary(timeout))
+        if request.request_id:
+            return await repeated(partial(self._open.create, request), deadline)
+        return await self._open.create(request, deadline.remaining())
 
     async def get(
         self,
@@ -271,13 +274,14 @@ class DocPreviewClient:
         input_object: str,
         *,
         output_object: str,
+        page_url_ttl: timedelta | None = None,
         timeout: timedelta | None = None,
         **fields: Unpack[CreateFields],
     ) -> AsyncGenerator[PreviewJob, None]:
         """Creates a job as `create` does (deadline `Deadlines.unary`) and follows it as `watch` does (`timeout`)."""
         created = await self.create(bucket, input_object, output_object=output_object, **fields)
         yield created
-        async with aclosing(self.watch(bucket, created.job_id, timeout=timeout)) as jobs:
+        async with aclosing(self.watch(bucket, created.job_id, page_url_ttl=page_url_ttl, timeout=timeout)) as jobs:
             async for job in jobs:
                 if job != created:
                     yield job

@@ -6,9 +6,11 @@ from typing import TypeVar
 
 import grpc
 
+from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview.v1.preview_queue_service_pb2_grpc import PreviewQueueServiceStub
-from docpreview_client.decoding import errors_of_reads
+from docpreview_client.decoding import errors_of_creates, errors_of_reads
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -31,6 +33,11 @@ class Connection:
     async def close(self) -> None:
         """Ends the calls that are under way and closes the channel."""
         await self._channel.close()
+
+    async def create(self, request: CreatePreviewJobRequest, seconds: float) -> PreviewJob:
+        """One attempt of a create, with the errors of creates."""
+        with errors_of_creates():
+            return await self.jobs.CreatePreviewJob(request, timeout=seconds, metadata=self.metadata())
 
     async def read(
         self,

@@ -95,7 +95,7 @@ async def test_details_that_cannot_be_read(gateway: FakeGateway, client: DocPrev
 
 
 async def test_create_that_is_unavailable(gateway: FakeGateway, client: DocPreviewClient) -> None:
-    """Creates are never repeated, since each is billed. With the gateway's word that nothing was sent, callers may."""
+    """A create without `request_id` is never repeated: each is billed. Callers may, as the gateway sent nothing."""
     gateway.will("CreatePreviewJob", failure(grpc.StatusCode.UNAVAILABLE, "UPSTREAM_UNREACHABLE"))
     with pytest.raises(Unavailable):
         await client.create(BUCKET, "a.pptx", output_object="b/${Number}.jpg")

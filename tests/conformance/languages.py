@@ -1,0 +1,56 @@
+"""The clients: what each needs, how its conformance runner is built, and how it is started."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+CLIENTS = ROOT / "clients"
+REQUIRED = bool(os.environ.get("CI"))
+"""Whether a missing toolchain is a failure; otherwise it is skipped, in words that cannot be overlooked."""
+
+
+@dataclass(frozen=True)
+class Language:
+    """One client.
+
+    `builds` are the commands that build it, in its folder, and `runner` is the command that starts its runner there.
+    `checks` are the client's own checks and tests. `tools` must be on the PATH for any of them.
+    """
+
+    name: str
+    runner: tuple[str, ...]
+    tools: tuple[str, ...] = ()
+    builds: tuple[tuple[str, ...], ...] = ()
+    checks: tuple[tuple[str, ...], ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        return CLIENTS / self.name
+
+    @property
+    def missing(self) -> list[str]:
+        """The tools that this machine lacks."""
+        return [tool for tool in self.tools if shutil.which(tool) is None]
+
+    def run(self, command: tuple[str, ...]) -> None:
+        """Runs a build or a check; its output is the message when it fails."""
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=os.environ | self.environment,
+            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert done.returncode == 0, f"{self.name}: {' '.join(command)}\n{done.stdout[-8000:]}"
+
+
+LANGUAGES = (Language("python", runner=(sys.executable, "conformance/runner.py")),)

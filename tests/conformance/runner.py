@@ -1,0 +1,64 @@
+"""A runner of one language as a process: a line in, a line out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.conformance.languages import Language
+
+_LONGEST_LINE = 4 * 1024 * 1024
+
+
+class Runner:
+    """One process, from its start to the end of its input."""
+
+    def __init__(self, process: asyncio.subprocess.Process, errors: Path) -> None:
+        self._process = process
+        self._errors = errors
+
+    async def answer(self, step: dict[str, Any]) -> dict[str, Any]:
+        """What the runner prints for a step."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(step).encode() + b"\n")
+        line = await self._process.stdout.readline()
+        assert line, f"the runner ended\n{self._errors.read_text()[-4000:]}"
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    async def end(self) -> None:
+        """Closes its input, at which it must end as a program that is content."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        status = await asyncio.wait_for(self._process.wait(), 10)
+        assert status == 0, f"the runner ended with {status}\n{self._errors.read_text()[-4000:]}"
+
+
+@asynccontextmanager
+async def running(language: Language, scratch: Path) -> AsyncIterator[Runner]:
+    """The language's runner; whatever is left of it at the end is killed."""
+    errors = scratch / f"{language.name}.stderr"
+    with errors.open("wb") as stderr:
+        process = await asyncio.create_subprocess_exec(
+            *language.runner,
+            cwd=language.folder,
+            env=os.environ | language.environment,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=stderr,
+            limit=_LONGEST_LINE,
+        )
+    try:
+        yield Runner(process, errors)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()

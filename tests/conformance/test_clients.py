@@ -1,0 +1,110 @@
+"""Every client does what the table says, in every language alike. README.md explains the table and the runners."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from docpreview_emulator import Emulator
+from tests.conformance.languages import LANGUAGES, REQUIRED, Language
+from tests.conformance.runner import running
+from tests.conformance.world import PATIENCE, World
+
+SCENARIOS: list[dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "scenarios.yaml").read_text())
+TERMINAL = ("SUCCESS", "FAILED", "CANCELLED")
+# Differ from call to call.
+_IDS = ("request_id", "upstream_request_id")
+_STEP_SECONDS = 20
+
+pytestmark = pytest.mark.timeout(900)  # the first test of a language builds its client
+
+
+@pytest.fixture(scope="session", params=LANGUAGES, ids=lambda language: language.name)
+def language(request: pytest.FixtureRequest) -> Language:
+    """A language whose client is built."""
+    chosen: Language = request.param
+    if chosen.missing:
+        missing = f"THE {chosen.name.upper()} CLIENT IS NOT TESTED: {', '.join(chosen.missing)} is not on the PATH"
+        pytest.fail(missing) if REQUIRED else pytest.skip(missing)
+    for command in chosen.builds:
+        chosen.run(command)
+    return chosen
+
+
+def test_own_checks(language: Language) -> None:
+    """The client's own linters and tests pass."""
+    for command in language.checks:
+        language.run(command)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario["name"])
+async def test_scenario(language: Language, scenario: dict[str, Any], tmp_path: Path) -> None:
+    """Same jobs, same error."""
+    async with Emulator() as emulator, World(emulator, scenario.get("gateway", {})) as world:
+        for before in scenario.get("before", ()):
+            for change, value in before.items():
+                await world.prepare(change, value)
+        async with running(language, tmp_path) as runner:
+            job_id = ""
+            for step in scenario["steps"]:
+                work = asyncio.create_task(runner.answer(_request(step, world.target, job_id)))
+                for change in step.get("meanwhile", ()):
+                    await world.meddle(change)
+                answer = await asyncio.wait_for(work, _STEP_SECONDS + PATIENCE)
+                _compare(answer, step["expect"], job_id)
+                job_id = answer["jobs"][0]["job_id"] if answer["jobs"] else job_id
+            await runner.end()
+        counts = scenario.get("after", {})
+        assert {what: world.counted(what) for what in counts} == counts
+
+
+def _request(step: dict[str, Any], target: str, job_id: str) -> dict[str, Any]:
+    arguments = {name: job_id if value == "<job_id>" else value for name, value in step["with"].items()}
+    return {
+        "target": target,
+        "call": step["call"],
+        "timeout_ms": step.get("timeout_ms", _STEP_SECONDS * 1000),
+        "with": arguments,
+        "token": step.get("token"),
+        "tls": step.get("tls"),
+    }
+
+
+def _compare(answer: dict[str, Any], expected: dict[str, Any], job_id: str) -> None:
+    jobs = answer["jobs"]
+    error = _normalised(answer["error"], expected.get("error", {}))
+    assert error == expected.get("error"), answer
+    last = jobs[-1] if jobs else {}
+    found = {
+        "jobs": len(jobs),
+        "distinct_jobs": len({job["job_id"] for job in jobs}),
+        "job_id": "<job_id>" if last.get("job_id") == job_id else last.get("job_id"),
+        "first_state": jobs[0]["state"] if jobs else None,
+        "last_state": last.get("state"),
+        "page_count": last.get("page_count"),
+        "page_urls": last.get("page_urls"),
+        "error": error,
+    }
+    assert {key: found[key] for key in expected} == expected, answer
+    for earlier, later in itertools.pairwise(jobs):
+        if earlier["job_id"] == later["job_id"]:
+            assert earlier["state"] not in TERMINAL, answer
+            assert earlier != later, answer
+
+
+def _normalised(error: dict[str, Any] | None, named: dict[str, Any]) -> dict[str, Any] | None:
+    """The error as the table writes it, with the keys that the table names."""
+    if error is None:
+        return None
+    written = {
+        **error,
+        "metadata": {name: value for name, value in error["metadata"].items() if name not in _IDS},
+        "retry_delay": error["retry_delay_ms"] is not None and error["retry_delay_ms"] > 0,
+        "request_id": bool(error["request_id"]),
+    }
+    return {key: written[key] for key in named or written}

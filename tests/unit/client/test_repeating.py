@@ -1,0 +1,55 @@
+"""Creates with a `request_id` are made again until their outcome is known."""
+
+from datetime import timedelta
+
+import grpc
+import pytest
+
+from docpreview_client import DocPreviewClient, OutcomeUnknown, Throttled, Unavailable
+
+from .fake_gateway import Failure, FakeGateway
+from .samples import BUCKET, failure, job
+
+REQUEST_ID = "7d3f9b7e-6d0c-4a51-9f0e-2f4c8f6f2a10"
+UNAVAILABLE = failure(grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
+BROKEN = Failure(grpc.StatusCode.UNAVAILABLE, "Socket closed")
+
+
+async def test_gateway_that_comes_back(gateway: FakeGateway, client: DocPreviewClient) -> None:
+    """Errors that may be repeated, and broken connections, do not reach the caller; the request stays the same."""
+    gateway.will("CreatePreviewJob", UNAVAILABLE, BROKEN, job())
+    assert await client.create(BUCKET, "a", output_object="b/${Page}", request_id=REQUEST_ID) == job()
+    assert [request.request_id for request in gateway.asked("CreatePreviewJob")] == [REQUEST_ID] * 3
+
+
+async def test_gateway_that_stays_away(gateway: FakeGateway, client: DocPreviewClient) -> None:
+    """After five attempts the caller gets the error."""
+    gateway.will("CreatePreviewJob", UNAVAILABLE)
+    with pytest.raises(Unavailable):
+        await client.create(BUCKET, "a", output_object="b/${Page}", request_id=REQUEST_ID)
+    assert len(gateway.calls) == 5
+
+
+async def test_attempt_that_may_have_made_the_job(gateway: FakeGateway, client: DocPreviewClient) -> None:
+    """A later attempt that was not accepted does not hide that an earlier one may have been."""
+    gateway.will("CreatePreviewJob", BROKEN, UNAVAILABLE)
+    with pytest.raises(OutcomeUnknown):
+        await client.create(BUCKET, "a", output_object="b/${Page}", request_id=REQUEST_ID)
+
+
+async def test_delay_beyond_the_deadline(gateway: FakeGateway, client: DocPreviewClient) -> None:
+    """The gateway is not asked before the time it named; when that is too late, the error comes at once."""
+    later = failure(grpc.StatusCode.UNKNOWN, "CREATE_OUTCOME_UNKNOWN", retry_delay=timedelta(minutes=2))
+    gateway.will("CreatePreviewJob", later)
+    with pytest.raises(OutcomeUnknown) as caught:
+        await client.create(BUCKET, "a", output_object="b/${Page}", request_id=REQUEST_ID)
+    assert caught.value.retry_delay == timedelta(minutes=2)
+    assert len(gateway.calls) == 1
+
+
+async def test_throttled_create(gateway: FakeGateway, client: DocPreviewClient) -> None:
+    """Repeating would make it worse."""
+    gateway.will("CreatePreviewJob", failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "UPSTREAM_THROTTLED"))
+    with pytest.raises(Throttled):
+        await client.create(BUCKET, "a", output_object="b/${Page}", request_id=REQUEST_ID)
+    assert len(gateway.calls) == 1
