@@ -4,7 +4,19 @@ BIN := .venv/bin
 RUNS := .venv/.runs
 READY := .venv/.ready
 GENERATE_READY := .venv-generate/.ready
+AUDIT_READY := .venv-audit/.ready
 PROTOS := $(wildcard protos/docpreview/v1/*.proto)
+
+# Of the images; `make image IMAGE_BASE=... IMAGE_BUILD_ARGS='...'` where the usual base cannot be pulled (docs/deploy.md).
+IMAGE_BUILDER ?= $(notdir $(firstword $(shell command -v buildah) $(shell command -v docker)))
+IMAGE_BASE ?= docker.io/library/python:3.11-slim-bookworm
+IMAGE_RUNTIME ?= $(IMAGE_BASE)
+IMAGE_PREFIX ?= docpreview
+IMAGE_TARGETS ?= gateway emulator
+IMAGE_BUILD_ARGS ?=
+IMAGE_VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+IMAGE_EPOCH = $(shell git log -1 --format=%ct)
+SBOM_DIR ?= build/sbom
 
 .PHONY: help dev demo test test-long clients soak check format generate lock bench clean
 .DEFAULT_GOAL := help
@@ -23,6 +35,11 @@ $(RUNS): pyproject.toml requirements/runtime.lock
 
 $(READY): $(RUNS) requirements/dev.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	@touch $@
+
+$(AUDIT_READY): requirements/audit.lock
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/audit.lock
 	@touch $@
 
 $(GENERATE_READY): requirements/generate.lock
@@ -74,9 +91,40 @@ lock: $(READY) ## newest versions that pyproject.toml allows, with hashes
 	  --constraint requirements/dev.lock -o requirements/runtime.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --upgrade --custom-compile-command 'make lock' --group generate -o requirements/generate.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	  --upgrade --custom-compile-command 'make lock' --group audit -o requirements/audit.lock
+
+.PHONY: image image-test sbom audit
+image: ## the images of gateway and emulator, by buildah or docker; IMAGE_BUILD_ARGS='--build-arg OFFICE=yes' adds LibreOffice
+	@test -n "$(IMAGE_BUILDER)" || { echo "buildah or docker is needed (apt-get install --no-install-recommends buildah)"; exit 1; }
+	for target in $(IMAGE_TARGETS); do \
+	  SOURCE_DATE_EPOCH=$(IMAGE_EPOCH) $(IMAGE_BUILDER) build \
+	    $(if $(filter buildah,$(IMAGE_BUILDER)),--format docker --layers --timestamp $(IMAGE_EPOCH)) \
+	    --build-arg BASE_IMAGE=$(IMAGE_BASE) --build-arg RUNTIME_IMAGE=$(IMAGE_RUNTIME) \
+	    --build-arg VERSION=$(IMAGE_VERSION) --build-arg REVISION=$$(git rev-parse HEAD) \
+	    --target $$target -t $(IMAGE_PREFIX)-$$target:$(IMAGE_VERSION) $(IMAGE_BUILD_ARGS) . || exit 1; \
+	done
+
+image-test: $(READY) $(AUDIT_READY) ## build the images, run them as a strict cluster would; prints size and uid (needs buildah, runc, root)
+	IMAGE_TESTS=required IMAGE_BASE=$(IMAGE_BASE) IMAGE_BUILD_ARGS="$(IMAGE_BUILD_ARGS)" $(BIN)/pytest -m long -s tests/image
+
+sbom: $(READY) $(AUDIT_READY) ## the parts of each image as CycloneDX, with their hashes, in build/sbom
+	mkdir -p $(SBOM_DIR)
+	for target in gateway emulator; do \
+	  extra=$$(test $$target = gateway || echo --extra emulator); \
+	  $(BIN)/uv pip compile --quiet --no-annotate --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --constraint requirements/runtime.lock --custom-compile-command 'make sbom' \
+	    pyproject.toml $$extra -o $(SBOM_DIR)/$$target.txt || exit 1; \
+	  PYTHONWARNINGS=ignore .venv-audit/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
+	    -o $(SBOM_DIR)/sbom-$$target.cdx.json $(SBOM_DIR)/$$target.txt || exit 1; \
+	done
+
+audit: sbom ## known vulnerabilities of what the images contain; needs a source of advisories
+	@.venv-audit/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r $(SBOM_DIR)/emulator.txt \
+	|| { echo "audit: NOT clean. Either there are findings above, or no source of advisories answered and nothing was audited"; exit 1; }
 
 bench: $(READY) ## comparisons against peers, as ratios in one run
 	$(BIN)/python bench/run.py
 
 clean: ## remove what the targets above made
-	rm -rf .venv .venv-generate .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist
+	rm -rf .venv .venv-generate .venv-audit .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist

@@ -34,6 +34,7 @@ Config = Annotated[
 USAGE = 2
 CANNOT_START = 1
 REFUSED = 1
+NOT_READY = 1
 
 
 @app.command()
@@ -90,6 +91,20 @@ def check_config(config: Config = None) -> None:
     if settings.policy.file is not None:
         typer.echo(f"ok: {len(_policy(settings).callers)} caller(s)")
     typer.echo(f"ok: {len(settings.buckets)} bucket(s), gRPC on {settings.listen}, admin on {settings.admin_listen}")
+
+
+@app.command()
+def healthcheck(
+    config: Config = None,
+    timeout: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds to wait for the answer.")] = 4.0,
+) -> None:
+    """Ask the gateway that runs with this configuration on this machine whether it is ready; exit code 1 if not."""
+    from docpreview_gateway.adapters.health_probe import probe  # noqa: PLC0415
+    from docpreview_gateway.settings import host_port  # noqa: PLC0415
+
+    if (problem := probe(*host_port(_load(config).admin_listen), seconds=timeout)) is not None:
+        _fail([problem], NOT_READY)
+    typer.echo("ready")
 
 
 def _configure_log(settings: Settings) -> None:

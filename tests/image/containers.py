@@ -1,0 +1,199 @@
+"""Images built by `make image` and run by runc, the way a cluster with the strictest rules runs them.
+
+A container has no capabilities, may not gain any, sees a read-only root with a small /tmp, and shares only the network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.packaging.project import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REQUIRED = "IMAGE_TESTS"
+BASE = os.environ.get("IMAGE_BASE", "docker.io/library/python:3.11-slim-bookworm")
+SHELLS = ("sh", "bash", "dash", "apt", "apt-get", "dpkg", "perl")
+TMP = {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev", "mode=1777"]}  # noqa: S108 - in the container
+
+
+def missing(what: str) -> None:
+    """Skip, or fail where `make image-test` asked."""
+    if os.environ.get(REQUIRED) == "required":
+        pytest.fail(f"{what}, and make image-test needs it")
+    pytest.skip(f"{what}: the image is NOT tested; see make image-test in docs/deploy.md")
+
+
+def command(*words: object, timeout: float = 600, **options: Any) -> str:
+    """The output of a command that must succeed."""
+    done: subprocess.CompletedProcess[str] = subprocess.run(
+        [str(word) for word in words], check=False, capture_output=True, text=True, timeout=timeout, cwd=ROOT, **options
+    )
+    assert done.returncode == 0, f"{words}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout.strip()
+
+
+@contextmanager
+def working_container(image: str) -> Iterator[tuple[str, Path]]:
+    """A buildah container of an image that is here, and where its files are."""
+    name = command("buildah", "from", "--pull=never", image)
+    try:
+        yield name, Path(command("buildah", "mount", name))
+    finally:
+        command("buildah", "rm", name)
+
+
+@contextmanager
+def shell_less(base: str) -> Iterator[str]:
+    """The base image without shell and package manager: what a gateway image may stand on."""
+    image = f"localhost/shell-less-base-{os.urandom(4).hex()}:test"
+    with working_container(base) as (name, root):
+        for folder in ("bin", "usr/bin"):
+            for shell in SHELLS:
+                (root / folder / shell).unlink(missing_ok=True)
+        command("buildah", "commit", "-q", name, image)
+    try:
+        yield image
+    finally:
+        command("buildah", "rmi", "-f", image)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Image:
+    """What was built: its configuration as docker sees it, and its files."""
+
+    name: str
+    root: Path
+    details: dict[str, Any] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.details = json.loads(command("buildah", "inspect", "--type", "image", self.name))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.details["Docker"]["config"]
+        return found
+
+    def added(self) -> list[Path]:
+        """Files that our Dockerfile put on top of the base."""
+        found = (self.root / folder for folder in ("opt/docpreview", "var/lib/docpreview"))
+        return [path for folder in found for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+
+
+@dataclass
+class Container:
+    """A running container; `exec` runs a command in it under the same rules."""
+
+    name: str
+    pid: int
+    state: Path
+    log: Path
+
+    def exec(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["runc", "--root", str(self.state), "exec", self.name, *words],  # noqa: S607 - found on the PATH
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def healthy(self, test: list[str], *, within: float) -> bool:
+        """Whether the image's own health check succeeds in time."""
+        end = time.monotonic() + within
+        while time.monotonic() < end and self.running():
+            if self.exec(*test).returncode == 0:
+                return True
+        return False
+
+    def running(self) -> bool:
+        return Path(f"/proc/{self.pid}").exists()
+
+    def status(self) -> dict[str, str]:
+        """Of its first process, as the kernel tells it."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+
+    def stopped(self, *, within: float) -> bool:
+        """Send SIGTERM; whether it has ended in time."""
+        os.kill(self.pid, signal.SIGTERM)
+        end = time.monotonic() + within
+        while self.running() and time.monotonic() < end:
+            time.sleep(0.05)
+        return not self.running()
+
+
+@contextmanager
+def running(
+    image: Image, folder: Path, *, environment: dict[str, str], mounts: list[dict[str, Any]] | None = None
+) -> Iterator[Container]:
+    """The image's own command, from its start; what is left of it is killed at the end."""
+    bundle = folder / f"bundle-{os.urandom(4).hex()}"
+    bundle.mkdir()
+    command("runc", "spec", "--bundle", bundle)
+    path = bundle / "config.json"
+    path.write_text(json.dumps(_hardened(json.loads(path.read_text()), image, environment, mounts or [])))
+    state, name = bundle / "state", bundle.name
+    with (bundle / "log").open("wb") as log:
+        words = ["runc", "--root", str(state), "run", "--detach", "--pid-file", str(bundle / "pid")]
+        started = subprocess.run([*words, "--bundle", str(bundle), name], check=False, stdout=log, stderr=log)
+    assert started.returncode == 0, (bundle / "log").read_text()
+    try:
+        yield Container(name, int((bundle / "pid").read_text()), state, bundle / "log")
+    finally:
+        with contextlib.suppress(AssertionError):
+            command("runc", "--root", state, "delete", "--force", name)
+
+
+def _hardened(
+    spec: dict[str, Any], image: Image, environment: dict[str, str], mounts: list[dict[str, Any]]
+) -> dict[str, Any]:
+    user, _, group = image.config["User"].partition(":")
+    spec["root"] = {"path": str(image.root), "readonly": True}
+    spec["process"] |= {
+        "terminal": False,
+        "user": {"uid": int(user), "gid": int(group)},
+        "args": [*image.config["Entrypoint"], *image.config["Cmd"]],
+        "cwd": image.config["WorkingDir"],
+        "env": [*image.config["Env"], *(f"{name}={value}" for name, value in environment.items())],
+        "capabilities": {kind: [] for kind in spec["process"]["capabilities"]},
+        "noNewPrivileges": True,
+    }
+    spec["linux"]["namespaces"] = [kind for kind in spec["linux"]["namespaces"] if kind["type"] != "network"]
+    spec["linux"].pop("resources", None)
+    spec["mounts"] += [TMP, *mounts]
+    return spec
+
+
+def tools() -> None:
+    """Whether images can be built and run here."""
+    for name in ("buildah", "runc"):
+        if shutil.which(name) is None:
+            missing(f"{name} is not installed")
+    if os.geteuid() != 0:
+        missing("containers are run by root here (or within `buildah unshare`)")
+    found = subprocess.run(["buildah", "inspect", "--type", "image", BASE], check=False, capture_output=True)  # noqa: S607
+    if found.returncode != 0:
+        pulled = subprocess.run(["buildah", "pull", "-q", BASE], check=False, capture_output=True, timeout=300)  # noqa: S607
+        if pulled.returncode != 0:
+            missing(f"the base image {BASE} is neither here nor can it be pulled (IMAGE_BASE names another)")

@@ -1,0 +1,167 @@
+"""The images of `make image`, really built and really run: by 65532, on a read-only root, without a shell."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tarfile
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from docpreview_client import DocPreviewClient
+from tests.image.containers import BASE, Container, Image, command, free_port, running, shell_less, tools
+from tests.image.containers import working_container as container_of
+from tests.packaging.project import ROOT, pyproject
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+
+BUCKET, REGION = "examplebucket-1250000000", "ap-chongqing"
+KEYS = {"main": {"secret_id": "example-secret-id", "secret_key": "EXAMPLEsecretKEY00000000000000000"}}
+VERSION = pyproject()["project"]["version"]
+MEGABYTE = 10**6
+GRACE_SECONDS = 5.0
+
+
+@contextmanager
+def built(target: str, *arguments: str) -> Iterator[Image]:
+    prefix = f"localhost/test-{os.urandom(4).hex()}"
+    command("make", "image", "IMAGE_BUILDER=buildah", f"IMAGE_TARGETS={target}", f"IMAGE_PREFIX={prefix}", *arguments)
+    name = f"{prefix}-{target}:{VERSION}"
+    try:
+        with container_of(name) as (_, root):
+            yield Image(name, root)
+    finally:
+        command("buildah", "rmi", "-f", name)
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Image]:
+    """The gateway's image on a base without a shell: what works here works on the usual base too."""
+    tools()
+    with shell_less(BASE) as base, built("gateway", f"IMAGE_RUNTIME={base}") as image:
+        yield image
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[Image]:
+    tools()
+    with built("emulator") as image:
+        yield image
+
+
+@contextmanager
+def serving(image: Image, folder: Path, cloud: str) -> Iterator[tuple[Container, int]]:
+    port = free_port()
+    environment = {
+        "DOCPREVIEW_CONFIG": "",
+        "DOCPREVIEW_LISTEN": f"127.0.0.1:{port}",
+        "DOCPREVIEW_ADMIN_LISTEN": f"127.0.0.1:{free_port()}",
+        "DOCPREVIEW_STATE_DIR": "/tmp/state",  # noqa: S108 - in the container
+        "DOCPREVIEW_BUCKETS": json.dumps([{"name": BUCKET, "region": REGION, "credentials": "main"}]),
+        "DOCPREVIEW_CREDENTIALS": json.dumps(KEYS),
+        "DOCPREVIEW_UPSTREAM__ENDPOINT": cloud,
+        "DOCPREVIEW_DRAIN__DELAY_SECONDS": "0.5",
+        "DOCPREVIEW_DRAIN__GRACE_SECONDS": str(GRACE_SECONDS),
+    }
+    with running(image, folder, environment=environment) as container:
+        assert container.healthy(image.config["Healthcheck"]["Test"][1:], within=60), container.log.read_text()
+        yield container, port
+
+
+def test_user_root_and_shell(gateway: Image, tmp_path: Path) -> None:
+    """Health check answers; uid and gid 65532; no capability; the root cannot be written; there is no shell."""
+    with serving(gateway, tmp_path, "http://127.0.0.1:9") as (container, _):
+        status = container.status()
+        print(f"\nuid {status['Uid'].split()[0]}, gid {status['Gid'].split()[0]}")  # noqa: T201 - part of the evidence
+        assert set(status["Uid"].split()) == set(status["Gid"].split()) == {"65532"}
+        assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
+        assert status["NoNewPrivs"] == "1"
+        for place in ("/x", "/opt/docpreview/x", "/etc/x"):
+            refused = container.exec("/opt/docpreview/bin/python", "-c", f"open({place!r}, 'w')")
+            assert "Read-only file system" in refused.stderr
+        assert container.exec("/bin/sh", "-c", "true").returncode != 0
+
+
+def test_stop(gateway: Image, tmp_path: Path) -> None:
+    """SIGTERM ends it within drain delay and grace, and the log says that it stopped."""
+    with serving(gateway, tmp_path, "http://127.0.0.1:9") as (container, _):
+        assert container.stopped(within=GRACE_SECONDS + 2)
+        assert json.loads(container.log.read_text().splitlines()[-1])["event"] == "stopped"
+
+
+async def test_a_job_through_both_images(gateway: Image, emulator: Image, tmp_path: Path) -> None:
+    """A document that the emulator's container got is rendered through the gateway's container."""
+    home = tmp_path / "objects"
+    home.mkdir()
+    os.chown(home, 65532, 65532)
+    volume = {"destination": "/var/lib/docpreview", "type": "bind", "source": str(home), "options": ["bind", "rw"]}
+    with running(emulator, tmp_path, environment={}, mounts=[volume]) as cloud:
+        assert cloud.healthy(emulator.config["Healthcheck"]["Test"][1:], within=60), cloud.log.read_text()
+        document = ROOT / "examples" / "seven-pages.pdf"
+        address = f"http://127.0.0.1:8089/_emulator/upload/{BUCKET}.cos.{REGION}.myqcloud.com/a.pdf"
+        command("curl", "-sf", "-X", "PUT", "--data-binary", f"@{document}", address)
+        with serving(gateway, tmp_path, "http://127.0.0.1:8089") as (_, port):
+            async with DocPreviewClient(f"127.0.0.1:{port}") as client:
+                job = await client.create(BUCKET, "a.pdf", output_object="p/${Number}.jpg")
+                job = await client.wait(BUCKET, job.job_id)
+    assert job.result.succeeded_page_count == 7
+
+
+def test_contents(gateway: Image) -> None:
+    """Only what serves: no emulator, no renderer, no installer, no compiler, no tests, no source of the repository."""
+    names = {path.name for path in (gateway.root / "opt/docpreview").glob("lib/python3*/site-packages/*")}
+    unwanted = (
+        r"docpreview_emulator|pypdfium2.*|PIL|pillow.*|pip.*|setuptools.*|hatchling.*|editables.*|pytest.*|mypy.*|uv"
+    )
+    assert sorted(name for name in names if re.fullmatch(unwanted, name)) == []
+    assert {"docpreview", "docpreview_gateway", "docpreview_client"} <= names
+    assert not list((gateway.root / "opt/docpreview").rglob("conftest.py"))
+    commands = {path.name for path in (gateway.root / "opt/docpreview/bin").iterdir() if not path.is_symlink()}
+    assert commands == {"docpreview", "docpreview-gateway"}
+    assert not (gateway.root / "src").exists()
+
+
+def test_form(gateway: Image) -> None:
+    """The labels of OCI, the signal and the ports; everything that is started is a list of words."""
+    labels = gateway.config["Labels"]
+    assert labels["org.opencontainers.image.title"] == "docpreview-gateway"
+    assert labels["org.opencontainers.image.version"] == VERSION
+    assert labels["org.opencontainers.image.revision"] == command("git", "rev-parse", "HEAD")
+    assert gateway.config["StopSignal"] == "SIGTERM"
+    assert gateway.config["User"] == "65532:65532"
+    assert set(gateway.config["ExposedPorts"]) == {"50051/tcp", "9464/tcp"}
+    assert gateway.config["Healthcheck"]["Test"][0] == "CMD"
+
+
+def test_size(gateway: Image, tmp_path: Path) -> None:
+    """What is put on the base is less than 150 MB on the disk, and less than 50 MB to be pulled."""
+    size = sum(path.stat().st_size for path in gateway.added())
+    archive = tmp_path / "layer.tar.gz"
+    with tarfile.open(archive, "w:gz", compresslevel=6) as tar:
+        tar.add(gateway.root / "opt/docpreview", arcname="opt/docpreview")
+    pulled = archive.stat().st_size
+    print(f"\nlayers on the base: {size / MEGABYTE:.0f} MB, {pulled / MEGABYTE:.0f} MB compressed")  # noqa: T201
+    assert size < 150 * MEGABYTE
+    assert pulled < 50 * MEGABYTE
+
+
+def test_parts_list(gateway: Image, tmp_path: Path) -> None:
+    """The SBOM names the distributions that are in the image, in their versions, and no others."""
+    command("make", "sbom", f"SBOM_DIR={tmp_path}")
+    components = json.loads((tmp_path / "sbom-gateway.cdx.json").read_text())["components"]
+    named = {(_plain(part["name"]), part["version"]) for part in components}
+    folders = gateway.root.glob("opt/docpreview/lib/python3*/site-packages/*.dist-info")
+    found = {tuple(folder.name.removesuffix(".dist-info").rsplit("-", 1)) for folder in folders}
+    installed = {(_plain(name), version) for name, version in found}
+    assert {part for part in installed if part[0] != "docpreview-gateway"} == named
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
