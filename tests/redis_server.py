@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 COMMAND = shutil.which("redis-server") or shutil.which("valkey-server")
 READY = b"Ready to accept connections"
+SENTINEL_READY = b"# Sentinel ID is"
 ATTEMPTS = 5
 
 
@@ -28,6 +29,9 @@ class RedisServer:
 
     folder: Path
     arguments: tuple[str, ...] = ()
+    config: str = ""
+    mode: tuple[str, ...] = ()
+    high_port: bool = True
     port: int = 0
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
@@ -38,7 +42,7 @@ class RedisServer:
     def start(self) -> None:
         """Start, and return when it listens. A port that another process took meanwhile is tried for again."""
         for _ in range(ATTEMPTS):
-            if self._started(self.port or _free_port()):
+            if self._started(self.port or _free_port(high=self.high_port)):
                 return
         raise RuntimeError("redis-server does not start")
 
@@ -67,33 +71,45 @@ class RedisServer:
         self.process.send_signal(number)
 
     def _started(self, port: int) -> bool:
-        options = ("--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
+        options = ["--port", str(port), "--bind", "127.0.0.1"]
+        if not self.mode:
+            options += ["--save", "", "--appendonly", "no"]
+        named = [self.config] if self.config else []
         assert COMMAND is not None
         process = subprocess.Popen(
-            [COMMAND, *options, *self.arguments], cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            [COMMAND, *named, *options, *self.arguments, *self.mode],
+            cwd=self.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         assert process.stdout is not None
-        if not any(READY in line for line in process.stdout):
+        if not any(READY in line or SENTINEL_READY in line for line in process.stdout):
             process.communicate()
             return False
         self.port, self.process = port, process
         return True
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _free_port(*, high: bool) -> int:
+    """A free port; not `high`, one that leaves room for the port of a cluster's bus, 10,000 above it."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if high or port < 55536:
+            return port
 
 
 @contextmanager
-def running_redis(folder: Path, *arguments: str) -> Iterator[RedisServer]:
+def running_redis(
+    folder: Path, *arguments: str, config: str = "", mode: tuple[str, ...] = (), high_port: bool = True
+) -> Iterator[RedisServer]:
     """A server for as long as the context lasts. Without the command: skipped, but an error where CI is set."""
     if COMMAND is None:
         if os.environ.get("CI"):
             pytest.fail("redis-server is not installed, and CI must not skip what needs it")
         pytest.skip("redis-server is not installed: the shared cache and the shared ledger are NOT tested")
-    server = RedisServer(folder, arguments)
+    server = RedisServer(folder, arguments, config, mode, high_port)
     try:
         server.start()
         yield server

@@ -11,7 +11,6 @@ import re
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
-from urllib.parse import parse_qsl, urlsplit
 
 import yaml
 from pydantic import (
@@ -32,6 +31,7 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
+from docpreview_gateway.core import redis_urls
 from docpreview_gateway.core.buckets import BUCKET, REGION
 from docpreview_gateway.identity_settings import AuthSettings, PolicySettings, TlsSettings, check_identity
 from docpreview_gateway.limit_settings import CallerLimitSettings, RateWords, Section
@@ -41,11 +41,6 @@ if TYPE_CHECKING:
 
 PREFIX = "DOCPREVIEW_"
 CONFIG_VARIABLE = "DOCPREVIEW_CONFIG"
-_REDIS_OPTIONS = frozenset({"db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname"})
-_REDIS_URLS = (
-    "must be redis://[[user]:password@]host[:port][/database], rediss://... for TLS, or unix://[user:password@]/path; "
-    "for Sentinel or Cluster name the address of a proxy that speaks for them"
-)
 _QUOTED = re.compile(r"'[^'<]{2,}'|\"[^\"<]{2,}\"")
 """Words of a file in the messages of its parser; names of tokens, such as '<block end>', are no such words."""
 
@@ -77,20 +72,7 @@ def host_port(address: str) -> tuple[str, int]:
 
 def _redis_url(value: SecretStr) -> SecretStr:
     """No message quotes the URL or a part of it: whatever is wrong with it, it may hold a password."""
-    try:
-        url = urlsplit(value.get_secret_value())
-        _ = url.port
-    except ValueError:
-        raise ValueError(f"is no URL; special characters of a password must be %-encoded. {_REDIS_URLS}") from None
-    place = url.path.strip("/") if url.scheme == "unix" else url.hostname
-    if url.scheme not in {"redis", "rediss", "unix"} or not place or url.fragment:
-        raise ValueError(_REDIS_URLS)
-    options = dict(parse_qsl(url.query, keep_blank_values=True))
-    if not options.keys() <= _REDIS_OPTIONS:
-        raise ValueError(f"the options of the URL may be {', '.join(sorted(_REDIS_OPTIONS))}; time-outs are settings")
-    database = options.get("db", "0") if url.scheme == "unix" else url.path.removeprefix("/") + options.get("db", "")
-    if not re.fullmatch("[0-9]{0,9}", database):
-        raise ValueError("the database must be a number, such as /0")
+    redis_urls.parse(value.get_secret_value())
     return value
 
 

@@ -39,13 +39,14 @@ def record(request_id: str = "a", *, owner: str = "one", output: str = "p-${Page
     return new_record(request, caller="", secret=b"k", owner=owner, now=NOW, timing=TIMING)
 
 
-@pytest.fixture(params=["fake", "sqlite", "redis"])
+@pytest.fixture(params=["fake", "sqlite", "redis", "cluster"])
 async def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[RequestLedger]:
     if request.param == "fake":
         yield FakeLedger()
         return
-    if request.param == "redis":
-        async with redis_commands(request.getfixturevalue("redis_server").url) as send:
+    if request.param in {"redis", "cluster"}:
+        name = {"redis": "redis_server", "cluster": "redis_cluster"}[request.param]
+        async with redis_commands(request.getfixturevalue(name).url) as send:
             yield RedisLedger(send)
         return
     async with SqliteLedger(tmp_path / "state" / "ledger.db") as ledger:

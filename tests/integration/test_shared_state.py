@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import grpc
 import pytest
@@ -65,6 +65,13 @@ class Replica:
         return self.gateway.registry.get_sample_value("docpreview_cache_lookups_total", labels) or 0.0
 
 
+class Served(Protocol):
+    """A server, or several that stand in for each other."""
+
+    @property
+    def url(self) -> str: ...
+
+
 @dataclass
 class Pair:
     """Two replicas before one cloud."""
@@ -78,7 +85,7 @@ class Pair:
 
 
 @asynccontextmanager
-async def replica(emulator: Emulator, server: RedisServer, cache: CacheSettings) -> AsyncIterator[Replica]:
+async def replica(emulator: Emulator, server: Served, cache: CacheSettings) -> AsyncIterator[Replica]:
     state = SharedStateSettings.model_validate({"url": server.url})
     async with (
         Gateway(settings(emulator, cache=cache, shared_state=state)) as gateway,
@@ -88,7 +95,7 @@ async def replica(emulator: Emulator, server: RedisServer, cache: CacheSettings)
 
 
 @asynccontextmanager
-async def replicas(server: RedisServer, cache: CacheSettings) -> AsyncIterator[Pair]:
+async def replicas(server: Served, cache: CacheSettings) -> AsyncIterator[Pair]:
     async with Emulator() as emulator:
         emulator.put_object(BUCKET, REGION, "a.pdf", DOCUMENT.read_bytes())
         async with replica(emulator, server, cache) as one, replica(emulator, server, cache) as other:

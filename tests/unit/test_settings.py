@@ -121,6 +121,11 @@ class TestSharedState:
             "redis://cache:6379?db=3",
             "unix:///run/redis.sock",
             "unix://:secret@/run/redis.sock?db=1",
+            "redis+sentinel://s1/main",
+            "redis+sentinel://user:p%40ss@s1:26379,[::1]:26380,s3/main/2?sentinel_password=secret",
+            "rediss+sentinel://s1/main?ssl_ca_certs=/etc/ca.pem",
+            "redis+cluster://n1:7000,n2:7001,n3",
+            "rediss+cluster://:secret@n1",
         ],
     )
     def test_address(self, folder: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
@@ -136,7 +141,14 @@ class TestSharedState:
         [
             ("cache:6379", "must be redis://"),
             (f"http://:{CANARY}@cache", "must be redis://"),
-            (f"redis+sentinel://:{CANARY}@cache/master", "for Sentinel or Cluster"),
+            (f"redis+sentinel://:{CANARY}@cache", "redis+sentinel://[[user]:password@]host[:port],.../service"),
+            (f"redis+sentinel://:{CANARY}@cache,/main", "must be redis://"),
+            (f"redis+sentinel://:{CANARY}@cache:99999/main", "must be redis://"),
+            (f"redis+sentinel://:{CANARY}@cache/main/x", "the database must be a number"),
+            (f"redis+sentinel://:{CANARY}@cache/main?db=1", "the options of the URL may be sentinel_password"),
+            (f"redis+cluster://:{CANARY}@cache/1", "redis+cluster://[[user]:password@]host[:port],..."),
+            (f"redis+cluster://:{CANARY}/x@cache", "must be redis://"),
+            (f"redis+other://:{CANARY}@cache", "must be redis://"),
             (f"redis://:{CANARY}@", "must be redis://"),
             ("unix://", "must be redis://"),
             (f"redis://:12/{CANARY}@cache", "must be redis://"),

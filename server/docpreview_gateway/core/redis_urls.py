@@ -1,0 +1,105 @@
+"""Addresses of Redis and Valkey: one server, a master that Sentinels name, or a cluster.
+
+`redis://`, `rediss://` (TLS) and `unix://` are those of the client library. It has none for the others, so these are
+ours: `redis+sentinel://[[user]:password@]host[:port],host[:port]/service[/database]` and
+`redis+cluster://[[user]:password@]host[:port],host[:port]`, with `rediss+` for TLS.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+FORMS = (
+    "must be redis://[[user]:password@]host[:port][/database], redis+sentinel://[[user]:password@]host[:port],.../service"
+    "[/database], redis+cluster://[[user]:password@]host[:port],..., each with rediss for TLS, or "
+    "unix://[user:password@]/path"
+)
+_TLS = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname"})
+_OPTIONS = {
+    "server": _TLS | {"db"},
+    "sentinel": _TLS | {"sentinel_username", "sentinel_password"},
+    "cluster": _TLS,
+}
+_PORTS = {"sentinel": 26379, "cluster": 6379}
+_SCHEME = re.compile(r"redis(?P<tls>s?)\+(?P<kind>sentinel|cluster)")
+_HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:/@,\s]+)(?::(?P<port>[0-9]{1,5}))?")
+
+
+@dataclass(frozen=True, slots=True)
+class RedisAddress:
+    """Where a server is. Of `kind` server the library reads `url` itself, and the rest is empty.
+
+    `hosts` are Sentinels or nodes of a cluster, of which one that answers is enough. `service` is the name that the
+    Sentinels know the master by. Secrets are not shown.
+    """
+
+    kind: Literal["server", "sentinel", "cluster"]
+    url: str = field(repr=False)
+    hosts: tuple[tuple[str, int], ...] = ()
+    service: str = ""
+    database: int = 0
+    tls: bool = False
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    options: dict[str, str] = field(default_factory=dict, repr=False)
+
+
+def parse(text: str) -> RedisAddress:
+    """The address; ValueError that says what is accepted, without a word of `text`: it may hold a password."""
+    try:
+        url = urlsplit(text)
+        scheme = _SCHEME.fullmatch(url.scheme)
+        _ = None if scheme else url.port
+    except ValueError:
+        raise ValueError(f"is no URL; special characters of a password must be %-encoded. {FORMS}") from None
+    kind: Literal["server", "sentinel", "cluster"] = "server"
+    if scheme is not None:
+        kind = "sentinel" if scheme["kind"] == "sentinel" else "cluster"
+    options = dict(parse_qsl(url.query, keep_blank_values=True))
+    if kind == "server":
+        _check_server(url.scheme, url.path.strip("/") if url.scheme == "unix" else url.hostname)
+    if url.fragment:
+        raise ValueError(FORMS)
+    if not options.keys() <= _OPTIONS[kind]:
+        raise ValueError(f"the options of the URL may be {', '.join(sorted(_OPTIONS[kind]))}; time-outs are settings")
+    if scheme is None:
+        place = options.get("db", "0") if url.scheme == "unix" else url.path.removeprefix("/") + options.get("db", "")
+        _database(place)
+        return RedisAddress(kind, text)
+    user, _, hosts = url.netloc.rpartition("@")
+    username, _, password = user.partition(":")
+    service, _, database = url.path.strip("/").partition("/")
+    if (kind == "sentinel") != bool(service):
+        raise ValueError(FORMS)
+    return RedisAddress(
+        kind,
+        text,
+        hosts=tuple(_host(each, _PORTS[kind]) for each in hosts.split(",")),
+        service=unquote(service),
+        database=_database(database),
+        tls=bool(scheme["tls"]),
+        username=unquote(username) or None,
+        password=unquote(password) or None,
+        options=options,
+    )
+
+
+def _check_server(scheme: str, place: str | None) -> None:
+    if scheme not in {"redis", "rediss", "unix"} or not place:
+        raise ValueError(FORMS)
+
+
+def _database(text: str) -> int:
+    if not re.fullmatch("[0-9]{0,9}", text):
+        raise ValueError("the database must be a number, such as /0")
+    return int(text or 0)
+
+
+def _host(text: str, port: int) -> tuple[str, int]:
+    found = _HOST.fullmatch(text)
+    if found is None or int(found["port"] or port) >= 2**16:
+        raise ValueError(FORMS)
+    return found["host"].strip("[]"), int(found["port"] or port)

@@ -1,0 +1,160 @@
+"""Replicas that share Redis servers which stand in for each other: a master with Sentinels, and a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+import redis
+
+from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview_gateway.adapters.redis_connections import redis_batches
+from docpreview_gateway.adapters.redis_rates import RedisRates
+from docpreview_gateway.core.callers import Rate
+from docpreview_gateway.core.rates import rule
+from docpreview_gateway.settings import CacheSettings
+from tests.integration.test_shared_state import BRIEF, Replica, new_id, replicas
+from tests.redis_groups import PASSWORD, Cluster, Sentinels, running_cluster, running_sentinels
+from tests.unit.rpc.conftest import error_info
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def sentinels(tmp_path: Path) -> Iterator[Sentinels]:
+    with running_sentinels(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def mortal_cluster(tmp_path: Path) -> Iterator[Cluster]:
+    with running_cluster(tmp_path) as found:
+        yield found
+
+
+async def read_on(replica: Replica, job_id: str, over: asyncio.Event) -> int:
+    """Reads until `over`, none of which fails or takes long; how many."""
+    loop, count = asyncio.get_running_loop(), 0
+    while not over.is_set():
+        begin = loop.time()
+        assert (await replica.get(job_id))[0].job_id == job_id
+        assert loop.time() - begin < 1.5
+        count += 1
+        await asyncio.sleep(0.01)
+    return count
+
+
+async def created(replica: Replica, request_id: str, *, seconds: float) -> tuple[str, int]:
+    """The job of a create that is made again while the ledger is away, and how often it was refused."""
+    refusals = 0
+    async with asyncio.timeout(seconds):
+        while True:
+            try:
+                return await replica.create(request_id), refusals
+            except grpc.aio.AioRpcError as error:
+                if error_info(error).reason != "LEDGER_UNAVAILABLE":
+                    raise
+                refusals += 1
+                await asyncio.sleep(0.1)
+
+
+class TestSentinels:
+    async def test_master_that_is_killed(self, sentinels: Sentinels) -> None:
+        """No read fails; creates fail closed until another server is the master, and are one job afterwards."""
+        async with replicas(sentinels, BRIEF) as pair:
+            pair.emulator.hold_jobs()
+            before = new_id()
+            job_id = await pair.one.create(before)
+            assert await pair.other.create(before) == job_id
+            await asyncio.to_thread(_replicate, sentinels)
+            over = asyncio.Event()
+            reading = [asyncio.create_task(read_on(each, job_id, over)) for each in (pair.one, pair.other)]
+            posts = pair.posts()
+            sentinels.master.kill()
+            during = new_id()
+            second, refusals = await created(pair.one, during, seconds=20)
+            assert refusals > 0
+            assert await pair.other.create(during) == second
+            assert await pair.other.create(before) == job_id
+            assert pair.posts() == posts + 1
+            over.set()
+            assert all(count > 10 for count in await asyncio.gather(*reading))
+
+    async def test_cache_after_a_failover(self, sentinels: Sentinels) -> None:
+        """What one replica reads is there for the other again."""
+        async with replicas(sentinels, CacheSettings()) as pair:
+            await pair.one.finished()
+            sentinels.master.kill()
+            async with asyncio.timeout(30):
+                cache = ""
+                while cache != "hit" or pair.other.lookups("hit") == 0:
+                    job_id = await pair.one.finished()
+                    job, cache = await pair.other.get(job_id)
+                    assert job.state == PreviewJob.STATE_SUCCESS
+
+    async def test_sentinel_that_is_lost(self, sentinels: Sentinels) -> None:
+        """Another one knows the master, too."""
+        sentinels.sentinels[0].kill()
+        async with replicas(sentinels, CacheSettings()) as pair:
+            request_id = new_id()
+            assert await pair.one.create(request_id) == await pair.other.create(request_id)
+
+
+class TestCluster:
+    async def test_what_replicas_share(self, redis_cluster: Cluster) -> None:
+        """The cache, the ledger and the reads of one for all."""
+        async with replicas(redis_cluster, CacheSettings(active_seconds=0.001)) as pair:
+            request_id = new_id()
+            job_id = await pair.one.create(request_id)
+            assert await pair.other.create(request_id) == job_id
+            job_id = await pair.one.finished()
+            assert (await pair.other.get(job_id))[1] in {"hit", "coalesced"}
+            ids = await asyncio.gather(*(pair.one.finished() for _ in range(10)))
+            await asyncio.sleep(0.2)
+            pair.emulator.clear_requests()
+            answers = await asyncio.gather(*(pair.other.get(each) for each in ids))
+            assert {cache for _, cache in answers} == {"hit"}
+            assert pair.emulator.requests == []
+
+    async def test_reads_at_the_same_time(self, redis_cluster: Cluster) -> None:
+        """One replica asks the cloud, whatever node keeps the lease."""
+        async with replicas(redis_cluster, BRIEF) as pair:
+            pair.emulator.hold_jobs()
+            for _ in range(5):
+                job_id = await pair.one.create()
+                await asyncio.sleep(0.2)
+                pair.emulator.clear_requests()
+                pair.emulator.add_fault("latency", "get", seconds=0.3)
+                await asyncio.gather(pair.one.get(job_id), pair.other.get(job_id))
+                assert len(pair.emulator.requests) == 1
+
+    async def test_rates(self, redis_cluster: Cluster) -> None:
+        """The rules of a call are kept by one node, so one script can charge them."""
+        async with redis_batches(redis_cluster.url) as send:
+            rates = RedisRates(send, seconds=1)
+            rules = rule("caller:a", "rate", Rate(0.01, 2)), rule("caller:a:Get", "method_rate", Rate(0.01, 3))
+            assert [await rates.take(rules) is None for _ in range(3)] == [True, True, False]
+
+    async def test_node_that_is_lost(self, mortal_cluster: Cluster) -> None:
+        """No read fails, whichever part of the keys is gone."""
+        async with replicas(mortal_cluster, BRIEF) as pair:
+            pair.emulator.hold_jobs()
+            ids = [await pair.one.create() for _ in range(6)]
+            over = asyncio.Event()
+            reading = [asyncio.create_task(read_on(pair.other, job_id, over)) for job_id in ids]
+            await asyncio.sleep(0.5)
+            mortal_cluster.nodes[1].kill()
+            await asyncio.sleep(3)
+            over.set()
+            assert all(count > 10 for count in await asyncio.gather(*reading))
+
+
+def _replicate(sentinels: Sentinels) -> None:
+    """Wait until the replica has all that was written: replication lags, and what it lacks is lost with the master."""
+    with redis.Redis(port=sentinels.master.port, password=PASSWORD) as client:
+        client.set("after-all", "1")
+        assert client.wait(1, 5000) == 1
