@@ -64,6 +64,7 @@ class Identities:
         self._clock = clock
         self._telemetry = telemetry
         self._fetched: list[JwksKeys] = []
+        self._identifying: Identifying | None = None
         self.reloading = Reloading(telemetry, file_stamp)
 
     def cloud_credentials(self) -> HeldCredentials:
@@ -87,7 +88,7 @@ class Identities:
         from docpreview_gateway.core.identity import Directory  # noqa: PLC0415
         from docpreview_gateway.service.identifying import Identifying  # noqa: PLC0415
 
-        identifying = Identifying(
+        self._identifying = identifying = Identifying(
             Directory(),
             certificates=ClientCertificates() if self._settings.tls.client_ca else None,
             verifiers=[self._verifier(found) for found in _issuers(self._settings)],
@@ -128,12 +129,16 @@ class Identities:
             else:
                 self._telemetry.reloaded("jwks", "ok")
 
+    def _keys_changed(self) -> None:
+        if self._identifying is not None:
+            self._identifying.forget()
+
     def _verifier(self, settings: JwtSettings) -> JwtVerifier:
         from docpreview_gateway.adapters import jwks_http  # noqa: PLC0415
         from docpreview_gateway.adapters.jwt_verifier import JwksKeys, JwtVerifier, parse_keys  # noqa: PLC0415
 
         if settings.jwks_file is not None:
-            keys = JwksKeys(None, clock=self._clock)
+            keys = JwksKeys(None, clock=self._clock, changed=self._keys_changed)
             load = partial(_jwks, settings.jwks_file)
             self.reloading.add(Watched("jwks", [settings.jwks_file], load, keys.replace))
         else:
@@ -142,7 +147,7 @@ class Identities:
             async def fetch() -> dict[str, PyJWK]:
                 return parse_keys(await jwks_http.fetch(url))
 
-            keys = JwksKeys(fetch, clock=self._clock)
+            keys = JwksKeys(fetch, clock=self._clock, changed=self._keys_changed)
             self._fetched.append(keys)
         return JwtVerifier(
             keys, issuer=settings.issuer, audience=settings.audience, algorithms=tuple(settings.algorithms)

@@ -53,7 +53,8 @@ def _read(pem: bytes) -> _Read:
     if len(uris) > 1:
         return _Read((), "the client certificate has more than one URI", not_after)
     if uris:
-        return _Read(tuple(uris), "", not_after)
+        # Any other URI is no name here: one that says "dns:..." must not pass for a DNS name.
+        return _Read(tuple(uri for uri in uris if uri.startswith("spiffe://")), "", not_after)
     return _Read(tuple(f"dns:{name}" for name in names.get_values_for_type(x509.DNSName)), "", not_after)
 
 

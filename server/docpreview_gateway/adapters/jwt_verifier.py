@@ -45,11 +45,21 @@ def parse_keys(text: bytes) -> dict[str, jwt.PyJWK]:
 
 
 class JwksKeys:
-    """An issuer's keys as they are now. `fetch` reads them anew (None: they are replaced from outside)."""
+    """An issuer's keys as they are now. `fetch` reads them anew (None: they are replaced from outside).
 
-    def __init__(self, fetch: Callable[[], Awaitable[dict[str, jwt.PyJWK]]] | None, *, clock: Clock) -> None:
+    `changed` is called whenever they were read.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[], Awaitable[dict[str, jwt.PyJWK]]] | None,
+        *,
+        clock: Clock,
+        changed: Callable[[], None],
+    ) -> None:
         self._fetch = fetch
         self._clock = clock
+        self._changed = changed
         self._keys: dict[str, jwt.PyJWK] = {}
         self._read_at = self._tried_at = float("-inf")
         self._fetching: asyncio.Task[None] | None = None
@@ -57,6 +67,7 @@ class JwksKeys:
     def replace(self, keys: dict[str, jwt.PyJWK]) -> None:
         """These keys and no others, from now on."""
         self._keys, self._read_at = keys, self._clock.now()
+        self._changed()
 
     async def key(self, kid: str | None) -> jwt.PyJWK:
         """The key of this id; without an id the only one. Unauthenticated when there is none, however often asked."""

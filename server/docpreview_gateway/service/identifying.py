@@ -43,8 +43,12 @@ class Identifying:
         self.replace(directory)
 
     def replace(self, directory: Directory) -> None:
-        """From now on these are the callers; what was remembered of the old ones is forgotten."""
+        """From now on these are the callers, and what was remembered of the old ones is forgotten."""
         self._directory = directory
+        self.forget()
+
+    def forget(self) -> None:
+        """Verify every signed token again."""
         self._seen: LRUCache[bytes, tuple[Caller, float]] = LRUCache(REMEMBERED_TOKENS)
 
     async def caller(self, evidence: Evidence) -> Caller:
