@@ -59,7 +59,7 @@ def serve(
     from docpreview_gateway import supervisor  # noqa: PLC0415 - which does without gRPC and all that is above it
 
     named = () if config is None else ("--config", str(config))
-    command = (sys.executable, "-m", "docpreview_gateway", "worker", *named)
+    command = (sys.executable, "-m", "docpreview_gateway", "worker", *named, "--workers", str(settings.workers))
     if code := _run(lambda: asyncio.run(supervisor.supervise(settings, command))):
         raise typer.Exit(code)
 
@@ -69,6 +69,7 @@ def worker(
     number: Annotated[int, typer.Option()],
     listen: Annotated[str, typer.Option()],
     admin: Annotated[str, typer.Option()],
+    workers: Annotated[int, typer.Option()],
     config: Config = None,
 ) -> None:
     """Serve as one of several workers; started by `serve`, and only of use to it."""
@@ -78,7 +79,7 @@ def worker(
 
     from docpreview_gateway import wiring  # noqa: PLC0415
 
-    settings = _load(config)
+    settings = _load(config).model_copy(update={"workers": workers})
     _configure_log(settings)
     structlog.contextvars.bind_contextvars(worker=number)
     _run(lambda: asyncio.run(wiring.serve(settings, wiring.Worker(listen, admin))))

@@ -182,6 +182,21 @@ async def test_long_read(three: list[Replica], redis_server: RedisServer) -> Non
     assert follower.cloud.asked == []
 
 
+async def test_leader_that_stood_still(three: list[Replica], redis_server: RedisServer) -> None:
+    """What it read is older than what another has read meanwhile: it tells nobody."""
+    leader, follower, _ = three
+    first = await reading(leader)
+    redis_server.command("SET", LEASE_KEY, "another", "PX", "60000")
+    second = await following(follower, redis_server)
+    release(leader)
+    await first
+    await asyncio.sleep(0.2)
+    assert not second.done()
+    redis_server.command("DEL", LEASE_KEY)
+    await second
+    assert follower.telemetry.shared_reads == ["led"]
+
+
 async def test_follower_whose_time_is_up(three: list[Replica]) -> None:
     """It does not wait for the leader any longer: its deadline is judged where it always is."""
     leader, follower, _ = three

@@ -126,8 +126,21 @@ class TestCreate:
             assert emulator.accepted_jobs == 5
 
 
+class TestLimits:
+    async def test_rate_of_a_caller(self, tmp_path: Path) -> None:
+        """Without shared state each worker lets its half pass, so that together they keep the limit."""
+        limits = {"anonymous": {"rate": {"per_second": 0.001, "burst": 8}}}
+        async with cloud() as emulator, running(configuration(emulator, tmp_path, limits=limits), *TWO) as gateway:
+            async with connections(gateway.address) as stubs:
+                request = GetPreviewJobRequest(bucket=BUCKET, job_id="d1")
+                calls = [stub.GetPreviewJob(request) for stub in stubs for _ in range(4)]
+                codes = Counter([(await call.code()).name for call in calls])
+            assert codes == {"NOT_FOUND": 8, "RESOURCE_EXHAUSTED": 4 * CONNECTIONS - 8}
+
+
 class TestCrash:
-    async def test_worker_that_is_killed_under_load(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.long)])
+    async def test_worker_that_is_killed_under_load(self, tmp_path: Path, kills: int) -> None:
         """No read of the shipped client fails, the worker is back soon, and no count goes down."""
         async with AsyncExitStack() as stack:
             emulator = await stack.enter_async_context(cloud())
@@ -143,7 +156,7 @@ class TestCrash:
                     reads += 1
 
             reading = [asyncio.create_task(read(client)) for client in clients * 2]
-            for _ in range(3):
+            for _ in range(kills):
                 before = await metrics(gateway)
                 victim = (await worker_pids(gateway))[0]
                 os.kill(victim, signal.SIGKILL)
