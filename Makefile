@@ -85,7 +85,7 @@ generate: $(GENERATE_READY) ## the Python stubs beside each .proto
 
 lock: $(READY) ## newest versions that pyproject.toml allows, with hashes
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --upgrade --custom-compile-command 'make lock' pyproject.toml --extra emulator --group dev -o requirements/dev.lock
+	  --upgrade --custom-compile-command 'make lock' pyproject.toml --extra emulator --extra otel --group dev -o requirements/dev.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --custom-compile-command 'make lock' pyproject.toml --extra emulator --group build \
 	  --constraint requirements/dev.lock -o requirements/runtime.lock

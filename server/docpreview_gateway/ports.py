@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.core.rates import LimitKind, Refusal, Rule
     from docpreview_gateway.core.responses import JobPage, QueuePage
     from docpreview_gateway.core.signing import Credentials
+    from docpreview_gateway.core.trace_context import Trace
 
 
 @dataclass(slots=True)
@@ -36,8 +37,9 @@ class Call:
     this name it costs no system call to find the loop, as Python 3.11's does). `no_cache` asks for an answer that is
     read from the cloud now; `sign_until` is the Unix time at which a create's signature must end (None: as usual).
     `wanted_by` is the instant after which a shared read, which has a deadline of its own, is of no use to its callers:
-    it decides what is worth beginning, and ends nothing. The other fields are filled in on the way and sent back as
-    metadata.
+    it decides what is worth beginning, and ends nothing. `trace` is the trace that the call belongs to, if it brought
+    one or one is being made. The other fields are filled in on the way: `reason` of the error that ended the call, for
+    whoever observes it, the rest is sent back as metadata.
     """
 
     request_id: str
@@ -46,8 +48,10 @@ class Call:
     no_cache: bool = False
     sign_until: float | None = None
     wanted_by: float = math.inf
+    trace: Trace | None = None
     upstream_request_id: str = ""
     cache: Literal["", "hit", "miss", "coalesced", "stale"] = ""
+    reason: str = ""
 
 
 class TransportError(Exception):
@@ -252,6 +256,10 @@ class RequestLedger(Protocol):
 class LedgerTelemetry(Protocol):
     """Hears what happens to recorded creates."""
 
+    def unsettled(self, count: int, oldest_sent_at: float | None, now: float) -> None:
+        """A round of settling begins at `now` with so many creates, the oldest of them sent at that Unix time."""
+        ...
+
     def ledger(self, event: Literal["accepted", "replayed", "rejected", "unknown", "found", "absent"]) -> None:
         """A record came to a stage, or was looked for."""
         ...
@@ -299,10 +307,18 @@ class LimitTelemetry(Protocol):
         ...
 
 
+class Attempt(NamedTuple):
+    """An attempt at the cloud: for which bucket, what it does, and the trace that it belongs to."""
+
+    bucket: str
+    operation: str
+    trace: Trace | None
+
+
 class UpstreamTelemetry(Protocol):
     """Hears of every attempt at the cloud."""
 
-    def upstream_attempt(self, operation: str, reason: ErrorReason.ValueType, seconds: float) -> None:
+    def upstream_attempt(self, attempt: Attempt, reason: ErrorReason.ValueType, seconds: float) -> None:
         """An attempt ended; `reason` is ERROR_REASON_UNSPECIFIED when it succeeded."""
         ...
 
@@ -362,14 +378,14 @@ class Method:
 class RpcTelemetry(Protocol):
     """Hears of every call."""
 
-    def call_started(self, method: Method) -> None:
-        """A call came in."""
+    def call_started(self, method: Method, call: Call) -> None:
+        """A call came in. Its caller may not be known yet."""
         ...
 
     def message_sent(self, method: Method) -> None:
         """A message of a reply left."""
         ...
 
-    def call_ended(self, method: Method, code: str, seconds: float) -> None:
-        """A call ended with the status of this name, such as `NOT_FOUND`."""
+    def call_ended(self, method: Method, call: Call, code: str, seconds: float) -> None:
+        """A call ended with the status of this name, such as `NOT_FOUND`; `call.reason` says why."""
         ...

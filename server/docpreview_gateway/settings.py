@@ -234,6 +234,9 @@ class LoggingSettings(Section):
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     format: Literal["auto", "json", "console"] = Field("auto", description="auto: json unless stderr is a terminal")
+    access: Literal["all", "errors", "off"] = Field(
+        "all", description="which calls have a line; creates always have one"
+    )
 
 
 class Settings(BaseSettings):

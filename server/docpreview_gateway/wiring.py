@@ -12,21 +12,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
 
 from docpreview_gateway import tuning
 from docpreview_gateway.adapters.admin_http import admin_server
 from docpreview_gateway.adapters.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.adapters.memory_cache import LruMemoryCache
-from docpreview_gateway.adapters.prometheus import PrometheusTelemetry
-from docpreview_gateway.adapters.prometheus_identity import IdentityMetrics
-from docpreview_gateway.adapters.prometheus_limits import PrometheusLimits
 from docpreview_gateway.adapters.sqlite_ledger import SqliteLedger
 from docpreview_gateway.adapters.system_clock import SystemClock
 from docpreview_gateway.core.callers import ANONYMOUS
 from docpreview_gateway.core.polling import Schedule
 from docpreview_gateway.identity_wiring import KEYS_SECONDS, LOOK_SECONDS, Identities
 from docpreview_gateway.limits import counting
+from docpreview_gateway.observability import Observability
 from docpreview_gateway.ports import LedgerError
 from docpreview_gateway.rpc.handlers import Bounds, Handlers, Route
 from docpreview_gateway.rpc.server import Health, enable_reflection, grpc_server
@@ -44,6 +41,7 @@ from docpreview_gateway.upstream.cached import CachedUpstream
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudClock
 from docpreview_gateway.upstream.coalesced import CoalescedUpstream
+from docpreview_gateway.upstream.job_ends import JobEnds
 from docpreview_gateway.upstream.limited import LimitedUpstream
 from docpreview_gateway.upstream.observed import ObservedUpstream
 from docpreview_gateway.upstream.paced import PacedUpstream
@@ -57,6 +55,7 @@ if TYPE_CHECKING:
 
     import grpc
 
+    from docpreview_gateway.adapters.prometheus import PrometheusTelemetry
     from docpreview_gateway.ports import Clock, CredentialsSource, JobFeed, PreviewUpstream, RequestLedger
     from docpreview_gateway.settings import Settings
     from docpreview_gateway.shared_state import SharedParts
@@ -84,8 +83,9 @@ class Gateway:
         self._stack = AsyncExitStack()
         self._unready: str | None = "starting"
         self._counting = Counting()
-        self.registry = CollectorRegistry()
-        self._limits = PrometheusLimits(self.registry)
+        self._clock = SystemClock()
+        self._observed = Observability(settings.logging, self._clock)
+        self.registry = self._observed.registry
         self.port = 0
         self.admin_port = 0
 
@@ -106,10 +106,9 @@ class Gateway:
         await self._stack.aclose()
 
     async def _start(self, stack: AsyncExitStack) -> None:
-        for collect in (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR):
-            self.registry.register(collect)
-        telemetry, clock = PrometheusTelemetry(self.registry), SystemClock()
-        identities = Identities(self._settings, clock, IdentityMetrics(self.registry))
+        stack.callback(self._observed.log.flush)
+        telemetry, clock = self._observed.metrics, self._clock
+        identities = Identities(self._settings, clock, self._observed.identity)
         credentials, cloud_clock = identities.cloud_credentials(), CloudClock(clock)
         self._counting = await stack.enter_async_context(counting(self._settings))
         upstream, feed = await self._upstream(stack, credentials, cloud_clock, telemetry)
@@ -133,14 +132,17 @@ class Gateway:
         stack.push_async_callback(creating.drained)
         limits = self._settings.limits
         handlers = Handlers(
-            telemetry,
+            self._observed.calls,
             Bounds(limits.max_calls, self._settings.watch.max_watches),
             anonymous=limits.anonymous.caller(ANONYMOUS.name),
             identification=identities.identification(),
-            gate=CallLimits(self._counting, self._limits, share=self._settings.processes),
+            gate=CallLimits(self._counting, self._observed.limits, share=self._settings.processes),
         )
         all_routes = routes(
-            jobs, PreviewQueues(upstream, buckets), longest_stream=self._settings.watch.max_stream_seconds
+            jobs,
+            PreviewQueues(upstream, buckets),
+            self._observed.log,
+            longest_stream=self._settings.watch.max_stream_seconds,
         )
         await self._grpc(stack, handlers, all_routes, identities, watching)
 
@@ -164,7 +166,7 @@ class Gateway:
             reads = SharedReads(protected, shared.relay, clock=clock, telemetry=telemetry)
         cached = CachedUpstream(
             # Longer than two attempts, so that the attempt's own limit is the one that is told.
-            CoalescedUpstream(reads or protected, longest=2 * settings.timeout_seconds + 1),
+            CoalescedUpstream(reads or protected, telemetry, longest=2 * settings.timeout_seconds + 1),
             memory,
             shared.cache if shared is not None else None,
             freshness=tuning.freshness(self._settings),
@@ -178,13 +180,13 @@ class Gateway:
     def _protected(self, client: PreviewUpstream, clock: Clock, telemetry: PrometheusTelemetry) -> PreviewUpstream:
         """Attempts that are made again, and never more at once than the cloud can do."""
         limited: PreviewUpstream = LimitedUpstream(
-            ObservedUpstream(client, telemetry),
+            ObservedUpstream(client, telemetry, JobEnds(telemetry)),
             rules=tuning.lane_rules(self._settings),
             telemetry=telemetry,
             jitter=random.random,
         )
         if (account := self._settings.limits.account) is not None:
-            limited = PacedUpstream(limited, self._counting, rate=account.rate(), telemetry=self._limits)
+            limited = PacedUpstream(limited, self._counting, rate=account.rate(), telemetry=self._observed.limits)
         policy = tuning.retry_policy(self._settings)
         return RetryingUpstream(limited, policy=policy, clock=clock, telemetry=telemetry, jitter=random.random)
 

@@ -9,8 +9,10 @@ from docpreview.v1.error_reason_pb2 import ErrorReason
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview_gateway.core.breaker import State
-    from docpreview_gateway.ports import LaneLoad, Method
+    from docpreview_gateway.ports import Attempt, Call, LaneLoad, Method
+    from docpreview_gateway.telemetry import JobPages
 
 
 class FakeTelemetry:
@@ -22,6 +24,10 @@ class FakeTelemetry:
         self.watchers = 0
         self.most_pollers = 0
         self.started: list[str] = []
+        self.calls: list[Call] = []
+        self.unsettled_creates: list[tuple[int, float | None]] = []
+        self.coalesced_reads: list[str] = []
+        self.ended_jobs: list[tuple[str, float | None, JobPages]] = []
         self.sent: list[str] = []
         self.ended: list[tuple[str, str]] = []
         self.lookups: list[tuple[str, str]] = []
@@ -49,6 +55,15 @@ class FakeTelemetry:
     def limit(self, caller: str, limit: str, outcome: str) -> None:
         self.limits.append((caller, limit, outcome))
 
+    def unsettled(self, count: int, oldest_sent_at: float | None, now: float) -> None:
+        self.unsettled_creates.append((count, None if oldest_sent_at is None else now - oldest_sent_at))
+
+    def coalesced(self, operation: str) -> None:
+        self.coalesced_reads.append(operation)
+
+    def job_ended(self, state: str, seconds: float | None, pages: JobPages) -> None:
+        self.ended_jobs.append((state, seconds, pages))
+
     def ledger(self, event: str) -> None:
         self.ledger_events.append(event)
 
@@ -58,8 +73,9 @@ class FakeTelemetry:
     def shared_read(self, outcome: str) -> None:
         self.shared_reads.append(outcome)
 
-    def upstream_attempt(self, operation: str, reason: ErrorReason.ValueType, seconds: float) -> None:
+    def upstream_attempt(self, attempt: Attempt, reason: ErrorReason.ValueType, seconds: float) -> None:
         assert seconds >= 0
+        operation = attempt.operation
         self.attempts.append((operation, ErrorReason.Name(reason).removeprefix("ERROR_REASON_") if reason else "OK"))
 
     def watching(self, *, pollers: int, watchers: int) -> None:
@@ -67,12 +83,23 @@ class FakeTelemetry:
         self.watchers = watchers
         self.most_pollers = max(self.most_pollers, pollers)
 
-    def call_started(self, method: Method) -> None:
+    def call_started(self, method: Method, _call: Call) -> None:
         self.started.append(method.name)
 
     def message_sent(self, method: Method) -> None:
         self.sent.append(method.name)
 
-    def call_ended(self, method: Method, code: str, seconds: float) -> None:
+    def call_ended(self, method: Method, call: Call, code: str, seconds: float) -> None:
         assert seconds >= 0
+        self.calls.append(call)
         self.ended.append((method.name, code))
+
+
+class AuditBook:
+    """The port `AuditLog`."""
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[str, str]] = []
+
+    def create_ended(self, _request: CreatePreviewJobRequest, _call: Call, outcome: str, job_id: str) -> None:
+        self.entries.append((outcome, job_id))

@@ -64,7 +64,8 @@ class TestAdmin:
         labels = f'grpc_method="CreatePreviewJob",grpc_service="{JOB_SERVICE}",grpc_type="unary"'
         assert f'grpc_server_handled_total{{grpc_code="OK",{labels}}} 1.0' in text
         assert f"grpc_server_msg_sent_total{{{labels}}} 1.0" in text
-        assert 'docpreview_upstream_requests_total{operation="create",outcome="OK"} 1.0' in text
+        labels = f'bucket="{BUCKET}",operation="create",outcome="OK"'
+        assert f"docpreview_upstream_requests_total{{{labels}}} 1.0" in text
         assert "docpreview_pollers 0.0" in text
         assert "process_resident_memory_bytes" in text
         assert job_id not in text
@@ -139,7 +140,8 @@ class TestStart:
         async with Emulator() as emulator, Gateway(settings(emulator)) as one, Gateway(settings(emulator)) as other:
             async with DocPreviewClient(f"127.0.0.1:{one.port}") as client:
                 assert [queue async for queue in client.list_queues(BUCKET)]
-            line = 'docpreview_upstream_requests_total{operation="list_queues",outcome="OK"} 1.0'
+            labels = f'bucket="{BUCKET}",operation="list_queues",outcome="OK"'
+            line = f"docpreview_upstream_requests_total{{{labels}}} 1.0"
             assert line in (await page(one.admin_port, "/metrics"))[1]
             assert line not in (await page(other.admin_port, "/metrics"))[1]
 
@@ -226,9 +228,8 @@ class TestCommand:
                 command.process.send_signal(signal.SIGTERM)
                 await asyncio.sleep(0.2)
                 assert await page(command.admin_port, "/readyz") == (503, "stopping\n")
-                health = health_pb2_grpc.HealthStub(channel)
-                answer = await health.Check(health_pb2.HealthCheckRequest(service=JOB_SERVICE))
-                assert answer.status == NOT_SERVING
+                request = health_pb2.HealthCheckRequest(service=JOB_SERVICE)
+                assert (await health_pb2_grpc.HealthStub(channel).Check(request)).status == NOT_SERVING
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
                     await to_the_end(stream)
                 assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
@@ -237,7 +238,10 @@ class TestCommand:
                 assert await slow == job_id
             log = await command.log()
         assert command.process.returncode == 0
-        assert [(entry["level"], entry["event"]) for entry in log] == [("info", "stopping"), ("info", "stopped")]
+        own = [(entry["level"], entry["event"]) for entry in log if entry["event"] not in {"call", "create"}]
+        assert own == [("info", "stopping"), ("info", "stopped")]
+        ends = [(entry["method"], entry["reason"]) for entry in log if entry["event"] == "call"]
+        assert {("WatchPreviewJob", "SHUTTING_DOWN"), ("GetPreviewJob", "")} <= set(ends)
 
     async def test_terminated_twice(self, tmp_path: Path) -> None:
         """The second signal does not wait for the calls that run."""

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import choose_encoder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -27,16 +27,17 @@ async def admin_server(
     unready: Callable[[], str | None],
     refresh: Callable[[], Awaitable[None]] | None = None,
 ) -> AsyncIterator[int]:
-    """Serve `/metrics`, `/healthz` (the process lives) and `/readyz` (503 with the reason that `unready` gives).
+    """Serve `/metrics`, in the format that is asked for, `/healthz` (the process lives) and `/readyz`.
 
     `host` may be the path of a Unix socket. Yields the port, which differs from `port` when that is 0. OSError when it
-    is taken. `refresh` is awaited before the metrics are read.
+    is taken. `/readyz` is 503 with the reason that `unready` gives. `refresh` is awaited before metrics are read.
     """
 
-    async def metrics(_request: web.Request) -> web.Response:
+    async def metrics(request: web.Request) -> web.Response:
         if refresh is not None:
             await refresh()
-        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
 
     async def healthz(_request: web.Request) -> web.Response:
         return web.Response(text="ok\n")

@@ -1,13 +1,15 @@
-"""Metrics in a registry that is handed in. Names of RPC metrics are those of go-grpc-middleware."""
+"""Metrics of the cloud, the cache, jobs and creates, in a registry that is handed in."""
 
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.error_reason_pb2 import ErrorReason
+from docpreview_gateway.core.trace_context import exemplar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,28 +17,92 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from docpreview_gateway.core.breaker import State
-    from docpreview_gateway.ports import LaneLoad, Method
+    from docpreview_gateway.ports import Attempt, LaneLoad
+    from docpreview_gateway.telemetry import JobPages
 
-_RPC = ("grpc_type", "grpc_service", "grpc_method")
 _BUCKET = ("bucket",)
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+_JOB_SECONDS = (1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+_CLASSES = {
+    r.ERROR_REASON_UNSPECIFIED: "ok",
+    r.ERROR_REASON_UPSTREAM_THROTTLED: "throttled",
+    r.ERROR_REASON_UPSTREAM_QUOTA: "throttled",
+    r.ERROR_REASON_UPSTREAM_TIMEOUT: "timeout",
+    r.ERROR_REASON_DEADLINE_EXCEEDED: "timeout",
+    r.ERROR_REASON_CREATE_OUTCOME_UNKNOWN: "unknown",
+    r.ERROR_REASON_UPSTREAM_UNREACHABLE: "unreachable",
+    r.ERROR_REASON_UPSTREAM_UNAVAILABLE: "failed",
+    r.ERROR_REASON_UPSTREAM_INTERNAL: "failed",
+    r.ERROR_REASON_UPSTREAM_BAD_RESPONSE: "failed",
+    r.ERROR_REASON_INTERNAL: "failed",
+    r.ERROR_REASON_UPSTREAM_CREDENTIALS: "denied",
+    r.ERROR_REASON_UPSTREAM_ACCESS_DENIED: "denied",
+    r.ERROR_REASON_CLOCK_SKEW: "denied",
+}
+"""What became of an attempt, in few words: its time has a histogram for each. All other errors are `refused`."""
 
 
-class _Series(NamedTuple):
-    """The series of one method."""
-
-    started: Counter
-    received: Counter
-    sent: Counter
-    seconds: Histogram
-    handled: dict[str, Counter]
-    """By name of the code, such as `NOT_FOUND`."""
-
-
-class PrometheusTelemetry:
-    """Every port whose name ends in `Telemetry`, but those of limits."""
+class PrometheusJobs:
+    """The ports `LedgerTelemetry`, `JobTelemetry` and `WatchTelemetry`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, help_text: str, labels: tuple[str, ...]) -> Counter:
+            return Counter(name, help_text, labels, registry=registry)
+
+        self._ledger = counter("docpreview_ledger_events_total", "What happened to recorded creates.", ("event",))
+        self._unsettled = Gauge(
+            "docpreview_ledger_unsettled", "Creates of unknown outcome that nobody works on.", registry=registry
+        )
+        self._oldest_unsettled = Gauge(
+            "docpreview_ledger_oldest_unsettled_seconds", "Since the oldest of them was sent.", registry=registry
+        )
+        self._settled_at = Gauge(
+            "docpreview_ledger_settled_timestamp_seconds",
+            "Unix time of the last round of settling that could read the ledger.",
+            registry=registry,
+        )
+        self._jobs = counter("docpreview_jobs_ended_total", "Jobs that were seen to end, by their state.", ("state",))
+        self._job_seconds = Histogram(
+            "docpreview_job_seconds",
+            "Time from a job's creation to its end, by the cloud's clock.",
+            ("state",),
+            registry=registry,
+            buckets=_JOB_SECONDS,
+        )
+        self._pages = counter("docpreview_job_pages_total", "Pages of jobs that were seen to end.", ("outcome",))
+        self._pollers = Gauge("docpreview_pollers", "Jobs that are polled now.", registry=registry)
+        self._watchers = Gauge("docpreview_watchers", "Calls that wait for a job or watch one.", registry=registry)
+
+    def ledger(self, event: str) -> None:
+        """A recorded create came to a stage, or was looked for."""
+        self._ledger.labels(event).inc()
+
+    def unsettled(self, count: int, oldest_sent_at: float | None, now: float) -> None:
+        """A round of settling begins."""
+        self._unsettled.set(count)
+        self._oldest_unsettled.set(0.0 if oldest_sent_at is None else max(0.0, now - oldest_sent_at))
+        self._settled_at.set(now)
+
+    def job_ended(self, state: str, seconds: float | None, pages: JobPages) -> None:
+        """A job was seen to end."""
+        self._jobs.labels(state).inc()
+        if seconds is not None:
+            self._job_seconds.labels(state).observe(seconds)
+        self._pages.labels("succeeded").inc(pages.succeeded)
+        self._pages.labels("failed").inc(pages.failed)
+
+    def watching(self, *, pollers: int, watchers: int) -> None:
+        """The numbers now."""
+        self._pollers.set(pollers)
+        self._watchers.set(watchers)
+
+
+class PrometheusTelemetry(PrometheusJobs):
+    """Every port whose name ends in `Telemetry`, but those of calls and of limits."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__(registry)
+
         def counter(name: str, help_text: str, labels: tuple[str, ...]) -> Counter:
             return Counter(name, help_text, labels, registry=registry)
 
@@ -46,20 +112,13 @@ class PrometheusTelemetry:
         def histogram(name: str, help_text: str, labels: tuple[str, ...]) -> Histogram:
             return Histogram(name, help_text, labels, registry=registry, buckets=_SECONDS)
 
-        self._started = counter("grpc_server_started_total", "RPCs that came in.", _RPC)
-        self._handled = counter("grpc_server_handled_total", "RPCs that ended.", (*_RPC, "grpc_code"))
-        self._received = counter("grpc_server_msg_received_total", "Messages that came in.", _RPC)
-        self._sent = counter("grpc_server_msg_sent_total", "Messages that left.", _RPC)
-        self._seconds = histogram("grpc_server_handling_seconds", "Time from request to end of an RPC.", _RPC)
-        self._methods: dict[Method, _Series] = {}
-        outcome = ("operation", "outcome")
         self._attempts = counter(
             "docpreview_upstream_requests_total",
             "Attempts at the cloud by outcome: OK or the reason of the error.",
-            outcome,
+            ("bucket", "operation", "outcome"),
         )
         self._attempt_seconds = histogram(
-            "docpreview_upstream_seconds", "Time of an attempt at the cloud.", outcome[:1]
+            "docpreview_upstream_seconds", "Time of an attempt at the cloud.", ("operation", "outcome_class")
         )
         self._retries = counter(
             "docpreview_upstream_retries_total",
@@ -83,35 +142,16 @@ class PrometheusTelemetry:
             ("outcome",),
         )
         self._cache_bytes = Gauge("docpreview_cache_bytes", "Bytes in the process's cache.", registry=registry)
-        self._ledger = counter("docpreview_ledger_events_total", "What happened to recorded creates.", ("event",))
-        self._pollers = Gauge("docpreview_pollers", "Jobs that are polled now.", registry=registry)
-        self._watchers = Gauge("docpreview_watchers", "Calls that wait for a job or watch one.", registry=registry)
+        self._coalesced = counter(
+            "docpreview_coalesced_reads_total", "Reads that joined an equal one under way.", ("operation",)
+        )
 
-    def call_started(self, method: Method) -> None:
-        """A call came in; each has exactly one request message."""
-        series = self._series(method)
-        series.started.inc()
-        series.received.inc()
-
-    def message_sent(self, method: Method) -> None:
-        """A message of a reply left."""
-        self._series(method).sent.inc()
-
-    def call_ended(self, method: Method, code: str, seconds: float) -> None:
-        """A call ended. `code` is written as Go's does it: `OK`, `NotFound`."""
-        series = self._series(method)
-        handled = series.handled.get(code)
-        if handled is None:
-            labels = (method.kind, method.service, method.name, _go_code(code))
-            handled = series.handled[code] = self._handled.labels(*labels)
-        handled.inc()
-        series.seconds.observe(seconds)
-
-    def upstream_attempt(self, operation: str, reason: ErrorReason.ValueType, seconds: float) -> None:
+    def upstream_attempt(self, attempt: Attempt, reason: ErrorReason.ValueType, seconds: float) -> None:
         """An attempt at the cloud ended."""
         outcome = ErrorReason.Name(reason).removeprefix("ERROR_REASON_") if reason else "OK"
-        self._attempts.labels(operation, outcome).inc()
-        self._attempt_seconds.labels(operation).observe(seconds)
+        self._attempts.labels(attempt.bucket, attempt.operation, outcome).inc()
+        observer = self._attempt_seconds.labels(attempt.operation, _CLASSES.get(reason, "refused"))
+        observer.observe(seconds, exemplar(attempt.trace))
 
     def retry(self, operation: str, outcome: str) -> None:
         """A retry was due."""
@@ -145,32 +185,6 @@ class PrometheusTelemetry:
         """Report the cache's size whenever metrics are read."""
         self._cache_bytes.set_function(size)
 
-    def ledger(self, event: str) -> None:
-        """A recorded create came to a stage, or was looked for."""
-        self._ledger.labels(event).inc()
-
-    def watching(self, *, pollers: int, watchers: int) -> None:
-        """The numbers now."""
-        self._pollers.set(pollers)
-        self._watchers.set(watchers)
-
-    def _series(self, method: Method) -> _Series:
-        """Looking series up by their labels costs more than counting does, so each method's are kept."""
-        series = self._methods.get(method)
-        if series is None:
-            labels = (method.kind, method.service, method.name)
-            series = self._methods[method] = _Series(
-                self._started.labels(*labels),
-                self._received.labels(*labels),
-                self._sent.labels(*labels),
-                self._seconds.labels(*labels),
-                {},
-            )
-        return series
-
-
-_GO_CODES = {"OK": "OK", "CANCELLED": "Canceled"}
-
-
-def _go_code(name: str) -> str:
-    return _GO_CODES.get(name) or name.title().replace("_", "")
+    def coalesced(self, operation: str) -> None:
+        """A read joined an equal one."""
+        self._coalesced.labels(operation).inc()

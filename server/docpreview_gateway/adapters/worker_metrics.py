@@ -19,9 +19,19 @@ if TYPE_CHECKING:
     from prometheus_client.samples import Sample
 
 _OF_A_PROCESS = ("process_", "python_")
-_WORST = frozenset({"docpreview_upstream_breaker"})
-"""Gauges that are states: of several the highest counts."""
+_HIGHEST = frozenset(
+    {
+        "docpreview_build_info",
+        "docpreview_upstream_breaker",
+        "docpreview_ledger_unsettled",
+        "docpreview_ledger_oldest_unsettled_seconds",
+        "docpreview_ledger_settled_timestamp_seconds",
+        "docpreview_error_last_timestamp_seconds",
+    }
+)
+"""Gauges that are states, times or counts of what workers share: of several the highest counts."""
 
+_LOWEST = frozenset({"docpreview_certificate_expiry_timestamp_seconds"})
 _FIRST = "_created"
 _ADDS_UP = frozenset({"counter", "histogram", "summary"})
 
@@ -80,8 +90,8 @@ def _summed(families: Iterable[Metric]) -> Iterator[Metric]:
 
 
 def _joined(family: str, value: float, sample: Sample) -> float:
-    if family in _WORST:
+    if family in _HIGHEST:
         return max(value, sample.value)
-    if family.endswith(_FIRST):
+    if family in _LOWEST or family.endswith(_FIRST):
         return min(value, sample.value)
     return value + sample.value

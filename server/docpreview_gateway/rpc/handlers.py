@@ -22,6 +22,7 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 
 from docpreview.v1 import error_reason_pb2 as reasons
+from docpreview_gateway.core import trace_context
 from docpreview_gateway.core.callers import ANONYMOUS, Caller
 from docpreview_gateway.core.errors import GatewayError
 from docpreview_gateway.core.identity import Unauthenticated
@@ -159,17 +160,17 @@ class Handlers:
             self._idle = asyncio.get_running_loop().create_future()
             await asyncio.wait((self._idle,), timeout=seconds)
 
-    def entered(self, route: Route[Any]) -> None:
+    def entered(self, route: Route[Any], call: Call) -> None:
         """A call's handler begins."""
-        self._telemetry.call_started(route.method)
+        self._telemetry.call_started(route.method, call)
         self._running += 1
         self._free[route.waits] -= 1
 
-    def left(self, route: Route[Any], code: str, seconds: float) -> None:
+    def left(self, route: Route[Any], call: Call, code: str, seconds: float) -> None:
         """It has ended, with the status code of this name."""
         self._running -= 1
         self._free[route.waits] += 1
-        self._telemetry.call_ended(route.method, code, seconds)
+        self._telemetry.call_ended(route.method, call, code, seconds)
         if not self._running and self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
 
@@ -226,7 +227,7 @@ class _Running:
         self._code = "OK"
         self._entered = False
         self.call = _open(context, route.longest, handlers.anonymous)
-        handlers.entered(route)
+        handlers.entered(route, self.call)
 
     async def enter(self) -> None:
         """Know its caller, and pass its rights and limits."""
@@ -241,7 +242,7 @@ class _Running:
         """End the call with the status of the error; one that cancels the handler is left as it is."""
         if isinstance(error, Exception):
             status = _status(error, self._route, self.call)
-            self._code = status.code.name
+            self._code, self.call.reason = status.code.name, status.reason
             await self._context.abort(status.code, status.message, self._handlers.trailers(self.call, status))
         # CancelledError; or GeneratorExit: the caller went away while gRPC was waiting for it to read.
         self._code = "CANCELLED"
@@ -250,7 +251,7 @@ class _Running:
         """The handler is done."""
         if self._entered and self._handlers.gate is not None:
             self._handlers.gate.leave(self.call.caller)
-        self._handlers.left(self._route, self._code, time.perf_counter() - self._begin)
+        self._handlers.left(self._route, self.call, self._code, time.perf_counter() - self._begin)
 
 
 async def _answer(route: Route[Any], raw: bytes, call: Call) -> bytes:
@@ -301,6 +302,8 @@ def _open(context: Context, longest: float, caller: Caller) -> Call:
             call.request_id = value
         elif key == "cache-control" and value == "no-cache":
             call.no_cache = True
+        elif key == "traceparent" and isinstance(value, str):
+            call.trace = trace_context.parse(value)
     call.request_id = call.request_id or f"{_PROCESS}{next(_NUMBERS):08x}"
     return call
 

@@ -11,12 +11,14 @@ from docpreview.v1 import preview_job_service_pb2, preview_queue_service_pb2
 from docpreview_gateway.core.validation import MAX_WAIT_SECONDS
 from docpreview_gateway.ports import Method
 from docpreview_gateway.rpc.handlers import Handlers, Route
+from docpreview_gateway.service.auditing import audited
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from docpreview_gateway.service.preview_jobs import PreviewJobs
     from docpreview_gateway.service.preview_queues import PreviewQueues
+    from docpreview_gateway.telemetry import AuditLog
 
 JOBS = preview_job_service_pb2.DESCRIPTOR.services_by_name["PreviewJobService"]
 QUEUES = preview_queue_service_pb2.DESCRIPTOR.services_by_name["PreviewQueueService"]
@@ -30,11 +32,11 @@ LONGEST_UNARY = 60.0
 _MARGIN = 10.0
 
 
-def routes(jobs: PreviewJobs, queues: PreviewQueues, *, longest_stream: float) -> list[Route[Any]]:
+def routes(jobs: PreviewJobs, queues: PreviewQueues, audit: AuditLog, *, longest_stream: float) -> list[Route[Any]]:
     """Every method of the contract. KeyError at start-up when one has no use-case."""
     longest = {"WaitPreviewJob": MAX_WAIT_SECONDS + _MARGIN, "WatchPreviewJob": longest_stream + _MARGIN}
     use_cases: Mapping[str, Callable[..., Any]] = {
-        "CreatePreviewJob": jobs.create,
+        "CreatePreviewJob": audited(jobs.create, audit),
         "GetPreviewJob": jobs.get,
         "BatchGetPreviewJobs": jobs.batch_get,
         "ListPreviewJobs": jobs.list_jobs,

@@ -72,13 +72,15 @@ CODES: dict[r.ErrorReason.ValueType, StatusCode] = {
 class RichStatus(NamedTuple):
     """What a caller is told: code, message, and the serialised `google.rpc.Status` for `grpc-status-details-bin`.
 
-    `retry_after` is the error's, in seconds; `final`: gRPC's own retries are told not to wait for it.
+    `retry_after` is the error's, in seconds; `reason` is the one in its ErrorInfo; `final`: gRPC's own retries are told
+    not to wait for it.
     """
 
     code: StatusCode
     message: str
     details: bytes
     retry_after: float | None
+    reason: str
     final: bool = False
 
 
@@ -86,14 +88,14 @@ def rich_status(error: GatewayError, request_id: str) -> RichStatus:
     """The status of an error; `request_id` joins the facts in its ErrorInfo."""
     code = CODES[error.reason]
     status = status_pb2.Status(code=code.value[0], message=error.message)
-    for detail in _details(error, request_id):
+    reason = r.ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_")
+    for detail in _details(error, reason, request_id):
         status.details.add().Pack(detail)
     final = isinstance(error, LimitReached) and error.final
-    return RichStatus(code, error.message, status.SerializeToString(), error.retry_after, final)
+    return RichStatus(code, error.message, status.SerializeToString(), error.retry_after, reason, final)
 
 
-def _details(error: GatewayError, request_id: str) -> list[Message]:
-    reason = r.ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_")
+def _details(error: GatewayError, reason: str, request_id: str) -> list[Message]:
     metadata = {**error.metadata, "request_id": request_id}
     details: list[Message] = [error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata)]
     if isinstance(error, InvalidRequest):

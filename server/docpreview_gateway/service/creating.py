@@ -103,7 +103,10 @@ class Creating:
             log.warning("creates not settled yet", error=str(error))
 
     async def _settle_abandoned(self) -> None:
-        for record in await self._records.open(self._clock.now()):
+        records = await self._records.open(self._clock.now())
+        oldest = min((record.sent_at for record in records), default=None)
+        self._telemetry.unsettled(len(records), oldest, self._clock.now())
+        for record in records:
             bucket = self._buckets.find(CreatePreviewJobRequest.FromString(record.request).bucket)
             mine = record.taken_over(self._owner, self._clock.now(), self._timing)
             if bucket is None or not await self._records.replace(record, mine):

@@ -7,18 +7,23 @@ does.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from docpreview_gateway.ports import Call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
+    from typing import TypeAlias
 
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview_gateway.core.buckets import Bucket
     from docpreview_gateway.core.responses import JobPage, QueuePage
     from docpreview_gateway.ports import JobQuery, PreviewUpstream, QueueQuery
+    from docpreview_gateway.telemetry import CoalescingTelemetry
+
+    Operation: TypeAlias = Literal["get", "list_jobs", "list_queues"]
+    Key: TypeAlias = tuple[Operation, str, tuple[str, ...]]
 
 Result = TypeVar("Result")
 
@@ -35,10 +40,11 @@ class _Flight:
 class CoalescedUpstream:
     """`PreviewUpstream` that joins equal reads. `longest` bounds a shared read in seconds; no deadline does."""
 
-    def __init__(self, inner: PreviewUpstream, *, longest: float) -> None:
+    def __init__(self, inner: PreviewUpstream, telemetry: CoalescingTelemetry, *, longest: float) -> None:
         self._inner = inner
+        self._telemetry = telemetry
         self._longest = longest
-        self._flights: dict[tuple[str, ...], _Flight] = {}
+        self._flights: dict[Key, _Flight] = {}
 
     async def create(self, request: CreatePreviewJobRequest, bucket: Bucket, output: Bucket, call: Call) -> PreviewJob:
         """As the port says; two equal creates are two jobs and never joined."""
@@ -46,27 +52,29 @@ class CoalescedUpstream:
 
     async def get(self, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
         """As the port says."""
-        return await self._joined(("get", bucket.name, job_id), call, lambda own: self._inner.get(bucket, job_id, own))
+        return await self._joined(
+            ("get", bucket.name, (job_id,)), call, lambda own: self._inner.get(bucket, job_id, own)
+        )
 
     async def list_jobs(self, query: JobQuery, call: Call) -> JobPage:
         """As the port says."""
         content = query.request.SerializeToString(deterministic=True).hex()
-        key = ("list", query.bucket.name, content, query.cursor, str(query.size))
+        key: Key = ("list_jobs", query.bucket.name, (content, query.cursor, str(query.size)))
         return await self._joined(key, call, lambda own: self._inner.list_jobs(query, own))
 
     async def list_queues(self, query: QueueQuery, call: Call) -> QueuePage:
         """As the port says."""
         content = query.request.SerializeToString(deterministic=True).hex()
-        key = ("queues", query.bucket.name, content, str(query.number), str(query.size))
+        key: Key = ("list_queues", query.bucket.name, (content, str(query.number), str(query.size)))
         return await self._joined(key, call, lambda own: self._inner.list_queues(query, own))
 
-    async def _joined(
-        self, key: tuple[str, ...], call: Call, read: Callable[[Call], Coroutine[Any, Any, Result]]
-    ) -> Result:
+    async def _joined(self, key: Key, call: Call, read: Callable[[Call], Coroutine[Any, Any, Result]]) -> Result:
         flight = self._flights.get(key)
         joined = flight is not None
         if flight is None:
             flight = self._start(key, call, read)
+        else:
+            self._telemetry.coalesced(key[0])
         flight.call.wanted_by = max(flight.call.wanted_by, call.deadline)
         # A future of its own for each caller: cancelling one of them leaves the task to the others.
         landed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -86,7 +94,7 @@ class CoalescedUpstream:
         result: Result = flight.task.result()
         return result
 
-    def _start(self, key: tuple[str, ...], call: Call, read: Callable[[Call], Coroutine[Any, Any, Result]]) -> _Flight:
+    def _start(self, key: Key, call: Call, read: Callable[[Call], Coroutine[Any, Any, Result]]) -> _Flight:
         loop = asyncio.get_running_loop()
         own = Call(
             call.request_id,
@@ -94,23 +102,24 @@ class CoalescedUpstream:
             call.caller,
             no_cache=call.no_cache,
             wanted_by=call.deadline,
+            trace=call.trace,
         )
         flight = _Flight(own, loop.create_task(read(own), name=f"shared {key[0]}"))
         self._flights[key] = flight
         flight.task.add_done_callback(lambda _task: self._land(key, flight))
         return flight
 
-    def _land(self, key: tuple[str, ...], flight: _Flight) -> None:
+    def _land(self, key: Key, flight: _Flight) -> None:
         self._forget(key, flight)
         for landed in flight.waiting:
             if not landed.done():
                 landed.set_result(None)
 
-    def _end(self, key: tuple[str, ...], flight: _Flight) -> None:
+    def _end(self, key: Key, flight: _Flight) -> None:
         """Nobody waits any more. A later caller must not join what is being cancelled."""
         self._forget(key, flight)
         flight.task.cancel()
 
-    def _forget(self, key: tuple[str, ...], flight: _Flight) -> None:
+    def _forget(self, key: Key, flight: _Flight) -> None:
         if self._flights.get(key) is flight:
             del self._flights[key]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.core.errors import GatewayError
+from docpreview_gateway.ports import Attempt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,44 +18,56 @@ if TYPE_CHECKING:
     from docpreview_gateway.core.buckets import Bucket
     from docpreview_gateway.core.responses import JobPage, QueuePage
     from docpreview_gateway.ports import Call, JobQuery, PreviewUpstream, QueueQuery, UpstreamTelemetry
+    from docpreview_gateway.upstream.job_ends import JobEnds
 
 
 class ObservedUpstream:
-    """Passes every call on and tells `telemetry` how it ended. Cancelled calls are nobody's outcome and not told."""
+    """Passes every call on and tells `telemetry` how it ended. Cancelled calls are nobody's outcome and not told.
 
-    def __init__(self, inner: PreviewUpstream, telemetry: UpstreamTelemetry) -> None:
+    `ends` is shown every job that the cloud tells of.
+    """
+
+    def __init__(self, inner: PreviewUpstream, telemetry: UpstreamTelemetry, ends: JobEnds) -> None:
         self._inner = inner
         self._telemetry = telemetry
+        self._ends = ends
 
     async def create(self, request: CreatePreviewJobRequest, bucket: Bucket, output: Bucket, call: Call) -> PreviewJob:
         """As the port says."""
-        with self._observe("create"):
-            return await self._inner.create(request, bucket, output, call)
+        with self._observe(Attempt(bucket.name, "create", call.trace)):
+            job = await self._inner.create(request, bucket, output, call)
+        self._ends.saw(job)
+        return job
 
     async def get(self, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
         """As the port says."""
-        with self._observe("get"):
-            return await self._inner.get(bucket, job_id, call)
+        with self._observe(Attempt(bucket.name, "get", call.trace)):
+            job = await self._inner.get(bucket, job_id, call)
+        self._ends.saw(job)
+        return job
 
     async def list_jobs(self, query: JobQuery, call: Call) -> JobPage:
         """As the port says."""
-        with self._observe("list_jobs"):
-            return await self._inner.list_jobs(query, call)
+        with self._observe(Attempt(query.bucket.name, "list_jobs", call.trace)):
+            page = await self._inner.list_jobs(query, call)
+        for job in page.jobs:
+            self._ends.saw(job)
+        return page
 
     async def list_queues(self, query: QueueQuery, call: Call) -> QueuePage:
         """As the port says."""
-        with self._observe("list_queues"):
+        with self._observe(Attempt(query.bucket.name, "list_queues", call.trace)):
             return await self._inner.list_queues(query, call)
 
     @contextmanager
-    def _observe(self, operation: str) -> Iterator[None]:
+    def _observe(self, attempt: Attempt) -> Iterator[None]:
         begin = time.perf_counter()
         try:
             yield
         except Exception as error:
-            self._telemetry.upstream_attempt(operation, _reason(error), time.perf_counter() - begin)
+            self._telemetry.upstream_attempt(attempt, _reason(error), time.perf_counter() - begin)
             raise
-        self._telemetry.upstream_attempt(operation, reasons.ERROR_REASON_UNSPECIFIED, time.perf_counter() - begin)
+        self._telemetry.upstream_attempt(attempt, reasons.ERROR_REASON_UNSPECIFIED, time.perf_counter() - begin)
 
 
 def _reason(error: Exception) -> reasons.ErrorReason.ValueType:

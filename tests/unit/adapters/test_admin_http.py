@@ -6,14 +6,14 @@ import asyncio
 
 import httpx
 import pytest
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from docpreview_gateway.adapters.admin_http import admin_server
 
 
-async def get(port: int, path: str) -> httpx.Response:
+async def get(port: int, path: str, accept: str = "*/*") -> httpx.Response:
     async with httpx.AsyncClient(trust_env=False) as browser:
-        return await browser.get(f"http://127.0.0.1:{port}{path}")
+        return await browser.get(f"http://127.0.0.1:{port}{path}", headers={"Accept": accept})
 
 
 async def test_metrics() -> None:
@@ -25,6 +25,18 @@ async def test_metrics() -> None:
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain; version=")
     assert "apples_total 1.0" in answer.text
+
+
+async def test_metrics_with_exemplars() -> None:
+    """OpenMetrics, which has a place for exemplars, for a scraper that asks for it."""
+    registry = CollectorRegistry()
+    Histogram("pears", "Pears.", registry=registry).observe(0.1, {"trace_id": "0af7651916cd43dd8448eb211c80319c"})
+    async with admin_server("127.0.0.1", 0, registry=registry, unready=lambda: None) as port:
+        answer = await get(port, "/metrics", "application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
+        plain = await get(port, "/metrics")
+    assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert '# {trace_id="0af7651916cd43dd8448eb211c80319c"} 0.1' in answer.text
+    assert "trace_id" not in plain.text
 
 
 async def test_readiness() -> None:

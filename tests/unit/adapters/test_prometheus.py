@@ -5,14 +5,22 @@ from __future__ import annotations
 import grpc
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
 
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview_gateway.adapters.prometheus import PrometheusTelemetry
+from docpreview_gateway.adapters.prometheus_calls import PrometheusCalls
 from docpreview_gateway.core.breaker import State
-from docpreview_gateway.ports import LaneLoad, Method
+from docpreview_gateway.core.callers import Caller
+from docpreview_gateway.core.trace_context import Trace
+from docpreview_gateway.ports import Attempt, Call, LaneLoad, Method
+from docpreview_gateway.telemetry import JobPages
 
+BUCKET = "docs-1250000000"
 METHOD = Method("docpreview.v1.PreviewJobService", "GetPreviewJob", "unary")
 LABELS = {"grpc_type": "unary", "grpc_service": METHOD.service, "grpc_method": METHOD.name}
+CALL = Call("r1", 0.0, Caller("billing"), cache="hit")
+TRACED = Call("r2", 0.0, trace=Trace("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", sampled=True))
 # https://github.com/grpc/grpc-go/blob/master/codes/code_string.go
 GO_CODES = {
     *("OK", "Canceled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound", "AlreadyExists"),
@@ -26,13 +34,26 @@ def registry() -> CollectorRegistry:
     return CollectorRegistry()
 
 
+def test_exemplars(registry: CollectorRegistry) -> None:
+    """A time whose trace is recorded names it, in the format that has a place for that."""
+    PrometheusCalls(registry).call_ended(METHOD, TRACED, "OK", 0.1)
+    PrometheusTelemetry(registry).upstream_attempt(
+        Attempt(BUCKET, "get", TRACED.trace), r.ERROR_REASON_UNSPECIFIED, 0.1
+    )
+    text = openmetrics.generate_latest(registry).decode()  # type: ignore[no-untyped-call]
+    found = [
+        line.split("{")[0] for line in text.splitlines() if '# {trace_id="0af7651916cd43dd8448eb211c80319c"}' in line
+    ]
+    assert found == ["grpc_server_handling_seconds_bucket", "docpreview_upstream_seconds_bucket"]
+
+
 def test_calls(registry: CollectorRegistry) -> None:
     """Calls that came in and ended, messages in and out, and the time between."""
-    telemetry = PrometheusTelemetry(registry)
+    telemetry = PrometheusCalls(registry)
     for _ in range(2):
-        telemetry.call_started(METHOD)
+        telemetry.call_started(METHOD, CALL)
     telemetry.message_sent(METHOD)
-    telemetry.call_ended(METHOD, "NOT_FOUND", 0.3)
+    telemetry.call_ended(METHOD, CALL, "NOT_FOUND", 0.3)
     assert registry.get_sample_value("grpc_server_started_total", LABELS) == 2
     assert registry.get_sample_value("grpc_server_msg_received_total", LABELS) == 2
     assert registry.get_sample_value("grpc_server_msg_sent_total", LABELS) == 1
@@ -42,23 +63,62 @@ def test_calls(registry: CollectorRegistry) -> None:
 
 def test_codes(registry: CollectorRegistry) -> None:
     """Codes are spelt as Go spells them, so that Go's dashboards and alerts fit."""
-    telemetry = PrometheusTelemetry(registry)
+    telemetry = PrometheusCalls(registry)
     for code in grpc.StatusCode:
-        telemetry.call_ended(METHOD, code.name, 0.1)
+        telemetry.call_ended(METHOD, CALL, code.name, 0.1)
     shown = {code for code in GO_CODES if f'grpc_code="{code}"'.encode() in generate_latest(registry)}
     assert shown == GO_CODES
 
 
+def test_callers_and_caches(registry: CollectorRegistry) -> None:
+    """Calls by the caller's name in the configuration, and reads by where their answer came from."""
+    telemetry = PrometheusCalls(registry)
+    telemetry.call_ended(METHOD, CALL, "OK", 0.1)
+    labels = {"caller": "billing", "grpc_code": "OK"}
+    assert registry.get_sample_value("docpreview_caller_calls_total", labels) == 1
+    labels = {"grpc_method": METHOD.name, "source": "hit"}
+    assert registry.get_sample_value("docpreview_answers_total", labels) == 1
+
+
 @pytest.mark.parametrize(
-    ("reason", "outcome"),
-    [(r.ERROR_REASON_UNSPECIFIED, "OK"), (r.ERROR_REASON_UPSTREAM_THROTTLED, "UPSTREAM_THROTTLED")],
+    ("reason", "outcome", "outcome_class"),
+    [
+        (r.ERROR_REASON_UNSPECIFIED, "OK", "ok"),
+        (r.ERROR_REASON_UPSTREAM_THROTTLED, "UPSTREAM_THROTTLED", "throttled"),
+        (r.ERROR_REASON_JOB_NOT_FOUND, "JOB_NOT_FOUND", "refused"),
+    ],
 )
-def test_attempts_at_the_cloud(registry: CollectorRegistry, reason: r.ErrorReason.ValueType, outcome: str) -> None:
-    """Counted by operation and outcome."""
-    PrometheusTelemetry(registry).upstream_attempt("get", reason, 1.5)
-    labels = {"operation": "get", "outcome": outcome}
+def test_attempts_at_the_cloud(
+    registry: CollectorRegistry, reason: r.ErrorReason.ValueType, outcome: str, outcome_class: str
+) -> None:
+    """Counted by bucket, operation and reason; timed by operation and class."""
+    PrometheusTelemetry(registry).upstream_attempt(Attempt(BUCKET, "get", None), reason, 1.5)
+    labels = {"bucket": BUCKET, "operation": "get", "outcome": outcome}
     assert registry.get_sample_value("docpreview_upstream_requests_total", labels) == 1
-    assert registry.get_sample_value("docpreview_upstream_seconds_count", {"operation": "get"}) == 1
+    labels = {"operation": "get", "outcome_class": outcome_class}
+    assert registry.get_sample_value("docpreview_upstream_seconds_count", labels) == 1
+
+
+def test_unsettled_creates(registry: CollectorRegistry) -> None:
+    """How many, how old the oldest is, and when that was known."""
+    telemetry = PrometheusTelemetry(registry)
+    telemetry.unsettled(2, 900.0, 1000.0)
+    names = ("unsettled", "oldest_unsettled_seconds", "settled_timestamp_seconds")
+    assert [registry.get_sample_value(f"docpreview_ledger_{name}") for name in names] == [2, 100, 1000]
+    telemetry.unsettled(0, None, 1010.0)
+    assert [registry.get_sample_value(f"docpreview_ledger_{name}") for name in names] == [0, 0, 1010]
+
+
+def test_jobs_that_ended(registry: CollectorRegistry) -> None:
+    """Their number and time by state, their pages by outcome; a job without times adds no time."""
+    telemetry = PrometheusTelemetry(registry)
+    telemetry.job_ended("SUCCESS", 12.0, JobPages(7, 2))
+    telemetry.job_ended("SUCCESS", None, JobPages(1, 0))
+    assert registry.get_sample_value("docpreview_jobs_ended_total", {"state": "SUCCESS"}) == 2
+    assert registry.get_sample_value("docpreview_job_seconds_sum", {"state": "SUCCESS"}) == 12
+    assert registry.get_sample_value("docpreview_job_seconds_count", {"state": "SUCCESS"}) == 1
+    assert registry.get_sample_value("docpreview_job_pages_total", {"outcome": "succeeded"}) == 8
+    assert registry.get_sample_value("docpreview_job_pages_total", {"outcome": "failed"}) == 2
 
 
 def test_watching(registry: CollectorRegistry) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, generate_latest
 
 from docpreview_gateway.adapters.prometheus import PrometheusTelemetry
+from docpreview_gateway.adapters.prometheus_calls import PrometheusCalls
 from docpreview_gateway.adapters.worker_metrics import WorkerMetrics
 from docpreview_gateway.core.breaker import State
-from docpreview_gateway.ports import LaneLoad, Method
+from docpreview_gateway.ports import Call, LaneLoad, Method
 
 GET = Method("docpreview.v1.PreviewJobService", "GetPreviewJob", "unary")
 
@@ -20,11 +21,13 @@ class Worker:
         self._name = name
         self._registry = CollectorRegistry()
         self.telemetry = PrometheusTelemetry(self._registry)
+        self.calls = PrometheusCalls(self._registry)
         self._metrics.started(name, number)
 
     def call(self, seconds: float) -> None:
-        self.telemetry.call_started(GET)
-        self.telemetry.call_ended(GET, "OK", seconds)
+        call = Call("r1", 0)
+        self.calls.call_started(GET, call)
+        self.calls.call_ended(GET, call, "OK", seconds)
 
     def scraped(self) -> None:
         self._metrics.update(self._name, generate_latest(self._registry).decode())
@@ -59,18 +62,21 @@ def test_counters_and_histograms() -> None:
 
 
 def test_gauges() -> None:
-    """They are added up, but of breakers the worst one counts."""
+    """They are added up, but of breakers and of what workers share the worst counts."""
     metrics = WorkerMetrics()
     for name, state in (("a", State.OPEN), ("b", State.CLOSED)):
         worker = Worker(metrics, name, name)
         worker.telemetry.measure_lane("docs-1250000000", lambda: LaneLoad(3, 32, 1))
         worker.telemetry.breaker("docs-1250000000", state)
         worker.telemetry.watching(pollers=2, watchers=5)
+        worker.telemetry.unsettled(2, 100.0, 160.0)
         worker.scraped()
     found = sums(metrics)
     assert (found["docpreview_upstream_in_flight"], found["docpreview_upstream_queued"]) == (6, 2)
     assert (found["docpreview_pollers"], found["docpreview_watchers"]) == (4, 10)
     assert found["docpreview_upstream_breaker"] == State.OPEN.value
+    assert found["docpreview_ledger_unsettled"] == 2
+    assert found["docpreview_ledger_oldest_unsettled_seconds"] == 60
 
 
 def test_worker_that_ended() -> None:

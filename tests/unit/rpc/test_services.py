@@ -10,14 +10,14 @@ import pytest
 from docpreview_gateway.rpc.handlers import Handlers
 from docpreview_gateway.rpc.server import grpc_server
 from docpreview_gateway.rpc.services import JOBS, LONGEST_UNARY, QUEUES, register, routes
-from tests.fakes.telemetry import FakeTelemetry
+from tests.fakes.telemetry import AuditBook, FakeTelemetry
 from tests.unit.rpc.conftest import error_info, serving
 from tests.unit.rpc.test_handlers import error_of
 from tests.unit.service.conftest import Office
 
 
 def all_routes(office: Office) -> list[Any]:
-    return routes(office.jobs, office.queues, longest_stream=300.0)
+    return routes(office.jobs, office.queues, AuditBook(), longest_stream=300.0)
 
 
 async def test_every_method() -> None:

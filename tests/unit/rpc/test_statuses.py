@@ -89,13 +89,13 @@ def test_every_kind_of_error_is_tested() -> None:
 @pytest.mark.parametrize("error", every_error(), ids=lambda error: f"{type(error).__name__}-{error.reason}")
 def test_every_error(error: GatewayError) -> None:
     """Exactly one ErrorInfo, with our domain, the reason without prefix, and the call's id; code and status agree."""
-    code, message, raw, retry_after, _ = rich_status(error, "r1")
+    code, message, raw, retry_after, reason, _ = rich_status(error, "r1")
     assert retry_after == error.retry_after
     status = status_pb2.Status.FromString(raw)
     (info,) = _of_kind(status, details.ErrorInfo)
     assert (status.code, status.message) == (code.value[0], message) == (code.value[0], error.message)
     assert info.domain == DOMAIN == "docpreview"
-    assert f"ERROR_REASON_{info.reason}" == ErrorReason.Name(error.reason)
+    assert f"ERROR_REASON_{info.reason}" == f"ERROR_REASON_{reason}" == ErrorReason.Name(error.reason)
     assert info.metadata["request_id"] == "r1"
 
 

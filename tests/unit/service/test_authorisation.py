@@ -214,7 +214,7 @@ async def warm() -> AsyncIterator[tuple[Office, Counted]]:
     office = Office(buckets=BUCKETS)
     kept = Freshness(active=1e9, missing=1e9, listing=1e9, stale=0)
     cached = CachedUpstream(
-        CoalescedUpstream(office.upstream, longest=30.0),
+        CoalescedUpstream(office.upstream, office.telemetry, longest=30.0),
         memory,
         FakeSharedCache(),
         freshness=kept,

@@ -383,6 +383,7 @@ async def test_ledger_that_cannot_be_read_in_the_background(world: World) -> Non
     """The round ends without a word but a log line; the next one may go better."""
     world.ledger.broken = frozenset({"open"})
     await world.gateway.settle()
+    assert world.telemetry.unsettled_creates == []
 
 
 async def test_list_fails_while_an_outcome_is_unknown(world: World) -> None:
@@ -409,9 +410,12 @@ async def test_nobody_comes_back_for_an_unknown_create(world: World) -> None:
             made.user_data = f"x {dead.marker}"
     world.clock.time += TIMING.lease
     await world.gateway.settle()
+    assert world.telemetry.unsettled_creates == [(2, TIMING.lease)]
     assert [record.stage for record in await world.ledger.open(world.clock.time)] == [Stage.SENT]
     assert (await world.create(asked)).job_id == "d1"
     world.clock.time += 120
     await world.gateway.settle()
     assert await world.ledger.open(world.clock.time + 100) == []
+    await world.gateway.settle()
+    assert world.telemetry.unsettled_creates[-1] == (0, None)
     assert world.posts == 0

@@ -14,6 +14,7 @@ from docpreview_gateway.core.callers import Caller
 from docpreview_gateway.core.errors import GatewayError
 from docpreview_gateway.ports import Call, JobQuery, QueueQuery
 from docpreview_gateway.upstream.coalesced import CoalescedUpstream
+from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
 
 BUCKET = Bucket("docs-1250000000", "ap-chongqing", "main")
@@ -29,7 +30,7 @@ def cloud() -> FakeUpstream:
 
 @pytest.fixture
 def upstream(cloud: FakeUpstream) -> CoalescedUpstream:
-    return CoalescedUpstream(cloud, longest=10.0)
+    return CoalescedUpstream(cloud, FakeTelemetry(), longest=10.0)
 
 
 def call() -> Call:
@@ -123,7 +124,7 @@ async def test_whose_read_it_is() -> None:
     """It waits as the caller that began it."""
     cloud = Listening()
     cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
-    upstream = CoalescedUpstream(cloud, longest=10.0)
+    upstream = CoalescedUpstream(cloud, FakeTelemetry(), longest=10.0)
     deadline = asyncio.get_running_loop().time() + 30
     await asyncio.gather(*(upstream.get(BUCKET, JOB, Call("r", deadline, Caller(name))) for name in ("first", "next")))
     assert cloud.callers == ["first"]
@@ -138,7 +139,7 @@ async def test_until_when_the_answer_is_wanted(cloud: FakeUpstream) -> None:
             seen.append(call)
             return await cloud.get(bucket, job_id, call)
 
-    upstream = CoalescedUpstream(Noting(), longest=10.0)
+    upstream = CoalescedUpstream(Noting(), FakeTelemetry(), longest=10.0)
     cloud.gate = asyncio.Event()
     now = asyncio.get_running_loop().time()
     callers = [asyncio.create_task(upstream.get(BUCKET, JOB, Call("r", now + seconds))) for seconds in (1, 5, 3)]
@@ -147,3 +148,10 @@ async def test_until_when_the_answer_is_wanted(cloud: FakeUpstream) -> None:
     assert seen[0].deadline == pytest.approx(now + 10, abs=0.5)
     cloud.gate.set()
     await asyncio.gather(*callers)
+
+
+async def test_joined_reads_are_told(cloud: FakeUpstream) -> None:
+    """Each read that joined another is told, under its operation; the first is not."""
+    upstream = CoalescedUpstream(cloud, telemetry := FakeTelemetry(), longest=10.0)
+    await asyncio.gather(*(upstream.get(BUCKET, JOB, call()) for _ in range(3)))
+    assert telemetry.coalesced_reads == ["get", "get"]

@@ -14,6 +14,8 @@ from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
 from docpreview_gateway.core.buckets import Bucket
 from docpreview_gateway.core.errors import ReplyTooLarge, UpstreamError
 from docpreview_gateway.ports import Call, JobQuery, QueueQuery
+from docpreview_gateway.telemetry import JobPages
+from docpreview_gateway.upstream.job_ends import JobEnds
 from docpreview_gateway.upstream.observed import ObservedUpstream
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
@@ -57,11 +59,15 @@ def cloud() -> FakeUpstream:
     return upstream
 
 
+def observed(cloud: FakeUpstream, telemetry: FakeTelemetry) -> ObservedUpstream:
+    return ObservedUpstream(cloud, telemetry, JobEnds(telemetry))
+
+
 @pytest.mark.parametrize("operation", ASKS)
 async def test_call_that_succeeds(cloud: FakeUpstream, operation: str) -> None:
     """OK under the operation's name, and the result untouched."""
     telemetry = FakeTelemetry()
-    assert await ASKS[operation](ObservedUpstream(cloud, telemetry))
+    assert await ASKS[operation](observed(cloud, telemetry))
     assert telemetry.attempts == [(operation, "OK")]
 
 
@@ -79,7 +85,7 @@ async def test_call_that_fails(cloud: FakeUpstream, operation: str, error: Excep
     telemetry = FakeTelemetry()
     cloud.failures.append(error)
     with pytest.raises(type(error)) as caught:
-        await ASKS[operation](ObservedUpstream(cloud, telemetry))
+        await ASKS[operation](observed(cloud, telemetry))
     assert caught.value is error
     assert telemetry.attempts == [(operation, outcome)]
 
@@ -88,9 +94,59 @@ async def test_call_that_is_cancelled(cloud: FakeUpstream) -> None:
     """Neither a success nor a failure of the cloud: nothing is told."""
     telemetry = FakeTelemetry()
     cloud.gate = asyncio.Event()
-    task = asyncio.ensure_future(_get(ObservedUpstream(cloud, telemetry)))
+    task = asyncio.ensure_future(_get(observed(cloud, telemetry)))
     await cloud.looked.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert telemetry.attempts == []
+
+
+def job(state: PreviewJob.State.ValueType, job_id: str = "d1", *, seconds: int | None = None) -> PreviewJob:
+    """A job; with `seconds`, one that took so long."""
+    found = PreviewJob(bucket=BUCKET.name, job_id=job_id, state=state)
+    if seconds is not None:
+        found.create_time.seconds, found.end_time.seconds = 1000, 1000 + seconds
+        found.result.succeeded_page_count, found.result.failed_page_count = 7, 2
+    return found
+
+
+class TestJobsThatEnd:
+    def test_once(self) -> None:
+        """Told once, with its time by the cloud's clock and its pages, however often the job is read again."""
+        ends = JobEnds(telemetry := FakeTelemetry())
+        for state in (PreviewJob.STATE_SUBMITTED, PreviewJob.STATE_RUNNING):
+            ends.saw(job(state))
+        assert telemetry.ended_jobs == []
+        for _ in range(3):
+            ends.saw(job(PreviewJob.STATE_SUCCESS, seconds=12))
+        assert telemetry.ended_jobs == [("SUCCESS", 12.0, JobPages(7, 2))]
+
+    def test_without_times(self) -> None:
+        """A job whose times the cloud does not tell is counted, and no time made up."""
+        ends = JobEnds(telemetry := FakeTelemetry())
+        ends.saw(job(PreviewJob.STATE_RUNNING))
+        ends.saw(job(PreviewJob.STATE_FAILED))
+        assert telemetry.ended_jobs == [("FAILED", None, JobPages(0, 0))]
+
+    def test_end_that_nobody_here_saw(self) -> None:
+        """A job that had ended when it was first read is not told."""
+        JobEnds(telemetry := FakeTelemetry()).saw(job(PreviewJob.STATE_SUCCESS, seconds=1))
+        assert telemetry.ended_jobs == []
+
+    def test_memory_is_bounded(self) -> None:
+        """The oldest unfinished jobs make room."""
+        ends = JobEnds(telemetry := FakeTelemetry(), most=2)
+        for name in ("d1", "d2", "d3"):
+            ends.saw(job(PreviewJob.STATE_RUNNING, name))
+        for name in ("d1", "d2", "d3"):
+            ends.saw(job(PreviewJob.STATE_SUCCESS, name, seconds=1))
+        assert len(telemetry.ended_jobs) == 2
+
+    async def test_each_way_to_see_one(self, cloud: FakeUpstream) -> None:
+        """A create shows it unfinished, a list shows its end as a get does."""
+        upstream = observed(cloud, telemetry := FakeTelemetry())
+        await _get(upstream)
+        cloud.jobs[(BUCKET.name, "d1")].state = PreviewJob.STATE_SUCCESS
+        await _list_jobs(upstream)
+        assert [state for state, _, _ in telemetry.ended_jobs] == ["SUCCESS"]

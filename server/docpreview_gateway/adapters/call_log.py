@@ -1,0 +1,132 @@
+"""A line for every call, and one for every create that says who made which job.
+
+Lines are JSON objects, gathered for a tenth of a second and written together: a write a call would cost more than all
+else that is done to observe it. Lines of creates are written before anything else happens. In a terminal they are shown
+as other lines are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import sys
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+import orjson
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import BinaryIO
+
+    from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+    from docpreview_gateway.ports import Call, Clock, Method
+
+FLUSH_SECONDS = 0.1
+MOST_LINES = 1000
+"""Lines that are gathered at most, however fast they come."""
+
+_OURS = frozenset({"UNKNOWN", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "DEADLINE_EXCEEDED", "UNIMPLEMENTED"})
+"""Codes that may be the gateway's or the cloud's fault, not the caller's."""
+
+
+class CallLog:
+    """The ports `RpcTelemetry` and `AuditLog`.
+
+    `calls`: which calls have a line; creates always have one. `as_json` False shows lines as structlog is set up to.
+    Lines have the caller's name in the configuration and ids, never a bucket's object, a token or a signed address.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        calls: Literal["all", "errors", "off"] = "all",
+        as_json: bool = True,
+        stream: Callable[[], BinaryIO] = lambda: sys.stderr.buffer,
+    ) -> None:
+        self._clock = clock
+        self._calls = calls
+        self._as_json = as_json
+        self._stream = stream
+        self._lines: list[bytes] = []
+
+    def call_started(self, method: Method, call: Call) -> None:
+        """Only ends are logged."""
+
+    def message_sent(self, method: Method) -> None:
+        """Messages are not logged."""
+
+    def call_ended(self, method: Method, call: Call, code: str, seconds: float) -> None:
+        """A line with what an operator asks of a call."""
+        if self._calls == "off" or (self._calls == "errors" and code == "OK"):
+            return
+        entry: dict[str, object] = {
+            "timestamp": datetime.fromtimestamp(self._clock.now(), UTC),
+            "level": "warning" if code in _OURS else "info",
+            "event": "call",
+            "caller": call.caller.name,
+            "method": method.name,
+            "code": code,
+            "reason": call.reason,
+            "duration_ms": round(1000 * seconds, 3),
+            "cache": call.cache,
+            "upstream_request_id": call.upstream_request_id,
+            "request_id": call.request_id,
+        }
+        if call.trace is not None:
+            entry["trace_id"] = call.trace.trace_id
+        self._log(entry)
+
+    def create_ended(self, request: CreatePreviewJobRequest, call: Call, outcome: str, job_id: str) -> None:
+        """A line that outlives the process, whatever becomes of it."""
+        self._log(
+            {
+                "timestamp": datetime.fromtimestamp(self._clock.now(), UTC),
+                "level": "info",
+                "event": "create",
+                "caller": call.caller.name,
+                "bucket": request.bucket,
+                "input_object_sha256": _digest(request.input_object),
+                "output_bucket": request.output.bucket or request.bucket,
+                "idempotency_key_sha256": _digest(request.request_id),
+                "outcome": outcome,
+                "job_id": job_id,
+                "upstream_request_id": call.upstream_request_id,
+                "request_id": call.request_id,
+            }
+        )
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what was gathered. A stream that takes no more loses it: logs never stop the gateway."""
+        lines, self._lines = self._lines, []
+        if lines:
+            with suppress(OSError, ValueError):
+                stream = self._stream()
+                stream.write(b"".join(lines))
+                stream.flush()
+
+    def _log(self, entry: dict[str, object]) -> None:
+        if not self._as_json:
+            _show(entry)
+            return
+        if not self._lines:
+            asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
+        self._lines.append(orjson.dumps(entry, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE))
+        if len(self._lines) >= MOST_LINES:
+            self.flush()
+
+
+def _show(entry: dict[str, object]) -> None:
+    shown = {key: value for key, value in entry.items() if key not in {"timestamp", "level", "event"} and value}
+    structlog.get_logger("docpreview_gateway.calls").log(
+        {"info": 20, "warning": 30}[str(entry["level"])], entry["event"], **shown
+    )
+
+
+def _digest(text: str) -> str:
+    """Enough to tell whether two are the same."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""

@@ -1,0 +1,116 @@
+"""Metrics of calls, in a registry that is handed in, and of what is running.
+
+Names are those of go-grpc-middleware, so that dashboards made for it fit.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from docpreview_gateway.core.trace_context import exemplar
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from docpreview_gateway.ports import Call, Method
+
+_RPC = ("grpc_type", "grpc_service", "grpc_method")
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+
+class _Series(NamedTuple):
+    """The series of one method."""
+
+    started: Counter
+    received: Counter
+    sent: Counter
+    seconds: Histogram
+    handled: dict[str, Counter]
+    """By name of the code, such as `NOT_FOUND`."""
+
+
+class PrometheusCalls:
+    """The port `RpcTelemetry`."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, help_text: str, labels: tuple[str, ...]) -> Counter:
+            return Counter(name, help_text, labels, registry=registry)
+
+        self._started = counter("grpc_server_started_total", "RPCs that came in.", _RPC)
+        self._handled = counter("grpc_server_handled_total", "RPCs that ended.", (*_RPC, "grpc_code"))
+        self._received = counter("grpc_server_msg_received_total", "Messages that came in.", _RPC)
+        self._sent = counter("grpc_server_msg_sent_total", "Messages that left.", _RPC)
+        self._seconds = Histogram(
+            "grpc_server_handling_seconds",
+            "Time from request to end of an RPC.",
+            _RPC,
+            registry=registry,
+            buckets=_SECONDS,
+        )
+        self._methods: dict[Method, _Series] = {}
+        self._build = Gauge(
+            "docpreview_build_info", "1, for what is running.", ("version", "python", "grpc"), registry=registry
+        )
+        self._answers = cache(
+            counter(
+                "docpreview_answers_total",
+                "Calls that read, by where the answer came from: hit, miss, coalesced or stale.",
+                ("grpc_method", "source"),
+            ).labels
+        )
+        self._caller_calls = cache(
+            counter("docpreview_caller_calls_total", "Calls that ended, by caller.", ("caller", "grpc_code")).labels
+        )
+
+    def build(self, version: str, python: str, grpc: str) -> None:
+        """Report what is running."""
+        self._build.labels(version, python, grpc).set(1)
+
+    def call_started(self, method: Method, _call: Call) -> None:
+        """A call came in; each has exactly one request message."""
+        series = self._series(method)
+        series.started.inc()
+        series.received.inc()
+
+    def message_sent(self, method: Method) -> None:
+        """A message of a reply left."""
+        self._series(method).sent.inc()
+
+    def call_ended(self, method: Method, call: Call, code: str, seconds: float) -> None:
+        """A call ended. `code` is written as Go's does it: `OK`, `NotFound`."""
+        series = self._series(method)
+        spelt = _go_code(code)
+        handled = series.handled.get(code)
+        if handled is None:
+            labels = (method.kind, method.service, method.name, spelt)
+            handled = series.handled[code] = self._handled.labels(*labels)
+        handled.inc()
+        series.seconds.observe(seconds, exemplar(call.trace))
+        self._caller_calls(call.caller.name, spelt).inc()
+        if call.cache:
+            self._answers(method.name, call.cache).inc()
+
+    def _series(self, method: Method) -> _Series:
+        """Looking series up by their labels costs more than counting does, so each method's are kept."""
+        series = self._methods.get(method)
+        if series is None:
+            labels = (method.kind, method.service, method.name)
+            series = self._methods[method] = _Series(
+                self._started.labels(*labels),
+                self._received.labels(*labels),
+                self._sent.labels(*labels),
+                self._seconds.labels(*labels),
+                {},
+            )
+        return series
+
+
+_GO_CODES = {"OK": "OK", "CANCELLED": "Canceled"}
+
+
+@cache
+def _go_code(name: str) -> str:
+    return _GO_CODES.get(name) or name.title().replace("_", "")
