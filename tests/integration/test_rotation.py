@@ -1,0 +1,126 @@
+"""Everything that proves something is exchanged under load, and no call fails for it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import grpc
+
+from docpreview_emulator import Credential, Emulator
+from docpreview_gateway.identity_settings import AuthSettings, JwtSettings, PolicySettings
+from docpreview_gateway.settings import CredentialSettings
+from docpreview_gateway.wiring import Gateway
+from tests.integration.conftest import settings
+from tests.integration.identity import Policy, bearer, caller, get
+from tests.integration.issuer import AUDIENCE, ISSUER, Issuer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PER_SECOND = 200
+ROUNDS = 3
+
+
+def replaced(path: Path, text: str) -> None:
+    """Whole, as one that writes carefully would."""
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.replace(path)
+
+
+class Site:
+    """Two generations of everything at any time, as it is while things are exchanged."""
+
+    def __init__(self, folder: Path) -> None:
+        self.keys = folder / "cloud.json"
+        self.jwks = folder / "jwks.json"
+        self.policy = Policy(folder / "policy.yaml")
+        self.issuer = Issuer("rsa0")
+        self.generation = 0
+        self.credentials = [Credential("id-0", "key-0", "session-0")]
+        self.write()
+
+    def write(self) -> None:
+        """The newest generation of each; the tokens of the one before still count."""
+        newest, number = self.credentials[-1], self.generation
+        kept = {"secret_id": newest.secret_id, "secret_key": newest.secret_key, "token": newest.token}
+        replaced(self.keys, json.dumps(kept))
+        replaced(self.jwks, self.issuer.jwks())
+        self.policy.add(f"static{number}")
+        for old in [name for name in self.policy.callers if name.startswith("static")][:-2]:
+            del self.policy.callers[old]
+        self.policy.callers["signed"] = caller([{"jwt": {"issuer": ISSUER, "value": "svc-one"}}])
+        self.policy.write()
+
+    def metadata(self, turn: int) -> tuple[tuple[str, str], ...]:
+        """Of a caller that took over what there was a round ago, by one kind of token or the other."""
+        if turn % 2:
+            return bearer(self.policy.tokens[f"static{max(0, self.generation - 1)}"])
+        return bearer(self.issuer.token(f"rsa{max(0, self.generation - 1)}", iat=1_700_000_000 + turn))
+
+    def advance(self) -> None:
+        self.generation += 1
+        number = self.generation
+        # The cloud takes the old pair for a while after the new one was made: so do all of them.
+        self.credentials.append(Credential(f"id-{number}", f"key-{number}", f"session-{number}"))
+        self.issuer.keys |= Issuer(f"rsa{number}").keys
+        for old in list(self.issuer.keys)[:-2]:
+            del self.issuer.keys[old]
+
+
+async def test_exchange_under_load(tmp_path: Path) -> None:
+    """200 calls a second by both kinds of token, all to the cloud: keys, JWKS, tokens and policy change meanwhile."""
+    site = Site(tmp_path)
+    codes: Counter[grpc.StatusCode] = Counter()
+    async with Emulator(credentials=site.credentials) as emulator:
+        issuer = JwtSettings(issuer=ISSUER, audience=AUDIENCE, jwks_file=site.jwks)
+        configured = settings(
+            emulator,
+            credentials={"main": CredentialSettings(file=site.keys)},
+            policy=PolicySettings(file=site.policy.path),
+            auth=AuthSettings(jwt=(issuer,)),
+        )
+        async with (
+            Gateway(configured) as gateway,
+            grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}") as channel,
+        ):
+            done = asyncio.Event()
+            load = asyncio.create_task(_calls(channel, site, done, codes))
+            for number in range(1, ROUNDS + 1):
+                site.advance()
+                emulator.credentials |= {found.secret_id: found for found in site.credentials}
+                site.write()
+                for what in ("policy", "jwks", "credentials"):
+                    await _reloaded(gateway, what, number)
+                # The pair before the last is revoked for good.
+                for old in site.credentials[:-2]:
+                    emulator.credentials.pop(old.secret_id, None)
+                await asyncio.sleep(0.5)
+            done.set()
+            await load
+            used = {record.headers["authorization"].split("q-ak=")[1].split("&")[0] for record in emulator.requests}
+    assert set(codes) == {grpc.StatusCode.NOT_FOUND}
+    assert codes.total() > 100 * ROUNDS
+    assert used == {f"id-{number}" for number in range(ROUNDS + 1)}
+
+
+async def _calls(channel: grpc.aio.Channel, site: Site, done: asyncio.Event, codes: Counter[grpc.StatusCode]) -> None:
+    """So many a second, whether those before have been answered or not."""
+    begin = time.monotonic()
+    tasks: list[asyncio.Task[grpc.StatusCode]] = []
+    while not done.is_set():
+        turn = len(tasks)
+        tasks.append(asyncio.create_task(get(channel, site.metadata(turn), job_id=f"j{turn}")))
+        await asyncio.sleep(max(0.0, begin + turn / PER_SECOND - time.monotonic()))
+    codes.update(await asyncio.gather(*tasks))
+
+
+async def _reloaded(gateway: Gateway, what: str, times: int) -> None:
+    sample = {"what": what, "outcome": "ok"}
+    async with asyncio.timeout(15):
+        while gateway.registry.get_sample_value("docpreview_reloads_total", sample) != times:  # noqa: ASYNC110 - a metric
+            await asyncio.sleep(0.02)
