@@ -18,7 +18,7 @@ IMAGE_VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 IMAGE_EPOCH = $(shell git log -1 --format=%ct)
 SBOM_DIR ?= build/sbom
 
-.PHONY: help dev demo test test-long clients soak check format generate lock bench clean
+.PHONY: help dev docs demo test test-long clients soak check format generate lock bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -72,6 +72,7 @@ check: $(READY) $(GENERATE_READY) ## style, types, layers, contract, drift of ge
 	$(BIN)/buf format --diff --exit-code protos
 	$(BIN)/buf breaking protos --against '.git#subdir=protos'
 	$(BIN)/python requirements/check_generated.py
+	$(BIN)/python requirements/generate_docs.py --check
 
 format: $(READY) ## rewrite the sources as `check` wants them
 	$(BIN)/ruff format .
@@ -82,6 +83,9 @@ generate: export PATH := $(CURDIR)/.venv-generate/bin:$(PATH)
 generate: $(GENERATE_READY) ## the Python stubs beside each .proto
 	python -m grpc_tools.protoc -I protos --python_out=protos --mypy_out=quiet:protos $(PROTOS)
 	python -m grpc_tools.protoc -I protos --grpc_python_out=protos --mypy_grpc_out=quiet:protos $(filter %_service.proto,$(PROTOS))
+
+docs: $(READY) ## the documents that are made from sources
+	$(BIN)/python requirements/generate_docs.py
 
 lock: $(READY) ## newest versions that pyproject.toml allows, with hashes
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
