@@ -7,12 +7,12 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from docpreview.v1 import preview_job_service_pb2, preview_queue_service_pb2
+from docpreview.v1 import preview_job_service_pb2, preview_queue_service_pb2, usage_service_pb2
 from docpreview_gateway.core.callers import Caller, PageBudget, Rate
 
 METHODS = frozenset(
     method.name
-    for module in (preview_job_service_pb2, preview_queue_service_pb2)
+    for module in (preview_job_service_pb2, preview_queue_service_pb2, usage_service_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 )

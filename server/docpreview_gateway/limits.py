@@ -1,16 +1,23 @@
-"""Puts together what limits callers: the count of calls."""
+"""Puts together what limits callers: the count of calls, and the book of pages."""
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
+import structlog
+
+from docpreview_gateway.adapters.sqlite_pages import SqlitePages
+from docpreview_gateway.limit_ports import PageBookError
+from docpreview_gateway.service.budgeting import Books
 from docpreview_gateway.service.limiting import Counting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from docpreview_gateway.settings import Settings
+
+log = structlog.get_logger("docpreview_gateway.budgets")
 
 
 @asynccontextmanager
@@ -28,3 +35,26 @@ async def counting(settings: Settings) -> AsyncIterator[Counting]:
         refuse = settings.limits.without_store == "refuse"
         shared = RedisRates(send, seconds=state.timeout_seconds)
         yield Counting(shared, refuse_without_store=refuse, share=settings.processes)
+
+
+@asynccontextmanager
+async def books(settings: Settings) -> AsyncIterator[Books]:
+    """Where pages are counted: in a file, or by all replicas together on the server of their ledger."""
+    state, refuse = settings.shared_state, settings.limits.without_store == "refuse"
+    url = state.ledger_url or state.url
+    async with AsyncExitStack() as stack:
+        own = SqlitePages(settings.state_dir / "pages.db")
+        if url is None:
+            yield Books(await stack.enter_async_context(own), refuse=refuse)
+            return
+        fallback: SqlitePages | None = None
+        try:
+            fallback = await stack.enter_async_context(own)
+        except PageBookError as error:
+            log.warning("without the shared store pages will not be counted", error=str(error))
+
+        from docpreview_gateway.adapters.redis_connections import redis_commands  # noqa: PLC0415 - as above
+        from docpreview_gateway.adapters.redis_pages import RedisPages  # noqa: PLC0415
+
+        send = await stack.enter_async_context(redis_commands(url.get_secret_value()))
+        yield Books(RedisPages(send, seconds=state.ledger_timeout_seconds), fallback=fallback, refuse=refuse)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from docpreview_gateway.core.buckets import Bucket
     from docpreview_gateway.core.exchange import HttpReply, HttpRequest
     from docpreview_gateway.core.ledger import Record
-    from docpreview_gateway.core.rates import LimitKind, Refusal, Rule
     from docpreview_gateway.core.responses import JobPage, QueuePage
     from docpreview_gateway.core.signing import Credentials
     from docpreview_gateway.core.trace_context import Trace
@@ -248,6 +247,10 @@ class RequestLedger(Protocol):
         """Records that were sent, have no outcome, and whose owner has been silent for too long."""
         ...
 
+    async def find(self, key: str) -> Record | None:
+        """The record of this key, if there is one."""
+        ...
+
     async def others_open(self, record: Record) -> bool:
         """Whether another create of the same target has no outcome yet."""
         ...
@@ -262,48 +265,6 @@ class LedgerTelemetry(Protocol):
 
     def ledger(self, event: Literal["accepted", "replayed", "rejected", "unknown", "found", "absent"]) -> None:
         """A record came to a stage, or was looked for."""
-        ...
-
-
-class StoreUnavailableError(Exception):
-    """What replicas share does not answer."""
-
-
-class SharedRates(Protocol):
-    """Rates that replicas keep together."""
-
-    async def take(self, rules: tuple[Rule, ...]) -> Refusal | None:
-        """As `core.rates.Rates.take`, for all replicas at once. StoreUnavailableError, within a short time."""
-        ...
-
-
-class RateCounter(Protocol):
-    """Counts calls: for all replicas while it can, else for this process."""
-
-    async def take(self, rules: tuple[Rule, ...]) -> tuple[Refusal | None, bool]:
-        """Charge a call to all rules unless one refuses it; whether this process had to decide alone."""
-        ...
-
-
-class CallGate(Protocol):
-    """Lets calls pass that their caller's limits allow."""
-
-    async def enter(self, caller: Caller, method: str) -> None:
-        """Charge a call of the RPC `method`. LimitReached, or LIMITER_UNAVAILABLE."""
-        ...
-
-    def leave(self, caller: Caller) -> None:
-        """A call that entered has ended."""
-        ...
-
-
-class LimitTelemetry(Protocol):
-    """Hears what limits decide."""
-
-    def limit(
-        self, caller: str, limit: LimitKind, outcome: Literal["allowed", "refused", "shadowed", "degraded"]
-    ) -> None:
-        """A call came to a limit. `degraded`: it passed by this process's count alone, for want of the shared one."""
         ...
 
 

@@ -22,13 +22,15 @@ from docpreview_gateway.adapters.system_clock import SystemClock
 from docpreview_gateway.core.callers import ANONYMOUS
 from docpreview_gateway.core.polling import Schedule
 from docpreview_gateway.identity_wiring import KEYS_SECONDS, LOOK_SECONDS, Identities
-from docpreview_gateway.limits import counting
+from docpreview_gateway.limit_ports import PageBookError
+from docpreview_gateway.limits import books, counting
 from docpreview_gateway.observability import Observability
 from docpreview_gateway.ports import LedgerError
 from docpreview_gateway.rpc.handlers import Bounds, Handlers, Route
 from docpreview_gateway.rpc.server import Health, enable_reflection, grpc_server
 from docpreview_gateway.rpc.services import register, routes
 from docpreview_gateway.service.bucket_register import BucketRegister
+from docpreview_gateway.service.budgeting import PageBudgets
 from docpreview_gateway.service.creating import Creating
 from docpreview_gateway.service.limiting import CallLimits, Counting
 from docpreview_gateway.service.page_urls import PageUrls
@@ -57,11 +59,16 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.adapters.prometheus import PrometheusTelemetry
     from docpreview_gateway.ports import Clock, CredentialsSource, JobFeed, PreviewUpstream, RequestLedger
+    from docpreview_gateway.rpc.handlers import Route
+    from docpreview_gateway.service.budgeting import Books
     from docpreview_gateway.settings import Settings
     from docpreview_gateway.shared_state import SharedParts
 
 SETTLE_SECONDS = 10.0
 """Between looks for creates that nobody came back for."""
+
+SETTLE_PAGES_SECONDS = 2.0
+"""Between looks for jobs that have ended, so that their pages count."""
 
 log = structlog.get_logger("docpreview_gateway")
 
@@ -127,7 +134,17 @@ class Gateway:
             owner=secrets.token_hex(8),
         )
         await self._admin(stack)
-        jobs = PreviewJobs(upstream, buckets, creating, watching, page_urls)
+        budgets = PageBudgets(
+            creating,
+            await self._books(stack),
+            buckets=buckets,
+            upstream=upstream,
+            records=records,
+            clock=clock,
+            telemetry=self._observed.limits,
+        )
+        jobs = PreviewJobs(upstream, buckets, budgets, watching, page_urls)
+        await _repeat(stack, budgets.settle, SETTLE_PAGES_SECONDS)
         await _repeat(stack, creating.settle, SETTLE_SECONDS)
         stack.push_async_callback(creating.drained)
         limits = self._settings.limits
@@ -141,6 +158,7 @@ class Gateway:
         all_routes = routes(
             jobs,
             PreviewQueues(upstream, buckets),
+            budgets,
             self._observed.log,
             longest_stream=self._settings.watch.max_stream_seconds,
         )
@@ -228,6 +246,12 @@ class Gateway:
             schedule=Schedule(floor=watch.poll_floor_seconds, cap=watch.poll_cap_seconds),
         )
         return Watching(upstream, clock, telemetry, limits=limits, jitter=random.random, feed=feed)
+
+    async def _books(self, stack: AsyncExitStack) -> Books:
+        try:
+            return await stack.enter_async_context(books(self._settings))
+        except PageBookError as error:
+            raise StartError(f"state_dir: {error}; pages are counted in a folder that can be written") from error
 
     async def _admin(self, stack: AsyncExitStack) -> None:
         host, port = (self._worker.admin, 0) if self._worker else host_port(self._settings.admin_listen)

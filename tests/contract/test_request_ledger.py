@@ -136,6 +136,14 @@ async def test_two_creates_of_the_same_target(ledger: RequestLedger) -> None:
     assert not await ledger.others_open(first)
 
 
+async def test_record_by_its_key(ledger: RequestLedger) -> None:
+    """It is found at whatever stage it is, and nothing is made of one that is not there."""
+    first = record()
+    assert await ledger.find(first.key) is None
+    await ledger.begin(first, NOW)
+    assert await ledger.find(first.key) == first
+
+
 async def test_secret(ledger: RequestLedger) -> None:
     """It is long, random and stays."""
     assert await ledger.secret() == await ledger.secret()

@@ -34,6 +34,9 @@ class FakeLedger:
         stages = {Stage.SENT, Stage.UNKNOWN}
         return [found for found in self.records.values() if found.stage in stages and found.lease_until <= now]
 
+    async def find(self, key: str) -> Record | None:
+        return self.records.get(key)
+
     async def others_open(self, record: Record) -> bool:
         return any(
             found.target == record.target and found.key != record.key and found.stage is not Stage.ACCEPTED

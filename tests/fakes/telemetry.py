@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview_gateway.core.breaker import State
+    from docpreview_gateway.core.pages import Pages
     from docpreview_gateway.ports import Attempt, Call, LaneLoad, Method
     from docpreview_gateway.telemetry import JobPages
 
@@ -34,6 +35,7 @@ class FakeTelemetry:
         self.shared_reads: list[str] = []
         self.ledger_events: list[str] = []
         self.limits: list[tuple[str, str, str]] = []
+        self.page_counts: dict[tuple[str, str], tuple[int, int, int | None]] = {}
         self.retries: list[tuple[str, str]] = []
         self.breaker_states: list[tuple[str, str]] = []
         self.sheds: list[str] = []
@@ -63,6 +65,9 @@ class FakeTelemetry:
 
     def job_ended(self, state: str, seconds: float | None, pages: JobPages) -> None:
         self.ended_jobs.append((state, seconds, pages))
+
+    def pages(self, caller: str, period: str, pages: Pages, budget: int | None) -> None:
+        self.page_counts[caller, period] = (*pages, budget)
 
     def ledger(self, event: str) -> None:
         self.ledger_events.append(event)

@@ -13,7 +13,7 @@ from docpreview_gateway.adapters.redis_rates import RedisRates
 from docpreview_gateway.core.callers import Caller, Rate
 from docpreview_gateway.core.errors import LimitReached
 from docpreview_gateway.core.rates import rule
-from docpreview_gateway.ports import StoreUnavailableError
+from docpreview_gateway.limit_ports import StoreUnavailableError
 from docpreview_gateway.service.limiting import CallLimits, Counting
 from tests.fakes.telemetry import FakeTelemetry
 from tests.redis_server import running_redis

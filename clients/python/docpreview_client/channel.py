@@ -15,6 +15,7 @@ from docpreview_client.options import ClientOptions, Tls
 
 _JOBS: Final = "docpreview.v1.PreviewJobService"
 _QUEUES: Final = "docpreview.v1.PreviewQueueService"
+_USAGE: Final = "docpreview.v1.UsageService"
 # Calls that change nothing. CreatePreviewJob is not among them and never may be: every create is billed. Those with a
 # `request_id` are repeated above gRPC, which cannot tell the two kinds apart (`repeating`).
 _READS: Final = (
@@ -24,6 +25,7 @@ _READS: Final = (
     (_JOBS, "WaitPreviewJob"),
     (_JOBS, "WatchPreviewJob"),
     (_QUEUES, "ListPreviewQueues"),
+    (_USAGE, "GetUsage"),
 )
 # CANCELLED: a stopping server cancels calls that it has not yet begun, https://github.com/grpc/grpc/issues/41785
 _RETRY_POLICY: Final = {

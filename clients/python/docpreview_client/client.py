@@ -22,6 +22,7 @@ from docpreview.v1.preview_job_service_pb2 import (
     WatchPreviewJobRequest,
 )
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest, PreviewQueue
+from docpreview.v1.usage_service_pb2 import GetUsageRequest, Usage
 from docpreview_client.channel import is_loopback, open_channel
 from docpreview_client.connection import Connection, Token
 from docpreview_client.deadline import Deadline
@@ -319,3 +320,11 @@ class DocPreviewClient:
 
     def _unary(self, timeout: timedelta | None) -> timedelta:
         return self._options.deadlines.unary if timeout is None else timeout
+
+    async def usage(self, *, timeout: timedelta | None = None) -> Usage:
+        """What the caller has used up: the pages of this day and month (UTC), and what is left of its budgets.
+
+        Args:
+            timeout: Default `Deadlines.unary`.
+        """
+        return await self._open.read(self._open.usage.GetUsage, GetUsageRequest(), timeout=self._unary(timeout))

@@ -10,6 +10,7 @@ from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview.v1.preview_queue_service_pb2_grpc import PreviewQueueServiceStub
+from docpreview.v1.usage_service_pb2_grpc import UsageServiceStub
 from docpreview_client.decoding import errors_of_creates, errors_of_reads
 
 _Request = TypeVar("_Request")
@@ -29,6 +30,7 @@ class Connection:
         self._metadata = metadata
         self.jobs = PreviewJobServiceStub(channel)
         self.queues = PreviewQueueServiceStub(channel)
+        self.usage = UsageServiceStub(channel)
 
     async def close(self) -> None:
         """Ends the calls that are under way and closes the channel."""

@@ -5,20 +5,36 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
+    from docpreview_gateway.core.pages import Pages
+
 
 class PrometheusLimits:
-    """The port `LimitTelemetry`."""
+    """The ports `LimitTelemetry` and `BudgetTelemetry`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         labels = ("caller", "limit", "outcome")
         decisions = Counter("docpreview_limit_decisions_total", "What limits decided.", labels, registry=registry)
         self._decisions = cache(decisions.labels)
+        period = ("caller", "period")
+        used = "Pages that a caller's jobs have made in the present period."
+        self._used = Gauge("docpreview_pages_used", used, period, registry=registry)
+        reserved = "Pages that are set aside for a caller's jobs which have not ended."
+        self._reserved = Gauge("docpreview_pages_reserved", reserved, period, registry=registry)
+        left = "Pages of a caller's budget that are neither used nor set aside."
+        self._left = Gauge("docpreview_pages_left", left, period, registry=registry)
 
     def limit(self, caller: str, limit: str, outcome: str) -> None:
         """A call came to a limit."""
         self._decisions(caller, limit, outcome).inc()
+
+    def pages(self, caller: str, period: str, pages: Pages, budget: int | None) -> None:
+        """A caller's pages of the present period, as far as this process has heard."""
+        self._used.labels(caller, period).set(pages.used)
+        self._reserved.labels(caller, period).set(pages.reserved)
+        if budget is not None:
+            self._left.labels(caller, period).set(max(0, budget - sum(pages)))

@@ -99,6 +99,7 @@ for _, key in ipairs(keys) do
 end
 return {{#keys, found}}
 """
+_FIND = f"{_LUA} return redis.call('HGETALL', create(ARGV[1]))"
 _OTHERS_OPEN = f"""{_LUA}
 for _, key in ipairs(redis.call('SMEMBERS', target(ARGV[1]))) do
   if key ~= ARGV[2] then
@@ -145,6 +146,11 @@ class RedisLedger:
             records += [_record(each) for each in found]
             begin += BATCH
         return records
+
+    async def find(self, key: str) -> Record | None:
+        """As the port says."""
+        found = await self._run(_FIND, key)
+        return _record(found) if found else None
 
     async def others_open(self, record: Record) -> bool:
         """As the port says."""

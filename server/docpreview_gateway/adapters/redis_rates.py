@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError as NoConnection
 
 from docpreview_gateway.core.outage import Outage
 from docpreview_gateway.core.rates import Refusal
-from docpreview_gateway.ports import StoreUnavailableError
+from docpreview_gateway.limit_ports import StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

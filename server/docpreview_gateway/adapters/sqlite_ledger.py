@@ -88,6 +88,11 @@ class SqliteLedger:
         """As the port says."""
         return await self._do(partial(_rows, where=f"{_OPEN_STAGES} AND lease_until <= ?", values=(now,)))
 
+    async def find(self, key: str) -> Record | None:
+        """As the port says."""
+        found = await self._do(partial(_rows, where="key = ?", values=(key,)))
+        return found[0] if found else None
+
     async def others_open(self, record: Record) -> bool:
         """As the port says."""
         where = f"target = ? AND key != ? AND {_UNFINISHED}"

@@ -121,7 +121,7 @@ def new_record(  # noqa: PLR0913 - the facts of one create
     The fingerprint is keyed with the ledger's own secret: it covers the document's password, which a plain hash would
     let others guess.
     """
-    scope = f"{caller}\n{request.bucket}\n{request.request_id.lower()}".encode()
+    scope = _scope(request, caller)
     body = CreatePreviewJobRequest()
     body.CopyFrom(request)
     body.ClearField("request_id")
@@ -140,6 +140,15 @@ def new_record(  # noqa: PLR0913 - the facts of one create
         lease_until=now + timing.lease,
         expires_at=now + timing.keep,
     )
+
+
+def record_key(request: CreatePreviewJobRequest, caller: str) -> str:
+    """The key of a caller's create with `request_id`."""
+    return sha256(_scope(request, caller)).hexdigest()
+
+
+def _scope(request: CreatePreviewJobRequest, caller: str) -> bytes:
+    return f"{caller}\n{request.bucket}\n{request.request_id.lower()}".encode()
 
 
 def marker(secret: bytes, scope: bytes) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from docpreview.v1 import preview_job_service_pb2 as jobs
 from docpreview.v1 import preview_queue_service_pb2 as queues
+from docpreview.v1 import usage_service_pb2 as usage
 from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
 from docpreview_gateway.core import rules
 from docpreview_gateway.core.buckets import BUCKET, REGION
@@ -104,6 +105,7 @@ FIELDS: dict[type[Message], tuple[Field, ...]] = {
         Field("page_size", rules.between(0, 100)),
         Field("page_token", _PAGE_TOKEN),
     ),
+    usage.GetUsageRequest: (),
 }
 """Ranges and forms as the contract's comments state them; `tests/unit/core/test_validation.py` walks both."""
 
@@ -153,11 +155,11 @@ def _image_options(request: jobs.CreatePreviewJobRequest) -> Iterator[Violation]
         for name in ("single_image", "image_params"):
             if getattr(options, name):
                 yield Violation(f"options.{name}", "applies to image targets only, not to TARGET_FORMAT_PDF")
-    if options.single_image and _selected_pages(options) > MAX_SINGLE_IMAGE_PAGES:
+    if options.single_image and selected_pages(options) > MAX_SINGLE_IMAGE_PAGES:
         yield Violation("options.single_image", f"takes at most {MAX_SINGLE_IMAGE_PAGES} pages: select fewer")
 
 
-def _selected_pages(options: PreviewOptions) -> int:
+def selected_pages(options: PreviewOptions) -> int:
     """Pages that the options name for certain; 0 when it depends on the document."""
     if options.page_ranges:
         return 0 if rules.page_ranges(options.page_ranges) else rules.pages_in(options.page_ranges)

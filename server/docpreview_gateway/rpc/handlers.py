@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from docpreview_gateway.identity_ports import Identification
-    from docpreview_gateway.ports import CallGate, RpcTelemetry
+    from docpreview_gateway.limit_ports import CallGate
+    from docpreview_gateway.ports import RpcTelemetry
 
     Context = grpc.aio.ServicerContext[bytes, bytes]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import grpc
 from google.protobuf.message_factory import GetMessageClass
 
-from docpreview.v1 import preview_job_service_pb2, preview_queue_service_pb2
+from docpreview.v1 import preview_job_service_pb2, preview_queue_service_pb2, usage_service_pb2
 from docpreview_gateway.core.validation import MAX_WAIT_SECONDS
 from docpreview_gateway.ports import Method
 from docpreview_gateway.rpc.handlers import Handlers, Route
@@ -16,14 +16,16 @@ from docpreview_gateway.service.auditing import audited
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from docpreview_gateway.service.budgeting import PageBudgets
     from docpreview_gateway.service.preview_jobs import PreviewJobs
     from docpreview_gateway.service.preview_queues import PreviewQueues
     from docpreview_gateway.telemetry import AuditLog
 
 JOBS = preview_job_service_pb2.DESCRIPTOR.services_by_name["PreviewJobService"]
 QUEUES = preview_queue_service_pb2.DESCRIPTOR.services_by_name["PreviewQueueService"]
-SERVICE_NAMES = (JOBS.full_name, QUEUES.full_name)
-METHOD_NAMES = frozenset(method.name for service in (JOBS, QUEUES) for method in service.methods)
+USAGE = usage_service_pb2.DESCRIPTOR.services_by_name["UsageService"]
+SERVICE_NAMES = (JOBS.full_name, QUEUES.full_name, USAGE.full_name)
+METHOD_NAMES = frozenset(method.name for service in (JOBS, QUEUES, USAGE) for method in service.methods)
 """As a policy names them: no two services have a method of one name."""
 
 LONGEST_UNARY = 60.0
@@ -32,7 +34,9 @@ LONGEST_UNARY = 60.0
 _MARGIN = 10.0
 
 
-def routes(jobs: PreviewJobs, queues: PreviewQueues, audit: AuditLog, *, longest_stream: float) -> list[Route[Any]]:
+def routes(
+    jobs: PreviewJobs, queues: PreviewQueues, budgets: PageBudgets, audit: AuditLog, *, longest_stream: float
+) -> list[Route[Any]]:
     """Every method of the contract. KeyError at start-up when one has no use-case."""
     longest = {"WaitPreviewJob": MAX_WAIT_SECONDS + _MARGIN, "WatchPreviewJob": longest_stream + _MARGIN}
     use_cases: Mapping[str, Callable[..., Any]] = {
@@ -43,6 +47,7 @@ def routes(jobs: PreviewJobs, queues: PreviewQueues, audit: AuditLog, *, longest
         "WaitPreviewJob": jobs.wait,
         "WatchPreviewJob": jobs.watch,
         "ListPreviewQueues": queues.list_queues,
+        "GetUsage": budgets.get_usage,
     }
     return [
         Route(
@@ -53,7 +58,7 @@ def routes(jobs: PreviewJobs, queues: PreviewQueues, audit: AuditLog, *, longest
             waits=descriptor.name in longest,
             at_once=jobs.kept if descriptor.name == "GetPreviewJob" else None,
         )
-        for service in (JOBS, QUEUES)
+        for service in (JOBS, QUEUES, USAGE)
         for descriptor in service.methods
     ]
 

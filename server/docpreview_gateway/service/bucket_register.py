@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class BucketRequest(Protocol):
-    """A request message with a bucket; every one of the contract is."""
+    """A request message with a bucket; all of the contract are but GetUsageRequest."""
 
     @property
     def bucket(self) -> str:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.core.responses import JobPage
     from docpreview_gateway.ports import Call, KeepingUpstream
     from docpreview_gateway.service.bucket_register import BucketRegister
+    from docpreview_gateway.service.budgeting import PageBudgets
     from docpreview_gateway.service.creating import Creating
     from docpreview_gateway.service.page_urls import PageUrls
     from docpreview_gateway.service.watching import Subscription, Watching
@@ -54,7 +55,7 @@ class PreviewJobs:
         self,
         upstream: KeepingUpstream,
         buckets: BucketRegister,
-        creating: Creating,
+        creating: Creating | PageBudgets,
         watching: Watching,
         page_urls: PageUrls,
     ) -> None:

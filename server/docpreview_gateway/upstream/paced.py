@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from docpreview_gateway.core.callers import Rate
     from docpreview_gateway.core.rates import Rule
     from docpreview_gateway.core.responses import JobPage, QueuePage
-    from docpreview_gateway.ports import Call, JobQuery, LimitTelemetry, PreviewUpstream, QueueQuery, RateCounter
+    from docpreview_gateway.limit_ports import LimitTelemetry, RateCounter
+    from docpreview_gateway.ports import Call, JobQuery, PreviewUpstream, QueueQuery
 
 ANSWER_MARGIN = 0.05
 """Seconds of a caller's time that are kept for asking the cloud and answering."""

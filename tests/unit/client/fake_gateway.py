@@ -37,6 +37,8 @@ from docpreview.v1.preview_queue_service_pb2_grpc import (
     PreviewQueueServiceServicer,
     add_PreviewQueueServiceServicer_to_server,
 )
+from docpreview.v1.usage_service_pb2 import GetUsageRequest, Usage
+from docpreview.v1.usage_service_pb2_grpc import UsageServiceServicer, add_UsageServiceServicer_to_server
 
 SERVICE = "docpreview.v1.PreviewJobService"
 PATIENCE = 10.0
@@ -67,7 +69,7 @@ class Call:
     ended: threading.Event = field(default_factory=threading.Event)
 
 
-class FakeGateway(PreviewJobServiceServicer, PreviewQueueServiceServicer):
+class FakeGateway(PreviewJobServiceServicer, PreviewQueueServiceServicer, UsageServiceServicer):
     """Give it answers with `will`; the last answer of a method is repeated. A watch's answer is a list of steps."""
 
     def __init__(self) -> None:
@@ -80,6 +82,7 @@ class FakeGateway(PreviewJobServiceServicer, PreviewQueueServiceServicer):
         )
         add_PreviewJobServiceServicer_to_server(self, self._server)
         add_PreviewQueueServiceServicer_to_server(self, self._server)
+        add_UsageServiceServicer_to_server(self, self._server)
         self.health = health.HealthServicer()
         self.health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
@@ -172,6 +175,10 @@ class FakeGateway(PreviewJobServiceServicer, PreviewQueueServiceServicer):
     ) -> ListPreviewQueuesResponse:
         response: ListPreviewQueuesResponse = self._unary("ListPreviewQueues", request, context)
         return response
+
+    def GetUsage(self, request: GetUsageRequest, context: Any) -> Usage:  # noqa: N802
+        usage: Usage = self._unary("GetUsage", request, context)
+        return usage
 
 
 def _fail(failure: Failure, context: Any) -> None:

@@ -39,6 +39,14 @@ def failed() -> PreviewJob:
     return broken
 
 
+def over_quota(reason: str, subject: str) -> Failure:
+    """An error that names a limit."""
+    quota = error_details_pb2.QuotaFailure.Violation(subject=subject, description="used up")
+    info = error_details_pb2.ErrorInfo(domain="docpreview", reason=reason)
+    details = (info, error_details_pb2.QuotaFailure(violations=[quota]))
+    return Failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "used up", details)
+
+
 def failure(code: grpc.StatusCode, reason: str, *, retry_delay: timedelta | None = None) -> Failure:
     """An error as the gateway sends it."""
     info = error_details_pb2.ErrorInfo(domain="docpreview", reason=reason, metadata={"request_id": "req-7"})

@@ -7,16 +7,18 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from typer.testing import CliRunner, Result
 
 from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
 from docpreview.v1.preview_job_service_pb2 import ListPreviewJobsRequest, ListPreviewJobsResponse
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesResponse, PreviewQueue
+from docpreview.v1.usage_service_pb2 import PageUsage, Usage
 from docpreview_client.cli import listing, parameters
 from docpreview_client.cli.app import app
 
 from .fake_gateway import Failure, FakeGateway, Silence
-from .samples import BUCKET, JOB_ID, failed, failure, invalid, job, succeeded
+from .samples import BUCKET, JOB_ID, failed, failure, invalid, job, over_quota, succeeded
 
 Docpreview = Callable[..., Result]
 
@@ -160,6 +162,32 @@ def test_queues(gateway: FakeGateway, docpreview: Docpreview) -> None:
     gateway.will("ListPreviewQueues", ListPreviewQueuesResponse(queues=[queue]))
     row = docpreview("queues", BUCKET).stdout.splitlines()[1].split()
     assert row == ["p1", "[red]main[/red]", "ACTIVE", "10000", "0"]
+
+
+def test_usage(gateway: FakeGateway, docpreview: Docpreview) -> None:
+    """A line for each period; what has no bound has a dash."""
+    day = PageUsage(end_time=Timestamp(seconds=1_700_000_000), used_pages=7, reserved_pages=50, budget_pages=100)
+    day.left_pages = 43
+    month = PageUsage(end_time=Timestamp(seconds=1_700_000_000), used_pages=70)
+    gateway.will("GetUsage", Usage(caller="reports", day=day, month=month))
+    rows = [line.split() for line in docpreview("usage").stdout.splitlines()]
+    assert rows[1][:6] == ["reports", "day", "7", "50", "100", "43"]
+    assert rows[2][:6] == ["reports", "month", "70", "0", "-", "-"]
+
+
+def test_usage_that_nobody_counts(gateway: FakeGateway, docpreview: Docpreview) -> None:
+    """It says so."""
+    gateway.will("GetUsage", Usage(caller="anonymous"))
+    assert "does not count the pages of anonymous" in docpreview("usage").stderr
+
+
+def test_budget_that_is_used_up(gateway: FakeGateway, docpreview: Docpreview) -> None:
+    """The limit is named, with what to do."""
+    gateway.will("CreatePreviewJob", over_quota("PAGE_BUDGET_EXHAUSTED", "caller:a:pages_per_day"))
+    result = docpreview("create", BUCKET, "a.pdf", "--output", "p-${Page}.jpg")
+    assert result.exit_code == 6
+    assert "caller:a:pages_per_day" in result.stderr
+    assert "larger budget" in result.stderr
 
 
 def test_watch(gateway: FakeGateway, docpreview: Docpreview) -> None:

@@ -76,7 +76,7 @@ def test_creates_are_not_retried() -> None:
     methods = [name["method"] for part in service_config(health_checking=True)["methodConfig"] for name in part["name"]]
     assert "CreatePreviewJob" not in methods
     assert None not in methods
-    assert len(methods) == 6
+    assert len(methods) == 7
 
 
 async def test_address_that_is_not_healthy(gateway: FakeGateway) -> None:

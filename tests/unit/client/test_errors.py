@@ -23,7 +23,7 @@ from docpreview_client import (
 )
 
 from .fake_gateway import Failure, FakeGateway, Silence
-from .samples import BUCKET, JOB_ID, failure, invalid
+from .samples import BUCKET, JOB_ID, failure, invalid, over_quota
 
 
 @pytest.mark.parametrize(
@@ -138,3 +138,11 @@ async def test_create_for_a_host_without_address() -> None:
     async with DocPreviewClient("dns:///gateway.invalid:50051") as client:
         with pytest.raises(Unavailable):
             await client.create(BUCKET, "a.pptx", output_object="b/${Number}.jpg")
+
+
+async def test_error_that_names_a_limit(gateway: FakeGateway, client: DocPreviewClient) -> None:
+    """Whose limit it is, and which."""
+    gateway.will("GetPreviewJob", over_quota("RATE_LIMITED", "caller:a:GetPreviewJob"))
+    with pytest.raises(Throttled) as caught:
+        await client.get(BUCKET, JOB_ID)
+    assert caught.value.quota_violations == (("caller:a:GetPreviewJob", "used up"),)

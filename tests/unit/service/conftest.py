@@ -13,6 +13,7 @@ from docpreview_gateway.core.ledger import Timing
 from docpreview_gateway.core.polling import Schedule
 from docpreview_gateway.ports import Call
 from docpreview_gateway.service.bucket_register import BucketRegister
+from docpreview_gateway.service.budgeting import Books, PageBudgets
 from docpreview_gateway.service.creating import Creating
 from docpreview_gateway.service.page_urls import PageUrls
 from docpreview_gateway.service.preview_jobs import PreviewJobs
@@ -21,6 +22,7 @@ from docpreview_gateway.service.watching import Watching, WatchLimits
 from tests.fakes.clock import FakeClock
 from tests.fakes.credentials import FakeCredentials
 from tests.fakes.ledger import FakeLedger
+from tests.fakes.pages import FakePages
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
 
@@ -54,16 +56,27 @@ class Office:
         buckets = BucketRegister(self.buckets)
         self.watching = Watching(upstream, self.clock, self.telemetry, limits=self.limits, jitter=lambda: 0.5)
         page_urls = PageUrls(buckets, FakeCredentials(), self.clock)
+        self.records = FakeLedger()
+        self.book = FakePages()
         creating = Creating(
             upstream,
             buckets,
-            FakeLedger(),
+            self.records,
             clock=self.clock,
             telemetry=self.telemetry,
             timing=Timing(),
             owner="one",
         )
-        self.jobs = PreviewJobs(upstream, buckets, creating, self.watching, page_urls)
+        self.budgets = PageBudgets(
+            creating,
+            Books(self.book),
+            buckets=buckets,
+            upstream=upstream,
+            records=self.records,
+            clock=self.clock,
+            telemetry=self.telemetry,
+        )
+        self.jobs = PreviewJobs(upstream, buckets, self.budgets, self.watching, page_urls)
         self.queues = PreviewQueues(upstream, buckets)
 
 

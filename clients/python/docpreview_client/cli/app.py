@@ -105,6 +105,14 @@ async def queues(session: Session, bucket: Bucket) -> ExitCode:
 
 @app.command()
 @command
+async def usage(session: Session) -> ExitCode:
+    """Print the pages that you have used in this day and month (UTC), and what is left."""
+    session.view.usage(await session.client.usage(timeout=session.timeout))
+    return ExitCode.OK
+
+
+@app.command()
+@command
 async def preview(
     session: Session,
     bucket: Bucket,

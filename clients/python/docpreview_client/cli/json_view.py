@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_queue_service_pb2 import PreviewQueue
+from docpreview.v1.usage_service_pb2 import Usage
 from docpreview_client.cli.exit_codes import ExitCode
 from docpreview_client.errors import DocPreviewError
 
@@ -32,6 +33,10 @@ class JsonView:
         """One queue per line, as they come."""
         async for queue in queues:
             _print_message(queue)
+
+    def usage(self, usage: Usage) -> None:
+        """The pages as an object."""
+        _print_message(usage)
 
     @contextmanager
     def progress(self) -> Iterator["JsonProgress"]:
@@ -57,6 +62,7 @@ class JsonView:
             "message": error.message,
             "retry_delay_seconds": None if delay is None else delay.total_seconds(),
             "field_violations": [{"field": name, "description": text} for name, text in error.field_violations],
+            "quota_violations": [{"subject": name, "description": text} for name, text in error.quota_violations],
             "metadata": error.metadata,
             "request_id": error.request_id,
         }

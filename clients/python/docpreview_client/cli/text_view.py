@@ -13,6 +13,7 @@ from rich.text import Text
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_queue_service_pb2 import PreviewQueue
+from docpreview.v1.usage_service_pb2 import PageUsage, Usage
 from docpreview_client import errors
 from docpreview_client.cli import text as wire_text
 from docpreview_client.cli.exit_codes import ExitCode
@@ -27,6 +28,7 @@ _ADVICE: Final[tuple[tuple[type[errors.DocPreviewError], str], ...]] = (
     (errors.Unauthenticated, "Give a valid token (--token-file) or client certificate (--cert, --key)."),
     (errors.PermissionDenied, "Ask those who run the gateway for the right, or check the bucket's name."),
     (errors.FailedPrecondition, "Put the bucket or the cloud account in order, then try again."),
+    (errors.BudgetExhausted, "Ask for fewer pages, wait for the next period, or ask for a larger budget."),
     (errors.Throttled, "Try again later."),
     (errors.Unavailable, "Check --target, or try again later."),
     (errors.DeadlineExceeded, "Try again, with a longer --timeout if need be."),
@@ -80,6 +82,14 @@ class TextView:
                 wire_text.time(queue.update_time),
             )
         self._print_table(table, nothing="No queues.")
+
+    def usage(self, usage: Usage) -> None:
+        """A line for the day and one for the month."""
+        table = _table("Caller", "Period", "Used", "Reserved", "Budget", "Left", "Until")
+        for name, period in (("day", usage.day), ("month", usage.month)):
+            if period.HasField("end_time"):
+                table.add_row(wire_text.verbatim(usage.caller), name, *_pages_of(period))
+        self._print_table(table, nothing=f"The gateway does not count the pages of {wire_text.plain(usage.caller)}.")
 
     def progress(self) -> AbstractContextManager[Progress]:
         """A bar on a terminal, lines elsewhere."""
@@ -148,9 +158,16 @@ def _pages(job: PreviewJob) -> Table:
     return table
 
 
+def _pages_of(period: PageUsage) -> tuple[str, ...]:
+    limited = period.HasField("budget_pages")
+    bounds = (str(period.budget_pages), str(period.left_pages)) if limited else ("-", "-")
+    return (str(period.used_pages), str(period.reserved_pages), *bounds, wire_text.time(period.end_time))
+
+
 def _explanation(error: errors.DocPreviewError) -> Iterator[str]:
     yield f"Error: {error.message} ({error.reason or error.code.name})"
     yield from (f"  {name}: {description}" for name, description in error.field_violations)
+    yield from (f"  {subject}" for subject, _ in error.quota_violations)
     if error.retry_delay is not None:
         yield f"Try again in {error.retry_delay.total_seconds():g} s."
     yield next(advice for kind, advice in _ADVICE if isinstance(error, kind))

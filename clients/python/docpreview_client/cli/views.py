@@ -7,6 +7,7 @@ from typing import Protocol
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_queue_service_pb2 import PreviewQueue
+from docpreview.v1.usage_service_pb2 import Usage
 from docpreview_client.cli.exit_codes import ExitCode
 from docpreview_client.errors import DocPreviewError
 
@@ -32,6 +33,9 @@ class View(Protocol):
 
     async def queues(self, queues: AsyncIterator[PreviewQueue]) -> None:
         """Several queues."""
+
+    def usage(self, usage: Usage) -> None:
+        """What the caller has used up."""
 
     def progress(self) -> AbstractContextManager[Progress]:
         """Begins to tell about a job that is being followed."""

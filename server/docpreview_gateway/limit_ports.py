@@ -1,0 +1,101 @@
+"""What counts calls and pages of callers, and who hears of it. Beside `ports`, for callers' limits alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from docpreview_gateway.core.callers import Caller, PageBudget
+    from docpreview_gateway.core.pages import Booking, PageCount, Pages, Periods, Reservation
+    from docpreview_gateway.core.rates import LimitKind, Refusal, Rule
+
+
+class StoreUnavailableError(Exception):
+    """What replicas share does not answer."""
+
+
+class SharedRates(Protocol):
+    """Rates that replicas keep together."""
+
+    async def take(self, rules: tuple[Rule, ...]) -> Refusal | None:
+        """As `core.rates.Rates.take`, for all replicas at once. StoreUnavailableError, within a short time."""
+        ...
+
+
+class RateCounter(Protocol):
+    """Counts calls: for all replicas while it can, else for this process."""
+
+    async def take(self, rules: tuple[Rule, ...]) -> tuple[Refusal | None, bool]:
+        """Charge a call to all rules unless one refuses it; whether this process had to decide alone."""
+        ...
+
+
+class CallGate(Protocol):
+    """Lets calls pass that their caller's limits allow."""
+
+    async def enter(self, caller: Caller, method: str) -> None:
+        """Charge a call of the RPC `method`. LimitReached, or LIMITER_UNAVAILABLE."""
+        ...
+
+    def leave(self, caller: Caller) -> None:
+        """A call that entered has ended."""
+        ...
+
+
+class LimitTelemetry(Protocol):
+    """Hears what limits decide."""
+
+    def limit(
+        self, caller: str, limit: LimitKind, outcome: Literal["allowed", "refused", "shadowed", "degraded"]
+    ) -> None:
+        """A call came to a limit. `degraded`: it passed by this process's count alone, for want of the shared one."""
+        ...
+
+
+class PageBookError(Exception):
+    """The book of pages cannot be read or written."""
+
+
+class PageBook(Protocol):
+    """The durable count of callers' pages. Every change is atomic; every method raises PageBookError."""
+
+    async def reserve(self, wanted: Reservation, budget: PageBudget | None, look_at: float) -> Booking:
+        """Set pages aside, unless a reservation of this id stands or was settled, or the budget has no room.
+
+        None: whatever there is room for. At `look_at` (Unix time) somebody should see what became of it.
+        """
+        ...
+
+    async def bind(self, reservation: str, job_id: str, look_at: float) -> bool:
+        """The create has this job, to be looked at again at `look_at`; False when there is no such reservation."""
+        ...
+
+    async def settle(self, reservation: str, pages: int) -> None:
+        """So many pages were made. Only the first settlement counts."""
+        ...
+
+    async def release(self, reservation: str) -> None:
+        """Nothing was made, and the id is as if it never was. Nothing happens to what was settled."""
+        ...
+
+    async def claim(self, now: float, until: float) -> list[Reservation]:
+        """Some open reservations that are due; nobody else gets them before `until`."""
+        ...
+
+    async def count(self, caller: str, periods: Periods) -> PageCount:
+        """A caller's pages."""
+        ...
+
+
+class BudgetTelemetry(Protocol):
+    """Hears of callers' pages."""
+
+    def limit(
+        self, caller: str, limit: LimitKind, outcome: Literal["allowed", "refused", "shadowed", "degraded"]
+    ) -> None:
+        """A create came to a budget."""
+        ...
+
+    def pages(self, caller: str, period: Literal["day", "month"], pages: Pages, budget: int | None) -> None:
+        """A caller's pages of the present period, and its budget."""
+        ...
