@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from docpreview.v1 import preview_job_service_pb2 as jobs
 from docpreview.v1 import preview_queue_service_pb2 as queues
-from docpreview.v1 import usage_service_pb2 as usage
 from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
 from docpreview_gateway.core import rules
 from docpreview_gateway.core.buckets import BUCKET, REGION
@@ -105,7 +104,6 @@ FIELDS: dict[type[Message], tuple[Field, ...]] = {
         Field("page_size", rules.between(0, 100)),
         Field("page_token", _PAGE_TOKEN),
     ),
-    usage.GetUsageRequest: (),
 }
 """Ranges and forms as the contract's comments state them; `tests/unit/core/test_validation.py` walks both."""
 

@@ -1,0 +1,118 @@
+"""Limits and budgets of a real gateway, as its callers meet them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview_client import BudgetExhausted, DocPreviewClient, Throttled
+from docpreview_emulator import Emulator
+from docpreview_gateway.settings import LimitSettings, Settings, SharedStateSettings
+from docpreview_gateway.wiring import Gateway
+from tests.integration.conftest import BUCKET, REGION, settings
+from tests.redis_server import running_redis
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from docpreview.v1.usage_service_pb2 import Usage
+
+DOCUMENT = Path(__file__).parents[2] / "examples" / "seven-pages.pdf"
+PATIENCE = 20.0
+
+
+def limited(emulator: Emulator, anonymous: Mapping[str, object], **more: object) -> Settings:
+    return settings(emulator, limits=LimitSettings.model_validate({"anonymous": anonymous}), **more)
+
+
+def client_of(gateway: Gateway) -> DocPreviewClient:
+    return DocPreviewClient(f"127.0.0.1:{gateway.port}")
+
+
+async def settled(client: DocPreviewClient) -> Usage:
+    """The usage once nothing is reserved."""
+    async with asyncio.timeout(PATIENCE):
+        while (usage := await client.usage()).day.reserved_pages:  # noqa: ASYNC110 - another process's affair
+            await asyncio.sleep(0.2)
+    return usage
+
+
+def sample(gateway: Gateway, name: str, **labels: str) -> float | None:
+    return gateway.registry.get_sample_value(name, {"caller": "anonymous", **labels})
+
+
+async def test_more_calls_than_the_rate() -> None:
+    """The client's exception names the limit and the wait, and metrics count both outcomes."""
+    rates = {"GetUsage": {"per_second": 0.01, "burst": 2}}
+    async with (
+        Emulator() as emulator,
+        Gateway(limited(emulator, {"method_rates": rates})) as gateway,
+        client_of(gateway) as client,
+    ):
+        for _ in range(2):
+            await client.usage()
+        with pytest.raises(Throttled) as caught:
+            await client.usage()
+        assert caught.value.reason == "RATE_LIMITED"
+        ((subject, _),) = caught.value.quota_violations
+        assert subject == "caller:anonymous:GetUsage"
+        assert caught.value.retry_delay is not None
+        assert 90 < caught.value.retry_delay.total_seconds() <= 100
+        counted = [
+            sample(gateway, "docpreview_limit_decisions_total", limit="method_rate", outcome=outcome)
+            for outcome in ("allowed", "refused")
+        ]
+        assert counted == [2, 1]
+
+
+async def test_budget_over_a_restart() -> None:
+    """What was used stays used, and a job that nobody watched is settled by the next process."""
+    async with Emulator() as emulator:
+        emulator.put_object(BUCKET, REGION, "a.pdf", DOCUMENT.read_bytes())
+        values = limited(emulator, {"budget": {"per_day": 57, "estimate": 50}})
+        async with Gateway(values) as gateway, client_of(gateway) as client:
+            job = await client.create(BUCKET, "a.pdf", output_object="p-${Page}.jpg")
+            usage = await client.usage()
+            assert (usage.day.used_pages + usage.day.reserved_pages) in {50, 7}
+        async with Gateway(values) as gateway, client_of(gateway) as client:
+            usage = await settled(client)
+            assert (usage.caller, usage.day.used_pages, usage.day.left_pages) == ("anonymous", 7, 50)
+            assert not usage.month.HasField("budget_pages")
+            assert (await client.get(BUCKET, job.job_id)).state == PreviewJob.STATE_SUCCESS
+            await client.create(BUCKET, "a.pdf", output_object="q-${Page}.jpg")
+            assert sample(gateway, "docpreview_pages_left", period="day") == 0
+            with pytest.raises(BudgetExhausted) as caught:
+                await client.create(BUCKET, "a.pdf", output_object="r-${Page}.jpg")
+            ((subject, _),) = caught.value.quota_violations
+            assert subject == "caller:anonymous:pages_per_day"
+
+
+async def test_budget_that_replicas_share(tmp_path: Path) -> None:
+    """It is one for both; when the server dies creates go on, and are counted when it is back."""
+    with running_redis(tmp_path, "--appendonly", "yes", "--appendfsync", "always") as server:
+        state = SharedStateSettings.model_validate({"url": server.url, "ledger_timeout_seconds": 0.2})
+        budget = {"budget": {"per_day": 21, "estimate": 7}}
+        async with Emulator() as emulator:
+            emulator.put_object(BUCKET, REGION, "a.pdf", DOCUMENT.read_bytes())
+            async with (
+                Gateway(limited(emulator, budget, shared_state=state)) as one,
+                Gateway(limited(emulator, budget, shared_state=state)) as other,
+                client_of(one) as first,
+                client_of(other) as second,
+            ):
+                await first.create(BUCKET, "a.pdf", output_object="p-${Page}.jpg")
+                await second.create(BUCKET, "a.pdf", output_object="q-${Page}.jpg")
+                assert (await settled(first)).day.used_pages == (await settled(second)).day.used_pages == 14
+                server.kill()
+                await second.create(BUCKET, "a.pdf", output_object="r-${Page}.jpg")
+                server.start()
+                async with asyncio.timeout(PATIENCE):
+                    while (await first.usage()).day.left_pages:  # noqa: ASYNC110 - as above
+                        await asyncio.sleep(0.2)
+                assert (await settled(first)).day.used_pages == 21
+                with pytest.raises(BudgetExhausted):
+                    await first.create(BUCKET, "a.pdf", output_object="s-${Page}.jpg")
