@@ -147,14 +147,6 @@ class Gateway:
         await _repeat(stack, budgets.settle, SETTLE_PAGES_SECONDS)
         await _repeat(stack, creating.settle, SETTLE_SECONDS)
         stack.push_async_callback(creating.drained)
-        limits = self._settings.limits
-        handlers = Handlers(
-            self._observed.calls,
-            Bounds(limits.max_calls, self._settings.watch.max_watches),
-            anonymous=limits.anonymous.caller(ANONYMOUS.name),
-            identification=identities.identification(),
-            gate=CallLimits(self._counting, self._observed.limits, share=self._settings.processes),
-        )
         all_routes = routes(
             jobs,
             PreviewQueues(upstream, buckets),
@@ -162,7 +154,17 @@ class Gateway:
             self._observed.log,
             longest_stream=self._settings.watch.max_stream_seconds,
         )
-        await self._grpc(stack, handlers, all_routes, identities, watching)
+        await self._grpc(stack, self._handlers(identities), all_routes, identities, watching)
+
+    def _handlers(self, identities: Identities) -> Handlers:
+        limits = self._settings.limits
+        return Handlers(
+            self._observed.calls,
+            Bounds(limits.max_calls, self._settings.watch.max_watches),
+            anonymous=limits.anonymous.caller(ANONYMOUS.name),
+            identification=identities.identification(),
+            gate=CallLimits(self._counting, self._observed.limits, share=self._settings.processes),
+        )
 
     async def _upstream(
         self, stack: AsyncExitStack, credentials: CredentialsSource, clock: CloudClock, telemetry: PrometheusTelemetry
