@@ -39,7 +39,10 @@ class Site:
         self.keys = folder / "cloud.json"
         self.jwks = folder / "jwks.json"
         self.policy = Policy(folder / "policy.yaml")
-        self.issuer = Issuer("rsa0")
+        # Made beforehand: that takes seconds, in which nobody else would get a turn.
+        self.made = Issuer(*(f"rsa{number}" for number in range(ROUNDS + 1))).keys
+        self.issuer = Issuer("ec0")
+        self.issuer.keys = {"rsa0": self.made["rsa0"]}
         self.generation = 0
         self.credentials = [Credential("id-0", "key-0", "session-0")]
         self.write()
@@ -67,7 +70,7 @@ class Site:
         number = self.generation
         # The cloud takes the old pair for a while after the new one was made: so do all of them.
         self.credentials.append(Credential(f"id-{number}", f"key-{number}", f"session-{number}"))
-        self.issuer.keys |= Issuer(f"rsa{number}").keys
+        self.issuer.keys[f"rsa{number}"] = self.made[f"rsa{number}"]
         for old in list(self.issuer.keys)[:-2]:
             del self.issuer.keys[old]
 
@@ -75,7 +78,6 @@ class Site:
 async def test_exchange_under_load(tmp_path: Path) -> None:
     """200 calls a second by both kinds of token, all to the cloud: keys, JWKS, tokens and policy change meanwhile."""
     site = Site(tmp_path)
-    codes: Counter[grpc.StatusCode] = Counter()
     async with Emulator(credentials=site.credentials) as emulator:
         issuer = JwtSettings(issuer=ISSUER, audience=AUDIENCE, jwks_file=site.jwks)
         configured = settings(
@@ -88,35 +90,59 @@ async def test_exchange_under_load(tmp_path: Path) -> None:
             Gateway(configured) as gateway,
             grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}") as channel,
         ):
-            done = asyncio.Event()
-            load = asyncio.create_task(_calls(channel, site, done, codes))
+            load = Load(channel, site)
+            running = asyncio.create_task(load.run())
             for number in range(1, ROUNDS + 1):
+                await load.went_through(50)
                 site.advance()
                 emulator.credentials |= {found.secret_id: found for found in site.credentials}
                 site.write()
                 for what in ("policy", "jwks", "credentials"):
                     await _reloaded(gateway, what, number)
-                # The pair before the last is revoked for good.
+                # Nobody has the generation before the last any more: it is revoked for good.
+                await load.went_through(50)
                 for old in site.credentials[:-2]:
                     emulator.credentials.pop(old.secret_id, None)
-                await asyncio.sleep(0.5)
-            done.set()
-            await load
+            load.done = True
+            await running
             used = {record.headers["authorization"].split("q-ak=")[1].split("&")[0] for record in emulator.requests}
-    assert set(codes) == {grpc.StatusCode.NOT_FOUND}
-    assert codes.total() > 100 * ROUNDS
+    assert set(load.codes) == {grpc.StatusCode.NOT_FOUND}
+    assert load.codes.total() > 100 * ROUNDS
     assert used == {f"id-{number}" for number in range(ROUNDS + 1)}
 
 
-async def _calls(channel: grpc.aio.Channel, site: Site, done: asyncio.Event, codes: Counter[grpc.StatusCode]) -> None:
-    """So many a second, whether those before have been answered or not."""
-    begin = time.monotonic()
-    tasks: list[asyncio.Task[grpc.StatusCode]] = []
-    while not done.is_set():
-        turn = len(tasks)
-        tasks.append(asyncio.create_task(get(channel, site.metadata(turn), job_id=f"j{turn}")))
-        await asyncio.sleep(max(0.0, begin + turn / PER_SECOND - time.monotonic()))
-    codes.update(await asyncio.gather(*tasks))
+class Load:
+    """Up to so many calls a second, and no more at once than a busy machine can answer."""
+
+    def __init__(self, channel: grpc.aio.Channel, site: Site) -> None:
+        self.codes: Counter[grpc.StatusCode] = Counter()
+        self.done = False
+        self._channel = channel
+        self._site = site
+        self._tasks: list[asyncio.Task[None]] = []
+        self._room = asyncio.Semaphore(20)
+
+    async def run(self) -> None:
+        begin = time.monotonic()
+        while not self.done:
+            turn = len(self._tasks)
+            await self._room.acquire()
+            self._tasks.append(asyncio.create_task(self._call(turn)))
+            await asyncio.sleep(max(0.0, begin + turn / PER_SECOND - time.monotonic()))
+        await asyncio.gather(*self._tasks)
+
+    async def went_through(self, calls: int) -> None:
+        """Wait until all that were begun have ended, and so many more have begun."""
+        begun = len(self._tasks)
+        while len(self._tasks) < begun + calls:  # noqa: ASYNC110 - calls are counted, not announced
+            await asyncio.sleep(0.01)
+        await asyncio.gather(*self._tasks[: begun + calls])
+
+    async def _call(self, turn: int) -> None:
+        try:
+            self.codes[await get(self._channel, self._site.metadata(turn), job_id=f"j{turn}")] += 1
+        finally:
+            self._room.release()
 
 
 async def _reloaded(gateway: Gateway, what: str, times: int) -> None:
