@@ -73,6 +73,7 @@ check: $(READY) $(GENERATE_READY) ## style, types, layers, contract, drift of ge
 	$(BIN)/buf breaking protos --against '.git#subdir=protos'
 	$(BIN)/python requirements/check_generated.py
 	$(BIN)/python requirements/generate_docs.py --check
+	$(BIN)/python helm/generate.py --check
 
 format: $(READY) ## rewrite the sources as `check` wants them
 	$(BIN)/ruff format .
@@ -97,6 +98,18 @@ lock: $(READY) ## newest versions that pyproject.toml allows, with hashes
 	  --upgrade --custom-compile-command 'make lock' --group generate -o requirements/generate.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --upgrade --custom-compile-command 'make lock' --group audit -o requirements/audit.lock
+
+.PHONY: chart chart-files chart-goldens
+chart: export CI := $(or $(CI),1)
+chart: $(READY) ## the Helm chart: lint, rendering, schemas, and its configuration as the gateway reads it (needs helm)
+	$(BIN)/python helm/generate.py --check
+	$(BIN)/pytest tests/chart
+
+chart-files: $(READY) ## the chart's schema of values and README, from values.yaml and the gateway's settings
+	$(BIN)/python helm/generate.py
+
+chart-goldens: $(READY) ## take over what the chart renders now
+	CHART_GOLDENS=write $(BIN)/pytest -q tests/chart -k goldens
 
 .PHONY: image image-test sbom audit
 image: ## the images of gateway and emulator, by buildah or docker; IMAGE_BUILD_ARGS='--build-arg OFFICE=yes' adds LibreOffice

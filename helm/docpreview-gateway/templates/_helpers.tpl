@@ -1,0 +1,194 @@
+{{- define "gw.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* At most 50 characters, so that the suffixes of other objects fit. */}}
+{{- define "gw.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := include "gw.name" . -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "gw.selector" -}}
+app.kubernetes.io/name: {{ include "gw.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: gateway
+{{- end -}}
+
+{{- define "gw.selectorOf" -}}
+app.kubernetes.io/name: {{ include "gw.name" .root }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end -}}
+
+{{- define "gw.labelsOf" -}}
+{{ include "gw.selectorOf" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "gw.labels" -}}
+{{ include "gw.labelsOf" (dict "root" . "component" "gateway") }}
+{{- end -}}
+
+{{- define "gw.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+
+{{- define "gw.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{ include "gw.fullname" . }}
+{{- else -}}
+{{ .Values.serviceAccount.name | default "default" }}
+{{- end -}}
+{{- end -}}
+
+{{- define "gw.tlsSecret" -}}
+{{- if .Values.certificate.enabled -}}
+{{ .Values.tls.secretName | default (printf "%s-tls" (include "gw.fullname" .)) }}
+{{- else -}}
+{{ .Values.tls.secretName }}
+{{- end -}}
+{{- end -}}
+
+{{- define "gw.hasPolicy" -}}
+{{- if or .Values.policy.document .Values.policy.secretName .Values.policy.configMapName -}}yes{{- end -}}
+{{- end -}}
+
+{{- define "gw.shared" -}}
+{{- if or .Values.sharedState.url .Values.sharedState.secretName .Values.trialStore.enabled -}}yes{{- end -}}
+{{- end -}}
+
+{{/* How many gateways there can be: each takes its part of what they do not count together. */}}
+{{- define "gw.replicas" -}}
+{{- if .Values.autoscaling.enabled -}}{{ .Values.autoscaling.maxReplicas }}{{- else -}}{{ .Values.replicaCount }}{{- end -}}
+{{- end -}}
+
+{{/* The gateway's own defaults of docs/configuration.md, when they are not set; a test compares them. */}}
+{{- define "gw.terminationSeconds" -}}
+{{- $drain := .Values.config.drain | default dict -}}
+{{- $delay := hasKey $drain "delay_seconds" | ternary $drain.delay_seconds 5 -}}
+{{- $grace := hasKey $drain "grace_seconds" | ternary $drain.grace_seconds 25 -}}
+{{- add (ceil (addf $delay $grace)) .Values.terminationMarginSeconds -}}
+{{- end -}}
+
+{{/* Pod Security "restricted", and more. */}}
+{{- define "gw.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+fsGroup: 65532
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{- define "gw.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+capabilities:
+  drop: [ALL]
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{/* What would only be noticed when the pod does not start. */}}
+{{- define "gw.check" -}}
+{{- if not .Values.buckets }}{{ fail "buckets: name at least one; a bucket that is not listed does not exist for callers" }}{{ end -}}
+{{- range .Values.buckets }}
+{{- if and (not (hasKey $.Values.credentials .credentials)) (not $.Values.emulator.enabled) }}
+{{- fail (printf "credentials.%s: missing, and the bucket %s needs it: {secretName: ..., key: cloud.yaml}" .credentials .name) }}
+{{- end }}
+{{- end }}
+{{- $ways := list }}
+{{- if .Values.auth.insecure }}{{ $ways = append $ways "auth.insecure" }}{{ end -}}
+{{- range $key := list "document" "secretName" "configMapName" }}
+{{- if index $.Values.policy $key }}{{ $ways = append $ways (printf "policy.%s" $key) }}{{ end -}}
+{{- end }}
+{{- if ne (len $ways) 1 }}
+{{- fail (printf "who may call? Set exactly one of policy.document, policy.secretName, policy.configMapName and auth.insecure (set: %s)" (join ", " $ways | default "none")) }}
+{{- end }}
+{{- if and (include "gw.hasPolicy" .) (not (include "gw.tlsSecret" .)) (not .Values.tls.plaintext) }}
+{{- fail "tls: a policy needs tls.secretName or certificate.enabled, or tls.plaintext: true when something before the gateway does TLS" }}
+{{- end }}
+{{- if and (include "gw.tlsSecret" .) .Values.tls.plaintext }}
+{{- fail "tls.plaintext: true, but there is a certificate; take one of them away" }}
+{{- end }}
+{{- if and (gt (int (include "gw.replicas" .)) 1) (not (include "gw.shared" .)) }}
+{{- fail "sharedState: more than one gateway need a Redis or Valkey server (sharedState.url or sharedState.secretName), or a request_id would be several jobs" }}
+{{- end }}
+{{- if gt (len (compact (list .Values.sharedState.url .Values.sharedState.secretName (ternary "trial" "" .Values.trialStore.enabled)))) 1 }}
+{{- fail "sharedState: one of sharedState.url, sharedState.secretName and trialStore.enabled" }}
+{{- end }}
+{{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) }}
+{{- fail "autoscaling.minReplicas: must not be more than autoscaling.maxReplicas" }}
+{{- end }}
+{{- if and .Values.autoscaling.enabled (not .Values.autoscaling.targetCPU) (not .Values.autoscaling.targetWatchers) }}
+{{- fail "autoscaling: set targetCPU or targetWatchers" }}
+{{- end }}
+{{- if and .Values.certificate.enabled (not .Values.certificate.issuerRef.name) }}
+{{- fail "certificate.issuerRef.name: which issuer of cert-manager?" }}
+{{- end }}
+{{- if and .Values.grpcRoute.enabled (not .Values.grpcRoute.parentRefs) }}
+{{- fail "grpcRoute.parentRefs: which Gateway?" }}
+{{- end }}
+{{- end -}}
+
+{{/* gateway.yaml: what the chart sets, over what `config` says. */}}
+{{- define "gw.config" -}}
+{{- include "gw.check" . -}}
+{{- $config := deepCopy .Values.config -}}
+{{- $_ := set $config "listen" "0.0.0.0:50051" -}}
+{{- $_ := set $config "admin_listen" "0.0.0.0:9464" -}}
+{{- $_ := set $config "replicas" (int (include "gw.replicas" .)) -}}
+{{- $_ := set $config "buckets" .Values.buckets -}}
+{{- $_ := set $config "state_dir" "/var/lib/docpreview" -}}
+{{- $credentials := dict -}}
+{{- range .Values.buckets -}}
+{{- if hasKey $.Values.credentials .credentials -}}
+{{- $_ := set $credentials .credentials (dict "file" (printf "/etc/docpreview/credentials/%s/cloud.yaml" .credentials)) -}}
+{{- else -}}
+{{- $_ := set $credentials .credentials (dict "secret_id" "example-secret-id" "secret_key" "EXAMPLEsecretKEY00000000000000000") -}}
+{{- end -}}
+{{- end -}}
+{{- $_ := set $config "credentials" $credentials -}}
+{{- if .Values.auth.insecure -}}
+{{- $_ := set $config "auth" "insecure" -}}
+{{- else -}}
+{{- $_ := set $config "policy" (dict "file" "/etc/docpreview/policy/policy.yaml") -}}
+{{- with .Values.auth.jwt -}}{{- $_ := set $config "auth" (dict "jwt" .) -}}{{- end -}}
+{{- end -}}
+{{- if include "gw.tlsSecret" . -}}
+{{- $tls := dict "certificate" "/etc/docpreview/tls/tls.crt" "key" "/etc/docpreview/tls/tls.key" -}}
+{{- if .Values.tls.clientCaSecretName -}}{{- $_ := set $tls "client_ca" "/etc/docpreview/client-ca/ca.crt" -}}{{- end -}}
+{{- $_ := set $config "tls" $tls -}}
+{{- else if .Values.tls.plaintext -}}
+{{- $_ := set $config "tls" (dict "plaintext" true) -}}
+{{- end -}}
+{{- $state := deepCopy (.Values.config.shared_state | default dict) -}}
+{{- if .Values.sharedState.url -}}{{- $_ := set $state "url" .Values.sharedState.url -}}{{- end -}}
+{{- if .Values.trialStore.enabled -}}{{- $_ := set $state "url" (printf "redis://%s-trial-store:6379/0" (include "gw.fullname" .)) -}}{{- end -}}
+{{- if $state -}}{{- $_ := set $config "shared_state" $state -}}{{- end -}}
+{{- if .Values.emulator.enabled -}}
+{{- $address := printf "http://%s-emulator:8089" (include "gw.fullname" .) -}}
+{{- $upstream := deepCopy (.Values.config.upstream | default dict) -}}
+{{- $_ := set $config "upstream" (merge $upstream (dict "endpoint" $address "object_url_base" (printf "%s/_emulator/objects/{host}" $address))) -}}
+{{- end -}}
+{{- toYaml $config -}}
+{{- end -}}

@@ -1,0 +1,77 @@
+"""The real `helm`, for tests of the chart."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.packaging.project import ROOT
+
+CHART = ROOT / "helm" / "docpreview-gateway"
+VARIANTS = tuple(sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml")))
+MINORS = ("1.35", "1.36", "1.37")
+RELEASE, NAMESPACE = "preview", "docs"
+Manifest = dict[str, Any]
+
+
+def command() -> str:
+    """Where helm is. Without it: skipped, but an error where CI is set."""
+    folders = [os.environ["PATH"], str(Path.home() / "go" / "bin")]
+    if found := shutil.which("helm", path=os.pathsep.join(folders)):
+        return found
+    said = "helm is not installed (`go install helm.sh/helm/v3/cmd/helm@v3.22.0`)"
+    if os.environ.get("CI"):
+        pytest.fail(f"{said}, and CI must not skip what needs it")
+    pytest.skip(f"{said}: the chart is NOT tested")
+
+
+def helm(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([command(), *words], check=False, capture_output=True, text=True, timeout=60, cwd=ROOT)
+
+
+def values_of(variant: str) -> Path:
+    return CHART / "ci" / f"{variant}-values.yaml"
+
+
+@cache
+def rendered(variant: str, *options: str, minor: str = MINORS[-1]) -> str:
+    """All manifests of a values file, as text."""
+    version = ("--kube-version", f"{minor}.0", "--namespace", NAMESPACE)
+    done = helm("template", RELEASE, str(CHART), *version, "--values", str(values_of(variant)), *options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def refused(variant: str, *options: str) -> str:
+    """What helm says to values that it does not take."""
+    version = ("--kube-version", f"{MINORS[-1]}.0")
+    done = helm("template", RELEASE, str(CHART), *version, "--values", str(values_of(variant)), *options)
+    assert done.returncode != 0, done.stdout
+    return done.stderr
+
+
+def manifests(text: str) -> list[Manifest]:
+    return [found for found in yaml.safe_load_all(text) if found]
+
+
+def one(found: list[Manifest], kind: str, suffix: str = "") -> Manifest:
+    """The only object of this kind whose name ends so."""
+    name = f"{RELEASE}-docpreview-gateway{suffix}"
+    (it,) = [item for item in found if item["kind"] == kind and item["metadata"]["name"] == name]
+    return it
+
+
+def pods(found: list[Manifest]) -> list[tuple[str, Manifest]]:
+    """Name and pod specification of all that runs."""
+    return [
+        (item["metadata"]["name"], item["spec"]["template"]["spec"] if item["kind"] == "Deployment" else item["spec"])
+        for item in found
+        if item["kind"] in {"Deployment", "Pod"}
+    ]

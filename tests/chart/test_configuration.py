@@ -1,0 +1,154 @@
+"""Chart and server cannot drift: what the chart configures is what the server reads."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trustme
+import yaml
+
+from docpreview_gateway.settings import DrainSettings, LimitSettings, Settings
+from tests.chart.helm import VARIANTS, Manifest, manifests, one, rendered
+from tests.packaging.project import ROOT, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MOUNTS = "/etc/docpreview/"
+POLICY = """
+version: 1
+callers:
+  support:
+    identities: [{jwt: {issuer: "https://idp.corp.example", value: support}}]
+    methods: [GetPreviewJob]
+    buckets: [{bucket: docs-gz-1250000000, input_prefixes: [""]}]
+"""
+CLOUD_KEYS = "secret_id: some-id\nsecret_key: some-key\n"
+
+
+def test_generated_files() -> None:
+    """The schema of values and the README are made from values.yaml and from the gateway's settings of today."""
+    done = run(sys.executable, ROOT / "helm" / "generate.py", "--check")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_check_config(variant: str, tmp_path: Path) -> None:
+    """`docpreview-gateway check-config` accepts the rendered configuration with the files and variables of the pod."""
+    found = manifests(rendered(variant))
+    (container,) = one(found, "Deployment")["spec"]["template"]["spec"]["containers"]
+    _mount(found, tmp_path)
+    variables = {
+        item["name"]: item.get("value", "redis://user:secret@redis:6379/0").replace(MOUNTS, f"{tmp_path}/")
+        for item in container["env"]
+    }
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DOCPREVIEW_")}
+    done = run(sys.executable, "-m", "docpreview_gateway", "check-config", env=environment | variables)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "gRPC on 0.0.0.0:50051, admin on 0.0.0.0:9464" in done.stdout
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_ports_and_paths(variant: str) -> None:
+    """The pod's ports are those that the gateway listens on, and it may write where it keeps its ledger."""
+    found = manifests(rendered(variant))
+    configured = yaml.safe_load(one(found, "ConfigMap")["data"]["gateway.yaml"])
+    (container,) = one(found, "Deployment")["spec"]["template"]["spec"]["containers"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert configured["listen"] == f"0.0.0.0:{ports['grpc']}"
+    assert configured["admin_listen"] == f"0.0.0.0:{ports['admin']}"
+    writable = {mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
+    assert writable == {"/tmp", configured["state_dir"]}  # noqa: S108 - in the pod
+
+
+@pytest.mark.parametrize(
+    ("variant", "options", "seconds"),
+    [
+        ("minimal", (), DrainSettings().delay_seconds + DrainSettings().grace_seconds + 10),
+        ("minimal", ("--set", "config.drain.delay_seconds=0"), DrainSettings().grace_seconds + 10),
+        ("minimal", ("--set-json", "config.drain.grace_seconds=59.5"), DrainSettings().delay_seconds + 60 + 10),
+        ("production", (), 140 + 30 + 10),
+    ],
+)
+def test_time_to_stop(variant: str, options: tuple[str, ...], seconds: float) -> None:
+    """Kubernetes kills no pod before drain delay and grace have passed; unset ones count as the gateway's defaults."""
+    pod = one(manifests(rendered(variant, *options)), "Deployment")["spec"]["template"]["spec"]
+    assert pod["terminationGracePeriodSeconds"] == seconds
+
+
+def test_restart_only_where_it_is_needed() -> None:
+    """Settings are read at the start: their change renews the pods. A policy is re-read: its change does not."""
+
+    def annotations(*options: str) -> dict[str, str]:
+        template = one(manifests(rendered("production", *options)), "Deployment")["spec"]["template"]
+        found: dict[str, str] = template["metadata"]["annotations"]
+        return found
+
+    assert annotations("--set", "config.watch.heartbeat_seconds=5") != annotations()
+    assert annotations("--set", "policy.document.callers.billing.weight=2") == annotations()
+
+
+def test_production_drain_outlasts_connections() -> None:
+    """`production` waits 1.1 times the age of connections and 5 s, so that clients without retries notice nothing."""
+    configured = yaml.safe_load(one(manifests(rendered("production")), "ConfigMap")["data"]["gateway.yaml"])
+    age = configured["limits"].get("connection_age_seconds", LimitSettings().connection_age_seconds)
+    assert configured["drain"]["delay_seconds"] >= 1.1 * age + 5
+    assert configured["drain"]["grace_seconds"] >= 30
+    assert configured["reflection"] is False
+
+
+def test_parts_of_limits() -> None:
+    """Each gateway takes its part of what they do not count together: with autoscaling by the largest number."""
+
+    def replicas(variant: str, *options: str) -> int:
+        text = one(manifests(rendered(variant, *options)), "ConfigMap")["data"]["gateway.yaml"]
+        return int(yaml.safe_load(text)["replicas"])
+
+    assert replicas("minimal") == 1
+    assert replicas("multi-region") == 2
+    assert replicas("production", "--set", "autoscaling.maxReplicas=7") == 7
+
+
+def test_names_of_settings() -> None:
+    """Every setting is either a value below `config` or one that templates set."""
+    values = yaml.safe_load((ROOT / "helm/docpreview-gateway/values.schema.json").read_text())
+    below = set(values["properties"]["config"]["properties"])
+    configured = set(yaml.safe_load(one(manifests(rendered("production")), "ConfigMap")["data"]["gateway.yaml"]))
+    assert below | configured | {"auth"} == set(Settings.model_fields)
+
+
+def _mount(found: list[Manifest], folder: Path) -> None:
+    """The pod's files below `folder`, as Kubernetes would mount them; Secrets have contents of this test."""
+    pod = one(found, "Deployment")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    sources = {volume["name"]: volume for volume in pod["volumes"]}
+    for mount in container["volumeMounts"]:
+        if mount["mountPath"].startswith(MOUNTS):
+            place = folder / mount["mountPath"].removeprefix(MOUNTS)
+            place.mkdir(parents=True)
+            for name, text in _files(sources[mount["name"]], found).items():
+                (place / name).write_text(text.replace(MOUNTS, f"{folder}/"))
+
+
+def _files(volume: dict[str, Any], found: list[Manifest]) -> dict[str, str]:
+    if "secret" in volume:
+        return {item["path"]: _secret(item["path"]) for item in volume["secret"]["items"]}
+    name = volume["configMap"]["name"]
+    (data,) = [item["data"] for item in found if item["kind"] == "ConfigMap" and item["metadata"]["name"] == name]
+    return dict(data)
+
+
+def _secret(name: str) -> str:
+    authority = trustme.CA()
+    issued = authority.issue_cert("gateway", not_after=dt.datetime(2099, 1, 1, tzinfo=dt.UTC))
+    return {
+        "cloud.yaml": CLOUD_KEYS,
+        "policy.yaml": POLICY,
+        "ca.crt": authority.cert_pem.bytes().decode(),
+        "tls.crt": issued.cert_chain_pems[0].bytes().decode(),
+        "tls.key": issued.private_key_pem.bytes().decode(),
+    }[name]

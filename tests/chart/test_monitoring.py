@@ -1,0 +1,78 @@
+"""Objects that Kubernetes' schemas do not know, by the fields that operators need; dashboards and rules by file."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from tests.chart.helm import CHART, NAMESPACE, RELEASE, Manifest, manifests, one, rendered
+
+
+@pytest.fixture(scope="module")
+def production() -> list[Manifest]:
+    return manifests(rendered("production"))
+
+
+def test_service_monitor(production: list[Manifest]) -> None:
+    """It finds each pod once: of the Services that it selects one has the port."""
+    monitor = one(production, "ServiceMonitor")
+    assert monitor["apiVersion"] == "monitoring.coreos.com/v1"
+    (endpoint,) = monitor["spec"]["endpoints"]
+    wanted = monitor["spec"]["selector"]["matchLabels"].items()
+    ports = [
+        port["name"]
+        for item in production
+        if item["kind"] == "Service" and wanted <= item["metadata"]["labels"].items()
+        for port in item["spec"]["ports"]
+    ]
+    assert ports.count(endpoint["port"]) == 1
+    assert endpoint["path"] == "/metrics"
+
+
+def test_prometheus_rules(production: list[Manifest]) -> None:
+    """The groups of all files in rules/, unchanged; without files there is no object."""
+    files = sorted((CHART / "rules").glob("*.yaml"))
+    groups = [group for path in files for group in yaml.safe_load(path.read_text())["groups"]]
+    found = [item for item in production if item["kind"] == "PrometheusRule"]
+    assert [item["spec"]["groups"] for item in found] == ([groups] if groups else [])
+
+
+def test_dashboards(production: list[Manifest]) -> None:
+    """One ConfigMap for each file in dashboards/, with the file unchanged, found by Grafana's sidecar."""
+    found = [item for item in production if item["metadata"]["labels"].get("grafana_dashboard") == "1"]
+    data = {name: json.loads(text) for item in found for name, text in item["data"].items()}
+    assert data == {path.name: json.loads(path.read_text()) for path in (CHART / "dashboards").glob("*.json")}
+
+
+def test_certificate(production: list[Manifest]) -> None:
+    """It is for the names that clients call, and becomes the Secret that the pod mounts."""
+    certificate = one(production, "Certificate")
+    assert certificate["apiVersion"] == "cert-manager.io/v1"
+    spec = certificate["spec"]
+    assert spec["issuerRef"] == {"name": "corp-issuer", "kind": "ClusterIssuer", "group": "cert-manager.io"}
+    name = f"{RELEASE}-docpreview-gateway"
+    assert {f"{name}.{NAMESPACE}.svc", f"{name}-headless.{NAMESPACE}.svc"} <= set(spec["dnsNames"])
+    pod = one(production, "Deployment")["spec"]["template"]["spec"]
+    assert spec["secretName"] in [volume.get("secret", {}).get("secretName") for volume in pod["volumes"]]
+
+
+def test_route(production: list[Manifest]) -> None:
+    """A parent, and a backend that is a Service with this port."""
+    route = one(production, "GRPCRoute")
+    assert route["apiVersion"] == "gateway.networking.k8s.io/v1"
+    assert route["spec"]["parentRefs"] == [{"name": "internal", "namespace": "gateways"}]
+    ((backend,),) = [rule["backendRefs"] for rule in route["spec"]["rules"]]
+    service = one(production, "Service")
+    assert backend["name"] == service["metadata"]["name"]
+    assert backend["port"] in [port["port"] for port in service["spec"]["ports"]]
+
+
+@pytest.mark.parametrize(("variant", "protocol"), [("production", "https"), ("multi-region", "kubernetes.io/h2c")])
+def test_protocol_of_the_port(variant: str, protocol: str) -> None:
+    """Meshes and routes are told HTTP/2: in the clear, or with TLS where the gateway does it."""
+    found = manifests(rendered(variant))
+    for suffix in ("", "-headless"):
+        (port,) = [port for port in one(found, "Service", suffix)["spec"]["ports"] if port["name"] == "grpc"]
+        assert port["appProtocol"] == protocol

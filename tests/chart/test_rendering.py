@@ -1,0 +1,123 @@
+"""What helm makes of each values file: valid for three Kubernetes versions, strict, and as it was last looked at."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+
+from tests.chart.helm import CHART, MINORS, VARIANTS, helm, manifests, one, pods, rendered, values_of
+
+GOLDENS = Path(__file__).parent / "goldens"
+CUSTOM = {"ServiceMonitor", "PrometheusRule", "GRPCRoute", "Certificate"}
+FOREIGN = ("# Source: docpreview-gateway/templates/monitoring.yaml",)
+"""Dashboards and rules are data of their own: tests/chart/test_monitoring.py compares them with their files."""
+
+
+@pytest.mark.parametrize("minor", MINORS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_lint(variant: str, minor: str) -> None:
+    """`helm lint --strict` has nothing to say."""
+    done = helm("lint", "--strict", "--kube-version", f"{minor}.0", "--values", str(values_of(variant)), str(CHART))
+    assert done.returncode == 0, done.stdout
+    assert "[WARNING]" not in done.stdout
+
+
+@pytest.mark.parametrize("minor", MINORS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_schemas(variant: str, minor: str) -> None:
+    """Every object of Kubernetes itself is valid by the schemas of three minor versions, unknown keys refused."""
+    checked = 0
+    for found in manifests(rendered(variant, minor=minor)):
+        if found["kind"] not in CUSTOM:
+            kubernetes_validate.validate(found, minor, strict=True)
+            checked += 1
+    assert checked >= 7
+
+
+def test_schemas_can_fail() -> None:
+    """The check above does see a misspelt key."""
+    deployment = one(manifests(rendered("minimal")), "Deployment")
+    deployment["spec"]["replica"] = 1
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(deployment, MINORS[-1], strict=True)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_goldens(variant: str) -> None:
+    """Nobody changes what is installed without seeing it: `make chart-goldens` takes a change over."""
+    documents = rendered(variant).split("---\n")
+    text = "---\n".join(document for document in documents if not document.startswith(FOREIGN))
+    golden = GOLDENS / f"{variant}.yaml"
+    if os.environ.get("CHART_GOLDENS") == "write":
+        golden.write_text(text)
+    lines = golden.read_text().splitlines(), text.splitlines()
+    assert "\n".join(difflib.unified_diff(*lines, "golden", "rendered", lineterm="")) == ""
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_pod_security(variant: str) -> None:
+    """Each pod passes Pod Security "restricted", and beyond it: read-only root, no token, no variables of Services."""
+    found = pods(manifests(rendered(variant)))
+    assert len(found) >= 2
+    for name, pod in found:
+        assert _breaches(pod) == [], name
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["enableServiceLinks"] is False
+
+
+def _breaches(pod: dict[str, Any]) -> list[str]:
+    """Of the rules of "restricted" (and of baseline, which it includes), with some of our own."""
+    shared, problems = pod["securityContext"], []
+    allowed = {
+        "configMap",
+        "csi",
+        "downwardAPI",
+        "emptyDir",
+        "ephemeral",
+        "persistentVolumeClaim",
+        "projected",
+        "secret",
+    }
+    if any(pod.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")):
+        problems.append("shares a namespace of the host")
+    problems += [volume["name"] for volume in pod["volumes"] if not set(volume) - {"name"} <= allowed]
+    for container in [*pod["containers"], *pod.get("initContainers", [])]:
+        own = shared | container["securityContext"]
+        rules = {
+            "non-root": own["runAsNonRoot"] is True and own["runAsUser"] > 0 and own["runAsGroup"] > 0,
+            "seccomp": own["seccompProfile"] == {"type": "RuntimeDefault"},
+            "escalation": own["allowPrivilegeEscalation"] is False and not own.get("privileged"),
+            "capabilities": own["capabilities"] == {"drop": ["ALL"]},
+            "read-only root": own["readOnlyRootFilesystem"] is True,
+            "host ports": not any("hostPort" in port for port in container.get("ports", [])),
+            "memory limit": "memory" in container["resources"]["limits"],
+        }
+        problems += [rule for rule, kept in rules.items() if not kept]
+    return problems
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_no_secret_is_made(variant: str) -> None:
+    """Secrets exist before: the chart refers to them, as folders, so that the gateway sees changes."""
+    found = manifests(rendered(variant))
+    assert [item for item in found if item["kind"] == "Secret"] == []
+    for _, pod in pods(found):
+        for container in pod["containers"]:
+            assert [mount for mount in container["volumeMounts"] if "subPath" in mount] == []
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_services_and_policies_reach_pods(variant: str) -> None:
+    """Every selector selects exactly the pods of one workload."""
+    found = manifests(rendered(variant))
+    labels = [item["spec"]["template"]["metadata"]["labels"] for item in found if item["kind"] == "Deployment"]
+    for item in found:
+        spec = item.get("spec", {})
+        wanted = spec.get("podSelector", {}).get("matchLabels") or (item["kind"] == "Service" and spec["selector"])
+        if item["kind"] in {"Service", "NetworkPolicy"}:
+            assert len([own for own in labels if wanted.items() <= own.items()]) == 1, item["metadata"]["name"]

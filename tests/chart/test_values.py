@@ -1,0 +1,120 @@
+"""Values that would not work are refused before anything is installed, with their path and what to do."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.chart.helm import CHART, refused, rendered
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OPEN = {"global", "extraObjects", "extraVolumes", "nodeAffinity", "podAffinity", "podAntiAffinity"}
+"""Kubernetes' own, too large to be written down again; Kubernetes checks them."""
+
+OPEN_IN_PYDANTIC = {"default", "force", "presets"}
+"""Options of jobs: the policy's own reader checks them against the contract."""
+
+
+WORDS = {"items", "anyOf", "additionalProperties", "patternProperties", "properties", "$defs"}
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "name"),
+    [
+        ("imagee.tag=1", "''", "imagee"),
+        ("image.repositry=x", "'/image'", "repositry"),
+        ("config.drain.delay_secnds=3", "'/config/drain'", "delay_secnds"),
+        ("config.limits.anonymous.rate.per_secnd=3", "'/config/limits/anonymous/rate'", "per_secnd"),
+        ("config.listen=0.0.0.0:1", "'/config'", "listen"),
+        ("config.shared_state.url=redis://x", "'/config/shared_state'", "url"),
+        ("buckets[0].regio=x", "'/buckets/0'", "regio"),
+        ("credentials.main.secret_key=x", "'/credentials/main'", "secret_key"),
+        ("networkPolicy.callers[0].podSelektor.a=b", "'/networkPolicy/callers/0'", "podSelektor"),
+        ("metrics.serviceMonitor.intervall=1m", "'/metrics/serviceMonitor'", "intervall"),
+        ("certificate.issuerRef.nam=x", "'/certificate/issuerRef'", "nam"),
+        ("resources.requests.cqu=1", "'/resources/requests'", "cqu"),
+        ("topologySpread.when=x", "'/topologySpread'", "when"),
+        ("grpcRoute.parentRefs[0].nam=x", "'/grpcRoute/parentRefs/0'", "nam"),
+    ],
+)
+def test_misspelt(value: str, path: str, name: str) -> None:
+    """A key that does not exist is refused with the path to it."""
+    said = refused("minimal", "--set", value)
+    assert f"at {path}" in said
+    assert f"'{name}' not allowed" in said
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        ("replicaCount=0", "/replicaCount"),
+        ("config.workers=many", "/config/workers"),
+        ("config.drain.grace_seconds=9999", "/config/drain/grace_seconds"),
+        ("config.logging.level=LOUD", "/config/logging/level"),
+        ("service.port=99999", "/service/port"),
+        ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
+    ],
+)
+def test_wrong_kind(value: str, path: str) -> None:
+    """So is a value of the wrong kind or out of its range, the gateway's own settings included."""
+    assert f"at '{path}'" in refused("minimal", "--set", value)
+
+
+@pytest.mark.parametrize(
+    ("variant", "values", "said"),
+    [
+        ("minimal", ["buckets=null"], "buckets: name at least one"),
+        ("minimal", ["buckets[0].credentials=other"], "credentials.other: missing"),
+        ("minimal", ["auth.insecure=false"], "who may call?"),
+        ("minimal", ["policy.secretName=x"], "(set: auth.insecure, policy.secretName)"),
+        ("minimal", ["auth.insecure=false", "policy.secretName=x"], "tls: a policy needs"),
+        ("production", ["tls.plaintext=true"], "take one of them away"),
+        ("minimal", ["replicaCount=2"], "sharedState: more than one gateway"),
+        ("minimal", ["autoscaling.enabled=true"], "sharedState: more than one gateway"),
+        ("production", ["trialStore.enabled=true"], "one of sharedState.url, sharedState.secretName and trialStore"),
+        ("production", ["autoscaling.minReplicas=99"], "autoscaling.minReplicas: must not be more"),
+        ("production", ["certificate.issuerRef.name="], "certificate.issuerRef.name: which issuer"),
+        ("production", ["grpcRoute.parentRefs=null"], "grpcRoute.parentRefs: which Gateway"),
+    ],
+)
+def test_what_does_not_go_together(variant: str, values: list[str], said: str) -> None:
+    """What only the pod's log would tell is told by `helm install`."""
+    assert said in refused(variant, *(word for value in values for word in ("--set", value)))
+
+
+def test_closed_at_every_level() -> None:
+    """Every map of the schema says which keys it may have, but for the few that are Kubernetes' or the contract's."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    assert sorted(set(_open_maps(schema, "")) - OPEN - OPEN_IN_PYDANTIC) == []
+
+
+def _open_maps(node: Any, name: str) -> Iterator[str]:
+    if isinstance(node, list):
+        for item in node:
+            yield from _open_maps(item, name)
+    elif isinstance(node, dict):
+        if node.get("type") == "object" and "maxProperties" not in node:
+            extra = node.get("additionalProperties", True)
+            if extra is True or extra == {}:
+                yield name
+        for key, value in node.items():
+            here = name if key in WORDS or key.startswith("^") else key
+            yield from _open_maps(value, here)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("image.digest=sha256:abc", "image: docpreview-gateway@sha256:abc"),
+        ("fullnameOverride=gate", "name: gate-headless"),
+        ("state.existingClaim=ledger", "claimName: ledger"),
+        ("service.port=443", "port: 443"),
+    ],
+)
+def test_values_that_change_things(value: str, shown: str) -> None:
+    """They are where they should be."""
+    assert shown in rendered("minimal", "--set", value)
