@@ -1,5 +1,7 @@
 """A cloud that always gives the same answer: every `GET /doc_jobs/<id>` is a finished job of 1.2 KB.
 
+The argument, if there is one, is how many seconds each answer takes.
+
 HTTP/1.1 with kept-alive connections and nothing else, so that it costs the subjects' measurement as little as it can.
 Run as a command it prints its port and serves until its standard input ends; `GET /count` tells how many jobs it gave.
 """
@@ -37,6 +39,7 @@ class CannedUpstream(asyncio.Protocol):
     """One connection. Requests have no body, so a request ends with the empty line behind its headers."""
 
     served = 0
+    delay = 0.0
 
     def __init__(self) -> None:
         self._pending = b""
@@ -48,7 +51,11 @@ class CannedUpstream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         *requests, self._pending = (self._pending + data).split(b"\r\n\r\n")
         for request in requests:
-            self._transport.write(self._reply(request.split(b" ", 2)[1].decode()))
+            reply = self._reply(request.split(b" ", 2)[1].decode())
+            if self.delay:
+                asyncio.get_running_loop().call_later(self.delay, self._transport.write, reply)
+            else:
+                self._transport.write(reply)
 
     @classmethod
     def _reply(cls, path: str) -> bytes:
@@ -70,4 +77,5 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    CannedUpstream.delay = float(sys.argv[1]) if len(sys.argv) > 1 else 0.0
     asyncio.run(main())

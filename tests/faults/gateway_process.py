@@ -40,6 +40,8 @@ class GatewayProcess:
         self._config.write_text(json.dumps(self._configuration(upstream_port, ledger) | dict(changes or {})))
         self._process: asyncio.subprocess.Process | None = None
         self.kills = 0
+        self.prefix: tuple[str, ...] = ()
+        """Words before the command, such as `taskset -c 0`."""
 
     @property
     def address(self) -> str:
@@ -92,7 +94,7 @@ class GatewayProcess:
     async def _start(self) -> None:
         with (self._folder / "gateway.log").open("a") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "docpreview_gateway", "serve", "--config", str(self._config)),
+                *(*self.prefix, sys.executable, "-m", "docpreview_gateway", "serve", "--config", str(self._config)),
                 env={name: value for name, value in os.environ.items() if not name.startswith("DOCPREVIEW_")},
                 stderr=log,
             )

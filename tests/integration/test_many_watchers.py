@@ -39,15 +39,19 @@ class Watchers:
         self._first_seen = 0
         self._all_watch = asyncio.Event()
         request = WatchPreviewJobRequest(bucket=BUCKET, job_id=job_id)
+        # More than 500 in one moment are more than the server lets wait for its event loop.
+        self._opening = asyncio.Semaphore(100)
         self._tasks = [
             asyncio.ensure_future(self._watch(stubs[number % len(stubs)], request)) for number in range(count)
         ]
 
     async def _watch(self, stub: PreviewJobServiceAsyncStub, request: WatchPreviewJobRequest) -> int:
         seen = PreviewJob.STATE_UNSPECIFIED
+        await self._opening.acquire()
         async for reply in stub.WatchPreviewJob(request, timeout=90):
             if reply.HasField("job"):
                 if seen == PreviewJob.STATE_UNSPECIFIED:
+                    self._opening.release()
                     self._first_seen += 1
                     if self._first_seen == self._count:
                         self._all_watch.set()

@@ -37,6 +37,11 @@ CHANNEL_ARGUMENTS: Sequence[tuple[str, int]] = (
     ("grpc.max_connection_idle_ms", 300_000),
     ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.server_max_unrequested_time_in_server", 5),
+    # Calls that wait for the event loop, of all connections. Above the first number gRPC cancels some at random, above
+    # the second all. Its own 1000 and 3000 let calls wait for longer than many callers do, so that under ten times the
+    # load that it can bear the gateway would answer most of them too late (tests/faults/test_overload.py).
+    ("grpc.server.max_pending_requests", 500),
+    ("grpc.server.max_pending_requests_hard_limit", 1000),
     ("grpc.enable_channelz", 0),
     ("grpc.max_channel_trace_event_memory_per_node", 0),
 )

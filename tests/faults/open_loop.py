@@ -1,0 +1,133 @@
+"""Calls at a rate that does not care how the gateway does: `python -m tests.faults.open_loop CPU PORT RATE SECONDS`.
+
+RATE 0 finds the capacity: 50 callers, each of which calls again when it is answered. Prints one line of JSON. Speaks
+HTTP/2 by hand, so that it can offer many times of what the gateway can do from one processor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import sys
+from collections import Counter
+
+from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest
+from tests.faults import http2
+from tests.faults.gateway_process import BUCKET
+
+CONNECTIONS = 50
+STREAMS = 100
+PATH = "/docpreview.v1.PreviewJobService/GetPreviewJob"
+_IDS = itertools.count(int.from_bytes(os.urandom(6), "big"))
+
+
+class Connection(asyncio.Protocol):
+    """Keeps to the number of streams that the gateway allows; a call for which there is no room is not made."""
+
+    def __init__(self, results: Results, patience: float) -> None:
+        self._results = results
+        self._headers = http2.request_headers(PATH, deadline=f"{round(1000 * patience)}m")
+        self._buffer = bytearray()
+        self._stream = 1
+        self.open: dict[int, float] = {}
+        self.again = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.write(http2.HELLO)
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self._results.told["connection lost"] += 1
+        self._results.told["lost with it"] += len(self.open)
+        self.open.clear()
+
+    def call(self) -> None:
+        if len(self.open) >= STREAMS or self._transport.is_closing():
+            self._results.told["no room"] += 1
+            return
+        body = GetPreviewJobRequest(bucket=BUCKET, job_id=f"d{next(_IDS):031x}").SerializeToString()
+        self.open[self._stream] = asyncio.get_running_loop().time()
+        self._transport.write(http2.call(self._stream, self._headers, body))
+        self._stream += 2
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        for frame in http2.frames(self._buffer):
+            if frame.kind == http2.SETTINGS and not frame.flags & http2.ACK:
+                self._transport.write(http2.frame(http2.SETTINGS, http2.ACK))
+            elif frame.kind == http2.PING and not frame.flags & http2.ACK:
+                self._transport.write(http2.frame(http2.PING, http2.ACK, 0, frame.payload))
+            elif frame.kind == http2.HEADERS and frame.flags & http2.END_STREAM:
+                self._ended(frame.stream, http2.status(frame.payload))
+            elif frame.kind == http2.RST_STREAM:
+                self._ended(frame.stream, None)
+
+    def _ended(self, stream: int, status: int | None) -> None:
+        begun = self.open.pop(stream, None)
+        if begun is None:
+            return
+        self._results.add(status, asyncio.get_running_loop().time() - begun)
+        if self.again:
+            self.call()
+
+
+class Results:
+    """How calls ended and after how long."""
+
+    def __init__(self) -> None:
+        self.told: Counter[str] = Counter()
+        self.times: dict[str, list[float]] = {"OK": [], "refused": []}
+
+    def add(self, status: int | None, seconds: float) -> None:
+        # 1: cancelled by gRPC itself, before the gateway has seen it.
+        kind = {0: "OK", 1: "refused", 4: "late", 8: "refused", 14: "refused"}.get(
+            -1 if status is None else status, f"status {status}"
+        )
+        self.told[kind] += 1
+        if kind in self.times:
+            self.times[kind].append(seconds)
+
+    def summary(self, seconds: float) -> dict[str, object]:
+        found: dict[str, object] = {"seconds": seconds, "told": dict(self.told), "goodput": self.told["OK"] / seconds}
+        for kind, times in self.times.items():
+            times.sort()
+            for share in (0.5, 0.99):
+                found[f"{kind} p{round(100 * share)} ms"] = (
+                    round(1000 * times[int(share * len(times))], 1) if times else 0.0
+                )
+        return found
+
+
+async def main(port: int, rate: float, seconds: float, patience: float) -> dict[str, object]:
+    loop, results = asyncio.get_running_loop(), Results()
+    connections = [
+        (await loop.create_connection(lambda: Connection(results, patience), "127.0.0.1", port))[1]
+        for _ in range(CONNECTIONS)
+    ]
+    await asyncio.sleep(0.5)
+    begun = loop.time()
+    if not rate:
+        for connection in connections:
+            connection.again = True
+            connection.call()
+        await asyncio.sleep(seconds)
+    made = 0
+    while rate and (now := loop.time() - begun) < seconds:
+        for _ in range(min(500, int(now * rate) - made)):
+            connections[made % CONNECTIONS].call()
+            made += 1
+        await asyncio.sleep(0.001)
+    took = loop.time() - begun
+    for connection in connections:
+        connection.again = False
+    await asyncio.sleep(0 if not rate else patience + 0.5)
+    results.told["no answer"] = sum(len(connection.open) for connection in connections)
+    return {"offered": rate, "made": made, **results.summary(took)}
+
+
+if __name__ == "__main__":
+    os.sched_setaffinity(0, {int(sys.argv[1])})
+    print(json.dumps(asyncio.run(main(int(sys.argv[2]), *map(float, sys.argv[3:])))))  # noqa: T201

@@ -1,0 +1,124 @@
+"""More calls than can be answered: as many are answered in time as ever, and the others hear soon that they are not.
+
+Load generator and cloud share one processor, the gateway has the other one (`taskset`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from tests.faults.gateway_process import GatewayProcess
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+ROOT = Path(__file__).parents[2]
+GATEWAY_CPU, OTHERS_CPU = "0", "1"
+CLOUD_SECONDS, PLACES = "0.1", 20
+"""The cloud answers 200 reads a second; the gateway itself could do about a thousand."""
+
+PATIENCE = "2"
+"""Seconds until a call's deadline."""
+
+LANES = {"concurrency": {"initial": PLACES, "lowest": PLACES, "highest": PLACES}, "breaker": {}}
+
+RUNS = [
+    pytest.param((1, 10), 4.0, id="briefly"),
+    pytest.param((1, 2, 5, 10), 30.0, id="long", marks=pytest.mark.soak),
+]
+
+
+@asynccontextmanager
+async def cloud() -> AsyncIterator[int]:
+    """The port of one that takes `CLOUD_SECONDS` for each answer, in a process of its own."""
+    words = ("taskset", "-c", OTHERS_CPU, sys.executable, "bench/canned_upstream.py", CLOUD_SECONDS)
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*words, cwd=ROOT, stdin=pipe, stdout=pipe)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield int(await process.stdout.readline())
+    finally:
+        process.stdin.close()
+        await process.wait()
+
+
+async def offered(port: int, rate: float, seconds: float) -> dict[str, Any]:
+    """What became of so many calls a second; 0: of as many as 50 callers make who wait for each answer."""
+    words = ("-m", "tests.faults.open_loop", OTHERS_CPU, str(port), str(rate), str(seconds), PATIENCE)
+    process = await asyncio.create_subprocess_exec(sys.executable, *words, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
+    output, _ = await process.communicate()
+    found: dict[str, Any] = json.loads(output)
+    return found
+
+
+class Health:
+    """Asks `/healthz` and `/readyz` ten times a second, with the second of patience that Kubernetes has."""
+
+    def __init__(self, admin_port: int) -> None:
+        self._address = f"http://127.0.0.1:{admin_port}"
+        self.answers = 0
+        self.bad: list[str] = []
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self._ask())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _ask(self) -> None:
+        async with httpx.AsyncClient(trust_env=False, timeout=1.0) as browser:
+            while True:
+                for path in ("/healthz", "/readyz"):
+                    try:
+                        answer = await browser.get(self._address + path)
+                    except httpx.HTTPError as error:
+                        self.bad.append(f"{path}: {error!r}")
+                    else:
+                        self.answers += answer.status_code == 200
+                        self.bad += [f"{path}: {answer.text}"] if answer.status_code != 200 else []
+                await asyncio.sleep(0.1)
+
+
+def resident_mib(pid: int) -> float:
+    found = re.search(r"^VmRSS:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert found
+    return int(found[1]) / 1024
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(("factors", "seconds"), RUNS)
+async def test_more_than_the_cloud_can_do(tmp_path: Path, factors: tuple[int, ...], seconds: float) -> None:
+    """Goodput at ten times the capacity is at least 0.9 of the best, few are late, health is green, memory flat."""
+    async with cloud() as port:
+        gateway = GatewayProcess(tmp_path, port, LANES)
+        gateway.prefix = ("taskset", "-c", GATEWAY_CPU)
+        async with gateway:
+            capacity = (await offered(gateway.port, 0, min(seconds, 5.0)))["goodput"]
+            await offered(gateway.port, 10 * capacity, 2.0)
+            before, health, results = resident_mib(gateway.pid), Health(gateway.admin_port), {}
+            async with health.watched():
+                for factor in factors:
+                    results[factor] = await offered(gateway.port, factor * capacity, seconds)
+            grown = resident_mib(gateway.pid) - before
+    lines = [f"{factor}x: {result}" for factor, result in results.items()]
+    report = "\n".join([f"capacity {capacity:.0f}/s, {grown:+.1f} MiB, {health.answers} times green", *lines])
+    print(f"\n{report}")  # noqa: T201 - the figures
+    assert health.bad == [], report
+    goodput = [result["goodput"] for result in results.values()]
+    assert goodput[-1] >= 0.9 * max(capacity, *goodput), report
+    assert results[10]["told"].get("late", 0) <= 0.05 * results[10]["made"], report
+    assert results[10]["refused p50 ms"] < 1000, report
+    assert grown < 30, report
