@@ -53,4 +53,18 @@ class Language:
         assert done.returncode == 0, f"{self.name}: {' '.join(command)}\n{done.stdout[-8000:]}"
 
 
-LANGUAGES = (Language("python", runner=(sys.executable, "conformance/runner.py")),)
+LANGUAGES = (
+    Language("python", runner=(sys.executable, "conformance/runner.py")),
+    Language(
+        "go",
+        tools=("go",),
+        builds=(("go", "build", "-o", "build/conformance", "./conformance"),),
+        runner=("build/conformance",),
+        checks=(
+            ("go", "vet", "./..."),
+            ("sh", "-c", 'test -z "$(gofmt -l .)" || { gofmt -d .; exit 1; }'),
+            ("go", "mod", "tidy", "-diff"),
+            ("go", "test", "./..."),
+        ),
+    ),
+)

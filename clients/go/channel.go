@@ -1,0 +1,137 @@
+package docpreview
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"regexp"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	_ "google.golang.org/grpc/health" // client-side health checking, named in the service config
+	"google.golang.org/grpc/keepalive"
+)
+
+const modulePath = "github.com/docpreview/docpreview-gateway/clients/go"
+
+// Reads are retried by gRPC. CreatePreviewJob is not among them and never may be: every create is billed. Creates with a
+// request_id are repeated above gRPC, which cannot tell the two kinds apart (create.go). CANCELLED: a stopping server
+// cancels calls that it has not yet begun. Retries are at most one for ten successes in the long run, so that they cannot
+// keep a struggling gateway down.
+const serviceConfig = `{
+  "loadBalancingConfig": [{"round_robin": {}}],%s
+  "methodConfig": [{
+    "name": [
+      {"service": "docpreview.v1.PreviewJobService", "method": "GetPreviewJob"},
+      {"service": "docpreview.v1.PreviewJobService", "method": "BatchGetPreviewJobs"},
+      {"service": "docpreview.v1.PreviewJobService", "method": "ListPreviewJobs"},
+      {"service": "docpreview.v1.PreviewJobService", "method": "WaitPreviewJob"},
+      {"service": "docpreview.v1.PreviewJobService", "method": "WatchPreviewJob"},
+      {"service": "docpreview.v1.PreviewQueueService", "method": "ListPreviewQueues"}
+    ],
+    "retryPolicy": {
+      "maxAttempts": 4,
+      "initialBackoff": "0.2s",
+      "maxBackoff": "2s",
+      "backoffMultiplier": 2,
+      "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"]
+    }
+  }],
+  "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1}
+}`
+
+const healthConfig = `
+  "healthCheckConfig": {"serviceName": "docpreview.v1.PreviewJobService"},`
+
+// maxHeaderBytes: errors that name many fields are longer than 8 KiB.
+const maxHeaderBytes = 32 * 1024
+
+func dialOptions(target string, o options) ([]grpc.DialOption, error) {
+	local := isLoopback(target)
+	if o.token != nil && o.tls == nil && !local {
+		return nil, fmt.Errorf("docpreview: a token may not be sent to %s in the clear: use WithTLS, or a target on this machine", target)
+	}
+	transport := insecure.NewCredentials()
+	if o.tls != nil {
+		transport = credentials.NewTLS(o.tls)
+	}
+	health := ""
+	if o.healthChecking {
+		health = healthConfig
+	}
+	dial := []grpc.DialOption{
+		grpc.WithTransportCredentials(transport),
+		grpc.WithDefaultServiceConfig(fmt.Sprintf(serviceConfig, health)),
+		grpc.WithUserAgent(strings.TrimSpace(o.userAgent + " docpreview-client-go/" + version())),
+		// The gateway takes pings from 20 s on; more often would be answered with GOAWAY "too_many_pings".
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{
+			Time: 30 * time.Second, Timeout: 10 * time.Second, PermitWithoutStream: true,
+		}),
+		// gRPC would let two minutes pass before it looks again for a gateway that was away.
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 10 * time.Second},
+			MinConnectTimeout: 5 * time.Second,
+		}),
+		grpc.WithMaxHeaderListSize(maxHeaderBytes),
+		grpc.WithStatsHandler(sentNotice{}),
+	}
+	if o.token != nil {
+		dial = append(dial, grpc.WithPerRPCCredentials(bearer{source: o.token, encrypted: o.tls != nil}))
+	}
+	if local { // a proxy from the environment must not get to see what is meant for this machine
+		dial = append(dial, grpc.WithNoProxy())
+	}
+	return append(dial, o.dial...), nil
+}
+
+var resolverScheme = regexp.MustCompile(`^(dns:(///)?|passthrough:(///)?)`)
+
+// isLoopback reports whether everything that is sent to target stays on this machine.
+func isLoopback(target string) bool {
+	if strings.HasPrefix(target, "unix:") || strings.HasPrefix(target, "unix-abstract:") {
+		return true
+	}
+	address := resolverScheme.ReplaceAllString(target, "")
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		host = strings.Trim(address, "[]")
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, module := range append(info.Deps, &info.Main) {
+			if module.Path == modulePath && module.Version != "" {
+				return module.Version
+			}
+		}
+	}
+	return "unknown"
+}
+
+// bearer puts the token into the metadata of each call.
+type bearer struct {
+	source    TokenSource
+	encrypted bool
+}
+
+func (b bearer) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
+	token, err := b.source(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if strings.ContainsAny(token, "\r\n") {
+		return nil, errors.New("the token has a line break: trim it")
+	}
+	return map[string]string{"authorization": "Bearer " + token}, nil
+}
+
+func (b bearer) RequireTransportSecurity() bool { return b.encrypted }

@@ -1,0 +1,146 @@
+// Package docpreview is the client of the docpreview gateway: document-preview jobs over gRPC.
+//
+//	client, err := docpreview.New("dns:///docpreview:50051")
+//	...
+//	for job, err := range client.CreateAndWatch(ctx, request, 10*time.Minute) {
+//		...
+//	}
+//
+// Requests and replies are the messages of package docpreviewv1; what their fields mean stands there. Errors are [*Error].
+package docpreview
+
+import (
+	"context"
+	"iter"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+
+	docpreviewv1 "github.com/docpreview/docpreview-gateway/clients/go/docpreview/v1"
+)
+
+// Client talks to one docpreview gateway (all its replicas). Make one and share it: it is safe for any number of
+// goroutines.
+type Client struct {
+	conn    *grpc.ClientConn
+	jobs    docpreviewv1.PreviewJobServiceClient
+	queues  docpreviewv1.PreviewQueueServiceClient
+	options options
+}
+
+// New makes a client of the gateway at target: `host:port`, or a target as gRPC resolves it, such as
+// `dns:///host:port` (all addresses of the host are used in turn) or `unix:/path`. It connects when the first call is
+// made.
+func New(target string, changes ...Option) (*Client, error) {
+	o := defaults()
+	for _, change := range changes {
+		change(&o)
+	}
+	dial, err := dialOptions(target, o)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := grpc.NewClient(target, dial...)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{
+		conn:    conn,
+		jobs:    docpreviewv1.NewPreviewJobServiceClient(conn),
+		queues:  docpreviewv1.NewPreviewQueueServiceClient(conn),
+		options: o,
+	}, nil
+}
+
+// Close ends the calls that are under way and the connections.
+func (c *Client) Close() error { return c.conn.Close() }
+
+// Conn is the connection, for the stubs of package docpreviewv1. Their calls have no default deadlines and return gRPC's
+// own errors; pass those to [DecodeError].
+func (c *Client) Conn() *grpc.ClientConn { return c.conn }
+
+// DecodeError turns an error of a stub into an [*Error]; nil stays nil.
+func DecodeError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return decodeStatus(err, nil)
+}
+
+// Get returns one job. [NotFound] when there is none with this id in the bucket, or when it is older than a month.
+func (c *Client) Get(ctx context.Context, request *docpreviewv1.GetPreviewJobRequest) (*docpreviewv1.PreviewJob, error) {
+	return read(ctx, c, c.jobs.GetPreviewJob, request)
+}
+
+// BatchGet returns up to 100 jobs in the order asked, and the ids that do not exist.
+func (c *Client) BatchGet(
+	ctx context.Context, request *docpreviewv1.BatchGetPreviewJobsRequest,
+) (*docpreviewv1.BatchGetPreviewJobsResponse, error) {
+	return read(ctx, c, c.jobs.BatchGetPreviewJobs, request)
+}
+
+// ListPage returns one page of a bucket's jobs, and the token of the next.
+func (c *Client) ListPage(
+	ctx context.Context, request *docpreviewv1.ListPreviewJobsRequest,
+) (*docpreviewv1.ListPreviewJobsResponse, error) {
+	return read(ctx, c, c.jobs.ListPreviewJobs, request)
+}
+
+// List yields the bucket's jobs, page by page from the request's page on. The loop ends after an error. A default
+// deadline is that of each page.
+func (c *Client) List(ctx context.Context, request *docpreviewv1.ListPreviewJobsRequest) iter.Seq2[*docpreviewv1.PreviewJob, error] {
+	return func(yield func(*docpreviewv1.PreviewJob, error) bool) {
+		next := proto.CloneOf(request)
+		for {
+			page, err := c.ListPage(ctx, next)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			for _, job := range page.GetJobs() {
+				if !yield(job, nil) {
+					return
+				}
+			}
+			if next.PageToken = page.GetNextPageToken(); next.PageToken == "" {
+				return
+			}
+		}
+	}
+}
+
+// ListQueues yields the bucket's queues, page by page. The loop ends after an error.
+func (c *Client) ListQueues(
+	ctx context.Context, request *docpreviewv1.ListPreviewQueuesRequest,
+) iter.Seq2[*docpreviewv1.PreviewQueue, error] {
+	return func(yield func(*docpreviewv1.PreviewQueue, error) bool) {
+		next := proto.CloneOf(request)
+		for {
+			page, err := read(ctx, c, c.queues.ListPreviewQueues, next)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			for _, queue := range page.GetQueues() {
+				if !yield(queue, nil) {
+					return
+				}
+			}
+			if next.PageToken = page.GetNextPageToken(); next.PageToken == "" {
+				return
+			}
+		}
+	}
+}
+
+// read makes one call that changes nothing, with its default deadline and typed errors.
+func read[Request, Reply any](
+	ctx context.Context, c *Client, method func(context.Context, Request, ...grpc.CallOption) (Reply, error), request Request,
+) (Reply, error) {
+	ctx, cancel := withDefault(ctx, c.options.unary)
+	defer cancel()
+	var trailer metadata.MD
+	reply, err := method(ctx, request, grpc.Trailer(&trailer))
+	return reply, decode(ctx, err, trailer)
+}

@@ -1,0 +1,136 @@
+package docpreview
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/stats"
+
+	docpreviewv1 "github.com/docpreview/docpreview-gateway/clients/go/docpreview/v1"
+)
+
+const (
+	createAttempts = 5
+	firstPause     = 200 * time.Millisecond
+	longestPause   = 10 * time.Second
+)
+
+// Create submits a job and returns it.
+//
+// Every create is billed, so it is made once; with a RequestId (a UUID) up to five times, within the deadline and never
+// before the gateway's retry delay, until its outcome is known: all attempts together make one job.
+//
+// Errors of note: [OutcomeUnknown], also when the deadline passes or the connection breaks before the gateway has
+// answered; [Unavailable], when nothing was accepted.
+func (c *Client) Create(ctx context.Context, request *docpreviewv1.CreatePreviewJobRequest) (*docpreviewv1.PreviewJob, error) {
+	ctx, cancel := withDefault(ctx, c.options.unary)
+	defer cancel()
+	if request.GetRequestId() == "" {
+		return c.createOnce(ctx, request)
+	}
+	var unknown error
+	for attempt := 1; ; attempt++ {
+		job, err := c.createOnce(ctx, request)
+		var failed *Error
+		if !errors.As(err, &failed) || failed.Kind != Unavailable && failed.Kind != OutcomeUnknown {
+			return job, err
+		}
+		if failed.Kind == OutcomeUnknown { // a later "nothing was accepted" must not hide it
+			unknown = err
+		} else if unknown != nil {
+			err = unknown
+		}
+		pause := spread(max(failed.RetryDelay, firstPause<<(attempt-1)))
+		deadline, _ := ctx.Deadline()
+		if attempt == createAttempts || time.Until(deadline) <= pause {
+			return nil, err
+		}
+		if sleep(ctx, pause) != nil {
+			return nil, err
+		}
+	}
+}
+
+// createOnce makes one attempt. The gateway knows what became of a create and names it in its reason; without a reason
+// the failure comes from in between, and leaves the outcome open once the request has begun to leave this process.
+func (c *Client) createOnce(ctx context.Context, request *docpreviewv1.CreatePreviewJobRequest) (*docpreviewv1.PreviewJob, error) {
+	var trailer metadata.MD
+	sent := &atomic.Bool{}
+	job, err := c.jobs.CreatePreviewJob(context.WithValue(ctx, sentKey{}, sent), request, grpc.Trailer(&trailer))
+	if err == nil {
+		return job, nil
+	}
+	err = decode(ctx, err, trailer)
+	var failed *Error
+	if errors.As(err, &failed) && failed.Reason == "" && sent.Load() && leavesOutcomeOpen(failed.Code) {
+		failed.Kind = OutcomeUnknown
+	}
+	return nil, err
+}
+
+func leavesOutcomeOpen(code codes.Code) bool {
+	switch code {
+	case codes.Unavailable, codes.Canceled, codes.DeadlineExceeded, codes.Unknown, codes.Internal:
+		return true
+	}
+	return false
+}
+
+// sentNotice notes in the context of a create that gRPC has begun to send it.
+type sentNotice struct{}
+
+type sentKey struct{}
+
+func (sentNotice) HandleRPC(ctx context.Context, event stats.RPCStats) {
+	if _, ok := event.(*stats.OutHeader); !ok {
+		return
+	}
+	if sent, ok := ctx.Value(sentKey{}).(*atomic.Bool); ok {
+		sent.Store(true)
+	}
+}
+
+func (sentNotice) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
+func (sentNotice) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+func (sentNotice) HandleConn(context.Context, stats.ConnStats)                       {}
+
+// spread makes a pause up to 30 % longer, so that clients do not come back together.
+func spread(pause time.Duration) time.Duration {
+	return time.Duration(float64(pause) * (1 + 0.3*mathrand.Float64()))
+}
+
+// sleep returns the context's error when that ends before the pause does.
+func sleep(ctx context.Context, pause time.Duration) error {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// withDefault gives the context a deadline when it has none.
+func withDefault(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, timeout)
+}
+
+// NewRequestID returns a random UUID for CreatePreviewJobRequest.RequestId.
+func NewRequestID() string {
+	var b [16]byte
+	rand.Read(b[:]) // never fails
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}

@@ -1,0 +1,116 @@
+package docpreview
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"google.golang.org/grpc"
+)
+
+// TokenSource returns the bearer token of the next call. It is asked before every call, so that tokens may change.
+type TokenSource func(ctx context.Context) (string, error)
+
+// Option changes how a Client connects and how patient it is.
+type Option func(*options)
+
+type options struct {
+	tls            *tls.Config
+	token          TokenSource
+	userAgent      string
+	healthChecking bool
+	unary          time.Duration
+	wait           time.Duration
+	watch          time.Duration
+	idle           time.Duration
+	unreachable    time.Duration
+	dial           []grpc.DialOption
+}
+
+func defaults() options {
+	return options{
+		healthChecking: true,
+		unary:          30 * time.Second,
+		wait:           5 * time.Minute,
+		watch:          time.Hour,
+		idle:           time.Minute,
+		unreachable:    time.Minute,
+	}
+}
+
+// WithTLS encrypts the connection. An empty config checks the gateway's certificate against the system's authorities;
+// [TLSFromFiles] makes one for mutual TLS. Default: not encrypted.
+func WithTLS(config *tls.Config) Option {
+	return func(o *options) { o.tls = config }
+}
+
+// WithToken sends `authorization: Bearer <token>` with every call. A token goes over an encrypted connection, or to this
+// machine; [New] refuses anything else.
+func WithToken(source TokenSource) Option {
+	return func(o *options) { o.token = source }
+}
+
+// StaticToken is the source of a token that never changes.
+func StaticToken(token string) TokenSource {
+	return func(context.Context) (string, error) { return token, nil }
+}
+
+// WithUserAgent names the calling service, in front of the client's own user agent.
+func WithUserAgent(name string) Option {
+	return func(o *options) { o.userAgent = name }
+}
+
+// WithoutHealthChecking also uses addresses whose health service reports the gateway as not serving. For targets where
+// one address stands for many gateways (a Kubernetes ClusterIP): there is no other address to go to.
+func WithoutHealthChecking() Option {
+	return func(o *options) { o.healthChecking = false }
+}
+
+// WithDeadlines sets how long a call may take, retries included, when its context has no deadline: creates and reads
+// (default 30 seconds), [Client.Wait] (5 minutes), and [Client.Watch] over all its streams (1 hour).
+func WithDeadlines(unary, wait, watch time.Duration) Option {
+	return func(o *options) { o.unary, o.wait, o.watch = unary, wait, watch }
+}
+
+// WithPatience sets when a watch gives up. A stream on which nothing comes for idle, not even a heartbeat, is replaced:
+// keep it well above the gateway's heartbeat interval (15 seconds by default). Watches and waits end when no message
+// comes for unreachable. Both are one minute by default.
+func WithPatience(idle, unreachable time.Duration) Option {
+	return func(o *options) { o.idle, o.unreachable = idle, unreachable }
+}
+
+// WithDialOptions adds options of gRPC itself, such as interceptors or a stats handler for tracing.
+func WithDialOptions(dial ...grpc.DialOption) Option {
+	return func(o *options) { o.dial = append(o.dial, dial...) }
+}
+
+// TLSFromFiles reads PEM files for [WithTLS]. Without rootCertificates the system's authorities are trusted;
+// certificateChain and privateKey are the client's own, both or none.
+func TLSFromFiles(rootCertificates, certificateChain, privateKey string) (*tls.Config, error) {
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if rootCertificates != "" {
+		pem, err := os.ReadFile(rootCertificates)
+		if err != nil {
+			return nil, fmt.Errorf("root certificates: %w", err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("root certificates: %s has no certificate in PEM", rootCertificates)
+		}
+	}
+	if (certificateChain == "") != (privateKey == "") {
+		return nil, errors.New("a client certificate needs its private key, and the key its certificate: give both")
+	}
+	if certificateChain != "" {
+		pair, err := tls.LoadX509KeyPair(certificateChain, privateKey)
+		if err != nil {
+			return nil, fmt.Errorf("client certificate: %w", err)
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
+	return config, nil
+}
