@@ -80,10 +80,25 @@ format: $(READY) ## rewrite the sources as `check` wants them
 	$(BIN)/ruff check --fix .
 	$(BIN)/buf format -w protos
 
-generate: export PATH := $(CURDIR)/.venv-generate/bin:$(PATH)
-generate: $(GENERATE_READY) ## the Python stubs beside each .proto
-	python -m grpc_tools.protoc -I protos --python_out=protos --mypy_out=quiet:protos $(PROTOS)
-	python -m grpc_tools.protoc -I protos --grpc_python_out=protos --mypy_grpc_out=quiet:protos $(filter %_service.proto,$(PROTOS))
+# Stubs of a language whose toolchain is missing are left as they are. `check` generates into another place and compares.
+OUT ?= .
+STUBS := $(if $(shell command -v go),generate-go)
+
+generate generate-python generate-go: export PATH := $(CURDIR)/.venv-generate/bin:$(PATH)
+generate: generate-python $(STUBS) ## the stubs of all clients from protos/, Python's beside each .proto
+
+generate-python: $(GENERATE_READY)
+	@mkdir -p $(OUT)/protos
+	python -m grpc_tools.protoc -I protos --python_out=$(OUT)/protos --mypy_out=quiet:$(OUT)/protos $(PROTOS)
+	python -m grpc_tools.protoc -I protos --grpc_python_out=$(OUT)/protos --mypy_grpc_out=quiet:$(OUT)/protos $(filter %_service.proto,$(PROTOS))
+
+GO_MODULE := github.com/docpreview/docpreview-gateway/clients/go
+generate-go: $(GENERATE_READY)
+	@mkdir -p $(OUT)/clients/go
+	@test -x .venv-generate/bin/protoc-gen-go || GOBIN=$(CURDIR)/.venv-generate/bin go install google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
+	@test -x .venv-generate/bin/protoc-gen-go-grpc || GOBIN=$(CURDIR)/.venv-generate/bin go install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
+	python -m grpc_tools.protoc -I protos --go_out=$(OUT)/clients/go --go_opt=module=$(GO_MODULE) \
+	  --go-grpc_out=$(OUT)/clients/go --go-grpc_opt=module=$(GO_MODULE) $(PROTOS)
 
 docs: $(READY) ## the documents that are made from sources
 	$(BIN)/python requirements/generate_docs.py

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from docpreview_emulator import Emulator
+from tests.conformance.callers import Callers
 from tests.conformance.languages import LANGUAGES, REQUIRED, Language
 from tests.conformance.runner import running
 from tests.conformance.world import PATIENCE, World
@@ -45,14 +46,17 @@ def test_own_checks(language: Language) -> None:
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario["name"])
 async def test_scenario(language: Language, scenario: dict[str, Any], tmp_path: Path) -> None:
     """Same jobs, same error."""
-    async with Emulator() as emulator, World(emulator, scenario.get("gateway", {})) as world:
+    callers = Callers.of(scenario, tmp_path)
+    async with Emulator() as emulator, World(emulator, scenario.get("gateway", {}) | callers.changes) as world:
         for before in scenario.get("before", ()):
             for change, value in before.items():
                 await world.prepare(change, value)
         async with running(language, tmp_path) as runner:
             job_id = ""
             for step in scenario["steps"]:
-                work = asyncio.create_task(runner.answer(_request(step, world.target, job_id)))
+                work = asyncio.create_task(
+                    runner.answer(_request(step, world.target, job_id) | callers.proof(step.get("as")))
+                )
                 for change in step.get("meanwhile", ()):
                     await world.meddle(change)
                 answer = await asyncio.wait_for(work, _STEP_SECONDS + PATIENCE)
@@ -70,8 +74,6 @@ def _request(step: dict[str, Any], target: str, job_id: str) -> dict[str, Any]:
         "call": step["call"],
         "timeout_ms": step.get("timeout_ms", _STEP_SECONDS * 1000),
         "with": arguments,
-        "token": step.get("token"),
-        "tls": step.get("tls"),
     }
 
 

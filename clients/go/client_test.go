@@ -1,0 +1,344 @@
+package docpreview
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	docpreviewv1 "github.com/docpreview/docpreview-gateway/clients/go/docpreview/v1"
+)
+
+const bucket = "examplebucket-1250000000"
+
+var (
+	request    = &docpreviewv1.CreatePreviewJobRequest{Bucket: bucket, InputObject: "a"}
+	idempotent = &docpreviewv1.CreatePreviewJobRequest{Bucket: bucket, InputObject: "a", RequestId: NewRequestID()}
+	watched    = &docpreviewv1.WatchPreviewJobRequest{Bucket: bucket, JobId: "d1"}
+	running    = &docpreviewv1.PreviewJob{JobId: "d1", State: docpreviewv1.PreviewJob_STATE_RUNNING}
+	succeeded  = &docpreviewv1.PreviewJob{JobId: "d1", State: docpreviewv1.PreviewJob_STATE_SUCCESS}
+)
+
+// gateway answers with what it was told, one after the other, the last for good.
+type gateway struct {
+	docpreviewv1.UnimplementedPreviewJobServiceServer
+	mutex   sync.Mutex
+	answers []any // an error, a job, or what a stream does
+	calls   []metadata.MD
+}
+
+type stream func(grpc.ServerStreamingServer[docpreviewv1.WatchPreviewJobResponse]) error
+
+func (g *gateway) next(ctx context.Context) any {
+	g.mutex.Lock()
+	defer g.mutex.Unlock()
+	sent, _ := metadata.FromIncomingContext(ctx)
+	g.calls = append(g.calls, sent)
+	answer := g.answers[0]
+	if len(g.answers) > 1 {
+		g.answers = g.answers[1:]
+	}
+	return answer
+}
+
+func (g *gateway) called() int {
+	g.mutex.Lock()
+	defer g.mutex.Unlock()
+	return len(g.calls)
+}
+
+func (g *gateway) unary(ctx context.Context) (*docpreviewv1.PreviewJob, error) {
+	switch answer := g.next(ctx).(type) {
+	case error:
+		return nil, answer
+	case time.Duration:
+		select {
+		case <-ctx.Done():
+		case <-time.After(answer):
+		}
+		return running, nil
+	default:
+		return answer.(*docpreviewv1.PreviewJob), nil
+	}
+}
+
+func (g *gateway) CreatePreviewJob(ctx context.Context, _ *docpreviewv1.CreatePreviewJobRequest) (*docpreviewv1.PreviewJob, error) {
+	return g.unary(ctx)
+}
+
+func (g *gateway) GetPreviewJob(ctx context.Context, _ *docpreviewv1.GetPreviewJobRequest) (*docpreviewv1.PreviewJob, error) {
+	return g.unary(ctx)
+}
+
+func (g *gateway) WatchPreviewJob(_ *docpreviewv1.WatchPreviewJobRequest, to grpc.ServerStreamingServer[docpreviewv1.WatchPreviewJobResponse]) error {
+	return g.next(to.Context()).(stream)(to)
+}
+
+// serve starts a gateway with these answers, and a client of it.
+func serve(t *testing.T, answers []any, options ...Option) (*Client, *gateway) {
+	t.Helper()
+	listener := bufconn.Listen(1 << 20)
+	fake := &gateway{answers: answers}
+	server, healthy := grpc.NewServer(), health.NewServer()
+	healthy.SetServingStatus("docpreview.v1.PreviewJobService", healthv1.HealthCheckResponse_SERVING)
+	docpreviewv1.RegisterPreviewJobServiceServer(server, fake)
+	healthv1.RegisterHealthServer(server, healthy)
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(server.Stop)
+	dialer := grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) })
+	client, err := New("passthrough:///localhost", append(options, WithDialOptions(dialer))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	return client, fake
+}
+
+// failure is an error as the gateway sends it.
+func failure(code codes.Code, reason string, delay time.Duration, violations ...*errdetails.BadRequest_FieldViolation) error {
+	info := &errdetails.ErrorInfo{Domain: "docpreview", Reason: reason, Metadata: map[string]string{"request_id": "req-7"}}
+	st, _ := status.New(code, "scripted").WithDetails(info, &errdetails.BadRequest{FieldViolations: violations})
+	if delay > 0 {
+		st, _ = st.WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(delay)})
+	}
+	return st.Err()
+}
+
+func says(messages ...*docpreviewv1.PreviewJob) stream {
+	return ends(nil, messages...)
+}
+
+func ends(err error, messages ...*docpreviewv1.PreviewJob) stream {
+	return func(to grpc.ServerStreamingServer[docpreviewv1.WatchPreviewJobResponse]) error {
+		for _, job := range messages {
+			if sent := to.Send(&docpreviewv1.WatchPreviewJobResponse{Job: job}); sent != nil {
+				return sent
+			}
+		}
+		return err
+	}
+}
+
+func states(jobs iter.Seq2[*docpreviewv1.PreviewJob, error]) (seen []docpreviewv1.PreviewJob_State, err error) {
+	for job, err := range jobs {
+		if err != nil {
+			return seen, err
+		}
+		seen = append(seen, job.GetState())
+	}
+	return seen, nil
+}
+
+func TestErrorHasEverythingTheGatewaySaid(t *testing.T) {
+	wrong := &errdetails.BadRequest_FieldViolation{Field: "bucket", Description: "is required"}
+	client, _ := serve(t, []any{failure(codes.InvalidArgument, "INVALID_REQUEST", 1500*time.Millisecond, wrong)})
+	_, err := client.Create(t.Context(), request)
+	var failed *Error
+	if !errors.As(err, &failed) || !errors.Is(err, InvalidRequest) || errors.Is(err, NotFound) {
+		t.Fatalf("got %v", err)
+	}
+	if failed.Reason != "INVALID_REQUEST" || failed.RequestID != "req-7" || failed.RetryDelay != 1500*time.Millisecond ||
+		!slices.Equal(failed.Violations, []Violation{{"bucket", "is required"}}) {
+		t.Errorf("got %+v", failed)
+	}
+	want := "docpreview: INVALID_REQUEST: scripted; bucket: is required; request id req-7"
+	if err.Error() != want {
+		t.Errorf("got %q, want %q", err, want)
+	}
+	if status.Code(err) != codes.InvalidArgument {
+		t.Errorf("gRPC's own functions read %v", status.Code(err))
+	}
+}
+
+func TestKinds(t *testing.T) {
+	for _, each := range []struct {
+		code   codes.Code
+		reason string
+		kind   Kind
+	}{
+		{codes.NotFound, "JOB_NOT_FOUND", NotFound},
+		{codes.Unauthenticated, "UNAUTHENTICATED", Unauthenticated},
+		{codes.PermissionDenied, "NOT_PERMITTED", PermissionDenied},
+		{codes.FailedPrecondition, "CI_ROLE_MISSING", FailedPrecondition},
+		{codes.ResourceExhausted, "RATE_LIMITED", Throttled},
+		{codes.ResourceExhausted, "REPLY_TOO_LARGE", InvalidRequest},
+		{codes.AlreadyExists, "REQUEST_ID_REUSED", InvalidRequest},
+		{codes.Unknown, "CREATE_OUTCOME_UNKNOWN", OutcomeUnknown},
+		{codes.Internal, "INTERNAL", InternalError},
+	} {
+		if err := DecodeError(failure(each.code, each.reason, 0)); !errors.Is(err, each.kind) {
+			t.Errorf("%s is %v", each.reason, err)
+		}
+	}
+}
+
+func TestReadIsRepeatedWhileTheGatewayIsAway(t *testing.T) {
+	client, fake := serve(t, []any{failure(codes.Unavailable, "SHUTTING_DOWN", 0), status.Error(codes.Canceled, ""), running})
+	job, err := client.Get(t.Context(), &docpreviewv1.GetPreviewJobRequest{})
+	if err != nil || job.GetJobId() != "d1" || fake.called() != 3 {
+		t.Errorf("got %v, %v after %d calls", job, err, fake.called())
+	}
+}
+
+func TestCreateWithoutRequestIDIsMadeOnce(t *testing.T) {
+	client, fake := serve(t, []any{failure(codes.Unavailable, "UPSTREAM_UNREACHABLE", 0)})
+	if _, err := client.Create(t.Context(), request); !errors.Is(err, Unavailable) || fake.called() != 1 {
+		t.Errorf("got %v after %d calls", err, fake.called())
+	}
+}
+
+func TestCreateWithRequestIDIsRepeated(t *testing.T) {
+	client, fake := serve(t, []any{failure(codes.Unavailable, "SHUTTING_DOWN", 0), status.Error(codes.Unavailable, "broken"), running})
+	if _, err := client.Create(t.Context(), idempotent); err != nil || fake.called() != 3 {
+		t.Errorf("got %v after %d calls", err, fake.called())
+	}
+}
+
+func TestUnknownOutcomeIsNotHiddenByALaterRefusal(t *testing.T) {
+	client, fake := serve(t, []any{status.Error(codes.Unavailable, "broken"), failure(codes.Unavailable, "SHUTTING_DOWN", 0)})
+	if _, err := client.Create(t.Context(), idempotent); !errors.Is(err, OutcomeUnknown) || fake.called() != 5 {
+		t.Errorf("got %v after %d calls", err, fake.called())
+	}
+}
+
+func TestDelayBeyondTheDeadlineEndsACreateAtOnce(t *testing.T) {
+	client, fake := serve(t, []any{failure(codes.Unknown, "CREATE_OUTCOME_UNKNOWN", 2*time.Minute)})
+	if _, err := client.Create(t.Context(), idempotent); !errors.Is(err, OutcomeUnknown) || fake.called() != 1 {
+		t.Errorf("got %v after %d calls", err, fake.called())
+	}
+}
+
+func TestBrokenOrLateCreateLeavesItsOutcomeOpen(t *testing.T) {
+	for name, answer := range map[string]any{"broken": status.Error(codes.Unavailable, "broken"), "late": time.Minute} {
+		client, _ := serve(t, []any{answer}, WithDeadlines(300*time.Millisecond, time.Minute, time.Minute))
+		if _, err := client.Create(t.Context(), request); !errors.Is(err, OutcomeUnknown) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+func TestCreateThatIsNeverSentIsUnavailable(t *testing.T) {
+	client, err := New("passthrough:///localhost", WithDialOptions(grpc.WithContextDialer(
+		func(context.Context, string) (net.Conn, error) { return nil, errors.New("refused") })))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if _, err := client.Create(t.Context(), request); !errors.Is(err, Unavailable) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestDeadline(t *testing.T) {
+	client, _ := serve(t, []any{time.Minute}, WithDeadlines(100*time.Millisecond, time.Minute, time.Minute))
+	_, err := client.Get(t.Context(), &docpreviewv1.GetPreviewJobRequest{})
+	if !errors.Is(err, DeadlineExceeded) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestCancellationPassesUnchanged(t *testing.T) {
+	client, _ := serve(t, []any{time.Minute})
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	if _, err := client.Get(ctx, &docpreviewv1.GetPreviewJobRequest{}); err != context.Canceled {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestWatchGoesOnOverBrokenStreams(t *testing.T) {
+	client, fake := serve(t, []any{
+		ends(failure(codes.Unavailable, "SHUTTING_DOWN", 10*time.Millisecond), running, nil),
+		ends(status.Error(codes.Unavailable, "broken"), running),
+		says(running, succeeded),
+	})
+	seen, err := states(client.Watch(t.Context(), watched))
+	want := []docpreviewv1.PreviewJob_State{docpreviewv1.PreviewJob_STATE_RUNNING, docpreviewv1.PreviewJob_STATE_SUCCESS}
+	if err != nil || !slices.Equal(seen, want) || fake.called() != 3 {
+		t.Errorf("got %v, %v after %d streams", seen, err, fake.called())
+	}
+}
+
+func TestWatchReplacesASilentStream(t *testing.T) {
+	silent := stream(func(to grpc.ServerStreamingServer[docpreviewv1.WatchPreviewJobResponse]) error {
+		_ = to.Send(&docpreviewv1.WatchPreviewJobResponse{Job: running})
+		<-to.Context().Done()
+		return nil
+	})
+	client, fake := serve(t, []any{silent, says(succeeded)}, WithPatience(100*time.Millisecond, time.Minute))
+	if seen, err := states(client.Watch(t.Context(), watched)); err != nil || len(seen) != 2 || fake.called() != 2 {
+		t.Errorf("got %v, %v after %d streams", seen, err, fake.called())
+	}
+}
+
+func TestWatchEndsAtItsDeadlineAndWithErrorsThatLast(t *testing.T) {
+	client, _ := serve(t, []any{ends(failure(codes.NotFound, "JOB_NOT_FOUND", 0))})
+	if _, err := states(client.Watch(t.Context(), watched)); !errors.Is(err, NotFound) {
+		t.Errorf("got %v", err)
+	}
+	away := failure(codes.Unavailable, "UPSTREAM_UNAVAILABLE", time.Minute)
+	client, _ = serve(t, []any{ends(away)}, WithDeadlines(time.Minute, time.Minute, 200*time.Millisecond))
+	if _, err := states(client.Watch(t.Context(), watched)); !errors.Is(err, DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestReaderThatLeavesEndsTheStream(t *testing.T) {
+	left := make(chan struct{})
+	client, _ := serve(t, []any{stream(func(to grpc.ServerStreamingServer[docpreviewv1.WatchPreviewJobResponse]) error {
+		_ = to.Send(&docpreviewv1.WatchPreviewJobResponse{Job: running})
+		<-to.Context().Done()
+		close(left)
+		return nil
+	})})
+	for range client.Watch(t.Context(), watched) {
+		break
+	}
+	select {
+	case <-left:
+	case <-time.After(5 * time.Second):
+		t.Error("the stream goes on")
+	}
+}
+
+func TestTokenIsAskedForEveryCallAndNeverSentInTheClear(t *testing.T) {
+	token := ""
+	source := func(context.Context) (string, error) { token += "x"; return token, nil }
+	if _, err := New("dns:///gateway.example:50051", WithToken(source)); err == nil {
+		t.Error("a token in the clear was accepted")
+	}
+	client, fake := serve(t, []any{running}, WithToken(source))
+	for range 2 {
+		if _, err := client.Get(t.Context(), &docpreviewv1.GetPreviewJobRequest{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := fake.calls[1].Get("authorization"); !slices.Equal(got, []string{"Bearer xx"}) {
+		t.Errorf("sent %v", got)
+	}
+}
+
+func TestLoopback(t *testing.T) {
+	for target, want := range map[string]bool{
+		"127.0.0.1:50051": true, "localhost:1": true, "dns:///localhost:1": true, "[::1]:1": true, "unix:/tmp/x": true,
+		"dns:///gateway:1": false, "10.0.0.1:1": false, "localhost.example:1": false,
+	} {
+		if isLoopback(target) != want {
+			t.Errorf("%s: %t", target, !want)
+		}
+	}
+}
