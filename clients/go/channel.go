@@ -33,7 +33,8 @@ const serviceConfig = `{
       {"service": "docpreview.v1.PreviewJobService", "method": "ListPreviewJobs"},
       {"service": "docpreview.v1.PreviewJobService", "method": "WaitPreviewJob"},
       {"service": "docpreview.v1.PreviewJobService", "method": "WatchPreviewJob"},
-      {"service": "docpreview.v1.PreviewQueueService", "method": "ListPreviewQueues"}
+      {"service": "docpreview.v1.PreviewQueueService", "method": "ListPreviewQueues"},
+      {"service": "docpreview.v1.UsageService", "method": "GetUsage"}
     ],
     "retryPolicy": {
       "maxAttempts": 4,

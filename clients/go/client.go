@@ -26,6 +26,7 @@ type Client struct {
 	conn    *grpc.ClientConn
 	jobs    docpreviewv1.PreviewJobServiceClient
 	queues  docpreviewv1.PreviewQueueServiceClient
+	usage   docpreviewv1.UsageServiceClient
 	options options
 }
 
@@ -49,6 +50,7 @@ func New(target string, changes ...Option) (*Client, error) {
 		conn:    conn,
 		jobs:    docpreviewv1.NewPreviewJobServiceClient(conn),
 		queues:  docpreviewv1.NewPreviewQueueServiceClient(conn),
+		usage:   docpreviewv1.NewUsageServiceClient(conn),
 		options: o,
 	}, nil
 }
@@ -132,6 +134,11 @@ func (c *Client) ListQueues(
 			}
 		}
 	}
+}
+
+// Usage returns the pages that the caller has used, and what it may use.
+func (c *Client) Usage(ctx context.Context) (*docpreviewv1.Usage, error) {
+	return read(ctx, c, c.usage.GetUsage, &docpreviewv1.GetUsageRequest{})
 }
 
 // read makes one call that changes nothing, with its default deadline and typed errors.
