@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from docpreview_gateway.adapters.redis_connections import redis_commands
-from docpreview_gateway.adapters.redis_pages import RedisPages
+from docpreview_gateway.adapters.redis_pages import PREFIX, RedisPages
 from docpreview_gateway.adapters.sqlite_pages import KEEP_SECONDS, SqlitePages
 from docpreview_gateway.core.callers import PageBudget
 from docpreview_gateway.core.pages import PageCount, Pages, Periods, Reservation
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from docpreview_gateway.limit_ports import PageBook
+    from tests.redis_server import RedisServer
 
 NOW = 1_000_000.0
 TODAY, TOMORROW = Periods("2026-11-23", "2026-11"), Periods("2026-11-24", "2026-11")
@@ -155,3 +156,16 @@ async def test_file_that_is_no_book(tmp_path: Path) -> None:
     path.write_bytes(b"not a database, but long enough to be one" * 100)
     with pytest.raises(PageBookError, match=r"pages\.db"):
         await SqlitePages(path).__aenter__()
+
+
+async def test_server_that_lost_a_reservation(redis_server: RedisServer) -> None:
+    """It is forgotten: neither looks nor settlements stumble over it."""
+    async with redis_commands(redis_server.url) as send:
+        book = RedisPages(send)
+        await book.reserve(wanted("r"), BUDGET, NOW)
+        await book.reserve(wanted("s"), BUDGET, NOW)
+        await send("DEL", f"{PREFIX}reservation:r")
+        await book.settle("r", 5)
+        await send("ZADD", f"{PREFIX}open", 0, "r")
+        assert await book.claim(NOW, NOW + 1) == [wanted("s")]
+        assert (await book.count("a", TODAY)).day.used == 0

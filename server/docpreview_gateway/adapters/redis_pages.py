@@ -77,6 +77,7 @@ local id, made = ARGV[1], ARGV[2]
 if not redis.call('ZSCORE', open, id) then return 0 end
 redis.call('ZREM', open, id)
 local found = redis.call('HMGET', entry(id), 'caller', 'day', 'month', 'pages')
+if not found[1] then return 0 end
 if made == '' then redis.call('DEL', entry(id)) else redis.call('EXPIRE', entry(id), {KEEP_SECONDS}) end
 local used = made == '' and 0 or made
 add(found[1], found[2], used, -found[4])
@@ -86,8 +87,12 @@ return 1
 _CLAIM = f"""{_LUA}
 local found = {{}}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', open, '-inf', ARGV[1], 'LIMIT', 0, {CLAIMED_AT_ONCE})) do
-  redis.call('ZADD', open, ARGV[2], id)
-  table.insert(found, redis.call('HMGET', entry(id), {", ".join(f"'{name}'" for name in _NAMES)}))
+  if redis.call('EXISTS', entry(id)) == 0 then
+    redis.call('ZREM', open, id)
+  else
+    redis.call('ZADD', open, ARGV[2], id)
+    table.insert(found, redis.call('HMGET', entry(id), {", ".join(f"'{name}'" for name in _NAMES)}))
+  end
 end
 return found
 """
