@@ -139,7 +139,7 @@ class TestLimits:
 
 
 class TestCrash:
-    @pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.long)])
+    @pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.long)])
     async def test_worker_that_is_killed_under_load(self, tmp_path: Path, kills: int) -> None:
         """No read of the shipped client fails, the worker is back soon, and no count goes down."""
         async with AsyncExitStack() as stack:
