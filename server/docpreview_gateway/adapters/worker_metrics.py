@@ -32,7 +32,9 @@ _HIGHEST = frozenset(
 """Gauges that are states, times or counts of what workers share: of several the highest counts."""
 
 _LOWEST = frozenset({"docpreview_certificate_expiry_timestamp_seconds"})
-_FIRST = "_created"
+_SINCE = "_created"
+"""Ends the names of series that say when another began. Sums have no such moment, and OpenMetrics keeps the name."""
+
 _ADDS_UP = frozenset({"counter", "histogram", "summary"})
 
 
@@ -51,7 +53,8 @@ class WorkerMetrics(Collector):
         """What a worker shows at its `/metrics`; ignored when it has ended."""
         if worker in self._now:
             number, _ = self._now[worker]
-            self._now[worker] = number, list(text_string_to_metric_families(text))
+            families = text_string_to_metric_families(text)
+            self._now[worker] = number, [found for found in families if not found.name.endswith(_SINCE)]
 
     def ended(self, worker: str) -> None:
         """The worker is gone; what it had counted stays."""
@@ -92,6 +95,4 @@ def _summed(families: Iterable[Metric]) -> Iterator[Metric]:
 def _joined(family: str, value: float, sample: Sample) -> float:
     if family in _HIGHEST:
         return max(value, sample.value)
-    if family in _LOWEST or family.endswith(_FIRST):
-        return min(value, sample.value)
-    return value + sample.value
+    return min(value, sample.value) if family in _LOWEST else value + sample.value

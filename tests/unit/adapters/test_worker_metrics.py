@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from docpreview_gateway.adapters.prometheus import PrometheusTelemetry
 from docpreview_gateway.adapters.prometheus_calls import PrometheusCalls
@@ -105,3 +107,19 @@ def test_answer_of_a_worker_that_ended_meanwhile() -> None:
     metrics.ended("a")
     worker.scraped()
     assert sums(metrics)["grpc_server_started_total"] == 1
+
+
+def test_as_open_metrics() -> None:
+    """The sums are valid in the stricter format, too, which has no series of their own for when others began."""
+    metrics = WorkerMetrics()
+    registry = CollectorRegistry()
+    registry.register(metrics)
+    for name in ("a", "b"):
+        worker = Worker(metrics, name, name)
+        worker.call(0.1)
+        worker.scraped()
+    encode, _ = choose_encoder("application/openmetrics-text; version=1.0.0")
+    text = encode(registry).decode()
+    assert text.endswith("# EOF\n")
+    families = {family.name: family for family in text_string_to_metric_families(text)}  # type: ignore[no-untyped-call]
+    assert [sample.value for sample in families["grpc_server_started"].samples] == [2.0]
