@@ -124,6 +124,33 @@ def _run(work: Callable[[], Result]) -> Result:
         _fail([str(error)], CANNOT_START)
 
 
+@app.command()
+def doctor(
+    config: Config = None,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON object for each finding, one a line.")] = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Check clock, DNS, TLS, signature, bucket binding and queue against the cloud, and say what to fix.
+
+    Nothing is created. The exit code is 0 when all is well, 1 when something needs to be done.
+    """
+    import asyncio  # noqa: PLC0415
+    from json import dumps  # noqa: PLC0415
+
+    from docpreview_gateway.doctor import examine  # noqa: PLC0415
+
+    findings = asyncio.run(examine(_load(config)))
+    for finding in findings:
+        if json:
+            typer.echo(dumps({**finding._asdict(), "ok": finding.ok}))
+        else:
+            typer.echo(
+                f"{'ok     ' if finding.ok else 'PROBLEM'}  {finding.check:9}  {finding.subject}: {finding.told}"
+            )
+            if finding.remedy:
+                typer.echo(f"         to do: {finding.remedy}")
+    raise typer.Exit(0 if all(finding.ok for finding in findings) else REFUSED)
+
+
 @token.command("new")
 def token_new() -> None:
     """Make a token: the first line goes to the caller, the second, its hash, into the policy.

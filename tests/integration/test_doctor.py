@@ -1,0 +1,155 @@
+"""`docpreview-gateway doctor` before the emulated cloud: each thing that can be wrong, and what it says to do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trustme
+
+from docpreview_emulator import Emulator
+from docpreview_gateway.adapters.aiohttp_transport import AiohttpTransport
+from docpreview_gateway.adapters.network import SystemNetwork
+from docpreview_gateway.adapters.system_clock import SystemClock
+from docpreview_gateway.core.buckets import Bucket
+from docpreview_gateway.core.signing import Credentials
+from docpreview_gateway.doctor import examine
+from docpreview_gateway.service.examining import Examination
+from docpreview_gateway.settings import BucketSettings, CredentialSettings, UpstreamSettings
+from tests.fakes.clock import FakeClock
+from tests.fakes.credentials import FakeCredentials
+from tests.integration.conftest import BUCKET, REGION, settings
+from tests.integration.gateway_processes import configuration
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from docpreview_gateway.core.diagnosis import Finding
+
+KEYS = {"secret_id": "example-secret-id", "secret_key": "EXAMPLEsecretKEY00000000000000000"}
+
+
+@pytest.fixture
+async def emulator() -> AsyncIterator[Emulator]:
+    """A cloud that is well."""
+    async with Emulator() as running:
+        running.put_object(BUCKET, REGION, "a.pdf", b"%PDF-1.4")
+        yield running
+
+
+async def problems(emulator: Emulator, **changes: Any) -> dict[str, Finding]:
+    """What needs to be done, by check."""
+    bucket = BucketSettings(name=BUCKET, region=REGION, credentials="main")
+    found = await examine(settings(emulator, **({"buckets": [bucket]} | changes)))
+    return {finding.check: finding for finding in found if not finding.ok}
+
+
+async def test_all_is_well(emulator: Emulator) -> None:
+    """Every check passes and is named."""
+    found = await examine(settings(emulator))
+    assert [finding for finding in found if not finding.ok] == []
+    assert {finding.check for finding in found} == {"files", "dns", "clock", "signature", "binding", "queue"}
+    assert emulator.accepted_jobs == 0
+
+
+@pytest.mark.parametrize("wrong", [{"secret_id": "nobody"}, {"secret_key": "wrong"}])
+async def test_wrong_keys(emulator: Emulator, wrong: dict[str, str]) -> None:
+    """The credentials are to be checked."""
+    found = await problems(emulator, credentials={"main": CredentialSettings(**(KEYS | wrong))})
+    assert set(found) == {"signature"}
+    assert "secret_id, secret_key and token" in found["signature"].remedy
+    assert "wrong" not in str(found)
+
+
+async def test_bucket_that_is_not_bound(emulator: Emulator) -> None:
+    """Document processing is to be switched on."""
+    emulator.unbind_bucket(BUCKET, REGION)
+    found = await problems(emulator)
+    assert "switch document processing on" in found["binding"].remedy
+
+
+async def test_queues(emulator: Emulator) -> None:
+    """A paused queue, and one that does not exist."""
+    other = BucketSettings(name=BUCKET, region=REGION, credentials="main", default_queue_id="p123")
+    assert "no queue p123" in (await problems(emulator, buckets=[other]))["queue"].told
+    emulator.pause_queue(emulator.queue_id(BUCKET, REGION))
+    assert "is paused" in (await problems(emulator))["queue"].told
+
+
+async def test_fault_that_nobody_expects(emulator: Emulator) -> None:
+    """The vendor's support gets the words and the id."""
+    emulator.add_fault("error", status=500)
+    found = await problems(emulator)
+    assert "request id" in found["binding"].told
+    assert "vendor's support" in found["binding"].remedy
+
+
+async def test_name_that_does_not_resolve(emulator: Emulator) -> None:
+    """The resolver is to be checked; the rest is looked at all the same."""
+    found = await problems(emulator, upstream=UpstreamSettings(endpoint="http://nothing.invalid:1"))
+    assert set(found) == {"dns", "binding"}
+
+
+async def test_nobody_listens(emulator: Emulator) -> None:
+    """So is the way to the cloud."""
+    found = await problems(emulator, upstream=UpstreamSettings(endpoint="http://127.0.0.1:1"))
+    assert "firewalls" in found["binding"].remedy
+
+
+async def test_certificate_that_nobody_trusts(emulator: Emulator) -> None:
+    """Authorities are to be checked."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    async with server:
+        endpoint = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        found = await problems(emulator, upstream=UpstreamSettings(endpoint=endpoint))
+    assert "not trusted" in found["tls"].told
+
+
+@pytest.mark.parametrize("ahead", [1200, -1200])
+async def test_clock(emulator: Emulator, ahead: int) -> None:
+    """A clock that is 20 minutes wrong is said to be, once, with the direction."""
+    transport = AiohttpTransport(base_url=emulator.url, connect_seconds=5, read_seconds=5)
+    bucket = Bucket(BUCKET, REGION, "main")
+    async with transport:
+        clock = FakeClock(SystemClock().now() + ahead)
+        credentials = FakeCredentials(main=Credentials(KEYS["secret_id"], KEYS["secret_key"]))
+        examination = Examination(SystemNetwork({}), transport, credentials, clock)
+        found = [finding for finding in await examination.findings([], [bucket]) if not finding.ok]
+    assert {finding.check for finding in found} == {"clock"}
+    assert any(("ahead of" if ahead > 0 else "behind") in finding.told for finding in found)
+
+
+async def test_policy_that_cannot_be_read(emulator: Emulator, tmp_path: Path) -> None:
+    """Files come first."""
+    path = configuration(emulator, tmp_path, policy={"file": str(tmp_path / "none.yaml")})
+    code, lines = await command("--config", str(path))
+    assert code == 1
+    assert "PROBLEM  files" in lines[0]
+
+
+async def test_command(emulator: Emulator, tmp_path: Path) -> None:
+    """The exit code says whether there is anything to do; with --json each line is a finding."""
+    path = configuration(emulator, tmp_path)
+    code, lines = await command("--config", str(path), "--json")
+    assert code == 0
+    assert {json.loads(line)["check"] for line in lines} >= {"clock", "signature", "queue"}
+    assert all(json.loads(line)["ok"] for line in lines)
+    emulator.unbind_bucket(BUCKET, REGION)
+    code, lines = await command("--config", str(path))
+    assert code == 1
+    assert any(line.strip().startswith("to do: bind the bucket") for line in lines)
+
+
+async def command(*arguments: str) -> tuple[int | None, list[str]]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "docpreview_gateway", "doctor", *arguments), stdout=asyncio.subprocess.PIPE
+    )
+    told, _ = await process.communicate()
+    return process.returncode, told.decode().splitlines()
