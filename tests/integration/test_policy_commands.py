@@ -1,0 +1,136 @@
+"""`token new`, `policy explain` and `check-config`: what operators do with a policy before callers meet it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from docpreview_gateway.__main__ import app
+from docpreview_gateway.core import tokens
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+BUCKET = "examplebucket-1250000000"
+JWT = {"issuer": "i", "audience": "a", "jwks_file": "f"}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A configuration with the example's policy and everything that it refers to."""
+    values = {
+        "buckets": [{"name": BUCKET, "region": "ap-chongqing", "credentials": "main"}],
+        "credentials": {"main": {"secret_id": "an-id", "secret_key": "a-key"}},
+        "policy": {"file": str(EXAMPLES / "policy.yaml")},
+        "auth": {"jwt": [{"issuer": "https://idp.corp.example", "audience": "docpreview", "jwks_file": "jwks.json"}]},
+        "tls": {"certificate": "tls.crt", "key": "tls.key", "client_ca": "ca.crt"},
+    }
+    path = tmp_path / "gateway.yaml"
+    path.write_text(json.dumps(values))
+    return path
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [*arguments])
+    return result.exit_code, result.output
+
+
+def test_new_token() -> None:
+    """A token and its hash, another one each time."""
+    (code, first), (_, second) = run("token", "new"), run("token", "new")
+    assert code == 0
+    token, kept = first.split()
+    found = tokens.split(token)
+    assert found is not None
+    assert tokens.parse_hash(kept).matches(found[1])
+    assert not tokens.parse_hash(second.split()[1]).matches(found[1])
+
+
+@pytest.mark.parametrize(
+    ("caller", "method", "more", "allowed", "told"),
+    [
+        ("shop", "GetPreviewJob", (), True, "callers.shop.methods names *"),
+        ("shop", "GetPreviewJob", ("--object", "shop/a.pdf"), True, "'shop/' covers it"),
+        ("shop", "GetPreviewJob", ("--object", "shop/../a.pdf"), False, "input_prefixes no prefix covers it"),
+        ("shop", "CreatePreviewJob", ("--output-object", "previews/${Number}"), False, "no prefix covers it"),
+        ("shop", "CreatePreviewJob", ("--output-bucket", "other-1250000000"), False, "does not name other-1250000000"),
+        ("shop", "CreatePreviewJob", ("--preset", "thumbnail"), True, "callers.shop.presets names thumbnail"),
+        ("shop", "ServerReflection", (), False, "callers.shop.methods does not name ServerReflection"),
+        ("archive", "CreatePreviewJob", ("--object", "any.pdf"), True, "is the whole bucket"),
+        ("support", "CreatePreviewJob", (), False, "callers.support.methods does not name CreatePreviewJob"),
+    ],
+)
+def test_explain(config: Path, caller: str, method: str, more: tuple[str, ...], *, allowed: bool, told: str) -> None:
+    """Each rule that the call meets, and by the exit code whether it would pass."""
+    asked = ("--caller", caller, "--method", method, "--bucket", BUCKET, *more, "--config", str(config))
+    code, output = run("policy", "explain", *asked)
+    assert told in output
+    assert code == (0 if allowed else 1)
+    assert f"{caller} {'may' if allowed else 'may not'} call {method}" in output
+
+
+def test_explain_nobody(config: Path) -> None:
+    """A caller that the policy does not have is a typing error, and the ones that there are help."""
+    asked = ("--caller", "shpo", "--method", "GetPreviewJob", "--bucket", BUCKET, "--config", str(config))
+    code, output = run("policy", "explain", *asked)
+    assert code == 2
+    assert "archive, shop, support" in output
+
+
+def test_check_config(config: Path) -> None:
+    """The policy is read as `serve` would."""
+    assert "ok: 3 caller(s)" in run("check-config", "--config", str(config))[1]
+    values = json.loads(config.read_text())
+    del values["auth"]
+    config.write_text(json.dumps(values))
+    code, output = run("check-config", "--config", str(config))
+    assert code == 2
+    assert "https://idp.corp.example is not among auth.jwt" in output
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"listen": "0.0.0.0:50051", "policy": {}, "auth": {}, "tls": {}}, "auth: insecure"),
+        ({"listen": "[::]:50051", "policy": {}, "auth": {}, "tls": {}}, "auth: insecure"),
+        ({"listen": "gateway:50051", "policy": {}, "auth": {}, "tls": {}}, "auth: insecure"),
+        ({"listen": "0.0.0.0:50051", "tls": {}}, "plaintext: true"),
+        ({"policy": {}}, "policy.file: is needed"),
+        ({"auth": "insecure"}, "take one of them away"),
+        ({"auth": "none"}, "auth"),
+        ({"tls": {"certificate": "tls.crt"}}, "belong together"),
+        ({"tls": {"client_ca": "ca.crt"}}, "client_ca needs"),
+        ({"auth": {"jwt": [{"issuer": "i", "audience": "a"}]}}, "one of jwks_file and jwks_url"),
+        ({"auth": {"jwt": [{"issuer": "i", "audience": "a", "jwks_url": "http://idp/jwks"}]}}, "jwks_url"),
+        (
+            {"auth": {"jwt": [{"issuer": "i", "audience": "a", "jwks_file": "f", "algorithms": ["HS256"]}]}},
+            "algorithms",
+        ),
+        ({"auth": {"jwt": [{**JWT, "algorithms": ["none"]}]}}, "algorithms"),
+        ({"credentials": {"main": {"file": "f", "secret_key": "canary"}}}, "take one of them away"),
+        ({"credentials": {"main": {}}}, "needs secret_id and secret_key"),
+    ],
+)
+def test_configuration_that_would_let_anybody_in(config: Path, change: dict[str, object], told: str) -> None:
+    """Nothing is open that nobody has written to be open."""
+    config.write_text(json.dumps(json.loads(config.read_text()) | change))
+    code, output = run("check-config", "--config", str(config))
+    assert code == 2
+    assert told in output
+    assert "canary" not in output
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"listen": "0.0.0.0:50051", "policy": {}, "auth": "insecure", "tls": {}},
+        {"listen": "localhost:0", "policy": {}, "auth": {}, "tls": {}},
+        {"listen": "[::1]:0", "policy": {}, "auth": {}, "tls": {}},
+        {"listen": "0.0.0.0:50051"},
+    ],
+)
+def test_configuration_that_says_so(config: Path, change: dict[str, object]) -> None:
+    """Loopback needs no identity, a network does or a written word, and a policy with TLS is at home anywhere."""
+    config.write_text(json.dumps(json.loads(config.read_text()) | change))
+    assert run("check-config", "--config", str(config))[0] == 0
