@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.exceptions import RedisError
 
@@ -111,6 +111,9 @@ return 0
 """
 
 
+Answer = TypeVar("Answer")
+
+
 class RedisLedger:
     """The port `RequestLedger` over `send`, which sends one command. A call takes at most `seconds`."""
 
@@ -121,20 +124,20 @@ class RedisLedger:
     async def secret(self) -> bytes:
         """As the port says."""
         # Never kept here: should the server lose its own, all replicas must go on with the same new one.
-        return bytes(await self._run(_SECRET, secrets.token_bytes(32)))
+        return await self._run(bytes, _SECRET, secrets.token_bytes(32))
 
     async def begin(self, record: Record, now: float) -> Record:
         """As the port says."""
-        found = await self._run(_BEGIN, now, record.key, record.target, *_flat(record))
+        found = await self._run(list, _BEGIN, now, record.key, record.target, *_flat(record))
         return _record(found) if found else record
 
     async def replace(self, old: Record, new: Record) -> bool:
         """As the port says."""
-        return bool(await self._run(_REPLACE, old.key, old.owner, old.attempt, *_flat(new)))
+        return bool(await self._run(int, _REPLACE, old.key, old.owner, old.attempt, *_flat(new)))
 
     async def remove(self, record: Record) -> None:
         """As the port says."""
-        await self._run(_REMOVE, record.key, record.owner, record.attempt, record.target)
+        await self._run(int, _REMOVE, record.key, record.owner, record.attempt, record.target)
 
     async def open(self, now: float) -> list[Record]:
         """As the port says."""
@@ -142,28 +145,41 @@ class RedisLedger:
         looked_at = BATCH
         begin = 0
         while looked_at == BATCH:
-            looked_at, found = await self._run(_OPEN, now, begin, BATCH)
-            records += [_record(each) for each in found]
+            match await self._run(list, _OPEN, now, begin, BATCH):
+                case [int(looked_at), list(found)]:
+                    records += [_record(each) for each in found]
+                case _:
+                    raise _other_kind()
             begin += BATCH
         return records
 
     async def find(self, key: str) -> Record | None:
         """As the port says."""
-        found = await self._run(_FIND, key)
+        found = await self._run(list, _FIND, key)
         return _record(found) if found else None
 
     async def others_open(self, record: Record) -> bool:
         """As the port says."""
-        return bool(await self._run(_OTHERS_OPEN, record.target, record.key))
+        return bool(await self._run(int, _OTHERS_OPEN, record.target, record.key))
 
-    async def _run(self, script: str, *arguments: str | bytes | float) -> Any:  # noqa: ANN401 - each script has its own
-        """Run a script. The text is sent each time: a server that was replaced does not know it yet."""
+    async def _run(self, kind: type[Answer], script: str, *arguments: str | bytes | float) -> Answer:
+        """Run a script. The text is sent each time: a server that was replaced does not know it yet.
+
+        Whatever is no answer of the script is an error: taken for a yes, it would let a create leave unrecorded.
+        """
         try:
             async with asyncio.timeout(self._seconds):
-                return await self._send("EVAL", script, 1, PREFIX, *arguments)
+                answer = await self._send("EVAL", script, 1, PREFIX, *arguments)
         except (RedisError, OSError) as error:
             # TimeoutError is an OSError, and has no words of its own.
             raise LedgerError(f"shared_state: {str(error) or 'no answer in time'}") from error
+        if not isinstance(answer, kind):
+            raise _other_kind()
+        return answer
+
+
+def _other_kind() -> LedgerError:
+    return LedgerError("shared_state: the server's answer is none of a ledger")
 
 
 def _flat(record: Record) -> Iterator[str | bytes]:
@@ -175,8 +191,8 @@ def _flat(record: Record) -> Iterator[str | bytes]:
 
 
 def _record(flat: list[bytes]) -> Record:
-    found = {name.decode(): value for name, value in zip(flat[::2], flat[1::2], strict=True)}
     try:
+        found = {name.decode(): value for name, value in zip(flat[::2], flat[1::2], strict=True)}
         return Record(**{name: _READERS[str(_TYPES[name])](found[name]) for name in _NAMES})
-    except (KeyError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise LedgerError("shared_state: a record that this version cannot read") from error

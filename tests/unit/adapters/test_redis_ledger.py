@@ -44,6 +44,24 @@ async def ledger_of(server: RedisServer, *, seconds: float = 1.0) -> AsyncIterat
         yield RedisLedger(send, seconds=seconds)
 
 
+@pytest.mark.parametrize("answer", [None, b"yes", [1, b"abc"], 1.5, "OK"])
+async def test_answer_of_another_kind(answer: object) -> None:
+    """It is an error and never taken for a yes: the create would leave without a record."""
+
+    async def send(*_command: object) -> object:
+        return answer
+
+    ledger, mine = RedisLedger(send), record()
+    with pytest.raises(LedgerError):
+        await ledger.replace(mine, mine.taken_over("two", NOW, TIMING))
+    with pytest.raises(LedgerError):
+        await ledger.others_open(mine)
+    with pytest.raises(LedgerError):
+        await ledger.open(NOW)
+    with pytest.raises(LedgerError):
+        await ledger.begin(mine, NOW)
+
+
 async def test_many_processes_that_begin_the_same_create(redis_server: RedisServer) -> None:
     """One of them owns it, and all of them learn which."""
     async with ledger_of(redis_server) as one, ledger_of(redis_server) as other:

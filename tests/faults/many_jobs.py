@@ -1,0 +1,64 @@
+"""Distinct jobs through the cache, in a process of its own: `python -m tests.faults.many_jobs JOBS MAX_BYTES`.
+
+Prints by how many bytes the process has grown since the cache was empty.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from pathlib import Path
+
+from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview_gateway.adapters.memory_cache import LruMemoryCache
+from docpreview_gateway.adapters.system_clock import SystemClock
+from docpreview_gateway.core.buckets import Bucket
+from docpreview_gateway.core.freshness import Freshness
+from docpreview_gateway.ports import Call
+from docpreview_gateway.upstream.cached import CachedUpstream
+from tests.fakes.telemetry import FakeTelemetry
+from tests.fakes.upstream import FakeUpstream
+
+BUCKET = Bucket("docs-1250000000", "ap-chongqing", "main")
+
+
+class Cloud(FakeUpstream):
+    """Has every job, ended and of two pages, and remembers none."""
+
+    async def get(self, bucket: Bucket, job_id: str, _call: Call) -> PreviewJob:
+        job = PreviewJob(job_id=job_id, bucket=bucket.name, state=PreviewJob.STATE_SUCCESS)
+        job.create_time.GetCurrentTime()
+        for number in (1, 2):
+            job.result.pages.add(page_number=number, object=f"out/{job_id}/p-{number}.jpg")
+        return job
+
+
+class Deaf(FakeTelemetry):
+    """Keeps no list of what it hears: that would be what grows."""
+
+    def cache_lookup(self, tier: str, outcome: str) -> None:
+        pass
+
+
+def resident() -> int:
+    found = re.search(r"^VmRSS:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert found
+    return 1024 * int(found[1])
+
+
+async def main(jobs: int, max_bytes: int) -> int:
+    memory = LruMemoryCache(max_bytes)
+    freshness = Freshness(active=1, missing=2, listing=1, stale=60)
+    cached = CachedUpstream(Cloud(), memory, None, freshness=freshness, clock=SystemClock(), telemetry=Deaf())
+    await cached.get(BUCKET, "d" + "0" * 32, Call("r", 0.0))
+    before, most = resident(), 0
+    for number in range(1, jobs + 1):
+        await cached.get(BUCKET, f"d{number:032x}", Call("r", 0.0))
+        if number % 10_000 == 0:
+            most = max(most, resident())
+    return most - before
+
+
+if __name__ == "__main__":
+    print(asyncio.run(main(*map(int, sys.argv[1:]))))  # noqa: T201
