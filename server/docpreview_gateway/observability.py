@@ -8,7 +8,13 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import grpc
-from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
+from prometheus_client import (
+    GC_COLLECTOR,
+    PLATFORM_COLLECTOR,
+    PROCESS_COLLECTOR,
+    CollectorRegistry,
+    disable_created_metrics,
+)
 
 from docpreview_gateway.adapters.call_log import CallLog
 from docpreview_gateway.adapters.prometheus import PrometheusTelemetry
@@ -20,6 +26,9 @@ from docpreview_gateway.rpc.observers import Observers
 if TYPE_CHECKING:
     from docpreview_gateway.ports import Clock
     from docpreview_gateway.settings import LoggingSettings
+
+disable_created_metrics()  # type: ignore[no-untyped-call]
+"""When each counter began would be as many series again, which nobody asks for."""
 
 
 class Observability:

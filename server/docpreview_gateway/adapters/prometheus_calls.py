@@ -57,9 +57,18 @@ class PrometheusCalls:
         self._answers = cache(
             counter(
                 "docpreview_answers_total",
-                "Calls that read, by where the answer came from: hit, miss, coalesced or stale.",
+                "Calls by where the answer came from: hit, miss, coalesced or stale.",
                 ("grpc_method", "source"),
             ).labels
+        )
+        self._errors = counter(
+            "docpreview_errors_total", "Calls that ended with an error, by its reason.", ("grpc_method", "reason")
+        )
+        self._last_errors = Gauge(
+            "docpreview_error_last_timestamp_seconds",
+            "Unix time of the last error of a reason.",
+            ("reason",),
+            registry=registry,
         )
         self._caller_calls = cache(
             counter("docpreview_caller_calls_total", "Calls that ended, by caller.", ("caller", "grpc_code")).labels
@@ -92,6 +101,9 @@ class PrometheusCalls:
         self._caller_calls(call.caller.name, spelt).inc()
         if call.cache:
             self._answers(method.name, call.cache).inc()
+        if call.reason:
+            self._errors.labels(method.name, call.reason).inc()
+            self._last_errors.labels(call.reason).set_to_current_time()
 
     def _series(self, method: Method) -> _Series:
         """Looking series up by their labels costs more than counting does, so each method's are kept."""

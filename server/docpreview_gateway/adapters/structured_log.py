@@ -4,8 +4,42 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
+from typing import TYPE_CHECKING, Any
 
 import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, MutableMapping
+
+MOST_OF_A_KIND = 10
+KIND_SECONDS = 60.0
+"""Of warnings and errors with the same words, so many are shown in so many seconds."""
+
+_SAMPLED = frozenset({"warning", "error", "critical"})
+
+
+class Sampling:
+    """A processor that shows no more than so many lines of a kind, and with the next one how many were left out."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._kinds: dict[str, tuple[float, int]] = {}
+
+    def __call__(self, _logger: Any, name: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ANN401
+        """The entry, or DropEvent. Kinds are the words in our own code, which are few."""
+        if name not in _SAMPLED:
+            return entry
+        now, kind = self._now(), str(entry.get("event"))
+        begun, count = self._kinds.get(kind, (now, 0))
+        if now - begun >= KIND_SECONDS:
+            if count > MOST_OF_A_KIND:
+                entry["repeated"] = count - MOST_OF_A_KIND
+            begun, count = now, 0
+        self._kinds[kind] = begun, count + 1
+        if count >= MOST_OF_A_KIND:
+            raise structlog.DropEvent
+        return entry
 
 
 def configure(level: str, *, json_lines: bool | None = None) -> None:
@@ -16,6 +50,7 @@ def configure(level: str, *, json_lines: bool | None = None) -> None:
     as_json = not sys.stderr.isatty() if json_lines is None else json_lines
     structlog.configure(
         processors=[
+            Sampling(),
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),

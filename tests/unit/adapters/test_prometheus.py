@@ -10,6 +10,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview_gateway.adapters.prometheus import PrometheusTelemetry
 from docpreview_gateway.adapters.prometheus_calls import PrometheusCalls
+from docpreview_gateway.adapters.system_clock import SystemClock
 from docpreview_gateway.core.breaker import State
 from docpreview_gateway.core.callers import Caller
 from docpreview_gateway.core.trace_context import Trace
@@ -59,6 +60,17 @@ def test_calls(registry: CollectorRegistry) -> None:
     assert registry.get_sample_value("grpc_server_msg_sent_total", LABELS) == 1
     assert registry.get_sample_value("grpc_server_handled_total", {**LABELS, "grpc_code": "NotFound"}) == 1
     assert registry.get_sample_value("grpc_server_handling_seconds_sum", LABELS) == 0.3
+
+
+def test_errors(registry: CollectorRegistry) -> None:
+    """By method and reason, and when a reason was last seen; calls without one are no errors."""
+    telemetry = PrometheusCalls(registry)
+    telemetry.call_ended(METHOD, CALL, "OK", 0.1)
+    telemetry.call_ended(METHOD, Call("r3", 0, reason="JOB_NOT_FOUND"), "NOT_FOUND", 0.1)
+    labels = {"grpc_method": METHOD.name, "reason": "JOB_NOT_FOUND"}
+    assert registry.get_sample_value("docpreview_errors_total", labels) == 1
+    last = registry.get_sample_value("docpreview_error_last_timestamp_seconds", {"reason": "JOB_NOT_FOUND"})
+    assert last == pytest.approx(SystemClock().now(), abs=10)
 
 
 def test_codes(registry: CollectorRegistry) -> None:

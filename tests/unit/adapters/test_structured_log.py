@@ -7,6 +7,9 @@ import subprocess
 import sys
 
 import pytest
+import structlog
+
+from docpreview_gateway.adapters.structured_log import Sampling
 
 PROGRAM = """
 import logging, structlog
@@ -60,3 +63,27 @@ def test_console() -> None:
     assert "serving" in line
     with pytest.raises(ValueError, match="Expecting value"):
         json.loads(line)
+
+
+def test_warnings_that_repeat() -> None:
+    """Ten a minute of a kind are shown; the first of the next minute says how many were not. News is never dropped."""
+    now = 0.0
+    sampling = Sampling(lambda: now)
+
+    def shown(name: str, event: str) -> list[dict[str, object]]:
+        try:
+            return [dict(sampling(None, name, {"event": event}))]
+        except structlog.DropEvent:
+            return []
+
+    assert sum(len(shown("warning", "ledger unavailable")) for _ in range(25)) == 10
+    assert shown("error", "another kind") == [{"event": "another kind"}]
+    assert sum(len(shown("info", "reloaded")) for _ in range(25)) == 25
+    now = 60.0
+    assert shown("warning", "ledger unavailable") == [{"event": "ledger unavailable", "repeated": 15}]
+    assert shown("warning", "ledger unavailable") == [{"event": "ledger unavailable"}]
+
+
+def test_warnings_of_a_process() -> None:
+    """What is configured samples."""
+    assert len(lines("for _ in range(50): log.warning('again')")) == 10

@@ -1,0 +1,118 @@
+"""Metrics, dashboards, rules, runbooks and documents tell of the same things."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from docpreview_gateway.settings import Settings
+from docpreview_gateway.supervisor import Supervisor
+from docpreview_gateway.wiring import Gateway
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "helm" / "docpreview-gateway"
+RULES = sorted((CHART / "rules").glob("*.yaml"))
+DASHBOARDS = sorted((CHART / "dashboards").glob("*.json"))
+RUNBOOKS = sorted(path for path in (ROOT / "docs" / "runbooks").glob("*.md") if path.name != "README.md")
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+METRIC = re.compile(r"(?<![\w:/.])(?:docpreview|grpc_server|process|python)_\w+(?![\w:/.-])")
+RECORD = re.compile(r"\bjob(?:_\w+)?:\w+:\w+")
+LIBRARIES = ("process_", "python_")
+NO_METRICS = {"docpreview_gateway", "docpreview_client", "docpreview_emulator"}
+SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",)}
+SETTINGS = Settings.model_validate(
+    {
+        "buckets": [{"name": "docs-1250000000", "region": "ap-chongqing", "credentials": "main"}],
+        "credentials": {"main": {"secret_id": "example-id", "secret_key": "example-key"}},
+    }
+)
+
+
+def exported(tmp_path: Path) -> dict[str, str]:
+    """Metrics of a gateway and of a supervisor, by name, with their types."""
+    registries = (Gateway(SETTINGS).registry, Supervisor(SETTINGS, (), tmp_path).registry)
+    return {family.name: family.type for registry in registries for family in registry.collect()}
+
+
+def series(families: dict[str, str]) -> set[str]:
+    """Names as they stand in queries."""
+    return {f"{name}{suffix}" for name, kind in families.items() for suffix in SUFFIXES.get(kind, ("",))} | set(
+        families
+    )
+
+
+def rules(kind: str) -> list[dict[str, Any]]:
+    groups = [group for path in RULES for group in yaml.safe_load(path.read_text())["groups"]]
+    return [rule for group in groups for rule in group["rules"] if kind in rule]
+
+
+def panels(path: Path) -> list[dict[str, Any]]:
+    return [panel for panel in json.loads(path.read_text())["panels"] if panel["type"] != "row"]
+
+
+def queries() -> list[str]:
+    shown = [target["expr"] for path in DASHBOARDS for panel in panels(path) for target in panel["targets"]]
+    return shown + [rule["expr"] for kind in ("alert", "record") for rule in rules(kind)]
+
+
+@pytest.mark.parametrize("path", [*RULES, *DASHBOARDS, *DOCUMENTS], ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_metric_that_is_named(path: Path, tmp_path: Path) -> None:
+    """It exists, as a metric or as a recording rule."""
+    text = path.read_text()
+    of_libraries = {name for name in METRIC.findall(text) if name.startswith(LIBRARIES)}
+    assert set(METRIC.findall(text)) - of_libraries - NO_METRICS <= series(exported(tmp_path))
+    assert set(RECORD.findall(text)) <= {rule["record"] for rule in rules("record")}
+
+
+def test_every_metric_is_documented(tmp_path: Path) -> None:
+    """In docs/metrics.md, under the name that queries use."""
+    documented = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "metrics.md").read_text()))
+    found = {
+        name + ("_total" if kind == "counter" else "")
+        for name, kind in exported(tmp_path).items()
+        if not name.startswith(LIBRARIES)
+    }
+    assert found <= documented
+
+
+def test_every_alert_has_a_runbook() -> None:
+    """And every runbook an alert; each has the same parts, and commands."""
+    alerts = {rule["annotations"]["runbook"]: rule["alert"] for rule in rules("alert")}
+    assert set(alerts) == {str(path.relative_to(ROOT)) for path in RUNBOOKS}
+    for path in RUNBOOKS:
+        title, *parts = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+        assert title == alerts[str(path.relative_to(ROOT))]
+        assert parts == ["Symptom", "What it means", "First look", "Actions"]
+        assert "\n$ " in path.read_text()
+
+
+def test_alerts_say_how_urgent_they_are() -> None:
+    """`critical` or `warning`, and what they mean in a sentence."""
+    for rule in rules("alert"):
+        assert rule["labels"]["severity"] in {"critical", "warning"}
+        assert len(rule["annotations"]["summary"]) > 20
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.name)
+def test_dashboard(path: Path) -> None:
+    """Panels have titles and units, and do not lie on each other; job, instance and caller can be chosen."""
+    dashboard = json.loads(path.read_text())
+    variables = {variable["name"] for variable in dashboard["templating"]["list"]}
+    assert variables == {"datasource", "job", "instance", "caller"}
+    taken: set[tuple[int, int]] = set()
+    for panel in panels(path):
+        at = panel["gridPos"]
+        cells = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
+        assert at["x"] + at["w"] <= 24
+        assert not cells & taken
+        taken |= cells
+        assert panel["title"]
+        assert panel["fieldConfig"]["defaults"]["unit"]
+        assert all(target["legendFormat"] or panel["type"] == "stat" for target in panel["targets"])
+        assert all('job=~"$job"' in target["expr"] for target in panel["targets"])
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])

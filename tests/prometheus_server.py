@@ -1,0 +1,93 @@
+"""A real Prometheus server on a free loopback port, and its `promtool`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import subprocess
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from pathlib import Path
+
+
+def command(name: str) -> str:
+    """The path of `prometheus` or `promtool`. Without it: skipped, but an error where CI is set."""
+    found = shutil.which(name)
+    if found is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{name} is not installed, and CI must not skip what needs it")
+        pytest.skip(f"{name} is not installed: apt-get install --no-install-recommends prometheus")
+    return found
+
+
+def promtool(*arguments: object, text: str = "") -> subprocess.CompletedProcess[str]:
+    words = [command("promtool"), *map(str, arguments)]
+    return subprocess.run(words, input=text, check=False, capture_output=True, text=True, timeout=60)
+
+
+@dataclass
+class Prometheus:
+    """A server that runs."""
+
+    url: str
+
+    async def get(self, path: str, **parameters: object) -> Any:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.get(
+                f"{self.url}{path}", params={key: str(value) for key, value in parameters.items()}
+            )
+        return answer.json()["data"] if answer.status_code == httpx.codes.OK else None
+
+    async def until(self, condition: Callable[[Any], object], path: str, **parameters: object) -> Any:
+        """What it answers, once that fulfils the condition: it scrapes and evaluates every half second."""
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    found = await self.get(path, **parameters)
+                except httpx.TransportError:
+                    found = None
+                if found is not None and condition(found):
+                    return found
+                await asyncio.sleep(0.2)
+
+
+@asynccontextmanager
+async def running_prometheus(folder: Path, port: int, rules: Sequence[Path]) -> AsyncIterator[Prometheus]:
+    """A server that scrapes the port as the job `docpreview-gateway` and evaluates the rules, until the block ends."""
+    configuration = {
+        "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"},
+        "rule_files": [str(path) for path in rules],
+        "scrape_configs": [
+            {"job_name": "docpreview-gateway", "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]},
+        ],
+    }
+    path = folder / "prometheus.yml"
+    path.write_text(json.dumps(configuration))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        own = probe.getsockname()[1]
+    with (folder / "prometheus.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            command("prometheus"),
+            f"--config.file={path}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{own}",
+            "--enable-feature=exemplar-storage",
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        yield Prometheus(f"http://127.0.0.1:{own}")
+    finally:
+        process.terminate()
+        await asyncio.wait_for(process.wait(), 20)
