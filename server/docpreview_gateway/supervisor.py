@@ -35,6 +35,7 @@ STEADY_SECONDS = 60.0
 """A worker that ran for so long starts with the first pause again."""
 
 SCRAPE_SECONDS = 2.0
+OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 READY = b"ready\n"
 """What a worker writes to its standard output when it serves."""
 
@@ -167,7 +168,7 @@ class Supervisor:
         try:
             async with (
                 aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-                session.get("http://worker/metrics") as answer,
+                session.get("http://worker/metrics", headers={"Accept": OPEN_METRICS}) as answer,
             ):
                 self._metrics.update(str(process.pid), await answer.text())
         except (aiohttp.ClientError, OSError) as error:

@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prometheus_client import Metric
-from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from prometheus_client.samples import Sample
+    from prometheus_client.samples import Exemplar, Sample
 
 _OF_A_PROCESS = ("process_", "python_")
 _HIGHEST = frozenset(
@@ -27,11 +27,13 @@ _HIGHEST = frozenset(
         "docpreview_ledger_oldest_unsettled_seconds",
         "docpreview_ledger_settled_timestamp_seconds",
         "docpreview_error_last_timestamp_seconds",
+        "docpreview_pages_used",
+        "docpreview_pages_reserved",
     }
 )
 """Gauges that are states, times or counts of what workers share: of several the highest counts."""
 
-_LOWEST = frozenset({"docpreview_certificate_expiry_timestamp_seconds"})
+_LOWEST = frozenset({"docpreview_certificate_expiry_timestamp_seconds", "docpreview_pages_left"})
 _SINCE = "_created"
 """Ends the names of series that say when another began. Sums have no such moment, and OpenMetrics keeps the name."""
 
@@ -50,10 +52,10 @@ class WorkerMetrics(Collector):
         self._now[worker] = number, []
 
     def update(self, worker: str, text: str) -> None:
-        """What a worker shows at its `/metrics`; ignored when it has ended."""
+        """What a worker shows at its `/metrics`, as OpenMetrics; ignored when it has ended."""
         if worker in self._now:
             number, _ = self._now[worker]
-            families = text_string_to_metric_families(text)
+            families = text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
             self._now[worker] = number, [found for found in families if not found.name.endswith(_SINCE)]
 
     def ended(self, worker: str) -> None:
@@ -84,11 +86,14 @@ def _summed(families: Iterable[Metric]) -> Iterator[Metric]:
     for name, same in by_name.items():
         result = Metric(name, same[0].documentation, same[0].type)
         values: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+        exemplars: dict[tuple[str, tuple[tuple[str, str], ...]], Exemplar] = {}
         for sample in (sample for family in same for sample in family.samples):
             key = sample.name, tuple(sorted(sample.labels.items()))
             values[key] = _joined(name, values[key], sample) if key in values else sample.value
-        for (sample_name, labels), value in values.items():
-            result.add_sample(sample_name, dict(labels), value)
+            if sample.exemplar is not None:
+                exemplars[key] = sample.exemplar
+        for key, value in values.items():
+            result.add_sample(key[0], dict(key[1]), value, exemplar=exemplars.get(key))
         yield result
 
 

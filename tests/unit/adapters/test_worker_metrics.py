@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
@@ -10,7 +10,9 @@ from docpreview_gateway.adapters.prometheus import PrometheusTelemetry
 from docpreview_gateway.adapters.prometheus_calls import PrometheusCalls
 from docpreview_gateway.adapters.worker_metrics import WorkerMetrics
 from docpreview_gateway.core.breaker import State
+from docpreview_gateway.core.trace_context import Trace
 from docpreview_gateway.ports import Call, LaneLoad, Method
+from docpreview_gateway.supervisor import OPEN_METRICS
 
 GET = Method("docpreview.v1.PreviewJobService", "GetPreviewJob", "unary")
 
@@ -26,13 +28,14 @@ class Worker:
         self.calls = PrometheusCalls(self._registry)
         self._metrics.started(name, number)
 
-    def call(self, seconds: float) -> None:
-        call = Call("r1", 0)
+    def call(self, seconds: float, trace: Trace | None = None) -> None:
+        call = Call("r1", 0, trace=trace)
         self.calls.call_started(GET, call)
         self.calls.call_ended(GET, call, "OK", seconds)
 
     def scraped(self) -> None:
-        self._metrics.update(self._name, generate_latest(self._registry).decode())
+        encode, _ = choose_encoder(OPEN_METRICS)
+        self._metrics.update(self._name, encode(self._registry).decode())
 
 
 def sums(metrics: WorkerMetrics) -> dict[str, float]:
@@ -123,3 +126,17 @@ def test_as_open_metrics() -> None:
     assert text.endswith("# EOF\n")
     families = {family.name: family for family in text_string_to_metric_families(text)}  # type: ignore[no-untyped-call]
     assert [sample.value for sample in families["grpc_server_started"].samples] == [2.0]
+
+
+def test_exemplars() -> None:
+    """One of each bucket stays, so that a slow call still leads to its trace."""
+    metrics = WorkerMetrics()
+    one, other = Worker(metrics, "a", "0"), Worker(metrics, "b", "1")
+    one.call(0.2, Trace("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", sampled=True))
+    other.call(0.2)
+    for each in (one, other):
+        each.scraped()
+    samples = [sample for family in metrics.collect() for sample in family.samples if sample.exemplar is not None]
+    assert [(sample.labels["le"], sample.value) for sample in samples] == [("0.25", 2)]
+    assert samples[0].exemplar is not None
+    assert samples[0].exemplar.labels == {"trace_id": "0af7651916cd43dd8448eb211c80319c"}
