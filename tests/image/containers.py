@@ -1,6 +1,7 @@
 """Images built by `make image` and run by runc, the way a cluster with the strictest rules runs them.
 
-A container has no capabilities, may not gain any, sees a read-only root with a small /tmp, and shares only the network.
+A container has no capabilities, may not gain any, and sees a read-only root with a small /tmp. Containers of one test
+share a network that reaches nothing else.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from contextlib import contextmanager
@@ -72,10 +72,16 @@ def shell_less(base: str) -> Iterator[str]:
         command("buildah", "rmi", "-f", image)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@contextmanager
+def network() -> Iterator[str]:
+    """The name of a network with loopback only: ports in it are always free, and nobody else is reached."""
+    name = f"docpreview-{os.urandom(4).hex()}"
+    command("ip", "netns", "add", name)
+    try:
+        command("ip", "-n", name, "link", "set", "lo", "up")
+        yield name
+    finally:
+        command("ip", "netns", "delete", name)
 
 
 @dataclass
@@ -134,25 +140,38 @@ class Container:
         lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
         return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
 
-    def stopped(self, *, within: float) -> bool:
-        """Send SIGTERM; whether it has ended in time."""
-        os.kill(self.pid, signal.SIGTERM)
+    def ended(self, *, within: float) -> bool:
+        """Whether it has ended by itself in time."""
         end = time.monotonic() + within
         while self.running() and time.monotonic() < end:
             time.sleep(0.05)
         return not self.running()
 
+    def stopped(self, *, within: float) -> bool:
+        """Send SIGTERM; whether it has ended in time."""
+        os.kill(self.pid, signal.SIGTERM)
+        return self.ended(within=within)
+
+
+@dataclass(frozen=True)
+class Run:
+    """How an image is run. `command` and `arguments` replace those of the image, as in a pod."""
+
+    network: str
+    environment: dict[str, str] = field(default_factory=dict)
+    mounts: tuple[Any, ...] = ()
+    command: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+
 
 @contextmanager
-def running(
-    image: Image, folder: Path, *, environment: dict[str, str], mounts: list[dict[str, Any]] | None = None
-) -> Iterator[Container]:
-    """The image's own command, from its start; what is left of it is killed at the end."""
+def running(image: Image, folder: Path, run: Run) -> Iterator[Container]:
+    """A container from its start; what is left of it is killed at the end."""
     bundle = folder / f"bundle-{os.urandom(4).hex()}"
     bundle.mkdir()
     command("runc", "spec", "--bundle", bundle)
     path = bundle / "config.json"
-    path.write_text(json.dumps(_hardened(json.loads(path.read_text()), image, environment, mounts or [])))
+    path.write_text(json.dumps(_hardened(json.loads(path.read_text()), image, run)))
     state, name = bundle / "state", bundle.name
     with (bundle / "log").open("wb") as log:
         words = ["runc", "--root", str(state), "run", "--detach", "--pid-file", str(bundle / "pid")]
@@ -165,29 +184,36 @@ def running(
             command("runc", "--root", state, "delete", "--force", name)
 
 
-def _hardened(
-    spec: dict[str, Any], image: Image, environment: dict[str, str], mounts: list[dict[str, Any]]
-) -> dict[str, Any]:
+def _hardened(spec: dict[str, Any], image: Image, run: Run) -> dict[str, Any]:
     user, _, group = image.config["User"].partition(":")
+    own = [] if run.command else image.config["Cmd"]
     spec["root"] = {"path": str(image.root), "readonly": True}
     spec["process"] |= {
         "terminal": False,
         "user": {"uid": int(user), "gid": int(group)},
-        "args": [*image.config["Entrypoint"], *image.config["Cmd"]],
+        "args": [*(run.command or image.config["Entrypoint"]), *(run.arguments or own)],
         "cwd": image.config["WorkingDir"],
-        "env": [*image.config["Env"], *(f"{name}={value}" for name, value in environment.items())],
+        "env": [*image.config["Env"], *(f"{name}={value}" for name, value in run.environment.items())],
         "capabilities": {kind: [] for kind in spec["process"]["capabilities"]},
         "noNewPrivileges": True,
     }
-    spec["linux"]["namespaces"] = [kind for kind in spec["linux"]["namespaces"] if kind["type"] != "network"]
+    for namespace in spec["linux"]["namespaces"]:
+        if namespace["type"] == "network":
+            namespace["path"] = f"/run/netns/{run.network}"
     spec["linux"].pop("resources", None)
-    spec["mounts"] += [TMP, *mounts]
+    spec["mounts"] += [TMP, *run.mounts]
     return spec
+
+
+def bound(source: Path, destination: str, *, writable: bool = False) -> dict[str, Any]:
+    """A mount of a file or folder of this machine."""
+    options = ["rbind", "rw" if writable else "ro"]
+    return {"destination": destination, "type": "bind", "source": str(source), "options": options}
 
 
 def tools() -> None:
     """Whether images can be built and run here."""
-    for name in ("buildah", "runc"):
+    for name in ("buildah", "runc", "ip"):
         if shutil.which(name) is None:
             missing(f"{name} is not installed")
     if os.geteuid() != 0:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from docpreview_client import DocPreviewClient
-from tests.image.containers import BASE, Container, Image, command, free_port, running, shell_less, tools
+from tests.image.containers import BASE, Container, Image, Run, command, network, running, shell_less, tools
 from tests.image.containers import working_container as container_of
-from tests.packaging.project import ROOT, pyproject
+from tests.image.installed import Installed, store
+from tests.packaging.project import pyproject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +27,12 @@ KEYS = {"main": {"secret_id": "example-secret-id", "secret_key": "EXAMPLEsecretK
 VERSION = pyproject()["project"]["version"]
 MEGABYTE = 10**6
 GRACE_SECONDS = 5.0
+PYTHON = "/opt/docpreview/bin/python"
+UPLOAD = """
+import sys, urllib.request
+data = open(sys.argv[2], "rb").read()
+urllib.request.urlopen(urllib.request.Request(sys.argv[1], data, method="PUT"))
+"""
 
 
 @contextmanager
@@ -56,62 +62,74 @@ def emulator() -> Iterator[Image]:
         yield image
 
 
-@contextmanager
-def serving(image: Image, folder: Path, cloud: str) -> Iterator[tuple[Container, int]]:
-    port = free_port()
+@pytest.fixture
+def alone() -> Iterator[str]:
+    with network() as name:
+        yield name
+
+
+def configured(name: str) -> Run:
+    """A gateway with the least configuration, whose cloud does not answer."""
     environment = {
         "DOCPREVIEW_CONFIG": "",
-        "DOCPREVIEW_LISTEN": f"127.0.0.1:{port}",
-        "DOCPREVIEW_ADMIN_LISTEN": f"127.0.0.1:{free_port()}",
         "DOCPREVIEW_STATE_DIR": "/tmp/state",  # noqa: S108 - in the container
         "DOCPREVIEW_BUCKETS": json.dumps([{"name": BUCKET, "region": REGION, "credentials": "main"}]),
         "DOCPREVIEW_CREDENTIALS": json.dumps(KEYS),
-        "DOCPREVIEW_UPSTREAM__ENDPOINT": cloud,
+        "DOCPREVIEW_UPSTREAM__ENDPOINT": "http://127.0.0.1:9",
         "DOCPREVIEW_DRAIN__DELAY_SECONDS": "0.5",
         "DOCPREVIEW_DRAIN__GRACE_SECONDS": str(GRACE_SECONDS),
     }
-    with running(image, folder, environment=environment) as container:
-        assert container.healthy(image.config["Healthcheck"]["Test"][1:], within=60), container.log.read_text()
-        yield container, port
+    return Run(name, environment)
 
 
-def test_user_root_and_shell(gateway: Image, tmp_path: Path) -> None:
+@contextmanager
+def serving(image: Image, folder: Path, run: Run) -> Iterator[Container]:
+    """A container of which the image's own health check says that it is ready."""
+    with running(image, folder, run) as container:
+        ready = container.healthy(image.config["Healthcheck"]["Test"][1:], within=60)
+        assert ready, container.log.read_text()
+        yield container
+
+
+def test_user_root_and_shell(gateway: Image, alone: str, tmp_path: Path) -> None:
     """Health check answers; uid and gid 65532; no capability; the root cannot be written; there is no shell."""
-    with serving(gateway, tmp_path, "http://127.0.0.1:9") as (container, _):
+    with serving(gateway, tmp_path, configured(alone)) as container:
         status = container.status()
         print(f"\nuid {status['Uid'].split()[0]}, gid {status['Gid'].split()[0]}")  # noqa: T201 - part of the evidence
         assert set(status["Uid"].split()) == set(status["Gid"].split()) == {"65532"}
         assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
         assert status["NoNewPrivs"] == "1"
         for place in ("/x", "/opt/docpreview/x", "/etc/x"):
-            refused = container.exec("/opt/docpreview/bin/python", "-c", f"open({place!r}, 'w')")
+            refused = container.exec(PYTHON, "-c", f"open({place!r}, 'w')")
             assert "Read-only file system" in refused.stderr
         assert container.exec("/bin/sh", "-c", "true").returncode != 0
 
 
-def test_stop(gateway: Image, tmp_path: Path) -> None:
+def test_stop(gateway: Image, alone: str, tmp_path: Path) -> None:
     """SIGTERM ends it within drain delay and grace, and the log says that it stopped."""
-    with serving(gateway, tmp_path, "http://127.0.0.1:9") as (container, _):
+    with serving(gateway, tmp_path, configured(alone)) as container:
         assert container.stopped(within=GRACE_SECONDS + 2)
         assert json.loads(container.log.read_text().splitlines()[-1])["event"] == "stopped"
 
 
-async def test_a_job_through_both_images(gateway: Image, emulator: Image, tmp_path: Path) -> None:
-    """A document that the emulator's container got is rendered through the gateway's container."""
-    home = tmp_path / "objects"
-    home.mkdir()
-    os.chown(home, 65532, 65532)
-    volume = {"destination": "/var/lib/docpreview", "type": "bind", "source": str(home), "options": ["bind", "rw"]}
-    with running(emulator, tmp_path, environment={}, mounts=[volume]) as cloud:
-        assert cloud.healthy(emulator.config["Healthcheck"]["Test"][1:], within=60), cloud.log.read_text()
-        document = ROOT / "examples" / "seven-pages.pdf"
-        address = f"http://127.0.0.1:8089/_emulator/upload/{BUCKET}.cos.{REGION}.myqcloud.com/a.pdf"
-        command("curl", "-sf", "-X", "PUT", "--data-binary", f"@{document}", address)
-        with serving(gateway, tmp_path, "http://127.0.0.1:8089") as (_, port):
-            async with DocPreviewClient(f"127.0.0.1:{port}") as client:
-                job = await client.create(BUCKET, "a.pdf", output_object="p/${Number}.jpg")
-                job = await client.wait(BUCKET, job.job_id)
-    assert job.result.succeeded_page_count == 7
+def test_what_the_chart_installs(gateway: Image, emulator: Image, alone: str, tmp_path: Path) -> None:
+    """The pods of `ci/emulator-values.yaml` by their commands, variables and files, with a real server as trial store.
+
+    `helm test` passes, and a document that the emulator got is rendered for a caller.
+    """
+    installed = Installed(alone, tmp_path)
+    with store(alone, tmp_path), serving(emulator, tmp_path, installed.run("Deployment", "-emulator")) as cloud:
+        document = f"http://127.0.0.1:8089/_emulator/upload/{BUCKET}.cos.{REGION}.myqcloud.com/a.pdf"
+        assert cloud.exec(PYTHON, "-c", UPLOAD, document, "/examples/seven-pages.pdf").stderr == ""
+        with serving(gateway, tmp_path, installed.run("Deployment")) as served:
+            with running(gateway, tmp_path, installed.run("Pod", "-test")) as test:
+                assert test.ended(within=60)
+            assert test.log.read_text() == "No jobs.\n"
+            preview = ("preview", BUCKET, "a.pdf", "--directory", "/tmp/pages")  # noqa: S108 - in the container
+            done = served.exec("/opt/docpreview/bin/docpreview", *preview, "--timeout", "60")
+            assert done.returncode == 0, done
+            pages = served.exec(PYTHON, "-c", "import os; print(len(os.listdir('/tmp/pages')))")
+            assert pages.stdout.strip() == "7"
 
 
 def test_contents(gateway: Image) -> None:

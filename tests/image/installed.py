@@ -1,0 +1,86 @@
+"""What `helm install` would start, for containers on this machine: commands, variables and files of the rendered pods.
+
+Services are names in /etc/hosts for loopback of the test's own network; nothing else of Kubernetes is played.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from tests.chart.helm import Manifest, manifests, one, rendered
+from tests.image.containers import Run, bound, missing
+from tests.packaging.project import ROOT
+from tests.redis_server import COMMAND
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+VARIANT = "emulator"
+NOBODY = 65532
+
+
+class Installed:
+    """The objects of `ci/emulator-values.yaml`, with Services as names of loopback."""
+
+    def __init__(self, network: str, folder: Path) -> None:
+        self._network, self._folder = network, folder
+        self._objects = manifests(rendered(VARIANT))
+        self._hosts = folder / "hosts"
+        services = [item["metadata"] for item in self._objects if item["kind"] == "Service"]
+        names = [f"{found['name']} {found['name']}.{found['namespace']}.svc" for found in services]
+        self._hosts.write_text("".join(f"127.0.0.1 {name}\n" for name in ("localhost", *names)))
+
+    def run(self, kind: str, suffix: str = "") -> Run:
+        """How the only container of this workload is run."""
+        found = one(self._objects, kind, suffix)
+        pod = found["spec"]["template"]["spec"] if kind == "Deployment" else found["spec"]
+        (container,) = pod["containers"]
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        mounts = [
+            self._mounted(volumes[mount["name"]], mount["mountPath"])
+            for mount in container["volumeMounts"]
+            if mount["mountPath"] != "/tmp"  # noqa: S108 - in the container, which always has one
+        ]
+        return Run(
+            self._network,
+            {item["name"]: item["value"] for item in container.get("env", [])},
+            (bound(self._hosts, "/etc/hosts"), bound(ROOT / "examples", "/examples"), *mounts),
+            tuple(container.get("command", ())),
+            tuple(container.get("args", ())),
+        )
+
+    def _mounted(self, volume: Manifest, place: str) -> dict[str, Any]:
+        source = self._folder / f"{volume['name']}-{os.urandom(4).hex()}"
+        source.mkdir()
+        if "emptyDir" in volume:
+            os.chown(source, NOBODY, NOBODY)
+            return bound(source, place, writable=True)
+        name = volume["configMap"]["name"]
+        (data,) = [
+            item["data"] for item in self._objects if item["kind"] == "ConfigMap" and item["metadata"]["name"] == name
+        ]
+        for file, text in data.items():
+            (source / file).write_text(text)
+        return bound(source, place)
+
+
+@contextmanager
+def store(network: str, folder: Path) -> Iterator[None]:
+    """A real server in the place of the trial store's image, with the same arguments."""
+    if COMMAND is None:
+        missing("redis-server is not installed")
+    (container,) = one(manifests(rendered(VARIANT)), "Deployment", "-trial-store")["spec"]["template"]["spec"][
+        "containers"
+    ]
+    words = ["ip", "netns", "exec", network, str(COMMAND), *container["args"][1:]]
+    with (folder / "store.log").open("wb") as log:
+        process = subprocess.Popen(words, cwd=folder, stdout=log, stderr=log)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
