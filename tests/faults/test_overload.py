@@ -111,6 +111,8 @@ async def test_more_than_the_cloud_can_do(
         gateway.prefix = ("taskset", "-c", GATEWAY_CPU)
         async with gateway:
             capacity = (await offered(gateway.port, 0, min(seconds, 5.0)))["goodput"]
+            if capacity < 100:
+                pytest.skip(f"the machine is too busy to measure on: {capacity:.0f} of 200 calls a second")
             await offered(gateway.port, 10 * capacity, 2.0)
             before, health, results = resident_mib(gateway.pid), Health(gateway.admin_port), {}
             async with health.watched():
