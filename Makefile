@@ -82,9 +82,9 @@ format: $(READY) ## rewrite the sources as `check` wants them
 
 # Stubs of a language whose toolchain is missing are left as they are. `check` generates into another place and compares.
 OUT ?= .
-STUBS := $(if $(shell command -v go),generate-go)
+STUBS := $(if $(shell command -v go),generate-go) $(if $(shell command -v npm),generate-typescript)
 
-generate generate-python generate-go: export PATH := $(CURDIR)/.venv-generate/bin:$(PATH)
+generate generate-python generate-go generate-typescript: export PATH := $(CURDIR)/.venv-generate/bin:$(PATH)
 generate: generate-python $(STUBS) ## the stubs of all clients from protos/, Python's beside each .proto
 
 generate-python: $(GENERATE_READY)
@@ -102,6 +102,18 @@ generate-go: $(GENERATE_READY)
 
 docs: $(READY) ## the documents that are made from sources
 	$(BIN)/python requirements/generate_docs.py
+
+TYPESCRIPT_READY := clients/typescript/node_modules/.package-lock.json
+$(TYPESCRIPT_READY): clients/typescript/package-lock.json
+	cd clients/typescript && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+generate-typescript: $(GENERATE_READY) $(RUNS) $(TYPESCRIPT_READY)
+	@mkdir -p $(OUT)/clients/typescript/src/gen
+	python -m grpc_tools.protoc -I protos -I $(wildcard .venv/lib/python*/site-packages) \
+	  --plugin=clients/typescript/node_modules/.bin/protoc-gen-es \
+	  --es_out=$(OUT)/clients/typescript/src/gen --es_opt=target=ts,import_extension=js \
+	  $(PROTOS) google/rpc/status.proto google/rpc/error_details.proto
 
 lock: $(READY) ## newest versions that pyproject.toml allows, with hashes
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

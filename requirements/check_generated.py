@@ -23,7 +23,11 @@ class Stubs(NamedTuple):
     tool: str | None
 
 
-STUBS = (Stubs("protos", "*_pb2*.py*", None), Stubs("clients/go/docpreview", "*.pb.go", "go"))
+STUBS = (
+    Stubs("protos", "*_pb2*.py*", None),
+    Stubs("clients/go/docpreview", "*.pb.go", "go"),
+    Stubs("clients/typescript/src/gen", "*.ts", "npm"),
+)
 
 
 def files(tree: Path, stubs: Stubs) -> dict[str, bytes]:

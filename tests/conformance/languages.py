@@ -67,4 +67,11 @@ LANGUAGES = (
             ("go", "test", "./..."),
         ),
     ),
+    Language(
+        "typescript",
+        tools=("node", "npm"),
+        builds=(("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"), ("npm", "run", "build")),
+        runner=("node", "dist/conformance/runner.js"),
+        checks=(("npm", "test"),),
+    ),
 )
