@@ -16,7 +16,8 @@ from tests.packaging.project import ROOT
 
 CHART = ROOT / "helm" / "docpreview-gateway"
 VARIANTS = tuple(sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml")))
-MINORS = ("1.35", "1.36", "1.37")
+MINORS = ("1.27", "1.36", "1.37")
+"""The oldest that the chart promises, and the newest two."""
 RELEASE, NAMESPACE = "preview", "docs"
 Manifest = dict[str, Any]
 
@@ -49,9 +50,9 @@ def rendered(variant: str, *options: str, minor: str = MINORS[-1]) -> str:
     return done.stdout
 
 
-def refused(variant: str, *options: str) -> str:
+def refused(variant: str, *options: str, minor: str = MINORS[-1]) -> str:
     """What helm says to values that it does not take."""
-    version = ("--kube-version", f"{MINORS[-1]}.0")
+    version = ("--kube-version", f"{minor}.0")
     done = helm("template", RELEASE, str(CHART), *version, "--values", str(values_of(variant)), *options)
     assert done.returncode != 0, done.stdout
     return done.stderr

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.chart.helm import CHART, refused, rendered
+from tests.chart.helm import CHART, helm, refused, rendered, values_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,6 +84,12 @@ def test_wrong_kind(value: str, path: str) -> None:
 def test_what_does_not_go_together(variant: str, values: list[str], said: str) -> None:
     """What only the pod's log would tell is told by `helm install`."""
     assert said in refused(variant, *(word for value in values for word in ("--set", value)))
+
+
+def test_old_cluster() -> None:
+    """A cluster that is too old is named; a helm that knows of no cluster renders all the same."""
+    assert "Kubernetes v1.26.0: this chart needs 1.27" in refused("minimal", minor="1.26")
+    assert helm("template", "x", str(CHART), "--values", str(values_of("minimal"))).returncode == 0
 
 
 def test_closed_at_every_level() -> None:

@@ -110,6 +110,11 @@ seccompProfile:
 
 {{/* What would only be noticed when the pod does not start. */}}
 {{- define "gw.check" -}}
+{{- /* Not as kubeVersion of the chart: a helm that was built from its Go module takes v1.20.0 for granted where it sees no cluster. */ -}}
+{{- $version := .Capabilities.KubeVersion.Version -}}
+{{- if and (semverCompare "<1.27.0-0" $version) (ne $version "v1.20.0") }}
+{{- fail (printf "Kubernetes %s: this chart needs 1.27 or newer" $version) }}
+{{- end -}}
 {{- if not .Values.buckets }}{{ fail "buckets: name at least one; a bucket that is not listed does not exist for callers" }}{{ end -}}
 {{- range .Values.buckets }}
 {{- if and (not (hasKey $.Values.credentials .credentials)) (not $.Values.emulator.enabled) }}
