@@ -1,7 +1,8 @@
-"""Links between the project's own documents, and from them to its files."""
+"""Links between the project's own documents, and from them to its files; and the Python in them."""
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _CODE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
+_PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^#+ +(.+?) *#*$", re.MULTILINE)
 
 
@@ -47,3 +49,10 @@ def test_links_of_a_document(name: str) -> None:
         if not target.exists() or (anchor and target.suffix == ".md" and anchor not in anchors(target)):
             broken.append(link)
     assert broken == []
+
+
+@pytest.mark.parametrize("name", documents())
+def test_python_in_a_document(name: str) -> None:
+    """It can be compiled."""
+    for example in _PYTHON.findall((ROOT / name).read_text()):
+        compile(example, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
