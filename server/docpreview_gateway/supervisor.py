@@ -20,6 +20,8 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from docpreview_gateway.adapters.admin_http import admin_server
+from docpreview_gateway.adapters.operator_page import SAMPLE_SECONDS, OperatorPage
+from docpreview_gateway.adapters.system_clock import SystemClock
 from docpreview_gateway.adapters.worker_metrics import WorkerMetrics
 from docpreview_gateway.settings import StartError, host_port
 
@@ -185,13 +187,21 @@ async def supervise(settings: Settings, command: Sequence[str]) -> int:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="docpreview-"))
         supervisor = Supervisor(settings, command, Path(folder))
         host, port = host_port(settings.admin_listen)
+        page = OperatorPage(supervisor.registry, SystemClock(), lambda: supervisor.unready)
         admin = admin_server(
-            host, port, registry=supervisor.registry, unready=lambda: supervisor.unready, refresh=supervisor.refresh
+            host,
+            port,
+            registry=supervisor.registry,
+            unready=lambda: supervisor.unready,
+            refresh=supervisor.refresh,
+            page=page,
         )
         try:
             admin_port = await stack.enter_async_context(admin)
         except OSError as error:
             raise StartError(f"admin_listen {settings.admin_listen}: {error.strerror}") from error
+        sampling = asyncio.create_task(_sample(supervisor, page), name="looks for the operator page")
+        stack.callback(sampling.cancel)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, supervisor.stop)
@@ -203,6 +213,14 @@ async def supervise(settings: Settings, command: Sequence[str]) -> int:
         code = await supervisor.run(f"{settings.listen.rpartition(':')[0]}:{grpc_port}", started)
     log.info("stopped")
     return code
+
+
+async def _sample(supervisor: Supervisor, page: OperatorPage) -> None:
+    """Let the operator page look at the metrics of all workers, again and again."""
+    while True:
+        await asyncio.sleep(SAMPLE_SECONDS)
+        await supervisor.refresh()
+        await page.sampled()
 
 
 def _reserved(listen: str) -> socket.socket:

@@ -17,6 +17,7 @@ from docpreview_gateway import tuning
 from docpreview_gateway.adapters.admin_http import admin_server
 from docpreview_gateway.adapters.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.adapters.memory_cache import LruMemoryCache
+from docpreview_gateway.adapters.operator_page import SAMPLE_SECONDS, OperatorPage
 from docpreview_gateway.adapters.sqlite_ledger import SqliteLedger
 from docpreview_gateway.adapters.system_clock import SystemClock
 from docpreview_gateway.core.callers import ANONYMOUS
@@ -257,12 +258,20 @@ class Gateway:
 
     async def _admin(self, stack: AsyncExitStack) -> None:
         host, port = (self._worker.admin, 0) if self._worker else host_port(self._settings.admin_listen)
+        page = None
+        if self._worker is None:
+            # With workers the page is the supervisor's.
+            page = OperatorPage(self.registry, self._clock, self._why_unready)
+            await _repeat(stack, page.sampled, SAMPLE_SECONDS)
         try:
             self.admin_port = await stack.enter_async_context(
-                admin_server(host, port, registry=self.registry, unready=lambda: self._unready)
+                admin_server(host, port, registry=self.registry, unready=self._why_unready, page=page)
             )
         except OSError as error:
             raise StartError(f"admin_listen {self._settings.admin_listen}: {error.strerror}") from error
+
+    def _why_unready(self) -> str | None:
+        return self._unready
 
     async def _grpc(
         self,

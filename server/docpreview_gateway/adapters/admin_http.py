@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from prometheus_client import CollectorRegistry
 
@@ -18,19 +18,34 @@ STOP_SECONDS = 1.0
 connects at the wrong moment."""
 
 
+class Page(Protocol):
+    """A page of HTML that is made anew for each reader."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What is sent before it."""
+        ...
+
+    def html(self) -> str:
+        """The page as it is now."""
+        ...
+
+
 @asynccontextmanager
-async def admin_server(
+async def admin_server(  # noqa: PLR0913 - what is served, named by wiring
     host: str,
     port: int,
     *,
     registry: CollectorRegistry,
     unready: Callable[[], str | None],
     refresh: Callable[[], Awaitable[None]] | None = None,
+    page: Page | None = None,
 ) -> AsyncIterator[int]:
     """Serve `/metrics`, in the format that is asked for, `/healthz` (the process lives) and `/readyz`.
 
     `host` may be the path of a Unix socket. Yields the port, which differs from `port` when that is 0. OSError when it
     is taken. `/readyz` is 503 with the reason that `unready` gives. `refresh` is awaited before metrics are read.
+    `page` is the operator page at `/`.
     """
 
     async def metrics(request: web.Request) -> web.Response:
@@ -46,8 +61,16 @@ async def admin_server(
         reason = unready()
         return web.Response(text="ready\n") if reason is None else web.Response(status=503, text=f"{reason}\n")
 
+    async def operator(_request: web.Request) -> web.Response:
+        if page is None:
+            raise web.HTTPNotFound
+        if refresh is not None:
+            await refresh()
+        return web.Response(text=page.html(), headers=page.headers)
+
     application = web.Application()
-    application.add_routes([web.get("/metrics", metrics), web.get("/healthz", healthz), web.get("/readyz", readyz)])
+    handlers = {"/": operator, "/metrics": metrics, "/healthz": healthz, "/readyz": readyz}
+    application.add_routes(web.get(path, handler) for path, handler in handlers.items())
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=STOP_SECONDS)
     await runner.setup()
     try:

@@ -5,6 +5,7 @@ Names are those of go-grpc-middleware, so that dashboards made for it fit.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +16,7 @@ from docpreview_gateway.core.trace_context import exemplar
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
+    from docpreview_gateway.core.callers import Caller
     from docpreview_gateway.ports import Call, Method
 
 _RPC = ("grpc_type", "grpc_service", "grpc_method")
@@ -70,6 +72,13 @@ class PrometheusCalls:
             ("reason",),
             registry=registry,
         )
+        self._callers: dict[str, Caller] = {}
+        self._caller_limits = Gauge(
+            "docpreview_caller_limit",
+            "What a caller that has called may do: calls in a second (rate), or at once (concurrency).",
+            ("caller", "limit"),
+            registry=registry,
+        )
         self._caller_calls = cache(
             counter("docpreview_caller_calls_total", "Calls that ended, by caller.", ("caller", "grpc_code")).labels
         )
@@ -99,11 +108,24 @@ class PrometheusCalls:
         handled.inc()
         series.seconds.observe(seconds, exemplar(call.trace))
         self._caller_calls(call.caller.name, spelt).inc()
+        if self._callers.get(call.caller.name) is not call.caller:
+            self._meet(call.caller)
         if call.cache:
             self._answers(method.name, call.cache).inc()
         if call.reason:
             self._errors.labels(method.name, call.reason).inc()
             self._last_errors.labels(call.reason).set_to_current_time()
+
+    def _meet(self, caller: Caller) -> None:
+        """A caller calls for the first time, or for the first time since its limits changed."""
+        self._callers[caller.name] = caller
+        bounds = {"rate": caller.rate.per_second if caller.rate else None, "concurrency": caller.concurrency}
+        for limit, bound in bounds.items():
+            if bound is not None:
+                self._caller_limits.labels(caller.name, limit).set(bound)
+            else:
+                with suppress(KeyError):
+                    self._caller_limits.remove(caller.name, limit)
 
     def _series(self, method: Method) -> _Series:
         """Looking series up by their labels costs more than counting does, so each method's are kept."""

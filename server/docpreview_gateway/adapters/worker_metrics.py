@@ -27,6 +27,7 @@ _HIGHEST = frozenset(
         "docpreview_ledger_oldest_unsettled_seconds",
         "docpreview_ledger_settled_timestamp_seconds",
         "docpreview_error_last_timestamp_seconds",
+        "docpreview_caller_limit",
         "docpreview_pages_used",
         "docpreview_pages_reserved",
     }

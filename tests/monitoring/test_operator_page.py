@@ -1,0 +1,117 @@
+"""The operator page of a gateway that works, in a real browser."""
+
+from __future__ import annotations
+
+import re
+import struct
+from html.parser import HTMLParser
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+
+from docpreview_client import DocPreviewError
+from docpreview_gateway.adapters.admin_http import admin_server
+from docpreview_gateway.adapters.operator_page import SAMPLES, OperatorPage
+from docpreview_gateway.adapters.prometheus import PrometheusTelemetry
+from docpreview_gateway.adapters.prometheus_calls import PrometheusCalls
+from docpreview_gateway.core.callers import Caller, Rate
+from docpreview_gateway.ports import Call, LaneLoad, Method
+from tests.chromium import document, screenshot
+from tests.fakes.clock import FakeClock
+from tests.integration.conftest import BUCKET, World
+
+PDF = Path(__file__).parents[2] / "examples" / "seven-pages.pdf"
+METHOD = Method("docpreview.v1.PreviewJobService", "GetPreviewJob", "unary")
+
+
+async def get(port: int) -> httpx.Response:
+    async with httpx.AsyncClient(trust_env=False) as client:
+        return await client.get(f"http://127.0.0.1:{port}/")
+
+
+class _Text(HTMLParser):
+    """The words that a reader sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: list[str] = []
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def words(html: str) -> str:
+    reader = _Text()
+    reader.feed(re.sub(r"<style>.*?</style>", "", html, flags=re.DOTALL))
+    return " ".join(" ".join(reader.words).split())
+
+
+async def test_gateway_that_works(world: World, tmp_path: Path) -> None:
+    """A browser shows what happened, without a complaint about the page's policy, and in every size."""
+    await world.upload("a.pdf", PDF.read_bytes())
+    job = await world.client.create(BUCKET, "a.pdf", output_object="p/${Number}.jpg")
+    async for _ in world.client.watch(BUCKET, job.job_id):
+        pass
+    with pytest.raises(DocPreviewError):
+        await world.client.get(BUCKET, "d" + "0" * 32)
+    url = f"http://127.0.0.1:{world.gateway.admin_port}/"
+    shown = words(await document(url, tmp_path))
+    for expected in ("docpreview-gateway ready", BUCKET, "shut", "anonymous", "JOB_NOT_FOUND", "GetPreviewJob"):
+        assert expected in shown
+    for name, width, dark in (("light", 1200, False), ("dark", 1200, True), ("narrow", 500, False)):
+        picture = await screenshot(url, tmp_path / f"{name}.png", width=width, height=1200, dark=dark)
+        assert struct.unpack(">II", picture[16:24]) == (width, 1200)
+        assert len(picture) > 20_000
+
+
+async def test_headers(world: World) -> None:
+    """Nothing but its own style is loaded or run, nobody frames it, nobody keeps it; there is nothing to send."""
+    answer = await get(world.gateway.admin_port)
+    assert answer.status_code == 200
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert "unsafe" not in policy
+    assert (answer.headers["cache-control"], answer.headers["x-content-type-options"]) == ("no-store", "nosniff")
+    assert not re.search(r"<(script|img|link|form|input|iframe)|style=|https?://", answer.text)
+
+
+async def test_names_are_only_names() -> None:
+    """Whatever a name holds, it is text on the page."""
+    registry, evil = CollectorRegistry(), '"><script>alert(1)</script>{{ 7 * 7 }}'
+    calls = PrometheusCalls(registry)
+    calls.call_ended(METHOD, Call("r1", 0, Caller(evil, rate=Rate(1, 1)), reason=evil), "OK", 0.1)
+    PrometheusTelemetry(registry).measure_lane(evil, lambda: LaneLoad(1, 2, 3))
+    page = OperatorPage(registry, FakeClock(), lambda: evil)
+    assert "<script" not in page.html()
+    assert words(page.html()).count(evil) >= 4
+
+
+async def test_not_ready() -> None:
+    """The reason stands at the top."""
+    page = OperatorPage(CollectorRegistry(), FakeClock(), lambda: "stopping")
+    async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: None, page=page) as port:
+        assert "not ready: stopping" in words((await get(port)).text)
+
+
+async def test_figures_are_of_the_last_minutes() -> None:
+    """What happened before the oldest look that is kept does not count."""
+    registry, clock = CollectorRegistry(), FakeClock(1000.0)
+    calls, page = PrometheusCalls(registry), OperatorPage(registry, clock, lambda: None)
+    for _ in range(600):
+        calls.call_ended(METHOD, Call("r1", 0), "OK", 0.1)
+    for _ in range(SAMPLES + 1):
+        clock.time += 15
+        await page.sampled()
+    assert "figures of the last 5 min 0 calls a second" in words(page.html()).replace("  ", " ")
+    clock.time += 10
+    for _ in range(62):
+        calls.call_ended(METHOD, Call("r1", 0), "OK", 0.1)
+    assert "0.2 calls a second" in words(page.html())
+
+
+async def test_no_page_where_there_is_none() -> None:
+    """The admin socket of a worker has metrics and health only."""
+    async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: None) as port:
+        assert (await get(port)).status_code == 404
