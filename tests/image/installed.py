@@ -19,24 +19,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-VARIANT = "emulator"
 NOBODY = 65532
 
 
 class Installed:
-    """The objects of `ci/emulator-values.yaml`, with Services as names of loopback."""
+    """The objects of a values file, with Services as names of loopback; `secrets` are those that exist before."""
 
-    def __init__(self, network: str, folder: Path) -> None:
-        self._network, self._folder = network, folder
-        self._objects = manifests(rendered(VARIANT))
+    def __init__(
+        self, variant: str, *options: str, network: str, folder: Path, secrets: dict[str, dict[str, str]] | None = None
+    ) -> None:
+        self.objects = manifests(rendered(variant, *options))
+        self._network, self._folder, self._secrets = network, folder, secrets or {}
         self._hosts = folder / "hosts"
-        services = [item["metadata"] for item in self._objects if item["kind"] == "Service"]
+        services = [item["metadata"] for item in self.objects if item["kind"] == "Service"]
         names = [f"{found['name']} {found['name']}.{found['namespace']}.svc" for found in services]
         self._hosts.write_text("".join(f"127.0.0.1 {name}\n" for name in ("localhost", *names)))
 
     def run(self, kind: str, suffix: str = "") -> Run:
         """How the only container of this workload is run."""
-        found = one(self._objects, kind, suffix)
+        found = one(self.objects, kind, suffix)
         pod = found["spec"]["template"]["spec"] if kind == "Deployment" else found["spec"]
         (container,) = pod["containers"]
         volumes = {volume["name"]: volume for volume in pod["volumes"]}
@@ -47,11 +48,17 @@ class Installed:
         ]
         return Run(
             self._network,
-            {item["name"]: item["value"] for item in container.get("env", [])},
+            {item["name"]: self._value(item) for item in container.get("env", [])},
             (bound(self._hosts, "/etc/hosts"), bound(ROOT / "examples", "/examples"), *mounts),
             tuple(container.get("command", ())),
             tuple(container.get("args", ())),
         )
+
+    def _value(self, variable: Manifest) -> str:
+        if "value" in variable:
+            return str(variable["value"])
+        wanted = variable["valueFrom"]["secretKeyRef"]
+        return self._secrets[wanted["name"]][wanted["key"]]
 
     def _mounted(self, volume: Manifest, place: str) -> dict[str, Any]:
         source = self._folder / f"{volume['name']}-{os.urandom(4).hex()}"
@@ -59,13 +66,22 @@ class Installed:
         if "emptyDir" in volume:
             os.chown(source, NOBODY, NOBODY)
             return bound(source, place, writable=True)
-        name = volume["configMap"]["name"]
-        (data,) = [
-            item["data"] for item in self._objects if item["kind"] == "ConfigMap" and item["metadata"]["name"] == name
-        ]
-        for file, text in data.items():
-            (source / file).write_text(text)
+        for name, text in self._files(volume).items():
+            path = source / name
+            path.write_text(text)
+            # As Kubernetes does it with fsGroup.
+            os.chown(path, 0, NOBODY)
+            path.chmod(volume.get("secret", {}).get("defaultMode", 0o644))
         return bound(source, place)
+
+    def _files(self, volume: Manifest) -> dict[str, str]:
+        if "configMap" in volume:
+            name = volume["configMap"]["name"]
+            maps = {item["metadata"]["name"]: item["data"] for item in self.objects if item["kind"] == "ConfigMap"}
+            return dict(maps[name])
+        keys = self._secrets[volume["secret"]["secretName"]]
+        items = volume["secret"].get("items") or [{"key": key, "path": key} for key in keys]
+        return {item["path"]: keys[item["key"]] for item in items}
 
 
 @contextmanager
@@ -73,9 +89,8 @@ def store(network: str, folder: Path) -> Iterator[None]:
     """A real server in the place of the trial store's image, with the same arguments."""
     if COMMAND is None:
         missing("redis-server is not installed")
-    (container,) = one(manifests(rendered(VARIANT)), "Deployment", "-trial-store")["spec"]["template"]["spec"][
-        "containers"
-    ]
+    deployment = one(manifests(rendered("emulator")), "Deployment", "-trial-store")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
     words = ["ip", "netns", "exec", network, str(COMMAND), *container["args"][1:]]
     with (folder / "store.log").open("wb") as log:
         process = subprocess.Popen(words, cwd=folder, stdout=log, stderr=log)

@@ -7,18 +7,22 @@ import os
 import re
 import tarfile
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography import x509
 
-from tests.image.containers import BASE, Container, Image, Run, command, network, running, shell_less, tools
+from tests.chart.helm import manifests, one, rendered
+from tests.conformance.callers import Authority
+from tests.image.containers import BASE, Container, Image, Run, bound, command, network, running, shell_less, tools
 from tests.image.containers import working_container as container_of
 from tests.image.installed import Installed, store
 from tests.packaging.project import pyproject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
@@ -117,7 +121,7 @@ def test_what_the_chart_installs(gateway: Image, emulator: Image, alone: str, tm
 
     `helm test` passes, and a document that the emulator got is rendered for a caller.
     """
-    installed = Installed(alone, tmp_path)
+    installed = Installed("emulator", network=alone, folder=tmp_path)
     with store(alone, tmp_path), serving(emulator, tmp_path, installed.run("Deployment", "-emulator")) as cloud:
         document = f"http://127.0.0.1:8089/_emulator/upload/{BUCKET}.cos.{REGION}.myqcloud.com/a.pdf"
         assert cloud.exec(PYTHON, "-c", UPLOAD, document, "/examples/seven-pages.pdf").stderr == ""
@@ -130,6 +134,57 @@ def test_what_the_chart_installs(gateway: Image, emulator: Image, alone: str, tm
             assert done.returncode == 0, done
             pages = served.exec(PYTHON, "-c", "import os; print(len(os.listdir('/tmp/pages')))")
             assert pages.stdout.strip() == "7"
+
+
+def test_what_production_installs(gateway: Image, emulator: Image, alone: str, tmp_path: Path) -> None:
+    """The pod of `ci/production-values.yaml` with its Secrets: mTLS, policy and shared state work as they are mounted.
+
+    `helm test` passes with a certificate of a caller, and nobody else gets in. Only the cloud is another one.
+    """
+    endpoint = ("--set", "config.upstream.endpoint=http://127.0.0.1:8089")
+    secrets = production_secrets(tmp_path, *endpoint)
+    installed = Installed("production", *endpoint, network=alone, folder=tmp_path, secrets=secrets)
+    volume = tmp_path / "objects"
+    volume.mkdir()
+    os.chown(volume, 65532, 65532)
+    home = bound(volume, "/var/lib/docpreview", writable=True)
+    with (
+        store(alone, tmp_path),
+        serving(emulator, tmp_path, Run(alone, mounts=(home,))),
+        serving(gateway, tmp_path, installed.run("Deployment")),
+    ):
+        caller = installed.run("Pod", "-test")
+        with running(gateway, tmp_path, caller) as test:
+            assert test.ended(within=60)
+        assert test.log.read_text() == "No jobs.\n"
+        anonymous = [word for word in caller.arguments if not word.startswith(("--cert", "--key"))]
+        with running(gateway, tmp_path, replace(caller, arguments=tuple(anonymous))) as test:
+            assert test.ended(within=60)
+        assert "No jobs." not in test.log.read_text()
+
+
+def production_secrets(folder: Path, *options: str) -> dict[str, dict[str, str]]:
+    """What exists before `helm install`; the server's certificate has the names that cert-manager is asked for."""
+    authority = Authority(folder, "corp")
+    names = one(manifests(rendered("production", *options)), "Certificate")["spec"]["dnsNames"]
+    server = authority.issue(*(x509.DNSName(name) for name in names))
+    client = authority.issue(x509.UniformResourceIdentifier("spiffe://corp.example/ns/billing/sa/docs"))
+
+    def pair(paths: dict[str, str]) -> dict[str, str]:
+        return {
+            "tls.crt": Path(paths["certificate_chain"]).read_text(),
+            "tls.key": Path(paths["private_key"]).read_text(),
+            "ca.crt": authority.path.read_text(),
+        }
+
+    address = "redis://127.0.0.1:6379/0"
+    return {
+        "docpreview-cloud-keys": {"cloud.yaml": json.dumps(KEYS["main"])},
+        "preview-docpreview-gateway-tls": pair(server),
+        "corp-ca": {"ca.crt": authority.path.read_text()},
+        "docpreview-redis": {"url": address, "ledger-url": address},
+        "docpreview-test-client": pair(client),
+    }
 
 
 def test_contents(gateway: Image) -> None:
