@@ -13,7 +13,6 @@ from prometheus_client import (
     PLATFORM_COLLECTOR,
     PROCESS_COLLECTOR,
     CollectorRegistry,
-    disable_created_metrics,
 )
 
 from docpreview_gateway.adapters.call_log import CallLog
@@ -26,9 +25,6 @@ from docpreview_gateway.rpc.observers import Observers
 if TYPE_CHECKING:
     from docpreview_gateway.ports import Clock
     from docpreview_gateway.settings import LoggingSettings
-
-disable_created_metrics()  # type: ignore[no-untyped-call]
-"""When each counter began would be as many series again, which nobody asks for."""
 
 
 class Observability:

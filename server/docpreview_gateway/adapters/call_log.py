@@ -1,8 +1,8 @@
 """A line for every call, and one for every create that says who made which job.
 
-Lines are JSON objects, gathered for a tenth of a second and written together: a write a call would cost more than all
-else that is done to observe it. Lines of creates are written before anything else happens. In a terminal they are shown
-as other lines are.
+Lines are JSON objects. Calls are gathered for a tenth of a second, and their lines made and written together: one by
+one they would cost more than all else that is done to observe a call. Lines of creates are written before anything else
+happens. In a terminal they are shown as other lines are.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class CallLog:
         self._calls = calls
         self._as_json = as_json
         self._stream = stream
-        self._lines: list[bytes] = []
+        self._ended: list[tuple[float, Method, Call, str, float]] = []
 
     def call_started(self, method: Method, call: Call) -> None:
         """Only ends are logged."""
@@ -63,61 +63,77 @@ class CallLog:
         """A line with what an operator asks of a call."""
         if self._calls == "off" or (self._calls == "errors" and code == "OK"):
             return
-        entry: dict[str, object] = {
-            "timestamp": datetime.fromtimestamp(self._clock.now(), UTC),
-            "level": "warning" if code in _OURS else "info",
-            "event": "call",
-            "caller": call.caller.name,
-            "method": method.name,
-            "code": code,
-            "reason": call.reason,
-            "duration_ms": round(1000 * seconds, 3),
-            "cache": call.cache,
-            "upstream_request_id": call.upstream_request_id,
-            "request_id": call.request_id,
-        }
-        if call.trace is not None:
-            entry["trace_id"] = call.trace.trace_id
-        self._log(entry)
+        ended = (self._clock.now(), method, call, code, seconds)
+        if not self._as_json:
+            _show(_entry(*ended))
+            return
+        if not self._ended:
+            asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
+        self._ended.append(ended)
+        if len(self._ended) >= MOST_LINES:
+            self.flush()
 
     def create_ended(self, request: CreatePreviewJobRequest, call: Call, outcome: str, job_id: str) -> None:
         """A line that outlives the process, whatever becomes of it."""
-        self._log(
-            {
-                "timestamp": datetime.fromtimestamp(self._clock.now(), UTC),
-                "level": "info",
-                "event": "create",
-                "caller": call.caller.name,
-                "bucket": request.bucket,
-                "input_object_sha256": _digest(request.input_object),
-                "output_bucket": request.output.bucket or request.bucket,
-                "idempotency_key_sha256": _digest(request.request_id),
-                "outcome": outcome,
-                "job_id": job_id,
-                "upstream_request_id": call.upstream_request_id,
-                "request_id": call.request_id,
-            }
-        )
-        self.flush()
+        entry: dict[str, object] = {
+            "timestamp": _moment(self._clock.now()),
+            "level": "info",
+            "event": "create",
+            "caller": call.caller.name,
+            "bucket": request.bucket,
+            "input_object_sha256": _digest(request.input_object),
+            "output_bucket": request.output.bucket or request.bucket,
+            "idempotency_key_sha256": _digest(request.request_id),
+            "outcome": outcome,
+            "job_id": job_id,
+            "upstream_request_id": call.upstream_request_id,
+            "request_id": call.request_id,
+        }
+        if self._as_json:
+            self.flush()
+            self._write(_line(entry))
+        else:
+            _show(entry)
 
     def flush(self) -> None:
-        """Write what was gathered. A stream that takes no more loses it: logs never stop the gateway."""
-        lines, self._lines = self._lines, []
-        if lines:
-            with suppress(OSError, ValueError):
-                stream = self._stream()
-                stream.write(b"".join(lines))
-                stream.flush()
+        """Write what was gathered."""
+        ended, self._ended = self._ended, []
+        if ended:
+            self._write(b"".join(_line(_entry(*each)) for each in ended))
 
-    def _log(self, entry: dict[str, object]) -> None:
-        if not self._as_json:
-            _show(entry)
-            return
-        if not self._lines:
-            asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
-        self._lines.append(orjson.dumps(entry, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE))
-        if len(self._lines) >= MOST_LINES:
-            self.flush()
+    def _write(self, lines: bytes) -> None:
+        """A stream that takes no more loses them: logs never stop the gateway."""
+        with suppress(OSError, ValueError):
+            stream = self._stream()
+            stream.write(lines)
+            stream.flush()
+
+
+def _entry(now: float, method: Method, call: Call, code: str, seconds: float) -> dict[str, object]:
+    entry: dict[str, object] = {
+        "timestamp": _moment(now),
+        "level": "warning" if code in _OURS else "info",
+        "event": "call",
+        "caller": call.caller.name,
+        "method": method.name,
+        "code": code,
+        "reason": call.reason,
+        "duration_ms": round(1000 * seconds, 3),
+        "cache": call.cache,
+        "upstream_request_id": call.upstream_request_id,
+        "request_id": call.request_id,
+    }
+    if call.trace is not None:
+        entry["trace_id"] = call.trace.trace_id
+    return entry
+
+
+def _moment(now: float) -> datetime:
+    return datetime.fromtimestamp(now, UTC)
+
+
+def _line(entry: dict[str, object]) -> bytes:
+    return orjson.dumps(entry, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
 
 
 def _show(entry: dict[str, object]) -> None:
