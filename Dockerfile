@@ -23,7 +23,7 @@ RUN /build/bin/pip wheel --quiet --no-deps --no-build-isolation -w /wheels .
 # read-only later; it does not depend on times, so that the same sources give the same files.
 FROM wheels AS gateway-files
 RUN python3 -m venv --without-pip /opt/docpreview \
- && /build/bin/pip --python /opt/docpreview/bin/python install --quiet --no-compile --no-index --find-links /wheels docpreview-gateway \
+ && /build/bin/pip --python /opt/docpreview/bin/python install --quiet --no-compile --no-index --find-links /wheels 'docpreview-gateway[otel]' \
  && rm -r /opt/docpreview/lib/python3*/site-packages/docpreview_emulator /opt/docpreview/bin/docpreview-emulator \
  && find /opt/docpreview/bin -type f ! -name 'docpreview*' -delete \
  && /opt/docpreview/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/docpreview/lib \

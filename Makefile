@@ -119,7 +119,7 @@ lock: $(READY) ## newest versions that pyproject.toml allows, with hashes
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --upgrade --custom-compile-command 'make lock' pyproject.toml --extra emulator --extra otel --group dev -o requirements/dev.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --custom-compile-command 'make lock' pyproject.toml --extra emulator --group build \
+	  --custom-compile-command 'make lock' pyproject.toml --extra emulator --extra otel --group build \
 	  --constraint requirements/dev.lock -o requirements/runtime.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	  --upgrade --custom-compile-command 'make lock' --group generate -o requirements/generate.lock
@@ -150,21 +150,21 @@ image: ## the images of gateway and emulator, by buildah or docker; IMAGE_BUILD_
 	done
 
 image-test: $(READY) $(AUDIT_READY) ## build the images, run them as a strict cluster would; prints size and uid (needs buildah, runc, root)
-	IMAGE_TESTS=required IMAGE_BASE=$(IMAGE_BASE) IMAGE_BUILD_ARGS="$(IMAGE_BUILD_ARGS)" $(BIN)/pytest -m long -s tests/image
+	CI=$(or $(CI),1) IMAGE_TESTS=required IMAGE_BASE=$(IMAGE_BASE) IMAGE_BUILD_ARGS="$(IMAGE_BUILD_ARGS)" $(BIN)/pytest -m long -s tests/image
 
 sbom: $(READY) $(AUDIT_READY) ## the parts of each image as CycloneDX, with their hashes, in build/sbom
 	mkdir -p $(SBOM_DIR)
 	for target in gateway emulator; do \
-	  extra=$$(test $$target = gateway || echo --extra emulator); \
+	  extra=$$(test $$target = gateway && echo otel || echo emulator); \
 	  $(BIN)/uv pip compile --quiet --no-annotate --python-version 3.11 --generate-hashes --no-emit-index-url \
 	    --constraint requirements/runtime.lock --custom-compile-command 'make sbom' \
-	    pyproject.toml $$extra -o $(SBOM_DIR)/$$target.txt || exit 1; \
+	    pyproject.toml --extra $$extra -o $(SBOM_DIR)/$$target.txt || exit 1; \
 	  PYTHONWARNINGS=ignore .venv-audit/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
 	    -o $(SBOM_DIR)/sbom-$$target.cdx.json $(SBOM_DIR)/$$target.txt || exit 1; \
 	done
 
 audit: sbom ## known vulnerabilities of what the images contain; needs a source of advisories
-	@.venv-audit/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r $(SBOM_DIR)/emulator.txt \
+	@.venv-audit/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r $(SBOM_DIR)/gateway.txt -r $(SBOM_DIR)/emulator.txt \
 	|| { echo "audit: NOT clean. Either there are findings above, or no source of advisories answered and nothing was audited"; exit 1; }
 
 bench: $(READY) ## comparisons against peers, as ratios in one run

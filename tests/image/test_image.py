@@ -16,7 +16,19 @@ from cryptography import x509
 
 from tests.chart.helm import manifests, one, rendered
 from tests.conformance.callers import Authority
-from tests.image.containers import BASE, Container, Image, Run, bound, command, network, running, shell_less, tools
+from tests.image.containers import (
+    BASE,
+    Container,
+    Image,
+    Run,
+    bound,
+    build,
+    command,
+    network,
+    running,
+    shell_less,
+    tools,
+)
 from tests.image.containers import working_container as container_of
 from tests.image.installed import Installed, store
 from tests.packaging.project import pyproject
@@ -42,7 +54,7 @@ urllib.request.urlopen(urllib.request.Request(sys.argv[1], data, method="PUT"))
 @contextmanager
 def built(target: str, *arguments: str) -> Iterator[Image]:
     prefix = f"localhost/test-{os.urandom(4).hex()}"
-    command("make", "image", "IMAGE_BUILDER=buildah", f"IMAGE_TARGETS={target}", f"IMAGE_PREFIX={prefix}", *arguments)
+    build("IMAGE_BUILDER=buildah", f"IMAGE_TARGETS={target}", f"IMAGE_PREFIX={prefix}", *arguments)
     name = f"{prefix}-{target}:{VERSION}"
     try:
         with container_of(name) as (_, root):
