@@ -239,6 +239,13 @@ class LoggingSettings(Section):
     )
 
 
+class TracingSettings(Section):
+    """OpenTelemetry; needs the extra `otel`."""
+
+    endpoint: Endpoint | None = Field(None, description="of an OTLP collector over HTTP; none: no traces")
+    share: float = Field(0.01, ge=0, le=1, description="of the calls whose callers do not decide that are recorded")
+
+
 class Settings(BaseSettings):
     """Everything that can be set."""
 
@@ -268,6 +275,7 @@ class Settings(BaseSettings):
     watch: WatchSettings = WatchSettings()
     drain: DrainSettings = DrainSettings()
     logging: LoggingSettings = LoggingSettings()
+    tracing: TracingSettings = TracingSettings()
 
     @property
     def processes(self) -> int:

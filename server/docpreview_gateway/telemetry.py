@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.ports import Call
+    from docpreview_gateway.core.trace_context import Trace
+    from docpreview_gateway.ports import Attempt, Call
 
 
 class AuditLog(Protocol):
@@ -37,4 +41,20 @@ class JobTelemetry(Protocol):
 
     def job_ended(self, state: str, seconds: float | None, pages: JobPages) -> None:
         """A job ended in this state, such as `SUCCESS`, so long after its creation; None: the cloud does not tell."""
+        ...
+
+
+class PollTracing(Protocol):
+    """Makes spans of polls."""
+
+    def poll(self, job_id: str, watchers: Sequence[Trace]) -> AbstractContextManager[Trace]:
+        """A span of one look at a job, which gives its place, linked to those of the calls that wait for it."""
+        ...
+
+
+class Tracing(PollTracing, Protocol):
+    """Makes spans."""
+
+    def attempt(self, attempt: Attempt, call: Call) -> AbstractContextManager[None]:
+        """A span of one attempt at the cloud."""
         ...

@@ -44,9 +44,7 @@ from docpreview_gateway.upstream.cached import CachedUpstream
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudClock
 from docpreview_gateway.upstream.coalesced import CoalescedUpstream
-from docpreview_gateway.upstream.job_ends import JobEnds
 from docpreview_gateway.upstream.limited import LimitedUpstream
-from docpreview_gateway.upstream.observed import ObservedUpstream
 from docpreview_gateway.upstream.paced import PacedUpstream
 from docpreview_gateway.upstream.retrying import RetryingUpstream
 from docpreview_gateway.upstream.shared_reads import SharedReads
@@ -92,7 +90,7 @@ class Gateway:
         self._unready: str | None = "starting"
         self._counting = Counting()
         self._clock = SystemClock()
-        self._observed = Observability(settings.logging, self._clock)
+        self._observed = Observability(settings, self._clock)
         self.registry = self._observed.registry
         self.port = 0
         self.admin_port = 0
@@ -114,7 +112,7 @@ class Gateway:
         await self._stack.aclose()
 
     async def _start(self, stack: AsyncExitStack) -> None:
-        stack.callback(self._observed.log.flush)
+        stack.push_async_callback(self._observed.close)
         telemetry, clock = self._observed.metrics, self._clock
         identities = Identities(self._settings, clock, self._observed.identity)
         credentials, cloud_clock = identities.cloud_credentials(), CloudClock(clock)
@@ -201,7 +199,7 @@ class Gateway:
     def _protected(self, client: PreviewUpstream, clock: Clock, telemetry: PrometheusTelemetry) -> PreviewUpstream:
         """Attempts that are made again, and never more at once than the cloud can do."""
         limited: PreviewUpstream = LimitedUpstream(
-            ObservedUpstream(client, telemetry, JobEnds(telemetry)),
+            self._observed.attempts(client),
             rules=tuning.lane_rules(self._settings),
             telemetry=telemetry,
             jitter=random.random,
@@ -248,7 +246,15 @@ class Gateway:
             poll=self._settings.upstream.timeout_seconds,
             schedule=Schedule(floor=watch.poll_floor_seconds, cap=watch.poll_cap_seconds),
         )
-        return Watching(upstream, clock, telemetry, limits=limits, jitter=random.random, feed=feed)
+        return Watching(
+            upstream,
+            clock,
+            telemetry,
+            limits=limits,
+            jitter=random.random,
+            feed=feed,
+            tracing=self._observed.tracing,
+        )
 
     async def _books(self, stack: AsyncExitStack) -> Books:
         try:

@@ -165,7 +165,7 @@ class PreviewJobs:
         bucket = self._buckets.admit(request, call.caller)
         timeout = _seconds(request.timeout) if request.HasField("timeout") else MAX_WAIT_SECONDS
         until = min(asyncio.get_running_loop().time() + timeout, call.deadline - WAIT_MARGIN)
-        async with self._watching.subscribe(bucket, request.job_id, call.caller) as subscription:
+        async with self._watching.subscribe(bucket, request.job_id, call.caller, call.trace) as subscription:
             call.cache = subscription.cache
             await self._check_visible(subscription, bucket, request.job_id, call)
             job = await subscription.ended(until)
@@ -176,7 +176,7 @@ class PreviewJobs:
         """The job's states as they change, with heartbeats between them."""
         bucket = self._buckets.admit(request, call.caller)
         ttl = _page_url_ttl(request)
-        async with self._watching.subscribe(bucket, request.job_id, call.caller) as subscription:
+        async with self._watching.subscribe(bucket, request.job_id, call.caller, call.trace) as subscription:
             call.cache = subscription.cache
             await self._check_visible(subscription, bucket, request.job_id, call)
             async for job in subscription.states():

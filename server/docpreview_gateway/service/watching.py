@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from docpreview_gateway.core.buckets import Bucket
+    from docpreview_gateway.core.trace_context import Trace
     from docpreview_gateway.ports import Clock, JobFeed, PreviewUpstream, WatchTelemetry
+    from docpreview_gateway.telemetry import PollTracing
 
 RECONNECT_SECONDS = 1.0
 """What a watcher is told to wait before it watches again elsewhere."""
@@ -58,16 +60,21 @@ class Watching:
         limits: WatchLimits,
         jitter: Callable[[], float],
         feed: JobFeed | None = None,
+        tracing: PollTracing | None = None,
     ) -> None:
         self._telemetry = telemetry
         self._limits = limits
-        self._poller = partial(Poller, upstream=upstream, clock=clock, limits=limits, jitter=jitter, feed=feed)
+        self._poller = partial(
+            Poller, upstream=upstream, clock=clock, limits=limits, jitter=jitter, feed=feed, tracing=tracing
+        )
         self._pollers: dict[tuple[str, str], Poller] = {}
         self._watchers = 0
         self._draining = False
 
     @asynccontextmanager
-    async def subscribe(self, bucket: Bucket, job_id: str, caller: Caller = ANONYMOUS) -> AsyncIterator[Subscription]:
+    async def subscribe(
+        self, bucket: Bucket, job_id: str, caller: Caller = ANONYMOUS, trace: Trace | None = None
+    ) -> AsyncIterator[Subscription]:
         """Listen to a job for as long as the context is open. Who comes first is the one that the poller waits as."""
         if self._draining:
             raise _shutting_down()
@@ -77,11 +84,15 @@ class Watching:
         if poller is None:
             poller = self._start(key, bucket, caller)
         poller.listeners += 1
+        if trace is not None:
+            poller.watchers.append(trace)
         self._count(+1)
         try:
             yield Subscription(poller, self._limits, shared=shared)
         finally:
             poller.listeners -= 1
+            if trace is not None:
+                poller.watchers.remove(trace)
             if not poller.listeners:
                 poller.task.cancel()
                 self._forget(key, poller)
@@ -131,8 +142,10 @@ class Poller:
         limits: WatchLimits,
         jitter: Callable[[], float],
         feed: JobFeed | None,
+        tracing: PollTracing | None,
     ) -> None:
         self.listeners = 0
+        self.watchers: list[Trace] = []
         self.latest: PreviewJob | None = None
         self.version = 0
         self.error: Exception | None = None
@@ -145,6 +158,7 @@ class Poller:
         self._limits = limits
         self._jitter = jitter
         self._feed = feed
+        self._tracing = tracing
         self._follows = False
         self._loop = asyncio.get_running_loop()
         self._changed = self._loop.create_future()
@@ -194,8 +208,15 @@ class Poller:
         return job
 
     async def _look(self) -> PreviewJob:
+        if self._tracing is None:
+            return await self._read(None)
+        with self._tracing.poll(self._job_id, self.watchers) as trace:
+            return await self._read(trace)
+
+    async def _read(self, trace: Trace | None) -> PreviewJob:
         # The first look may be answered from a cache: a job that has ended costs its watchers nothing.
-        call = Call("", self._loop.time() + self._limits.poll, self._caller, no_cache=self.latest is not None)
+        deadline = self._loop.time() + self._limits.poll
+        call = Call("", deadline, self._caller, no_cache=self.latest is not None, trace=trace)
         try:
             return await self._upstream.get(self._bucket, self._job_id, call)
         finally:
