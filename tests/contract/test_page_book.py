@@ -169,3 +169,25 @@ async def test_server_that_lost_a_reservation(redis_server: RedisServer) -> None
         await send("ZADD", f"{PREFIX}open", 0, "r")
         assert await book.claim(NOW, NOW + 1) == [wanted("s")]
         assert (await book.count("a", TODAY)).day.used == 0
+
+
+@pytest.mark.parametrize(
+    "answer", [None, b"yes", [1, b"abc"], [b"maybe", 1, 2, 3, 4], [b"new", 1], [[b"r"]], 1.5, "OK"]
+)
+async def test_answer_of_another_kind(answer: object) -> None:
+    """It is the book's error, for which there is a rule, and neither a yes nor an internal error."""
+
+    async def send(*_command: object) -> object:
+        return answer
+
+    book = RedisPages(send)
+    for call in (
+        book.reserve(wanted("r"), BUDGET, NOW),
+        book.bind("r", "d1", NOW),
+        book.settle("r", 5),
+        book.release("r"),
+        book.claim(NOW, NOW + 1),
+        book.count("a", TODAY),
+    ):
+        with pytest.raises(PageBookError):
+            await call

@@ -112,6 +112,17 @@ async def test_keys_of_callers_that_are_gone(server: RedisServer) -> None:
         assert await send("KEYS", "*") == []
 
 
+@pytest.mark.parametrize("answer", [None, b"yes", [1, b"abc"], [9, b"1"], [b"1", b"1"], 1.5])
+async def test_answer_of_another_kind(answer: object) -> None:
+    """It is as good as none: the caller is counted by this process alone."""
+
+    async def send(*_command: object) -> object:
+        return answer
+
+    with pytest.raises(StoreUnavailableError):
+        await RedisRates(send).take((rule("a", "rate", Rate(1, 1)),))
+
+
 async def test_server_that_is_killed_and_comes_back(server: RedisServer) -> None:
     """Calls go on by the count of each replica, within the time of a call; then they are shared again."""
     caller = Caller("a", rate=Rate(0.001, 3))

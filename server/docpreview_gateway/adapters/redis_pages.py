@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.exceptions import RedisError
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from docpreview_gateway.core.callers import PageBudget
-    from docpreview_gateway.core.pages import Periods
+    from docpreview_gateway.core.pages import Outcome, Periods
 
 PREFIX = "docpreview:1:{pages}:"
 CLAIMED_AT_ONCE = 100
@@ -29,6 +29,7 @@ KEEP_SECONDS = 32 * 86400
 KEEP_PAGES_SECONDS = 70 * 86400
 """How long pages are kept that nothing changes: longer than a month and its jobs."""
 
+_OUTCOMES: dict[bytes, Outcome] = {b"new": "new", b"known": "known", b"day": "day", b"month": "month"}
 _NAMES = [field.name for field in fields(Reservation)]
 _LUA = f"""
 local prefix = '{PREFIX}'
@@ -99,6 +100,9 @@ return found
 _COUNT = f"{_LUA} return counts(ARGV[1], ARGV[2], ARGV[3])"
 
 
+Result = TypeVar("Result")
+
+
 class RedisPages:
     """The port `PageBook` over `send`, which sends one command. A call takes at most `seconds`."""
 
@@ -111,40 +115,60 @@ class RedisPages:
         flat = [str(part) for pair in asdict(wanted).items() for part in pair]
         per_day, per_month = (None, None) if budget is None else (budget.per_day, budget.per_month)
         limits = [-1 if bound is None else bound for bound in (per_day, per_month)]
-        outcome, *numbers = await self._run(_RESERVE, *limits, look_at, *flat)
-        return Booking(outcome.decode(), _counts(numbers))
+        return await self._run(_booking, _RESERVE, *limits, look_at, *flat)
 
     async def bind(self, reservation: str, job_id: str, look_at: float) -> bool:
         """As the port says."""
-        return bool(await self._run(_BIND, reservation, job_id, look_at))
+        return bool(await self._run(_number, _BIND, reservation, job_id, look_at))
 
     async def settle(self, reservation: str, pages: int) -> None:
         """As the port says."""
-        await self._run(_CLOSE, reservation, pages)
+        await self._run(_number, _CLOSE, reservation, pages)
 
     async def release(self, reservation: str) -> None:
         """As the port says."""
-        await self._run(_CLOSE, reservation, "")
+        await self._run(_number, _CLOSE, reservation, "")
 
     async def claim(self, now: float, until: float) -> list[Reservation]:
         """As the port says."""
-        return [_reservation(values) for values in await self._run(_CLAIM, now, until)]
+        return await self._run(_reservations, _CLAIM, now, until)
 
     async def count(self, caller: str, periods: Periods) -> PageCount:
         """As the port says."""
-        return _counts(await self._run(_COUNT, caller, *periods))
+        return await self._run(_counts, _COUNT, caller, *periods)
 
-    async def _run(self, script: str, *arguments: str | float) -> Any:  # noqa: ANN401 - each script has its own
+    async def _run(self, read: Callable[[Any], Result], script: str, *arguments: str | float) -> Result:
+        """Run a script and read its answer. Whatever is no answer of the script is an error, as no answer is."""
         try:
             async with asyncio.timeout(self._seconds):
-                return await self._send("EVAL", script, 1, PREFIX, *arguments)
+                answer = await self._send("EVAL", script, 1, PREFIX, *arguments)
         except (RedisError, OSError) as error:
             # TimeoutError is an OSError, and has no words of its own.
             raise PageBookError(f"shared_state: {str(error) or 'no answer in time'}") from error
+        try:
+            return read(answer)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise PageBookError("shared_state: the server's answer is none of a page book") from error
 
 
-def _counts(numbers: list[int]) -> PageCount:
-    return PageCount(Pages(*numbers[:2]), Pages(*numbers[2:]))
+def _booking(answer: list[Any]) -> Booking:
+    outcome, *numbers = answer
+    return Booking(_OUTCOMES[outcome], _counts(numbers))
+
+
+def _counts(numbers: list[Any]) -> PageCount:
+    day_used, day_reserved, month_used, month_reserved = map(_number, numbers)
+    return PageCount(Pages(day_used, day_reserved), Pages(month_used, month_reserved))
+
+
+def _number(answer: object) -> int:
+    if not isinstance(answer, int):
+        raise TypeError
+    return answer
+
+
+def _reservations(answer: list[list[bytes]]) -> list[Reservation]:
+    return [_reservation(values) for values in answer]
 
 
 def _reservation(values: list[bytes]) -> Reservation:

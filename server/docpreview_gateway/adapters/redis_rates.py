@@ -6,7 +6,7 @@ All rules of a call are charged in one script, by the server's clock, so that th
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from redis.exceptions import ConnectionError as NoConnection
@@ -59,17 +59,16 @@ class RedisRates:
         """As the port says."""
         keys = [PREFIX + rule.key for rule in rules]
         numbers = [1e6 * number for rule in rules for number in (rule.interval, rule.tolerance)]
-        worst, microseconds = await self._ask("EVAL", _TAKE, len(keys), *keys, *numbers)
-        return Refusal(rules[worst - 1], int(microseconds) / 1e6) if worst else None
+        return await self._ask(rules, "EVAL", _TAKE, len(keys), *keys, *numbers)
 
-    async def _ask(self, *command: str | float) -> tuple[int, bytes]:
+    async def _ask(self, rules: tuple[Rule, ...], *command: str | float) -> Refusal | None:
         clock = asyncio.get_running_loop().time
         begun = clock()
         if not self._outage.admits(begun):
             raise StoreUnavailableError
         try:
             async with asyncio.timeout(self._seconds):
-                answer = await self._send(*command)
+                refusal = _refusal(await self._send(*command), rules)
         except Exception as error:
             if self._outage.failed(begun, clock()):
                 # The server's place is in the library's messages, its password is not.
@@ -78,4 +77,11 @@ class RedisRates:
             raise StoreUnavailableError from error
         if self._outage.answered(clock()):
             log.info("limits are shared again")
-        return cast("tuple[int, bytes]", answer)
+        return refusal
+
+
+def _refusal(answer: Any, rules: tuple[Rule, ...]) -> Refusal | None:  # noqa: ANN401 - whatever the server says
+    """ValueError, TypeError or IndexError when the script did not say this."""
+    worst, microseconds = answer
+    wait = int(microseconds) / 1e6
+    return Refusal(rules[worst - 1], wait) if worst else None

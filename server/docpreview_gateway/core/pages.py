@@ -55,10 +55,13 @@ class Reservation:
     job_id: str = ""
 
 
+Outcome = Literal["new", "known", "day", "month"]
+
+
 class Booking(NamedTuple):
     """What became of a reservation: it is new, or one of its id was there before, or a budget has no room for it."""
 
-    outcome: Literal["new", "known", "day", "month"]
+    outcome: Outcome
     pages: PageCount
 
 
