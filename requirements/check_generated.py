@@ -25,6 +25,7 @@ class Stubs(NamedTuple):
 
 STUBS = (
     Stubs("protos", "*_pb2*.py*", None),
+    Stubs("docs/envoy", "*.binpb", None),
     Stubs("clients/go/docpreview", "*.pb.go", "go"),
     Stubs("clients/typescript/src/gen", "*.ts", "npm"),
 )

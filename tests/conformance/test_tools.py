@@ -1,0 +1,100 @@
+"""Tools that learn the contract from the gateway by reflection: grpcurl to look, ghz to put load on it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from docpreview_emulator import Emulator
+from tests.conformance.languages import REQUIRED, ROOT
+from tests.conformance.world import World
+from tests.integration.conftest import BUCKET
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+_INSTALLED = ROOT / "clients" / "go" / "build" / "tools"
+_SOURCES = {
+    "grpcurl": "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4",
+    "ghz": "github.com/bojand/ghz/cmd/ghz@v0.93.0",
+}
+
+pytestmark = pytest.mark.timeout(900)  # they are built when they are missing
+
+
+def program(name: str) -> str:
+    """The tool, of the PATH or installed by an earlier run; only `make clients` installs it."""
+    path = os.pathsep.join((str(_INSTALLED), os.environ["PATH"]))
+    if REQUIRED and shutil.which(name, path=path) is None:
+        go = shutil.which("go") or pytest.fail(f"{name.upper()} IS NOT TESTED: it is missing, and go to install it")
+        subprocess.run([go, "install", _SOURCES[name]], env=os.environ | {"GOBIN": str(_INSTALLED)}, check=True)
+    found = shutil.which(name, path=path)
+    if found is None:
+        pytest.skip(f"{name.upper()} IS NOT TESTED: it is not on the PATH; `make clients` installs it")
+    return found
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with Emulator() as emulator, World(emulator, {"reflection": True}) as world:
+        await world.prepare("upload", {"document": "seven-pages.pdf", "as": "a.pdf"})
+        yield world
+
+
+async def output(*command: str) -> tuple[int, str]:
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    text, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode is not None
+    return process.returncode, text.decode()
+
+
+def objects(text: str) -> list[dict[str, Any]]:
+    """JSON objects that stand one after the other."""
+    decoder, found = json.JSONDecoder(), []
+    while text := text.lstrip():
+        value, end = decoder.raw_decode(text)
+        found.append(value)
+        text = text[end:]
+    return found
+
+
+async def test_grpcurl(world: World) -> None:
+    """It lists the services, describes them with the comments' names, creates a job and watches it to its end."""
+    grpcurl = (program("grpcurl"), "-plaintext")
+    assert "docpreview.v1.PreviewJobService" in (await output(*grpcurl, world.target, "list"))[1].split()
+    service = "docpreview.v1.PreviewJobService"
+    request = {"bucket": BUCKET, "input_object": "a.pdf", "output": {"object": "out/p-${Page}.jpg"}}
+    _, created = await output(*grpcurl, "-d", json.dumps(request), world.target, f"{service}/CreatePreviewJob")
+    watched = {"bucket": BUCKET, "job_id": json.loads(created)["job_id"]}
+    status, jobs = await output(*grpcurl, "-d", json.dumps(watched), world.target, f"{service}/WatchPreviewJob")
+    assert status == 0
+    assert objects(jobs)[-1]["job"]["state"] == "STATE_SUCCESS"
+
+
+async def test_error_in_grpcurl(world: World) -> None:
+    """It shows the details of an error, since the gateway's words for them come by reflection or are Google's own."""
+    status, text = await output(
+        *(program("grpcurl"), "-plaintext", "-d", json.dumps({"bucket": "unknown-1250000000", "job_id": "d1"})),
+        *(world.target, "docpreview.v1.PreviewJobService/GetPreviewJob"),
+    )
+    assert status != 0
+    assert "PermissionDenied" in text
+    assert "BUCKET_NOT_CONFIGURED" in text
+
+
+async def test_ghz(world: World) -> None:
+    """It makes calls in parallel and all of them succeed."""
+    status, text = await output(
+        *(program("ghz"), "--insecure", "--call", "docpreview.v1.PreviewQueueService/ListPreviewQueues"),
+        *("-d", json.dumps({"bucket": BUCKET}), "-n", "200", "-c", "10", "--format", "json", world.target),
+    )
+    assert status == 0, text
+    assert json.loads(text)["statusCodeDistribution"] == {"OK": 200}
