@@ -53,6 +53,8 @@ class Language:
         assert done.returncode == 0, f"{self.name}: {' '.join(command)}\n{done.stdout[-8000:]}"
 
 
+MAVEN = ("mvn", "--batch-mode", "--no-transfer-progress")
+
 LANGUAGES = (
     Language("python", runner=(sys.executable, "conformance/runner.py")),
     Language(
@@ -73,5 +75,17 @@ LANGUAGES = (
         builds=(("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"), ("npm", "run", "build")),
         runner=("node", "dist/conformance/runner.js"),
         checks=(("npm", "test"),),
+    ),
+    Language(
+        "java",
+        tools=("java", "mvn"),
+        builds=((*MAVEN, "package", "-DskipTests"),),
+        runner=(
+            "java",
+            "-cp",
+            "target/classes:target/test-classes:target/libraries/*",
+            "com.docpreview.conformance.Runner",
+        ),
+        checks=((*MAVEN, "test"),),
     ),
 )

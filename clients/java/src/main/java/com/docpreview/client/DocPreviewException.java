@@ -1,0 +1,226 @@
+package com.docpreview.client;
+
+import io.grpc.Status;
+import java.time.Duration;
+import java.util.List;
+import java.util.Map;
+import java.util.Optional;
+import java.util.stream.Collectors;
+import java.util.stream.Stream;
+
+/**
+ * A call that failed. The subclasses are divided by what a caller can do about it:
+ *
+ * <pre>
+ * DocPreviewException
+ * ├── InvalidRequest          change the request: fieldViolations() names every bad field
+ * ├── NotFound                there is no such job, document or queue (any more)
+ * ├── Unauthenticated         bring a valid token or client certificate
+ * ├── PermissionDenied        ask those who run the gateway for the right
+ * ├── FailedPrecondition      put the bucket or the cloud account in order, then call again
+ * ├── TransientError          call again later, after retryDelay() when it is known
+ * │   ├── Throttled               too many calls, or a quota is used up: quotaViolations() names the limit
+ * │   │   └── BudgetExhausted         the pages of the day or month are used up
+ * │   ├── Unavailable             gateway or cloud cannot be reached, or the gateway is stopping
+ * │   └── DeadlineExceeded        the deadline of the call has passed
+ * ├── OutcomeUnknown          a create may or may not have made a job: list the jobs before creating again
+ * ├── Interrupted             the calling thread was interrupted; its interrupt flag is set
+ * └── InternalError           report it with requestId() to those who run the gateway
+ * </pre>
+ */
+public abstract class DocPreviewException extends RuntimeException {
+    private static final long serialVersionUID = 1L;
+
+    private final Status.Code code;
+    private final transient ErrorFacts facts;
+    private final String sentence;
+
+    private DocPreviewException(String sentence, Status.Code code, ErrorFacts facts, Throwable cause) {
+        super(summary(sentence, code, facts), cause);
+        this.sentence = sentence;
+        this.code = code;
+        this.facts = facts;
+    }
+
+    /**
+     * The same failure as one of these exceptions, for those who call the generated stubs over {@link
+     * DocPreviewClient#channel()} themselves. Not for creates: whether they left their outcome open is only told by
+     * {@link DocPreviewClient#create}.
+     */
+    public static DocPreviewException from(io.grpc.StatusRuntimeException error) {
+        return Errors.ofRead(error);
+    }
+
+    /** The gRPC status code. */
+    public Status.Code code() {
+        return code;
+    }
+
+    /** The gateway's sentence, or gRPC's own when no gateway answered. */
+    public String sentence() {
+        return sentence;
+    }
+
+    /**
+     * Name of a {@code com.docpreview.v1.ErrorReason} without {@code ERROR_REASON_}, for example {@code
+     * JOB_NOT_FOUND}. Empty when the error does not come from the gateway itself: no connection, a local deadline, a
+     * proxy.
+     */
+    public String reason() {
+        return facts().reason();
+    }
+
+    /** How long to wait before the call is repeated; empty when the gateway does not say. */
+    public Optional<Duration> retryDelay() {
+        return Optional.ofNullable(facts().retryDelay());
+    }
+
+    /** Every bad field of the request. */
+    public List<FieldViolation> fieldViolations() {
+        return facts().fieldViolations();
+    }
+
+    /** The limits that were reached. */
+    public List<QuotaViolation> quotaViolations() {
+        return facts().quotaViolations();
+    }
+
+    /** The metadata of the error's {@code google.rpc.ErrorInfo}, for example {@code upstream_request_id}. */
+    public Map<String, String> metadata() {
+        return facts().metadata();
+    }
+
+    /** The gateway's id of the call. Empty when no gateway answered. */
+    public String requestId() {
+        return facts().requestId();
+    }
+
+    private ErrorFacts facts() {
+        return facts == null ? ErrorFacts.NONE : facts;
+    }
+
+    /** Everything that helps to act, on one line. */
+    private static String summary(String sentence, Status.Code code, ErrorFacts facts) {
+        Stream<String> head = Stream.of((facts.reason().isEmpty() ? code.name() : facts.reason()) + ": " + sentence);
+        Stream<String> fields = facts.fieldViolations().stream().map(bad -> bad.field() + ": " + bad.description());
+        Stream<String> id = facts.requestId().isEmpty() ? Stream.of() : Stream.of("request id " + facts.requestId());
+        return Stream.of(head, fields, id).flatMap(part -> part).collect(Collectors.joining("; "));
+    }
+
+    /** The request cannot be served as it is; repeating it is useless. */
+    public static final class InvalidRequest extends DocPreviewException {
+        private static final long serialVersionUID = 1L;
+
+        InvalidRequest(String sentence, Status.Code code, ErrorFacts facts, Throwable cause) {
+            super(sentence, code, facts, cause);
+        }
+    }
+
+    /** The job, document, bucket or queue does not exist (any more). */
+    public static final class NotFound extends DocPreviewException {
+        private static final long serialVersionUID = 1L;
+
+        NotFound(String sentence, Status.Code code, ErrorFacts facts, Throwable cause) {
+            super(sentence, code, facts, cause);
+        }
+    }
+
+    /** The gateway does not know who calls: the token or client certificate is missing, wrong or expired. */
+    public static final class Unauthenticated extends DocPreviewException {
+        private static final long serialVersionUID = 1L;
+
+        Unauthenticated(String sentence, Status.Code code, ErrorFacts facts, Throwable cause) {
+            super(sentence, code, facts, cause);
+        }
+    }
+
+    /** The gateway knows the caller and refuses, or it is not configured for the bucket. */
+    public static final class PermissionDenied extends DocPreviewException {
+        private static final long serialVersionUID = 1L;
+
+        PermissionDenied(String sentence, Status.Code code, ErrorFacts facts, Throwable cause) {
+            super(sentence, code, facts, cause);
+        }
+    }
+
+    /** The request is fine, but bucket or cloud account are not in the state that it needs. */
+    public static final class FailedPrecondition extends DocPreviewException {
+        private static final long serialVersionUID = 1L;
+
+        FailedPrecondition(String sentence, Status.Code code, ErrorFacts facts, Throwable cause) {
+            super(sentence, code, facts, cause);
+        }
+    }
+
+    /** The same call can succeed later. */
+    public abstract static class TransientError extends DocPreviewException {
+        private static final long serialVersionUID = 1L;
+
+        private TransientError(String sentence, Status.Code code, ErrorFacts facts, Throwable cause) {
+            super(sentence, code, facts, cause);
+        }
+    }
+
+    /** Too many calls, or a quota or budget is used up. Nothing was accepted. */
+    public static class Throttled extends TransientError {
+        private static final long serialVersionUID = 1L;
+
+        Throttled(String sentence, Status.Code code, ErrorFacts facts, Throwable cause) {
+            super(sentence, code, facts, cause);
+        }
+    }
+
+    /** The pages that the caller may make in this day or month (UTC) are used up, or too few are left for the job. */
+    public static final class BudgetExhausted extends Throttled {
+        private static final long serialVersionUID = 1L;
+
+        BudgetExhausted(String sentence, Status.Code code, ErrorFacts facts, Throwable cause) {
+            super(sentence, code, facts, cause);
+        }
+    }
+
+    /** Gateway or cloud cannot be reached, or the gateway is stopping. A create was not accepted. */
+    public static final class Unavailable extends TransientError {
+        private static final long serialVersionUID = 1L;
+
+        Unavailable(String sentence, Status.Code code, ErrorFacts facts, Throwable cause) {
+            super(sentence, code, facts, cause);
+        }
+    }
+
+    /** The deadline of the call has passed. */
+    public static final class DeadlineExceeded extends TransientError {
+        private static final long serialVersionUID = 1L;
+
+        DeadlineExceeded(String sentence, Status.Code code, ErrorFacts facts, Throwable cause) {
+            super(sentence, code, facts, cause);
+        }
+    }
+
+    /** A create was sent and its answer is lost: the job may or may not exist; repeating it may bill a second one. */
+    public static final class OutcomeUnknown extends DocPreviewException {
+        private static final long serialVersionUID = 1L;
+
+        OutcomeUnknown(String sentence, Status.Code code, ErrorFacts facts, Throwable cause) {
+            super(sentence, code, facts, cause);
+        }
+    }
+
+    /** The calling thread was interrupted, and its interrupt flag is set again. */
+    public static final class Interrupted extends DocPreviewException {
+        private static final long serialVersionUID = 1L;
+
+        Interrupted(String sentence, Status.Code code, ErrorFacts facts, Throwable cause) {
+            super(sentence, code, facts, cause);
+        }
+    }
+
+    /** Something unexpected happened in the gateway, or it answered in a way that this client does not know. */
+    public static final class InternalError extends DocPreviewException {
+        private static final long serialVersionUID = 1L;
+
+        InternalError(String sentence, Status.Code code, ErrorFacts facts, Throwable cause) {
+            super(sentence, code, facts, cause);
+        }
+    }
+}
