@@ -1,13 +1,23 @@
-"""Writes `docs/errors.md` from the comments of `error_reason.proto`; with `--check` it fails when they differ."""
+"""Writes the documents that are made from sources; with `--check` it fails when they differ.
+
+`docs/errors.md` is made from the comments of `error_reason.proto`, the
+table in `docs/configuration.md` from the settings.
+"""
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
 
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
 
 from docpreview.v1 import error_reason_pb2
 from docpreview_gateway.rpc.statuses import CODES
+from docpreview_gateway.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 HEAD = """\
@@ -28,6 +38,7 @@ gRPC's own retries are told when by `grpc-retry-pushback-ms`, which is -1 when w
 
 """
 TABLE = "| reason | status | what it means, and what to do |\n|---|---|---|\n"
+SETTINGS_HEAD = "| key | default | values | meaning |\n|---|---|---|---|\n"
 ENUM, VALUE = FileDescriptorProto.ENUM_TYPE_FIELD_NUMBER, 2
 
 
@@ -59,16 +70,80 @@ def errors() -> str:
     return HEAD.format(about=said[ENUM, 0]) + TABLE + "".join(lines)
 
 
+def configuration() -> str:
+    """The document as it stands, with a new table."""
+    text = (ROOT / "docs" / "configuration.md").read_text()
+    begin = text.index(SETTINGS_HEAD)
+    end = text.index("\n\n", begin)
+    return text[:begin] + SETTINGS_HEAD + "\n".join(_rows(Settings, "")) + text[end:]
+
+
+def _rows(section: type[BaseModel], prefix: str) -> Iterator[str]:
+    """A row for each key that has a description, those of a section behind its own."""
+    for name, field in section.model_fields.items():
+        path = prefix + name
+        if field.description:
+            yield f"| `{path}` | {_default(field)} | {_values(field)} | {field.description} |"
+        for inner, suffix in _sections(field.annotation):
+            yield from _rows(inner, f"{path}{suffix}.")
+
+
+def _sections(annotation: Any) -> Iterator[tuple[type[BaseModel], str]]:  # noqa: ANN401 - annotations of any kind
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation, ""
+    outer = {tuple: "[]", dict: ".<name>"}.get(get_origin(annotation) or type(None), "")
+    for part in get_args(annotation):
+        for inner, suffix in _sections(part):
+            yield inner, outer + suffix
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.default
+    if field.is_required() or isinstance(value, BaseModel | SecretStr) or value in ("", {}):
+        return ""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, int | float):
+        return f"`{value:.15g}`"
+    return f"`[{', '.join(value)}]`" if isinstance(value, tuple) else f"`{value}`"
+
+
+def _values(field: FieldInfo) -> str:
+    """The range of a number, or the words that there are."""
+    words = [word for part in (field.annotation, *get_args(field.annotation)) for word in _words(part)]
+    if words:
+        return ", ".join(f"`{word}`" for word in words)
+    bounds = {
+        kind: getattr(rule, kind)
+        for rule in field.metadata
+        for kind in ("ge", "gt", "le", "lt")
+        if getattr(rule, kind, None) is not None
+    }
+    lowest = f"{bounds['ge']:.15g}" if "ge" in bounds else f"above {bounds['gt']:.15g}" if "gt" in bounds else ""
+    highest = f"{bounds['le']:.15g}" if "le" in bounds else ""
+    return " to ".join(filter(None, (lowest, highest)))
+
+
+def _words(annotation: Any) -> tuple[str, ...]:  # noqa: ANN401 - annotations of any kind
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return tuple(str(member.value) for member in annotation)
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
+
+
 def main() -> int:
-    """Write the document, or compare it."""
-    path = ROOT / "docs" / "errors.md"
-    if "--check" not in sys.argv[1:]:
-        path.write_text(errors())
-        return 0
-    if path.read_text() == errors():
-        return 0
-    print(f"docs/{path.name} is not what `make docs` makes now: run it and commit the result", file=sys.stderr)
-    return 1
+    """Write the documents, or compare them."""
+    stale = []
+    for name, made in {"errors.md": errors(), "configuration.md": configuration()}.items():
+        path = ROOT / "docs" / name
+        if "--check" not in sys.argv[1:]:
+            path.write_text(made)
+        elif path.read_text() != made:
+            stale.append(name)
+    for name in stale:
+        print(f"docs/{name} is not what `make docs` makes now: run it and commit the result", file=sys.stderr)
+    return 1 if stale else 0
 
 
 if __name__ == "__main__":

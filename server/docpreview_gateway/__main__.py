@@ -101,7 +101,7 @@ def healthcheck(
 ) -> None:
     """Ask the gateway that runs with this configuration on this machine whether it is ready; exit code 1 if not."""
     from docpreview_gateway.adapters.health_probe import probe  # noqa: PLC0415
-    from docpreview_gateway.settings import host_port  # noqa: PLC0415
+    from docpreview_gateway.sections import host_port  # noqa: PLC0415
 
     if (problem := probe(*host_port(_load(config).admin_listen), seconds=timeout)) is not None:
         _fail([problem], NOT_READY)

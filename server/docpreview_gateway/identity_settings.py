@@ -17,15 +17,22 @@ JwtAlgorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES
 class JwtSettings(Section):
     """An issuer of signed tokens, and where its public keys are."""
 
-    issuer: str = Field(min_length=1, description="the tokens' `iss`, letter by letter")
+    issuer: str = Field(min_length=1, description="an issuer of signed tokens: their `iss`, letter by letter")
     audience: str = Field(min_length=1, description="must be among the tokens' `aud`")
-    jwks_file: Path | None = Field(None, description="JWKS file, re-read when it changes")
+    jwks_file: Path | None = Field(
+        None, description="JWKS file with the issuer's public keys, re-read when it changes; or:"
+    )
     jwks_url: str | None = Field(
         None,
         pattern=r"^(https://|http://(127\.0\.0\.1|localhost|\[::1\])[:/])\S+$",
-        description="JWKS address, https unless it is on this machine",
+        description="its address, https unless it is on this machine; fetched at start, every 10 minutes, and when a "
+        "token names an unknown key, at most every 30 s",
     )
-    algorithms: tuple[JwtAlgorithm, ...] = Field(("RS256", "ES256"), min_length=1, description="others are refused")
+    algorithms: tuple[JwtAlgorithm, ...] = Field(
+        ("RS256", "ES256"),
+        min_length=1,
+        description="that tokens may be signed with; `RS`, `PS`, `ES` with 256, 384 or 512, and `EdDSA`",
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> JwtSettings:
@@ -43,10 +50,19 @@ class AuthSettings(Section):
 class TlsSettings(Section):
     """Files in PEM, re-read when they change."""
 
-    certificate: Path | None = Field(None, description="the server's certificate, with its chain")
-    key: Path | None = Field(None, description="its private key")
-    client_ca: Path | None = Field(None, description="authorities of client certificates, which are then required")
-    plaintext: bool = Field(default=False, description="something before the gateway does TLS")
+    certificate: Path | None = Field(
+        None,
+        description="PEM file of the server's certificate with its chain, re-read when it changes; without it the "
+        "gateway speaks in the clear",
+    )
+    key: Path | None = Field(None, description="PEM file of its private key")
+    client_ca: Path | None = Field(
+        None, description="PEM file of the authorities of client certificates, which every connection must then have"
+    )
+    plaintext: bool = Field(
+        default=False,
+        description="something before the gateway does TLS: allows a policy without a certificate off loopback",
+    )
 
     @model_validator(mode="after")
     def _whole(self) -> TlsSettings:
@@ -62,7 +78,11 @@ class TlsSettings(Section):
 class PolicySettings(Section):
     """Who may do what."""
 
-    file: Path | None = Field(None, description="YAML file of callers; without it everyone may do everything")
+    file: Path | None = Field(
+        None,
+        description="YAML file of callers and what they may do; without it everyone may do everything. See "
+        "[security.md](security.md)",
+    )
 
 
 def is_loopback(address: str) -> bool:

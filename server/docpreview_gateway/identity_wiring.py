@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from docpreview_gateway.core.identity import Directory
     from docpreview_gateway.identity_settings import JwtSettings, TlsSettings
     from docpreview_gateway.ports import Clock
+    from docpreview_gateway.sections import CredentialSettings
     from docpreview_gateway.service.identifying import Identifying
-    from docpreview_gateway.settings import CredentialSettings, Settings
+    from docpreview_gateway.settings import Settings
 
 LOOK_SECONDS = 1.0
 """Between looks at the files."""

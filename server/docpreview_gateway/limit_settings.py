@@ -68,11 +68,24 @@ BudgetWords = Annotated[BudgetSettings, BeforeValidator(_budget_words)]
 class CallerLimitSettings(Section):
     """What one caller may use up. Nothing is limited that is not named."""
 
-    rate: RateWords | None = Field(None, description="of all its calls together")
-    method_rates: dict[str, RateWords] = Field({}, description="of single methods, such as CreatePreviewJob, as well")
-    concurrency: int | None = Field(None, ge=1, le=1_000_000, description="calls at once, waits and watches included")
+    rate: RateWords | None = Field(
+        None,
+        description="`{per_second: 100, burst: 200}`: calls in a second in the long run, and at once (default: those "
+        "of a second)",
+    )
+    method_rates: dict[str, RateWords] = Field(
+        {}, description="rates of single methods, in addition: `{CreatePreviewJob: {per_second: 5}}`"
+    )
+    concurrency: int | None = Field(
+        None, ge=1, le=1_000_000, description="calls at once, waits and watches included, by process"
+    )
     weight: float = Field(1.0, gt=0, le=1000, description="its share when callers wait for the cloud")
-    budget: BudgetWords | None = Field(None, description="pages")
+    budget: BudgetWords | None = Field(
+        None,
+        description="`{per_day: 5000, per_month: 100000, estimate: 50}`: pages by day and month of UTC, each "
+        "optional; `estimate` is what a create counts for that does not say how many pages it wants. `{}`"
+        " counts only",
+    )
     shadow: bool = Field(default=False, description="count and report what would be refused, and refuse nothing")
 
     def caller(self, name: str) -> Caller:

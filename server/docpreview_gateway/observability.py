@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.adapters.opentelemetry_traces import OpenTelemetryTraces
     from docpreview_gateway.ports import Clock, PreviewUpstream
-    from docpreview_gateway.settings import Settings, TracingSettings
+    from docpreview_gateway.sections import TracingSettings
+    from docpreview_gateway.settings import Settings
 
 
 class _Traced(PrometheusTelemetry):

@@ -23,7 +23,8 @@ from docpreview_gateway.adapters.admin_http import admin_server
 from docpreview_gateway.adapters.operator_page import SAMPLE_SECONDS, OperatorPage
 from docpreview_gateway.adapters.system_clock import SystemClock
 from docpreview_gateway.adapters.worker_metrics import WorkerMetrics
-from docpreview_gateway.settings import StartError, host_port
+from docpreview_gateway.sections import host_port
+from docpreview_gateway.settings import StartError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -30,6 +30,7 @@ from docpreview_gateway.ports import LedgerError
 from docpreview_gateway.rpc.handlers import Bounds, Handlers, Route
 from docpreview_gateway.rpc.server import Health, enable_reflection, grpc_server
 from docpreview_gateway.rpc.services import register, routes
+from docpreview_gateway.sections import host_port
 from docpreview_gateway.service.bucket_register import BucketRegister
 from docpreview_gateway.service.budgeting import PageBudgets
 from docpreview_gateway.service.creating import Creating
@@ -39,7 +40,7 @@ from docpreview_gateway.service.preview_jobs import PreviewJobs
 from docpreview_gateway.service.preview_queues import PreviewQueues
 from docpreview_gateway.service.reloading import InvalidFileError
 from docpreview_gateway.service.watching import Watching, WatchLimits
-from docpreview_gateway.settings import StartError, host_port
+from docpreview_gateway.settings import StartError
 from docpreview_gateway.upstream.cached import CachedUpstream
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudClock

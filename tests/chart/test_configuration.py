@@ -11,7 +11,8 @@ import pytest
 import trustme
 import yaml
 
-from docpreview_gateway.settings import DrainSettings, LimitSettings, Settings
+from docpreview_gateway.sections import DrainSettings, LimitSettings
+from docpreview_gateway.settings import Settings
 from tests.chart.helm import VARIANTS, Manifest, manifests, one, rendered
 from tests.packaging.project import ROOT, run
 

@@ -11,17 +11,17 @@ import pytest
 
 from docpreview_client import DocPreviewClient
 from docpreview_emulator import Emulator
-from docpreview_gateway.settings import (
+from docpreview_gateway.sections import (
     BreakerSettings,
     BucketSettings,
     CacheSettings,
     CredentialSettings,
     DrainSettings,
     RetrySettings,
-    Settings,
     UpstreamSettings,
     WatchSettings,
 )
+from docpreview_gateway.settings import Settings
 from docpreview_gateway.wiring import Gateway
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview_emulator import Emulator
 from docpreview_emulator import Settings as EmulatorSettings
 from docpreview_gateway.adapters.aiohttp_transport import MAX_CONNECTIONS
-from docpreview_gateway.settings import ConcurrencySettings
+from docpreview_gateway.sections import ConcurrencySettings
 from docpreview_gateway.wiring import Gateway
 from tests.integration.conftest import BUCKET, settings
 

@@ -18,8 +18,8 @@ from docpreview_gateway.adapters.system_clock import SystemClock
 from docpreview_gateway.core.buckets import Bucket
 from docpreview_gateway.core.signing import Credentials
 from docpreview_gateway.doctor import examine
+from docpreview_gateway.sections import BucketSettings, CredentialSettings, UpstreamSettings
 from docpreview_gateway.service.examining import Examination
-from docpreview_gateway.settings import BucketSettings, CredentialSettings, UpstreamSettings
 from tests.fakes.clock import FakeClock
 from tests.fakes.credentials import FakeCredentials
 from tests.integration.conftest import BUCKET, REGION, settings

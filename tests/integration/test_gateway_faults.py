@@ -22,7 +22,7 @@ from docpreview_client import (
     Unavailable,
 )
 from docpreview_emulator import Emulator
-from docpreview_gateway.settings import UpstreamSettings
+from docpreview_gateway.sections import UpstreamSettings
 from docpreview_gateway.wiring import Gateway
 from tests.integration.conftest import BUCKET, REGION, World, settings
 

@@ -14,7 +14,7 @@ from docpreview_gateway.adapters.redis_connections import redis_batches
 from docpreview_gateway.adapters.redis_rates import RedisRates
 from docpreview_gateway.core.callers import Rate
 from docpreview_gateway.core.rates import rule
-from docpreview_gateway.settings import CacheSettings
+from docpreview_gateway.sections import CacheSettings
 from tests.integration.test_shared_state import BRIEF, Replica, new_id, replicas
 from tests.redis_groups import PASSWORD, Cluster, Sentinels, running_cluster, running_sentinels
 from tests.unit.rpc.conftest import error_info

@@ -12,7 +12,7 @@ import grpc
 
 from docpreview_emulator import Credential, Emulator
 from docpreview_gateway.identity_settings import AuthSettings, JwtSettings, PolicySettings
-from docpreview_gateway.settings import CredentialSettings
+from docpreview_gateway.sections import CredentialSettings
 from docpreview_gateway.wiring import Gateway
 from tests.integration.conftest import settings
 from tests.integration.identity import Policy, bearer, caller, get
