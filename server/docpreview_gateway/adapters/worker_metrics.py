@@ -2,7 +2,7 @@
 
 Counters and histograms are sums over all workers that ever ran; one that ended keeps its last known share, so that no
 sum goes down. Gauges are sums over the workers that run. What belongs to a process as such, its memory for one, has a
-label `worker` instead. `docs/adr/0007-workers-are-scraped.md` says why the workers are asked and do not share files.
+label `worker` instead. `docs/adr/0009-workers-are-scraped.md` says why the workers are asked and do not share files.
 """
 
 from __future__ import annotations
