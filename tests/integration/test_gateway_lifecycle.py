@@ -75,7 +75,7 @@ class TestAdmin:
         """A gateway that serves is alive, ready, and SERVING under every name."""
         assert await page(world.gateway.admin_port, "/healthz") == (200, "ok\n")
         assert await page(world.gateway.admin_port, "/readyz") == (200, "ready\n")
-        assert (await page(world.gateway.admin_port, "/"))[0] == 404
+        assert (await page(world.gateway.admin_port, "/nothing"))[0] == 404
         async with grpc.aio.insecure_channel(f"127.0.0.1:{world.gateway.port}") as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             for name in ("", JOB_SERVICE):
