@@ -99,6 +99,9 @@ async def test_cache_and_ledger() -> None:
         get = GetPreviewJobRequest(bucket=BUCKET, job_id=job.job_id)
         await stub.GetPreviewJob(get, metadata=traceparent())
     first, again = collector.named(f"{SERVICE}/CreatePreviewJob")
+    (attempt,) = collector.named("cloud create")
+    assert attempt.parent_span_id == first.span_id
+    assert attributes(first)["docpreview.upstream_request_id"] == attributes(attempt)["docpreview.upstream_request_id"]
     assert ("ledger", {"stage": "accepted"}) in events(first)
     assert ("ledger", {"stage": "replayed"}) in events(again)
     (read,) = collector.named(f"{SERVICE}/GetPreviewJob")

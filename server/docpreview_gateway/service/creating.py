@@ -42,10 +42,10 @@ BUSY_POLL = 0.2
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """A create with `request_id` as it was admitted, who makes it, and the record that it would begin with."""
+    """A create with `request_id` as it was admitted, the first call for it, and the record that it would begin with."""
 
     admitted: Admitted
-    caller: Caller
+    call: Call
     record: Record
 
 
@@ -79,7 +79,7 @@ class Creating:
         if not request.request_id:
             return await self._upstream.create(*admitted, call)
         # The record is of the caller's own words: a policy that changes in between makes no second job.
-        work = _Work(admitted, call.caller, await self._new_record(request, call.caller))
+        work = _Work(admitted, call, await self._new_record(request, call.caller))
         task, fingerprint = self._running.get(work.record.key) or self._start(work)
         if fingerprint != work.record.fingerprint:
             raise _reused()
@@ -195,7 +195,7 @@ class Creating:
         deadline = asyncio.get_running_loop().time() + ATTEMPT_SECONDS
         request, bucket, output = work.admitted
         sign_until = sent.sent_at + self._timing.signature
-        call = Call(request.request_id, deadline, work.caller, sign_until=sign_until)
+        call = Call(request.request_id, deadline, work.call.caller, sign_until=sign_until, trace=work.call.trace)
         request = ledger.marked(request, sent.marker)
         try:
             job = await self._upstream.create(request, bucket, output, call)
@@ -204,6 +204,8 @@ class Creating:
                 return await self._look_at_once(sent, work)
             await self._forget(sent)
             raise
+        finally:
+            work.call.upstream_request_id = call.upstream_request_id
         await self._settling.accept(sent, job)
         return job
 
