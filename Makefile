@@ -82,7 +82,7 @@ format: $(READY) ## rewrite the sources as `check` wants them
 
 # Stubs of a language whose toolchain is missing are left as they are. `check` generates into another place and compares.
 OUT ?= .
-STUBS := $(if $(shell command -v go),generate-go) $(if $(shell command -v npm),generate-typescript)
+STUBS := $(if $(shell command -v go),generate-go) $(if $(shell command -v npm),generate-typescript) $(if $(shell command -v cargo),generate-rust)
 
 generate generate-python generate-descriptor generate-go generate-typescript: export PATH := $(CURDIR)/.venv-generate/bin:$(PATH)
 generate: generate-python generate-descriptor $(STUBS) ## the stubs of all clients from protos/, Python's beside each .proto
@@ -105,6 +105,10 @@ generate-go: $(GENERATE_READY)
 	@test -x .venv-generate/bin/protoc-gen-go-grpc || GOBIN=$(CURDIR)/.venv-generate/bin go install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
 	python -m grpc_tools.protoc -I protos --go_out=$(OUT)/clients/go --go_opt=module=$(GO_MODULE) \
 	  --go-grpc_out=$(OUT)/clients/go --go-grpc_opt=module=$(GO_MODULE) $(PROTOS)
+
+# No compiler of protobuf is needed: the test that makes them has one, in Rust.
+generate-rust:
+	cd clients/rust && GENERATE_INTO=$(abspath $(OUT))/clients/rust/src/generated cargo test --quiet --locked --all-features --test generated
 
 docs: $(READY) ## the documents that are made from sources
 	$(BIN)/python requirements/generate_docs.py

@@ -28,6 +28,7 @@ STUBS = (
     Stubs("docs/envoy", "*.binpb", None),
     Stubs("clients/go/docpreview", "*.pb.go", "go"),
     Stubs("clients/typescript/src/gen", "*.ts", "npm"),
+    Stubs("clients/rust/src/generated", "*.rs", "cargo"),
 )
 
 

@@ -88,4 +88,15 @@ LANGUAGES = (
         ),
         checks=((*MAVEN, "test"),),
     ),
+    Language(
+        "rust",
+        tools=("cargo",),
+        builds=(("cargo", "build", "--locked", "--example", "conformance"),),
+        runner=("target/debug/examples/conformance",),
+        checks=(
+            ("cargo", "fmt", "--check"),
+            ("cargo", "clippy", "--locked", "--all-targets", "--all-features", "--", "--deny", "warnings"),
+            ("cargo", "test", "--locked", "--all-features"),
+        ),
+    ),
 )

@@ -1,0 +1,311 @@
+//! What can go wrong with a call, divided by what a caller can do about it.
+
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+use tonic::{Code, ConnectError, Status, TimeoutExpired};
+use tonic_types::StatusExt;
+
+const DOMAIN: &str = "docpreview";
+
+/// What a caller can do about an [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// Change the request: [`Error::field_violations`] names every bad field.
+    InvalidRequest,
+    /// There is no such job, document or queue (any more).
+    NotFound,
+    /// Bring a valid token or client certificate.
+    Unauthenticated,
+    /// Ask those who run the gateway for the right.
+    PermissionDenied,
+    /// Put the bucket or the cloud account in order, then call again.
+    FailedPrecondition,
+    /// Too many calls, or a quota is used up; nothing was accepted. Call again later: [`Error::quota_violations`]
+    /// names the limit.
+    Throttled,
+    /// The pages of the day or month (UTC) are used up, or too few are left for the job. Nothing was accepted.
+    BudgetExhausted,
+    /// Gateway or cloud cannot be reached, or the gateway is stopping. A create was not accepted. Call again later.
+    Unavailable,
+    /// The deadline of the call has passed. Call again later.
+    DeadlineExceeded,
+    /// A create was sent and its answer is lost: the job may or may not exist. List the jobs before creating again, or
+    /// repeat it with the same `request_id`.
+    OutcomeUnknown,
+    /// Report it with [`Error::request_id`] to those who run the gateway.
+    InternalError,
+}
+
+/// A bad field of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldViolation {
+    /// Path of the field, such as `options.end_page`.
+    pub field: String,
+    /// What to do about it.
+    pub description: String,
+}
+
+/// A limit that was reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuotaViolation {
+    /// Whose limit, such as `caller:reports`.
+    pub subject: String,
+    /// Which limit.
+    pub description: String,
+}
+
+/// A call that failed. Every method of [`crate::Client`] fails with this.
+#[derive(Debug)]
+pub struct Error(Box<Facts>);
+
+#[derive(Debug)]
+struct Facts {
+    kind: Kind,
+    code: Code,
+    message: String,
+    reason: String,
+    retry_delay: Option<Duration>,
+    field_violations: Vec<FieldViolation>,
+    quota_violations: Vec<QuotaViolation>,
+    metadata: HashMap<String, String>,
+    request_id: String,
+    /// Whether the gateway said that waiting is in vain.
+    final_answer: bool,
+    source: Option<Status>,
+}
+
+impl Error {
+    /// What to do about it.
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// The gRPC status code.
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+
+    /// The gateway's sentence, or that of this side when no gateway answered.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// Name of a [`crate::v1::ErrorReason`] without `ERROR_REASON_`, for example `JOB_NOT_FOUND`. Empty when the error
+    /// does not come from the gateway itself: no connection, a local deadline, a proxy.
+    pub fn reason(&self) -> &str {
+        &self.0.reason
+    }
+
+    /// How long to wait before the call is repeated; none when the gateway does not say.
+    pub fn retry_delay(&self) -> Option<Duration> {
+        self.0.retry_delay
+    }
+
+    /// Every bad field of the request.
+    pub fn field_violations(&self) -> &[FieldViolation] {
+        &self.0.field_violations
+    }
+
+    /// The limits that were reached.
+    pub fn quota_violations(&self) -> &[QuotaViolation] {
+        &self.0.quota_violations
+    }
+
+    /// The metadata of the error's `google.rpc.ErrorInfo`, for example `upstream_request_id`.
+    pub fn metadata(&self) -> &HashMap<String, String> {
+        &self.0.metadata
+    }
+
+    /// The gateway's id of the call. Empty when no gateway answered.
+    pub fn request_id(&self) -> &str {
+        &self.0.request_id
+    }
+
+    /// Whether the same call can succeed later, after [`Error::retry_delay`] when there is one. A create that may
+    /// have been accepted is never transient: code that repeats what is bills nothing twice.
+    pub fn is_transient(&self) -> bool {
+        matches!(self.0.kind, Kind::Throttled | Kind::BudgetExhausted | Kind::Unavailable | Kind::DeadlineExceeded)
+    }
+
+    /// The failure of a call that changes nothing.
+    pub(crate) fn of_read(status: Status) -> Self {
+        Self::decoded(status, false)
+    }
+
+    /// The failure of a create; whatever leaves open whether a job was made is of the kind `OutcomeUnknown`.
+    pub(crate) fn of_create(status: Status) -> Self {
+        Self::decoded(status, true)
+    }
+
+    /// A failure of this side, before anything was sent.
+    pub(crate) fn local(kind: Kind, code: Code, message: impl Into<String>) -> Self {
+        Self(Box::new(Facts {
+            kind,
+            code,
+            message: message.into(),
+            reason: String::new(),
+            retry_delay: None,
+            field_violations: Vec::new(),
+            quota_violations: Vec::new(),
+            metadata: HashMap::new(),
+            request_id: String::new(),
+            final_answer: false,
+            source: None,
+        }))
+    }
+
+    pub(crate) fn deadline_passed() -> Self {
+        Self::local(Kind::DeadlineExceeded, Code::DeadlineExceeded, "the deadline has passed")
+    }
+
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Self::local(Kind::Unavailable, Code::Unavailable, message)
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::local(Kind::InvalidRequest, Code::InvalidArgument, message)
+    }
+
+    /// Whether the gateway said that waiting for it is in vain.
+    pub(crate) fn is_final(&self) -> bool {
+        self.0.final_answer
+    }
+
+    /// Whether a gateway answered.
+    pub(crate) fn is_answer(&self) -> bool {
+        !self.0.reason.is_empty() || self.0.retry_delay.is_some()
+    }
+
+    fn decoded(status: Status, create: bool) -> Self {
+        // Details that cannot be read are left out: half an error is better than an error about an error.
+        let details = status.get_error_details();
+        let info = details.error_info().filter(|info| info.domain == DOMAIN);
+        let reason = info.map(|info| info.reason.clone()).unwrap_or_default();
+        let metadata = info.map(|info| info.metadata.clone()).unwrap_or_default();
+        let code = code(&status);
+        let open = create && reason.is_empty() && leaves_outcome_open(&status, code);
+        let header = |name| status.metadata().get(name).and_then(|value| value.to_str().ok());
+        Self(Box::new(Facts {
+            kind: if open { Kind::OutcomeUnknown } else { kind(code, &reason) },
+            code,
+            message: message(&status, code),
+            reason,
+            retry_delay: details.retry_info().and_then(|retry| retry.retry_delay),
+            field_violations: details.bad_request().map(field_violations).unwrap_or_default(),
+            quota_violations: details.quota_failure().map(quota_violations).unwrap_or_default(),
+            request_id: metadata
+                .get("request_id")
+                .map(String::as_str)
+                .or_else(|| header("x-request-id"))
+                .unwrap_or_default()
+                .to_owned(),
+            metadata,
+            final_answer: header("grpc-retry-pushback-ms").is_some_and(|value| value.parse::<u64>().is_err()),
+            source: Some(status),
+        }))
+    }
+}
+
+impl fmt::Display for Error {
+    /// Everything that helps to act, on one line.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let facts = &self.0;
+        match facts.reason.as_str() {
+            "" => write!(formatter, "{:?}: {}", facts.code, facts.message)?,
+            reason => write!(formatter, "{reason}: {}", facts.message)?,
+        }
+        for bad in &facts.field_violations {
+            write!(formatter, "; {}: {}", bad.field, bad.description)?;
+        }
+        if !facts.request_id.is_empty() {
+            write!(formatter, "; request id {}", facts.request_id)?;
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_ref().map(|status| status as &(dyn StdError + 'static))
+    }
+}
+
+fn kind(code: Code, reason: &str) -> Kind {
+    match (reason, code) {
+        ("CREATE_OUTCOME_UNKNOWN", _) => Kind::OutcomeUnknown,
+        ("REPLY_TOO_LARGE", _) => Kind::InvalidRequest,
+        ("PAGE_BUDGET_EXHAUSTED", _) => Kind::BudgetExhausted,
+        (_, Code::InvalidArgument | Code::OutOfRange | Code::AlreadyExists) => Kind::InvalidRequest,
+        (_, Code::NotFound) => Kind::NotFound,
+        (_, Code::Unauthenticated) => Kind::Unauthenticated,
+        (_, Code::PermissionDenied) => Kind::PermissionDenied,
+        (_, Code::FailedPrecondition) => Kind::FailedPrecondition,
+        (_, Code::ResourceExhausted) => Kind::Throttled,
+        // A stopping gRPC server cancels calls that it has not yet begun: https://github.com/grpc/grpc/issues/41785
+        (_, Code::Unavailable | Code::Cancelled) => Kind::Unavailable,
+        (_, Code::DeadlineExceeded) => Kind::DeadlineExceeded,
+        _ => Kind::InternalError,
+    }
+}
+
+/// The code as other languages' gRPC would have it: what comes from the transport of this side (a status with a
+/// source) is UNAVAILABLE here too, and a deadline a deadline.
+fn code(status: &Status) -> Code {
+    if has_cause::<TimeoutExpired>(status) {
+        Code::DeadlineExceeded
+    } else if status.source().is_some() {
+        Code::Unavailable
+    } else {
+        status.code()
+    }
+}
+
+/// Whether a create that failed this way, and whose failure the gateway did not name, may have been accepted.
+fn leaves_outcome_open(status: &Status, code: Code) -> bool {
+    let open =
+        matches!(code, Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded | Code::Unknown | Code::Internal);
+    open && !has_cause::<ConnectError>(status)
+}
+
+fn has_cause<E: StdError + 'static>(status: &Status) -> bool {
+    causes(status.source()).any(<dyn StdError>::is::<E>)
+}
+
+/// The gateway's sentence, or that of the innermost cause.
+fn message(status: &Status, code: Code) -> String {
+    match (status.source(), status.message()) {
+        (Some(cause), _) => innermost(cause),
+        (None, "") => format!("{code:?}"),
+        (None, sentence) => sentence.to_owned(),
+    }
+}
+
+/// What the innermost cause says: those around it say no more than "transport error".
+pub(crate) fn innermost(error: &(dyn StdError + 'static)) -> String {
+    causes(Some(error)).last().unwrap_or(error).to_string()
+}
+
+/// An error, its cause, the cause of that, and so on.
+fn causes<'a>(first: Option<&'a (dyn StdError + 'static)>) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(first, |error: &&'a (dyn StdError + 'static)| (*error).source())
+}
+
+fn field_violations(bad: &tonic_types::BadRequest) -> Vec<FieldViolation> {
+    let owned = |violation: &tonic_types::FieldViolation| FieldViolation {
+        field: violation.field.clone(),
+        description: violation.description.clone(),
+    };
+    bad.field_violations.iter().map(owned).collect()
+}
+
+fn quota_violations(quota: &tonic_types::QuotaFailure) -> Vec<QuotaViolation> {
+    let owned = |violation: &tonic_types::QuotaViolation| QuotaViolation {
+        subject: violation.subject.clone(),
+        description: violation.description.clone(),
+    };
+    quota.violations.iter().map(owned).collect()
+}
