@@ -66,7 +66,7 @@ check: $(READY) $(GENERATE_READY) ## style, types, layers, contract, drift of ge
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy tests bench examples clients/python/conformance
+	$(BIN)/mypy tests bench examples clients/python/conformance clients/python/examples
 	$(BIN)/lint-imports
 	$(BIN)/buf lint protos
 	$(BIN)/buf format --diff --exit-code protos
@@ -181,4 +181,5 @@ bench: $(READY) ## comparisons against peers, as ratios in one run
 	$(BIN)/python bench/run.py
 
 clean: ## remove what the targets above made
-	rm -rf .venv .venv-generate .venv-audit .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist
+	rm -rf .venv .venv-generate .venv-audit .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist \
+	  clients/*/build clients/*/target clients/typescript/dist clients/typescript/node_modules

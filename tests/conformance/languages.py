@@ -20,11 +20,13 @@ class Language:
     """One client.
 
     `builds` are the commands that build it, in its folder, and `runner` is the command that starts its runner there.
-    `checks` are the client's own checks and tests. `tools` must be on the PATH for any of them.
+    `example` starts the client's example program; bucket, input, output and target follow as arguments. `checks` are
+    the client's own. `tools` must be on the PATH for any of them.
     """
 
     name: str
     runner: tuple[str, ...]
+    example: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
     builds: tuple[tuple[str, ...], ...] = ()
     checks: tuple[tuple[str, ...], ...] = ()
@@ -56,12 +58,17 @@ class Language:
 MAVEN = ("mvn", "--batch-mode", "--no-transfer-progress")
 
 LANGUAGES = (
-    Language("python", runner=(sys.executable, "conformance/runner.py")),
+    Language(
+        "python",
+        runner=(sys.executable, "conformance/runner.py"),
+        example=(sys.executable, "examples/create_and_watch.py"),
+    ),
     Language(
         "go",
         tools=("go",),
-        builds=(("go", "build", "-o", "build/conformance", "./conformance"),),
+        builds=(("go", "build", "-o", "build/", "./conformance", "./examples/createandwatch"),),
         runner=("build/conformance",),
+        example=("build/createandwatch",),
         checks=(
             ("go", "vet", "./..."),
             ("sh", "-c", 'test -z "$(gofmt -l .)" || { gofmt -d .; exit 1; }'),
@@ -74,6 +81,7 @@ LANGUAGES = (
         tools=("node", "npm"),
         builds=(("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"), ("npm", "run", "build")),
         runner=("node", "dist/conformance/runner.js"),
+        example=("node", "dist/examples/create-and-watch.js"),
         checks=(("npm", "test"),),
     ),
     Language(
@@ -86,13 +94,15 @@ LANGUAGES = (
             "target/classes:target/test-classes:target/libraries/*",
             "com.docpreview.conformance.Runner",
         ),
+        example=("java", "-cp", "target/classes:target/libraries/*", "examples/CreateAndWatch.java"),
         checks=((*MAVEN, "test"),),
     ),
     Language(
         "rust",
         tools=("cargo",),
-        builds=(("cargo", "build", "--locked", "--example", "conformance"),),
+        builds=(("cargo", "build", "--locked", "--examples"),),
         runner=("target/debug/examples/conformance",),
+        example=("target/debug/examples/create_and_watch",),
         checks=(
             ("cargo", "fmt", "--check"),
             ("cargo", "clippy", "--locked", "--all-targets", "--all-features", "--", "--deny", "warnings"),

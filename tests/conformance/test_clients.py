@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.conformance.callers import Callers
 from tests.conformance.languages import LANGUAGES, REQUIRED, Language
 from tests.conformance.runner import running
 from tests.conformance.world import PATIENCE, World
+from tests.integration.conftest import BUCKET
 
 SCENARIOS: list[dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "scenarios.yaml").read_text())
 TERMINAL = ("SUCCESS", "FAILED", "CANCELLED")
@@ -41,6 +43,24 @@ def test_own_checks(language: Language) -> None:
     """The client's own linters and tests pass."""
     for command in language.checks:
         language.run(command)
+
+
+async def test_example(language: Language) -> None:
+    """The program that users copy creates a job, follows it to its end and prints an address for each page."""
+    assert language.example, "languages.py does not say how to start it"
+    async with Emulator() as emulator, World(emulator, {}) as world:
+        await world.prepare("upload", {"document": "seven-pages.pdf", "as": "a.pdf"})
+        process = await asyncio.create_subprocess_exec(
+            *(*language.example, BUCKET, "a.pdf", "out/p-${Page}.jpg", world.target),
+            cwd=language.folder,
+            env=os.environ | language.environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        printed, _ = await asyncio.wait_for(process.communicate(), _STEP_SECONDS + PATIENCE)
+        assert process.returncode == 0, printed.decode()
+        assert "success" in printed.decode().lower()
+        assert printed.decode().count("q-signature=") == 7
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario["name"])

@@ -1,16 +1,16 @@
 /**
  * Creates a preview job, follows it to its end and prints the addresses of its pages:
  *
- *     node dist/examples/create-and-watch.js dns:///docpreview:50051 docs-1250000000 slides/a.pptx 'previews/a/${Number}.jpg'
+ *     node dist/examples/create-and-watch.js docs-1250000000 slides/a.pptx 'previews/a/${Number}.jpg' dns:///docpreview:50051
  */
 
 import { randomUUID } from "node:crypto";
 
 import { DocPreviewClient, DocPreviewError, PreviewJob_State } from "@docpreview/client";
 
-const [target, bucket, inputObject, object] = process.argv.slice(2);
-if (target === undefined || bucket === undefined || inputObject === undefined || object === undefined) {
-  console.error("usage: create-and-watch.js TARGET BUCKET INPUT_OBJECT OUTPUT_OBJECT");
+const [bucket, inputObject, object, target = "127.0.0.1:50051"] = process.argv.slice(2);
+if (bucket === undefined || inputObject === undefined || object === undefined) {
+  console.error("usage: create-and-watch.js BUCKET INPUT_OBJECT OUTPUT_TEMPLATE [TARGET]");
   process.exit(2);
 }
 

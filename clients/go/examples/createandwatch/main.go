@@ -1,11 +1,11 @@
 // Command createandwatch creates a preview job, follows it to its end and prints the addresses of its pages:
 //
-//	go run ./examples/createandwatch -target dns:///docpreview:50051 docs-1250000000 slides/a.pptx 'previews/a/${Number}.jpg'
+//	go run ./examples/createandwatch docs-1250000000 slides/a.pptx 'previews/a/${Number}.jpg' dns:///docpreview:50051
 package main
 
 import (
 	"context"
-	"flag"
+	"fmt"
 	"log"
 	"os"
 	"os/signal"
@@ -17,19 +17,18 @@ import (
 
 func main() {
 	log.SetFlags(0)
-	target := flag.String("target", "127.0.0.1:50051", "address of the gateway")
-	flag.Parse()
-	if flag.NArg() != 3 {
-		log.Fatal("usage: createandwatch [-target TARGET] BUCKET INPUT_OBJECT OUTPUT_OBJECT")
+	arguments := append(os.Args[1:], "127.0.0.1:50051")
+	if len(arguments) < 4 {
+		log.Fatal("usage: createandwatch BUCKET INPUT_OBJECT OUTPUT_TEMPLATE [TARGET]")
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *target, flag.Arg(0), flag.Arg(1), flag.Arg(2)); err != nil {
+	if err := run(ctx, arguments[0], arguments[1], arguments[2], arguments[3]); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(ctx context.Context, target, bucket, input, output string) error {
+func run(ctx context.Context, bucket, input, output, target string) error {
 	client, err := docpreview.New(target, docpreview.WithUserAgent("createandwatch"))
 	if err != nil {
 		return err
@@ -45,9 +44,9 @@ func run(ctx context.Context, target, bucket, input, output string) error {
 		if err != nil {
 			return err
 		}
-		log.Println(job.GetJobId(), job.GetState())
+		fmt.Println(job.GetJobId(), job.GetState())
 		for _, page := range job.GetResult().GetPages() {
-			log.Println(page.GetPageNumber(), page.GetUrl())
+			fmt.Println(page.GetPageNumber(), page.GetUrl())
 		}
 	}
 	return nil
