@@ -48,10 +48,8 @@ class _Front:
 
     async def serve(self, exchange: Exchange) -> web.StreamResponse:
         """Answer one request to a cloud host."""
-        operation = Operation.OBJECT if exchange.cloud.service is Service.COS else operation_of(exchange)
-        record = self._record(exchange, operation)
-        fault = await self._delay(operation)
-        answer = await self._answer(exchange, record, fault)
+        record = self._record(exchange)
+        answer, fault = await self._answer(exchange, record)
         record.job_id, record.error_code = answer.job_id, answer.error_code
         record.fault = None if fault is None else fault.kind
         if fault is None or fault.kind not in DROPPED:
@@ -59,10 +57,10 @@ class _Front:
         _log.info("%s %s%s: %s %s", exchange.method, exchange.host, exchange.path, record.status, record.fault or "")
         return await deliver(exchange.source, answer, self._headers(exchange, answer), fault)
 
-    def _record(self, exchange: Exchange, operation: Operation) -> RequestRecord:
+    def _record(self, exchange: Exchange) -> RequestRecord:
         record = RequestRecord(
             time=self._backend.clock.now(),
-            operation=operation,
+            operation=_operation(exchange),
             method=exchange.method,
             host=exchange.host,
             path=exchange.path,
@@ -78,13 +76,16 @@ class _Front:
         await asyncio.sleep(sum(fault.seconds for fault in faults if fault.kind is Kind.LATENCY))
         return next((fault for fault in faults if fault.kind is not Kind.LATENCY), None)
 
-    async def _answer(self, exchange: Exchange, record: RequestRecord, fault: Fault | None) -> Answer:
+    async def _answer(self, exchange: Exchange, record: RequestRecord) -> tuple[Answer, Fault | None]:
+        fault = None
         try:
+            # Before any delay: a cloud that is slow has the request all the same, and carries it out for whoever left.
             if exchange.cloud.service is Service.CI:
                 record.body = await read_body(exchange.source)
+            fault = await self._delay(_operation(exchange))
             answer = instead(exchange, fault)
             if answer is not None:
-                return answer
+                return answer, fault
             self._verify(exchange)
             if exchange.cloud.service is Service.COS:
                 answer = await self._objects.answer(exchange)
@@ -95,7 +96,7 @@ class _Front:
         except StorageError as error:
             _log.error("%s %s: %s", exchange.method, exchange.path, error)
             answer = refusal(exchange, CloudError(500, "InternalError", str(error)))
-        return afterwards(exchange, answer, fault)
+        return afterwards(exchange, answer, fault), fault
 
     def _verify(self, exchange: Exchange) -> None:
         authorization = exchange.header("authorization")
@@ -113,3 +114,7 @@ class _Front:
             "Content-Type": answer.content_type,
             **answer.headers,
         }
+
+
+def _operation(exchange: Exchange) -> Operation:
+    return Operation.OBJECT if exchange.cloud.service is Service.COS else operation_of(exchange)

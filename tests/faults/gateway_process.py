@@ -34,6 +34,7 @@ class GatewayProcess:
     def __init__(
         self, folder: Path, upstream_port: int, changes: Mapping[str, object] | None = None, **ledger: float
     ) -> None:
+        folder.mkdir(exist_ok=True)
         self._folder = folder
         self.port, self.admin_port = free_port(), free_port()
         self._config = folder / "gateway.yaml"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import uuid
 from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
@@ -21,16 +22,23 @@ from docpreview_emulator import Settings as EmulatorSettings
 from docpreview_gateway.adapters.system_clock import SystemClock
 from tests.faults.gateway_process import BUCKET, REGION, SETTLED, GatewayProcess
 from tests.faults.history import Body, History, Made, Operation, violations
+from tests.faults.nemesis import Nemesis
 from tests.faults.proxy import FlakyProxy, Weather
+from tests.redis_server import running_redis
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
+    from docpreview_emulator.recording import RequestRecord
+
 DOCUMENT = "a.pdf"
 LIST_DELAY = 1.5
-FOUL = Weather(hold=0.05, longest=9.0, cut=0.02)
-"""Some requests are held up for longer than their signature lasts."""
+LAST_ROUNDS = 4
+DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
+"""Of Redis: what it has said yes to is on the disk."""
+
+_OUTPUT = re.compile(rb"<Object>out/([0-9a-f-]{36})/")
 
 REFUSALS = {
     "REQUEST_ID_REUSED",
@@ -45,12 +53,19 @@ REFUSALS = {
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A storm; the same seed gives the same choices (not the same interleaving)."""
+    """A storm; the same seed gives the same choices (not the same interleaving).
+
+    One gateway keeps its ledger in SQLite, several share one in Redis, which is killed `store_kills` times. `pauses`:
+    a gateway stands still for longer than its lease, and often than its fence, and goes on where it was.
+    """
 
     seed: int
     ids: int
     kills: int
     clients: int = 24
+    gateways: int = 1
+    store_kills: int = 0
+    pauses: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +87,7 @@ class Outcome:
     history: History
     kills: int
     posts: int
-    faults: int
-    held: int
-    cuts: int
+    blows: str
     seconds: float
 
     @property
@@ -87,8 +100,8 @@ class Outcome:
         wanted = sum(each.body == "first" for each in self.history.last)
         return (
             f"seed {self.plan.seed}: {self.plan.ids} ids, {len(self.history.operations)} attempts"
-            f" (ok {ends['ok']}, fail {ends['fail']}, info {ends['info']}), {self.kills} kills, {self.faults} faults,"
-            f" {self.held} delays, {self.cuts} cuts; {self.posts} POSTs reached the cloud,"
+            f" (ok {ends['ok']}, fail {ends['fail']}, info {ends['info']}), {self.blows};"
+            f" {self.posts} POSTs reached the cloud,"
             f" {len(self.history.jobs)} jobs billed for {wanted} wanted; {len(self.violations)} violations;"
             f" {self.seconds:.0f} s\n"
             f"  {', '.join(f'{name} {count}' for name, count in reasons.most_common())}"
@@ -102,19 +115,74 @@ async def storm(plan: Plan, folder: Path, **ledger: float) -> Outcome:
     async with AsyncExitStack() as stack:
         emulator = await stack.enter_async_context(cloud())
         proxy = await stack.enter_async_context(FlakyProxy(emulator.port, chance, Weather()))
-        gateway = await stack.enter_async_context(GatewayProcess(folder, proxy.port, None, **ledger))
-        clients = await stack.enter_async_context(Clients(gateway.address, chance))
+        store = stack.enter_context(running_redis(folder, *DURABLE)) if plan.gateways > 1 else None
+        changes = {} if store is None else {"shared_state": {"url": store.url}, "replicas": plan.gateways}
+        homes = [folder / f"gateway-{number}" for number in range(plan.gateways)]
+        every = (stack.enter_async_context(GatewayProcess(home, proxy.port, changes, **ledger)) for home in homes)
+        gateways = await asyncio.gather(*every)
+        clients = await stack.enter_async_context(Clients([each.address for each in gateways], chance))
         nemesis = Nemesis(emulator, proxy, chance, operations=("create", "list"))
         async with nemesis.foul(), asyncio.TaskGroup() as group:
-            group.create_task(nemesis.kill(gateway, clients, plan))
+            for count, blow in (
+                (plan.kills, lambda: nemesis.kill(gateways)),
+                (plan.pauses, lambda: nemesis.pause(gateways)),
+                (plan.store_kills, lambda: nemesis.lose(store)),
+            ):
+                group.create_task(nemesis.strike(count, blow, clients, plan.ids))
             group.create_task(clients.work(plan.ids, plan.clients))
-        await asyncio.sleep(SETTLED)
+        await settled(emulator)
         rested = attributed(emulator)
-        await clients.ask_once_more()
-        history = History(clients.operations, clients.last, rested, attributed(emulator))
+        last = await last_words(emulator, clients)
+        history = History(clients.operations, last, rested, attributed(emulator))
         posts = nemesis.posts
     seconds = asyncio.get_running_loop().time() - begin
-    return Outcome(plan, history, gateway.kills, posts, nemesis.faults, proxy.held, proxy.cuts, seconds)
+    blows = (
+        f"{sum(each.kills for each in gateways)} kills, {nemesis.pauses} pauses, {nemesis.losses} losses of the store"
+    )
+    weather = f"{nemesis.faults} faults, {proxy.held} delays, {proxy.cuts} cuts"
+    return Outcome(plan, history, sum(each.kills for each in gateways), posts, f"{blows}, {weather}", seconds)
+
+
+async def settled(emulator: Emulator) -> None:
+    """Wait until fence and visibility of the last POST are over, whoever sent it. A minute without calm is an error."""
+    clock = SystemClock()
+    quiet_since = clock.now()
+    async with asyncio.timeout(60):
+        while (left := quiet_since + SETTLED - clock.now()) > 0:
+            await asyncio.sleep(left)
+            quiet_since = max([quiet_since, *(post.time for post in creates(emulator))])
+
+
+async def last_words(emulator: Emulator, clients: Clients) -> list[Operation]:
+    """One more answer of each id.
+
+    An attempt that found that there was certainly no job sends again, and that create may be lost like any other (the
+    machine may be busy): it gets the same time as those of the storm, and one more attempt. Only then: an id of which
+    the cloud saw nothing new has no excuse for being unknown.
+    """
+    last: dict[str, Operation] = {}
+    waiting = clients.intents
+    for _ in range(LAST_ROUNDS):
+        before = sent_by_id(emulator)
+        last |= {each.request_id: each for each in await clients.ask(waiting)}
+        sent = sent_by_id(emulator)
+        unknown = (each for each in waiting if last[each.request_id].outcome == "info")
+        waiting = [each for each in unknown if sent[each.request_id] > before[each.request_id]]
+        if not waiting:
+            break
+        await settled(emulator)
+    return list(last.values())
+
+
+def creates(emulator: Emulator) -> list[RequestRecord]:
+    """Those that reached the cloud, refused ones included."""
+    return [request for request in emulator.requests if request.operation == "create"]
+
+
+def sent_by_id(emulator: Emulator) -> Counter[str]:
+    """How many creates of each `request_id` reached the cloud."""
+    found = (_OUTPUT.search(request.body) for request in creates(emulator))
+    return Counter(match[1].decode() for match in found if match)
 
 
 @asynccontextmanager
@@ -139,14 +207,13 @@ def attributed(emulator: Emulator) -> Mapping[str, Made]:
 class Clients:
     """Concurrent clients with retries, and the history of what they saw."""
 
-    def __init__(self, address: str, chance: random.Random) -> None:
+    def __init__(self, addresses: list[str], chance: random.Random) -> None:
         self.operations: list[Operation] = []
-        self.last: list[Operation] = []
+        self.intents: list[Intent] = []
         self._begun = 0
         self._progress = asyncio.Event()
-        self._address = address
+        self._addresses = addresses
         self._chance = chance
-        self._intents: list[Intent] = []
 
     async def __aenter__(self) -> Self:
         options = [
@@ -155,17 +222,17 @@ class Clients:
             ("grpc.min_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 300),
         ]
-        self._channel = grpc.aio.insecure_channel(self._address, options)
-        self._stub = PreviewJobServiceStub(self._channel)
+        self._channels = [grpc.aio.insecure_channel(address, options) for address in self._addresses]
+        self._stubs = [PreviewJobServiceStub(channel) for channel in self._channels]
         return self
 
     async def __aexit__(self, *_details: object) -> None:
-        await self._channel.close()
+        await asyncio.gather(*(channel.close() for channel in self._channels))
 
     async def work(self, ids: int, clients: int) -> None:
         """So many ids, by so many clients at a time."""
-        self._intents = [self._intent() for _ in range(ids)]
-        waiting = iter(self._intents)
+        self.intents = [self._intent() for _ in range(ids)]
+        waiting = iter(self.intents)
 
         async def client() -> None:
             for intent in waiting:
@@ -183,17 +250,14 @@ class Clients:
             self._progress.clear()
             await self._progress.wait()
 
-    async def ask_once_more(self) -> None:
-        """One last attempt of each id, a few at a time."""
-        waiting = iter(self._intents)
+    async def ask(self, intents: list[Intent]) -> list[Operation]:
+        """One attempt of each, a few at a time."""
+        waiting = iter(intents)
 
-        async def client() -> None:
-            for intent in waiting:
-                self.last.append(await self._attempt(intent.request_id, intent.body, 30.0))
+        async def client() -> list[Operation]:
+            return [await self._attempt(intent.request_id, intent.body, 30.0) for intent in waiting]
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(8):
-                group.create_task(client())
+        return [answer for answers in await asyncio.gather(*(client() for _ in range(8))) for answer in answers]
 
     def _intent(self) -> Intent:
         chance = self._chance
@@ -232,7 +296,7 @@ class Clients:
             request_id=request_id,
         )
         try:
-            job = await self._stub.CreatePreviewJob(request, timeout=seconds, wait_for_ready=True)
+            job = await self._chance.choice(self._stubs).CreatePreviewJob(request, timeout=seconds, wait_for_ready=True)
         except grpc.aio.AioRpcError as error:
             operation.reason = reason_of(error)
             operation.outcome = "fail" if operation.reason in REFUSALS else "info"
@@ -250,65 +314,3 @@ def reason_of(error: grpc.aio.AioRpcError) -> str:
             status_pb2.Status.FromString(value).details[0].Unpack(info)
             return str(info.reason)
     return error.code().name
-
-
-class Nemesis:
-    """Breaks what stands behind the clients: answers of the emulator, and connections to it."""
-
-    def __init__(
-        self, emulator: Emulator, proxy: FlakyProxy, chance: random.Random, *, operations: tuple[str, ...]
-    ) -> None:
-        self.faults = 0
-        self._operations = operations
-        self._emulator = emulator
-        self._proxy = proxy
-        self._chance = chance
-
-    @property
-    def posts(self) -> int:
-        """Creates that reached the emulator, refused ones included."""
-        return sum(request.operation == "create" for request in self._emulator.requests)
-
-    @asynccontextmanager
-    async def foul(self) -> AsyncIterator[None]:
-        """Foul weather inside; everything held up has arrived when this ends."""
-        self._proxy.weather = FOUL
-        faults = asyncio.create_task(self._add_faults())
-        try:
-            yield
-        finally:
-            faults.cancel()
-            await asyncio.gather(faults, return_exceptions=True)
-        self._proxy.weather = Weather()
-        self._emulator.clear_faults()
-        await self._proxy.delivered()
-
-    async def kill(self, gateway: GatewayProcess, clients: Clients, plan: Plan) -> None:
-        """Kills spread over the ids, each at a random moment."""
-        for number in range(plan.kills):
-            await clients.reached(plan.ids * number // plan.kills)
-            await asyncio.sleep(self._chance.uniform(0, 1.0))
-            await gateway.restart()
-
-    async def _add_faults(self) -> None:
-        while True:
-            await asyncio.sleep(self._chance.uniform(0.02, 0.2))
-            if len(self._emulator.faults) < 10:
-                operation = self._chance.choice(self._operations)
-                self._emulator.add_fault(operation=operation, **self._fault())
-                self.faults += 1
-
-    def _fault(self) -> dict[str, Any]:
-        kinds: list[dict[str, Any]] = [
-            {"kind": "latency", "seconds": self._chance.uniform(0.1, 4.0)},
-            {"kind": "drop_before"},
-            {"kind": "drop_after"},
-            {"kind": "error"},
-            {"kind": "error", "accepted": True},
-            {"kind": "error", "status": 503, "code": "ServiceUnavailable", "accepted": True},
-            {"kind": "throttle"},
-            {"kind": "truncate"},
-            {"kind": "garbage"},
-            {"kind": "drip", "seconds": self._chance.uniform(0.5, 4.0)},
-        ]
-        return {"times": self._chance.randint(1, 3), **self._chance.choice(kinds)}

@@ -22,7 +22,10 @@ def soaks() -> list[Plan]:
     """One of some minutes; FAULTS_FULL=1: five that take hours together."""
     if FULL:
         return [Plan(seed, ids=10_000, kills=200) for seed in range(SEED, SEED + 5)]
-    return [Plan(SEED, ids=2_000, kills=20)]
+    return [
+        Plan(SEED, ids=2_000, kills=20, pauses=10),
+        Plan(SEED, ids=1_000, kills=15, gateways=3, store_kills=20, pauses=15),
+    ]
 
 
 @pytest.mark.timeout(240)
@@ -31,6 +34,13 @@ async def test_never_two_jobs(tmp_path: Path) -> None:
     outcome = await storm(Plan(SEED, ids=300, kills=5), tmp_path)
     assert outcome.violations == [], str(outcome)
     assert outcome.kills == 5
+
+
+@pytest.mark.timeout(240)
+async def test_replicas_whose_redis_is_killed(tmp_path: Path) -> None:
+    """As above, where three gateways share a ledger; each of them may stand still and go on as if nothing had been."""
+    outcome = await storm(Plan(SEED, ids=100, kills=3, gateways=3, store_kills=5, pauses=3), tmp_path)
+    assert outcome.violations == [], str(outcome)
 
 
 @pytest.mark.soak

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from qcloud_cos import CosClientError, CosConfig, CosS3Client, CosServiceError
 
 from tests.faults.gateway_process import BUCKET, REGION, SECRET_ID, SECRET_KEY
+from tests.faults.nemesis import Nemesis
 from tests.faults.proxy import FlakyProxy, Weather
-from tests.faults.storm import DOCUMENT, Nemesis, Plan, attributed, cloud
+from tests.faults.storm import DOCUMENT, Plan, attributed, cloud
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

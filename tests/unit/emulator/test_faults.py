@@ -71,6 +71,17 @@ async def test_slow_answer(emulator: Emulator, cloud: Cloud, kind: str) -> None:
     assert reply.text("JobsDetail/State") == "Submitted"
 
 
+async def test_client_that_leaves_while_an_answer_is_late(emulator: Emulator, cloud: Cloud) -> None:
+    """What it asked for is carried out all the same."""
+    emulator.add_fault("latency", seconds=0.3)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(cloud.create("seven.pdf"), 0.1)
+    assert emulator.accepted_jobs == 0
+    async with asyncio.timeout(5):
+        while not emulator.accepted_jobs:  # noqa: ASYNC110 - nobody is told
+            await asyncio.sleep(0.05)
+
+
 async def test_latency_before_an_error(emulator: Emulator, cloud: Cloud) -> None:
     """Latency joins another fault; two others strike one after the other."""
     emulator.add_fault("latency", times=None, seconds=0.01)
