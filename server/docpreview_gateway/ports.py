@@ -114,6 +114,22 @@ class KeepingUpstream(PreviewUpstream, Protocol):
         ...
 
 
+class ObjectTags(Protocol):
+    """Tells what is in objects."""
+
+    async def tag(self, bucket: Bucket, key: str, call: Call) -> str:
+        """What changes with the object's content, empty when the store does not say. GatewayError by the deadline."""
+        ...
+
+
+class Creates(Protocol):
+    """What stands before the creates of jobs."""
+
+    async def create(self, request: CreatePreviewJobRequest, call: Call) -> PreviewJob:
+        """Submit a job, or return one that stands for it."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class JobQuery:
     """One page of a list: `size` jobs after the cloud's `cursor`."""

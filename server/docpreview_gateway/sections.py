@@ -190,7 +190,7 @@ class LimitSettings(Section):
         "how limits combine",
     )
     account: RateWords | None = Field(
-        None, description="`{per_second: 50, burst: 50}`: calls to the cloud, over all buckets of an account"
+        None, description="`{per_second: 50, burst: 50}`: calls to the job API, over all buckets of an account"
     )
     without_store: Literal["local", "refuse"] = Field(
         "local",

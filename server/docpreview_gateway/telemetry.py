@@ -21,6 +21,14 @@ class AuditLog(Protocol):
         ...
 
 
+class DedupeTelemetry(Protocol):
+    """Hears of creates that made no job."""
+
+    def deduped(self, caller: str) -> None:
+        """A caller's create was answered with a job that was there."""
+        ...
+
+
 class CoalescingTelemetry(Protocol):
     """Hears of reads that share one request."""
 

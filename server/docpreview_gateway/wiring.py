@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-import secrets
 import signal
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
@@ -22,6 +21,7 @@ from docpreview_gateway.adapters.sqlite_ledger import SqliteLedger
 from docpreview_gateway.adapters.system_clock import SystemClock
 from docpreview_gateway.core.callers import ANONYMOUS
 from docpreview_gateway.core.polling import Schedule
+from docpreview_gateway.creates import Stores, create_parts
 from docpreview_gateway.identity_wiring import KEYS_SECONDS, LOOK_SECONDS, Identities
 from docpreview_gateway.limit_ports import PageBookError
 from docpreview_gateway.limits import books, counting
@@ -32,8 +32,6 @@ from docpreview_gateway.rpc.server import Health, enable_reflection, grpc_server
 from docpreview_gateway.rpc.services import register, routes
 from docpreview_gateway.sections import host_port
 from docpreview_gateway.service.bucket_register import BucketRegister
-from docpreview_gateway.service.budgeting import PageBudgets
-from docpreview_gateway.service.creating import Creating
 from docpreview_gateway.service.limiting import CallLimits, Counting
 from docpreview_gateway.service.page_urls import PageUrls
 from docpreview_gateway.service.preview_jobs import PreviewJobs
@@ -45,7 +43,8 @@ from docpreview_gateway.upstream.cached import CachedUpstream
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudClock
 from docpreview_gateway.upstream.coalesced import CoalescedUpstream
-from docpreview_gateway.upstream.limited import LimitedUpstream
+from docpreview_gateway.upstream.limited import Lanes, LimitedUpstream
+from docpreview_gateway.upstream.object_tags import CloudObjectTags
 from docpreview_gateway.upstream.paced import PacedUpstream
 from docpreview_gateway.upstream.retrying import RetryingUpstream
 from docpreview_gateway.upstream.shared_reads import SharedReads
@@ -58,7 +57,7 @@ if TYPE_CHECKING:
     import grpc
 
     from docpreview_gateway.adapters.prometheus import PrometheusTelemetry
-    from docpreview_gateway.ports import Clock, CredentialsSource, JobFeed, PreviewUpstream, RequestLedger
+    from docpreview_gateway.ports import Clock, CredentialsSource, JobFeed, ObjectTags, PreviewUpstream, RequestLedger
     from docpreview_gateway.rpc.handlers import Route
     from docpreview_gateway.service.budgeting import Books
     from docpreview_gateway.settings import Settings
@@ -79,6 +78,14 @@ class Worker:
 
     listen: str
     admin: str
+
+
+class Cloud(NamedTuple):
+    """The cloud's job API, what other replicas see of jobs, and what is in its objects."""
+
+    jobs: CachedUpstream
+    feed: JobFeed | None
+    objects: ObjectTags
 
 
 class Gateway:
@@ -118,34 +125,27 @@ class Gateway:
         identities = Identities(self._settings, clock, self._observed.identity)
         credentials, cloud_clock = identities.cloud_credentials(), CloudClock(clock)
         self._counting = await stack.enter_async_context(counting(self._settings))
-        upstream, feed = await self._upstream(stack, credentials, cloud_clock, telemetry)
+        cloud = await self._cloud(stack, credentials, cloud_clock, telemetry)
+        upstream = cloud.jobs
         buckets = BucketRegister(tuning.buckets(self._settings))
         page_urls = PageUrls(buckets, credentials, cloud_clock, base=self._settings.upstream.object_url_base)
-        watching = self._watching(upstream, cloud_clock, telemetry, feed)
+        watching = self._watching(upstream, cloud_clock, telemetry, cloud.feed)
         stack.push_async_callback(watching.close)
         records = await self._records(stack)
-        creating = Creating(
-            upstream,
-            buckets,
-            records,
-            clock=clock,
-            telemetry=telemetry,
-            timing=tuning.timing(self._settings),
-            owner=secrets.token_hex(8),
-        )
         await self._admin(stack)
-        budgets = PageBudgets(
-            creating,
-            await self._books(stack),
+        creates, budgets, creating = create_parts(
+            self._settings,
+            upstream,
+            cloud.objects,
+            Stores(records, await self._books(stack)),
             buckets=buckets,
-            upstream=upstream,
-            records=records,
             clock=clock,
-            telemetry=self._observed.limits,
+            observed=self._observed,
         )
-        jobs = PreviewJobs(upstream, buckets, budgets, watching, page_urls)
+        jobs = PreviewJobs(upstream, buckets, creates, watching, page_urls)
         await _repeat(stack, budgets.settle, SETTLE_PAGES_SECONDS)
         await _repeat(stack, creating.settle, SETTLE_SECONDS)
+        stack.push_async_callback(creates.drained)
         stack.push_async_callback(creating.drained)
         all_routes = routes(
             jobs,
@@ -166,10 +166,10 @@ class Gateway:
             gate=CallLimits(self._counting, self._observed.limits, share=self._settings.processes),
         )
 
-    async def _upstream(
+    async def _cloud(
         self, stack: AsyncExitStack, credentials: CredentialsSource, clock: CloudClock, telemetry: PrometheusTelemetry
-    ) -> tuple[CachedUpstream, JobFeed | None]:
-        """The cloud's job API and, from the outside in, what stands before it; and what other replicas see of jobs."""
+    ) -> Cloud:
+        """The cloud and, from the outside in, what stands before its job API."""
         settings = self._settings.upstream
         transport = AiohttpTransport(
             base_url=str(settings.endpoint) if settings.endpoint else None,
@@ -195,7 +195,9 @@ class Gateway:
         )
         if shared is not None:
             await stack.enter_async_context(shared.listening(cached.forget_lists))
-        return cached, reads
+        lanes = Lanes(rules=tuning.lane_rules(self._settings), telemetry=telemetry, jitter=random.random)
+        objects = CloudObjectTags(transport, credentials, clock, lanes=lanes, telemetry=telemetry)
+        return Cloud(cached, reads, objects)
 
     def _protected(self, client: PreviewUpstream, clock: Clock, telemetry: PrometheusTelemetry) -> PreviewUpstream:
         """Attempts that are made again, and never more at once than the cloud can do."""

@@ -13,6 +13,7 @@ from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview_gateway.adapters.redis_connections import redis_commands
 from docpreview_gateway.adapters.redis_ledger import RedisLedger
 from docpreview_gateway.adapters.sqlite_ledger import SqliteLedger
+from docpreview_gateway.core import rendered
 from docpreview_gateway.core.ledger import Record, Stage, Timing, new_record
 from docpreview_gateway.ports import LedgerError
 from tests.fakes.ledger import FakeLedger
@@ -142,6 +143,21 @@ async def test_record_by_its_key(ledger: RequestLedger) -> None:
     assert await ledger.find(first.key) is None
     await ledger.begin(first, NOW)
     assert await ledger.find(first.key) == first
+
+
+async def test_place(ledger: RequestLedger) -> None:
+    """A record that nobody sends is kept for its time, is never open, and is filled in by its last claimer only."""
+    first = rendered.claim("place-1", b"f", owner="one", now=NOW, seconds=60)
+    assert await ledger.begin(first, NOW) == first
+    assert not await ledger.open(NOW + 30)
+    again = rendered.claimed_again(first, rendered.claim("place-1", b"g", owner="one", now=NOW + 1, seconds=60))
+    assert await ledger.replace(first, again)
+    job = PreviewJob(bucket="docs-1250000000", job_id="d1")
+    assert not await ledger.replace(first, rendered.filled(first, job, now=NOW, seconds=60))
+    filled = rendered.filled(again, job, now=NOW + 2, seconds=60)
+    assert await ledger.replace(again, filled)
+    assert await ledger.begin(first, NOW + 61.9) == filled
+    assert await ledger.begin(first, NOW + 62) == first
 
 
 async def test_secret(ledger: RequestLedger) -> None:

@@ -36,6 +36,7 @@ class FakeTelemetry:
         self.ledger_events: list[str] = []
         self.limits: list[tuple[str, str, str]] = []
         self.page_counts: dict[tuple[str, str], tuple[int, int, int | None]] = {}
+        self.deduped_creates: list[str] = []
         self.retries: list[tuple[str, str]] = []
         self.breaker_states: list[tuple[str, str]] = []
         self.sheds: list[str] = []
@@ -56,6 +57,9 @@ class FakeTelemetry:
 
     def limit(self, caller: str, limit: str, outcome: str) -> None:
         self.limits.append((caller, limit, outcome))
+
+    def deduped(self, caller: str) -> None:
+        self.deduped_creates.append(caller)
 
     def unsettled(self, count: int, oldest_sent_at: float | None, now: float) -> None:
         self.unsettled_creates.append((count, None if oldest_sent_at is None else now - oldest_sent_at))

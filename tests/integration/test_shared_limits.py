@@ -8,14 +8,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_gateway.adapters.redis_connections import redis_batches
 from docpreview_gateway.adapters.redis_rates import RedisRates
+from docpreview_gateway.core.buckets import Bucket
 from docpreview_gateway.core.callers import Caller, Rate
 from docpreview_gateway.core.errors import LimitReached
 from docpreview_gateway.core.rates import rule
 from docpreview_gateway.limit_ports import StoreUnavailableError
+from docpreview_gateway.ports import Call
 from docpreview_gateway.service.limiting import CallLimits, Counting
+from docpreview_gateway.upstream.paced import PacedUpstream
 from tests.fakes.telemetry import FakeTelemetry
+from tests.fakes.upstream import FakeUpstream
 from tests.redis_server import running_redis
 
 if TYPE_CHECKING:
@@ -91,6 +96,43 @@ async def test_two_replicas_at_the_same_moment(server: RedisServer) -> None:
         answers = await asyncio.gather(*(replicas[n % 2].take((found,)) for n in range(50)))
         assert sum(answer is None for answer in answers) == 7
         assert all(answer.wait == pytest.approx(10.0, abs=1.0) for answer in answers if answer)
+
+
+async def sent(upstream: PacedUpstream, bucket: Bucket, seconds: float) -> int:
+    """How many attempts came through while callers asked without a pause."""
+    end = time.monotonic() + seconds
+
+    async def ask(number: int) -> int:
+        passed = 0
+        while time.monotonic() < end:
+            try:
+                await upstream.get(bucket, "d1", Call("r1", min(end, time.monotonic() + 0.4), Caller(f"c{number}")))
+                passed += 1
+            except LimitReached as error:
+                await asyncio.sleep(min(error.retry_after or 0.0, 0.02))
+        return passed
+
+    return sum(await asyncio.gather(*(ask(number) for number in range(6))))
+
+
+async def test_account_that_is_asked_for_too_much(server: RedisServer) -> None:
+    """Two replicas and two buckets of an account together never pass more than its rate, and use it up within 5 %."""
+    rate, seconds = Rate(40.0, 20), 3.0
+    buckets = [Bucket(f"{name}-1250000000", "ap-chongqing", "main") for name in ("docs", "images")]
+    cloud = FakeUpstream()
+    for bucket in buckets:
+        cloud.add_job(bucket.name, "d1", PreviewJob.STATE_RUNNING)
+    async with redis_batches(server.url) as one, redis_batches(server.url) as other:
+        replicas = [
+            PacedUpstream(cloud, Counting(RedisRates(send, seconds=5)), rate=rate, telemetry=FakeTelemetry())
+            for send in (one, other)
+        ]
+        begin = time.monotonic()
+        got = await asyncio.gather(*(sent(*each, seconds) for each in zip(replicas, buckets, strict=True)))
+        took = time.monotonic() - begin
+    assert sum(got) == len(cloud.asked)
+    assert 0.95 * rate.per_second * seconds <= sum(got) <= rate.burst + rate.per_second * took
+    assert min(got) > 0
 
 
 async def test_two_rules_of_which_one_refuses(server: RedisServer) -> None:

@@ -86,6 +86,7 @@ class CallLog:
             "idempotency_key_sha256": _digest(request.request_id),
             "outcome": outcome,
             "job_id": job_id,
+            "cache": call.cache,
             "upstream_request_id": call.upstream_request_id,
             "request_id": call.request_id,
         }

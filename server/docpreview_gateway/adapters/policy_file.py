@@ -146,6 +146,7 @@ class CallerPart(CallerLimitSettings):
     identities: tuple[IdentityPart, ...] = Field(min_length=1)
     methods: Names
     buckets: tuple[BucketPart, ...] = ()
+    dedupe_seconds: float = Field(0.0, ge=0, le=86400)
     options: OptionsPart = OptionsPart()
     presets: tuple[str, ...] = ()
 
@@ -269,7 +270,7 @@ def _directory(policy: PolicyPart) -> Directory:
 
 def _caller(name: str, part: CallerPart, presets: Mapping[str, PreviewOptions]) -> Caller:
     rights = _rights(f"callers.{name}", part, presets)
-    return replace(part.caller(name), rights=rights)
+    return replace(part.caller(name), dedupe_seconds=part.dedupe_seconds, rights=rights)
 
 
 def _rights(rule: str, part: CallerPart, presets: Mapping[str, PreviewOptions]) -> Rights:

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
 
 class PrometheusLimits:
-    """The ports `LimitTelemetry` and `BudgetTelemetry`."""
+    """The ports `LimitTelemetry`, `BudgetTelemetry` and `DedupeTelemetry`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         labels = ("caller", "limit", "outcome")
         decisions = Counter("docpreview_limit_decisions_total", "What limits decided.", labels, registry=registry)
         self._decisions = cache(decisions.labels)
+        spared = "Creates that were answered with a job which had rendered the same already."
+        self._deduped = Counter("docpreview_creates_deduped_total", spared, ("caller",), registry=registry)
         period = ("caller", "period")
         used = "Pages that a caller's jobs have made in the present period."
         self._used = Gauge("docpreview_pages_used", used, period, registry=registry)
@@ -31,6 +33,10 @@ class PrometheusLimits:
     def limit(self, caller: str, limit: str, outcome: str) -> None:
         """A call came to a limit."""
         self._decisions(caller, limit, outcome).inc()
+
+    def deduped(self, caller: str) -> None:
+        """A create made no job."""
+        self._deduped.labels(caller).inc()
 
     def pages(self, caller: str, period: str, pages: Pages, budget: int | None) -> None:
         """A caller's pages of the present period, as far as this process has heard."""

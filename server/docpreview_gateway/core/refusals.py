@@ -118,6 +118,11 @@ _MESSAGE_LENGTH = 256
 _MAX_RETRY_AFTER = 300
 
 
+def accepted(reply: HttpReply) -> bool:
+    """Whether the cloud did what it was asked: HTTP calls it success."""
+    return 200 <= reply.status < 300  # noqa: PLR2004 - as HTTP has it
+
+
 def read(reply: HttpReply) -> UpstreamError:
     """The error in a reply whose status is not 2xx."""
     code, message, request_id = _details(reply)

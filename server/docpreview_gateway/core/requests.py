@@ -137,3 +137,8 @@ def list_queues(request: ListPreviewQueuesRequest, bucket: Bucket, *, size: int,
 def read_object(bucket: Bucket, key: str) -> HttpRequest:
     """`GET /<key>` on the bucket's object host."""
     return HttpRequest("GET", bucket.object_host, f"/{key}")
+
+
+def look_at_object(bucket: Bucket, key: str) -> HttpRequest:
+    """`HEAD /<key>` on the bucket's object host."""
+    return HttpRequest("HEAD", bucket.object_host, f"/{key}")

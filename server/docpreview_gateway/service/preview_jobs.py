@@ -27,10 +27,8 @@ if TYPE_CHECKING:
     from docpreview.v1 import preview_job_service_pb2 as pb
     from docpreview_gateway.core.buckets import Bucket
     from docpreview_gateway.core.responses import JobPage
-    from docpreview_gateway.ports import Call, KeepingUpstream
+    from docpreview_gateway.ports import Call, Creates, KeepingUpstream
     from docpreview_gateway.service.bucket_register import BucketRegister
-    from docpreview_gateway.service.budgeting import PageBudgets
-    from docpreview_gateway.service.creating import Creating
     from docpreview_gateway.service.page_urls import PageUrls
     from docpreview_gateway.service.watching import Subscription, Watching
 
@@ -55,7 +53,7 @@ class PreviewJobs:
         self,
         upstream: KeepingUpstream,
         buckets: BucketRegister,
-        creating: Creating | PageBudgets,
+        creating: Creates,
         watching: Watching,
         page_urls: PageUrls,
     ) -> None:

@@ -114,12 +114,12 @@ class CloudClient:
     async def _exchange(self, request: HttpRequest, bucket: Bucket, sign_until: float | None) -> HttpReply:
         """A reply of status 2xx; UpstreamError for every other."""
         reply = await self._send(request, bucket, sign_until)
-        if _accepted(reply):
+        if refusals.accepted(reply):
             return reply
         error = refusals.read(reply)
         if error.reason == reasons.ERROR_REASON_CLOCK_SKEW and self._clock.learn(reply.headers.get("date", "")):
             reply = await self._send(request, bucket, sign_until)
-            if _accepted(reply):
+            if refusals.accepted(reply):
                 return reply
             error = refusals.read(reply)
         raise error
@@ -132,14 +132,11 @@ class CloudClient:
         try:
             return await self._transport.send(signed)
         except TransportError as error:
-            raise _from_transport(error) from error
+            raise from_transport(error) from error
 
 
-def _accepted(reply: HttpReply) -> bool:
-    return 200 <= reply.status < 300  # noqa: PLR2004 - what HTTP calls success
-
-
-def _from_transport(error: TransportError) -> UpstreamError:
+def from_transport(error: TransportError) -> UpstreamError:
+    """The same for those above."""
     if not error.sent:
         return _no_reply("no connection to the cloud", reasons.ERROR_REASON_UPSTREAM_UNREACHABLE)
     if error.timed_out:

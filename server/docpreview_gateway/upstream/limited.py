@@ -67,8 +67,7 @@ class LimitedUpstream:
         self, inner: PreviewUpstream, *, rules: LaneRules, telemetry: LaneTelemetry, jitter: Callable[[], float]
     ) -> None:
         self._inner = inner
-        self._open_lane = partial(Lane, rules=rules, telemetry=telemetry, jitter=jitter)
-        self._lanes: dict[str, Lane] = {}
+        self._lanes = Lanes(rules=rules, telemetry=telemetry, jitter=jitter)
 
     async def create(self, request: CreatePreviewJobRequest, bucket: Bucket, output: Bucket, call: Call) -> PreviewJob:
         """As the port says."""
@@ -87,9 +86,21 @@ class LimitedUpstream:
         return await self._through(query.bucket, call, lambda: self._inner.list_queues(query, call))
 
     async def _through(self, bucket: Bucket, call: Call, attempt: Callable[[], Awaitable[Result]]) -> Result:
-        lane = self._lanes.get(bucket.name)
+        return await self._lanes.through(bucket.name, call, attempt)
+
+
+class Lanes:
+    """The ways to the hosts, each opened when it is first needed."""
+
+    def __init__(self, *, rules: LaneRules, telemetry: LaneTelemetry, jitter: Callable[[], float]) -> None:
+        self._open_lane = partial(Lane, rules=rules, telemetry=telemetry, jitter=jitter)
+        self._lanes: dict[str, Lane] = {}
+
+    async def through(self, name: str, call: Call, attempt: Callable[[], Awaitable[Result]]) -> Result:
+        """Make an attempt by the way of this name, as soon as it has room, or be refused by it."""
+        lane = self._lanes.get(name)
         if lane is None:
-            lane = self._lanes[bucket.name] = self._open_lane(bucket.name)
+            lane = self._lanes[name] = self._open_lane(name)
         ticket = await lane.enter(call)
         try:
             result = await attempt()

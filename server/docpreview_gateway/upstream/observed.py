@@ -34,21 +34,21 @@ class ObservedUpstream:
 
     async def create(self, request: CreatePreviewJobRequest, bucket: Bucket, output: Bucket, call: Call) -> PreviewJob:
         """As the port says."""
-        with self._observe(Attempt(bucket.name, "create", call.trace)):
+        with observed(Attempt(bucket.name, "create", call.trace), self._telemetry):
             job = await self._inner.create(request, bucket, output, call)
         self._ends.saw(job)
         return job
 
     async def get(self, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
         """As the port says."""
-        with self._observe(Attempt(bucket.name, "get", call.trace)):
+        with observed(Attempt(bucket.name, "get", call.trace), self._telemetry):
             job = await self._inner.get(bucket, job_id, call)
         self._ends.saw(job)
         return job
 
     async def list_jobs(self, query: JobQuery, call: Call) -> JobPage:
         """As the port says."""
-        with self._observe(Attempt(query.bucket.name, "list_jobs", call.trace)):
+        with observed(Attempt(query.bucket.name, "list_jobs", call.trace), self._telemetry):
             page = await self._inner.list_jobs(query, call)
         for job in page.jobs:
             self._ends.saw(job)
@@ -56,18 +56,20 @@ class ObservedUpstream:
 
     async def list_queues(self, query: QueueQuery, call: Call) -> QueuePage:
         """As the port says."""
-        with self._observe(Attempt(query.bucket.name, "list_queues", call.trace)):
+        with observed(Attempt(query.bucket.name, "list_queues", call.trace), self._telemetry):
             return await self._inner.list_queues(query, call)
 
-    @contextmanager
-    def _observe(self, attempt: Attempt) -> Iterator[None]:
-        begin = time.perf_counter()
-        try:
-            yield
-        except Exception as error:
-            self._telemetry.upstream_attempt(attempt, _reason(error), time.perf_counter() - begin)
-            raise
-        self._telemetry.upstream_attempt(attempt, reasons.ERROR_REASON_UNSPECIFIED, time.perf_counter() - begin)
+
+@contextmanager
+def observed(attempt: Attempt, telemetry: UpstreamTelemetry) -> Iterator[None]:
+    """Tell how what is done within the context ended."""
+    begin = time.perf_counter()
+    try:
+        yield
+    except Exception as error:
+        telemetry.upstream_attempt(attempt, _reason(error), time.perf_counter() - begin)
+        raise
+    telemetry.upstream_attempt(attempt, reasons.ERROR_REASON_UNSPECIFIED, time.perf_counter() - begin)
 
 
 def _reason(error: Exception) -> reasons.ErrorReason.ValueType:

@@ -113,7 +113,7 @@ async def test_lines_are_gathered() -> None:
 async def test_create() -> None:
     """Who made which job, written at once; objects and request ids only as digests, passwords not at all."""
     log = call_log(stream := Stream())
-    call = Call("r1", 0, Caller("billing"), upstream_request_id="NjU=")
+    call = Call("r1", 0, Caller("billing"), upstream_request_id="NjU=", cache="hit")
     log.create_ended(REQUEST, call, "OK", "d1")
     (entry,) = stream.entries()
     assert (entry["caller"], entry["bucket"], entry["output_bucket"]) == (
@@ -121,7 +121,12 @@ async def test_create() -> None:
         "docs-1250000000",
         "previews-1250000000",
     )
-    assert (entry["outcome"], entry["job_id"], entry["upstream_request_id"]) == ("OK", "d1", "NjU=")
+    assert (entry["outcome"], entry["job_id"], entry["upstream_request_id"], entry["cache"]) == (
+        "OK",
+        "d1",
+        "NjU=",
+        "hit",
+    )
     assert len(entry["input_object_sha256"]) == len(entry["idempotency_key_sha256"]) == 16
     for secret in (b"plan", b"order-7", b"CANARY"):
         assert secret not in stream.getvalue()

@@ -52,7 +52,7 @@ def test_example() -> None:
         image_params="imageMogr2/thumbnail/320x",
     )
     assert shop.rights.options.max_pages == 200
-    assert archive.weight == 0.2
+    assert (archive.weight, archive.dedupe_seconds) == (0.2, 86400)
     assert found.names == {"spiffe://corp.example/ns/archive/sa/nightly": archive, "dns:archive.corp.example": archive}
     assert found.claims == {Claim("https://idp.corp.example", "groups_role", "docpreview-support"): support}
     assert list(found.tokens) == ["hqe6mb2gefs6wmc2"]

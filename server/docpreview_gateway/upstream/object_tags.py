@@ -1,0 +1,79 @@
+"""What is in an object now, by the tag that its store gives to its content. One attempt, never made again.
+
+The host of a bucket's objects has a way of its own, beside that of its job API: either may be ill alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING
+
+from docpreview.v1 import error_reason_pb2 as reasons
+from docpreview_gateway.core import refusals, requests
+from docpreview_gateway.core.errors import GatewayError, UpstreamError, UpstreamFacts
+from docpreview_gateway.core.signing import Window, presign
+from docpreview_gateway.ports import Attempt, TransportError
+from docpreview_gateway.upstream.client import from_transport
+from docpreview_gateway.upstream.observed import observed
+
+if TYPE_CHECKING:
+    from docpreview_gateway.core.buckets import Bucket
+    from docpreview_gateway.core.exchange import HttpRequest
+    from docpreview_gateway.ports import Call, Clock, CredentialsSource, Transport, UpstreamTelemetry
+    from docpreview_gateway.upstream.limited import Lanes
+
+
+_REFUSED = {
+    403: reasons.ERROR_REASON_INPUT_OBJECT_UNREADABLE,
+    404: reasons.ERROR_REASON_INPUT_OBJECT_NOT_FOUND,
+}
+"""Replies to HEAD have no words: a key that may not do this, and a document that nobody may know of, look the same."""
+
+
+class CloudObjectTags:
+    """The port `ObjectTags`. `clock` is the cloud's."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        credentials: CredentialsSource,
+        clock: Clock,
+        *,
+        lanes: Lanes,
+        telemetry: UpstreamTelemetry,
+    ) -> None:
+        self._transport = transport
+        self._credentials = credentials
+        self._clock = clock
+        self._lanes = lanes
+        self._telemetry = telemetry
+
+    async def tag(self, bucket: Bucket, key: str, call: Call) -> str:
+        """As the port says."""
+        return await self._lanes.through(bucket.object_host, call, partial(self._attempt, bucket, key, call))
+
+    async def _attempt(self, bucket: Bucket, key: str, call: Call) -> str:
+        # Signed in its address, where object storage and its job API call a temporary key's token by the same name.
+        window = Window.around(self._clock.now())
+        unsigned = requests.look_at_object(bucket, key)
+        signed = presign(unsigned, self._credentials.credentials(bucket.credentials), window)
+        with observed(Attempt(bucket.name, "head_object", call.trace), self._telemetry):
+            try:
+                async with asyncio.timeout_at(call.deadline):
+                    return await self._exchange(signed)
+            except TimeoutError:
+                message = "the cloud did not tell of the object in time"
+                raise GatewayError(reasons.ERROR_REASON_DEADLINE_EXCEEDED, message) from None
+
+    async def _exchange(self, signed: HttpRequest) -> str:
+        try:
+            reply = await self._transport.send(signed)
+        except TransportError as error:
+            raise from_transport(error) from error
+        if reply.status in _REFUSED:
+            facts = UpstreamFacts(http_status=reply.status, request_id=refusals.request_id_of(reply))
+            raise UpstreamError(_REFUSED[reply.status], f"no answer but HTTP {reply.status}", facts=facts)
+        if not refusals.accepted(reply):
+            raise refusals.read(reply)
+        return reply.headers.get("etag", "") or reply.headers.get("x-cos-version-id", "")

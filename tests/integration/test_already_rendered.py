@@ -1,0 +1,250 @@
+"""Creates of what was rendered already: one job at the emulated cloud, for the callers that want it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
+from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
+from docpreview.v1.usage_service_pb2 import GetUsageRequest, Usage
+from docpreview.v1.usage_service_pb2_grpc import UsageServiceStub
+from docpreview_emulator import Emulator
+from docpreview_gateway.identity_settings import PolicySettings
+from docpreview_gateway.settings import SharedStateSettings
+from docpreview_gateway.wiring import Gateway
+from tests.integration.conftest import BUCKET, OTHER_BUCKET, REGION, settings
+from tests.integration.gateway_processes import configuration, running
+from tests.integration.identity import Policy, bearer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from docpreview_gateway.settings import Settings
+
+PDF = b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj 2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n\
+3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 90 90]>>endobj\ntrailer<</Root 1 0 R>>"
+CHANGED = PDF + b"\n%%EOF"
+
+
+@dataclass
+class World:
+    """The cloud, and callers that dedupe for an hour (`one`, `other`), for a second (`brief`) and never."""
+
+    emulator: Emulator
+    policy: Policy
+    state: Path
+
+    def settings(self, **changes: Any) -> Settings:
+        values = {"policy": PolicySettings(file=self.policy.path), "state_dir": self.state}
+        return settings(self.emulator, **(values | changes))
+
+    def caller(self, gateway: Gateway | int, name: str = "one") -> Caller:
+        port = gateway if isinstance(gateway, int) else gateway.port
+        return Caller(grpc.aio.insecure_channel(f"127.0.0.1:{port}"), bearer(self.policy.tokens[name]))
+
+
+@dataclass
+class Caller:
+    """Creates over a channel of its own."""
+
+    channel: grpc.aio.Channel
+    metadata: tuple[tuple[str, str], ...]
+    cache: str = ""
+    """The `x-cache` of the last create."""
+
+    async def create(
+        self, output: str = "previews/${Number}.jpg", *, request_id: str = "", no_cache: bool = False, **options: Any
+    ) -> PreviewJob:
+        request = CreatePreviewJobRequest(
+            bucket=BUCKET, input_object="in/a.pdf", output=ObjectLocation(object=output), request_id=request_id
+        )
+        for name, value in options.items():
+            setattr(request.options, name, value)
+        extra = (("cache-control", "no-cache"),) if no_cache else ()
+        stub: Any = PreviewJobServiceStub(self.channel)
+        answer = stub.CreatePreviewJob(request, metadata=(*self.metadata, *extra), timeout=20)
+        job: PreviewJob = await answer
+        self.cache = dict(await answer.trailing_metadata()).get("x-cache", "")
+        return job
+
+    async def usage(self) -> Usage:
+        stub: Any = UsageServiceStub(self.channel)
+        usage: Usage = await stub.GetUsage(GetUsageRequest(), metadata=self.metadata, timeout=10)
+        return usage
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    policy = Policy(tmp_path / "policy.yaml")
+    for name, seconds in (("one", 3600), ("brief", 1), ("other", 3600)):
+        policy.add(name, BUCKET, dedupe_seconds=seconds, budget={"per_day": 5, "estimate": 1})
+    policy.add("plain", BUCKET)
+    policy.write()
+    async with Emulator() as emulator:
+        for bucket in (BUCKET, OTHER_BUCKET):
+            emulator.put_object(bucket, REGION, "in/a.pdf", PDF)
+        yield World(emulator, policy, tmp_path)
+
+
+async def test_same_document_twice(world: World) -> None:
+    """One job at the cloud; the second create costs no page, and everyone who counts can see it."""
+    async with Gateway(world.settings()) as gateway:
+        caller = world.caller(gateway)
+        first = await caller.create()
+        assert caller.cache == "miss" or not caller.cache
+        await world.emulator.wait_for_job(first.job_id)
+        second = await caller.create()
+        assert (second.job_id, second.state, caller.cache) == (first.job_id, PreviewJob.STATE_SUCCESS, "hit")
+        assert second.result.pages
+        assert world.emulator.accepted_jobs == 1
+        usage = await caller.usage()
+        assert usage.day.used_pages + usage.day.reserved_pages == 1
+        counted = gateway.registry.get_sample_value("docpreview_creates_deduped_total", {"caller": "one"})
+        assert counted == 1
+
+
+async def test_what_makes_another_job(world: World) -> None:
+    """A changed document, other options, another place, another caller, or asking for a fresh answer."""
+    async with Gateway(world.settings()) as gateway:
+        caller, other = world.caller(gateway), world.caller(gateway, "other")
+        jobs = [
+            await caller.create("previews/a-${Number}.jpg"),
+            await caller.create("previews/b-${Number}.jpg"),
+            await caller.create("previews/b-${Number}.jpg", quality=50),
+            await other.create("previews/a-${Number}.jpg"),
+            await other.create("previews/a-${Number}.jpg", no_cache=True),
+        ]
+        assert (await other.create("previews/a-${Number}.jpg")).job_id == jobs[-1].job_id
+        world.emulator.put_object(BUCKET, REGION, "in/a.pdf", CHANGED)
+        jobs.append(await other.create("previews/a-${Number}.jpg"))
+        assert len({job.job_id for job in jobs}) == len(jobs) == world.emulator.accepted_jobs
+
+
+async def test_place_that_something_else_went_to(world: World) -> None:
+    """What was there is no longer: the same create makes a new job."""
+    async with Gateway(world.settings()) as gateway:
+        caller = world.caller(gateway)
+        jobs = [await caller.create(quality=quality) for quality in (50, 60, 50, 50)]
+        assert [job.job_id == jobs[2].job_id for job in jobs] == [False, False, True, True]
+        assert world.emulator.accepted_jobs == 3
+
+
+async def test_after_the_time(world: World) -> None:
+    """The same create makes a new job."""
+    async with Gateway(world.settings()) as gateway:
+        caller = world.caller(gateway, "brief")
+        first, begin = await caller.create(), time.monotonic()
+        await asyncio.sleep(max(0.0, 1.1 + begin - time.monotonic()))
+        assert (await caller.create()).job_id != first.job_id
+
+
+@pytest.mark.parametrize("state", ["Failed", "Cancel"])
+async def test_job_that_made_nothing(world: World, state: str) -> None:
+    """It stands for no other create."""
+    world.emulator.hold_jobs()
+    async with Gateway(world.settings()) as gateway:
+        caller = world.caller(gateway)
+        first = await caller.create()
+        assert (await caller.create()).job_id == first.job_id
+        world.emulator.set_job_state(first.job_id, state)
+        assert (await caller.create()).job_id != first.job_id
+
+
+async def test_caller_that_did_not_ask_for_it(world: World) -> None:
+    """Two equal creates are two jobs, and nobody looks at the document."""
+    async with Gateway(world.settings()) as gateway:
+        caller = world.caller(gateway, "plain")
+        assert (await caller.create()).job_id != (await caller.create()).job_id
+        assert not [each for each in world.emulator.requests if each.method == "HEAD"]
+
+
+async def test_request_ids(world: World) -> None:
+    """A new id gets the job that is there, costs nothing, and keeps it whatever happens to the document."""
+    one, two = str(uuid.uuid4()), str(uuid.uuid4())
+    async with Gateway(world.settings()) as gateway:
+        caller = world.caller(gateway)
+        first = await caller.create(request_id=one)
+        second = await caller.create(request_id=two)
+        assert (second.job_id, caller.cache) == (first.job_id, "hit")
+        world.emulator.put_object(BUCKET, REGION, "in/a.pdf", CHANGED)
+        assert (await caller.create(request_id=two)).job_id == first.job_id
+        assert (await caller.create(request_id=one)).job_id == first.job_id
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await caller.create(request_id=two, quality=50)
+        assert caught.value.code() == grpc.StatusCode.ALREADY_EXISTS
+        third = await caller.create()
+        assert third.job_id != first.job_id
+        await world.emulator.wait_for_job(third.job_id)
+        usage = await caller.usage()
+        assert usage.day.used_pages + usage.day.reserved_pages == world.emulator.accepted_jobs == 2
+
+
+async def test_creates_at_the_same_moment(world: World) -> None:
+    """Those that one process gets make one job."""
+    async with Gateway(world.settings()) as gateway:
+        caller = world.caller(gateway)
+        jobs = await asyncio.gather(*(caller.create() for _ in range(10)))
+        assert len({job.job_id for job in jobs}) == world.emulator.accepted_jobs == 1
+
+
+@pytest.mark.parametrize(
+    "fault", [{"kind": "error", "status": 403, "code": "AccessDenied"}, {"kind": "drop_before", "times": 2}]
+)
+async def test_document_that_cannot_be_looked_at(world: World, fault: dict[str, Any]) -> None:
+    """The create is made, and what is in its place is unknown from then on."""
+    async with Gateway(world.settings()) as gateway:
+        caller = world.caller(gateway)
+        jobs = [await caller.create()]
+        world.emulator.add_fault(operation="object", **fault)
+        jobs += [await caller.create() for _ in range(2)]
+        assert len({job.job_id for job in jobs}) == 3
+
+
+async def test_object_store_that_hangs(world: World) -> None:
+    """The create is made, late by a few seconds."""
+    world.emulator.add_fault("latency", "object", seconds=15)
+    async with Gateway(world.settings()) as gateway:
+        begin = time.monotonic()
+        await world.caller(gateway).create()
+        assert time.monotonic() - begin < 10
+
+
+async def test_gateway_that_is_killed(world: World, tmp_path: Path) -> None:
+    """The next one knows what was rendered."""
+    path = configuration(world.emulator, tmp_path, policy={"file": str(world.policy.path)})
+    async with running(path) as gateway:
+        first = await world.caller(gateway.port).create()
+        await gateway.kill()
+    async with running(path) as gateway:
+        caller = world.caller(gateway.port)
+        assert ((await caller.create()).job_id, caller.cache) == (first.job_id, "hit")
+
+
+async def test_replicas(world: World, redis_server: Any) -> None:
+    """What one had rendered the other knows."""
+    state = SharedStateSettings.model_validate({"url": redis_server.url})
+    async with (
+        Gateway(world.settings(shared_state=state, state_dir=world.state / "1")) as one,
+        Gateway(world.settings(shared_state=state, state_dir=world.state / "2")) as other,
+    ):
+        first = await world.caller(one).create()
+        caller = world.caller(other)
+        assert ((await caller.create()).job_id, caller.cache) == (first.job_id, "hit")
+        assert (await caller.create(request_id=str(uuid.uuid4()))).job_id == first.job_id
+
+
+async def test_ledger_that_is_gone(world: World) -> None:
+    """Creates without `request_id` are made all the same."""
+    state = SharedStateSettings.model_validate({"url": "redis://127.0.0.1:1/0"})
+    async with Gateway(world.settings(shared_state=state)) as gateway:
+        caller = world.caller(gateway)
+        assert (await caller.create()).job_id != (await caller.create()).job_id

@@ -1,0 +1,100 @@
+"""Looking at an object: what is asked and signed, and what each answer means."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from docpreview.v1 import error_reason_pb2 as r
+from docpreview.v1.error_reason_pb2 import ErrorReason
+from docpreview_gateway.core.breaker import BreakerRules
+from docpreview_gateway.core.buckets import Bucket
+from docpreview_gateway.core.concurrency import LimitBounds
+from docpreview_gateway.core.errors import GatewayError
+from docpreview_gateway.core.requests import look_at_object
+from docpreview_gateway.core.signing import Window, presign
+from docpreview_gateway.ports import Call, TransportError
+from docpreview_gateway.upstream.limited import LaneRules, Lanes
+from docpreview_gateway.upstream.object_tags import CloudObjectTags
+from tests.fakes.clock import FakeClock
+from tests.fakes.credentials import FakeCredentials
+from tests.fakes.telemetry import FakeTelemetry
+from tests.fakes.transport import FakeTransport, Turn, reply
+
+if TYPE_CHECKING:
+    from docpreview_gateway.core.exchange import HttpReply
+
+BUCKET = Bucket("docs-1250000000", "ap-chongqing", "main")
+
+
+class Scene:
+    def __init__(self, *script: Turn) -> None:
+        self.transport, self.telemetry, self.clock = FakeTransport(*script), FakeTelemetry(), FakeClock()
+        rules = LaneRules(BreakerRules(calls=2, open_seconds=60), LimitBounds(2, 1, 2, 2))
+        lanes = Lanes(rules=rules, telemetry=self.telemetry, jitter=lambda: 0.5)
+        self.tags = CloudObjectTags(
+            self.transport, FakeCredentials(), self.clock, lanes=lanes, telemetry=self.telemetry
+        )
+
+    async def tag(self, seconds: float = 5.0) -> str:
+        call = Call("r1", asyncio.get_running_loop().time() + seconds)
+        return await self.tags.tag(BUCKET, "in/ä b.pdf", call)
+
+    async def refused(self, seconds: float = 5.0) -> ErrorReason.ValueType:
+        with pytest.raises(GatewayError) as caught:
+            await self.tag(seconds)
+        return caught.value.reason
+
+
+async def test_request() -> None:
+    """A HEAD of the object at its bucket's object host, signed in its address."""
+    scene = Scene(reply(headers={"etag": '"abc"', "x-cos-version-id": "v"}))
+    assert await scene.tag() == '"abc"'
+    (sent,) = scene.transport.requests
+    signed = presign(
+        look_at_object(BUCKET, "in/ä b.pdf"), FakeCredentials().credentials("main"), Window.around(scene.clock.now())
+    )
+    assert sent == signed
+    assert (sent.method, sent.host) == ("HEAD", "docs-1250000000.cos.ap-chongqing.myqcloud.com")
+    assert sent.target.startswith("/in/%C3%A4%20b.pdf?q-sign-algorithm=sha1&")
+    assert scene.telemetry.attempts == [("head_object", "OK")]
+
+
+@pytest.mark.parametrize(("headers", "tag"), [({"x-cos-version-id": "v7"}, "v7"), ({}, "")])
+async def test_store_without_etags(headers: dict[str, str], tag: str) -> None:
+    """The version stands for the content; without either nothing is known."""
+    assert await Scene(reply(headers=headers)).tag() == tag
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (reply(status=404), r.ERROR_REASON_INPUT_OBJECT_NOT_FOUND),
+        (reply(status=403), r.ERROR_REASON_INPUT_OBJECT_UNREADABLE),
+        (reply(status=503), r.ERROR_REASON_UPSTREAM_UNAVAILABLE),
+        (reply(status=307, headers={"etag": "x"}), r.ERROR_REASON_WRONG_REGION),
+        (TransportError("gone", sent=True), r.ERROR_REASON_UPSTREAM_UNAVAILABLE),
+    ],
+)
+async def test_refusals(answer: HttpReply | Exception, reason: ErrorReason.ValueType) -> None:
+    """Each has its reason, and is counted by it."""
+    scene = Scene(answer)
+    assert await scene.refused() == reason
+    assert scene.telemetry.attempts == [("head_object", ErrorReason.Name(reason).removeprefix("ERROR_REASON_"))]
+
+
+async def test_store_that_hangs() -> None:
+    """The look ends at its deadline."""
+    assert await Scene(30.0, reply()).refused(0.05) == r.ERROR_REASON_DEADLINE_EXCEEDED
+
+
+async def test_store_that_is_ill() -> None:
+    """It is left in peace: its own breaker opens, under the name of its host."""
+    scene = Scene(reply(status=503))
+    for _ in range(2):
+        await scene.refused()
+    assert await scene.refused() == r.ERROR_REASON_UPSTREAM_BREAKER_OPEN
+    assert len(scene.transport.requests) == 2
+    assert scene.telemetry.breaker_states == [(BUCKET.object_host, "OPEN")]
