@@ -1,16 +1,24 @@
-"""Puts together what stands before the creates of jobs: what was rendered already, budgets, and the ledger."""
+"""Puts together creates: what stands before them, and the stores that they leave something in."""
 
 from __future__ import annotations
 
 import secrets
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from docpreview_gateway import tuning
+from docpreview_gateway.adapters.sqlite_ledger import SqliteLedger
+from docpreview_gateway.limit_ports import PageBookError
+from docpreview_gateway.limits import books
+from docpreview_gateway.ports import LedgerError
 from docpreview_gateway.service.budgeting import Books, PageBudgets
 from docpreview_gateway.service.creating import Creating
 from docpreview_gateway.service.rendering_once import RenderingOnce
+from docpreview_gateway.settings import StartError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from docpreview_gateway.observability import Observability
     from docpreview_gateway.ports import Clock, ObjectTags, PreviewUpstream, RequestLedger
     from docpreview_gateway.service.bucket_register import BucketRegister
@@ -30,6 +38,34 @@ class Stores(NamedTuple):
 
     records: RequestLedger
     books: Books
+
+
+@asynccontextmanager
+async def stores(settings: Settings) -> AsyncIterator[Stores]:
+    """The stores, opened; StartError when that is not possible."""
+    async with AsyncExitStack() as stack:
+        records = await _records(settings, stack)
+        try:
+            pages = await stack.enter_async_context(books(settings))
+        except PageBookError as error:
+            raise StartError(f"state_dir: {error}; pages are counted in a folder that can be written") from error
+        yield Stores(records, pages)
+
+
+async def _records(settings: Settings, stack: AsyncExitStack) -> RequestLedger:
+    state = settings.shared_state
+    if url := state.ledger_url or state.url:
+        # Whoever shares nothing does without the 20 MiB and the half second that the library takes to import.
+        from docpreview_gateway.adapters.redis_connections import redis_commands  # noqa: PLC0415
+        from docpreview_gateway.adapters.redis_ledger import RedisLedger  # noqa: PLC0415
+
+        # Connections of its own: a crowd at the cache does not keep creates waiting.
+        send = await stack.enter_async_context(redis_commands(url.get_secret_value()))
+        return RedisLedger(send, seconds=state.ledger_timeout_seconds)
+    try:
+        return await stack.enter_async_context(SqliteLedger(settings.state_dir / "ledger.db"))
+    except LedgerError as error:
+        raise StartError(f"state_dir: {error}; creates with request_id need a folder that can be written") from error
 
 
 def create_parts(  # noqa: PLR0913 - collaborators, named by wiring

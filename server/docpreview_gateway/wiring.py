@@ -17,16 +17,13 @@ from docpreview_gateway.adapters.admin_http import admin_server
 from docpreview_gateway.adapters.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.adapters.memory_cache import LruMemoryCache
 from docpreview_gateway.adapters.operator_page import SAMPLE_SECONDS, OperatorPage
-from docpreview_gateway.adapters.sqlite_ledger import SqliteLedger
 from docpreview_gateway.adapters.system_clock import SystemClock
 from docpreview_gateway.core.callers import ANONYMOUS
 from docpreview_gateway.core.polling import Schedule
-from docpreview_gateway.creates import Stores, create_parts
+from docpreview_gateway.creates import create_parts, stores
 from docpreview_gateway.identity_wiring import KEYS_SECONDS, LOOK_SECONDS, Identities
-from docpreview_gateway.limit_ports import PageBookError
-from docpreview_gateway.limits import books, counting
+from docpreview_gateway.limits import counting
 from docpreview_gateway.observability import Observability
-from docpreview_gateway.ports import LedgerError
 from docpreview_gateway.rpc.handlers import Bounds, Handlers, Route
 from docpreview_gateway.rpc.server import Health, enable_reflection, grpc_server
 from docpreview_gateway.rpc.services import register, routes
@@ -57,9 +54,8 @@ if TYPE_CHECKING:
     import grpc
 
     from docpreview_gateway.adapters.prometheus import PrometheusTelemetry
-    from docpreview_gateway.ports import Clock, CredentialsSource, JobFeed, ObjectTags, PreviewUpstream, RequestLedger
+    from docpreview_gateway.ports import Clock, CredentialsSource, JobFeed, ObjectTags, PreviewUpstream
     from docpreview_gateway.rpc.handlers import Route
-    from docpreview_gateway.service.budgeting import Books
     from docpreview_gateway.settings import Settings
     from docpreview_gateway.shared_state import SharedParts
 
@@ -131,13 +127,13 @@ class Gateway:
         page_urls = PageUrls(buckets, credentials, cloud_clock, base=self._settings.upstream.object_url_base)
         watching = self._watching(upstream, cloud_clock, telemetry, cloud.feed)
         stack.push_async_callback(watching.close)
-        records = await self._records(stack)
+        opened = await stack.enter_async_context(stores(self._settings))
         await self._admin(stack)
         creates, budgets, creating = create_parts(
             self._settings,
             upstream,
             cloud.objects,
-            Stores(records, await self._books(stack)),
+            opened,
             buckets=buckets,
             clock=clock,
             observed=self._observed,
@@ -223,22 +219,6 @@ class Gateway:
         url = state.url.get_secret_value()
         return await stack.enter_async_context(shared_parts(url, telemetry, seconds=state.timeout_seconds))
 
-    async def _records(self, stack: AsyncExitStack) -> RequestLedger:
-        state = self._settings.shared_state
-        if url := state.ledger_url or state.url:
-            from docpreview_gateway.adapters.redis_connections import redis_commands  # noqa: PLC0415 - as above
-            from docpreview_gateway.adapters.redis_ledger import RedisLedger  # noqa: PLC0415
-
-            # Connections of its own: a crowd at the cache does not keep creates waiting.
-            send = await stack.enter_async_context(redis_commands(url.get_secret_value()))
-            return RedisLedger(send, seconds=state.ledger_timeout_seconds)
-        try:
-            return await stack.enter_async_context(SqliteLedger(self._settings.state_dir / "ledger.db"))
-        except LedgerError as error:
-            raise StartError(
-                f"state_dir: {error}; creates with request_id need a folder that can be written"
-            ) from error
-
     def _watching(
         self, upstream: PreviewUpstream, clock: Clock, telemetry: PrometheusTelemetry, feed: JobFeed | None
     ) -> Watching:
@@ -258,12 +238,6 @@ class Gateway:
             feed=feed,
             tracing=self._observed.tracing,
         )
-
-    async def _books(self, stack: AsyncExitStack) -> Books:
-        try:
-            return await stack.enter_async_context(books(self._settings))
-        except PageBookError as error:
-            raise StartError(f"state_dir: {error}; pages are counted in a folder that can be written") from error
 
     async def _admin(self, stack: AsyncExitStack) -> None:
         host, port = (self._worker.admin, 0) if self._worker else host_port(self._settings.admin_listen)
