@@ -58,7 +58,7 @@ async def test_gateway_that_works(world: World, tmp_path: Path) -> None:
         await world.client.get(BUCKET, "d" + "0" * 32)
     url = f"http://127.0.0.1:{world.gateway.admin_port}/"
     shown = words(await document(url, tmp_path))
-    for expected in ("docpreview-gateway ready", BUCKET, "shut", "anonymous", "JOB_NOT_FOUND", "GetPreviewJob"):
+    for expected in ("docpreview-gateway ready", BUCKET, "closed", "anonymous", "JOB_NOT_FOUND", "GetPreviewJob"):
         assert expected in shown
     for name, width, dark in (("light", 1200, False), ("dark", 1200, True), ("narrow", 500, False)):
         picture = await screenshot(url, tmp_path / f"{name}.png", width=width, height=1200, dark=dark)

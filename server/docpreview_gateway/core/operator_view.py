@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-BREAKERS = {0: "shut", 1: "half-open", 2: "open"}
+BREAKERS = {0: "closed", 1: "half-open", 2: "open"}
 OURS = ("Unknown", "Internal", "Unavailable", "DataLoss", "DeadlineExceeded")
 """Codes of calls that failed, as rules and dashboards count them."""
 

@@ -1,0 +1,116 @@
+"""What watches cost: memory of the gateway, CPU while nothing happens, and requests to the cloud.
+
+The gateway runs as a process of its own before the emulator, which holds every job in Running. First all watches are of
+one job, then ten of each; `docs/capacity.md` has the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+
+from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, WatchPreviewJobRequest
+from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
+from docpreview_emulator import Credential, Emulator
+
+if TYPE_CHECKING:
+    from docpreview.v1.preview_job_pb2 import PreviewJob
+
+BUCKET, REGION = "docs-1250000000", "ap-chongqing"
+STREAMS_OF_A_CONNECTION = 90
+IDLE_SECONDS = 20.0
+MEBIBYTE = 2**20
+Stub = PreviewJobServiceStub
+
+
+def memory(pid: int) -> float:
+    """Resident memory of a process in MiB."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / MEBIBYTE
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def watch(stub: Stub, job_id: str, opening: asyncio.Semaphore, seen: asyncio.Semaphore) -> None:
+    await opening.acquire()
+    request = WatchPreviewJobRequest(bucket=BUCKET, job_id=job_id)
+    first = True
+    async for _ in stub.WatchPreviewJob(request, timeout=600):  # type: ignore[attr-defined]  # the stub of grpc.aio
+        if first:
+            first = False
+            opening.release()
+            seen.release()
+
+
+async def measure(emulator: Emulator, pid: int, port: int, *, watches: int, jobs: int) -> None:
+    async with AsyncExitStack() as stack:
+        stubs = []
+        for _ in range(-(-watches // STREAMS_OF_A_CONNECTION)):
+            channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=(("grpc.use_local_subchannel_pool", 1),))
+            stubs.append(PreviewJobServiceStub(await stack.enter_async_context(channel)))
+        ids = [await create(stubs[0]) for _ in range(jobs)]
+        before = memory(pid)
+        opening, seen = asyncio.Semaphore(100), asyncio.Semaphore(0)
+        tasks = [
+            asyncio.create_task(watch(stubs[n % len(stubs)], ids[n % jobs], opening, seen)) for n in range(watches)
+        ]
+        for _ in range(watches):
+            await seen.acquire()
+        asked, cpu, begin = len(emulator.requests), cpu_seconds(pid), time.monotonic()
+        await asyncio.sleep(IDLE_SECONDS)
+        seconds = time.monotonic() - begin
+        polls = (len(emulator.requests) - asked) / seconds
+        used = (cpu_seconds(pid) - cpu) / seconds
+        grown = memory(pid) - before
+        print(
+            f"{watches:>8}{jobs:>8}{grown:>10.1f}{1000 * grown / watches:>14.1f}{100 * used:>12.1f}{polls:>14.1f}",
+            flush=True,
+        )
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def create(stub: Stub) -> str:
+    request = CreatePreviewJobRequest(bucket=BUCKET, input_object="seven.pdf")
+    request.output.object = "out/p-${Number}.jpg"
+    job: PreviewJob = await stub.CreatePreviewJob(request, timeout=30)  # type: ignore[misc]  # the stub of grpc.aio
+    return job.job_id
+
+
+async def main(watches: int) -> None:
+    document = Path(__file__).parents[1] / "examples" / "seven-pages.pdf"
+    async with Emulator(credentials=[Credential("example-id", "example-key")]) as emulator:
+        emulator.put_object(BUCKET, REGION, "seven.pdf", document.read_bytes())
+        emulator.hold_jobs()
+        server = [sys.executable, str(Path(__file__).parent / "gateway_server.py"), str(emulator.port)]
+        with subprocess.Popen(  # noqa: ASYNC220 - nothing else runs yet
+            server, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as process:
+            assert process.stdout is not None
+            port = int(process.stdout.readline())
+            print(f"idle: {memory(process.pid):.1f} MiB")
+            print(" watches    jobs  MiB more  KiB a watch  CPU per cent  requests a s")
+            try:
+                await measure(emulator, process.pid, port, watches=watches, jobs=1)
+                await measure(emulator, process.pid, port, watches=watches, jobs=watches // 10)
+            finally:
+                process.communicate()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--watches", type=int, default=1000)
+    asyncio.run(main(parser.parse_args().watches))
