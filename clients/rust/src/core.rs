@@ -15,6 +15,7 @@ use crate::retry::{Budget, Pauses, sleep};
 
 const ATTEMPTS_OF_READS: u32 = 4;
 const ATTEMPTS_OF_CREATES: u32 = 5;
+const DELIVERIES: u32 = 3;
 const LONGEST_PAUSE_OF_READS: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE_OF_CREATES: Duration = Duration::from_secs(10);
 
@@ -103,8 +104,29 @@ impl Core {
         unreachable!("the last attempt returns")
     }
 
-    /// One attempt.
+    /// One attempt. What was not sent because its connection closed just then is sent over the next one, as gRPC does.
     pub(crate) async fn attempt<Q, R, F, A>(
+        &self,
+        deadline: Instant,
+        message: &Q,
+        call: &F,
+        decoded: fn(Status) -> Error,
+    ) -> Result<R, Error>
+    where
+        Q: Clone,
+        F: Fn(Channel, Request<Q>) -> A,
+        A: Future<Output = Result<Response<R>, Status>>,
+    {
+        for _ in 1..DELIVERIES {
+            match self.delivery(deadline, message, call, decoded).await {
+                Err(error) if error.is_undelivered() => {}
+                outcome => return outcome,
+            }
+        }
+        self.delivery(deadline, message, call, decoded).await
+    }
+
+    async fn delivery<Q, R, F, A>(
         &self,
         deadline: Instant,
         message: &Q,

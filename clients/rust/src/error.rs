@@ -75,6 +75,8 @@ struct Facts {
     request_id: String,
     /// Whether the gateway said that waiting is in vain.
     final_answer: bool,
+    /// Whether the connection was closed before the call was sent over it.
+    undelivered: bool,
     source: Option<Status>,
 }
 
@@ -154,6 +156,7 @@ impl Error {
             metadata: HashMap::new(),
             request_id: String::new(),
             final_answer: false,
+            undelivered: false,
             source: None,
         }))
     }
@@ -173,6 +176,11 @@ impl Error {
     /// Whether the gateway said that waiting for it is in vain.
     pub(crate) fn is_final(&self) -> bool {
         self.0.final_answer
+    }
+
+    /// Whether the connection was closed before the call was sent over it, as happens when it gets too old.
+    pub(crate) fn is_undelivered(&self) -> bool {
+        self.0.undelivered
     }
 
     /// Whether a gateway answered.
@@ -205,6 +213,7 @@ impl Error {
                 .to_owned(),
             metadata,
             final_answer: header("grpc-retry-pushback-ms").is_some_and(|value| value.parse::<u64>().is_err()),
+            undelivered: is_undelivered(&status),
             source: Some(status),
         }))
     }
@@ -268,7 +277,12 @@ fn code(status: &Status) -> Code {
 fn leaves_outcome_open(status: &Status, code: Code) -> bool {
     let open =
         matches!(code, Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded | Code::Unknown | Code::Internal);
-    open && !has_cause::<ConnectError>(status)
+    open && !has_cause::<ConnectError>(status) && !is_undelivered(status)
+}
+
+/// hyper's "canceled": a request that was waiting for its connection when that closed.
+fn is_undelivered(status: &Status) -> bool {
+    causes(status.source()).filter_map(<dyn StdError>::downcast_ref::<hyper::Error>).any(hyper::Error::is_canceled)
 }
 
 fn has_cause<E: StdError + 'static>(status: &Status) -> bool {

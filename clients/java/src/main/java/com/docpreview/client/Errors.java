@@ -18,6 +18,7 @@ import java.util.EnumMap;
 import java.util.EnumSet;
 import java.util.List;
 import java.util.Map;
+import java.util.Objects;
 import java.util.Set;
 import java.util.stream.Stream;
 import javax.net.ssl.SSLHandshakeException;
@@ -103,10 +104,18 @@ final class Errors {
     }
 
     private static DocPreviewException make(Kind kind, StatusRuntimeException error, ErrorFacts facts) {
-        Status status = error.getStatus();
+        return kind.make(sentence(error.getStatus()), error.getStatus().getCode(), facts, error);
+    }
+
+    /** The gateway's sentence; what failed on this side is named too, where gRPC says no more than "io exception". */
+    private static String sentence(Status status) {
         String description = status.getDescription();
         String sentence = description == null || description.isEmpty() ? status.getCode().name() : description;
-        return kind.make(sentence, status.getCode(), facts, error);
+        String cause = causes(status.getCause())
+                .map(Throwable::getMessage)
+                .filter(Objects::nonNull)
+                .reduce("", (outer, inner) -> inner);
+        return cause.isEmpty() ? sentence : sentence + ": " + cause;
     }
 
     private static boolean wasInterrupted(StatusRuntimeException error) {

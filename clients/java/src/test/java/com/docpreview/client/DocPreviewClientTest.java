@@ -157,7 +157,8 @@ final class DocPreviewClientTest {
         try (ServerSocket free = new ServerSocket(0)) {
             free.close();
             try (DocPreviewClient nobody = DocPreviewClient.builder("127.0.0.1:" + free.getLocalPort()).build()) {
-                assertThrows(Unavailable.class, () -> nobody.create(CREATE));
+                Unavailable error = assertThrows(Unavailable.class, () -> nobody.create(CREATE));
+                assertTrue(error.sentence().contains("refused"), error.sentence());
             }
         }
     }
