@@ -118,6 +118,8 @@ class Identities:
 
     async def refresh_keys(self) -> None:
         """Fetch the issuers' keys anew. What fails is logged, and the old keys stay."""
+        if not self._fetched:
+            return  # without the 8 MiB that the library of tokens takes
         from docpreview_gateway.adapters.jwks_http import FetchError  # noqa: PLC0415
         from docpreview_gateway.adapters.jwt_verifier import KeysError  # noqa: PLC0415
 
