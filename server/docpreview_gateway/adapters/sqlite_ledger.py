@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-import sqlite3
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, fields
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
+from docpreview_gateway.adapters.sqlite_file import SqliteFile
 from docpreview_gateway.core.ledger import Record, Stage
 from docpreview_gateway.ports import LedgerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import sqlite3
     from pathlib import Path
     from types import TracebackType
     from typing import Self
 
-Result = TypeVar("Result")
-
-BUSY_SECONDS = 2.0
-SCHEMA_VERSION = 1
 _COLUMNS = [field.name for field in fields(Record)]
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM creates"  # noqa: S608 - our own column names
 _INSERT = f"INSERT OR REPLACE INTO creates VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
@@ -40,92 +34,54 @@ CREATE TABLE IF NOT EXISTS creates (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS creates_unfinished ON creates (target) WHERE {_UNFINISHED};
 CREATE INDEX IF NOT EXISTS creates_by_end ON creates (expires_at);
-PRAGMA user_version = {SCHEMA_VERSION};
 """
 
 
 class SqliteLedger:
-    """The port `RequestLedger`. One connection in a thread of its own: commits wait for the disk, the loop does not."""
+    """The port `RequestLedger`."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
-        self._connection: sqlite3.Connection | None = None
+        self._file = SqliteFile(path, tables=_TABLES, synchronous="FULL", error=LedgerError)
 
     async def __aenter__(self) -> Self:
         """Open or make the file. LedgerError when it cannot be used, or was made by a newer version."""
-        try:
-            await self._do(self._open)
-        except LedgerError:
-            self._thread.shutdown()
-            raise
+        await self._file.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._connection is not None:
-            await self._do(lambda connection: connection.close())
-        self._thread.shutdown()
+        await self._file.__aexit__(kind, error, trace)
 
     async def secret(self) -> bytes:
         """As the port says."""
-        return await self._do(_secret)
+        return await self._file.do(_secret)
 
     async def begin(self, record: Record, now: float) -> Record:
         """As the port says. Expired records are deleted on the way."""
-        return await self._do(partial(_begin, record=record, now=now))
+        return await self._file.commit(partial(_begin, record=record, now=now))
 
     async def replace(self, old: Record, new: Record) -> bool:
         """As the port says."""
-        return await self._do(partial(_replace, old=old, new=new))
+        return await self._file.do(partial(_replace, old=old, new=new))
 
     async def remove(self, record: Record) -> None:
         """As the port says."""
-        await self._do(partial(_remove, record=record))
+        await self._file.do(partial(_remove, record=record))
 
     async def open(self, now: float) -> list[Record]:
         """As the port says."""
-        return await self._do(partial(_rows, where=f"{_OPEN_STAGES} AND lease_until <= ?", values=(now,)))
+        return await self._file.do(partial(_rows, where=f"{_OPEN_STAGES} AND lease_until <= ?", values=(now,)))
 
     async def find(self, key: str) -> Record | None:
         """As the port says."""
-        found = await self._do(partial(_rows, where="key = ?", values=(key,)))
+        found = await self._file.do(partial(_rows, where="key = ?", values=(key,)))
         return found[0] if found else None
 
     async def others_open(self, record: Record) -> bool:
         """As the port says."""
         where = f"target = ? AND key != ? AND {_UNFINISHED}"
-        return bool(await self._do(partial(_rows, where=where, values=(record.target, record.key))))
-
-    def _open(self, _nothing: object) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            self._refuse_newer(connection)
-            connection.executescript(_TABLES)
-        except BaseException:
-            connection.close()
-            raise
-        self._connection = connection
-
-    def _refuse_newer(self, connection: sqlite3.Connection) -> None:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version > SCHEMA_VERSION:
-            raise LedgerError(f"{self._path}: made by a newer version of the gateway")
-
-    async def _do(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        """Run `work` in the ledger's thread; SQLite's errors become LedgerError."""
-        loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(self._thread, self._guarded, work)
-        except (sqlite3.Error, OSError, RuntimeError) as error:
-            raise LedgerError(f"{self._path}: {error}") from error
-
-    def _guarded(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        return work(self._connection)  # type: ignore[arg-type]  # _open ignores it, all others come after _open
+        return bool(await self._file.do(partial(_rows, where=where, values=(record.target, record.key))))
 
 
 def _secret(connection: sqlite3.Connection) -> bytes:
@@ -135,16 +91,10 @@ def _secret(connection: sqlite3.Connection) -> bytes:
 
 
 def _begin(connection: sqlite3.Connection, *, record: Record, now: float) -> Record:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        connection.execute("DELETE FROM creates WHERE expires_at <= ?", (now,))
-        found = _rows(connection, where="key = ?", values=(record.key,))
-        if not found:
-            connection.execute(_INSERT, astuple(record))
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
+    connection.execute("DELETE FROM creates WHERE expires_at <= ?", (now,))
+    found = _rows(connection, where="key = ?", values=(record.key,))
+    if not found:
+        connection.execute(_INSERT, astuple(record))
     return found[0] if found else record
 
 

@@ -5,35 +5,29 @@ Its commits survive the process; of those that a failing machine loses nobody wa
 
 from __future__ import annotations
 
-import asyncio
-import sqlite3
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
+from docpreview_gateway.adapters.sqlite_file import SqliteFile
 from docpreview_gateway.core.pages import Booking, PageCount, Pages, Periods, Reservation, refusing
 from docpreview_gateway.limit_ports import PageBookError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import sqlite3
     from pathlib import Path
     from types import TracebackType
     from typing import Self
 
     from docpreview_gateway.core.callers import PageBudget
 
-Result = TypeVar("Result")
-
-BUSY_SECONDS = 2.0
-SCHEMA_VERSION = 1
 CLAIMED_AT_ONCE = 100
 KEEP_SECONDS = 32 * 86400
 """How long a settled reservation is known: longer than any `request_id` is."""
 
 _NAMES = [field.name for field in fields(Reservation)]
 _SELECT = f"SELECT {', '.join(_NAMES)} FROM reservations"  # noqa: S608 - our own column names
-_TABLES = f"""
+_TABLES = """
 CREATE TABLE IF NOT EXISTS reservations (
     id TEXT PRIMARY KEY, caller TEXT NOT NULL, pages INTEGER NOT NULL, day TEXT NOT NULL, month TEXT NOT NULL,
     bucket TEXT NOT NULL, made_at REAL NOT NULL, ledger_key TEXT NOT NULL, job_id TEXT NOT NULL,
@@ -45,98 +39,48 @@ CREATE TABLE IF NOT EXISTS pages (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS reservations_due ON reservations (look_at) WHERE open;
 CREATE INDEX IF NOT EXISTS reservations_by_age ON reservations (made_at) WHERE NOT open;
-PRAGMA user_version = {SCHEMA_VERSION};
 """
 
 
 class SqlitePages:
-    """The port `PageBook`. One connection in a thread of its own, so that the loop does not wait for the disk."""
+    """The port `PageBook`."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="pages")
-        self._connection: sqlite3.Connection | None = None
+        self._file = SqliteFile(path, tables=_TABLES, synchronous="NORMAL", error=PageBookError)
 
     async def __aenter__(self) -> Self:
         """Open or make the file. PageBookError when it cannot be used, or was made by a newer version."""
-        try:
-            await self._do(self._open)
-        except PageBookError:
-            self._thread.shutdown()
-            raise
+        await self._file.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await self._do(lambda _none: connection.close())
-        self._thread.shutdown()
+        await self._file.__aexit__(kind, error, trace)
 
     async def reserve(self, wanted: Reservation, budget: PageBudget | None, look_at: float) -> Booking:
         """As the port says. Reservations that were settled long ago are forgotten on the way."""
-        return await self._do(partial(_reserve, wanted=wanted, budget=budget, look_at=look_at))
+        return await self._file.commit(partial(_reserve, wanted=wanted, budget=budget, look_at=look_at))
 
     async def bind(self, reservation: str, job_id: str, look_at: float) -> bool:
         """As the port says."""
-        return await self._do(partial(_bind, reservation=reservation, job_id=job_id, look_at=look_at))
+        return await self._file.commit(partial(_bind, reservation=reservation, job_id=job_id, look_at=look_at))
 
     async def settle(self, reservation: str, pages: int) -> None:
         """As the port says."""
-        await self._do(partial(_close, reservation=reservation, pages=pages))
+        await self._file.commit(partial(_close, reservation=reservation, pages=pages))
 
     async def release(self, reservation: str) -> None:
         """As the port says."""
-        await self._do(partial(_close, reservation=reservation, pages=None))
+        await self._file.commit(partial(_close, reservation=reservation, pages=None))
 
     async def claim(self, now: float, until: float) -> list[Reservation]:
         """As the port says."""
-        return await self._do(partial(_claim, now=now, until=until))
+        return await self._file.commit(partial(_claim, now=now, until=until))
 
     async def count(self, caller: str, periods: Periods) -> PageCount:
         """As the port says."""
-        return await self._do(partial(_count, caller=caller, periods=periods))
-
-    def _open(self, _nothing: object) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            self._refuse_newer(connection)
-            connection.executescript(_TABLES)
-        except BaseException:
-            connection.close()
-            raise
-        self._connection = connection
-
-    def _refuse_newer(self, connection: sqlite3.Connection) -> None:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version > SCHEMA_VERSION:
-            raise PageBookError(f"{self._path}: made by a newer version of the gateway")
-
-    async def _do(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(self._thread, self._committed, work)
-        except (sqlite3.Error, OSError, RuntimeError) as error:
-            raise PageBookError(f"{self._path}: {error}") from error
-
-    def _committed(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        """Do `work` in one transaction; opening and closing are none."""
-        connection = self._connection
-        if connection is None:
-            return work(None)  # type: ignore[arg-type]  # _open ignores it
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            result = work(connection)
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        if connection.in_transaction:
-            connection.execute("COMMIT")
-        return result
+        return await self._file.commit(partial(_count, caller=caller, periods=periods))
 
 
 def _reserve(

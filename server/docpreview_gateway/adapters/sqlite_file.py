@@ -1,0 +1,102 @@
+"""A SQLite file in WAL mode, with one connection in a thread of its own: commits wait for the disk, the loop not."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+Result = TypeVar("Result")
+
+BUSY_SECONDS = 2.0
+SCHEMA_VERSION = 1
+"""Of every file that the gateway makes."""
+
+
+class SqliteFile:
+    """A file with `tables`; `error` makes what is raised when it cannot be used, or was made by a newer version.
+
+    `synchronous` FULL: a commit outlives a machine that fails. NORMAL: it outlives the process.
+    """
+
+    def __init__(
+        self, path: Path, *, tables: str, synchronous: Literal["FULL", "NORMAL"], error: Callable[[str], Exception]
+    ) -> None:
+        self._path = path
+        self._tables = tables
+        self._synchronous = synchronous
+        self._error = error
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=path.stem)
+        self._connection: sqlite3.Connection | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            self._connection = await self._run(self._open)
+        except BaseException:
+            self._thread.shutdown()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._connection is not None:
+            await self._run(self._connection.close)
+        self._thread.shutdown()
+
+    async def do(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Do `work`, each of whose statements is committed by itself."""
+        return await self._run(partial(work, self._opened()))
+
+    async def commit(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
+        """Do `work` in one transaction, that nobody else writes beside."""
+        return await self._run(partial(_committed, self._opened(), work))
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise self._error(f"{self._path}: not open")
+        return self._connection
+
+    async def _run(self, work: Callable[[], Result]) -> Result:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except (sqlite3.Error, OSError, RuntimeError) as error:
+            raise self._error(f"{self._path}: {error}") from error
+
+    def _open(self) -> sqlite3.Connection:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+            self._refuse_newer(connection)
+            connection.executescript(f"{self._tables}PRAGMA user_version = {SCHEMA_VERSION};")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _refuse_newer(self, connection: sqlite3.Connection) -> None:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version > SCHEMA_VERSION:
+            raise self._error(f"{self._path}: made by a newer version of the gateway")
+
+
+def _committed(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], Result]) -> Result:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        result = work(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # after some errors, a full disk for one, SQLite has rolled back by itself
+            connection.execute("ROLLBACK")
+        raise
+    return result
