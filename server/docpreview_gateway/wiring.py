@@ -173,7 +173,8 @@ class Gateway:
             read_seconds=settings.timeout_seconds,
         )
         await stack.enter_async_context(transport)
-        client = CloudClient(transport, credentials, clock, timeout_seconds=settings.timeout_seconds)
+        slack = self._settings.ledger.fence_slack_seconds
+        client = CloudClient(transport, credentials, clock, timeout_seconds=settings.timeout_seconds, fence_slack=slack)
         memory = LruMemoryCache(self._settings.cache.max_bytes)
         telemetry.measure_cache(lambda: memory.size)
         reads, protected = None, self._protected(client, clock, telemetry)

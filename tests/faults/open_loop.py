@@ -1,7 +1,8 @@
 """Calls at a rate that does not care how the gateway does: `python -m tests.faults.open_loop CPU PORT RATE SECONDS`.
 
 RATE 0 finds the capacity: 50 callers, each of which calls again when it is answered. Prints one line of JSON. Speaks
-HTTP/2 by hand, so that it can offer many times of what the gateway can do from one processor.
+HTTP/2 by hand, so that it can offer many times of what the gateway can do from one processor. OPEN_LOOP_TOKEN says who
+calls, where the gateway has a policy.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, results: Results, patience: float) -> None:
         self._results = results
-        self._headers = http2.request_headers(PATH, deadline=f"{round(1000 * patience)}m")
+        token = os.environ.get("OPEN_LOOP_TOKEN", "").encode()
+        extra = [(b"authorization", b"Bearer " + token)] if token else []
+        self._headers = http2.request_headers(PATH, deadline=f"{round(1000 * patience)}m", extra=extra)
         self._buffer = bytearray()
         self._stream = 1
         self.open: dict[int, float] = {}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
+    from typing import TextIO
 
 MOST_OF_A_KIND = 10
 KIND_SECONDS = 60.0
@@ -42,6 +44,21 @@ class Sampling:
         return entry
 
 
+class LossyStderr:
+    """stderr as it is now. When it takes no more (a full disk) lines are lost: logs never stop the gateway."""
+
+    def write(self, text: str) -> int:
+        """Never raises."""
+        with suppress(OSError, ValueError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Never raises."""
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
+
+
 def configure(level: str, *, json_lines: bool | None = None) -> None:
     """Send the process's logs to stderr. `json_lines` None: JSON unless stderr is a terminal.
 
@@ -58,7 +75,7 @@ def configure(level: str, *, json_lines: bool | None = None) -> None:
             structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", LossyStderr())),
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)

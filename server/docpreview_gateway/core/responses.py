@@ -38,11 +38,15 @@ _QUEUE_STATES = {word: state for state, word in requests.QUEUE_STATES.items()}
 
 @dataclass(frozen=True, slots=True)
 class JobPage:
-    """Jobs of a list, the cloud's cursor behind them (empty at the end), and each job's marker (empty: it has none)."""
+    """Jobs of a list, the cloud's cursor behind them (empty at the end), and each job's marker (empty: it has none).
+
+    `as_of` is the cloud's Unix time when it answered, in whole seconds; None when it did not say.
+    """
 
     jobs: tuple[PreviewJob, ...]
     cursor: str
     markers: tuple[str, ...] = ()
+    as_of: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

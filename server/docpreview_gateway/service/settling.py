@@ -88,16 +88,27 @@ class Settling:
             created_after=Timestamp(seconds=int(record.sent_at) - margin),
             created_before=Timestamp(seconds=int(record.fence) + margin),
         )
-        cursor = ""
+        cursor, begun = "", self._clock.now()
         for _ in range(LIST_PAGES):
             page = await self._page(JobQuery(request, bucket, LIST_SIZE, cursor))
             for job, marker in zip(page.jobs, page.markers, strict=True):
                 if ledger.owns(record, job, marker, only_one_of_its_target=alone):
                     return job, True
+            if page.as_of is not None and not self._is_our_time(page.as_of, begun):
+                log.warning("the cloud's clock differs by more than ledger.fence_slack_seconds", key=record.key[:12])
+                return None, False
             if not page.cursor:
                 return None, True
             cursor = page.cursor
         return None, False
+
+    def _is_our_time(self, cloud: float, begun: float) -> bool:
+        """Whether the cloud's clock, in whole seconds, is near enough to ours for its list to prove anything.
+
+        Else the create may outlast its fence, or its job lie where the list did not look.
+        """
+        slack = self._timing.fence_slack
+        return begun - slack - 1 < cloud <= self._clock.now() + slack
 
     async def _page(self, query: JobQuery) -> JobPage:
         deadline = asyncio.get_running_loop().time() + LIST_SECONDS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from dataclasses import replace
 from functools import partial
@@ -13,6 +14,7 @@ from docpreview_gateway.core import refusals, requests, responses
 from docpreview_gateway.core.errors import GatewayError, UpstreamError
 from docpreview_gateway.core.signing import Window, sign
 from docpreview_gateway.ports import TransportError
+from docpreview_gateway.upstream.cloud_clock import unix_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,16 +39,25 @@ class CloudClient:
     """The port `PreviewUpstream` with one attempt per call.
 
     Before giving up on a refused clock it learns the cloud's time from the `Date` of the refusal and signs once more:
-    the refusal came before anything was done, so this is safe for creates too.
+    the refusal came before anything was done, so this is safe for creates too. But a create whose signature has a set
+    end is signed by our clock alone when the two differ by more than `fence_slack` seconds: it would outlast its fence,
+    and its job would lie where nobody looks for it.
     """
 
     def __init__(
-        self, transport: Transport, credentials: CredentialsSource, clock: CloudClock, *, timeout_seconds: float
+        self,
+        transport: Transport,
+        credentials: CredentialsSource,
+        clock: CloudClock,
+        *,
+        timeout_seconds: float,
+        fence_slack: float = math.inf,
     ) -> None:
         self._transport = transport
         self._credentials = credentials
         self._clock = clock
         self._timeout = timeout_seconds
+        self._fence_slack = fence_slack
 
     async def create(self, request: CreatePreviewJobRequest, bucket: Bucket, output: Bucket, call: Call) -> PreviewJob:
         """Submit a job. CREATE_OUTCOME_UNKNOWN when it may have been accepted all the same."""
@@ -83,7 +94,8 @@ class CloudClient:
             with_pages=query.request.include_pages,
             asked_cursor=query.cursor,
         )
-        return await self._ask(request, query.bucket, call, read)
+        page, reply = await self._asked(request, query.bucket, call, read)
+        return replace(page, as_of=unix_time(reply.headers.get("date", "")))
 
     async def list_queues(self, query: QueueQuery, call: Call) -> responses.QueuePage:
         """One page of queues."""
@@ -91,6 +103,12 @@ class CloudClient:
         return await self._ask(request, query.bucket, call, partial(responses.queue_page, bucket=query.bucket.name))
 
     async def _ask(self, request: HttpRequest, bucket: Bucket, call: Call, read: Callable[[bytes], Result]) -> Result:
+        result, _ = await self._asked(request, bucket, call, read)
+        return result
+
+    async def _asked(
+        self, request: HttpRequest, bucket: Bucket, call: Call, read: Callable[[bytes], Result]
+    ) -> tuple[Result, HttpReply]:
         call.cache = "miss"
         now = time.monotonic()
         until = min(now + self._timeout, call.deadline - ANSWER_MARGIN)
@@ -101,8 +119,8 @@ class CloudClient:
                 reply = await self._exchange(request, bucket, call.sign_until)
                 call.upstream_request_id = refusals.request_id_of(reply)
                 if len(reply.body) < BIG_REPLY_BYTES:
-                    return read(reply.body)
-                return await asyncio.to_thread(read, reply.body)
+                    return read(reply.body), reply
+                return await asyncio.to_thread(read, reply.body), reply
         except TimeoutError:
             raise self._late(request, until, call) from None
 
@@ -118,21 +136,37 @@ class CloudClient:
             return reply
         error = refusals.read(reply)
         if error.reason == reasons.ERROR_REASON_CLOCK_SKEW and self._clock.learn(reply.headers.get("date", "")):
+            if not self._may_correct(sign_until):
+                raise _clocks_differ(self._clock.offset, error)
             reply = await self._send(request, bucket, sign_until)
             if refusals.accepted(reply):
                 return reply
             error = refusals.read(reply)
         raise error
 
+    def _may_correct(self, sign_until: float | None) -> bool:
+        return sign_until is None or abs(self._clock.offset) <= self._fence_slack
+
     async def _send(self, request: HttpRequest, bucket: Bucket, sign_until: float | None) -> HttpReply:
-        window = Window.around(self._clock.now())
+        offset = self._clock.offset if self._may_correct(sign_until) else 0.0
+        window = Window.around(self._clock.now() - self._clock.offset + offset)
         if sign_until is not None:
-            window = replace(window, end=int(sign_until + self._clock.offset))
+            window = replace(window, end=int(sign_until + offset))
         signed = sign(request, self._credentials.credentials(bucket.credentials), window)
         try:
             return await self._transport.send(signed)
         except TransportError as error:
             raise from_transport(error) from error
+
+
+def _clocks_differ(offset: float, error: UpstreamError) -> UpstreamError:
+    return UpstreamError(
+        error.reason,
+        f"the cloud's clock and this machine's differ by {abs(offset):.0f} s, more than ledger.fence_slack_seconds: "
+        "creates with request_id are not safe until the machine's clock is right; nothing was sent that counts",
+        facts=error.facts,
+        retry_after=error.retry_after,
+    )
 
 
 def from_transport(error: TransportError) -> UpstreamError:

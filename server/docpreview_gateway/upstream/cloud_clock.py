@@ -22,9 +22,16 @@ class CloudClock:
 
     def learn(self, date: str) -> bool:
         """Take over the time in a `Date` header; whether it told one."""
-        try:
-            cloud = parsedate_to_datetime(date)
-        except ValueError:
+        cloud = unix_time(date)
+        if cloud is None:
             return False
-        self.offset = cloud.timestamp() - self._ours.now()
+        self.offset = cloud - self._ours.now()
         return True
+
+
+def unix_time(date: str) -> float | None:
+    """The time in a `Date` header, in whole seconds; None when it tells none."""
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except ValueError:
+        return None
