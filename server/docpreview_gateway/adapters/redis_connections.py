@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from redis.asyncio import ConnectionPool, Redis, RedisCluster, SSLConnection
@@ -172,7 +173,7 @@ async def _client(url: str, *, for_messages: bool = False) -> AsyncIterator[Any]
     async with AsyncExitStack() as stack:
         if address.kind == "cluster":
             cluster = _cluster(address)
-            stack.push_async_callback(_closed, cluster.aclose)
+            stack.push_async_callback(_closed, partial(_leave, cluster))
             if not for_messages:
                 yield cluster
                 return
@@ -186,6 +187,13 @@ async def _client(url: str, *, for_messages: bool = False) -> AsyncIterator[Any]
             pool = ConnectionPool.from_url(url, **_ONCE)
         stack.push_async_callback(_closed, pool.aclose)
         yield Redis(connection_pool=pool)
+
+
+async def _leave(cluster: RedisCluster) -> None:
+    await cluster.aclose()
+    # A cluster that was about to look for its nodes anew counts as closed already, with its connections open.
+    for known in ("nodes_cache", "startup_nodes"):
+        await cluster.nodes_manager.aclose(known)
 
 
 def _cluster(address: RedisAddress) -> RedisCluster:
