@@ -1,0 +1,60 @@
+"""A cache that is emptied under load, while the ledger has a server of its own (C3 of reliability's table)."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import TYPE_CHECKING
+
+import grpc
+
+from docpreview.v1.preview_job_pb2 import ObjectLocation
+from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, GetPreviewJobRequest
+from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
+from tests.faults.gateway_process import BUCKET, GatewayProcess
+from tests.faults.storm import DOCUMENT, DURABLE, cloud, creates
+from tests.redis_server import running_redis
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CREATE = CreatePreviewJobRequest(
+    bucket=BUCKET,
+    input_object=DOCUMENT,
+    output=ObjectLocation(object="out/p-${Page}.jpg"),
+    request_id=str(uuid.UUID(int=1, version=4)),
+)
+
+
+async def test_flushed_cache(tmp_path: Path) -> None:
+    """A hundred readers at each of two replicas ask the cloud once or twice in all, and the `request_id` is known."""
+    for name in ("cache", "ledger"):
+        (tmp_path / name).mkdir()
+    with running_redis(tmp_path / "cache") as cache, running_redis(tmp_path / "ledger", *DURABLE) as ledger:
+        changes = {
+            "shared_state": {"url": cache.url, "ledger_url": ledger.url},
+            "replicas": 2,
+            # So short that each burst asks beyond the memory of its process.
+            "cache": {"active_seconds": 0.01},
+        }
+        async with (
+            cloud() as emulator,
+            GatewayProcess(tmp_path / "one", emulator.port, changes) as one,
+            GatewayProcess(tmp_path / "other", emulator.port, changes) as other,
+            grpc.aio.insecure_channel(one.address) as to_one,
+            grpc.aio.insecure_channel(other.address) as to_other,
+        ):
+            stubs = [PreviewJobServiceStub(channel) for channel in (to_one, to_other)]
+            job_id = (await stubs[0].CreatePreviewJob(CREATE, timeout=20)).job_id
+            emulator.clear_requests()
+            assert cache.command("FLUSHALL").startswith(b"+OK")
+            # The cloud takes long enough for everyone to come before the first answer.
+            emulator.add_fault(operation="get", kind="latency", seconds=1.0, times=10)
+            request = GetPreviewJobRequest(bucket=BUCKET, job_id=job_id)
+            read = await asyncio.gather(
+                *(stubs[number % 2].GetPreviewJob(request, timeout=20) for number in range(200)),
+                *(stub.CreatePreviewJob(CREATE, timeout=20) for stub in stubs),
+            )
+            assert {job.job_id for job in read} == {job_id}
+            assert creates(emulator) == []
+            assert len(emulator.requests) <= len(stubs)
