@@ -251,7 +251,8 @@ class LedgerSettings(Section):
         60.0,
         ge=0,
         le=3600,
-        description="how far the cloud's clock may differ from ours before an unknown create counts as not accepted",
+        description="how far the cloud's clock may differ from ours. Beyond it an unknown create stays unknown, and "
+        "creates with `request_id` are refused (`CLOCK_SKEW`) once the cloud has refused our time",
     )
     visibility_seconds: float = Field(15.0, ge=0, le=600, description="how long the cloud's lists may lack a new job")
     signature_seconds: float = Field(
