@@ -7,9 +7,9 @@ from dataclasses import astuple, fields
 from functools import partial
 from typing import TYPE_CHECKING
 
-from docpreview_gateway.adapters.sqlite_file import SqliteFile
 from docpreview_gateway.core.ledger import Record, Stage
 from docpreview_gateway.ports import LedgerError
+from docpreview_gateway.sqlite_file import SqliteFile
 
 if TYPE_CHECKING:
     import sqlite3

@@ -9,9 +9,9 @@ from dataclasses import asdict, fields
 from functools import partial
 from typing import TYPE_CHECKING
 
-from docpreview_gateway.adapters.sqlite_file import SqliteFile
 from docpreview_gateway.core.pages import Booking, PageCount, Pages, Periods, Reservation, refusing
 from docpreview_gateway.limit_ports import PageBookError
+from docpreview_gateway.sqlite_file import SqliteFile
 
 if TYPE_CHECKING:
     import sqlite3
