@@ -59,6 +59,11 @@ class TlsSettings(Section):
     client_ca: Path | None = Field(
         None, description="PEM file of the authorities of client certificates, which every connection must then have"
     )
+    client_crl: Path | None = Field(
+        None,
+        description="PEM file of revocation lists of these authorities, re-read when it changes: whoever is on one is "
+        "nobody, on open connections too. Lists past their `nextUpdate` stay in force",
+    )
     plaintext: bool = Field(
         default=False,
         description="something before the gateway does TLS: allows a policy without a certificate off loopback",
@@ -70,6 +75,8 @@ class TlsSettings(Section):
             raise ValueError("certificate and key belong together")
         if self.client_ca is not None and self.certificate is None:
             raise ValueError("client_ca needs certificate and key")
+        if self.client_crl is not None and self.client_ca is None:
+            raise ValueError("client_crl needs client_ca")
         if self.plaintext and self.certificate is not None:
             raise ValueError("plaintext, but there is a certificate; take one of them away")
         return self

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import grpc
     from jwt import PyJWK
 
+    from docpreview_gateway.adapters.client_certificates import Revoked
     from docpreview_gateway.adapters.jwt_verifier import JwksKeys, JwtVerifier
     from docpreview_gateway.adapters.prometheus_identity import IdentityMetrics
     from docpreview_gateway.adapters.tls_files import TlsMaterial
@@ -89,9 +90,14 @@ class Identities:
         from docpreview_gateway.core.identity import Directory  # noqa: PLC0415
         from docpreview_gateway.service.identifying import Identifying  # noqa: PLC0415
 
+        tls = self._settings.tls
+        certificates = ClientCertificates() if tls.client_ca else None
+        if certificates is not None and tls.client_ca is not None and tls.client_crl is not None:
+            load = partial(_revoked, tls.client_crl, tls.client_ca)
+            self.reloading.add(Watched("revocations", [tls.client_crl], load, certificates.revoke))
         self._identifying = identifying = Identifying(
             Directory(),
-            certificates=ClientCertificates() if self._settings.tls.client_ca else None,
+            certificates=certificates,
             verifiers=[self._verifier(found) for found in _issuers(self._settings)],
             clock=self._clock,
         )
@@ -198,6 +204,15 @@ def _tls(settings: TlsSettings) -> TlsMaterial:
     try:
         return load_tls(settings.certificate, settings.key, settings.client_ca)
     except TlsFilesError as error:
+        raise InvalidFileError(str(error)) from None
+
+
+def _revoked(path: Path, client_ca: Path) -> Revoked:
+    from docpreview_gateway.adapters.client_certificates import RevocationsError, load_revoked  # noqa: PLC0415
+
+    try:
+        return load_revoked(path, client_ca)
+    except RevocationsError as error:
         raise InvalidFileError(str(error)) from None
 
 

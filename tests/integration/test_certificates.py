@@ -20,6 +20,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from docpreview_client import DocPreviewClient, NotFound, Tls, Unauthenticated
 from docpreview_emulator import Emulator
 from docpreview_gateway.identity_settings import PolicySettings, TlsSettings
+from docpreview_gateway.settings import StartError
 from docpreview_gateway.wiring import Gateway
 from tests.integration.conftest import BUCKET, settings
 from tests.integration.identity import Policy, bearer, caller, get
@@ -85,6 +86,15 @@ class Authority:
         found = self.certificate(list(names), key=key, **changes)
         form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         return key.private_bytes(*form), self._pem(found)
+
+    def revocations(self, *revoked: bytes, key: ec.EllipticCurvePrivateKey | None = None) -> bytes:
+        """A list of these certificates, as PEM; `key`: signed by somebody else."""
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self.name).last_update(NOW).next_update(NOW + DAY)
+        for pem in revoked:
+            serial = x509.load_pem_x509_certificate(pem).serial_number
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(NOW).build()
+            builder = builder.add_revoked_certificate(entry)
+        return builder.sign(key or self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
     @staticmethod
     def _pem(certificate: x509.Certificate) -> bytes:
@@ -317,3 +327,53 @@ async def test_renewal_under_load(  # noqa: PLR0915 - one story
     assert len(codes) > 200
     assert set(codes) == {C.NOT_FOUND}
     assert expiry == x509.load_pem_x509_certificate(newest).not_valid_after_utc.timestamp()
+
+
+class TestRevoked:
+    @asynccontextmanager
+    async def running(self, site: Site, revocations: bytes) -> AsyncIterator[Gateway]:
+        """A gateway with a list of revoked certificates."""
+        path = site.folder / "crl.pem"
+        path.write_bytes(revocations)
+        tls = TlsSettings(certificate=site.certificate, key=site.key, client_ca=site.client_ca, client_crl=path)
+        identity = PolicySettings(file=site.policy.path)
+        async with Emulator() as emulator, Gateway(settings(emulator, policy=identity, tls=tls)) as gateway:
+            yield gateway
+
+    async def reloaded(self, gateway: Gateway, outcome: str) -> None:
+        labels = {"what": "revocations", "outcome": outcome}
+        async with asyncio.timeout(20):
+            while gateway.registry.get_sample_value("docpreview_reloads_total", labels) != 1:  # noqa: ASYNC110 - a metric
+                await asyncio.sleep(0.02)
+
+    async def test_certificate_on_the_list(self, site: Site) -> None:
+        """It is nobody's; another one with the same name still is its caller's."""
+        lost, other = (site.authority.identity(URI(SPIFFE)) for _ in range(2))
+        async with self.running(site, site.authority.revocations(lost[1])) as gateway:
+            for identity, expected in ((lost, C.UNAUTHENTICATED), (other, C.NOT_FOUND)):
+                async with site.channel(gateway.port, identity) as channel:
+                    assert await get(channel) == expected
+
+    async def test_list_that_changes(self, site: Site) -> None:
+        """It holds on open connections; one that nobody has signed changes nothing, and says so."""
+        identity = site.authority.identity(URI(SPIFFE))
+        path = site.folder / "crl.pem"
+        async with (
+            self.running(site, site.authority.revocations()) as gateway,
+            site.channel(gateway.port, identity) as channel,
+        ):
+            assert await get(channel) == C.NOT_FOUND
+            path.write_bytes(site.authority.revocations(identity[1]))
+            await self.reloaded(gateway, "ok")
+            assert await get(channel) == C.UNAUTHENTICATED
+            path.write_bytes(site.authority.revocations(key=ec.generate_private_key(ec.SECP256R1())))
+            await self.reloaded(gateway, "invalid")
+            assert await get(channel) == C.UNAUTHENTICATED
+
+    @pytest.mark.parametrize("kind", ["empty", "no list", "foreign"])
+    async def test_list_that_cannot_be_used(self, site: Site, kind: str) -> None:
+        """The gateway does not start, and names the file."""
+        forms = {"empty": b"", "no list": site.authority.pem, "foreign": Authority().revocations()}
+        with pytest.raises(StartError, match=r"crl\.pem: "):
+            async with self.running(site, forms[kind]):
+                pass
