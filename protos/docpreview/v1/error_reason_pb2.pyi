@@ -63,7 +63,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_REPLY_TOO_LARGE: _ErrorReason.ValueType  # 19
     """RESOURCE_EXHAUSTED. The reply would be larger than a gRPC message may be: ask for fewer jobs or without page_url_ttl."""
     ERROR_REASON_CLOCK_SKEW: _ErrorReason.ValueType  # 20
-    """UNAVAILABLE. The clocks of gateway and cloud differ and a corrected signature was refused too."""
+    """UNAVAILABLE. The clocks of gateway and cloud differ and a corrected signature was refused too; or they differ by more
+    than a create with `request_id` may risk, and nothing was made.
+    """
     ERROR_REASON_UPSTREAM_INTERNAL: _ErrorReason.ValueType  # 21
     """UNAVAILABLE. The cloud had an internal error. Reads only."""
     ERROR_REASON_UPSTREAM_UNAVAILABLE: _ErrorReason.ValueType  # 22
@@ -195,7 +197,9 @@ ERROR_REASON_UPSTREAM_THROTTLED: ErrorReason.ValueType  # 18
 ERROR_REASON_REPLY_TOO_LARGE: ErrorReason.ValueType  # 19
 """RESOURCE_EXHAUSTED. The reply would be larger than a gRPC message may be: ask for fewer jobs or without page_url_ttl."""
 ERROR_REASON_CLOCK_SKEW: ErrorReason.ValueType  # 20
-"""UNAVAILABLE. The clocks of gateway and cloud differ and a corrected signature was refused too."""
+"""UNAVAILABLE. The clocks of gateway and cloud differ and a corrected signature was refused too; or they differ by more
+than a create with `request_id` may risk, and nothing was made.
+"""
 ERROR_REASON_UPSTREAM_INTERNAL: ErrorReason.ValueType  # 21
 """UNAVAILABLE. The cloud had an internal error. Reads only."""
 ERROR_REASON_UPSTREAM_UNAVAILABLE: ErrorReason.ValueType  # 22

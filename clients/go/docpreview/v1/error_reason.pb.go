@@ -68,7 +68,8 @@ const (
 	ErrorReason_ERROR_REASON_UPSTREAM_THROTTLED ErrorReason = 18
 	// RESOURCE_EXHAUSTED. The reply would be larger than a gRPC message may be: ask for fewer jobs or without page_url_ttl.
 	ErrorReason_ERROR_REASON_REPLY_TOO_LARGE ErrorReason = 19
-	// UNAVAILABLE. The clocks of gateway and cloud differ and a corrected signature was refused too.
+	// UNAVAILABLE. The clocks of gateway and cloud differ and a corrected signature was refused too; or they differ by more
+	// than a create with `request_id` may risk, and nothing was made.
 	ErrorReason_ERROR_REASON_CLOCK_SKEW ErrorReason = 20
 	// UNAVAILABLE. The cloud had an internal error. Reads only.
 	ErrorReason_ERROR_REASON_UPSTREAM_INTERNAL ErrorReason = 21

@@ -46,7 +46,8 @@ pub enum ErrorReason {
     UpstreamThrottled = 18,
     /// RESOURCE_EXHAUSTED. The reply would be larger than a gRPC message may be: ask for fewer jobs or without page_url_ttl.
     ReplyTooLarge = 19,
-    /// UNAVAILABLE. The clocks of gateway and cloud differ and a corrected signature was refused too.
+    /// UNAVAILABLE. The clocks of gateway and cloud differ and a corrected signature was refused too; or they differ by more
+    /// than a create with `request_id` may risk, and nothing was made.
     ClockSkew = 20,
     /// UNAVAILABLE. The cloud had an internal error. Reads only.
     UpstreamInternal = 21,
@@ -966,6 +967,9 @@ pub mod preview_job_service_client {
         /// With `request_id` the create is idempotent: repeating it, after any error and through any replica, returns the first
         /// job and never makes a second. ALREADY_EXISTS when the id was used with another request.
         ///
+        /// Where the policy says so for the caller, an equal create of an unchanged input returns the job that is there, with
+        /// `x-cache: hit`; `cache-control: no-cache` asks for a new one.
+        ///
         /// NOT_FOUND: the input object or the queue does not exist. FAILED_PRECONDITION: the cloud may not read the input or
         /// write the output, or document processing is not enabled for the bucket.
         pub async fn create_preview_job(
@@ -1157,6 +1161,9 @@ pub mod preview_job_service_server {
         ///
         /// With `request_id` the create is idempotent: repeating it, after any error and through any replica, returns the first
         /// job and never makes a second. ALREADY_EXISTS when the id was used with another request.
+        ///
+        /// Where the policy says so for the caller, an equal create of an unchanged input returns the job that is there, with
+        /// `x-cache: hit`; `cache-control: no-cache` asks for a new one.
         ///
         /// NOT_FOUND: the input object or the queue does not exist. FAILED_PRECONDITION: the cloud may not read the input or
         /// write the output, or document processing is not enabled for the bucket.

@@ -161,7 +161,8 @@ export enum ErrorReason {
   REPLY_TOO_LARGE = 19,
 
   /**
-   * UNAVAILABLE. The clocks of gateway and cloud differ and a corrected signature was refused too.
+   * UNAVAILABLE. The clocks of gateway and cloud differ and a corrected signature was refused too; or they differ by more
+   * than a create with `request_id` may risk, and nothing was made.
    *
    * @generated from enum value: ERROR_REASON_CLOCK_SKEW = 20;
    */

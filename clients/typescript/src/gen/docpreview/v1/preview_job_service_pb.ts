@@ -459,6 +459,9 @@ export const PreviewJobService: GenService<{
    * With `request_id` the create is idempotent: repeating it, after any error and through any replica, returns the first
    * job and never makes a second. ALREADY_EXISTS when the id was used with another request.
    *
+   * Where the policy says so for the caller, an equal create of an unchanged input returns the job that is there, with
+   * `x-cache: hit`; `cache-control: no-cache` asks for a new one.
+   *
    * NOT_FOUND: the input object or the queue does not exist. FAILED_PRECONDITION: the cloud may not read the input or
    * write the output, or document processing is not enabled for the bucket.
    *
