@@ -94,11 +94,12 @@ async def test_full_disk(tmp_path: Path) -> None:
         *(sys.executable, "-m", "docpreview_emulator", "serve", "--port", "0", "--data-dir", str(tmp_path)),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)),
     )
     try:
         assert process.stdout is not None
         url = (await process.stdout.readline()).decode().split()[-1]
+        # From now on: what a start writes is not what this is about.
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (200_000, 200_000))
         async with Cloud(url) as cloud:
             reply = await cloud.put("big.bin", b"x" * 1_000_000)
             assert (reply.status, reply.text("Code")) == (500, "InternalError")
