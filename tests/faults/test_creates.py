@@ -21,7 +21,7 @@ FULL = os.environ.get("FAULTS_FULL") == "1"
 def soaks() -> list[Plan]:
     """One of some minutes; FAULTS_FULL=1: five that take hours together."""
     if FULL:
-        return [Plan(seed, ids=10_000, kills=200) for seed in range(SEED, SEED + 5)]
+        return [Plan(seed, ids=10_000, kills=200, pauses=20) for seed in range(SEED, SEED + 5)]
     return [
         Plan(SEED, ids=2_000, kills=20, pauses=10),
         Plan(SEED, ids=1_000, kills=15, gateways=3, store_kills=20, pauses=15),
