@@ -6,33 +6,31 @@ that was idle begins where the others are now, so it neither owns the past nor p
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass, field
-from heapq import heapify, heappop, heappush
-from typing import Generic, TypeVar
+from math import inf
+from typing import Generic, NamedTuple, TypeVar
 
 Item = TypeVar("Item")
 
 
-@dataclass(slots=True, order=True)
-class Entry(Generic[Item]):
-    """A place in the queue."""
+class Entry(NamedTuple, Generic[Item]):
+    """A place in the queue. Places compare by their deadlines, equal ones by who came first: no two are equal."""
 
     deadline: float
     number: int
-    item: Item = field(compare=False)
-    flow: Flow[Item] = field(compare=False, repr=False)
-    waits: bool = field(default=True, compare=False)
+    item: Item
+    flow: Flow[Item]
 
 
 @dataclass(slots=True)
 class Flow(Generic[Item]):
-    """The waiting calls of one caller: `count` of `entries` still wait."""
+    """The waiting calls of one caller, the next one first."""
 
     name: str
     weight: float
     start: float
-    entries: list[Entry[Item]] = field(default_factory=list)
-    count: int = 0
+    entries: list[Entry[Item]] = field(default_factory=list, repr=False)
 
 
 class FairQueue(Generic[Item]):
@@ -57,8 +55,7 @@ class FairQueue(Generic[Item]):
         found.weight = weight
         self._numbers += 1
         entry = Entry(deadline, self._numbers, item, found)
-        heappush(found.entries, entry)
-        found.count += 1
+        insort(found.entries, entry)
         self._count += 1
         return entry
 
@@ -69,45 +66,41 @@ class FairQueue(Generic[Item]):
         flow = min(self._flows.values(), key=lambda found: found.start)
         self._now = flow.start
         flow.start += 1 / flow.weight
-        entry = heappop(flow.entries)
-        while not entry.waits:
-            entry = heappop(flow.entries)
-        self._gone(entry)
+        entry = flow.entries.pop(0)
+        self._gone(flow)
         return entry.item
 
     def remove(self, entry: Entry[Item]) -> None:
         """Wait no more, without a turn. Harmless for who has had it."""
-        if entry.waits:
-            self._gone(entry)
-            if len(entry.flow.entries) > 2 * entry.flow.count + 8:
-                entry.flow.entries = [found for found in entry.flow.entries if found.waits]
-                heapify(entry.flow.entries)
+        entries = entry.flow.entries
+        at = bisect_left(entries, entry)
+        if at < len(entries) and entries[at] is entry:
+            del entries[at]
+            self._gone(entry.flow)
 
-    def make_room(self, *, flow: str, weight: float) -> Item | None:
-        """Take out the last call of the caller that waits with most for its weight, if `flow` has less than that."""
-        greedy = max(self._flows.values(), key=lambda found: found.count / found.weight, default=None)
+    def greediest(self, *, flow: str, weight: float) -> Entry[Item] | None:
+        """The last call of the caller that waits with most for its weight, if a call more of `flow` would have less."""
+        greedy = max(self._flows.values(), key=lambda found: len(found.entries) / found.weight, default=None)
         own = self._flows.get(flow)
-        if greedy is None or (1 + (own.count if own else 0)) / weight >= greedy.count / greedy.weight:
+        would_wait = 1 + (len(own.entries) if own else 0)
+        if greedy is None or would_wait / weight >= len(greedy.entries) / greedy.weight:
             return None
-        entry = max(found for found in greedy.entries if found.waits)
-        self.remove(entry)
-        return entry.item
+        return greedy.entries[-1]
 
     def ahead(self, *, flow: str, weight: float, deadline: float) -> int:
         """How many turns, about, come before that of a call which would wait now."""
         own = self._flows.get(flow)
-        before = sum(entry.waits and entry.deadline <= deadline for entry in own.entries) if own else 0
+        before = bisect_right(own.entries, (deadline, inf)) if own else 0
         others = (
-            min(found.count, (before + 1) * found.weight / weight) for found in self._flows.values() if found is not own
+            min(len(found.entries), (before + 1) * found.weight / weight)
+            for found in self._flows.values()
+            if found is not own
         )
         return before + round(sum(others))
 
-    def _gone(self, entry: Entry[Item]) -> None:
-        entry.waits = False
+    def _gone(self, flow: Flow[Item]) -> None:
         self._count -= 1
-        flow = entry.flow
-        flow.count -= 1
-        if flow.count:
+        if flow.entries:
             return
         del self._flows[flow.name]
         self._resume = {name: start for name, start in self._resume.items() if start > self._now}

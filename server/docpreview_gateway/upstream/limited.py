@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from docpreview.v1 import error_reason_pb2 as r
-from docpreview_gateway.core.breaker import SICK, Breaker
+from docpreview_gateway.core.breaker import SICK, Breaker, State
 from docpreview_gateway.core.errors import GatewayError, UpstreamError
 from docpreview_gateway.ports import LaneLoad
 from docpreview_gateway.upstream.slots import NoSlotError, Slots, WrittenOffError
@@ -85,6 +85,10 @@ class LimitedUpstream:
         """As the port says."""
         return await self._through(query.bucket, call, lambda: self._inner.list_queues(query, call))
 
+    def refuse_hopeless(self, bucket: Bucket, call: Call) -> None:
+        """OVERLOADED when a call of the bucket would be refused so at once."""
+        self._lanes.refuse_hopeless(bucket.name, call)
+
     async def _through(self, bucket: Bucket, call: Call, attempt: Callable[[], Awaitable[Result]]) -> Result:
         return await self._lanes.through(bucket.name, call, attempt)
 
@@ -113,6 +117,11 @@ class Lanes:
         lane.answered(ticket)
         return result
 
+    def refuse_hopeless(self, name: str, call: Call) -> None:
+        """OVERLOADED when the way of this name would refuse the call so at once."""
+        if (lane := self._lanes.get(name)) is not None:
+            lane.refuse_hopeless(call)
+
 
 class Lane:
     """The way to one bucket's host. Every ticket of `enter` goes to exactly one of the other methods."""
@@ -138,11 +147,19 @@ class Lane:
         try:
             slot = await self._slots.take(call)
         except NoSlotError as error:
-            self._telemetry.shed(self._name, error.why)
-            raise _overloaded(error.wait) from None
+            raise self._refused_by_queue(error) from None
         except WrittenOffError:
             raise self._refused_by_breaker() from None
         return Ticket(admission, self._time(), slot)
+
+    def refuse_hopeless(self, call: Call) -> None:
+        """OVERLOADED when `enter` would raise it at once; whatever the breaker says is left to `enter`."""
+        if self._breaker.state is not State.CLOSED:
+            return
+        try:
+            self._slots.refuse_hopeless(call)
+        except NoSlotError as error:
+            raise self._refused_by_queue(error) from None
 
     def answered(self, ticket: Ticket) -> None:
         """The host did what it was asked, or had a good reason not to."""
@@ -189,6 +206,14 @@ class Lane:
         log.warning("breaker", bucket=self._name, state=state.name)
         return True
 
+    def _refused_by_queue(self, error: NoSlotError) -> UpstreamError:
+        self._telemetry.shed(self._name, error.why)
+        return UpstreamError(
+            r.ERROR_REASON_OVERLOADED,
+            "more calls wait for the cloud than it can answer in time; nothing was sent",
+            retry_after=min(_LONGEST_WAIT, max(_SHORTEST_WAIT, error.wait)),
+        )
+
     def _refused_by_breaker(self) -> UpstreamError:
         self._telemetry.shed(self._name, "breaker")
         return UpstreamError(
@@ -202,11 +227,3 @@ def _first_reason(error: GatewayError) -> ErrorReason.ValueType:
     """What happened to the exchange: a create's unknown outcome has a cause that tells it."""
     cause = error.__cause__
     return cause.reason if isinstance(cause, GatewayError) else error.reason
-
-
-def _overloaded(wait: float) -> UpstreamError:
-    return UpstreamError(
-        r.ERROR_REASON_OVERLOADED,
-        "more calls wait for the cloud than it can answer in time; nothing was sent",
-        retry_after=min(_LONGEST_WAIT, max(_SHORTEST_WAIT, wait)),
-    )

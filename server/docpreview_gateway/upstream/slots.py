@@ -12,6 +12,7 @@ from docpreview_gateway.core.fair_queue import FairQueue
 
 if TYPE_CHECKING:
     from docpreview_gateway.core.concurrency import LimitBounds
+    from docpreview_gateway.core.fair_queue import Entry
     from docpreview_gateway.ports import Call
 
 ANSWER_MARGIN = 0.05
@@ -59,11 +60,26 @@ class Slots:
 
         NoSlotError, at once when that can be foreseen; WrittenOffError.
         """
-        if not self._queue and self.in_flight < self.limit.value:
+        if self._is_free:
             self.in_flight += 1
             return self._round
-        self._refuse_hopeless(call)
+        self.refuse_hopeless(call)
+        if len(self._queue) >= self._longest_queue and (last := self._greedier(call)) is not None:
+            self._queue.remove(last)
+            if not last.item.done():
+                last.item.set_result(Turn.PUSHED_OUT)
         return await self._wait(call)
+
+    def refuse_hopeless(self, call: Call) -> None:
+        """NoSlotError when `take` would raise it at once."""
+        if self._is_free:
+            return
+        caller, wanted_by = call.caller, min(call.deadline, call.wanted_by)
+        ahead = self._queue.ahead(flow=caller.name, weight=caller.weight, deadline=wanted_by)
+        if not self.limit.in_time(ahead, wanted_by - time.monotonic()):
+            raise NoSlotError("deadline", self.limit.expected_wait(ahead))
+        if len(self._queue) >= self._longest_queue and self._greedier(call) is None:
+            raise NoSlotError("queue", self.limit.expected_wait(ahead))
 
     def give_back(self, number: int) -> None:
         """A call with the round number ended. The next in the queue gets its place, unless the limit has shrunk."""
@@ -82,19 +98,13 @@ class Slots:
             if not turn.done():
                 turn.set_result(Turn.WRITTEN_OFF)
 
-    def _refuse_hopeless(self, call: Call) -> None:
-        caller, wanted_by = call.caller, min(call.deadline, call.wanted_by)
-        ahead = self._queue.ahead(flow=caller.name, weight=caller.weight, deadline=wanted_by)
-        wait = self.limit.expected_wait(ahead)
-        if not self.limit.in_time(ahead, wanted_by - time.monotonic()):
-            raise NoSlotError("deadline", wait)
-        if len(self._queue) >= self._longest_queue:
-            # Somebody has to go: of the caller that waits with most for its weight, so not always who comes last.
-            last = self._queue.make_room(flow=caller.name, weight=caller.weight)
-            if last is None:
-                raise NoSlotError("queue", wait)
-            if not last.done():
-                last.set_result(Turn.PUSHED_OUT)
+    @property
+    def _is_free(self) -> bool:
+        return not self._queue and self.in_flight < self.limit.value
+
+    def _greedier(self, call: Call) -> Entry[asyncio.Future[Turn]] | None:
+        """Who has to go for a call when the queue is full: not always who comes last."""
+        return self._queue.greediest(flow=call.caller.name, weight=call.caller.weight)
 
     async def _wait(self, call: Call) -> int:
         turn: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()

@@ -98,11 +98,14 @@ def test_room_for_a_modest_caller() -> None:
     queue = FairQueue[str]()
     for number in range(10):
         put(queue, "greedy", item=f"greedy {number}", deadline=number)
-    assert queue.make_room(flow="modest", weight=1.0) == "greedy 9"
-    assert queue.make_room(flow="greedy", weight=1.0) is None
+    last = queue.greediest(flow="modest", weight=1.0)
+    assert last is not None
+    assert last.item == "greedy 9"
+    assert queue.greediest(flow="greedy", weight=1.0) is None
+    queue.remove(last)
     put(queue, "heavy", weight=5.0)
     assert len(queue) == 10
-    assert FairQueue[str]().make_room(flow="a", weight=1.0) is None
+    assert FairQueue[str]().greediest(flow="a", weight=1.0) is None
 
 
 def test_turns_ahead() -> None:

@@ -134,6 +134,26 @@ class TestQueue:
         scene.cloud.gate.set()
         await asyncio.gather(*tasks)
 
+    async def test_refusal_without_coming(self) -> None:
+        """What the queue would tell a call at once, it can be told beforehand; what the breaker would, it cannot."""
+        scene = Scene()
+        scene.upstream.refuse_hopeless(BUCKET, call(30))
+        scene.cloud.gate = asyncio.Event()
+        tasks = await scene.start(4)
+        scene.upstream.refuse_hopeless(BUCKET, call(30))
+        tasks += await scene.start(1)
+        with pytest.raises(UpstreamError) as caught:
+            scene.upstream.refuse_hopeless(BUCKET, call(30))
+        assert caught.value.reason == r.ERROR_REASON_OVERLOADED
+        assert caught.value.retry_after is not None
+        scene.upstream.refuse_hopeless(OTHER, call(30))
+        assert scene.telemetry.sheds == ["queue"]
+        scene.cloud.gate.set()
+        await asyncio.gather(*tasks)
+        broken = Scene()
+        await broken.break_it()
+        broken.upstream.refuse_hopeless(BUCKET, call(30))
+
     async def test_caller_that_would_not_be_served_in_time(self) -> None:
         """It is refused at once: by the usual time of a call its turn comes too late."""
         scene = Scene(LaneRules(RULES.breaker, RULES.bounds, hopeless=60.0))
