@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import suppress
 
 from aiohttp import web
 
@@ -66,11 +65,10 @@ async def _piecewise(
             request.transport.close()
         return response
     size = max(len(answer.body) // _DRIPS, 1)
-    with suppress(ConnectionResetError):  # few callers wait until the end
-        for start in range(0, len(answer.body), size):
-            await asyncio.sleep(fault.seconds / _DRIPS)
-            await response.write(answer.body[start : start + size])
-        await response.write_eof()
+    for start in range(0, len(answer.body), size):
+        await asyncio.sleep(fault.seconds / _DRIPS)
+        await response.write(answer.body[start : start + size])
+    await response.write_eof()
     return response
 
 

@@ -33,7 +33,13 @@ def application(backend: Backend) -> web.Application:
     @web.middleware
     async def by_host(request: web.Request, handler: Handler) -> web.StreamResponse:
         exchange = read_exchange(request)
-        return await handler(request) if exchange is None else await front.serve(exchange)
+        if exchange is None:
+            return await handler(request)
+        try:
+            return await front.serve(exchange)
+        except ConnectionResetError:
+            _log.info("%s %s%s: the caller left", exchange.method, exchange.host, exchange.path)
+            return web.Response()
 
     app = web.Application(middlewares=[by_host], client_max_size=MAX_BODY)
     app.add_routes(control_routes(backend))

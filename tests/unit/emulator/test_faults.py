@@ -9,7 +9,7 @@ import pytest
 from docpreview_emulator import Emulator
 from docpreview_emulator.errors import ControlError
 
-from .cloud_client import BUCKET, REGION, Cloud
+from .cloud_client import BUCKET, CI_HOST, REGION, Cloud
 
 
 @pytest.mark.parametrize(
@@ -80,6 +80,26 @@ async def test_client_that_leaves_while_an_answer_is_late(emulator: Emulator, cl
     async with asyncio.timeout(5):
         while not emulator.accepted_jobs:  # noqa: ASYNC110 - nobody is told
             await asyncio.sleep(0.05)
+
+
+async def test_clients_that_leave(emulator: Emulator, cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
+    """In the middle of a request, or of an answer that drips: a line each, which is no error and has no trace."""
+    caplog.set_level("INFO")
+    _, writer = await asyncio.open_connection("127.0.0.1", emulator.port)
+    writer.write(f"POST /doc_jobs HTTP/1.1\r\nHost: {CI_HOST}\r\nContent-Length: 100\r\n\r\n<Req".encode())
+    await writer.drain()
+    async with asyncio.timeout(5):
+        while not emulator.requests:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.01)
+    writer.close()
+    emulator.add_fault("drip", "create", seconds=1.0)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(cloud.create("seven.pdf"), 0.2)
+    async with asyncio.timeout(5):
+        while sum("the caller left" in record.getMessage() for record in caplog.records) < 2:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.01)
+    assert [record for record in caplog.records if record.levelname not in {"DEBUG", "INFO"}] == []
+    assert emulator.accepted_jobs == 1
 
 
 async def test_latency_before_an_error(emulator: Emulator, cloud: Cloud) -> None:
