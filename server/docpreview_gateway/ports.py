@@ -37,8 +37,9 @@ class Call:
     read from the cloud now; `sign_until` is the Unix time at which a create's signature must end (None: as usual).
     `wanted_by` is the instant after which a shared read, which has a deadline of its own, is of no use to its callers:
     it decides what is worth beginning, and ends nothing. `trace` is the trace that the call belongs to, if it brought
-    one or one is being made. The other fields are filled in on the way: `reason` of the error that ended the call, for
-    whoever observes it, the rest is sent back as metadata.
+    one or one is being made. The other fields are filled in on the way: `shared_wait` are the seconds that its latest
+    read has waited for what replicas share, `reason` is that of the error that ended the call, for whoever observes it;
+    the rest is sent back as metadata.
     """
 
     request_id: str
@@ -51,6 +52,7 @@ class Call:
     upstream_request_id: str = ""
     cache: Literal["", "hit", "miss", "coalesced", "stale"] = ""
     reason: str = ""
+    shared_wait: float = 0.0
 
 
 class TransportError(Exception):
@@ -110,7 +112,10 @@ class KeepingUpstream(PreviewUpstream, Protocol):
     """The cloud's job API with a memory."""
 
     def kept(self, bucket: Bucket, job_id: str, call: Call) -> bytes | None:
-        """What `get` would answer from this process's memory, serialised; None when it would have to look further."""
+        """What `get` would answer from this process's memory, serialised; None when it would have to look further.
+
+        GatewayError, as `get` would raise it, where it is known already that the cloud cannot be asked in time.
+        """
         ...
 
 
@@ -169,8 +174,8 @@ class SharedCache(Protocol):
         """What some replica set, while it lives."""
         ...
 
-    async def set(self, key: str, value: bytes, seconds: float) -> None:
-        """Keep a value for a time, if possible."""
+    async def set(self, key: str, value: bytes, seconds: float, *, spent: float = 0.0) -> None:
+        """Keep a value for a time, if possible. `spent` as in `Relay.lead`."""
         ...
 
 
@@ -189,11 +194,12 @@ class Relay(Protocol):
         """Hear what is told about a key, to be opened before `lead` or `ask` makes others tell."""
         ...
 
-    async def lead(self, key: str, *, now: bool) -> bool | None:
+    async def lead(self, key: str, *, now: bool, spent: float = 0.0) -> bool | None:
         """Whether to read: True, and then `tell`; False, another replica does and will tell; None, nobody knows.
 
         What another one has told a moment ago is told again, unless the read must be made `now`.
-        The lead lasts until `tell`. Should this replica be lost, another gets it half a second later.
+        The lead lasts until `tell`. Should this replica be lost, another gets it half a second later. `spent` are the
+        seconds that the caller has waited for shared state before: all that it asks of it has one time limit.
         """
         ...
 

@@ -178,18 +178,32 @@ class Gateway:
         client = CloudClient(transport, credentials, clock, timeout_seconds=settings.timeout_seconds, fence_slack=slack)
         memory = LruMemoryCache(self._settings.cache.max_bytes)
         telemetry.measure_cache(lambda: memory.size)
-        reads, protected = None, self._protected(client, clock, telemetry)
+        limited = LimitedUpstream(
+            self._observed.attempts(client),
+            rules=tuning.lane_rules(self._settings),
+            telemetry=telemetry,
+            jitter=random.random,
+        )
+        reads, retrying = None, self._retrying(limited, clock, telemetry)
         shared = await self._shared(stack, telemetry)
         if shared is not None:
-            reads = SharedReads(protected, shared.relay, clock=clock, telemetry=telemetry)
-        cached = CachedUpstream(
+            reads = SharedReads(retrying, shared.relay, clock=clock, telemetry=telemetry)
+        coalesced = CoalescedUpstream(
+            reads or retrying,
+            telemetry,
             # Longer than two attempts, so that the attempt's own limit is the one that is told.
-            CoalescedUpstream(reads or protected, telemetry, longest=2 * settings.timeout_seconds + 1),
+            longest=2 * settings.timeout_seconds + 1,
+            # What other replicas know or are reading needs no room here.
+            refuse_hopeless=limited.refuse_hopeless if shared is None else None,
+        )
+        cached = CachedUpstream(
+            coalesced,
             memory,
             shared.cache if shared is not None else None,
             freshness=tuning.freshness(self._settings),
             clock=clock,
             telemetry=telemetry,
+            turn_away=coalesced.turn_away,
         )
         if shared is not None:
             await stack.enter_async_context(shared.listening(cached.forget_lists))
@@ -197,14 +211,8 @@ class Gateway:
         objects = CloudObjectTags(transport, credentials, clock, lanes=lanes, telemetry=telemetry)
         return Cloud(cached, reads, objects)
 
-    def _protected(self, client: PreviewUpstream, clock: Clock, telemetry: PrometheusTelemetry) -> PreviewUpstream:
-        """Attempts that are made again, and never more at once than the cloud can do."""
-        limited: PreviewUpstream = LimitedUpstream(
-            self._observed.attempts(client),
-            rules=tuning.lane_rules(self._settings),
-            telemetry=telemetry,
-            jitter=random.random,
-        )
+    def _retrying(self, limited: PreviewUpstream, clock: Clock, telemetry: PrometheusTelemetry) -> RetryingUpstream:
+        """Attempts that are made again, and never more in a second than an account may."""
         if (account := self._settings.limits.account) is not None:
             limited = PacedUpstream(limited, self._counting, rate=account.rate(), telemetry=self._observed.limits)
         policy = tuning.retry_policy(self._settings)

@@ -25,8 +25,8 @@ log = structlog.get_logger("docpreview_gateway.shared_cache")
 class RedisCache:
     """The port `SharedCache` over `send`, which sends one command. It raises nothing but CancelledError.
 
-    A call takes at most `seconds`; after a few without an answer, one a second tries and the others do without.
-    `outage` is that of the server, for whoever else uses it.
+    A call takes at most `seconds`, less what its caller has `spent` on shared state before; after a few without an
+    answer, one a second tries and the others do without. `outage` is that of the server, for whoever else uses it.
     """
 
     def __init__(
@@ -47,22 +47,22 @@ class RedisCache:
         value = await self._try("GET", PREFIX + key)
         return value if isinstance(value, bytes) else None
 
-    async def set(self, key: str, value: bytes, seconds: float) -> None:
+    async def set(self, key: str, value: bytes, seconds: float, *, spent: float = 0.0) -> None:
         """As the port says. Not tried after a call without answer: no read should pay for that twice."""
         if self._outage.is_likely:
             self._telemetry.cache_lookup("shared", "skipped")
             return
-        await self._try("SET", PREFIX + key, value, "PX", max(1, round(seconds * 1000)))
+        await self._try("SET", PREFIX + key, value, "PX", max(1, round(seconds * 1000)), spent=spent)
 
-    async def _try(self, *command: str | bytes | int) -> object:
+    async def _try(self, *command: str | bytes | int, spent: float = 0.0) -> object:
         clock = asyncio.get_running_loop().time
         begun = clock()
-        if not self._outage.admits(begun):
+        if spent >= self._seconds or not self._outage.admits(begun):
             self._telemetry.cache_lookup("shared", "skipped")
             return None
         answer: object = None
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(self._seconds - spent):
                 answer = await self._send(*command)
         except ResponseError as error:
             # It answers that it will not, and at once: it is full, or read-only, or the key holds something else.

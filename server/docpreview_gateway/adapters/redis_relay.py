@@ -75,8 +75,8 @@ log = structlog.get_logger("docpreview_gateway.relay")
 class RedisRelay:
     """The port `Relay` over `send`, which sends one command. It raises nothing but CancelledError.
 
-    A call takes at most `seconds`. `outage` is that of the shared cache on the same server, so that no read waits for
-    both.
+    A call takes at most `seconds`, less what its caller has `spent` on shared state before. `outage` is that of the
+    shared cache on the same server, so that no read waits for both.
     """
 
     def __init__(
@@ -113,12 +113,12 @@ class RedisRelay:
             if not ears and self._ears.get(key) is ears:
                 del self._ears[key]
 
-    async def lead(self, key: str, *, now: bool) -> bool | None:
+    async def lead(self, key: str, *, now: bool, spent: float = 0.0) -> bool | None:
         """As the port says. Nobody knows when this replica could not hear the others."""
         if not self._is_listening:
             return None
         milliseconds = _milliseconds(LEASE_SECONDS), _milliseconds(WAIT_SECONDS)
-        answer = await self._run(_LEAD, key, self._me, *milliseconds, int(now))
+        answer = await self._run(_LEAD, key, self._me, *milliseconds, int(now), spent=spent)
         if answer == 1:
             self._renew_later(key)
         elif isinstance(answer, bytes):
@@ -194,17 +194,18 @@ class RedisRelay:
 
         self._renewals[key] = asyncio.get_running_loop().call_later(RENEW_SECONDS, renew)
 
-    async def _run(self, script: str, key: str, *arguments: str | bytes | int) -> object:
+    async def _run(self, script: str, key: str, *arguments: str | bytes | int, spent: float = 0.0) -> object:
         """The script's answer, None when there is none."""
-        return await self._try("EVAL", script, 2, _LEASE % key, _INBOXES % key, *arguments)
+        return await self._try("EVAL", script, 2, _LEASE % key, _INBOXES % key, *arguments, spent=spent)
 
-    async def _try(self, *command: str | bytes | int) -> object:
+    async def _try(self, *command: str | bytes | int, spent: float = 0.0) -> object:
         clock = asyncio.get_running_loop().time
         begun = clock()
-        if self._outage.failed_since(begun - self._seconds) or not self._outage.admits(begun):
+        left = self._seconds - spent
+        if left <= 0 or self._outage.failed_since(begun - self._seconds) or not self._outage.admits(begun):
             return None
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(left):
                 answer = await self._send(*command)
         except ResponseError as error:
             log.debug("relay refused", error=str(error))

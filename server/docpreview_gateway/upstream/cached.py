@@ -6,6 +6,7 @@ Rights are not this layer's affair: every read passed the bucket register before
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from docpreview_gateway.core.errors import GatewayError, UpstreamError
 from docpreview_gateway.core.refusals import RETRYABLE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview_gateway.core.buckets import Bucket
@@ -50,7 +53,8 @@ class CachedUpstream:
     """`PreviewUpstream` that reads from `memory`, then from `shared` (None: there is none), then from the cloud.
 
     A call with `no_cache` reads through, and what it read is kept. When the cloud fails for a while, a copy that is not
-    older than `freshness.stale` allows is answered instead.
+    older than `freshness.stale` allows is answered instead. `turn_away` raises what reading a job that is not in memory
+    would raise at once for want of room.
     """
 
     def __init__(  # noqa: PLR0913 - each is a collaborator, and wiring names them
@@ -62,6 +66,7 @@ class CachedUpstream:
         freshness: Freshness,
         clock: Clock,
         telemetry: CacheTelemetry,
+        turn_away: Callable[[Bucket, str, Call], None] = lambda _bucket, _job_id, _call: None,
     ) -> None:
         self._inner = inner
         self._memory = memory
@@ -69,6 +74,7 @@ class CachedUpstream:
         self._freshness = freshness
         self._clock = clock
         self._telemetry = telemetry
+        self._turn_away = turn_away
         self._lists: dict[str, dict[bytes, CachedList]] = {}
         self._created: dict[str, float] = {}
 
@@ -82,16 +88,21 @@ class CachedUpstream:
         now = self._clock.now()
         self._created = {key: at for key, at in self._created.items() if now - at < CREATED_RECENTLY}
         self._created[cache_entries.job_key(bucket, job.job_id)] = now
-        await self._keep(cache_entries.job_key(bucket, job.job_id), job)
+        await self._keep(cache_entries.job_key(bucket, job.job_id), job, call)
         return job
 
     def kept(self, bucket: Bucket, job_id: str, call: Call) -> bytes | None:
-        """As the port says. What is counted as a look-up is a hit; a miss is counted by the `get` that follows it."""
-        if call.no_cache:
-            return None
+        """As the port says. What is counted as a look-up is a hit; a miss is counted by the `get` that follows it.
+
+        Refusing comes first here because it must be cheap: where ten times more calls come than the cloud can answer,
+        nine tenths of the work is to refuse.
+        """
         key = cache_entries.job_key(bucket, job_id)
         envelope = self._memory.get(key)
-        job = cache_entries.fresh_job(key, envelope, self._clock.now()) if envelope else None
+        if envelope is None:
+            self._turn_away(bucket, job_id, call)
+            return None
+        job = None if call.no_cache else cache_entries.fresh_job(key, envelope, self._clock.now())
         if job is not None:
             self._telemetry.cache_lookup("memory", "hit")
             call.cache = "hit"
@@ -100,7 +111,8 @@ class CachedUpstream:
     async def get(self, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
         """As the port says."""
         key = cache_entries.job_key(bucket, job_id)
-        kept = None if call.no_cache else await self._find(key)
+        call.shared_wait = 0.0
+        kept = None if call.no_cache else await self._find(key, call)
         if kept is not None and self._clock.now() < kept.fresh_until:
             call.cache = "hit"
             return _answer(kept, bucket, job_id)
@@ -112,7 +124,7 @@ class CachedUpstream:
             call.cache = "stale"
             self._telemetry.cache_lookup("memory", "stale")
             return _answer(kept, bucket, job_id)
-        await self._keep(key, job)
+        await self._keep(key, job, call)
         return job
 
     async def list_jobs(self, query: JobQuery, call: Call) -> JobPage:
@@ -150,10 +162,10 @@ class CachedUpstream:
         if self._clock.now() - self._created.get(key, 0.0) < CREATED_RECENTLY:
             await asyncio.sleep(REREAD_AFTER)
             return await self._inner.get(bucket, job_id, call)
-        await self._keep(key, None)
+        await self._keep(key, None, call)
         raise cache_entries.missing(bucket, job_id)
 
-    async def _find(self, key: str) -> Entry | None:
+    async def _find(self, key: str, call: Call) -> Entry | None:
         """The newest kept entry, fresh or not. One from the shared cache is taken into memory."""
         entry = _decoded(key, self._memory.get(key))
         if entry is not None and self._clock.now() < entry.fresh_until:
@@ -162,7 +174,9 @@ class CachedUpstream:
         self._telemetry.cache_lookup("memory", "miss")
         if self._shared is None:
             return entry
+        begun = time.monotonic()
         envelope = await self._shared.get(key)
+        call.shared_wait = time.monotonic() - begun
         # Somebody else's read may have ended meanwhile.
         entry = _decoded(key, self._memory.get(key)) or entry
         other = _decoded(key, envelope)
@@ -172,13 +186,14 @@ class CachedUpstream:
         self._memory.set(key, envelope)
         return other
 
-    async def _keep(self, key: str, job: PreviewJob | None) -> None:
+    async def _keep(self, key: str, job: PreviewJob | None, call: Call) -> None:
         now = self._clock.now()
         fresh = self._freshness.missing if job is None else self._freshness.of_job(job, now)
         envelope = cache_entries.encode(key, Entry(job, now, now + fresh))
         self._memory.set(key, envelope)
         if self._shared is not None and fresh > 0:
-            await self._shared.set(key, envelope, fresh + (0.0 if job is None else self._freshness.stale))
+            seconds = fresh + (0.0 if job is None else self._freshness.stale)
+            await self._shared.set(key, envelope, seconds, spent=call.shared_wait)
 
     def _may_stand_in(self, kept: Entry, error: GatewayError) -> bool:
         """Whether an old copy is better than this error: it is a job, not too old, and the error may pass."""

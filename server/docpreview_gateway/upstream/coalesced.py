@@ -38,10 +38,21 @@ class _Flight:
 
 
 class CoalescedUpstream:
-    """`PreviewUpstream` that joins equal reads. `longest` bounds a shared read in seconds; no deadline does."""
+    """`PreviewUpstream` that joins equal reads. `longest` bounds a shared read in seconds; no deadline does.
 
-    def __init__(self, inner: PreviewUpstream, telemetry: CoalescingTelemetry, *, longest: float) -> None:
+    `refuse_hopeless` raises what `inner` would raise at once for want of room; None: only `inner` itself knows.
+    """
+
+    def __init__(
+        self,
+        inner: PreviewUpstream,
+        telemetry: CoalescingTelemetry,
+        *,
+        longest: float,
+        refuse_hopeless: Callable[[Bucket, Call], None] | None = None,
+    ) -> None:
         self._inner = inner
+        self._refuse_hopeless = refuse_hopeless
         self._telemetry = telemetry
         self._longest = longest
         self._flights: dict[Key, _Flight] = {}
@@ -52,9 +63,12 @@ class CoalescedUpstream:
 
     async def get(self, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
         """As the port says."""
-        return await self._joined(
-            ("get", bucket.name, (job_id,)), call, lambda own: self._inner.get(bucket, job_id, own)
-        )
+        return await self._joined(_get(bucket, job_id), call, lambda own: self._inner.get(bucket, job_id, own))
+
+    def turn_away(self, bucket: Bucket, job_id: str, call: Call) -> None:
+        """Raise what `get` would raise at once for want of room. Who can join a read under way needs none."""
+        if self._refuse_hopeless is not None and _get(bucket, job_id) not in self._flights:
+            self._refuse_hopeless(bucket, call)
 
     async def list_jobs(self, query: JobQuery, call: Call) -> JobPage:
         """As the port says."""
@@ -86,6 +100,7 @@ class CoalescedUpstream:
             if not flight.waiting and not flight.task.done():
                 self._end(key, flight)
         call.upstream_request_id = flight.call.upstream_request_id
+        call.shared_wait = flight.call.shared_wait
         call.cache = "coalesced" if joined else flight.call.cache
         error = flight.task.exception()
         if error is not None:
@@ -103,6 +118,7 @@ class CoalescedUpstream:
             no_cache=call.no_cache,
             wanted_by=call.deadline,
             trace=call.trace,
+            shared_wait=call.shared_wait,
         )
         flight = _Flight(own, loop.create_task(read(own), name=f"shared {key[0]}"))
         self._flights[key] = flight
@@ -123,3 +139,7 @@ class CoalescedUpstream:
     def _forget(self, key: Key, flight: _Flight) -> None:
         if self._flights.get(key) is flight:
             del self._flights[key]
+
+
+def _get(bucket: Bucket, job_id: str) -> Key:
+    return "get", bucket.name, (job_id,)

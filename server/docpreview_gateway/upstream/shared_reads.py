@@ -6,6 +6,7 @@ One replica reads, the others are told. Whatever goes wrong between them, a repl
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 from docpreview.v1 import error_reason_pb2 as reasons
@@ -45,7 +46,7 @@ class SharedReads:
         loop = asyncio.get_running_loop()
         key = cache_entries.job_key(bucket, job_id)
         with self._relay.hearing(key) as hearing:
-            while (leads := await self._relay.lead(key, now=call.no_cache)) is False and loop.time() < call.deadline:
+            while (leads := await self._leads(key, call)) is False and loop.time() < call.deadline:
                 told = await hearing.next(min(PATIENCE, call.deadline - loop.time()))
                 if told is not None and (entry := cache_entries.decode(key, told)) is not None:
                     return self._told(entry, bucket, job_id, call)
@@ -77,6 +78,12 @@ class SharedReads:
                 if entry is not None and entry.job is not None:
                     return entry.job
         return None
+
+    async def _leads(self, key: str, call: Call) -> bool | None:
+        begun = time.monotonic()
+        leads = await self._relay.lead(key, now=call.no_cache, spent=call.shared_wait)
+        call.shared_wait += time.monotonic() - begun
+        return leads
 
     async def _lead(self, key: str, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
         self._telemetry.shared_read("led")

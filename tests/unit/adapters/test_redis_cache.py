@@ -168,6 +168,20 @@ class TestServerThatIsGone:
             await cache.set("k", b"v", 10)
         assert telemetry.lookups == [ERROR, SKIPPED]
 
+    async def test_caller_that_has_waited_already(self) -> None:
+        """It waits for what is left of the time, and asks nothing when that is nothing."""
+        loop = asyncio.get_running_loop()
+        async with (
+            server_that_says(b"$9\r\n", byte_seconds=0.01) as url,
+            cache_of(url, seconds=1) as (cache, telemetry),
+        ):
+            begin = loop.time()
+            await cache.set("k", b"v", 10, spent=0.9)
+            assert loop.time() - begin < 0.6
+        async with cache_of(url, seconds=1) as (cache, telemetry_then):
+            await cache.set("k", b"v", 10, spent=1.0)
+        assert (telemetry.lookups, telemetry_then.lookups) == ([ERROR], [SKIPPED])
+
     @pytest.mark.parametrize(
         "answer",
         [

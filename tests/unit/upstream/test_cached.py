@@ -36,6 +36,7 @@ class World:
     clock: FakeClock = field(default_factory=FakeClock)
     telemetry: FakeTelemetry = field(default_factory=FakeTelemetry)
     shared: FakeSharedCache | None = None
+    room: bool = True
 
     def __post_init__(self) -> None:
         self.cached = self.replica()
@@ -49,7 +50,12 @@ class World:
             freshness=Freshness(active=1, missing=2, listing=1, stale=60),
             clock=self.clock,
             telemetry=self.telemetry,
+            turn_away=self.turn_away,
         )
+
+    def turn_away(self, _bucket: Bucket, _job_id: str, _call: Call) -> None:
+        if not self.room:
+            raise UpstreamError(reasons.ERROR_REASON_OVERLOADED, "no room")
 
     async def get(self, job_id: str = JOB, *, no_cache: bool = False, replica: CachedUpstream | None = None) -> str:
         """Read a job; the `x-cache` that the caller sees."""
@@ -69,6 +75,16 @@ class World:
         self.cloud.objects.add((BUCKET.name, "a.pdf"))
         request = CreatePreviewJobRequest(bucket=BUCKET.name, input_object="a.pdf")
         return await self.cached.create(request, BUCKET, BUCKET, Call("r", asyncio.get_running_loop().time() + 30))
+
+
+class SlowSharedCache(FakeSharedCache):
+    """It takes its time to look something up."""
+
+    seconds = 0.1
+
+    async def get(self, key: str) -> bytes | None:
+        await asyncio.sleep(self.seconds)
+        return await super().get(key)
 
 
 @pytest.fixture
@@ -228,6 +244,17 @@ async def test_two_replicas_with_a_shared_cache() -> None:
     assert [await world.get(replica=other), await world.get(), await world.get()] == ["miss", "hit", "hit"]
 
 
+async def test_slow_shared_cache() -> None:
+    """What a read has waited for it is told when the job is to be kept there: all of it has one time limit."""
+    shared = SlowSharedCache()
+    world = World(shared=shared)
+    world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
+    await world.get()
+    assert shared.spent == pytest.approx(shared.seconds, abs=shared.seconds / 2)
+    await world.get(no_cache=True)
+    assert shared.spent == 0.0
+
+
 async def test_garbage_in_the_shared_cache() -> None:
     """Values of other versions, other keys or no sense at all are misses."""
     world = World(shared=FakeSharedCache())
@@ -270,6 +297,18 @@ class TestKept:
         world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
         await world.get()
         assert self.kept(world, no_cache=True) == (None, "")
+
+    async def test_no_room_at_the_cloud(self) -> None:
+        """A job that is in memory is answered, fresh or by `get`; for another one the caller is turned away at once."""
+        world = World()
+        world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
+        await world.get()
+        world.room = False
+        assert self.kept(world) == (JOB, "hit")
+        world.clock.time += 1
+        assert self.kept(world) == (None, "")
+        with pytest.raises(UpstreamError, match="no room"):
+            world.cached.kept(BUCKET, "d" + "9" * 32, Call("r", 30.0))
 
     async def test_job_that_is_missing(self, world: World) -> None:
         """Left to `get`, which knows the words."""

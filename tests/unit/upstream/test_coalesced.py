@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
@@ -155,3 +156,20 @@ async def test_joined_reads_are_told(cloud: FakeUpstream) -> None:
     upstream = CoalescedUpstream(cloud, telemetry := FakeTelemetry(), longest=10.0)
     await asyncio.gather(*(upstream.get(BUCKET, JOB, call()) for _ in range(3)))
     assert telemetry.coalesced_reads == ["get", "get"]
+
+
+async def test_no_room_for_another_read(cloud: FakeUpstream) -> None:
+    """Who would begin one is turned away at once; who can join one that is under way is not."""
+
+    def refuse(_bucket: Bucket, _call: Call) -> None:
+        raise GatewayError(reasons.ERROR_REASON_OVERLOADED, "no room")
+
+    upstream = CoalescedUpstream(cloud, FakeTelemetry(), longest=10.0, refuse_hopeless=refuse)
+    with pytest.raises(GatewayError, match="no room"):
+        upstream.turn_away(BUCKET, JOB, call())
+    cloud.gate = asyncio.Event()
+    reading = asyncio.create_task(upstream.get(BUCKET, JOB, call()))
+    await asyncio.sleep(0)
+    upstream.turn_away(BUCKET, JOB, call())
+    cloud.gate.set()
+    await reading
