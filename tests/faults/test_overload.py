@@ -32,11 +32,12 @@ PATIENCE = "2"
 LANES = {"concurrency": {"initial": PLACES, "lowest": PLACES, "highest": PLACES}, "breaker": {}}
 
 RUNS = [
-    pytest.param((1, 10), 4.0, 0.7, id="briefly"),
-    pytest.param((1, 2, 5, 10), 30.0, 0.9, id="long", marks=pytest.mark.soak),
+    pytest.param((1, 10), 4.0, 0.7, 1000, id="briefly"),
+    pytest.param((1, 2, 5, 10), 30.0, 0.9, 50, id="long", marks=pytest.mark.soak),
 ]
-"""Loads as multiples of the capacity, seconds of each, and the share of the best goodput that is kept at the last one.
-Without the bound that keeps calls from waiting too long it is 0.4. The brief run allows for a machine that is busy."""
+"""Loads as multiples of the capacity, seconds of each, the share of the best goodput that is kept at the last one, and
+the milliseconds within which 99 of 100 refusals come. Without the bound that keeps calls from waiting too long the
+share is 0.4; without the early refusal 99 of 100 take 0.6 s. The brief run allows for a machine that is busy."""
 
 
 @asynccontextmanager
@@ -101,11 +102,11 @@ def resident_mib(pid: int) -> float:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(("factors", "seconds", "share"), RUNS)
+@pytest.mark.parametrize(("factors", "seconds", "share", "refused_ms"), RUNS)
 async def test_more_than_the_cloud_can_do(
-    tmp_path: Path, factors: tuple[int, ...], seconds: float, share: float
+    tmp_path: Path, factors: tuple[int, ...], seconds: float, share: float, refused_ms: float
 ) -> None:
-    """Goodput at ten times the capacity is about what it is at best, few are late, health is green, memory flat."""
+    """Goodput at ten times the capacity is about what it is at best, few are late, the others hear of it at once."""
     async with cloud() as port:
         gateway = GatewayProcess(tmp_path, port, LANES)
         gateway.prefix = ("taskset", "-c", GATEWAY_CPU)
@@ -126,5 +127,5 @@ async def test_more_than_the_cloud_can_do(
     goodput = [result["goodput"] for result in results.values()]
     assert goodput[-1] >= share * max(capacity, *goodput), report
     assert results[10]["told"].get("late", 0) <= 0.05 * results[10]["made"], report
-    assert results[10]["refused p50 ms"] < 1000, report
+    assert max(result["refused p99 ms"] for result in results.values()) < refused_ms, report
     assert grown < 30, report
