@@ -11,9 +11,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+import uvloop
+
 from docpreview_gateway.adapters import structured_log
 from docpreview_gateway.settings import Settings
-from docpreview_gateway.wiring import Gateway
+from docpreview_gateway.wiring import Gateway, settle_memory
 
 POLICY = """
 version: 1
@@ -51,9 +53,10 @@ async def main(upstream_port: str, token: str | None = None) -> None:
     structured_log.configure("INFO", json_lines=True)
     with tempfile.TemporaryDirectory() as state_dir:
         async with Gateway(settings(upstream_port, state_dir, token)) as gateway:
+            settle_memory()
             print(gateway.port, flush=True)
             await asyncio.to_thread(sys.stdin.read)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    uvloop.run(main(*sys.argv[1:]))

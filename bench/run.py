@@ -277,7 +277,6 @@ def seconds_to_count(calls: int = 20_000) -> float:
     begin = time.process_time()
     for _ in range(calls):
         metrics.call_started(method, call)
-        metrics.message_sent(method)
         metrics.call_ended(method, call, "OK", 0.0003)
     metrics.collect()
     return (time.process_time() - begin) / calls

@@ -45,17 +45,17 @@ def serve(
     ] = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT."""
-    import asyncio  # noqa: PLC0415 - `--help` should not wait for the server's imports
-
     settings = _load(config)
     if workers is not None:
         settings = settings.model_copy(update={"workers": workers})
     _configure_log(settings)
     if settings.workers == 1:
-        from docpreview_gateway import wiring  # noqa: PLC0415
+        from docpreview_gateway import wiring  # noqa: PLC0415 - `--help` should not wait for the server's imports
 
-        _run(lambda: asyncio.run(wiring.serve(settings)))
+        _run(lambda: wiring.run(settings))
         return
+    import asyncio  # noqa: PLC0415
+
     from docpreview_gateway import supervisor  # noqa: PLC0415 - which does without gRPC and all that is above it
 
     named = () if config is None else ("--config", str(config))
@@ -73,8 +73,6 @@ def worker(
     config: Config = None,
 ) -> None:
     """Serve as one of several workers; started by `serve`, and only of use to it."""
-    import asyncio  # noqa: PLC0415
-
     import structlog  # noqa: PLC0415
 
     from docpreview_gateway import wiring  # noqa: PLC0415
@@ -82,7 +80,7 @@ def worker(
     settings = _load(config).model_copy(update={"workers": workers})
     _configure_log(settings)
     structlog.contextvars.bind_contextvars(worker=number)
-    _run(lambda: asyncio.run(wiring.serve(settings, wiring.Worker(listen, admin))))
+    _run(lambda: wiring.run(settings, wiring.Worker(listen, admin)))
 
 
 @app.command()

@@ -63,7 +63,6 @@ class Observability:
             self.registry.register(collect)
         release, logging = version("docpreview-gateway"), settings.logging
         self.tracing = _traces(settings.tracing, release)
-        traces = [] if self.tracing is None else [self.tracing]
         self.metrics = (
             _Traced(self.registry, self.tracing.event) if self.tracing else PrometheusTelemetry(self.registry)
         )
@@ -73,7 +72,7 @@ class Observability:
         self.identity = IdentityMetrics(self.registry)
         as_json = logging.format == "json" or (logging.format == "auto" and not sys.stderr.isatty())
         self.log = CallLog(clock, calls=logging.access, as_json=as_json)
-        self.calls = Observers(calls, *traces, self.log)
+        self.calls = Observers(calls, self.tracing, self.log)
 
     def attempts(self, client: PreviewUpstream) -> PreviewUpstream:
         """What is sent to the cloud, counted, timed, and traced."""

@@ -358,17 +358,25 @@ class Method:
     kind: Literal["unary", "server_stream"]
 
 
-class RpcTelemetry(Protocol):
+class EndTelemetry(Protocol):
+    """Hears of every call that has ended."""
+
+    def call_ended(self, method: Method, call: Call, code: str, seconds: float) -> None:
+        """A call ended with the status of this name, such as `NOT_FOUND`; `call.reason` says why."""
+        ...
+
+
+class CallTelemetry(EndTelemetry, Protocol):
     """Hears of every call."""
 
     def call_started(self, method: Method, call: Call) -> None:
         """A call came in. Its caller may not be known yet."""
         ...
 
-    def message_sent(self, method: Method) -> None:
-        """A message of a reply left."""
-        ...
 
-    def call_ended(self, method: Method, call: Call, code: str, seconds: float) -> None:
-        """A call ended with the status of this name, such as `NOT_FOUND`; `call.reason` says why."""
+class RpcTelemetry(CallTelemetry, Protocol):
+    """Hears of every call and its messages."""
+
+    def message_sent(self, method: Method) -> None:
+        """A message of a stream left; each other call that ends well has sent one."""
         ...

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
+import uvloop
 
 from docpreview_gateway import tuning
 from docpreview_gateway.adapters.admin_http import admin_server
@@ -30,7 +31,7 @@ from docpreview_gateway.rpc.server import Health, enable_reflection, grpc_server
 from docpreview_gateway.rpc.services import register, routes
 from docpreview_gateway.sections import host_port
 from docpreview_gateway.service.bucket_register import BucketRegister
-from docpreview_gateway.service.limiting import CallLimits, Counting
+from docpreview_gateway.service.limiting import CallLimits, Counting, has_limits
 from docpreview_gateway.service.page_urls import PageUrls
 from docpreview_gateway.service.preview_jobs import PreviewJobs
 from docpreview_gateway.service.preview_queues import PreviewQueues
@@ -155,12 +156,14 @@ class Gateway:
 
     def _handlers(self, identities: Identities) -> Handlers:
         limits = self._settings.limits
+        anonymous, identification = limits.anonymous.caller(ANONYMOUS.name), identities.identification()
+        gate = CallLimits(self._counting, self._observed.limits, share=self._settings.processes)
         return Handlers(
             self._observed.calls,
             Bounds(limits.max_calls, self._settings.watch.max_watches),
-            anonymous=limits.anonymous.caller(ANONYMOUS.name),
-            identification=identities.identification(),
-            gate=CallLimits(self._counting, self._observed.limits, share=self._settings.processes),
+            anonymous=anonymous,
+            identification=identification,
+            gate=gate if identification is not None or has_limits(anonymous) else None,
         )
 
     async def _cloud(
@@ -343,6 +346,17 @@ async def _repeat(stack: AsyncExitStack, work: Callable[[], Awaitable[None]], se
     stack.push_async_callback(end)
 
 
+def run(settings: Settings, worker: Worker | None = None) -> None:
+    """Serve on an event loop of uvloop, which takes a sixth off every call (docs/adr/0017)."""
+    uvloop.run(serve(settings, worker))
+
+
+def settle_memory() -> None:
+    """What is there now stays; to look through it for garbage again and again would stop all calls for 40 ms a time."""
+    gc.collect()
+    gc.freeze()
+
+
 async def serve(settings: Settings, worker: Worker | None = None) -> None:
     """Run until SIGTERM or SIGINT; a second signal ends the drain at once. A worker stops when its input ends, too."""
     stop, hurry = asyncio.Event(), asyncio.Event()
@@ -355,9 +369,7 @@ async def serve(settings: Settings, worker: Worker | None = None) -> None:
         loop.add_signal_handler(number, on_signal)
     gateway = Gateway(settings, worker)
     await gateway.__aenter__()
-    # What is there now stays. Looking through it for garbage again and again would stop all calls for 40 ms each time.
-    gc.collect()
-    gc.freeze()
+    settle_memory()
     if worker is None:
         log.info("serving", grpc_port=gateway.port, admin_port=gateway.admin_port)
     else:

@@ -33,7 +33,7 @@ _OURS = frozenset({"UNKNOWN", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "DEADLINE_
 
 
 class CallLog:
-    """The ports `RpcTelemetry` and `AuditLog`.
+    """The ports `EndTelemetry` and `AuditLog`.
 
     `calls`: which calls have a line; creates always have one. `as_json` False shows lines as structlog is set up to.
     Lines have the caller's name in the configuration and ids, never a bucket's object, a token or a signed address.
@@ -52,12 +52,6 @@ class CallLog:
         self._as_json = as_json
         self._stream = stream
         self._ended: list[tuple[float, Method, Call, str, float]] = []
-
-    def call_started(self, method: Method, call: Call) -> None:
-        """Only ends are logged."""
-
-    def message_sent(self, method: Method) -> None:
-        """Messages are not logged."""
 
     def call_ended(self, method: Method, call: Call, code: str, seconds: float) -> None:
         """A line with what an operator asks of a call."""

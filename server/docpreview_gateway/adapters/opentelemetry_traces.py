@@ -74,9 +74,6 @@ class OpenTelemetryTraces:
         self._calls[id(call)] = span
         _current.set(span)
 
-    def message_sent(self, method: Method) -> None:
-        """Messages have no spans."""
-
     def call_ended(self, _method: Method, call: Call, code: str, _seconds: float) -> None:
         """The span ends, with what the log says of the call."""
         span = self._calls.pop(id(call))

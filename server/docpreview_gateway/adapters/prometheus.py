@@ -10,6 +10,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.error_reason_pb2 import ErrorReason
 from docpreview_gateway.core.trace_context import exemplar
+from docpreview_gateway.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,21 +113,24 @@ class PrometheusTelemetry(PrometheusJobs):
         def histogram(name: str, help_text: str, labels: tuple[str, ...]) -> Histogram:
             return Histogram(name, help_text, labels, registry=registry, buckets=_SECONDS)
 
-        self._attempts = counter(
+        self._attempts = Tally(
             "docpreview_upstream_requests_total",
             "Attempts at the cloud by outcome: OK or the reason of the error.",
             ("bucket", "operation", "outcome"),
+            registry,
         )
-        self._attempt_seconds = histogram(
-            "docpreview_upstream_seconds", "Time of an attempt at the cloud.", ("operation", "outcome_class")
+        self._attempt_seconds = cache(
+            histogram(
+                "docpreview_upstream_seconds", "Time of an attempt at the cloud.", ("operation", "outcome_class")
+            ).labels
         )
         self._retries = counter(
             "docpreview_upstream_retries_total",
             "Attempts made again, and those that the budget refused.",
             ("operation", "outcome"),
         )
-        self._shed = counter(
-            "docpreview_upstream_shed_total", "Calls refused before they were sent.", ("bucket", "reason")
+        self._shed = Tally(
+            "docpreview_upstream_shed_total", "Calls refused before they were sent.", ("bucket", "reason"), registry
         )
         self._breaker_changes = counter(
             "docpreview_upstream_breaker_changes_total", "Changes of a breaker's state.", ("bucket", "state")
@@ -135,7 +139,7 @@ class PrometheusTelemetry(PrometheusJobs):
         self._in_flight = gauge("docpreview_upstream_in_flight", "Calls under way to a bucket's host.", _BUCKET)
         self._limit = gauge("docpreview_upstream_limit", "Calls that may be under way at once.", _BUCKET)
         self._queued = gauge("docpreview_upstream_queued", "Calls that wait for their turn.", _BUCKET)
-        self._lookups = cache(counter("docpreview_cache_lookups_total", "Cache look-ups.", ("tier", "outcome")).labels)
+        self._lookups = Tally("docpreview_cache_lookups_total", "Cache look-ups.", ("tier", "outcome"), registry)
         self._shared_reads = counter(
             "docpreview_shared_reads_total",
             "Reads of jobs that replicas could share: led, told by another, empty (told nothing) or alone.",
@@ -149,8 +153,8 @@ class PrometheusTelemetry(PrometheusJobs):
     def upstream_attempt(self, attempt: Attempt, reason: ErrorReason.ValueType, seconds: float) -> None:
         """An attempt at the cloud ended."""
         outcome = ErrorReason.Name(reason).removeprefix("ERROR_REASON_") if reason else "OK"
-        self._attempts.labels(attempt.bucket, attempt.operation, outcome).inc()
-        observer = self._attempt_seconds.labels(attempt.operation, _CLASSES.get(reason, "refused"))
+        self._attempts.count(attempt.bucket, attempt.operation, outcome)
+        observer = self._attempt_seconds(attempt.operation, _CLASSES.get(reason, "refused"))
         observer.observe(seconds, exemplar(attempt.trace))
 
     def retry(self, operation: str, outcome: str) -> None:
@@ -171,11 +175,11 @@ class PrometheusTelemetry(PrometheusJobs):
 
     def shed(self, bucket: str, why: str) -> None:
         """A call was refused at once."""
-        self._shed.labels(bucket, why).inc()
+        self._shed.count(bucket, why)
 
     def cache_lookup(self, tier: str, outcome: str) -> None:
         """A tier was asked."""
-        self._lookups(tier, outcome).inc()
+        self._lookups.count(tier, outcome)
 
     def shared_read(self, outcome: str) -> None:
         """A read was made for all replicas, or by another, or by this one alone."""

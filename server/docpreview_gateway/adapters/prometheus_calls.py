@@ -5,18 +5,19 @@ Names are those of go-grpc-middleware, so that dashboards made for it fit.
 
 from __future__ import annotations
 
-from collections import Counter as Tally
 from collections import deque
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
 from docpreview_gateway.core.trace_context import exemplar
+from docpreview_gateway.tally import Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from prometheus_client import CollectorRegistry, Metric
 
@@ -30,38 +31,38 @@ _RPC = ("grpc_type", "grpc_service", "grpc_method")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
-class _Series(NamedTuple):
-    """The series of one method."""
+@dataclass(slots=True)
+class _Series:
+    """The series of one method, and what is to be counted in them when they are read."""
 
     started: Counter
     received: Counter
     sent: Counter
     seconds: Histogram
-    handled: dict[str, Counter]
-    """By name of the code, such as `NOT_FOUND`."""
+    handled: Callable[[str], Counter]
+    came: int = 0
+    left: int = 0
+    took: deque[float] = field(default_factory=deque)
+    """Seconds of calls that have ended, but for those whose trace is recorded."""
 
 
 MOST_NOTES = 2000
-"""Calls that are noted at most before they are counted."""
-
-Note: TypeAlias = "tuple[Method, Call, str, float]"
-Noted = TypeVar("Noted")
+"""Times that are noted at most before they are counted."""
 
 
 class PrometheusCalls:
     """The port `RpcTelemetry`.
 
     Calls are noted when they come and go, and counted when the metrics are read: one by one the dozen of series that a
-    call touches would cost a tenth of what answering a kept job does.
+    call touches would cost a tenth of what answering a kept job does. A note holds nothing that garbage collection
+    would look at: that, too, can be felt.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def counter(name: str, help_text: str, labels: tuple[str, ...]) -> Counter:
             return Counter(name, help_text, labels, registry=registry)
 
-        self._came: deque[Method] = deque()
-        self._left: deque[Method] = deque()
-        self._ended: deque[Note] = deque()
+        self._ended: dict[tuple[Method, str, str, str], int] = {}
         registry.register(self)  # before the series that it brings up to date: they are read in this order
         self._started = counter("grpc_server_started_total", "RPCs that came in.", _RPC)
         self._handled = counter("grpc_server_handled_total", "RPCs that ended.", (*_RPC, "grpc_code"))
@@ -85,15 +86,11 @@ class PrometheusCalls:
                 ("grpc_method", "source"),
             ).labels
         )
-        self._errors = counter(
-            "docpreview_errors_total", "Calls that ended with an error, by its reason.", ("grpc_method", "reason")
-        )
-        self._last_errors = Gauge(
-            "docpreview_error_last_timestamp_seconds",
-            "Unix time of the last error of a reason.",
-            ("reason",),
-            registry=registry,
-        )
+        told = "Calls that ended with an error, by its reason."
+        self._errors = Tally("docpreview_errors_total", told, ("grpc_method", "reason"), registry)
+        last = "Unix time of the last error of a reason."
+        gauge = Gauge("docpreview_error_last_timestamp_seconds", last, ("reason",), registry=registry)
+        self._last_error = cache(gauge.labels)
         self._callers: dict[str, Caller] = {}
         self._caller_limits = Gauge(
             "docpreview_caller_limit",
@@ -111,53 +108,53 @@ class PrometheusCalls:
 
     def call_started(self, method: Method, _call: Call) -> None:
         """A call came in; each has exactly one request message."""
-        self._came.append(method)
+        self._series(method).came += 1
 
     def message_sent(self, method: Method) -> None:
-        """A message of a reply left."""
-        self._left.append(method)
+        """A message of a stream left."""
+        self._series(method).left += 1
 
     def call_ended(self, method: Method, call: Call, code: str, seconds: float) -> None:
         """A call ended. `code` is written as Go's does it: `OK`, `NotFound`."""
+        caller = call.caller
         if call.reason:
-            self._errors.labels(method.name, call.reason).inc()
-            self._last_errors.labels(call.reason).set_to_current_time()
-        self._ended.append((method, call, code, seconds))
-        if len(self._ended) >= MOST_NOTES:
+            self._errors.count(method.name, call.reason)
+            self._last_error(call.reason).set_to_current_time()
+        if self._callers.get(caller.name) is not caller:
+            self._meet(caller)
+        alike = method, code, caller.name, call.cache
+        self._ended[alike] = self._ended.get(alike, 0) + 1
+        series = self._series(method)
+        if call.trace is not None:
+            series.seconds.observe(seconds, exemplar(call.trace))
+            return
+        series.took.append(seconds)
+        if len(series.took) >= MOST_NOTES:
             self.collect()
 
     def collect(self) -> Iterable[Metric]:
         """Bring the series up to date; for the registry, which asks for this before it reads them. Has none itself."""
-        for notes, count in ((self._came, self._count_came), (self._left, self._count_left)):
-            for method, times in Tally(_taken(notes)).items():
-                count(self._series(method), times)
-        for method, call, code, seconds in _taken(self._ended):
-            self._count_ended(method, call, code, seconds)
+        for series in list(self._methods.values()):
+            came, series.came = series.came, 0
+            series.started.inc(came)
+            series.received.inc(came)
+            left, series.left = series.left, 0
+            series.sent.inc(left)
+            for seconds in _taken(series.took):
+                series.seconds.observe(seconds)
+        ended, self._ended = self._ended, {}
+        for (method, code, caller, source), times in ended.items():
+            self._count_ended(method, code, times)
+            self._caller_calls(caller, _go_code(code)).inc(times)
+            if source:
+                self._answers(method.name, source).inc(times)
         return ()
 
-    @staticmethod
-    def _count_came(series: _Series, times: int) -> None:
-        series.started.inc(times)
-        series.received.inc(times)
-
-    @staticmethod
-    def _count_left(series: _Series, times: int) -> None:
-        series.sent.inc(times)
-
-    def _count_ended(self, method: Method, call: Call, code: str, seconds: float) -> None:
+    def _count_ended(self, method: Method, code: str, times: int) -> None:
         series = self._series(method)
-        spelt = _go_code(code)
-        handled = series.handled.get(code)
-        if handled is None:
-            labels = (method.kind, method.service, method.name, spelt)
-            handled = series.handled[code] = self._handled.labels(*labels)
-        handled.inc()
-        series.seconds.observe(seconds, exemplar(call.trace))
-        self._caller_calls(call.caller.name, spelt).inc()
-        if self._callers.get(call.caller.name) is not call.caller:
-            self._meet(call.caller)
-        if call.cache:
-            self._answers(method.name, call.cache).inc()
+        series.handled(code).inc(times)
+        if code == "OK" and method.kind == "unary":
+            series.sent.inc(times)
 
     def _meet(self, caller: Caller) -> None:
         """A caller calls for the first time, or for the first time since its limits changed."""
@@ -180,7 +177,7 @@ class PrometheusCalls:
                 self._received.labels(*labels),
                 self._sent.labels(*labels),
                 self._seconds.labels(*labels),
-                {},
+                cache(lambda code: self._handled.labels(*labels, _go_code(code))),
             )
         return series
 
@@ -188,7 +185,7 @@ class PrometheusCalls:
 _GO_CODES = {"OK": "OK", "CANCELLED": "Canceled"}
 
 
-def _taken(notes: deque[Noted]) -> Iterator[Noted]:
+def _taken(notes: deque[float]) -> Iterator[float]:
     """All notes that are there now, oldest first, each of them once, whoever else is taking or leaving some."""
     for _ in range(len(notes)):
         try:

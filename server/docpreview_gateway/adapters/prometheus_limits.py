@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge
+
+from docpreview_gateway.tally import Tally
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -18,8 +19,7 @@ class PrometheusLimits:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         labels = ("caller", "limit", "outcome")
-        decisions = Counter("docpreview_limit_decisions_total", "What limits decided.", labels, registry=registry)
-        self._decisions = cache(decisions.labels)
+        self._decisions = Tally("docpreview_limit_decisions_total", "What limits decided.", labels, registry)
         spared = "Creates that were answered with a job which had rendered the same already."
         self._deduped = Counter("docpreview_creates_deduped_total", spared, ("caller",), registry=registry)
         period = ("caller", "period")
@@ -32,7 +32,7 @@ class PrometheusLimits:
 
     def limit(self, caller: str, limit: str, outcome: str) -> None:
         """A call came to a limit."""
-        self._decisions(caller, limit, outcome).inc()
+        self._decisions.count(caller, limit, outcome)
 
     def deduped(self, caller: str) -> None:
         """A create made no job."""

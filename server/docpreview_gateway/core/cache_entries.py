@@ -54,12 +54,13 @@ def fresh_job(key: str, envelope: bytes, now: float) -> bytes | None:
 
     Reading a job only to write it again would double the cost of answering one that is kept.
     """
-    name = key.encode()
-    begin = _HEAD.size + len(name)
-    if len(envelope) <= begin or envelope[_HEAD.size : begin] != name:
+    if len(envelope) <= _HEAD.size:
         return None
     version, _, fresh_until, length = _HEAD.unpack_from(envelope)
-    return envelope[begin:] if version == _VERSION and length == len(name) and now < fresh_until else None
+    begin = _HEAD.size + length
+    if version != _VERSION or now >= fresh_until or not envelope.startswith(key.encode(), _HEAD.size, begin):
+        return None
+    return envelope[begin:] if length == len(key) and len(envelope) > begin else None
 
 
 def decode(key: str, envelope: bytes) -> Entry | None:

@@ -83,10 +83,14 @@ class Rights:
     options: OptionRules = field(default_factory=OptionRules)
     presets: Mapping[str, PreviewOptions] = field(default_factory=lambda: MappingProxyType({}))
 
+    def has_method(self, name: str) -> bool:
+        """What `of_method` decides."""
+        return name in self.methods or (ANY_METHOD in self.methods and name not in OPERATORS_METHODS)
+
     def of_method(self, name: str) -> Decision:
         """Whether the caller may call the method of this name."""
         rule = f"{self.rule}.methods"
-        if name in self.methods or (ANY_METHOD in self.methods and name not in OPERATORS_METHODS):
+        if self.has_method(name):
             return _allowed(rule, f"names {name if name in self.methods else ANY_METHOD}")
         return _denied(rule, f"does not name {name}")
 

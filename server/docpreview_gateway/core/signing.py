@@ -55,8 +55,9 @@ def sign(request: HttpRequest, credentials: Credentials, window: Window) -> Http
     headers = {"host": request.host, **request.headers}
     if credentials.token:
         headers["x-ci-security-token"] = credentials.token
-    headers["authorization"] = authorization(replace(request, headers=headers), credentials, window)
-    return replace(request, headers=headers)
+    signed = replace(request, headers=headers)
+    headers["authorization"] = authorization(signed, credentials, window)
+    return signed
 
 
 def presign(request: HttpRequest, credentials: Credentials, window: Window) -> HttpRequest:

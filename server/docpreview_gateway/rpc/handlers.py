@@ -32,13 +32,14 @@ from docpreview_gateway.ports import Call, Method
 from docpreview_gateway.rpc.statuses import DETAILS_KEY, RichStatus, rich_status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 
     from docpreview_gateway.identity_ports import Identification
     from docpreview_gateway.limit_ports import CallGate
     from docpreview_gateway.ports import RpcTelemetry
 
     Context = grpc.aio.ServicerContext[bytes, bytes]
+    Metadata = Iterable[tuple[str, str | bytes]]
 
 MAX_SEND_BYTES = 4 * 1024 * 1024 - 64 * 1024
 """Replies stay below the 4 MiB that clients accept by default."""
@@ -102,6 +103,8 @@ class Handlers:
         self.gate = gate
         self._jitter = jitter
         self.identification = identification
+        self._asks = identification is not None or gate is not None
+        """Whether calls have a caller to find out, or limits to pass."""
         bounds = bounds or Bounds()
         self._free = {False: bounds.calls, True: bounds.waits}
         self._running = 0
@@ -118,10 +121,14 @@ class Handlers:
             running = _Running(self, route, context)
             try:
                 self._check_room(route)
-                await running.enter()
-                encoded = await _answer(route, raw, running.call)
+                if self._asks:
+                    await running.enter()
+                request = _decode(route, raw)
+                encoded = None if route.at_once is None else route.at_once(request, running.call)
+                if encoded is None:
+                    encoded = await _answer(route, request, running.call)
+                _check_size(encoded)
                 context.set_trailing_metadata(_metadata(running.call))
-                self._telemetry.message_sent(route.method)
             except BaseException as error:
                 await running.failed(error)
                 raise
@@ -196,18 +203,18 @@ class Handlers:
             )
 
 
-async def permitted(identification: Identification, context: grpc.aio.ServicerContext[Any, Any], name: str) -> Caller:
-    """The caller of a call, if it proves its name and its rights have the method of this name."""
+async def permitted(
+    identification: Identification, context: grpc.aio.ServicerContext[Any, Any], metadata: Metadata, name: str
+) -> Caller:
+    """The caller of a call with this metadata, if it proves its name and its rights have the method of this name."""
 
     def certificate() -> bytes:
         (pem,) = context.auth_context().get("x509_pem_cert") or (b"",)
         return pem
 
-    metadata = context.invocation_metadata() or ()
-    values = (value for key, value in metadata if key == "authorization")
-    authorization = tuple(value if isinstance(value, str) else "" for value in values)
-    caller = await identification.caller(Evidence(authorization, certificate))
-    if caller.rights is not None:
+    authorization = [value if isinstance(value, str) else "" for key, value in metadata if key == "authorization"]
+    caller = await identification.caller(Evidence(tuple(authorization), certificate))
+    if caller.rights is not None and not caller.rights.has_method(name):
         permit(caller.rights.of_method(name))
     return caller
 
@@ -218,7 +225,7 @@ class _Running:
     No context manager: entering and leaving one is felt where a kept job is answered.
     """
 
-    __slots__ = ("_begin", "_code", "_context", "_entered", "_handlers", "_route", "call")
+    __slots__ = ("_begin", "_code", "_context", "_entered", "_handlers", "_metadata", "_route", "call")
 
     def __init__(self, handlers: Handlers, route: Route[Any], context: Context) -> None:
         self._handlers = handlers
@@ -227,14 +234,15 @@ class _Running:
         self._begin = time.perf_counter()
         self._code = "OK"
         self._entered = False
-        self.call = _open(context, route.longest, handlers.anonymous)
+        self._metadata = metadata_of(context)
+        self.call = _open(context.time_remaining(), self._metadata, route.longest, handlers.anonymous)
         handlers.entered(route, self.call)
 
     async def enter(self) -> None:
         """Know its caller, and pass its rights and limits."""
         identification, gate = self._handlers.identification, self._handlers.gate
         if identification is not None:
-            self.call.caller = await permitted(identification, self._context, self._route.method.name)
+            self.call.caller = await permitted(identification, self._context, self._metadata, self._route.method.name)
         if gate is not None:
             await gate.enter(self.call.caller, self._route.method.name)
             self._entered = True
@@ -255,13 +263,9 @@ class _Running:
         self._handlers.left(self._route, self.call, self._code, time.perf_counter() - self._begin)
 
 
-async def _answer(route: Route[Any], raw: bytes, call: Call) -> bytes:
-    request = _decode(route, raw)
-    encoded = None if route.at_once is None else route.at_once(request, call)
-    if encoded is None:
-        async with asyncio.timeout_at(call.deadline):
-            encoded = (await route.use_case(request, call)).SerializeToString()
-    _check_size(encoded)
+async def _answer(route: Route[Any], request: Message, call: Call) -> bytes:
+    async with asyncio.timeout_at(call.deadline):
+        encoded: bytes = (await route.use_case(request, call)).SerializeToString()
     return encoded
 
 
@@ -293,12 +297,16 @@ def _check_size(encoded: bytes) -> None:
         )
 
 
-def _open(context: Context, longest: float, caller: Caller) -> Call:
-    remaining = context.time_remaining()
+def metadata_of(context: grpc.aio.ServicerContext[Any, Any]) -> Metadata:
+    """What came with a call. Translated anew each time that gRPC is asked for it."""
+    return context.invocation_metadata() or ()
+
+
+def _open(remaining: float | None, metadata: Metadata, longest: float, caller: Caller) -> Call:
     allowed = longest if remaining is None else min(remaining, longest)
     deadline = time.monotonic() + allowed
     call = Call("", deadline, caller)
-    for key, value in context.invocation_metadata() or ():
+    for key, value in metadata:
         if key == "x-request-id" and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
             call.request_id = value
         elif key == "cache-control" and value == "no-cache":

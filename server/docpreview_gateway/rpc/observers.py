@@ -5,22 +5,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from docpreview_gateway.ports import Call, Method, RpcTelemetry
+    from docpreview_gateway.ports import Call, CallTelemetry, EndTelemetry, Method, RpcTelemetry
 
 
 class Observers:
-    """The port `RpcTelemetry`, which passes everything on, in the order given. `metrics` alone hears of messages."""
+    """The port `RpcTelemetry`, which passes everything on: `metrics`, `traces` (None: there are none), `log`.
 
-    def __init__(self, metrics: RpcTelemetry, *others: RpcTelemetry) -> None:
-        self._all = (metrics, *others)
+    `metrics` alone hears of messages, and `log` of ends only.
+    """
+
+    def __init__(self, metrics: RpcTelemetry, traces: CallTelemetry | None, log: EndTelemetry) -> None:
+        self._metrics, self._traces, self._log = metrics, traces, log
         self.message_sent = metrics.message_sent
 
     def call_started(self, method: Method, call: Call) -> None:
         """A call came in."""
-        for observer in self._all:
-            observer.call_started(method, call)
+        self._metrics.call_started(method, call)
+        if self._traces is not None:
+            self._traces.call_started(method, call)
 
     def call_ended(self, method: Method, call: Call, code: str, seconds: float) -> None:
         """A call ended."""
-        for observer in self._all:
-            observer.call_ended(method, call, code, seconds)
+        self._metrics.call_ended(method, call, code, seconds)
+        if self._traces is not None:
+            self._traces.call_ended(method, call, code, seconds)
+        self._log.call_ended(method, call, code, seconds)

@@ -8,7 +8,7 @@ import grpc
 
 from docpreview_gateway.core.errors import GatewayError
 from docpreview_gateway.core.policy import REFLECTION
-from docpreview_gateway.rpc.handlers import permitted
+from docpreview_gateway.rpc.handlers import metadata_of, permitted
 from docpreview_gateway.rpc.statuses import DETAILS_KEY, rich_status
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class ReflectionGuard(grpc.aio.ServerInterceptor):
             requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]
         ) -> AsyncIterator[Any]:
             try:
-                await permitted(self._identification, context, REFLECTION)
+                await permitted(self._identification, context, metadata_of(context), REFLECTION)
             except GatewayError as error:
                 status = rich_status(error, "")
                 await context.abort(status.code, status.message, ((DETAILS_KEY, status.details),))

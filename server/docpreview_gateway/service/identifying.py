@@ -59,7 +59,7 @@ class Identifying:
             if by_certificate is None:
                 raise Unauthenticated("neither a token nor a certificate of a known caller")
             return by_certificate
-        caller = await self._by_token(token)
+        caller = self._directory.by_token(token) or await self._by_signed_token(token)
         if by_certificate is not None and by_certificate.name != caller.name:
             raise Unauthenticated("the certificate and the token are of different callers")
         return caller
@@ -69,10 +69,7 @@ class Identifying:
             return None
         return self._directory.by_names(self._certificates.names(pem, self._clock.now()))
 
-    async def _by_token(self, token: str) -> Caller:
-        caller = self._directory.by_token(token)
-        if caller is not None:
-            return caller
+    async def _by_signed_token(self, token: str) -> Caller:
         if not self._verifiers:
             raise Unauthenticated("an unknown token")
         key = sha256(token.encode()).digest()

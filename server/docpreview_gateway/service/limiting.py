@@ -67,6 +67,11 @@ class Counting:
         return self._own.take(rules, now)
 
 
+def has_limits(caller: Caller) -> bool:
+    """Whether anything bounds the caller's calls."""
+    return caller.concurrency is not None or caller.rate is not None or bool(caller.method_rates)
+
+
 class CallLimits:
     """The port `CallGate`. `share` processes divide the calls at once, which nobody counts for all of them."""
 
@@ -79,7 +84,7 @@ class CallLimits:
 
     async def enter(self, caller: Caller, method: str) -> None:
         """As the port says. Waits for nothing but the shared store."""
-        if not _has_limits(caller):
+        if not has_limits(caller):
             return
         self._check_concurrency(caller)
         self._at_once[caller.name] = self._at_once.get(caller.name, 0) + 1
@@ -91,7 +96,7 @@ class CallLimits:
 
     def leave(self, caller: Caller) -> None:
         """As the port says."""
-        if not _has_limits(caller):
+        if not has_limits(caller):
             return
         left = self._at_once.get(caller.name, 0) - 1
         if left > 0:
@@ -144,10 +149,6 @@ class CallLimits:
         rules = rules_of(caller, method)
         self._rules[caller.name, method] = caller, rules
         return rules
-
-
-def _has_limits(caller: Caller) -> bool:
-    return caller.concurrency is not None or caller.rate is not None or bool(caller.method_rates)
 
 
 def _refuse(caller: Caller, refusal: Refusal) -> NoReturn:

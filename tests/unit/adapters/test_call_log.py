@@ -53,8 +53,6 @@ async def test_call() -> None:
     log = call_log(stream := Stream())
     trace = Trace("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", sampled=False)
     call = Call("r1", 0, Caller("billing"), trace=trace, cache="miss", upstream_request_id="NjU=", reason="INTERNAL")
-    log.call_started(METHOD, call)
-    log.message_sent(METHOD)
     log.call_ended(METHOD, call, "INTERNAL", 0.0123456)
     log.flush()
     assert stream.entries() == [

@@ -19,6 +19,7 @@ from docpreview_gateway.telemetry import JobPages
 
 BUCKET = "docs-1250000000"
 METHOD = Method("docpreview.v1.PreviewJobService", "GetPreviewJob", "unary")
+STREAM = Method("docpreview.v1.PreviewJobService", "WatchPreviewJob", "server_stream")
 LABELS = {"grpc_type": "unary", "grpc_service": METHOD.service, "grpc_method": METHOD.name}
 CALL = Call("r1", 0.0, Caller("billing"), cache="hit")
 TRACED = Call("r2", 0.0, trace=Trace("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", sampled=True))
@@ -53,13 +54,23 @@ def test_calls(registry: CollectorRegistry) -> None:
     telemetry = PrometheusCalls(registry)
     for _ in range(2):
         telemetry.call_started(METHOD, CALL)
-    telemetry.message_sent(METHOD)
     telemetry.call_ended(METHOD, CALL, "NOT_FOUND", 0.3)
+    telemetry.call_ended(METHOD, CALL, "OK", 0.1)
     assert registry.get_sample_value("grpc_server_started_total", LABELS) == 2
     assert registry.get_sample_value("grpc_server_msg_received_total", LABELS) == 2
     assert registry.get_sample_value("grpc_server_msg_sent_total", LABELS) == 1
     assert registry.get_sample_value("grpc_server_handled_total", {**LABELS, "grpc_code": "NotFound"}) == 1
-    assert registry.get_sample_value("grpc_server_handling_seconds_sum", LABELS) == 0.3
+    assert registry.get_sample_value("grpc_server_handling_seconds_sum", LABELS) == 0.4
+
+
+def test_messages_of_streams(registry: CollectorRegistry) -> None:
+    """Each is counted as it leaves, whatever becomes of the call."""
+    telemetry = PrometheusCalls(registry)
+    for _ in range(3):
+        telemetry.message_sent(STREAM)
+    telemetry.call_ended(STREAM, CALL, "OK", 0.3)
+    labels = {"grpc_type": STREAM.kind, "grpc_service": STREAM.service, "grpc_method": STREAM.name}
+    assert registry.get_sample_value("grpc_server_msg_sent_total", labels) == 3
 
 
 def test_errors(registry: CollectorRegistry) -> None:
