@@ -11,11 +11,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-import uvloop
-
 from docpreview_gateway.adapters import structured_log
 from docpreview_gateway.settings import Settings
-from docpreview_gateway.wiring import Gateway, settle_memory
+from docpreview_gateway.wiring import Gateway, run, settle_memory
 
 POLICY = """
 version: 1
@@ -59,4 +57,4 @@ async def main(upstream_port: str, token: str | None = None) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(*sys.argv[1:]))
+    run(main(*sys.argv[1:]))

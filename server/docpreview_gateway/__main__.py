@@ -52,7 +52,7 @@ def serve(
     if settings.workers == 1:
         from docpreview_gateway import wiring  # noqa: PLC0415 - `--help` should not wait for the server's imports
 
-        _run(lambda: wiring.run(settings))
+        _run(lambda: wiring.run(wiring.serve(settings)))
         return
     import asyncio  # noqa: PLC0415
 
@@ -80,7 +80,7 @@ def worker(
     settings = _load(config).model_copy(update={"workers": workers})
     _configure_log(settings)
     structlog.contextvars.bind_contextvars(worker=number)
-    _run(lambda: wiring.run(settings, wiring.Worker(listen, admin)))
+    _run(lambda: wiring.run(wiring.serve(settings, wiring.Worker(listen, admin))))
 
 
 @app.command()

@@ -282,7 +282,10 @@ class SharedStateSettings(Section):
         None, description="a server of the ledger's own. None: that of `shared_state.url`"
     )
     timeout_seconds: float = Field(
-        0.05, ge=0.005, le=5, description="of one call of the shared cache, connecting included; later it is a miss"
+        0.05,
+        ge=0.005,
+        le=5,
+        description="of all that one read asks of shared state, connecting included; later it goes on without",
     )
     ledger_timeout_seconds: float = Field(
         1.0, ge=0.05, le=10, description="of one call of the shared ledger; later the create fails and nothing is sent"

@@ -9,7 +9,7 @@ import signal
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import structlog
 import uvloop
@@ -49,7 +49,7 @@ from docpreview_gateway.upstream.retrying import RetryingUpstream
 from docpreview_gateway.upstream.shared_reads import SharedReads
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
     from types import TracebackType
     from typing import Self
 
@@ -68,6 +68,8 @@ SETTLE_PAGES_SECONDS = 2.0
 """Between looks for jobs that have ended, so that their pages count."""
 
 log = structlog.get_logger("docpreview_gateway")
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,9 +348,9 @@ async def _repeat(stack: AsyncExitStack, work: Callable[[], Awaitable[None]], se
     stack.push_async_callback(end)
 
 
-def run(settings: Settings, worker: Worker | None = None) -> None:
-    """Serve on an event loop of uvloop, which takes a sixth off every call (docs/adr/0017)."""
-    uvloop.run(serve(settings, worker))
+def run(work: Coroutine[Any, Any, Result]) -> Result:
+    """Do it on an event loop of uvloop's, which takes a sixth off every call (docs/adr/0017)."""
+    return uvloop.run(work)
 
 
 def settle_memory() -> None:

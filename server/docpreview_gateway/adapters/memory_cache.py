@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-ENTRY_OVERHEAD = 420
+ENTRY_OVERHEAD = 300
 """Bytes that an entry costs beside its key and value: the objects' headers and its place in the table (measured)."""
 
 

@@ -1,0 +1,80 @@
+"""What one read asks of shared state, all of it together, has one time limit."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview_gateway.adapters.redis_relay import RedisRelay
+from docpreview_gateway.core.buckets import Bucket
+from docpreview_gateway.core.outage import Outage
+from docpreview_gateway.ports import Call
+from docpreview_gateway.upstream.shared_reads import SharedReads
+from tests.fakes.clock import FakeClock
+from tests.fakes.telemetry import FakeTelemetry
+from tests.fakes.upstream import FakeUpstream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+BUCKET = Bucket("docs-1250000000", "ap-chongqing", "main")
+JOB = "d" + "1" * 32
+
+
+class SlowServer:
+    """Lets everybody lead, after a while."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.commands: list[str] = []
+
+    async def send(self, *command: str | bytes | float) -> object:
+        self.commands.append(str(command[0]))
+        await asyncio.sleep(self.seconds)
+        return 1
+
+
+@asynccontextmanager
+async def relay_over(server: SlowServer, *, seconds: float) -> AsyncIterator[RedisRelay]:
+    """One that hears the other replicas, who say nothing."""
+    listening = asyncio.Event()
+
+    @asynccontextmanager
+    async def messages() -> AsyncIterator[AsyncIterator[bytes]]:
+        async def none() -> AsyncIterator[bytes]:
+            listening.set()
+            await asyncio.sleep(3600)
+            yield b""
+
+        yield none()
+
+    relay = RedisRelay(server.send, Outage(), seconds=seconds)
+    task = asyncio.create_task(relay.listen(messages, lambda _bucket: None))
+    await listening.wait()
+    try:
+        yield relay
+    finally:
+        await relay.close()
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.mark.parametrize(
+    ("waited", "outcome", "asks"), [(0.0, "led", True), (0.9, "alone", True), (1.0, "alone", False)]
+)
+async def test_read_that_has_waited_already(waited: float, outcome: str, asks: bool) -> None:  # noqa: FBT001 - a parameter
+    """It waits for what is left of the time, and then reads by itself; what it waited counts for what comes after."""
+    server, cloud, telemetry = SlowServer(0.2), FakeUpstream(), FakeTelemetry()
+    cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
+    async with relay_over(server, seconds=1.0) as relay:
+        reads = SharedReads(cloud, relay, clock=FakeClock(0.0), telemetry=telemetry)
+        call = Call("r", asyncio.get_running_loop().time() + 30, shared_wait=waited)
+        assert (await reads.get(BUCKET, JOB, call)).job_id == JOB
+        assert telemetry.shared_reads == [outcome]
+        assert bool(server.commands) is asks
+        assert waited <= call.shared_wait < waited + 0.5
