@@ -36,6 +36,7 @@ class Operation:
     outcome: Outcome = "info"
     job_id: str = ""
     reason: str = ""
+    details: str = ""
 
 
 @dataclass(slots=True)
@@ -104,7 +105,7 @@ def _nothing_unknown(history: History) -> Iterable[str]:
     for each in history.last:
         wanted = "fail" if each.body == "missing" else "ok"
         if each.outcome != wanted:
-            yield f"I5 {each.request_id}: after the rest still {each.outcome} {each.reason}"
+            yield f"I5 {each.request_id}: after the rest still {each.outcome} {each.reason} ({each.details})"
 
 
 def _refused_made_none(history: History) -> Iterable[str]:
