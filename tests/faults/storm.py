@@ -157,22 +157,25 @@ async def last_words(emulator: Emulator, clients: Clients) -> list[Operation]:
     """One more answer of each id.
 
     An attempt that found that there was certainly no job sends again, and that create may be lost like any other (the
-    machine may be busy, or gRPC renew the connection): it gets the same time as those of the storm, and one more
-    attempt. Only then: an id of which the cloud saw nothing new has no excuse for being unknown. The gateway may still
-    be at work for a caller that has heard from its own transport that the connection is gone, so what the cloud saw is
-    counted after the rest.
+    machine may be busy): it gets the same time as those of the storm, and one more attempt. So does an attempt of
+    which the client's own transport says that it did not reach the gateway: these clients do not repeat by themselves
+    what any other gRPC client would. An id of which the cloud saw nothing new has no other excuse for being unknown.
     """
     last: dict[str, Operation] = {}
     waiting = clients.intents
     for _ in range(LAST_ROUNDS):
         before = sent_by_id(emulator)
         last |= {each.request_id: each for each in await clients.ask(waiting)}
-        unknown = [each for each in waiting if last[each.request_id].outcome == "info"]
-        if not unknown:
+        sent = sent_by_id(emulator)
+        unknown = (each for each in waiting if last[each.request_id].outcome == "info")
+        waiting = [
+            each
+            for each in unknown
+            if sent[each.request_id] > before[each.request_id] or last[each.request_id].reason == "UNAVAILABLE"
+        ]
+        if not waiting:
             break
         await settled(emulator)
-        sent = sent_by_id(emulator)
-        waiting = [each for each in unknown if sent[each.request_id] > before[each.request_id]]
     return list(last.values())
 
 

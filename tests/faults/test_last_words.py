@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from tests.faults.gateway_process import GatewayProcess
-from tests.faults.history import History, violations
+from tests.faults.history import History, Operation, violations
 from tests.faults.storm import Clients, Intent, attributed, cloud, last_words
 
 if TYPE_CHECKING:
@@ -22,13 +22,25 @@ FOUR = [
 ]
 
 
+class LostOnce(Clients):
+    """The last of the four does not reach the gateway at first, of which it hears `reason`."""
+
+    reason = "UNAVAILABLE"
+
+    async def ask(self, intents: list[Intent]) -> list[Operation]:
+        if len(intents) < len(FOUR):
+            return await super().ask(intents)
+        lost = intents[-1]
+        return [*await super().ask(intents[:-1]), Operation(lost.request_id, lost.body, 0.0, reason=self.reason)]
+
+
 @asynccontextmanager
-async def resting(folder: Path) -> AsyncIterator[tuple[Emulator, Clients]]:
+async def resting(folder: Path, kind: type[Clients] = Clients) -> AsyncIterator[tuple[Emulator, Clients]]:
     """A cloud, and the clients of four ids without a job."""
     async with (
         cloud() as emulator,
         GatewayProcess(folder, emulator.port) as gateway,
-        Clients([gateway.address], random.Random(1)) as clients,  # noqa: S311 - a seed makes it repeatable
+        kind([gateway.address], random.Random(1)) as clients,  # noqa: S311 - a seed makes it repeatable
     ):
         clients.intents = FOUR
         yield emulator, clients
@@ -52,3 +64,21 @@ async def test_list_that_is_refused_for_good(tmp_path: Path) -> None:
         emulator.add_fault(operation="list", kind="error", times=10_000)
         found = violations(History([], await last_words(emulator, clients), {}, attributed(emulator)))
         assert [line[:2] for line in found] == ["I5"] * 4
+
+
+async def test_last_attempt_that_does_not_reach_the_gateway(tmp_path: Path) -> None:
+    """It is made again, as any other gRPC client would by itself.
+
+    Seed 3 on a busy machine: one of 10,000 calls, in the minutes in which connections are renewed.
+    """
+    async with resting(tmp_path, LostOnce) as (emulator, clients):
+        history = History([], await last_words(emulator, clients), {}, attributed(emulator))
+        assert (violations(history), len(history.jobs)) == ([], 4)
+
+
+async def test_last_attempt_without_an_answer(tmp_path: Path) -> None:
+    """A gateway that lets a caller wait in vain has no such excuse."""
+    async with resting(tmp_path, LostOnce) as (emulator, clients):
+        clients.reason = "DEADLINE_EXCEEDED"  # type: ignore[attr-defined]  # of this kind of clients
+        found = violations(History([], await last_words(emulator, clients), {}, attributed(emulator)))
+        assert [line[:2] for line in found] == ["I5"]
