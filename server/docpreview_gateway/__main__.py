@@ -50,9 +50,9 @@ def serve(
         settings = settings.model_copy(update={"workers": workers})
     _configure_log(settings)
     if settings.workers == 1:
-        from docpreview_gateway import wiring  # noqa: PLC0415 - `--help` should not wait for the server's imports
+        from docpreview_gateway import event_loop, wiring  # noqa: PLC0415 - `--help` should not wait for the server's imports
 
-        _run(lambda: wiring.run(wiring.serve(settings)))
+        _run(lambda: event_loop.run(wiring.serve(settings)))
         return
     import asyncio  # noqa: PLC0415
 
@@ -75,12 +75,12 @@ def worker(
     """Serve as one of several workers; started by `serve`, and only of use to it."""
     import structlog  # noqa: PLC0415
 
-    from docpreview_gateway import wiring  # noqa: PLC0415
+    from docpreview_gateway import event_loop, wiring  # noqa: PLC0415
 
     settings = _load(config).model_copy(update={"workers": workers})
     _configure_log(settings)
     structlog.contextvars.bind_contextvars(worker=number)
-    _run(lambda: wiring.run(wiring.serve(settings, wiring.Worker(listen, admin))))
+    _run(lambda: event_loop.run(wiring.serve(settings, wiring.Worker(listen, admin))))
 
 
 @app.command()

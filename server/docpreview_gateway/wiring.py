@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import random
 import signal
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
-import uvloop
 
 from docpreview_gateway import tuning
 from docpreview_gateway.adapters.admin_http import admin_server
@@ -23,6 +21,7 @@ from docpreview_gateway.adapters.system_clock import SystemClock
 from docpreview_gateway.core.callers import ANONYMOUS
 from docpreview_gateway.core.polling import Schedule
 from docpreview_gateway.creates import create_parts, stores
+from docpreview_gateway.event_loop import settle_memory
 from docpreview_gateway.identity_wiring import KEYS_SECONDS, LOOK_SECONDS, Identities
 from docpreview_gateway.limits import counting
 from docpreview_gateway.observability import Observability
@@ -49,7 +48,7 @@ from docpreview_gateway.upstream.retrying import RetryingUpstream
 from docpreview_gateway.upstream.shared_reads import SharedReads
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable
     from types import TracebackType
     from typing import Self
 
@@ -68,8 +67,6 @@ SETTLE_PAGES_SECONDS = 2.0
 """Between looks for jobs that have ended, so that their pages count."""
 
 log = structlog.get_logger("docpreview_gateway")
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,17 +343,6 @@ async def _repeat(stack: AsyncExitStack, work: Callable[[], Awaitable[None]], se
         await asyncio.gather(task, return_exceptions=True)
 
     stack.push_async_callback(end)
-
-
-def run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Do it on an event loop of uvloop's, which takes a sixth off every call (docs/adr/0017)."""
-    return uvloop.run(work)
-
-
-def settle_memory() -> None:
-    """What is there now stays; to look through it for garbage again and again would stop all calls for 40 ms a time."""
-    gc.collect()
-    gc.freeze()
 
 
 async def serve(settings: Settings, worker: Worker | None = None) -> None:

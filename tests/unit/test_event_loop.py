@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from docpreview_gateway import wiring
+from docpreview_gateway import event_loop
 
 
 def test_event_loop() -> None:
@@ -18,6 +18,6 @@ def test_event_loop() -> None:
     async def failing() -> None:
         raise KeyError("x")
 
-    assert wiring.run(work()) == "uvloop"
+    assert event_loop.run(work()) == "uvloop"
     with pytest.raises(KeyError):
-        wiring.run(failing())
+        event_loop.run(failing())
