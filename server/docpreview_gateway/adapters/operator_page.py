@@ -6,10 +6,10 @@ import base64
 import hashlib
 from collections import deque
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from docpreview_gateway.core.operator_view import Look, look, view
@@ -17,6 +17,7 @@ from docpreview_gateway.core.operator_view import Look, look, view
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from jinja2 import Template
     from prometheus_client import CollectorRegistry
 
     from docpreview_gateway.ports import Clock
@@ -49,10 +50,16 @@ class OperatorPage:
         self._clock = clock
         self._unready = unready
         self._looks = deque([Look(clock.now(), {})], SAMPLES + 1)
+
+    @cached_property
+    def _template(self) -> Template:
+        # A gateway whose page nobody looks at does without the 2 MiB.
+        from jinja2 import Environment, StrictUndefined  # noqa: PLC0415
+
         environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
         environment.filters.update(span=_span, share=_share, rate=_rate, clock=_clock)
         environment.globals.update(bar=_bar, style=Markup(_STYLE))  # noqa: S704 - a file of ours, and no markup
-        self._template = environment.from_string(_FOLDER.joinpath("operator_page.html").read_text())
+        return environment.from_string(_FOLDER.joinpath("operator_page.html").read_text())
 
     async def sampled(self) -> None:
         """Remember how things are. Takes milliseconds, and waits for nothing."""
