@@ -34,6 +34,12 @@ class LostOnce(Clients):
         return [*await super().ask(intents[:-1]), Operation(lost.request_id, lost.body, 0.0, reason=self.reason)]
 
 
+class LeftAloneOnce(LostOnce):
+    """It hears nothing until its time is over."""
+
+    reason = "DEADLINE_EXCEEDED"
+
+
 @asynccontextmanager
 async def resting(folder: Path, kind: type[Clients] = Clients) -> AsyncIterator[tuple[Emulator, Clients]]:
     """A cloud, and the clients of four ids without a job."""
@@ -78,7 +84,6 @@ async def test_last_attempt_that_does_not_reach_the_gateway(tmp_path: Path) -> N
 
 async def test_last_attempt_without_an_answer(tmp_path: Path) -> None:
     """A gateway that lets a caller wait in vain has no such excuse."""
-    async with resting(tmp_path, LostOnce) as (emulator, clients):
-        clients.reason = "DEADLINE_EXCEEDED"  # type: ignore[attr-defined]  # of this kind of clients
+    async with resting(tmp_path, LeftAloneOnce) as (emulator, clients):
         found = violations(History([], await last_words(emulator, clients), {}, attributed(emulator)))
         assert [line[:2] for line in found] == ["I5"]
