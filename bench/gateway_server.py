@@ -12,9 +12,9 @@ import tempfile
 from pathlib import Path
 
 from docpreview_gateway.adapters import structured_log
-from docpreview_gateway.event_loop import run, settle_memory
 from docpreview_gateway.settings import Settings
-from docpreview_gateway.wiring import Gateway
+from docpreview_gateway.wiring.event_loop import run, settle_memory
+from docpreview_gateway.wiring.gateway import Gateway
 
 POLICY = """
 version: 1

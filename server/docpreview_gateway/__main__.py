@@ -50,13 +50,14 @@ def serve(
         settings = settings.model_copy(update={"workers": workers})
     _configure_log(settings)
     if settings.workers == 1:
-        from docpreview_gateway import event_loop, wiring  # noqa: PLC0415 - `--help` should not wait for the server's imports
+        from docpreview_gateway.wiring import event_loop  # noqa: PLC0415 - `--help` should not wait for the server's imports
+        from docpreview_gateway.wiring import gateway as wiring
 
         _run(lambda: event_loop.run(wiring.serve(settings)))
         return
     import asyncio  # noqa: PLC0415
 
-    from docpreview_gateway import supervisor  # noqa: PLC0415 - which does without gRPC and all that is above it
+    from docpreview_gateway.wiring import supervisor  # noqa: PLC0415 - which does without gRPC and all that is above it
 
     named = () if config is None else ("--config", str(config))
     command = (sys.executable, "-m", "docpreview_gateway", "worker", *named, "--workers", str(settings.workers))
@@ -75,7 +76,8 @@ def worker(
     """Serve as one of several workers; started by `serve`, and only of use to it."""
     import structlog  # noqa: PLC0415
 
-    from docpreview_gateway import event_loop, wiring  # noqa: PLC0415
+    from docpreview_gateway.wiring import event_loop  # noqa: PLC0415
+    from docpreview_gateway.wiring import gateway as wiring
 
     settings = _load(config).model_copy(update={"workers": workers})
     _configure_log(settings)
@@ -194,8 +196,8 @@ def policy_explain(  # noqa: PLR0913, PLR0917 - options of a command
 
 
 def _policy(settings: Settings) -> Directory:
-    from docpreview_gateway.identity_wiring import load_directory  # noqa: PLC0415
-    from docpreview_gateway.service.reloading import InvalidFileError  # noqa: PLC0415
+    from docpreview_gateway.wiring.identity import load_directory  # noqa: PLC0415
+    from docpreview_gateway.wiring.reloading import InvalidFileError  # noqa: PLC0415
 
     try:
         return load_directory(settings)

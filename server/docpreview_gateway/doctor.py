@@ -7,15 +7,15 @@ from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry
 
-from docpreview_gateway import tuning
 from docpreview_gateway.adapters.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.adapters.network import SystemNetwork
 from docpreview_gateway.adapters.prometheus_identity import IdentityMetrics
-from docpreview_gateway.adapters.system_clock import SystemClock
 from docpreview_gateway.core.diagnosis import Finding
-from docpreview_gateway.identity_wiring import Identities
 from docpreview_gateway.service.examining import Examination
-from docpreview_gateway.service.reloading import InvalidFileError
+from docpreview_gateway.wiring import tuning
+from docpreview_gateway.wiring.identity import Identities
+from docpreview_gateway.wiring.reloading import InvalidFileError
+from docpreview_gateway.wiring.system_clock import SystemClock
 
 if TYPE_CHECKING:
     from docpreview_gateway.core.buckets import Bucket

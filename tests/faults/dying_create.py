@@ -17,7 +17,6 @@ from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview_gateway.adapters.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.adapters.sqlite_ledger import SqliteLedger
-from docpreview_gateway.adapters.system_clock import SystemClock
 from docpreview_gateway.core.buckets import Bucket
 from docpreview_gateway.core.ledger import Record, Timing
 from docpreview_gateway.core.signing import Credentials
@@ -26,6 +25,7 @@ from docpreview_gateway.service.bucket_register import BucketRegister
 from docpreview_gateway.service.creating import Creating
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudClock
+from docpreview_gateway.wiring.system_clock import SystemClock
 from tests.fakes.telemetry import FakeTelemetry
 from tests.faults.gateway_process import BUCKET, REGION, SECRET_ID, SECRET_KEY
 

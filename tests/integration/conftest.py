@@ -22,7 +22,7 @@ from docpreview_gateway.sections import (
     WatchSettings,
 )
 from docpreview_gateway.settings import Settings
-from docpreview_gateway.wiring import Gateway
+from docpreview_gateway.wiring.gateway import Gateway
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

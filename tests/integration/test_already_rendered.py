@@ -19,7 +19,7 @@ from docpreview.v1.usage_service_pb2_grpc import UsageServiceStub
 from docpreview_emulator import Emulator
 from docpreview_gateway.identity_settings import PolicySettings
 from docpreview_gateway.sections import SharedStateSettings
-from docpreview_gateway.wiring import Gateway
+from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import BUCKET, OTHER_BUCKET, REGION, settings
 from tests.integration.gateway_processes import configuration, running
 from tests.integration.identity import Policy, bearer

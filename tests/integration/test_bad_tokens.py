@@ -14,7 +14,7 @@ import structlog
 from docpreview_emulator import Emulator
 from docpreview_gateway.core import tokens
 from docpreview_gateway.identity_settings import AuthSettings, JwtSettings, PolicySettings
-from docpreview_gateway.wiring import Gateway
+from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import settings
 from tests.integration.identity import Policy, bearer, caller, get
 from tests.integration.issuer import AUDIENCE, ISSUER, Issuer, b64, stranger_ed25519, stranger_rsa

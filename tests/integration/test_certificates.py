@@ -21,7 +21,7 @@ from docpreview_client import DocPreviewClient, NotFound, Tls, Unauthenticated
 from docpreview_emulator import Emulator
 from docpreview_gateway.identity_settings import PolicySettings, TlsSettings
 from docpreview_gateway.settings import StartError
-from docpreview_gateway.wiring import Gateway
+from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import BUCKET, settings
 from tests.integration.identity import Policy, bearer, caller, get
 

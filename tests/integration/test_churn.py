@@ -27,7 +27,7 @@ from docpreview_emulator import Emulator
 from docpreview_emulator import Settings as EmulatorSettings
 from docpreview_gateway.adapters.aiohttp_transport import MAX_CONNECTIONS
 from docpreview_gateway.sections import ConcurrencySettings
-from docpreview_gateway.wiring import Gateway
+from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import BUCKET, settings
 
 if TYPE_CHECKING:

@@ -14,12 +14,12 @@ import trustme
 from docpreview_emulator import Emulator
 from docpreview_gateway.adapters.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.adapters.network import SystemNetwork
-from docpreview_gateway.adapters.system_clock import SystemClock
 from docpreview_gateway.core.buckets import Bucket
 from docpreview_gateway.core.signing import Credentials
 from docpreview_gateway.doctor import examine
 from docpreview_gateway.sections import BucketSettings, CredentialSettings, UpstreamSettings
 from docpreview_gateway.service.examining import Examination
+from docpreview_gateway.wiring.system_clock import SystemClock
 from tests.fakes.clock import FakeClock
 from tests.fakes.credentials import FakeCredentials
 from tests.integration.conftest import BUCKET, REGION, settings

@@ -23,7 +23,7 @@ from docpreview_client import (
 )
 from docpreview_emulator import Emulator
 from docpreview_gateway.sections import UpstreamSettings
-from docpreview_gateway.wiring import Gateway
+from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import BUCKET, REGION, World, settings
 
 if TYPE_CHECKING:

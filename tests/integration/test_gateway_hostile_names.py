@@ -14,7 +14,6 @@ from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, GetPreviewJobRequest
 from docpreview_gateway.adapters.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.adapters.memory_cache import LruMemoryCache
-from docpreview_gateway.adapters.system_clock import SystemClock
 from docpreview_gateway.core.buckets import Bucket
 from docpreview_gateway.core.errors import GatewayError
 from docpreview_gateway.core.freshness import Freshness
@@ -28,6 +27,7 @@ from docpreview_gateway.service.watching import Watching, WatchLimits
 from docpreview_gateway.upstream.cached import CachedUpstream
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudClock
+from docpreview_gateway.wiring.system_clock import SystemClock
 from tests.fakes.credentials import FakeCredentials
 from tests.fakes.ledger import FakeLedger
 from tests.fakes.raw_server import Exchange, RawServer

@@ -30,7 +30,7 @@ from docpreview_client.channel import service_config
 from docpreview_emulator import Emulator
 from docpreview_gateway.sections import DrainSettings
 from docpreview_gateway.settings import StartError
-from docpreview_gateway.wiring import Gateway
+from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import BUCKET, REGION, World, settings
 from tests.unit.rpc.conftest import error_info, rich
 

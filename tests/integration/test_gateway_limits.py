@@ -12,7 +12,7 @@ from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_client import BudgetExhausted, DocPreviewClient, Throttled
 from docpreview_emulator import Emulator
 from docpreview_gateway.sections import LimitSettings, SharedStateSettings
-from docpreview_gateway.wiring import Gateway
+from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import BUCKET, REGION, settings
 from tests.redis_server import running_redis
 

@@ -28,7 +28,7 @@ from docpreview_gateway.sections import (
     UpstreamSettings,
     WatchSettings,
 )
-from docpreview_gateway.wiring import Gateway
+from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import BUCKET, REGION, World, settings
 from tests.unit.rpc.conftest import error_info
 

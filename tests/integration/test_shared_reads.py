@@ -17,8 +17,8 @@ from docpreview_gateway.adapters.redis_relay import LEASE_SECONDS
 from docpreview_gateway.core.buckets import Bucket
 from docpreview_gateway.core.errors import UpstreamError
 from docpreview_gateway.ports import Call
-from docpreview_gateway.shared_state import SharedParts, shared_parts
 from docpreview_gateway.upstream.shared_reads import SharedReads
+from docpreview_gateway.wiring.shared_state import SharedParts, shared_parts
 from tests.fakes.clock import FakeClock
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from docpreview_gateway.settings import Settings
-from docpreview_gateway.supervisor import Supervisor
-from docpreview_gateway.wiring import Gateway
+from docpreview_gateway.wiring.gateway import Gateway
+from docpreview_gateway.wiring.supervisor import Supervisor
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "docpreview-gateway"

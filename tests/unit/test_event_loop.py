@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from docpreview_gateway import event_loop
+from docpreview_gateway.wiring import event_loop
 
 
 def test_event_loop() -> None:

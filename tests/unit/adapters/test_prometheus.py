@@ -10,12 +10,12 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview_gateway.adapters.prometheus import PrometheusTelemetry
 from docpreview_gateway.adapters.prometheus_calls import PrometheusCalls
-from docpreview_gateway.adapters.system_clock import SystemClock
 from docpreview_gateway.core.breaker import State
 from docpreview_gateway.core.callers import Caller
 from docpreview_gateway.core.trace_context import Trace
 from docpreview_gateway.ports import Attempt, Call, LaneLoad, Method
 from docpreview_gateway.telemetry import JobPages
+from docpreview_gateway.wiring.system_clock import SystemClock
 
 BUCKET = "docs-1250000000"
 METHOD = Method("docpreview.v1.PreviewJobService", "GetPreviewJob", "unary")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from docpreview_gateway.adapters.system_clock import SystemClock
+from docpreview_gateway.wiring.system_clock import SystemClock
 
 
 def test_now() -> None:

@@ -6,23 +6,23 @@ import secrets
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from docpreview_gateway import tuning
 from docpreview_gateway.adapters.sqlite_ledger import SqliteLedger
 from docpreview_gateway.limit_ports import PageBookError
-from docpreview_gateway.limits import books
 from docpreview_gateway.ports import LedgerError
 from docpreview_gateway.service.budgeting import Books, PageBudgets
 from docpreview_gateway.service.creating import Creating
 from docpreview_gateway.service.rendering_once import RenderingOnce
 from docpreview_gateway.settings import StartError
+from docpreview_gateway.wiring import tuning
+from docpreview_gateway.wiring.limits import books
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from docpreview_gateway.observability import Observability
     from docpreview_gateway.ports import Clock, ObjectTags, PreviewUpstream, RequestLedger
     from docpreview_gateway.service.bucket_register import BucketRegister
     from docpreview_gateway.settings import Settings
+    from docpreview_gateway.wiring.observability import Observability
 
 
 class CreateParts(NamedTuple):

@@ -21,10 +21,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from docpreview_gateway.adapters.admin_http import admin_server
 from docpreview_gateway.adapters.operator_page import SAMPLE_SECONDS, OperatorPage
-from docpreview_gateway.adapters.system_clock import SystemClock
 from docpreview_gateway.adapters.worker_metrics import WorkerMetrics
 from docpreview_gateway.sections import host_port
 from docpreview_gateway.settings import StartError
+from docpreview_gateway.wiring.system_clock import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -12,19 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
-from docpreview_gateway import tuning
 from docpreview_gateway.adapters.admin_http import admin_server
 from docpreview_gateway.adapters.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.adapters.memory_cache import LruMemoryCache
 from docpreview_gateway.adapters.operator_page import SAMPLE_SECONDS, OperatorPage
-from docpreview_gateway.adapters.system_clock import SystemClock
 from docpreview_gateway.core.callers import ANONYMOUS
 from docpreview_gateway.core.polling import Schedule
-from docpreview_gateway.creates import create_parts, stores
-from docpreview_gateway.event_loop import settle_memory
-from docpreview_gateway.identity_wiring import KEYS_SECONDS, LOOK_SECONDS, Identities
-from docpreview_gateway.limits import counting
-from docpreview_gateway.observability import Observability
 from docpreview_gateway.rpc.handlers import Bounds, Handlers, Route
 from docpreview_gateway.rpc.server import Health, enable_reflection, grpc_server
 from docpreview_gateway.rpc.services import register, routes
@@ -34,7 +27,6 @@ from docpreview_gateway.service.limiting import CallLimits, Counting, has_limits
 from docpreview_gateway.service.page_urls import PageUrls
 from docpreview_gateway.service.preview_jobs import PreviewJobs
 from docpreview_gateway.service.preview_queues import PreviewQueues
-from docpreview_gateway.service.reloading import InvalidFileError
 from docpreview_gateway.service.watching import Watching, WatchLimits
 from docpreview_gateway.settings import StartError
 from docpreview_gateway.upstream.cached import CachedUpstream
@@ -46,6 +38,14 @@ from docpreview_gateway.upstream.object_tags import CloudObjectTags
 from docpreview_gateway.upstream.paced import PacedUpstream
 from docpreview_gateway.upstream.retrying import RetryingUpstream
 from docpreview_gateway.upstream.shared_reads import SharedReads
+from docpreview_gateway.wiring import tuning
+from docpreview_gateway.wiring.creates import create_parts, stores
+from docpreview_gateway.wiring.event_loop import settle_memory
+from docpreview_gateway.wiring.identity import KEYS_SECONDS, LOOK_SECONDS, Identities
+from docpreview_gateway.wiring.limits import counting
+from docpreview_gateway.wiring.observability import Observability
+from docpreview_gateway.wiring.reloading import InvalidFileError
+from docpreview_gateway.wiring.system_clock import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.ports import Clock, CredentialsSource, JobFeed, ObjectTags, PreviewUpstream
     from docpreview_gateway.rpc.handlers import Route
     from docpreview_gateway.settings import Settings
-    from docpreview_gateway.shared_state import SharedParts
+    from docpreview_gateway.wiring.shared_state import SharedParts
 
 SETTLE_SECONDS = 10.0
 """Between looks for creates that nobody came back for."""
@@ -226,7 +226,7 @@ class Gateway:
         if state.url is None:
             return None
         # Whoever shares nothing does without the 20 MiB and the half second that the library takes to import.
-        from docpreview_gateway.shared_state import shared_parts  # noqa: PLC0415
+        from docpreview_gateway.wiring.shared_state import shared_parts  # noqa: PLC0415
 
         url = state.url.get_secret_value()
         return await stack.enter_async_context(shared_parts(url, telemetry, seconds=state.timeout_seconds))
