@@ -100,7 +100,7 @@ def healthcheck(
     timeout: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds to wait for the answer.")] = 4.0,
 ) -> None:
     """Ask the gateway that runs with this configuration on this machine whether it is ready; exit code 1 if not."""
-    from docpreview_gateway.adapters.health_probe import probe  # noqa: PLC0415
+    from docpreview_gateway.doctor.health_probe import probe  # noqa: PLC0415
     from docpreview_gateway.sections import host_port  # noqa: PLC0415
 
     if (problem := probe(*host_port(_load(config).admin_listen), seconds=timeout)) is not None:
@@ -136,7 +136,7 @@ def doctor(
     import asyncio  # noqa: PLC0415
     from json import dumps  # noqa: PLC0415
 
-    from docpreview_gateway.doctor import examine  # noqa: PLC0415
+    from docpreview_gateway.doctor.checks import examine  # noqa: PLC0415
 
     findings = asyncio.run(examine(_load(config)))
     for finding in findings:

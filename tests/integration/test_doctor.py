@@ -13,12 +13,12 @@ import trustme
 
 from docpreview_emulator import Emulator
 from docpreview_gateway.adapters.aiohttp_transport import AiohttpTransport
-from docpreview_gateway.adapters.network import SystemNetwork
 from docpreview_gateway.core.buckets import Bucket
 from docpreview_gateway.core.signing import Credentials
-from docpreview_gateway.doctor import examine
+from docpreview_gateway.doctor.checks import examine
+from docpreview_gateway.doctor.examination import Examination
+from docpreview_gateway.doctor.network import SystemNetwork
 from docpreview_gateway.sections import BucketSettings, CredentialSettings, UpstreamSettings
-from docpreview_gateway.service.examining import Examination
 from docpreview_gateway.wiring.system_clock import SystemClock
 from tests.fakes.clock import FakeClock
 from tests.fakes.credentials import FakeCredentials
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from docpreview_gateway.core.diagnosis import Finding
+    from docpreview_gateway.doctor.diagnosis import Finding
 
 KEYS = {"secret_id": "example-secret-id", "secret_key": "EXAMPLEsecretKEY00000000000000000"}
 

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from docpreview_gateway.adapters.admin_http import admin_server
-from docpreview_gateway.adapters.health_probe import probe
+from docpreview_gateway.doctor.health_probe import probe
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 
-from docpreview_gateway.core.diagnosis import NetworkError
+from docpreview_gateway.doctor.diagnosis import NetworkError
 
 
 class SystemNetwork:

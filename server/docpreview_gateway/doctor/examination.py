@@ -6,10 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
-from docpreview_gateway.core import diagnosis, refusals, requests, responses
-from docpreview_gateway.core.diagnosis import Finding, NetworkError
+from docpreview_gateway.core import refusals, requests, responses
 from docpreview_gateway.core.errors import UpstreamError
 from docpreview_gateway.core.signing import Window, sign
+from docpreview_gateway.doctor import diagnosis
+from docpreview_gateway.doctor.diagnosis import Finding, NetworkError
 from docpreview_gateway.ports import TransportError
 
 if TYPE_CHECKING:
