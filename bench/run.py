@@ -37,7 +37,7 @@ from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest
 from docpreview_gateway.adapters.prometheus_calls import PrometheusCalls
 from docpreview_gateway.core import tokens
-from docpreview_gateway.ports import Call, Method
+from docpreview_gateway.model.call import Call, Method
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

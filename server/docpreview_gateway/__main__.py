@@ -181,7 +181,7 @@ def policy_explain(  # noqa: PLR0913, PLR0917 - options of a command
 
     The exit code is 0 when it may, 1 when it may not.
     """
-    from docpreview_gateway.core.policy import Question, explain  # noqa: PLC0415
+    from docpreview_gateway.model.policy import Question, explain  # noqa: PLC0415
 
     known = _policy(_load(config)).callers
     if caller not in known:

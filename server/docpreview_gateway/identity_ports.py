@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from docpreview_gateway.core.callers import Caller
+    from docpreview_gateway.model.callers import Caller
 
 
 class Evidence(NamedTuple):

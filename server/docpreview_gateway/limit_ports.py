@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from docpreview_gateway.core.callers import Caller, PageBudget
     from docpreview_gateway.core.pages import Booking, PageCount, Pages, Periods, Reservation
     from docpreview_gateway.core.rates import LimitKind, Refusal, Rule
+    from docpreview_gateway.model.callers import Caller, PageBudget
 
 
 class StoreUnavailableError(Exception):

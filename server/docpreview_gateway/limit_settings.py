@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from docpreview.v1 import preview_job_service_pb2, preview_queue_service_pb2, usage_service_pb2
-from docpreview_gateway.core.callers import Caller, PageBudget, Rate
+from docpreview_gateway.model.callers import Caller, PageBudget, Rate
 
 METHODS = frozenset(
     method.name

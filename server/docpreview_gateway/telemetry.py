@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.core.trace_context import Trace
-    from docpreview_gateway.ports import Attempt, Call
+    from docpreview_gateway.model.call import Call
+    from docpreview_gateway.model.trace_context import Trace
+    from docpreview_gateway.ports import Attempt
 
 
 class AuditLog(Protocol):

@@ -22,10 +22,11 @@ from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListP
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest, PreviewQueue
 from docpreview_emulator import Emulator
 from docpreview_gateway.adapters.aiohttp_transport import AiohttpTransport
-from docpreview_gateway.core.buckets import Bucket
-from docpreview_gateway.core.errors import UpstreamError
 from docpreview_gateway.core.signing import Credentials
-from docpreview_gateway.ports import Call, JobQuery, QueueQuery
+from docpreview_gateway.model.buckets import Bucket
+from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.errors import UpstreamError
+from docpreview_gateway.ports import JobQuery, QueueQuery
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudClock
 from docpreview_gateway.wiring.system_clock import SystemClock

@@ -10,7 +10,7 @@ from docpreview_gateway.core.pages import Booking, PageCount, Pages, Periods, Re
 from docpreview_gateway.limit_ports import PageBookError
 
 if TYPE_CHECKING:
-    from docpreview_gateway.core.callers import PageBudget
+    from docpreview_gateway.model.callers import PageBudget
 
 
 class FakePages:

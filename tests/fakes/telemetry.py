@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview_gateway.core.breaker import State
     from docpreview_gateway.core.pages import Pages
-    from docpreview_gateway.ports import Attempt, Call, LaneLoad, Method
+    from docpreview_gateway.model.call import Call, Method
+    from docpreview_gateway.ports import Attempt, LaneLoad
     from docpreview_gateway.telemetry import JobPages
 
 

@@ -9,14 +9,15 @@ from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import ObjectLocation, Page, PreviewJob, PreviewResult
 from docpreview.v1.preview_job_service_pb2 import ListPreviewJobsRequest
 from docpreview.v1.preview_queue_service_pb2 import PreviewQueue
-from docpreview_gateway.core.errors import UpstreamError
 from docpreview_gateway.core.ledger import split_user_data
 from docpreview_gateway.core.responses import JobPage, QueuePage
+from docpreview_gateway.model.errors import UpstreamError
 
 if TYPE_CHECKING:
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.core.buckets import Bucket
-    from docpreview_gateway.ports import Call, JobQuery, QueueQuery
+    from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.model.call import Call
+    from docpreview_gateway.ports import JobQuery, QueueQuery
 
 EPOCH = 1_700_000_000
 

@@ -10,10 +10,10 @@ import pytest
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-from docpreview_gateway.core.callers import ANONYMOUS
-from docpreview_gateway.core.errors import GatewayError, UpstreamError
 from docpreview_gateway.core.ledger import Timing
 from docpreview_gateway.core.responses import JobPage
+from docpreview_gateway.model.callers import ANONYMOUS
+from docpreview_gateway.model.errors import GatewayError, UpstreamError
 from docpreview_gateway.ports import LedgerError
 from docpreview_gateway.service.settling import Settling
 from tests.unit.service.test_creating import BUCKET, LOST, BreakableLedger, LossyUpstream, World
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from docpreview_gateway.core.ledger import Record
-    from docpreview_gateway.ports import Call, JobQuery
+    from docpreview_gateway.model.call import Call
+    from docpreview_gateway.ports import JobQuery
 
 
 class LedgerThatLosesSight(BreakableLedger):

@@ -14,11 +14,11 @@ from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, GetPreviewJobRequest
 from docpreview_gateway.adapters.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.adapters.memory_cache import LruMemoryCache
-from docpreview_gateway.core.buckets import Bucket
-from docpreview_gateway.core.errors import GatewayError
 from docpreview_gateway.core.freshness import Freshness
 from docpreview_gateway.core.ledger import Timing
-from docpreview_gateway.ports import Call
+from docpreview_gateway.model.buckets import Bucket
+from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.service.bucket_register import BucketRegister
 from docpreview_gateway.service.creating import Creating
 from docpreview_gateway.service.page_urls import PageUrls

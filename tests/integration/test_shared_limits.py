@@ -11,12 +11,12 @@ import pytest
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_gateway.adapters.redis_connections import redis_batches
 from docpreview_gateway.adapters.redis_rates import RedisRates
-from docpreview_gateway.core.buckets import Bucket
-from docpreview_gateway.core.callers import Caller, Rate
-from docpreview_gateway.core.errors import LimitReached
 from docpreview_gateway.core.rates import rule
 from docpreview_gateway.limit_ports import StoreUnavailableError
-from docpreview_gateway.ports import Call
+from docpreview_gateway.model.buckets import Bucket
+from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.callers import Caller, Rate
+from docpreview_gateway.model.errors import LimitReached
 from docpreview_gateway.service.limiting import CallLimits, Counting
 from docpreview_gateway.upstream.paced import PacedUpstream
 from tests.fakes.telemetry import FakeTelemetry

@@ -16,8 +16,9 @@ from docpreview_gateway.adapters.admin_http import admin_server
 from docpreview_gateway.adapters.operator_page import SAMPLES, OperatorPage
 from docpreview_gateway.adapters.prometheus import PrometheusTelemetry
 from docpreview_gateway.adapters.prometheus_calls import PrometheusCalls
-from docpreview_gateway.core.callers import Caller, Rate
-from docpreview_gateway.ports import Call, LaneLoad, Method
+from docpreview_gateway.model.call import Call, Method
+from docpreview_gateway.model.callers import Caller, Rate
+from docpreview_gateway.ports import LaneLoad
 from tests.chromium import document, screenshot
 from tests.fakes.clock import FakeClock
 from tests.integration.conftest import BUCKET, World

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from docpreview_gateway.core.callers import PageBudget, Rate
+from docpreview_gateway.model.callers import PageBudget, Rate
 from docpreview_gateway.settings import ConfigurationError, Settings, load
 
 CANARY = "canaryCANARY31337"

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 from yarl import URL
 
-from docpreview_gateway.core.errors import ReplyTooLarge
 from docpreview_gateway.core.exchange import MAX_REPLY_BYTES, HttpReply, HttpRequest
+from docpreview_gateway.model.errors import ReplyTooLarge
 from docpreview_gateway.ports import TransportError
 
 if TYPE_CHECKING:

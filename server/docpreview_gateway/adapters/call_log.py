@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.ports import Call, Clock, Method
+    from docpreview_gateway.model.call import Call, Clock, Method
 
 FLUSH_SECONDS = 0.1
 MOST_LINES = 1000

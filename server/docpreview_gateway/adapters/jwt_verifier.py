@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import jwt
 
 from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview_gateway.core.errors import GatewayError
 from docpreview_gateway.core.identity import Unauthenticated
+from docpreview_gateway.model.errors import GatewayError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from docpreview_gateway.ports import Clock
+    from docpreview_gateway.model.call import Clock
 
 LEEWAY_SECONDS = 30
 REFRESH_SECONDS = 30.0

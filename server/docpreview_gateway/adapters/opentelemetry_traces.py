@@ -28,8 +28,8 @@ from opentelemetry.trace import (
 )
 
 from docpreview.v1.error_reason_pb2 import ErrorReason
-from docpreview_gateway.core.errors import GatewayError
-from docpreview_gateway.core.trace_context import Trace
+from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.model.trace_context import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TraceState
     from opentelemetry.util.types import Attributes
 
-    from docpreview_gateway.ports import Attempt, Call, Method
+    from docpreview_gateway.model.call import Call, Method
+    from docpreview_gateway.ports import Attempt
 
 EXPORT_SECONDS = 5.0
 MOST_LINKS = 128

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
     from prometheus_client import CollectorRegistry
 
-    from docpreview_gateway.ports import Clock
+    from docpreview_gateway.model.call import Clock
 
 SAMPLE_SECONDS = 15.0
 SAMPLES = 20

@@ -13,18 +13,19 @@ from google.protobuf import json_format
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from docpreview.v1.preview_job_pb2 import PreviewOptions
-from docpreview_gateway.core import tokens, validation
-from docpreview_gateway.core.callers import ANONYMOUS
+from docpreview_gateway.core import tokens
 from docpreview_gateway.core.identity import Claim, Directory
-from docpreview_gateway.core.option_rules import CLOUD_DEFAULTS, OptionRules
-from docpreview_gateway.core.policy import ANY_METHOD, OPERATORS_METHODS, BucketRights, Rights
 from docpreview_gateway.limit_settings import CallerLimitSettings, Section
+from docpreview_gateway.model import validation
+from docpreview_gateway.model.callers import ANONYMOUS
+from docpreview_gateway.model.option_rules import CLOUD_DEFAULTS, OptionRules
+from docpreview_gateway.model.policy import ANY_METHOD, OPERATORS_METHODS, BucketRights, Rights
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping
     from pathlib import Path
 
-    from docpreview_gateway.core.callers import Caller
+    from docpreview_gateway.model.callers import Caller
 
 
 class PolicyError(Exception):

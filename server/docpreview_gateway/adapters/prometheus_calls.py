@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
-from docpreview_gateway.core.trace_context import exemplar
+from docpreview_gateway.model.trace_context import exemplar
 from docpreview_gateway.tally import Tally
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry, Metric
 
-    from docpreview_gateway.core.callers import Caller
-    from docpreview_gateway.ports import Call, Method
+    from docpreview_gateway.model.call import Call, Method
+    from docpreview_gateway.model.callers import Caller
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 """When each counter began would be as many series again, which nobody asks for."""

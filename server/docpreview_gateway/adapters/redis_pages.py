@@ -18,8 +18,8 @@ from docpreview_gateway.limit_ports import PageBookError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from docpreview_gateway.core.callers import PageBudget
     from docpreview_gateway.core.pages import Outcome, Periods
+    from docpreview_gateway.model.callers import PageBudget
 
 PREFIX = "docpreview:1:{pages}:"
 CLAIMED_AT_ONCE = 100

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from docpreview_gateway.core.callers import PageBudget
+    from docpreview_gateway.model.callers import PageBudget
 
 CLAIMED_AT_ONCE = 100
 KEEP_SECONDS = 32 * 86400

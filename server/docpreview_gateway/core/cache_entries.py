@@ -14,10 +14,10 @@ from google.protobuf.message import DecodeError
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_gateway.core.errors import UpstreamError
+from docpreview_gateway.model.errors import UpstreamError
 
 if TYPE_CHECKING:
-    from docpreview_gateway.core.buckets import Bucket
+    from docpreview_gateway.model.buckets import Bucket
 
 _VERSION = 1
 _HEAD = struct.Struct(">BddH")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from docpreview_gateway.core.polling import TERMINAL
+from docpreview_gateway.model.job_states import TERMINAL
 
 if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewJob

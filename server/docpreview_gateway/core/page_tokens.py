@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from docpreview.v1.preview_job_service_pb2 import ListPreviewJobsRequest
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
-from docpreview_gateway.core.errors import InvalidRequest, Violation
+from docpreview_gateway.model.errors import InvalidRequest, Violation
 
 _VERSION = b"\x01"
 _DIGEST_BYTES = 12

@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_gateway.core.polling import TERMINAL
-from docpreview_gateway.core.validation import MAX_SINGLE_IMAGE_PAGES, selected_pages
+from docpreview_gateway.model.job_states import TERMINAL
+from docpreview_gateway.model.validation import MAX_SINGLE_IMAGE_PAGES, selected_pages
 
 if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewOptions
-    from docpreview_gateway.core.callers import PageBudget
+    from docpreview_gateway.model.callers import PageBudget
 
 
 class Periods(NamedTuple):

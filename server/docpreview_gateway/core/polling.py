@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from docpreview.v1.preview_job_pb2 import PreviewJob
-
-TERMINAL = frozenset({PreviewJob.STATE_SUCCESS, PreviewJob.STATE_FAILED, PreviewJob.STATE_CANCELLED})
-
 
 @dataclass(frozen=True, slots=True)
 class Schedule:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
-    from docpreview_gateway.core.callers import Caller, Rate
+    from docpreview_gateway.model.callers import Caller, Rate
 
 LimitKind: TypeAlias = Literal["rate", "method_rate", "concurrency", "account", "page_budget"]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview_gateway.core import xml_codec
-from docpreview_gateway.core.errors import UpstreamError, UpstreamFacts
+from docpreview_gateway.model.errors import UpstreamError, UpstreamFacts
 
 if TYPE_CHECKING:
     from docpreview.v1.error_reason_pb2 import ErrorReason

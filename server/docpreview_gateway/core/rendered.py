@@ -16,7 +16,7 @@ from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview_gateway.core.ledger import TOKEN_PLACEHOLDER, Record, Stage
 
 if TYPE_CHECKING:
-    from docpreview_gateway.core.buckets import Bucket
+    from docpreview_gateway.model.buckets import Bucket
 
 _USABLE = frozenset(
     {PreviewJob.STATE_SUBMITTED, PreviewJob.STATE_RUNNING, PreviewJob.STATE_PAUSED, PreviewJob.STATE_SUCCESS}

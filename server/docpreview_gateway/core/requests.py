@@ -20,7 +20,7 @@ from docpreview_gateway.core.exchange import HttpRequest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from docpreview_gateway.core.buckets import Bucket
+    from docpreview_gateway.model.buckets import Bucket
 
 TAG = "DocProcess"
 _XML = {"content-type": "application/xml"}

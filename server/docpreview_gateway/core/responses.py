@@ -17,9 +17,9 @@ from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import JobFailure, ObjectLocation, Page, PreviewJob, PreviewOptions, PreviewResult
 from docpreview.v1.preview_queue_service_pb2 import PreviewQueue
 from docpreview_gateway.core import requests, xml_codec
-from docpreview_gateway.core.errors import UpstreamError, bad_response
 from docpreview_gateway.core.ledger import split_user_data
 from docpreview_gateway.core.xml_codec import text, texts
+from docpreview_gateway.model.errors import UpstreamError, bad_response
 
 if TYPE_CHECKING:
     from lxml.etree import _Element as Element

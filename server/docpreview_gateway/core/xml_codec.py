@@ -7,20 +7,17 @@ UPSTREAM_BAD_RESPONSE.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import TypeAlias, Union
 
 from lxml import etree
 
-from docpreview_gateway.core.errors import ReplyTooLarge, bad_response
 from docpreview_gateway.core.exchange import MAX_REPLY_BYTES
+from docpreview_gateway.model.errors import ReplyTooLarge, bad_response
 
 MAX_DEPTH = 32
 MAX_ELEMENTS = 200_000
 
-UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Characters that no XML 1.0 document can carry, not even as references (W3C XML 1.0, production 2)."""
 
 Tree: TypeAlias = Iterable[tuple[str, Union[str, "Tree"]]]
 """Elements in order: name, and text or children."""

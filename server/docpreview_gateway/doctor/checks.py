@@ -18,7 +18,7 @@ from docpreview_gateway.wiring.reloading import InvalidFileError
 from docpreview_gateway.wiring.system_clock import SystemClock
 
 if TYPE_CHECKING:
-    from docpreview_gateway.core.buckets import Bucket
+    from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.settings import Settings
 
 HTTPS = 443

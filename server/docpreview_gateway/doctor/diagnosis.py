@@ -11,9 +11,9 @@ from docpreview_gateway.core.signing import CLOCK_SLACK
 
 if TYPE_CHECKING:
     from docpreview.v1.error_reason_pb2 import ErrorReason
-    from docpreview_gateway.core.buckets import Bucket
-    from docpreview_gateway.core.errors import UpstreamError
     from docpreview_gateway.core.responses import QueuePage
+    from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.model.errors import UpstreamError
 
 Check = Literal["files", "dns", "tls", "clock", "signature", "binding", "queue"]
 

@@ -22,13 +22,13 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 
 from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview_gateway.core import trace_context
-from docpreview_gateway.core.callers import ANONYMOUS, Caller
-from docpreview_gateway.core.errors import GatewayError
 from docpreview_gateway.core.identity import Unauthenticated
-from docpreview_gateway.core.policy import permit
 from docpreview_gateway.identity_ports import Evidence
-from docpreview_gateway.ports import Call, Method
+from docpreview_gateway.model import trace_context
+from docpreview_gateway.model.call import Call, Method
+from docpreview_gateway.model.callers import ANONYMOUS, Caller
+from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.model.policy import permit
 from docpreview_gateway.rpc.statuses import DETAILS_KEY, RichStatus, rich_status
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from docpreview_gateway.ports import Call, CallTelemetry, EndTelemetry, Method, RpcTelemetry
+    from docpreview_gateway.model.call import Call, Method
+    from docpreview_gateway.ports import CallTelemetry, EndTelemetry, RpcTelemetry
 
 
 class Observers:

@@ -8,8 +8,8 @@ import grpc
 from google.protobuf.message_factory import GetMessageClass
 
 from docpreview.v1 import preview_job_service_pb2, preview_queue_service_pb2, usage_service_pb2
-from docpreview_gateway.core.validation import MAX_WAIT_SECONDS
-from docpreview_gateway.ports import Method
+from docpreview_gateway.model.call import Method
+from docpreview_gateway.model.validation import MAX_WAIT_SECONDS
 from docpreview_gateway.rpc.handlers import Handlers, Route
 from docpreview_gateway.service.auditing import audited
 

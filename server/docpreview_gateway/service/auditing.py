@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from docpreview.v1.error_reason_pb2 import ErrorReason
-from docpreview_gateway.core.errors import GatewayError
+from docpreview_gateway.model.errors import GatewayError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.ports import Call
+    from docpreview_gateway.model.call import Call
     from docpreview_gateway.telemetry import AuditLog
 
 

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewOptions
-from docpreview_gateway.core import validation
-from docpreview_gateway.core.buckets import BUCKET, Bucket
-from docpreview_gateway.core.errors import GatewayError, InvalidRequest, Violation
-from docpreview_gateway.core.policy import permit
+from docpreview_gateway.model import validation
+from docpreview_gateway.model.buckets import BUCKET, Bucket
+from docpreview_gateway.model.errors import GatewayError, InvalidRequest, Violation
+from docpreview_gateway.model.policy import permit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from docpreview.v1.preview_job_pb2 import ObjectLocation
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.core.callers import Caller
-    from docpreview_gateway.core.policy import Rights
+    from docpreview_gateway.model.callers import Caller
+    from docpreview_gateway.model.policy import Rights
 
 
 class BucketRequest(Protocol):

@@ -16,21 +16,23 @@ from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.usage_service_pb2 import PageUsage, Usage
 from docpreview_gateway.core import ledger, pages
-from docpreview_gateway.core.callers import PageBudget
-from docpreview_gateway.core.errors import GatewayError, LimitReached
 from docpreview_gateway.core.ledger import Stage
 from docpreview_gateway.core.pages import Reservation
 from docpreview_gateway.limit_ports import PageBookError
-from docpreview_gateway.ports import Call, LedgerError
+from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.callers import PageBudget
+from docpreview_gateway.model.errors import GatewayError, LimitReached
+from docpreview_gateway.ports import LedgerError
 
 if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewOptions
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview.v1.usage_service_pb2 import GetUsageRequest
-    from docpreview_gateway.core.callers import Caller
     from docpreview_gateway.core.pages import Booking, PageCount, Pages
     from docpreview_gateway.limit_ports import BudgetTelemetry, PageBook
-    from docpreview_gateway.ports import Clock, PreviewUpstream, RequestLedger
+    from docpreview_gateway.model.call import Clock
+    from docpreview_gateway.model.callers import Caller
+    from docpreview_gateway.ports import PreviewUpstream, RequestLedger
     from docpreview_gateway.service.bucket_register import BucketRegister
     from docpreview_gateway.service.creating import Creating
 

@@ -17,15 +17,17 @@ from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview_gateway.core import ledger
-from docpreview_gateway.core.errors import GatewayError, UpstreamError
 from docpreview_gateway.core.ledger import Record, Stage
-from docpreview_gateway.ports import Call, LedgerError
+from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.errors import GatewayError, UpstreamError
+from docpreview_gateway.ports import LedgerError
 from docpreview_gateway.service.settling import Settling
 
 if TYPE_CHECKING:
-    from docpreview_gateway.core.callers import Caller
     from docpreview_gateway.core.ledger import Timing
-    from docpreview_gateway.ports import Clock, LedgerTelemetry, PreviewUpstream, RequestLedger
+    from docpreview_gateway.model.call import Clock
+    from docpreview_gateway.model.callers import Caller
+    from docpreview_gateway.ports import LedgerTelemetry, PreviewUpstream, RequestLedger
     from docpreview_gateway.service.bucket_register import Admitted, BucketRegister
 
 log = structlog.get_logger("docpreview_gateway.ledger")

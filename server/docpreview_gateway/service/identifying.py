@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from docpreview_gateway.core.callers import Caller
     from docpreview_gateway.identity_ports import CertificateReader, Evidence, TokenVerifier
-    from docpreview_gateway.ports import Clock
+    from docpreview_gateway.model.call import Clock
+    from docpreview_gateway.model.callers import Caller
 
 REMEMBERED_TOKENS = 4096
 REMEMBERED_SECONDS = 60.0

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
     from google.protobuf.duration_pb2 import Duration
 
-    from docpreview_gateway.core.buckets import Bucket
-    from docpreview_gateway.ports import Clock, CredentialsSource
+    from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.model.call import Clock
+    from docpreview_gateway.ports import CredentialsSource
     from docpreview_gateway.service.bucket_register import BucketRegister
 
 _MANY_PAGES = 200

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest, ListPreviewQueuesResponse
 from docpreview_gateway.core import page_tokens
-from docpreview_gateway.core.errors import InvalidRequest, Violation
+from docpreview_gateway.model.errors import InvalidRequest, Violation
 from docpreview_gateway.ports import QueueQuery
 
 if TYPE_CHECKING:
-    from docpreview_gateway.ports import Call, PreviewUpstream
+    from docpreview_gateway.model.call import Call
+    from docpreview_gateway.ports import PreviewUpstream
     from docpreview_gateway.service.bucket_register import BucketRegister
 
 DEFAULT_PAGE_SIZE = 10

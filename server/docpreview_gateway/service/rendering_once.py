@@ -15,16 +15,18 @@ import structlog
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_gateway.core import ledger, rendered
-from docpreview_gateway.core.errors import GatewayError
-from docpreview_gateway.ports import Call, LedgerError
+from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.ports import LedgerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.core.buckets import Bucket
     from docpreview_gateway.core.ledger import Record, Timing
-    from docpreview_gateway.ports import Clock, Creates, ObjectTags, PreviewUpstream, RequestLedger
+    from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.model.call import Clock
+    from docpreview_gateway.ports import Creates, ObjectTags, PreviewUpstream, RequestLedger
     from docpreview_gateway.service.bucket_register import Admitted, BucketRegister
     from docpreview_gateway.telemetry import DedupeTelemetry
 

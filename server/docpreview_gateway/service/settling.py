@@ -11,15 +11,17 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from docpreview.v1.preview_job_service_pb2 import ListPreviewJobsRequest
 from docpreview_gateway.core import ledger
-from docpreview_gateway.core.errors import GatewayError, ReplyTooLarge
-from docpreview_gateway.ports import Call, JobQuery, LedgerError
+from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.errors import GatewayError, ReplyTooLarge
+from docpreview_gateway.ports import JobQuery, LedgerError
 
 if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewJob
-    from docpreview_gateway.core.buckets import Bucket
     from docpreview_gateway.core.ledger import Record, Timing
     from docpreview_gateway.core.responses import JobPage
-    from docpreview_gateway.ports import Clock, LedgerTelemetry, PreviewUpstream, RequestLedger
+    from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.model.call import Clock
+    from docpreview_gateway.ports import LedgerTelemetry, PreviewUpstream, RequestLedger
 
 log = structlog.get_logger("docpreview_gateway.ledger")
 

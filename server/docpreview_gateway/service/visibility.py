@@ -6,14 +6,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview_gateway.core.errors import GatewayError
+from docpreview_gateway.model.errors import GatewayError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from docpreview.v1.preview_job_pb2 import PreviewJob
-    from docpreview_gateway.core.buckets import Bucket
-    from docpreview_gateway.ports import Call
+    from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.model.call import Call
 
 
 class _HiddenError(Exception):

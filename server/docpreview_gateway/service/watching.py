@@ -17,18 +17,20 @@ from typing import TYPE_CHECKING, Literal
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_gateway.core.callers import ANONYMOUS, Caller
-from docpreview_gateway.core.errors import GatewayError
-from docpreview_gateway.core.polling import FOLLOWS, TERMINAL, Schedule
+from docpreview_gateway.core.polling import FOLLOWS, Schedule
 from docpreview_gateway.core.refusals import RETRYABLE
-from docpreview_gateway.ports import Call
+from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.callers import ANONYMOUS, Caller
+from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.model.job_states import TERMINAL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
-    from docpreview_gateway.core.buckets import Bucket
-    from docpreview_gateway.core.trace_context import Trace
-    from docpreview_gateway.ports import Clock, JobFeed, PreviewUpstream, WatchTelemetry
+    from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.model.call import Clock
+    from docpreview_gateway.model.trace_context import Trace
+    from docpreview_gateway.ports import JobFeed, PreviewUpstream, WatchTelemetry
     from docpreview_gateway.telemetry import PollTracing
 
 RECONNECT_SECONDS = 1.0

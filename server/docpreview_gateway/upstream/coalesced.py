@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from docpreview_gateway.ports import Call
+from docpreview_gateway.model.call import Call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.core.buckets import Bucket
     from docpreview_gateway.core.responses import JobPage, QueuePage
+    from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.ports import JobQuery, PreviewUpstream, QueueQuery
     from docpreview_gateway.telemetry import CoalescingTelemetry
 

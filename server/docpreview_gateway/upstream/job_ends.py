@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_gateway.core.polling import TERMINAL
+from docpreview_gateway.model.job_states import TERMINAL
 from docpreview_gateway.telemetry import JobPages
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import structlog
 
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview_gateway.core.breaker import SICK, Breaker, State
-from docpreview_gateway.core.errors import GatewayError, UpstreamError
+from docpreview_gateway.model.errors import GatewayError, UpstreamError
 from docpreview_gateway.ports import LaneLoad
 from docpreview_gateway.upstream.slots import NoSlotError, Slots, WrittenOffError
 
@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview_gateway.core.breaker import Admission, BreakerRules
-    from docpreview_gateway.core.buckets import Bucket
     from docpreview_gateway.core.concurrency import LimitBounds
     from docpreview_gateway.core.responses import JobPage, QueuePage
-    from docpreview_gateway.ports import Call, JobQuery, LaneTelemetry, PreviewUpstream, QueueQuery
+    from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.model.call import Call
+    from docpreview_gateway.ports import JobQuery, LaneTelemetry, PreviewUpstream, QueueQuery
 
 Result = TypeVar("Result")
 

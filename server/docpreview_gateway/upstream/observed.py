@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview_gateway.core.errors import GatewayError
+from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.ports import Attempt
 
 if TYPE_CHECKING:
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.core.buckets import Bucket
     from docpreview_gateway.core.responses import JobPage, QueuePage
-    from docpreview_gateway.ports import Call, JobQuery, PreviewUpstream, QueueQuery, UpstreamTelemetry
+    from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.model.call import Call
+    from docpreview_gateway.ports import JobQuery, PreviewUpstream, QueueQuery, UpstreamTelemetry
     from docpreview_gateway.upstream.job_ends import JobEnds
 
 

@@ -10,19 +10,20 @@ import time
 from typing import TYPE_CHECKING
 
 from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview_gateway.core.errors import LimitReached
 from docpreview_gateway.core.fair_queue import FairQueue
 from docpreview_gateway.core.rates import rule
+from docpreview_gateway.model.errors import LimitReached
 
 if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.core.buckets import Bucket
-    from docpreview_gateway.core.callers import Rate
     from docpreview_gateway.core.rates import Rule
     from docpreview_gateway.core.responses import JobPage, QueuePage
     from docpreview_gateway.limit_ports import LimitTelemetry, RateCounter
-    from docpreview_gateway.ports import Call, JobQuery, PreviewUpstream, QueueQuery
+    from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.model.call import Call
+    from docpreview_gateway.model.callers import Rate
+    from docpreview_gateway.ports import JobQuery, PreviewUpstream, QueueQuery
 
 ANSWER_MARGIN = 0.05
 """Seconds of a caller's time that are kept for asking the cloud and answering."""

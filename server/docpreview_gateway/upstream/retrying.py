@@ -6,18 +6,19 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from docpreview_gateway.core.errors import UpstreamError
 from docpreview_gateway.core.retrying import RetryBudget, latest_start
+from docpreview_gateway.model.errors import UpstreamError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.core.buckets import Bucket
     from docpreview_gateway.core.responses import JobPage, QueuePage
     from docpreview_gateway.core.retrying import RetryPolicy
-    from docpreview_gateway.ports import Call, Clock, JobQuery, PreviewUpstream, QueueQuery, RetryTelemetry
+    from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.model.call import Call, Clock
+    from docpreview_gateway.ports import JobQuery, PreviewUpstream, QueueQuery, RetryTelemetry
 
 Result = TypeVar("Result")
 

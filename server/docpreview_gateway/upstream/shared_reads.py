@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.core import cache_entries
 from docpreview_gateway.core.cache_entries import Entry
-from docpreview_gateway.core.errors import UpstreamError
+from docpreview_gateway.model.errors import UpstreamError
 
 if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.core.buckets import Bucket
     from docpreview_gateway.core.responses import JobPage, QueuePage
-    from docpreview_gateway.ports import Call, Clock, JobQuery, PreviewUpstream, QueueQuery, Relay, RelayTelemetry
+    from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.model.call import Call, Clock
+    from docpreview_gateway.ports import JobQuery, PreviewUpstream, QueueQuery, Relay, RelayTelemetry
 
 PATIENCE = 0.5
 """Seconds between looks whether the replica that reads is still there."""

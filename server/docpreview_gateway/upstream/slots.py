@@ -13,7 +13,7 @@ from docpreview_gateway.core.fair_queue import FairQueue
 if TYPE_CHECKING:
     from docpreview_gateway.core.concurrency import LimitBounds
     from docpreview_gateway.core.fair_queue import Entry
-    from docpreview_gateway.ports import Call
+    from docpreview_gateway.model.call import Call
 
 ANSWER_MARGIN = 0.05
 """Seconds of a caller's time that are kept for answering it."""

@@ -9,9 +9,10 @@ from docpreview_gateway.ports import Attempt
 if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.core.buckets import Bucket
     from docpreview_gateway.core.responses import JobPage, QueuePage
-    from docpreview_gateway.ports import Call, JobQuery, PreviewUpstream, QueueQuery
+    from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.model.call import Call
+    from docpreview_gateway.ports import JobQuery, PreviewUpstream, QueueQuery
     from docpreview_gateway.telemetry import Tracing
 
 

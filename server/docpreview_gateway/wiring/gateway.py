@@ -16,8 +16,8 @@ from docpreview_gateway.adapters.admin_http import admin_server
 from docpreview_gateway.adapters.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.adapters.memory_cache import LruMemoryCache
 from docpreview_gateway.adapters.operator_page import SAMPLE_SECONDS, OperatorPage
-from docpreview_gateway.core.callers import ANONYMOUS
 from docpreview_gateway.core.polling import Schedule
+from docpreview_gateway.model.callers import ANONYMOUS
 from docpreview_gateway.rpc.handlers import Bounds, Handlers, Route
 from docpreview_gateway.rpc.server import Health, enable_reflection, grpc_server
 from docpreview_gateway.rpc.services import register, routes
@@ -55,7 +55,8 @@ if TYPE_CHECKING:
     import grpc
 
     from docpreview_gateway.adapters.prometheus import PrometheusTelemetry
-    from docpreview_gateway.ports import Clock, CredentialsSource, JobFeed, ObjectTags, PreviewUpstream
+    from docpreview_gateway.model.call import Clock
+    from docpreview_gateway.ports import CredentialsSource, JobFeed, ObjectTags, PreviewUpstream
     from docpreview_gateway.rpc.handlers import Route
     from docpreview_gateway.settings import Settings
     from docpreview_gateway.wiring.shared_state import SharedParts

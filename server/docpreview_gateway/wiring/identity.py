@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.adapters.tls_files import TlsMaterial
     from docpreview_gateway.core.identity import Directory
     from docpreview_gateway.identity_settings import JwtSettings, TlsSettings
-    from docpreview_gateway.ports import Clock
+    from docpreview_gateway.model.call import Clock
     from docpreview_gateway.sections import CredentialSettings
     from docpreview_gateway.service.identifying import Identifying
     from docpreview_gateway.settings import Settings

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from docpreview_gateway.adapters.opentelemetry_traces import OpenTelemetryTraces
-    from docpreview_gateway.ports import Clock, PreviewUpstream
+    from docpreview_gateway.model.call import Clock
+    from docpreview_gateway.ports import PreviewUpstream
     from docpreview_gateway.sections import TracingSettings
     from docpreview_gateway.settings import Settings
 

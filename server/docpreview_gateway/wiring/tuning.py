@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from docpreview_gateway.core.breaker import BreakerRules
-from docpreview_gateway.core.buckets import Bucket
 from docpreview_gateway.core.concurrency import LimitBounds
 from docpreview_gateway.core.freshness import Freshness
 from docpreview_gateway.core.ledger import Timing
 from docpreview_gateway.core.retrying import RetryPolicy
+from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.upstream.limited import LaneRules
 
 if TYPE_CHECKING:

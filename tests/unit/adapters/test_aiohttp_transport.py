@@ -13,8 +13,8 @@ from urllib.parse import parse_qsl
 import pytest
 
 from docpreview_gateway.adapters.aiohttp_transport import MAX_CONNECTIONS, AiohttpTransport
-from docpreview_gateway.core.errors import ReplyTooLarge
 from docpreview_gateway.core.exchange import MAX_REPLY_BYTES, HttpRequest
+from docpreview_gateway.model.errors import ReplyTooLarge
 from docpreview_gateway.ports import TransportError
 from tests.fakes.raw_server import Exchange, RawServer
 

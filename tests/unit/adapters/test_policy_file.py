@@ -8,8 +8,8 @@ import pytest
 
 from docpreview.v1.preview_job_pb2 import PreviewOptions
 from docpreview_gateway.adapters.policy_file import PolicyError, Surroundings, load_policy
-from docpreview_gateway.core.callers import PageBudget, Rate
 from docpreview_gateway.core.identity import Claim
+from docpreview_gateway.model.callers import PageBudget, Rate
 from docpreview_gateway.rpc.services import METHOD_NAMES
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "policy.yaml"

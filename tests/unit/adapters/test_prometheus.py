@@ -11,9 +11,10 @@ from docpreview.v1 import error_reason_pb2 as r
 from docpreview_gateway.adapters.prometheus import PrometheusTelemetry
 from docpreview_gateway.adapters.prometheus_calls import PrometheusCalls
 from docpreview_gateway.core.breaker import State
-from docpreview_gateway.core.callers import Caller
-from docpreview_gateway.core.trace_context import Trace
-from docpreview_gateway.ports import Attempt, Call, LaneLoad, Method
+from docpreview_gateway.model.call import Call, Method
+from docpreview_gateway.model.callers import Caller
+from docpreview_gateway.model.trace_context import Trace
+from docpreview_gateway.ports import Attempt, LaneLoad
 from docpreview_gateway.telemetry import JobPages
 from docpreview_gateway.wiring.system_clock import SystemClock
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from docpreview_gateway.core.buckets import BUCKET, REGION, Bucket
+from docpreview_gateway.model.buckets import BUCKET, REGION, Bucket
 
 GOOD, HOME = "b-12345", "ap-chongqing"
 

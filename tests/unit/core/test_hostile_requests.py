@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from docpreview.v1 import preview_job_service_pb2 as jobs
 from docpreview.v1 import preview_queue_service_pb2 as queues
-from docpreview_gateway.core import page_tokens, requests, validation
-from docpreview_gateway.core.buckets import Bucket
-from docpreview_gateway.core.errors import InvalidRequest
+from docpreview_gateway.core import page_tokens, requests
 from docpreview_gateway.core.exchange import HttpRequest
+from docpreview_gateway.model import validation
+from docpreview_gateway.model.buckets import Bucket
+from docpreview_gateway.model.errors import InvalidRequest
 
 from . import wire_values
 from .xml_values import leaves

@@ -8,7 +8,7 @@ import pytest
 
 from docpreview.v1.preview_job_pb2 import PreviewOptions
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-from docpreview_gateway.core.option_rules import OptionRules
+from docpreview_gateway.model.option_rules import OptionRules
 
 O = PreviewOptions  # noqa: E741 - read as "options"
 NONE = O()

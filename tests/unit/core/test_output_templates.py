@@ -2,7 +2,7 @@
 
 import pytest
 
-from docpreview_gateway.core.output_templates import SHEETS, source_format, template_problem
+from docpreview_gateway.model.output_templates import SHEETS, source_format, template_problem
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import ListPreviewJobsRequest
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest, PreviewQueue
 from docpreview_gateway.core import page_tokens
-from docpreview_gateway.core.errors import InvalidRequest
+from docpreview_gateway.model.errors import InvalidRequest
 
 BUCKET = "examplebucket-1250000000"
 FIRST = ListPreviewJobsRequest(bucket=BUCKET, queue_id="p1", states=[PreviewJob.STATE_FAILED], page_size=10)

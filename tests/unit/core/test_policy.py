@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOptions
-from docpreview_gateway.core.errors import GatewayError
-from docpreview_gateway.core.policy import ANY_METHOD, REFLECTION, BucketRights, Question, Rights, explain, permit
+from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.model.policy import ANY_METHOD, REFLECTION, BucketRights, Question, Rights, explain, permit
 
 if TYPE_CHECKING:
-    from docpreview_gateway.core.policy import Decision
+    from docpreview_gateway.model.policy import Decision
 
 MINE, THEIRS, OUT = "mine-1250000000", "theirs-1250000000", "out-1250000000"
 RIGHTS = Rights(

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from docpreview_gateway.core.callers import Caller, Rate
 from docpreview_gateway.core.rates import Rates, part, rule, rules_of
+from docpreview_gateway.model.callers import Caller, Rate
 
 FAST = rule("fast", "rate", Rate(10, 5))
 SLOW = rule("slow", "method_rate", Rate(1, 1))

@@ -4,8 +4,8 @@ import pytest
 
 from docpreview.v1.error_reason_pb2 import ErrorReason
 from docpreview_gateway.core import refusals
-from docpreview_gateway.core.errors import UpstreamError
 from docpreview_gateway.core.exchange import HttpReply
+from docpreview_gateway.model.errors import UpstreamError
 
 CODES = {
     "UPSTREAM_INVALID_ARGUMENT": "InvalidArgument InvalidUrl",

@@ -3,7 +3,7 @@
 from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
 from docpreview_gateway.core import requests
-from docpreview_gateway.core.buckets import Bucket
+from docpreview_gateway.model.buckets import Bucket
 
 from .xml_values import leaves
 

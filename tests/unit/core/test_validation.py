@@ -11,8 +11,8 @@ from google.protobuf.message import Message
 from docpreview.v1 import preview_job_service_pb2 as jobs
 from docpreview.v1 import preview_queue_service_pb2 as queues
 from docpreview.v1.preview_job_pb2 import PreviewOptions
-from docpreview_gateway.core import validation
-from docpreview_gateway.core.errors import InvalidRequest
+from docpreview_gateway.model import validation
+from docpreview_gateway.model.errors import InvalidRequest
 
 from . import proto_comments
 

@@ -3,7 +3,7 @@
 import pytest
 
 from docpreview.v1.error_reason_pb2 import ErrorReason
-from docpreview_gateway.core.errors import UpstreamError
+from docpreview_gateway.model.errors import UpstreamError
 
 from . import vectors
 

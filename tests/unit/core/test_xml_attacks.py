@@ -10,8 +10,8 @@ from lxml import etree
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.core import refusals, xml_codec
-from docpreview_gateway.core.errors import UpstreamError
 from docpreview_gateway.core.exchange import MAX_REPLY_BYTES, HttpReply
+from docpreview_gateway.model.errors import UpstreamError
 
 LAUGHS = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
 LIMIT_SECONDS = 1.0

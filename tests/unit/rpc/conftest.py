@@ -10,7 +10,7 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest, WatchPreviewJobRequest
-from docpreview_gateway.ports import Method
+from docpreview_gateway.model.call import Method
 from docpreview_gateway.rpc.handlers import Bounds, Handlers, Route
 from docpreview_gateway.rpc.server import grpc_server
 from tests.fakes.telemetry import FakeTelemetry

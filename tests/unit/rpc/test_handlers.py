@@ -13,7 +13,7 @@ import structlog
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import Page, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest, WatchPreviewJobResponse
-from docpreview_gateway.core.errors import GatewayError, UpstreamError
+from docpreview_gateway.model.errors import GatewayError, UpstreamError
 from docpreview_gateway.rpc.handlers import MAX_SEND_BYTES, Handlers
 from tests.fakes.telemetry import FakeTelemetry
 from tests.unit.rpc.conftest import REQUEST, error_info, rich, switchboard
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from docpreview.v1.preview_job_service_pb2 import WatchPreviewJobRequest
-    from docpreview_gateway.ports import Call
+    from docpreview_gateway.model.call import Call
 
 SECRET = "canary-4f9d2"
 MALFORMED = [b"\xff", b"\x0a\xff\xff\xff\xff\xff", b"\x0a\x03abc\x0a\x02\xff\xfe", b"\x07", bytes(range(256))]

@@ -14,8 +14,8 @@ from google.rpc import status_pb2
 import docpreview.v1
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.error_reason_pb2 import ErrorReason
-from docpreview_gateway.core import errors
-from docpreview_gateway.core.errors import (
+from docpreview_gateway.model import errors
+from docpreview_gateway.model.errors import (
     GatewayError,
     InvalidRequest,
     LimitReached,

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from docpreview_gateway.core.buckets import Bucket
 from docpreview_gateway.core.ledger import Timing
 from docpreview_gateway.core.polling import Schedule
-from docpreview_gateway.ports import Call
+from docpreview_gateway.model.buckets import Bucket
+from docpreview_gateway.model.call import Call
 from docpreview_gateway.service.bucket_register import BucketRegister
 from docpreview_gateway.service.budgeting import Books, PageBudgets
 from docpreview_gateway.service.creating import Creating

@@ -15,10 +15,10 @@ from docpreview.v1 import preview_job_service_pb2 as pb
 from docpreview.v1 import preview_queue_service_pb2 as queues
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOptions
 from docpreview_gateway.adapters.memory_cache import LruMemoryCache
-from docpreview_gateway.core.buckets import Bucket
-from docpreview_gateway.core.errors import GatewayError, InvalidRequest
 from docpreview_gateway.core.freshness import Freshness
-from docpreview_gateway.core.option_rules import OptionRules
+from docpreview_gateway.model.buckets import Bucket
+from docpreview_gateway.model.errors import GatewayError, InvalidRequest
+from docpreview_gateway.model.option_rules import OptionRules
 from docpreview_gateway.upstream.cached import CachedUpstream
 from docpreview_gateway.upstream.coalesced import CoalescedUpstream
 from tests.fakes.policies import caller_of
@@ -28,8 +28,8 @@ from tests.unit.service.conftest import BUCKET, Office, call
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from docpreview_gateway.core.callers import Caller
-    from docpreview_gateway.ports import Call
+    from docpreview_gateway.model.call import Call
+    from docpreview_gateway.model.callers import Caller
 
 SHOP = caller_of("shop", {BUCKET.name: ("in/",)}, ("p/",))
 WHOLE = caller_of("whole", {BUCKET.name: ("",)})

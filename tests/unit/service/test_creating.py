@@ -13,12 +13,13 @@ from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOptions
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview_gateway.adapters.sqlite_ledger import SqliteLedger
-from docpreview_gateway.core.buckets import Bucket
-from docpreview_gateway.core.callers import ANONYMOUS
-from docpreview_gateway.core.errors import GatewayError, UpstreamError
 from docpreview_gateway.core.ledger import TOKEN_PLACEHOLDER, Stage, Timing
 from docpreview_gateway.core.responses import JobPage
-from docpreview_gateway.ports import Call, LedgerError
+from docpreview_gateway.model.buckets import Bucket
+from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.callers import ANONYMOUS
+from docpreview_gateway.model.errors import GatewayError, UpstreamError
+from docpreview_gateway.ports import LedgerError
 from docpreview_gateway.service.bucket_register import BucketRegister
 from docpreview_gateway.service.creating import Creating
 from tests.fakes.clock import FakeClock

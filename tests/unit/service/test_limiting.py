@@ -7,10 +7,10 @@ import asyncio
 import pytest
 
 from docpreview.v1 import error_reason_pb2 as r
-from docpreview_gateway.core.callers import Caller, Rate
-from docpreview_gateway.core.errors import GatewayError, LimitReached
 from docpreview_gateway.core.rates import Rates, Refusal, Rule
 from docpreview_gateway.limit_ports import StoreUnavailableError
+from docpreview_gateway.model.callers import Caller, Rate
+from docpreview_gateway.model.errors import GatewayError, LimitReached
 from docpreview_gateway.service.limiting import CallLimits, Counting
 from tests.fakes.telemetry import FakeTelemetry
 

@@ -22,7 +22,7 @@ from tests.unit.service.conftest import BUCKET, OTHER
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from docpreview_gateway.ports import Clock
+    from docpreview_gateway.model.call import Clock
 
 TTL = Duration(seconds=60)
 KEYS = ["out/p-1.jpg", "out/with space & plus+.jpg", "out/预览/幻灯片-2.jpg", "out/100%25?a=b#c.jpg", "out/~'()*!.jpg"]

@@ -20,7 +20,7 @@ from tests.unit.service.conftest import BUCKET, QUICK
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from docpreview_gateway.core.buckets import Bucket
+    from docpreview_gateway.model.buckets import Bucket
 
 JOB = "d1"
 RUNNING, SUCCESS = PreviewJob.STATE_RUNNING, PreviewJob.STATE_SUCCESS

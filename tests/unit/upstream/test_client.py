@@ -14,11 +14,12 @@ from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
-from docpreview_gateway.core.buckets import Bucket
-from docpreview_gateway.core.errors import GatewayError, ReplyTooLarge, UpstreamError
 from docpreview_gateway.core.refusals import RETRYABLE
 from docpreview_gateway.core.signing import Credentials, Window, sign
-from docpreview_gateway.ports import Call, JobQuery, QueueQuery, TransportError
+from docpreview_gateway.model.buckets import Bucket
+from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.errors import GatewayError, ReplyTooLarge, UpstreamError
+from docpreview_gateway.ports import JobQuery, QueueQuery, TransportError
 from docpreview_gateway.upstream.client import BIG_REPLY_BYTES, CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudClock
 from tests.fakes.clock import FakeClock

@@ -10,10 +10,11 @@ from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
-from docpreview_gateway.core.buckets import Bucket
-from docpreview_gateway.core.callers import Caller
-from docpreview_gateway.core.errors import GatewayError
-from docpreview_gateway.ports import Call, JobQuery, QueueQuery
+from docpreview_gateway.model.buckets import Bucket
+from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.callers import Caller
+from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.ports import JobQuery, QueueQuery
 from docpreview_gateway.upstream.coalesced import CoalescedUpstream
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream

@@ -10,12 +10,13 @@ import pytest
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.error_reason_pb2 import ErrorReason
 from docpreview_gateway.core.breaker import BreakerRules
-from docpreview_gateway.core.buckets import Bucket
 from docpreview_gateway.core.concurrency import LimitBounds
-from docpreview_gateway.core.errors import GatewayError
 from docpreview_gateway.core.requests import look_at_object
 from docpreview_gateway.core.signing import Window, presign
-from docpreview_gateway.ports import Call, TransportError
+from docpreview_gateway.model.buckets import Bucket
+from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.ports import TransportError
 from docpreview_gateway.upstream.limited import LaneRules, Lanes
 from docpreview_gateway.upstream.object_tags import CloudObjectTags
 from tests.fakes.clock import FakeClock

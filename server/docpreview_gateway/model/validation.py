@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from docpreview.v1 import preview_job_service_pb2 as jobs
 from docpreview.v1 import preview_queue_service_pb2 as queues
 from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
-from docpreview_gateway.core import rules
-from docpreview_gateway.core.buckets import BUCKET, REGION
-from docpreview_gateway.core.errors import InvalidRequest, Violation
-from docpreview_gateway.core.output_templates import source_format, template_problem
+from docpreview_gateway.model import rules
+from docpreview_gateway.model.buckets import BUCKET, REGION
+from docpreview_gateway.model.errors import InvalidRequest, Violation
+from docpreview_gateway.model.output_templates import source_format, template_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
 from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview_gateway.core.errors import GatewayError
-from docpreview_gateway.core.option_rules import OptionRules
-from docpreview_gateway.core.rules import MAX_KEY_BYTES
+from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.model.option_rules import OptionRules
+from docpreview_gateway.model.rules import MAX_KEY_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,11 +6,13 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from docpreview_gateway.core.xml_codec import UNWRITABLE
-
 if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
     from google.protobuf.timestamp_pb2 import Timestamp
+
+UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that no XML 1.0 document can carry, not even as references (W3C XML 1.0, production 2)."""
+
 
 Rule: TypeAlias = Callable[[Any], str | None]
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from docpreview.v1.preview_job_pb2 import PreviewOptions
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-from docpreview_gateway.core import rules
-from docpreview_gateway.core.errors import Violation
+from docpreview_gateway.model import rules
+from docpreview_gateway.model.errors import Violation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from docpreview_gateway.core.policy import Rights
+    from docpreview_gateway.model.policy import Rights
 
 
 @dataclass(frozen=True, slots=True)
