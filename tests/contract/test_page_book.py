@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from docpreview_gateway.adapters.redis_connections import redis_commands
 from docpreview_gateway.adapters.redis_pages import PREFIX, RedisPages
 from docpreview_gateway.adapters.sqlite_pages import KEEP_SECONDS, SqlitePages
 from docpreview_gateway.core.pages import PageCount, Pages, Periods, Reservation
 from docpreview_gateway.limit_ports import PageBookError
 from docpreview_gateway.model.callers import PageBudget
+from docpreview_gateway.storage.redis_connections import redis_commands
 from tests.fakes.pages import FakePages
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ import pytest
 
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-from docpreview_gateway.adapters.redis_connections import redis_commands
 from docpreview_gateway.adapters.redis_ledger import RedisLedger
 from docpreview_gateway.adapters.sqlite_ledger import SqliteLedger
 from docpreview_gateway.core import rendered
 from docpreview_gateway.core.ledger import Record, Stage, Timing, new_record
 from docpreview_gateway.ports import LedgerError
+from docpreview_gateway.storage.redis_connections import redis_commands
 from tests.fakes.ledger import FakeLedger
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ import pytest
 import redis
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_gateway.adapters.redis_connections import redis_batches
 from docpreview_gateway.adapters.redis_rates import RedisRates
 from docpreview_gateway.core.rates import rule
 from docpreview_gateway.model.callers import Rate
 from docpreview_gateway.sections import CacheSettings
+from docpreview_gateway.storage.redis_connections import redis_batches
 from tests.integration.test_shared_state import BRIEF, Replica, new_id, replicas
 from tests.redis_groups import PASSWORD, Cluster, Sentinels, running_cluster, running_sentinels
 from tests.unit.rpc.conftest import error_info

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_gateway.adapters.redis_connections import redis_batches
 from docpreview_gateway.adapters.redis_rates import RedisRates
 from docpreview_gateway.core.rates import rule
 from docpreview_gateway.limit_ports import StoreUnavailableError
@@ -18,6 +17,7 @@ from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import Caller, Rate
 from docpreview_gateway.model.errors import LimitReached
 from docpreview_gateway.service.limiting import CallLimits, Counting
+from docpreview_gateway.storage.redis_connections import redis_batches
 from docpreview_gateway.upstream.paced import PacedUpstream
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream

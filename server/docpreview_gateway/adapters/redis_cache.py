@@ -9,7 +9,7 @@ import structlog
 from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import ResponseError
 
-from docpreview_gateway.core.outage import Outage
+from docpreview_gateway.storage.outage import Outage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

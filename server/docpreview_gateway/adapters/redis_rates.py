@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from redis.exceptions import ConnectionError as NoConnection
 
-from docpreview_gateway.core.outage import Outage
 from docpreview_gateway.core.rates import Refusal
 from docpreview_gateway.limit_ports import StoreUnavailableError
+from docpreview_gateway.storage.outage import Outage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

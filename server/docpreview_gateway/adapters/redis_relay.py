@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
     from contextlib import AbstractAsyncContextManager
 
-    from docpreview_gateway.core.outage import Outage
+    from docpreview_gateway.storage.outage import Outage
 
 PREFIX = "docpreview:1:"
 LEASE_SECONDS = 0.5

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from docpreview_gateway.core.ledger import Record, Stage
 from docpreview_gateway.ports import LedgerError
-from docpreview_gateway.sqlite_file import SqliteFile
+from docpreview_gateway.storage.sqlite_file import SqliteFile
 
 if TYPE_CHECKING:
     import sqlite3

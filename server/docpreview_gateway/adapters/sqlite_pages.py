@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from docpreview_gateway.core.pages import Booking, PageCount, Pages, Periods, Reservation, refusing
 from docpreview_gateway.limit_ports import PageBookError
-from docpreview_gateway.sqlite_file import SqliteFile
+from docpreview_gateway.storage.sqlite_file import SqliteFile
 
 if TYPE_CHECKING:
     import sqlite3

@@ -57,8 +57,8 @@ async def _records(settings: Settings, stack: AsyncExitStack) -> RequestLedger:
     state = settings.shared_state
     if url := state.ledger_url or state.url:
         # Whoever shares nothing does without the 20 MiB and the half second that the library takes to import.
-        from docpreview_gateway.adapters.redis_connections import redis_commands  # noqa: PLC0415
         from docpreview_gateway.adapters.redis_ledger import RedisLedger  # noqa: PLC0415
+        from docpreview_gateway.storage.redis_connections import redis_commands  # noqa: PLC0415
 
         # Connections of its own: a crowd at the cache does not keep creates waiting.
         send = await stack.enter_async_context(redis_commands(url.get_secret_value()))

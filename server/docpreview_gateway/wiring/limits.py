@@ -28,8 +28,8 @@ async def counting(settings: Settings) -> AsyncIterator[Counting]:
         yield Counting(share=settings.processes)
         return
     # Whoever shares nothing does without the 20 MiB and the half second that the library takes to import.
-    from docpreview_gateway.adapters.redis_connections import redis_batches  # noqa: PLC0415
     from docpreview_gateway.adapters.redis_rates import RedisRates  # noqa: PLC0415
+    from docpreview_gateway.storage.redis_connections import redis_batches  # noqa: PLC0415
 
     async with redis_batches(state.url.get_secret_value()) as send:
         refuse = settings.limits.without_store == "refuse"
@@ -53,8 +53,8 @@ async def books(settings: Settings) -> AsyncIterator[Books]:
         except PageBookError as error:
             log.warning("without the shared store pages will not be counted", error=str(error))
 
-        from docpreview_gateway.adapters.redis_connections import redis_commands  # noqa: PLC0415 - as above
         from docpreview_gateway.adapters.redis_pages import RedisPages  # noqa: PLC0415
+        from docpreview_gateway.storage.redis_connections import redis_commands  # noqa: PLC0415 - as above
 
         send = await stack.enter_async_context(redis_commands(url.get_secret_value()))
         yield Books(RedisPages(send, seconds=state.ledger_timeout_seconds), fallback=fallback, refuse=refuse)

@@ -9,9 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from docpreview_gateway.adapters.redis_cache import RedisCache
-from docpreview_gateway.adapters.redis_connections import redis_batches, redis_messages
 from docpreview_gateway.adapters.redis_relay import RedisRelay
-from docpreview_gateway.core.outage import Outage
+from docpreview_gateway.storage.outage import Outage
+from docpreview_gateway.storage.redis_connections import redis_batches, redis_messages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -10,10 +10,10 @@ import pytest
 
 from docpreview.v1.preview_job_pb2 import ObjectLocation
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-from docpreview_gateway.adapters.redis_connections import redis_commands
 from docpreview_gateway.adapters.redis_ledger import BATCH, KEEP_LONGER, RedisLedger
 from docpreview_gateway.core.ledger import Record, Timing, new_record
 from docpreview_gateway.ports import LedgerError
+from docpreview_gateway.storage.redis_connections import redis_commands
 from tests.redis_server import running_redis
 
 if TYPE_CHECKING:

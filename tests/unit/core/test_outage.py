@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from docpreview_gateway.core.outage import Outage
+from docpreview_gateway.storage.outage import Outage
 
 
 def outage(*, since: float = 0.0) -> Outage:

@@ -10,9 +10,9 @@ import pytest
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_gateway.adapters.redis_relay import RedisRelay
-from docpreview_gateway.core.outage import Outage
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
+from docpreview_gateway.storage.outage import Outage
 from docpreview_gateway.upstream.shared_reads import SharedReads
 from tests.fakes.clock import FakeClock
 from tests.fakes.telemetry import FakeTelemetry

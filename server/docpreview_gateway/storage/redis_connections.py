@@ -20,12 +20,12 @@ from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from docpreview_gateway.core import redis_urls
+from docpreview_gateway.storage import redis_urls
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from docpreview_gateway.core.redis_urls import RedisAddress
+    from docpreview_gateway.storage.redis_urls import RedisAddress
 
 CONNECTIONS = 16
 """Most connections of a client. A command takes a tenth of a millisecond, so more would only wait at the server."""
