@@ -10,8 +10,8 @@ import pytest
 import redis
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_gateway.adapters.redis_rates import RedisRates
-from docpreview_gateway.core.rates import rule
+from docpreview_gateway.limits.gcra import rule
+from docpreview_gateway.limits.redis_rates import RedisRates
 from docpreview_gateway.model.callers import Rate
 from docpreview_gateway.sections import CacheSettings
 from docpreview_gateway.storage.redis_connections import redis_batches

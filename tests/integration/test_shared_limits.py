@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_gateway.adapters.redis_rates import RedisRates
-from docpreview_gateway.core.rates import rule
-from docpreview_gateway.limit_ports import StoreUnavailableError
+from docpreview_gateway.limits.call_limits import CallLimits, Counting
+from docpreview_gateway.limits.gcra import rule
+from docpreview_gateway.limits.ports import StoreUnavailableError
+from docpreview_gateway.limits.redis_rates import RedisRates
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import Caller, Rate
 from docpreview_gateway.model.errors import LimitReached
-from docpreview_gateway.service.limiting import CallLimits, Counting
 from docpreview_gateway.storage.redis_connections import redis_batches
 from docpreview_gateway.upstream.paced import PacedUpstream
 from tests.fakes.telemetry import FakeTelemetry

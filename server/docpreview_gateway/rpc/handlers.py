@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 
     from docpreview_gateway.identity_ports import Identification
-    from docpreview_gateway.limit_ports import CallGate
+    from docpreview_gateway.limits.ports import CallGate
     from docpreview_gateway.ports import RpcTelemetry
 
     Context = grpc.aio.ServicerContext[bytes, bytes]

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.core.fair_queue import FairQueue
-from docpreview_gateway.core.rates import rule
+from docpreview_gateway.limits.gcra import rule
 from docpreview_gateway.model.errors import LimitReached
 
 if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.core.rates import Rule
     from docpreview_gateway.core.responses import JobPage, QueuePage
-    from docpreview_gateway.limit_ports import LimitTelemetry, RateCounter
+    from docpreview_gateway.limits.gcra import Rule
+    from docpreview_gateway.limits.ports import LimitTelemetry, RateCounter
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
     from docpreview_gateway.model.callers import Rate

@@ -9,8 +9,8 @@ import structlog
 
 from docpreview_gateway.adapters.sqlite_pages import SqlitePages
 from docpreview_gateway.limit_ports import PageBookError
+from docpreview_gateway.limits.call_limits import Counting
 from docpreview_gateway.service.budgeting import Books
-from docpreview_gateway.service.limiting import Counting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,7 +28,7 @@ async def counting(settings: Settings) -> AsyncIterator[Counting]:
         yield Counting(share=settings.processes)
         return
     # Whoever shares nothing does without the 20 MiB and the half second that the library takes to import.
-    from docpreview_gateway.adapters.redis_rates import RedisRates  # noqa: PLC0415
+    from docpreview_gateway.limits.redis_rates import RedisRates  # noqa: PLC0415
     from docpreview_gateway.storage.redis_connections import redis_batches  # noqa: PLC0415
 
     async with redis_batches(state.url.get_secret_value()) as send:

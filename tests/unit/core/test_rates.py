@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from docpreview_gateway.core.rates import Rates, part, rule, rules_of
+from docpreview_gateway.limits.gcra import Rates, part, rule, rules_of
 from docpreview_gateway.model.callers import Caller, Rate
 
 FAST = rule("fast", "rate", Rate(10, 5))

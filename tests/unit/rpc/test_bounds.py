@@ -11,10 +11,10 @@ import pytest
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest, WatchPreviewJobResponse
+from docpreview_gateway.limits.call_limits import CallLimits, Counting
 from docpreview_gateway.model.callers import Caller, Rate
 from docpreview_gateway.model.errors import GatewayError, LimitReached
 from docpreview_gateway.rpc.handlers import Bounds
-from docpreview_gateway.service.limiting import CallLimits, Counting
 from tests.fakes.telemetry import FakeTelemetry
 from tests.unit.rpc.conftest import REQUEST, error_info, switchboard
 

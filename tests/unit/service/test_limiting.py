@@ -7,11 +7,11 @@ import asyncio
 import pytest
 
 from docpreview.v1 import error_reason_pb2 as r
-from docpreview_gateway.core.rates import Rates, Refusal, Rule
-from docpreview_gateway.limit_ports import StoreUnavailableError
+from docpreview_gateway.limits.call_limits import CallLimits, Counting
+from docpreview_gateway.limits.gcra import Rates, Refusal, Rule
+from docpreview_gateway.limits.ports import StoreUnavailableError
 from docpreview_gateway.model.callers import Caller, Rate
 from docpreview_gateway.model.errors import GatewayError, LimitReached
-from docpreview_gateway.service.limiting import CallLimits, Counting
 from tests.fakes.telemetry import FakeTelemetry
 
 GET = "GetPreviewJob"

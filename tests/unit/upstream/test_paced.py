@@ -10,12 +10,12 @@ import pytest
 
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_gateway.core.rates import Refusal, Rule
+from docpreview_gateway.limits.call_limits import Counting
+from docpreview_gateway.limits.gcra import Refusal, Rule
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import Caller, Rate
 from docpreview_gateway.model.errors import GatewayError, LimitReached
-from docpreview_gateway.service.limiting import Counting
 from docpreview_gateway.upstream.paced import PacedUpstream
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream

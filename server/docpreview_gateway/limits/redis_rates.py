@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from redis.exceptions import ConnectionError as NoConnection
 
-from docpreview_gateway.core.rates import Refusal
-from docpreview_gateway.limit_ports import StoreUnavailableError
+from docpreview_gateway.limits.gcra import Refusal
+from docpreview_gateway.limits.ports import StoreUnavailableError
 from docpreview_gateway.storage.outage import Outage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from docpreview_gateway.core.rates import Rule
+    from docpreview_gateway.limits.gcra import Rule
 
 PREFIX = "docpreview:1:{rates}:"
 """The braces put all keys into one slot of a cluster."""

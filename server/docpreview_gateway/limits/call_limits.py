@@ -9,12 +9,12 @@ import asyncio
 from typing import TYPE_CHECKING, NoReturn
 
 from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview_gateway.core.rates import Rates, Refusal, Rule, part, rules_of
-from docpreview_gateway.limit_ports import StoreUnavailableError
+from docpreview_gateway.limits.gcra import Rates, Refusal, Rule, part, rules_of
+from docpreview_gateway.limits.ports import StoreUnavailableError
 from docpreview_gateway.model.errors import GatewayError, LimitReached
 
 if TYPE_CHECKING:
-    from docpreview_gateway.limit_ports import LimitTelemetry, RateCounter, SharedRates
+    from docpreview_gateway.limits.ports import LimitTelemetry, RateCounter, SharedRates
     from docpreview_gateway.model.callers import Caller
 
 CONCURRENCY_SECONDS = 0.3
