@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from docpreview_gateway.core.identity import Directory
+    from docpreview_gateway.access.directory import Directory
     from docpreview_gateway.settings import Settings
 
 Result = TypeVar("Result")
@@ -159,7 +159,7 @@ def token_new() -> None:
     """
     import secrets  # noqa: PLC0415
 
-    from docpreview_gateway.core import tokens  # noqa: PLC0415
+    from docpreview_gateway.access import tokens  # noqa: PLC0415
 
     made, kept = tokens.new(secrets.token_bytes)
     typer.echo(made)

@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from docpreview_emulator import Emulator
-from docpreview_gateway.core import tokens
+from docpreview_gateway.access import tokens
 from docpreview_gateway.identity_settings import AuthSettings, JwtSettings, PolicySettings
 from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import settings

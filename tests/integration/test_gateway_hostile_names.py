@@ -12,6 +12,7 @@ import pytest
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, GetPreviewJobRequest
+from docpreview_gateway.access.bucket_registry import BucketRegister
 from docpreview_gateway.adapters.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.adapters.memory_cache import LruMemoryCache
 from docpreview_gateway.core.freshness import Freshness
@@ -19,7 +20,6 @@ from docpreview_gateway.core.ledger import Timing
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError
-from docpreview_gateway.service.bucket_register import BucketRegister
 from docpreview_gateway.service.creating import Creating
 from docpreview_gateway.service.page_urls import PageUrls
 from docpreview_gateway.service.preview_jobs import PreviewJobs

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from docpreview_gateway.__main__ import app
-from docpreview_gateway.core import tokens
+from docpreview_gateway.access import tokens
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BUCKET = "examplebucket-1250000000"

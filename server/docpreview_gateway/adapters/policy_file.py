@@ -13,8 +13,8 @@ from google.protobuf import json_format
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from docpreview.v1.preview_job_pb2 import PreviewOptions
-from docpreview_gateway.core import tokens
-from docpreview_gateway.core.identity import Claim, Directory
+from docpreview_gateway.access import tokens
+from docpreview_gateway.access.directory import Claim, Directory
 from docpreview_gateway.limit_settings import CallerLimitSettings, Section
 from docpreview_gateway.model import validation
 from docpreview_gateway.model.callers import ANONYMOUS

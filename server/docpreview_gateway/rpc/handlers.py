@@ -22,8 +22,8 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 
 from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview_gateway.core.identity import Unauthenticated
-from docpreview_gateway.identity_ports import Evidence
+from docpreview_gateway.access.directory import Unauthenticated
+from docpreview_gateway.access.ports import Evidence
 from docpreview_gateway.model import trace_context
 from docpreview_gateway.model.call import Call, Method
 from docpreview_gateway.model.callers import ANONYMOUS, Caller
@@ -34,7 +34,7 @@ from docpreview_gateway.rpc.statuses import DETAILS_KEY, RichStatus, rich_status
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 
-    from docpreview_gateway.identity_ports import Identification
+    from docpreview_gateway.access.ports import Identification
     from docpreview_gateway.limits.ports import CallGate
     from docpreview_gateway.ports import RpcTelemetry
 

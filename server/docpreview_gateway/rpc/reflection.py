@@ -14,7 +14,7 @@ from docpreview_gateway.rpc.statuses import DETAILS_KEY, rich_status
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from docpreview_gateway.identity_ports import Identification
+    from docpreview_gateway.access.ports import Identification
 
 _PATH = f".{REFLECTION}/"
 

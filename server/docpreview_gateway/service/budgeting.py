@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewOptions
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview.v1.usage_service_pb2 import GetUsageRequest
+    from docpreview_gateway.access.bucket_registry import BucketRegister
     from docpreview_gateway.core.pages import Booking, PageCount, Pages
     from docpreview_gateway.limit_ports import BudgetTelemetry, PageBook
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.model.callers import Caller
     from docpreview_gateway.ports import PreviewUpstream, RequestLedger
-    from docpreview_gateway.service.bucket_register import BucketRegister
     from docpreview_gateway.service.creating import Creating
 
 log = structlog.get_logger("docpreview_gateway.budgets")

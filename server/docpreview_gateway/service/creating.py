@@ -24,11 +24,11 @@ from docpreview_gateway.ports import LedgerError
 from docpreview_gateway.service.settling import Settling
 
 if TYPE_CHECKING:
+    from docpreview_gateway.access.bucket_registry import Admitted, BucketRegister
     from docpreview_gateway.core.ledger import Timing
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.model.callers import Caller
     from docpreview_gateway.ports import LedgerTelemetry, PreviewUpstream, RequestLedger
-    from docpreview_gateway.service.bucket_register import Admitted, BucketRegister
 
 log = structlog.get_logger("docpreview_gateway.ledger")
 

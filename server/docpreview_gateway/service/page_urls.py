@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
     from google.protobuf.duration_pb2 import Duration
 
+    from docpreview_gateway.access.bucket_registry import BucketRegister
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.ports import CredentialsSource
-    from docpreview_gateway.service.bucket_register import BucketRegister
 
 _MANY_PAGES = 200
 """From this many pages on signing (about 30 us each) moves to a thread."""

@@ -12,11 +12,11 @@ from docpreview.v1.preview_job_service_pb2 import (
     ListPreviewJobsResponse,
     WatchPreviewJobResponse,
 )
+from docpreview_gateway.access import visibility
 from docpreview_gateway.core import page_tokens
 from docpreview_gateway.model.errors import GatewayError, ReplyTooLarge
 from docpreview_gateway.model.validation import MAX_WAIT_SECONDS
 from docpreview_gateway.ports import JobQuery
-from docpreview_gateway.service import visibility
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
 
     from docpreview.v1 import preview_job_service_pb2 as pb
+    from docpreview_gateway.access.bucket_registry import BucketRegister
     from docpreview_gateway.core.responses import JobPage
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
     from docpreview_gateway.ports import Creates, KeepingUpstream
-    from docpreview_gateway.service.bucket_register import BucketRegister
     from docpreview_gateway.service.page_urls import PageUrls
     from docpreview_gateway.service.watching import Subscription, Watching
 

@@ -11,9 +11,9 @@ from docpreview_gateway.model.errors import InvalidRequest, Violation
 from docpreview_gateway.ports import QueueQuery
 
 if TYPE_CHECKING:
+    from docpreview_gateway.access.bucket_registry import BucketRegister
     from docpreview_gateway.model.call import Call
     from docpreview_gateway.ports import PreviewUpstream
-    from docpreview_gateway.service.bucket_register import BucketRegister
 
 DEFAULT_PAGE_SIZE = 10
 _POSITION = re.compile("([1-9][0-9]{0,8}):([1-9][0-9]?|100)")

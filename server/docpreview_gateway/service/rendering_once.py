@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+    from docpreview_gateway.access.bucket_registry import Admitted, BucketRegister
     from docpreview_gateway.core.ledger import Record, Timing
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.ports import Creates, ObjectTags, PreviewUpstream, RequestLedger
-    from docpreview_gateway.service.bucket_register import Admitted, BucketRegister
     from docpreview_gateway.telemetry import DedupeTelemetry
 
 log = structlog.get_logger("docpreview_gateway.dedupe")

@@ -19,9 +19,9 @@ from docpreview_gateway.wiring.limits import books
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from docpreview_gateway.access.bucket_registry import BucketRegister
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.ports import ObjectTags, PreviewUpstream, RequestLedger
-    from docpreview_gateway.service.bucket_register import BucketRegister
     from docpreview_gateway.settings import Settings
     from docpreview_gateway.wiring.observability import Observability
 

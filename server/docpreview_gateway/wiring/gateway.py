@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
+from docpreview_gateway.access.bucket_registry import BucketRegister
 from docpreview_gateway.adapters.admin_http import admin_server
 from docpreview_gateway.adapters.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.adapters.memory_cache import LruMemoryCache
@@ -23,7 +24,6 @@ from docpreview_gateway.rpc.handlers import Bounds, Handlers, Route
 from docpreview_gateway.rpc.server import Health, enable_reflection, grpc_server
 from docpreview_gateway.rpc.services import register, routes
 from docpreview_gateway.sections import host_port
-from docpreview_gateway.service.bucket_register import BucketRegister
 from docpreview_gateway.service.page_urls import PageUrls
 from docpreview_gateway.service.preview_jobs import PreviewJobs
 from docpreview_gateway.service.preview_queues import PreviewQueues

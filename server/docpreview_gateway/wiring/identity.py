@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     import grpc
     from jwt import PyJWK
 
-    from docpreview_gateway.adapters.client_certificates import Revoked
-    from docpreview_gateway.adapters.jwt_verifier import JwksKeys, JwtVerifier
+    from docpreview_gateway.access.authentication import Identifying
+    from docpreview_gateway.access.client_certificates import Revoked
+    from docpreview_gateway.access.directory import Directory
+    from docpreview_gateway.access.jwt_verifier import JwksKeys, JwtVerifier
+    from docpreview_gateway.access.tls_files import TlsMaterial
     from docpreview_gateway.adapters.prometheus_identity import IdentityMetrics
-    from docpreview_gateway.adapters.tls_files import TlsMaterial
-    from docpreview_gateway.core.identity import Directory
     from docpreview_gateway.identity_settings import JwtSettings, TlsSettings
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.sections import CredentialSettings
-    from docpreview_gateway.service.identifying import Identifying
     from docpreview_gateway.settings import Settings
 
 LOOK_SECONDS = 1.0
@@ -86,9 +86,9 @@ class Identities:
         if path is None:
             return None
         # Whoever asks nobody for a name does without what these take to import.
-        from docpreview_gateway.adapters.client_certificates import ClientCertificates  # noqa: PLC0415
-        from docpreview_gateway.core.identity import Directory  # noqa: PLC0415
-        from docpreview_gateway.service.identifying import Identifying  # noqa: PLC0415
+        from docpreview_gateway.access.authentication import Identifying  # noqa: PLC0415
+        from docpreview_gateway.access.client_certificates import ClientCertificates  # noqa: PLC0415
+        from docpreview_gateway.access.directory import Directory  # noqa: PLC0415
 
         tls = self._settings.tls
         certificates = ClientCertificates() if tls.client_ca else None
@@ -109,7 +109,7 @@ class Identities:
         tls = self._settings.tls
         if tls.certificate is None:
             return None
-        from docpreview_gateway.adapters.tls_files import TlsCredentials  # noqa: PLC0415
+        from docpreview_gateway.access.tls_files import TlsCredentials  # noqa: PLC0415
 
         load = partial(_tls, tls)
         credentials = TlsCredentials(load())
@@ -126,8 +126,8 @@ class Identities:
         """Fetch the issuers' keys anew. What fails is logged, and the old keys stay."""
         if not self._fetched:
             return  # without the 8 MiB that the library of tokens takes
-        from docpreview_gateway.adapters.jwks_http import FetchError  # noqa: PLC0415
-        from docpreview_gateway.adapters.jwt_verifier import KeysError  # noqa: PLC0415
+        from docpreview_gateway.access.jwks_http import FetchError  # noqa: PLC0415
+        from docpreview_gateway.access.jwt_verifier import KeysError  # noqa: PLC0415
 
         for keys in self._fetched:
             try:
@@ -143,8 +143,8 @@ class Identities:
             self._identifying.forget()
 
     def _verifier(self, settings: JwtSettings) -> JwtVerifier:
-        from docpreview_gateway.adapters import jwks_http  # noqa: PLC0415
-        from docpreview_gateway.adapters.jwt_verifier import JwksKeys, JwtVerifier, parse_keys  # noqa: PLC0415
+        from docpreview_gateway.access import jwks_http  # noqa: PLC0415
+        from docpreview_gateway.access.jwt_verifier import JwksKeys, JwtVerifier, parse_keys  # noqa: PLC0415
 
         if settings.jwks_file is not None:
             keys = JwksKeys(None, clock=self._clock, changed=self._keys_changed)
@@ -197,7 +197,7 @@ def _cloud_keys(path: Path) -> Credentials:
 
 
 def _tls(settings: TlsSettings) -> TlsMaterial:
-    from docpreview_gateway.adapters.tls_files import TlsFilesError, load_tls  # noqa: PLC0415
+    from docpreview_gateway.access.tls_files import TlsFilesError, load_tls  # noqa: PLC0415
 
     if settings.certificate is None or settings.key is None:
         raise InvalidFileError("tls: certificate and key are not set")
@@ -208,7 +208,7 @@ def _tls(settings: TlsSettings) -> TlsMaterial:
 
 
 def _revoked(path: Path, client_ca: Path) -> Revoked:
-    from docpreview_gateway.adapters.client_certificates import RevocationsError, load_revoked  # noqa: PLC0415
+    from docpreview_gateway.access.client_certificates import RevocationsError, load_revoked  # noqa: PLC0415
 
     try:
         return load_revoked(path, client_ca)
@@ -217,7 +217,7 @@ def _revoked(path: Path, client_ca: Path) -> Revoked:
 
 
 def _jwks(path: Path) -> dict[str, PyJWK]:
-    from docpreview_gateway.adapters.jwt_verifier import KeysError, parse_keys  # noqa: PLC0415
+    from docpreview_gateway.access.jwt_verifier import KeysError, parse_keys  # noqa: PLC0415
 
     try:
         return parse_keys(path.read_bytes())

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
     from pathlib import Path
 
-    from docpreview_gateway.identity_ports import ReloadTelemetry
+    from docpreview_gateway.access.ports import ReloadTelemetry
 
 log = structlog.get_logger("docpreview_gateway.reload")
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from docpreview.v1 import error_reason_pb2 as r
-from docpreview_gateway.adapters import jwks_http
-from docpreview_gateway.adapters.jwt_verifier import REFRESH_SECONDS, TRUSTED_SECONDS, JwksKeys, KeysError, parse_keys
-from docpreview_gateway.core.identity import Unauthenticated
+from docpreview_gateway.access import jwks_http
+from docpreview_gateway.access.directory import Unauthenticated
+from docpreview_gateway.access.jwt_verifier import REFRESH_SECONDS, TRUSTED_SECONDS, JwksKeys, KeysError, parse_keys
 from docpreview_gateway.model.errors import GatewayError
 from tests.fakes.clock import FakeClock
 from tests.fakes.raw_server import Exchange, RawServer

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from docpreview.v1.preview_job_pb2 import PreviewOptions
+from docpreview_gateway.access.directory import Claim
 from docpreview_gateway.adapters.policy_file import PolicyError, Surroundings, load_policy
-from docpreview_gateway.core.identity import Claim
 from docpreview_gateway.model.callers import PageBudget, Rate
 from docpreview_gateway.rpc.services import METHOD_NAMES
 

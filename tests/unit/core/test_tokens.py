@@ -6,7 +6,7 @@ import secrets
 
 import pytest
 
-from docpreview_gateway.core import tokens
+from docpreview_gateway.access import tokens
 
 
 def test_new_token() -> None:

@@ -7,9 +7,9 @@ import pytest
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import ObjectLocation
 from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest
+from docpreview_gateway.access.bucket_registry import BucketRegister
 from docpreview_gateway.model.callers import ANONYMOUS
 from docpreview_gateway.model.errors import GatewayError, InvalidRequest
-from docpreview_gateway.service.bucket_register import BucketRegister
 from tests.unit.service.conftest import BUCKET, OTHER
 
 REGISTER = BucketRegister([BUCKET, OTHER])

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest, PreviewQueue
+from docpreview_gateway.access.bucket_registry import BucketRegister
 from docpreview_gateway.core import page_tokens
 from docpreview_gateway.core.responses import QueuePage
 from docpreview_gateway.model.errors import InvalidRequest
-from docpreview_gateway.service.bucket_register import BucketRegister
 from docpreview_gateway.service.preview_queues import PreviewQueues
 from tests.fakes.upstream import FakeUpstream
 from tests.unit.service.conftest import BUCKET, Office, call

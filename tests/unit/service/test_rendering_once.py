@@ -12,12 +12,12 @@ import pytest
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+from docpreview_gateway.access.bucket_registry import BucketRegister
 from docpreview_gateway.core.ledger import Timing
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import Caller
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
 from docpreview_gateway.ports import LedgerError
-from docpreview_gateway.service.bucket_register import BucketRegister
 from docpreview_gateway.service.creating import Creating
 from docpreview_gateway.service.rendering_once import RenderingOnce
 from tests.fakes.clock import FakeClock

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import jwt
 
 from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview_gateway.core.identity import Unauthenticated
+from docpreview_gateway.access.directory import Unauthenticated
 from docpreview_gateway.model.errors import GatewayError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from cachetools import LRUCache
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from docpreview_gateway.core.identity import Unauthenticated
+from docpreview_gateway.access.directory import Unauthenticated
 
 if TYPE_CHECKING:
     from pathlib import Path

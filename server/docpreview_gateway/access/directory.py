@@ -10,13 +10,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview_gateway.core import tokens
+from docpreview_gateway.access import tokens
 from docpreview_gateway.model.errors import GatewayError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from docpreview_gateway.core.tokens import TokenHash
+    from docpreview_gateway.access.tokens import TokenHash
     from docpreview_gateway.model.callers import Caller
 
 MAX_TOKEN_LENGTH = 8192

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from cachetools import LRUCache
 
-from docpreview_gateway.core.identity import Directory, Unauthenticated, bearer
+from docpreview_gateway.access.directory import Directory, Unauthenticated, bearer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from docpreview_gateway.identity_ports import CertificateReader, Evidence, TokenVerifier
+    from docpreview_gateway.access.ports import CertificateReader, Evidence, TokenVerifier
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.model.callers import Caller
 
