@@ -22,13 +22,13 @@ from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListP
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest, PreviewQueue
 from docpreview_emulator import Emulator
 from docpreview_gateway.adapters.aiohttp_transport import AiohttpTransport
-from docpreview_gateway.core.signing import Credentials
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import UpstreamError
-from docpreview_gateway.ports import JobQuery, QueueQuery
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudClock
+from docpreview_gateway.upstream.ports import JobQuery, QueueQuery
+from docpreview_gateway.upstream.wire.signing import Credentials
 from docpreview_gateway.wiring.system_clock import SystemClock
 from tests.fakes.credentials import FakeCredentials
 from tests.fakes.upstream import FakeUpstream
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from docpreview.v1.error_reason_pb2 import ErrorReason
-    from docpreview_gateway.ports import PreviewUpstream
+    from docpreview_gateway.upstream.ports import PreviewUpstream
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 REAL = tuple(f"REAL_CLOUD_{name}" for name in ("BUCKET", "REGION", "SECRET_ID", "SECRET_KEY", "DOCUMENT"))

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.core.breaker import State
     from docpreview_gateway.core.pages import Pages
     from docpreview_gateway.model.call import Call, Method
-    from docpreview_gateway.ports import Attempt, LaneLoad
-    from docpreview_gateway.telemetry import JobPages
+    from docpreview_gateway.upstream.ports import Attempt, JobPages, LaneLoad
 
 
 class FakeTelemetry:

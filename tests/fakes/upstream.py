@@ -9,15 +9,15 @@ from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import ObjectLocation, Page, PreviewJob, PreviewResult
 from docpreview.v1.preview_job_service_pb2 import ListPreviewJobsRequest
 from docpreview.v1.preview_queue_service_pb2 import PreviewQueue
-from docpreview_gateway.core.ledger import split_user_data
-from docpreview_gateway.core.responses import JobPage, QueuePage
 from docpreview_gateway.model.errors import UpstreamError
+from docpreview_gateway.upstream.ports import JobPage, QueuePage
+from docpreview_gateway.upstream.wire.user_data import split_user_data
 
 if TYPE_CHECKING:
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
-    from docpreview_gateway.ports import JobQuery, QueueQuery
+    from docpreview_gateway.upstream.ports import JobQuery, QueueQuery
 
 EPOCH = 1_700_000_000
 

@@ -19,18 +19,18 @@ from docpreview_gateway.access.bucket_registry import BucketRegister
 from docpreview_gateway.adapters.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.adapters.sqlite_ledger import SqliteLedger
 from docpreview_gateway.core.ledger import Record, Timing
-from docpreview_gateway.core.signing import Credentials
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.service.creating import Creating
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudClock
+from docpreview_gateway.upstream.wire.signing import Credentials
 from docpreview_gateway.wiring.system_clock import SystemClock
 from tests.fakes.telemetry import FakeTelemetry
 from tests.faults.gateway_process import BUCKET, REGION, SECRET_ID, SECRET_KEY
 
 if TYPE_CHECKING:
-    from docpreview_gateway.ports import PreviewUpstream
+    from docpreview_gateway.upstream.ports import PreviewUpstream
 
 TIMING = Timing(signature=2.0, fence_slack=0.5, visibility=0.5, lease=1.0)
 DOCUMENT = "a.pdf"

@@ -18,7 +18,7 @@ from docpreview_gateway.adapters.prometheus import PrometheusTelemetry
 from docpreview_gateway.adapters.prometheus_calls import PrometheusCalls
 from docpreview_gateway.model.call import Call, Method
 from docpreview_gateway.model.callers import Caller, Rate
-from docpreview_gateway.ports import LaneLoad
+from docpreview_gateway.upstream.ports import LaneLoad
 from tests.chromium import document, screenshot
 from tests.fakes.clock import FakeClock
 from tests.integration.conftest import BUCKET, World

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import aiohttp
 from yarl import URL
 
-from docpreview_gateway.core.exchange import MAX_REPLY_BYTES, HttpReply, HttpRequest
 from docpreview_gateway.model.errors import ReplyTooLarge
-from docpreview_gateway.ports import TransportError
+from docpreview_gateway.upstream.ports import TransportError
+from docpreview_gateway.upstream.wire.http import MAX_REPLY_BYTES, HttpReply, HttpRequest
 
 if TYPE_CHECKING:
     from types import TracebackType

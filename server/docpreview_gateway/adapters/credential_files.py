@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from docpreview_gateway.core.signing import Credentials
+from docpreview_gateway.upstream.wire.signing import Credentials
 
 if TYPE_CHECKING:
     from pathlib import Path

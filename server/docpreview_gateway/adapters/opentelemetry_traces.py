@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from opentelemetry.util.types import Attributes
 
     from docpreview_gateway.model.call import Call, Method
-    from docpreview_gateway.ports import Attempt
+    from docpreview_gateway.upstream.ports import Attempt
 
 EXPORT_SECONDS = 5.0
 MOST_LINKS = 128

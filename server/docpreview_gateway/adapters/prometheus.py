@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from docpreview_gateway.core.breaker import State
-    from docpreview_gateway.ports import Attempt, LaneLoad
-    from docpreview_gateway.telemetry import JobPages
+    from docpreview_gateway.upstream.ports import Attempt, JobPages, LaneLoad
 
 _BUCKET = ("bucket",)
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)

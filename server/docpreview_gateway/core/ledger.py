@@ -11,7 +11,6 @@ list does not show after the fence (and a bound for the list's own delay) does n
 
 from __future__ import annotations
 
-import base64
 import hmac
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -19,14 +18,10 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+from docpreview_gateway.upstream.wire.user_data import marker
 
 if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewJob
-
-MARKER_PREFIX = "dg1-"
-_MARKER_LENGTH = len(MARKER_PREFIX) + 26
-TOKEN_PLACEHOLDER = "${RequestToken}"
-"""In an output template: replaced by the marker, so that the result's path proves whose job it is."""
 
 
 class Stage(StrEnum):
@@ -149,29 +144,6 @@ def record_key(request: CreatePreviewJobRequest, caller: str) -> str:
 
 def _scope(request: CreatePreviewJobRequest, caller: str) -> bytes:
     return f"{caller}\n{request.bucket}\n{request.request_id.lower()}".encode()
-
-
-def marker(secret: bytes, scope: bytes) -> str:
-    """Printable ASCII that is unique to a create and tells nothing about its caller."""
-    digest = hmac.digest(secret, b"marker\n" + scope, "sha256")
-    return MARKER_PREFIX + base64.b32encode(digest).decode().lower()[: _MARKER_LENGTH - len(MARKER_PREFIX)]
-
-
-def marked(request: CreatePreviewJobRequest, marker: str) -> CreatePreviewJobRequest:
-    """The request as it is sent: the marker at the end of the user data, and in the output path where it is wanted."""
-    sent = CreatePreviewJobRequest()
-    sent.CopyFrom(request)
-    sent.user_data = f"{request.user_data} {marker}".strip()
-    sent.output.object = request.output.object.replace(TOKEN_PLACEHOLDER, marker)
-    return sent
-
-
-def split_user_data(user_data: str) -> tuple[str, str]:
-    """The creator's own text and the gateway's marker; each may be empty."""
-    text, _, last = user_data.rpartition(" ")
-    if last.startswith(MARKER_PREFIX) and len(last) == _MARKER_LENGTH:
-        return text, last
-    return user_data, ""
 
 
 def owns(record: Record, job: PreviewJob, job_marker: str, *, only_one_of_its_target: bool) -> bool:

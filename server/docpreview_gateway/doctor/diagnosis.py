@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_queue_service_pb2 import PreviewQueue
-from docpreview_gateway.core.signing import CLOCK_SLACK
+from docpreview_gateway.upstream.wire.signing import CLOCK_SLACK
 
 if TYPE_CHECKING:
     from docpreview.v1.error_reason_pb2 import ErrorReason
-    from docpreview_gateway.core.responses import QueuePage
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.errors import UpstreamError
+    from docpreview_gateway.upstream.ports import QueuePage
 
 Check = Literal["files", "dns", "tls", "clock", "signature", "binding", "queue"]
 

@@ -6,20 +6,20 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
-from docpreview_gateway.core import refusals, requests, responses
-from docpreview_gateway.core.signing import Window, sign
 from docpreview_gateway.doctor import diagnosis
 from docpreview_gateway.doctor.diagnosis import Finding, NetworkError
 from docpreview_gateway.model.errors import UpstreamError
-from docpreview_gateway.ports import TransportError
+from docpreview_gateway.upstream.ports import TransportError
+from docpreview_gateway.upstream.wire import refusals, requests, responses
+from docpreview_gateway.upstream.wire.signing import Window, sign
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from docpreview_gateway.core.exchange import HttpReply
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Clock
-    from docpreview_gateway.ports import CredentialsSource, Transport
+    from docpreview_gateway.upstream.ports import CredentialsSource, Transport
+    from docpreview_gateway.upstream.wire.http import HttpReply
 
 SECONDS = 10.0
 QUEUES = 100

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from docpreview_gateway.limit_ports import BudgetTelemetry, PageBook
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.model.callers import Caller
-    from docpreview_gateway.ports import PreviewUpstream, RequestLedger
+    from docpreview_gateway.ports import RequestLedger
     from docpreview_gateway.service.creating import Creating
+    from docpreview_gateway.upstream.ports import PreviewUpstream
 
 log = structlog.get_logger("docpreview_gateway.budgets")
 

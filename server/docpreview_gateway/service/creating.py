@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from docpreview_gateway.core.ledger import Timing
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.model.callers import Caller
-    from docpreview_gateway.ports import LedgerTelemetry, PreviewUpstream, RequestLedger
+    from docpreview_gateway.ports import LedgerTelemetry, RequestLedger
+    from docpreview_gateway.upstream.ports import PreviewUpstream
 
 log = structlog.get_logger("docpreview_gateway.ledger")
 

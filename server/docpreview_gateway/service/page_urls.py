@@ -6,8 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_gateway.core.requests import read_object
-from docpreview_gateway.core.signing import Window, presign
+from docpreview_gateway.upstream.wire.requests import read_object
+from docpreview_gateway.upstream.wire.signing import Window, presign
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.access.bucket_registry import BucketRegister
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Clock
-    from docpreview_gateway.ports import CredentialsSource
+    from docpreview_gateway.upstream.ports import CredentialsSource
 
 _MANY_PAGES = 200
 """From this many pages on signing (about 30 us each) moves to a thread."""

@@ -16,7 +16,7 @@ from docpreview_gateway.access import visibility
 from docpreview_gateway.core import page_tokens
 from docpreview_gateway.model.errors import GatewayError, ReplyTooLarge
 from docpreview_gateway.model.validation import MAX_WAIT_SECONDS
-from docpreview_gateway.ports import JobQuery
+from docpreview_gateway.upstream.ports import JobQuery
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
     from docpreview.v1 import preview_job_service_pb2 as pb
     from docpreview_gateway.access.bucket_registry import BucketRegister
-    from docpreview_gateway.core.responses import JobPage
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
-    from docpreview_gateway.ports import Creates, KeepingUpstream
+    from docpreview_gateway.ports import Creates
     from docpreview_gateway.service.page_urls import PageUrls
     from docpreview_gateway.service.watching import Subscription, Watching
+    from docpreview_gateway.upstream.ports import JobPage, KeepingUpstream
 
     Jobs: TypeAlias = dict[str, PreviewJob | None]
     Followed: TypeAlias = (

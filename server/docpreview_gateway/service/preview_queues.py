@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest, ListPreviewQueuesResponse
 from docpreview_gateway.core import page_tokens
 from docpreview_gateway.model.errors import InvalidRequest, Violation
-from docpreview_gateway.ports import QueueQuery
+from docpreview_gateway.upstream.ports import QueueQuery
 
 if TYPE_CHECKING:
     from docpreview_gateway.access.bucket_registry import BucketRegister
     from docpreview_gateway.model.call import Call
-    from docpreview_gateway.ports import PreviewUpstream
+    from docpreview_gateway.upstream.ports import PreviewUpstream
 
 DEFAULT_PAGE_SIZE = 10
 _POSITION = re.compile("([1-9][0-9]{0,8}):([1-9][0-9]?|100)")

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from docpreview_gateway.core.ledger import Record, Timing
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Clock
-    from docpreview_gateway.ports import Creates, ObjectTags, PreviewUpstream, RequestLedger
+    from docpreview_gateway.ports import Creates, RequestLedger
     from docpreview_gateway.telemetry import DedupeTelemetry
+    from docpreview_gateway.upstream.ports import ObjectTags, PreviewUpstream
 
 log = structlog.get_logger("docpreview_gateway.dedupe")
 

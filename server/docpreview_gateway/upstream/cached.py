@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.core import cache_entries
 from docpreview_gateway.core.cache_entries import Entry
-from docpreview_gateway.core.refusals import RETRYABLE
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
+from docpreview_gateway.upstream.wire.refusals import RETRYABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,10 +22,18 @@ if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview_gateway.core.freshness import Freshness
-    from docpreview_gateway.core.responses import JobPage, QueuePage
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call, Clock
-    from docpreview_gateway.ports import CacheTelemetry, JobQuery, MemoryCache, PreviewUpstream, QueueQuery, SharedCache
+    from docpreview_gateway.upstream.ports import (
+        CacheTelemetry,
+        JobPage,
+        JobQuery,
+        MemoryCache,
+        PreviewUpstream,
+        QueuePage,
+        QueueQuery,
+        SharedCache,
+    )
 
 CREATED_RECENTLY = 5.0
 """Seconds after a create in which a missing job is asked for once more: the cloud may need a moment to show it."""

@@ -10,22 +10,22 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview_gateway.core import refusals, requests, responses
-from docpreview_gateway.core.signing import Window, sign
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
-from docpreview_gateway.ports import TransportError
 from docpreview_gateway.upstream.cloud_clock import unix_time
+from docpreview_gateway.upstream.ports import TransportError
+from docpreview_gateway.upstream.wire import refusals, requests, responses
+from docpreview_gateway.upstream.wire.signing import Window, sign
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.core.exchange import HttpReply, HttpRequest
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
-    from docpreview_gateway.ports import CredentialsSource, JobQuery, QueueQuery, Transport
     from docpreview_gateway.upstream.cloud_clock import CloudClock
+    from docpreview_gateway.upstream.ports import CredentialsSource, JobQuery, QueueQuery, Transport
+    from docpreview_gateway.upstream.wire.http import HttpReply, HttpRequest
 
 Result = TypeVar("Result")
 

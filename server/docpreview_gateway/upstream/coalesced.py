@@ -17,10 +17,15 @@ if TYPE_CHECKING:
 
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.core.responses import JobPage, QueuePage
     from docpreview_gateway.model.buckets import Bucket
-    from docpreview_gateway.ports import JobQuery, PreviewUpstream, QueueQuery
-    from docpreview_gateway.telemetry import CoalescingTelemetry
+    from docpreview_gateway.upstream.ports import (
+        CoalescingTelemetry,
+        JobPage,
+        JobQuery,
+        PreviewUpstream,
+        QueuePage,
+        QueueQuery,
+    )
 
     Operation: TypeAlias = Literal["get", "list_jobs", "list_queues"]
     Key: TypeAlias = tuple[Operation, str, tuple[str, ...]]

@@ -16,7 +16,7 @@ import structlog
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview_gateway.core.breaker import SICK, Breaker, State
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
-from docpreview_gateway.ports import LaneLoad
+from docpreview_gateway.upstream.ports import LaneLoad
 from docpreview_gateway.upstream.slots import NoSlotError, Slots, WrittenOffError
 
 if TYPE_CHECKING:
@@ -27,10 +27,16 @@ if TYPE_CHECKING:
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview_gateway.core.breaker import Admission, BreakerRules
     from docpreview_gateway.core.concurrency import LimitBounds
-    from docpreview_gateway.core.responses import JobPage, QueuePage
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
-    from docpreview_gateway.ports import JobQuery, LaneTelemetry, PreviewUpstream, QueueQuery
+    from docpreview_gateway.upstream.ports import (
+        JobPage,
+        JobQuery,
+        LaneTelemetry,
+        PreviewUpstream,
+        QueuePage,
+        QueueQuery,
+    )
 
 Result = TypeVar("Result")
 

@@ -8,18 +8,24 @@ from typing import TYPE_CHECKING
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.model.errors import GatewayError
-from docpreview_gateway.ports import Attempt
+from docpreview_gateway.upstream.ports import Attempt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.core.responses import JobPage, QueuePage
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
-    from docpreview_gateway.ports import JobQuery, PreviewUpstream, QueueQuery, UpstreamTelemetry
     from docpreview_gateway.upstream.job_ends import JobEnds
+    from docpreview_gateway.upstream.ports import (
+        JobPage,
+        JobQuery,
+        PreviewUpstream,
+        QueuePage,
+        QueueQuery,
+        UpstreamTelemetry,
+    )
 
 
 class ObservedUpstream:

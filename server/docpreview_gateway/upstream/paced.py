@@ -17,13 +17,12 @@ from docpreview_gateway.model.errors import LimitReached
 if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.core.responses import JobPage, QueuePage
     from docpreview_gateway.limits.gcra import Rule
     from docpreview_gateway.limits.ports import LimitTelemetry, RateCounter
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
     from docpreview_gateway.model.callers import Rate
-    from docpreview_gateway.ports import JobQuery, PreviewUpstream, QueueQuery
+    from docpreview_gateway.upstream.ports import JobPage, JobQuery, PreviewUpstream, QueuePage, QueueQuery
 
 ANSWER_MARGIN = 0.05
 """Seconds of a caller's time that are kept for asking the cloud and answering."""

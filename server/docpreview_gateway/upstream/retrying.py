@@ -14,11 +14,17 @@ if TYPE_CHECKING:
 
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.core.responses import JobPage, QueuePage
     from docpreview_gateway.core.retrying import RetryPolicy
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call, Clock
-    from docpreview_gateway.ports import JobQuery, PreviewUpstream, QueueQuery, RetryTelemetry
+    from docpreview_gateway.upstream.ports import (
+        JobPage,
+        JobQuery,
+        PreviewUpstream,
+        QueuePage,
+        QueueQuery,
+        RetryTelemetry,
+    )
 
 Result = TypeVar("Result")
 

@@ -17,10 +17,17 @@ from docpreview_gateway.model.errors import UpstreamError
 if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.core.responses import JobPage, QueuePage
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call, Clock
-    from docpreview_gateway.ports import JobQuery, PreviewUpstream, QueueQuery, Relay, RelayTelemetry
+    from docpreview_gateway.upstream.ports import (
+        JobPage,
+        JobQuery,
+        PreviewUpstream,
+        QueuePage,
+        QueueQuery,
+        Relay,
+        RelayTelemetry,
+    )
 
 PATIENCE = 0.5
 """Seconds between looks whether the replica that reads is still there."""

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from docpreview_gateway.ports import Attempt
+from docpreview_gateway.upstream.ports import Attempt
 
 if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.core.responses import JobPage, QueuePage
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
-    from docpreview_gateway.ports import JobQuery, PreviewUpstream, QueueQuery
-    from docpreview_gateway.telemetry import Tracing
+    from docpreview_gateway.upstream.ports import JobPage, JobQuery, PreviewUpstream, QueuePage, QueueQuery, Tracing
 
 
 class TracedUpstream:

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.access.bucket_registry import BucketRegister
     from docpreview_gateway.model.call import Clock
-    from docpreview_gateway.ports import ObjectTags, PreviewUpstream, RequestLedger
+    from docpreview_gateway.ports import RequestLedger
     from docpreview_gateway.settings import Settings
+    from docpreview_gateway.upstream.ports import ObjectTags, PreviewUpstream
     from docpreview_gateway.wiring.observability import Observability
 
 

@@ -56,9 +56,9 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.adapters.prometheus import PrometheusTelemetry
     from docpreview_gateway.model.call import Clock
-    from docpreview_gateway.ports import CredentialsSource, JobFeed, ObjectTags, PreviewUpstream
     from docpreview_gateway.rpc.handlers import Route
     from docpreview_gateway.settings import Settings
+    from docpreview_gateway.upstream.ports import CredentialsSource, JobFeed, ObjectTags, PreviewUpstream
     from docpreview_gateway.wiring.shared_state import SharedParts
 
 SETTLE_SECONDS = 10.0

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.adapters.opentelemetry_traces import OpenTelemetryTraces
     from docpreview_gateway.model.call import Clock
-    from docpreview_gateway.ports import PreviewUpstream
     from docpreview_gateway.sections import TracingSettings
     from docpreview_gateway.settings import Settings
+    from docpreview_gateway.upstream.ports import PreviewUpstream
 
 
 class _Traced(PrometheusTelemetry):

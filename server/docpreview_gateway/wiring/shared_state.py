@@ -16,7 +16,7 @@ from docpreview_gateway.storage.redis_connections import redis_batches, redis_me
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from docpreview_gateway.ports import CacheTelemetry
+    from docpreview_gateway.upstream.ports import CacheTelemetry
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from urllib.parse import parse_qsl
 import pytest
 
 from docpreview_gateway.adapters.aiohttp_transport import MAX_CONNECTIONS, AiohttpTransport
-from docpreview_gateway.core.exchange import MAX_REPLY_BYTES, HttpRequest
 from docpreview_gateway.model.errors import ReplyTooLarge
-from docpreview_gateway.ports import TransportError
+from docpreview_gateway.upstream.ports import TransportError
+from docpreview_gateway.upstream.wire.http import MAX_REPLY_BYTES, HttpRequest
 from tests.fakes.raw_server import Exchange, RawServer
 
 if TYPE_CHECKING:

@@ -14,8 +14,7 @@ from docpreview_gateway.core.breaker import State
 from docpreview_gateway.model.call import Call, Method
 from docpreview_gateway.model.callers import Caller
 from docpreview_gateway.model.trace_context import Trace
-from docpreview_gateway.ports import Attempt, LaneLoad
-from docpreview_gateway.telemetry import JobPages
+from docpreview_gateway.upstream.ports import Attempt, JobPages, LaneLoad
 from docpreview_gateway.wiring.system_clock import SystemClock
 
 BUCKET = "docs-1250000000"

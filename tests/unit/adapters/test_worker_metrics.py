@@ -12,7 +12,7 @@ from docpreview_gateway.adapters.worker_metrics import WorkerMetrics
 from docpreview_gateway.core.breaker import State
 from docpreview_gateway.model.call import Call, Method
 from docpreview_gateway.model.trace_context import Trace
-from docpreview_gateway.ports import LaneLoad
+from docpreview_gateway.upstream.ports import LaneLoad
 from docpreview_gateway.wiring.supervisor import OPEN_METRICS
 
 GET = Method("docpreview.v1.PreviewJobService", "GetPreviewJob", "unary")

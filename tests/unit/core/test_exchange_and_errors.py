@@ -1,7 +1,6 @@
 """Values that travel: requests on the wire, errors with their facts."""
 
 from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview_gateway.core.exchange import HttpReply, HttpRequest, percent_encode
 from docpreview_gateway.model.errors import (
     GatewayError,
     InvalidRequest,
@@ -10,6 +9,7 @@ from docpreview_gateway.model.errors import (
     Violation,
     bad_response,
 )
+from docpreview_gateway.upstream.wire.http import HttpReply, HttpRequest, percent_encode
 
 
 def test_percent_encoding() -> None:

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from docpreview.v1 import preview_job_service_pb2 as jobs
 from docpreview.v1 import preview_queue_service_pb2 as queues
-from docpreview_gateway.core import page_tokens, requests
-from docpreview_gateway.core.exchange import HttpRequest
+from docpreview_gateway.core import page_tokens
 from docpreview_gateway.model import validation
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.errors import InvalidRequest
+from docpreview_gateway.upstream.wire import requests
+from docpreview_gateway.upstream.wire.http import HttpRequest
 
 from . import wire_values
 from .xml_values import leaves

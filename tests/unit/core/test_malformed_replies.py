@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_gateway.core import refusals, responses
-from docpreview_gateway.core.exchange import HttpReply
 from docpreview_gateway.model.errors import UpstreamError
+from docpreview_gateway.upstream.wire import refusals, responses
+from docpreview_gateway.upstream.wire.http import HttpReply
 
 from . import vectors
 

@@ -3,9 +3,9 @@
 import pytest
 
 from docpreview.v1.error_reason_pb2 import ErrorReason
-from docpreview_gateway.core import refusals
-from docpreview_gateway.core.exchange import HttpReply
 from docpreview_gateway.model.errors import UpstreamError
+from docpreview_gateway.upstream.wire import refusals
+from docpreview_gateway.upstream.wire.http import HttpReply
 
 CODES = {
     "UPSTREAM_INVALID_ARGUMENT": "InvalidArgument InvalidUrl",

@@ -2,8 +2,8 @@
 
 from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
-from docpreview_gateway.core import requests
 from docpreview_gateway.model.buckets import Bucket
+from docpreview_gateway.upstream.wire import requests
 
 from .xml_values import leaves
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from docpreview_gateway.core import requests, signing
-from docpreview_gateway.core.exchange import HttpRequest
-from docpreview_gateway.core.signing import Credentials, Window
 from docpreview_gateway.model.buckets import Bucket
+from docpreview_gateway.upstream.wire import requests, signing
+from docpreview_gateway.upstream.wire.http import HttpRequest
+from docpreview_gateway.upstream.wire.signing import Credentials, Window
 
 from . import vendor_sdk
 from .vectors import FOLDER

@@ -8,10 +8,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
-from docpreview_gateway.core import requests
-from docpreview_gateway.core.exchange import HttpRequest
 from docpreview_gateway.model import validation
 from docpreview_gateway.model.buckets import Bucket
+from docpreview_gateway.upstream.wire import requests
+from docpreview_gateway.upstream.wire.http import HttpRequest
 
 from . import vendor_sdk
 from .xml_values import leaves

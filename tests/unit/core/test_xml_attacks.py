@@ -9,9 +9,10 @@ import pytest
 from lxml import etree
 
 from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview_gateway.core import refusals, xml_codec
-from docpreview_gateway.core.exchange import MAX_REPLY_BYTES, HttpReply
 from docpreview_gateway.model.errors import UpstreamError
+from docpreview_gateway.upstream.wire import refusals
+from docpreview_gateway.upstream.wire import xml as xml_codec
+from docpreview_gateway.upstream.wire.http import MAX_REPLY_BYTES, HttpReply
 
 LAUGHS = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
 LIMIT_SECONDS = 1.0

@@ -8,9 +8,9 @@ from typing import Any
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
-from docpreview_gateway.core import refusals, responses
-from docpreview_gateway.core.exchange import HttpReply
 from docpreview_gateway.model.errors import UpstreamError
+from docpreview_gateway.upstream.wire import refusals, responses
+from docpreview_gateway.upstream.wire.http import HttpReply
 
 FOLDER = Path(__file__).parents[2] / "vectors"
 

@@ -14,14 +14,15 @@ from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOpt
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview_gateway.access.bucket_registry import BucketRegister
 from docpreview_gateway.adapters.sqlite_ledger import SqliteLedger
-from docpreview_gateway.core.ledger import TOKEN_PLACEHOLDER, Stage, Timing
-from docpreview_gateway.core.responses import JobPage
+from docpreview_gateway.core.ledger import Stage, Timing
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import ANONYMOUS
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
 from docpreview_gateway.ports import LedgerError
 from docpreview_gateway.service.creating import Creating
+from docpreview_gateway.upstream.ports import JobPage
+from docpreview_gateway.upstream.wire.user_data import TOKEN_PLACEHOLDER
 from tests.fakes.clock import FakeClock
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from docpreview_gateway.core.ledger import Record
-    from docpreview_gateway.ports import JobQuery
+    from docpreview_gateway.upstream.ports import JobQuery
 
 BUCKET = Bucket("docs-1250000000", "ap-chongqing", "main")
 TIMING = Timing(signature=45, fence_slack=60, visibility=15, lease=30, keep=86400)

@@ -21,8 +21,7 @@ from tests.fakes.upstream import FakeUpstream
 from tests.unit.service.conftest import BUCKET, OTHER, QUICK, Office, call
 
 if TYPE_CHECKING:
-    from docpreview_gateway.core.responses import JobPage
-    from docpreview_gateway.ports import JobQuery
+    from docpreview_gateway.upstream.ports import JobPage, JobQuery
 
 RUNNING, SUCCESS = PreviewJob.STATE_RUNNING, PreviewJob.STATE_SUCCESS
 TTL = Duration(seconds=60)

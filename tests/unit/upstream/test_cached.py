@@ -16,8 +16,8 @@ from docpreview_gateway.core.freshness import RECORD_LIFE, Freshness
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
-from docpreview_gateway.ports import JobQuery, QueueQuery
 from docpreview_gateway.upstream.cached import CREATED_RECENTLY, CachedUpstream
+from docpreview_gateway.upstream.ports import JobQuery, QueueQuery
 from tests.fakes.clock import FakeClock
 from tests.fakes.shared_cache import FakeSharedCache
 from tests.fakes.telemetry import FakeTelemetry

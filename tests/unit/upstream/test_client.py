@@ -14,14 +14,14 @@ from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
-from docpreview_gateway.core.refusals import RETRYABLE
-from docpreview_gateway.core.signing import Credentials, Window, sign
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError, ReplyTooLarge, UpstreamError
-from docpreview_gateway.ports import JobQuery, QueueQuery, TransportError
 from docpreview_gateway.upstream.client import BIG_REPLY_BYTES, CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudClock
+from docpreview_gateway.upstream.ports import JobQuery, QueueQuery, TransportError
+from docpreview_gateway.upstream.wire.refusals import RETRYABLE
+from docpreview_gateway.upstream.wire.signing import Credentials, Window, sign
 from tests.fakes.clock import FakeClock
 from tests.fakes.credentials import SECRET_KEY, FakeCredentials
 from tests.fakes.transport import FakeTransport, Turn, job_detail, job_reply, refusal, reply
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from docpreview.v1.error_reason_pb2 import ErrorReason
-    from docpreview_gateway.core.exchange import HttpReply, HttpRequest
-    from docpreview_gateway.core.responses import JobPage, QueuePage
+    from docpreview_gateway.upstream.ports import JobPage, QueuePage
+    from docpreview_gateway.upstream.wire.http import HttpReply, HttpRequest
 
 BUCKET = Bucket("examplebucket-1250000000", "ap-chongqing", "main")
 CREATE = CreatePreviewJobRequest(

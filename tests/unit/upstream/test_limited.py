@@ -16,8 +16,8 @@ from docpreview_gateway.core.concurrency import LimitBounds
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError, UpstreamError, UpstreamFacts
-from docpreview_gateway.ports import JobQuery, QueueQuery
 from docpreview_gateway.upstream.limited import LaneRules, LimitedUpstream
+from docpreview_gateway.upstream.ports import JobQuery, QueueQuery
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
 

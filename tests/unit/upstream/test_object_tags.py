@@ -11,21 +11,21 @@ from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.error_reason_pb2 import ErrorReason
 from docpreview_gateway.core.breaker import BreakerRules
 from docpreview_gateway.core.concurrency import LimitBounds
-from docpreview_gateway.core.requests import look_at_object
-from docpreview_gateway.core.signing import Window, presign
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError
-from docpreview_gateway.ports import TransportError
 from docpreview_gateway.upstream.limited import LaneRules, Lanes
 from docpreview_gateway.upstream.object_tags import CloudObjectTags
+from docpreview_gateway.upstream.ports import TransportError
+from docpreview_gateway.upstream.wire.requests import look_at_object
+from docpreview_gateway.upstream.wire.signing import Window, presign
 from tests.fakes.clock import FakeClock
 from tests.fakes.credentials import FakeCredentials
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.transport import FakeTransport, Turn, reply
 
 if TYPE_CHECKING:
-    from docpreview_gateway.core.exchange import HttpReply
+    from docpreview_gateway.upstream.wire.http import HttpReply
 
 BUCKET = Bucket("docs-1250000000", "ap-chongqing", "main")
 

@@ -14,10 +14,9 @@ from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import ReplyTooLarge, UpstreamError
-from docpreview_gateway.ports import JobQuery, QueueQuery
-from docpreview_gateway.telemetry import JobPages
 from docpreview_gateway.upstream.job_ends import JobEnds
 from docpreview_gateway.upstream.observed import ObservedUpstream
+from docpreview_gateway.upstream.ports import JobPages, JobQuery, QueueQuery
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
 

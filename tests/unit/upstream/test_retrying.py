@@ -15,7 +15,7 @@ from docpreview_gateway.core.retrying import RetryPolicy
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError, UpstreamError, UpstreamFacts
-from docpreview_gateway.ports import JobQuery, QueueQuery
+from docpreview_gateway.upstream.ports import JobQuery, QueueQuery
 from docpreview_gateway.upstream.retrying import RetryingUpstream
 from tests.fakes.clock import FakeClock
 from tests.fakes.telemetry import FakeTelemetry

@@ -11,12 +11,12 @@ import re
 from typing import TYPE_CHECKING
 
 from docpreview.v1 import error_reason_pb2 as r
-from docpreview_gateway.core import xml_codec
 from docpreview_gateway.model.errors import UpstreamError, UpstreamFacts
+from docpreview_gateway.upstream.wire import xml as xml_codec
 
 if TYPE_CHECKING:
     from docpreview.v1.error_reason_pb2 import ErrorReason
-    from docpreview_gateway.core.exchange import HttpReply
+    from docpreview_gateway.upstream.wire.http import HttpReply
 
 BY_CODE: dict[str, ErrorReason.ValueType] = {
     "InvalidArgument": r.ERROR_REASON_UPSTREAM_INVALID_ARGUMENT,

@@ -12,8 +12,8 @@ from typing import TypeAlias, Union
 
 from lxml import etree
 
-from docpreview_gateway.core.exchange import MAX_REPLY_BYTES
 from docpreview_gateway.model.errors import ReplyTooLarge, bad_response
+from docpreview_gateway.upstream.wire.http import MAX_REPLY_BYTES
 
 MAX_DEPTH = 32
 MAX_ELEMENTS = 200_000

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest, PreviewQueue
-from docpreview_gateway.core import xml_codec
-from docpreview_gateway.core.exchange import HttpRequest
+from docpreview_gateway.upstream.wire import xml as xml_codec
+from docpreview_gateway.upstream.wire.http import HttpRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha1
 from typing import TYPE_CHECKING
 
-from docpreview_gateway.core.exchange import HttpRequest, percent_encode
+from docpreview_gateway.upstream.wire.http import HttpRequest, percent_encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

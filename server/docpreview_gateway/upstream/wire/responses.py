@@ -7,7 +7,6 @@ documents 460/46942 to 460/46946.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, overload
 
@@ -16,10 +15,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import JobFailure, ObjectLocation, Page, PreviewJob, PreviewOptions, PreviewResult
 from docpreview.v1.preview_queue_service_pb2 import PreviewQueue
-from docpreview_gateway.core import requests, xml_codec
-from docpreview_gateway.core.ledger import split_user_data
-from docpreview_gateway.core.xml_codec import text, texts
 from docpreview_gateway.model.errors import UpstreamError, bad_response
+from docpreview_gateway.upstream.ports import JobPage, QueuePage
+from docpreview_gateway.upstream.wire import requests
+from docpreview_gateway.upstream.wire import xml as xml_codec
+from docpreview_gateway.upstream.wire.user_data import split_user_data
+from docpreview_gateway.upstream.wire.xml import text, texts
 
 if TYPE_CHECKING:
     from lxml.etree import _Element as Element
@@ -34,28 +35,6 @@ _TARGET_FORMATS = {word: value for value, word in requests.TARGET_FORMATS.items(
 _PAPER_SIZES = {word: value for value, word in requests.PAPER_SIZES.items()}
 _COMMENTS = {word: value for value, word in requests.COMMENTS.items()}
 _QUEUE_STATES = {word: state for state, word in requests.QUEUE_STATES.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class JobPage:
-    """Jobs of a list, the cloud's cursor behind them (empty at the end), and each job's marker (empty: it has none).
-
-    `as_of` is the cloud's Unix time when it answered, in whole seconds; None when it did not say.
-    """
-
-    jobs: tuple[PreviewJob, ...]
-    cursor: str
-    markers: tuple[str, ...] = ()
-    as_of: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class QueuePage:
-    """Queues of a list, how many there are in all pages, and the asked ids that do not exist."""
-
-    queues: tuple[PreviewQueue, ...]
-    total: int
-    missing: tuple[str, ...]
 
 
 def created_job(body: bytes, bucket: str) -> PreviewJob:
