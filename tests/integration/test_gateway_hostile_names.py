@@ -15,7 +15,6 @@ from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, GetPr
 from docpreview_gateway.access.bucket_registry import BucketRegister
 from docpreview_gateway.adapters.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.adapters.memory_cache import LruMemoryCache
-from docpreview_gateway.core.freshness import Freshness
 from docpreview_gateway.core.ledger import Timing
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
@@ -27,6 +26,7 @@ from docpreview_gateway.service.watching import Watching, WatchLimits
 from docpreview_gateway.upstream.cached import CachedUpstream
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudClock
+from docpreview_gateway.upstream.policies.freshness import Freshness
 from docpreview_gateway.wiring.system_clock import SystemClock
 from tests.fakes.credentials import FakeCredentials
 from tests.fakes.ledger import FakeLedger

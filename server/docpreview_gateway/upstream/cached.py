@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview_gateway.core import cache_entries
-from docpreview_gateway.core.cache_entries import Entry
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
+from docpreview_gateway.upstream.policies import cache_entries
+from docpreview_gateway.upstream.policies.cache_entries import Entry
 from docpreview_gateway.upstream.wire.refusals import RETRYABLE
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.core.freshness import Freshness
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call, Clock
+    from docpreview_gateway.upstream.policies.freshness import Freshness
     from docpreview_gateway.upstream.ports import (
         CacheTelemetry,
         JobPage,

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from docpreview.v1 import error_reason_pb2 as r
-from docpreview_gateway.core.breaker import SICK, Breaker, State
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
+from docpreview_gateway.upstream.policies.circuit_breaker import SICK, Breaker, State
 from docpreview_gateway.upstream.ports import LaneLoad
 from docpreview_gateway.upstream.slots import NoSlotError, Slots, WrittenOffError
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from docpreview.v1.error_reason_pb2 import ErrorReason
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.core.breaker import Admission, BreakerRules
-    from docpreview_gateway.core.concurrency import LimitBounds
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
+    from docpreview_gateway.upstream.policies.adaptive_limit import LimitBounds
+    from docpreview_gateway.upstream.policies.circuit_breaker import Admission, BreakerRules
     from docpreview_gateway.upstream.ports import (
         JobPage,
         JobQuery,

@@ -10,9 +10,9 @@ import time
 from typing import TYPE_CHECKING
 
 from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview_gateway.core.fair_queue import FairQueue
 from docpreview_gateway.limits.gcra import rule
 from docpreview_gateway.model.errors import LimitReached
+from docpreview_gateway.upstream.policies.fair_queue import FairQueue
 
 if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewJob

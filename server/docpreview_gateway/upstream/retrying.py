@@ -6,17 +6,17 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from docpreview_gateway.core.retrying import RetryBudget, latest_start
 from docpreview_gateway.model.errors import UpstreamError
+from docpreview_gateway.upstream.policies.retry_policy import RetryBudget, latest_start
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.core.retrying import RetryPolicy
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call, Clock
+    from docpreview_gateway.upstream.policies.retry_policy import RetryPolicy
     from docpreview_gateway.upstream.ports import (
         JobPage,
         JobQuery,

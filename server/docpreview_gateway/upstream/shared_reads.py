@@ -10,9 +10,9 @@ import time
 from typing import TYPE_CHECKING
 
 from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview_gateway.core import cache_entries
-from docpreview_gateway.core.cache_entries import Entry
 from docpreview_gateway.model.errors import UpstreamError
+from docpreview_gateway.upstream.policies import cache_entries
+from docpreview_gateway.upstream.policies.cache_entries import Entry
 
 if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewJob

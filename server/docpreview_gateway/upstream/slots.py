@@ -7,13 +7,13 @@ import time
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from docpreview_gateway.core.concurrency import AdaptiveLimit
-from docpreview_gateway.core.fair_queue import FairQueue
+from docpreview_gateway.upstream.policies.adaptive_limit import AdaptiveLimit
+from docpreview_gateway.upstream.policies.fair_queue import FairQueue
 
 if TYPE_CHECKING:
-    from docpreview_gateway.core.concurrency import LimitBounds
-    from docpreview_gateway.core.fair_queue import Entry
     from docpreview_gateway.model.call import Call
+    from docpreview_gateway.upstream.policies.adaptive_limit import LimitBounds
+    from docpreview_gateway.upstream.policies.fair_queue import Entry
 
 ANSWER_MARGIN = 0.05
 """Seconds of a caller's time that are kept for answering it."""

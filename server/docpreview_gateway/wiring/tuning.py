@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from docpreview_gateway.core.breaker import BreakerRules
-from docpreview_gateway.core.concurrency import LimitBounds
-from docpreview_gateway.core.freshness import Freshness
 from docpreview_gateway.core.ledger import Timing
-from docpreview_gateway.core.retrying import RetryPolicy
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.upstream.limited import LaneRules
+from docpreview_gateway.upstream.policies.adaptive_limit import LimitBounds
+from docpreview_gateway.upstream.policies.circuit_breaker import BreakerRules
+from docpreview_gateway.upstream.policies.freshness import Freshness
+from docpreview_gateway.upstream.policies.retry_policy import RetryPolicy
 
 if TYPE_CHECKING:
     from docpreview_gateway.settings import Settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from docpreview_gateway.core.breaker import Admission, Breaker, BreakerRules, State
+from docpreview_gateway.upstream.policies.circuit_breaker import Admission, Breaker, BreakerRules, State
 
 RULES = BreakerRules(calls=4, share=0.5, seconds=10.0, open_seconds=5.0)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_gateway.core.cache_entries import Entry, encode, fresh_job
+from docpreview_gateway.upstream.policies.cache_entries import Entry, encode, fresh_job
 
 KEY = "job:ap-chongqing:docs-1250000000:d1"
 JOB = PreviewJob(job_id="d1")

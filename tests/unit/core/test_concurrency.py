@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from docpreview_gateway.core.concurrency import AdaptiveLimit, LimitBounds
+from docpreview_gateway.upstream.policies.adaptive_limit import AdaptiveLimit, LimitBounds
 
 BOUNDS = LimitBounds(initial=10, lowest=4, highest=12)
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from docpreview_gateway.core.fair_queue import FairQueue
+from docpreview_gateway.upstream.policies.fair_queue import FairQueue
 
 if TYPE_CHECKING:
-    from docpreview_gateway.core.fair_queue import Entry
+    from docpreview_gateway.upstream.policies.fair_queue import Entry
 
 
 def put(queue: FairQueue[str], flow: str, *, weight: float = 1.0, deadline: float = 10.0, item: str = "") -> Entry[str]:

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.error_reason_pb2 import ErrorReason
-from docpreview_gateway.core.retrying import RetryBudget, RetryPolicy, latest_start
 from docpreview_gateway.model.errors import ReplyTooLarge, UpstreamError, UpstreamFacts
+from docpreview_gateway.upstream.policies.retry_policy import RetryBudget, RetryPolicy, latest_start
 
 POLICY = RetryPolicy(retries=2, base=0.1, cap=2.0)
 EVERY_REASON = [ErrorReason.Value(name) for name in ErrorReason.keys()]  # noqa: SIM118 - protobuf's enum

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from docpreview_gateway.core.sliding import Counts, SlidingCounts
+from docpreview_gateway.upstream.policies.sliding_window import Counts, SlidingCounts
 
 
 def test_within_the_window() -> None:

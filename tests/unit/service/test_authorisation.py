@@ -15,12 +15,12 @@ from docpreview.v1 import preview_job_service_pb2 as pb
 from docpreview.v1 import preview_queue_service_pb2 as queues
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOptions
 from docpreview_gateway.adapters.memory_cache import LruMemoryCache
-from docpreview_gateway.core.freshness import Freshness
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.errors import GatewayError, InvalidRequest
 from docpreview_gateway.model.option_rules import OptionRules
 from docpreview_gateway.upstream.cached import CachedUpstream
 from docpreview_gateway.upstream.coalesced import CoalescedUpstream
+from docpreview_gateway.upstream.policies.freshness import Freshness
 from tests.fakes.policies import caller_of
 from tests.fakes.shared_cache import FakeSharedCache
 from tests.unit.service.conftest import BUCKET, Office, call

@@ -11,12 +11,12 @@ from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
-from docpreview_gateway.core.breaker import BreakerRules
-from docpreview_gateway.core.concurrency import LimitBounds
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError, UpstreamError, UpstreamFacts
 from docpreview_gateway.upstream.limited import LaneRules, LimitedUpstream
+from docpreview_gateway.upstream.policies.adaptive_limit import LimitBounds
+from docpreview_gateway.upstream.policies.circuit_breaker import BreakerRules
 from docpreview_gateway.upstream.ports import JobQuery, QueueQuery
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream

@@ -9,13 +9,13 @@ import pytest
 
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.error_reason_pb2 import ErrorReason
-from docpreview_gateway.core.breaker import BreakerRules
-from docpreview_gateway.core.concurrency import LimitBounds
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.upstream.limited import LaneRules, Lanes
 from docpreview_gateway.upstream.object_tags import CloudObjectTags
+from docpreview_gateway.upstream.policies.adaptive_limit import LimitBounds
+from docpreview_gateway.upstream.policies.circuit_breaker import BreakerRules
 from docpreview_gateway.upstream.ports import TransportError
 from docpreview_gateway.upstream.wire.requests import look_at_object
 from docpreview_gateway.upstream.wire.signing import Window, presign

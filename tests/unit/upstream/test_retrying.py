@@ -11,10 +11,10 @@ from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
-from docpreview_gateway.core.retrying import RetryPolicy
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError, UpstreamError, UpstreamFacts
+from docpreview_gateway.upstream.policies.retry_policy import RetryPolicy
 from docpreview_gateway.upstream.ports import JobQuery, QueueQuery
 from docpreview_gateway.upstream.retrying import RetryingUpstream
 from tests.fakes.clock import FakeClock
