@@ -23,9 +23,9 @@ from docpreview_gateway.service.creating import Creating
 from docpreview_gateway.service.page_urls import PageUrls
 from docpreview_gateway.service.preview_jobs import PreviewJobs
 from docpreview_gateway.service.watching import Watching, WatchLimits
-from docpreview_gateway.upstream.cached import CachedUpstream
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudClock
+from docpreview_gateway.upstream.middleware.cached import CachedUpstream
 from docpreview_gateway.upstream.policies.freshness import Freshness
 from docpreview_gateway.wiring.system_clock import SystemClock
 from tests.fakes.credentials import FakeCredentials

@@ -18,7 +18,7 @@ from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import Caller, Rate
 from docpreview_gateway.model.errors import LimitReached
 from docpreview_gateway.storage.redis_connections import redis_batches
-from docpreview_gateway.upstream.paced import PacedUpstream
+from docpreview_gateway.upstream.middleware.rate_limited import PacedUpstream
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
 from tests.redis_server import running_redis

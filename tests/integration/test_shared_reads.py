@@ -17,7 +17,7 @@ from docpreview_gateway.adapters.redis_relay import LEASE_SECONDS
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import UpstreamError
-from docpreview_gateway.upstream.shared_reads import SharedReads
+from docpreview_gateway.upstream.middleware.shared_reads import SharedReads
 from docpreview_gateway.wiring.shared_state import SharedParts, shared_parts
 from tests.fakes.clock import FakeClock
 from tests.fakes.telemetry import FakeTelemetry

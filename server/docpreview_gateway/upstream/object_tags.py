@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.model.errors import GatewayError, UpstreamError, UpstreamFacts
 from docpreview_gateway.upstream.client import from_transport
-from docpreview_gateway.upstream.observed import observed
+from docpreview_gateway.upstream.middleware.observed import observed
 from docpreview_gateway.upstream.ports import Attempt, TransportError
 from docpreview_gateway.upstream.wire import refusals, requests
 from docpreview_gateway.upstream.wire.signing import Window, presign
@@ -20,7 +20,7 @@ from docpreview_gateway.upstream.wire.signing import Window, presign
 if TYPE_CHECKING:
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call, Clock
-    from docpreview_gateway.upstream.limited import Lanes
+    from docpreview_gateway.upstream.middleware.concurrency_limited import Lanes
     from docpreview_gateway.upstream.ports import CredentialsSource, Transport, UpstreamTelemetry
     from docpreview_gateway.upstream.wire.http import HttpRequest
 

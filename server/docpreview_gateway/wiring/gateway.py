@@ -29,15 +29,15 @@ from docpreview_gateway.service.preview_jobs import PreviewJobs
 from docpreview_gateway.service.preview_queues import PreviewQueues
 from docpreview_gateway.service.watching import Watching, WatchLimits
 from docpreview_gateway.settings import StartError
-from docpreview_gateway.upstream.cached import CachedUpstream
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudClock
-from docpreview_gateway.upstream.coalesced import CoalescedUpstream
-from docpreview_gateway.upstream.limited import Lanes, LimitedUpstream
+from docpreview_gateway.upstream.middleware.cached import CachedUpstream
+from docpreview_gateway.upstream.middleware.coalesced import CoalescedUpstream
+from docpreview_gateway.upstream.middleware.concurrency_limited import Lanes, LimitedUpstream
+from docpreview_gateway.upstream.middleware.rate_limited import PacedUpstream
+from docpreview_gateway.upstream.middleware.retrying import RetryingUpstream
+from docpreview_gateway.upstream.middleware.shared_reads import SharedReads
 from docpreview_gateway.upstream.object_tags import CloudObjectTags
-from docpreview_gateway.upstream.paced import PacedUpstream
-from docpreview_gateway.upstream.retrying import RetryingUpstream
-from docpreview_gateway.upstream.shared_reads import SharedReads
 from docpreview_gateway.wiring import tuning
 from docpreview_gateway.wiring.creates import create_parts, stores
 from docpreview_gateway.wiring.event_loop import settle_memory

@@ -24,8 +24,8 @@ from docpreview_gateway.adapters.prometheus_limits import PrometheusLimits
 from docpreview_gateway.rpc.observers import Observers
 from docpreview_gateway.settings import StartError
 from docpreview_gateway.upstream.job_ends import JobEnds
-from docpreview_gateway.upstream.observed import ObservedUpstream
-from docpreview_gateway.upstream.traced import TracedUpstream
+from docpreview_gateway.upstream.middleware.observed import ObservedUpstream
+from docpreview_gateway.upstream.middleware.traced import TracedUpstream
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from docpreview_gateway.core.ledger import Timing
 from docpreview_gateway.model.buckets import Bucket
-from docpreview_gateway.upstream.limited import LaneRules
+from docpreview_gateway.upstream.middleware.concurrency_limited import LaneRules
 from docpreview_gateway.upstream.policies.adaptive_limit import LimitBounds
 from docpreview_gateway.upstream.policies.circuit_breaker import BreakerRules
 from docpreview_gateway.upstream.policies.freshness import Freshness

@@ -18,8 +18,8 @@ from docpreview_gateway.adapters.memory_cache import LruMemoryCache
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.errors import GatewayError, InvalidRequest
 from docpreview_gateway.model.option_rules import OptionRules
-from docpreview_gateway.upstream.cached import CachedUpstream
-from docpreview_gateway.upstream.coalesced import CoalescedUpstream
+from docpreview_gateway.upstream.middleware.cached import CachedUpstream
+from docpreview_gateway.upstream.middleware.coalesced import CoalescedUpstream
 from docpreview_gateway.upstream.policies.freshness import Freshness
 from tests.fakes.policies import caller_of
 from tests.fakes.shared_cache import FakeSharedCache

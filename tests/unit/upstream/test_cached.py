@@ -15,7 +15,7 @@ from docpreview_gateway.adapters.memory_cache import LruMemoryCache
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
-from docpreview_gateway.upstream.cached import CREATED_RECENTLY, CachedUpstream
+from docpreview_gateway.upstream.middleware.cached import CREATED_RECENTLY, CachedUpstream
 from docpreview_gateway.upstream.policies.freshness import RECORD_LIFE, Freshness
 from docpreview_gateway.upstream.ports import JobQuery, QueueQuery
 from tests.fakes.clock import FakeClock

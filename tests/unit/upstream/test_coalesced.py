@@ -14,7 +14,7 @@ from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import Caller
 from docpreview_gateway.model.errors import GatewayError
-from docpreview_gateway.upstream.coalesced import CoalescedUpstream
+from docpreview_gateway.upstream.middleware.coalesced import CoalescedUpstream
 from docpreview_gateway.upstream.ports import JobQuery, QueueQuery
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream

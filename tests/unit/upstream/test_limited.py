@@ -14,7 +14,7 @@ from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError, UpstreamError, UpstreamFacts
-from docpreview_gateway.upstream.limited import LaneRules, LimitedUpstream
+from docpreview_gateway.upstream.middleware.concurrency_limited import LaneRules, LimitedUpstream
 from docpreview_gateway.upstream.policies.adaptive_limit import LimitBounds
 from docpreview_gateway.upstream.policies.circuit_breaker import BreakerRules
 from docpreview_gateway.upstream.ports import JobQuery, QueueQuery

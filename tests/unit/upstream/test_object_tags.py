@@ -12,7 +12,7 @@ from docpreview.v1.error_reason_pb2 import ErrorReason
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError
-from docpreview_gateway.upstream.limited import LaneRules, Lanes
+from docpreview_gateway.upstream.middleware.concurrency_limited import LaneRules, Lanes
 from docpreview_gateway.upstream.object_tags import CloudObjectTags
 from docpreview_gateway.upstream.policies.adaptive_limit import LimitBounds
 from docpreview_gateway.upstream.policies.circuit_breaker import BreakerRules

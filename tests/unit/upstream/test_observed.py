@@ -15,7 +15,7 @@ from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import ReplyTooLarge, UpstreamError
 from docpreview_gateway.upstream.job_ends import JobEnds
-from docpreview_gateway.upstream.observed import ObservedUpstream
+from docpreview_gateway.upstream.middleware.observed import ObservedUpstream
 from docpreview_gateway.upstream.ports import JobPages, JobQuery, QueueQuery
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream

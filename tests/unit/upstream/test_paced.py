@@ -16,7 +16,7 @@ from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import Caller, Rate
 from docpreview_gateway.model.errors import GatewayError, LimitReached
-from docpreview_gateway.upstream.paced import PacedUpstream
+from docpreview_gateway.upstream.middleware.rate_limited import PacedUpstream
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
 

@@ -14,9 +14,9 @@ from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError, UpstreamError, UpstreamFacts
+from docpreview_gateway.upstream.middleware.retrying import RetryingUpstream
 from docpreview_gateway.upstream.policies.retry_policy import RetryPolicy
 from docpreview_gateway.upstream.ports import JobQuery, QueueQuery
-from docpreview_gateway.upstream.retrying import RetryingUpstream
 from tests.fakes.clock import FakeClock
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream

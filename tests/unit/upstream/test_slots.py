@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import Caller
+from docpreview_gateway.upstream.middleware.waiting_room import NoSlotError, Slots, WrittenOffError
 from docpreview_gateway.upstream.policies.adaptive_limit import LimitBounds
-from docpreview_gateway.upstream.slots import NoSlotError, Slots, WrittenOffError
 
 BOUNDS = LimitBounds(initial=3, lowest=3, highest=3, queue=20)
 

@@ -15,9 +15,9 @@ import structlog
 
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
+from docpreview_gateway.upstream.middleware.waiting_room import NoSlotError, Slots, WrittenOffError
 from docpreview_gateway.upstream.policies.circuit_breaker import SICK, Breaker, State
 from docpreview_gateway.upstream.ports import LaneLoad
-from docpreview_gateway.upstream.slots import NoSlotError, Slots, WrittenOffError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
