@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_gateway.adapters.memory_cache import LruMemoryCache
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
+from docpreview_gateway.upstream.memory_cache import LruMemoryCache
 from docpreview_gateway.upstream.middleware.cached import CachedUpstream
 from docpreview_gateway.upstream.policies.freshness import Freshness
 from docpreview_gateway.wiring.system_clock import SystemClock

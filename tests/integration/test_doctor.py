@@ -12,12 +12,12 @@ import pytest
 import trustme
 
 from docpreview_emulator import Emulator
-from docpreview_gateway.adapters.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.doctor.checks import examine
 from docpreview_gateway.doctor.examination import Examination
 from docpreview_gateway.doctor.network import SystemNetwork
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.sections import BucketSettings, CredentialSettings, UpstreamSettings
+from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.upstream.wire.signing import Credentials
 from docpreview_gateway.wiring.system_clock import SystemClock
 from tests.fakes.clock import FakeClock

@@ -13,11 +13,11 @@ import pytest
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-from docpreview_gateway.adapters.redis_relay import LEASE_SECONDS
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import UpstreamError
 from docpreview_gateway.upstream.middleware.shared_reads import SharedReads
+from docpreview_gateway.upstream.redis_single_flight import LEASE_SECONDS
 from docpreview_gateway.wiring.shared_state import SharedParts, shared_parts
 from tests.fakes.clock import FakeClock
 from tests.fakes.telemetry import FakeTelemetry

@@ -14,8 +14,6 @@ import structlog
 
 from docpreview_gateway.access.bucket_registry import BucketRegister
 from docpreview_gateway.adapters.admin_http import admin_server
-from docpreview_gateway.adapters.aiohttp_transport import AiohttpTransport
-from docpreview_gateway.adapters.memory_cache import LruMemoryCache
 from docpreview_gateway.adapters.operator_page import SAMPLE_SECONDS, OperatorPage
 from docpreview_gateway.core.polling import Schedule
 from docpreview_gateway.limits.call_limits import CallLimits, Counting, has_limits
@@ -29,8 +27,10 @@ from docpreview_gateway.service.preview_jobs import PreviewJobs
 from docpreview_gateway.service.preview_queues import PreviewQueues
 from docpreview_gateway.service.watching import Watching, WatchLimits
 from docpreview_gateway.settings import StartError
+from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudClock
+from docpreview_gateway.upstream.memory_cache import LruMemoryCache
 from docpreview_gateway.upstream.middleware.cached import CachedUpstream
 from docpreview_gateway.upstream.middleware.coalesced import CoalescedUpstream
 from docpreview_gateway.upstream.middleware.concurrency_limited import Lanes, LimitedUpstream

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from docpreview_gateway.adapters.credential_files import CredentialFileError, load_credentials
 from docpreview_gateway.rpc.services import METHOD_NAMES
+from docpreview_gateway.upstream.credential_files import CredentialFileError, load_credentials
 from docpreview_gateway.upstream.wire.signing import Credentials
 from docpreview_gateway.wiring.file_stamp import file_stamp
 from docpreview_gateway.wiring.reloading import InvalidFileError, Reloading, Watched

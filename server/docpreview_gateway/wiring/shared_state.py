@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from docpreview_gateway.adapters.redis_cache import RedisCache
-from docpreview_gateway.adapters.redis_relay import RedisRelay
 from docpreview_gateway.storage.outage import Outage
 from docpreview_gateway.storage.redis_connections import redis_batches, redis_messages
+from docpreview_gateway.upstream.redis_cache import RedisCache
+from docpreview_gateway.upstream.redis_single_flight import RedisRelay
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

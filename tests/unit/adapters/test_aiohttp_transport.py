@@ -12,8 +12,8 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from docpreview_gateway.adapters.aiohttp_transport import MAX_CONNECTIONS, AiohttpTransport
 from docpreview_gateway.model.errors import ReplyTooLarge
+from docpreview_gateway.upstream.aiohttp_transport import MAX_CONNECTIONS, AiohttpTransport
 from docpreview_gateway.upstream.ports import TransportError
 from docpreview_gateway.upstream.wire.http import MAX_REPLY_BYTES, HttpRequest
 from tests.fakes.raw_server import Exchange, RawServer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from docpreview_gateway.adapters.memory_cache import ENTRY_OVERHEAD, LruMemoryCache
+from docpreview_gateway.upstream.memory_cache import ENTRY_OVERHEAD, LruMemoryCache
 
 
 def test_least_recently_used_makes_room() -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from docpreview_gateway.adapters.redis_cache import RedisCache
 from docpreview_gateway.storage.redis_connections import CONNECTIONS, redis_batches
+from docpreview_gateway.upstream.redis_cache import RedisCache
 from tests.fakes.telemetry import FakeTelemetry
 from tests.redis_server import running_redis
 

@@ -14,10 +14,10 @@ from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1 import preview_job_service_pb2 as pb
 from docpreview.v1 import preview_queue_service_pb2 as queues
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOptions
-from docpreview_gateway.adapters.memory_cache import LruMemoryCache
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.errors import GatewayError, InvalidRequest
 from docpreview_gateway.model.option_rules import OptionRules
+from docpreview_gateway.upstream.memory_cache import LruMemoryCache
 from docpreview_gateway.upstream.middleware.cached import CachedUpstream
 from docpreview_gateway.upstream.middleware.coalesced import CoalescedUpstream
 from docpreview_gateway.upstream.policies.freshness import Freshness

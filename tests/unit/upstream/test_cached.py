@@ -11,10 +11,10 @@ from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
-from docpreview_gateway.adapters.memory_cache import LruMemoryCache
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
+from docpreview_gateway.upstream.memory_cache import LruMemoryCache
 from docpreview_gateway.upstream.middleware.cached import CREATED_RECENTLY, CachedUpstream
 from docpreview_gateway.upstream.policies.freshness import RECORD_LIFE, Freshness
 from docpreview_gateway.upstream.ports import JobQuery, QueueQuery

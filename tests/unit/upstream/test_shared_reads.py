@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_gateway.adapters.redis_relay import RedisRelay
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.storage.outage import Outage
 from docpreview_gateway.upstream.middleware.shared_reads import SharedReads
+from docpreview_gateway.upstream.redis_single_flight import RedisRelay
 from tests.fakes.clock import FakeClock
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
