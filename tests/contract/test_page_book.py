@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from docpreview_gateway.adapters.redis_pages import PREFIX, RedisPages
-from docpreview_gateway.adapters.sqlite_pages import KEEP_SECONDS, SqlitePages
-from docpreview_gateway.core.pages import PageCount, Pages, Periods, Reservation
-from docpreview_gateway.limit_ports import PageBookError
+from docpreview_gateway.creates.pages import PageCount, Pages, Periods, Reservation
+from docpreview_gateway.creates.ports import PageBookError
+from docpreview_gateway.creates.redis_pages import PREFIX, RedisPages
+from docpreview_gateway.creates.sqlite_pages import KEEP_SECONDS, SqlitePages
 from docpreview_gateway.model.callers import PageBudget
 from docpreview_gateway.storage.redis_connections import redis_commands
 from tests.fakes.pages import FakePages
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from docpreview_gateway.limit_ports import PageBook
+    from docpreview_gateway.creates.ports import PageBook
     from tests.redis_server import RedisServer
 
 NOW = 1_000_000.0

@@ -10,11 +10,11 @@ import pytest
 
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-from docpreview_gateway.adapters.redis_ledger import RedisLedger
-from docpreview_gateway.adapters.sqlite_ledger import SqliteLedger
-from docpreview_gateway.core import rendered
-from docpreview_gateway.core.ledger import Record, Stage, Timing, new_record
-from docpreview_gateway.ports import LedgerError
+from docpreview_gateway.creates import rendered_records as rendered
+from docpreview_gateway.creates.ports import LedgerError
+from docpreview_gateway.creates.records import Record, Stage, Timing, new_record
+from docpreview_gateway.creates.redis_ledger import RedisLedger
+from docpreview_gateway.creates.sqlite_ledger import SqliteLedger
 from docpreview_gateway.storage.redis_connections import redis_commands
 from tests.fakes.ledger import FakeLedger
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from docpreview_gateway.ports import RequestLedger
+    from docpreview_gateway.creates.ports import RequestLedger
 
 NOW = 4_000_000_000.0
 """Ahead of every real clock: a ledger may let its server delete what has ended by the server's own."""

@@ -6,8 +6,8 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from docpreview_gateway.core.pages import Booking, PageCount, Pages, Periods, Reservation, refusing
-from docpreview_gateway.limit_ports import PageBookError
+from docpreview_gateway.creates.pages import Booking, PageCount, Pages, Periods, Reservation, refusing
+from docpreview_gateway.creates.ports import PageBookError
 
 if TYPE_CHECKING:
     from docpreview_gateway.model.callers import PageBudget

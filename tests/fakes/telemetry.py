@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.core.pages import Pages
+    from docpreview_gateway.creates.pages import Pages
     from docpreview_gateway.model.call import Call, Method
     from docpreview_gateway.upstream.policies.circuit_breaker import State
     from docpreview_gateway.upstream.ports import Attempt, JobPages, LaneLoad

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview_gateway.access.bucket_registry import BucketRegister
-from docpreview_gateway.adapters.sqlite_ledger import SqliteLedger
-from docpreview_gateway.core.ledger import Record, Timing
+from docpreview_gateway.creates.idempotent import Creating
+from docpreview_gateway.creates.records import Record, Timing
+from docpreview_gateway.creates.sqlite_ledger import SqliteLedger
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
-from docpreview_gateway.service.creating import Creating
 from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudClock

@@ -10,11 +10,11 @@ import pytest
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-from docpreview_gateway.core.ledger import Timing
+from docpreview_gateway.creates.ports import LedgerError
+from docpreview_gateway.creates.reconciliation import Settling
+from docpreview_gateway.creates.records import Timing
 from docpreview_gateway.model.callers import ANONYMOUS
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
-from docpreview_gateway.ports import LedgerError
-from docpreview_gateway.service.settling import Settling
 from docpreview_gateway.upstream.ports import JobPage
 from tests.unit.service.test_creating import BUCKET, LOST, BreakableLedger, LossyUpstream, World
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from docpreview_gateway.core.ledger import Record
+    from docpreview_gateway.creates.records import Record
     from docpreview_gateway.model.call import Call
     from docpreview_gateway.upstream.ports import JobQuery
 

@@ -11,7 +11,7 @@ from docpreview_gateway.tally import Tally
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-    from docpreview_gateway.core.pages import Pages
+    from docpreview_gateway.creates.pages import Pages
 
 
 class PrometheusLimits:

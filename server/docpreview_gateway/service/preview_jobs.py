@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from docpreview.v1 import preview_job_service_pb2 as pb
     from docpreview_gateway.access.bucket_registry import BucketRegister
+    from docpreview_gateway.creates.ports import Creates
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
-    from docpreview_gateway.ports import Creates
     from docpreview_gateway.service.page_urls import PageUrls
     from docpreview_gateway.service.watching import Subscription, Watching
     from docpreview_gateway.upstream.ports import JobPage, KeepingUpstream

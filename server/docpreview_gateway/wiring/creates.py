@@ -6,12 +6,11 @@ import secrets
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from docpreview_gateway.adapters.sqlite_ledger import SqliteLedger
-from docpreview_gateway.limit_ports import PageBookError
-from docpreview_gateway.ports import LedgerError
-from docpreview_gateway.service.budgeting import Books, PageBudgets
-from docpreview_gateway.service.creating import Creating
-from docpreview_gateway.service.rendering_once import RenderingOnce
+from docpreview_gateway.creates.budgeted import Books, PageBudgets
+from docpreview_gateway.creates.deduplicated import RenderingOnce
+from docpreview_gateway.creates.idempotent import Creating
+from docpreview_gateway.creates.ports import LedgerError, PageBookError
+from docpreview_gateway.creates.sqlite_ledger import SqliteLedger
 from docpreview_gateway.settings import StartError
 from docpreview_gateway.wiring import tuning
 from docpreview_gateway.wiring.limits import books
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from docpreview_gateway.access.bucket_registry import BucketRegister
+    from docpreview_gateway.creates.ports import RequestLedger
     from docpreview_gateway.model.call import Clock
-    from docpreview_gateway.ports import RequestLedger
     from docpreview_gateway.settings import Settings
     from docpreview_gateway.upstream.ports import ObjectTags, PreviewUpstream
     from docpreview_gateway.wiring.observability import Observability
@@ -58,7 +57,7 @@ async def _records(settings: Settings, stack: AsyncExitStack) -> RequestLedger:
     state = settings.shared_state
     if url := state.ledger_url or state.url:
         # Whoever shares nothing does without the 20 MiB and the half second that the library takes to import.
-        from docpreview_gateway.adapters.redis_ledger import RedisLedger  # noqa: PLC0415
+        from docpreview_gateway.creates.redis_ledger import RedisLedger  # noqa: PLC0415
         from docpreview_gateway.storage.redis_connections import redis_commands  # noqa: PLC0415
 
         # Connections of its own: a crowd at the cache does not keep creates waiting.

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from docpreview_gateway.adapters.sqlite_pages import SqlitePages
-from docpreview_gateway.limit_ports import PageBookError
+from docpreview_gateway.creates.budgeted import Books
+from docpreview_gateway.creates.ports import PageBookError
+from docpreview_gateway.creates.sqlite_pages import SqlitePages
 from docpreview_gateway.limits.call_limits import Counting
-from docpreview_gateway.service.budgeting import Books
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -53,7 +53,7 @@ async def books(settings: Settings) -> AsyncIterator[Books]:
         except PageBookError as error:
             log.warning("without the shared store pages will not be counted", error=str(error))
 
-        from docpreview_gateway.adapters.redis_pages import RedisPages  # noqa: PLC0415
+        from docpreview_gateway.creates.redis_pages import RedisPages  # noqa: PLC0415
         from docpreview_gateway.storage.redis_connections import redis_commands  # noqa: PLC0415 - as above
 
         send = await stack.enter_async_context(redis_commands(url.get_secret_value()))

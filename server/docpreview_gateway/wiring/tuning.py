@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from docpreview_gateway.core.ledger import Timing
+from docpreview_gateway.creates.records import Timing
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.upstream.middleware.concurrency_limited import LaneRules
 from docpreview_gateway.upstream.policies.adaptive_limit import LimitBounds

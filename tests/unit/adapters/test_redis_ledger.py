@@ -10,9 +10,9 @@ import pytest
 
 from docpreview.v1.preview_job_pb2 import ObjectLocation
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-from docpreview_gateway.adapters.redis_ledger import BATCH, KEEP_LONGER, RedisLedger
-from docpreview_gateway.core.ledger import Record, Timing, new_record
-from docpreview_gateway.ports import LedgerError
+from docpreview_gateway.creates.ports import LedgerError
+from docpreview_gateway.creates.records import Record, Timing, new_record
+from docpreview_gateway.creates.redis_ledger import BATCH, KEEP_LONGER, RedisLedger
 from docpreview_gateway.storage.redis_connections import redis_commands
 from tests.redis_server import running_redis
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from docpreview_gateway.ports import RequestLedger
+    from docpreview_gateway.creates.ports import RequestLedger
     from tests.redis_server import RedisServer
 
 NOW = 4_000_000_000.0

@@ -8,8 +8,8 @@ import pytest
 
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOptions
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-from docpreview_gateway.core import rendered
-from docpreview_gateway.core.ledger import Timing, new_record
+from docpreview_gateway.creates import rendered_records as rendered
+from docpreview_gateway.creates.records import Timing, new_record
 from docpreview_gateway.model.buckets import Bucket
 
 DOCS, PREVIEWS = (Bucket(f"{name}-1250000000", "ap-chongqing", "main") for name in ("docs", "previews"))

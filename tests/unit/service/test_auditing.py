@@ -9,9 +9,9 @@ import pytest
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+from docpreview_gateway.creates.audit import audited
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError
-from docpreview_gateway.service.auditing import audited
 from tests.fakes.telemetry import AuditBook
 
 REQUEST = CreatePreviewJobRequest(bucket="docs-1250000000")

@@ -14,10 +14,10 @@ from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOptions
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview.v1.usage_service_pb2 import GetUsageRequest, Usage
-from docpreview_gateway.core.pages import Pages
+from docpreview_gateway.creates.budgeted import FIRST_LOOK, MISSING_SECONDS, UNBOUND_SECONDS, Books
+from docpreview_gateway.creates.pages import Pages
 from docpreview_gateway.model.callers import ANONYMOUS, Caller, PageBudget
 from docpreview_gateway.model.errors import GatewayError, LimitReached, UpstreamError
-from docpreview_gateway.service.budgeting import FIRST_LOOK, MISSING_SECONDS, UNBOUND_SECONDS, Books
 from tests.fakes.pages import FakePages
 from tests.unit.service.conftest import BUCKET, Office, call
 

@@ -13,14 +13,14 @@ from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOptions
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview_gateway.access.bucket_registry import BucketRegister
-from docpreview_gateway.adapters.sqlite_ledger import SqliteLedger
-from docpreview_gateway.core.ledger import Stage, Timing
+from docpreview_gateway.creates.idempotent import Creating
+from docpreview_gateway.creates.ports import LedgerError
+from docpreview_gateway.creates.records import Stage, Timing
+from docpreview_gateway.creates.sqlite_ledger import SqliteLedger
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import ANONYMOUS
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
-from docpreview_gateway.ports import LedgerError
-from docpreview_gateway.service.creating import Creating
 from docpreview_gateway.upstream.ports import JobPage
 from docpreview_gateway.upstream.wire.user_data import TOKEN_PLACEHOLDER
 from tests.fakes.clock import FakeClock
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from docpreview_gateway.core.ledger import Record
+    from docpreview_gateway.creates.records import Record
     from docpreview_gateway.upstream.ports import JobQuery
 
 BUCKET = Bucket("docs-1250000000", "ap-chongqing", "main")

@@ -13,13 +13,13 @@ from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview_gateway.access.bucket_registry import BucketRegister
-from docpreview_gateway.core.ledger import Timing
+from docpreview_gateway.creates.deduplicated import RenderingOnce
+from docpreview_gateway.creates.idempotent import Creating
+from docpreview_gateway.creates.ports import LedgerError
+from docpreview_gateway.creates.records import Timing
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import Caller
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
-from docpreview_gateway.ports import LedgerError
-from docpreview_gateway.service.creating import Creating
-from docpreview_gateway.service.rendering_once import RenderingOnce
 from tests.fakes.clock import FakeClock
 from tests.fakes.ledger import FakeLedger
 from tests.fakes.tags import FakeTags
@@ -28,7 +28,7 @@ from tests.fakes.upstream import FakeUpstream
 from tests.unit.service.conftest import BUCKET
 
 if TYPE_CHECKING:
-    from docpreview_gateway.core.ledger import Record
+    from docpreview_gateway.creates.records import Record
 
 ONE, PLAIN = Caller("one", dedupe_seconds=60), Caller("plain")
 FIRST, SECOND = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"

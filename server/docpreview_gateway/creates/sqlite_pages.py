@@ -9,8 +9,8 @@ from dataclasses import asdict, fields
 from functools import partial
 from typing import TYPE_CHECKING
 
-from docpreview_gateway.core.pages import Booking, PageCount, Pages, Periods, Reservation, refusing
-from docpreview_gateway.limit_ports import PageBookError
+from docpreview_gateway.creates.pages import Booking, PageCount, Pages, Periods, Reservation, refusing
+from docpreview_gateway.creates.ports import PageBookError
 from docpreview_gateway.storage.sqlite_file import SqliteFile
 
 if TYPE_CHECKING:

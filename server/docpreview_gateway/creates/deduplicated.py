@@ -14,21 +14,21 @@ from typing import TYPE_CHECKING
 import structlog
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_gateway.core import ledger, rendered
+from docpreview_gateway.creates import records as ledger
+from docpreview_gateway.creates import rendered_records as rendered
+from docpreview_gateway.creates.ports import LedgerError
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError
-from docpreview_gateway.ports import LedgerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview_gateway.access.bucket_registry import Admitted, BucketRegister
-    from docpreview_gateway.core.ledger import Record, Timing
+    from docpreview_gateway.creates.ports import Creates, DedupeTelemetry, RequestLedger
+    from docpreview_gateway.creates.records import Record, Timing
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Clock
-    from docpreview_gateway.ports import Creates, RequestLedger
-    from docpreview_gateway.telemetry import DedupeTelemetry
     from docpreview_gateway.upstream.ports import ObjectTags, PreviewUpstream
 
 log = structlog.get_logger("docpreview_gateway.dedupe")

@@ -16,19 +16,20 @@ import structlog
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-from docpreview_gateway.core import ledger
-from docpreview_gateway.core.ledger import Record, Stage
+from docpreview_gateway.creates import records as ledger
+from docpreview_gateway.creates.ports import LedgerError
+from docpreview_gateway.creates.reconciliation import Settling
+from docpreview_gateway.creates.records import Record, Stage
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
-from docpreview_gateway.ports import LedgerError
-from docpreview_gateway.service.settling import Settling
+from docpreview_gateway.upstream.wire import user_data
 
 if TYPE_CHECKING:
     from docpreview_gateway.access.bucket_registry import Admitted, BucketRegister
-    from docpreview_gateway.core.ledger import Timing
+    from docpreview_gateway.creates.ports import LedgerTelemetry, RequestLedger
+    from docpreview_gateway.creates.records import Timing
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.model.callers import Caller
-    from docpreview_gateway.ports import LedgerTelemetry, RequestLedger
     from docpreview_gateway.upstream.ports import PreviewUpstream
 
 log = structlog.get_logger("docpreview_gateway.ledger")
@@ -199,7 +200,7 @@ class Creating:
         request, bucket, output = work.admitted
         sign_until = sent.sent_at + self._timing.signature
         call = Call(request.request_id, deadline, work.call.caller, sign_until=sign_until, trace=work.call.trace)
-        request = ledger.marked(request, sent.marker)
+        request = user_data.marked(request, sent.marker)
         try:
             job = await self._upstream.create(request, bucket, output, call)
         except GatewayError as error:

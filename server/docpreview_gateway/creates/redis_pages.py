@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.exceptions import RedisError
 
-from docpreview_gateway.core.pages import Booking, PageCount, Pages, Reservation
-from docpreview_gateway.limit_ports import PageBookError
+from docpreview_gateway.creates.pages import Booking, PageCount, Pages, Reservation
+from docpreview_gateway.creates.ports import PageBookError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from docpreview_gateway.core.pages import Outcome, Periods
+    from docpreview_gateway.creates.pages import Outcome, Periods
     from docpreview_gateway.model.callers import PageBudget
 
 PREFIX = "docpreview:1:{pages}:"

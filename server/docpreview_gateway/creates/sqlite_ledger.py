@@ -7,8 +7,8 @@ from dataclasses import astuple, fields
 from functools import partial
 from typing import TYPE_CHECKING
 
-from docpreview_gateway.core.ledger import Record, Stage
-from docpreview_gateway.ports import LedgerError
+from docpreview_gateway.creates.ports import LedgerError
+from docpreview_gateway.creates.records import Record, Stage
 from docpreview_gateway.storage.sqlite_file import SqliteFile
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.exceptions import RedisError
 
-from docpreview_gateway.core.ledger import Record, Stage
-from docpreview_gateway.ports import LedgerError
+from docpreview_gateway.creates.ports import LedgerError
+from docpreview_gateway.creates.records import Record, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

@@ -15,26 +15,25 @@ import structlog
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.usage_service_pb2 import PageUsage, Usage
-from docpreview_gateway.core import ledger, pages
-from docpreview_gateway.core.ledger import Stage
-from docpreview_gateway.core.pages import Reservation
-from docpreview_gateway.limit_ports import PageBookError
+from docpreview_gateway.creates import pages
+from docpreview_gateway.creates import records as ledger
+from docpreview_gateway.creates.pages import Reservation
+from docpreview_gateway.creates.ports import LedgerError, PageBookError
+from docpreview_gateway.creates.records import Stage
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import PageBudget
 from docpreview_gateway.model.errors import GatewayError, LimitReached
-from docpreview_gateway.ports import LedgerError
 
 if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewOptions
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview.v1.usage_service_pb2 import GetUsageRequest
     from docpreview_gateway.access.bucket_registry import BucketRegister
-    from docpreview_gateway.core.pages import Booking, PageCount, Pages
-    from docpreview_gateway.limit_ports import BudgetTelemetry, PageBook
+    from docpreview_gateway.creates.idempotent import Creating
+    from docpreview_gateway.creates.pages import Booking, PageCount, Pages
+    from docpreview_gateway.creates.ports import BudgetTelemetry, PageBook, RequestLedger
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.model.callers import Caller
-    from docpreview_gateway.ports import RequestLedger
-    from docpreview_gateway.service.creating import Creating
     from docpreview_gateway.upstream.ports import PreviewUpstream
 
 log = structlog.get_logger("docpreview_gateway.budgets")

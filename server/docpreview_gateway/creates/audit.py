@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+    from docpreview_gateway.creates.ports import AuditLog
     from docpreview_gateway.model.call import Call
-    from docpreview_gateway.telemetry import AuditLog
 
 
 def audited(

@@ -10,18 +10,18 @@ import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from docpreview.v1.preview_job_service_pb2 import ListPreviewJobsRequest
-from docpreview_gateway.core import ledger
+from docpreview_gateway.creates import records as ledger
+from docpreview_gateway.creates.ports import LedgerError
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError, ReplyTooLarge
-from docpreview_gateway.ports import LedgerError
 from docpreview_gateway.upstream.ports import JobQuery
 
 if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewJob
-    from docpreview_gateway.core.ledger import Record, Timing
+    from docpreview_gateway.creates.ports import LedgerTelemetry, RequestLedger
+    from docpreview_gateway.creates.records import Record, Timing
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Clock
-    from docpreview_gateway.ports import LedgerTelemetry, RequestLedger
     from docpreview_gateway.upstream.ports import JobPage, PreviewUpstream
 
 log = structlog.get_logger("docpreview_gateway.ledger")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-from docpreview_gateway.core.ledger import Record, Stage
+from docpreview_gateway.creates.records import Record, Stage
 from docpreview_gateway.upstream.wire.user_data import TOKEN_PLACEHOLDER
 
 if TYPE_CHECKING:
