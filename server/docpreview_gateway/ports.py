@@ -13,14 +13,6 @@ if TYPE_CHECKING:
     pass
 
 
-class WatchTelemetry(Protocol):
-    """Hears how many pollers and watchers there are."""
-
-    def watching(self, *, pollers: int, watchers: int) -> None:
-        """The numbers now."""
-        ...
-
-
 class EndTelemetry(Protocol):
     """Hears of every call that has ended."""
 

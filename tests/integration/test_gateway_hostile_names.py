@@ -15,12 +15,12 @@ from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, GetPr
 from docpreview_gateway.access.bucket_registry import BucketRegister
 from docpreview_gateway.creates.idempotent import Creating
 from docpreview_gateway.creates.records import Timing
+from docpreview_gateway.jobs.page_urls import PageUrls
+from docpreview_gateway.jobs.preview_jobs import PreviewJobs
+from docpreview_gateway.jobs.watching import Watching, WatchLimits
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError
-from docpreview_gateway.service.page_urls import PageUrls
-from docpreview_gateway.service.preview_jobs import PreviewJobs
-from docpreview_gateway.service.watching import Watching, WatchLimits
 from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudClock

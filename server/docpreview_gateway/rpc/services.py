@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.creates.budgeted import PageBudgets
     from docpreview_gateway.creates.ports import AuditLog
-    from docpreview_gateway.service.preview_jobs import PreviewJobs
-    from docpreview_gateway.service.preview_queues import PreviewQueues
+    from docpreview_gateway.jobs.preview_jobs import PreviewJobs
+    from docpreview_gateway.jobs.preview_queues import PreviewQueues
 
 JOBS = preview_job_service_pb2.DESCRIPTOR.services_by_name["PreviewJobService"]
 QUEUES = preview_queue_service_pb2.DESCRIPTOR.services_by_name["PreviewQueueService"]

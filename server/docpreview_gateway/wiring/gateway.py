@@ -15,17 +15,17 @@ import structlog
 from docpreview_gateway.access.bucket_registry import BucketRegister
 from docpreview_gateway.adapters.admin_http import admin_server
 from docpreview_gateway.adapters.operator_page import SAMPLE_SECONDS, OperatorPage
-from docpreview_gateway.core.polling import Schedule
+from docpreview_gateway.jobs.page_urls import PageUrls
+from docpreview_gateway.jobs.polling import Schedule
+from docpreview_gateway.jobs.preview_jobs import PreviewJobs
+from docpreview_gateway.jobs.preview_queues import PreviewQueues
+from docpreview_gateway.jobs.watching import Watching, WatchLimits
 from docpreview_gateway.limits.call_limits import CallLimits, Counting, has_limits
 from docpreview_gateway.model.callers import ANONYMOUS
 from docpreview_gateway.rpc.handlers import Bounds, Handlers, Route
 from docpreview_gateway.rpc.server import Health, enable_reflection, grpc_server
 from docpreview_gateway.rpc.services import register, routes
 from docpreview_gateway.sections import host_port
-from docpreview_gateway.service.page_urls import PageUrls
-from docpreview_gateway.service.preview_jobs import PreviewJobs
-from docpreview_gateway.service.preview_queues import PreviewQueues
-from docpreview_gateway.service.watching import Watching, WatchLimits
 from docpreview_gateway.settings import StartError
 from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.upstream.client import CloudClient

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from docpreview.v1 import preview_job_service_pb2 as jobs
 from docpreview.v1 import preview_queue_service_pb2 as queues
-from docpreview_gateway.core import page_tokens
+from docpreview_gateway.jobs import page_tokens
 from docpreview_gateway.model import validation
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.errors import InvalidRequest

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import ListPreviewJobsRequest
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest, PreviewQueue
-from docpreview_gateway.core import page_tokens
+from docpreview_gateway.jobs import page_tokens
 from docpreview_gateway.model.errors import InvalidRequest
 
 BUCKET = "examplebucket-1250000000"

@@ -3,7 +3,7 @@
 import pytest
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_gateway.core.polling import Schedule
+from docpreview_gateway.jobs.polling import Schedule
 from docpreview_gateway.model.job_states import TERMINAL
 
 

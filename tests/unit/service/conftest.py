@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from docpreview_gateway.access.bucket_registry import BucketRegister
-from docpreview_gateway.core.polling import Schedule
 from docpreview_gateway.creates.budgeted import Books, PageBudgets
 from docpreview_gateway.creates.idempotent import Creating
 from docpreview_gateway.creates.records import Timing
+from docpreview_gateway.jobs.page_urls import PageUrls
+from docpreview_gateway.jobs.polling import Schedule
+from docpreview_gateway.jobs.preview_jobs import PreviewJobs
+from docpreview_gateway.jobs.preview_queues import PreviewQueues
+from docpreview_gateway.jobs.watching import Watching, WatchLimits
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
-from docpreview_gateway.service.page_urls import PageUrls
-from docpreview_gateway.service.preview_jobs import PreviewJobs
-from docpreview_gateway.service.preview_queues import PreviewQueues
-from docpreview_gateway.service.watching import Watching, WatchLimits
 from tests.fakes.clock import FakeClock
 from tests.fakes.credentials import FakeCredentials
 from tests.fakes.ledger import FakeLedger

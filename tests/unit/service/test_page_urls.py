@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from docpreview.v1.preview_job_pb2 import ObjectLocation, Page, PreviewJob, PreviewResult
 from docpreview_emulator import Credential, Emulator
 from docpreview_gateway.access.bucket_registry import BucketRegister
-from docpreview_gateway.service.page_urls import PageUrls
+from docpreview_gateway.jobs.page_urls import PageUrls
 from docpreview_gateway.upstream.wire.signing import Credentials
 from docpreview_gateway.wiring.system_clock import SystemClock
 from tests.fakes.clock import FakeClock

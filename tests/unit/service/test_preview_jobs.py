@@ -14,9 +14,9 @@ from google.protobuf.duration_pb2 import Duration
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1 import preview_job_service_pb2 as pb
 from docpreview.v1.preview_job_pb2 import ObjectLocation, Page, PreviewJob, PreviewOptions
+from docpreview_gateway.jobs.preview_jobs import BATCH_CONCURRENCY, MAX_LIST_BYTES
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError, InvalidRequest, ReplyTooLarge, UpstreamError
-from docpreview_gateway.service.preview_jobs import BATCH_CONCURRENCY, MAX_LIST_BYTES
 from tests.fakes.upstream import FakeUpstream
 from tests.unit.service.conftest import BUCKET, OTHER, QUICK, Office, call
 

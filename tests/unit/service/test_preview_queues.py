@@ -9,9 +9,9 @@ import pytest
 
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest, PreviewQueue
 from docpreview_gateway.access.bucket_registry import BucketRegister
-from docpreview_gateway.core import page_tokens
+from docpreview_gateway.jobs import page_tokens
+from docpreview_gateway.jobs.preview_queues import PreviewQueues
 from docpreview_gateway.model.errors import InvalidRequest
-from docpreview_gateway.service.preview_queues import PreviewQueues
 from docpreview_gateway.upstream.ports import QueuePage
 from tests.fakes.upstream import FakeUpstream
 from tests.unit.service.conftest import BUCKET, Office, call

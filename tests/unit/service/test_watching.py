@@ -11,14 +11,14 @@ import pytest
 
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_gateway.core.polling import Schedule
+from docpreview_gateway.jobs.polling import Schedule
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
 from tests.unit.service.conftest import BUCKET, OTHER, QUICK, Office
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from docpreview_gateway.service.watching import Subscription, WatchLimits
+    from docpreview_gateway.jobs.watching import Subscription, WatchLimits
 
 RUNNING, SUCCESS, PAUSED = PreviewJob.STATE_RUNNING, PreviewJob.STATE_SUCCESS, PreviewJob.STATE_PAUSED
 JOB = "d1"

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_gateway.core.polling import Schedule
-from docpreview_gateway.service.watching import Watching
+from docpreview_gateway.jobs.polling import Schedule
+from docpreview_gateway.jobs.watching import Watching
 from tests.fakes.clock import FakeClock
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_gateway.core.polling import FOLLOWS, Schedule
+from docpreview_gateway.jobs.polling import FOLLOWS, Schedule
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import ANONYMOUS, Caller
 from docpreview_gateway.model.errors import GatewayError
@@ -30,8 +30,24 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.model.trace_context import Trace
-    from docpreview_gateway.ports import WatchTelemetry
     from docpreview_gateway.upstream.ports import JobFeed, PollTracing, PreviewUpstream
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from docpreview.v1.preview_job_pb2 import PreviewJob
+    from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.model.trace_context import Trace
+
+
+class WatchTelemetry(Protocol):
+    """Hears how many pollers and watchers there are."""
+
+    def watching(self, *, pollers: int, watchers: int) -> None:
+        """The numbers now."""
+        ...
+
 
 RECONNECT_SECONDS = 1.0
 """What a watcher is told to wait before it watches again elsewhere."""

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest, ListPreviewQueuesResponse
-from docpreview_gateway.core import page_tokens
+from docpreview_gateway.jobs import page_tokens
 from docpreview_gateway.model.errors import InvalidRequest, Violation
 from docpreview_gateway.upstream.ports import QueueQuery
 

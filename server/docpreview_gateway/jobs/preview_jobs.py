@@ -13,7 +13,7 @@ from docpreview.v1.preview_job_service_pb2 import (
     WatchPreviewJobResponse,
 )
 from docpreview_gateway.access import visibility
-from docpreview_gateway.core import page_tokens
+from docpreview_gateway.jobs import page_tokens
 from docpreview_gateway.model.errors import GatewayError, ReplyTooLarge
 from docpreview_gateway.model.validation import MAX_WAIT_SECONDS
 from docpreview_gateway.upstream.ports import JobQuery
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from docpreview.v1 import preview_job_service_pb2 as pb
     from docpreview_gateway.access.bucket_registry import BucketRegister
     from docpreview_gateway.creates.ports import Creates
+    from docpreview_gateway.jobs.page_urls import PageUrls
+    from docpreview_gateway.jobs.watching import Subscription, Watching
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
-    from docpreview_gateway.service.page_urls import PageUrls
-    from docpreview_gateway.service.watching import Subscription, Watching
     from docpreview_gateway.upstream.ports import JobPage, KeepingUpstream
 
     Jobs: TypeAlias = dict[str, PreviewJob | None]
