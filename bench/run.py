@@ -36,8 +36,8 @@ from prometheus_client import CollectorRegistry
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest
 from docpreview_gateway.access import tokens
-from docpreview_gateway.adapters.prometheus_calls import PrometheusCalls
 from docpreview_gateway.model.call import Call, Method
+from docpreview_gateway.telemetry.prometheus_calls import PrometheusCalls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

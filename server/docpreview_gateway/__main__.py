@@ -109,7 +109,7 @@ def healthcheck(
 
 
 def _configure_log(settings: Settings) -> None:
-    from docpreview_gateway.adapters import structured_log  # noqa: PLC0415
+    from docpreview_gateway.telemetry import structured_log  # noqa: PLC0415
 
     formats = {"auto": None, "json": True, "console": False}
     structured_log.configure(settings.logging.level, json_lines=formats[settings.logging.format])

@@ -12,12 +12,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from docpreview_client import DocPreviewError
-from docpreview_gateway.adapters.admin_http import admin_server
-from docpreview_gateway.adapters.operator_page import SAMPLES, OperatorPage
-from docpreview_gateway.adapters.prometheus import PrometheusTelemetry
-from docpreview_gateway.adapters.prometheus_calls import PrometheusCalls
 from docpreview_gateway.model.call import Call, Method
 from docpreview_gateway.model.callers import Caller, Rate
+from docpreview_gateway.telemetry.admin_server import admin_server
+from docpreview_gateway.telemetry.operator_page import SAMPLES, OperatorPage
+from docpreview_gateway.telemetry.prometheus_calls import PrometheusCalls
+from docpreview_gateway.telemetry.prometheus_upstream import PrometheusTelemetry
 from docpreview_gateway.upstream.ports import LaneLoad
 from tests.chromium import document, screenshot
 from tests.fakes.clock import FakeClock

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 
-from docpreview_gateway.tally import Tally
+from docpreview_gateway.telemetry.plain_counter import Tally
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry
 
-from docpreview_gateway.adapters.prometheus_identity import IdentityMetrics
 from docpreview_gateway.doctor.diagnosis import Finding
 from docpreview_gateway.doctor.examination import Examination
 from docpreview_gateway.doctor.network import SystemNetwork
+from docpreview_gateway.telemetry.prometheus_identity import IdentityMetrics
 from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.wiring import tuning
 from docpreview_gateway.wiring.identity import Identities

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import structlog
 
 from docpreview_gateway.access.bucket_registry import BucketRegister
-from docpreview_gateway.adapters.admin_http import admin_server
-from docpreview_gateway.adapters.operator_page import SAMPLE_SECONDS, OperatorPage
 from docpreview_gateway.jobs.page_urls import PageUrls
 from docpreview_gateway.jobs.polling import Schedule
 from docpreview_gateway.jobs.preview_jobs import PreviewJobs
@@ -27,6 +25,8 @@ from docpreview_gateway.rpc.server import Health, enable_reflection, grpc_server
 from docpreview_gateway.rpc.services import register, routes
 from docpreview_gateway.sections import host_port
 from docpreview_gateway.settings import StartError
+from docpreview_gateway.telemetry.admin_server import admin_server
+from docpreview_gateway.telemetry.operator_page import SAMPLE_SECONDS, OperatorPage
 from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudClock
@@ -54,10 +54,10 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from docpreview_gateway.adapters.prometheus import PrometheusTelemetry
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.rpc.handlers import Route
     from docpreview_gateway.settings import Settings
+    from docpreview_gateway.telemetry.prometheus_upstream import PrometheusTelemetry
     from docpreview_gateway.upstream.ports import CredentialsSource, JobFeed, ObjectTags, PreviewUpstream
     from docpreview_gateway.wiring.shared_state import SharedParts
 

@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from docpreview_gateway.access.directory import Directory
     from docpreview_gateway.access.jwt_verifier import JwksKeys, JwtVerifier
     from docpreview_gateway.access.tls_files import TlsMaterial
-    from docpreview_gateway.adapters.prometheus_identity import IdentityMetrics
     from docpreview_gateway.identity_settings import JwtSettings, TlsSettings
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.sections import CredentialSettings
     from docpreview_gateway.settings import Settings
+    from docpreview_gateway.telemetry.prometheus_identity import IdentityMetrics
 
 LOOK_SECONDS = 1.0
 """Between looks at the files."""

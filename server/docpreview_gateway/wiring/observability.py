@@ -16,13 +16,13 @@ from prometheus_client import (
     CollectorRegistry,
 )
 
-from docpreview_gateway.adapters.call_log import CallLog
-from docpreview_gateway.adapters.prometheus import PrometheusTelemetry
-from docpreview_gateway.adapters.prometheus_calls import PrometheusCalls
-from docpreview_gateway.adapters.prometheus_identity import IdentityMetrics
-from docpreview_gateway.adapters.prometheus_limits import PrometheusLimits
 from docpreview_gateway.rpc.observers import Observers
 from docpreview_gateway.settings import StartError
+from docpreview_gateway.telemetry.call_log import CallLog
+from docpreview_gateway.telemetry.prometheus_calls import PrometheusCalls
+from docpreview_gateway.telemetry.prometheus_identity import IdentityMetrics
+from docpreview_gateway.telemetry.prometheus_limits import PrometheusLimits
+from docpreview_gateway.telemetry.prometheus_upstream import PrometheusTelemetry
 from docpreview_gateway.upstream.job_ends import JobEnds
 from docpreview_gateway.upstream.middleware.observed import ObservedUpstream
 from docpreview_gateway.upstream.middleware.traced import TracedUpstream
@@ -30,10 +30,10 @@ from docpreview_gateway.upstream.middleware.traced import TracedUpstream
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from docpreview_gateway.adapters.opentelemetry_traces import OpenTelemetryTraces
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.sections import TracingSettings
     from docpreview_gateway.settings import Settings
+    from docpreview_gateway.telemetry.opentelemetry_traces import OpenTelemetryTraces
     from docpreview_gateway.upstream.ports import PreviewUpstream
 
 
@@ -91,7 +91,7 @@ def _traces(settings: TracingSettings, release: str) -> OpenTelemetryTraces | No
     if settings.endpoint is None:
         return None
     try:
-        from docpreview_gateway.adapters.opentelemetry_traces import OpenTelemetryTraces  # noqa: PLC0415 - an extra
+        from docpreview_gateway.telemetry.opentelemetry_traces import OpenTelemetryTraces  # noqa: PLC0415 - an extra
     except ImportError:
         raise StartError('tracing.endpoint needs OpenTelemetry: pip install "docpreview-gateway[otel]"') from None
     return OpenTelemetryTraces(str(settings.endpoint), share=settings.share, version=release)

@@ -19,11 +19,11 @@ import aiohttp
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from docpreview_gateway.adapters.admin_http import admin_server
-from docpreview_gateway.adapters.operator_page import SAMPLE_SECONDS, OperatorPage
-from docpreview_gateway.adapters.worker_metrics import WorkerMetrics
 from docpreview_gateway.sections import host_port
 from docpreview_gateway.settings import StartError
+from docpreview_gateway.telemetry.admin_server import admin_server
+from docpreview_gateway.telemetry.operator_page import SAMPLE_SECONDS, OperatorPage
+from docpreview_gateway.telemetry.worker_metrics import WorkerMetrics
 from docpreview_gateway.wiring.system_clock import SystemClock
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from docpreview_gateway.adapters.admin_http import admin_server
+from docpreview_gateway.telemetry.admin_server import admin_server
 
 
 async def get(port: int, path: str, accept: str = "*/*") -> httpx.Response:

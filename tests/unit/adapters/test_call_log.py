@@ -12,10 +12,10 @@ import pytest
 import structlog
 
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-from docpreview_gateway.adapters.call_log import FLUSH_SECONDS, MOST_LINES, CallLog
 from docpreview_gateway.model.call import Call, Method
 from docpreview_gateway.model.callers import Caller
 from docpreview_gateway.model.trace_context import Trace
+from docpreview_gateway.telemetry.call_log import FLUSH_SECONDS, MOST_LINES, CallLog
 from tests.fakes.clock import FakeClock
 
 METHOD = Method("docpreview.v1.PreviewJobService", "GetPreviewJob", "unary")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client import CollectorRegistry
 
-from docpreview_gateway.adapters.admin_http import admin_server
 from docpreview_gateway.doctor.health_probe import probe
+from docpreview_gateway.telemetry.admin_server import admin_server
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ import sys
 import pytest
 import structlog
 
-from docpreview_gateway.adapters.structured_log import Sampling
+from docpreview_gateway.telemetry.structured_log import Sampling
 
 PROGRAM = """
 import logging, structlog

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from docpreview_gateway.core.operator_view import CallerUse, ErrorKind, Host, Look, look, view
+from docpreview_gateway.telemetry.operator_view import CallerUse, ErrorKind, Host, Look, look, view
 
 BUCKET = {"bucket": "docs-1250000000"}
 

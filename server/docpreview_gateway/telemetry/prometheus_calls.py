@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
 from docpreview_gateway.model.trace_context import exemplar
-from docpreview_gateway.tally import Tally
+from docpreview_gateway.telemetry.plain_counter import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

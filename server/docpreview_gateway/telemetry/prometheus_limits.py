@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge
 
-from docpreview_gateway.tally import Tally
+from docpreview_gateway.telemetry.plain_counter import Tally
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry

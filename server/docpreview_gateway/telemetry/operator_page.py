@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from docpreview_gateway.core.operator_view import Look, look, view
+from docpreview_gateway.telemetry.operator_view import Look, look, view
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ SAMPLE_SECONDS = 15.0
 SAMPLES = 20
 """Looks that are kept: figures are of the last five minutes."""
 
-_FOLDER = files("docpreview_gateway.adapters")
+_FOLDER = files("docpreview_gateway.telemetry")
 _STYLE = _FOLDER.joinpath("operator_page.css").read_text()
 _HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 HEADERS = {

@@ -10,7 +10,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.error_reason_pb2 import ErrorReason
 from docpreview_gateway.model.trace_context import exemplar
-from docpreview_gateway.tally import Tally
+from docpreview_gateway.telemetry.plain_counter import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable
