@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from docpreview_gateway.settings import Settings
+from docpreview_gateway.settings.loading import Settings
 from docpreview_gateway.telemetry import structured_log
 from docpreview_gateway.wiring.event_loop import run, settle_memory
 from docpreview_gateway.wiring.gateway import Gateway

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from docpreview_gateway.access.directory import Directory
-    from docpreview_gateway.settings import Settings
+    from docpreview_gateway.settings.loading import Settings
 
 Result = TypeVar("Result")
 
@@ -101,7 +101,7 @@ def healthcheck(
 ) -> None:
     """Ask the gateway that runs with this configuration on this machine whether it is ready; exit code 1 if not."""
     from docpreview_gateway.doctor.health_probe import probe  # noqa: PLC0415
-    from docpreview_gateway.sections import host_port  # noqa: PLC0415
+    from docpreview_gateway.settings.sections import host_port  # noqa: PLC0415
 
     if (problem := probe(*host_port(_load(config).admin_listen), seconds=timeout)) is not None:
         _fail([problem], NOT_READY)
@@ -116,7 +116,7 @@ def _configure_log(settings: Settings) -> None:
 
 
 def _run(work: Callable[[], Result]) -> Result:
-    from docpreview_gateway.settings import StartError  # noqa: PLC0415
+    from docpreview_gateway.settings.loading import StartError  # noqa: PLC0415
 
     try:
         return work()
@@ -206,7 +206,7 @@ def _policy(settings: Settings) -> Directory:
 
 
 def _load(config: Path | None) -> Settings:
-    from docpreview_gateway.settings import ConfigurationError, load  # noqa: PLC0415
+    from docpreview_gateway.settings.loading import ConfigurationError, load  # noqa: PLC0415
 
     try:
         return load(config)

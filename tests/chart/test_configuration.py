@@ -11,8 +11,8 @@ import pytest
 import trustme
 import yaml
 
-from docpreview_gateway.sections import DrainSettings, LimitSettings
-from docpreview_gateway.settings import Settings
+from docpreview_gateway.settings.loading import Settings
+from docpreview_gateway.settings.sections import DrainSettings, LimitSettings
 from tests.chart.helm import VARIANTS, Manifest, manifests, one, rendered
 from tests.packaging.project import ROOT, run
 

@@ -17,8 +17,8 @@ from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview.v1.usage_service_pb2 import GetUsageRequest, Usage
 from docpreview.v1.usage_service_pb2_grpc import UsageServiceStub
 from docpreview_emulator import Emulator
-from docpreview_gateway.identity_settings import PolicySettings
-from docpreview_gateway.sections import SharedStateSettings
+from docpreview_gateway.settings.access import PolicySettings
+from docpreview_gateway.settings.sections import SharedStateSettings
 from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import BUCKET, OTHER_BUCKET, REGION, settings
 from tests.integration.gateway_processes import configuration, running
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from docpreview_gateway.settings import Settings
+    from docpreview_gateway.settings.loading import Settings
 
 PDF = b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj 2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n\
 3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 90 90]>>endobj\ntrailer<</Root 1 0 R>>"

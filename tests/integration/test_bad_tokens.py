@@ -13,7 +13,7 @@ import structlog
 
 from docpreview_emulator import Emulator
 from docpreview_gateway.access import tokens
-from docpreview_gateway.identity_settings import AuthSettings, JwtSettings, PolicySettings
+from docpreview_gateway.settings.access import AuthSettings, JwtSettings, PolicySettings
 from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import settings
 from tests.integration.identity import Policy, bearer, caller, get

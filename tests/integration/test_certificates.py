@@ -19,8 +19,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from docpreview_client import DocPreviewClient, NotFound, Tls, Unauthenticated
 from docpreview_emulator import Emulator
-from docpreview_gateway.identity_settings import PolicySettings, TlsSettings
-from docpreview_gateway.settings import StartError
+from docpreview_gateway.settings.access import PolicySettings, TlsSettings
+from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import BUCKET, settings
 from tests.integration.identity import Policy, bearer, caller, get

@@ -11,8 +11,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from docpreview_emulator import Emulator
-from docpreview_gateway.identity_settings import PolicySettings
-from docpreview_gateway.settings import StartError
+from docpreview_gateway.settings.access import PolicySettings
+from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import BUCKET, OTHER_BUCKET, REGION, settings
 from tests.integration.identity import Policy, bearer, create, get

@@ -28,8 +28,8 @@ from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview_client import ClientOptions, DocPreviewClient
 from docpreview_client.channel import service_config
 from docpreview_emulator import Emulator
-from docpreview_gateway.sections import DrainSettings
-from docpreview_gateway.settings import StartError
+from docpreview_gateway.settings.loading import StartError
+from docpreview_gateway.settings.sections import DrainSettings
 from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import BUCKET, REGION, World, settings
 from tests.unit.rpc.conftest import error_info, rich

@@ -19,7 +19,7 @@ from docpreview.v1.preview_job_service_pb2 import (
 from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview_client import DocPreviewClient, OutcomeUnknown, Throttled, Unavailable
 from docpreview_emulator import Emulator
-from docpreview_gateway.sections import (
+from docpreview_gateway.settings.sections import (
     BreakerSettings,
     CacheSettings,
     ConcurrencySettings,

@@ -27,7 +27,7 @@ from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
 from docpreview.v1.preview_queue_service_pb2_grpc import PreviewQueueServiceStub
 from docpreview_emulator import Credential, Emulator
-from docpreview_gateway.settings import load
+from docpreview_gateway.settings.loading import load
 from tests.integration.conftest import BUCKET, REGION
 from tests.integration.gateway_processes import configuration, running
 from tests.integration.identity import Policy, bearer, caller

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from docpreview_gateway.settings import Settings
+from docpreview_gateway.settings.loading import Settings
 from docpreview_gateway.wiring.gateway import Gateway
 from docpreview_gateway.wiring.supervisor import Supervisor
 

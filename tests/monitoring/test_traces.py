@@ -17,7 +17,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, GetPreviewJobRequest, WaitPreviewJobRequest
 from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview_emulator import Emulator
-from docpreview_gateway.sections import TracingSettings
+from docpreview_gateway.settings.sections import TracingSettings
 from docpreview_gateway.wiring.gateway import Gateway
 from tests.fakes.collector import Collector, attributes, events, running_collector
 from tests.integration.conftest import BUCKET, REGION, settings

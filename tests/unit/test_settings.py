@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from docpreview_gateway.model.callers import PageBudget, Rate
-from docpreview_gateway.settings import ConfigurationError, Settings, load
+from docpreview_gateway.settings.loading import ConfigurationError, Settings, load
 
 CANARY = "canaryCANARY31337"
 MINIMAL = """

@@ -19,7 +19,7 @@ from docpreview_gateway.wiring.system_clock import SystemClock
 
 if TYPE_CHECKING:
     from docpreview_gateway.model.buckets import Bucket
-    from docpreview_gateway.settings import Settings
+    from docpreview_gateway.settings.loading import Settings
 
 HTTPS = 443
 

@@ -11,7 +11,7 @@ from docpreview_gateway.creates.deduplicated import RenderingOnce
 from docpreview_gateway.creates.idempotent import Creating
 from docpreview_gateway.creates.ports import LedgerError, PageBookError
 from docpreview_gateway.creates.sqlite_ledger import SqliteLedger
-from docpreview_gateway.settings import StartError
+from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.wiring import tuning
 from docpreview_gateway.wiring.limits import books
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.access.bucket_registry import BucketRegister
     from docpreview_gateway.creates.ports import RequestLedger
     from docpreview_gateway.model.call import Clock
-    from docpreview_gateway.settings import Settings
+    from docpreview_gateway.settings.loading import Settings
     from docpreview_gateway.upstream.ports import ObjectTags, PreviewUpstream
     from docpreview_gateway.wiring.observability import Observability
 

@@ -23,8 +23,8 @@ from docpreview_gateway.model.callers import ANONYMOUS
 from docpreview_gateway.rpc.handlers import Bounds, Handlers, Route
 from docpreview_gateway.rpc.server import Health, enable_reflection, grpc_server
 from docpreview_gateway.rpc.services import register, routes
-from docpreview_gateway.sections import host_port
-from docpreview_gateway.settings import StartError
+from docpreview_gateway.settings.loading import StartError
+from docpreview_gateway.settings.sections import host_port
 from docpreview_gateway.telemetry.admin_server import admin_server
 from docpreview_gateway.telemetry.operator_page import SAMPLE_SECONDS, OperatorPage
 from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.rpc.handlers import Route
-    from docpreview_gateway.settings import Settings
+    from docpreview_gateway.settings.loading import Settings
     from docpreview_gateway.telemetry.prometheus_upstream import PrometheusTelemetry
     from docpreview_gateway.upstream.ports import CredentialsSource, JobFeed, ObjectTags, PreviewUpstream
     from docpreview_gateway.wiring.shared_state import SharedParts

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from docpreview_gateway.access.directory import Directory
     from docpreview_gateway.access.jwt_verifier import JwksKeys, JwtVerifier
     from docpreview_gateway.access.tls_files import TlsMaterial
-    from docpreview_gateway.identity_settings import JwtSettings, TlsSettings
     from docpreview_gateway.model.call import Clock
-    from docpreview_gateway.sections import CredentialSettings
-    from docpreview_gateway.settings import Settings
+    from docpreview_gateway.settings.access import JwtSettings, TlsSettings
+    from docpreview_gateway.settings.loading import Settings
+    from docpreview_gateway.settings.sections import CredentialSettings
     from docpreview_gateway.telemetry.prometheus_identity import IdentityMetrics
 
 LOOK_SECONDS = 1.0
@@ -165,7 +165,7 @@ class Identities:
 
 def load_directory(settings: Settings) -> Directory:
     """The callers of the policy that the settings name. InvalidFileError with every mistake."""
-    from docpreview_gateway.adapters.policy_file import PolicyError, Surroundings, load_policy  # noqa: PLC0415
+    from docpreview_gateway.settings.policy_file import PolicyError, Surroundings, load_policy  # noqa: PLC0415
 
     if settings.policy.file is None:
         raise InvalidFileError("policy.file: is not set")

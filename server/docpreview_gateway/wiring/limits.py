@@ -15,7 +15,7 @@ from docpreview_gateway.limits.call_limits import Counting
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from docpreview_gateway.settings import Settings
+    from docpreview_gateway.settings.loading import Settings
 
 log = structlog.get_logger("docpreview_gateway.budgets")
 

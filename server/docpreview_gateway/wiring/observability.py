@@ -17,7 +17,7 @@ from prometheus_client import (
 )
 
 from docpreview_gateway.rpc.observers import Observers
-from docpreview_gateway.settings import StartError
+from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.telemetry.call_log import CallLog
 from docpreview_gateway.telemetry.prometheus_calls import PrometheusCalls
 from docpreview_gateway.telemetry.prometheus_identity import IdentityMetrics
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from docpreview_gateway.model.call import Clock
-    from docpreview_gateway.sections import TracingSettings
-    from docpreview_gateway.settings import Settings
+    from docpreview_gateway.settings.loading import Settings
+    from docpreview_gateway.settings.sections import TracingSettings
     from docpreview_gateway.telemetry.opentelemetry_traces import OpenTelemetryTraces
     from docpreview_gateway.upstream.ports import PreviewUpstream
 

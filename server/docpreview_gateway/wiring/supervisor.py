@@ -19,8 +19,8 @@ import aiohttp
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from docpreview_gateway.sections import host_port
-from docpreview_gateway.settings import StartError
+from docpreview_gateway.settings.loading import StartError
+from docpreview_gateway.settings.sections import host_port
 from docpreview_gateway.telemetry.admin_server import admin_server
 from docpreview_gateway.telemetry.operator_page import SAMPLE_SECONDS, OperatorPage
 from docpreview_gateway.telemetry.worker_metrics import WorkerMetrics
@@ -29,7 +29,7 @@ from docpreview_gateway.wiring.system_clock import SystemClock
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from docpreview_gateway.settings import Settings
+    from docpreview_gateway.settings.loading import Settings
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds before a worker that crashed is started again: the pause doubles while it keeps crashing."""

@@ -13,7 +13,7 @@ from docpreview_gateway.upstream.policies.freshness import Freshness
 from docpreview_gateway.upstream.policies.retry_policy import RetryPolicy
 
 if TYPE_CHECKING:
-    from docpreview_gateway.settings import Settings
+    from docpreview_gateway.settings.loading import Settings
 
 HOPELESS_SECONDS = 1.0
 """A call that its caller gave up after so long without an answer tells of the cloud, not of the caller."""

@@ -8,9 +8,9 @@ import pytest
 
 from docpreview.v1.preview_job_pb2 import PreviewOptions
 from docpreview_gateway.access.directory import Claim
-from docpreview_gateway.adapters.policy_file import PolicyError, Surroundings, load_policy
 from docpreview_gateway.model.callers import PageBudget, Rate
 from docpreview_gateway.rpc.services import METHOD_NAMES
+from docpreview_gateway.settings.policy_file import PolicyError, Surroundings, load_policy
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "policy.yaml"
 BUCKET = "examplebucket-1250000000"

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AnyHttpUrl, Field, SecretStr, UrlConstraints, model_validator
 
-from docpreview_gateway.limit_settings import CallerLimitSettings, RateWords, Section
 from docpreview_gateway.model.buckets import BUCKET, REGION
+from docpreview_gateway.settings.limits import CallerLimitSettings, RateWords, Section
 from docpreview_gateway.storage import redis_urls
 
 

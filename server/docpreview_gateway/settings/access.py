@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from docpreview_gateway.limit_settings import Section
+from docpreview_gateway.settings.limits import Section
 
 JwtAlgorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 """Asymmetric ones only: were HS256 among them, the public key would pass for the secret."""

@@ -27,8 +27,8 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
-from docpreview_gateway.identity_settings import AuthSettings, PolicySettings, TlsSettings, check_identity
-from docpreview_gateway.sections import (
+from docpreview_gateway.settings.access import AuthSettings, PolicySettings, TlsSettings, check_identity
+from docpreview_gateway.settings.sections import (
     Address,
     BreakerSettings,
     BucketSettings,

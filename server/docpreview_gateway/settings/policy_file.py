@@ -15,11 +15,11 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from docpreview.v1.preview_job_pb2 import PreviewOptions
 from docpreview_gateway.access import tokens
 from docpreview_gateway.access.directory import Claim, Directory
-from docpreview_gateway.limit_settings import CallerLimitSettings, Section
 from docpreview_gateway.model import validation
 from docpreview_gateway.model.callers import ANONYMOUS
 from docpreview_gateway.model.option_rules import CLOUD_DEFAULTS, OptionRules
 from docpreview_gateway.model.policy import ANY_METHOD, OPERATORS_METHODS, BucketRights, Rights
+from docpreview_gateway.settings.limits import CallerLimitSettings, Section
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping
