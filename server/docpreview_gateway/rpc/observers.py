@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from docpreview_gateway.model.call import Call, Method
-    from docpreview_gateway.ports import CallTelemetry, EndTelemetry, RpcTelemetry
+    from docpreview_gateway.rpc.handlers import CallTelemetry, EndTelemetry, RpcTelemetry
 
 
 class Observers:
