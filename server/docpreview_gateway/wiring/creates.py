@@ -13,7 +13,7 @@ from docpreview_gateway.creates.ports import LedgerError, PageBookError
 from docpreview_gateway.creates.sqlite_ledger import SqliteLedger
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.wiring import tuning
-from docpreview_gateway.wiring.limits import books
+from docpreview_gateway.wiring.stores import books
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -42,9 +42,9 @@ from docpreview_gateway.wiring import tuning
 from docpreview_gateway.wiring.creates import create_parts, stores
 from docpreview_gateway.wiring.event_loop import settle_memory
 from docpreview_gateway.wiring.identity import KEYS_SECONDS, LOOK_SECONDS, Identities
-from docpreview_gateway.wiring.limits import counting
 from docpreview_gateway.wiring.observability import Observability
 from docpreview_gateway.wiring.reloading import InvalidFileError
+from docpreview_gateway.wiring.stores import counting
 from docpreview_gateway.wiring.system_clock import SystemClock
 
 if TYPE_CHECKING:

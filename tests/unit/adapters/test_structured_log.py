@@ -13,7 +13,7 @@ from docpreview_gateway.telemetry.structured_log import Sampling
 
 PROGRAM = """
 import logging, structlog
-from docpreview_gateway.adapters.structured_log import configure
+from docpreview_gateway.telemetry.structured_log import configure
 configure({level!r}, json_lines={json_lines})
 log = structlog.get_logger("test")
 {body}
