@@ -16,7 +16,7 @@ from docpreview_gateway.creates.records import Timing
 from docpreview_gateway.model.callers import ANONYMOUS
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
 from docpreview_gateway.upstream.ports import JobPage
-from tests.unit.service.test_creating import BUCKET, LOST, BreakableLedger, LossyUpstream, World
+from tests.unit.creates.test_idempotent import BUCKET, LOST, BreakableLedger, LossyUpstream, World
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -11,9 +11,9 @@ from docpreview_gateway.rpc.handlers import Handlers
 from docpreview_gateway.rpc.server import grpc_server
 from docpreview_gateway.rpc.services import JOBS, LONGEST_UNARY, QUEUES, USAGE, register, routes
 from tests.fakes.telemetry import AuditBook, FakeTelemetry
+from tests.unit.conftest import Office
 from tests.unit.rpc.conftest import error_info, serving
 from tests.unit.rpc.test_handlers import error_of
-from tests.unit.service.conftest import Office
 
 
 def all_routes(office: Office) -> list[Any]:

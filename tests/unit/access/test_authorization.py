@@ -23,7 +23,7 @@ from docpreview_gateway.upstream.middleware.coalesced import CoalescedUpstream
 from docpreview_gateway.upstream.policies.freshness import Freshness
 from tests.fakes.policies import caller_of
 from tests.fakes.shared_cache import FakeSharedCache
-from tests.unit.service.conftest import BUCKET, Office, call
+from tests.unit.conftest import BUCKET, Office, call
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

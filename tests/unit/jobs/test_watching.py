@@ -13,7 +13,7 @@ from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_gateway.jobs.polling import Schedule
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
-from tests.unit.service.conftest import BUCKET, OTHER, QUICK, Office
+from tests.unit.conftest import BUCKET, OTHER, QUICK, Office
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

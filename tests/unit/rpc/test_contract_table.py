@@ -10,10 +10,9 @@ from xml.etree import ElementTree as ET
 import pytest
 
 import docpreview.v1
+from tests.unit.upstream.wire import vectors, vendor_sdk
 
-from .core import vectors, vendor_sdk
-
-TABLE = Path(__file__).parents[2] / "docs" / "contract.md"
+TABLE = Path(__file__).parents[3] / "docs" / "contract.md"
 OPERATIONS = ["ci_create_doc_job", "ci_get_doc_job", "ci_list_doc_jobs", "ci_get_doc_queue"]
 SEED = {"ci_create_doc_job": 21, "ci_get_doc_job": 2, "ci_list_doc_jobs": 8}
 """How many parameters the seed's page (intl document 1045/51266) gives its three operations."""

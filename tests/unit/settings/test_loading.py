@@ -384,7 +384,7 @@ class TestProtection:
     @pytest.mark.parametrize("section", ["retry", "breaker", "concurrency", "limits"])
     def test_documents(self, section: str) -> None:
         """Every key has its row in docs/configuration.md, with the default that it has."""
-        text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+        text = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
         for name, field in Settings.model_fields[section].default.__class__.model_fields.items():
             default = f"`{field.default:g}`" if isinstance(field.default, int | float) else ""
             assert f"| `{section}.{name}" in text

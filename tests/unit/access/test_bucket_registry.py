@@ -10,7 +10,7 @@ from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest
 from docpreview_gateway.access.bucket_registry import BucketRegister
 from docpreview_gateway.model.callers import ANONYMOUS
 from docpreview_gateway.model.errors import GatewayError, InvalidRequest
-from tests.unit.service.conftest import BUCKET, OTHER
+from tests.unit.conftest import BUCKET, OTHER
 
 REGISTER = BucketRegister([BUCKET, OTHER])
 

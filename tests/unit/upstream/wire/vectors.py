@@ -12,7 +12,7 @@ from docpreview_gateway.model.errors import UpstreamError
 from docpreview_gateway.upstream.wire import refusals, responses
 from docpreview_gateway.upstream.wire.http import HttpReply
 
-FOLDER = Path(__file__).parents[2] / "vectors"
+FOLDER = Path(__file__).parents[3] / "vectors"
 
 
 @dataclass(frozen=True)

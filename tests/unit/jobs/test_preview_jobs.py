@@ -18,7 +18,7 @@ from docpreview_gateway.jobs.preview_jobs import BATCH_CONCURRENCY, MAX_LIST_BYT
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError, InvalidRequest, ReplyTooLarge, UpstreamError
 from tests.fakes.upstream import FakeUpstream
-from tests.unit.service.conftest import BUCKET, OTHER, QUICK, Office, call
+from tests.unit.conftest import BUCKET, OTHER, QUICK, Office, call
 
 if TYPE_CHECKING:
     from docpreview_gateway.upstream.ports import JobPage, JobQuery

@@ -19,7 +19,7 @@ from docpreview_gateway.creates.pages import Pages
 from docpreview_gateway.model.callers import ANONYMOUS, Caller, PageBudget
 from docpreview_gateway.model.errors import GatewayError, LimitReached, UpstreamError
 from tests.fakes.pages import FakePages
-from tests.unit.service.conftest import BUCKET, Office, call
+from tests.unit.conftest import BUCKET, Office, call
 
 if TYPE_CHECKING:
     from docpreview_gateway.model.call import Call

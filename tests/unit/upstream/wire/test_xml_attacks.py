@@ -10,6 +10,7 @@ from lxml import etree
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.model.errors import UpstreamError
+from docpreview_gateway.model.rules import UNWRITABLE
 from docpreview_gateway.upstream.wire import refusals
 from docpreview_gateway.upstream.wire import xml as xml_codec
 from docpreview_gateway.upstream.wire.http import MAX_REPLY_BYTES, HttpReply
@@ -159,6 +160,6 @@ def test_reader_without_an_element() -> None:
 @pytest.mark.parametrize("bad", ["\0", "\x1b", "\ufffe", "\ud800"])
 def test_text_that_xml_cannot_carry(bad: str) -> None:
     """The writer refuses it rather than send what the cloud cannot read."""
-    assert xml_codec.UNWRITABLE.search(bad)
+    assert UNWRITABLE.search(bad)
     with pytest.raises(ValueError, match=r"XML|surrogates"):
         xml_codec.write("Request", [("a", bad)])

@@ -17,7 +17,7 @@ from docpreview_gateway.upstream.wire.signing import Credentials
 from docpreview_gateway.wiring.system_clock import SystemClock
 from tests.fakes.clock import FakeClock
 from tests.fakes.credentials import FakeCredentials
-from tests.unit.service.conftest import BUCKET, OTHER
+from tests.unit.conftest import BUCKET, OTHER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

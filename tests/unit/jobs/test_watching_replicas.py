@@ -15,7 +15,7 @@ from docpreview_gateway.jobs.watching import Watching
 from tests.fakes.clock import FakeClock
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
-from tests.unit.service.conftest import BUCKET, QUICK
+from tests.unit.conftest import BUCKET, QUICK
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

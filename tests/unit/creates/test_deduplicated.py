@@ -25,7 +25,7 @@ from tests.fakes.ledger import FakeLedger
 from tests.fakes.tags import FakeTags
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
-from tests.unit.service.conftest import BUCKET
+from tests.unit.conftest import BUCKET
 
 if TYPE_CHECKING:
     from docpreview_gateway.creates.records import Record

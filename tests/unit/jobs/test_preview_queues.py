@@ -14,7 +14,7 @@ from docpreview_gateway.jobs.preview_queues import PreviewQueues
 from docpreview_gateway.model.errors import InvalidRequest
 from docpreview_gateway.upstream.ports import QueuePage
 from tests.fakes.upstream import FakeUpstream
-from tests.unit.service.conftest import BUCKET, Office, call
+from tests.unit.conftest import BUCKET, Office, call
 
 if TYPE_CHECKING:
     from docpreview_gateway.model.call import Call
