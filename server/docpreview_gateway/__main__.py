@@ -50,10 +50,9 @@ def serve(
         settings = settings.model_copy(update={"workers": workers})
     _configure_log(settings)
     if settings.workers == 1:
-        from docpreview_gateway.wiring import event_loop  # noqa: PLC0415 - `--help` should not wait for the server's imports
-        from docpreview_gateway.wiring import gateway as wiring
+        from docpreview_gateway.wiring import event_loop, gateway  # noqa: PLC0415 - `--help` should not wait for the server's imports
 
-        _run(lambda: event_loop.run(wiring.serve(settings)))
+        _run(lambda: event_loop.run(gateway.serve(settings)))
         return
     import asyncio  # noqa: PLC0415
 
@@ -76,13 +75,12 @@ def worker(
     """Serve as one of several workers; started by `serve`, and only of use to it."""
     import structlog  # noqa: PLC0415
 
-    from docpreview_gateway.wiring import event_loop  # noqa: PLC0415
-    from docpreview_gateway.wiring import gateway as wiring
+    from docpreview_gateway.wiring import event_loop, gateway  # noqa: PLC0415
 
     settings = _load(config).model_copy(update={"workers": workers})
     _configure_log(settings)
     structlog.contextvars.bind_contextvars(worker=number)
-    _run(lambda: event_loop.run(wiring.serve(settings, wiring.Worker(listen, admin))))
+    _run(lambda: event_loop.run(gateway.serve(settings, gateway.Worker(listen, admin))))
 
 
 @app.command()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Clock
-    from docpreview_gateway.upstream.ports import CredentialsSource, Transport
+    from docpreview_gateway.upstream.ports import CredentialsSource, QueuePage, Transport
     from docpreview_gateway.upstream.wire.http import HttpReply
 
 SECONDS = 10.0
@@ -104,7 +104,7 @@ class Examination:
         return await self._transport.send(sign(request, credentials, Window.around(self._clock.now())))
 
 
-def _queues(reply: HttpReply, bucket: Bucket) -> responses.QueuePage:
+def _queues(reply: HttpReply, bucket: Bucket) -> QueuePage:
     if not 200 <= reply.status < 300:  # noqa: PLR2004 - what HTTP calls success
         raise refusals.read(reply)
     return responses.queue_page(reply.body, bucket=bucket.name)

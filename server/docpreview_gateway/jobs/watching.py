@@ -36,7 +36,6 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.trace_context import Trace
 

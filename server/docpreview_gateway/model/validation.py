@@ -105,7 +105,7 @@ FIELDS: dict[type[Message], tuple[Field, ...]] = {
         Field("page_token", _PAGE_TOKEN),
     ),
 }
-"""Ranges and forms as the contract's comments state them; `tests/unit/core/test_validation.py` walks both."""
+"""Ranges and forms as the contract's comments state them; `tests/unit/model/test_validation.py` walks both."""
 
 
 def check(request: Message) -> None:

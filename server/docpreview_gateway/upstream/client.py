@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
     from docpreview_gateway.upstream.cloud_clock import CloudClock
-    from docpreview_gateway.upstream.ports import CredentialsSource, JobQuery, QueueQuery, Transport
+    from docpreview_gateway.upstream.ports import CredentialsSource, JobPage, JobQuery, QueuePage, QueueQuery, Transport
     from docpreview_gateway.upstream.wire.http import HttpReply, HttpRequest
 
 Result = TypeVar("Result")
@@ -86,7 +86,7 @@ class CloudClient:
                 ) from error
             raise
 
-    async def list_jobs(self, query: JobQuery, call: Call) -> responses.JobPage:
+    async def list_jobs(self, query: JobQuery, call: Call) -> JobPage:
         """One page of jobs. ReplyTooLarge when the page holds more than the gateway reads at once."""
         request = requests.list_jobs(query.request, query.bucket, size=query.size, cursor=query.cursor)
         read = partial(
@@ -98,7 +98,7 @@ class CloudClient:
         page, reply = await self._asked(request, query.bucket, call, read)
         return replace(page, as_of=unix_time(reply.headers.get("date", "")))
 
-    async def list_queues(self, query: QueueQuery, call: Call) -> responses.QueuePage:
+    async def list_queues(self, query: QueueQuery, call: Call) -> QueuePage:
         """One page of queues."""
         request = requests.list_queues(query.request, query.bucket, size=query.size, page=query.number)
         return await self._ask(request, query.bucket, call, partial(responses.queue_page, bucket=query.bucket.name))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from docpreview.v1.error_reason_pb2 import ErrorReason
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
-    from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
+    from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest, PreviewQueue
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.trace_context import Trace
     from docpreview_gateway.upstream.policies.circuit_breaker import State
@@ -26,12 +26,6 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.call import Call
     from docpreview_gateway.model.trace_context import Trace
 from typing import TYPE_CHECKING
-
-from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview.v1.preview_queue_service_pb2 import PreviewQueue
-
-if TYPE_CHECKING:
-    pass
 
 
 class TransportError(Exception):

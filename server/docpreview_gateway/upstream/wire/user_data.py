@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import base64
 import hmac
-from typing import TYPE_CHECKING
 
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-
-if TYPE_CHECKING:
-    pass
-
 
 MARKER_PREFIX = "dg1-"
 

@@ -5,6 +5,7 @@ import pytest
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
 from docpreview_gateway.model.errors import UpstreamError
+from docpreview_gateway.upstream.ports import JobPage, QueuePage
 from docpreview_gateway.upstream.wire import responses
 
 BUCKET = "test-1250000000"
@@ -57,7 +58,7 @@ def test_reply_without_a_job(body: bytes) -> None:
         responses.created_job(body, BUCKET)
     assert caught.value.reason == reasons.ERROR_REASON_UPSTREAM_BAD_RESPONSE
     page = responses.job_page(body, BUCKET, with_pages=True, asked_cursor="")
-    assert page == responses.JobPage((), "")
+    assert page == JobPage((), "")
 
 
 def test_second_id_that_is_blank() -> None:
@@ -197,7 +198,7 @@ def test_key_of_a_page(uri: str, key: str) -> None:
 def test_queues_without_a_total() -> None:
     """As many as there are; none at all is a page too."""
     assert responses.queue_page(b"<Response><QueueList/></Response>", BUCKET).total == 1
-    assert responses.queue_page(b"<Response/>", BUCKET) == responses.QueuePage((), 0, ())
+    assert responses.queue_page(b"<Response/>", BUCKET) == QueuePage((), 0, ())
     assert responses.queue_page(b"<Response><NonExistPIDs><QueueID/></NonExistPIDs></Response>", BUCKET).missing == ()
 
 
