@@ -106,7 +106,7 @@ def test_no_path_of_a_developers_machine() -> None:
     assert found == []
 
 
-def test_layers() -> None:
+def test_the_import_contracts_of_the_layers_hold() -> None:
     """The import contracts hold."""
     done = run(tool("lint-imports"), "--no-cache", cwd=ROOT)
     assert done.returncode == 0, done.stdout
@@ -121,7 +121,7 @@ def test_layers() -> None:
     ],
     ids=["time.time", "datetime.now", "mock.patch"],
 )
-def test_banned_functions(code: str) -> None:
+def test_the_linter_refuses_reading_the_clock_and_patching(code: str) -> None:
     """Reading the clock and patching are refused by the linter, with a word on what to do instead."""
     done = run(tool("ruff"), "check", "--stdin-filename", "server/docpreview_gateway/x.py", "-", input=code, cwd=ROOT)
     assert "TID251" in done.stdout
