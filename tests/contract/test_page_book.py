@@ -45,7 +45,7 @@ async def book(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         yield book
 
 
-async def test_reservation(book: PageBook) -> None:
+async def test_a_reservation_counts_in_its_day_and_its_month(book: PageBook) -> None:
     """It counts in its day and its month."""
     booking = await book.reserve(wanted("r"), BUDGET, NOW)
     assert booking == ("new", PageCount(Pages(0, 30), Pages(0, 30)))
@@ -71,7 +71,7 @@ async def test_budget_without_room(book: PageBook) -> None:
     assert await book.count("a", TOMORROW) == PageCount(Pages(0, 50), Pages(0, 150))
 
 
-async def test_no_bounds(book: PageBook) -> None:
+async def test_a_caller_without_a_page_quota_always_has_room_and_is_counted(book: PageBook) -> None:
     """There is always room, and the pages are counted."""
     for name in ("one", "two"):
         assert (await book.reserve(wanted(name, pages=1000), None, NOW)).outcome == "new"
@@ -79,7 +79,7 @@ async def test_no_bounds(book: PageBook) -> None:
     assert (await book.count("a", TODAY)).day == Pages(0, 3000)
 
 
-async def test_settlement(book: PageBook) -> None:
+async def test_reconciling_replaces_reserved_pages_by_rendered_ones_once(book: PageBook) -> None:
     """What was made takes the place of what was reserved, once."""
     await book.reserve(wanted("r"), BUDGET, NOW)
     for _ in range(3):
@@ -98,7 +98,7 @@ async def test_pages_given_back(book: PageBook) -> None:
     assert (await book.reserve(wanted("r"), BUDGET, NOW)).outcome == "new"
 
 
-async def test_due_reservations(book: PageBook) -> None:
+async def test_a_due_reservation_is_claimed_with_its_job_until_it_is_reconciled(book: PageBook) -> None:
     """Each is handed out to one who asks, with its job, until it is due again or settled."""
     early, late = wanted("early"), wanted("late")
     await book.reserve(early, BUDGET, NOW + 10)
@@ -113,7 +113,7 @@ async def test_due_reservations(book: PageBook) -> None:
     assert await book.claim(NOW + 500, NOW + 600) == [late]
 
 
-async def test_crowd(book: PageBook) -> None:
+async def test_concurrent_reservations_never_exceed_the_page_quota(book: PageBook) -> None:
     """Never more than the budget is set aside, however many ask at once."""
     bookings = await asyncio.gather(*(book.reserve(wanted(f"r{n}", pages=3), BUDGET, NOW) for n in range(60)))
     assert sum(booking.outcome == "new" for booking in bookings) == 33
@@ -140,7 +140,7 @@ async def test_two_processes_with_one_file(tmp_path: Path) -> None:
         assert sum(booking.outcome == "new" for booking in bookings) == 3
 
 
-async def test_settled_long_ago(tmp_path: Path) -> None:
+async def test_a_reservation_charged_long_ago_is_forgotten_but_its_pages_stay(tmp_path: Path) -> None:
     """It is forgotten, and its pages stay."""
     async with SqlitePages(tmp_path / "pages.db") as book:
         await book.reserve(wanted("r"), BUDGET, NOW)
@@ -150,7 +150,7 @@ async def test_settled_long_ago(tmp_path: Path) -> None:
         assert (await book.count("a", TODAY)).day == Pages(5, 60)
 
 
-async def test_file_that_is_no_book(tmp_path: Path) -> None:
+async def test_a_file_that_is_no_page_database_is_refused_with_its_path(tmp_path: Path) -> None:
     """It is refused with its path."""
     path = tmp_path / "pages.db"
     path.write_bytes(b"not a database, but long enough to be one" * 100)

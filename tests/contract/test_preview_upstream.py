@@ -125,7 +125,7 @@ async def fails(awaitable: object, reason: ErrorReason.ValueType) -> None:
     assert caught.value.reason == reason
 
 
-async def test_created_job(subject: Subject) -> None:
+async def test_a_create_returns_the_job_waiting_in_a_queue_as_it_was_asked(subject: Subject) -> None:
     """A create gives the job as it was accepted: waiting, in a queue, with what was asked."""
     job = await subject.create(user_data="contract 1")
     assert job.state in {PreviewJob.STATE_SUBMITTED, PreviewJob.STATE_RUNNING}
@@ -248,7 +248,7 @@ async def test_paused_queues_of_a_bucket_without_any(subject: Subject) -> None:
     assert all(queue.state == PreviewQueue.STATE_PAUSED for queue in page.queues)
 
 
-async def test_reads_tell_the_clouds_request_id(subject: Subject) -> None:
+async def test_a_read_reports_the_clouds_request_id(subject: Subject) -> None:
     """The call learns the cloud's id of its request, to be quoted to the vendor's support."""
     asked = call()
     created = await subject.create()

@@ -167,7 +167,7 @@ async def test_caller_that_did_not_ask_for_it(world: World) -> None:
         assert not [each for each in world.emulator.requests if each.method == "HEAD"]
 
 
-async def test_request_ids(world: World) -> None:
+async def test_a_new_request_id_gets_the_rendered_job_and_stays_bound_to_it(world: World) -> None:
     """A new id gets the job that is there, costs nothing, and keeps it whatever happens to the document."""
     one, two = str(uuid.uuid4()), str(uuid.uuid4())
     async with Gateway(world.settings()) as gateway:
@@ -199,7 +199,7 @@ async def test_creates_at_the_same_moment(world: World) -> None:
 @pytest.mark.parametrize(
     "fault", [{"kind": "error", "status": 403, "code": "AccessDenied"}, {"kind": "drop_before", "times": 2}]
 )
-async def test_document_that_cannot_be_looked_at(world: World, fault: dict[str, Any]) -> None:
+async def test_a_document_that_cannot_be_checked_is_always_rendered_anew(world: World, fault: dict[str, Any]) -> None:
     """The create is made, and what is in its place is unknown from then on."""
     async with Gateway(world.settings()) as gateway:
         caller = world.caller(gateway)
@@ -229,7 +229,7 @@ async def test_gateway_that_is_killed(world: World, tmp_path: Path) -> None:
         assert ((await caller.create()).job_id, caller.cache) == (first.job_id, "hit")
 
 
-async def test_replicas(world: World, redis_server: Any) -> None:
+async def test_a_document_rendered_by_one_replica_is_known_to_the_other(world: World, redis_server: Any) -> None:
     """What one had rendered the other knows."""
     state = SharedStateSettings.model_validate({"url": redis_server.url})
     async with (

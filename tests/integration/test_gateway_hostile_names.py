@@ -185,7 +185,7 @@ async def test_names_without_an_endpoint(heard: list[tuple[str, Any]]) -> None:
     assert heard == []
 
 
-async def test_look_ups_are_heard(heard: list[tuple[str, Any]]) -> None:
+async def test_an_honest_call_without_endpoint_resolves_the_buckets_host_only(heard: list[tuple[str, Any]]) -> None:
     """The ear works: an honest call without endpoint looks for the bucket's own host, and for nothing else."""
     nowhere = Bucket("examplebucket-1250000000", "ap-nowhere", "main")
     async with AiohttpTransport(base_url=None, connect_seconds=0.5, read_seconds=0.5) as transport:

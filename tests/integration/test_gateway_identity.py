@@ -45,7 +45,7 @@ def gateway(emulator: Emulator, policy: Policy, **changes: Any) -> Gateway:
     return Gateway(settings(emulator, policy=PolicySettings(file=policy.path), **changes))
 
 
-async def test_two_callers(emulator: Emulator, policy: Policy) -> None:
+async def test_each_of_two_callers_sees_its_own_bucket_only(emulator: Emulator, policy: Policy) -> None:
     """Each has its own bucket, and for each the other's does not exist, whatever is there."""
     async with (
         gateway(emulator, policy) as running,

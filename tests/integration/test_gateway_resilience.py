@@ -205,7 +205,7 @@ class TestSilence:
 
 
 class TestOverload:
-    async def test_burst(self) -> None:
+    async def test_a_tenfold_burst_is_served_to_capacity_and_the_rest_refused_at_once(self) -> None:
         """Ten times what the cloud can do: what is accepted succeeds, and the rest hears so at once."""
         patience, concurrency = 1.0, ConcurrencySettings(initial=4, lowest=4, highest=4)
         async with protected(concurrency=concurrency) as world, stubs(world, 5) as callers:

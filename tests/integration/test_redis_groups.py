@@ -132,7 +132,7 @@ class TestCluster:
                 await asyncio.gather(pair.one.get(job_id), pair.other.get(job_id))
                 assert len(pair.emulator.requests) == 1
 
-    async def test_rates(self, redis_cluster: Cluster) -> None:
+    async def test_the_rules_of_one_call_are_charged_by_one_script_on_one_node(self, redis_cluster: Cluster) -> None:
         """The rules of a call are kept by one node, so one script can charge them."""
         async with redis_batches(redis_cluster.url) as send:
             rates = RedisRates(send, seconds=1)

@@ -228,7 +228,7 @@ async def test_made_up_secrets(tmp_path: Path, redis_server: RedisServer) -> Non
     assert leaks == []
 
 
-def test_forms() -> None:
+def test_the_search_finds_a_secret_in_every_encoding() -> None:
     """The search finds what it is for."""
     for place in (0, 1, 2, 3):
         hidden = base64.b64encode(b"y" * place + b"a-secret-of-mine" + b"zz")

@@ -170,7 +170,9 @@ async def test_leader_that_is_lost(three: list[Replica], redis_server: RedisServ
     assert three[0].telemetry.shared_reads == ["led"]
 
 
-async def test_long_read(three: list[Replica], redis_server: RedisServer) -> None:
+async def test_a_long_read_renews_its_lease_for_as_long_as_it_lasts(
+    three: list[Replica], redis_server: RedisServer
+) -> None:
     """Its lease is renewed for as long as it lasts."""
     leader, follower, _ = three
     first = await reading(leader)
@@ -222,7 +224,7 @@ async def test_message_that_is_none_of_ours(three: list[Replica], redis_server: 
     await first
 
 
-async def test_next_state(three: list[Replica]) -> None:
+async def test_a_waiting_replica_gets_the_next_read_whoever_makes_it(three: list[Replica]) -> None:
     """Who asks is told of the next read, whoever makes it and for whatever reason; without one, nothing."""
     waiting = [asyncio.create_task(each.reads.next(BUCKET, JOB, 5)) for each in three]
     await asyncio.sleep(0.1)
@@ -231,7 +233,7 @@ async def test_next_state(three: list[Replica]) -> None:
     assert await three[1].reads.next(BUCKET, JOB, 0.05) is None
 
 
-async def test_create(three: list[Replica]) -> None:
+async def test_a_create_is_announced_to_the_other_replicas_only(three: list[Replica]) -> None:
     """The other replicas hear of its bucket, the one that made it does not need to."""
     request = CreatePreviewJobRequest(bucket=BUCKET.name, input_object="a.pdf")
     await three[0].reads.create(request, BUCKET, BUCKET, Call("r", asyncio.get_running_loop().time() + 5))
@@ -292,7 +294,7 @@ class TestServerThatIsGone:
                 await first
                 server.thaw()
 
-    async def test_back_again(self, tmp_path: Path) -> None:
+    async def test_replicas_share_reads_again_within_seconds_of_the_servers_return(self, tmp_path: Path) -> None:
         """Replicas read for each other again within a few seconds."""
         with running_redis(tmp_path) as server:
             async with replicas(server.url, 2) as (one, other):

@@ -67,7 +67,7 @@ async def test_gateway_that_works(world: World, tmp_path: Path) -> None:
         assert len(picture) > 20_000
 
 
-async def test_headers(world: World) -> None:
+async def test_the_page_is_never_cached_and_may_load_only_its_own_style(world: World) -> None:
     """Nothing but its own style is loaded or run, nobody frames it, nobody keeps it; there is nothing to send."""
     answer = await get(world.gateway.admin_port)
     assert answer.status_code == 200
@@ -89,7 +89,7 @@ async def test_names_are_only_names() -> None:
     assert words(page.html()).count(evil) >= 4
 
 
-async def test_not_ready() -> None:
+async def test_a_gateway_that_is_not_ready_shows_its_reason_at_the_top() -> None:
     """The reason stands at the top."""
     page = OperatorPage(CollectorRegistry(), FakeClock(), lambda: "stopping")
     async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: None, page=page) as port:

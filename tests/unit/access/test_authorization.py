@@ -75,13 +75,15 @@ async def refusal(awaitable: Any) -> GatewayError:
 
 @pytest.mark.parametrize("method", ["get", "wait", "watch"])
 class TestOneJob:
-    async def test_own(self, office: Office, method: str) -> None:
+    async def test_a_job_under_the_callers_prefix_is_shown(self, office: Office, method: str) -> None:
         """A job under the caller's prefix is shown."""
         put(office, "d1", "in/a.pdf")
         assert (await asked(office, method, "d1", by(SHOP))).job_id == "d1"
 
     @pytest.mark.parametrize("state", [SUCCESS, PreviewJob.STATE_RUNNING])
-    async def test_hidden(self, office: Office, method: str, state: PreviewJob.State.ValueType) -> None:
+    async def test_a_job_outside_the_callers_prefix_is_like_one_that_does_not_exist(
+        self, office: Office, method: str, state: PreviewJob.State.ValueType
+    ) -> None:
         """Another one is in every respect like one that is not there, and nobody waits for it to end."""
         put(office, "d1", "secret/a.pdf", state)
         ends = []
@@ -93,12 +95,14 @@ class TestOneJob:
         assert ends[0] == ends[1]
         assert ends[0][0] == r.ERROR_REASON_JOB_NOT_FOUND
 
-    async def test_whole_bucket(self, office: Office, method: str) -> None:
+    async def test_a_caller_of_the_whole_bucket_sees_every_job(self, office: Office, method: str) -> None:
         """Who may use the whole bucket sees every job."""
         put(office, "d1", "secret/a.pdf")
         assert (await asked(office, method, "d1", by(WHOLE))).job_id == "d1"
 
-    async def test_other_bucket(self, office: Office, method: str) -> None:
+    async def test_a_caller_without_the_bucket_is_refused_before_the_cloud_is_asked(
+        self, office: Office, method: str
+    ) -> None:
         """Who may not use the bucket is refused before anything is looked up."""
         put(office, "d1", "in/a.pdf")
         assert (await refusal(asked(office, method, "d1", by(STRANGER)))).reason == r.ERROR_REASON_NOT_PERMITTED
@@ -106,7 +110,7 @@ class TestOneJob:
 
 
 class TestSeveralJobs:
-    async def test_batch(self, office: Office) -> None:
+    async def test_hidden_jobs_of_a_batch_are_missing(self, office: Office) -> None:
         """Hidden jobs are missing."""
         put(office, "d1", "in/a.pdf")
         put(office, "d2", "secret/a.pdf")
@@ -115,7 +119,7 @@ class TestSeveralJobs:
         )
         assert ([job.job_id for job in reply.jobs], list(reply.missing_job_ids)) == (["d1"], ["d2", "d3"])
 
-    async def test_list(self, office: Office) -> None:
+    async def test_hidden_jobs_are_not_listed_and_pages_go_on_behind_them(self, office: Office) -> None:
         """And are not listed; pages go on behind them."""
         for number in range(6):
             put(office, f"d{number}", ("in/" if number % 3 else "secret/") + "a.pdf")
@@ -154,13 +158,15 @@ class TestCreate:
             {"input_object": "secret/a.pdf", "options": PreviewOptions(quality=1000)},
         ],
     )
-    async def test_not_permitted(self, office: Office, fields: dict[str, Any]) -> None:
+    async def test_a_create_that_is_not_permitted_is_refused_and_nothing_sent(
+        self, office: Office, fields: dict[str, Any]
+    ) -> None:
         """Refused before anything is validated or sent."""
         error = await refusal(office.jobs.create(create_request(**fields), by(SHOP)))
         assert error.reason == r.ERROR_REASON_NOT_PERMITTED
         assert office.upstream.asked == []
 
-    async def test_permitted(self, office: Office) -> None:
+    async def test_a_permitted_create_is_made_by_the_policys_option_rules(self, office: Office) -> None:
         """And made as the policy wants it."""
         rules = OptionRules(force=PreviewOptions(image_params="watermark/2"), at_most={"image_dpi": 150}, max_pages=10)
         shop = caller_of("shop", {BUCKET.name: ("in/",)}, ("p/",), options=rules)

@@ -15,7 +15,7 @@ from tests.unit.conftest import BUCKET, OTHER
 REGISTER = BucketRegister([BUCKET, OTHER])
 
 
-def test_configured_bucket() -> None:
+def test_a_valid_request_gets_the_bucket_as_it_is_configured() -> None:
     """A valid request gets the bucket as it is configured."""
     assert REGISTER.admit(GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1"), ANONYMOUS) is BUCKET
     assert REGISTER.find(OTHER.name) is OTHER

@@ -60,13 +60,13 @@ async def keys(idp: Idp, clock: FakeClock) -> JwksKeys:
     return made
 
 
-async def test_known_key(keys: JwksKeys, idp: Idp) -> None:
+async def test_a_known_key_is_used_without_a_fetch(keys: JwksKeys, idp: Idp) -> None:
     """It is here already; nobody is asked."""
     assert (await keys.key("ec1")).key_id == "ec1"
     assert idp.visits == 1
 
 
-async def test_unknown_key(keys: JwksKeys, idp: Idp, clock: FakeClock) -> None:
+async def test_unknown_keys_cause_one_fetch_per_refresh_interval(keys: JwksKeys, idp: Idp, clock: FakeClock) -> None:
     """It is fetched once in a while, however many tokens name keys that are not there."""
     for _ in range(100):
         with pytest.raises(Unauthenticated):
@@ -123,7 +123,7 @@ async def test_issuer_that_was_gone_at_the_start(idp: Idp, clock: FakeClock) -> 
 @pytest.mark.parametrize(
     "text", [b"", b"[]", b"{}", b'{"keys": []}', b'{"keys": [{"kty": "oct", "k": "AA"}]}', b"\xff"]
 )
-def test_no_keys(text: bytes) -> None:
+def test_a_document_without_public_signing_keys_is_refused(text: bytes) -> None:
     """What has no public key for signatures is no key set."""
     with pytest.raises(KeysError):
         parse_keys(text)
@@ -154,7 +154,7 @@ async def test_fetch_that_fails(behaviour: object) -> None:
         assert server.exchanges
 
 
-async def test_fetch() -> None:
+async def test_a_key_set_is_fetched_as_it_is() -> None:
     """The document as it is."""
 
     async def document(exchange: Exchange) -> None:

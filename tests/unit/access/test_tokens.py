@@ -9,7 +9,7 @@ import pytest
 from docpreview_gateway.access import tokens
 
 
-def test_new_token() -> None:
+def test_a_new_token_is_recognised_by_a_hash_that_does_not_contain_it() -> None:
     """256 random bits, whose hash recognises them and does not hold them."""
     token, kept = tokens.new(secrets.token_bytes)
     found = tokens.split(token)
@@ -37,7 +37,7 @@ def test_same_secret_twice() -> None:
     "change",
     [lambda s: s[:-1] + ("A" if s[-1] == "Q" else "Q"), lambda s: s.swapcase(), lambda _: "", lambda s: s + "A"],
 )
-def test_other_secret(change: object) -> None:
+def test_a_nearly_right_secret_does_not_match(change: object) -> None:
     """Nearly right is wrong."""
     token, kept = tokens.new(lambda length: bytes(range(1, length + 1)))
     found = tokens.split(token)
@@ -56,7 +56,7 @@ def test_other_secret(change: object) -> None:
         "secret-canary",
     ],
 )
-def test_no_hash(text: str) -> None:
+def test_a_text_that_is_no_hash_is_refused_without_being_repeated(text: str) -> None:
     """The mistake is explained without repeating the text, which may be the token itself."""
     with pytest.raises(ValueError, match="token new") as caught:
         tokens.parse_hash(text)
@@ -66,6 +66,6 @@ def test_no_hash(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "dpt_", "dpt_aaaaaaaaaaaaaaaa_short", "dpt_AAAAAAAAAAAAAAAA_" + "a" * 43, "a.b.c"]
 )
-def test_no_token(text: str) -> None:
+def test_a_text_of_another_form_is_no_static_token(text: str) -> None:
     """Text of another form is no static token."""
     assert tokens.split(text) is None

@@ -18,7 +18,7 @@ REQUEST = CreatePreviewJobRequest(bucket="docs-1250000000")
 CALL = Call("r1", 0)
 
 
-async def test_job() -> None:
+async def test_a_created_job_is_audited_as_ok_with_its_id() -> None:
     """OK, with the job's id."""
 
     async def create(_request: CreatePreviewJobRequest, _call: Call) -> PreviewJob:
@@ -36,7 +36,7 @@ async def test_job() -> None:
         (asyncio.CancelledError(), "CANCELLED"),
     ],
 )
-async def test_error(error: BaseException, outcome: str) -> None:
+async def test_a_failed_create_is_audited_with_its_reason_and_raised_again(error: BaseException, outcome: str) -> None:
     """The reason, and the very error raised again; of a create that was given up nobody knows more."""
 
     async def create(_request: CreatePreviewJobRequest, _call: Call) -> PreviewJob:

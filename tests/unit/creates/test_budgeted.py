@@ -145,7 +145,7 @@ async def test_next_day_and_month() -> None:
     assert await world.today() == Pages(0, 0)
 
 
-async def test_refused_create() -> None:
+async def test_a_refused_create_gives_its_pages_back_at_once() -> None:
     """Its pages are given back at once: the cloud refused, the request is wrong, or the bucket is not there."""
     world = World()
     world.office.upstream.failures.append(UpstreamError(r.ERROR_REASON_INPUT_OBJECT_NOT_FOUND, "no"))
@@ -220,7 +220,7 @@ async def test_job_that_the_cloud_forgot() -> None:
     assert (await world.usage()).month.used_pages == 40
 
 
-async def test_shadow() -> None:
+async def test_pages_over_the_quota_pass_in_shadow_mode_and_are_counted() -> None:
     """What would be refused passes, and is counted."""
     world = World(replace(CALLER, shadow=True))
     for _ in range(3):
@@ -248,7 +248,7 @@ class TestShared:
         office.book.down = True
         return world
 
-    async def test_local(self) -> None:
+    async def test_without_its_store_a_process_counts_alone_and_hands_over_later(self) -> None:
         """This process counts alone, within the budget; what it counted is handed over when the book is back."""
         fallback = FakePages()
         world = self.world(fallback=fallback)
@@ -264,13 +264,13 @@ class TestShared:
         await world.settle_after(60)
         assert await world.today() == Pages(9, 0)
 
-    async def test_nothing_else(self) -> None:
+    async def test_without_store_and_fallback_creates_pass_uncounted(self) -> None:
         """Creates pass uncounted."""
         world = self.world(fallback=None)
         await world.create()
         assert world.office.telemetry.limits == [("a", "page_budget", "degraded")]
 
-    async def test_refuse(self) -> None:
+    async def test_without_its_store_a_strict_limiter_refuses_creates_and_usage(self) -> None:
         """Creates fail, and nothing was sent; the usage cannot be told."""
         world = self.world(fallback=FakePages(), refuse=True)
         for attempt in (world.create, world.usage):

@@ -114,7 +114,7 @@ def world() -> World:
     return World()
 
 
-async def test_equal_creates(world: World) -> None:
+async def test_an_equal_create_gets_the_job_of_the_first_from_any_process(world: World) -> None:
     """The second gets the job of the first, also from another process; each is told of."""
     job, _ = await world.create()
     assert await world.create() == (job, "hit")
@@ -146,7 +146,7 @@ async def test_content_that_changes_and_comes_back(world: World) -> None:
     assert world.jobs == 3
 
 
-async def test_content_that_nobody_tells(world: World) -> None:
+async def test_creates_of_a_document_without_a_tag_are_never_equal(world: World) -> None:
     """Two creates without a tag are never equal."""
     world.tags.value = ""
     await world.create()
@@ -178,7 +178,9 @@ async def test_end_of_the_time(world: World) -> None:
         (PreviewJob.STATE_UNSPECIFIED, 2),
     ],
 )
-async def test_states(world: World, state: PreviewJob.State.ValueType, jobs: int) -> None:
+async def test_only_a_job_that_made_or_may_make_its_pages_stands_for_a_create(
+    world: World, state: PreviewJob.State.ValueType, jobs: int
+) -> None:
     """Only a job that has made its pages, or still may, stands for a create."""
     job, _ = await world.create()
     world.cloud.set_state(BUCKET.name, job, state)
@@ -194,7 +196,7 @@ async def test_job_that_cannot_be_read(world: World) -> None:
     assert (world.jobs, await world.create()) == (2, (job, "hit"))
 
 
-async def test_fresh_answer(world: World) -> None:
+async def test_a_no_cache_create_makes_a_new_job_that_later_creates_get(world: World) -> None:
     """A new job is made, and is the one that stands from then on."""
     await world.create()
     job, cache = await world.create(no_cache=True)
@@ -211,7 +213,7 @@ async def test_create_that_fails(world: World) -> None:
     assert (world.jobs, cache) == (2, "miss")
 
 
-async def test_document_that_cannot_be_looked_at(world: World) -> None:
+async def test_a_document_that_cannot_be_checked_is_rendered_and_then_unknown(world: World) -> None:
     """The create is made, and ends the memory of the place."""
     await world.create()
     world.tags.failure = UpstreamError(reasons.ERROR_REASON_INPUT_OBJECT_UNREADABLE, "no")
@@ -221,7 +223,7 @@ async def test_document_that_cannot_be_looked_at(world: World) -> None:
     assert (world.jobs, cache) == (3, "miss")
 
 
-async def test_look_that_hangs(world: World) -> None:
+async def test_a_document_check_that_hangs_takes_a_quarter_of_the_time_at_most(world: World) -> None:
     """It takes a quarter of the caller's time at most."""
     world.tags.gate = asyncio.Event()
     begin = time.monotonic()
@@ -242,7 +244,7 @@ async def test_ledger_that_is_sick(world: World, step: str, how: str) -> None:
     assert again != job
 
 
-async def test_new_id(world: World) -> None:
+async def test_a_new_request_id_gets_the_rendered_job_and_stays_bound_to_it(world: World) -> None:
     """It gets the job that is there and keeps it, whatever becomes of place, document and process."""
     job, _ = await world.create(request_id=FIRST)
     assert await world.create(request_id=SECOND) == (job, "hit")
@@ -340,7 +342,7 @@ async def test_two_processes_at_the_same_moment(world: World) -> None:
     assert (world.jobs, await world.create()) == (2, (last, "hit"))
 
 
-async def test_shutdown(world: World) -> None:
+async def test_a_drain_waits_for_records_that_are_being_written(world: World) -> None:
     """What is being written down is waited for."""
     world.ledger.hanging = frozenset({"fill"})
     await world.create(seconds=0.2)

@@ -171,7 +171,7 @@ async def test_same_id_and_another_request(world: World) -> None:
     assert world.posts == 1
 
 
-async def test_no_id(world: World) -> None:
+async def test_every_create_without_a_request_id_is_a_job_of_its_own(world: World) -> None:
     """Every create is a job of its own, and nothing is recorded."""
     asked = request()
     asked.request_id = ""
@@ -232,7 +232,7 @@ async def test_refused_by_the_cloud(world: World) -> None:
     assert world.posts == 2
 
 
-async def test_lost_reply(world: World) -> None:
+async def test_a_job_whose_reply_was_lost_is_found_by_its_marker(world: World) -> None:
     """The job is found by its marker in the same call, and the caller sees nothing of the trouble."""
     world.cloud.lose_replies = 1
     asked = request(user_data="mine")
@@ -242,7 +242,7 @@ async def test_lost_reply(world: World) -> None:
     assert world.posts == 1
 
 
-async def test_lost_reply_where_user_data_is_not_kept(world: World) -> None:
+async def test_a_lost_reply_without_user_data_is_found_by_its_output_path(world: World) -> None:
     """The marker in the output path proves whose job it is."""
     world.cloud.lose_replies = 1
     world.cloud.keep_user_data = False

@@ -108,7 +108,7 @@ async def test_record_that_the_server_deleted(redis_server: RedisServer) -> None
     assert redis_server.command("KEYS", "*") == b"*0\r\n"
 
 
-async def test_more_open_creates_than_one_look_reads(redis_server: RedisServer) -> None:
+async def test_more_open_creates_than_one_batch_are_all_found_once(redis_server: RedisServer) -> None:
     """All of them are found, once."""
     records = [record(str(number)) for number in range(2 * BATCH + 1)]
     async with ledger_of(redis_server, seconds=10) as ledger:

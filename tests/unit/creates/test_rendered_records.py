@@ -42,7 +42,7 @@ def fingerprint(
     ],
     ids=["equal", "queue", "user data", "request id", "defaults written out"],
 )
-def test_same_rendering(same: CreatePreviewJobRequest) -> None:
+def test_what_does_not_shape_the_result_leaves_the_fingerprint_the_same(same: CreatePreviewJobRequest) -> None:
     """What does not shape the result does not count."""
     assert fingerprint(same) == fingerprint(request())
 
@@ -63,12 +63,12 @@ def test_same_rendering(same: CreatePreviewJobRequest) -> None:
     ],
     ids=["bucket", "caller", "content", "ledger", "split", "document", "source", "template", "password", "option"],
 )
-def test_other_rendering(other: bytes) -> None:
+def test_whatever_shapes_the_result_changes_the_fingerprint(other: bytes) -> None:
     """Whoever, whatever, wherever and however: each counts, the password among them."""
     assert other != fingerprint(request())
 
 
-def test_places() -> None:
+def test_the_place_of_results_differs_by_document_only_with_a_token() -> None:
     """Where the results go is a place, whatever they are made of; with a token in the template, each document's is."""
     token = ObjectLocation(object="${RequestToken}/${Number}.jpg")
     assert rendered.place(request(), DOCS) == rendered.place(request(input_object="b.pdf", options=None), DOCS)
@@ -77,7 +77,7 @@ def test_places() -> None:
     assert with_token[0] == with_token[2] != with_token[1]
 
 
-def test_nothing_of_the_request_is_kept() -> None:
+def test_a_places_record_contains_nothing_of_the_request() -> None:
     """A place's record has digests and a job's id."""
     claim = rendered.claim("place-1", fingerprint(request()), owner="one", now=1.0, seconds=60)
     job = PreviewJob(bucket=DOCS.name, job_id="d1", user_data="CANARY")
@@ -87,7 +87,7 @@ def test_nothing_of_the_request_is_kept() -> None:
     assert b"CANARY" not in filled.job
 
 
-def test_borrowed_job() -> None:
+def test_a_borrowed_job_is_recognised_and_recorded_without_its_pages() -> None:
     """A record that was accepted without having been sent has one, and leaves out its pages."""
     mine = new_record(request(request_id="1"), caller="one", secret=b"k", owner="one", now=1.0, timing=Timing())
     job = PreviewJob(job_id="d1", state=PreviewJob.STATE_SUCCESS)

@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])  # noqa: S104 - as containers listen
-async def test_ready(host: str) -> None:
+async def test_a_probe_of_a_ready_gateway_reports_no_problem(host: str) -> None:
     """None, also when the gateway listens on all interfaces."""
     async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: None) as port:
         assert await asyncio.to_thread(probe, host, port, seconds=5) is None
 
 
-async def test_not_ready() -> None:
+async def test_a_probe_of_an_unready_gateway_reports_its_reason() -> None:
     """The reason that the gateway gives."""
     async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: "stopping") as port:
         assert await asyncio.to_thread(probe, "127.0.0.1", port, seconds=5) == "503: stopping"
 
 
-def test_nobody_there() -> None:
+def test_a_probe_without_an_answer_names_the_address_and_the_cause() -> None:
     """Where it was looked for, and why there was no answer."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -46,7 +46,9 @@ def test_no_answer_in_time() -> None:
 
 
 @pytest.mark.parametrize(("unready", "code", "said"), [(None, 0, b"ready\n"), ("starting", 1, b"")])
-async def test_command(unready: str | None, code: int, said: bytes, tmp_path: Path) -> None:
+async def test_the_healthcheck_command_exits_with_0_only_when_ready(
+    unready: str | None, code: int, said: bytes, tmp_path: Path
+) -> None:
     """`docpreview-gateway healthcheck` finds the admin port in the configuration; 0 when ready, else 1."""
     async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: unready) as port:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("DOCPREVIEW_")}

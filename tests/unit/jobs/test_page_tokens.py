@@ -40,7 +40,7 @@ def test_first_and_last_page() -> None:
 
 @given(st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=250))
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)
-def test_any_cursor(cursor: str) -> None:
+def test_any_cursor_comes_back_from_a_token_within_the_contracts_limit(cursor: str) -> None:
     """What the cloud gave comes back, in a token that needs no escaping and keeps the contract's limit."""
     request = _next(FIRST, cursor)
     assert page_tokens.decode(request) == cursor
@@ -109,7 +109,7 @@ def test_text_that_is_no_token(token: str) -> None:
 
 @given(st.text(max_size=60))
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)
-def test_any_text(text: str) -> None:
+def test_any_text_that_is_no_token_is_refused(text: str) -> None:
     """Whatever a caller sends is refused, never an accident."""
     request = ListPreviewJobsRequest(bucket=BUCKET, page_token="x" + text.encode(errors="replace").decode())
     with pytest.raises(InvalidRequest):

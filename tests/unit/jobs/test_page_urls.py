@@ -98,7 +98,7 @@ class TestOpening:
         emulator.clock.offset_seconds = 65
         assert (await fetch(url)).status_code == 403
 
-    async def test_many_pages(self, emulator: Emulator) -> None:
+    async def test_every_page_of_a_large_job_is_signed(self, emulator: Emulator) -> None:
         """Jobs with thousands of pages are signed beside the event loop, with the same result."""
         base = f"{emulator.url}/_emulator/objects/{{host}}"
         filled = await page_urls(base=base).fill(job(*[KEYS[0]] * 500), TTL)
@@ -108,12 +108,12 @@ class TestOpening:
 
 class TestWhatIsSigned:
     @pytest.mark.parametrize(("ttl", "end"), [(TTL, 1060), (Duration(nanos=5), 1001), (Duration(seconds=3600), 4600)])
-    async def test_time(self, ttl: Duration, end: int) -> None:
+    async def test_a_page_url_is_valid_from_now_for_its_ttl_at_least_a_second(self, ttl: Duration, end: int) -> None:
         """The address is valid for `ttl` from now, at least a second."""
         filled = await page_urls(clock=FakeClock(1000)).fill(job("p"), ttl)
         assert parse_qs(urlsplit(filled.result.pages[0].url).query)["q-sign-time"] == [f"940;{end}"]
 
-    async def test_nothing_asked(self) -> None:
+    async def test_without_a_ttl_there_are_no_page_urls(self) -> None:
         """Without a time there are no addresses."""
         given = job("p")
         assert await page_urls().fill(given, None) is given
@@ -141,7 +141,7 @@ class TestWhatIsSigned:
         assert filled is not given
         assert given.result.pages[0].url == ""
 
-    async def test_several_jobs(self) -> None:
+    async def test_each_job_of_a_batch_is_filled_with_page_urls(self) -> None:
         """Each job of a batch is filled."""
         filled = await page_urls().fill_all([job("p"), job("q"), job()], TTL)
         assert [len(found.result.pages[0].url) > 0 for found in filled if found.result.pages] == [True, True]

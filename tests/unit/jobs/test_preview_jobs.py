@@ -66,7 +66,7 @@ class TestCreate:
             (create_request(options=PreviewOptions(quality=1000)), r.ERROR_REASON_INVALID_REQUEST),
         ],
     )
-    async def test_refused(
+    async def test_a_create_that_the_gateway_refuses_never_reaches_the_cloud(
         self, office: Office, request_: pb.CreatePreviewJobRequest, reason: r.ErrorReason.ValueType
     ) -> None:
         """What the gateway refuses never reaches the cloud."""
@@ -75,7 +75,7 @@ class TestCreate:
 
 
 class TestGet:
-    async def test_one_job(self, office: Office) -> None:
+    async def test_get_returns_the_job_and_what_the_call_learned(self, office: Office) -> None:
         """The job, and what the call learned."""
         office.upstream.add_job(BUCKET.name, "d1", RUNNING)
         made = call()
@@ -120,7 +120,7 @@ class TestKept:
         request = pb.GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1", page_url_ttl=Duration(seconds=60))
         assert office.jobs.kept(request, Call("r1", 30.0)) is None
 
-    async def test_bucket_that_is_not_configured(self, office: Office) -> None:
+    async def test_an_unconfigured_bucket_is_left_to_get_even_when_cached(self, office: Office) -> None:
         """Left to `get`, which refuses it, even if something is remembered under its name."""
         office.upstream.remembered["elsewhere-1", "d1"] = PreviewJob(job_id="d1")
         assert office.jobs.kept(pb.GetPreviewJobRequest(bucket="elsewhere-1", job_id="d1"), Call("r1", 30.0)) is None
@@ -137,7 +137,7 @@ class TestBatchGet:
         assert list(reply.missing_job_ids) == ["x1", "x2", "x1"]
         assert sorted(job_id for _, job_id in office.upstream.asked) == ["d1", "d2", "d3", "x1", "x2"]
 
-    async def test_many(self, office: Office) -> None:
+    async def test_a_large_batch_is_read_a_few_jobs_at_a_time(self, office: Office) -> None:
         """A few at a time, so that one caller does not take all connections."""
         job_ids = [f"d{number}" for number in range(100)]
         for job_id in job_ids:
@@ -173,7 +173,7 @@ class TestBatchGet:
             await task
         assert (office.upstream.in_flight, office.upstream.cancelled) == (0, 3)
 
-    async def test_addresses(self, office: Office) -> None:
+    async def test_each_job_of_a_batch_gets_its_page_urls(self, office: Office) -> None:
         """Each job gets its addresses."""
         for job_id in ("d1", "d2"):
             office.upstream.add_job(BUCKET.name, job_id, RUNNING).output.bucket = BUCKET.name
@@ -280,7 +280,7 @@ class TestWait:
             request.timeout.FromMilliseconds(int(seconds * 1000))
         return request
 
-    async def test_no_time(self, office: Office) -> None:
+    async def test_a_wait_with_a_timeout_of_0_returns_the_job_as_it_is(self, office: Office) -> None:
         """A time-out of 0 gives the job as it is."""
         office.upstream.add_job(BUCKET.name, "d1", RUNNING)
         made = call()
@@ -311,7 +311,7 @@ class TestWait:
         assert job.state == SUCCESS
         assert job.result.pages[0].url
 
-    async def test_bucket_that_is_not_configured(self, office: Office) -> None:
+    async def test_a_wait_in_an_unconfigured_bucket_polls_nothing(self, office: Office) -> None:
         """Nobody polls what nobody may see."""
         request = pb.WaitPreviewJobRequest(bucket="stranger-1250000000", job_id="d1")
         assert await reason_of(office.jobs.wait(request, call())) == r.ERROR_REASON_BUCKET_NOT_CONFIGURED
@@ -319,7 +319,7 @@ class TestWait:
 
 
 class TestWatch:
-    async def test_changes_and_heartbeats(self) -> None:
+    async def test_a_watch_yields_changes_heartbeats_and_the_end(self) -> None:
         """States with addresses, empty messages between them, and the end."""
         office = Office(replace(QUICK, heartbeat=0.02))
         office.upstream.add_job(BUCKET.name, "d1", RUNNING).output.bucket = BUCKET.name
@@ -335,7 +335,7 @@ class TestWatch:
         assert seen[-1].job.result.pages[0].url
         assert made.cache == "miss"
 
-    async def test_second_watcher(self, office: Office) -> None:
+    async def test_a_second_watcher_joins_the_poller_of_the_first(self, office: Office) -> None:
         """It joins the first one's poller, and each gets addresses of its own."""
         office.upstream.add_job(BUCKET.name, "d1", RUNNING)
         request = pb.WatchPreviewJobRequest(bucket=BUCKET.name, job_id="d1")

@@ -40,7 +40,7 @@ def use_case(upstream: FakeUpstream) -> PreviewQueues:
     return PreviewQueues(upstream, BucketRegister([BUCKET]))
 
 
-async def test_all_pages() -> None:
+async def test_page_tokens_lead_through_all_queues_each_once() -> None:
     """The tokens lead through all queues, each once; the size need not be repeated."""
     upstream = ManyQueues(25)
     request = ListPreviewQueuesRequest(bucket=BUCKET.name)
@@ -96,7 +96,7 @@ async def test_token_of_other_filters() -> None:
 
 
 @pytest.mark.parametrize("cursor", ["x:10", "1:x", "7", ":", "1:10:3", "9" * 30 + ":1", "1:0", "0:5", "-1:5", "2:101"])
-async def test_forged_token(cursor: str) -> None:
+async def test_a_forged_token_is_refused_before_the_cloud_is_asked(cursor: str) -> None:
     """What is inside a token is checked like any other input."""
     request = ListPreviewQueuesRequest(bucket=BUCKET.name)
     request.page_token = page_tokens.encode(request, cursor)

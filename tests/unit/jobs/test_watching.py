@@ -98,7 +98,7 @@ class TestFollowing:
             assert first is not None
             assert second is third is None
 
-    async def test_slow_reader(self, office: Office) -> None:
+    async def test_a_slow_reader_gets_the_latest_state_and_not_those_between(self, office: Office) -> None:
         """Who reads slowly gets the latest state, not those between."""
         async with office.watching.subscribe(BUCKET, JOB) as subscription, aclosing(subscription.states()) as found:
             assert (await anext(found)) is not None
@@ -158,7 +158,7 @@ class TestWaiting:
 
 
 class TestSharing:
-    async def test_many_listeners(self, office: Office) -> None:
+    async def test_many_watchers_of_a_job_share_one_poller_and_all_see_its_end(self, office: Office) -> None:
         """However many follow a job, one poller asks, and every one of them sees the end."""
         async with AsyncExitStack() as stack:
             subscriptions = [
@@ -173,7 +173,7 @@ class TestSharing:
             assert office.upstream.most_in_flight == 1
         assert office.telemetry.most_pollers == 1
 
-    async def test_different_jobs(self, office: Office) -> None:
+    async def test_each_job_of_each_bucket_has_a_poller_of_its_own(self, office: Office) -> None:
         """Each job has a poller of its own; the same id in another bucket is another job."""
         office.upstream.add_job(OTHER.name, JOB, SUCCESS)
         async with office.watching.subscribe(BUCKET, JOB) as one, office.watching.subscribe(OTHER, JOB) as other:
@@ -181,7 +181,7 @@ class TestSharing:
             assert (await one.ended(0)).bucket == BUCKET.name
             assert (await other.ended(0)).bucket == OTHER.name
 
-    async def test_latecomer(self, office: Office) -> None:
+    async def test_a_watcher_that_joins_late_gets_the_last_state_at_once(self, office: Office) -> None:
         """Who joins a poller sees what it saw last at once, without another question to the cloud."""
         async with office.watching.subscribe(BUCKET, JOB) as first:
             await first.ended(0)
@@ -290,14 +290,14 @@ class TestFailures:
             errors = await watching
         assert [getattr(error, "reason", None) for error in errors] == [r.ERROR_REASON_UPSTREAM_THROTTLED] * 2
 
-    async def test_definite_error(self, office: Office) -> None:
+    async def test_a_definite_error_reaches_the_watcher_at_the_first_failure(self, office: Office) -> None:
         """What will not pass is told at the first failure."""
         office.upstream.failures.append(UpstreamError(r.ERROR_REASON_UPSTREAM_CREDENTIALS, "no"))
         async with office.watching.subscribe(BUCKET, JOB) as subscription:
             assert await reason_of(states(subscription)) == r.ERROR_REASON_UPSTREAM_CREDENTIALS
         assert len(office.upstream.asked) == 1
 
-    async def test_bug(self, office: Office) -> None:
+    async def test_an_exception_that_nobody_expects_reaches_the_watchers(self, office: Office) -> None:
         """Even an exception that nobody expects reaches the listeners, who would wait for ever otherwise."""
         bug = ZeroDivisionError("a bug")
         office.upstream.failures.append(bug)
@@ -320,7 +320,7 @@ class TestFailures:
 
 class TestIntervals:
     @pytest.mark.parametrize("state", [RUNNING, PAUSED])
-    async def test_paused_job(self, state: PreviewJob.State.ValueType) -> None:
+    async def test_a_paused_job_is_polled_as_seldom_as_possible(self, state: PreviewJob.State.ValueType) -> None:
         """A paused job is looked at as seldom as possible, a young running one often."""
         schedule = Schedule(floor=0.001, cap=60.0, fraction=0.0)
         async with following(replace(QUICK, schedule=schedule)) as office:
@@ -329,7 +329,7 @@ class TestIntervals:
                 await asyncio.sleep(0.05)
             assert (len(office.upstream.asked) == 1) == (state == PAUSED)
 
-    async def test_old_job(self) -> None:
+    async def test_an_old_job_is_polled_less_often_than_a_young_one(self) -> None:
         """The older a job, the seldom it is looked at; one whose age nobody knows counts as young."""
         schedule = Schedule(floor=0.001, cap=60.0, fraction=0.1)
         async with following(replace(QUICK, schedule=schedule)) as office:
@@ -370,7 +370,7 @@ class TestDrain:
         await settled()
         assert office.upstream.in_flight == 0
 
-    async def test_during_the_first_look(self, office: Office) -> None:
+    async def test_a_drain_during_the_first_poll_ends_the_wait_for_it(self, office: Office) -> None:
         """Who has not seen anything yet is not kept waiting either."""
         office.upstream.gate = asyncio.Event()
         async with office.watching.subscribe(BUCKET, JOB) as subscription:
@@ -379,7 +379,7 @@ class TestDrain:
             office.watching.drain()
             assert await reason_of(waiting) == r.ERROR_REASON_SHUTTING_DOWN
 
-    async def test_new_ones(self, office: Office) -> None:
+    async def test_a_watch_after_the_drain_began_is_refused(self, office: Office) -> None:
         """After the drain began nobody starts to follow."""
         office.watching.drain()
         with pytest.raises(GatewayError) as caught:
@@ -388,7 +388,7 @@ class TestDrain:
         assert caught.value.reason == r.ERROR_REASON_SHUTTING_DOWN
         assert office.upstream.asked == []
 
-    async def test_close(self) -> None:
+    async def test_closing_stops_the_pollers_and_waits_for_them(self) -> None:
         """What still polls is stopped, and waited for."""
         office = Office()
         office.upstream.add_job(BUCKET.name, JOB, RUNNING)

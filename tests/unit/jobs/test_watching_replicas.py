@@ -76,7 +76,7 @@ async def test_state_that_another_replica_read() -> None:
     assert len(cloud.asked) == 1
 
 
-async def test_who_looks_and_who_follows() -> None:
+async def test_a_replica_that_follows_waits_longer_than_the_one_that_polls() -> None:
     """Who was told waits longer than who looked can, so the one that looked goes on to look for all."""
     feed, cloud = FakeFeed(), cloud_with(RUNNING)
     async with watching(feed, cloud, interval=50) as watched, watched.subscribe(BUCKET, JOB) as subscription:

@@ -100,7 +100,7 @@ async def test_cancelled_while_the_store_is_asked() -> None:
     assert await reason_of(limits, caller) == "OK"
 
 
-async def test_shadow() -> None:
+async def test_calls_over_a_limit_pass_in_shadow_mode_and_are_counted() -> None:
     """What would be refused passes and is counted."""
     limits = CallLimits(Counting(), telemetry := FakeTelemetry())
     caller = Caller("a", rate=Rate(0.001, 1), concurrency=1, shadow=True)

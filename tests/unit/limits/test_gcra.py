@@ -13,7 +13,7 @@ FAST = rule("fast", "rate", Rate(10, 5))
 SLOW = rule("slow", "method_rate", Rate(1, 1))
 
 
-def test_burst() -> None:
+def test_a_burst_passes_at_once_and_the_next_call_gets_its_wait() -> None:
     """So many pass at once, and the next hears when it may come."""
     rates = Rates()
     assert [rates.take((FAST,), 100.0) for _ in range(5)] == [None] * 5
@@ -60,7 +60,9 @@ def test_rates_divided_by_processes() -> None:
     burst=st.integers(1, 50),
     gaps=st.lists(st.floats(0, 0.5), min_size=1, max_size=200),
 )
-def test_any_arrivals(per_second: float, burst: int, gaps: list[float]) -> None:
+def test_any_arrivals_stay_within_the_rate_and_pass_after_the_stated_wait(
+    per_second: float, burst: int, gaps: list[float]
+) -> None:
     """Never more than the burst and the rate's part of the time; and whoever waits as told gets in."""
     rates, found, now, passed = Rates(), rule("a", "rate", Rate(per_second, burst)), 0.0, 0
     for gap in gaps:

@@ -53,7 +53,7 @@ def test_label_of_64_characters() -> None:
 
 @given(st.one_of(st.text(max_size=20), st.from_regex(BUCKET)), st.one_of(st.text(max_size=20), st.from_regex(REGION)))
 @settings(max_examples=1000, deadline=None, derandomize=True, database=None)
-def test_any_name(name: str, region: str) -> None:
+def test_any_bucket_name_is_refused_or_a_host_in_the_clouds_domain(name: str, region: str) -> None:
     """Refused, or a host of four or more plain labels under the cloud's domain."""
     try:
         bucket = Bucket(name, region, "main")
@@ -64,7 +64,7 @@ def test_any_name(name: str, region: str) -> None:
         assert host.startswith(f"{name}.")
 
 
-def test_hosts() -> None:
+def test_a_bucket_has_a_host_for_the_job_api_and_one_for_objects() -> None:
     """The hosts of the job API and of objects."""
     bucket = Bucket("examplebucket-1250000000", HOME, "main")
     assert bucket.ci_host == "examplebucket-1250000000.ci.ap-chongqing.myqcloud.com"

@@ -18,7 +18,7 @@ def applied(rules: OptionRules, options: O = NONE, preset: O = NONE) -> O:
     return rules.applied(CreatePreviewJobRequest(input_object="a.pdf", options=options), preset).options
 
 
-def test_no_rules() -> None:
+def test_a_request_without_rules_stays_as_it_is() -> None:
     """The request as it is, without options that nobody gave."""
     request = CreatePreviewJobRequest(input_object="a.pdf", preset="p")
     made = OptionRules().applied(request, NONE)
@@ -26,7 +26,7 @@ def test_no_rules() -> None:
     assert not made.HasField("options")
 
 
-def test_layers() -> None:
+def test_force_wins_over_request_over_preset_over_default() -> None:
     """Default, preset, request, force: each wins over those before it."""
     rules = OptionRules(
         default=O(quality=1, zoom_percent=11, image_dpi=101, image_params="d"), force=O(image_params="f")
@@ -73,7 +73,7 @@ def test_unbounded_jobs_are_bounded(options: O, expected: int) -> None:
         (O(target_format=O.TARGET_FORMAT_PDF), "options.target_format"),
     ],
 )
-def test_exceeded(options: O, field: str) -> None:
+def test_an_exceeded_bound_names_its_field(options: O, field: str) -> None:
     """The field is named."""
     rules = OptionRules(at_most={"image_dpi": 150}, max_pages=10)
     request = rules.applied(CreatePreviewJobRequest(options=options), NONE)

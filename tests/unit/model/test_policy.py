@@ -52,16 +52,16 @@ def places(key: str) -> list[str]:
 
 
 class TestMethods:
-    def test_named(self) -> None:
+    def test_a_named_method_is_allowed_by_name(self) -> None:
         """Allowed by name."""
         assert RIGHTS.of_method("GetPreviewJob") == (True, "callers.shop.methods", "names GetPreviewJob")
 
     @pytest.mark.parametrize("name", ["ListPreviewJobs", REFLECTION, "", "getpreviewjob", ANY_METHOD])
-    def test_not_named(self, name: str) -> None:
+    def test_a_method_that_is_not_named_is_refused(self, name: str) -> None:
         """Everything else is not."""
         assert not RIGHTS.of_method(name).allowed
 
-    def test_any(self) -> None:
+    def test_the_star_allows_the_contracts_methods_and_no_operators_services(self) -> None:
         """The star is every method of the contract, and not the operators' services."""
         rights = Rights("callers.all", frozenset({ANY_METHOD}), {})
         assert rights.of_method("GetUsage").allowed
@@ -72,7 +72,7 @@ class TestKeys:
     @pytest.mark.parametrize(
         "key", ["in/a.pdf", "in/a b/ü中.pdf", "a/b/c/d.pdf", "in/100%.pdf", "in/a%20b.pdf", "in/..pdf"]
     )
-    def test_within(self, key: str) -> None:
+    def test_an_ordinary_key_under_a_prefix_is_allowed(self, key: str) -> None:
         """Ordinary names under a prefix."""
         decision = RIGHTS.of_input(MINE, key)
         assert decision.allowed
@@ -111,13 +111,13 @@ class TestKeys:
             "in/" + "x" * 900,
         ],
     )
-    def test_outside(self, key: str) -> None:
+    def test_a_key_that_escapes_its_prefix_in_any_encoding_is_refused(self, key: str) -> None:
         """Escapes by dots, slashes, percent signs and look-alikes are escapes."""
         assert not RIGHTS.of_input(MINE, key).allowed
 
     @given(KEYS)
     @example("in/%2e%2e/x")
-    def test_any_key(self, key: str) -> None:
+    def test_an_allowed_key_stays_in_its_folder_however_it_is_read(self, key: str) -> None:
         """An allowed key stays in its folder however it is read."""
         if RIGHTS.of_input(MINE, key).allowed:
             assert all((place + "/").startswith(("in/", "a/b/")) for place in places(key))
@@ -130,14 +130,14 @@ class TestKeys:
         assert RIGHTS.of_input(MINE, f"in/{name}.pdf").allowed or len(name) > 800
         assert RIGHTS.of_input(MINE, f"in/{quote(name)}.pdf").allowed or len(quote(name)) > 800
 
-    def test_whole_bucket(self) -> None:
+    def test_the_empty_prefix_allows_every_key_of_the_bucket(self) -> None:
         """The empty prefix is everything; whether a key is one is not decided here."""
         assert RIGHTS.of_input("whole-1250000000", "in/../x").allowed
 
 
 class TestBuckets:
     @pytest.mark.parametrize("bucket", [THEIRS, "", "mine-1250000000 ", "MINE-1250000000", OUT])
-    def test_not_named(self, bucket: str) -> None:
+    def test_a_bucket_that_is_not_named_is_allowed_for_nothing(self, bucket: str) -> None:
         """No method, key or preset makes a bucket out of nothing, and an output bucket is no source."""
         assert not RIGHTS.of_bucket(bucket).allowed
         assert not RIGHTS.of_input(bucket, "in/a.pdf").allowed
@@ -156,7 +156,7 @@ class TestBuckets:
             ("", "p/${Number}.jpg", False),
         ],
     )
-    def test_outputs(self, output: str, key: str, *, allowed: bool) -> None:
+    def test_results_go_only_where_the_policy_says(self, output: str, key: str, *, allowed: bool) -> None:
         """Results go where the policy says: otherwise anyone could write anywhere with the gateway's keys."""
         assert RIGHTS.of_output(MINE, output, key).allowed is allowed
 
@@ -173,7 +173,7 @@ class TestJobs:
             ("whole-1250000000", "in/a.pdf", False),
         ],
     )
-    def test_seen(self, bucket: str, key: str, *, seen: bool) -> None:
+    def test_a_job_is_visible_only_where_its_input_may_be_used(self, bucket: str, key: str, *, seen: bool) -> None:
         """A job is seen where its input may be used, and nowhere else."""
         assert RIGHTS.sees(PreviewJob(input=ObjectLocation(bucket=bucket, object=key)), MINE) is seen
 
@@ -229,13 +229,13 @@ def test_create_without_named_results() -> None:
 
 
 @pytest.mark.parametrize(("name", "allowed"), [("thumbnail", True), ("other", False)])
-def test_presets(name: str, *, allowed: bool) -> None:
+def test_a_preset_is_allowed_only_to_its_own_caller(name: str, *, allowed: bool) -> None:
     """A preset must be the caller's own."""
     decision: Decision = explain(RIGHTS, Question("GetPreviewJob", MINE, None, MINE, None, name))[-1]
     assert decision.allowed is allowed
 
 
-def test_no_policy() -> None:
+def test_without_a_policy_every_call_is_allowed() -> None:
     """A gateway without a policy asks nobody."""
     (decision,) = explain(None, Question("GetPreviewJob", MINE, None, MINE, None, None))
     assert decision.allowed

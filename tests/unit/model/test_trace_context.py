@@ -12,12 +12,12 @@ TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
 @pytest.mark.parametrize(("flags", "sampled"), [("01", True), ("00", False), ("03", True), ("fe", False)])
-def test_one(flags: str, sampled: bool) -> None:  # noqa: FBT001
+def test_a_traceparent_gives_both_ids_and_whether_it_is_sampled(flags: str, sampled: bool) -> None:  # noqa: FBT001
     """Both ids; only the lowest flag says whether the trace is recorded."""
     assert parse(f"00-{TRACE}-{SPAN}-{flags}") == Trace(TRACE, SPAN, sampled)
 
 
-def test_later_version() -> None:
+def test_fields_that_later_versions_add_are_ignored() -> None:
     """What later versions add behind the flags is passed over."""
     assert parse(f"cc-{TRACE}-{SPAN}-01-what-the-future-brings") == Trace(TRACE, SPAN, sampled=True)
 
@@ -37,12 +37,12 @@ def test_later_version() -> None:
         f"00-{TRACE[:-1]}\u0661-{SPAN}-01",
     ],
 )
-def test_none(header: str) -> None:
+def test_a_malformed_traceparent_names_no_trace(header: str) -> None:
     """Anything else names no trace."""
     assert parse(header) is None
 
 
 @given(st.text())
-def test_any_text(header: str) -> None:
+def test_any_header_is_parsed_without_an_exception(header: str) -> None:
     """It never raises: callers send what they like."""
     parse(header)

@@ -127,7 +127,7 @@ def test_every_field_has_a_rule(kind: type[Message]) -> None:
 
 
 @pytest.mark.parametrize("kind", list(GOOD), ids=lambda kind: kind.DESCRIPTOR.name)
-def test_least_request(kind: type[Message]) -> None:
+def test_required_fields_alone_pass_and_each_missing_one_is_named(kind: type[Message]) -> None:
     """With the required fields alone every request passes; without them each is named, and nothing else."""
     assert violations(kind, {}) == {}
     required = {field.path for field in validation.FIELDS[kind] if field.required}
@@ -147,7 +147,9 @@ def test_required_fields_are_called_so(kind: type[Message]) -> None:
 
 
 @pytest.mark.parametrize(("kind", "path", "low", "high"), INTEGERS)
-def test_integer(kind: type[Message], path: str, low: int, high: int) -> None:
+def test_an_integer_passes_from_end_to_end_of_its_range_and_not_beyond(
+    kind: type[Message], path: str, low: int, high: int
+) -> None:
     """Both ends pass and what lies just outside does not; the contract's comment names both ends."""
     for value in (low, high):
         assert path not in violations(kind, {path: value}), value
@@ -156,7 +158,9 @@ def test_integer(kind: type[Message], path: str, low: int, high: int) -> None:
 
 
 @pytest.mark.parametrize(("kind", "path", "length"), LENGTHS)
-def test_length(kind: type[Message], path: str, length: int) -> None:
+def test_a_text_of_the_greatest_length_passes_and_a_longer_one_does_not(
+    kind: type[Message], path: str, length: int
+) -> None:
     """The longest text passes, one character more does not."""
     suffix = ".txt" if path == "input_object" else ""
     assert path not in violations(kind, {path: "x" * (length - len(suffix)) + suffix})
@@ -164,7 +168,9 @@ def test_length(kind: type[Message], path: str, length: int) -> None:
 
 
 @pytest.mark.parametrize(("kind", "path", "low", "high"), DURATIONS)
-def test_duration(kind: type[Message], path: str, low: int, high: int) -> None:
+def test_a_duration_passes_from_end_to_end_of_its_range_and_not_beyond(
+    kind: type[Message], path: str, low: int, high: int
+) -> None:
     """Both ends pass; a nanosecond outside does not, nor does a duration that is none."""
     for value in (f"{low}s", f"{high}s"):
         assert path not in violations(kind, {path: value}), value
@@ -189,7 +195,7 @@ def test_number_of_items(kind: type[Message], path: str, low: int, high: int) ->
 
 
 @pytest.mark.parametrize(("kind", "path"), ENUMS)
-def test_enum(kind: type[Message], path: str) -> None:
+def test_an_enum_value_passes_only_when_the_contract_names_it(kind: type[Message], path: str) -> None:
     """Every value of the contract passes, a number that it does not name does not."""
     descriptor: Any = kind.DESCRIPTOR
     *parents, leaf = path.split(".")

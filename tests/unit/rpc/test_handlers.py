@@ -83,18 +83,18 @@ def hanging(entered: asyncio.Event, left: asyncio.Event, *, stream: bool) -> Any
 
 
 class TestAnswers:
-    async def test_unary(self) -> None:
+    async def test_a_unary_call_returns_the_use_cases_message(self) -> None:
         """The use-case's message, as bytes."""
         async with switchboard(answer) as board:
             assert PreviewJob.FromString(await board.get()).job_id == "d1"
 
-    async def test_stream(self) -> None:
+    async def test_a_stream_returns_the_use_cases_messages_in_order(self) -> None:
         """Its messages, in order."""
         async with switchboard(three) as board:
             found = [WatchPreviewJobResponse.FromString(raw).job.job_level async for raw in board.watch()]
         assert found == [0, 1, 2]
 
-    async def test_default_message(self) -> None:
+    async def test_a_request_of_no_bytes_is_a_message_with_nothing_set(self) -> None:
         """A request of no bytes is a valid message with nothing set."""
         async with switchboard(answer) as board:
             assert PreviewJob.FromString(await board.get(b"")).job_id == ""
@@ -108,7 +108,7 @@ class TestAnswers:
 @pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
 class TestErrors:
     @pytest.mark.parametrize("raw", MALFORMED)
-    async def test_malformed_message(self, raw: bytes, stream: bool) -> None:  # noqa: FBT001
+    async def test_a_malformed_message_is_invalid_argument_and_runs_no_use_case(self, raw: bytes, stream: bool) -> None:  # noqa: FBT001
         """INVALID_ARGUMENT in words of ours; the use-case is not asked."""
         async with switchboard(failing(ValueError(), stream=stream)) as board:
             error = await error_of(board.watch(raw) if stream else board.get(raw))
@@ -128,7 +128,7 @@ class TestErrors:
         assert dict(error.trailing_metadata())["x-request-id"] == "mine-1"
         assert board.telemetry.ended == [("WatchPreviewJob" if stream else "GetPreviewJob", "NOT_FOUND")]
 
-    async def test_bug(self, stream: bool) -> None:  # noqa: FBT001
+    async def test_a_bug_is_internal_with_its_request_id_and_nothing_else(self, stream: bool) -> None:  # noqa: FBT001
         """INTERNAL with the request id and nothing else; the log has the rest."""
         bug = RuntimeError(f"password={SECRET}")
         bug.add_note(SECRET)
@@ -196,7 +196,7 @@ class TestErrorsInTheMiddle:
             [("WatchPreviewJob", "UNAVAILABLE")],
         )
 
-    async def test_largest_reply(self) -> None:
+    async def test_a_reply_of_exactly_the_limit_arrives(self) -> None:
         """A reply of exactly the limit arrives with a client's default settings."""
         job = PreviewJob()
         job.user_data = "x" * (MAX_SEND_BYTES - 5)
@@ -350,7 +350,7 @@ class TestMetadata:
             await call
             assert {"x-upstream-request-id", "x-cache"}.isdisjoint(dict(await call.trailing_metadata()))
 
-    async def test_stream(self) -> None:
+    async def test_a_stream_sends_its_request_id_before_its_messages(self) -> None:
         """The request id comes at once, the rest with the end."""
         async with switchboard(three) as board:
             call = board.watch(metadata=(("x-request-id", "mine"),))
@@ -360,14 +360,14 @@ class TestMetadata:
 
 
 class TestTelemetry:
-    async def test_unary(self) -> None:
+    async def test_a_unary_call_is_counted_once_with_its_code(self) -> None:
         """Started once, ended with its code, which says that a message was sent."""
         async with switchboard(answer) as board:
             await board.get()
             await board.handlers.drained(5)
         assert (board.telemetry.started, board.telemetry.ended) == (["GetPreviewJob"], [("GetPreviewJob", "OK")])
 
-    async def test_stream(self) -> None:
+    async def test_every_message_of_a_stream_is_counted(self) -> None:
         """Every message counts."""
         async with switchboard(three) as board:
             assert len([raw async for raw in board.watch()]) == 3
@@ -394,7 +394,7 @@ class TestAtOnce:
         async with switchboard(answer, at_once=lambda _request, _call: None) as board:
             assert PreviewJob.FromString(await board.get()).job_id == "d1"
 
-    async def test_error(self) -> None:
+    async def test_an_error_at_once_is_returned_like_any_other(self) -> None:
         """It is told like any other."""
 
         def at_once(_request: GetPreviewJobRequest, _call: Call) -> bytes:
@@ -405,7 +405,7 @@ class TestAtOnce:
 
 
 class TestDrained:
-    async def test_nothing_runs(self) -> None:
+    async def test_a_drain_without_running_calls_ends_at_once(self) -> None:
         """At once."""
         await Handlers(FakeTelemetry()).drained(60)
 

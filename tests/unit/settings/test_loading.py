@@ -63,7 +63,7 @@ def test_replicas_that_share_nothing(folder: Path) -> None:
 
 
 class TestSources:
-    def test_file(self, folder: Path) -> None:
+    def test_a_file_with_buckets_and_keys_is_enough(self, folder: Path) -> None:
         """A file with buckets and keys is enough; the rest has defaults."""
         settings = load(file(folder, MINIMAL))
         assert settings.buckets[0].name == "examplebucket-1250000000"
@@ -71,7 +71,7 @@ class TestSources:
         assert (settings.listen, settings.admin_listen) == ("127.0.0.1:50051", "127.0.0.1:9464")
         assert settings.reflection is False
 
-    def test_variables_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_variables_alone_are_enough(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Everything can be given as variables: nested keys by `__`, lists as JSON."""
         for name, value in VARIABLES.items():
             monkeypatch.setenv(name, value)
@@ -87,7 +87,9 @@ class TestSources:
         assert settings.watch.heartbeat_seconds == 3
         assert settings.credentials["main"].secret_id == "x"
 
-    def test_variables_win(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_variable_wins_over_the_file_for_its_key_only(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """A variable wins over the file, and leaves its neighbours alone."""
         path = file(folder, MINIMAL + "upstream: {timeout_seconds: 7, connect_timeout_seconds: 2}\n")
         monkeypatch.setenv("DOCPREVIEW_UPSTREAM__TIMEOUT_SECONDS", "9")
@@ -128,7 +130,9 @@ class TestSharedState:
             "rediss+cluster://:secret@n1",
         ],
     )
-    def test_address(self, folder: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    def test_a_shared_state_address_is_taken_as_it_is_and_not_shown(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, url: str
+    ) -> None:
         """It is taken as it is, and not shown."""
         monkeypatch.setenv("DOCPREVIEW_SHARED_STATE__URL", url)
         settings = load(file(folder, MINIMAL))
@@ -175,7 +179,7 @@ class TestSharedState:
 
 
 class TestMistakes:
-    def test_unknown_keys(self, folder: Path) -> None:
+    def test_every_unknown_key_is_named_with_its_path(self, folder: Path) -> None:
         """Each is named with its path."""
         found = problems(file(folder, MINIMAL + "lisen: x\nupstream: {endpont: x}\n"))
         assert sorted(found) == ["lisen: unknown setting", "upstream.endpont: unknown setting"]
@@ -195,7 +199,9 @@ class TestMistakes:
             "DOCPREVIEW_LISTEN__PORT",
         ],
     )
-    def test_unknown_variables(self, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def test_a_variable_that_sets_nothing_is_named_without_its_value(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
         """A variable that sets nothing is a typing error, and named."""
         monkeypatch.setenv(name, CANARY)
         found = problems(file(folder, MINIMAL))
@@ -245,25 +251,25 @@ class TestMistakes:
 
 
 class TestFiles:
-    def test_missing(self, folder: Path) -> None:
+    def test_a_missing_file_is_named_with_the_reason(self, folder: Path) -> None:
         """Named, with the reason."""
         assert problems(folder / "nothing.yaml") == [f"{folder}/nothing.yaml: No such file or directory"]
 
-    def test_folder(self, folder: Path) -> None:
+    def test_a_folder_in_place_of_the_file_is_named_with_the_reason(self, folder: Path) -> None:
         """Named, with the reason."""
         assert problems(folder) == [f"{folder}: Is a directory"]
 
-    def test_not_yaml(self, folder: Path) -> None:
+    def test_a_file_that_is_not_yaml_is_refused_with_line_and_column(self, folder: Path) -> None:
         """Line and column of the mistake."""
         (found,) = problems(file(folder, "listen: x\nbuckets: [\n  - {\n"))
         assert found.startswith("line 3, column ")
 
     @pytest.mark.parametrize("text", ["- a\n- b\n", "just text\n", "3\n"])
-    def test_other_yaml(self, folder: Path, text: str) -> None:
+    def test_a_file_that_is_no_map_is_refused(self, folder: Path, text: str) -> None:
         """Settings are a map."""
         assert problems(file(folder, text)) == ["the file must be a YAML map of settings"]
 
-    def test_empty(self, folder: Path) -> None:
+    def test_an_empty_file_names_what_is_required(self, folder: Path) -> None:
         """What is required is named."""
         assert problems(file(folder, "")) == ["buckets: Field required", "credentials: Field required"]
 
@@ -318,7 +324,7 @@ class TestSecrets:
         found = problems(file(folder, MINIMAL))
         assert CANARY not in str(found)
 
-    def test_in_settings(self, folder: Path) -> None:
+    def test_secrets_are_in_no_text_form_of_the_settings(self, folder: Path) -> None:
         """Neither repr nor str nor a dump shows them."""
         text = MINIMAL.replace("a-key", CANARY).replace("an-id, ", f"an-id, token: {CANARY}2, ")
         settings = load(file(folder, text))
@@ -340,14 +346,14 @@ class TestCommand:
             command, env=os.environ | environment, capture_output=True, text=True, check=False, timeout=60
         )
 
-    def test_good_configuration(self, folder: Path) -> None:
+    def test_a_good_configuration_exits_with_0_and_what_it_would_serve(self, folder: Path) -> None:
         """Exit code 0, and what it would serve."""
         done = self.run("check-config", "--config", str(file(folder, MINIMAL)))
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout == "ok: 1 bucket(s), gRPC on 127.0.0.1:50051, admin on 127.0.0.1:9464\n"
 
     @pytest.mark.parametrize("command", ["check-config", "serve"])
-    def test_bad_configuration(self, folder: Path, command: str) -> None:
+    def test_a_bad_configuration_exits_with_2_and_one_line_for_each_mistake(self, folder: Path, command: str) -> None:
         """Exit code 2, one line for each mistake, and no secret."""
         text = MINIMAL.replace("a-key", CANARY) + "listen: nowhere\nlisen: x\n"
         done = self.run(command, "-c", str(file(folder, text)), DOCPREVIEW_LOGING=CANARY)
@@ -376,13 +382,13 @@ class TestProtection:
         (problem,) = problems(file(folder, MINIMAL + f"concurrency: {section}\n"))
         assert problem.startswith("concurrency.initial: ")
 
-    def test_switched_off(self, folder: Path) -> None:
+    def test_retries_and_breaker_can_be_switched_off(self, folder: Path) -> None:
         """No retries and no breaker."""
         settings = load(file(folder, MINIMAL + "retry: {max_retries: 0}\nbreaker: {min_calls: 0}\n"))
         assert (settings.retry.max_retries, settings.breaker.min_calls) == (0, 0)
 
     @pytest.mark.parametrize("section", ["retry", "breaker", "concurrency", "limits"])
-    def test_documents(self, section: str) -> None:
+    def test_every_protection_key_is_documented_with_its_default(self, section: str) -> None:
         """Every key has its row in docs/configuration.md, with the default that it has."""
         text = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
         for name, field in Settings.model_fields[section].default.__class__.model_fields.items():
@@ -410,7 +416,7 @@ class TestLimits:
             ("without_store: maybe", "limits.without_store: "),
         ],
     )
-    def test_wrong(self, folder: Path, wrong: str, told: str) -> None:
+    def test_a_wrong_limit_is_refused_with_what_to_write_and_where(self, folder: Path, wrong: str, told: str) -> None:
         """The message says what to write, and where."""
         (problem,) = problems(file(folder, MINIMAL + f"limits: {{{wrong}}}\n"))
         assert problem.startswith(told)
@@ -423,7 +429,7 @@ class TestLimits:
         assert caller.method_rates == {"CreatePreviewJob": Rate(1, 9)}
         assert (caller.name, caller.shadow, caller.budget) == ("x", True, None)
 
-    def test_variables(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_each_limit_can_be_set_by_a_variable(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Each key has one."""
         monkeypatch.setenv("DOCPREVIEW_LIMITS__ANONYMOUS__RATE__PER_SECOND", "7")
         monkeypatch.setenv("DOCPREVIEW_LIMITS__ANONYMOUS__BUDGET__PER_DAY", "70")

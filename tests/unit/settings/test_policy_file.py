@@ -37,7 +37,7 @@ def problems(folder: Path, text: str | bytes) -> str:
     return "\n".join(caught.value.problems)
 
 
-def test_example() -> None:
+def test_the_example_policy_gives_its_callers_what_the_docs_explain() -> None:
     """Its three callers, as docs/security.md explains them."""
     found = load_policy(EXAMPLE, AROUND)
     shop, archive, support = (found.callers[name] for name in ("shop", "archive", "support"))
@@ -95,7 +95,9 @@ def test_example() -> None:
         ),
     ],
 )
-def test_mistakes(tmp_path: Path, old: str, new: str, problem: str) -> None:
+def test_a_mistake_is_named_with_its_path_and_without_a_secret(
+    tmp_path: Path, old: str, new: str, problem: str
+) -> None:
     """Each is named with its path; nothing secret is repeated."""
     assert old in CALLER
     found = problems(tmp_path, CALLER.replace(old, new))
@@ -111,12 +113,12 @@ def test_identity_of_two_callers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "a: b: c", "\tx", b"\xff\xfe\xff", "!!python/object:os.system x"])
-def test_no_policy(tmp_path: Path, text: str | bytes) -> None:
+def test_a_file_that_is_no_policy_is_refused(tmp_path: Path, text: str | bytes) -> None:
     """What is no policy at all is said to be none."""
     assert problems(tmp_path, text)
 
 
-def test_no_file(tmp_path: Path) -> None:
+def test_a_missing_policy_file_is_refused(tmp_path: Path) -> None:
     """Nor is what is not there."""
     with pytest.raises(PolicyError, match="No such file"):
         load_policy(tmp_path / "policy.yaml", AROUND)

@@ -16,7 +16,7 @@ async def get(port: int, path: str, accept: str = "*/*") -> httpx.Response:
         return await browser.get(f"http://127.0.0.1:{port}{path}", headers={"Accept": accept})
 
 
-async def test_metrics() -> None:
+async def test_the_registry_is_served_in_prometheus_text_format() -> None:
     """The registry that was handed in, in Prometheus' text format."""
     registry = CollectorRegistry()
     Counter("apples", "Apples.", registry=registry).inc()
@@ -39,7 +39,7 @@ async def test_metrics_with_exemplars() -> None:
     assert "trace_id" not in plain.text
 
 
-async def test_readiness() -> None:
+async def test_an_unready_gateway_is_503_with_its_reason_and_still_alive() -> None:
     """Ready, or 503 with the reason; alive in both cases."""
     reason: str | None = None
     async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: reason) as port:
@@ -52,7 +52,7 @@ async def test_readiness() -> None:
         assert (answer.status_code, answer.text) == (200, "ok\n")
 
 
-async def test_other_paths() -> None:
+async def test_any_other_path_or_method_is_refused() -> None:
     """Nothing else answers."""
     async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: None) as port:
         assert (await get(port, "/metrics/../etc/passwd")).status_code == 404

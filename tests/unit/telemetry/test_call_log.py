@@ -48,7 +48,7 @@ def call_log(stream: Stream, calls: Literal["all", "errors", "off"] = "all") -> 
     return CallLog(FakeClock(1_700_000_000.25), calls=calls, stream=lambda: stream)
 
 
-async def test_call() -> None:
+async def test_a_call_is_one_line_with_all_that_an_operator_asks_of_it() -> None:
     """What an operator asks of a call stands in one line."""
     log = call_log(stream := Stream())
     trace = Trace("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", sampled=False)
@@ -74,7 +74,7 @@ async def test_call() -> None:
 
 
 @pytest.mark.parametrize(("code", "level"), [("OK", "info"), ("NOT_FOUND", "info"), ("UNAVAILABLE", "warning")])
-async def test_level(code: str, level: str) -> None:
+async def test_a_failure_that_may_be_ours_is_a_warning_and_a_callers_is_not(code: str, level: str) -> None:
     """What may be our fault is a warning; what is the caller's is not."""
     log = call_log(stream := Stream())
     log.call_ended(METHOD, Call("r1", 0), code, 0)
@@ -83,7 +83,9 @@ async def test_level(code: str, level: str) -> None:
 
 
 @pytest.mark.parametrize(("calls", "codes"), [("all", ["OK", "ABORTED"]), ("errors", ["ABORTED"]), ("off", [])])
-async def test_which_calls(calls: Literal["all", "errors", "off"], codes: list[str]) -> None:
+async def test_the_setting_selects_the_logged_calls_and_creates_always_are(
+    calls: Literal["all", "errors", "off"], codes: list[str]
+) -> None:
     """All, those that failed, or none; creates are there in any case."""
     log = call_log(stream := Stream(), calls)
     for code in ("OK", "ABORTED"):
@@ -108,7 +110,7 @@ async def test_lines_are_gathered() -> None:
     assert len(stream.entries()) == MOST_LINES + 1
 
 
-async def test_create() -> None:
+async def test_a_create_is_logged_at_once_with_digests_instead_of_names() -> None:
     """Who made which job, written at once; objects and request ids only as digests, passwords not at all."""
     log = call_log(stream := Stream())
     call = Call("r1", 0, Caller("billing"), upstream_request_id="NjU=", cache="hit")
@@ -138,7 +140,7 @@ async def test_stream_that_takes_nothing(error: Exception) -> None:
     assert stream.writes == 1
 
 
-async def test_terminal() -> None:
+async def test_a_line_on_a_terminal_is_readable_and_leaves_out_empty_fields() -> None:
     """Shown as other lines are, without what is empty."""
     out = io.StringIO()
     structlog.configure(

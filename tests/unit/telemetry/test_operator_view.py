@@ -15,14 +15,14 @@ def attempts(outcome: str, count: float) -> tuple[str, dict[str, str], float]:
     return "docpreview_upstream_requests_total", {**BUCKET, "operation": "get", "outcome": outcome}, count
 
 
-def test_nothing_yet() -> None:
+def test_a_gateway_just_started_has_no_shares_and_no_tables() -> None:
     """A gateway that has just started has no shares, and no tables."""
     page = view(look(100.0, []), Look(100.0, {}), "starting")
     assert (page.unready, page.calls, page.failed, page.saved, page.uptime) == ("starting", 0, None, None, 0)
     assert (page.hosts, page.callers, page.errors, page.workers) == ([], [], [], None)
 
 
-def test_calls() -> None:
+def test_call_rates_are_of_the_interval_and_ended_watches_are_no_failures() -> None:
     """Rates and shares are of what happened between the looks; watches that end are no failures."""
     before = look(100.0, [handled("OK", 1000), handled("Unavailable", 500)])
     now = look(110.0, [handled("OK", 1090), handled("Unavailable", 510), handled("Unavailable", 99, "server_stream")])
@@ -37,7 +37,7 @@ def test_counter_that_began_again() -> None:
     assert page.calls == 0
 
 
-def test_answers() -> None:
+def test_every_answer_but_a_miss_counts_as_saved() -> None:
     """Everything but a miss is an answer that did not ask the cloud."""
     sources = {"hit": 60.0, "miss": 20.0, "coalesced": 15.0, "stale": 5.0}
     samples = [
@@ -49,7 +49,7 @@ def test_answers() -> None:
     assert page.answers == {"coalesced": 15, "hit": 60, "miss": 20, "stale": 5}
 
 
-def test_host() -> None:
+def test_refusals_are_no_failures_of_a_host_and_its_top_error_is_named() -> None:
     """The cloud's refusals are no failures of its; the most frequent error is named."""
     samples = [
         ("docpreview_upstream_breaker", BUCKET, 1.0),
@@ -62,7 +62,7 @@ def test_host() -> None:
     assert page.hosts == [Host("docs-1250000000", "half-open", 3, 32, 2, 100, 0.1, "JOB_NOT_FOUND")]
 
 
-def test_callers() -> None:
+def test_callers_come_busiest_first_with_their_rates_and_pages() -> None:
     """The busiest first, each against its rate and its pages, where it has any."""
     samples = [
         ("docpreview_caller_calls_total", {"caller": "shop", "grpc_code": "OK"}, 10.0),
@@ -81,7 +81,7 @@ def test_callers() -> None:
     assert page.callers == [CallerUse("archive", 5.0, None, 0, {}), CallerUse("shop", 1.0, 20.0, 3, {"day": (80, 100)})]
 
 
-def test_errors() -> None:
+def test_errors_come_latest_first_with_what_is_new() -> None:
     """The latest first, with what is new since the earlier look."""
     name, last = "docpreview_errors_total", "docpreview_error_last_timestamp_seconds"
     before = look(50.0, [(name, {"grpc_method": "GetPreviewJob", "reason": "OVERLOADED"}, 4.0)])
@@ -101,7 +101,7 @@ def test_errors() -> None:
     ]
 
 
-def test_process() -> None:
+def test_a_process_shows_build_age_certificates_and_refused_files() -> None:
     """Build, the oldest worker's age, certificates, and files that were refused."""
     samples = [
         ("docpreview_build_info", {"version": "0.1.0", "python": "3.11.7", "grpc": "1.85.1"}, 1.0),

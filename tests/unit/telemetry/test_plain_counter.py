@@ -13,7 +13,7 @@ def registry() -> CollectorRegistry:
     return CollectorRegistry()
 
 
-def test_counts(registry: CollectorRegistry) -> None:
+def test_each_combination_of_label_values_has_its_own_count(registry: CollectorRegistry) -> None:
     """Each combination of values has its own, under the name and the type that Prometheus's own counter would have."""
     tally = Tally("looks_total", "Looks.", ("where", "found"), registry)
     for values in (("memory", "hit"), ("memory", "miss"), ("memory", "hit")):

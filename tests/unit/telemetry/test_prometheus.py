@@ -36,7 +36,7 @@ def registry() -> CollectorRegistry:
     return CollectorRegistry()
 
 
-def test_exemplars(registry: CollectorRegistry) -> None:
+def test_a_time_with_a_recorded_trace_has_an_exemplar(registry: CollectorRegistry) -> None:
     """A time whose trace is recorded names it, in the format that has a place for that."""
     PrometheusCalls(registry).call_ended(METHOD, TRACED, "OK", 0.1)
     PrometheusTelemetry(registry).upstream_attempt(
@@ -49,7 +49,7 @@ def test_exemplars(registry: CollectorRegistry) -> None:
     assert found == ["grpc_server_handling_seconds_bucket", "docpreview_upstream_seconds_bucket"]
 
 
-def test_calls(registry: CollectorRegistry) -> None:
+def test_calls_messages_and_times_are_counted(registry: CollectorRegistry) -> None:
     """Calls that came in and ended, messages in and out, and the time between."""
     telemetry = PrometheusCalls(registry)
     for _ in range(2):
@@ -73,7 +73,7 @@ def test_messages_of_streams(registry: CollectorRegistry) -> None:
     assert registry.get_sample_value("grpc_server_msg_sent_total", labels) == 3
 
 
-def test_errors(registry: CollectorRegistry) -> None:
+def test_errors_are_counted_by_method_and_reason_with_their_last_time(registry: CollectorRegistry) -> None:
     """By method and reason, and when a reason was last seen; calls without one are no errors."""
     telemetry = PrometheusCalls(registry)
     telemetry.call_ended(METHOD, CALL, "OK", 0.1)
@@ -84,7 +84,7 @@ def test_errors(registry: CollectorRegistry) -> None:
     assert last == pytest.approx(SystemClock().now(), abs=10)
 
 
-def test_codes(registry: CollectorRegistry) -> None:
+def test_status_codes_are_spelt_as_in_go(registry: CollectorRegistry) -> None:
     """Codes are spelt as Go spells them, so that Go's dashboards and alerts fit."""
     telemetry = PrometheusCalls(registry)
     for code in grpc.StatusCode:
@@ -122,7 +122,7 @@ def test_attempts_at_the_cloud(
     assert registry.get_sample_value("docpreview_upstream_seconds_count", labels) == 1
 
 
-def test_unsettled_creates(registry: CollectorRegistry) -> None:
+def test_creates_without_an_outcome_are_measured_by_number_and_age(registry: CollectorRegistry) -> None:
     """How many, how old the oldest is, and when that was known."""
     telemetry = PrometheusTelemetry(registry)
     telemetry.unsettled(2, 900.0, 1000.0)
@@ -144,7 +144,7 @@ def test_jobs_that_ended(registry: CollectorRegistry) -> None:
     assert registry.get_sample_value("docpreview_job_pages_total", {"outcome": "failed"}) == 2
 
 
-def test_watching(registry: CollectorRegistry) -> None:
+def test_pollers_and_watchers_are_gauges_of_the_latest_numbers(registry: CollectorRegistry) -> None:
     """The numbers as they are."""
     telemetry = PrometheusTelemetry(registry)
     telemetry.watching(pollers=3, watchers=7)
@@ -170,7 +170,7 @@ def test_way_to_a_bucket(registry: CollectorRegistry) -> None:
     assert registry.get_sample_value("docpreview_upstream_shed_total", {**bucket, "reason": "queue"}) == 1
 
 
-def test_retries(registry: CollectorRegistry) -> None:
+def test_retries_are_counted_by_operation_and_outcome(registry: CollectorRegistry) -> None:
     """Those that were made and those that the budget refused."""
     PrometheusTelemetry(registry).retry("get", "over_budget")
     labels = {"operation": "get", "outcome": "over_budget"}

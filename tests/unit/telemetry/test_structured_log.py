@@ -38,26 +38,26 @@ def test_one_object_a_line(json_lines: bool | None) -> None:  # noqa: FBT001
     assert entry["timestamp"].endswith("Z")
 
 
-def test_exceptions() -> None:
+def test_a_traceback_is_a_field_of_its_line() -> None:
     """A traceback is a field."""
     body = "try:\n    1 / 0\nexcept ZeroDivisionError as error:\n    log.error('oops', exc_info=error)"
     (line,) = lines(body)
     assert "ZeroDivisionError" in json.loads(line)["exception"]
 
 
-def test_level() -> None:
+def test_a_line_below_the_level_is_not_logged() -> None:
     """What is below the level is not logged."""
     found = lines("log.info('no'); log.warning('yes')", level="WARNING")
     assert [json.loads(line)["event"] for line in found] == ["yes"]
 
 
-def test_other_libraries() -> None:
+def test_other_libraries_log_from_warning_on_and_quote_no_signature() -> None:
     """They log from WARNING on: their INFO lines quote URLs with signatures in them."""
     body = "logging.getLogger('httpx').info('GET https://x?q-signature=abc'); logging.getLogger('httpx').warning('w')"
     assert "q-signature" not in "".join(lines(body, level="DEBUG"))
 
 
-def test_console() -> None:
+def test_console_lines_are_for_people_and_are_not_json() -> None:
     """Lines for people when they are asked for."""
     (line,) = lines("log.info('serving', port=1)", json_lines=False)
     assert "serving" in line

@@ -67,7 +67,7 @@ def test_counters_and_histograms() -> None:
     assert abs(found["grpc_server_handling_seconds_sum"] - 0.401) < 1e-9
 
 
-def test_gauges() -> None:
+def test_worker_gauges_are_summed_and_shared_ones_take_the_worst() -> None:
     """They are added up, but of breakers and of what workers share the worst counts."""
     metrics = WorkerMetrics()
     for name, state in (("a", State.OPEN), ("b", State.CLOSED)):
@@ -129,7 +129,7 @@ def test_as_open_metrics() -> None:
     assert [sample.value for sample in families["grpc_server_started"].samples] == [2.0]
 
 
-def test_exemplars() -> None:
+def test_one_exemplar_of_each_histogram_bucket_survives_the_sum() -> None:
     """One of each bucket stays, so that a slow call still leads to its trace."""
     metrics = WorkerMetrics()
     one, other = Worker(metrics, "a", "0"), Worker(metrics, "b", "1")

@@ -93,7 +93,7 @@ class TestRequests:
                 assert (await client.send(GET)).status == 200
             assert proxy.connections == 0
 
-    async def test_redirect(self) -> None:
+    async def test_a_redirect_is_returned_as_a_reply_and_is_not_followed(self) -> None:
         """A redirect is a reply like any other; the address in it is not asked."""
         async with RawServer(ok) as other:
 
@@ -105,7 +105,7 @@ class TestRequests:
                 assert (await client.send(CREATE)).status == 302
             assert other.connections == 0
 
-    async def test_cookies(self) -> None:
+    async def test_a_cookie_is_neither_stored_nor_sent(self) -> None:
         """Cookies are neither kept nor sent."""
 
         async def cookie(exchange: Exchange) -> None:
@@ -170,7 +170,7 @@ class TestConnections:
 
 class TestWithoutReply:
     @pytest.mark.parametrize("request_", [GET, CREATE], ids=["read", "create"])
-    async def test_connection_refused(self, request_: HttpRequest) -> None:
+    async def test_a_refused_connection_counts_as_not_sent(self, request_: HttpRequest) -> None:
         """Certainly nothing was sent."""
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))

@@ -27,7 +27,7 @@ def test_value_that_is_too_large() -> None:
     assert cache.size == ENTRY_OVERHEAD + 10
 
 
-def test_size() -> None:
+def test_the_size_counts_what_is_cached_and_stays_within_the_bound() -> None:
     """Whatever is set and replaced, it is that of what is there, and within the bound."""
     chance = random.Random(1)  # noqa: S311 - repeatable
     cache = LruMemoryCache(50_000)

@@ -49,7 +49,7 @@ class Scene:
         return caught.value.reason
 
 
-async def test_request() -> None:
+async def test_a_tag_is_read_by_a_signed_head_of_the_object() -> None:
     """A HEAD of the object at its bucket's object host, signed in its address."""
     scene = Scene(reply(headers={"etag": '"abc"', "x-cos-version-id": "v"}))
     assert await scene.tag() == '"abc"'
@@ -79,7 +79,9 @@ async def test_store_without_etags(headers: dict[str, str], tag: str) -> None:
         (TransportError("gone", sent=True), r.ERROR_REASON_UPSTREAM_UNAVAILABLE),
     ],
 )
-async def test_refusals(answer: HttpReply | Exception, reason: ErrorReason.ValueType) -> None:
+async def test_each_refusal_has_its_reason_and_is_counted_by_it(
+    answer: HttpReply | Exception, reason: ErrorReason.ValueType
+) -> None:
     """Each has its reason, and is counted by it."""
     scene = Scene(answer)
     assert await scene.refused() == reason

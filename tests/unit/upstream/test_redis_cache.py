@@ -67,7 +67,9 @@ class TestRealServer:
             assert await other.get("another") is None
         assert telemetry.lookups == []
 
-    async def test_keys(self, redis_server: RedisServer) -> None:
+    async def test_every_key_has_our_prefix_and_version_and_every_value_expires(
+        self, redis_server: RedisServer
+    ) -> None:
         """They begin with our name and a version, and every value has an end."""
         async with cache_of(redis_server.url, seconds=1) as (cache, _):
             await cache.set("k", b"v", 10)
@@ -107,7 +109,9 @@ class TestRealServer:
                     await cache.set("k", b"v", 10)
                     assert await cache.get("k") == found
 
-    async def test_unix_socket(self, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    async def test_a_unix_socket_is_an_address_like_any_other(
+        self, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
         """It works as well."""
         path = tmp_path_factory.mktemp("s") / "s"
         with running_redis(tmp_path, "--unixsocket", str(path)):
@@ -134,7 +138,7 @@ class TestRealServer:
 
 
 class TestServerThatIsGone:
-    async def test_refused(self) -> None:
+    async def test_a_refusing_server_is_tried_a_few_times_and_then_skipped(self) -> None:
         """A few calls find out, at once; the others do not even try."""
         async with server_that_says(None) as url:
             pass
@@ -161,7 +165,7 @@ class TestServerThatIsGone:
             assert loop.time() - begin < 0.5
         assert telemetry.lookups == [ERROR] * 3 + [SKIPPED] * 100
 
-    async def test_value_to_keep_after_a_read_without_answer(self) -> None:
+    async def test_a_value_is_not_stored_after_a_read_without_answer(self) -> None:
         """It is not tried, so that one call never waits twice."""
         async with server_that_says(None) as url, cache_of(url) as (cache, telemetry):
             await cache.get("k")

@@ -9,7 +9,7 @@ import pytest
 from docpreview_gateway.wiring import event_loop
 
 
-def test_event_loop() -> None:
+def test_work_runs_on_uvloop_and_its_result_or_error_comes_through() -> None:
     """uvloop's, and what the work gives or raises comes through."""
 
     async def work() -> str:

@@ -144,7 +144,7 @@ async def test_job_that_was_just_created_and_does_not_show_yet(world: World) -> 
         await world.get(job.job_id, no_cache=True)
 
 
-async def test_no_cache(world: World) -> None:
+async def test_a_no_cache_read_gets_the_clouds_answer_and_later_reads_profit(world: World) -> None:
     """The caller gets what the cloud says now, and later callers profit."""
     world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_SUCCESS)
     await world.get()
@@ -189,7 +189,7 @@ async def test_cloud_fails_and_the_copy_is_no_answer(world: World, *, no_cache: 
         await world.get(no_cache=no_cache)
 
 
-async def test_lists(world: World) -> None:
+async def test_a_list_is_cached_for_a_moment_and_by_its_filters(world: World) -> None:
     """They live for a moment; other filters are another list."""
     assert [await world.list(), await world.list()] == ["miss", "hit"]
     assert await world.list(include_pages=True) == "miss"
@@ -221,13 +221,13 @@ async def test_list_that_a_create_overtakes(world: World) -> None:
     assert await world.list() == "miss"
 
 
-async def test_created_job(world: World) -> None:
+async def test_a_created_job_is_cached_at_once(world: World) -> None:
     """It is known at once."""
     job = await world.create()
     assert await world.get(job.job_id) == "hit"
 
 
-async def test_queues(world: World) -> None:
+async def test_queues_are_never_cached(world: World) -> None:
     """They are never kept."""
     query = QueueQuery(ListPreviewQueuesRequest(bucket=BUCKET.name), BUCKET, 10, 1)
     for _ in range(2):
@@ -275,7 +275,7 @@ class TestKept:
         job = world.cached.kept(BUCKET, JOB, call)
         return (None if job is None else PreviewJob.FromString(job).job_id), call.cache
 
-    async def test_fresh_job(self, world: World) -> None:
+    async def test_a_fresh_cached_job_is_a_hit_without_a_cloud_call(self, world: World) -> None:
         """Answered as a hit, and counted as one; the cloud is not asked again."""
         world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
         await world.get()
@@ -293,7 +293,7 @@ class TestKept:
         assert self.kept(world) == (None, "")
         assert world.telemetry.lookups == counted
 
-    async def test_read_through(self, world: World) -> None:
+    async def test_a_no_cache_read_is_left_to_get(self, world: World) -> None:
         """A caller that wants the cloud's word gets it from `get`."""
         world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
         await world.get()

@@ -152,7 +152,7 @@ async def test_until_when_the_answer_is_wanted(cloud: FakeUpstream) -> None:
     await asyncio.gather(*callers)
 
 
-async def test_joined_reads_are_told(cloud: FakeUpstream) -> None:
+async def test_each_joined_read_is_reported_under_its_operation(cloud: FakeUpstream) -> None:
     """Each read that joined another is told, under its operation; the first is not."""
     upstream = CoalescedUpstream(cloud, telemetry := FakeTelemetry(), longest=10.0)
     await asyncio.gather(*(upstream.get(BUCKET, JOB, call()) for _ in range(3)))

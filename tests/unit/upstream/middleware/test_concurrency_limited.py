@@ -86,7 +86,7 @@ ASKS: dict[str, Callable[[LimitedUpstream], Awaitable[object]]] = {
 
 
 @pytest.mark.parametrize("operation", ASKS)
-async def test_every_operation(operation: str) -> None:
+async def test_every_operation_returns_its_result_and_gives_its_permit_back(operation: str) -> None:
     """The result untouched, and the place given back."""
     scene = Scene()
     assert await ASKS[operation](scene.upstream)
@@ -122,7 +122,7 @@ class TestQueue:
         assert scene.cloud.most_in_flight == 2
         assert scene.load[0] == 0
 
-    async def test_long_queue(self) -> None:
+    async def test_a_full_queue_refuses_at_once_with_a_time_to_try_again(self) -> None:
         """Who comes when it is full is refused at once, with the time after which to try again."""
         scene = Scene()
         scene.cloud.gate = asyncio.Event()
@@ -208,7 +208,7 @@ class TestQueue:
 
 
 class TestLimit:
-    async def test_throttling(self) -> None:
+    async def test_throttling_lowers_the_limit_and_leaves_the_breaker_closed(self) -> None:
         """Fewer calls at once, and the breaker stays closed: a host that throttles is well."""
         scene = Scene()
         scene.cloud.failures += [THROTTLED] * 10
@@ -244,7 +244,7 @@ class TestLimit:
 
 
 class TestBreaker:
-    async def test_open(self) -> None:
+    async def test_an_open_breaker_fails_calls_at_once_and_spares_other_hosts(self) -> None:
         """Calls fail at once with the time until the next probe; other hosts are not concerned."""
         scene = Scene()
         await scene.break_it()
@@ -254,7 +254,7 @@ class TestBreaker:
         assert scene.telemetry.sheds == ["breaker"]
         await scene.get(bucket=OTHER)
 
-    async def test_recovery(self) -> None:
+    async def test_one_probe_that_succeeds_closes_the_breaker_for_all(self) -> None:
         """One probe, and then everybody."""
         scene = Scene()
         await scene.break_it()
@@ -285,7 +285,7 @@ class TestBreaker:
         await hanging
         assert scene.load == (0, 1, 0)
 
-    async def test_refusals(self) -> None:
+    async def test_refusals_of_a_healthy_host_do_not_open_the_breaker(self) -> None:
         """They are the answers of a healthy host."""
         scene = Scene()
         scene.cloud.failures += [UpstreamError(r.ERROR_REASON_JOB_NOT_FOUND, "no") for _ in range(20)]
@@ -304,7 +304,7 @@ class TestBreaker:
                 await ASKS["create"](scene.upstream)
         assert scene.telemetry.breaker_states == [(BUCKET.name, "OPEN")]
 
-    async def test_bug(self) -> None:
+    async def test_a_call_with_an_unexpected_error_gives_its_permit_back(self) -> None:
         """An unexpected error gives the place back too."""
         scene = Scene()
         scene.cloud.failures += [KeyError("a bug"), GatewayError(r.ERROR_REASON_DEADLINE_EXCEEDED, "late")]

@@ -112,7 +112,7 @@ def job(state: PreviewJob.State.ValueType, job_id: str = "d1", *, seconds: int |
 
 
 class TestJobsThatEnd:
-    def test_once(self) -> None:
+    def test_an_ended_job_is_reported_once_with_its_time_and_pages(self) -> None:
         """Told once, with its time by the cloud's clock and its pages, however often the job is read again."""
         ends = JobEnds(telemetry := FakeTelemetry())
         for state in (PreviewJob.STATE_SUBMITTED, PreviewJob.STATE_RUNNING):
@@ -122,7 +122,7 @@ class TestJobsThatEnd:
             ends.saw(job(PreviewJob.STATE_SUCCESS, seconds=12))
         assert telemetry.ended_jobs == [("SUCCESS", 12.0, JobPages(7, 2))]
 
-    def test_without_times(self) -> None:
+    def test_an_ended_job_without_times_is_counted_without_a_duration(self) -> None:
         """A job whose times the cloud does not tell is counted, and no time made up."""
         ends = JobEnds(telemetry := FakeTelemetry())
         ends.saw(job(PreviewJob.STATE_RUNNING))

@@ -60,7 +60,7 @@ async def test_buckets_of_an_account() -> None:
     ]
 
 
-async def test_hopeless_call() -> None:
+async def test_a_call_that_would_be_too_late_is_refused_and_costs_nothing() -> None:
     """It is refused at once, and costs the others nothing."""
     world = World(10, 1)
     await world.get()

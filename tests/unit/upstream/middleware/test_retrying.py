@@ -153,7 +153,7 @@ async def test_recorded_create_while_its_signature_holds() -> None:
     assert len(scene.cloud.asked) == 2
 
 
-async def test_budget() -> None:
+async def test_a_cloud_that_is_down_gets_no_more_retries_than_the_budget() -> None:
     """A cloud that is down gets the calls, the floor, and a tenth more."""
     scene = Scene(RetryPolicy(retries=2, base=0.001, cap=0.002, share=0.1, floor=3))
     scene.fails(*[r.ERROR_REASON_UPSTREAM_UNAVAILABLE] * 1000)

@@ -52,7 +52,7 @@ async def crowd(seed: int, *, write_offs: bool) -> Slots:
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**32), write_offs=st.booleans())
-def test_random_cancels(seed: int, write_offs: bool) -> None:  # noqa: FBT001 - hypothesis hands it in
+def test_random_cancels_leave_every_permit_free_and_nobody_waiting(seed: int, write_offs: bool) -> None:  # noqa: FBT001 - hypothesis hands it in
     """When all have gone, all places are free and nobody waits; meanwhile never more are in than may be."""
     slots = asyncio.run(crowd(seed, write_offs=write_offs))
     assert (slots.in_flight, slots.queued) == (0, 0)
@@ -112,7 +112,7 @@ async def test_callers_with_weights() -> None:
     assert served.index("single") < 5
 
 
-async def test_full_queue() -> None:
+async def test_a_full_queue_drops_the_least_urgent_call_of_the_busiest_caller() -> None:
     """The least urgent call of the greedy caller makes room for the first one of another."""
     slots = Slots(LimitBounds(initial=1, lowest=1, highest=1, queue=5))
     number = await slots.take(Call("r0", asyncio.get_running_loop().time() + 30))

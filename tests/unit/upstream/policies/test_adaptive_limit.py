@@ -32,7 +32,7 @@ def test_success_while_there_is_little_to_do() -> None:
     assert limit.value == 10
 
 
-def test_too_much() -> None:
+def test_overload_lowers_the_limit_once_a_round_and_not_below_its_bound() -> None:
     """0.7 of it, once for all calls that were under way, down to the bound."""
     limit = AdaptiveLimit(BOUNDS)
     for _ in range(10):
@@ -44,7 +44,7 @@ def test_too_much() -> None:
     assert limit.value == 4
 
 
-def test_expected_wait() -> None:
+def test_the_expected_wait_follows_the_recent_time_of_calls() -> None:
     """By the usual time of a call lately; unknown is none."""
     limit = AdaptiveLimit(BOUNDS)
     assert limit.expected_wait(100) == 0.0
@@ -54,7 +54,9 @@ def test_expected_wait() -> None:
 
 
 @pytest.mark.parametrize(("ahead", "remaining", "expected"), [(9, 5.4, True), (9, 5.3, False), (4, 5.3, True)])
-def test_in_time(ahead: int, remaining: float, *, expected: bool) -> None:
+def test_a_call_is_in_time_within_three_quarters_of_what_remains(
+    ahead: int, remaining: float, *, expected: bool
+) -> None:
     """When waiting and the call itself take no more than three quarters of the caller's time."""
     limit = AdaptiveLimit(BOUNDS)
     limit.succeeded(2.0, in_flight=1)
@@ -70,7 +72,7 @@ def test_callers_that_give_up() -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 20), st.floats(0, 10)), max_size=300))
-def test_any_course(events: list[tuple[bool, int, float]]) -> None:
+def test_the_limit_never_leaves_its_bounds(events: list[tuple[bool, int, float]]) -> None:
     """The limit never leaves its bounds."""
     limit = AdaptiveLimit(BOUNDS)
     for now, (good, in_flight, seconds) in enumerate(events):

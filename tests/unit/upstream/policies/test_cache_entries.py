@@ -12,7 +12,7 @@ JOB = PreviewJob(job_id="d1")
 KEPT = encode(KEY, Entry(JOB, read_at=100.0, fresh_until=101.0))
 
 
-def test_fresh_job() -> None:
+def test_a_fresh_cached_job_is_given_as_its_wire_bytes() -> None:
     """Its bytes, as they would be sent."""
     assert fresh_job(KEY, KEPT, 100.9) == JOB.SerializeToString()
 

@@ -54,7 +54,7 @@ def probe(subject: Breaker, now: float) -> Admission:
         ("FFss", State.CLOSED),
     ],
 )
-def test_opening(results: str, state: State) -> None:
+def test_the_breaker_opens_when_half_of_at_least_four_calls_failed(results: str, state: State) -> None:
     """When a call fails and at least half of at least four did; calls without a result tell nothing."""
     subject = breaker()
     pass_through(subject, 0.0, results)
@@ -69,14 +69,14 @@ def test_failures_long_ago() -> None:
     assert state_of(subject) is State.CLOSED
 
 
-def test_never_opens() -> None:
+def test_a_breaker_without_a_least_number_of_calls_never_opens() -> None:
     """Without a least number of calls."""
     subject = breaker(BreakerRules(calls=0))
     pass_through(subject, 0.0, "F" * 100)
     assert state_of(subject) is State.CLOSED
 
 
-def test_open() -> None:
+def test_an_open_breaker_admits_no_call_until_its_time_is_over() -> None:
     """No call goes until the time is over, and how long that is can be told."""
     subject = opened()
     assert subject.admit(4.9) is None
@@ -85,7 +85,7 @@ def test_open() -> None:
 
 
 @pytest.mark.parametrize(("jitter", "seconds"), [(0.0, 4.0), (1.0, 5.0)])
-def test_spread(jitter: float, seconds: float) -> None:
+def test_the_open_time_is_jittered_and_never_longer_than_configured(jitter: float, seconds: float) -> None:
     """Replicas do not come back all at once, and none later than was said."""
     assert opened(jitter=jitter).wait(0.0) == pytest.approx(seconds)
 

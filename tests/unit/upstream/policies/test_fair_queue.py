@@ -23,7 +23,7 @@ def popped(queue: FairQueue[str], count: int) -> list[str | None]:
     return [queue.pop() for _ in range(count)]
 
 
-def test_empty() -> None:
+def test_an_empty_queue_has_no_next_call() -> None:
     """Nobody is next."""
     assert FairQueue[str]().pop() is None
 
@@ -47,7 +47,7 @@ def test_callers_with_different_weights() -> None:
         assert turns[f"c{weight}"] == pytest.approx(3000 * weight / 15, rel=0.05)
 
 
-def test_greedy_caller() -> None:
+def test_a_single_call_waits_one_turn_of_a_greedy_caller() -> None:
     """Who comes with a single call waits for one turn of it, not for a thousand."""
     queue = FairQueue[str]()
     for _ in range(1000):
@@ -108,7 +108,7 @@ def test_room_for_a_modest_caller() -> None:
     assert FairQueue[str]().greediest(flow="a", weight=1.0) is None
 
 
-def test_turns_ahead() -> None:
+def test_turns_ahead_count_more_urgent_own_calls_and_others_by_weight() -> None:
     """Own calls that are more urgent, and of the others' what their weight gives them meanwhile."""
     queue = FairQueue[str]()
     assert queue.ahead(flow="a", weight=1.0, deadline=5.0) == 0

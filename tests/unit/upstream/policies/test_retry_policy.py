@@ -33,7 +33,7 @@ def retries(error: UpstreamError, *, create: bool) -> int:
 
 
 @pytest.mark.parametrize("reason", EVERY_REASON, ids=ErrorReason.Name)
-def test_reasons(reason: ErrorReason.ValueType) -> None:
+def test_reads_retry_what_may_pass_and_creates_only_what_was_not_admitted(reason: ErrorReason.ValueType) -> None:
     """Reads again after what may pass; creates only when certainly nothing was admitted; all else never."""
     error = UpstreamError(reason, "no")
     assert retries(error, create=False) == READS.get(reason, 0)
@@ -45,7 +45,7 @@ def test_reply_that_is_too_large() -> None:
     assert retries(ReplyTooLarge(), create=False) == 0
 
 
-def test_no_retries() -> None:
+def test_a_policy_of_no_retries_makes_none() -> None:
     """A policy of none makes none."""
     error = UpstreamError(r.ERROR_REASON_UPSTREAM_BAD_RESPONSE, "no")
     assert RetryPolicy(retries=0).delay(error, 0, create=False, jitter=0.5) is None
@@ -63,7 +63,9 @@ def test_no_retries() -> None:
         (9, 1.0, 1, 2.0),
     ],
 )
-def test_wait(made: int, jitter: float, asked: float, expected: float) -> None:
+def test_the_backoff_doubles_with_full_jitter_and_a_longer_retry_after_wins(
+    made: int, jitter: float, asked: float, expected: float
+) -> None:
     """Full jitter below a doubling backoff with a cap; a longer `Retry-After` wins."""
     error = UpstreamError(r.ERROR_REASON_UPSTREAM_THROTTLED, "slow down", facts=UpstreamFacts(asked_wait=asked))
     assert RetryPolicy(retries=10).delay(error, made, create=False, jitter=jitter) == pytest.approx(expected)
@@ -75,17 +77,17 @@ def test_last_fifth_of_a_calls_time() -> None:
 
 
 class TestBudget:
-    def test_few_calls(self) -> None:
+    def test_a_budget_with_few_calls_allows_its_floor_and_no_more(self) -> None:
         """The floor is allowed however few calls there are, and not more."""
         budget = RetryBudget(0.1, 3)
         assert [budget.take(1.0) for _ in range(4)] == [True, True, True, False]
 
-    def test_later(self) -> None:
+    def test_a_spent_budget_is_whole_again_after_ten_seconds(self) -> None:
         """Ten seconds later it is as at first."""
         budget = RetryBudget(0.1, 1)
         assert [budget.take(at) for at in (0.0, 9.0, 10.0)] == [True, False, True]
 
-    def test_many_calls(self) -> None:
+    def test_a_budget_with_many_calls_allows_a_tenth_on_top_of_its_floor(self) -> None:
         """A tenth of the calls on top of the floor."""
         budget = RetryBudget(0.1, 2)
         for _ in range(100):
@@ -93,7 +95,7 @@ class TestBudget:
         assert sum(budget.take(5.0) for _ in range(100)) == 12
 
     @given(st.lists(st.tuples(st.floats(0, 30), st.booleans()), max_size=200))
-    def test_any_traffic(self, traffic: list[tuple[float, bool]]) -> None:
+    def test_any_traffic_stays_within_the_retry_budget(self, traffic: list[tuple[float, bool]]) -> None:
         """Never more than the floor and a tenth of the calls in any eight seconds."""
         budget, made, calls = RetryBudget(0.1, 2), list[float](), list[float]()
         for at, retry in sorted(traffic):

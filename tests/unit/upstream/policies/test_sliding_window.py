@@ -16,7 +16,7 @@ def test_within_the_window() -> None:
     assert counts.totals(104.5) == Counts(3, 1)
 
 
-def test_later() -> None:
+def test_counts_older_than_the_window_are_forgotten() -> None:
     """What is older than the window is forgotten, a tenth of it at once."""
     counts = SlidingCounts(10)
     counts.add(100.0, calls=2, special=2)
@@ -26,7 +26,7 @@ def test_later() -> None:
     assert counts.totals(1000.0) == Counts(0, 0)
 
 
-def test_cleared() -> None:
+def test_cleared_counts_are_zero() -> None:
     """As if nothing had happened."""
     counts = SlidingCounts(10)
     counts.add(1.0, calls=1, special=1)
@@ -35,7 +35,7 @@ def test_cleared() -> None:
 
 
 @given(st.lists(st.floats(0, 100), max_size=50), st.floats(0, 100))
-def test_any_moments(moments: list[float], end: float) -> None:
+def test_any_moments_of_the_window_are_counted_and_older_ones_are_not(moments: list[float], end: float) -> None:
     """All of the last nine tenths is counted, and nothing older than the window."""
     counts = SlidingCounts(10)
     earlier = sorted(moment for moment in moments if moment <= end)

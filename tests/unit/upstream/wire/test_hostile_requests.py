@@ -202,7 +202,7 @@ def assert_honest(wire: HttpRequest) -> None:
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-def test_any_request(rnd: Random) -> None:
+def test_any_request_is_refused_with_violations_or_sent_intact(rnd: Random) -> None:
     """Refused with its violations named, or sent with every value intact."""
     passes(a_request(rnd))
 

@@ -12,13 +12,13 @@ from docpreview_gateway.model.errors import (
 from docpreview_gateway.upstream.wire.http import HttpReply, HttpRequest, percent_encode
 
 
-def test_percent_encoding() -> None:
+def test_percent_encoding_spares_unreserved_characters_only() -> None:
     """Everything but `A-Z a-z 0-9 - _ . ~` is encoded, in capitals, as the signature demands."""
     assert percent_encode("aZ09-_.~") == "aZ09-_.~"
     assert percent_encode(" +/=*()!'&?#%:\0中") == "%20%2B%2F%3D%2A%28%29%21%27%26%3F%23%25%3A%00%E4%B8%AD"
 
 
-def test_target() -> None:
+def test_everything_in_a_target_but_the_slashes_is_encoded() -> None:
     """Slashes part the path, everything else in it and in the query is encoded."""
     assert HttpRequest("GET", "h", "/a b/c?d").target == "/a%20b/c%3Fd"
     assert HttpRequest("GET", "h", "/", (("a&b", "c=d"), ("e", ""))).target == "/?a%26b=c%3Dd&e="

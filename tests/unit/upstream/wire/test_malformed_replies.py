@@ -117,7 +117,7 @@ def _about(job_id: str, job: PreviewJob) -> PreviewJob:
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-def test_spoilt_reply(rnd: Random) -> None:
+def test_a_malformed_reply_is_a_typed_error_or_a_valid_message(rnd: Random) -> None:
     """A typed error, or messages that every protobuf reader accepts and that belong to the bucket that was asked."""
     body = spoilt(rnd)
     for message in read_all_ways(body):

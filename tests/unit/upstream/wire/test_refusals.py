@@ -85,7 +85,7 @@ def test_table_of_codes_is_whole() -> None:
 
 @pytest.mark.parametrize(("code", "reason"), BY_CODE)
 @pytest.mark.parametrize("status", [400, 500])
-def test_code(code: str, reason: str, status: int) -> None:
+def test_the_error_code_decides_whatever_the_http_status(code: str, reason: str, status: int) -> None:
     """The code decides, whatever the HTTP status; it and the request id are facts of the error."""
     error = _read(status, _xml(code))
     assert _reason(error) == reason
@@ -118,7 +118,7 @@ def test_code_that_is_not_known(status: int, reason: str) -> None:
         ("", "UPSTREAM_ACCESS_DENIED"),
     ],
 )
-def test_access_denied(message: str, reason: str) -> None:
+def test_access_denied_means_a_missing_right_or_a_clock_by_its_message(message: str, reason: str) -> None:
     """The same code means a missing right, or a clock."""
     assert _reason(_read(403, _xml("AccessDenied", message))) == reason
 
@@ -139,7 +139,7 @@ def test_service_that_is_switched_off(message: str) -> None:
         (b'{"code": true, "request_id": "rid\\ud800\\n"}', "True"),
     ],
 )
-def test_json(body: bytes, code: str) -> None:
+def test_a_json_error_body_is_read_like_one_in_xml(body: bytes, code: str) -> None:
     """JSON bodies occur on the same hosts."""
     error = _read(400, body)
     assert (error.facts.code, error.facts.request_id) == (code, "rid")
@@ -152,7 +152,7 @@ def test_message_that_helps_the_caller(code: str) -> None:
 
 
 @pytest.mark.parametrize("code", ["SignatureDoesNotMatch", "InvalidAccessKeyId", "AccessDenied", "InternalError"])
-def test_message_that_may_tell_of_keys(code: str) -> None:
+def test_a_message_that_may_reveal_keys_is_not_passed_on(code: str) -> None:
     """It stays inside."""
     assert "AKID" not in _read(403, _xml(code, "AKIDexample signed sha1")).message
 
@@ -199,7 +199,7 @@ def test_request_id_in_a_header(headers: dict[str, str], expected: str) -> None:
         ("Wed, 21 Oct 2026 07:28:00 GMT", 1.0),
     ],
 )
-def test_retry_after(asked: str, seconds: float) -> None:
+def test_a_sane_retry_after_is_passed_on_and_any_other_is_a_second(asked: str, seconds: float) -> None:
     """A sane number of seconds is passed on, at most five minutes; of anything else the usual second is made."""
     assert _read(503, _xml("SlowDown"), retry_after=asked).retry_after == seconds
 

@@ -68,7 +68,7 @@ def test_second_id_that_is_blank() -> None:
 
 
 @pytest.mark.parametrize("token", ["<NextToken/>", "<NextToken> </NextToken>", "", "<NextToken>7</NextToken>"])
-def test_last_page(token: str) -> None:
+def test_a_missing_empty_or_repeated_token_ends_the_list(token: str) -> None:
     """No token, an empty one, and the one that was asked for all end the list."""
     body = _reply("<JobId>d1</JobId>", rest=token)
     assert responses.job_page(body, BUCKET, with_pages=False, asked_cursor="7").cursor == ""
@@ -88,7 +88,7 @@ def test_last_page(token: str) -> None:
         ("", PreviewJob.STATE_UNSPECIFIED),
     ],
 )
-def test_state(word: str, state: PreviewJob.State.ValueType) -> None:
+def test_the_state_decides_and_an_unknown_one_stays_readable(word: str, state: PreviewJob.State.ValueType) -> None:
     """`Code` is "Success" all the time and decides nothing; unknown words stay readable."""
     job = _job(f"<Code>Success</Code><State>{word}</State>")
     assert (job.state, job.raw_state) == (state, word)
@@ -115,7 +115,7 @@ def test_result_before_success() -> None:
         ("9999-12-31T23:59:59+0000", 253402300799),
     ],
 )
-def test_time(word: str, seconds: int) -> None:
+def test_a_time_is_read_with_any_offset_or_in_the_clouds_own_zone(word: str, seconds: int) -> None:
     """Any offset is read; none means the cloud's own zone."""
     assert _job(f"<CreationTime>{word}</CreationTime>").create_time.seconds == seconds
 
@@ -148,7 +148,7 @@ def test_time_that_is_none(word: str) -> None:
         ("", 0),
     ],
 )
-def test_number(word: str, number: int) -> None:
+def test_a_number_that_the_contract_cannot_hold_is_0(word: str, number: int) -> None:
     """What is no number that the contract can hold is 0."""
     assert _job(f"<Operation><JobLevel>{word}</JobLevel></Operation>").job_level == number
 
@@ -171,7 +171,9 @@ def test_options_that_are_not_set() -> None:
         ("sideways", PreviewOptions.PAPER_ORIENTATION_UNSPECIFIED),
     ],
 )
-def test_orientation(word: str, orientation: PreviewOptions.PaperOrientation.ValueType) -> None:
+def test_paper_direction_0_is_vertical_and_any_other_horizontal(
+    word: str, orientation: PreviewOptions.PaperOrientation.ValueType
+) -> None:
     """0 is vertical, every other number horizontal."""
     assert _options(f"<PaperDirection>{word}</PaperDirection>").paper_orientation == orientation
 
@@ -203,7 +205,7 @@ def test_queues_without_a_total() -> None:
 
 
 @pytest.mark.parametrize("body", [b"<Error><Code>x</Code></Error>", b"<response/>", b"<a><Response/></a>"])
-def test_another_document(body: bytes) -> None:
+def test_a_reply_with_another_root_is_a_bad_response(body: bytes) -> None:
     """A reply of status 200 with another root is a bad reply."""
     with pytest.raises(UpstreamError) as caught:
         responses.queue_page(body, BUCKET)

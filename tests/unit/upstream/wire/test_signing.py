@@ -52,7 +52,7 @@ header_name = st.one_of(
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
-def test_vector(case: dict[str, object]) -> None:
+def test_every_published_vector_gives_its_authorization(case: dict[str, object]) -> None:
     """Every published vector gives its `authorization`."""
     request = HttpRequest(case["method"], "", case["path"], tuple(case["params"].items()), case["headers"])  # type: ignore[arg-type,attr-defined]
     keys = Credentials(case["secret_id"], case["secret_key"])  # type: ignore[arg-type]
@@ -110,7 +110,7 @@ def test_keys_without_token() -> None:
     }
 
 
-def test_signed_address() -> None:
+def test_a_presigned_url_is_signed_in_its_query_for_its_host_only() -> None:
     """The signature stands in the query, percent-encoded on the wire, and covers the host only."""
     signed = signing.presign(requests.read_object(BUCKET, "a b/c.jpg"), KEYS, WINDOW)
     expected = signing.authorization(

@@ -20,7 +20,7 @@ def test_every_vector_is_judged() -> None:
 
 
 @pytest.mark.parametrize("vector", READ, ids=lambda vector: vector.name)
-def test_reply(vector: vectors.Vector) -> None:
+def test_a_recorded_reply_gives_its_expected_fields_and_no_others(vector: vectors.Vector) -> None:
     """Every field has its value, and no other field is set."""
     assert vector.read() == vector.facts["expected"]
 
@@ -41,7 +41,7 @@ def test_reply_without_the_job(vector: vectors.Vector) -> None:
 
 
 @pytest.mark.parametrize("vector", REFUSED, ids=lambda vector: vector.name)
-def test_refusal(vector: vectors.Vector) -> None:
+def test_a_recorded_error_gives_its_reason_message_code_and_request_id(vector: vectors.Vector) -> None:
     """Reason, message, code and request id of an error body in any of its forms."""
     error = vector.refusal()
     assert {

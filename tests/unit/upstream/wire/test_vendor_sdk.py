@@ -188,7 +188,9 @@ def test_read_of_one_job() -> None:
 
 @pytest.mark.parametrize(("fields", "parameters"), LISTS.values(), ids=list(LISTS))
 @pytest.mark.parametrize("cursor", ["", "75789", "a b+c/d=e*(1)!'~-_.:中"])
-def test_list(fields: dict[str, Any], parameters: dict[str, Any], cursor: str) -> None:
+def test_a_list_request_is_the_sdks_but_for_its_empty_next_token(
+    fields: dict[str, Any], parameters: dict[str, Any], cursor: str
+) -> None:
     """The SDK's request for a list; on the first page the SDK sends an empty nextToken, the gateway none."""
     request = ParseDict({"bucket": BUCKET.name, **fields}, ListPreviewJobsRequest())
     validation.check(request)

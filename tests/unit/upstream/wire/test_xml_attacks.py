@@ -71,7 +71,7 @@ ATTACKS: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("make", ATTACKS.values(), ids=list(ATTACKS))
-def test_attack(make: Callable[[], bytes]) -> None:
+def test_an_xml_attack_is_a_bad_response_at_once_and_is_not_quoted(make: Callable[[], bytes]) -> None:
     """UPSTREAM_BAD_RESPONSE, fast, without a cause that could quote the reply."""
     body = make()
     begin = time.perf_counter()
