@@ -13,7 +13,7 @@ from pathlib import Path
 
 from docpreview_gateway.settings.loading import Settings
 from docpreview_gateway.telemetry import structured_log
-from docpreview_gateway.wiring.event_loop import run, settle_memory
+from docpreview_gateway.wiring.event_loop import freeze_startup_objects, run
 from docpreview_gateway.wiring.gateway import Gateway
 
 POLICY = """
@@ -52,7 +52,7 @@ async def main(upstream_port: str, token: str | None = None) -> None:
     structured_log.configure("INFO", json_lines=True)
     with tempfile.TemporaryDirectory() as state_dir:
         async with Gateway(settings(upstream_port, state_dir, token)) as gateway:
-            settle_memory()
+            freeze_startup_objects()
             print(gateway.port, flush=True)
             await asyncio.to_thread(sys.stdin.read)
 

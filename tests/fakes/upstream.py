@@ -23,7 +23,7 @@ EPOCH = 1_700_000_000
 
 
 class FakeUpstream:
-    """The port `KeepingUpstream`. Tests set `jobs`, `objects` and `failures` directly and read `asked`."""
+    """The port `CachingUpstream`. Tests set `jobs`, `objects` and `failures` directly and read `asked`."""
 
     def __init__(self) -> None:
         self.jobs: dict[tuple[str, str], PreviewJob] = {}
@@ -57,7 +57,7 @@ class FakeUpstream:
         changed.state = state
         self.jobs[bucket, job_id] = changed
 
-    def kept(self, bucket: Bucket, job_id: str, call: Call) -> bytes | None:
+    def cached_get(self, bucket: Bucket, job_id: str, call: Call) -> bytes | None:
         job = None if call.no_cache else self.remembered.get((bucket.name, job_id))
         if job is not None:
             call.cache = "hit"

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-from docpreview_gateway.access.bucket_registry import BucketRegister
-from docpreview_gateway.creates.idempotent import Creating
+from docpreview_gateway.access.bucket_registry import BucketRegistry
+from docpreview_gateway.creates.idempotent import IdempotentCreates
 from docpreview_gateway.creates.records import Record, Timing
 from docpreview_gateway.creates.sqlite_ledger import SqliteLedger
 from docpreview_gateway.model.buckets import Bucket
@@ -74,11 +74,11 @@ class DyingLedger(SqliteLedger):
         return done
 
 
-def creating(cloud: PreviewUpstream, ledger: SqliteLedger) -> Creating:
+def creating(cloud: PreviewUpstream, ledger: SqliteLedger) -> IdempotentCreates:
     """The use-case, as a new process has it."""
-    return Creating(
+    return IdempotentCreates(
         cloud,
-        BucketRegister([Bucket(BUCKET, REGION, "main")]),
+        BucketRegistry([Bucket(BUCKET, REGION, "main")]),
         ledger,
         clock=SystemClock(),
         telemetry=FakeTelemetry(),

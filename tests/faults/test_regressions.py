@@ -11,7 +11,7 @@ from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview_gateway.creates.ports import LedgerError
-from docpreview_gateway.creates.reconciliation import Settling
+from docpreview_gateway.creates.reconciliation import Reconciliation
 from docpreview_gateway.creates.records import Timing
 from docpreview_gateway.model.callers import ANONYMOUS
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
@@ -107,7 +107,7 @@ async def test_cloud_whose_clock_differs_by_the_whole_slack(tmp_path: Path, ahea
         world.clock.time += timing.signature + timing.fence_slack + timing.visibility
         mine = sent.taken_over("one", world.clock.time, timing)
         await ledger.replace(sent, mine)
-        settling = Settling(world.cloud, ledger, clock=world.clock, telemetry=world.telemetry, timing=timing)
+        settling = Reconciliation(world.cloud, ledger, clock=world.clock, telemetry=world.telemetry, timing=timing)
         found = await settling.settle(mine, BUCKET)
         assert isinstance(found, PreviewJob)
         assert found.job_id == made.job_id

@@ -13,7 +13,7 @@ import trustme
 
 from docpreview_emulator import Emulator
 from docpreview_gateway.doctor.checks import examine
-from docpreview_gateway.doctor.examination import Examination
+from docpreview_gateway.doctor.examination import Diagnostics
 from docpreview_gateway.doctor.network import SystemNetwork
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.settings.sections import BucketSettings, CredentialSettings, UpstreamSettings
@@ -122,7 +122,7 @@ async def test_a_clock_20_minutes_off_is_found_once_with_its_direction(emulator:
     async with transport:
         clock = FakeClock(SystemClock().now() + ahead)
         credentials = FakeCredentials(main=Credentials(KEYS["secret_id"], KEYS["secret_key"]))
-        examination = Examination(SystemNetwork({}), transport, credentials, clock)
+        examination = Diagnostics(SystemNetwork({}), transport, credentials, clock)
         found = [finding for finding in await examination.findings([], [bucket]) if not finding.ok]
     assert {finding.check for finding in found} == {"clock"}
     assert any(("ahead of" if ahead > 0 else "behind") in finding.told for finding in found)

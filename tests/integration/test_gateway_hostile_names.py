@@ -12,8 +12,8 @@ import pytest
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, GetPreviewJobRequest
-from docpreview_gateway.access.bucket_registry import BucketRegister
-from docpreview_gateway.creates.idempotent import Creating
+from docpreview_gateway.access.bucket_registry import BucketRegistry
+from docpreview_gateway.creates.idempotent import IdempotentCreates
 from docpreview_gateway.creates.records import Timing
 from docpreview_gateway.jobs.page_urls import PageUrls
 from docpreview_gateway.jobs.preview_jobs import PreviewJobs
@@ -116,7 +116,7 @@ def hostile_names(count: int) -> Iterator[str]:
 
 
 def use_cases(transport: AiohttpTransport) -> PreviewJobs:
-    buckets, clock, credentials = BucketRegister([BUCKET, OTHER]), SystemClock(), FakeCredentials()
+    buckets, clock, credentials = BucketRegistry([BUCKET, OTHER]), SystemClock(), FakeCredentials()
     client = CachedUpstream(
         CloudClient(transport, credentials, CloudClock(clock), timeout_seconds=5),
         LruMemoryCache(2**20),
@@ -126,7 +126,7 @@ def use_cases(transport: AiohttpTransport) -> PreviewJobs:
         telemetry=FakeTelemetry(),
     )
     watching = Watching(client, clock, FakeTelemetry(), limits=WatchLimits(), jitter=random.random)
-    creating = Creating(
+    creating = IdempotentCreates(
         client, buckets, FakeLedger(), clock=clock, telemetry=FakeTelemetry(), timing=Timing(), owner="one"
     )
     return PreviewJobs(client, buckets, creating, watching, PageUrls(buckets, credentials, clock))

@@ -18,7 +18,7 @@ from docpreview_gateway.telemetry.admin_server import admin_server
 from docpreview_gateway.telemetry.operator_page import SAMPLES, OperatorPage
 from docpreview_gateway.telemetry.prometheus_calls import PrometheusCalls
 from docpreview_gateway.telemetry.prometheus_upstream import PrometheusTelemetry
-from docpreview_gateway.upstream.ports import LaneLoad
+from docpreview_gateway.upstream.ports import HostLoad
 from tests.chromium import document, screenshot
 from tests.fakes.clock import FakeClock
 from tests.integration.conftest import BUCKET, World
@@ -83,7 +83,7 @@ async def test_names_are_only_names() -> None:
     registry, evil = CollectorRegistry(), '"><script>alert(1)</script>{{ 7 * 7 }}'
     calls = PrometheusCalls(registry)
     calls.call_ended(METHOD, Call("r1", 0, Caller(evil, rate=Rate(1, 1)), reason=evil), "OK", 0.1)
-    PrometheusTelemetry(registry).measure_lane(evil, lambda: LaneLoad(1, 2, 3))
+    PrometheusTelemetry(registry).measure_host(evil, lambda: HostLoad(1, 2, 3))
     page = OperatorPage(registry, FakeClock(), lambda: evil)
     assert "<script" not in page.html()
     assert words(page.html()).count(evil) >= 4

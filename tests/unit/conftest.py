@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from docpreview_gateway.access.bucket_registry import BucketRegister
-from docpreview_gateway.creates.budgeted import Books, PageBudgets
-from docpreview_gateway.creates.idempotent import Creating
+from docpreview_gateway.access.bucket_registry import BucketRegistry
+from docpreview_gateway.creates.budgeted import PageBudgets, PageQuotaStores
+from docpreview_gateway.creates.idempotent import IdempotentCreates
 from docpreview_gateway.creates.records import Timing
 from docpreview_gateway.jobs.page_urls import PageUrls
 from docpreview_gateway.jobs.polling import Schedule
@@ -29,7 +29,7 @@ from tests.fakes.upstream import FakeUpstream
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from docpreview_gateway.upstream.ports import KeepingUpstream
+    from docpreview_gateway.upstream.ports import CachingUpstream
 
 BUCKET = Bucket("examplebucket-1250000000", "ap-chongqing", "main")
 OTHER = Bucket("previews-1250000000", "ap-guangzhou", "main")
@@ -51,14 +51,14 @@ class Office:
     def __post_init__(self) -> None:
         self.wire(self.upstream)
 
-    def wire(self, upstream: KeepingUpstream) -> None:
+    def wire(self, upstream: CachingUpstream) -> None:
         """Put the use-cases before this cloud."""
-        buckets = BucketRegister(self.buckets)
+        buckets = BucketRegistry(self.buckets)
         self.watching = Watching(upstream, self.clock, self.telemetry, limits=self.limits, jitter=lambda: 0.5)
         page_urls = PageUrls(buckets, FakeCredentials(), self.clock)
         self.records = FakeLedger()
         self.book = FakePages()
-        creating = Creating(
+        creating = IdempotentCreates(
             upstream,
             buckets,
             self.records,
@@ -69,7 +69,7 @@ class Office:
         )
         self.budgets = PageBudgets(
             creating,
-            Books(self.book),
+            PageQuotaStores(self.book),
             buckets=buckets,
             upstream=upstream,
             records=self.records,

@@ -22,7 +22,7 @@ REMEMBERED_SECONDS = 60.0
 """How long a verified token is taken at its word; never longer than it is valid, nor than the policy stays as it is."""
 
 
-class Identifying:
+class Authenticator:
     """The port `Identification` over a directory that may be replaced at any time.
 
     `certificates` None: the server asks for none. Signed tokens are remembered by their hash for a while, never the

@@ -37,7 +37,7 @@ class Admitted(NamedTuple):
     output: Bucket
 
 
-class BucketRegister:
+class BucketRegistry:
     """Turns names that callers give into buckets that the configuration vouches for and the policy allows.
 
     A caller's text is only ever looked up here: host names are made from the configuration's own strings.

@@ -18,7 +18,7 @@ from docpreview.v1.usage_service_pb2 import PageUsage, Usage
 from docpreview_gateway.creates import pages
 from docpreview_gateway.creates import records as ledger
 from docpreview_gateway.creates.pages import Reservation
-from docpreview_gateway.creates.ports import LedgerError, PageBookError
+from docpreview_gateway.creates.ports import LedgerError, PageQuotaStoreError
 from docpreview_gateway.creates.records import Stage
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import PageBudget
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewOptions
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview.v1.usage_service_pb2 import GetUsageRequest
-    from docpreview_gateway.access.bucket_registry import BucketRegister
-    from docpreview_gateway.creates.idempotent import Creating
-    from docpreview_gateway.creates.pages import Booking, PageCount, Pages
-    from docpreview_gateway.creates.ports import BudgetTelemetry, PageBook, RequestLedger
+    from docpreview_gateway.access.bucket_registry import BucketRegistry
+    from docpreview_gateway.creates.idempotent import IdempotentCreates
+    from docpreview_gateway.creates.pages import PageCount, Pages, ReservationResult
+    from docpreview_gateway.creates.ports import BudgetTelemetry, PageQuotaStore, RequestLedger
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.model.callers import Caller
     from docpreview_gateway.upstream.ports import PreviewUpstream
@@ -53,14 +53,14 @@ STORE_SECONDS = 1.0
 _MAY_GO_ON = frozenset({reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN, reasons.ERROR_REASON_CREATE_IN_PROGRESS})
 
 
-class Books(NamedTuple):
+class PageQuotaStores(NamedTuple):
     """The book, and the one of this process alone for when replicas cannot reach the one they share.
 
     Without a fallback creates pass uncounted while there is no book; with `refuse` they fail.
     """
 
-    main: PageBook
-    fallback: PageBook | None = None
+    main: PageQuotaStore
+    fallback: PageQuotaStore | None = None
     refuse: bool = False
 
 
@@ -69,10 +69,10 @@ class PageBudgets:
 
     def __init__(  # noqa: PLR0913 - collaborators, named by wiring
         self,
-        creating: Creating,
-        books: Books,
+        creating: IdempotentCreates,
+        books: PageQuotaStores,
         *,
-        buckets: BucketRegister,
+        buckets: BucketRegistry,
         upstream: PreviewUpstream,
         records: RequestLedger,
         clock: Clock,
@@ -119,7 +119,7 @@ class PageBudgets:
         now = pages.periods(self._clock.now())
         try:
             count = await self._books.main.count(caller.name, now)
-        except PageBookError as error:
+        except PageQuotaStoreError as error:
             raise _unavailable(error) from None
         self._tell(caller, count)
         return Usage(
@@ -141,7 +141,7 @@ class PageBudgets:
                     log.info("pages not settled yet", reservation=found.id[:12], error=str(error))
             for caller in list(self._seen.values()):
                 self._tell(caller, await self._books.main.count(caller.name, pages.periods(now)))
-        except PageBookError as error:
+        except PageQuotaStoreError as error:
             log.warning("pages not settled yet", error=str(error))
 
     def _reservation(self, request: CreatePreviewJobRequest, options: PreviewOptions, caller: Caller) -> Reservation:
@@ -159,7 +159,9 @@ class PageBudgets:
             ledger_key=key,
         )
 
-    async def _reserve(self, wanted: Reservation, caller: Caller, budget: PageBudget) -> tuple[PageBook | None, bool]:
+    async def _reserve(
+        self, wanted: Reservation, caller: Caller, budget: PageBudget
+    ) -> tuple[PageQuotaStore | None, bool]:
         """The book in which the pages are set aside (None: in none), and whether they were not before."""
         bounds = None if caller.shadow else budget
         for book in (self._books.main, self._books.fallback):
@@ -167,7 +169,7 @@ class PageBudgets:
                 continue
             try:
                 booking = await book.reserve(wanted, bounds, wanted.made_at + UNBOUND_SECONDS)
-            except PageBookError as error:
+            except PageQuotaStoreError as error:
                 if self._books.refuse:
                     self._telemetry.limit(caller.name, "page_budget", "refused")
                     raise _unavailable(error) from None
@@ -178,7 +180,9 @@ class PageBudgets:
         self._telemetry.limit(caller.name, "page_budget", "degraded")
         return None, False
 
-    def _judge(self, booking: Booking, wanted: Reservation, caller: Caller, budget: PageBudget, *, alone: bool) -> None:
+    def _judge(
+        self, booking: ReservationResult, wanted: Reservation, caller: Caller, budget: PageBudget, *, alone: bool
+    ) -> None:
         self._tell(caller, booking.pages)
         if booking.outcome in {"day", "month"}:
             self._telemetry.limit(caller.name, "page_budget", "refused")
@@ -190,7 +194,7 @@ class PageBudgets:
         else:
             self._telemetry.limit(caller.name, "page_budget", "allowed")
 
-    async def _bind(self, book: PageBook, wanted: Reservation, job: PreviewJob) -> None:
+    async def _bind(self, book: PageQuotaStore, wanted: Reservation, job: PreviewJob) -> None:
         """Remember the job. When that fails, a later look finds it by the create's record, or charges as asked."""
         look_at = self._clock.now() + FIRST_LOOK
         try:
@@ -198,7 +202,7 @@ class PageBudgets:
                 # An equal create that failed gave the pages back meanwhile.
                 await book.reserve(wanted, None, look_at)
                 await book.bind(wanted.id, job.job_id, look_at)
-        except PageBookError as error:
+        except PageQuotaStoreError as error:
             log.warning("job of a reservation not recorded", reservation=wanted.id[:12], error=str(error))
 
     def _undo(self, wanted: Reservation) -> None:
@@ -208,13 +212,13 @@ class PageBudgets:
             self._undoing.add(task)
             task.add_done_callback(self._undoing.discard)
 
-    async def _release(self, book: PageBook, wanted: Reservation) -> None:
+    async def _release(self, book: PageQuotaStore, wanted: Reservation) -> None:
         try:
             await book.release(wanted.id)
-        except PageBookError as error:
+        except PageQuotaStoreError as error:
             log.warning("pages not given back yet", reservation=wanted.id[:12], error=str(error))
 
-    async def _hand_over(self, fallback: PageBook) -> None:
+    async def _hand_over(self, fallback: PageQuotaStore) -> None:
         """What this process counted alone is counted by all, as soon as they can be reached."""
         now = self._clock.now()
         for found in await fallback.claim(now, now + CLAIM_SECONDS):
@@ -273,7 +277,7 @@ def _usage(period: str, count: Pages, budget: int | None) -> PageUsage:
     return usage
 
 
-def _refuse(booking: Booking, wanted: Reservation, budget: PageBudget, now: float) -> NoReturn:
+def _refuse(booking: ReservationResult, wanted: Reservation, budget: PageBudget, now: float) -> NoReturn:
     month = booking.outcome == "month"
     bound = (budget.per_month if month else budget.per_day) or 0
     left = max(0, bound - sum(booking.pages.month if month else booking.pages.day))
@@ -288,7 +292,7 @@ def _refuse(booking: Booking, wanted: Reservation, budget: PageBudget, now: floa
     )
 
 
-def _unavailable(error: PageBookError) -> GatewayError:
+def _unavailable(error: PageQuotaStoreError) -> GatewayError:
     log.warning("pages cannot be counted", error=str(error))
     return GatewayError(
         reasons.ERROR_REASON_LIMITER_UNAVAILABLE,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.access.bucket_registry import Admitted, BucketRegister
+    from docpreview_gateway.access.bucket_registry import Admitted, BucketRegistry
     from docpreview_gateway.creates.ports import Creates, DedupeTelemetry, RequestLedger
     from docpreview_gateway.creates.records import Record, Timing
     from docpreview_gateway.model.buckets import Bucket
@@ -51,13 +51,13 @@ class _Found:
     claim: Record | None = None
 
 
-class RenderingOnce:
+class DeduplicatedCreates:
     """`Creates` before others, for callers whose policy wants it. `owner` names this process among all that share."""
 
     def __init__(  # noqa: PLR0913 - collaborators, named by wiring
         self,
         inner: Creates,
-        buckets: BucketRegister,
+        buckets: BucketRegistry,
         tags: ObjectTags,
         *,
         upstream: PreviewUpstream,

@@ -18,14 +18,14 @@ from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview_gateway.creates import records as ledger
 from docpreview_gateway.creates.ports import LedgerError
-from docpreview_gateway.creates.reconciliation import Settling
+from docpreview_gateway.creates.reconciliation import Reconciliation
 from docpreview_gateway.creates.records import Record, Stage
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
 from docpreview_gateway.upstream.wire import user_data
 
 if TYPE_CHECKING:
-    from docpreview_gateway.access.bucket_registry import Admitted, BucketRegister
+    from docpreview_gateway.access.bucket_registry import Admitted, BucketRegistry
     from docpreview_gateway.creates.ports import LedgerTelemetry, RequestLedger
     from docpreview_gateway.creates.records import Timing
     from docpreview_gateway.model.call import Clock
@@ -53,13 +53,13 @@ class _Work:
     record: Record
 
 
-class Creating:
+class IdempotentCreates:
     """Creates with and without `request_id`. `owner` names this process among all that share the ledger."""
 
     def __init__(  # noqa: PLR0913 - collaborators, named by wiring
         self,
         upstream: PreviewUpstream,
-        buckets: BucketRegister,
+        buckets: BucketRegistry,
         records: RequestLedger,
         *,
         clock: Clock,
@@ -74,7 +74,7 @@ class Creating:
         self._clock = clock
         self._timing = timing
         self._owner = owner
-        self._settling = Settling(upstream, records, clock=clock, telemetry=telemetry, timing=timing)
+        self._settling = Reconciliation(upstream, records, clock=clock, telemetry=telemetry, timing=timing)
         self._running: dict[str, tuple[asyncio.Task[PreviewJob], bytes]] = {}
 
     async def create(self, request: CreatePreviewJobRequest, call: Call) -> PreviewJob:
@@ -109,7 +109,7 @@ class Creating:
     async def _settle_abandoned(self) -> None:
         records = await self._records.open(self._clock.now())
         oldest = min((record.sent_at for record in records), default=None)
-        self._telemetry.unsettled(len(records), oldest, self._clock.now())
+        self._telemetry.unreconciled(len(records), oldest, self._clock.now())
         for record in records:
             bucket = self._buckets.find(CreatePreviewJobRequest.FromString(record.request).bucket)
             mine = record.taken_over(self._owner, self._clock.now(), self._timing)

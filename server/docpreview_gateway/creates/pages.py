@@ -58,7 +58,7 @@ class Reservation:
 Outcome = Literal["new", "known", "day", "month"]
 
 
-class Booking(NamedTuple):
+class ReservationResult(NamedTuple):
     """What became of a reservation: it is new, or one of its id was there before, or a budget has no room for it."""
 
     outcome: Outcome

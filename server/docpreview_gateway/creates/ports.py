@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from docpreview_gateway.creates.pages import Booking, PageCount, Pages, Periods, Reservation
+    from docpreview_gateway.creates.pages import PageCount, Pages, Periods, Reservation, ReservationResult
     from docpreview_gateway.limits.gcra import LimitKind
     from docpreview_gateway.model.callers import PageBudget
 
@@ -66,7 +66,7 @@ class RequestLedger(Protocol):
 class LedgerTelemetry(Protocol):
     """Hears what happens to recorded creates."""
 
-    def unsettled(self, count: int, oldest_sent_at: float | None, now: float) -> None:
+    def unreconciled(self, count: int, oldest_sent_at: float | None, now: float) -> None:
         """A round of settling begins at `now` with so many creates, the oldest of them sent at that Unix time."""
         ...
 
@@ -91,14 +91,14 @@ class DedupeTelemetry(Protocol):
         ...
 
 
-class PageBookError(Exception):
+class PageQuotaStoreError(Exception):
     """The book of pages cannot be read or written."""
 
 
-class PageBook(Protocol):
-    """The durable count of callers' pages. Every change is atomic; every method raises PageBookError."""
+class PageQuotaStore(Protocol):
+    """The durable count of callers' pages. Every change is atomic; every method raises PageQuotaStoreError."""
 
-    async def reserve(self, wanted: Reservation, budget: PageBudget | None, look_at: float) -> Booking:
+    async def reserve(self, wanted: Reservation, budget: PageBudget | None, look_at: float) -> ReservationResult:
         """Set pages aside, unless a reservation of this id stands or was settled, or the budget has no room.
 
         None: whatever there is room for. At `look_at` (Unix time) somebody should see what became of it.

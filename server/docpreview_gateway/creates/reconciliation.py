@@ -32,7 +32,7 @@ LIST_PAGES = 50
 """A list that is longer proves nothing, and the outcome stays unknown."""
 
 
-class Settling:
+class Reconciliation:
     """Looks for the jobs of creates that were sent."""
 
     def __init__(

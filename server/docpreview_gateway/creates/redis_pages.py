@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.exceptions import RedisError
 
-from docpreview_gateway.creates.pages import Booking, PageCount, Pages, Reservation
-from docpreview_gateway.creates.ports import PageBookError
+from docpreview_gateway.creates.pages import PageCount, Pages, Reservation, ReservationResult
+from docpreview_gateway.creates.ports import PageQuotaStoreError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -104,13 +104,13 @@ Result = TypeVar("Result")
 
 
 class RedisPages:
-    """The port `PageBook` over `send`, which sends one command. A call takes at most `seconds`."""
+    """The port `PageQuotaStore` over `send`, which sends one command. A call takes at most `seconds`."""
 
     def __init__(self, send: Callable[..., Awaitable[object]], *, seconds: float = 1.0) -> None:
         self._send = send
         self._seconds = seconds
 
-    async def reserve(self, wanted: Reservation, budget: PageBudget | None, look_at: float) -> Booking:
+    async def reserve(self, wanted: Reservation, budget: PageBudget | None, look_at: float) -> ReservationResult:
         """As the port says."""
         flat = [str(part) for pair in asdict(wanted).items() for part in pair]
         per_day, per_month = (None, None) if budget is None else (budget.per_day, budget.per_month)
@@ -144,16 +144,16 @@ class RedisPages:
                 answer = await self._send("EVAL", script, 1, PREFIX, *arguments)
         except (RedisError, OSError) as error:
             # TimeoutError is an OSError, and has no words of its own.
-            raise PageBookError(f"shared_state: {str(error) or 'no answer in time'}") from error
+            raise PageQuotaStoreError(f"shared_state: {str(error) or 'no answer in time'}") from error
         try:
             return read(answer)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise PageBookError("shared_state: the server's answer is none of a page book") from error
+            raise PageQuotaStoreError("shared_state: the server's answer is none of a page book") from error
 
 
-def _booking(answer: list[Any]) -> Booking:
+def _booking(answer: list[Any]) -> ReservationResult:
     outcome, *numbers = answer
-    return Booking(_OUTCOMES[outcome], _counts(numbers))
+    return ReservationResult(_OUTCOMES[outcome], _counts(numbers))
 
 
 def _counts(numbers: list[Any]) -> PageCount:

@@ -9,8 +9,8 @@ from dataclasses import asdict, fields
 from functools import partial
 from typing import TYPE_CHECKING
 
-from docpreview_gateway.creates.pages import Booking, PageCount, Pages, Periods, Reservation, refusing
-from docpreview_gateway.creates.ports import PageBookError
+from docpreview_gateway.creates.pages import PageCount, Pages, Periods, Reservation, ReservationResult, refusing
+from docpreview_gateway.creates.ports import PageQuotaStoreError
 from docpreview_gateway.storage.sqlite_file import SqliteFile
 
 if TYPE_CHECKING:
@@ -43,13 +43,13 @@ CREATE INDEX IF NOT EXISTS reservations_by_age ON reservations (made_at) WHERE N
 
 
 class SqlitePages:
-    """The port `PageBook`."""
+    """The port `PageQuotaStore`."""
 
     def __init__(self, path: Path) -> None:
-        self._file = SqliteFile(path, tables=_TABLES, synchronous="NORMAL", error=PageBookError)
+        self._file = SqliteFile(path, tables=_TABLES, synchronous="NORMAL", error=PageQuotaStoreError)
 
     async def __aenter__(self) -> Self:
-        """Open or make the file. PageBookError when it cannot be used, or was made by a newer version."""
+        """Open or make the file. PageQuotaStoreError when it cannot be used, or was made by a newer version."""
         await self._file.__aenter__()
         return self
 
@@ -58,7 +58,7 @@ class SqlitePages:
     ) -> None:
         await self._file.__aexit__(kind, error, trace)
 
-    async def reserve(self, wanted: Reservation, budget: PageBudget | None, look_at: float) -> Booking:
+    async def reserve(self, wanted: Reservation, budget: PageBudget | None, look_at: float) -> ReservationResult:
         """As the port says. Reservations that were settled long ago are forgotten on the way."""
         return await self._file.commit(partial(_reserve, wanted=wanted, budget=budget, look_at=look_at))
 
@@ -85,19 +85,19 @@ class SqlitePages:
 
 def _reserve(
     connection: sqlite3.Connection, *, wanted: Reservation, budget: PageBudget | None, look_at: float
-) -> Booking:
+) -> ReservationResult:
     connection.execute("DELETE FROM reservations WHERE NOT open AND made_at < ?", (wanted.made_at - KEEP_SECONDS,))
     count = _count(connection, caller=wanted.caller, periods=Periods(wanted.day, wanted.month))
     if connection.execute("SELECT 1 FROM reservations WHERE id = ?", (wanted.id,)).fetchone():
-        return Booking("known", count)
+        return ReservationResult("known", count)
     refused = None if budget is None else refusing(wanted.pages, count, budget)
     if refused is not None:
-        return Booking(refused, count)
+        return ReservationResult(refused, count)
     row = {**asdict(wanted), "look_at": look_at, "open": 1}
     columns, values = ", ".join(row), ", ".join(f":{name}" for name in row)
     connection.execute(f"INSERT INTO reservations ({columns}) VALUES ({values})", row)  # noqa: S608 - our own names
     _add(connection, wanted, used=0, reserved=wanted.pages)
-    return Booking("new", _count(connection, caller=wanted.caller, periods=Periods(wanted.day, wanted.month)))
+    return ReservationResult("new", _count(connection, caller=wanted.caller, periods=Periods(wanted.day, wanted.month)))
 
 
 def _bind(connection: sqlite3.Connection, *, reservation: str, job_id: str, look_at: float) -> bool:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from prometheus_client import CollectorRegistry
 
 from docpreview_gateway.doctor.diagnosis import Finding
-from docpreview_gateway.doctor.examination import Examination
+from docpreview_gateway.doctor.examination import Diagnostics
 from docpreview_gateway.doctor.network import SystemNetwork
 from docpreview_gateway.telemetry.prometheus_identity import IdentityMetrics
 from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
@@ -46,7 +46,7 @@ async def examine(settings: Settings) -> list[Finding]:
     async with transport:
         return [
             Finding("files", "configuration", "every file that it names can be used"),
-            *await Examination(network, transport, credentials, clock).findings(hosts, buckets),
+            *await Diagnostics(network, transport, credentials, clock).findings(hosts, buckets),
         ]
 
 

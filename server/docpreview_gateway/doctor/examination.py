@@ -40,7 +40,7 @@ class Network(Protocol):
         ...
 
 
-class Examination:
+class Diagnostics:
     """Checks of DNS, TLS, clock, signature, binding and queue, for each bucket."""
 
     def __init__(self, network: Network, transport: Transport, credentials: CredentialsSource, clock: Clock) -> None:

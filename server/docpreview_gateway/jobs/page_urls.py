@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from google.protobuf.duration_pb2 import Duration
 
-    from docpreview_gateway.access.bucket_registry import BucketRegister
+    from docpreview_gateway.access.bucket_registry import BucketRegistry
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.upstream.ports import CredentialsSource
@@ -31,7 +31,7 @@ class PageUrls:
     """
 
     def __init__(
-        self, buckets: BucketRegister, credentials: CredentialsSource, clock: Clock, *, base: str | None = None
+        self, buckets: BucketRegistry, credentials: CredentialsSource, clock: Clock, *, base: str | None = None
     ) -> None:
         self._buckets = buckets
         self._credentials = credentials

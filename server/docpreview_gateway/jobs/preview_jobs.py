@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
 
     from docpreview.v1 import preview_job_service_pb2 as pb
-    from docpreview_gateway.access.bucket_registry import BucketRegister
+    from docpreview_gateway.access.bucket_registry import BucketRegistry
     from docpreview_gateway.creates.ports import Creates
     from docpreview_gateway.jobs.page_urls import PageUrls
     from docpreview_gateway.jobs.watching import Subscription, Watching
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
-    from docpreview_gateway.upstream.ports import JobPage, KeepingUpstream
+    from docpreview_gateway.upstream.ports import CachingUpstream, JobPage
 
     Jobs: TypeAlias = dict[str, PreviewJob | None]
     Followed: TypeAlias = (
@@ -52,8 +52,8 @@ class PreviewJobs:
 
     def __init__(
         self,
-        upstream: KeepingUpstream,
-        buckets: BucketRegister,
+        upstream: CachingUpstream,
+        buckets: BucketRegistry,
         creating: Creates,
         watching: Watching,
         page_urls: PageUrls,
@@ -74,7 +74,7 @@ class PreviewJobs:
         job = await self._get(bucket, request.job_id, call)
         return await self._page_urls.fill(job, _page_url_ttl(request))
 
-    def kept(self, request: pb.GetPreviewJobRequest, call: Call) -> bytes | None:
+    def cached_get(self, request: pb.GetPreviewJobRequest, call: Call) -> bytes | None:
         """What `get` would answer, serialised, when that takes no waiting and no signing; None otherwise.
 
         A request that names a job which was answered before has nothing wrong in its bucket and id. Whatever the caller
@@ -85,10 +85,10 @@ class PreviewJobs:
         if bucket is None or request.HasField("page_url_ttl"):
             return None
         if rights is None or rights.sees_all(bucket.name):
-            return self._upstream.kept(bucket, request.job_id, call)
+            return self._upstream.cached_get(bucket, request.job_id, call)
         if not rights.of_bucket(bucket.name).allowed:
             return None
-        encoded = self._upstream.kept(bucket, request.job_id, call)
+        encoded = self._upstream.cached_get(bucket, request.job_id, call)
         return encoded if encoded is not None and rights.sees(PreviewJob.FromString(encoded), bucket.name) else None
 
     async def batch_get(self, request: pb.BatchGetPreviewJobsRequest, call: Call) -> BatchGetPreviewJobsResponse:

@@ -11,7 +11,7 @@ from docpreview_gateway.model.errors import InvalidRequest, Violation
 from docpreview_gateway.upstream.ports import QueueQuery
 
 if TYPE_CHECKING:
-    from docpreview_gateway.access.bucket_registry import BucketRegister
+    from docpreview_gateway.access.bucket_registry import BucketRegistry
     from docpreview_gateway.model.call import Call
     from docpreview_gateway.upstream.ports import PreviewUpstream
 
@@ -22,7 +22,7 @@ _POSITION = re.compile("([1-9][0-9]{0,8}):([1-9][0-9]?|100)")
 class PreviewQueues:
     """Lists the queues of a bucket."""
 
-    def __init__(self, upstream: PreviewUpstream, buckets: BucketRegister) -> None:
+    def __init__(self, upstream: PreviewUpstream, buckets: BucketRegistry) -> None:
         self._upstream = upstream
         self._buckets = buckets
 

@@ -79,7 +79,7 @@ class CallLimits:
         self._counting = counting
         self._telemetry = telemetry
         self._share = share
-        self._at_once: dict[str, int] = {}
+        self._in_flight: dict[str, int] = {}
         self._rules: dict[tuple[str, str], tuple[Caller, tuple[Rule, ...]]] = {}
 
     async def enter(self, caller: Caller, method: str) -> None:
@@ -87,7 +87,7 @@ class CallLimits:
         if not has_limits(caller):
             return
         self._check_concurrency(caller)
-        self._at_once[caller.name] = self._at_once.get(caller.name, 0) + 1
+        self._in_flight[caller.name] = self._in_flight.get(caller.name, 0) + 1
         try:
             await self._check_rates(caller, method)
         except BaseException:
@@ -98,17 +98,17 @@ class CallLimits:
         """As the port says."""
         if not has_limits(caller):
             return
-        left = self._at_once.get(caller.name, 0) - 1
+        left = self._in_flight.get(caller.name, 0) - 1
         if left > 0:
-            self._at_once[caller.name] = left
+            self._in_flight[caller.name] = left
         else:
-            self._at_once.pop(caller.name, None)
+            self._in_flight.pop(caller.name, None)
 
     def _check_concurrency(self, caller: Caller) -> None:
         if caller.concurrency is None:
             return
         bound = max(1, caller.concurrency // self._share)
-        if self._at_once.get(caller.name, 0) < bound:
+        if self._in_flight.get(caller.name, 0) < bound:
             self._telemetry.limit(caller.name, "concurrency", "allowed")
             return
         if caller.shadow:

@@ -89,7 +89,7 @@ Request = TypeVar("Request", bound=Message)
 class Route(Generic[Request]):
     """A method, the type of its requests, the use-case that answers it, and how long a call may take, in seconds.
 
-    `waits`: its calls wait for a job, and cost little while they do. `at_once` gives the serialised answer to
+    `waits`: its calls wait for a job, and cost little while they do. `fast_path` gives the serialised answer to
     what needs no waiting, and None for all else; it spares such calls the cost of a timer.
     """
 
@@ -98,7 +98,7 @@ class Route(Generic[Request]):
     use_case: Callable[[Request, Call], Any]
     longest: float
     waits: bool = False
-    at_once: Callable[[Request, Call], bytes | None] | None = None
+    fast_path: Callable[[Request, Call], bytes | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ class Handlers:
                 if self._asks:
                     await running.enter()
                 request = _decode(route, raw)
-                encoded = None if route.at_once is None else route.at_once(request, running.call)
+                encoded = None if route.fast_path is None else route.fast_path(request, running.call)
                 if encoded is None:
                     encoded = await _answer(route, request, running.call)
                 _check_size(encoded)

@@ -56,7 +56,7 @@ def routes(
             use_cases[descriptor.name],
             longest.get(descriptor.name, LONGEST_UNARY),
             waits=descriptor.name in longest,
-            at_once=jobs.kept if descriptor.name == "GetPreviewJob" else None,
+            fast_path=jobs.cached_get if descriptor.name == "GetPreviewJob" else None,
         )
         for service in (JOBS, QUEUES, USAGE)
         for descriptor in service.methods

@@ -114,7 +114,7 @@ class View:
     answers: Mapping[str, int]
     watchers: int
     pollers: int
-    unsettled: int
+    unreconciled: int
     certificates: Mapping[str, float]
     refused_files: Mapping[str, int]
     hosts: list[Host] = field(default_factory=list)
@@ -144,7 +144,7 @@ def view(now: Look, before: Look, unready: str | None) -> View:
         answers={source: int(count) for source, count in sorted(answers.items())},
         watchers=int(now.value("docpreview_watchers")),
         pollers=int(now.value("docpreview_pollers")),
-        unsettled=int(now.value("docpreview_ledger_unsettled")),
+        unreconciled=int(now.value("docpreview_ledger_unreconciled")),
         certificates={name: end - now.at for name, end in ends.items()},
         refused_files={
             what: int(count) for what, count in now.by("docpreview_reloads_total", "what", outcome="invalid").items()

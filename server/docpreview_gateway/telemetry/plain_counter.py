@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 
-class Tally:
+class PlainCounter:
     """A counter with labels in a registry. One thread counts; whoever reads the registry reads it like any other."""
 
     def __init__(self, name: str, help_text: str, labels: Sequence[str], registry: CollectorRegistry) -> None:

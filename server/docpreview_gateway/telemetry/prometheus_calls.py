@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 
 from docpreview_gateway.model.trace_context import exemplar
-from docpreview_gateway.telemetry.plain_counter import Tally
+from docpreview_gateway.telemetry.plain_counter import PlainCounter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -87,7 +87,7 @@ class PrometheusCalls:
             ).labels
         )
         told = "Calls that ended with an error, by its reason."
-        self._errors = Tally("docpreview_errors_total", told, ("grpc_method", "reason"), registry)
+        self._errors = PlainCounter("docpreview_errors_total", told, ("grpc_method", "reason"), registry)
         last = "Unix time of the last error of a reason."
         gauge = Gauge("docpreview_error_last_timestamp_seconds", last, ("reason",), registry=registry)
         self._last_error = cache(gauge.labels)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge
 
-from docpreview_gateway.telemetry.plain_counter import Tally
+from docpreview_gateway.telemetry.plain_counter import PlainCounter
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -19,7 +19,7 @@ class PrometheusLimits:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         labels = ("caller", "limit", "outcome")
-        self._decisions = Tally("docpreview_limit_decisions_total", "What limits decided.", labels, registry)
+        self._decisions = PlainCounter("docpreview_limit_decisions_total", "What limits decided.", labels, registry)
         spared = "Creates that were answered with a job which had rendered the same already."
         self._deduped = Counter("docpreview_creates_deduped_total", spared, ("caller",), registry=registry)
         period = ("caller", "period")

@@ -10,7 +10,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.error_reason_pb2 import ErrorReason
 from docpreview_gateway.model.trace_context import exemplar
-from docpreview_gateway.telemetry.plain_counter import Tally
+from docpreview_gateway.telemetry.plain_counter import PlainCounter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from docpreview_gateway.upstream.policies.circuit_breaker import State
-    from docpreview_gateway.upstream.ports import Attempt, JobPages, LaneLoad
+    from docpreview_gateway.upstream.ports import Attempt, HostLoad, JobPages
 
 _BUCKET = ("bucket",)
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -50,14 +50,14 @@ class PrometheusJobs:
             return Counter(name, help_text, labels, registry=registry)
 
         self._ledger = counter("docpreview_ledger_events_total", "What happened to recorded creates.", ("event",))
-        self._unsettled = Gauge(
-            "docpreview_ledger_unsettled", "Creates of unknown outcome that nobody works on.", registry=registry
+        self._unreconciled = Gauge(
+            "docpreview_ledger_unreconciled", "Creates of unknown outcome that nobody works on.", registry=registry
         )
-        self._oldest_unsettled = Gauge(
-            "docpreview_ledger_oldest_unsettled_seconds", "Since the oldest of them was sent.", registry=registry
+        self._oldest_unreconciled = Gauge(
+            "docpreview_ledger_oldest_unreconciled_seconds", "Since the oldest of them was sent.", registry=registry
         )
-        self._settled_at = Gauge(
-            "docpreview_ledger_settled_timestamp_seconds",
+        self._reconciled_at = Gauge(
+            "docpreview_ledger_reconciled_timestamp_seconds",
             "Unix time of the last round of settling that could read the ledger.",
             registry=registry,
         )
@@ -77,11 +77,11 @@ class PrometheusJobs:
         """A recorded create came to a stage, or was looked for."""
         self._ledger.labels(event).inc()
 
-    def unsettled(self, count: int, oldest_sent_at: float | None, now: float) -> None:
+    def unreconciled(self, count: int, oldest_sent_at: float | None, now: float) -> None:
         """A round of settling begins."""
-        self._unsettled.set(count)
-        self._oldest_unsettled.set(0.0 if oldest_sent_at is None else max(0.0, now - oldest_sent_at))
-        self._settled_at.set(now)
+        self._unreconciled.set(count)
+        self._oldest_unreconciled.set(0.0 if oldest_sent_at is None else max(0.0, now - oldest_sent_at))
+        self._reconciled_at.set(now)
 
     def job_ended(self, state: str, seconds: float | None, pages: JobPages) -> None:
         """A job was seen to end."""
@@ -112,7 +112,7 @@ class PrometheusTelemetry(PrometheusJobs):
         def histogram(name: str, help_text: str, labels: tuple[str, ...]) -> Histogram:
             return Histogram(name, help_text, labels, registry=registry, buckets=_SECONDS)
 
-        self._attempts = Tally(
+        self._attempts = PlainCounter(
             "docpreview_upstream_requests_total",
             "Attempts at the cloud by outcome: OK or the reason of the error.",
             ("bucket", "operation", "outcome"),
@@ -128,7 +128,7 @@ class PrometheusTelemetry(PrometheusJobs):
             "Attempts made again, and those that the budget refused.",
             ("operation", "outcome"),
         )
-        self._shed = Tally(
+        self._shed = PlainCounter(
             "docpreview_upstream_shed_total", "Calls refused before they were sent.", ("bucket", "reason"), registry
         )
         self._breaker_changes = counter(
@@ -138,10 +138,10 @@ class PrometheusTelemetry(PrometheusJobs):
         self._in_flight = gauge("docpreview_upstream_in_flight", "Calls under way to a bucket's host.", _BUCKET)
         self._limit = gauge("docpreview_upstream_limit", "Calls that may be under way at once.", _BUCKET)
         self._queued = gauge("docpreview_upstream_queued", "Calls that wait for their turn.", _BUCKET)
-        self._lookups = Tally("docpreview_cache_lookups_total", "Cache look-ups.", ("tier", "outcome"), registry)
+        self._lookups = PlainCounter("docpreview_cache_lookups_total", "Cache look-ups.", ("tier", "outcome"), registry)
         self._shared_reads = counter(
             "docpreview_shared_reads_total",
-            "Reads of jobs that replicas could share: led, told by another, empty (told nothing) or alone.",
+            "Single-flight reads of jobs across replicas: leader, follower, timeout or local (no single-flight).",
             ("outcome",),
         )
         self._cache_bytes = Gauge("docpreview_cache_bytes", "Bytes in the process's cache.", registry=registry)
@@ -160,7 +160,7 @@ class PrometheusTelemetry(PrometheusJobs):
         """A retry was due."""
         self._retries.labels(operation, outcome).inc()
 
-    def measure_lane(self, bucket: str, load: Callable[[], LaneLoad]) -> None:
+    def measure_host(self, bucket: str, load: Callable[[], HostLoad]) -> None:
         """Report how full the way to a bucket's host is whenever metrics are read."""
         self._in_flight.labels(bucket).set_function(lambda: load().in_flight)
         self._limit.labels(bucket).set_function(lambda: load().limit)

@@ -23,9 +23,9 @@ _HIGHEST = frozenset(
     {
         "docpreview_build_info",
         "docpreview_upstream_breaker",
-        "docpreview_ledger_unsettled",
-        "docpreview_ledger_oldest_unsettled_seconds",
-        "docpreview_ledger_settled_timestamp_seconds",
+        "docpreview_ledger_unreconciled",
+        "docpreview_ledger_oldest_unreconciled_seconds",
+        "docpreview_ledger_reconciled_timestamp_seconds",
         "docpreview_error_last_timestamp_seconds",
         "docpreview_caller_limit",
         "docpreview_pages_used",

@@ -20,7 +20,7 @@ from docpreview_gateway.upstream.wire.signing import Window, presign
 if TYPE_CHECKING:
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call, Clock
-    from docpreview_gateway.upstream.middleware.concurrency_limited import Lanes
+    from docpreview_gateway.upstream.middleware.concurrency_limited import HostLimiters
     from docpreview_gateway.upstream.ports import CredentialsSource, Transport, UpstreamTelemetry
     from docpreview_gateway.upstream.wire.http import HttpRequest
 
@@ -41,18 +41,18 @@ class CloudObjectTags:
         credentials: CredentialsSource,
         clock: Clock,
         *,
-        lanes: Lanes,
+        host_limiters: HostLimiters,
         telemetry: UpstreamTelemetry,
     ) -> None:
         self._transport = transport
         self._credentials = credentials
         self._clock = clock
-        self._lanes = lanes
+        self._host_limiters = host_limiters
         self._telemetry = telemetry
 
     async def tag(self, bucket: Bucket, key: str, call: Call) -> str:
         """As the port says."""
-        return await self._lanes.through(bucket.object_host, call, partial(self._attempt, bucket, key, call))
+        return await self._host_limiters.through(bucket.object_host, call, partial(self._attempt, bucket, key, call))
 
     async def _attempt(self, bucket: Bucket, key: str, call: Call) -> str:
         # Signed in its address, where object storage and its job API call a temporary key's token by the same name.

@@ -73,10 +73,10 @@ class PreviewUpstream(Protocol):
         ...
 
 
-class KeepingUpstream(PreviewUpstream, Protocol):
+class CachingUpstream(PreviewUpstream, Protocol):
     """The cloud's job API with a memory."""
 
-    def kept(self, bucket: Bucket, job_id: str, call: Call) -> bytes | None:
+    def cached_get(self, bucket: Bucket, job_id: str, call: Call) -> bytes | None:
         """What `get` would answer from this process's memory, serialised; None when it would have to look further.
 
         GatewayError, as `get` would raise it, where it is known already that the cloud cannot be asked in time.
@@ -132,40 +132,40 @@ class SharedCache(Protocol):
         ...
 
     async def set(self, key: str, value: bytes, seconds: float, *, spent: float = 0.0) -> None:
-        """Keep a value for a time, if possible. `spent` as in `Relay.lead`."""
+        """Keep a value for a time, if possible. `spent` as in `SingleFlight.lead`."""
         ...
 
 
-class Hearing(Protocol):
+class Subscription(Protocol):
     """What other replicas tell about one key while the context that gave it is open."""
 
     async def next(self, seconds: float) -> bytes | None:
-        """What was told first since the last call; b"" when a read brought nothing, None after so many seconds."""
+        """What was shared first since the last call; b"" when a read brought nothing, None after so many seconds."""
         ...
 
 
-class Relay(Protocol):
+class SingleFlight(Protocol):
     """Reads that replicas do for each other. It never raises: without an answer each replica goes on by itself."""
 
-    def hearing(self, key: str) -> AbstractContextManager[Hearing]:
-        """Hear what is told about a key, to be opened before `lead` or `ask` makes others tell."""
+    def subscribe(self, key: str) -> AbstractContextManager[Subscription]:
+        """Hear what is shared about a key, to be opened before `lead` or `ask` makes others tell."""
         ...
 
     async def lead(self, key: str, *, now: bool, spent: float = 0.0) -> bool | None:
         """Whether to read: True, and then `tell`; False, another replica does and will tell; None, nobody knows.
 
-        What another one has told a moment ago is told again, unless the read must be made `now`.
+        What another one has shared a moment ago is told again, unless the read must be made `now`.
         The lead lasts until `tell`. Should this replica be lost, another gets it half a second later. `spent` are the
         seconds that the caller has waited for shared state before: all that it asks of it has one time limit.
         """
         ...
 
-    def tell(self, key: str, value: bytes) -> None:
+    def publish(self, key: str, value: bytes) -> None:
         """End a lead and hand what was read, b"" for nothing, to the replicas that wait. Takes no time."""
         ...
 
     async def ask(self, key: str, seconds: float) -> None:
-        """Be told of the next read that ends within so many seconds, whoever makes it."""
+        """Be shared of the next read that ends within so many seconds, whoever makes it."""
         ...
 
     def created(self, bucket: str) -> None:
@@ -173,10 +173,10 @@ class Relay(Protocol):
         ...
 
 
-class RelayTelemetry(Protocol):
+class SingleFlightTelemetry(Protocol):
     """Hears of reads that replicas could share."""
 
-    def shared_read(self, outcome: Literal["led", "told", "empty", "alone"]) -> None:
+    def shared_read(self, outcome: Literal["leader", "follower", "timeout", "local"]) -> None:
         """A read was made for all, or by another replica, which brought the answer or none, or without asking."""
         ...
 
@@ -223,7 +223,7 @@ class RetryTelemetry(Protocol):
         ...
 
 
-class LaneLoad(NamedTuple):
+class HostLoad(NamedTuple):
     """Calls under way to a bucket's host, how many may be, and how many wait."""
 
     in_flight: int
@@ -231,10 +231,10 @@ class LaneLoad(NamedTuple):
     queued: int
 
 
-class LaneTelemetry(Protocol):
+class HostLimiterTelemetry(Protocol):
     """Hears of the ways to the buckets' hosts."""
 
-    def measure_lane(self, bucket: str, load: Callable[[], LaneLoad]) -> None:
+    def measure_host(self, bucket: str, load: Callable[[], HostLoad]) -> None:
         """There is a way to the bucket's host; `load` tells how full it is, at any time."""
         ...
 

@@ -28,7 +28,7 @@ LEASE_SECONDS = 0.5
 RENEW_SECONDS = LEASE_SECONDS / 3
 WAIT_SECONDS = 2 * LEASE_SECONDS
 ECHO_SECONDS = 0.1
-"""For which what was read answers who asks just too late to have been told: it looked into the caches before."""
+"""For which what was read answers who asks just too late to have been shared: it looked into the caches before."""
 
 RECONNECT_SECONDS = 0.5
 """Between attempts to listen again."""
@@ -56,7 +56,7 @@ return 0
 _ASK_ONLY = f"{_ASK} ask(KEYS[2], ARGV[1], ARGV[2]) return 1"
 _RENEW = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0"
 # Who was silent for so long that the lease is another's keeps what it read to itself: the other one's is newer.
-_TELL = """
+_PUBLISH = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 if ARGV[4] == '' then
   redis.call('DEL', KEYS[1])
@@ -69,11 +69,11 @@ for _, inbox in ipairs(inboxes) do redis.call('PUBLISH', ARGV[2] .. inbox, ARGV[
 return #inboxes
 """
 
-log = structlog.get_logger("docpreview_gateway.relay")
+log = structlog.get_logger("docpreview_gateway.single_flight")
 
 
-class RedisRelay:
-    """The port `Relay` over `send`, which sends one command. It raises nothing but CancelledError.
+class RedisSingleFlight:
+    """The port `SingleFlight` over `send`, which sends one command. It raises nothing but CancelledError.
 
     A call takes at most `seconds`, less what its caller has `spent` on shared state before. `outage` is that of the
     shared cache on the same server, so that no read waits for both.
@@ -91,7 +91,7 @@ class RedisRelay:
         self._seconds = seconds
         self._me = secrets.token_hex(8)
         self._is_listening = False
-        self._ears: dict[str, set[_Ear]] = {}
+        self._subscriptions: dict[str, set[_Subscription]] = {}
         self._renewals: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -101,17 +101,17 @@ class RedisRelay:
         return PREFIX + "inbox:" + self._me, _CREATED
 
     @contextmanager
-    def hearing(self, key: str) -> Iterator[_Ear]:
+    def subscribe(self, key: str) -> Iterator[_Subscription]:
         """As the port says."""
-        ear = _Ear()
-        ears = self._ears.setdefault(key, set())
-        ears.add(ear)
+        subscription = _Subscription()
+        subscriptions = self._subscriptions.setdefault(key, set())
+        subscriptions.add(subscription)
         try:
-            yield ear
+            yield subscription
         finally:
-            ears.discard(ear)
-            if not ears and self._ears.get(key) is ears:
-                del self._ears[key]
+            subscriptions.discard(subscription)
+            if not subscriptions and self._subscriptions.get(key) is subscriptions:
+                del self._subscriptions[key]
 
     async def lead(self, key: str, *, now: bool, spent: float = 0.0) -> bool | None:
         """As the port says. Nobody knows when this replica could not hear the others."""
@@ -122,15 +122,15 @@ class RedisRelay:
         if answer == 1:
             self._renew_later(key)
         elif isinstance(answer, bytes):
-            self._hear(key, answer)
+            self._deliver(key, answer)
         return None if answer is None else answer == 1
 
-    def tell(self, key: str, value: bytes) -> None:
+    def publish(self, key: str, value: bytes) -> None:
         """As the port says."""
         if (renewal := self._renewals.pop(key, None)) is not None:
             renewal.cancel()
         arguments = self._me, PREFIX + "inbox:", f"{key}\n", value, _milliseconds(ECHO_SECONDS)
-        self._in_background(self._run(_TELL, key, *arguments))
+        self._in_background(self._run(_PUBLISH, key, *arguments))
 
     async def ask(self, key: str, seconds: float) -> None:
         """As the port says."""
@@ -160,9 +160,9 @@ class RedisRelay:
                 log.debug("not listening to the other replicas", error=type(error).__name__)
             finally:
                 self._is_listening = False
-                # What they wait for may have been told meanwhile.
-                for ear in [ear for ears in self._ears.values() for ear in ears]:
-                    ear.hear(b"")
+                # What they wait for may have been shared meanwhile.
+                for subscription in [each for every in self._subscriptions.values() for each in every]:
+                    subscription.receive(b"")
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def close(self) -> None:
@@ -174,14 +174,14 @@ class RedisRelay:
     def _receive(self, message: bytes, on_created: Callable[[str], None]) -> None:
         head, _, value = message.partition(b"\n")
         name = head.decode(errors="replace")
-        if name in self._ears:
-            self._hear(name, value)
+        if name in self._subscriptions:
+            self._deliver(name, value)
         elif self._is_of_another(name):
             on_created(value.decode(errors="replace"))
 
-    def _hear(self, key: str, value: bytes) -> None:
-        for ear in self._ears.get(key, ()):
-            ear.hear(value)
+    def _deliver(self, key: str, value: bytes) -> None:
+        for subscription in self._subscriptions.get(key, ()):
+            subscription.receive(value)
 
     def _is_of_another(self, name: str) -> bool:
         """Whether a message's head is a replica's name, not a read that nobody waits for any more, and not ours."""
@@ -208,7 +208,7 @@ class RedisRelay:
             async with asyncio.timeout(left):
                 answer = await self._send(*command)
         except ResponseError as error:
-            log.debug("relay refused", error=str(error))
+            log.debug("single-flight script refused", error=str(error))
             answer = None
         except Exception as error:  # noqa: BLE001 - whatever is wrong with it, each replica can go on by itself
             if self._outage.failed(begun, clock()):
@@ -222,13 +222,13 @@ class RedisRelay:
         async def done() -> None:
             await work
 
-        task = asyncio.create_task(done(), name="relay")
+        task = asyncio.create_task(done(), name="single-flight")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
 
-class _Ear:
-    """The port `Hearing`."""
+class _Subscription:
+    """The port `Subscription`."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -243,8 +243,8 @@ class _Ear:
         self._heard = self._loop.create_future()
         return value
 
-    def hear(self, value: bytes) -> None:
-        """Something was told. Only the newest counts."""
+    def receive(self, value: bytes) -> None:
+        """Something was shared. Only the newest counts."""
         if self._heard.done():
             self._heard = self._loop.create_future()
         self._heard.set_result(value)

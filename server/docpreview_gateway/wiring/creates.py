@@ -6,10 +6,10 @@ import secrets
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from docpreview_gateway.creates.budgeted import Books, PageBudgets
-from docpreview_gateway.creates.deduplicated import RenderingOnce
-from docpreview_gateway.creates.idempotent import Creating
-from docpreview_gateway.creates.ports import LedgerError, PageBookError
+from docpreview_gateway.creates.budgeted import PageBudgets, PageQuotaStores
+from docpreview_gateway.creates.deduplicated import DeduplicatedCreates
+from docpreview_gateway.creates.idempotent import IdempotentCreates
+from docpreview_gateway.creates.ports import LedgerError, PageQuotaStoreError
 from docpreview_gateway.creates.sqlite_ledger import SqliteLedger
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.wiring import tuning
@@ -18,7 +18,7 @@ from docpreview_gateway.wiring.stores import books
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from docpreview_gateway.access.bucket_registry import BucketRegister
+    from docpreview_gateway.access.bucket_registry import BucketRegistry
     from docpreview_gateway.creates.ports import RequestLedger
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.settings.loading import Settings
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 class CreateParts(NamedTuple):
     """From the outside in. Each is asked for its own background work."""
 
-    outermost: RenderingOnce
+    outermost: DeduplicatedCreates
     budgets: PageBudgets
-    creating: Creating
+    creating: IdempotentCreates
 
 
 class Stores(NamedTuple):
     """What creates leave behind: records, and pages."""
 
     records: RequestLedger
-    books: Books
+    books: PageQuotaStores
 
 
 @asynccontextmanager
@@ -48,7 +48,7 @@ async def stores(settings: Settings) -> AsyncIterator[Stores]:
         records = await _records(settings, stack)
         try:
             pages = await stack.enter_async_context(books(settings))
-        except PageBookError as error:
+        except PageQuotaStoreError as error:
             raise StartError(f"state_dir: {error}; pages are counted in a folder that can be written") from error
         yield Stores(records, pages)
 
@@ -75,18 +75,20 @@ def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
     tags: ObjectTags,
     stores: Stores,
     *,
-    buckets: BucketRegister,
+    buckets: BucketRegistry,
     clock: Clock,
     observed: Observability,
 ) -> CreateParts:
     """The parts, of one process, which gets a name of its own among all that share the stores."""
     records, books = stores
     owner, timing = secrets.token_hex(8), tuning.timing(settings)
-    creating = Creating(upstream, buckets, records, clock=clock, telemetry=observed.metrics, timing=timing, owner=owner)
+    creating = IdempotentCreates(
+        upstream, buckets, records, clock=clock, telemetry=observed.metrics, timing=timing, owner=owner
+    )
     budgets = PageBudgets(
         creating, books, buckets=buckets, upstream=upstream, records=records, clock=clock, telemetry=observed.limits
     )
-    outermost = RenderingOnce(
+    outermost = DeduplicatedCreates(
         budgets,
         buckets,
         tags,

@@ -18,7 +18,7 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
     return uvloop.run(work)
 
 
-def settle_memory() -> None:
+def freeze_startup_objects() -> None:
     """What is there now stays; to look through it for garbage again and again would stop all calls for 40 ms a time."""
     gc.collect()
     gc.freeze()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
-from docpreview_gateway.access.bucket_registry import BucketRegister
+from docpreview_gateway.access.bucket_registry import BucketRegistry
 from docpreview_gateway.jobs.page_urls import PageUrls
 from docpreview_gateway.jobs.polling import Schedule
 from docpreview_gateway.jobs.preview_jobs import PreviewJobs
@@ -33,14 +33,14 @@ from docpreview_gateway.upstream.cloud_clock import CloudClock
 from docpreview_gateway.upstream.memory_cache import LruMemoryCache
 from docpreview_gateway.upstream.middleware.cached import CachedUpstream
 from docpreview_gateway.upstream.middleware.coalesced import CoalescedUpstream
-from docpreview_gateway.upstream.middleware.concurrency_limited import Lanes, LimitedUpstream
+from docpreview_gateway.upstream.middleware.concurrency_limited import HostLimiters, LimitedUpstream
 from docpreview_gateway.upstream.middleware.rate_limited import PacedUpstream
 from docpreview_gateway.upstream.middleware.retrying import RetryingUpstream
 from docpreview_gateway.upstream.middleware.shared_reads import SharedReads
 from docpreview_gateway.upstream.object_tags import CloudObjectTags
 from docpreview_gateway.wiring import tuning
 from docpreview_gateway.wiring.creates import create_parts, stores
-from docpreview_gateway.wiring.event_loop import settle_memory
+from docpreview_gateway.wiring.event_loop import freeze_startup_objects
 from docpreview_gateway.wiring.identity import KEYS_SECONDS, LOOK_SECONDS, Identities
 from docpreview_gateway.wiring.observability import Observability
 from docpreview_gateway.wiring.reloading import InvalidFileError
@@ -61,10 +61,10 @@ if TYPE_CHECKING:
     from docpreview_gateway.upstream.ports import CredentialsSource, JobFeed, ObjectTags, PreviewUpstream
     from docpreview_gateway.wiring.shared_state import SharedParts
 
-SETTLE_SECONDS = 10.0
+RECONCILE_SECONDS = 10.0
 """Between looks for creates that nobody came back for."""
 
-SETTLE_PAGES_SECONDS = 2.0
+CHARGE_PAGES_SECONDS = 2.0
 """Between looks for jobs that have ended, so that their pages count."""
 
 log = structlog.get_logger("docpreview_gateway")
@@ -125,7 +125,7 @@ class Gateway:
         self._counting = await stack.enter_async_context(counting(self._settings))
         cloud = await self._cloud(stack, credentials, cloud_clock, telemetry)
         upstream = cloud.jobs
-        buckets = BucketRegister(tuning.buckets(self._settings))
+        buckets = BucketRegistry(tuning.buckets(self._settings))
         page_urls = PageUrls(buckets, credentials, cloud_clock, base=self._settings.upstream.object_url_base)
         watching = self._watching(upstream, cloud_clock, telemetry, cloud.feed)
         stack.push_async_callback(watching.close)
@@ -141,8 +141,8 @@ class Gateway:
             observed=self._observed,
         )
         jobs = PreviewJobs(upstream, buckets, creates, watching, page_urls)
-        await _repeat(stack, budgets.settle, SETTLE_PAGES_SECONDS)
-        await _repeat(stack, creating.settle, SETTLE_SECONDS)
+        await _repeat(stack, budgets.settle, CHARGE_PAGES_SECONDS)
+        await _repeat(stack, creating.settle, RECONCILE_SECONDS)
         stack.push_async_callback(creates.drained)
         stack.push_async_callback(creating.drained)
         all_routes = routes(
@@ -183,21 +183,21 @@ class Gateway:
         telemetry.measure_cache(lambda: memory.size)
         limited = LimitedUpstream(
             self._observed.attempts(client),
-            rules=tuning.lane_rules(self._settings),
+            rules=tuning.host_limiter_rules(self._settings),
             telemetry=telemetry,
             jitter=random.random,
         )
         reads, retrying = None, self._retrying(limited, clock, telemetry)
         shared = await self._shared(stack, telemetry)
         if shared is not None:
-            reads = SharedReads(retrying, shared.relay, clock=clock, telemetry=telemetry)
+            reads = SharedReads(retrying, shared.single_flight, clock=clock, telemetry=telemetry)
         coalesced = CoalescedUpstream(
             reads or retrying,
             telemetry,
-            # Longer than two attempts, so that the attempt's own limit is the one that is told.
+            # Longer than two attempts, so that the attempt's own limit is the one that is shared.
             longest=2 * settings.timeout_seconds + 1,
             # What other replicas know or are reading needs no room here.
-            refuse_hopeless=limited.refuse_hopeless if shared is None else None,
+            shed_if_late=limited.shed_if_late if shared is None else None,
         )
         cached = CachedUpstream(
             coalesced,
@@ -206,12 +206,14 @@ class Gateway:
             freshness=tuning.freshness(self._settings),
             clock=clock,
             telemetry=telemetry,
-            turn_away=coalesced.turn_away,
+            check_admission=coalesced.check_admission,
         )
         if shared is not None:
             await stack.enter_async_context(shared.listening(cached.forget_lists))
-        lanes = Lanes(rules=tuning.lane_rules(self._settings), telemetry=telemetry, jitter=random.random)
-        objects = CloudObjectTags(transport, credentials, clock, lanes=lanes, telemetry=telemetry)
+        host_limiters = HostLimiters(
+            rules=tuning.host_limiter_rules(self._settings), telemetry=telemetry, jitter=random.random
+        )
+        objects = CloudObjectTags(transport, credentials, clock, host_limiters=host_limiters, telemetry=telemetry)
         return Cloud(cached, reads, objects)
 
     def _retrying(self, limited: PreviewUpstream, clock: Clock, telemetry: PrometheusTelemetry) -> RetryingUpstream:
@@ -358,7 +360,7 @@ async def serve(settings: Settings, worker: Worker | None = None) -> None:
         loop.add_signal_handler(number, on_signal)
     gateway = Gateway(settings, worker)
     await gateway.__aenter__()
-    settle_memory()
+    freeze_startup_objects()
     if worker is None:
         log.info("serving", grpc_port=gateway.port, admin_port=gateway.admin_port)
     else:

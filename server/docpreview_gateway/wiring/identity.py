@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import grpc
     from jwt import PyJWK
 
-    from docpreview_gateway.access.authentication import Identifying
+    from docpreview_gateway.access.authentication import Authenticator
     from docpreview_gateway.access.client_certificates import Revoked
     from docpreview_gateway.access.directory import Directory
     from docpreview_gateway.access.jwt_verifier import JwksKeys, JwtVerifier
@@ -66,7 +66,7 @@ class Identities:
         self._clock = clock
         self._telemetry = telemetry
         self._fetched: list[JwksKeys] = []
-        self._identifying: Identifying | None = None
+        self._authenticator: Authenticator | None = None
         self.reloading = Reloading(telemetry, file_stamp)
 
     def cloud_credentials(self) -> HeldCredentials:
@@ -80,13 +80,13 @@ class Identities:
                 self.reloading.add(Watched("credentials", [found.file], load, partial(held.replace, name)))
         return held
 
-    def identification(self) -> Identifying | None:
+    def identification(self) -> Authenticator | None:
         """Who the callers are; None when nobody is asked."""
         path = self._settings.policy.file
         if path is None:
             return None
         # Whoever asks nobody for a name does without what these take to import.
-        from docpreview_gateway.access.authentication import Identifying  # noqa: PLC0415
+        from docpreview_gateway.access.authentication import Authenticator  # noqa: PLC0415
         from docpreview_gateway.access.client_certificates import ClientCertificates  # noqa: PLC0415
         from docpreview_gateway.access.directory import Directory  # noqa: PLC0415
 
@@ -95,14 +95,14 @@ class Identities:
         if certificates is not None and tls.client_ca is not None and tls.client_crl is not None:
             load = partial(_revoked, tls.client_crl, tls.client_ca)
             self.reloading.add(Watched("revocations", [tls.client_crl], load, certificates.revoke))
-        self._identifying = identifying = Identifying(
+        self._authenticator = authenticator = Authenticator(
             Directory(),
             certificates=certificates,
             verifiers=[self._verifier(found) for found in _issuers(self._settings)],
             clock=self._clock,
         )
-        self.reloading.add(Watched("policy", [path], partial(load_directory, self._settings), identifying.replace))
-        return identifying
+        self.reloading.add(Watched("policy", [path], partial(load_directory, self._settings), authenticator.replace))
+        return authenticator
 
     def server_credentials(self) -> grpc.ServerCredentials | None:
         """What the gateway shows to callers; None: it speaks in the clear."""
@@ -139,8 +139,8 @@ class Identities:
                 self._telemetry.reloaded("jwks", "ok")
 
     def _keys_changed(self) -> None:
-        if self._identifying is not None:
-            self._identifying.forget()
+        if self._authenticator is not None:
+            self._authenticator.forget()
 
     def _verifier(self, settings: JwtSettings) -> JwtVerifier:
         from docpreview_gateway.access import jwks_http  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""Puts together what replicas share: the cache and the relay over one server. Imported only where there is one."""
+"""Wiring of shared state: the cache and single-flight reads over one Redis. Imported only when one is configured."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from docpreview_gateway.storage.outage import Outage
 from docpreview_gateway.storage.redis_connections import redis_batches, redis_messages
 from docpreview_gateway.upstream.redis_cache import RedisCache
-from docpreview_gateway.upstream.redis_single_flight import RedisRelay
+from docpreview_gateway.upstream.redis_single_flight import RedisSingleFlight
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SharedParts:
-    """The cache and the relay of one server, whose outages are the same."""
+    """The cache and the single_flight of one server, whose outages are the same."""
 
     cache: RedisCache
-    relay: RedisRelay
+    single_flight: RedisSingleFlight
     url: str
 
     @asynccontextmanager
     async def listening(self, on_created: Callable[[str], None]) -> AsyncIterator[None]:
         """Hear the other replicas for as long as the context is open."""
-        messages = partial(redis_messages, self.url, *self.relay.channels)
-        task = asyncio.create_task(self.relay.listen(messages, on_created), name="hear the other replicas")
+        messages = partial(redis_messages, self.url, *self.single_flight.channels)
+        task = asyncio.create_task(self.single_flight.listen(messages, on_created), name="hear the other replicas")
         try:
             yield
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-            await self.relay.close()
+            await self.single_flight.close()
 
 
 @asynccontextmanager
@@ -46,4 +46,4 @@ async def shared_parts(url: str, telemetry: CacheTelemetry, *, seconds: float) -
     outage = Outage()
     async with redis_batches(url) as send:
         cache = RedisCache(send, telemetry, outage=outage, seconds=seconds)
-        yield SharedParts(cache, RedisRelay(send, outage, seconds=seconds), url)
+        yield SharedParts(cache, RedisSingleFlight(send, outage, seconds=seconds), url)

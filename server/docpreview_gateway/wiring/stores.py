@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from docpreview_gateway.creates.budgeted import Books
-from docpreview_gateway.creates.ports import PageBookError
+from docpreview_gateway.creates.budgeted import PageQuotaStores
+from docpreview_gateway.creates.ports import PageQuotaStoreError
 from docpreview_gateway.creates.sqlite_pages import SqlitePages
 from docpreview_gateway.limits.call_limits import Counting
 
@@ -38,23 +38,23 @@ async def counting(settings: Settings) -> AsyncIterator[Counting]:
 
 
 @asynccontextmanager
-async def books(settings: Settings) -> AsyncIterator[Books]:
+async def books(settings: Settings) -> AsyncIterator[PageQuotaStores]:
     """Where pages are counted: in a file, or by all replicas together on the server of their ledger."""
     state, refuse = settings.shared_state, settings.limits.without_store == "refuse"
     url = state.ledger_url or state.url
     async with AsyncExitStack() as stack:
         own = SqlitePages(settings.state_dir / "pages.db")
         if url is None:
-            yield Books(await stack.enter_async_context(own), refuse=refuse)
+            yield PageQuotaStores(await stack.enter_async_context(own), refuse=refuse)
             return
         fallback: SqlitePages | None = None
         try:
             fallback = await stack.enter_async_context(own)
-        except PageBookError as error:
+        except PageQuotaStoreError as error:
             log.warning("without the shared store pages will not be counted", error=str(error))
 
         from docpreview_gateway.creates.redis_pages import RedisPages  # noqa: PLC0415
         from docpreview_gateway.storage.redis_connections import redis_commands  # noqa: PLC0415 - as above
 
         send = await stack.enter_async_context(redis_commands(url.get_secret_value()))
-        yield Books(RedisPages(send, seconds=state.ledger_timeout_seconds), fallback=fallback, refuse=refuse)
+        yield PageQuotaStores(RedisPages(send, seconds=state.ledger_timeout_seconds), fallback=fallback, refuse=refuse)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from docpreview_gateway.creates.records import Timing
 from docpreview_gateway.model.buckets import Bucket
-from docpreview_gateway.upstream.middleware.concurrency_limited import LaneRules
+from docpreview_gateway.upstream.middleware.concurrency_limited import HostLimiterRules
 from docpreview_gateway.upstream.policies.adaptive_limit import LimitBounds
 from docpreview_gateway.upstream.policies.circuit_breaker import BreakerRules
 from docpreview_gateway.upstream.policies.freshness import Freshness
@@ -15,7 +15,7 @@ from docpreview_gateway.upstream.policies.retry_policy import RetryPolicy
 if TYPE_CHECKING:
     from docpreview_gateway.settings.loading import Settings
 
-HOPELESS_SECONDS = 1.0
+UPSTREAM_TIMEOUT_AFTER_SECONDS = 1.0
 """A call that its caller gave up after so long without an answer tells of the cloud, not of the caller."""
 
 
@@ -43,14 +43,14 @@ def retry_policy(settings: Settings) -> RetryPolicy:
     )
 
 
-def lane_rules(settings: Settings) -> LaneRules:
+def host_limiter_rules(settings: Settings) -> HostLimiterRules:
     """Of the ways to the buckets' hosts."""
     breaker, concurrency = settings.breaker, settings.concurrency
-    return LaneRules(
+    return HostLimiterRules(
         BreakerRules(breaker.min_calls, breaker.failure_share, breaker.window_seconds, breaker.open_seconds),
         LimitBounds(concurrency.initial, concurrency.lowest, concurrency.highest, concurrency.max_queue),
         # An attempt that takes all its time is the cloud's failure, however short that is.
-        hopeless=min(HOPELESS_SECONDS, 0.9 * settings.upstream.timeout_seconds),
+        hopeless=min(UPSTREAM_TIMEOUT_AFTER_SECONDS, 0.9 * settings.upstream.timeout_seconds),
     )
 
 

@@ -257,7 +257,7 @@ async def _answered(office: Office, bucket: str, rnd: random.Random, made: Call)
             return []
         case _:
             get = pb.GetPreviewJobRequest(bucket=bucket, job_id=job_id)
-            kept = office.jobs.kept(get, made)
+            kept = office.jobs.cached_get(get, made)
             return [await office.jobs.get(get, made) if kept is None else PreviewJob.FromString(kept)]
 
 

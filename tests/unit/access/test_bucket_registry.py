@@ -7,12 +7,12 @@ import pytest
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import ObjectLocation
 from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest
-from docpreview_gateway.access.bucket_registry import BucketRegister
+from docpreview_gateway.access.bucket_registry import BucketRegistry
 from docpreview_gateway.model.callers import ANONYMOUS
 from docpreview_gateway.model.errors import GatewayError, InvalidRequest
 from tests.unit.conftest import BUCKET, OTHER
 
-REGISTER = BucketRegister([BUCKET, OTHER])
+REGISTER = BucketRegistry([BUCKET, OTHER])
 
 
 def test_a_valid_request_gets_the_bucket_as_it_is_configured() -> None:
@@ -41,7 +41,7 @@ def test_name_that_no_bucket_can_have(name: str) -> None:
 def test_register_without_buckets() -> None:
     """It admits nothing: deny by default."""
     with pytest.raises(GatewayError) as caught:
-        BucketRegister([]).admit(GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1"), ANONYMOUS)
+        BucketRegistry([]).admit(GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1"), ANONYMOUS)
     assert caught.value.reason == r.ERROR_REASON_BUCKET_NOT_CONFIGURED
 
 

@@ -14,7 +14,7 @@ from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOptions
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview.v1.usage_service_pb2 import GetUsageRequest, Usage
-from docpreview_gateway.creates.budgeted import FIRST_LOOK, MISSING_SECONDS, UNBOUND_SECONDS, Books
+from docpreview_gateway.creates.budgeted import FIRST_LOOK, MISSING_SECONDS, UNBOUND_SECONDS, PageQuotaStores
 from docpreview_gateway.creates.pages import Pages
 from docpreview_gateway.model.callers import ANONYMOUS, Caller, PageBudget
 from docpreview_gateway.model.errors import GatewayError, LimitReached, UpstreamError
@@ -244,7 +244,7 @@ class TestShared:
     def world(self, *, fallback: FakePages | None, refuse: bool = False) -> World:
         world = World()
         office = world.office
-        office.budgets._books = Books(office.book, fallback, refuse)
+        office.budgets._books = PageQuotaStores(office.book, fallback, refuse)
         office.book.down = True
         return world
 

@@ -12,9 +12,9 @@ import pytest
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-from docpreview_gateway.access.bucket_registry import BucketRegister
-from docpreview_gateway.creates.deduplicated import RenderingOnce
-from docpreview_gateway.creates.idempotent import Creating
+from docpreview_gateway.access.bucket_registry import BucketRegistry
+from docpreview_gateway.creates.deduplicated import DeduplicatedCreates
+from docpreview_gateway.creates.idempotent import IdempotentCreates
 from docpreview_gateway.creates.ports import LedgerError
 from docpreview_gateway.creates.records import Timing
 from docpreview_gateway.model.call import Call
@@ -77,11 +77,11 @@ class World:
         self.cloud.objects = {(BUCKET.name, "a.pdf"), (BUCKET.name, "b.pdf")}
         self.gateway = self.process("one")
 
-    def process(self, owner: str) -> RenderingOnce:
-        buckets, timing = BucketRegister([BUCKET]), Timing()
+    def process(self, owner: str) -> DeduplicatedCreates:
+        buckets, timing = BucketRegistry([BUCKET]), Timing()
         common: dict[str, Any] = {"clock": self.clock, "telemetry": self.telemetry, "timing": timing, "owner": owner}
-        creating = Creating(self.cloud, buckets, self.ledger, **common)
-        return RenderingOnce(creating, buckets, self.tags, upstream=self.cloud, records=self.ledger, **common)
+        creating = IdempotentCreates(self.cloud, buckets, self.ledger, **common)
+        return DeduplicatedCreates(creating, buckets, self.tags, upstream=self.cloud, records=self.ledger, **common)
 
     async def create(
         self,
@@ -91,7 +91,7 @@ class World:
         caller: Caller = ONE,
         seconds: float = 10.0,
         no_cache: bool = False,
-        gateway: RenderingOnce | None = None,
+        gateway: DeduplicatedCreates | None = None,
     ) -> tuple[str, str]:
         """The id of the job, and `x-cache`."""
         request = CreatePreviewJobRequest(

@@ -12,8 +12,8 @@ import pytest
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOptions
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-from docpreview_gateway.access.bucket_registry import BucketRegister
-from docpreview_gateway.creates.idempotent import Creating
+from docpreview_gateway.access.bucket_registry import BucketRegistry
+from docpreview_gateway.creates.idempotent import IdempotentCreates
 from docpreview_gateway.creates.ports import LedgerError
 from docpreview_gateway.creates.records import Stage, Timing
 from docpreview_gateway.creates.sqlite_ledger import SqliteLedger
@@ -108,10 +108,10 @@ class World:
         self.clock.time = 1_700_000_000.0
         self.gateway = self.process("one")
 
-    def process(self, owner: str) -> Creating:
-        return Creating(
+    def process(self, owner: str) -> IdempotentCreates:
+        return IdempotentCreates(
             self.cloud,
-            BucketRegister([BUCKET]),
+            BucketRegistry([BUCKET]),
             self.ledger,
             clock=self.clock,
             telemetry=self.telemetry,
@@ -119,7 +119,7 @@ class World:
             owner=owner,
         )
 
-    async def create(self, request: CreatePreviewJobRequest, gateway: Creating | None = None) -> PreviewJob:
+    async def create(self, request: CreatePreviewJobRequest, gateway: IdempotentCreates | None = None) -> PreviewJob:
         deadline = asyncio.get_running_loop().time() + 30
         return await (gateway or self.gateway).create(request, Call("r", deadline))
 

@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from docpreview.v1.preview_job_pb2 import ObjectLocation, Page, PreviewJob, PreviewResult
 from docpreview_emulator import Credential, Emulator
-from docpreview_gateway.access.bucket_registry import BucketRegister
+from docpreview_gateway.access.bucket_registry import BucketRegistry
 from docpreview_gateway.jobs.page_urls import PageUrls
 from docpreview_gateway.upstream.wire.signing import Credentials
 from docpreview_gateway.wiring.system_clock import SystemClock
@@ -38,7 +38,7 @@ def job(*keys: str, bucket: str = BUCKET.name) -> PreviewJob:
 def page_urls(
     credentials: FakeCredentials | None = None, *, base: str | None = None, clock: Clock | None = None
 ) -> PageUrls:
-    register = BucketRegister([BUCKET, OTHER])
+    register = BucketRegistry([BUCKET, OTHER])
     return PageUrls(register, credentials or FakeCredentials(), clock or SystemClock(), base=base)
 
 

@@ -107,23 +107,25 @@ class TestKept:
     async def test_job_in_memory(self, office: Office) -> None:
         """It is answered without waiting."""
         office.upstream.remembered[BUCKET.name, "d1"] = PreviewJob(job_id="d1")
-        found = office.jobs.kept(self.REQUEST, Call("r1", 30.0))
+        found = office.jobs.cached_get(self.REQUEST, Call("r1", 30.0))
         assert found == PreviewJob(job_id="d1").SerializeToString()
 
     async def test_job_that_is_not_in_memory(self, office: Office) -> None:
         """Left to `get`."""
-        assert office.jobs.kept(self.REQUEST, Call("r1", 30.0)) is None
+        assert office.jobs.cached_get(self.REQUEST, Call("r1", 30.0)) is None
 
     async def test_page_addresses_are_wanted(self, office: Office) -> None:
         """Left to `get`, which signs them and checks for how long."""
         office.upstream.remembered[BUCKET.name, "d1"] = PreviewJob(job_id="d1")
         request = pb.GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1", page_url_ttl=Duration(seconds=60))
-        assert office.jobs.kept(request, Call("r1", 30.0)) is None
+        assert office.jobs.cached_get(request, Call("r1", 30.0)) is None
 
     async def test_an_unconfigured_bucket_is_left_to_get_even_when_cached(self, office: Office) -> None:
         """Left to `get`, which refuses it, even if something is remembered under its name."""
         office.upstream.remembered["elsewhere-1", "d1"] = PreviewJob(job_id="d1")
-        assert office.jobs.kept(pb.GetPreviewJobRequest(bucket="elsewhere-1", job_id="d1"), Call("r1", 30.0)) is None
+        assert (
+            office.jobs.cached_get(pb.GetPreviewJobRequest(bucket="elsewhere-1", job_id="d1"), Call("r1", 30.0)) is None
+        )
 
 
 class TestBatchGet:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest, PreviewQueue
-from docpreview_gateway.access.bucket_registry import BucketRegister
+from docpreview_gateway.access.bucket_registry import BucketRegistry
 from docpreview_gateway.jobs import page_tokens
 from docpreview_gateway.jobs.preview_queues import PreviewQueues
 from docpreview_gateway.model.errors import InvalidRequest
@@ -37,7 +37,7 @@ class ManyQueues(FakeUpstream):
 
 
 def use_case(upstream: FakeUpstream) -> PreviewQueues:
-    return PreviewQueues(upstream, BucketRegister([BUCKET]))
+    return PreviewQueues(upstream, BucketRegistry([BUCKET]))
 
 
 async def test_page_tokens_lead_through_all_queues_each_once() -> None:

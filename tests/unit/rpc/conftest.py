@@ -49,7 +49,7 @@ async def switchboard(
     longest: float = 30.0,
     bounds: Bounds | None = None,
     jitter: float = 0.5,
-    at_once: Callable[..., Any] | None = None,
+    fast_path: Callable[..., Any] | None = None,
     **more: Any,
 ) -> AsyncIterator[Switchboard]:
     """GetPreviewJob and WatchPreviewJob are both answered by `use_case`; one of them will be of its form."""
@@ -57,7 +57,7 @@ async def switchboard(
     handlers = Handlers(telemetry, bounds, jitter=lambda: jitter, **more)
     server = grpc_server()
     routes: list[Route[Any]] = [
-        Route(Method(SERVICE, "GetPreviewJob", "unary"), GetPreviewJobRequest, use_case, longest, at_once=at_once),
+        Route(Method(SERVICE, "GetPreviewJob", "unary"), GetPreviewJobRequest, use_case, longest, fast_path=fast_path),
         Route(
             Method(SERVICE, "WatchPreviewJob", "server_stream"), WatchPreviewJobRequest, use_case, longest, waits=True
         ),

@@ -380,27 +380,27 @@ class TestAtOnce:
     async def test_answer_at_hand(self) -> None:
         """It is sent, and the use-case that may wait is not asked."""
 
-        def at_once(request: GetPreviewJobRequest, call: Call) -> bytes:
+        def fast_path(request: GetPreviewJobRequest, call: Call) -> bytes:
             call.cache = "hit"
             return PreviewJob(job_id=f"kept {request.job_id}").SerializeToString()
 
-        async with switchboard(failing(ValueError(), stream=False), at_once=at_once) as board:
+        async with switchboard(failing(ValueError(), stream=False), fast_path=fast_path) as board:
             call = board.get()
             assert PreviewJob.FromString(await call).job_id == "kept d1"
             assert ("x-cache", "hit") in tuple(await call.trailing_metadata())
 
     async def test_nothing_at_hand(self) -> None:
         """The use-case is asked."""
-        async with switchboard(answer, at_once=lambda _request, _call: None) as board:
+        async with switchboard(answer, fast_path=lambda _request, _call: None) as board:
             assert PreviewJob.FromString(await board.get()).job_id == "d1"
 
     async def test_an_error_at_once_is_returned_like_any_other(self) -> None:
         """It is told like any other."""
 
-        def at_once(_request: GetPreviewJobRequest, _call: Call) -> bytes:
+        def fast_path(_request: GetPreviewJobRequest, _call: Call) -> bytes:
             raise GatewayError(r.ERROR_REASON_JOB_NOT_FOUND, "no job d1")
 
-        async with switchboard(answer, at_once=at_once) as board:
+        async with switchboard(answer, fast_path=fast_path) as board:
             assert error_info(await error_of(board.get())).reason == "JOB_NOT_FOUND"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 
-from docpreview_gateway.telemetry.plain_counter import Tally
+from docpreview_gateway.telemetry.plain_counter import PlainCounter
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def registry() -> CollectorRegistry:
 
 def test_each_combination_of_label_values_has_its_own_count(registry: CollectorRegistry) -> None:
     """Each combination of values has its own, under the name and the type that Prometheus's own counter would have."""
-    tally = Tally("looks_total", "Looks.", ("where", "found"), registry)
+    tally = PlainCounter("looks_total", "Looks.", ("where", "found"), registry)
     for values in (("memory", "hit"), ("memory", "miss"), ("memory", "hit")):
         tally.count(*values)
     assert registry.get_sample_value("looks_total", {"where": "memory", "found": "hit"}) == 2
@@ -29,6 +29,6 @@ def test_each_combination_of_label_values_has_its_own_count(registry: CollectorR
 
 def test_name_that_is_taken(registry: CollectorRegistry) -> None:
     """An error at once, as with any other metric."""
-    Tally("looks_total", "Looks.", (), registry)
+    PlainCounter("looks_total", "Looks.", (), registry)
     with pytest.raises(ValueError, match="Duplicated"):
         Counter("looks_total", "Looks.", registry=registry)

@@ -14,7 +14,7 @@ from docpreview_gateway.model.trace_context import Trace
 from docpreview_gateway.telemetry.prometheus_calls import PrometheusCalls
 from docpreview_gateway.telemetry.prometheus_upstream import PrometheusTelemetry
 from docpreview_gateway.upstream.policies.circuit_breaker import State
-from docpreview_gateway.upstream.ports import Attempt, JobPages, LaneLoad
+from docpreview_gateway.upstream.ports import Attempt, HostLoad, JobPages
 from docpreview_gateway.wiring.system_clock import SystemClock
 
 BUCKET = "docs-1250000000"
@@ -125,10 +125,10 @@ def test_attempts_at_the_cloud(
 def test_creates_without_an_outcome_are_measured_by_number_and_age(registry: CollectorRegistry) -> None:
     """How many, how old the oldest is, and when that was known."""
     telemetry = PrometheusTelemetry(registry)
-    telemetry.unsettled(2, 900.0, 1000.0)
-    names = ("unsettled", "oldest_unsettled_seconds", "settled_timestamp_seconds")
+    telemetry.unreconciled(2, 900.0, 1000.0)
+    names = ("unreconciled", "oldest_unreconciled_seconds", "reconciled_timestamp_seconds")
     assert [registry.get_sample_value(f"docpreview_ledger_{name}") for name in names] == [2, 100, 1000]
-    telemetry.unsettled(0, None, 1010.0)
+    telemetry.unreconciled(0, None, 1010.0)
     assert [registry.get_sample_value(f"docpreview_ledger_{name}") for name in names] == [0, 0, 1010]
 
 
@@ -156,7 +156,7 @@ def test_pollers_and_watchers_are_gauges_of_the_latest_numbers(registry: Collect
 def test_way_to_a_bucket(registry: CollectorRegistry) -> None:
     """How full it is now, what the breaker does, and whom it refused."""
     telemetry, bucket = PrometheusTelemetry(registry), {"bucket": "docs-1250000000"}
-    telemetry.measure_lane("docs-1250000000", lambda: LaneLoad(3, 32, 7))
+    telemetry.measure_host("docs-1250000000", lambda: HostLoad(3, 32, 7))
     shown = [
         registry.get_sample_value(f"docpreview_upstream_{name}", bucket) for name in ("in_flight", "limit", "queued")
     ]

@@ -12,7 +12,7 @@ from docpreview_gateway.telemetry.prometheus_calls import PrometheusCalls
 from docpreview_gateway.telemetry.prometheus_upstream import PrometheusTelemetry
 from docpreview_gateway.telemetry.worker_metrics import WorkerMetrics
 from docpreview_gateway.upstream.policies.circuit_breaker import State
-from docpreview_gateway.upstream.ports import LaneLoad
+from docpreview_gateway.upstream.ports import HostLoad
 from docpreview_gateway.wiring.supervisor import OPEN_METRICS
 
 GET = Method("docpreview.v1.PreviewJobService", "GetPreviewJob", "unary")
@@ -72,17 +72,17 @@ def test_worker_gauges_are_summed_and_shared_ones_take_the_worst() -> None:
     metrics = WorkerMetrics()
     for name, state in (("a", State.OPEN), ("b", State.CLOSED)):
         worker = Worker(metrics, name, name)
-        worker.telemetry.measure_lane("docs-1250000000", lambda: LaneLoad(3, 32, 1))
+        worker.telemetry.measure_host("docs-1250000000", lambda: HostLoad(3, 32, 1))
         worker.telemetry.breaker("docs-1250000000", state)
         worker.telemetry.watching(pollers=2, watchers=5)
-        worker.telemetry.unsettled(2, 100.0, 160.0)
+        worker.telemetry.unreconciled(2, 100.0, 160.0)
         worker.scraped()
     found = sums(metrics)
     assert (found["docpreview_upstream_in_flight"], found["docpreview_upstream_queued"]) == (6, 2)
     assert (found["docpreview_pollers"], found["docpreview_watchers"]) == (4, 10)
     assert found["docpreview_upstream_breaker"] == State.OPEN.value
-    assert found["docpreview_ledger_unsettled"] == 2
-    assert found["docpreview_ledger_oldest_unsettled_seconds"] == 60
+    assert found["docpreview_ledger_unreconciled"] == 2
+    assert found["docpreview_ledger_oldest_unreconciled_seconds"] == 60
 
 
 def test_worker_that_ended() -> None:

@@ -53,8 +53,8 @@ class CachedUpstream:
     """`PreviewUpstream` that reads from `memory`, then from `shared` (None: there is none), then from the cloud.
 
     A call with `no_cache` reads through, and what it read is kept. When the cloud fails for a while, a copy that is not
-    older than `freshness.stale` allows is answered instead. `turn_away` raises what reading a job that is not in memory
-    would raise at once for want of room.
+    older than `freshness.stale` allows is answered instead. `check_admission` raises at once
+    what a read of a job that is not in memory would raise for lack of capacity.
     """
 
     def __init__(  # noqa: PLR0913 - each is a collaborator, and wiring names them
@@ -66,7 +66,7 @@ class CachedUpstream:
         freshness: Freshness,
         clock: Clock,
         telemetry: CacheTelemetry,
-        turn_away: Callable[[Bucket, str, Call], None] = lambda _bucket, _job_id, _call: None,
+        check_admission: Callable[[Bucket, str, Call], None] = lambda _bucket, _job_id, _call: None,
     ) -> None:
         self._inner = inner
         self._memory = memory
@@ -74,7 +74,7 @@ class CachedUpstream:
         self._freshness = freshness
         self._clock = clock
         self._telemetry = telemetry
-        self._turn_away = turn_away
+        self._check_admission = check_admission
         self._lists: dict[str, dict[bytes, CachedList]] = {}
         self._created: dict[str, float] = {}
 
@@ -91,7 +91,7 @@ class CachedUpstream:
         await self._keep(cache_entries.job_key(bucket, job.job_id), job, call)
         return job
 
-    def kept(self, bucket: Bucket, job_id: str, call: Call) -> bytes | None:
+    def cached_get(self, bucket: Bucket, job_id: str, call: Call) -> bytes | None:
         """As the port says. What is counted as a look-up is a hit; a miss is counted by the `get` that follows it.
 
         Refusing comes first here because it must be cheap: where ten times more calls come than the cloud can answer,
@@ -100,7 +100,7 @@ class CachedUpstream:
         key = cache_entries.job_key(bucket, job_id)
         envelope = self._memory.get(key)
         if envelope is None:
-            self._turn_away(bucket, job_id, call)
+            self._check_admission(bucket, job_id, call)
             return None
         job = None if call.no_cache else cache_entries.fresh_job(key, envelope, self._clock.now())
         if job is not None:

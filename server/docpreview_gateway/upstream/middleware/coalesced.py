@@ -45,7 +45,7 @@ class _Flight:
 class CoalescedUpstream:
     """`PreviewUpstream` that joins equal reads. `longest` bounds a shared read in seconds; no deadline does.
 
-    `refuse_hopeless` raises what `inner` would raise at once for want of room; None: only `inner` itself knows.
+    `shed_if_late` raises what `inner` would raise at once for want of room; None: only `inner` itself knows.
     """
 
     def __init__(
@@ -54,10 +54,10 @@ class CoalescedUpstream:
         telemetry: CoalescingTelemetry,
         *,
         longest: float,
-        refuse_hopeless: Callable[[Bucket, Call], None] | None = None,
+        shed_if_late: Callable[[Bucket, Call], None] | None = None,
     ) -> None:
         self._inner = inner
-        self._refuse_hopeless = refuse_hopeless
+        self._shed_if_late = shed_if_late
         self._telemetry = telemetry
         self._longest = longest
         self._flights: dict[Key, _Flight] = {}
@@ -70,10 +70,10 @@ class CoalescedUpstream:
         """As the port says."""
         return await self._joined(_get(bucket, job_id), call, lambda own: self._inner.get(bucket, job_id, own))
 
-    def turn_away(self, bucket: Bucket, job_id: str, call: Call) -> None:
+    def check_admission(self, bucket: Bucket, job_id: str, call: Call) -> None:
         """Raise what `get` would raise at once for want of room. Who can join a read under way needs none."""
-        if self._refuse_hopeless is not None and _get(bucket, job_id) not in self._flights:
-            self._refuse_hopeless(bucket, call)
+        if self._shed_if_late is not None and _get(bucket, job_id) not in self._flights:
+            self._shed_if_late(bucket, call)
 
     async def list_jobs(self, query: JobQuery, call: Call) -> JobPage:
         """As the port says."""

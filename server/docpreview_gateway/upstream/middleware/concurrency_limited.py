@@ -1,7 +1,7 @@
-"""Protects the cloud, and our callers from waiting in vain: one lane for each bucket's host.
+"""Host limiters (bulkheads): a circuit breaker and an adaptive concurrency limit for each bucket's host.
 
-A lane has a breaker, which fails calls at once while the host is not well, and an adaptive limit with a queue, which
-refuses at once who would not be served in time. Nothing of a refused call was sent.
+The breaker fails calls immediately while most calls to the host fail. The limit has a fair queue and sheds calls that
+would not be served before their deadline. Nothing of a refused call was sent.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from docpreview.v1 import error_reason_pb2 as r
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
 from docpreview_gateway.upstream.middleware.waiting_room import NoSlotError, Slots, WrittenOffError
 from docpreview_gateway.upstream.policies.circuit_breaker import SICK, Breaker, State
-from docpreview_gateway.upstream.ports import LaneLoad
+from docpreview_gateway.upstream.ports import HostLoad
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from docpreview_gateway.upstream.policies.adaptive_limit import LimitBounds
     from docpreview_gateway.upstream.policies.circuit_breaker import Admission, BreakerRules
     from docpreview_gateway.upstream.ports import (
+        HostLimiterTelemetry,
         JobPage,
         JobQuery,
-        LaneTelemetry,
         PreviewUpstream,
         QueuePage,
         QueueQuery,
@@ -47,8 +47,8 @@ log = structlog.get_logger("docpreview_gateway.upstream")
 
 
 @dataclass(frozen=True, slots=True)
-class LaneRules:
-    """Of every lane. A call that was given up after `hopeless` seconds without an answer counts as timed out."""
+class HostLimiterRules:
+    """Rules of every host limiter. A call cancelled after waiting `hopeless` seconds counts as an upstream timeout."""
 
     breaker: BreakerRules
     bounds: LimitBounds
@@ -71,10 +71,15 @@ class LimitedUpstream:
     """
 
     def __init__(
-        self, inner: PreviewUpstream, *, rules: LaneRules, telemetry: LaneTelemetry, jitter: Callable[[], float]
+        self,
+        inner: PreviewUpstream,
+        *,
+        rules: HostLimiterRules,
+        telemetry: HostLimiterTelemetry,
+        jitter: Callable[[], float],
     ) -> None:
         self._inner = inner
-        self._lanes = Lanes(rules=rules, telemetry=telemetry, jitter=jitter)
+        self._host_limiters = HostLimiters(rules=rules, telemetry=telemetry, jitter=jitter)
 
     async def create(self, request: CreatePreviewJobRequest, bucket: Bucket, output: Bucket, call: Call) -> PreviewJob:
         """As the port says."""
@@ -92,48 +97,52 @@ class LimitedUpstream:
         """As the port says."""
         return await self._through(query.bucket, call, lambda: self._inner.list_queues(query, call))
 
-    def refuse_hopeless(self, bucket: Bucket, call: Call) -> None:
+    def shed_if_late(self, bucket: Bucket, call: Call) -> None:
         """OVERLOADED when a call of the bucket would be refused so at once."""
-        self._lanes.refuse_hopeless(bucket.name, call)
+        self._host_limiters.shed_if_late(bucket.name, call)
 
     async def _through(self, bucket: Bucket, call: Call, attempt: Callable[[], Awaitable[Result]]) -> Result:
-        return await self._lanes.through(bucket.name, call, attempt)
+        return await self._host_limiters.through(bucket.name, call, attempt)
 
 
-class Lanes:
+class HostLimiters:
     """The ways to the hosts, each opened when it is first needed."""
 
-    def __init__(self, *, rules: LaneRules, telemetry: LaneTelemetry, jitter: Callable[[], float]) -> None:
-        self._open_lane = partial(Lane, rules=rules, telemetry=telemetry, jitter=jitter)
-        self._lanes: dict[str, Lane] = {}
+    def __init__(
+        self, *, rules: HostLimiterRules, telemetry: HostLimiterTelemetry, jitter: Callable[[], float]
+    ) -> None:
+        self._new_host_limiter = partial(HostLimiter, rules=rules, telemetry=telemetry, jitter=jitter)
+        self._host_limiters: dict[str, HostLimiter] = {}
 
     async def through(self, name: str, call: Call, attempt: Callable[[], Awaitable[Result]]) -> Result:
         """Make an attempt by the way of this name, as soon as it has room, or be refused by it."""
-        lane = self._lanes.get(name)
-        if lane is None:
-            lane = self._lanes[name] = self._open_lane(name)
-        ticket = await lane.enter(call)
+        host_limiter = self._host_limiters.get(name)
+        if host_limiter is None:
+            host_limiter = self._host_limiters[name] = self._new_host_limiter(name)
+        ticket = await host_limiter.enter(call)
         try:
             result = await attempt()
         except GatewayError as error:
-            lane.failed(ticket, error)
+            host_limiter.failed(ticket, error)
             raise
         except BaseException:
-            lane.given_up(ticket)
+            host_limiter.given_up(ticket)
             raise
-        lane.answered(ticket)
+        host_limiter.answered(ticket)
         return result
 
-    def refuse_hopeless(self, name: str, call: Call) -> None:
+    def shed_if_late(self, name: str, call: Call) -> None:
         """OVERLOADED when the way of this name would refuse the call so at once."""
-        if (lane := self._lanes.get(name)) is not None:
-            lane.refuse_hopeless(call)
+        if (host_limiter := self._host_limiters.get(name)) is not None:
+            host_limiter.shed_if_late(call)
 
 
-class Lane:
+class HostLimiter:
     """The way to one bucket's host. Every ticket of `enter` goes to exactly one of the other methods."""
 
-    def __init__(self, name: str, *, rules: LaneRules, telemetry: LaneTelemetry, jitter: Callable[[], float]) -> None:
+    def __init__(
+        self, name: str, *, rules: HostLimiterRules, telemetry: HostLimiterTelemetry, jitter: Callable[[], float]
+    ) -> None:
         self._name = name
         self._hopeless = rules.hopeless
         self._telemetry = telemetry
@@ -141,7 +150,7 @@ class Lane:
         self._breaker = Breaker(rules.breaker, jitter)
         self._state = self._breaker.state
         self._slots = slots = Slots(rules.bounds)
-        telemetry.measure_lane(name, lambda: LaneLoad(slots.in_flight, slots.limit.value, slots.queued))
+        telemetry.measure_host(name, lambda: HostLoad(slots.in_flight, slots.limit.value, slots.queued))
 
     async def enter(self, call: Call) -> Ticket:
         """Leave for a call."""
@@ -159,12 +168,12 @@ class Lane:
             raise self._refused_by_breaker() from None
         return Ticket(admission, self._time(), slot)
 
-    def refuse_hopeless(self, call: Call) -> None:
+    def shed_if_late(self, call: Call) -> None:
         """OVERLOADED when `enter` would raise it at once; whatever the breaker says is left to `enter`."""
         if self._breaker.state is not State.CLOSED:
             return
         try:
-            self._slots.refuse_hopeless(call)
+            self._slots.shed_if_late(call)
         except NoSlotError as error:
             raise self._refused_by_queue(error) from None
 

@@ -1,6 +1,6 @@
 """One request to the cloud for equal reads of a job that are under way in several replicas at the same time.
 
-One replica reads, the others are told. Whatever goes wrong between them, a replica reads by itself.
+One replica reads, the others are shared. Whatever goes wrong between them, a replica reads by itself.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
         PreviewUpstream,
         QueuePage,
         QueueQuery,
-        Relay,
-        RelayTelemetry,
+        SingleFlight,
+        SingleFlightTelemetry,
     )
 
 PATIENCE = 0.5
@@ -36,9 +36,11 @@ PATIENCE = 0.5
 class SharedReads:
     """`PreviewUpstream` that lets one replica read for all, and the port `JobFeed` of what they read."""
 
-    def __init__(self, inner: PreviewUpstream, relay: Relay, *, clock: Clock, telemetry: RelayTelemetry) -> None:
+    def __init__(
+        self, inner: PreviewUpstream, single_flight: SingleFlight, *, clock: Clock, telemetry: SingleFlightTelemetry
+    ) -> None:
         self._inner = inner
-        self._relay = relay
+        self._single_flight = single_flight
         self._clock = clock
         self._telemetry = telemetry
 
@@ -47,23 +49,23 @@ class SharedReads:
         try:
             return await self._inner.create(request, bucket, output, call)
         finally:
-            self._relay.created(bucket.name)
+            self._single_flight.created(bucket.name)
 
     async def get(self, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
         """As the port says."""
         loop = asyncio.get_running_loop()
         key = cache_entries.job_key(bucket, job_id)
-        with self._relay.hearing(key) as hearing:
+        with self._single_flight.subscribe(key) as subscription:
             while (leads := await self._leads(key, call)) is False and loop.time() < call.deadline:
-                told = await hearing.next(min(PATIENCE, call.deadline - loop.time()))
-                if told is not None and (entry := cache_entries.decode(key, told)) is not None:
-                    return self._told(entry, bucket, job_id, call)
-                if told is not None:
-                    self._telemetry.shared_read("empty")
+                shared = await subscription.next(min(PATIENCE, call.deadline - loop.time()))
+                if shared is not None and (entry := cache_entries.decode(key, shared)) is not None:
+                    return self._shared(entry, bucket, job_id, call)
+                if shared is not None:
+                    self._telemetry.shared_read("timeout")
                     return await self._inner.get(bucket, job_id, call)
         if leads:
             return await self._lead(key, bucket, job_id, call)
-        self._telemetry.shared_read("alone")
+        self._telemetry.shared_read("local")
         return await self._inner.get(bucket, job_id, call)
 
     async def list_jobs(self, query: JobQuery, call: Call) -> JobPage:
@@ -79,22 +81,22 @@ class SharedReads:
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         key = cache_entries.job_key(bucket, job_id)
-        with self._relay.hearing(key) as hearing:
-            await self._relay.ask(key, seconds)
-            while (told := await hearing.next(max(0.0, end - loop.time()))) is not None:
-                entry = cache_entries.decode(key, told)
+        with self._single_flight.subscribe(key) as subscription:
+            await self._single_flight.ask(key, seconds)
+            while (shared := await subscription.next(max(0.0, end - loop.time()))) is not None:
+                entry = cache_entries.decode(key, shared)
                 if entry is not None and entry.job is not None:
                     return entry.job
         return None
 
     async def _leads(self, key: str, call: Call) -> bool | None:
         begun = time.monotonic()
-        leads = await self._relay.lead(key, now=call.no_cache, spent=call.shared_wait)
+        leads = await self._single_flight.lead(key, now=call.no_cache, spent=call.shared_wait)
         call.shared_wait += time.monotonic() - begun
         return leads
 
     async def _lead(self, key: str, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
-        self._telemetry.shared_read("led")
+        self._telemetry.shared_read("leader")
         value = b""
         try:
             job = await self._inner.get(bucket, job_id, call)
@@ -105,15 +107,15 @@ class SharedReads:
             raise
         finally:
             # Whatever became of it, nobody shall wait for the lease to end.
-            self._relay.tell(key, value)
+            self._single_flight.publish(key, value)
         return job
 
     def _envelope(self, key: str, job: PreviewJob | None) -> bytes:
         now = self._clock.now()
         return cache_entries.encode(key, Entry(job, now, now))
 
-    def _told(self, entry: Entry, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
-        self._telemetry.shared_read("told")
+    def _shared(self, entry: Entry, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
+        self._telemetry.shared_read("follower")
         call.cache = "coalesced"
         if entry.job is None:
             raise cache_entries.missing(bucket, job_id)

@@ -63,14 +63,14 @@ class Slots:
         if self._is_free:
             self.in_flight += 1
             return self._round
-        self.refuse_hopeless(call)
+        self.shed_if_late(call)
         if len(self._queue) >= self._longest_queue and (last := self._greedier(call)) is not None:
             self._queue.remove(last)
             if not last.item.done():
                 last.item.set_result(Turn.PUSHED_OUT)
         return await self._wait(call)
 
-    def refuse_hopeless(self, call: Call) -> None:
+    def shed_if_late(self, call: Call) -> None:
         """NoSlotError when `take` would raise it at once."""
         if self._is_free:
             return

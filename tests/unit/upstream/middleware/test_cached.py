@@ -51,10 +51,10 @@ class World:
             freshness=Freshness(active=1, missing=2, listing=1, stale=60),
             clock=self.clock,
             telemetry=self.telemetry,
-            turn_away=self.turn_away,
+            check_admission=self.check_admission,
         )
 
-    def turn_away(self, _bucket: Bucket, _job_id: str, _call: Call) -> None:
+    def check_admission(self, _bucket: Bucket, _job_id: str, _call: Call) -> None:
         if not self.room:
             raise UpstreamError(reasons.ERROR_REASON_OVERLOADED, "no room")
 
@@ -269,10 +269,10 @@ async def test_garbage_in_the_shared_cache() -> None:
 
 
 class TestKept:
-    def kept(self, world: World, *, no_cache: bool = False) -> tuple[str | None, str]:
+    def cached_get(self, world: World, *, no_cache: bool = False) -> tuple[str | None, str]:
         """The id of the job that is answered without waiting, and the `x-cache` that the caller sees."""
         call = Call("r", 30.0, no_cache=no_cache)
-        job = world.cached.kept(BUCKET, JOB, call)
+        job = world.cached.cached_get(BUCKET, JOB, call)
         return (None if job is None else PreviewJob.FromString(job).job_id), call.cache
 
     async def test_a_fresh_cached_job_is_a_hit_without_a_cloud_call(self, world: World) -> None:
@@ -280,7 +280,7 @@ class TestKept:
         world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
         await world.get()
         asked = list(world.cloud.asked)
-        assert self.kept(world) == (JOB, "hit")
+        assert self.cached_get(world) == (JOB, "hit")
         assert world.telemetry.lookups[-1] == ("memory", "hit")
         assert world.cloud.asked == asked
 
@@ -290,14 +290,14 @@ class TestKept:
         await world.get()
         world.clock.time += 1
         counted = list(world.telemetry.lookups)
-        assert self.kept(world) == (None, "")
+        assert self.cached_get(world) == (None, "")
         assert world.telemetry.lookups == counted
 
     async def test_a_no_cache_read_is_left_to_get(self, world: World) -> None:
         """A caller that wants the cloud's word gets it from `get`."""
         world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
         await world.get()
-        assert self.kept(world, no_cache=True) == (None, "")
+        assert self.cached_get(world, no_cache=True) == (None, "")
 
     async def test_no_room_at_the_cloud(self) -> None:
         """A job that is in memory is answered, fresh or by `get`; for another one the caller is turned away at once."""
@@ -305,14 +305,14 @@ class TestKept:
         world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
         await world.get()
         world.room = False
-        assert self.kept(world) == (JOB, "hit")
+        assert self.cached_get(world) == (JOB, "hit")
         world.clock.time += 1
-        assert self.kept(world) == (None, "")
+        assert self.cached_get(world) == (None, "")
         with pytest.raises(UpstreamError, match="no room"):
-            world.cached.kept(BUCKET, "d" + "9" * 32, Call("r", 30.0))
+            world.cached.cached_get(BUCKET, "d" + "9" * 32, Call("r", 30.0))
 
     async def test_job_that_is_missing(self, world: World) -> None:
         """Left to `get`, which knows the words."""
         with pytest.raises(UpstreamError):
             await world.get("d" + "9" * 32)
-        assert world.cached.kept(BUCKET, "d" + "9" * 32, Call("r", 30.0)) is None
+        assert world.cached.cached_get(BUCKET, "d" + "9" * 32, Call("r", 30.0)) is None

@@ -165,12 +165,12 @@ async def test_no_room_for_another_read(cloud: FakeUpstream) -> None:
     def refuse(_bucket: Bucket, _call: Call) -> None:
         raise GatewayError(reasons.ERROR_REASON_OVERLOADED, "no room")
 
-    upstream = CoalescedUpstream(cloud, FakeTelemetry(), longest=10.0, refuse_hopeless=refuse)
+    upstream = CoalescedUpstream(cloud, FakeTelemetry(), longest=10.0, shed_if_late=refuse)
     with pytest.raises(GatewayError, match="no room"):
-        upstream.turn_away(BUCKET, JOB, call())
+        upstream.check_admission(BUCKET, JOB, call())
     cloud.gate = asyncio.Event()
     reading = asyncio.create_task(upstream.get(BUCKET, JOB, call()))
     await asyncio.sleep(0)
-    upstream.turn_away(BUCKET, JOB, call())
+    upstream.check_admission(BUCKET, JOB, call())
     cloud.gate.set()
     await reading

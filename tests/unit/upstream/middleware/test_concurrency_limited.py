@@ -14,7 +14,7 @@ from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError, UpstreamError, UpstreamFacts
-from docpreview_gateway.upstream.middleware.concurrency_limited import LaneRules, LimitedUpstream
+from docpreview_gateway.upstream.middleware.concurrency_limited import HostLimiterRules, LimitedUpstream
 from docpreview_gateway.upstream.policies.adaptive_limit import LimitBounds
 from docpreview_gateway.upstream.policies.circuit_breaker import BreakerRules
 from docpreview_gateway.upstream.ports import JobQuery, QueueQuery
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
 BUCKET = Bucket("docs-1250000000", "ap-chongqing", "main")
 OTHER = Bucket("other-1250000000", "ap-chongqing", "main")
-RULES = LaneRules(BreakerRules(calls=4, open_seconds=0.1), LimitBounds(initial=2, lowest=1, highest=4, queue=3), 0.05)
-FIXED = LaneRules(RULES.breaker, LimitBounds(initial=2, lowest=1, highest=2, queue=3), 0.05)
+RULES = HostLimiterRules(
+    BreakerRules(calls=4, open_seconds=0.1), LimitBounds(initial=2, lowest=1, highest=4, queue=3), 0.05
+)
+FIXED = HostLimiterRules(RULES.breaker, LimitBounds(initial=2, lowest=1, highest=2, queue=3), 0.05)
 THROTTLED = UpstreamError(r.ERROR_REASON_UPSTREAM_THROTTLED, "slow down")
 SICK = UpstreamError(r.ERROR_REASON_UPSTREAM_INTERNAL, "oh", facts=UpstreamFacts("InternalError", 500))
 
@@ -35,7 +37,7 @@ SICK = UpstreamError(r.ERROR_REASON_UPSTREAM_INTERNAL, "oh", facts=UpstreamFacts
 class Scene:
     """A cloud that hangs or fails as told, behind the limit."""
 
-    def __init__(self, rules: LaneRules = RULES) -> None:
+    def __init__(self, rules: HostLimiterRules = RULES) -> None:
         self.cloud = FakeUpstream()
         self.telemetry = FakeTelemetry()
         for bucket in (BUCKET, OTHER):
@@ -138,26 +140,26 @@ class TestQueue:
     async def test_refusal_without_coming(self) -> None:
         """What the queue would tell a call at once, it can be told beforehand; what the breaker would, it cannot."""
         scene = Scene()
-        scene.upstream.refuse_hopeless(BUCKET, call(30))
+        scene.upstream.shed_if_late(BUCKET, call(30))
         scene.cloud.gate = asyncio.Event()
         tasks = await scene.start(4)
-        scene.upstream.refuse_hopeless(BUCKET, call(30))
+        scene.upstream.shed_if_late(BUCKET, call(30))
         tasks += await scene.start(1)
         with pytest.raises(UpstreamError) as caught:
-            scene.upstream.refuse_hopeless(BUCKET, call(30))
+            scene.upstream.shed_if_late(BUCKET, call(30))
         assert caught.value.reason == r.ERROR_REASON_OVERLOADED
         assert caught.value.retry_after is not None
-        scene.upstream.refuse_hopeless(OTHER, call(30))
+        scene.upstream.shed_if_late(OTHER, call(30))
         assert scene.telemetry.sheds == ["queue"]
         scene.cloud.gate.set()
         await asyncio.gather(*tasks)
         broken = Scene()
         await broken.break_it()
-        broken.upstream.refuse_hopeless(BUCKET, call(30))
+        broken.upstream.shed_if_late(BUCKET, call(30))
 
     async def test_caller_that_would_not_be_served_in_time(self) -> None:
         """It is refused at once: by the usual time of a call its turn comes too late."""
-        scene = Scene(LaneRules(RULES.breaker, RULES.bounds, hopeless=60.0))
+        scene = Scene(HostLimiterRules(RULES.breaker, RULES.bounds, hopeless=60.0))
         scene.cloud.gate = asyncio.Event()
         (slow,) = await scene.start(1)
         await asyncio.sleep(0.2)
@@ -269,7 +271,7 @@ class TestBreaker:
 
     async def test_queue_when_it_opens(self) -> None:
         """It is sent away, and calls that still hang keep no places when the host is back."""
-        scene = Scene(LaneRules(BreakerRules(calls=1), RULES.bounds, RULES.hopeless))
+        scene = Scene(HostLimiterRules(BreakerRules(calls=1), RULES.bounds, RULES.hopeless))
         scene.cloud.gate = asyncio.Event()
         given_up, hanging = await scene.start(2)
         waiting = await scene.start(2)

@@ -13,7 +13,7 @@ from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.storage.outage import Outage
 from docpreview_gateway.upstream.middleware.shared_reads import SharedReads
-from docpreview_gateway.upstream.redis_single_flight import RedisRelay
+from docpreview_gateway.upstream.redis_single_flight import RedisSingleFlight
 from tests.fakes.clock import FakeClock
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
@@ -39,7 +39,7 @@ class SlowServer:
 
 
 @asynccontextmanager
-async def relay_over(server: SlowServer, *, seconds: float) -> AsyncIterator[RedisRelay]:
+async def relay_over(server: SlowServer, *, seconds: float) -> AsyncIterator[RedisSingleFlight]:
     """One that hears the other replicas, who say nothing."""
     listening = asyncio.Event()
 
@@ -52,27 +52,27 @@ async def relay_over(server: SlowServer, *, seconds: float) -> AsyncIterator[Red
 
         yield none()
 
-    relay = RedisRelay(server.send, Outage(), seconds=seconds)
-    task = asyncio.create_task(relay.listen(messages, lambda _bucket: None))
+    single_flight = RedisSingleFlight(server.send, Outage(), seconds=seconds)
+    task = asyncio.create_task(single_flight.listen(messages, lambda _bucket: None))
     await listening.wait()
     try:
-        yield relay
+        yield single_flight
     finally:
-        await relay.close()
+        await single_flight.close()
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
 
 
 @pytest.mark.parametrize(
-    ("waited", "outcome", "asks"), [(0.0, "led", True), (0.9, "alone", True), (1.0, "alone", False)]
+    ("waited", "outcome", "asks"), [(0.0, "leader", True), (0.9, "local", True), (1.0, "local", False)]
 )
 async def test_read_that_has_waited_already(waited: float, outcome: str, asks: bool) -> None:  # noqa: FBT001 - a parameter
     """It waits for what is left of the time, and then reads by itself; what it waited counts for what comes after."""
     server, cloud, telemetry = SlowServer(0.2), FakeUpstream(), FakeTelemetry()
     cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
-    async with relay_over(server, seconds=1.0) as relay:
-        reads = SharedReads(cloud, relay, clock=FakeClock(0.0), telemetry=telemetry)
+    async with relay_over(server, seconds=1.0) as single_flight:
+        reads = SharedReads(cloud, single_flight, clock=FakeClock(0.0), telemetry=telemetry)
         call = Call("r", asyncio.get_running_loop().time() + 30, shared_wait=waited)
         assert (await reads.get(BUCKET, JOB, call)).job_id == JOB
         assert telemetry.shared_reads == [outcome]

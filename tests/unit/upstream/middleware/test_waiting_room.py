@@ -136,17 +136,17 @@ async def test_call_that_is_refused_before_it_comes() -> None:
     slots = Slots(LimitBounds(initial=1, lowest=1, highest=1, queue=2))
     now = asyncio.get_running_loop().time()
     greedy, modest = Call("r0", now + 30, Caller("greedy")), Call("r1", now + 30, Caller("modest"))
-    slots.refuse_hopeless(greedy)
+    slots.shed_if_late(greedy)
     number = await slots.take(greedy)
     slots.limit.usual_seconds = 1.0
     with pytest.raises(NoSlotError, match="deadline"):
-        slots.refuse_hopeless(Call("r2", now + 1))
-    slots.refuse_hopeless(Call("r2", now + 30))
+        slots.shed_if_late(Call("r2", now + 1))
+    slots.shed_if_late(Call("r2", now + 30))
     waiting = [asyncio.create_task(slots.take(greedy)) for _ in range(2)]
     await asyncio.sleep(0)
     with pytest.raises(NoSlotError, match="queue"):
-        slots.refuse_hopeless(greedy)
-    slots.refuse_hopeless(modest)
+        slots.shed_if_late(greedy)
+    slots.shed_if_late(modest)
     assert slots.queued == 2
     for _ in range(3):
         slots.give_back(number)

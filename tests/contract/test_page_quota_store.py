@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from docpreview_gateway.creates.pages import PageCount, Pages, Periods, Reservation
-from docpreview_gateway.creates.ports import PageBookError
+from docpreview_gateway.creates.ports import PageQuotaStoreError
 from docpreview_gateway.creates.redis_pages import PREFIX, RedisPages
 from docpreview_gateway.creates.sqlite_pages import KEEP_SECONDS, SqlitePages
 from docpreview_gateway.model.callers import PageBudget
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from docpreview_gateway.creates.ports import PageBook
+    from docpreview_gateway.creates.ports import PageQuotaStore
     from tests.redis_server import RedisServer
 
 NOW = 1_000_000.0
@@ -33,7 +33,7 @@ def wanted(name: str, *, pages: int = 30, periods: Periods = TODAY) -> Reservati
 
 
 @pytest.fixture(params=["fake", "sqlite", "redis"])
-async def book(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[PageBook]:
+async def book(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[PageQuotaStore]:
     if request.param == "fake":
         yield FakePages()
         return
@@ -45,7 +45,7 @@ async def book(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         yield book
 
 
-async def test_a_reservation_counts_in_its_day_and_its_month(book: PageBook) -> None:
+async def test_a_reservation_counts_in_its_day_and_its_month(book: PageQuotaStore) -> None:
     """It counts in its day and its month."""
     booking = await book.reserve(wanted("r"), BUDGET, NOW)
     assert booking == ("new", PageCount(Pages(0, 30), Pages(0, 30)))
@@ -53,7 +53,7 @@ async def test_a_reservation_counts_in_its_day_and_its_month(book: PageBook) -> 
     assert await book.count("b", TODAY) == PageCount()
 
 
-async def test_same_reservation_again(book: PageBook) -> None:
+async def test_same_reservation_again(book: PageQuotaStore) -> None:
     """It is charged once, open or settled, also when there is no room any more."""
     await book.reserve(wanted("r", pages=100), BUDGET, NOW)
     assert (await book.reserve(wanted("r", pages=100), BUDGET, NOW)).outcome == "known"
@@ -61,7 +61,7 @@ async def test_same_reservation_again(book: PageBook) -> None:
     assert await book.reserve(wanted("r", pages=100), BUDGET, NOW) == ("known", PageCount(Pages(90, 0), Pages(90, 0)))
 
 
-async def test_budget_without_room(book: PageBook) -> None:
+async def test_budget_without_room(book: PageQuotaStore) -> None:
     """The reservation is refused with the budget's name, and costs nothing; a smaller one fits."""
     await book.reserve(wanted("one", pages=80), BUDGET, NOW)
     assert (await book.reserve(wanted("two", pages=21), BUDGET, NOW)).outcome == "day"
@@ -71,7 +71,7 @@ async def test_budget_without_room(book: PageBook) -> None:
     assert await book.count("a", TOMORROW) == PageCount(Pages(0, 50), Pages(0, 150))
 
 
-async def test_a_caller_without_a_page_quota_always_has_room_and_is_counted(book: PageBook) -> None:
+async def test_a_caller_without_a_page_quota_always_has_room_and_is_counted(book: PageQuotaStore) -> None:
     """There is always room, and the pages are counted."""
     for name in ("one", "two"):
         assert (await book.reserve(wanted(name, pages=1000), None, NOW)).outcome == "new"
@@ -79,7 +79,7 @@ async def test_a_caller_without_a_page_quota_always_has_room_and_is_counted(book
     assert (await book.count("a", TODAY)).day == Pages(0, 3000)
 
 
-async def test_reconciling_replaces_reserved_pages_by_rendered_ones_once(book: PageBook) -> None:
+async def test_reconciling_replaces_reserved_pages_by_rendered_ones_once(book: PageQuotaStore) -> None:
     """What was made takes the place of what was reserved, once."""
     await book.reserve(wanted("r"), BUDGET, NOW)
     for _ in range(3):
@@ -88,7 +88,7 @@ async def test_reconciling_replaces_reserved_pages_by_rendered_ones_once(book: P
     assert await book.count("a", TODAY) == PageCount(Pages(7, 0), Pages(7, 0))
 
 
-async def test_pages_given_back(book: PageBook) -> None:
+async def test_pages_given_back(book: PageQuotaStore) -> None:
     """Nothing is used, and the id is as if it never was."""
     await book.reserve(wanted("r"), BUDGET, NOW)
     for _ in range(2):
@@ -98,7 +98,7 @@ async def test_pages_given_back(book: PageBook) -> None:
     assert (await book.reserve(wanted("r"), BUDGET, NOW)).outcome == "new"
 
 
-async def test_a_due_reservation_is_claimed_with_its_job_until_it_is_reconciled(book: PageBook) -> None:
+async def test_a_due_reservation_is_claimed_with_its_job_until_it_is_reconciled(book: PageQuotaStore) -> None:
     """Each is handed out to one who asks, with its job, until it is due again or settled."""
     early, late = wanted("early"), wanted("late")
     await book.reserve(early, BUDGET, NOW + 10)
@@ -113,7 +113,7 @@ async def test_a_due_reservation_is_claimed_with_its_job_until_it_is_reconciled(
     assert await book.claim(NOW + 500, NOW + 600) == [late]
 
 
-async def test_concurrent_reservations_never_exceed_the_page_quota(book: PageBook) -> None:
+async def test_concurrent_reservations_never_exceed_the_page_quota(book: PageQuotaStore) -> None:
     """Never more than the budget is set aside, however many ask at once."""
     bookings = await asyncio.gather(*(book.reserve(wanted(f"r{n}", pages=3), BUDGET, NOW) for n in range(60)))
     assert sum(booking.outcome == "new" for booking in bookings) == 33
@@ -154,7 +154,7 @@ async def test_a_file_that_is_no_page_database_is_refused_with_its_path(tmp_path
     """It is refused with its path."""
     path = tmp_path / "pages.db"
     path.write_bytes(b"not a database, but long enough to be one" * 100)
-    with pytest.raises(PageBookError, match=r"pages\.db"):
+    with pytest.raises(PageQuotaStoreError, match=r"pages\.db"):
         await SqlitePages(path).__aenter__()
 
 
@@ -189,5 +189,5 @@ async def test_answer_of_another_kind(answer: object) -> None:
         book.claim(NOW, NOW + 1),
         book.count("a", TODAY),
     ):
-        with pytest.raises(PageBookError):
+        with pytest.raises(PageQuotaStoreError):
             await call
