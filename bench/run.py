@@ -36,7 +36,7 @@ from prometheus_client import CollectorRegistry
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest
 from docpreview_gateway.access import tokens
-from docpreview_gateway.model.call import Call, Method
+from docpreview_gateway.model.call import Call, Method, ResponseInfo
 from docpreview_gateway.telemetry.prometheus_calls import PrometheusCalls
 
 if TYPE_CHECKING:
@@ -273,7 +273,10 @@ def seconds_to_count(calls: int = 20_000) -> float:
     """CPU time that the metrics of one call take."""
     registry = CollectorRegistry()
     metrics = PrometheusCalls(registry)
-    method, call = Method("docpreview.v1.PreviewJobService", "GetPreviewJob", "unary"), Call("r", 0.0, cache="hit")
+    method, call = (
+        Method("docpreview.v1.PreviewJobService", "GetPreviewJob", "unary"),
+        Call("r", 0.0, response=ResponseInfo(cache="hit")),
+    )
     begin = time.process_time()
     for _ in range(calls):
         metrics.call_started(method, call)

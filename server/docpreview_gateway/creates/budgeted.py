@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import structlog
@@ -21,8 +22,9 @@ from docpreview_gateway.creates.pages import Reservation
 from docpreview_gateway.creates.ports import LedgerError, PageQuotaStoreError
 from docpreview_gateway.creates.records import Stage
 from docpreview_gateway.model.call import Call
-from docpreview_gateway.model.callers import PageBudget
+from docpreview_gateway.model.callers import GATEWAY, PageBudget
 from docpreview_gateway.model.errors import GatewayError, LimitReached
+from docpreview_gateway.upstream.operations import GetJob
 
 if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewOptions
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.creates.ports import BudgetTelemetry, PageQuotaStore, RequestLedger
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.model.callers import Caller
-    from docpreview_gateway.upstream.ports import PreviewUpstream
+    from docpreview_gateway.upstream.operations import Upstream
 
 log = structlog.get_logger("docpreview_gateway.budgets")
 
@@ -73,7 +75,7 @@ class PageBudgets:
         books: PageQuotaStores,
         *,
         buckets: BucketRegistry,
-        upstream: PreviewUpstream,
+        upstream: Upstream,
         records: RequestLedger,
         clock: Clock,
         telemetry: BudgetTelemetry,
@@ -235,8 +237,8 @@ class PageBudgets:
             await book.settle(found.id, found.pages)
             return
         try:
-            call = Call("", asyncio.get_running_loop().time() + LOOK_SECONDS)
-            made = pages.made(await self._upstream.get(bucket, found.job_id, call))
+            call = Call("", time.monotonic() + LOOK_SECONDS, GATEWAY)
+            made = pages.made(await self._upstream(GetJob(bucket, found.job_id), call))
         except GatewayError as error:
             if error.reason != reasons.ERROR_REASON_JOB_NOT_FOUND or now - found.made_at < MISSING_SECONDS:
                 raise

@@ -7,8 +7,9 @@ request gets the first job, and an unknown outcome is cleared up by looking for 
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -20,25 +21,23 @@ from docpreview_gateway.creates import records as ledger
 from docpreview_gateway.creates.ports import LedgerError
 from docpreview_gateway.creates.reconciliation import Reconciliation
 from docpreview_gateway.creates.records import Record, Stage
-from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.call import ResponseInfo
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
+from docpreview_gateway.upstream.operations import CreateJob
 from docpreview_gateway.upstream.wire import user_data
 
 if TYPE_CHECKING:
     from docpreview_gateway.access.bucket_registry import Admitted, BucketRegistry
     from docpreview_gateway.creates.ports import LedgerTelemetry, RequestLedger
     from docpreview_gateway.creates.records import Timing
-    from docpreview_gateway.model.call import Clock
+    from docpreview_gateway.model.call import Call, Clock
     from docpreview_gateway.model.callers import Caller
-    from docpreview_gateway.upstream.ports import PreviewUpstream
+    from docpreview_gateway.upstream.operations import Upstream
 
 log = structlog.get_logger("docpreview_gateway.ledger")
 
 ATTEMPT_SECONDS = 30.0
 """How long a recorded create may work on in the background, whatever its caller's deadline."""
-
-ANSWER_MARGIN = 0.05
-"""Seconds of a caller's deadline that are kept for telling it that its create goes on."""
 
 BUSY_POLL = 0.2
 """Seconds between looks at a create that another replica works on."""
@@ -58,7 +57,7 @@ class IdempotentCreates:
 
     def __init__(  # noqa: PLR0913 - collaborators, named by wiring
         self,
-        upstream: PreviewUpstream,
+        upstream: Upstream,
         buckets: BucketRegistry,
         records: RequestLedger,
         *,
@@ -81,14 +80,14 @@ class IdempotentCreates:
         """Submit a job, or return the one that an equal request submitted before."""
         admitted = self._buckets.admit_create(request, call.caller)
         if not request.request_id:
-            return await self._upstream.create(*admitted, call)
+            return await self._upstream(CreateJob(*admitted), call)
         # The record is of the caller's own words: a policy that changes in between makes no second job.
         work = _Work(admitted, call, await self._new_record(request, call.caller))
         task, fingerprint = self._running.get(work.record.key) or self._start(work)
         if fingerprint != work.record.fingerprint:
             raise _reused()
         # The work goes on when this caller leaves: between SENT and its outcome nobody may pull the plug.
-        await asyncio.wait((task,), timeout=call.deadline - ANSWER_MARGIN - asyncio.get_running_loop().time())
+        await asyncio.wait((task,), timeout=call.answer_by - time.monotonic())
         if not task.done():
             raise _in_progress()
         error = task.exception()
@@ -146,12 +145,12 @@ class IdempotentCreates:
 
     async def _run(self, work: _Work) -> PreviewJob:
         """Bring a create to its end, from whatever stage its record is in."""
-        until = asyncio.get_running_loop().time() + ATTEMPT_SECONDS
+        until = time.monotonic() + ATTEMPT_SECONDS
         while True:
             record = await self._owned(work)
             if record is not None:
                 return await self._advance(record, work)
-            if asyncio.get_running_loop().time() > until:
+            if time.monotonic() > until:
                 raise _in_progress()
             await asyncio.sleep(BUSY_POLL)
 
@@ -196,20 +195,20 @@ class IdempotentCreates:
                 raise _in_progress()
         except LedgerError as error:
             raise _ledger_unavailable(error) from None
-        deadline = asyncio.get_running_loop().time() + ATTEMPT_SECONDS
+        deadline = time.monotonic() + ATTEMPT_SECONDS
         request, bucket, output = work.admitted
         sign_until = sent.sent_at + self._timing.signature
-        call = Call(request.request_id, deadline, work.call.caller, sign_until=sign_until, trace=work.call.trace)
-        request = user_data.marked(request, sent.marker)
+        call = replace(work.call, deadline=deadline, no_cache=False, response=ResponseInfo())
+        operation = CreateJob(user_data.marked(request, sent.marker), bucket, output, sign_until)
         try:
-            job = await self._upstream.create(request, bucket, output, call)
+            job = await self._upstream(operation, call)
         except GatewayError as error:
             if error.reason == reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN:
                 return await self._look_at_once(sent, work)
             await self._forget(sent)
             raise
         finally:
-            work.call.upstream_request_id = call.upstream_request_id
+            work.call.response.upstream_request_id = call.response.upstream_request_id
         await self._settling.accept(sent, job)
         return job
 

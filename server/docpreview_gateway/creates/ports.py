@@ -1,4 +1,4 @@
-"""To be said."""
+"""Ports of creates: the ledger, the page quota store, telemetry and the audit log."""
 
 from __future__ import annotations
 

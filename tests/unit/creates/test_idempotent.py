@@ -21,7 +21,7 @@ from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import ANONYMOUS
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
-from docpreview_gateway.upstream.ports import JobPage
+from docpreview_gateway.upstream.operations import CreateJob, JobPage, ListJobs
 from docpreview_gateway.upstream.wire.user_data import TOKEN_PLACEHOLDER
 from tests.fakes.clock import FakeClock
 from tests.fakes.telemetry import FakeTelemetry
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from docpreview_gateway.creates.records import Record
-    from docpreview_gateway.upstream.ports import JobQuery
+
 
 BUCKET = Bucket("docs-1250000000", "ap-chongqing", "main")
 TIMING = Timing(signature=45, fence_slack=60, visibility=15, lease=30, keep=86400)
@@ -70,12 +70,12 @@ class LossyUpstream(FakeUpstream):
         self.keep_user_data = True
         self.hide_new_jobs = False
         self.list_failures: list[Exception] = []
-        self.calls: list[Call] = []
+        self.creates: list[CreateJob] = []
         self._hidden: set[str] = set()
 
-    async def create(self, request: CreatePreviewJobRequest, bucket: Bucket, output: Bucket, call: Call) -> PreviewJob:
-        self.calls.append(call)
-        job = await super().create(request, bucket, output, call)
+    async def create(self, operation: CreateJob, call: Call) -> PreviewJob:
+        self.creates.append(operation)
+        job = await super().create(operation, call)
         if not self.keep_user_data:
             job.user_data = ""
         if self.hide_new_jobs:
@@ -85,7 +85,7 @@ class LossyUpstream(FakeUpstream):
             raise LOST
         return job
 
-    async def list_jobs(self, query: JobQuery, call: Call) -> JobPage:
+    async def list_jobs(self, query: ListJobs, call: Call) -> JobPage:
         page = await super().list_jobs(query, call)
         if self.list_failures:
             raise self.list_failures.pop()
@@ -304,7 +304,7 @@ async def test_create_that_never_arrived(world: World) -> None:
 async def test_signature_of_a_recorded_create(world: World) -> None:
     """It ends soon, before the fence: no late copy of the request can be accepted after it."""
     await world.create(request())
-    assert world.cloud.calls[0].sign_until == world.clock.time + TIMING.signature
+    assert world.cloud.creates[0].sign_until == world.clock.time + TIMING.signature
 
 
 @pytest.mark.parametrize("stage", [Stage.INTENT, Stage.SENT])
