@@ -363,6 +363,8 @@ def main() -> int:
         "--base", metavar="REVISION", help="compare with the gateway of this git revision, not with peers"
     )
     options = parser.parse_args()
+    if options.base and (options.rounds or 30) < 6:
+        parser.error("--base needs at least 6 --rounds to know the noise")
     if options.base:
         subjects, good = compare_with_base(options.base, options.rounds or 30, options.seconds or 1.0)
     else:
