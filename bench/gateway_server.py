@@ -11,10 +11,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from docpreview_gateway.adapters import structured_log
-from docpreview_gateway.event_loop import run, settle_memory
-from docpreview_gateway.settings import Settings
-from docpreview_gateway.wiring import Gateway
+from docpreview_gateway.settings.loading import Settings
+from docpreview_gateway.telemetry import structured_log
+from docpreview_gateway.wiring.event_loop import freeze_startup_objects, run
+from docpreview_gateway.wiring.gateway import Gateway
 
 POLICY = """
 version: 1
@@ -52,7 +52,7 @@ async def main(upstream_port: str, token: str | None = None) -> None:
     structured_log.configure("INFO", json_lines=True)
     with tempfile.TemporaryDirectory() as state_dir:
         async with Gateway(settings(upstream_port, state_dir, token)) as gateway:
-            settle_memory()
+            freeze_startup_objects()
             print(gateway.port, flush=True)
             await asyncio.to_thread(sys.stdin.read)
 

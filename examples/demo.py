@@ -23,8 +23,8 @@ from PIL import Image, ImageDraw
 from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
 from docpreview_client import DocPreviewClient
 from docpreview_emulator import Emulator
-from docpreview_gateway.settings import Settings
-from docpreview_gateway.wiring import Gateway
+from docpreview_gateway.settings.loading import Settings
+from docpreview_gateway.wiring.gateway import Gateway
 
 BUCKET = "examplebucket-1250000000"
 REGION = "ap-chongqing"

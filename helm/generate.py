@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
-from docpreview_gateway.adapters.policy_file import PolicyPart
-from docpreview_gateway.settings import Settings
+from docpreview_gateway.settings.loading import Settings
+from docpreview_gateway.settings.policy_file import PolicyPart
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,9 +16,9 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from docpreview.v1 import error_reason_pb2
-from docpreview_gateway.limit_settings import TUNING
 from docpreview_gateway.rpc.statuses import CODES
-from docpreview_gateway.settings import Settings
+from docpreview_gateway.settings.limits import TUNING
+from docpreview_gateway.settings.loading import Settings
 
 ROOT = Path(__file__).parent.parent
 HEAD = """\

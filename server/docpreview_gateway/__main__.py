@@ -11,8 +11,8 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from docpreview_gateway.core.identity import Directory
-    from docpreview_gateway.settings import Settings
+    from docpreview_gateway.access.directory import Directory
+    from docpreview_gateway.settings.loading import Settings
 
 Result = TypeVar("Result")
 
@@ -50,13 +50,13 @@ def serve(
         settings = settings.model_copy(update={"workers": workers})
     _configure_log(settings)
     if settings.workers == 1:
-        from docpreview_gateway import event_loop, wiring  # noqa: PLC0415 - `--help` should not wait for the server's imports
+        from docpreview_gateway.wiring import event_loop, gateway  # noqa: PLC0415 - `--help` should not wait for the server's imports
 
-        _run(lambda: event_loop.run(wiring.serve(settings)))
+        _run(lambda: event_loop.run(gateway.serve(settings)))
         return
     import asyncio  # noqa: PLC0415
 
-    from docpreview_gateway import supervisor  # noqa: PLC0415 - which does without gRPC and all that is above it
+    from docpreview_gateway.wiring import supervisor  # noqa: PLC0415 - which does without gRPC and all that is above it
 
     named = () if config is None else ("--config", str(config))
     command = (sys.executable, "-m", "docpreview_gateway", "worker", *named, "--workers", str(settings.workers))
@@ -75,12 +75,12 @@ def worker(
     """Serve as one of several workers; started by `serve`, and only of use to it."""
     import structlog  # noqa: PLC0415
 
-    from docpreview_gateway import event_loop, wiring  # noqa: PLC0415
+    from docpreview_gateway.wiring import event_loop, gateway  # noqa: PLC0415
 
     settings = _load(config).model_copy(update={"workers": workers})
     _configure_log(settings)
     structlog.contextvars.bind_contextvars(worker=number)
-    _run(lambda: event_loop.run(wiring.serve(settings, wiring.Worker(listen, admin))))
+    _run(lambda: event_loop.run(gateway.serve(settings, gateway.Worker(listen, admin))))
 
 
 @app.command()
@@ -98,8 +98,8 @@ def healthcheck(
     timeout: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds to wait for the answer.")] = 4.0,
 ) -> None:
     """Ask the gateway that runs with this configuration on this machine whether it is ready; exit code 1 if not."""
-    from docpreview_gateway.adapters.health_probe import probe  # noqa: PLC0415
-    from docpreview_gateway.sections import host_port  # noqa: PLC0415
+    from docpreview_gateway.doctor.health_probe import probe  # noqa: PLC0415
+    from docpreview_gateway.settings.sections import host_port  # noqa: PLC0415
 
     if (problem := probe(*host_port(_load(config).admin_listen), seconds=timeout)) is not None:
         _fail([problem], NOT_READY)
@@ -107,14 +107,14 @@ def healthcheck(
 
 
 def _configure_log(settings: Settings) -> None:
-    from docpreview_gateway.adapters import structured_log  # noqa: PLC0415
+    from docpreview_gateway.telemetry import structured_log  # noqa: PLC0415
 
     formats = {"auto": None, "json": True, "console": False}
     structured_log.configure(settings.logging.level, json_lines=formats[settings.logging.format])
 
 
 def _run(work: Callable[[], Result]) -> Result:
-    from docpreview_gateway.settings import StartError  # noqa: PLC0415
+    from docpreview_gateway.settings.loading import StartError  # noqa: PLC0415
 
     try:
         return work()
@@ -134,7 +134,7 @@ def doctor(
     import asyncio  # noqa: PLC0415
     from json import dumps  # noqa: PLC0415
 
-    from docpreview_gateway.doctor import examine  # noqa: PLC0415
+    from docpreview_gateway.doctor.checks import examine  # noqa: PLC0415
 
     findings = asyncio.run(examine(_load(config)))
     for finding in findings:
@@ -157,7 +157,7 @@ def token_new() -> None:
     """
     import secrets  # noqa: PLC0415
 
-    from docpreview_gateway.core import tokens  # noqa: PLC0415
+    from docpreview_gateway.access import tokens  # noqa: PLC0415
 
     made, kept = tokens.new(secrets.token_bytes)
     typer.echo(made)
@@ -179,7 +179,7 @@ def policy_explain(  # noqa: PLR0913, PLR0917 - options of a command
 
     The exit code is 0 when it may, 1 when it may not.
     """
-    from docpreview_gateway.core.policy import Question, explain  # noqa: PLC0415
+    from docpreview_gateway.model.policy import Question, explain  # noqa: PLC0415
 
     known = _policy(_load(config)).callers
     if caller not in known:
@@ -194,8 +194,8 @@ def policy_explain(  # noqa: PLR0913, PLR0917 - options of a command
 
 
 def _policy(settings: Settings) -> Directory:
-    from docpreview_gateway.identity_wiring import load_directory  # noqa: PLC0415
-    from docpreview_gateway.service.reloading import InvalidFileError  # noqa: PLC0415
+    from docpreview_gateway.wiring.identity import load_directory  # noqa: PLC0415
+    from docpreview_gateway.wiring.reloading import InvalidFileError  # noqa: PLC0415
 
     try:
         return load_directory(settings)
@@ -204,7 +204,7 @@ def _policy(settings: Settings) -> Directory:
 
 
 def _load(config: Path | None) -> Settings:
-    from docpreview_gateway.settings import ConfigurationError, load  # noqa: PLC0415
+    from docpreview_gateway.settings.loading import ConfigurationError, load  # noqa: PLC0415
 
     try:
         return load(config)

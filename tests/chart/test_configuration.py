@@ -11,8 +11,8 @@ import pytest
 import trustme
 import yaml
 
-from docpreview_gateway.sections import DrainSettings, LimitSettings
-from docpreview_gateway.settings import Settings
+from docpreview_gateway.settings.loading import Settings
+from docpreview_gateway.settings.sections import DrainSettings, LimitSettings
 from tests.chart.helm import VARIANTS, Manifest, manifests, one, rendered
 from tests.packaging.project import ROOT, run
 
@@ -31,14 +31,14 @@ callers:
 CLOUD_KEYS = "secret_id: some-id\nsecret_key: some-key\n"
 
 
-def test_generated_files() -> None:
+def test_the_values_schema_and_readme_match_the_settings_of_today() -> None:
     """The schema of values and the README are made from values.yaml and from the gateway's settings of today."""
     done = run(sys.executable, ROOT / "helm" / "generate.py", "--check")
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_check_config(variant: str, tmp_path: Path) -> None:
+def test_check_config_accepts_the_rendered_configuration(variant: str, tmp_path: Path) -> None:
     """`docpreview-gateway check-config` accepts the rendered configuration with the files and variables of the pod."""
     found = manifests(rendered(variant))
     (container,) = one(found, "Deployment")["spec"]["template"]["spec"]["containers"]

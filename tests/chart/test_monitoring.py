@@ -15,7 +15,7 @@ def production() -> list[Manifest]:
     return manifests(rendered("production"))
 
 
-def test_service_monitor(production: list[Manifest]) -> None:
+def test_the_service_monitor_selects_each_pod_once(production: list[Manifest]) -> None:
     """It finds each pod once: of the Services that it selects one has the port."""
     monitor = one(production, "ServiceMonitor")
     assert monitor["apiVersion"] == "monitoring.coreos.com/v1"
@@ -31,7 +31,7 @@ def test_service_monitor(production: list[Manifest]) -> None:
     assert endpoint["path"] == "/metrics"
 
 
-def test_prometheus_rules(production: list[Manifest]) -> None:
+def test_every_rules_file_is_installed_unchanged(production: list[Manifest]) -> None:
     """The groups of all files in rules/, unchanged; without files there is no object."""
     files = sorted((CHART / "rules").glob("*.yaml"))
     groups = [group for path in files for group in yaml.safe_load(path.read_text())["groups"]]
@@ -39,14 +39,14 @@ def test_prometheus_rules(production: list[Manifest]) -> None:
     assert [item["spec"]["groups"] for item in found] == ([groups] if groups else [])
 
 
-def test_dashboards(production: list[Manifest]) -> None:
+def test_every_dashboard_is_a_config_map_that_grafana_finds(production: list[Manifest]) -> None:
     """One ConfigMap for each file in dashboards/, with the file unchanged, found by Grafana's sidecar."""
     found = [item for item in production if item["metadata"]["labels"].get("grafana_dashboard") == "1"]
     data = {name: json.loads(text) for item in found for name, text in item["data"].items()}
     assert data == {path.name: json.loads(path.read_text()) for path in (CHART / "dashboards").glob("*.json")}
 
 
-def test_certificate(production: list[Manifest]) -> None:
+def test_the_certificate_covers_the_services_and_fills_the_mounted_secret(production: list[Manifest]) -> None:
     """It is for the names that clients call, and becomes the Secret that the pod mounts."""
     certificate = one(production, "Certificate")
     assert certificate["apiVersion"] == "cert-manager.io/v1"
@@ -58,7 +58,7 @@ def test_certificate(production: list[Manifest]) -> None:
     assert spec["secretName"] in [volume.get("secret", {}).get("secretName") for volume in pod["volumes"]]
 
 
-def test_route(production: list[Manifest]) -> None:
+def test_the_route_has_a_parent_and_a_backend_service_with_its_port(production: list[Manifest]) -> None:
     """A parent, and a backend that is a Service with this port."""
     route = one(production, "GRPCRoute")
     assert route["apiVersion"] == "gateway.networking.k8s.io/v1"

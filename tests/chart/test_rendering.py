@@ -20,7 +20,7 @@ FOREIGN = ("# Source: docpreview-gateway/templates/monitoring.yaml",)
 
 @pytest.mark.parametrize("minor", MINORS)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_lint(variant: str, minor: str) -> None:
+def test_helm_lint_strict_finds_nothing(variant: str, minor: str) -> None:
     """`helm lint --strict` has nothing to say."""
     done = helm("lint", "--strict", "--kube-version", f"{minor}.0", "--values", str(values_of(variant)), str(CHART))
     assert done.returncode == 0, done.stdout
@@ -29,7 +29,7 @@ def test_lint(variant: str, minor: str) -> None:
 
 @pytest.mark.parametrize("minor", MINORS)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_schemas(variant: str, minor: str) -> None:
+def test_every_object_is_valid_for_three_kubernetes_versions(variant: str, minor: str) -> None:
     """Every object of Kubernetes itself is valid by the schemas of three minor versions, unknown keys refused."""
     checked = 0
     for found in manifests(rendered(variant, minor=minor)):
@@ -48,7 +48,7 @@ def test_schemas_can_fail() -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_goldens(variant: str) -> None:
+def test_a_chart_that_renders_differently_from_its_goldens_fails(variant: str) -> None:
     """Nobody changes what is installed without seeing it: `make chart-goldens` takes a change over."""
     documents = rendered(variant).split("---\n")
     text = "---\n".join(document for document in documents if not document.startswith(FOREIGN))
@@ -60,7 +60,7 @@ def test_goldens(variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_pod_security(variant: str) -> None:
+def test_every_pod_passes_restricted_pod_security_and_more(variant: str) -> None:
     """Each pod passes Pod Security "restricted", and beyond it: read-only root, no token, no variables of Services."""
     found = pods(manifests(rendered(variant)))
     assert len(found) >= 2

@@ -41,7 +41,7 @@ WORDS = {"items", "anyOf", "additionalProperties", "patternProperties", "propert
         ("grpcRoute.parentRefs[0].nam=x", "'/grpcRoute/parentRefs/0'", "nam"),
     ],
 )
-def test_misspelt(value: str, path: str, name: str) -> None:
+def test_a_misspelt_key_is_refused_with_its_path(value: str, path: str, name: str) -> None:
     """A key that does not exist is refused with the path to it."""
     said = refused("minimal", "--set", value)
     assert f"at {path}" in said
@@ -59,7 +59,7 @@ def test_misspelt(value: str, path: str, name: str) -> None:
         ("image.pullPolicy=Sometimes", "/image/pullPolicy"),
     ],
 )
-def test_wrong_kind(value: str, path: str) -> None:
+def test_a_value_of_the_wrong_kind_or_range_is_refused_with_its_path(value: str, path: str) -> None:
     """So is a value of the wrong kind or out of its range, the gateway's own settings included."""
     assert f"at '{path}'" in refused("minimal", "--set", value)
 
@@ -86,7 +86,7 @@ def test_what_does_not_go_together(variant: str, values: list[str], said: str) -
     assert said in refused(variant, *(word for value in values for word in ("--set", value)))
 
 
-def test_old_cluster() -> None:
+def test_a_cluster_that_is_too_old_is_refused_with_the_version_needed() -> None:
     """A cluster that is too old is named; a helm that knows of no cluster renders all the same."""
     assert "Kubernetes v1.26.0: this chart needs 1.27" in refused("minimal", minor="1.26")
     assert helm("template", "x", str(CHART), "--values", str(values_of("minimal"))).returncode == 0

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from docpreview_gateway.core import tokens
+from docpreview_gateway.access import tokens
 from tests.integration.identity import caller
 
 if TYPE_CHECKING:

@@ -39,13 +39,13 @@ def language(request: pytest.FixtureRequest) -> Language:
     return chosen
 
 
-def test_own_checks(language: Language) -> None:
+def test_every_client_passes_its_own_linters_and_tests(language: Language) -> None:
     """The client's own linters and tests pass."""
     for command in language.checks:
         language.run(command)
 
 
-async def test_example(language: Language) -> None:
+async def test_the_example_program_follows_a_job_and_prints_its_page_urls(language: Language) -> None:
     """The program that users copy creates a job, follows it to its end and prints an address for each page."""
     assert language.example, "languages.py does not say how to start it"
     async with Emulator() as emulator, World(emulator, {}) as world:
@@ -64,7 +64,9 @@ async def test_example(language: Language) -> None:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario["name"])
-async def test_scenario(language: Language, scenario: dict[str, Any], tmp_path: Path) -> None:
+async def test_every_client_sees_the_same_jobs_and_errors_in_a_scenario(
+    language: Language, scenario: dict[str, Any], tmp_path: Path
+) -> None:
     """Same jobs, same error."""
     callers = Callers.of(scenario, tmp_path)
     async with Emulator() as emulator, World(emulator, scenario.get("gateway", {}) | callers.changes) as world:

@@ -136,7 +136,7 @@ async def test_what_is_not_in_the_contract(door: httpx.AsyncClient) -> None:
     assert (await door.post(f"{JOBS}/DropPreviewJobs", json={})).status_code == 404
 
 
-async def test_grpc_web(door: httpx.AsyncClient) -> None:
+async def test_a_grpc_web_call_gets_its_job_and_the_status_in_the_last_frame(door: httpx.AsyncClient) -> None:
     """A browser's call in gRPC-Web is answered with the job, and with the status in the last frame."""
     request = CreatePreviewJobRequest(
         bucket=BUCKET, input_object="a.pdf", output=ObjectLocation(object="out/p-${Page}.jpg")
@@ -163,7 +163,7 @@ async def test_pages_of_other_origins(door: httpx.AsyncClient) -> None:
         assert ("access-control-allow-origin" in answer.headers) is allowed
 
 
-async def test_token(tmp_path: Path) -> None:
+async def test_a_callers_token_passes_envoy_and_a_call_without_one_is_401(tmp_path: Path) -> None:
     """A caller's token reaches the gateway; without one it is 401."""
     callers = Callers.of({"callers": {"shop": None}}, tmp_path)
     async with (

@@ -66,7 +66,7 @@ def objects(text: str) -> list[dict[str, Any]]:
     return found
 
 
-async def test_grpcurl(world: World) -> None:
+async def test_grpcurl_lists_services_creates_a_job_and_watches_it_end(world: World) -> None:
     """It lists the services, describes them with the comments' names, creates a job and watches it to its end."""
     grpcurl = (program("grpcurl"), "-plaintext")
     assert "docpreview.v1.PreviewJobService" in (await output(*grpcurl, world.target, "list"))[1].split()
@@ -90,7 +90,7 @@ async def test_error_in_grpcurl(world: World) -> None:
     assert "BUCKET_NOT_CONFIGURED" in text
 
 
-async def test_ghz(world: World) -> None:
+async def test_parallel_calls_of_ghz_all_succeed(world: World) -> None:
     """It makes calls in parallel and all of them succeed."""
     status, text = await output(
         *(program("ghz"), "--insecure", "--call", "docpreview.v1.PreviewQueueService/ListPreviewQueues"),

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Self
 
 from docpreview_client import DocPreviewClient
-from docpreview_gateway.wiring import Gateway
+from docpreview_gateway.wiring.gateway import Gateway
 from tests.conformance.languages import ROOT
 from tests.integration.conftest import BUCKET, REGION, settings
 

@@ -10,19 +10,19 @@ import pytest
 
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-from docpreview_gateway.adapters.redis_connections import redis_commands
-from docpreview_gateway.adapters.redis_ledger import RedisLedger
-from docpreview_gateway.adapters.sqlite_ledger import SqliteLedger
-from docpreview_gateway.core import rendered
-from docpreview_gateway.core.ledger import Record, Stage, Timing, new_record
-from docpreview_gateway.ports import LedgerError
+from docpreview_gateway.creates import rendered_records as rendered
+from docpreview_gateway.creates.ports import LedgerError
+from docpreview_gateway.creates.records import Record, Stage, Timing, new_record
+from docpreview_gateway.creates.redis_ledger import RedisLedger
+from docpreview_gateway.creates.sqlite_ledger import SqliteLedger
+from docpreview_gateway.storage.redis_connections import redis_commands
 from tests.fakes.ledger import FakeLedger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from docpreview_gateway.ports import RequestLedger
+    from docpreview_gateway.creates.ports import RequestLedger
 
 NOW = 4_000_000_000.0
 """Ahead of every real clock: a ledger may let its server delete what has ended by the server's own."""
@@ -54,7 +54,7 @@ async def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         yield ledger
 
 
-async def test_new_create(ledger: RequestLedger) -> None:
+async def test_a_new_create_is_committed_and_its_record_returned(ledger: RequestLedger) -> None:
     """Its record is committed and given back as it is."""
     first = record()
     assert await ledger.begin(first, NOW) == first
@@ -102,7 +102,7 @@ async def test_same_owner_after_a_take_over_of_its_own(ledger: RequestLedger) ->
     assert not await ledger.replace(first, first.sent(NOW, TIMING))
 
 
-async def test_removed_record(ledger: RequestLedger) -> None:
+async def test_a_create_whose_record_was_removed_begins_anew(ledger: RequestLedger) -> None:
     """The same create may begin anew."""
     await ledger.begin(record(), NOW)
     await ledger.remove(record())
@@ -145,7 +145,7 @@ async def test_record_by_its_key(ledger: RequestLedger) -> None:
     assert await ledger.find(first.key) == first
 
 
-async def test_place(ledger: RequestLedger) -> None:
+async def test_an_output_claim_is_never_open_and_only_its_last_claimer_fills_it(ledger: RequestLedger) -> None:
     """A record that nobody sends is kept for its time, is never open, and is filled in by its last claimer only."""
     first = rendered.claim("place-1", b"f", owner="one", now=NOW, seconds=60)
     assert await ledger.begin(first, NOW) == first
@@ -160,7 +160,7 @@ async def test_place(ledger: RequestLedger) -> None:
     assert await ledger.begin(first, NOW + 62) == first
 
 
-async def test_secret(ledger: RequestLedger) -> None:
+async def test_the_secret_is_long_and_stays_the_same(ledger: RequestLedger) -> None:
     """It is long, random and stays."""
     assert await ledger.secret() == await ledger.secret()
     assert len(await ledger.secret()) == 32

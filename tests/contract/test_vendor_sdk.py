@@ -82,7 +82,7 @@ def test_bucket_of_the_document_service(docpreview_emulator: Emulator, sdk: Any)
     assert sdk.ci_get_doc_bucket(Regions=REGION)["DocBucketList"][0]["Name"] == BUCKET
 
 
-def test_temporary_key(docpreview_emulator: Emulator) -> None:
+def test_the_token_of_a_temporary_key_is_accepted_in_each_services_header(docpreview_emulator: Emulator) -> None:
     """The token travels in the header that each service wants."""
     docpreview_emulator.credentials["temporary"] = Credential("temporary", SECRET_KEY, "TOKEN+/=abc")
     temporary = client(docpreview_emulator, SecretId="temporary", Token="TOKEN+/=abc")
@@ -90,7 +90,7 @@ def test_temporary_key(docpreview_emulator: Emulator) -> None:
     assert create(temporary)["JobsDetail"]["JobId"]
 
 
-def test_presigned_address(docpreview_emulator: Emulator, sdk: Any) -> None:
+def test_a_url_presigned_by_the_sdk_is_served_in_its_path_form(docpreview_emulator: Emulator, sdk: Any) -> None:
     """An address that the SDK signs is served in the form that a browser can open."""
     sdk.put_object(Bucket=BUCKET, Key="a b/页.jpg", Body=b"page")
     address = sdk.get_presigned_url(Method="GET", Bucket=BUCKET, Key="a b/页.jpg", Expired=300)
@@ -104,14 +104,14 @@ def fetch(address: str) -> bytes:
     return body
 
 
-def test_wrong_key(docpreview_emulator: Emulator) -> None:
+def test_a_wrong_key_raises_the_sdks_own_error_with_its_code(docpreview_emulator: Emulator) -> None:
     """The SDK raises its own error; on object hosts it can even read it."""
     with pytest.raises(CosServiceError) as caught:
         client(docpreview_emulator, SecretKey="wrong").put_object(Bucket=BUCKET, Key="k", Body=b"x")
     assert (caught.value.get_status_code(), caught.value.get_error_code()) == (403, "SignatureDoesNotMatch")
 
 
-def test_missing_input(sdk: Any) -> None:
+def test_a_missing_input_shows_the_sdk_only_the_http_status(sdk: Any) -> None:
     """CI hosts name no resource in an error, so the SDK cannot read its code: it sees the HTTP status only."""
     with pytest.raises(CosServiceError) as caught:
         create(sdk)

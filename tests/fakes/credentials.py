@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from docpreview_gateway.core.signing import Credentials
+from docpreview_gateway.upstream.wire.signing import Credentials
 
 SECRET_KEY = "EXAMPLEsecretKEY00000000000000000"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from docpreview_gateway.core.ledger import Record, Stage
+from docpreview_gateway.creates.records import Record, Stage
 
 
 class FakeLedger:

@@ -6,15 +6,15 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from docpreview_gateway.core.pages import Booking, PageCount, Pages, Periods, Reservation, refusing
-from docpreview_gateway.limit_ports import PageBookError
+from docpreview_gateway.creates.pages import PageCount, Pages, Periods, Reservation, ReservationResult, refusing
+from docpreview_gateway.creates.ports import PageQuotaStoreError
 
 if TYPE_CHECKING:
-    from docpreview_gateway.core.callers import PageBudget
+    from docpreview_gateway.model.callers import PageBudget
 
 
 class FakePages:
-    """The port `PageBook`; as durable as the test. While `down`, nothing works."""
+    """The port `PageQuotaStore`; as durable as the test. While `down`, nothing works."""
 
     def __init__(self) -> None:
         self.open: dict[str, tuple[Reservation, float]] = {}
@@ -22,15 +22,15 @@ class FakePages:
         self.pages: dict[tuple[str, str], Pages] = defaultdict(Pages)
         self.down = False
 
-    async def reserve(self, wanted: Reservation, budget: PageBudget | None, look_at: float) -> Booking:
+    async def reserve(self, wanted: Reservation, budget: PageBudget | None, look_at: float) -> ReservationResult:
         count = await self.count(wanted.caller, Periods(wanted.day, wanted.month))
         if wanted.id in self.open or wanted.id in self.settled:
-            return Booking("known", count)
+            return ReservationResult("known", count)
         if budget is not None and (refused := refusing(wanted.pages, count, budget)) is not None:
-            return Booking(refused, count)
+            return ReservationResult(refused, count)
         self.open[wanted.id] = wanted, look_at
         self._add(wanted, 0, wanted.pages)
-        return Booking("new", await self.count(wanted.caller, Periods(wanted.day, wanted.month)))
+        return ReservationResult("new", await self.count(wanted.caller, Periods(wanted.day, wanted.month)))
 
     async def bind(self, reservation: str, job_id: str, look_at: float) -> bool:
         self._check()
@@ -69,4 +69,4 @@ class FakePages:
 
     def _check(self) -> None:
         if self.down:
-            raise PageBookError("down")
+            raise PageQuotaStoreError("down")

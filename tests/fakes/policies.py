@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from docpreview_gateway.core.callers import Caller
-from docpreview_gateway.core.option_rules import OptionRules
-from docpreview_gateway.core.policy import ANY_METHOD, BucketRights, Rights
+from docpreview_gateway.model.callers import Caller
+from docpreview_gateway.model.option_rules import OptionRules
+from docpreview_gateway.model.policy import ANY_METHOD, BucketRights, Rights
 
 Prefixes = tuple[str, ...]
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import asyncio
 
-    from docpreview_gateway.core.buckets import Bucket
-    from docpreview_gateway.ports import Call
+    from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.model.call import Call
 
 
 class FakeTags:

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.core.breaker import State
-    from docpreview_gateway.core.pages import Pages
-    from docpreview_gateway.ports import Attempt, Call, LaneLoad, Method
-    from docpreview_gateway.telemetry import JobPages
+    from docpreview_gateway.creates.pages import Pages
+    from docpreview_gateway.model.call import Call, Method
+    from docpreview_gateway.upstream.policies.circuit_breaker import State
+    from docpreview_gateway.upstream.ports import Attempt, HostLoad, JobPages
 
 
 class FakeTelemetry:
@@ -40,12 +40,12 @@ class FakeTelemetry:
         self.retries: list[tuple[str, str]] = []
         self.breaker_states: list[tuple[str, str]] = []
         self.sheds: list[str] = []
-        self.loads: dict[str, Callable[[], LaneLoad]] = {}
+        self.loads: dict[str, Callable[[], HostLoad]] = {}
 
     def retry(self, operation: str, outcome: str) -> None:
         self.retries.append((operation, outcome))
 
-    def measure_lane(self, bucket: str, load: Callable[[], LaneLoad]) -> None:
+    def measure_host(self, bucket: str, load: Callable[[], HostLoad]) -> None:
         self.loads[bucket] = load
 
     def breaker(self, bucket: str, state: State) -> None:
@@ -61,7 +61,7 @@ class FakeTelemetry:
     def deduped(self, caller: str) -> None:
         self.deduped_creates.append(caller)
 
-    def unsettled(self, count: int, oldest_sent_at: float | None, now: float) -> None:
+    def unreconciled(self, count: int, oldest_sent_at: float | None, now: float) -> None:
         self.unsettled_creates.append((count, None if oldest_sent_at is None else now - oldest_sent_at))
 
     def coalesced(self, operation: str) -> None:

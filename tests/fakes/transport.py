@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, TypeAlias
 
-from docpreview_gateway.core.exchange import HttpReply, HttpRequest
+from docpreview_gateway.upstream.wire.http import HttpReply, HttpRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,22 +15,22 @@ from typing import TYPE_CHECKING
 
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-from docpreview_gateway.adapters.aiohttp_transport import AiohttpTransport
-from docpreview_gateway.adapters.sqlite_ledger import SqliteLedger
-from docpreview_gateway.adapters.system_clock import SystemClock
-from docpreview_gateway.core.buckets import Bucket
-from docpreview_gateway.core.ledger import Record, Timing
-from docpreview_gateway.core.signing import Credentials
-from docpreview_gateway.ports import Call
-from docpreview_gateway.service.bucket_register import BucketRegister
-from docpreview_gateway.service.creating import Creating
+from docpreview_gateway.access.bucket_registry import BucketRegistry
+from docpreview_gateway.creates.idempotent import IdempotentCreates
+from docpreview_gateway.creates.records import Record, Timing
+from docpreview_gateway.creates.sqlite_ledger import SqliteLedger
+from docpreview_gateway.model.buckets import Bucket
+from docpreview_gateway.model.call import Call
+from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudClock
+from docpreview_gateway.upstream.wire.signing import Credentials
+from docpreview_gateway.wiring.system_clock import SystemClock
 from tests.fakes.telemetry import FakeTelemetry
 from tests.faults.gateway_process import BUCKET, REGION, SECRET_ID, SECRET_KEY
 
 if TYPE_CHECKING:
-    from docpreview_gateway.ports import PreviewUpstream
+    from docpreview_gateway.upstream.operations import Upstream
 
 TIMING = Timing(signature=2.0, fence_slack=0.5, visibility=0.5, lease=1.0)
 DOCUMENT = "a.pdf"
@@ -74,11 +74,11 @@ class DyingLedger(SqliteLedger):
         return done
 
 
-def creating(cloud: PreviewUpstream, ledger: SqliteLedger) -> Creating:
+def creating(cloud: Upstream, ledger: SqliteLedger) -> IdempotentCreates:
     """The use-case, as a new process has it."""
-    return Creating(
+    return IdempotentCreates(
         cloud,
-        BucketRegister([Bucket(BUCKET, REGION, "main")]),
+        BucketRegistry([Bucket(BUCKET, REGION, "main")]),
         ledger,
         clock=SystemClock(),
         telemetry=FakeTelemetry(),

@@ -19,7 +19,7 @@ from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview_emulator import Emulator
 from docpreview_emulator import Settings as EmulatorSettings
-from docpreview_gateway.adapters.system_clock import SystemClock
+from docpreview_gateway.wiring.system_clock import SystemClock
 from tests.faults.gateway_process import BUCKET, REGION, SETTLED, GatewayProcess
 from tests.faults.history import Body, History, Made, Operation, violations
 from tests.faults.nemesis import Nemesis

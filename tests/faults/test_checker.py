@@ -39,13 +39,13 @@ BROKEN = {
 }
 
 
-def test_all_promises_kept() -> None:
+def test_a_history_that_meets_every_promise_has_no_violations() -> None:
     """Nothing to say."""
     assert violations(KEPT) == []
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_promise_broken(name: str) -> None:
+def test_a_broken_promise_is_reported_under_its_name(name: str) -> None:
     """The line begins with the promise."""
     found = violations(BROKEN[name])
     assert name[:2] in {line[:2] for line in found}

@@ -46,7 +46,7 @@ async def test_replicas_whose_redis_is_killed(tmp_path: Path) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("plan", soaks(), ids=str)
-async def test_never_two_jobs_in_a_long_storm(tmp_path: Path, plan: Plan) -> None:
+async def test_an_id_never_has_two_jobs_in_a_long_fault_campaign(tmp_path: Path, plan: Plan) -> None:
     """As above, for longer."""
     outcome = await storm(plan, tmp_path)
     print(f"\n{outcome}")  # noqa: T201 - the figures

@@ -86,7 +86,7 @@ async def made(folder: Path) -> AsyncIterator[Scene]:
         yield scene
 
 
-async def test_full_disk(scene: Scene) -> None:
+async def test_a_full_disk_refuses_creates_while_reads_go_on(scene: Scene) -> None:
     """No file of the process may grow, its log's included."""
     usual = resource.prlimit(scene.gateway.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(scene.gateway.pid, resource.RLIMIT_FSIZE, (1, usual[1]))
@@ -95,7 +95,7 @@ async def test_full_disk(scene: Scene) -> None:
     await scene.is_well()
 
 
-async def test_second_writer(scene: Scene) -> None:
+async def test_a_database_locked_by_another_refuses_creates_while_reads_go_on(scene: Scene) -> None:
     """Another process holds the file's lock for longer than the gateway waits for it."""
     with closing(sqlite3.connect(scene.database, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -105,7 +105,7 @@ async def test_second_writer(scene: Scene) -> None:
     await scene.is_well()
 
 
-async def test_broken_file(scene: Scene) -> None:
+async def test_a_broken_ledger_file_prevents_the_start_and_is_named(scene: Scene) -> None:
     """A gateway does not start on it and says which file it is; on the file as it was it does, and knows its job."""
     await scene.gateway.stop()
     good = scene.database.read_bytes()

@@ -26,7 +26,7 @@ CREATE = CreatePreviewJobRequest(
 )
 
 
-async def test_flushed_cache(tmp_path: Path) -> None:
+async def test_a_flushed_cache_costs_a_cloud_read_per_replica_and_no_second_job(tmp_path: Path) -> None:
     """A hundred readers at each of two replicas ask the cloud once or twice in all, and the `request_id` is known."""
     for name in ("cache", "ledger"):
         (tmp_path / name).mkdir()

@@ -88,7 +88,9 @@ async def greedy(port: int, token: str, seconds: float) -> AsyncIterator[dict[st
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("limits", [pytest.param({"rate": RATE}, id="rates"), pytest.param({}, id="weights")])
 @pytest.mark.parametrize("seconds", [6.0, pytest.param(60.0, marks=pytest.mark.soak)])
-async def test_one_greedy_caller_of_ten(tmp_path: Path, limits: dict[str, Any], seconds: float) -> None:
+async def test_one_greedy_caller_of_ten_does_not_make_the_others_fail(
+    tmp_path: Path, limits: dict[str, Any], seconds: float
+) -> None:
     """The nine others succeed as ever, by the rate of each or by fair turns at a cloud that is too slow for all."""
     policy = Policy(tmp_path / "policy.yaml")
     for name in ("greedy", *(f"caller-{number}" for number in range(9))):

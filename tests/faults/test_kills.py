@@ -14,7 +14,7 @@ import pytest
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_emulator import Emulator
-from docpreview_gateway.core.errors import GatewayError
+from docpreview_gateway.model.errors import GatewayError
 from tests.faults.dying_create import DOCUMENT, create
 from tests.faults.gateway_process import BUCKET, REGION
 from tests.faults.proxy import FlakyProxy, Weather

@@ -15,8 +15,8 @@ import pytest
 
 from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview_emulator import Emulator
-from docpreview_gateway.sections import SharedStateSettings
-from docpreview_gateway.wiring import Gateway
+from docpreview_gateway.settings.sections import SharedStateSettings
+from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import BUCKET, REGION, settings
 from tests.integration.test_shared_state import BRIEF, Replica, reads
 from tests.unit.rpc.conftest import error_info

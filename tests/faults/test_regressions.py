@@ -10,20 +10,20 @@ import pytest
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-from docpreview_gateway.core.callers import ANONYMOUS
-from docpreview_gateway.core.errors import GatewayError, UpstreamError
-from docpreview_gateway.core.ledger import Timing
-from docpreview_gateway.core.responses import JobPage
-from docpreview_gateway.ports import LedgerError
-from docpreview_gateway.service.settling import Settling
-from tests.unit.service.test_creating import BUCKET, LOST, BreakableLedger, LossyUpstream, World
+from docpreview_gateway.creates.ports import LedgerError
+from docpreview_gateway.creates.reconciliation import Reconciliation
+from docpreview_gateway.creates.records import Timing
+from docpreview_gateway.model.callers import ANONYMOUS
+from docpreview_gateway.model.errors import GatewayError, UpstreamError
+from docpreview_gateway.upstream.operations import JobPage, ListJobs
+from tests.unit.creates.test_idempotent import BUCKET, LOST, BreakableLedger, LossyUpstream, World
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from docpreview_gateway.core.ledger import Record
-    from docpreview_gateway.ports import Call, JobQuery
+    from docpreview_gateway.creates.records import Record
+    from docpreview_gateway.model.call import Call
 
 
 class LedgerThatLosesSight(BreakableLedger):
@@ -82,7 +82,7 @@ async def test_ledger_fails_while_an_outcome_is_unknown(world: World) -> None:
 class ListsByTime(LossyUpstream):
     """Its lists keep to the times that were asked for."""
 
-    async def list_jobs(self, query: JobQuery, call: Call) -> JobPage:
+    async def list_jobs(self, query: ListJobs, call: Call) -> JobPage:
         page = await super().list_jobs(query, call)
         begin, end = query.request.created_after.seconds, query.request.created_before.seconds
         pairs = zip(page.jobs, page.markers, strict=True)
@@ -106,7 +106,7 @@ async def test_cloud_whose_clock_differs_by_the_whole_slack(tmp_path: Path, ahea
         world.clock.time += timing.signature + timing.fence_slack + timing.visibility
         mine = sent.taken_over("one", world.clock.time, timing)
         await ledger.replace(sent, mine)
-        settling = Settling(world.cloud, ledger, clock=world.clock, telemetry=world.telemetry, timing=timing)
+        settling = Reconciliation(world.cloud, ledger, clock=world.clock, telemetry=world.telemetry, timing=timing)
         found = await settling.settle(mine, BUCKET)
         assert isinstance(found, PreviewJob)
         assert found.job_id == made.job_id

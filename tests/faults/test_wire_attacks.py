@@ -116,7 +116,7 @@ async def closed(reader: asyncio.StreamReader, seconds: float = 20.0) -> bool:
     return reader.at_eof() or reader.exception() is not None
 
 
-async def test_garbage(target: Target) -> None:
+async def test_garbage_on_many_connections_does_not_reach_honest_callers(target: Target) -> None:
     """A1: half of it after a valid preface. Other connections are not concerned."""
     chance = random.Random(1)  # noqa: S311 - repeatable
     before = target.memory()
@@ -228,7 +228,9 @@ async def test_callers_that_do_not_read(target: Target) -> None:
     ],
     ids=["large", "many", "forged", "binary", "hostile", "of gRPC"],
 )
-async def test_metadata(target: Target, metadata: tuple[tuple[str, str | bytes], ...]) -> None:
+async def test_unknown_metadata_is_ignored_and_not_echoed(
+    target: Target, metadata: tuple[tuple[str, str | bytes], ...]
+) -> None:
     """A11: what we do not know is not looked at."""
     async with grpc.aio.insecure_channel(target.gateway.address) as channel:
         call = PreviewJobServiceStub(channel).GetPreviewJob(
@@ -243,7 +245,9 @@ async def test_metadata(target: Target, metadata: tuple[tuple[str, str | bytes],
     ("deadline", "status"),
     [("1n", 4), ("0m", 4), ("1m", 4), ("", 5), ("87600H", 5), ("99999999H", 5), ("5S", 5)],
 )
-async def test_deadline(target: Target, deadline: str, status: int) -> None:
+async def test_a_past_deadline_is_exceeded_and_a_distant_or_absent_one_served(
+    target: Target, deadline: str, status: int
+) -> None:
     """A22: past ones are DEADLINE_EXCEEDED; without one, or with one of years, the call is answered as usual."""
     reader, writer = await target.connect()
     # Of a job that nobody has asked for: a kept one is answered within a millisecond.

@@ -121,7 +121,7 @@ def test_user_root_and_shell(gateway: Image, alone: str, tmp_path: Path) -> None
         assert container.exec("/bin/sh", "-c", "true").returncode != 0
 
 
-def test_stop(gateway: Image, alone: str, tmp_path: Path) -> None:
+def test_sigterm_stops_the_container_within_drain_delay_and_grace(gateway: Image, alone: str, tmp_path: Path) -> None:
     """SIGTERM ends it within drain delay and grace, and the log says that it stopped."""
     with serving(gateway, tmp_path, configured(alone)) as container:
         assert container.stopped(within=GRACE_SECONDS + 2)
@@ -199,7 +199,7 @@ def production_secrets(folder: Path, *options: str) -> dict[str, dict[str, str]]
     }
 
 
-def test_contents(gateway: Image) -> None:
+def test_the_image_contains_only_what_serves(gateway: Image) -> None:
     """Only what serves: no emulator, no renderer, no installer, no compiler, no tests, no source of the repository."""
     names = {path.name for path in (gateway.root / "opt/docpreview").glob("lib/python3*/site-packages/*")}
     unwanted = (
@@ -213,7 +213,7 @@ def test_contents(gateway: Image) -> None:
     assert not (gateway.root / "src").exists()
 
 
-def test_form(gateway: Image) -> None:
+def test_the_image_config_has_oci_labels_stop_signal_user_and_ports(gateway: Image) -> None:
     """The labels of OCI, the signal and the ports; everything that is started is a list of words."""
     labels = gateway.config["Labels"]
     assert labels["org.opencontainers.image.title"] == "docpreview-gateway"
@@ -225,7 +225,7 @@ def test_form(gateway: Image) -> None:
     assert gateway.config["Healthcheck"]["Test"][0] == "CMD"
 
 
-def test_size(gateway: Image, tmp_path: Path) -> None:
+def test_the_layers_on_the_base_stay_below_their_size_limits(gateway: Image, tmp_path: Path) -> None:
     """What is put on the base is less than 150 MB on the disk, and less than 50 MB to be pulled."""
     size = sum(path.stat().st_size for path in gateway.added())
     archive = tmp_path / "layer.tar.gz"
@@ -237,7 +237,7 @@ def test_size(gateway: Image, tmp_path: Path) -> None:
     assert pulled < 50 * MEGABYTE
 
 
-def test_parts_list(gateway: Image, tmp_path: Path) -> None:
+def test_the_sbom_names_exactly_the_distributions_of_the_image(gateway: Image, tmp_path: Path) -> None:
     """The SBOM names the distributions that are in the image, in their versions, and no others."""
     command("make", "sbom", f"SBOM_DIR={tmp_path}")
     components = json.loads((tmp_path / "sbom-gateway.cdx.json").read_text())["components"]

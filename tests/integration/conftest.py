@@ -11,7 +11,8 @@ import pytest
 
 from docpreview_client import DocPreviewClient
 from docpreview_emulator import Emulator
-from docpreview_gateway.sections import (
+from docpreview_gateway.settings.loading import Settings
+from docpreview_gateway.settings.sections import (
     BreakerSettings,
     BucketSettings,
     CacheSettings,
@@ -21,8 +22,7 @@ from docpreview_gateway.sections import (
     UpstreamSettings,
     WatchSettings,
 )
-from docpreview_gateway.settings import Settings
-from docpreview_gateway.wiring import Gateway
+from docpreview_gateway.wiring.gateway import Gateway
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

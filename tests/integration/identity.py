@@ -12,7 +12,7 @@ import yaml
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, GetPreviewJobRequest
 from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
-from docpreview_gateway.core import tokens
+from docpreview_gateway.access import tokens
 from tests.integration.conftest import BUCKET, OTHER_BUCKET
 
 if TYPE_CHECKING:

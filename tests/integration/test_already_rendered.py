@@ -17,9 +17,9 @@ from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview.v1.usage_service_pb2 import GetUsageRequest, Usage
 from docpreview.v1.usage_service_pb2_grpc import UsageServiceStub
 from docpreview_emulator import Emulator
-from docpreview_gateway.identity_settings import PolicySettings
-from docpreview_gateway.sections import SharedStateSettings
-from docpreview_gateway.wiring import Gateway
+from docpreview_gateway.settings.access import PolicySettings
+from docpreview_gateway.settings.sections import SharedStateSettings
+from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import BUCKET, OTHER_BUCKET, REGION, settings
 from tests.integration.gateway_processes import configuration, running
 from tests.integration.identity import Policy, bearer
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from docpreview_gateway.settings import Settings
+    from docpreview_gateway.settings.loading import Settings
 
 PDF = b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj 2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n\
 3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 90 90]>>endobj\ntrailer<</Root 1 0 R>>"
@@ -167,7 +167,7 @@ async def test_caller_that_did_not_ask_for_it(world: World) -> None:
         assert not [each for each in world.emulator.requests if each.method == "HEAD"]
 
 
-async def test_request_ids(world: World) -> None:
+async def test_a_new_request_id_gets_the_rendered_job_and_stays_bound_to_it(world: World) -> None:
     """A new id gets the job that is there, costs nothing, and keeps it whatever happens to the document."""
     one, two = str(uuid.uuid4()), str(uuid.uuid4())
     async with Gateway(world.settings()) as gateway:
@@ -199,7 +199,7 @@ async def test_creates_at_the_same_moment(world: World) -> None:
 @pytest.mark.parametrize(
     "fault", [{"kind": "error", "status": 403, "code": "AccessDenied"}, {"kind": "drop_before", "times": 2}]
 )
-async def test_document_that_cannot_be_looked_at(world: World, fault: dict[str, Any]) -> None:
+async def test_a_document_that_cannot_be_checked_is_always_rendered_anew(world: World, fault: dict[str, Any]) -> None:
     """The create is made, and what is in its place is unknown from then on."""
     async with Gateway(world.settings()) as gateway:
         caller = world.caller(gateway)
@@ -229,7 +229,7 @@ async def test_gateway_that_is_killed(world: World, tmp_path: Path) -> None:
         assert ((await caller.create()).job_id, caller.cache) == (first.job_id, "hit")
 
 
-async def test_replicas(world: World, redis_server: Any) -> None:
+async def test_a_document_rendered_by_one_replica_is_known_to_the_other(world: World, redis_server: Any) -> None:
     """What one had rendered the other knows."""
     state = SharedStateSettings.model_validate({"url": redis_server.url})
     async with (

@@ -12,9 +12,9 @@ import pytest
 import structlog
 
 from docpreview_emulator import Emulator
-from docpreview_gateway.core import tokens
-from docpreview_gateway.identity_settings import AuthSettings, JwtSettings, PolicySettings
-from docpreview_gateway.wiring import Gateway
+from docpreview_gateway.access import tokens
+from docpreview_gateway.settings.access import AuthSettings, JwtSettings, PolicySettings
+from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import settings
 from tests.integration.identity import Policy, bearer, caller, get
 from tests.integration.issuer import AUDIENCE, ISSUER, Issuer, b64, stranger_ed25519, stranger_rsa
@@ -196,7 +196,7 @@ RAW: dict[str, Callable[[Bench], Any]] = {
 }
 
 
-async def test_good(bench: Bench, channel: grpc.aio.Channel) -> None:
+async def test_every_valid_token_is_accepted(bench: Bench, channel: grpc.aio.Channel) -> None:
     """Good tokens are accepted, so that refusing the others means something."""
     for name, make in GOOD.items():
         token = make(bench)
@@ -205,7 +205,7 @@ async def test_good(bench: Bench, channel: grpc.aio.Channel) -> None:
         assert await get(channel, (("authorization", f"bearer {token}"),)) == C.NOT_FOUND, name
 
 
-async def test_bad(bench: Bench, channel: grpc.aio.Channel) -> None:
+async def test_every_invalid_token_is_unauthenticated_and_never_logged(bench: Bench, channel: grpc.aio.Channel) -> None:
     """Each is UNAUTHENTICATED, the first and the second time, and no log quotes it."""
     assert len(BAD) + len(RAW) >= 75
     with structlog.testing.capture_logs() as logged:

@@ -19,9 +19,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from docpreview_client import DocPreviewClient, NotFound, Tls, Unauthenticated
 from docpreview_emulator import Emulator
-from docpreview_gateway.identity_settings import PolicySettings, TlsSettings
-from docpreview_gateway.settings import StartError
-from docpreview_gateway.wiring import Gateway
+from docpreview_gateway.settings.access import PolicySettings, TlsSettings
+from docpreview_gateway.settings.loading import StartError
+from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import BUCKET, settings
 from tests.integration.identity import Policy, bearer, caller, get
 
@@ -184,7 +184,7 @@ BAD: dict[str, Callable[[Site], tuple[bytes, bytes] | None]] = {
 }
 
 
-async def test_good(site: Site) -> None:
+async def test_a_trusted_certificate_with_a_name_of_the_policy_is_accepted(site: Site) -> None:
     """A certificate of the authority with a name that the policy has."""
     async with running(site) as gateway:
         for name, make in GOOD.items():
@@ -192,7 +192,7 @@ async def test_good(site: Site) -> None:
                 assert await get(channel) == C.NOT_FOUND, name
 
 
-async def test_bad(site: Site) -> None:
+async def test_any_other_certificate_is_refused(site: Site) -> None:
     """None of the others gets in."""
     found = {}
     async with running(site) as gateway:
@@ -216,13 +216,13 @@ async def test_certificate_and_token(site: Site) -> None:
             assert await get(channel) == C.NOT_FOUND
 
 
-async def test_plain_text(site: Site) -> None:
+async def test_a_plain_text_call_to_a_tls_port_is_refused(site: Site) -> None:
     """A server with a certificate does not speak in the clear."""
     async with running(site) as gateway, grpc.aio.insecure_channel(f"localhost:{gateway.port}") as channel:
         assert await get(channel) == C.UNAVAILABLE
 
 
-async def test_python_client(site: Site) -> None:
+async def test_the_python_client_authenticates_by_certificate_or_token_over_tls(site: Site) -> None:
     """The Python client with a certificate, and with a token over TLS."""
     roots = site.server_ca.cert_pem.bytes()
     key, chain = site.authority.identity(URI(SPIFFE))
@@ -244,7 +244,7 @@ async def test_python_client(site: Site) -> None:
                 await client.get(BUCKET, "d1")
 
 
-async def test_python_command(site: Site) -> None:
+async def test_the_python_command_authenticates_by_certificate_files(site: Site) -> None:
     """The command with a certificate from files, which it refuses to do without."""
     files = {"ca.pem": site.server_ca.cert_pem.bytes()}
     files["key.pem"], files["cert.pem"] = site.authority.identity(URI(SPIFFE))

@@ -25,9 +25,9 @@ from docpreview.v1.preview_job_service_pb2 import (
 from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview_emulator import Emulator
 from docpreview_emulator import Settings as EmulatorSettings
-from docpreview_gateway.adapters.aiohttp_transport import MAX_CONNECTIONS
-from docpreview_gateway.sections import ConcurrencySettings
-from docpreview_gateway.wiring import Gateway
+from docpreview_gateway.settings.sections import ConcurrencySettings
+from docpreview_gateway.upstream.aiohttp_transport import MAX_CONNECTIONS
+from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import BUCKET, settings
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ PATIENCE_SECONDS = 0.06
 WHOLE_POOL = ConcurrencySettings(initial=MAX_CONNECTIONS, lowest=MAX_CONNECTIONS, highest=MAX_CONNECTIONS)
 """However the cloud answers, as many calls at once as there are connections."""
 
-SETTLE_SECONDS = 20.0
+RECONCILE_SECONDS = 20.0
 SLOW_ANSWER_SECONDS = 1.0
 
 
@@ -116,7 +116,7 @@ class Scene:
     async def leftovers(self, at_most: Leftovers | None = None) -> Leftovers:
         """What is held once it is no more than `at_most`, or when the time for that is over."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + SETTLE_SECONDS
+        end = loop.time() + RECONCILE_SECONDS
         while True:
             found = Leftovers(len(asyncio.all_tasks()), _descriptors(), _resident_mib())
             enough = at_most is None or (found.tasks <= at_most.tasks and found.descriptors <= at_most.descriptors)

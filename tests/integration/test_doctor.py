@@ -12,14 +12,14 @@ import pytest
 import trustme
 
 from docpreview_emulator import Emulator
-from docpreview_gateway.adapters.aiohttp_transport import AiohttpTransport
-from docpreview_gateway.adapters.network import SystemNetwork
-from docpreview_gateway.adapters.system_clock import SystemClock
-from docpreview_gateway.core.buckets import Bucket
-from docpreview_gateway.core.signing import Credentials
-from docpreview_gateway.doctor import examine
-from docpreview_gateway.sections import BucketSettings, CredentialSettings, UpstreamSettings
-from docpreview_gateway.service.examining import Examination
+from docpreview_gateway.doctor.checks import examine
+from docpreview_gateway.doctor.examination import Diagnostics
+from docpreview_gateway.doctor.network import SystemNetwork
+from docpreview_gateway.model.buckets import Bucket
+from docpreview_gateway.settings.sections import BucketSettings, CredentialSettings, UpstreamSettings
+from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
+from docpreview_gateway.upstream.wire.signing import Credentials
+from docpreview_gateway.wiring.system_clock import SystemClock
 from tests.fakes.clock import FakeClock
 from tests.fakes.credentials import FakeCredentials
 from tests.integration.conftest import BUCKET, REGION, settings
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from docpreview_gateway.core.diagnosis import Finding
+    from docpreview_gateway.doctor.diagnosis import Finding
 
 KEYS = {"secret_id": "example-secret-id", "secret_key": "EXAMPLEsecretKEY00000000000000000"}
 
@@ -58,7 +58,9 @@ async def test_all_is_well(emulator: Emulator) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"secret_id": "nobody"}, {"secret_key": "wrong"}])
-async def test_wrong_keys(emulator: Emulator, wrong: dict[str, str]) -> None:
+async def test_wrong_keys_are_a_signature_finding_that_names_the_credentials(
+    emulator: Emulator, wrong: dict[str, str]
+) -> None:
     """The credentials are to be checked."""
     found = await problems(emulator, credentials={"main": CredentialSettings(**(KEYS | wrong))})
     assert set(found) == {"signature"}
@@ -73,7 +75,7 @@ async def test_bucket_that_is_not_bound(emulator: Emulator) -> None:
     assert "switch document processing on" in found["binding"].remedy
 
 
-async def test_queues(emulator: Emulator) -> None:
+async def test_a_paused_or_missing_queue_is_a_queue_finding(emulator: Emulator) -> None:
     """A paused queue, and one that does not exist."""
     other = BucketSettings(name=BUCKET, region=REGION, credentials="main", default_queue_id="p123")
     assert "no queue p123" in (await problems(emulator, buckets=[other]))["queue"].told
@@ -95,7 +97,7 @@ async def test_name_that_does_not_resolve(emulator: Emulator) -> None:
     assert set(found) == {"dns", "binding"}
 
 
-async def test_nobody_listens(emulator: Emulator) -> None:
+async def test_an_endpoint_without_a_listener_is_a_finding_about_firewalls(emulator: Emulator) -> None:
     """So is the way to the cloud."""
     found = await problems(emulator, upstream=UpstreamSettings(endpoint="http://127.0.0.1:1"))
     assert "firewalls" in found["binding"].remedy
@@ -113,14 +115,14 @@ async def test_certificate_that_nobody_trusts(emulator: Emulator) -> None:
 
 
 @pytest.mark.parametrize("ahead", [1200, -1200])
-async def test_clock(emulator: Emulator, ahead: int) -> None:
+async def test_a_clock_20_minutes_off_is_found_once_with_its_direction(emulator: Emulator, ahead: int) -> None:
     """A clock that is 20 minutes wrong is said to be, once, with the direction."""
     transport = AiohttpTransport(base_url=emulator.url, connect_seconds=5, read_seconds=5)
     bucket = Bucket(BUCKET, REGION, "main")
     async with transport:
         clock = FakeClock(SystemClock().now() + ahead)
         credentials = FakeCredentials(main=Credentials(KEYS["secret_id"], KEYS["secret_key"]))
-        examination = Examination(SystemNetwork({}), transport, credentials, clock)
+        examination = Diagnostics(SystemNetwork({}), transport, credentials, clock)
         found = [finding for finding in await examination.findings([], [bucket]) if not finding.ok]
     assert {finding.check for finding in found} == {"clock"}
     assert any(("ahead of" if ahead > 0 else "behind") in finding.told for finding in found)
@@ -134,7 +136,7 @@ async def test_policy_that_cannot_be_read(emulator: Emulator, tmp_path: Path) ->
     assert "PROBLEM  files" in lines[0]
 
 
-async def test_command(emulator: Emulator, tmp_path: Path) -> None:
+async def test_the_commands_exit_code_says_whether_there_is_anything_to_do(emulator: Emulator, tmp_path: Path) -> None:
     """The exit code says whether there is anything to do; with --json each line is a finding."""
     path = configuration(emulator, tmp_path)
     code, lines = await command("--config", str(path), "--json")

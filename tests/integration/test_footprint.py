@@ -110,7 +110,7 @@ def _machine_is_crowded() -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="resident memory is read from /proc")
-def test_idle_memory(tmp_path: Path) -> None:
+def test_an_idle_gateway_stays_below_its_memory_limit(tmp_path: Path) -> None:
     """A gateway that nobody asks holds less than 90 MB."""
     with serving(tmp_path) as gateway:
         time.sleep(1)

@@ -22,8 +22,8 @@ from docpreview_client import (
     Unavailable,
 )
 from docpreview_emulator import Emulator
-from docpreview_gateway.sections import UpstreamSettings
-from docpreview_gateway.wiring import Gateway
+from docpreview_gateway.settings.sections import UpstreamSettings
+from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import BUCKET, REGION, World, settings
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ CREATES: list[tuple[dict[str, Any], type[DocPreviewError], str, int]] = [
 
 
 @pytest.mark.parametrize(("fault", "kind", "reason", "accepted"), CREATES)
-async def test_create(
+async def test_a_create_under_any_fault_is_sent_exactly_once(
     world: World, fault: dict[str, Any], kind: type[DocPreviewError], reason: str, accepted: int
 ) -> None:
     """Whatever happens to a create, it is sent exactly once, and what cannot be known is said to be unknown."""
@@ -98,7 +98,7 @@ ASKS: dict[str, Callable[[World, str], Awaitable[object]]] = {
 
 @pytest.mark.parametrize(("fault", "kind", "reason"), READS)
 @pytest.mark.parametrize("ask", ASKS)
-async def test_read(
+async def test_a_read_from_a_failing_cloud_ends_with_the_clouds_reason(
     world: World, job_id: str, *, ask: str, fault: dict[str, Any], kind: type[DocPreviewError], reason: str
 ) -> None:
     """A cloud that fails for good: the reason it has, never a part of a reply."""

@@ -12,22 +12,23 @@ import pytest
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, GetPreviewJobRequest
-from docpreview_gateway.adapters.aiohttp_transport import AiohttpTransport
-from docpreview_gateway.adapters.memory_cache import LruMemoryCache
-from docpreview_gateway.adapters.system_clock import SystemClock
-from docpreview_gateway.core.buckets import Bucket
-from docpreview_gateway.core.errors import GatewayError
-from docpreview_gateway.core.freshness import Freshness
-from docpreview_gateway.core.ledger import Timing
-from docpreview_gateway.ports import Call
-from docpreview_gateway.service.bucket_register import BucketRegister
-from docpreview_gateway.service.creating import Creating
-from docpreview_gateway.service.page_urls import PageUrls
-from docpreview_gateway.service.preview_jobs import PreviewJobs
-from docpreview_gateway.service.watching import Watching, WatchLimits
-from docpreview_gateway.upstream.cached import CachedUpstream
+from docpreview_gateway.access.bucket_registry import BucketRegistry
+from docpreview_gateway.creates.idempotent import IdempotentCreates
+from docpreview_gateway.creates.records import Timing
+from docpreview_gateway.jobs.page_urls import PageUrls
+from docpreview_gateway.jobs.preview_jobs import PreviewJobs
+from docpreview_gateway.jobs.watching import Watching, WatchLimits
+from docpreview_gateway.model.buckets import Bucket
+from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudClock
+from docpreview_gateway.upstream.memory_cache import LruMemoryCache
+from docpreview_gateway.upstream.middleware.cached import Cached
+from docpreview_gateway.upstream.operations import GetJob
+from docpreview_gateway.upstream.policies.freshness import Freshness
+from docpreview_gateway.wiring.system_clock import SystemClock
 from tests.fakes.credentials import FakeCredentials
 from tests.fakes.ledger import FakeLedger
 from tests.fakes.raw_server import Exchange, RawServer
@@ -116,8 +117,8 @@ def hostile_names(count: int) -> Iterator[str]:
 
 
 def use_cases(transport: AiohttpTransport) -> PreviewJobs:
-    buckets, clock, credentials = BucketRegister([BUCKET, OTHER]), SystemClock(), FakeCredentials()
-    client = CachedUpstream(
+    buckets, clock, credentials = BucketRegistry([BUCKET, OTHER]), SystemClock(), FakeCredentials()
+    client = Cached(
         CloudClient(transport, credentials, CloudClock(clock), timeout_seconds=5),
         LruMemoryCache(2**20),
         None,
@@ -126,7 +127,7 @@ def use_cases(transport: AiohttpTransport) -> PreviewJobs:
         telemetry=FakeTelemetry(),
     )
     watching = Watching(client, clock, FakeTelemetry(), limits=WatchLimits(), jitter=random.random)
-    creating = Creating(
+    creating = IdempotentCreates(
         client, buckets, FakeLedger(), clock=clock, telemetry=FakeTelemetry(), timing=Timing(), owner="one"
     )
     return PreviewJobs(client, buckets, creating, watching, PageUrls(buckets, credentials, clock))
@@ -185,11 +186,11 @@ async def test_names_without_an_endpoint(heard: list[tuple[str, Any]]) -> None:
     assert heard == []
 
 
-async def test_look_ups_are_heard(heard: list[tuple[str, Any]]) -> None:
+async def test_an_honest_call_without_endpoint_resolves_the_buckets_host_only(heard: list[tuple[str, Any]]) -> None:
     """The ear works: an honest call without endpoint looks for the bucket's own host, and for nothing else."""
     nowhere = Bucket("examplebucket-1250000000", "ap-nowhere", "main")
     async with AiohttpTransport(base_url=None, connect_seconds=0.5, read_seconds=0.5) as transport:
         client = CloudClient(transport, FakeCredentials(), CloudClock(SystemClock()), timeout_seconds=1)
         with pytest.raises(GatewayError):
-            await client.get(nowhere, "d1", Call("r1", float("inf")))
+            await client(GetJob(nowhere, "d1"), Call("r1", float("inf")))
     assert {host for event, host in heard if event == LOOK_UP} == {nowhere.ci_host}

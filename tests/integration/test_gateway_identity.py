@@ -11,9 +11,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from docpreview_emulator import Emulator
-from docpreview_gateway.identity_settings import PolicySettings
-from docpreview_gateway.settings import StartError
-from docpreview_gateway.wiring import Gateway
+from docpreview_gateway.settings.access import PolicySettings
+from docpreview_gateway.settings.loading import StartError
+from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import BUCKET, OTHER_BUCKET, REGION, settings
 from tests.integration.identity import Policy, bearer, create, get
 
@@ -45,7 +45,7 @@ def gateway(emulator: Emulator, policy: Policy, **changes: Any) -> Gateway:
     return Gateway(settings(emulator, policy=PolicySettings(file=policy.path), **changes))
 
 
-async def test_two_callers(emulator: Emulator, policy: Policy) -> None:
+async def test_each_of_two_callers_sees_its_own_bucket_only(emulator: Emulator, policy: Policy) -> None:
     """Each has its own bucket, and for each the other's does not exist, whatever is there."""
     async with (
         gateway(emulator, policy) as running,

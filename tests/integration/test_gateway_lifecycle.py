@@ -28,9 +28,9 @@ from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview_client import ClientOptions, DocPreviewClient
 from docpreview_client.channel import service_config
 from docpreview_emulator import Emulator
-from docpreview_gateway.sections import DrainSettings
-from docpreview_gateway.settings import StartError
-from docpreview_gateway.wiring import Gateway
+from docpreview_gateway.settings.loading import StartError
+from docpreview_gateway.settings.sections import DrainSettings
+from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import BUCKET, REGION, World, settings
 from tests.unit.rpc.conftest import error_info, rich
 
@@ -56,7 +56,7 @@ async def held_job(emulator: Emulator, client: DocPreviewClient) -> str:
 
 
 class TestAdmin:
-    async def test_metrics(self, world: World) -> None:
+    async def test_calls_attempts_pollers_and_the_process_are_in_the_metrics(self, world: World) -> None:
         """Calls, attempts, pollers and the process itself are counted."""
         job_id = await held_job(world.emulator, world.client)
         await world.client.wait(BUCKET, job_id, timeout=timedelta(0))
@@ -71,7 +71,7 @@ class TestAdmin:
         assert "process_resident_memory_bytes" in text
         assert job_id not in text
 
-    async def test_health(self, world: World) -> None:
+    async def test_a_gateway_that_serves_is_alive_ready_and_serving_by_every_name(self, world: World) -> None:
         """A gateway that serves is alive, ready, and SERVING under every name."""
         assert await page(world.gateway.admin_port, "/healthz") == (200, "ok\n")
         assert await page(world.gateway.admin_port, "/readyz") == (200, "ready\n")
@@ -122,7 +122,7 @@ class TestDrain:
 
 class TestStart:
     @pytest.mark.parametrize("key", ["listen", "admin_listen"])
-    async def test_port_that_is_taken(self, key: str) -> None:
+    async def test_a_taken_port_fails_the_start_and_names_its_setting(self, key: str) -> None:
         """The error names the setting; what was started before is stopped again."""
         async with Emulator() as emulator:
             with socket.socket() as taken:
@@ -146,7 +146,7 @@ class TestStart:
             assert line in (await page(one.admin_port, "/metrics"))[1]
             assert line not in (await page(other.admin_port, "/metrics"))[1]
 
-    async def test_reflection(self) -> None:
+    async def test_reflection_is_served_when_it_is_enabled(self) -> None:
         """It is there when it is switched on."""
         async with (
             Emulator() as emulator,
@@ -214,7 +214,7 @@ async def running(path: Path) -> AsyncIterator[Command]:
 
 
 class TestCommand:
-    async def test_terminated(self, tmp_path: Path) -> None:
+    async def test_sigterm_finishes_calls_ends_watches_and_exits_with_0(self, tmp_path: Path) -> None:
         """Not ready first; calls that run finish, watches are told to come back; exit code 0, and no complaint."""
         async with Emulator() as emulator, running(configuration(emulator, tmp_path)) as command:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{command.port}") as channel:
@@ -244,7 +244,7 @@ class TestCommand:
         ends = [(entry["method"], entry["reason"]) for entry in log if entry["event"] == "call"]
         assert {("WatchPreviewJob", "SHUTTING_DOWN"), ("GetPreviewJob", "")} <= set(ends)
 
-    async def test_terminated_twice(self, tmp_path: Path) -> None:
+    async def test_a_second_signal_does_not_wait_for_running_calls(self, tmp_path: Path) -> None:
         """The second signal does not wait for the calls that run."""
         drain = {"delay_seconds": 30, "grace_seconds": 30}
         async with Emulator() as emulator, running(configuration(emulator, tmp_path, drain=drain)) as command:
@@ -284,7 +284,7 @@ class TestCommand:
         assert command.process.returncode == 0
 
     @pytest.mark.parametrize("key", ["listen", "admin_listen"])
-    async def test_port_that_is_taken(self, tmp_path: Path, key: str) -> None:
+    async def test_the_command_on_a_taken_port_exits_with_1_and_one_line(self, tmp_path: Path, key: str) -> None:
         """Exit code 1 and one line that names the setting; no traceback."""
         async with Emulator() as emulator:
             with socket.socket() as taken:

@@ -11,8 +11,8 @@ import pytest
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_client import BudgetExhausted, DocPreviewClient, Throttled
 from docpreview_emulator import Emulator
-from docpreview_gateway.sections import LimitSettings, SharedStateSettings
-from docpreview_gateway.wiring import Gateway
+from docpreview_gateway.settings.sections import LimitSettings, SharedStateSettings
+from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import BUCKET, REGION, settings
 from tests.redis_server import running_redis
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from docpreview.v1.usage_service_pb2 import Usage
-    from docpreview_gateway.settings import Settings
+    from docpreview_gateway.settings.loading import Settings
 
 DOCUMENT = Path(__file__).parents[2] / "examples" / "seven-pages.pdf"
 PATIENCE = 20.0

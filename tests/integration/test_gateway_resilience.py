@@ -19,7 +19,7 @@ from docpreview.v1.preview_job_service_pb2 import (
 from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview_client import DocPreviewClient, OutcomeUnknown, Throttled, Unavailable
 from docpreview_emulator import Emulator
-from docpreview_gateway.sections import (
+from docpreview_gateway.settings.sections import (
     BreakerSettings,
     CacheSettings,
     ConcurrencySettings,
@@ -28,7 +28,7 @@ from docpreview_gateway.sections import (
     UpstreamSettings,
     WatchSettings,
 )
-from docpreview_gateway.wiring import Gateway
+from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import BUCKET, REGION, World, settings
 from tests.unit.rpc.conftest import error_info
 
@@ -205,7 +205,7 @@ class TestSilence:
 
 
 class TestOverload:
-    async def test_burst(self) -> None:
+    async def test_a_tenfold_burst_is_served_to_capacity_and_the_rest_refused_at_once(self) -> None:
         """Ten times what the cloud can do: what is accepted succeeds, and the rest hears so at once."""
         patience, concurrency = 1.0, ConcurrencySettings(initial=4, lowest=4, highest=4)
         async with protected(concurrency=concurrency) as world, stubs(world, 5) as callers:

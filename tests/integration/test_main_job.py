@@ -75,7 +75,7 @@ async def test_rejected_create_names_every_field(world: World) -> None:
     assert world.emulator.requests == []
 
 
-async def test_unconfigured_bucket(world: World) -> None:
+async def test_an_unconfigured_bucket_is_permission_denied_and_nothing_is_sent(world: World) -> None:
     """A bucket that is not configured is PERMISSION_DENIED before any byte leaves."""
     with pytest.raises(PermissionDenied):
         await world.client.get("other-1250000000", "d1")

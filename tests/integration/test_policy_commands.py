@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from docpreview_gateway.__main__ import app
-from docpreview_gateway.core import tokens
+from docpreview_gateway.access import tokens
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BUCKET = "examplebucket-1250000000"
@@ -36,7 +36,7 @@ def run(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def test_new_token() -> None:
+def test_token_new_prints_a_fresh_token_and_its_hash() -> None:
     """A token and its hash, another one each time."""
     (code, first), (_, second) = run("token", "new"), run("token", "new")
     assert code == 0
@@ -61,7 +61,9 @@ def test_new_token() -> None:
         ("support", "CreatePreviewJob", (), False, "callers.support.methods does not name CreatePreviewJob"),
     ],
 )
-def test_explain(config: Path, caller: str, method: str, more: tuple[str, ...], *, allowed: bool, told: str) -> None:
+def test_policy_explain_lists_each_rule_and_exits_by_the_decision(
+    config: Path, caller: str, method: str, more: tuple[str, ...], *, allowed: bool, told: str
+) -> None:
     """Each rule that the call meets, and by the exit code whether it would pass."""
     asked = ("--caller", caller, "--method", method, "--bucket", BUCKET, *more, "--config", str(config))
     code, output = run("policy", "explain", *asked)
@@ -70,7 +72,7 @@ def test_explain(config: Path, caller: str, method: str, more: tuple[str, ...], 
     assert f"{caller} {'may' if allowed else 'may not'} call {method}" in output
 
 
-def test_explain_nobody(config: Path) -> None:
+def test_policy_explain_of_an_unknown_caller_names_the_known_ones(config: Path) -> None:
     """A caller that the policy does not have is a typing error, and the ones that there are help."""
     asked = ("--caller", "shpo", "--method", "GetPreviewJob", "--bucket", BUCKET, "--config", str(config))
     code, output = run("policy", "explain", *asked)
@@ -78,7 +80,7 @@ def test_explain_nobody(config: Path) -> None:
     assert "archive, shop, support" in output
 
 
-def test_check_config(config: Path) -> None:
+def test_check_config_reads_the_policy_as_serve_would(config: Path) -> None:
     """The policy is read as `serve` would."""
     assert "ok: 3 caller(s)" in run("check-config", "--config", str(config))[1]
     values = json.loads(config.read_text())

@@ -10,11 +10,11 @@ import pytest
 import redis
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_gateway.adapters.redis_connections import redis_batches
-from docpreview_gateway.adapters.redis_rates import RedisRates
-from docpreview_gateway.core.callers import Rate
-from docpreview_gateway.core.rates import rule
-from docpreview_gateway.sections import CacheSettings
+from docpreview_gateway.limits.gcra import rule
+from docpreview_gateway.limits.redis_rates import RedisRates
+from docpreview_gateway.model.callers import Rate
+from docpreview_gateway.settings.sections import CacheSettings
+from docpreview_gateway.storage.redis_connections import redis_batches
 from tests.integration.test_shared_state import BRIEF, Replica, new_id, replicas
 from tests.redis_groups import PASSWORD, Cluster, Sentinels, running_cluster, running_sentinels
 from tests.unit.rpc.conftest import error_info
@@ -132,7 +132,7 @@ class TestCluster:
                 await asyncio.gather(pair.one.get(job_id), pair.other.get(job_id))
                 assert len(pair.emulator.requests) == 1
 
-    async def test_rates(self, redis_cluster: Cluster) -> None:
+    async def test_the_rules_of_one_call_are_charged_by_one_script_on_one_node(self, redis_cluster: Cluster) -> None:
         """The rules of a call are kept by one node, so one script can charge them."""
         async with redis_batches(redis_cluster.url) as send:
             rates = RedisRates(send, seconds=1)

@@ -116,7 +116,9 @@ async def until(condition: Callable[[], bool], seconds: float = 30) -> None:
 
 @pytest.mark.parametrize("seconds", [10, pytest.param(60, marks=pytest.mark.long)])
 class TestCrowd:
-    async def test_pollers(self, redis_server: RedisServer, tmp_path: Path, seconds: int) -> None:
+    async def test_a_thousand_polling_callers_cost_one_cloud_call_a_second(
+        self, redis_server: RedisServer, tmp_path: Path, seconds: int
+    ) -> None:
         """A thousand callers who ask once a second cost one call a second, and none when the job has ended."""
         async with scene(redis_server, tmp_path) as stage:
             loop = asyncio.get_running_loop()
@@ -133,7 +135,9 @@ class TestCrowd:
             assert {state for states in polled for state in states} == {PreviewJob.STATE_SUCCESS}
             assert stage.calls() == before
 
-    async def test_watchers(self, redis_server: RedisServer, tmp_path: Path, seconds: int) -> None:
+    async def test_a_thousand_watchers_at_two_replicas_cost_what_one_costs(
+        self, redis_server: RedisServer, tmp_path: Path, seconds: int
+    ) -> None:
         """A thousand watchers at two replicas cost what one costs, and all see the end."""
         polls = {"poll_floor_seconds": TICK, "poll_cap_seconds": TICK}
         async with scene(redis_server, tmp_path, watch=polls) as stage:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import grpc
 
 from docpreview_emulator import Credential, Emulator
-from docpreview_gateway.identity_settings import AuthSettings, JwtSettings, PolicySettings
-from docpreview_gateway.sections import CredentialSettings
-from docpreview_gateway.wiring import Gateway
+from docpreview_gateway.settings.access import AuthSettings, JwtSettings, PolicySettings
+from docpreview_gateway.settings.sections import CredentialSettings
+from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import settings
 from tests.integration.identity import Policy, bearer, caller, get
 from tests.integration.issuer import AUDIENCE, ISSUER, Issuer

@@ -27,7 +27,7 @@ from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
 from docpreview.v1.preview_queue_service_pb2_grpc import PreviewQueueServiceStub
 from docpreview_emulator import Credential, Emulator
-from docpreview_gateway.settings import load
+from docpreview_gateway.settings.loading import load
 from tests.integration.conftest import BUCKET, REGION
 from tests.integration.gateway_processes import configuration, running
 from tests.integration.identity import Policy, bearer, caller
@@ -228,7 +228,7 @@ async def test_made_up_secrets(tmp_path: Path, redis_server: RedisServer) -> Non
     assert leaks == []
 
 
-def test_forms() -> None:
+def test_the_search_finds_a_secret_in_every_encoding() -> None:
     """The search finds what it is for."""
     for place in (0, 1, 2, 3):
         hidden = base64.b64encode(b"y" * place + b"a-secret-of-mine" + b"zz")

@@ -13,12 +13,13 @@ import pytest
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-from docpreview_gateway.adapters.redis_relay import LEASE_SECONDS
-from docpreview_gateway.core.buckets import Bucket
-from docpreview_gateway.core.errors import UpstreamError
-from docpreview_gateway.ports import Call
-from docpreview_gateway.shared_state import SharedParts, shared_parts
-from docpreview_gateway.upstream.shared_reads import SharedReads
+from docpreview_gateway.model.buckets import Bucket
+from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.errors import UpstreamError
+from docpreview_gateway.upstream.middleware.shared_reads import SharedReads
+from docpreview_gateway.upstream.operations import CreateJob, GetJob
+from docpreview_gateway.upstream.redis_single_flight import LEASE_SECONDS
+from docpreview_gateway.wiring.shared_state import SharedParts, shared_parts
 from tests.fakes.clock import FakeClock
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
@@ -47,7 +48,7 @@ class Replica:
 
     def get(self, *, no_cache: bool = False, seconds: float = 10) -> asyncio.Task[PreviewJob]:
         call = Call("r", asyncio.get_running_loop().time() + seconds, no_cache=no_cache)
-        return asyncio.create_task(self.reads.get(BUCKET, JOB, call))
+        return asyncio.create_task(self.reads(GetJob(BUCKET, JOB), call))
 
 
 @asynccontextmanager
@@ -56,7 +57,7 @@ async def replica(url: str) -> AsyncIterator[Replica]:
     cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
     cloud.objects.add((BUCKET.name, "a.pdf"))
     async with shared_parts(url, telemetry, seconds=0.5) as parts, parts.listening(created.append):
-        reads = SharedReads(cloud, parts.relay, clock=FakeClock(), telemetry=telemetry)
+        reads = SharedReads(cloud, parts.single_flight, clock=FakeClock(), telemetry=telemetry)
         await heard_by_others(parts)
         yield Replica(reads, cloud, telemetry, parts, created)
 
@@ -64,9 +65,9 @@ async def replica(url: str) -> AsyncIterator[Replica]:
 async def heard_by_others(parts: SharedParts) -> None:
     """Wait until the replica listens, so that it may follow another one."""
     async with asyncio.timeout(10):
-        while await parts.relay.lead("probe", now=True) is None:  # noqa: ASYNC110
+        while await parts.single_flight.lead("probe", now=True) is None:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-    parts.relay.tell("probe", b"")
+    parts.single_flight.publish("probe", b"")
 
 
 @asynccontextmanager
@@ -105,18 +106,18 @@ def release(leader: Replica) -> None:
 
 
 async def test_equal_reads_at_once(three: list[Replica], redis_server: RedisServer) -> None:
-    """One replica asks the cloud; the others are told what it read as soon as it has it."""
+    """One replica asks the cloud; the others are shared what it read as soon as it has it."""
     leader, *others = three
     first = await reading(leader)
-    told = [await following(each, redis_server) for each in others]
+    shared = [await following(each, redis_server) for each in others]
     release(leader)
-    assert {(await each).job_id for each in (first, *told)} == {JOB}
+    assert {(await each).job_id for each in (first, *shared)} == {JOB}
     assert [len(each.cloud.asked) for each in three] == [1, 0, 0]
-    assert [each.telemetry.shared_reads for each in three] == [["led"], ["told"], ["told"]]
+    assert [each.telemetry.shared_reads for each in three] == [["leader"], ["follower"], ["follower"]]
 
 
 async def test_read_that_comes_a_moment_too_late(three: list[Replica]) -> None:
-    """It is told what was just read, unless it must be read now."""
+    """It is shared what was just read, unless it must be read now."""
     await three[0].get()
     await asyncio.sleep(0.02)
     await three[1].get()
@@ -167,10 +168,12 @@ async def test_leader_that_is_lost(three: list[Replica], redis_server: RedisServ
     redis_server.command("SET", LEASE_KEY, "somebody", "PX", str(round(LEASE_SECONDS * 1000)))
     async with asyncio.timeout(3 * LEASE_SECONDS):
         assert (await three[0].get()).job_id == JOB
-    assert three[0].telemetry.shared_reads == ["led"]
+    assert three[0].telemetry.shared_reads == ["leader"]
 
 
-async def test_long_read(three: list[Replica], redis_server: RedisServer) -> None:
+async def test_a_long_read_renews_its_lease_for_as_long_as_it_lasts(
+    three: list[Replica], redis_server: RedisServer
+) -> None:
     """Its lease is renewed for as long as it lasts."""
     leader, follower, _ = three
     first = await reading(leader)
@@ -194,7 +197,7 @@ async def test_leader_that_stood_still(three: list[Replica], redis_server: Redis
     assert not second.done()
     redis_server.command("DEL", LEASE_KEY)
     await second
-    assert follower.telemetry.shared_reads == ["led"]
+    assert follower.telemetry.shared_reads == ["leader"]
 
 
 async def test_follower_whose_time_is_up(three: list[Replica]) -> None:
@@ -210,20 +213,20 @@ async def test_follower_whose_time_is_up(three: list[Replica]) -> None:
 
 
 async def test_message_that_is_none_of_ours(three: list[Replica], redis_server: RedisServer) -> None:
-    """Who is told garbage asks the cloud."""
+    """Who is shared garbage asks the cloud."""
     leader, follower, _ = three
     first = await reading(leader)
     second = await following(follower, redis_server)
     key = LEASE_KEY.partition("{")[2].rstrip("}")
-    redis_server.command("PUBLISH", follower.parts.relay.channels[0], f'"{key}\\n\\xff\\x00garbage"')
+    redis_server.command("PUBLISH", follower.parts.single_flight.channels[0], f'"{key}\\n\\xff\\x00garbage"')
     assert (await second).job_id == JOB
     assert len(follower.cloud.asked) == 1
     release(leader)
     await first
 
 
-async def test_next_state(three: list[Replica]) -> None:
-    """Who asks is told of the next read, whoever makes it and for whatever reason; without one, nothing."""
+async def test_a_waiting_replica_gets_the_next_read_whoever_makes_it(three: list[Replica]) -> None:
+    """Who asks is shared of the next read, whoever makes it and for whatever reason; without one, nothing."""
     waiting = [asyncio.create_task(each.reads.next(BUCKET, JOB, 5)) for each in three]
     await asyncio.sleep(0.1)
     await three[0].get()
@@ -231,10 +234,10 @@ async def test_next_state(three: list[Replica]) -> None:
     assert await three[1].reads.next(BUCKET, JOB, 0.05) is None
 
 
-async def test_create(three: list[Replica]) -> None:
+async def test_a_create_is_announced_to_the_other_replicas_only(three: list[Replica]) -> None:
     """The other replicas hear of its bucket, the one that made it does not need to."""
     request = CreatePreviewJobRequest(bucket=BUCKET.name, input_object="a.pdf")
-    await three[0].reads.create(request, BUCKET, BUCKET, Call("r", asyncio.get_running_loop().time() + 5))
+    await three[0].reads(CreateJob(request, BUCKET, BUCKET), Call("r", asyncio.get_running_loop().time() + 5))
     async with asyncio.timeout(5):
         while not (three[1].created and three[2].created):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -258,8 +261,8 @@ async def test_callers_that_leave_at_random(three: list[Replica]) -> None:
         answers = await asyncio.gather(*(caller(chance.choice(three)) for _ in range(40)))
         assert set(answers) <= {"left", JOB}
     await asyncio.sleep(0.1)
-    assert [each.parts.relay._ears for each in three] == [{}, {}, {}]
-    assert [each.parts.relay._renewals for each in three] == [{}, {}, {}]
+    assert [each.parts.single_flight._subscriptions for each in three] == [{}, {}, {}]
+    assert [each.parts.single_flight._renewals for each in three] == [{}, {}, {}]
 
 
 class TestServerThatIsGone:
@@ -292,7 +295,7 @@ class TestServerThatIsGone:
                 await first
                 server.thaw()
 
-    async def test_back_again(self, tmp_path: Path) -> None:
+    async def test_replicas_share_reads_again_within_seconds_of_the_servers_return(self, tmp_path: Path) -> None:
         """Replicas read for each other again within a few seconds."""
         with running_redis(tmp_path) as server:
             async with replicas(server.url, 2) as (one, other):
@@ -300,7 +303,7 @@ class TestServerThatIsGone:
                 await asyncio.gather(*(each.get() for each in (one, other) for _ in range(5)))
                 server.start()
                 async with asyncio.timeout(5):
-                    while "told" not in other.telemetry.shared_reads:
+                    while "follower" not in other.telemetry.shared_reads:
                         one.cloud.gate = None
                         await asyncio.gather(one.get(), other.get())
                         await asyncio.sleep(0.2)

@@ -102,7 +102,7 @@ class TestMetrics:
             types = re.findall(r"^# TYPE (\S+)", text, flags=re.MULTILINE)
             assert len(types) == len(set(types))
 
-    async def test_readiness(self, tmp_path: Path) -> None:
+    async def test_the_gateway_is_ready_only_while_its_workers_serve(self, tmp_path: Path) -> None:
         """Ready when the workers serve, not ready as soon as they stop."""
         drain = {"delay_seconds": 1, "grace_seconds": 5}
         async with cloud() as emulator, running(configuration(emulator, tmp_path, drain=drain), *TWO) as gateway:
@@ -197,7 +197,7 @@ class TestDrain:
                 assert set(await asyncio.gather(*slow)) == {job_id}
             assert await asyncio.wait_for(gateway.process.wait(), 20) == 0
 
-    async def test_second_signal(self, tmp_path: Path) -> None:
+    async def test_a_second_signal_stops_all_workers_without_waiting(self, tmp_path: Path) -> None:
         """It reaches all workers, which do not wait any longer."""
         drain = {"delay_seconds": 60, "grace_seconds": 60}
         async with cloud() as emulator, running(configuration(emulator, tmp_path, drain=drain), *TWO) as gateway:
@@ -244,7 +244,7 @@ class TestStart:
             (error,) = await refused(configuration(emulator, tmp_path, state_dir=str(tmp_path / "file")))
         assert error.startswith("error: state_dir: ")
 
-    async def test_log(self, tmp_path: Path) -> None:
+    async def test_a_workers_log_lines_have_its_number_and_serving_is_logged_once(self, tmp_path: Path) -> None:
         """Lines of a worker have its number; the one that says where to call comes once, when all serve."""
         async with cloud() as emulator, running(configuration(emulator, tmp_path), *TWO):
             lines = _log(tmp_path)

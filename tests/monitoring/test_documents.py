@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from docpreview_gateway.settings import Settings
-from docpreview_gateway.supervisor import Supervisor
-from docpreview_gateway.wiring import Gateway
+from docpreview_gateway.settings.loading import Settings
+from docpreview_gateway.wiring.gateway import Gateway
+from docpreview_gateway.wiring.supervisor import Supervisor
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "docpreview-gateway"
@@ -99,7 +99,7 @@ def test_alerts_say_how_urgent_they_are() -> None:
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.name)
-def test_dashboard(path: Path) -> None:
+def test_every_panel_of_a_dashboard_has_a_title_a_unit_and_its_own_area(path: Path) -> None:
     """Panels have titles and units, and do not lie on each other; job, instance and caller can be chosen."""
     dashboard = json.loads(path.read_text())
     variables = {variable["name"] for variable in dashboard["templating"]["list"]}

@@ -12,12 +12,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from docpreview_client import DocPreviewError
-from docpreview_gateway.adapters.admin_http import admin_server
-from docpreview_gateway.adapters.operator_page import SAMPLES, OperatorPage
-from docpreview_gateway.adapters.prometheus import PrometheusTelemetry
-from docpreview_gateway.adapters.prometheus_calls import PrometheusCalls
-from docpreview_gateway.core.callers import Caller, Rate
-from docpreview_gateway.ports import Call, LaneLoad, Method
+from docpreview_gateway.model.call import Call, Method, ResponseInfo
+from docpreview_gateway.model.callers import Caller, Rate
+from docpreview_gateway.telemetry.admin_server import admin_server
+from docpreview_gateway.telemetry.operator_page import SAMPLES, OperatorPage
+from docpreview_gateway.telemetry.prometheus_calls import PrometheusCalls
+from docpreview_gateway.telemetry.prometheus_upstream import PrometheusTelemetry
+from docpreview_gateway.upstream.ports import HostLoad
 from tests.chromium import document, screenshot
 from tests.fakes.clock import FakeClock
 from tests.integration.conftest import BUCKET, World
@@ -66,7 +67,7 @@ async def test_gateway_that_works(world: World, tmp_path: Path) -> None:
         assert len(picture) > 20_000
 
 
-async def test_headers(world: World) -> None:
+async def test_the_page_is_never_cached_and_may_load_only_its_own_style(world: World) -> None:
     """Nothing but its own style is loaded or run, nobody frames it, nobody keeps it; there is nothing to send."""
     answer = await get(world.gateway.admin_port)
     assert answer.status_code == 200
@@ -81,14 +82,16 @@ async def test_names_are_only_names() -> None:
     """Whatever a name holds, it is text on the page."""
     registry, evil = CollectorRegistry(), '"><script>alert(1)</script>{{ 7 * 7 }}'
     calls = PrometheusCalls(registry)
-    calls.call_ended(METHOD, Call("r1", 0, Caller(evil, rate=Rate(1, 1)), reason=evil), "OK", 0.1)
-    PrometheusTelemetry(registry).measure_lane(evil, lambda: LaneLoad(1, 2, 3))
+    calls.call_ended(
+        METHOD, Call("r1", 0, Caller(evil, rate=Rate(1, 1)), response=ResponseInfo(reason=evil)), "OK", 0.1
+    )
+    PrometheusTelemetry(registry).measure_host(evil, lambda: HostLoad(1, 2, 3))
     page = OperatorPage(registry, FakeClock(), lambda: evil)
     assert "<script" not in page.html()
     assert words(page.html()).count(evil) >= 4
 
 
-async def test_not_ready() -> None:
+async def test_a_gateway_that_is_not_ready_shows_its_reason_at_the_top() -> None:
     """The reason stands at the top."""
     page = OperatorPage(CollectorRegistry(), FakeClock(), lambda: "stopping")
     async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: None, page=page) as port:

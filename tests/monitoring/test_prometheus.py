@@ -31,7 +31,7 @@ async def work(world: World) -> None:
         await stub.GetPreviewJob(GetPreviewJobRequest(bucket=BUCKET, job_id=job.job_id), metadata=metadata)
 
 
-def test_rules() -> None:
+def test_the_rules_are_valid_and_each_alert_fires_and_resolves() -> None:
     """Valid, and each alert rises and falls when it should."""
     checked = promtool("check", "rules", *RULES)
     assert checked.returncode == 0, checked.stderr
@@ -72,7 +72,7 @@ async def test_page_of_metrics(world: World) -> None:
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
-async def test_scrape(world: World, tmp_path: Path) -> None:
+async def test_a_scrape_gives_the_rules_values_and_exemplars_lead_to_traces(world: World, tmp_path: Path) -> None:
     """A server scrapes the gateway, its rules have values, and exemplars lead to the caller's trace."""
     async with running_prometheus(tmp_path, world.gateway.admin_port, RULES) as prometheus:
         await prometheus.until(lambda found: found["result"], "/api/v1/query", query="docpreview_build_info")

@@ -17,8 +17,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, GetPreviewJobRequest, WaitPreviewJobRequest
 from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview_emulator import Emulator
-from docpreview_gateway.sections import TracingSettings
-from docpreview_gateway.wiring import Gateway
+from docpreview_gateway.settings.sections import TracingSettings
+from docpreview_gateway.wiring.gateway import Gateway
 from tests.fakes.collector import Collector, attributes, events, running_collector
 from tests.integration.conftest import BUCKET, REGION, settings
 
@@ -76,7 +76,7 @@ async def test_call_and_its_attempt() -> None:
     assert job.job_id
 
 
-async def test_errors() -> None:
+async def test_a_failed_attempt_says_why_and_only_our_failures_are_span_errors() -> None:
     """An attempt that fails says why; the call's span is an error when it is not the caller's fault."""
     async with traced() as (stub, collector, emulator):
         with pytest.raises(grpc.aio.AioRpcError):
@@ -141,7 +141,7 @@ async def test_what_is_recorded() -> None:
         assert len(collector.named(f"{SERVICE}/GetPreviewJob")) == expected
 
 
-async def test_no_secrets() -> None:
+async def test_an_exported_trace_contains_no_secret() -> None:
     """No password, key, signature or object's name is in what leaves."""
     async with traced() as (stub, collector, _):
         request = create_request()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from docpreview_gateway.settings import load
+from docpreview_gateway.settings.loading import load
 from tests.packaging.project import ROOT
 
 if TYPE_CHECKING:

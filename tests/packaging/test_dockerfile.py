@@ -9,13 +9,13 @@ from tests.packaging.project import ROOT, pyproject, run, tool
 DOCKERFILE = ROOT / "Dockerfile"
 
 
-def test_lint() -> None:
+def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
     """The linter (hadolint) finds nothing, and what it was told to overlook has its reason above."""
     done = run(tool("hadolint"), "--no-color", DOCKERFILE)
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_version() -> None:
+def test_the_dockerfiles_labels_have_the_projects_version() -> None:
     """The labels have the version of the project."""
     versions = set(re.findall("^ARG VERSION=(.*)$", DOCKERFILE.read_text(), re.MULTILINE))
     assert versions == {pyproject()["project"]["version"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from typing import TYPE_CHECKING
 
@@ -106,7 +107,19 @@ def test_no_path_of_a_developers_machine() -> None:
     assert found == []
 
 
-def test_layers() -> None:
+def test_no_test_is_named_by_a_single_word() -> None:
+    """One word is a subject; a name says situation and promise."""
+    single = [
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
+        for path in sorted((ROOT / "tests").rglob("test_*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and re.fullmatch("test_[^_]*", node.name)
+    ]
+    advice = "say situation and promise in the name, e.g. test_a_redirect_is_wrong_region_and_is_not_followed"
+    assert single == [], f"{advice}: {', '.join(single)}"
+
+
+def test_the_import_contracts_of_the_layers_hold() -> None:
     """The import contracts hold."""
     done = run(tool("lint-imports"), "--no-cache", cwd=ROOT)
     assert done.returncode == 0, done.stdout
@@ -121,7 +134,7 @@ def test_layers() -> None:
     ],
     ids=["time.time", "datetime.now", "mock.patch"],
 )
-def test_banned_functions(code: str) -> None:
+def test_the_linter_refuses_reading_the_clock_and_patching(code: str) -> None:
     """Reading the clock and patching are refused by the linter, with a word on what to do instead."""
     done = run(tool("ruff"), "check", "--stdin-filename", "server/docpreview_gateway/x.py", "-", input=code, cwd=ROOT)
     assert "TID251" in done.stdout

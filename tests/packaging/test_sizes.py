@@ -21,13 +21,13 @@ def written_modules() -> Iterator[Path]:
         yield from (path for path in package.rglob("*.py") if "_pb2" not in path.name)
 
 
-def test_modules() -> None:
+def test_no_module_is_longer_than_400_lines() -> None:
     """No module has more than 400 lines."""
     lengths = {str(path): len(path.read_text().splitlines()) for path in written_modules()}
     assert {name: lines for name, lines in lengths.items() if lines > MODULE_LINES} == {}
 
 
-def test_functions() -> None:
+def test_no_function_is_longer_than_50_lines() -> None:
     """No function has more than 50 lines, its docstring not counted."""
     too_long = []
     for path in written_modules():

@@ -49,7 +49,7 @@ def entry_points(wheel: Path) -> ConfigParser:
     return parser
 
 
-def test_contents(wheel: Path) -> None:
+def test_the_wheel_contains_exactly_the_files_of_the_four_packages(wheel: Path) -> None:
     """Exactly the files of the four packages: no tests, no caches, nothing of the repository around them."""
     expected = {
         f"{package}/{path.relative_to(root).as_posix()}"
@@ -72,7 +72,7 @@ def test_contract_and_types(wheel: Path, kind: str) -> None:
         assert len(found) == len(list((PACKAGES["docpreview"] / "v1").glob(Path(kind).name))) > 0
 
 
-def test_entry_points(wheel: Path) -> None:
+def test_every_entry_point_of_the_wheel_can_be_imported(wheel: Path) -> None:
     """The three commands and the pytest plugin; each leads to something that can be imported."""
     sections = entry_points(wheel)
     assert tuple(sorted(sections["console_scripts"])) == COMMANDS

@@ -13,7 +13,7 @@ import re
 import secrets
 import time
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -22,24 +22,53 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 
 from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview_gateway.core import trace_context
-from docpreview_gateway.core.callers import ANONYMOUS, Caller
-from docpreview_gateway.core.errors import GatewayError
-from docpreview_gateway.core.identity import Unauthenticated
-from docpreview_gateway.core.policy import permit
-from docpreview_gateway.identity_ports import Evidence
-from docpreview_gateway.ports import Call, Method
+from docpreview_gateway.access.directory import Unauthenticated
+from docpreview_gateway.access.ports import Evidence
+from docpreview_gateway.model import trace_context
+from docpreview_gateway.model.call import Call, Method
+from docpreview_gateway.model.callers import ANONYMOUS, Caller
+from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.model.policy import permit
 from docpreview_gateway.rpc.statuses import DETAILS_KEY, RichStatus, rich_status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 
-    from docpreview_gateway.identity_ports import Identification
-    from docpreview_gateway.limit_ports import CallGate
-    from docpreview_gateway.ports import RpcTelemetry
+    from docpreview_gateway.access.ports import Identification
+    from docpreview_gateway.limits.ports import CallGate
+    from docpreview_gateway.model.trace_context import Trace
 
     Context = grpc.aio.ServicerContext[bytes, bytes]
     Metadata = Iterable[tuple[str, str | bytes]]
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class EndTelemetry(Protocol):
+    """Hears of every call that has ended."""
+
+    def call_ended(self, method: Method, call: Call, code: str, seconds: float) -> None:
+        """A call ended with the status of this name, such as `NOT_FOUND`; `call.response.reason` says why."""
+        ...
+
+
+class CallTelemetry(EndTelemetry, Protocol):
+    """Hears of every call."""
+
+    def call_started(self, method: Method, call: Call) -> Trace | None:
+        """A call came in; its caller may not be known yet. Returns its own position in its trace, if it is traced."""
+        ...
+
+
+class RpcTelemetry(CallTelemetry, Protocol):
+    """Hears of every call and its messages."""
+
+    def message_sent(self, method: Method) -> None:
+        """A message of a stream left; each other call that ends well has sent one."""
+        ...
+
 
 MAX_SEND_BYTES = 4 * 1024 * 1024 - 64 * 1024
 """Replies stay below the 4 MiB that clients accept by default."""
@@ -61,7 +90,7 @@ Request = TypeVar("Request", bound=Message)
 class Route(Generic[Request]):
     """A method, the type of its requests, the use-case that answers it, and how long a call may take, in seconds.
 
-    `waits`: its calls wait for a job, and cost little while they do. `at_once` gives the serialised answer to
+    `waits`: its calls wait for a job, and cost little while they do. `fast_path` gives the serialised answer to
     what needs no waiting, and None for all else; it spares such calls the cost of a timer.
     """
 
@@ -70,7 +99,7 @@ class Route(Generic[Request]):
     use_case: Callable[[Request, Call], Any]
     longest: float
     waits: bool = False
-    at_once: Callable[[Request, Call], bytes | None] | None = None
+    fast_path: Callable[[Request, Call], bytes | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +153,7 @@ class Handlers:
                 if self._asks:
                     await running.enter()
                 request = _decode(route, raw)
-                encoded = None if route.at_once is None else route.at_once(request, running.call)
+                encoded = None if route.fast_path is None else route.fast_path(request, running.call)
                 if encoded is None:
                     encoded = await _answer(route, request, running.call)
                 _check_size(encoded)
@@ -169,11 +198,11 @@ class Handlers:
             self._idle = asyncio.get_running_loop().create_future()
             await asyncio.wait((self._idle,), timeout=seconds)
 
-    def entered(self, route: Route[Any], call: Call) -> None:
-        """A call's handler begins."""
-        self._telemetry.call_started(route.method, call)
+    def entered(self, route: Route[Any], call: Call) -> Trace | None:
+        """A call's handler begins. Returns the call's position in its trace, if it is traced here."""
         self._running += 1
         self._free[route.waits] -= 1
+        return self._telemetry.call_started(route.method, call)
 
     def left(self, route: Route[Any], call: Call, code: str, seconds: float) -> None:
         """It has ended, with the status code of this name."""
@@ -237,13 +266,16 @@ class _Running:
         self._entered = False
         self._metadata = metadata_of(context)
         self.call = _open(context.time_remaining(), self._metadata, route.longest, handlers.anonymous)
-        handlers.entered(route, self.call)
+        trace = handlers.entered(route, self.call)
+        if trace is not None:
+            self.call = replace(self.call, trace=trace)
 
     async def enter(self) -> None:
         """Know its caller, and pass its rights and limits."""
         identification, gate = self._handlers.identification, self._handlers.gate
         if identification is not None:
-            self.call.caller = await permitted(identification, self._context, self._metadata, self._route.method.name)
+            caller = await permitted(identification, self._context, self._metadata, self._route.method.name)
+            self.call = replace(self.call, caller=caller)
         if gate is not None:
             await gate.enter(self.call.caller, self._route.method.name)
             self._entered = True
@@ -252,7 +284,7 @@ class _Running:
         """End the call with the status of the error; one that cancels the handler is left as it is."""
         if isinstance(error, Exception):
             status = _status(error, self._route, self.call)
-            self._code, self.call.reason = status.code.name, status.reason
+            self._code, self.call.response.reason = status.code.name, status.reason
             await self._context.abort(status.code, status.message, self._handlers.trailers(self.call, status))
         # CancelledError; or GeneratorExit: the caller went away while gRPC was waiting for it to read.
         self._code = "CANCELLED"
@@ -306,25 +338,25 @@ def metadata_of(context: grpc.aio.ServicerContext[Any, Any]) -> Metadata:
 def _open(remaining: float | None, metadata: Metadata, longest: float, caller: Caller) -> Call:
     allowed = longest if remaining is None else min(remaining, longest)
     deadline = time.monotonic() + allowed
-    call = Call("", deadline, caller)
+    request_id, no_cache, trace = "", False, None
     for key, value in metadata:
         if key == "x-request-id" and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
-            call.request_id = value
+            request_id = value
         elif key == "cache-control" and value == "no-cache":
-            call.no_cache = True
+            no_cache = True
         elif key == "traceparent" and isinstance(value, str):
-            call.trace = trace_context.parse(value)
-    call.request_id = call.request_id or f"{_PROCESS}{next(_NUMBERS):08x}"
-    return call
+            trace = trace_context.parse(value)
+    return Call(request_id or f"{_PROCESS}{next(_NUMBERS):08x}", deadline, caller, no_cache, trace)
 
 
 def _metadata(call: Call) -> tuple[tuple[str, str], ...]:
     """What is sent back beside the reply or the error."""
     metadata: tuple[tuple[str, str], ...] = (("x-request-id", call.request_id),)
-    if call.cache:
-        metadata = (*metadata, ("x-cache", call.cache))
-    if call.upstream_request_id:
-        metadata = (*metadata, ("x-upstream-request-id", call.upstream_request_id))
+    info = call.response
+    if info.cache:
+        metadata = (*metadata, ("x-cache", info.cache))
+    if info.upstream_request_id:
+        metadata = (*metadata, ("x-upstream-request-id", info.upstream_request_id))
     return metadata
 
 

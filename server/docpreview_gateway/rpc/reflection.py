@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from docpreview_gateway.core.errors import GatewayError
-from docpreview_gateway.core.policy import REFLECTION
+from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.model.policy import REFLECTION
 from docpreview_gateway.rpc.handlers import metadata_of, permitted
 from docpreview_gateway.rpc.statuses import DETAILS_KEY, rich_status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from docpreview_gateway.identity_ports import Identification
+    from docpreview_gateway.access.ports import Identification
 
 _PATH = f".{REFLECTION}/"
 

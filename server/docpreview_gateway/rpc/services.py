@@ -8,18 +8,18 @@ import grpc
 from google.protobuf.message_factory import GetMessageClass
 
 from docpreview.v1 import preview_job_service_pb2, preview_queue_service_pb2, usage_service_pb2
-from docpreview_gateway.core.validation import MAX_WAIT_SECONDS
-from docpreview_gateway.ports import Method
+from docpreview_gateway.creates.audit import audited
+from docpreview_gateway.model.call import Method
+from docpreview_gateway.model.validation import MAX_WAIT_SECONDS
 from docpreview_gateway.rpc.handlers import Handlers, Route
-from docpreview_gateway.service.auditing import audited
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from docpreview_gateway.service.budgeting import PageBudgets
-    from docpreview_gateway.service.preview_jobs import PreviewJobs
-    from docpreview_gateway.service.preview_queues import PreviewQueues
-    from docpreview_gateway.telemetry import AuditLog
+    from docpreview_gateway.creates.budgeted import PageBudgets
+    from docpreview_gateway.creates.ports import AuditLog
+    from docpreview_gateway.jobs.preview_jobs import PreviewJobs
+    from docpreview_gateway.jobs.preview_queues import PreviewQueues
 
 JOBS = preview_job_service_pb2.DESCRIPTOR.services_by_name["PreviewJobService"]
 QUEUES = preview_queue_service_pb2.DESCRIPTOR.services_by_name["PreviewQueueService"]
@@ -56,7 +56,7 @@ def routes(
             use_cases[descriptor.name],
             longest.get(descriptor.name, LONGEST_UNARY),
             waits=descriptor.name in longest,
-            at_once=jobs.kept if descriptor.name == "GetPreviewJob" else None,
+            fast_path=jobs.cached_get if descriptor.name == "GetPreviewJob" else None,
         )
         for service in (JOBS, QUEUES, USAGE)
         for descriptor in service.methods

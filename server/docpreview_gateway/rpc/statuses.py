@@ -9,7 +9,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
 
 from docpreview.v1 import error_reason_pb2 as r
-from docpreview_gateway.core.errors import GatewayError, InvalidRequest, LimitReached
+from docpreview_gateway.model.errors import GatewayError, InvalidRequest, LimitReached
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message

@@ -6,7 +6,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from docpreview_gateway.ports import Clock
+    from docpreview_gateway.model.call import Clock
 
 
 class CloudClock:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_gateway.core.polling import TERMINAL
-from docpreview_gateway.telemetry import JobPages
+from docpreview_gateway.model.job_states import TERMINAL
+from docpreview_gateway.upstream.ports import JobPages
 
 if TYPE_CHECKING:
-    from docpreview_gateway.telemetry import JobTelemetry
+    from docpreview_gateway.upstream.ports import JobTelemetry
 
 MOST = 20_000
 """Unfinished jobs that are remembered; the oldest make room. Some 5 MB."""

@@ -10,18 +10,19 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview_gateway.core import refusals, requests
-from docpreview_gateway.core.errors import GatewayError, UpstreamError, UpstreamFacts
-from docpreview_gateway.core.signing import Window, presign
-from docpreview_gateway.ports import Attempt, TransportError
+from docpreview_gateway.model.errors import GatewayError, UpstreamError, UpstreamFacts
 from docpreview_gateway.upstream.client import from_transport
-from docpreview_gateway.upstream.observed import observed
+from docpreview_gateway.upstream.middleware.observed import measured
+from docpreview_gateway.upstream.ports import Attempt, TransportError
+from docpreview_gateway.upstream.wire import refusals, requests
+from docpreview_gateway.upstream.wire.signing import Window, presign
 
 if TYPE_CHECKING:
-    from docpreview_gateway.core.buckets import Bucket
-    from docpreview_gateway.core.exchange import HttpRequest
-    from docpreview_gateway.ports import Call, Clock, CredentialsSource, Transport, UpstreamTelemetry
-    from docpreview_gateway.upstream.limited import Lanes
+    from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.model.call import Call, Clock
+    from docpreview_gateway.upstream.middleware.concurrency_limited import HostLimiters
+    from docpreview_gateway.upstream.ports import CredentialsSource, Transport, UpstreamTelemetry
+    from docpreview_gateway.upstream.wire.http import HttpRequest
 
 
 _REFUSED = {
@@ -40,25 +41,25 @@ class CloudObjectTags:
         credentials: CredentialsSource,
         clock: Clock,
         *,
-        lanes: Lanes,
+        host_limiters: HostLimiters,
         telemetry: UpstreamTelemetry,
     ) -> None:
         self._transport = transport
         self._credentials = credentials
         self._clock = clock
-        self._lanes = lanes
+        self._host_limiters = host_limiters
         self._telemetry = telemetry
 
     async def tag(self, bucket: Bucket, key: str, call: Call) -> str:
-        """As the port says."""
-        return await self._lanes.through(bucket.object_host, call, partial(self._attempt, bucket, key, call))
+        """The object's ETag or version id, empty when the store gives neither. GatewayError by the deadline."""
+        return await self._host_limiters.through(bucket.object_host, call, partial(self._attempt, bucket, key, call))
 
     async def _attempt(self, bucket: Bucket, key: str, call: Call) -> str:
         # Signed in its address, where object storage and its job API call a temporary key's token by the same name.
         window = Window.around(self._clock.now())
         unsigned = requests.look_at_object(bucket, key)
         signed = presign(unsigned, self._credentials.credentials(bucket.credentials), window)
-        with observed(Attempt(bucket.name, "head_object", call.trace), self._telemetry):
+        with measured(Attempt(bucket.name, "head_object", call.trace), self._telemetry):
             try:
                 async with asyncio.timeout_at(call.deadline):
                     return await self._exchange(signed)

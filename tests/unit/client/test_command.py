@@ -39,7 +39,7 @@ def lines(result: Result) -> list[dict[str, object]]:
 REQUEST_ID = "7d3f9b7e-6d0c-4a51-9f0e-2f4c8f6f2a10"
 
 
-def test_create(gateway: FakeGateway, docpreview: Docpreview) -> None:
+def test_create_passes_every_option_and_prints_the_job(gateway: FakeGateway, docpreview: Docpreview) -> None:
     """Every option reaches its field; the job is printed."""
     gateway.will("CreatePreviewJob", job(PreviewJob.STATE_SUBMITTED))
     options = "--output o/${Number}.png --format png --start-page 2 --end-page -1 --quality 80 --zoom 50 --dpi 150"
@@ -106,7 +106,7 @@ def test_password_on_the_command_line(gateway: FakeGateway, docpreview: Docprevi
     assert gateway.calls == []
 
 
-def test_get(gateway: FakeGateway, docpreview: Docpreview) -> None:
+def test_get_of_a_failed_job_succeeds_and_escapes_foreign_text(gateway: FakeGateway, docpreview: Docpreview) -> None:
     """A failed job is printed and read successfully. What came from outside cannot format or command the terminal."""
     gateway.will("GetPreviewJob", failed())
     result = docpreview("get", BUCKET, JOB_ID)
@@ -126,7 +126,7 @@ def test_get_as_json(gateway: FakeGateway, docpreview: Docpreview) -> None:
     assert [request.page_url_ttl.seconds for request in gateway.asked("GetPreviewJob")] == [60, 0]
 
 
-def test_list(gateway: FakeGateway, docpreview: Docpreview) -> None:
+def test_list_passes_filters_joins_pages_and_stops_at_its_limit(gateway: FakeGateway, docpreview: Docpreview) -> None:
     """Filters reach the gateway, pages are joined, and no more are asked for than --limit needs."""
     gateway.will(
         "ListPreviewJobs",
@@ -156,7 +156,7 @@ def test_list_without_jobs(gateway: FakeGateway, docpreview: Docpreview) -> None
     assert (result.exit_code, result.stdout, result.stderr.strip()) == (0, "", "No jobs.")
 
 
-def test_queues(gateway: FakeGateway, docpreview: Docpreview) -> None:
+def test_queues_are_a_table_that_shows_markup_as_text(gateway: FakeGateway, docpreview: Docpreview) -> None:
     """Queues as a table; names with markup are shown as they are."""
     queue = PreviewQueue(queue_id="p1", name="[red]main[/red]", state=PreviewQueue.STATE_ACTIVE, max_size=10000)
     gateway.will("ListPreviewQueues", ListPreviewQueuesResponse(queues=[queue]))
@@ -164,7 +164,7 @@ def test_queues(gateway: FakeGateway, docpreview: Docpreview) -> None:
     assert row == ["p1", "[red]main[/red]", "ACTIVE", "10000", "0"]
 
 
-def test_usage(gateway: FakeGateway, docpreview: Docpreview) -> None:
+def test_usage_is_a_line_per_period_with_a_dash_where_unbounded(gateway: FakeGateway, docpreview: Docpreview) -> None:
     """A line for each period; what has no bound has a dash."""
     day = PageUsage(end_time=Timestamp(seconds=1_700_000_000), used_pages=7, reserved_pages=50, budget_pages=100)
     day.left_pages = 43
@@ -190,7 +190,9 @@ def test_budget_that_is_used_up(gateway: FakeGateway, docpreview: Docpreview) ->
     assert "larger budget" in result.stderr
 
 
-def test_watch(gateway: FakeGateway, docpreview: Docpreview) -> None:
+def test_watch_without_a_terminal_prints_states_to_stderr_and_job_to_stdout(
+    gateway: FakeGateway, docpreview: Docpreview
+) -> None:
     """Without a terminal each state is a line on stderr, and the finished job is on stdout."""
     gateway.will("WatchPreviewJob", [job(PreviewJob.STATE_SUBMITTED), job(), succeeded("", "")])
     result = docpreview("watch", BUCKET, JOB_ID)
@@ -216,7 +218,9 @@ def test_watch_until_the_timeout(gateway: FakeGateway, docpreview: Docpreview) -
 
 
 @pytest.mark.parametrize(("answer", "exit_code"), [(succeeded(), 0), (failed(), 1), (job(), 9)])
-def test_wait(gateway: FakeGateway, docpreview: Docpreview, answer: PreviewJob, exit_code: int) -> None:
+def test_wait_exits_by_how_the_job_ended_or_that_it_has_not(
+    gateway: FakeGateway, docpreview: Docpreview, answer: PreviewJob, exit_code: int
+) -> None:
     """The exit code says how the job ended, or that it has not."""
     gateway.will("WaitPreviewJob", answer)
     assert docpreview("wait", BUCKET, JOB_ID, "--timeout", "0.001").exit_code == exit_code
@@ -277,7 +281,9 @@ def test_token_to_another_machine(docpreview: Docpreview, tmp_path: Path) -> Non
     assert "s3cret" not in result.output
 
 
-def test_token(gateway: FakeGateway, docpreview: Docpreview, tmp_path: Path) -> None:
+def test_the_token_of_a_file_is_sent_as_a_bearer_token(
+    gateway: FakeGateway, docpreview: Docpreview, tmp_path: Path
+) -> None:
     """The token of the file is sent as a bearer token."""
     gateway.will("GetPreviewJob", job())
     file = tmp_path / "token"
@@ -301,6 +307,8 @@ def test_file_that_is_not_there(docpreview: Docpreview, tmp_path: Path) -> None:
         (listing.State, PreviewJob.State, "STATE_"),
     ],
 )
-def test_choices(choices: type[parameters.Format], enum: type[PreviewOptions.TargetFormat], prefix: str) -> None:
+def test_the_choices_of_an_option_are_those_of_the_contract(
+    choices: type[parameters.Format], enum: type[PreviewOptions.TargetFormat], prefix: str
+) -> None:
     """What can be chosen is what the contract knows."""
     assert {f"{prefix}{choice.name}" for choice in choices} == set(enum.keys()) - {f"{prefix}UNSPECIFIED"}

@@ -60,7 +60,7 @@ async def test_token_that_changes(gateway: FakeGateway) -> None:
     assert [call.metadata["authorization"] for call in gateway.calls] == ["Bearer one", "Bearer two"]
 
 
-async def test_metadata(gateway: FakeGateway) -> None:
+async def test_metadata_and_service_name_of_the_caller_go_with_every_call(gateway: FakeGateway) -> None:
     """Metadata of the caller and the name of its service go with every call."""
     gateway.will("GetPreviewJob", job())
     options = ClientOptions(metadata=lambda: {"x-request-id": "req-1"}, user_agent="billing/2")
@@ -134,7 +134,7 @@ def test_command_as_module(gateway: FakeGateway) -> None:
     assert gone.stderr.splitlines()[-1] == "Check --target, or try again later."
 
 
-def test_interrupted_command(gateway: FakeGateway) -> None:
+def test_an_interrupted_command_exits_with_130_and_ends_its_stream(gateway: FakeGateway) -> None:
     """Ctrl-C ends the command with a code of its own, and its stream at the gateway."""
     gateway.will("WatchPreviewJob", [job(), Silence()])
     command = [sys.executable, "-m", "docpreview_client", "--target", gateway.target, "watch", BUCKET, JOB_ID, "--json"]

@@ -52,7 +52,9 @@ def preview(gateway: FakeGateway, tmp_path: Path) -> Preview:
     return run
 
 
-def test_document(gateway: FakeGateway, preview: Preview, storage: str, tmp_path: Path) -> None:
+def test_a_document_becomes_page_files_in_order_named_on_stdout(
+    gateway: FakeGateway, preview: Preview, storage: str, tmp_path: Path
+) -> None:
     """A job is created and followed, and its pages are files in their order; their names are on stdout."""
     gateway.will("CreatePreviewJob", job(PreviewJob.STATE_SUBMITTED))
     gateway.will("WatchPreviewJob", [job(), succeeded(f"{storage}/ok/a?sign=s3cret", f"{storage}/ok/b")])
@@ -75,7 +77,9 @@ def test_job_that_exists(gateway: FakeGateway, preview: Preview, storage: str, t
     assert gateway.asked("CreatePreviewJob") == []
 
 
-def test_sheets(gateway: FakeGateway, preview: Preview, storage: str, tmp_path: Path) -> None:
+def test_images_of_one_sheet_do_not_overwrite_each_other(
+    gateway: FakeGateway, preview: Preview, storage: str, tmp_path: Path
+) -> None:
     """Images of one sheet share its number: no file is written over another."""
     sheets = succeeded(f"{storage}/ok/a", f"{storage}/ok/b")
     for page in sheets.result.pages:
@@ -85,7 +89,9 @@ def test_sheets(gateway: FakeGateway, preview: Preview, storage: str, tmp_path: 
     assert (tmp_path / "out" / "page-0002.jpg").read_text() == "/ok/b"
 
 
-def test_selected_pages(gateway: FakeGateway, preview: Preview, storage: str, tmp_path: Path) -> None:
+def test_selected_pages_are_named_by_their_numbers_in_the_document(
+    gateway: FakeGateway, preview: Preview, storage: str, tmp_path: Path
+) -> None:
     """Files are named after the pages of the document."""
     selection = succeeded(f"{storage}/ok/a", f"{storage}/ok/b")
     selection.result.pages[1].page_number = 7

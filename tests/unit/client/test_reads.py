@@ -16,7 +16,9 @@ from .samples import BUCKET, JOB_ID, failure, job, succeeded
 UNAVAILABLE = Failure(grpc.StatusCode.UNAVAILABLE)
 
 
-async def test_get(gateway: FakeGateway, client: DocPreviewClient) -> None:
+async def test_get_returns_the_job_as_sent_and_passes_on_the_page_url_ttl(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
     """A job is returned as the gateway sent it, and the time that page addresses live is passed on."""
     gateway.will("GetPreviewJob", succeeded("https://a/1"))
     assert await client.get(BUCKET, JOB_ID, page_url_ttl=timedelta(minutes=2)) == succeeded("https://a/1")
@@ -72,7 +74,9 @@ async def test_gateway_that_is_not_there(gateway: FakeGateway) -> None:
             await client.get(BUCKET, JOB_ID)
 
 
-async def test_deadline(gateway: FakeGateway, client: DocPreviewClient) -> None:
+async def test_a_timeout_is_sent_to_the_gateway_and_ends_an_unanswered_call(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
     """The caller's timeout is told to the gateway and kept when the gateway does not answer."""
     gateway.will("GetPreviewJob", Silence())
     with pytest.raises(DeadlineExceeded):
@@ -80,14 +84,16 @@ async def test_deadline(gateway: FakeGateway, client: DocPreviewClient) -> None:
     assert gateway.calls[0].seconds < 0.31
 
 
-async def test_default_deadline(gateway: FakeGateway, client: DocPreviewClient) -> None:
+async def test_a_read_without_a_timeout_has_a_deadline_of_30_seconds(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
     """No call is without a deadline: reads have 30 seconds."""
     gateway.will("GetPreviewJob", job())
     await client.get(BUCKET, JOB_ID)
     assert 25 < gateway.calls[0].seconds <= 30
 
 
-async def test_batch_get(gateway: FakeGateway, client: DocPreviewClient) -> None:
+async def test_batch_get_names_missing_jobs_instead_of_raising(gateway: FakeGateway, client: DocPreviewClient) -> None:
     """Jobs that do not exist are named, not raised."""
     gateway.will("BatchGetPreviewJobs", BatchGetPreviewJobsResponse(jobs=[job()], missing_job_ids=["d2"]))
     response = await client.batch_get(BUCKET, [JOB_ID, "d2"])

@@ -47,7 +47,7 @@ async def test_delay_beyond_the_deadline(gateway: FakeGateway, client: DocPrevie
     assert len(gateway.calls) == 1
 
 
-async def test_throttled_create(gateway: FakeGateway, client: DocPreviewClient) -> None:
+async def test_a_throttled_create_is_not_repeated(gateway: FakeGateway, client: DocPreviewClient) -> None:
     """Repeating would make it worse."""
     gateway.will("CreatePreviewJob", failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "UPSTREAM_THROTTLED"))
     with pytest.raises(Throttled):

@@ -50,7 +50,9 @@ async def test_job_that_has_ended_already(gateway: FakeGateway, client: DocPrevi
     assert await states(client) == ["FAILED"]
 
 
-async def test_stopping_gateway(gateway: FakeGateway, client: DocPreviewClient) -> None:
+async def test_a_stopping_gateway_is_watched_again_without_repeating_a_state(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
     """The next stream is opened when the gateway asked for it, and the repeated present state is not yielded twice."""
     gateway.will("WatchPreviewJob", [SUBMITTED, STOPPING], [SUBMITTED, RUNNING, STOPPING], [RUNNING, succeeded()])
     assert await states(client) == ["SUBMITTED", "RUNNING", "SUCCESS"]
@@ -87,7 +89,7 @@ async def test_gateway_that_does_not_come_back(gateway: FakeGateway) -> None:
             await states(client)
 
 
-async def test_silent_stream(gateway: FakeGateway) -> None:
+async def test_a_stream_without_heartbeats_is_replaced(gateway: FakeGateway) -> None:
     """A stream without even a heartbeat is dead: it is given back and another opened."""
     gateway.will("WatchPreviewJob", [RUNNING, Silence()], [RUNNING, succeeded()])
     options = ClientOptions(patience=Patience(idle=timedelta(milliseconds=200)))
@@ -110,7 +112,9 @@ async def test_job_that_does_not_exist(gateway: FakeGateway, client: DocPreviewC
         await states(client)
 
 
-async def test_deadline(gateway: FakeGateway, client: DocPreviewClient) -> None:
+async def test_the_timeout_of_a_watch_counts_over_all_its_streams(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
     """The timeout counts over all streams, and what came before it has been yielded."""
     gateway.will("WatchPreviewJob", [RUNNING, STOPPING], [Silence()])
     with pytest.raises(DeadlineExceeded):

@@ -33,7 +33,7 @@ def test_address_that_others_can_reach() -> None:
     assert "--allow-remote" in done.stderr
 
 
-def test_corrupt_database(tmp_path: Path) -> None:
+def test_a_corrupt_database_exits_with_1_and_one_line_of_advice(tmp_path: Path) -> None:
     """One line that names the file and says what to do, and exit code 1."""
     (tmp_path / "emulator.sqlite3").write_bytes(b"not a database, certainly" * 100)
     done = subprocess.run(
@@ -57,6 +57,6 @@ def test_corrupt_database(tmp_path: Path) -> None:
         ("example.com", False),
     ],
 )
-def test_loopback(host: str, *, expected: bool) -> None:
+def test_an_address_counts_as_loopback_only_on_this_machine(host: str, *, expected: bool) -> None:
     """What counts as this machine only."""
     assert is_loopback(host) is expected

@@ -28,7 +28,7 @@ async def test_health_and_stats(emulator: Emulator, cloud: Cloud) -> None:
     }
 
 
-async def test_faults(cloud: Cloud) -> None:
+async def test_faults_can_be_added_listed_and_cleared(cloud: Cloud) -> None:
     """Added, listed, cleared."""
     status, fault = await ask(cloud, "POST", "faults", {"kind": "throttle", "operation": "list"})
     assert (status, fault["code"]) == (200, "SlowDown")
@@ -39,7 +39,7 @@ async def test_faults(cloud: Cloud) -> None:
     assert (await cloud.list()).status == 200
 
 
-async def test_clock(emulator: Emulator, cloud: Cloud) -> None:
+async def test_the_clock_can_be_set_wrong_from_outside(emulator: Emulator, cloud: Cloud) -> None:
     """Set wrong from outside."""
     assert (await ask(cloud, "PUT", "clock", {"offset_seconds": 3600}))[0] == 200
     assert (await ask(cloud, "GET", "clock"))[1]["offset_seconds"] == 3600
@@ -47,7 +47,7 @@ async def test_clock(emulator: Emulator, cloud: Cloud) -> None:
     assert emulator.clock.offset_seconds == 3600
 
 
-async def test_requests(cloud: Cloud) -> None:
+async def test_requests_can_be_listed_and_cleared(cloud: Cloud) -> None:
     """Listed and cleared."""
     await cloud.create("seven.pdf")
     (record,) = (await ask(cloud, "GET", "requests"))[1]
@@ -72,7 +72,7 @@ async def test_queues_and_jobs(emulator: Emulator, cloud: Cloud) -> None:
     assert emulator.job(job_id).message == "by hand"
 
 
-async def test_binding(cloud: Cloud) -> None:
+async def test_a_bucket_unbound_from_outside_is_refused(cloud: Cloud) -> None:
     """The document service of a bucket, switched off."""
     await ask(cloud, "PUT", f"buckets/{BUCKET}/binding", {"region": REGION, "bound": False})
     assert (await cloud.list()).text("Code") == "DocBucketUnBinded"
@@ -93,14 +93,16 @@ async def test_binding(cloud: Cloud) -> None:
         ("PUT", "buckets/b/binding", {"region": REGION}, "are needed"),
     ],
 )
-async def test_refused(cloud: Cloud, method: str, path: str, body: object, message: str) -> None:
+async def test_a_mistaken_control_request_is_400_with_what_is_accepted(
+    cloud: Cloud, method: str, path: str, body: object, message: str
+) -> None:
     """A mistake is 400 with a sentence that says what is accepted."""
     status, reply = await ask(cloud, method, path, body)
     assert status == 400
     assert message in reply["error"]
 
 
-async def test_unknown_route(cloud: Cloud) -> None:
+async def test_an_unknown_host_and_route_is_404(cloud: Cloud) -> None:
     """Neither a host of the cloud nor a route of the emulator."""
     async with aiohttp.ClientSession() as session, session.get(f"{cloud.url}/doc_jobs") as response:
         assert response.status == 404

@@ -22,7 +22,7 @@ from .cloud_client import BUCKET, CI_HOST, REGION, Cloud
         ({"kind": "error", "accepted": True}, (500, "InternalError"), 1),
     ],
 )
-async def test_error(
+async def test_an_error_fault_strikes_once_and_accepts_nothing_by_default(
     emulator: Emulator, cloud: Cloud, fault: dict[str, Any], answer: tuple[int, str], accepted: int
 ) -> None:
     """An error strikes once; by default the request is not carried out."""
@@ -35,7 +35,9 @@ async def test_error(
 
 
 @pytest.mark.parametrize(("kind", "accepted"), [("drop_before", 0), ("drop_after", 1)])
-async def test_dropped_connection(emulator: Emulator, cloud: Cloud, kind: str, accepted: int) -> None:
+async def test_a_dropped_connection_hides_whether_the_job_was_accepted(
+    emulator: Emulator, cloud: Cloud, kind: str, accepted: int
+) -> None:
     """The client sees a broken connection either way; only the count of jobs tells the two apart."""
     emulator.add_fault(kind, "create")
     with pytest.raises(aiohttp.ClientConnectionError):
@@ -45,7 +47,7 @@ async def test_dropped_connection(emulator: Emulator, cloud: Cloud, kind: str, a
     assert (record.status, record.fault, record.job_id is not None) == (None, kind, bool(accepted))
 
 
-async def test_truncated_body(emulator: Emulator, cloud: Cloud) -> None:
+async def test_a_truncated_answer_comes_after_the_job_was_accepted(emulator: Emulator, cloud: Cloud) -> None:
     """The job is accepted, the answer breaks off in its middle."""
     emulator.add_fault("truncate")
     with pytest.raises(aiohttp.ClientPayloadError):
@@ -53,7 +55,7 @@ async def test_truncated_body(emulator: Emulator, cloud: Cloud) -> None:
     assert emulator.accepted_jobs == 1
 
 
-async def test_garbage(emulator: Emulator, cloud: Cloud) -> None:
+async def test_a_garbage_answer_comes_after_the_job_was_accepted(emulator: Emulator, cloud: Cloud) -> None:
     """The job is accepted, the answer is no XML."""
     emulator.add_fault("garbage")
     reply = await cloud.create("seven.pdf")
@@ -62,7 +64,7 @@ async def test_garbage(emulator: Emulator, cloud: Cloud) -> None:
 
 
 @pytest.mark.parametrize("kind", ["latency", "drip"])
-async def test_slow_answer(emulator: Emulator, cloud: Cloud, kind: str) -> None:
+async def test_a_slow_answer_is_a_good_one(emulator: Emulator, cloud: Cloud, kind: str) -> None:
     """A slow answer is a good one."""
     emulator.add_fault(kind, seconds=0.2)
     start = asyncio.get_running_loop().time()
@@ -134,7 +136,9 @@ async def test_skip_times_and_operation(emulator: Emulator, cloud: Cloud) -> Non
         ({"kind": "latency", "seconds": True}, "seconds is of the wrong type"),
     ],
 )
-async def test_refused_fault(emulator: Emulator, fault: dict[str, Any], message: str) -> None:
+async def test_an_invalid_fault_is_refused_with_what_is_accepted(
+    emulator: Emulator, fault: dict[str, Any], message: str
+) -> None:
     """The message says what is accepted."""
     with pytest.raises(ControlError, match=message):
         emulator.add_fault(**fault)

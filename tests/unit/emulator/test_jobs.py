@@ -12,7 +12,7 @@ from .cloud_client import BUCKET, CI_HOST, REGION, XML, Cloud, create_body
 from .pdf_files import pdf
 
 
-async def test_new_job(cloud: Cloud) -> None:
+async def test_a_new_job_is_answered_like_the_vendors_sample(cloud: Cloud) -> None:
     """The answer is the vendor's sample: Submitted with Code Success, times not reached are dashes."""
     reply = await cloud.create("seven.pdf", "/test_doc/abc_${Number}.jpg", PageRanges="1,3", Quality=109, EndPage=-1)
     detail = reply.xml.find("JobsDetail")
@@ -49,7 +49,7 @@ async def test_new_job(cloud: Cloud) -> None:
     assert reply.headers["Content-Type"] == XML
 
 
-async def test_finished_job(emulator: Emulator, cloud: Cloud) -> None:
+async def test_a_finished_job_names_and_counts_pages_like_the_vendors_sample(emulator: Emulator, cloud: Cloud) -> None:
     """`${Number}` with PageRanges 1,3 gives abc_1 and abc_3, and the total counts the source, as in the sample."""
     job_id = await cloud.job_id("seven.pdf", "/test_doc/abc_${Number}.jpg", PageRanges="1,3", UserData="m&m <1>")
     await emulator.wait_for_job(job_id)
@@ -66,7 +66,7 @@ async def test_finished_job(emulator: Emulator, cloud: Cloud) -> None:
     assert (page.status, page.headers["Content-Type"], page.body[:2]) == (200, "image/jpeg", b"\xff\xd8")
 
 
-async def test_missing_job(cloud: Cloud) -> None:
+async def test_a_missing_job_is_named_in_a_reply_of_status_200(cloud: Cloud) -> None:
     """A job that does not exist is no HTTP error: its id comes back in NonExistJobIds."""
     reply = await cloud.get("d" + "0" * 32)
     assert reply.status == 200
@@ -111,7 +111,9 @@ async def test_job_after_a_month(emulator: Emulator, cloud: Cloud) -> None:
         (b"<Request>" + b" " * 1024 * 1024 + b"</Request>", "EntityTooLarge"),
     ],
 )
-async def test_refused_create(emulator: Emulator, cloud: Cloud, body: bytes, code: str) -> None:
+async def test_an_invalid_create_is_refused_and_makes_no_job(
+    emulator: Emulator, cloud: Cloud, body: bytes, code: str
+) -> None:
     """A request that makes no sense makes no job."""
     reply = await cloud.send("POST", "/doc_jobs", headers={"content-type": XML}, body=body)
     assert (reply.status, reply.text("Code")) == (400, code)
@@ -126,7 +128,7 @@ async def test_create_with_wrong_headers(cloud: Cloud) -> None:
     assert (await cloud.send("POST", "/doc_jobs", headers=headers, body=body)).text("Code") == "InvalidContent"
 
 
-async def test_unknown_interface(cloud: Cloud) -> None:
+async def test_an_unknown_path_or_method_is_refused(cloud: Cloud) -> None:
     """Paths and methods that the cloud does not have."""
     assert (await cloud.send("GET", "/nothing")).text("Code") == "InvalidUrl"
     assert (await cloud.send("DELETE", "/doc_jobs/d1")).status == 405
@@ -190,13 +192,13 @@ async def test_list_by_state_and_queue(emulator: Emulator, cloud: Cloud) -> None
         {"startCreationTime": "2022-09-14 00:00:00"},
     ],
 )
-async def test_refused_list(cloud: Cloud, params: dict[str, str]) -> None:
+async def test_an_invalid_list_request_is_an_invalid_argument(cloud: Cloud, params: dict[str, str]) -> None:
     """A list request that makes no sense."""
     reply = await cloud.list(**params)
     assert (reply.status, reply.text("Code")) == (400, "InvalidArgument")
 
 
-async def test_queues(emulator: Emulator, cloud: Cloud) -> None:
+async def test_every_bucket_has_its_default_queue_and_unknown_ids_are_named(emulator: Emulator, cloud: Cloud) -> None:
     """Every bucket has its default queue; unknown ids are named."""
     queue = emulator.queue_id(BUCKET, REGION)
     reply = await cloud.send("GET", "/docqueue", params={"queueIds": f"{queue},p0", "state": "All"})
@@ -206,7 +208,7 @@ async def test_queues(emulator: Emulator, cloud: Cloud) -> None:
     assert (await cloud.send("GET", "/docqueue", params={"state": "Paused"})).text("TotalCount") == "0"
 
 
-async def test_paused_queue(emulator: Emulator, cloud: Cloud) -> None:
+async def test_jobs_of_a_paused_queue_wait_and_go_on_when_it_resumes(emulator: Emulator, cloud: Cloud) -> None:
     """Waiting jobs show Pause, are not scheduled, and go on when the queue does."""
     queue = emulator.queue_id(BUCKET, REGION)
     emulator.pause_queue(queue)
@@ -229,7 +231,7 @@ async def test_queue_paused_under_a_waiting_job() -> None:
         assert emulator.job(job_id).state == "Submitted"
 
 
-async def test_held_jobs(emulator: Emulator, cloud: Cloud) -> None:
+async def test_no_more_jobs_run_at_once_than_the_queue_allows(emulator: Emulator, cloud: Cloud) -> None:
     """No more jobs run at a time than the queue allows; the others wait."""
     emulator.hold_jobs()
     made = [await cloud.job_id("seven.pdf", PageRanges="1") for _ in range(12)]
@@ -252,7 +254,7 @@ async def test_state_set_by_hand(emulator: Emulator, cloud: Cloud) -> None:
     assert emulator.job(job_id).state == "Running"
 
 
-async def test_unbound_bucket(emulator: Emulator, cloud: Cloud) -> None:
+async def test_an_unbound_bucket_is_refused_until_it_is_bound_again(emulator: Emulator, cloud: Cloud) -> None:
     """Without the document service a bucket's calls are refused, until it is switched on."""
     emulator.unbind_bucket(BUCKET, REGION)
     reply = await cloud.create("seven.pdf")

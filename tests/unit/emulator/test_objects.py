@@ -29,7 +29,7 @@ async def test_put_get_head_delete(emulator: Emulator, cloud: Cloud) -> None:
         emulator.get_object(BUCKET, REGION, "a b/中+%.bin")
 
 
-async def test_overwritten_object(emulator: Emulator, cloud: Cloud) -> None:
+async def test_an_overwritten_object_has_the_newer_bytes(emulator: Emulator, cloud: Cloud) -> None:
     """The newer bytes win, and the older file is gone."""
     await cloud.put("k", b"old")
     await cloud.put("k", b"new")
@@ -37,7 +37,7 @@ async def test_overwritten_object(emulator: Emulator, cloud: Cloud) -> None:
     assert emulator.get_object(BUCKET, REGION, "k") == b"new"
 
 
-async def test_wrong_digest(cloud: Cloud) -> None:
+async def test_an_upload_with_a_wrong_digest_is_not_stored(cloud: Cloud) -> None:
     """A body that arrives damaged is not kept."""
     headers = {"content-md5": b64encode(b"0" * 16).decode()}
     assert (await cloud.send("PUT", "/k", host=COS_HOST, headers=headers, body=b"x")).text("Code") == "BadDigest"
@@ -54,7 +54,9 @@ async def test_wrong_digest(cloud: Cloud) -> None:
         ("lines=1-2", 200, b"0123456789"),
     ],
 )
-async def test_range(cloud: Cloud, asked: str, status: int, body: bytes) -> None:
+async def test_a_range_request_gets_one_range_and_other_units_are_ignored(
+    cloud: Cloud, asked: str, status: int, body: bytes
+) -> None:
     """One range of an object; other units are ignored."""
     await cloud.put("k", b"0123456789")
     reply = await cloud.send("GET", "/k", host=COS_HOST, headers={"range": asked})

@@ -41,7 +41,9 @@ async def converted(emulator: Emulator, cloud: Cloud, key: str, data: bytes, tem
         ("old.doc", b"{\\rtf1 Hello}", 1),
     ],
 )
-async def test_document(emulator: Emulator, cloud: Cloud, key: str, data: bytes, pages: int) -> None:
+async def test_every_page_of_an_office_document_becomes_an_image(
+    emulator: Emulator, cloud: Cloud, key: str, data: bytes, pages: int
+) -> None:
     """Every page becomes an image with something on it, and the next conversion uses the same profile."""
     job = await converted(emulator, cloud, key, data, "o/${Number}.jpg")
     assert targets(job) == [f"o/{number}.jpg" for number in range(1, pages + 1)]
@@ -49,7 +51,7 @@ async def test_document(emulator: Emulator, cloud: Cloud, key: str, data: bytes,
 
 
 @needs_office
-async def test_workbook(emulator: Emulator, cloud: Cloud) -> None:
+async def test_each_sheet_of_a_workbook_has_its_folder_and_its_image_counts(emulator: Emulator, cloud: Cloud) -> None:
     """Each sheet has its folder; an empty one has no pictures; pictures count in the file and in the sheet."""
     job = await converted(emulator, cloud, "book.xlsx", BOOK, "o/${SheetID}/p_${Number}.jpg")
     expected = ["o/1/p_1.jpg", "o/1/p_2.jpg", "o/1/p_3.jpg", "o/3/p_1.jpg"]
@@ -91,7 +93,7 @@ async def test_pages_within_a_sheet(emulator: Emulator, cloud: Cloud) -> None:
         (("book.xlsx", BOOK), {"SheetId": 4}, "-3015"),
     ],
 )
-async def test_failing_document(
+async def test_a_document_that_libreoffice_cannot_open_is_a_failed_job(
     emulator: Emulator, cloud: Cloud, document: tuple[str, bytes], options: dict[str, Any], code: str
 ) -> None:
     """A file that LibreOffice cannot open, or would open as something else, is a Failed job."""
@@ -119,7 +121,7 @@ async def test_conversion_that_takes_too_long() -> None:
         assert (job.state, job.code) == ("Failed", "ConversionTimeout")
 
 
-async def test_without_libreoffice() -> None:
+async def test_without_libreoffice_an_office_job_fails_as_an_unsupported_type() -> None:
     """The job fails as for a type that the cloud does not support; PDFs go on."""
     settings = Settings(submit_delay=0, soffice="")
     async with Emulator(settings=settings) as emulator, Cloud(emulator.url) as cloud:

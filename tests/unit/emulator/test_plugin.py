@@ -15,7 +15,7 @@ from .cloud_client import BUCKET, REGION, Cloud
 from .pdf_files import pdf
 
 
-def test_plain_test(docpreview_emulator: Emulator) -> None:
+def test_the_fixture_serves_a_test_without_a_loop(docpreview_emulator: Emulator) -> None:
     """A test without a loop of its own."""
     docpreview_emulator.put_object(BUCKET, REGION, "a.pdf", pdf(2))
 
@@ -32,7 +32,7 @@ def test_plain_test(docpreview_emulator: Emulator) -> None:
         assert response.status == 200
 
 
-async def test_async_test(docpreview_emulator: Emulator) -> None:
+async def test_the_fixture_serves_a_test_with_a_loop_of_its_own(docpreview_emulator: Emulator) -> None:
     """A test with a loop of its own."""
     docpreview_emulator.put_object(BUCKET, REGION, "a.pdf", pdf(1))
     async with Cloud(docpreview_emulator.url) as cloud:

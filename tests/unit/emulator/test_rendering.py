@@ -46,7 +46,7 @@ async def test_size_and_format(
     assert (page.size, page.format) == (size, kind)
 
 
-async def test_quality(emulator: Emulator, cloud: Cloud) -> None:
+async def test_a_better_quality_quantises_less(emulator: Emulator, cloud: Cloud) -> None:
     """A better quality quantises less."""
     tables = {}
     for quality in (10, 95):
@@ -76,7 +76,7 @@ async def test_selection_and_names(
     assert emulator.get_object(BUCKET, REGION, expected[0].removeprefix("/"))
 
 
-async def test_single_image(emulator: Emulator, cloud: Cloud) -> None:
+async def test_a_single_image_has_all_wanted_pages_below_each_other(emulator: Emulator, cloud: Cloud) -> None:
     """All wanted pages below each other."""
     job = await finished(emulator, cloud, "seven.pdf", "o/long.png", PicPagination=1, TgtType="png", EndPage=3)
     assert targets(job) == ["o/long.png"]
@@ -108,7 +108,7 @@ async def test_encrypted_pdf_with_its_password(emulator: Emulator, cloud: Cloud)
         (("wide.pdf", pdf(1, width=14000)), {"ImageDpi": 600}, "ImageTooLarge"),
     ],
 )
-async def test_failing_document(
+async def test_a_document_that_cannot_be_rendered_fails_its_own_job_only(
     emulator: Emulator, cloud: Cloud, document: tuple[str, bytes], options: dict[str, Any], code: str
 ) -> None:
     """The job is Failed with a code and a message, and the next job works."""

@@ -30,7 +30,7 @@ def check(case: Mapping[str, Any], *, now: float = 1700000000, **changes: Any) -
 
 @pytest.mark.parametrize("case", VECTORS, ids=lambda case: case["name"])
 class TestVendorVector:
-    def test_is_accepted(self, case: Mapping[str, Any]) -> None:
+    def test_a_signature_of_the_vendors_sdk_is_accepted(self, case: Mapping[str, Any]) -> None:
         """What the vendor's SDK signs passes."""
         assert check(case).secret_id == case["secret_id"]
 
@@ -84,14 +84,14 @@ async def test_refusal_on_an_object_host(cloud: Cloud) -> None:
     assert reply.text("Resource") == f"{COS_HOST}/missing.jpg"
 
 
-async def test_malformed_authorization(cloud: Cloud) -> None:
+async def test_half_a_signature_is_an_invalid_authorization(cloud: Cloud) -> None:
     """Half a signature is none."""
     headers = {"host": COS_HOST, "Authorization": "q-sign-algorithm=sha1&q-ak=x"}
     reply = await cloud.raw("GET", "/x", headers=headers)
     assert reply.text("Code") == "InvalidAuthorization"
 
 
-async def test_unknown_key(cloud: Cloud) -> None:
+async def test_an_unknown_key_is_an_invalid_access_key_id(cloud: Cloud) -> None:
     """A key that nobody has."""
     cloud.signer = Signer(secret_id="nobody")
     assert (await cloud.list()).text("Code") == "InvalidAccessKeyId"
@@ -112,7 +112,7 @@ async def test_clock_of_the_cloud_behind(emulator: Emulator, cloud: Cloud) -> No
     assert (await cloud.list()).text("Code") == "RequestTimeTooSkewed"
 
 
-async def test_temporary_key(emulator: Emulator, cloud: Cloud) -> None:
+async def test_a_temporary_key_needs_its_token_until_it_expires(emulator: Emulator, cloud: Cloud) -> None:
     """A temporary key needs its token, signed or not, until it expires."""
     emulator.credentials["temporary"] = Credential("temporary", SECRET_KEY, "TOKEN+/=abc")
     cloud.signer = Signer(secret_id="temporary")

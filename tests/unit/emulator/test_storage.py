@@ -16,7 +16,7 @@ from .conftest import QUICK
 from .pdf_files import pdf
 
 
-async def test_restart(tmp_path: Path) -> None:
+async def test_a_restart_preserves_everything_and_finishes_unfinished_jobs(tmp_path: Path) -> None:
     """Jobs, objects, paused queues and the count of jobs are still there; unfinished jobs are finished."""
     async with Emulator(tmp_path, settings=QUICK) as emulator, Cloud(emulator.url) as cloud:
         emulator.put_object(BUCKET, REGION, "a.pdf", pdf(2))
@@ -53,7 +53,7 @@ async def test_cut_upload_over_a_restart(tmp_path: Path) -> None:
     assert not (tmp_path / "objects" / "left-over").exists()
 
 
-async def test_corrupt_database(tmp_path: Path) -> None:
+async def test_a_corrupt_database_is_refused_with_its_file_and_what_to_do(tmp_path: Path) -> None:
     """The message names the file and says what to do."""
     (tmp_path / "emulator.sqlite3").write_bytes(b"not a database, certainly" * 100)
     with pytest.raises(StorageError, match=r"emulator\.sqlite3 is not a usable database .*: move it away"):
@@ -69,7 +69,7 @@ async def test_directory_in_use(tmp_path: Path) -> None:
                 pass
 
 
-async def test_unusable_directory(tmp_path: Path) -> None:
+async def test_a_file_in_place_of_the_directory_is_refused(tmp_path: Path) -> None:
     """A file where the directory should be."""
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot be used"):
@@ -77,7 +77,7 @@ async def test_unusable_directory(tmp_path: Path) -> None:
             pass
 
 
-async def test_full_database(emulator: Emulator, cloud: Cloud) -> None:
+async def test_a_create_that_cannot_be_stored_is_500_and_makes_no_job(emulator: Emulator, cloud: Cloud) -> None:
     """A create that cannot be kept is refused with 500, says why, and makes no job."""
     connection = emulator._backend.database._connection
     pages = connection.execute("PRAGMA page_count").fetchone()[0]
@@ -88,7 +88,7 @@ async def test_full_database(emulator: Emulator, cloud: Cloud) -> None:
     assert emulator.accepted_jobs == 0
 
 
-async def test_full_disk(tmp_path: Path) -> None:
+async def test_a_full_disk_refuses_uploads_with_500_and_fails_jobs(tmp_path: Path) -> None:
     """An upload that does not fit is refused with 500 and not kept; a job whose pages do not fit is Failed."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "docpreview_emulator", "serve", "--port", "0", "--data-dir", str(tmp_path)),

@@ -10,7 +10,7 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest, WatchPreviewJobRequest
-from docpreview_gateway.ports import Method
+from docpreview_gateway.model.call import Method
 from docpreview_gateway.rpc.handlers import Bounds, Handlers, Route
 from docpreview_gateway.rpc.server import grpc_server
 from tests.fakes.telemetry import FakeTelemetry
@@ -49,7 +49,7 @@ async def switchboard(
     longest: float = 30.0,
     bounds: Bounds | None = None,
     jitter: float = 0.5,
-    at_once: Callable[..., Any] | None = None,
+    fast_path: Callable[..., Any] | None = None,
     **more: Any,
 ) -> AsyncIterator[Switchboard]:
     """GetPreviewJob and WatchPreviewJob are both answered by `use_case`; one of them will be of its form."""
@@ -57,7 +57,7 @@ async def switchboard(
     handlers = Handlers(telemetry, bounds, jitter=lambda: jitter, **more)
     server = grpc_server()
     routes: list[Route[Any]] = [
-        Route(Method(SERVICE, "GetPreviewJob", "unary"), GetPreviewJobRequest, use_case, longest, at_once=at_once),
+        Route(Method(SERVICE, "GetPreviewJob", "unary"), GetPreviewJobRequest, use_case, longest, fast_path=fast_path),
         Route(
             Method(SERVICE, "WatchPreviewJob", "server_stream"), WatchPreviewJobRequest, use_case, longest, waits=True
         ),

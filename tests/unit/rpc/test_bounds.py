@@ -11,17 +11,17 @@ import pytest
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest, WatchPreviewJobResponse
-from docpreview_gateway.core.callers import Caller, Rate
-from docpreview_gateway.core.errors import GatewayError, LimitReached
+from docpreview_gateway.limits.call_limits import CallLimits, Counting
+from docpreview_gateway.model.callers import Caller, Rate
+from docpreview_gateway.model.errors import GatewayError, LimitReached
 from docpreview_gateway.rpc.handlers import Bounds
-from docpreview_gateway.service.limiting import CallLimits, Counting
 from tests.fakes.telemetry import FakeTelemetry
 from tests.unit.rpc.conftest import REQUEST, error_info, switchboard
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from docpreview_gateway.ports import Call
+    from docpreview_gateway.model.call import Call
 
 ANSWER = PreviewJob(job_id="d1").SerializeToString()
 

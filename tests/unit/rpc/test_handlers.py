@@ -13,7 +13,7 @@ import structlog
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import Page, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest, WatchPreviewJobResponse
-from docpreview_gateway.core.errors import GatewayError, UpstreamError
+from docpreview_gateway.model.errors import GatewayError, UpstreamError
 from docpreview_gateway.rpc.handlers import MAX_SEND_BYTES, Handlers
 from tests.fakes.telemetry import FakeTelemetry
 from tests.unit.rpc.conftest import REQUEST, error_info, rich, switchboard
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from docpreview.v1.preview_job_service_pb2 import WatchPreviewJobRequest
-    from docpreview_gateway.ports import Call
+    from docpreview_gateway.model.call import Call
 
 SECRET = "canary-4f9d2"
 MALFORMED = [b"\xff", b"\x0a\xff\xff\xff\xff\xff", b"\x0a\x03abc\x0a\x02\xff\xfe", b"\x07", bytes(range(256))]
@@ -83,18 +83,18 @@ def hanging(entered: asyncio.Event, left: asyncio.Event, *, stream: bool) -> Any
 
 
 class TestAnswers:
-    async def test_unary(self) -> None:
+    async def test_a_unary_call_returns_the_use_cases_message(self) -> None:
         """The use-case's message, as bytes."""
         async with switchboard(answer) as board:
             assert PreviewJob.FromString(await board.get()).job_id == "d1"
 
-    async def test_stream(self) -> None:
+    async def test_a_stream_returns_the_use_cases_messages_in_order(self) -> None:
         """Its messages, in order."""
         async with switchboard(three) as board:
             found = [WatchPreviewJobResponse.FromString(raw).job.job_level async for raw in board.watch()]
         assert found == [0, 1, 2]
 
-    async def test_default_message(self) -> None:
+    async def test_a_request_of_no_bytes_is_a_message_with_nothing_set(self) -> None:
         """A request of no bytes is a valid message with nothing set."""
         async with switchboard(answer) as board:
             assert PreviewJob.FromString(await board.get(b"")).job_id == ""
@@ -108,7 +108,7 @@ class TestAnswers:
 @pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
 class TestErrors:
     @pytest.mark.parametrize("raw", MALFORMED)
-    async def test_malformed_message(self, raw: bytes, stream: bool) -> None:  # noqa: FBT001
+    async def test_a_malformed_message_is_invalid_argument_and_runs_no_use_case(self, raw: bytes, stream: bool) -> None:  # noqa: FBT001
         """INVALID_ARGUMENT in words of ours; the use-case is not asked."""
         async with switchboard(failing(ValueError(), stream=stream)) as board:
             error = await error_of(board.watch(raw) if stream else board.get(raw))
@@ -128,7 +128,7 @@ class TestErrors:
         assert dict(error.trailing_metadata())["x-request-id"] == "mine-1"
         assert board.telemetry.ended == [("WatchPreviewJob" if stream else "GetPreviewJob", "NOT_FOUND")]
 
-    async def test_bug(self, stream: bool) -> None:  # noqa: FBT001
+    async def test_a_bug_is_internal_with_its_request_id_and_nothing_else(self, stream: bool) -> None:  # noqa: FBT001
         """INTERNAL with the request id and nothing else; the log has the rest."""
         bug = RuntimeError(f"password={SECRET}")
         bug.add_note(SECRET)
@@ -196,7 +196,7 @@ class TestErrorsInTheMiddle:
             [("WatchPreviewJob", "UNAVAILABLE")],
         )
 
-    async def test_largest_reply(self) -> None:
+    async def test_a_reply_of_exactly_the_limit_arrives(self) -> None:
         """A reply of exactly the limit arrives with a client's default settings."""
         job = PreviewJob()
         job.user_data = "x" * (MAX_SEND_BYTES - 5)
@@ -336,8 +336,8 @@ class TestMetadata:
         """The cloud's request id and how the cache helped; nothing where nothing is known."""
 
         async def learn(_request: object, call: Call) -> PreviewJob:
-            call.upstream_request_id = "cloud-1"
-            call.cache = "miss"
+            call.response.upstream_request_id = "cloud-1"
+            call.response.cache = "miss"
             return PreviewJob()
 
         async with switchboard(learn) as board:
@@ -350,7 +350,7 @@ class TestMetadata:
             await call
             assert {"x-upstream-request-id", "x-cache"}.isdisjoint(dict(await call.trailing_metadata()))
 
-    async def test_stream(self) -> None:
+    async def test_a_stream_sends_its_request_id_before_its_messages(self) -> None:
         """The request id comes at once, the rest with the end."""
         async with switchboard(three) as board:
             call = board.watch(metadata=(("x-request-id", "mine"),))
@@ -360,14 +360,14 @@ class TestMetadata:
 
 
 class TestTelemetry:
-    async def test_unary(self) -> None:
+    async def test_a_unary_call_is_counted_once_with_its_code(self) -> None:
         """Started once, ended with its code, which says that a message was sent."""
         async with switchboard(answer) as board:
             await board.get()
             await board.handlers.drained(5)
         assert (board.telemetry.started, board.telemetry.ended) == (["GetPreviewJob"], [("GetPreviewJob", "OK")])
 
-    async def test_stream(self) -> None:
+    async def test_every_message_of_a_stream_is_counted(self) -> None:
         """Every message counts."""
         async with switchboard(three) as board:
             assert len([raw async for raw in board.watch()]) == 3
@@ -380,32 +380,32 @@ class TestAtOnce:
     async def test_answer_at_hand(self) -> None:
         """It is sent, and the use-case that may wait is not asked."""
 
-        def at_once(request: GetPreviewJobRequest, call: Call) -> bytes:
-            call.cache = "hit"
+        def fast_path(request: GetPreviewJobRequest, call: Call) -> bytes:
+            call.response.cache = "hit"
             return PreviewJob(job_id=f"kept {request.job_id}").SerializeToString()
 
-        async with switchboard(failing(ValueError(), stream=False), at_once=at_once) as board:
+        async with switchboard(failing(ValueError(), stream=False), fast_path=fast_path) as board:
             call = board.get()
             assert PreviewJob.FromString(await call).job_id == "kept d1"
             assert ("x-cache", "hit") in tuple(await call.trailing_metadata())
 
     async def test_nothing_at_hand(self) -> None:
         """The use-case is asked."""
-        async with switchboard(answer, at_once=lambda _request, _call: None) as board:
+        async with switchboard(answer, fast_path=lambda _request, _call: None) as board:
             assert PreviewJob.FromString(await board.get()).job_id == "d1"
 
-    async def test_error(self) -> None:
+    async def test_an_error_at_once_is_returned_like_any_other(self) -> None:
         """It is told like any other."""
 
-        def at_once(_request: GetPreviewJobRequest, _call: Call) -> bytes:
+        def fast_path(_request: GetPreviewJobRequest, _call: Call) -> bytes:
             raise GatewayError(r.ERROR_REASON_JOB_NOT_FOUND, "no job d1")
 
-        async with switchboard(answer, at_once=at_once) as board:
+        async with switchboard(answer, fast_path=fast_path) as board:
             assert error_info(await error_of(board.get())).reason == "JOB_NOT_FOUND"
 
 
 class TestDrained:
-    async def test_nothing_runs(self) -> None:
+    async def test_a_drain_without_running_calls_ends_at_once(self) -> None:
         """At once."""
         await Handlers(FakeTelemetry()).drained(60)
 

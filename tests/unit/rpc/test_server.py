@@ -31,7 +31,7 @@ SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.Health
 
 
 @pytest.mark.parametrize("name", [SHARES_PORT, *(name for name, _ in (*CHANNEL_ARGUMENTS, *ages(1, 1)))])
-def test_channel_argument(name: str) -> None:
+def test_every_channel_argument_is_known_to_grpc(name: str) -> None:
     """Its name stands in gRPC's own library: a misspelt one would be ignored in silence."""
     assert name in KNOWN
 
@@ -47,7 +47,7 @@ def test_limit_of_replies() -> None:
 
 
 @pytest.mark.parametrize(("size", "taken"), [(MAX_METADATA_BYTES - 2000, True), (MAX_METADATA_BYTES + 2000, False)])
-async def test_large_metadata(size: int, taken: bool) -> None:  # noqa: FBT001
+async def test_metadata_up_to_the_limit_always_passes_and_beyond_it_never(size: int, taken: bool) -> None:  # noqa: FBT001
     """Up to the limit all calls get through, above it none: there is no zone in which chance decides."""
     async with switchboard(answer) as board:
         calls = [board.get(metadata=(("x-filler", "x" * size),)) for _ in range(30)]
@@ -65,7 +65,7 @@ async def test_second_server_on_the_port() -> None:
     await second.stop(None)
 
 
-async def test_health() -> None:
+async def test_each_service_reports_its_health_and_all_stop_serving_together() -> None:
     """Each service answers under its name, and all of them stop to serve together; unknown names are NOT_FOUND."""
     server = grpc_server()
     health = Health(server)
@@ -92,7 +92,7 @@ async def test_health() -> None:
 
 
 @pytest.mark.parametrize("enabled", [False, True])
-async def test_reflection(enabled: bool) -> None:  # noqa: FBT001
+async def test_reflection_is_served_only_when_it_is_enabled(enabled: bool) -> None:  # noqa: FBT001
     """The contract is served to tools when it is switched on, and only then."""
     server = grpc_server()
     if enabled:

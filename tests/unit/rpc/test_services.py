@@ -11,16 +11,16 @@ from docpreview_gateway.rpc.handlers import Handlers
 from docpreview_gateway.rpc.server import grpc_server
 from docpreview_gateway.rpc.services import JOBS, LONGEST_UNARY, QUEUES, USAGE, register, routes
 from tests.fakes.telemetry import AuditBook, FakeTelemetry
+from tests.unit.conftest import Office
 from tests.unit.rpc.conftest import error_info, serving
 from tests.unit.rpc.test_handlers import error_of
-from tests.unit.service.conftest import Office
 
 
 def all_routes(office: Office) -> list[Any]:
     return routes(office.jobs, office.queues, office.budgets, AuditBook(), longest_stream=300.0)
 
 
-async def test_every_method() -> None:
+async def test_every_method_of_the_contract_has_a_route_of_its_type_and_form() -> None:
     """Each method of the contract has a route with its own request type and form."""
     found = {(route.method.service, route.method.name): route for route in all_routes(Office())}
     methods = [method for service in (JOBS, QUEUES, USAGE) for method in service.methods]
@@ -31,14 +31,14 @@ async def test_every_method() -> None:
         assert (route.method.kind == "server_stream") == method.server_streaming
 
 
-async def test_longest_times() -> None:
+async def test_reads_may_take_a_minute_and_waits_a_little_over_their_limit() -> None:
     """Reads and creates have a minute; waits and watches a little more than they may last."""
     longest = {route.method.name: route.longest for route in all_routes(Office())}
     assert (longest.pop("WaitPreviewJob"), longest.pop("WatchPreviewJob")) == (310.0, 310.0)
     assert set(longest.values()) == {LONGEST_UNARY}
 
 
-async def test_served_methods() -> None:
+async def test_every_contract_method_answers_and_any_other_is_unimplemented() -> None:
     """Every method answers: here that an empty request is none. What is not in the contract is UNIMPLEMENTED."""
     server = grpc_server()
     found = all_routes(Office())

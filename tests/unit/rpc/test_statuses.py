@@ -14,8 +14,8 @@ from google.rpc import status_pb2
 import docpreview.v1
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.error_reason_pb2 import ErrorReason
-from docpreview_gateway.core import errors
-from docpreview_gateway.core.errors import (
+from docpreview_gateway.model import errors
+from docpreview_gateway.model.errors import (
     GatewayError,
     InvalidRequest,
     LimitReached,
@@ -87,7 +87,7 @@ def test_every_kind_of_error_is_tested() -> None:
 
 
 @pytest.mark.parametrize("error", every_error(), ids=lambda error: f"{type(error).__name__}-{error.reason}")
-def test_every_error(error: GatewayError) -> None:
+def test_every_error_has_one_error_info_with_its_reason_and_request_id(error: GatewayError) -> None:
     """Exactly one ErrorInfo, with our domain, the reason without prefix, and the call's id; code and status agree."""
     code, message, raw, retry_after, reason, _ = rich_status(error, "r1")
     assert retry_after == error.retry_after
@@ -113,7 +113,7 @@ def test_facts_of_the_cloud() -> None:
     assert dict(bare.metadata) == {"request_id": "r1"}
 
 
-def test_bad_fields() -> None:
+def test_bad_fields_are_each_named_in_order_in_a_bad_request() -> None:
     """BadRequest names each of them, in order, with what to do."""
     error = InvalidRequest([Violation("bucket", "is required"), Violation("options.quality", "must be between 1")])
     (bad,) = unpacked(error, details.BadRequest)
@@ -131,7 +131,7 @@ def test_time_to_try_again() -> None:
     assert unpacked(GatewayError(r.ERROR_REASON_CREATE_OUTCOME_UNKNOWN, "no"), details.RetryInfo) == []
 
 
-def test_limit() -> None:
+def test_a_reached_limit_is_a_quota_failure_with_whose_it_is_and_which() -> None:
     """QuotaFailure names whose limit it is and which, beside the time to try again."""
     (quota,) = unpacked(limit_reached(), details.QuotaFailure)
     assert [(found.subject, found.description) for found in quota.violations] == [("caller:a:concurrency", "no")]

@@ -14,13 +14,15 @@ from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
-from docpreview_gateway.core.buckets import Bucket
-from docpreview_gateway.core.errors import GatewayError, ReplyTooLarge, UpstreamError
-from docpreview_gateway.core.refusals import RETRYABLE
-from docpreview_gateway.core.signing import Credentials, Window, sign
-from docpreview_gateway.ports import Call, JobQuery, QueueQuery, TransportError
+from docpreview_gateway.model.buckets import Bucket
+from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.errors import GatewayError, ReplyTooLarge, UpstreamError
 from docpreview_gateway.upstream.client import BIG_REPLY_BYTES, CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudClock
+from docpreview_gateway.upstream.operations import CreateJob, GetJob, JobPage, ListJobs, ListQueues, QueuePage
+from docpreview_gateway.upstream.ports import TransportError
+from docpreview_gateway.upstream.wire.refusals import RETRYABLE
+from docpreview_gateway.upstream.wire.signing import Credentials, Window, sign
 from tests.fakes.clock import FakeClock
 from tests.fakes.credentials import SECRET_KEY, FakeCredentials
 from tests.fakes.transport import FakeTransport, Turn, job_detail, job_reply, refusal, reply
@@ -29,8 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from docpreview.v1.error_reason_pb2 import ErrorReason
-    from docpreview_gateway.core.exchange import HttpReply, HttpRequest
-    from docpreview_gateway.core.responses import JobPage, QueuePage
+    from docpreview_gateway.upstream.wire.http import HttpReply, HttpRequest
 
 BUCKET = Bucket("examplebucket-1250000000", "ap-chongqing", "main")
 CREATE = CreatePreviewJobRequest(
@@ -54,18 +55,18 @@ class Desk:
         self.call = call()
 
     async def create(self) -> PreviewJob:
-        return await self.client.create(CREATE, BUCKET, BUCKET, self.call)
+        return await self.client(CreateJob(CREATE, BUCKET, BUCKET), self.call)
 
     async def get(self) -> PreviewJob:
-        return await self.client.get(BUCKET, "d1", self.call)
+        return await self.client(GetJob(BUCKET, "d1"), self.call)
 
     async def list_jobs(self) -> JobPage:
         request = ListPreviewJobsRequest(bucket=BUCKET.name)
-        return await self.client.list_jobs(JobQuery(request, BUCKET, 10, ""), self.call)
+        return await self.client(ListJobs(request, BUCKET, 10, ""), self.call)
 
     async def list_queues(self) -> QueuePage:
         request = ListPreviewQueuesRequest(bucket=BUCKET.name)
-        return await self.client.list_queues(QueueQuery(request, BUCKET, 10, 1), self.call)
+        return await self.client(ListQueues(request, BUCKET, 10, 1), self.call)
 
 
 def desk(*script: Turn, timeout: float = 5.0) -> Desk:
@@ -110,7 +111,7 @@ class TestSigning:
         assert "q-ak=example-secret-id" in sent.headers["authorization"]
         assert SECRET_KEY not in str(sent)
 
-    async def test_temporary_keys(self) -> None:
+    async def test_the_token_of_temporary_keys_is_sent_and_signed(self) -> None:
         """The token of temporary keys is sent, and is part of what is signed."""
         made = desk(job_reply())
         made.credentials.sets["main"] = Credentials("id", "key", "the-token")
@@ -138,7 +139,7 @@ class TestSigning:
         """The call learns the cloud's request id."""
         made = desk(job_reply(headers={"x-ci-request-id": "cloud-1"}))
         await made.get()
-        assert (made.call.upstream_request_id, made.call.cache) == ("cloud-1", "miss")
+        assert (made.call.response.upstream_request_id, made.call.response.cache) == ("cloud-1", "miss")
 
 
 ASKS: dict[str, Callable[[Desk], Awaitable[object]]] = {
@@ -152,7 +153,7 @@ ASKS: dict[str, Callable[[Desk], Awaitable[object]]] = {
 class TestClock:
     @pytest.mark.parametrize("offset", [-1200.0, 1200.0])
     @pytest.mark.parametrize("ask", ASKS)
-    async def test_refused_clock(self, ask: str, offset: float) -> None:
+    async def test_a_clock_refusal_gives_the_clouds_time_and_one_more_attempt(self, ask: str, offset: float) -> None:
         """The cloud's time is learned from the refusal, and the request signed exactly once more; also a create."""
         body = f"<Response>{job_detail('d1')}</Response>"
         made = desk(skewed(1_700_000_000 + offset), reply(body))
@@ -162,7 +163,7 @@ class TestClock:
         assert first == sign(unsigned(first), credentials, Window.around(1_700_000_000))
         assert second == sign(unsigned(first), credentials, Window.around(1_700_000_000 + offset))
 
-    async def test_learned_time_is_kept(self) -> None:
+    async def test_the_clouds_learned_time_is_used_for_every_later_signature(self) -> None:
         """After the first refusal every request is signed for the cloud's time at once."""
         made = desk(skewed(1_700_001_200), job_reply())
         await made.get()
@@ -172,7 +173,7 @@ class TestClock:
         assert "q-key-time=1700001240;" in made.transport.requests[2].headers["authorization"]
 
     @pytest.mark.parametrize("ask", ["create", "get"])
-    async def test_refused_again(self, ask: str) -> None:
+    async def test_a_second_clock_refusal_is_clock_skew_without_a_third_attempt(self, ask: str) -> None:
         """A second refusal is CLOCK_SKEW, not a third attempt; for a create too, as nothing was accepted."""
         made = desk(skewed(1_700_001_200), skewed(1_700_002_400))
         error = await error_of(ASKS[ask](made))
@@ -185,7 +186,7 @@ class TestClock:
         assert (await error_of(made.get())).reason == r.ERROR_REASON_UPSTREAM_ACCESS_DENIED
 
     @pytest.mark.parametrize("date", ["", "yesterday", "Fri, 99 Foo 2022 99:99:99 GMT"])
-    async def test_refusal_that_tells_no_time(self, date: str) -> None:
+    async def test_a_clock_refusal_without_a_date_is_clock_skew_after_one_attempt(self, date: str) -> None:
         """Without a date there is nothing to learn: CLOCK_SKEW after one attempt."""
         made = desk(refusal("RequestTimeTooSkewed", 403, headers={"date": date}))
         assert (await error_of(made.create())).reason == r.ERROR_REASON_CLOCK_SKEW
@@ -206,7 +207,7 @@ LATE = TransportError("slow", sent=True, timed_out=True)
 
 class TestWithoutReply:
     @pytest.mark.parametrize("ask", ASKS)
-    async def test_no_connection(self, ask: str) -> None:
+    async def test_a_request_without_a_connection_is_unreachable_and_repeatable(self, ask: str) -> None:
         """UPSTREAM_UNREACHABLE with a time to try again: no byte left, so repeating a create is safe."""
         error = await error_of(ASKS[ask](desk(NOT_SENT)))
         assert error.reason == r.ERROR_REASON_UPSTREAM_UNREACHABLE
@@ -270,7 +271,7 @@ class TestDeadlines:
         made = desk(skewed(1_700_001_200), 30.0, job_reply(), timeout=0.05)
         assert (await error_of(made.get())).reason == r.ERROR_REASON_UPSTREAM_TIMEOUT
 
-    async def test_cancelled_call(self) -> None:
+    async def test_a_cancelled_call_raises_its_cancellation(self) -> None:
         """Cancellation passes through as what it is."""
         made = desk(30.0, job_reply())
         task = asyncio.ensure_future(made.create())
@@ -335,7 +336,7 @@ class TestReplies:
         assert error.retry_after == 7.0
 
     @pytest.mark.parametrize("status", [301, 302, 307])
-    async def test_redirect(self, status: int) -> None:
+    async def test_a_redirect_is_wrong_region_and_is_not_followed(self, status: int) -> None:
         """WRONG_REGION; the address is not followed."""
         made = desk(reply(status=status, headers={"location": "http://169.254.169.254/"}))
         assert (await error_of(made.get())).reason == r.ERROR_REASON_WRONG_REGION
@@ -362,7 +363,7 @@ class TestReplies:
         """Never another job's data: UPSTREAM_BAD_RESPONSE."""
         assert (await error_of(desk(job_reply("d2")).get())).reason == r.ERROR_REASON_UPSTREAM_BAD_RESPONSE
 
-    async def test_big_reply(self) -> None:
+    async def test_a_big_reply_has_the_same_result_as_a_small_one(self) -> None:
         """A reply that takes long to read is read beside the event loop, with the same result."""
         padding = f"<!--{'x' * BIG_REPLY_BYTES}-->"
         made = desk(reply(f"<Response>{job_detail('d1', 'Running')}{padding}</Response>"))
@@ -381,10 +382,10 @@ class TestTooLarge:
             await desk(ReplyTooLarge()).list_jobs()
 
     @pytest.mark.parametrize("ask", ["get", "list_queues"])
-    async def test_other_reads(self, ask: str) -> None:
+    async def test_a_read_whose_reply_is_too_large_is_a_bad_response(self, ask: str) -> None:
         """UPSTREAM_BAD_RESPONSE: no honest reply is so large."""
         assert (await error_of(ASKS[ask](desk(ReplyTooLarge())))).reason == r.ERROR_REASON_UPSTREAM_BAD_RESPONSE
 
-    async def test_create(self) -> None:
+    async def test_a_create_whose_reply_is_too_large_has_an_unknown_outcome(self) -> None:
         """The job may be there all the same."""
         assert (await error_of(desk(ReplyTooLarge()).create())).reason == r.ERROR_REASON_CREATE_OUTCOME_UNKNOWN

@@ -9,22 +9,23 @@ import pytest
 
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.error_reason_pb2 import ErrorReason
-from docpreview_gateway.core.breaker import BreakerRules
-from docpreview_gateway.core.buckets import Bucket
-from docpreview_gateway.core.concurrency import LimitBounds
-from docpreview_gateway.core.errors import GatewayError
-from docpreview_gateway.core.requests import look_at_object
-from docpreview_gateway.core.signing import Window, presign
-from docpreview_gateway.ports import Call, TransportError
-from docpreview_gateway.upstream.limited import LaneRules, Lanes
+from docpreview_gateway.model.buckets import Bucket
+from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.upstream.middleware.concurrency_limited import HostLimiterRules, HostLimiters
 from docpreview_gateway.upstream.object_tags import CloudObjectTags
+from docpreview_gateway.upstream.policies.adaptive_limit import LimitBounds
+from docpreview_gateway.upstream.policies.circuit_breaker import BreakerRules
+from docpreview_gateway.upstream.ports import TransportError
+from docpreview_gateway.upstream.wire.requests import look_at_object
+from docpreview_gateway.upstream.wire.signing import Window, presign
 from tests.fakes.clock import FakeClock
 from tests.fakes.credentials import FakeCredentials
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.transport import FakeTransport, Turn, reply
 
 if TYPE_CHECKING:
-    from docpreview_gateway.core.exchange import HttpReply
+    from docpreview_gateway.upstream.wire.http import HttpReply
 
 BUCKET = Bucket("docs-1250000000", "ap-chongqing", "main")
 
@@ -32,10 +33,10 @@ BUCKET = Bucket("docs-1250000000", "ap-chongqing", "main")
 class Scene:
     def __init__(self, *script: Turn) -> None:
         self.transport, self.telemetry, self.clock = FakeTransport(*script), FakeTelemetry(), FakeClock()
-        rules = LaneRules(BreakerRules(calls=2, open_seconds=60), LimitBounds(2, 1, 2, 2))
-        lanes = Lanes(rules=rules, telemetry=self.telemetry, jitter=lambda: 0.5)
+        rules = HostLimiterRules(BreakerRules(calls=2, open_seconds=60), LimitBounds(2, 1, 2, 2))
+        host_limiters = HostLimiters(rules=rules, telemetry=self.telemetry, jitter=lambda: 0.5)
         self.tags = CloudObjectTags(
-            self.transport, FakeCredentials(), self.clock, lanes=lanes, telemetry=self.telemetry
+            self.transport, FakeCredentials(), self.clock, host_limiters=host_limiters, telemetry=self.telemetry
         )
 
     async def tag(self, seconds: float = 5.0) -> str:
@@ -48,7 +49,7 @@ class Scene:
         return caught.value.reason
 
 
-async def test_request() -> None:
+async def test_a_tag_is_read_by_a_signed_head_of_the_object() -> None:
     """A HEAD of the object at its bucket's object host, signed in its address."""
     scene = Scene(reply(headers={"etag": '"abc"', "x-cos-version-id": "v"}))
     assert await scene.tag() == '"abc"'
@@ -78,7 +79,9 @@ async def test_store_without_etags(headers: dict[str, str], tag: str) -> None:
         (TransportError("gone", sent=True), r.ERROR_REASON_UPSTREAM_UNAVAILABLE),
     ],
 )
-async def test_refusals(answer: HttpReply | Exception, reason: ErrorReason.ValueType) -> None:
+async def test_each_refusal_has_its_reason_and_is_counted_by_it(
+    answer: HttpReply | Exception, reason: ErrorReason.ValueType
+) -> None:
     """Each has its reason, and is counted by it."""
     scene = Scene(answer)
     assert await scene.refused() == reason

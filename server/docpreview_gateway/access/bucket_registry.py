@@ -1,0 +1,106 @@
+"""The buckets that exist for callers: those that are configured, and of these the ones that the policy gives them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from docpreview.v1 import error_reason_pb2 as reasons
+from docpreview.v1.preview_job_pb2 import PreviewOptions
+from docpreview_gateway.model import validation
+from docpreview_gateway.model.buckets import BUCKET, Bucket
+from docpreview_gateway.model.errors import GatewayError, InvalidRequest, Violation
+from docpreview_gateway.model.policy import permit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from docpreview.v1.preview_job_pb2 import ObjectLocation
+    from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+    from docpreview_gateway.model.callers import Caller
+    from docpreview_gateway.model.policy import Rights
+
+
+class BucketRequest(Protocol):
+    """A request message with a bucket; all of the contract are but GetUsageRequest."""
+
+    @property
+    def bucket(self) -> str:
+        """Name of the bucket, as the caller gave it."""
+        ...
+
+
+class Admitted(NamedTuple):
+    """A create that may be made: the request as the policy wants it, and its buckets."""
+
+    request: CreatePreviewJobRequest
+    bucket: Bucket
+    output: Bucket
+
+
+class BucketRegistry:
+    """Turns names that callers give into buckets that the configuration vouches for and the policy allows.
+
+    A caller's text is only ever looked up here: host names are made from the configuration's own strings.
+    """
+
+    def __init__(self, buckets: Iterable[Bucket]) -> None:
+        self._buckets = {bucket.name: bucket for bucket in buckets}
+
+    def admit(self, request: BucketRequest, caller: Caller) -> Bucket:
+        """The bucket of a valid request.
+
+        Whether the bucket may be used comes before whether the request is well-formed (AIP-211): NOT_PERMITTED when the
+        policy does not give it to the caller, BUCKET_NOT_CONFIGURED for a well-formed name that is not configured, else
+        InvalidRequest with every violation.
+        """
+        if caller.rights is not None:
+            permit(caller.rights.of_bucket(request.bucket))
+        return self._admit(request)
+
+    def admit_create(self, request: CreatePreviewJobRequest, caller: Caller) -> Admitted:
+        """As `admit`, for a create: its document, its results, its preset and its options too."""
+        if caller.rights is not None:
+            _permit_create(request, caller.rights)
+            preset = caller.rights.presets.get(request.preset) or PreviewOptions()
+            request = caller.rights.options.applied(request, preset)
+        bucket = self._admit(request)
+        if request.preset:
+            raise InvalidRequest([Violation("preset", "must be empty: this gateway has no policy, and so no presets")])
+        if caller.rights is not None and (found := tuple(caller.rights.options.violations(request))):
+            raise InvalidRequest(found)
+        return Admitted(request, bucket, self.admit_output(request.output, bucket))
+
+    def _admit(self, request: BucketRequest) -> Bucket:
+        bucket = self._buckets.get(request.bucket)
+        if bucket is not None or not BUCKET.fullmatch(request.bucket):
+            validation.check(request)  # type: ignore[arg-type]  # every message with a bucket is in its table
+        if bucket is None:
+            raise _not_configured(request.bucket)
+        return bucket
+
+    def admit_output(self, output: ObjectLocation, source: Bucket) -> Bucket:
+        """The bucket that results go to, by default the source's."""
+        bucket = self._buckets.get(output.bucket) if output.bucket else source
+        if bucket is None:
+            raise _not_configured(output.bucket)
+        if output.region and output.region != bucket.region:
+            raise InvalidRequest([Violation("output.region", f"must be {bucket.region} or empty for this bucket")])
+        return bucket
+
+    def find(self, name: str) -> Bucket | None:
+        """The bucket of this name, if it is configured."""
+        return self._buckets.get(name)
+
+
+def _permit_create(request: CreatePreviewJobRequest, rights: Rights) -> None:
+    permit(rights.of_bucket(request.bucket))
+    permit(rights.of_input(request.bucket, request.input_object))
+    permit(rights.of_output(request.bucket, request.output.bucket or request.bucket, request.output.object))
+    if request.preset:
+        permit(rights.of_preset(request.preset))
+
+
+def _not_configured(name: str) -> GatewayError:
+    return GatewayError(
+        reasons.ERROR_REASON_BUCKET_NOT_CONFIGURED, f"bucket {name} is not configured in this gateway; nothing was sent"
+    )

@@ -1,1 +1,0 @@
-"""I/O leaves, each around one third-party library and strangers to each other."""

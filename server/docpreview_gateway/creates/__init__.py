@@ -1,0 +1,1 @@
+"""Creates of jobs: idempotency, deduplication, page budgets, audit."""

@@ -1,0 +1,39 @@
+"""Creates with somebody who keeps the books: whatever comes of a create, it is told once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from docpreview.v1.error_reason_pb2 import ErrorReason
+from docpreview_gateway.model.errors import GatewayError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from docpreview.v1.preview_job_pb2 import PreviewJob
+    from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+    from docpreview_gateway.creates.ports import AuditLog
+    from docpreview_gateway.model.call import Call
+
+
+def audited(
+    create: Callable[[CreatePreviewJobRequest, Call], Awaitable[PreviewJob]], log: AuditLog
+) -> Callable[[CreatePreviewJobRequest, Call], Awaitable[PreviewJob]]:
+    """The use-case `create`, which tells `log` how each call ended; one that was given up before that is CANCELLED."""
+
+    async def audited_create(request: CreatePreviewJobRequest, call: Call) -> PreviewJob:
+        outcome, job_id = "CANCELLED", ""
+        try:
+            job = await create(request, call)
+            outcome, job_id = "OK", job.job_id
+        except GatewayError as error:
+            outcome = ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_")
+            raise
+        except Exception:
+            outcome = "INTERNAL"
+            raise
+        finally:
+            log.create_ended(request, call, outcome, job_id)
+        return job
+
+    return audited_create

@@ -1,0 +1,124 @@
+"""Finding out what became of a create whose reply was lost."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import structlog
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from docpreview.v1.preview_job_service_pb2 import ListPreviewJobsRequest
+from docpreview_gateway.creates import records as ledger
+from docpreview_gateway.creates.ports import LedgerError
+from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.callers import GATEWAY
+from docpreview_gateway.model.errors import GatewayError, ReplyTooLarge
+from docpreview_gateway.upstream.operations import ListJobs
+
+if TYPE_CHECKING:
+    from docpreview.v1.preview_job_pb2 import PreviewJob
+    from docpreview_gateway.creates.ports import LedgerTelemetry, RequestLedger
+    from docpreview_gateway.creates.records import Record, Timing
+    from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.model.call import Clock
+    from docpreview_gateway.upstream.operations import JobPage, Upstream
+
+log = structlog.get_logger("docpreview_gateway.ledger")
+
+LIST_SECONDS = 10.0
+LIST_SIZE = 100
+LIST_PAGES = 50
+"""A list that is longer proves nothing, and the outcome stays unknown."""
+
+
+class Reconciliation:
+    """Looks for the jobs of creates that were sent."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        records: RequestLedger,
+        *,
+        clock: Clock,
+        telemetry: LedgerTelemetry,
+        timing: Timing,
+    ) -> None:
+        self._upstream = upstream
+        self._records = records
+        self._clock = clock
+        self._telemetry = telemetry
+        self._timing = timing
+
+    async def settle(self, record: Record, bucket: Bucket) -> PreviewJob | Record | None:
+        """The job; or the record, back at INTENT and still ours, when there is certainly none; or None: not known yet.
+
+        `record` is ours and its create was sent. Errors of the list and of the ledger leave it to the next one.
+        """
+        begun = self._clock.now()
+        try:
+            job, complete = await self._find(record, bucket)
+        except GatewayError:
+            await self._records.replace(record, record.released(self._clock.now()))
+            raise
+        if job is not None:
+            self._telemetry.ledger("found")
+            await self.accept(record, job)
+            return job
+        if complete and begun >= record.settled_at(self._timing):
+            restarted = record.restarted(self._clock.now(), self._timing)
+            self._telemetry.ledger("absent")
+            return restarted if await self._records.replace(record, restarted) else None
+        await self._records.replace(record, record.released(self._clock.now()))
+        return None
+
+    async def accept(self, record: Record, job: PreviewJob) -> None:
+        """Remember the job. When that fails the caller still gets it, and the next request finds it by a list."""
+        self._telemetry.ledger("accepted")
+        try:
+            await self._records.replace(record, record.accepted(job, self._clock.now(), self._timing))
+        except LedgerError as error:
+            log.warning("accepted create not recorded", key=record.key[:12], error=str(error))
+
+    async def _find(self, record: Record, bucket: Bucket) -> tuple[PreviewJob | None, bool]:
+        """The job of a record, and whether the list was read to its end."""
+        # The cloud's clock is not ours: the list reaches beyond the create on both sides.
+        margin = int(2 * self._timing.fence_slack) + 1
+        alone = not await self._records.others_open(record)
+        request = ListPreviewJobsRequest(
+            bucket=bucket.name,
+            order=ListPreviewJobsRequest.ORDER_OLDEST_FIRST,
+            created_after=Timestamp(seconds=int(record.sent_at) - margin),
+            created_before=Timestamp(seconds=int(record.fence) + margin),
+        )
+        cursor, begun = "", self._clock.now()
+        for _ in range(LIST_PAGES):
+            page = await self._page(ListJobs(request, bucket, LIST_SIZE, cursor))
+            for job, marker in zip(page.jobs, page.markers, strict=True):
+                if ledger.owns(record, job, marker, only_one_of_its_target=alone):
+                    return job, True
+            if page.as_of is not None and not self._is_our_time(page.as_of, begun):
+                log.warning("the cloud's clock differs by more than ledger.fence_slack_seconds", key=record.key[:12])
+                return None, False
+            if not page.cursor:
+                return None, True
+            cursor = page.cursor
+        return None, False
+
+    def _is_our_time(self, cloud: float, begun: float) -> bool:
+        """Whether the cloud's clock, in whole seconds, is near enough to ours for its list to prove anything.
+
+        Else the create may outlast its fence, or its job lie where the list did not look.
+        """
+        slack = self._timing.fence_slack
+        return begun - slack - 1 < cloud <= self._clock.now() + slack
+
+    async def _page(self, operation: ListJobs) -> JobPage:
+        call = Call("", time.monotonic() + LIST_SECONDS, GATEWAY, no_cache=True)
+        try:
+            return await self._upstream(operation, call)
+        except ReplyTooLarge:
+            if operation.size == 1:
+                raise
+            return await self._page(replace(operation, size=operation.size // 4 or 1))

@@ -1,0 +1,176 @@
+"""The count of callers' pages in Redis or Valkey, for replicas that share it. Every change is one script.
+
+There is a hash for each reservation, `open` with those that are not settled (by when to look at them), and for each
+caller and period a hash of its pages. The braces put all keys into one slot of a cluster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from redis.exceptions import RedisError
+
+from docpreview_gateway.creates.pages import PageCount, Pages, Reservation, ReservationResult
+from docpreview_gateway.creates.ports import PageQuotaStoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from docpreview_gateway.creates.pages import Outcome, Periods
+    from docpreview_gateway.model.callers import PageBudget
+
+PREFIX = "docpreview:1:{pages}:"
+CLAIMED_AT_ONCE = 100
+KEEP_SECONDS = 32 * 86400
+"""How long a settled reservation is known: longer than any `request_id` is."""
+
+KEEP_PAGES_SECONDS = 70 * 86400
+"""How long pages are kept that nothing changes: longer than a month and its jobs."""
+
+_OUTCOMES: dict[bytes, Outcome] = {b"new": "new", b"known": "known", b"day": "day", b"month": "month"}
+_NAMES = [field.name for field in fields(Reservation)]
+_LUA = f"""
+local prefix = '{PREFIX}'
+local open = prefix .. 'open'
+local function entry(id) return prefix .. 'reservation:' .. id end
+local function pages(caller, period) return prefix .. 'pages:' .. period .. ':' .. caller end
+local function count(caller, period)
+  local found = redis.call('HMGET', pages(caller, period), 'used', 'reserved')
+  return tonumber(found[1] or 0), tonumber(found[2] or 0)
+end
+local function add(caller, period, used, reserved)
+  redis.call('HINCRBY', pages(caller, period), 'used', used)
+  redis.call('HINCRBY', pages(caller, period), 'reserved', reserved)
+  redis.call('EXPIRE', pages(caller, period), {KEEP_PAGES_SECONDS})
+end
+local function counts(caller, day, month)
+  local day_used, day_reserved = count(caller, day)
+  local month_used, month_reserved = count(caller, month)
+  return {{day_used, day_reserved, month_used, month_reserved}}
+end
+"""
+# Bounds are -1 where there is none. The month's is named first, as `core.pages.refusing` does.
+_RESERVE = f"""{_LUA}
+local per_day, per_month, look_at = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+local new = {{}}
+for i = 4, #ARGV, 2 do new[ARGV[i]] = ARGV[i + 1] end
+local now = counts(new.caller, new.day, new.month)
+if redis.call('EXISTS', entry(new.id)) == 1 then return {{'known', unpack(now)}} end
+if per_month >= 0 and now[3] + now[4] + new.pages > per_month then return {{'month', unpack(now)}} end
+if per_day >= 0 and now[1] + now[2] + new.pages > per_day then return {{'day', unpack(now)}} end
+redis.call('HSET', entry(new.id), unpack(ARGV, 4))
+redis.call('ZADD', open, look_at, new.id)
+add(new.caller, new.day, 0, new.pages)
+add(new.caller, new.month, 0, new.pages)
+return {{'new', unpack(counts(new.caller, new.day, new.month))}}
+"""
+_BIND = f"""{_LUA}
+local id, job_id, look_at = ARGV[1], ARGV[2], ARGV[3]
+if redis.call('EXISTS', entry(id)) == 0 then return 0 end
+redis.call('HSET', entry(id), 'job_id', job_id)
+redis.call('ZADD', open, 'XX', look_at, id)
+return 1
+"""
+_CLOSE = f"""{_LUA}
+local id, made = ARGV[1], ARGV[2]
+if not redis.call('ZSCORE', open, id) then return 0 end
+redis.call('ZREM', open, id)
+local found = redis.call('HMGET', entry(id), 'caller', 'day', 'month', 'pages')
+if not found[1] then return 0 end
+if made == '' then redis.call('DEL', entry(id)) else redis.call('EXPIRE', entry(id), {KEEP_SECONDS}) end
+local used = made == '' and 0 or made
+add(found[1], found[2], used, -found[4])
+add(found[1], found[3], used, -found[4])
+return 1
+"""
+_CLAIM = f"""{_LUA}
+local found = {{}}
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', open, '-inf', ARGV[1], 'LIMIT', 0, {CLAIMED_AT_ONCE})) do
+  if redis.call('EXISTS', entry(id)) == 0 then
+    redis.call('ZREM', open, id)
+  else
+    redis.call('ZADD', open, ARGV[2], id)
+    table.insert(found, redis.call('HMGET', entry(id), {", ".join(f"'{name}'" for name in _NAMES)}))
+  end
+end
+return found
+"""
+_COUNT = f"{_LUA} return counts(ARGV[1], ARGV[2], ARGV[3])"
+
+
+Result = TypeVar("Result")
+
+
+class RedisPages:
+    """The port `PageQuotaStore` over `send`, which sends one command. A call takes at most `seconds`."""
+
+    def __init__(self, send: Callable[..., Awaitable[object]], *, seconds: float = 1.0) -> None:
+        self._send = send
+        self._seconds = seconds
+
+    async def reserve(self, wanted: Reservation, budget: PageBudget | None, look_at: float) -> ReservationResult:
+        """As the port says."""
+        flat = [str(part) for pair in asdict(wanted).items() for part in pair]
+        per_day, per_month = (None, None) if budget is None else (budget.per_day, budget.per_month)
+        limits = [-1 if bound is None else bound for bound in (per_day, per_month)]
+        return await self._run(_booking, _RESERVE, *limits, look_at, *flat)
+
+    async def bind(self, reservation: str, job_id: str, look_at: float) -> bool:
+        """As the port says."""
+        return bool(await self._run(_number, _BIND, reservation, job_id, look_at))
+
+    async def settle(self, reservation: str, pages: int) -> None:
+        """As the port says."""
+        await self._run(_number, _CLOSE, reservation, pages)
+
+    async def release(self, reservation: str) -> None:
+        """As the port says."""
+        await self._run(_number, _CLOSE, reservation, "")
+
+    async def claim(self, now: float, until: float) -> list[Reservation]:
+        """As the port says."""
+        return await self._run(_reservations, _CLAIM, now, until)
+
+    async def count(self, caller: str, periods: Periods) -> PageCount:
+        """As the port says."""
+        return await self._run(_counts, _COUNT, caller, *periods)
+
+    async def _run(self, read: Callable[[Any], Result], script: str, *arguments: str | float) -> Result:
+        """Run a script and read its answer. Whatever is no answer of the script is an error, as no answer is."""
+        try:
+            async with asyncio.timeout(self._seconds):
+                answer = await self._send("EVAL", script, 1, PREFIX, *arguments)
+        except (RedisError, OSError) as error:
+            # TimeoutError is an OSError, and has no words of its own.
+            raise PageQuotaStoreError(f"shared_state: {str(error) or 'no answer in time'}") from error
+        try:
+            return read(answer)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise PageQuotaStoreError("shared_state: the server's answer is none of a page book") from error
+
+
+def _booking(answer: list[Any]) -> ReservationResult:
+    outcome, *numbers = answer
+    return ReservationResult(_OUTCOMES[outcome], _counts(numbers))
+
+
+def _counts(numbers: list[Any]) -> PageCount:
+    day_used, day_reserved, month_used, month_reserved = map(_number, numbers)
+    return PageCount(Pages(day_used, day_reserved), Pages(month_used, month_reserved))
+
+
+def _number(answer: object) -> int:
+    if not isinstance(answer, int):
+        raise TypeError
+    return answer
+
+
+def _reservations(answer: list[list[bytes]]) -> list[Reservation]:
+    return [_reservation(values) for values in answer]
+
+
+def _reservation(values: list[bytes]) -> Reservation:
+    found: dict[str, Any] = {name: value.decode() for name, value in zip(_NAMES, values, strict=True)}
+    return Reservation(**{**found, "pages": int(found["pages"]), "made_at": float(found["made_at"])})

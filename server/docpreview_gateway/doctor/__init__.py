@@ -1,0 +1,1 @@
+"""Checks a configuration and its surroundings without serving."""

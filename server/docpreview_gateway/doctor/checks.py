@@ -1,0 +1,58 @@
+"""Puts together what `docpreview-gateway doctor` looks at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from prometheus_client import CollectorRegistry
+
+from docpreview_gateway.doctor.diagnosis import Finding
+from docpreview_gateway.doctor.examination import Diagnostics
+from docpreview_gateway.doctor.network import SystemNetwork
+from docpreview_gateway.telemetry.prometheus_identity import IdentityMetrics
+from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
+from docpreview_gateway.wiring import tuning
+from docpreview_gateway.wiring.identity import Identities
+from docpreview_gateway.wiring.reloading import InvalidFileError
+from docpreview_gateway.wiring.system_clock import SystemClock
+
+if TYPE_CHECKING:
+    from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.settings.loading import Settings
+
+HTTPS = 443
+
+
+async def examine(settings: Settings) -> list[Finding]:
+    """Everything that can be found out without creating a job."""
+    clock = SystemClock()
+    identities = Identities(settings, clock, IdentityMetrics(CollectorRegistry()))
+    try:
+        credentials = identities.cloud_credentials()
+        identities.identification()
+        identities.server_credentials()
+    except InvalidFileError as error:
+        return [Finding("files", "configuration", str(error), "correct the file; nothing else was looked at")]
+    buckets = tuning.buckets(settings)
+    hosts = _hosts(settings, buckets)
+    upstream = settings.upstream
+    transport = AiohttpTransport(
+        base_url=str(upstream.endpoint) if upstream.endpoint else None,
+        connect_seconds=upstream.connect_timeout_seconds,
+        read_seconds=upstream.timeout_seconds,
+    )
+    network = SystemNetwork({host: port for host, port in hosts.items() if port is not None})
+    async with transport:
+        return [
+            Finding("files", "configuration", "every file that it names can be used"),
+            *await Diagnostics(network, transport, credentials, clock).findings(hosts, buckets),
+        ]
+
+
+def _hosts(settings: Settings, buckets: list[Bucket]) -> dict[str, int | None]:
+    """The hosts that are connected to, with their port of TLS if they have one."""
+    if settings.upstream.endpoint is not None:
+        url = urlsplit(str(settings.upstream.endpoint))
+        return {url.hostname or "": (url.port or HTTPS) if url.scheme == "https" else None}
+    return dict.fromkeys((bucket.ci_host for bucket in buckets), HTTPS)

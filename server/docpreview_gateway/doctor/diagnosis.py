@@ -1,0 +1,97 @@
+"""What is wrong between the gateway and the cloud, in words that say what to do about it."""
+
+from __future__ import annotations
+
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from docpreview.v1 import error_reason_pb2 as r
+from docpreview.v1.preview_queue_service_pb2 import PreviewQueue
+from docpreview_gateway.upstream.wire.signing import CLOCK_SLACK
+
+if TYPE_CHECKING:
+    from docpreview.v1.error_reason_pb2 import ErrorReason
+    from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.model.errors import UpstreamError
+    from docpreview_gateway.upstream.operations import QueuePage
+
+Check = Literal["files", "dns", "tls", "clock", "signature", "binding", "queue"]
+
+CERTIFICATE_DAYS = 14
+
+
+class NetworkError(Exception):
+    """A name does not resolve, or a host cannot be reached or trusted; the message says why."""
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at: a check, of what, how it is, and what to do; `remedy` is empty when it is well."""
+
+    check: Check
+    subject: str
+    told: str
+    remedy: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing needs to be done."""
+        return not self.remedy
+
+
+_KEYS = "check secret_id, secret_key and token of the bucket's credentials; temporary keys may have expired"
+_REMEDIES: dict[ErrorReason.ValueType, tuple[Check, str]] = {
+    r.ERROR_REASON_UPSTREAM_CREDENTIALS: ("signature", _KEYS),
+    r.ERROR_REASON_CLOCK_SKEW: ("clock", "set this machine's clock, for example by NTP"),
+    r.ERROR_REASON_UPSTREAM_ACCESS_DENIED: (
+        "signature",
+        "the key is known but lacks rights: allow it the document jobs and queues of CI for this bucket",
+    ),
+    r.ERROR_REASON_BUCKET_NOT_FOUND: ("binding", "check the bucket's name and region, or create it"),
+    r.ERROR_REASON_WRONG_REGION: ("binding", "the bucket is in another region: correct buckets[].region"),
+    r.ERROR_REASON_UPSTREAM_HOST_REJECTED: ("binding", "check bucket, region and upstream.endpoint"),
+    r.ERROR_REASON_DOC_SERVICE_NOT_ENABLED: (
+        "binding",
+        "bind the bucket to CI and switch document processing on for it, in the cloud's console",
+    ),
+    r.ERROR_REASON_CI_ROLE_MISSING: ("binding", "create the role CI_QCSRole in the cloud's console"),
+    r.ERROR_REASON_ACCOUNT_BLOCKED: ("binding", "the cloud account is in arrears or blocked: settle that first"),
+}
+_OTHER = "try again; if it stays so, show the vendor's support this message and the request id"
+
+
+def of_refusal(error: UpstreamError, bucket: Bucket) -> Finding:
+    """What an error of the cloud means for those who run the gateway."""
+    check, remedy = _REMEDIES.get(error.reason, ("binding", _OTHER))
+    request_id = f", request id {error.facts.request_id}" if error.facts.request_id else ""
+    return Finding(check, bucket.name, error.message + request_id, remedy)
+
+
+def of_clock(date: str, now: float) -> Finding:
+    """How far the clock of the cloud, by the `Date` of its reply, differs from ours."""
+    try:
+        ahead = now - parsedate_to_datetime(date).timestamp()
+    except ValueError:
+        return Finding("clock", "this machine", "the cloud's reply has no date to compare with")
+    told = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the cloud's"
+    late = abs(ahead) > CLOCK_SLACK
+    return Finding("clock", "this machine", told, _REMEDIES[r.ERROR_REASON_CLOCK_SKEW][1] if late else "")
+
+
+def of_queues(page: QueuePage, bucket: Bucket) -> Finding:
+    """Whether there is a queue that takes this bucket's jobs."""
+    wanted = bucket.default_queue_id
+    chosen = [queue for queue in page.queues if wanted in {"", queue.queue_id}]
+    if wanted and not chosen:
+        return Finding("queue", bucket.name, f"there is no queue {wanted}", "correct buckets[].default_queue_id")
+    active = [queue.queue_id for queue in chosen if queue.state == PreviewQueue.STATE_ACTIVE]
+    if active:
+        return Finding("queue", bucket.name, f"{active[0]} is active")
+    told = f"{chosen[0].queue_id} is paused" if chosen else "there is no queue"
+    return Finding("queue", bucket.name, told, "activate a queue for the bucket in the cloud's console")
+
+
+def of_certificate(host: str, not_after: float, now: float) -> Finding:
+    """How long a certificate is good; that its name and chain are right was verified before."""
+    days = (not_after - now) / 86400
+    remedy = f"renew it: it ends in {days:.0f} days" if days < CERTIFICATE_DAYS else ""
+    return Finding("tls", host, f"the certificate is valid for {days:.0f} more days", remedy)

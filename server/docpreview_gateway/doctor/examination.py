@@ -1,0 +1,115 @@
+"""Looks at everything that must be right between the gateway and the cloud. Nothing is created, and nothing costs."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
+from docpreview_gateway.doctor import diagnosis
+from docpreview_gateway.doctor.diagnosis import Finding, NetworkError
+from docpreview_gateway.model.errors import UpstreamError
+from docpreview_gateway.upstream.ports import TransportError
+from docpreview_gateway.upstream.wire import refusals, requests, responses
+from docpreview_gateway.upstream.wire.signing import Window, sign
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.model.call import Clock
+    from docpreview_gateway.upstream.operations import QueuePage
+    from docpreview_gateway.upstream.ports import CredentialsSource, Transport
+    from docpreview_gateway.upstream.wire.http import HttpReply
+
+SECONDS = 10.0
+QUEUES = 100
+
+
+class Network(Protocol):
+    """What lies below HTTP."""
+
+    async def addresses(self, host: str) -> list[str]:
+        """The addresses of a host. NetworkError without any."""
+        ...
+
+    async def certificate_end(self, host: str) -> float | None:
+        """When the certificate that a host shows ends, in Unix seconds. NetworkError unless it is to be trusted.
+
+        None: the host is reached without TLS.
+        """
+        ...
+
+
+class Diagnostics:
+    """Checks of DNS, TLS, clock, signature, binding and queue, for each bucket."""
+
+    def __init__(self, network: Network, transport: Transport, credentials: CredentialsSource, clock: Clock) -> None:
+        self._network = network
+        self._transport = transport
+        self._credentials = credentials
+        self._clock = clock
+
+    async def findings(self, hosts: Iterable[str], buckets: Iterable[Bucket]) -> list[Finding]:
+        """Of the hosts that are connected to, then of the buckets; each looked at although another is not well."""
+        found = []
+        for host in hosts:
+            found += await self._host(host)
+        clock: Finding | None = None
+        for bucket in buckets:
+            ours, of_bucket = await self._bucket(bucket)
+            clock = clock if ours is None or (clock is not None and not clock.ok) else ours
+            found += of_bucket
+        return [*found, *([clock] if clock is not None else [])]
+
+    async def _host(self, host: str) -> list[Finding]:
+        try:
+            async with asyncio.timeout(SECONDS):
+                addresses = await self._network.addresses(host)
+        except (NetworkError, TimeoutError) as error:
+            remedy = "check the name in the configuration, and this machine's resolver (/etc/resolv.conf)"
+            return [Finding("dns", host, str(error) or "no answer in time", remedy)]
+        found = [Finding("dns", host, ", ".join(addresses))]
+        try:
+            async with asyncio.timeout(SECONDS):
+                end = await self._network.certificate_end(host)
+        except (NetworkError, TimeoutError) as error:
+            remedy = "check firewalls and proxies on the way, and the authorities this machine trusts (ca-certificates)"
+            return [*found, Finding("tls", host, str(error) or "no answer in time", remedy)]
+        if end is not None:
+            found.append(diagnosis.of_certificate(host, end, self._clock.now()))
+        return found
+
+    async def _bucket(self, bucket: Bucket) -> tuple[Finding | None, list[Finding]]:
+        """What a signed request for the bucket's queues tells: of our clock, and of the bucket."""
+        try:
+            async with asyncio.timeout(SECONDS):
+                reply = await self._ask(bucket)
+        except (TransportError, TimeoutError) as error:
+            remedy = "check upstream.endpoint, firewalls and proxies on the way"
+            told = f"no reply: {error}" if str(error) else "no reply in time"
+            return None, [Finding("binding", bucket.name, told, remedy)]
+        clock = diagnosis.of_clock(reply.headers.get("date", ""), self._clock.now())
+        try:
+            page = _queues(reply, bucket)
+        except UpstreamError as error:
+            finding = diagnosis.of_refusal(error, bucket)
+            signed = [] if finding.check in {"signature", "clock"} else [_signed(bucket)]
+            return clock, [*signed, finding]
+        bound = Finding("binding", bucket.name, "document processing is enabled")
+        return clock, [_signed(bucket), bound, diagnosis.of_queues(page, bucket)]
+
+    async def _ask(self, bucket: Bucket) -> HttpReply:
+        request = requests.list_queues(ListPreviewQueuesRequest(bucket=bucket.name), bucket, size=QUEUES, page=1)
+        credentials = self._credentials.credentials(bucket.credentials)
+        return await self._transport.send(sign(request, credentials, Window.around(self._clock.now())))
+
+
+def _queues(reply: HttpReply, bucket: Bucket) -> QueuePage:
+    if not 200 <= reply.status < 300:  # noqa: PLR2004 - what HTTP calls success
+        raise refusals.read(reply)
+    return responses.queue_page(reply.body, bucket=bucket.name)
+
+
+def _signed(bucket: Bucket) -> Finding:
+    return Finding("signature", bucket.name, f"the cloud accepts the credentials {bucket.credentials}")

@@ -1,0 +1,41 @@
+"""Names and certificates of hosts, by the standard library."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+
+from docpreview_gateway.doctor.diagnosis import NetworkError
+
+
+class SystemNetwork:
+    """Names as this machine resolves them, certificates as it trusts them. `tls_ports` has the ports of TLS by host."""
+
+    def __init__(self, tls_ports: dict[str, int]) -> None:
+        self._tls_ports = tls_ports
+
+    async def addresses(self, host: str) -> list[str]:
+        """The addresses of a host."""
+        try:
+            found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise NetworkError(f"the name does not resolve: {error.strerror}") from None
+        return sorted({str(address[0]) for *_, address in found})
+
+    async def certificate_end(self, host: str) -> float | None:
+        """When the host's certificate ends; None for hosts without TLS."""
+        port = self._tls_ports.get(host)
+        if port is None:
+            return None
+        try:
+            _, writer = await asyncio.open_connection(host, port, ssl=ssl.create_default_context())
+        except ssl.SSLCertVerificationError as error:
+            raise NetworkError(f"the certificate is not trusted: {error.verify_message}") from None
+        except OSError as error:
+            raise NetworkError(f"no connection to port {port}: {error.strerror or type(error).__name__}") from None
+        try:
+            certificate = writer.get_extra_info("peercert")
+            return float(ssl.cert_time_to_seconds(certificate["notAfter"]))
+        finally:
+            writer.transport.abort()

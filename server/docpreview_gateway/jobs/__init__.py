@@ -1,0 +1,1 @@
+"""Reads of jobs: get, list, wait, watch, and page addresses."""

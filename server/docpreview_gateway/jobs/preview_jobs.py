@@ -1,0 +1,196 @@
+"""The use-cases of PreviewJobService."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from docpreview.v1 import error_reason_pb2 as reasons
+from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview.v1.preview_job_service_pb2 import (
+    BatchGetPreviewJobsResponse,
+    ListPreviewJobsResponse,
+    WatchPreviewJobResponse,
+)
+from docpreview_gateway.access import visibility
+from docpreview_gateway.jobs import page_tokens
+from docpreview_gateway.model.errors import GatewayError, ReplyTooLarge
+from docpreview_gateway.model.validation import MAX_WAIT_SECONDS
+from docpreview_gateway.upstream.operations import GetJob, ListJobs
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from typing import TypeAlias
+
+    from google.protobuf.duration_pb2 import Duration
+
+    from docpreview.v1 import preview_job_service_pb2 as pb
+    from docpreview_gateway.access.bucket_registry import BucketRegistry
+    from docpreview_gateway.creates.ports import Creates
+    from docpreview_gateway.jobs.page_urls import PageUrls
+    from docpreview_gateway.jobs.watching import Subscription, Watching
+    from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.model.call import Call
+    from docpreview_gateway.upstream.operations import CachingUpstream, JobPage
+
+    Jobs: TypeAlias = dict[str, PreviewJob | None]
+    Followed: TypeAlias = (
+        pb.GetPreviewJobRequest | pb.BatchGetPreviewJobsRequest | pb.WaitPreviewJobRequest | pb.WatchPreviewJobRequest
+    )
+
+DEFAULT_PAGE_SIZE = 10
+BATCH_CONCURRENCY = 10
+MAX_LIST_BYTES = 4 * 1024 * 1024 - 64 * 1024
+"""A list must fit one gRPC message with its default limit of 4 MiB."""
+
+WAIT_MARGIN = 0.2
+"""Seconds before a call's deadline at which a wait ends, so that the job still reaches the caller."""
+
+
+class PreviewJobs:
+    """Creates, reads and follows jobs. Each method is the RPC of the same name."""
+
+    def __init__(
+        self,
+        upstream: CachingUpstream,
+        buckets: BucketRegistry,
+        creating: Creates,
+        watching: Watching,
+        page_urls: PageUrls,
+    ) -> None:
+        self._upstream = upstream
+        self._buckets = buckets
+        self._creating = creating
+        self._watching = watching
+        self._page_urls = page_urls
+
+    async def create(self, request: pb.CreatePreviewJobRequest, call: Call) -> PreviewJob:
+        """Submit a job."""
+        return await self._creating.create(request, call)
+
+    async def get(self, request: pb.GetPreviewJobRequest, call: Call) -> PreviewJob:
+        """One job."""
+        bucket = self._buckets.admit(request, call.caller)
+        job = await self._get(bucket, request.job_id, call)
+        return await self._page_urls.fill(job, _page_url_ttl(request))
+
+    def cached_get(self, request: pb.GetPreviewJobRequest, call: Call) -> bytes | None:
+        """What `get` would answer, serialised, when that takes no waiting and no signing; None otherwise.
+
+        A request that names a job which was answered before has nothing wrong in its bucket and id. Whatever the caller
+        may not know of is left to `get`, which says so.
+        """
+        bucket = self._buckets.find(request.bucket)
+        rights = call.caller.rights
+        if bucket is None or request.HasField("page_url_ttl"):
+            return None
+        if rights is None or rights.sees_all(bucket.name):
+            return self._upstream.cached_get(bucket, request.job_id, call)
+        if not rights.of_bucket(bucket.name).allowed:
+            return None
+        encoded = self._upstream.cached_get(bucket, request.job_id, call)
+        return encoded if encoded is not None and rights.sees(PreviewJob.FromString(encoded), bucket.name) else None
+
+    async def batch_get(self, request: pb.BatchGetPreviewJobsRequest, call: Call) -> BatchGetPreviewJobsResponse:
+        """Up to 100 jobs, a few at a time; the first error but JOB_NOT_FOUND ends them all."""
+        bucket = self._buckets.admit(request, call.caller)
+        found = await self._get_each(bucket, dict.fromkeys(request.job_ids), call)
+        jobs = [job for job_id in request.job_ids if (job := found[job_id]) is not None]
+        return BatchGetPreviewJobsResponse(
+            jobs=await self._page_urls.fill_all(jobs, _page_url_ttl(request)),
+            missing_job_ids=[job_id for job_id in request.job_ids if found[job_id] is None],
+        )
+
+    async def _get(self, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
+        """The job, if the caller may know of it; else what it would be told if there were none."""
+        if not visibility.may_hide(bucket, call):
+            return await self._upstream(GetJob(bucket, job_id), call)
+        with visibility.hidden_alike(bucket, job_id, call):
+            job = await self._upstream(GetJob(bucket, job_id), call)
+            visibility.check(job, bucket, call)
+        return job
+
+    @staticmethod
+    async def _check_visible(subscription: Subscription, bucket: Bucket, job_id: str, call: Call) -> None:
+        """By the first look, before anything is waited for: how long a wait takes would tell that there is a job."""
+        if visibility.may_hide(bucket, call):
+            with visibility.hidden_alike(bucket, job_id, call):
+                visibility.check(await subscription.ended(0.0), bucket, call)
+
+    async def _get_each(self, bucket: Bucket, found: Jobs, call: Call) -> Jobs:
+        permits = asyncio.Semaphore(BATCH_CONCURRENCY)
+
+        async def get(job_id: str) -> None:
+            async with permits:
+                try:
+                    found[job_id] = await self._get(bucket, job_id, call)
+                except GatewayError as error:
+                    if error.reason != reasons.ERROR_REASON_JOB_NOT_FOUND:
+                        raise
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for job_id in list(found):
+                    group.create_task(get(job_id))
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return found
+
+    async def list_jobs(self, request: pb.ListPreviewJobsRequest, call: Call) -> ListPreviewJobsResponse:
+        """One page of jobs."""
+        bucket = self._buckets.admit(request, call.caller)
+        cursor = page_tokens.decode(request)
+        size = request.page_size or DEFAULT_PAGE_SIZE
+        while True:
+            page = await self._page(ListJobs(request, bucket, size, cursor), call)
+            if page is not None:
+                token = page_tokens.encode(request, page.cursor)
+                reply = ListPreviewJobsResponse(jobs=visibility.seen(page.jobs, bucket, call), next_page_token=token)
+                if size == 1 or reply.ByteSize() <= MAX_LIST_BYTES:
+                    return reply
+            # Too much for one reply: a page may be shorter than asked, and the token continues behind it.
+            size = max(1, size // 4)
+
+    async def _page(self, operation: ListJobs, call: Call) -> JobPage | None:
+        try:
+            return await self._upstream(operation, call)
+        except ReplyTooLarge:
+            if operation.size == 1:
+                raise
+            return None
+
+    async def wait(self, request: pb.WaitPreviewJobRequest, call: Call) -> PreviewJob:
+        """The job when it has ended, or as it is after the timeout."""
+        bucket = self._buckets.admit(request, call.caller)
+        timeout = _seconds(request.timeout) if request.HasField("timeout") else MAX_WAIT_SECONDS
+        until = min(time.monotonic() + timeout, call.deadline - WAIT_MARGIN)
+        async with self._watching.subscribe(bucket, request.job_id, call.caller, call.trace) as subscription:
+            call.response.cache = subscription.cache
+            await self._check_visible(subscription, bucket, request.job_id, call)
+            job = await subscription.ended(until)
+            call.response.upstream_request_id = subscription.upstream_request_id
+        return await self._page_urls.fill(job, _page_url_ttl(request))
+
+    async def watch(self, request: pb.WatchPreviewJobRequest, call: Call) -> AsyncGenerator[WatchPreviewJobResponse]:
+        """The job's states as they change, with heartbeats between them."""
+        bucket = self._buckets.admit(request, call.caller)
+        ttl = _page_url_ttl(request)
+        async with self._watching.subscribe(bucket, request.job_id, call.caller, call.trace) as subscription:
+            call.response.cache = subscription.cache
+            await self._check_visible(subscription, bucket, request.job_id, call)
+            async for job in subscription.states():
+                if job is None:
+                    yield WatchPreviewJobResponse()
+                else:
+                    yield WatchPreviewJobResponse(job=await self._page_urls.fill(job, ttl))
+
+
+def _seconds(duration: Duration) -> float:
+    return duration.seconds + duration.nanos / 1e9
+
+
+def _page_url_ttl(
+    request: Followed,
+) -> Duration | None:
+    return request.page_url_ttl if request.HasField("page_url_ttl") else None

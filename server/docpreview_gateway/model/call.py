@@ -1,0 +1,86 @@
+"""A call on its way through the gateway: what is fixed when it arrives, and what is filled in for its reply."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from docpreview_gateway.model.callers import ANONYMOUS, Caller
+
+if TYPE_CHECKING:
+    from docpreview_gateway.model.trace_context import Trace
+
+ANSWER_MARGIN = 0.05
+"""Seconds before a call's deadline at which work for it stops, so that the reply still reaches the caller."""
+
+
+@dataclass(slots=True)
+class ResponseInfo:
+    """Facts about a reply, filled in while the call is served and sent back as metadata, logged and measured."""
+
+    cache: Literal["", "hit", "miss", "coalesced", "stale"] = ""
+    """Outcome of the cache look-up; empty: the call reads nothing."""
+    upstream_request_id: str = ""
+    """The cloud's id of the latest request made for the call."""
+    reason: str = ""
+    """Name of the reason of the error that ended the call, such as `JOB_NOT_FOUND`; empty: it succeeded."""
+
+
+@dataclass(slots=True)
+class SharedRead:
+    """State of a read that may serve several callers; it outlives each of them."""
+
+    wanted_by: float
+    """Instant after which no caller needs the result. It decides whether to start more work, and ends none."""
+    waited: float = 0.0
+    """Seconds that the read has waited for shared state, which has one time budget for all of a read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call, as it arrived. Instants are those of `time.monotonic`, which is the event loop's clock too."""
+
+    request_id: str
+    """The caller's `x-request-id`, or one made here; empty for work of the gateway itself."""
+    deadline: float
+    """Instant at which the caller stops waiting."""
+    caller: Caller = ANONYMOUS
+    """Who makes the call."""
+    no_cache: bool = False
+    """Read from the cloud now, not from a cache."""
+    trace: Trace | None = None
+    """Position in the trace that the call belongs to; None: it is not traced."""
+    shared_read: SharedRead | None = None
+    """The read that this call is a part of, below the cache; None above it."""
+    response: ResponseInfo = field(default_factory=ResponseInfo, compare=False)
+    """Filled in on the way."""
+
+    @property
+    def wanted_by(self) -> float:
+        """Instant after which nobody needs the result: the latest deadline of all callers who share the read."""
+        return self.deadline if self.shared_read is None else min(self.deadline, self.shared_read.wanted_by)
+
+    @property
+    def answer_by(self) -> float:
+        """Instant at which work for the call stops."""
+        return self.deadline - ANSWER_MARGIN
+
+
+class Clock(Protocol):
+    """The wall clock. Instants for deadlines and durations are read from `time.monotonic` instead."""
+
+    def now(self) -> float:
+        """Unix time in seconds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Method:
+    """A method of the contract; `kind` as go-grpc-middleware's metrics name it.
+
+    Compared by identity, so that looking up a method's metrics does not compare strings at every call.
+    """
+
+    service: str
+    name: str
+    kind: Literal["unary", "server_stream"]

@@ -1,0 +1,198 @@
+"""What a caller may do: decisions over its rights, each with the rule of the policy that it follows from.
+
+Whatever no rule allows is denied. Nothing is looked up here: a decision is a function of the policy and of the request.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote
+
+from docpreview.v1 import error_reason_pb2 as reasons
+from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.model.option_rules import OptionRules
+from docpreview_gateway.model.rules import MAX_KEY_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
+
+ANY_METHOD = "*"
+"""In a caller's methods: every method of the contract, but not the operators' services."""
+
+REFLECTION = "ServerReflection"
+"""In a caller's methods: gRPC's reflection service."""
+
+CREATE = "CreatePreviewJob"
+
+OPERATORS_METHODS = frozenset({REFLECTION})
+
+_UNWRAPPINGS = 4
+"""A key that still changes after so many rounds of decoding is nobody's honest name."""
+
+
+class Decision(NamedTuple):
+    """Whether something is allowed; `rule` is the place in the policy that says so, `why` a sentence for people."""
+
+    allowed: bool
+    rule: str
+    why: str
+
+
+def _allowed(rule: str, why: str) -> Decision:
+    return Decision(allowed=True, rule=rule, why=why)
+
+
+def _denied(rule: str, why: str) -> Decision:
+    return Decision(allowed=False, rule=rule, why=why)
+
+
+def permit(decision: Decision) -> None:
+    """Nothing when a decision allows; else NOT_PERMITTED, in words that tell the rule and nothing about the world."""
+    if not decision.allowed:
+        raise GatewayError(
+            reasons.ERROR_REASON_NOT_PERMITTED,
+            f"not permitted: {decision.rule} of the gateway's policy {decision.why}; nothing was sent",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BucketRights:
+    """What a caller may do in a source bucket; `rule` is its place in the policy.
+
+    `inputs` are prefixes of the documents that it may use, and of those whose jobs it may see. `outputs` has, for each
+    bucket that results may go to, the prefixes for them. An empty prefix is the whole bucket.
+    """
+
+    rule: str
+    inputs: tuple[str, ...]
+    outputs: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What one caller may do; `rule` is its place in the policy. `presets` are the options that it may name."""
+
+    rule: str
+    methods: frozenset[str]
+    buckets: Mapping[str, BucketRights]
+    options: OptionRules = field(default_factory=OptionRules)
+    presets: Mapping[str, PreviewOptions] = field(default_factory=lambda: MappingProxyType({}))
+
+    def has_method(self, name: str) -> bool:
+        """What `of_method` decides."""
+        return name in self.methods or (ANY_METHOD in self.methods and name not in OPERATORS_METHODS)
+
+    def of_method(self, name: str) -> Decision:
+        """Whether the caller may call the method of this name."""
+        rule = f"{self.rule}.methods"
+        if self.has_method(name):
+            return _allowed(rule, f"names {name if name in self.methods else ANY_METHOD}")
+        return _denied(rule, f"does not name {name}")
+
+    def of_bucket(self, name: str) -> Decision:
+        """Whether the caller may use the source bucket of this name."""
+        rights = self.buckets.get(name)
+        if rights is None:
+            return _denied(f"{self.rule}.buckets", f"does not name {name}")
+        return _allowed(rights.rule, f"names {name}")
+
+    def of_input(self, bucket: str, key: str) -> Decision:
+        """Whether the caller may use this document, and see its jobs."""
+        rights = self.buckets.get(bucket)
+        if rights is None:
+            return self.of_bucket(bucket)
+        return _of_key(f"{rights.rule}.input_prefixes", rights.inputs, key)
+
+    def of_output_bucket(self, bucket: str, output: str) -> Decision:
+        """Whether results of this source bucket may go to the other one at all."""
+        rights = self.buckets.get(bucket)
+        if rights is None:
+            return self.of_bucket(bucket)
+        known = output in rights.outputs
+        return (_allowed if known else _denied)(
+            f"{rights.rule}.outputs", f"{'names' if known else 'does not name'} {output}"
+        )
+
+    def of_output(self, bucket: str, output: str, key: str) -> Decision:
+        """Whether results of this source bucket may go to these objects."""
+        decision = self.of_output_bucket(bucket, output)
+        if not decision.allowed:
+            return decision
+        rights = self.buckets[bucket]
+        prefixes = rights.outputs[output]
+        return _of_key(f"{rights.rule}.outputs[{output}].prefixes", prefixes, key)
+
+    def of_preset(self, name: str) -> Decision:
+        """Whether the caller may name this preset."""
+        rule = f"{self.rule}.presets"
+        return _allowed(rule, f"names {name}") if name in self.presets else _denied(rule, f"does not name {name}")
+
+    def sees_all(self, bucket: str) -> bool:
+        """Whether every job of the bucket may be seen, so that none needs to be looked at."""
+        rights = self.buckets.get(bucket)
+        return rights is not None and "" in rights.inputs
+
+    def sees(self, job: PreviewJob, bucket: str) -> bool:
+        """Whether the caller may know that this job of the bucket exists."""
+        rights = self.buckets.get(bucket)
+        return rights is not None and job.input.bucket in {"", bucket} and _within(job.input.object, rights.inputs)
+
+
+class Question(NamedTuple):
+    """A call as `explain` is asked about it; None: whatever the call may say there."""
+
+    method: str
+    bucket: str
+    input_object: str | None
+    output_bucket: str
+    output_object: str | None
+    preset: str | None
+
+
+def explain(rights: Rights | None, question: Question) -> list[Decision]:
+    """Every decision that such a call meets, in order; the call is allowed when all of them are."""
+    if rights is None:
+        return [_allowed("(no policy)", "allows everything")]
+    _, bucket, key, output, template, preset = question
+    decisions = [rights.of_method(question.method), rights.of_bucket(bucket)]
+    if key is not None:
+        decisions.append(rights.of_input(bucket, key))
+    if template is not None:
+        decisions.append(rights.of_output(bucket, output, template))
+    elif question.method == CREATE:
+        decisions.append(rights.of_output_bucket(bucket, output))
+    if preset is not None:
+        decisions.append(rights.of_preset(preset))
+    return decisions
+
+
+def _of_key(rule: str, prefixes: tuple[str, ...], key: str) -> Decision:
+    if _within(key, prefixes):
+        found = next(prefix for prefix in prefixes if key.startswith(prefix))
+        return _allowed(rule, f"{found!r} covers it" if found else "is the whole bucket")
+    return _denied(rule, "no prefix covers it" if prefixes else "is empty")
+
+
+def _within(key: str, prefixes: tuple[str, ...]) -> bool:
+    """Whether a key stands under a prefix, and would for whoever decodes it once more or walks its path."""
+    if "" in prefixes:
+        return True
+    return len(key) <= MAX_KEY_BYTES and key.startswith(prefixes) and _is_plain(key)
+
+
+def _is_plain(key: str) -> bool:
+    """Whether no reading of the key leaves its folder: by dots, empty parts, percent signs or look-alikes."""
+    for _ in range(_UNWRAPPINGS):
+        *folders, name = key.replace("\\", "/").split("/")
+        if any(part.strip() in {"", ".", ".."} for part in folders) or name.strip() in {".", ".."}:
+            return False
+        plainer = unicodedata.normalize("NFKC", unquote(key))
+        if plainer == key:
+            return True
+        key = plainer
+    return False

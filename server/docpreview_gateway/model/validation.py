@@ -1,0 +1,209 @@
+"""The contract's rules for requests: one table of fields, one of rules across fields, one pass that finds them all."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from docpreview.v1 import preview_job_service_pb2 as jobs
+from docpreview.v1 import preview_queue_service_pb2 as queues
+from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
+from docpreview_gateway.model import rules
+from docpreview_gateway.model.buckets import BUCKET, REGION
+from docpreview_gateway.model.errors import InvalidRequest, Violation
+from docpreview_gateway.model.output_templates import source_format, template_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from google.protobuf.message import Message
+
+MAX_PAGE_URL_SECONDS = 3600
+MAX_WAIT_SECONDS = 300
+MAX_SINGLE_IMAGE_PAGES = 20
+_BUCKET = rules.matches(BUCKET.pattern, "must have the form <name>-<appid>, such as documents-1250000000")
+_REGION = rules.matches(REGION.pattern, "must be a region in the cloud's spelling, such as ap-chongqing")
+_QUEUE_ID = rules.matches("[A-Za-z0-9]{1,64}", "must be 1 to 64 letters and digits")
+_JOB_ID = rules.matches("[A-Za-z0-9]{1,64}", "must be 1 to 64 letters and digits")
+_PAGE_URL_TTL = rules.duration(1, MAX_PAGE_URL_SECONDS)
+_UUID = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_PAGE_TOKEN = rules.at_most(1024)
+
+
+class Field(NamedTuple):
+    """A rule for the field at `path`. Unset fields are not looked at, unless they are required."""
+
+    path: str
+    rule: rules.Rule
+    required: bool = False
+
+
+FIELDS: dict[type[Message], tuple[Field, ...]] = {
+    jobs.CreatePreviewJobRequest: (
+        Field("bucket", _BUCKET, required=True),
+        Field("queue_id", _QUEUE_ID),
+        Field("input_object", rules.object_key, required=True),
+        Field("output.bucket", _BUCKET),
+        Field("output.region", _REGION),
+        Field("output.object", rules.object_key, required=True),
+        Field(
+            "options.source_format", rules.matches("[a-z0-9]{1,10}", "must be 1 to 10 lower-case letters and digits")
+        ),
+        Field("options.target_format", rules.known(PreviewOptions.TargetFormat.values())),
+        Field("options.start_page", rules.between(1, 5000)),
+        Field("options.end_page", rules.between(-1, 5000)),
+        Field("options.page_ranges", rules.page_ranges),
+        Field("options.sheet_id", rules.between(0, 10_000)),
+        Field("options.paper_orientation", rules.known(PreviewOptions.PaperOrientation.values())),
+        Field("options.paper_size", rules.known(PreviewOptions.PaperSize.values())),
+        Field("options.password", rules.at_most(255)),
+        Field("options.comments", rules.known(PreviewOptions.Comments.values())),
+        Field("options.image_params", rules.at_most(2048)),
+        Field("options.quality", rules.between(1, 100)),
+        Field("options.zoom_percent", rules.between(10, 200)),
+        Field("options.image_dpi", rules.between(96, 600)),
+        Field("user_data", rules.matches("[ -~]{0,960}", "must be at most 960 printable ASCII characters")),
+        Field("request_id", rules.matches(_UUID, "must be a UUID, such as 7d3f9b7e-6d0c-4a51-9f0e-2f4c8f6f2a10")),
+        Field("preset", rules.matches("[A-Za-z0-9._-]{1,64}", "must be 1 to 64 of A-Z a-z 0-9 . _ -")),
+    ),
+    jobs.GetPreviewJobRequest: (
+        Field("bucket", _BUCKET, required=True),
+        Field("job_id", _JOB_ID, required=True),
+        Field("page_url_ttl", _PAGE_URL_TTL),
+    ),
+    jobs.BatchGetPreviewJobsRequest: (
+        Field("bucket", _BUCKET, required=True),
+        Field("job_ids", rules.each(_JOB_ID, at_least=1, limit=100), required=True),
+        Field("page_url_ttl", _PAGE_URL_TTL),
+    ),
+    jobs.ListPreviewJobsRequest: (
+        Field("bucket", _BUCKET, required=True),
+        Field("queue_id", _QUEUE_ID),
+        Field("states", rules.each(rules.known(PreviewJob.State.values()), limit=20)),
+        Field("order", rules.known(jobs.ListPreviewJobsRequest.Order.values())),
+        Field("created_after", rules.timestamp),
+        Field("created_before", rules.timestamp),
+        Field("page_size", rules.between(0, 100)),
+        Field("page_token", _PAGE_TOKEN),
+    ),
+    jobs.WaitPreviewJobRequest: (
+        Field("bucket", _BUCKET, required=True),
+        Field("job_id", _JOB_ID, required=True),
+        Field("timeout", rules.duration(0, MAX_WAIT_SECONDS)),
+        Field("page_url_ttl", _PAGE_URL_TTL),
+    ),
+    jobs.WatchPreviewJobRequest: (
+        Field("bucket", _BUCKET, required=True),
+        Field("job_id", _JOB_ID, required=True),
+        Field("page_url_ttl", _PAGE_URL_TTL),
+    ),
+    queues.ListPreviewQueuesRequest: (
+        Field("bucket", _BUCKET, required=True),
+        Field("queue_ids", rules.each(_QUEUE_ID, limit=10)),
+        Field("state", rules.known(queues.PreviewQueue.State.values())),
+        Field("page_size", rules.between(0, 100)),
+        Field("page_token", _PAGE_TOKEN),
+    ),
+}
+"""Ranges and forms as the contract's comments state them; `tests/unit/model/test_validation.py` walks both."""
+
+
+def check(request: Message) -> None:
+    """Raise InvalidRequest with every violation of `request`; nothing when there is none."""
+    violations = [*_field_violations(request), *_cross_violations(request)]
+    if violations:
+        raise InvalidRequest(violations)
+
+
+def options_violations(options: PreviewOptions) -> list[Violation]:
+    """What is wrong with options by themselves, with paths as in a create."""
+    request = jobs.CreatePreviewJobRequest(options=options)
+    found = [*_field_violations(request), *_page_selection(request), *_image_options(request)]
+    return [violation for violation in found if violation.field.startswith("options.")]
+
+
+def _field_violations(request: Message) -> Iterator[Violation]:
+    for field, read, is_set in _READERS[type(request)]:
+        if not is_set(request):
+            if field.required:
+                yield Violation(field.path, "is required")
+        elif wrong := field.rule(read(request)):
+            yield Violation(field.path, wrong)
+
+
+def _cross_violations(request: Message) -> Iterator[Violation]:
+    for rule in ACROSS.get(type(request), ()):
+        yield from rule(request)
+
+
+def _page_selection(request: jobs.CreatePreviewJobRequest) -> Iterator[Violation]:
+    """The vendor does not say which selection wins, so one at a time."""
+    options = request.options
+    if options.page_ranges:
+        for name in ("start_page", "end_page"):
+            if options.HasField(name):
+                yield Violation(f"options.{name}", "must not be set together with options.page_ranges")
+    if options.HasField("end_page") and options.end_page != -1 and options.end_page < (options.start_page or 1):
+        yield Violation("options.end_page", "must be -1 (to the last page) or at least start_page")
+
+
+def _image_options(request: jobs.CreatePreviewJobRequest) -> Iterator[Violation]:
+    options = request.options
+    if options.target_format == PreviewOptions.TARGET_FORMAT_PDF:
+        for name in ("single_image", "image_params"):
+            if getattr(options, name):
+                yield Violation(f"options.{name}", "applies to image targets only, not to TARGET_FORMAT_PDF")
+    if options.single_image and selected_pages(options) > MAX_SINGLE_IMAGE_PAGES:
+        yield Violation("options.single_image", f"takes at most {MAX_SINGLE_IMAGE_PAGES} pages: select fewer")
+
+
+def selected_pages(options: PreviewOptions) -> int:
+    """Pages that the options name for certain; 0 when it depends on the document."""
+    if options.page_ranges:
+        return 0 if rules.page_ranges(options.page_ranges) else rules.pages_in(options.page_ranges)
+    return options.end_page - (options.start_page or 1) + 1
+
+
+def _source_and_template(request: jobs.CreatePreviewJobRequest) -> Iterator[Violation]:
+    source = source_format(request.input_object, request.options.source_format)
+    if request.input_object and not source:
+        yield Violation("options.source_format", "is required because input_object has no suffix, such as .pptx")
+    if request.output.object and (problem := template_problem(request.output.object, source)):
+        yield Violation("output.object", problem)
+
+
+def _time_order(request: jobs.ListPreviewJobsRequest) -> Iterator[Violation]:
+    both = request.HasField("created_after") and request.HasField("created_before")
+    if both and request.created_before.seconds < request.created_after.seconds:
+        yield Violation("created_before", "must not be before created_after")
+
+
+def _askable_states(request: jobs.ListPreviewJobsRequest) -> Iterator[Violation]:
+    if PreviewJob.STATE_UNSPECIFIED in request.states:
+        yield Violation("states", "must not contain STATE_UNSPECIFIED; leave the field empty for all states")
+
+
+ACROSS: dict[type[Message], tuple[Callable[[Any], Iterator[Violation]], ...]] = {
+    jobs.CreatePreviewJobRequest: (_page_selection, _image_options, _source_and_template),
+    jobs.ListPreviewJobsRequest: (_time_order, _askable_states),
+}
+
+
+def _reader(message: type[Message], path: str) -> tuple[Callable[[Any], Any], Callable[[Any], bool]]:
+    """Functions that read the field at `path` and tell whether it is set."""
+    *parents, leaf = path.split(".")
+    descriptor: Any = message.DESCRIPTOR
+    for name in parents:
+        descriptor = descriptor.fields_by_name[name].message_type
+    read = attrgetter(path)
+    if not descriptor.fields_by_name[leaf].has_presence:
+        return read, lambda request: bool(read(request))
+    if not parents:
+        return read, lambda request: bool(request.HasField(leaf))
+    owner = attrgetter(".".join(parents))
+    return read, lambda request: bool(owner(request).HasField(leaf))
+
+
+_READERS = {
+    message: tuple((field, *_reader(message, field.path)) for field in fields) for message, fields in FIELDS.items()
+}

@@ -1,0 +1,1 @@
+"""Everything that can be set: one YAML file, variables, and the policy file."""

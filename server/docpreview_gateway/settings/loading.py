@@ -1,0 +1,244 @@
+"""Settings: one YAML file, each key also as a `DOCPREVIEW_` variable, unknown keys refused.
+
+Variables win over the file. Nested keys are joined by `__` (`DOCPREVIEW_UPSTREAM__ENDPOINT`); lists and maps may be
+given as JSON. `DOCPREVIEW_CONFIG` names the file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import (
+    BaseModel,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    YamlConfigSettingsSource,
+)
+
+from docpreview_gateway.settings.access import AuthSettings, PolicySettings, TlsSettings, check_identity
+from docpreview_gateway.settings.sections import (
+    Address,
+    BreakerSettings,
+    BucketSettings,
+    CacheSettings,
+    ConcurrencySettings,
+    CredentialSettings,
+    DrainSettings,
+    LedgerSettings,
+    LimitSettings,
+    LoggingSettings,
+    RetrySettings,
+    SharedStateSettings,
+    TracingSettings,
+    UpstreamSettings,
+    WatchSettings,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PREFIX = "DOCPREVIEW_"
+CONFIG_VARIABLE = "DOCPREVIEW_CONFIG"
+_QUOTED = re.compile(r"'[^'<]{2,}'|\"[^\"<]{2,}\"")
+"""Words of a file in the messages of its parser; names of tokens, such as '<block end>', are no such words."""
+
+
+class StartError(Exception):
+    """The gateway cannot start; the message says why and what to do."""
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used; `problems` has a line for each mistake, with its path and without values."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class Settings(BaseSettings):
+    """Everything that can be set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, hide_input_in_errors=True
+    )
+
+    listen: Address = Field(
+        "127.0.0.1:50051",
+        description="address of the gRPC port. Off loopback it needs callers named in `policy.file`, or `auth: "
+        "insecure`",
+    )
+    admin_listen: Address = Field(
+        "127.0.0.1:9464",
+        description="address of the admin port: the operator page at `/`, `/metrics`, `/healthz` (liveness), "
+        "`/readyz` (readiness; 503 with the reason while starting or stopping)",
+    )
+    reflection: bool = Field(
+        default=False,
+        description="gRPC server reflection for tools such as grpcurl; with a policy only for callers whose methods "
+        "name `ServerReflection`",
+    )
+    workers: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="number of processes that share the port, on Linux; also `serve --workers N`. See "
+        "[replicas.md](replicas.md#workers)",
+    )
+    replicas: int = Field(
+        1,
+        ge=1,
+        le=10_000,
+        description="number of gateways running beside each other, this one included; more than one need "
+        "`shared_state.url`",
+    )
+    buckets: tuple[BucketSettings, ...]
+    credentials: dict[str, CredentialSettings]
+    auth: AuthSettings | Literal["insecure"] = Field(
+        AuthSettings(),
+        description="`insecure`: no authentication of callers although the gateway listens on a network. Otherwise "
+        "the keys below",
+    )
+    policy: PolicySettings = PolicySettings()
+    tls: TlsSettings = TlsSettings()
+    state_dir: Path = Field(
+        Path("docpreview-state"),
+        description="writable directory for state that outlives the process: the ledger of creates with `request_id` "
+        "and the counters of callers' pages (SQLite)",
+    )
+    upstream: UpstreamSettings = UpstreamSettings()
+    retry: RetrySettings = RetrySettings()
+    breaker: BreakerSettings = BreakerSettings()
+    concurrency: ConcurrencySettings = ConcurrencySettings()
+    limits: LimitSettings = LimitSettings()
+    cache: CacheSettings = CacheSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    shared_state: SharedStateSettings = SharedStateSettings()
+    watch: WatchSettings = WatchSettings()
+    drain: DrainSettings = DrainSettings()
+    logging: LoggingSettings = LoggingSettings()
+    tracing: TracingSettings = TracingSettings()
+
+    @property
+    def processes(self) -> int:
+        """How many processes divide what none of them counts for all."""
+        return self.workers * self.replicas
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if not self.buckets:
+            raise ValueError("buckets: name at least one; a bucket that is not listed does not exist for callers")
+        names = [bucket.name for bucket in self.buckets]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"buckets: {', '.join(twice)} is listed more than once")
+        for bucket in self.buckets:
+            if bucket.credentials not in self.credentials:
+                raise ValueError(f"buckets: {bucket.name} names credentials that are not there: {bucket.credentials}")
+        check_identity(self.listen, auth=self.auth, policy=self.policy, tls=self.tls)
+        if self.watch.poll_cap_seconds < self.watch.poll_floor_seconds:
+            raise ValueError("watch.poll_cap_seconds: must not be less than watch.poll_floor_seconds")
+        if not self.concurrency.lowest <= self.concurrency.initial <= self.concurrency.highest:
+            raise ValueError("concurrency.initial: must be between concurrency.lowest and concurrency.highest")
+        if self.replicas > 1 and self.shared_state.url is None:
+            raise ValueError(
+                f"shared_state.url: missing, and replicas is {self.replicas}; each would have a cache and a memory of "
+                "request_id of its own. Give the redis:// address of a server that they share, or set replicas to 1"
+            )
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then variables, then the file."""
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, cls.model_config.get("yaml_file"))
+
+
+def load(path: Path | None) -> Settings:
+    """Settings from the file (None: the one that `DOCPREVIEW_CONFIG` names, if any) and the environment.
+
+    ConfigurationError with every mistake.
+    """
+    if path is None and (named := os.environ.get(CONFIG_VARIABLE)):
+        path = Path(named)
+    problems = list(_unknown_variables())
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(yaml_file=_readable(path))
+
+    try:
+        settings = FromFile()
+    except ValidationError as error:
+        problems += [_problem(dict(found)) for found in error.errors(include_input=False, include_url=False)]
+    except (SettingsError, yaml.YAMLError, TypeError, ValueError) as error:
+        problems.append(_unreadable(error))
+    if problems:
+        raise ConfigurationError(problems)
+    return settings
+
+
+def _readable(path: Path | None) -> Path | None:
+    if path is None:
+        return None
+    try:
+        path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError([f"{path}: {error.strerror}"]) from None
+    return path
+
+
+def _problem(found: dict[str, Any]) -> str:
+    where = ".".join(map(str, found["loc"]))
+    message = str(found["msg"]).removeprefix("Value error, ")
+    if found["type"] == "extra_forbidden":
+        message = "unknown setting"
+    return f"{where}: {message}" if where else message
+
+
+def _unreadable(error: Exception) -> str:
+    """What is wrong with a file or variable as a whole, without quoting it: it may hold keys."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        problem = _QUOTED.sub("...", error.problem or "")
+        return f"line {mark.line + 1}, column {mark.column + 1}: not YAML: {problem}"
+    if isinstance(error, SettingsError):
+        return str(error)
+    return "the file must be a YAML map of settings"
+
+
+def _unknown_variables() -> Iterator[str]:
+    """Variables with our prefix that set nothing: a typing error would otherwise go unnoticed."""
+    for name in sorted(os.environ):
+        if name.startswith(PREFIX) and name != CONFIG_VARIABLE:
+            path = name.removeprefix(PREFIX).lower().split("__")
+            if not _exists(Settings, path):
+                yield f"{name}: unknown setting"
+
+
+def _exists(kind: Any, path: list[str]) -> bool:  # noqa: ANN401 - annotations of any kind
+    if not path:
+        return True
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        field = kind.model_fields.get(path[0])
+        return field is not None and _exists(field.annotation, path[1:])
+    if get_origin(kind) is dict:
+        return _exists(get_args(kind)[1], path[1:])
+    if get_origin(kind) in {Union, UnionType, Annotated}:
+        return any(_exists(part, path) for part in get_args(kind))
+    return False

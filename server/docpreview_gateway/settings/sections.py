@@ -1,0 +1,371 @@
+"""The sections of the settings, and the types of their values."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path  # noqa: TC003 - pydantic reads the annotations
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, AnyHttpUrl, Field, SecretStr, UrlConstraints, model_validator
+
+from docpreview_gateway.model.buckets import BUCKET, REGION
+from docpreview_gateway.settings.limits import CallerLimitSettings, RateWords, Section, Tuning
+from docpreview_gateway.storage import redis_urls
+
+
+def _address(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    if not (colon and host and port.isascii() and port.isdigit() and int(port) < 2**16):
+        raise ValueError("must have the form host:port, such as 127.0.0.1:50051; port 0 takes a free one")
+    return value
+
+
+def host_port(address: str) -> tuple[str, int]:
+    """The parts of `host:port`, the host without the brackets of IPv6."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    """No message quotes the URL or a part of it: whatever is wrong with it, it may hold a password."""
+    redis_urls.parse(value.get_secret_value())
+    return value
+
+
+def _endpoint(value: AnyHttpUrl) -> AnyHttpUrl:
+    if value.username or value.password or value.query or value.fragment or (value.path or "/") != "/":
+        raise ValueError("must be scheme, host and port only, such as http://127.0.0.1:8089")
+    return value
+
+
+def _matching(pattern: re.Pattern[str], description: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise ValueError(description)
+        return value
+
+    return AfterValidator(check)
+
+
+BucketName = Annotated[str, _matching(BUCKET, "must have the form <name>-<appid>, such as documents-1250000000")]
+Region = Annotated[str, _matching(REGION, "must be a region in the cloud's spelling, such as ap-chongqing")]
+QueueId = Annotated[str, _matching(re.compile("[A-Za-z0-9]{0,64}"), "must be at most 64 letters and digits")]
+Address = Annotated[str, AfterValidator(_address)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
+Endpoint = Annotated[AnyHttpUrl, UrlConstraints(allowed_schemes=["http", "https"]), AfterValidator(_endpoint)]
+
+
+class BucketSettings(Section):
+    """A bucket that callers may use. Unlisted buckets do not exist for them."""
+
+    name: BucketName = Field(
+        description="bucket name in the form `<name>-<appid>`; unlisted buckets do not exist for callers"
+    )
+    region: Region = Field(description="region of the bucket in the cloud's spelling, such as `ap-chongqing`")
+    credentials: str = Field(description="name of the credential set for signing requests to this bucket")
+    default_queue_id: QueueId = Field(
+        "", description="queue of creates without a queue of their own; empty: the bucket's default queue at the cloud"
+    )
+
+
+class CredentialSettings(Section):
+    """A key pair of the cloud, inline or in a file; `token` belongs to temporary keys."""
+
+    secret_id: str = Field("", description="key id of the cloud account")
+    secret_key: SecretStr = Field(SecretStr(""), description="secret key of the cloud account")
+    token: SecretStr = Field(SecretStr(""), description="session token of temporary keys")
+    file: Path | None = Field(
+        None, description="YAML or JSON file with the three keys above, in place of them; re-read when it changes"
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> CredentialSettings:
+        here = bool(self.secret_id), bool(self.secret_key.get_secret_value())
+        if self.file is not None and (any(here) or self.token.get_secret_value()):
+            raise ValueError("has a file and keys beside it; take one of them away")
+        if self.file is None and not all(here):
+            raise ValueError("needs secret_id and secret_key, or a file that has them")
+        return self
+
+
+class UpstreamSettings(Section):
+    """The connection to the cloud."""
+
+    endpoint: Endpoint | None = Field(
+        None,
+        description="address of another server in place of the cloud, such as the emulator's `http://127.0.0.1:8089`; "
+        "Host header and signature stay the bucket's. None: the bucket's own host, by https",
+    )
+    timeout_seconds: Tuning[float] = Field(
+        10.0, gt=0, le=60, description="timeout of one attempt, from connecting to the last byte"
+    )
+    connect_timeout_seconds: Tuning[float] = Field(
+        3.0, gt=0, le=60, description="timeout of connecting, the wait for a free connection included"
+    )
+    object_url_base: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s?#]+$",
+        description="base of signed page URLs, with `{host}` for the bucket's object host. None: `https://{host}`",
+    )
+
+
+class RetrySettings(Section):
+    """Retries of attempts at the cloud; times in seconds."""
+
+    max_retries: Tuning[int] = Field(
+        2,
+        ge=0,
+        le=5,
+        description="maximum number of retries of one call; 0: no retries. Reads are retried after transient "
+        "failures, creates only when the cloud has certainly not admitted them (no connection, throttling)",
+    )
+    base_seconds: Tuning[float] = Field(
+        0.1,
+        gt=0,
+        le=10,
+        description="upper bound of the wait before the first retry, doubled for each further one; the wait is random "
+        "below it (full jitter), and a longer `Retry-After` of the cloud wins",
+    )
+    cap_seconds: Tuning[float] = Field(2.0, gt=0, le=60, description="upper bound of all these waits")
+    budget_share: Tuning[float] = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="retry budget: maximum share of retries among the calls of the last 10 s, per process",
+    )
+    budget_floor: Tuning[int] = Field(
+        10, ge=0, le=10_000, description="number of retries in 10 s within the budget even when there are few calls"
+    )
+
+
+class BreakerSettings(Section):
+    """The circuit breaker of each bucket's host; times in seconds."""
+
+    min_calls: Tuning[int] = Field(
+        20,
+        ge=0,
+        le=100_000,
+        description="minimum number of calls to a bucket's host in the window before the breaker can open; 0: the "
+        "breaker never opens",
+    )
+    failure_share: Tuning[float] = Field(
+        0.5, gt=0, le=1, description="share of failures among these calls at which the breaker opens"
+    )
+    window_seconds: Tuning[float] = Field(
+        10.0, ge=0.1, le=300, description="sliding window over which failures are counted"
+    )
+    open_seconds: Tuning[float] = Field(
+        5.0,
+        ge=0.1,
+        le=300,
+        description="time for which an open breaker rejects calls (`UPSTREAM_BREAKER_OPEN`) before one call probes "
+        "the host; up to a fifth shorter, at random",
+    )
+
+
+class ConcurrencySettings(Section):
+    """The adaptive limit of concurrent calls to a bucket's host."""
+
+    initial: Tuning[int] = Field(
+        32,
+        ge=1,
+        le=100,
+        description="limit of concurrent calls to a bucket's host at start; it then adapts to what the host can do",
+    )
+    lowest: Tuning[int] = Field(
+        4, ge=1, le=100, description="lower bound of the adaptive limit, whatever the throttling and timeouts"
+    )
+    highest: Tuning[int] = Field(100, ge=1, le=100, description="upper bound of the adaptive limit")
+    max_queue: Tuning[int] = Field(
+        1000,
+        ge=0,
+        le=100_000,
+        description="maximum number of calls waiting for a permit; calls that would not get one in time are rejected "
+        "immediately (`OVERLOADED`)",
+    )
+
+
+class LimitSettings(Section):
+    """Limits of one process, and limits of callers."""
+
+    max_calls: Tuning[int] = Field(
+        2000,
+        ge=1,
+        le=1_000_000,
+        description="maximum number of concurrent calls of a process, waits and watches not included; further calls "
+        "are rejected with `OVERLOADED`",
+    )
+    anonymous: CallerLimitSettings = Field(
+        CallerLimitSettings(),
+        description="limits of all callers without a name together; its keys follow. [limits.md](limits.md) explains "
+        "how limits combine",
+    )
+    account: RateWords | None = Field(
+        None,
+        description="`{per_second: 50, burst: 50}`: rate limit of calls to the job API, over all buckets of a cloud "
+        "account",
+    )
+    without_store: Literal["local", "refuse"] = Field(
+        "local",
+        description="behaviour while the shared store is down. `local`: each replica counts calls and pages for "
+        "itself; `refuse`: calls of callers with limits fail with `LIMITER_UNAVAILABLE`",
+    )
+    connection_age_seconds: Tuning[float] = Field(
+        120.0,
+        ge=1,
+        le=86400,
+        description="maximum age of a caller's connection, give or take a tenth; its renewal spreads callers over the "
+        "present replicas. See [below](#restarts-that-lose-no-call)",
+    )
+
+
+class WatchSettings(Section):
+    """Pollers and streams; times in seconds."""
+
+    heartbeat_seconds: Tuning[float] = Field(
+        15.0, ge=0.1, le=300, description="interval between the messages of an idle watch"
+    )
+    max_stream_seconds: Tuning[float] = Field(
+        300.0, ge=1, le=3600, description="maximum duration of a watch, after which its client is told to watch again"
+    )
+    max_watches: Tuning[int] = Field(
+        10_000,
+        ge=1,
+        le=1_000_000,
+        description="maximum number of concurrent waits and watches of a process; further ones are rejected with "
+        "`OVERLOADED`",
+    )
+    poll_floor_seconds: Tuning[float] = Field(
+        0.5, ge=0.05, le=60, description="minimum interval between polls of a job"
+    )
+    poll_cap_seconds: Tuning[float] = Field(
+        10.0, ge=0.05, le=300, description="maximum interval between polls of a job"
+    )
+
+
+class CacheSettings(Section):
+    """The cache of answers; lifetimes in seconds. Finished jobs stay cached until they are a month old."""
+
+    max_bytes: Tuning[int] = Field(
+        64 * 1024 * 1024, ge=0, le=2**40, description="size of the cache in memory, per process"
+    )
+    active_seconds: Tuning[float] = Field(
+        1.0,
+        ge=0,
+        le=60,
+        description="lifetime of cached jobs that may still change; finished jobs stay cached until they are a month "
+        "old",
+    )
+    missing_seconds: Tuning[float] = Field(2.0, ge=0, le=60, description='lifetime of cached "no such job" answers')
+    list_seconds: Tuning[float] = Field(
+        1.0, ge=0, le=60, description="lifetime of cached lists; a create invalidates the lists of its bucket"
+    )
+    stale_seconds: Tuning[float] = Field(
+        300.0,
+        ge=0,
+        le=86400,
+        description="additional age up to which cached jobs are served when the cloud fails (`x-cache: stale`); 0: "
+        "the call fails instead",
+    )
+
+
+class LedgerSettings(Section):
+    """The ledger of creates with `request_id`, in the state directory or in shared state; times in seconds."""
+
+    retention_seconds: Tuning[float] = Field(
+        86400.0, ge=3600, le=30 * 86400, description="retention of a `request_id`, at least an hour"
+    )
+    fence_slack_seconds: Tuning[float] = Field(
+        60.0,
+        ge=0,
+        le=3600,
+        description="tolerated difference between the cloud's clock and the gateway's. Beyond it an unknown create "
+        "stays unknown, and creates with `request_id` fail with `CLOCK_SKEW` once the cloud has rejected the "
+        "gateway's time",
+    )
+    visibility_seconds: Tuning[float] = Field(
+        15.0,
+        ge=0,
+        le=600,
+        description="maximum delay between a create and the new job's appearance in the cloud's lists",
+    )
+    signature_seconds: Tuning[float] = Field(
+        45.0,
+        ge=5,
+        le=600,
+        description="validity of the signature of a create at the cloud; with a shorter one unknown creates are "
+        "reconciled sooner",
+    )
+    lease_seconds: Tuning[float] = Field(
+        30.0,
+        ge=1,
+        le=600,
+        description="lease of the process working on a create; when it is not renewed in this time, another process "
+        "takes over",
+    )
+
+
+class SharedStateSettings(Section):
+    """A Redis or Valkey server for state that replicas share; times in seconds. Without it nothing is shared."""
+
+    url: RedisUrl | None = Field(
+        None,
+        description="address of a Redis or Valkey server, its Sentinels or a cluster for the state that replicas "
+        "share: cache, limits, reads, and the ledger, which is then not in `state_dir`. See "
+        "[below](#state-that-replicas-share)",
+    )
+    ledger_url: RedisUrl | None = Field(
+        None, description="address of a separate server for the ledger. None: the server of `shared_state.url`"
+    )
+    timeout_seconds: Tuning[float] = Field(
+        0.05,
+        ge=0.005,
+        le=5,
+        description="timeout of all shared-state commands of one read, connecting included; the read then goes on "
+        "without them",
+    )
+    ledger_timeout_seconds: Tuning[float] = Field(
+        1.0,
+        ge=0.05,
+        le=10,
+        description="timeout of one call of the shared ledger; the create then fails and nothing is sent",
+    )
+
+
+class DrainSettings(Section):
+    """Shutdown after SIGTERM; times in seconds."""
+
+    delay_seconds: float = Field(
+        5.0, ge=0, le=600, description="time after SIGTERM in which the gateway is not ready but still serves new calls"
+    )
+    grace_seconds: float = Field(25.0, ge=0, le=600, description="time after that for calls in flight to finish")
+
+
+class LoggingSettings(Section):
+    """Logs, which go to stderr."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="minimum level of log lines")
+    format: Literal["auto", "json", "console"] = Field(
+        "auto", description="format of log lines: `json`, `console`, or `auto` for JSON unless stderr is a terminal"
+    )
+    access: Literal["all", "errors", "off"] = Field(
+        "all",
+        description="calls with a log line of their own: `all`, `errors` or `off`, independent of `logging.level`; "
+        "creates always have one",
+    )
+
+
+class TracingSettings(Section):
+    """OpenTelemetry traces; they need the extra `otel`."""
+
+    endpoint: Endpoint | None = Field(
+        None,
+        description="address of an OTLP collector over HTTP, such as `http://127.0.0.1:4318`; needs `pip install "
+        '"docpreview-gateway[otel]"`',
+    )
+    share: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="sampling ratio of calls without `traceparent`; with one the caller decides",
+    )

@@ -1,0 +1,143 @@
+"""A line for every call, and one for every create that says who made which job.
+
+Lines are JSON objects. Calls are gathered for a tenth of a second, and their lines made and written together: one by
+one they would cost more than all else that is done to observe a call. Lines of creates are written before anything else
+happens. In a terminal they are shown as other lines are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import sys
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+import orjson
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import BinaryIO
+
+    from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+    from docpreview_gateway.model.call import Call, Clock, Method
+
+FLUSH_SECONDS = 0.1
+MOST_LINES = 1000
+"""Lines that are gathered at most, however fast they come."""
+
+_OURS = frozenset({"UNKNOWN", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "DEADLINE_EXCEEDED", "UNIMPLEMENTED"})
+"""Codes that may be the gateway's or the cloud's fault, not the caller's."""
+
+
+class CallLog:
+    """The ports `EndTelemetry` and `AuditLog`.
+
+    `calls`: which calls have a line; creates always have one. `as_json` False shows lines as structlog is set up to.
+    Lines have the caller's name in the configuration and ids, never a bucket's object, a token or a signed address.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        calls: Literal["all", "errors", "off"] = "all",
+        as_json: bool = True,
+        stream: Callable[[], BinaryIO] = lambda: sys.stderr.buffer,
+    ) -> None:
+        self._clock = clock
+        self._calls = calls
+        self._as_json = as_json
+        self._stream = stream
+        self._ended: list[tuple[float, Method, Call, str, float]] = []
+
+    def call_ended(self, method: Method, call: Call, code: str, seconds: float) -> None:
+        """A line with what an operator asks of a call."""
+        if self._calls == "off" or (self._calls == "errors" and code == "OK"):
+            return
+        ended = (self._clock.now(), method, call, code, seconds)
+        if not self._as_json:
+            _show(_entry(*ended))
+            return
+        if not self._ended:
+            asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
+        self._ended.append(ended)
+        if len(self._ended) >= MOST_LINES:
+            self.flush()
+
+    def create_ended(self, request: CreatePreviewJobRequest, call: Call, outcome: str, job_id: str) -> None:
+        """A line that outlives the process, whatever becomes of it."""
+        entry: dict[str, object] = {
+            "timestamp": _moment(self._clock.now()),
+            "level": "info",
+            "event": "create",
+            "caller": call.caller.name,
+            "bucket": request.bucket,
+            "input_object_sha256": _digest(request.input_object),
+            "output_bucket": request.output.bucket or request.bucket,
+            "idempotency_key_sha256": _digest(request.request_id),
+            "outcome": outcome,
+            "job_id": job_id,
+            "cache": call.response.cache,
+            "upstream_request_id": call.response.upstream_request_id,
+            "request_id": call.request_id,
+        }
+        if self._as_json:
+            self.flush()
+            self._write(_line(entry))
+        else:
+            _show(entry)
+
+    def flush(self) -> None:
+        """Write what was gathered."""
+        ended, self._ended = self._ended, []
+        if ended:
+            self._write(b"".join(_line(_entry(*each)) for each in ended))
+
+    def _write(self, lines: bytes) -> None:
+        """A stream that takes no more loses them: logs never stop the gateway."""
+        with suppress(OSError, ValueError):
+            stream = self._stream()
+            stream.write(lines)
+            stream.flush()
+
+
+def _entry(now: float, method: Method, call: Call, code: str, seconds: float) -> dict[str, object]:
+    entry: dict[str, object] = {
+        "timestamp": _moment(now),
+        "level": "warning" if code in _OURS else "info",
+        "event": "call",
+        "caller": call.caller.name,
+        "method": method.name,
+        "code": code,
+        "reason": call.response.reason,
+        "duration_ms": round(1000 * seconds, 3),
+        "cache": call.response.cache,
+        "upstream_request_id": call.response.upstream_request_id,
+        "request_id": call.request_id,
+    }
+    if call.trace is not None:
+        entry["trace_id"] = call.trace.trace_id
+    return entry
+
+
+def _moment(now: float) -> datetime:
+    return datetime.fromtimestamp(now, UTC)
+
+
+def _line(entry: dict[str, object]) -> bytes:
+    return orjson.dumps(entry, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
+
+
+def _show(entry: dict[str, object]) -> None:
+    shown = {key: value for key, value in entry.items() if key not in {"timestamp", "level", "event"} and value}
+    structlog.get_logger("docpreview_gateway.calls").log(
+        {"info": 20, "warning": 30}[str(entry["level"])], entry["event"], **shown
+    )
+
+
+def _digest(text: str) -> str:
+    """Enough to tell whether two are the same."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""

@@ -1,0 +1,219 @@
+"""What an operator is shown, made from two looks at the metrics: how things are, and what happened between the two.
+
+Everything on the page is a metric, so it tells the same of one process and of many, and nothing that metrics do not.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+BREAKERS = {0: "closed", 1: "half-open", 2: "open"}
+OURS = ("Unknown", "Internal", "Unavailable", "DataLoss", "DeadlineExceeded")
+"""Codes of calls that failed, as rules and dashboards count them."""
+
+_FAILURES = frozenset(
+    {
+        "UPSTREAM_INTERNAL",
+        "UPSTREAM_UNAVAILABLE",
+        "UPSTREAM_TIMEOUT",
+        "UPSTREAM_UNREACHABLE",
+        "UPSTREAM_BAD_RESPONSE",
+        "CREATE_OUTCOME_UNKNOWN",
+        "DEADLINE_EXCEEDED",
+    }
+)
+_MOST_CALLERS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The samples of all metrics at a Unix time."""
+
+    at: float
+    samples: Mapping[str, list[tuple[Mapping[str, str], float]]]
+
+    def value(self, name: str, **labels: str) -> float:
+        """The sum of the samples that have these labels."""
+        return sum(value for found, value in self.samples.get(name, ()) if labels.items() <= found.items())
+
+    def by(self, name: str, label: str, **labels: str) -> dict[str, float]:
+        """The same for each value of a label."""
+        found: dict[str, float] = defaultdict(float)
+        for given, value in self.samples.get(name, ()):
+            if label in given and labels.items() <= given.items():
+                found[given[label]] += value
+        return dict(found)
+
+
+def look(at: float, samples: Iterable[tuple[str, Mapping[str, str], float]]) -> Look:
+    """A look at samples with name, labels and value."""
+    by_name: dict[str, list[tuple[Mapping[str, str], float]]] = defaultdict(list)
+    for name, labels, value in samples:
+        by_name[name].append((labels, value))
+    return Look(at, by_name)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The way to a bucket's host. `failed` is a share of the attempts between the looks, None when there were none."""
+
+    bucket: str
+    breaker: str
+    in_flight: int
+    limit: int
+    waiting: int
+    attempts: int
+    failed: float | None
+    worst: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallerUse:
+    """A caller and what it uses up. `rate` is calls in a second between the looks; bounds are None where there is none.
+
+    `pages` has, by period, the pages that are used or set aside, and the budget.
+    """
+
+    name: str
+    rate: float
+    rate_limit: float | None
+    refused: int
+    pages: Mapping[str, tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorKind:
+    """Errors of one reason: between the looks and since the start, of which methods, and seconds since the last one."""
+
+    reason: str
+    recent: int
+    total: int
+    methods: str
+    ago: float
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The page. Rates and shares are of the `seconds` between the looks; a share of nothing is None."""
+
+    version: str
+    runtime: str
+    unready: str | None
+    at: float
+    uptime: float
+    seconds: float
+    workers: int | None
+    calls: float
+    failed: float | None
+    saved: float | None
+    answers: Mapping[str, int]
+    watchers: int
+    pollers: int
+    unreconciled: int
+    certificates: Mapping[str, float]
+    refused_files: Mapping[str, int]
+    hosts: list[Host] = field(default_factory=list)
+    callers: list[CallerUse] = field(default_factory=list)
+    errors: list[ErrorKind] = field(default_factory=list)
+
+
+def view(now: Look, before: Look, unready: str | None) -> View:
+    """The page at `now`; `before` is an earlier look, or an empty one of the start."""
+    seconds = max(1.0, now.at - before.at)
+    codes = _increase(now, before, "grpc_server_handled_total", "grpc_code", grpc_type="unary")
+    answers = _increase(now, before, "docpreview_answers_total", "source")
+    starts = [value for _, value in now.samples.get("process_start_time_seconds", ())]
+    build = next(iter(now.samples.get("docpreview_build_info", ())), ({}, 0.0))[0]
+    ends = now.by("docpreview_certificate_expiry_timestamp_seconds", "certificate")
+    return View(
+        version=build.get("version", ""),
+        runtime=f"Python {build.get('python', '?')}, gRPC {build.get('grpc', '?')}",
+        unready=unready,
+        at=now.at,
+        uptime=now.at - min(starts, default=now.at),
+        seconds=seconds,
+        workers=int(now.value("docpreview_workers")) if "docpreview_workers" in now.samples else None,
+        calls=sum(_increase(now, before, "grpc_server_handled_total", "grpc_code").values()) / seconds,
+        failed=_share(sum(codes.get(code, 0) for code in OURS), sum(codes.values())),
+        saved=_share(sum(answers.values()) - answers.get("miss", 0), sum(answers.values())),
+        answers={source: int(count) for source, count in sorted(answers.items())},
+        watchers=int(now.value("docpreview_watchers")),
+        pollers=int(now.value("docpreview_pollers")),
+        unreconciled=int(now.value("docpreview_ledger_unreconciled")),
+        certificates={name: end - now.at for name, end in ends.items()},
+        refused_files={
+            what: int(count) for what, count in now.by("docpreview_reloads_total", "what", outcome="invalid").items()
+        },
+        hosts=_hosts(now, before),
+        callers=_callers(now, before, seconds),
+        errors=_errors(now, before),
+    )
+
+
+def _hosts(now: Look, before: Look) -> list[Host]:
+    found = []
+    for bucket, breaker in sorted(now.by("docpreview_upstream_breaker", "bucket").items()):
+        outcomes = _increase(now, before, "docpreview_upstream_requests_total", "outcome", bucket=bucket)
+        attempts = sum(outcomes.values())
+        failures = {reason: count for reason, count in outcomes.items() if reason != "OK" and count}
+        found.append(
+            Host(
+                bucket,
+                BREAKERS.get(int(breaker), "?"),
+                int(now.value("docpreview_upstream_in_flight", bucket=bucket)),
+                int(now.value("docpreview_upstream_limit", bucket=bucket)),
+                int(now.value("docpreview_upstream_queued", bucket=bucket)),
+                int(attempts),
+                _share(sum(count for reason, count in failures.items() if reason in _FAILURES), attempts),
+                max(failures, key=lambda reason: failures[reason], default=""),
+            )
+        )
+    return found
+
+
+def _callers(now: Look, before: Look, seconds: float) -> list[CallerUse]:
+    calls = _increase(now, before, "docpreview_caller_calls_total", "caller")
+    limits = now.by("docpreview_caller_limit", "caller", limit="rate")
+    refused = _increase(now, before, "docpreview_limit_decisions_total", "caller", outcome="refused")
+    names = sorted(calls, key=lambda name: (-calls[name], name))[:_MOST_CALLERS]
+    return [
+        CallerUse(name, calls[name] / seconds, limits.get(name), int(refused.get(name, 0)), _pages(now, name))
+        for name in names
+    ]
+
+
+def _pages(now: Look, caller: str) -> dict[str, tuple[int, int]]:
+    left = now.by("docpreview_pages_left", "period", caller=caller)
+    used = now.by("docpreview_pages_used", "period", caller=caller)
+    reserved = now.by("docpreview_pages_reserved", "period", caller=caller)
+    taken = {period: int(used.get(period, 0) + reserved.get(period, 0)) for period in left}
+    return {period: (taken[period], taken[period] + int(left[period])) for period in sorted(left)}
+
+
+def _errors(now: Look, before: Look) -> list[ErrorKind]:
+    last = now.by("docpreview_error_last_timestamp_seconds", "reason")
+    recent = _increase(now, before, "docpreview_errors_total", "reason")
+    return [
+        ErrorKind(
+            reason,
+            int(recent.get(reason, 0)),
+            int(now.value("docpreview_errors_total", reason=reason)),
+            ", ".join(sorted(now.by("docpreview_errors_total", "grpc_method", reason=reason))),
+            max(0.0, now.at - at),
+        )
+        for reason, at in sorted(last.items(), key=lambda item: -item[1])
+    ]
+
+
+def _increase(now: Look, before: Look, name: str, label: str, **labels: str) -> dict[str, float]:
+    old = before.by(name, label, **labels)
+    return {key: max(0.0, value - old.get(key, 0.0)) for key, value in now.by(name, label, **labels).items()}
+
+
+def _share(part: float, whole: float) -> float | None:
+    return part / whole if whole else None

@@ -1,0 +1,199 @@
+"""Metrics of calls, in a registry that is handed in, and of what is running.
+
+Names are those of go-grpc-middleware, so that dashboards made for it fit.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING
+
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
+
+from docpreview_gateway.model.trace_context import exemplar
+from docpreview_gateway.telemetry.plain_counter import PlainCounter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from prometheus_client import CollectorRegistry, Metric
+
+    from docpreview_gateway.model.call import Call, Method
+    from docpreview_gateway.model.callers import Caller
+
+disable_created_metrics()  # type: ignore[no-untyped-call]
+"""When each counter began would be as many series again, which nobody asks for."""
+
+_RPC = ("grpc_type", "grpc_service", "grpc_method")
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+
+
+@dataclass(slots=True)
+class _Series:
+    """The series of one method, and what is to be counted in them when they are read."""
+
+    started: Counter
+    received: Counter
+    sent: Counter
+    seconds: Histogram
+    handled: Callable[[str], Counter]
+    came: int = 0
+    left: int = 0
+    took: deque[float] = field(default_factory=deque)
+    """Seconds of calls that have ended, but for those whose trace is recorded."""
+
+
+MOST_NOTES = 2000
+"""Times that are noted at most before they are counted."""
+
+
+class PrometheusCalls:
+    """The port `RpcTelemetry`.
+
+    Calls are noted when they come and go, and counted when the metrics are read: one by one the dozen of series that a
+    call touches would cost a tenth of what answering a kept job does. A note holds nothing that garbage collection
+    would look at: that, too, can be felt.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, help_text: str, labels: tuple[str, ...]) -> Counter:
+            return Counter(name, help_text, labels, registry=registry)
+
+        self._ended: dict[tuple[Method, str, str, str], int] = {}
+        registry.register(self)  # before the series that it brings up to date: they are read in this order
+        self._started = counter("grpc_server_started_total", "RPCs that came in.", _RPC)
+        self._handled = counter("grpc_server_handled_total", "RPCs that ended.", (*_RPC, "grpc_code"))
+        self._received = counter("grpc_server_msg_received_total", "Messages that came in.", _RPC)
+        self._sent = counter("grpc_server_msg_sent_total", "Messages that left.", _RPC)
+        self._seconds = Histogram(
+            "grpc_server_handling_seconds",
+            "Time from request to end of an RPC.",
+            _RPC,
+            registry=registry,
+            buckets=_SECONDS,
+        )
+        self._methods: dict[Method, _Series] = {}
+        self._build = Gauge(
+            "docpreview_build_info", "1, for what is running.", ("version", "python", "grpc"), registry=registry
+        )
+        self._answers = cache(
+            counter(
+                "docpreview_answers_total",
+                "Calls by where the answer came from: hit, miss, coalesced or stale.",
+                ("grpc_method", "source"),
+            ).labels
+        )
+        told = "Calls that ended with an error, by its reason."
+        self._errors = PlainCounter("docpreview_errors_total", told, ("grpc_method", "reason"), registry)
+        last = "Unix time of the last error of a reason."
+        gauge = Gauge("docpreview_error_last_timestamp_seconds", last, ("reason",), registry=registry)
+        self._last_error = cache(gauge.labels)
+        self._callers: dict[str, Caller] = {}
+        self._caller_limits = Gauge(
+            "docpreview_caller_limit",
+            "What a caller that has called may do: calls in a second (rate), or at once (concurrency).",
+            ("caller", "limit"),
+            registry=registry,
+        )
+        self._caller_calls = cache(
+            counter("docpreview_caller_calls_total", "Calls that ended, by caller.", ("caller", "grpc_code")).labels
+        )
+
+    def build(self, version: str, python: str, grpc: str) -> None:
+        """Report what is running."""
+        self._build.labels(version, python, grpc).set(1)
+
+    def call_started(self, method: Method, _call: Call) -> None:
+        """A call came in; each has exactly one request message."""
+        self._series(method).came += 1
+
+    def message_sent(self, method: Method) -> None:
+        """A message of a stream left."""
+        self._series(method).left += 1
+
+    def call_ended(self, method: Method, call: Call, code: str, seconds: float) -> None:
+        """A call ended. `code` is written as Go's does it: `OK`, `NotFound`."""
+        caller = call.caller
+        if call.response.reason:
+            self._errors.count(method.name, call.response.reason)
+            self._last_error(call.response.reason).set_to_current_time()
+        if self._callers.get(caller.name) is not caller:
+            self._meet(caller)
+        alike = method, code, caller.name, call.response.cache
+        self._ended[alike] = self._ended.get(alike, 0) + 1
+        series = self._series(method)
+        if call.trace is not None:
+            series.seconds.observe(seconds, exemplar(call.trace))
+            return
+        series.took.append(seconds)
+        if len(series.took) >= MOST_NOTES:
+            self.collect()
+
+    def collect(self) -> Iterable[Metric]:
+        """Bring the series up to date; for the registry, which asks for this before it reads them. Has none itself."""
+        for series in list(self._methods.values()):
+            came, series.came = series.came, 0
+            series.started.inc(came)
+            series.received.inc(came)
+            left, series.left = series.left, 0
+            series.sent.inc(left)
+            for seconds in _taken(series.took):
+                series.seconds.observe(seconds)
+        ended, self._ended = self._ended, {}
+        for (method, code, caller, source), times in ended.items():
+            self._count_ended(method, code, times)
+            self._caller_calls(caller, _go_code(code)).inc(times)
+            if source:
+                self._answers(method.name, source).inc(times)
+        return ()
+
+    def _count_ended(self, method: Method, code: str, times: int) -> None:
+        series = self._series(method)
+        series.handled(code).inc(times)
+        if code == "OK" and method.kind == "unary":
+            series.sent.inc(times)
+
+    def _meet(self, caller: Caller) -> None:
+        """A caller calls for the first time, or for the first time since its limits changed."""
+        self._callers[caller.name] = caller
+        bounds = {"rate": caller.rate.per_second if caller.rate else None, "concurrency": caller.concurrency}
+        for limit, bound in bounds.items():
+            if bound is not None:
+                self._caller_limits.labels(caller.name, limit).set(bound)
+            else:
+                with suppress(KeyError):
+                    self._caller_limits.remove(caller.name, limit)
+
+    def _series(self, method: Method) -> _Series:
+        """Looking series up by their labels costs more than counting does, so each method's are kept."""
+        series = self._methods.get(method)
+        if series is None:
+            labels = (method.kind, method.service, method.name)
+            series = self._methods[method] = _Series(
+                self._started.labels(*labels),
+                self._received.labels(*labels),
+                self._sent.labels(*labels),
+                self._seconds.labels(*labels),
+                cache(lambda code: self._handled.labels(*labels, _go_code(code))),
+            )
+        return series
+
+
+_GO_CODES = {"OK": "OK", "CANCELLED": "Canceled"}
+
+
+def _taken(notes: deque[float]) -> Iterator[float]:
+    """All notes that are there now, oldest first, each of them once, whoever else is taking or leaving some."""
+    for _ in range(len(notes)):
+        try:
+            yield notes.popleft()
+        except IndexError:
+            return
+
+
+@cache
+def _go_code(name: str) -> str:
+    return _GO_CODES.get(name) or name.title().replace("_", "")

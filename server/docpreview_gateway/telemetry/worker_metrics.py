@@ -1,0 +1,104 @@
+"""The metrics of several worker processes as those of one gateway.
+
+Counters and histograms are sums over all workers that ever ran; one that ended keeps its last known share, so that no
+sum goes down. Gauges are sums over the workers that run. What belongs to a process as such, its memory for one, has a
+label `worker` instead. `docs/adr/0009-workers-are-scraped.md` says why the workers are asked and do not share files.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from prometheus_client.samples import Exemplar, Sample
+
+_OF_A_PROCESS = ("process_", "python_")
+_HIGHEST = frozenset(
+    {
+        "docpreview_build_info",
+        "docpreview_upstream_breaker",
+        "docpreview_ledger_unreconciled",
+        "docpreview_ledger_oldest_unreconciled_seconds",
+        "docpreview_ledger_reconciled_timestamp_seconds",
+        "docpreview_error_last_timestamp_seconds",
+        "docpreview_caller_limit",
+        "docpreview_pages_used",
+        "docpreview_pages_reserved",
+    }
+)
+"""Gauges that are states, times or counts of what workers share: of several the highest counts."""
+
+_LOWEST = frozenset({"docpreview_certificate_expiry_timestamp_seconds", "docpreview_pages_left"})
+_SINCE = "_created"
+"""Ends the names of series that say when another began. Sums have no such moment, and OpenMetrics keeps the name."""
+
+_ADDS_UP = frozenset({"counter", "histogram", "summary"})
+
+
+class WorkerMetrics(Collector):
+    """A collector of what `update` was last told of each worker, by any name of the process."""
+
+    def __init__(self) -> None:
+        self._now: dict[str, tuple[str, list[Metric]]] = {}
+        self._ended: list[Metric] = []
+
+    def started(self, worker: str, number: str) -> None:
+        """The process `worker` runs as the worker of this number."""
+        self._now[worker] = number, []
+
+    def update(self, worker: str, text: str) -> None:
+        """What a worker shows at its `/metrics`, as OpenMetrics; ignored when it has ended."""
+        if worker in self._now:
+            number, _ = self._now[worker]
+            families = text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
+            self._now[worker] = number, [found for found in families if not found.name.endswith(_SINCE)]
+
+    def ended(self, worker: str) -> None:
+        """The worker is gone; what it had counted stays."""
+        _, last = self._now.pop(worker)
+        stays = [family for family in last if family.type in _ADDS_UP and not family.name.startswith(_OF_A_PROCESS)]
+        self._ended = list(_summed([*self._ended, *stays]))
+
+    def collect(self) -> Iterator[Metric]:
+        """All families, each once."""
+        labelled = (_labelled(family, number) for number, found in self._now.values() for family in found)
+        return _summed([*self._ended, *labelled])
+
+
+def _labelled(family: Metric, number: str) -> Metric:
+    if not family.name.startswith(_OF_A_PROCESS):
+        return family
+    result = Metric(family.name, family.documentation, family.type)
+    for sample in family.samples:
+        result.add_sample(sample.name, {**sample.labels, "worker": number}, sample.value)
+    return result
+
+
+def _summed(families: Iterable[Metric]) -> Iterator[Metric]:
+    by_name: dict[str, list[Metric]] = {}
+    for family in families:
+        by_name.setdefault(family.name, []).append(family)
+    for name, same in by_name.items():
+        result = Metric(name, same[0].documentation, same[0].type)
+        values: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+        exemplars: dict[tuple[str, tuple[tuple[str, str], ...]], Exemplar] = {}
+        for sample in (sample for family in same for sample in family.samples):
+            key = sample.name, tuple(sorted(sample.labels.items()))
+            values[key] = _joined(name, values[key], sample) if key in values else sample.value
+            if sample.exemplar is not None:
+                exemplars[key] = sample.exemplar
+        for key, value in values.items():
+            result.add_sample(key[0], dict(key[1]), value, exemplar=exemplars.get(key))
+        yield result
+
+
+def _joined(family: str, value: float, sample: Sample) -> float:
+    if family in _HIGHEST:
+        return max(value, sample.value)
+    return min(value, sample.value) if family in _LOWEST else value + sample.value

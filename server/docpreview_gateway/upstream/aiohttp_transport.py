@@ -1,0 +1,100 @@
+"""HTTP by aiohttp.
+
+Not by httpx: its pool dies of cancelled requests (httpcore issue 1093), and a deadline is a cancellation. Nor by
+aiohttp beneath httpx's interface, which costs as much again for each call (docs/benchmarks.md).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import aiohttp
+from yarl import URL
+
+from docpreview_gateway.model.errors import ReplyTooLarge
+from docpreview_gateway.upstream.ports import TransportError
+from docpreview_gateway.upstream.wire.http import MAX_REPLY_BYTES, HttpReply, HttpRequest
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+MAX_CONNECTIONS = 100
+KEEPALIVE_SECONDS = 15.0
+"""Shorter than a server's usual idle time, so that it rarely closes a connection as we take it."""
+
+_NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+
+
+class AiohttpTransport:
+    """The port `Transport`: one pool for the process, no redirects, no proxies of the environment, a cap on replies.
+
+    `base_url` says where to connect instead of the request's own host, for the emulator and for private endpoints; the
+    Host that is sent and signed stays the request's.
+    """
+
+    def __init__(self, *, base_url: str | None, connect_seconds: float, read_seconds: float) -> None:
+        self._base = base_url.rstrip("/") if base_url else None
+        # Waiting for a place in the pool counts as connecting.
+        timeout = aiohttp.ClientTimeout(total=None, connect=connect_seconds, sock_read=read_seconds)
+        self._pooled = _session(timeout, force_close=False)
+        # Creates are sent once: a connection of their own cannot have been closed by the server while it was idle.
+        self._fresh = _session(timeout, force_close=True)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._pooled.close()
+        await self._fresh.close()
+
+    async def send(self, request: HttpRequest) -> HttpReply:
+        """The reply, whatever its status. TransportError when there is none, ReplyTooLarge past the cap."""
+        session = self._fresh if request.unrepeatable else self._pooled
+        url = URL((self._base or f"https://{request.host}") + request.target, encoded=True)
+        headers = {**request.headers, "accept-encoding": "identity"}
+        try:
+            async with session.request(
+                request.method, url, headers=headers, data=request.body or None, allow_redirects=False
+            ) as reply:
+                body = await _read(reply)
+        except (aiohttp.ClientError, OSError) as error:
+            raise _translated(error) from error
+        return HttpReply(reply.status, {name.lower(): value for name, value in reply.headers.items()}, body)
+
+
+def _session(timeout: aiohttp.ClientTimeout, *, force_close: bool) -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(
+        limit=MAX_CONNECTIONS,
+        force_close=force_close,
+        keepalive_timeout=None if force_close else KEEPALIVE_SECONDS,
+        ttl_dns_cache=30,
+    )
+    return aiohttp.ClientSession(
+        connector=connector,
+        timeout=timeout,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        auto_decompress=False,
+        skip_auto_headers=("accept", "user-agent", "content-type"),
+    )
+
+
+async def _read(reply: aiohttp.ClientResponse) -> bytes:
+    """The body, at most the cap: a reply that never ends must not fill the memory."""
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in reply.content.iter_any():
+        size += len(chunk)
+        if size > MAX_REPLY_BYTES:
+            reply.close()
+            raise ReplyTooLarge
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _translated(error: Exception) -> TransportError:
+    sent = not isinstance(error, _NOT_SENT)
+    return TransportError(type(error).__name__, sent=sent, timed_out=isinstance(error, TimeoutError))

@@ -1,0 +1,1 @@
+"""Functions of the type `Upstream` around another, one a file."""

@@ -1,0 +1,125 @@
+"""Middleware: one request to the cloud for any number of equal reads in flight at the same time.
+
+The request runs in a task of its own. A caller that gives up does not cancel it for the others; the last one does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from docpreview_gateway.model.call import ResponseInfo, SharedRead
+from docpreview_gateway.upstream.operations import GetJob
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.model.call import Call
+    from docpreview_gateway.upstream.operations import Operation, Result, Upstream
+    from docpreview_gateway.upstream.ports import CoalescingTelemetry
+
+
+class _Flight:
+    """A read in flight, its state, and the callers that wait for it."""
+
+    def __init__(self, call: Call, read: SharedRead, task: asyncio.Task[Any]) -> None:
+        self.call = call
+        self.read = read
+        self.task = task
+        self.waiting: set[asyncio.Future[None]] = set()
+
+
+class Coalesced:
+    """An `Upstream` that coalesces equal reads. `longest` bounds a shared read in seconds; no caller's deadline does.
+
+    `shed_if_late` takes a bucket's name and a call, and raises the error with which `inner` would reject the call
+    immediately; None: only `inner` can tell.
+    """
+
+    def __init__(
+        self,
+        inner: Upstream,
+        telemetry: CoalescingTelemetry,
+        *,
+        longest: float,
+        shed_if_late: Callable[[str, Call], None] | None = None,
+    ) -> None:
+        self._inner = inner
+        self._shed_if_late = shed_if_late
+        self._telemetry = telemetry
+        self._longest = longest
+        self._flights: dict[tuple[object, ...], _Flight] = {}
+
+    def check_admission(self, bucket: Bucket, job_id: str, call: Call) -> None:
+        """Raise the error with which reading the job would be rejected immediately. Joining a flight never is."""
+        if self._shed_if_late is not None and GetJob(bucket, job_id).key not in self._flights:
+            self._shed_if_late(bucket.name, call)
+
+    async def __call__(self, operation: Operation[Result], call: Call) -> Result:
+        """The result of the operation, or of an equal read that was in flight already."""
+        if not operation.repeatable:
+            return await self._inner(operation, call)
+        key = operation.key
+        flight = self._flights.get(key)
+        joined = flight is not None
+        if flight is None:
+            flight = self._start(key, operation, call)
+        else:
+            self._telemetry.coalesced(operation.name)
+        flight.read.wanted_by = max(flight.read.wanted_by, call.deadline)
+        # A future for each caller: cancelling one of them leaves the task to the others.
+        landed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        flight.waiting.add(landed)
+        try:
+            await landed
+        finally:
+            flight.waiting.discard(landed)
+            if not flight.waiting and not flight.task.done():
+                self._cancel(key, flight)
+        _copy_outcome(flight, call, joined=joined)
+        error = flight.task.exception()
+        if error is not None:
+            # One error reaches many callers; each raises it with a traceback of its own.
+            raise error.with_traceback(None)
+        result: Result = flight.task.result()
+        return result
+
+    def _start(self, key: tuple[object, ...], operation: Operation[Any], call: Call) -> _Flight:
+        read = SharedRead(wanted_by=call.deadline, waited=call.shared_read.waited if call.shared_read else 0.0)
+        own = replace(call, deadline=time.monotonic() + self._longest, shared_read=read, response=ResponseInfo())
+        task = asyncio.get_running_loop().create_task(
+            _run(self._inner, operation, own), name=f"shared {operation.name}"
+        )
+        flight = self._flights[key] = _Flight(own, read, task)
+        task.add_done_callback(lambda _task: self._land(key, flight))
+        return flight
+
+    def _land(self, key: tuple[object, ...], flight: _Flight) -> None:
+        self._forget(key, flight)
+        for landed in flight.waiting:
+            if not landed.done():
+                landed.set_result(None)
+
+    def _cancel(self, key: tuple[object, ...], flight: _Flight) -> None:
+        """No caller waits any more. A later caller must not join a read that is being cancelled."""
+        self._forget(key, flight)
+        flight.task.cancel()
+
+    def _forget(self, key: tuple[object, ...], flight: _Flight) -> None:
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+
+
+async def _run(inner: Upstream, operation: Operation[Result], call: Call) -> Result:
+    return await inner(operation, call)
+
+
+def _copy_outcome(flight: _Flight, call: Call, *, joined: bool) -> None:
+    info = flight.call.response
+    call.response.upstream_request_id = info.upstream_request_id
+    call.response.cache = "coalesced" if joined else info.cache
+    if call.shared_read is not None:
+        call.shared_read.waited = flight.read.waited

@@ -1,0 +1,55 @@
+"""Middleware: metrics of each attempt at the cloud, and of jobs that end."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from docpreview.v1 import error_reason_pb2 as reasons
+from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.upstream.operations import JobPage
+from docpreview_gateway.upstream.ports import Attempt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from docpreview_gateway.model.call import Call
+    from docpreview_gateway.upstream.job_ends import JobEnds
+    from docpreview_gateway.upstream.operations import Operation, Result, Upstream
+    from docpreview_gateway.upstream.ports import UpstreamTelemetry
+
+
+def observed(inner: Upstream, telemetry: UpstreamTelemetry, ends: JobEnds) -> Upstream:
+    """`inner`, with the outcome and duration of each operation recorded, and every job of a reply given to `ends`."""
+
+    async def attempt(operation: Operation[Result], call: Call) -> Result:
+        with measured(Attempt(operation.bucket.name, operation.name, call.trace), telemetry):
+            result = await inner(operation, call)
+        if isinstance(result, PreviewJob):
+            ends.saw(result)
+        elif isinstance(result, JobPage):
+            for job in result.jobs:
+                ends.saw(job)
+        return result
+
+    return attempt
+
+
+@contextmanager
+def measured(attempt: Attempt, telemetry: UpstreamTelemetry) -> Iterator[None]:
+    """Record how the work within the context ends. Cancelled work is not recorded: it has no outcome."""
+    begin = time.perf_counter()
+    try:
+        yield
+    except Exception as error:
+        telemetry.upstream_attempt(attempt, _reason(error), time.perf_counter() - begin)
+        raise
+    telemetry.upstream_attempt(attempt, reasons.ERROR_REASON_UNSPECIFIED, time.perf_counter() - begin)
+
+
+def _reason(error: Exception) -> reasons.ErrorReason.ValueType:
+    if isinstance(error, GatewayError):
+        return error.reason
+    return reasons.ERROR_REASON_INTERNAL

@@ -1,0 +1,68 @@
+"""Middleware: retries of failed attempts, where that is safe, in time and within the process's budget."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from docpreview_gateway.model.errors import UpstreamError
+from docpreview_gateway.upstream.operations import CreateJob
+from docpreview_gateway.upstream.policies.retry_policy import RetryBudget, latest_start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from docpreview_gateway.model.call import Call, Clock
+    from docpreview_gateway.upstream.operations import Operation, Result, Upstream
+    from docpreview_gateway.upstream.policies.retry_policy import RetryPolicy
+    from docpreview_gateway.upstream.ports import RetryTelemetry
+
+
+class Retrying:
+    """An `Upstream` that makes several attempts and raises the error of the last one. `jitter` is in [0, 1).
+
+    A create is retried only after an error that proves that it was not admitted, and before its signature ends.
+    """
+
+    def __init__(
+        self,
+        inner: Upstream,
+        *,
+        policy: RetryPolicy,
+        clock: Clock,
+        telemetry: RetryTelemetry,
+        jitter: Callable[[], float],
+    ) -> None:
+        self._inner = inner
+        self._policy = policy
+        self._budget = RetryBudget(policy.share, policy.floor)
+        self._clock = clock
+        self._telemetry = telemetry
+        self._jitter = jitter
+
+    async def __call__(self, operation: Operation[Result], call: Call) -> Result:
+        """The result of the first attempt that succeeds."""
+        begin = time.monotonic()
+        self._budget.called(begin)
+        retries = 0
+        while True:
+            try:
+                return await self._inner(operation, call)
+            except UpstreamError as error:
+                delay = self._policy.delay(error, retries, repeatable=operation.repeatable, jitter=self._jitter())
+                if delay is None or not self._in_time(operation, begin, delay, call) or not self._granted(operation):
+                    raise
+            retries += 1
+            await asyncio.sleep(delay)
+
+    def _in_time(self, operation: Operation[object], begin: float, delay: float, call: Call) -> bool:
+        if time.monotonic() + delay > latest_start(begin, call.wanted_by):
+            return False
+        sign_until = operation.sign_until if isinstance(operation, CreateJob) else None
+        return sign_until is None or self._clock.now() + delay < sign_until
+
+    def _granted(self, operation: Operation[object]) -> bool:
+        granted = self._budget.take(time.monotonic())
+        self._telemetry.retry(operation.name, "made" if granted else "over_budget")
+        return granted

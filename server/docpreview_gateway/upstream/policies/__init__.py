@@ -1,0 +1,1 @@
+"""Rules that middleware applies. No I/O: time and randomness are arguments."""

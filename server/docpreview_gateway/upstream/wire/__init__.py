@@ -1,0 +1,1 @@
+"""The cloud's wire format: signatures, XML, requests, responses. No I/O."""

@@ -1,0 +1,144 @@
+"""From requests of the contract to requests of the cloud's job API.
+
+Unset options are omitted and set ones sent as they are: the cloud's defaults are the cloud's. Names and forms: vendor
+documents 460/46942 (create), 460/46943 (read one), 460/46944 (list), 460/46946 (queues).
+"""
+
+from __future__ import annotations
+
+import base64
+from datetime import datetime, timedelta, timezone
+from hashlib import md5
+from typing import TYPE_CHECKING
+
+from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
+from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
+from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest, PreviewQueue
+from docpreview_gateway.upstream.wire import xml as xml_codec
+from docpreview_gateway.upstream.wire.http import HttpRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from docpreview_gateway.model.buckets import Bucket
+
+TAG = "DocProcess"
+_XML = {"content-type": "application/xml"}
+_CLOUD_ZONE = timezone(timedelta(hours=8))
+
+TARGET_FORMATS = {
+    PreviewOptions.TARGET_FORMAT_JPG: "jpg",
+    PreviewOptions.TARGET_FORMAT_PNG: "png",
+    PreviewOptions.TARGET_FORMAT_PDF: "pdf",
+}
+PAPER_ORIENTATIONS = {PreviewOptions.PAPER_ORIENTATION_PORTRAIT: "0", PreviewOptions.PAPER_ORIENTATION_LANDSCAPE: "1"}
+PAPER_SIZES = {PreviewOptions.PAPER_SIZE_A4: "0", PreviewOptions.PAPER_SIZE_A2: "1", PreviewOptions.PAPER_SIZE_A0: "2"}
+COMMENTS = {PreviewOptions.COMMENTS_HIDE: "0", PreviewOptions.COMMENTS_SHOW: "1"}
+JOB_STATES = {
+    PreviewJob.STATE_SUBMITTED: "Submitted",
+    PreviewJob.STATE_RUNNING: "Running",
+    PreviewJob.STATE_SUCCESS: "Success",
+    PreviewJob.STATE_FAILED: "Failed",
+    PreviewJob.STATE_PAUSED: "Pause",
+    PreviewJob.STATE_CANCELLED: "Cancel",
+}
+QUEUE_STATES = {PreviewQueue.STATE_ACTIVE: "Active", PreviewQueue.STATE_PAUSED: "Paused"}
+ORDERS = {ListPreviewJobsRequest.ORDER_OLDEST_FIRST: "Asc"}
+
+
+def create(request: CreatePreviewJobRequest, bucket: Bucket, output: Bucket) -> HttpRequest:
+    """`POST /doc_jobs`. `bucket` and `output` are the configured buckets that the request names."""
+    location = (("Region", output.region), ("Bucket", output.name), ("Object", request.output.object))
+    operation: list[tuple[str, xml_codec.Tree | str]] = [
+        ("Output", location),
+        ("DocProcess", tuple(_doc_process(request.options))),
+    ]
+    if request.user_data:
+        operation.append(("UserData", request.user_data))
+    tree: list[tuple[str, xml_codec.Tree | str]] = [
+        ("Tag", TAG),
+        ("Input", (("Object", request.input_object),)),
+        ("Operation", operation),
+    ]
+    queue_id = request.queue_id or bucket.default_queue_id
+    if queue_id:
+        tree.append(("QueueId", queue_id))
+    body = xml_codec.write("Request", tree)
+    checksum = base64.b64encode(md5(body, usedforsecurity=False).digest()).decode()
+    headers = {**_XML, "content-length": str(len(body)), "content-md5": checksum}
+    return HttpRequest("POST", bucket.ci_host, "/doc_jobs", headers=headers, body=body, unrepeatable=True)
+
+
+def _doc_process(options: PreviewOptions) -> Iterator[tuple[str, str]]:
+    candidates = (
+        ("SrcType", options.source_format),
+        ("TgtType", TARGET_FORMATS.get(options.target_format)),
+        ("ImageParams", options.image_params),
+        ("DocPassword", options.password),
+        ("PageRanges", options.page_ranges),
+        ("StartPage", _number(options, "start_page")),
+        ("EndPage", _number(options, "end_page")),
+        ("SheetId", _number(options, "sheet_id")),
+        ("PaperDirection", PAPER_ORIENTATIONS.get(options.paper_orientation)),
+        ("PaperSize", PAPER_SIZES.get(options.paper_size)),
+        ("Quality", _number(options, "quality")),
+        ("Zoom", _number(options, "zoom_percent")),
+        ("PicPagination", _number(options, "single_image")),
+        ("ImageDpi", _number(options, "image_dpi")),
+        ("Comments", COMMENTS.get(options.comments)),
+    )
+    return ((name, value) for name, value in candidates if value)
+
+
+def _number(options: PreviewOptions, field: str) -> str | None:
+    return str(int(getattr(options, field))) if options.HasField(field) else None  # type: ignore[arg-type]
+
+
+def get(bucket: Bucket, job_id: str) -> HttpRequest:
+    """`GET /doc_jobs/<JobId>`."""
+    return HttpRequest("GET", bucket.ci_host, f"/doc_jobs/{job_id}", headers=_XML)
+
+
+def list_jobs(request: ListPreviewJobsRequest, bucket: Bucket, *, size: int, cursor: str) -> HttpRequest:
+    """`GET /doc_jobs?...`: one page of `size` jobs after the cloud's `cursor` (empty: the first page)."""
+    states = ",".join(JOB_STATES[state] for state in dict.fromkeys(request.states))
+    candidates = (
+        ("tag", TAG),
+        ("orderByTime", ORDERS.get(request.order, "Desc")),
+        ("states", states or "All"),
+        ("size", str(size)),
+        ("nextToken", cursor),
+        ("queueId", request.queue_id),
+        ("startCreationTime", _time(request, "created_after")),
+        ("endCreationTime", _time(request, "created_before")),
+    )
+    query = tuple((name, value) for name, value in candidates if value)
+    return HttpRequest("GET", bucket.ci_host, "/doc_jobs", query=query, headers=_XML)
+
+
+def _time(request: ListPreviewJobsRequest, field: str) -> str:
+    """The vendor prints `%H:%m:%S`; the minutes are `%M`, as its samples show."""
+    if not request.HasField(field):  # type: ignore[arg-type]
+        return ""
+    return datetime.fromtimestamp(getattr(request, field).seconds, _CLOUD_ZONE).strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def list_queues(request: ListPreviewQueuesRequest, bucket: Bucket, *, size: int, page: int) -> HttpRequest:
+    """`GET /docqueue`: page number `page`, from 1, of `size` queues."""
+    query = (
+        ("queueIds", ",".join(request.queue_ids)),
+        ("state", QUEUE_STATES.get(request.state, "All")),
+        ("pageNumber", str(page)),
+        ("pageSize", str(size)),
+    )
+    return HttpRequest("GET", bucket.ci_host, "/docqueue", query=query)
+
+
+def read_object(bucket: Bucket, key: str) -> HttpRequest:
+    """`GET /<key>` on the bucket's object host."""
+    return HttpRequest("GET", bucket.object_host, f"/{key}")
+
+
+def look_at_object(bucket: Bucket, key: str) -> HttpRequest:
+    """`HEAD /<key>` on the bucket's object host."""
+    return HttpRequest("HEAD", bucket.object_host, f"/{key}")

@@ -1,0 +1,227 @@
+"""The part of the composition root that is about identity: who calls, who we are, and files that change meanwhile."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+
+from docpreview_gateway.rpc.services import METHOD_NAMES
+from docpreview_gateway.upstream.credential_files import CredentialFileError, load_credentials
+from docpreview_gateway.upstream.wire.signing import Credentials
+from docpreview_gateway.wiring.file_stamp import file_stamp
+from docpreview_gateway.wiring.reloading import InvalidFileError, Reloading, Watched
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import grpc
+    from jwt import PyJWK
+
+    from docpreview_gateway.access.authentication import Authenticator
+    from docpreview_gateway.access.client_certificates import Revoked
+    from docpreview_gateway.access.directory import Directory
+    from docpreview_gateway.access.jwt_verifier import JwksKeys, JwtVerifier
+    from docpreview_gateway.access.tls_files import TlsMaterial
+    from docpreview_gateway.model.call import Clock
+    from docpreview_gateway.settings.access import JwtSettings, TlsSettings
+    from docpreview_gateway.settings.loading import Settings
+    from docpreview_gateway.settings.sections import CredentialSettings
+    from docpreview_gateway.telemetry.prometheus_identity import IdentityMetrics
+
+LOOK_SECONDS = 1.0
+"""Between looks at the files."""
+
+KEYS_SECONDS = 600.0
+"""Between fetches of an issuer's keys."""
+
+
+log = structlog.get_logger("docpreview_gateway.identity")
+
+
+class HeldCredentials:
+    """The port `CredentialsSource`: keys from the settings, and from files as they are now."""
+
+    def __init__(self) -> None:
+        self._sets: dict[str, Credentials] = {}
+
+    def replace(self, name: str, credentials: Credentials) -> None:
+        """From now on the set of this name; requests that are signed already are not touched."""
+        self._sets[name] = credentials
+
+    def credentials(self, name: str) -> Credentials:
+        """The credential set of this name; the settings made sure that it exists."""
+        return self._sets[name]
+
+
+class Identities:
+    """Everything about identity that the settings name, loaded and kept up to date by `reloading`.
+
+    InvalidFileError from any method: a file cannot be used, and the gateway should not start.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock, telemetry: IdentityMetrics) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._telemetry = telemetry
+        self._fetched: list[JwksKeys] = []
+        self._authenticator: Authenticator | None = None
+        self.reloading = Reloading(telemetry, file_stamp)
+
+    def cloud_credentials(self) -> HeldCredentials:
+        """The key pairs of the cloud."""
+        held = HeldCredentials()
+        for name, found in self._settings.credentials.items():
+            if found.file is None:
+                held.replace(name, _inline(found))
+            else:
+                load = partial(_cloud_keys, found.file)
+                self.reloading.add(Watched("credentials", [found.file], load, partial(held.replace, name)))
+        return held
+
+    def identification(self) -> Authenticator | None:
+        """Who the callers are; None when nobody is asked."""
+        path = self._settings.policy.file
+        if path is None:
+            return None
+        # Whoever asks nobody for a name does without what these take to import.
+        from docpreview_gateway.access.authentication import Authenticator  # noqa: PLC0415
+        from docpreview_gateway.access.client_certificates import ClientCertificates  # noqa: PLC0415
+        from docpreview_gateway.access.directory import Directory  # noqa: PLC0415
+
+        tls = self._settings.tls
+        certificates = ClientCertificates() if tls.client_ca else None
+        if certificates is not None and tls.client_ca is not None and tls.client_crl is not None:
+            load = partial(_revoked, tls.client_crl, tls.client_ca)
+            self.reloading.add(Watched("revocations", [tls.client_crl], load, certificates.revoke))
+        self._authenticator = authenticator = Authenticator(
+            Directory(),
+            certificates=certificates,
+            verifiers=[self._verifier(found) for found in _issuers(self._settings)],
+            clock=self._clock,
+        )
+        self.reloading.add(Watched("policy", [path], partial(load_directory, self._settings), authenticator.replace))
+        return authenticator
+
+    def server_credentials(self) -> grpc.ServerCredentials | None:
+        """What the gateway shows to callers; None: it speaks in the clear."""
+        tls = self._settings.tls
+        if tls.certificate is None:
+            return None
+        from docpreview_gateway.access.tls_files import TlsCredentials  # noqa: PLC0415
+
+        load = partial(_tls, tls)
+        credentials = TlsCredentials(load())
+
+        def take(material: TlsMaterial) -> None:
+            credentials.replace(material)
+            self._telemetry.certificate_ends(material.not_after)
+
+        paths = [path for path in (tls.certificate, tls.key, tls.client_ca) if path is not None]
+        self.reloading.add(Watched("certificate", paths, load, take))
+        return credentials.credentials()
+
+    async def refresh_keys(self) -> None:
+        """Fetch the issuers' keys anew. What fails is logged, and the old keys stay."""
+        if not self._fetched:
+            return  # without the 8 MiB that the library of tokens takes
+        from docpreview_gateway.access.jwks_http import FetchError  # noqa: PLC0415
+        from docpreview_gateway.access.jwt_verifier import KeysError  # noqa: PLC0415
+
+        for keys in self._fetched:
+            try:
+                await keys.refresh()
+            except (FetchError, KeysError) as error:
+                self._telemetry.reloaded("jwks", "invalid")
+                log.warning("keys of an issuer not fetched, the old ones stay", why=str(error))
+            else:
+                self._telemetry.reloaded("jwks", "ok")
+
+    def _keys_changed(self) -> None:
+        if self._authenticator is not None:
+            self._authenticator.forget()
+
+    def _verifier(self, settings: JwtSettings) -> JwtVerifier:
+        from docpreview_gateway.access import jwks_http  # noqa: PLC0415
+        from docpreview_gateway.access.jwt_verifier import JwksKeys, JwtVerifier, parse_keys  # noqa: PLC0415
+
+        if settings.jwks_file is not None:
+            keys = JwksKeys(None, clock=self._clock, changed=self._keys_changed)
+            load = partial(_jwks, settings.jwks_file)
+            self.reloading.add(Watched("jwks", [settings.jwks_file], load, keys.replace))
+        else:
+            url = str(settings.jwks_url)
+
+            async def fetch() -> dict[str, PyJWK]:
+                return parse_keys(await jwks_http.fetch(url))
+
+            keys = JwksKeys(fetch, clock=self._clock, changed=self._keys_changed)
+            self._fetched.append(keys)
+        return JwtVerifier(
+            keys, issuer=settings.issuer, audience=settings.audience, algorithms=tuple(settings.algorithms)
+        )
+
+
+def load_directory(settings: Settings) -> Directory:
+    """The callers of the policy that the settings name. InvalidFileError with every mistake."""
+    from docpreview_gateway.settings.policy_file import PolicyError, Surroundings, load_policy  # noqa: PLC0415
+
+    if settings.policy.file is None:
+        raise InvalidFileError("policy.file: is not set")
+    surroundings = Surroundings(
+        buckets=frozenset(bucket.name for bucket in settings.buckets),
+        methods=METHOD_NAMES,
+        issuers=frozenset(found.issuer for found in _issuers(settings)),
+        client_certificates=settings.tls.client_ca is not None,
+    )
+    try:
+        return load_policy(settings.policy.file, surroundings)
+    except PolicyError as error:
+        raise InvalidFileError("; ".join(error.problems)) from None
+
+
+def _issuers(settings: Settings) -> tuple[JwtSettings, ...]:
+    return () if settings.auth == "insecure" else settings.auth.jwt
+
+
+def _inline(found: CredentialSettings) -> Credentials:
+    return Credentials(found.secret_id, found.secret_key.get_secret_value(), found.token.get_secret_value())
+
+
+def _cloud_keys(path: Path) -> Credentials:
+    try:
+        return load_credentials(path)
+    except CredentialFileError as error:
+        raise InvalidFileError(str(error)) from None
+
+
+def _tls(settings: TlsSettings) -> TlsMaterial:
+    from docpreview_gateway.access.tls_files import TlsFilesError, load_tls  # noqa: PLC0415
+
+    if settings.certificate is None or settings.key is None:
+        raise InvalidFileError("tls: certificate and key are not set")
+    try:
+        return load_tls(settings.certificate, settings.key, settings.client_ca)
+    except TlsFilesError as error:
+        raise InvalidFileError(str(error)) from None
+
+
+def _revoked(path: Path, client_ca: Path) -> Revoked:
+    from docpreview_gateway.access.client_certificates import RevocationsError, load_revoked  # noqa: PLC0415
+
+    try:
+        return load_revoked(path, client_ca)
+    except RevocationsError as error:
+        raise InvalidFileError(str(error)) from None
+
+
+def _jwks(path: Path) -> dict[str, PyJWK]:
+    from docpreview_gateway.access.jwt_verifier import KeysError, parse_keys  # noqa: PLC0415
+
+    try:
+        return parse_keys(path.read_bytes())
+    except OSError as error:
+        raise InvalidFileError(f"{path}: {error.strerror}") from None
+    except KeysError as error:
+        raise InvalidFileError(f"{path}: {error}") from None

@@ -1,0 +1,70 @@
+"""Files that may change while the gateway runs: looked at again and again, and taken over as a whole or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+    from pathlib import Path
+
+    from docpreview_gateway.access.ports import ReloadTelemetry
+
+log = structlog.get_logger("docpreview_gateway.reload")
+
+Loaded = TypeVar("Loaded")
+
+
+class InvalidFileError(Exception):
+    """A new version cannot be used; the message says why, without secrets."""
+
+
+class Watched(NamedTuple, Generic[Loaded]):
+    """Files that mean one thing together.
+
+    `load` reads them, in a thread, and raises InvalidFileError; `take` begins to use what was read, in the event loop.
+    """
+
+    what: str
+    paths: Sequence[Path]
+    load: Callable[[], Loaded]
+    take: Callable[[Loaded], None]
+
+
+class Reloading:
+    """Keeps what was loaded from files up to date. `stamp` tells whether a file is what it was, wherever links lead."""
+
+    def __init__(self, telemetry: ReloadTelemetry, stamp: Callable[[Path], Hashable]) -> None:
+        self._telemetry = telemetry
+        self._stamp = stamp
+        self._watched: list[tuple[Watched[object], list[Hashable]]] = []
+
+    def add(self, watched: Watched[Loaded]) -> None:
+        """Load now, and again whenever a file is another one. InvalidFileError when it cannot be loaded now."""
+        stamps = self._stamps(watched)
+        watched.take(watched.load())
+        self._watched.append((watched, stamps))  # type: ignore[arg-type]  # what is loaded is only handed on
+
+    async def look(self) -> None:
+        """Take over what has changed. A version that is invalid is reported once, and the old one stays."""
+        for watched, known in self._watched:
+            stamps = await asyncio.to_thread(self._stamps, watched)
+            if stamps != known:
+                known[:] = stamps
+                await self._reload(watched)
+
+    async def _reload(self, watched: Watched[object]) -> None:
+        try:
+            watched.take(await asyncio.to_thread(watched.load))
+        except InvalidFileError as error:
+            self._telemetry.reloaded(watched.what, "invalid")
+            log.warning("new version is invalid, the old one stays", what=watched.what, why=str(error))
+        else:
+            self._telemetry.reloaded(watched.what, "ok")
+            log.info("reloaded", what=watched.what)
+
+    def _stamps(self, watched: Watched[Loaded]) -> list[Hashable]:
+        return [self._stamp(path) for path in watched.paths]

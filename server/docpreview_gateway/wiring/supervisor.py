@@ -1,0 +1,246 @@
+"""`serve --workers N`: one process that starts the workers, keeps them running, and speaks for them on the admin port.
+
+Workers are started anew, never forked from a process that has used gRPC. They share the port by SO_REUSEPORT: the
+kernel gives each connection to one of them. The supervisor itself serves no call and does not load gRPC.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+import tempfile
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import aiohttp
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from docpreview_gateway.settings.loading import StartError
+from docpreview_gateway.settings.sections import host_port
+from docpreview_gateway.telemetry.admin_server import admin_server
+from docpreview_gateway.telemetry.operator_page import SAMPLE_SECONDS, OperatorPage
+from docpreview_gateway.telemetry.worker_metrics import WorkerMetrics
+from docpreview_gateway.wiring.system_clock import SystemClock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from docpreview_gateway.settings.loading import Settings
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+"""Seconds before a worker that crashed is started again: the pause doubles while it keeps crashing."""
+
+STEADY_SECONDS = 60.0
+"""A worker that ran for so long starts with the first pause again."""
+
+SCRAPE_SECONDS = 2.0
+OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
+READY = b"ready\n"
+"""What a worker writes to its standard output when it serves."""
+
+log = structlog.get_logger("docpreview_gateway.supervisor")
+
+
+class Supervisor:
+    """The workers of one gateway. `command` is how to start one; its number, port and admin socket are appended."""
+
+    def __init__(self, settings: Settings, command: Sequence[str], folder: Path) -> None:
+        self._settings = settings
+        self._command = command
+        self._folder = folder
+        self._metrics = WorkerMetrics()
+        self._running: dict[int, asyncio.subprocess.Process] = {}
+        self._ready: set[int] = set()
+        self._stopping = asyncio.Event()
+        self._news = asyncio.Event()
+        self._failed: int | None = None
+        self._has_started = False
+        self.registry = CollectorRegistry()
+        self.registry.register(self._metrics)
+        Gauge("docpreview_workers", "Workers that serve.", registry=self.registry).set_function(
+            lambda: len(self._ready)
+        )
+        self._restarts = Counter(
+            "docpreview_worker_restarts_total", "Workers that were started again.", registry=self.registry
+        )
+
+    @property
+    def unready(self) -> str | None:
+        """Why no calls should come, None when at least one worker serves: the kernel gives it all new connections."""
+        if self._stopping.is_set():
+            return "stopping"
+        return None if self._ready and self._has_started else "starting"
+
+    async def run(self, address: str, on_started: Callable[[], None]) -> int:
+        """Run the workers on `address` until they were all asked to stop; the exit code for this process.
+
+        The first worker starts alone, so that what keeps all of them from starting is said once, and ends the run.
+        """
+        first = asyncio.create_task(self._keep(0, address))
+        first.add_done_callback(lambda _task: self._news.set())
+        await self._until(lambda: bool(self._ready) or first.done())
+        if first.done():
+            return first.result()
+        others = [asyncio.create_task(self._keep(number, address)) for number in range(1, self._settings.workers)]
+        await self._until(lambda: len(self._ready) == self._settings.workers or self._stopping.is_set())
+        if not self._stopping.is_set():
+            self._has_started = True
+            on_started()
+        await asyncio.gather(first, *others)
+        return self._failed or 0
+
+    def stop(self) -> None:
+        """Ask all workers to stop; a second time, to stop at once."""
+        self._stopping.set()
+        self._news.set()
+        for process in self._running.values():
+            process.send_signal(signal.SIGTERM)
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self._news.clear()
+            await self._news.wait()
+
+    async def refresh(self) -> None:
+        """Ask the workers for their metrics. Of one that does not answer in time the last ones stand."""
+        await asyncio.gather(*(self._scrape(number, process) for number, process in self._running.items()))
+
+    async def _keep(self, number: int, address: str) -> int:
+        """Run one worker again and again; the code with which it failed to start, or 0."""
+        loop = asyncio.get_running_loop()
+        pause = FIRST_PAUSE
+        while not self._stopping.is_set():
+            begun = loop.time()
+            code, was_ready = await self._run_once(number, address)
+            if self._stopping.is_set():
+                break
+            if not (was_ready or self._has_started):
+                self._fail(code or 1)
+                break
+            pause = FIRST_PAUSE if loop.time() - begun > STEADY_SECONDS else pause
+            log.error("a worker ended and is started again", worker=number, code=code, pause=pause)
+            await self._pause(pause)
+            pause = min(LONGEST_PAUSE, 2 * pause)
+            self._restarts.inc()
+        return self._failed or 0
+
+    def _fail(self, code: int) -> None:
+        self._failed = code
+        self.stop()
+
+    async def _pause(self, seconds: float) -> None:
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        await asyncio.wait((stopping,), timeout=seconds)
+        stopping.cancel()
+
+    async def _run_once(self, number: int, address: str) -> tuple[int, bool]:
+        """Start a worker and wait for its end: its exit code, and whether it ever served."""
+        path = self._socket(number)
+        path.unlink(missing_ok=True)
+        process = await asyncio.create_subprocess_exec(
+            *self._command,
+            *("--number", str(number), "--listen", address, "--admin", str(path)),
+            # It stops when its input ends, so that no worker outlives the supervisor.
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            # Signals of the terminal come here, and are passed on once.
+            start_new_session=True,
+        )
+        self._running[number] = process
+        self._metrics.started(str(process.pid), str(number))
+        if self._stopping.is_set():
+            process.send_signal(signal.SIGTERM)
+        assert process.stdout is not None  # noqa: S101 - a pipe was asked for
+        was_ready = await process.stdout.readline() == READY
+        if was_ready:
+            self._ready.add(number)
+            self._news.set()
+        code = await process.wait()
+        self._ready.discard(number)
+        del self._running[number]
+        self._metrics.ended(str(process.pid))
+        return code, was_ready
+
+    async def _scrape(self, number: int, process: asyncio.subprocess.Process) -> None:
+        connector = aiohttp.UnixConnector(str(self._socket(number)))
+        timeout = aiohttp.ClientTimeout(total=SCRAPE_SECONDS)
+        try:
+            async with (
+                aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+                session.get("http://worker/metrics", headers={"Accept": OPEN_METRICS}) as answer,
+            ):
+                self._metrics.update(str(process.pid), await answer.text())
+        except (aiohttp.ClientError, OSError) as error:
+            log.debug("a worker does not show its metrics", worker=number, error=type(error).__name__)
+
+    def _socket(self, number: int) -> Path:
+        return self._folder / f"{number}.sock"
+
+
+async def supervise(settings: Settings, command: Sequence[str]) -> int:
+    """Serve with `settings.workers` workers until SIGTERM or SIGINT; the exit code. StartError when a port is taken."""
+    async with AsyncExitStack() as stack:
+        reserved = stack.enter_context(_reserved(settings.listen))
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="docpreview-"))
+        supervisor = Supervisor(settings, command, Path(folder))
+        host, port = host_port(settings.admin_listen)
+        page = OperatorPage(supervisor.registry, SystemClock(), lambda: supervisor.unready)
+        admin = admin_server(
+            host,
+            port,
+            registry=supervisor.registry,
+            unready=lambda: supervisor.unready,
+            refresh=supervisor.refresh,
+            page=page,
+        )
+        try:
+            admin_port = await stack.enter_async_context(admin)
+        except OSError as error:
+            raise StartError(f"admin_listen {settings.admin_listen}: {error.strerror}") from error
+        sampling = asyncio.create_task(_sample(supervisor, page), name="looks for the operator page")
+        stack.callback(sampling.cancel)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, supervisor.stop)
+        grpc_port = reserved.getsockname()[1]
+
+        def started() -> None:
+            log.info("serving", grpc_port=grpc_port, admin_port=admin_port, workers=settings.workers)
+
+        code = await supervisor.run(f"{settings.listen.rpartition(':')[0]}:{grpc_port}", started)
+    log.info("stopped")
+    return code
+
+
+async def _sample(supervisor: Supervisor, page: OperatorPage) -> None:
+    """Let the operator page look at the metrics of all workers, again and again."""
+    while True:
+        await asyncio.sleep(SAMPLE_SECONDS)
+        await supervisor.refresh()
+        await page.sampled()
+
+
+def _reserved(listen: str) -> socket.socket:
+    """A socket that holds the port of the workers and listens to nothing itself.
+
+    It is bound before it is made sharable: so a server that is there already is noticed, also one that would share its
+    port, and other users' servers are kept away for as long as the socket is open.
+    """
+    if sys.platform != "linux":
+        raise StartError("workers: more than one need Linux, where processes can share a port")
+    host, port = host_port(listen)
+    reserved = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reserved.family == socket.AF_INET6:
+            reserved.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        reserved.bind((host, port))
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    except OSError as error:
+        reserved.close()
+        raise StartError(f"listen {listen}: the address cannot be used, is it taken?") from error
+    return reserved

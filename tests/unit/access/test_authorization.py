@@ -1,0 +1,288 @@
+"""Callers with rights, over a cloud in memory: what is refused costs nothing, and what is hidden does not exist."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import aclosing
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from docpreview.v1 import error_reason_pb2 as r
+from docpreview.v1 import preview_job_service_pb2 as pb
+from docpreview.v1 import preview_queue_service_pb2 as queues
+from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOptions
+from docpreview_gateway.model.buckets import Bucket
+from docpreview_gateway.model.errors import GatewayError, InvalidRequest
+from docpreview_gateway.model.option_rules import OptionRules
+from docpreview_gateway.upstream.memory_cache import LruMemoryCache
+from docpreview_gateway.upstream.middleware.cached import Cached
+from docpreview_gateway.upstream.middleware.coalesced import Coalesced
+from docpreview_gateway.upstream.policies.freshness import Freshness
+from tests.fakes.policies import caller_of
+from tests.fakes.shared_cache import FakeSharedCache
+from tests.unit.conftest import BUCKET, Office, call
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from docpreview_gateway.model.call import Call
+    from docpreview_gateway.model.callers import Caller
+
+SHOP = caller_of("shop", {BUCKET.name: ("in/",)}, ("p/",))
+WHOLE = caller_of("whole", {BUCKET.name: ("",)})
+STRANGER = caller_of("stranger", {"stranger-1250000000": ("",)})
+SUCCESS = PreviewJob.STATE_SUCCESS
+
+
+def by(caller: Caller) -> Call:
+    return replace(call(), caller=caller)
+
+
+def put(office: Office, job_id: str, key: str, state: PreviewJob.State.ValueType = SUCCESS) -> PreviewJob:
+    job = office.upstream.add_job(BUCKET.name, job_id, state)
+    job.input.CopyFrom(ObjectLocation(bucket=BUCKET.name, object=key))
+    return job
+
+
+async def watched(office: Office, request: pb.WatchPreviewJobRequest, made: Call) -> list[PreviewJob]:
+    async with aclosing(office.jobs.watch(request, made)) as replies:
+        return [reply.job async for reply in replies if reply.HasField("job")]
+
+
+async def asked(office: Office, method: str, job_id: str, made: Call) -> Any:
+    """The job by each of the methods that show one."""
+    match method:
+        case "get":
+            return await office.jobs.get(pb.GetPreviewJobRequest(bucket=BUCKET.name, job_id=job_id), made)
+        case "wait":
+            request = pb.WaitPreviewJobRequest(bucket=BUCKET.name, job_id=job_id, timeout=Duration(seconds=20))
+            return await office.jobs.wait(request, made)
+        case _:
+            (*_, last) = await watched(office, pb.WatchPreviewJobRequest(bucket=BUCKET.name, job_id=job_id), made)
+            return last
+
+
+async def refusal(awaitable: Any) -> GatewayError:
+    with pytest.raises(GatewayError) as caught:
+        await awaitable
+    return caught.value
+
+
+@pytest.mark.parametrize("method", ["get", "wait", "watch"])
+class TestOneJob:
+    async def test_a_job_under_the_callers_prefix_is_shown(self, office: Office, method: str) -> None:
+        """A job under the caller's prefix is shown."""
+        put(office, "d1", "in/a.pdf")
+        assert (await asked(office, method, "d1", by(SHOP))).job_id == "d1"
+
+    @pytest.mark.parametrize("state", [SUCCESS, PreviewJob.STATE_RUNNING])
+    async def test_a_job_outside_the_callers_prefix_is_like_one_that_does_not_exist(
+        self, office: Office, method: str, state: PreviewJob.State.ValueType
+    ) -> None:
+        """Another one is in every respect like one that is not there, and nobody waits for it to end."""
+        put(office, "d1", "secret/a.pdf", state)
+        ends = []
+        for job_id in ("d1", "d2"):
+            made = by(SHOP)
+            error = await asyncio.wait_for(refusal(asked(office, method, job_id, made)), 5)
+            ends.append((error.reason, error.message.replace(job_id, ""), error.metadata, error.retry_after))
+            assert (made.response.upstream_request_id, made.response.cache) == ("", "")
+        assert ends[0] == ends[1]
+        assert ends[0][0] == r.ERROR_REASON_JOB_NOT_FOUND
+
+    async def test_a_caller_of_the_whole_bucket_sees_every_job(self, office: Office, method: str) -> None:
+        """Who may use the whole bucket sees every job."""
+        put(office, "d1", "secret/a.pdf")
+        assert (await asked(office, method, "d1", by(WHOLE))).job_id == "d1"
+
+    async def test_a_caller_without_the_bucket_is_refused_before_the_cloud_is_asked(
+        self, office: Office, method: str
+    ) -> None:
+        """Who may not use the bucket is refused before anything is looked up."""
+        put(office, "d1", "in/a.pdf")
+        assert (await refusal(asked(office, method, "d1", by(STRANGER)))).reason == r.ERROR_REASON_NOT_PERMITTED
+        assert office.upstream.asked == []
+
+
+class TestSeveralJobs:
+    async def test_hidden_jobs_of_a_batch_are_missing(self, office: Office) -> None:
+        """Hidden jobs are missing."""
+        put(office, "d1", "in/a.pdf")
+        put(office, "d2", "secret/a.pdf")
+        reply = await office.jobs.batch_get(
+            pb.BatchGetPreviewJobsRequest(bucket=BUCKET.name, job_ids=["d1", "d2", "d3"]), by(SHOP)
+        )
+        assert ([job.job_id for job in reply.jobs], list(reply.missing_job_ids)) == (["d1"], ["d2", "d3"])
+
+    async def test_hidden_jobs_are_not_listed_and_pages_go_on_behind_them(self, office: Office) -> None:
+        """And are not listed; pages go on behind them."""
+        for number in range(6):
+            put(office, f"d{number}", ("in/" if number % 3 else "secret/") + "a.pdf")
+        found, token = [], ""
+        while True:
+            request = pb.ListPreviewJobsRequest(bucket=BUCKET.name, page_size=2, page_token=token)
+            reply = await office.jobs.list_jobs(request, by(SHOP))
+            found += [job.job_id for job in reply.jobs]
+            token = reply.next_page_token
+            if not token:
+                break
+        assert found == ["d5", "d4", "d2", "d1"]
+
+
+def create_request(**fields: Any) -> pb.CreatePreviewJobRequest:
+    request = pb.CreatePreviewJobRequest(
+        bucket=BUCKET.name, input_object="in/a.pdf", output=ObjectLocation(object="p/${Number}.jpg")
+    )
+    request.MergeFrom(pb.CreatePreviewJobRequest(**fields))
+    return request
+
+
+class TestCreate:
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"bucket": "previews-1250000000"},
+            {"bucket": "../x"},
+            {"input_object": "secret/a.pdf"},
+            {"input_object": "in/../secret/a.pdf"},
+            {"output": ObjectLocation(object="in/${Number}.jpg")},
+            {"output": ObjectLocation(object="p/../q/${Number}.jpg")},
+            {"output": ObjectLocation(bucket="previews-1250000000")},
+            {"output": ObjectLocation(bucket="nobody-1250000000")},
+            {"preset": "thumbnail"},
+            {"input_object": "secret/a.pdf", "options": PreviewOptions(quality=1000)},
+        ],
+    )
+    async def test_a_create_that_is_not_permitted_is_refused_and_nothing_sent(
+        self, office: Office, fields: dict[str, Any]
+    ) -> None:
+        """Refused before anything is validated or sent."""
+        error = await refusal(office.jobs.create(create_request(**fields), by(SHOP)))
+        assert error.reason == r.ERROR_REASON_NOT_PERMITTED
+        assert office.upstream.asked == []
+
+    async def test_a_permitted_create_is_made_by_the_policys_option_rules(self, office: Office) -> None:
+        """And made as the policy wants it."""
+        rules = OptionRules(force=PreviewOptions(image_params="watermark/2"), at_most={"image_dpi": 150}, max_pages=10)
+        shop = caller_of("shop", {BUCKET.name: ("in/",)}, ("p/",), options=rules)
+        office.upstream.objects.add((BUCKET.name, "in/a.pdf"))
+        job = await office.jobs.create(create_request(options=PreviewOptions(image_dpi=120)), by(shop))
+        assert (job.options.image_params, job.options.image_dpi, job.options.end_page) == ("watermark/2", 120, 10)
+        with pytest.raises(InvalidRequest, match=r"options\.image_dpi"):
+            await office.jobs.create(create_request(options=PreviewOptions(image_dpi=200)), by(shop))
+
+    async def test_preset_without_policy(self, office: Office) -> None:
+        """There are none."""
+        with pytest.raises(InvalidRequest, match="preset"):
+            await office.jobs.create(create_request(preset="thumbnail"), call())
+
+    async def test_request_id_of_another_caller(self, office: Office) -> None:
+        """Two callers with one id have two jobs: an id is no key to others' answers."""
+        office.upstream.objects.add((BUCKET.name, "in/a.pdf"))
+        request = create_request(request_id="7d3f9b7e-6d0c-4a51-9f0e-2f4c8f6f2a10")
+        first = await office.jobs.create(request, by(SHOP))
+        assert (await office.jobs.create(request, by(SHOP))).job_id == first.job_id
+        assert (await office.jobs.create(request, by(WHOLE))).job_id != first.job_id
+
+    async def test_policy_that_changed_between_two_attempts(self, office: Office) -> None:
+        """The same id and request are the same job, whatever options the policy adds by now."""
+        office.upstream.objects.add((BUCKET.name, "in/a.pdf"))
+        request = create_request(request_id="7d3f9b7e-6d0c-4a51-9f0e-2f4c8f6f2a10")
+        first = await office.jobs.create(request, by(SHOP))
+        rules = OptionRules(force=PreviewOptions(image_params="watermark/2"))
+        stricter = caller_of("shop", {BUCKET.name: ("in/",)}, ("p/",), options=rules)
+        assert (await office.jobs.create(request, by(stricter))).job_id == first.job_id
+
+
+class Counted(LruMemoryCache):
+    """A cache that counts look-ups."""
+
+    looks = 0
+
+    def get(self, key: str) -> bytes | None:
+        self.looks += 1
+        return super().get(key)
+
+
+CALLERS = 20
+BUCKETS = [Bucket(f"team{number}-1250000000", "ap-chongqing", "main") for number in range(CALLERS)]
+
+
+@pytest.fixture
+async def warm() -> AsyncIterator[tuple[Office, Counted]]:
+    """Twenty buckets with ten jobs each, half of them under in/, all of them in the cache."""
+    memory = Counted(64 * 1024 * 1024)
+    office = Office(buckets=BUCKETS)
+    kept = Freshness(active=1e9, missing=1e9, listing=1e9, stale=0)
+    cached = Cached(
+        Coalesced(office.upstream, office.telemetry, longest=30.0),
+        memory,
+        FakeSharedCache(),
+        freshness=kept,
+        clock=office.clock,
+        telemetry=office.telemetry,
+    )
+    office.wire(cached)
+    for bucket in BUCKETS:
+        for number in range(10):
+            job = office.upstream.add_job(bucket.name, f"j{number}", SUCCESS)
+            job.input.CopyFrom(
+                ObjectLocation(bucket=bucket.name, object=f"{'in' if number % 2 else 'secret'}/{bucket.name}.pdf")
+            )
+            await office.jobs.get(pb.GetPreviewJobRequest(bucket=bucket.name, job_id=f"j{number}"), call())
+    yield office, memory
+    await office.watching.close()
+
+
+async def _answered(office: Office, bucket: str, rnd: random.Random, made: Call) -> list[PreviewJob]:
+    """Every job that a random call is answered with."""
+    job_id = f"j{rnd.randrange(12)}"
+    match rnd.randrange(6):
+        case 0:
+            request = pb.BatchGetPreviewJobsRequest(bucket=bucket, job_ids=[job_id, "j1", "j2"])
+            return list((await office.jobs.batch_get(request, made)).jobs)
+        case 1:
+            return list((await office.jobs.list_jobs(pb.ListPreviewJobsRequest(bucket=bucket), made)).jobs)
+        case 2 if rnd.random() < 0.02:
+            return [await office.jobs.wait(pb.WaitPreviewJobRequest(bucket=bucket, job_id=job_id), made)]
+        case 3 if rnd.random() < 0.02:
+            return await watched(office, pb.WatchPreviewJobRequest(bucket=bucket, job_id=job_id), made)
+        case 4:
+            await office.queues.list_queues(queues.ListPreviewQueuesRequest(bucket=bucket), made)
+            return []
+        case _:
+            get = pb.GetPreviewJobRequest(bucket=bucket, job_id=job_id)
+            kept = office.jobs.cached_get(get, made)
+            return [await office.jobs.get(get, made) if kept is None else PreviewJob.FromString(kept)]
+
+
+async def test_crowd_on_a_warm_cache(warm: tuple[Office, Counted]) -> None:
+    """100,000 random calls of twenty callers on each other's buckets: no leak, and refused calls look nothing up."""
+    office, memory = warm
+    rnd = random.Random(16)  # noqa: S311 - no secret
+    callers = [caller_of(f"team{number}", {bucket.name: ("in/",)}) for number, bucket in enumerate(BUCKETS)]
+    refused = answered = 0
+    for _ in range(100_000):
+        who, where = rnd.randrange(CALLERS), rnd.randrange(CALLERS)
+        if rnd.random() < 0.3:
+            where = who
+        before = memory.looks, len(office.upstream.asked)
+        found: list[PreviewJob] = []
+        reason = None
+        try:
+            found = await _answered(office, BUCKETS[where].name, rnd, by(callers[who]))
+        except GatewayError as error:
+            reason = error.reason
+        if where != who:
+            refused += 1
+            assert reason == r.ERROR_REASON_NOT_PERMITTED
+            assert (memory.looks, len(office.upstream.asked)) == before
+        for job in found:
+            answered += 1
+            assert job.input.object == f"in/{BUCKETS[who].name}.pdf"
+    assert refused > 50_000
+    assert answered > 10_000

@@ -1,0 +1,164 @@
+"""Keys of an issuer: when they are fetched, how often, and what happens while they cannot be."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from docpreview.v1 import error_reason_pb2 as r
+from docpreview_gateway.access import jwks_http
+from docpreview_gateway.access.directory import Unauthenticated
+from docpreview_gateway.access.jwt_verifier import REFRESH_SECONDS, TRUSTED_SECONDS, JwksKeys, KeysError, parse_keys
+from docpreview_gateway.model.errors import GatewayError
+from tests.fakes.clock import FakeClock
+from tests.fakes.raw_server import Exchange, RawServer
+from tests.integration.issuer import Issuer
+
+if TYPE_CHECKING:
+    from jwt import PyJWK
+
+ISSUER = Issuer("ec1", "ec2")
+
+
+class Idp:
+    """An identity provider that a test may break, hold, and count the visits of."""
+
+    def __init__(self) -> None:
+        self.visits = 0
+        self.error: Exception | None = None
+        self.open = asyncio.Event()
+        self.open.set()
+        self.kids = {"ec1"}
+
+    async def fetch(self) -> dict[str, PyJWK]:
+        self.visits += 1
+        await self.open.wait()
+        if self.error is not None:
+            raise self.error
+        return {kid: key for kid, key in parse_keys(ISSUER.jwks().encode()).items() if kid in self.kids}
+
+
+@pytest.fixture
+def idp() -> Idp:
+    """One that answers."""
+    return Idp()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """A clock to be moved."""
+    return FakeClock()
+
+
+@pytest.fixture
+async def keys(idp: Idp, clock: FakeClock) -> JwksKeys:
+    """Keys as they are after the start."""
+    made = JwksKeys(idp.fetch, clock=clock, changed=lambda: None)
+    await made.refresh()
+    return made
+
+
+async def test_a_known_key_is_used_without_a_fetch(keys: JwksKeys, idp: Idp) -> None:
+    """It is here already; nobody is asked."""
+    assert (await keys.key("ec1")).key_id == "ec1"
+    assert idp.visits == 1
+
+
+async def test_unknown_keys_cause_one_fetch_per_refresh_interval(keys: JwksKeys, idp: Idp, clock: FakeClock) -> None:
+    """It is fetched once in a while, however many tokens name keys that are not there."""
+    for _ in range(100):
+        with pytest.raises(Unauthenticated):
+            await keys.key("ec2")
+    assert idp.visits == 1
+    clock.time += REFRESH_SECONDS
+    idp.kids = {"ec2"}
+    assert (await keys.key("ec2")).key_id == "ec2"
+    with pytest.raises(Unauthenticated):
+        await keys.key("ec1")
+    assert idp.visits == 2
+
+
+async def test_crowd_that_waits(keys: JwksKeys, idp: Idp, clock: FakeClock) -> None:
+    """All who miss a key wait for one fetch; one that leaves does not end it, and known keys go on meanwhile."""
+    clock.time += REFRESH_SECONDS
+    idp.open.clear()
+    idp.kids = {"ec1", "ec2"}
+    waiting = [asyncio.create_task(keys.key("ec2")) for _ in range(50)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    assert (await keys.key("ec1")).key_id == "ec1"
+    idp.open.set()
+    found = await asyncio.gather(*waiting[1:])
+    assert {key.key_id for key in found} == {"ec2"}
+    assert idp.visits == 2
+
+
+async def test_issuer_that_is_gone(keys: JwksKeys, idp: Idp, clock: FakeClock) -> None:
+    """Its last keys are good for a day; then callers are told to come back, not that they are nobody."""
+    idp.error = jwks_http.FetchError("gone")
+    clock.time += TRUSTED_SECONDS - 1
+    assert (await keys.key("ec1")).key_id == "ec1"
+    clock.time += 2
+    with pytest.raises(GatewayError) as caught:
+        await keys.key("ec1")
+    assert caught.value.reason == r.ERROR_REASON_IDENTITY_UNAVAILABLE
+    with pytest.raises(jwks_http.FetchError):
+        await keys.refresh()
+
+
+async def test_issuer_that_was_gone_at_the_start(idp: Idp, clock: FakeClock) -> None:
+    """A token is reason enough to ask again, once it may."""
+    idp.error = KeysError("broken")
+    keys = JwksKeys(idp.fetch, clock=clock, changed=lambda: None)
+    with pytest.raises(GatewayError) as caught:
+        await keys.key("ec1")
+    assert caught.value.reason == r.ERROR_REASON_IDENTITY_UNAVAILABLE
+    idp.error = None
+    clock.time += REFRESH_SECONDS
+    assert (await keys.key("ec1")).key_id == "ec1"
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"[]", b"{}", b'{"keys": []}', b'{"keys": [{"kty": "oct", "k": "AA"}]}', b"\xff"]
+)
+def test_a_document_without_public_signing_keys_is_refused(text: bytes) -> None:
+    """What has no public key for signatures is no key set."""
+    with pytest.raises(KeysError):
+        parse_keys(text)
+
+
+async def redirect(exchange: Exchange) -> None:
+    await exchange.answer(status="302 Found", headers="Location: http://169.254.169.254/\r\n")
+
+
+async def endless(exchange: Exchange) -> None:
+    await exchange.answer(b"x" * (jwks_http.MAX_BYTES + 1))
+
+
+async def error(exchange: Exchange) -> None:
+    await exchange.answer(b"{}", status="500 Oops")
+
+
+async def gone(exchange: Exchange) -> None:
+    exchange.reset()
+
+
+@pytest.mark.parametrize("behaviour", [redirect, endless, error, gone])
+async def test_fetch_that_fails(behaviour: object) -> None:
+    """No redirect is followed, and no reply fills the memory."""
+    async with RawServer(behaviour) as server:  # type: ignore[arg-type]
+        with pytest.raises(jwks_http.FetchError):
+            await jwks_http.fetch(server.url)
+        assert server.exchanges
+
+
+async def test_a_key_set_is_fetched_as_it_is() -> None:
+    """The document as it is."""
+
+    async def document(exchange: Exchange) -> None:
+        await exchange.answer(ISSUER.jwks().encode())
+
+    async with RawServer(document) as server:
+        assert set(parse_keys(await jwks_http.fetch(server.url))) == {"ec1", "ec2"}

@@ -1,0 +1,94 @@
+"""Use-cases over the fake cloud, with times so short that nobody waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+from docpreview_gateway.access.bucket_registry import BucketRegistry
+from docpreview_gateway.creates.budgeted import PageBudgets, PageQuotaStores
+from docpreview_gateway.creates.idempotent import IdempotentCreates
+from docpreview_gateway.creates.records import Timing
+from docpreview_gateway.jobs.page_urls import PageUrls
+from docpreview_gateway.jobs.polling import Schedule
+from docpreview_gateway.jobs.preview_jobs import PreviewJobs
+from docpreview_gateway.jobs.preview_queues import PreviewQueues
+from docpreview_gateway.jobs.watching import Watching, WatchLimits
+from docpreview_gateway.model.buckets import Bucket
+from docpreview_gateway.model.call import Call
+from tests.fakes.clock import FakeClock
+from tests.fakes.credentials import FakeCredentials
+from tests.fakes.ledger import FakeLedger
+from tests.fakes.pages import FakePages
+from tests.fakes.telemetry import FakeTelemetry
+from tests.fakes.upstream import FakeUpstream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from docpreview_gateway.upstream.operations import CachingUpstream
+
+BUCKET = Bucket("examplebucket-1250000000", "ap-chongqing", "main")
+OTHER = Bucket("previews-1250000000", "ap-guangzhou", "main")
+QUICK = WatchLimits(
+    heartbeat=5.0, stream=30.0, poll=5.0, schedule=Schedule(floor=0.002, cap=0.01, fraction=0.0, patience=3)
+)
+
+
+@dataclass
+class Office:
+    """Everything that the use-cases are made of."""
+
+    limits: WatchLimits = QUICK
+    upstream: FakeUpstream = field(default_factory=FakeUpstream)
+    telemetry: FakeTelemetry = field(default_factory=FakeTelemetry)
+    clock: FakeClock = field(default_factory=FakeClock)
+    buckets: Sequence[Bucket] = (BUCKET, OTHER)
+
+    def __post_init__(self) -> None:
+        self.wire(self.upstream)
+
+    def wire(self, upstream: CachingUpstream) -> None:
+        """Put the use-cases before this cloud."""
+        buckets = BucketRegistry(self.buckets)
+        self.watching = Watching(upstream, self.clock, self.telemetry, limits=self.limits, jitter=lambda: 0.5)
+        page_urls = PageUrls(buckets, FakeCredentials(), self.clock)
+        self.records = FakeLedger()
+        self.book = FakePages()
+        creating = IdempotentCreates(
+            upstream,
+            buckets,
+            self.records,
+            clock=self.clock,
+            telemetry=self.telemetry,
+            timing=Timing(),
+            owner="one",
+        )
+        self.budgets = PageBudgets(
+            creating,
+            PageQuotaStores(self.book),
+            buckets=buckets,
+            upstream=upstream,
+            records=self.records,
+            clock=self.clock,
+            telemetry=self.telemetry,
+        )
+        self.jobs = PreviewJobs(upstream, buckets, self.budgets, self.watching, page_urls)
+        self.queues = PreviewQueues(upstream, buckets)
+
+
+def call(seconds: float = 30.0) -> Call:
+    """A call with so many seconds left."""
+    return Call(request_id="r1", deadline=asyncio.get_running_loop().time() + seconds)
+
+
+@pytest.fixture
+async def office() -> AsyncIterator[Office]:
+    """Use-cases that follow the job `d1`, which runs."""
+    made = Office()
+    yield made
+    await made.watching.close()
+    assert (made.telemetry.pollers, made.telemetry.watchers) == (0, 0)

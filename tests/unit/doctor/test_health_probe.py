@@ -1,0 +1,68 @@
+"""The health check of containers, against the real admin port."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from docpreview_gateway.doctor.health_probe import probe
+from docpreview_gateway.telemetry.admin_server import admin_server
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])  # noqa: S104 - as containers listen
+async def test_a_probe_of_a_ready_gateway_reports_no_problem(host: str) -> None:
+    """None, also when the gateway listens on all interfaces."""
+    async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: None) as port:
+        assert await asyncio.to_thread(probe, host, port, seconds=5) is None
+
+
+async def test_a_probe_of_an_unready_gateway_reports_its_reason() -> None:
+    """The reason that the gateway gives."""
+    async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: "stopping") as port:
+        assert await asyncio.to_thread(probe, "127.0.0.1", port, seconds=5) == "503: stopping"
+
+
+def test_a_probe_without_an_answer_names_the_address_and_the_cause() -> None:
+    """Where it was looked for, and why there was no answer."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        assert str(probe("127.0.0.1", port, seconds=5)).startswith(f"no answer from 127.0.0.1:{port}: ")
+
+
+def test_no_answer_in_time() -> None:
+    """A gateway that hangs is not ready."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        assert "timed out" in str(probe("127.0.0.1", silent.getsockname()[1], seconds=0.2))
+
+
+@pytest.mark.parametrize(("unready", "code", "said"), [(None, 0, b"ready\n"), ("starting", 1, b"")])
+async def test_the_healthcheck_command_exits_with_0_only_when_ready(
+    unready: str | None, code: int, said: bytes, tmp_path: Path
+) -> None:
+    """`docpreview-gateway healthcheck` finds the admin port in the configuration; 0 when ready, else 1."""
+    async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: unready) as port:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("DOCPREVIEW_")}
+        config = tmp_path / "gateway.yaml"
+        config.write_text(
+            f"admin_listen: 127.0.0.1:{port}\n"
+            "buckets: [{name: a-1250000000, region: ap-guangzhou, credentials: main}]\n"
+            "credentials: {main: {secret_id: a, secret_key: b}}\n"
+        )
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "docpreview_gateway", "healthcheck", "--config", str(config)),
+            env=environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        output, _ = await process.communicate()
+    assert (process.returncode, output) == (code, said)

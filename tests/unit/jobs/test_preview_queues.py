@@ -1,0 +1,113 @@
+"""Lists of queues, page by page; the cloud counts pages."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING
+
+import pytest
+
+from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest, PreviewQueue
+from docpreview_gateway.access.bucket_registry import BucketRegistry
+from docpreview_gateway.jobs import page_tokens
+from docpreview_gateway.jobs.preview_queues import PreviewQueues
+from docpreview_gateway.model.errors import InvalidRequest
+from docpreview_gateway.upstream.operations import ListQueues, QueuePage
+from tests.fakes.upstream import FakeUpstream
+from tests.unit.conftest import BUCKET, Office, call
+
+if TYPE_CHECKING:
+    from docpreview_gateway.model.call import Call
+
+
+class ManyQueues(FakeUpstream):
+    """A bucket with more queues than a page holds."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.queues = [PreviewQueue(queue_id=f"p{number}") for number in range(count)]
+        self.queries: list[tuple[int, int]] = []
+
+    async def list_queues(self, query: ListQueues, call: Call) -> QueuePage:
+        assert call.request_id == "r1"
+        self.queries.append((query.number, query.size))
+        begin = (query.number - 1) * query.size
+        return QueuePage(tuple(self.queues[begin : begin + query.size]), len(self.queues), ("p999",))
+
+
+def use_case(upstream: FakeUpstream) -> PreviewQueues:
+    return PreviewQueues(upstream, BucketRegistry([BUCKET]))
+
+
+async def test_page_tokens_lead_through_all_queues_each_once() -> None:
+    """The tokens lead through all queues, each once; the size need not be repeated."""
+    upstream = ManyQueues(25)
+    request = ListPreviewQueuesRequest(bucket=BUCKET.name)
+    seen, sizes = [], []
+    while True:
+        page = await use_case(upstream).list_queues(request, call())
+        seen += [queue.queue_id for queue in page.queues]
+        sizes.append(len(page.queues))
+        assert (page.total_size, list(page.missing_queue_ids)) == (25, ["p999"])
+        request.page_token = page.next_page_token
+        if not request.page_token:
+            break
+    assert (seen, sizes) == ([f"p{number}" for number in range(25)], [10, 10, 5])
+
+
+async def test_page_that_ends_the_list_exactly() -> None:
+    """No token leads to an empty page."""
+    upstream = ManyQueues(20)
+    first = await use_case(upstream).list_queues(ListPreviewQueuesRequest(bucket=BUCKET.name, page_size=20), call())
+    assert first.next_page_token == ""
+
+
+async def test_empty_page_of_a_cloud_that_claims_more() -> None:
+    """A page without queues is the last one, whatever the total says: nobody turns pages for ever."""
+    upstream = ManyQueues(5)
+    upstream.queues.clear()
+    page = await use_case(upstream).list_queues(ListPreviewQueuesRequest(bucket=BUCKET.name), call())
+    assert page.next_page_token == ""
+
+
+async def test_other_size_on_a_later_page() -> None:
+    """The size of the first page is kept: another would skip or repeat queues."""
+    upstream = ManyQueues(25)
+    request = ListPreviewQueuesRequest(bucket=BUCKET.name, page_size=5)
+    request.page_token = (await use_case(upstream).list_queues(request, call())).next_page_token
+    await use_case(upstream).list_queues(request, call())
+    request.page_size = 7
+    with pytest.raises(InvalidRequest) as caught:
+        await use_case(upstream).list_queues(request, call())
+    assert [violation.field for violation in caught.value.violations] == ["page_size"]
+    assert upstream.queries == [(1, 5), (2, 5)]
+
+
+async def test_token_of_other_filters() -> None:
+    """A token belongs to its list."""
+    upstream = ManyQueues(25)
+    first = await use_case(upstream).list_queues(ListPreviewQueuesRequest(bucket=BUCKET.name), call())
+    other = ListPreviewQueuesRequest(
+        bucket=BUCKET.name, state=PreviewQueue.STATE_PAUSED, page_token=first.next_page_token
+    )
+    with pytest.raises(InvalidRequest):
+        await use_case(upstream).list_queues(other, call())
+
+
+@pytest.mark.parametrize("cursor", ["x:10", "1:x", "7", ":", "1:10:3", "9" * 30 + ":1", "1:0", "0:5", "-1:5", "2:101"])
+async def test_a_forged_token_is_refused_before_the_cloud_is_asked(cursor: str) -> None:
+    """What is inside a token is checked like any other input."""
+    request = ListPreviewQueuesRequest(bucket=BUCKET.name)
+    request.page_token = page_tokens.encode(request, cursor)
+    upstream = ManyQueues(25)
+    with pytest.raises(InvalidRequest) as caught:
+        await use_case(upstream).list_queues(request, call())
+    assert [violation.field for violation in caught.value.violations] == ["page_token"]
+    assert upstream.queries == []
+
+
+async def test_token_that_is_none(office: Office) -> None:
+    """Neither garbage nor another service's token is taken."""
+    for token in ("!", "AAAA", base64.urlsafe_b64encode(b"\x01" * 40).decode()):
+        with pytest.raises(InvalidRequest):
+            await office.queues.list_queues(ListPreviewQueuesRequest(bucket=BUCKET.name, page_token=token), call())

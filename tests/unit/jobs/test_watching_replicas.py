@@ -1,0 +1,103 @@
+"""Pollers that are told what other replicas read."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview_gateway.jobs.polling import Schedule
+from docpreview_gateway.jobs.watching import Watching
+from tests.fakes.clock import FakeClock
+from tests.fakes.telemetry import FakeTelemetry
+from tests.fakes.upstream import FakeUpstream
+from tests.unit.conftest import BUCKET, QUICK
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from docpreview_gateway.model.buckets import Bucket
+
+JOB = "d1"
+RUNNING, SUCCESS = PreviewJob.STATE_RUNNING, PreviewJob.STATE_SUCCESS
+
+
+class FakeFeed:
+    """The port `JobFeed`: tells what the test puts into `told`, and remembers how long it was to wait."""
+
+    def __init__(self) -> None:
+        self.told: asyncio.Queue[PreviewJob] = asyncio.Queue()
+        self.waits: list[float] = []
+
+    async def next(self, bucket: Bucket, job_id: str, seconds: float) -> PreviewJob | None:
+        assert (bucket, job_id) == (BUCKET, JOB)
+        self.waits.append(seconds)
+        try:
+            async with asyncio.timeout(seconds):
+                return await self.told.get()
+        except TimeoutError:
+            return None
+
+
+def job(state: PreviewJob.State.ValueType) -> PreviewJob:
+    return PreviewJob(bucket=BUCKET.name, job_id=JOB, state=state)
+
+
+@asynccontextmanager
+async def watching(feed: FakeFeed, cloud: FakeUpstream, *, interval: float) -> AsyncIterator[Watching]:
+    """Pollers whose own dice always fall so that they look soonest."""
+    limits = replace(QUICK, schedule=Schedule(floor=interval, cap=interval, fraction=0.0))
+    made = Watching(cloud, FakeClock(), FakeTelemetry(), limits=limits, jitter=lambda: 0.0, feed=feed)
+    async with asyncio.timeout(20):
+        yield made
+    await made.close()
+
+
+def cloud_with(state: PreviewJob.State.ValueType) -> FakeUpstream:
+    cloud = FakeUpstream()
+    cloud.add_job(BUCKET.name, JOB, state)
+    return cloud
+
+
+async def test_state_that_another_replica_read() -> None:
+    """The watcher sees it at once, and the cloud is not asked."""
+    feed, cloud = FakeFeed(), cloud_with(RUNNING)
+    async with watching(feed, cloud, interval=60) as watched, watched.subscribe(BUCKET, JOB) as subscription:
+        seen = []
+        async for found in subscription.states():
+            assert found is not None
+            seen.append(found.state)
+            feed.told.put_nowait(job(PreviewJob.STATE_PAUSED if len(seen) == 1 else SUCCESS))
+        assert seen == [RUNNING, PreviewJob.STATE_PAUSED, SUCCESS]
+    assert len(cloud.asked) == 1
+
+
+async def test_a_replica_that_follows_waits_longer_than_the_one_that_polls() -> None:
+    """Who was told waits longer than who looked can, so the one that looked goes on to look for all."""
+    feed, cloud = FakeFeed(), cloud_with(RUNNING)
+    async with watching(feed, cloud, interval=50) as watched, watched.subscribe(BUCKET, JOB) as subscription:
+        states = subscription.states()
+        await anext(states)
+        await asyncio.sleep(0)
+        feed.told.put_nowait(job(PreviewJob.STATE_PAUSED))
+        await anext(states)
+        await asyncio.sleep(0.01)
+        await states.aclose()
+    assert feed.waits == pytest.approx([40.0, 60.0])
+
+
+async def test_other_replica_that_is_lost() -> None:
+    """After an interval without news this one looks."""
+    feed, cloud = FakeFeed(), cloud_with(RUNNING)
+    async with watching(feed, cloud, interval=0.02) as watched, watched.subscribe(BUCKET, JOB) as subscription:
+        states = subscription.states()
+        await anext(states)
+        cloud.set_state(BUCKET.name, JOB, SUCCESS)
+        assert (found := await anext(states)) is not None
+        assert found.state == SUCCESS
+        await states.aclose()
+    assert len(cloud.asked) >= 2

@@ -1,0 +1,84 @@
+"""GCRA by its own clock: what passes in the long run, at once, and when the next may."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from docpreview_gateway.limits.gcra import Rates, part, rule, rules_of
+from docpreview_gateway.model.callers import Caller, Rate
+
+FAST = rule("fast", "rate", Rate(10, 5))
+SLOW = rule("slow", "method_rate", Rate(1, 1))
+
+
+def test_a_burst_passes_at_once_and_the_next_call_gets_its_wait() -> None:
+    """So many pass at once, and the next hears when it may come."""
+    rates = Rates()
+    assert [rates.take((FAST,), 100.0) for _ in range(5)] == [None] * 5
+    refusal = rates.take((FAST,), 100.0)
+    assert refusal is not None
+    assert refusal.wait == pytest.approx(0.1)
+    assert rates.take((FAST,), 100.0 + refusal.wait) is None
+
+
+def test_refused_by_one_of_two_rules() -> None:
+    """The other is not charged, and the one with the longer wait is named."""
+    rates = Rates()
+    assert rates.take((FAST, SLOW), 0.0) is None
+    for _ in range(50):
+        refusal = rates.take((FAST, SLOW), 0.0)
+        assert refusal is not None
+        assert refusal.rule == SLOW
+        assert refusal.wait == pytest.approx(1.0)
+    assert [rates.take((FAST,), 0.0) for _ in range(4)] == [None] * 4
+
+
+def test_minute_at_three_times_the_limit() -> None:
+    """Each of five callers gets its own share within 5 %, whatever the others do."""
+    rates = Rates()
+    limits = {f"c{n}": rule(f"c{n}", "rate", Rate(10 * n, n)) for n in range(1, 6)}
+    for name, found in limits.items():
+        per_second = 1 / found.interval
+        moments = [n / (3 * per_second) for n in range(int(3 * per_second * 60))]
+        passed = sum(rates.take((found,), moment) is None for moment in moments)
+        assert passed == pytest.approx(60 * per_second, rel=0.05), name
+
+
+def test_rates_divided_by_processes() -> None:
+    """Together they let pass what one would."""
+    parts = [Rates() for _ in range(4)]
+    quarter = part(rule("a", "rate", Rate(100, 8)), 4)
+    moments = [n / 300 for n in range(300 * 60)]
+    passed = sum(parts[n % 4].take((quarter,), moment) is None for n, moment in enumerate(moments))
+    assert passed == pytest.approx(6000, rel=0.01)
+
+
+@given(
+    per_second=st.floats(0.1, 1000),
+    burst=st.integers(1, 50),
+    gaps=st.lists(st.floats(0, 0.5), min_size=1, max_size=200),
+)
+def test_any_arrivals_stay_within_the_rate_and_pass_after_the_stated_wait(
+    per_second: float, burst: int, gaps: list[float]
+) -> None:
+    """Never more than the burst and the rate's part of the time; and whoever waits as told gets in."""
+    rates, found, now, passed = Rates(), rule("a", "rate", Rate(per_second, burst)), 0.0, 0
+    for gap in gaps:
+        now += gap
+        refusal = rates.take((found,), now)
+        passed += refusal is None
+        assert passed <= burst + now * per_second + 1e-6
+        if refusal is not None:
+            now += refusal.wait
+            passed += 1
+            assert rates.take((found,), now) is None
+
+
+def test_rules_of_a_caller() -> None:
+    """That of all calls, then that of the method; none where nothing is set."""
+    caller = Caller("a", rate=Rate(10, 1), method_rates={"GetPreviewJob": Rate(1, 1)})
+    assert [found.kind for found in rules_of(caller, "GetPreviewJob")] == ["rate", "method_rate"]
+    assert [found.kind for found in rules_of(caller, "WatchPreviewJob")] == ["rate"]
+    assert rules_of(Caller("b"), "GetPreviewJob") == ()

@@ -1,0 +1,89 @@
+"""What a policy makes of a create's options."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from docpreview.v1.preview_job_pb2 import PreviewOptions
+from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+from docpreview_gateway.model.option_rules import OptionRules
+
+O = PreviewOptions  # noqa: E741 - read as "options"
+NONE = O()
+
+
+def applied(rules: OptionRules, options: O = NONE, preset: O = NONE) -> O:
+    return rules.applied(CreatePreviewJobRequest(input_object="a.pdf", options=options), preset).options
+
+
+def test_a_request_without_rules_stays_as_it_is() -> None:
+    """The request as it is, without options that nobody gave."""
+    request = CreatePreviewJobRequest(input_object="a.pdf", preset="p")
+    made = OptionRules().applied(request, NONE)
+    assert made == CreatePreviewJobRequest(input_object="a.pdf")
+    assert not made.HasField("options")
+
+
+def test_force_wins_over_request_over_preset_over_default() -> None:
+    """Default, preset, request, force: each wins over those before it."""
+    rules = OptionRules(
+        default=O(quality=1, zoom_percent=11, image_dpi=101, image_params="d"), force=O(image_params="f")
+    )
+    made = applied(rules, O(image_dpi=103, image_params="r"), O(zoom_percent=12, image_dpi=102, image_params="p"))
+    assert made == O(quality=1, zoom_percent=12, image_dpi=103, image_params="f")
+
+
+def test_request_itself_stays() -> None:
+    """The caller's own message is what a repeated create is compared with."""
+    request = CreatePreviewJobRequest(options=O(quality=5), preset="p")
+    OptionRules(force=O(quality=1)).applied(request, O(image_dpi=96))
+    assert request == CreatePreviewJobRequest(options=O(quality=5), preset="p")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (O(page_ranges="3-4"), O(page_ranges="3-4")),
+        (O(start_page=3), O(start_page=3)),
+        (NONE, O(start_page=1, end_page=1)),
+    ],
+)
+def test_page_selections_do_not_mix(options: O, expected: O) -> None:
+    """A request that selects pages selects all of them; halves of a preset would contradict it."""
+    assert applied(OptionRules(), options, O(start_page=1, end_page=1)) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [(NONE, 10), (O(start_page=5), 14), (O(start_page=5, end_page=-1), 14), (O(end_page=3), 3), (O(end_page=50), 50)],
+)
+def test_unbounded_jobs_are_bounded(options: O, expected: int) -> None:
+    """Who asks for all pages gets as many as are allowed; who asks for too many is told."""
+    assert applied(OptionRules(max_pages=10), options).end_page == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        (O(image_dpi=151), "options.image_dpi"),
+        (O(end_page=11), "options.end_page"),
+        (O(page_ranges="1-5,10-15"), "options.page_ranges"),
+        (O(target_format=O.TARGET_FORMAT_PDF), "options.target_format"),
+    ],
+)
+def test_an_exceeded_bound_names_its_field(options: O, field: str) -> None:
+    """The field is named."""
+    rules = OptionRules(at_most={"image_dpi": 150}, max_pages=10)
+    request = rules.applied(CreatePreviewJobRequest(options=options), NONE)
+    assert [found.field for found in rules.violations(request)] == [field]
+
+
+@pytest.mark.parametrize(
+    ("at_most", "expected"),
+    [({"quality": 80}, O(quality=80)), ({"image_dpi": 150}, NONE), ({"zoom_percent": 50}, O(zoom_percent=50))],
+)
+def test_clouds_own_default_above_the_bound(at_most: dict[str, int], expected: Any) -> None:
+    """Silence must not mean more than what may be asked for."""
+    assert applied(OptionRules(at_most=at_most)) == expected

@@ -1,0 +1,437 @@
+"""Settings: where they come from, what is refused and in which words, and that no secret ever shows."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from docpreview_gateway.model.callers import PageBudget, Rate
+from docpreview_gateway.settings.loading import ConfigurationError, Settings, load
+
+CANARY = "canaryCANARY31337"
+MINIMAL = """
+buckets:
+  - {name: examplebucket-1250000000, region: ap-chongqing, credentials: main}
+credentials:
+  main: {secret_id: an-id, secret_key: a-key}
+"""
+VARIABLES = {
+    "DOCPREVIEW_BUCKETS": json.dumps(
+        [{"name": "examplebucket-1250000000", "region": "ap-chongqing", "credentials": "main"}]
+    ),
+    "DOCPREVIEW_CREDENTIALS__MAIN__SECRET_ID": "an-id",
+    "DOCPREVIEW_CREDENTIALS__MAIN__SECRET_KEY": "a-key",
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("DOCPREVIEW_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def file(folder: Path, text: str) -> Path:
+    path = folder / "gateway.yaml"
+    path.write_text(text)
+    return path
+
+
+def problems(path: Path | None) -> list[str]:
+    with pytest.raises(ConfigurationError) as caught:
+        load(path)
+    assert str(caught.value) == "; ".join(caught.value.problems)
+    return caught.value.problems
+
+
+def test_replicas_that_share_nothing(folder: Path) -> None:
+    """The error says what is missing, and what to do."""
+    (problem,) = problems(file(folder, MINIMAL + "replicas: 2\n"))
+    assert problem.startswith("shared_state.url: missing, and replicas is 2")
+    assert "redis://" in problem
+    assert load(file(folder, MINIMAL + "replicas: 2\nshared_state: {url: redis://host}\n")).replicas == 2
+
+
+class TestSources:
+    def test_a_file_with_buckets_and_keys_is_enough(self, folder: Path) -> None:
+        """A file with buckets and keys is enough; the rest has defaults."""
+        settings = load(file(folder, MINIMAL))
+        assert settings.buckets[0].name == "examplebucket-1250000000"
+        assert settings.credentials["main"].secret_key.get_secret_value() == "a-key"
+        assert (settings.listen, settings.admin_listen) == ("127.0.0.1:50051", "127.0.0.1:9464")
+        assert settings.reflection is False
+
+    def test_variables_alone_are_enough(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Everything can be given as variables: nested keys by `__`, lists as JSON."""
+        for name, value in VARIABLES.items():
+            monkeypatch.setenv(name, value)
+        settings = load(None)
+        assert settings.buckets[0].region == "ap-chongqing"
+        assert settings.credentials["main"].secret_id == "an-id"
+
+    def test_maps_as_json(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Maps may be given as JSON as well."""
+        monkeypatch.setenv("DOCPREVIEW_WATCH", '{"heartbeat_seconds": 3}')
+        monkeypatch.setenv("DOCPREVIEW_CREDENTIALS", '{"main": {"secret_id": "x", "secret_key": "y"}}')
+        settings = load(file(folder, MINIMAL))
+        assert settings.watch.heartbeat_seconds == 3
+        assert settings.credentials["main"].secret_id == "x"
+
+    def test_a_variable_wins_over_the_file_for_its_key_only(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A variable wins over the file, and leaves its neighbours alone."""
+        path = file(folder, MINIMAL + "upstream: {timeout_seconds: 7, connect_timeout_seconds: 2}\n")
+        monkeypatch.setenv("DOCPREVIEW_UPSTREAM__TIMEOUT_SECONDS", "9")
+        settings = load(path)
+        assert (settings.upstream.timeout_seconds, settings.upstream.connect_timeout_seconds) == (9, 2)
+
+    def test_file_that_a_variable_names(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """DOCPREVIEW_CONFIG names the file when the command line does not."""
+        path = file(folder, MINIMAL + "listen: 127.0.0.1:1\n")
+        other = folder / "other.yaml"
+        other.write_text(MINIMAL + "listen: 127.0.0.1:2\n")
+        monkeypatch.setenv("DOCPREVIEW_CONFIG", str(path))
+        assert load(None).listen == "127.0.0.1:1"
+        assert load(other).listen == "127.0.0.1:2"
+
+    def test_one_load_after_the_other(self, folder: Path) -> None:
+        """Loads do not see each other's files."""
+        path = file(folder, MINIMAL)
+        load(path)
+        with pytest.raises(ConfigurationError):
+            load(None)
+
+
+class TestSharedState:
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "redis://cache",
+            "redis://:p%40ss@cache:6379/0",
+            "rediss://user:secret@[::1]:6380/15?ssl_ca_certs=/etc/ca.pem&ssl_check_hostname=true",
+            "redis://cache:6379?db=3",
+            "unix:///run/redis.sock",
+            "unix://:secret@/run/redis.sock?db=1",
+            "redis+sentinel://s1/main",
+            "redis+sentinel://user:p%40ss@s1:26379,[::1]:26380,s3/main/2?sentinel_password=secret",
+            "rediss+sentinel://s1/main?ssl_ca_certs=/etc/ca.pem",
+            "redis+cluster://n1:7000,n2:7001,n3",
+            "rediss+cluster://:secret@n1",
+        ],
+    )
+    def test_a_shared_state_address_is_taken_as_it_is_and_not_shown(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, url: str
+    ) -> None:
+        """It is taken as it is, and not shown."""
+        monkeypatch.setenv("DOCPREVIEW_SHARED_STATE__URL", url)
+        settings = load(file(folder, MINIMAL))
+        assert settings.shared_state.url is not None
+        assert settings.shared_state.url.get_secret_value() == url
+        assert url not in f"{settings!r} {settings.model_dump()} {settings.model_dump_json()}"
+
+    @pytest.mark.parametrize(
+        ("url", "problem"),
+        [
+            ("cache:6379", "must be redis://"),
+            (f"http://:{CANARY}@cache", "must be redis://"),
+            (f"redis+sentinel://:{CANARY}@cache", "redis+sentinel://[[user]:password@]host[:port],.../service"),
+            (f"redis+sentinel://:{CANARY}@cache,/main", "must be redis://"),
+            (f"redis+sentinel://:{CANARY}@cache:99999/main", "must be redis://"),
+            (f"redis+sentinel://:{CANARY}@cache/main/x", "the database must be a number"),
+            (f"redis+sentinel://:{CANARY}@cache/main?db=1", "the options of the URL may be sentinel_password"),
+            (f"redis+cluster://:{CANARY}@cache/1", "redis+cluster://[[user]:password@]host[:port],..."),
+            (f"redis+cluster://:{CANARY}/x@cache", "must be redis://"),
+            (f"redis+other://:{CANARY}@cache", "must be redis://"),
+            (f"redis://:{CANARY}@", "must be redis://"),
+            ("unix://", "must be redis://"),
+            (f"redis://:12/{CANARY}@cache", "must be redis://"),
+            (f"redis://:{CANARY}/x@cache", "is no URL; special characters of a password must be %-encoded"),
+            (f"redis://user:{CANARY}#@cache", "is no URL"),
+            (f"redis://[{CANARY}", "is no URL"),
+            (f"redis://cache/{CANARY}", "the database must be a number"),
+            (f"redis://cache?db={CANARY}", "the database must be a number"),
+            (f"redis://cache?socket_timeout={CANARY}", "the options of the URL may be db, ssl_ca_certs"),
+            (f"redis://cache?{CANARY}=1", "the options of the URL may be db, ssl_ca_certs"),
+            ("", "must be redis://"),
+        ],
+    )
+    @pytest.mark.parametrize("key", ["url", "ledger_url"])
+    def test_mistakes_in_an_address(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, key: str, url: str, problem: str
+    ) -> None:
+        """It is said what is accepted, without a word of what was given: it may hold a password."""
+        monkeypatch.setenv(f"DOCPREVIEW_SHARED_STATE__{key.upper()}", url)
+        (found,) = problems(file(folder, MINIMAL))
+        assert found.startswith(f"shared_state.{key}: ")
+        assert problem in found
+        assert CANARY not in found
+
+
+class TestMistakes:
+    def test_every_unknown_key_is_named_with_its_path(self, folder: Path) -> None:
+        """Each is named with its path."""
+        found = problems(file(folder, MINIMAL + "lisen: x\nupstream: {endpont: x}\n"))
+        assert sorted(found) == ["lisen: unknown setting", "upstream.endpont: unknown setting"]
+
+    def test_unknown_key_of_a_bucket(self, folder: Path) -> None:
+        """With its place in the list."""
+        text = MINIMAL.replace("credentials: main}", "credentials: main, acl: x}")
+        assert problems(file(folder, text)) == ["buckets.0.acl: unknown setting"]
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "DOCPREVIEW_LISEN",
+            "DOCPREVIEW_UPSTREAM__ENDPONT",
+            "DOCPREVIEW_UPSTREAM__ENDPOINT__HOST",
+            "DOCPREVIEW_CREDENTIALS__MAIN__SECRET",
+            "DOCPREVIEW_LISTEN__PORT",
+        ],
+    )
+    def test_a_variable_that_sets_nothing_is_named_without_its_value(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        """A variable that sets nothing is a typing error, and named."""
+        monkeypatch.setenv(name, CANARY)
+        found = problems(file(folder, MINIMAL))
+        assert f"{name}: unknown setting" in found
+        assert CANARY not in str(found)
+
+    def test_everything_at_once(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """All mistakes of variables and file together."""
+        monkeypatch.setenv("DOCPREVIEW_LISEN", "x")
+        text = MINIMAL + "listen: nowhere\nwatch: {heartbeat_seconds: 0}\nupstream: {timeout_seconds: fast}\n"
+        assert [problem.partition(":")[0] for problem in problems(file(folder, text))] == [
+            "DOCPREVIEW_LISEN",
+            "listen",
+            "upstream.timeout_seconds",
+            "watch.heartbeat_seconds",
+        ]
+
+    @pytest.mark.parametrize(
+        ("text", "path"),
+        [
+            (MINIMAL.replace("ap-chongqing", "AP CHONGQING"), "buckets.0.region"),
+            (MINIMAL.replace("examplebucket-1250000000", "example.com/#"), "buckets.0.name"),
+            (MINIMAL.replace("credentials: main}", "credentials: other}"), "buckets"),
+            (MINIMAL.replace("a-key", "''"), "credentials.main"),
+            ("buckets: []\ncredentials: {}\n", "buckets"),
+            ("credentials: {}\n", "buckets"),
+            (MINIMAL + "listen: ':1'\n", "listen"),
+            (MINIMAL + "listen: '127.0.0.1:99999'\n", "listen"),
+            (MINIMAL + "listen: '127.0.0.1:٣'\n", "listen"),
+            (MINIMAL + "upstream: {endpoint: 'ftp://x'}\n", "upstream.endpoint"),
+            (MINIMAL + "upstream: {endpoint: 'http://user:pass@x'}\n", "upstream.endpoint"),
+            (MINIMAL + "upstream: {endpoint: 'http://x/path'}\n", "upstream.endpoint"),
+            (MINIMAL + "upstream: {object_url_base: 'javascript:x'}\n", "upstream.object_url_base"),
+            (MINIMAL + "watch: {poll_floor_seconds: 20}\n", "watch.poll_cap_seconds"),
+            (MINIMAL + "logging: {level: LOUD}\n", "logging.level"),
+        ],
+    )
+    def test_value_that_makes_no_sense(self, folder: Path, text: str, path: str) -> None:
+        """Refused under its path."""
+        assert path in {problem.partition(":")[0] for problem in problems(file(folder, text))}
+
+    def test_bucket_that_is_listed_twice(self, folder: Path) -> None:
+        """Which of the two would count is nobody's guess."""
+        line = MINIMAL.splitlines()[2]
+        (found,) = problems(file(folder, MINIMAL.replace(line, f"{line}\n{line}")))
+        assert found == "buckets: examplebucket-1250000000 is listed more than once"
+
+
+class TestFiles:
+    def test_a_missing_file_is_named_with_the_reason(self, folder: Path) -> None:
+        """Named, with the reason."""
+        assert problems(folder / "nothing.yaml") == [f"{folder}/nothing.yaml: No such file or directory"]
+
+    def test_a_folder_in_place_of_the_file_is_named_with_the_reason(self, folder: Path) -> None:
+        """Named, with the reason."""
+        assert problems(folder) == [f"{folder}: Is a directory"]
+
+    def test_a_file_that_is_not_yaml_is_refused_with_line_and_column(self, folder: Path) -> None:
+        """Line and column of the mistake."""
+        (found,) = problems(file(folder, "listen: x\nbuckets: [\n  - {\n"))
+        assert found.startswith("line 3, column ")
+
+    @pytest.mark.parametrize("text", ["- a\n- b\n", "just text\n", "3\n"])
+    def test_a_file_that_is_no_map_is_refused(self, folder: Path, text: str) -> None:
+        """Settings are a map."""
+        assert problems(file(folder, text)) == ["the file must be a YAML map of settings"]
+
+    def test_an_empty_file_names_what_is_required(self, folder: Path) -> None:
+        """What is required is named."""
+        assert problems(file(folder, "")) == ["buckets: Field required", "credentials: Field required"]
+
+    def test_bytes_that_are_no_text(self, folder: Path) -> None:
+        """Refused like any other file that is not YAML."""
+        path = folder / "gateway.yaml"
+        path.write_bytes(b"\xff\xfe\x00\x81")
+        assert len(problems(path)) == 1
+
+
+WRONG_PLACES = [
+    f"credentials: {CANARY}\n",
+    f"credentials: {{main: {CANARY}}}\n",
+    f"credentials: {{main: {{secret_id: x, secret_key: {CANARY}, tokn: {CANARY}}}}}\n",
+    f"credentials: {{main: {{secret_id: x, secret_key: [{CANARY}]}}}}\n",
+    f"credentials: {{main: {{secret_id: [{CANARY}], secret_key: x}}}}\n",
+    f"credentials:\n  main:\n    secret_id: x\n   secret_key: {CANARY}\n",
+    f"credentials:\n  main:\n    secret_id: x\n    secret_key: *{CANARY}\n",
+    f"credentials:\n  main:\n    secret_id: x\n    secret_key: !{CANARY} y\n",
+    f"credentials:\n  main:\n    secret_id: x\n    secret_key: '{CANARY}\n",
+    f'credentials:\n  main:\n    secret_id: x\n    secret_key: "\\x{CANARY}"\n',
+    f"credentials:\n  main:\n    secret_id: x\n    secret_key: @{CANARY}\n",
+    f"credentials:\n  main:\n    secret_id: x\n    secret_key: %{CANARY}\n",
+    f"%{CANARY} 1\n---\n",
+    f"upstream: {{endpoint: 'http://user:{CANARY}@x'}}\n",
+    f"upstream: {{endpoint: '{CANARY}'}}\n",
+    f"upstream: {{object_url_base: '{CANARY}'}}\n",
+    f"logging: {{level: {CANARY}}}\n",
+    f"watch: {{heartbeat_seconds: {CANARY}}}\n",
+    f"listen: {CANARY}\n",
+    f"buckets: {CANARY}\n",
+    f"buckets: [{{name: {CANARY}, region: {CANARY}, credentials: x}}]\n",
+    f"- {CANARY}\n",
+    f"{CANARY}\n",
+]
+
+
+class TestSecrets:
+    @pytest.mark.parametrize("text", WRONG_PLACES)
+    def test_in_a_file_with_mistakes(self, folder: Path, text: str) -> None:
+        """However a file is wrong, none of its values is repeated."""
+        found = problems(file(folder, text))
+        assert CANARY not in str(found)
+
+    @pytest.mark.parametrize("name", ["DOCPREVIEW_CREDENTIALS", "DOCPREVIEW_BUCKETS", "DOCPREVIEW_UPSTREAM"])
+    @pytest.mark.parametrize("value", [CANARY, f'{{"main": "{CANARY}"', f'["{CANARY}"]', f'{{"main": "{CANARY}"}}'])
+    def test_in_a_variable_with_mistakes(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+    ) -> None:
+        """Nor is that of a variable."""
+        monkeypatch.setenv(name, value)
+        found = problems(file(folder, MINIMAL))
+        assert CANARY not in str(found)
+
+    def test_secrets_are_in_no_text_form_of_the_settings(self, folder: Path) -> None:
+        """Neither repr nor str nor a dump shows them."""
+        text = MINIMAL.replace("a-key", CANARY).replace("an-id, ", f"an-id, token: {CANARY}2, ")
+        settings = load(file(folder, text))
+        shown = f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+        assert CANARY not in shown
+        assert settings.credentials["main"].token.get_secret_value() == CANARY + "2"
+
+    def test_settings_that_are_changed(self, folder: Path) -> None:
+        """Settings are what they were when they were read."""
+        settings = load(file(folder, MINIMAL))
+        with pytest.raises(ValueError, match="frozen"):
+            settings.listen = "x"  # type: ignore[misc]
+
+
+class TestCommand:
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "docpreview_gateway", *arguments]
+        return subprocess.run(
+            command, env=os.environ | environment, capture_output=True, text=True, check=False, timeout=60
+        )
+
+    def test_a_good_configuration_exits_with_0_and_what_it_would_serve(self, folder: Path) -> None:
+        """Exit code 0, and what it would serve."""
+        done = self.run("check-config", "--config", str(file(folder, MINIMAL)))
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == "ok: 1 bucket(s), gRPC on 127.0.0.1:50051, admin on 127.0.0.1:9464\n"
+
+    @pytest.mark.parametrize("command", ["check-config", "serve"])
+    def test_a_bad_configuration_exits_with_2_and_one_line_for_each_mistake(self, folder: Path, command: str) -> None:
+        """Exit code 2, one line for each mistake, and no secret."""
+        text = MINIMAL.replace("a-key", CANARY) + "listen: nowhere\nlisen: x\n"
+        done = self.run(command, "-c", str(file(folder, text)), DOCPREVIEW_LOGING=CANARY)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert [line.split(": ")[:2] for line in done.stderr.splitlines()] == [
+            ["error", "DOCPREVIEW_LOGING"],
+            ["error", "listen"],
+            ["error", "lisen"],
+        ]
+        assert CANARY not in done.stderr
+
+
+def test_defaults_are_described() -> None:
+    """The nested settings are frozen too, so that one part of the gateway cannot change another's."""
+    settings = Settings.model_construct()
+    assert settings.watch.heartbeat_seconds == 15.0
+    with pytest.raises(ValueError, match="frozen"):
+        settings.watch.heartbeat_seconds = 1.0  # type: ignore[misc]
+
+
+class TestProtection:
+    @pytest.mark.parametrize("wrong", ["lowest: 33", "highest: 31", "{initial: 3}", "initial: 101"])
+    def test_calls_at_once(self, folder: Path, wrong: str) -> None:
+        """The number at start lies between the bounds, and these below the connections that there are."""
+        section = wrong if wrong.startswith("{") else f"{{{wrong}}}"
+        (problem,) = problems(file(folder, MINIMAL + f"concurrency: {section}\n"))
+        assert problem.startswith("concurrency.initial: ")
+
+    def test_retries_and_breaker_can_be_switched_off(self, folder: Path) -> None:
+        """No retries and no breaker."""
+        settings = load(file(folder, MINIMAL + "retry: {max_retries: 0}\nbreaker: {min_calls: 0}\n"))
+        assert (settings.retry.max_retries, settings.breaker.min_calls) == (0, 0)
+
+    @pytest.mark.parametrize("section", ["retry", "breaker", "concurrency", "limits"])
+    def test_every_protection_key_is_documented_with_its_default(self, section: str) -> None:
+        """Every key has its row in docs/configuration.md, with the default that it has."""
+        text = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
+        for name, field in Settings.model_fields[section].default.__class__.model_fields.items():
+            default = f"`{field.default:g}`" if isinstance(field.default, int | float) else ""
+            assert f"| `{section}.{name}" in text
+            assert default in next(line for line in text.splitlines() if line.startswith(f"| `{section}.{name}"))
+
+
+class TestLimits:
+    @pytest.mark.parametrize(
+        ("wrong", "told"),
+        [
+            ("anonymous: {rate: 100}", "limits.anonymous.rate: a rate has a unit: write {per_second: 100, burst: 200}"),
+            ("anonymous: {rate: {per_second: -1}}", "limits.anonymous.rate.per_second: Input should be greater than 0"),
+            ("anonymous: {rate: {per_second: 5, burst: 0}}", "limits.anonymous.rate.burst: "),
+            ("anonymous: {budget: 5000}", "limits.anonymous.budget: a budget has a unit: write {per_day: 5000}"),
+            ("anonymous: {budget: 5000/day}", "limits.anonymous.budget: a budget has a unit"),
+            ("anonymous: {budget: {per_day: -1}}", "limits.anonymous.budget.per_day: "),
+            (
+                "anonymous: {method_rates: {Get: {per_second: 1}}}",
+                "limits.anonymous: method_rates: no such method: Get",
+            ),
+            ("anonymous: {concurrency: 0}", "limits.anonymous.concurrency: "),
+            ("account: 50", "limits.account: a rate has a unit"),
+            ("without_store: maybe", "limits.without_store: "),
+        ],
+    )
+    def test_a_wrong_limit_is_refused_with_what_to_write_and_where(self, folder: Path, wrong: str, told: str) -> None:
+        """The message says what to write, and where."""
+        (problem,) = problems(file(folder, MINIMAL + f"limits: {{{wrong}}}\n"))
+        assert problem.startswith(told)
+
+    def test_callers_without_a_name(self, folder: Path) -> None:
+        """What they may use up is read as it is written; a burst is a second's calls unless it is said."""
+        section = "{rate: {per_second: 2.5}, method_rates: {CreatePreviewJob: {per_second: 1, burst: 9}}, shadow: true}"
+        caller = load(file(folder, MINIMAL + f"limits: {{anonymous: {section}}}\n")).limits.anonymous.caller("x")
+        assert caller.rate == Rate(2.5, 3)
+        assert caller.method_rates == {"CreatePreviewJob": Rate(1, 9)}
+        assert (caller.name, caller.shadow, caller.budget) == ("x", True, None)
+
+    def test_each_limit_can_be_set_by_a_variable(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each key has one."""
+        monkeypatch.setenv("DOCPREVIEW_LIMITS__ANONYMOUS__RATE__PER_SECOND", "7")
+        monkeypatch.setenv("DOCPREVIEW_LIMITS__ANONYMOUS__BUDGET__PER_DAY", "70")
+        caller = load(file(folder, MINIMAL)).limits.anonymous.caller("x")
+        assert (caller.rate, caller.budget) == (Rate(7, 7), PageBudget(per_day=70))

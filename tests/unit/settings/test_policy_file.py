@@ -1,0 +1,124 @@
+"""The policy file: the example as documented, and every mistake named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from docpreview.v1.preview_job_pb2 import PreviewOptions
+from docpreview_gateway.access.directory import Claim
+from docpreview_gateway.model.callers import PageBudget, Rate
+from docpreview_gateway.rpc.services import METHOD_NAMES
+from docpreview_gateway.settings.policy_file import PolicyError, Surroundings, load_policy
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "policy.yaml"
+BUCKET = "examplebucket-1250000000"
+AROUND = Surroundings(
+    frozenset({BUCKET}), METHOD_NAMES, frozenset({"https://idp.corp.example"}), client_certificates=True
+)
+HASH = "dpt1:hqe6mb2gefs6wmc2:0049eb535311764ce11b7e6228df7261:" + "0" * 64
+CALLER = f"""
+version: 1
+callers:
+  shop:
+    identities: [{{token: "{HASH}"}}]
+    methods: [GetPreviewJob]
+    buckets:
+      - {{bucket: {BUCKET}, input_prefixes: [in/]}}
+"""
+
+
+def problems(folder: Path, text: str | bytes) -> str:
+    path = folder / "policy.yaml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    with pytest.raises(PolicyError) as caught:
+        load_policy(path, AROUND)
+    return "\n".join(caught.value.problems)
+
+
+def test_the_example_policy_gives_its_callers_what_the_docs_explain() -> None:
+    """Its three callers, as docs/security.md explains them."""
+    found = load_policy(EXAMPLE, AROUND)
+    shop, archive, support = (found.callers[name] for name in ("shop", "archive", "support"))
+    assert shop.rate == Rate(20, 40)
+    assert shop.method_rates == {"CreatePreviewJob": Rate(2, 5)}
+    assert (shop.concurrency, shop.budget) == (50, PageBudget(20_000, 200_000))
+    assert shop.rights is not None
+    assert shop.rights.presets["thumbnail"] == PreviewOptions(
+        target_format=PreviewOptions.TARGET_FORMAT_JPG,
+        start_page=1,
+        end_page=1,
+        image_params="imageMogr2/thumbnail/320x",
+    )
+    assert shop.rights.options.max_pages == 200
+    assert (archive.weight, archive.dedupe_seconds) == (0.2, 86400)
+    assert found.names == {"spiffe://corp.example/ns/archive/sa/nightly": archive, "dns:archive.corp.example": archive}
+    assert found.claims == {Claim("https://idp.corp.example", "groups_role", "docpreview-support"): support}
+    assert list(found.tokens) == ["hqe6mb2gefs6wmc2"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("version: 1", "version: 2", "version: "),
+        ("methods: [GetPreviewJob]", "methods: [GetJob]", "callers.shop.methods: GetJob is no method"),
+        ("methods: [GetPreviewJob]", "methods: []", "callers.shop.methods: "),
+        ("methods: [GetPreviewJob]", "methods: [GetPreviewJob]\n    rates: 1", "callers.shop.rates: unknown key"),
+        ("methods: [GetPreviewJob]", "methods: [GetPreviewJob]\n    rate: {per_second: 0, burst: 1}", "greater than 0"),
+        ("methods: [GetPreviewJob]", "methods: [GetPreviewJob]\n    presets: [x]", "callers.shop.presets: there is no"),
+        ("methods: [GetPreviewJob]", "methods: [GetPreviewJob]\n    options: {force: {dpi: 1}}", "PreviewOptions"),
+        (
+            "methods: [GetPreviewJob]",
+            "methods: [GetPreviewJob]\n    options: {force: {quality: 0}}",
+            "between 1 and 100",
+        ),
+        ("methods: [GetPreviewJob]", "methods: [GetPreviewJob]\n    options: {force: {password: x}}", "password"),
+        ("methods: [GetPreviewJob]", "methods: [GetPreviewJob]\n    options: {at_most: {image_dpi: 10}}", "between 96"),
+        (BUCKET, "other-1250000000", "other-1250000000 is not among the buckets"),
+        ("[in/]", "[in]", "must end with /"),
+        ("[in/]", "[/in/]", "must end with /"),
+        ("[in/]", "[]", "input_prefixes"),
+        (HASH, "dpt_aaaaaaaaaaaaaaaa_canary", "must be a hash"),
+        (f'{{token: "{HASH}"}}', "{dns: a.example, spiffe: spiffe://x/y}", "exactly one"),
+        (f'{{token: "{HASH}"}}', "{}", "exactly one"),
+        (f'{{token: "{HASH}"}}', "{jwt: {issuer: https://evil, value: x}}", "https://evil is not among auth.jwt"),
+        (f'{{token: "{HASH}"}}', "{spiffe: https://x/y}", "callers.shop.identities.0.spiffe"),
+        ("  shop:", "  Shop X:", "callers.Shop X"),
+        ("  shop:", "  anonymous:", "callers.anonymous: the name is taken"),
+        ("callers:", "callers: {}\nothers:", "callers: "),
+        ("    methods:", "    methods: [GetPreviewJob]\n    methods:", "methods stands twice"),
+        (
+            "      - {bucket",
+            f"      - {{bucket: {BUCKET}, input_prefixes: [x/]}}\n      - {{bucket",
+            "stands twice; give one entry",
+        ),
+    ],
+)
+def test_a_mistake_is_named_with_its_path_and_without_a_secret(
+    tmp_path: Path, old: str, new: str, problem: str
+) -> None:
+    """Each is named with its path; nothing secret is repeated."""
+    assert old in CALLER
+    found = problems(tmp_path, CALLER.replace(old, new))
+    assert problem in found
+    assert "canary" not in found
+    assert HASH not in found
+
+
+def test_identity_of_two_callers(tmp_path: Path) -> None:
+    """Nobody is two callers."""
+    second = CALLER.split("callers:\n")[1].replace("  shop:", "  shop2:").replace("0" * 64, "1" * 64)
+    assert "callers.shop, shop2: an identity stands more than once" in problems(tmp_path, CALLER + second)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "a: b: c", "\tx", b"\xff\xfe\xff", "!!python/object:os.system x"])
+def test_a_file_that_is_no_policy_is_refused(tmp_path: Path, text: str | bytes) -> None:
+    """What is no policy at all is said to be none."""
+    assert problems(tmp_path, text)
+
+
+def test_a_missing_policy_file_is_refused(tmp_path: Path) -> None:
+    """Nor is what is not there."""
+    with pytest.raises(PolicyError, match="No such file"):
+        load_policy(tmp_path / "policy.yaml", AROUND)

@@ -1,0 +1,82 @@
+"""The admin port over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from docpreview_gateway.telemetry.admin_server import admin_server
+
+
+async def get(port: int, path: str, accept: str = "*/*") -> httpx.Response:
+    async with httpx.AsyncClient(trust_env=False) as browser:
+        return await browser.get(f"http://127.0.0.1:{port}{path}", headers={"Accept": accept})
+
+
+async def test_the_registry_is_served_in_prometheus_text_format() -> None:
+    """The registry that was handed in, in Prometheus' text format."""
+    registry = CollectorRegistry()
+    Counter("apples", "Apples.", registry=registry).inc()
+    async with admin_server("127.0.0.1", 0, registry=registry, unready=lambda: None) as port:
+        answer = await get(port, "/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    assert "apples_total 1.0" in answer.text
+
+
+async def test_metrics_with_exemplars() -> None:
+    """OpenMetrics, which has a place for exemplars, for a scraper that asks for it."""
+    registry = CollectorRegistry()
+    Histogram("pears", "Pears.", registry=registry).observe(0.1, {"trace_id": "0af7651916cd43dd8448eb211c80319c"})
+    async with admin_server("127.0.0.1", 0, registry=registry, unready=lambda: None) as port:
+        answer = await get(port, "/metrics", "application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
+        plain = await get(port, "/metrics")
+    assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert '# {trace_id="0af7651916cd43dd8448eb211c80319c"} 0.1' in answer.text
+    assert "trace_id" not in plain.text
+
+
+async def test_an_unready_gateway_is_503_with_its_reason_and_still_alive() -> None:
+    """Ready, or 503 with the reason; alive in both cases."""
+    reason: str | None = None
+    async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: reason) as port:
+        answer = await get(port, "/readyz")
+        assert (answer.status_code, answer.text) == (200, "ready\n")
+        reason = "stopping"
+        answer = await get(port, "/readyz")
+        assert (answer.status_code, answer.text) == (503, "stopping\n")
+        answer = await get(port, "/healthz")
+        assert (answer.status_code, answer.text) == (200, "ok\n")
+
+
+async def test_any_other_path_or_method_is_refused() -> None:
+    """Nothing else answers."""
+    async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: None) as port:
+        assert (await get(port, "/metrics/../etc/passwd")).status_code == 404
+        async with httpx.AsyncClient(trust_env=False) as browser:
+            assert (await browser.post(f"http://127.0.0.1:{port}/healthz")).status_code == 405
+
+
+async def test_request_that_is_not_finished() -> None:
+    """A probe that hangs, or connects at the wrong moment, does not hold up the end."""
+    clock = asyncio.get_running_loop().time
+    async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: None) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /readyz HTTP/1.1\r\nHost: gateway\r\nContent-Length: 10\r\n\r\n")
+        await reader.readline()
+        begun = clock()
+    assert clock() - begun < 5
+    writer.close()
+
+
+async def test_port_that_is_taken() -> None:
+    """OSError; and the port is free again after its server has ended."""
+    async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: None) as port:
+        with pytest.raises(OSError, match="in use"):
+            async with admin_server("127.0.0.1", port, registry=CollectorRegistry(), unready=lambda: None):
+                pass
+    async with admin_server("127.0.0.1", port, registry=CollectorRegistry(), unready=lambda: None) as again:
+        assert again == port

@@ -1,0 +1,89 @@
+"""Logs as lines of JSON, one a line whatever is logged."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import structlog
+
+from docpreview_gateway.telemetry.structured_log import Sampling
+
+PROGRAM = """
+import logging, structlog
+from docpreview_gateway.telemetry.structured_log import configure
+configure({level!r}, json_lines={json_lines})
+log = structlog.get_logger("test")
+{body}
+"""
+
+
+def lines(body: str, *, level: str = "INFO", json_lines: bool | None = True) -> list[str]:
+    """What a process logs, whose configuration is its own."""
+    program = PROGRAM.format(level=level, json_lines=json_lines, body=body)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == ""
+    return done.stderr.splitlines()
+
+
+@pytest.mark.parametrize("json_lines", [True, None], ids=["json", "no terminal"])
+def test_one_object_a_line(json_lines: bool | None) -> None:  # noqa: FBT001
+    """Whatever a text holds, it cannot begin a line of its own."""
+    text = '\n{"level": "forged"}\r\n\x1b[31mred\x00\u2028'
+    (line,) = lines(f"log.info({text!r}, field={text!r})", json_lines=json_lines)
+    entry = json.loads(line)
+    assert (entry["event"], entry["field"], entry["level"]) == (text, text, "info")
+    assert entry["timestamp"].endswith("Z")
+
+
+def test_a_traceback_is_a_field_of_its_line() -> None:
+    """A traceback is a field."""
+    body = "try:\n    1 / 0\nexcept ZeroDivisionError as error:\n    log.error('oops', exc_info=error)"
+    (line,) = lines(body)
+    assert "ZeroDivisionError" in json.loads(line)["exception"]
+
+
+def test_a_line_below_the_level_is_not_logged() -> None:
+    """What is below the level is not logged."""
+    found = lines("log.info('no'); log.warning('yes')", level="WARNING")
+    assert [json.loads(line)["event"] for line in found] == ["yes"]
+
+
+def test_other_libraries_log_from_warning_on_and_quote_no_signature() -> None:
+    """They log from WARNING on: their INFO lines quote URLs with signatures in them."""
+    body = "logging.getLogger('httpx').info('GET https://x?q-signature=abc'); logging.getLogger('httpx').warning('w')"
+    assert "q-signature" not in "".join(lines(body, level="DEBUG"))
+
+
+def test_console_lines_are_for_people_and_are_not_json() -> None:
+    """Lines for people when they are asked for."""
+    (line,) = lines("log.info('serving', port=1)", json_lines=False)
+    assert "serving" in line
+    with pytest.raises(ValueError, match="Expecting value"):
+        json.loads(line)
+
+
+def test_warnings_that_repeat() -> None:
+    """Ten a minute of a kind are shown; the first of the next minute says how many were not. News is never dropped."""
+    now = 0.0
+    sampling = Sampling(lambda: now)
+
+    def shown(name: str, event: str) -> list[dict[str, object]]:
+        try:
+            return [dict(sampling(None, name, {"event": event}))]
+        except structlog.DropEvent:
+            return []
+
+    assert sum(len(shown("warning", "ledger unavailable")) for _ in range(25)) == 10
+    assert shown("error", "another kind") == [{"event": "another kind"}]
+    assert sum(len(shown("info", "reloaded")) for _ in range(25)) == 25
+    now = 60.0
+    assert shown("warning", "ledger unavailable") == [{"event": "ledger unavailable", "repeated": 15}]
+    assert shown("warning", "ledger unavailable") == [{"event": "ledger unavailable"}]
+
+
+def test_warnings_of_a_process() -> None:
+    """What is configured samples."""
+    assert len(lines("for _ in range(50): log.warning('again')")) == 10

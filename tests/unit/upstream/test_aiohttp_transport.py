@@ -1,0 +1,365 @@
+"""HTTP over real sockets: what goes out, what is never done, and whether a byte may have left when no reply comes."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import socket
+import ssl
+import subprocess
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
+
+import pytest
+
+from docpreview_gateway.model.errors import ReplyTooLarge
+from docpreview_gateway.upstream.aiohttp_transport import MAX_CONNECTIONS, AiohttpTransport
+from docpreview_gateway.upstream.ports import TransportError
+from docpreview_gateway.upstream.wire.http import MAX_REPLY_BYTES, HttpRequest
+from tests.fakes.raw_server import Exchange, RawServer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOST = "examplebucket-1250000000.ci.ap-chongqing.myqcloud.com"
+HEADERS = {"host": HOST, "content-type": "application/xml", "authorization": "q-sign-algorithm=sha1&q-ak=AKID"}
+GET = HttpRequest("GET", HOST, "/doc_jobs/d1", headers=HEADERS)
+CREATE = HttpRequest(
+    "POST", HOST, "/doc_jobs", headers={**HEADERS, "content-length": "4"}, body=b"<a/>", unrepeatable=True
+)
+
+
+def transport(url: str | None, *, connect: float = 2.0, read: float = 2.0) -> AiohttpTransport:
+    return AiohttpTransport(base_url=url, connect_seconds=connect, read_seconds=read)
+
+
+async def ok(exchange: Exchange) -> None:
+    await exchange.answer(b"<ok/>", headers="X-Ci-Request-Id: cloud-1\r\n")
+
+
+async def silence(_exchange: Exchange) -> None:
+    await asyncio.sleep(60)
+
+
+async def hang_up(exchange: Exchange) -> None:
+    exchange.reset()
+
+
+async def failure(
+    url: str | None, request: HttpRequest = GET, *, connect: float = 2.0, read: float = 2.0
+) -> TransportError:
+    async with transport(url, connect=connect, read=read) as client:
+        with pytest.raises(TransportError) as caught:
+            await client.send(request)
+    return caught.value
+
+
+class TestRequests:
+    async def test_host_of_the_bucket_at_another_address(self) -> None:
+        """The Host that is sent is the request's own, wherever the connection goes; base paths end without slash."""
+        async with RawServer(ok) as server, transport(server.url + "/") as client:
+            answer = await client.send(GET)
+        (seen,) = server.exchanges
+        assert seen.header("host") == [HOST]
+        assert seen.request_line == "GET /doc_jobs/d1 HTTP/1.1"
+        assert (answer.status, answer.body) == (200, b"<ok/>")
+        assert answer.headers["x-ci-request-id"] == "cloud-1"
+
+    async def test_body_and_headers_of_a_create(self) -> None:
+        """Body and signed headers arrive as they are, each once; identity is the only encoding that is asked for."""
+        async with RawServer(ok) as server, transport(server.url) as client:
+            await client.send(CREATE)
+        (seen,) = server.exchanges
+        assert seen.body == b"<a/>"
+        for name in ("host", "content-type", "authorization", "content-length"):
+            assert seen.header(name) == [CREATE.headers[name]]
+        assert seen.header("accept-encoding") == ["identity"]
+        assert seen.header("transfer-encoding") == []
+
+    async def test_query_with_characters_that_need_encoding(self) -> None:
+        """The cloud decodes the query to the very values that were signed."""
+        query = (("nextToken", "a+b/c=="), ("startCreationTime", "2022-09-14T17:15:43+0800"), ("states", "A,B"))
+        async with RawServer(ok) as server, transport(server.url) as client:
+            await client.send(HttpRequest("GET", HOST, "/doc_jobs", query=query, headers=HEADERS))
+        target = server.exchanges[0].request_line.split(" ")[1]
+        assert tuple(parse_qsl(target.partition("?")[2])) == query
+
+    async def test_proxy_of_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Nothing goes through a proxy that happens to stand in the environment."""
+        async with RawServer(hang_up) as proxy, RawServer(ok) as server:
+            for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+                monkeypatch.setenv(name, proxy.url)
+            async with transport(server.url) as client:
+                assert (await client.send(GET)).status == 200
+            assert proxy.connections == 0
+
+    async def test_a_redirect_is_returned_as_a_reply_and_is_not_followed(self) -> None:
+        """A redirect is a reply like any other; the address in it is not asked."""
+        async with RawServer(ok) as other:
+
+            async def redirect(exchange: Exchange) -> None:
+                await exchange.answer(status="302 Found", headers=f"Location: {other.url}/\r\n")
+
+            async with RawServer(redirect) as server, transport(server.url) as client:
+                assert (await client.send(GET)).status == 302
+                assert (await client.send(CREATE)).status == 302
+            assert other.connections == 0
+
+    async def test_a_cookie_is_neither_stored_nor_sent(self) -> None:
+        """Cookies are neither kept nor sent."""
+
+        async def cookie(exchange: Exchange) -> None:
+            await exchange.answer(headers="Set-Cookie: a=b\r\n")
+
+        async with RawServer(cookie) as server, transport(server.url) as client:
+            await client.send(GET)
+            await client.send(GET)
+        assert server.exchanges[1].header("cookie") == []
+
+
+class TestConnections:
+    async def test_reads_share_connections(self) -> None:
+        """Reads one after the other use one connection."""
+        async with RawServer(ok) as server, transport(server.url) as client:
+            for _ in range(3):
+                await client.send(GET)
+        assert [exchange.connection for exchange in server.exchanges] == [1, 1, 1]
+
+    async def test_creates_each_have_their_own(self) -> None:
+        """A create never travels on a connection that was used before, nor is its own used again."""
+        async with RawServer(ok) as server, transport(server.url) as client:
+            for request in (GET, CREATE, CREATE, GET):
+                await client.send(request)
+        assert [exchange.connection for exchange in server.exchanges] == [1, 2, 3, 1]
+
+    async def test_create_beside_connections_that_the_server_has_closed(self) -> None:
+        """Creates are never lost to an idle connection that the server closes as they come."""
+
+        async def answer_and_close(exchange: Exchange) -> None:
+            await ok(exchange)
+            exchange.writer.close()
+
+        async with RawServer(answer_and_close) as server, transport(server.url) as client:
+            for _ in range(50):
+                assert (await client.send(CREATE)).status == 200
+        assert len(server.exchanges) == 50
+
+    async def test_thousands_of_cancelled_requests(self) -> None:
+        """Cancelled requests give their places in the pool back: the next ones get through at once."""
+
+        async def slow(exchange: Exchange) -> None:
+            await asyncio.sleep(0.002)
+            await ok(exchange)
+
+        async with RawServer(slow) as server, transport(server.url) as client:
+
+            async def give_up(number: int) -> None:
+                try:
+                    async with asyncio.timeout((number % 7) * 0.0007):
+                        await client.send(CREATE if number % 5 == 0 else GET)
+                except TimeoutError:
+                    pass
+
+            for begin in range(0, 3000, 250):
+                await asyncio.gather(*(give_up(number) for number in range(begin, begin + 250)))
+            async with asyncio.timeout(20):
+                both = [GET, CREATE] * MAX_CONNECTIONS
+                replies = await asyncio.gather(*(client.send(request) for request in both))
+        assert {found.status for found in replies} == {200}
+
+
+class TestWithoutReply:
+    @pytest.mark.parametrize("request_", [GET, CREATE], ids=["read", "create"])
+    async def test_a_refused_connection_counts_as_not_sent(self, request_: HttpRequest) -> None:
+        """Certainly nothing was sent."""
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            error = await failure(f"http://127.0.0.1:{taken.getsockname()[1]}", request_)
+        assert (error.sent, error.timed_out) == (False, False)
+
+    async def test_name_that_does_not_resolve(self) -> None:
+        """Certainly nothing was sent."""
+        assert (await failure("http://nowhere.invalid:1", CREATE)).sent is False
+
+    @pytest.mark.parametrize("request_", [GET, CREATE], ids=["read", "create"])
+    async def test_server_that_closes_without_a_word(self, request_: HttpRequest) -> None:
+        """The request was out: it may have been carried out."""
+        async with RawServer(hang_up) as server:
+            error = await failure(server.url, request_)
+        assert error.sent is True
+
+    async def test_create_is_not_repeated_by_the_library(self) -> None:
+        """A create whose connection breaks arrives once."""
+        async with RawServer(hang_up) as server:
+            await failure(server.url, CREATE)
+            assert len(server.exchanges) == 1
+
+    @pytest.mark.parametrize("request_", [GET, CREATE], ids=["read", "create"])
+    async def test_server_that_does_not_answer(self, request_: HttpRequest) -> None:
+        """Sent, and timed out."""
+        async with RawServer(silence) as server:
+            error = await failure(server.url, request_, read=0.05)
+        assert (error.sent, error.timed_out) == (True, True)
+
+    async def test_no_connection_in_time(self) -> None:
+        """A listener that does not accept: the connect time passes with nothing sent."""
+        with socket.socket() as full:
+            full.bind(("127.0.0.1", 0))
+            full.listen(0)
+            waiting = [socket.socket() for _ in range(4)]
+            for one in waiting:
+                one.settimeout(0)
+                one.connect_ex(full.getsockname())
+            error = await failure(f"http://127.0.0.1:{full.getsockname()[1]}", CREATE, connect=0.2)
+            for one in waiting:
+                one.close()
+        assert (error.sent, error.timed_out) == (False, True)
+
+    async def test_no_place_in_the_pool_in_time(self) -> None:
+        """When all connections are busy the request fails with nothing sent."""
+        async with RawServer(silence) as server, transport(server.url, connect=0.3, read=30) as client:
+            busy = [asyncio.ensure_future(client.send(GET)) for _ in range(MAX_CONNECTIONS)]
+            async with asyncio.timeout(20):
+                while len(server.exchanges) < MAX_CONNECTIONS:  # noqa: ASYNC110 - the server counts, it does not tell
+                    await asyncio.sleep(0.01)
+            with pytest.raises(TransportError) as caught:
+                await client.send(GET)
+            for task in busy:
+                task.cancel()
+            await asyncio.gather(*busy, return_exceptions=True)
+        assert (caught.value.sent, caught.value.timed_out) == (False, True)
+
+    @pytest.mark.parametrize(
+        "bytes_",
+        [
+            b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n<Response>",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\n<Response>\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\n<Resp",
+            b"HTTP/1.1 200 OK\r\nContent-Le",
+            b"nonsense\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\n: no name\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
+        ],
+        ids=["cut-body", "cut-between-chunks", "cut-chunk", "cut-head", "nonsense", "bad-header", "huge-header"],
+    )
+    @pytest.mark.parametrize("request_", [GET, CREATE], ids=["read", "create"])
+    async def test_reply_that_is_cut_or_broken(self, bytes_: bytes, request_: HttpRequest) -> None:
+        """No part of it is taken for a reply, and the request counts as sent."""
+
+        async def broken(exchange: Exchange) -> None:
+            await exchange.send(bytes_)
+            exchange.writer.close()
+
+        async with RawServer(broken) as server:
+            error = await failure(server.url, request_)
+        assert error.sent is True
+
+    async def test_body_that_stops_coming(self) -> None:
+        """A read that waits too long for the next byte has timed out after sending."""
+
+        async def stall(exchange: Exchange) -> None:
+            await exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n<Response>")
+            await asyncio.sleep(60)
+
+        async with RawServer(stall) as server:
+            error = await failure(server.url, read=0.05)
+        assert (error.sent, error.timed_out) == (True, True)
+
+    async def test_message_of_an_error(self) -> None:
+        """It names the kind of failure and holds nothing of the request."""
+        async with RawServer(hang_up) as server:
+            error = await failure(server.url)
+        assert str(error) in {"ServerDisconnectedError", "ClientOSError"}
+
+
+class TestBodies:
+    async def test_body_at_the_cap(self) -> None:
+        """A reply of exactly the cap is read."""
+
+        async def big(exchange: Exchange) -> None:
+            await exchange.answer(b"x" * MAX_REPLY_BYTES)
+
+        async with RawServer(big) as server, transport(server.url) as client:
+            assert len((await client.send(GET)).body) == MAX_REPLY_BYTES
+
+    @pytest.mark.parametrize(
+        "head", [b"Transfer-Encoding: chunked", b"Content-Length: 1000000000000", b"X: until-close"]
+    )
+    async def test_body_without_end(self, head: bytes) -> None:
+        """ReplyTooLarge as soon as the cap is passed, and the connection is closed rather than read to its end."""
+        sent = 0
+        gone = asyncio.Event()
+
+        async def endless(exchange: Exchange) -> None:
+            nonlocal sent
+            chunk = b"x" * 65536
+            framed = b"10000\r\n" + chunk + b"\r\n" if b"chunked" in head else chunk
+            try:
+                await exchange.send(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n")
+                while True:
+                    await exchange.send(framed)
+                    sent += len(chunk)
+            finally:
+                gone.set()
+
+        async with RawServer(endless) as server, transport(server.url) as client:
+            with pytest.raises(ReplyTooLarge):
+                await client.send(GET)
+            async with asyncio.timeout(5):
+                await gone.wait()
+        assert sent < 2 * MAX_REPLY_BYTES + 16 * 1024 * 1024
+
+    async def test_compressed_body_that_was_not_asked_for(self) -> None:
+        """Nothing is inflated, so a small reply stays small."""
+        bomb = gzip.compress(b"x" * 1_000_000)
+
+        async def compressed(exchange: Exchange) -> None:
+            await exchange.answer(bomb, headers="Content-Encoding: gzip\r\n")
+
+        async with RawServer(compressed) as server, transport(server.url) as client:
+            assert (await client.send(GET)).body == bomb
+
+
+class TestTls:
+    async def test_certificate_that_nobody_vouches_for(self, tmp_path: Path) -> None:
+        """The connection is refused before anything is sent."""
+        key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+        command = f"openssl req -x509 -newkey rsa:2048 -nodes -keyout {key} -out {certificate} -days 1 -subj /CN=x"
+        subprocess.run(command.split(), check=True, capture_output=True)  # noqa: ASYNC221 - before anything runs
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        heard: list[bytes] = []
+
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            heard.append(await reader.read())
+            writer.close()
+
+        server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context)
+        error = await failure(f"https://localhost:{server.sockets[0].getsockname()[1]}", CREATE)
+        server.close()
+        assert error.sent is False
+        assert b"".join(heard) == b""
+
+    async def test_server_that_does_not_speak_tls(self) -> None:
+        """A handshake that fails is not a request that was sent."""
+
+        async def connected(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            writer.close()
+
+        server = await asyncio.start_server(connected, "127.0.0.1", 0)
+        error = await failure(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}", CREATE)
+        server.close()
+        assert error.sent is False
+
+    async def test_handshake_that_stalls(self) -> None:
+        """The connect time covers the handshake."""
+
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            writer.close()
+
+        server = await asyncio.start_server(connected, "127.0.0.1", 0)
+        error = await failure(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}", CREATE, connect=0.2)
+        server.close()
+        assert (error.sent, error.timed_out) == (False, True)

@@ -1,0 +1,219 @@
+"""The shared cache against a real server, and against servers that no real one can be made to be."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from docpreview_gateway.storage.redis_connections import CONNECTIONS, redis_batches
+from docpreview_gateway.upstream.redis_cache import RedisCache
+from tests.fakes.telemetry import FakeTelemetry
+from tests.redis_server import running_redis
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.redis_server import RedisServer
+
+SKIPPED, ERROR = ("shared", "skipped"), ("shared", "error")
+
+
+@asynccontextmanager
+async def cache_of(url: str, *, seconds: float = 0.05) -> AsyncIterator[tuple[RedisCache, FakeTelemetry]]:
+    telemetry = FakeTelemetry()
+    async with redis_batches(url) as send:
+        yield RedisCache(send, telemetry, seconds=seconds), telemetry
+
+
+@asynccontextmanager
+async def server_that_says(answer: bytes | None, *, byte_seconds: float = 0.0) -> AsyncIterator[str]:
+    """A server that answers everything with these bytes, slowly if wanted, or (None) with nothing; its URL."""
+    serving: set[asyncio.Task[None]] = set()
+
+    async def answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with closing(writer):
+            while await reader.read(65536):
+                for byte in answer or b"":
+                    writer.write(bytes((byte,)))
+                    await asyncio.sleep(byte_seconds)
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.ensure_future(answer_all(reader, writer)))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    try:
+        yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+
+
+class TestRealServer:
+    async def test_value_that_another_replica_set(self, redis_server: RedisServer) -> None:
+        """It is found, byte by byte."""
+        value = bytes(range(256)) * 100
+        async with (
+            cache_of(redis_server.url, seconds=1) as (one, _),
+            cache_of(redis_server.url, seconds=1) as (other, telemetry),
+        ):
+            await one.set("k", value, 10)
+            assert await other.get("k") == value
+            assert await other.get("another") is None
+        assert telemetry.lookups == []
+
+    async def test_every_key_has_our_prefix_and_version_and_every_value_expires(
+        self, redis_server: RedisServer
+    ) -> None:
+        """They begin with our name and a version, and every value has an end."""
+        async with cache_of(redis_server.url, seconds=1) as (cache, _):
+            await cache.set("k", b"v", 10)
+        assert b"docpreview:1:k" in redis_server.command("KEYS", "*")
+        life = int(redis_server.command("PTTL", "docpreview:1:k")[1:])
+        assert 9000 < life <= 10000
+
+    async def test_life_of_less_than_a_millisecond(self, redis_server: RedisServer) -> None:
+        """It is no error."""
+        async with cache_of(redis_server.url, seconds=1) as (cache, telemetry):
+            await cache.set("k", b"v", 0.0001)
+        assert telemetry.lookups == []
+
+    async def test_key_that_holds_something_else(self, redis_server: RedisServer) -> None:
+        """A miss; the server is well, so it is asked again at once."""
+        redis_server.command("LPUSH", "docpreview:1:k", "x")
+        async with cache_of(redis_server.url, seconds=1) as (cache, telemetry):
+            assert [await cache.get("k") for _ in range(5)] == [None] * 5
+            await cache.set("other", b"v", 10)
+            assert await cache.get("other") == b"v"
+        assert telemetry.lookups == [ERROR] * 5
+
+    async def test_server_that_is_full(self, tmp_path: Path) -> None:
+        """Nothing new is kept, and reads go on."""
+        with running_redis(tmp_path, "--maxmemory", "1mb", "--maxmemory-policy", "noeviction") as server:
+            async with cache_of(server.url) as (cache, telemetry):
+                await cache.set("k", b"v" * 2_000_000, 10)
+                assert await cache.get("k") is None
+        assert telemetry.lookups[:1] == [ERROR]
+
+    async def test_server_that_wants_a_password(self, tmp_path: Path) -> None:
+        """With it all is well; without it, or with a wrong one, it is as if the server were not there."""
+        with running_redis(tmp_path, "--requirepass", "p@ss/word") as server:
+            for password, found in (("p%40ss%2Fword", b"v"), ("wrong", None), (None, None)):
+                url = server.url if password is None else server.url.replace("//", f"//:{password}@")
+                async with cache_of(url, seconds=1) as (cache, _):
+                    await cache.set("k", b"v", 10)
+                    assert await cache.get("k") == found
+
+    async def test_a_unix_socket_is_an_address_like_any_other(
+        self, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        """It works as well."""
+        path = tmp_path_factory.mktemp("s") / "s"
+        with running_redis(tmp_path, "--unixsocket", str(path)):
+            async with cache_of(f"unix://{path}?db=1") as (cache, _):
+                await cache.set("k", b"v", 10)
+                assert await cache.get("k") == b"v"
+
+    async def test_callers_that_leave(self, redis_server: RedisServer) -> None:
+        """Nobody gets an answer that was for somebody who left, and no connection is lost."""
+        async with cache_of(redis_server.url, seconds=5) as (cache, telemetry):
+            for number in range(20):
+                await cache.set(str(number), b"%d" % number, 60)
+            for round_ in range(100):
+                tasks = [asyncio.ensure_future(cache.get(str(number))) for number in range(20)]
+                for _ in range(round_ % 12):
+                    await asyncio.sleep(0)
+                for task in tasks[::2]:
+                    task.cancel()
+                answers = await asyncio.gather(*tasks, return_exceptions=True)
+                assert answers[1::2] == [b"%d" % number for number in range(1, 20, 2)]
+                assert all(isinstance(answer, asyncio.CancelledError | bytes) for answer in answers)
+            assert await asyncio.gather(*(cache.get("1") for _ in range(4 * CONNECTIONS))) == [b"1"] * 4 * CONNECTIONS
+        assert telemetry.lookups == []
+
+
+class TestServerThatIsGone:
+    async def test_a_refusing_server_is_tried_a_few_times_and_then_skipped(self) -> None:
+        """A few calls find out, at once; the others do not even try."""
+        async with server_that_says(None) as url:
+            pass
+        async with cache_of(url) as (cache, telemetry):
+            assert [await cache.get("k") for _ in range(10)] == [None] * 10
+        assert telemetry.lookups == [ERROR] * 3 + [SKIPPED] * 7
+
+    @pytest.mark.parametrize(
+        "answer",
+        [None, b"$1000000\r\n" + b"x" * 200],
+        ids=["black hole", "drip"],
+    )
+    async def test_no_answer_in_time(self, answer: bytes | None) -> None:
+        """Each of the few calls ends in time, also when bytes keep coming."""
+        loop = asyncio.get_running_loop()
+        async with server_that_says(answer, byte_seconds=0.01) as url, cache_of(url) as (cache, telemetry):
+            for _ in range(3):
+                begin = loop.time()
+                assert await cache.get("k") is None
+                assert 0.04 < loop.time() - begin < 0.5
+            begin = loop.time()
+            for _ in range(100):
+                assert await cache.get("k") is None
+            assert loop.time() - begin < 0.5
+        assert telemetry.lookups == [ERROR] * 3 + [SKIPPED] * 100
+
+    async def test_a_value_is_not_stored_after_a_read_without_answer(self) -> None:
+        """It is not tried, so that one call never waits twice."""
+        async with server_that_says(None) as url, cache_of(url) as (cache, telemetry):
+            await cache.get("k")
+            await cache.set("k", b"v", 10)
+        assert telemetry.lookups == [ERROR, SKIPPED]
+
+    async def test_caller_that_has_waited_already(self) -> None:
+        """It waits for what is left of the time, and asks nothing when that is nothing."""
+        loop = asyncio.get_running_loop()
+        async with (
+            server_that_says(b"$9\r\n", byte_seconds=0.01) as url,
+            cache_of(url, seconds=1) as (cache, telemetry),
+        ):
+            begin = loop.time()
+            await cache.set("k", b"v", 10, spent=0.9)
+            assert loop.time() - begin < 0.6
+        async with cache_of(url, seconds=1) as (cache, telemetry_then):
+            await cache.set("k", b"v", 10, spent=1.0)
+        assert (telemetry.lookups, telemetry_then.lookups) == ([ERROR], [SKIPPED])
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            b"HTTP/1.1 400 Bad Request\r\n\r\n",
+            b"\x00\xff\r\n",
+            b"-LOADING Redis is loading the dataset in memory\r\n",
+            b"-ERR no\r\n",
+            b":1\r\n",
+            b"*2\r\n$1\r\na\r\n$1\r\nb\r\n",
+        ],
+    )
+    async def test_answer_that_is_none(self, answer: bytes) -> None:
+        """Whatever it says, it is a miss."""
+        async with server_that_says(answer) as url, cache_of(url) as (cache, _):
+            for _ in range(5):
+                await cache.set("k", b"v", 10)
+                assert await cache.get("k") is None
+
+    async def test_server_that_comes_back(self, tmp_path: Path) -> None:
+        """It is used again within two seconds."""
+        with running_redis(tmp_path) as server:
+            async with cache_of(server.url) as (cache, _), asyncio.timeout(20):
+                server.kill()
+                for _ in range(5):
+                    await cache.get("k")
+                server.start()
+                begin = asyncio.get_running_loop().time()
+                while await cache.get("k") is None:
+                    await cache.set("k", b"v", 60)
+                    await asyncio.sleep(0.01)
+                assert asyncio.get_running_loop().time() - begin < 2

@@ -1,0 +1,216 @@
+"""What the cloud's errors mean."""
+
+import pytest
+
+from docpreview.v1.error_reason_pb2 import ErrorReason
+from docpreview_gateway.model.errors import UpstreamError
+from docpreview_gateway.upstream.wire import refusals
+from docpreview_gateway.upstream.wire.http import HttpReply
+
+CODES = {
+    "UPSTREAM_INVALID_ARGUMENT": "InvalidArgument InvalidUrl",
+    "GATEWAY_MALFORMED_REQUEST": "MissingContent InvalidContent InvalidContentType MalformedXML BadDigest "
+    "MissingContentLength MethodNotAllowed",
+    "UPSTREAM_HOST_REJECTED": "InvalidHost",
+    "INPUT_OBJECT_NOT_FOUND": "ResourceNotFound",
+    "INPUT_OBJECT_UNREADABLE": "ResourceAccessDenied ResourceDownloadFailed",
+    "CI_ROLE_MISSING": "CIRoleNotExist",
+    "OUTPUT_BUCKET_DENIED": "WriteTargetBucketDenied",
+    "DOC_SERVICE_NOT_ENABLED": "DocBucketUnBinded MediaBucketUnBinded PicBucketUnBinded AIBucketUnBinded",
+    "QUEUE_NOT_FOUND": "QueueNotFound NoSuchQueue QueueNotExist InvalidQueueId",
+    "UPSTREAM_QUOTA": "QueueNumLimit BindedBucketNumLimit",
+    "BUCKET_NOT_FOUND": "NoSuchBucket",
+    "OBJECT_NOT_FOUND": "NoSuchKey",
+    "JOB_NOT_FOUND": "NoSuchJob",
+    "UPSTREAM_ACCESS_DENIED": "AccessDenied",
+    "CLOCK_SKEW": "RequestTimeTooSkewed SignatureExpired RequestHasExpired",
+    "UPSTREAM_CREDENTIALS": "InvalidAccessKeyId SecretidNotExist SignatureDoesNotMatch MissingAuthorization "
+    "InvalidAuthorization ExpiredToken",
+    "UPSTREAM_THROTTLED": "SlowDown KmsFreqControl RequestLimitExceeded",
+    "UPSTREAM_INTERNAL": "InternalError",
+    "UPSTREAM_UNAVAILABLE": "ServiceUnavailable",
+    "UPSTREAM_TIMEOUT": "RequestTimeout",
+    "WRONG_REGION": "PermanentRedirect TemporaryRedirect",
+    "ACCOUNT_BLOCKED": "UnavailableForLegalReasons PaymentRequired",
+    "UPSTREAM_NOT_IMPLEMENTED": "NotImplemented",
+}
+"""Every code that the vendor's pages and SDKs name (documents 436/53983, 436/7730), by the reason that callers see."""
+
+BY_CODE = [(code, reason) for reason, codes in CODES.items() for code in codes.split()]
+
+STATUSES = {
+    "WRONG_REGION": [301, 302, 307, 308, 300],
+    "UPSTREAM_UNMAPPED": [400, 401, 404, 409, 418, 499],
+    "ACCOUNT_BLOCKED": [402, 451],
+    "UPSTREAM_ACCESS_DENIED": [403],
+    "GATEWAY_MALFORMED_REQUEST": [405, 411],
+    "UPSTREAM_TIMEOUT": [408],
+    "UPSTREAM_THROTTLED": [429],
+    "UPSTREAM_INTERNAL": [500],
+    "UPSTREAM_NOT_IMPLEMENTED": [501],
+    "UPSTREAM_UNAVAILABLE": [502, 503, 504, 505, 599],
+}
+BY_STATUS = [(status, reason) for reason, statuses in STATUSES.items() for status in statuses]
+
+BODIES_WITHOUT_CODE = {
+    "empty": b"",
+    "HTML": b"<html><body>Bad Gateway</body></html>",
+    "JSON of another form": b'["code"]',
+    "JSON that is a number": b"7",
+    "JSON nested too deep": b"[" * 100_000,
+    "XML of another form": b"<Response><Code>SlowDown</Code></Response>",
+    "empty elements": b"<Error><Code/><Message/></Error>",
+    "code that is a text": b"<Error><Code>go away; please</Code></Error>",
+    "bytes": bytes(range(256)),
+}
+
+
+def _xml(code: str, message: str = "words", request_id: str = "rid") -> bytes:
+    return f"<Error><Code>{code}</Code><Message>{message}</Message><RequestId>{request_id}</RequestId></Error>".encode()
+
+
+def _read(status: int, body: bytes = b"", **headers: str) -> UpstreamError:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return refusals.read(HttpReply(status, named, body))
+
+
+def _reason(error: UpstreamError) -> str:
+    return ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_")
+
+
+def test_table_of_codes_is_whole() -> None:
+    """Every code that the gateway knows is judged here, but for those it knows by their form."""
+    assert refusals.BY_CODE.keys() == {code for code, _ in BY_CODE if not code.endswith("BucketUnBinded")}
+
+
+@pytest.mark.parametrize(("code", "reason"), BY_CODE)
+@pytest.mark.parametrize("status", [400, 500])
+def test_the_error_code_decides_whatever_the_http_status(code: str, reason: str, status: int) -> None:
+    """The code decides, whatever the HTTP status; it and the request id are facts of the error."""
+    error = _read(status, _xml(code))
+    assert _reason(error) == reason
+    assert (error.facts.code, error.facts.http_status, error.facts.request_id) == (code, status, "rid")
+
+
+@pytest.mark.parametrize(("status", "reason"), BY_STATUS)
+@pytest.mark.parametrize("body", BODIES_WITHOUT_CODE.values(), ids=list(BODIES_WITHOUT_CODE))
+def test_status_without_a_code(status: int, reason: str, body: bytes) -> None:
+    """A body that tells nothing leaves the decision to the status."""
+    error = _read(status, body)
+    assert _reason(error) == reason
+    assert error.facts.code == ""
+    assert f"(HTTP {status})" in error.message
+
+
+@pytest.mark.parametrize(("status", "reason"), BY_STATUS)
+def test_code_that_is_not_known(status: int, reason: str) -> None:
+    """The status decides and the code stays a fact."""
+    error = _read(status, _xml("BrandNewCode"))
+    assert (_reason(error), error.facts.code) == (reason, "BrandNewCode")
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("Request has expired", "CLOCK_SKEW"),
+        ("REQUEST HAS EXPIRED.", "CLOCK_SKEW"),
+        ("Access Denied.", "UPSTREAM_ACCESS_DENIED"),
+        ("", "UPSTREAM_ACCESS_DENIED"),
+    ],
+)
+def test_access_denied_means_a_missing_right_or_a_clock_by_its_message(message: str, reason: str) -> None:
+    """The same code means a missing right, or a clock."""
+    assert _reason(_read(403, _xml("AccessDenied", message))) == reason
+
+
+@pytest.mark.parametrize("message", ["doc bucket unbinded", "the bucket's host is unavailable now"])
+def test_service_that_is_switched_off(message: str) -> None:
+    """Known by its message, whatever the code."""
+    assert _reason(_read(400, _xml("Whatever", message))) == "DOC_SERVICE_NOT_ENABLED"
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b'{"code": 1020, "message": "m", "request_id": "rid"}', "1020"),
+        (b'{"Code": "SlowDown", "Message": "m", "RequestId": "rid"}', "SlowDown"),
+        (b'{"code": -3006, "request_id": "rid"}', ""),
+        (b'{"code": null, "message": {"a": 1}, "request_id": "rid"}', ""),
+        (b'{"code": true, "request_id": "rid\\ud800\\n"}', "True"),
+    ],
+)
+def test_a_json_error_body_is_read_like_one_in_xml(body: bytes, code: str) -> None:
+    """JSON bodies occur on the same hosts."""
+    error = _read(400, body)
+    assert (error.facts.code, error.facts.request_id) == (code, "rid")
+
+
+@pytest.mark.parametrize("code", ["InvalidArgument", "ResourceNotFound", "QueueNotFound", "BrandNewCode"])
+def test_message_that_helps_the_caller(code: str) -> None:
+    """It is passed on."""
+    assert _read(400, _xml(code, "the words")).message.endswith(": the words")
+
+
+@pytest.mark.parametrize("code", ["SignatureDoesNotMatch", "InvalidAccessKeyId", "AccessDenied", "InternalError"])
+def test_a_message_that_may_reveal_keys_is_not_passed_on(code: str) -> None:
+    """It stays inside."""
+    assert "AKID" not in _read(403, _xml(code, "AKIDexample signed sha1")).message
+
+
+def test_message_of_a_hostile_cloud() -> None:
+    """Control characters are dropped, length is bounded."""
+    error = _read(400, _xml("InvalidArgument", "a\n\u202eb&#x85;" + "x" * 5000, "r" * 5000))
+    assert error.message.isprintable()
+    assert len(error.message) < 400
+    assert len(error.facts.request_id) <= 256
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"x_ci_request_id": "ci"}, "ci"),
+        ({"x_cos_request_id": "cos"}, "cos"),
+        ({"x_ci_request_id": "ci", "x_cos_request_id": "cos"}, "ci"),
+        ({"x_ci_request_id": "a\nb"}, ""),
+        ({"x_ci_request_id": "ü"}, ""),
+        ({"x_ci_request_id": "x" * 200}, "x" * 128),
+        ({}, ""),
+    ],
+)
+def test_request_id_in_a_header(headers: dict[str, str], expected: str) -> None:
+    """Either header's, when the body has none; only what may go into metadata again."""
+    assert _read(503, b"", **headers).facts.request_id == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds"),
+    [
+        ("5", 5.0),
+        ("300", 300.0),
+        ("301", 300.0),
+        ("999", 300.0),
+        ("0", 1.0),
+        ("", 1.0),
+        ("-5", 1.0),
+        ("1e3", 1.0),
+        ("2.5", 1.0),
+        ("٣", 1.0),
+        ("99999999999999999999", 1.0),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", 1.0),
+    ],
+)
+def test_a_sane_retry_after_is_passed_on_and_any_other_is_a_second(asked: str, seconds: float) -> None:
+    """A sane number of seconds is passed on, at most five minutes; of anything else the usual second is made."""
+    assert _read(503, _xml("SlowDown"), retry_after=asked).retry_after == seconds
+
+
+@pytest.mark.parametrize("code", ["InvalidArgument", "NoSuchBucket", "SignatureDoesNotMatch"])
+def test_retry_after_of_what_stays_wrong(code: str) -> None:
+    """Repeating is pointless, whatever the header says."""
+    assert _read(400, _xml(code), retry_after="5").retry_after is None
+
+
+def test_outcome_of_a_create() -> None:
+    """Throttling, clocks and refusals come before anything is done; the rest leaves the outcome open."""
+    unknown = {ErrorReason.Name(reason).removeprefix("ERROR_REASON_") for reason in refusals.OUTCOME_UNKNOWN}
+    assert unknown == {"UPSTREAM_INTERNAL", "UPSTREAM_UNAVAILABLE", "UPSTREAM_TIMEOUT", "UPSTREAM_BAD_RESPONSE"}

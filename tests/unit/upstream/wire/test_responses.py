@@ -1,0 +1,212 @@
+"""Replies that no recorded sample shows: odd values, and replies about something else."""
+
+import pytest
+
+from docpreview.v1 import error_reason_pb2 as reasons
+from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
+from docpreview_gateway.model.errors import UpstreamError
+from docpreview_gateway.upstream.operations import JobPage, QueuePage
+from docpreview_gateway.upstream.wire import responses
+
+BUCKET = "test-1250000000"
+
+
+def _reply(*details: str, rest: str = "") -> bytes:
+    return f"<Response>{''.join(f'<JobsDetail>{one}</JobsDetail>' for one in details)}{rest}</Response>".encode()
+
+
+def _job(inner: str) -> PreviewJob:
+    return responses.one_job(_reply(f"<JobId>d1</JobId>{inner}"), BUCKET, "d1")
+
+
+def _options(inner: str) -> PreviewOptions:
+    return _job(f"<Operation><DocProcess>{inner}</DocProcess></Operation>").options
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        _reply("<JobId>d2</JobId>"),
+        _reply("<JobId>d1</JobId>", "<JobId>d2</JobId>"),
+        _reply("<JobId>d1</JobId>", "<JobId>d1</JobId>"),
+        _reply("<JobId>d1</JobId><JobId>d2</JobId>"),
+    ],
+)
+def test_reply_about_another_job(body: bytes) -> None:
+    """Never another job than the one that was asked for."""
+    with pytest.raises(UpstreamError) as caught:
+        responses.one_job(body, BUCKET, "d1")
+    assert caught.value.reason == reasons.ERROR_REASON_UPSTREAM_BAD_RESPONSE
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        _reply(),
+        _reply(""),
+        _reply("<JobId> </JobId>"),
+        _reply("<Code/><JobId/>", rest="<NonExistJobIds>d1</NonExistJobIds>"),
+        _reply(rest="<Unknown/>"),
+    ],
+)
+def test_reply_without_a_job(body: bytes) -> None:
+    """Not found when a job was asked for, a bad reply when one was made, an empty last page in a list."""
+    with pytest.raises(UpstreamError) as caught:
+        responses.one_job(body, BUCKET, "d1")
+    assert caught.value.reason == reasons.ERROR_REASON_JOB_NOT_FOUND
+    with pytest.raises(UpstreamError) as caught:
+        responses.created_job(body, BUCKET)
+    assert caught.value.reason == reasons.ERROR_REASON_UPSTREAM_BAD_RESPONSE
+    page = responses.job_page(body, BUCKET, with_pages=True, asked_cursor="")
+    assert page == JobPage((), "")
+
+
+def test_second_id_that_is_blank() -> None:
+    """A job always has the id that made it count as one."""
+    body = _reply("<JobId>d1</JobId><JobId> </JobId>")
+    assert responses.created_job(body, BUCKET).job_id == "d1"
+
+
+@pytest.mark.parametrize("token", ["<NextToken/>", "<NextToken> </NextToken>", "", "<NextToken>7</NextToken>"])
+def test_a_missing_empty_or_repeated_token_ends_the_list(token: str) -> None:
+    """No token, an empty one, and the one that was asked for all end the list."""
+    body = _reply("<JobId>d1</JobId>", rest=token)
+    assert responses.job_page(body, BUCKET, with_pages=False, asked_cursor="7").cursor == ""
+
+
+@pytest.mark.parametrize(
+    ("word", "state"),
+    [
+        ("Submitted", PreviewJob.STATE_SUBMITTED),
+        ("Running", PreviewJob.STATE_RUNNING),
+        ("Success", PreviewJob.STATE_SUCCESS),
+        ("Failed", PreviewJob.STATE_FAILED),
+        ("Pause", PreviewJob.STATE_PAUSED),
+        ("Cancel", PreviewJob.STATE_CANCELLED),
+        ("Deleted", PreviewJob.STATE_UNSPECIFIED),
+        ("success", PreviewJob.STATE_UNSPECIFIED),
+        ("", PreviewJob.STATE_UNSPECIFIED),
+    ],
+)
+def test_the_state_decides_and_an_unknown_one_stays_readable(word: str, state: PreviewJob.State.ValueType) -> None:
+    """`Code` is "Success" all the time and decides nothing; unknown words stay readable."""
+    job = _job(f"<Code>Success</Code><State>{word}</State>")
+    assert (job.state, job.raw_state) == (state, word)
+    assert job.HasField("failure") == (state == PreviewJob.STATE_FAILED)
+
+
+def test_result_before_success() -> None:
+    """A result counts only when the job has ended well."""
+    made = "<Operation><DocProcessResult><TotalPageCount>7</TotalPageCount></DocProcessResult></Operation>"
+    assert not _job(f"<State>Running</State>{made}").HasField("result")
+    assert _job(f"<State>Success</State>{made}").result.total_page_count == 7
+    assert not _job("<State>Success</State><Operation/>").HasField("result")
+
+
+@pytest.mark.parametrize(
+    ("word", "seconds"),
+    [
+        ("2022-09-14T17:15:43+0800", 1663146943),
+        ("2022-09-14T17:15:43+08:00", 1663146943),
+        ("2022-09-14T09:15:43Z", 1663146943),
+        ("2022-09-14T04:45:43-0430", 1663146943),
+        ("2022-09-14T17:15:43", 1663146943),
+        (" 2022-09-14T17:15:43+0800\n", 1663146943),
+        ("9999-12-31T23:59:59+0000", 253402300799),
+    ],
+)
+def test_a_time_is_read_with_any_offset_or_in_the_clouds_own_zone(word: str, seconds: int) -> None:
+    """Any offset is read; none means the cloud's own zone."""
+    assert _job(f"<CreationTime>{word}</CreationTime>").create_time.seconds == seconds
+
+
+@pytest.mark.parametrize(
+    "word", ["-", "", " ", "soon", "2022-13-01T00:00:00+0800", "9999-12-31T23:59:59-0800", "0001-01-01T00:00:00+0800"]
+)
+def test_time_that_is_none(word: str) -> None:
+    """A dash, nothing, and what no timestamp can hold are all unset."""
+    job = _job(f"<CreationTime>{word}</CreationTime><EndTime>{word}</EndTime>")
+    assert not job.HasField("create_time")
+    assert not job.HasField("end_time")
+
+
+@pytest.mark.parametrize(
+    ("word", "number"),
+    [
+        ("7", 7),
+        ("-7", -7),
+        ("2147483647", 2**31 - 1),
+        ("2147483648", 0),
+        ("-2147483648", 0),
+        ("99999999999", 0),
+        ("7.0", 0),
+        ("7e1", 0),
+        ("--7", 0),
+        ("-", 0),
+        ("٣", 0),
+        ("0x7", 0),
+        ("", 0),
+    ],
+)
+def test_a_number_that_the_contract_cannot_hold_is_0(word: str, number: int) -> None:
+    """What is no number that the contract can hold is 0."""
+    assert _job(f"<Operation><JobLevel>{word}</JobLevel></Operation>").job_level == number
+
+
+def test_options_that_are_not_set() -> None:
+    """The cloud echoes them empty or as 0; both are unset. Sheet 0 means all sheets, so it is set."""
+    zeros = "".join(
+        f"<{name}>0</{name}>" for name in ("StartPage", "EndPage", "Quality", "Zoom", "ImageDpi", "SheetId")
+    )
+    assert _options(zeros) == PreviewOptions(sheet_id=0)
+    assert _options("<StartPage/><SheetId/><PicPagination/><PaperDirection/><TgtType/>") == PreviewOptions()
+
+
+@pytest.mark.parametrize(
+    ("word", "orientation"),
+    [
+        ("0", PreviewOptions.PAPER_ORIENTATION_PORTRAIT),
+        ("1", PreviewOptions.PAPER_ORIENTATION_LANDSCAPE),
+        ("-7", PreviewOptions.PAPER_ORIENTATION_LANDSCAPE),
+        ("sideways", PreviewOptions.PAPER_ORIENTATION_UNSPECIFIED),
+    ],
+)
+def test_paper_direction_0_is_vertical_and_any_other_horizontal(
+    word: str, orientation: PreviewOptions.PaperOrientation.ValueType
+) -> None:
+    """0 is vertical, every other number horizontal."""
+    assert _options(f"<PaperDirection>{word}</PaperDirection>").paper_orientation == orientation
+
+
+def test_values_that_the_contract_does_not_know() -> None:
+    """They are unspecified, not an error: the cloud is older and newer than the contract."""
+    unknown = "<TgtType>webp</TgtType><PaperSize>9</PaperSize><Comments>9</Comments><PicPagination>2</PicPagination>"
+    assert _options(unknown) == PreviewOptions(single_image=False)
+
+
+def test_password_in_the_echo() -> None:
+    """It is left where it is."""
+    assert _options("<DocPassword>s3cret</DocPassword>") == PreviewOptions()
+
+
+@pytest.mark.parametrize(("uri", "key"), [("/a/b.jpg", "a/b.jpg"), ("a/b.jpg", "a/b.jpg"), ("//a.jpg", "/a.jpg")])
+def test_key_of_a_page(uri: str, key: str) -> None:
+    """One leading slash is the template's, not the key's."""
+    made = f"<DocProcessResult><PageInfo><TgtUri>{uri}</TgtUri></PageInfo></DocProcessResult>"
+    [page] = _job(f"<State>Success</State><Operation>{made}</Operation>").result.pages
+    assert page.object == key
+
+
+def test_queues_without_a_total() -> None:
+    """As many as there are; none at all is a page too."""
+    assert responses.queue_page(b"<Response><QueueList/></Response>", BUCKET).total == 1
+    assert responses.queue_page(b"<Response/>", BUCKET) == QueuePage((), 0, ())
+    assert responses.queue_page(b"<Response><NonExistPIDs><QueueID/></NonExistPIDs></Response>", BUCKET).missing == ()
+
+
+@pytest.mark.parametrize("body", [b"<Error><Code>x</Code></Error>", b"<response/>", b"<a><Response/></a>"])
+def test_a_reply_with_another_root_is_a_bad_response(body: bytes) -> None:
+    """A reply of status 200 with another root is a bad reply."""
+    with pytest.raises(UpstreamError) as caught:
+        responses.queue_page(body, BUCKET)
+    assert caught.value.reason == reasons.ERROR_REASON_UPSTREAM_BAD_RESPONSE

@@ -1,0 +1,165 @@
+"""Replies made to harm the reader: each is a typed error, at once, and nothing is fetched."""
+
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lxml import etree
+
+from docpreview.v1 import error_reason_pb2 as reasons
+from docpreview_gateway.model.errors import UpstreamError
+from docpreview_gateway.model.rules import UNWRITABLE
+from docpreview_gateway.upstream.wire import refusals
+from docpreview_gateway.upstream.wire import xml as xml_codec
+from docpreview_gateway.upstream.wire.http import MAX_REPLY_BYTES, HttpReply
+
+LAUGHS = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
+LIMIT_SECONDS = 1.0
+"""Measured: at most 0.15 s on one core. The rest is for busy machines."""
+
+ATTACKS: dict[str, Callable[[], bytes]] = {
+    "file entity": lambda: (
+        b'<!DOCTYPE Response [<!ENTITY x SYSTEM "file:///etc/passwd">]><Response><a>&x;</a></Response>'
+    ),
+    "network entity": lambda: (
+        b'<!DOCTYPE Response [<!ENTITY x SYSTEM "http://169.254.169.254/">]><Response><a>&x;</a></Response>'
+    ),
+    "parameter entity": lambda: (
+        b'<!DOCTYPE Response [<!ENTITY % p SYSTEM "http://127.0.0.1/evil.dtd"> %p;]><Response/>'
+    ),
+    "billion laughs": f'<!DOCTYPE Response [<!ENTITY l0 "lol">{LAUGHS}]><Response>&l9;</Response>'.encode,
+    "quadratic blow-up": lambda: (
+        b'<!DOCTYPE Response [<!ENTITY a "' + b"x" * 50_000 + b'">]><Response>' + b"&a;" * 50_000 + b"</Response>"
+    ),
+    "external DTD": lambda: b'<!DOCTYPE Response SYSTEM "http://127.0.0.1:1/x.dtd"><Response/>',
+    "empty DTD": lambda: b"<!DOCTYPE Response><Response/>",
+    "DTD after a comment": lambda: b"<!-- --><!DOCTYPE Response><Response/>",
+    "DTD behind a mark": lambda: b"\xef\xbb\xbf<!DOCTYPE Response><Response/>",
+    "DTD in UTF-7": lambda: b'<?xml version="1.0" encoding="utf-7"?>+ADwAIQ-DOCTYPE Response+AD4-<Response/>',
+    "DTD in UTF-16": lambda: '<!DOCTYPE Response [<!ENTITY x "y">]><Response>&x;</Response>'.encode("utf-16"),
+    "DTD in UTF-16 without mark": lambda: "<!DOCTYPE Response><Response/>".encode("utf-16-le"),
+    "DTD in UTF-32": lambda: "<!DOCTYPE Response><Response/>".encode("utf-32"),
+    "DTD in EBCDIC": lambda: '<?xml version="1.0" encoding="cp037"?><!DOCTYPE Response><Response/>'.encode("cp037"),
+    "undeclared entity": lambda: b"<Response>&x;</Response>",
+    "depth 100k": lambda: b"<a>" * 100_000 + b"</a>" * 100_000,
+    "depth 33": lambda: b"<a>" * 33 + b"</a>" * 33,
+    "200k elements and one": lambda: b"<Response>" + b"<a/>" * 200_000 + b"</Response>",
+    "300k elements": lambda: b"<Response>" + b"<a></a>" * 300_000 + b"</Response>",
+    "elements behind a comment of end tags": lambda: (
+        b"<Response><!--" + b"</" * 210_000 + b"-->" + b"<a/>" * 210_000 + b"</Response>"
+    ),
+    "20 MB of text": lambda: b"<Response>" + b"x" * 20_000_000 + b"</Response>",
+    "unclosed 5 MB token": lambda: b"<Response><" + b"x" * 5_000_000,
+    "unclosed 5 MB value": lambda: b'<Response a="' + b"x" * 5_000_000,
+    "unclosed 5 MB comment": lambda: b"<Response><!--" + b"x" * 5_000_000,
+    "unclosed 5 MB CDATA": lambda: b"<Response><![CDATA[" + b"x" * 5_000_000,
+    "200k equal attributes": lambda: b"<Response " + b'a="1" ' * 200_000 + b"/>",
+    "two roots": lambda: b"<Response/><Response/>",
+    "two documents": lambda: b'<?xml version="1.0"?><Response/><?xml version="1.0"?><Response/>',
+    "NUL": lambda: b"<Response>\0</Response>",
+    "NUL by reference": lambda: b"<Response>&#0;</Response>",
+    "broken UTF-8": lambda: b"<Response>\xff\xfe</Response>",
+    "surrogate in UTF-8": lambda: b"<Response>\xed\xa0\x80</Response>",
+    "root in a namespace": lambda: b'<Response xmlns="urn:x"/>',
+    "nothing": lambda: b"",
+    "white space": lambda: b" \n",
+    "HTML": lambda: b"<html><body>it works</body></html>",
+    "JSON": lambda: b'{"CIStatus":"on"}',
+}
+
+
+@pytest.mark.parametrize("make", ATTACKS.values(), ids=list(ATTACKS))
+def test_an_xml_attack_is_a_bad_response_at_once_and_is_not_quoted(make: Callable[[], bytes]) -> None:
+    """UPSTREAM_BAD_RESPONSE, fast, without a cause that could quote the reply."""
+    body = make()
+    begin = time.perf_counter()
+    with pytest.raises(UpstreamError) as caught:
+        xml_codec.read(body, "Response")
+    assert time.perf_counter() - begin < LIMIT_SECONDS
+    assert caught.value.reason == reasons.ERROR_REASON_UPSTREAM_BAD_RESPONSE
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("make", ATTACKS.values(), ids=list(ATTACKS))
+def test_attack_as_the_body_of_a_refusal(make: Callable[[], bytes]) -> None:
+    """The HTTP status decides when the body is of no use."""
+    error = refusals.read(HttpReply(503, {}, make()))
+    assert error.reason == reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE
+    assert error.facts.code == ""
+
+
+def test_entity_of_a_file(tmp_path: Path) -> None:
+    """Second line of defence: should a document type ever slip past the first look, the parser reads no file."""
+    secret = tmp_path / "secret"
+    secret.write_text("TOP")
+    body = f'<!DOCTYPE r [<!ENTITY x SYSTEM "{secret.as_uri()}">]><Response>&x;</Response>'.encode()
+    root = etree.fromstring(body, xml_codec._PARSER)
+    assert "TOP" not in etree.tostring(root, with_tail=False).decode()
+    assert "TOP" not in xml_codec.text(root, ".")
+
+
+@pytest.mark.parametrize(
+    "document_type",
+    [
+        '<!DOCTYPE r SYSTEM "{url}">',
+        '<!DOCTYPE r [<!ENTITY x SYSTEM "{url}">]>',
+        '<!DOCTYPE r [<!ENTITY % p SYSTEM "{url}"> %p;]>',
+    ],
+)
+def test_address_in_a_document_type(document_type: str) -> None:
+    """As above: the parser connects to nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/x"
+        etree.fromstring((document_type.format(url=url) + "<r/>").encode(), xml_codec._PARSER)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"<Response><a><![CDATA[<!-- &amp; ]]></a></Response>", "<!-- &amp;"),
+        (b"<Response><a>x<!-- no -->y<?pi no?>z</a></Response>", "xyz"),
+        (b"<Response><a>&lt;&#65;&#x4e2d;</a></Response>", "<A中"),
+        (b"\xef\xbb\xbf<Response><a>mark</a></Response>", "mark"),
+        (b'<?xml version="1.0" encoding="ISO-8859-1"?><Response><a>\xc3\xbc</a></Response>', "ü"),
+        (b"<Response><a>\n  x \n</a></Response>", "x"),
+        (b"<Response><a/></Response>", ""),
+        (b"<Response/>", ""),
+        (b'<Response xmlns:x="urn:x" x:y="1"><x:a>no</x:a><a z="1">yes</a></Response>', "yes"),
+        (
+            b'<Response><xi:include xmlns:xi="http://www.w3.org/2001/XInclude" href="file:///etc/passwd"/></Response>',
+            "",
+        ),
+    ],
+)
+def test_odd_but_legal(body: bytes, text: str) -> None:
+    """Odd forms that XML allows are read; whatever the declaration says, the bytes are UTF-8."""
+    assert xml_codec.text(xml_codec.read(body, "Response"), "a") == text
+
+
+def test_largest_legal_reply() -> None:
+    """Up to the caps everything is read: 8 MiB, depth 32."""
+    frame = len(b"<Response><a></a></Response>")
+    body = b"<Response><a>" + b"x" * (MAX_REPLY_BYTES - frame) + b"</a></Response>"
+    assert len(xml_codec.text(xml_codec.read(body), "a")) == MAX_REPLY_BYTES - frame
+    with pytest.raises(UpstreamError, match="larger than"):
+        xml_codec.read(body + b" ")
+    assert xml_codec.read(b"<a>" * 32 + b"</a>" * 32).tag == "a"
+
+
+def test_reader_without_an_element() -> None:
+    """What is not there has no texts."""
+    assert xml_codec.text(None, "a") == ""
+    assert xml_codec.texts(None) == {}
+
+
+@pytest.mark.parametrize("bad", ["\0", "\x1b", "\ufffe", "\ud800"])
+def test_text_that_xml_cannot_carry(bad: str) -> None:
+    """The writer refuses it rather than send what the cloud cannot read."""
+    assert UNWRITABLE.search(bad)
+    with pytest.raises(ValueError, match=r"XML|surrogates"):
+        xml_codec.write("Request", [("a", bad)])
