@@ -1,7 +1,7 @@
 """Writes the documents that are made from sources; with `--check` it fails when they differ.
 
-`docs/errors.md` is made from the comments of `error_reason.proto`, the
-table in `docs/configuration.md` from the settings.
+`docs/errors.md` is made from the comments of `error_reason.proto`, the two tables in `docs/configuration.md` from the
+settings.
 """
 
 import subprocess
@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from docpreview.v1 import error_reason_pb2
 from docpreview_gateway.rpc.statuses import CODES
+from docpreview_gateway.settings.limits import TUNING
 from docpreview_gateway.settings.loading import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -38,6 +39,8 @@ gRPC's own retries are told when by `grpc-retry-pushback-ms`, which is -1 when w
 
 """
 TABLE = "| reason | status | what it means, and what to do |\n|---|---|---|\n"
+SETTINGS_TABLES = {"## What you will set\n": False, "## Tuning\n": True}
+"""The sections of docs/configuration.md with a table, and whether it has the settings of type `Tuning`."""
 SETTINGS_HEAD = "| key | default | values | meaning |\n|---|---|---|---|\n"
 ENUM, VALUE = FileDescriptorProto.ENUM_TYPE_FIELD_NUMBER, 2
 
@@ -71,21 +74,28 @@ def errors() -> str:
 
 
 def configuration() -> str:
-    """The document as it stands, with a new table."""
+    """The document as it stands, with new tables."""
     text = (ROOT / "docs" / "configuration.md").read_text()
-    begin = text.index(SETTINGS_HEAD)
-    end = text.index("\n\n", begin)
-    return text[:begin] + SETTINGS_HEAD + "\n".join(_rows(Settings, "")) + text[end:]
+    for heading, tuning in SETTINGS_TABLES.items():
+        begin = text.index(SETTINGS_HEAD, text.index(heading))
+        end = text.index("\n\n", begin)
+        text = text[:begin] + SETTINGS_HEAD + "\n".join(_rows(Settings, "", tuning=tuning)) + text[end:]
+    return text
 
 
-def _rows(section: type[BaseModel], prefix: str) -> Iterator[str]:
-    """A row for each key that has a description, those of a section behind its own."""
+def _rows(section: type[BaseModel], prefix: str, *, tuning: bool) -> Iterator[str]:
+    """A row for each key of the table that has a description, those of a section behind its own.
+
+    A description that begins with the value's form, `{...}`, stands for the keys within.
+    """
     for name, field in section.model_fields.items():
-        path = prefix + name
-        if field.description:
-            yield f"| `{path}` | {_default(field)} | {_values(field)} | {field.description} |"
+        path, description = prefix + name, field.description or ""
+        if description and (TUNING in field.metadata) == tuning:
+            yield f"| `{path}` | {_default(field)} | {_values(field)} | {description} |"
+        if description.startswith("`{"):
+            continue
         for inner, suffix in _sections(field.annotation):
-            yield from _rows(inner, f"{path}{suffix}.")
+            yield from _rows(inner, f"{path}{suffix}.", tuning=tuning)
 
 
 def _sections(annotation: Any) -> Iterator[tuple[type[BaseModel], str]]:  # noqa: ANN401 - annotations of any kind

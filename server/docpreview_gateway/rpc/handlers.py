@@ -133,7 +133,7 @@ class Handlers:
         self._jitter = jitter
         self.identification = identification
         self._asks = identification is not None or gate is not None
-        """Whether calls have a caller to find out, or limits to pass."""
+        """Whether calls, unary and streaming, have a caller to authenticate or limits to pass; decided here, once."""
         bounds = bounds or Bounds()
         self._free = {False: bounds.calls, True: bounds.waits}
         self._running = 0
@@ -173,7 +173,8 @@ class Handlers:
             running = _Running(self, route, context)
             try:
                 self._check_room(route)
-                await running.enter()
+                if self._asks:
+                    await running.enter()
                 await context.send_initial_metadata((("x-request-id", running.call.request_id),))
                 async with (
                     asyncio.timeout_at(running.call.deadline),

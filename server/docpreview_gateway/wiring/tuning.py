@@ -27,7 +27,7 @@ def timing(settings: Settings) -> Timing:
         fence_slack=found.fence_slack_seconds,
         visibility=found.visibility_seconds,
         lease=found.lease_seconds,
-        keep=found.keep_seconds,
+        keep=found.retention_seconds,
     )
 
 
