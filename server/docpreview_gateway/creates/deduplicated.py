@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -122,7 +122,7 @@ class DeduplicatedCreates:
         begin = time.monotonic()
         seconds = min(LOOK_SECONDS, LOOK_SHARE * (call.deadline - begin))
         # The cloud gets the first three quarters: what it does not tell in time must still be written down.
-        look = replace(call, deadline=begin + 0.75 * seconds, response=ResponseInfo())
+        look = call._replace(deadline=begin + 0.75 * seconds, response=ResponseInfo())
         try:
             async with asyncio.timeout_at(begin + seconds):
                 return await self._found(place, request, admitted, look)
@@ -180,7 +180,7 @@ class DeduplicatedCreates:
     async def _fingerprint(self, admitted: Admitted, secret: bytes, look: Call) -> bytes:
         """Of what is to be rendered; empty when nobody can tell what is in the document now."""
         request, bucket, output = admitted
-        head = replace(look, deadline=(look.deadline + time.monotonic()) / 2, trace=None)
+        head = look._replace(deadline=(look.deadline + time.monotonic()) / 2, trace=None)
         try:
             tag = await self._tags.tag(bucket, request.input_object, head)
         except GatewayError as error:
@@ -191,7 +191,7 @@ class DeduplicatedCreates:
 
     async def _read(self, bucket: Bucket, job_id: str, look: Call) -> PreviewJob | None:
         """The job as it is, kept or not; None when that cannot be told in time."""
-        own = replace(look, no_cache=False)
+        own = look._replace(no_cache=False)
         try:
             async with asyncio.timeout_at(look.deadline):
                 return await self._upstream(GetJob(bucket, job_id), own)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -198,7 +198,7 @@ class IdempotentCreates:
         deadline = time.monotonic() + ATTEMPT_SECONDS
         request, bucket, output = work.admitted
         sign_until = sent.sent_at + self._timing.signature
-        call = replace(work.call, deadline=deadline, no_cache=False, response=ResponseInfo())
+        call = work.call._replace(deadline=deadline, no_cache=False, response=ResponseInfo())
         operation = CreateJob(user_data.marked(request, sent.marker), bucket, output, sign_until)
         try:
             job = await self._upstream(operation, call)

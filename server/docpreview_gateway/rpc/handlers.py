@@ -13,7 +13,7 @@ import re
 import secrets
 import time
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -268,14 +268,14 @@ class _Running:
         self.call = _open(context.time_remaining(), self._metadata, route.longest, handlers.anonymous)
         trace = handlers.entered(route, self.call)
         if trace is not None:
-            self.call = replace(self.call, trace=trace)
+            self.call = self.call._replace(trace=trace)
 
     async def enter(self) -> None:
         """Know its caller, and pass its rights and limits."""
         identification, gate = self._handlers.identification, self._handlers.gate
         if identification is not None:
             caller = await permitted(identification, self._context, self._metadata, self._route.method.name)
-            self.call = replace(self.call, caller=caller)
+            self.call = self.call._replace(caller=caller)
         if gate is not None:
             await gate.enter(self.call.caller, self._route.method.name)
             self._entered = True

@@ -46,7 +46,7 @@ class World:
         self.caller = caller
 
     def call(self) -> Call:
-        return replace(call(), caller=self.caller)
+        return call()._replace(caller=self.caller)
 
     async def made(self) -> str:
         """The id of the one job, once a record knows it."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from docpreview.v1 import error_reason_pb2 as reasons
@@ -123,7 +123,7 @@ class Cached:
             call.response.cache = "hit"
             return _answer(cached, operation)
         try:
-            job = await self._read(key, operation, replace(call, shared_read=read))
+            job = await self._read(key, operation, call._replace(shared_read=read))
         except GatewayError as error:
             if cached is None or not self._may_stand_in(cached, error):
                 raise
