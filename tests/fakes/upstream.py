@@ -37,6 +37,8 @@ class FakeUpstream:
         self.objects: set[tuple[str, str]] = set()
         self.asked: list[tuple[str, str]] = []
         """Operation and job id or bucket of every call."""
+        self.callers: list[str] = []
+        """The caller of every call."""
         self.failures: list[Exception] = []
         """Raised by the next calls, one each."""
         self.gate: asyncio.Event | None = None
@@ -144,6 +146,7 @@ class FakeUpstream:
 
     async def _enter(self, operation: str, subject: str, call: Call) -> None:
         self.asked.append((operation, subject))
+        self.callers.append(call.caller.name)
         self.looked.set()
         call.response.cache = "miss"
         call.response.upstream_request_id = f"upstream-{len(self.asked)}"

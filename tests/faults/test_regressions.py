@@ -106,8 +106,10 @@ async def test_cloud_whose_clock_differs_by_the_whole_slack(tmp_path: Path, ahea
         world.clock.time += timing.signature + timing.fence_slack + timing.visibility
         mine = sent.taken_over("one", world.clock.time, timing)
         await ledger.replace(sent, mine)
-        settling = Reconciliation(world.cloud, ledger, clock=world.clock, telemetry=world.telemetry, timing=timing)
-        found = await settling.settle(mine, BUCKET)
+        reconciliation = Reconciliation(
+            world.cloud, ledger, clock=world.clock, telemetry=world.telemetry, timing=timing
+        )
+        found = await reconciliation.find_outcome(mine, BUCKET)
         assert isinstance(found, PreviewJob)
         assert found.job_id == made.job_id
 

@@ -73,7 +73,7 @@ class IdempotentCreates:
         self._clock = clock
         self._timing = timing
         self._owner = owner
-        self._settling = Reconciliation(upstream, records, clock=clock, telemetry=telemetry, timing=timing)
+        self._reconciliation = Reconciliation(upstream, records, clock=clock, telemetry=telemetry, timing=timing)
         self._running: dict[str, tuple[asyncio.Task[PreviewJob], bytes]] = {}
 
     async def create(self, request: CreatePreviewJobRequest, call: Call) -> PreviewJob:
@@ -95,17 +95,17 @@ class IdempotentCreates:
             raise error.with_traceback(None)
         return task.result()
 
-    async def settle(self) -> None:
+    async def reconcile(self) -> None:
         """Clear up what others left open: find the job of an unknown create, or forget it when there is none for sure.
 
         Nothing is sent. Called at intervals by one loop per process; the next round tries again what failed in this.
         """
         try:
-            await self._settle_abandoned()
+            await self._reconcile_abandoned()
         except LedgerError as error:
-            log.warning("creates not settled yet", error=str(error))
+            log.warning("reconciliation round failed", error=str(error))
 
-    async def _settle_abandoned(self) -> None:
+    async def _reconcile_abandoned(self) -> None:
         records = await self._records.open(self._clock.now())
         oldest = min((record.sent_at for record in records), default=None)
         self._telemetry.unreconciled(len(records), oldest, self._clock.now())
@@ -115,9 +115,9 @@ class IdempotentCreates:
             if bucket is None or not await self._records.replace(record, mine):
                 continue
             try:
-                outcome = await self._settling.settle(mine, bucket)
+                outcome = await self._reconciliation.find_outcome(mine, bucket)
             except GatewayError as error:
-                log.warning("create not settled yet", key=record.key[:12], error=error.message)
+                log.warning("reconciliation of a create failed", key=record.key[:12], error=error.message)
                 continue
             if isinstance(outcome, Record):
                 await self._records.remove(outcome)
@@ -177,10 +177,10 @@ class IdempotentCreates:
         if record.stage is Stage.INTENT:
             return await self._send(record, work)
         try:
-            outcome = await self._settling.settle(record, work.admitted.bucket)
+            outcome = await self._reconciliation.find_outcome(record, work.admitted.bucket)
         except (GatewayError, LedgerError) as error:
             # A refused list says nothing about the job: telling it as it is would say that there is none.
-            log.warning("create not settled yet", key=record.key[:12], error=str(error))
+            log.warning("reconciliation of a create failed", key=record.key[:12], error=str(error))
             raise self._unknown(record) from None
         if isinstance(outcome, PreviewJob):
             return outcome
@@ -204,21 +204,21 @@ class IdempotentCreates:
             job = await self._upstream(operation, call)
         except GatewayError as error:
             if error.reason == reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN:
-                return await self._look_at_once(sent, work)
+                return await self._reconcile_now(sent, work)
             await self._forget(sent)
             raise
         finally:
             work.call.response.upstream_request_id = call.response.upstream_request_id
-        await self._settling.accept(sent, job)
+        await self._reconciliation.accept(sent, job)
         return job
 
-    async def _look_at_once(self, sent: Record, work: _Work) -> PreviewJob:
+    async def _reconcile_now(self, sent: Record, work: _Work) -> PreviewJob:
         """Most lost replies are of jobs that a list shows by now."""
         self._telemetry.ledger("unknown")
         try:
             unknown = sent.unknown(self._clock.now(), self._timing)
             if await self._records.replace(sent, unknown):
-                outcome = await self._settling.settle(unknown, work.admitted.bucket)
+                outcome = await self._reconciliation.find_outcome(unknown, work.admitted.bucket)
                 if isinstance(outcome, PreviewJob):
                     return outcome
         except (GatewayError, LedgerError) as error:
@@ -232,7 +232,7 @@ class IdempotentCreates:
             await self._records.remove(sent)
 
     def _unknown(self, record: Record) -> UpstreamError:
-        wait = max(1.0, record.settled_at(self._timing) - self._clock.now())
+        wait = max(1.0, record.absence_provable_at(self._timing) - self._clock.now())
         return UpstreamError(
             reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN,
             "the create was sent and its outcome is unknown; repeating it with the same request_id is safe",

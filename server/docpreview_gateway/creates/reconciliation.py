@@ -51,7 +51,7 @@ class Reconciliation:
         self._telemetry = telemetry
         self._timing = timing
 
-    async def settle(self, record: Record, bucket: Bucket) -> PreviewJob | Record | None:
+    async def find_outcome(self, record: Record, bucket: Bucket) -> PreviewJob | Record | None:
         """The job; or the record, back at INTENT and still ours, when there is certainly none; or None: not known yet.
 
         `record` is ours and its create was sent. Errors of the list and of the ledger leave it to the next one.
@@ -66,7 +66,7 @@ class Reconciliation:
             self._telemetry.ledger("found")
             await self.accept(record, job)
             return job
-        if complete and begun >= record.settled_at(self._timing):
+        if complete and begun >= record.absence_provable_at(self._timing):
             restarted = record.restarted(self._clock.now(), self._timing)
             self._telemetry.ledger("absent")
             return restarted if await self._records.replace(record, restarted) else None

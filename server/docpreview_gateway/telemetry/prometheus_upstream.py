@@ -58,7 +58,7 @@ class PrometheusJobs:
         )
         self._reconciled_at = Gauge(
             "docpreview_ledger_reconciled_timestamp_seconds",
-            "Unix time of the last round of settling that could read the ledger.",
+            "Unix time of the last reconciliation round that could read the ledger.",
             registry=registry,
         )
         self._jobs = counter("docpreview_jobs_ended_total", "Jobs that were seen to end, by their state.", ("state",))
@@ -78,7 +78,7 @@ class PrometheusJobs:
         self._ledger.labels(event).inc()
 
     def unreconciled(self, count: int, oldest_sent_at: float | None, now: float) -> None:
-        """A round of settling begins."""
+        """A reconciliation round begins."""
         self._unreconciled.set(count)
         self._oldest_unreconciled.set(0.0 if oldest_sent_at is None else max(0.0, now - oldest_sent_at))
         self._reconciled_at.set(now)

@@ -142,8 +142,8 @@ class Gateway:
             observed=self._observed,
         )
         jobs = PreviewJobs(upstream, buckets, creates, watching, page_urls)
-        await _repeat(stack, budgets.settle, CHARGE_PAGES_SECONDS)
-        await _repeat(stack, creating.settle, RECONCILE_SECONDS)
+        await _repeat(stack, budgets.charge, CHARGE_PAGES_SECONDS)
+        await _repeat(stack, creating.reconcile, RECONCILE_SECONDS)
         stack.push_async_callback(creates.drained)
         stack.push_async_callback(creating.drained)
         all_routes = routes(

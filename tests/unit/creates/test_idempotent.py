@@ -19,7 +19,7 @@ from docpreview_gateway.creates.records import Stage, Timing
 from docpreview_gateway.creates.sqlite_ledger import SqliteLedger
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
-from docpreview_gateway.model.callers import ANONYMOUS
+from docpreview_gateway.model.callers import ANONYMOUS, Caller
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
 from docpreview_gateway.upstream.operations import CreateJob, JobPage, ListJobs
 from docpreview_gateway.upstream.wire.user_data import TOKEN_PLACEHOLDER
@@ -71,10 +71,12 @@ class LossyUpstream(FakeUpstream):
         self.hide_new_jobs = False
         self.list_failures: list[Exception] = []
         self.creates: list[CreateJob] = []
+        self.calls: list[Call] = []
         self._hidden: set[str] = set()
 
     async def create(self, operation: CreateJob, call: Call) -> PreviewJob:
         self.creates.append(operation)
+        self.calls.append(call)
         job = await super().create(operation, call)
         if not self.keep_user_data:
             job.user_data = ""
@@ -86,6 +88,7 @@ class LossyUpstream(FakeUpstream):
         return job
 
     async def list_jobs(self, query: ListJobs, call: Call) -> JobPage:
+        self.calls.append(call)
         page = await super().list_jobs(query, call)
         if self.list_failures:
             raise self.list_failures.pop()
@@ -242,6 +245,17 @@ async def test_a_job_whose_reply_was_lost_is_found_by_its_marker(world: World) -
     assert world.posts == 1
 
 
+async def test_reconciliation_reads_as_the_gateway_and_the_create_as_its_caller(world: World) -> None:
+    """Reads that nobody asked for are not counted as somebody's, and a request_id is not the id of a call."""
+    world.cloud.lose_replies = 1
+    call = Call("call-1", asyncio.get_running_loop().time() + 30, Caller("shop"))
+    await world.gateway.create(request(), call)
+    assert [(asked.caller.name, asked.request_id) for asked in world.cloud.calls] == [
+        ("shop", "call-1"),
+        ("gateway", ""),
+    ]
+
+
 async def test_a_lost_reply_without_user_data_is_found_by_its_output_path(world: World) -> None:
     """The marker in the output path proves whose job it is."""
     world.cloud.lose_replies = 1
@@ -384,7 +398,7 @@ async def test_begin_whose_answer_was_lost(world: World) -> None:
 async def test_ledger_that_cannot_be_read_in_the_background(world: World) -> None:
     """The round ends without a word but a log line; the next one may go better."""
     world.ledger.broken = frozenset({"open"})
-    await world.gateway.settle()
+    await world.gateway.reconcile()
     assert world.telemetry.unsettled_creates == []
 
 
@@ -411,13 +425,13 @@ async def test_nobody_comes_back_for_an_unknown_create(world: World) -> None:
             made = world.cloud.add_job(BUCKET.name, "d1", PreviewJob.STATE_RUNNING)
             made.user_data = f"x {dead.marker}"
     world.clock.time += TIMING.lease
-    await world.gateway.settle()
+    await world.gateway.reconcile()
     assert world.telemetry.unsettled_creates == [(2, TIMING.lease)]
     assert [record.stage for record in await world.ledger.open(world.clock.time)] == [Stage.SENT]
     assert (await world.create(asked)).job_id == "d1"
     world.clock.time += 120
-    await world.gateway.settle()
+    await world.gateway.reconcile()
     assert await world.ledger.open(world.clock.time + 100) == []
-    await world.gateway.settle()
+    await world.gateway.reconcile()
     assert world.telemetry.unsettled_creates[-1] == (0, None)
     assert world.posts == 0

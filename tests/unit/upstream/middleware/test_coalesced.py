@@ -110,21 +110,9 @@ async def test_equal_creates_at_once(cloud: FakeUpstream, upstream: Coalesced) -
     assert made[0].job_id != made[1].job_id
 
 
-class Listening(FakeUpstream):
-    """Remembers who asked."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.callers: list[str] = []
-
-    async def get(self, operation: GetJob, call: Call) -> PreviewJob:
-        self.callers.append(call.caller.name)
-        return await super().get(operation, call)
-
-
 async def test_whose_read_it_is() -> None:
     """It waits as the caller that began it."""
-    cloud = Listening()
+    cloud = FakeUpstream()
     cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
     upstream = Coalesced(cloud, FakeTelemetry(), longest=10.0)
     deadline = asyncio.get_running_loop().time() + 30
