@@ -1,9 +1,11 @@
 """Writes the documents that are made from sources; with `--check` it fails when they differ.
 
 `docs/errors.md` is made from the comments of `error_reason.proto`, the
-table in `docs/configuration.md` from the settings.
+table in `docs/configuration.md` from the settings, the list of parts in
+`docs/architecture.md` from the import contract in `pyproject.toml`.
 """
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -39,6 +41,10 @@ gRPC's own retries are told when by `grpc-retry-pushback-ms`, which is -1 when w
 """
 TABLE = "| reason | status | what it means, and what to do |\n|---|---|---|\n"
 SETTINGS_HEAD = "| key | default | values | meaning |\n|---|---|---|---|\n"
+LAYERS_BEGIN = "<!-- Generated from [tool.importlinter] in pyproject.toml by `make docs`: from here -->\n"
+LAYERS_END = "<!-- to here -->"
+LAYERS_HEAD = "| row | parts | what they are |\n|---|---|---|\n"
+LAYER = re.compile(r'^  "([\w| ]+)", +# (.+)$', re.MULTILINE)
 ENUM, VALUE = FileDescriptorProto.ENUM_TYPE_FIELD_NUMBER, 2
 
 
@@ -76,6 +82,24 @@ def configuration() -> str:
     begin = text.index(SETTINGS_HEAD)
     end = text.index("\n\n", begin)
     return text[:begin] + SETTINGS_HEAD + "\n".join(_rows(Settings, "")) + text[end:]
+
+
+def architecture() -> str:
+    """The document as it stands, with a new list of the parts."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    before, _, rest = text.partition(LAYERS_BEGIN)
+    after = rest.partition(LAYERS_END)[2]
+    rows = [
+        f"| {number} | {' '.join(f'`{part}`' for part in parts.split(' | '))} | {about} |\n"
+        for number, (parts, about) in enumerate(layers(), start=1)
+    ]
+    return f"{before}{LAYERS_BEGIN}\n{LAYERS_HEAD}{''.join(rows)}\n{LAYERS_END}{after}"
+
+
+def layers() -> list[tuple[str, str]]:
+    """The rows of the import contract, from the top, each with the comment behind it."""
+    block = (ROOT / "pyproject.toml").read_text().partition("\nlayers = [\n")[2].partition("\n]")[0]
+    return LAYER.findall(block)
 
 
 def _rows(section: type[BaseModel], prefix: str) -> Iterator[str]:
@@ -135,7 +159,11 @@ def _words(annotation: Any) -> tuple[str, ...]:  # noqa: ANN401 - annotations of
 def main() -> int:
     """Write the documents, or compare them."""
     stale = []
-    for name, made in {"errors.md": errors(), "configuration.md": configuration()}.items():
+    for name, made in {
+        "errors.md": errors(),
+        "configuration.md": configuration(),
+        "architecture.md": architecture(),
+    }.items():
         path = ROOT / "docs" / name
         if "--check" not in sys.argv[1:]:
             path.write_text(made)
