@@ -29,14 +29,14 @@ Made from `protos/docpreview/v1/error_reason.proto` by `make docs`; `make check`
 
 {about}
 
-| status | again? |
+| status | retry? |
 |---|---|
 | UNAVAILABLE, RESOURCE_EXHAUSTED | after the time in `google.rpc.RetryInfo`, if there is one |
 | UNKNOWN (`CREATE_OUTCOME_UNKNOWN`) | with the same `request_id` only |
 | DEADLINE_EXCEEDED, CANCELLED | reads: yes; creates: with the same `request_id` only |
-| every other | not before something else has changed |
+| all others | only after the cause is fixed |
 
-gRPC's own retries are told when by `grpc-retry-pushback-ms`, which is -1 when waiting would be in vain.
+`grpc-retry-pushback-ms` sets the delay of gRPC's own retries; it is -1 if the wait exceeds the caller's deadline, and for page budgets.
 
 """
 TABLE = "| reason | status | what it means, and what to do |\n|---|---|---|\n"
