@@ -1,4 +1,4 @@
-"""Metrics, dashboards, rules, runbooks and documents tell of the same things."""
+"""Metrics, dashboards, rules, runbooks and documents agree with each other."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_every_alert_has_a_runbook() -> None:
     for path in RUNBOOKS:
         title, *parts = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
         assert title == alerts[str(path.relative_to(ROOT))]
-        assert parts == ["Symptom", "What it means", "First look", "Actions"]
+        assert parts == ["Symptom", "Impact", "Diagnosis", "Mitigation"]
         assert "\n$ " in path.read_text()
 
 

@@ -126,7 +126,7 @@ def view(now: Look, before: Look, unready: str | None) -> View:
     """The page at `now`; `before` is an earlier look, or an empty one of the start."""
     seconds = max(1.0, now.at - before.at)
     codes = _increase(now, before, "grpc_server_handled_total", "grpc_code", grpc_type="unary")
-    answers = _increase(now, before, "docpreview_answers_total", "source")
+    answers = _increase(now, before, "docpreview_responses_total", "source")
     starts = [value for _, value in now.samples.get("process_start_time_seconds", ())]
     build = next(iter(now.samples.get("docpreview_build_info", ())), ({}, 0.0))[0]
     ends = now.by("docpreview_certificate_expiry_timestamp_seconds", "certificate")
@@ -147,7 +147,7 @@ def view(now: Look, before: Look, unready: str | None) -> View:
         unreconciled=int(now.value("docpreview_ledger_unreconciled")),
         certificates={name: end - now.at for name, end in ends.items()},
         refused_files={
-            what: int(count) for what, count in now.by("docpreview_reloads_total", "what", outcome="invalid").items()
+            what: int(count) for what, count in now.by("docpreview_reloads_total", "file", outcome="invalid").items()
         },
         hosts=_hosts(now, before),
         callers=_callers(now, before, seconds),
@@ -157,7 +157,7 @@ def view(now: Look, before: Look, unready: str | None) -> View:
 
 def _hosts(now: Look, before: Look) -> list[Host]:
     found = []
-    for bucket, breaker in sorted(now.by("docpreview_upstream_breaker", "bucket").items()):
+    for bucket, breaker in sorted(now.by("docpreview_upstream_breaker_state", "bucket").items()):
         outcomes = _increase(now, before, "docpreview_upstream_requests_total", "outcome", bucket=bucket)
         attempts = sum(outcomes.values())
         failures = {reason: count for reason, count in outcomes.items() if reason != "OK" and count}
@@ -166,7 +166,7 @@ def _hosts(now: Look, before: Look) -> list[Host]:
                 bucket,
                 BREAKERS.get(int(breaker), "?"),
                 int(now.value("docpreview_upstream_in_flight", bucket=bucket)),
-                int(now.value("docpreview_upstream_limit", bucket=bucket)),
+                int(now.value("docpreview_upstream_concurrency_limit", bucket=bucket)),
                 int(now.value("docpreview_upstream_queued", bucket=bucket)),
                 int(attempts),
                 _share(sum(count for reason, count in failures.items() if reason in _FAILURES), attempts),

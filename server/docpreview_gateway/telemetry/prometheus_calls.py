@@ -64,42 +64,49 @@ class PrometheusCalls:
 
         self._ended: dict[tuple[Method, str, str, str], int] = {}
         registry.register(self)  # before the series that it brings up to date: they are read in this order
-        self._started = counter("grpc_server_started_total", "RPCs that came in.", _RPC)
-        self._handled = counter("grpc_server_handled_total", "RPCs that ended.", (*_RPC, "grpc_code"))
-        self._received = counter("grpc_server_msg_received_total", "Messages that came in.", _RPC)
-        self._sent = counter("grpc_server_msg_sent_total", "Messages that left.", _RPC)
+        self._started = counter("grpc_server_started_total", "RPCs started on the server.", _RPC)
+        self._handled = counter(
+            "grpc_server_handled_total", "RPCs completed on the server, by status code.", (*_RPC, "grpc_code")
+        )
+        self._received = counter("grpc_server_msg_received_total", "Messages received from clients.", _RPC)
+        self._sent = counter("grpc_server_msg_sent_total", "Messages sent to clients.", _RPC)
         self._seconds = Histogram(
             "grpc_server_handling_seconds",
-            "Time from request to end of an RPC.",
+            "Duration of an RPC, in seconds.",
             _RPC,
             registry=registry,
             buckets=_SECONDS,
         )
         self._methods: dict[Method, _Series] = {}
         self._build = Gauge(
-            "docpreview_build_info", "1, for what is running.", ("version", "python", "grpc"), registry=registry
+            "docpreview_build_info",
+            "Always 1; the labels have the versions of gateway, Python and gRPC.",
+            ("version", "python", "grpc"),
+            registry=registry,
         )
         self._answers = cache(
             counter(
-                "docpreview_answers_total",
-                "Calls by where the answer came from: hit, miss, coalesced or stale.",
+                "docpreview_responses_total",
+                "Responses by source: miss (the cloud), hit, coalesced or stale.",
                 ("grpc_method", "source"),
             ).labels
         )
-        told = "Calls that ended with an error, by its reason."
+        told = "RPCs that ended with an error, by reason."
         self._errors = PlainCounter("docpreview_errors_total", told, ("grpc_method", "reason"), registry)
-        last = "Unix time of the last error of a reason."
+        last = "Unix time of the last error with this reason."
         gauge = Gauge("docpreview_error_last_timestamp_seconds", last, ("reason",), registry=registry)
         self._last_error = cache(gauge.labels)
         self._callers: dict[str, Caller] = {}
         self._caller_limits = Gauge(
             "docpreview_caller_limit",
-            "What a caller that has called may do: calls in a second (rate), or at once (concurrency).",
+            "Configured limit of a caller: calls per second (rate) or concurrent calls (concurrency).",
             ("caller", "limit"),
             registry=registry,
         )
         self._caller_calls = cache(
-            counter("docpreview_caller_calls_total", "Calls that ended, by caller.", ("caller", "grpc_code")).labels
+            counter(
+                "docpreview_caller_calls_total", "RPCs completed, by caller and status code.", ("caller", "grpc_code")
+            ).labels
         )
 
     def build(self, version: str, python: str, grpc: str) -> None:

@@ -15,11 +15,11 @@ class IdentityMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._reloads = Counter(
-            "docpreview_reloads_total", "Files that changed, by outcome.", ("what", "outcome"), registry=registry
+            "docpreview_reloads_total", "Reloads of changed files, by outcome.", ("file", "outcome"), registry=registry
         )
         self._certificate = Gauge(
             "docpreview_certificate_expiry_timestamp_seconds",
-            "Unix time at which a certificate ends.",
+            "Unix time at which the certificate expires.",
             ("certificate",),
             registry=registry,
         )

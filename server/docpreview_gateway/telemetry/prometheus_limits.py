@@ -19,15 +19,20 @@ class PrometheusLimits:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         labels = ("caller", "limit", "outcome")
-        self._decisions = PlainCounter("docpreview_limit_decisions_total", "What limits decided.", labels, registry)
-        spared = "Creates that were answered with a job which had rendered the same already."
+        self._decisions = PlainCounter(
+            "docpreview_limit_decisions_total",
+            "Decisions of limits: allowed, refused, shadowed or degraded.",
+            labels,
+            registry,
+        )
+        spared = "Creates answered with the existing job of an equal create."
         self._deduped = Counter("docpreview_creates_deduped_total", spared, ("caller",), registry=registry)
         period = ("caller", "period")
-        used = "Pages that a caller's jobs have made in the present period."
+        used = "Pages charged to a caller in the current period."
         self._used = Gauge("docpreview_pages_used", used, period, registry=registry)
-        reserved = "Pages that are set aside for a caller's jobs which have not ended."
+        reserved = "Pages reserved for unfinished jobs of a caller."
         self._reserved = Gauge("docpreview_pages_reserved", reserved, period, registry=registry)
-        left = "Pages of a caller's budget that are neither used nor set aside."
+        left = "Pages left of a caller's budget in the current period."
         self._left = Gauge("docpreview_pages_left", left, period, registry=registry)
 
     def limit(self, caller: str, limit: str, outcome: str) -> None:

@@ -49,29 +49,35 @@ class PrometheusJobs:
         def counter(name: str, help_text: str, labels: tuple[str, ...]) -> Counter:
             return Counter(name, help_text, labels, registry=registry)
 
-        self._ledger = counter("docpreview_ledger_events_total", "What happened to recorded creates.", ("event",))
+        self._ledger = counter(
+            "docpreview_ledger_events_total", "Events of creates recorded in the ledger.", ("event",)
+        )
         self._unreconciled = Gauge(
-            "docpreview_ledger_unreconciled", "Creates of unknown outcome that nobody works on.", registry=registry
+            "docpreview_ledger_unreconciled",
+            "Creates with an unknown outcome that wait for reconciliation.",
+            registry=registry,
         )
         self._oldest_unreconciled = Gauge(
-            "docpreview_ledger_oldest_unreconciled_seconds", "Since the oldest of them was sent.", registry=registry
+            "docpreview_ledger_oldest_unreconciled_seconds",
+            "Age of the oldest create that waits for reconciliation.",
+            registry=registry,
         )
         self._reconciled_at = Gauge(
             "docpreview_ledger_reconciled_timestamp_seconds",
             "Unix time of the last reconciliation round that could read the ledger.",
             registry=registry,
         )
-        self._jobs = counter("docpreview_jobs_ended_total", "Jobs that were seen to end, by their state.", ("state",))
+        self._jobs = counter("docpreview_jobs_ended_total", "Jobs observed to finish, by final state.", ("state",))
         self._job_seconds = Histogram(
-            "docpreview_job_seconds",
-            "Time from a job's creation to its end, by the cloud's clock.",
+            "docpreview_job_duration_seconds",
+            "Time from creation to end of a job, by the cloud's clock.",
             ("state",),
             registry=registry,
             buckets=_JOB_SECONDS,
         )
-        self._pages = counter("docpreview_job_pages_total", "Pages of jobs that were seen to end.", ("outcome",))
-        self._pollers = Gauge("docpreview_pollers", "Jobs that are polled now.", registry=registry)
-        self._watchers = Gauge("docpreview_watchers", "Calls that wait for a job or watch one.", registry=registry)
+        self._pages = counter("docpreview_job_pages_total", "Pages of jobs observed to finish.", ("outcome",))
+        self._pollers = Gauge("docpreview_pollers", "Jobs being polled.", registry=registry)
+        self._watchers = Gauge("docpreview_watchers", "Open waits and watches.", registry=registry)
 
     def ledger(self, event: str) -> None:
         """A recorded create came to a stage, or was looked for."""
@@ -114,39 +120,52 @@ class PrometheusTelemetry(PrometheusJobs):
 
         self._attempts = PlainCounter(
             "docpreview_upstream_requests_total",
-            "Attempts at the cloud by outcome: OK or the reason of the error.",
+            "Requests to the cloud, by outcome: OK or the reason of the error.",
             ("bucket", "operation", "outcome"),
             registry,
         )
         self._attempt_seconds = cache(
             histogram(
-                "docpreview_upstream_seconds", "Time of an attempt at the cloud.", ("operation", "outcome_class")
+                "docpreview_upstream_request_duration_seconds",
+                "Duration of a request to the cloud, in seconds.",
+                ("operation", "outcome_class"),
             ).labels
         )
         self._retries = counter(
             "docpreview_upstream_retries_total",
-            "Attempts made again, and those that the budget refused.",
+            "Retries made, and retries refused by the retry budget.",
             ("operation", "outcome"),
         )
         self._shed = PlainCounter(
-            "docpreview_upstream_shed_total", "Calls refused before they were sent.", ("bucket", "reason"), registry
+            "docpreview_upstream_shed_total",
+            "Calls shed before they were sent to the cloud.",
+            ("bucket", "reason"),
+            registry,
         )
         self._breaker_changes = counter(
-            "docpreview_upstream_breaker_changes_total", "Changes of a breaker's state.", ("bucket", "state")
+            "docpreview_upstream_breaker_transitions_total",
+            "Circuit breaker transitions, by new state.",
+            ("bucket", "state"),
         )
-        self._breaker = gauge("docpreview_upstream_breaker", "0 closed, 1 half-open, 2 open.", _BUCKET)
-        self._in_flight = gauge("docpreview_upstream_in_flight", "Calls under way to a bucket's host.", _BUCKET)
-        self._limit = gauge("docpreview_upstream_limit", "Calls that may be under way at once.", _BUCKET)
-        self._queued = gauge("docpreview_upstream_queued", "Calls that wait for their turn.", _BUCKET)
-        self._lookups = PlainCounter("docpreview_cache_lookups_total", "Cache look-ups.", ("tier", "outcome"), registry)
+        self._breaker = gauge(
+            "docpreview_upstream_breaker_state", "State of the circuit breaker: 0 closed, 1 half-open, 2 open.", _BUCKET
+        )
+        self._in_flight = gauge("docpreview_upstream_in_flight", "Requests in flight to a bucket's host.", _BUCKET)
+        self._limit = gauge(
+            "docpreview_upstream_concurrency_limit", "Current concurrency limit of a bucket's host.", _BUCKET
+        )
+        self._queued = gauge("docpreview_upstream_queued", "Calls queued for a bucket's host.", _BUCKET)
+        self._lookups = PlainCounter(
+            "docpreview_cache_lookups_total", "Cache lookups, by tier and outcome.", ("tier", "outcome"), registry
+        )
         self._shared_reads = counter(
             "docpreview_shared_reads_total",
             "Single-flight reads of jobs across replicas: leader, follower, timeout or local (no single-flight).",
             ("outcome",),
         )
-        self._cache_bytes = Gauge("docpreview_cache_bytes", "Bytes in the process's cache.", registry=registry)
+        self._cache_bytes = Gauge("docpreview_cache_bytes", "Size of the in-process cache.", registry=registry)
         self._coalesced = counter(
-            "docpreview_coalesced_reads_total", "Reads that joined an equal one under way.", ("operation",)
+            "docpreview_coalesced_reads_total", "Reads that joined an equal read in flight.", ("operation",)
         )
 
     def upstream_attempt(self, attempt: Attempt, reason: ErrorReason.ValueType, seconds: float) -> None:

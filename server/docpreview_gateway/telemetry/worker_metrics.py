@@ -22,7 +22,7 @@ _OF_A_PROCESS = ("process_", "python_")
 _HIGHEST = frozenset(
     {
         "docpreview_build_info",
-        "docpreview_upstream_breaker",
+        "docpreview_upstream_breaker_state",
         "docpreview_ledger_unreconciled",
         "docpreview_ledger_oldest_unreconciled_seconds",
         "docpreview_ledger_reconciled_timestamp_seconds",

@@ -41,7 +41,7 @@ def test_every_answer_but_a_miss_counts_as_saved() -> None:
     """Everything but a miss is an answer that did not ask the cloud."""
     sources = {"hit": 60.0, "miss": 20.0, "coalesced": 15.0, "stale": 5.0}
     samples = [
-        ("docpreview_answers_total", {"grpc_method": "GetPreviewJob", "source": source}, count)
+        ("docpreview_responses_total", {"grpc_method": "GetPreviewJob", "source": source}, count)
         for source, count in sources.items()
     ]
     page = view(look(10.0, samples), Look(0.0, {}), None)
@@ -52,9 +52,9 @@ def test_every_answer_but_a_miss_counts_as_saved() -> None:
 def test_refusals_are_no_failures_of_a_host_and_its_top_error_is_named() -> None:
     """The cloud's refusals are no failures of its; the most frequent error is named."""
     samples = [
-        ("docpreview_upstream_breaker", BUCKET, 1.0),
+        ("docpreview_upstream_breaker_state", BUCKET, 1.0),
         ("docpreview_upstream_in_flight", BUCKET, 3.0),
-        ("docpreview_upstream_limit", BUCKET, 32.0),
+        ("docpreview_upstream_concurrency_limit", BUCKET, 32.0),
         ("docpreview_upstream_queued", BUCKET, 2.0),
         *(attempts("OK", 60), attempts("JOB_NOT_FOUND", 30), attempts("UPSTREAM_TIMEOUT", 10)),
     ]
@@ -109,8 +109,8 @@ def test_a_process_shows_build_age_certificates_and_refused_files() -> None:
         ("process_start_time_seconds", {"worker": "1"}, 90.0),
         ("docpreview_workers", {}, 2.0),
         ("docpreview_certificate_expiry_timestamp_seconds", {"certificate": "server"}, 500.0),
-        ("docpreview_reloads_total", {"what": "policy", "outcome": "invalid"}, 2.0),
-        ("docpreview_reloads_total", {"what": "jwks", "outcome": "ok"}, 9.0),
+        ("docpreview_reloads_total", {"file": "policy", "outcome": "invalid"}, 2.0),
+        ("docpreview_reloads_total", {"file": "jwks", "outcome": "ok"}, 9.0),
     ]
     page = view(look(100.0, samples), Look(0.0, {}), None)
     assert (page.version, page.runtime) == ("0.1.0", "Python 3.11.7, gRPC 1.85.1")

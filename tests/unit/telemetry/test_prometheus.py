@@ -46,7 +46,7 @@ def test_a_time_with_a_recorded_trace_has_an_exemplar(registry: CollectorRegistr
     found = [
         line.split("{")[0] for line in text.splitlines() if '# {trace_id="0af7651916cd43dd8448eb211c80319c"}' in line
     ]
-    assert found == ["grpc_server_handling_seconds_bucket", "docpreview_upstream_seconds_bucket"]
+    assert found == ["grpc_server_handling_seconds_bucket", "docpreview_upstream_request_duration_seconds_bucket"]
 
 
 def test_calls_messages_and_times_are_counted(registry: CollectorRegistry) -> None:
@@ -100,7 +100,7 @@ def test_callers_and_caches(registry: CollectorRegistry) -> None:
     labels = {"caller": "billing", "grpc_code": "OK"}
     assert registry.get_sample_value("docpreview_caller_calls_total", labels) == 1
     labels = {"grpc_method": METHOD.name, "source": "hit"}
-    assert registry.get_sample_value("docpreview_answers_total", labels) == 1
+    assert registry.get_sample_value("docpreview_responses_total", labels) == 1
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_attempts_at_the_cloud(
     labels = {"bucket": BUCKET, "operation": "get", "outcome": outcome}
     assert registry.get_sample_value("docpreview_upstream_requests_total", labels) == 1
     labels = {"operation": "get", "outcome_class": outcome_class}
-    assert registry.get_sample_value("docpreview_upstream_seconds_count", labels) == 1
+    assert registry.get_sample_value("docpreview_upstream_request_duration_seconds_count", labels) == 1
 
 
 def test_creates_without_an_outcome_are_measured_by_number_and_age(registry: CollectorRegistry) -> None:
@@ -138,8 +138,8 @@ def test_jobs_that_ended(registry: CollectorRegistry) -> None:
     telemetry.job_ended("SUCCESS", 12.0, JobPages(7, 2))
     telemetry.job_ended("SUCCESS", None, JobPages(1, 0))
     assert registry.get_sample_value("docpreview_jobs_ended_total", {"state": "SUCCESS"}) == 2
-    assert registry.get_sample_value("docpreview_job_seconds_sum", {"state": "SUCCESS"}) == 12
-    assert registry.get_sample_value("docpreview_job_seconds_count", {"state": "SUCCESS"}) == 1
+    assert registry.get_sample_value("docpreview_job_duration_seconds_sum", {"state": "SUCCESS"}) == 12
+    assert registry.get_sample_value("docpreview_job_duration_seconds_count", {"state": "SUCCESS"}) == 1
     assert registry.get_sample_value("docpreview_job_pages_total", {"outcome": "succeeded"}) == 8
     assert registry.get_sample_value("docpreview_job_pages_total", {"outcome": "failed"}) == 2
 
@@ -157,15 +157,14 @@ def test_way_to_a_bucket(registry: CollectorRegistry) -> None:
     """How full it is now, what the breaker does, and whom it refused."""
     telemetry, bucket = PrometheusTelemetry(registry), {"bucket": "docs-1250000000"}
     telemetry.measure_host("docs-1250000000", lambda: HostLoad(3, 32, 7))
-    shown = [
-        registry.get_sample_value(f"docpreview_upstream_{name}", bucket) for name in ("in_flight", "limit", "queued")
-    ]
+    names = ("in_flight", "concurrency_limit", "queued")
+    shown = [registry.get_sample_value(f"docpreview_upstream_{name}", bucket) for name in names]
     assert shown == [3, 32, 7]
-    assert registry.get_sample_value("docpreview_upstream_breaker", bucket) == 0
+    assert registry.get_sample_value("docpreview_upstream_breaker_state", bucket) == 0
     telemetry.breaker("docs-1250000000", State.OPEN)
-    assert registry.get_sample_value("docpreview_upstream_breaker", bucket) == 2
+    assert registry.get_sample_value("docpreview_upstream_breaker_state", bucket) == 2
     changes = {**bucket, "state": "open"}
-    assert registry.get_sample_value("docpreview_upstream_breaker_changes_total", changes) == 1
+    assert registry.get_sample_value("docpreview_upstream_breaker_transitions_total", changes) == 1
     telemetry.shed("docs-1250000000", "queue")
     assert registry.get_sample_value("docpreview_upstream_shed_total", {**bucket, "reason": "queue"}) == 1
 

@@ -80,7 +80,7 @@ def test_worker_gauges_are_summed_and_shared_ones_take_the_worst() -> None:
     found = sums(metrics)
     assert (found["docpreview_upstream_in_flight"], found["docpreview_upstream_queued"]) == (6, 2)
     assert (found["docpreview_pollers"], found["docpreview_watchers"]) == (4, 10)
-    assert found["docpreview_upstream_breaker"] == State.OPEN.value
+    assert found["docpreview_upstream_breaker_state"] == State.OPEN.value
     assert found["docpreview_ledger_unreconciled"] == 2
     assert found["docpreview_ledger_oldest_unreconciled_seconds"] == 60
 
