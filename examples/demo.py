@@ -73,7 +73,7 @@ def settings(emulator: Emulator, state_dir: str) -> Settings:
 
 
 async def run_job(client: DocPreviewClient, request: Request) -> PreviewJob:
-    """Create a job, tell of each state that is seen, and return it when it has ended."""
+    """Create a job, print each of its states, and return it when it has ended."""
     job = await client.create(BUCKET, request.document, output_object=request.template, options=request.options)
     begin = time.perf_counter()
     async for seen in client.watch(BUCKET, job.job_id, page_url_ttl=timedelta(minutes=10)):
@@ -111,7 +111,7 @@ def contact_sheet(pages: list[tuple[str, bytes]]) -> Image.Image:
 
 
 async def metrics(gateway: Gateway) -> list[str]:
-    """A few lines of what Prometheus would scrape."""
+    """Some lines of the gateway's `/metrics`."""
     async with httpx.AsyncClient() as scraper:
         reply = await scraper.get(f"http://127.0.0.1:{gateway.admin_port}/metrics")
     return [line for line in reply.text.splitlines() if line.startswith(SHOWN_METRICS)]

@@ -137,23 +137,14 @@ class PrometheusTelemetry(PrometheusJobs):
             ("operation", "outcome"),
         )
         self._shed = PlainCounter(
-            "docpreview_upstream_shed_total",
-            "Calls shed before they were sent to the cloud.",
-            ("bucket", "reason"),
-            registry,
+            "docpreview_upstream_shed_total", "Calls shed before they were sent.", ("bucket", "reason"), registry
         )
         self._breaker_changes = counter(
-            "docpreview_upstream_breaker_transitions_total",
-            "Circuit breaker transitions, by new state.",
-            ("bucket", "state"),
+            "docpreview_upstream_breaker_transitions_total", "Circuit breaker transitions.", ("bucket", "state")
         )
-        self._breaker = gauge(
-            "docpreview_upstream_breaker_state", "State of the circuit breaker: 0 closed, 1 half-open, 2 open.", _BUCKET
-        )
+        self._breaker = gauge("docpreview_upstream_breaker_state", "0 closed, 1 half-open, 2 open.", _BUCKET)
         self._in_flight = gauge("docpreview_upstream_in_flight", "Requests in flight to a bucket's host.", _BUCKET)
-        self._limit = gauge(
-            "docpreview_upstream_concurrency_limit", "Current concurrency limit of a bucket's host.", _BUCKET
-        )
+        self._limit = gauge("docpreview_upstream_concurrency_limit", "Current concurrency limit.", _BUCKET)
         self._queued = gauge("docpreview_upstream_queued", "Calls queued for a bucket's host.", _BUCKET)
         self._lookups = PlainCounter(
             "docpreview_cache_lookups_total", "Cache lookups, by tier and outcome.", ("tier", "outcome"), registry
