@@ -118,7 +118,7 @@ async def metrics(gateway: Gateway) -> list[str]:
 
 
 async def run(requests: list[Request], state_dir: str) -> tuple[list[PreviewJob], list[tuple[str, bytes]], list[str]]:
-    """Start emulator and gateway, run all jobs at once, and stop; the jobs, their pages and a few metrics."""
+    """Start emulator and gateway, run all jobs concurrently, and stop; the jobs, their pages and a few metrics."""
     async with Emulator() as emulator, Gateway(settings(emulator, state_dir)) as gateway:
         print(f"emulator on {emulator.url}, gateway on 127.0.0.1:{gateway.port}")
         for request in requests:

@@ -36,8 +36,8 @@ Made from `protos/docpreview/v1/error_reason.proto` by `make docs`; `make check`
 | DEADLINE_EXCEEDED, CANCELLED | reads: yes; creates: with the same `request_id` only |
 | all others | only after the cause is fixed |
 
-`grpc-retry-pushback-ms` sets the delay of gRPC's own retries. It is -1 if the wait exceeds the caller's deadline, and for
-page budgets.
+`grpc-retry-pushback-ms` sets the delay of gRPC's own retries. It is -1 if the wait exceeds the caller's deadline, and
+for page budgets.
 
 """
 TABLE = "| reason | status | what it means, and what to do |\n|---|---|---|\n"

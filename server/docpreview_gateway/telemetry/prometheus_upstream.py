@@ -132,9 +132,7 @@ class PrometheusTelemetry(PrometheusJobs):
             ).labels
         )
         self._retries = counter(
-            "docpreview_upstream_retries_total",
-            "Retries made, and retries refused by the retry budget.",
-            ("operation", "outcome"),
+            "docpreview_upstream_retries_total", "Retries made or refused by the budget.", ("operation", "outcome")
         )
         self._shed = PlainCounter(
             "docpreview_upstream_shed_total", "Calls shed before they were sent.", ("bucket", "reason"), registry
@@ -146,9 +144,7 @@ class PrometheusTelemetry(PrometheusJobs):
         self._in_flight = gauge("docpreview_upstream_in_flight", "Requests in flight to a bucket's host.", _BUCKET)
         self._limit = gauge("docpreview_upstream_concurrency_limit", "Current concurrency limit.", _BUCKET)
         self._queued = gauge("docpreview_upstream_queued", "Calls queued for a bucket's host.", _BUCKET)
-        self._lookups = PlainCounter(
-            "docpreview_cache_lookups_total", "Cache lookups, by tier and outcome.", ("tier", "outcome"), registry
-        )
+        self._lookups = PlainCounter("docpreview_cache_lookups_total", "Cache lookups.", ("tier", "outcome"), registry)
         self._shared_reads = counter(
             "docpreview_shared_reads_total",
             "Single-flight reads of jobs across replicas: leader, follower, timeout or local (no single-flight).",

@@ -158,7 +158,8 @@ def test_way_to_a_bucket(registry: CollectorRegistry) -> None:
     telemetry, bucket = PrometheusTelemetry(registry), {"bucket": "docs-1250000000"}
     telemetry.measure_host("docs-1250000000", lambda: HostLoad(3, 32, 7))
     shown = [
-        registry.get_sample_value(f"docpreview_upstream_{name}", bucket) for name in ("in_flight", "concurrency_limit", "queued")
+        registry.get_sample_value(f"docpreview_upstream_{name}", bucket)
+        for name in ("in_flight", "concurrency_limit", "queued")
     ]
     assert shown == [3, 32, 7]
     assert registry.get_sample_value("docpreview_upstream_breaker_state", bucket) == 0
