@@ -12,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from docpreview_client import DocPreviewError
-from docpreview_gateway.model.call import Call, Method
+from docpreview_gateway.model.call import Call, Method, ResponseInfo
 from docpreview_gateway.model.callers import Caller, Rate
 from docpreview_gateway.telemetry.admin_server import admin_server
 from docpreview_gateway.telemetry.operator_page import SAMPLES, OperatorPage
@@ -82,7 +82,9 @@ async def test_names_are_only_names() -> None:
     """Whatever a name holds, it is text on the page."""
     registry, evil = CollectorRegistry(), '"><script>alert(1)</script>{{ 7 * 7 }}'
     calls = PrometheusCalls(registry)
-    calls.call_ended(METHOD, Call("r1", 0, Caller(evil, rate=Rate(1, 1)), reason=evil), "OK", 0.1)
+    calls.call_ended(
+        METHOD, Call("r1", 0, Caller(evil, rate=Rate(1, 1)), response=ResponseInfo(reason=evil)), "OK", 0.1
+    )
     PrometheusTelemetry(registry).measure_host(evil, lambda: HostLoad(1, 2, 3))
     page = OperatorPage(registry, FakeClock(), lambda: evil)
     assert "<script" not in page.html()

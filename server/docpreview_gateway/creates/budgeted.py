@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import structlog
@@ -21,8 +22,9 @@ from docpreview_gateway.creates.pages import Reservation
 from docpreview_gateway.creates.ports import LedgerError, PageQuotaStoreError
 from docpreview_gateway.creates.records import Stage
 from docpreview_gateway.model.call import Call
-from docpreview_gateway.model.callers import PageBudget
+from docpreview_gateway.model.callers import GATEWAY, PageBudget
 from docpreview_gateway.model.errors import GatewayError, LimitReached
+from docpreview_gateway.upstream.operations import GetJob
 
 if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewOptions
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.creates.ports import BudgetTelemetry, PageQuotaStore, RequestLedger
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.model.callers import Caller
-    from docpreview_gateway.upstream.ports import PreviewUpstream
+    from docpreview_gateway.upstream.operations import Upstream
 
 log = structlog.get_logger("docpreview_gateway.budgets")
 
@@ -73,7 +75,7 @@ class PageBudgets:
         books: PageQuotaStores,
         *,
         buckets: BucketRegistry,
-        upstream: PreviewUpstream,
+        upstream: Upstream,
         records: RequestLedger,
         clock: Clock,
         telemetry: BudgetTelemetry,
@@ -128,8 +130,8 @@ class PageBudgets:
             month=_usage(now.month, count.month, caller.budget.per_month),
         )
 
-    async def settle(self) -> None:
-        """Look at what is due. Called at intervals by one loop per process; what fails is due again later."""
+    async def charge(self) -> None:
+        """Charge reservations that are due. Called at intervals by one loop per process, which retries failures."""
         try:
             if self._books.fallback is not None:
                 await self._hand_over(self._books.fallback)
@@ -138,11 +140,11 @@ class PageBudgets:
                 try:
                     await self._look(found)
                 except (GatewayError, LedgerError, TimeoutError) as error:
-                    log.info("pages not settled yet", reservation=found.id[:12], error=str(error))
+                    log.info("charging of pages failed", reservation=found.id[:12], error=str(error))
             for caller in list(self._seen.values()):
                 self._tell(caller, await self._books.main.count(caller.name, pages.periods(now)))
         except PageQuotaStoreError as error:
-            log.warning("pages not settled yet", error=str(error))
+            log.warning("round of charging pages failed", error=str(error))
 
     def _reservation(self, request: CreatePreviewJobRequest, options: PreviewOptions, caller: Caller) -> Reservation:
         now = self._clock.now()
@@ -173,7 +175,7 @@ class PageBudgets:
                 if self._books.refuse:
                     self._telemetry.limit(caller.name, "page_budget", "refused")
                     raise _unavailable(error) from None
-                log.warning("pages are not shared now", error=str(error))
+                log.warning("page quota store unavailable, counting locally", error=str(error))
                 continue
             self._judge(booking, wanted, caller, budget, alone=book is not self._books.main)
             return book, booking.outcome == "new"
@@ -232,17 +234,17 @@ class PageBudgets:
             return
         bucket = self._buckets.find(found.bucket)
         if bucket is None:
-            await book.settle(found.id, found.pages)
+            await book.charge(found.id, found.pages)
             return
         try:
-            call = Call("", asyncio.get_running_loop().time() + LOOK_SECONDS)
-            made = pages.made(await self._upstream.get(bucket, found.job_id, call))
+            call = Call("", time.monotonic() + LOOK_SECONDS, GATEWAY)
+            made = pages.made(await self._upstream(GetJob(bucket, found.job_id), call))
         except GatewayError as error:
             if error.reason != reasons.ERROR_REASON_JOB_NOT_FOUND or now - found.made_at < MISSING_SECONDS:
                 raise
             made = found.pages
         if made is not None:
-            await book.settle(found.id, made)
+            await book.charge(found.id, made)
         else:
             pause = min(LONGEST_PAUSE, max(FIRST_LOOK, (now - found.made_at) / 4))
             await book.bind(found.id, found.job_id, now + pause)
@@ -252,7 +254,7 @@ class PageBudgets:
         book = self._books.main
         if not found.ledger_key:
             # Nobody knows whether there is a job: the pages count as made.
-            await book.settle(found.id, found.pages)
+            await book.charge(found.id, found.pages)
             return
         record = await self._records.find(found.ledger_key)
         if record is None:

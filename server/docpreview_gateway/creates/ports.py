@@ -1,4 +1,4 @@
-"""To be said."""
+"""Ports of creates: the ledger, the page quota store, telemetry and the audit log."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class LedgerTelemetry(Protocol):
     """Hears what happens to recorded creates."""
 
     def unreconciled(self, count: int, oldest_sent_at: float | None, now: float) -> None:
-        """A round of settling begins at `now` with so many creates, the oldest of them sent at that Unix time."""
+        """A round of reconciliation begins at `now` with so many creates, the oldest of them sent at that Unix time."""
         ...
 
     def ledger(self, event: Literal["accepted", "replayed", "rejected", "unknown", "found", "absent"]) -> None:
@@ -99,7 +99,7 @@ class PageQuotaStore(Protocol):
     """The durable count of callers' pages. Every change is atomic; every method raises PageQuotaStoreError."""
 
     async def reserve(self, wanted: Reservation, budget: PageBudget | None, look_at: float) -> ReservationResult:
-        """Set pages aside, unless a reservation of this id stands or was settled, or the budget has no room.
+        """Set pages aside, unless a reservation of this id stands or was charged, or the budget has no room.
 
         None: whatever there is room for. At `look_at` (Unix time) somebody should see what became of it.
         """
@@ -109,12 +109,12 @@ class PageQuotaStore(Protocol):
         """The create has this job, to be looked at again at `look_at`; False when there is no such reservation."""
         ...
 
-    async def settle(self, reservation: str, pages: int) -> None:
-        """So many pages were made. Only the first settlement counts."""
+    async def charge(self, reservation: str, pages: int) -> None:
+        """So many pages were made. Only the first charge counts."""
         ...
 
     async def release(self, reservation: str) -> None:
-        """Nothing was made, and the id is as if it never was. Nothing happens to what was settled."""
+        """Nothing was made, and the id is as if it never was. Nothing happens to what was charged."""
         ...
 
     async def claim(self, now: float, until: float) -> list[Reservation]:

@@ -121,7 +121,7 @@ class RedisPages:
         """As the port says."""
         return bool(await self._run(_number, _BIND, reservation, job_id, look_at))
 
-    async def settle(self, reservation: str, pages: int) -> None:
+    async def charge(self, reservation: str, pages: int) -> None:
         """As the port says."""
         await self._run(_number, _CLOSE, reservation, pages)
 

@@ -66,7 +66,7 @@ class SqlitePages:
         """As the port says."""
         return await self._file.commit(partial(_bind, reservation=reservation, job_id=job_id, look_at=look_at))
 
-    async def settle(self, reservation: str, pages: int) -> None:
+    async def charge(self, reservation: str, pages: int) -> None:
         """As the port says."""
         await self._file.commit(partial(_close, reservation=reservation, pages=pages))
 

@@ -5,7 +5,7 @@ Counted by the shared store where there is one, so that replicas keep one limit 
 
 from __future__ import annotations
 
-import asyncio
+import time
 from typing import TYPE_CHECKING, NoReturn
 
 from docpreview.v1 import error_reason_pb2 as reasons
@@ -43,7 +43,7 @@ class Counting:
 
     async def take(self, rules: tuple[Rule, ...]) -> tuple[Refusal | None, bool]:
         """As the port says. LIMITER_UNAVAILABLE."""
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         if self._shared is None:
             return self._alone(rules, now), False
         for rule in rules:

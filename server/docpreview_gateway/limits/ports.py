@@ -1,4 +1,4 @@
-"""To be said."""
+"""Ports of limits: rate counters, the gate of calls, and telemetry."""
 
 from __future__ import annotations
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.access.ports import Identification
     from docpreview_gateway.limits.ports import CallGate
+    from docpreview_gateway.model.trace_context import Trace
 
     Context = grpc.aio.ServicerContext[bytes, bytes]
     Metadata = Iterable[tuple[str, str | bytes]]
@@ -49,15 +50,15 @@ class EndTelemetry(Protocol):
     """Hears of every call that has ended."""
 
     def call_ended(self, method: Method, call: Call, code: str, seconds: float) -> None:
-        """A call ended with the status of this name, such as `NOT_FOUND`; `call.reason` says why."""
+        """A call ended with the status of this name, such as `NOT_FOUND`; `call.response.reason` says why."""
         ...
 
 
 class CallTelemetry(EndTelemetry, Protocol):
     """Hears of every call."""
 
-    def call_started(self, method: Method, call: Call) -> None:
-        """A call came in. Its caller may not be known yet."""
+    def call_started(self, method: Method, call: Call) -> Trace | None:
+        """A call came in; its caller may not be known yet. Returns its own position in its trace, if it is traced."""
         ...
 
 
@@ -132,7 +133,7 @@ class Handlers:
         self._jitter = jitter
         self.identification = identification
         self._asks = identification is not None or gate is not None
-        """Whether calls have a caller to find out, or limits to pass."""
+        """Whether calls, unary and streaming, have a caller to authenticate or limits to pass; decided here, once."""
         bounds = bounds or Bounds()
         self._free = {False: bounds.calls, True: bounds.waits}
         self._running = 0
@@ -172,7 +173,8 @@ class Handlers:
             running = _Running(self, route, context)
             try:
                 self._check_room(route)
-                await running.enter()
+                if self._asks:
+                    await running.enter()
                 await context.send_initial_metadata((("x-request-id", running.call.request_id),))
                 async with (
                     asyncio.timeout_at(running.call.deadline),
@@ -196,11 +198,11 @@ class Handlers:
             self._idle = asyncio.get_running_loop().create_future()
             await asyncio.wait((self._idle,), timeout=seconds)
 
-    def entered(self, route: Route[Any], call: Call) -> None:
-        """A call's handler begins."""
-        self._telemetry.call_started(route.method, call)
+    def entered(self, route: Route[Any], call: Call) -> Trace | None:
+        """A call's handler begins. Returns the call's position in its trace, if it is traced here."""
         self._running += 1
         self._free[route.waits] -= 1
+        return self._telemetry.call_started(route.method, call)
 
     def left(self, route: Route[Any], call: Call, code: str, seconds: float) -> None:
         """It has ended, with the status code of this name."""
@@ -264,13 +266,16 @@ class _Running:
         self._entered = False
         self._metadata = metadata_of(context)
         self.call = _open(context.time_remaining(), self._metadata, route.longest, handlers.anonymous)
-        handlers.entered(route, self.call)
+        trace = handlers.entered(route, self.call)
+        if trace is not None:
+            self.call = self.call._replace(trace=trace)
 
     async def enter(self) -> None:
         """Know its caller, and pass its rights and limits."""
         identification, gate = self._handlers.identification, self._handlers.gate
         if identification is not None:
-            self.call.caller = await permitted(identification, self._context, self._metadata, self._route.method.name)
+            caller = await permitted(identification, self._context, self._metadata, self._route.method.name)
+            self.call = self.call._replace(caller=caller)
         if gate is not None:
             await gate.enter(self.call.caller, self._route.method.name)
             self._entered = True
@@ -279,7 +284,7 @@ class _Running:
         """End the call with the status of the error; one that cancels the handler is left as it is."""
         if isinstance(error, Exception):
             status = _status(error, self._route, self.call)
-            self._code, self.call.reason = status.code.name, status.reason
+            self._code, self.call.response.reason = status.code.name, status.reason
             await self._context.abort(status.code, status.message, self._handlers.trailers(self.call, status))
         # CancelledError; or GeneratorExit: the caller went away while gRPC was waiting for it to read.
         self._code = "CANCELLED"
@@ -333,25 +338,25 @@ def metadata_of(context: grpc.aio.ServicerContext[Any, Any]) -> Metadata:
 def _open(remaining: float | None, metadata: Metadata, longest: float, caller: Caller) -> Call:
     allowed = longest if remaining is None else min(remaining, longest)
     deadline = time.monotonic() + allowed
-    call = Call("", deadline, caller)
+    request_id, no_cache, trace = "", False, None
     for key, value in metadata:
         if key == "x-request-id" and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
-            call.request_id = value
+            request_id = value
         elif key == "cache-control" and value == "no-cache":
-            call.no_cache = True
+            no_cache = True
         elif key == "traceparent" and isinstance(value, str):
-            call.trace = trace_context.parse(value)
-    call.request_id = call.request_id or f"{_PROCESS}{next(_NUMBERS):08x}"
-    return call
+            trace = trace_context.parse(value)
+    return Call(request_id or f"{_PROCESS}{next(_NUMBERS):08x}", deadline, caller, no_cache, trace)
 
 
 def _metadata(call: Call) -> tuple[tuple[str, str], ...]:
     """What is sent back beside the reply or the error."""
     metadata: tuple[tuple[str, str], ...] = (("x-request-id", call.request_id),)
-    if call.cache:
-        metadata = (*metadata, ("x-cache", call.cache))
-    if call.upstream_request_id:
-        metadata = (*metadata, ("x-upstream-request-id", call.upstream_request_id))
+    info = call.response
+    if info.cache:
+        metadata = (*metadata, ("x-cache", info.cache))
+    if info.upstream_request_id:
+        metadata = (*metadata, ("x-upstream-request-id", info.upstream_request_id))
     return metadata
 
 

@@ -76,44 +76,46 @@ class Settings(BaseSettings):
 
     listen: Address = Field(
         "127.0.0.1:50051",
-        description="gRPC. Off loopback callers must be named in `policy.file`, or `auth: insecure` be written out",
+        description="address of the gRPC port. Off loopback it needs callers named in `policy.file`, or `auth: "
+        "insecure`",
     )
     admin_listen: Address = Field(
         "127.0.0.1:9464",
-        description="the operator page at `/`, `/metrics`, `/healthz` (the process lives), `/readyz` (503 with the "
-        "reason while starting or stopping)",
+        description="address of the admin port: the operator page at `/`, `/metrics`, `/healthz` (liveness), "
+        "`/readyz` (readiness; 503 with the reason while starting or stopping)",
     )
     reflection: bool = Field(
         default=False,
-        description="serve the contract to tools such as grpcurl; with a policy to callers whose methods name "
-        "`ServerReflection`",
+        description="gRPC server reflection for tools such as grpcurl; with a policy only for callers whose methods "
+        "name `ServerReflection`",
     )
     workers: int = Field(
         1,
         ge=1,
         le=64,
-        description="processes that share the port, on Linux; also `serve --workers N`. See "
+        description="number of processes that share the port, on Linux; also `serve --workers N`. See "
         "[replicas.md](replicas.md#workers)",
     )
     replicas: int = Field(
         1,
         ge=1,
         le=10_000,
-        description="gateways that run beside each other, this one included. More than one need `shared_state.url`",
+        description="number of gateways running beside each other, this one included; more than one need "
+        "`shared_state.url`",
     )
     buckets: tuple[BucketSettings, ...]
     credentials: dict[str, CredentialSettings]
     auth: AuthSettings | Literal["insecure"] = Field(
         AuthSettings(),
-        description="`insecure`: callers need not prove who they are although the gateway listens on a network. Else "
+        description="`insecure`: no authentication of callers although the gateway listens on a network. Otherwise "
         "the keys below",
     )
     policy: PolicySettings = PolicySettings()
     tls: TlsSettings = TlsSettings()
     state_dir: Path = Field(
         Path("docpreview-state"),
-        description="folder for what must outlive the process: the ledger of creates with `request_id` and the count "
-        "of callers' pages (SQLite). It must be writable",
+        description="writable directory for state that outlives the process: the ledger of creates with `request_id` "
+        "and the counters of callers' pages (SQLite)",
     )
     upstream: UpstreamSettings = UpstreamSettings()
     retry: RetrySettings = RetrySettings()

@@ -16,7 +16,7 @@ from docpreview.v1.preview_job_pb2 import PreviewOptions
 from docpreview_gateway.access import tokens
 from docpreview_gateway.access.directory import Claim, Directory
 from docpreview_gateway.model import validation
-from docpreview_gateway.model.callers import ANONYMOUS
+from docpreview_gateway.model.callers import ANONYMOUS, GATEWAY
 from docpreview_gateway.model.option_rules import CLOUD_DEFAULTS, OptionRules
 from docpreview_gateway.model.policy import ANY_METHOD, OPERATORS_METHODS, BucketRights, Rights
 from docpreview_gateway.settings.limits import CallerLimitSettings, Section
@@ -229,8 +229,9 @@ def _unprovable(where: str, caller: CallerPart, around: Surroundings) -> Iterato
 
 def _ambiguous(policy: PolicyPart) -> Iterator[str]:
     """What would be two things at once."""
-    if ANONYMOUS.name in policy.callers:
-        yield f"callers.{ANONYMOUS.name}: the name is taken by callers of gateways without a policy"
+    for reserved, whose in ((ANONYMOUS, "callers of gateways without a policy"), (GATEWAY, "the gateway's own reads")):
+        if reserved.name in policy.callers:
+            yield f"callers.{reserved.name}: the name is taken by {whose}; choose another"
     proofs = Counter(_proof(identity) for caller in policy.callers.values() for identity in caller.identities)
     if any(times > 1 for times in proofs.values()):
         # Not quoted: it may be a token's hash.

@@ -80,8 +80,8 @@ class CallLog:
             "idempotency_key_sha256": _digest(request.request_id),
             "outcome": outcome,
             "job_id": job_id,
-            "cache": call.cache,
-            "upstream_request_id": call.upstream_request_id,
+            "cache": call.response.cache,
+            "upstream_request_id": call.response.upstream_request_id,
             "request_id": call.request_id,
         }
         if self._as_json:
@@ -112,10 +112,10 @@ def _entry(now: float, method: Method, call: Call, code: str, seconds: float) ->
         "caller": call.caller.name,
         "method": method.name,
         "code": code,
-        "reason": call.reason,
+        "reason": call.response.reason,
         "duration_ms": round(1000 * seconds, 3),
-        "cache": call.cache,
-        "upstream_request_id": call.upstream_request_id,
+        "cache": call.response.cache,
+        "upstream_request_id": call.response.upstream_request_id,
         "request_id": call.request_id,
     }
     if call.trace is not None:

@@ -66,31 +66,32 @@ class OpenTelemetryTraces:
         """Send what is left. Blocks, at most for some seconds when nobody takes it."""
         self._provider.shutdown()
 
-    def call_started(self, method: Method, call: Call) -> None:
-        """A span begins, as a child of the caller's if it names one; what follows belongs to it."""
+    def call_started(self, method: Method, call: Call) -> Trace:
+        """Start a span, as a child of the caller's if it names one. Returns the position for the call's own spans."""
         attributes = {"rpc.system": "grpc", "rpc.service": method.service, "rpc.method": method.name}
         name = f"{method.service}/{method.name}"
         span = self._tracer.start_span(name, _within(call.trace), SpanKind.SERVER, attributes)
-        call.trace = _place(span)
-        self._calls[id(call)] = span
+        # The response information is the one object that a call keeps from its start to its end.
+        self._calls[id(call.response)] = span
         _current.set(span)
+        return _place(span)
 
     def call_ended(self, _method: Method, call: Call, code: str, _seconds: float) -> None:
         """The span ends, with what the log says of the call."""
-        span = self._calls.pop(id(call))
+        span = self._calls.pop(id(call.response))
         span.set_attributes(
             {
                 "rpc.response.status_code": code,
                 "docpreview.caller": call.caller.name,
                 "docpreview.request_id": call.request_id,
-                "docpreview.cache": call.cache,
-                "docpreview.upstream_request_id": call.upstream_request_id,
+                "docpreview.cache": call.response.cache,
+                "docpreview.upstream_request_id": call.response.upstream_request_id,
             }
         )
-        if call.reason:
-            span.set_attribute("error.type", call.reason)
+        if call.response.reason:
+            span.set_attribute("error.type", call.response.reason)
         if code in _OURS:
-            span.set_status(Status(StatusCode.ERROR, call.reason))
+            span.set_status(Status(StatusCode.ERROR, call.response.reason))
         span.end()
 
     @contextmanager
@@ -110,7 +111,7 @@ class OpenTelemetryTraces:
             span.set_attribute("error.type", type(error).__name__)
             raise
         finally:
-            span.set_attribute("docpreview.upstream_request_id", call.upstream_request_id)
+            span.set_attribute("docpreview.upstream_request_id", call.response.upstream_request_id)
             span.end()
 
     @contextmanager

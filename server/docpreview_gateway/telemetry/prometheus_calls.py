@@ -124,12 +124,12 @@ class PrometheusCalls:
     def call_ended(self, method: Method, call: Call, code: str, seconds: float) -> None:
         """A call ended. `code` is written as Go's does it: `OK`, `NotFound`."""
         caller = call.caller
-        if call.reason:
-            self._errors.count(method.name, call.reason)
-            self._last_error(call.reason).set_to_current_time()
+        if call.response.reason:
+            self._errors.count(method.name, call.response.reason)
+            self._last_error(call.response.reason).set_to_current_time()
         if self._callers.get(caller.name) is not caller:
             self._meet(caller)
-        alike = method, code, caller.name, call.cache
+        alike = method, code, caller.name, call.response.cache
         self._ended[alike] = self._ended.get(alike, 0) + 1
         series = self._series(method)
         if call.trace is not None:

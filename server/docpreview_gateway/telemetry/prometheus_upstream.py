@@ -84,7 +84,7 @@ class PrometheusJobs:
         self._ledger.labels(event).inc()
 
     def unreconciled(self, count: int, oldest_sent_at: float | None, now: float) -> None:
-        """A round of settling begins."""
+        """A reconciliation round begins."""
         self._unreconciled.set(count)
         self._oldest_unreconciled.set(0.0 if oldest_sent_at is None else max(0.0, now - oldest_sent_at))
         self._reconciled_at.set(now)

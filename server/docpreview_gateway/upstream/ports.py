@@ -1,31 +1,21 @@
-"""To be said."""
+"""Ports of the upstream part: transport, credentials, caches, single-flight and telemetry."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from docpreview.v1.error_reason_pb2 import ErrorReason
     from docpreview.v1.preview_job_pb2 import PreviewJob
-    from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
-    from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest, PreviewQueue
     from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.model.call import Call
     from docpreview_gateway.model.trace_context import Trace
     from docpreview_gateway.upstream.policies.circuit_breaker import State
     from docpreview_gateway.upstream.wire.http import HttpReply, HttpRequest
     from docpreview_gateway.upstream.wire.signing import Credentials
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from contextlib import AbstractContextManager
-
-    from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.model.call import Call
-    from docpreview_gateway.model.trace_context import Trace
-from typing import TYPE_CHECKING
 
 
 class TransportError(Exception):
@@ -53,63 +43,12 @@ class CredentialsSource(Protocol):
         ...
 
 
-class PreviewUpstream(Protocol):
-    """The cloud's job API. Every method raises UpstreamError, and does one attempt or many as its decorators decide."""
-
-    async def create(self, request: CreatePreviewJobRequest, bucket: Bucket, output: Bucket, call: Call) -> PreviewJob:
-        """Submit a job. CREATE_OUTCOME_UNKNOWN when it may have been accepted all the same."""
-        ...
-
-    async def get(self, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
-        """One job. JOB_NOT_FOUND when there is none."""
-        ...
-
-    async def list_jobs(self, query: JobQuery, call: Call) -> JobPage:
-        """One page of jobs. ReplyTooLarge when the page holds more than the gateway reads at once."""
-        ...
-
-    async def list_queues(self, query: QueueQuery, call: Call) -> QueuePage:
-        """One page of queues."""
-        ...
-
-
-class CachingUpstream(PreviewUpstream, Protocol):
-    """The cloud's job API with a memory."""
-
-    def cached_get(self, bucket: Bucket, job_id: str, call: Call) -> bytes | None:
-        """What `get` would answer from this process's memory, serialised; None when it would have to look further.
-
-        GatewayError, as `get` would raise it, where it is known already that the cloud cannot be asked in time.
-        """
-        ...
-
-
 class ObjectTags(Protocol):
     """Tells what is in objects."""
 
     async def tag(self, bucket: Bucket, key: str, call: Call) -> str:
         """What changes with the object's content, empty when the store does not say. GatewayError by the deadline."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class JobQuery:
-    """One page of a list: `size` jobs after the cloud's `cursor`."""
-
-    request: ListPreviewJobsRequest
-    bucket: Bucket
-    size: int
-    cursor: str
-
-
-@dataclass(frozen=True, slots=True)
-class QueueQuery:
-    """One page of a list: page `number`, from 1, of pages of `size` queues."""
-
-    request: ListPreviewQueuesRequest
-    bucket: Bucket
-    size: int
-    number: int
 
 
 class MemoryCache(Protocol):
@@ -250,7 +189,7 @@ class HostLimiterTelemetry(Protocol):
 class CoalescingTelemetry(Protocol):
     """Hears of reads that share one request."""
 
-    def coalesced(self, operation: Literal["get", "list_jobs", "list_queues"]) -> None:
+    def coalesced(self, operation: str) -> None:
         """A read joined an equal one that was under way."""
         ...
 
@@ -284,25 +223,3 @@ class Tracing(PollTracing, Protocol):
     def attempt(self, attempt: Attempt, call: Call) -> AbstractContextManager[None]:
         """A span of one attempt at the cloud."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class JobPage:
-    """Jobs of a list, the cloud's cursor behind them (empty at the end), and each job's marker (empty: it has none).
-
-    `as_of` is the cloud's Unix time when it answered, in whole seconds; None when it did not say.
-    """
-
-    jobs: tuple[PreviewJob, ...]
-    cursor: str
-    markers: tuple[str, ...] = ()
-    as_of: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class QueuePage:
-    """Queues of a list, how many there are in all pages, and the asked ids that do not exist."""
-
-    queues: tuple[PreviewQueue, ...]
-    total: int
-    missing: tuple[str, ...]

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from docpreview_gateway.creates.ports import RequestLedger
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.settings.loading import Settings
-    from docpreview_gateway.upstream.ports import ObjectTags, PreviewUpstream
+    from docpreview_gateway.upstream.operations import Upstream
+    from docpreview_gateway.upstream.ports import ObjectTags
     from docpreview_gateway.wiring.observability import Observability
 
 
@@ -71,7 +72,7 @@ async def _records(settings: Settings, stack: AsyncExitStack) -> RequestLedger:
 
 def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
     settings: Settings,
-    upstream: PreviewUpstream,
+    upstream: Upstream,
     tags: ObjectTags,
     stores: Stores,
     *,

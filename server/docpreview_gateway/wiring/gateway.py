@@ -31,11 +31,11 @@ from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudClock
 from docpreview_gateway.upstream.memory_cache import LruMemoryCache
-from docpreview_gateway.upstream.middleware.cached import CachedUpstream
-from docpreview_gateway.upstream.middleware.coalesced import CoalescedUpstream
-from docpreview_gateway.upstream.middleware.concurrency_limited import HostLimiters, LimitedUpstream
-from docpreview_gateway.upstream.middleware.rate_limited import PacedUpstream
-from docpreview_gateway.upstream.middleware.retrying import RetryingUpstream
+from docpreview_gateway.upstream.middleware.cached import Cached
+from docpreview_gateway.upstream.middleware.coalesced import Coalesced
+from docpreview_gateway.upstream.middleware.concurrency_limited import HostLimiters, concurrency_limited
+from docpreview_gateway.upstream.middleware.rate_limited import RateLimited
+from docpreview_gateway.upstream.middleware.retrying import Retrying
 from docpreview_gateway.upstream.middleware.shared_reads import SharedReads
 from docpreview_gateway.upstream.object_tags import CloudObjectTags
 from docpreview_gateway.wiring import tuning
@@ -58,7 +58,8 @@ if TYPE_CHECKING:
     from docpreview_gateway.rpc.handlers import Route
     from docpreview_gateway.settings.loading import Settings
     from docpreview_gateway.telemetry.prometheus_upstream import PrometheusTelemetry
-    from docpreview_gateway.upstream.ports import CredentialsSource, JobFeed, ObjectTags, PreviewUpstream
+    from docpreview_gateway.upstream.operations import Upstream
+    from docpreview_gateway.upstream.ports import CredentialsSource, JobFeed, ObjectTags
     from docpreview_gateway.wiring.shared_state import SharedParts
 
 RECONCILE_SECONDS = 10.0
@@ -81,7 +82,7 @@ class Worker:
 class Cloud(NamedTuple):
     """The cloud's job API, what other replicas see of jobs, and what is in its objects."""
 
-    jobs: CachedUpstream
+    jobs: Cached
     feed: JobFeed | None
     objects: ObjectTags
 
@@ -141,8 +142,8 @@ class Gateway:
             observed=self._observed,
         )
         jobs = PreviewJobs(upstream, buckets, creates, watching, page_urls)
-        await _repeat(stack, budgets.settle, CHARGE_PAGES_SECONDS)
-        await _repeat(stack, creating.settle, RECONCILE_SECONDS)
+        await _repeat(stack, budgets.charge, CHARGE_PAGES_SECONDS)
+        await _repeat(stack, creating.reconcile, RECONCILE_SECONDS)
         stack.push_async_callback(creates.drained)
         stack.push_async_callback(creating.drained)
         all_routes = routes(
@@ -181,25 +182,22 @@ class Gateway:
         client = CloudClient(transport, credentials, clock, timeout_seconds=settings.timeout_seconds, fence_slack=slack)
         memory = LruMemoryCache(self._settings.cache.max_bytes)
         telemetry.measure_cache(lambda: memory.size)
-        limited = LimitedUpstream(
-            self._observed.attempts(client),
-            rules=tuning.host_limiter_rules(self._settings),
-            telemetry=telemetry,
-            jitter=random.random,
-        )
+        rules = tuning.host_limiter_rules(self._settings)
+        limiters = HostLimiters(rules=rules, telemetry=telemetry, jitter=random.random)
+        limited = concurrency_limited(self._observed.attempts(client), limiters)
         reads, retrying = None, self._retrying(limited, clock, telemetry)
         shared = await self._shared(stack, telemetry)
         if shared is not None:
             reads = SharedReads(retrying, shared.single_flight, clock=clock, telemetry=telemetry)
-        coalesced = CoalescedUpstream(
+        coalesced = Coalesced(
             reads or retrying,
             telemetry,
             # Longer than two attempts, so that the attempt's own limit is the one that is shared.
             longest=2 * settings.timeout_seconds + 1,
             # What other replicas know or are reading needs no room here.
-            shed_if_late=limited.shed_if_late if shared is None else None,
+            shed_if_late=limiters.shed_if_late if shared is None else None,
         )
-        cached = CachedUpstream(
+        cached = Cached(
             coalesced,
             memory,
             shared.cache if shared is not None else None,
@@ -210,18 +208,15 @@ class Gateway:
         )
         if shared is not None:
             await stack.enter_async_context(shared.listening(cached.forget_lists))
-        host_limiters = HostLimiters(
-            rules=tuning.host_limiter_rules(self._settings), telemetry=telemetry, jitter=random.random
-        )
-        objects = CloudObjectTags(transport, credentials, clock, host_limiters=host_limiters, telemetry=telemetry)
+        objects = CloudObjectTags(transport, credentials, clock, host_limiters=limiters, telemetry=telemetry)
         return Cloud(cached, reads, objects)
 
-    def _retrying(self, limited: PreviewUpstream, clock: Clock, telemetry: PrometheusTelemetry) -> RetryingUpstream:
+    def _retrying(self, limited: Upstream, clock: Clock, telemetry: PrometheusTelemetry) -> Retrying:
         """Attempts that are made again, and never more in a second than an account may."""
         if (account := self._settings.limits.account) is not None:
-            limited = PacedUpstream(limited, self._counting, rate=account.rate(), telemetry=self._observed.limits)
+            limited = RateLimited(limited, self._counting, rate=account.rate(), telemetry=self._observed.limits)
         policy = tuning.retry_policy(self._settings)
-        return RetryingUpstream(limited, policy=policy, clock=clock, telemetry=telemetry, jitter=random.random)
+        return Retrying(limited, policy=policy, clock=clock, telemetry=telemetry, jitter=random.random)
 
     async def _shared(self, stack: AsyncExitStack, telemetry: PrometheusTelemetry) -> SharedParts | None:
         """What replicas share. Nothing is connected yet: a server that is down does not keep us from starting."""
@@ -235,7 +230,7 @@ class Gateway:
         return await stack.enter_async_context(shared_parts(url, telemetry, seconds=state.timeout_seconds))
 
     def _watching(
-        self, upstream: PreviewUpstream, clock: Clock, telemetry: PrometheusTelemetry, feed: JobFeed | None
+        self, upstream: Upstream, clock: Clock, telemetry: PrometheusTelemetry, feed: JobFeed | None
     ) -> Watching:
         watch = self._settings.watch
         limits = WatchLimits(

@@ -24,8 +24,8 @@ from docpreview_gateway.telemetry.prometheus_identity import IdentityMetrics
 from docpreview_gateway.telemetry.prometheus_limits import PrometheusLimits
 from docpreview_gateway.telemetry.prometheus_upstream import PrometheusTelemetry
 from docpreview_gateway.upstream.job_ends import JobEnds
-from docpreview_gateway.upstream.middleware.observed import ObservedUpstream
-from docpreview_gateway.upstream.middleware.traced import TracedUpstream
+from docpreview_gateway.upstream.middleware.observed import observed
+from docpreview_gateway.upstream.middleware.traced import traced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.settings.loading import Settings
     from docpreview_gateway.settings.sections import TracingSettings
     from docpreview_gateway.telemetry.opentelemetry_traces import OpenTelemetryTraces
-    from docpreview_gateway.upstream.ports import PreviewUpstream
+    from docpreview_gateway.upstream.operations import Upstream
 
 
 class _Traced(PrometheusTelemetry):
@@ -75,10 +75,10 @@ class Observability:
         self.log = CallLog(clock, calls=logging.access, as_json=as_json)
         self.calls = Observers(calls, self.tracing, self.log)
 
-    def attempts(self, client: PreviewUpstream) -> PreviewUpstream:
-        """What is sent to the cloud, counted, timed, and traced."""
-        observed = ObservedUpstream(client, self.metrics, JobEnds(self.metrics))
-        return observed if self.tracing is None else TracedUpstream(observed, self.tracing)
+    def attempts(self, client: Upstream) -> Upstream:
+        """`client` with metrics and, when there is tracing, a span for every attempt."""
+        attempts = observed(client, self.metrics, JobEnds(self.metrics))
+        return attempts if self.tracing is None else traced(attempts, self.tracing)
 
     async def close(self) -> None:
         """Write and send what is left."""

@@ -27,7 +27,7 @@ def timing(settings: Settings) -> Timing:
         fence_slack=found.fence_slack_seconds,
         visibility=found.visibility_seconds,
         lease=found.lease_seconds,
-        keep=found.keep_seconds,
+        keep=found.retention_seconds,
     )
 
 
@@ -50,7 +50,7 @@ def host_limiter_rules(settings: Settings) -> HostLimiterRules:
         BreakerRules(breaker.min_calls, breaker.failure_share, breaker.window_seconds, breaker.open_seconds),
         LimitBounds(concurrency.initial, concurrency.lowest, concurrency.highest, concurrency.max_queue),
         # An attempt that takes all its time is the cloud's failure, however short that is.
-        hopeless=min(UPSTREAM_TIMEOUT_AFTER_SECONDS, 0.9 * settings.upstream.timeout_seconds),
+        timeout_after=min(UPSTREAM_TIMEOUT_AFTER_SECONDS, 0.9 * settings.upstream.timeout_seconds),
     )
 
 

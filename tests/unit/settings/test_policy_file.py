@@ -86,6 +86,7 @@ def test_the_example_policy_gives_its_callers_what_the_docs_explain() -> None:
         (f'{{token: "{HASH}"}}', "{spiffe: https://x/y}", "callers.shop.identities.0.spiffe"),
         ("  shop:", "  Shop X:", "callers.Shop X"),
         ("  shop:", "  anonymous:", "callers.anonymous: the name is taken"),
+        ("  shop:", "  gateway:", "callers.gateway: the name is taken by the gateway's own reads; choose another"),
         ("callers:", "callers: {}\nothers:", "callers: "),
         ("    methods:", "    methods: [GetPreviewJob]\n    methods:", "methods stands twice"),
         (

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from docpreview.v1 import error_reason_pb2 as r
-from docpreview_gateway.model.call import Call, Method
+from docpreview_gateway.model.call import Call, Method, ResponseInfo
 from docpreview_gateway.model.callers import Caller
 from docpreview_gateway.model.trace_context import Trace
 from docpreview_gateway.telemetry.prometheus_calls import PrometheusCalls
@@ -21,7 +21,7 @@ BUCKET = "docs-1250000000"
 METHOD = Method("docpreview.v1.PreviewJobService", "GetPreviewJob", "unary")
 STREAM = Method("docpreview.v1.PreviewJobService", "WatchPreviewJob", "server_stream")
 LABELS = {"grpc_type": "unary", "grpc_service": METHOD.service, "grpc_method": METHOD.name}
-CALL = Call("r1", 0.0, Caller("billing"), cache="hit")
+CALL = Call("r1", 0.0, Caller("billing"), response=ResponseInfo(cache="hit"))
 TRACED = Call("r2", 0.0, trace=Trace("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", sampled=True))
 # https://github.com/grpc/grpc-go/blob/master/codes/code_string.go
 GO_CODES = {
@@ -77,7 +77,7 @@ def test_errors_are_counted_by_method_and_reason_with_their_last_time(registry: 
     """By method and reason, and when a reason was last seen; calls without one are no errors."""
     telemetry = PrometheusCalls(registry)
     telemetry.call_ended(METHOD, CALL, "OK", 0.1)
-    telemetry.call_ended(METHOD, Call("r3", 0, reason="JOB_NOT_FOUND"), "NOT_FOUND", 0.1)
+    telemetry.call_ended(METHOD, Call("r3", 0, response=ResponseInfo(reason="JOB_NOT_FOUND")), "NOT_FOUND", 0.1)
     labels = {"grpc_method": METHOD.name, "reason": "JOB_NOT_FOUND"}
     assert registry.get_sample_value("docpreview_errors_total", labels) == 1
     last = registry.get_sample_value("docpreview_error_last_timestamp_seconds", {"reason": "JOB_NOT_FOUND"})
@@ -157,10 +157,8 @@ def test_way_to_a_bucket(registry: CollectorRegistry) -> None:
     """How full it is now, what the breaker does, and whom it refused."""
     telemetry, bucket = PrometheusTelemetry(registry), {"bucket": "docs-1250000000"}
     telemetry.measure_host("docs-1250000000", lambda: HostLoad(3, 32, 7))
-    shown = [
-        registry.get_sample_value(f"docpreview_upstream_{name}", bucket)
-        for name in ("in_flight", "concurrency_limit", "queued")
-    ]
+    names = ("in_flight", "concurrency_limit", "queued")
+    shown = [registry.get_sample_value(f"docpreview_upstream_{name}", bucket) for name in names]
     assert shown == [3, 32, 7]
     assert registry.get_sample_value("docpreview_upstream_breaker_state", bucket) == 0
     telemetry.breaker("docs-1250000000", State.OPEN)
