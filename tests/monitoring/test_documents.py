@@ -91,6 +91,13 @@ def test_every_alert_has_a_runbook() -> None:
         assert "\n$ " in path.read_text()
 
 
+def test_runbooks_search_the_log_for_events_that_the_gateway_logs() -> None:
+    """A renamed log event would leave a runbook's query without results."""
+    code = "".join(path.read_text() for path in (ROOT / "server" / "docpreview_gateway").rglob("*.py"))
+    wanted = {event for path in RUNBOOKS for event in re.findall(r'\.event == "([^"]+)"', path.read_text())}
+    assert {event for event in wanted if f'"{event}"' not in code} == set()
+
+
 def test_alerts_say_how_urgent_they_are() -> None:
     """`critical` or `warning`, and what they mean in a sentence."""
     for rule in rules("alert"):

@@ -30,20 +30,22 @@ from pydantic_settings import (
 from docpreview_gateway.settings.access import AuthSettings, PolicySettings, TlsSettings, check_access
 from docpreview_gateway.settings.sections import (
     Address,
-    BreakerSettings,
     BucketSettings,
-    CacheSettings,
-    ConcurrencySettings,
     CredentialSettings,
     DrainSettings,
     LedgerSettings,
     LimitSettings,
     LoggingSettings,
-    RetrySettings,
     SharedStateSettings,
     TracingSettings,
-    UpstreamSettings,
     WatchSettings,
+)
+from docpreview_gateway.settings.upstream import (
+    BreakerSettings,
+    CacheSettings,
+    ConcurrencySettings,
+    RetrySettings,
+    UpstreamSettings,
 )
 
 if TYPE_CHECKING:
