@@ -7,15 +7,8 @@ from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from docpreview.v1 import preview_job_service_pb2, preview_queue_service_pb2, usage_service_pb2
 from docpreview_gateway.model.callers import Caller, PageBudget, Rate
-
-METHODS = frozenset(
-    method.name
-    for module in (preview_job_service_pb2, preview_queue_service_pb2, usage_service_pb2)
-    for service in module.DESCRIPTOR.services_by_name.values()
-    for method in service.methods
-)
+from docpreview_gateway.model.contract import METHOD_NAMES
 
 
 Value = TypeVar("Value")
@@ -115,8 +108,8 @@ class CallerLimitSettings(Section):
 
     @model_validator(mode="after")
     def _known_methods(self) -> CallerLimitSettings:
-        if unknown := sorted(self.method_rates.keys() - METHODS):
+        if unknown := sorted(self.method_rates.keys() - METHOD_NAMES):
             raise ValueError(
-                f"method_rates: no such method: {', '.join(unknown)}; there are {', '.join(sorted(METHODS))}"
+                f"method_rates: no such method: {', '.join(unknown)}; there are {', '.join(sorted(METHOD_NAMES))}"
             )
         return self

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from docpreview_gateway.rpc.services import METHOD_NAMES
 from docpreview_gateway.upstream.credential_files import CredentialFileError, load_credentials
 from docpreview_gateway.upstream.wire.signing import Credentials
 from docpreview_gateway.wiring.file_stamp import file_stamp
@@ -171,7 +170,6 @@ def load_directory(settings: Settings) -> Directory:
         raise InvalidFileError("policy.file: is not set")
     surroundings = Surroundings(
         buckets=frozenset(bucket.name for bucket in settings.buckets),
-        methods=METHOD_NAMES,
         issuers=frozenset(found.issuer for found in _issuers(settings)),
         client_certificates=settings.tls.client_ca is not None,
     )
