@@ -16,6 +16,7 @@ import structlog
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.usage_service_pb2 import PageUsage, Usage
+from docpreview_gateway.background import BackgroundTasks
 from docpreview_gateway.creates import pages
 from docpreview_gateway.creates import records as ledger
 from docpreview_gateway.creates.pages import Reservation
@@ -88,7 +89,7 @@ class PageBudgets:
         self._clock = clock
         self._telemetry = telemetry
         self._seen: dict[str, Caller] = {}
-        self._undoing: set[asyncio.Task[None]] = set()
+        self._background = BackgroundTasks()
 
     async def create(self, request: CreatePreviewJobRequest, call: Call) -> PreviewJob:
         """Submit a job, unless the caller's budget has no room for it: PAGE_BUDGET_EXHAUSTED."""
@@ -145,6 +146,10 @@ class PageBudgets:
                 self._tell(caller, await self._books.main.count(caller.name, pages.periods(now)))
         except PageQuotaStoreError as error:
             log.warning("round of charging pages failed", error=str(error))
+
+    async def drained(self) -> None:
+        """Wait until reservations of abandoned creates are released."""
+        await self._background.drain()
 
     def _reservation(self, request: CreatePreviewJobRequest, options: PreviewOptions, caller: Caller) -> Reservation:
         now = self._clock.now()
@@ -210,9 +215,7 @@ class PageBudgets:
     def _undo(self, wanted: Reservation) -> None:
         """The caller left before its create began. One with `request_id` may be another's too: a later look decides."""
         if not wanted.ledger_key:
-            task = asyncio.create_task(self._release(self._books.main, wanted), name="give pages back")
-            self._undoing.add(task)
-            task.add_done_callback(self._undoing.discard)
+            _ = self._background.start(self._release(self._books.main, wanted), "release of a page reservation")
 
     async def _release(self, book: PageQuotaStore, wanted: Reservation) -> None:
         try:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview_gateway.background import BackgroundTasks
 from docpreview_gateway.creates import records as ledger
 from docpreview_gateway.creates import rendered_records as rendered
 from docpreview_gateway.creates.ports import LedgerError
@@ -77,7 +78,7 @@ class DeduplicatedCreates:
         self._timing = timing
         self._owner = owner
         self._under_way: dict[str, asyncio.Future[None]] = {}
-        self._remembering: set[asyncio.Task[None]] = set()
+        self._background = BackgroundTasks()
 
     async def create(self, request: CreatePreviewJobRequest, call: Call) -> PreviewJob:
         """Submit a job, or return the one that has rendered the same into the same place."""
@@ -98,8 +99,8 @@ class DeduplicatedCreates:
         return job
 
     async def drained(self) -> None:
-        """Wait until everything that is to be remembered is."""
-        await asyncio.gather(*self._remembering, return_exceptions=True)
+        """Wait until all deduplication records are written."""
+        await self._background.drain()
 
     async def _wait_for(self, place: str, call: Call) -> None:
         """For the create of this process, if there is one, that fills the same place."""
@@ -202,9 +203,7 @@ class DeduplicatedCreates:
         """Fill in the job. A ledger that is slow keeps nobody from getting it."""
         now, seconds = self._clock.now(), call.caller.dedupe_seconds
         filled = rendered.filled(claim, job, now=now, seconds=seconds)
-        task = asyncio.create_task(self._write(claim, filled), name="remember what was rendered")
-        self._remembering.add(task)
-        task.add_done_callback(self._remembering.discard)
+        task = self._background.start(self._write(claim, filled), "write of a deduplication record")
         await asyncio.wait((task,), timeout=call.answer_by - time.monotonic())
 
     async def _write(self, claim: Record, filled: Record) -> None:

@@ -17,6 +17,7 @@ import structlog
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+from docpreview_gateway.background import BackgroundTasks
 from docpreview_gateway.creates import records as ledger
 from docpreview_gateway.creates.ports import LedgerError
 from docpreview_gateway.creates.reconciliation import Reconciliation
@@ -74,6 +75,7 @@ class IdempotentCreates:
         self._timing = timing
         self._owner = owner
         self._reconciliation = Reconciliation(upstream, records, clock=clock, telemetry=telemetry, timing=timing)
+        self._background = BackgroundTasks()
         self._running: dict[str, tuple[asyncio.Task[PreviewJob], bytes]] = {}
 
     async def create(self, request: CreatePreviewJobRequest, call: Call) -> PreviewJob:
@@ -124,7 +126,7 @@ class IdempotentCreates:
 
     async def drained(self) -> None:
         """Wait until no recorded create is between its stages."""
-        await asyncio.gather(*(task for task, _ in self._running.values()), return_exceptions=True)
+        await self._background.drain()
 
     async def _new_record(self, request: CreatePreviewJobRequest, caller: Caller) -> Record:
         try:
@@ -138,7 +140,7 @@ class IdempotentCreates:
 
     def _start(self, work: _Work) -> tuple[asyncio.Task[PreviewJob], bytes]:
         key = work.record.key
-        task = asyncio.create_task(self._run(work), name="recorded create")
+        task = self._background.start(self._run(work), "recorded create")
         self._running[key] = task, work.record.fingerprint
         task.add_done_callback(lambda _task: self._running.pop(key))
         return self._running[key]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import structlog
 
 from docpreview_gateway.access.bucket_registry import BucketRegistry
+from docpreview_gateway.background import repeated
 from docpreview_gateway.jobs.page_urls import PageUrls
 from docpreview_gateway.jobs.polling import Schedule
 from docpreview_gateway.jobs.preview_jobs import PreviewJobs
@@ -48,7 +49,6 @@ from docpreview_gateway.wiring.stores import counting
 from docpreview_gateway.wiring.system_clock import SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from types import TracebackType
     from typing import Self
 
@@ -142,9 +142,10 @@ class Gateway:
             observed=self._observed,
         )
         jobs = PreviewJobs(upstream, buckets, creates, watching, page_urls)
-        await _repeat(stack, budgets.charge, CHARGE_PAGES_SECONDS)
-        await _repeat(stack, creating.reconcile, RECONCILE_SECONDS)
+        await stack.enter_async_context(repeated(budgets.charge, CHARGE_PAGES_SECONDS))
+        await stack.enter_async_context(repeated(creating.reconcile, RECONCILE_SECONDS))
         stack.push_async_callback(creates.drained)
+        stack.push_async_callback(budgets.drained)
         stack.push_async_callback(creating.drained)
         all_routes = routes(
             jobs,
@@ -255,7 +256,7 @@ class Gateway:
         if self._worker is None:
             # With workers the page is the supervisor's.
             page = OperatorPage(self.registry, self._clock, self._why_unready)
-            await _repeat(stack, page.sampled, SAMPLE_SECONDS)
+            await stack.enter_async_context(repeated(page.sampled, SAMPLE_SECONDS))
         try:
             self.admin_port = await stack.enter_async_context(
                 admin_server(host, port, registry=self.registry, unready=self._why_unready, page=page)
@@ -286,8 +287,8 @@ class Gateway:
             enable_reflection(server)
         credentials = identities.server_credentials()
         await identities.refresh_keys()
-        await _repeat(stack, identities.refresh_keys, KEYS_SECONDS)
-        await _repeat(stack, identities.reloading.look, LOOK_SECONDS)
+        await stack.enter_async_context(repeated(identities.refresh_keys, KEYS_SECONDS))
+        await stack.enter_async_context(repeated(identities.reloading.look, LOOK_SECONDS))
         try:
             self.port = self._listen(server, credentials)
         except RuntimeError as error:
@@ -321,26 +322,6 @@ class Gateway:
             # Also for somebody in a hurry, who cancels the drain: the server ends with the gateway.
             await server.stop(None)
             await handlers.drained(1.0)
-
-
-async def _repeat(stack: AsyncExitStack, work: Callable[[], Awaitable[None]], seconds: float) -> None:
-    """Do `work` every so many seconds, from now until the stack ends. An error ends a round, not the repetition."""
-
-    async def rounds() -> None:
-        while True:
-            try:
-                await work()
-            except Exception as error:
-                log.warning("a background round failed", error=type(error).__name__, exc_info=error)
-            await asyncio.sleep(seconds)
-
-    task = asyncio.create_task(rounds(), name=f"repeated {work.__qualname__}")
-
-    async def end() -> None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    stack.push_async_callback(end)
 
 
 async def serve(settings: Settings, worker: Worker | None = None) -> None:

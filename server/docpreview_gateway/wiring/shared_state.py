@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from docpreview_gateway.background import BackgroundTasks
 from docpreview_gateway.storage.outage import Outage
 from docpreview_gateway.storage.redis_connections import redis_batches, redis_messages
 from docpreview_gateway.upstream.redis_cache import RedisCache
@@ -31,12 +31,12 @@ class SharedParts:
     async def listening(self, on_created: Callable[[str], None]) -> AsyncIterator[None]:
         """Hear the other replicas for as long as the context is open."""
         messages = partial(redis_messages, self.url, *self.single_flight.channels)
-        task = asyncio.create_task(self.single_flight.listen(messages, on_created), name="hear the other replicas")
+        listener = BackgroundTasks()
+        _ = listener.start(self.single_flight.listen(messages, on_created), "messages of other replicas")
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await listener.cancel()
             await self.single_flight.close()
 
 

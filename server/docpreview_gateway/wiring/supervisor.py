@@ -19,6 +19,7 @@ import aiohttp
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from docpreview_gateway.background import repeated
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.settings.sections import host_port
 from docpreview_gateway.telemetry.admin_server import admin_server
@@ -201,8 +202,12 @@ async def supervise(settings: Settings, command: Sequence[str]) -> int:
             admin_port = await stack.enter_async_context(admin)
         except OSError as error:
             raise StartError(f"admin_listen {settings.admin_listen}: {error.strerror}") from error
-        sampling = asyncio.create_task(_sample(supervisor, page), name="looks for the operator page")
-        stack.callback(sampling.cancel)
+
+        async def sample() -> None:
+            await supervisor.refresh()
+            await page.sampled()
+
+        await stack.enter_async_context(repeated(sample, SAMPLE_SECONDS))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, supervisor.stop)
@@ -214,14 +219,6 @@ async def supervise(settings: Settings, command: Sequence[str]) -> int:
         code = await supervisor.run(f"{settings.listen.rpartition(':')[0]}:{grpc_port}", started)
     log.info("stopped")
     return code
-
-
-async def _sample(supervisor: Supervisor, page: OperatorPage) -> None:
-    """Let the operator page look at the metrics of all workers, again and again."""
-    while True:
-        await asyncio.sleep(SAMPLE_SECONDS)
-        await supervisor.refresh()
-        await page.sampled()
 
 
 def _reserved(listen: str) -> socket.socket:
