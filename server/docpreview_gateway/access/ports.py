@@ -1,4 +1,4 @@
-"""What the layers above core need in order to know who calls, as small as each need is."""
+"""What authentication needs from outside, and what it offers to the parts above."""
 
 from __future__ import annotations
 
@@ -45,9 +45,13 @@ class TokenVerifier(Protocol):
         ...
 
 
-class ReloadTelemetry(Protocol):
-    """Hears of files that changed while the gateway runs."""
+class AccessTelemetry(Protocol):
+    """Records reloads of files, and the life of the gateway's certificate."""
 
     def reloaded(self, what: str, outcome: Literal["ok", "invalid"]) -> None:
-        """A new version was taken over, or was refused and the old one kept."""
+        """Records a new version of a file that is in use now, or is invalid, so that the old one stays in use."""
+        ...
+
+    def certificate_ends(self, at: float) -> None:
+        """Records the Unix time at which the certificate shown to callers expires."""
         ...

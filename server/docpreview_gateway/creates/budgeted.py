@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.access.bucket_registry import BucketRegistry
     from docpreview_gateway.creates.idempotent import IdempotentCreates
     from docpreview_gateway.creates.pages import PageCount, Pages, ReservationResult
-    from docpreview_gateway.creates.ports import BudgetTelemetry, PageQuotaStore, RequestLedger
+    from docpreview_gateway.creates.ports import CreatesTelemetry, PageQuotaStore, RequestLedger
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.model.callers import Caller
     from docpreview_gateway.upstream.operations import Upstream
@@ -79,7 +79,7 @@ class PageBudgets:
         upstream: Upstream,
         records: RequestLedger,
         clock: Clock,
-        telemetry: BudgetTelemetry,
+        telemetry: CreatesTelemetry,
     ) -> None:
         self._creating = creating
         self._books = books

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview_gateway.access.bucket_registry import Admitted, BucketRegistry
-    from docpreview_gateway.creates.ports import Creates, DedupeTelemetry, RequestLedger
+    from docpreview_gateway.creates.ports import Creates, CreatesTelemetry, RequestLedger
     from docpreview_gateway.creates.records import Record, Timing
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call, Clock
@@ -64,7 +64,7 @@ class DeduplicatedCreates:
         upstream: Upstream,
         records: RequestLedger,
         clock: Clock,
-        telemetry: DedupeTelemetry,
+        telemetry: CreatesTelemetry,
         timing: Timing,
         owner: str,
     ) -> None:

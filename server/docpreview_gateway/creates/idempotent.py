@@ -29,7 +29,7 @@ from docpreview_gateway.upstream.wire import user_data
 
 if TYPE_CHECKING:
     from docpreview_gateway.access.bucket_registry import Admitted, BucketRegistry
-    from docpreview_gateway.creates.ports import LedgerTelemetry, RequestLedger
+    from docpreview_gateway.creates.ports import CreatesTelemetry, RequestLedger
     from docpreview_gateway.creates.records import Timing
     from docpreview_gateway.model.call import Call, Clock
     from docpreview_gateway.model.callers import Caller
@@ -63,7 +63,7 @@ class IdempotentCreates:
         records: RequestLedger,
         *,
         clock: Clock,
-        telemetry: LedgerTelemetry,
+        telemetry: CreatesTelemetry,
         timing: Timing,
         owner: str,
     ) -> None:

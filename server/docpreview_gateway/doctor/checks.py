@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from docpreview_gateway.doctor.diagnosis import Finding
 from docpreview_gateway.doctor.examination import Diagnostics
 from docpreview_gateway.doctor.network import SystemNetwork
-from docpreview_gateway.telemetry.prometheus_identity import IdentityMetrics
+from docpreview_gateway.telemetry.prometheus_access import PrometheusAccess
 from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.wiring import tuning
 from docpreview_gateway.wiring.identity import Identities
@@ -27,7 +27,7 @@ HTTPS = 443
 async def examine(settings: Settings) -> list[Finding]:
     """Everything that can be found out without creating a job."""
     clock = SystemClock()
-    identities = Identities(settings, clock, IdentityMetrics(CollectorRegistry()))
+    identities = Identities(settings, clock, PrometheusAccess(CollectorRegistry()))
     try:
         credentials = identities.cloud_credentials()
         identities.identification()

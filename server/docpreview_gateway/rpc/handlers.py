@@ -37,38 +37,10 @@ if TYPE_CHECKING:
     from docpreview_gateway.access.ports import Identification
     from docpreview_gateway.limits.ports import CallGate
     from docpreview_gateway.model.trace_context import Trace
+    from docpreview_gateway.rpc.ports import RpcTelemetry
 
     Context = grpc.aio.ServicerContext[bytes, bytes]
     Metadata = Iterable[tuple[str, str | bytes]]
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-
-class EndTelemetry(Protocol):
-    """Hears of every call that has ended."""
-
-    def call_ended(self, method: Method, call: Call, code: str, seconds: float) -> None:
-        """A call ended with the status of this name, such as `NOT_FOUND`; `call.response.reason` says why."""
-        ...
-
-
-class CallTelemetry(EndTelemetry, Protocol):
-    """Hears of every call."""
-
-    def call_started(self, method: Method, call: Call) -> Trace | None:
-        """A call came in; its caller may not be known yet. Returns its own position in its trace, if it is traced."""
-        ...
-
-
-class RpcTelemetry(CallTelemetry, Protocol):
-    """Hears of every call and its messages."""
-
-    def message_sent(self, method: Method) -> None:
-        """A message of a stream left; each other call that ends well has sent one."""
-        ...
-
 
 MAX_SEND_BYTES = 4 * 1024 * 1024 - 64 * 1024
 """Replies stay below the 4 MiB that clients accept by default."""

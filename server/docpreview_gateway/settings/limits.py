@@ -10,7 +10,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from docpreview_gateway.model.callers import Caller, PageBudget, Rate
 from docpreview_gateway.model.contract import METHOD_NAMES
 
-
 Value = TypeVar("Value")
 TUNING = "tuning"
 Tuning = Annotated[Value, TUNING]

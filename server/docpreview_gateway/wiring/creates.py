@@ -84,10 +84,10 @@ def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
     records, books = stores
     owner, timing = secrets.token_hex(8), tuning.timing(settings)
     creating = IdempotentCreates(
-        upstream, buckets, records, clock=clock, telemetry=observed.metrics, timing=timing, owner=owner
+        upstream, buckets, records, clock=clock, telemetry=observed.creates, timing=timing, owner=owner
     )
     budgets = PageBudgets(
-        creating, books, buckets=buckets, upstream=upstream, records=records, clock=clock, telemetry=observed.limits
+        creating, books, buckets=buckets, upstream=upstream, records=records, clock=clock, telemetry=observed.creates
     )
     outermost = DeduplicatedCreates(
         budgets,
@@ -96,7 +96,7 @@ def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
         upstream=upstream,
         records=records,
         clock=clock,
-        telemetry=observed.limits,
+        telemetry=observed.creates,
         timing=timing,
         owner=owner,
     )

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.rpc.handlers import Route
     from docpreview_gateway.settings.loading import Settings
-    from docpreview_gateway.telemetry.prometheus_upstream import PrometheusTelemetry
+    from docpreview_gateway.telemetry.prometheus_upstream import PrometheusUpstream
     from docpreview_gateway.upstream.operations import Upstream
     from docpreview_gateway.upstream.ports import CredentialsSource, JobFeed, ObjectTags
     from docpreview_gateway.wiring.shared_state import SharedParts
@@ -120,15 +120,15 @@ class Gateway:
 
     async def _start(self, stack: AsyncExitStack) -> None:
         stack.push_async_callback(self._observed.close)
-        telemetry, clock = self._observed.metrics, self._clock
-        identities = Identities(self._settings, clock, self._observed.identity)
+        clock = self._clock
+        identities = Identities(self._settings, clock, self._observed.access)
         credentials, cloud_clock = identities.cloud_credentials(), CloudClock(clock)
         self._counting = await stack.enter_async_context(counting(self._settings))
-        cloud = await self._cloud(stack, credentials, cloud_clock, telemetry)
+        cloud = await self._cloud(stack, credentials, cloud_clock, self._observed.upstream)
         upstream = cloud.jobs
         buckets = BucketRegistry(tuning.buckets(self._settings))
         page_urls = PageUrls(buckets, credentials, cloud_clock, base=self._settings.upstream.object_url_base)
-        watching = self._watching(upstream, cloud_clock, telemetry, cloud.feed)
+        watching = self._watching(upstream, cloud_clock, cloud.feed)
         stack.push_async_callback(watching.close)
         opened = await stack.enter_async_context(stores(self._settings))
         await self._admin(stack)
@@ -161,7 +161,7 @@ class Gateway:
         anonymous, identification = limits.anonymous.caller(ANONYMOUS.name), identities.identification()
         gate = CallLimits(self._counting, self._observed.limits, share=self._settings.processes)
         return Handlers(
-            self._observed.calls,
+            self._observed.rpc,
             Bounds(limits.max_calls, self._settings.watch.max_watches),
             anonymous=anonymous,
             identification=identification,
@@ -169,7 +169,7 @@ class Gateway:
         )
 
     async def _cloud(
-        self, stack: AsyncExitStack, credentials: CredentialsSource, clock: CloudClock, telemetry: PrometheusTelemetry
+        self, stack: AsyncExitStack, credentials: CredentialsSource, clock: CloudClock, telemetry: PrometheusUpstream
     ) -> Cloud:
         """The cloud and, from the outside in, what stands before its job API."""
         settings = self._settings.upstream
@@ -212,14 +212,14 @@ class Gateway:
         objects = CloudObjectTags(transport, credentials, clock, host_limiters=limiters, telemetry=telemetry)
         return Cloud(cached, reads, objects)
 
-    def _retrying(self, limited: Upstream, clock: Clock, telemetry: PrometheusTelemetry) -> Retrying:
+    def _retrying(self, limited: Upstream, clock: Clock, telemetry: PrometheusUpstream) -> Retrying:
         """Attempts that are made again, and never more in a second than an account may."""
         if (account := self._settings.limits.account) is not None:
             limited = RateLimited(limited, self._counting, rate=account.rate(), telemetry=self._observed.limits)
         policy = tuning.retry_policy(self._settings)
         return Retrying(limited, policy=policy, clock=clock, telemetry=telemetry, jitter=random.random)
 
-    async def _shared(self, stack: AsyncExitStack, telemetry: PrometheusTelemetry) -> SharedParts | None:
+    async def _shared(self, stack: AsyncExitStack, telemetry: PrometheusUpstream) -> SharedParts | None:
         """What replicas share. Nothing is connected yet: a server that is down does not keep us from starting."""
         state = self._settings.shared_state
         if state.url is None:
@@ -230,9 +230,7 @@ class Gateway:
         url = state.url.get_secret_value()
         return await stack.enter_async_context(shared_parts(url, telemetry, seconds=state.timeout_seconds))
 
-    def _watching(
-        self, upstream: Upstream, clock: Clock, telemetry: PrometheusTelemetry, feed: JobFeed | None
-    ) -> Watching:
+    def _watching(self, upstream: Upstream, clock: Clock, feed: JobFeed | None) -> Watching:
         watch = self._settings.watch
         limits = WatchLimits(
             heartbeat=watch.heartbeat_seconds,
@@ -243,7 +241,7 @@ class Gateway:
         return Watching(
             upstream,
             clock,
-            telemetry,
+            self._observed.jobs,
             limits=limits,
             jitter=random.random,
             feed=feed,
@@ -256,7 +254,7 @@ class Gateway:
         if self._worker is None:
             # With workers the page is the supervisor's.
             page = OperatorPage(self.registry, self._clock, self._why_unready)
-            await stack.enter_async_context(repeated(page.sampled, SAMPLE_SECONDS))
+            await stack.enter_async_context(repeated(page.sample, SAMPLE_SECONDS))
         try:
             self.admin_port = await stack.enter_async_context(
                 admin_server(host, port, registry=self.registry, unready=self._why_unready, page=page)

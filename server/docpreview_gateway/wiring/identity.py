@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from docpreview_gateway.access.client_certificates import Revoked
     from docpreview_gateway.access.directory import Directory
     from docpreview_gateway.access.jwt_verifier import JwksKeys, JwtVerifier
+    from docpreview_gateway.access.ports import AccessTelemetry
     from docpreview_gateway.access.tls_files import TlsMaterial
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.settings.access import JwtSettings, TlsSettings
     from docpreview_gateway.settings.loading import Settings
     from docpreview_gateway.settings.sections import CredentialSettings
-    from docpreview_gateway.telemetry.prometheus_identity import IdentityMetrics
 
 LOOK_SECONDS = 1.0
 """Between looks at the files."""
@@ -60,7 +60,7 @@ class Identities:
     InvalidFileError from any method: a file cannot be used, and the gateway should not start.
     """
 
-    def __init__(self, settings: Settings, clock: Clock, telemetry: IdentityMetrics) -> None:
+    def __init__(self, settings: Settings, clock: Clock, telemetry: AccessTelemetry) -> None:
         self._settings = settings
         self._clock = clock
         self._telemetry = telemetry

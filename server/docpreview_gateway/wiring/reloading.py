@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
     from pathlib import Path
 
-    from docpreview_gateway.access.ports import ReloadTelemetry
+    from docpreview_gateway.access.ports import AccessTelemetry
 
 log = structlog.get_logger("docpreview_gateway.reload")
 
@@ -37,7 +37,7 @@ class Watched(NamedTuple, Generic[Loaded]):
 class Reloading:
     """Keeps what was loaded from files up to date. `stamp` tells whether a file is what it was, wherever links lead."""
 
-    def __init__(self, telemetry: ReloadTelemetry, stamp: Callable[[Path], Hashable]) -> None:
+    def __init__(self, telemetry: AccessTelemetry, stamp: Callable[[Path], Hashable]) -> None:
         self._telemetry = telemetry
         self._stamp = stamp
         self._watched: list[tuple[Watched[object], list[Hashable]]] = []

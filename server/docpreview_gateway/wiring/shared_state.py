@@ -16,7 +16,7 @@ from docpreview_gateway.upstream.redis_single_flight import RedisSingleFlight
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from docpreview_gateway.upstream.ports import CacheTelemetry
+    from docpreview_gateway.upstream.ports import UpstreamTelemetry
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class SharedParts:
 
 
 @asynccontextmanager
-async def shared_parts(url: str, telemetry: CacheTelemetry, *, seconds: float) -> AsyncIterator[SharedParts]:
+async def shared_parts(url: str, telemetry: UpstreamTelemetry, *, seconds: float) -> AsyncIterator[SharedParts]:
     """The parts, each of whose calls takes at most `seconds`. Nothing is connected before it is used."""
     outage = Outage()
     async with redis_batches(url) as send:

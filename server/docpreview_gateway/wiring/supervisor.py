@@ -205,7 +205,7 @@ async def supervise(settings: Settings, command: Sequence[str]) -> int:
 
         async def sample() -> None:
             await supervisor.refresh()
-            await page.sampled()
+            await page.sample()
 
         await stack.enter_async_context(repeated(sample, SAMPLE_SECONDS))
         loop = asyncio.get_running_loop()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.call import Call, Clock
     from docpreview_gateway.upstream.operations import JobPage, Operation, Upstream
     from docpreview_gateway.upstream.policies.freshness import Freshness
-    from docpreview_gateway.upstream.ports import CacheTelemetry, MemoryCache, SharedCache
+    from docpreview_gateway.upstream.ports import MemoryCache, SharedCache, UpstreamTelemetry
 
 CREATED_RECENTLY = 5.0
 """Seconds after a create in which a missing job is read once more: the cloud may need a moment to show it."""
@@ -58,7 +58,7 @@ class Cached:
         *,
         freshness: Freshness,
         clock: Clock,
-        telemetry: CacheTelemetry,
+        telemetry: UpstreamTelemetry,
         check_admission: Callable[[Bucket, str, Call], None] = lambda _bucket, _job_id, _call: None,
     ) -> None:
         self._inner = inner

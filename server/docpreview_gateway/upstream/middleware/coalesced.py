@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
     from docpreview_gateway.upstream.operations import Operation, Result, Upstream
-    from docpreview_gateway.upstream.ports import CoalescingTelemetry
+    from docpreview_gateway.upstream.ports import UpstreamTelemetry
 
 
 class _Flight:
@@ -41,7 +41,7 @@ class Coalesced:
     def __init__(
         self,
         inner: Upstream,
-        telemetry: CoalescingTelemetry,
+        telemetry: UpstreamTelemetry,
         *,
         longest: float,
         shed_if_late: Callable[[str, Call], None] | None = None,

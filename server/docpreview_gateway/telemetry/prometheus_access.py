@@ -1,4 +1,4 @@
-"""Metrics of files that change, in a registry that is handed in."""
+"""Metrics of files that are reloaded, and of the gateway's certificate."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 
-class IdentityMetrics:
-    """The port `ReloadTelemetry`, and when the gateway's own certificate ends."""
+class PrometheusAccess:
+    """The port `AccessTelemetry`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._reloads = Counter(
@@ -25,9 +25,9 @@ class IdentityMetrics:
         )
 
     def reloaded(self, what: str, outcome: str) -> None:
-        """A file changed."""
+        """As the port says."""
         self._reloads.labels(what, outcome).inc()
 
     def certificate_ends(self, at: float) -> None:
-        """When the certificate that callers are shown ends."""
+        """As the port says."""
         self._certificate.labels("server").set(at)
