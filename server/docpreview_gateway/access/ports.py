@@ -21,7 +21,7 @@ class Evidence(NamedTuple):
     certificate: Callable[[], bytes]
 
 
-class Identification(Protocol):
+class Authentication(Protocol):
     """Knows callers by what they prove."""
 
     async def caller(self, evidence: Evidence) -> Caller:

@@ -34,7 +34,7 @@ from docpreview_gateway.rpc.statuses import DETAILS_KEY, RichStatus, rich_status
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 
-    from docpreview_gateway.access.ports import Identification
+    from docpreview_gateway.access.ports import Authentication
     from docpreview_gateway.limits.ports import CallGate
     from docpreview_gateway.model.trace_context import Trace
     from docpreview_gateway.rpc.ports import RpcTelemetry
@@ -85,8 +85,8 @@ class Bounds:
 class Handlers:
     """Builds gRPC handlers from routes. `jitter` gives numbers in [0, 1).
 
-    With an `identification` every call proves whose it is and may use the method, before a byte of it is decoded;
-    without one it is `anonymous`'s. Without a `gate` callers have no limits.
+    With an `authentication` every call is authenticated and authorized before its request is decoded; without one its
+    caller is `anonymous`. Without a `gate` callers have no limits.
     """
 
     def __init__(  # noqa: PLR0913 - collaborators, named by wiring
@@ -95,7 +95,7 @@ class Handlers:
         bounds: Bounds | None = None,
         *,
         anonymous: Caller = ANONYMOUS,
-        identification: Identification | None = None,
+        authentication: Authentication | None = None,
         gate: CallGate | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -103,8 +103,8 @@ class Handlers:
         self.anonymous = anonymous
         self.gate = gate
         self._jitter = jitter
-        self.identification = identification
-        self._asks = identification is not None or gate is not None
+        self.authentication = authentication
+        self._asks = authentication is not None or gate is not None
         """Whether calls, unary and streaming, have a caller to authenticate or limits to pass; decided here, once."""
         bounds = bounds or Bounds()
         self._free = {False: bounds.calls, True: bounds.waits}
@@ -206,7 +206,7 @@ class Handlers:
 
 
 async def permitted(
-    identification: Identification, context: grpc.aio.ServicerContext[Any, Any], metadata: Metadata, name: str
+    authentication: Authentication, context: grpc.aio.ServicerContext[Any, Any], metadata: Metadata, name: str
 ) -> Caller:
     """The caller of a call with this metadata, if it proves its name and its rights have the method of this name."""
 
@@ -215,7 +215,7 @@ async def permitted(
         return pem
 
     authorization = [value if isinstance(value, str) else "" for key, value in metadata if key == "authorization"]
-    caller = await identification.caller(Evidence(tuple(authorization), certificate))
+    caller = await authentication.caller(Evidence(tuple(authorization), certificate))
     if caller.rights is not None and not caller.rights.has_method(name):
         permit(caller.rights.of_method(name))
     return caller
@@ -244,9 +244,9 @@ class _Running:
 
     async def enter(self) -> None:
         """Know its caller, and pass its rights and limits."""
-        identification, gate = self._handlers.identification, self._handlers.gate
-        if identification is not None:
-            caller = await permitted(identification, self._context, self._metadata, self._route.method.name)
+        authentication, gate = self._handlers.authentication, self._handlers.gate
+        if authentication is not None:
+            caller = await permitted(authentication, self._context, self._metadata, self._route.method.name)
             self.call = self.call._replace(caller=caller)
         if gate is not None:
             await gate.enter(self.call.caller, self._route.method.name)

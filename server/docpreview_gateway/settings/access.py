@@ -102,10 +102,10 @@ def is_loopback(address: str) -> bool:
         return host == "localhost"
 
 
-def check_identity(
+def check_access(
     listen: str, *, auth: AuthSettings | Literal["insecure"], policy: PolicySettings, tls: TlsSettings
 ) -> None:
-    """ValueError when callers would get in, or send their tokens in the clear, without anybody having said so."""
+    """ValueError when calls would need no authentication, or tokens no TLS, without a setting that says so."""
     if auth == "insecure":
         if policy.file is not None:
             raise ValueError("auth: insecure, but policy.file names callers; take one of them away")

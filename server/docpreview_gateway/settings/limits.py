@@ -45,7 +45,7 @@ class RateSettings(Section):
     )
 
     def rate(self) -> Rate:
-        """The same for core."""
+        """The rate; without `burst` its burst is the calls of a second."""
         return Rate(self.per_second, self.burst or max(1, math.ceil(self.per_second)))
 
 
@@ -59,7 +59,7 @@ class BudgetSettings(Section):
     )
 
     def budget(self) -> PageBudget:
-        """The same for core."""
+        """The budget."""
         return PageBudget(self.per_day, self.per_month, self.estimate)
 
 

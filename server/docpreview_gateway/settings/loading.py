@@ -1,4 +1,4 @@
-"""Settings: one YAML file, each key also as a `DOCPREVIEW_` variable, unknown keys refused.
+"""The settings: one YAML file, and environment variables with the prefix `DOCPREVIEW_`. Unknown keys are errors.
 
 Variables win over the file. Nested keys are joined by `__` (`DOCPREVIEW_UPSTREAM__ENDPOINT`); lists and maps may be
 given as JSON. `DOCPREVIEW_CONFIG` names the file.
@@ -27,7 +27,7 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
-from docpreview_gateway.settings.access import AuthSettings, PolicySettings, TlsSettings, check_identity
+from docpreview_gateway.settings.access import AuthSettings, PolicySettings, TlsSettings, check_access
 from docpreview_gateway.settings.sections import (
     Address,
     BreakerSettings,
@@ -52,15 +52,15 @@ if TYPE_CHECKING:
 PREFIX = "DOCPREVIEW_"
 CONFIG_VARIABLE = "DOCPREVIEW_CONFIG"
 _QUOTED = re.compile(r"'[^'<]{2,}'|\"[^\"<]{2,}\"")
-"""Words of a file in the messages of its parser; names of tokens, such as '<block end>', are no such words."""
+"""Quotes of the file in messages of the YAML parser; names of its tokens, such as '<block end>', are left."""
 
 
 class StartError(Exception):
-    """The gateway cannot start; the message says why and what to do."""
+    """The gateway cannot start. The message says why and what to do."""
 
 
 class ConfigurationError(Exception):
-    """The configuration cannot be used; `problems` has a line for each mistake, with its path and without values."""
+    """The configuration is invalid. `problems` has a line for each mistake, with its path and without values."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
@@ -68,7 +68,7 @@ class ConfigurationError(Exception):
 
 
 class Settings(BaseSettings):
-    """Everything that can be set."""
+    """The whole configuration."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, hide_input_in_errors=True
@@ -132,7 +132,7 @@ class Settings(BaseSettings):
 
     @property
     def processes(self) -> int:
-        """How many processes divide what none of them counts for all."""
+        """The number of processes that divide a limit which each of them counts for itself."""
         return self.workers * self.replicas
 
     @model_validator(mode="after")
@@ -145,7 +145,7 @@ class Settings(BaseSettings):
         for bucket in self.buckets:
             if bucket.credentials not in self.credentials:
                 raise ValueError(f"buckets: {bucket.name} names credentials that are not there: {bucket.credentials}")
-        check_identity(self.listen, auth=self.auth, policy=self.policy, tls=self.tls)
+        check_access(self.listen, auth=self.auth, policy=self.policy, tls=self.tls)
         if self.watch.poll_cap_seconds < self.watch.poll_floor_seconds:
             raise ValueError("watch.poll_cap_seconds: must not be less than watch.poll_floor_seconds")
         if not self.concurrency.lowest <= self.concurrency.initial <= self.concurrency.highest:
@@ -212,7 +212,7 @@ def _problem(found: dict[str, Any]) -> str:
 
 
 def _unreadable(error: Exception) -> str:
-    """What is wrong with a file or variable as a whole, without quoting it: it may hold keys."""
+    """The mistake in a file or variable as a whole, without a quote of it: it may hold keys."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         problem = _QUOTED.sub("...", error.problem or "")
@@ -223,7 +223,7 @@ def _unreadable(error: Exception) -> str:
 
 
 def _unknown_variables() -> Iterator[str]:
-    """Variables with our prefix that set nothing: a typing error would otherwise go unnoticed."""
+    """Variables with the prefix that name no setting, such as misspelled ones."""
     for name in sorted(os.environ):
         if name.startswith(PREFIX) and name != CONFIG_VARIABLE:
             path = name.removeprefix(PREFIX).lower().split("__")

@@ -128,8 +128,8 @@ class OptionsPart(Section):
         _preview_options({str(name): most for name, most in self.at_most.items()})
         return self
 
-    def made(self) -> OptionRules:
-        """As the gateway applies it."""
+    def rules(self) -> OptionRules:
+        """The rules for options of creates."""
         return OptionRules(
             _preview_options(self.default),
             _preview_options(self.force),
@@ -285,6 +285,6 @@ def _rights(rule: str, part: CallerPart, presets: Mapping[str, PreviewOptions]) 
         rule,
         frozenset(part.methods),
         MappingProxyType(buckets),
-        part.options.made(),
+        part.options.rules(),
         MappingProxyType({name: presets[name] for name in part.presets}),
     )

@@ -8,9 +8,16 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AnyHttpUrl, Field, SecretStr, UrlConstraints, model_validator
 
-from docpreview_gateway.model.buckets import BUCKET, REGION
+from docpreview_gateway.creates.records import Timing
+from docpreview_gateway.jobs.polling import Schedule
+from docpreview_gateway.model.buckets import BUCKET, REGION, Bucket
 from docpreview_gateway.settings.limits import CallerLimitSettings, RateWords, Section, Tuning
 from docpreview_gateway.storage import redis_urls
+from docpreview_gateway.upstream.policies.adaptive_limit import LimitBounds
+from docpreview_gateway.upstream.policies.circuit_breaker import BreakerRules
+from docpreview_gateway.upstream.policies.freshness import Freshness
+from docpreview_gateway.upstream.policies.retry_policy import RetryPolicy
+from docpreview_gateway.upstream.wire.signing import Credentials
 
 
 def _address(value: str) -> str:
@@ -67,6 +74,10 @@ class BucketSettings(Section):
         "", description="queue of creates without a queue of their own; empty: the bucket's default queue at the cloud"
     )
 
+    def bucket(self) -> Bucket:
+        """The bucket."""
+        return Bucket(self.name, self.region, self.credentials, self.default_queue_id)
+
 
 class CredentialSettings(Section):
     """A key pair of the cloud, inline or in a file; `token` belongs to temporary keys."""
@@ -86,6 +97,10 @@ class CredentialSettings(Section):
         if self.file is None and not all(here):
             raise ValueError("needs secret_id and secret_key, or a file that has them")
         return self
+
+    def credentials(self) -> Credentials:
+        """The key pair, unless it is in a file."""
+        return Credentials(self.secret_id, self.secret_key.get_secret_value(), self.token.get_secret_value())
 
 
 class UpstreamSettings(Section):
@@ -137,6 +152,16 @@ class RetrySettings(Section):
         10, ge=0, le=10_000, description="number of retries in 10 s within the budget even when there are few calls"
     )
 
+    def policy(self) -> RetryPolicy:
+        """The retry policy of calls to the cloud."""
+        return RetryPolicy(
+            retries=self.max_retries,
+            base=self.base_seconds,
+            cap=self.cap_seconds,
+            share=self.budget_share,
+            floor=self.budget_floor,
+        )
+
 
 class BreakerSettings(Section):
     """The circuit breaker of each bucket's host; times in seconds."""
@@ -162,6 +187,10 @@ class BreakerSettings(Section):
         "the host; up to a fifth shorter, at random",
     )
 
+    def rules(self) -> BreakerRules:
+        """The rules of each host's circuit breaker."""
+        return BreakerRules(self.min_calls, self.failure_share, self.window_seconds, self.open_seconds)
+
 
 class ConcurrencySettings(Section):
     """The adaptive limit of concurrent calls to a bucket's host."""
@@ -183,6 +212,10 @@ class ConcurrencySettings(Section):
         description="maximum number of calls waiting for a permit; calls that would not get one in time are rejected "
         "immediately (`OVERLOADED`)",
     )
+
+    def bounds(self) -> LimitBounds:
+        """The bounds of each host's concurrency limit."""
+        return LimitBounds(self.initial, self.lowest, self.highest, self.max_queue)
 
 
 class LimitSettings(Section):
@@ -242,6 +275,10 @@ class WatchSettings(Section):
         10.0, ge=0.05, le=300, description="maximum interval between polls of a job"
     )
 
+    def schedule(self) -> Schedule:
+        """The intervals of polls."""
+        return Schedule(floor=self.poll_floor_seconds, cap=self.poll_cap_seconds)
+
 
 class CacheSettings(Section):
     """The cache of answers; lifetimes in seconds. Finished jobs stay cached until they are a month old."""
@@ -267,6 +304,15 @@ class CacheSettings(Section):
         description="additional age up to which cached jobs are served when the cloud fails (`x-cache: stale`); 0: "
         "the call fails instead",
     )
+
+    def freshness(self) -> Freshness:
+        """The ages up to which cached answers are fresh or usable."""
+        return Freshness(
+            active=self.active_seconds,
+            missing=self.missing_seconds,
+            listing=self.list_seconds,
+            stale=self.stale_seconds,
+        )
 
 
 class LedgerSettings(Section):
@@ -303,6 +349,16 @@ class LedgerSettings(Section):
         description="lease of the process working on a create; when it is not renewed in this time, another process "
         "takes over",
     )
+
+    def timing(self) -> Timing:
+        """The times of recorded creates."""
+        return Timing(
+            signature=self.signature_seconds,
+            fence_slack=self.fence_slack_seconds,
+            visibility=self.visibility_seconds,
+            lease=self.lease_seconds,
+            keep=self.retention_seconds,
+        )
 
 
 class SharedStateSettings(Section):

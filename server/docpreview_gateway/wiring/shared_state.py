@@ -1,4 +1,4 @@
-"""Wiring of shared state: the cache and single-flight reads over one Redis. Imported only when one is configured."""
+"""The shared cache and single-flight over one Redis server. Imported only with shared state."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SharedParts:
-    """The cache and the single_flight of one server, whose outages are the same."""
+    """The cache and single-flight of one server, with one circuit breaker for both."""
 
     cache: RedisCache
     single_flight: RedisSingleFlight
@@ -29,7 +29,7 @@ class SharedParts:
 
     @asynccontextmanager
     async def listening(self, on_created: Callable[[str], None]) -> AsyncIterator[None]:
-        """Hear the other replicas for as long as the context is open."""
+        """Receive the messages of the other replicas while the context is open."""
         messages = partial(redis_messages, self.url, *self.single_flight.channels)
         listener = BackgroundTasks()
         _ = listener.start(self.single_flight.listen(messages, on_created), "messages of other replicas")
@@ -42,7 +42,7 @@ class SharedParts:
 
 @asynccontextmanager
 async def shared_parts(url: str, telemetry: UpstreamTelemetry, *, seconds: float) -> AsyncIterator[SharedParts]:
-    """The parts, each of whose calls takes at most `seconds`. Nothing is connected before it is used."""
+    """The parts, with a timeout of `seconds` for each call. They connect at their first use."""
     outage = Outage()
     async with redis_batches(url) as send:
         cache = RedisCache(send, telemetry, outage=outage, seconds=seconds)
