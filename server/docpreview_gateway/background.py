@@ -24,7 +24,7 @@ log = structlog.get_logger("docpreview_gateway.background")
 class BackgroundTasks:
     """Strong references to running tasks: the event loop's own are weak.
 
-    A GatewayError is a result for whoever awaits the task; any other error is logged as unexpected.
+    A GatewayError is a result, for the caller that awaits the task; any other error is logged as unexpected.
     """
 
     def __init__(self) -> None:
