@@ -16,7 +16,6 @@ import structlog
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.usage_service_pb2 import PageUsage, Usage
-from docpreview_gateway.background import BackgroundTasks
 from docpreview_gateway.creates import pages
 from docpreview_gateway.creates import records as ledger
 from docpreview_gateway.creates.pages import Reservation
@@ -25,6 +24,7 @@ from docpreview_gateway.creates.records import Stage
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import GATEWAY, PageBudget
 from docpreview_gateway.model.errors import GatewayError, LimitReached
+from docpreview_gateway.storage.background import BackgroundTasks
 from docpreview_gateway.upstream.operations import GetJob
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import structlog
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_gateway.background import BackgroundTasks
 from docpreview_gateway.creates import records as ledger
 from docpreview_gateway.creates import rendered_records as rendered
 from docpreview_gateway.creates.ports import LedgerError
 from docpreview_gateway.model.call import ResponseInfo
 from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.storage.background import BackgroundTasks
 from docpreview_gateway.upstream.operations import GetJob
 
 if TYPE_CHECKING:

@@ -17,13 +17,13 @@ import structlog
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-from docpreview_gateway.background import BackgroundTasks
 from docpreview_gateway.creates import records as ledger
 from docpreview_gateway.creates.ports import LedgerError
 from docpreview_gateway.creates.reconciliation import Reconciliation
 from docpreview_gateway.creates.records import Record, Stage
 from docpreview_gateway.model.call import ResponseInfo
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
+from docpreview_gateway.storage.background import BackgroundTasks
 from docpreview_gateway.upstream.operations import CreateJob
 from docpreview_gateway.upstream.wire import user_data
 

@@ -20,8 +20,8 @@ from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from docpreview_gateway.background import BackgroundTasks
 from docpreview_gateway.storage import redis_urls
+from docpreview_gateway.storage.background import BackgroundTasks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 from redis.exceptions import RedisError, ResponseError
 
-from docpreview_gateway.background import BackgroundTasks
+from docpreview_gateway.storage.background import BackgroundTasks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator

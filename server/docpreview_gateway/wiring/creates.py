@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from docpreview_gateway.background import repeated
 from docpreview_gateway.creates.budgeted import PageBudgets, PageQuotaStores
 from docpreview_gateway.creates.deduplicated import DeduplicatedCreates
 from docpreview_gateway.creates.idempotent import IdempotentCreates
@@ -16,6 +15,7 @@ from docpreview_gateway.creates.ports import LedgerError, PageQuotaStoreError
 from docpreview_gateway.creates.sqlite_ledger import SqliteLedger
 from docpreview_gateway.creates.sqlite_pages import SqlitePages
 from docpreview_gateway.settings.loading import StartError
+from docpreview_gateway.storage.background import repeated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

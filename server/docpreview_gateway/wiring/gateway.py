@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import structlog
 
 from docpreview_gateway.access.bucket_registry import BucketRegistry
-from docpreview_gateway.background import repeated
 from docpreview_gateway.jobs.page_urls import PageUrls
 from docpreview_gateway.jobs.preview_jobs import PreviewJobs
 from docpreview_gateway.jobs.preview_queues import PreviewQueues
@@ -25,6 +24,7 @@ from docpreview_gateway.rpc.server import Health, enable_reflection, grpc_server
 from docpreview_gateway.rpc.services import register, routes
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.settings.sections import host_port
+from docpreview_gateway.storage.background import repeated
 from docpreview_gateway.telemetry.admin_server import admin_server
 from docpreview_gateway.telemetry.operator_page import SAMPLE_SECONDS, OperatorPage
 from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from docpreview_gateway.background import BackgroundTasks
+from docpreview_gateway.storage.background import BackgroundTasks
 from docpreview_gateway.storage.outage import Outage
 from docpreview_gateway.storage.redis_connections import redis_batches, redis_messages
 from docpreview_gateway.upstream.redis_cache import RedisCache

@@ -19,9 +19,9 @@ import aiohttp
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from docpreview_gateway.background import repeated
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.settings.sections import host_port
+from docpreview_gateway.storage.background import repeated
 from docpreview_gateway.telemetry.admin_server import admin_server
 from docpreview_gateway.telemetry.operator_page import SAMPLE_SECONDS, OperatorPage
 from docpreview_gateway.telemetry.worker_metrics import WorkerMetrics

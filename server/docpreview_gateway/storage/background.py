@@ -1,6 +1,6 @@
 """Work that outlives the call that started it: background tasks, and rounds repeated at an interval.
 
-Below every part that starts such work, and above `model`, whose rules know no event loop.
+In the lowest part that may use an event loop, because each part above it starts such work, most of it on stores.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview_gateway.background import BackgroundTasks, repeated
 from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.storage.background import BackgroundTasks, repeated
 
 
 async def test_a_drain_waits_for_all_tasks_and_for_those_they_start() -> None:
