@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Evidence(NamedTuple):
-    """What a call brings to prove whose it is.
+    """The credentials that a call brings.
 
     `authorization` has every value of that name; `certificate` gives the verified client certificate as PEM, empty when
     there is none.
@@ -22,10 +22,10 @@ class Evidence(NamedTuple):
 
 
 class Authentication(Protocol):
-    """Knows callers by what they prove."""
+    """Authenticates callers."""
 
     async def caller(self, evidence: Evidence) -> Caller:
-        """The caller. Unauthenticated when nothing is proved; GatewayError when it cannot be told now."""
+        """The caller of a call with this evidence. Unauthenticated, or GatewayError when it cannot be verified now."""
         ...
 
 

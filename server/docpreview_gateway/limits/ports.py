@@ -17,7 +17,7 @@ class SharedRates(Protocol):
     """Rates that replicas keep together."""
 
     async def take(self, rules: tuple[Rule, ...]) -> Refusal | None:
-        """As `core.rates.Rates.take`, for all replicas at once. StoreUnavailableError, within a short time."""
+        """As `gcra.Rates.take`, for all replicas together. StoreUnavailableError, within a short time."""
         ...
 
 

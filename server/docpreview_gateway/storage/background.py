@@ -1,6 +1,6 @@
 """Work that outlives the call that started it: background tasks, and rounds repeated at an interval.
 
-Below every part that starts such work, and above `model`, whose rules know no event loop.
+In the lowest part that may use an event loop, because each part above it starts such work, most of it on stores.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = structlog.get_logger("docpreview_gateway.background")
 class BackgroundTasks:
     """Strong references to running tasks: the event loop's own are weak.
 
-    A GatewayError is a result for whoever awaits the task; any other error is logged as unexpected.
+    A GatewayError is a result, for the caller that awaits the task; any other error is logged as unexpected.
     """
 
     def __init__(self) -> None:

@@ -29,7 +29,7 @@ class PrometheusCreates:
 
         self.limit = limits.limit
         self._event = event
-        stages = "What happened to recorded creates."
+        stages = "Events of creates recorded in the ledger."
         self._ledger = Counter("docpreview_ledger_events_total", stages, ("event",), registry=registry)
         self._unreconciled = gauge(
             "docpreview_ledger_unreconciled", "Creates with an unknown outcome that wait for reconciliation."
@@ -41,7 +41,7 @@ class PrometheusCreates:
             "docpreview_ledger_reconciled_timestamp_seconds",
             "Unix time of the last reconciliation round that could read the ledger.",
         )
-        spared = "Creates that were answered with a job which had rendered the same already."
+        spared = "Creates answered with the existing job of an equal create."
         self._deduped = Counter("docpreview_creates_deduped_total", spared, ("caller",), registry=registry)
         period = ("caller", "period")
         used = "Pages charged to a caller in the current period."
