@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
-    from docpreview_gateway.upstream.policies.circuit_breaker import State
+    from docpreview_gateway.model.circuit_breaker import State
     from docpreview_gateway.upstream.ports import Attempt, HostLoad, JobPages
 
 _BUCKET = ("bucket",)

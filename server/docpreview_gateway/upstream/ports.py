@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
     from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest, PreviewQueue
     from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.model.circuit_breaker import State
     from docpreview_gateway.model.trace_context import Trace
-    from docpreview_gateway.upstream.policies.circuit_breaker import State
     from docpreview_gateway.upstream.wire.http import HttpReply, HttpRequest
     from docpreview_gateway.upstream.wire.signing import Credentials
 if TYPE_CHECKING:

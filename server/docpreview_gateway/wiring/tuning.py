@@ -8,8 +8,8 @@ from docpreview_gateway.creates.records import Timing
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.upstream.middleware.concurrency_limited import HostLimiterRules
 from docpreview_gateway.upstream.policies.adaptive_limit import LimitBounds
-from docpreview_gateway.upstream.policies.circuit_breaker import BreakerRules
 from docpreview_gateway.upstream.policies.freshness import Freshness
+from docpreview_gateway.upstream.policies.host_breaker import BreakerRules
 from docpreview_gateway.upstream.policies.retry_policy import RetryPolicy
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview_gateway.model.call import Call, Method
 from docpreview_gateway.model.callers import Caller
+from docpreview_gateway.model.circuit_breaker import State
 from docpreview_gateway.model.trace_context import Trace
 from docpreview_gateway.telemetry.prometheus_calls import PrometheusCalls
 from docpreview_gateway.telemetry.prometheus_upstream import PrometheusTelemetry
-from docpreview_gateway.upstream.policies.circuit_breaker import State
 from docpreview_gateway.upstream.ports import Attempt, HostLoad, JobPages
 from docpreview_gateway.wiring.system_clock import SystemClock
 

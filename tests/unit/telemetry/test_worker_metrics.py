@@ -7,11 +7,11 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from docpreview_gateway.model.call import Call, Method
+from docpreview_gateway.model.circuit_breaker import State
 from docpreview_gateway.model.trace_context import Trace
 from docpreview_gateway.telemetry.prometheus_calls import PrometheusCalls
 from docpreview_gateway.telemetry.prometheus_upstream import PrometheusTelemetry
 from docpreview_gateway.telemetry.worker_metrics import WorkerMetrics
-from docpreview_gateway.upstream.policies.circuit_breaker import State
 from docpreview_gateway.upstream.ports import HostLoad
 from docpreview_gateway.wiring.supervisor import OPEN_METRICS
 

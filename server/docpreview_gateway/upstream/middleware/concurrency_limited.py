@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from docpreview.v1 import error_reason_pb2 as r
+from docpreview_gateway.model.circuit_breaker import State
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
 from docpreview_gateway.upstream.middleware.waiting_room import NoSlotError, Slots, WrittenOffError
-from docpreview_gateway.upstream.policies.circuit_breaker import SICK, Breaker, State
+from docpreview_gateway.upstream.policies.host_breaker import HOST_FAILURES, host_breaker
 from docpreview_gateway.upstream.ports import HostLoad
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
+    from docpreview_gateway.model.circuit_breaker import Admission
     from docpreview_gateway.upstream.policies.adaptive_limit import LimitBounds
-    from docpreview_gateway.upstream.policies.circuit_breaker import Admission, BreakerRules
+    from docpreview_gateway.upstream.policies.host_breaker import BreakerRules
     from docpreview_gateway.upstream.ports import (
         HostLimiterTelemetry,
         JobPage,
@@ -147,7 +149,7 @@ class HostLimiter:
         self._hopeless = rules.hopeless
         self._telemetry = telemetry
         self._time = asyncio.get_running_loop().time
-        self._breaker = Breaker(rules.breaker, jitter)
+        self._breaker = host_breaker(rules.breaker, jitter)
         self._state = self._breaker.state
         self._slots = slots = Slots(rules.bounds)
         telemetry.measure_host(name, lambda: HostLoad(slots.in_flight, slots.limit.value, slots.queued))
@@ -190,7 +192,7 @@ class HostLimiter:
         elif reason == r.ERROR_REASON_UPSTREAM_THROTTLED:
             self._slots.limit.overloaded(ticket.began, self._time())
             self._leave(ticket, failed=False)
-        elif reason in SICK:
+        elif reason in HOST_FAILURES:
             self._leave(ticket, failed=True)
         else:
             self.answered(ticket)

@@ -16,7 +16,7 @@ from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError, UpstreamError, UpstreamFacts
 from docpreview_gateway.upstream.middleware.concurrency_limited import HostLimiterRules, LimitedUpstream
 from docpreview_gateway.upstream.policies.adaptive_limit import LimitBounds
-from docpreview_gateway.upstream.policies.circuit_breaker import BreakerRules
+from docpreview_gateway.upstream.policies.host_breaker import BreakerRules
 from docpreview_gateway.upstream.ports import JobQuery, QueueQuery
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
