@@ -1,4 +1,4 @@
-"""Wiring of shared state: the cache and single-flight reads over one Redis. Imported only when one is configured."""
+"""Wiring of shared state: the cache and single-flight reads over one server. Imported only if configured."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from docpreview_gateway.storage.outage import Outage
+from docpreview_gateway.storage.redis_client import RedisClient
 from docpreview_gateway.storage.redis_connections import redis_batches, redis_messages
 from docpreview_gateway.upstream.redis_cache import RedisCache
 from docpreview_gateway.upstream.redis_single_flight import RedisSingleFlight
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SharedParts:
-    """The cache and the single_flight of one server, whose outages are the same."""
+    """The shared cache and single-flight reads, over one client of one server."""
 
     cache: RedisCache
     single_flight: RedisSingleFlight
@@ -29,9 +29,9 @@ class SharedParts:
 
     @asynccontextmanager
     async def listening(self, on_created: Callable[[str], None]) -> AsyncIterator[None]:
-        """Hear the other replicas for as long as the context is open."""
+        """Receive the messages of other replicas while the context is open."""
         messages = partial(redis_messages, self.url, *self.single_flight.channels)
-        task = asyncio.create_task(self.single_flight.listen(messages, on_created), name="hear the other replicas")
+        task = asyncio.create_task(self.single_flight.listen(messages, on_created), name="single-flight messages")
         try:
             yield
         finally:
@@ -42,8 +42,7 @@ class SharedParts:
 
 @asynccontextmanager
 async def shared_parts(url: str, telemetry: CacheTelemetry, *, seconds: float) -> AsyncIterator[SharedParts]:
-    """The parts, each of whose calls takes at most `seconds`. Nothing is connected before it is used."""
-    outage = Outage()
+    """The parts, whose calls take at most `seconds` each. Connections are made at first use."""
     async with redis_batches(url) as send:
-        cache = RedisCache(send, telemetry, outage=outage, seconds=seconds)
-        yield SharedParts(cache, RedisSingleFlight(send, outage, seconds=seconds), url)
+        redis = RedisClient(send, name="shared cache", seconds=seconds, fallback="continuing without it")
+        yield SharedParts(RedisCache(redis, telemetry), RedisSingleFlight(redis), url)
