@@ -13,7 +13,7 @@ from docpreview_gateway.creates.ports import LedgerError, PageQuotaStoreError
 from docpreview_gateway.creates.sqlite_ledger import SqliteLedger
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.wiring import tuning
-from docpreview_gateway.wiring.stores import books
+from docpreview_gateway.wiring.stores import page_quota_stores
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -47,7 +47,7 @@ async def stores(settings: Settings) -> AsyncIterator[Stores]:
     async with AsyncExitStack() as stack:
         records = await _records(settings, stack)
         try:
-            pages = await stack.enter_async_context(books(settings))
+            pages = await stack.enter_async_context(page_quota_stores(settings))
         except PageQuotaStoreError as error:
             raise StartError(f"state_dir: {error}; pages are counted in a folder that can be written") from error
         yield Stores(records, pages)
@@ -56,7 +56,7 @@ async def stores(settings: Settings) -> AsyncIterator[Stores]:
 async def _records(settings: Settings, stack: AsyncExitStack) -> RequestLedger:
     state = settings.shared_state
     if url := state.ledger_url or state.url:
-        # Whoever shares nothing does without the 20 MiB and the half second that the library takes to import.
+        # Imported only with shared state: the library takes 20 MiB and half a second.
         from docpreview_gateway.creates.redis_ledger import RedisLedger  # noqa: PLC0415
         from docpreview_gateway.storage.redis_connections import redis_commands  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Puts together what limits callers: the count of calls, and the book of pages."""
+"""Wiring of the stores that limit callers: the counter of call rates, and the page quota store."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ log = structlog.get_logger("docpreview_gateway.budgets")
 
 @asynccontextmanager
 async def counting(settings: Settings) -> AsyncIterator[Counting]:
-    """Where calls are counted: by all replicas together, when they share anything. Nothing is connected yet."""
+    """The counter of call rates, shared by replicas if shared state is configured. It connects at first use."""
     state = settings.shared_state
     if state.url is None:
         yield Counting(share=settings.processes)
         return
-    # Whoever shares nothing does without the 20 MiB and the half second that the library takes to import.
+    # Imported only with shared state: the library takes 20 MiB and half a second.
     from docpreview_gateway.limits.redis_rates import RedisRates  # noqa: PLC0415
     from docpreview_gateway.storage.redis_connections import redis_batches  # noqa: PLC0415
 
@@ -38,20 +38,20 @@ async def counting(settings: Settings) -> AsyncIterator[Counting]:
 
 
 @asynccontextmanager
-async def books(settings: Settings) -> AsyncIterator[PageQuotaStores]:
-    """Where pages are counted: in a file, or by all replicas together on the server of their ledger."""
+async def page_quota_stores(settings: Settings) -> AsyncIterator[PageQuotaStores]:
+    """The page quota store: a file, or the ledger's Redis server with a file as its fallback."""
     state, refuse = settings.shared_state, settings.limits.without_store == "refuse"
     url = state.ledger_url or state.url
     async with AsyncExitStack() as stack:
-        own = SqlitePages(settings.state_dir / "pages.db")
+        local = SqlitePages(settings.state_dir / "pages.db")
         if url is None:
-            yield PageQuotaStores(await stack.enter_async_context(own), refuse=refuse)
+            yield PageQuotaStores(await stack.enter_async_context(local), refuse=refuse)
             return
         fallback: SqlitePages | None = None
         try:
-            fallback = await stack.enter_async_context(own)
+            fallback = await stack.enter_async_context(local)
         except PageQuotaStoreError as error:
-            log.warning("without the shared store pages will not be counted", error=str(error))
+            log.warning("page quota fallback unavailable, pages are not counted while Redis is down", error=str(error))
 
         from docpreview_gateway.creates.redis_pages import RedisPages  # noqa: PLC0415
         from docpreview_gateway.storage.redis_connections import redis_commands  # noqa: PLC0415 - as above
