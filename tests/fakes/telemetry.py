@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview_gateway.creates.pages import Pages
     from docpreview_gateway.model.call import Call, Method
-    from docpreview_gateway.upstream.policies.circuit_breaker import State
+    from docpreview_gateway.model.circuit_breaker import State
     from docpreview_gateway.upstream.ports import Attempt, HostLoad, JobPages
 
 

@@ -53,6 +53,8 @@ MISSING_SECONDS = 86400.0
 
 STORE_SECONDS = 1.0
 
+_COUNTING_LOCALLY = "page quota store unavailable, counting locally"
+_NOT_COUNTING = "page quota store unavailable, not counting"
 _MAY_GO_ON = frozenset({reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN, reasons.ERROR_REASON_CREATE_IN_PROGRESS})
 
 
@@ -180,7 +182,8 @@ class PageBudgets:
                 if self._books.refuse:
                     self._telemetry.limit(caller.name, "page_budget", "refused")
                     raise _unavailable(error) from None
-                log.warning("page quota store unavailable, counting locally", error=str(error))
+                counts_locally = book is self._books.main and self._books.fallback is not None
+                log.warning(_COUNTING_LOCALLY if counts_locally else _NOT_COUNTING, error=str(error))
                 continue
             self._judge(booking, wanted, caller, budget, alone=book is not self._books.main)
             return book, booking.outcome == "new"

@@ -1,33 +1,33 @@
-"""The ledger of creates in Redis or Valkey, for replicas that share it. Every change is one script, so it is atomic.
+"""The ledger of creates in Redis or Valkey, shared by replicas. Every change is one script, so it is atomic.
 
-It is as durable as the server: what the server forgets (a restart without its append-only file, a failover to a replica
-that lags behind, eviction) may be created a second time. `docs/configuration.md` says how to run it.
+It is as durable as the server. A create whose record is lost (by a restart without an append-only file, a failover to a
+replica that lags behind, or eviction) may be sent a second time. `docs/configuration.md` says how to run the server.
 
-There is a hash for each create, `unfinished` with those that were sent and have no outcome (by the end of their lease),
-and for each target the set of its creates without outcome. The braces put all keys into one slot of a cluster.
+Keys: a hash for each create; the sorted set `unfinished` of creates that were sent and have no outcome, by the end of
+their lease; for each target the set of its creates without outcome.
 """
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from dataclasses import fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
-
-from redis.exceptions import RedisError
 
 from docpreview_gateway.creates.ports import LedgerError
 from docpreview_gateway.creates.records import Record, Stage
+from docpreview_gateway.storage.redis_client import RedisCallError, RedisClient, expect, script_command
+from docpreview_gateway.storage.redis_keys import slot_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-PREFIX = "docpreview:1:{ledger}:"
+PREFIX = slot_prefix("ledger")
 KEEP_LONGER = 3600
-"""Seconds after its end when the server deletes a record: the end itself is judged by our clock, not the server's."""
+"""Seconds between a record's end, which the gateway's clock decides, and its deletion by the server."""
 
 BATCH = 100
-"""Records that one look for unfinished ones reads at once."""
+"""Most unfinished records that one command reads."""
 
 _NAMES = [field.name for field in fields(Record)]
 _TYPES = {field.name: field.type for field in fields(Record)}
@@ -111,79 +111,70 @@ return 0
 """
 
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 class RedisLedger:
     """The port `RequestLedger` over `send`, which sends one command. A call takes at most `seconds`."""
 
     def __init__(self, send: Callable[..., Awaitable[object]], *, seconds: float = 1.0) -> None:
-        self._send = send
-        self._seconds = seconds
+        self._redis = RedisClient(send, name="ledger", seconds=seconds)
 
     async def secret(self) -> bytes:
-        """As the port says."""
-        # Never kept here: should the server lose its own, all replicas must go on with the same new one.
-        return await self._run(bytes, _SECRET, secrets.token_bytes(32))
+        """The ledger's random key, made when it is first asked for."""
+        # Not cached here: if the server loses it, all replicas must go on with the same new one.
+        return await self._run(partial(expect, bytes), _SECRET, secrets.token_bytes(32))
 
     async def begin(self, record: Record, now: float) -> Record:
-        """As the port says."""
-        found = await self._run(list, _BEGIN, now, record.key, record.target, *_flat(record))
+        """Commit a record unless its key has an unexpired one; the record that stands."""
+        found = await self._run(partial(expect, list), _BEGIN, now, record.key, record.target, *_flat(record))
         return _record(found) if found else record
 
     async def replace(self, old: Record, new: Record) -> bool:
-        """As the port says."""
-        return bool(await self._run(int, _REPLACE, old.key, old.owner, old.attempt, *_flat(new)))
+        """Commit `new` if owner and attempt of `old` still stand; whether they did."""
+        return bool(await self._run(_integer, _REPLACE, old.key, old.owner, old.attempt, *_flat(new)))
 
     async def remove(self, record: Record) -> None:
-        """As the port says."""
-        await self._run(int, _REMOVE, record.key, record.owner, record.attempt, record.target)
+        """Delete a record if its owner and attempt still stand."""
+        await self._run(_integer, _REMOVE, record.key, record.owner, record.attempt, record.target)
 
     async def open(self, now: float) -> list[Record]:
-        """As the port says."""
+        """Records that were sent, have no outcome, and whose lease has ended."""
         records: list[Record] = []
-        looked_at = BATCH
-        begin = 0
-        while looked_at == BATCH:
-            match await self._run(list, _OPEN, now, begin, BATCH):
-                case [int(looked_at), list(found)]:
-                    records += [_record(each) for each in found]
-                case _:
-                    raise _other_kind()
+        begin, count = 0, BATCH
+        while count == BATCH:
+            count, found = await self._run(_batch, _OPEN, now, begin, BATCH)
+            records += [_record(each) for each in found]
             begin += BATCH
         return records
 
     async def find(self, key: str) -> Record | None:
-        """As the port says."""
-        found = await self._run(list, _FIND, key)
+        """The record of a key, if there is one."""
+        found = await self._run(partial(expect, list), _FIND, key)
         return _record(found) if found else None
 
     async def others_open(self, record: Record) -> bool:
-        """As the port says."""
-        return bool(await self._run(int, _OTHERS_OPEN, record.target, record.key))
+        """Whether another create of the same target has no outcome."""
+        return bool(await self._run(_integer, _OTHERS_OPEN, record.target, record.key))
 
-    async def _run(self, kind: type[Answer], script: str, *arguments: str | bytes | float) -> Answer:
-        """Run a script. The text is sent each time: a server that was replaced does not know it yet.
-
-        Whatever is no answer of the script is an error: taken for a yes, it would let a create leave unrecorded.
-        """
+    async def _run(self, read: Callable[[Any], Result], script: str, *arguments: str | bytes | float) -> Result:
+        """Run a script and `read` its answer. An unexpected answer is an error, never the record of a create."""
         try:
-            async with asyncio.timeout(self._seconds):
-                answer = await self._send("EVAL", script, 1, PREFIX, *arguments)
-        except (RedisError, OSError) as error:
-            # TimeoutError is an OSError, and has no words of its own.
-            raise LedgerError(f"shared_state: {str(error) or 'no answer in time'}") from error
-        if not isinstance(answer, kind):
-            raise _other_kind()
-        return answer
+            return await self._redis.execute(*script_command(script, [PREFIX], *arguments), read=read)
+        except RedisCallError as error:
+            raise LedgerError(f"shared_state: {error}") from error
 
 
-def _other_kind() -> LedgerError:
-    return LedgerError("shared_state: the server's answer is none of a ledger")
+_integer = partial(expect, int)
+
+
+def _batch(answer: Any) -> tuple[int, list[Any]]:  # noqa: ANN401 - the server's answer
+    count, found = answer
+    return expect(int, count), expect(list, found)
 
 
 def _flat(record: Record) -> Iterator[str | bytes]:
-    """Names and values in turn."""
+    """Names and values of a record, alternating."""
     for name in _NAMES:
         value = getattr(record, name)
         yield name

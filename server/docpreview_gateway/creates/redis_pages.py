@@ -1,19 +1,18 @@
-"""The count of callers' pages in Redis or Valkey, for replicas that share it. Every change is one script.
+"""The page quota store in Redis or Valkey, shared by replicas. Every change is one script, so it is atomic.
 
-There is a hash for each reservation, `open` with those that are not settled (by when to look at them), and for each
-caller and period a hash of its pages. The braces put all keys into one slot of a cluster.
+Keys: a hash for each reservation; the sorted set `open` of reservations that are not charged, by the time of their next
+check; for each caller and period a hash of its pages.
 """
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from redis.exceptions import RedisError
-
 from docpreview_gateway.creates.pages import PageCount, Pages, Reservation, ReservationResult
 from docpreview_gateway.creates.ports import PageQuotaStoreError
+from docpreview_gateway.storage.redis_client import RedisCallError, RedisClient, expect, script_command
+from docpreview_gateway.storage.redis_keys import slot_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -21,13 +20,13 @@ if TYPE_CHECKING:
     from docpreview_gateway.creates.pages import Outcome, Periods
     from docpreview_gateway.model.callers import PageBudget
 
-PREFIX = "docpreview:1:{pages}:"
+PREFIX = slot_prefix("pages")
 CLAIMED_AT_ONCE = 100
 KEEP_SECONDS = 32 * 86400
-"""How long a settled reservation is known: longer than any `request_id` is."""
+"""How long a charged reservation is kept: longer than any `request_id`."""
 
 KEEP_PAGES_SECONDS = 70 * 86400
-"""How long pages are kept that nothing changes: longer than a month and its jobs."""
+"""How long the pages of a caller and period are kept after their last change: longer than a month and its jobs."""
 
 _OUTCOMES: dict[bytes, Outcome] = {b"new": "new", b"known": "known", b"day": "day", b"month": "month"}
 _NAMES = [field.name for field in fields(Reservation)]
@@ -51,7 +50,7 @@ local function counts(caller, day, month)
   return {{day_used, day_reserved, month_used, month_reserved}}
 end
 """
-# Bounds are -1 where there is none. The month's is named first, as `core.pages.refusing` does.
+# A bound of -1 is none. The month is judged first, as in `creates.pages.refusing`.
 _RESERVE = f"""{_LUA}
 local per_day, per_month, look_at = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local new = {{}}
@@ -107,64 +106,54 @@ class RedisPages:
     """The port `PageQuotaStore` over `send`, which sends one command. A call takes at most `seconds`."""
 
     def __init__(self, send: Callable[..., Awaitable[object]], *, seconds: float = 1.0) -> None:
-        self._send = send
-        self._seconds = seconds
+        self._redis = RedisClient(send, name="page quota store", seconds=seconds)
 
     async def reserve(self, wanted: Reservation, budget: PageBudget | None, look_at: float) -> ReservationResult:
-        """As the port says."""
+        """Reserve pages, unless the reservation is known or the budget has no room."""
         flat = [str(part) for pair in asdict(wanted).items() for part in pair]
         per_day, per_month = (None, None) if budget is None else (budget.per_day, budget.per_month)
         limits = [-1 if bound is None else bound for bound in (per_day, per_month)]
-        return await self._run(_booking, _RESERVE, *limits, look_at, *flat)
+        return await self._run(_result, _RESERVE, *limits, look_at, *flat)
 
     async def bind(self, reservation: str, job_id: str, look_at: float) -> bool:
-        """As the port says."""
-        return bool(await self._run(_number, _BIND, reservation, job_id, look_at))
+        """Record the job of a reservation and the time of its next check; whether the reservation exists."""
+        return bool(await self._run(_integer, _BIND, reservation, job_id, look_at))
 
     async def charge(self, reservation: str, pages: int) -> None:
-        """As the port says."""
-        await self._run(_number, _CLOSE, reservation, pages)
+        """Charge the pages that were made, once."""
+        await self._run(_integer, _CLOSE, reservation, pages)
 
     async def release(self, reservation: str) -> None:
-        """As the port says."""
-        await self._run(_number, _CLOSE, reservation, "")
+        """Delete a reservation that is not charged."""
+        await self._run(_integer, _CLOSE, reservation, "")
 
     async def claim(self, now: float, until: float) -> list[Reservation]:
-        """As the port says."""
+        """Some open reservations that are due, for this process alone until `until`."""
         return await self._run(_reservations, _CLAIM, now, until)
 
     async def count(self, caller: str, periods: Periods) -> PageCount:
-        """As the port says."""
+        """A caller's pages of these periods."""
         return await self._run(_counts, _COUNT, caller, *periods)
 
     async def _run(self, read: Callable[[Any], Result], script: str, *arguments: str | float) -> Result:
-        """Run a script and read its answer. Whatever is no answer of the script is an error, as no answer is."""
         try:
-            async with asyncio.timeout(self._seconds):
-                answer = await self._send("EVAL", script, 1, PREFIX, *arguments)
-        except (RedisError, OSError) as error:
-            # TimeoutError is an OSError, and has no words of its own.
-            raise PageQuotaStoreError(f"shared_state: {str(error) or 'no answer in time'}") from error
-        try:
-            return read(answer)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise PageQuotaStoreError("shared_state: the server's answer is none of a page book") from error
+            return await self._redis.execute(*script_command(script, [PREFIX], *arguments), read=read)
+        except RedisCallError as error:
+            raise PageQuotaStoreError(f"shared_state: {error}") from error
 
 
-def _booking(answer: list[Any]) -> ReservationResult:
+def _result(answer: list[Any]) -> ReservationResult:
     outcome, *numbers = answer
     return ReservationResult(_OUTCOMES[outcome], _counts(numbers))
 
 
 def _counts(numbers: list[Any]) -> PageCount:
-    day_used, day_reserved, month_used, month_reserved = map(_number, numbers)
+    day_used, day_reserved, month_used, month_reserved = map(_integer, numbers)
     return PageCount(Pages(day_used, day_reserved), Pages(month_used, month_reserved))
 
 
-def _number(answer: object) -> int:
-    if not isinstance(answer, int):
-        raise TypeError
-    return answer
+def _integer(answer: object) -> int:
+    return expect(int, answer)
 
 
 def _reservations(answer: list[list[bytes]]) -> list[Reservation]:

@@ -1,4 +1,4 @@
-"""The ledger of creates in a SQLite file: WAL, every commit on the disk before it counts."""
+"""The ledger of creates in a SQLite file. Every commit is on the disk before it is acknowledged."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _COLUMNS = [field.name for field in fields(Record)]
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM creates"  # noqa: S608 - our own column names
 _INSERT = f"INSERT OR REPLACE INTO creates VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
 _UPDATE = f"UPDATE creates SET {', '.join(f'{name} = ?' for name in _COLUMNS)}"  # noqa: S608
-_STILL_MINE = " WHERE key = ? AND owner = ? AND attempt = ?"
-_DELETE = "DELETE FROM creates" + _STILL_MINE  # noqa: S608
+_STILL_OWNED = " WHERE key = ? AND owner = ? AND attempt = ?"
+_DELETE = "DELETE FROM creates" + _STILL_OWNED  # noqa: S608
 _OPEN_STAGES = f"stage IN ('{Stage.SENT}', '{Stage.UNKNOWN}')"
 _UNFINISHED = f"stage != '{Stage.ACCEPTED}'"
 _TABLES = f"""
@@ -44,7 +44,7 @@ class SqliteLedger:
         self._file = SqliteFile(path, tables=_TABLES, synchronous="FULL", error=LedgerError)
 
     async def __aenter__(self) -> Self:
-        """Open or make the file. LedgerError when it cannot be used, or was made by a newer version."""
+        """Open or create the file. LedgerError when it is unusable or was made by a newer version."""
         await self._file.__aenter__()
         return self
 
@@ -54,32 +54,32 @@ class SqliteLedger:
         await self._file.__aexit__(kind, error, trace)
 
     async def secret(self) -> bytes:
-        """As the port says."""
+        """The ledger's random key, made when it is first asked for."""
         return await self._file.do(_secret)
 
     async def begin(self, record: Record, now: float) -> Record:
-        """As the port says. Expired records are deleted on the way."""
+        """Commit a record unless its key has an unexpired one; the record that stands. Deletes expired records."""
         return await self._file.commit(partial(_begin, record=record, now=now))
 
     async def replace(self, old: Record, new: Record) -> bool:
-        """As the port says."""
+        """Commit `new` if owner and attempt of `old` still stand; whether they did."""
         return await self._file.do(partial(_replace, old=old, new=new))
 
     async def remove(self, record: Record) -> None:
-        """As the port says."""
+        """Delete a record if its owner and attempt still stand."""
         await self._file.do(partial(_remove, record=record))
 
     async def open(self, now: float) -> list[Record]:
-        """As the port says."""
+        """Records that were sent, have no outcome, and whose lease has ended."""
         return await self._file.do(partial(_rows, where=f"{_OPEN_STAGES} AND lease_until <= ?", values=(now,)))
 
     async def find(self, key: str) -> Record | None:
-        """As the port says."""
+        """The record of a key, if there is one."""
         found = await self._file.do(partial(_rows, where="key = ?", values=(key,)))
         return found[0] if found else None
 
     async def others_open(self, record: Record) -> bool:
-        """As the port says."""
+        """Whether another create of the same target has no outcome."""
         where = f"target = ? AND key != ? AND {_UNFINISHED}"
         return bool(await self._file.do(partial(_rows, where=where, values=(record.target, record.key))))
 
@@ -99,7 +99,7 @@ def _begin(connection: sqlite3.Connection, *, record: Record, now: float) -> Rec
 
 
 def _replace(connection: sqlite3.Connection, *, old: Record, new: Record) -> bool:
-    done = connection.execute(_UPDATE + _STILL_MINE, (*astuple(new), old.key, old.owner, old.attempt))
+    done = connection.execute(_UPDATE + _STILL_OWNED, (*astuple(new), old.key, old.owner, old.attempt))
     return done.rowcount == 1
 
 
@@ -113,4 +113,4 @@ def _rows(connection: sqlite3.Connection, *, where: str, values: tuple[object, .
 
 
 def _record(row: dict[str, object]) -> Record:
-    return Record(**{**row, "stage": Stage(str(row["stage"]))})  # type: ignore[arg-type]  # the table's types
+    return Record(**{**row, "stage": Stage(str(row["stage"]))})  # type: ignore[arg-type]  # the table has the types

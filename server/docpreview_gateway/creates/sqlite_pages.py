@@ -1,6 +1,6 @@
-"""The count of callers' pages in a SQLite file, for one process or several on one machine.
+"""The page quota store in a SQLite file, for one process or several on one machine.
 
-Its commits survive the process; of those that a failing machine loses nobody was told more than "admitted".
+Commits survive a crash of the process. A crash of the machine may lose the latest ones, which costs only counted pages.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CLAIMED_AT_ONCE = 100
 KEEP_SECONDS = 32 * 86400
-"""How long a settled reservation is known: longer than any `request_id` is."""
+"""How long a charged reservation is kept: longer than any `request_id`."""
 
 _NAMES = [field.name for field in fields(Reservation)]
 _SELECT = f"SELECT {', '.join(_NAMES)} FROM reservations"  # noqa: S608 - our own column names
@@ -49,7 +49,7 @@ class SqlitePages:
         self._file = SqliteFile(path, tables=_TABLES, synchronous="NORMAL", error=PageQuotaStoreError)
 
     async def __aenter__(self) -> Self:
-        """Open or make the file. PageQuotaStoreError when it cannot be used, or was made by a newer version."""
+        """Open or create the file. PageQuotaStoreError when it is unusable or was made by a newer version."""
         await self._file.__aenter__()
         return self
 
@@ -59,27 +59,27 @@ class SqlitePages:
         await self._file.__aexit__(kind, error, trace)
 
     async def reserve(self, wanted: Reservation, budget: PageBudget | None, look_at: float) -> ReservationResult:
-        """As the port says. Reservations that were settled long ago are forgotten on the way."""
+        """Reserve pages, unless the reservation is known or the budget has no room. Deletes old reservations."""
         return await self._file.commit(partial(_reserve, wanted=wanted, budget=budget, look_at=look_at))
 
     async def bind(self, reservation: str, job_id: str, look_at: float) -> bool:
-        """As the port says."""
+        """Record the job of a reservation and the time of its next check; whether the reservation exists."""
         return await self._file.commit(partial(_bind, reservation=reservation, job_id=job_id, look_at=look_at))
 
     async def charge(self, reservation: str, pages: int) -> None:
-        """As the port says."""
+        """Charge the pages that were made, once."""
         await self._file.commit(partial(_close, reservation=reservation, pages=pages))
 
     async def release(self, reservation: str) -> None:
-        """As the port says."""
+        """Delete a reservation that is not charged."""
         await self._file.commit(partial(_close, reservation=reservation, pages=None))
 
     async def claim(self, now: float, until: float) -> list[Reservation]:
-        """As the port says."""
+        """Some open reservations that are due, for this process alone until `until`."""
         return await self._file.commit(partial(_claim, now=now, until=until))
 
     async def count(self, caller: str, periods: Periods) -> PageCount:
-        """As the port says."""
+        """A caller's pages of these periods."""
         return await self._file.commit(partial(_count, caller=caller, periods=periods))
 
 
@@ -106,7 +106,7 @@ def _bind(connection: sqlite3.Connection, *, reservation: str, job_id: str, look
 
 
 def _close(connection: sqlite3.Connection, *, reservation: str, pages: int | None) -> None:
-    """Settle, or forget when `pages` is None."""
+    """Charge the pages, or delete the reservation when `pages` is None."""
     row = connection.execute(f"{_SELECT} WHERE id = ? AND open", (reservation,)).fetchone()
     if row is None:
         return

@@ -1,6 +1,6 @@
-"""What a caller may do at once and in a while: calls at once, all calls in a second, calls of a method in a second.
+"""Limits of a caller: concurrent calls, rate of all calls, rate of the calls of a method.
 
-Counted by the shared store where there is one, so that replicas keep one limit together; by this process otherwise.
+Rates are counted by the shared store if there is one, so that replicas keep one limit together, else by this process.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.callers import Caller
 
 CONCURRENCY_SECONDS = 0.3
-"""What a caller with too many calls at once is told to wait: nobody knows when one of them ends."""
+"""Retry delay for a caller with too many concurrent calls. When one of them ends is unknown."""
 
 STORE_SECONDS = 1.0
-"""What a caller is told to wait whose limits nobody can count."""
+"""Retry delay for a caller whose limits cannot be counted."""
 
 
 class Counting:
-    """The port `RateCounter`, by the shared store (None: by this process).
+    """The port `RateCounter`: rates counted by the shared store, or locally without one.
 
-    While the store does not answer, this process counts for itself, or, with `refuse_without_store`, nobody passes. Of
-    what it counts for itself each of `share` processes lets its part pass, so that together they keep the limit.
+    While the store is unavailable, calls are counted locally, or refused with `refuse_without_store`. Each of `share`
+    processes that count locally has its share of every rate, so that together they keep the limit.
     """
 
     def __init__(
@@ -37,17 +37,20 @@ class Counting:
         self._shared = shared
         self._share = share
         self._refuse = refuse_without_store
-        self._own = Rates()
-        self._closed: dict[str, tuple[Rule, float]] = {}
-        """Rules that let nobody pass before an instant: no need to ask the store again until then."""
+        self._local = Rates()
+        self._refused_until: dict[str, tuple[Rule, float]] = {}
+        """Rules that refuse every call before an instant. The store is not asked again until then."""
 
     async def take(self, rules: tuple[Rule, ...]) -> tuple[Refusal | None, bool]:
-        """As the port says. LIMITER_UNAVAILABLE."""
+        """Charge a call to all rules or, with a refusal, to none; whether it was counted locally for lack of the store.
+
+        LIMITER_UNAVAILABLE.
+        """
         now = time.monotonic()
         if self._shared is None:
-            return self._alone(rules, now), False
+            return self._take_locally(rules, now), False
         for rule in rules:
-            known, until = self._closed.get(rule.key, (None, 0.0))
+            known, until = self._refused_until.get(rule.key, (None, 0.0))
             if known == rule and now < until:
                 return Refusal(rule, until - now), False
         try:
@@ -55,25 +58,26 @@ class Counting:
         except StoreUnavailableError:
             if self._refuse:
                 raise _unavailable() from None
-            return self._alone(rules, now), True
+            return self._take_locally(rules, now), True
         if refusal is not None:
-            # Others can only make it later. Counted from before the question: too early is asked again, late is unfair.
-            self._closed[refusal.rule.key] = refusal.rule, now + refusal.wait
+            # Other replicas can only make it later. The wait counts from before the command was sent: a call that comes
+            # too early is refused again by the store, while a late instant would refuse calls that are within the rate.
+            self._refused_until[refusal.rule.key] = refusal.rule, now + refusal.wait
         return refusal, False
 
-    def _alone(self, rules: tuple[Rule, ...], now: float) -> Refusal | None:
+    def _take_locally(self, rules: tuple[Rule, ...], now: float) -> Refusal | None:
         if self._share > 1:
             rules = tuple(part(each, self._share) for each in rules)
-        return self._own.take(rules, now)
+        return self._local.take(rules, now)
 
 
 def has_limits(caller: Caller) -> bool:
-    """Whether anything bounds the caller's calls."""
+    """Whether the caller has a limit of any kind."""
     return caller.concurrency is not None or caller.rate is not None or bool(caller.method_rates)
 
 
 class CallLimits:
-    """The port `CallGate`. `share` processes divide the calls at once, which nobody counts for all of them."""
+    """The port `CallGate`. Concurrent calls are counted per process, and each of `share` processes admits its share."""
 
     def __init__(self, counting: RateCounter, telemetry: LimitsTelemetry, *, share: int = 1) -> None:
         self._counting = counting
@@ -83,7 +87,7 @@ class CallLimits:
         self._rules: dict[tuple[str, str], tuple[Caller, tuple[Rule, ...]]] = {}
 
     async def enter(self, caller: Caller, method: str) -> None:
-        """As the port says. Waits for nothing but the shared store."""
+        """Admit a call of an RPC method, or raise LimitReached or LIMITER_UNAVAILABLE. Waits only for the store."""
         if not has_limits(caller):
             return
         self._check_concurrency(caller)
@@ -95,7 +99,7 @@ class CallLimits:
             raise
 
     def leave(self, caller: Caller) -> None:
-        """As the port says."""
+        """Count the end of an admitted call."""
         if not has_limits(caller):
             return
         left = self._in_flight.get(caller.name, 0) - 1
@@ -127,7 +131,7 @@ class CallLimits:
         if not rules:
             return
         try:
-            refusal, alone = await self._counting.take(rules)
+            refusal, is_local = await self._counting.take(rules)
         except GatewayError:
             self._telemetry.limit(caller.name, rules[0].kind, "shadowed" if caller.shadow else "refused")
             if caller.shadow:
@@ -135,14 +139,14 @@ class CallLimits:
             raise
         if refusal is None:
             for rule in rules:
-                self._telemetry.limit(caller.name, rule.kind, "degraded" if alone else "allowed")
+                self._telemetry.limit(caller.name, rule.kind, "degraded" if is_local else "allowed")
             return
         self._telemetry.limit(caller.name, refusal.rule.kind, "shadowed" if caller.shadow else "refused")
         if not caller.shadow:
             _refuse(caller, refusal)
 
     def _rules_of(self, caller: Caller, method: str) -> tuple[Rule, ...]:
-        """Built once for each caller and method, and again when the caller's limits change."""
+        """The caller's rules for a method, cached until its limits change."""
         known = self._rules.get((caller.name, method))
         if known is not None and known[0] is caller:
             return known[1]

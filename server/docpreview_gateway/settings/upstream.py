@@ -7,8 +7,8 @@ from pydantic import Field
 from docpreview_gateway.settings.limits import Section, Tuning
 from docpreview_gateway.settings.sections import Endpoint  # noqa: TC001 - pydantic reads the annotations
 from docpreview_gateway.upstream.policies.adaptive_limit import LimitBounds
-from docpreview_gateway.upstream.policies.circuit_breaker import BreakerRules
 from docpreview_gateway.upstream.policies.freshness import Freshness
+from docpreview_gateway.upstream.policies.host_breaker import BreakerRules
 from docpreview_gateway.upstream.policies.retry_policy import RetryPolicy
 
 

@@ -1,9 +1,9 @@
-"""Connections to Redis or Valkey (a server, the master of Sentinels, a cluster) that would rather fail than wait.
+"""Connections to Redis or Valkey: one server, the master of Sentinels, or a cluster.
 
-Nothing is tried twice: the library's ten retries take four seconds where nobody listens. Nothing has a time limit of
-its own, its caller sets one for all of it, waiting for a connection included: time-outs of single reads never end a
-reply that drips. What is cancelled closes its connection, so that none can read a reply that was not for it. RESP2: no
-hand-shake, and no messages that nobody asked for.
+Commands fail fast. They are not retried: the library's ten retries take four seconds at a port where nothing listens.
+They have no time limit of their own. The caller sets one for the whole command, the wait for a connection included,
+because a timeout of single reads never ends a reply that comes byte by byte. A cancelled command closes its connection,
+so that no other command reads its reply. RESP2 is spoken, which has no handshake and no unsolicited messages.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
     from docpreview_gateway.storage.redis_urls import RedisAddress
 
 CONNECTIONS = 16
-"""Most connections of a client. A command takes a tenth of a millisecond, so more would only wait at the server."""
+"""Most connections of a client. A command takes the server 0.1 ms, so more connections would only queue there."""
 
 CONNECT_SECONDS = 1.0
-"""Of connecting, also when all have left who wanted it: a server that is slow to connect to is there for the next."""
+"""Time limit of connecting. It goes on after its callers have left, so that the next ones find a connection."""
 
 SENTINEL_SECONDS = 0.3
-"""Of one question to one Sentinel. The next one is asked then."""
+"""Time limit of one query of one Sentinel, after which the next Sentinel is queried."""
 
 SILENCE_SECONDS = 5.0
-"""A subscription that heard nothing for so long asks whether the server is there, and ends when that stays silent."""
+"""Time without messages after which a subscription sends a PING, and after which it ends without an answer to that."""
 
-_ONCE: dict[str, Any] = {
+_NO_RETRIES: dict[str, Any] = {
     "socket_timeout": None,
     "socket_connect_timeout": CONNECT_SECONDS,
     "retry": Retry(NoBackoff(), 0),
@@ -51,16 +51,16 @@ _ONCE: dict[str, Any] = {
 
 @asynccontextmanager
 async def redis_commands(url: str) -> AsyncIterator[Callable[..., Awaitable[object]]]:
-    """A function that sends one command to the server: its answer, or redis's own errors.
+    """A function that sends one command and returns its answer, or raises the library's errors.
 
-    Connects when it is first called, so it starts without a server.
+    It connects at its first call, so the server may be down at start.
     """
     async with _client(url) as client:
-        # Not the library's own waiting pool: it can lose a connection when the one who gives it back is cancelled.
-        slots = asyncio.Semaphore(CONNECTIONS)
+        # Not the library's blocking pool: it can lose a connection when the task that returns it is cancelled.
+        permits = asyncio.Semaphore(CONNECTIONS)
 
         async def send(*command: str | bytes | float) -> object:
-            async with slots:
+            async with permits:
                 answer: object = await client.execute_command(*command)
                 return answer
 
@@ -69,10 +69,10 @@ async def redis_commands(url: str) -> AsyncIterator[Callable[..., Awaitable[obje
 
 @asynccontextmanager
 async def redis_batches(url: str) -> AsyncIterator[Callable[..., Awaitable[object]]]:
-    """The same, but the commands of one turn of the event loop travel together.
+    """As `redis_commands`, with the commands of one turn of the event loop in one pipeline.
 
-    A crowd of a thousand small commands takes a tenth of the time so. Who leaves takes nothing from the others; a
-    second after the last one has left the connection is closed, unless the answers came.
+    A thousand small commands at once take a tenth of the time that way. A caller that is cancelled does not disturb the
+    others. A second after the last caller of a pipeline is cancelled, the pipeline is cancelled too.
     """
     async with _client(url) as client:
         batches = _Batches(client)
@@ -81,16 +81,16 @@ async def redis_batches(url: str) -> AsyncIterator[Callable[..., Awaitable[objec
 
 
 class _Batches:
-    """The commands that wait for the end of this turn, and the exchanges under way."""
+    """The commands of this turn of the event loop, and the pipelines in flight."""
 
     def __init__(self, client: Any) -> None:  # noqa: ANN401 - of the server or of a cluster
         self._client = client
-        self._slots = asyncio.Semaphore(CONNECTIONS)
+        self._permits = asyncio.Semaphore(CONNECTIONS)
         self._waiting: list[tuple[tuple[str | bytes | float, ...], asyncio.Future[object]]] = []
         self._exchanges = BackgroundTasks()
 
     async def send(self, *command: str | bytes | float) -> object:
-        """The answer to one command, or redis's own error."""
+        """The answer to one command, or the library's error."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[object] = loop.create_future()
         if not self._waiting:
@@ -99,32 +99,32 @@ class _Batches:
         return await answer
 
     async def close(self) -> None:
-        """End what is under way."""
+        """Cancel the pipelines in flight."""
         await self._exchanges.cancel()
 
     def _begin(self) -> None:
         batch, self._waiting = self._waiting, []
         loop = asyncio.get_running_loop()
         exchange = self._exchanges.start(self._exchange(batch), "redis batch")
-        interested = len(batch)
+        waiting = len(batch)
 
-        def lost_one(_answer: asyncio.Future[object]) -> None:
-            nonlocal interested
-            interested -= 1
-            if not interested and not exchange.done():
+        def count_down(_answer: asyncio.Future[object]) -> None:
+            nonlocal waiting
+            waiting -= 1
+            if not waiting and not exchange.done():
                 loop.call_later(CONNECT_SECONDS, exchange.cancel)
 
         for _, answer in batch:
-            answer.add_done_callback(lost_one)
+            answer.add_done_callback(count_down)
 
     async def _exchange(self, batch: list[tuple[tuple[str | bytes | float, ...], asyncio.Future[object]]]) -> None:
         try:
-            async with self._slots:
+            async with self._permits:
                 pipeline = self._client.pipeline(transaction=False)
                 for command, _ in batch:
                     pipeline.execute_command(*command)
                 outcomes = await pipeline.execute(raise_on_error=False)
-        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
+        except Exception as error:  # noqa: BLE001 - any error is one of the callers'
             outcomes = [error] * len(batch)
         for (_, answer), outcome in zip(batch, outcomes, strict=True):
             if answer.done():
@@ -137,31 +137,31 @@ class _Batches:
 
 @asynccontextmanager
 async def redis_messages(url: str, *channels: str) -> AsyncIterator[AsyncIterator[bytes]]:
-    """What is published on these channels from now on. OSError or redis's own errors when the connection is lost."""
+    """Messages on these channels from now on. OSError or the library's errors when the connection is lost."""
     async with _client(url, for_messages=True) as client, client.pubsub() as subscription:
         await subscription.subscribe(*channels)
         for _ in channels:
-            # The server's word that it listens for us; only then are others told that somebody hears them.
-            await _message(subscription, kinds={"subscribe"})
-        yield _heard(subscription)
+            # The server confirms the subscription. From here on no message is missed.
+            await _next_message(subscription, kinds={"subscribe"})
+        yield _messages(subscription)
 
 
-async def _heard(subscription: Any) -> AsyncIterator[bytes]:  # noqa: ANN401 - the library's is not typed
+async def _messages(subscription: Any) -> AsyncIterator[bytes]:  # noqa: ANN401 - the library's is not typed
     while True:
-        yield bytes(await _message(subscription, kinds={"message"}))
+        yield bytes(await _next_message(subscription, kinds={"message"}))
 
 
-async def _message(subscription: Any, kinds: set[str]) -> bytes:  # noqa: ANN401 - as above
-    asked = False
+async def _next_message(subscription: Any, kinds: set[str]) -> bytes:  # noqa: ANN401 - as above
+    pinged = False
     while True:
         found = await subscription.get_message(timeout=SILENCE_SECONDS)
-        if found is None and asked:
+        if found is None and pinged:
             raise TimeoutError("the server is silent")
         if found is None:
             await subscription.ping()
         elif found["type"] in kinds:
             return found["data"]  # type: ignore[no-any-return]  # bytes of a message, a number otherwise
-        asked = found is None
+        pinged = found is None
 
 
 @asynccontextmanager
@@ -170,25 +170,25 @@ async def _client(url: str, *, for_messages: bool = False) -> AsyncIterator[Any]
     async with AsyncExitStack() as stack:
         if address.kind == "cluster":
             cluster = _cluster(address)
-            stack.push_async_callback(_closed, partial(_leave, cluster))
+            stack.push_async_callback(_close_quietly, partial(_close_cluster, cluster))
             if not for_messages:
                 yield cluster
                 return
-            # Any node passes on what is published at any other.
+            # Every node forwards the messages that are published at any other.
             cluster = await cluster.initialize()
             node = cluster.get_random_node()
-            pool = ConnectionPool(host=node.host, port=node.port, **_credentials(address))
+            pool = ConnectionPool(host=node.host, port=node.port, **_node_options(address))
         elif address.kind == "sentinel":
-            pool = _master(address, stack)
+            pool = _master_pool(address, stack)
         else:
-            pool = ConnectionPool.from_url(url, **_ONCE)
-        stack.push_async_callback(_closed, pool.aclose)
+            pool = ConnectionPool.from_url(url, **_NO_RETRIES)
+        stack.push_async_callback(_close_quietly, pool.aclose)
         yield Redis(connection_pool=pool)
 
 
-async def _leave(cluster: RedisCluster) -> None:
+async def _close_cluster(cluster: RedisCluster) -> None:
     await cluster.aclose()
-    # A cluster that was about to look for its nodes anew counts as closed already, with its connections open.
+    # The library takes a cluster that is about to refresh its nodes for closed and leaves its connections open.
     for known in ("nodes_cache", "startup_nodes"):
         await cluster.nodes_manager.aclose(known)
 
@@ -198,25 +198,25 @@ def _cluster(address: RedisAddress) -> RedisCluster:
     return RedisCluster(startup_nodes=nodes, ssl=address.tls, **_options(address))
 
 
-def _master(address: RedisAddress, stack: AsyncExitStack) -> ConnectionPool:
-    """Connections to whatever server the Sentinels call the master, which is asked for each new one."""
-    own = {name: address.options.get(f"sentinel_{name}") for name in ("username", "password")}
-    brief = {"socket_timeout": SENTINEL_SECONDS, "socket_connect_timeout": SENTINEL_SECONDS}
+def _master_pool(address: RedisAddress, stack: AsyncExitStack) -> ConnectionPool:
+    """Connections to the current master. The Sentinels are queried for each new connection."""
+    credentials = {name: address.options.get(f"sentinel_{name}") for name in ("username", "password")}
+    timeouts = {"socket_timeout": SENTINEL_SECONDS, "socket_connect_timeout": SENTINEL_SECONDS}
     tls = {"ssl": address.tls, **_tls(address)} if address.tls else {}
-    sentinels = Sentinel(address.hosts, sentinel_kwargs={**_ONCE, **own, **brief, **tls})  # type: ignore[no-untyped-call]
+    sentinels = Sentinel(address.hosts, sentinel_kwargs={**_NO_RETRIES, **credentials, **timeouts, **tls})  # type: ignore[no-untyped-call]
     for sentinel in sentinels.sentinels:
-        stack.push_async_callback(_closed, sentinel.aclose)
+        stack.push_async_callback(_close_quietly, sentinel.aclose)
     options = {**_options(address), "db": address.database, "ssl": address.tls}
     return SentinelConnectionPool(address.service, sentinels, **options)  # type: ignore[no-untyped-call]
 
 
-def _credentials(address: RedisAddress) -> dict[str, Any]:
-    """Of a connection of its own to a server of the address."""
+def _node_options(address: RedisAddress) -> dict[str, Any]:
+    """Options of a connection to one node of a cluster."""
     return _options(address) | ({"connection_class": SSLConnection} if address.tls else {})
 
 
 def _options(address: RedisAddress) -> dict[str, Any]:
-    return {**_ONCE, "username": address.username, "password": address.password, **_tls(address)}
+    return {**_NO_RETRIES, "username": address.username, "password": address.password, **_tls(address)}
 
 
 def _tls(address: RedisAddress) -> dict[str, Any]:
@@ -226,6 +226,6 @@ def _tls(address: RedisAddress) -> dict[str, Any]:
     return found
 
 
-async def _closed(close: Callable[[], Awaitable[object]]) -> None:
+async def _close_quietly(close: Callable[[], Awaitable[object]]) -> None:
     with suppress(RedisError, OSError):
         await close()

@@ -1,7 +1,7 @@
-"""Addresses of Redis and Valkey: one server, a master that Sentinels name, or a cluster.
+"""URLs of Redis and Valkey: one server, a master behind Sentinels, or a cluster.
 
-`redis://`, `rediss://` (TLS) and `unix://` are those of the client library. It has none for the others, so these are
-ours: `redis+sentinel://[[user]:password@]host[:port],host[:port]/service[/database]` and
+The schemes `redis`, `rediss` (TLS) and `unix` are those of the client library, which has none for the others. The
+gateway's own are `redis+sentinel://[[user]:password@]host[:port],host[:port]/service[/database]` and
 `redis+cluster://[[user]:password@]host[:port],host[:port]`, with `rediss+` for TLS.
 """
 
@@ -30,10 +30,10 @@ _HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:/@,\s]+)(?::(?P<port>[0-
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """Where a server is. Of `kind` server the library reads `url` itself, and the rest is empty.
+    """A parsed URL. For the kind `server` the library parses `url` itself, and the other fields are empty.
 
-    `hosts` are Sentinels or nodes of a cluster, of which one that answers is enough. `service` is the name that the
-    Sentinels know the master by. Secrets are not shown.
+    `hosts` are Sentinels or nodes of a cluster, one of which has to answer. `service` is the master's name at the
+    Sentinels. `repr` shows no secrets.
     """
 
     kind: Literal["server", "sentinel", "cluster"]
@@ -48,7 +48,7 @@ class RedisAddress:
 
 
 def parse(text: str) -> RedisAddress:
-    """The address; ValueError that says what is accepted, without a word of `text`: it may hold a password."""
+    """Parse a URL. ValueError names the accepted forms, and quotes nothing of `text`, which may hold a password."""
     try:
         url = urlsplit(text)
         scheme = _SCHEME.fullmatch(url.scheme)

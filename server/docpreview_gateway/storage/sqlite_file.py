@@ -1,4 +1,4 @@
-"""A SQLite file in WAL mode, with one connection in a thread of its own: commits wait for the disk, the loop not."""
+"""A SQLite file in WAL mode. Its one connection has its own thread, so that commits do not block the event loop."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Result = TypeVar("Result")
 
 BUSY_SECONDS = 2.0
 SCHEMA_VERSION = 1
-"""Of every file that the gateway makes."""
+"""Schema version of every file that the gateway makes."""
 
 
 class SqliteFile:
-    """A file with `tables`; `error` makes what is raised when it cannot be used, or was made by a newer version.
+    """A file with `tables`. `error` makes the exception for a file that is unusable or was made by a newer version.
 
-    `synchronous` FULL: a commit outlives a machine that fails. NORMAL: it outlives the process.
+    `synchronous` FULL: commits survive a crash of the machine. NORMAL: they survive a crash of the process.
     """
 
     def __init__(
@@ -53,12 +53,12 @@ class SqliteFile:
         self._thread.shutdown()
 
     async def do(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        """Do `work`, each of whose statements is committed by itself."""
+        """Run `work` without a transaction: each statement commits by itself."""
         return await self._run(partial(work, self._opened()))
 
     async def commit(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        """Do `work` in one transaction, that nobody else writes beside."""
-        return await self._run(partial(_committed, self._opened(), work))
+        """Run `work` in one transaction, which excludes other writers."""
+        return await self._run(partial(_in_transaction, self._opened(), work))
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -90,13 +90,13 @@ class SqliteFile:
             raise self._error(f"{self._path}: made by a newer version of the gateway")
 
 
-def _committed(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], Result]) -> Result:
+def _in_transaction(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], Result]) -> Result:
     connection.execute("BEGIN IMMEDIATE")
     try:
         result = work(connection)
         connection.execute("COMMIT")
     except BaseException:
-        if connection.in_transaction:  # after some errors, a full disk for one, SQLite has rolled back by itself
+        if connection.in_transaction:  # after some errors, such as a full disk, SQLite has rolled back
             connection.execute("ROLLBACK")
         raise
     return result

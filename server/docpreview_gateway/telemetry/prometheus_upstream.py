@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
-    from docpreview_gateway.upstream.policies.circuit_breaker import State
+    from docpreview_gateway.model.circuit_breaker import State
     from docpreview_gateway.upstream.ports import Attempt, HostLoad, JobPages
 
 _BUCKET = ("bucket",)
@@ -73,12 +73,8 @@ class PrometheusUpstream:
             "Attempts made again, and those that the budget refused.",
             ("operation", "outcome"),
         )
-        self._shed = PlainCounter(
-            "docpreview_upstream_shed_total",
-            "Calls shed before they were sent to the cloud.",
-            ("bucket", "reason"),
-            registry,
-        )
+        shed = "Calls shed before they were sent to the cloud."
+        self._shed = PlainCounter("docpreview_upstream_shed_total", shed, ("bucket", "reason"), registry)
         self._breaker_changes = counter(
             "docpreview_upstream_breaker_transitions_total",
             "Circuit breaker transitions, by new state.",
@@ -88,9 +84,8 @@ class PrometheusUpstream:
             "docpreview_upstream_breaker_state", "State of the circuit breaker: 0 closed, 1 half-open, 2 open.", _BUCKET
         )
         self._in_flight = gauge("docpreview_upstream_in_flight", "Requests in flight to a bucket's host.", _BUCKET)
-        self._limit = gauge(
-            "docpreview_upstream_concurrency_limit", "Current concurrency limit of a bucket's host.", _BUCKET
-        )
+        limit = "Current concurrency limit of a bucket's host."
+        self._limit = gauge("docpreview_upstream_concurrency_limit", limit, _BUCKET)
         self._queued = gauge("docpreview_upstream_queued", "Calls queued for a bucket's host.", _BUCKET)
         self._lookups = PlainCounter(
             "docpreview_cache_lookups_total", "Cache lookups, by tier and outcome.", ("tier", "outcome"), registry
@@ -101,9 +96,8 @@ class PrometheusUpstream:
             ("outcome",),
         )
         self._cache_bytes = Gauge("docpreview_cache_bytes", "Size of the in-process cache.", registry=registry)
-        self._coalesced = counter(
-            "docpreview_coalesced_reads_total", "Reads that joined an equal read in flight.", ("operation",)
-        )
+        joined = "Reads that joined an equal read in flight."
+        self._coalesced = counter("docpreview_coalesced_reads_total", joined, ("operation",))
         self._jobs, self._job_seconds, self._pages = _job_metrics(registry)
 
     def upstream_attempt(self, attempt: Attempt, reason: ErrorReason.ValueType, seconds: float) -> None:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
+    from docpreview_gateway.model.circuit_breaker import State
     from docpreview_gateway.model.trace_context import Trace
-    from docpreview_gateway.upstream.policies.circuit_breaker import State
     from docpreview_gateway.upstream.wire.http import HttpReply, HttpRequest
     from docpreview_gateway.upstream.wire.signing import Credentials
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from docpreview_gateway.storage.background import BackgroundTasks
-from docpreview_gateway.storage.outage import Outage
+from docpreview_gateway.storage.redis_client import RedisClient
 from docpreview_gateway.storage.redis_connections import redis_batches, redis_messages
 from docpreview_gateway.upstream.redis_cache import RedisCache
 from docpreview_gateway.upstream.redis_single_flight import RedisSingleFlight
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SharedParts:
-    """The cache and single-flight of one server, with one circuit breaker for both."""
+    """The shared cache and single-flight reads, over one client of one server."""
 
     cache: RedisCache
     single_flight: RedisSingleFlight
@@ -43,7 +43,6 @@ class SharedParts:
 @asynccontextmanager
 async def shared_parts(url: str, telemetry: UpstreamTelemetry, *, seconds: float) -> AsyncIterator[SharedParts]:
     """The parts, with a timeout of `seconds` for each call. They connect at their first use."""
-    outage = Outage()
     async with redis_batches(url) as send:
-        cache = RedisCache(send, telemetry, outage=outage, seconds=seconds)
-        yield SharedParts(cache, RedisSingleFlight(send, outage, seconds=seconds), url)
+        redis = RedisClient(send, name="shared cache", seconds=seconds, fallback="continuing without it")
+        yield SharedParts(RedisCache(redis, telemetry), RedisSingleFlight(redis), url)

@@ -10,13 +10,13 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview_gateway.model.call import Call, Method, ResponseInfo
 from docpreview_gateway.model.callers import Caller
+from docpreview_gateway.model.circuit_breaker import State
 from docpreview_gateway.model.trace_context import Trace
 from docpreview_gateway.telemetry.prometheus_creates import PrometheusCreates
 from docpreview_gateway.telemetry.prometheus_jobs import PrometheusJobs
 from docpreview_gateway.telemetry.prometheus_limits import PrometheusLimits
 from docpreview_gateway.telemetry.prometheus_rpc import PrometheusRpc
 from docpreview_gateway.telemetry.prometheus_upstream import PrometheusUpstream
-from docpreview_gateway.upstream.policies.circuit_breaker import State
 from docpreview_gateway.upstream.ports import Attempt, HostLoad, JobPages
 from docpreview_gateway.wiring.system_clock import SystemClock
 

@@ -7,6 +7,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from docpreview_gateway.model.call import Call, Method
+from docpreview_gateway.model.circuit_breaker import State
 from docpreview_gateway.model.trace_context import Trace
 from docpreview_gateway.telemetry.prometheus_creates import PrometheusCreates
 from docpreview_gateway.telemetry.prometheus_jobs import PrometheusJobs
@@ -14,7 +15,6 @@ from docpreview_gateway.telemetry.prometheus_limits import PrometheusLimits
 from docpreview_gateway.telemetry.prometheus_rpc import PrometheusRpc
 from docpreview_gateway.telemetry.prometheus_upstream import PrometheusUpstream
 from docpreview_gateway.telemetry.worker_metrics import WorkerMetrics
-from docpreview_gateway.upstream.policies.circuit_breaker import State
 from docpreview_gateway.upstream.ports import HostLoad
 from docpreview_gateway.wiring.supervisor import OPEN_METRICS
 

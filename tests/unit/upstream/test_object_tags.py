@@ -15,7 +15,7 @@ from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.upstream.middleware.concurrency_limited import HostLimiterRules, HostLimiters
 from docpreview_gateway.upstream.object_tags import CloudObjectTags
 from docpreview_gateway.upstream.policies.adaptive_limit import LimitBounds
-from docpreview_gateway.upstream.policies.circuit_breaker import BreakerRules
+from docpreview_gateway.upstream.policies.host_breaker import BreakerRules
 from docpreview_gateway.upstream.ports import TransportError
 from docpreview_gateway.upstream.wire.requests import look_at_object
 from docpreview_gateway.upstream.wire.signing import Window, presign

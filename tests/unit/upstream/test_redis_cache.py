@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from docpreview_gateway.storage.redis_client import RedisClient
 from docpreview_gateway.storage.redis_connections import CONNECTIONS, redis_batches
 from docpreview_gateway.upstream.redis_cache import RedisCache
 from tests.fakes.telemetry import FakeTelemetry
@@ -26,7 +27,8 @@ SKIPPED, ERROR = ("shared", "skipped"), ("shared", "error")
 async def cache_of(url: str, *, seconds: float = 0.05) -> AsyncIterator[tuple[RedisCache, FakeTelemetry]]:
     telemetry = FakeTelemetry()
     async with redis_batches(url) as send:
-        yield RedisCache(send, telemetry, seconds=seconds), telemetry
+        redis = RedisClient(send, name="shared cache", seconds=seconds, fallback="continuing without it")
+        yield RedisCache(redis, telemetry), telemetry
 
 
 @asynccontextmanager

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from docpreview.v1 import error_reason_pb2 as r
+from docpreview_gateway.model.circuit_breaker import State
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
 from docpreview_gateway.upstream.middleware.permits import NoPermitError, Permits, QueueExpiredError
-from docpreview_gateway.upstream.policies.circuit_breaker import SICK, Breaker, State
+from docpreview_gateway.upstream.policies.host_breaker import HOST_FAILURES, host_breaker
 from docpreview_gateway.upstream.ports import HostLoad
 
 if TYPE_CHECKING:
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 
     from docpreview.v1.error_reason_pb2 import ErrorReason
     from docpreview_gateway.model.call import Call
+    from docpreview_gateway.model.circuit_breaker import Admission
     from docpreview_gateway.upstream.operations import Operation, Upstream
     from docpreview_gateway.upstream.policies.adaptive_limit import LimitBounds
-    from docpreview_gateway.upstream.policies.circuit_breaker import Admission, BreakerRules
+    from docpreview_gateway.upstream.policies.host_breaker import BreakerRules
     from docpreview_gateway.upstream.ports import UpstreamTelemetry
 
 Result = TypeVar("Result")
@@ -103,7 +105,7 @@ class HostLimiter:
         self._name = name
         self._timeout_after = rules.timeout_after
         self._telemetry = telemetry
-        self._breaker = Breaker(rules.breaker, jitter)
+        self._breaker = host_breaker(rules.breaker, jitter)
         self._state = self._breaker.state
         self._permits = permits = Permits(rules.bounds)
         telemetry.measure_host(name, lambda: HostLoad(permits.in_flight, permits.limit.value, permits.queued))
@@ -146,7 +148,7 @@ class HostLimiter:
         elif reason == r.ERROR_REASON_UPSTREAM_THROTTLED:
             self._permits.limit.overloaded(ticket.began, time.monotonic())
             self._leave(ticket, failed=False)
-        elif reason in SICK:
+        elif reason in HOST_FAILURES:
             self._leave(ticket, failed=True)
         else:
             self.answered(ticket)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview_gateway.model.errors import ReplyTooLarge, UpstreamError
-from docpreview_gateway.upstream.policies.sliding_window import SlidingCounts
+from docpreview_gateway.model.sliding_window import SlidingCounts
 
 if TYPE_CHECKING:
     from docpreview.v1.error_reason_pb2 import ErrorReason

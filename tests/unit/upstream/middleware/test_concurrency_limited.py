@@ -21,7 +21,7 @@ from docpreview_gateway.upstream.middleware.concurrency_limited import (
 )
 from docpreview_gateway.upstream.operations import CreateJob, GetJob, ListJobs, ListQueues, Upstream
 from docpreview_gateway.upstream.policies.adaptive_limit import LimitBounds
-from docpreview_gateway.upstream.policies.circuit_breaker import BreakerRules
+from docpreview_gateway.upstream.policies.host_breaker import BreakerRules
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
 

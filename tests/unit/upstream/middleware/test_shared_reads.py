@@ -12,7 +12,7 @@ import pytest
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call, SharedRead
-from docpreview_gateway.storage.outage import Outage
+from docpreview_gateway.storage.redis_client import RedisClient
 from docpreview_gateway.upstream.middleware.shared_reads import SharedReads
 from docpreview_gateway.upstream.operations import GetJob
 from docpreview_gateway.upstream.redis_single_flight import RedisSingleFlight
@@ -54,7 +54,8 @@ async def relay_over(server: SlowServer, *, seconds: float) -> AsyncIterator[Red
 
         yield none()
 
-    single_flight = RedisSingleFlight(server.send, Outage(), seconds=seconds)
+    redis = RedisClient(server.send, name="shared cache", seconds=seconds, fallback="continuing without it")
+    single_flight = RedisSingleFlight(redis)
     task = asyncio.create_task(single_flight.listen(messages, lambda _bucket: None))
     await listening.wait()
     try:

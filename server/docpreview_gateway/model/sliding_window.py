@@ -1,4 +1,4 @@
-"""What happened in the last seconds: two counts over a window that slides in ten steps."""
+"""Counters over a sliding window: the calls of the last seconds, and those of them that were failures or retries."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ _STEPS = 10
 
 
 class Counts(NamedTuple):
-    """How many calls there were, and how many of them were special: failed, or made again."""
+    """Calls within the window, and the special ones among them: failures for a breaker, retries for a retry budget."""
 
     calls: int
     special: int
 
 
 class SlidingCounts:
-    """Counts of the last `seconds`, forgotten a tenth of that time at once. The clock must never go back."""
+    """Two counters over the last `seconds`, which slide in steps of a tenth. The clock must never go back."""
 
     def __init__(self, seconds: float) -> None:
         self._step = seconds / _STEPS
@@ -24,8 +24,8 @@ class SlidingCounts:
         self._calls = self._special = 0
 
     def add(self, now: float, *, calls: int = 0, special: int = 0) -> None:
-        """Count something that happens now."""
-        self._forget(now)
+        """Count events of this instant."""
+        self._drop_old(now)
         number = int(now / self._step)
         if self._steps and self._steps[-1][0] == number:
             _, old_calls, old_special = self._steps.pop()
@@ -36,16 +36,16 @@ class SlidingCounts:
         self._special += special
 
     def totals(self, now: float) -> Counts:
-        """The counts of the window that ends now."""
-        self._forget(now)
+        """Sums over the window that ends now."""
+        self._drop_old(now)
         return Counts(self._calls, self._special)
 
     def clear(self) -> None:
-        """Nothing has happened."""
+        """Reset both counters to zero."""
         self._steps.clear()
         self._calls = self._special = 0
 
-    def _forget(self, now: float) -> None:
+    def _drop_old(self, now: float) -> None:
         oldest = int(now / self._step) - _STEPS
         while self._steps and self._steps[0][0] <= oldest:
             _, calls, special = self._steps.popleft()

@@ -1,15 +1,15 @@
-"""Counts of a window that slides."""
+"""Counters over a sliding window."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from docpreview_gateway.upstream.policies.sliding_window import Counts, SlidingCounts
+from docpreview_gateway.model.sliding_window import Counts, SlidingCounts
 
 
-def test_within_the_window() -> None:
-    """Everything that happened in it is counted."""
+def test_everything_within_the_window_is_counted() -> None:
+    """Calls and special calls are summed separately."""
     counts = SlidingCounts(10)
     counts.add(100.0, calls=2)
     counts.add(104.5, calls=1, special=1)
@@ -17,7 +17,7 @@ def test_within_the_window() -> None:
 
 
 def test_counts_older_than_the_window_are_forgotten() -> None:
-    """What is older than the window is forgotten, a tenth of it at once."""
+    """They are dropped in steps of a tenth of the window."""
     counts = SlidingCounts(10)
     counts.add(100.0, calls=2, special=2)
     counts.add(104.0, calls=1)
@@ -27,7 +27,7 @@ def test_counts_older_than_the_window_are_forgotten() -> None:
 
 
 def test_cleared_counts_are_zero() -> None:
-    """As if nothing had happened."""
+    """The window is as empty as a new one."""
     counts = SlidingCounts(10)
     counts.add(1.0, calls=1, special=1)
     counts.clear()
@@ -36,7 +36,7 @@ def test_cleared_counts_are_zero() -> None:
 
 @given(st.lists(st.floats(0, 100), max_size=50), st.floats(0, 100))
 def test_any_moments_of_the_window_are_counted_and_older_ones_are_not(moments: list[float], end: float) -> None:
-    """All of the last nine tenths is counted, and nothing older than the window."""
+    """Every event of the last nine tenths is counted, and nothing older than the window."""
     counts = SlidingCounts(10)
     earlier = sorted(moment for moment in moments if moment <= end)
     for moment in earlier:

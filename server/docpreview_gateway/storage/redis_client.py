@@ -1,0 +1,126 @@
+"""Client of a Redis server: each command has a time limit, one kind of error, and a circuit breaker if wanted.
+
+It opens no connections (see `redis_connections`) and retries nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import structlog
+from redis.exceptions import ConnectionError as NoConnection
+from redis.exceptions import RedisError, ResponseError
+
+from docpreview_gateway.model.circuit_breaker import CircuitBreaker, ConsecutiveFailures, State
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from docpreview_gateway.model.circuit_breaker import Admission
+
+FAILURES, OPEN_SECONDS = 3, 1.0
+"""Of an optional server: failures in a row that open its breaker, and seconds between probes while it is open."""
+
+Argument: TypeAlias = str | bytes | float
+Result = TypeVar("Result")
+Kind = TypeVar("Kind")
+
+log = structlog.get_logger("docpreview_gateway.redis")
+
+
+class RedisCallError(Exception):
+    """A command brought no usable answer: none in time, an error reply, or one that its reader rejected."""
+
+
+class RedisSkippedError(RedisCallError):
+    """A command was not sent: the breaker is open, or its caller has no time left."""
+
+
+class RedisClient:
+    """Commands to one server over `send`, each of which takes at most `seconds`.
+
+    With `fallback` the server is optional. A breaker opens after a few failures in a row, and one command a second
+    probes. `fallback` says in the log what happens meanwhile, as in "shared cache unavailable, continuing without it".
+    An error reply is an answer and no failure, unless `error_replies_fail`. Without `fallback` every command is sent.
+    """
+
+    def __init__(
+        self,
+        send: Callable[..., Awaitable[object]],
+        *,
+        name: str,
+        seconds: float,
+        fallback: str | None = None,
+        error_replies_fail: bool = False,
+    ) -> None:
+        self._send = send
+        self._name = name
+        self._seconds = seconds
+        self._unavailable = f"{name} unavailable, {fallback}"
+        self._available = f"{name} available again"
+        self._error_replies_fail = error_replies_fail
+        self._failures = ConsecutiveFailures(math.inf if fallback is None else FAILURES)
+        self._breaker = CircuitBreaker(self._failures, open_seconds=OPEN_SECONDS)
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the latest command failed."""
+        return self._failures.is_failing
+
+    @property
+    def failed_lately(self) -> bool:
+        """Whether a command failed within the last `seconds`, so that its caller may have used up its time."""
+        return self._failures.failed_since(time.monotonic() - self._seconds)
+
+    async def execute(self, *command: Argument, read: Callable[[Any], Result], spent: float = 0.0) -> Result:
+        """Send a command and `read` its answer. RedisCallError, also when `read` raises an error.
+
+        `spent` are the seconds of the limit that the caller has used up before.
+        """
+        admission = self._breaker.admit(time.monotonic()) if spent < self._seconds else None
+        if admission is None:
+            raise RedisSkippedError(f"{self._name} skipped")
+        try:
+            async with asyncio.timeout(self._seconds - spent):
+                result = read(await self._send(*command))
+        except Exception as error:
+            is_reply = isinstance(error, ResponseError)
+            if is_reply:
+                log.debug("Redis error reply", server=self._name, command=command[0], error=str(error))
+            self._ended(admission, time.monotonic(), None if is_reply and not self._error_replies_fail else error)
+            raise RedisCallError(_message(error)) from error
+        self._ended(admission, time.monotonic(), None)
+        return result
+
+    def _ended(self, admission: Admission, now: float, error: Exception | None) -> None:
+        was_closed = self._breaker.state is State.CLOSED
+        self._breaker.ended(admission, now, failed=error is not None)
+        is_closed = self._breaker.state is State.CLOSED
+        if was_closed and not is_closed:
+            # The library's messages about connections name the server, never its password.
+            shown = f"{type(error).__name__}: {error}" if isinstance(error, NoConnection) else type(error).__name__
+            log.warning(self._unavailable, error=shown)
+        elif is_closed and not was_closed:
+            log.info(self._available)
+
+
+def script_command(script: str, keys: Sequence[str], *arguments: Argument) -> tuple[Argument, ...]:
+    """The command that runs a script. It carries the whole text, because a replaced server has not cached it."""
+    return ("EVAL", script, len(keys), *keys, *arguments)
+
+
+def expect(kind: type[Kind], answer: object) -> Kind:
+    """The answer if it is of this kind, else TypeError."""
+    if not isinstance(answer, kind):
+        raise TypeError(f"not {kind.__name__}")
+    return answer
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, RedisError | OSError):
+        # asyncio's TimeoutError is an OSError without a text.
+        return str(error) or "no answer in time"
+    return "unexpected answer"

@@ -1,0 +1,182 @@
+"""Bounded commands, against a server that does what the test says."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import structlog
+from redis.exceptions import ConnectionError as NoConnection
+from redis.exceptions import ResponseError
+
+from docpreview_gateway.storage.redis_client import (
+    RedisCallError,
+    RedisClient,
+    RedisSkippedError,
+    expect,
+    script_command,
+)
+
+
+class FakeServer:
+    """Answers commands with `answer`: a value, an error to raise, or (None) nothing at all."""
+
+    def __init__(self) -> None:
+        self.answer: object = b"v"
+        self.commands: list[tuple[object, ...]] = []
+
+    async def send(self, *command: object) -> object:
+        self.commands.append(command)
+        if self.answer is None:
+            await asyncio.Event().wait()
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def required(server: FakeServer, *, seconds: float = 1.0) -> RedisClient:
+    return RedisClient(server.send, name="ledger", seconds=seconds)
+
+
+def optional(server: FakeServer, *, error_replies_fail: bool = False) -> RedisClient:
+    return RedisClient(
+        server.send,
+        name="shared cache",
+        seconds=1.0,
+        fallback="continuing without it",
+        error_replies_fail=error_replies_fail,
+    )
+
+
+def as_bytes(answer: object) -> bytes:
+    return expect(bytes, answer)
+
+
+async def outcomes(client: RedisClient, count: int) -> list[str]:
+    """What each of some commands, one after the other, came to."""
+    found = []
+    for _ in range(count):
+        try:
+            found.append((await client.execute("GET", "k", read=as_bytes)).decode())
+        except RedisSkippedError:
+            found.append("skipped")
+        except RedisCallError as error:
+            found.append(str(error))
+    return found
+
+
+async def test_an_answer_is_read_and_returned() -> None:
+    """The command is sent as it is."""
+    server = FakeServer()
+    assert await optional(server).execute("GET", "k", read=as_bytes) == b"v"
+    assert server.commands == [("GET", "k")]
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (NoConnection("Error 111 connecting to there:1."), "Error 111 connecting to there:1."),
+        (ResponseError("OOM command not allowed"), "OOM command not allowed"),
+        (OSError("broken pipe"), "broken pipe"),
+        (TimeoutError(), "no answer in time"),
+        (IndexError("of the library"), "unexpected answer"),
+        (1, "unexpected answer"),
+    ],
+)
+async def test_every_failure_is_one_kind_of_error_with_a_message(answer: object, message: str) -> None:
+    """Also an answer that its reader rejects."""
+    server = FakeServer()
+    server.answer = answer
+    assert await outcomes(required(server), 1) == [message]
+
+
+async def test_a_command_ends_when_its_time_is_over() -> None:
+    """However long the server is silent."""
+    server = FakeServer()
+    server.answer = None
+    async with asyncio.timeout(10):
+        assert await outcomes(required(server, seconds=0.01), 1) == ["no answer in time"]
+
+
+async def test_a_caller_without_time_left_sends_nothing() -> None:
+    """What it has spent before counts."""
+    server = FakeServer()
+    with pytest.raises(RedisSkippedError):
+        await required(server).execute("GET", "k", read=as_bytes, spent=1.0)
+    assert server.commands == []
+
+
+async def test_a_caller_that_leaves_is_cancelled_and_counts_as_nothing() -> None:
+    """Its leaving says nothing about the server."""
+    server = FakeServer()
+    client = optional(server)
+    server.answer = None
+    for _ in range(10):
+        task = asyncio.create_task(client.execute("GET", "k", read=as_bytes))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert not client.is_failing
+    assert len(server.commands) == 10
+
+
+async def test_commands_to_a_required_server_are_always_sent() -> None:
+    """As soon as it is back it is used."""
+    server = FakeServer()
+    server.answer = NoConnection("gone")
+    client = required(server)
+    assert await outcomes(client, 10) == ["gone"] * 10
+    server.answer = b"v"
+    assert await outcomes(client, 1) == ["v"]
+
+
+async def test_commands_to_an_optional_server_are_skipped_after_three_failures() -> None:
+    """Whether the latest one failed can be asked."""
+    server = FakeServer()
+    server.answer = NoConnection("gone")
+    client = optional(server)
+    assert not client.is_failing
+    assert await outcomes(client, 10) == ["gone"] * 3 + ["skipped"] * 7
+    assert (client.is_failing, client.failed_lately) == (True, True)
+
+
+async def test_the_beginning_and_the_end_of_an_outage_are_logged_once() -> None:
+    """The server's address is shown, which is in the library's message."""
+    server = FakeServer()
+    server.answer = NoConnection("Error 111 connecting to there:1.")
+    client = optional(server)
+    with structlog.testing.capture_logs() as logged:
+        await outcomes(client, 10)
+        server.answer = b"v"
+        await asyncio.sleep(1.01)
+        assert await outcomes(client, 2) == ["v", "v"]
+    assert logged == [
+        {
+            "log_level": "warning",
+            "event": "shared cache unavailable, continuing without it",
+            "error": "ConnectionError: Error 111 connecting to there:1.",
+        },
+        {"log_level": "info", "event": "shared cache available again"},
+    ]
+
+
+async def test_error_replies_show_that_the_server_is_up() -> None:
+    """It is full, or read-only, or the key holds something else."""
+    server = FakeServer()
+    server.answer = ResponseError("OOM")
+    client = optional(server)
+    assert await outcomes(client, 10) == ["OOM"] * 10
+    assert not client.is_failing
+
+
+async def test_error_replies_open_the_breaker_where_no_command_is_of_use_then() -> None:
+    """As connections that are lost do."""
+    server = FakeServer()
+    server.answer = ResponseError("READONLY")
+    assert await outcomes(optional(server, error_replies_fail=True), 5) == ["READONLY"] * 3 + ["skipped"] * 2
+
+
+def test_a_script_is_sent_with_its_text_keys_and_arguments() -> None:
+    """Not by its digest: a server that was replaced does not know it."""
+    assert script_command("return 1", ["a", "b"], b"x", 2) == ("EVAL", "return 1", 2, "a", "b", b"x", 2)
