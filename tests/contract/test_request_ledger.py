@@ -150,7 +150,7 @@ async def test_an_output_claim_is_never_open_and_only_its_last_claimer_fills_it(
     first = rendered.claim("place-1", b"f", owner="one", now=NOW, seconds=60)
     assert await ledger.begin(first, NOW) == first
     assert not await ledger.open(NOW + 30)
-    again = rendered.claimed_again(first, rendered.claim("place-1", b"g", owner="one", now=NOW + 1, seconds=60))
+    again = rendered.reclaimed(first, rendered.claim("place-1", b"g", owner="one", now=NOW + 1, seconds=60))
     assert await ledger.replace(first, again)
     job = PreviewJob(bucket="docs-1250000000", job_id="d1")
     assert not await ledger.replace(first, rendered.filled(first, job, now=NOW, seconds=60))

@@ -1,4 +1,4 @@
-"""Telemetry that remembers what it heard."""
+"""Telemetry that records what it is given."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class FakeTelemetry:
-    """The ports `RpcTelemetry`, `UpstreamTelemetry` and `WatchTelemetry`."""
+    """All telemetry ports of the gateway, recorded in lists."""
 
     def __init__(self) -> None:
         self.attempts: list[tuple[str, str]] = []
@@ -26,7 +26,7 @@ class FakeTelemetry:
         self.most_pollers = 0
         self.started: list[str] = []
         self.calls: list[Call] = []
-        self.unsettled_creates: list[tuple[int, float | None]] = []
+        self.unreconciled_creates: list[tuple[int, float | None]] = []
         self.coalesced_reads: list[str] = []
         self.ended_jobs: list[tuple[str, float | None, JobPages]] = []
         self.sent: list[str] = []
@@ -62,7 +62,7 @@ class FakeTelemetry:
         self.deduped_creates.append(caller)
 
     def unreconciled(self, count: int, oldest_sent_at: float | None, now: float) -> None:
-        self.unsettled_creates.append((count, None if oldest_sent_at is None else now - oldest_sent_at))
+        self.unreconciled_creates.append((count, None if oldest_sent_at is None else now - oldest_sent_at))
 
     def coalesced(self, operation: str) -> None:
         self.coalesced_reads.append(operation)
@@ -105,7 +105,7 @@ class FakeTelemetry:
 
 
 class AuditBook:
-    """The port `AuditLog`."""
+    """An `AuditLog` in memory: outcomes and job ids."""
 
     def __init__(self) -> None:
         self.entries: list[tuple[str, str]] = []

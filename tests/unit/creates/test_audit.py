@@ -1,4 +1,4 @@
-"""Every create is told once, whatever comes of it."""
+"""Every create is audited once, whatever its outcome."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CALL = Call("r1", 0)
 
 
 async def test_a_created_job_is_audited_as_ok_with_its_id() -> None:
-    """OK, with the job's id."""
+    """The record has the outcome OK and the job's id."""
 
     async def create(_request: CreatePreviewJobRequest, _call: Call) -> PreviewJob:
         return PreviewJob(job_id="d1")
@@ -32,12 +32,12 @@ async def test_a_created_job_is_audited_as_ok_with_its_id() -> None:
     ("error", "outcome"),
     [
         (GatewayError(r.ERROR_REASON_BUCKET_NOT_CONFIGURED, "no"), "BUCKET_NOT_CONFIGURED"),
-        (KeyError("a bug"), "INTERNAL"),
+        (KeyError("bug"), "INTERNAL"),
         (asyncio.CancelledError(), "CANCELLED"),
     ],
 )
 async def test_a_failed_create_is_audited_with_its_reason_and_raised_again(error: BaseException, outcome: str) -> None:
-    """The reason, and the very error raised again; of a create that was given up nobody knows more."""
+    """The record has the error's reason, INTERNAL or CANCELLED, and the same error is raised."""
 
     async def create(_request: CreatePreviewJobRequest, _call: Call) -> PreviewJob:
         raise error

@@ -106,7 +106,7 @@ class TestKept:
 
     async def test_job_in_memory(self, office: Office) -> None:
         """It is answered without waiting."""
-        office.upstream.remembered[BUCKET.name, "d1"] = PreviewJob(job_id="d1")
+        office.upstream.cached[BUCKET.name, "d1"] = PreviewJob(job_id="d1")
         found = office.jobs.cached_get(self.REQUEST, Call("r1", 30.0))
         assert found == PreviewJob(job_id="d1").SerializeToString()
 
@@ -116,13 +116,13 @@ class TestKept:
 
     async def test_page_addresses_are_wanted(self, office: Office) -> None:
         """Left to `get`, which signs them and checks for how long."""
-        office.upstream.remembered[BUCKET.name, "d1"] = PreviewJob(job_id="d1")
+        office.upstream.cached[BUCKET.name, "d1"] = PreviewJob(job_id="d1")
         request = pb.GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1", page_url_ttl=Duration(seconds=60))
         assert office.jobs.cached_get(request, Call("r1", 30.0)) is None
 
     async def test_an_unconfigured_bucket_is_left_to_get_even_when_cached(self, office: Office) -> None:
         """Left to `get`, which refuses it, even if something is remembered under its name."""
-        office.upstream.remembered["elsewhere-1", "d1"] = PreviewJob(job_id="d1")
+        office.upstream.cached["elsewhere-1", "d1"] = PreviewJob(job_id="d1")
         assert (
             office.jobs.cached_get(pb.GetPreviewJobRequest(bucket="elsewhere-1", job_id="d1"), Call("r1", 30.0)) is None
         )
@@ -307,7 +307,7 @@ class TestWait:
         """The job as it ended, with addresses of its pages."""
         office.upstream.add_job(BUCKET.name, "d1", RUNNING).output.bucket = BUCKET.name
         waiting = asyncio.ensure_future(office.jobs.wait(self.request(), call()))
-        await office.upstream.looked.wait()
+        await office.upstream.called.wait()
         office.upstream.finish(BUCKET.name, "d1")
         job = await waiting
         assert job.state == SUCCESS

@@ -67,8 +67,8 @@ async def settled() -> None:
 async def next_looks(office: Office, count: int = 2) -> None:
     """Wait until the cloud was asked so many times more."""
     for _ in range(count):
-        office.upstream.looked.clear()
-        await office.upstream.looked.wait()
+        office.upstream.called.clear()
+        await office.upstream.called.wait()
     await settled()
 
 
@@ -211,7 +211,7 @@ class TestSharing:
         """The poll in flight is cancelled, not waited for."""
         office.upstream.gate = asyncio.Event()
         async with office.watching.subscribe(BUCKET, JOB):
-            await office.upstream.looked.wait()
+            await office.upstream.called.wait()
             await settled()
         await settled()
         assert (office.upstream.cancelled, office.upstream.in_flight) == (1, 0)
@@ -375,7 +375,7 @@ class TestDrain:
         office.upstream.gate = asyncio.Event()
         async with office.watching.subscribe(BUCKET, JOB) as subscription:
             waiting = asyncio.ensure_future(subscription.ended(0))
-            await office.upstream.looked.wait()
+            await office.upstream.called.wait()
             office.watching.drain()
             assert await reason_of(waiting) == r.ERROR_REASON_SHUTTING_DOWN
 
@@ -394,7 +394,7 @@ class TestDrain:
         office.upstream.add_job(BUCKET.name, JOB, RUNNING)
         office.upstream.gate = asyncio.Event()
         async with office.watching.subscribe(BUCKET, JOB):
-            await office.upstream.looked.wait()
+            await office.upstream.called.wait()
             await settled()
             await office.watching.close()
             assert office.upstream.cancelled == 1

@@ -215,7 +215,7 @@ async def test_list_that_a_create_overtakes(world: World) -> None:
     """A list that was read before the create is not kept after it."""
     gate = world.cloud.gate = asyncio.Event()
     slow = asyncio.create_task(world.list())
-    await world.cloud.looked.wait()
+    await world.cloud.called.wait()
     world.cloud.gate = None
     await world.create()
     gate.set()

@@ -60,7 +60,7 @@ async def test_a_caller_gives_up(cloud: FakeUpstream, upstream: Coalesced) -> No
     """The others still get their answer, also when the one that began the read leaves."""
     cloud.gate = asyncio.Event()
     first, second = (asyncio.create_task(upstream(GetJob(BUCKET, JOB), call())) for _ in range(2))
-    await cloud.looked.wait()
+    await cloud.called.wait()
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
@@ -73,7 +73,7 @@ async def test_the_last_caller_gives_up(cloud: FakeUpstream, upstream: Coalesced
     """Then the request ends too, and a later caller starts a new one instead of joining the cancelled."""
     cloud.gate = asyncio.Event()
     callers = [asyncio.create_task(upstream(GetJob(BUCKET, JOB), call())) for _ in range(3)]
-    await cloud.looked.wait()
+    await cloud.called.wait()
     for caller in callers:
         caller.cancel()
     await asyncio.gather(*callers, return_exceptions=True)
@@ -135,7 +135,7 @@ async def test_until_when_the_answer_is_wanted(cloud: FakeUpstream) -> None:
     cloud.gate = asyncio.Event()
     now = asyncio.get_running_loop().time()
     callers = [asyncio.create_task(upstream(GetJob(BUCKET, JOB), Call("r", now + seconds))) for seconds in (1, 5, 3)]
-    await cloud.looked.wait()
+    await cloud.called.wait()
     assert [one.wanted_by for one in seen] == [now + 5]
     assert seen[0].deadline == pytest.approx(now + 10, abs=0.5)
     cloud.gate.set()

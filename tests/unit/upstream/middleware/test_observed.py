@@ -96,7 +96,7 @@ async def test_call_that_is_cancelled(cloud: FakeUpstream) -> None:
     telemetry = FakeTelemetry()
     cloud.gate = asyncio.Event()
     task = asyncio.ensure_future(_get(watched(cloud, telemetry)))
-    await cloud.looked.wait()
+    await cloud.called.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
