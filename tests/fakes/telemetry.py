@@ -104,7 +104,7 @@ class FakeTelemetry:
         self.ended.append((method.name, code))
 
 
-class AuditBook:
+class FakeAuditLog:
     """An `AuditLog` in memory: outcomes and job ids."""
 
     def __init__(self) -> None:

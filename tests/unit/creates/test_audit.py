@@ -12,7 +12,7 @@ from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview_gateway.creates.audit import audited
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError
-from tests.fakes.telemetry import AuditBook
+from tests.fakes.telemetry import FakeAuditLog
 
 REQUEST = CreatePreviewJobRequest(bucket="docs-1250000000")
 CALL = Call("r1", 0)
@@ -24,8 +24,8 @@ async def test_a_created_job_is_audited_as_ok_with_its_id() -> None:
     async def create(_request: CreatePreviewJobRequest, _call: Call) -> PreviewJob:
         return PreviewJob(job_id="d1")
 
-    job = await audited(create, book := AuditBook())(REQUEST, CALL)
-    assert (job.job_id, book.entries) == ("d1", [("OK", "d1")])
+    job = await audited(create, log := FakeAuditLog())(REQUEST, CALL)
+    assert (job.job_id, log.entries) == ("d1", [("OK", "d1")])
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,6 @@ async def test_a_failed_create_is_audited_with_its_reason_and_raised_again(error
         raise error
 
     with pytest.raises(type(error)) as caught:
-        await audited(create, book := AuditBook())(REQUEST, CALL)
+        await audited(create, log := FakeAuditLog())(REQUEST, CALL)
     assert caught.value is error
-    assert book.entries == [(outcome, "")]
+    assert log.entries == [(outcome, "")]

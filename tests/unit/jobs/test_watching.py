@@ -33,7 +33,7 @@ async def following(limits: WatchLimits = QUICK) -> AsyncIterator[Office]:
     async with asyncio.timeout(20):
         yield office
     await office.watching.close()
-    await settled()
+    await run_ready_tasks()
     assert (office.telemetry.pollers, office.telemetry.watchers) == (0, 0)
     assert office.upstream.in_flight == 0
 
@@ -58,7 +58,7 @@ async def reason_of(awaitable: object) -> r.ErrorReason.ValueType:
     return caught.value.reason
 
 
-async def settled() -> None:
+async def run_ready_tasks() -> None:
     """Run all tasks that are ready."""
     for _ in range(5):
         await asyncio.sleep(0)
@@ -69,7 +69,7 @@ async def next_polls(office: Office, count: int = 2) -> None:
     for _ in range(count):
         office.upstream.called.clear()
         await office.upstream.called.wait()
-    await settled()
+    await run_ready_tasks()
 
 
 class TestFollowing:
@@ -166,10 +166,10 @@ class TestSharing:
             ]
             assert (office.telemetry.pollers, office.telemetry.watchers) == (1, 100)
             assert [subscription.cache for subscription in subscriptions] == ["miss", *["coalesced"] * 99]
-            everybody = asyncio.gather(*map(states, subscriptions))
+            followers = asyncio.gather(*map(states, subscriptions))
             await next_polls(office)
             set_state(office, SUCCESS)
-            assert all(seen[-1] == SUCCESS for seen in await everybody)
+            assert all(seen[-1] == SUCCESS for seen in await followers)
             assert office.upstream.most_in_flight == 1
         assert office.telemetry.most_pollers == 1
 
@@ -212,8 +212,8 @@ class TestSharing:
         office.upstream.gate = asyncio.Event()
         async with office.watching.subscribe(BUCKET, JOB):
             await office.upstream.called.wait()
-            await settled()
-        await settled()
+            await run_ready_tasks()
+        await run_ready_tasks()
         assert (office.upstream.cancelled, office.upstream.in_flight) == (1, 0)
 
     async def test_a_cancelled_subscriber_releases_the_poller(self, office: Office) -> None:
@@ -244,7 +244,7 @@ class TestSharing:
         office.upstream.failures.append(UpstreamError(r.ERROR_REASON_UPSTREAM_ACCESS_DENIED, "no"))
         async with office.watching.subscribe(BUCKET, JOB) as failed:
             assert await reason_of(failed.ended(0)) == r.ERROR_REASON_UPSTREAM_ACCESS_DENIED
-            await settled()
+            await run_ready_tasks()
             async with office.watching.subscribe(BUCKET, JOB) as fresh:
                 assert fresh.cache == "miss"
                 assert (await fresh.ended(0)).state == RUNNING
@@ -255,7 +255,7 @@ class TestSharing:
         set_state(office, SUCCESS)
         async with office.watching.subscribe(BUCKET, JOB) as first:
             await states(first)
-            await settled()
+            await run_ready_tasks()
             assert office.telemetry.pollers == 0
             async with office.watching.subscribe(BUCKET, JOB) as second:
                 assert second.cache == "miss"
@@ -285,7 +285,7 @@ class TestFailures:
         async with office.watching.subscribe(BUCKET, JOB) as one, office.watching.subscribe(BUCKET, JOB) as other:
             await one.ended(0)
             watching = asyncio.gather(states(one), states(other), return_exceptions=True)
-            await settled()
+            await run_ready_tasks()
             office.upstream.failures += [THROTTLED] * 3
             errors = await watching
         assert [getattr(error, "reason", None) for error in errors] == [r.ERROR_REASON_UPSTREAM_THROTTLED] * 2
@@ -363,11 +363,11 @@ class TestDrain:
                 assert caught.value.retry_after == 1.0
                 return caught.value.reason
 
-        everybody = asyncio.gather(*map(follow, ("watch", "wait", "other", "watch")))
+        followers = asyncio.gather(*map(follow, ("watch", "wait", "other", "watch")))
         await next_polls(office, 4)
         office.watching.drain()
-        assert await everybody == [r.ERROR_REASON_SHUTTING_DOWN] * 4
-        await settled()
+        assert await followers == [r.ERROR_REASON_SHUTTING_DOWN] * 4
+        await run_ready_tasks()
         assert office.upstream.in_flight == 0
 
     async def test_a_drain_during_the_first_poll_ends_the_wait_for_it(self, office: Office) -> None:
@@ -395,6 +395,6 @@ class TestDrain:
         office.upstream.gate = asyncio.Event()
         async with office.watching.subscribe(BUCKET, JOB):
             await office.upstream.called.wait()
-            await settled()
+            await run_ready_tasks()
             await office.watching.close()
             assert office.upstream.cancelled == 1

@@ -1,4 +1,4 @@
-"""The breaker's states, by a clock that the test turns."""
+"""States of the circuit breaker, at instants that the tests choose."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RESULTS = {"F": True, "s": False, "-": None}
 
 
 def pass_through(subject: Breaker, now: float, results: str) -> None:
-    """Calls one after the other: F failed, s succeeded, - told nothing."""
+    """Consecutive calls: F failed, s succeeded, - without a result."""
     for failed in map(RESULTS.__getitem__, results):
         admission = subject.admit(now)
         assert admission is not None
@@ -55,14 +55,14 @@ def probe(subject: Breaker, now: float) -> Admission:
     ],
 )
 def test_the_breaker_opens_when_half_of_at_least_four_calls_failed(results: str, state: State) -> None:
-    """When a call fails and at least half of at least four did; calls without a result tell nothing."""
+    """It opens at a failed call. Calls without a result do not count."""
     subject = breaker()
     pass_through(subject, 0.0, results)
     assert state_of(subject) is state
 
 
-def test_failures_long_ago() -> None:
-    """Only the last ten seconds count."""
+def test_failures_outside_the_window_do_not_count() -> None:
+    """The window is ten seconds long."""
     subject = breaker()
     pass_through(subject, 0.0, "FFF")
     pass_through(subject, 10.0, "F")
@@ -70,14 +70,14 @@ def test_failures_long_ago() -> None:
 
 
 def test_a_breaker_without_a_least_number_of_calls_never_opens() -> None:
-    """Without a least number of calls."""
+    """`calls` of 0 disables the breaker."""
     subject = breaker(BreakerRules(calls=0))
     pass_through(subject, 0.0, "F" * 100)
     assert state_of(subject) is State.CLOSED
 
 
 def test_an_open_breaker_admits_no_call_until_its_time_is_over() -> None:
-    """No call goes until the time is over, and how long that is can be told."""
+    """`wait` is the time left."""
     subject = opened()
     assert subject.admit(4.9) is None
     assert subject.wait(3.0) == pytest.approx(2.0)
@@ -86,12 +86,12 @@ def test_an_open_breaker_admits_no_call_until_its_time_is_over() -> None:
 
 @pytest.mark.parametrize(("jitter", "seconds"), [(0.0, 4.0), (1.0, 5.0)])
 def test_the_open_time_is_jittered_and_never_longer_than_configured(jitter: float, seconds: float) -> None:
-    """Replicas do not come back all at once, and none later than was said."""
+    """Jitter keeps replicas from probing together."""
     assert opened(jitter=jitter).wait(0.0) == pytest.approx(seconds)
 
 
-def test_probe_that_succeeds() -> None:
-    """One call tries, the others fail at once meanwhile; then all is as at first."""
+def test_a_successful_probe_closes_the_breaker() -> None:
+    """Other calls are rejected during the probe; afterwards earlier failures are forgotten."""
     subject = opened()
     trial = probe(subject, 5.0)
     assert state_of(subject) is State.HALF_OPEN
@@ -102,23 +102,23 @@ def test_probe_that_succeeds() -> None:
     assert state_of(subject) is State.CLOSED
 
 
-def test_probe_that_fails() -> None:
-    """Open again, for the whole time."""
+def test_a_failed_probe_opens_the_breaker_again() -> None:
+    """For the whole open time."""
     subject = opened()
     subject.ended(probe(subject, 5.0), 6.0, failed=True)
     assert state_of(subject) is State.OPEN
     assert subject.wait(6.0) == pytest.approx(5.0)
 
 
-def test_probe_without_result() -> None:
-    """The next call is the probe."""
+def test_after_a_probe_without_a_result_the_next_call_is_the_probe() -> None:
+    """The probe was cancelled."""
     subject = opened()
     subject.ended(probe(subject, 5.0), 5.5, failed=None)
     probe(subject, 5.5)
 
 
-def test_probe_that_hangs() -> None:
-    """Another follows in time; the first one's failure, when it comes, tells nothing new."""
+def test_a_hanging_probe_is_followed_by_another() -> None:
+    """The late failure of the first probe does not count."""
     subject = opened()
     first = probe(subject, 5.0)
     second = probe(subject, 10.0)
@@ -128,8 +128,8 @@ def test_probe_that_hangs() -> None:
     assert state_of(subject) is State.CLOSED
 
 
-def test_calls_of_earlier_states() -> None:
-    """What was sent before the breaker opened neither closes it nor keeps it open."""
+def test_results_of_calls_admitted_in_earlier_states_do_not_count() -> None:
+    """Calls sent before the breaker opened neither close it nor keep it open."""
     subject = breaker()
     early = [subject.admit(0.0) for _ in range(3)]
     pass_through(subject, 0.0, "FFFF")

@@ -1,4 +1,4 @@
-"""Counts of a window that slides."""
+"""Counts of a sliding window."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from docpreview_gateway.upstream.policies.sliding_window import Counts, SlidingCounts
 
 
-def test_within_the_window() -> None:
-    """Everything that happened in it is counted."""
+def test_events_within_the_window_are_counted() -> None:
+    """Calls and special events have counts of their own."""
     counts = SlidingCounts(10)
     counts.add(100.0, calls=2)
     counts.add(104.5, calls=1, special=1)
@@ -17,7 +17,7 @@ def test_within_the_window() -> None:
 
 
 def test_counts_older_than_the_window_are_forgotten() -> None:
-    """What is older than the window is forgotten, a tenth of it at once."""
+    """The window slides in steps of a tenth."""
     counts = SlidingCounts(10)
     counts.add(100.0, calls=2, special=2)
     counts.add(104.0, calls=1)
@@ -27,7 +27,7 @@ def test_counts_older_than_the_window_are_forgotten() -> None:
 
 
 def test_cleared_counts_are_zero() -> None:
-    """As if nothing had happened."""
+    """`clear` resets the window."""
     counts = SlidingCounts(10)
     counts.add(1.0, calls=1, special=1)
     counts.clear()
@@ -36,7 +36,7 @@ def test_cleared_counts_are_zero() -> None:
 
 @given(st.lists(st.floats(0, 100), max_size=50), st.floats(0, 100))
 def test_any_moments_of_the_window_are_counted_and_older_ones_are_not(moments: list[float], end: float) -> None:
-    """All of the last nine tenths is counted, and nothing older than the window."""
+    """All events of the last nine tenths are counted, and none older than the window."""
     counts = SlidingCounts(10)
     earlier = sorted(moment for moment in moments if moment <= end)
     for moment in earlier:
