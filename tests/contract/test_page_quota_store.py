@@ -1,4 +1,4 @@
-"""What every book of pages promises, whatever keeps it."""
+"""The contract of `PageQuotaStore`, for every implementation."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def wanted(name: str, *, pages: int = 30, periods: Periods = TODAY) -> Reservati
 
 
 @pytest.fixture(params=["fake", "sqlite", "redis"])
-async def book(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[PageQuotaStore]:
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[PageQuotaStore]:
     if request.param == "fake":
         yield FakePages()
         return
@@ -41,153 +41,153 @@ async def book(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         async with redis_commands(request.getfixturevalue("redis_server").url) as send:
             yield RedisPages(send)
         return
-    async with SqlitePages(tmp_path / "state" / "pages.db") as book:
-        yield book
+    async with SqlitePages(tmp_path / "state" / "pages.db") as store:
+        yield store
 
 
-async def test_a_reservation_counts_in_its_day_and_its_month(book: PageQuotaStore) -> None:
-    """It counts in its day and its month."""
-    booking = await book.reserve(wanted("r"), BUDGET, NOW)
-    assert booking == ("new", PageCount(Pages(0, 30), Pages(0, 30)))
-    assert await book.count("a", TODAY) == booking.pages
-    assert await book.count("b", TODAY) == PageCount()
+async def test_a_reservation_counts_in_its_day_and_its_month(store: PageQuotaStore) -> None:
+    """Counts of other callers do not change."""
+    result = await store.reserve(wanted("r"), BUDGET, NOW)
+    assert result == ("new", PageCount(Pages(0, 30), Pages(0, 30)))
+    assert await store.count("a", TODAY) == result.pages
+    assert await store.count("b", TODAY) == PageCount()
 
 
-async def test_same_reservation_again(book: PageQuotaStore) -> None:
-    """It is charged once, open or charged, also when there is no room any more."""
-    await book.reserve(wanted("r", pages=100), BUDGET, NOW)
-    assert (await book.reserve(wanted("r", pages=100), BUDGET, NOW)).outcome == "known"
-    await book.charge("r", 90)
-    assert await book.reserve(wanted("r", pages=100), BUDGET, NOW) == ("known", PageCount(Pages(90, 0), Pages(90, 0)))
+async def test_a_repeated_reservation_counts_once(store: PageQuotaStore) -> None:
+    """Open or charged, also when the budget is used up."""
+    await store.reserve(wanted("r", pages=100), BUDGET, NOW)
+    assert (await store.reserve(wanted("r", pages=100), BUDGET, NOW)).outcome == "known"
+    await store.charge("r", 90)
+    assert await store.reserve(wanted("r", pages=100), BUDGET, NOW) == ("known", PageCount(Pages(90, 0), Pages(90, 0)))
 
 
-async def test_budget_without_room(book: PageQuotaStore) -> None:
-    """The reservation is refused with the budget's name, and costs nothing; a smaller one fits."""
-    await book.reserve(wanted("one", pages=80), BUDGET, NOW)
-    assert (await book.reserve(wanted("two", pages=21), BUDGET, NOW)).outcome == "day"
-    assert (await book.reserve(wanted("three", pages=20), BUDGET, NOW)).outcome == "new"
-    assert (await book.reserve(wanted("four", pages=51, periods=TOMORROW), BUDGET, NOW)).outcome == "month"
-    assert (await book.reserve(wanted("five", pages=50, periods=TOMORROW), BUDGET, NOW)).outcome == "new"
-    assert await book.count("a", TOMORROW) == PageCount(Pages(0, 50), Pages(0, 150))
+async def test_a_reservation_beyond_the_budget_is_refused(store: PageQuotaStore) -> None:
+    """The outcome names the period, nothing is counted, and a smaller reservation is accepted."""
+    await store.reserve(wanted("one", pages=80), BUDGET, NOW)
+    assert (await store.reserve(wanted("two", pages=21), BUDGET, NOW)).outcome == "day"
+    assert (await store.reserve(wanted("three", pages=20), BUDGET, NOW)).outcome == "new"
+    assert (await store.reserve(wanted("four", pages=51, periods=TOMORROW), BUDGET, NOW)).outcome == "month"
+    assert (await store.reserve(wanted("five", pages=50, periods=TOMORROW), BUDGET, NOW)).outcome == "new"
+    assert await store.count("a", TOMORROW) == PageCount(Pages(0, 50), Pages(0, 150))
 
 
-async def test_a_caller_without_a_page_quota_always_has_room_and_is_counted(book: PageQuotaStore) -> None:
-    """There is always room, and the pages are counted."""
+async def test_reservations_without_a_budget_are_accepted_and_counted(store: PageQuotaStore) -> None:
+    """None and a budget without limits."""
     for name in ("one", "two"):
-        assert (await book.reserve(wanted(name, pages=1000), None, NOW)).outcome == "new"
-    assert (await book.reserve(wanted("three", pages=1000), PageBudget(), NOW)).outcome == "new"
-    assert (await book.count("a", TODAY)).day == Pages(0, 3000)
+        assert (await store.reserve(wanted(name, pages=1000), None, NOW)).outcome == "new"
+    assert (await store.reserve(wanted("three", pages=1000), PageBudget(), NOW)).outcome == "new"
+    assert (await store.count("a", TODAY)).day == Pages(0, 3000)
 
 
-async def test_reconciling_replaces_reserved_pages_by_rendered_ones_once(book: PageQuotaStore) -> None:
-    """What was made takes the place of what was reserved, once."""
-    await book.reserve(wanted("r"), BUDGET, NOW)
+async def test_charging_replaces_reserved_pages_by_used_ones_once(store: PageQuotaStore) -> None:
+    """Later charges and releases change nothing."""
+    await store.reserve(wanted("r"), BUDGET, NOW)
     for _ in range(3):
-        await book.charge("r", 7)
-    await book.release("r")
-    assert await book.count("a", TODAY) == PageCount(Pages(7, 0), Pages(7, 0))
+        await store.charge("r", 7)
+    await store.release("r")
+    assert await store.count("a", TODAY) == PageCount(Pages(7, 0), Pages(7, 0))
 
 
-async def test_pages_given_back(book: PageQuotaStore) -> None:
-    """Nothing is used, and the id is as if it never was."""
-    await book.reserve(wanted("r"), BUDGET, NOW)
+async def test_a_released_reservation_is_deleted(store: PageQuotaStore) -> None:
+    """Nothing is counted, and its id may be reserved again."""
+    await store.reserve(wanted("r"), BUDGET, NOW)
     for _ in range(2):
-        await book.release("r")
-    assert await book.count("a", TODAY) == PageCount()
-    assert not await book.bind("r", "d1", NOW)
-    assert (await book.reserve(wanted("r"), BUDGET, NOW)).outcome == "new"
+        await store.release("r")
+    assert await store.count("a", TODAY) == PageCount()
+    assert not await store.bind("r", "d1", NOW)
+    assert (await store.reserve(wanted("r"), BUDGET, NOW)).outcome == "new"
 
 
-async def test_a_due_reservation_is_claimed_with_its_job_until_it_is_reconciled(book: PageQuotaStore) -> None:
-    """Each is handed out to one who asks, with its job, until it is due again or settled."""
+async def test_a_due_reservation_is_claimed_with_its_job_until_it_is_charged(store: PageQuotaStore) -> None:
+    """A claimed reservation is not returned again until it is due again."""
     early, late = wanted("early"), wanted("late")
-    await book.reserve(early, BUDGET, NOW + 10)
-    await book.reserve(late, BUDGET, NOW + 100)
-    assert await book.bind("early", "d1", NOW + 20)
-    assert await book.claim(NOW + 19, NOW + 80) == []
-    assert await book.claim(NOW + 20, NOW + 80) == [replace(early, job_id="d1")]
-    assert await book.claim(NOW + 79, NOW + 200) == []
-    assert await book.claim(NOW + 80, NOW + 200) == [replace(early, job_id="d1")]
-    await book.charge("early", 1)
-    assert await book.bind("early", "d1", NOW)
-    assert await book.claim(NOW + 500, NOW + 600) == [late]
+    await store.reserve(early, BUDGET, NOW + 10)
+    await store.reserve(late, BUDGET, NOW + 100)
+    assert await store.bind("early", "d1", NOW + 20)
+    assert await store.claim(NOW + 19, NOW + 80) == []
+    assert await store.claim(NOW + 20, NOW + 80) == [replace(early, job_id="d1")]
+    assert await store.claim(NOW + 79, NOW + 200) == []
+    assert await store.claim(NOW + 80, NOW + 200) == [replace(early, job_id="d1")]
+    await store.charge("early", 1)
+    assert await store.bind("early", "d1", NOW)
+    assert await store.claim(NOW + 500, NOW + 600) == [late]
 
 
-async def test_concurrent_reservations_never_exceed_the_page_quota(book: PageQuotaStore) -> None:
-    """Never more than the budget is set aside, however many ask at once."""
-    bookings = await asyncio.gather(*(book.reserve(wanted(f"r{n}", pages=3), BUDGET, NOW) for n in range(60)))
-    assert sum(booking.outcome == "new" for booking in bookings) == 33
-    assert (await book.count("a", TODAY)).day == Pages(0, 99)
+async def test_concurrent_reservations_never_exceed_the_budget(store: PageQuotaStore) -> None:
+    """Reserving is atomic."""
+    results = await asyncio.gather(*(store.reserve(wanted(f"r{n}", pages=3), BUDGET, NOW) for n in range(60)))
+    assert sum(result.outcome == "new" for result in results) == 33
+    assert (await store.count("a", TODAY)).day == Pages(0, 99)
 
 
-async def test_file_after_a_restart(tmp_path: Path) -> None:
-    """Pages and reservations are still there."""
-    async with SqlitePages(tmp_path / "pages.db") as book:
-        await book.reserve(wanted("r"), BUDGET, NOW)
-    async with SqlitePages(tmp_path / "pages.db") as book:
-        assert (await book.reserve(wanted("r"), BUDGET, NOW)).outcome == "known"
-        assert await book.claim(NOW, NOW + 1) == [wanted("r")]
-        await book.charge("r", 5)
-    async with SqlitePages(tmp_path / "pages.db") as book:
-        assert (await book.count("a", TODAY)).month == Pages(5, 0)
+async def test_a_reopened_file_has_its_pages_and_reservations(tmp_path: Path) -> None:
+    """Commits survive the process."""
+    async with SqlitePages(tmp_path / "pages.db") as store:
+        await store.reserve(wanted("r"), BUDGET, NOW)
+    async with SqlitePages(tmp_path / "pages.db") as store:
+        assert (await store.reserve(wanted("r"), BUDGET, NOW)).outcome == "known"
+        assert await store.claim(NOW, NOW + 1) == [wanted("r")]
+        await store.charge("r", 5)
+    async with SqlitePages(tmp_path / "pages.db") as store:
+        assert (await store.count("a", TODAY)).month == Pages(5, 0)
 
 
-async def test_two_processes_with_one_file(tmp_path: Path) -> None:
-    """They keep one budget."""
+async def test_two_processes_with_one_file_share_a_budget(tmp_path: Path) -> None:
+    """Reserving is atomic across processes."""
     async with SqlitePages(tmp_path / "pages.db") as one, SqlitePages(tmp_path / "pages.db") as other:
-        books = [one, other]
-        bookings = await asyncio.gather(*(books[n % 2].reserve(wanted(f"r{n}"), BUDGET, NOW) for n in range(20)))
-        assert sum(booking.outcome == "new" for booking in bookings) == 3
+        stores = [one, other]
+        results = await asyncio.gather(*(stores[n % 2].reserve(wanted(f"r{n}"), BUDGET, NOW) for n in range(20)))
+        assert sum(result.outcome == "new" for result in results) == 3
 
 
-async def test_a_reservation_charged_long_ago_is_forgotten_but_its_pages_stay(tmp_path: Path) -> None:
-    """It is forgotten, and its pages stay."""
-    async with SqlitePages(tmp_path / "pages.db") as book:
-        await book.reserve(wanted("r"), BUDGET, NOW)
-        await book.charge("r", 5)
-        await book.reserve(replace(wanted("later"), made_at=NOW + KEEP_SECONDS + 1), BUDGET, NOW)
-        assert (await book.reserve(wanted("r"), BUDGET, NOW)).outcome == "new"
-        assert (await book.count("a", TODAY)).day == Pages(5, 60)
+async def test_old_charged_reservations_are_deleted_and_their_pages_stay_counted(tmp_path: Path) -> None:
+    """The next reservation deletes them."""
+    async with SqlitePages(tmp_path / "pages.db") as store:
+        await store.reserve(wanted("r"), BUDGET, NOW)
+        await store.charge("r", 5)
+        await store.reserve(replace(wanted("later"), made_at=NOW + KEEP_SECONDS + 1), BUDGET, NOW)
+        assert (await store.reserve(wanted("r"), BUDGET, NOW)).outcome == "new"
+        assert (await store.count("a", TODAY)).day == Pages(5, 60)
 
 
-async def test_a_file_that_is_no_page_database_is_refused_with_its_path(tmp_path: Path) -> None:
-    """It is refused with its path."""
+async def test_a_file_that_is_not_a_page_database_is_rejected(tmp_path: Path) -> None:
+    """The error has the path."""
     path = tmp_path / "pages.db"
     path.write_bytes(b"not a database, but long enough to be one" * 100)
     with pytest.raises(PageQuotaStoreError, match=r"pages\.db"):
         await SqlitePages(path).__aenter__()
 
 
-async def test_server_that_lost_a_reservation(redis_server: RedisServer) -> None:
-    """It is forgotten: neither looks nor settlements stumble over it."""
+async def test_a_reservation_that_the_server_lost_is_ignored(redis_server: RedisServer) -> None:
+    """Claims and charges do not fail."""
     async with redis_commands(redis_server.url) as send:
-        book = RedisPages(send)
-        await book.reserve(wanted("r"), BUDGET, NOW)
-        await book.reserve(wanted("s"), BUDGET, NOW)
+        store = RedisPages(send)
+        await store.reserve(wanted("r"), BUDGET, NOW)
+        await store.reserve(wanted("s"), BUDGET, NOW)
         await send("DEL", f"{PREFIX}reservation:r")
-        await book.charge("r", 5)
+        await store.charge("r", 5)
         await send("ZADD", f"{PREFIX}open", 0, "r")
-        assert await book.claim(NOW, NOW + 1) == [wanted("s")]
-        assert (await book.count("a", TODAY)).day.used == 0
+        assert await store.claim(NOW, NOW + 1) == [wanted("s")]
+        assert (await store.count("a", TODAY)).day.used == 0
 
 
 @pytest.mark.parametrize(
     "answer", [None, b"yes", [1, b"abc"], [b"maybe", 1, 2, 3, 4], [b"new", 1], [[b"r"]], 1.5, "OK"]
 )
-async def test_answer_of_another_kind(answer: object) -> None:
-    """It is the book's error, for which there is a rule, and neither a yes nor an internal error."""
+async def test_a_reply_of_an_unexpected_type_is_a_page_quota_store_error(answer: object) -> None:
+    """It is neither a success nor an internal error."""
 
     async def send(*_command: object) -> object:
         return answer
 
-    book = RedisPages(send)
+    store = RedisPages(send)
     for call in (
-        book.reserve(wanted("r"), BUDGET, NOW),
-        book.bind("r", "d1", NOW),
-        book.charge("r", 5),
-        book.release("r"),
-        book.claim(NOW, NOW + 1),
-        book.count("a", TODAY),
+        store.reserve(wanted("r"), BUDGET, NOW),
+        store.bind("r", "d1", NOW),
+        store.charge("r", 5),
+        store.release("r"),
+        store.claim(NOW, NOW + 1),
+        store.count("a", TODAY),
     ):
         with pytest.raises(PageQuotaStoreError):
             await call

@@ -1,4 +1,4 @@
-"""One behaviour suite for everything that claims to be the cloud's job API (`ports.Upstream`).
+"""The contract of `Upstream`, the cloud's job API, for every implementation.
 
 The fake in memory, our client against the emulator over real sockets, and, when `REAL_CLOUD_BUCKET`,
 `REAL_CLOUD_REGION`, `REAL_CLOUD_SECRET_ID`, `REAL_CLOUD_SECRET_KEY` and `REAL_CLOUD_DOCUMENT` (the
@@ -126,7 +126,7 @@ async def fails(awaitable: object, reason: ErrorReason.ValueType) -> None:
 
 
 async def test_a_create_returns_the_job_waiting_in_a_queue_as_it_was_asked(subject: Subject) -> None:
-    """A create gives the job as it was accepted: waiting, in a queue, with what was asked."""
+    """With the request's input, output, options and user data."""
     job = await subject.create(user_data="contract 1")
     assert job.state in {PreviewJob.STATE_SUBMITTED, PreviewJob.STATE_RUNNING}
     assert (job.bucket, job.user_data) == (subject.bucket.name, "contract 1")
@@ -137,16 +137,16 @@ async def test_a_create_returns_the_job_waiting_in_a_queue_as_it_was_asked(subje
     assert job.queue_id
 
 
-async def test_get_of_a_created_job(subject: Subject) -> None:
-    """What a create gave can be read under its id."""
+async def test_a_created_job_is_read_by_its_id(subject: Subject) -> None:
+    """The get returns the job of the create."""
     created = await subject.create()
     found = await subject.upstream(GetJob(subject.bucket, created.job_id), call())
     assert (found.job_id, found.queue_id) == (created.job_id, created.queue_id)
     assert found.create_time == created.create_time
 
 
-async def test_job_comes_to_its_end(subject: Subject) -> None:
-    """A document that can be rendered ends as SUCCESS, with a page for each page."""
+async def test_a_job_ends_as_success_with_its_pages(subject: Subject) -> None:
+    """For a document that can be rendered."""
     created = await subject.create()
     subject.finish(created.job_id)
     async with asyncio.timeout(60):
@@ -159,8 +159,8 @@ async def test_job_comes_to_its_end(subject: Subject) -> None:
     assert [page.page_number for page in job.result.pages] == [1]
 
 
-async def test_password_is_never_given_back(subject: Subject) -> None:
-    """The cloud echoes a document's password; the port never does."""
+async def test_a_password_is_never_returned(subject: Subject) -> None:
+    """The cloud returns a document's password; an `Upstream` never does."""
     created = await subject.create(options=PreviewOptions(password="canary-7c1e"))
     found = await subject.upstream(GetJob(subject.bucket, created.job_id), call())
     listed = await subject.upstream(
@@ -170,23 +170,23 @@ async def test_password_is_never_given_back(subject: Subject) -> None:
         assert "canary-7c1e" not in str(job)
 
 
-async def test_get_of_a_job_that_does_not_exist(subject: Subject) -> None:
-    """JOB_NOT_FOUND, in whichever way the cloud says so."""
+async def test_a_get_of_a_missing_job_is_job_not_found(subject: Subject) -> None:
+    """In each form in which the cloud says so."""
     await fails(subject.upstream(GetJob(subject.bucket, MISSING_JOB), call()), reasons.ERROR_REASON_JOB_NOT_FOUND)
 
 
-async def test_create_of_a_missing_document(subject: Subject) -> None:
-    """INPUT_OBJECT_NOT_FOUND: definite, nothing was accepted."""
+async def test_a_create_of_a_missing_document_is_refused(subject: Subject) -> None:
+    """INPUT_OBJECT_NOT_FOUND: the create was not admitted."""
     await fails(subject.create(input_object="nothing-here.pdf"), reasons.ERROR_REASON_INPUT_OBJECT_NOT_FOUND)
 
 
-async def test_create_in_an_unknown_queue(subject: Subject) -> None:
-    """QUEUE_NOT_FOUND: definite, nothing was accepted."""
+async def test_a_create_in_an_unknown_queue_is_refused(subject: Subject) -> None:
+    """QUEUE_NOT_FOUND: the create was not admitted."""
     await fails(subject.create(queue_id="p" + "0" * 32), reasons.ERROR_REASON_QUEUE_NOT_FOUND)
 
 
-async def test_list_page_by_page(subject: Subject) -> None:
-    """Pages of a list join to the whole, without gaps or doubles, and the last has no cursor."""
+async def test_pages_of_a_list_have_every_job_once(subject: Subject) -> None:
+    """The last page has no cursor."""
     made = [(await subject.create()).job_id for _ in range(5)]
     request = ListPreviewJobsRequest(bucket=subject.bucket.name)
     seen: list[str] = []
@@ -201,8 +201,8 @@ async def test_list_page_by_page(subject: Subject) -> None:
     assert [job_id for job_id in seen if job_id in made] == made[::-1]
 
 
-async def test_list_of_the_oldest_first(subject: Subject) -> None:
-    """ORDER_OLDEST_FIRST turns the list around."""
+async def test_a_list_may_begin_with_the_oldest_job(subject: Subject) -> None:
+    """ORDER_OLDEST_FIRST reverses the list."""
     for _ in range(3):
         await subject.create()
     order = ListPreviewJobsRequest.ORDER_OLDEST_FIRST
@@ -212,8 +212,8 @@ async def test_list_of_the_oldest_first(subject: Subject) -> None:
         assert oldest == newest[::-1]
 
 
-async def test_list_of_states(subject: Subject) -> None:
-    """Only jobs in the states that are asked for are in the list."""
+async def test_a_list_may_be_filtered_by_state(subject: Subject) -> None:
+    """Only jobs in the requested states are listed."""
     created = await subject.create()
     waiting = [PreviewJob.STATE_SUBMITTED, PreviewJob.STATE_RUNNING, PreviewJob.STATE_SUCCESS]
     cancelled = [PreviewJob.STATE_CANCELLED]
@@ -223,8 +223,8 @@ async def test_list_of_states(subject: Subject) -> None:
     assert created.job_id not in listed[0]
 
 
-async def test_queues_of_the_bucket(subject: Subject) -> None:
-    """A bucket whose document service is on has a queue, the one that creates without queue go to."""
+async def test_a_bucket_lists_the_queue_of_its_creates(subject: Subject) -> None:
+    """Creates without a queue go to the bucket's own queue."""
     created = await subject.create()
     query = ListQueues(ListPreviewQueuesRequest(bucket=subject.bucket.name), subject.bucket, 100, 1)
     page = await subject.upstream(query, call())
@@ -233,23 +233,23 @@ async def test_queues_of_the_bucket(subject: Subject) -> None:
     assert page.missing == ()
 
 
-async def test_queues_that_do_not_exist(subject: Subject) -> None:
-    """Ids that do not exist are named, not an error."""
+async def test_missing_queues_are_listed_apart(subject: Subject) -> None:
+    """They are not an error."""
     missing = "p" + "0" * 32
     request = ListPreviewQueuesRequest(bucket=subject.bucket.name, queue_ids=[missing])
     page = await subject.upstream(ListQueues(request, subject.bucket, 10, 1), call())
     assert (page.queues, page.missing) == ((), (missing,))
 
 
-async def test_paused_queues_of_a_bucket_without_any(subject: Subject) -> None:
-    """The filter by state leaves out the active queue."""
+async def test_queues_may_be_filtered_by_state(subject: Subject) -> None:
+    """The active queue is not among the paused ones."""
     request = ListPreviewQueuesRequest(bucket=subject.bucket.name, state=PreviewQueue.STATE_PAUSED)
     page = await subject.upstream(ListQueues(request, subject.bucket, 10, 1), call())
     assert all(queue.state == PreviewQueue.STATE_PAUSED for queue in page.queues)
 
 
 async def test_a_read_reports_the_clouds_request_id(subject: Subject) -> None:
-    """The call learns the cloud's id of its request, to be quoted to the vendor's support."""
+    """The vendor's support asks for the id."""
     asked = call()
     created = await subject.create()
     await subject.upstream(GetJob(subject.bucket, created.job_id), asked)

@@ -1,4 +1,4 @@
-"""What every ledger of creates promises, whatever keeps it."""
+"""The contract of `RequestLedger`, for every implementation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.creates.ports import RequestLedger
 
 NOW = 4_000_000_000.0
-"""Ahead of every real clock: a ledger may let its server delete what has ended by the server's own."""
+"""Ahead of every real clock, because servers delete expired records by their own clock."""
 
 TIMING = Timing()
 
@@ -55,20 +55,20 @@ async def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
 
 async def test_a_new_create_is_committed_and_its_record_returned(ledger: RequestLedger) -> None:
-    """Its record is committed and given back as it is."""
+    """`begin` returns the record unchanged."""
     first = record()
     assert await ledger.begin(first, NOW) == first
 
 
-async def test_same_create_by_another_process(ledger: RequestLedger) -> None:
-    """The record that stands is given back, with its owner."""
+async def test_another_process_gets_the_stored_record(ledger: RequestLedger) -> None:
+    """With its owner."""
     first = record()
     await ledger.begin(first, NOW)
     assert await ledger.begin(record(owner="two"), NOW) == first
 
 
-async def test_every_field_survives(ledger: RequestLedger) -> None:
-    """What was accepted is given back to the byte."""
+async def test_every_field_of_a_record_is_stored(ledger: RequestLedger) -> None:
+    """Byte for byte."""
     first = record()
     await ledger.begin(first, NOW)
     accepted = first.sent(NOW, TIMING).accepted(PreviewJob(job_id="d1", user_data="ü"), NOW + 1, TIMING)
@@ -76,15 +76,15 @@ async def test_every_field_survives(ledger: RequestLedger) -> None:
     assert await ledger.begin(record(), NOW + 2) == accepted
 
 
-async def test_record_that_expired(ledger: RequestLedger) -> None:
-    """It is as if it never was."""
+async def test_an_expired_record_is_replaced(ledger: RequestLedger) -> None:
+    """A new create with its key begins."""
     await ledger.begin(record(), NOW)
     again = record(owner="two")
     assert await ledger.begin(again, NOW + TIMING.keep) == again
 
 
-async def test_owner_that_was_replaced(ledger: RequestLedger) -> None:
-    """It can neither change nor delete the record any more."""
+async def test_a_replaced_owner_can_neither_change_nor_delete_the_record(ledger: RequestLedger) -> None:
+    """Writes compare the owner."""
     first = record()
     await ledger.begin(first, NOW)
     mine = first.taken_over("two", NOW, TIMING)
@@ -94,8 +94,8 @@ async def test_owner_that_was_replaced(ledger: RequestLedger) -> None:
     assert await ledger.begin(record(), NOW) == mine
 
 
-async def test_same_owner_after_a_take_over_of_its_own(ledger: RequestLedger) -> None:
-    """The attempt counts too: an older task of the same process is refused."""
+async def test_an_earlier_attempt_of_the_same_owner_cannot_write(ledger: RequestLedger) -> None:
+    """Writes compare the attempt too, for an older task of the same process."""
     first = record()
     await ledger.begin(first, NOW)
     await ledger.replace(first, first.taken_over("one", NOW, TIMING))
@@ -103,15 +103,15 @@ async def test_same_owner_after_a_take_over_of_its_own(ledger: RequestLedger) ->
 
 
 async def test_a_create_whose_record_was_removed_begins_anew(ledger: RequestLedger) -> None:
-    """The same create may begin anew."""
+    """A removed record is gone."""
     await ledger.begin(record(), NOW)
     await ledger.remove(record())
     again = record(owner="two")
     assert await ledger.begin(again, NOW) == again
 
 
-async def test_creates_without_outcome(ledger: RequestLedger) -> None:
-    """Those that were sent and whose owner is silent are open; intents, fresh ones and accepted ones are not."""
+async def test_open_creates_were_sent_and_have_an_expired_lease(ledger: RequestLedger) -> None:
+    """INTENT, ACCEPTED and leased records are not open."""
     stages = {}
     for name in ("intent", "sent", "unknown", "accepted", "fresh"):
         stages[name] = record(name)
@@ -126,8 +126,8 @@ async def test_creates_without_outcome(ledger: RequestLedger) -> None:
     assert len(found) == 2
 
 
-async def test_two_creates_of_the_same_target(ledger: RequestLedger) -> None:
-    """Each knows of the other while neither has an outcome."""
+async def test_others_open_finds_unfinished_creates_of_the_same_target(ledger: RequestLedger) -> None:
+    """Two creates find each other while neither has an outcome."""
     first, second, elsewhere = record("a"), record("b"), record("c", output="q-${Page}.jpg")
     for each in (first, second, elsewhere):
         await ledger.begin(each, NOW)
@@ -137,20 +137,20 @@ async def test_two_creates_of_the_same_target(ledger: RequestLedger) -> None:
     assert not await ledger.others_open(first)
 
 
-async def test_record_by_its_key(ledger: RequestLedger) -> None:
-    """It is found at whatever stage it is, and nothing is made of one that is not there."""
+async def test_a_record_is_found_by_its_key(ledger: RequestLedger) -> None:
+    """An unknown key is None."""
     first = record()
     assert await ledger.find(first.key) is None
     await ledger.begin(first, NOW)
     assert await ledger.find(first.key) == first
 
 
-async def test_an_output_claim_is_never_open_and_only_its_last_claimer_fills_it(ledger: RequestLedger) -> None:
-    """A record that nobody sends is kept for its time, is never open, and is filled in by its last claimer only."""
+async def test_a_deduplication_record_is_never_open_and_filled_by_its_last_claimer_only(ledger: RequestLedger) -> None:
+    """It is stored until it expires."""
     first = rendered.claim("place-1", b"f", owner="one", now=NOW, seconds=60)
     assert await ledger.begin(first, NOW) == first
     assert not await ledger.open(NOW + 30)
-    again = rendered.claimed_again(first, rendered.claim("place-1", b"g", owner="one", now=NOW + 1, seconds=60))
+    again = rendered.reclaimed(first, rendered.claim("place-1", b"g", owner="one", now=NOW + 1, seconds=60))
     assert await ledger.replace(first, again)
     job = PreviewJob(bucket="docs-1250000000", job_id="d1")
     assert not await ledger.replace(first, rendered.filled(first, job, now=NOW, seconds=60))
@@ -161,13 +161,13 @@ async def test_an_output_claim_is_never_open_and_only_its_last_claimer_fills_it(
 
 
 async def test_the_secret_is_long_and_stays_the_same(ledger: RequestLedger) -> None:
-    """It is long, random and stays."""
+    """All calls return the same random bytes."""
     assert await ledger.secret() == await ledger.secret()
     assert len(await ledger.secret()) == 32
 
 
-async def test_file_after_a_restart(tmp_path: Path) -> None:
-    """Records and secret are still there."""
+async def test_a_reopened_file_has_its_records_and_secret(tmp_path: Path) -> None:
+    """Commits survive the process."""
     path = tmp_path / "ledger.db"
     async with SqliteLedger(path) as ledger:
         await ledger.begin(record(), NOW)
@@ -180,8 +180,8 @@ async def test_file_after_a_restart(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"not a database, but long enough to be one" * 100, None], ids=["garbage", "folder"]
 )
-async def test_file_that_is_no_ledger(tmp_path: Path, content: bytes | None) -> None:
-    """It is refused with its path, and left as it is."""
+async def test_a_file_that_is_not_a_ledger_is_rejected(tmp_path: Path, content: bytes | None) -> None:
+    """The error has the path, and the file is not changed."""
     path = tmp_path / "ledger.db"
     path.mkdir() if content is None else path.write_bytes(content)
     with pytest.raises(LedgerError, match=r"ledger\.db"):
@@ -189,8 +189,8 @@ async def test_file_that_is_no_ledger(tmp_path: Path, content: bytes | None) -> 
     assert content is None or path.read_bytes() == content
 
 
-async def test_file_of_a_newer_version(tmp_path: Path) -> None:
-    """It is refused: its records may mean what this version does not know."""
+async def test_a_file_of_a_newer_version_is_rejected(tmp_path: Path) -> None:
+    """Its records may have meanings that this version does not know."""
     path = tmp_path / "ledger.db"
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA user_version = 99")
@@ -199,8 +199,8 @@ async def test_file_of_a_newer_version(tmp_path: Path) -> None:
         await SqliteLedger(path).__aenter__()
 
 
-async def test_file_that_another_process_locks(tmp_path: Path) -> None:
-    """A write that cannot be committed is a LedgerError, and works again once the lock is gone."""
+async def test_a_locked_file_is_a_ledger_error_until_it_is_unlocked(tmp_path: Path) -> None:
+    """Another process holds the lock."""
     path = tmp_path / "ledger.db"
     async with SqliteLedger(path) as ledger:
         other = sqlite3.connect(path, isolation_level=None)
@@ -212,7 +212,7 @@ async def test_file_that_another_process_locks(tmp_path: Path) -> None:
         assert await ledger.begin(record(), NOW) == record()
 
 
-async def test_owner_and_attempt_are_part_of_a_record() -> None:
-    """A take-over always changes what the next writer must know."""
+async def test_taking_over_changes_owner_and_attempt() -> None:
+    """Both are compared by the next write."""
     first = record()
     assert replace(first.taken_over("two", NOW, TIMING), owner="one", attempt=1) == first

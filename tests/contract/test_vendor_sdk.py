@@ -1,4 +1,4 @@
-"""The vendor's own SDK drives the emulator, through nothing but the SDK's documented settings.
+"""The vendor's SDK against the emulator, with documented settings of the SDK only.
 
 The SDK builds its hosts itself (`<bucket>.ci.<region>.myqcloud.com`), so the emulator is given to it as its HTTP proxy:
 requests and signatures are those that the cloud would get.
@@ -44,8 +44,8 @@ def create(sdk: Any, **options: Any) -> dict[str, Any]:
     return answer
 
 
-def test_upload_convert_download(docpreview_emulator: Emulator, sdk: Any) -> None:
-    """The sample of the vendor's page from its beginning to its end."""
+def test_the_vendors_sample_uploads_converts_and_downloads(docpreview_emulator: Emulator, sdk: Any) -> None:
+    """The sample of the vendor's documentation."""
     put = sdk.put_object(Bucket=BUCKET, Key="normal.pdf", Body=pdf(7))
     assert put["ETag"]
     job = create(sdk, Quality=109, PageRanges="1,3")["JobsDetail"]
@@ -64,8 +64,8 @@ def test_upload_convert_download(docpreview_emulator: Emulator, sdk: Any) -> Non
     assert page.startswith(b"\xff\xd8")
 
 
-def test_list_and_queues(sdk: Any) -> None:
-    """Queues are found, and their jobs are listed page by page."""
+def test_queues_are_found_and_their_jobs_listed(sdk: Any) -> None:
+    """Page by page."""
     sdk.put_object(Bucket=BUCKET, Key="normal.pdf", Body=pdf(1))
     (queue,) = sdk.ci_get_doc_queue(Bucket=BUCKET)["QueueList"]
     made = [create(sdk, QueueId=queue["QueueId"])["JobsDetail"]["JobId"] for _ in range(3)]
@@ -76,14 +76,14 @@ def test_list_and_queues(sdk: Any) -> None:
     assert not second["NextToken"]
 
 
-def test_bucket_of_the_document_service(docpreview_emulator: Emulator, sdk: Any) -> None:
-    """The call about a region goes to a host without a bucket."""
+def test_the_buckets_of_a_region_are_listed(docpreview_emulator: Emulator, sdk: Any) -> None:
+    """The request goes to a host without a bucket."""
     docpreview_emulator.bind_bucket(BUCKET, REGION)
     assert sdk.ci_get_doc_bucket(Regions=REGION)["DocBucketList"][0]["Name"] == BUCKET
 
 
 def test_the_token_of_a_temporary_key_is_accepted_in_each_services_header(docpreview_emulator: Emulator) -> None:
-    """The token travels in the header that each service wants."""
+    """The two services have different header names."""
     docpreview_emulator.credentials["temporary"] = Credential("temporary", SECRET_KEY, "TOKEN+/=abc")
     temporary = client(docpreview_emulator, SecretId="temporary", Token="TOKEN+/=abc")
     temporary.put_object(Bucket=BUCKET, Key="normal.pdf", Body=pdf(1))
@@ -91,7 +91,7 @@ def test_the_token_of_a_temporary_key_is_accepted_in_each_services_header(docpre
 
 
 def test_a_url_presigned_by_the_sdk_is_served_in_its_path_form(docpreview_emulator: Emulator, sdk: Any) -> None:
-    """An address that the SDK signs is served in the form that a browser can open."""
+    """A browser can open the URL."""
     sdk.put_object(Bucket=BUCKET, Key="a b/页.jpg", Body=b"page")
     address = sdk.get_presigned_url(Method="GET", Bucket=BUCKET, Key="a b/页.jpg", Expired=300)
     local = address.replace("http://", f"{docpreview_emulator.url}/_emulator/objects/", 1)
@@ -105,14 +105,14 @@ def fetch(address: str) -> bytes:
 
 
 def test_a_wrong_key_raises_the_sdks_own_error_with_its_code(docpreview_emulator: Emulator) -> None:
-    """The SDK raises its own error; on object hosts it can even read it."""
+    """On object hosts the SDK can read the error."""
     with pytest.raises(CosServiceError) as caught:
         client(docpreview_emulator, SecretKey="wrong").put_object(Bucket=BUCKET, Key="k", Body=b"x")
     assert (caught.value.get_status_code(), caught.value.get_error_code()) == (403, "SignatureDoesNotMatch")
 
 
 def test_a_missing_input_shows_the_sdk_only_the_http_status(sdk: Any) -> None:
-    """CI hosts name no resource in an error, so the SDK cannot read its code: it sees the HTTP status only."""
+    """Errors of CI hosts have no resource, without which the SDK cannot read the code."""
     with pytest.raises(CosServiceError) as caught:
         create(sdk)
     assert (caught.value.get_status_code(), caught.value.get_error_code()) == (400, "Unknown")

@@ -1,1 +1,1 @@
-"""Fakes of the gateway's ports, one a file. They are given through constructors; nothing is patched."""
+"""Fakes of the gateway's ports, one a file. Tests pass them to constructors and patch nothing."""

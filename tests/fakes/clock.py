@@ -1,10 +1,10 @@
-"""A wall clock that stands still until it is told otherwise."""
+"""A wall clock that tests set."""
 
 from __future__ import annotations
 
 
 class FakeClock:
-    """The port `Clock`."""
+    """A `Clock` that shows `time`."""
 
     def __init__(self, now: float = 1_700_000_000.0) -> None:
         self.time = now

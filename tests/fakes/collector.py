@@ -1,4 +1,4 @@
-"""An OTLP collector that reads what it gets with the official messages and keeps it."""
+"""An OTLP collector that stores the spans that it receives."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Collector:
-    """What came, in the order of arrival. `raw` is the bytes of all requests, for who looks for secrets."""
+    """Received spans and resources, in order. `raw` has the bytes of all requests, to search for secrets."""
 
     def __init__(self) -> None:
         self.url = ""

@@ -1,4 +1,4 @@
-"""Keys that a test may exchange at any time."""
+"""Cloud keys that a test may rotate at any time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ SECRET_KEY = "EXAMPLEsecretKEY00000000000000000"
 
 
 class FakeCredentials:
-    """The port `CredentialsSource`."""
+    """A `CredentialsSource` that reads from `sets`."""
 
     def __init__(self, **sets: Credentials) -> None:
         self.sets = sets or {"main": Credentials("example-secret-id", SECRET_KEY)}

@@ -6,7 +6,7 @@ from docpreview_gateway.creates.records import Record, Stage
 
 
 class FakeLedger:
-    """The port `RequestLedger`; as durable as the test."""
+    """A `RequestLedger` in memory."""
 
     def __init__(self) -> None:
         self.records: dict[str, Record] = {}

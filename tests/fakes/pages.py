@@ -1,4 +1,4 @@
-"""A book of pages in memory."""
+"""A page quota store in memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class FakePages:
-    """The port `PageQuotaStore`; as durable as the test. While `down`, nothing works."""
+    """A `PageQuotaStore` in memory. While `down`, every method raises."""
 
     def __init__(self) -> None:
         self.open: dict[str, tuple[Reservation, float]] = {}
@@ -22,20 +22,20 @@ class FakePages:
         self.pages: dict[tuple[str, str], Pages] = defaultdict(Pages)
         self.down = False
 
-    async def reserve(self, wanted: Reservation, budget: PageBudget | None, look_at: float) -> ReservationResult:
+    async def reserve(self, wanted: Reservation, budget: PageBudget | None, due_at: float) -> ReservationResult:
         count = await self.count(wanted.caller, Periods(wanted.day, wanted.month))
         if wanted.id in self.open or wanted.id in self.charged:
             return ReservationResult("known", count)
         if budget is not None and (refused := refusing(wanted.pages, count, budget)) is not None:
             return ReservationResult(refused, count)
-        self.open[wanted.id] = wanted, look_at
+        self.open[wanted.id] = wanted, due_at
         self._add(wanted, 0, wanted.pages)
         return ReservationResult("new", await self.count(wanted.caller, Periods(wanted.day, wanted.month)))
 
-    async def bind(self, reservation: str, job_id: str, look_at: float) -> bool:
+    async def bind(self, reservation: str, job_id: str, due_at: float) -> bool:
         self._check()
         if reservation in self.open:
-            self.open[reservation] = replace(self.open[reservation][0], job_id=job_id), look_at
+            self.open[reservation] = replace(self.open[reservation][0], job_id=job_id), due_at
         return reservation in self.open or reservation in self.charged
 
     async def charge(self, reservation: str, pages: int) -> None:
@@ -53,7 +53,7 @@ class FakePages:
 
     async def claim(self, now: float, until: float) -> list[Reservation]:
         self._check()
-        due = [found for found, look_at in self.open.values() if look_at <= now]
+        due = [found for found, due_at in self.open.values() if due_at <= now]
         for found in due:
             self.open[found.id] = found, until
         return due

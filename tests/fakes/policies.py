@@ -1,4 +1,4 @@
-"""Callers with rights, as a policy would make them."""
+"""Callers with rights, as a policy file makes them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Prefixes = tuple[str, ...]
 def caller_of(
     name: str, inputs: dict[str, Prefixes], outputs: Prefixes = ("",), *, options: OptionRules | None = None
 ) -> Caller:
-    """A caller that may call everything, on these prefixes of these buckets, with results in the same bucket."""
+    """A caller that may call every method, with input prefixes by bucket and results in the same bucket."""
     buckets = {
         bucket: BucketRights(f"callers.{name}.buckets[{bucket}]", prefixes, {bucket: outputs})
         for bucket, prefixes in inputs.items()

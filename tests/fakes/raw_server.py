@@ -1,4 +1,4 @@
-"""An HTTP server that does exactly what a test says, byte by byte, and remembers what it was sent."""
+"""An HTTP server whose replies a test writes byte by byte, and which stores the requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Exchange:
-    """A request that came in, and the connection to answer on."""
+    """A received request, and the connection to answer on."""
 
     head: bytes
     body: bytes
@@ -41,13 +41,13 @@ class Exchange:
         await self.send(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body)
 
     def reset(self) -> None:
-        """Close at once, without a word."""
+        """Close the connection immediately, without a reply."""
         self.writer.transport.abort()
 
 
 @dataclass
 class RawServer:
-    """Listens on a free loopback port and hands every request to `behaviour`."""
+    """A server on a free loopback port that passes every request to `behaviour`."""
 
     behaviour: Behaviour
     exchanges: list[Exchange] = field(default_factory=list)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class FakeSharedCache:
-    """The port `SharedCache`. Values never expire; tests change `values` directly."""
+    """A `SharedCache` in memory. Values never expire; tests change `values` directly."""
 
     def __init__(self) -> None:
         self.values: dict[str, bytes] = {}

@@ -1,4 +1,4 @@
-"""Objects' tags in memory."""
+"""Tags of objects in memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class FakeTags:
-    """The port `ObjectTags`; tests set `value` and `failure`."""
+    """`ObjectTags` in memory; tests set `value` and `failure`."""
 
     def __init__(self) -> None:
         self.value = '"v1"'

@@ -1,4 +1,4 @@
-"""Telemetry in memory."""
+"""Telemetry that records what it is given."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class FakeTelemetry:
-    """The telemetry ports of all parts but access."""
+    """The telemetry ports of all parts but access, recorded in lists."""
 
     def __init__(self) -> None:
         self.attempts: list[tuple[str, str]] = []
@@ -26,7 +26,7 @@ class FakeTelemetry:
         self.most_pollers = 0
         self.started: list[str] = []
         self.calls: list[Call] = []
-        self.unsettled_creates: list[tuple[int, float | None]] = []
+        self.unreconciled_creates: list[tuple[int, float | None]] = []
         self.coalesced_reads: list[str] = []
         self.ended_jobs: list[tuple[str, float | None, JobPages]] = []
         self.sent: list[str] = []
@@ -62,7 +62,7 @@ class FakeTelemetry:
         self.deduped_creates.append(caller)
 
     def unreconciled(self, count: int, oldest_sent_at: float | None, now: float) -> None:
-        self.unsettled_creates.append((count, None if oldest_sent_at is None else now - oldest_sent_at))
+        self.unreconciled_creates.append((count, None if oldest_sent_at is None else now - oldest_sent_at))
 
     def coalesced(self, operation: str) -> None:
         self.coalesced_reads.append(operation)
@@ -104,8 +104,8 @@ class FakeTelemetry:
         self.ended.append((method.name, code))
 
 
-class AuditBook:
-    """The port `AuditLog`."""
+class FakeAuditLog:
+    """An `AuditLog` in memory: outcomes and job ids."""
 
     def __init__(self) -> None:
         self.entries: list[tuple[str, str]] = []

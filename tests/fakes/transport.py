@@ -1,4 +1,4 @@
-"""A transport that plays a script and remembers what it was asked to send."""
+"""A transport that answers by a script and records the requests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Turn: TypeAlias = HttpReply | Exception | float
 
 
 class FakeTransport:
-    """The port `Transport`. The last reply of the script is repeated for ever."""
+    """A `Transport` that answers by a script, whose last reply is repeated forever."""
 
     def __init__(self, *script: Turn) -> None:
         self.script: deque[Turn] = deque(script)

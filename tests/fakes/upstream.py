@@ -30,7 +30,7 @@ EPOCH = 1_700_000_000
 
 
 class FakeUpstream:
-    """The port `CachingUpstream`. Tests set `jobs`, `objects` and `failures` directly and read `asked`."""
+    """A `CachingUpstream` in memory. Tests set `jobs`, `objects` and `failures` directly and read `asked`."""
 
     def __init__(self) -> None:
         self.jobs: dict[tuple[str, str], PreviewJob] = {}
@@ -42,32 +42,32 @@ class FakeUpstream:
         self.failures: list[Exception] = []
         """Raised by the next calls, one each."""
         self.gate: asyncio.Event | None = None
-        """While there is one that is not set, calls hang."""
-        self.looked = asyncio.Event()
+        """Calls hang until it is set."""
+        self.called = asyncio.Event()
         """Set at every call."""
         self.cancelled = 0
         """Calls that were cancelled while they hung."""
-        self.remembered: dict[tuple[str, str], PreviewJob] = {}
-        """What `cached_get` gives."""
+        self.cached: dict[tuple[str, str], PreviewJob] = {}
+        """Jobs that `cached_get` returns."""
         self.in_flight = 0
         self.most_in_flight = 0
 
     def add_job(self, bucket: str, job_id: str, state: PreviewJob.State.ValueType) -> PreviewJob:
-        """Put a job there, without a create."""
+        """Add a job without a create."""
         job = PreviewJob(bucket=bucket, job_id=job_id, state=state, queue_id=queue_id(bucket))
         job.create_time.seconds = EPOCH + len(self.jobs)
         self.jobs[bucket, job_id] = job
         return job
 
     def set_state(self, bucket: str, job_id: str, state: PreviewJob.State.ValueType) -> None:
-        """The cloud's view of the job changes; jobs that were handed out before stay as they were."""
+        """Change the state of a job; messages returned before are left as they are."""
         changed = PreviewJob()
         changed.CopyFrom(self.jobs[bucket, job_id])
         changed.state = state
         self.jobs[bucket, job_id] = changed
 
     def cached_get(self, bucket: Bucket, job_id: str, call: Call) -> bytes | None:
-        job = None if call.no_cache else self.remembered.get((bucket.name, job_id))
+        job = None if call.no_cache else self.cached.get((bucket.name, job_id))
         if job is not None:
             call.response.cache = "hit"
         return None if job is None else job.SerializeToString()
@@ -101,7 +101,7 @@ class FakeUpstream:
         return job
 
     def finish(self, bucket: str, job_id: str, *, pages: int = 1) -> None:
-        """The job succeeds with so many pages."""
+        """End a job as SUCCESS with this number of pages."""
         self.set_state(bucket, job_id, PreviewJob.STATE_SUCCESS)
         job = self.jobs[bucket, job_id]
         found = [Page(page_number=n, object=f"out/p-{n}.jpg") for n in range(1, pages + 1)]
@@ -147,7 +147,7 @@ class FakeUpstream:
     async def _enter(self, operation: str, subject: str, call: Call) -> None:
         self.asked.append((operation, subject))
         self.callers.append(call.caller.name)
-        self.looked.set()
+        self.called.set()
         call.response.cache = "miss"
         call.response.upstream_request_id = f"upstream-{len(self.asked)}"
         self.in_flight += 1
@@ -166,7 +166,7 @@ class FakeUpstream:
 
 
 def queue_id(bucket: str) -> str:
-    """The id of a bucket's one queue."""
+    """The id of a bucket's only queue."""
     return f"p{bucket.partition('-')[0]}"
 
 

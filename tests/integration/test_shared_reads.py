@@ -86,7 +86,7 @@ async def reading(leader: Replica) -> asyncio.Task[PreviewJob]:
     """A read that hangs in the cloud until `leader.cloud.gate` is set."""
     leader.cloud.gate = asyncio.Event()
     task = leader.get()
-    await leader.cloud.looked.wait()
+    await leader.cloud.called.wait()
     return task
 
 

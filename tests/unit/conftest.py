@@ -57,8 +57,8 @@ class Office:
         self.watching = Watching(upstream, self.clock, self.telemetry, limits=self.limits, jitter=lambda: 0.5)
         page_urls = PageUrls(buckets, FakeCredentials(), self.clock)
         self.records = FakeLedger()
-        self.book = FakePages()
-        creating = IdempotentCreates(
+        self.page_store = FakePages()
+        creates = IdempotentCreates(
             upstream,
             buckets,
             self.records,
@@ -68,8 +68,8 @@ class Office:
             owner="one",
         )
         self.budgets = PageBudgets(
-            creating,
-            PageQuotaStores(self.book),
+            creates,
+            PageQuotaStores(self.page_store),
             buckets=buckets,
             upstream=upstream,
             records=self.records,

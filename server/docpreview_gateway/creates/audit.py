@@ -1,4 +1,4 @@
-"""Creates with somebody who keeps the books: whatever comes of a create, it is told once."""
+"""Audit: one record of the outcome of every create."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 def audited(
     create: Callable[[CreatePreviewJobRequest, Call], Awaitable[PreviewJob]], log: AuditLog
 ) -> Callable[[CreatePreviewJobRequest, Call], Awaitable[PreviewJob]]:
-    """The use-case `create`, which tells `log` how each call ended; one that was given up before that is CANCELLED."""
+    """`create`, with the outcome of every call written to `log` once.
+
+    The outcome is OK, the name of the error's reason, INTERNAL for any other exception, or CANCELLED.
+    """
 
     async def audited_create(request: CreatePreviewJobRequest, call: Call) -> PreviewJob:
         outcome, job_id = "CANCELLED", ""

@@ -1,7 +1,7 @@
-"""Page budgets: a create is admitted for the pages that it may make, and charged for those that it made.
+"""Page budgets: a create reserves the pages that it may make, and is charged for the pages that its job made.
 
-Pages are set aside in a durable book before the create, and settled once when its job has ended, by whichever process
-looks first. Whatever happens in between, a process that dies included, a later look finds the reservation.
+The reservation is written to the page quota store before the create. It is charged once, after the job has ended, by
+the first process that finds it due; so it survives a crash of the process that made it.
 """
 
 from __future__ import annotations
@@ -42,26 +42,28 @@ if TYPE_CHECKING:
 log = structlog.get_logger("docpreview_gateway.budgets")
 
 UNBOUND_SECONDS = 120.0
-"""After so long a create has an outcome, or its process is gone."""
+"""Seconds until a reservation without a job is checked: its create has an outcome by then, or its process is gone."""
 
-FIRST_LOOK, LONGEST_PAUSE, LOOK_SECONDS = 2.0, 300.0, 10.0
-"""Seconds after a create until its job is looked at; between looks, at most; and of one look."""
+FIRST_CHECK_SECONDS, LONGEST_INTERVAL_SECONDS, CHECK_TIMEOUT_SECONDS = 2.0, 300.0, 10.0
+"""Seconds from a create to the first check of its job, between two checks at most, and for one check."""
 
 CLAIM_SECONDS = 60.0
-MISSING_SECONDS = 86400.0
-"""A job that the cloud does not know is believed to have made its pages after so long."""
+"""Seconds for which a process that claimed reservations is the only one to check them."""
 
-STORE_SECONDS = 1.0
+MISSING_SECONDS = 86400.0
+"""Seconds after which a job that the cloud does not know is charged its reserved pages."""
+
+RETRY_AFTER_SECONDS = 1.0
 
 _COUNTING_LOCALLY = "page quota store unavailable, counting locally"
 _NOT_COUNTING = "page quota store unavailable, not counting"
-_MAY_GO_ON = frozenset({reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN, reasons.ERROR_REASON_CREATE_IN_PROGRESS})
+_MAY_HAVE_JOB = frozenset({reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN, reasons.ERROR_REASON_CREATE_IN_PROGRESS})
 
 
 class PageQuotaStores(NamedTuple):
-    """The book, and the one of this process alone for when replicas cannot reach the one they share.
+    """The page quota store, and what happens while it is unavailable.
 
-    Without a fallback creates pass uncounted while there is no book; with `refuse` they fail.
+    Creates are counted in `fallback`, a store of this process; None: they pass uncounted. With `refuse` they fail.
     """
 
     main: PageQuotaStore
@@ -70,12 +72,12 @@ class PageQuotaStores(NamedTuple):
 
 
 class PageBudgets:
-    """Creates within the budgets of their callers. Callers without one pass uncounted."""
+    """`Creates` within the page budgets of their callers. Callers without a budget are not counted."""
 
     def __init__(  # noqa: PLR0913 - collaborators, named by wiring
         self,
-        creating: IdempotentCreates,
-        books: PageQuotaStores,
+        creates: IdempotentCreates,
+        stores: PageQuotaStores,
         *,
         buckets: BucketRegistry,
         upstream: Upstream,
@@ -83,8 +85,8 @@ class PageBudgets:
         clock: Clock,
         telemetry: CreatesTelemetry,
     ) -> None:
-        self._creating = creating
-        self._books = books
+        self._creates = creates
+        self._stores = stores
         self._buckets = buckets
         self._upstream = upstream
         self._records = records
@@ -94,39 +96,39 @@ class PageBudgets:
         self._background = BackgroundTasks()
 
     async def create(self, request: CreatePreviewJobRequest, call: Call) -> PreviewJob:
-        """Submit a job, unless the caller's budget has no room for it: PAGE_BUDGET_EXHAUSTED."""
+        """Submit a job. PAGE_BUDGET_EXHAUSTED when the caller's budget has too few pages left."""
         budget = call.caller.budget
         if budget is None:
-            return await self._creating.create(request, call)
+            return await self._creates.create(request, call)
         admitted = self._buckets.admit_create(request, call.caller)
         self._seen[call.caller.name] = call.caller
         wanted = self._reservation(request, admitted.request.options, call.caller)
         try:
-            book, is_new = await self._reserve(wanted, call.caller, budget)
+            store, is_new = await self._reserve(wanted, call.caller, budget)
         except asyncio.CancelledError:
             self._undo(wanted)
             raise
         try:
-            job = await self._creating.create(request, call)
+            job = await self._creates.create(request, call)
         except GatewayError as error:
-            if book is not None and is_new and error.reason not in _MAY_GO_ON:
-                await self._release(book, wanted)
+            if store is not None and is_new and error.reason not in _MAY_HAVE_JOB:
+                await self._release(store, wanted)
             raise
-        if book is not None:
-            await self._bind(book, wanted, job)
+        if store is not None:
+            await self._bind(store, wanted, job)
         return job
 
     async def get_usage(self, _request: GetUsageRequest, call: Call) -> Usage:
-        """What the caller has used up in the present day and month."""
+        """The caller's used and reserved pages in the current day and month (UTC)."""
         caller = call.caller
         if caller.budget is None:
             return Usage(caller=caller.name)
         now = pages.periods(self._clock.now())
         try:
-            count = await self._books.main.count(caller.name, now)
+            count = await self._stores.main.count(caller.name, now)
         except PageQuotaStoreError as error:
             raise _unavailable(error) from None
-        self._tell(caller, count)
+        self._record_pages(caller, count)
         return Usage(
             caller=caller.name,
             day=_usage(now.day, count.day, caller.budget.per_day),
@@ -134,20 +136,20 @@ class PageBudgets:
         )
 
     async def charge(self) -> None:
-        """Charge reservations that are due. Called at intervals by one loop per process, which retries failures."""
+        """Charge reservations that are due. One loop per process calls it at intervals; failures are retried then."""
         try:
-            if self._books.fallback is not None:
-                await self._hand_over(self._books.fallback)
+            if self._stores.fallback is not None:
+                await self._merge_fallback(self._stores.fallback)
             now = self._clock.now()
-            for found in await self._books.main.claim(now, now + CLAIM_SECONDS):
+            for reservation in await self._stores.main.claim(now, now + CLAIM_SECONDS):
                 try:
-                    await self._look(found)
+                    await self._check(reservation)
                 except (GatewayError, LedgerError, TimeoutError) as error:
-                    log.info("charging of pages failed", reservation=found.id[:12], error=str(error))
+                    log.info("charging of a reservation failed", reservation=reservation.id[:12], error=str(error))
             for caller in list(self._seen.values()):
-                self._tell(caller, await self._books.main.count(caller.name, pages.periods(now)))
+                self._record_pages(caller, await self._stores.main.count(caller.name, pages.periods(now)))
         except PageQuotaStoreError as error:
-            log.warning("round of charging pages failed", error=str(error))
+            log.warning("charging round failed", error=str(error))
 
     async def drained(self) -> None:
         """Wait until reservations of abandoned creates are released."""
@@ -171,104 +173,112 @@ class PageBudgets:
     async def _reserve(
         self, wanted: Reservation, caller: Caller, budget: PageBudget
     ) -> tuple[PageQuotaStore | None, bool]:
-        """The book in which the pages are set aside (None: in none), and whether they were not before."""
-        bounds = None if caller.shadow else budget
-        for book in (self._books.main, self._books.fallback):
-            if book is None:
+        """The store that holds the reservation (None: not counted), and whether the reservation is new."""
+        enforced = None if caller.shadow else budget
+        for store in (self._stores.main, self._stores.fallback):
+            if store is None:
                 continue
             try:
-                booking = await book.reserve(wanted, bounds, wanted.made_at + UNBOUND_SECONDS)
+                result = await store.reserve(wanted, enforced, wanted.made_at + UNBOUND_SECONDS)
             except PageQuotaStoreError as error:
-                if self._books.refuse:
+                if self._stores.refuse:
                     self._telemetry.limit(caller.name, "page_budget", "refused")
                     raise _unavailable(error) from None
-                counts_locally = book is self._books.main and self._books.fallback is not None
+                counts_locally = store is self._stores.main and self._stores.fallback is not None
                 log.warning(_COUNTING_LOCALLY if counts_locally else _NOT_COUNTING, error=str(error))
                 continue
-            self._judge(booking, wanted, caller, budget, alone=book is not self._books.main)
-            return book, booking.outcome == "new"
+            self._check_budget(result, wanted, caller, budget, counted_locally=store is not self._stores.main)
+            return store, result.outcome == "new"
         self._telemetry.limit(caller.name, "page_budget", "degraded")
         return None, False
 
-    def _judge(
-        self, booking: ReservationResult, wanted: Reservation, caller: Caller, budget: PageBudget, *, alone: bool
+    def _check_budget(
+        self,
+        result: ReservationResult,
+        wanted: Reservation,
+        caller: Caller,
+        budget: PageBudget,
+        *,
+        counted_locally: bool,
     ) -> None:
-        self._tell(caller, booking.pages)
-        if booking.outcome in {"day", "month"}:
+        """Record the outcome of a reservation, or raise its refusal."""
+        self._record_pages(caller, result.pages)
+        if result.outcome in {"day", "month"}:
             self._telemetry.limit(caller.name, "page_budget", "refused")
-            _refuse(booking, wanted, budget, self._clock.now())
-        if alone:
+            _refuse(result, wanted, budget, self._clock.now())
+        if counted_locally:
             self._telemetry.limit(caller.name, "page_budget", "degraded")
-        elif caller.shadow and pages.refusing(0, booking.pages, budget) is not None:
+        elif caller.shadow and pages.refusing(0, result.pages, budget) is not None:
             self._telemetry.limit(caller.name, "page_budget", "shadowed")
         else:
             self._telemetry.limit(caller.name, "page_budget", "allowed")
 
-    async def _bind(self, book: PageQuotaStore, wanted: Reservation, job: PreviewJob) -> None:
-        """Remember the job. When that fails, a later look finds it by the create's record, or charges as asked."""
-        look_at = self._clock.now() + FIRST_LOOK
+    async def _bind(self, store: PageQuotaStore, wanted: Reservation, job: PreviewJob) -> None:
+        """Store the job's id. If that fails, a later check finds it by the create's record or charges all pages."""
+        due_at = self._clock.now() + FIRST_CHECK_SECONDS
         try:
-            if not await book.bind(wanted.id, job.job_id, look_at):
-                # An equal create that failed gave the pages back meanwhile.
-                await book.reserve(wanted, None, look_at)
-                await book.bind(wanted.id, job.job_id, look_at)
+            if not await store.bind(wanted.id, job.job_id, due_at):
+                # An equal create that failed has released the reservation in the meantime.
+                await store.reserve(wanted, None, due_at)
+                await store.bind(wanted.id, job.job_id, due_at)
         except PageQuotaStoreError as error:
-            log.warning("job of a reservation not recorded", reservation=wanted.id[:12], error=str(error))
+            log.warning("binding of a reservation to its job failed", reservation=wanted.id[:12], error=str(error))
 
     def _undo(self, wanted: Reservation) -> None:
-        """The caller left before its create began. One with `request_id` may be another's too: a later look decides."""
+        """Release the reservation of a create abandoned before it began, unless an equal create may share it."""
         if not wanted.ledger_key:
-            _ = self._background.start(self._release(self._books.main, wanted), "release of a page reservation")
+            _ = self._background.start(self._release(self._stores.main, wanted), "release of a page reservation")
 
-    async def _release(self, book: PageQuotaStore, wanted: Reservation) -> None:
+    async def _release(self, store: PageQuotaStore, wanted: Reservation) -> None:
         try:
-            await book.release(wanted.id)
+            await store.release(wanted.id)
         except PageQuotaStoreError as error:
-            log.warning("pages not given back yet", reservation=wanted.id[:12], error=str(error))
+            log.warning("release of a reservation failed", reservation=wanted.id[:12], error=str(error))
 
-    async def _hand_over(self, fallback: PageQuotaStore) -> None:
-        """What this process counted alone is counted by all, as soon as they can be reached."""
+    async def _merge_fallback(self, fallback: PageQuotaStore) -> None:
+        """Move this process's own reservations to the shared store."""
         now = self._clock.now()
-        for found in await fallback.claim(now, now + CLAIM_SECONDS):
-            await self._books.main.reserve(found, None, now)
-            await fallback.release(found.id)
+        for reservation in await fallback.claim(now, now + CLAIM_SECONDS):
+            await self._stores.main.reserve(reservation, None, now)
+            await fallback.release(reservation.id)
 
-    async def _look(self, found: Reservation) -> None:
-        book, now = self._books.main, self._clock.now()
-        if not found.job_id:
-            await self._look_for_outcome(found)
+    async def _check(self, reservation: Reservation) -> None:
+        """Charge a reservation if its job has ended, else set the time of its next check."""
+        store, now = self._stores.main, self._clock.now()
+        if not reservation.job_id:
+            await self._check_outcome(reservation)
             return
-        bucket = self._buckets.find(found.bucket)
+        bucket = self._buckets.find(reservation.bucket)
         if bucket is None:
-            await book.charge(found.id, found.pages)
+            await store.charge(reservation.id, reservation.pages)
             return
         try:
-            call = Call("", time.monotonic() + LOOK_SECONDS, GATEWAY)
-            made = pages.made(await self._upstream(GetJob(bucket, found.job_id), call))
+            call = Call("", time.monotonic() + CHECK_TIMEOUT_SECONDS, GATEWAY)
+            made = pages.made(await self._upstream(GetJob(bucket, reservation.job_id), call))
         except GatewayError as error:
-            if error.reason != reasons.ERROR_REASON_JOB_NOT_FOUND or now - found.made_at < MISSING_SECONDS:
+            if error.reason != reasons.ERROR_REASON_JOB_NOT_FOUND or now - reservation.made_at < MISSING_SECONDS:
                 raise
-            made = found.pages
+            made = reservation.pages
         if made is not None:
-            await book.charge(found.id, made)
+            await store.charge(reservation.id, made)
         else:
-            pause = min(LONGEST_PAUSE, max(FIRST_LOOK, (now - found.made_at) / 4))
-            await book.bind(found.id, found.job_id, now + pause)
+            interval = min(LONGEST_INTERVAL_SECONDS, max(FIRST_CHECK_SECONDS, (now - reservation.made_at) / 4))
+            await store.bind(reservation.id, reservation.job_id, now + interval)
 
-    async def _look_for_outcome(self, found: Reservation) -> None:
-        """The create is over, or its process is: its record knows what came of it."""
-        book = self._books.main
-        if not found.ledger_key:
-            # Nobody knows whether there is a job: the pages count as made.
-            await book.charge(found.id, found.pages)
+    async def _check_outcome(self, reservation: Reservation) -> None:
+        """Release, bind or charge a reservation without a job, by the record of its create in the ledger."""
+        store = self._stores.main
+        if not reservation.ledger_key:
+            # A create without `request_id` has no record, so its job, if any, cannot be found.
+            await store.charge(reservation.id, reservation.pages)
             return
-        record = await self._records.find(found.ledger_key)
+        record = await self._records.find(reservation.ledger_key)
         if record is None:
-            await book.release(found.id)
+            await store.release(reservation.id)
         elif record.stage is Stage.ACCEPTED:
-            await book.bind(found.id, PreviewJob.FromString(record.job).job_id, self._clock.now())
+            await store.bind(reservation.id, PreviewJob.FromString(record.job).job_id, self._clock.now())
 
-    def _tell(self, caller: Caller, count: PageCount) -> None:
+    def _record_pages(self, caller: Caller, count: PageCount) -> None:
         if caller.budget is not None:
             self._telemetry.pages(caller.name, "day", count.day, caller.budget.per_day)
             self._telemetry.pages(caller.name, "month", count.month, caller.budget.per_month)
@@ -285,25 +295,25 @@ def _usage(period: str, count: Pages, budget: int | None) -> PageUsage:
     return usage
 
 
-def _refuse(booking: ReservationResult, wanted: Reservation, budget: PageBudget, now: float) -> NoReturn:
-    month = booking.outcome == "month"
-    bound = (budget.per_month if month else budget.per_day) or 0
-    left = max(0, bound - sum(booking.pages.month if month else booking.pages.day))
+def _refuse(result: ReservationResult, wanted: Reservation, budget: PageBudget, now: float) -> NoReturn:
+    month = result.outcome == "month"
+    limit = (budget.per_month if month else budget.per_day) or 0
+    left = max(0, limit - sum(result.pages.month if month else result.pages.day))
     _, end = pages.bounds(wanted.month if month else wanted.day)
     raise LimitReached(
         reasons.ERROR_REASON_PAGE_BUDGET_EXHAUSTED,
-        f"the create may make {wanted.pages} pages, and {wanted.caller} has {left} of {bound} left in this "
-        f"{booking.outcome} (UTC): select fewer pages with page_ranges, or ask for a larger budget",
-        subject=f"caller:{wanted.caller}:pages_per_{booking.outcome}",
+        f"the create may make {wanted.pages} pages, and {wanted.caller} has {left} of {limit} left in this "
+        f"{result.outcome} (UTC): select fewer pages with page_ranges, or ask for a larger budget",
+        subject=f"caller:{wanted.caller}:pages_per_{result.outcome}",
         retry_after=max(1.0, end.timestamp() - now),
         final=True,
     )
 
 
 def _unavailable(error: PageQuotaStoreError) -> GatewayError:
-    log.warning("pages cannot be counted", error=str(error))
+    log.warning("page quota store unavailable, call rejected", error=str(error))
     return GatewayError(
         reasons.ERROR_REASON_LIMITER_UNAVAILABLE,
         "the caller's pages cannot be counted now; nothing was sent",
-        retry_after=STORE_SECONDS,
+        retry_after=RETRY_AFTER_SECONDS,
     )

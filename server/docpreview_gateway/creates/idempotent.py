@@ -1,7 +1,7 @@
-"""Creates that never bill twice.
+"""Idempotent creates: at most one job per `request_id`.
 
-Without `request_id` a create is one attempt. With it the create is recorded before its first byte leaves, a repeated
-request gets the first job, and an unknown outcome is cleared up by looking for the job, never by sending blindly.
+A create without `request_id` is one attempt. A create with it is recorded in the ledger before its first byte is sent,
+a repeated request gets the first job, and an unknown outcome is reconciled by listing jobs before anything is resent.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ if TYPE_CHECKING:
 log = structlog.get_logger("docpreview_gateway.ledger")
 
 ATTEMPT_SECONDS = 30.0
-"""How long a recorded create may work on in the background, whatever its caller's deadline."""
+"""Seconds for which a recorded create may run, also beyond its caller's deadline."""
 
 BUSY_POLL = 0.2
-"""Seconds between looks at a create that another replica works on."""
+"""Seconds between checks of a create that another replica owns."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """A create with `request_id` as it was admitted, the first call for it, and the record that it would begin with."""
+    """A create with `request_id`: the admitted request, the first call for it, and the record to begin with."""
 
     admitted: Admitted
     call: Call
@@ -54,7 +54,7 @@ class _Work:
 
 
 class IdempotentCreates:
-    """Creates with and without `request_id`. `owner` names this process among all that share the ledger."""
+    """`Creates`, idempotent by `request_id`. `owner` identifies this process in the ledger."""
 
     def __init__(  # noqa: PLR0913 - collaborators, named by wiring
         self,
@@ -79,16 +79,16 @@ class IdempotentCreates:
         self._running: dict[str, tuple[asyncio.Task[PreviewJob], bytes]] = {}
 
     async def create(self, request: CreatePreviewJobRequest, call: Call) -> PreviewJob:
-        """Submit a job, or return the one that an equal request submitted before."""
+        """Submit a job, or return the one that an earlier equal request with the same `request_id` submitted."""
         admitted = self._buckets.admit_create(request, call.caller)
         if not request.request_id:
             return await self._upstream(CreateJob(*admitted), call)
-        # The record is of the caller's own words: a policy that changes in between makes no second job.
+        # The record is of the request as the caller sent it: a change of policy between repeats makes no second job.
         work = _Work(admitted, call, await self._new_record(request, call.caller))
         task, fingerprint = self._running.get(work.record.key) or self._start(work)
         if fingerprint != work.record.fingerprint:
             raise _reused()
-        # The work goes on when this caller leaves: between SENT and its outcome nobody may pull the plug.
+        # The task outlives this call: cancelling it between SENT and the outcome would leave the outcome unknown.
         await asyncio.wait((task,), timeout=call.answer_by - time.monotonic())
         if not task.done():
             raise _in_progress()
@@ -98,9 +98,9 @@ class IdempotentCreates:
         return task.result()
 
     async def reconcile(self) -> None:
-        """Clear up what others left open: find the job of an unknown create, or forget it when there is none for sure.
+        """Reconcile abandoned creates: record the job of each, or delete the record when there is provably no job.
 
-        Nothing is sent. Called at intervals by one loop per process; the next round tries again what failed in this.
+        Nothing is sent. One loop per process calls it at intervals; failures are retried in the next round.
         """
         try:
             await self._reconcile_abandoned()
@@ -125,7 +125,7 @@ class IdempotentCreates:
                 await self._records.remove(outcome)
 
     async def drained(self) -> None:
-        """Wait until no recorded create is between its stages."""
+        """Wait until no recorded create is in flight in this process."""
         await self._background.drain()
 
     async def _new_record(self, request: CreatePreviewJobRequest, caller: Caller) -> Record:
@@ -146,7 +146,7 @@ class IdempotentCreates:
         return self._running[key]
 
     async def _run(self, work: _Work) -> PreviewJob:
-        """Bring a create to its end, from whatever stage its record is in."""
+        """Complete a create from the stage that its record is in."""
         until = time.monotonic() + ATTEMPT_SECONDS
         while True:
             record = await self._owned(work)
@@ -157,7 +157,7 @@ class IdempotentCreates:
             await asyncio.sleep(BUSY_POLL)
 
     async def _owned(self, work: _Work) -> Record | None:
-        """The record, once it is ours to go on with or has come to its end; None while another process works on it."""
+        """The record, if this process owns it or it is ACCEPTED; None while another process owns it."""
         now = self._clock.now()
         try:
             record = await self._records.begin(work.record, now)
@@ -166,9 +166,9 @@ class IdempotentCreates:
             if record == work.record or record.stage is Stage.ACCEPTED:
                 return record
             mine = record.taken_over(self._owner, now, self._timing)
-            # One of this process's own was left by a begin whose answer was lost: it works on each key only once.
-            is_free = record.is_abandoned(now) or record.owner == self._owner
-            return mine if is_free and await self._records.replace(record, mine) else None
+            # This process has one task per key, so a record of its own is left over from a `begin` with a lost reply.
+            may_take_over = record.is_abandoned(now) or record.owner == self._owner
+            return mine if may_take_over and await self._records.replace(record, mine) else None
         except LedgerError as error:
             raise _ledger_unavailable(error) from None
 
@@ -181,7 +181,7 @@ class IdempotentCreates:
         try:
             outcome = await self._reconciliation.find_outcome(record, work.admitted.bucket)
         except (GatewayError, LedgerError) as error:
-            # A refused list says nothing about the job: telling it as it is would say that there is none.
+            # A failed list says nothing about the job, so its error must not become the error of the create.
             log.warning("reconciliation of a create failed", key=record.key[:12], error=str(error))
             raise self._unknown(record) from None
         if isinstance(outcome, PreviewJob):
@@ -215,7 +215,7 @@ class IdempotentCreates:
         return job
 
     async def _reconcile_now(self, sent: Record, work: _Work) -> PreviewJob:
-        """Most lost replies are of jobs that a list shows by now."""
+        """Look for the job immediately: most jobs whose reply was lost are listed by now."""
         self._telemetry.ledger("unknown")
         try:
             unknown = sent.unknown(self._clock.now(), self._timing)
@@ -224,11 +224,11 @@ class IdempotentCreates:
                 if isinstance(outcome, PreviewJob):
                     return outcome
         except (GatewayError, LedgerError) as error:
-            log.warning("lost create not found yet", key=sent.key[:12], error=str(error))
+            log.warning("job of a create with a lost reply not found", key=sent.key[:12], error=str(error))
         raise self._unknown(sent)
 
     async def _forget(self, sent: Record) -> None:
-        """The cloud refused: the same request may be tried again. A record that stays is settled later."""
+        """Delete the record of a refused create, which may be repeated. A record left behind is reconciled later."""
         self._telemetry.ledger("rejected")
         with suppress(LedgerError):
             await self._records.remove(sent)
@@ -245,14 +245,14 @@ class IdempotentCreates:
 def _reused() -> GatewayError:
     return GatewayError(
         reasons.ERROR_REASON_REQUEST_ID_REUSED,
-        "request_id was used before with another request; take a new one for a new job",
+        "request_id was used before with another request; use a new one for a new job",
     )
 
 
 def _in_progress() -> GatewayError:
     return GatewayError(
         reasons.ERROR_REASON_CREATE_IN_PROGRESS,
-        "a create with this request_id is under way; repeating it is safe and gets its job",
+        "a create with this request_id is in flight; repeating it is safe and gets its job",
         retry_after=1.0,
     )
 

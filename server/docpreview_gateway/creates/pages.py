@@ -1,4 +1,4 @@
-"""Page budgets: what a create is admitted for, what it is settled to, and the days and months in which both count."""
+"""Rules of page budgets: pages to reserve for a create, pages to charge for a job, and budget periods."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 
 class Periods(NamedTuple):
-    """A day and a month of UTC, such as `2026-11-23` and `2026-11`."""
+    """A day and a month (UTC), such as `2026-11-23` and `2026-11`."""
 
     day: str
     month: str
 
 
 class Pages(NamedTuple):
-    """Pages that were made, and those set aside for what has not ended."""
+    """Pages of ended jobs, and pages reserved for creates whose jobs have not ended."""
 
     used: int = 0
     reserved: int = 0
 
 
 class PageCount(NamedTuple):
-    """A caller's pages in the present day and month."""
+    """A caller's pages in one day and its month."""
 
     day: Pages = Pages()
     month: Pages = Pages()
@@ -38,11 +38,7 @@ class PageCount(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Pages set aside for a create. It counts in the periods in which it was made, whenever its job ends.
-
-    `ledger_key` is that of the create's record, for one with `request_id`; `job_id` is known once there is a job.
-    `made_at` is in Unix seconds.
-    """
+    """Pages reserved for a create. It counts in the periods in which it was made, whenever its job ends."""
 
     id: str
     caller: str
@@ -51,15 +47,19 @@ class Reservation:
     month: str
     bucket: str
     made_at: float
+    """Unix time in seconds."""
     ledger_key: str = ""
+    """Key of the create's record in the ledger; empty: the create has no `request_id`."""
     job_id: str = ""
+    """Empty until the job is known."""
 
 
 Outcome = Literal["new", "known", "day", "month"]
+"""Reserved; reserved or charged before under the same id; refused by the budget of the day or the month."""
 
 
 class ReservationResult(NamedTuple):
-    """What became of a reservation: it is new, or one of its id was there before, or a budget has no room for it."""
+    """Outcome of `PageQuotaStore.reserve`, and the caller's pages after it."""
 
     outcome: Outcome
     pages: PageCount
@@ -72,7 +72,7 @@ def periods(now: float) -> Periods:
 
 
 def bounds(period: str) -> tuple[datetime, datetime]:
-    """When a day or month begins, and when the next one does."""
+    """The beginning of a day or month, and of the next one."""
     if period.count("-") == 1:
         start = datetime.strptime(period, "%Y-%m").replace(tzinfo=UTC)
         return start, (start + timedelta(days=31)).replace(day=1)
@@ -81,15 +81,15 @@ def bounds(period: str) -> tuple[datetime, datetime]:
 
 
 def asked(options: PreviewOptions, budget: PageBudget) -> int:
-    """Pages that a create of valid options may make: those it names, or the estimate."""
-    named = selected_pages(options)
-    if named > 0:
-        return named
+    """Pages that a create with valid options may make: the number it selects, or the budget's estimate."""
+    selected = selected_pages(options)
+    if selected > 0:
+        return selected
     return min(budget.estimate, MAX_SINGLE_IMAGE_PAGES) if options.single_image else budget.estimate
 
 
 def made(job: PreviewJob) -> int | None:
-    """Pages that a job has made; None while it has not ended."""
+    """Pages that a job made; None until it has ended."""
     if job.state not in TERMINAL:
         return None
     result = job.result
@@ -100,7 +100,7 @@ def made(job: PreviewJob) -> int | None:
 
 
 def refusing(pages: int, count: PageCount, budget: PageBudget) -> Literal["day", "month"] | None:
-    """The budget that has no room for so many pages more. The month's is named first: it lasts longer."""
+    """The budget that `pages` more would exceed. The month comes first: its budget takes longer to renew."""
     if budget.per_month is not None and sum(count.month) + pages > budget.per_month:
         return "month"
     if budget.per_day is not None and sum(count.day) + pages > budget.per_day:

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class Creates(Protocol):
-    """What stands before the creates of jobs."""
+    """The create of a job, as one layer of idempotency, deduplication and budgets."""
 
     async def create(self, request: CreatePreviewJobRequest, call: Call) -> PreviewJob:
-        """Submit a job, or return one that stands for it."""
+        """Submit a job, or return an existing one in its place."""
         ...
 
 
@@ -28,77 +28,80 @@ class LedgerError(Exception):
 
 
 class RequestLedger(Protocol):
-    """The durable records of creates with `request_id`. Every change is atomic; every method raises LedgerError."""
+    """The ledger: durable records of creates. Every change is atomic; every method raises LedgerError."""
 
     async def secret(self) -> bytes:
-        """The ledger's own random key, the same for as long as it lives and for all who share it."""
+        """The ledger's random key, which never changes and is the same for all processes that share the ledger."""
         ...
 
     async def begin(self, record: Record, now: float) -> Record:
-        """Commit `record` unless its key has one that has not expired; the record that stands now."""
+        """Commit `record` unless an unexpired one has its key. Returns the record that is stored now."""
         ...
 
     async def replace(self, old: Record, new: Record) -> bool:
-        """Commit `new` if the owner and attempt of `old` still stand; whether they did."""
+        """Commit `new` if the stored owner and attempt are those of `old`. Returns whether they were."""
         ...
 
     async def remove(self, record: Record) -> None:
-        """Delete the record if its owner and attempt still stand."""
+        """Delete the record if the stored owner and attempt are its own."""
         ...
 
     async def open(self, now: float) -> list[Record]:
-        """Records that were sent, have no outcome, and whose owner has been silent for too long."""
+        """Records that were sent, have no outcome, and whose lease has expired at Unix time `now`."""
         ...
 
     async def find(self, key: str) -> Record | None:
-        """The record of this key, if there is one."""
+        """The record of this key; None when there is none."""
         ...
 
     async def others_open(self, record: Record) -> bool:
-        """Whether another create of the same target has no outcome yet."""
+        """Whether another create with the same target has no outcome yet."""
         ...
 
 
 class AuditLog(Protocol):
-    """Keeps who made which job."""
+    """The audit log of creates."""
 
     def create_ended(self, request: CreatePreviewJobRequest, call: Call, outcome: str, job_id: str) -> None:
-        """A create ended: `outcome` is OK or the reason of its error, `job_id` is empty when there is no job."""
+        """A create ended. `outcome` is OK or the name of its error's reason; `job_id` is empty when there is no job."""
         ...
 
 
 class PageQuotaStoreError(Exception):
-    """The book of pages cannot be read or written."""
+    """The page quota store cannot be read or written."""
 
 
 class PageQuotaStore(Protocol):
-    """The durable count of callers' pages. Every change is atomic; every method raises PageQuotaStoreError."""
+    """Durable reservations and counts of callers' pages.
 
-    async def reserve(self, wanted: Reservation, budget: PageBudget | None, look_at: float) -> ReservationResult:
-        """Set pages aside, unless a reservation of this id stands or was charged, or the budget has no room.
+    Every change is atomic; every method raises PageQuotaStoreError. Instants are Unix times in seconds.
+    """
 
-        None: whatever there is room for. At `look_at` (Unix time) somebody should see what became of it.
+    async def reserve(self, wanted: Reservation, budget: PageBudget | None, due_at: float) -> ReservationResult:
+        """Reserve pages, unless the id is reserved or charged already, or the budget has too few pages left.
+
+        A budget of None is unlimited. The reservation is due for `claim` at `due_at`.
         """
         ...
 
-    async def bind(self, reservation: str, job_id: str, look_at: float) -> bool:
-        """The create has this job, to be looked at again at `look_at`; False when there is no such reservation."""
+    async def bind(self, reservation: str, job_id: str, due_at: float) -> bool:
+        """Store the job of a reservation and when it is due next. Returns False when there is no such reservation."""
         ...
 
     async def charge(self, reservation: str, pages: int) -> None:
-        """So many pages were made. Only the first charge counts."""
+        """Replace the reserved pages by `pages` used ones. Only the first charge of a reservation counts."""
         ...
 
     async def release(self, reservation: str) -> None:
-        """Nothing was made, and the id is as if it never was. Nothing happens to what was charged."""
+        """Delete a reservation, whose id may be reserved again. Charged reservations are left as they are."""
         ...
 
     async def claim(self, now: float, until: float) -> list[Reservation]:
-        """Some open reservations that are due; nobody else gets them before `until`."""
+        """Some open reservations that are due at `now`. They are not returned again before `until`."""
         ...
 
     async def count(self, caller: str, periods: Periods) -> PageCount:
-        """A caller's pages."""
+        """A caller's pages in these periods."""
         ...
 
 

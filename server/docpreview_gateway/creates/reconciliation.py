@@ -1,4 +1,4 @@
-"""Finding out what became of a create whose reply was lost."""
+"""Reconciliation: finds the job of a create whose reply was lost, or proves that there is none."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ log = structlog.get_logger("docpreview_gateway.ledger")
 LIST_SECONDS = 10.0
 LIST_SIZE = 100
 LIST_PAGES = 50
-"""A list that is longer proves nothing, and the outcome stays unknown."""
+"""Longest list that is read; when there are more pages, the outcome stays unknown."""
 
 
 class Reconciliation:
-    """Looks for the jobs of creates that were sent."""
+    """Finds the outcomes of creates that were sent, by listing jobs."""
 
     def __init__(
         self,
@@ -52,9 +52,10 @@ class Reconciliation:
         self._timing = timing
 
     async def find_outcome(self, record: Record, bucket: Bucket) -> PreviewJob | Record | None:
-        """The job; or the record, back at INTENT and still ours, when there is certainly none; or None: not known yet.
+        """The job; the record, reset to INTENT, when there is provably no job; or None while the outcome is unknown.
 
-        `record` is ours and its create was sent. Errors of the list and of the ledger leave it to the next one.
+        This process must own `record`, and its create must have been sent. GatewayError of the list and LedgerError
+        leave the record to the next reconciliation.
         """
         begun = self._clock.now()
         try:
@@ -74,18 +75,18 @@ class Reconciliation:
         return None
 
     async def accept(self, record: Record, job: PreviewJob) -> None:
-        """Remember the job. When that fails the caller still gets it, and the next request finds it by a list."""
+        """Record the job. When that fails the caller still gets it, and a repeated request finds it by a list."""
         self._telemetry.ledger("accepted")
         try:
             await self._records.replace(record, record.accepted(job, self._clock.now(), self._timing))
         except LedgerError as error:
-            log.warning("accepted create not recorded", key=record.key[:12], error=str(error))
+            log.warning("recording of an accepted create failed", key=record.key[:12], error=str(error))
 
     async def _find(self, record: Record, bucket: Bucket) -> tuple[PreviewJob | None, bool]:
         """The job of a record, and whether the list was read to its end."""
-        # The cloud's clock is not ours: the list reaches beyond the create on both sides.
+        # The cloud's clock may differ from ours, so the list spans more than the time of the create.
         margin = int(2 * self._timing.fence_slack) + 1
-        alone = not await self._records.others_open(record)
+        is_only_one = not await self._records.others_open(record)
         request = ListPreviewJobsRequest(
             bucket=bucket.name,
             order=ListPreviewJobsRequest.ORDER_OLDEST_FIRST,
@@ -96,20 +97,20 @@ class Reconciliation:
         for _ in range(LIST_PAGES):
             page = await self._page(ListJobs(request, bucket, LIST_SIZE, cursor))
             for job, marker in zip(page.jobs, page.markers, strict=True):
-                if ledger.owns(record, job, marker, only_one_of_its_target=alone):
+                if ledger.owns(record, job, marker, only_one_of_its_target=is_only_one):
                     return job, True
-            if page.as_of is not None and not self._is_our_time(page.as_of, begun):
-                log.warning("the cloud's clock differs by more than ledger.fence_slack_seconds", key=record.key[:12])
+            if page.as_of is not None and not self._is_within_slack(page.as_of, begun):
+                log.warning("cloud clock differs by more than ledger.fence_slack_seconds", key=record.key[:12])
                 return None, False
             if not page.cursor:
                 return None, True
             cursor = page.cursor
         return None, False
 
-    def _is_our_time(self, cloud: float, begun: float) -> bool:
-        """Whether the cloud's clock, in whole seconds, is near enough to ours for its list to prove anything.
+    def _is_within_slack(self, cloud: float, begun: float) -> bool:
+        """Whether the cloud's clock, in whole seconds, is within the slack, so that its list can prove absence.
 
-        Else the create may outlast its fence, or its job lie where the list did not look.
+        Otherwise the create may be accepted after its fence, or its job may be outside the time span of the list.
         """
         slack = self._timing.fence_slack
         return begun - slack - 1 < cloud <= self._clock.now() + slack

@@ -1,12 +1,12 @@
-"""The record of an idempotent create, and what may be done with it at each stage.
+"""Ledger records of creates and their stages.
 
     (none) -> INTENT -> SENT -> ACCEPTED
                  ^        |-> UNKNOWN -> ACCEPTED
-                 |------------- | (certainly absent: a new attempt)
+                 |------------- | (provably absent: a new attempt)
 
-SENT is committed before the first byte of the POST, so an INTENT whose owner died was never sent. A create is signed to
-be valid for a short time only: after its fence no copy of it, however late, can be accepted any more, so a job that a
-list does not show after the fence (and a bound for the list's own delay) does not exist.
+SENT is committed before the first byte of the POST, so an INTENT whose owner died was never sent. A create is signed
+with a short lifetime: the cloud accepts no copy of it after its fence, so a job that a list does not show after the
+fence (and the longest delay of the list) does not exist.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Stage(StrEnum):
-    """How far a create has come."""
+    """Stage of a create."""
 
     INTENT = "intent"
     SENT = "sent"
@@ -35,76 +35,80 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Times of the ledger, in seconds.
-
-    A create's signature is valid for `signature`; `fence_slack` is how far the cloud's clock may differ from ours;
-    `visibility` is how long a new job may stay invisible to lists; `lease` is how long an owner may be silent; `keep`
-    is how long an accepted create is remembered.
-    """
+    """Durations of the ledger, in seconds."""
 
     signature: float = 45.0
+    """Validity of a create's signature."""
     fence_slack: float = 60.0
+    """Largest difference between the cloud's clock and ours."""
     visibility: float = 15.0
+    """Longest time until lists show a new job."""
     lease: float = 30.0
+    """Time without a write of the owner after which another process may take a record over."""
     keep: float = 24 * 3600.0
+    """Lifetime of a record."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A create by its key. `request` is the serialised request without password; times are Unix seconds.
-
-    `owner` and `attempt` name who may write next: every change is compared with both. `target` is a digest of input and
-    output, for telling equal creates apart. `job` is the serialised job once it is ACCEPTED.
-    """
+    """The ledger's record of one create. Instants are Unix times in seconds."""
 
     key: str
     fingerprint: bytes
+    """Keyed digest of the request, to recognise another request with the same id."""
     marker: str
+    """What the job carries in its user data, to be found again."""
     target: str
+    """Digest of input and output, the same for creates that cannot be told apart without markers."""
     request: bytes
+    """The serialised request without its password."""
     stage: Stage
     owner: str
+    """The process that may write next; with `attempt` the condition of every write (compare and set)."""
     attempt: int
     lease_until: float
     expires_at: float
     sent_at: float = 0.0
+    """0: not sent."""
     fence: float = 0.0
+    """The cloud accepts no copy of the create after this instant; 0: not sent."""
     job: bytes = b""
+    """The serialised job of an ACCEPTED create."""
 
     def is_abandoned(self, now: float) -> bool:
-        """Whether its owner has been silent for too long."""
+        """Whether the lease of an unfinished create has expired."""
         return self.stage is not Stage.ACCEPTED and now >= self.lease_until
 
     def sent(self, now: float, timing: Timing) -> Record:
-        """About to be sent: the fence stands from now on."""
+        """The record to commit just before the create is sent; sets the fence."""
         fence = now + timing.signature + timing.fence_slack
         lease, end = now + timing.lease, now + timing.keep
         return replace(self, stage=Stage.SENT, sent_at=now, fence=fence, lease_until=lease, expires_at=end)
 
     def unknown(self, now: float, timing: Timing) -> Record:
-        """Sent, without a usable answer."""
+        """The record of a create that was sent and got no usable answer."""
         return replace(self, stage=Stage.UNKNOWN, lease_until=now + timing.lease)
 
     def released(self, now: float) -> Record:
-        """As it is, for whoever comes next."""
+        """The record with its lease ended, so that any process may take it over."""
         return replace(self, lease_until=now)
 
     def accepted(self, job: PreviewJob, now: float, timing: Timing) -> Record:
-        """The cloud has the job."""
+        """The record of a create whose job the cloud has."""
         return replace(
             self, stage=Stage.ACCEPTED, job=job.SerializeToString(), lease_until=now, expires_at=now + timing.keep
         )
 
     def taken_over(self, owner: str, now: float, timing: Timing) -> Record:
-        """The same stage, by another owner."""
+        """The record at the same stage, with a new owner and attempt."""
         return replace(self, owner=owner, attempt=self.attempt + 1, lease_until=now + timing.lease)
 
     def restarted(self, now: float, timing: Timing) -> Record:
-        """Certainly absent: a new attempt may be sent."""
+        """The record of a create whose job is provably absent: it may be sent again."""
         return replace(self, stage=Stage.INTENT, sent_at=0.0, fence=0.0, lease_until=now + timing.lease)
 
     def absence_provable_at(self, timing: Timing) -> float:
-        """From when on a list without the job proves that there is none."""
+        """The instant from which on a list without the job proves that there is none."""
         return self.fence + timing.visibility
 
 
@@ -113,8 +117,8 @@ def new_record(  # noqa: PLR0913 - the facts of one create
 ) -> Record:
     """The INTENT record of a request with `request_id`.
 
-    The fingerprint is keyed with the ledger's own secret: it covers the document's password, which a plain hash would
-    let others guess.
+    The fingerprint is keyed with the ledger's own secret: it covers the document's password, which could be guessed
+    from a plain hash.
     """
     scope = _scope(request, caller)
     body = CreatePreviewJobRequest()
@@ -138,7 +142,7 @@ def new_record(  # noqa: PLR0913 - the facts of one create
 
 
 def record_key(request: CreatePreviewJobRequest, caller: str) -> str:
-    """The key of a caller's create with `request_id`."""
+    """The key in the ledger of a caller's create with `request_id`."""
     return sha256(_scope(request, caller)).hexdigest()
 
 
@@ -147,11 +151,11 @@ def _scope(request: CreatePreviewJobRequest, caller: str) -> bytes:
 
 
 def owns(record: Record, job: PreviewJob, job_marker: str, *, only_one_of_its_target: bool) -> bool:
-    """Whether `job` is what the create of `record` made.
+    """Whether the create of `record` made `job`.
 
-    By the marker in its user data; else, since the vendor does not document user data for this kind of job, by the
-    marker in its output path; else by input and output, but only for a job without any marker and while no other
-    create of the same target is open.
+    Decided by the marker in the job's user data; else by the marker in its output path, since the vendor does not
+    document user data for this kind of job; else by input and output, but only for a job without any marker and while
+    no other create with the same target is unfinished.
     """
     if job_marker or record.marker in job.output.object:
         return job_marker == record.marker or record.marker in job.output.object

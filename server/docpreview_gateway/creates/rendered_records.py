@@ -1,7 +1,7 @@
-"""What was rendered last into a place: the memory of creates whose caller wants no job for what is there already.
+"""Deduplication records: the last job per output location and a fingerprint of its input.
 
-It is a `Record` of the ledger that nobody sends, by the place where the results go and not by what they are made of: a
-create that writes over them ends the memory of those before it.
+They are `Record`s of the ledger that are never sent. Their key is the output location, not the input: a create that
+overwrites the results of an earlier one replaces its record.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _USABLE = frozenset(
 
 
 def is_usable(job: PreviewJob) -> bool:
-    """Whether the job has made its pages, or still may."""
+    """Whether the job has made its pages, or still may make them."""
     return job.state in _USABLE
 
 
-def place(request: CreatePreviewJobRequest, output: Bucket) -> str:
-    """The key of where the results of a create go.
+def location_key(request: CreatePreviewJobRequest, output: Bucket) -> str:
+    """The key of a create's output location.
 
-    A template with the gateway's token is another place for each document: its creates write nothing over.
+    A template with `${RequestToken}` has a location for each document: its creates do not overwrite each other.
     """
     words = [output.name, request.output.object]
     if TOKEN_PLACEHOLDER in request.output.object:
@@ -41,10 +41,10 @@ def place(request: CreatePreviewJobRequest, output: Bucket) -> str:
 
 
 def fingerprint(request: CreatePreviewJobRequest, output: Bucket, *, caller: str, tag: str, secret: bytes) -> bytes:
-    """A digest of who creates, of the document's content (`tag`), and of all that shapes the result.
+    """A digest of the caller, the document's content (`tag`) and everything that affects the result.
 
-    It is keyed with the ledger's own secret: it covers the document's password, which a plain hash would let others
-    guess. The queue and the user data shape nothing.
+    It is keyed with the ledger's own secret: it covers the document's password, which could be guessed from a plain
+    hash. The queue and the user data do not affect the result.
     """
     body = CreatePreviewJobRequest(
         bucket=request.bucket,
@@ -56,13 +56,13 @@ def fingerprint(request: CreatePreviewJobRequest, output: Bucket, *, caller: str
     return hmac.digest(secret, text, "sha256")
 
 
-def claim(place: str, fingerprint: bytes, *, owner: str, now: float, seconds: float) -> Record:
-    """The record of a place from before its create is sent; it has no job yet.
+def claim(location: str, fingerprint: bytes, *, owner: str, now: float, seconds: float) -> Record:
+    """The record of an output location (its key) before the create is sent: it has no job yet.
 
-    An empty fingerprint says that nobody knows what will be there.
+    It expires `seconds` after `now`. An empty fingerprint equals no other: the document's content is unknown.
     """
     return Record(
-        key=place,
+        key=location,
         fingerprint=fingerprint,
         marker="",
         target="",
@@ -75,25 +75,28 @@ def claim(place: str, fingerprint: bytes, *, owner: str, now: float, seconds: fl
     )
 
 
-def claimed_again(standing: Record, claim: Record) -> Record:
-    """`claim` in the place of `standing`, so that whoever made that one can fill it in no more."""
+def reclaimed(standing: Record, claim: Record) -> Record:
+    """`claim` as the replacement of `standing`, which its owner can no longer fill in."""
     return replace(claim, attempt=standing.attempt + 1)
 
 
 def filled(claim: Record, job: PreviewJob, *, now: float, seconds: float) -> Record:
-    """The create of `claim` made this job, which is answered for so many seconds from now on."""
-    kept = PreviewJob(bucket=job.bucket, job_id=job.job_id)
-    return replace(claim, job=kept.SerializeToString(), expires_at=now + seconds)
+    """`claim` with the job that its create made. Equal creates return it for `seconds` from `now`."""
+    reference = PreviewJob(bucket=job.bucket, job_id=job.job_id)
+    return replace(claim, job=reference.SerializeToString(), expires_at=now + seconds)
 
 
-def borrowed(record: Record, job: PreviewJob, *, now: float, keep: float) -> Record:
-    """The INTENT of a create with `request_id` that got a job which was there; without its pages, which may be many."""
-    kept = PreviewJob()
-    kept.CopyFrom(job)
-    kept.result.ClearField("pages")
-    return replace(record, stage=Stage.ACCEPTED, job=kept.SerializeToString(), lease_until=now, expires_at=now + keep)
+def reused(record: Record, job: PreviewJob, *, now: float, keep: float) -> Record:
+    """The INTENT `record` of a create with `request_id`, ACCEPTED with an existing job.
+
+    It expires `keep` seconds after `now`. The job is stored without its pages, which may be many.
+    """
+    stored = PreviewJob()
+    stored.CopyFrom(job)
+    stored.result.ClearField("pages")
+    return replace(record, stage=Stage.ACCEPTED, job=stored.SerializeToString(), lease_until=now, expires_at=now + keep)
 
 
-def is_borrowed(record: Record) -> bool:
-    """Whether the create of a record got its job without having been sent."""
+def is_reused(record: Record) -> bool:
+    """Whether the create of a record got an existing job and was never sent."""
     return record.stage is Stage.ACCEPTED and not record.sent_at

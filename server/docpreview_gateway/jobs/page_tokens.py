@@ -1,4 +1,4 @@
-"""Opaque page tokens: the cloud's cursor, bound to the filters of the list that it belongs to."""
+"""Opaque page tokens: the cloud's cursor and a digest of the list's filters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Listing = TypeVar("Listing", ListPreviewJobsRequest, ListPreviewQueuesRequest)
 
 
 def encode(request: ListPreviewJobsRequest | ListPreviewQueuesRequest, cursor: str) -> str:
-    """The token that continues `request` at the cloud's `cursor`; empty at the end of the list."""
+    """The token of the page of `request` at the cloud's `cursor`; empty at the end of the list."""
     if not cursor:
         return ""
     return base64.urlsafe_b64encode(_VERSION + _digest(request) + cursor.encode()).decode().rstrip("=")
@@ -29,7 +29,7 @@ def encode(request: ListPreviewJobsRequest | ListPreviewQueuesRequest, cursor: s
 def decode(request: ListPreviewJobsRequest | ListPreviewQueuesRequest) -> str:
     """The cloud's cursor in the request's `page_token`; empty for the first page.
 
-    InvalidRequest when the token is none of ours, or was made for other filters.
+    InvalidRequest when the token is not one of this gateway, or was made for other filters.
     """
     if not request.page_token:
         return ""

@@ -1,4 +1,4 @@
-"""Signed addresses of result pages, so that callers see pages without holding cloud keys."""
+"""Presigned URLs of result pages, with which callers read pages without cloud keys."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from docpreview_gateway.upstream.ports import CredentialsSource
 
 _MANY_PAGES = 200
-"""From this many pages on signing (about 30 us each) moves to a thread."""
+"""Jobs with at least this many pages are signed (about 30 us a page) in a thread."""
 
 
 class PageUrls:
-    """Signs page addresses with the keys of the output bucket.
+    """Presigns page URLs with the keys of the output bucket.
 
-    `base` is where the addresses point, with `{host}` for the bucket's object host; the signature is that of the
-    object host in any case. None: `https://{host}`.
+    `base` is the beginning of the URLs, with `{host}` for the bucket's object host; None: `https://{host}`. The
+    signature is always for the object host.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""When the shared poller of a job looks at it again, and when it gives up."""
+"""Poll intervals of the poller of a job."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Fast while a job is young, slower with its age: a job is seen within about a tenth of the time that it took.
-
-    `floor` and `cap` bound the interval, in seconds; `fraction` is the interval as a share of the job's age; `patience`
-    is how many polls in a row may fail before the watchers are told.
-    """
+    """Poll intervals that grow with a job's age, so that its end is seen within about a tenth of the time it took."""
 
     floor: float = 0.5
+    """Shortest interval, in seconds."""
     cap: float = 10.0
+    """Longest interval, in seconds."""
     fraction: float = 0.1
+    """The interval as a share of the job's age."""
     patience: int = 5
+    """Consecutive failed polls after which the watchers get the error."""
 
     def interval(self, age: float, *, failures: int = 0, paused: bool = False, jitter: float = 0.5) -> float:
-        """Seconds until the next poll of a job of `age` seconds; `jitter` in [0, 1) spreads it by +-20 %.
+        """Seconds until the next poll of a job of `age` seconds; `jitter` in [0, 1] spreads it by +-20 %.
 
-        Failed polls double the interval; the jobs of a paused queue are looked at as seldom as possible.
+        Each consecutive failure doubles the interval; the jobs of a paused queue are polled at the longest one.
         """
         base = self.cap if paused else max(self.floor, age * self.fraction)
         return min(self.cap, base * 2.0 ** min(failures, 10)) * (0.8 + 0.4 * jitter)
 
 
-FOLLOWS = 1.0
-"""The jitter of who was told by another replica: it looks last, so the one that looked goes on to look for all."""
+FOLLOWER_JITTER = 1.0
+"""The largest jitter, for a follower of another replica's polls: the replica that polled last polls first again."""

@@ -1,4 +1,4 @@
-"""The use-cases of PreviewJobService."""
+"""The methods of PreviewJobService, without gRPC."""
 
 from __future__ import annotations
 
@@ -35,39 +35,39 @@ if TYPE_CHECKING:
     from docpreview_gateway.upstream.operations import CachingUpstream, JobPage
 
     Jobs: TypeAlias = dict[str, PreviewJob | None]
-    Followed: TypeAlias = (
+    RequestWithTtl: TypeAlias = (
         pb.GetPreviewJobRequest | pb.BatchGetPreviewJobsRequest | pb.WaitPreviewJobRequest | pb.WatchPreviewJobRequest
     )
 
 DEFAULT_PAGE_SIZE = 10
 BATCH_CONCURRENCY = 10
 MAX_LIST_BYTES = 4 * 1024 * 1024 - 64 * 1024
-"""A list must fit one gRPC message with its default limit of 4 MiB."""
+"""Size limit of a list reply, below gRPC's default message limit of 4 MiB."""
 
 WAIT_MARGIN = 0.2
-"""Seconds before a call's deadline at which a wait ends, so that the job still reaches the caller."""
+"""Seconds before a call's deadline at which a wait ends, so that the reply still reaches the caller."""
 
 
 class PreviewJobs:
-    """Creates, reads and follows jobs. Each method is the RPC of the same name."""
+    """Creates, reads, waits for and watches jobs. Each method is the RPC of the same name."""
 
     def __init__(
         self,
         upstream: CachingUpstream,
         buckets: BucketRegistry,
-        creating: Creates,
+        creates: Creates,
         watching: Watching,
         page_urls: PageUrls,
     ) -> None:
         self._upstream = upstream
         self._buckets = buckets
-        self._creating = creating
+        self._creates = creates
         self._watching = watching
         self._page_urls = page_urls
 
     async def create(self, request: pb.CreatePreviewJobRequest, call: Call) -> PreviewJob:
         """Submit a job."""
-        return await self._creating.create(request, call)
+        return await self._creates.create(request, call)
 
     async def get(self, request: pb.GetPreviewJobRequest, call: Call) -> PreviewJob:
         """One job."""
@@ -76,10 +76,9 @@ class PreviewJobs:
         return await self._page_urls.fill(job, _page_url_ttl(request))
 
     def cached_get(self, request: pb.GetPreviewJobRequest, call: Call) -> bytes | None:
-        """What `get` would answer, serialised, when that takes no waiting and no signing; None otherwise.
+        """The reply of `get`, serialised, if it is cached in this process and needs no signing; None otherwise.
 
-        A request that names a job which was answered before has nothing wrong in its bucket and id. Whatever the caller
-        may not know of is left to `get`, which says so.
+        The request is not validated: the id of a cached job is valid. Rejections are left to `get`.
         """
         bucket = self._buckets.find(request.bucket)
         rights = call.caller.rights
@@ -93,7 +92,7 @@ class PreviewJobs:
         return encoded if encoded is not None and rights.sees(PreviewJob.FromString(encoded), bucket.name) else None
 
     async def batch_get(self, request: pb.BatchGetPreviewJobsRequest, call: Call) -> BatchGetPreviewJobsResponse:
-        """Up to 100 jobs, a few at a time; the first error but JOB_NOT_FOUND ends them all."""
+        """Up to 100 jobs, BATCH_CONCURRENCY at a time. The first error other than JOB_NOT_FOUND ends the call."""
         bucket = self._buckets.admit(request, call.caller)
         found = await self._get_each(bucket, dict.fromkeys(request.job_ids), call)
         jobs = [job for job_id in request.job_ids if (job := found[job_id]) is not None]
@@ -103,7 +102,7 @@ class PreviewJobs:
         )
 
     async def _get(self, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
-        """The job, if the caller may know of it; else what it would be told if there were none."""
+        """The job, if the caller may see it; otherwise the same error as for a job that does not exist."""
         if not visibility.may_hide(bucket, call):
             return await self._upstream(GetJob(bucket, job_id), call)
         with visibility.hidden_alike(bucket, job_id, call):
@@ -113,7 +112,7 @@ class PreviewJobs:
 
     @staticmethod
     async def _check_visible(subscription: Subscription, bucket: Bucket, job_id: str, call: Call) -> None:
-        """By the first look, before anything is waited for: how long a wait takes would tell that there is a job."""
+        """Check with the first poll, before any wait: the duration of a wait would reveal that the job exists."""
         if visibility.may_hide(bucket, call):
             with visibility.hidden_alike(bucket, job_id, call):
                 visibility.check(await subscription.ended(0.0), bucket, call)
@@ -149,7 +148,7 @@ class PreviewJobs:
                 reply = ListPreviewJobsResponse(jobs=visibility.seen(page.jobs, bucket, call), next_page_token=token)
                 if size == 1 or reply.ByteSize() <= MAX_LIST_BYTES:
                     return reply
-            # Too much for one reply: a page may be shorter than asked, and the token continues behind it.
+            # Too large for one reply: a page may be shorter than requested, and its token continues the list.
             size = max(1, size // 4)
 
     async def _page(self, operation: ListJobs, call: Call) -> JobPage | None:
@@ -161,7 +160,7 @@ class PreviewJobs:
             return None
 
     async def wait(self, request: pb.WaitPreviewJobRequest, call: Call) -> PreviewJob:
-        """The job when it has ended, or as it is after the timeout."""
+        """The job once it has ended, or its current state after the timeout."""
         bucket = self._buckets.admit(request, call.caller)
         timeout = _seconds(request.timeout) if request.HasField("timeout") else MAX_WAIT_SECONDS
         until = min(time.monotonic() + timeout, call.deadline - WAIT_MARGIN)
@@ -173,7 +172,7 @@ class PreviewJobs:
         return await self._page_urls.fill(job, _page_url_ttl(request))
 
     async def watch(self, request: pb.WatchPreviewJobRequest, call: Call) -> AsyncGenerator[WatchPreviewJobResponse]:
-        """The job's states as they change, with heartbeats between them."""
+        """The job's current state and each later one, with heartbeats (empty messages) between them."""
         bucket = self._buckets.admit(request, call.caller)
         ttl = _page_url_ttl(request)
         async with self._watching.subscribe(bucket, request.job_id, call.caller, call.trace) as subscription:
@@ -191,6 +190,6 @@ def _seconds(duration: Duration) -> float:
 
 
 def _page_url_ttl(
-    request: Followed,
+    request: RequestWithTtl,
 ) -> Duration | None:
     return request.page_url_ttl if request.HasField("page_url_ttl") else None

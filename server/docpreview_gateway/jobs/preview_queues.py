@@ -1,4 +1,4 @@
-"""The use-case of PreviewQueueService."""
+"""The method of PreviewQueueService, without gRPC."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PreviewQueues:
         self._buckets = buckets
 
     async def list_queues(self, request: ListPreviewQueuesRequest, call: Call) -> ListPreviewQueuesResponse:
-        """One page of queues. The cloud counts pages, so the size is part of the cursor: `<page>:<size>`."""
+        """One page of queues. The cloud pages by number, so the cursor is `<page number>:<page size>`."""
         bucket = self._buckets.admit(request, call.caller)
         number, size = self._position(request)
         page = await self._upstream(ListQueues(request, bucket, size, number), call)

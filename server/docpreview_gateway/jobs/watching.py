@@ -1,10 +1,11 @@
-"""One poller per job, shared by everybody who waits for it or watches it.
+"""One poller per job, shared by all calls that wait for the job or watch it.
 
-What another replica reads counts as a look, and who was told so waits a little longer than who looked. So one replica
-polls for all, and when it is lost another does within one interval: there is no other agreement between them.
+A job that another replica has read counts as a poll. A replica that only follows waits a little longer than the one
+that polled, so one replica polls for all; when it is lost, another one polls within an interval. Replicas elect no
+leader for this.
 
-A poller lives as long as somebody listens: it starts with the first subscription and is cancelled with the last.
-Subscribers get the latest state, not a queue of states, so a slow reader costs nothing and misses nothing that lasts.
+A poller starts with the first subscription and is cancelled with the last. Subscribers get the latest state, not a
+queue of states: a slow reader takes no memory, and skips only states that were replaced in the meantime.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_gateway.jobs.polling import FOLLOWS, Schedule
+from docpreview_gateway.jobs.polling import FOLLOWER_JITTER, Schedule
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import ANONYMOUS, Caller
 from docpreview_gateway.model.errors import GatewayError
@@ -37,23 +38,26 @@ if TYPE_CHECKING:
     from docpreview_gateway.upstream.ports import JobFeed
 
 RECONNECT_SECONDS = 1.0
-"""What a watcher is told to wait before it watches again elsewhere."""
+"""Seconds after which a disconnected watcher should watch again."""
 
 
 @dataclass(frozen=True, slots=True)
 class WatchLimits:
-    """Times of watches, in seconds: between heartbeats, of a whole stream, of one poll."""
+    """Durations of watches, in seconds."""
 
     heartbeat: float = 15.0
+    """Longest time between two messages of a stream."""
     stream: float = 300.0
+    """Longest lifetime of a stream."""
     poll: float = 10.0
+    """Timeout of one poll."""
     schedule: Schedule = field(default_factory=Schedule)
 
 
 class Watching:
-    """The pollers that run now, at most one per job. `jitter` gives numbers in [0, 1).
+    """The running pollers, at most one per job. `jitter` gives numbers in [0, 1).
 
-    `feed` tells what other replicas see; None: there are none, or they share nothing.
+    `feed` has the jobs that other replicas read; None: a single replica, or no shared state.
     """
 
     def __init__(  # noqa: PLR0913 - each is a collaborator, and wiring names them
@@ -80,7 +84,7 @@ class Watching:
     async def subscribe(
         self, bucket: Bucket, job_id: str, caller: Caller = ANONYMOUS, trace: Trace | None = None
     ) -> AsyncIterator[Subscription]:
-        """Listen to a job for as long as the context is open. Who comes first is the one that the poller waits as."""
+        """Subscribe to a job while the context is open. The poller reads as the caller of its first subscription."""
         if self._draining:
             raise _shutting_down()
         key = (bucket.name, job_id)
@@ -88,17 +92,17 @@ class Watching:
         shared = poller is not None
         if poller is None:
             poller = self._start(key, bucket, caller)
-        poller.listeners += 1
+        poller.subscribers += 1
         if trace is not None:
-            poller.watchers.append(trace)
+            poller.watcher_traces.append(trace)
         self._count(+1)
         try:
             yield Subscription(poller, self._limits, shared=shared)
         finally:
-            poller.listeners -= 1
+            poller.subscribers -= 1
             if trace is not None:
-                poller.watchers.remove(trace)
-            if not poller.listeners:
+                poller.watcher_traces.remove(trace)
+            if not poller.subscribers:
                 poller.task.cancel()
                 self._forget(key, poller)
             self._count(-1)
@@ -110,7 +114,7 @@ class Watching:
             poller.end(_shutting_down())
 
     async def close(self) -> None:
-        """Stop what still polls."""
+        """Stop all pollers."""
         tasks = [poller.task for poller in self._pollers.values()]
         for task in tasks:
             task.cancel()
@@ -123,7 +127,7 @@ class Watching:
         return poller
 
     def _forget(self, key: tuple[str, str], poller: Poller) -> None:
-        """A poller that ended must not be joined: the next subscriber starts a new one."""
+        """Remove an ended poller, so that the next subscriber starts a new one."""
         if self._pollers.get(key) is poller:
             del self._pollers[key]
             self._count(0)
@@ -134,7 +138,7 @@ class Watching:
 
 
 class Poller:
-    """Looks at one job until it has ended, and keeps what it saw last."""
+    """Polls one job until it has ended, and holds its latest state."""
 
     def __init__(  # noqa: PLR0913 - the first three vary, the rest is bound once by Watching
         self,
@@ -149,8 +153,8 @@ class Poller:
         feed: JobFeed | None,
         tracing: PollTracing | None,
     ) -> None:
-        self.listeners = 0
-        self.watchers: list[Trace] = []
+        self.subscribers = 0
+        self.watcher_traces: list[Trace] = []
         self.latest: PreviewJob | None = None
         self.version = 0
         self.error: Exception | None = None
@@ -170,12 +174,12 @@ class Poller:
         self.task = self._loop.create_task(self._run(), name=f"poll {job_id}")
 
     async def changed(self, seconds: float | None) -> bool:
-        """Wait until there is something new, at most `seconds`; whether there is."""
+        """Wait at most `seconds` for a new state or the end. Returns whether there was one; None waits forever."""
         done, _ = await asyncio.wait((self._changed,), timeout=seconds)
         return bool(done)
 
     def end(self, error: Exception) -> None:
-        """Tell the listeners that nothing will follow."""
+        """Stop polling and raise `error` in all subscriptions."""
         self.error = error
         self.task.cancel()
         self._wake()
@@ -184,8 +188,8 @@ class Poller:
         failures = 0
         while True:
             try:
-                job = await self._look()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the listeners must hear of it
+                job = await self._poll()
+            except Exception as error:  # noqa: BLE001 - the subscribers must get any error
                 failures += 1
                 if failures >= self._limits.schedule.patience or getattr(error, "reason", None) not in RETRYABLE:
                     self.end(error)
@@ -193,9 +197,9 @@ class Poller:
             else:
                 failures = 0
                 self._publish(job)
-            while not self._is_over and (told := await self._told(self._interval(failures))) is not None:
+            while not self._is_over and (shared := await self._shared(self._interval(failures))) is not None:
                 failures = 0
-                self._publish(told)
+                self._publish(shared)
             if self._is_over:
                 return
 
@@ -203,8 +207,8 @@ class Poller:
     def _is_over(self) -> bool:
         return self.latest is not None and self.latest.state in TERMINAL
 
-    async def _told(self, seconds: float) -> PreviewJob | None:
-        """The job as another replica reads it within so many seconds; None when it is our turn to look."""
+    async def _shared(self, seconds: float) -> PreviewJob | None:
+        """The job as soon as another replica has read it; None after `seconds`, when this replica should poll."""
         if self._feed is None:
             await asyncio.sleep(seconds)
             return None
@@ -212,14 +216,14 @@ class Poller:
         self._follows = job is not None
         return job
 
-    async def _look(self) -> PreviewJob:
+    async def _poll(self) -> PreviewJob:
         if self._tracing is None:
             return await self._read(None)
-        with self._tracing.poll(self._job_id, self.watchers) as trace:
+        with self._tracing.poll(self._job_id, self.watcher_traces) as trace:
             return await self._read(trace)
 
     async def _read(self, trace: Trace | None) -> PreviewJob:
-        # The first look may be answered from a cache: a job that has ended costs its watchers nothing.
+        # The first poll may be answered from a cache: watching a job that has ended costs no call to the cloud.
         deadline = time.monotonic() + self._limits.poll
         call = Call("", deadline, self._caller, no_cache=self.latest is not None, trace=trace)
         try:
@@ -242,12 +246,12 @@ class Poller:
         job = self.latest
         age = self._clock.now() - job.create_time.seconds if job is not None and job.HasField("create_time") else 0.0
         paused = job is not None and job.state == PreviewJob.STATE_PAUSED
-        jitter = FOLLOWS if self._follows else self._jitter()
+        jitter = FOLLOWER_JITTER if self._follows else self._jitter()
         return self._limits.schedule.interval(max(0.0, age), failures=failures, paused=paused, jitter=jitter)
 
 
 class Subscription:
-    """One listener's view of a job."""
+    """One subscriber's view of a job."""
 
     def __init__(self, poller: Poller, limits: WatchLimits, *, shared: bool) -> None:
         self._poller = poller
@@ -261,7 +265,7 @@ class Subscription:
         return self._poller.upstream_request_id
 
     async def states(self) -> AsyncGenerator[PreviewJob | None]:
-        """The present state, then each later one, until the job has ended; None when nothing changed for a while."""
+        """The current state and each later one until the job has ended; None is a heartbeat."""
         end = time.monotonic() + self._limits.stream
         seen = 0
         while True:
@@ -274,13 +278,15 @@ class Subscription:
             self._raise_if_over()
             remaining = end - time.monotonic()
             if remaining <= 0:
-                raise _again(reasons.ERROR_REASON_WATCH_LIMIT_REACHED, "the stream has been open for long; watch again")
+                raise _again(
+                    reasons.ERROR_REASON_WATCH_LIMIT_REACHED, "the stream has reached its time limit; watch again"
+                )
             changed = await self._poller.changed(min(remaining, self._limits.heartbeat))
             if not changed and time.monotonic() < end:
                 yield None
 
     async def ended(self, until: float) -> PreviewJob:
-        """The job when it has ended, or as it is at the instant `until`. The first poll is always waited for."""
+        """The job once it has ended, or its state at the instant `until`. The first poll is always awaited."""
         while True:
             job = self._poller.latest
             if job is not None and job.state in TERMINAL:
@@ -293,7 +299,7 @@ class Subscription:
 
     def _raise_if_over(self) -> None:
         if self._poller.error is not None:
-            # One error reaches many listeners; each raises it with a trace of its own.
+            # One error reaches many subscribers; each raises it with a traceback of its own.
             raise self._poller.error.with_traceback(None)
 
 

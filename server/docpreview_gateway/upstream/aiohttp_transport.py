@@ -1,7 +1,7 @@
-"""HTTP by aiohttp.
+"""The HTTP transport, on aiohttp.
 
-Not by httpx: its pool dies of cancelled requests (httpcore issue 1093), and a deadline is a cancellation. Nor by
-aiohttp beneath httpx's interface, which costs as much again for each call (docs/benchmarks.md).
+Why not httpx: cancelled requests break its pool (httpcore issue 1093), and every missed deadline cancels a request.
+Why not aiohttp behind httpx's interface: it doubles the cost of a call (docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 
 MAX_CONNECTIONS = 100
 KEEPALIVE_SECONDS = 15.0
-"""Shorter than a server's usual idle time, so that it rarely closes a connection as we take it."""
+"""Shorter than the usual idle timeout of servers, so that they rarely close a connection just before its reuse."""
 
 _NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
 class AiohttpTransport:
-    """The port `Transport`: one pool for the process, no redirects, no proxies of the environment, a cap on replies.
+    """A `Transport` with one connection pool, without redirects and environment proxies, and with a cap on replies.
 
-    `base_url` says where to connect instead of the request's own host, for the emulator and for private endpoints; the
-    Host that is sent and signed stays the request's.
+    `base_url` is the endpoint to connect to instead of the request's host, for the emulator and for private endpoints.
+    The Host header is the request's own in any case.
     """
 
     def __init__(self, *, base_url: str | None, connect_seconds: float, read_seconds: float) -> None:
         self._base = base_url.rstrip("/") if base_url else None
-        # Waiting for a place in the pool counts as connecting.
+        # `connect` includes the wait for a connection of the pool.
         timeout = aiohttp.ClientTimeout(total=None, connect=connect_seconds, sock_read=read_seconds)
         self._pooled = _session(timeout, force_close=False)
-        # Creates are sent once: a connection of their own cannot have been closed by the server while it was idle.
+        # Creates are sent once, on new connections: a server may close an idle one just as it is reused.
         self._fresh = _session(timeout, force_close=True)
 
     async def __aenter__(self) -> Self:
@@ -83,7 +83,7 @@ def _session(timeout: aiohttp.ClientTimeout, *, force_close: bool) -> aiohttp.Cl
 
 
 async def _read(reply: aiohttp.ClientResponse) -> bytes:
-    """The body, at most the cap: a reply that never ends must not fill the memory."""
+    """The body. ReplyTooLarge past the cap, so that an endless reply does not fill the memory."""
     chunks: list[bytes] = []
     size = 0
     async for chunk in reply.content.iter_any():

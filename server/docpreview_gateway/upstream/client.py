@@ -37,7 +37,7 @@ class CloudClient:
     When the cloud refuses our clock, the client learns the cloud's time from the `Date` of the refusal and signs once
     more: the refusal came before anything was done, so this is safe for creates too. But a create whose signature has a
     set end is signed by our clock alone when the two differ by more than `fence_slack` seconds: else it would outlast
-    its fence, and its job would be created where reconciliation does not look.
+    its fence, and its job would be created outside the time span that reconciliation lists.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ def _read_page(operation: ListJobs, reply: HttpReply) -> JobPage:
         reply.body,
         bucket=operation.bucket.name,
         with_pages=operation.request.include_pages,
-        asked_cursor=operation.cursor,
+        requested_cursor=operation.cursor,
     )
     return replace(page, as_of=unix_time(reply.headers.get("date", "")))
 

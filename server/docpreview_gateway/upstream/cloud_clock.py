@@ -1,4 +1,4 @@
-"""The cloud's time, as far as it is known: signatures are judged by its clock, not by ours."""
+"""The cloud's clock, by which it checks signatures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class CloudClock:
-    """The port `Clock`, set by the `Date` of a refusal. `offset` is the cloud's time minus ours, in seconds."""
+    """A `Clock` that is set by the `Date` of a refusal. `offset` is the cloud's time minus ours, in seconds."""
 
     def __init__(self, ours: Clock) -> None:
         self._ours = ours
@@ -21,7 +21,7 @@ class CloudClock:
         return self._ours.now() + self.offset
 
     def learn(self, date: str) -> bool:
-        """Take over the time in a `Date` header; whether it told one."""
+        """Set the clock from a `Date` header. Returns False when the header has no valid time."""
         cloud = unix_time(date)
         if cloud is None:
             return False
@@ -30,7 +30,7 @@ class CloudClock:
 
 
 def unix_time(date: str) -> float | None:
-    """The time in a `Date` header, in whole seconds; None when it tells none."""
+    """The Unix time in a `Date` header, in whole seconds; None when the header has no valid time."""
     try:
         return parsedate_to_datetime(date).timestamp()
     except ValueError:

@@ -1,4 +1,4 @@
-"""Cloud keys in files that somebody else refreshes."""
+"""Cloud keys in files, which another process may rotate."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _OPTIONAL = {"token"}
 
 
 class CredentialFileError(Exception):
-    """A file without usable keys; the message quotes nothing of it."""
+    """A file has no usable keys. The message contains no part of the file."""
 
 
 def load_credentials(path: Path) -> Credentials:
-    """Keys from a map of `secret_id`, `secret_key` and, for temporary keys, `token`, as YAML or JSON."""
+    """The keys in a YAML or JSON map of `secret_id`, `secret_key` and, for temporary keys, `token`."""
     try:
         found = yaml.safe_load(path.read_bytes())
     except OSError as error:

@@ -1,7 +1,7 @@
-"""Notices jobs that end, each once: whoever saw a job unfinished and then sees it ended has seen it end.
+"""Detection of jobs that end, each reported once.
 
-A job that this process first meets when it has ended is not told: it ended before somebody else's eyes, or nobody's;
-telling it at every read of an old job would count it many times.
+A job ends for this process when it reads it unfinished first and ended later. A job that had ended at its first read is
+not reported: every read of an old job would count it again.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from docpreview_gateway.upstream.ports import UpstreamTelemetry
 
 MOST = 20_000
-"""Unfinished jobs that are remembered; the oldest make room. Some 5 MB."""
+"""Unfinished jobs that are tracked (about 5 MB); the oldest are dropped first."""
 
 
 class JobEnds:
-    """Remembers unfinished jobs by bucket and id, and tells `telemetry` when one has ended."""
+    """Tracks unfinished jobs by bucket and id, and reports to `telemetry` when one has ended."""
 
     def __init__(self, telemetry: UpstreamTelemetry, *, most: int = MOST) -> None:
         self._telemetry = telemetry
@@ -28,7 +28,7 @@ class JobEnds:
         self._unfinished: dict[tuple[str, str], None] = {}
 
     def saw(self, job: PreviewJob) -> None:
-        """The cloud told how a job is."""
+        """Record the state of a job that was read from the cloud."""
         key = (job.bucket, job.job_id)
         if job.state not in TERMINAL:
             if key not in self._unfinished and len(self._unfinished) >= self._most:

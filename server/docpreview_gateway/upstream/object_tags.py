@@ -1,6 +1,6 @@
-"""What is in an object now, by the tag that its store gives to its content. One attempt, never made again.
+"""Tags of the current content of objects, read by HEAD in one attempt, without retries.
 
-The host of a bucket's objects has a way of its own, beside that of its job API: either may be ill alone.
+A bucket's object host has a limiter of its own, apart from the job API's: either host may fail alone.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ _REFUSED = {
     403: reasons.ERROR_REASON_INPUT_OBJECT_UNREADABLE,
     404: reasons.ERROR_REASON_INPUT_OBJECT_NOT_FOUND,
 }
-"""Replies to HEAD have no words: a key that may not do this, and a document that nobody may know of, look the same."""
+"""Replies to HEAD have no body and no error code: a missing right and a hidden object are the same 403."""
 
 
 class CloudObjectTags:
-    """The port `ObjectTags`. `clock` is the cloud's."""
+    """`ObjectTags` of the cloud's object store. `clock` is the cloud's."""
 
     def __init__(
         self,
@@ -51,20 +51,20 @@ class CloudObjectTags:
         self._telemetry = telemetry
 
     async def tag(self, bucket: Bucket, key: str, call: Call) -> str:
-        """The object's ETag or version id, empty when the store gives neither. GatewayError by the deadline."""
+        """The object's ETag, else its version id; empty when it has neither. GatewayError, by the deadline."""
         return await self._host_limiters.through(bucket.object_host, call, partial(self._attempt, bucket, key, call))
 
     async def _attempt(self, bucket: Bucket, key: str, call: Call) -> str:
-        # Signed in its address, where object storage and its job API call a temporary key's token by the same name.
+        # Signed in the query: in headers, the object store and the job API name a temporary key's token differently.
         window = Window.around(self._clock.now())
-        unsigned = requests.look_at_object(bucket, key)
+        unsigned = requests.head_object(bucket, key)
         signed = presign(unsigned, self._credentials.credentials(bucket.credentials), window)
         with measured(Attempt(bucket.name, "head_object", call.trace), self._telemetry):
             try:
                 async with asyncio.timeout_at(call.deadline):
                     return await self._exchange(signed)
             except TimeoutError:
-                message = "the cloud did not tell of the object in time"
+                message = "the object store did not answer in time"
                 raise GatewayError(reasons.ERROR_REASON_DEADLINE_EXCEEDED, message) from None
 
     async def _exchange(self, signed: HttpRequest) -> str:
@@ -74,7 +74,7 @@ class CloudObjectTags:
             raise from_transport(error) from error
         if reply.status in _REFUSED:
             facts = UpstreamFacts(http_status=reply.status, request_id=refusals.request_id_of(reply))
-            raise UpstreamError(_REFUSED[reply.status], f"no answer but HTTP {reply.status}", facts=facts)
+            raise UpstreamError(_REFUSED[reply.status], f"the object store answered HTTP {reply.status}", facts=facts)
         if not refusals.accepted(reply):
             raise refusals.read(reply)
         return reply.headers.get("etag", "") or reply.headers.get("x-cos-version-id", "")

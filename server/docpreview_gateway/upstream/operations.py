@@ -60,7 +60,7 @@ class Operation(Generic[Result_co]):
 
 @dataclass(frozen=True, slots=True)
 class CreateJob(Operation[PreviewJob]):
-    """Submits a job. CREATE_OUTCOME_UNKNOWN when the cloud may have accepted it all the same."""
+    """Submits a job. CREATE_OUTCOME_UNKNOWN when the cloud may have accepted it."""
 
     name = "create"
     repeatable = False
@@ -89,7 +89,7 @@ class GetJob(Operation[PreviewJob]):
 class ListJobs(Operation[JobPage]):
     """Lists a page of `size` jobs (1 to 100) after the cloud's `cursor`.
 
-    ReplyTooLarge when the page has more bytes than the gateway reads at once.
+    ReplyTooLarge when the page is larger than the cap on replies.
     """
 
     name = "list_jobs"

@@ -1,4 +1,4 @@
-"""Ports of the upstream part: transport, credentials, caches, single-flight and telemetry."""
+"""Ports of the upstream part: transport, credentials, object tags, caches, single-flight and telemetry."""
 
 from __future__ import annotations
 
@@ -36,92 +36,92 @@ class Transport(Protocol):
 
 
 class CredentialsSource(Protocol):
-    """Where the keys are kept."""
+    """The source of cloud keys."""
 
     def credentials(self, name: str) -> Credentials:
-        """The credential set of this name, as it is now."""
+        """The current credential set of this name."""
         ...
 
 
 class ObjectTags(Protocol):
-    """Tells what is in objects."""
+    """Tags that identify the content of objects."""
 
     async def tag(self, bucket: Bucket, key: str, call: Call) -> str:
-        """What changes with the object's content, empty when the store does not say. GatewayError by the deadline."""
+        """A tag that changes with the content; empty: the store gives none. GatewayError, by the deadline."""
         ...
 
 
 class MemoryCache(Protocol):
-    """Bytes by key in this process, bounded by their size."""
+    """A cache of bytes by key in this process, bounded by size."""
 
     def get(self, key: str) -> bytes | None:
-        """What was set, unless it had to make room."""
+        """The value; None when it was never set, or was evicted."""
         ...
 
     def set(self, key: str, value: bytes) -> None:
-        """Keep a value, which may push out others or not fit at all."""
+        """Store a value, which may evict others. A value that does not fit is not stored."""
         ...
 
 
 class SharedCache(Protocol):
-    """Bytes by key for all replicas. It never raises: what is slow or gone is a miss."""
+    """A cache of bytes by key for all replicas. It never raises: a slow or failed read is a miss."""
 
     async def get(self, key: str) -> bytes | None:
-        """What some replica set, while it lives."""
+        """The value that any replica set, until it expires; None: a miss."""
         ...
 
     async def set(self, key: str, value: bytes, seconds: float, *, spent: float = 0.0) -> None:
-        """Keep a value for a time, if possible. `spent` as in `SingleFlight.lead`."""
+        """Store a value for `seconds`, if possible. `spent` as in `SingleFlight.lead`."""
         ...
 
 
 class Subscription(Protocol):
-    """What other replicas tell about one key while the context that gave it is open."""
+    """Results that other replicas publish for one key, while the context of `subscribe` is open."""
 
     async def next(self, seconds: float) -> bytes | None:
-        """What was shared first since the last call; b"" when a read brought nothing, None after so many seconds."""
+        """The next published result; b"" when that read had none, None after `seconds`."""
         ...
 
 
 class SingleFlight(Protocol):
-    """Reads that replicas do for each other. It never raises: without an answer each replica goes on by itself."""
+    """Single-flight reads across replicas. It never raises: without shared state each replica reads by itself."""
 
     def subscribe(self, key: str) -> AbstractContextManager[Subscription]:
-        """Hear what is shared about a key, to be opened before `lead` or `ask` makes others tell."""
+        """Receive the results published for a key. To be opened before `lead` or `ask`, so that none is missed."""
         ...
 
     async def lead(self, key: str, *, now: bool, spent: float = 0.0) -> bool | None:
-        """Whether to read: True, and then `tell`; False, another replica does and will tell; None, nobody knows.
+        """Take the lease of a key. True: read, then `publish`; False: another replica reads; None: no shared state.
 
-        What another one has shared a moment ago is told again, unless the read must be made `now`.
-        The lead lasts until `tell`. Should this replica be lost, another gets it half a second later. `spent` are the
-        seconds that the caller has waited for shared state before: all that it asks of it has one time limit.
+        With False a recently published result is delivered again, unless the read must be made `now`. The lease lasts
+        until `publish`; if this replica is lost, another one gets it half a second later. `spent` are the seconds that
+        the call has waited for shared state already: all of its waits have one time limit.
         """
         ...
 
     def publish(self, key: str, value: bytes) -> None:
-        """End a lead and hand what was read, b"" for nothing, to the replicas that wait. Takes no time."""
+        """End a lease and send the result (b"": none) to the subscribed replicas. Does not block."""
         ...
 
     async def ask(self, key: str, seconds: float) -> None:
-        """Be shared of the next read that ends within so many seconds, whoever makes it."""
+        """Have the next result within `seconds` sent to this replica's subscription, whichever replica reads."""
         ...
 
     def created(self, bucket: str) -> None:
-        """Tell the other replicas that the lists of a bucket have changed. Takes no time."""
+        """Make the other replicas drop their cached lists of a bucket. Does not block."""
         ...
 
 
 class JobFeed(Protocol):
-    """What other replicas see of a job."""
+    """Jobs as other replicas read them."""
 
     async def next(self, bucket: Bucket, job_id: str, seconds: float) -> PreviewJob | None:
-        """The job as soon as somebody has read it, or None after so many seconds."""
+        """The job as soon as a replica has read it; None after `seconds`."""
         ...
 
 
 class Attempt(NamedTuple):
-    """An attempt at the cloud: for which bucket, what it does, and the trace that it belongs to."""
+    """An attempt at the cloud: its bucket, its operation, and the trace that it belongs to (None: not traced)."""
 
     bucket: str
     operation: str
@@ -129,7 +129,7 @@ class Attempt(NamedTuple):
 
 
 class HostLoad(NamedTuple):
-    """Calls under way to a bucket's host, how many may be, and how many wait."""
+    """Load of a bucket's host: calls in flight, their limit, and calls in the queue."""
 
     in_flight: int
     limit: int
@@ -137,7 +137,7 @@ class HostLoad(NamedTuple):
 
 
 class JobPages(NamedTuple):
-    """Pages of a job that became images, and that did not."""
+    """Pages of a job that were rendered, and pages that failed."""
 
     succeeded: int
     failed: int

@@ -1,4 +1,4 @@
-"""Every create is told once, whatever comes of it."""
+"""Every create is audited once, whatever its outcome."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview_gateway.creates.audit import audited
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError
-from tests.fakes.telemetry import AuditBook
+from tests.fakes.telemetry import FakeAuditLog
 
 REQUEST = CreatePreviewJobRequest(bucket="docs-1250000000")
 CALL = Call("r1", 0)
 
 
 async def test_a_created_job_is_audited_as_ok_with_its_id() -> None:
-    """OK, with the job's id."""
+    """The record has the outcome OK and the job's id."""
 
     async def create(_request: CreatePreviewJobRequest, _call: Call) -> PreviewJob:
         return PreviewJob(job_id="d1")
 
-    job = await audited(create, book := AuditBook())(REQUEST, CALL)
-    assert (job.job_id, book.entries) == ("d1", [("OK", "d1")])
+    job = await audited(create, log := FakeAuditLog())(REQUEST, CALL)
+    assert (job.job_id, log.entries) == ("d1", [("OK", "d1")])
 
 
 @pytest.mark.parametrize(
     ("error", "outcome"),
     [
         (GatewayError(r.ERROR_REASON_BUCKET_NOT_CONFIGURED, "no"), "BUCKET_NOT_CONFIGURED"),
-        (KeyError("a bug"), "INTERNAL"),
+        (KeyError("bug"), "INTERNAL"),
         (asyncio.CancelledError(), "CANCELLED"),
     ],
 )
 async def test_a_failed_create_is_audited_with_its_reason_and_raised_again(error: BaseException, outcome: str) -> None:
-    """The reason, and the very error raised again; of a create that was given up nobody knows more."""
+    """The record has the error's reason, INTERNAL or CANCELLED, and the same error is raised."""
 
     async def create(_request: CreatePreviewJobRequest, _call: Call) -> PreviewJob:
         raise error
 
     with pytest.raises(type(error)) as caught:
-        await audited(create, book := AuditBook())(REQUEST, CALL)
+        await audited(create, log := FakeAuditLog())(REQUEST, CALL)
     assert caught.value is error
-    assert book.entries == [(outcome, "")]
+    assert log.entries == [(outcome, "")]

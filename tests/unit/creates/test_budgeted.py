@@ -1,4 +1,4 @@
-"""Creates are admitted for the pages they may make, and charged once for those they made, whatever happens between."""
+"""Page budgets: creates reserve the pages that they may make and are charged once for the pages that they made."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOptions
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview.v1.usage_service_pb2 import GetUsageRequest, Usage
-from docpreview_gateway.creates.budgeted import FIRST_LOOK, MISSING_SECONDS, UNBOUND_SECONDS, PageQuotaStores
+from docpreview_gateway.creates.budgeted import FIRST_CHECK_SECONDS, MISSING_SECONDS, UNBOUND_SECONDS, PageQuotaStores
 from docpreview_gateway.creates.pages import Pages, Reservation, ReservationResult
 from docpreview_gateway.model.callers import ANONYMOUS, Caller, PageBudget
 from docpreview_gateway.model.errors import GatewayError, LimitReached, UpstreamError
@@ -49,7 +49,7 @@ class World:
         return call()._replace(caller=self.caller)
 
     async def made(self) -> str:
-        """The id of the one job, once a record knows it."""
+        """The id of the only job, once its create is recorded."""
         while not any(record.job for record in self.office.records.records.values()):  # noqa: ASYNC110 - a few turns
             await asyncio.sleep(0)
         return next(iter(self.office.upstream.jobs))[1]
@@ -87,18 +87,18 @@ class World:
         ({"single_image": True}, 20),
     ],
 )
-async def test_pages_of_a_create(options: dict[str, Any], pages: int) -> None:
-    """Those that it names, or the estimate."""
+async def test_a_create_reserves_the_pages_that_it_selects_or_the_estimate(options: dict[str, Any], pages: int) -> None:
+    """Options that leave the number of pages open reserve the estimate."""
     world = World()
     await world.create(**options)
     assert await world.today() == Pages(0, pages)
 
 
-async def test_job_that_ended() -> None:
-    """The pages that it made take the place of those set aside, also when nobody watches it."""
+async def test_an_ended_job_is_charged_once_for_the_pages_that_it_made() -> None:
+    """The pages made replace the reserved ones, also when the job has no watchers."""
     world = World()
     job = await world.create()
-    await world.charge_after(FIRST_LOOK)
+    await world.charge_after(FIRST_CHECK_SECONDS)
     assert await world.today() == Pages(0, 40)
     world.office.upstream.finish(BUCKET.name, job.job_id, pages=7)
     await world.charge_after(60)
@@ -108,24 +108,24 @@ async def test_job_that_ended() -> None:
 
 
 async def test_charging_reads_jobs_as_the_gateway() -> None:
-    """Reads that nobody asked for are not counted as a caller's."""
+    """Checks of reservations have the caller `gateway`."""
     world = World()
     await world.create()
-    await world.charge_after(FIRST_LOOK)
+    await world.charge_after(FIRST_CHECK_SECONDS)
     assert world.office.upstream.callers == [CALLER.name, "gateway"]
 
 
-async def test_job_that_failed() -> None:
-    """Nothing is charged."""
+async def test_a_failed_job_is_charged_nothing() -> None:
+    """A failed job without pages is charged 0 pages."""
     world = World()
     job = await world.create()
     world.office.upstream.set_state(BUCKET.name, job.job_id, PreviewJob.STATE_FAILED)
-    await world.charge_after(FIRST_LOOK)
+    await world.charge_after(FIRST_CHECK_SECONDS)
     assert await world.today() == Pages(0, 0)
 
 
-async def test_budget_used_up() -> None:
-    """The error names the budget, says what is left and when the next day begins, and nothing was sent."""
+async def test_a_create_beyond_the_budget_is_rejected_before_it_is_sent() -> None:
+    """The error names the budget, the pages left and the time until the next day. A smaller create is accepted."""
     world = World()
     await world.create(page_ranges="1-90")
     error = await world.refusal(page_ranges="1-11")
@@ -140,8 +140,8 @@ async def test_budget_used_up() -> None:
     await world.create(page_ranges="1-10")
 
 
-async def test_next_day_and_month() -> None:
-    """The day's budget is whole again; the month's is not."""
+async def test_budgets_renew_with_the_next_day_and_the_next_month() -> None:
+    """A new day renews the budget per day and leaves the budget per month."""
     world = World(Caller("a", budget=PageBudget(per_day=100, per_month=150)))
     await world.create(page_ranges="1-100")
     world.office.clock.time += 86400
@@ -153,19 +153,19 @@ async def test_next_day_and_month() -> None:
     assert await world.today() == Pages(0, 0)
 
 
-async def test_a_refused_create_gives_its_pages_back_at_once() -> None:
-    """Its pages are given back at once: the cloud refused, the request is wrong, or the bucket is not there."""
+async def test_a_rejected_create_releases_its_pages_immediately() -> None:
+    """A refusal by the cloud, an invalid request and an unknown bucket leave no reservation."""
     world = World()
     world.office.upstream.failures.append(UpstreamError(r.ERROR_REASON_INPUT_OBJECT_NOT_FOUND, "no"))
     for bad in (request(), request(quality=1000), CreatePreviewJobRequest(bucket="nothing-1250000000")):
         with pytest.raises(GatewayError):
             await world.office.jobs.create(bad, world.call())
     assert await world.today() == Pages(0, 0)
-    assert world.office.book.open == {}
+    assert world.office.page_store.open == {}
 
 
-async def test_repeated_request_id() -> None:
-    """It is charged once, while its job runs and after it has ended; another request with the id changes nothing."""
+async def test_a_repeated_request_id_is_charged_once() -> None:
+    """Repeats reserve nothing, before and after the job's end; nor does another request with the id."""
     world, name = World(), str(uuid.uuid4())
     job = await world.create(name)
     assert await world.create(name) == job
@@ -175,19 +175,19 @@ async def test_repeated_request_id() -> None:
     assert caught.value.reason == r.ERROR_REASON_REQUEST_ID_REUSED
     assert await world.today() == Pages(0, 40)
     world.office.upstream.finish(BUCKET.name, job.job_id, pages=7)
-    await world.charge_after(FIRST_LOOK)
+    await world.charge_after(FIRST_CHECK_SECONDS)
     await world.create(name)
     await world.charge_after(600)
     assert await world.today() == Pages(7, 0)
 
 
-async def test_caller_that_leaves_its_create() -> None:
-    """With `request_id` the create goes on, and is charged for what it makes."""
+async def test_a_create_with_request_id_is_charged_after_its_caller_is_cancelled() -> None:
+    """The create goes on, and its job is charged."""
     world = World()
     cloud = world.office.upstream
     cloud.gate = asyncio.Event()
     leaving = asyncio.create_task(world.create(str(uuid.uuid4())))
-    await cloud.looked.wait()
+    await cloud.called.wait()
     leaving.cancel()
     await asyncio.gather(leaving, return_exceptions=True)
     cloud.gate.set()
@@ -198,14 +198,14 @@ async def test_caller_that_leaves_its_create() -> None:
 
 
 class SlowPages(FakePages):
-    """A book whose answers take a while."""
+    """A slow page quota store."""
 
     def __init__(self) -> None:
         super().__init__()
         self.reserved = asyncio.Event()
 
-    async def reserve(self, wanted: Reservation, budget: PageBudget | None, look_at: float) -> ReservationResult:
-        found = await super().reserve(wanted, budget, look_at)
+    async def reserve(self, wanted: Reservation, budget: PageBudget | None, due_at: float) -> ReservationResult:
+        found = await super().reserve(wanted, budget, due_at)
         self.reserved.set()
         await asyncio.Event().wait()
         return found
@@ -216,11 +216,11 @@ class SlowPages(FakePages):
 
 
 async def test_a_drain_waits_for_pages_of_an_abandoned_create_to_be_released() -> None:
-    """The caller left while the pages were being reserved: the book stays open until they are given back."""
-    world, book = World(), SlowPages()
-    world.office.budgets._books = PageQuotaStores(book)
+    """The caller left while the pages were being reserved: the store stays open until they are released."""
+    world, store = World(), SlowPages()
+    world.office.budgets._stores = PageQuotaStores(store)
     leaving = asyncio.create_task(world.create())
-    await book.reserved.wait()
+    await store.reserved.wait()
     leaving.cancel()
     await asyncio.gather(leaving, return_exceptions=True)
     assert await world.today() == Pages(0, 40)
@@ -228,17 +228,17 @@ async def test_a_drain_waits_for_pages_of_an_abandoned_create_to_be_released() -
     assert await world.today() == Pages(0, 0)
 
 
-async def test_create_that_never_began() -> None:
-    """The process died between reservation and record: the pages are given back."""
+async def test_a_reservation_whose_create_was_never_recorded_is_released() -> None:
+    """The process died between the reservation and the record of the create."""
     world = World()
     wanted = world.office.budgets._reservation(request(str(uuid.uuid4())), PreviewOptions(), CALLER)
-    await world.office.book.reserve(wanted, None, world.office.clock.now() + UNBOUND_SECONDS)
+    await world.office.page_store.reserve(wanted, None, world.office.clock.now() + UNBOUND_SECONDS)
     await world.charge_after(UNBOUND_SECONDS)
     assert await world.today() == Pages(0, 0)
 
 
-async def test_create_of_unknown_outcome() -> None:
-    """Without `request_id` nobody can tell what it made: what it asked for is charged."""
+async def test_a_create_of_unknown_outcome_is_charged_its_reservation() -> None:
+    """Without `request_id` the job cannot be found, so all reserved pages are charged."""
     world = World()
     world.office.upstream.failures.append(UpstreamError(r.ERROR_REASON_CREATE_OUTCOME_UNKNOWN, "lost"))
     with pytest.raises(UpstreamError):
@@ -248,19 +248,19 @@ async def test_create_of_unknown_outcome() -> None:
     assert await world.today() == Pages(40, 0)
 
 
-async def test_job_that_the_cloud_forgot() -> None:
-    """What it asked for is charged, but not before a day has passed."""
+async def test_a_job_that_the_cloud_does_not_know_is_charged_its_reservation_after_a_day() -> None:
+    """JOB_NOT_FOUND is believed only after a day."""
     world = World()
     await world.create()
     world.office.upstream.jobs.clear()
-    await world.charge_after(FIRST_LOOK)
+    await world.charge_after(FIRST_CHECK_SECONDS)
     assert (await world.usage()).month.reserved_pages == 40
     await world.charge_after(MISSING_SECONDS)
     assert (await world.usage()).month.used_pages == 40
 
 
-async def test_pages_over_the_quota_pass_in_shadow_mode_and_are_counted() -> None:
-    """What would be refused passes, and is counted."""
+async def test_pages_over_the_budget_pass_in_shadow_mode_and_are_counted() -> None:
+    """A create that would be rejected passes, and is counted as shadowed."""
     world = World(replace(CALLER, shadow=True))
     for _ in range(3):
         await world.create()
@@ -269,33 +269,33 @@ async def test_pages_over_the_quota_pass_in_shadow_mode_and_are_counted() -> Non
     assert outcomes == ["allowed", "allowed", "shadowed"]
 
 
-async def test_caller_without_a_budget() -> None:
-    """Its pages are not counted, and its usage says so."""
+async def test_a_caller_without_a_budget_is_not_counted() -> None:
+    """Nothing is reserved, and the usage has no periods."""
     world = World(ANONYMOUS)
     await world.create()
-    assert world.office.book.open == {}
+    assert world.office.page_store.open == {}
     assert await world.usage() == Usage(caller="anonymous")
 
 
 class TestShared:
-    """The book that replicas share does not answer."""
+    """The page quota store that replicas share is unavailable."""
 
     def world(self, *, fallback: FakePages | None, refuse: bool = False) -> World:
         world = World()
         office = world.office
-        office.budgets._books = PageQuotaStores(office.book, fallback, refuse)
-        office.book.down = True
+        office.budgets._stores = PageQuotaStores(office.page_store, fallback, refuse)
+        office.page_store.down = True
         return world
 
-    async def test_without_its_store_a_process_counts_alone_and_hands_over_later(self) -> None:
-        """This process counts alone, within the budget; what it counted is handed over when the book is back."""
+    async def test_without_its_store_a_process_counts_locally_and_merges_later(self) -> None:
+        """The process enforces the budget by its own count and moves it to the store when that is back."""
         fallback = FakePages()
         world = self.world(fallback=fallback)
         job = await world.create(page_ranges="1-90")
         assert (await world.refusal(page_ranges="1-20")).subject == "caller:a:pages_per_day"
         assert world.office.telemetry.limits == [("a", "page_budget", "degraded"), ("a", "page_budget", "refused")]
         await world.charge_after(60)
-        world.office.book.down = False
+        world.office.page_store.down = False
         await world.charge_after(60)
         await world.charge_after(60)
         assert fallback.open == {}
@@ -304,13 +304,13 @@ class TestShared:
         assert await world.today() == Pages(9, 0)
 
     async def test_without_store_and_fallback_creates_pass_uncounted(self) -> None:
-        """Creates pass uncounted."""
+        """The create passes uncounted, with the outcome `degraded`."""
         world = self.world(fallback=None)
         await world.create()
         assert world.office.telemetry.limits == [("a", "page_budget", "degraded")]
 
     async def test_without_its_store_a_strict_limiter_refuses_creates_and_usage(self) -> None:
-        """Creates fail, and nothing was sent; the usage cannot be told."""
+        """Creates and reads of the usage fail with LIMITER_UNAVAILABLE, and nothing is sent."""
         world = self.world(fallback=FakePages(), refuse=True)
         for attempt in (world.create, world.usage):
             with pytest.raises(GatewayError) as caught:

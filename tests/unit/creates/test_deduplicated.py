@@ -1,4 +1,4 @@
-"""Already rendered: what stands for a create, what does not, and that nothing on the way to it fails a create."""
+"""Deduplication: which jobs are reused, which are not, and that no failure of a lookup fails a create."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ ONE, PLAIN = Caller("one", dedupe_seconds=60), Caller("plain")
 FIRST, SECOND = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
 
 
-class SickLedger(FakeLedger):
-    """Fails, or hangs, at the steps that are named."""
+class FailingLedger(FakeLedger):
+    """A ledger that fails, or hangs, at the named steps."""
 
     broken: frozenset[str] = frozenset()
     hanging: frozenset[str] = frozenset()
@@ -68,7 +68,7 @@ class World:
     """Processes that share a ledger before one cloud."""
 
     cloud: FakeUpstream = field(default_factory=FakeUpstream)
-    ledger: SickLedger = field(default_factory=SickLedger)
+    ledger: FailingLedger = field(default_factory=FailingLedger)
     tags: FakeTags = field(default_factory=FakeTags)
     clock: FakeClock = field(default_factory=FakeClock)
     telemetry: FakeTelemetry = field(default_factory=FakeTelemetry)
@@ -115,7 +115,7 @@ def world() -> World:
 
 
 async def test_an_equal_create_gets_the_job_of_the_first_from_any_process(world: World) -> None:
-    """The second gets the job of the first, also from another process; each is told of."""
+    """Later creates get the job of the first, also in another process, and each is counted."""
     job, _ = await world.create()
     assert await world.create() == (job, "hit")
     assert await world.create(gateway=world.process("two")) == (job, "hit")
@@ -123,23 +123,23 @@ async def test_an_equal_create_gets_the_job_of_the_first_from_any_process(world:
     assert world.jobs == 1
 
 
-async def test_caller_that_did_not_ask(world: World) -> None:
-    """Nothing is looked at, nothing is kept."""
+async def test_a_caller_without_deduplication_is_neither_looked_up_nor_recorded(world: World) -> None:
+    """The document's tag is not read, and the ledger stays empty."""
     await world.create(caller=PLAIN)
     await world.create(caller=PLAIN)
     assert (world.jobs, world.tags.asked, world.ledger.records) == (2, [], {})
 
 
-async def test_create_that_may_not_be_made(world: World) -> None:
-    """It is refused before anything is looked at."""
+async def test_an_invalid_create_is_rejected_before_the_lookup(world: World) -> None:
+    """The document's tag is not read."""
     with pytest.raises(GatewayError) as caught:
         await world.create(key="")
     assert caught.value.reason == reasons.ERROR_REASON_INVALID_REQUEST
     assert not world.tags.asked
 
 
-async def test_content_that_changes_and_comes_back(world: World) -> None:
-    """Each time there is a new job: the pages of the one before were written over."""
+async def test_content_that_changes_and_changes_back_makes_a_new_job_each_time(world: World) -> None:
+    """Each job overwrites the pages of the one before, which is not reused."""
     for content in ("v1", "v2", "v1"):
         world.tags.value = content
         await world.create()
@@ -147,15 +147,15 @@ async def test_content_that_changes_and_comes_back(world: World) -> None:
 
 
 async def test_creates_of_a_document_without_a_tag_are_never_equal(world: World) -> None:
-    """Two creates without a tag are never equal."""
+    """Without a tag the content is unknown, and every create makes a job."""
     world.tags.value = ""
     await world.create()
     await world.create()
     assert world.jobs == 2
 
 
-async def test_end_of_the_time(world: World) -> None:
-    """It runs from the create, not from the last answer."""
+async def test_a_job_is_reused_for_its_time_from_its_create(world: World) -> None:
+    """Reusing the job does not prolong the time."""
     await world.create()
     world.clock.time += 40
     await world.create()
@@ -178,18 +178,18 @@ async def test_end_of_the_time(world: World) -> None:
         (PreviewJob.STATE_UNSPECIFIED, 2),
     ],
 )
-async def test_only_a_job_that_made_or_may_make_its_pages_stands_for_a_create(
+async def test_only_a_job_that_made_or_may_make_its_pages_is_reused(
     world: World, state: PreviewJob.State.ValueType, jobs: int
 ) -> None:
-    """Only a job that has made its pages, or still may, stands for a create."""
+    """Failed, cancelled and unknown jobs are replaced by a new one."""
     job, _ = await world.create()
     world.cloud.set_state(BUCKET.name, job, state)
     await world.create()
     assert world.jobs == jobs
 
 
-async def test_job_that_cannot_be_read(world: World) -> None:
-    """It stands for no create: a new job is made, which does from then on."""
+async def test_a_job_that_cannot_be_read_is_replaced(world: World) -> None:
+    """A new job is made, and later creates get that one."""
     await world.create()
     world.cloud.failures = [UpstreamError(reasons.ERROR_REASON_JOB_NOT_FOUND, "gone")]
     job, _ = await world.create()
@@ -197,14 +197,14 @@ async def test_job_that_cannot_be_read(world: World) -> None:
 
 
 async def test_a_no_cache_create_makes_a_new_job_that_later_creates_get(world: World) -> None:
-    """A new job is made, and is the one that stands from then on."""
+    """`no_cache` makes a new job, and later creates get that one."""
     await world.create()
     job, cache = await world.create(no_cache=True)
     assert (world.jobs, cache, await world.create()) == (2, "miss", (job, "hit"))
 
 
-async def test_create_that_fails(world: World) -> None:
-    """Its error is told, and what was in the place is not trusted: it may have been written over."""
+async def test_a_create_that_fails_invalidates_the_record_of_its_location(world: World) -> None:
+    """The caller gets the error. The results at the location may be overwritten, so their job is not reused."""
     await world.create("a.pdf")
     world.cloud.failures = [UpstreamError(reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN, "lost")]
     with pytest.raises(UpstreamError, match="lost"):
@@ -213,8 +213,8 @@ async def test_create_that_fails(world: World) -> None:
     assert (world.jobs, cache) == (2, "miss")
 
 
-async def test_a_document_that_cannot_be_checked_is_rendered_and_then_unknown(world: World) -> None:
-    """The create is made, and ends the memory of the place."""
+async def test_a_document_without_a_readable_tag_is_rendered_and_not_reused(world: World) -> None:
+    """The create is sent and invalidates the record of its location."""
     await world.create()
     world.tags.failure = UpstreamError(reasons.ERROR_REASON_INPUT_OBJECT_UNREADABLE, "no")
     await world.create()
@@ -223,8 +223,8 @@ async def test_a_document_that_cannot_be_checked_is_rendered_and_then_unknown(wo
     assert (world.jobs, cache) == (3, "miss")
 
 
-async def test_a_document_check_that_hangs_takes_a_quarter_of_the_time_at_most(world: World) -> None:
-    """It takes a quarter of the caller's time at most."""
+async def test_a_lookup_that_hangs_takes_a_quarter_of_the_callers_time_at_most(world: World) -> None:
+    """The create is sent when the lookup has used its share of the time."""
     world.tags.gate = asyncio.Event()
     begin = time.monotonic()
     await world.create(seconds=1.0)
@@ -233,8 +233,8 @@ async def test_a_document_check_that_hangs_takes_a_quarter_of_the_time_at_most(w
 
 @pytest.mark.parametrize("step", ["secret", "begin", "replace", "fill"])
 @pytest.mark.parametrize("how", ["broken", "hanging"])
-async def test_ledger_that_is_sick(world: World, step: str, how: str) -> None:
-    """Creates without `request_id` are made, and answered in time."""
+async def test_a_failing_or_hanging_ledger_does_not_fail_creates(world: World, step: str, how: str) -> None:
+    """Creates without `request_id` are sent and answered before their deadline."""
     await world.create("b.pdf")
     setattr(world.ledger, how, frozenset({step}))
     job, _ = await world.create(seconds=0.5)
@@ -245,7 +245,7 @@ async def test_ledger_that_is_sick(world: World, step: str, how: str) -> None:
 
 
 async def test_a_new_request_id_gets_the_rendered_job_and_stays_bound_to_it(world: World) -> None:
-    """It gets the job that is there and keeps it, whatever becomes of place, document and process."""
+    """The id keeps its job when the location, the document or the process changes."""
     job, _ = await world.create(request_id=FIRST)
     assert await world.create(request_id=SECOND) == (job, "hit")
     world.tags.value = "v2"
@@ -257,8 +257,8 @@ async def test_a_new_request_id_gets_the_rendered_job_and_stays_bound_to_it(worl
     assert world.jobs == 2
 
 
-async def test_id_of_another_request(world: World) -> None:
-    """It is refused, also when what it now asks for was rendered."""
+async def test_an_id_of_another_request_is_rejected(world: World) -> None:
+    """REQUEST_ID_REUSED, also when a job for the new request exists."""
     await world.create("a.pdf")
     await world.create("a.pdf", request_id=FIRST)
     with pytest.raises(GatewayError) as caught:
@@ -266,8 +266,8 @@ async def test_id_of_another_request(world: World) -> None:
     assert caught.value.reason == reasons.ERROR_REASON_REQUEST_ID_REUSED
 
 
-async def test_id_that_was_sent(world: World) -> None:
-    """Its own job decides, however many were made since: nothing is looked at."""
+async def test_a_known_id_gets_its_own_job_without_a_lookup(world: World) -> None:
+    """Jobs made since at the same location do not matter, and the document's tag is not read."""
     job, _ = await world.create(request_id=FIRST)
     await world.create(no_cache=True)
     asked = len(world.tags.asked)
@@ -275,40 +275,40 @@ async def test_id_that_was_sent(world: World) -> None:
     assert len(world.tags.asked) == asked
 
 
-async def test_id_that_expired(world: World) -> None:
-    """It is a new one."""
+async def test_an_expired_id_makes_a_new_job(world: World) -> None:
+    """An expired record of an id is ignored."""
     job, _ = await world.create(request_id=FIRST)
     world.clock.time += Timing().keep
     assert (await world.create(request_id=FIRST))[0] != job
 
 
-async def test_new_id_at_two_processes(world: World) -> None:
-    """Both get the same job."""
+async def test_a_new_id_at_two_processes_gets_one_job(world: World) -> None:
+    """Concurrent creates with one id reuse the same job."""
     job, _ = await world.create()
     gateways = [world.process(name) for name in ("two", "three")]
     found = await asyncio.gather(*(world.create(request_id=FIRST, gateway=each) for each in gateways))
     assert found == [(job, "hit"), (job, "hit")]
 
 
-async def test_equal_creates_at_the_same_moment(world: World) -> None:
-    """Those of one process wait for the first."""
+async def test_concurrent_equal_creates_of_one_process_make_one_job(world: World) -> None:
+    """The others wait for the first and get its job."""
     found = await asyncio.gather(*(world.create() for _ in range(10)))
     assert (world.jobs, len({job for job, _ in found})) == (1, 1)
     assert sorted(cache for _, cache in found) == ["hit"] * 9 + ["miss"]
 
 
-async def test_first_of_equal_creates_fails(world: World) -> None:
-    """Those that waited for it go on by themselves."""
+async def test_creates_that_waited_for_a_failed_one_go_on(world: World) -> None:
+    """The next of them is sent when the first one fails."""
     world.cloud.failures = [UpstreamError(reasons.ERROR_REASON_UPSTREAM_THROTTLED, "no")]
     found = await asyncio.gather(*(world.create() for _ in range(3)), return_exceptions=True)
     assert [isinstance(each, UpstreamError) for each in found] == [True, False, False]
 
 
-async def test_first_of_equal_creates_hangs(world: World) -> None:
-    """Who waits for it keeps half of its time for itself."""
+async def test_a_create_waits_half_of_its_time_for_a_hanging_equal_one(world: World) -> None:
+    """After half of its time the waiting create is sent."""
     world.cloud.gate = asyncio.Event()
     hanging = asyncio.create_task(world.create())
-    await world.cloud.looked.wait()
+    await world.cloud.called.wait()
     waiting = asyncio.create_task(world.create(seconds=0.4))
     await asyncio.sleep(0.3)
     world.cloud.gate.set()
@@ -316,11 +316,11 @@ async def test_first_of_equal_creates_hangs(world: World) -> None:
     assert world.jobs == 2
 
 
-async def test_caller_that_leaves(world: World) -> None:
-    """The next equal create waits for nobody."""
+async def test_a_cancelled_create_does_not_block_the_next_equal_one(world: World) -> None:
+    """The next equal create does not wait."""
     world.cloud.gate = asyncio.Event()
     leaving = asyncio.create_task(world.create())
-    await world.cloud.looked.wait()
+    await world.cloud.called.wait()
     leaving.cancel()
     await asyncio.gather(leaving, return_exceptions=True)
     world.cloud.gate.set()
@@ -329,11 +329,11 @@ async def test_caller_that_leaves(world: World) -> None:
     assert time.monotonic() - begin < 1
 
 
-async def test_two_processes_at_the_same_moment(world: World) -> None:
-    """Both make a job, and only the one that claimed the place last is remembered."""
+async def test_of_concurrent_creates_in_two_processes_the_last_claim_is_recorded(world: World) -> None:
+    """Both make a job, and later creates get the job of the process that claimed the location last."""
     world.cloud.gate = asyncio.Event()
     first = asyncio.create_task(world.create())
-    await world.cloud.looked.wait()
+    await world.cloud.called.wait()
     second = asyncio.create_task(world.create(gateway=world.process("two")))
     while world.cloud.in_flight < 2:  # noqa: ASYNC110 - a few turns of the loop
         await asyncio.sleep(0)
@@ -343,7 +343,7 @@ async def test_two_processes_at_the_same_moment(world: World) -> None:
 
 
 async def test_a_drain_waits_for_records_that_are_being_written(world: World) -> None:
-    """What is being written down is waited for."""
+    """`drained` waits for writes that are in flight."""
     world.ledger.hanging = frozenset({"fill"})
     await world.create(seconds=0.2)
     drained = asyncio.create_task(world.gateway.drained())

@@ -1,4 +1,4 @@
-"""Creates with `request_id`: one job per id, whatever breaks between the stages."""
+"""Creates with `request_id`: at most one job per id, whatever fails between the stages."""
 
 from __future__ import annotations
 
@@ -151,8 +151,8 @@ def reason_of(caught: pytest.ExceptionInfo[GatewayError]) -> int:
     return caught.value.reason
 
 
-async def test_same_id_and_request(world: World) -> None:
-    """The first job is returned, and the cloud was asked once."""
+async def test_a_repeated_request_returns_the_first_job(world: World) -> None:
+    """The cloud gets one create, also when another process gets the repeated request."""
     asked = request()
     first = await world.create(asked)
     assert (await world.create(asked)).job_id == first.job_id
@@ -160,8 +160,8 @@ async def test_same_id_and_request(world: World) -> None:
     assert world.posts == 1
 
 
-async def test_same_id_and_another_request(world: World) -> None:
-    """ALREADY_EXISTS, and no second job; the password counts as part of the request."""
+async def test_an_id_with_another_request_is_rejected(world: World) -> None:
+    """REQUEST_ID_REUSED and no second job; the password is part of the request."""
     asked = request()
     await world.create(asked)
     for other in (
@@ -175,19 +175,19 @@ async def test_same_id_and_another_request(world: World) -> None:
 
 
 async def test_every_create_without_a_request_id_is_a_job_of_its_own(world: World) -> None:
-    """Every create is a job of its own, and nothing is recorded."""
+    """Equal creates without `request_id` make a job each."""
     asked = request()
     asked.request_id = ""
     first, second = await world.create(asked), await world.create(asked)
     assert first.job_id != second.job_id
 
 
-async def test_duplicates_in_flight(world: World) -> None:
-    """They join the first; one with another body is refused at once."""
+async def test_duplicates_in_flight_share_one_create(world: World) -> None:
+    """Equal requests get the job of the first; another request with the id is rejected immediately."""
     gate = world.cloud.gate = asyncio.Event()
     asked = request()
     creates = [asyncio.create_task(world.create(asked)) for _ in range(5)]
-    await world.cloud.looked.wait()
+    await world.cloud.called.wait()
     with pytest.raises(GatewayError) as caught:
         await world.create(request(asked.request_id, input_object="b.pdf"))
     assert reason_of(caught) == reasons.ERROR_REASON_REQUEST_ID_REUSED
@@ -197,12 +197,12 @@ async def test_duplicates_in_flight(world: World) -> None:
     assert world.posts == 1
 
 
-async def test_caller_that_leaves_while_the_create_is_under_way(world: World) -> None:
-    """The create goes on, and the same id finds its job."""
+async def test_a_create_goes_on_after_its_caller_is_cancelled(world: World) -> None:
+    """A repeated request gets the job of the create that went on."""
     gate = world.cloud.gate = asyncio.Event()
     asked = request()
     leaver = asyncio.create_task(world.create(asked))
-    await world.cloud.looked.wait()
+    await world.cloud.called.wait()
     leaver.cancel()
     with pytest.raises(asyncio.CancelledError):
         await leaver
@@ -212,8 +212,8 @@ async def test_caller_that_leaves_while_the_create_is_under_way(world: World) ->
     assert world.posts == 1
 
 
-async def test_create_that_takes_longer_than_the_caller_waits(world: World) -> None:
-    """The caller is told in time that it goes on, and the same id gets the job."""
+async def test_a_create_beyond_its_callers_deadline_is_in_progress(world: World) -> None:
+    """The caller gets CREATE_IN_PROGRESS before its deadline, and the job when it repeats the request."""
     gate = world.cloud.gate = asyncio.Event()
     asked = request()
     with pytest.raises(GatewayError) as caught:
@@ -224,8 +224,8 @@ async def test_create_that_takes_longer_than_the_caller_waits(world: World) -> N
     assert world.posts == 1
 
 
-async def test_refused_by_the_cloud(world: World) -> None:
-    """The error is told, and the same id may be tried again."""
+async def test_a_create_that_the_cloud_refused_may_be_repeated(world: World) -> None:
+    """The caller gets the cloud's error, and the same id may be used again."""
     world.cloud.failures = [UpstreamError(reasons.ERROR_REASON_UPSTREAM_THROTTLED, "slow down", retry_after=1)]
     asked = request()
     with pytest.raises(GatewayError) as caught:
@@ -236,7 +236,7 @@ async def test_refused_by_the_cloud(world: World) -> None:
 
 
 async def test_a_job_whose_reply_was_lost_is_found_by_its_marker(world: World) -> None:
-    """The job is found by its marker in the same call, and the caller sees nothing of the trouble."""
+    """The same call finds the job by its marker and returns it."""
     world.cloud.lose_replies = 1
     asked = request(user_data="mine")
     job = await world.create(asked)
@@ -246,7 +246,7 @@ async def test_a_job_whose_reply_was_lost_is_found_by_its_marker(world: World) -
 
 
 async def test_reconciliation_reads_as_the_gateway_and_the_create_as_its_caller(world: World) -> None:
-    """Reads that nobody asked for are not counted as somebody's, and a request_id is not the id of a call."""
+    """The list of a reconciliation has the caller `gateway` and no call id."""
     world.cloud.lose_replies = 1
     call = Call("call-1", asyncio.get_running_loop().time() + 30, Caller("shop"))
     await world.gateway.create(request(), call)
@@ -257,7 +257,7 @@ async def test_reconciliation_reads_as_the_gateway_and_the_create_as_its_caller(
 
 
 async def test_a_lost_reply_without_user_data_is_found_by_its_output_path(world: World) -> None:
-    """The marker in the output path proves whose job it is."""
+    """A marker in the output path identifies the job."""
     world.cloud.lose_replies = 1
     world.cloud.keep_user_data = False
     asked = request(output=ObjectLocation(object=f"out/{TOKEN_PLACEHOLDER}/p-${{Page}}.jpg"))
@@ -266,16 +266,16 @@ async def test_a_lost_reply_without_user_data_is_found_by_its_output_path(world:
     assert world.posts == 1
 
 
-async def test_lost_reply_without_any_marker(world: World) -> None:
-    """Input and output tell, as long as no other create of the same target is open."""
+async def test_a_lost_reply_without_any_marker_is_found_by_input_and_output(world: World) -> None:
+    """Input and output identify the job while no other create of the same target is open."""
     world.cloud.lose_replies = 1
     world.cloud.keep_user_data = False
     assert (await world.create(request())).job_id
     assert world.posts == 1
 
 
-async def test_two_lost_replies_of_one_target_without_any_marker(world: World) -> None:
-    """Nobody can tell which job is whose, so the outcome stays unknown rather than wrong."""
+async def test_two_lost_replies_of_one_target_without_any_marker_stay_unknown(world: World) -> None:
+    """The two jobs cannot be told apart, so neither is returned."""
     world.cloud.keep_user_data = False
     world.cloud.lose_replies = 2
     results = await asyncio.gather(world.create(request()), world.create(request()), return_exceptions=True)
@@ -285,8 +285,8 @@ async def test_two_lost_replies_of_one_target_without_any_marker(world: World) -
     assert world.posts == 2
 
 
-async def test_lost_reply_and_a_job_that_lists_do_not_show_yet(world: World) -> None:
-    """The outcome is unknown until the job shows; then the same id gets it, and the cloud was asked once."""
+async def test_a_lost_reply_stays_unknown_until_a_list_shows_the_job(world: World) -> None:
+    """A repeated request gets the job once a list shows it, and no second create is sent."""
     asked = request()
     world.cloud.lose_replies = 1
     world.cloud.hide_new_jobs = True
@@ -300,8 +300,8 @@ async def test_lost_reply_and_a_job_that_lists_do_not_show_yet(world: World) -> 
     assert world.posts == 1
 
 
-async def test_create_that_never_arrived(world: World) -> None:
-    """Before the fence nothing is sent again; after it the job certainly does not exist and the same id makes one."""
+async def test_a_create_that_never_arrived_is_resent_only_after_its_fence(world: World) -> None:
+    """Before the fence nothing is sent again; after it the job provably does not exist, and the same id makes one."""
     asked = request()
     world.cloud.failures = [LOST]
     for wait in (0.0, 60.0, 59.0):
@@ -315,15 +315,15 @@ async def test_create_that_never_arrived(world: World) -> None:
     assert world.posts == 2
 
 
-async def test_signature_of_a_recorded_create(world: World) -> None:
-    """It ends soon, before the fence: no late copy of the request can be accepted after it."""
+async def test_the_signature_of_a_recorded_create_ends_before_the_fence(world: World) -> None:
+    """The cloud accepts no late copy of the request after the fence."""
     await world.create(request())
     assert world.cloud.creates[0].sign_until == world.clock.time + TIMING.signature
 
 
 @pytest.mark.parametrize("stage", [Stage.INTENT, Stage.SENT])
-async def test_process_that_died(world: World, stage: Stage) -> None:
-    """An intent was never sent and is taken over once its lease is over; a sent create is looked for first."""
+async def test_a_create_of_a_dead_process_is_taken_over_after_its_lease(world: World, stage: Stage) -> None:
+    """An INTENT was never sent and is sent; a SENT create is sent again only when its job is provably absent."""
     asked = request()
     dead = world.process("dead")
     record = await dead._new_record(asked, ANONYMOUS)
@@ -341,8 +341,8 @@ async def test_process_that_died(world: World, stage: Stage) -> None:
     assert world.posts == 1
 
 
-async def test_owner_that_lost_its_lease(world: World) -> None:
-    """It must not send: another process may have."""
+async def test_an_owner_that_lost_its_lease_sends_nothing(world: World) -> None:
+    """The new owner may have sent the create already."""
     asked = request()
     record = await world.gateway._new_record(asked, ANONYMOUS)
     await world.ledger.begin(record, world.clock.time)
@@ -355,8 +355,8 @@ async def test_owner_that_lost_its_lease(world: World) -> None:
 
 
 @pytest.mark.parametrize("step", ["begin", Stage.SENT])
-async def test_ledger_that_cannot_be_written_before_sending(world: World, step: str) -> None:
-    """The create fails closed: nothing is sent."""
+async def test_nothing_is_sent_when_the_ledger_fails_before_sending(world: World, step: str) -> None:
+    """The create fails with LEDGER_UNAVAILABLE."""
     world.ledger.broken = frozenset({step})
     with pytest.raises(GatewayError) as caught:
         await world.create(request())
@@ -364,8 +364,8 @@ async def test_ledger_that_cannot_be_written_before_sending(world: World, step: 
     assert world.posts == 0
 
 
-async def test_ledger_that_cannot_be_written_after_sending(world: World) -> None:
-    """The caller gets the job, and the same id finds it again by a list."""
+async def test_the_caller_gets_its_job_when_the_ledger_fails_after_sending(world: World) -> None:
+    """A repeated request finds the job by a list."""
     asked = request()
     world.ledger.broken = frozenset({Stage.ACCEPTED})
     job = await world.create(asked)
@@ -375,8 +375,8 @@ async def test_ledger_that_cannot_be_written_after_sending(world: World) -> None
     assert world.posts == 1
 
 
-async def test_ledger_that_breaks_when_the_reply_is_lost(world: World) -> None:
-    """The outcome is unknown, and that is what the caller is told."""
+async def test_the_outcome_is_unknown_when_the_ledger_fails_and_the_reply_is_lost(world: World) -> None:
+    """The caller gets CREATE_OUTCOME_UNKNOWN."""
     world.ledger.broken = frozenset({Stage.UNKNOWN})
     world.cloud.failures = [LOST]
     with pytest.raises(GatewayError) as caught:
@@ -384,8 +384,8 @@ async def test_ledger_that_breaks_when_the_reply_is_lost(world: World) -> None:
     assert reason_of(caught) == reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN
 
 
-async def test_begin_whose_answer_was_lost(world: World) -> None:
-    """The record that it left behind is this process's own, so the same id goes on without waiting for a lease."""
+async def test_a_record_left_by_a_begin_with_a_lost_reply_is_taken_over_immediately(world: World) -> None:
+    """This process owns the record, so a repeated request does not wait for the lease."""
     asked = request()
     left = await world.gateway._new_record(asked, ANONYMOUS)
     await world.ledger.begin(left, world.clock.time)
@@ -395,15 +395,15 @@ async def test_begin_whose_answer_was_lost(world: World) -> None:
     assert world.posts == 1
 
 
-async def test_ledger_that_cannot_be_read_in_the_background(world: World) -> None:
-    """The round ends without a word but a log line; the next one may go better."""
+async def test_a_reconciliation_round_survives_a_failing_ledger(world: World) -> None:
+    """The round ends without an exception; the next one tries again."""
     world.ledger.broken = frozenset({"open"})
     await world.gateway.reconcile()
-    assert world.telemetry.unsettled_creates == []
+    assert world.telemetry.unreconciled_creates == []
 
 
-async def test_list_fails_while_an_outcome_is_unknown(world: World) -> None:
-    """It stays unknown, and the next call looks again."""
+async def test_an_outcome_stays_unknown_while_lists_fail(world: World) -> None:
+    """The next call lists again and gets the job."""
     asked = request()
     world.cloud.lose_replies = 1
     world.cloud.list_failures = [UpstreamError(reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE, "down")]
@@ -414,8 +414,8 @@ async def test_list_fails_while_an_outcome_is_unknown(world: World) -> None:
     assert world.posts == 1
 
 
-async def test_nobody_comes_back_for_an_unknown_create(world: World) -> None:
-    """The background round finds its job, or forgets it once there certainly is none."""
+async def test_abandoned_creates_are_reconciled_in_the_background(world: World) -> None:
+    """A round records the job of a create, or deletes the record once the job is provably absent."""
     asked, gone = request(), request()
     for each in (asked, gone):
         dead = await world.process("dead")._new_record(each, ANONYMOUS)
@@ -426,12 +426,12 @@ async def test_nobody_comes_back_for_an_unknown_create(world: World) -> None:
             made.user_data = f"x {dead.marker}"
     world.clock.time += TIMING.lease
     await world.gateway.reconcile()
-    assert world.telemetry.unsettled_creates == [(2, TIMING.lease)]
+    assert world.telemetry.unreconciled_creates == [(2, TIMING.lease)]
     assert [record.stage for record in await world.ledger.open(world.clock.time)] == [Stage.SENT]
     assert (await world.create(asked)).job_id == "d1"
     world.clock.time += 120
     await world.gateway.reconcile()
     assert await world.ledger.open(world.clock.time + 100) == []
     await world.gateway.reconcile()
-    assert world.telemetry.unsettled_creates[-1] == (0, None)
+    assert world.telemetry.unreconciled_creates[-1] == (0, None)
     assert world.posts == 0

@@ -1,4 +1,4 @@
-"""What is special to a ledger in Redis; the contract of all ledgers is in tests/contract/test_request_ledger.py."""
+"""The ledger in Redis, beyond the contract of all ledgers in tests/contract/test_request_ledger.py."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ async def ledger_of(server: RedisServer, *, seconds: float = 1.0) -> AsyncIterat
 
 
 @pytest.mark.parametrize("answer", [None, b"yes", [1, b"abc"], 1.5, "OK"])
-async def test_answer_of_another_kind(answer: object) -> None:
-    """It is an error and never taken for a yes: the create would leave without a record."""
+async def test_a_reply_of_an_unexpected_type_is_a_ledger_error(answer: object) -> None:
+    """A reply of an unexpected type never counts as success: the create would be sent without a record."""
 
     async def send(*_command: object) -> object:
         return answer
@@ -62,8 +62,8 @@ async def test_answer_of_another_kind(answer: object) -> None:
         await ledger.begin(mine, NOW)
 
 
-async def test_many_processes_that_begin_the_same_create(redis_server: RedisServer) -> None:
-    """One of them owns it, and all of them learn which."""
+async def test_one_of_many_processes_that_begin_the_same_create_owns_it(redis_server: RedisServer) -> None:
+    """One process owns the record, and all of them get that record."""
     async with ledger_of(redis_server) as one, ledger_of(redis_server) as other:
         begun = await asyncio.gather(
             *((one, other)[number % 2].begin(record(owner=str(number)), NOW) for number in range(50))
@@ -76,15 +76,15 @@ async def test_many_processes_that_begin_the_same_create(redis_server: RedisServ
     assert sum(taken) == 1
 
 
-async def test_secret_that_two_processes_make(redis_server: RedisServer) -> None:
-    """It is the same for both."""
+async def test_two_processes_that_create_the_secret_get_the_same_one(redis_server: RedisServer) -> None:
+    """Concurrent first uses of the ledger agree on one secret."""
     async with ledger_of(redis_server) as one, ledger_of(redis_server) as other:
         secrets = await asyncio.gather(*(ledger.secret() for ledger in (one, other) * 10))
     assert len(set(secrets)) == 1
 
 
-async def test_record_that_nobody_asks_for_again(redis_server: RedisServer) -> None:
-    """The server itself deletes it, an hour after its end: by then no clock says that it still stands."""
+async def test_the_server_deletes_a_record_an_hour_after_its_end(redis_server: RedisServer) -> None:
+    """The hour is for clocks that differ: the record has expired by all of them when the server deletes it."""
     async with ledger_of(redis_server) as ledger:
         await ledger.begin(record(), NOW)
         await ledger.replace(record(), record().sent(NOW, TIMING))
@@ -93,8 +93,8 @@ async def test_record_that_nobody_asks_for_again(redis_server: RedisServer) -> N
         assert redis_server.command("PEXPIRETIME", f"{PREFIX}{kind}:{name}") == b":%d\r\n" % gone_at
 
 
-async def test_record_that_the_server_deleted(redis_server: RedisServer) -> None:
-    """It is neither open nor in the way of others, and nothing of it is left."""
+async def test_a_record_that_the_server_deleted_is_not_open_and_leaves_nothing(redis_server: RedisServer) -> None:
+    """The record is neither open nor counted among others of its target, and its index entries are removed."""
     first, second = record("a"), record("b")
     async with ledger_of(redis_server) as ledger:
         for each in (first, second):
@@ -109,7 +109,7 @@ async def test_record_that_the_server_deleted(redis_server: RedisServer) -> None
 
 
 async def test_more_open_creates_than_one_batch_are_all_found_once(redis_server: RedisServer) -> None:
-    """All of them are found, once."""
+    """Open creates of several batches are each returned once."""
     records = [record(str(number)) for number in range(2 * BATCH + 1)]
     async with ledger_of(redis_server, seconds=10) as ledger:
         for each in records:
@@ -119,8 +119,8 @@ async def test_more_open_creates_than_one_batch_are_all_found_once(redis_server:
     assert sorted(each.key for each in found) == sorted(each.key for each in records)
 
 
-async def test_server_that_forgot_everything(redis_server: RedisServer) -> None:
-    """It goes on, with an empty ledger and a new secret."""
+async def test_a_server_that_lost_its_data_has_an_empty_ledger_and_a_new_secret(redis_server: RedisServer) -> None:
+    """After FLUSHALL and SCRIPT FLUSH the ledger works, without records and with another secret."""
     async with ledger_of(redis_server) as ledger:
         secret = await ledger.secret()
         await ledger.begin(record(), NOW)
@@ -131,8 +131,8 @@ async def test_server_that_forgot_everything(redis_server: RedisServer) -> None:
         assert await ledger.begin(again, NOW) == again
 
 
-async def test_record_of_another_version(redis_server: RedisServer) -> None:
-    """A LedgerError, so that nothing is sent."""
+async def test_a_record_of_another_version_is_a_ledger_error(redis_server: RedisServer) -> None:
+    """An unknown stage is a LedgerError, so that nothing is sent."""
     async with ledger_of(redis_server) as ledger:
         await ledger.begin(record(), NOW)
         redis_server.command("HSET", f"{PREFIX}create:{record().key}", "stage", "paid")
@@ -140,8 +140,8 @@ async def test_record_of_another_version(redis_server: RedisServer) -> None:
             await ledger.begin(record(), NOW)
 
 
-async def test_server_that_is_gone(tmp_path: Path) -> None:
-    """A LedgerError at once, and all is well again as soon as it is back."""
+async def test_a_stopped_server_is_a_ledger_error_until_it_is_back(tmp_path: Path) -> None:
+    """Calls fail immediately while the server is down and succeed as soon as it is up."""
     with running_redis(tmp_path) as server:
         async with ledger_of(server) as ledger:
             await ledger.secret()
@@ -153,8 +153,8 @@ async def test_server_that_is_gone(tmp_path: Path) -> None:
             assert await ledger.begin(record(), NOW) == record()
 
 
-async def test_server_that_hangs(tmp_path: Path) -> None:
-    """A LedgerError in time. What it does when it wakes up changes nothing that came later."""
+async def test_a_server_that_hangs_is_a_ledger_error_in_time(tmp_path: Path) -> None:
+    """A command that the server carries out late does not change later writes."""
     loop = asyncio.get_running_loop()
     with running_redis(tmp_path) as server:
         async with ledger_of(server, seconds=0.2) as ledger:
@@ -172,8 +172,8 @@ async def test_server_that_hangs(tmp_path: Path) -> None:
             assert await ledger.begin(record(), NOW) == mine
 
 
-async def test_server_that_is_full(tmp_path: Path) -> None:
-    """A LedgerError, and nothing half done."""
+async def test_a_full_server_is_a_ledger_error_and_stores_nothing(tmp_path: Path) -> None:
+    """A write that the server refuses for lack of memory leaves no part of a record."""
     with running_redis(tmp_path, "--maxmemory", "1", "--maxmemory-policy", "noeviction") as server:
         async with ledger_of(server) as ledger:
             with pytest.raises(LedgerError, match="maxmemory"):

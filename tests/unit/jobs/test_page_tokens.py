@@ -1,4 +1,4 @@
-"""Page tokens carry the cloud's cursor and belong to one list."""
+"""Page tokens: the cloud's cursor, bound to one list."""
 
 import base64
 
@@ -32,8 +32,8 @@ def _next(request: ListPreviewJobsRequest, cursor: str = "75789") -> ListPreview
     return following
 
 
-def test_first_and_last_page() -> None:
-    """No token asks for the first page, none is given after the last."""
+def test_the_first_page_needs_no_token_and_the_last_gives_none() -> None:
+    """An empty token is the first page; an empty cursor gives an empty token."""
     assert page_tokens.decode(FIRST) == ""
     assert page_tokens.encode(FIRST, "") == ""
 
@@ -41,15 +41,15 @@ def test_first_and_last_page() -> None:
 @given(st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=250))
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)
 def test_any_cursor_comes_back_from_a_token_within_the_contracts_limit(cursor: str) -> None:
-    """What the cloud gave comes back, in a token that needs no escaping and keeps the contract's limit."""
+    """Any cursor survives in a token that needs no escaping and is within the contract's limit."""
     request = _next(FIRST, cursor)
     assert page_tokens.decode(request) == cursor
     assert request.page_token.replace("-", "").replace("_", "").isalnum()
     assert len(request.page_token) <= 1024 or len(cursor.encode()) > 700
 
 
-def test_page_size_and_pages_may_change() -> None:
-    """They are no filters: the list is the same."""
+def test_page_size_and_include_pages_may_change_between_pages() -> None:
+    """They are not filters: the list is the same."""
     request = _next(FIRST)
     request.page_size, request.include_pages = 50, True
     assert page_tokens.decode(request) == "75789"
@@ -67,15 +67,15 @@ def test_page_size_and_pages_may_change() -> None:
     ],
     ids=lambda change: change.ListFields()[0][0].name,
 )
-def test_token_of_another_list(change: ListPreviewJobsRequest) -> None:
-    """A token with changed filters is refused: its cursor would mean something else."""
+def test_a_token_with_other_filters_is_rejected(change: ListPreviewJobsRequest) -> None:
+    """With other filters the cursor would be a position in another list."""
     request = _next(FIRST)
     request.MergeFrom(change)
     assert "other filters" in _refusal(request)
 
 
-def test_token_of_the_other_service() -> None:
-    """A token of a list of jobs is none for a list of queues."""
+def test_a_token_of_the_other_service_is_rejected() -> None:
+    """A token of a list of jobs is not valid for a list of queues."""
     jobs, queues = ListPreviewJobsRequest(bucket=BUCKET), ListPreviewQueuesRequest(bucket=BUCKET)
     queues.page_token = page_tokens.encode(jobs, "2:10")
     assert "other filters" in _refusal(queues)
@@ -101,16 +101,16 @@ def test_token_of_the_other_service() -> None:
         base64.urlsafe_b64encode(b"\x01" + b"d" * 12 + b"7\r\nX: y").decode(),
     ],
 )
-def test_text_that_is_no_token(token: str) -> None:
-    """Made-up, cut and foreign tokens are refused."""
+def test_a_forged_token_is_rejected(token: str) -> None:
+    """Forged, truncated and foreign tokens are rejected."""
     request = ListPreviewJobsRequest(bucket=BUCKET, page_token=token)
     assert "not a token of this gateway" in _refusal(request)
 
 
 @given(st.text(max_size=60))
 @settings(max_examples=300, deadline=None, derandomize=True, database=None)
-def test_any_text_that_is_no_token_is_refused(text: str) -> None:
-    """Whatever a caller sends is refused, never an accident."""
+def test_any_text_that_is_not_a_token_is_rejected(text: str) -> None:
+    """Any text raises InvalidRequest and no other exception."""
     request = ListPreviewJobsRequest(bucket=BUCKET, page_token="x" + text.encode(errors="replace").decode())
     with pytest.raises(InvalidRequest):
         page_tokens.decode(request)

@@ -1,4 +1,4 @@
-"""Signed addresses of pages, judged by the emulator, which checks signatures with code of its own."""
+"""Presigned page URLs, checked by the emulator, which has its own implementation of signatures."""
 
 from __future__ import annotations
 
@@ -56,16 +56,16 @@ async def fetch(url: str, **headers: str) -> httpx.Response:
 
 
 class TestOpening:
-    async def test_with_a_base_for_the_buckets_host(self, emulator: Emulator) -> None:
-        """Every address opens its own page, whatever characters its key has."""
+    async def test_a_page_url_below_a_base_opens_its_page(self, emulator: Emulator) -> None:
+        """Every URL opens its own page, for keys with any characters."""
         base = f"{emulator.url}/_emulator/objects/{{host}}/"
         filled = await page_urls(base=base).fill(job(*KEYS), TTL)
         for page in filled.result.pages:
             answer = await fetch(page.url)
             assert (answer.status_code, answer.content.decode()) == (200, page.object)
 
-    async def test_with_the_host_of_the_bucket(self, emulator: Emulator) -> None:
-        """Without a base the address is that of the bucket's object host, and its signature good there."""
+    async def test_a_page_url_without_a_base_is_on_the_object_host(self, emulator: Emulator) -> None:
+        """The URL has the bucket's object host and a valid signature."""
         filled = await page_urls().fill(job(*KEYS), TTL)
         for page in filled.result.pages:
             assert page.url.startswith(f"https://{BUCKET.object_host}/out/")
@@ -73,15 +73,15 @@ class TestOpening:
             answer = await fetch(emulator.url + target, host=BUCKET.object_host)
             assert (answer.status_code, answer.content.decode()) == (200, page.object)
 
-    async def test_with_another_host(self, emulator: Emulator) -> None:
-        """An address that was signed for one bucket does not open the same key in another."""
+    async def test_a_page_url_is_not_valid_for_another_bucket(self, emulator: Emulator) -> None:
+        """A URL signed for one bucket does not open the same key in another."""
         emulator.put_object(OTHER.name, OTHER.region, KEYS[0], b"secret")
         url = (await page_urls().fill(job(KEYS[0]), TTL)).result.pages[0].url
         answer = await fetch(emulator.url + url.removeprefix(f"https://{BUCKET.object_host}"), host=OTHER.object_host)
         assert answer.status_code == 403
 
-    async def test_with_temporary_keys(self, emulator: Emulator) -> None:
-        """The token of temporary keys stands in the query, where a browser sends it."""
+    async def test_a_page_url_of_temporary_keys_has_their_token(self, emulator: Emulator) -> None:
+        """The token is in the query, where a browser sends it."""
         emulator.credentials["temp-id"] = Credential("temp-id", "temp-key", token="the/token+=")
         credentials = FakeCredentials(main=Credentials("temp-id", "temp-key", "the/token+="))
         base = f"{emulator.url}/_emulator/objects/{{host}}"
@@ -89,8 +89,8 @@ class TestOpening:
         assert parse_qs(urlsplit(url).query)["x-cos-security-token"] == ["the/token+="]
         assert (await fetch(url)).status_code == 200
 
-    async def test_after_their_time(self, emulator: Emulator) -> None:
-        """An address stops to open when its time is over."""
+    async def test_a_page_url_expires(self, emulator: Emulator) -> None:
+        """A URL is refused after its lifetime."""
         base = f"{emulator.url}/_emulator/objects/{{host}}"
         url = (await page_urls(base=base).fill(job(KEYS[0]), TTL)).result.pages[0].url
         emulator.clock.offset_seconds = 55
@@ -99,7 +99,7 @@ class TestOpening:
         assert (await fetch(url)).status_code == 403
 
     async def test_every_page_of_a_large_job_is_signed(self, emulator: Emulator) -> None:
-        """Jobs with thousands of pages are signed beside the event loop, with the same result."""
+        """Jobs with many pages are signed in a thread, with the same result."""
         base = f"{emulator.url}/_emulator/objects/{{host}}"
         filled = await page_urls(base=base).fill(job(*[KEYS[0]] * 500), TTL)
         assert all(page.url for page in filled.result.pages)
@@ -109,39 +109,39 @@ class TestOpening:
 class TestWhatIsSigned:
     @pytest.mark.parametrize(("ttl", "end"), [(TTL, 1060), (Duration(nanos=5), 1001), (Duration(seconds=3600), 4600)])
     async def test_a_page_url_is_valid_from_now_for_its_ttl_at_least_a_second(self, ttl: Duration, end: int) -> None:
-        """The address is valid for `ttl` from now, at least a second."""
+        """The signature ends `ttl` seconds from now, and not before one second."""
         filled = await page_urls(clock=FakeClock(1000)).fill(job("p"), ttl)
         assert parse_qs(urlsplit(filled.result.pages[0].url).query)["q-sign-time"] == [f"940;{end}"]
 
     async def test_without_a_ttl_there_are_no_page_urls(self) -> None:
-        """Without a time there are no addresses."""
+        """A job without a requested `ttl` is returned unchanged."""
         given = job("p")
         assert await page_urls().fill(given, None) is given
 
-    async def test_job_without_pages(self) -> None:
-        """Nothing to sign."""
+    async def test_a_job_without_pages_is_returned_unchanged(self) -> None:
+        """There is nothing to sign."""
         given = job()
         assert await page_urls().fill(given, TTL) is given
 
     @pytest.mark.parametrize("bucket", ["", "stranger-1250000000"])
-    async def test_results_in_a_bucket_that_is_not_configured(self, bucket: str) -> None:
-        """No address: the gateway's key opens only what the configuration names."""
+    async def test_results_in_an_unconfigured_bucket_get_no_page_urls(self, bucket: str) -> None:
+        """The gateway signs for configured buckets only."""
         given = job("p", bucket=bucket)
         assert await page_urls().fill(given, TTL) is given
 
-    async def test_other_output_bucket(self) -> None:
-        """The results' own bucket counts, not the source's."""
+    async def test_page_urls_are_on_the_output_bucket(self) -> None:
+        """The output bucket's host and keys are used, not those of the source."""
         filled = await page_urls().fill(job("p", bucket=OTHER.name), TTL)
         assert filled.result.pages[0].url.startswith(f"https://{OTHER.object_host}/p?")
 
-    async def test_job_that_others_hold(self) -> None:
-        """A job that is shared with other callers never gets their addresses: a copy is filled."""
+    async def test_page_urls_are_filled_into_a_copy_of_the_job(self) -> None:
+        """A job shared with other callers is not modified."""
         given = job("p")
         filled = await page_urls().fill(given, TTL)
         assert filled is not given
         assert given.result.pages[0].url == ""
 
     async def test_each_job_of_a_batch_is_filled_with_page_urls(self) -> None:
-        """Each job of a batch is filled."""
+        """Jobs without pages are returned in their order too."""
         filled = await page_urls().fill_all([job("p"), job("q"), job()], TTL)
         assert [len(found.result.pages[0].url) > 0 for found in filled if found.result.pages] == [True, True]

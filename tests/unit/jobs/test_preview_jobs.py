@@ -1,4 +1,4 @@
-"""The use-cases of jobs over a cloud in memory."""
+"""The methods of PreviewJobService over a cloud in memory."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ async def reason_of(awaitable: object) -> r.ErrorReason.ValueType:
 
 
 class TestCreate:
-    async def test_to_the_buckets_own_place(self, office: Office) -> None:
-        """The job's results go to the source's bucket."""
+    async def test_a_create_without_an_output_bucket_writes_to_the_source_bucket(self, office: Office) -> None:
+        """The job's output is in the source bucket."""
         office.upstream.objects.add((BUCKET.name, "a.pdf"))
         job = await office.jobs.create(create_request(), call())
         assert (job.output.bucket, job.output.region) == (BUCKET.name, BUCKET.region)
 
-    async def test_to_another_bucket(self, office: Office) -> None:
-        """Or to another one of the configuration, in that one's region."""
+    async def test_a_create_may_write_to_another_configured_bucket(self, office: Office) -> None:
+        """The job's output has the region of that bucket."""
         office.upstream.objects.add((BUCKET.name, "a.pdf"))
         job = await office.jobs.create(create_request(output=ObjectLocation(bucket=OTHER.name)), call())
         assert (job.output.bucket, job.output.region) == (OTHER.name, OTHER.region)
@@ -75,16 +75,16 @@ class TestCreate:
 
 
 class TestGet:
-    async def test_get_returns_the_job_and_what_the_call_learned(self, office: Office) -> None:
-        """The job, and what the call learned."""
+    async def test_get_returns_the_job_and_fills_the_response_info(self, office: Office) -> None:
+        """The response info has the cache outcome and the cloud's request id."""
         office.upstream.add_job(BUCKET.name, "d1", RUNNING)
         made = call()
         job = await office.jobs.get(pb.GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1"), made)
         assert job.state == RUNNING
         assert (made.response.cache, made.response.upstream_request_id) == ("miss", "upstream-1")
 
-    async def test_with_page_addresses(self, office: Office) -> None:
-        """A copy with addresses; what the cloud gave stays as it was."""
+    async def test_get_with_a_ttl_returns_page_urls(self, office: Office) -> None:
+        """The URLs are in a copy; the job of the cloud is not modified."""
         held = office.upstream.add_job(BUCKET.name, "d1", RUNNING)
         held.output.bucket = BUCKET.name
         office.upstream.finish(BUCKET.name, "d1", pages=2)
@@ -93,8 +93,8 @@ class TestGet:
         assert all(page.url.startswith(f"https://{BUCKET.object_host}/out/p-") for page in job.result.pages)
         assert all(not page.url for page in office.upstream.jobs[BUCKET.name, "d1"].result.pages)
 
-    async def test_without_asking_for_addresses(self, office: Office) -> None:
-        """No addresses."""
+    async def test_get_without_a_ttl_returns_no_page_urls(self, office: Office) -> None:
+        """Page URLs are made on request only."""
         office.upstream.add_job(BUCKET.name, "d1", RUNNING).output.bucket = BUCKET.name
         office.upstream.finish(BUCKET.name, "d1")
         job = await office.jobs.get(pb.GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1"), call())
@@ -104,33 +104,33 @@ class TestGet:
 class TestKept:
     REQUEST = pb.GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1")
 
-    async def test_job_in_memory(self, office: Office) -> None:
-        """It is answered without waiting."""
-        office.upstream.remembered[BUCKET.name, "d1"] = PreviewJob(job_id="d1")
+    async def test_a_cached_job_is_returned(self, office: Office) -> None:
+        """The reply needs no await."""
+        office.upstream.cached[BUCKET.name, "d1"] = PreviewJob(job_id="d1")
         found = office.jobs.cached_get(self.REQUEST, Call("r1", 30.0))
         assert found == PreviewJob(job_id="d1").SerializeToString()
 
-    async def test_job_that_is_not_in_memory(self, office: Office) -> None:
-        """Left to `get`."""
+    async def test_a_job_that_is_not_cached_is_left_to_get(self, office: Office) -> None:
+        """`cached_get` returns None."""
         assert office.jobs.cached_get(self.REQUEST, Call("r1", 30.0)) is None
 
-    async def test_page_addresses_are_wanted(self, office: Office) -> None:
-        """Left to `get`, which signs them and checks for how long."""
-        office.upstream.remembered[BUCKET.name, "d1"] = PreviewJob(job_id="d1")
+    async def test_a_request_for_page_urls_is_left_to_get(self, office: Office) -> None:
+        """`get` validates the `ttl` and signs the URLs."""
+        office.upstream.cached[BUCKET.name, "d1"] = PreviewJob(job_id="d1")
         request = pb.GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1", page_url_ttl=Duration(seconds=60))
         assert office.jobs.cached_get(request, Call("r1", 30.0)) is None
 
     async def test_an_unconfigured_bucket_is_left_to_get_even_when_cached(self, office: Office) -> None:
-        """Left to `get`, which refuses it, even if something is remembered under its name."""
-        office.upstream.remembered["elsewhere-1", "d1"] = PreviewJob(job_id="d1")
+        """`get` rejects the bucket, even if a job is cached under its name."""
+        office.upstream.cached["elsewhere-1", "d1"] = PreviewJob(job_id="d1")
         assert (
             office.jobs.cached_get(pb.GetPreviewJobRequest(bucket="elsewhere-1", job_id="d1"), Call("r1", 30.0)) is None
         )
 
 
 class TestBatchGet:
-    async def test_order_doubles_and_missing(self, office: Office) -> None:
-        """Jobs in the order asked, doubles as often as asked, and the ids that do not exist beside them."""
+    async def test_a_batch_keeps_order_and_duplicates_and_lists_missing_ids(self, office: Office) -> None:
+        """Jobs are in the order of the ids, with duplicates; ids that do not exist are listed apart."""
         for job_id in ("d1", "d2", "d3"):
             office.upstream.add_job(BUCKET.name, job_id, RUNNING)
         asked = ["d3", "x1", "d1", "d3", "x2", "x1", "d2"]
@@ -140,7 +140,7 @@ class TestBatchGet:
         assert sorted(job_id for _, job_id in office.upstream.asked) == ["d1", "d2", "d3", "x1", "x2"]
 
     async def test_a_large_batch_is_read_a_few_jobs_at_a_time(self, office: Office) -> None:
-        """A few at a time, so that one caller does not take all connections."""
+        """One caller does not take all connections."""
         job_ids = [f"d{number}" for number in range(100)]
         for job_id in job_ids:
             office.upstream.add_job(BUCKET.name, job_id, RUNNING)
@@ -152,8 +152,8 @@ class TestBatchGet:
     @pytest.mark.parametrize(
         "error", [UpstreamError(r.ERROR_REASON_UPSTREAM_THROTTLED, "slow down"), ZeroDivisionError("a bug")]
     )
-    async def test_error_of_one(self, office: Office, error: Exception) -> None:
-        """The first error ends the batch: the very error, and no question goes on."""
+    async def test_the_first_error_ends_the_batch(self, office: Office, error: Exception) -> None:
+        """The batch raises the same error, and its other reads are cancelled."""
         office.upstream.failures.append(error)
         job_ids = [f"d{number}" for number in range(50)]
         with pytest.raises(type(error)) as caught:
@@ -162,8 +162,8 @@ class TestBatchGet:
         assert office.upstream.in_flight == 0
         assert len(office.upstream.asked) <= 2 * BATCH_CONCURRENCY
 
-    async def test_caller_that_goes_away(self, office: Office) -> None:
-        """Cancellation reaches every question."""
+    async def test_a_cancelled_batch_cancels_its_reads(self, office: Office) -> None:
+        """Every read in flight is cancelled."""
         office.upstream.gate = asyncio.Event()
         request = pb.BatchGetPreviewJobsRequest(bucket=BUCKET.name, job_ids=["d1", "d2", "d3"])
         task = asyncio.ensure_future(office.jobs.batch_get(request, call()))
@@ -176,7 +176,7 @@ class TestBatchGet:
         assert (office.upstream.in_flight, office.upstream.cancelled) == (0, 3)
 
     async def test_each_job_of_a_batch_gets_its_page_urls(self, office: Office) -> None:
-        """Each job gets its addresses."""
+        """Every page of every job has a URL."""
         for job_id in ("d1", "d2"):
             office.upstream.add_job(BUCKET.name, job_id, RUNNING).output.bucket = BUCKET.name
             office.upstream.finish(BUCKET.name, job_id)
@@ -208,8 +208,8 @@ class Heavy(FakeUpstream):
 
 
 class TestList:
-    async def test_page_by_page(self, office: Office) -> None:
-        """The tokens lead through all jobs, each once, ten at a time unless asked otherwise."""
+    async def test_page_tokens_lead_through_all_jobs_each_once(self, office: Office) -> None:
+        """The default page size is ten."""
         for number in range(25):
             office.upstream.add_job(BUCKET.name, f"d{number:02}", RUNNING)
         request = pb.ListPreviewJobsRequest(bucket=BUCKET.name)
@@ -223,8 +223,8 @@ class TestList:
         assert [len(page) for page in pages] == [10, 10, 5]
         assert list(chain.from_iterable(pages)) == [f"d{number:02}" for number in reversed(range(25))]
 
-    async def test_token_of_another_list(self, office: Office) -> None:
-        """A token belongs to its filters."""
+    async def test_a_token_with_other_filters_is_rejected(self, office: Office) -> None:
+        """A token is bound to the filters of its list."""
         for number in range(3):
             office.upstream.add_job(BUCKET.name, f"d{number}", RUNNING)
         request = pb.ListPreviewJobsRequest(bucket=BUCKET.name, page_size=1)
@@ -242,8 +242,10 @@ class TestList:
         ],
         ids=["reply", "reply-once", "message"],
     )
-    async def test_page_that_is_too_large(self, upstream: Heavy, sizes: list[int]) -> None:
-        """Fewer jobs are asked for until they fit; the tokens still lead through all of them."""
+    async def test_a_page_that_is_too_large_is_requested_in_smaller_ones(
+        self, upstream: Heavy, sizes: list[int]
+    ) -> None:
+        """The size is reduced until the page fits; the tokens still lead through all jobs."""
         office = Office(upstream=upstream)
         expected = upstream.fill(30)
         seen: list[str] = []
@@ -259,14 +261,14 @@ class TestList:
                 break
         assert seen == expected
 
-    async def test_single_job_that_is_too_large_to_read(self) -> None:
-        """UPSTREAM_BAD_RESPONSE: there is nothing smaller to ask for."""
+    async def test_a_single_job_that_is_too_large_to_read_is_a_bad_response(self) -> None:
+        """UPSTREAM_BAD_RESPONSE: a page of one job cannot be reduced."""
         office = Office(upstream=Heavy(most=0))
         request = pb.ListPreviewJobsRequest(bucket=BUCKET.name)
         assert await reason_of(office.jobs.list_jobs(request, call())) == r.ERROR_REASON_UPSTREAM_BAD_RESPONSE
 
-    async def test_single_job_that_is_too_large_to_send(self) -> None:
-        """It is handed on; the layer that sends it says REPLY_TOO_LARGE."""
+    async def test_a_single_job_that_is_too_large_to_send_is_returned(self) -> None:
+        """The rpc layer raises REPLY_TOO_LARGE."""
         upstream = Heavy(most=10, padding=MAX_LIST_BYTES)
         upstream.fill(1)
         reply = await Office(upstream=upstream).jobs.list_jobs(
@@ -283,38 +285,38 @@ class TestWait:
         return request
 
     async def test_a_wait_with_a_timeout_of_0_returns_the_job_as_it_is(self, office: Office) -> None:
-        """A time-out of 0 gives the job as it is."""
+        """A timeout of 0 waits for the first poll only."""
         office.upstream.add_job(BUCKET.name, "d1", RUNNING)
         made = call()
         assert (await office.jobs.wait(self.request(0), made)).state == RUNNING
         assert (made.response.cache, made.response.upstream_request_id) == ("miss", "upstream-1")
 
-    async def test_time_that_passes(self, office: Office) -> None:
-        """The job as it is by then, not an error."""
+    async def test_a_wait_returns_the_current_state_after_its_timeout(self, office: Office) -> None:
+        """The timeout is not an error."""
         office.upstream.add_job(BUCKET.name, "d1", RUNNING)
         begin = asyncio.get_running_loop().time()
         assert (await office.jobs.wait(self.request(0.05), call())).state == RUNNING
         assert 0.05 <= asyncio.get_running_loop().time() - begin < 5
 
-    async def test_callers_deadline_before_the_time(self, office: Office) -> None:
-        """The answer comes soon enough to reach the caller."""
+    async def test_a_wait_ends_before_the_callers_deadline(self, office: Office) -> None:
+        """The reply still reaches the caller."""
         office.upstream.add_job(BUCKET.name, "d1", RUNNING)
         made = call(0.4)
         assert (await office.jobs.wait(self.request(), made)).state == RUNNING
         assert asyncio.get_running_loop().time() < made.deadline
 
-    async def test_job_that_ends(self, office: Office) -> None:
-        """The job as it ended, with addresses of its pages."""
+    async def test_a_wait_returns_the_ended_job_with_page_urls(self, office: Office) -> None:
+        """The wait ends with the job."""
         office.upstream.add_job(BUCKET.name, "d1", RUNNING).output.bucket = BUCKET.name
         waiting = asyncio.ensure_future(office.jobs.wait(self.request(), call()))
-        await office.upstream.looked.wait()
+        await office.upstream.called.wait()
         office.upstream.finish(BUCKET.name, "d1")
         job = await waiting
         assert job.state == SUCCESS
         assert job.result.pages[0].url
 
     async def test_a_wait_in_an_unconfigured_bucket_polls_nothing(self, office: Office) -> None:
-        """Nobody polls what nobody may see."""
+        """The bucket is rejected before a poller starts."""
         request = pb.WaitPreviewJobRequest(bucket="stranger-1250000000", job_id="d1")
         assert await reason_of(office.jobs.wait(request, call())) == r.ERROR_REASON_BUCKET_NOT_CONFIGURED
         assert office.telemetry.most_pollers == 0
@@ -322,7 +324,7 @@ class TestWait:
 
 class TestWatch:
     async def test_a_watch_yields_changes_heartbeats_and_the_end(self) -> None:
-        """States with addresses, empty messages between them, and the end."""
+        """States have page URLs, heartbeats are empty messages, and the stream ends with the job."""
         office = Office(replace(QUICK, heartbeat=0.02))
         office.upstream.add_job(BUCKET.name, "d1", RUNNING).output.bucket = BUCKET.name
         request = pb.WatchPreviewJobRequest(bucket=BUCKET.name, job_id="d1", page_url_ttl=TTL)
@@ -338,7 +340,7 @@ class TestWatch:
         assert made.response.cache == "miss"
 
     async def test_a_second_watcher_joins_the_poller_of_the_first(self, office: Office) -> None:
-        """It joins the first one's poller, and each gets addresses of its own."""
+        """The poller is shared, the page URLs are not."""
         office.upstream.add_job(BUCKET.name, "d1", RUNNING)
         request = pb.WatchPreviewJobRequest(bucket=BUCKET.name, job_id="d1")
         one, other = call(), call()
@@ -347,8 +349,8 @@ class TestWatch:
             assert (await anext(first)).job == (await anext(second)).job
         assert (one.response.cache, other.response.cache) == ("miss", "coalesced")
 
-    async def test_watcher_that_leaves(self, office: Office) -> None:
-        """The poller is released as soon as the stream is closed."""
+    async def test_closing_a_watch_releases_its_poller(self, office: Office) -> None:
+        """The last subscription that is closed cancels the poller."""
         office.upstream.add_job(BUCKET.name, "d1", RUNNING)
         request = pb.WatchPreviewJobRequest(bucket=BUCKET.name, job_id="d1")
         async with aclosing(office.jobs.watch(request, call())) as stream:

@@ -1,4 +1,4 @@
-"""Lists of queues, page by page; the cloud counts pages."""
+"""Lists of queues, page by page; the cloud pages by number."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def use_case(upstream: FakeUpstream) -> PreviewQueues:
 
 
 async def test_page_tokens_lead_through_all_queues_each_once() -> None:
-    """The tokens lead through all queues, each once; the size need not be repeated."""
+    """The page size need not be repeated on later pages."""
     upstream = ManyQueues(25)
     request = ListPreviewQueuesRequest(bucket=BUCKET.name)
     seen, sizes = [], []
@@ -55,23 +55,23 @@ async def test_page_tokens_lead_through_all_queues_each_once() -> None:
     assert (seen, sizes) == ([f"p{number}" for number in range(25)], [10, 10, 5])
 
 
-async def test_page_that_ends_the_list_exactly() -> None:
-    """No token leads to an empty page."""
+async def test_a_full_last_page_has_no_token() -> None:
+    """A token never leads to an empty page."""
     upstream = ManyQueues(20)
     first = await use_case(upstream).list_queues(ListPreviewQueuesRequest(bucket=BUCKET.name, page_size=20), call())
     assert first.next_page_token == ""
 
 
-async def test_empty_page_of_a_cloud_that_claims_more() -> None:
-    """A page without queues is the last one, whatever the total says: nobody turns pages for ever."""
+async def test_an_empty_page_ends_the_list_whatever_the_total() -> None:
+    """A wrong total of the cloud makes no endless list."""
     upstream = ManyQueues(5)
     upstream.queues.clear()
     page = await use_case(upstream).list_queues(ListPreviewQueuesRequest(bucket=BUCKET.name), call())
     assert page.next_page_token == ""
 
 
-async def test_other_size_on_a_later_page() -> None:
-    """The size of the first page is kept: another would skip or repeat queues."""
+async def test_another_page_size_on_a_later_page_is_rejected() -> None:
+    """Another size would skip or repeat queues."""
     upstream = ManyQueues(25)
     request = ListPreviewQueuesRequest(bucket=BUCKET.name, page_size=5)
     request.page_token = (await use_case(upstream).list_queues(request, call())).next_page_token
@@ -83,8 +83,8 @@ async def test_other_size_on_a_later_page() -> None:
     assert upstream.queries == [(1, 5), (2, 5)]
 
 
-async def test_token_of_other_filters() -> None:
-    """A token belongs to its list."""
+async def test_a_token_with_other_filters_is_rejected() -> None:
+    """A token is bound to the filters of its list."""
     upstream = ManyQueues(25)
     first = await use_case(upstream).list_queues(ListPreviewQueuesRequest(bucket=BUCKET.name), call())
     other = ListPreviewQueuesRequest(
@@ -96,7 +96,7 @@ async def test_token_of_other_filters() -> None:
 
 @pytest.mark.parametrize("cursor", ["x:10", "1:x", "7", ":", "1:10:3", "9" * 30 + ":1", "1:0", "0:5", "-1:5", "2:101"])
 async def test_a_forged_token_is_refused_before_the_cloud_is_asked(cursor: str) -> None:
-    """What is inside a token is checked like any other input."""
+    """The content of a token is validated like any other input."""
     request = ListPreviewQueuesRequest(bucket=BUCKET.name)
     request.page_token = page_tokens.encode(request, cursor)
     upstream = ManyQueues(25)
@@ -106,8 +106,8 @@ async def test_a_forged_token_is_refused_before_the_cloud_is_asked(cursor: str) 
     assert upstream.queries == []
 
 
-async def test_token_that_is_none(office: Office) -> None:
-    """Neither garbage nor another service's token is taken."""
+async def test_text_that_is_not_a_token_is_rejected(office: Office) -> None:
+    """Garbage and tokens of another service are rejected."""
     for token in ("!", "AAAA", base64.urlsafe_b64encode(b"\x01" * 40).decode()):
         with pytest.raises(InvalidRequest):
             await office.queues.list_queues(ListPreviewQueuesRequest(bucket=BUCKET.name, page_token=token), call())

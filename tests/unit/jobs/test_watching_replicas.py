@@ -1,4 +1,4 @@
-"""Pollers that are told what other replicas read."""
+"""Pollers that follow what other replicas read."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ RUNNING, SUCCESS = PreviewJob.STATE_RUNNING, PreviewJob.STATE_SUCCESS
 
 
 class FakeFeed:
-    """The port `JobFeed`: tells what the test puts into `told`, and remembers how long it was to wait."""
+    """A `JobFeed` of the jobs that a test puts into `shared`; records the seconds of each wait."""
 
     def __init__(self) -> None:
-        self.told: asyncio.Queue[PreviewJob] = asyncio.Queue()
+        self.shared: asyncio.Queue[PreviewJob] = asyncio.Queue()
         self.waits: list[float] = []
 
     async def next(self, bucket: Bucket, job_id: str, seconds: float) -> PreviewJob | None:
@@ -38,7 +38,7 @@ class FakeFeed:
         self.waits.append(seconds)
         try:
             async with asyncio.timeout(seconds):
-                return await self.told.get()
+                return await self.shared.get()
         except TimeoutError:
             return None
 
@@ -49,7 +49,7 @@ def job(state: PreviewJob.State.ValueType) -> PreviewJob:
 
 @asynccontextmanager
 async def watching(feed: FakeFeed, cloud: FakeUpstream, *, interval: float) -> AsyncIterator[Watching]:
-    """Pollers whose own dice always fall so that they look soonest."""
+    """Pollers with the smallest jitter."""
     limits = replace(QUICK, schedule=Schedule(floor=interval, cap=interval, fraction=0.0))
     made = Watching(cloud, FakeClock(), FakeTelemetry(), limits=limits, jitter=lambda: 0.0, feed=feed)
     async with asyncio.timeout(20):
@@ -63,35 +63,35 @@ def cloud_with(state: PreviewJob.State.ValueType) -> FakeUpstream:
     return cloud
 
 
-async def test_state_that_another_replica_read() -> None:
-    """The watcher sees it at once, and the cloud is not asked."""
+async def test_a_state_that_another_replica_read_reaches_the_watcher() -> None:
+    """The watcher gets the state immediately, without a poll of this replica."""
     feed, cloud = FakeFeed(), cloud_with(RUNNING)
     async with watching(feed, cloud, interval=60) as watched, watched.subscribe(BUCKET, JOB) as subscription:
         seen = []
         async for found in subscription.states():
             assert found is not None
             seen.append(found.state)
-            feed.told.put_nowait(job(PreviewJob.STATE_PAUSED if len(seen) == 1 else SUCCESS))
+            feed.shared.put_nowait(job(PreviewJob.STATE_PAUSED if len(seen) == 1 else SUCCESS))
         assert seen == [RUNNING, PreviewJob.STATE_PAUSED, SUCCESS]
     assert len(cloud.asked) == 1
 
 
 async def test_a_replica_that_follows_waits_longer_than_the_one_that_polls() -> None:
-    """Who was told waits longer than who looked can, so the one that looked goes on to look for all."""
+    """A follower waits longer than any jitter of a poller, so the replica that polled goes on polling."""
     feed, cloud = FakeFeed(), cloud_with(RUNNING)
     async with watching(feed, cloud, interval=50) as watched, watched.subscribe(BUCKET, JOB) as subscription:
         states = subscription.states()
         await anext(states)
         await asyncio.sleep(0)
-        feed.told.put_nowait(job(PreviewJob.STATE_PAUSED))
+        feed.shared.put_nowait(job(PreviewJob.STATE_PAUSED))
         await anext(states)
         await asyncio.sleep(0.01)
         await states.aclose()
     assert feed.waits == pytest.approx([40.0, 60.0])
 
 
-async def test_other_replica_that_is_lost() -> None:
-    """After an interval without news this one looks."""
+async def test_a_follower_polls_when_the_other_replica_is_lost() -> None:
+    """After an interval without a shared read this replica polls."""
     feed, cloud = FakeFeed(), cloud_with(RUNNING)
     async with watching(feed, cloud, interval=0.02) as watched, watched.subscribe(BUCKET, JOB) as subscription:
         states = subscription.states()

@@ -11,14 +11,14 @@ from docpreview_gateway.model.contract import SERVICES
 from docpreview_gateway.rpc.handlers import Handlers
 from docpreview_gateway.rpc.server import grpc_server
 from docpreview_gateway.rpc.services import LONGEST_UNARY, register, routes
-from tests.fakes.telemetry import AuditBook, FakeTelemetry
+from tests.fakes.telemetry import FakeAuditLog, FakeTelemetry
 from tests.unit.conftest import Office
 from tests.unit.rpc.conftest import error_info, serving
 from tests.unit.rpc.test_handlers import error_of
 
 
 def all_routes(office: Office) -> list[Any]:
-    return routes(office.jobs, office.queues, office.budgets, AuditBook(), longest_stream=300.0)
+    return routes(office.jobs, office.queues, office.budgets, FakeAuditLog(), longest_stream=300.0)
 
 
 async def test_every_method_of_the_contract_has_a_route_of_its_type_and_form() -> None:

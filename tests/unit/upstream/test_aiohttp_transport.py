@@ -1,4 +1,4 @@
-"""HTTP over real sockets: what goes out, what is never done, and whether a byte may have left when no reply comes."""
+"""HTTP over real sockets: what is sent, what is never done, and whether a request without a reply was sent."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ async def failure(
 
 
 class TestRequests:
-    async def test_host_of_the_bucket_at_another_address(self) -> None:
-        """The Host that is sent is the request's own, wherever the connection goes; base paths end without slash."""
+    async def test_the_host_header_is_the_requests_own_at_any_endpoint(self) -> None:
+        """A trailing slash of `base_url` is ignored."""
         async with RawServer(ok) as server, transport(server.url + "/") as client:
             answer = await client.send(GET)
         (seen,) = server.exchanges
@@ -65,8 +65,8 @@ class TestRequests:
         assert (answer.status, answer.body) == (200, b"<ok/>")
         assert answer.headers["x-ci-request-id"] == "cloud-1"
 
-    async def test_body_and_headers_of_a_create(self) -> None:
-        """Body and signed headers arrive as they are, each once; identity is the only encoding that is asked for."""
+    async def test_body_and_signed_headers_arrive_unchanged(self) -> None:
+        """Each header arrives once, and `identity` is the only accepted encoding."""
         async with RawServer(ok) as server, transport(server.url) as client:
             await client.send(CREATE)
         (seen,) = server.exchanges
@@ -76,16 +76,16 @@ class TestRequests:
         assert seen.header("accept-encoding") == ["identity"]
         assert seen.header("transfer-encoding") == []
 
-    async def test_query_with_characters_that_need_encoding(self) -> None:
-        """The cloud decodes the query to the very values that were signed."""
+    async def test_a_query_that_needs_encoding_arrives_as_it_was_signed(self) -> None:
+        """The cloud decodes the query to the signed values."""
         query = (("nextToken", "a+b/c=="), ("startCreationTime", "2022-09-14T17:15:43+0800"), ("states", "A,B"))
         async with RawServer(ok) as server, transport(server.url) as client:
             await client.send(HttpRequest("GET", HOST, "/doc_jobs", query=query, headers=HEADERS))
         target = server.exchanges[0].request_line.split(" ")[1]
         assert tuple(parse_qsl(target.partition("?")[2])) == query
 
-    async def test_proxy_of_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Nothing goes through a proxy that happens to stand in the environment."""
+    async def test_a_proxy_of_the_environment_is_ignored(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """HTTP_PROXY and ALL_PROXY have no effect."""
         async with RawServer(hang_up) as proxy, RawServer(ok) as server:
             for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
                 monkeypatch.setenv(name, proxy.url)
@@ -94,7 +94,7 @@ class TestRequests:
             assert proxy.connections == 0
 
     async def test_a_redirect_is_returned_as_a_reply_and_is_not_followed(self) -> None:
-        """A redirect is a reply like any other; the address in it is not asked."""
+        """No request is sent to the address of the redirect."""
         async with RawServer(ok) as other:
 
             async def redirect(exchange: Exchange) -> None:
@@ -106,7 +106,7 @@ class TestRequests:
             assert other.connections == 0
 
     async def test_a_cookie_is_neither_stored_nor_sent(self) -> None:
-        """Cookies are neither kept nor sent."""
+        """A cookie of a reply is not sent with the next request."""
 
         async def cookie(exchange: Exchange) -> None:
             await exchange.answer(headers="Set-Cookie: a=b\r\n")
@@ -118,22 +118,22 @@ class TestRequests:
 
 
 class TestConnections:
-    async def test_reads_share_connections(self) -> None:
-        """Reads one after the other use one connection."""
+    async def test_consecutive_reads_share_a_connection(self) -> None:
+        """Connections are kept alive for reads."""
         async with RawServer(ok) as server, transport(server.url) as client:
             for _ in range(3):
                 await client.send(GET)
         assert [exchange.connection for exchange in server.exchanges] == [1, 1, 1]
 
-    async def test_creates_each_have_their_own(self) -> None:
-        """A create never travels on a connection that was used before, nor is its own used again."""
+    async def test_each_create_has_a_new_connection(self) -> None:
+        """A create neither reuses a connection nor leaves one for reuse."""
         async with RawServer(ok) as server, transport(server.url) as client:
             for request in (GET, CREATE, CREATE, GET):
                 await client.send(request)
         assert [exchange.connection for exchange in server.exchanges] == [1, 2, 3, 1]
 
-    async def test_create_beside_connections_that_the_server_has_closed(self) -> None:
-        """Creates are never lost to an idle connection that the server closes as they come."""
+    async def test_creates_are_not_lost_to_connections_that_the_server_closes(self) -> None:
+        """The server closes idle connections while creates are sent."""
 
         async def answer_and_close(exchange: Exchange) -> None:
             await ok(exchange)
@@ -144,8 +144,8 @@ class TestConnections:
                 assert (await client.send(CREATE)).status == 200
         assert len(server.exchanges) == 50
 
-    async def test_thousands_of_cancelled_requests(self) -> None:
-        """Cancelled requests give their places in the pool back: the next ones get through at once."""
+    async def test_cancelled_requests_return_their_connections_to_the_pool(self) -> None:
+        """After thousands of cancelled requests the next ones are sent immediately."""
 
         async def slow(exchange: Exchange) -> None:
             await asyncio.sleep(0.002)
@@ -171,38 +171,38 @@ class TestConnections:
 class TestWithoutReply:
     @pytest.mark.parametrize("request_", [GET, CREATE], ids=["read", "create"])
     async def test_a_refused_connection_counts_as_not_sent(self, request_: HttpRequest) -> None:
-        """Certainly nothing was sent."""
+        """No byte of the request left."""
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             error = await failure(f"http://127.0.0.1:{taken.getsockname()[1]}", request_)
         assert (error.sent, error.timed_out) == (False, False)
 
-    async def test_name_that_does_not_resolve(self) -> None:
-        """Certainly nothing was sent."""
+    async def test_a_name_that_does_not_resolve_counts_as_not_sent(self) -> None:
+        """No byte of the request left."""
         assert (await failure("http://nowhere.invalid:1", CREATE)).sent is False
 
     @pytest.mark.parametrize("request_", [GET, CREATE], ids=["read", "create"])
-    async def test_server_that_closes_without_a_word(self, request_: HttpRequest) -> None:
-        """The request was out: it may have been carried out."""
+    async def test_a_connection_closed_without_a_reply_counts_as_sent(self, request_: HttpRequest) -> None:
+        """The server may have carried out the request."""
         async with RawServer(hang_up) as server:
             error = await failure(server.url, request_)
         assert error.sent is True
 
-    async def test_create_is_not_repeated_by_the_library(self) -> None:
+    async def test_a_create_is_not_retried_by_the_library(self) -> None:
         """A create whose connection breaks arrives once."""
         async with RawServer(hang_up) as server:
             await failure(server.url, CREATE)
             assert len(server.exchanges) == 1
 
     @pytest.mark.parametrize("request_", [GET, CREATE], ids=["read", "create"])
-    async def test_server_that_does_not_answer(self, request_: HttpRequest) -> None:
-        """Sent, and timed out."""
+    async def test_a_server_without_an_answer_is_sent_and_timed_out(self, request_: HttpRequest) -> None:
+        """The read timeout ends the request."""
         async with RawServer(silence) as server:
             error = await failure(server.url, request_, read=0.05)
         assert (error.sent, error.timed_out) == (True, True)
 
-    async def test_no_connection_in_time(self) -> None:
-        """A listener that does not accept: the connect time passes with nothing sent."""
+    async def test_a_connect_timeout_counts_as_not_sent(self) -> None:
+        """A listener that does not accept connections."""
         with socket.socket() as full:
             full.bind(("127.0.0.1", 0))
             full.listen(0)
@@ -215,12 +215,12 @@ class TestWithoutReply:
                 one.close()
         assert (error.sent, error.timed_out) == (False, True)
 
-    async def test_no_place_in_the_pool_in_time(self) -> None:
-        """When all connections are busy the request fails with nothing sent."""
+    async def test_a_wait_for_the_pool_that_times_out_counts_as_not_sent(self) -> None:
+        """All connections of the pool are busy."""
         async with RawServer(silence) as server, transport(server.url, connect=0.3, read=30) as client:
             busy = [asyncio.ensure_future(client.send(GET)) for _ in range(MAX_CONNECTIONS)]
             async with asyncio.timeout(20):
-                while len(server.exchanges) < MAX_CONNECTIONS:  # noqa: ASYNC110 - the server counts, it does not tell
+                while len(server.exchanges) < MAX_CONNECTIONS:  # noqa: ASYNC110 - the server has no event for it
                     await asyncio.sleep(0.01)
             with pytest.raises(TransportError) as caught:
                 await client.send(GET)
@@ -243,8 +243,8 @@ class TestWithoutReply:
         ids=["cut-body", "cut-between-chunks", "cut-chunk", "cut-head", "nonsense", "bad-header", "huge-header"],
     )
     @pytest.mark.parametrize("request_", [GET, CREATE], ids=["read", "create"])
-    async def test_reply_that_is_cut_or_broken(self, bytes_: bytes, request_: HttpRequest) -> None:
-        """No part of it is taken for a reply, and the request counts as sent."""
+    async def test_a_truncated_or_malformed_reply_counts_as_sent(self, bytes_: bytes, request_: HttpRequest) -> None:
+        """No part of it is returned as a reply."""
 
         async def broken(exchange: Exchange) -> None:
             await exchange.send(bytes_)
@@ -254,8 +254,8 @@ class TestWithoutReply:
             error = await failure(server.url, request_)
         assert error.sent is True
 
-    async def test_body_that_stops_coming(self) -> None:
-        """A read that waits too long for the next byte has timed out after sending."""
+    async def test_a_body_that_stalls_times_out_after_sending(self) -> None:
+        """The read timeout is for each wait for more bytes."""
 
         async def stall(exchange: Exchange) -> None:
             await exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n<Response>")
@@ -265,16 +265,16 @@ class TestWithoutReply:
             error = await failure(server.url, read=0.05)
         assert (error.sent, error.timed_out) == (True, True)
 
-    async def test_message_of_an_error(self) -> None:
-        """It names the kind of failure and holds nothing of the request."""
+    async def test_the_message_of_an_error_contains_nothing_of_the_request(self) -> None:
+        """The message is the kind of failure."""
         async with RawServer(hang_up) as server:
             error = await failure(server.url)
         assert str(error) in {"ServerDisconnectedError", "ClientOSError"}
 
 
 class TestBodies:
-    async def test_body_at_the_cap(self) -> None:
-        """A reply of exactly the cap is read."""
+    async def test_a_body_of_the_cap_is_read(self) -> None:
+        """MAX_REPLY_BYTES is the largest body."""
 
         async def big(exchange: Exchange) -> None:
             await exchange.answer(b"x" * MAX_REPLY_BYTES)
@@ -285,8 +285,8 @@ class TestBodies:
     @pytest.mark.parametrize(
         "head", [b"Transfer-Encoding: chunked", b"Content-Length: 1000000000000", b"X: until-close"]
     )
-    async def test_body_without_end(self, head: bytes) -> None:
-        """ReplyTooLarge as soon as the cap is passed, and the connection is closed rather than read to its end."""
+    async def test_a_body_past_the_cap_is_too_large(self, head: bytes) -> None:
+        """ReplyTooLarge as soon as the cap is passed; the connection is closed and the rest not read."""
         sent = 0
         gone = asyncio.Event()
 
@@ -309,8 +309,8 @@ class TestBodies:
                 await gone.wait()
         assert sent < 2 * MAX_REPLY_BYTES + 16 * 1024 * 1024
 
-    async def test_compressed_body_that_was_not_asked_for(self) -> None:
-        """Nothing is inflated, so a small reply stays small."""
+    async def test_a_compressed_body_is_not_inflated(self) -> None:
+        """A small reply stays small."""
         bomb = gzip.compress(b"x" * 1_000_000)
 
         async def compressed(exchange: Exchange) -> None:
@@ -321,8 +321,8 @@ class TestBodies:
 
 
 class TestTls:
-    async def test_certificate_that_nobody_vouches_for(self, tmp_path: Path) -> None:
-        """The connection is refused before anything is sent."""
+    async def test_an_untrusted_certificate_is_rejected_before_sending(self, tmp_path: Path) -> None:
+        """A self-signed certificate counts as not sent."""
         key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
         command = f"openssl req -x509 -newkey rsa:2048 -nodes -keyout {key} -out {certificate} -days 1 -subj /CN=x"
         subprocess.run(command.split(), check=True, capture_output=True)  # noqa: ASYNC221 - before anything runs
@@ -340,8 +340,8 @@ class TestTls:
         assert error.sent is False
         assert b"".join(heard) == b""
 
-    async def test_server_that_does_not_speak_tls(self) -> None:
-        """A handshake that fails is not a request that was sent."""
+    async def test_a_failed_tls_handshake_counts_as_not_sent(self) -> None:
+        """The server does not speak TLS."""
 
         async def connected(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -352,8 +352,8 @@ class TestTls:
         server.close()
         assert error.sent is False
 
-    async def test_handshake_that_stalls(self) -> None:
-        """The connect time covers the handshake."""
+    async def test_the_connect_timeout_covers_the_tls_handshake(self) -> None:
+        """The server accepts the connection and stays silent."""
 
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.read()

@@ -1,4 +1,4 @@
-"""One attempt at the cloud: what is signed, what replies and silence mean, and when the cloud is not asked at all."""
+"""One attempt at the cloud: signatures, errors of replies and of missing replies, and deadlines."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CREATE = CreatePreviewJobRequest(
 
 @dataclass
 class Desk:
-    """A client whose cloud follows a script."""
+    """A client of a scripted cloud."""
 
     transport: FakeTransport
     clock: FakeClock = field(default_factory=FakeClock)
@@ -84,7 +84,7 @@ async def error_of(awaitable: Awaitable[object]) -> GatewayError:
 
 
 def skewed(cloud_time: float, code: str = "RequestTimeTooSkewed") -> HttpReply:
-    """The refusal of a clock, by a cloud whose time is `cloud_time`."""
+    """A clock refusal of a cloud whose time is `cloud_time`."""
     return refusal(code, 403, headers={"date": http_date(cloud_time)})
 
 
@@ -93,14 +93,14 @@ def http_date(seconds: float) -> str:
 
 
 def unsigned(request: HttpRequest) -> HttpRequest:
-    """The request as it was before it was signed."""
+    """The request without what signing added."""
     headers = {name: value for name, value in request.headers.items() if name not in {"authorization", "host"}}
     return replace(request, headers=headers)
 
 
 class TestSigning:
-    async def test_request_on_the_wire(self) -> None:
-        """The bucket's own host is asked, signed for a window around the clock's time."""
+    async def test_a_request_goes_to_the_buckets_host_with_a_signature_around_now(self) -> None:
+        """The window of the signature is around the clock's time."""
         made = desk(job_reply())
         job = await made.get()
         (sent,) = made.transport.requests
@@ -112,7 +112,7 @@ class TestSigning:
         assert SECRET_KEY not in str(sent)
 
     async def test_the_token_of_temporary_keys_is_sent_and_signed(self) -> None:
-        """The token of temporary keys is sent, and is part of what is signed."""
+        """The token is a signed header."""
         made = desk(job_reply())
         made.credentials.sets["main"] = Credentials("id", "key", "the-token")
         await made.get()
@@ -120,23 +120,23 @@ class TestSigning:
         assert sent.headers["x-ci-security-token"] == "the-token"
         assert "x-ci-security-token" in sent.headers["authorization"].partition("q-header-list=")[2]
 
-    async def test_keys_that_were_rotated(self) -> None:
-        """Every attempt asks for the keys anew."""
+    async def test_rotated_keys_are_used_by_the_next_attempt(self) -> None:
+        """Every attempt reads the keys from their source."""
         made = desk(job_reply())
         await made.get()
         made.credentials.sets["main"] = Credentials("newer-id", "newer-key")
         await made.get()
         assert "q-ak=newer-id" in made.transport.requests[1].headers["authorization"]
 
-    async def test_create_travels_on_a_connection_of_its_own(self) -> None:
-        """Creates are marked unrepeatable, reads are not."""
+    async def test_creates_are_marked_unrepeatable(self) -> None:
+        """The transport gives them new connections; reads are not marked."""
         made = desk(job_reply())
         await made.create()
         await made.get()
         assert [request.unrepeatable for request in made.transport.requests] == [True, False]
 
-    async def test_request_id_of_the_cloud(self) -> None:
-        """The call learns the cloud's request id."""
+    async def test_the_response_info_has_the_clouds_request_id(self) -> None:
+        """Of successes and of refusals."""
         made = desk(job_reply(headers={"x-ci-request-id": "cloud-1"}))
         await made.get()
         assert (made.call.response.upstream_request_id, made.call.response.cache) == ("cloud-1", "miss")
@@ -154,7 +154,7 @@ class TestClock:
     @pytest.mark.parametrize("offset", [-1200.0, 1200.0])
     @pytest.mark.parametrize("ask", ASKS)
     async def test_a_clock_refusal_gives_the_clouds_time_and_one_more_attempt(self, ask: str, offset: float) -> None:
-        """The cloud's time is learned from the refusal, and the request signed exactly once more; also a create."""
+        """The second signature has the cloud's time, also that of a create."""
         body = f"<Response>{job_detail('d1')}</Response>"
         made = desk(skewed(1_700_000_000 + offset), reply(body))
         await ASKS[ask](made)
@@ -164,7 +164,7 @@ class TestClock:
         assert second == sign(unsigned(first), credentials, Window.around(1_700_000_000 + offset))
 
     async def test_the_clouds_learned_time_is_used_for_every_later_signature(self) -> None:
-        """After the first refusal every request is signed for the cloud's time at once."""
+        """Later requests need no second attempt."""
         made = desk(skewed(1_700_001_200), job_reply())
         await made.get()
         made.clock.time += 100
@@ -174,26 +174,26 @@ class TestClock:
 
     @pytest.mark.parametrize("ask", ["create", "get"])
     async def test_a_second_clock_refusal_is_clock_skew_without_a_third_attempt(self, ask: str) -> None:
-        """A second refusal is CLOCK_SKEW, not a third attempt; for a create too, as nothing was accepted."""
+        """For a create too, since nothing was accepted."""
         made = desk(skewed(1_700_001_200), skewed(1_700_002_400))
         error = await error_of(ASKS[ask](made))
         assert error.reason == r.ERROR_REASON_CLOCK_SKEW
         assert len(made.transport.requests) == 2
 
-    async def test_refused_for_another_reason_the_second_time(self) -> None:
-        """What counts is the second answer."""
+    async def test_the_error_of_the_second_attempt_is_raised(self) -> None:
+        """The first attempt was refused for its clock."""
         made = desk(skewed(1_700_001_200), refusal("AccessDenied", 403))
         assert (await error_of(made.get())).reason == r.ERROR_REASON_UPSTREAM_ACCESS_DENIED
 
     @pytest.mark.parametrize("date", ["", "yesterday", "Fri, 99 Foo 2022 99:99:99 GMT"])
     async def test_a_clock_refusal_without_a_date_is_clock_skew_after_one_attempt(self, date: str) -> None:
-        """Without a date there is nothing to learn: CLOCK_SKEW after one attempt."""
+        """The cloud's time is unknown."""
         made = desk(refusal("RequestTimeTooSkewed", 403, headers={"date": date}))
         assert (await error_of(made.create())).reason == r.ERROR_REASON_CLOCK_SKEW
         assert len(made.transport.requests) == 1
 
-    async def test_expired_request_under_another_code(self) -> None:
-        """AccessDenied with "Request has expired" is a matter of clocks as well."""
+    async def test_an_expired_request_is_a_clock_refusal(self) -> None:
+        """The cloud answers AccessDenied with "Request has expired"."""
         headers = {"date": http_date(1_700_001_200)}
         expired = refusal("AccessDenied", 403, message="Request has expired", headers=headers)
         made = desk(expired, job_reply())
@@ -208,14 +208,14 @@ LATE = TransportError("slow", sent=True, timed_out=True)
 class TestWithoutReply:
     @pytest.mark.parametrize("ask", ASKS)
     async def test_a_request_without_a_connection_is_unreachable_and_repeatable(self, ask: str) -> None:
-        """UPSTREAM_UNREACHABLE with a time to try again: no byte left, so repeating a create is safe."""
+        """UPSTREAM_UNREACHABLE with a time to retry: nothing was sent, so repeating a create is safe."""
         error = await error_of(ASKS[ask](desk(NOT_SENT)))
         assert error.reason == r.ERROR_REASON_UPSTREAM_UNREACHABLE
         assert error.retry_after == 1.0
 
     @pytest.mark.parametrize("silence", [BROKEN, LATE], ids=["broken", "late"])
-    async def test_create_whose_reply_is_lost(self, silence: TransportError) -> None:
-        """CREATE_OUTCOME_UNKNOWN, without a time to try again, after exactly one attempt."""
+    async def test_a_create_with_a_lost_reply_has_an_unknown_outcome(self, silence: TransportError) -> None:
+        """CREATE_OUTCOME_UNKNOWN after one attempt, without a time to retry."""
         made = desk(silence)
         error = await error_of(made.create())
         assert error.reason == r.ERROR_REASON_CREATE_OUTCOME_UNKNOWN
@@ -228,10 +228,10 @@ class TestWithoutReply:
         ids=["broken", "late"],
     )
     @pytest.mark.parametrize("ask", ["get", "list_jobs", "list_queues"])
-    async def test_read_whose_reply_is_lost(
+    async def test_a_read_with_a_lost_reply_has_a_transient_reason(
         self, ask: str, silence: TransportError, reason: ErrorReason.ValueType
     ) -> None:
-        """A reason that may be gone later, with a time to try again."""
+        """The error has a time to retry."""
         error = await error_of(ASKS[ask](desk(silence)))
         assert error.reason == reason
         assert error.retry_after == RETRYABLE[reason]
@@ -240,39 +240,39 @@ class TestWithoutReply:
 class TestDeadlines:
     @pytest.mark.parametrize("left", [-10.0, 0.0, 0.04])
     @pytest.mark.parametrize("ask", ["create", "get"])
-    async def test_expired_on_arrival(self, ask: str, left: float) -> None:
-        """The cloud is not asked when the answer could not reach the caller any more; definite for creates."""
+    async def test_a_call_past_its_deadline_is_not_sent(self, ask: str, left: float) -> None:
+        """DEADLINE_EXCEEDED, for a create too, since nothing was sent."""
         made = desk(job_reply())
         made.call = call(left)
         assert (await error_of(ASKS[ask](made))).reason == r.ERROR_REASON_DEADLINE_EXCEEDED
         assert made.transport.requests == []
 
-    async def test_read_that_outlasts_the_callers_deadline(self) -> None:
-        """DEADLINE_EXCEEDED, a margin before the caller gives up."""
+    async def test_a_read_ends_before_the_callers_deadline(self) -> None:
+        """DEADLINE_EXCEEDED, a margin before the deadline."""
         made = desk(30.0, job_reply())
         made.call = call(0.15)
         assert (await error_of(made.get())).reason == r.ERROR_REASON_DEADLINE_EXCEEDED
         assert asyncio.get_running_loop().time() < made.call.deadline
 
-    async def test_create_that_outlasts_the_callers_deadline(self) -> None:
-        """The request is out, so the outcome is unknown, and the caller hears so before its deadline."""
+    async def test_a_create_past_the_callers_deadline_has_an_unknown_outcome(self) -> None:
+        """The request was sent. The error is raised before the deadline."""
         made = desk(30.0, job_reply())
         made.call = call(0.15)
         assert (await error_of(made.create())).reason == r.ERROR_REASON_CREATE_OUTCOME_UNKNOWN
         assert asyncio.get_running_loop().time() < made.call.deadline
 
-    async def test_read_that_outlasts_the_gateways_own_limit(self) -> None:
-        """UPSTREAM_TIMEOUT, however much time the caller has left."""
+    async def test_a_read_past_the_clients_timeout_is_an_upstream_timeout(self) -> None:
+        """UPSTREAM_TIMEOUT, whatever time the caller has left."""
         made = desk(30.0, job_reply(), timeout=0.05)
         assert (await error_of(made.get())).reason == r.ERROR_REASON_UPSTREAM_TIMEOUT
 
-    async def test_both_attempts_share_one_limit(self) -> None:
-        """The second signature does not begin a new time."""
+    async def test_both_attempts_share_one_timeout(self) -> None:
+        """The second attempt does not restart the timeout."""
         made = desk(skewed(1_700_001_200), 30.0, job_reply(), timeout=0.05)
         assert (await error_of(made.get())).reason == r.ERROR_REASON_UPSTREAM_TIMEOUT
 
     async def test_a_cancelled_call_raises_its_cancellation(self) -> None:
-        """Cancellation passes through as what it is."""
+        """CancelledError is not translated."""
         made = desk(30.0, job_reply())
         task = asyncio.ensure_future(made.create())
         await asyncio.sleep(0)
@@ -296,16 +296,16 @@ class TestReplies:
         ],
         ids=["500", "503", "502", "504", "408", "garbage", "no-job-id", "cut"],
     )
-    async def test_create_that_may_have_been_accepted(self, answer: HttpReply) -> None:
-        """CREATE_OUTCOME_UNKNOWN, after exactly one attempt."""
+    async def test_a_create_that_may_have_been_accepted_has_an_unknown_outcome(self, answer: HttpReply) -> None:
+        """CREATE_OUTCOME_UNKNOWN after one attempt."""
         made = desk(answer)
         error = await error_of(made.create())
         assert error.reason == r.ERROR_REASON_CREATE_OUTCOME_UNKNOWN
         assert error.retry_after is None
         assert len(made.transport.requests) == 1
 
-    async def test_facts_of_a_create_with_unknown_outcome(self) -> None:
-        """What the cloud said stays known."""
+    async def test_an_unknown_outcome_keeps_the_facts_of_the_reply(self) -> None:
+        """Code, status and request id of the cloud."""
         error = await error_of(desk(refusal("InternalError", 500)).create())
         assert error.metadata == {
             "upstream_code": "InternalError",
@@ -326,66 +326,68 @@ class TestReplies:
             (reply(status=501), r.ERROR_REASON_UPSTREAM_NOT_IMPLEMENTED),
         ],
     )
-    async def test_create_that_was_refused(self, answer: HttpReply, reason: ErrorReason.ValueType) -> None:
-        """Refusals before admission are definite, throttling among them."""
+    async def test_a_create_refused_before_admission_has_the_refusals_reason(
+        self, answer: HttpReply, reason: ErrorReason.ValueType
+    ) -> None:
+        """Throttling is such a refusal."""
         assert (await error_of(desk(answer).create())).reason == reason
 
-    async def test_throttled_with_a_time(self) -> None:
-        """The cloud's own time to try again is passed on."""
+    async def test_the_clouds_retry_after_is_passed_on(self) -> None:
+        """`retry_after` of the error is the cloud's."""
         error = await error_of(desk(refusal("SlowDown", 503, headers={"retry-after": "7"})).create())
         assert error.retry_after == 7.0
 
     @pytest.mark.parametrize("status", [301, 302, 307])
     async def test_a_redirect_is_wrong_region_and_is_not_followed(self, status: int) -> None:
-        """WRONG_REGION; the address is not followed."""
+        """Any status 3xx."""
         made = desk(reply(status=status, headers={"location": "http://169.254.169.254/"}))
         assert (await error_of(made.get())).reason == r.ERROR_REASON_WRONG_REGION
         assert len(made.transport.requests) == 1
 
-    async def test_bare_404_of_a_get(self) -> None:
-        """Without a code, 404 for a job means that there is none."""
+    async def test_a_404_without_a_code_is_job_not_found(self) -> None:
+        """The reply to a get has no body."""
         error = await error_of(desk(reply(status=404)).get())
         assert error.reason == r.ERROR_REASON_JOB_NOT_FOUND
         assert isinstance(error, UpstreamError)
         assert error.facts.http_status == 404
 
-    async def test_404_with_a_code(self) -> None:
-        """A code says more than the status."""
+    async def test_the_code_of_a_404_decides(self) -> None:
+        """The code is more specific than the status."""
         error = await error_of(desk(refusal("NoSuchBucket", 404)).get())
         assert error.reason == r.ERROR_REASON_BUCKET_NOT_FOUND
 
-    async def test_200_without_the_job(self) -> None:
-        """The cloud's usual way to say that there is no such job."""
+    async def test_a_200_without_a_job_is_job_not_found(self) -> None:
+        """The usual reply of the cloud for a missing job."""
         answer = reply("<Response><NonExistJobIds>d1</NonExistJobIds></Response>")
         assert (await error_of(desk(answer).get())).reason == r.ERROR_REASON_JOB_NOT_FOUND
 
-    async def test_reply_about_another_job(self) -> None:
-        """Never another job's data: UPSTREAM_BAD_RESPONSE."""
+    async def test_a_reply_about_another_job_is_a_bad_response(self) -> None:
+        """Data of another job is never returned."""
         assert (await error_of(desk(job_reply("d2")).get())).reason == r.ERROR_REASON_UPSTREAM_BAD_RESPONSE
 
     async def test_a_big_reply_has_the_same_result_as_a_small_one(self) -> None:
-        """A reply that takes long to read is read beside the event loop, with the same result."""
+        """It is parsed in a thread."""
         padding = f"<!--{'x' * BIG_REPLY_BYTES}-->"
         made = desk(reply(f"<Response>{job_detail('d1', 'Running')}{padding}</Response>"))
         assert (await made.get()).state == PreviewJob.STATE_RUNNING
 
-    async def test_big_reply_that_is_wrong(self) -> None:
-        """The error of a big reply is the same as that of a small one."""
+    async def test_a_big_malformed_reply_has_the_same_error_as_a_small_one(self) -> None:
+        """The error is raised in the thread."""
         made = desk(reply(b"x" * BIG_REPLY_BYTES))
         assert (await error_of(made.get())).reason == r.ERROR_REASON_UPSTREAM_BAD_RESPONSE
 
 
 class TestTooLarge:
-    async def test_list_of_jobs(self) -> None:
-        """The use-case hears of it and asks for less."""
+    async def test_a_list_whose_reply_is_too_large_raises_reply_too_large(self) -> None:
+        """The caller of the list requests a smaller page."""
         with pytest.raises(ReplyTooLarge):
             await desk(ReplyTooLarge()).list_jobs()
 
     @pytest.mark.parametrize("ask", ["get", "list_queues"])
     async def test_a_read_whose_reply_is_too_large_is_a_bad_response(self, ask: str) -> None:
-        """UPSTREAM_BAD_RESPONSE: no honest reply is so large."""
+        """No valid reply is that large."""
         assert (await error_of(ASKS[ask](desk(ReplyTooLarge())))).reason == r.ERROR_REASON_UPSTREAM_BAD_RESPONSE
 
     async def test_a_create_whose_reply_is_too_large_has_an_unknown_outcome(self) -> None:
-        """The job may be there all the same."""
+        """The job may exist."""
         assert (await error_of(desk(ReplyTooLarge()).create())).reason == r.ERROR_REASON_CREATE_OUTCOME_UNKNOWN

@@ -1,4 +1,4 @@
-"""The cache in memory: what makes room for what."""
+"""The LRU cache in memory: eviction and size."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import random
 from docpreview_gateway.upstream.memory_cache import ENTRY_OVERHEAD, LruMemoryCache
 
 
-def test_least_recently_used_makes_room() -> None:
-    """What was read lately stays."""
+def test_the_least_recently_used_entry_is_evicted() -> None:
+    """A read counts as a use."""
     cache = LruMemoryCache(3 * (ENTRY_OVERHEAD + 10))
     for key in "abc":
         cache.set(key, b"0123456789")
@@ -17,8 +17,8 @@ def test_least_recently_used_makes_room() -> None:
     assert [key for key in "abcd" if cache.get(key) is not None] == ["a", "c", "d"]
 
 
-def test_value_that_is_too_large() -> None:
-    """It is not kept, nor is what it was to replace, and nothing else makes room for it."""
+def test_a_value_larger_than_the_cache_is_not_stored() -> None:
+    """Its old value is dropped, and no other entry is evicted."""
     cache = LruMemoryCache(2 * (ENTRY_OVERHEAD + 10))
     cache.set("a", b"0123456789")
     cache.set("b", b"0123456789")
@@ -28,7 +28,7 @@ def test_value_that_is_too_large() -> None:
 
 
 def test_the_size_counts_what_is_cached_and_stays_within_the_bound() -> None:
-    """Whatever is set and replaced, it is that of what is there, and within the bound."""
+    """For any sequence of sets and replacements."""
     chance = random.Random(1)  # noqa: S311 - repeatable
     cache = LruMemoryCache(50_000)
     for _ in range(5000):
@@ -37,8 +37,8 @@ def test_the_size_counts_what_is_cached_and_stays_within_the_bound() -> None:
         assert cache.size == sum(len(value) + ENTRY_OVERHEAD for value in values) <= 50_000
 
 
-def test_no_room_at_all() -> None:
-    """A cache of no bytes keeps nothing."""
+def test_a_cache_of_no_bytes_stores_nothing() -> None:
+    """Each entry has an overhead."""
     cache = LruMemoryCache(0)
     cache.set("a", b"")
     assert (cache.get("a"), cache.size) == (None, 0)

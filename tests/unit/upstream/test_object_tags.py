@@ -1,4 +1,4 @@
-"""Looking at an object: what is asked and signed, and what each answer means."""
+"""Tags of objects: the signed request, and the meaning of each reply."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from docpreview_gateway.upstream.object_tags import CloudObjectTags
 from docpreview_gateway.upstream.policies.adaptive_limit import LimitBounds
 from docpreview_gateway.upstream.policies.host_breaker import BreakerRules
 from docpreview_gateway.upstream.ports import TransportError
-from docpreview_gateway.upstream.wire.requests import look_at_object
+from docpreview_gateway.upstream.wire.requests import head_object
 from docpreview_gateway.upstream.wire.signing import Window, presign
 from tests.fakes.clock import FakeClock
 from tests.fakes.credentials import FakeCredentials
@@ -50,12 +50,12 @@ class Scene:
 
 
 async def test_a_tag_is_read_by_a_signed_head_of_the_object() -> None:
-    """A HEAD of the object at its bucket's object host, signed in its address."""
+    """The HEAD goes to the bucket's object host, signed in its query."""
     scene = Scene(reply(headers={"etag": '"abc"', "x-cos-version-id": "v"}))
     assert await scene.tag() == '"abc"'
     (sent,) = scene.transport.requests
     signed = presign(
-        look_at_object(BUCKET, "in/ä b.pdf"), FakeCredentials().credentials("main"), Window.around(scene.clock.now())
+        head_object(BUCKET, "in/ä b.pdf"), FakeCredentials().credentials("main"), Window.around(scene.clock.now())
     )
     assert sent == signed
     assert (sent.method, sent.host) == ("HEAD", "docs-1250000000.cos.ap-chongqing.myqcloud.com")
@@ -64,8 +64,8 @@ async def test_a_tag_is_read_by_a_signed_head_of_the_object() -> None:
 
 
 @pytest.mark.parametrize(("headers", "tag"), [({"x-cos-version-id": "v7"}, "v7"), ({}, "")])
-async def test_store_without_etags(headers: dict[str, str], tag: str) -> None:
-    """The version stands for the content; without either nothing is known."""
+async def test_without_an_etag_the_version_id_is_the_tag(headers: dict[str, str], tag: str) -> None:
+    """Without either the tag is empty."""
     assert await Scene(reply(headers=headers)).tag() == tag
 
 
@@ -82,19 +82,19 @@ async def test_store_without_etags(headers: dict[str, str], tag: str) -> None:
 async def test_each_refusal_has_its_reason_and_is_counted_by_it(
     answer: HttpReply | Exception, reason: ErrorReason.ValueType
 ) -> None:
-    """Each has its reason, and is counted by it."""
+    """The metric has the reason of the error."""
     scene = Scene(answer)
     assert await scene.refused() == reason
     assert scene.telemetry.attempts == [("head_object", ErrorReason.Name(reason).removeprefix("ERROR_REASON_"))]
 
 
-async def test_store_that_hangs() -> None:
-    """The look ends at its deadline."""
+async def test_a_hanging_store_is_given_up_at_the_deadline() -> None:
+    """DEADLINE_EXCEEDED."""
     assert await Scene(30.0, reply()).refused(0.05) == r.ERROR_REASON_DEADLINE_EXCEEDED
 
 
-async def test_store_that_is_ill() -> None:
-    """It is left in peace: its own breaker opens, under the name of its host."""
+async def test_a_failing_store_opens_its_own_breaker() -> None:
+    """The breaker has the name of the object host."""
     scene = Scene(reply(status=503))
     for _ in range(2):
         await scene.refused()

@@ -1,4 +1,4 @@
-"""The shared cache against a real server, and against servers that no real one can be made to be."""
+"""The shared cache against a real Redis server and against misbehaving ones."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def cache_of(url: str, *, seconds: float = 0.05) -> AsyncIterator[tuple[Re
 
 @asynccontextmanager
 async def server_that_says(answer: bytes | None, *, byte_seconds: float = 0.0) -> AsyncIterator[str]:
-    """A server that answers everything with these bytes, slowly if wanted, or (None) with nothing; its URL."""
+    """The URL of a server that answers every request with these bytes, byte by byte, or (None) never."""
     serving: set[asyncio.Task[None]] = set()
 
     async def answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -57,8 +57,8 @@ async def server_that_says(answer: bytes | None, *, byte_seconds: float = 0.0) -
 
 
 class TestRealServer:
-    async def test_value_that_another_replica_set(self, redis_server: RedisServer) -> None:
-        """It is found, byte by byte."""
+    async def test_a_value_of_another_replica_is_read_unchanged(self, redis_server: RedisServer) -> None:
+        """Any bytes are stored."""
         value = bytes(range(256)) * 100
         async with (
             cache_of(redis_server.url, seconds=1) as (one, _),
@@ -72,21 +72,21 @@ class TestRealServer:
     async def test_every_key_has_our_prefix_and_version_and_every_value_expires(
         self, redis_server: RedisServer
     ) -> None:
-        """They begin with our name and a version, and every value has an end."""
+        """Keys begin with `docpreview:1:`."""
         async with cache_of(redis_server.url, seconds=1) as (cache, _):
             await cache.set("k", b"v", 10)
         assert b"docpreview:1:k" in redis_server.command("KEYS", "*")
         life = int(redis_server.command("PTTL", "docpreview:1:k")[1:])
         assert 9000 < life <= 10000
 
-    async def test_life_of_less_than_a_millisecond(self, redis_server: RedisServer) -> None:
-        """It is no error."""
+    async def test_a_lifetime_below_a_millisecond_is_accepted(self, redis_server: RedisServer) -> None:
+        """Redis counts lifetimes in milliseconds."""
         async with cache_of(redis_server.url, seconds=1) as (cache, telemetry):
             await cache.set("k", b"v", 0.0001)
         assert telemetry.lookups == []
 
-    async def test_key_that_holds_something_else(self, redis_server: RedisServer) -> None:
-        """A miss; the server is well, so it is asked again at once."""
+    async def test_a_key_of_another_type_is_a_miss(self, redis_server: RedisServer) -> None:
+        """The server is healthy, so later reads are not skipped."""
         redis_server.command("LPUSH", "docpreview:1:k", "x")
         async with cache_of(redis_server.url, seconds=1) as (cache, telemetry):
             assert [await cache.get("k") for _ in range(5)] == [None] * 5
@@ -94,16 +94,16 @@ class TestRealServer:
             assert await cache.get("other") == b"v"
         assert telemetry.lookups == [ERROR] * 5
 
-    async def test_server_that_is_full(self, tmp_path: Path) -> None:
-        """Nothing new is kept, and reads go on."""
+    async def test_a_full_server_stores_nothing_and_serves_reads(self, tmp_path: Path) -> None:
+        """A refused write is no exception."""
         with running_redis(tmp_path, "--maxmemory", "1mb", "--maxmemory-policy", "noeviction") as server:
             async with cache_of(server.url) as (cache, telemetry):
                 await cache.set("k", b"v" * 2_000_000, 10)
                 assert await cache.get("k") is None
         assert telemetry.lookups[:1] == [ERROR]
 
-    async def test_server_that_wants_a_password(self, tmp_path: Path) -> None:
-        """With it all is well; without it, or with a wrong one, it is as if the server were not there."""
+    async def test_a_server_with_a_password_needs_the_right_one(self, tmp_path: Path) -> None:
+        """Without it, or with a wrong one, every read is a miss."""
         with running_redis(tmp_path, "--requirepass", "p@ss/word") as server:
             for password, found in (("p%40ss%2Fword", b"v"), ("wrong", None), (None, None)):
                 url = server.url if password is None else server.url.replace("//", f"//:{password}@")
@@ -114,15 +114,15 @@ class TestRealServer:
     async def test_a_unix_socket_is_an_address_like_any_other(
         self, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
     ) -> None:
-        """It works as well."""
+        """The URL has the scheme `unix`."""
         path = tmp_path_factory.mktemp("s") / "s"
         with running_redis(tmp_path, "--unixsocket", str(path)):
             async with cache_of(f"unix://{path}?db=1") as (cache, _):
                 await cache.set("k", b"v", 10)
                 assert await cache.get("k") == b"v"
 
-    async def test_callers_that_leave(self, redis_server: RedisServer) -> None:
-        """Nobody gets an answer that was for somebody who left, and no connection is lost."""
+    async def test_cancelled_reads_mix_up_no_answers_and_lose_no_connection(self, redis_server: RedisServer) -> None:
+        """No read gets the answer to a cancelled one."""
         async with cache_of(redis_server.url, seconds=5) as (cache, telemetry):
             for number in range(20):
                 await cache.set(str(number), b"%d" % number, 60)
@@ -141,7 +141,7 @@ class TestRealServer:
 
 class TestServerThatIsGone:
     async def test_a_refusing_server_is_tried_a_few_times_and_then_skipped(self) -> None:
-        """A few calls find out, at once; the others do not even try."""
+        """The outage is detected by the first calls; the others do not connect."""
         async with server_that_says(None) as url:
             pass
         async with cache_of(url) as (cache, telemetry):
@@ -153,8 +153,8 @@ class TestServerThatIsGone:
         [None, b"$1000000\r\n" + b"x" * 200],
         ids=["black hole", "drip"],
     )
-    async def test_no_answer_in_time(self, answer: bytes | None) -> None:
-        """Each of the few calls ends in time, also when bytes keep coming."""
+    async def test_a_server_without_a_complete_answer_is_a_miss_in_time(self, answer: bytes | None) -> None:
+        """Also while bytes keep arriving."""
         loop = asyncio.get_running_loop()
         async with server_that_says(answer, byte_seconds=0.01) as url, cache_of(url) as (cache, telemetry):
             for _ in range(3):
@@ -168,14 +168,14 @@ class TestServerThatIsGone:
         assert telemetry.lookups == [ERROR] * 3 + [SKIPPED] * 100
 
     async def test_a_value_is_not_stored_after_a_read_without_answer(self) -> None:
-        """It is not tried, so that one call never waits twice."""
+        """One call never waits twice."""
         async with server_that_says(None) as url, cache_of(url) as (cache, telemetry):
             await cache.get("k")
             await cache.set("k", b"v", 10)
         assert telemetry.lookups == [ERROR, SKIPPED]
 
-    async def test_caller_that_has_waited_already(self) -> None:
-        """It waits for what is left of the time, and asks nothing when that is nothing."""
+    async def test_a_call_that_has_waited_already_waits_for_the_rest_only(self) -> None:
+        """With no time left the server gets no request."""
         loop = asyncio.get_running_loop()
         async with (
             server_that_says(b"$9\r\n", byte_seconds=0.01) as url,
@@ -199,15 +199,15 @@ class TestServerThatIsGone:
             b"*2\r\n$1\r\na\r\n$1\r\nb\r\n",
         ],
     )
-    async def test_answer_that_is_none(self, answer: bytes) -> None:
-        """Whatever it says, it is a miss."""
+    async def test_a_malformed_answer_is_a_miss(self, answer: bytes) -> None:
+        """Errors, other types and garbage."""
         async with server_that_says(answer) as url, cache_of(url) as (cache, _):
             for _ in range(5):
                 await cache.set("k", b"v", 10)
                 assert await cache.get("k") is None
 
-    async def test_server_that_comes_back(self, tmp_path: Path) -> None:
-        """It is used again within two seconds."""
+    async def test_a_restarted_server_is_used_again(self, tmp_path: Path) -> None:
+        """Within two seconds."""
         with running_redis(tmp_path) as server:
             async with cache_of(server.url) as (cache, _), asyncio.timeout(20):
                 server.kill()

@@ -1,1 +1,1 @@
-"""Functions of the type `Upstream` around another, one a file."""
+"""Middleware: each module wraps an `Upstream` in another one."""

@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from docpreview_gateway.upstream.ports import MemoryCache, SharedCache, UpstreamTelemetry
 
 CREATED_RECENTLY = 5.0
-"""Seconds after a create in which a missing job is read once more: the cloud may need a moment to show it."""
+"""Seconds after a create in which a missing job is read again: the cloud may show new jobs with a delay."""
 
 REREAD_AFTER = 0.3
+"""Seconds before such a second read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class Cached:
         self._created: dict[str, float] = {}
 
     async def __call__(self, operation: Operation[Any], call: Call) -> Any:  # noqa: ANN401 - depends on the operation
-        """The result, cached where it may be. Queues are not cached: they are asked for rarely."""
+        """The result, from a cache if possible. Queues are not cached: they are rarely listed."""
         if isinstance(operation, GetJob):
             return await self._get(operation, call)
         if isinstance(operation, ListJobs):
@@ -125,7 +126,7 @@ class Cached:
         try:
             job = await self._read(key, operation, call._replace(shared_read=read))
         except GatewayError as error:
-            if cached is None or not self._may_stand_in(cached, error):
+            if cached is None or not self._may_serve_stale(cached, error):
                 raise
             call.response.cache = "stale"
             self._telemetry.cache_lookup("memory", "stale")
@@ -193,10 +194,10 @@ class Cached:
             seconds = fresh + (0.0 if job is None else self._freshness.stale)
             await self._shared.set(key, envelope, seconds, spent=spent)
 
-    def _may_stand_in(self, cached: Entry, error: GatewayError) -> bool:
-        """Whether a stale copy is better than this error: it is a job, not too old, and the error is transient."""
-        young = self._clock.now() < cached.fresh_until + self._freshness.stale
-        return cached.job is not None and error.reason in RETRYABLE and young
+    def _may_serve_stale(self, cached: Entry, error: GatewayError) -> bool:
+        """Whether to answer with a stale copy instead of this error: a job, not too old, and a transient error."""
+        is_recent = self._clock.now() < cached.fresh_until + self._freshness.stale
+        return cached.job is not None and error.reason in RETRYABLE and is_recent
 
 
 def _decoded(key: str, envelope: bytes | None) -> Entry | None:

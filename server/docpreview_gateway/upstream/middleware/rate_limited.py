@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.upstream.operations import Operation, Result, Upstream
 
 MAX_QUEUE = 10_000
-"""Calls that may wait for an account."""
+"""Longest queue of an account."""
 
 
 class RateLimited:

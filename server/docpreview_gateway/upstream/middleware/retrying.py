@@ -1,4 +1,4 @@
-"""Middleware: retries of failed attempts, where that is safe, in time and within the process's budget."""
+"""Middleware: retries of failed attempts, when they are safe, in time and within the process's retry budget."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ PATIENCE = 0.5
 
 
 class SharedReads:
-    """An `Upstream` in which one replica reads for all, and the port `JobFeed` of what they read."""
+    """An `Upstream` with single-flight reads across replicas, and a `JobFeed` of their results."""
 
     def __init__(
         self, inner: Upstream, single_flight: SingleFlight, *, clock: Clock, telemetry: UpstreamTelemetry

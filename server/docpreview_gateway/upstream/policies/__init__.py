@@ -1,1 +1,1 @@
-"""Rules that middleware applies. No I/O: time and randomness are arguments."""
+"""Rules of the middleware, without I/O: time and randomness are arguments."""

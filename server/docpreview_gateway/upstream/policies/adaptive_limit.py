@@ -1,20 +1,22 @@
-"""How many calls the cloud is given at once: more while that works, fewer when it shows that it is too many."""
+"""An adaptive concurrency limit (AIMD): it grows with successes and is cut on throttling and timeouts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-_CUT = 0.7
-_SURE = 0.75
-"""Share of a caller's time that its call may be expected to take: what is expected is not what is certain."""
+_DECREASE = 0.7
+"""Factor of the limit at each cut."""
+
+_SAFETY = 0.75
+"""Share of the time until a call's deadline that wait and call may take by estimate, since estimates are uncertain."""
 
 _WEIGHT = 0.1
-"""Of the latest call in the usual time of a call."""
+"""Weight of the latest call in the moving average of latencies."""
 
 
 @dataclass(frozen=True, slots=True)
 class LimitBounds:
-    """Calls at once: at the beginning, at least and at most; and how many may wait for their turn."""
+    """Concurrent calls to a host: the initial, lowest and highest limit; and the longest queue."""
 
     initial: int = 32
     lowest: int = 4
@@ -23,19 +25,19 @@ class LimitBounds:
 
 
 class AdaptiveLimit:
-    """Additive increase, multiplicative decrease. Times are of one clock that never goes back, in seconds."""
+    """The concurrency limit of one host. Instants are of one monotonic clock, in seconds."""
 
     def __init__(self, bounds: LimitBounds) -> None:
         self.value = bounds.initial
-        self.usual_seconds = 0.0
-        """The usual time of a call lately; 0 while there was none."""
+        self.latency = 0.0
+        """Moving average of the duration of calls, in seconds; 0 before the first call."""
         self._bounds = bounds
         self._successes = 0
         self._cut_at = float("-inf")
 
     def succeeded(self, seconds: float, *, in_flight: int) -> None:
-        """A call was answered while so many were under way; the limit grows when about all of it was used."""
-        self._learn(seconds)
+        """One of `in_flight` calls was answered. The limit grows only while at least half of it is used."""
+        self._record_latency(seconds)
         if 2 * in_flight < self.value:
             return
         self._successes += 1
@@ -44,26 +46,26 @@ class AdaptiveLimit:
             self.value = min(self._bounds.highest, self.value + 1)
 
     def overloaded(self, began: float, now: float) -> None:
-        """A call was throttled or not answered in time. One that began before the last cut is no reason for another."""
-        self._learn(now - began)
+        """A call was throttled or timed out: cut the limit, but once only for calls that were in flight together."""
+        self._record_latency(now - began)
         if began >= self._cut_at:
             self._cut_at = now
             self._successes = 0
-            self.value = max(self._bounds.lowest, int(self.value * _CUT))
+            self.value = max(self._bounds.lowest, int(self.value * _DECREASE))
 
     def given_up(self, seconds: float) -> None:
-        """A caller left after so long: calls take at least that."""
-        if seconds > self.usual_seconds:
-            self._learn(seconds)
+        """A caller cancelled its call after `seconds`, a lower bound of the call's latency."""
+        if seconds > self.latency:
+            self._record_latency(seconds)
 
     def expected_wait(self, ahead: int) -> float:
-        """Seconds until one is let in whom so many wait ahead of, when all places are taken."""
-        return (ahead + 1) * self.usual_seconds / self.value
+        """Seconds until a call gets a permit that has `ahead` calls ahead of it, while all permits are taken."""
+        return (ahead + 1) * self.latency / self.value
 
     def in_time(self, ahead: int, remaining: float) -> bool:
-        """Whether a call that so many wait ahead of will in all likelihood be answered in the `remaining` seconds."""
-        return self.expected_wait(ahead) + self.usual_seconds <= _SURE * remaining
+        """Whether a call with `ahead` calls ahead of it is likely to be answered within `remaining` seconds."""
+        return self.expected_wait(ahead) + self.latency <= _SAFETY * remaining
 
-    def _learn(self, seconds: float) -> None:
-        known = self.usual_seconds
-        self.usual_seconds = known + _WEIGHT * (seconds - known) if known else seconds
+    def _record_latency(self, seconds: float) -> None:
+        average = self.latency
+        self.latency = average + _WEIGHT * (seconds - average) if average else seconds

@@ -1,7 +1,7 @@
-"""What is kept in a cache: a versioned envelope around an answer, with the key inside.
+"""The format of cached jobs: a versioned envelope with the key inside.
 
-An envelope that cannot be read, has another version or belongs to another key is a miss, never an error: caches are
-shared with older and newer versions, and with whatever else somebody puts into them.
+An envelope that is malformed, of another version or of another key is a miss, never an error: the shared cache has
+values of older and newer versions, and possibly of other programs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _HEAD = struct.Struct(">BddH")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An answer about a job: the job, or None for "there is none". Times are Unix seconds."""
+    """A cached read of a job; `job` is None when there is no such job. Instants are Unix times in seconds."""
 
     job: PreviewJob | None
     read_at: float
@@ -33,26 +33,26 @@ class Entry:
 
 
 def job_key(bucket: Bucket, job_id: str) -> str:
-    """The key of a job. Ids are letters and digits, so no key holds a line's end or a brace."""
+    """The cache key of a job. Ids are letters and digits, so that no key contains a line break or a brace."""
     return f"job:{bucket.region}:{bucket.name}:{job_id}"
 
 
 def missing(bucket: Bucket, job_id: str) -> UpstreamError:
-    """What is raised for the answer that there is no such job."""
+    """The error for a cached "no such job"."""
     return UpstreamError(reasons.ERROR_REASON_JOB_NOT_FOUND, f"no job {job_id} in bucket {bucket.name}")
 
 
 def encode(key: str, entry: Entry) -> bytes:
-    """The envelope of an entry. Jobs hold no password and no page addresses, so nothing secret is kept."""
+    """The envelope of an entry. Jobs have no password and no page URLs, so nothing secret is cached."""
     name = key.encode()
     payload = b"" if entry.job is None else entry.job.SerializeToString()
     return _HEAD.pack(_VERSION, entry.read_at, entry.fresh_until, len(name)) + name + payload
 
 
 def fresh_job(key: str, envelope: bytes, now: float) -> bytes | None:
-    """The serialised job in an envelope that is fresh at Unix time `now`; None for all else.
+    """The serialised job in an envelope that is fresh at Unix time `now`; None otherwise.
 
-    Reading a job only to write it again would double the cost of answering one that is kept.
+    The job is not parsed, which would double the cost of answering from the cache.
     """
     if len(envelope) <= _HEAD.size:
         return None
@@ -64,7 +64,7 @@ def fresh_job(key: str, envelope: bytes, now: float) -> bytes | None:
 
 
 def decode(key: str, envelope: bytes) -> Entry | None:
-    """The entry in an envelope; None when it is none of ours."""
+    """The entry in an envelope; None when the envelope is malformed, of another version or of another key."""
     name = key.encode()
     begin = _HEAD.size + len(name)
     if len(envelope) < begin or envelope[_HEAD.size : begin] != name:

@@ -1,7 +1,7 @@
-"""Who is next when several callers wait: callers by their weight, calls of one caller by their deadline.
+"""Fair queueing: callers by weight, calls of one caller by deadline.
 
-Start-time fair queueing: each caller's next turn has a virtual start, 1/weight after that of its turn before. A caller
-that was idle begins where the others are now, so it neither owns the past nor pays for it.
+Start-time fair queueing: each caller is a flow, and each of its turns has a virtual start 1/weight after that of the
+turn before. A caller that was idle starts at the current virtual time, so idle time earns no turns and costs none.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Item = TypeVar("Item")
 
 
 class Entry(NamedTuple, Generic[Item]):
-    """A place in the queue. Places compare by their deadlines, equal ones by who came first: no two are equal."""
+    """A waiting call. Entries compare by deadline, then by order of arrival (`number`): no two are equal."""
 
     deadline: float
     number: int
@@ -25,7 +25,7 @@ class Entry(NamedTuple, Generic[Item]):
 
 @dataclass(slots=True)
 class Flow(Generic[Item]):
-    """The waiting calls of one caller, the next one first."""
+    """The waiting calls of one caller, the most urgent one first."""
 
     name: str
     weight: float
@@ -34,12 +34,12 @@ class Flow(Generic[Item]):
 
 
 class FairQueue(Generic[Item]):
-    """The waiting calls of all callers. There are few callers, and possibly many calls."""
+    """The waiting calls of all callers. Fast for few callers with many calls."""
 
     def __init__(self) -> None:
         self._flows: dict[str, Flow[Item]] = {}
         self._resume: dict[str, float] = {}
-        """Where callers that left the queue go on, while the others are not there yet."""
+        """Virtual start of the next turn of flows that left the queue, while it is in the future."""
         self._now = 0.0
         self._numbers = 0
         self._count = 0
@@ -48,7 +48,7 @@ class FairQueue(Generic[Item]):
         return self._count
 
     def push(self, item: Item, *, flow: str, weight: float, deadline: float) -> Entry[Item]:
-        """Wait. A caller's weight is that of its latest call."""
+        """Add a call. A caller's weight is that of its latest call."""
         found = self._flows.get(flow)
         if found is None:
             found = self._flows[flow] = Flow(flow, weight, max(self._now, self._resume.pop(flow, 0.0)))
@@ -60,26 +60,26 @@ class FairQueue(Generic[Item]):
         return entry
 
     def pop(self) -> Item | None:
-        """The next, who waits no more; None when nobody does."""
+        """Remove and return the next call; None when the queue is empty."""
         if not self._flows:
             return None
         flow = min(self._flows.values(), key=lambda found: found.start)
         self._now = flow.start
         flow.start += 1 / flow.weight
         entry = flow.entries.pop(0)
-        self._gone(flow)
+        self._left(flow)
         return entry.item
 
     def remove(self, entry: Entry[Item]) -> None:
-        """Wait no more, without a turn. Harmless for who has had it."""
+        """Remove a call without a turn. Does nothing for a call that is not in the queue any more."""
         entries = entry.flow.entries
         at = bisect_left(entries, entry)
         if at < len(entries) and entries[at] is entry:
             del entries[at]
-            self._gone(entry.flow)
+            self._left(entry.flow)
 
     def greediest(self, *, flow: str, weight: float) -> Entry[Item] | None:
-        """The last call of the caller that waits with most for its weight, if a call more of `flow` would have less."""
+        """The least urgent call of the caller with most waiting calls by weight; None if `flow` would have as many."""
         greedy = max(self._flows.values(), key=lambda found: len(found.entries) / found.weight, default=None)
         own = self._flows.get(flow)
         would_wait = 1 + (len(own.entries) if own else 0)
@@ -88,7 +88,7 @@ class FairQueue(Generic[Item]):
         return greedy.entries[-1]
 
     def ahead(self, *, flow: str, weight: float, deadline: float) -> int:
-        """How many turns, about, come before that of a call which would wait now."""
+        """Estimated number of turns before that of a call that is added now."""
         own = self._flows.get(flow)
         before = bisect_right(own.entries, (deadline, inf)) if own else 0
         others = (
@@ -98,7 +98,7 @@ class FairQueue(Generic[Item]):
         )
         return before + round(sum(others))
 
-    def _gone(self, flow: Flow[Item]) -> None:
+    def _left(self, flow: Flow[Item]) -> None:
         self._count -= 1
         if flow.entries:
             return
@@ -107,5 +107,5 @@ class FairQueue(Generic[Item]):
         if flow.start > self._now:
             self._resume[flow.name] = flow.start
         if not self._flows:
-            # All were served: nobody is ahead of anybody.
+            # An empty queue has no order left to keep.
             self._resume.clear()

@@ -1,4 +1,4 @@
-"""How long an answer of the cloud may be given again, in seconds."""
+"""Cache lifetimes, in seconds."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ RECORD_LIFE = 30 * 24 * 3600
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """Ages up to which answers count as fresh, and how much longer they may stand in when the cloud fails.
-
-    A job in a terminal state never changes, so it stays fresh until its record's life ends.
-    """
+    """Cache lifetimes by kind, in seconds. A job in a terminal state is fresh as long as the cloud keeps its record."""
 
     active: float = 1.0
+    """Of jobs that have not ended."""
     missing: float = 2.0
+    """Of the answer that there is no such job."""
     listing: float = 1.0
+    """Of pages of lists."""
     stale: float = 300.0
+    """Additional time in which a job may be answered while the cloud fails."""
 
     def of_job(self, job: PreviewJob, now: float) -> float:
-        """For a job that was just read at Unix time `now`; 0 when its record may be gone."""
+        """Lifetime of a job that was read at Unix time `now`; 0 when the cloud may have dropped its record."""
         if job.state not in TERMINAL:
             return self.active
         if not job.HasField("create_time"):

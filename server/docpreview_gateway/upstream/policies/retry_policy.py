@@ -1,4 +1,4 @@
-"""Which failed attempts are made again, after how long, and how many of them a process may make at all."""
+"""Retry policy: which failed attempts are retried, the backoff, and the retry budget of a process."""
 
 from __future__ import annotations
 
@@ -20,38 +20,41 @@ READS: dict[ErrorReason.ValueType, int | None] = {
     r.ERROR_REASON_UPSTREAM_TIMEOUT: None,
     r.ERROR_REASON_UPSTREAM_BAD_RESPONSE: 1,
 }
-"""Reasons after which a read is made again, and how often at most; None: as often as the policy allows.
+"""Reasons after which a read is retried, with the largest number of retries; None: as many as the policy allows.
 
-CLOCK_SKEW is not here: the client has signed once more already when it gives up with that.
+CLOCK_SKEW is missing because the client itself makes the second attempt, with a corrected signature.
 """
 
 CREATES: dict[ErrorReason.ValueType, int | None] = {
     r.ERROR_REASON_UPSTREAM_UNREACHABLE: None,
     r.ERROR_REASON_UPSTREAM_THROTTLED: None,
 }
-"""As above for creates: only what certainly was not sent, or was refused before it was admitted."""
+"""The same for creates: only reasons that prove that the create was not sent, or was refused before admission."""
 
 _USABLE = 0.8
-"""Share of a call's time in which attempts may begin again; the rest is too short to be worth one."""
+"""Share of a call's time in which a retry may begin; the rest is too short for an attempt."""
 
 BUDGET_SECONDS = 10.0
+"""Sliding window of the retry budget."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """At most `retries` of a call; backoff from `base` to `cap` seconds; retries are at most `share` of all calls.
-
-    `floor` retries in ten seconds are allowed however few calls there are.
-    """
+    """Limits and backoff of retries."""
 
     retries: int = 2
+    """Largest number of retries of a call."""
     base: float = 0.1
+    """Backoff before the first retry, in seconds; it doubles with each retry."""
     cap: float = 2.0
+    """Longest backoff, in seconds."""
     share: float = 0.1
+    """Largest number of retries of the process, as a share of its calls."""
     floor: int = 10
+    """Retries in ten seconds that are allowed in addition, however few the calls."""
 
     def delay(self, error: UpstreamError, retries: int, *, repeatable: bool, jitter: float) -> float | None:
-        """Seconds to wait before the call is made again after so many `retries`; None when it must not be.
+        """Seconds before the next retry of a call that had `retries` already; None: it must not be retried.
 
         Full jitter: `jitter` in [0, 1) is the share of the backoff that is waited. A longer `Retry-After` wins.
         """
@@ -66,12 +69,12 @@ class RetryPolicy:
 
 
 def latest_start(begin: float, until: float) -> float:
-    """The last instant at which an attempt may begin again of a call that began at `begin` and is wanted by `until`."""
+    """The last instant at which a retry may begin, for a call that began at `begin` and is wanted by `until`."""
     return begin + _USABLE * (until - begin)
 
 
 class RetryBudget:
-    """Keeps the retries of a process at a share of its calls, so that they cannot keep a struggling cloud down."""
+    """Bounds the retries of a process to a share of its calls, so that retries do not overload a failing cloud."""
 
     def __init__(self, share: float, floor: int) -> None:
         self._share = share
@@ -79,11 +82,11 @@ class RetryBudget:
         self._counts = SlidingCounts(BUDGET_SECONDS)
 
     def called(self, now: float) -> None:
-        """A call came in."""
+        """Count a call."""
         self._counts.add(now, calls=1)
 
     def take(self, now: float) -> bool:
-        """Whether a retry may be made; it counts as made if so."""
+        """Take a retry from the budget. Returns False when the budget is spent."""
         calls, retries = self._counts.totals(now)
         if retries + 1 > self._floor + self._share * calls:
             return False

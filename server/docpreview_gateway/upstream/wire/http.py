@@ -24,8 +24,8 @@ def percent_encode(text: str) -> str:
 class HttpRequest:
     """A request to the cloud. `path` and `query` are decoded; header names are lower case.
 
-    `host` is the Host that is sent and signed; where the connection goes is the transport's affair. A request that is
-    `unrepeatable` (a create) travels on a connection of its own, so that no stale kept-alive connection can lose it.
+    `host` is the Host that is sent and signed; the transport may connect elsewhere. An `unrepeatable` request (a
+    create) is sent on a new connection, so that no stale keep-alive connection can lose it.
     """
 
     method: str
@@ -38,7 +38,7 @@ class HttpRequest:
 
     @property
     def target(self) -> str:
-        """Path and query as they go on the wire."""
+        """Path and query, percent-encoded as they are sent."""
         path = "/".join(map(percent_encode, self.path.split("/")))
         if not self.query:
             return path

@@ -1,4 +1,4 @@
-"""What the cloud's errors mean: one table from its error codes, and one from HTTP statuses for replies without a code.
+"""Error replies of the cloud and their reasons, by error code, or by HTTP status for replies without a code.
 
 Sources: vendor documents 436/53983 (CI error codes), 436/7730 (COS error codes). CI errors have no `Resource` element,
 and bodies may be empty, HTML or JSON.
@@ -86,7 +86,7 @@ OUTCOME_UNKNOWN = frozenset(
         r.ERROR_REASON_UPSTREAM_BAD_RESPONSE,
     }
 )
-"""Reasons after which a create may have been accepted all the same."""
+"""Reasons after which the cloud may have accepted a create."""
 
 RETRYABLE = {
     r.ERROR_REASON_UPSTREAM_THROTTLED: 1.0,
@@ -99,9 +99,9 @@ RETRYABLE = {
     r.ERROR_REASON_ACCOUNT_RATE_LIMITED: 1.0,
     r.ERROR_REASON_CLOCK_SKEW: 1.0,
 }
-"""Reasons that may be gone later, and the seconds to wait when the cloud names none."""
+"""Transient reasons, with the seconds after which to retry when the cloud sends no `Retry-After`."""
 
-_CALLERS_BUSINESS = frozenset(
+_MESSAGE_IS_SAFE = frozenset(
     {
         r.ERROR_REASON_UPSTREAM_INVALID_ARGUMENT,
         r.ERROR_REASON_INPUT_OBJECT_NOT_FOUND,
@@ -111,7 +111,7 @@ _CALLERS_BUSINESS = frozenset(
         r.ERROR_REASON_UPSTREAM_UNMAPPED,
     }
 )
-"""Reasons whose message in the cloud's words helps the caller; the others' may tell of keys and signatures."""
+"""Reasons whose errors include the cloud's message; messages of other reasons may contain keys and signatures."""
 
 _UNBOUND = re.compile(r"BucketUnBinded$|doc bucket unbinded|bucket's host is unavailable", re.IGNORECASE)
 _MESSAGE_LENGTH = 256
@@ -119,7 +119,7 @@ _MAX_RETRY_AFTER = 300
 
 
 def accepted(reply: HttpReply) -> bool:
-    """Whether the cloud did what it was asked: HTTP calls it success."""
+    """Whether the status of a reply is 2xx."""
     return 200 <= reply.status < 300  # noqa: PLR2004 - as HTTP has it
 
 
@@ -130,13 +130,13 @@ def read(reply: HttpReply) -> UpstreamError:
     asked = _asked_wait(reply) if reason in RETRYABLE else 0.0
     facts = UpstreamFacts(code, reply.status, request_id or request_id_of(reply), asked)
     shown = f"the cloud answered {code or 'without a code'} (HTTP {reply.status})"
-    if reason in _CALLERS_BUSINESS and message:
+    if reason in _MESSAGE_IS_SAFE and message:
         shown += f": {message}"
     return UpstreamError(reason, shown, facts=facts, retry_after=asked or RETRYABLE.get(reason))
 
 
 def request_id_of(reply: HttpReply) -> str:
-    """The cloud's id of the request; its two services use two names for the header."""
+    """The cloud's id of the request, whose header has another name in each of its two services; empty: none."""
     found = reply.headers.get("x-ci-request-id") or reply.headers.get("x-cos-request-id") or ""
     return found[:128] if found.isascii() and found.isprintable() else ""
 
@@ -156,7 +156,7 @@ def _reason(status: int, code: str, message: str) -> ErrorReason.ValueType:
 
 
 def _details(reply: HttpReply) -> tuple[str, str, str]:
-    """Code, message and request id in the body, each empty when it is not there."""
+    """Code, message and request id in the body, each empty when it is missing."""
     found = _xml_details(reply.body) or _json_details(reply.body) or {}
     code, message, request_id = (_clean(found.get(name, "")) for name in ("Code", "Message", "RequestId"))
     return (code if code.isalnum() else ""), message, request_id
@@ -185,7 +185,7 @@ def _clean(word: str) -> str:
 
 
 def _asked_wait(reply: HttpReply) -> float:
-    """Seconds of the cloud's `Retry-After` when it is a sane number, else 0."""
+    """Seconds of the cloud's `Retry-After`, at most 300; 0 when it is not a number of at most three digits."""
     asked = reply.headers.get("retry-after", "")
     if asked.isascii() and asked.isdigit() and len(asked) <= len(str(_MAX_RETRY_AFTER)):
         return float(min(int(asked), _MAX_RETRY_AFTER))

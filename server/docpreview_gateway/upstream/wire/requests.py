@@ -1,7 +1,7 @@
-"""From requests of the contract to requests of the cloud's job API.
+"""Conversion of requests of the contract to HTTP requests of the cloud's job API.
 
-Unset options are omitted and set ones sent as they are: the cloud's defaults are the cloud's. Names and forms: vendor
-documents 460/46942 (create), 460/46943 (read one), 460/46944 (list), 460/46946 (queues).
+Unset options are omitted, so that the cloud's own defaults apply. Names and formats: vendor documents 460/46942
+(create), 460/46943 (read one), 460/46944 (list), 460/46946 (queues).
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def list_jobs(request: ListPreviewJobsRequest, bucket: Bucket, *, size: int, cur
 
 
 def _time(request: ListPreviewJobsRequest, field: str) -> str:
-    """The vendor prints `%H:%m:%S`; the minutes are `%M`, as its samples show."""
+    """A time as the cloud reads it. The vendor's manual has `%H:%m:%S`; its samples show that minutes are `%M`."""
     if not request.HasField(field):  # type: ignore[arg-type]
         return ""
     return datetime.fromtimestamp(getattr(request, field).seconds, _CLOUD_ZONE).strftime("%Y-%m-%dT%H:%M:%S%z")
@@ -139,6 +139,6 @@ def read_object(bucket: Bucket, key: str) -> HttpRequest:
     return HttpRequest("GET", bucket.object_host, f"/{key}")
 
 
-def look_at_object(bucket: Bucket, key: str) -> HttpRequest:
+def head_object(bucket: Bucket, key: str) -> HttpRequest:
     """`HEAD /<key>` on the bucket's object host."""
     return HttpRequest("HEAD", bucket.object_host, f"/{key}")

@@ -1,7 +1,7 @@
-"""From the cloud's replies to messages of the contract.
+"""Conversion of the cloud's replies to messages of the contract.
 
-Lenient where the cloud is odd (absent, empty and `-` values, unknown elements and states, numbers out of range) and
-strict where a mistake would be dangerous (a reply about another job, a create without job id). Element names: vendor
+Lenient about irregular values (absent, empty and `-` values, unknown elements and states, numbers out of range), strict
+where a mistake would be dangerous (a reply about another job, a create without job id). Element names: vendor
 documents 460/46942 to 460/46946.
 """
 
@@ -46,7 +46,7 @@ def created_job(body: bytes, bucket: str) -> PreviewJob:
 
 
 def one_job(body: bytes, bucket: str, job_id: str) -> PreviewJob:
-    """The job that was asked for. JOB_NOT_FOUND when the cloud says so in any of its ways."""
+    """The requested job. JOB_NOT_FOUND for a reply without a job, UPSTREAM_BAD_RESPONSE for one about another job."""
     found = _details(xml_codec.read(body, "Response"))
     if not found:
         raise UpstreamError(reasons.ERROR_REASON_JOB_NOT_FOUND, f"no job {job_id} in bucket {bucket}")
@@ -56,12 +56,12 @@ def one_job(body: bytes, bucket: str, job_id: str) -> PreviewJob:
     return answer
 
 
-def job_page(body: bytes, bucket: str, *, with_pages: bool, asked_cursor: str) -> JobPage:
-    """A page of a list. A page without jobs, or with the cursor that was asked for, is the last one."""
+def job_page(body: bytes, bucket: str, *, with_pages: bool, requested_cursor: str) -> JobPage:
+    """A page of a list. A page without jobs, or with the requested cursor, is the last one."""
     root = xml_codec.read(body, "Response")
     details = _details(root)
     cursor = text(root, "NextToken")
-    if not details or cursor == asked_cursor:
+    if not details or cursor == requested_cursor:
         cursor = ""
     return JobPage(
         tuple(job(found, bucket, with_pages=with_pages) for found in details),
@@ -79,12 +79,12 @@ def queue_page(body: bytes, bucket: str) -> QueuePage:
 
 
 def _details(root: Element) -> list[Element]:
-    """The jobs of a reply. An element without id stands for no job (an empty `JobsDetail` does occur)."""
+    """The jobs of a reply. An element without an id is not a job (the cloud does send an empty `JobsDetail`)."""
     return [found for found in root.iterfind("JobsDetail") if text(found, "JobId")]
 
 
 def _user_data(details: Element) -> str:
-    """As it is: other texts are stripped of white space, this one is the caller's."""
+    """The user data, unlike other texts with its white space: it is the caller's."""
     return details.findtext("Operation/UserData") or ""
 
 
@@ -131,7 +131,7 @@ def _fill_operation(message: PreviewJob, operation: Element, *, with_pages: bool
 
 
 def _options(fields: dict[str, str]) -> PreviewOptions:
-    """The echo of the options. The cloud reports what was not set as empty or 0; both mean unset."""
+    """The options that the cloud returns. Empty and 0 mean that an option was not set."""
     sheet, single = _integer(fields.get("SheetId", ""), default=None), fields.get("PicPagination", "")
     return PreviewOptions(
         source_format=fields.get("SrcType", ""),
@@ -173,7 +173,7 @@ def _result(made: Element, *, with_pages: bool) -> PreviewResult:
 
 
 def _page(fields: dict[str, str]) -> Page:
-    """The key of a result begins with a slash when the template did; object keys have none."""
+    """A page. Its object key begins with a slash when the template did; keys of objects do not."""
     return Page(
         page_number=_integer(fields.get("PageNo", "")),
         object=fields.get("TgtUri", "").removeprefix("/"),
@@ -219,7 +219,7 @@ def _integer(word: str, *, default: int | None = 0) -> int | None:
 
 
 def _moment(word: str) -> Timestamp | None:
-    """`2022-09-14T17:15:43+0800`; None for `-`, empty, and what is not a time. No offset means the cloud's zone."""
+    """A time such as `2022-09-14T17:15:43+0800`, by default in the cloud's zone; None for `-` and any other text."""
     try:
         moment = datetime.fromisoformat(word)
     except ValueError:

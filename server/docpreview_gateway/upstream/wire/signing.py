@@ -1,4 +1,4 @@
-"""The cloud's request signature ("q-sign", HMAC-SHA1): a pure function of the request, the key and a time window.
+"""The cloud's request signature ("q-sign", HMAC-SHA1), as a pure function of request, key and time window.
 
 Source: vendor document 436/7778 (Request Signature). Vectors: tests/vectors/signing.json.
 """
@@ -24,7 +24,7 @@ LIFETIME = 600
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A key pair of the cloud; `token` belongs to temporary keys, empty otherwise. Only the id shows in repr."""
+    """A key pair of the cloud; `token` is that of temporary keys, otherwise empty. `repr` shows the id only."""
 
     secret_id: str
     secret_key: str = field(repr=False)
@@ -33,14 +33,14 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """When a signature is valid, in Unix seconds."""
+    """The validity of a signature, in Unix seconds."""
 
     begin: int
     end: int
 
     @classmethod
     def around(cls, now: float, *, lifetime: int = LIFETIME) -> Window:
-        """From a little before `now` until `lifetime` seconds after it."""
+        """From CLOCK_SLACK seconds before `now` to `lifetime` seconds after it."""
         return cls(int(now) - CLOCK_SLACK, int(now) + lifetime)
 
     def __str__(self) -> str:
@@ -50,7 +50,7 @@ class Window:
 def sign(request: HttpRequest, credentials: Credentials, window: Window) -> HttpRequest:
     """The request with its host, token and `authorization` headers.
 
-    Signed are all headers and all query parameters that the request has at this point, the token among them.
+    The signature covers all headers and query parameters of the request, and the host and token headers.
     """
     headers = {"host": request.host, **request.headers}
     if credentials.token:
@@ -61,9 +61,9 @@ def sign(request: HttpRequest, credentials: Credentials, window: Window) -> Http
 
 
 def presign(request: HttpRequest, credentials: Credentials, window: Window) -> HttpRequest:
-    """The request with its signature in the query, for addresses that are handed to others.
+    """The request with its signature in the query, for URLs that are given to others.
 
-    Only the host header is signed: without it the address would open the same key in other buckets of the account.
+    Only the host header is signed: without it the URL would open the same key in other buckets of the account.
     """
     query = request.query
     if credentials.token:
@@ -74,7 +74,7 @@ def presign(request: HttpRequest, credentials: Credentials, window: Window) -> H
 
 
 def authorization(request: HttpRequest, credentials: Credentials, window: Window) -> str:
-    """The value of the `authorization` header for a request whose headers are all signed."""
+    """The value of the `authorization` header, which signs all headers of the request."""
     return "&".join(f"{name}={value}" for name, value in _signature_fields(request, credentials, window))
 
 

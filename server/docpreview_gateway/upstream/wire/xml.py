@@ -1,8 +1,7 @@
-"""XML in and out: a writer that refuses what XML cannot carry, and a reader for replies that nobody vouches for.
+"""XML writer, and a hardened XML reader for untrusted replies.
 
-The reader refuses document types (and with them entities), encodings other than UTF-8, deep nesting and floods of
-elements; nothing is fetched and nothing expanded. Whatever is wrong is an `UpstreamError` with reason
-UPSTREAM_BAD_RESPONSE.
+The reader rejects document types (and so entities), encodings other than UTF-8, deep nesting and too many elements. It
+fetches and expands nothing. Every failure is an `UpstreamError` with the reason UPSTREAM_BAD_RESPONSE.
 """
 
 from __future__ import annotations
@@ -18,12 +17,11 @@ from docpreview_gateway.upstream.wire.http import MAX_REPLY_BYTES
 MAX_DEPTH = 32
 MAX_ELEMENTS = 200_000
 
-
 Tree: TypeAlias = Iterable[tuple[str, Union[str, "Tree"]]]
 """Elements in order: name, and text or children."""
 
 _PARSER = etree.XMLParser(
-    encoding="utf-8",  # whatever the declaration says: no other encoding can hide a document type
+    encoding="utf-8",  # overrides the declaration: no other encoding can hide a document type
     resolve_entities=False,
     no_network=True,
     load_dtd=False,
@@ -35,7 +33,7 @@ _too_deep = etree.XPath("boolean(" + "/*" * (MAX_DEPTH + 1) + ")")
 
 
 def write(root: str, children: Tree) -> bytes:
-    """A document in UTF-8. ValueError when a text holds a character of `UNWRITABLE`."""
+    """A document in UTF-8. ValueError when a text has a character that XML 1.0 forbids."""
     element = etree.Element(root)
     _append(element, children)
     return etree.tostring(element, xml_declaration=True, encoding="utf-8")
@@ -53,7 +51,7 @@ def _append(parent: etree._Element, children: Tree) -> None:
 def read(body: bytes, root: str | None = None) -> etree._Element:
     """The root element of a document, which must have the name `root` when one is given.
 
-    ReplyTooLarge when it has more bytes or elements than the gateway reads.
+    ReplyTooLarge when it has more than MAX_REPLY_BYTES or MAX_ELEMENTS.
     """
     if len(body) > MAX_REPLY_BYTES:
         raise ReplyTooLarge
@@ -65,7 +63,7 @@ def read(body: bytes, root: str | None = None) -> etree._Element:
     try:
         element = etree.fromstring(body, _PARSER)
     except (etree.XMLSyntaxError, ValueError):
-        # The parser's own message can quote the reply, which may hold a document's password.
+        # The parser's own message can quote the reply, which may contain a document's password.
         raise bad_response("reply is not well-formed XML") from None
     if _too_deep(element):
         raise bad_response(f"reply nested deeper than {MAX_DEPTH} elements")
@@ -81,7 +79,7 @@ def text(element: etree._Element | None, path: str) -> str:
 
 
 def texts(element: etree._Element | None) -> dict[str, str]:
-    """Name to stripped text of the children that have a text. Of children with the same name the last one counts."""
+    """Stripped texts by name of the children that have a text; of children with the same name, the last one's."""
     if element is None:
         return {}
     return {child.tag: content for child in element if (content := (child.text or "").strip())}

@@ -1,4 +1,4 @@
-"""What is answered again, for how long, and what happens when the cloud fails."""
+"""Caching of jobs and lists, in memory and shared, and stale answers while the cloud fails."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ UNAVAILABLE = UpstreamError(reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE, "down", r
 
 @dataclass
 class World:
-    """A cache before a fake cloud."""
+    """A cache in front of a fake cloud."""
 
     cloud: FakeUpstream = field(default_factory=FakeUpstream)
     clock: FakeClock = field(default_factory=FakeClock)
@@ -59,13 +59,13 @@ class World:
             raise UpstreamError(reasons.ERROR_REASON_OVERLOADED, "no room")
 
     async def get(self, job_id: str = JOB, *, no_cache: bool = False, replica: Cached | None = None) -> str:
-        """Read a job; the `x-cache` that the caller sees."""
+        """Read a job. Returns the caller's `x-cache`."""
         call = Call("r", asyncio.get_running_loop().time() + 30, no_cache=no_cache)
         await (replica or self.cached)(GetJob(BUCKET, job_id), call)
         return call.response.cache
 
     async def list(self, *, no_cache: bool = False, **fields: object) -> str:
-        """List jobs; the `x-cache` that the caller sees."""
+        """List jobs. Returns the caller's `x-cache`."""
         call = Call("r", asyncio.get_running_loop().time() + 30, no_cache=no_cache)
         request = ListPreviewJobsRequest(bucket=BUCKET.name, **fields)  # type: ignore[arg-type]
         await self.cached(ListJobs(request, BUCKET, 10, ""), call)
@@ -81,7 +81,7 @@ class World:
 
 
 class SlowSharedCache(FakeSharedCache):
-    """It takes its time to look something up."""
+    """A shared cache with slow reads."""
 
     seconds = 0.1
 
@@ -95,8 +95,8 @@ def world() -> World:
     return World()
 
 
-async def test_job_in_a_terminal_state(world: World) -> None:
-    """It is read once and kept until its record's month is over."""
+async def test_a_terminal_job_is_cached_until_its_record_ends(world: World) -> None:
+    """The cloud keeps records for a month."""
     world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_SUCCESS)
     created = world.cloud.jobs[BUCKET.name, JOB].create_time.seconds
     world.clock.time = created + 100
@@ -107,24 +107,24 @@ async def test_job_in_a_terminal_state(world: World) -> None:
     assert await world.get() == "miss"
 
 
-async def test_job_that_still_changes(world: World) -> None:
-    """It is kept for a moment only."""
+async def test_an_unfinished_job_is_cached_for_a_moment(world: World) -> None:
+    """For `freshness.active` seconds."""
     world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
     assert [await world.get(), await world.get()] == ["miss", "hit"]
     world.clock.time += 1
     assert await world.get() == "miss"
 
 
-async def test_terminal_job_without_creation_time(world: World) -> None:
-    """Nobody can tell when its record ends, so it is kept for a moment only."""
+async def test_a_terminal_job_without_creation_time_is_cached_for_a_moment(world: World) -> None:
+    """The end of its record is unknown."""
     world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_SUCCESS).ClearField("create_time")
     await world.get()
     world.clock.time += 1
     assert await world.get() == "miss"
 
 
-async def test_job_that_does_not_exist(world: World) -> None:
-    """That is kept briefly too."""
+async def test_a_missing_job_is_cached_briefly(world: World) -> None:
+    """For `freshness.missing` seconds."""
     for _ in range(3):
         with pytest.raises(GatewayError) as caught:
             await world.get()
@@ -135,8 +135,8 @@ async def test_job_that_does_not_exist(world: World) -> None:
     assert await world.get() == "miss"
 
 
-async def test_job_that_was_just_created_and_does_not_show_yet(world: World) -> None:
-    """The cloud is asked once more before the answer is "no such job", and that answer is not kept."""
+async def test_a_just_created_job_that_is_missing_is_read_again(world: World) -> None:
+    """Within CREATED_RECENTLY seconds of its create; later JOB_NOT_FOUND is the answer."""
     job = await world.create()
     world.cloud.failures = [UpstreamError(reasons.ERROR_REASON_JOB_NOT_FOUND, "not yet")]
     assert await world.get(job.job_id, no_cache=True) == "miss"
@@ -146,16 +146,16 @@ async def test_job_that_was_just_created_and_does_not_show_yet(world: World) -> 
         await world.get(job.job_id, no_cache=True)
 
 
-async def test_a_no_cache_read_gets_the_clouds_answer_and_later_reads_profit(world: World) -> None:
-    """The caller gets what the cloud says now, and later callers profit."""
+async def test_a_no_cache_read_gets_the_clouds_answer_and_caches_it(world: World) -> None:
+    """The result of a `no_cache` read is cached."""
     world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_SUCCESS)
     await world.get()
     assert await world.get(no_cache=True) == "miss"
     assert await world.get() == "hit"
 
 
-async def test_same_job_id_in_two_buckets(world: World) -> None:
-    """They are different jobs."""
+async def test_the_bucket_is_part_of_the_cache_key(world: World) -> None:
+    """The same id in two buckets is two jobs."""
     world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_SUCCESS)
     await world.get()
     call = Call("r", asyncio.get_running_loop().time() + 30)
@@ -166,8 +166,8 @@ async def test_same_job_id_in_two_buckets(world: World) -> None:
 @pytest.mark.parametrize(
     ("age", "answer"), [(30.0, "stale"), (60.9, "stale"), (61.0, None)], ids=["young", "almost too old", "too old"]
 )
-async def test_cloud_fails_and_a_copy_exists(world: World, age: float, answer: str | None) -> None:
-    """A copy stands in until it is too old; then the error is the answer."""
+async def test_a_stale_copy_is_answered_while_the_cloud_fails(world: World, age: float, answer: str | None) -> None:
+    """When the copy is too old the error is raised."""
     world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
     await world.get()
     world.clock.time += age
@@ -180,8 +180,8 @@ async def test_cloud_fails_and_a_copy_exists(world: World, age: float, answer: s
 
 
 @pytest.mark.parametrize("no_cache", [True, False], ids=["no-cache", "definite error"])
-async def test_cloud_fails_and_the_copy_is_no_answer(world: World, *, no_cache: bool) -> None:
-    """Who asked for the cloud's word gets its error, and definite errors are always told."""
+async def test_a_stale_copy_does_not_hide_permanent_errors_and_no_cache_reads(world: World, *, no_cache: bool) -> None:
+    """Permanent errors are raised, and a `no_cache` read raises any error."""
     world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
     await world.get()
     world.clock.time += 2
@@ -192,7 +192,7 @@ async def test_cloud_fails_and_the_copy_is_no_answer(world: World, *, no_cache: 
 
 
 async def test_a_list_is_cached_for_a_moment_and_by_its_filters(world: World) -> None:
-    """They live for a moment; other filters are another list."""
+    """Other filters are another list."""
     assert [await world.list(), await world.list()] == ["miss", "hit"]
     assert await world.list(include_pages=True) == "miss"
     assert await world.list(no_cache=True) == "miss"
@@ -200,8 +200,8 @@ async def test_a_list_is_cached_for_a_moment_and_by_its_filters(world: World) ->
     assert await world.list() == "miss"
 
 
-async def test_list_after_a_create(world: World) -> None:
-    """A create drops the bucket's lists, also when its outcome is unknown."""
+async def test_a_create_drops_the_buckets_lists(world: World) -> None:
+    """Also when its outcome is unknown."""
     await world.list()
     await world.create()
     assert await world.list() == "miss"
@@ -211,11 +211,11 @@ async def test_list_after_a_create(world: World) -> None:
     assert await world.list() == "miss"
 
 
-async def test_list_that_a_create_overtakes(world: World) -> None:
-    """A list that was read before the create is not kept after it."""
+async def test_a_list_read_before_a_create_is_not_cached_after_it(world: World) -> None:
+    """The create ends while the list is read."""
     gate = world.cloud.gate = asyncio.Event()
     slow = asyncio.create_task(world.list())
-    await world.cloud.looked.wait()
+    await world.cloud.called.wait()
     world.cloud.gate = None
     await world.create()
     gate.set()
@@ -223,22 +223,22 @@ async def test_list_that_a_create_overtakes(world: World) -> None:
     assert await world.list() == "miss"
 
 
-async def test_a_created_job_is_cached_at_once(world: World) -> None:
-    """It is known at once."""
+async def test_a_created_job_is_cached_immediately(world: World) -> None:
+    """The first get is a hit."""
     job = await world.create()
     assert await world.get(job.job_id) == "hit"
 
 
 async def test_queues_are_never_cached(world: World) -> None:
-    """They are never kept."""
+    """Each list of queues is read from the cloud."""
     query = ListQueues(ListPreviewQueuesRequest(bucket=BUCKET.name), BUCKET, 10, 1)
     for _ in range(2):
         await world.cached(query, Call("r", asyncio.get_running_loop().time() + 30))
     assert len(world.cloud.asked) == 2
 
 
-async def test_two_replicas_with_a_shared_cache() -> None:
-    """What one has read the other need not; what changes is taken from whoever read it last."""
+async def test_replicas_read_each_others_shared_entries() -> None:
+    """Of two entries of a job the newest read wins."""
     world = World(shared=FakeSharedCache())
     other = world.replica()
     world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
@@ -247,8 +247,8 @@ async def test_two_replicas_with_a_shared_cache() -> None:
     assert [await world.get(replica=other), await world.get(), await world.get()] == ["miss", "hit", "hit"]
 
 
-async def test_slow_shared_cache() -> None:
-    """What a read has waited for it is told when the job is to be kept there: all of it has one time limit."""
+async def test_the_wait_for_the_shared_cache_is_passed_to_its_write() -> None:
+    """All waits of a read for shared state have one time limit."""
     shared = SlowSharedCache()
     world = World(shared=shared)
     world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
@@ -258,8 +258,8 @@ async def test_slow_shared_cache() -> None:
     assert shared.spent == 0.0
 
 
-async def test_garbage_in_the_shared_cache() -> None:
-    """Values of other versions, other keys or no sense at all are misses."""
+async def test_garbage_in_the_shared_cache_is_a_miss() -> None:
+    """Values of other versions, of other keys, or malformed ones."""
     world = World(shared=FakeSharedCache())
     assert world.shared is not None
     world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_SUCCESS)
@@ -272,13 +272,13 @@ async def test_garbage_in_the_shared_cache() -> None:
 
 class TestKept:
     def cached_get(self, world: World, *, no_cache: bool = False) -> tuple[str | None, str]:
-        """The id of the job that is answered without waiting, and the `x-cache` that the caller sees."""
+        """The id of the job of `cached_get`, and the caller's `x-cache`."""
         call = Call("r", 30.0, no_cache=no_cache)
         job = world.cached.cached_get(BUCKET, JOB, call)
         return (None if job is None else PreviewJob.FromString(job).job_id), call.response.cache
 
     async def test_a_fresh_cached_job_is_a_hit_without_a_cloud_call(self, world: World) -> None:
-        """Answered as a hit, and counted as one; the cloud is not asked again."""
+        """The hit is counted."""
         world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
         await world.get()
         asked = list(world.cloud.asked)
@@ -286,8 +286,8 @@ class TestKept:
         assert world.telemetry.lookups[-1] == ("memory", "hit")
         assert world.cloud.asked == asked
 
-    async def test_job_that_is_no_longer_fresh(self, world: World) -> None:
-        """Left to `get`, which counts the miss."""
+    async def test_a_job_that_is_not_fresh_is_left_to_get(self, world: World) -> None:
+        """The get counts the miss."""
         world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
         await world.get()
         world.clock.time += 1
@@ -296,13 +296,13 @@ class TestKept:
         assert world.telemetry.lookups == counted
 
     async def test_a_no_cache_read_is_left_to_get(self, world: World) -> None:
-        """A caller that wants the cloud's word gets it from `get`."""
+        """`cached_get` returns None."""
         world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
         await world.get()
         assert self.cached_get(world, no_cache=True) == (None, "")
 
-    async def test_no_room_at_the_cloud(self) -> None:
-        """A job that is in memory is answered, fresh or by `get`; for another one the caller is turned away at once."""
+    async def test_admission_is_checked_for_jobs_that_are_not_in_memory(self) -> None:
+        """A job in memory, fresh or not, is never rejected here."""
         world = World()
         world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
         await world.get()
@@ -313,8 +313,8 @@ class TestKept:
         with pytest.raises(UpstreamError, match="no room"):
             world.cached.cached_get(BUCKET, "d" + "9" * 32, Call("r", 30.0))
 
-    async def test_job_that_is_missing(self, world: World) -> None:
-        """Left to `get`, which knows the words."""
+    async def test_a_cached_missing_job_is_left_to_get(self, world: World) -> None:
+        """The get raises JOB_NOT_FOUND from the cache."""
         with pytest.raises(UpstreamError):
             await world.get("d" + "9" * 32)
         assert world.cached.cached_get(BUCKET, "d" + "9" * 32, Call("r", 30.0)) is None

@@ -1,4 +1,4 @@
-"""Equal reads at the same time are one request to the cloud."""
+"""Coalescing of equal concurrent reads."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def call() -> Call:
     return Call("r", asyncio.get_running_loop().time() + 30)
 
 
-async def test_equal_reads_at_once(cloud: FakeUpstream, upstream: Coalesced) -> None:
-    """A hundred callers cost one request; the first is told `miss`, the others `coalesced`."""
+async def test_equal_concurrent_reads_are_one_request(cloud: FakeUpstream, upstream: Coalesced) -> None:
+    """A hundred callers cost one request: one `miss`, the others `coalesced`."""
     calls = [call() for _ in range(100)]
     jobs = await asyncio.gather(*(upstream(GetJob(BUCKET, JOB), each) for each in calls))
     assert {job.job_id for job in jobs} == {JOB}
@@ -49,18 +49,18 @@ async def test_equal_reads_at_once(cloud: FakeUpstream, upstream: Coalesced) -> 
     assert {each.response.upstream_request_id for each in calls} == {"upstream-1"}
 
 
-async def test_reads_one_after_the_other(cloud: FakeUpstream, upstream: Coalesced) -> None:
-    """Only what is under way is shared: a later read asks again."""
+async def test_consecutive_reads_are_not_coalesced(cloud: FakeUpstream, upstream: Coalesced) -> None:
+    """Only reads in flight are joined."""
     await upstream(GetJob(BUCKET, JOB), call())
     await upstream(GetJob(BUCKET, JOB), call())
     assert len(cloud.asked) == 2
 
 
-async def test_a_caller_gives_up(cloud: FakeUpstream, upstream: Coalesced) -> None:
-    """The others still get their answer, also when the one that began the read leaves."""
+async def test_a_cancelled_caller_does_not_cancel_the_read_for_others(cloud: FakeUpstream, upstream: Coalesced) -> None:
+    """The others get the result, also when the caller that started the read is cancelled."""
     cloud.gate = asyncio.Event()
     first, second = (asyncio.create_task(upstream(GetJob(BUCKET, JOB), call())) for _ in range(2))
-    await cloud.looked.wait()
+    await cloud.called.wait()
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
@@ -69,11 +69,11 @@ async def test_a_caller_gives_up(cloud: FakeUpstream, upstream: Coalesced) -> No
     assert cloud.cancelled == 0
 
 
-async def test_the_last_caller_gives_up(cloud: FakeUpstream, upstream: Coalesced) -> None:
-    """Then the request ends too, and a later caller starts a new one instead of joining the cancelled."""
+async def test_the_last_cancelled_caller_cancels_the_read(cloud: FakeUpstream, upstream: Coalesced) -> None:
+    """A later caller starts a new read instead of joining the cancelled one."""
     cloud.gate = asyncio.Event()
     callers = [asyncio.create_task(upstream(GetJob(BUCKET, JOB), call())) for _ in range(3)]
-    await cloud.looked.wait()
+    await cloud.called.wait()
     for caller in callers:
         caller.cancel()
     await asyncio.gather(*callers, return_exceptions=True)
@@ -84,16 +84,16 @@ async def test_the_last_caller_gives_up(cloud: FakeUpstream, upstream: Coalesced
     assert len(cloud.asked) == 2
 
 
-async def test_a_shared_read_fails(cloud: FakeUpstream, upstream: Coalesced) -> None:
-    """Every caller gets the error."""
+async def test_an_error_of_a_shared_read_reaches_every_caller(cloud: FakeUpstream, upstream: Coalesced) -> None:
+    """Each caller raises the same error."""
     callers = [upstream(GetJob(BUCKET, "dmissing"), call()) for _ in range(3)]
     errors = await asyncio.gather(*callers, return_exceptions=True)
     assert all(isinstance(error, GatewayError) for error in errors)
     assert len(cloud.asked) == 1
 
 
-async def test_lists_and_queues(cloud: FakeUpstream, upstream: Coalesced) -> None:
-    """Equal lists are shared, different ones are not."""
+async def test_equal_lists_are_coalesced(cloud: FakeUpstream, upstream: Coalesced) -> None:
+    """Lists with other filters are not."""
     plain = ListJobs(ListPreviewJobsRequest(bucket=BUCKET.name), BUCKET, 10, "")
     pages = ListJobs(ListPreviewJobsRequest(bucket=BUCKET.name, include_pages=True), BUCKET, 10, "")
     queues = ListQueues(ListPreviewQueuesRequest(bucket=BUCKET.name), BUCKET, 10, 1)
@@ -102,16 +102,16 @@ async def test_lists_and_queues(cloud: FakeUpstream, upstream: Coalesced) -> Non
     assert [operation for operation, _ in cloud.asked] == ["list_jobs", "list_jobs", "list_queues"]
 
 
-async def test_equal_creates_at_once(cloud: FakeUpstream, upstream: Coalesced) -> None:
-    """Creates are never joined: each is a job of its own."""
+async def test_equal_concurrent_creates_are_not_coalesced(cloud: FakeUpstream, upstream: Coalesced) -> None:
+    """Each create makes a job."""
     cloud.objects.add((BUCKET.name, "a.pdf"))
     request = CreatePreviewJobRequest(bucket=BUCKET.name, input_object="a.pdf")
     made = await asyncio.gather(*(upstream(CreateJob(request, BUCKET, BUCKET), call()) for _ in range(2)))
     assert made[0].job_id != made[1].job_id
 
 
-async def test_whose_read_it_is() -> None:
-    """It waits as the caller that began it."""
+async def test_a_shared_read_has_the_caller_that_started_it() -> None:
+    """Its permits and rates are those of that caller."""
     cloud = FakeUpstream()
     cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
     upstream = Coalesced(cloud, FakeTelemetry(), longest=10.0)
@@ -122,8 +122,8 @@ async def test_whose_read_it_is() -> None:
     assert cloud.callers == ["first"]
 
 
-async def test_until_when_the_answer_is_wanted(cloud: FakeUpstream) -> None:
-    """The layers below are told when the last caller stops waiting; the read's own deadline is another matter."""
+async def test_a_shared_read_is_wanted_by_the_latest_deadline(cloud: FakeUpstream) -> None:
+    """`wanted_by` is the latest deadline of its callers; its own deadline is `longest`."""
     seen: list[Call] = []
 
     class Noting(FakeUpstream):
@@ -135,7 +135,7 @@ async def test_until_when_the_answer_is_wanted(cloud: FakeUpstream) -> None:
     cloud.gate = asyncio.Event()
     now = asyncio.get_running_loop().time()
     callers = [asyncio.create_task(upstream(GetJob(BUCKET, JOB), Call("r", now + seconds))) for seconds in (1, 5, 3)]
-    await cloud.looked.wait()
+    await cloud.called.wait()
     assert [one.wanted_by for one in seen] == [now + 5]
     assert seen[0].deadline == pytest.approx(now + 10, abs=0.5)
     cloud.gate.set()
@@ -143,14 +143,14 @@ async def test_until_when_the_answer_is_wanted(cloud: FakeUpstream) -> None:
 
 
 async def test_each_joined_read_is_reported_under_its_operation(cloud: FakeUpstream) -> None:
-    """Each read that joined another is told, under its operation; the first is not."""
+    """The first read is not counted."""
     upstream = Coalesced(cloud, telemetry := FakeTelemetry(), longest=10.0)
     await asyncio.gather(*(upstream(GetJob(BUCKET, JOB), call()) for _ in range(3)))
     assert telemetry.coalesced_reads == ["get", "get"]
 
 
-async def test_no_room_for_another_read(cloud: FakeUpstream) -> None:
-    """Who would begin one is turned away at once; who can join one that is under way is not."""
+async def test_admission_is_checked_for_new_reads_only(cloud: FakeUpstream) -> None:
+    """A caller that would start a read is rejected; a caller that can join one in flight is not."""
 
     def refuse(_bucket: str, _call: Call) -> None:
         raise GatewayError(reasons.ERROR_REASON_OVERLOADED, "no room")

@@ -1,4 +1,4 @@
-"""The way to a bucket's host: as many calls as it can do, and none while it is not well."""
+"""Host limiters: the concurrency limit, its queue, and the circuit breaker."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SICK = UpstreamError(r.ERROR_REASON_UPSTREAM_INTERNAL, "oh", facts=UpstreamFacts
 
 
 class Scene:
-    """A cloud that hangs or fails as told, behind the limit."""
+    """A cloud that hangs or fails on demand, behind its host limiter."""
 
     def __init__(self, rules: HostLimiterRules = RULES) -> None:
         self.cloud = FakeUpstream()
@@ -54,7 +54,7 @@ class Scene:
         return await self.upstream(GetJob(bucket, "d1"), call(seconds))
 
     async def start(self, count: int, seconds: float = 30.0) -> list[asyncio.Task[PreviewJob]]:
-        """Callers that have come as far as they can."""
+        """Start calls and run them until they wait or hang."""
         tasks = [asyncio.create_task(self.get(seconds)) for _ in range(count)]
         for _ in range(5):
             await asyncio.sleep(0)
@@ -66,7 +66,7 @@ class Scene:
         return caught.value
 
     async def break_it(self) -> None:
-        """The breaker opens."""
+        """Open the breaker."""
         self.cloud.failures += [SICK] * 4
         for _ in range(4):
             assert (await self.reason_of_next()).reason == SICK.reason
@@ -94,7 +94,7 @@ ASKS: dict[str, Callable[[Upstream], Awaitable[object]]] = {
 
 @pytest.mark.parametrize("operation", ASKS)
 async def test_every_operation_returns_its_result_and_gives_its_permit_back(operation: str) -> None:
-    """The result untouched, and the place given back."""
+    """The result is unchanged, and no permit is taken afterwards."""
     scene = Scene()
     assert await ASKS[operation](scene.upstream)
     assert [asked for asked, _ in scene.cloud.asked] == [operation]
@@ -102,8 +102,8 @@ async def test_every_operation_returns_its_result_and_gives_its_permit_back(oper
 
 
 @pytest.mark.parametrize("operation", ASKS)
-async def test_every_operation_while_the_breaker_is_open(operation: str) -> None:
-    """Nothing is sent."""
+async def test_an_open_breaker_rejects_every_operation(operation: str) -> None:
+    """UPSTREAM_BREAKER_OPEN, and nothing is sent."""
     scene = Scene()
     await scene.break_it()
     scene.cloud.asked.clear()
@@ -114,8 +114,8 @@ async def test_every_operation_while_the_breaker_is_open(operation: str) -> None
 
 
 class TestQueue:
-    async def test_more_calls_than_the_limit(self) -> None:
-        """They wait for their turn and are served in the order in which they came."""
+    async def test_calls_over_the_limit_wait_and_are_served_in_order(self) -> None:
+        """Calls of one caller with equal deadlines are served in order of arrival."""
         scene = Scene(FIXED)
         scene.cloud.gate = asyncio.Event()
         tasks = await scene.start(5)
@@ -129,8 +129,8 @@ class TestQueue:
         assert scene.cloud.most_in_flight == 2
         assert scene.load[0] == 0
 
-    async def test_a_full_queue_refuses_at_once_with_a_time_to_try_again(self) -> None:
-        """Who comes when it is full is refused at once, with the time after which to try again."""
+    async def test_a_full_queue_rejects_immediately_with_a_time_to_retry(self) -> None:
+        """OVERLOADED with the expected wait."""
         scene = Scene()
         scene.cloud.gate = asyncio.Event()
         tasks = await scene.start(5)
@@ -142,8 +142,8 @@ class TestQueue:
         scene.cloud.gate.set()
         await asyncio.gather(*tasks)
 
-    async def test_refusal_without_coming(self) -> None:
-        """What the queue would tell a call at once, it can be told beforehand; what the breaker would, it cannot."""
+    async def test_shed_if_late_raises_what_the_queue_would_raise_immediately(self) -> None:
+        """The breaker's decision is left to `enter`."""
         scene = Scene()
         scene.limiters.shed_if_late(BUCKET.name, call(30))
         scene.cloud.gate = asyncio.Event()
@@ -162,8 +162,8 @@ class TestQueue:
         await broken.break_it()
         broken.limiters.shed_if_late(BUCKET.name, call(30))
 
-    async def test_caller_that_would_not_be_served_in_time(self) -> None:
-        """It is refused at once: by the usual time of a call its turn comes too late."""
+    async def test_a_call_that_would_be_late_is_rejected_immediately(self) -> None:
+        """By the average latency its turn would come after its deadline."""
         scene = Scene(HostLimiterRules(RULES.breaker, RULES.bounds, timeout_after=60.0))
         scene.cloud.gate = asyncio.Event()
         (slow,) = await scene.start(1)
@@ -180,8 +180,8 @@ class TestQueue:
         scene.cloud.gate.set()
         await asyncio.gather(*tasks, *patient)
 
-    async def test_caller_whose_time_ends_in_the_queue(self) -> None:
-        """It is told that nothing was sent, and its place in the queue is free."""
+    async def test_a_call_whose_deadline_passes_in_the_queue_is_rejected(self) -> None:
+        """Nothing was sent, and the call leaves the queue."""
         scene = Scene()
         scene.cloud.gate = asyncio.Event()
         tasks = await scene.start(2)
@@ -190,8 +190,8 @@ class TestQueue:
         scene.cloud.gate.set()
         await asyncio.gather(*tasks)
 
-    async def test_caller_that_leaves_the_queue(self) -> None:
-        """The next one gets its turn."""
+    async def test_a_cancelled_call_leaves_the_queue(self) -> None:
+        """The next call gets its turn."""
         scene = Scene(FIXED)
         scene.cloud.gate = asyncio.Event()
         tasks = await scene.start(4)
@@ -201,8 +201,8 @@ class TestQueue:
         assert [task.cancelled() for task in tasks] == [False, False, True, False]
         assert scene.load == (0, 2, 0)
 
-    async def test_buckets_do_not_wait_for_each_other(self) -> None:
-        """Each host has its own places."""
+    async def test_each_host_has_its_own_permits(self) -> None:
+        """A busy host does not delay calls to another."""
         scene = Scene()
         scene.cloud.gate = asyncio.Event()
         tasks = await scene.start(5)
@@ -216,7 +216,7 @@ class TestQueue:
 
 class TestLimit:
     async def test_throttling_lowers_the_limit_and_leaves_the_breaker_closed(self) -> None:
-        """Fewer calls at once, and the breaker stays closed: a host that throttles is well."""
+        """A host that throttles is healthy."""
         scene = Scene()
         scene.cloud.failures += [THROTTLED] * 10
         for _ in range(10):
@@ -224,8 +224,8 @@ class TestLimit:
         assert scene.load == (0, 1, 0)
         assert scene.telemetry.breaker_states == []
 
-    async def test_callers_that_give_up_on_a_silent_host(self) -> None:
-        """After a while that is the host's failure."""
+    async def test_calls_cancelled_after_a_while_count_as_failures(self) -> None:
+        """A host without an answer for `timeout_after` seconds has failed."""
         scene = Scene()
         scene.cloud.gate = asyncio.Event()
         for _ in range(2):
@@ -238,8 +238,8 @@ class TestLimit:
                 break
         assert scene.load[:2] == (0, 1)
 
-    async def test_callers_that_give_up_quickly(self) -> None:
-        """That tells nothing of the host."""
+    async def test_calls_cancelled_quickly_do_not_count(self) -> None:
+        """They say nothing about the host."""
         scene = Scene()
         scene.cloud.gate = asyncio.Event()
         for _ in range(10):
@@ -251,8 +251,8 @@ class TestLimit:
 
 
 class TestBreaker:
-    async def test_an_open_breaker_fails_calls_at_once_and_spares_other_hosts(self) -> None:
-        """Calls fail at once with the time until the next probe; other hosts are not concerned."""
+    async def test_an_open_breaker_rejects_calls_immediately_and_only_of_its_host(self) -> None:
+        """The rejection has the time until the next probe."""
         scene = Scene()
         await scene.break_it()
         error = await scene.reason_of_next()
@@ -262,7 +262,7 @@ class TestBreaker:
         await scene.get(bucket=OTHER)
 
     async def test_one_probe_that_succeeds_closes_the_breaker_for_all(self) -> None:
-        """One probe, and then everybody."""
+        """One call is the probe; after its success all calls are admitted."""
         scene = Scene()
         await scene.break_it()
         await asyncio.sleep(0.11)
@@ -274,8 +274,8 @@ class TestBreaker:
         await asyncio.gather(*await scene.start(4))
         assert [state for _, state in scene.telemetry.breaker_states] == ["OPEN", "HALF_OPEN", "CLOSED"]
 
-    async def test_queue_when_it_opens(self) -> None:
-        """It is sent away, and calls that still hang keep no places when the host is back."""
+    async def test_an_opening_breaker_expires_the_queue_and_the_permits(self) -> None:
+        """Waiting calls are rejected, and calls that still hang hold no permits when the host is back."""
         scene = Scene(HostLimiterRules(BreakerRules(calls=1), RULES.bounds, RULES.timeout_after))
         scene.cloud.gate = asyncio.Event()
         given_up, hanging = await scene.start(2)
@@ -293,15 +293,15 @@ class TestBreaker:
         assert scene.load == (0, 1, 0)
 
     async def test_refusals_of_a_healthy_host_do_not_open_the_breaker(self) -> None:
-        """They are the answers of a healthy host."""
+        """A refusal is an answer of a healthy host."""
         scene = Scene()
         scene.cloud.failures += [UpstreamError(r.ERROR_REASON_JOB_NOT_FOUND, "no") for _ in range(20)]
         for _ in range(20):
             await scene.reason_of_next()
         assert scene.telemetry.breaker_states == []
 
-    async def test_create_without_outcome(self) -> None:
-        """It counts by what happened to it."""
+    async def test_a_create_of_unknown_outcome_counts_by_its_cause(self) -> None:
+        """The cause is the error of the exchange."""
         scene = Scene()
         unknown = UpstreamError(r.ERROR_REASON_CREATE_OUTCOME_UNKNOWN, "lost")
         unknown.__cause__ = SICK
@@ -312,7 +312,7 @@ class TestBreaker:
         assert scene.telemetry.breaker_states == [(BUCKET.name, "OPEN")]
 
     async def test_a_call_with_an_unexpected_error_gives_its_permit_back(self) -> None:
-        """An unexpected error gives the place back too."""
+        """Any exception releases the permit."""
         scene = Scene()
         scene.cloud.failures += [KeyError("a bug"), GatewayError(r.ERROR_REASON_DEADLINE_EXCEEDED, "late")]
         for kind in (KeyError, GatewayError):

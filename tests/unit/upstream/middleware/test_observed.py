@@ -1,4 +1,4 @@
-"""Telemetry around an upstream: every outcome is told once, under its operation."""
+"""Metrics of attempts and of ended jobs: each is recorded once."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def watched(cloud: FakeUpstream, telemetry: FakeTelemetry) -> Upstream:
 
 
 @pytest.mark.parametrize("operation", ASKS)
-async def test_call_that_succeeds(cloud: FakeUpstream, operation: str) -> None:
-    """OK under the operation's name, and the result untouched."""
+async def test_a_success_is_recorded_as_ok(cloud: FakeUpstream, operation: str) -> None:
+    """OK under the operation's name, with the result unchanged."""
     telemetry = FakeTelemetry()
     assert await ASKS[operation](watched(cloud, telemetry))
     assert telemetry.attempts == [(operation, "OK")]
@@ -81,8 +81,10 @@ async def test_call_that_succeeds(cloud: FakeUpstream, operation: str) -> None:
     ],
 )
 @pytest.mark.parametrize("operation", ASKS)
-async def test_call_that_fails(cloud: FakeUpstream, operation: str, error: Exception, outcome: str) -> None:
-    """The reason under the operation's name, and the very error raised again; a bug does not count as OK."""
+async def test_a_failure_is_recorded_with_its_reason(
+    cloud: FakeUpstream, operation: str, error: Exception, outcome: str
+) -> None:
+    """The same error is raised; an unexpected exception is INTERNAL."""
     telemetry = FakeTelemetry()
     cloud.failures.append(error)
     with pytest.raises(type(error)) as caught:
@@ -91,12 +93,12 @@ async def test_call_that_fails(cloud: FakeUpstream, operation: str, error: Excep
     assert telemetry.attempts == [(operation, outcome)]
 
 
-async def test_call_that_is_cancelled(cloud: FakeUpstream) -> None:
-    """Neither a success nor a failure of the cloud: nothing is told."""
+async def test_a_cancelled_call_is_not_recorded(cloud: FakeUpstream) -> None:
+    """It has no outcome."""
     telemetry = FakeTelemetry()
     cloud.gate = asyncio.Event()
     task = asyncio.ensure_future(_get(watched(cloud, telemetry)))
-    await cloud.looked.wait()
+    await cloud.called.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -104,7 +106,7 @@ async def test_call_that_is_cancelled(cloud: FakeUpstream) -> None:
 
 
 def job(state: PreviewJob.State.ValueType, job_id: str = "d1", *, seconds: int | None = None) -> PreviewJob:
-    """A job; with `seconds`, one that took so long."""
+    """A job; with `seconds`, one that took that long."""
     found = PreviewJob(bucket=BUCKET.name, job_id=job_id, state=state)
     if seconds is not None:
         found.create_time.seconds, found.end_time.seconds = 1000, 1000 + seconds
@@ -114,7 +116,7 @@ def job(state: PreviewJob.State.ValueType, job_id: str = "d1", *, seconds: int |
 
 class TestJobsThatEnd:
     def test_an_ended_job_is_reported_once_with_its_time_and_pages(self) -> None:
-        """Told once, with its time by the cloud's clock and its pages, however often the job is read again."""
+        """The duration is by the cloud's clock. Later reads of the job report nothing."""
         ends = JobEnds(telemetry := FakeTelemetry())
         for state in (PreviewJob.STATE_SUBMITTED, PreviewJob.STATE_RUNNING):
             ends.saw(job(state))
@@ -124,19 +126,19 @@ class TestJobsThatEnd:
         assert telemetry.ended_jobs == [("SUCCESS", 12.0, JobPages(7, 2))]
 
     def test_an_ended_job_without_times_is_counted_without_a_duration(self) -> None:
-        """A job whose times the cloud does not tell is counted, and no time made up."""
+        """The cloud sent no times."""
         ends = JobEnds(telemetry := FakeTelemetry())
         ends.saw(job(PreviewJob.STATE_RUNNING))
         ends.saw(job(PreviewJob.STATE_FAILED))
         assert telemetry.ended_jobs == [("FAILED", None, JobPages(0, 0))]
 
-    def test_end_that_nobody_here_saw(self) -> None:
-        """A job that had ended when it was first read is not told."""
+    def test_a_job_that_had_ended_at_its_first_read_is_not_reported(self) -> None:
+        """Another process saw it end, or none did."""
         JobEnds(telemetry := FakeTelemetry()).saw(job(PreviewJob.STATE_SUCCESS, seconds=1))
         assert telemetry.ended_jobs == []
 
-    def test_memory_is_bounded(self) -> None:
-        """The oldest unfinished jobs make room."""
+    def test_the_oldest_unfinished_jobs_are_dropped(self) -> None:
+        """The number of tracked jobs is bounded."""
         ends = JobEnds(telemetry := FakeTelemetry(), most=2)
         for name in ("d1", "d2", "d3"):
             ends.saw(job(PreviewJob.STATE_RUNNING, name))
@@ -144,8 +146,8 @@ class TestJobsThatEnd:
             ends.saw(job(PreviewJob.STATE_SUCCESS, name, seconds=1))
         assert len(telemetry.ended_jobs) == 2
 
-    async def test_each_way_to_see_one(self, cloud: FakeUpstream) -> None:
-        """A create shows it unfinished, a list shows its end as a get does."""
+    async def test_creates_gets_and_lists_are_observed(self, cloud: FakeUpstream) -> None:
+        """A create starts tracking; a get or a list reports the end."""
         upstream = watched(cloud, telemetry := FakeTelemetry())
         await _get(upstream)
         cloud.jobs[(BUCKET.name, "d1")].state = PreviewJob.STATE_SUCCESS

@@ -1,4 +1,4 @@
-"""No place is lost, whoever leaves when."""
+"""Permits: none is lost to cancellation, and the queue is fair."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from docpreview_gateway.upstream.policies.adaptive_limit import LimitBounds
 BOUNDS = LimitBounds(initial=3, lowest=3, highest=3, queue=20)
 
 
-async def visit(permits: Permits, moments: random.Random) -> None:
-    """Take a place, keep it for a few rounds of the loop, give it back."""
+async def hold(permits: Permits, moments: random.Random) -> None:
+    """Acquire a permit, hold it for a few turns of the loop, and release it."""
     seconds = moments.choice((0.051, 0.052, 30.0))
     try:
         number = await permits.acquire(Call("r1", asyncio.get_running_loop().time() + seconds))
@@ -31,17 +31,17 @@ async def visit(permits: Permits, moments: random.Random) -> None:
         permits.release(number)
 
 
-async def crowd(seed: int, *, write_offs: bool) -> Permits:
-    """Visitors that come and are cancelled at random moments."""
+async def many(seed: int, *, expiries: bool) -> Permits:
+    """Start calls and cancel them at random moments."""
     permits, moments = Permits(BOUNDS), random.Random(seed)  # noqa: S311 - a repeatable choice of moments
     tasks: list[asyncio.Task[None]] = []
     for _ in range(60):
-        tasks.append(asyncio.create_task(visit(permits, moments)))
+        tasks.append(asyncio.create_task(hold(permits, moments)))
         for _ in range(moments.randrange(3)):
             await asyncio.sleep(0)
         if moments.random() < 0.5:
             moments.choice(tasks).cancel()
-        if write_offs and moments.random() < 0.1:
+        if expiries and moments.random() < 0.1:
             permits.expire()
         assert 0 <= permits.in_flight <= 3
         if moments.random() < 0.05:
@@ -51,15 +51,15 @@ async def crowd(seed: int, *, write_offs: bool) -> Permits:
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**32), write_offs=st.booleans())
-def test_random_cancels_leave_every_permit_free_and_nobody_waiting(seed: int, write_offs: bool) -> None:  # noqa: FBT001 - hypothesis hands it in
-    """When all have gone, all places are free and nobody waits; meanwhile never more are in than may be."""
-    permits = asyncio.run(crowd(seed, write_offs=write_offs))
+@given(seed=st.integers(0, 2**32), expiries=st.booleans())
+def test_random_cancels_leave_every_permit_free_and_the_queue_empty(seed: int, expiries: bool) -> None:  # noqa: FBT001 - hypothesis hands it in
+    """At no time are more permits taken than the limit."""
+    permits = asyncio.run(many(seed, expiries=expiries))
     assert (permits.in_flight, permits.queued) == (0, 0)
 
 
-async def test_cancelled_in_the_moment_of_its_turn() -> None:
-    """The place goes on to the next."""
+async def test_a_permit_granted_to_a_call_being_cancelled_goes_to_the_next() -> None:
+    """The cancellation comes in the same turn of the loop as the grant."""
     permits = Permits(LimitBounds(initial=1, lowest=1, highest=1))
     call = Call("r1", asyncio.get_running_loop().time() + 30)
     number = await permits.acquire(call)
@@ -73,8 +73,8 @@ async def test_cancelled_in_the_moment_of_its_turn() -> None:
     assert permits.in_flight == 1
 
 
-async def test_limit_that_shrinks() -> None:
-    """Who is in stays; nobody follows until there is room again."""
+async def test_a_shrunk_limit_grants_no_permit_until_enough_are_released() -> None:
+    """Permits that are held are not revoked."""
     permits = Permits(LimitBounds(initial=4, lowest=1, highest=4))
     call = Call("r1", asyncio.get_running_loop().time() + 30)
     for _ in range(4):
@@ -96,8 +96,8 @@ async def in_turn(permits: Permits, served: list[str], caller: Caller, *, second
     permits.release(number)
 
 
-async def test_callers_with_weights() -> None:
-    """Who weighs twice as much is served twice as often, and a single call is not kept waiting by a crowd."""
+async def test_callers_are_served_by_weight() -> None:
+    """A caller of weight 2 is served twice as often, and a single call does not wait behind many of others."""
     permits = Permits(LimitBounds(initial=1, lowest=1, highest=1))
     number = await permits.acquire(Call("r0", asyncio.get_running_loop().time() + 30))
     served: list[str] = []
@@ -113,7 +113,7 @@ async def test_callers_with_weights() -> None:
 
 
 async def test_a_full_queue_drops_the_least_urgent_call_of_the_busiest_caller() -> None:
-    """The least urgent call of the greedy caller makes room for the first one of another."""
+    """It is evicted for the first call of another caller."""
     permits = Permits(LimitBounds(initial=1, lowest=1, highest=1, queue=5))
     number = await permits.acquire(Call("r0", asyncio.get_running_loop().time() + 30))
     served: list[str] = []
@@ -131,14 +131,14 @@ async def test_a_full_queue_drops_the_least_urgent_call_of_the_busiest_caller() 
     assert (permits.in_flight, permits.queued) == (0, 0)
 
 
-async def test_call_that_is_refused_before_it_comes() -> None:
-    """Whatever `take` would say at once is known without coming, and asking changes nothing."""
+async def test_shed_if_late_raises_what_acquire_would_raise_immediately() -> None:
+    """The check changes nothing."""
     permits = Permits(LimitBounds(initial=1, lowest=1, highest=1, queue=2))
     now = asyncio.get_running_loop().time()
     greedy, modest = Call("r0", now + 30, Caller("greedy")), Call("r1", now + 30, Caller("modest"))
     permits.shed_if_late(greedy)
     number = await permits.acquire(greedy)
-    permits.limit.usual_seconds = 1.0
+    permits.limit.latency = 1.0
     with pytest.raises(NoPermitError, match="deadline"):
         permits.shed_if_late(Call("r2", now + 1))
     permits.shed_if_late(Call("r2", now + 30))

@@ -1,4 +1,4 @@
-"""The rate of an account: kept over all its buckets, shared fairly by those who wait, refused at once when hopeless."""
+"""The rate limit of an account: over all its buckets, with a fair queue and early rejection."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class World:
         self.cloud, self.telemetry = FakeUpstream(), FakeTelemetry()
         for bucket in (DOCS, IMAGES, OTHERS):
             self.cloud.add_job(bucket.name, "d1", PreviewJob.STATE_RUNNING)
-        self.paced = RateLimited(
+        self.limited = RateLimited(
             self.cloud, counting or Counting(), rate=Rate(per_second, burst), telemetry=self.telemetry
         )
         self.served: Counter[str] = Counter()
@@ -39,14 +39,14 @@ class World:
 
     async def get(self, bucket: Bucket = DOCS, *, seconds: float = 30.0, caller: Caller | None = None) -> None:
         call = Call("r1", time.monotonic() + seconds, caller or Caller("a"))
-        await self.paced(GetJob(bucket, "d1"), call)
+        await self.limited(GetJob(bucket, "d1"), call)
         self.served[call.caller.name] += 1
         if self.served.total() >= self.wanted:
             self.enough.set()
 
 
-async def test_buckets_of_an_account() -> None:
-    """They share its rate; another account has its own."""
+async def test_buckets_of_an_account_share_its_rate() -> None:
+    """Another account has a rate of its own."""
     world = World(0.1, 2)
     await world.get(DOCS)
     await world.get(IMAGES)
@@ -61,8 +61,8 @@ async def test_buckets_of_an_account() -> None:
     ]
 
 
-async def test_a_call_that_would_be_too_late_is_refused_and_costs_nothing() -> None:
-    """It is refused at once, and costs the others nothing."""
+async def test_a_call_that_would_be_late_is_rejected_and_takes_no_turn() -> None:
+    """The rejection is immediate and does not delay other calls."""
     world = World(10, 1)
     await world.get()
     begin = time.monotonic()
@@ -72,8 +72,8 @@ async def test_a_call_that_would_be_too_late_is_refused_and_costs_nothing() -> N
     await world.get()
 
 
-async def test_callers_that_wait() -> None:
-    """Each of five at three times the rate gets the part that its weight is of all weights."""
+async def test_waiting_callers_are_served_by_weight() -> None:
+    """Five callers at three times the rate get shares in proportion to their weights."""
     world = World(400, 1)
     callers = [Caller(f"c{weight}", weight=weight) for weight in range(1, 6)]
     calls = [asyncio.create_task(world.get(caller=caller)) for caller in callers for _ in range(240)]
@@ -86,8 +86,8 @@ async def test_callers_that_wait() -> None:
     await asyncio.gather(*calls, return_exceptions=True)
 
 
-async def test_callers_that_leave_while_they_wait() -> None:
-    """They take no turn from those who stay."""
+async def test_cancelled_calls_take_no_turn() -> None:
+    """They do not delay the remaining calls."""
     world = World(20, 1)
     await world.get()
     leaving = [asyncio.create_task(world.get()) for _ in range(50)]
@@ -103,7 +103,7 @@ async def test_callers_that_leave_while_they_wait() -> None:
 
 
 class Failing(Counting):
-    """Lets the first pass, makes the second wait, and then fails."""
+    """A counter that delays the first call and then fails."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,8 +116,8 @@ class Failing(Counting):
         raise GatewayError(r.ERROR_REASON_LIMITER_UNAVAILABLE, "no")
 
 
-async def test_count_that_fails_while_a_call_waits() -> None:
-    """The call hears of it, and the next ones do too."""
+async def test_an_error_of_the_counter_reaches_the_waiting_calls() -> None:
+    """Each waiting call raises it."""
     world = World(100, 1, Failing())
     for _ in range(2):
         with pytest.raises(GatewayError, match="no"):

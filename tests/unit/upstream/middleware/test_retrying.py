@@ -1,4 +1,4 @@
-"""Failed attempts are made again where that is safe, soon enough, and rare enough."""
+"""Retries: only safe ones, in time, and within the budget."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ QUICK = RetryPolicy(retries=2, base=0.001, cap=0.002)
 
 
 class Scene:
-    """A cloud that fails as told, behind retries that do not wait long."""
+    """A cloud that fails on demand, behind retries with short backoff."""
 
     def __init__(self, policy: RetryPolicy = QUICK) -> None:
         self.cloud = FakeUpstream()
@@ -66,8 +66,8 @@ ASKS: dict[str, Callable[[Scene], Awaitable[object]]] = {
 
 
 @pytest.mark.parametrize("operation", ASKS)
-async def test_cloud_that_throttles_twice(operation: str) -> None:
-    """The third attempt answers; the caller hears of nothing, the metrics do."""
+async def test_a_call_throttled_twice_succeeds_at_the_third_attempt(operation: str) -> None:
+    """The retries are counted."""
     scene = Scene()
     scene.fails(r.ERROR_REASON_UPSTREAM_THROTTLED, r.ERROR_REASON_UPSTREAM_UNREACHABLE)
     assert await ASKS[operation](scene)
@@ -75,8 +75,8 @@ async def test_cloud_that_throttles_twice(operation: str) -> None:
     assert scene.telemetry.retries == [(operation, "made")] * 2
 
 
-async def test_cloud_that_fails_for_good() -> None:
-    """The last attempt's error, after as many attempts as the policy allows."""
+async def test_the_last_error_is_raised_after_all_retries() -> None:
+    """The policy limits the number of attempts."""
     scene = Scene()
     scene.fails(*[r.ERROR_REASON_UPSTREAM_UNAVAILABLE] * 2, r.ERROR_REASON_UPSTREAM_INTERNAL)
     with pytest.raises(UpstreamError) as caught:
@@ -94,8 +94,8 @@ async def test_cloud_that_fails_for_good() -> None:
         GatewayError(r.ERROR_REASON_DEADLINE_EXCEEDED, "too late"),
     ],
 )
-async def test_create_that_must_not_be_repeated(error: GatewayError) -> None:
-    """One attempt, whatever that means for the caller."""
+async def test_a_create_that_may_have_been_admitted_is_not_retried(error: GatewayError) -> None:
+    """The caller gets the error of the only attempt."""
     scene = Scene()
     scene.cloud.failures.append(error)
     with pytest.raises(GatewayError) as caught:
@@ -104,8 +104,8 @@ async def test_create_that_must_not_be_repeated(error: GatewayError) -> None:
     assert len(scene.cloud.asked) == 1
 
 
-async def test_create_whose_second_attempt_is_lost() -> None:
-    """The unknown outcome is told, and not tried again."""
+async def test_a_create_of_unknown_outcome_ends_the_retries() -> None:
+    """The second attempt was lost."""
     scene = Scene()
     scene.fails(r.ERROR_REASON_UPSTREAM_THROTTLED, r.ERROR_REASON_CREATE_OUTCOME_UNKNOWN)
     with pytest.raises(UpstreamError) as caught:
@@ -114,8 +114,8 @@ async def test_create_whose_second_attempt_is_lost() -> None:
     assert len(scene.cloud.asked) == 2
 
 
-async def test_wait_that_the_cloud_asks_for() -> None:
-    """It is kept when it fits."""
+async def test_the_clouds_retry_after_is_waited() -> None:
+    """When it ends before the deadline."""
     scene = Scene()
     scene.fails(r.ERROR_REASON_UPSTREAM_THROTTLED, asked_wait=0.05)
     begin = asyncio.get_running_loop().time()
@@ -131,12 +131,12 @@ async def test_wait_that_the_cloud_asks_for() -> None:
         (1.0, 30.0, SharedRead(wanted_by=0.0), None),
         (2.0, 30.0, None, FakeClock().now() + 2.0),
     ],
-    ids=["last fifth", "past the deadline", "nobody wants it", "signature ends"],
+    ids=["last fifth", "past the deadline", "not wanted any more", "signature ends"],
 )
-async def test_retry_that_comes_too_late(
+async def test_a_retry_that_would_be_late_is_not_made(
     asked_wait: float, seconds: float, read: SharedRead | None, sign_until: float | None
 ) -> None:
-    """None is made: the caller is told the cloud's reason at once."""
+    """The caller gets the error immediately."""
     scene = Scene()
     scene.fails(r.ERROR_REASON_UPSTREAM_THROTTLED, asked_wait=asked_wait)
     with pytest.raises(UpstreamError) as caught:
@@ -145,8 +145,8 @@ async def test_retry_that_comes_too_late(
     assert len(scene.cloud.asked) == 1
 
 
-async def test_recorded_create_while_its_signature_holds() -> None:
-    """It is made again like any other."""
+async def test_a_recorded_create_is_retried_while_its_signature_is_valid() -> None:
+    """Like a create without `request_id`."""
     scene = Scene()
     scene.fails(r.ERROR_REASON_UPSTREAM_THROTTLED)
     await scene.create(within(30), sign_until=scene.clock.now() + 45)
@@ -154,7 +154,7 @@ async def test_recorded_create_while_its_signature_holds() -> None:
 
 
 async def test_a_cloud_that_is_down_gets_no_more_retries_than_the_budget() -> None:
-    """A cloud that is down gets the calls, the floor, and a tenth more."""
+    """The cloud gets the calls, the floor, and a tenth of the calls."""
     scene = Scene(RetryPolicy(retries=2, base=0.001, cap=0.002, share=0.1, floor=3))
     scene.fails(*[r.ERROR_REASON_UPSTREAM_UNAVAILABLE] * 1000)
     for _ in range(50):

@@ -1,4 +1,4 @@
-"""What one read asks of shared state, all of it together, has one time limit."""
+"""The time limit of all waits of one read for shared state."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ JOB = "d" + "1" * 32
 
 
 class SlowServer:
-    """Lets everybody lead, after a while."""
+    """A server that grants every lease, slowly."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -41,8 +41,8 @@ class SlowServer:
 
 
 @asynccontextmanager
-async def relay_over(server: SlowServer, *, seconds: float) -> AsyncIterator[RedisSingleFlight]:
-    """One that hears the other replicas, who say nothing."""
+async def single_flight_over(server: SlowServer, *, seconds: float) -> AsyncIterator[RedisSingleFlight]:
+    """A single-flight whose other replicas publish nothing."""
     listening = asyncio.Event()
 
     @asynccontextmanager
@@ -70,11 +70,15 @@ async def relay_over(server: SlowServer, *, seconds: float) -> AsyncIterator[Red
 @pytest.mark.parametrize(
     ("waited", "outcome", "asks"), [(0.0, "leader", True), (0.9, "local", True), (1.0, "local", False)]
 )
-async def test_read_that_has_waited_already(waited: float, outcome: str, asks: bool) -> None:  # noqa: FBT001 - a parameter
-    """It waits for what is left of the time, and then reads by itself; what it waited counts for what comes after."""
+async def test_a_read_waits_for_shared_state_for_the_rest_of_its_time(
+    waited: float,
+    outcome: str,
+    asks: bool,  # noqa: FBT001 - a parameter
+) -> None:
+    """After that the replica reads by itself; the wait is added to `SharedRead.waited`."""
     server, cloud, telemetry = SlowServer(0.2), FakeUpstream(), FakeTelemetry()
     cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
-    async with relay_over(server, seconds=1.0) as single_flight:
+    async with single_flight_over(server, seconds=1.0) as single_flight:
         reads = SharedReads(cloud, single_flight, clock=FakeClock(0.0), telemetry=telemetry)
         deadline = time.monotonic() + 30
         read = SharedRead(deadline, waited)

@@ -1,4 +1,4 @@
-"""How the number of calls at once follows what the cloud can do."""
+"""The adaptive concurrency limit."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from docpreview_gateway.upstream.policies.adaptive_limit import AdaptiveLimit, L
 BOUNDS = LimitBounds(initial=10, lowest=4, highest=12)
 
 
-def test_success_while_the_limit_is_used() -> None:
-    """One more for each round of successes, up to the bound."""
+def test_successes_at_the_limit_raise_it() -> None:
+    """By one for each round of successes, up to the bound."""
     limit = AdaptiveLimit(BOUNDS)
     for _ in range(9):
         limit.succeeded(0.1, in_flight=10)
@@ -24,8 +24,8 @@ def test_success_while_the_limit_is_used() -> None:
     assert limit.value == 12
 
 
-def test_success_while_there_is_little_to_do() -> None:
-    """It tells nothing of what the cloud can do."""
+def test_successes_below_half_of_the_limit_do_not_raise_it() -> None:
+    """They do not show that the host can do more."""
     limit = AdaptiveLimit(BOUNDS)
     for _ in range(1000):
         limit.succeeded(0.1, in_flight=4)
@@ -33,7 +33,7 @@ def test_success_while_there_is_little_to_do() -> None:
 
 
 def test_overload_lowers_the_limit_once_a_round_and_not_below_its_bound() -> None:
-    """0.7 of it, once for all calls that were under way, down to the bound."""
+    """By a factor of 0.7, once for all calls that were in flight together."""
     limit = AdaptiveLimit(BOUNDS)
     for _ in range(10):
         limit.overloaded(began=0.0, now=1.0)
@@ -45,7 +45,7 @@ def test_overload_lowers_the_limit_once_a_round_and_not_below_its_bound() -> Non
 
 
 def test_the_expected_wait_follows_the_recent_time_of_calls() -> None:
-    """By the usual time of a call lately; unknown is none."""
+    """By the moving average of latencies; 0 before the first call."""
     limit = AdaptiveLimit(BOUNDS)
     assert limit.expected_wait(100) == 0.0
     limit.succeeded(2.0, in_flight=1)
@@ -57,23 +57,23 @@ def test_the_expected_wait_follows_the_recent_time_of_calls() -> None:
 def test_a_call_is_in_time_within_three_quarters_of_what_remains(
     ahead: int, remaining: float, *, expected: bool
 ) -> None:
-    """When waiting and the call itself take no more than three quarters of the caller's time."""
+    """Wait and call together take no more than three quarters of the time until the deadline."""
     limit = AdaptiveLimit(BOUNDS)
     limit.succeeded(2.0, in_flight=1)
     assert limit.in_time(ahead, remaining) == expected
 
 
-def test_callers_that_give_up() -> None:
-    """Calls take at least as long as they waited, and not less because one was impatient."""
+def test_cancelled_calls_only_raise_the_latency() -> None:
+    """The time until a cancellation is a lower bound of the latency."""
     limit = AdaptiveLimit(BOUNDS)
     limit.given_up(2.0)
     limit.given_up(0.1)
-    assert limit.usual_seconds == 2.0
+    assert limit.latency == 2.0
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 20), st.floats(0, 10)), max_size=300))
 def test_the_limit_never_leaves_its_bounds(events: list[tuple[bool, int, float]]) -> None:
-    """The limit never leaves its bounds."""
+    """For any sequence of successes and overloads."""
     limit = AdaptiveLimit(BOUNDS)
     for now, (good, in_flight, seconds) in enumerate(events):
         if good:

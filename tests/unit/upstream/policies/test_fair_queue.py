@@ -1,4 +1,4 @@
-"""Who is next: callers by their weight, and each caller's calls by their deadline."""
+"""Fair queueing: callers by weight, calls of one caller by deadline."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def popped(queue: FairQueue[str], count: int) -> list[str | None]:
 
 
 def test_an_empty_queue_has_no_next_call() -> None:
-    """Nobody is next."""
+    """`pop` returns None."""
     assert FairQueue[str]().pop() is None
 
 
-def test_calls_of_one_caller() -> None:
-    """The most urgent is first; of equal ones the first to come."""
+def test_calls_of_one_caller_are_served_by_deadline() -> None:
+    """Calls with equal deadlines are served in order of arrival."""
     queue = FairQueue[str]()
     for item, deadline in (("late", 9.0), ("first", 5.0), ("second", 5.0), ("urgent", 1.0)):
         put(queue, "a", item=item, deadline=deadline)
     assert popped(queue, 5) == ["urgent", "first", "second", "late", None]
 
 
-def test_callers_with_different_weights() -> None:
-    """While all of five wait, each gets its share within 5 %, however many calls it has."""
+def test_callers_are_served_by_weight() -> None:
+    """While five callers wait, each gets its share within 5 %, whatever its number of calls."""
     queue = FairQueue[str]()
     for weight in range(1, 6):
         for _ in range(3000):
@@ -48,7 +48,7 @@ def test_callers_with_different_weights() -> None:
 
 
 def test_a_single_call_waits_one_turn_of_a_greedy_caller() -> None:
-    """Who comes with a single call waits for one turn of it, not for a thousand."""
+    """The other 999 calls of the greedy caller come later."""
     queue = FairQueue[str]()
     for _ in range(1000):
         put(queue, "greedy")
@@ -57,8 +57,8 @@ def test_a_single_call_waits_one_turn_of_a_greedy_caller() -> None:
     assert "modest" in popped(queue, 2)
 
 
-def test_caller_that_comes_back_at_once() -> None:
-    """Leaving the queue for a moment gains it nothing."""
+def test_leaving_and_returning_gains_no_turn() -> None:
+    """A caller that leaves the queue for a moment resumes at its virtual time."""
     queue = FairQueue[str]()
     for _ in range(100):
         put(queue, "steady")
@@ -69,8 +69,8 @@ def test_caller_that_comes_back_at_once() -> None:
     assert turns["nimble"] == pytest.approx(25, abs=2)
 
 
-def test_caller_that_was_idle() -> None:
-    """It has not saved up turns."""
+def test_an_idle_caller_saves_up_no_turns() -> None:
+    """It starts at the current virtual time."""
     queue = FairQueue[str]()
     for _ in range(200):
         put(queue, "steady")
@@ -80,8 +80,8 @@ def test_caller_that_was_idle() -> None:
     assert Counter(popped(queue, 100))["steady"] == pytest.approx(50, abs=1)
 
 
-def test_calls_that_left() -> None:
-    """They cost their caller no turn."""
+def test_removed_calls_take_no_turn() -> None:
+    """Their caller's next call is not delayed."""
     queue = FairQueue[str]()
     for entry in [put(queue, "a", deadline=1.0) for _ in range(50)]:
         queue.remove(entry)
@@ -93,8 +93,8 @@ def test_calls_that_left() -> None:
     assert queue.pop() is None
 
 
-def test_room_for_a_modest_caller() -> None:
-    """The last call of the one that waits with most for its weight goes; a caller never pushes out its own."""
+def test_greediest_is_the_least_urgent_call_of_the_busiest_caller() -> None:
+    """Busiest by weight; a caller never evicts a call of its own."""
     queue = FairQueue[str]()
     for number in range(10):
         put(queue, "greedy", item=f"greedy {number}", deadline=number)
@@ -109,7 +109,7 @@ def test_room_for_a_modest_caller() -> None:
 
 
 def test_turns_ahead_count_more_urgent_own_calls_and_others_by_weight() -> None:
-    """Own calls that are more urgent, and of the others' what their weight gives them meanwhile."""
+    """The calls of other callers count by the turns that their weight gives them in that time."""
     queue = FairQueue[str]()
     assert queue.ahead(flow="a", weight=1.0, deadline=5.0) == 0
     for _ in range(100):
@@ -125,8 +125,8 @@ def test_turns_ahead_count_more_urgent_own_calls_and_others_by_weight() -> None:
         st.tuples(st.sampled_from(["push", "pop", "remove"]), st.sampled_from("abc"), st.integers(0, 9)), max_size=200
     )
 )
-def test_any_comings_and_goings(steps: list[tuple[str, str, int]]) -> None:
-    """Nobody is lost, nobody is served twice, and the length is right."""
+def test_any_sequence_of_operations_loses_and_repeats_no_call(steps: list[tuple[str, str, int]]) -> None:
+    """The length is right after each operation."""
     queue = FairQueue[str]()
     waiting: dict[str, Entry[str]] = {}
     for number, (step, flow, deadline) in enumerate(steps):

@@ -1,4 +1,4 @@
-"""Ten thousand requests, honest and hostile: InvalidRequest, or a request to the cloud that says the same."""
+"""Ten thousand random requests, valid and hostile: InvalidRequest, or a request to the cloud with the same values."""
 
 import re
 import tracemalloc
@@ -98,14 +98,14 @@ HONEST: dict[str, list[Any]] = {
     "seconds": [1, 60, 300],
     "nanos": [0],
 }
-"""Values that may pass, by the name of the field. Enum values are 1 and 2 where nothing is said."""
+"""Valid values by field name. Fields of enums without an entry have 1 and 2."""
 
 NUMBERS = [0, 1, -1, 2, 99, 5001, 2**31 - 1, -(2**31)]
 LONG_NUMBERS = [*NUMBERS, 253_402_271_999, 253_402_272_000, 253_402_300_799, 2**63 - 1, -(2**63)]
 
 
 def a_request(rnd: Random) -> Message:
-    """A request of a random type. About every other one tries to be honest."""
+    """A request of a random type, about half of them with valid values only."""
     kind = rnd.choice(list(validation.FIELDS))
     hostility = rnd.choice([0.0, 0.0, 0.05, 0.5])
     return _filled(kind(), rnd, hostility, always=True)
@@ -151,7 +151,7 @@ def _value(field: FieldDescriptor, rnd: Random, hostility: float) -> Any:
 
 
 def wire_requests(request: Any) -> Iterator[HttpRequest]:
-    """The requests to the cloud that a valid request leads to."""
+    """The requests to the cloud for a valid request."""
     bucket = Bucket(request.bucket, REGION, "main")
     match request:
         case jobs.CreatePreviewJobRequest():
@@ -167,12 +167,12 @@ def wire_requests(request: Any) -> Iterator[HttpRequest]:
 
 
 def passes(request: Message) -> bool:
-    """Whether validation lets it through; what it lets through must reach the cloud unharmed."""
+    """Whether validation accepts the request. Accepted values must reach the cloud unchanged."""
     try:
         validation.check(request)
         sent = list(wire_requests(request))
     except InvalidRequest as error:
-        assert error.violations  # noqa: PT017 - the promise is about whatever error comes
+        assert error.violations  # noqa: PT017 - for every error
         return False
     for wire in sent:
         assert_honest(wire)
@@ -182,7 +182,7 @@ def passes(request: Message) -> bool:
 
 
 def assert_honest(wire: HttpRequest) -> None:
-    """Nothing of the caller's text has a meaning in the address, and all of it arrives."""
+    """The caller's text has no syntax in the URL, and all of it arrives."""
     assert TARGET.fullmatch(wire.target)
     address = urlsplit(f"https://{wire.host}{wire.target}")
     assert address.hostname == wire.host
@@ -203,12 +203,12 @@ def assert_honest(wire: HttpRequest) -> None:
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 def test_any_request_is_refused_with_violations_or_sent_intact(rnd: Random) -> None:
-    """Refused with its violations named, or sent with every value intact."""
+    """Property test of validation and encoding."""
     passes(a_request(rnd))
 
 
-def test_share_of_requests_that_pass() -> None:
-    """The suite above is no empty promise: of every type a good part passes, and a good part is refused."""
+def test_many_random_requests_pass_and_many_are_rejected() -> None:
+    """Of every type, so that the test above tests both."""
     rnd = Random(7)  # noqa: S311 - the same requests each time
     seen: Counter[tuple[str, bool]] = Counter()
     for _ in range(3_000):
@@ -219,8 +219,8 @@ def test_share_of_requests_that_pass() -> None:
     assert len(seen) == 2 * len(validation.FIELDS)
 
 
-def test_memory_after_many_requests() -> None:
-    """Checking and building leaves nothing behind but the bounded cache of encoded texts."""
+def test_validation_and_encoding_leak_no_memory() -> None:
+    """The cache of encoded texts is bounded."""
     rnd = Random(11)  # noqa: S311 - the same requests each time
     _check_many(rnd, 1_000)
     tracemalloc.start()

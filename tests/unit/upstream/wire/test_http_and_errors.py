@@ -1,4 +1,4 @@
-"""Values that travel: requests on the wire, errors with their facts."""
+"""HTTP values and errors: encoding, text forms, metadata."""
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.model.errors import (
@@ -13,25 +13,25 @@ from docpreview_gateway.upstream.wire.http import HttpReply, HttpRequest, percen
 
 
 def test_percent_encoding_spares_unreserved_characters_only() -> None:
-    """Everything but `A-Z a-z 0-9 - _ . ~` is encoded, in capitals, as the signature demands."""
+    """Unreserved are `A-Z a-z 0-9 - _ . ~`; hexadecimal digits are upper case, as the signature requires."""
     assert percent_encode("aZ09-_.~") == "aZ09-_.~"
     assert percent_encode(" +/=*()!'&?#%:\0中") == "%20%2B%2F%3D%2A%28%29%21%27%26%3F%23%25%3A%00%E4%B8%AD"
 
 
 def test_everything_in_a_target_but_the_slashes_is_encoded() -> None:
-    """Slashes part the path, everything else in it and in the query is encoded."""
+    """In the path and in the query."""
     assert HttpRequest("GET", "h", "/a b/c?d").target == "/a%20b/c%3Fd"
     assert HttpRequest("GET", "h", "/", (("a&b", "c=d"), ("e", ""))).target == "/?a%26b=c%3Dd&e="
 
 
-def test_bodies_in_a_log() -> None:
-    """Bodies may hold passwords: the text forms do not show them."""
+def test_text_forms_do_not_show_bodies() -> None:
+    """Bodies may contain passwords."""
     assert "s3cret" not in repr(HttpRequest("POST", "h", "/", body=b"s3cret"))
     assert "s3cret" not in repr(HttpReply(200, {}, b"s3cret"))
 
 
-def test_facts_of_an_upstream_error() -> None:
-    """What is known is in the metadata, what is not is left out."""
+def test_known_facts_of_an_upstream_error_are_metadata() -> None:
+    """Unknown facts are left out."""
     facts = UpstreamFacts("SlowDown", 503, "rid")
     error = UpstreamError(reasons.ERROR_REASON_UPSTREAM_THROTTLED, "m", facts=facts, retry_after=2.0)
     assert error.metadata == {
@@ -44,8 +44,8 @@ def test_facts_of_an_upstream_error() -> None:
     assert bad_response("m").reason == reasons.ERROR_REASON_UPSTREAM_BAD_RESPONSE
 
 
-def test_violations_of_a_request() -> None:
-    """Each field is named once in the text; all violations are kept."""
+def test_the_text_of_an_invalid_request_names_each_field_once() -> None:
+    """All violations are in the error."""
     error = InvalidRequest(iter([Violation("a", "x"), Violation("b", "y"), Violation("a", "z")]))
     assert isinstance(error, GatewayError)
     assert error.message == "invalid request: a, b"

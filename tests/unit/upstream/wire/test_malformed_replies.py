@@ -1,4 +1,4 @@
-"""Ten thousand replies gone wrong, made from recorded ones: a message or an UpstreamError each time, nothing else."""
+"""Ten thousand mutations of recorded replies: each is a message or an UpstreamError."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -75,11 +75,11 @@ SPOILERS: list[Callable[[bytes, int, int, Random], bytes]] = [
     lambda body, at, _end, rnd: body[:at] + rnd.choice(SPLINTERS) + body[at:],
     lambda body, at, _end, rnd: body[: body.find(b"<", at)] + rnd.choice(SPLINTERS) + body[body.find(b"<", at) :],
 ]
-"""Ways to spoil a body between two places in it."""
+"""Mutations of a body between two offsets."""
 
 
 def spoilt(rnd: Random) -> bytes:
-    """A recorded reply with one to three things wrong with it."""
+    """A recorded reply with one to three mutations."""
     body = rnd.choice(SAMPLES)
     for _ in range(rnd.randrange(1, 4)):
         at, end = sorted((rnd.randrange(len(body) + 1), rnd.randrange(len(body) + 1)))
@@ -88,19 +88,19 @@ def spoilt(rnd: Random) -> bytes:
 
 
 def read_all_ways(body: bytes) -> list[Message]:
-    """What the readers make of `body`. Anything but a message or an UpstreamError goes through to the test."""
+    """The messages parsed from `body`, or none for an UpstreamError. Other exceptions are raised."""
     read: list[Message] = []
     readers = (
         lambda: [responses.created_job(body, BUCKET)],
         lambda: [_about(JOB_ID, responses.one_job(body, BUCKET, JOB_ID))],
-        lambda: responses.job_page(body, BUCKET, with_pages=True, asked_cursor="75789").jobs,
+        lambda: responses.job_page(body, BUCKET, with_pages=True, requested_cursor="75789").jobs,
         lambda: responses.queue_page(body, BUCKET).queues,
     )
     for reader in readers:
         try:
             read += reader()
         except UpstreamError as error:
-            assert error.message  # noqa: PT017 - the promise is about whatever error comes
+            assert error.message  # noqa: PT017 - for every error
     return read
 
 
@@ -118,7 +118,7 @@ def _about(job_id: str, job: PreviewJob) -> PreviewJob:
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 def test_a_malformed_reply_is_a_typed_error_or_a_valid_message(rnd: Random) -> None:
-    """A typed error, or messages that every protobuf reader accepts and that belong to the bucket that was asked."""
+    """Messages are valid protobuf and belong to the requested bucket."""
     body = spoilt(rnd)
     for message in read_all_ways(body):
         assert type(message).FromString(message.SerializeToString()) == message
@@ -131,8 +131,8 @@ def test_a_malformed_reply_is_a_typed_error_or_a_valid_message(rnd: Random) -> N
 
 
 @pytest.mark.parametrize("name", ["seed-create", "seed-get"])
-def test_reply_cut_short(name: str) -> None:
-    """A connection that breaks at any byte never passes for a reply (HTTP/1.1 without length would let it)."""
+def test_a_truncated_reply_is_an_upstream_error(name: str) -> None:
+    """Truncated at any byte. HTTP/1.1 without a length does not detect this."""
     [whole] = [vector.body.rstrip() for vector in vectors.load() if vector.name == name]
     for length in range(len(whole)):
         with pytest.raises(UpstreamError):
@@ -140,11 +140,10 @@ def test_reply_cut_short(name: str) -> None:
     assert responses.created_job(whole, BUCKET).job_id == JOB_ID
 
 
-def test_memory_after_many_spoilt_replies() -> None:
-    """Reading 10,000 more leaves no memory behind.
+def test_parsing_malformed_replies_leaks_no_memory() -> None:
+    """10,000 more replies take less than 8 MiB.
 
-    Names of elements are the exception: libxml2 keeps each distinct one for the life of the thread, so the bound is
-    not zero.
+    The bound is not zero because libxml2 stores each distinct element name for the life of the thread.
     """
     rnd = Random(7)  # noqa: S311 - the same replies each time
     _read_many(rnd, 2_000)

@@ -1,4 +1,4 @@
-"""What the cloud's errors mean."""
+"""Reasons of the cloud's error replies."""
 
 import pytest
 
@@ -78,15 +78,15 @@ def _reason(error: UpstreamError) -> str:
     return ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_")
 
 
-def test_table_of_codes_is_whole() -> None:
-    """Every code that the gateway knows is judged here, but for those it knows by their form."""
+def test_every_known_code_is_tested() -> None:
+    """Except for codes that are recognised by a pattern."""
     assert refusals.BY_CODE.keys() == {code for code, _ in BY_CODE if not code.endswith("BucketUnBinded")}
 
 
 @pytest.mark.parametrize(("code", "reason"), BY_CODE)
 @pytest.mark.parametrize("status", [400, 500])
 def test_the_error_code_decides_whatever_the_http_status(code: str, reason: str, status: int) -> None:
-    """The code decides, whatever the HTTP status; it and the request id are facts of the error."""
+    """Code and request id are facts of the error."""
     error = _read(status, _xml(code))
     assert _reason(error) == reason
     assert (error.facts.code, error.facts.http_status, error.facts.request_id) == (code, status, "rid")
@@ -94,8 +94,8 @@ def test_the_error_code_decides_whatever_the_http_status(code: str, reason: str,
 
 @pytest.mark.parametrize(("status", "reason"), BY_STATUS)
 @pytest.mark.parametrize("body", BODIES_WITHOUT_CODE.values(), ids=list(BODIES_WITHOUT_CODE))
-def test_status_without_a_code(status: int, reason: str, body: bytes) -> None:
-    """A body that tells nothing leaves the decision to the status."""
+def test_the_status_decides_without_a_code(status: int, reason: str, body: bytes) -> None:
+    """Empty, HTML and malformed bodies."""
     error = _read(status, body)
     assert _reason(error) == reason
     assert error.facts.code == ""
@@ -103,8 +103,8 @@ def test_status_without_a_code(status: int, reason: str, body: bytes) -> None:
 
 
 @pytest.mark.parametrize(("status", "reason"), BY_STATUS)
-def test_code_that_is_not_known(status: int, reason: str) -> None:
-    """The status decides and the code stays a fact."""
+def test_the_status_decides_for_an_unknown_code(status: int, reason: str) -> None:
+    """The code is a fact of the error."""
     error = _read(status, _xml("BrandNewCode"))
     assert (_reason(error), error.facts.code) == (reason, "BrandNewCode")
 
@@ -119,13 +119,13 @@ def test_code_that_is_not_known(status: int, reason: str) -> None:
     ],
 )
 def test_access_denied_means_a_missing_right_or_a_clock_by_its_message(message: str, reason: str) -> None:
-    """The same code means a missing right, or a clock."""
+    """The code is the same for both."""
     assert _reason(_read(403, _xml("AccessDenied", message))) == reason
 
 
 @pytest.mark.parametrize("message", ["doc bucket unbinded", "the bucket's host is unavailable now"])
-def test_service_that_is_switched_off(message: str) -> None:
-    """Known by its message, whatever the code."""
+def test_a_disabled_document_service_is_recognised_by_its_message(message: str) -> None:
+    """Whatever the code."""
     assert _reason(_read(400, _xml("Whatever", message))) == "DOC_SERVICE_NOT_ENABLED"
 
 
@@ -140,25 +140,25 @@ def test_service_that_is_switched_off(message: str) -> None:
     ],
 )
 def test_a_json_error_body_is_read_like_one_in_xml(body: bytes, code: str) -> None:
-    """JSON bodies occur on the same hosts."""
+    """The same hosts send both."""
     error = _read(400, body)
     assert (error.facts.code, error.facts.request_id) == (code, "rid")
 
 
 @pytest.mark.parametrize("code", ["InvalidArgument", "ResourceNotFound", "QueueNotFound", "BrandNewCode"])
-def test_message_that_helps_the_caller(code: str) -> None:
-    """It is passed on."""
+def test_a_message_that_helps_the_caller_is_passed_on(code: str) -> None:
+    """For reasons that the caller can act on."""
     assert _read(400, _xml(code, "the words")).message.endswith(": the words")
 
 
 @pytest.mark.parametrize("code", ["SignatureDoesNotMatch", "InvalidAccessKeyId", "AccessDenied", "InternalError"])
 def test_a_message_that_may_reveal_keys_is_not_passed_on(code: str) -> None:
-    """It stays inside."""
+    """Messages about credentials may quote keys and signatures."""
     assert "AKID" not in _read(403, _xml(code, "AKIDexample signed sha1")).message
 
 
-def test_message_of_a_hostile_cloud() -> None:
-    """Control characters are dropped, length is bounded."""
+def test_a_hostile_message_is_cleaned_and_truncated() -> None:
+    """Control characters are dropped."""
     error = _read(400, _xml("InvalidArgument", "a\n\u202eb&#x85;" + "x" * 5000, "r" * 5000))
     assert error.message.isprintable()
     assert len(error.message) < 400
@@ -177,8 +177,8 @@ def test_message_of_a_hostile_cloud() -> None:
         ({}, ""),
     ],
 )
-def test_request_id_in_a_header(headers: dict[str, str], expected: str) -> None:
-    """Either header's, when the body has none; only what may go into metadata again."""
+def test_the_request_id_of_a_header_is_used_without_one_in_the_body(headers: dict[str, str], expected: str) -> None:
+    """Of either header; only text that is valid in metadata."""
     assert _read(503, b"", **headers).facts.request_id == expected
 
 
@@ -199,18 +199,18 @@ def test_request_id_in_a_header(headers: dict[str, str], expected: str) -> None:
         ("Wed, 21 Oct 2026 07:28:00 GMT", 1.0),
     ],
 )
-def test_a_sane_retry_after_is_passed_on_and_any_other_is_a_second(asked: str, seconds: float) -> None:
-    """A sane number of seconds is passed on, at most five minutes; of anything else the usual second is made."""
+def test_a_valid_retry_after_is_passed_on_and_any_other_is_a_second(asked: str, seconds: float) -> None:
+    """Valid: a number of seconds; five minutes are the maximum."""
     assert _read(503, _xml("SlowDown"), retry_after=asked).retry_after == seconds
 
 
 @pytest.mark.parametrize("code", ["InvalidArgument", "NoSuchBucket", "SignatureDoesNotMatch"])
-def test_retry_after_of_what_stays_wrong(code: str) -> None:
-    """Repeating is pointless, whatever the header says."""
+def test_permanent_errors_have_no_retry_after(code: str) -> None:
+    """Whatever the header says."""
     assert _read(400, _xml(code), retry_after="5").retry_after is None
 
 
-def test_outcome_of_a_create() -> None:
-    """Throttling, clocks and refusals come before anything is done; the rest leaves the outcome open."""
+def test_a_create_outcome_is_known_only_after_errors_before_admission() -> None:
+    """Throttling, clock errors and refusals come before admission."""
     unknown = {ErrorReason.Name(reason).removeprefix("ERROR_REASON_") for reason in refusals.OUTCOME_UNKNOWN}
     assert unknown == {"UPSTREAM_INTERNAL", "UPSTREAM_UNAVAILABLE", "UPSTREAM_TIMEOUT", "UPSTREAM_BAD_RESPONSE"}

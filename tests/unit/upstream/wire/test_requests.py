@@ -1,4 +1,4 @@
-"""Requests of the contract as requests of the cloud, beyond what the comparison with the vendor's SDK shows."""
+"""Requests to the cloud, beyond the comparison with the vendor's SDK."""
 
 from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
@@ -15,8 +15,8 @@ def _leaves(request: CreatePreviewJobRequest, bucket: Bucket = BUCKET) -> dict[s
     return leaves(requests.create(request, bucket, bucket).body)
 
 
-def test_create_without_options() -> None:
-    """An empty DocProcess is sent all the same, and nothing that the caller did not say."""
+def test_a_create_without_options_has_an_empty_doc_process() -> None:
+    """Nothing is sent for unset options."""
     assert _leaves(CreatePreviewJobRequest(input_object="a.pptx")) == {
         "Tag": "DocProcess",
         "Input/Object": "a.pptx",
@@ -27,42 +27,42 @@ def test_create_without_options() -> None:
     }
 
 
-def test_create_with_user_data() -> None:
-    """The caller's text stands beside the operation's other parts, unchanged."""
+def test_user_data_is_sent_unchanged() -> None:
+    """As an element of the operation."""
     found = _leaves(CreatePreviewJobRequest(input_object="a.pptx", user_data=" <&> "))
     assert found["Operation/UserData"] == " <&> "
 
 
-def test_queue_of_a_create() -> None:
-    """The caller's queue, else the bucket's configured one, else none."""
+def test_a_create_names_the_callers_queue_or_the_buckets() -> None:
+    """Without both it names none."""
     unnamed, named = CreatePreviewJobRequest(), CreatePreviewJobRequest(queue_id="pmine")
     assert "QueueId" not in _leaves(unnamed)
     assert _leaves(unnamed, WITH_QUEUE)["QueueId"] == "pdefault"
     assert _leaves(named, WITH_QUEUE)["QueueId"] == "pmine"
 
 
-def test_create_is_not_repeatable() -> None:
-    """Creates are marked for the transport, reads are not."""
+def test_only_creates_are_unrepeatable() -> None:
+    """The mark is for the transport."""
     assert requests.create(CreatePreviewJobRequest(), BUCKET, BUCKET).unrepeatable
     assert not requests.get(BUCKET, "j1").unrepeatable
 
 
-def test_password_in_a_log() -> None:
-    """The text form of a request does not show its body."""
+def test_the_text_form_of_a_request_does_not_show_a_password() -> None:
+    """The body is left out."""
     create = CreatePreviewJobRequest(options=PreviewOptions(password="s3cret"))
     assert "s3cret" not in repr(requests.create(create, BUCKET, BUCKET))
 
 
-def test_states_asked_twice() -> None:
-    """Each state goes out once, in the order asked."""
+def test_repeated_states_are_sent_once() -> None:
+    """In the order of the request."""
     request = ListPreviewJobsRequest(
         states=[PreviewJob.STATE_SUCCESS, PreviewJob.STATE_SUBMITTED, PreviewJob.STATE_SUCCESS]
     )
     assert dict(requests.list_jobs(request, BUCKET, size=1, cursor="").query)["states"] == "Success,Submitted"
 
 
-def test_object_on_its_own_host() -> None:
-    """Results are read from the bucket's object host."""
+def test_objects_are_read_from_the_object_host() -> None:
+    """Of the bucket."""
     request = requests.read_object(BUCKET, "a b/${x}.jpg")
     assert request.host == "examplebucket-1250000000.cos.ap-chongqing.myqcloud.com"
     assert request.target == "/a%20b/%24%7Bx%7D.jpg"

@@ -1,4 +1,4 @@
-"""Replies that no recorded sample shows: odd values, and replies about something else."""
+"""Parsing of replies that no recorded sample shows: irregular values, and replies about another job."""
 
 import pytest
 
@@ -32,8 +32,8 @@ def _options(inner: str) -> PreviewOptions:
         _reply("<JobId>d1</JobId><JobId>d2</JobId>"),
     ],
 )
-def test_reply_about_another_job(body: bytes) -> None:
-    """Never another job than the one that was asked for."""
+def test_a_reply_about_another_job_is_a_bad_response(body: bytes) -> None:
+    """Only the requested job is returned."""
     with pytest.raises(UpstreamError) as caught:
         responses.one_job(body, BUCKET, "d1")
     assert caught.value.reason == reasons.ERROR_REASON_UPSTREAM_BAD_RESPONSE
@@ -49,29 +49,29 @@ def test_reply_about_another_job(body: bytes) -> None:
         _reply(rest="<Unknown/>"),
     ],
 )
-def test_reply_without_a_job(body: bytes) -> None:
-    """Not found when a job was asked for, a bad reply when one was made, an empty last page in a list."""
+def test_a_reply_without_a_job_depends_on_the_operation(body: bytes) -> None:
+    """JOB_NOT_FOUND for a get, a bad response for a create, an empty last page for a list."""
     with pytest.raises(UpstreamError) as caught:
         responses.one_job(body, BUCKET, "d1")
     assert caught.value.reason == reasons.ERROR_REASON_JOB_NOT_FOUND
     with pytest.raises(UpstreamError) as caught:
         responses.created_job(body, BUCKET)
     assert caught.value.reason == reasons.ERROR_REASON_UPSTREAM_BAD_RESPONSE
-    page = responses.job_page(body, BUCKET, with_pages=True, asked_cursor="")
+    page = responses.job_page(body, BUCKET, with_pages=True, requested_cursor="")
     assert page == JobPage((), "")
 
 
-def test_second_id_that_is_blank() -> None:
-    """A job always has the id that made it count as one."""
+def test_an_element_with_a_blank_id_is_not_a_job() -> None:
+    """Every returned job has an id."""
     body = _reply("<JobId>d1</JobId><JobId> </JobId>")
     assert responses.created_job(body, BUCKET).job_id == "d1"
 
 
 @pytest.mark.parametrize("token", ["<NextToken/>", "<NextToken> </NextToken>", "", "<NextToken>7</NextToken>"])
 def test_a_missing_empty_or_repeated_token_ends_the_list(token: str) -> None:
-    """No token, an empty one, and the one that was asked for all end the list."""
+    """Repeated: the token of the request."""
     body = _reply("<JobId>d1</JobId>", rest=token)
-    assert responses.job_page(body, BUCKET, with_pages=False, asked_cursor="7").cursor == ""
+    assert responses.job_page(body, BUCKET, with_pages=False, requested_cursor="7").cursor == ""
 
 
 @pytest.mark.parametrize(
@@ -89,14 +89,14 @@ def test_a_missing_empty_or_repeated_token_ends_the_list(token: str) -> None:
     ],
 )
 def test_the_state_decides_and_an_unknown_one_stays_readable(word: str, state: PreviewJob.State.ValueType) -> None:
-    """`Code` is "Success" all the time and decides nothing; unknown words stay readable."""
+    """`Code` is always "Success" and is ignored."""
     job = _job(f"<Code>Success</Code><State>{word}</State>")
     assert (job.state, job.raw_state) == (state, word)
     assert job.HasField("failure") == (state == PreviewJob.STATE_FAILED)
 
 
-def test_result_before_success() -> None:
-    """A result counts only when the job has ended well."""
+def test_a_result_before_success_is_ignored() -> None:
+    """Only jobs in the state SUCCESS have a result."""
     made = "<Operation><DocProcessResult><TotalPageCount>7</TotalPageCount></DocProcessResult></Operation>"
     assert not _job(f"<State>Running</State>{made}").HasField("result")
     assert _job(f"<State>Success</State>{made}").result.total_page_count == 7
@@ -116,15 +116,15 @@ def test_result_before_success() -> None:
     ],
 )
 def test_a_time_is_read_with_any_offset_or_in_the_clouds_own_zone(word: str, seconds: int) -> None:
-    """Any offset is read; none means the cloud's own zone."""
+    """The cloud's zone is +08:00."""
     assert _job(f"<CreationTime>{word}</CreationTime>").create_time.seconds == seconds
 
 
 @pytest.mark.parametrize(
     "word", ["-", "", " ", "soon", "2022-13-01T00:00:00+0800", "9999-12-31T23:59:59-0800", "0001-01-01T00:00:00+0800"]
 )
-def test_time_that_is_none(word: str) -> None:
-    """A dash, nothing, and what no timestamp can hold are all unset."""
+def test_a_text_that_is_not_a_time_is_unset(word: str) -> None:
+    """A dash, an empty text, and times that a timestamp cannot hold."""
     job = _job(f"<CreationTime>{word}</CreationTime><EndTime>{word}</EndTime>")
     assert not job.HasField("create_time")
     assert not job.HasField("end_time")
@@ -149,12 +149,12 @@ def test_time_that_is_none(word: str) -> None:
     ],
 )
 def test_a_number_that_the_contract_cannot_hold_is_0(word: str, number: int) -> None:
-    """What is no number that the contract can hold is 0."""
+    """The contract has int32."""
     assert _job(f"<Operation><JobLevel>{word}</JobLevel></Operation>").job_level == number
 
 
-def test_options_that_are_not_set() -> None:
-    """The cloud echoes them empty or as 0; both are unset. Sheet 0 means all sheets, so it is set."""
+def test_empty_and_zero_options_are_unset() -> None:
+    """Sheet 0 means all sheets, so it is set."""
     zeros = "".join(
         f"<{name}>0</{name}>" for name in ("StartPage", "EndPage", "Quality", "Zoom", "ImageDpi", "SheetId")
     )
@@ -178,27 +178,27 @@ def test_paper_direction_0_is_vertical_and_any_other_horizontal(
     assert _options(f"<PaperDirection>{word}</PaperDirection>").paper_orientation == orientation
 
 
-def test_values_that_the_contract_does_not_know() -> None:
-    """They are unspecified, not an error: the cloud is older and newer than the contract."""
+def test_values_that_the_contract_does_not_know_are_unspecified() -> None:
+    """The cloud may be newer than the contract."""
     unknown = "<TgtType>webp</TgtType><PaperSize>9</PaperSize><Comments>9</Comments><PicPagination>2</PicPagination>"
     assert _options(unknown) == PreviewOptions(single_image=False)
 
 
-def test_password_in_the_echo() -> None:
-    """It is left where it is."""
+def test_a_password_in_the_returned_options_is_not_read() -> None:
+    """The options have no password."""
     assert _options("<DocPassword>s3cret</DocPassword>") == PreviewOptions()
 
 
 @pytest.mark.parametrize(("uri", "key"), [("/a/b.jpg", "a/b.jpg"), ("a/b.jpg", "a/b.jpg"), ("//a.jpg", "/a.jpg")])
-def test_key_of_a_page(uri: str, key: str) -> None:
-    """One leading slash is the template's, not the key's."""
+def test_one_leading_slash_is_removed_from_the_key_of_a_page(uri: str, key: str) -> None:
+    """The slash is part of the template, not of the key."""
     made = f"<DocProcessResult><PageInfo><TgtUri>{uri}</TgtUri></PageInfo></DocProcessResult>"
     [page] = _job(f"<State>Success</State><Operation>{made}</Operation>").result.pages
     assert page.object == key
 
 
-def test_queues_without_a_total() -> None:
-    """As many as there are; none at all is a page too."""
+def test_a_missing_total_is_the_number_of_queues() -> None:
+    """A page without queues is valid."""
     assert responses.queue_page(b"<Response><QueueList/></Response>", BUCKET).total == 1
     assert responses.queue_page(b"<Response/>", BUCKET) == QueuePage((), 0, ())
     assert responses.queue_page(b"<Response><NonExistPIDs><QueueID/></NonExistPIDs></Response>", BUCKET).missing == ()
@@ -206,7 +206,7 @@ def test_queues_without_a_total() -> None:
 
 @pytest.mark.parametrize("body", [b"<Error><Code>x</Code></Error>", b"<response/>", b"<a><Response/></a>"])
 def test_a_reply_with_another_root_is_a_bad_response(body: bytes) -> None:
-    """A reply of status 200 with another root is a bad reply."""
+    """The status is 200."""
     with pytest.raises(UpstreamError) as caught:
         responses.queue_page(body, BUCKET)
     assert caught.value.reason == reasons.ERROR_REASON_UPSTREAM_BAD_RESPONSE

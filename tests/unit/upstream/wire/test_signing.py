@@ -1,4 +1,4 @@
-"""The signature is the vendor's, to the byte."""
+"""Signatures equal those of the vendor, byte for byte."""
 
 import base64
 import json
@@ -53,7 +53,7 @@ header_name = st.one_of(
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
 def test_every_published_vector_gives_its_authorization(case: dict[str, object]) -> None:
-    """Every published vector gives its `authorization`."""
+    """Vectors: tests/vectors/signing.json."""
     request = HttpRequest(case["method"], "", case["path"], tuple(case["params"].items()), case["headers"])  # type: ignore[arg-type,attr-defined]
     keys = Credentials(case["secret_id"], case["secret_key"])  # type: ignore[arg-type]
     window = Window(case["valid_from"], case["valid_until"])  # type: ignore[arg-type]
@@ -67,8 +67,10 @@ def test_every_published_vector_gives_its_authorization(case: dict[str, object])
     st.dictionaries(header_name, text, max_size=5),
 )
 @settings(max_examples=1000, deadline=None, derandomize=True, database=None)
-def test_same_signature_as_the_vendors(method: str, path: str, query: dict[str, str], headers: dict[str, str]) -> None:
-    """For any path, parameters and headers the SDK and we agree, in the window that the SDK's clock gave it."""
+def test_any_request_has_the_signature_of_the_vendors_sdk(
+    method: str, path: str, query: dict[str, str], headers: dict[str, str]
+) -> None:
+    """For any path, parameters and headers, in the SDK's window."""
     query, headers = _distinct(query), _distinct(headers)
     vendor = vendor_sdk.authorization(method, path, query, headers)
     begin, end = map(int, re.findall(r"q-sign-time=(\d+);(\d+)&", vendor)[0])
@@ -77,7 +79,7 @@ def test_same_signature_as_the_vendors(method: str, path: str, query: dict[str, 
 
 
 def _distinct(pairs: dict[str, str]) -> dict[str, str]:
-    """Names that differ by more than case: of others the SDK keeps one only."""
+    """Names that differ by more than case; of other names the SDK sends one only."""
     return dict({_folded(name): (name, value) for name, value in pairs.items()}.values())
 
 
@@ -85,8 +87,8 @@ def _folded(name: str) -> str:
     return "".join(c.lower() if c.isascii() else c for c in name)
 
 
-def test_request_to_the_job_api() -> None:
-    """Host, token and every header and parameter that is sent are signed; the rest of the request stays."""
+def test_all_headers_and_parameters_of_a_request_are_signed() -> None:
+    """Host and token among them; the rest of the request is unchanged."""
     request = requests.get(BUCKET, "j1")
     signed = signing.sign(request, Credentials("id", "key", "TOKEN+/=abc"), WINDOW)
     assert signed.headers["host"] == BUCKET.ci_host
@@ -101,8 +103,8 @@ def test_request_to_the_job_api() -> None:
     assert "authorization" not in request.headers
 
 
-def test_keys_without_token() -> None:
-    """Permanent keys send no token header."""
+def test_permanent_keys_send_no_token_header() -> None:
+    """The token of permanent keys is empty."""
     assert set(signing.sign(requests.get(BUCKET, "j1"), KEYS, WINDOW).headers) == {
         "host",
         "content-type",
@@ -111,7 +113,7 @@ def test_keys_without_token() -> None:
 
 
 def test_a_presigned_url_is_signed_in_its_query_for_its_host_only() -> None:
-    """The signature stands in the query, percent-encoded on the wire, and covers the host only."""
+    """The signature is percent-encoded in the query."""
     signed = signing.presign(requests.read_object(BUCKET, "a b/c.jpg"), KEYS, WINDOW)
     expected = signing.authorization(
         HttpRequest("GET", BUCKET.object_host, "/a b/c.jpg", headers={"host": BUCKET.object_host}), KEYS, WINDOW
@@ -123,8 +125,8 @@ def test_a_presigned_url_is_signed_in_its_query_for_its_host_only() -> None:
     assert set(signed.headers) == {"host"}
 
 
-def test_signed_address_with_temporary_keys() -> None:
-    """The token of temporary keys is a signed parameter of the address."""
+def test_a_presigned_url_of_temporary_keys_signs_their_token() -> None:
+    """The token is a signed query parameter."""
     signed = signing.presign(requests.read_object(BUCKET, "c.jpg"), Credentials("id", "key", "t+k"), WINDOW)
     query = dict(signed.query)
     assert query["x-cos-security-token"] == "t+k"
@@ -132,22 +134,22 @@ def test_signed_address_with_temporary_keys() -> None:
     assert query["q-header-list"] == "host"
 
 
-def test_window_around_now() -> None:
-    """A minute of slack before now, ten minutes of life after it, unless another life is asked for."""
+def test_a_window_begins_a_minute_before_now_and_ends_ten_minutes_after() -> None:
+    """The lifetime is an argument."""
     assert str(Window.around(1700000000.9)) == "1699999940;1700000600"
     assert str(Window.around(1700000000, lifetime=5)) == "1699999940;1700000005"
 
 
-def test_credentials_in_a_log() -> None:
-    """The text form of credentials shows the id only."""
+def test_the_text_form_of_credentials_shows_the_id_only() -> None:
+    """Neither key nor token are shown."""
     shown = repr(Credentials("the-id", "the-key", "the-token"))
     assert "the-id" in shown
     assert "the-key" not in shown
     assert "the-token" not in shown
 
 
-def test_checksum_of_a_create() -> None:
-    """The body's MD5 and length are headers, so the signature vouches for the body."""
+def test_the_body_of_a_create_is_signed_by_its_checksum() -> None:
+    """The body's MD5 and length are signed headers."""
     create = next(case for case in CASES if case["name"] == "create-full")
     body = create["body"].encode()
     assert create["headers"]["content-md5"] == base64.b64encode(md5(body, usedforsecurity=False).digest()).decode()

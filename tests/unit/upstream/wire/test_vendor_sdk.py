@@ -1,4 +1,4 @@
-"""What the gateway sends and what the vendor's SDK sends for the same parameters: every difference stands here."""
+"""Requests of the gateway compared with those of the vendor's SDK; this file lists every difference."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ ONLY_THE_SDK_SENDS = {
     "Operation/DocProcess/Zoom": "100",
     "Operation/DocProcess/ImageDpi": "96",
 }
-"""Defaults that the SDK writes out when its caller said nothing; the gateway leaves them to the cloud."""
+"""Defaults that the SDK sends for unset parameters; the gateway omits them."""
 
 ONLY_THE_GATEWAY_SENDS = {
     "Operation/DocProcess/SheetId": "0",
@@ -37,10 +37,10 @@ ONLY_THE_GATEWAY_SENDS = {
     "Operation/DocProcess/PicPagination": "0",
     "Operation/DocProcess/Comments": "0",
 }
-"""Explicit zeros: the SDK drops what is false in Python, the gateway sends what its caller said."""
+"""Explicit zeros, which the gateway sends and the SDK drops as false values."""
 
 SDK_HEADERS = {"user-agent", "accept", "accept-encoding", "connection"}
-"""Of the HTTP library; in the gateway they are the transport's affair."""
+"""Headers of the HTTP library, which in the gateway is the transport."""
 
 CREATES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "nothing but what is required": ({}, {}),
@@ -149,8 +149,8 @@ def _sdk_create(parameters: dict[str, Any]) -> vendor_sdk.Sent:
 
 
 @pytest.mark.parametrize(("fields", "parameters"), CREATES.values(), ids=list(CREATES))
-def test_body_of_a_create(fields: dict[str, Any], parameters: dict[str, Any]) -> None:
-    """The same elements with the same texts, but for the SDK's written-out defaults and our explicit zeros."""
+def test_the_body_of_a_create_has_the_sdks_elements(fields: dict[str, Any], parameters: dict[str, Any]) -> None:
+    """With the same texts, except for the SDK's defaults and our explicit zeros."""
     ours, theirs = leaves(_create(fields).body), leaves(_sdk_create(parameters).body)
     ours.pop("Operation/DocProcess", None)  # empty without options; the SDK never has it empty
     shared = ours.keys() & theirs.keys()
@@ -159,8 +159,8 @@ def test_body_of_a_create(fields: dict[str, Any], parameters: dict[str, Any]) ->
     assert {name: ours[name] for name in ours.keys() - shared}.items() <= ONLY_THE_GATEWAY_SENDS.items()
 
 
-def test_allowed_differences_occur() -> None:
-    """Each difference that is allowed above is real: the list cannot grow stale."""
+def test_every_allowed_difference_occurs() -> None:
+    """The lists above have no stale entries."""
     nothing, zeros = CREATES["nothing but what is required"], CREATES["explicit zeros"]
     sdk_only = leaves(_sdk_create(nothing[1]).body).keys() - leaves(_create(nothing[0]).body).keys()
     gateway_only = leaves(_create(zeros[0]).body).keys() - leaves(_sdk_create(zeros[1]).body).keys()
@@ -168,8 +168,8 @@ def test_allowed_differences_occur() -> None:
     assert gateway_only == ONLY_THE_GATEWAY_SENDS.keys()
 
 
-def test_envelope_of_a_create() -> None:
-    """Method, host, path, query and headers are the SDK's; the gateway adds the body's checksum."""
+def test_a_create_has_the_sdks_method_host_path_query_and_headers() -> None:
+    """The gateway adds the body's checksum."""
     ours, theirs = _create({}), _sdk_create({})
     assert (ours.method, ours.host, ours.path, dict(ours.query)) == (
         theirs.method,
@@ -181,8 +181,8 @@ def test_envelope_of_a_create() -> None:
     assert ours.headers["content-type"] == theirs.headers["content-type"]
 
 
-def test_read_of_one_job() -> None:
-    """The SDK's request for a job."""
+def test_a_get_is_the_sdks_request() -> None:
+    """Method, host, path, query and headers."""
     _assert_same(requests.get(BUCKET, JOB), vendor_sdk.send("ci_get_doc_job", Bucket=BUCKET.name, JobID=JOB))
 
 
@@ -191,7 +191,7 @@ def test_read_of_one_job() -> None:
 def test_a_list_request_is_the_sdks_but_for_its_empty_next_token(
     fields: dict[str, Any], parameters: dict[str, Any], cursor: str
 ) -> None:
-    """The SDK's request for a list; on the first page the SDK sends an empty nextToken, the gateway none."""
+    """The SDK sends an empty nextToken for the first page, the gateway none."""
     request = ParseDict({"bucket": BUCKET.name, **fields}, ListPreviewJobsRequest())
     validation.check(request)
     ours = requests.list_jobs(request, BUCKET, size=100, cursor=cursor)
@@ -209,8 +209,8 @@ def test_a_list_request_is_the_sdks_but_for_its_empty_next_token(
         ({"state": "STATE_PAUSED"}, {"State": "Paused"}),
     ],
 )
-def test_list_of_queues(fields: dict[str, Any], parameters: dict[str, Any]) -> None:
-    """The SDK's request for queues."""
+def test_a_list_of_queues_is_the_sdks_request(fields: dict[str, Any], parameters: dict[str, Any]) -> None:
+    """Method, host, path, query and headers."""
     request = ParseDict({"bucket": BUCKET.name, **fields}, ListPreviewQueuesRequest())
     validation.check(request)
     ours = requests.list_queues(request, BUCKET, size=7, page=3)
@@ -226,8 +226,8 @@ def _assert_same(ours: HttpRequest, theirs: vendor_sdk.Sent) -> None:
     }
 
 
-def test_times_of_a_list() -> None:
-    """Minutes are minutes, although the vendor's manual prints %m for them."""
+def test_times_of_a_list_have_their_minutes() -> None:
+    """The vendor's manual prints %m, the month, for them."""
     request = ListPreviewJobsRequest(bucket=BUCKET.name, created_after=Timestamp(seconds=1663146943))
     query = dict(requests.list_jobs(request, BUCKET, size=1, cursor="").query)
     assert query["startCreationTime"] == "2022-09-14T17:15:43+0800"

@@ -1,4 +1,4 @@
-"""Replies made to harm the reader: each is a typed error, at once, and nothing is fetched."""
+"""XML attacks: each is a typed error, immediately, and nothing is fetched."""
 
 import socket
 import time
@@ -17,7 +17,7 @@ from docpreview_gateway.upstream.wire.http import MAX_REPLY_BYTES, HttpReply
 
 LAUGHS = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
 LIMIT_SECONDS = 1.0
-"""Measured: at most 0.15 s on one core. The rest is for busy machines."""
+"""Seconds. Measured: at most 0.15 s on one core; the rest is for busy machines."""
 
 ATTACKS: dict[str, Callable[[], bytes]] = {
     "file entity": lambda: (
@@ -71,8 +71,8 @@ ATTACKS: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("make", ATTACKS.values(), ids=list(ATTACKS))
-def test_an_xml_attack_is_a_bad_response_at_once_and_is_not_quoted(make: Callable[[], bytes]) -> None:
-    """UPSTREAM_BAD_RESPONSE, fast, without a cause that could quote the reply."""
+def test_an_xml_attack_is_a_bad_response_immediately_and_is_not_quoted(make: Callable[[], bytes]) -> None:
+    """The error has no cause that could quote the reply."""
     body = make()
     begin = time.perf_counter()
     with pytest.raises(UpstreamError) as caught:
@@ -83,15 +83,15 @@ def test_an_xml_attack_is_a_bad_response_at_once_and_is_not_quoted(make: Callabl
 
 
 @pytest.mark.parametrize("make", ATTACKS.values(), ids=list(ATTACKS))
-def test_attack_as_the_body_of_a_refusal(make: Callable[[], bytes]) -> None:
-    """The HTTP status decides when the body is of no use."""
+def test_an_xml_attack_in_a_refusal_leaves_the_reason_to_the_status(make: Callable[[], bytes]) -> None:
+    """The body is ignored."""
     error = refusals.read(HttpReply(503, {}, make()))
     assert error.reason == reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE
     assert error.facts.code == ""
 
 
-def test_entity_of_a_file(tmp_path: Path) -> None:
-    """Second line of defence: should a document type ever slip past the first look, the parser reads no file."""
+def test_the_parser_reads_no_file_of_an_entity(tmp_path: Path) -> None:
+    """Second line of defence, for a document type that the first check misses."""
     secret = tmp_path / "secret"
     secret.write_text("TOP")
     body = f'<!DOCTYPE r [<!ENTITY x SYSTEM "{secret.as_uri()}">]><Response>&x;</Response>'.encode()
@@ -108,8 +108,8 @@ def test_entity_of_a_file(tmp_path: Path) -> None:
         '<!DOCTYPE r [<!ENTITY % p SYSTEM "{url}"> %p;]>',
     ],
 )
-def test_address_in_a_document_type(document_type: str) -> None:
-    """As above: the parser connects to nothing."""
+def test_the_parser_connects_to_no_address_of_a_document_type(document_type: str) -> None:
+    """Second line of defence, as above."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/x"
@@ -136,13 +136,13 @@ def test_address_in_a_document_type(document_type: str) -> None:
         ),
     ],
 )
-def test_odd_but_legal(body: bytes, text: str) -> None:
-    """Odd forms that XML allows are read; whatever the declaration says, the bytes are UTF-8."""
+def test_unusual_but_legal_xml_is_read(body: bytes, text: str) -> None:
+    """The encoding is UTF-8, whatever the declaration says."""
     assert xml_codec.text(xml_codec.read(body, "Response"), "a") == text
 
 
-def test_largest_legal_reply() -> None:
-    """Up to the caps everything is read: 8 MiB, depth 32."""
+def test_the_largest_legal_reply_is_read() -> None:
+    """The caps are 8 MiB and a depth of 32."""
     frame = len(b"<Response><a></a></Response>")
     body = b"<Response><a>" + b"x" * (MAX_REPLY_BYTES - frame) + b"</a></Response>"
     assert len(xml_codec.text(xml_codec.read(body), "a")) == MAX_REPLY_BYTES - frame
@@ -151,15 +151,15 @@ def test_largest_legal_reply() -> None:
     assert xml_codec.read(b"<a>" * 32 + b"</a>" * 32).tag == "a"
 
 
-def test_reader_without_an_element() -> None:
-    """What is not there has no texts."""
+def test_a_missing_element_has_no_texts() -> None:
+    """`text` is empty, `texts` has no entries."""
     assert xml_codec.text(None, "a") == ""
     assert xml_codec.texts(None) == {}
 
 
 @pytest.mark.parametrize("bad", ["\0", "\x1b", "\ufffe", "\ud800"])
-def test_text_that_xml_cannot_carry(bad: str) -> None:
-    """The writer refuses it rather than send what the cloud cannot read."""
+def test_the_writer_rejects_characters_that_xml_forbids(bad: str) -> None:
+    """ValueError, instead of a document that the cloud cannot read."""
     assert UNWRITABLE.search(bad)
     with pytest.raises(ValueError, match=r"XML|surrogates"):
         xml_codec.write("Request", [("a", bad)])

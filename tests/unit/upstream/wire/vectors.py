@@ -1,4 +1,4 @@
-"""The recorded replies under tests/vectors: one folder per case, the bytes of a reply beside what is read from it."""
+"""The recorded replies under tests/vectors: one folder per case, a reply and its expected values."""
 
 import json
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Vector:
     facts: dict[str, Any]
 
     def read(self) -> Any:
-        """What core makes of the reply, as plain values."""
+        """The parsed reply, as plain values."""
         facts, bucket = self.facts, self.facts.get("bucket", "")
         match facts["read"]:
             case "created_job":
@@ -33,7 +33,7 @@ class Vector:
                 return plain(responses.one_job(self.body, bucket, facts["job_id"]))
             case "job_page":
                 page = responses.job_page(
-                    self.body, bucket, with_pages=facts["with_pages"], asked_cursor=facts["asked_cursor"]
+                    self.body, bucket, with_pages=facts["with_pages"], requested_cursor=facts["asked_cursor"]
                 )
                 return {"jobs": [plain(job) for job in page.jobs], "cursor": page.cursor}
             case "queue_page":
@@ -47,12 +47,12 @@ class Vector:
                 raise AssertionError(f"{self.name}: no reader for {kind}")
 
     def refusal(self) -> UpstreamError:
-        """What core makes of the reply when its status is not 2xx."""
+        """The error of a reply whose status is not 2xx."""
         return refusals.read(HttpReply(self.facts["status"], self.facts["headers"], self.body))
 
 
 def plain(message: Message) -> dict[str, Any]:
-    """A message as its JSON values, under the names of the contract."""
+    """A message as JSON values, with the field names of the contract."""
     return MessageToDict(message, preserving_proto_field_name=True)
 
 

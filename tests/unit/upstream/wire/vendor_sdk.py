@@ -31,7 +31,7 @@ class Sent:
 
 
 class Recorder(requests.adapters.BaseAdapter):
-    """Answers every request with an empty reply and keeps it."""
+    """An HTTP session that stores requests and answers with empty replies."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a create must look like on the wire, written down a second time, apart from the code under test."""
+"""Expected wire form of creates, independent of the code under test."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What stands in a document, read with another parser than the one under test."""
+"""Contents of XML documents, by another parser than the one under test."""
 
 from xml.etree import ElementTree as ET
 
