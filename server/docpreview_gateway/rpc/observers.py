@@ -1,4 +1,4 @@
-"""Several who hear of every call, as one."""
+"""Fan-out of call telemetry to metrics, traces and the log."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 class Observers:
-    """The port `RpcTelemetry`, which passes everything on: `metrics`, `traces` (None: there are none), `log`.
+    """`RpcTelemetry` that forwards to `metrics`, `traces` (None: off) and `log`.
 
-    `metrics` alone hears of messages, and `log` of ends only.
+    Only `metrics` gets messages; `log` gets ends only.
     """
 
     def __init__(self, metrics: RpcTelemetry, traces: CallTelemetry | None, log: EndTelemetry) -> None:
@@ -21,12 +21,12 @@ class Observers:
         self.message_sent = metrics.message_sent
 
     def call_started(self, method: Method, call: Call) -> Trace | None:
-        """A call came in. Returns its position in its trace, if it is traced."""
+        """Record the start of a call. Returns its own position in its trace, None when it is not traced."""
         self._metrics.call_started(method, call)
         return None if self._traces is None else self._traces.call_started(method, call)
 
     def call_ended(self, method: Method, call: Call, code: str, seconds: float) -> None:
-        """A call ended."""
+        """Record the end of a call."""
         self._metrics.call_ended(method, call, code, seconds)
         if self._traces is not None:
             self._traces.call_ended(method, call, code, seconds)

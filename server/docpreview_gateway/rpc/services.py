@@ -1,4 +1,4 @@
-"""Which use-case answers which method, and how long each may take."""
+"""Routes of the contract: the use-case of each method, and how long its calls may take."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ QUEUES = preview_queue_service_pb2.DESCRIPTOR.services_by_name["PreviewQueueServ
 USAGE = usage_service_pb2.DESCRIPTOR.services_by_name["UsageService"]
 SERVICE_NAMES = (JOBS.full_name, QUEUES.full_name, USAGE.full_name)
 METHOD_NAMES = frozenset(method.name for service in (JOBS, QUEUES, USAGE) for method in service.methods)
-"""As a policy names them: no two services have a method of one name."""
+"""As in a policy: names are unique across services."""
 
 LONGEST_UNARY = 60.0
-"""Seconds that a call without deadline, or with a later one, may take."""
+"""Most seconds that a call may take, whatever its deadline; waits and watches have longer limits."""
 
 _MARGIN = 10.0
 
@@ -37,7 +37,7 @@ _MARGIN = 10.0
 def routes(
     jobs: PreviewJobs, queues: PreviewQueues, budgets: PageBudgets, audit: AuditLog, *, longest_stream: float
 ) -> list[Route[Any]]:
-    """Every method of the contract. KeyError at start-up when one has no use-case."""
+    """A route for every method of the contract. KeyError, at start-up, for one without use-case."""
     longest = {"WaitPreviewJob": MAX_WAIT_SECONDS + _MARGIN, "WatchPreviewJob": longest_stream + _MARGIN}
     use_cases: Mapping[str, Callable[..., Any]] = {
         "CreatePreviewJob": audited(jobs.create, audit),

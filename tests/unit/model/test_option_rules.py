@@ -15,13 +15,13 @@ NONE = O()
 
 
 def applied(rules: OptionRules, options: O = NONE, preset: O = NONE) -> O:
-    return rules.applied(CreatePreviewJobRequest(input_object="a.pdf", options=options), preset).options
+    return rules.apply(CreatePreviewJobRequest(input_object="a.pdf", options=options), preset).options
 
 
 def test_a_request_without_rules_stays_as_it_is() -> None:
     """The request as it is, without options that nobody gave."""
     request = CreatePreviewJobRequest(input_object="a.pdf", preset="p")
-    made = OptionRules().applied(request, NONE)
+    made = OptionRules().apply(request, NONE)
     assert made == CreatePreviewJobRequest(input_object="a.pdf")
     assert not made.HasField("options")
 
@@ -38,7 +38,7 @@ def test_force_wins_over_request_over_preset_over_default() -> None:
 def test_request_itself_stays() -> None:
     """The caller's own message is what a repeated create is compared with."""
     request = CreatePreviewJobRequest(options=O(quality=5), preset="p")
-    OptionRules(force=O(quality=1)).applied(request, O(image_dpi=96))
+    OptionRules(force=O(quality=1)).apply(request, O(image_dpi=96))
     assert request == CreatePreviewJobRequest(options=O(quality=5), preset="p")
 
 
@@ -76,7 +76,7 @@ def test_unbounded_jobs_are_bounded(options: O, expected: int) -> None:
 def test_an_exceeded_bound_names_its_field(options: O, field: str) -> None:
     """The field is named."""
     rules = OptionRules(at_most={"image_dpi": 150}, max_pages=10)
-    request = rules.applied(CreatePreviewJobRequest(options=options), NONE)
+    request = rules.apply(CreatePreviewJobRequest(options=options), NONE)
     assert [found.field for found in rules.violations(request)] == [field]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from docpreview_gateway.model.output_templates import SHEETS, source_format, template_problem
+from docpreview_gateway.model.output_templates import SPREADSHEETS, source_format, template_problem
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_template_without_a_number(template: str) -> None:
     assert "${Number} or ${Page}" in str(template_problem(template, "pptx"))
 
 
-@pytest.mark.parametrize("source", sorted(SHEETS))
+@pytest.mark.parametrize("source", sorted(SPREADSHEETS))
 def test_template_for_sheets(source: str) -> None:
     """Every spreadsheet format needs the sheet in the path; the vendor's own sample has ${Page} beside it."""
     assert "${SheetID}" in str(template_problem("abc_${Number}.jpg", source))

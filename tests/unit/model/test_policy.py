@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOptions
 from docpreview_gateway.model.errors import GatewayError
-from docpreview_gateway.model.policy import ANY_METHOD, REFLECTION, BucketRights, Question, Rights, explain, permit
+from docpreview_gateway.model.policy import ANY_METHOD, REFLECTION, BucketRights, Question, Rights, explain, require
 
 if TYPE_CHECKING:
     from docpreview_gateway.model.policy import Decision
@@ -211,10 +211,10 @@ def test_any_policy_and_call(
     assert all(decision.allowed for decision in decisions) is expected
     for decision in decisions:
         if decision.allowed:
-            permit(decision)
+            require(decision)
         else:
             with pytest.raises(GatewayError) as caught:
-                permit(decision)
+                require(decision)
             assert caught.value.reason == r.ERROR_REASON_NOT_PERMITTED
 
 

@@ -15,9 +15,9 @@ from docpreview_gateway.rpc.handlers import MAX_SEND_BYTES
 from docpreview_gateway.rpc.server import (
     CHANNEL_ARGUMENTS,
     MAX_METADATA_BYTES,
-    SHARES_PORT,
+    REUSE_PORT,
     Health,
-    ages,
+    age_arguments,
     enable_reflection,
     grpc_server,
 )
@@ -30,7 +30,7 @@ KNOWN = {found.decode() for found in re.findall(rb"grpc\.[a-z0-9_.]+(?=\0)", LIB
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-@pytest.mark.parametrize("name", [SHARES_PORT, *(name for name, _ in (*CHANNEL_ARGUMENTS, *ages(1, 1)))])
+@pytest.mark.parametrize("name", [REUSE_PORT, *(name for name, _ in (*CHANNEL_ARGUMENTS, *age_arguments(1, 1)))])
 def test_every_channel_argument_is_known_to_grpc(name: str) -> None:
     """Its name stands in gRPC's own library: a misspelt one would be ignored in silence."""
     assert name in KNOWN
