@@ -1,6 +1,7 @@
-"""What a caller may do at once and in a while: calls at once, all calls in a second, calls of a method in a second.
+"""Limits of callers: concurrent calls, rate of all calls, rate of calls of one method.
 
-Counted by the shared store where there is one, so that replicas keep one limit together; by this process otherwise.
+Rates are counted in the shared store when there is one, so that replicas enforce them together; concurrency always in
+this process.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.callers import Caller
 
 CONCURRENCY_SECONDS = 0.3
-"""What a caller with too many calls at once is told to wait: nobody knows when one of them ends."""
+"""`retry_after` at the concurrency limit: when a call will end is unknown."""
 
-STORE_SECONDS = 1.0
-"""What a caller is told to wait whose limits nobody can count."""
+UNAVAILABLE_SECONDS = 1.0
+"""`retry_after` while limits cannot be counted."""
 
 
 class Counting:
-    """The port `RateCounter`, by the shared store (None: by this process).
+    """`RateCounter` in the shared store (None: in this process).
 
-    While the store does not answer, this process counts for itself, or, with `refuse_without_store`, nobody passes. Of
-    what it counts for itself each of `share` processes lets its part pass, so that together they keep the limit.
+    While the store is unavailable, this process counts locally or, with `refuse_without_store`, rejects all calls. When
+    counting locally, each of `share` processes admits its part, so that together they keep the limit.
     """
 
     def __init__(
@@ -36,44 +37,45 @@ class Counting:
     ) -> None:
         self._shared = shared
         self._share = share
-        self._refuse = refuse_without_store
-        self._own = Rates()
-        self._closed: dict[str, tuple[Rule, float]] = {}
-        """Rules that let nobody pass before an instant: no need to ask the store again until then."""
+        self._refuse_without_store = refuse_without_store
+        self._local = Rates()
+        self._exhausted: dict[str, tuple[Rule, float]] = {}
+        """Rules that admit no call before an instant: the store need not be asked until then."""
 
     async def take(self, rules: tuple[Rule, ...]) -> tuple[Refusal | None, bool]:
-        """As the port says. LIMITER_UNAVAILABLE."""
+        """Charge a call to all rules or return a refusal. LIMITER_UNAVAILABLE with `refuse_without_store`."""
         now = time.monotonic()
         if self._shared is None:
-            return self._alone(rules, now), False
+            return self._take_locally(rules, now), False
         for rule in rules:
-            known, until = self._closed.get(rule.key, (None, 0.0))
-            if known == rule and now < until:
+            exhausted, until = self._exhausted.get(rule.key, (None, 0.0))
+            if exhausted == rule and now < until:
                 return Refusal(rule, until - now), False
         try:
             refusal = await self._shared.take(rules)
         except StoreUnavailableError:
-            if self._refuse:
+            if self._refuse_without_store:
                 raise _unavailable() from None
-            return self._alone(rules, now), True
+            return self._take_locally(rules, now), True
         if refusal is not None:
-            # Others can only make it later. Counted from before the question: too early is asked again, late is unfair.
-            self._closed[refusal.rule.key] = refusal.rule, now + refusal.wait
+            # Other replicas can only postpone the instant. It is counted from before the request: too early costs one
+            # more request, too late rejects calls unfairly.
+            self._exhausted[refusal.rule.key] = refusal.rule, now + refusal.wait
         return refusal, False
 
-    def _alone(self, rules: tuple[Rule, ...], now: float) -> Refusal | None:
+    def _take_locally(self, rules: tuple[Rule, ...], now: float) -> Refusal | None:
         if self._share > 1:
             rules = tuple(part(each, self._share) for each in rules)
-        return self._own.take(rules, now)
+        return self._local.take(rules, now)
 
 
 def has_limits(caller: Caller) -> bool:
-    """Whether anything bounds the caller's calls."""
+    """Whether the caller has a rate or concurrency limit."""
     return caller.concurrency is not None or caller.rate is not None or bool(caller.method_rates)
 
 
 class CallLimits:
-    """The port `CallGate`. `share` processes divide the calls at once, which nobody counts for all of them."""
+    """`CallGate` of the callers' limits. Each of `share` processes admits its part of the concurrent calls."""
 
     def __init__(self, counting: RateCounter, telemetry: LimitTelemetry, *, share: int = 1) -> None:
         self._counting = counting
@@ -83,7 +85,7 @@ class CallLimits:
         self._rules: dict[tuple[str, str], tuple[Caller, tuple[Rule, ...]]] = {}
 
     async def enter(self, caller: Caller, method: str) -> None:
-        """As the port says. Waits for nothing but the shared store."""
+        """Admit a call of the RPC `method` or raise. Waits for nothing but the shared store."""
         if not has_limits(caller):
             return
         self._check_concurrency(caller)
@@ -95,7 +97,7 @@ class CallLimits:
             raise
 
     def leave(self, caller: Caller) -> None:
-        """As the port says."""
+        """Record the end of an admitted call."""
         if not has_limits(caller):
             return
         left = self._in_flight.get(caller.name, 0) - 1
@@ -117,7 +119,7 @@ class CallLimits:
         self._telemetry.limit(caller.name, "concurrency", "refused")
         raise LimitReached(
             reasons.ERROR_REASON_CONCURRENCY_LIMITED,
-            f"{caller.name} has {bound} calls under way, as many as it may have at once",
+            f"{caller.name} has {bound} concurrent calls, as many as its limit allows",
             subject=f"caller:{caller.name}:concurrency",
             retry_after=CONCURRENCY_SECONDS,
         )
@@ -127,7 +129,7 @@ class CallLimits:
         if not rules:
             return
         try:
-            refusal, alone = await self._counting.take(rules)
+            refusal, counted_locally = await self._counting.take(rules)
         except GatewayError:
             self._telemetry.limit(caller.name, rules[0].kind, "shadowed" if caller.shadow else "refused")
             if caller.shadow:
@@ -135,17 +137,17 @@ class CallLimits:
             raise
         if refusal is None:
             for rule in rules:
-                self._telemetry.limit(caller.name, rule.kind, "degraded" if alone else "allowed")
+                self._telemetry.limit(caller.name, rule.kind, "degraded" if counted_locally else "allowed")
             return
         self._telemetry.limit(caller.name, refusal.rule.kind, "shadowed" if caller.shadow else "refused")
         if not caller.shadow:
             _refuse(caller, refusal)
 
     def _rules_of(self, caller: Caller, method: str) -> tuple[Rule, ...]:
-        """Built once for each caller and method, and again when the caller's limits change."""
-        known = self._rules.get((caller.name, method))
-        if known is not None and known[0] is caller:
-            return known[1]
+        """Built once for each caller and method, and again when the caller is replaced."""
+        cached = self._rules.get((caller.name, method))
+        if cached is not None and cached[0] is caller:
+            return cached[1]
         rules = rules_of(caller, method)
         self._rules[caller.name, method] = caller, rules
         return rules
@@ -156,7 +158,7 @@ def _refuse(caller: Caller, refusal: Refusal) -> NoReturn:
     what = "calls" if rule.kind == "rate" else f"calls of {rule.key.rpartition(':')[2]}"
     raise LimitReached(
         reasons.ERROR_REASON_RATE_LIMITED,
-        f"{caller.name} makes more {what} than its limit lets pass: slow down, or ask for a higher limit",
+        f"{caller.name} makes more {what} than its rate limit allows: slow down, or ask for a higher limit",
         subject=rule.key,
         retry_after=refusal.wait,
     )
@@ -165,6 +167,6 @@ def _refuse(caller: Caller, refusal: Refusal) -> NoReturn:
 def _unavailable() -> GatewayError:
     return GatewayError(
         reasons.ERROR_REASON_LIMITER_UNAVAILABLE,
-        "the limits of callers cannot be counted now; nothing was sent",
-        retry_after=STORE_SECONDS,
+        "the limits of callers cannot be checked now; nothing was sent",
+        retry_after=UNAVAILABLE_SECONDS,
     )
