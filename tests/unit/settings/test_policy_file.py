@@ -62,7 +62,7 @@ def test_the_example_policy_gives_its_callers_what_the_docs_explain() -> None:
     ("old", "new", "problem"),
     [
         ("version: 1", "version: 2", "version: "),
-        ("methods: [GetPreviewJob]", "methods: [GetJob]", "callers.shop.methods: GetJob is no method"),
+        ("methods: [GetPreviewJob]", "methods: [GetJob]", "callers.shop.methods: GetJob is not a method"),
         ("methods: [GetPreviewJob]", "methods: []", "callers.shop.methods: "),
         ("methods: [GetPreviewJob]", "methods: [GetPreviewJob]\n    rates: 1", "callers.shop.rates: unknown key"),
         ("methods: [GetPreviewJob]", "methods: [GetPreviewJob]\n    rate: {per_second: 0, burst: 1}", "greater than 0"),
@@ -85,14 +85,14 @@ def test_the_example_policy_gives_its_callers_what_the_docs_explain() -> None:
         (f'{{token: "{HASH}"}}', "{jwt: {issuer: https://evil, value: x}}", "https://evil is not among auth.jwt"),
         (f'{{token: "{HASH}"}}', "{spiffe: https://x/y}", "callers.shop.identities.0.spiffe"),
         ("  shop:", "  Shop X:", "callers.Shop X"),
-        ("  shop:", "  anonymous:", "callers.anonymous: the name is taken"),
-        ("  shop:", "  gateway:", "callers.gateway: the name is taken by the gateway's own reads; choose another"),
+        ("  shop:", "  anonymous:", "callers.anonymous: the name is reserved"),
+        ("  shop:", "  gateway:", "callers.gateway: the name is reserved for the gateway's own reads; choose another"),
         ("callers:", "callers: {}\nothers:", "callers: "),
-        ("    methods:", "    methods: [GetPreviewJob]\n    methods:", "methods stands twice"),
+        ("    methods:", "    methods: [GetPreviewJob]\n    methods:", "duplicate key methods"),
         (
             "      - {bucket",
             f"      - {{bucket: {BUCKET}, input_prefixes: [x/]}}\n      - {{bucket",
-            "stands twice; give one entry",
+            "is listed more than once; give one entry",
         ),
     ],
 )
@@ -110,7 +110,7 @@ def test_a_mistake_is_named_with_its_path_and_without_a_secret(
 def test_identity_of_two_callers(tmp_path: Path) -> None:
     """Nobody is two callers."""
     second = CALLER.split("callers:\n")[1].replace("  shop:", "  shop2:").replace("0" * 64, "1" * 64)
-    assert "callers.shop, shop2: an identity stands more than once" in problems(tmp_path, CALLER + second)
+    assert "callers.shop, shop2: an identity is listed more than once" in problems(tmp_path, CALLER + second)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "a: b: c", "\tx", b"\xff\xfe\xff", "!!python/object:os.system x"])
