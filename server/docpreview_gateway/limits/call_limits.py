@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, NoReturn
 
 from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview_gateway.limits.gcra import Rates, Refusal, Rule, part, rules_of
+from docpreview_gateway.limits.gcra import Rates, Refusal, Rule, divided, rules_of
 from docpreview_gateway.limits.ports import StoreUnavailableError
 from docpreview_gateway.model.errors import GatewayError, LimitReached
 
@@ -65,7 +65,7 @@ class Counting:
 
     def _take_locally(self, rules: tuple[Rule, ...], now: float) -> Refusal | None:
         if self._share > 1:
-            rules = tuple(part(each, self._share) for each in rules)
+            rules = tuple(divided(each, self._share) for each in rules)
         return self._local.take(rules, now)
 
 

@@ -59,7 +59,7 @@ def rule(key: str, kind: LimitKind, rate: Rate) -> Rule:
     return Rule(key, kind, interval, (rate.burst - 1) * interval)
 
 
-def part(whole: Rule, share: int) -> Rule:
+def divided(whole: Rule, share: int) -> Rule:
     """The rule for each of `share` processes that together keep `whole` without sharing counters."""
     burst = whole.tolerance / whole.interval + 1
     interval = share * whole.interval
