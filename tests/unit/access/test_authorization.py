@@ -201,10 +201,10 @@ class TestCreate:
 class CountingCache(LruMemoryCache):
     """A cache that counts look-ups."""
 
-    looks = 0
+    lookups = 0
 
     def get(self, key: str) -> bytes | None:
-        self.looks += 1
+        self.lookups += 1
         return super().get(key)
 
 
@@ -217,12 +217,12 @@ async def warm() -> AsyncIterator[tuple[Office, CountingCache]]:
     """Twenty buckets with ten cached jobs each, half of them under in/."""
     memory = CountingCache(64 * 1024 * 1024)
     office = Office(buckets=BUCKETS)
-    kept = Freshness(active=1e9, missing=1e9, listing=1e9, stale=0)
+    freshness = Freshness(active=1e9, missing=1e9, listing=1e9, stale=0)
     cached = Cached(
         Coalesced(office.upstream, office.telemetry, longest=30.0),
         memory,
         FakeSharedCache(),
-        freshness=kept,
+        freshness=freshness,
         clock=office.clock,
         telemetry=office.telemetry,
     )
@@ -256,8 +256,8 @@ async def _random_call(office: Office, bucket: str, rnd: random.Random, made: Ca
             return []
         case _:
             get = pb.GetPreviewJobRequest(bucket=bucket, job_id=job_id)
-            kept = office.jobs.cached_get(get, made)
-            return [await office.jobs.get(get, made) if kept is None else PreviewJob.FromString(kept)]
+            cached_job = office.jobs.cached_get(get, made)
+            return [await office.jobs.get(get, made) if cached_job is None else PreviewJob.FromString(cached_job)]
 
 
 async def test_no_random_call_leaks_a_job_and_rejected_ones_look_nothing_up(warm: tuple[Office, CountingCache]) -> None:
@@ -265,12 +265,12 @@ async def test_no_random_call_leaks_a_job_and_rejected_ones_look_nothing_up(warm
     office, memory = warm
     rnd = random.Random(16)  # noqa: S311 - no secret
     callers = [caller_of(f"team{number}", {bucket.name: ("in/",)}) for number, bucket in enumerate(BUCKETS)]
-    refused = answered = 0
+    rejected = answered = 0
     for _ in range(100_000):
         who, where = rnd.randrange(CALLERS), rnd.randrange(CALLERS)
         if rnd.random() < 0.3:
             where = who
-        before = memory.looks, len(office.upstream.asked)
+        before = memory.lookups, len(office.upstream.asked)
         found: list[PreviewJob] = []
         reason = None
         try:
@@ -278,11 +278,11 @@ async def test_no_random_call_leaks_a_job_and_rejected_ones_look_nothing_up(warm
         except GatewayError as error:
             reason = error.reason
         if where != who:
-            refused += 1
+            rejected += 1
             assert reason == r.ERROR_REASON_NOT_PERMITTED
-            assert (memory.looks, len(office.upstream.asked)) == before
+            assert (memory.lookups, len(office.upstream.asked)) == before
         for job in found:
             answered += 1
             assert job.input.object == f"in/{BUCKETS[who].name}.pdf"
-    assert refused > 50_000
+    assert rejected > 50_000
     assert answered > 10_000

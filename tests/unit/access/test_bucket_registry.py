@@ -12,29 +12,29 @@ from docpreview_gateway.model.callers import ANONYMOUS
 from docpreview_gateway.model.errors import GatewayError, InvalidRequest
 from tests.unit.conftest import BUCKET, OTHER
 
-REGISTER = BucketRegistry([BUCKET, OTHER])
+REGISTRY = BucketRegistry([BUCKET, OTHER])
 
 
 def test_a_valid_request_gets_the_bucket_as_it_is_configured() -> None:
     """The same object."""
-    assert REGISTER.admit(GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1"), ANONYMOUS) is BUCKET
-    assert REGISTER.find(OTHER.name) is OTHER
+    assert REGISTRY.admit(GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1"), ANONYMOUS) is BUCKET
+    assert REGISTRY.find(OTHER.name) is OTHER
 
 
 @pytest.mark.parametrize("job_id", ["d1", "", "../x"])
 def test_a_bucket_that_is_not_configured_is_rejected_before_validation(job_id: str) -> None:
     """Callers without the bucket learn nothing about the validity of the rest (AIP-211)."""
     with pytest.raises(GatewayError) as caught:
-        REGISTER.admit(GetPreviewJobRequest(bucket="stranger-1250000000", job_id=job_id), ANONYMOUS)
+        REGISTRY.admit(GetPreviewJobRequest(bucket="stranger-1250000000", job_id=job_id), ANONYMOUS)
     assert caught.value.reason == r.ERROR_REASON_BUCKET_NOT_CONFIGURED
-    assert REGISTER.find("stranger-1250000000") is None
+    assert REGISTRY.find("stranger-1250000000") is None
 
 
 @pytest.mark.parametrize("name", ["", "no appid", "a.b-1250000000", "evil.example/#-1250000000", "x" * 10_000])
 def test_a_malformed_bucket_name_is_a_violation_like_others(name: str) -> None:
     """In one error with the rest."""
     with pytest.raises(InvalidRequest) as caught:
-        REGISTER.admit(GetPreviewJobRequest(bucket=name, job_id="../x"), ANONYMOUS)
+        REGISTRY.admit(GetPreviewJobRequest(bucket=name, job_id="../x"), ANONYMOUS)
     assert [violation.field for violation in caught.value.violations] == ["bucket", "job_id"]
 
 
@@ -48,20 +48,20 @@ def test_a_registry_without_buckets_admits_nothing() -> None:
 def test_an_invalid_request_for_a_configured_bucket_is_rejected() -> None:
     """InvalidRequest."""
     with pytest.raises(InvalidRequest):
-        REGISTER.admit(GetPreviewJobRequest(bucket=BUCKET.name, job_id="../x"), ANONYMOUS)
+        REGISTRY.admit(GetPreviewJobRequest(bucket=BUCKET.name, job_id="../x"), ANONYMOUS)
 
 
 def test_results_go_to_the_source_bucket_unless_another_is_named() -> None:
     """The region may be given or omitted."""
-    assert REGISTER.admit_output(ObjectLocation(object="p"), BUCKET) is BUCKET
-    assert REGISTER.admit_output(ObjectLocation(bucket=OTHER.name), BUCKET) is OTHER
-    assert REGISTER.admit_output(ObjectLocation(bucket=OTHER.name, region=OTHER.region), BUCKET) is OTHER
+    assert REGISTRY.admit_output(ObjectLocation(object="p"), BUCKET) is BUCKET
+    assert REGISTRY.admit_output(ObjectLocation(bucket=OTHER.name), BUCKET) is OTHER
+    assert REGISTRY.admit_output(ObjectLocation(bucket=OTHER.name, region=OTHER.region), BUCKET) is OTHER
 
 
 def test_an_output_bucket_that_is_not_configured_is_rejected() -> None:
     """The cloud's key may be able to write there; callers are not allowed to."""
     with pytest.raises(GatewayError) as caught:
-        REGISTER.admit_output(ObjectLocation(bucket="stranger-1250000000"), BUCKET)
+        REGISTRY.admit_output(ObjectLocation(bucket="stranger-1250000000"), BUCKET)
     assert caught.value.reason == r.ERROR_REASON_BUCKET_NOT_CONFIGURED
 
 
@@ -69,5 +69,5 @@ def test_an_output_bucket_that_is_not_configured_is_rejected() -> None:
 def test_an_output_region_that_is_not_the_buckets_is_a_violation(bucket: str) -> None:
     """A region is checked, never used as an address."""
     with pytest.raises(InvalidRequest) as caught:
-        REGISTER.admit_output(ObjectLocation(bucket=bucket, region="ap-beijing"), BUCKET)
+        REGISTRY.admit_output(ObjectLocation(bucket=bucket, region="ap-beijing"), BUCKET)
     assert [violation.field for violation in caught.value.violations] == ["output.region"]

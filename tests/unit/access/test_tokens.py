@@ -11,14 +11,14 @@ from docpreview_gateway.access import tokens
 
 def test_a_new_token_is_recognised_by_a_hash_that_does_not_contain_it() -> None:
     """The secret has 256 random bits."""
-    token, kept = tokens.new(secrets.token_bytes)
+    token, stored = tokens.new(secrets.token_bytes)
     found = tokens.split(token)
     assert found is not None
-    assert found[0] == kept.token_id
-    assert kept.matches(found[1])
-    assert tokens.parse_hash(str(kept)) == kept
-    assert found[1] not in str(kept) + repr(kept)
-    assert kept.digest.hex() not in repr(kept)
+    assert found[0] == stored.token_id
+    assert stored.matches(found[1])
+    assert tokens.parse_hash(str(stored)) == stored
+    assert found[1] not in str(stored) + repr(stored)
+    assert stored.digest.hex() not in repr(stored)
     assert len(found[1]) * 6 >= 256
 
 
@@ -39,10 +39,10 @@ def test_salts_make_hashes_of_equal_secrets_differ() -> None:
 )
 def test_a_nearly_right_secret_does_not_match(change: object) -> None:
     """Other letters, other case, shorter or longer."""
-    token, kept = tokens.new(lambda length: bytes(range(1, length + 1)))
+    token, stored = tokens.new(lambda length: bytes(range(1, length + 1)))
     found = tokens.split(token)
     assert found is not None
-    assert not kept.matches(change(found[1]))  # type: ignore[operator]
+    assert not stored.matches(change(found[1]))  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(

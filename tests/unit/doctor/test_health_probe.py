@@ -45,9 +45,9 @@ def test_a_gateway_that_does_not_answer_in_time_is_not_ready() -> None:
         assert "timed out" in str(probe("127.0.0.1", silent.getsockname()[1], seconds=0.2))
 
 
-@pytest.mark.parametrize(("unready", "code", "said"), [(None, 0, b"ready\n"), ("starting", 1, b"")])
+@pytest.mark.parametrize(("unready", "code", "expected"), [(None, 0, b"ready\n"), ("starting", 1, b"")])
 async def test_the_healthcheck_command_exits_with_0_only_when_ready(
-    unready: str | None, code: int, said: bytes, tmp_path: Path
+    unready: str | None, code: int, expected: bytes, tmp_path: Path
 ) -> None:
     """`docpreview-gateway healthcheck` reads the admin port from the configuration; 1 when not ready."""
     async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: unready) as port:
@@ -65,4 +65,4 @@ async def test_the_healthcheck_command_exits_with_0_only_when_ready(
             stderr=asyncio.subprocess.DEVNULL,
         )
         output, _ = await process.communicate()
-    assert (process.returncode, output) == (code, said)
+    assert (process.returncode, output) == (code, expected)

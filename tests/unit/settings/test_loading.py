@@ -401,7 +401,7 @@ class TestProtection:
 
 class TestLimits:
     @pytest.mark.parametrize(
-        ("wrong", "told"),
+        ("wrong", "message"),
         [
             ("anonymous: {rate: 100}", "limits.anonymous.rate: a rate has a unit: write {per_second: 100, burst: 200}"),
             ("anonymous: {rate: {per_second: -1}}", "limits.anonymous.rate.per_second: Input should be greater than 0"),
@@ -419,11 +419,11 @@ class TestLimits:
         ],
     )
     def test_an_invalid_limit_is_rejected_with_its_path_and_what_to_write(
-        self, folder: Path, wrong: str, told: str
+        self, folder: Path, wrong: str, message: str
     ) -> None:
         """A number without a unit, among others."""
         (problem,) = problems(file(folder, MINIMAL + f"limits: {{{wrong}}}\n"))
-        assert problem.startswith(told)
+        assert problem.startswith(message)
 
     def test_limits_of_anonymous_callers_are_loaded(self, folder: Path) -> None:
         """A burst is one second's calls by default."""
