@@ -22,8 +22,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-token = typer.Typer(help="Static tokens of callers.", no_args_is_help=True)
-policy = typer.Typer(help="Who may do what.", no_args_is_help=True)
+token = typer.Typer(help="Static tokens for callers.", no_args_is_help=True)
+policy = typer.Typer(help="Rights of callers.", no_args_is_help=True)
 app.add_typer(token, name="token")
 app.add_typer(policy, name="policy")
 
@@ -33,7 +33,7 @@ Config = Annotated[
 
 USAGE = 2
 CANNOT_START = 1
-REFUSED = 1
+NOT_OK = 1
 NOT_READY = 1
 
 
@@ -56,7 +56,7 @@ def serve(
         return
     import asyncio  # noqa: PLC0415
 
-    from docpreview_gateway.wiring import supervisor  # noqa: PLC0415 - which does without gRPC and all that is above it
+    from docpreview_gateway.wiring import supervisor  # noqa: PLC0415 - without the memory of gRPC
 
     named = () if config is None else ("--config", str(config))
     command = (sys.executable, "-m", "docpreview_gateway", "worker", *named, "--workers", str(settings.workers))
@@ -72,7 +72,7 @@ def worker(
     workers: Annotated[int, typer.Option()],
     config: Config = None,
 ) -> None:
-    """Serve as one of several workers; started by `serve`, and only of use to it."""
+    """Serve as one of several workers. Internal: `serve` starts it."""
     import structlog  # noqa: PLC0415
 
     from docpreview_gateway.wiring import event_loop, gateway  # noqa: PLC0415
@@ -85,7 +85,7 @@ def worker(
 
 @app.command()
 def check_config(config: Config = None) -> None:
-    """Read the configuration as `serve` would, and name every mistake with its path."""
+    """Validate the configuration, and name every mistake with its path."""
     settings = _load(config)
     if settings.policy.file is not None:
         typer.echo(f"ok: {len(_policy(settings).callers)} caller(s)")
@@ -97,7 +97,7 @@ def healthcheck(
     config: Config = None,
     timeout: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds to wait for the answer.")] = 4.0,
 ) -> None:
-    """Ask the gateway that runs with this configuration on this machine whether it is ready; exit code 1 if not."""
+    """Probe the readiness of the gateway with this configuration on this machine; the exit code is 1 if not ready."""
     from docpreview_gateway.doctor.health_probe import probe  # noqa: PLC0415
     from docpreview_gateway.settings.sections import host_port  # noqa: PLC0415
 
@@ -129,14 +129,14 @@ def doctor(
 ) -> None:
     """Check clock, DNS, TLS, signature, bucket binding and queue against the cloud, and say what to fix.
 
-    Nothing is created. The exit code is 0 when all is well, 1 when something needs to be done.
+    Nothing is created. The exit code is 0 when every check passes, 1 when there is a problem.
     """
     import asyncio  # noqa: PLC0415
     from json import dumps  # noqa: PLC0415
 
-    from docpreview_gateway.doctor.checks import examine  # noqa: PLC0415
+    from docpreview_gateway.doctor.checks import run_checks  # noqa: PLC0415
 
-    findings = asyncio.run(examine(_load(config)))
+    findings = asyncio.run(run_checks(_load(config)))
     for finding in findings:
         if json:
             typer.echo(dumps({**finding._asdict(), "ok": finding.ok}))
@@ -146,22 +146,22 @@ def doctor(
             )
             if finding.remedy:
                 typer.echo(f"         to do: {finding.remedy}")
-    raise typer.Exit(0 if all(finding.ok for finding in findings) else REFUSED)
+    raise typer.Exit(0 if all(finding.ok for finding in findings) else NOT_OK)
 
 
 @token.command("new")
 def token_new() -> None:
-    """Make a token: the first line goes to the caller, the second, its hash, into the policy.
+    """Make a token. The first line is for the caller; the second, its hash, is for the policy.
 
-    The token is printed once and kept nowhere.
+    The token is printed once and stored nowhere.
     """
     import secrets  # noqa: PLC0415
 
     from docpreview_gateway.access import tokens  # noqa: PLC0415
 
-    made, kept = tokens.new(secrets.token_bytes)
-    typer.echo(made)
-    typer.echo(kept)
+    text, token_hash = tokens.new(secrets.token_bytes)
+    typer.echo(text)
+    typer.echo(token_hash)
 
 
 @policy.command("explain")
@@ -175,22 +175,22 @@ def policy_explain(  # noqa: PLR0913, PLR0917 - options of a command
     preset: Annotated[str | None, typer.Option(help="Name of a preset.")] = None,
     config: Config = None,
 ) -> None:
-    """Say whether a caller may do something, and which rule of the policy says so.
+    """Explain whether a caller may make a call, and by which rules of the policy.
 
     The exit code is 0 when it may, 1 when it may not.
     """
     from docpreview_gateway.model.policy import Question, explain  # noqa: PLC0415
 
-    known = _policy(_load(config)).callers
-    if caller not in known:
-        _fail([f"--caller {caller}: the policy names {', '.join(sorted(known))}"], USAGE)
+    callers = _policy(_load(config)).callers
+    if caller not in callers:
+        _fail([f"--caller {caller}: the policy names {', '.join(sorted(callers))}"], USAGE)
     question = Question(method, bucket, object, output_bucket or bucket, output_object, preset)
-    decisions = explain(known[caller].rights, question)
+    decisions = explain(callers[caller].rights, question)
     for decision in decisions:
         typer.echo(f"{'allowed' if decision.allowed else 'DENIED '}  {decision.rule} {decision.why}")
     allowed = all(decision.allowed for decision in decisions)
     typer.echo(f"{caller} {'may' if allowed else 'may not'} call {method} on {bucket}")
-    raise typer.Exit(0 if allowed else REFUSED)
+    raise typer.Exit(0 if allowed else NOT_OK)
 
 
 def _policy(settings: Settings) -> Directory:

@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from docpreview_emulator import Emulator
-from docpreview_gateway.doctor.checks import examine
+from docpreview_gateway.doctor.checks import run_checks
 from docpreview_gateway.doctor.examination import Diagnostics
 from docpreview_gateway.doctor.network import SystemNetwork
 from docpreview_gateway.model.buckets import Bucket
@@ -46,13 +46,13 @@ async def emulator() -> AsyncIterator[Emulator]:
 async def problems(emulator: Emulator, **changes: Any) -> dict[str, Finding]:
     """What needs to be done, by check."""
     bucket = BucketSettings(name=BUCKET, region=REGION, credentials="main")
-    found = await examine(settings(emulator, **({"buckets": [bucket]} | changes)))
+    found = await run_checks(settings(emulator, **({"buckets": [bucket]} | changes)))
     return {finding.check: finding for finding in found if not finding.ok}
 
 
 async def test_all_is_well(emulator: Emulator) -> None:
     """Every check passes and is named."""
-    found = await examine(settings(emulator))
+    found = await run_checks(settings(emulator))
     assert [finding for finding in found if not finding.ok] == []
     assert {finding.check for finding in found} == {"files", "dns", "clock", "signature", "binding", "queue"}
     assert emulator.accepted_jobs == 0

@@ -134,5 +134,5 @@ async def test_start_with_a_bad_policy(emulator: Emulator, policy: Policy) -> No
     """A gateway does not start with less than it was told."""
     policy.callers["one"]["methods"] = ["Everything"]
     policy.write()
-    with pytest.raises(StartError, match="Everything is no method"):
+    with pytest.raises(StartError, match="Everything is not a method"):
         await gateway(emulator, policy).__aenter__()

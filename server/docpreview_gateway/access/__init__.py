@@ -1,1 +1,1 @@
-"""Who a caller is, and what it may do and see."""
+"""Authentication and authorization of callers, and visibility of jobs."""

@@ -1,4 +1,4 @@
-"""Finding out who calls: by client certificate, static token or signed token, whatever the call brings."""
+"""Authentication of calls by client certificate, static token or signed token (JWT)."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.model.callers import Caller
 
-REMEMBERED_TOKENS = 4096
-REMEMBERED_SECONDS = 60.0
-"""How long a verified token is taken at its word; never longer than it is valid, nor than the policy stays as it is."""
+CACHED_TOKENS = 4096
+CACHED_TOKEN_SECONDS = 60.0
+"""How long a verified token is cached; less when the token expires or the policy changes before."""
 
 
 class Authenticator:
-    """The port `Authentication` over a directory that may be replaced at any time.
+    """`Authentication` by a directory that may be replaced at any time.
 
-    `certificates` None: the server asks for none. Signed tokens are remembered by their hash for a while, never the
-    token itself.
+    `certificates` None: the server does not request client certificates. Verified signed tokens are cached by their
+    hash, never as text.
     """
 
     def __init__(
@@ -43,25 +43,29 @@ class Authenticator:
         self.replace(directory)
 
     def replace(self, directory: Directory) -> None:
-        """From now on these are the callers, and what was remembered of the old ones is forgotten."""
+        """Use this directory from now on, with an empty token cache."""
         self._directory = directory
         self.forget()
 
     def forget(self) -> None:
-        """Verify every signed token again."""
-        self._seen: LRUCache[bytes, tuple[Caller, float]] = LRUCache(REMEMBERED_TOKENS)
+        """Empty the token cache, so that every signed token is verified again."""
+        self._cache: LRUCache[bytes, tuple[Caller, float]] = LRUCache(CACHED_TOKENS)
 
     async def caller(self, evidence: Evidence) -> Caller:
-        """The caller that every proof of the call names."""
+        """The caller that the call's credentials identify.
+
+        Unauthenticated when they identify none or different callers, or one is invalid; IDENTITY_UNAVAILABLE when they
+        cannot be verified now.
+        """
         by_certificate = self._by_certificate(evidence)
         token = bearer(evidence.authorization)
         if token is None:
             if by_certificate is None:
-                raise Unauthenticated("neither a token nor a certificate of a known caller")
+                raise Unauthenticated("no token, and no certificate of a known caller")
             return by_certificate
         caller = self._directory.by_token(token) or await self._by_signed_token(token)
         if by_certificate is not None and by_certificate.name != caller.name:
-            raise Unauthenticated("the certificate and the token are of different callers")
+            raise Unauthenticated("the certificate and the token belong to different callers")
         return caller
 
     def _by_certificate(self, evidence: Evidence) -> Caller | None:
@@ -71,25 +75,25 @@ class Authenticator:
 
     async def _by_signed_token(self, token: str) -> Caller:
         if not self._verifiers:
-            raise Unauthenticated("an unknown token")
+            raise Unauthenticated("unknown token")
         key = sha256(token.encode()).digest()
-        caller, until = self._seen.get(key, (None, 0.0))
+        caller, until = self._cache.get(key, (None, 0.0))
         if caller is not None and self._clock.now() < until:
             return caller
         return await self._verified(token, key)
 
     async def _verified(self, token: str, key: bytes) -> Caller:
-        directory, seen = self._directory, self._seen
+        directory, cache = self._directory, self._cache
         for verifier in self._verifiers:
             claims = await verifier.claims(token)
             if claims is not None:
                 caller = directory.by_claims(claims)
                 if caller is None:
-                    raise Unauthenticated("a valid token of nobody that the policy names")
-                # Into the memory of the directory that was asked: a policy that came in between starts with none.
-                seen[key] = caller, self._until(claims)
+                    raise Unauthenticated("valid token, but its claims belong to no caller of the policy")
+                # Into the cache of the directory that was searched: one that replaced it meanwhile has its own.
+                cache[key] = caller, self._until(claims)
                 return caller
-        raise Unauthenticated("an unknown token")
+        raise Unauthenticated("unknown token")
 
     def _until(self, claims: Mapping[str, Any]) -> float:
-        return min(float(claims["exp"]), self._clock.now() + REMEMBERED_SECONDS)
+        return min(float(claims["exp"]), self._clock.now() + CACHED_TOKEN_SECONDS)

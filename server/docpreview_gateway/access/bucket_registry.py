@@ -1,4 +1,4 @@
-"""The buckets that exist for callers: those that are configured, and of these the ones that the policy gives them."""
+"""Registry of the configured buckets, and the policy's checks of requests for them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from docpreview.v1.preview_job_pb2 import PreviewOptions
 from docpreview_gateway.model import validation
 from docpreview_gateway.model.buckets import BUCKET, Bucket
 from docpreview_gateway.model.errors import GatewayError, InvalidRequest, Violation
-from docpreview_gateway.model.policy import permit
+from docpreview_gateway.model.policy import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class BucketRequest(Protocol):
-    """A request message with a bucket; all of the contract are but GetUsageRequest."""
+    """A request message with a `bucket`: all of the contract except GetUsageRequest."""
 
     @property
     def bucket(self) -> str:
@@ -30,7 +30,7 @@ class BucketRequest(Protocol):
 
 
 class Admitted(NamedTuple):
-    """A create that may be made: the request as the policy wants it, and its buckets."""
+    """An admitted create: the request after the policy's option rules, and its buckets."""
 
     request: CreatePreviewJobRequest
     bucket: Bucket
@@ -38,9 +38,9 @@ class Admitted(NamedTuple):
 
 
 class BucketRegistry:
-    """Turns names that callers give into buckets that the configuration vouches for and the policy allows.
+    """Maps bucket names in requests to configured buckets that the policy allows.
 
-    A caller's text is only ever looked up here: host names are made from the configuration's own strings.
+    Text from callers is only a key for look-ups: host names are built from the configuration's own strings.
     """
 
     def __init__(self, buckets: Iterable[Bucket]) -> None:
@@ -49,25 +49,25 @@ class BucketRegistry:
     def admit(self, request: BucketRequest, caller: Caller) -> Bucket:
         """The bucket of a valid request.
 
-        Whether the bucket may be used comes before whether the request is well-formed (AIP-211): NOT_PERMITTED when the
-        policy does not give it to the caller, BUCKET_NOT_CONFIGURED for a well-formed name that is not configured, else
-        InvalidRequest with every violation.
+        Authorization is checked before validation (AIP-211): NOT_PERMITTED when the policy does not allow the bucket to
+        the caller, BUCKET_NOT_CONFIGURED for a well-formed name that is not configured, else InvalidRequest with every
+        violation.
         """
         if caller.rights is not None:
-            permit(caller.rights.of_bucket(request.bucket))
+            require(caller.rights.of_bucket(request.bucket))
         return self._admit(request)
 
     def admit_create(self, request: CreatePreviewJobRequest, caller: Caller) -> Admitted:
-        """As `admit`, for a create: its document, its results, its preset and its options too."""
+        """`admit` for a create: checks its document, output, preset and options too."""
         if caller.rights is not None:
-            _permit_create(request, caller.rights)
+            _authorize_create(request, caller.rights)
             preset = caller.rights.presets.get(request.preset) or PreviewOptions()
-            request = caller.rights.options.applied(request, preset)
+            request = caller.rights.options.apply(request, preset)
         bucket = self._admit(request)
         if request.preset:
             raise InvalidRequest([Violation("preset", "must be empty: this gateway has no policy, and so no presets")])
-        if caller.rights is not None and (found := tuple(caller.rights.options.violations(request))):
-            raise InvalidRequest(found)
+        if caller.rights is not None and (violations := tuple(caller.rights.options.violations(request))):
+            raise InvalidRequest(violations)
         return Admitted(request, bucket, self.admit_output(request.output, bucket))
 
     def _admit(self, request: BucketRequest) -> Bucket:
@@ -79,7 +79,10 @@ class BucketRegistry:
         return bucket
 
     def admit_output(self, output: ObjectLocation, source: Bucket) -> Bucket:
-        """The bucket that results go to, by default the source's."""
+        """The bucket that results go to, by default the source's.
+
+        BUCKET_NOT_CONFIGURED; InvalidRequest for a region that is not the bucket's.
+        """
         bucket = self._buckets.get(output.bucket) if output.bucket else source
         if bucket is None:
             raise _not_configured(output.bucket)
@@ -88,16 +91,16 @@ class BucketRegistry:
         return bucket
 
     def find(self, name: str) -> Bucket | None:
-        """The bucket of this name, if it is configured."""
+        """The configured bucket of this name, or None."""
         return self._buckets.get(name)
 
 
-def _permit_create(request: CreatePreviewJobRequest, rights: Rights) -> None:
-    permit(rights.of_bucket(request.bucket))
-    permit(rights.of_input(request.bucket, request.input_object))
-    permit(rights.of_output(request.bucket, request.output.bucket or request.bucket, request.output.object))
+def _authorize_create(request: CreatePreviewJobRequest, rights: Rights) -> None:
+    require(rights.of_bucket(request.bucket))
+    require(rights.of_input(request.bucket, request.input_object))
+    require(rights.of_output(request.bucket, request.output.bucket or request.bucket, request.output.object))
     if request.preset:
-        permit(rights.of_preset(request.preset))
+        require(rights.of_preset(request.preset))
 
 
 def _not_configured(name: str) -> GatewayError:

@@ -1,4 +1,4 @@
-"""Names in client certificates, read by `cryptography`. That TLS has verified the chain is its caller's affair."""
+"""Caller names in client certificates, parsed by `cryptography`. TLS must have verified their chains."""
 
 from __future__ import annotations
 
@@ -14,89 +14,92 @@ from docpreview_gateway.access.directory import Unauthenticated
 if TYPE_CHECKING:
     from pathlib import Path
 
-REMEMBERED = 1024
+CACHED_CERTIFICATES = 1024
 Revoked = frozenset[tuple[bytes, int]]
-"""Issuer's name in DER, and serial number."""
+"""Revoked certificates, by the issuer's name in DER and the serial number."""
 
-_LIST = re.compile(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----", re.DOTALL)
+_CRL = re.compile(rb"-----BEGIN X509 CRL-----.+?-----END X509 CRL-----", re.DOTALL)
 
 
 class RevocationsError(Exception):
-    """Lists that cannot be used; the message names the file."""
+    """A file of CRLs that cannot be used; the message names it."""
 
 
 def load_revoked(path: Path, client_ca: Path) -> Revoked:
-    """Whom the lists in a PEM file revoke. RevocationsError unless each is signed by an authority of `client_ca`."""
+    """The certificates revoked by the CRLs in a PEM file. RevocationsError unless `client_ca` has signed each CRL."""
     try:
-        lists = [x509.load_pem_x509_crl(found) for found in _LIST.findall(path.read_bytes())]
+        crls = [x509.load_pem_x509_crl(pem) for pem in _CRL.findall(path.read_bytes())]
         authorities = x509.load_pem_x509_certificates(client_ca.read_bytes())
     except OSError as error:
         raise RevocationsError(f"{path}: {error.strerror}") from None
     except ValueError:
-        raise RevocationsError(f"{path}: no PEM revocation list, or {client_ca} has no certificate") from None
-    if not lists:
+        raise RevocationsError(f"{path}: not PEM revocation lists, or {client_ca} has no certificate") from None
+    if not crls:
         raise RevocationsError(f"{path}: no PEM revocation list")
-    for found in lists:
-        if not any(_signed_by(found, authority) for authority in authorities):
-            raise RevocationsError(f"{path}: a list that none of the authorities in {client_ca} has signed")
-    return frozenset((found.issuer.public_bytes(), entry.serial_number) for found in lists for entry in found)
+    for crl in crls:
+        if not any(_signed_by(crl, authority) for authority in authorities):
+            raise RevocationsError(f"{path}: has a revocation list that no authority in {client_ca} has signed")
+    return frozenset((crl.issuer.public_bytes(), entry.serial_number) for crl in crls for entry in crl)
 
 
-def _signed_by(found: x509.CertificateRevocationList, authority: x509.Certificate) -> bool:
-    if found.issuer != authority.subject:
+def _signed_by(crl: x509.CertificateRevocationList, authority: x509.Certificate) -> bool:
+    if crl.issuer != authority.subject:
         return False
     try:
-        return found.is_signature_valid(authority.public_key())  # type: ignore[arg-type]  # others are TypeErrors
+        return crl.is_signature_valid(authority.public_key())  # type: ignore[arg-type]  # others are TypeErrors
     except (InvalidSignature, TypeError):
         return False
 
 
-class _Read(NamedTuple):
-    """What a certificate says, and what is wrong with it as a caller's."""
+class _Parsed(NamedTuple):
+    """A parsed certificate; `problem` says why it cannot authenticate a caller, empty when it can."""
 
     names: tuple[str, ...]
-    wrong: str
+    problem: str
     not_after: float
 
 
 class ClientCertificates:
-    """The port `CertificateReader`. Certificates are remembered, so that a call costs a look-up."""
+    """`CertificateReader` with a cache of parsed certificates."""
 
     def __init__(self) -> None:
-        self._seen: LRUCache[bytes, _Read] = LRUCache(REMEMBERED)
+        self._cache: LRUCache[bytes, _Parsed] = LRUCache(CACHED_CERTIFICATES)
         self._revoked: Revoked = frozenset()
 
     def revoke(self, revoked: Revoked) -> None:
-        """These are nobody's from now on, and no others."""
+        """Replace the set of revoked certificates."""
         self._revoked = revoked
-        self._seen.clear()
+        self._cache.clear()
 
     def names(self, pem: bytes, now: float) -> tuple[str, ...]:
-        """The certificate's one `spiffe://` name; without URIs its `dns:` names. Never a common name."""
-        read = self._seen.get(pem)
-        if read is None:
-            read = self._seen[pem] = _read(pem, self._revoked)
-        if read.wrong or now > read.not_after:
-            raise Unauthenticated(read.wrong or "the client certificate has expired")
-        return read.names
+        """The certificate's one `spiffe://` name; without URIs its `dns:` names. Never a common name.
+
+        Unauthenticated when it has expired, is revoked, or cannot authenticate a caller. `now` is in Unix seconds.
+        """
+        parsed = self._cache.get(pem)
+        if parsed is None:
+            parsed = self._cache[pem] = _parse(pem, self._revoked)
+        if parsed.problem or now > parsed.not_after:
+            raise Unauthenticated(parsed.problem or "the client certificate has expired")
+        return parsed.names
 
 
-def _read(pem: bytes, revoked: Revoked) -> _Read:
+def _parse(pem: bytes, revoked: Revoked) -> _Parsed:
     try:
         certificate = x509.load_pem_x509_certificate(pem)
         extensions = certificate.extensions
     except ValueError:
-        return _Read((), "the client certificate cannot be read", 0.0)
+        return _Parsed((), "the client certificate cannot be parsed", 0.0)
     not_after = certificate.not_valid_after_utc.timestamp()
     if (certificate.issuer.public_bytes(), certificate.serial_number) in revoked:
-        return _Read((), "the client certificate is revoked", not_after)
+        return _Parsed((), "the client certificate is revoked", not_after)
     if _is_authority(extensions):
-        return _Read((), "the client certificate is an authority's", not_after)
-    return _Read(*_names(extensions), not_after)
+        return _Parsed((), "the client certificate is that of an authority", not_after)
+    return _Parsed(*_names(extensions), not_after)
 
 
 def _names(extensions: x509.Extensions) -> tuple[tuple[str, ...], str]:
-    """The names, and what is wrong with them."""
+    """The names, and the problem with them; empty: none."""
     try:
         names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -105,7 +108,7 @@ def _names(extensions: x509.Extensions) -> tuple[tuple[str, ...], str]:
     if len(uris) > 1:
         return (), "the client certificate has more than one URI"
     if uris:
-        # Any other URI is no name here: one that says "dns:..." must not pass for a DNS name.
+        # Other URIs are ignored: one such as "dns:..." must not pass for a DNS name.
         return tuple(uri for uri in uris if uri.startswith("spiffe://")), ""
     return tuple(f"dns:{name}" for name in names.get_values_for_type(x509.DNSName)), ""
 

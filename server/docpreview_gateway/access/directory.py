@@ -1,6 +1,7 @@
-"""How callers prove their names: which certificate, token or claim belongs to whom.
+"""Directory of callers by their credentials: names in certificates, static tokens, claims of signed tokens.
 
-A call with two proofs must be one caller by both. Nothing that is wrong falls through to the next kind of proof.
+A certificate and a token that identify callers must identify the same one. After an invalid credential no other kind is
+tried.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.callers import Caller
 
 MAX_TOKEN_LENGTH = 8192
-"""Longer ones are refused unread."""
+"""Characters; longer tokens are rejected without parsing."""
 
 
 class Unauthenticated(GatewayError):  # noqa: N818 - named as gRPC names it
-    """No accepted proof. `why` is for the log: the caller is told the same words whatever it was."""
+    """A call without valid credentials. `why` is for the log: all causes have the same message for callers."""
 
     def __init__(self, why: str) -> None:
         super().__init__(
@@ -36,7 +37,7 @@ class Unauthenticated(GatewayError):  # noqa: N818 - named as gRPC names it
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A claim of a token by this issuer, with the value that names a caller."""
+    """A claim of an issuer's tokens, with the value that identifies a caller."""
 
     issuer: str
     name: str
@@ -45,7 +46,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """The callers of a policy by what proves their names: `spiffe://` and `dns:` names, token ids, claims."""
+    """The callers of a policy by name, certificate name (`spiffe://` or `dns:`), token id, and claim."""
 
     callers: Mapping[str, Caller] = field(default_factory=lambda: MappingProxyType({}))
     names: Mapping[str, Caller] = field(default_factory=lambda: MappingProxyType({}))
@@ -53,22 +54,22 @@ class Directory:
     claims: Mapping[Claim, Caller] = field(default_factory=lambda: MappingProxyType({}))
 
     def by_names(self, names: Iterable[str]) -> Caller | None:
-        """The caller of a verified certificate with these names; Unauthenticated when they are of several callers."""
+        """The caller of a verified certificate with these names, or None. Unauthenticated when there are several."""
         found = {caller.name: caller for name in names if (caller := self.names.get(name)) is not None}
         if len(found) > 1:
             raise Unauthenticated("the certificate's names belong to several callers")
         return next(iter(found.values()), None)
 
     def by_token(self, token: str) -> Caller | None:
-        """The caller of a static token; None when it is none. The time does not tell which part was wrong."""
+        """The caller of a static token; None when it is unknown. The duration does not reveal which part is wrong."""
         parts = tokens.split(token)
         if parts is None:
             return None
-        known, caller = self.tokens.get(parts[0], (tokens.NOBODYS, None))
+        known, caller = self.tokens.get(parts[0], (tokens.DUMMY_HASH, None))
         return caller if known.matches(parts[1]) else None
 
     def by_claims(self, claims: Mapping[str, Any]) -> Caller | None:
-        """The caller of a verified token's claims; Unauthenticated when they name several."""
+        """The caller of a verified token with these claims, or None. Unauthenticated when there are several."""
         issuer = claims.get("iss", "")
         values = ((name, value) for name, value in claims.items() if isinstance(value, str))
         named = (self.claims.get(Claim(issuer, name, value)) for name, value in values)
@@ -79,7 +80,7 @@ class Directory:
 
 
 def bearer(values: tuple[str, ...]) -> str | None:
-    """The token in the call's `authorization` values: None when there is none, Unauthenticated unless it is one."""
+    """The token in a call's `authorization` values; None without values. Unauthenticated unless they are one token."""
     if not values:
         return None
     if len(values) > 1:

@@ -1,4 +1,4 @@
-"""An issuer's keys over HTTP, by aiohttp."""
+"""Fetches JWKS documents over HTTP, by aiohttp."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from http import HTTPStatus
 import aiohttp
 
 MAX_BYTES = 256 * 1024
-SECONDS = 5.0
+TIMEOUT_SECONDS = 5.0
 
 
 class FetchError(Exception):
-    """No document came; the message says why in a few words."""
+    """The document cannot be fetched; the message gives the reason in a few words."""
 
 
 async def fetch(url: str) -> bytes:
-    """The document at an address, at most 256 KiB, within 5 s. Redirects are not followed, proxies not asked."""
-    timeout = aiohttp.ClientTimeout(total=SECONDS)
+    """The document at `url`, of at most 256 KiB, within 5 s. Redirects are not followed, proxies not used."""
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_SECONDS)
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout, trust_env=False) as session,
@@ -24,11 +24,11 @@ async def fetch(url: str) -> bytes:
         ):
             if reply.status != HTTPStatus.OK:
                 raise FetchError(f"status {reply.status}")
-            text = bytearray()
+            body = bytearray()
             async for chunk in reply.content.iter_any():
-                text += chunk
-                if len(text) > MAX_BYTES:
+                body += chunk
+                if len(body) > MAX_BYTES:
                     raise FetchError(f"more than {MAX_BYTES} bytes")
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise FetchError(type(error).__name__) from None
-    return bytes(text)
+    return bytes(body)

@@ -1,4 +1,4 @@
-"""Signed tokens, verified by PyJWT with keys that are already here: a token never says where its key is fetched."""
+"""Signed tokens (JWT), verified by PyJWT with their issuer's keys; a token cannot choose where keys are fetched."""
 
 from __future__ import annotations
 
@@ -19,35 +19,36 @@ if TYPE_CHECKING:
 
 LEEWAY_SECONDS = 30
 REFRESH_SECONDS = 30.0
-"""At most one fetch in this time, however many tokens name keys that are not there."""
+"""Shortest time between two fetches, however many tokens name unknown keys."""
 
 TRUSTED_SECONDS = 24 * 3600.0
-"""How long keys are good while their issuer does not answer."""
+"""How long keys stay in use while their issuer does not answer."""
 
-_FAMILIES = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
+_KEY_TYPES = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
+"""JWK key types, by the first letters of the algorithm."""
 
 
 class KeysError(Exception):
-    """No set of keys: it cannot be fetched or read. The message quotes nothing of it."""
+    """A JWKS that cannot be fetched or parsed. The message quotes nothing of it."""
 
 
 def parse_keys(text: bytes) -> dict[str, jwt.PyJWK]:
-    """The public keys of a JWKS by their ids. Secrets and keys for other uses are left out; KeysError without any."""
+    """The public signing keys of a JWKS, by key id. Skips secrets and keys for other uses; KeysError without any."""
     try:
         found = json.loads(text)["keys"]
-        usable = [key for key in found if key.get("kty") in _FAMILIES.values() and key.get("use", "sig") == "sig"]
+        usable = [key for key in found if key.get("kty") in _KEY_TYPES.values() and key.get("use", "sig") == "sig"]
         keys = {str(key.get("kid", "")): jwt.PyJWK(key) for key in usable}
     except (ValueError, KeyError, TypeError, AttributeError, jwt.PyJWTError):
         raise KeysError("not a JWKS of public keys") from None
     if not keys:
-        raise KeysError("no public key for signatures in it")
+        raise KeysError("no public key for signatures in the JWKS")
     return keys
 
 
 class JwksKeys:
-    """An issuer's keys as they are now. `fetch` reads them anew (None: they are replaced from outside).
+    """The current keys of an issuer.
 
-    `changed` is called whenever they were read.
+    `fetch` reads them again (None: only `replace` changes them). `changed` is called after every update.
     """
 
     def __init__(
@@ -65,20 +66,23 @@ class JwksKeys:
         self._fetching: asyncio.Task[None] | None = None
 
     def replace(self, keys: dict[str, jwt.PyJWK]) -> None:
-        """These keys and no others, from now on."""
+        """Replace all keys."""
         self._keys, self._read_at = keys, self._clock.now()
         self._changed()
 
     async def key(self, kid: str | None) -> jwt.PyJWK:
-        """The key of this id; without an id the only one. Unauthenticated when there is none, however often asked."""
+        """The key of this id; without an id the only key. An unknown id fetches the keys, once in REFRESH_SECONDS.
+
+        Unauthenticated when there is no such key; IDENTITY_UNAVAILABLE when the keys are older than TRUSTED_SECONDS.
+        """
         found = self._find(kid)
         if found is None and self._fetch is not None:
-            await self._refetched()
+            await self._refetch()
             found = self._find(kid)
         if self._fetch is not None and self._clock.now() > self._read_at + TRUSTED_SECONDS:
             raise GatewayError(
                 reasons.ERROR_REASON_IDENTITY_UNAVAILABLE,
-                "the token cannot be verified now: the keys of its issuer cannot be read",
+                "the token cannot be verified now: the keys of its issuer cannot be fetched",
                 retry_after=REFRESH_SECONDS,
             )
         if found is None:
@@ -86,7 +90,7 @@ class JwksKeys:
         return found
 
     async def refresh(self) -> None:
-        """Fetch the keys; KeysError, and the old ones stay."""
+        """Fetch the keys. KeysError: the old ones stay in use."""
         if self._fetch is not None:
             self._tried_at = self._clock.now()
             self.replace(await self._fetch())
@@ -96,12 +100,12 @@ class JwksKeys:
             return next(iter(self._keys.values())) if len(self._keys) == 1 else None
         return self._keys.get(kid)
 
-    async def _refetched(self) -> None:
-        """All who miss a key wait for one fetch, which none of them can end."""
+    async def _refetch(self) -> None:
+        """Fetch the keys, once for all calls that wait for them. Cancelling a call does not cancel the fetch."""
         if self._fetching is None:
             if self._clock.now() < self._tried_at + REFRESH_SECONDS:
                 return
-            self._fetching = asyncio.create_task(self.refresh(), name="fetch of keys")
+            self._fetching = asyncio.create_task(self.refresh(), name="JWKS fetch")
             self._fetching.add_done_callback(self._fetched)
         await asyncio.wait((self._fetching,))
 
@@ -112,7 +116,7 @@ class JwksKeys:
 
 
 class JwtVerifier:
-    """The port `TokenVerifier` for the tokens of one issuer."""
+    """`TokenVerifier` of one issuer's tokens."""
 
     def __init__(self, keys: JwksKeys, *, issuer: str, audience: str, algorithms: tuple[str, ...]) -> None:
         self._keys = keys
@@ -121,7 +125,7 @@ class JwtVerifier:
         self._algorithms = frozenset(algorithms)
 
     async def claims(self, token: str) -> Mapping[str, Any] | None:
-        """Claims of a valid token; None for other issuers' and for what is no signed token."""
+        """Claims of a valid token; None for tokens of other issuers or kinds. Unauthenticated when it is invalid."""
         try:
             header = jwt.get_unverified_header(token)
             issuer = jwt.decode(token, options={"verify_signature": False}).get("iss")
@@ -142,21 +146,21 @@ class JwtVerifier:
                 options={"require": ["exp", "iss", "aud"]},
             )
         except jwt.PyJWTError as error:
-            raise Unauthenticated(f"the token is refused: {type(error).__name__}") from None
+            raise Unauthenticated(f"the token is invalid: {type(error).__name__}") from None
         return found
 
     def _algorithm(self, header: Mapping[str, Any], key: jwt.PyJWK) -> str:
-        """The token's algorithm, if it is allowed and the key is made for it."""
+        """The token's algorithm. Unauthenticated unless it is allowed and fits the key's type."""
         algorithm = header.get("alg")
         if not isinstance(algorithm, str) or algorithm not in self._algorithms:
             raise Unauthenticated("the token's algorithm is not allowed")
-        if key.key_type != _FAMILIES[algorithm[:2]]:
-            raise Unauthenticated("the token's algorithm is not one of its key's")
+        if key.key_type != _KEY_TYPES[algorithm[:2]]:
+            raise Unauthenticated("the token's algorithm does not fit its key")
         return algorithm
 
 
 def _kid(header: Mapping[str, Any]) -> str | None:
     kid = header.get("kid")
     if kid is not None and not isinstance(kid, str):
-        raise Unauthenticated("the token's key id is no text")
+        raise Unauthenticated("the token's key id is not a string")
     return kid

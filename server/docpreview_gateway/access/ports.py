@@ -1,4 +1,4 @@
-"""What authentication needs from outside, and what it offers to the parts above."""
+"""Ports of authentication, and telemetry of reloads."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 class Evidence(NamedTuple):
-    """The credentials that a call brings.
+    """The credentials of a call.
 
-    `authorization` has every value of that name; `certificate` gives the verified client certificate as PEM, empty when
-    there is none.
+    `authorization` has every value of that metadata key; `certificate` returns the client certificate, whose chain TLS
+    has verified, as PEM, empty without one.
     """
 
     authorization: tuple[str, ...]
@@ -22,18 +22,18 @@ class Evidence(NamedTuple):
 
 
 class Authentication(Protocol):
-    """Authenticates callers."""
+    """Authenticates calls."""
 
     async def caller(self, evidence: Evidence) -> Caller:
-        """The caller of a call with this evidence. Unauthenticated, or GatewayError when it cannot be verified now."""
+        """The caller. Unauthenticated without valid credentials; GatewayError when they cannot be verified now."""
         ...
 
 
 class CertificateReader(Protocol):
-    """Reads client certificates that TLS has verified."""
+    """Reads caller names from client certificates whose chain TLS has verified."""
 
     def names(self, pem: bytes, now: float) -> tuple[str, ...]:
-        """The certificate's `spiffe://` name, or its `dns:` names. Unauthenticated when it is no caller's."""
+        """Its `spiffe://` name, or its `dns:` names. Unauthenticated when it cannot authenticate a caller."""
         ...
 
 
@@ -41,7 +41,7 @@ class TokenVerifier(Protocol):
     """Verifies signed tokens."""
 
     async def claims(self, token: str) -> Mapping[str, Any] | None:
-        """Claims of a valid token; None when it is of another kind. Unauthenticated when it is wrong."""
+        """Claims of a valid token; None for tokens of another kind or issuer. Unauthenticated when it is invalid."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""The server's certificate, key and authorities from PEM files, and gRPC credentials that follow them."""
+"""The server's certificate, key and client CA from PEM files, and gRPC credentials that reload them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 class TlsFilesError(Exception):
-    """Files that cannot be used together; the message names the file and quotes nothing of it."""
+    """TLS files that cannot be used; the message names the file and quotes nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class TlsMaterial:
-    """What a handshake needs. `not_after` is when the certificate ends, in Unix seconds."""
+    """Certificate, key and client CA for handshakes. The certificate expires at `not_after`, in Unix seconds."""
 
     certificate: bytes
     key: bytes = field(repr=False)
@@ -27,21 +27,21 @@ class TlsMaterial:
     not_after: float
 
     def configuration(self) -> grpc.ServerCertificateConfiguration:
-        """As gRPC takes it."""
+        """The material in gRPC's form."""
         return grpc.ssl_server_certificate_configuration([(self.key, self.certificate)], self.client_ca)
 
 
 def load_tls(certificate: Path, key: Path, client_ca: Path | None) -> TlsMaterial:
-    """The files' contents, if they are a certificate, its own key and authorities. TlsFilesError otherwise."""
+    """Load a certificate chain, its key and the client CA. TlsFilesError unless all are PEM and the key matches."""
     chain, secret = _read(certificate), _read(key)
     try:
         leaf = x509.load_pem_x509_certificates(chain)[0]
     except ValueError:
-        raise TlsFilesError(f"{certificate}: no PEM certificate") from None
+        raise TlsFilesError(f"{certificate}: not a PEM certificate") from None
     try:
         private = load_pem_private_key(secret, password=None)
     except (ValueError, TypeError):
-        raise TlsFilesError(f"{key}: no PEM private key without a password") from None
+        raise TlsFilesError(f"{key}: not a PEM private key without password") from None
     form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
     if private.public_key().public_bytes(*form) != leaf.public_key().public_bytes(*form):
         raise TlsFilesError(f"{key}: is not the key of {certificate}")
@@ -49,20 +49,20 @@ def load_tls(certificate: Path, key: Path, client_ca: Path | None) -> TlsMateria
 
 
 class TlsCredentials:
-    """Server credentials whose every handshake uses the newest material."""
+    """Server credentials that use the latest material in every handshake."""
 
     def __init__(self, material: TlsMaterial) -> None:
         self.replace(material)
 
     def replace(self, material: TlsMaterial) -> None:
-        """From the next handshake on."""
+        """Use this material from the next handshake on."""
         self._material, self._configuration = material, material.configuration()
 
     def credentials(self) -> grpc.ServerCredentials:
-        """To listen with. Clients must have a certificate when there are authorities for it."""
+        """Credentials for a listener. Client certificates are required when there is a client CA."""
         return grpc.dynamic_ssl_server_credentials(
             self._configuration,
-            # In a thread of gRPC: one read of one name.
+            # Runs in a thread of gRPC: reading one attribute needs no lock.
             lambda: self._configuration,
             require_client_authentication=self._material.client_ca is not None,
         )
@@ -75,7 +75,7 @@ def _authorities(path: Path | None) -> bytes | None:
     try:
         x509.load_pem_x509_certificates(found)
     except ValueError:
-        raise TlsFilesError(f"{path}: no PEM certificates") from None
+        raise TlsFilesError(f"{path}: not PEM certificates") from None
     return found
 
 

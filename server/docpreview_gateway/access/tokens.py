@@ -1,7 +1,7 @@
-"""Static tokens: `dpt_<id>_<secret>`, of which the gateway keeps no more than a salted hash.
+"""Static tokens: `dpt_<id>_<secret>`, stored as a salted hash only.
 
-The secret has 256 random bits, so a fast hash is as good as a slow one: there is nothing to guess. The id makes the
-look-up one step, whatever the number of tokens.
+The secret has 256 random bits and cannot be guessed, so a fast hash is as safe as a slow one. The id makes the look-up
+one step, whatever the number of tokens.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _ID_LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
 
 @dataclass(frozen=True, slots=True)
 class TokenHash:
-    """What is kept of a token: enough to recognise it, too little to make it."""
+    """The stored form of a token, from which the token cannot be derived."""
 
     token_id: str
     salt: bytes
@@ -33,16 +33,16 @@ class TokenHash:
         return f"dpt1:{self.token_id}:{self.salt.hex()}:{self.digest.hex()}"
 
     def matches(self, secret: str) -> bool:
-        """Whether this is the token's secret, in a time that tells nothing."""
+        """Whether this is the token's secret; a comparison in constant time."""
         return hmac.compare_digest(self.digest, _digest(self.salt, secret))
 
 
-NOBODYS = TokenHash("a" * 16, bytes(16), bytes(32))
-"""Compared when an id is unknown, so that it takes as long as a known one."""
+DUMMY_HASH = TokenHash("a" * 16, bytes(16), bytes(32))
+"""Compared for an unknown id, so that it takes as long as a known one."""
 
 
 def parse_hash(text: str) -> TokenHash:
-    """The hash in a line of the policy; ValueError when it is none, without quoting it."""
+    """Parse a hash of the policy. ValueError, without quoting it, when it is malformed."""
     match = _HASH.fullmatch(text)
     if match is None:
         raise ValueError("must be a hash as `docpreview-gateway token new` prints it, beginning with dpt1:")
@@ -50,13 +50,13 @@ def parse_hash(text: str) -> TokenHash:
 
 
 def split(token: str) -> tuple[str, str] | None:
-    """Id and secret of a token; None when it does not have the form."""
+    """Id and secret of a token; None when it is malformed."""
     match = _TOKEN.fullmatch(token)
     return (match[1], match[2]) if match else None
 
 
 def new(random: Callable[[int], bytes]) -> tuple[str, TokenHash]:
-    """A token and its hash. `random` gives so many bytes that nobody can foresee."""
+    """A new token and its hash. `random` returns a number of unpredictable bytes."""
     token_id = "".join(_ID_LETTERS[byte % len(_ID_LETTERS)] for byte in random(16))
     secret = _b64url(random(32))
     salt = random(16)

@@ -1,4 +1,4 @@
-"""Jobs that a caller may not know of look, in every respect, like jobs that do not exist."""
+"""Visibility of jobs: to a caller without rights to it, a job is indistinguishable from one that does not exist."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 class _HiddenError(Exception):
-    """The job is there, and the caller may not know."""
+    """The job exists, and the caller may not see it."""
 
 
 def may_hide(bucket: Bucket, call: Call) -> bool:
-    """Whether there may be jobs in the bucket that the caller may not know of."""
+    """Whether the bucket may have jobs that the caller may not see."""
     rights = call.caller.rights
     return rights is not None and not rights.sees_all(bucket.name)
 
 
 def seen(jobs: Sequence[PreviewJob], bucket: Bucket, call: Call) -> Sequence[PreviewJob]:
-    """Those of a list that the caller may know of."""
+    """The jobs that the caller may see."""
     rights = call.caller.rights
     if rights is None or not may_hide(bucket, call):
         return jobs
@@ -35,7 +35,7 @@ def seen(jobs: Sequence[PreviewJob], bucket: Bucket, call: Call) -> Sequence[Pre
 
 
 def check(job: PreviewJob, bucket: Bucket, call: Call) -> None:
-    """Nothing when the caller may know of the job. Only within `hidden_alike`."""
+    """Raise unless the caller may see the job. Only within `hidden_alike`."""
     rights = call.caller.rights
     if rights is not None and not rights.sees(job, bucket.name):
         raise _HiddenError
@@ -43,9 +43,9 @@ def check(job: PreviewJob, bucket: Bucket, call: Call) -> None:
 
 @contextmanager
 def hidden_alike(bucket: Bucket, job_id: str, call: Call) -> Iterator[None]:
-    """One error for jobs that are hidden and for those that do not exist; for callers from whom jobs may be hidden.
+    """Raise the same JOB_NOT_FOUND for hidden and for missing jobs. For calls from which jobs may be hidden.
 
-    What the call learned on the way is forgotten: a cached answer or an id of the cloud would tell the two apart.
+    Response information is cleared: a cache outcome or a request id of the cloud would distinguish the two.
     """
     try:
         yield

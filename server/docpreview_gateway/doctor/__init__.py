@@ -1,1 +1,1 @@
-"""Checks a configuration and its surroundings without serving."""
+"""Diagnostics of a configuration and its connection to the cloud, without serving."""

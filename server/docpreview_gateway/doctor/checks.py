@@ -1,4 +1,4 @@
-"""Puts together what `docpreview-gateway doctor` looks at."""
+"""The checks of `docpreview-gateway doctor`, assembled from the settings."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 HTTPS = 443
 
 
-async def examine(settings: Settings) -> list[Finding]:
-    """Everything that can be found out without creating a job."""
+async def run_checks(settings: Settings) -> list[Finding]:
+    """The findings of all checks. No check creates a job."""
     clock = SystemClock()
     access = Access(settings, clock, PrometheusAccess(CollectorRegistry()))
     try:
@@ -32,7 +32,7 @@ async def examine(settings: Settings) -> list[Finding]:
         access.authenticator()
         access.server_credentials()
     except InvalidFileError as error:
-        return [Finding("files", "configuration", str(error), "correct the file; nothing else was looked at")]
+        return [Finding("files", "configuration", str(error), "correct the file; nothing else was checked")]
     buckets = [found.bucket() for found in settings.buckets]
     hosts = _hosts(settings, buckets)
     upstream = settings.upstream
@@ -44,13 +44,13 @@ async def examine(settings: Settings) -> list[Finding]:
     network = SystemNetwork({host: port for host, port in hosts.items() if port is not None})
     async with transport:
         return [
-            Finding("files", "configuration", "every file that it names can be used"),
+            Finding("files", "configuration", "all files that it names are valid"),
             *await Diagnostics(network, transport, credentials, clock).findings(hosts, buckets),
         ]
 
 
 def _hosts(settings: Settings, buckets: list[Bucket]) -> dict[str, int | None]:
-    """The hosts that are connected to, with their port of TLS if they have one."""
+    """The hosts that the gateway connects to, with their TLS port, None without TLS."""
     if settings.upstream.endpoint is not None:
         url = urlsplit(str(settings.upstream.endpoint))
         return {url.hostname or "": (url.port or HTTPS) if url.scheme == "https" else None}

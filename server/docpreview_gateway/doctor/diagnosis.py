@@ -1,4 +1,4 @@
-"""What is wrong between the gateway and the cloud, in words that say what to do about it."""
+"""Findings of `doctor`: what was checked, the result, and the remedy."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ CERTIFICATE_DAYS = 14
 
 
 class NetworkError(Exception):
-    """A name does not resolve, or a host cannot be reached or trusted; the message says why."""
+    """A host name does not resolve, or a host cannot be reached or trusted; the message says why."""
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at: a check, of what, how it is, and what to do; `remedy` is empty when it is well."""
+    """The result of one check of one subject: `told` is the result, `remedy` what to do, empty when all is well."""
 
     check: Check
     subject: str
@@ -54,31 +54,34 @@ _REMEDIES: dict[ErrorReason.ValueType, tuple[Check, str]] = {
         "bind the bucket to CI and switch document processing on for it, in the cloud's console",
     ),
     r.ERROR_REASON_CI_ROLE_MISSING: ("binding", "create the role CI_QCSRole in the cloud's console"),
-    r.ERROR_REASON_ACCOUNT_BLOCKED: ("binding", "the cloud account is in arrears or blocked: settle that first"),
+    r.ERROR_REASON_ACCOUNT_BLOCKED: (
+        "binding",
+        "the cloud account is in arrears or blocked: resolve that first",
+    ),
 }
-_OTHER = "try again; if it stays so, show the vendor's support this message and the request id"
+_OTHER = "try again; if it persists, send this message and the request id to the vendor's support"
 
 
 def of_refusal(error: UpstreamError, bucket: Bucket) -> Finding:
-    """What an error of the cloud means for those who run the gateway."""
+    """The finding for an error of the cloud."""
     check, remedy = _REMEDIES.get(error.reason, ("binding", _OTHER))
     request_id = f", request id {error.facts.request_id}" if error.facts.request_id else ""
     return Finding(check, bucket.name, error.message + request_id, remedy)
 
 
 def of_clock(date: str, now: float) -> Finding:
-    """How far the clock of the cloud, by the `Date` of its reply, differs from ours."""
+    """The difference between this machine's clock and the cloud's, by the `Date` of its reply."""
     try:
         ahead = now - parsedate_to_datetime(date).timestamp()
     except ValueError:
         return Finding("clock", "this machine", "the cloud's reply has no date to compare with")
     told = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the cloud's"
-    late = abs(ahead) > CLOCK_SLACK
-    return Finding("clock", "this machine", told, _REMEDIES[r.ERROR_REASON_CLOCK_SKEW][1] if late else "")
+    is_off = abs(ahead) > CLOCK_SLACK
+    return Finding("clock", "this machine", told, _REMEDIES[r.ERROR_REASON_CLOCK_SKEW][1] if is_off else "")
 
 
 def of_queues(page: QueuePage, bucket: Bucket) -> Finding:
-    """Whether there is a queue that takes this bucket's jobs."""
+    """Whether an active queue takes this bucket's jobs."""
     wanted = bucket.default_queue_id
     chosen = [queue for queue in page.queues if wanted in {"", queue.queue_id}]
     if wanted and not chosen:
@@ -91,7 +94,7 @@ def of_queues(page: QueuePage, bucket: Bucket) -> Finding:
 
 
 def of_certificate(host: str, not_after: float, now: float) -> Finding:
-    """How long a certificate is good; that its name and chain are right was verified before."""
+    """How long a certificate is still valid; its name and chain were verified before."""
     days = (not_after - now) / 86400
-    remedy = f"renew it: it ends in {days:.0f} days" if days < CERTIFICATE_DAYS else ""
+    remedy = f"renew it: it expires in {days:.0f} days" if days < CERTIFICATE_DAYS else ""
     return Finding("tls", host, f"the certificate is valid for {days:.0f} more days", remedy)

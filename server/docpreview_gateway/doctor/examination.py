@@ -1,4 +1,4 @@
-"""Looks at everything that must be right between the gateway and the cloud. Nothing is created, and nothing costs."""
+"""Checks of all that lies between the gateway and the cloud. They create nothing and are free of charge."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
     from docpreview_gateway.upstream.ports import CredentialsSource, Transport
     from docpreview_gateway.upstream.wire.http import HttpReply
 
-SECONDS = 10.0
-QUEUES = 100
+TIMEOUT_SECONDS = 10.0
+PAGE_SIZE = 100
 
 
 class Network(Protocol):
-    """What lies below HTTP."""
+    """Name resolution and TLS certificates of hosts."""
 
     async def addresses(self, host: str) -> list[str]:
-        """The addresses of a host. NetworkError without any."""
+        """The addresses of a host. NetworkError when there are none."""
         ...
 
     async def certificate_end(self, host: str) -> float | None:
-        """When the certificate that a host shows ends, in Unix seconds. NetworkError unless it is to be trusted.
+        """When the host's certificate expires, in Unix seconds; None for a host without TLS.
 
-        None: the host is reached without TLS.
+        NetworkError when the host cannot be reached or its certificate is not trusted.
         """
         ...
 
@@ -51,27 +51,28 @@ class Diagnostics:
         self._clock = clock
 
     async def findings(self, hosts: Iterable[str], buckets: Iterable[Bucket]) -> list[Finding]:
-        """Of the hosts that are connected to, then of the buckets; each looked at although another is not well."""
+        """Findings on the hosts, then the buckets, then the clock. A problem with one does not stop the others."""
         found = []
         for host in hosts:
             found += await self._host(host)
         clock: Finding | None = None
         for bucket in buckets:
-            ours, of_bucket = await self._bucket(bucket)
-            clock = clock if ours is None or (clock is not None and not clock.ok) else ours
+            clock_by_bucket, of_bucket = await self._bucket(bucket)
+            if clock_by_bucket is not None and (clock is None or clock.ok):
+                clock = clock_by_bucket
             found += of_bucket
         return [*found, *([clock] if clock is not None else [])]
 
     async def _host(self, host: str) -> list[Finding]:
         try:
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 addresses = await self._network.addresses(host)
         except (NetworkError, TimeoutError) as error:
             remedy = "check the name in the configuration, and this machine's resolver (/etc/resolv.conf)"
             return [Finding("dns", host, str(error) or "no answer in time", remedy)]
         found = [Finding("dns", host, ", ".join(addresses))]
         try:
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 end = await self._network.certificate_end(host)
         except (NetworkError, TimeoutError) as error:
             remedy = "check firewalls and proxies on the way, and the authorities this machine trusts (ca-certificates)"
@@ -81,9 +82,9 @@ class Diagnostics:
         return found
 
     async def _bucket(self, bucket: Bucket) -> tuple[Finding | None, list[Finding]]:
-        """What a signed request for the bucket's queues tells: of our clock, and of the bucket."""
+        """Findings on the clock and on the bucket, by a signed request for its queues."""
         try:
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
                 reply = await self._ask(bucket)
         except (TransportError, TimeoutError) as error:
             remedy = "check upstream.endpoint, firewalls and proxies on the way"
@@ -100,13 +101,13 @@ class Diagnostics:
         return clock, [_signed(bucket), bound, diagnosis.of_queues(page, bucket)]
 
     async def _ask(self, bucket: Bucket) -> HttpReply:
-        request = requests.list_queues(ListPreviewQueuesRequest(bucket=bucket.name), bucket, size=QUEUES, page=1)
+        request = requests.list_queues(ListPreviewQueuesRequest(bucket=bucket.name), bucket, size=PAGE_SIZE, page=1)
         credentials = self._credentials.credentials(bucket.credentials)
         return await self._transport.send(sign(request, credentials, Window.around(self._clock.now())))
 
 
 def _queues(reply: HttpReply, bucket: Bucket) -> QueuePage:
-    if not 200 <= reply.status < 300:  # noqa: PLR2004 - what HTTP calls success
+    if not 200 <= reply.status < 300:  # noqa: PLR2004 - the range of success in HTTP
         raise refusals.read(reply)
     return responses.queue_page(reply.body, bucket=bucket.name)
 

@@ -1,31 +1,28 @@
-"""Asking a running gateway at its admin port whether it is ready, for images without a shell or `curl`.
-
-It only asks; it neither starts nor changes anything, and follows no redirects.
-"""
+"""Readiness probe of a running gateway, by its admin port, for images without a shell or `curl`."""
 
 from __future__ import annotations
 
 import http.client
 import ipaddress
 
-_SHOWN = 200
+_MAX_BODY_BYTES = 200
 
 
 def probe(host: str, port: int, *, seconds: float) -> str | None:
-    """None when `/readyz` says ready within `seconds`, else why not, in one line.
+    """None when `/readyz` answers 200 within `seconds`, else the problem in one line.
 
-    An address that means "all interfaces" is asked on loopback.
+    The address of all interfaces is probed on loopback. Redirects are not followed.
     """
     connection = http.client.HTTPConnection(_reachable(host), port, timeout=seconds)
     try:
         connection.request("GET", "/readyz")
         reply = connection.getresponse()
-        said = reply.read(_SHOWN).decode(errors="replace").strip()
+        body = reply.read(_MAX_BODY_BYTES).decode(errors="replace").strip()
     except (OSError, http.client.HTTPException) as error:
         return f"no answer from {host}:{port}: {error or type(error).__name__}"
     finally:
         connection.close()
-    return None if reply.status == http.HTTPStatus.OK else f"{reply.status}: {said}"
+    return None if reply.status == http.HTTPStatus.OK else f"{reply.status}: {body}"
 
 
 def _reachable(host: str) -> str:

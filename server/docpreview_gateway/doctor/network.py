@@ -1,4 +1,4 @@
-"""Names and certificates of hosts, by the standard library."""
+"""Name resolution and TLS certificates, by the standard library."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from docpreview_gateway.doctor.diagnosis import NetworkError
 
 
 class SystemNetwork:
-    """Names as this machine resolves them, certificates as it trusts them. `tls_ports` has the ports of TLS by host."""
+    """`Network` by this machine's resolver and trusted authorities. `tls_ports` has the TLS ports, by host."""
 
     def __init__(self, tls_ports: dict[str, int]) -> None:
         self._tls_ports = tls_ports
@@ -24,7 +24,7 @@ class SystemNetwork:
         return sorted({str(address[0]) for *_, address in found})
 
     async def certificate_end(self, host: str) -> float | None:
-        """When the host's certificate ends; None for hosts without TLS."""
+        """When the host's certificate expires, in Unix seconds; None without a TLS port."""
         port = self._tls_ports.get(host)
         if port is None:
             return None

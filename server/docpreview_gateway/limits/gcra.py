@@ -1,7 +1,7 @@
-"""GCRA: how many calls a rule lets pass, with one number for each rule as its whole memory.
+"""Rate limiting by GCRA, the generic cell rate algorithm: one number is the whole state of a rule.
 
-The number is the *theoretical arrival time*: when the last admitted call would have come, had all come evenly. The
-clock is the caller's; it must not go back.
+The number is the *theoretical arrival time*: when the next call is due if calls come evenly. Instants are seconds of
+any clock that does not go back.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 LimitKind: TypeAlias = Literal["rate", "method_rate", "concurrency", "account", "page_budget"]
 
 _SLACK = 1e-9
-"""Seconds that sums of floats may be off."""
+"""Seconds of rounding error in sums of floats."""
 
 
 class Rule(NamedTuple):
-    """One call in `interval` seconds, `tolerance` seconds ahead of that at most. `key` names what is counted."""
+    """A rate limit: one call in `interval` seconds, at most `tolerance` seconds early. `key` names the counter."""
 
     key: str
     kind: LimitKind
@@ -27,20 +27,20 @@ class Rule(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """The rule that does not let a call pass, and the seconds after which it will."""
+    """A rejection: the rule, and the seconds until it admits the call."""
 
     rule: Rule
     wait: float
 
 
 class Rates:
-    """What has passed, by rule. A refused call is charged to none of its rules."""
+    """Counters by rule, in this process. A rejected call is charged to none of its rules."""
 
     def __init__(self) -> None:
         self._arrivals: dict[str, float] = {}
 
     def take(self, rules: tuple[Rule, ...], now: float) -> Refusal | None:
-        """Charge a call to all of the rules, or say which of them makes it wait longest."""
+        """Charge a call to all rules, or return the refusal with the longest wait."""
         arrivals = self._arrivals
         worst: Refusal | None = None
         for rule in rules:
@@ -54,23 +54,23 @@ class Rates:
 
 
 def rule(key: str, kind: LimitKind, rate: Rate) -> Rule:
-    """The rule of a rate."""
+    """The rule that enforces a rate."""
     interval = 1 / rate.per_second
     return Rule(key, kind, interval, (rate.burst - 1) * interval)
 
 
-def part(whole: Rule, share: int) -> Rule:
-    """What each of `share` processes keeps that keep a rule together without hearing of each other."""
+def divided(whole: Rule, share: int) -> Rule:
+    """The rule for each of `share` processes that together keep `whole` without sharing counters."""
     burst = whole.tolerance / whole.interval + 1
     interval = share * whole.interval
     return Rule(whole.key, whole.kind, interval, max(0.0, burst / share - 1) * interval)
 
 
 def rules_of(caller: Caller, method: str) -> tuple[Rule, ...]:
-    """The rules that a call of `caller` must pass: that of all its calls, and that of the method."""
-    found = []
+    """The rules for a call of `caller`: that of all its calls, then that of the method."""
+    rules = []
     if caller.rate is not None:
-        found.append(rule(f"caller:{caller.name}", "rate", caller.rate))
+        rules.append(rule(f"caller:{caller.name}", "rate", caller.rate))
     if (rate := caller.method_rates.get(method)) is not None:
-        found.append(rule(f"caller:{caller.name}:{method}", "method_rate", rate))
-    return tuple(found)
+        rules.append(rule(f"caller:{caller.name}:{method}", "method_rate", rate))
+    return tuple(rules)

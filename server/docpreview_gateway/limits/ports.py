@@ -1,4 +1,4 @@
-"""Ports of limits: rate counters, the gate of calls, and telemetry."""
+"""Ports of limits: rate counters, admission of calls, telemetry."""
 
 from __future__ import annotations
 
@@ -10,34 +10,37 @@ if TYPE_CHECKING:
 
 
 class StoreUnavailableError(Exception):
-    """What replicas share does not answer."""
+    """The shared store does not answer."""
 
 
 class SharedRates(Protocol):
-    """Rates that replicas keep together."""
+    """Rate counters that all replicas share."""
 
     async def take(self, rules: tuple[Rule, ...]) -> Refusal | None:
-        """As `gcra.Rates.take`, for all replicas together. StoreUnavailableError, within a short time."""
+        """`gcra.Rates.take` for all replicas. StoreUnavailableError, within a short time."""
         ...
 
 
 class RateCounter(Protocol):
-    """Counts calls: for all replicas while it can, else for this process."""
+    """Counts calls for all replicas, or for this process while the shared store is unavailable."""
 
     async def take(self, rules: tuple[Rule, ...]) -> tuple[Refusal | None, bool]:
-        """Charge a call to all rules unless one refuses it; whether this process had to decide alone."""
+        """Charge a call to all rules or return a refusal.
+
+        The second result is whether the call was counted locally because the shared store is unavailable.
+        """
         ...
 
 
 class CallGate(Protocol):
-    """Lets calls pass that their caller's limits allow."""
+    """Admits calls within the limits of their callers."""
 
     async def enter(self, caller: Caller, method: str) -> None:
-        """Charge a call of the RPC `method`. LimitReached, or LIMITER_UNAVAILABLE."""
+        """Admit a call of the RPC `method` or raise: LimitReached, or LIMITER_UNAVAILABLE."""
         ...
 
     def leave(self, caller: Caller) -> None:
-        """A call that entered has ended."""
+        """Record the end of an admitted call."""
         ...
 
 

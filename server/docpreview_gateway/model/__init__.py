@@ -1,1 +1,1 @@
-"""Values and rules that all parts speak of. No I/O, no framework."""
+"""Domain values and rules that all parts share. No I/O, no framework."""

@@ -1,4 +1,4 @@
-"""Buckets: their names, and the hosts that are made from names which the configuration vouches for."""
+"""Buckets: valid names and regions, and the hosts derived from them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import re
 from dataclasses import dataclass
 
 BUCKET = re.compile(r"(?!.{64})[a-z0-9](?:[a-z0-9-]{0,48}[a-z0-9])?-[1-9][0-9]{4,12}", re.ASCII)
-"""`<name>-<appid>`: a DNS label, so that it cannot change the host that it is put into."""
+"""`<name>-<appid>`: a DNS label of at most 63 characters, so that a name cannot change the host built from it."""
 
 REGION = re.compile(r"[a-z]{2}-[a-z]+(?:-[a-z0-9]+)*", re.ASCII)
-"""The cloud's canonical spelling, such as `ap-chongqing`. The legacy aliases of the SDKs are not guessed."""
+"""Canonical region names, such as `ap-chongqing`. The legacy aliases of the SDKs are not translated."""
 
 DOMAIN = "myqcloud.com"
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A bucket that the configuration names; `credentials` is the name of a credential set."""
+    """A configured bucket; `credentials` names its credential set."""
 
     name: str
     region: str
@@ -24,7 +24,7 @@ class Bucket:
     default_queue_id: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse names that could lead a request to another host."""
+        """ValueError for a name or region that could lead a request to another host."""
         if not BUCKET.fullmatch(self.name) or not REGION.fullmatch(self.region):
             raise ValueError(f"not a bucket and region: {self.name!r}, {self.region!r}")
 

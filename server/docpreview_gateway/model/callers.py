@@ -1,7 +1,4 @@
-"""Who calls, and what that caller may use up.
-
-How a caller proves its name is not this module's affair, nor is the counting.
-"""
+"""Callers and their limits. Authentication is in `access`, counting in `limits` and `creates`."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """`per_second` calls in the long run, up to `burst` at once; both above 0."""
+    """A rate limit: `per_second` calls on average, in bursts of up to `burst` calls; both above 0."""
 
     per_second: float
     burst: int
@@ -25,9 +22,9 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class PageBudget:
-    """Pages that a caller's jobs may make in a day and in a month (UTC); None: no bound.
+    """Pages that a caller's jobs may produce in a day and in a month (UTC); None: unlimited.
 
-    `estimate` is what a create counts for while nobody knows how many pages its document has.
+    `estimate` is the number of pages that a create counts for while the page count of its document is unknown.
     """
 
     per_day: int | None = None
@@ -37,28 +34,30 @@ class PageBudget:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A caller by its name in the configuration, never by words of its own: the name is a label of metrics.
-
-    `rate` holds for all of its calls together, `method_rates` for those of the RPCs that it names, in addition.
-    `concurrency` bounds its calls at once, waits and watches included. `weight` is its share when callers wait for the
-    cloud. With `shadow` its limits and budget are counted and reported, and nothing is refused. Within `dedupe_seconds`
-    an equal create of an unchanged input answers the job that is there. `rights` is what it may do; None: whatever the
-    gateway offers, because it has no policy.
-    """
+    """A caller, its limits and its rights."""
 
     name: str
+    """Name in the configuration, never text from a call: it is a label of metrics."""
     weight: float = 1.0
+    """Share of the cloud's capacity while callers queue for it."""
     rate: Rate | None = None
+    """Rate limit of all calls together; None: unlimited."""
     method_rates: Mapping[str, Rate] = field(default_factory=lambda: MappingProxyType({}))
+    """Additional rate limits, by the name of the RPC."""
     concurrency: int | None = None
+    """Most concurrent calls, waits and watches included; None: unlimited."""
     budget: PageBudget | None = None
+    """Page budget; None: unlimited."""
     shadow: bool = False
+    """Shadow mode: limits and budget are counted and reported, and reject nothing."""
     dedupe_seconds: float = 0.0
+    """Seconds within which an equal create of an unchanged input returns the existing job; 0: no deduplication."""
     rights: Rights | None = None
+    """What the caller may do; None: everything, because the gateway has no policy."""
 
 
 ANONYMOUS = Caller("anonymous")
-"""The caller of every call to a gateway that has no authentication."""
+"""The caller of every call to a gateway without authentication."""
 
 GATEWAY = Caller("gateway")
-"""The caller of the gateway's own reads: reconciliation of creates, and charging of pages."""
+"""The caller of the gateway's own reads, which reconcile creates and charge pages."""

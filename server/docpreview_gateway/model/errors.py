@@ -1,13 +1,13 @@
-"""The errors that travel up through the gateway.
+"""The gateway's exceptions.
 
     GatewayError
-    ├── InvalidRequest      the caller's fields, all violations at once
-    ├── LimitReached        the caller, or the account, has used up what it may
-    └── UpstreamError       the cloud refused, failed or could not be understood
-        └── ReplyTooLarge   it said more than the gateway reads
+    ├── InvalidRequest      invalid fields of a request, all violations in one error
+    ├── LimitReached        a limit of the caller or of the cloud account is reached
+    └── UpstreamError       the cloud rejected a request, failed, or sent a reply that cannot be parsed
+        └── ReplyTooLarge   a reply is larger than the gateway reads
 
-Each carries an `ErrorReason` of the contract; `rpc.statuses` turns reasons into gRPC statuses in one table. Facts are
-attributes; messages are written for callers and never hold secrets.
+Each has an `ErrorReason` of the contract; `rpc.statuses` maps reasons to gRPC statuses in one table. Facts are
+attributes; messages are written for callers and never contain secrets.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 
 class GatewayError(Exception):
-    """A call failed for a reason that the contract knows.
+    """A call failed for one of the contract's reasons.
 
-    `retry_after` is in seconds; None when repeating the call is pointless or its outcome unknown.
+    `retry_after` is in seconds; None when a retry is pointless or the outcome of the call is unknown.
     """
 
     def __init__(self, reason: ErrorReason.ValueType, message: str, *, retry_after: float | None = None) -> None:
@@ -37,20 +37,20 @@ class GatewayError(Exception):
 
     @property
     def metadata(self) -> dict[str, str]:
-        """Facts for `google.rpc.ErrorInfo.metadata`."""
+        """Entries for `google.rpc.ErrorInfo.metadata`."""
         return {}
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A bad field: its path in the request message, and what to do about it."""
+    """An invalid field: its path in the request message, and how to correct it."""
 
     field: str
     description: str
 
 
 class InvalidRequest(GatewayError):  # noqa: N818 - an error of the caller, named as gRPC names it
-    """Fields of a request break the contract's rules. Nothing was sent."""
+    """Fields of a request violate the contract's rules. Nothing was sent to the cloud."""
 
     def __init__(self, violations: Iterable[Violation]) -> None:
         self.violations = tuple(violations)
@@ -59,9 +59,9 @@ class InvalidRequest(GatewayError):  # noqa: N818 - an error of the caller, name
 
 
 class LimitReached(GatewayError):  # noqa: N818 - a state of the caller's account
-    """A limit lets no more pass for now. Nothing was sent.
+    """A rate, concurrency or page limit is reached. Nothing was sent to the cloud.
 
-    `subject` names whose limit it is and which. `final`: nobody should wait for it within a call, however patient.
+    `subject` names the limit and its owner. `final`: clients must not wait within a call, however late its deadline.
     """
 
     def __init__(
@@ -74,9 +74,9 @@ class LimitReached(GatewayError):  # noqa: N818 - a state of the caller's accoun
 
 @dataclass(frozen=True, slots=True)
 class UpstreamFacts:
-    """What the cloud said when it failed: its error code, HTTP status (0: no reply), request id, and `Retry-After`.
+    """Facts of a failed request to the cloud: error code, HTTP status (0: no reply) and the cloud's request id.
 
-    `asked_wait` is in seconds; 0 when the cloud asked for none.
+    `asked_wait` is the wait that its `Retry-After` asks for, in seconds; 0: none.
     """
 
     code: str = ""
@@ -86,7 +86,7 @@ class UpstreamFacts:
 
 
 class UpstreamError(GatewayError):
-    """The cloud refused, failed, or gave a reply that cannot be understood."""
+    """The cloud rejected a request, failed, or sent a reply that cannot be parsed."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class UpstreamError(GatewayError):
 
     @property
     def metadata(self) -> dict[str, str]:
-        """The facts that are known, under the names of the contract."""
+        """The known facts, under the contract's names."""
         known = {
             "upstream_code": self.facts.code,
             "upstream_http_status": str(self.facts.http_status or ""),
@@ -118,5 +118,5 @@ class ReplyTooLarge(UpstreamError):  # noqa: N818 - a condition to react to: a l
 
 
 def bad_response(message: str) -> UpstreamError:
-    """The cloud answered, but not with what its documents promise."""
+    """An error for a reply that does not match the cloud's documentation."""
     return UpstreamError(reasons.ERROR_REASON_UPSTREAM_BAD_RESPONSE, message)

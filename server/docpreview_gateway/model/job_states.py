@@ -5,3 +5,4 @@ from __future__ import annotations
 from docpreview.v1.preview_job_pb2 import PreviewJob
 
 TERMINAL = frozenset({PreviewJob.STATE_SUCCESS, PreviewJob.STATE_FAILED, PreviewJob.STATE_CANCELLED})
+"""States of jobs that have ended."""

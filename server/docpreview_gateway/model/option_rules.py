@@ -1,4 +1,4 @@
-"""The options of a create after the gateway's policy has had its say: presets, defaults, bounds and what is forced."""
+"""Policy rules for the options of creates: presets, defaults, bounds and forced values."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 CLOUD_DEFAULTS: Mapping[str, int] = MappingProxyType({"image_dpi": 96, "quality": 100, "zoom_percent": 100})
-"""Options that can be bounded, and what the cloud takes when they are not set (vendor document 460/46942)."""
+"""Options that can be bounded, and the cloud's defaults for them (vendor document 460/46942)."""
 
 LAST_PAGE = -1
+"""`end_page` for the last page of the document."""
 
 
 @dataclass(frozen=True, slots=True)
 class OptionRules:
-    """What a policy says about a caller's options.
+    """A policy's rules for the options of a caller's creates.
 
-    `default` fills what neither the request nor its preset sets; `force` wins over everything. `at_most` bounds some of
-    CLOUD_DEFAULTS, `max_pages` the pages that a job may select (of spreadsheets: in each sheet).
+    `default` fills options that neither the request nor its preset sets; `force` overrides all others. `at_most` bounds
+    some of CLOUD_DEFAULTS, `max_pages` the pages that a job may select (of a spreadsheet: in each sheet).
     """
 
     default: PreviewOptions = field(default_factory=PreviewOptions)
@@ -33,31 +34,34 @@ class OptionRules:
     at_most: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     max_pages: int | None = None
 
-    def applied(self, request: CreatePreviewJobRequest, preset: PreviewOptions) -> CreatePreviewJobRequest:
-        """The request as it is checked and sent. What is unbounded by its silence is bounded; the rest stays."""
+    def apply(self, request: CreatePreviewJobRequest, preset: PreviewOptions) -> CreatePreviewJobRequest:
+        """The request with all layers of options, and without its preset: the one to validate and send.
+
+        An unset option whose default would exceed its bound is set to the bound.
+        """
         options = PreviewOptions()
         for layer in (self.default, preset, request.options, self.force):
             _overlay(options, layer)
         self._bound(options)
-        applied = CreatePreviewJobRequest()
-        applied.CopyFrom(request)
-        applied.ClearField("preset")
+        result = CreatePreviewJobRequest()
+        result.CopyFrom(request)
+        result.ClearField("preset")
         if options != request.options:
-            applied.options.CopyFrom(options)
-        return applied
+            result.options.CopyFrom(options)
+        return result
 
     def violations(self, request: CreatePreviewJobRequest) -> Iterator[Violation]:
-        """What a request, applied and valid, exceeds."""
+        """Bounds that a valid request exceeds after `apply`."""
         for name, most in self.at_most.items():
             if getattr(request.options, name) > most:
                 yield Violation(f"options.{name}", f"must be at most {most} for this caller")
         if self.max_pages is None:
             return
         if request.options.target_format == PreviewOptions.TARGET_FORMAT_PDF:
-            yield Violation("options.target_format", "must be an image format for this caller, whose pages are bounded")
+            yield Violation("options.target_format", "must be an image format: this caller has a page limit")
         elif _selected(request.options) > self.max_pages:
-            bounded = "page_ranges" if request.options.page_ranges else "end_page"
-            yield Violation(f"options.{bounded}", f"must select at most {self.max_pages} pages for this caller")
+            name = "page_ranges" if request.options.page_ranges else "end_page"
+            yield Violation(f"options.{name}", f"must select at most {self.max_pages} pages for this caller")
 
     def _bound(self, options: PreviewOptions) -> None:
         for name, most in self.at_most.items():
@@ -69,7 +73,7 @@ class OptionRules:
 
 
 def _overlay(options: PreviewOptions, layer: PreviewOptions) -> None:
-    """Fields of the layer win. Pages are selected by one layer alone: halves of two could contradict each other."""
+    """Set the fields of `layer`. Its page selection replaces the whole of the old one: halves could contradict."""
     if layer.page_ranges or layer.HasField("start_page") or layer.HasField("end_page"):
         options.ClearField("start_page")
         options.ClearField("end_page")

@@ -1,6 +1,6 @@
-"""What a caller may do: decisions over its rights, each with the rule of the policy that it follows from.
+"""Authorization: decisions on the rights of callers, each with the rule of the policy behind it.
 
-Whatever no rule allows is denied. Nothing is looked up here: a decision is a function of the policy and of the request.
+Anything that no rule allows is denied. A decision is a function of policy and request; it looks nothing up.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
 
 ANY_METHOD = "*"
-"""In a caller's methods: every method of the contract, but not the operators' services."""
+"""In `Rights.methods`: every method of the contract, but not the operators' services."""
 
 REFLECTION = "ServerReflection"
-"""In a caller's methods: gRPC's reflection service."""
+"""In `Rights.methods`: gRPC's reflection service."""
 
 CREATE = "CreatePreviewJob"
 
 OPERATORS_METHODS = frozenset({REFLECTION})
 
-_UNWRAPPINGS = 4
-"""A key that still changes after so many rounds of decoding is nobody's honest name."""
+_MAX_DECODINGS = 4
+"""Rounds of decoding after which a key that still changes is denied: no ordinary name is encoded so often."""
 
 
 class Decision(NamedTuple):
-    """Whether something is allowed; `rule` is the place in the policy that says so, `why` a sentence for people."""
+    """A decision. `rule` is the path of the rule in the policy; `why` completes the sentence that begins with it."""
 
     allowed: bool
     rule: str
@@ -51,8 +51,8 @@ def _denied(rule: str, why: str) -> Decision:
     return Decision(allowed=False, rule=rule, why=why)
 
 
-def permit(decision: Decision) -> None:
-    """Nothing when a decision allows; else NOT_PERMITTED, in words that tell the rule and nothing about the world."""
+def require(decision: Decision) -> None:
+    """Raise NOT_PERMITTED unless the decision allows. The message names the rule, and reveals nothing that exists."""
     if not decision.allowed:
         raise GatewayError(
             reasons.ERROR_REASON_NOT_PERMITTED,
@@ -62,10 +62,10 @@ def permit(decision: Decision) -> None:
 
 @dataclass(frozen=True, slots=True)
 class BucketRights:
-    """What a caller may do in a source bucket; `rule` is its place in the policy.
+    """Rights of a caller in a source bucket; `rule` is their path in the policy.
 
-    `inputs` are prefixes of the documents that it may use, and of those whose jobs it may see. `outputs` has, for each
-    bucket that results may go to, the prefixes for them. An empty prefix is the whole bucket.
+    `inputs` are prefixes of the documents that it may use and whose jobs it may see. `outputs` has the prefixes of
+    results by output bucket. An empty prefix is the whole bucket.
     """
 
     rule: str
@@ -75,7 +75,7 @@ class BucketRights:
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What one caller may do; `rule` is its place in the policy. `presets` are the options that it may name."""
+    """Rights of a caller; `rule` is their path in the policy. `presets` are the options that it may use, by name."""
 
     rule: str
     methods: frozenset[str]
@@ -84,7 +84,7 @@ class Rights:
     presets: Mapping[str, PreviewOptions] = field(default_factory=lambda: MappingProxyType({}))
 
     def has_method(self, name: str) -> bool:
-        """What `of_method` decides."""
+        """Whether `of_method` allows, without the cost of a `Decision`."""
         return name in self.methods or (ANY_METHOD in self.methods and name not in OPERATORS_METHODS)
 
     def of_method(self, name: str) -> Decision:
@@ -109,7 +109,7 @@ class Rights:
         return _of_key(f"{rights.rule}.input_prefixes", rights.inputs, key)
 
     def of_output_bucket(self, bucket: str, output: str) -> Decision:
-        """Whether results of this source bucket may go to the other one at all."""
+        """Whether any results of this source bucket may go to the output bucket."""
         rights = self.buckets.get(bucket)
         if rights is None:
             return self.of_bucket(bucket)
@@ -119,7 +119,7 @@ class Rights:
         )
 
     def of_output(self, bucket: str, output: str, key: str) -> Decision:
-        """Whether results of this source bucket may go to these objects."""
+        """Whether results of this source bucket may go to this key, which may be a template, in the output bucket."""
         decision = self.of_output_bucket(bucket, output)
         if not decision.allowed:
             return decision
@@ -128,23 +128,23 @@ class Rights:
         return _of_key(f"{rights.rule}.outputs[{output}].prefixes", prefixes, key)
 
     def of_preset(self, name: str) -> Decision:
-        """Whether the caller may name this preset."""
+        """Whether the caller may use this preset."""
         rule = f"{self.rule}.presets"
         return _allowed(rule, f"names {name}") if name in self.presets else _denied(rule, f"does not name {name}")
 
     def sees_all(self, bucket: str) -> bool:
-        """Whether every job of the bucket may be seen, so that none needs to be looked at."""
+        """Whether the caller may see every job of the bucket, so that none has to be checked."""
         rights = self.buckets.get(bucket)
         return rights is not None and "" in rights.inputs
 
     def sees(self, job: PreviewJob, bucket: str) -> bool:
-        """Whether the caller may know that this job of the bucket exists."""
+        """Whether the caller may see this job of the bucket."""
         rights = self.buckets.get(bucket)
         return rights is not None and job.input.bucket in {"", bucket} and _within(job.input.object, rights.inputs)
 
 
 class Question(NamedTuple):
-    """A call as `explain` is asked about it; None: whatever the call may say there."""
+    """A hypothetical call for `explain`; None: any value."""
 
     method: str
     bucket: str
@@ -155,7 +155,7 @@ class Question(NamedTuple):
 
 
 def explain(rights: Rights | None, question: Question) -> list[Decision]:
-    """Every decision that such a call meets, in order; the call is allowed when all of them are."""
+    """Every decision on such a call, in order; the call is allowed when all of them allow."""
     if rights is None:
         return [_allowed("(no policy)", "allows everything")]
     _, bucket, key, output, template, preset = question
@@ -179,20 +179,20 @@ def _of_key(rule: str, prefixes: tuple[str, ...], key: str) -> Decision:
 
 
 def _within(key: str, prefixes: tuple[str, ...]) -> bool:
-    """Whether a key stands under a prefix, and would for whoever decodes it once more or walks its path."""
+    """Whether a key is under a prefix, and still is after further decoding or normalisation of its path."""
     if "" in prefixes:
         return True
     return len(key) <= MAX_KEY_BYTES and key.startswith(prefixes) and _is_plain(key)
 
 
 def _is_plain(key: str) -> bool:
-    """Whether no reading of the key leaves its folder: by dots, empty parts, percent signs or look-alikes."""
-    for _ in range(_UNWRAPPINGS):
+    """Whether no decoding of the key leaves its folder: by dots, empty parts, percent signs or look-alikes."""
+    for _ in range(_MAX_DECODINGS):
         *folders, name = key.replace("\\", "/").split("/")
         if any(part.strip() in {"", ".", ".."} for part in folders) or name.strip() in {".", ".."}:
             return False
-        plainer = unicodedata.normalize("NFKC", unquote(key))
-        if plainer == key:
+        decoded = unicodedata.normalize("NFKC", unquote(key))
+        if decoded == key:
             return True
-        key = plainer
+        key = decoded
     return False

@@ -1,4 +1,4 @@
-"""The rules that a single field can break. Each takes a value and says what is wrong with it, or None."""
+"""Validation rules for single fields. A rule takes a value and returns what is wrong with it, or None."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
 
 UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""Characters that no XML 1.0 document can carry, not even as references (W3C XML 1.0, production 2)."""
-
+"""Characters that no XML 1.0 document can contain, not even as references (W3C XML 1.0, production 2)."""
 
 Rule: TypeAlias = Callable[[Any], str | None]
 
@@ -21,11 +20,11 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _RANGE = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?", re.ASCII)
 _MAX_NANOS = 999_999_999
 _LAST_SECOND = 253_402_271_999
-"""The end of the year 9999 in the cloud's zone, in which times are sent."""
+"""The end of the year 9999 in the cloud's time zone, in which times are sent. Unix seconds."""
 
 
 def matches(pattern: str, description: str) -> Rule:
-    """The whole text matches `pattern`."""
+    """A string that matches all of `pattern`, else `description`."""
     compiled = re.compile(pattern, re.ASCII)
     return lambda value: None if compiled.fullmatch(value) else description
 
@@ -36,7 +35,7 @@ def between(low: int, high: int) -> Rule:
 
 
 def at_most(length: int) -> Rule:
-    """A text of at most `length` characters that XML 1.0 can carry and that has no control characters."""
+    """A string of at most `length` characters that pass `characters`."""
 
     def check(value: str) -> str | None:
         if len(value) > length:
@@ -47,14 +46,14 @@ def at_most(length: int) -> Rule:
 
 
 def characters(value: str) -> str | None:
-    """No character that XML cannot carry, or that it would change on the way."""
+    """No control characters, nor characters that XML cannot contain or would change."""
     if _CONTROL.search(value) or UNWRITABLE.search(value):
-        return "must not contain control characters or characters that XML cannot carry"
+        return "must not contain control characters or characters that XML cannot contain"
     return None
 
 
 def object_key(value: str) -> str | None:
-    """A key that means the same object to everyone on the way (vendor document 436/13324: 1 to 850 bytes)."""
+    """A key that names the same object to every component on the way (vendor document 436/13324: 1 to 850 bytes)."""
     if len(value.encode()) > MAX_KEY_BYTES:
         return f"must have at most {MAX_KEY_BYTES} bytes of UTF-8"
     if not value.strip("/"):
@@ -83,13 +82,13 @@ def page_ranges(value: str) -> str | None:
 
 
 def pages_in(value: str) -> int:
-    """How many pages valid page ranges name."""
+    """Number of pages in valid page ranges."""
     bounds = (part.split("-") for part in value.split(","))
     return sum(int(bound[-1]) - int(bound[0]) + 1 for bound in bounds)
 
 
 def known(values: Iterable[int]) -> Rule:
-    """One of the enum values that the contract names."""
+    """One of the contract's enum values."""
     numbers = frozenset(values)
     return lambda value: None if value in numbers else "is not a value of this contract"
 
@@ -114,7 +113,7 @@ def timestamp(value: Timestamp) -> str | None:
 
 
 def each(rule: Rule, *, at_least: int = 0, limit: int) -> Rule:
-    """`at_least` to `limit` items, each of which obeys `rule`."""
+    """`at_least` to `limit` items that each pass `rule`."""
 
     def check(values: Any) -> str | None:  # noqa: ANN401 - repeated fields of any kind
         if not at_least <= len(values) <= limit:

@@ -1,4 +1,4 @@
-"""The trace that a call belongs to, as W3C's `traceparent` names it."""
+"""W3C Trace Context: the `traceparent` header of a call."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SAMPLED = 1
 
 
 class Trace(NamedTuple):
-    """A place in a trace: the ids of the trace and of the span in hexadecimal, and whether the trace is recorded."""
+    """A position in a trace: the ids of trace and span in hexadecimal, and whether the trace is recorded."""
 
     trace_id: str
     span_id: str
@@ -18,17 +18,17 @@ class Trace(NamedTuple):
 
 
 def parse(traceparent: str) -> Trace | None:
-    """The trace that the header names; None when it names none, which starts a new one and is no error."""
+    """Parse the header. None when it is malformed: that is no error, the call starts a new trace."""
     found = _TRACEPARENT.fullmatch(traceparent)
     if found is None:
         return None
     trace_id, span_id, flags = found.groups()
-    # Version 00 has nothing behind the flags; ids of zeros are none.
+    # Version 00 has nothing after the flags; ids of zeros are invalid.
     if (traceparent[:2] == "00" and len(traceparent) > 55) or not int(trace_id, 16) or not int(span_id, 16):  # noqa: PLR2004
         return None
     return Trace(trace_id, span_id, bool(int(flags, 16) & _SAMPLED))
 
 
 def exemplar(trace: Trace | None) -> dict[str, str] | None:
-    """What ties a measurement to a trace; None unless the trace is recorded, so that it can be looked at."""
+    """The exemplar that links a measurement to its trace; None unless the trace is recorded."""
     return {"trace_id": trace.trace_id} if trace is not None and trace.sampled else None

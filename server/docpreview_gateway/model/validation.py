@@ -1,4 +1,4 @@
-"""The contract's rules for requests: one table of fields, one of rules across fields, one pass that finds them all."""
+"""Validation of requests: a table of rules for fields, one of rules across fields, one pass for all violations."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PAGE_TOKEN = rules.at_most(1024)
 
 
 class Field(NamedTuple):
-    """A rule for the field at `path`. Unset fields are not looked at, unless they are required."""
+    """A rule for the field at `path`. Unset fields are skipped unless they are required."""
 
     path: str
     rule: rules.Rule
@@ -105,18 +105,18 @@ FIELDS: dict[type[Message], tuple[Field, ...]] = {
         Field("page_token", _PAGE_TOKEN),
     ),
 }
-"""Ranges and forms as the contract's comments state them; `tests/unit/model/test_validation.py` walks both."""
+"""Ranges and formats of the contract's comments; `tests/unit/model/test_validation.py` compares the two."""
 
 
 def check(request: Message) -> None:
-    """Raise InvalidRequest with every violation of `request`; nothing when there is none."""
+    """Raise InvalidRequest with every violation of `request`, if there is one."""
     violations = [*_field_violations(request), *_cross_violations(request)]
     if violations:
         raise InvalidRequest(violations)
 
 
 def options_violations(options: PreviewOptions) -> list[Violation]:
-    """What is wrong with options by themselves, with paths as in a create."""
+    """Violations by options alone, with paths as in a create."""
     request = jobs.CreatePreviewJobRequest(options=options)
     found = [*_field_violations(request), *_page_selection(request), *_image_options(request)]
     return [violation for violation in found if violation.field.startswith("options.")]
@@ -137,7 +137,7 @@ def _cross_violations(request: Message) -> Iterator[Violation]:
 
 
 def _page_selection(request: jobs.CreatePreviewJobRequest) -> Iterator[Violation]:
-    """The vendor does not say which selection wins, so one at a time."""
+    """One kind of selection: the vendor does not document which of two takes precedence."""
     options = request.options
     if options.page_ranges:
         for name in ("start_page", "end_page"):
@@ -158,7 +158,7 @@ def _image_options(request: jobs.CreatePreviewJobRequest) -> Iterator[Violation]
 
 
 def selected_pages(options: PreviewOptions) -> int:
-    """Pages that the options name for certain; 0 when it depends on the document."""
+    """Number of pages that the options select; 0 or less when it depends on the document."""
     if options.page_ranges:
         return 0 if rules.page_ranges(options.page_ranges) else rules.pages_in(options.page_ranges)
     return options.end_page - (options.start_page or 1) + 1
@@ -178,19 +178,19 @@ def _time_order(request: jobs.ListPreviewJobsRequest) -> Iterator[Violation]:
         yield Violation("created_before", "must not be before created_after")
 
 
-def _askable_states(request: jobs.ListPreviewJobsRequest) -> Iterator[Violation]:
+def _listable_states(request: jobs.ListPreviewJobsRequest) -> Iterator[Violation]:
     if PreviewJob.STATE_UNSPECIFIED in request.states:
         yield Violation("states", "must not contain STATE_UNSPECIFIED; leave the field empty for all states")
 
 
 ACROSS: dict[type[Message], tuple[Callable[[Any], Iterator[Violation]], ...]] = {
     jobs.CreatePreviewJobRequest: (_page_selection, _image_options, _source_and_template),
-    jobs.ListPreviewJobsRequest: (_time_order, _askable_states),
+    jobs.ListPreviewJobsRequest: (_time_order, _listable_states),
 }
 
 
 def _reader(message: type[Message], path: str) -> tuple[Callable[[Any], Any], Callable[[Any], bool]]:
-    """Functions that read the field at `path` and tell whether it is set."""
+    """Functions that return the value of the field at `path`, and whether it is set."""
     *parents, leaf = path.split(".")
     descriptor: Any = message.DESCRIPTOR
     for name in parents:

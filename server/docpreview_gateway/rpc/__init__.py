@@ -1,1 +1,1 @@
-"""The only layer that knows gRPC: methods, the one wrapper around them, and the table from errors to statuses."""
+"""gRPC: routes, the wrapper around all handlers, the mapping of errors to statuses, the server."""

@@ -1,8 +1,8 @@
-"""The one wrapper around every handler.
+"""The wrapper around every gRPC handler: bounds, authentication, limits, deadline, metadata, statuses, telemetry.
 
-It gets the request as raw bytes, so that even a message which cannot be decoded is answered by us: grpc.aio itself
-would answer UNKNOWN with the names of Python classes. CancelledError is always raised again: swallowing it leaks memory
-of the native library (grpc issue 43360).
+It gets requests as raw bytes, so that a malformed message gets the gateway's own status: grpc.aio would answer UNKNOWN
+with the names of Python classes. CancelledError is always raised again: swallowing it leaks memory in the native
+library (grpc issue 43360).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from docpreview_gateway.model import trace_context
 from docpreview_gateway.model.call import Call, Method
 from docpreview_gateway.model.callers import ANONYMOUS, Caller
 from docpreview_gateway.model.errors import GatewayError
-from docpreview_gateway.model.policy import permit
+from docpreview_gateway.model.policy import require
 from docpreview_gateway.rpc.statuses import DETAILS_KEY, RichStatus, rich_status
 
 if TYPE_CHECKING:
@@ -43,15 +43,15 @@ if TYPE_CHECKING:
     Metadata = Iterable[tuple[str, str | bytes]]
 
 MAX_SEND_BYTES = 4 * 1024 * 1024 - 64 * 1024
-"""Replies stay below the 4 MiB that clients accept by default."""
+"""Bytes of the largest reply: clients accept 4 MiB by default."""
 
 OVERLOADED_SECONDS = 0.3
-"""What a refused caller is told to wait; another replica may have room at once."""
+"""`retry_after` of a call beyond the bounds; another replica may accept it immediately."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 _PROCESS, _NUMBERS = secrets.token_hex(4), count()
-"""Together the ids of calls that bring none: unlike those of other processes, and cheap."""
+"""Form the ids of calls without one: unique across processes, and cheap."""
 
 log = structlog.get_logger("docpreview_gateway.rpc")
 
@@ -60,10 +60,10 @@ Request = TypeVar("Request", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class Route(Generic[Request]):
-    """A method, the type of its requests, the use-case that answers it, and how long a call may take, in seconds.
+    """How a method is served: the type of its requests, its use-case, and the most seconds that a call may take.
 
-    `waits`: its calls wait for a job, and cost little while they do. `fast_path` gives the serialised answer to
-    what needs no waiting, and None for all else; it spares such calls the cost of a timer.
+    `waits`: calls wait for a job, and cost little meanwhile. `fast_path` returns the serialised reply when it needs no
+    waiting, else None; it saves the cost of a timer.
     """
 
     method: Method
@@ -76,17 +76,17 @@ class Route(Generic[Request]):
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How many calls a process takes on at once, and how many of those that wait for a job."""
+    """Most concurrent calls of a process: `waits` of routes that wait for a job, `calls` of all others."""
 
     calls: int = 2000
     waits: int = 10_000
 
 
 class Handlers:
-    """Builds gRPC handlers from routes. `jitter` gives numbers in [0, 1).
+    """Builds gRPC handlers from routes. `jitter` returns numbers in [0, 1).
 
-    With an `authentication` every call is authenticated and authorized before its request is decoded; without one its
-    caller is `anonymous`. Without a `gate` callers have no limits.
+    With an `authentication` every call is authenticated, and authorized for its method, before its request is decoded;
+    without one its caller is `anonymous`. Without a `gate` callers have no limits.
     """
 
     def __init__(  # noqa: PLR0913 - collaborators, named by wiring
@@ -104,15 +104,15 @@ class Handlers:
         self.gate = gate
         self._jitter = jitter
         self.authentication = authentication
-        self._asks = authentication is not None or gate is not None
-        """Whether calls, unary and streaming, have a caller to authenticate or limits to pass; decided here, once."""
+        self._checks_callers = authentication is not None or gate is not None
+        """Whether calls are authenticated or limited."""
         bounds = bounds or Bounds()
         self._free = {False: bounds.calls, True: bounds.waits}
         self._running = 0
         self._idle: asyncio.Future[None] | None = None
 
     def handler(self, route: Route[Any]) -> grpc.RpcMethodHandler[bytes, bytes]:
-        """A handler of raw bytes for a route."""
+        """The gRPC handler of a route, on raw bytes."""
         if route.method.kind == "unary":
             return grpc.unary_unary_rpc_method_handler(self._unary(route))
         return grpc.unary_stream_rpc_method_handler(self._stream(route))
@@ -121,8 +121,8 @@ class Handlers:
         async def unary(raw: bytes, context: Context) -> bytes:
             running = _Running(self, route, context)
             try:
-                self._check_room(route)
-                if self._asks:
+                self._check_bounds(route)
+                if self._checks_callers:
                     await running.enter()
                 request = _decode(route, raw)
                 encoded = None if route.fast_path is None else route.fast_path(request, running.call)
@@ -144,8 +144,8 @@ class Handlers:
         async def stream(raw: bytes, context: Context) -> AsyncGenerator[bytes, None]:
             running = _Running(self, route, context)
             try:
-                self._check_room(route)
-                if self._asks:
+                self._check_bounds(route)
+                if self._checks_callers:
                     await running.enter()
                 await context.send_initial_metadata((("x-request-id", running.call.request_id),))
                 async with (
@@ -165,19 +165,19 @@ class Handlers:
         return stream
 
     async def drained(self, seconds: float) -> None:
-        """Wait until no handler runs, at most `seconds`: a stopped server may leave aborted ones (grpc issue 37239)."""
+        """Wait until no handler runs, at most `seconds`: aborted ones may outlive the server (grpc issue 37239)."""
         if self._running:
             self._idle = asyncio.get_running_loop().create_future()
             await asyncio.wait((self._idle,), timeout=seconds)
 
-    def entered(self, route: Route[Any], call: Call) -> Trace | None:
-        """A call's handler begins. Returns the call's position in its trace, if it is traced here."""
+    def started(self, route: Route[Any], call: Call) -> Trace | None:
+        """Count a call whose handler begins. Returns its own position in its trace, None when it is not traced."""
         self._running += 1
         self._free[route.waits] -= 1
         return self._telemetry.call_started(route.method, call)
 
-    def left(self, route: Route[Any], call: Call, code: str, seconds: float) -> None:
-        """It has ended, with the status code of this name."""
+    def ended(self, route: Route[Any], call: Call, code: str, seconds: float) -> None:
+        """Record the end of a call after `seconds`, with the status code of this name."""
         self._running -= 1
         self._free[route.waits] += 1
         self._telemetry.call_ended(route.method, call, code, seconds)
@@ -185,30 +185,30 @@ class Handlers:
             self._idle.set_result(None)
 
     def trailers(self, call: Call, status: RichStatus) -> tuple[tuple[str, str | bytes], ...]:
-        """What is sent with an error."""
+        """Trailing metadata of an error."""
         trailers: tuple[tuple[str, str | bytes], ...] = (*_metadata(call), (DETAILS_KEY, status.details))
         if status.retry_after is None:
             return trailers
-        # gRPC's own retries obey this and know nothing of RetryInfo: -1 tells them not to wait in vain.
+        # gRPC's own retries obey this and ignore RetryInfo; -1 stops them where waiting cannot help.
         if status.final or status.retry_after > call.deadline - time.monotonic():
             return (*trailers, ("grpc-retry-pushback-ms", "-1"))
-        # Spread, so that callers do not come back together.
+        # Jitter, so that callers do not retry together.
         milliseconds = round(1000 * status.retry_after * (0.8 + 0.4 * self._jitter()))
         return (*trailers, ("grpc-retry-pushback-ms", str(milliseconds)))
 
-    def _check_room(self, route: Route[Any]) -> None:
+    def _check_bounds(self, route: Route[Any]) -> None:
         if self._free[route.waits] < 0:
             raise GatewayError(
                 reasons.ERROR_REASON_OVERLOADED,
-                "the gateway has as many calls as it takes; nothing was sent",
+                "the gateway has as many concurrent calls as it accepts; nothing was sent",
                 retry_after=OVERLOADED_SECONDS,
             )
 
 
-async def permitted(
+async def authorized_caller(
     authentication: Authentication, context: grpc.aio.ServicerContext[Any, Any], metadata: Metadata, name: str
 ) -> Caller:
-    """The caller of a call with this metadata, if it proves its name and its rights have the method of this name."""
+    """The caller of a call with this metadata. Unauthenticated, or NOT_PERMITTED without the right to method `name`."""
 
     def certificate() -> bytes:
         (pem,) = context.auth_context().get("x509_pem_cert") or (b"",)
@@ -217,17 +217,17 @@ async def permitted(
     authorization = [value if isinstance(value, str) else "" for key, value in metadata if key == "authorization"]
     caller = await authentication.caller(Evidence(tuple(authorization), certificate))
     if caller.rights is not None and not caller.rights.has_method(name):
-        permit(caller.rights.of_method(name))
+        require(caller.rights.of_method(name))
     return caller
 
 
 class _Running:
-    """One call while its handler runs: counted, and its error, if it has one, turned into a status.
+    """A call while its handler runs: counted and timed, its error turned into a status.
 
-    No context manager: entering and leaving one is felt where a kept job is answered.
+    Not a context manager: the cost of one is measurable on the path of cached jobs.
     """
 
-    __slots__ = ("_begin", "_code", "_context", "_entered", "_handlers", "_metadata", "_route", "call")
+    __slots__ = ("_admitted", "_begin", "_code", "_context", "_handlers", "_metadata", "_route", "call")
 
     def __init__(self, handlers: Handlers, route: Route[Any], context: Context) -> None:
         self._handlers = handlers
@@ -235,25 +235,25 @@ class _Running:
         self._context = context
         self._begin = time.perf_counter()
         self._code = "OK"
-        self._entered = False
+        self._admitted = False
         self._metadata = metadata_of(context)
         self.call = _open(context.time_remaining(), self._metadata, route.longest, handlers.anonymous)
-        trace = handlers.entered(route, self.call)
+        trace = handlers.started(route, self.call)
         if trace is not None:
             self.call = self.call._replace(trace=trace)
 
     async def enter(self) -> None:
-        """Know its caller, and pass its rights and limits."""
+        """Authenticate, authorize and admit the call, or raise."""
         authentication, gate = self._handlers.authentication, self._handlers.gate
         if authentication is not None:
-            caller = await permitted(authentication, self._context, self._metadata, self._route.method.name)
+            caller = await authorized_caller(authentication, self._context, self._metadata, self._route.method.name)
             self.call = self.call._replace(caller=caller)
         if gate is not None:
             await gate.enter(self.call.caller, self._route.method.name)
-            self._entered = True
+            self._admitted = True
 
     async def failed(self, error: BaseException) -> None:
-        """End the call with the status of the error; one that cancels the handler is left as it is."""
+        """Abort the call with the status of the error; a cancellation is only recorded."""
         if isinstance(error, Exception):
             status = _status(error, self._route, self.call)
             self._code, self.call.response.reason = status.code.name, status.reason
@@ -262,10 +262,10 @@ class _Running:
         self._code = "CANCELLED"
 
     def ended(self) -> None:
-        """The handler is done."""
-        if self._entered and self._handlers.gate is not None:
+        """Record the end of the call, and release its caller's limits."""
+        if self._admitted and self._handlers.gate is not None:
             self._handlers.gate.leave(self.call.caller)
-        self._handlers.left(self._route, self.call, self._code, time.perf_counter() - self._begin)
+        self._handlers.ended(self._route, self.call, self._code, time.perf_counter() - self._begin)
 
 
 async def _answer(route: Route[Any], request: Message, call: Call) -> bytes:
@@ -303,7 +303,7 @@ def _check_size(encoded: bytes) -> None:
 
 
 def metadata_of(context: grpc.aio.ServicerContext[Any, Any]) -> Metadata:
-    """What came with a call. Translated anew each time that gRPC is asked for it."""
+    """Metadata of a call. gRPC converts it at every access: read it once."""
     return context.invocation_metadata() or ()
 
 
@@ -322,7 +322,7 @@ def _open(remaining: float | None, metadata: Metadata, longest: float, caller: C
 
 
 def _metadata(call: Call) -> tuple[tuple[str, str], ...]:
-    """What is sent back beside the reply or the error."""
+    """Metadata of the reply or the error."""
     metadata: tuple[tuple[str, str], ...] = (("x-request-id", call.request_id),)
     info = call.response
     if info.cache:
@@ -335,7 +335,8 @@ def _metadata(call: Call) -> tuple[tuple[str, str], ...]:
 def _status(error: Exception, route: Route[Any], call: Call) -> RichStatus:
     if isinstance(error, TimeoutError):
         error = GatewayError(
-            reasons.ERROR_REASON_DEADLINE_EXCEEDED, "the call's deadline, or the gateway's, has passed"
+            reasons.ERROR_REASON_DEADLINE_EXCEEDED,
+            "the call's deadline, or the gateway's limit for it, has passed",
         )
     if isinstance(error, Unauthenticated):
         log.info("unauthenticated", request_id=call.request_id, method=route.method.name, why=error.why)

@@ -1,4 +1,4 @@
-"""gRPC's reflection, for callers whose rights name it."""
+"""gRPC server reflection for callers with the right to it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import grpc
 
 from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.model.policy import REFLECTION
-from docpreview_gateway.rpc.handlers import metadata_of, permitted
+from docpreview_gateway.rpc.handlers import authorized_caller, metadata_of
 from docpreview_gateway.rpc.statuses import DETAILS_KEY, rich_status
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _PATH = f".{REFLECTION}/"
 
 
 class ReflectionGuard(grpc.aio.ServerInterceptor):
-    """Asks who wants to see the contract. Other methods have their own wrapper, and health stays open."""
+    """Interceptor that authenticates and authorizes reflection. Other methods have their wrapper, health stays open."""
 
     def __init__(self, authentication: Authentication) -> None:
         self._authentication = authentication
@@ -30,7 +30,7 @@ class ReflectionGuard(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """The handler itself, behind the question when it is reflection's."""
+        """The handler; that of reflection behind the check of its caller."""
         handler = await continuation(handler_call_details)
         if _PATH not in handler_call_details.method or handler is None or handler.stream_stream is None:
             return handler
@@ -40,7 +40,7 @@ class ReflectionGuard(grpc.aio.ServerInterceptor):
             requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]
         ) -> AsyncIterator[Any]:
             try:
-                await permitted(self._authentication, context, metadata_of(context), REFLECTION)
+                await authorized_caller(self._authentication, context, metadata_of(context), REFLECTION)
             except GatewayError as error:
                 status = rich_status(error, "")
                 await context.abort(status.code, status.message, ((DETAILS_KEY, status.details),))

@@ -1,4 +1,4 @@
-"""The gRPC server and its settings."""
+"""The gRPC server: channel arguments, health, reflection."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ if TYPE_CHECKING:
 MAX_RECEIVE_BYTES = 1024 * 1024
 MAX_METADATA_BYTES = 16 * 1024
 
-SHARES_PORT = "grpc.so_reuseport"
+REUSE_PORT = "grpc.so_reuseport"
 _AGE_MARGIN = 30.0
 CHANNEL_ARGUMENTS: Sequence[tuple[str, int]] = (
-    # Caps for one connection and one process: what an Envoy at the edge would use.
+    # Limits of a connection and of the process, as an Envoy at the edge would set them.
     ("grpc.max_concurrent_streams", 100),
     ("grpc.max_allowed_incoming_connections", 1000),
     ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
     ("grpc.max_send_message_length", MAX_SEND_BYTES + 1024),
-    # Soft and hard limit the same: between two different ones gRPC refuses at random.
+    # Soft and hard limit are equal: between two different ones gRPC rejects at random.
     ("grpc.max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
     # Clients are told to ping every 30 s, also without calls.
     ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
     ("grpc.http2.max_ping_strikes", 2),
     ("grpc.keepalive_permit_without_calls", 1),
-    # Finds dead peers behind NAT.
+    # Detects dead peers behind NAT.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.max_connection_idle_ms", 300_000),
     ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.server_max_unrequested_time_in_server", 5),
-    # Calls that wait for the event loop, of all connections. Above the first number gRPC cancels some at random, above
-    # the second all. Its own 1000 and 3000 let calls wait for longer than many callers do, so that under ten times the
-    # load that it can bear the gateway would answer most of them too late (tests/faults/test_overload.py).
+    # Calls of all connections that wait for the event loop. Above the first number gRPC cancels some at random, above
+    # the second all. With its defaults, 1000 and 3000, calls wait beyond many deadlines: under ten times its capacity
+    # the gateway would answer most of them too late (tests/faults/test_overload.py).
     ("grpc.server.max_pending_requests", 500),
     ("grpc.server.max_pending_requests_hard_limit", 1000),
     ("grpc.enable_channelz", 0),
     ("grpc.max_channel_trace_event_memory_per_node", 0),
 )
-"""Unknown names are silently ignored by gRPC: `tests/unit/rpc/test_server.py` looks each up in the library."""
+"""gRPC silently ignores unknown names: `tests/unit/rpc/test_server.py` looks each up in the library."""
 
 
 def grpc_server(
@@ -58,18 +58,18 @@ def grpc_server(
     connection_age: float = 120.0,
     longest_stream: float = 300.0,
 ) -> grpc.aio.Server:
-    """A server with the settings above. Message sizes and pings are bounded before any of our code runs.
+    """A server with CHANNEL_ARGUMENTS, which bound message sizes and pings before any Python code runs.
 
-    Unless it is one of several workers that share a port, a second server on the port fails instead of silently taking
-    half of the connections. Connections are renewed after `connection_age` seconds (+-10 % by gRPC itself), so that new
-    replicas get their share and those that leave lose theirs; a stream of `longest_stream` seconds that runs then comes
-    to its end.
+    With `shares_port` several workers listen on one port; without it a second server on the port fails instead of
+    silently taking half of the connections. Connections are closed after `connection_age` seconds (+-10 % by gRPC
+    itself), so that starting replicas get their share and stopping ones lose theirs; open streams of up to
+    `longest_stream` seconds still run to their end.
     """
-    options = (*CHANNEL_ARGUMENTS, *ages(connection_age, longest_stream), (SHARES_PORT, int(shares_port)))
+    options = (*CHANNEL_ARGUMENTS, *age_arguments(connection_age, longest_stream), (REUSE_PORT, int(shares_port)))
     return grpc.aio.server(options=options, interceptors=interceptors)
 
 
-def ages(connection_age: float, longest_stream: float) -> Sequence[tuple[str, int]]:
+def age_arguments(connection_age: float, longest_stream: float) -> Sequence[tuple[str, int]]:
     """The channel arguments that depend on settings; both in seconds."""
     return (
         ("grpc.max_connection_age_ms", round(1000 * connection_age)),
@@ -85,22 +85,22 @@ class Health:
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
 
     async def serving(self) -> None:
-        """Everything answers."""
+        """Report SERVING for the server and every service."""
         for name in ("", *SERVICE_NAMES):
             await self._servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     async def leaving(self) -> None:
-        """Nothing new, please: NOT_SERVING for good."""
+        """Report NOT_SERVING from now on, for good."""
         await self._servicer.enter_graceful_shutdown()
 
 
-class _MethodsToo:
-    """The pool of descriptors; it also finds methods, which Python's does not and tools such as ghz ask for."""
+class _PoolWithMethods:
+    """A descriptor pool that also finds methods: Python's does not, and tools such as ghz look them up."""
 
     def __init__(self) -> None:
         self._pool = descriptor_pool.Default()
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the pool has
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - any attribute of the pool
         return getattr(self._pool, name)
 
     def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802 - named by protobuf
@@ -115,9 +115,9 @@ class _MethodsToo:
 
 
 def enable_reflection(server: grpc.aio.Server) -> None:
-    """Let tools such as grpcurl ask for the contract."""
+    """Serve the contract's descriptors to tools such as grpcurl."""
     from grpc_reflection.v1alpha import reflection  # noqa: PLC0415 - costs memory, and most gateways run without
 
     reflection.enable_server_reflection(
-        (*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server, pool=_MethodsToo()
+        (*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server, pool=_PoolWithMethods()
     )

@@ -1,4 +1,4 @@
-"""Which use-case answers which method, and how long each may take."""
+"""Routes of the contract: the use-case of each method, and how long its calls may take."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.jobs.preview_queues import PreviewQueues
 
 LONGEST_UNARY = 60.0
-"""Seconds that a call without deadline, or with a later one, may take."""
+"""Most seconds that a call may take, whatever its deadline; waits and watches have longer limits."""
 
 _MARGIN = 10.0
 
@@ -30,7 +30,7 @@ _MARGIN = 10.0
 def routes(
     jobs: PreviewJobs, queues: PreviewQueues, budgets: PageBudgets, audit: AuditLog, *, longest_stream: float
 ) -> list[Route[Any]]:
-    """Every method of the contract. KeyError at start-up when one has no use-case."""
+    """A route for every method of the contract. KeyError, at start-up, for one without use-case."""
     longest = {"WaitPreviewJob": MAX_WAIT_SECONDS + _MARGIN, "WatchPreviewJob": longest_stream + _MARGIN}
     use_cases: Mapping[str, Callable[..., Any]] = {
         "CreatePreviewJob": audited(jobs.create, audit),

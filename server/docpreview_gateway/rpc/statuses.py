@@ -1,4 +1,4 @@
-"""From errors to gRPC statuses: one table, and `google.rpc.Status` with exactly one ErrorInfo (AIP-193)."""
+"""Mapping of errors to gRPC statuses: one table of codes, `google.rpc.Status` with exactly one ErrorInfo (AIP-193)."""
 
 from __future__ import annotations
 
@@ -70,10 +70,10 @@ CODES: dict[r.ErrorReason.ValueType, StatusCode] = {
 
 
 class RichStatus(NamedTuple):
-    """What a caller is told: code, message, and the serialised `google.rpc.Status` for `grpc-status-details-bin`.
+    """An error as the client gets it: code, message, and the serialised `google.rpc.Status` in `details`.
 
-    `retry_after` is the error's, in seconds; `reason` is the one in its ErrorInfo; `final`: gRPC's own retries are told
-    not to wait for it.
+    `retry_after` is the error's, in seconds; `reason` is the one in its ErrorInfo; `final`: gRPC's own retries are
+    stopped.
     """
 
     code: StatusCode
@@ -85,7 +85,7 @@ class RichStatus(NamedTuple):
 
 
 def rich_status(error: GatewayError, request_id: str) -> RichStatus:
-    """The status of an error; `request_id` joins the facts in its ErrorInfo."""
+    """The status of an error; `request_id` is added to the metadata of its ErrorInfo."""
     code = CODES[error.reason]
     status = status_pb2.Status(code=code.value[0], message=error.message)
     reason = r.ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_")

@@ -1,4 +1,4 @@
-"""The policy file: YAML in, a directory of callers with their rights out, or every mistake with its path."""
+"""Loader of the policy file: from YAML to a directory of callers, or every mistake with its path."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class PolicyError(Exception):
-    """The policy cannot be used; `problems` has a line for each mistake, with its path and without secrets."""
+    """An invalid policy; `problems` has a line for each mistake, with its path and without secrets."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
@@ -52,7 +52,7 @@ def _prefix(value: str) -> str:
 
 
 def _options(value: dict[str, Any]) -> dict[str, Any]:
-    """The mapping itself, once it is known to be good."""
+    """The mapping itself, after validation."""
     _preview_options(value)
     return value
 
@@ -63,9 +63,11 @@ def _preview_options(value: dict[str, Any]) -> PreviewOptions:
     except json_format.ParseError as error:
         raise ValueError(f"must be fields of docpreview.v1.PreviewOptions: {error}") from None
     if options.password:
-        raise ValueError("password: a document's password belongs to its request, not into a policy")
-    if wrong := validation.options_violations(options):
-        raise ValueError("; ".join(f"{found.field.removeprefix('options.')}: {found.description}" for found in wrong))
+        raise ValueError("password: a document's password belongs in its request, not in a policy")
+    if violations := validation.options_violations(options):
+        raise ValueError(
+            "; ".join(f"{wrong.field.removeprefix('options.')}: {wrong.description}" for wrong in violations)
+        )
     return options
 
 
@@ -76,7 +78,7 @@ Names = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
 class ClaimPart(Section):
-    """A signed token of this issuer whose claim has this value."""
+    """An identity by a signed token: its issuer, and the value of a claim."""
 
     issuer: str = Field(min_length=1)
     claim: str = Field("sub", min_length=1)
@@ -84,7 +86,7 @@ class ClaimPart(Section):
 
 
 class IdentityPart(Section):
-    """One proof of a caller's name; exactly one of the fields."""
+    """An identity of a caller; exactly one field is set."""
 
     spiffe: str | None = Field(None, pattern=r"^spiffe://[a-z0-9._-]+/[A-Za-z0-9._/-]+$")
     dns: str | None = Field(None, pattern=r"^[a-z0-9-]+(\.[a-z0-9-]+)*$")
@@ -92,7 +94,7 @@ class IdentityPart(Section):
     jwt: ClaimPart | None = None
 
     @model_validator(mode="after")
-    def _one(self) -> IdentityPart:
+    def _exactly_one(self) -> IdentityPart:
         if len(self.model_fields_set) != 1:
             raise ValueError("must have exactly one of spiffe, dns, token, jwt")
         if self.token is not None:
@@ -101,14 +103,14 @@ class IdentityPart(Section):
 
 
 class OutputPart(Section):
-    """Where results may go."""
+    """An output bucket, and the prefixes for results in it."""
 
     bucket: str
     prefixes: tuple[Prefix, ...] = Field(min_length=1)
 
 
 class BucketPart(Section):
-    """A source bucket, and what may be done in it."""
+    """A source bucket, its permitted inputs and their outputs."""
 
     bucket: str
     input_prefixes: tuple[Prefix, ...] = Field(min_length=1)
@@ -116,7 +118,7 @@ class BucketPart(Section):
 
 
 class OptionsPart(Section):
-    """What happens to the options of creates."""
+    """Rules for the options of a caller's creates."""
 
     default: Options = Field({})
     force: Options = Field({})
@@ -124,12 +126,12 @@ class OptionsPart(Section):
     max_pages: int | None = Field(None, ge=1, le=5000)
 
     @model_validator(mode="after")
-    def _possible(self) -> OptionsPart:
+    def _valid_bounds(self) -> OptionsPart:
         _preview_options({str(name): most for name, most in self.at_most.items()})
         return self
 
-    def rules(self) -> OptionRules:
-        """The rules for options of creates."""
+    def option_rules(self) -> OptionRules:
+        """The rules in the form that the gateway applies."""
         return OptionRules(
             _preview_options(self.default),
             _preview_options(self.force),
@@ -139,7 +141,7 @@ class OptionsPart(Section):
 
 
 class CallerPart(CallerLimitSettings):
-    """A caller: how it proves its name, what it may do, what it may use up."""
+    """A caller: identities, rights and limits."""
 
     identities: tuple[IdentityPart, ...] = Field(min_length=1)
     methods: Names
@@ -150,7 +152,7 @@ class CallerPart(CallerLimitSettings):
 
 
 class PolicyPart(Section):
-    """The whole file."""
+    """The policy file."""
 
     version: Literal[1]
     presets: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")], Options] = Field({})
@@ -158,7 +160,7 @@ class PolicyPart(Section):
 
 
 def load_policy(path: Path, surroundings: Surroundings) -> Directory:
-    """The policy in a file. PolicyError with every mistake."""
+    """Load a policy file. PolicyError with every mistake."""
     try:
         text = path.read_bytes()
     except OSError as error:
@@ -169,18 +171,18 @@ def load_policy(path: Path, surroundings: Surroundings) -> Directory:
         raise PolicyError([_problem(dict(found)) for found in error.errors(include_input=False)]) from None
     except (yaml.YAMLError, ValueError) as error:
         raise PolicyError([_unreadable(error)]) from None
-    if problems := [*_dangling(policy, surroundings), *_ambiguous(policy)]:
+    if problems := [*_unknown_references(policy, surroundings), *_duplicates(policy)]:
         raise PolicyError(problems)
     return _directory(policy)
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """A key that stands twice is a mistake: of two callers of one name, one would silently be nobody."""
+    """YAML loader that rejects duplicate keys: one of two callers with the same name would be lost silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - the library's signature
         keys = Counter(self.construct_object(key) for key, _ in node.value)
-        if twice := [str(key) for key, times in keys.items() if times > 1]:
-            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]} stands twice", node.start_mark)
+        if repeated := [str(key) for key, times in keys.items() if times > 1]:
+            raise yaml.constructor.ConstructorError(None, None, f"duplicate key {repeated[0]}", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -199,52 +201,52 @@ def _problem(found: dict[str, Any]) -> str:
     return f"{where}: {message}" if where else message
 
 
-def _dangling(policy: PolicyPart, around: Surroundings) -> Iterator[str]:
-    """References to what is not there."""
+def _unknown_references(policy: PolicyPart, surroundings: Surroundings) -> Iterator[str]:
+    """Problems: references to methods, buckets and presets that do not exist."""
     known_methods = METHOD_NAMES | OPERATORS_METHODS | {ANY_METHOD}
     for name, caller in policy.callers.items():
         where = f"callers.{name}"
         for wrong in sorted(set(caller.methods) - known_methods):
-            yield f"{where}.methods: {wrong} is no method; there are {', '.join(sorted(known_methods))}"
+            yield f"{where}.methods: {wrong} is not a method; there are {', '.join(sorted(known_methods))}"
         outputs = {output.bucket for bucket in caller.buckets for output in bucket.outputs}
         for wrong in sorted({bucket.bucket for bucket in caller.buckets} | outputs):
-            if wrong not in around.buckets:
+            if wrong not in surroundings.buckets:
                 yield f"{where}.buckets: {wrong} is not among the buckets of the configuration"
         for wrong in sorted(set(caller.presets) - set(policy.presets)):
             yield f"{where}.presets: there is no preset {wrong}"
-        yield from _unprovable(f"{where}.identities", caller, around)
+        yield from _unusable_identities(f"{where}.identities", caller, surroundings)
 
 
-def _unprovable(where: str, caller: CallerPart, around: Surroundings) -> Iterator[str]:
-    """Proofs that nobody could bring."""
+def _unusable_identities(where: str, caller: CallerPart, surroundings: Surroundings) -> Iterator[str]:
+    """Problems: identities that no call can prove with this configuration."""
     for identity in caller.identities:
-        if (identity.spiffe or identity.dns) and not around.client_certificates:
-            yield f"{where}: certificates are not asked for without tls.client_ca in the configuration"
-        if identity.jwt is not None and identity.jwt.issuer not in around.issuers:
+        if (identity.spiffe or identity.dns) and not surroundings.client_certificates:
+            yield f"{where}: client certificates need tls.client_ca in the configuration"
+        if identity.jwt is not None and identity.jwt.issuer not in surroundings.issuers:
             yield f"{where}: {identity.jwt.issuer} is not among auth.jwt of the configuration"
 
 
-def _ambiguous(policy: PolicyPart) -> Iterator[str]:
-    """What would be two things at once."""
-    for reserved, whose in ((ANONYMOUS, "callers of gateways without a policy"), (GATEWAY, "the gateway's own reads")):
+def _duplicates(policy: PolicyPart) -> Iterator[str]:
+    """Problems: reserved names, and identities, buckets or outputs that are listed more than once."""
+    for reserved, owner in ((ANONYMOUS, "callers of gateways without a policy"), (GATEWAY, "the gateway's own reads")):
         if reserved.name in policy.callers:
-            yield f"callers.{reserved.name}: the name is taken by {whose}; choose another"
-    proofs = Counter(_proof(identity) for caller in policy.callers.values() for identity in caller.identities)
-    if any(times > 1 for times in proofs.values()):
+            yield f"callers.{reserved.name}: the name is reserved for {owner}; choose another"
+    identities = Counter(_key(identity) for caller in policy.callers.values() for identity in caller.identities)
+    if any(times > 1 for times in identities.values()):
         # Not quoted: it may be a token's hash.
-        owners = {name for name, caller in policy.callers.items() for i in caller.identities if proofs[_proof(i)] > 1}
-        yield f"callers.{', '.join(sorted(owners))}: an identity stands more than once"
+        owners = {name for name, caller in policy.callers.items() for i in caller.identities if identities[_key(i)] > 1}
+        yield f"callers.{', '.join(sorted(owners))}: an identity is listed more than once"
     for name, caller in policy.callers.items():
         buckets = Counter(bucket.bucket for bucket in caller.buckets)
-        if twice := [bucket for bucket, times in buckets.items() if times > 1]:
-            yield f"callers.{name}.buckets: {twice[0]} stands twice; give one entry all of its prefixes"
+        if repeated := [bucket for bucket, times in buckets.items() if times > 1]:
+            yield f"callers.{name}.buckets: {repeated[0]} is listed more than once; give one entry all of its prefixes"
         for bucket in caller.buckets:
             outputs = Counter(output.bucket for output in bucket.outputs)
-            if twice := [output for output, times in outputs.items() if times > 1]:
-                yield f"callers.{name}.buckets.{bucket.bucket}.outputs: {twice[0]} stands twice"
+            if repeated := [output for output, times in outputs.items() if times > 1]:
+                yield f"callers.{name}.buckets.{bucket.bucket}.outputs: {repeated[0]} is listed more than once"
 
 
-def _proof(identity: IdentityPart) -> Hashable:
+def _key(identity: IdentityPart) -> Hashable:
     if identity.token is not None:
         return ("token", tokens.parse_hash(identity.token).token_id)
     return ("name", identity.spiffe or identity.dns) if identity.jwt is None else identity.jwt
@@ -285,6 +287,6 @@ def _rights(rule: str, part: CallerPart, presets: Mapping[str, PreviewOptions]) 
         rule,
         frozenset(part.methods),
         MappingProxyType(buckets),
-        part.options.rules(),
+        part.options.option_rules(),
         MappingProxyType({name: presets[name] for name in part.presets}),
     )

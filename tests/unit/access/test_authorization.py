@@ -1,4 +1,4 @@
-"""Callers with rights, over a cloud in memory: what is refused costs nothing, and what is hidden does not exist."""
+"""Callers with rights, on a cloud in memory: rejected calls cost nothing, hidden jobs look like missing ones."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def watched(office: Office, request: pb.WatchPreviewJobRequest, made: Call
 
 
 async def asked(office: Office, method: str, job_id: str, made: Call) -> Any:
-    """The job by each of the methods that show one."""
+    """The job, read by this method."""
     match method:
         case "get":
             return await office.jobs.get(pb.GetPreviewJobRequest(bucket=BUCKET.name, job_id=job_id), made)
@@ -74,7 +74,7 @@ async def refusal(awaitable: Any) -> GatewayError:
 @pytest.mark.parametrize("method", ["get", "wait", "watch"])
 class TestOneJob:
     async def test_a_job_under_the_callers_prefix_is_shown(self, office: Office, method: str) -> None:
-        """A job under the caller's prefix is shown."""
+        """By each method that returns a job."""
         put(office, "d1", "in/a.pdf")
         assert (await asked(office, method, "d1", by(SHOP))).job_id == "d1"
 
@@ -82,7 +82,7 @@ class TestOneJob:
     async def test_a_job_outside_the_callers_prefix_is_like_one_that_does_not_exist(
         self, office: Office, method: str, state: PreviewJob.State.ValueType
     ) -> None:
-        """Another one is in every respect like one that is not there, and nobody waits for it to end."""
+        """Error, metadata and response information are equal, and no call waits for its end."""
         put(office, "d1", "secret/a.pdf", state)
         ends = []
         for job_id in ("d1", "d2"):
@@ -94,14 +94,14 @@ class TestOneJob:
         assert ends[0][0] == r.ERROR_REASON_JOB_NOT_FOUND
 
     async def test_a_caller_of_the_whole_bucket_sees_every_job(self, office: Office, method: str) -> None:
-        """Who may use the whole bucket sees every job."""
+        """Its prefix is empty."""
         put(office, "d1", "secret/a.pdf")
         assert (await asked(office, method, "d1", by(WHOLE))).job_id == "d1"
 
-    async def test_a_caller_without_the_bucket_is_refused_before_the_cloud_is_asked(
+    async def test_a_caller_without_the_bucket_is_rejected_before_the_cloud_is_asked(
         self, office: Office, method: str
     ) -> None:
-        """Who may not use the bucket is refused before anything is looked up."""
+        """NOT_PERMITTED."""
         put(office, "d1", "in/a.pdf")
         assert (await refusal(asked(office, method, "d1", by(STRANGER)))).reason == r.ERROR_REASON_NOT_PERMITTED
         assert office.upstream.asked == []
@@ -109,7 +109,7 @@ class TestOneJob:
 
 class TestSeveralJobs:
     async def test_hidden_jobs_of_a_batch_are_missing(self, office: Office) -> None:
-        """Hidden jobs are missing."""
+        """They are among the missing ids, like those that do not exist."""
         put(office, "d1", "in/a.pdf")
         put(office, "d2", "secret/a.pdf")
         reply = await office.jobs.batch_get(
@@ -117,8 +117,8 @@ class TestSeveralJobs:
         )
         assert ([job.job_id for job in reply.jobs], list(reply.missing_job_ids)) == (["d1"], ["d2", "d3"])
 
-    async def test_hidden_jobs_are_not_listed_and_pages_go_on_behind_them(self, office: Office) -> None:
-        """And are not listed; pages go on behind them."""
+    async def test_hidden_jobs_are_not_listed_and_later_pages_are(self, office: Office) -> None:
+        """A page token leads past them."""
         for number in range(6):
             put(office, f"d{number}", ("in/" if number % 3 else "secret/") + "a.pdf")
         found, token = [], ""
@@ -156,16 +156,16 @@ class TestCreate:
             {"input_object": "secret/a.pdf", "options": PreviewOptions(quality=1000)},
         ],
     )
-    async def test_a_create_that_is_not_permitted_is_refused_and_nothing_sent(
+    async def test_a_create_that_is_not_permitted_is_rejected_and_nothing_sent(
         self, office: Office, fields: dict[str, Any]
     ) -> None:
-        """Refused before anything is validated or sent."""
+        """Before validation."""
         error = await refusal(office.jobs.create(create_request(**fields), by(SHOP)))
         assert error.reason == r.ERROR_REASON_NOT_PERMITTED
         assert office.upstream.asked == []
 
     async def test_a_permitted_create_is_made_by_the_policys_option_rules(self, office: Office) -> None:
-        """And made as the policy wants it."""
+        """Forced values are set, exceeded bounds are violations."""
         rules = OptionRules(force=PreviewOptions(image_params="watermark/2"), at_most={"image_dpi": 150}, max_pages=10)
         shop = caller_of("shop", {BUCKET.name: ("in/",)}, ("p/",), options=rules)
         office.upstream.objects.add((BUCKET.name, "in/a.pdf"))
@@ -174,21 +174,21 @@ class TestCreate:
         with pytest.raises(InvalidRequest, match=r"options\.image_dpi"):
             await office.jobs.create(create_request(options=PreviewOptions(image_dpi=200)), by(shop))
 
-    async def test_preset_without_policy(self, office: Office) -> None:
-        """There are none."""
+    async def test_a_preset_without_a_policy_is_invalid(self, office: Office) -> None:
+        """A gateway without a policy has no presets."""
         with pytest.raises(InvalidRequest, match="preset"):
             await office.jobs.create(create_request(preset="thumbnail"), call())
 
-    async def test_request_id_of_another_caller(self, office: Office) -> None:
-        """Two callers with one id have two jobs: an id is no key to others' answers."""
+    async def test_two_callers_with_one_request_id_get_two_jobs(self, office: Office) -> None:
+        """A request id gives no access to another caller's job."""
         office.upstream.objects.add((BUCKET.name, "in/a.pdf"))
         request = create_request(request_id="7d3f9b7e-6d0c-4a51-9f0e-2f4c8f6f2a10")
         first = await office.jobs.create(request, by(SHOP))
         assert (await office.jobs.create(request, by(SHOP))).job_id == first.job_id
         assert (await office.jobs.create(request, by(WHOLE))).job_id != first.job_id
 
-    async def test_policy_that_changed_between_two_attempts(self, office: Office) -> None:
-        """The same id and request are the same job, whatever options the policy adds by now."""
+    async def test_a_repeated_create_is_the_same_job_after_a_policy_change(self, office: Office) -> None:
+        """The caller's request is compared, without the policy's options."""
         office.upstream.objects.add((BUCKET.name, "in/a.pdf"))
         request = create_request(request_id="7d3f9b7e-6d0c-4a51-9f0e-2f4c8f6f2a10")
         first = await office.jobs.create(request, by(SHOP))
@@ -197,13 +197,13 @@ class TestCreate:
         assert (await office.jobs.create(request, by(stricter))).job_id == first.job_id
 
 
-class Counted(LruMemoryCache):
+class CountingCache(LruMemoryCache):
     """A cache that counts look-ups."""
 
-    looks = 0
+    lookups = 0
 
     def get(self, key: str) -> bytes | None:
-        self.looks += 1
+        self.lookups += 1
         return super().get(key)
 
 
@@ -212,16 +212,16 @@ BUCKETS = [Bucket(f"team{number}-1250000000", "ap-chongqing", "main") for number
 
 
 @pytest.fixture
-async def warm() -> AsyncIterator[tuple[Office, Counted]]:
-    """Twenty buckets with ten jobs each, half of them under in/, all of them in the cache."""
-    memory = Counted(64 * 1024 * 1024)
+async def warm() -> AsyncIterator[tuple[Office, CountingCache]]:
+    """Twenty buckets with ten cached jobs each, half of them under in/."""
+    memory = CountingCache(64 * 1024 * 1024)
     office = Office(buckets=BUCKETS)
-    kept = Freshness(active=1e9, missing=1e9, listing=1e9, stale=0)
+    freshness = Freshness(active=1e9, missing=1e9, listing=1e9, stale=0)
     cached = Cached(
         Coalesced(office.upstream, office.telemetry, longest=30.0),
         memory,
         FakeSharedCache(),
-        freshness=kept,
+        freshness=freshness,
         clock=office.clock,
         telemetry=office.telemetry,
     )
@@ -237,8 +237,8 @@ async def warm() -> AsyncIterator[tuple[Office, Counted]]:
     await office.watching.close()
 
 
-async def _answered(office: Office, bucket: str, rnd: random.Random, made: Call) -> list[PreviewJob]:
-    """Every job that a random call is answered with."""
+async def _random_call(office: Office, bucket: str, rnd: random.Random, made: Call) -> list[PreviewJob]:
+    """Every job in the reply to a random call."""
     job_id = f"j{rnd.randrange(12)}"
     match rnd.randrange(6):
         case 0:
@@ -255,33 +255,33 @@ async def _answered(office: Office, bucket: str, rnd: random.Random, made: Call)
             return []
         case _:
             get = pb.GetPreviewJobRequest(bucket=bucket, job_id=job_id)
-            kept = office.jobs.cached_get(get, made)
-            return [await office.jobs.get(get, made) if kept is None else PreviewJob.FromString(kept)]
+            cached_job = office.jobs.cached_get(get, made)
+            return [await office.jobs.get(get, made) if cached_job is None else PreviewJob.FromString(cached_job)]
 
 
-async def test_crowd_on_a_warm_cache(warm: tuple[Office, Counted]) -> None:
-    """100,000 random calls of twenty callers on each other's buckets: no leak, and refused calls look nothing up."""
+async def test_no_random_call_leaks_a_job_and_rejected_ones_look_nothing_up(warm: tuple[Office, CountingCache]) -> None:
+    """100,000 calls of twenty callers on each other's buckets, on a warm cache."""
     office, memory = warm
     rnd = random.Random(16)  # noqa: S311 - no secret
     callers = [caller_of(f"team{number}", {bucket.name: ("in/",)}) for number, bucket in enumerate(BUCKETS)]
-    refused = answered = 0
+    rejected = answered = 0
     for _ in range(100_000):
         who, where = rnd.randrange(CALLERS), rnd.randrange(CALLERS)
         if rnd.random() < 0.3:
             where = who
-        before = memory.looks, len(office.upstream.asked)
+        before = memory.lookups, len(office.upstream.asked)
         found: list[PreviewJob] = []
         reason = None
         try:
-            found = await _answered(office, BUCKETS[where].name, rnd, by(callers[who]))
+            found = await _random_call(office, BUCKETS[where].name, rnd, by(callers[who]))
         except GatewayError as error:
             reason = error.reason
         if where != who:
-            refused += 1
+            rejected += 1
             assert reason == r.ERROR_REASON_NOT_PERMITTED
-            assert (memory.looks, len(office.upstream.asked)) == before
+            assert (memory.lookups, len(office.upstream.asked)) == before
         for job in found:
             answered += 1
             assert job.input.object == f"in/{BUCKETS[who].name}.pdf"
-    assert refused > 50_000
+    assert rejected > 50_000
     assert answered > 10_000

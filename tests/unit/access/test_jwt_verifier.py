@@ -1,4 +1,4 @@
-"""Keys of an issuer: when they are fetched, how often, and what happens while they cannot be."""
+"""JWKS keys: when they are fetched, how often, and what happens while their issuer is unavailable."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ISSUER = Issuer("ec1", "ec2")
 
 
 class Idp:
-    """An identity provider that a test may break, hold, and count the visits of."""
+    """An identity provider that can fail or hang, and counts fetches."""
 
     def __init__(self) -> None:
         self.visits = 0
@@ -42,32 +42,32 @@ class Idp:
 
 @pytest.fixture
 def idp() -> Idp:
-    """One that answers."""
+    """An identity provider that answers."""
     return Idp()
 
 
 @pytest.fixture
 def clock() -> FakeClock:
-    """A clock to be moved."""
+    """A clock that the test advances."""
     return FakeClock()
 
 
 @pytest.fixture
 async def keys(idp: Idp, clock: FakeClock) -> JwksKeys:
-    """Keys as they are after the start."""
+    """Keys after the fetch at start-up."""
     made = JwksKeys(idp.fetch, clock=clock, changed=lambda: None)
     await made.refresh()
     return made
 
 
 async def test_a_known_key_is_used_without_a_fetch(keys: JwksKeys, idp: Idp) -> None:
-    """It is here already; nobody is asked."""
+    """The only fetch is that at start-up."""
     assert (await keys.key("ec1")).key_id == "ec1"
     assert idp.visits == 1
 
 
 async def test_unknown_keys_cause_one_fetch_per_refresh_interval(keys: JwksKeys, idp: Idp, clock: FakeClock) -> None:
-    """It is fetched once in a while, however many tokens name keys that are not there."""
+    """However many tokens name unknown keys."""
     for _ in range(100):
         with pytest.raises(Unauthenticated):
             await keys.key("ec2")
@@ -80,8 +80,8 @@ async def test_unknown_keys_cause_one_fetch_per_refresh_interval(keys: JwksKeys,
     assert idp.visits == 2
 
 
-async def test_crowd_that_waits(keys: JwksKeys, idp: Idp, clock: FakeClock) -> None:
-    """All who miss a key wait for one fetch; one that leaves does not end it, and known keys go on meanwhile."""
+async def test_calls_with_an_unknown_key_share_one_fetch(keys: JwksKeys, idp: Idp, clock: FakeClock) -> None:
+    """Cancelling one does not cancel it, and known keys are returned meanwhile."""
     clock.time += REFRESH_SECONDS
     idp.open.clear()
     idp.kids = {"ec1", "ec2"}
@@ -95,8 +95,10 @@ async def test_crowd_that_waits(keys: JwksKeys, idp: Idp, clock: FakeClock) -> N
     assert idp.visits == 2
 
 
-async def test_issuer_that_is_gone(keys: JwksKeys, idp: Idp, clock: FakeClock) -> None:
-    """Its last keys are good for a day; then callers are told to come back, not that they are nobody."""
+async def test_keys_stay_in_use_for_a_day_while_their_issuer_is_unavailable(
+    keys: JwksKeys, idp: Idp, clock: FakeClock
+) -> None:
+    """After that calls fail with IDENTITY_UNAVAILABLE, which can be retried."""
     idp.error = jwks_http.FetchError("gone")
     clock.time += TRUSTED_SECONDS - 1
     assert (await keys.key("ec1")).key_id == "ec1"
@@ -108,8 +110,8 @@ async def test_issuer_that_is_gone(keys: JwksKeys, idp: Idp, clock: FakeClock) -
         await keys.refresh()
 
 
-async def test_issuer_that_was_gone_at_the_start(idp: Idp, clock: FakeClock) -> None:
-    """A token is reason enough to ask again, once it may."""
+async def test_a_token_triggers_a_fetch_when_there_was_none_at_start_up(idp: Idp, clock: FakeClock) -> None:
+    """After the refresh interval."""
     idp.error = KeysError("broken")
     keys = JwksKeys(idp.fetch, clock=clock, changed=lambda: None)
     with pytest.raises(GatewayError) as caught:
@@ -123,8 +125,8 @@ async def test_issuer_that_was_gone_at_the_start(idp: Idp, clock: FakeClock) -> 
 @pytest.mark.parametrize(
     "text", [b"", b"[]", b"{}", b'{"keys": []}', b'{"keys": [{"kty": "oct", "k": "AA"}]}', b"\xff"]
 )
-def test_a_document_without_public_signing_keys_is_refused(text: bytes) -> None:
-    """What has no public key for signatures is no key set."""
+def test_a_document_without_public_signing_keys_is_rejected(text: bytes) -> None:
+    """KeysError."""
     with pytest.raises(KeysError):
         parse_keys(text)
 
@@ -146,16 +148,16 @@ async def gone(exchange: Exchange) -> None:
 
 
 @pytest.mark.parametrize("behaviour", [redirect, endless, error, gone])
-async def test_fetch_that_fails(behaviour: object) -> None:
-    """No redirect is followed, and no reply fills the memory."""
+async def test_redirects_errors_and_endless_documents_are_fetch_errors(behaviour: object) -> None:
+    """No redirect is followed, and memory is bounded."""
     async with RawServer(behaviour) as server:  # type: ignore[arg-type]
         with pytest.raises(jwks_http.FetchError):
             await jwks_http.fetch(server.url)
         assert server.exchanges
 
 
-async def test_a_key_set_is_fetched_as_it_is() -> None:
-    """The document as it is."""
+async def test_a_jwks_is_fetched_and_parsed() -> None:
+    """All of its keys are found."""
 
     async def document(exchange: Exchange) -> None:
         await exchange.answer(ISSUER.jwks().encode())

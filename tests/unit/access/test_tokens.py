@@ -1,4 +1,4 @@
-"""Static tokens: made once, kept as a salted hash."""
+"""Static tokens and their salted hashes."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from docpreview_gateway.access import tokens
 
 
 def test_a_new_token_is_recognised_by_a_hash_that_does_not_contain_it() -> None:
-    """256 random bits, whose hash recognises them and does not hold them."""
-    token, kept = tokens.new(secrets.token_bytes)
+    """The secret has 256 random bits."""
+    token, stored = tokens.new(secrets.token_bytes)
     found = tokens.split(token)
     assert found is not None
-    assert found[0] == kept.token_id
-    assert kept.matches(found[1])
-    assert tokens.parse_hash(str(kept)) == kept
-    assert found[1] not in str(kept) + repr(kept)
-    assert kept.digest.hex() not in repr(kept)
+    assert found[0] == stored.token_id
+    assert stored.matches(found[1])
+    assert tokens.parse_hash(str(stored)) == stored
+    assert found[1] not in str(stored) + repr(stored)
+    assert stored.digest.hex() not in repr(stored)
     assert len(found[1]) * 6 >= 256
 
 
-def test_same_secret_twice() -> None:
-    """The salt makes two hashes of it different."""
+def test_salts_make_hashes_of_equal_secrets_differ() -> None:
+    """Equal hashes would reveal equal tokens."""
     numbers = iter(range(100))
 
     def counting(length: int) -> bytes:
@@ -38,11 +38,11 @@ def test_same_secret_twice() -> None:
     [lambda s: s[:-1] + ("A" if s[-1] == "Q" else "Q"), lambda s: s.swapcase(), lambda _: "", lambda s: s + "A"],
 )
 def test_a_nearly_right_secret_does_not_match(change: object) -> None:
-    """Nearly right is wrong."""
-    token, kept = tokens.new(lambda length: bytes(range(1, length + 1)))
+    """Other letters, other case, shorter or longer."""
+    token, stored = tokens.new(lambda length: bytes(range(1, length + 1)))
     found = tokens.split(token)
     assert found is not None
-    assert not kept.matches(change(found[1]))  # type: ignore[operator]
+    assert not stored.matches(change(found[1]))  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,8 @@ def test_a_nearly_right_secret_does_not_match(change: object) -> None:
         "secret-canary",
     ],
 )
-def test_a_text_that_is_no_hash_is_refused_without_being_repeated(text: str) -> None:
-    """The mistake is explained without repeating the text, which may be the token itself."""
+def test_a_malformed_hash_is_rejected_without_being_quoted(text: str) -> None:
+    """It may be the token itself."""
     with pytest.raises(ValueError, match="token new") as caught:
         tokens.parse_hash(text)
     assert "canary" not in str(caught.value)
@@ -66,6 +66,6 @@ def test_a_text_that_is_no_hash_is_refused_without_being_repeated(text: str) -> 
 @pytest.mark.parametrize(
     "text", ["", "dpt_", "dpt_aaaaaaaaaaaaaaaa_short", "dpt_AAAAAAAAAAAAAAAA_" + "a" * 43, "a.b.c"]
 )
-def test_a_text_of_another_form_is_no_static_token(text: str) -> None:
-    """Text of another form is no static token."""
+def test_text_of_another_form_is_not_a_static_token(text: str) -> None:
+    """It may still be a signed token."""
     assert tokens.split(text) is None

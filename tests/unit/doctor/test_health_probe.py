@@ -1,4 +1,4 @@
-"""The health check of containers, against the real admin port."""
+"""The readiness probe of containers, against the real admin port."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])  # noqa: S104 - as containers listen
 async def test_a_probe_of_a_ready_gateway_reports_no_problem(host: str) -> None:
-    """None, also when the gateway listens on all interfaces."""
+    """Also when the gateway listens on all interfaces."""
     async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: None) as port:
         assert await asyncio.to_thread(probe, host, port, seconds=5) is None
 
 
 async def test_a_probe_of_an_unready_gateway_reports_its_reason() -> None:
-    """The reason that the gateway gives."""
+    """With the status."""
     async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: "stopping") as port:
         assert await asyncio.to_thread(probe, "127.0.0.1", port, seconds=5) == "503: stopping"
 
 
 def test_a_probe_without_an_answer_names_the_address_and_the_cause() -> None:
-    """Where it was looked for, and why there was no answer."""
+    """A closed port."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
         assert str(probe("127.0.0.1", port, seconds=5)).startswith(f"no answer from 127.0.0.1:{port}: ")
 
 
-def test_no_answer_in_time() -> None:
-    """A gateway that hangs is not ready."""
+def test_a_gateway_that_does_not_answer_in_time_is_not_ready() -> None:
+    """The problem is a timeout."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         assert "timed out" in str(probe("127.0.0.1", silent.getsockname()[1], seconds=0.2))
 
 
-@pytest.mark.parametrize(("unready", "code", "said"), [(None, 0, b"ready\n"), ("starting", 1, b"")])
+@pytest.mark.parametrize(("unready", "code", "expected"), [(None, 0, b"ready\n"), ("starting", 1, b"")])
 async def test_the_healthcheck_command_exits_with_0_only_when_ready(
-    unready: str | None, code: int, said: bytes, tmp_path: Path
+    unready: str | None, code: int, expected: bytes, tmp_path: Path
 ) -> None:
-    """`docpreview-gateway healthcheck` finds the admin port in the configuration; 0 when ready, else 1."""
+    """`docpreview-gateway healthcheck` reads the admin port from the configuration; 1 when not ready."""
     async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: unready) as port:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("DOCPREVIEW_")}
         config = tmp_path / "gateway.yaml"
@@ -65,4 +65,4 @@ async def test_the_healthcheck_command_exits_with_0_only_when_ready(
             stderr=asyncio.subprocess.DEVNULL,
         )
         output, _ = await process.communicate()
-    assert (process.returncode, output) == (code, said)
+    assert (process.returncode, output) == (code, expected)

@@ -1,4 +1,4 @@
-"""Callers are let in as their limits say, by this process's count or by the one that replicas share."""
+"""Rate and concurrency limits of callers, counted locally or in a shared store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GET = "GetPreviewJob"
 
 
 class FakeShared:
-    """The port `SharedRates`; down while `down`, and hanging until `go` when there is one."""
+    """`SharedRates` that fails while `down`, and waits for `go` when it is set."""
 
     def __init__(self) -> None:
         self.rates = Rates()
@@ -43,16 +43,16 @@ async def reason_of(limits: CallLimits, caller: Caller, method: str = GET) -> st
     return "OK"
 
 
-async def test_caller_without_limits() -> None:
-    """It passes, and leaves no trace."""
+async def test_a_caller_without_limits_is_admitted_without_telemetry() -> None:
+    """1,000 calls."""
     telemetry = FakeTelemetry()
     limits = CallLimits(Counting(), telemetry)
     assert {await reason_of(limits, Caller("free")) for _ in range(1000)} == {"OK"}
     assert telemetry.limits == []
 
 
-async def test_more_calls_than_the_rate() -> None:
-    """The error names caller and limit, and the time after which one more passes."""
+async def test_a_call_over_the_rate_is_rejected_with_its_wait() -> None:
+    """The error names caller and limit."""
     limits = CallLimits(Counting(), telemetry := FakeTelemetry())
     caller = Caller("a", rate=Rate(2, 1))
     assert await reason_of(limits, caller) == "OK"
@@ -64,8 +64,8 @@ async def test_more_calls_than_the_rate() -> None:
     assert telemetry.limits == [("a", "rate", "allowed"), ("a", "rate", "refused")]
 
 
-async def test_rate_of_one_method() -> None:
-    """Other methods are not touched by it, other callers neither."""
+async def test_the_rate_of_a_method_limits_that_method_only() -> None:
+    """Other methods and other callers are admitted."""
     limits = CallLimits(Counting(), FakeTelemetry())
     rates = {GET: Rate(0.1, 1)}
     assert await reason_of(limits, Caller("a", method_rates=rates)) == "OK"
@@ -74,8 +74,8 @@ async def test_rate_of_one_method() -> None:
     assert await reason_of(limits, Caller("b", method_rates=rates)) == "OK"
 
 
-async def test_calls_at_once() -> None:
-    """A place is free again when a call has ended, also one that its rate refused."""
+async def test_a_permit_is_free_again_after_the_call() -> None:
+    """Also after a call that its rate rejected."""
     limits = CallLimits(Counting(), FakeTelemetry())
     caller = Caller("a", concurrency=2, rate=Rate(0.001, 3))
     assert [await reason_of(limits, caller) for _ in range(3)] == ["OK", "OK", "CONCURRENCY_LIMITED"]
@@ -85,8 +85,8 @@ async def test_calls_at_once() -> None:
     assert [await reason_of(limits, caller) for _ in range(3)] == ["RATE_LIMITED"] * 3
 
 
-async def test_cancelled_while_the_store_is_asked() -> None:
-    """Its place is free again."""
+async def test_a_call_cancelled_during_the_store_request_frees_its_permit() -> None:
+    """The next call is admitted."""
     shared = FakeShared()
     limits = CallLimits(Counting(shared), FakeTelemetry())
     caller = Caller("a", concurrency=1, rate=Rate(100, 100))
@@ -100,16 +100,16 @@ async def test_cancelled_while_the_store_is_asked() -> None:
     assert await reason_of(limits, caller) == "OK"
 
 
-async def test_calls_over_a_limit_pass_in_shadow_mode_and_are_counted() -> None:
-    """What would be refused passes and is counted."""
+async def test_calls_over_a_limit_are_admitted_in_shadow_mode_and_counted() -> None:
+    """As shadowed."""
     limits = CallLimits(Counting(), telemetry := FakeTelemetry())
     caller = Caller("a", rate=Rate(0.001, 1), concurrency=1, shadow=True)
     assert [await reason_of(limits, caller) for _ in range(2)] == ["OK", "OK"]
     assert telemetry.limits[2:] == [("a", "concurrency", "shadowed"), ("a", "rate", "shadowed")]
 
 
-async def test_limits_that_change() -> None:
-    """The next call is judged by the new ones, and what was used up stays used up."""
+async def test_new_limits_apply_to_the_next_call() -> None:
+    """What was used before still counts."""
     limits = CallLimits(Counting(), FakeTelemetry())
     assert await reason_of(limits, Caller("a", rate=Rate(0.001, 1))) == "OK"
     assert await reason_of(limits, Caller("a", rate=Rate(0.001, 1))) == "RATE_LIMITED"
@@ -117,15 +117,15 @@ async def test_limits_that_change() -> None:
     assert await reason_of(limits, Caller("a")) == "OK"
 
 
-async def test_processes_that_share_nothing() -> None:
-    """Each has its part of the calls at once."""
+async def test_each_process_admits_its_part_of_the_concurrency() -> None:
+    """Half of it for two processes."""
     limits = CallLimits(Counting(), FakeTelemetry(), share=2)
     caller = Caller("a", concurrency=4)
     assert [await reason_of(limits, caller) for _ in range(3)] == ["OK", "OK", "CONCURRENCY_LIMITED"]
 
 
-async def test_rates_of_processes_that_share_nothing() -> None:
-    """Each lets its part pass; together, while a store counts for all."""
+async def test_each_process_admits_its_part_of_a_rate_unless_a_store_is_shared() -> None:
+    """With a shared store the whole rate."""
     shared = FakeShared()
     for counting, passed in ((Counting(share=2), 3), (Counting(shared, share=2), 6)):
         limits = CallLimits(counting, FakeTelemetry(), share=2)
@@ -133,8 +133,8 @@ async def test_rates_of_processes_that_share_nothing() -> None:
         assert answers.count("OK") == passed
 
 
-async def test_refusal_of_the_store() -> None:
-    """The store is not asked again before it can say anything else."""
+async def test_the_store_is_not_asked_again_before_the_wait_ends() -> None:
+    """Calls are rejected locally until then."""
     shared = FakeShared()
     limits = CallLimits(Counting(shared), FakeTelemetry())
     caller = Caller("a", rate=Rate(10, 1))
@@ -142,8 +142,8 @@ async def test_refusal_of_the_store() -> None:
     assert shared.asked == 2
 
 
-async def test_store_that_is_down() -> None:
-    """This process counts alone, and says so; where the settings want it, it refuses."""
+async def test_an_unavailable_store_is_replaced_by_local_counting() -> None:
+    """Reported as degraded; with `refuse_without_store` all calls are rejected."""
     shared = FakeShared()
     shared.down = True
     limits = CallLimits(Counting(shared), telemetry := FakeTelemetry())

@@ -1,4 +1,4 @@
-"""GCRA by its own clock: what passes in the long run, at once, and when the next may."""
+"""GCRA with explicit instants: long-run rate, burst, and wait."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from docpreview_gateway.limits.gcra import Rates, part, rule, rules_of
+from docpreview_gateway.limits.gcra import Rates, divided, rule, rules_of
 from docpreview_gateway.model.callers import Caller, Rate
 
 FAST = rule("fast", "rate", Rate(10, 5))
 SLOW = rule("slow", "method_rate", Rate(1, 1))
 
 
-def test_a_burst_passes_at_once_and_the_next_call_gets_its_wait() -> None:
-    """So many pass at once, and the next hears when it may come."""
+def test_a_burst_is_admitted_and_the_next_call_gets_its_wait() -> None:
+    """After that wait it is admitted."""
     rates = Rates()
     assert [rates.take((FAST,), 100.0) for _ in range(5)] == [None] * 5
     refusal = rates.take((FAST,), 100.0)
@@ -23,8 +23,8 @@ def test_a_burst_passes_at_once_and_the_next_call_gets_its_wait() -> None:
     assert rates.take((FAST,), 100.0 + refusal.wait) is None
 
 
-def test_refused_by_one_of_two_rules() -> None:
-    """The other is not charged, and the one with the longer wait is named."""
+def test_a_rejected_call_is_charged_to_none_of_its_rules() -> None:
+    """The refusal has the rule with the longer wait."""
     rates = Rates()
     assert rates.take((FAST, SLOW), 0.0) is None
     for _ in range(50):
@@ -35,8 +35,8 @@ def test_refused_by_one_of_two_rules() -> None:
     assert [rates.take((FAST,), 0.0) for _ in range(4)] == [None] * 4
 
 
-def test_minute_at_three_times_the_limit() -> None:
-    """Each of five callers gets its own share within 5 %, whatever the others do."""
+def test_each_caller_gets_its_own_rate_at_three_times_its_limit() -> None:
+    """For a minute, within 5 %, whatever the others do."""
     rates = Rates()
     limits = {f"c{n}": rule(f"c{n}", "rate", Rate(10 * n, n)) for n in range(1, 6)}
     for name, found in limits.items():
@@ -46,10 +46,10 @@ def test_minute_at_three_times_the_limit() -> None:
         assert passed == pytest.approx(60 * per_second, rel=0.05), name
 
 
-def test_rates_divided_by_processes() -> None:
-    """Together they let pass what one would."""
+def test_divided_rules_admit_the_whole_rate_together() -> None:
+    """Four processes with a quarter each."""
     parts = [Rates() for _ in range(4)]
-    quarter = part(rule("a", "rate", Rate(100, 8)), 4)
+    quarter = divided(rule("a", "rate", Rate(100, 8)), 4)
     moments = [n / 300 for n in range(300 * 60)]
     passed = sum(parts[n % 4].take((quarter,), moment) is None for n, moment in enumerate(moments))
     assert passed == pytest.approx(6000, rel=0.01)
@@ -60,10 +60,10 @@ def test_rates_divided_by_processes() -> None:
     burst=st.integers(1, 50),
     gaps=st.lists(st.floats(0, 0.5), min_size=1, max_size=200),
 )
-def test_any_arrivals_stay_within_the_rate_and_pass_after_the_stated_wait(
+def test_any_arrivals_stay_within_burst_and_rate_and_are_admitted_after_the_wait(
     per_second: float, burst: int, gaps: list[float]
 ) -> None:
-    """Never more than the burst and the rate's part of the time; and whoever waits as told gets in."""
+    """For any rate, burst and gaps."""
     rates, found, now, passed = Rates(), rule("a", "rate", Rate(per_second, burst)), 0.0, 0
     for gap in gaps:
         now += gap
@@ -76,8 +76,8 @@ def test_any_arrivals_stay_within_the_rate_and_pass_after_the_stated_wait(
             assert rates.take((found,), now) is None
 
 
-def test_rules_of_a_caller() -> None:
-    """That of all calls, then that of the method; none where nothing is set."""
+def test_a_caller_has_a_rule_for_all_calls_then_one_for_the_method() -> None:
+    """None for a limit that is not set."""
     caller = Caller("a", rate=Rate(10, 1), method_rates={"GetPreviewJob": Rate(1, 1)})
     assert [found.kind for found in rules_of(caller, "GetPreviewJob")] == ["rate", "method_rate"]
     assert [found.kind for found in rules_of(caller, "WatchPreviewJob")] == ["rate"]

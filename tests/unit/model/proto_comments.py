@@ -1,4 +1,4 @@
-"""The comments of the contract's fields, read from the .proto files."""
+"""Comments of the contract's fields, parsed from the .proto files."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ _FIELD = re.compile(r"^  (?:repeated |optional )?[\w.]+ (\w+) = \d+.*;$")
 
 
 def of_fields() -> dict[str, str]:
-    """`Message.field` and its comment in one line."""
+    """Comments in one line each, by `Message.field`."""
     found: dict[str, str] = {}
     for path in sorted(FOLDER.glob("*.proto")):
         message, comment = "", ""

@@ -1,4 +1,4 @@
-"""Names of buckets and regions cannot lead a request elsewhere."""
+"""Names of buckets and regions cannot lead a request to another host."""
 
 import re
 
@@ -25,12 +25,12 @@ LEADING_AWAY = [
     (GOOD, "ap-x\n"),
     (GOOD + "\n", HOME),
 ]
-"""Measured with naive formatting: all but the last of these reached another host, or an odd one."""
+"""With naive formatting all but the last of these reached another or a malformed host."""
 
 
 @pytest.mark.parametrize(("name", "region"), LEADING_AWAY)
-def test_name_that_leads_away(name: str, region: str) -> None:
-    """Not even a configuration can make a bucket of it."""
+def test_a_name_that_could_lead_to_another_host_is_rejected(name: str, region: str) -> None:
+    """Even a configuration cannot make a bucket of it."""
     with pytest.raises(ValueError, match="not a bucket and region"):
         Bucket(name, region, "main")
 
@@ -38,14 +38,14 @@ def test_name_that_leads_away(name: str, region: str) -> None:
 @pytest.mark.parametrize(
     "name", ["", "a", "a-1234", "a-01234", "-a-12345", "A-12345", "a_b-12345", "a" * 51 + "-12345"]
 )
-def test_name_in_another_form(name: str) -> None:
-    """`<name>-<appid>`, in lower case."""
+def test_a_name_of_another_form_is_rejected(name: str) -> None:
+    """The form is `<name>-<appid>`, in lower case."""
     with pytest.raises(ValueError, match="not a bucket and region"):
         Bucket(name, HOME, "main")
 
 
-def test_label_of_64_characters() -> None:
-    """No longer than a DNS label may be, although name and number are each within their limits."""
+def test_a_name_of_64_characters_is_rejected() -> None:
+    """A DNS label has at most 63, although name and number are each within their limits."""
     assert Bucket("a" * 49 + "-1234567890123", HOME, "main")
     with pytest.raises(ValueError, match="not a bucket and region"):
         Bucket("a" * 50 + "-1234567890123", HOME, "main")
@@ -53,8 +53,8 @@ def test_label_of_64_characters() -> None:
 
 @given(st.one_of(st.text(max_size=20), st.from_regex(BUCKET)), st.one_of(st.text(max_size=20), st.from_regex(REGION)))
 @settings(max_examples=1000, deadline=None, derandomize=True, database=None)
-def test_any_bucket_name_is_refused_or_a_host_in_the_clouds_domain(name: str, region: str) -> None:
-    """Refused, or a host of four or more plain labels under the cloud's domain."""
+def test_any_name_is_rejected_or_a_host_in_the_clouds_domain(name: str, region: str) -> None:
+    """A host has four or more plain labels under the cloud's domain."""
     try:
         bucket = Bucket(name, region, "main")
     except ValueError:
@@ -65,7 +65,7 @@ def test_any_bucket_name_is_refused_or_a_host_in_the_clouds_domain(name: str, re
 
 
 def test_a_bucket_has_a_host_for_the_job_api_and_one_for_objects() -> None:
-    """The hosts of the job API and of objects."""
+    """Both are built from name and region."""
     bucket = Bucket("examplebucket-1250000000", HOME, "main")
     assert bucket.ci_host == "examplebucket-1250000000.ci.ap-chongqing.myqcloud.com"
     assert bucket.object_host == "examplebucket-1250000000.cos.ap-chongqing.myqcloud.com"

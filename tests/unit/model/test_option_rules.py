@@ -1,4 +1,4 @@
-"""What a policy makes of a create's options."""
+"""Policy rules applied to the options of a create."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ NONE = O()
 
 
 def applied(rules: OptionRules, options: O = NONE, preset: O = NONE) -> O:
-    return rules.applied(CreatePreviewJobRequest(input_object="a.pdf", options=options), preset).options
+    return rules.apply(CreatePreviewJobRequest(input_object="a.pdf", options=options), preset).options
 
 
 def test_a_request_without_rules_stays_as_it_is() -> None:
-    """The request as it is, without options that nobody gave."""
+    """No options are added."""
     request = CreatePreviewJobRequest(input_object="a.pdf", preset="p")
-    made = OptionRules().applied(request, NONE)
+    made = OptionRules().apply(request, NONE)
     assert made == CreatePreviewJobRequest(input_object="a.pdf")
     assert not made.HasField("options")
 
 
 def test_force_wins_over_request_over_preset_over_default() -> None:
-    """Default, preset, request, force: each wins over those before it."""
+    """Each layer overrides the layers before it."""
     rules = OptionRules(
         default=O(quality=1, zoom_percent=11, image_dpi=101, image_params="d"), force=O(image_params="f")
     )
@@ -35,10 +35,10 @@ def test_force_wins_over_request_over_preset_over_default() -> None:
     assert made == O(quality=1, zoom_percent=12, image_dpi=103, image_params="f")
 
 
-def test_request_itself_stays() -> None:
-    """The caller's own message is what a repeated create is compared with."""
+def test_the_callers_message_is_not_changed() -> None:
+    """A repeated create is compared with the caller's own message."""
     request = CreatePreviewJobRequest(options=O(quality=5), preset="p")
-    OptionRules(force=O(quality=1)).applied(request, O(image_dpi=96))
+    OptionRules(force=O(quality=1)).apply(request, O(image_dpi=96))
     assert request == CreatePreviewJobRequest(options=O(quality=5), preset="p")
 
 
@@ -51,7 +51,7 @@ def test_request_itself_stays() -> None:
     ],
 )
 def test_page_selections_do_not_mix(options: O, expected: O) -> None:
-    """A request that selects pages selects all of them; halves of a preset would contradict it."""
+    """A page selection of the request replaces all of the preset's: halves would contradict each other."""
     assert applied(OptionRules(), options, O(start_page=1, end_page=1)) == expected
 
 
@@ -59,8 +59,8 @@ def test_page_selections_do_not_mix(options: O, expected: O) -> None:
     ("options", "expected"),
     [(NONE, 10), (O(start_page=5), 14), (O(start_page=5, end_page=-1), 14), (O(end_page=3), 3), (O(end_page=50), 50)],
 )
-def test_unbounded_jobs_are_bounded(options: O, expected: int) -> None:
-    """Who asks for all pages gets as many as are allowed; who asks for too many is told."""
+def test_jobs_without_a_last_page_end_at_the_page_limit(options: O, expected: int) -> None:
+    """An explicit last page stays as it is; beyond the limit it is a violation."""
     assert applied(OptionRules(max_pages=10), options).end_page == expected
 
 
@@ -74,9 +74,9 @@ def test_unbounded_jobs_are_bounded(options: O, expected: int) -> None:
     ],
 )
 def test_an_exceeded_bound_names_its_field(options: O, field: str) -> None:
-    """The field is named."""
+    """The violation has the path of the option."""
     rules = OptionRules(at_most={"image_dpi": 150}, max_pages=10)
-    request = rules.applied(CreatePreviewJobRequest(options=options), NONE)
+    request = rules.apply(CreatePreviewJobRequest(options=options), NONE)
     assert [found.field for found in rules.violations(request)] == [field]
 
 
@@ -84,6 +84,8 @@ def test_an_exceeded_bound_names_its_field(options: O, field: str) -> None:
     ("at_most", "expected"),
     [({"quality": 80}, O(quality=80)), ({"image_dpi": 150}, NONE), ({"zoom_percent": 50}, O(zoom_percent=50))],
 )
-def test_clouds_own_default_above_the_bound(at_most: dict[str, int], expected: Any) -> None:
-    """Silence must not mean more than what may be asked for."""
+def test_an_unset_option_whose_default_exceeds_the_bound_is_set_to_the_bound(
+    at_most: dict[str, int], expected: Any
+) -> None:
+    """Otherwise omitting the option would exceed the bound."""
     assert applied(OptionRules(at_most=at_most)) == expected

@@ -1,8 +1,8 @@
-"""Templates of result names."""
+"""Templates of result names, and formats of sources."""
 
 import pytest
 
-from docpreview_gateway.model.output_templates import SHEETS, source_format, template_problem
+from docpreview_gateway.model.output_templates import SPREADSHEETS, source_format, template_problem
 
 
 @pytest.mark.parametrize(
@@ -22,33 +22,33 @@ from docpreview_gateway.model.output_templates import SHEETS, source_format, tem
         ("", "xls", "xls"),
     ],
 )
-def test_format_of_a_source(key: str, declared: str, expected: str) -> None:
-    """The suffix of the key decides; what the caller declared counts where there is none."""
+def test_the_format_is_the_keys_suffix_or_the_declared_one(key: str, declared: str, expected: str) -> None:
+    """The declared format counts only for keys without a suffix."""
     assert source_format(key, declared) == expected
 
 
 @pytest.mark.parametrize("template", ["abc_${Number}.jpg", "/a/${Page}", "${SheetID}/${Number}", "a/x${Page}y.png"])
-def test_template_for_pages(template: str) -> None:
-    """A number or page in the last part is enough."""
+def test_a_template_with_a_number_or_page_in_its_last_part_is_valid(template: str) -> None:
+    """One of the two is enough."""
     assert template_problem(template, "pptx") is None
 
 
 @pytest.mark.parametrize(
     "template", ["abc.jpg", "", "${Number}/abc.jpg", "${number}", "$Number", "${Page", "a${Page}/"]
 )
-def test_template_without_a_number(template: str) -> None:
+def test_a_template_without_a_number_is_invalid(template: str) -> None:
     """The results would overwrite each other."""
     assert "${Number} or ${Page}" in str(template_problem(template, "pptx"))
 
 
-@pytest.mark.parametrize("source", sorted(SHEETS))
-def test_template_for_sheets(source: str) -> None:
-    """Every spreadsheet format needs the sheet in the path; the vendor's own sample has ${Page} beside it."""
+@pytest.mark.parametrize("source", sorted(SPREADSHEETS))
+def test_spreadsheets_need_the_sheet_in_the_path(source: str) -> None:
+    """For every spreadsheet format; the vendor's own sample has ${Page} beside it."""
     assert "${SheetID}" in str(template_problem("abc_${Number}.jpg", source))
     assert template_problem("${SheetID}/abc_${Number}.jpg", source) is None
     assert template_problem("mark/${SheetID}/pic-${Page}.jpg", source) is None
 
 
-def test_sheet_in_another_spelling() -> None:
+def test_a_sheet_placeholder_in_another_spelling_is_invalid() -> None:
     """The vendor's placeholder ends in capitals."""
     assert template_problem("${SheetId}/${Number}", "xlsx") is not None

@@ -1,4 +1,4 @@
-"""What callers may do: denied unless a rule allows it, and each decision names its rule."""
+"""Authorization: denied unless a rule allows it, and each decision names its rule."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOptions
 from docpreview_gateway.model.errors import GatewayError
-from docpreview_gateway.model.policy import ANY_METHOD, REFLECTION, BucketRights, Question, Rights, explain, permit
+from docpreview_gateway.model.policy import ANY_METHOD, REFLECTION, BucketRights, Question, Rights, explain, require
 
 if TYPE_CHECKING:
     from docpreview_gateway.model.policy import Decision
@@ -37,7 +37,7 @@ KEYS = st.lists(PARTS, min_size=1, max_size=6).map("/".join)
 
 
 def places(key: str) -> list[str]:
-    """Where a key leads for readers that decode it so and so often and walk it: as lists of folders."""
+    """Folders of a key for readers that decode it several times and normalise its path."""
     found = []
     for _ in range(4):
         walked: list[str] = []
@@ -53,16 +53,16 @@ def places(key: str) -> list[str]:
 
 class TestMethods:
     def test_a_named_method_is_allowed_by_name(self) -> None:
-        """Allowed by name."""
+        """The rule names the method."""
         assert RIGHTS.of_method("GetPreviewJob") == (True, "callers.shop.methods", "names GetPreviewJob")
 
     @pytest.mark.parametrize("name", ["ListPreviewJobs", REFLECTION, "", "getpreviewjob", ANY_METHOD])
-    def test_a_method_that_is_not_named_is_refused(self, name: str) -> None:
-        """Everything else is not."""
+    def test_a_method_that_is_not_named_is_denied(self, name: str) -> None:
+        """The rule does not name it."""
         assert not RIGHTS.of_method(name).allowed
 
     def test_the_star_allows_the_contracts_methods_and_no_operators_services(self) -> None:
-        """The star is every method of the contract, and not the operators' services."""
+        """Reflection has to be named."""
         rights = Rights("callers.all", frozenset({ANY_METHOD}), {})
         assert rights.of_method("GetUsage").allowed
         assert not rights.of_method(REFLECTION).allowed
@@ -73,7 +73,7 @@ class TestKeys:
         "key", ["in/a.pdf", "in/a b/ü中.pdf", "a/b/c/d.pdf", "in/100%.pdf", "in/a%20b.pdf", "in/..pdf"]
     )
     def test_an_ordinary_key_under_a_prefix_is_allowed(self, key: str) -> None:
-        """Ordinary names under a prefix."""
+        """With spaces, percent signs, dots in names, and letters of other scripts."""
         decision = RIGHTS.of_input(MINE, key)
         assert decision.allowed
         assert decision.rule == "callers.shop.buckets[mine].input_prefixes"
@@ -111,34 +111,34 @@ class TestKeys:
             "in/" + "x" * 900,
         ],
     )
-    def test_a_key_that_escapes_its_prefix_in_any_encoding_is_refused(self, key: str) -> None:
-        """Escapes by dots, slashes, percent signs and look-alikes are escapes."""
+    def test_a_key_that_leaves_its_prefix_in_any_encoding_is_denied(self, key: str) -> None:
+        """By dots, slashes, percent signs and look-alikes."""
         assert not RIGHTS.of_input(MINE, key).allowed
 
     @given(KEYS)
     @example("in/%2e%2e/x")
     def test_an_allowed_key_stays_in_its_folder_however_it_is_read(self, key: str) -> None:
-        """An allowed key stays in its folder however it is read."""
+        """For any text as a key."""
         if RIGHTS.of_input(MINE, key).allowed:
             assert all((place + "/").startswith(("in/", "a/b/")) for place in places(key))
 
     @given(st.text(st.characters(exclude_categories=["Cs", "Cc", "Zs"], exclude_characters="%/\\"), min_size=1))
-    def test_any_honest_name(self, name: str) -> None:
-        """And honest names are not refused: letters of every script, and their percent-encoded forms."""
+    def test_ordinary_names_in_any_script_are_allowed(self, name: str) -> None:
+        """Percent-encoded, too."""
         if set(unicodedata.normalize("NFKC", name)) & set("./%\\ "):
             return
         assert RIGHTS.of_input(MINE, f"in/{name}.pdf").allowed or len(name) > 800
         assert RIGHTS.of_input(MINE, f"in/{quote(name)}.pdf").allowed or len(quote(name)) > 800
 
     def test_the_empty_prefix_allows_every_key_of_the_bucket(self) -> None:
-        """The empty prefix is everything; whether a key is one is not decided here."""
+        """Whether it is a valid key is not decided here."""
         assert RIGHTS.of_input("whole-1250000000", "in/../x").allowed
 
 
 class TestBuckets:
     @pytest.mark.parametrize("bucket", [THEIRS, "", "mine-1250000000 ", "MINE-1250000000", OUT])
-    def test_a_bucket_that_is_not_named_is_allowed_for_nothing(self, bucket: str) -> None:
-        """No method, key or preset makes a bucket out of nothing, and an output bucket is no source."""
+    def test_everything_in_a_bucket_that_is_not_named_is_denied(self, bucket: str) -> None:
+        """An output bucket is not a source bucket either."""
         assert not RIGHTS.of_bucket(bucket).allowed
         assert not RIGHTS.of_input(bucket, "in/a.pdf").allowed
         assert not RIGHTS.of_output(bucket, OUT, "p/${Number}").allowed
@@ -157,7 +157,7 @@ class TestBuckets:
         ],
     )
     def test_results_go_only_where_the_policy_says(self, output: str, key: str, *, allowed: bool) -> None:
-        """Results go where the policy says: otherwise anyone could write anywhere with the gateway's keys."""
+        """Otherwise any caller could write anywhere with the gateway's keys."""
         assert RIGHTS.of_output(MINE, output, key).allowed is allowed
 
 
@@ -174,7 +174,7 @@ class TestJobs:
         ],
     )
     def test_a_job_is_visible_only_where_its_input_may_be_used(self, bucket: str, key: str, *, seen: bool) -> None:
-        """A job is seen where its input may be used, and nowhere else."""
+        """Visibility follows the prefixes of inputs."""
         assert RIGHTS.sees(PreviewJob(input=ObjectLocation(bucket=bucket, object=key)), MINE) is seen
 
 
@@ -191,10 +191,10 @@ CALLS = st.tuples(
 
 
 @given(st.sets(st.sampled_from(["GetPreviewJob", "CreatePreviewJob"])), POLICIES, CALLS)
-def test_any_policy_and_call(
+def test_decisions_and_explanations_agree_for_any_policy_and_call(
     methods: set[str], buckets: dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]]]], call: tuple[str, ...]
 ) -> None:
-    """Any policy decides any call as its plain reading does, and the explanation never differs from the decision."""
+    """Both equal a plain reading of the policy."""
     method, bucket, key, output, template = call
     rights = Rights(
         "callers.x",
@@ -211,15 +211,15 @@ def test_any_policy_and_call(
     assert all(decision.allowed for decision in decisions) is expected
     for decision in decisions:
         if decision.allowed:
-            permit(decision)
+            require(decision)
         else:
             with pytest.raises(GatewayError) as caught:
-                permit(decision)
+                require(decision)
             assert caught.value.reason == r.ERROR_REASON_NOT_PERMITTED
 
 
-def test_create_without_named_results() -> None:
-    """Whoever asks about creates in general hears when there is no place for results."""
+def test_explaining_a_create_without_results_checks_the_output_bucket() -> None:
+    """It is denied when the policy has no output for the source bucket."""
     rights = Rights("callers.x", frozenset({"CreatePreviewJob"}), {MINE: BucketRights("b", ("",))})
     assert [found.allowed for found in explain(rights, Question("CreatePreviewJob", MINE, None, MINE, None, None))] == [
         True,
@@ -230,12 +230,12 @@ def test_create_without_named_results() -> None:
 
 @pytest.mark.parametrize(("name", "allowed"), [("thumbnail", True), ("other", False)])
 def test_a_preset_is_allowed_only_to_its_own_caller(name: str, *, allowed: bool) -> None:
-    """A preset must be the caller's own."""
+    """The caller's policy entry must name it."""
     decision: Decision = explain(RIGHTS, Question("GetPreviewJob", MINE, None, MINE, None, name))[-1]
     assert decision.allowed is allowed
 
 
 def test_without_a_policy_every_call_is_allowed() -> None:
-    """A gateway without a policy asks nobody."""
+    """The one decision says that there is no policy."""
     (decision,) = explain(None, Question("GetPreviewJob", MINE, None, MINE, None, None))
     assert decision.allowed

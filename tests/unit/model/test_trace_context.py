@@ -1,4 +1,4 @@
-"""`traceparent` as W3C's Trace Context defines it."""
+"""The `traceparent` header of W3C Trace Context."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 @pytest.mark.parametrize(("flags", "sampled"), [("01", True), ("00", False), ("03", True), ("fe", False)])
 def test_a_traceparent_gives_both_ids_and_whether_it_is_sampled(flags: str, sampled: bool) -> None:  # noqa: FBT001
-    """Both ids; only the lowest flag says whether the trace is recorded."""
+    """Only the lowest flag says whether the trace is recorded."""
     assert parse(f"00-{TRACE}-{SPAN}-{flags}") == Trace(TRACE, SPAN, sampled)
 
 
 def test_fields_that_later_versions_add_are_ignored() -> None:
-    """What later versions add behind the flags is passed over."""
+    """They come after the flags."""
     assert parse(f"cc-{TRACE}-{SPAN}-01-what-the-future-brings") == Trace(TRACE, SPAN, sampled=True)
 
 
@@ -37,12 +37,12 @@ def test_fields_that_later_versions_add_are_ignored() -> None:
         f"00-{TRACE[:-1]}\u0661-{SPAN}-01",
     ],
 )
-def test_a_malformed_traceparent_names_no_trace(header: str) -> None:
-    """Anything else names no trace."""
+def test_a_malformed_traceparent_is_none(header: str) -> None:
+    """No exception: the call starts a new trace."""
     assert parse(header) is None
 
 
 @given(st.text())
 def test_any_header_is_parsed_without_an_exception(header: str) -> None:
-    """It never raises: callers send what they like."""
+    """Callers may send any text."""
     parse(header)

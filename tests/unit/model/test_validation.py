@@ -1,4 +1,4 @@
-"""The rules of requests, as the contract's comments state them."""
+"""The validation rules of requests, compared with the contract's comments."""
 
 import re
 from collections.abc import Iterator
@@ -80,7 +80,7 @@ ENUMS = [
 
 
 def violations(kind: type[Message], fields: dict[str, Any]) -> dict[str, str]:
-    """What validation says about the least request with these fields, given by their paths."""
+    """Violations of the minimal request with these fields, by path."""
     request = ParseDict(GOOD[kind], kind())
     for path, value in fields.items():
         *parents, leaf = path.split(".")
@@ -100,7 +100,7 @@ def _violations(request: Message) -> dict[str, str]:
 
 
 def leaf_paths(descriptor: Any, prefix: str = "") -> Iterator[str]:
-    """Paths of all fields that hold no message of the contract."""
+    """Paths of all fields that are not messages of the contract."""
     for field in descriptor.fields:
         inner = field.message_type
         if inner is not None and inner.full_name.startswith("docpreview."):
@@ -110,7 +110,7 @@ def leaf_paths(descriptor: Any, prefix: str = "") -> Iterator[str]:
 
 
 def test_every_request_has_rules() -> None:
-    """Each method's request type is in the table."""
+    """The table has the request type of each method."""
     services = [*jobs.DESCRIPTOR.services_by_name.values(), *queues.DESCRIPTOR.services_by_name.values()]
     asked = {method.input_type.full_name for service in services for method in service.methods}
     assert {kind.DESCRIPTOR.full_name for kind in validation.FIELDS} == asked
@@ -118,7 +118,7 @@ def test_every_request_has_rules() -> None:
 
 @pytest.mark.parametrize("kind", list(validation.FIELDS), ids=lambda kind: kind.DESCRIPTOR.name)
 def test_every_field_has_a_rule(kind: type[Message]) -> None:
-    """Each field of the contract is in the table, or stands above with the reason why not."""
+    """The table has each field of the contract, or the list above has the reason why not."""
     name = kind.DESCRIPTOR.name
     ruled = {field.path for field in validation.FIELDS[kind]}
     unruled = {path.removeprefix(f"{name}.") for path in FIELDS_WITHOUT_RULE if path.startswith(f"{name}.")}
@@ -128,15 +128,15 @@ def test_every_field_has_a_rule(kind: type[Message]) -> None:
 
 @pytest.mark.parametrize("kind", list(GOOD), ids=lambda kind: kind.DESCRIPTOR.name)
 def test_required_fields_alone_pass_and_each_missing_one_is_named(kind: type[Message]) -> None:
-    """With the required fields alone every request passes; without them each is named, and nothing else."""
+    """Without the required fields each of them is named, and nothing else."""
     assert violations(kind, {}) == {}
     required = {field.path for field in validation.FIELDS[kind] if field.required}
     assert _violations(kind()) == dict.fromkeys(required, "is required")
 
 
 @pytest.mark.parametrize("kind", list(validation.FIELDS), ids=lambda kind: kind.DESCRIPTOR.name)
-def test_required_fields_are_called_so(kind: type[Message]) -> None:
-    """The contract's comments say "Required" at the fields that are."""
+def test_required_fields_are_documented_as_required(kind: type[Message]) -> None:
+    """The contract's comments say "Required" at exactly these fields."""
     comments = proto_comments.of_fields()
     for field in validation.FIELDS[kind]:
         top = field.path.split(".")[0]
@@ -147,10 +147,8 @@ def test_required_fields_are_called_so(kind: type[Message]) -> None:
 
 
 @pytest.mark.parametrize(("kind", "path", "low", "high"), INTEGERS)
-def test_an_integer_passes_from_end_to_end_of_its_range_and_not_beyond(
-    kind: type[Message], path: str, low: int, high: int
-) -> None:
-    """Both ends pass and what lies just outside does not; the contract's comment names both ends."""
+def test_integers_pass_within_their_range_only(kind: type[Message], path: str, low: int, high: int) -> None:
+    """Both ends pass, their neighbours outside do not."""
     for value in (low, high):
         assert path not in violations(kind, {path: value}), value
     for value in (low - 1, high + 1, 2**31 - 1, -(2**31)):
@@ -158,36 +156,34 @@ def test_an_integer_passes_from_end_to_end_of_its_range_and_not_beyond(
 
 
 @pytest.mark.parametrize(("kind", "path", "length"), LENGTHS)
-def test_a_text_of_the_greatest_length_passes_and_a_longer_one_does_not(
-    kind: type[Message], path: str, length: int
-) -> None:
-    """The longest text passes, one character more does not."""
+def test_strings_pass_up_to_their_longest_length_only(kind: type[Message], path: str, length: int) -> None:
+    """One more character is a violation."""
     suffix = ".txt" if path == "input_object" else ""
     assert path not in violations(kind, {path: "x" * (length - len(suffix)) + suffix})
     assert violations(kind, {path: "x" * (length + 1 - len(suffix)) + suffix})[path]
 
 
 @pytest.mark.parametrize(("kind", "path", "low", "high"), DURATIONS)
-def test_a_duration_passes_from_end_to_end_of_its_range_and_not_beyond(
-    kind: type[Message], path: str, low: int, high: int
-) -> None:
-    """Both ends pass; a nanosecond outside does not, nor does a duration that is none."""
+def test_durations_pass_within_their_range_only(kind: type[Message], path: str, low: int, high: int) -> None:
+    """Both ends pass; a nanosecond outside does not, nor does an invalid duration."""
     for value in (f"{low}s", f"{high}s"):
         assert path not in violations(kind, {path: value}), value
     for value in (f"{high}.000000001s", f"{low - 1}.999999999s" if low else "-0.000000001s", "-1s", "315576000000s"):
         assert violations(kind, {path: value})[path], value
 
 
-def test_duration_with_nanoseconds_out_of_range() -> None:
-    """Nanoseconds that no protobuf library would write are refused, not computed with."""
+def test_a_duration_with_invalid_nanoseconds_is_a_violation() -> None:
+    """Nanoseconds that no protobuf library writes are rejected, not computed with."""
     request = ParseDict(GOOD[jobs.WaitPreviewJobRequest], jobs.WaitPreviewJobRequest())
     request.timeout.seconds, request.timeout.nanos = 301, -(2**31)
     assert "timeout" in _violations(request)
 
 
 @pytest.mark.parametrize(("kind", "path", "low", "high"), COUNTS)
-def test_number_of_items(kind: type[Message], path: str, low: int, high: int) -> None:
-    """As many as allowed pass, one more does not."""
+def test_lists_pass_up_to_their_largest_number_of_items_only(
+    kind: type[Message], path: str, low: int, high: int
+) -> None:
+    """One more item is a violation."""
     item = "STATE_SUCCESS" if path == "states" else "d1"
     more = [item] * (high - len(GOOD[kind].get(path, [])))
     assert violations(kind, {path: more}) == {}
@@ -196,7 +192,7 @@ def test_number_of_items(kind: type[Message], path: str, low: int, high: int) ->
 
 @pytest.mark.parametrize(("kind", "path"), ENUMS)
 def test_an_enum_value_passes_only_when_the_contract_names_it(kind: type[Message], path: str) -> None:
-    """Every value of the contract passes, a number that it does not name does not."""
+    """Every value of the contract passes, an unknown number does not."""
     descriptor: Any = kind.DESCRIPTOR
     *parents, leaf = path.split(".")
     for name in parents:
@@ -230,8 +226,8 @@ STATED_ELSEWHERE = {
 
 
 @pytest.mark.parametrize(("kind", "path", "number"), STATED)
-def test_number_in_the_contract(kind: type[Message], path: str, number: str) -> None:
-    """The comment of the field names the same number as the rule."""
+def test_the_contracts_comment_has_the_number_of_the_rule(kind: type[Message], path: str, number: str) -> None:
+    """The comment of the field and the rule agree."""
     if number in STATED_ELSEWHERE.get(path, ()):
         kind, path = CREATE, "input_object"
     owner = "PreviewOptions" if path.startswith("options.") else kind.DESCRIPTOR.name
@@ -264,8 +260,8 @@ def test_number_in_the_contract(kind: type[Message], path: str, number: str) -> 
         ("request_id", "6a5b3c52-6e6d-4c0a-9d3e-0f6f3f1f1f1"),
     ],
 )
-def test_bad_text_of_a_create(path: str, bad: str) -> None:
-    """One violation, at that field, that says what to do."""
+def test_an_invalid_string_of_a_create_is_one_violation(path: str, bad: str) -> None:
+    """At that field, with how to correct it."""
     assert list(violations(CREATE, {"options.source_format": "txt", path: bad})) == [path]
 
 
@@ -281,8 +277,8 @@ def test_bad_text_of_a_create(path: str, bad: str) -> None:
         ("user_data", " ~"),
     ],
 )
-def test_good_text_of_a_create(path: str, good: str) -> None:
-    """Odd but legal texts pass."""
+def test_unusual_but_valid_strings_of_a_create_pass(path: str, good: str) -> None:
+    """Only what the contract rules out is a violation."""
     assert violations(CREATE, {path: good}) == {}
 
 
@@ -290,13 +286,13 @@ def test_good_text_of_a_create(path: str, good: str) -> None:
     "kind", [kind for kind in GOOD if "job_id" in GOOD[kind]], ids=lambda kind: kind.DESCRIPTOR.name
 )
 @pytest.mark.parametrize("bad", ["a/b", "a,b", "..", "a?x=1", "%2e", "ü", " d1", "d1\n"])
-def test_bad_job_id(kind: type[Message], bad: str) -> None:
-    """An id can never change the path that it is put into."""
+def test_an_invalid_job_id_is_a_violation(kind: type[Message], bad: str) -> None:
+    """An id can never change the path that is built from it."""
     assert violations(kind, {"job_id": bad}) == {"job_id": "must be 1 to 64 letters and digits"}
 
 
-def test_bad_item_of_a_list() -> None:
-    """The item that is wrong is named."""
+def test_an_invalid_item_of_a_list_is_named_by_its_index() -> None:
+    """The violation is that of the list, with the item's index."""
     assert violations(BATCH, {"job_ids": ["a/b"]}) == {"job_ids": "item 1: must be 1 to 64 letters and digits"}
     assert violations(QUEUES, {"queue_ids": ["p1", ""]}) == {"queue_ids": "item 1: must be 1 to 64 letters and digits"}
     assert violations(LIST, {"states": [99]}) == {"states": "item 0: is not a value of this contract"}
@@ -330,8 +326,8 @@ ACROSS = [
 
 
 @pytest.mark.parametrize(("fields", "bad"), ACROSS)
-def test_fields_that_depend_on_each_other(fields: dict[str, Any], bad: set[str]) -> None:
-    """The rules across the fields of a create."""
+def test_rules_across_fields_of_a_create(fields: dict[str, Any], bad: set[str]) -> None:
+    """Each combination violates exactly these fields."""
     assert set(violations(CREATE, fields)) == bad
 
 
@@ -346,20 +342,20 @@ def test_fields_that_depend_on_each_other(fields: dict[str, Any], bad: set[str])
         ({"states": ["STATE_UNSPECIFIED", "STATE_FAILED"]}, {"states"}),
     ],
 )
-def test_filters_of_a_list(fields: dict[str, Any], bad: set[str]) -> None:
-    """Times in order and within what the cloud's notation carries; no state that cannot be asked for."""
+def test_rules_across_filters_of_a_list(fields: dict[str, Any], bad: set[str]) -> None:
+    """Times in order and within the cloud's format; no state that cannot be listed."""
     assert set(violations(LIST, fields)) == bad
 
 
-def test_time_with_nanoseconds_out_of_range() -> None:
-    """As for durations."""
+def test_a_timestamp_with_invalid_nanoseconds_is_a_violation() -> None:
+    """Nanoseconds that no protobuf library writes are rejected."""
     request = ParseDict(GOOD[LIST], jobs.ListPreviewJobsRequest())
     request.created_after.nanos = -1
     assert set(_violations(request)) == {"created_after"}
 
 
-def test_all_violations_at_once() -> None:
-    """One error names every bad field, in the order of the contract, and its text lists them."""
+def test_one_error_has_all_violations() -> None:
+    """In the order of the contract; its message lists the fields."""
     options = PreviewOptions(start_page=0, end_page=9999, page_ranges="x", sheet_id=-1, quality=0, zoom_percent=9)
     options.image_dpi, options.source_format, options.password = 95, "X", "\0"
     request = CREATE(bucket="x", input_object="/", options=options, user_data="ü", request_id="1", queue_id="-")
@@ -386,7 +382,7 @@ def test_all_violations_at_once() -> None:
     assert caught.value.message == "invalid request: " + ", ".join(fields)
 
 
-def test_caller_text_in_an_error() -> None:
-    """Descriptions never repeat what the caller sent."""
+def test_errors_never_repeat_what_the_caller_sent() -> None:
+    """Descriptions are made from the rules alone."""
     bad = "\x1b[31ms3cret"
     assert "s3cret" not in str(violations(CREATE, {"options.password": bad, "input_object": bad, "user_data": bad}))

@@ -1,4 +1,4 @@
-"""Real gRPC servers on free loopback ports, with use-cases that a test makes up."""
+"""Real gRPC servers on free loopback ports, with use-cases made by tests."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def switchboard(
     fast_path: Callable[..., Any] | None = None,
     **more: Any,
 ) -> AsyncIterator[Switchboard]:
-    """GetPreviewJob and WatchPreviewJob are both answered by `use_case`; one of them will be of its form."""
+    """GetPreviewJob and WatchPreviewJob are both served by `use_case`; it has the form of one of them."""
     telemetry = FakeTelemetry()
     handlers = Handlers(telemetry, bounds, jitter=lambda: jitter, **more)
     server = grpc_server()
@@ -73,7 +73,7 @@ async def switchboard(
 
 @asynccontextmanager
 async def serving(server: grpc.aio.Server) -> AsyncIterator[grpc.aio.Channel]:
-    """Start a server on a free port, and stop it at the end; yields a channel to it."""
+    """Start a server on a free port and stop it at the end; yields a channel to it."""
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
@@ -84,7 +84,7 @@ async def serving(server: grpc.aio.Server) -> AsyncIterator[grpc.aio.Channel]:
 
 
 def rich(error: grpc.aio.AioRpcError) -> status_pb2.Status:
-    """The one `google.rpc.Status` in the error's trailers, which must agree with code and message."""
+    """The one `google.rpc.Status` in the error's trailers, after comparing it with code and message."""
     (found,) = [value for key, value in error.trailing_metadata() if key == "grpc-status-details-bin"]
     status = status_pb2.Status.FromString(found)
     assert (status.code, status.message) == (error.code().value[0], error.details())
@@ -92,7 +92,7 @@ def rich(error: grpc.aio.AioRpcError) -> status_pb2.Status:
 
 
 def error_info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
-    """The one ErrorInfo."""
+    """The one ErrorInfo of an error."""
     (packed,) = [detail for detail in rich(error).details if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR)]
     info = error_details_pb2.ErrorInfo()
     packed.Unpack(info)

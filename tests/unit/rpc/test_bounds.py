@@ -1,4 +1,4 @@
-"""How many calls a process takes on, and what those are told that may come back."""
+"""Bounds of concurrent calls in a process, and the pushback for gRPC's retries."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ANSWER = PreviewJob(job_id="d1").SerializeToString()
 
 
 class Hanging:
-    """Use-cases that answer when they are told to."""
+    """Use-cases that wait for `go`."""
 
     def __init__(self, expected: int) -> None:
         self.go = asyncio.Event()
@@ -67,8 +67,8 @@ async def drained(stream: grpc.aio.UnaryStreamCall[bytes, bytes]) -> list[bytes]
     return [reply async for reply in stream]
 
 
-async def test_more_calls_than_the_bound() -> None:
-    """The surplus is refused at once, with the time to try again; the others are answered, and then there is room."""
+async def test_calls_beyond_the_bound_are_rejected_immediately() -> None:
+    """With OVERLOADED and a pushback; calls are accepted again after the others end."""
     hanging = Hanging(2)
     async with switchboard(hanging.answer, bounds=Bounds(calls=2, waits=1)) as board:
         taken = [board.get() for _ in range(2)]
@@ -86,8 +86,8 @@ async def test_more_calls_than_the_bound() -> None:
         assert await board.get() == ANSWER
 
 
-async def test_more_watches_than_the_bound() -> None:
-    """They have a bound of their own."""
+async def test_watches_beyond_their_bound_are_rejected() -> None:
+    """Waits and watches have a bound of their own."""
     hanging = Hanging(1)
     async with switchboard(hanging.watch, bounds=Bounds(calls=1, waits=1)) as board:
         first = asyncio.ensure_future(drained(board.watch()))
@@ -99,23 +99,23 @@ async def test_more_watches_than_the_bound() -> None:
         assert len(await first) == 1
 
 
-async def test_bounds_do_not_share() -> None:
-    """Watchers do not keep calls out."""
+async def test_watches_at_their_bound_do_not_block_other_calls() -> None:
+    """The two bounds are separate."""
     hanging = Hanging(1)
     async with switchboard(hanging.watch, bounds=Bounds(calls=1, waits=1)) as board:
         first = asyncio.ensure_future(drained(board.watch()))
         await hanging.all_there.wait()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await board.get()
-        assert error_info(caught.value).reason == "INTERNAL"  # the use-case is a stream: the call was let in
+        assert error_info(caught.value).reason == "INTERNAL"  # the use-case is a stream: the call was admitted
         hanging.go.set()
         await first
 
 
 @pytest.mark.parametrize(("jitter", "expected"), [(0.0, "1600"), (0.5, "2000"), (1.0, "2400")])
 @pytest.mark.parametrize("method", ["get", "watch"])
-async def test_time_to_try_again(method: str, jitter: float, expected: str) -> None:
-    """The retries of gRPC itself hear of it too, spread by a fifth."""
+async def test_retry_after_is_sent_as_pushback_with_jitter(method: str, jitter: float, expected: str) -> None:
+    """Of a fifth."""
 
     def use_case(_request: object, _call: Call) -> Any:
         raise GatewayError(r.ERROR_REASON_SHUTTING_DOWN, "again", retry_after=2.0)
@@ -126,8 +126,8 @@ async def test_time_to_try_again(method: str, jitter: float, expected: str) -> N
         assert pushback(caught.value) == expected
 
 
-async def test_nothing_to_try_again() -> None:
-    """No word of it."""
+async def test_an_error_without_retry_after_has_no_pushback() -> None:
+    """The retries of gRPC itself use their own backoff."""
 
     async def use_case(_request: object, _call: Call) -> PreviewJob:
         raise GatewayError(r.ERROR_REASON_JOB_NOT_FOUND, "none")
@@ -139,8 +139,8 @@ async def test_nothing_to_try_again() -> None:
 
 
 @pytest.mark.parametrize(("wait", "final"), [(20.0, False), (0.1, True)], ids=["longer than the deadline", "final"])
-async def test_waiting_in_vain(wait: float, final: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    """The retries of gRPC itself are told not to wait; people's code still hears how long it would take."""
+async def test_a_wait_beyond_the_deadline_or_a_final_limit_stops_grpcs_retries(wait: float, final: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """By a pushback of -1; RetryInfo still has the wait."""
 
     async def use_case(_request: object, _call: Call) -> PreviewJob:
         raise LimitReached(r.ERROR_REASON_RATE_LIMITED, "no", subject="caller:a", retry_after=wait, final=final)
@@ -152,8 +152,8 @@ async def test_waiting_in_vain(wait: float, final: bool) -> None:  # noqa: FBT00
         assert error_info(caught.value).reason == "RATE_LIMITED"
 
 
-async def test_caller_with_limits() -> None:
-    """Calls over its rate are refused before their request is looked at; those that ended make room for others."""
+async def test_calls_over_a_callers_limits_are_rejected_before_decoding() -> None:
+    """Calls that ended free their permits."""
     gate = CallLimits(Counting(), FakeTelemetry())
     caller = Caller("a", rate=Rate(0.001, 3), concurrency=1)
     hanging = Hanging(1)

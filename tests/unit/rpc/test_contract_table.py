@@ -1,4 +1,4 @@
-"""docs/contract.md names everything that either side has, and nothing that neither has."""
+"""docs/contract.md has every name of both sides, and no other."""
 
 import importlib
 import pkgutil
@@ -50,7 +50,7 @@ Row = tuple[str, list[str], str]
 
 
 def section(heading: str) -> list[Row]:
-    """Of each row of the section's table: its first name, the contract's fields in it, its last cell."""
+    """Each row of a section's table: its first name, the contract's fields in it, its last cell."""
     text = TABLE.read_text()
     [body] = re.findall(rf"^## {re.escape(heading)}$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
     return [_row(line) for line in body.splitlines() if line.startswith("| `")]
@@ -94,41 +94,41 @@ def fields_of_the_contract() -> set[str]:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_parameters_of_the_sdk(operation: str) -> None:
-    """Each parameter has a row with its home in the contract; the seed's counts hold."""
+def test_each_parameter_of_the_sdk_has_a_row_with_its_field(operation: str) -> None:
+    """The counts of the seed's page hold."""
     rows = section(f"Parameters of `{operation}`")
     assert sorted(name for name, _, _ in rows) == sorted(vendor_sdk.parameters(operation))
     assert all(fields for _, fields, _ in rows)
     assert len(rows) == SEED.get(operation, len(rows))
 
 
-def test_elements_of_replies() -> None:
-    """Each element of the recorded replies and each newer one has a row, and no row is stale."""
+def test_each_element_of_a_reply_has_one_row() -> None:
+    """Those of recorded replies and newer ones; no row is stale."""
     rows = names("Elements of replies")
     assert set(rows) == (elements_of_samples() - MADE_UP) | NEWER
     assert len(rows) == len(set(rows))
 
 
-def test_elements_that_other_sdks_send() -> None:
-    """Each has a row."""
+def test_each_element_that_only_other_sdks_send_has_a_row() -> None:
+    """The Python SDK has no parameter for them."""
     rows = names("Elements of a create that the Python SDK does not send")
     assert sorted(rows) == sorted(SENT_BY_OTHER_SDKS)
 
 
-def test_names_without_a_field() -> None:
-    """A row without a field of the contract has a sentence that says why."""
+def test_a_row_without_a_field_gives_the_reason() -> None:
+    """In a sentence."""
     unexplained = [name for name, fields, note in all_rows() if not fields and not note.endswith(".")]
     assert unexplained == []
 
 
-def test_fields_of_the_contract() -> None:
-    """Each field of each message is in the table, and the table names no field that is not there."""
+def test_the_table_has_exactly_the_fields_of_the_contract() -> None:
+    """Of every message."""
     named = {field for _, fields, _ in all_rows() for field in fields}
     assert named == fields_of_the_contract()
 
 
-def test_fields_without_a_name() -> None:
-    """The fields said to have no name on the wire stand in no other row, and each says where it comes from."""
+def test_fields_without_a_name_on_the_wire_are_in_no_other_row() -> None:
+    """Each gives its source."""
     heading = "Fields of the contract that have no name on the wire"
     unnamed = names(heading)
     rows = section(heading)

@@ -1,4 +1,4 @@
-"""The one wrapper around every handler, over real sockets."""
+"""The wrapper around every handler, over real sockets."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def failing(error: Exception, *, stream: bool) -> Any:
 
 
 def hanging(entered: asyncio.Event, left: asyncio.Event, *, stream: bool) -> Any:
-    """A use-case that never ends by itself, and says so when it is made to."""
+    """A use-case that runs until it is cancelled, and records that."""
 
     async def unary(_request: object, _call: Call) -> PreviewJob:
         entered.set()
@@ -84,23 +84,23 @@ def hanging(entered: asyncio.Event, left: asyncio.Event, *, stream: bool) -> Any
 
 class TestAnswers:
     async def test_a_unary_call_returns_the_use_cases_message(self) -> None:
-        """The use-case's message, as bytes."""
+        """As bytes."""
         async with switchboard(answer) as board:
             assert PreviewJob.FromString(await board.get()).job_id == "d1"
 
     async def test_a_stream_returns_the_use_cases_messages_in_order(self) -> None:
-        """Its messages, in order."""
+        """All of them."""
         async with switchboard(three) as board:
             found = [WatchPreviewJobResponse.FromString(raw).job.job_level async for raw in board.watch()]
         assert found == [0, 1, 2]
 
     async def test_a_request_of_no_bytes_is_a_message_with_nothing_set(self) -> None:
-        """A request of no bytes is a valid message with nothing set."""
+        """It is valid protobuf."""
         async with switchboard(answer) as board:
             assert PreviewJob.FromString(await board.get(b"")).job_id == ""
 
-    async def test_message_with_fields_of_a_newer_contract(self) -> None:
-        """Unknown fields are let through."""
+    async def test_unknown_fields_of_a_request_are_accepted(self) -> None:
+        """A client may have a newer contract."""
         async with switchboard(answer) as board:
             assert PreviewJob.FromString(await board.get(REQUEST + b"\xf8\xff\x01\x01")).job_id == "d1"
 
@@ -109,7 +109,7 @@ class TestAnswers:
 class TestErrors:
     @pytest.mark.parametrize("raw", MALFORMED)
     async def test_a_malformed_message_is_invalid_argument_and_runs_no_use_case(self, raw: bytes, stream: bool) -> None:  # noqa: FBT001
-        """INVALID_ARGUMENT in words of ours; the use-case is not asked."""
+        """With the gateway's own message."""
         async with switchboard(failing(ValueError(), stream=stream)) as board:
             error = await error_of(board.watch(raw) if stream else board.get(raw))
         name = "Watch" if stream else "Get"
@@ -117,8 +117,8 @@ class TestErrors:
         assert error.details() == f"the request is not a valid docpreview.v1.{name}PreviewJobRequest message"
         assert error_info(error).reason == "MALFORMED_MESSAGE"
 
-    async def test_error_of_the_use_case(self, stream: bool) -> None:  # noqa: FBT001
-        """Its status, and beside it the ids by which it can be found."""
+    async def test_an_error_of_the_use_case_has_its_status_and_ids(self, stream: bool) -> None:  # noqa: FBT001
+        """The ids by which the call is found in logs."""
         known = UpstreamError(r.ERROR_REASON_JOB_NOT_FOUND, "no job d1")
         async with switchboard(failing(known, stream=stream)) as board:
             metadata = (("x-request-id", "mine-1"),)
@@ -129,7 +129,7 @@ class TestErrors:
         assert board.telemetry.ended == [("WatchPreviewJob" if stream else "GetPreviewJob", "NOT_FOUND")]
 
     async def test_a_bug_is_internal_with_its_request_id_and_nothing_else(self, stream: bool) -> None:  # noqa: FBT001
-        """INTERNAL with the request id and nothing else; the log has the rest."""
+        """The log has the rest."""
         bug = RuntimeError(f"password={SECRET}")
         bug.add_note(SECRET)
         with structlog.testing.capture_logs() as logged:
@@ -144,8 +144,8 @@ class TestErrors:
         (entry,) = logged
         assert (entry["log_level"], entry["request_id"], entry["exc_info"]) == ("error", request_id, bug)
 
-    async def test_code_that_the_contract_does_not_know(self, stream: bool) -> None:  # noqa: FBT001
-        """A reply of the wrong kind is a bug like any other."""
+    async def test_a_reply_of_the_wrong_type_is_internal(self, stream: bool) -> None:  # noqa: FBT001
+        """It is a bug like any other."""
 
         async def unary(_request: object, _call: Call) -> str:
             return SECRET
@@ -158,8 +158,8 @@ class TestErrors:
                 error = await error_of(board.watch() if stream else board.get())
         assert error_info(error).reason == "INTERNAL"
 
-    async def test_reply_that_no_client_would_take(self, stream: bool) -> None:  # noqa: FBT001
-        """REPLY_TOO_LARGE with advice, instead of an error that the client's library makes up."""
+    async def test_a_reply_over_the_size_limit_is_reply_too_large(self, stream: bool) -> None:  # noqa: FBT001
+        """With advice, instead of an error of the client's library."""
         huge = PreviewJob()
         huge.result.pages.append(Page(url="x" * MAX_SEND_BYTES))
 
@@ -176,9 +176,9 @@ class TestErrors:
         assert "page_url_ttl" in str(error.details())
 
 
-class TestErrorsInTheMiddle:
-    async def test_stream_that_breaks(self) -> None:
-        """What came before the error has been delivered."""
+class TestSizesAndBrokenStreams:
+    async def test_messages_before_an_error_are_delivered(self) -> None:
+        """The error ends the stream."""
 
         async def breaking(_request: object, _call: Call) -> AsyncIterator[WatchPreviewJobResponse]:
             yield WatchPreviewJobResponse()
@@ -197,7 +197,7 @@ class TestErrorsInTheMiddle:
         )
 
     async def test_a_reply_of_exactly_the_limit_arrives(self) -> None:
-        """A reply of exactly the limit arrives with a client's default settings."""
+        """With a client's default settings."""
         job = PreviewJob()
         job.user_data = "x" * (MAX_SEND_BYTES - 5)
         job.user_data = "x" * (MAX_SEND_BYTES - 5 - (job.ByteSize() - MAX_SEND_BYTES))
@@ -209,8 +209,8 @@ class TestErrorsInTheMiddle:
         async with switchboard(unary) as board:
             assert len(await board.get()) == MAX_SEND_BYTES
 
-    async def test_request_that_is_too_large(self) -> None:
-        """It is refused before any of our code sees it."""
+    async def test_a_request_over_the_size_limit_is_rejected_by_grpc(self) -> None:
+        """No use-case runs."""
         async with switchboard(answer) as board:
             error = await error_of(board.get(REQUEST + b"\x12\x80\x80\x80\x01" + b"x" * 2**21))
         assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -219,8 +219,8 @@ class TestErrorsInTheMiddle:
 
 @pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
 class TestDeadlines:
-    async def test_call_without_one(self, stream: bool) -> None:  # noqa: FBT001
-        """The gateway's own limit ends it."""
+    async def test_a_call_without_a_deadline_ends_at_the_gateways_limit(self, stream: bool) -> None:  # noqa: FBT001
+        """DEADLINE_EXCEEDED."""
         entered, left = asyncio.Event(), asyncio.Event()
         async with switchboard(hanging(entered, left, stream=stream), longest=0.1) as board:
             error = await error_of(board.watch() if stream else board.get())
@@ -228,15 +228,15 @@ class TestDeadlines:
         assert error_info(error).reason == "DEADLINE_EXCEEDED"
         assert left.is_set()
 
-    async def test_later_one_than_the_limit(self, stream: bool) -> None:  # noqa: FBT001
-        """The limit counts."""
+    async def test_a_deadline_after_the_gateways_limit_ends_at_the_limit(self, stream: bool) -> None:  # noqa: FBT001
+        """DEADLINE_EXCEEDED."""
         entered, left = asyncio.Event(), asyncio.Event()
         async with switchboard(hanging(entered, left, stream=stream), longest=0.1) as board:
             error = await error_of(board.watch(timeout=3600) if stream else board.get(timeout=3600))
         assert error_info(error).reason == "DEADLINE_EXCEEDED"
 
-    async def test_one_that_passes(self, stream: bool) -> None:  # noqa: FBT001
-        """The use-case is stopped too, not only the caller's wait."""
+    async def test_the_use_case_is_cancelled_at_the_deadline(self, stream: bool) -> None:  # noqa: FBT001
+        """It does not run on after the client's error."""
         entered, left = asyncio.Event(), asyncio.Event()
         async with switchboard(hanging(entered, left, stream=stream)) as board:
             error = await error_of(board.watch(timeout=0.2) if stream else board.get(timeout=0.2))
@@ -248,8 +248,8 @@ class TestDeadlines:
         assert code in {"DEADLINE_EXCEEDED", "CANCELLED"}
 
 
-async def test_deadline_that_the_use_case_sees() -> None:
-    """The nearer of the caller's and the gateway's."""
+async def test_the_use_case_gets_the_earlier_deadline() -> None:
+    """Of the caller's and the gateway's."""
     seen: list[float] = []
 
     async def look(_request: object, call: Call) -> PreviewJob:
@@ -263,8 +263,8 @@ async def test_deadline_that_the_use_case_sees() -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
-async def test_caller_that_cancels(stream: bool) -> None:  # noqa: FBT001
-    """The use-case is cancelled, and told as CANCELLED."""
+async def test_a_cancelled_call_cancels_its_use_case(stream: bool) -> None:  # noqa: FBT001
+    """It is recorded as CANCELLED."""
     entered, left = asyncio.Event(), asyncio.Event()
     async with switchboard(hanging(entered, left, stream=stream)) as board:
         call: Any = board.watch() if stream else board.get()
@@ -278,8 +278,8 @@ async def test_caller_that_cancels(stream: bool) -> None:  # noqa: FBT001
         assert board.telemetry.ended == [("WatchPreviewJob" if stream else "GetPreviewJob", "CANCELLED")]
 
 
-async def test_caller_that_cancels_while_it_does_not_read() -> None:
-    """A stream that is stuck because nobody reads ends like any other: the use-case is left, and told as CANCELLED."""
+async def test_a_cancelled_stream_that_is_not_read_cancels_its_use_case() -> None:
+    """It is recorded as CANCELLED."""
     left = asyncio.Event()
 
     async def flood(_request: object, _call: Call) -> AsyncIterator[WatchPreviewJobResponse]:
@@ -309,31 +309,31 @@ async def _grows(telemetry: FakeTelemetry, sent: int) -> bool:
 
 class TestMetadata:
     @pytest.mark.parametrize("given", ["a", "A.b_c-1", "x" * 64])
-    async def test_request_id_of_the_caller(self, given: str) -> None:
-        """It is taken over and sent back."""
+    async def test_a_valid_request_id_is_sent_back(self, given: str) -> None:
+        """The call has the caller's id."""
         async with switchboard(answer) as board:
             call = board.get(metadata=(("x-request-id", given),))
             await call
             assert dict(await call.trailing_metadata())["x-request-id"] == given
 
     @pytest.mark.parametrize("given", [None, "", "x" * 65, "has space", "semi;colon", 'quo"te', "a/b"])
-    async def test_request_id_that_is_none(self, given: str | None) -> None:
-        """What is missing or could upset a log is replaced by an id of ours."""
+    async def test_a_missing_or_invalid_request_id_is_replaced(self, given: str | None) -> None:
+        """An arbitrary text could break a log line."""
         metadata = () if given is None else (("x-request-id", given),)
         async with switchboard(answer) as board:
             call = board.get(metadata=metadata)
             await call
             assert re.fullmatch("[0-9a-f]{16}", str(dict(await call.trailing_metadata())["x-request-id"]))
 
-    async def test_first_usable_request_id(self) -> None:
-        """Of several the first good one counts."""
+    async def test_the_first_valid_request_id_counts(self) -> None:
+        """Invalid ones before it are skipped."""
         async with switchboard(answer) as board:
             call = board.get(metadata=(("x-request-id", "b a d"), ("other", "x"), ("x-request-id", "good")))
             await call
             assert dict(await call.trailing_metadata())["x-request-id"] == "good"
 
-    async def test_what_the_call_learned(self) -> None:
-        """The cloud's request id and how the cache helped; nothing where nothing is known."""
+    async def test_response_information_is_sent_as_metadata(self) -> None:
+        """The cloud's request id and the cache outcome, where known."""
 
         async def learn(_request: object, call: Call) -> PreviewJob:
             call.response.upstream_request_id = "cloud-1"
@@ -351,7 +351,7 @@ class TestMetadata:
             assert {"x-upstream-request-id", "x-cache"}.isdisjoint(dict(await call.trailing_metadata()))
 
     async def test_a_stream_sends_its_request_id_before_its_messages(self) -> None:
-        """The request id comes at once, the rest with the end."""
+        """The rest comes with the trailers."""
         async with switchboard(three) as board:
             call = board.watch(metadata=(("x-request-id", "mine"),))
             assert dict(await call.initial_metadata())["x-request-id"] == "mine"
@@ -361,14 +361,14 @@ class TestMetadata:
 
 class TestTelemetry:
     async def test_a_unary_call_is_counted_once_with_its_code(self) -> None:
-        """Started once, ended with its code, which says that a message was sent."""
+        """One start, one end; its one message is not counted apart."""
         async with switchboard(answer) as board:
             await board.get()
             await board.handlers.drained(5)
         assert (board.telemetry.started, board.telemetry.ended) == (["GetPreviewJob"], [("GetPreviewJob", "OK")])
 
     async def test_every_message_of_a_stream_is_counted(self) -> None:
-        """Every message counts."""
+        """Between start and end."""
         async with switchboard(three) as board:
             assert len([raw async for raw in board.watch()]) == 3
             await board.handlers.drained(5)
@@ -376,26 +376,26 @@ class TestTelemetry:
         assert found == (["WatchPreviewJob"], ["WatchPreviewJob"] * 3, [("WatchPreviewJob", "OK")])
 
 
-class TestAtOnce:
-    async def test_answer_at_hand(self) -> None:
-        """It is sent, and the use-case that may wait is not asked."""
+class TestFastPath:
+    async def test_a_fast_path_reply_is_sent_without_the_use_case(self) -> None:
+        """With its response information."""
 
         def fast_path(request: GetPreviewJobRequest, call: Call) -> bytes:
             call.response.cache = "hit"
-            return PreviewJob(job_id=f"kept {request.job_id}").SerializeToString()
+            return PreviewJob(job_id=f"cached {request.job_id}").SerializeToString()
 
         async with switchboard(failing(ValueError(), stream=False), fast_path=fast_path) as board:
             call = board.get()
-            assert PreviewJob.FromString(await call).job_id == "kept d1"
+            assert PreviewJob.FromString(await call).job_id == "cached d1"
             assert ("x-cache", "hit") in tuple(await call.trailing_metadata())
 
-    async def test_nothing_at_hand(self) -> None:
-        """The use-case is asked."""
+    async def test_without_a_fast_path_reply_the_use_case_runs(self) -> None:
+        """The fast path returned None."""
         async with switchboard(answer, fast_path=lambda _request, _call: None) as board:
             assert PreviewJob.FromString(await board.get()).job_id == "d1"
 
-    async def test_an_error_at_once_is_returned_like_any_other(self) -> None:
-        """It is told like any other."""
+    async def test_an_error_of_the_fast_path_is_returned_like_any_other(self) -> None:
+        """With its reason."""
 
         def fast_path(_request: GetPreviewJobRequest, _call: Call) -> bytes:
             raise GatewayError(r.ERROR_REASON_JOB_NOT_FOUND, "no job d1")
@@ -405,12 +405,12 @@ class TestAtOnce:
 
 
 class TestDrained:
-    async def test_a_drain_without_running_calls_ends_at_once(self) -> None:
-        """At once."""
+    async def test_a_drain_without_running_calls_ends_immediately(self) -> None:
+        """It does not wait for its timeout."""
         await Handlers(FakeTelemetry()).drained(60)
 
-    async def test_handler_that_is_aborted_by_the_stop(self) -> None:
-        """Handlers that the server's stop cancels are waited for while they clean up."""
+    async def test_a_drain_waits_for_handlers_that_the_stop_aborted(self) -> None:
+        """While they clean up."""
         entered, cleaned = asyncio.Event(), asyncio.Event()
 
         async def slow_to_leave(_request: object, _call: Call) -> PreviewJob:
@@ -430,8 +430,8 @@ class TestDrained:
             assert cleaned.is_set()
             assert (await call).code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
 
-    async def test_handler_that_does_not_leave(self) -> None:
-        """Waiting has an end."""
+    async def test_a_drain_ends_at_its_timeout(self) -> None:
+        """A handler may still run."""
         entered, left = asyncio.Event(), asyncio.Event()
         async with switchboard(hanging(entered, left, stream=False)) as board:
             call = asyncio.ensure_future(error_of(board.get()))

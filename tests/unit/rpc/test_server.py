@@ -1,4 +1,4 @@
-"""The server's settings, health and reflection, over real sockets."""
+"""The server's channel arguments, health and reflection, over real sockets."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from docpreview_gateway.rpc.handlers import MAX_SEND_BYTES
 from docpreview_gateway.rpc.server import (
     CHANNEL_ARGUMENTS,
     MAX_METADATA_BYTES,
-    SHARES_PORT,
+    REUSE_PORT,
     Health,
-    ages,
+    age_arguments,
     enable_reflection,
     grpc_server,
 )
@@ -30,33 +30,33 @@ KNOWN = {found.decode() for found in re.findall(rb"grpc\.[a-z0-9_.]+(?=\0)", LIB
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-@pytest.mark.parametrize("name", [SHARES_PORT, *(name for name, _ in (*CHANNEL_ARGUMENTS, *ages(1, 1)))])
+@pytest.mark.parametrize("name", [REUSE_PORT, *(name for name, _ in (*CHANNEL_ARGUMENTS, *age_arguments(1, 1)))])
 def test_every_channel_argument_is_known_to_grpc(name: str) -> None:
-    """Its name stands in gRPC's own library: a misspelt one would be ignored in silence."""
+    """Misspelt names are silently ignored, so each is looked up in gRPC's library."""
     assert name in KNOWN
 
 
-def test_channel_argument_that_does_not_exist() -> None:
+def test_an_unknown_channel_argument_is_not_found() -> None:
     """The test above can fail."""
     assert "grpc.max_concurrent_stream" not in KNOWN
 
 
-def test_limit_of_replies() -> None:
-    """The limit of gRPC lets our largest reply pass, and is below what clients take by default."""
+def test_the_limit_of_replies_is_between_the_largest_reply_and_clients_default() -> None:
+    """It must not reject a reply that the gateway allows."""
     assert MAX_SEND_BYTES < dict(CHANNEL_ARGUMENTS)["grpc.max_send_message_length"] < 4 * 1024 * 1024
 
 
 @pytest.mark.parametrize(("size", "taken"), [(MAX_METADATA_BYTES - 2000, True), (MAX_METADATA_BYTES + 2000, False)])
 async def test_metadata_up_to_the_limit_always_passes_and_beyond_it_never(size: int, taken: bool) -> None:  # noqa: FBT001
-    """Up to the limit all calls get through, above it none: there is no zone in which chance decides."""
+    """There is no range in which gRPC rejects at random."""
     async with switchboard(answer) as board:
         calls = [board.get(metadata=(("x-filler", "x" * size),)) for _ in range(30)]
         codes = await asyncio.gather(*(call.code() for call in calls))
     assert set(codes) == {grpc.StatusCode.OK if taken else grpc.StatusCode.RESOURCE_EXHAUSTED}
 
 
-async def test_second_server_on_the_port() -> None:
-    """It fails instead of taking half of the connections."""
+async def test_a_second_server_on_the_port_fails() -> None:
+    """Instead of taking half of the connections."""
     first, second = grpc_server(), grpc_server()
     port = first.add_insecure_port("127.0.0.1:0")
     with pytest.raises(RuntimeError):
@@ -66,7 +66,7 @@ async def test_second_server_on_the_port() -> None:
 
 
 async def test_each_service_reports_its_health_and_all_stop_serving_together() -> None:
-    """Each service answers under its name, and all of them stop to serve together; unknown names are NOT_FOUND."""
+    """Unknown services are NOT_FOUND."""
     server = grpc_server()
     health = Health(server)
     async with serving(server) as channel:
@@ -93,7 +93,7 @@ async def test_each_service_reports_its_health_and_all_stop_serving_together() -
 
 @pytest.mark.parametrize("enabled", [False, True])
 async def test_reflection_is_served_only_when_it_is_enabled(enabled: bool) -> None:  # noqa: FBT001
-    """The contract is served to tools when it is switched on, and only then."""
+    """Tools get the contract's descriptors."""
     server = grpc_server()
     if enabled:
         enable_reflection(server)

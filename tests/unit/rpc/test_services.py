@@ -1,4 +1,4 @@
-"""Which use-case answers which method of the contract."""
+"""Routes: the use-case of each method of the contract."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def all_routes(office: Office) -> list[Any]:
 
 
 async def test_every_method_of_the_contract_has_a_route_of_its_type_and_form() -> None:
-    """Each method of the contract has a route with its own request type and form."""
+    """Its request type, unary or stream."""
     found = {(route.method.service, route.method.name): route for route in all_routes(Office())}
     methods = [method for service in SERVICES for method in service.methods]
     assert len(found) == len(methods) == 8
@@ -33,14 +33,14 @@ async def test_every_method_of_the_contract_has_a_route_of_its_type_and_form() -
 
 
 async def test_reads_may_take_a_minute_and_waits_a_little_over_their_limit() -> None:
-    """Reads and creates have a minute; waits and watches a little more than they may last."""
+    """Creates have a minute, too. The margin lets waits and watches end by themselves."""
     longest = {route.method.name: route.longest for route in all_routes(Office())}
     assert (longest.pop("WaitPreviewJob"), longest.pop("WatchPreviewJob")) == (310.0, 310.0)
     assert set(longest.values()) == {LONGEST_UNARY}
 
 
 async def test_every_contract_method_answers_and_any_other_is_unimplemented() -> None:
-    """Every method answers: here that an empty request is none. What is not in the contract is UNIMPLEMENTED."""
+    """An empty request is answered, as invalid by all but GetUsage."""
     server = grpc_server()
     found = all_routes(Office())
     register(server, Handlers(FakeTelemetry()), found)
@@ -57,7 +57,7 @@ async def test_every_contract_method_answers_and_any_other_is_unimplemented() ->
 
 
 @pytest.mark.parametrize("missing", ["jobs", "queues", "budgets"])
-async def test_method_without_a_use_case(missing: str) -> None:
+async def test_a_method_without_a_use_case_fails_at_start_up(missing: str) -> None:
     """The gateway does not start."""
     office = Office()
     setattr(office, missing, object())

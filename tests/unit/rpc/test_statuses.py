@@ -1,4 +1,4 @@
-"""From errors to statuses: one code for each reason, as the contract says, and exactly one ErrorInfo."""
+"""Mapping of errors to statuses: the contract's code for each reason, and exactly one ErrorInfo."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ Detail = TypeVar("Detail", bound=Message)
 
 
 def codes_in_the_contract() -> dict[str, str]:
-    """Reason to the first word of its comment."""
+    """The first word of each reason's comment, by reason."""
     text = PROTO.read_text()
     found = re.finditer(r"((?:^ *//.*\n)+) *(ERROR_REASON_\w+) = \d+;", text, re.MULTILINE)
     return {match[2]: match[1].strip().removeprefix("//").split(".")[0].strip() for match in found}
 
 
 def unpacked(error: GatewayError, kind: type[Detail]) -> list[Detail]:
-    """The details of one kind in an error's status."""
+    """The details of one type in an error's status."""
     status = status_pb2.Status.FromString(rich_status(error, "r1").details)
     return list(_of_kind(status, kind))
 
@@ -57,13 +57,13 @@ def _of_kind(status: status_pb2.Status, kind: type[Detail]) -> Iterator[Detail]:
 
 
 @pytest.mark.parametrize("name", SENT)
-def test_code_of_a_reason(name: str) -> None:
-    """The code is the one that the contract names first in the reason's comment."""
+def test_each_reason_has_the_code_of_the_contracts_comment(name: str) -> None:
+    """The comment begins with the code."""
     assert CODES[ErrorReason.Value(name)].name == codes_in_the_contract()[name]
 
 
-def test_table_of_codes() -> None:
-    """Every reason is in the table, but UNSPECIFIED, which is never sent."""
+def test_the_table_has_every_reason() -> None:
+    """Except UNSPECIFIED, which is never sent."""
     assert sorted(CODES) == sorted(ErrorReason.Value(name) for name in SENT)
 
 
@@ -88,7 +88,7 @@ def test_every_kind_of_error_is_tested() -> None:
 
 @pytest.mark.parametrize("error", every_error(), ids=lambda error: f"{type(error).__name__}-{error.reason}")
 def test_every_error_has_one_error_info_with_its_reason_and_request_id(error: GatewayError) -> None:
-    """Exactly one ErrorInfo, with our domain, the reason without prefix, and the call's id; code and status agree."""
+    """With the domain, the reason without prefix, and the code of the status."""
     code, message, raw, retry_after, reason, _ = rich_status(error, "r1")
     assert retry_after == error.retry_after
     status = status_pb2.Status.FromString(raw)
@@ -99,8 +99,8 @@ def test_every_error_has_one_error_info_with_its_reason_and_request_id(error: Ga
     assert info.metadata["request_id"] == "r1"
 
 
-def test_facts_of_the_cloud() -> None:
-    """What the cloud said is in the ErrorInfo; what it did not say is left out."""
+def test_known_facts_of_the_cloud_are_in_the_error_info() -> None:
+    """Unknown ones are omitted."""
     facts = UpstreamFacts(code="NoSuchBucket", http_status=404, request_id="cloud-1")
     (info,) = unpacked(UpstreamError(r.ERROR_REASON_BUCKET_NOT_FOUND, "no", facts=facts), details.ErrorInfo)
     assert dict(info.metadata) == {
@@ -113,8 +113,8 @@ def test_facts_of_the_cloud() -> None:
     assert dict(bare.metadata) == {"request_id": "r1"}
 
 
-def test_bad_fields_are_each_named_in_order_in_a_bad_request() -> None:
-    """BadRequest names each of them, in order, with what to do."""
+def test_violations_are_in_a_bad_request_in_order() -> None:
+    """Field and description of each."""
     error = InvalidRequest([Violation("bucket", "is required"), Violation("options.quality", "must be between 1")])
     (bad,) = unpacked(error, details.BadRequest)
     assert [(found.field, found.description) for found in bad.field_violations] == [
@@ -124,15 +124,15 @@ def test_bad_fields_are_each_named_in_order_in_a_bad_request() -> None:
     assert unpacked(GatewayError(r.ERROR_REASON_INTERNAL, "no"), details.BadRequest) == []
 
 
-def test_time_to_try_again() -> None:
-    """RetryInfo is there when, and only when, trying again may help."""
+def test_retry_info_is_sent_only_with_a_retry_after() -> None:
+    """It is there only when a retry may help."""
     (retry,) = unpacked(GatewayError(r.ERROR_REASON_SHUTTING_DOWN, "no", retry_after=2.5), details.RetryInfo)
     assert retry.retry_delay.ToMilliseconds() == 2500
     assert unpacked(GatewayError(r.ERROR_REASON_CREATE_OUTCOME_UNKNOWN, "no"), details.RetryInfo) == []
 
 
-def test_a_reached_limit_is_a_quota_failure_with_whose_it_is_and_which() -> None:
-    """QuotaFailure names whose limit it is and which, beside the time to try again."""
+def test_a_reached_limit_has_a_quota_failure_with_its_subject() -> None:
+    """Beside the RetryInfo."""
     (quota,) = unpacked(limit_reached(), details.QuotaFailure)
     assert [(found.subject, found.description) for found in quota.violations] == [("caller:a:concurrency", "no")]
     assert len(unpacked(limit_reached(), details.RetryInfo)) == 1

@@ -1,4 +1,4 @@
-"""Settings: where they come from, what is refused and in which words, and that no secret ever shows."""
+"""Settings: their sources, their validation messages, and that secrets never show."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def problems(path: Path | None) -> list[str]:
     return caught.value.problems
 
 
-def test_replicas_that_share_nothing(folder: Path) -> None:
-    """The error says what is missing, and what to do."""
+def test_several_replicas_need_a_shared_state(folder: Path) -> None:
+    """The error says what is missing, and what to write."""
     (problem,) = problems(file(folder, MINIMAL + "replicas: 2\n"))
     assert problem.startswith("shared_state.url: missing, and replicas is 2")
     assert "redis://" in problem
@@ -64,7 +64,7 @@ def test_replicas_that_share_nothing(folder: Path) -> None:
 
 class TestSources:
     def test_a_file_with_buckets_and_keys_is_enough(self, folder: Path) -> None:
-        """A file with buckets and keys is enough; the rest has defaults."""
+        """The rest has defaults."""
         settings = load(file(folder, MINIMAL))
         assert settings.buckets[0].name == "examplebucket-1250000000"
         assert settings.credentials["main"].secret_key.get_secret_value() == "a-key"
@@ -72,15 +72,15 @@ class TestSources:
         assert settings.reflection is False
 
     def test_variables_alone_are_enough(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Everything can be given as variables: nested keys by `__`, lists as JSON."""
+        """Nested keys by `__`, lists as JSON."""
         for name, value in VARIABLES.items():
             monkeypatch.setenv(name, value)
         settings = load(None)
         assert settings.buckets[0].region == "ap-chongqing"
         assert settings.credentials["main"].secret_id == "an-id"
 
-    def test_maps_as_json(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Maps may be given as JSON as well."""
+    def test_maps_can_be_given_as_json(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """In variables."""
         monkeypatch.setenv("DOCPREVIEW_WATCH", '{"heartbeat_seconds": 3}')
         monkeypatch.setenv("DOCPREVIEW_CREDENTIALS", '{"main": {"secret_id": "x", "secret_key": "y"}}')
         settings = load(file(folder, MINIMAL))
@@ -90,14 +90,14 @@ class TestSources:
     def test_a_variable_wins_over_the_file_for_its_key_only(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A variable wins over the file, and leaves its neighbours alone."""
+        """Other keys of its section keep the file's values."""
         path = file(folder, MINIMAL + "upstream: {timeout_seconds: 7, connect_timeout_seconds: 2}\n")
         monkeypatch.setenv("DOCPREVIEW_UPSTREAM__TIMEOUT_SECONDS", "9")
         settings = load(path)
         assert (settings.upstream.timeout_seconds, settings.upstream.connect_timeout_seconds) == (9, 2)
 
-    def test_file_that_a_variable_names(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """DOCPREVIEW_CONFIG names the file when the command line does not."""
+    def test_docpreview_config_names_the_file(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Unless the command line does."""
         path = file(folder, MINIMAL + "listen: 127.0.0.1:1\n")
         other = folder / "other.yaml"
         other.write_text(MINIMAL + "listen: 127.0.0.1:2\n")
@@ -105,8 +105,8 @@ class TestSources:
         assert load(None).listen == "127.0.0.1:1"
         assert load(other).listen == "127.0.0.1:2"
 
-    def test_one_load_after_the_other(self, folder: Path) -> None:
-        """Loads do not see each other's files."""
+    def test_loads_are_independent(self, folder: Path) -> None:
+        """A load does not see the file of an earlier one."""
         path = file(folder, MINIMAL)
         load(path)
         with pytest.raises(ConfigurationError):
@@ -130,10 +130,10 @@ class TestSharedState:
             "rediss+cluster://:secret@n1",
         ],
     )
-    def test_a_shared_state_address_is_taken_as_it_is_and_not_shown(
+    def test_a_shared_state_url_is_used_unchanged_and_not_shown(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch, url: str
     ) -> None:
-        """It is taken as it is, and not shown."""
+        """Every supported scheme."""
         monkeypatch.setenv("DOCPREVIEW_SHARED_STATE__URL", url)
         settings = load(file(folder, MINIMAL))
         assert settings.shared_state.url is not None
@@ -167,10 +167,10 @@ class TestSharedState:
         ],
     )
     @pytest.mark.parametrize("key", ["url", "ledger_url"])
-    def test_mistakes_in_an_address(
+    def test_an_invalid_shared_state_url_is_not_quoted(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch, key: str, url: str, problem: str
     ) -> None:
-        """It is said what is accepted, without a word of what was given: it may hold a password."""
+        """The message says what is accepted; the URL may hold a password."""
         monkeypatch.setenv(f"DOCPREVIEW_SHARED_STATE__{key.upper()}", url)
         (found,) = problems(file(folder, MINIMAL))
         assert found.startswith(f"shared_state.{key}: ")
@@ -180,12 +180,12 @@ class TestSharedState:
 
 class TestMistakes:
     def test_every_unknown_key_is_named_with_its_path(self, folder: Path) -> None:
-        """Each is named with its path."""
+        """In sections, too."""
         found = problems(file(folder, MINIMAL + "lisen: x\nupstream: {endpont: x}\n"))
         assert sorted(found) == ["lisen: unknown setting", "upstream.endpont: unknown setting"]
 
-    def test_unknown_key_of_a_bucket(self, folder: Path) -> None:
-        """With its place in the list."""
+    def test_an_unknown_key_in_a_list_is_named_with_its_index(self, folder: Path) -> None:
+        """The index of the bucket."""
         text = MINIMAL.replace("credentials: main}", "credentials: main, acl: x}")
         assert problems(file(folder, text)) == ["buckets.0.acl: unknown setting"]
 
@@ -202,14 +202,14 @@ class TestMistakes:
     def test_a_variable_that_sets_nothing_is_named_without_its_value(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
     ) -> None:
-        """A variable that sets nothing is a typing error, and named."""
+        """It is a typing error."""
         monkeypatch.setenv(name, CANARY)
         found = problems(file(folder, MINIMAL))
         assert f"{name}: unknown setting" in found
         assert CANARY not in str(found)
 
-    def test_everything_at_once(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """All mistakes of variables and file together."""
+    def test_all_mistakes_are_reported_together(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Those of variables and of the file."""
         monkeypatch.setenv("DOCPREVIEW_LISEN", "x")
         text = MINIMAL + "listen: nowhere\nwatch: {heartbeat_seconds: 0}\nupstream: {timeout_seconds: fast}\n"
         assert [problem.partition(":")[0] for problem in problems(file(folder, text))] == [
@@ -239,12 +239,12 @@ class TestMistakes:
             (MINIMAL + "logging: {level: LOUD}\n", "logging.level"),
         ],
     )
-    def test_value_that_makes_no_sense(self, folder: Path, text: str, path: str) -> None:
-        """Refused under its path."""
+    def test_an_invalid_value_is_rejected_with_its_path(self, folder: Path, text: str, path: str) -> None:
+        """Ranges, formats and references."""
         assert path in {problem.partition(":")[0] for problem in problems(file(folder, text))}
 
-    def test_bucket_that_is_listed_twice(self, folder: Path) -> None:
-        """Which of the two would count is nobody's guess."""
+    def test_a_bucket_that_is_listed_twice_is_rejected(self, folder: Path) -> None:
+        """Which of the two counts would be undefined."""
         line = MINIMAL.splitlines()[2]
         (found,) = problems(file(folder, MINIMAL.replace(line, f"{line}\n{line}")))
         assert found == "buckets: examplebucket-1250000000 is listed more than once"
@@ -252,29 +252,29 @@ class TestMistakes:
 
 class TestFiles:
     def test_a_missing_file_is_named_with_the_reason(self, folder: Path) -> None:
-        """Named, with the reason."""
+        """The operating system's reason."""
         assert problems(folder / "nothing.yaml") == [f"{folder}/nothing.yaml: No such file or directory"]
 
     def test_a_folder_in_place_of_the_file_is_named_with_the_reason(self, folder: Path) -> None:
-        """Named, with the reason."""
+        """The operating system's reason."""
         assert problems(folder) == [f"{folder}: Is a directory"]
 
-    def test_a_file_that_is_not_yaml_is_refused_with_line_and_column(self, folder: Path) -> None:
-        """Line and column of the mistake."""
+    def test_a_file_that_is_not_yaml_is_rejected_with_line_and_column(self, folder: Path) -> None:
+        """Of the mistake."""
         (found,) = problems(file(folder, "listen: x\nbuckets: [\n  - {\n"))
         assert found.startswith("line 3, column ")
 
     @pytest.mark.parametrize("text", ["- a\n- b\n", "just text\n", "3\n"])
-    def test_a_file_that_is_no_map_is_refused(self, folder: Path, text: str) -> None:
-        """Settings are a map."""
+    def test_a_file_that_is_not_a_map_is_rejected(self, folder: Path, text: str) -> None:
+        """Lists, strings and numbers."""
         assert problems(file(folder, text)) == ["the file must be a YAML map of settings"]
 
     def test_an_empty_file_names_what_is_required(self, folder: Path) -> None:
-        """What is required is named."""
+        """Buckets and credentials."""
         assert problems(file(folder, "")) == ["buckets: Field required", "credentials: Field required"]
 
-    def test_bytes_that_are_no_text(self, folder: Path) -> None:
-        """Refused like any other file that is not YAML."""
+    def test_bytes_that_are_not_text_are_rejected(self, folder: Path) -> None:
+        """Like any other file that is not YAML."""
         path = folder / "gateway.yaml"
         path.write_bytes(b"\xff\xfe\x00\x81")
         assert len(problems(path)) == 1
@@ -309,31 +309,31 @@ WRONG_PLACES = [
 
 class TestSecrets:
     @pytest.mark.parametrize("text", WRONG_PLACES)
-    def test_in_a_file_with_mistakes(self, folder: Path, text: str) -> None:
-        """However a file is wrong, none of its values is repeated."""
+    def test_mistakes_of_a_file_do_not_quote_its_values(self, folder: Path, text: str) -> None:
+        """Wherever the mistake is."""
         found = problems(file(folder, text))
         assert CANARY not in str(found)
 
     @pytest.mark.parametrize("name", ["DOCPREVIEW_CREDENTIALS", "DOCPREVIEW_BUCKETS", "DOCPREVIEW_UPSTREAM"])
     @pytest.mark.parametrize("value", [CANARY, f'{{"main": "{CANARY}"', f'["{CANARY}"]', f'{{"main": "{CANARY}"}}'])
-    def test_in_a_variable_with_mistakes(
+    def test_mistakes_of_a_variable_do_not_quote_its_value(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
     ) -> None:
-        """Nor is that of a variable."""
+        """Of any type."""
         monkeypatch.setenv(name, value)
         found = problems(file(folder, MINIMAL))
         assert CANARY not in str(found)
 
     def test_secrets_are_in_no_text_form_of_the_settings(self, folder: Path) -> None:
-        """Neither repr nor str nor a dump shows them."""
+        """Not in repr, str or a dump."""
         text = MINIMAL.replace("a-key", CANARY).replace("an-id, ", f"an-id, token: {CANARY}2, ")
         settings = load(file(folder, text))
         shown = f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
         assert CANARY not in shown
         assert settings.credentials["main"].token.get_secret_value() == CANARY + "2"
 
-    def test_settings_that_are_changed(self, folder: Path) -> None:
-        """Settings are what they were when they were read."""
+    def test_settings_are_frozen(self, folder: Path) -> None:
+        """They stay as they were loaded."""
         settings = load(file(folder, MINIMAL))
         with pytest.raises(ValueError, match="frozen"):
             settings.listen = "x"  # type: ignore[misc]
@@ -346,15 +346,17 @@ class TestCommand:
             command, env=os.environ | environment, capture_output=True, text=True, check=False, timeout=60
         )
 
-    def test_a_good_configuration_exits_with_0_and_what_it_would_serve(self, folder: Path) -> None:
-        """Exit code 0, and what it would serve."""
+    def test_a_valid_configuration_exits_with_0_and_a_summary(self, folder: Path) -> None:
+        """Buckets and addresses."""
         done = self.run("check-config", "--config", str(file(folder, MINIMAL)))
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout == "ok: 1 bucket(s), gRPC on 127.0.0.1:50051, admin on 127.0.0.1:9464\n"
 
     @pytest.mark.parametrize("command", ["check-config", "serve"])
-    def test_a_bad_configuration_exits_with_2_and_one_line_for_each_mistake(self, folder: Path, command: str) -> None:
-        """Exit code 2, one line for each mistake, and no secret."""
+    def test_an_invalid_configuration_exits_with_2_and_one_line_for_each_mistake(
+        self, folder: Path, command: str
+    ) -> None:
+        """Without secrets."""
         text = MINIMAL.replace("a-key", CANARY) + "listen: nowhere\nlisen: x\n"
         done = self.run(command, "-c", str(file(folder, text)), DOCPREVIEW_LOGING=CANARY)
         assert (done.returncode, done.stdout) == (2, "")
@@ -366,8 +368,8 @@ class TestCommand:
         assert CANARY not in done.stderr
 
 
-def test_defaults_are_described() -> None:
-    """The nested settings are frozen too, so that one part of the gateway cannot change another's."""
+def test_sections_are_frozen() -> None:
+    """No part of the gateway can change another's settings."""
     settings = Settings.model_construct()
     assert settings.watch.heartbeat_seconds == 15.0
     with pytest.raises(ValueError, match="frozen"):
@@ -376,20 +378,20 @@ def test_defaults_are_described() -> None:
 
 class TestProtection:
     @pytest.mark.parametrize("wrong", ["lowest: 33", "highest: 31", "{initial: 3}", "initial: 101"])
-    def test_calls_at_once(self, folder: Path, wrong: str) -> None:
-        """The number at start lies between the bounds, and these below the connections that there are."""
+    def test_concurrency_bounds_are_ordered_and_within_the_connections(self, folder: Path, wrong: str) -> None:
+        """The initial limit is between the lowest and the highest, and these are below the number of connections."""
         section = wrong if wrong.startswith("{") else f"{{{wrong}}}"
         (problem,) = problems(file(folder, MINIMAL + f"concurrency: {section}\n"))
         assert problem.startswith("concurrency.initial: ")
 
     def test_retries_and_breaker_can_be_switched_off(self, folder: Path) -> None:
-        """No retries and no breaker."""
+        """By 0."""
         settings = load(file(folder, MINIMAL + "retry: {max_retries: 0}\nbreaker: {min_calls: 0}\n"))
         assert (settings.retry.max_retries, settings.breaker.min_calls) == (0, 0)
 
     @pytest.mark.parametrize("section", ["retry", "breaker", "concurrency", "limits"])
     def test_every_protection_key_is_documented_with_its_default(self, section: str) -> None:
-        """Every key has its row in docs/configuration.md, with the default that it has."""
+        """In docs/configuration.md."""
         text = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
         for name, field in Settings.model_fields[section].default.__class__.model_fields.items():
             default = f"`{field.default:g}`" if isinstance(field.default, int | float) else ""
@@ -399,7 +401,7 @@ class TestProtection:
 
 class TestLimits:
     @pytest.mark.parametrize(
-        ("wrong", "told"),
+        ("wrong", "message"),
         [
             ("anonymous: {rate: 100}", "limits.anonymous.rate: a rate has a unit: write {per_second: 100, burst: 200}"),
             ("anonymous: {rate: {per_second: -1}}", "limits.anonymous.rate.per_second: Input should be greater than 0"),
@@ -416,13 +418,15 @@ class TestLimits:
             ("without_store: maybe", "limits.without_store: "),
         ],
     )
-    def test_a_wrong_limit_is_refused_with_what_to_write_and_where(self, folder: Path, wrong: str, told: str) -> None:
-        """The message says what to write, and where."""
+    def test_an_invalid_limit_is_rejected_with_its_path_and_what_to_write(
+        self, folder: Path, wrong: str, message: str
+    ) -> None:
+        """A number without a unit, among others."""
         (problem,) = problems(file(folder, MINIMAL + f"limits: {{{wrong}}}\n"))
-        assert problem.startswith(told)
+        assert problem.startswith(message)
 
-    def test_callers_without_a_name(self, folder: Path) -> None:
-        """What they may use up is read as it is written; a burst is a second's calls unless it is said."""
+    def test_limits_of_anonymous_callers_are_loaded(self, folder: Path) -> None:
+        """A burst is one second's calls by default."""
         section = "{rate: {per_second: 2.5}, method_rates: {CreatePreviewJob: {per_second: 1, burst: 9}}, shadow: true}"
         caller = load(file(folder, MINIMAL + f"limits: {{anonymous: {section}}}\n")).limits.anonymous.caller("x")
         assert caller.rate == Rate(2.5, 3)
@@ -430,7 +434,7 @@ class TestLimits:
         assert (caller.name, caller.shadow, caller.budget) == ("x", True, None)
 
     def test_each_limit_can_be_set_by_a_variable(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Each key has one."""
+        """Nested keys by `__`."""
         monkeypatch.setenv("DOCPREVIEW_LIMITS__ANONYMOUS__RATE__PER_SECOND", "7")
         monkeypatch.setenv("DOCPREVIEW_LIMITS__ANONYMOUS__BUDGET__PER_DAY", "70")
         caller = load(file(folder, MINIMAL)).limits.anonymous.caller("x")

@@ -1,4 +1,4 @@
-"""The policy file: the example as documented, and every mistake named."""
+"""The policy file: the documented example, and every mistake named."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from docpreview_gateway.settings.policy_file import PolicyError, Surroundings, l
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "policy.yaml"
 BUCKET = "examplebucket-1250000000"
-AROUND = Surroundings(frozenset({BUCKET}), frozenset({"https://idp.corp.example"}), client_certificates=True)
+SURROUNDINGS = Surroundings(frozenset({BUCKET}), frozenset({"https://idp.corp.example"}), client_certificates=True)
 HASH = "dpt1:hqe6mb2gefs6wmc2:0049eb535311764ce11b7e6228df7261:" + "0" * 64
 CALLER = f"""
 version: 1
@@ -30,13 +30,13 @@ def problems(folder: Path, text: str | bytes) -> str:
     path = folder / "policy.yaml"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     with pytest.raises(PolicyError) as caught:
-        load_policy(path, AROUND)
+        load_policy(path, SURROUNDINGS)
     return "\n".join(caught.value.problems)
 
 
 def test_the_example_policy_gives_its_callers_what_the_docs_explain() -> None:
-    """Its three callers, as docs/security.md explains them."""
-    found = load_policy(EXAMPLE, AROUND)
+    """Three callers, as in docs/security.md."""
+    found = load_policy(EXAMPLE, SURROUNDINGS)
     shop, archive, support = (found.callers[name] for name in ("shop", "archive", "support"))
     assert shop.rate == Rate(20, 40)
     assert shop.method_rates == {"CreatePreviewJob": Rate(2, 5)}
@@ -59,7 +59,7 @@ def test_the_example_policy_gives_its_callers_what_the_docs_explain() -> None:
     ("old", "new", "problem"),
     [
         ("version: 1", "version: 2", "version: "),
-        ("methods: [GetPreviewJob]", "methods: [GetJob]", "callers.shop.methods: GetJob is no method"),
+        ("methods: [GetPreviewJob]", "methods: [GetJob]", "callers.shop.methods: GetJob is not a method"),
         ("methods: [GetPreviewJob]", "methods: []", "callers.shop.methods: "),
         ("methods: [GetPreviewJob]", "methods: [GetPreviewJob]\n    rates: 1", "callers.shop.rates: unknown key"),
         ("methods: [GetPreviewJob]", "methods: [GetPreviewJob]\n    rate: {per_second: 0, burst: 1}", "greater than 0"),
@@ -82,21 +82,21 @@ def test_the_example_policy_gives_its_callers_what_the_docs_explain() -> None:
         (f'{{token: "{HASH}"}}', "{jwt: {issuer: https://evil, value: x}}", "https://evil is not among auth.jwt"),
         (f'{{token: "{HASH}"}}', "{spiffe: https://x/y}", "callers.shop.identities.0.spiffe"),
         ("  shop:", "  Shop X:", "callers.Shop X"),
-        ("  shop:", "  anonymous:", "callers.anonymous: the name is taken"),
-        ("  shop:", "  gateway:", "callers.gateway: the name is taken by the gateway's own reads; choose another"),
+        ("  shop:", "  anonymous:", "callers.anonymous: the name is reserved"),
+        ("  shop:", "  gateway:", "callers.gateway: the name is reserved for the gateway's own reads; choose another"),
         ("callers:", "callers: {}\nothers:", "callers: "),
-        ("    methods:", "    methods: [GetPreviewJob]\n    methods:", "methods stands twice"),
+        ("    methods:", "    methods: [GetPreviewJob]\n    methods:", "duplicate key methods"),
         (
             "      - {bucket",
             f"      - {{bucket: {BUCKET}, input_prefixes: [x/]}}\n      - {{bucket",
-            "stands twice; give one entry",
+            "is listed more than once; give one entry",
         ),
     ],
 )
 def test_a_mistake_is_named_with_its_path_and_without_a_secret(
     tmp_path: Path, old: str, new: str, problem: str
 ) -> None:
-    """Each is named with its path; nothing secret is repeated."""
+    """One mistake in a valid policy."""
     assert old in CALLER
     found = problems(tmp_path, CALLER.replace(old, new))
     assert problem in found
@@ -104,19 +104,19 @@ def test_a_mistake_is_named_with_its_path_and_without_a_secret(
     assert HASH not in found
 
 
-def test_identity_of_two_callers(tmp_path: Path) -> None:
-    """Nobody is two callers."""
+def test_an_identity_of_two_callers_is_a_mistake(tmp_path: Path) -> None:
+    """An identity identifies one caller."""
     second = CALLER.split("callers:\n")[1].replace("  shop:", "  shop2:").replace("0" * 64, "1" * 64)
-    assert "callers.shop, shop2: an identity stands more than once" in problems(tmp_path, CALLER + second)
+    assert "callers.shop, shop2: an identity is listed more than once" in problems(tmp_path, CALLER + second)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "a: b: c", "\tx", b"\xff\xfe\xff", "!!python/object:os.system x"])
-def test_a_file_that_is_no_policy_is_refused(tmp_path: Path, text: str | bytes) -> None:
-    """What is no policy at all is said to be none."""
+def test_a_file_that_is_not_a_policy_is_rejected(tmp_path: Path, text: str | bytes) -> None:
+    """Other documents, bytes that are not text, unsafe YAML tags."""
     assert problems(tmp_path, text)
 
 
-def test_a_missing_policy_file_is_refused(tmp_path: Path) -> None:
-    """Nor is what is not there."""
+def test_a_missing_policy_file_is_rejected(tmp_path: Path) -> None:
+    """With the operating system's reason."""
     with pytest.raises(PolicyError, match="No such file"):
-        load_policy(tmp_path / "policy.yaml", AROUND)
+        load_policy(tmp_path / "policy.yaml", SURROUNDINGS)
