@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 
 BUCKET = Bucket("docs-1250000000", "ap-chongqing", "main")
 OTHER = Bucket("other-1250000000", "ap-chongqing", "main")
-RULES = LaneRules(BreakerRules(calls=4, open_seconds=0.1), LimitBounds(initial=2, lowest=1, highest=4, queue=3), 0.05)
-FIXED = LaneRules(RULES.breaker, LimitBounds(initial=2, lowest=1, highest=2, queue=3), 0.05)
+BOUNDS = LimitBounds(initial=2, lowest=1, highest=4, queue=3)
+RULES = LaneRules(BreakerRules(calls=4, open_seconds=60.0), BOUNDS, hopeless=60.0)
+FIXED = LaneRules(RULES.breaker, LimitBounds(initial=2, lowest=1, highest=2, queue=3), hopeless=60.0)
+HASTY = LaneRules(BreakerRules(calls=4, open_seconds=0.1), BOUNDS, hopeless=0.05)
+"""For tests that wait for these times to pass; with the others a test may take as long as it likes."""
 THROTTLED = UpstreamError(r.ERROR_REASON_UPSTREAM_THROTTLED, "slow down")
 SICK = UpstreamError(r.ERROR_REASON_UPSTREAM_INTERNAL, "oh", facts=UpstreamFacts("InternalError", 500))
 
@@ -156,7 +159,7 @@ class TestQueue:
 
     async def test_caller_that_would_not_be_served_in_time(self) -> None:
         """It is refused at once: by the usual time of a call its turn comes too late."""
-        scene = Scene(LaneRules(RULES.breaker, RULES.bounds, hopeless=60.0))
+        scene = Scene()
         scene.cloud.gate = asyncio.Event()
         (slow,) = await scene.start(1)
         await asyncio.sleep(0.2)
@@ -164,9 +167,11 @@ class TestQueue:
         await slow
         scene.cloud.gate = asyncio.Event()
         tasks = await scene.start(2)
-        begin = asyncio.get_running_loop().time()
-        assert (await scene.reason_of_next(0.2)).reason == r.ERROR_REASON_OVERLOADED
-        assert asyncio.get_running_loop().time() - begin < 0.1
+        (refused,) = await scene.start(1, seconds=0.2)
+        assert refused.done()
+        with pytest.raises(UpstreamError) as caught:
+            await refused
+        assert caught.value.reason == r.ERROR_REASON_OVERLOADED
         assert scene.telemetry.sheds == ["deadline"]
         patient = await scene.start(1, seconds=5.0)
         scene.cloud.gate.set()
@@ -218,16 +223,13 @@ class TestLimit:
 
     async def test_callers_that_give_up_on_a_silent_host(self) -> None:
         """After a while that is the host's failure."""
-        scene = Scene()
+        scene = Scene(HASTY)
         scene.cloud.gate = asyncio.Event()
-        for _ in range(2):
-            tasks = await scene.start(2)
-            await asyncio.sleep(0.06)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            if scene.load[1] == 1:
-                break
+        tasks = await scene.start(2)
+        await asyncio.sleep(HASTY.hopeless + 0.01)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         assert scene.load[:2] == (0, 1)
 
     async def test_callers_that_give_up_quickly(self) -> None:
@@ -249,15 +251,15 @@ class TestBreaker:
         await scene.break_it()
         error = await scene.reason_of_next()
         assert error.reason == r.ERROR_REASON_UPSTREAM_BREAKER_OPEN
-        assert error.retry_after == pytest.approx(0.1, abs=0.05)
+        assert error.retry_after == pytest.approx(60, abs=20)
         assert scene.telemetry.sheds == ["breaker"]
         await scene.get(bucket=OTHER)
 
     async def test_recovery(self) -> None:
         """One probe, and then everybody."""
-        scene = Scene()
+        scene = Scene(HASTY)
         await scene.break_it()
-        await asyncio.sleep(0.11)
+        await asyncio.sleep(HASTY.breaker.open_seconds + 0.01)
         scene.cloud.gate = asyncio.Event()
         (probe,) = await scene.start(1)
         assert (await scene.reason_of_next()).reason == r.ERROR_REASON_UPSTREAM_BREAKER_OPEN
@@ -268,11 +270,11 @@ class TestBreaker:
 
     async def test_queue_when_it_opens(self) -> None:
         """It is sent away, and calls that still hang keep no places when the host is back."""
-        scene = Scene(LaneRules(BreakerRules(calls=1), RULES.bounds, RULES.hopeless))
+        scene = Scene(LaneRules(BreakerRules(calls=1), BOUNDS, HASTY.hopeless))
         scene.cloud.gate = asyncio.Event()
         given_up, hanging = await scene.start(2)
         waiting = await scene.start(2)
-        await asyncio.sleep(RULES.hopeless + 0.01)
+        await asyncio.sleep(HASTY.hopeless + 0.01)
         given_up.cancel()
         for task in waiting:
             with pytest.raises(UpstreamError) as caught:
