@@ -205,6 +205,7 @@ class TestSilence:
 
 
 class TestOverload:
+    @pytest.mark.alone
     async def test_burst(self) -> None:
         """Ten times what the cloud can do: what is accepted succeeds, and the rest hears so at once."""
         patience, concurrency = 1.0, ConcurrencySettings(initial=4, lowest=4, highest=4)

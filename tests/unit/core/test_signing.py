@@ -60,6 +60,7 @@ def test_vector(case: dict[str, object]) -> None:
     assert signing.authorization(request, keys, window) == case["authorization"]
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(["GET", "POST", "PUT", "HEAD", "DELETE"]),
     path,

@@ -255,6 +255,7 @@ async def _answered(office: Office, bucket: str, rnd: random.Random, made: Call)
             return [await office.jobs.get(get, made) if kept is None else PreviewJob.FromString(kept)]
 
 
+@pytest.mark.slow
 async def test_crowd_on_a_warm_cache(warm: tuple[Office, Counted]) -> None:
     """100,000 random calls of twenty callers on each other's buckets: no leak, and refused calls look nothing up."""
     office, memory = warm
