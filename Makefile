@@ -51,10 +51,11 @@ demo: $(RUNS) ## real documents in, page images out, through emulator and gatewa
 	$(BIN)/python examples/demo.py
 
 # Two cores are busy with four workers: tests mostly wait. What measures runs alone, after the others. The table of what
-# was skipped goes on from one run to the next (--continued).
+# was skipped goes on from one run to the next (--continued). A worker that dies ends the run: pytest-xdist would wait for
+# the rest of its file for ever.
 QUICK := tests/unit tests/contract tests/packaging tests/integration
 REST := tests/conformance tests/faults tests/chart tests/monitoring
-BESIDE := -n 4 --no-loadscope-reorder -m "not alone and not long and not soak"
+BESIDE := -n 4 --max-worker-restart 0 --no-loadscope-reorder -m "not alone and not long and not soak"
 ALONE := --continued -m "alone and not long and not soak"
 
 test: $(READY) ## the tests that need nothing but Python and make, in minutes; says what it skipped, and how to get it

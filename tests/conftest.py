@@ -38,6 +38,7 @@ class FailuresAtOnce:
             self._terminal.write_line(f"FAILED {report.nodeid} {report.longreprtext.rpartition(chr(10))[2]}", red=True)
 
 
+@pytest.hookimpl(trylast=True)  # after the terminal reporter is there
 def pytest_configure(config: pytest.Config) -> None:
     terminal: pytest.TerminalReporter | None = config.pluginmanager.get_plugin("terminalreporter")
     if terminal is not None:

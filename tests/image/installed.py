@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tests.chart.helm import Manifest, manifests, one, rendered
-from tests.image.containers import Run, bound, missing
+from tests.image.containers import Run, bound
 from tests.packaging.project import ROOT
 from tests.programs import need
 

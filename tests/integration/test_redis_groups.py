@@ -124,7 +124,7 @@ class TestCluster:
 
     async def test_reads_at_the_same_time(self, redis_cluster: Cluster) -> None:
         """One replica asks the cloud, whatever node keeps the lease."""
-        async with replicas(redis_cluster, BRIEF) as pair:
+        async with replicas(redis_cluster, BRIEF, timeout_seconds=1.0) as pair:
             pair.emulator.hold_jobs()
             for _ in range(5):
                 job_id = await pair.one.create()
