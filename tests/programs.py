@@ -24,13 +24,13 @@ PROGRAMS = {
     "npm": f"{_APT} nodejs npm",
     "java": f"{_APT} default-jdk-headless maven",
     "mvn": f"{_APT} default-jdk-headless maven",
-    "cargo": f"{_APT} cargo rustfmt",
+    "cargo": f"{_APT} rustup && rustup default stable",
     "helm": "go install helm.sh/helm/v3/cmd/helm@v3.22.0",
     "grpcurl": "go install github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4",
     "ghz": "go install github.com/bojand/ghz/cmd/ghz@v0.93.0",
     "envoy": "make dev",
 }
-"""Name and command, in the order in which they can be installed."""
+"""Name and command, in the order in which they can be installed. Packages are those of Debian 13."""
 
 _OTHER_NAMES = {"soffice": "libreoffice", "redis-server": "valkey-server", "chromium": "chromium-browser"}
 
@@ -58,4 +58,5 @@ def need(name: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.writelines(f"{PROGRAMS[name]}\n" for name in PROGRAMS if find(name) is None)
+    commands = dict.fromkeys(how for name, how in PROGRAMS.items() if find(name) is None)
+    sys.stdout.writelines(f"{command}\n" for command in commands)
