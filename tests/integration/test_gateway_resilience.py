@@ -157,6 +157,7 @@ class TestRetries:
 
 
 class TestSilence:
+    @pytest.mark.alone
     async def test_cloud_that_hangs_and_comes_back(self) -> None:
         """Every call is answered by its deadline, the breaker spares callers the wait, and recovery is seen soon."""
         seconds, loop = 1.2, asyncio.get_running_loop()
