@@ -170,6 +170,7 @@ async def test_leader_that_is_lost(three: list[Replica], redis_server: RedisServ
     assert three[0].telemetry.shared_reads == ["led"]
 
 
+@pytest.mark.alone
 async def test_long_read(three: list[Replica], redis_server: RedisServer) -> None:
     """Its lease is renewed for as long as it lasts."""
     leader, follower, _ = three
