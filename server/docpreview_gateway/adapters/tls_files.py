@@ -59,11 +59,23 @@ class TlsCredentials:
         self._material, self._configuration = material, material.configuration()
 
     def credentials(self) -> grpc.ServerCredentials:
-        """To listen with. Clients must have a certificate when there are authorities for it."""
+        """To listen with, at one port. Clients must have a certificate when there are authorities for it."""
+        given = self._configuration
+
+        def renewed() -> grpc.ServerCertificateConfiguration | None:
+            """What is new since the last time, in a thread of gRPC.
+
+            Each answer makes gRPC replace what handshakes that are under way still use, at times with a crash.
+            """
+            nonlocal given
+            if given is self._configuration:
+                return None
+            given = self._configuration
+            return given
+
         return grpc.dynamic_ssl_server_credentials(
-            self._configuration,
-            # In a thread of gRPC: one read of one name.
-            lambda: self._configuration,
+            given,
+            renewed,  # type: ignore[arg-type] - the stubs do not know that None is "as before"
             require_client_authentication=self._material.client_ca is not None,
         )
 
