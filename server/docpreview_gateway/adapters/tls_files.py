@@ -75,7 +75,8 @@ class TlsCredentials:
 
         return grpc.dynamic_ssl_server_credentials(
             given,
-            renewed,  # type: ignore[arg-type] - the stubs do not know that None is "as before"
+            # The stubs do not know that None is "as before".
+            renewed,  # type: ignore[arg-type]
             require_client_authentication=self._material.client_ca is not None,
         )
 
