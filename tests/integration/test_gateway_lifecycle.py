@@ -222,14 +222,15 @@ async def running(path: Path) -> AsyncIterator[Command]:
 class TestCommand:
     async def test_terminated(self, tmp_path: Path) -> None:
         """Not ready first; calls that run finish, watches are told to come back; exit code 0, and no complaint."""
-        async with Emulator() as emulator, running(configuration(emulator, tmp_path)) as command:
+        drain = {"delay_seconds": 2, "grace_seconds": 20}
+        async with Emulator() as emulator, running(configuration(emulator, tmp_path, drain=drain)) as command:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{command.port}") as channel:
                 stub = PreviewJobServiceStub(channel)
                 async with DocPreviewClient(f"127.0.0.1:{command.port}") as client:
                     job_id = await held_job(emulator, client)
                 stream = stub.WatchPreviewJob(WatchPreviewJobRequest(bucket=BUCKET, job_id=job_id))
                 assert isinstance(await stream.read(), WatchPreviewJobResponse)
-                emulator.add_fault("latency", "get", seconds=2.0, times=None)
+                emulator.add_fault("latency", "get", seconds=4.0, times=None)
                 slow = asyncio.ensure_future(in_flight(stub, job_id))
                 await asyncio.sleep(0.2)
                 command.process.send_signal(signal.SIGTERM)

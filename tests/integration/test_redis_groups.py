@@ -130,7 +130,7 @@ class TestCluster:
                 job_id = await pair.one.create()
                 await asyncio.sleep(0.2)
                 pair.emulator.clear_requests()
-                pair.emulator.add_fault("latency", "get", seconds=0.3)
+                pair.emulator.add_fault("latency", "get", seconds=1.0)
                 await asyncio.gather(pair.one.get(job_id), pair.other.get(job_id))
                 assert len(pair.emulator.requests) == 1
 
