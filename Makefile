@@ -18,7 +18,7 @@ IMAGE_VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 IMAGE_EPOCH = $(shell git log -1 --format=%ct)
 SBOM_DIR ?= build/sbom
 
-.PHONY: help dev docs demo test test-long clients soak check format generate lock bench clean
+.PHONY: help dev docs demo test test-rest test-all test-long clients soak check format generate lock bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -50,14 +50,31 @@ $(GENERATE_READY): requirements/generate.lock
 demo: $(RUNS) ## real documents in, page images out, through emulator and gateway
 	$(BIN)/python examples/demo.py
 
-test: $(READY) ## the tests, as CI runs them
-	$(BIN)/pytest -m "not long and not soak"
+# Two cores are busy with four workers: tests mostly wait. What measures runs alone, after the others. The table of what
+# was skipped goes on from one run to the next (--continued). A worker that dies ends the run: pytest-xdist would wait for
+# the rest of its file for ever.
+QUICK := tests/unit tests/contract tests/packaging tests/integration
+REST := tests/conformance tests/faults tests/chart tests/monitoring
+BESIDE := -n 4 --max-worker-restart 0 --no-loadscope-reorder -m "not alone and not long and not soak"
+ALONE := --continued -m "alone and not long and not soak"
+
+test: $(READY) ## the tests that need nothing but Python and make, in minutes; says what it skipped, and how to get it
+	$(BIN)/pytest $(QUICK) $(BESIDE) --dist loadfile
+	$(BIN)/pytest $(QUICK) $(ALONE)
+
+test-rest: $(READY) ## the others: clients in five languages, faults, chart, monitoring
+	$(BIN)/pytest $(REST) $(BESIDE) --dist loadgroup --continued
+	$(BIN)/pytest $(REST) $(ALONE)
+
+test-all: ## both
+	$(MAKE) test
+	$(MAKE) test-rest
 
 test-long: $(READY) ## the suites that take minutes (churn)
 	$(BIN)/pytest -m long --timeout 900
 
 clients: $(READY) ## every client in its language: its own checks, and all of the conformance table; nothing is skipped
-	CI=true $(BIN)/pytest tests/conformance
+	CI=true $(BIN)/pytest tests/conformance -n 4 --dist loadgroup
 
 soak: $(READY) ## creates in long storms, with figures; FAULTS_FULL=1 takes hours, FAULTS_SEED picks another (docs/faults.md)
 	$(BIN)/pytest -m soak -s tests/faults

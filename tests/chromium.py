@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 from typing import TYPE_CHECKING
 
-import pytest
+from tests.programs import need
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def command() -> str:
-    """The path of `chromium`. Without it: skipped, but an error where CI is set."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if found is None:
-        if os.environ.get("CI"):
-            pytest.fail("chromium is not installed, and CI must not skip what needs it")
-        pytest.skip("chromium is not installed: apt-get install --no-install-recommends chromium")
-    return found
-
-
 async def _run(folder: Path, *arguments: str) -> str:
     process = await asyncio.create_subprocess_exec(
-        command(),
+        need("chromium"),
         "--headless=new",
         # Tests may run as root in a container, where Chromium's own sandbox cannot.
         *("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--no-first-run"),

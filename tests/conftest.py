@@ -1,16 +1,79 @@
-"""What tests of several folders share."""
+"""What tests of several folders share, and the table of what was skipped."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
+from rich.console import Console
+from rich.table import Table
 
+from tests.programs import PROGRAMS, missing
 from tests.redis_groups import Cluster, running_cluster
 from tests.redis_server import RedisServer, running_redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+SKIPPED = "docpreview/skipped"
+"""In pytest's cache: how many tests the run before skipped, by the reason."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--continued", action="store_true", help="count on in the table of skipped tests where the run before stopped"
+    )
+
+
+class FailuresAtOnce:
+    """A failing test is named when it has failed, not only at the end."""
+
+    def __init__(self, terminal: pytest.TerminalReporter) -> None:
+        self._terminal = terminal
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self._terminal.ensure_newline()
+            self._terminal.write_line(f"FAILED {report.nodeid} {report.longreprtext.rpartition(chr(10))[2]}", red=True)
+
+
+@pytest.hookimpl(trylast=True)  # after the terminal reporter is there
+def pytest_configure(config: pytest.Config) -> None:
+    terminal: pytest.TerminalReporter | None = config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None:
+        config.pluginmanager.register(FailuresAtOnce(terminal))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files in which a test takes its time go last: whatever else is broken is seen before."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path in slow)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """One row for each program that tests were skipped for want of, with how to get it; and for each other reason."""
+    cache = getattr(config, "cache", None)  # none with -p no:cacheprovider
+    before = cache.get(SKIPPED, {}) if cache and config.getoption("--continued") else {}
+    reports = terminalreporter.getreports("skipped")
+    skipped = Counter(before) + Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in reports)
+    if cache:
+        cache.set(SKIPPED, skipped)
+    if skipped:
+        terminalreporter.section("skipped")
+        terminalreporter.write_line(_table(skipped))
+
+
+def _table(skipped: dict[str, int]) -> str:
+    programs = {missing(name): (name, how) for name, how in PROGRAMS.items()}
+    table = Table("not here", "tests", "how to get it", box=None, pad_edge=False)
+    for reason, count in sorted(skipped.items()):
+        name, how = programs.get(reason, (reason, ""))
+        table.add_row(name, str(count), how)
+    console = Console(width=160)
+    with console.capture() as text:
+        console.print(table)
+    return text.get()
 
 
 @pytest.fixture(scope="session")

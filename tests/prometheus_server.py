@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import shutil
 import socket
 import subprocess
 from contextlib import asynccontextmanager
@@ -13,25 +11,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import httpx
-import pytest
+
+from tests.programs import need
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
 
-def command(name: str) -> str:
-    """The path of `prometheus` or `promtool`. Without it: skipped, but an error where CI is set."""
-    found = shutil.which(name)
-    if found is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"{name} is not installed, and CI must not skip what needs it")
-        pytest.skip(f"{name} is not installed: apt-get install --no-install-recommends prometheus")
-    return found
-
-
 def promtool(*arguments: object, text: str = "") -> subprocess.CompletedProcess[str]:
-    words = [command("promtool"), *map(str, arguments)]
+    words = [need("promtool"), *map(str, arguments)]
     return subprocess.run(words, input=text, check=False, capture_output=True, text=True, timeout=60)
 
 
@@ -78,7 +67,7 @@ async def running_prometheus(folder: Path, port: int, rules: Sequence[Path]) -> 
         own = probe.getsockname()[1]
     with (folder / "prometheus.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            command("prometheus"),
+            need("prometheus"),
             f"--config.file={path}",
             f"--storage.tsdb.path={folder / 'data'}",
             f"--web.listen-address=127.0.0.1:{own}",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -11,13 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import pytest
+from tests.programs import need
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-COMMAND = shutil.which("redis-server") or shutil.which("valkey-server")
 READY = b"Ready to accept connections"
 SENTINEL_READY = b"# Sentinel ID is"
 ATTEMPTS = 5
@@ -75,9 +72,8 @@ class RedisServer:
         if not self.mode:
             options += ["--save", "", "--appendonly", "no"]
         named = [self.config] if self.config else []
-        assert COMMAND is not None
         process = subprocess.Popen(
-            [COMMAND, *named, *options, *self.arguments, *self.mode],
+            [need("redis-server"), *named, *options, *self.arguments, *self.mode],
             cwd=self.folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -104,11 +100,7 @@ def _free_port(*, high: bool) -> int:
 def running_redis(
     folder: Path, *arguments: str, config: str = "", mode: tuple[str, ...] = (), high_port: bool = True
 ) -> Iterator[RedisServer]:
-    """A server for as long as the context lasts. Without the command: skipped, but an error where CI is set."""
-    if COMMAND is None:
-        if os.environ.get("CI"):
-            pytest.fail("redis-server is not installed, and CI must not skip what needs it")
-        pytest.skip("redis-server is not installed: the shared cache and the shared ledger are NOT tested")
+    """A server for as long as the context lasts."""
     server = RedisServer(folder, arguments, config, mode, high_port)
     try:
         server.start()

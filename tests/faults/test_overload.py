@@ -101,6 +101,7 @@ def resident_mib(pid: int) -> float:
     return int(found[1]) / 1024
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(("factors", "seconds", "share", "refused_ms"), RUNS)
 async def test_more_than_the_cloud_can_do(

@@ -113,6 +113,7 @@ async def behind(server: RedisServer) -> AsyncIterator[tuple[MoodyProxy, Emulato
             yield proxy, emulator, Replica(gateway, PreviewJobServiceStub(channel))
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "mood", ["refused", "silent", "late", "slow", "reset", "loading", "readonly", "full", "garbage", "wrong"]
 )

@@ -27,10 +27,10 @@ from tests.faults.test_overload import resident_mib
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("wire")]
 
 SIZE = int(os.environ.get("FAULTS_ATTACKS", "1"))
-"""Times the size that `make test` can afford; 10 is that of the table."""
+"""Times the size that `make test-rest` can afford; 10 is that of the table."""
 
 BODY = GetPreviewJobRequest(bucket=BUCKET, job_id="d" + "0" * 32).SerializeToString()
 

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tests.chart.helm import Manifest, manifests, one, rendered
-from tests.image.containers import Run, bound, missing
+from tests.image.containers import Run, bound
 from tests.packaging.project import ROOT
-from tests.redis_server import COMMAND
+from tests.programs import need
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,11 +87,9 @@ class Installed:
 @contextmanager
 def store(network: str, folder: Path) -> Iterator[None]:
     """A real server in the place of the trial store's image, with the same arguments."""
-    if COMMAND is None:
-        missing("redis-server is not installed")
     deployment = one(manifests(rendered("emulator")), "Deployment", "-trial-store")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    words = ["ip", "netns", "exec", network, str(COMMAND), *container["args"][1:]]
+    words = ["ip", "netns", "exec", network, need("redis-server"), *container["args"][1:]]
     with (folder / "store.log").open("wb") as log:
         process = subprocess.Popen(words, cwd=folder, stdout=log, stderr=log)
     try:

@@ -64,7 +64,7 @@ async def running(path: Path, *arguments: str) -> AsyncIterator[Running]:
             stderr=errors,
         )
     try:
-        entry = await asyncio.wait_for(_serving(process, log.read_text), 30)
+        entry = await asyncio.wait_for(_serving(process, log.read_text), 60)
         yield Running(process, entry["grpc_port"], entry["admin_port"])
     finally:
         if process.returncode is None:

@@ -318,13 +318,14 @@ async def test_renewal_under_load(  # noqa: PLR0915 - one story
         await reloaded("invalid", 1)
         newest = swap(3)
         await reloaded("ok", 2)
-        await asyncio.sleep(0.2)
+        enough = max(200, len(codes) + 100)
+        while len(codes) < enough:  # noqa: ASYNC110 - calls are counted, not announced
+            await asyncio.sleep(0.02)
         done.set()
         await asyncio.gather(*callers)
         expiry = gateway.registry.get_sample_value(
             "docpreview_certificate_expiry_timestamp_seconds", {"certificate": "server"}
         )
-    assert len(codes) > 200
     assert set(codes) == {C.NOT_FOUND}
     assert expiry == x509.load_pem_x509_certificate(newest).not_valid_after_utc.timestamp()
 

@@ -163,6 +163,7 @@ async def scene(emulator: Emulator, port: int) -> AsyncIterator[Scene]:
         yield Scene(emulator, stubs, itertools.count(1))
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "seconds", [pytest.param(5, id="briefly"), pytest.param(60, id="for-a-minute", marks=pytest.mark.long)]
 )

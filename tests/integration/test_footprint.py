@@ -93,6 +93,7 @@ def _answers_ok(url: str) -> bool:
         return False
 
 
+@pytest.mark.alone
 def test_start_until_ready(tmp_path: Path) -> None:
     """From the command to a 200 of `/readyz` it takes less than 1.5 seconds, on a machine with a core to spare."""
     took = []
@@ -109,6 +110,7 @@ def _machine_is_crowded() -> bool:
     return os.getloadavg()[0] > (os.cpu_count() or 1)
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="resident memory is read from /proc")
 def test_an_idle_gateway_stays_below_its_memory_limit(tmp_path: Path) -> None:
     """A gateway that nobody asks holds less than 90 MB."""

@@ -48,6 +48,13 @@ async def page(port: int, path: str) -> tuple[int, str]:
         return answer.status_code, answer.text
 
 
+async def stopping(admin_port: int) -> None:
+    """Until the gateway has noticed that it is to stop."""
+    async with asyncio.timeout(10):
+        while await page(admin_port, "/readyz") != (503, "stopping\n"):  # noqa: ASYNC110 - a process of its own
+            await asyncio.sleep(0.02)
+
+
 async def held_job(emulator: Emulator, client: DocPreviewClient) -> str:
     """A job that runs until it is released."""
     emulator.put_object(BUCKET, REGION, "a.pdf", b"%PDF-1.4")
@@ -93,8 +100,7 @@ class TestDrain:
             options = ClientOptions(health_checking=False)
             async with DocPreviewClient(f"127.0.0.1:{gateway.port}", options=options) as client:
                 leaving = asyncio.ensure_future(gateway.__aexit__(None, None, None))
-                await asyncio.sleep(0.1)
-                assert await page(gateway.admin_port, "/readyz") == (503, "stopping\n")
+                await stopping(gateway.admin_port)
                 assert await page(gateway.admin_port, "/healthz") == (200, "ok\n")
                 assert [queue async for queue in client.list_queues(BUCKET)]
                 await leaving
@@ -216,19 +222,19 @@ async def running(path: Path) -> AsyncIterator[Command]:
 class TestCommand:
     async def test_sigterm_finishes_calls_ends_watches_and_exits_with_0(self, tmp_path: Path) -> None:
         """Not ready first; calls that run finish, watches are told to come back; exit code 0, and no complaint."""
-        async with Emulator() as emulator, running(configuration(emulator, tmp_path)) as command:
+        drain = {"delay_seconds": 2, "grace_seconds": 20}
+        async with Emulator() as emulator, running(configuration(emulator, tmp_path, drain=drain)) as command:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{command.port}") as channel:
                 stub = PreviewJobServiceStub(channel)
                 async with DocPreviewClient(f"127.0.0.1:{command.port}") as client:
                     job_id = await held_job(emulator, client)
                 stream = stub.WatchPreviewJob(WatchPreviewJobRequest(bucket=BUCKET, job_id=job_id))
                 assert isinstance(await stream.read(), WatchPreviewJobResponse)
-                emulator.add_fault("latency", "get", seconds=2.0, times=None)
+                emulator.add_fault("latency", "get", seconds=4.0, times=None)
                 slow = asyncio.ensure_future(in_flight(stub, job_id))
                 await asyncio.sleep(0.2)
                 command.process.send_signal(signal.SIGTERM)
-                await asyncio.sleep(0.2)
-                assert await page(command.admin_port, "/readyz") == (503, "stopping\n")
+                await stopping(command.admin_port)
                 request = health_pb2.HealthCheckRequest(service=JOB_SERVICE)
                 assert (await health_pb2_grpc.HealthStub(channel).Check(request)).status == NOT_SERVING
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -249,7 +255,7 @@ class TestCommand:
         drain = {"delay_seconds": 30, "grace_seconds": 30}
         async with Emulator() as emulator, running(configuration(emulator, tmp_path, drain=drain)) as command:
             command.process.send_signal(signal.SIGTERM)
-            await asyncio.sleep(0.3)
+            await stopping(command.admin_port)
             assert command.process.returncode is None
             command.process.send_signal(signal.SIGINT)
             loop = asyncio.get_running_loop()
@@ -272,7 +278,7 @@ class TestCommand:
                 slow = asyncio.ensure_future(in_flight(PreviewJobServiceStub(channel), "d1"))
                 await asyncio.sleep(0.3)
                 command.process.send_signal(signal.SIGTERM)
-                await asyncio.sleep(0.3)
+                await stopping(command.admin_port)
                 command.process.send_signal(signal.SIGTERM)
                 loop = asyncio.get_running_loop()
                 begin = loop.time()

@@ -156,6 +156,7 @@ class TestRetries:
 
 
 class TestSilence:
+    @pytest.mark.alone
     async def test_cloud_that_hangs_and_comes_back(self) -> None:
         """Every call is answered by its deadline, the breaker spares callers the wait, and recovery is seen soon."""
         seconds, loop = 1.2, asyncio.get_running_loop()
@@ -204,6 +205,7 @@ class TestSilence:
 
 
 class TestOverload:
+    @pytest.mark.alone
     async def test_a_tenfold_burst_is_served_to_capacity_and_the_rest_refused_at_once(self) -> None:
         """Ten times what the cloud can do: what is accepted succeeds, and the rest hears so at once."""
         patience, concurrency = 1.0, ConcurrencySettings(initial=4, lowest=4, highest=4)

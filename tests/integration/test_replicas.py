@@ -114,6 +114,7 @@ async def until(condition: Callable[[], bool], seconds: float = 30) -> None:
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("seconds", [10, pytest.param(60, marks=pytest.mark.long)])
 class TestCrowd:
     async def test_a_thousand_polling_callers_cost_one_cloud_call_a_second(

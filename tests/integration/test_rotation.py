@@ -95,6 +95,8 @@ async def test_exchange_under_load(tmp_path: Path) -> None:
             for number in range(1, ROUNDS + 1):
                 await load.went_through(50)
                 site.advance()
+                # Nobody is under way any more with what is taken away now.
+                await load.went_through(0)
                 emulator.credentials |= {found.secret_id: found for found in site.credentials}
                 site.write()
                 for what in ("policy", "jwks", "credentials"):

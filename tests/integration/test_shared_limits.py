@@ -75,6 +75,7 @@ async def shares(server: RedisServer, seconds: float) -> dict[str, float]:
     return found
 
 
+@pytest.mark.alone
 async def test_five_callers_at_three_times_their_limits(server: RedisServer) -> None:
     """Never more than the limit over both replicas together; each gets its share within 5 % and a call."""
     for name, part in (await shares(server, 4.0)).items():
@@ -116,6 +117,7 @@ async def sent(upstream: RateLimited, bucket: Bucket, seconds: float) -> int:
     return sum(await asyncio.gather(*(ask(number) for number in range(6))))
 
 
+@pytest.mark.alone
 async def test_account_that_is_asked_for_too_much(server: RedisServer) -> None:
     """Two replicas and two buckets of an account together never pass more than its rate, and use it up within 5 %."""
     rate, seconds = Rate(40.0, 20), 3.0

@@ -171,6 +171,7 @@ async def test_leader_that_is_lost(three: list[Replica], redis_server: RedisServ
     assert three[0].telemetry.shared_reads == ["leader"]
 
 
+@pytest.mark.alone
 async def test_a_long_read_renews_its_lease_for_as_long_as_it_lasts(
     three: list[Replica], redis_server: RedisServer
 ) -> None:

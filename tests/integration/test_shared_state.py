@@ -86,8 +86,8 @@ class Pair:
 
 
 @asynccontextmanager
-async def replica(emulator: Emulator, server: Served, cache: CacheSettings) -> AsyncIterator[Replica]:
-    state = SharedStateSettings.model_validate({"url": server.url})
+async def replica(emulator: Emulator, server: Served, cache: CacheSettings, **shared: float) -> AsyncIterator[Replica]:
+    state = SharedStateSettings.model_validate({"url": server.url, **shared})
     async with (
         Gateway(settings(emulator, cache=cache, shared_state=state)) as gateway,
         grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}", options=[("grpc.enable_retries", 0)]) as channel,
@@ -96,16 +96,20 @@ async def replica(emulator: Emulator, server: Served, cache: CacheSettings) -> A
 
 
 @asynccontextmanager
-async def replicas(server: Served, cache: CacheSettings) -> AsyncIterator[Pair]:
+async def replicas(server: Served, cache: CacheSettings, **shared: float) -> AsyncIterator[Pair]:
     async with Emulator() as emulator:
         emulator.put_object(BUCKET, REGION, "a.pdf", DOCUMENT.read_bytes())
-        async with replica(emulator, server, cache) as one, replica(emulator, server, cache) as other:
+        async with (
+            replica(emulator, server, cache, **shared) as one,
+            replica(emulator, server, cache, **shared) as other,
+        ):
             yield Pair(emulator, one, other)
 
 
 @pytest.fixture
 async def pair(redis_server: RedisServer) -> AsyncIterator[Pair]:
-    async with replicas(redis_server, CacheSettings()) as pair:
+    # A server that is well is not given up on a crowded machine.
+    async with replicas(redis_server, CacheSettings(), timeout_seconds=1.0) as pair:
         yield pair
 
 
@@ -224,6 +228,7 @@ async def back_to_normal(pair: Pair, job_id: str) -> None:
 
 
 class TestServerThatIsGone:
+    @pytest.mark.alone
     async def test_killed_and_started_again(self, mortal: RedisServer) -> None:
         """No read fails, none takes long, nothing is sent without a record, and then all is as before."""
         async with replicas(mortal, BRIEF) as pair:
@@ -238,6 +243,7 @@ class TestServerThatIsGone:
             mortal.start()
             await back_to_normal(pair, job_id)
 
+    @pytest.mark.alone
     async def test_frozen_and_thawed(self, mortal: RedisServer) -> None:
         """The same when it hangs and still takes connections: a few reads wait a little, the others not at all."""
         async with replicas(mortal, BRIEF) as pair:

@@ -108,8 +108,9 @@ class TestMetrics:
         async with cloud() as emulator, running(configuration(emulator, tmp_path, drain=drain), *TWO) as gateway:
             assert await page(gateway, "/readyz") == (200, "ready\n")
             gateway.process.send_signal(signal.SIGTERM)
-            await asyncio.sleep(0.3)
-            assert await page(gateway, "/readyz") == (503, "stopping\n")
+            async with asyncio.timeout(10):
+                while await page(gateway, "/readyz") != (503, "stopping\n"):  # noqa: ASYNC110 - as above
+                    await asyncio.sleep(0.02)
             assert await page(gateway, "/healthz") == (200, "ok\n")
             assert await asyncio.wait_for(gateway.process.wait(), 20) == 0
 

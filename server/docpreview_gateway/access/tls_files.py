@@ -59,11 +59,24 @@ class TlsCredentials:
         self._material, self._configuration = material, material.configuration()
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Credentials for a listener. Client certificates are required when there is a client CA."""
+        """Credentials for one listener. Client certificates are required when there is a client CA."""
+        given = self._configuration
+
+        def renewed() -> grpc.ServerCertificateConfiguration | None:
+            """The configuration if it has changed since the last call; runs in a thread of gRPC at each handshake.
+
+            With every configuration gRPC replaces objects that handshakes in flight still use, at times with a crash.
+            """
+            nonlocal given
+            if given is self._configuration:
+                return None
+            given = self._configuration
+            return given
+
         return grpc.dynamic_ssl_server_credentials(
-            self._configuration,
-            # Runs in a thread of gRPC: reading one attribute needs no lock.
-            lambda: self._configuration,
+            given,
+            # The stubs do not declare None, which means "unchanged".
+            renewed,  # type: ignore[arg-type]
             require_client_authentication=self._material.client_ca is not None,
         )
 

@@ -259,6 +259,7 @@ async def _random_call(office: Office, bucket: str, rnd: random.Random, made: Ca
             return [await office.jobs.get(get, made) if cached_job is None else PreviewJob.FromString(cached_job)]
 
 
+@pytest.mark.slow
 async def test_no_random_call_leaks_a_job_and_rejected_ones_look_nothing_up(warm: tuple[Office, CountingCache]) -> None:
     """100,000 calls of twenty callers on each other's buckets, on a warm cache."""
     office, memory = warm

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -134,6 +135,15 @@ def test_command_as_module(gateway: FakeGateway) -> None:
     assert gone.stderr.splitlines()[-1] == "Check --target, or try again later."
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Programs that a test starts heed Ctrl-C, also where the tests run in a shell's background and must not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_command_exits_with_130_and_ends_its_stream(gateway: FakeGateway) -> None:
     """Ctrl-C ends the command with a code of its own, and its stream at the gateway."""
     gateway.will("WatchPreviewJob", [job(), Silence()])

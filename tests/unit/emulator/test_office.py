@@ -1,7 +1,5 @@
 """Slides, text and workbooks through the real LibreOffice, one file of each family."""
 
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +7,23 @@ import pytest
 
 from docpreview_emulator import Emulator, Settings
 from docpreview_emulator.model import Job
+from tests.programs import need
 
 from .cloud_client import BUCKET, REGION, Cloud
 from .office_files import letter, slides, workbook
 from .test_rendering import image, targets
 
-REQUIRED = os.environ.get("CI") == "true"
-needs_office = pytest.mark.skipif(
-    not REQUIRED and shutil.which("soffice") is None, reason="LibreOffice (soffice) is not installed"
-)
-
 LONG = [[f"row {n}"] for n in range(120)]
 SECRET = Path(__file__).with_name("secret.doc")  # written by LibreOffice as Word 97 under the password "pass"
 BOOK = workbook({"Long": LONG, "Empty": [], "Short": [["a", "b"]]})
+
+
+@pytest.fixture
+def _office() -> None:
+    need("soffice")
+
+
+needs_office = pytest.mark.usefixtures("_office")
 
 
 async def converted(emulator: Emulator, cloud: Cloud, key: str, data: bytes, template: str, **options: Any) -> Job:

@@ -51,6 +51,7 @@ def test_a_name_of_64_characters_is_rejected() -> None:
         Bucket("a" * 50 + "-1234567890123", HOME, "main")
 
 
+@pytest.mark.slow
 @given(st.one_of(st.text(max_size=20), st.from_regex(BUCKET)), st.one_of(st.text(max_size=20), st.from_regex(REGION)))
 @settings(max_examples=1000, deadline=None, derandomize=True, database=None)
 def test_any_name_is_rejected_or_a_host_in_the_clouds_domain(name: str, region: str) -> None:

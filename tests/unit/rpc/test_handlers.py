@@ -293,8 +293,7 @@ async def test_a_cancelled_stream_that_is_not_read_cancels_its_use_case() -> Non
         call = board.watch()
         await call.read()
         async with asyncio.timeout(5):
-            while (sent := len(board.telemetry.sent)) == 0 or await _grows(board.telemetry, sent):
-                pass
+            await _stuck(board.telemetry)
         call.cancel()
         async with asyncio.timeout(5):
             await left.wait()
@@ -302,9 +301,12 @@ async def test_a_cancelled_stream_that_is_not_read_cancels_its_use_case() -> Non
         assert board.telemetry.ended == [("WatchPreviewJob", "CANCELLED")]
 
 
-async def _grows(telemetry: FakeTelemetry, sent: int) -> bool:
-    await asyncio.sleep(0.1)
-    return len(telemetry.sent) > sent
+async def _stuck(telemetry: FakeTelemetry) -> None:
+    """Returns when messages were sent, and no more get through."""
+    sent = 0
+    while not sent or len(telemetry.sent) > sent:
+        sent = len(telemetry.sent)
+        await asyncio.sleep(0.1)
 
 
 class TestMetadata:

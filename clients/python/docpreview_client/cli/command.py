@@ -3,7 +3,9 @@
 import asyncio
 import functools
 import inspect
+import signal
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from typing import Any, NoReturn
 
@@ -58,18 +60,29 @@ def _run(work: Work, *, options: ConnectionOptions, view: View) -> ExitCode:
         code = exit_codes.of_error(error)
         view.error(error, exit_code=code)
         return code
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         view.note("Interrupted. Jobs that were created go on.")
         return ExitCode.INTERRUPTED
 
 
 async def _in_session(work: Work, *, options: ConnectionOptions, view: View) -> ExitCode:
+    _be_woken_by_interrupts()
     try:
         client = DocPreviewClient(options.address(), tls=options.encryption(), token=options.token())
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     async with client:
         return await work(Session(client=client, view=view, timeout=options.deadline()))
+
+
+def _be_woken_by_interrupts() -> None:
+    """Ctrl-C ends the running task at once; Python alone may notice it only when the loop wakes for something else."""
+    task = asyncio.current_task()
+    if task is None or signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        return
+    # Not on Windows, where the loop wakes by itself, and not beside the main thread, which Ctrl-C does not reach.
+    with suppress(NotImplementedError, RuntimeError, ValueError):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
 
 
 def _options_of(parameter: inspect.Parameter) -> list[inspect.Parameter]:

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from hypothesis import HealthCheck, given, settings
@@ -194,6 +195,7 @@ def assert_honest(wire: HttpRequest) -> None:
     assert all(value.isascii() and value.isprintable() for value in wire.headers.values())
 
 
+@pytest.mark.slow
 @given(st.randoms(use_true_random=True))  # one draw a request: drawing every field costs a minute
 @settings(
     max_examples=10_000,

@@ -109,6 +109,7 @@ def _about(job_id: str, job: PreviewJob) -> PreviewJob:
     return job
 
 
+@pytest.mark.slow
 @given(st.randoms(use_true_random=False))
 @settings(
     max_examples=10_000,

@@ -60,6 +60,7 @@ def test_every_published_vector_gives_its_authorization(case: dict[str, object])
     assert signing.authorization(request, keys, window) == case["authorization"]
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(["GET", "POST", "PUT", "HEAD", "DELETE"]),
     path,
