@@ -73,7 +73,7 @@ def settings(emulator: Emulator, state_dir: str) -> Settings:
 
 
 async def run_job(client: DocPreviewClient, request: Request) -> PreviewJob:
-    """Create a job, tell of each state that is seen, and return it when it has ended."""
+    """Create a job, print each of its states, and return it when it has ended."""
     job = await client.create(BUCKET, request.document, output_object=request.template, options=request.options)
     begin = time.perf_counter()
     async for seen in client.watch(BUCKET, job.job_id, page_url_ttl=timedelta(minutes=10)):
@@ -111,14 +111,14 @@ def contact_sheet(pages: list[tuple[str, bytes]]) -> Image.Image:
 
 
 async def metrics(gateway: Gateway) -> list[str]:
-    """A few lines of what Prometheus would scrape."""
+    """Some lines of the gateway's `/metrics`."""
     async with httpx.AsyncClient() as scraper:
         reply = await scraper.get(f"http://127.0.0.1:{gateway.admin_port}/metrics")
     return [line for line in reply.text.splitlines() if line.startswith(SHOWN_METRICS)]
 
 
 async def run(requests: list[Request], state_dir: str) -> tuple[list[PreviewJob], list[tuple[str, bytes]], list[str]]:
-    """Start emulator and gateway, run all jobs at once, and stop; the jobs, their pages and a few metrics."""
+    """Start emulator and gateway, run all jobs concurrently, and stop; the jobs, their pages and a few metrics."""
     async with Emulator() as emulator, Gateway(settings(emulator, state_dir)) as gateway:
         print(f"emulator on {emulator.url}, gateway on 127.0.0.1:{gateway.port}")
         for request in requests:

@@ -54,10 +54,10 @@ async def test_a_reservation_counts_in_its_day_and_its_month(book: PageQuotaStor
 
 
 async def test_same_reservation_again(book: PageQuotaStore) -> None:
-    """It is charged once, open or settled, also when there is no room any more."""
+    """It is charged once, open or charged, also when there is no room any more."""
     await book.reserve(wanted("r", pages=100), BUDGET, NOW)
     assert (await book.reserve(wanted("r", pages=100), BUDGET, NOW)).outcome == "known"
-    await book.settle("r", 90)
+    await book.charge("r", 90)
     assert await book.reserve(wanted("r", pages=100), BUDGET, NOW) == ("known", PageCount(Pages(90, 0), Pages(90, 0)))
 
 
@@ -83,7 +83,7 @@ async def test_reconciling_replaces_reserved_pages_by_rendered_ones_once(book: P
     """What was made takes the place of what was reserved, once."""
     await book.reserve(wanted("r"), BUDGET, NOW)
     for _ in range(3):
-        await book.settle("r", 7)
+        await book.charge("r", 7)
     await book.release("r")
     assert await book.count("a", TODAY) == PageCount(Pages(7, 0), Pages(7, 0))
 
@@ -108,7 +108,7 @@ async def test_a_due_reservation_is_claimed_with_its_job_until_it_is_reconciled(
     assert await book.claim(NOW + 20, NOW + 80) == [replace(early, job_id="d1")]
     assert await book.claim(NOW + 79, NOW + 200) == []
     assert await book.claim(NOW + 80, NOW + 200) == [replace(early, job_id="d1")]
-    await book.settle("early", 1)
+    await book.charge("early", 1)
     assert await book.bind("early", "d1", NOW)
     assert await book.claim(NOW + 500, NOW + 600) == [late]
 
@@ -127,7 +127,7 @@ async def test_file_after_a_restart(tmp_path: Path) -> None:
     async with SqlitePages(tmp_path / "pages.db") as book:
         assert (await book.reserve(wanted("r"), BUDGET, NOW)).outcome == "known"
         assert await book.claim(NOW, NOW + 1) == [wanted("r")]
-        await book.settle("r", 5)
+        await book.charge("r", 5)
     async with SqlitePages(tmp_path / "pages.db") as book:
         assert (await book.count("a", TODAY)).month == Pages(5, 0)
 
@@ -144,7 +144,7 @@ async def test_a_reservation_charged_long_ago_is_forgotten_but_its_pages_stay(tm
     """It is forgotten, and its pages stay."""
     async with SqlitePages(tmp_path / "pages.db") as book:
         await book.reserve(wanted("r"), BUDGET, NOW)
-        await book.settle("r", 5)
+        await book.charge("r", 5)
         await book.reserve(replace(wanted("later"), made_at=NOW + KEEP_SECONDS + 1), BUDGET, NOW)
         assert (await book.reserve(wanted("r"), BUDGET, NOW)).outcome == "new"
         assert (await book.count("a", TODAY)).day == Pages(5, 60)
@@ -165,7 +165,7 @@ async def test_server_that_lost_a_reservation(redis_server: RedisServer) -> None
         await book.reserve(wanted("r"), BUDGET, NOW)
         await book.reserve(wanted("s"), BUDGET, NOW)
         await send("DEL", f"{PREFIX}reservation:r")
-        await book.settle("r", 5)
+        await book.charge("r", 5)
         await send("ZADD", f"{PREFIX}open", 0, "r")
         assert await book.claim(NOW, NOW + 1) == [wanted("s")]
         assert (await book.count("a", TODAY)).day.used == 0
@@ -184,7 +184,7 @@ async def test_answer_of_another_kind(answer: object) -> None:
     for call in (
         book.reserve(wanted("r"), BUDGET, NOW),
         book.bind("r", "d1", NOW),
-        book.settle("r", 5),
+        book.charge("r", 5),
         book.release("r"),
         book.claim(NOW, NOW + 1),
         book.count("a", TODAY),

@@ -1,4 +1,4 @@
-"""One behaviour suite for everything that claims to be the cloud's job API (`ports.PreviewUpstream`).
+"""One behaviour suite for everything that claims to be the cloud's job API (`ports.Upstream`).
 
 The fake in memory, our client against the emulator over real sockets, and, when `REAL_CLOUD_BUCKET`,
 `REAL_CLOUD_REGION`, `REAL_CLOUD_SECRET_ID`, `REAL_CLOUD_SECRET_KEY` and `REAL_CLOUD_DOCUMENT` (the
@@ -27,7 +27,7 @@ from docpreview_gateway.model.errors import UpstreamError
 from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudClock
-from docpreview_gateway.upstream.ports import JobQuery, QueueQuery
+from docpreview_gateway.upstream.operations import CreateJob, GetJob, ListJobs, ListQueues, Upstream
 from docpreview_gateway.upstream.wire.signing import Credentials
 from docpreview_gateway.wiring.system_clock import SystemClock
 from tests.fakes.credentials import FakeCredentials
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from docpreview.v1.error_reason_pb2 import ErrorReason
-    from docpreview_gateway.upstream.ports import PreviewUpstream
+
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 REAL = tuple(f"REAL_CLOUD_{name}" for name in ("BUCKET", "REGION", "SECRET_ID", "SECRET_KEY", "DOCUMENT"))
@@ -49,13 +49,13 @@ MISSING_JOB = "d" + "0" * 32
 class Subject:
     """An implementation with a bucket that holds the document `document`."""
 
-    upstream: PreviewUpstream
+    upstream: Upstream
     bucket: Bucket
     document: str
     finish: Callable[[str], None]
 
     async def create(self, **fields: object) -> PreviewJob:
-        return await self.upstream.create(self.request(**fields), self.bucket, self.bucket, call())
+        return await self.upstream(CreateJob(self.request(**fields), self.bucket, self.bucket), call())
 
     def request(self, **fields: object) -> CreatePreviewJobRequest:
         request = CreatePreviewJobRequest(
@@ -68,7 +68,7 @@ class Subject:
         return request
 
     async def list_page(self, request: ListPreviewJobsRequest, size: int, cursor: str = "") -> tuple[list[str], str]:
-        page = await self.upstream.list_jobs(JobQuery(request, self.bucket, size, cursor), call())
+        page = await self.upstream(ListJobs(request, self.bucket, size, cursor), call())
         return [job.job_id for job in page.jobs], page.cursor
 
 
@@ -140,7 +140,7 @@ async def test_a_create_returns_the_job_waiting_in_a_queue_as_it_was_asked(subje
 async def test_get_of_a_created_job(subject: Subject) -> None:
     """What a create gave can be read under its id."""
     created = await subject.create()
-    found = await subject.upstream.get(subject.bucket, created.job_id, call())
+    found = await subject.upstream(GetJob(subject.bucket, created.job_id), call())
     assert (found.job_id, found.queue_id) == (created.job_id, created.queue_id)
     assert found.create_time == created.create_time
 
@@ -150,7 +150,7 @@ async def test_job_comes_to_its_end(subject: Subject) -> None:
     created = await subject.create()
     subject.finish(created.job_id)
     async with asyncio.timeout(60):
-        while (job := await subject.upstream.get(subject.bucket, created.job_id, call())).state in {  # noqa: ASYNC110
+        while (job := await subject.upstream(GetJob(subject.bucket, created.job_id), call())).state in {  # noqa: ASYNC110
             PreviewJob.STATE_SUBMITTED,
             PreviewJob.STATE_RUNNING,
         }:
@@ -162,9 +162,9 @@ async def test_job_comes_to_its_end(subject: Subject) -> None:
 async def test_password_is_never_given_back(subject: Subject) -> None:
     """The cloud echoes a document's password; the port never does."""
     created = await subject.create(options=PreviewOptions(password="canary-7c1e"))
-    found = await subject.upstream.get(subject.bucket, created.job_id, call())
-    listed = await subject.upstream.list_jobs(
-        JobQuery(ListPreviewJobsRequest(bucket=subject.bucket.name), subject.bucket, 10, ""), call()
+    found = await subject.upstream(GetJob(subject.bucket, created.job_id), call())
+    listed = await subject.upstream(
+        ListJobs(ListPreviewJobsRequest(bucket=subject.bucket.name), subject.bucket, 10, ""), call()
     )
     for job in (created, found, *listed.jobs):
         assert "canary-7c1e" not in str(job)
@@ -172,7 +172,7 @@ async def test_password_is_never_given_back(subject: Subject) -> None:
 
 async def test_get_of_a_job_that_does_not_exist(subject: Subject) -> None:
     """JOB_NOT_FOUND, in whichever way the cloud says so."""
-    await fails(subject.upstream.get(subject.bucket, MISSING_JOB, call()), reasons.ERROR_REASON_JOB_NOT_FOUND)
+    await fails(subject.upstream(GetJob(subject.bucket, MISSING_JOB), call()), reasons.ERROR_REASON_JOB_NOT_FOUND)
 
 
 async def test_create_of_a_missing_document(subject: Subject) -> None:
@@ -226,8 +226,8 @@ async def test_list_of_states(subject: Subject) -> None:
 async def test_queues_of_the_bucket(subject: Subject) -> None:
     """A bucket whose document service is on has a queue, the one that creates without queue go to."""
     created = await subject.create()
-    query = QueueQuery(ListPreviewQueuesRequest(bucket=subject.bucket.name), subject.bucket, 100, 1)
-    page = await subject.upstream.list_queues(query, call())
+    query = ListQueues(ListPreviewQueuesRequest(bucket=subject.bucket.name), subject.bucket, 100, 1)
+    page = await subject.upstream(query, call())
     assert created.queue_id in {queue.queue_id for queue in page.queues}
     assert page.total == len(page.queues)
     assert page.missing == ()
@@ -237,14 +237,14 @@ async def test_queues_that_do_not_exist(subject: Subject) -> None:
     """Ids that do not exist are named, not an error."""
     missing = "p" + "0" * 32
     request = ListPreviewQueuesRequest(bucket=subject.bucket.name, queue_ids=[missing])
-    page = await subject.upstream.list_queues(QueueQuery(request, subject.bucket, 10, 1), call())
+    page = await subject.upstream(ListQueues(request, subject.bucket, 10, 1), call())
     assert (page.queues, page.missing) == ((), (missing,))
 
 
 async def test_paused_queues_of_a_bucket_without_any(subject: Subject) -> None:
     """The filter by state leaves out the active queue."""
     request = ListPreviewQueuesRequest(bucket=subject.bucket.name, state=PreviewQueue.STATE_PAUSED)
-    page = await subject.upstream.list_queues(QueueQuery(request, subject.bucket, 10, 1), call())
+    page = await subject.upstream(ListQueues(request, subject.bucket, 10, 1), call())
     assert all(queue.state == PreviewQueue.STATE_PAUSED for queue in page.queues)
 
 
@@ -252,6 +252,6 @@ async def test_a_read_reports_the_clouds_request_id(subject: Subject) -> None:
     """The call learns the cloud's id of its request, to be quoted to the vendor's support."""
     asked = call()
     created = await subject.create()
-    await subject.upstream.get(subject.bucket, created.job_id, asked)
-    assert asked.upstream_request_id
-    assert asked.cache == "miss"
+    await subject.upstream(GetJob(subject.bucket, created.job_id), asked)
+    assert asked.response.upstream_request_id
+    assert asked.response.cache == "miss"

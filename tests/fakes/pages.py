@@ -18,13 +18,13 @@ class FakePages:
 
     def __init__(self) -> None:
         self.open: dict[str, tuple[Reservation, float]] = {}
-        self.settled: dict[str, int] = {}
+        self.charged: dict[str, int] = {}
         self.pages: dict[tuple[str, str], Pages] = defaultdict(Pages)
         self.down = False
 
     async def reserve(self, wanted: Reservation, budget: PageBudget | None, look_at: float) -> ReservationResult:
         count = await self.count(wanted.caller, Periods(wanted.day, wanted.month))
-        if wanted.id in self.open or wanted.id in self.settled:
+        if wanted.id in self.open or wanted.id in self.charged:
             return ReservationResult("known", count)
         if budget is not None and (refused := refusing(wanted.pages, count, budget)) is not None:
             return ReservationResult(refused, count)
@@ -36,13 +36,13 @@ class FakePages:
         self._check()
         if reservation in self.open:
             self.open[reservation] = replace(self.open[reservation][0], job_id=job_id), look_at
-        return reservation in self.open or reservation in self.settled
+        return reservation in self.open or reservation in self.charged
 
-    async def settle(self, reservation: str, pages: int) -> None:
+    async def charge(self, reservation: str, pages: int) -> None:
         self._check()
         if reservation in self.open:
             found, _ = self.open.pop(reservation)
-            self.settled[reservation] = pages
+            self.charged[reservation] = pages
             self._add(found, pages, -found.pages)
 
     async def release(self, reservation: str) -> None:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import ObjectLocation, Page, PreviewJob, PreviewResult
 from docpreview.v1.preview_job_service_pb2 import ListPreviewJobsRequest
 from docpreview.v1.preview_queue_service_pb2 import PreviewQueue
 from docpreview_gateway.model.errors import UpstreamError
-from docpreview_gateway.upstream.ports import JobPage, QueuePage
+from docpreview_gateway.upstream.operations import (
+    CreateJob,
+    GetJob,
+    JobPage,
+    ListJobs,
+    ListQueues,
+    Operation,
+    QueuePage,
+)
 from docpreview_gateway.upstream.wire.user_data import split_user_data
 
 if TYPE_CHECKING:
-    from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
-    from docpreview_gateway.upstream.ports import JobQuery, QueueQuery
+
 
 EPOCH = 1_700_000_000
 
@@ -30,6 +37,8 @@ class FakeUpstream:
         self.objects: set[tuple[str, str]] = set()
         self.asked: list[tuple[str, str]] = []
         """Operation and job id or bucket of every call."""
+        self.callers: list[str] = []
+        """The caller of every call."""
         self.failures: list[Exception] = []
         """Raised by the next calls, one each."""
         self.gate: asyncio.Event | None = None
@@ -39,7 +48,7 @@ class FakeUpstream:
         self.cancelled = 0
         """Calls that were cancelled while they hung."""
         self.remembered: dict[tuple[str, str], PreviewJob] = {}
-        """What `kept` gives."""
+        """What `cached_get` gives."""
         self.in_flight = 0
         self.most_in_flight = 0
 
@@ -60,10 +69,23 @@ class FakeUpstream:
     def cached_get(self, bucket: Bucket, job_id: str, call: Call) -> bytes | None:
         job = None if call.no_cache else self.remembered.get((bucket.name, job_id))
         if job is not None:
-            call.cache = "hit"
+            call.response.cache = "hit"
         return None if job is None else job.SerializeToString()
 
-    async def create(self, request: CreatePreviewJobRequest, bucket: Bucket, output: Bucket, call: Call) -> PreviewJob:
+    async def __call__(self, operation: Operation[Any], call: Call) -> Any:
+        match operation:
+            case CreateJob():
+                return await self.create(operation, call)
+            case GetJob():
+                return await self.get(operation, call)
+            case ListJobs():
+                return await self.list_jobs(operation, call)
+            case ListQueues():
+                return await self.list_queues(operation, call)
+        raise AssertionError(operation)
+
+    async def create(self, operation: CreateJob, call: Call) -> PreviewJob:
+        request, bucket, output = operation.request, operation.bucket, operation.output
         await self._enter("create", bucket.name, call)
         queue = request.queue_id or bucket.default_queue_id or queue_id(bucket.name)
         if queue != queue_id(bucket.name):
@@ -85,14 +107,15 @@ class FakeUpstream:
         found = [Page(page_number=n, object=f"out/p-{n}.jpg") for n in range(1, pages + 1)]
         job.result.CopyFrom(PreviewResult(total_page_count=pages, succeeded_page_count=pages, pages=found))
 
-    async def get(self, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
+    async def get(self, operation: GetJob, call: Call) -> PreviewJob:
+        bucket, job_id = operation.bucket, operation.job_id
         await self._enter("get", job_id, call)
         job = self.jobs.get((bucket.name, job_id))
         if job is None:
             raise UpstreamError(reasons.ERROR_REASON_JOB_NOT_FOUND, f"no job {job_id} in bucket {bucket.name}")
         return job
 
-    async def list_jobs(self, query: JobQuery, call: Call) -> JobPage:
+    async def list_jobs(self, query: ListJobs, call: Call) -> JobPage:
         await self._enter("list_jobs", query.bucket.name, call)
         request = query.request
         if request.queue_id not in {"", queue_id(query.bucket.name)}:
@@ -112,7 +135,7 @@ class FakeUpstream:
             page = [_without_pages(job) for job in page]
         return JobPage(tuple(page), str(begin + query.size) if more else "", markers)
 
-    async def list_queues(self, query: QueueQuery, call: Call) -> QueuePage:
+    async def list_queues(self, query: ListQueues, call: Call) -> QueuePage:
         await self._enter("list_queues", query.bucket.name, call)
         own = queue_id(query.bucket.name)
         wanted = set(query.request.queue_ids) or {own}
@@ -123,9 +146,10 @@ class FakeUpstream:
 
     async def _enter(self, operation: str, subject: str, call: Call) -> None:
         self.asked.append((operation, subject))
+        self.callers.append(call.caller.name)
         self.looked.set()
-        call.cache = "miss"
-        call.upstream_request_id = f"upstream-{len(self.asked)}"
+        call.response.cache = "miss"
+        call.response.upstream_request_id = f"upstream-{len(self.asked)}"
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:

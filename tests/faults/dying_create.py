@@ -30,7 +30,7 @@ from tests.fakes.telemetry import FakeTelemetry
 from tests.faults.gateway_process import BUCKET, REGION, SECRET_ID, SECRET_KEY
 
 if TYPE_CHECKING:
-    from docpreview_gateway.upstream.ports import PreviewUpstream
+    from docpreview_gateway.upstream.operations import Upstream
 
 TIMING = Timing(signature=2.0, fence_slack=0.5, visibility=0.5, lease=1.0)
 DOCUMENT = "a.pdf"
@@ -74,7 +74,7 @@ class DyingLedger(SqliteLedger):
         return done
 
 
-def creating(cloud: PreviewUpstream, ledger: SqliteLedger) -> IdempotentCreates:
+def creating(cloud: Upstream, ledger: SqliteLedger) -> IdempotentCreates:
     """The use-case, as a new process has it."""
     return IdempotentCreates(
         cloud,

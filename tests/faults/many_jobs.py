@@ -14,7 +14,8 @@ from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.upstream.memory_cache import LruMemoryCache
-from docpreview_gateway.upstream.middleware.cached import CachedUpstream
+from docpreview_gateway.upstream.middleware.cached import Cached
+from docpreview_gateway.upstream.operations import GetJob
 from docpreview_gateway.upstream.policies.freshness import Freshness
 from docpreview_gateway.wiring.system_clock import SystemClock
 from tests.fakes.telemetry import FakeTelemetry
@@ -26,8 +27,9 @@ BUCKET = Bucket("docs-1250000000", "ap-chongqing", "main")
 class Cloud(FakeUpstream):
     """Has every job, ended and of two pages, and remembers none."""
 
-    async def get(self, bucket: Bucket, job_id: str, _call: Call) -> PreviewJob:
-        job = PreviewJob(job_id=job_id, bucket=bucket.name, state=PreviewJob.STATE_SUCCESS)
+    async def get(self, operation: GetJob, _call: Call) -> PreviewJob:
+        job_id = operation.job_id
+        job = PreviewJob(job_id=job_id, bucket=operation.bucket.name, state=PreviewJob.STATE_SUCCESS)
         job.create_time.GetCurrentTime()
         for number in (1, 2):
             job.result.pages.add(page_number=number, object=f"out/{job_id}/p-{number}.jpg")
@@ -50,11 +52,11 @@ def resident() -> int:
 async def main(jobs: int, max_bytes: int) -> int:
     memory = LruMemoryCache(max_bytes)
     freshness = Freshness(active=1, missing=2, listing=1, stale=60)
-    cached = CachedUpstream(Cloud(), memory, None, freshness=freshness, clock=SystemClock(), telemetry=Deaf())
-    await cached.get(BUCKET, "d" + "0" * 32, Call("r", 0.0))
+    cached = Cached(Cloud(), memory, None, freshness=freshness, clock=SystemClock(), telemetry=Deaf())
+    await cached(GetJob(BUCKET, "d" + "0" * 32), Call("r", 0.0))
     before, most = resident(), 0
     for number in range(1, jobs + 1):
-        await cached.get(BUCKET, f"d{number:032x}", Call("r", 0.0))
+        await cached(GetJob(BUCKET, f"d{number:032x}"), Call("r", 0.0))
         if number % 10_000 == 0:
             most = max(most, resident())
     return most - before

@@ -15,7 +15,7 @@ from docpreview_gateway.creates.reconciliation import Reconciliation
 from docpreview_gateway.creates.records import Timing
 from docpreview_gateway.model.callers import ANONYMOUS
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
-from docpreview_gateway.upstream.ports import JobPage
+from docpreview_gateway.upstream.operations import JobPage, ListJobs
 from tests.unit.creates.test_idempotent import BUCKET, LOST, BreakableLedger, LossyUpstream, World
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.creates.records import Record
     from docpreview_gateway.model.call import Call
-    from docpreview_gateway.upstream.ports import JobQuery
 
 
 class LedgerThatLosesSight(BreakableLedger):
@@ -83,7 +82,7 @@ async def test_ledger_fails_while_an_outcome_is_unknown(world: World) -> None:
 class ListsByTime(LossyUpstream):
     """Its lists keep to the times that were asked for."""
 
-    async def list_jobs(self, query: JobQuery, call: Call) -> JobPage:
+    async def list_jobs(self, query: ListJobs, call: Call) -> JobPage:
         page = await super().list_jobs(query, call)
         begin, end = query.request.created_after.seconds, query.request.created_before.seconds
         pairs = zip(page.jobs, page.markers, strict=True)
@@ -107,8 +106,10 @@ async def test_cloud_whose_clock_differs_by_the_whole_slack(tmp_path: Path, ahea
         world.clock.time += timing.signature + timing.fence_slack + timing.visibility
         mine = sent.taken_over("one", world.clock.time, timing)
         await ledger.replace(sent, mine)
-        settling = Reconciliation(world.cloud, ledger, clock=world.clock, telemetry=world.telemetry, timing=timing)
-        found = await settling.settle(mine, BUCKET)
+        reconciliation = Reconciliation(
+            world.cloud, ledger, clock=world.clock, telemetry=world.telemetry, timing=timing
+        )
+        found = await reconciliation.find_outcome(mine, BUCKET)
         assert isinstance(found, PreviewJob)
         assert found.job_id == made.job_id
 

@@ -25,7 +25,8 @@ from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudClock
 from docpreview_gateway.upstream.memory_cache import LruMemoryCache
-from docpreview_gateway.upstream.middleware.cached import CachedUpstream
+from docpreview_gateway.upstream.middleware.cached import Cached
+from docpreview_gateway.upstream.operations import GetJob
 from docpreview_gateway.upstream.policies.freshness import Freshness
 from docpreview_gateway.wiring.system_clock import SystemClock
 from tests.fakes.credentials import FakeCredentials
@@ -117,7 +118,7 @@ def hostile_names(count: int) -> Iterator[str]:
 
 def use_cases(transport: AiohttpTransport) -> PreviewJobs:
     buckets, clock, credentials = BucketRegistry([BUCKET, OTHER]), SystemClock(), FakeCredentials()
-    client = CachedUpstream(
+    client = Cached(
         CloudClient(transport, credentials, CloudClock(clock), timeout_seconds=5),
         LruMemoryCache(2**20),
         None,
@@ -191,5 +192,5 @@ async def test_an_honest_call_without_endpoint_resolves_the_buckets_host_only(he
     async with AiohttpTransport(base_url=None, connect_seconds=0.5, read_seconds=0.5) as transport:
         client = CloudClient(transport, FakeCredentials(), CloudClock(SystemClock()), timeout_seconds=1)
         with pytest.raises(GatewayError):
-            await client.get(nowhere, "d1", Call("r1", float("inf")))
+            await client(GetJob(nowhere, "d1"), Call("r1", float("inf")))
     assert {host for event, host in heard if event == LOOK_UP} == {nowhere.ci_host}

@@ -124,10 +124,10 @@ async def test_policy_that_changes(emulator: Emulator, policy: Policy) -> None:
         policy.path.write_text("version: 1\ncallers: {three: {}}\n")
         reloads = "docpreview_reloads_total"
         async with asyncio.timeout(10):
-            while running.registry.get_sample_value(reloads, {"what": "policy", "outcome": "invalid"}) != 1:  # noqa: ASYNC110 - as above
+            while running.registry.get_sample_value(reloads, {"file": "policy", "outcome": "invalid"}) != 1:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.05)
         assert await get(channel, three) == C.NOT_FOUND
-        assert running.registry.get_sample_value(reloads, {"what": "policy", "outcome": "ok"}) == 1
+        assert running.registry.get_sample_value(reloads, {"file": "policy", "outcome": "ok"}) == 1
 
 
 async def test_start_with_a_bad_policy(emulator: Emulator, policy: Policy) -> None:

@@ -18,7 +18,8 @@ from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import Caller, Rate
 from docpreview_gateway.model.errors import LimitReached
 from docpreview_gateway.storage.redis_connections import redis_batches
-from docpreview_gateway.upstream.middleware.rate_limited import PacedUpstream
+from docpreview_gateway.upstream.middleware.rate_limited import RateLimited
+from docpreview_gateway.upstream.operations import GetJob
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
 from tests.redis_server import running_redis
@@ -98,7 +99,7 @@ async def test_two_replicas_at_the_same_moment(server: RedisServer) -> None:
         assert all(answer.wait == pytest.approx(10.0, abs=1.0) for answer in answers if answer)
 
 
-async def sent(upstream: PacedUpstream, bucket: Bucket, seconds: float) -> int:
+async def sent(upstream: RateLimited, bucket: Bucket, seconds: float) -> int:
     """How many attempts came through while callers asked without a pause."""
     end = time.monotonic() + seconds
 
@@ -106,7 +107,7 @@ async def sent(upstream: PacedUpstream, bucket: Bucket, seconds: float) -> int:
         passed = 0
         while time.monotonic() < end:
             try:
-                await upstream.get(bucket, "d1", Call("r1", min(end, time.monotonic() + 0.4), Caller(f"c{number}")))
+                await upstream(GetJob(bucket, "d1"), Call("r1", min(end, time.monotonic() + 0.4), Caller(f"c{number}")))
                 passed += 1
             except LimitReached as error:
                 await asyncio.sleep(min(error.retry_after or 0.0, 0.02))
@@ -124,7 +125,7 @@ async def test_account_that_is_asked_for_too_much(server: RedisServer) -> None:
         cloud.add_job(bucket.name, "d1", PreviewJob.STATE_RUNNING)
     async with redis_batches(server.url) as one, redis_batches(server.url) as other:
         replicas = [
-            PacedUpstream(cloud, Counting(RedisRates(send, seconds=5)), rate=rate, telemetry=FakeTelemetry())
+            RateLimited(cloud, Counting(RedisRates(send, seconds=5)), rate=rate, telemetry=FakeTelemetry())
             for send in (one, other)
         ]
         begin = time.monotonic()

@@ -17,6 +17,7 @@ from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import UpstreamError
 from docpreview_gateway.upstream.middleware.shared_reads import SharedReads
+from docpreview_gateway.upstream.operations import CreateJob, GetJob
 from docpreview_gateway.upstream.redis_single_flight import LEASE_SECONDS
 from docpreview_gateway.wiring.shared_state import SharedParts, shared_parts
 from tests.fakes.clock import FakeClock
@@ -47,7 +48,7 @@ class Replica:
 
     def get(self, *, no_cache: bool = False, seconds: float = 10) -> asyncio.Task[PreviewJob]:
         call = Call("r", asyncio.get_running_loop().time() + seconds, no_cache=no_cache)
-        return asyncio.create_task(self.reads.get(BUCKET, JOB, call))
+        return asyncio.create_task(self.reads(GetJob(BUCKET, JOB), call))
 
 
 @asynccontextmanager
@@ -236,7 +237,7 @@ async def test_a_waiting_replica_gets_the_next_read_whoever_makes_it(three: list
 async def test_a_create_is_announced_to_the_other_replicas_only(three: list[Replica]) -> None:
     """The other replicas hear of its bucket, the one that made it does not need to."""
     request = CreatePreviewJobRequest(bucket=BUCKET.name, input_object="a.pdf")
-    await three[0].reads.create(request, BUCKET, BUCKET, Call("r", asyncio.get_running_loop().time() + 5))
+    await three[0].reads(CreateJob(request, BUCKET, BUCKET), Call("r", asyncio.get_running_loop().time() + 5))
     async with asyncio.timeout(5):
         while not (three[1].created and three[2].created):  # noqa: ASYNC110
             await asyncio.sleep(0.01)

@@ -29,7 +29,7 @@ from tests.fakes.upstream import FakeUpstream
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from docpreview_gateway.upstream.ports import CachingUpstream
+    from docpreview_gateway.upstream.operations import CachingUpstream
 
 BUCKET = Bucket("examplebucket-1250000000", "ap-chongqing", "main")
 OTHER = Bucket("previews-1250000000", "ap-guangzhou", "main")

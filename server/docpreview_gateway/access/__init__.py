@@ -1,1 +1,1 @@
-"""To be said."""
+"""Who a caller is, and what it may do and see."""

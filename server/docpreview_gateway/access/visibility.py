@@ -52,6 +52,6 @@ def hidden_alike(bucket: Bucket, job_id: str, call: Call) -> Iterator[None]:
     except (GatewayError, _HiddenError) as error:
         if isinstance(error, GatewayError) and error.reason != reasons.ERROR_REASON_JOB_NOT_FOUND:
             raise
-        call.cache = call.upstream_request_id = ""
+        call.response.cache = call.response.upstream_request_id = ""
         message = f"no job {job_id} in bucket {bucket.name}"
         raise GatewayError(reasons.ERROR_REASON_JOB_NOT_FOUND, message) from None

@@ -1,1 +1,1 @@
-"""To be said."""
+"""Creates of jobs: idempotency, deduplication, page budgets, audit."""

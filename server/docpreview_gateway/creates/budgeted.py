@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import structlog
@@ -21,8 +22,10 @@ from docpreview_gateway.creates.pages import Reservation
 from docpreview_gateway.creates.ports import LedgerError, PageQuotaStoreError
 from docpreview_gateway.creates.records import Stage
 from docpreview_gateway.model.call import Call
-from docpreview_gateway.model.callers import PageBudget
+from docpreview_gateway.model.callers import GATEWAY, PageBudget
 from docpreview_gateway.model.errors import GatewayError, LimitReached
+from docpreview_gateway.storage.background import BackgroundTasks
+from docpreview_gateway.upstream.operations import GetJob
 
 if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewOptions
@@ -31,10 +34,10 @@ if TYPE_CHECKING:
     from docpreview_gateway.access.bucket_registry import BucketRegistry
     from docpreview_gateway.creates.idempotent import IdempotentCreates
     from docpreview_gateway.creates.pages import PageCount, Pages, ReservationResult
-    from docpreview_gateway.creates.ports import BudgetTelemetry, PageQuotaStore, RequestLedger
+    from docpreview_gateway.creates.ports import CreatesTelemetry, PageQuotaStore, RequestLedger
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.model.callers import Caller
-    from docpreview_gateway.upstream.ports import PreviewUpstream
+    from docpreview_gateway.upstream.operations import Upstream
 
 log = structlog.get_logger("docpreview_gateway.budgets")
 
@@ -75,10 +78,10 @@ class PageBudgets:
         books: PageQuotaStores,
         *,
         buckets: BucketRegistry,
-        upstream: PreviewUpstream,
+        upstream: Upstream,
         records: RequestLedger,
         clock: Clock,
-        telemetry: BudgetTelemetry,
+        telemetry: CreatesTelemetry,
     ) -> None:
         self._creating = creating
         self._books = books
@@ -88,7 +91,7 @@ class PageBudgets:
         self._clock = clock
         self._telemetry = telemetry
         self._seen: dict[str, Caller] = {}
-        self._undoing: set[asyncio.Task[None]] = set()
+        self._background = BackgroundTasks()
 
     async def create(self, request: CreatePreviewJobRequest, call: Call) -> PreviewJob:
         """Submit a job, unless the caller's budget has no room for it: PAGE_BUDGET_EXHAUSTED."""
@@ -130,8 +133,8 @@ class PageBudgets:
             month=_usage(now.month, count.month, caller.budget.per_month),
         )
 
-    async def settle(self) -> None:
-        """Look at what is due. Called at intervals by one loop per process; what fails is due again later."""
+    async def charge(self) -> None:
+        """Charge reservations that are due. Called at intervals by one loop per process, which retries failures."""
         try:
             if self._books.fallback is not None:
                 await self._hand_over(self._books.fallback)
@@ -140,11 +143,15 @@ class PageBudgets:
                 try:
                     await self._look(found)
                 except (GatewayError, LedgerError, TimeoutError) as error:
-                    log.info("pages not settled yet", reservation=found.id[:12], error=str(error))
+                    log.info("charging of pages failed", reservation=found.id[:12], error=str(error))
             for caller in list(self._seen.values()):
                 self._tell(caller, await self._books.main.count(caller.name, pages.periods(now)))
         except PageQuotaStoreError as error:
-            log.warning("pages not settled yet", error=str(error))
+            log.warning("round of charging pages failed", error=str(error))
+
+    async def drained(self) -> None:
+        """Wait until reservations of abandoned creates are released."""
+        await self._background.drain()
 
     def _reservation(self, request: CreatePreviewJobRequest, options: PreviewOptions, caller: Caller) -> Reservation:
         now = self._clock.now()
@@ -211,9 +218,7 @@ class PageBudgets:
     def _undo(self, wanted: Reservation) -> None:
         """The caller left before its create began. One with `request_id` may be another's too: a later look decides."""
         if not wanted.ledger_key:
-            task = asyncio.create_task(self._release(self._books.main, wanted), name="give pages back")
-            self._undoing.add(task)
-            task.add_done_callback(self._undoing.discard)
+            _ = self._background.start(self._release(self._books.main, wanted), "release of a page reservation")
 
     async def _release(self, book: PageQuotaStore, wanted: Reservation) -> None:
         try:
@@ -235,17 +240,17 @@ class PageBudgets:
             return
         bucket = self._buckets.find(found.bucket)
         if bucket is None:
-            await book.settle(found.id, found.pages)
+            await book.charge(found.id, found.pages)
             return
         try:
-            call = Call("", asyncio.get_running_loop().time() + LOOK_SECONDS)
-            made = pages.made(await self._upstream.get(bucket, found.job_id, call))
+            call = Call("", time.monotonic() + LOOK_SECONDS, GATEWAY)
+            made = pages.made(await self._upstream(GetJob(bucket, found.job_id), call))
         except GatewayError as error:
             if error.reason != reasons.ERROR_REASON_JOB_NOT_FOUND or now - found.made_at < MISSING_SECONDS:
                 raise
             made = found.pages
         if made is not None:
-            await book.settle(found.id, made)
+            await book.charge(found.id, made)
         else:
             pause = min(LONGEST_PAUSE, max(FIRST_LOOK, (now - found.made_at) / 4))
             await book.bind(found.id, found.job_id, now + pause)
@@ -255,7 +260,7 @@ class PageBudgets:
         book = self._books.main
         if not found.ledger_key:
             # Nobody knows whether there is a job: the pages count as made.
-            await book.settle(found.id, found.pages)
+            await book.charge(found.id, found.pages)
             return
         record = await self._records.find(found.ledger_key)
         if record is None:

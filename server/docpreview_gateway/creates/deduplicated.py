@@ -7,6 +7,7 @@ that replicas get at the same moment may both be made; those that one process ge
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,19 +18,22 @@ from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_gateway.creates import records as ledger
 from docpreview_gateway.creates import rendered_records as rendered
 from docpreview_gateway.creates.ports import LedgerError
-from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.call import ResponseInfo
 from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.storage.background import BackgroundTasks
+from docpreview_gateway.upstream.operations import GetJob
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview_gateway.access.bucket_registry import Admitted, BucketRegistry
-    from docpreview_gateway.creates.ports import Creates, DedupeTelemetry, RequestLedger
+    from docpreview_gateway.creates.ports import Creates, CreatesTelemetry, RequestLedger
     from docpreview_gateway.creates.records import Record, Timing
     from docpreview_gateway.model.buckets import Bucket
-    from docpreview_gateway.model.call import Clock
-    from docpreview_gateway.upstream.ports import ObjectTags, PreviewUpstream
+    from docpreview_gateway.model.call import Call, Clock
+    from docpreview_gateway.upstream.operations import Upstream
+    from docpreview_gateway.upstream.ports import ObjectTags
 
 log = structlog.get_logger("docpreview_gateway.dedupe")
 
@@ -38,9 +42,6 @@ LOOK_SECONDS, LOOK_SHARE = 5.0, 0.25
 
 WAIT_SHARE = 0.5
 """The part of a caller's time that it waits for an equal create of this process to end."""
-
-ANSWER_MARGIN = 0.05
-"""Seconds of a caller's deadline that are kept for answering it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +61,10 @@ class DeduplicatedCreates:
         buckets: BucketRegistry,
         tags: ObjectTags,
         *,
-        upstream: PreviewUpstream,
+        upstream: Upstream,
         records: RequestLedger,
         clock: Clock,
-        telemetry: DedupeTelemetry,
+        telemetry: CreatesTelemetry,
         timing: Timing,
         owner: str,
     ) -> None:
@@ -77,7 +78,7 @@ class DeduplicatedCreates:
         self._timing = timing
         self._owner = owner
         self._under_way: dict[str, asyncio.Future[None]] = {}
-        self._remembering: set[asyncio.Task[None]] = set()
+        self._background = BackgroundTasks()
 
     async def create(self, request: CreatePreviewJobRequest, call: Call) -> PreviewJob:
         """Submit a job, or return the one that has rendered the same into the same place."""
@@ -89,7 +90,7 @@ class DeduplicatedCreates:
         with self._working_on(place):
             found = await self._look(place, request, admitted, call)
             if found.job is not None:
-                call.cache = "hit"
+                call.response.cache = "hit"
                 self._telemetry.deduped(call.caller.name)
                 return found.job
             job = await self._inner.create(request, call)
@@ -98,13 +99,13 @@ class DeduplicatedCreates:
         return job
 
     async def drained(self) -> None:
-        """Wait until everything that is to be remembered is."""
-        await asyncio.gather(*self._remembering, return_exceptions=True)
+        """Wait until all deduplication records are written."""
+        await self._background.drain()
 
     async def _wait_for(self, place: str, call: Call) -> None:
         """For the create of this process, if there is one, that fills the same place."""
         if (other := self._under_way.get(place)) is not None:
-            left = call.deadline - asyncio.get_running_loop().time()
+            left = call.deadline - time.monotonic()
             await asyncio.wait((other,), timeout=WAIT_SHARE * left)
 
     @contextmanager
@@ -119,10 +120,10 @@ class DeduplicatedCreates:
                 del self._under_way[place]
 
     async def _look(self, place: str, request: CreatePreviewJobRequest, admitted: Admitted, call: Call) -> _Found:
-        begin = asyncio.get_running_loop().time()
+        begin = time.monotonic()
         seconds = min(LOOK_SECONDS, LOOK_SHARE * (call.deadline - begin))
         # The cloud gets the first three quarters: what it does not tell in time must still be written down.
-        look = Call(call.request_id, begin + 0.75 * seconds, call.caller, no_cache=call.no_cache, trace=call.trace)
+        look = call._replace(deadline=begin + 0.75 * seconds, response=ResponseInfo())
         try:
             async with asyncio.timeout_at(begin + seconds):
                 return await self._found(place, request, admitted, look)
@@ -180,7 +181,7 @@ class DeduplicatedCreates:
     async def _fingerprint(self, admitted: Admitted, secret: bytes, look: Call) -> bytes:
         """Of what is to be rendered; empty when nobody can tell what is in the document now."""
         request, bucket, output = admitted
-        head = Call(look.request_id, (look.deadline + asyncio.get_running_loop().time()) / 2, look.caller)
+        head = look._replace(deadline=(look.deadline + time.monotonic()) / 2, trace=None)
         try:
             tag = await self._tags.tag(bucket, request.input_object, head)
         except GatewayError as error:
@@ -191,10 +192,10 @@ class DeduplicatedCreates:
 
     async def _read(self, bucket: Bucket, job_id: str, look: Call) -> PreviewJob | None:
         """The job as it is, kept or not; None when that cannot be told in time."""
-        own = Call(look.request_id, look.deadline, look.caller, trace=look.trace)
+        own = look._replace(no_cache=False)
         try:
             async with asyncio.timeout_at(look.deadline):
-                return await self._upstream.get(bucket, job_id, own)
+                return await self._upstream(GetJob(bucket, job_id), own)
         except (GatewayError, TimeoutError):
             return None
 
@@ -202,10 +203,8 @@ class DeduplicatedCreates:
         """Fill in the job. A ledger that is slow keeps nobody from getting it."""
         now, seconds = self._clock.now(), call.caller.dedupe_seconds
         filled = rendered.filled(claim, job, now=now, seconds=seconds)
-        task = asyncio.create_task(self._write(claim, filled), name="remember what was rendered")
-        self._remembering.add(task)
-        task.add_done_callback(self._remembering.discard)
-        await asyncio.wait((task,), timeout=call.deadline - ANSWER_MARGIN - asyncio.get_running_loop().time())
+        task = self._background.start(self._write(claim, filled), "write of a deduplication record")
+        await asyncio.wait((task,), timeout=call.answer_by - time.monotonic())
 
     async def _write(self, claim: Record, filled: Record) -> None:
         try:

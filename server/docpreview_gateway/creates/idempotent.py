@@ -7,6 +7,7 @@ request gets the first job, and an unknown outcome is cleared up by looking for 
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,25 +21,24 @@ from docpreview_gateway.creates import records as ledger
 from docpreview_gateway.creates.ports import LedgerError
 from docpreview_gateway.creates.reconciliation import Reconciliation
 from docpreview_gateway.creates.records import Record, Stage
-from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.call import ResponseInfo
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
+from docpreview_gateway.storage.background import BackgroundTasks
+from docpreview_gateway.upstream.operations import CreateJob
 from docpreview_gateway.upstream.wire import user_data
 
 if TYPE_CHECKING:
     from docpreview_gateway.access.bucket_registry import Admitted, BucketRegistry
-    from docpreview_gateway.creates.ports import LedgerTelemetry, RequestLedger
+    from docpreview_gateway.creates.ports import CreatesTelemetry, RequestLedger
     from docpreview_gateway.creates.records import Timing
-    from docpreview_gateway.model.call import Clock
+    from docpreview_gateway.model.call import Call, Clock
     from docpreview_gateway.model.callers import Caller
-    from docpreview_gateway.upstream.ports import PreviewUpstream
+    from docpreview_gateway.upstream.operations import Upstream
 
 log = structlog.get_logger("docpreview_gateway.ledger")
 
 ATTEMPT_SECONDS = 30.0
 """How long a recorded create may work on in the background, whatever its caller's deadline."""
-
-ANSWER_MARGIN = 0.05
-"""Seconds of a caller's deadline that are kept for telling it that its create goes on."""
 
 BUSY_POLL = 0.2
 """Seconds between looks at a create that another replica works on."""
@@ -58,12 +58,12 @@ class IdempotentCreates:
 
     def __init__(  # noqa: PLR0913 - collaborators, named by wiring
         self,
-        upstream: PreviewUpstream,
+        upstream: Upstream,
         buckets: BucketRegistry,
         records: RequestLedger,
         *,
         clock: Clock,
-        telemetry: LedgerTelemetry,
+        telemetry: CreatesTelemetry,
         timing: Timing,
         owner: str,
     ) -> None:
@@ -74,21 +74,22 @@ class IdempotentCreates:
         self._clock = clock
         self._timing = timing
         self._owner = owner
-        self._settling = Reconciliation(upstream, records, clock=clock, telemetry=telemetry, timing=timing)
+        self._reconciliation = Reconciliation(upstream, records, clock=clock, telemetry=telemetry, timing=timing)
+        self._background = BackgroundTasks()
         self._running: dict[str, tuple[asyncio.Task[PreviewJob], bytes]] = {}
 
     async def create(self, request: CreatePreviewJobRequest, call: Call) -> PreviewJob:
         """Submit a job, or return the one that an equal request submitted before."""
         admitted = self._buckets.admit_create(request, call.caller)
         if not request.request_id:
-            return await self._upstream.create(*admitted, call)
+            return await self._upstream(CreateJob(*admitted), call)
         # The record is of the caller's own words: a policy that changes in between makes no second job.
         work = _Work(admitted, call, await self._new_record(request, call.caller))
         task, fingerprint = self._running.get(work.record.key) or self._start(work)
         if fingerprint != work.record.fingerprint:
             raise _reused()
         # The work goes on when this caller leaves: between SENT and its outcome nobody may pull the plug.
-        await asyncio.wait((task,), timeout=call.deadline - ANSWER_MARGIN - asyncio.get_running_loop().time())
+        await asyncio.wait((task,), timeout=call.answer_by - time.monotonic())
         if not task.done():
             raise _in_progress()
         error = task.exception()
@@ -96,17 +97,17 @@ class IdempotentCreates:
             raise error.with_traceback(None)
         return task.result()
 
-    async def settle(self) -> None:
+    async def reconcile(self) -> None:
         """Clear up what others left open: find the job of an unknown create, or forget it when there is none for sure.
 
         Nothing is sent. Called at intervals by one loop per process; the next round tries again what failed in this.
         """
         try:
-            await self._settle_abandoned()
+            await self._reconcile_abandoned()
         except LedgerError as error:
-            log.warning("creates not settled yet", error=str(error))
+            log.warning("reconciliation round failed", error=str(error))
 
-    async def _settle_abandoned(self) -> None:
+    async def _reconcile_abandoned(self) -> None:
         records = await self._records.open(self._clock.now())
         oldest = min((record.sent_at for record in records), default=None)
         self._telemetry.unreconciled(len(records), oldest, self._clock.now())
@@ -116,16 +117,16 @@ class IdempotentCreates:
             if bucket is None or not await self._records.replace(record, mine):
                 continue
             try:
-                outcome = await self._settling.settle(mine, bucket)
+                outcome = await self._reconciliation.find_outcome(mine, bucket)
             except GatewayError as error:
-                log.warning("create not settled yet", key=record.key[:12], error=error.message)
+                log.warning("reconciliation of a create failed", key=record.key[:12], error=error.message)
                 continue
             if isinstance(outcome, Record):
                 await self._records.remove(outcome)
 
     async def drained(self) -> None:
         """Wait until no recorded create is between its stages."""
-        await asyncio.gather(*(task for task, _ in self._running.values()), return_exceptions=True)
+        await self._background.drain()
 
     async def _new_record(self, request: CreatePreviewJobRequest, caller: Caller) -> Record:
         try:
@@ -139,19 +140,19 @@ class IdempotentCreates:
 
     def _start(self, work: _Work) -> tuple[asyncio.Task[PreviewJob], bytes]:
         key = work.record.key
-        task = asyncio.create_task(self._run(work), name="recorded create")
+        task = self._background.start(self._run(work), "recorded create")
         self._running[key] = task, work.record.fingerprint
         task.add_done_callback(lambda _task: self._running.pop(key))
         return self._running[key]
 
     async def _run(self, work: _Work) -> PreviewJob:
         """Bring a create to its end, from whatever stage its record is in."""
-        until = asyncio.get_running_loop().time() + ATTEMPT_SECONDS
+        until = time.monotonic() + ATTEMPT_SECONDS
         while True:
             record = await self._owned(work)
             if record is not None:
                 return await self._advance(record, work)
-            if asyncio.get_running_loop().time() > until:
+            if time.monotonic() > until:
                 raise _in_progress()
             await asyncio.sleep(BUSY_POLL)
 
@@ -178,10 +179,10 @@ class IdempotentCreates:
         if record.stage is Stage.INTENT:
             return await self._send(record, work)
         try:
-            outcome = await self._settling.settle(record, work.admitted.bucket)
+            outcome = await self._reconciliation.find_outcome(record, work.admitted.bucket)
         except (GatewayError, LedgerError) as error:
             # A refused list says nothing about the job: telling it as it is would say that there is none.
-            log.warning("create not settled yet", key=record.key[:12], error=str(error))
+            log.warning("reconciliation of a create failed", key=record.key[:12], error=str(error))
             raise self._unknown(record) from None
         if isinstance(outcome, PreviewJob):
             return outcome
@@ -196,30 +197,30 @@ class IdempotentCreates:
                 raise _in_progress()
         except LedgerError as error:
             raise _ledger_unavailable(error) from None
-        deadline = asyncio.get_running_loop().time() + ATTEMPT_SECONDS
+        deadline = time.monotonic() + ATTEMPT_SECONDS
         request, bucket, output = work.admitted
         sign_until = sent.sent_at + self._timing.signature
-        call = Call(request.request_id, deadline, work.call.caller, sign_until=sign_until, trace=work.call.trace)
-        request = user_data.marked(request, sent.marker)
+        call = work.call._replace(deadline=deadline, no_cache=False, response=ResponseInfo())
+        operation = CreateJob(user_data.marked(request, sent.marker), bucket, output, sign_until)
         try:
-            job = await self._upstream.create(request, bucket, output, call)
+            job = await self._upstream(operation, call)
         except GatewayError as error:
             if error.reason == reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN:
-                return await self._look_at_once(sent, work)
+                return await self._reconcile_now(sent, work)
             await self._forget(sent)
             raise
         finally:
-            work.call.upstream_request_id = call.upstream_request_id
-        await self._settling.accept(sent, job)
+            work.call.response.upstream_request_id = call.response.upstream_request_id
+        await self._reconciliation.accept(sent, job)
         return job
 
-    async def _look_at_once(self, sent: Record, work: _Work) -> PreviewJob:
+    async def _reconcile_now(self, sent: Record, work: _Work) -> PreviewJob:
         """Most lost replies are of jobs that a list shows by now."""
         self._telemetry.ledger("unknown")
         try:
             unknown = sent.unknown(self._clock.now(), self._timing)
             if await self._records.replace(sent, unknown):
-                outcome = await self._settling.settle(unknown, work.admitted.bucket)
+                outcome = await self._reconciliation.find_outcome(unknown, work.admitted.bucket)
                 if isinstance(outcome, PreviewJob):
                     return outcome
         except (GatewayError, LedgerError) as error:
@@ -233,7 +234,7 @@ class IdempotentCreates:
             await self._records.remove(sent)
 
     def _unknown(self, record: Record) -> UpstreamError:
-        wait = max(1.0, record.settled_at(self._timing) - self._clock.now())
+        wait = max(1.0, record.absence_provable_at(self._timing) - self._clock.now())
         return UpstreamError(
             reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN,
             "the create was sent and its outcome is unknown; repeating it with the same request_id is safe",

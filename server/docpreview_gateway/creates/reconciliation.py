@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,16 +13,17 @@ from docpreview.v1.preview_job_service_pb2 import ListPreviewJobsRequest
 from docpreview_gateway.creates import records as ledger
 from docpreview_gateway.creates.ports import LedgerError
 from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.callers import GATEWAY
 from docpreview_gateway.model.errors import GatewayError, ReplyTooLarge
-from docpreview_gateway.upstream.ports import JobQuery
+from docpreview_gateway.upstream.operations import ListJobs
 
 if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewJob
-    from docpreview_gateway.creates.ports import LedgerTelemetry, RequestLedger
+    from docpreview_gateway.creates.ports import CreatesTelemetry, RequestLedger
     from docpreview_gateway.creates.records import Record, Timing
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Clock
-    from docpreview_gateway.upstream.ports import JobPage, PreviewUpstream
+    from docpreview_gateway.upstream.operations import JobPage, Upstream
 
 log = structlog.get_logger("docpreview_gateway.ledger")
 
@@ -37,11 +38,11 @@ class Reconciliation:
 
     def __init__(
         self,
-        upstream: PreviewUpstream,
+        upstream: Upstream,
         records: RequestLedger,
         *,
         clock: Clock,
-        telemetry: LedgerTelemetry,
+        telemetry: CreatesTelemetry,
         timing: Timing,
     ) -> None:
         self._upstream = upstream
@@ -50,7 +51,7 @@ class Reconciliation:
         self._telemetry = telemetry
         self._timing = timing
 
-    async def settle(self, record: Record, bucket: Bucket) -> PreviewJob | Record | None:
+    async def find_outcome(self, record: Record, bucket: Bucket) -> PreviewJob | Record | None:
         """The job; or the record, back at INTENT and still ours, when there is certainly none; or None: not known yet.
 
         `record` is ours and its create was sent. Errors of the list and of the ledger leave it to the next one.
@@ -65,7 +66,7 @@ class Reconciliation:
             self._telemetry.ledger("found")
             await self.accept(record, job)
             return job
-        if complete and begun >= record.settled_at(self._timing):
+        if complete and begun >= record.absence_provable_at(self._timing):
             restarted = record.restarted(self._clock.now(), self._timing)
             self._telemetry.ledger("absent")
             return restarted if await self._records.replace(record, restarted) else None
@@ -93,7 +94,7 @@ class Reconciliation:
         )
         cursor, begun = "", self._clock.now()
         for _ in range(LIST_PAGES):
-            page = await self._page(JobQuery(request, bucket, LIST_SIZE, cursor))
+            page = await self._page(ListJobs(request, bucket, LIST_SIZE, cursor))
             for job, marker in zip(page.jobs, page.markers, strict=True):
                 if ledger.owns(record, job, marker, only_one_of_its_target=alone):
                     return job, True
@@ -113,11 +114,11 @@ class Reconciliation:
         slack = self._timing.fence_slack
         return begun - slack - 1 < cloud <= self._clock.now() + slack
 
-    async def _page(self, query: JobQuery) -> JobPage:
-        deadline = asyncio.get_running_loop().time() + LIST_SECONDS
+    async def _page(self, operation: ListJobs) -> JobPage:
+        call = Call("", time.monotonic() + LIST_SECONDS, GATEWAY, no_cache=True)
         try:
-            return await self._upstream.list_jobs(query, Call("", deadline, no_cache=True))
+            return await self._upstream(operation, call)
         except ReplyTooLarge:
-            if query.size == 1:
+            if operation.size == 1:
                 raise
-            return await self._page(replace(query, size=query.size // 4 or 1))
+            return await self._page(replace(operation, size=operation.size // 4 or 1))

@@ -103,7 +103,7 @@ class Record:
         """Certainly absent: a new attempt may be sent."""
         return replace(self, stage=Stage.INTENT, sent_at=0.0, fence=0.0, lease_until=now + timing.lease)
 
-    def settled_at(self, timing: Timing) -> float:
+    def absence_provable_at(self, timing: Timing) -> float:
         """From when on a list without the job proves that there is none."""
         return self.fence + timing.visibility
 

@@ -119,7 +119,7 @@ class RedisPages:
         """Record the job of a reservation and the time of its next check; whether the reservation exists."""
         return bool(await self._run(_integer, _BIND, reservation, job_id, look_at))
 
-    async def settle(self, reservation: str, pages: int) -> None:
+    async def charge(self, reservation: str, pages: int) -> None:
         """Charge the pages that were made, once."""
         await self._run(_integer, _CLOSE, reservation, pages)
 

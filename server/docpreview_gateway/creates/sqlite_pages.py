@@ -66,7 +66,7 @@ class SqlitePages:
         """Record the job of a reservation and the time of its next check; whether the reservation exists."""
         return await self._file.commit(partial(_bind, reservation=reservation, job_id=job_id, look_at=look_at))
 
-    async def settle(self, reservation: str, pages: int) -> None:
+    async def charge(self, reservation: str, pages: int) -> None:
         """Charge the pages that were made, once."""
         await self._file.commit(partial(_close, reservation=reservation, pages=pages))
 

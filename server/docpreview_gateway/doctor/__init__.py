@@ -1,1 +1,1 @@
-"""To be said."""
+"""Checks a configuration and its surroundings without serving."""

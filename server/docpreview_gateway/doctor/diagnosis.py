@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from docpreview.v1.error_reason_pb2 import ErrorReason
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.errors import UpstreamError
-    from docpreview_gateway.upstream.ports import QueuePage
+    from docpreview_gateway.upstream.operations import QueuePage
 
 Check = Literal["files", "dns", "tls", "clock", "signature", "binding", "queue"]
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Clock
-    from docpreview_gateway.upstream.ports import CredentialsSource, QueuePage, Transport
+    from docpreview_gateway.upstream.operations import QueuePage
+    from docpreview_gateway.upstream.ports import CredentialsSource, Transport
     from docpreview_gateway.upstream.wire.http import HttpReply
 
 SECONDS = 10.0

@@ -1,1 +1,1 @@
-"""To be said."""
+"""Reads of jobs: get, list, wait, watch, and page addresses."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 from docpreview.v1 import error_reason_pb2 as reasons
@@ -16,7 +17,7 @@ from docpreview_gateway.access import visibility
 from docpreview_gateway.jobs import page_tokens
 from docpreview_gateway.model.errors import GatewayError, ReplyTooLarge
 from docpreview_gateway.model.validation import MAX_WAIT_SECONDS
-from docpreview_gateway.upstream.ports import JobQuery
+from docpreview_gateway.upstream.operations import GetJob, ListJobs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.jobs.watching import Subscription, Watching
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
-    from docpreview_gateway.upstream.ports import CachingUpstream, JobPage
+    from docpreview_gateway.upstream.operations import CachingUpstream, JobPage
 
     Jobs: TypeAlias = dict[str, PreviewJob | None]
     Followed: TypeAlias = (
@@ -104,9 +105,9 @@ class PreviewJobs:
     async def _get(self, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
         """The job, if the caller may know of it; else what it would be told if there were none."""
         if not visibility.may_hide(bucket, call):
-            return await self._upstream.get(bucket, job_id, call)
+            return await self._upstream(GetJob(bucket, job_id), call)
         with visibility.hidden_alike(bucket, job_id, call):
-            job = await self._upstream.get(bucket, job_id, call)
+            job = await self._upstream(GetJob(bucket, job_id), call)
             visibility.check(job, bucket, call)
         return job
 
@@ -118,10 +119,10 @@ class PreviewJobs:
                 visibility.check(await subscription.ended(0.0), bucket, call)
 
     async def _get_each(self, bucket: Bucket, found: Jobs, call: Call) -> Jobs:
-        slots = asyncio.Semaphore(BATCH_CONCURRENCY)
+        permits = asyncio.Semaphore(BATCH_CONCURRENCY)
 
         async def get(job_id: str) -> None:
-            async with slots:
+            async with permits:
                 try:
                     found[job_id] = await self._get(bucket, job_id, call)
                 except GatewayError as error:
@@ -142,7 +143,7 @@ class PreviewJobs:
         cursor = page_tokens.decode(request)
         size = request.page_size or DEFAULT_PAGE_SIZE
         while True:
-            page = await self._page(JobQuery(request, bucket, size, cursor), call)
+            page = await self._page(ListJobs(request, bucket, size, cursor), call)
             if page is not None:
                 token = page_tokens.encode(request, page.cursor)
                 reply = ListPreviewJobsResponse(jobs=visibility.seen(page.jobs, bucket, call), next_page_token=token)
@@ -151,11 +152,11 @@ class PreviewJobs:
             # Too much for one reply: a page may be shorter than asked, and the token continues behind it.
             size = max(1, size // 4)
 
-    async def _page(self, query: JobQuery, call: Call) -> JobPage | None:
+    async def _page(self, operation: ListJobs, call: Call) -> JobPage | None:
         try:
-            return await self._upstream.list_jobs(query, call)
+            return await self._upstream(operation, call)
         except ReplyTooLarge:
-            if query.size == 1:
+            if operation.size == 1:
                 raise
             return None
 
@@ -163,12 +164,12 @@ class PreviewJobs:
         """The job when it has ended, or as it is after the timeout."""
         bucket = self._buckets.admit(request, call.caller)
         timeout = _seconds(request.timeout) if request.HasField("timeout") else MAX_WAIT_SECONDS
-        until = min(asyncio.get_running_loop().time() + timeout, call.deadline - WAIT_MARGIN)
+        until = min(time.monotonic() + timeout, call.deadline - WAIT_MARGIN)
         async with self._watching.subscribe(bucket, request.job_id, call.caller, call.trace) as subscription:
-            call.cache = subscription.cache
+            call.response.cache = subscription.cache
             await self._check_visible(subscription, bucket, request.job_id, call)
             job = await subscription.ended(until)
-            call.upstream_request_id = subscription.upstream_request_id
+            call.response.upstream_request_id = subscription.upstream_request_id
         return await self._page_urls.fill(job, _page_url_ttl(request))
 
     async def watch(self, request: pb.WatchPreviewJobRequest, call: Call) -> AsyncGenerator[WatchPreviewJobResponse]:
@@ -176,7 +177,7 @@ class PreviewJobs:
         bucket = self._buckets.admit(request, call.caller)
         ttl = _page_url_ttl(request)
         async with self._watching.subscribe(bucket, request.job_id, call.caller, call.trace) as subscription:
-            call.cache = subscription.cache
+            call.response.cache = subscription.cache
             await self._check_visible(subscription, bucket, request.job_id, call)
             async for job in subscription.states():
                 if job is None:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest, ListPreviewQueuesResponse
 from docpreview_gateway.jobs import page_tokens
 from docpreview_gateway.model.errors import InvalidRequest, Violation
-from docpreview_gateway.upstream.ports import QueueQuery
+from docpreview_gateway.upstream.operations import ListQueues
 
 if TYPE_CHECKING:
     from docpreview_gateway.access.bucket_registry import BucketRegistry
     from docpreview_gateway.model.call import Call
-    from docpreview_gateway.upstream.ports import PreviewUpstream
+    from docpreview_gateway.upstream.operations import Upstream
 
 DEFAULT_PAGE_SIZE = 10
 _POSITION = re.compile("([1-9][0-9]{0,8}):([1-9][0-9]?|100)")
@@ -22,7 +22,7 @@ _POSITION = re.compile("([1-9][0-9]{0,8}):([1-9][0-9]?|100)")
 class PreviewQueues:
     """Lists the queues of a bucket."""
 
-    def __init__(self, upstream: PreviewUpstream, buckets: BucketRegistry) -> None:
+    def __init__(self, upstream: Upstream, buckets: BucketRegistry) -> None:
         self._upstream = upstream
         self._buckets = buckets
 
@@ -30,7 +30,7 @@ class PreviewQueues:
         """One page of queues. The cloud counts pages, so the size is part of the cursor: `<page>:<size>`."""
         bucket = self._buckets.admit(request, call.caller)
         number, size = self._position(request)
-        page = await self._upstream.list_queues(QueueQuery(request, bucket, size, number), call)
+        page = await self._upstream(ListQueues(request, bucket, size, number), call)
         more = bool(page.queues) and number * size < page.total
         return ListPreviewQueuesResponse(
             queues=page.queues,

@@ -10,6 +10,7 @@ Subscribers get the latest state, not a queue of states, so a slow reader costs 
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,31 +23,18 @@ from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import ANONYMOUS, Caller
 from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.model.job_states import TERMINAL
+from docpreview_gateway.upstream.operations import GetJob
 from docpreview_gateway.upstream.wire.refusals import RETRYABLE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
+    from docpreview_gateway.jobs.ports import JobsTelemetry, PollTracing
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.model.trace_context import Trace
-    from docpreview_gateway.upstream.ports import JobFeed, PollTracing, PreviewUpstream
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from docpreview_gateway.model.buckets import Bucket
-    from docpreview_gateway.model.trace_context import Trace
-
-
-class WatchTelemetry(Protocol):
-    """Hears how many pollers and watchers there are."""
-
-    def watching(self, *, pollers: int, watchers: int) -> None:
-        """The numbers now."""
-        ...
-
+    from docpreview_gateway.upstream.operations import Upstream
+    from docpreview_gateway.upstream.ports import JobFeed
 
 RECONNECT_SECONDS = 1.0
 """What a watcher is told to wait before it watches again elsewhere."""
@@ -70,9 +58,9 @@ class Watching:
 
     def __init__(  # noqa: PLR0913 - each is a collaborator, and wiring names them
         self,
-        upstream: PreviewUpstream,
+        upstream: Upstream,
         clock: Clock,
-        telemetry: WatchTelemetry,
+        telemetry: JobsTelemetry,
         *,
         limits: WatchLimits,
         jitter: Callable[[], float],
@@ -154,7 +142,7 @@ class Poller:
         job_id: str,
         caller: Caller,
         *,
-        upstream: PreviewUpstream,
+        upstream: Upstream,
         clock: Clock,
         limits: WatchLimits,
         jitter: Callable[[], float],
@@ -232,13 +220,13 @@ class Poller:
 
     async def _read(self, trace: Trace | None) -> PreviewJob:
         # The first look may be answered from a cache: a job that has ended costs its watchers nothing.
-        deadline = self._loop.time() + self._limits.poll
+        deadline = time.monotonic() + self._limits.poll
         call = Call("", deadline, self._caller, no_cache=self.latest is not None, trace=trace)
         try:
-            return await self._upstream.get(self._bucket, self._job_id, call)
+            return await self._upstream(GetJob(self._bucket, self._job_id), call)
         finally:
-            self.upstream_request_id = call.upstream_request_id
-            self._follows = self._feed is not None and call.cache in {"hit", "coalesced"}
+            self.upstream_request_id = call.response.upstream_request_id
+            self._follows = self._feed is not None and call.response.cache in {"hit", "coalesced"}
 
     def _publish(self, job: PreviewJob) -> None:
         if job != self.latest:
@@ -274,7 +262,7 @@ class Subscription:
 
     async def states(self) -> AsyncGenerator[PreviewJob | None]:
         """The present state, then each later one, until the job has ended; None when nothing changed for a while."""
-        end = self._loop.time() + self._limits.stream
+        end = time.monotonic() + self._limits.stream
         seen = 0
         while True:
             if self._poller.version != seen:
@@ -284,21 +272,21 @@ class Subscription:
                     return
                 continue
             self._raise_if_over()
-            remaining = end - self._loop.time()
+            remaining = end - time.monotonic()
             if remaining <= 0:
                 raise _again(reasons.ERROR_REASON_WATCH_LIMIT_REACHED, "the stream has been open for long; watch again")
             changed = await self._poller.changed(min(remaining, self._limits.heartbeat))
-            if not changed and self._loop.time() < end:
+            if not changed and time.monotonic() < end:
                 yield None
 
     async def ended(self, until: float) -> PreviewJob:
-        """The job when it has ended, or as it is at the loop's time `until`. The first look is always waited for."""
+        """The job when it has ended, or as it is at the instant `until`. The first poll is always waited for."""
         while True:
             job = self._poller.latest
             if job is not None and job.state in TERMINAL:
                 return job
             self._raise_if_over()
-            remaining = until - self._loop.time()
+            remaining = until - time.monotonic()
             if job is not None and remaining <= 0:
                 return job
             await self._poller.changed(remaining if job is not None else None)

@@ -1,1 +1,1 @@
-"""To be said."""
+"""Rate and concurrency limits of callers."""

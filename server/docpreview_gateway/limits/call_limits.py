@@ -5,7 +5,7 @@ Rates are counted by the shared store if there is one, so that replicas keep one
 
 from __future__ import annotations
 
-import asyncio
+import time
 from typing import TYPE_CHECKING, NoReturn
 
 from docpreview.v1 import error_reason_pb2 as reasons
@@ -14,7 +14,7 @@ from docpreview_gateway.limits.ports import StoreUnavailableError
 from docpreview_gateway.model.errors import GatewayError, LimitReached
 
 if TYPE_CHECKING:
-    from docpreview_gateway.limits.ports import LimitTelemetry, RateCounter, SharedRates
+    from docpreview_gateway.limits.ports import LimitsTelemetry, RateCounter, SharedRates
     from docpreview_gateway.model.callers import Caller
 
 CONCURRENCY_SECONDS = 0.3
@@ -46,7 +46,7 @@ class Counting:
 
         LIMITER_UNAVAILABLE.
         """
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         if self._shared is None:
             return self._take_locally(rules, now), False
         for rule in rules:
@@ -79,7 +79,7 @@ def has_limits(caller: Caller) -> bool:
 class CallLimits:
     """The port `CallGate`. Concurrent calls are counted per process, and each of `share` processes admits its share."""
 
-    def __init__(self, counting: RateCounter, telemetry: LimitTelemetry, *, share: int = 1) -> None:
+    def __init__(self, counting: RateCounter, telemetry: LimitsTelemetry, *, share: int = 1) -> None:
         self._counting = counting
         self._telemetry = telemetry
         self._share = share

@@ -1,1 +1,1 @@
-"""To be said."""
+"""Values and rules that all parts speak of. No I/O, no framework."""

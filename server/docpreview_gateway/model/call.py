@@ -1,46 +1,96 @@
-"""To be said."""
+"""A call on its way through the gateway: what is fixed when it arrives, and what is filled in for its reply."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, Self
 
 from docpreview_gateway.model.callers import ANONYMOUS, Caller
 
 if TYPE_CHECKING:
     from docpreview_gateway.model.trace_context import Trace
 
+ANSWER_MARGIN = 0.05
+"""Seconds before a call's deadline at which work for it stops, so that the reply still reaches the caller."""
+
 
 @dataclass(slots=True)
-class Call:
-    """One call of a caller on its way through the gateway.
+class ResponseInfo:
+    """Facts about a reply, filled in while the call is served and sent back as metadata, logged and measured."""
 
-    `caller` is who makes it. `deadline` is an instant of `time.monotonic`, which is the event loop's clock too (under
-    this name it costs no system call to find the loop, as Python 3.11's does). `no_cache` asks for an answer that is
-    read from the cloud now; `sign_until` is the Unix time at which a create's signature must end (None: as usual).
-    `wanted_by` is the instant after which a shared read, which has a deadline of its own, is of no use to its callers:
-    it decides what is worth beginning, and ends nothing. `trace` is the trace that the call belongs to, if it brought
-    one or one is being made. The other fields are filled in on the way: `shared_wait` are the seconds that its latest
-    read has waited for what replicas share, `reason` is that of the error that ended the call, for whoever observes it;
-    the rest is sent back as metadata.
-    """
+    cache: Literal["", "hit", "miss", "coalesced", "stale"] = ""
+    """Outcome of the cache look-up; empty: the call reads nothing."""
+    upstream_request_id: str = ""
+    """The cloud's id of the latest request made for the call."""
+    reason: str = ""
+    """Name of the reason of the error that ended the call, such as `JOB_NOT_FOUND`; empty: it succeeded."""
+
+
+@dataclass(slots=True)
+class SharedRead:
+    """State of a read that may serve several callers; it outlives each of them."""
+
+    wanted_by: float
+    """Instant after which no caller needs the result. It decides whether to start more work, and ends none."""
+    waited: float = 0.0
+    """Seconds that the read has waited for shared state, which has one time budget for all of a read."""
+
+
+class _CallFields(NamedTuple):
+    """A tuple and not a frozen dataclass: several are made for a call, and a dataclass takes three times as long."""
 
     request_id: str
+    """The caller's `x-request-id`, or one made here; empty for work of the gateway itself."""
     deadline: float
+    """Instant at which the caller stops waiting."""
     caller: Caller = ANONYMOUS
+    """Who makes the call."""
     no_cache: bool = False
-    sign_until: float | None = None
-    wanted_by: float = math.inf
+    """Read from the cloud now, not from a cache."""
     trace: Trace | None = None
-    upstream_request_id: str = ""
-    cache: Literal["", "hit", "miss", "coalesced", "stale"] = ""
-    reason: str = ""
-    shared_wait: float = 0.0
+    """Position in the trace that the call belongs to; None: it is not traced."""
+    shared_read: SharedRead | None = None
+    """The read that this call is a part of, below the cache; None above it."""
+    response: ResponseInfo | None = None
+
+
+class Call(_CallFields):
+    """One call, as it arrived. Instants are those of `time.monotonic`, which is the event loop's clock too.
+
+    Immutable; `_replace` makes a derived call, which fills in the same `response` unless it gets one of its own.
+    """
+
+    __slots__ = ()
+    response: ResponseInfo
+    """Filled in on the way."""
+
+    def __new__(  # noqa: PLR0913, PLR0917 - the fields
+        cls,
+        request_id: str,
+        deadline: float,
+        caller: Caller = ANONYMOUS,
+        no_cache: bool = False,  # noqa: FBT001, FBT002 - as the field
+        trace: Trace | None = None,
+        shared_read: SharedRead | None = None,
+        response: ResponseInfo | None = None,
+    ) -> Self:
+        """A call with an empty `response`, unless there is one."""
+        info = ResponseInfo() if response is None else response
+        return super().__new__(cls, request_id, deadline, caller, no_cache, trace, shared_read, info)
+
+    @property
+    def wanted_by(self) -> float:
+        """Instant after which nobody needs the result: the latest deadline of all callers who share the read."""
+        return self.deadline if self.shared_read is None else min(self.deadline, self.shared_read.wanted_by)
+
+    @property
+    def answer_by(self) -> float:
+        """Instant at which work for the call stops."""
+        return self.deadline - ANSWER_MARGIN
 
 
 class Clock(Protocol):
-    """The wall clock."""
+    """The wall clock. Instants for deadlines and durations are read from `time.monotonic` instead."""
 
     def now(self) -> float:
         """Unix time in seconds."""
@@ -51,7 +101,7 @@ class Clock(Protocol):
 class Method:
     """A method of the contract; `kind` as go-grpc-middleware's metrics name it.
 
-    Two are never equal, so that finding what is kept for one does not compare words at every call.
+    Compared by identity, so that looking up a method's metrics does not compare strings at every call.
     """
 
     service: str

@@ -58,4 +58,7 @@ class Caller:
 
 
 ANONYMOUS = Caller("anonymous")
-"""Who calls a gateway that asks nobody for a name."""
+"""The caller of every call to a gateway that has no authentication."""
+
+GATEWAY = Caller("gateway")
+"""The caller of the gateway's own reads: reconciliation of creates, and charging of pages."""

@@ -1,4 +1,4 @@
-"""To be said."""
+"""States of jobs."""
 
 from __future__ import annotations
 

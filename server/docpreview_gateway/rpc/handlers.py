@@ -34,40 +34,13 @@ from docpreview_gateway.rpc.statuses import DETAILS_KEY, RichStatus, rich_status
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 
-    from docpreview_gateway.access.ports import Identification
+    from docpreview_gateway.access.ports import Authentication
     from docpreview_gateway.limits.ports import CallGate
+    from docpreview_gateway.model.trace_context import Trace
+    from docpreview_gateway.rpc.ports import RpcTelemetry
 
     Context = grpc.aio.ServicerContext[bytes, bytes]
     Metadata = Iterable[tuple[str, str | bytes]]
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-
-class EndTelemetry(Protocol):
-    """Hears of every call that has ended."""
-
-    def call_ended(self, method: Method, call: Call, code: str, seconds: float) -> None:
-        """A call ended with the status of this name, such as `NOT_FOUND`; `call.reason` says why."""
-        ...
-
-
-class CallTelemetry(EndTelemetry, Protocol):
-    """Hears of every call."""
-
-    def call_started(self, method: Method, call: Call) -> None:
-        """A call came in. Its caller may not be known yet."""
-        ...
-
-
-class RpcTelemetry(CallTelemetry, Protocol):
-    """Hears of every call and its messages."""
-
-    def message_sent(self, method: Method) -> None:
-        """A message of a stream left; each other call that ends well has sent one."""
-        ...
-
 
 MAX_SEND_BYTES = 4 * 1024 * 1024 - 64 * 1024
 """Replies stay below the 4 MiB that clients accept by default."""
@@ -112,8 +85,8 @@ class Bounds:
 class Handlers:
     """Builds gRPC handlers from routes. `jitter` gives numbers in [0, 1).
 
-    With an `identification` every call proves whose it is and may use the method, before a byte of it is decoded;
-    without one it is `anonymous`'s. Without a `gate` callers have no limits.
+    With an `authentication` every call is authenticated and authorized before its request is decoded; without one its
+    caller is `anonymous`. Without a `gate` callers have no limits.
     """
 
     def __init__(  # noqa: PLR0913 - collaborators, named by wiring
@@ -122,7 +95,7 @@ class Handlers:
         bounds: Bounds | None = None,
         *,
         anonymous: Caller = ANONYMOUS,
-        identification: Identification | None = None,
+        authentication: Authentication | None = None,
         gate: CallGate | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -130,9 +103,9 @@ class Handlers:
         self.anonymous = anonymous
         self.gate = gate
         self._jitter = jitter
-        self.identification = identification
-        self._asks = identification is not None or gate is not None
-        """Whether calls have a caller to find out, or limits to pass."""
+        self.authentication = authentication
+        self._asks = authentication is not None or gate is not None
+        """Whether calls, unary and streaming, have a caller to authenticate or limits to pass; decided here, once."""
         bounds = bounds or Bounds()
         self._free = {False: bounds.calls, True: bounds.waits}
         self._running = 0
@@ -172,7 +145,8 @@ class Handlers:
             running = _Running(self, route, context)
             try:
                 self._check_room(route)
-                await running.enter()
+                if self._asks:
+                    await running.enter()
                 await context.send_initial_metadata((("x-request-id", running.call.request_id),))
                 async with (
                     asyncio.timeout_at(running.call.deadline),
@@ -196,11 +170,11 @@ class Handlers:
             self._idle = asyncio.get_running_loop().create_future()
             await asyncio.wait((self._idle,), timeout=seconds)
 
-    def entered(self, route: Route[Any], call: Call) -> None:
-        """A call's handler begins."""
-        self._telemetry.call_started(route.method, call)
+    def entered(self, route: Route[Any], call: Call) -> Trace | None:
+        """A call's handler begins. Returns the call's position in its trace, if it is traced here."""
         self._running += 1
         self._free[route.waits] -= 1
+        return self._telemetry.call_started(route.method, call)
 
     def left(self, route: Route[Any], call: Call, code: str, seconds: float) -> None:
         """It has ended, with the status code of this name."""
@@ -232,7 +206,7 @@ class Handlers:
 
 
 async def permitted(
-    identification: Identification, context: grpc.aio.ServicerContext[Any, Any], metadata: Metadata, name: str
+    authentication: Authentication, context: grpc.aio.ServicerContext[Any, Any], metadata: Metadata, name: str
 ) -> Caller:
     """The caller of a call with this metadata, if it proves its name and its rights have the method of this name."""
 
@@ -241,7 +215,7 @@ async def permitted(
         return pem
 
     authorization = [value if isinstance(value, str) else "" for key, value in metadata if key == "authorization"]
-    caller = await identification.caller(Evidence(tuple(authorization), certificate))
+    caller = await authentication.caller(Evidence(tuple(authorization), certificate))
     if caller.rights is not None and not caller.rights.has_method(name):
         permit(caller.rights.of_method(name))
     return caller
@@ -264,13 +238,16 @@ class _Running:
         self._entered = False
         self._metadata = metadata_of(context)
         self.call = _open(context.time_remaining(), self._metadata, route.longest, handlers.anonymous)
-        handlers.entered(route, self.call)
+        trace = handlers.entered(route, self.call)
+        if trace is not None:
+            self.call = self.call._replace(trace=trace)
 
     async def enter(self) -> None:
         """Know its caller, and pass its rights and limits."""
-        identification, gate = self._handlers.identification, self._handlers.gate
-        if identification is not None:
-            self.call.caller = await permitted(identification, self._context, self._metadata, self._route.method.name)
+        authentication, gate = self._handlers.authentication, self._handlers.gate
+        if authentication is not None:
+            caller = await permitted(authentication, self._context, self._metadata, self._route.method.name)
+            self.call = self.call._replace(caller=caller)
         if gate is not None:
             await gate.enter(self.call.caller, self._route.method.name)
             self._entered = True
@@ -279,7 +256,7 @@ class _Running:
         """End the call with the status of the error; one that cancels the handler is left as it is."""
         if isinstance(error, Exception):
             status = _status(error, self._route, self.call)
-            self._code, self.call.reason = status.code.name, status.reason
+            self._code, self.call.response.reason = status.code.name, status.reason
             await self._context.abort(status.code, status.message, self._handlers.trailers(self.call, status))
         # CancelledError; or GeneratorExit: the caller went away while gRPC was waiting for it to read.
         self._code = "CANCELLED"
@@ -333,25 +310,25 @@ def metadata_of(context: grpc.aio.ServicerContext[Any, Any]) -> Metadata:
 def _open(remaining: float | None, metadata: Metadata, longest: float, caller: Caller) -> Call:
     allowed = longest if remaining is None else min(remaining, longest)
     deadline = time.monotonic() + allowed
-    call = Call("", deadline, caller)
+    request_id, no_cache, trace = "", False, None
     for key, value in metadata:
         if key == "x-request-id" and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
-            call.request_id = value
+            request_id = value
         elif key == "cache-control" and value == "no-cache":
-            call.no_cache = True
+            no_cache = True
         elif key == "traceparent" and isinstance(value, str):
-            call.trace = trace_context.parse(value)
-    call.request_id = call.request_id or f"{_PROCESS}{next(_NUMBERS):08x}"
-    return call
+            trace = trace_context.parse(value)
+    return Call(request_id or f"{_PROCESS}{next(_NUMBERS):08x}", deadline, caller, no_cache, trace)
 
 
 def _metadata(call: Call) -> tuple[tuple[str, str], ...]:
     """What is sent back beside the reply or the error."""
     metadata: tuple[tuple[str, str], ...] = (("x-request-id", call.request_id),)
-    if call.cache:
-        metadata = (*metadata, ("x-cache", call.cache))
-    if call.upstream_request_id:
-        metadata = (*metadata, ("x-upstream-request-id", call.upstream_request_id))
+    info = call.response
+    if info.cache:
+        metadata = (*metadata, ("x-cache", info.cache))
+    if info.upstream_request_id:
+        metadata = (*metadata, ("x-upstream-request-id", info.upstream_request_id))
     return metadata
 
 

@@ -1,1 +1,1 @@
-"""To be said."""
+"""Connections to Redis and SQLite, and background tasks."""

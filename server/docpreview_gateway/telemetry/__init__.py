@@ -1,1 +1,1 @@
-"""To be said."""
+"""Metrics, logs, traces, and the admin port with its page."""

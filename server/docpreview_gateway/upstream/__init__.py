@@ -1,1 +1,1 @@
-"""The cloud's job API behind the port `PreviewUpstream`: one attempt, and decorators of the same port, one a file."""
+"""The cloud's job API: operations, a client, and middleware around it."""

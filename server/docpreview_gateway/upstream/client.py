@@ -7,11 +7,12 @@ import math
 import time
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
 from docpreview_gateway.upstream.cloud_clock import unix_time
+from docpreview_gateway.upstream.operations import CreateJob, GetJob, ListJobs, ListQueues
 from docpreview_gateway.upstream.ports import TransportError
 from docpreview_gateway.upstream.wire import refusals, requests, responses
 from docpreview_gateway.upstream.wire.signing import Window, sign
@@ -19,30 +20,24 @@ from docpreview_gateway.upstream.wire.signing import Window, sign
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from docpreview.v1.preview_job_pb2 import PreviewJob
-    from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
     from docpreview_gateway.upstream.cloud_clock import CloudClock
-    from docpreview_gateway.upstream.ports import CredentialsSource, JobPage, JobQuery, QueuePage, QueueQuery, Transport
+    from docpreview_gateway.upstream.operations import JobPage, Operation, Result
+    from docpreview_gateway.upstream.ports import CredentialsSource, Transport
     from docpreview_gateway.upstream.wire.http import HttpReply, HttpRequest
-
-Result = TypeVar("Result")
-
-ANSWER_MARGIN = 0.05
-"""Seconds of a caller's deadline that are kept for answering it."""
 
 BIG_REPLY_BYTES = 256 * 1024
 """Replies from this size on are read in a thread, so that one caller's big job does not hold up all others."""
 
 
 class CloudClient:
-    """The port `PreviewUpstream` with one attempt per call.
+    """An `Upstream` that makes one attempt a call.
 
-    Before giving up on a refused clock it learns the cloud's time from the `Date` of the refusal and signs once more:
-    the refusal came before anything was done, so this is safe for creates too. But a create whose signature has a set
-    end is signed by our clock alone when the two differ by more than `fence_slack` seconds: it would outlast its fence,
-    and its job would lie where nobody looks for it.
+    When the cloud refuses our clock, the client learns the cloud's time from the `Date` of the refusal and signs once
+    more: the refusal came before anything was done, so this is safe for creates too. But a create whose signature has a
+    set end is signed by our clock alone when the two differ by more than `fence_slack` seconds: else it would outlast
+    its fence, and its job would be created where reconciliation does not look.
     """
 
     def __init__(
@@ -60,75 +55,36 @@ class CloudClient:
         self._timeout = timeout_seconds
         self._fence_slack = fence_slack
 
-    async def create(self, request: CreatePreviewJobRequest, bucket: Bucket, output: Bucket, call: Call) -> PreviewJob:
-        """Submit a job. CREATE_OUTCOME_UNKNOWN when it may have been accepted all the same."""
-        unsigned = requests.create(request, bucket, output)
+    async def __call__(self, operation: Operation[Result], call: Call) -> Result:
+        """The cloud's answer. UpstreamError; DEADLINE_EXCEEDED when the call's deadline comes first."""
+        request, read = _prepare(operation)
         try:
-            return await self._ask(unsigned, bucket, call, partial(responses.created_job, bucket=bucket.name))
+            return await self._attempt(request, read, operation, call)
         except UpstreamError as error:
-            if error.reason not in refusals.OUTCOME_UNKNOWN:
-                raise
-            raise UpstreamError(
-                reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN,
-                f"the create was sent and its outcome is unknown ({error.message}); the job may or may not exist",
-                facts=error.facts,
-            ) from error
-
-    async def get(self, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
-        """One job. JOB_NOT_FOUND when there is none."""
-        read = partial(responses.one_job, bucket=bucket.name, job_id=job_id)
-        try:
-            return await self._ask(requests.get(bucket, job_id), bucket, call, read)
-        except UpstreamError as error:
-            if error.facts.http_status == 404 and not error.facts.code:  # noqa: PLR2004 - the bare HTTP status
-                raise UpstreamError(
-                    reasons.ERROR_REASON_JOB_NOT_FOUND, f"no job {job_id} in bucket {bucket.name}", facts=error.facts
-                ) from error
+            if (answer := _as_answer(operation, error)) is not None:
+                raise answer from error
             raise
 
-    async def list_jobs(self, query: JobQuery, call: Call) -> JobPage:
-        """One page of jobs. ReplyTooLarge when the page holds more than the gateway reads at once."""
-        request = requests.list_jobs(query.request, query.bucket, size=query.size, cursor=query.cursor)
-        read = partial(
-            responses.job_page,
-            bucket=query.bucket.name,
-            with_pages=query.request.include_pages,
-            asked_cursor=query.cursor,
-        )
-        page, reply = await self._asked(request, query.bucket, call, read)
-        return replace(page, as_of=unix_time(reply.headers.get("date", "")))
-
-    async def list_queues(self, query: QueueQuery, call: Call) -> QueuePage:
-        """One page of queues."""
-        request = requests.list_queues(query.request, query.bucket, size=query.size, page=query.number)
-        return await self._ask(request, query.bucket, call, partial(responses.queue_page, bucket=query.bucket.name))
-
-    async def _ask(self, request: HttpRequest, bucket: Bucket, call: Call, read: Callable[[bytes], Result]) -> Result:
-        result, _ = await self._asked(request, bucket, call, read)
-        return result
-
-    async def _asked(
-        self, request: HttpRequest, bucket: Bucket, call: Call, read: Callable[[bytes], Result]
-    ) -> tuple[Result, HttpReply]:
-        call.cache = "miss"
+    async def _attempt(
+        self, request: HttpRequest, read: Callable[[HttpReply], Result], operation: Operation[Result], call: Call
+    ) -> Result:
+        call.response.cache = "miss"
         now = time.monotonic()
-        until = min(now + self._timeout, call.deadline - ANSWER_MARGIN)
+        until = min(now + self._timeout, call.answer_by)
         if until <= now:
             raise _deadline_exceeded("the deadline passed before the cloud was asked")
+        sign_until = operation.sign_until if isinstance(operation, CreateJob) else None
         try:
             async with asyncio.timeout_at(until):
-                reply = await self._exchange(request, bucket, call.sign_until)
-                call.upstream_request_id = refusals.request_id_of(reply)
+                reply = await self._exchange(request, operation.bucket, sign_until)
+                call.response.upstream_request_id = refusals.request_id_of(reply)
                 if len(reply.body) < BIG_REPLY_BYTES:
-                    return read(reply.body), reply
-                return await asyncio.to_thread(read, reply.body), reply
+                    return read(reply)
+                return await asyncio.to_thread(read, reply)
         except TimeoutError:
-            raise self._late(request, until, call) from None
-
-    def _late(self, request: HttpRequest, until: float, call: Call) -> GatewayError:
-        if until < call.deadline - ANSWER_MARGIN or request.unrepeatable:
-            return _no_reply("no reply in time", reasons.ERROR_REASON_UPSTREAM_TIMEOUT)
-        return _deadline_exceeded("the cloud did not answer within the call's deadline")
+            if until < call.answer_by or not operation.repeatable:
+                raise _no_reply("no reply in time", reasons.ERROR_REASON_UPSTREAM_TIMEOUT) from None
+            raise _deadline_exceeded("the cloud did not answer within the call's deadline") from None
 
     async def _exchange(self, request: HttpRequest, bucket: Bucket, sign_until: float | None) -> HttpReply:
         """A reply of status 2xx; UpstreamError for every other."""
@@ -160,6 +116,54 @@ class CloudClient:
             raise from_transport(error) from error
 
 
+def _prepare(operation: Operation[Any]) -> tuple[HttpRequest, Callable[[HttpReply], Any]]:
+    """The unsigned request of an operation, and the function that reads its result from a reply."""
+    bucket, name = operation.bucket, operation.bucket.name
+    if isinstance(operation, GetJob):
+        job_id = operation.job_id
+        return requests.get(bucket, job_id), lambda reply: responses.one_job(reply.body, bucket=name, job_id=job_id)
+    if isinstance(operation, CreateJob):
+        create = requests.create(operation.request, bucket, operation.output)
+        return create, lambda reply: responses.created_job(reply.body, bucket=name)
+    if isinstance(operation, ListJobs):
+        listing = requests.list_jobs(operation.request, bucket, size=operation.size, cursor=operation.cursor)
+        return listing, partial(_read_page, operation)
+    if isinstance(operation, ListQueues):
+        queues = requests.list_queues(operation.request, bucket, size=operation.size, page=operation.number)
+        return queues, lambda reply: responses.queue_page(reply.body, bucket=name)
+    raise TypeError(f"not an operation of the job API: {operation!r}")
+
+
+def _read_page(operation: ListJobs, reply: HttpReply) -> JobPage:
+    page = responses.job_page(
+        reply.body,
+        bucket=operation.bucket.name,
+        with_pages=operation.request.include_pages,
+        asked_cursor=operation.cursor,
+    )
+    return replace(page, as_of=unix_time(reply.headers.get("date", "")))
+
+
+def _as_answer(operation: Operation[Any], error: UpstreamError) -> UpstreamError | None:
+    """The answer that a failed exchange stands for, if not its own error.
+
+    A create that was sent may exist; a bare HTTP 404 for a job says that there is none.
+    """
+    if isinstance(operation, CreateJob) and error.reason in refusals.OUTCOME_UNKNOWN:
+        return UpstreamError(
+            reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN,
+            f"the create was sent and its outcome is unknown ({error.message}); the job may or may not exist",
+            facts=error.facts,
+        )
+    if isinstance(operation, GetJob) and error.facts.http_status == 404 and not error.facts.code:  # noqa: PLR2004
+        return UpstreamError(
+            reasons.ERROR_REASON_JOB_NOT_FOUND,
+            f"no job {operation.job_id} in bucket {operation.bucket.name}",
+            facts=error.facts,
+        )
+    return None
+
+
 def _clocks_differ(offset: float, error: UpstreamError) -> UpstreamError:
     return UpstreamError(
         error.reason,
@@ -171,7 +175,7 @@ def _clocks_differ(offset: float, error: UpstreamError) -> UpstreamError:
 
 
 def from_transport(error: TransportError) -> UpstreamError:
-    """The same for those above."""
+    """The error of an exchange without a reply, as callers get it."""
     if not error.sent:
         return _no_reply("no connection to the cloud", reasons.ERROR_REASON_UPSTREAM_UNREACHABLE)
     if error.timed_out:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.model.errors import GatewayError, UpstreamError, UpstreamFacts
 from docpreview_gateway.upstream.client import from_transport
-from docpreview_gateway.upstream.middleware.observed import observed
+from docpreview_gateway.upstream.middleware.observed import measured
 from docpreview_gateway.upstream.ports import Attempt, TransportError
 from docpreview_gateway.upstream.wire import refusals, requests
 from docpreview_gateway.upstream.wire.signing import Window, presign
@@ -51,7 +51,7 @@ class CloudObjectTags:
         self._telemetry = telemetry
 
     async def tag(self, bucket: Bucket, key: str, call: Call) -> str:
-        """As the port says."""
+        """The object's ETag or version id, empty when the store gives neither. GatewayError by the deadline."""
         return await self._host_limiters.through(bucket.object_host, call, partial(self._attempt, bucket, key, call))
 
     async def _attempt(self, bucket: Bucket, key: str, call: Call) -> str:
@@ -59,7 +59,7 @@ class CloudObjectTags:
         window = Window.around(self._clock.now())
         unsigned = requests.look_at_object(bucket, key)
         signed = presign(unsigned, self._credentials.credentials(bucket.credentials), window)
-        with observed(Attempt(bucket.name, "head_object", call.trace), self._telemetry):
+        with measured(Attempt(bucket.name, "head_object", call.trace), self._telemetry):
             try:
                 async with asyncio.timeout_at(call.deadline):
                     return await self._exchange(signed)

@@ -1,8 +1,7 @@
-"""To be said."""
+"""Ports of the upstream part: transport, credentials, caches, single-flight and telemetry."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -11,21 +10,12 @@ if TYPE_CHECKING:
 
     from docpreview.v1.error_reason_pb2 import ErrorReason
     from docpreview.v1.preview_job_pb2 import PreviewJob
-    from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
-    from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest, PreviewQueue
     from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.model.call import Call
     from docpreview_gateway.model.circuit_breaker import State
     from docpreview_gateway.model.trace_context import Trace
     from docpreview_gateway.upstream.wire.http import HttpReply, HttpRequest
     from docpreview_gateway.upstream.wire.signing import Credentials
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from contextlib import AbstractContextManager
-
-    from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.model.call import Call
-    from docpreview_gateway.model.trace_context import Trace
-from typing import TYPE_CHECKING
 
 
 class TransportError(Exception):
@@ -53,63 +43,12 @@ class CredentialsSource(Protocol):
         ...
 
 
-class PreviewUpstream(Protocol):
-    """The cloud's job API. Every method raises UpstreamError, and does one attempt or many as its decorators decide."""
-
-    async def create(self, request: CreatePreviewJobRequest, bucket: Bucket, output: Bucket, call: Call) -> PreviewJob:
-        """Submit a job. CREATE_OUTCOME_UNKNOWN when it may have been accepted all the same."""
-        ...
-
-    async def get(self, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
-        """One job. JOB_NOT_FOUND when there is none."""
-        ...
-
-    async def list_jobs(self, query: JobQuery, call: Call) -> JobPage:
-        """One page of jobs. ReplyTooLarge when the page holds more than the gateway reads at once."""
-        ...
-
-    async def list_queues(self, query: QueueQuery, call: Call) -> QueuePage:
-        """One page of queues."""
-        ...
-
-
-class CachingUpstream(PreviewUpstream, Protocol):
-    """The cloud's job API with a memory."""
-
-    def cached_get(self, bucket: Bucket, job_id: str, call: Call) -> bytes | None:
-        """What `get` would answer from this process's memory, serialised; None when it would have to look further.
-
-        GatewayError, as `get` would raise it, where it is known already that the cloud cannot be asked in time.
-        """
-        ...
-
-
 class ObjectTags(Protocol):
     """Tells what is in objects."""
 
     async def tag(self, bucket: Bucket, key: str, call: Call) -> str:
         """What changes with the object's content, empty when the store does not say. GatewayError by the deadline."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class JobQuery:
-    """One page of a list: `size` jobs after the cloud's `cursor`."""
-
-    request: ListPreviewJobsRequest
-    bucket: Bucket
-    size: int
-    cursor: str
-
-
-@dataclass(frozen=True, slots=True)
-class QueueQuery:
-    """One page of a list: page `number`, from 1, of pages of `size` queues."""
-
-    request: ListPreviewQueuesRequest
-    bucket: Bucket
-    size: int
-    number: int
 
 
 class MemoryCache(Protocol):
@@ -173,29 +112,11 @@ class SingleFlight(Protocol):
         ...
 
 
-class SingleFlightTelemetry(Protocol):
-    """Hears of reads that replicas could share."""
-
-    def shared_read(self, outcome: Literal["leader", "follower", "timeout", "local"]) -> None:
-        """A read was made for all, or by another replica, which brought the answer or none, or without asking."""
-        ...
-
-
 class JobFeed(Protocol):
     """What other replicas see of a job."""
 
     async def next(self, bucket: Bucket, job_id: str, seconds: float) -> PreviewJob | None:
         """The job as soon as somebody has read it, or None after so many seconds."""
-        ...
-
-
-class CacheTelemetry(Protocol):
-    """Hears of cache look-ups."""
-
-    def cache_lookup(
-        self, tier: Literal["memory", "shared", "lists"], outcome: Literal["hit", "miss", "stale", "error", "skipped"]
-    ) -> None:
-        """A tier was asked. `error` and `skipped` (it does not answer) say why the shared one was of no use."""
         ...
 
 
@@ -207,52 +128,12 @@ class Attempt(NamedTuple):
     trace: Trace | None
 
 
-class UpstreamTelemetry(Protocol):
-    """Hears of every attempt at the cloud."""
-
-    def upstream_attempt(self, attempt: Attempt, reason: ErrorReason.ValueType, seconds: float) -> None:
-        """An attempt ended; `reason` is ERROR_REASON_UNSPECIFIED when it succeeded."""
-        ...
-
-
-class RetryTelemetry(Protocol):
-    """Hears of attempts that are made again."""
-
-    def retry(self, operation: str, outcome: Literal["made", "over_budget"]) -> None:
-        """A retry was due: it is made, or the process has made too many."""
-        ...
-
-
 class HostLoad(NamedTuple):
     """Calls under way to a bucket's host, how many may be, and how many wait."""
 
     in_flight: int
     limit: int
     queued: int
-
-
-class HostLimiterTelemetry(Protocol):
-    """Hears of the ways to the buckets' hosts."""
-
-    def measure_host(self, bucket: str, load: Callable[[], HostLoad]) -> None:
-        """There is a way to the bucket's host; `load` tells how full it is, at any time."""
-        ...
-
-    def breaker(self, bucket: str, state: State) -> None:
-        """The breaker before a bucket's host changed its state."""
-        ...
-
-    def shed(self, bucket: str, why: str) -> None:
-        """A call was refused at once: because of the `queue`, its own `deadline`, or the `breaker`."""
-        ...
-
-
-class CoalescingTelemetry(Protocol):
-    """Hears of reads that share one request."""
-
-    def coalesced(self, operation: Literal["get", "list_jobs", "list_queues"]) -> None:
-        """A read joined an equal one that was under way."""
-        ...
 
 
 class JobPages(NamedTuple):
@@ -262,47 +143,51 @@ class JobPages(NamedTuple):
     failed: int
 
 
-class JobTelemetry(Protocol):
-    """Hears of jobs that ended, of each once."""
+class UpstreamTelemetry(Protocol):
+    """Records what happens on the way to the cloud."""
+
+    def upstream_attempt(self, attempt: Attempt, reason: ErrorReason.ValueType, seconds: float) -> None:
+        """Records the end of an attempt; `reason` is ERROR_REASON_UNSPECIFIED when it succeeded."""
+        ...
+
+    def retry(self, operation: str, outcome: Literal["made", "over_budget"]) -> None:
+        """Records a retry that is made, or is not because the process has made too many."""
+        ...
+
+    def measure_host(self, bucket: str, load: Callable[[], HostLoad]) -> None:
+        """Records the load of a bucket's host from now on, by asking `load` at any time."""
+        ...
+
+    def breaker(self, bucket: str, state: State) -> None:
+        """Records a new state of the circuit breaker of a bucket's host."""
+        ...
+
+    def shed(self, bucket: str, why: str) -> None:
+        """Records a call refused before it was sent: because of the `queue`, its own `deadline`, or the `breaker`."""
+        ...
+
+    def coalesced(self, operation: str) -> None:
+        """Records a read that joined an equal one in flight."""
+        ...
+
+    def cache_lookup(
+        self, tier: Literal["memory", "shared", "lists"], outcome: Literal["hit", "miss", "stale", "error", "skipped"]
+    ) -> None:
+        """Records a look-up in a tier. `error` and `skipped` (circuit breaker open) are of the shared one."""
+        ...
+
+    def shared_read(self, outcome: Literal["leader", "follower", "timeout", "local"]) -> None:
+        """Records a single-flight read: made for all replicas, by another one, by none in time, or without asking."""
+        ...
 
     def job_ended(self, state: str, seconds: float | None, pages: JobPages) -> None:
-        """A job ended in this state, such as `SUCCESS`, so long after its creation; None: the cloud does not tell."""
+        """Records a job's end, once: its state, such as `SUCCESS`, and its age; None: the cloud does not say."""
         ...
 
 
-class PollTracing(Protocol):
-    """Makes spans of polls."""
-
-    def poll(self, job_id: str, watchers: Sequence[Trace]) -> AbstractContextManager[Trace]:
-        """A span of one look at a job, which gives its place, linked to those of the calls that wait for it."""
-        ...
-
-
-class Tracing(PollTracing, Protocol):
-    """Makes spans."""
+class Tracing(Protocol):
+    """Makes spans of attempts."""
 
     def attempt(self, attempt: Attempt, call: Call) -> AbstractContextManager[None]:
         """A span of one attempt at the cloud."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class JobPage:
-    """Jobs of a list, the cloud's cursor behind them (empty at the end), and each job's marker (empty: it has none).
-
-    `as_of` is the cloud's Unix time when it answered, in whole seconds; None when it did not say.
-    """
-
-    jobs: tuple[PreviewJob, ...]
-    cursor: str
-    markers: tuple[str, ...] = ()
-    as_of: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class QueuePage:
-    """Queues of a list, how many there are in all pages, and the asked ids that do not exist."""
-
-    queues: tuple[PreviewQueue, ...]
-    total: int
-    missing: tuple[str, ...]

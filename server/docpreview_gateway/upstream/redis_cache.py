@@ -9,13 +9,13 @@ from docpreview_gateway.storage.redis_keys import PREFIX
 
 if TYPE_CHECKING:
     from docpreview_gateway.storage.redis_client import RedisClient
-    from docpreview_gateway.upstream.ports import CacheTelemetry
+    from docpreview_gateway.upstream.ports import UpstreamTelemetry
 
 
 class RedisCache:
     """The port `SharedCache`. It raises nothing but CancelledError."""
 
-    def __init__(self, redis: RedisClient, telemetry: CacheTelemetry) -> None:
+    def __init__(self, redis: RedisClient, telemetry: UpstreamTelemetry) -> None:
         self._redis = redis
         self._telemetry = telemetry
 

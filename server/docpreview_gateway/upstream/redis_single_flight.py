@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 from redis.exceptions import RedisError
 
+from docpreview_gateway.storage.background import BackgroundTasks
 from docpreview_gateway.storage.redis_client import RedisCallError, script_command
 from docpreview_gateway.storage.redis_keys import PREFIX
 
@@ -85,7 +86,7 @@ class RedisSingleFlight:
         self._is_listening = False
         self._subscriptions: dict[str, set[_Subscription]] = {}
         self._renewals: dict[str, asyncio.TimerHandle] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = BackgroundTasks()
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -161,7 +162,7 @@ class RedisSingleFlight:
         """Stop renewing leases, and finish what is still being published."""
         for renewal in self._renewals.values():
             renewal.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.drain()
 
     def _receive(self, message: bytes, on_created: Callable[[str], None]) -> None:
         head, _, value = message.partition(b"\n")
@@ -200,12 +201,7 @@ class RedisSingleFlight:
             return None
 
     def _in_background(self, work: Coroutine[None, None, object]) -> None:
-        async def done() -> None:
-            await work
-
-        task = asyncio.create_task(done(), name="single-flight")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        _ = self._background.start(work, "single-flight")
 
 
 class _Subscription:

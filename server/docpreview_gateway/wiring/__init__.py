@@ -1,1 +1,1 @@
-"""To be said."""
+"""Puts the parts together, starts and stops them."""

@@ -18,8 +18,8 @@ from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.errors import GatewayError, InvalidRequest
 from docpreview_gateway.model.option_rules import OptionRules
 from docpreview_gateway.upstream.memory_cache import LruMemoryCache
-from docpreview_gateway.upstream.middleware.cached import CachedUpstream
-from docpreview_gateway.upstream.middleware.coalesced import CoalescedUpstream
+from docpreview_gateway.upstream.middleware.cached import Cached
+from docpreview_gateway.upstream.middleware.coalesced import Coalesced
 from docpreview_gateway.upstream.policies.freshness import Freshness
 from tests.fakes.policies import caller_of
 from tests.fakes.shared_cache import FakeSharedCache
@@ -38,9 +38,7 @@ SUCCESS = PreviewJob.STATE_SUCCESS
 
 
 def by(caller: Caller) -> Call:
-    made = call()
-    made.caller = caller
-    return made
+    return call()._replace(caller=caller)
 
 
 def put(office: Office, job_id: str, key: str, state: PreviewJob.State.ValueType = SUCCESS) -> PreviewJob:
@@ -91,7 +89,7 @@ class TestOneJob:
             made = by(SHOP)
             error = await asyncio.wait_for(refusal(asked(office, method, job_id, made)), 5)
             ends.append((error.reason, error.message.replace(job_id, ""), error.metadata, error.retry_after))
-            assert (made.upstream_request_id, made.cache) == ("", "")
+            assert (made.response.upstream_request_id, made.response.cache) == ("", "")
         assert ends[0] == ends[1]
         assert ends[0][0] == r.ERROR_REASON_JOB_NOT_FOUND
 
@@ -219,8 +217,8 @@ async def warm() -> AsyncIterator[tuple[Office, Counted]]:
     memory = Counted(64 * 1024 * 1024)
     office = Office(buckets=BUCKETS)
     kept = Freshness(active=1e9, missing=1e9, listing=1e9, stale=0)
-    cached = CachedUpstream(
-        CoalescedUpstream(office.upstream, office.telemetry, longest=30.0),
+    cached = Cached(
+        Coalesced(office.upstream, office.telemetry, longest=30.0),
         memory,
         FakeSharedCache(),
         freshness=kept,

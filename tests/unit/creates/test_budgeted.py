@@ -15,7 +15,7 @@ from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOpt
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview.v1.usage_service_pb2 import GetUsageRequest, Usage
 from docpreview_gateway.creates.budgeted import FIRST_LOOK, MISSING_SECONDS, UNBOUND_SECONDS, PageQuotaStores
-from docpreview_gateway.creates.pages import Pages
+from docpreview_gateway.creates.pages import Pages, Reservation, ReservationResult
 from docpreview_gateway.model.callers import ANONYMOUS, Caller, PageBudget
 from docpreview_gateway.model.errors import GatewayError, LimitReached, UpstreamError
 from tests.fakes.pages import FakePages
@@ -46,7 +46,7 @@ class World:
         self.caller = caller
 
     def call(self) -> Call:
-        return replace(call(), caller=self.caller)
+        return call()._replace(caller=self.caller)
 
     async def made(self) -> str:
         """The id of the one job, once a record knows it."""
@@ -62,9 +62,9 @@ class World:
             await self.create(**options)
         return caught.value
 
-    async def settle_after(self, seconds: float) -> None:
+    async def charge_after(self, seconds: float) -> None:
         self.office.clock.time += seconds
-        await self.office.budgets.settle()
+        await self.office.budgets.charge()
 
     async def usage(self) -> Usage:
         return await self.office.budgets.get_usage(GetUsageRequest(), self.call())
@@ -98,13 +98,21 @@ async def test_job_that_ended() -> None:
     """The pages that it made take the place of those set aside, also when nobody watches it."""
     world = World()
     job = await world.create()
-    await world.settle_after(FIRST_LOOK)
+    await world.charge_after(FIRST_LOOK)
     assert await world.today() == Pages(0, 40)
     world.office.upstream.finish(BUCKET.name, job.job_id, pages=7)
-    await world.settle_after(60)
-    await world.settle_after(600)
+    await world.charge_after(60)
+    await world.charge_after(600)
     assert await world.today() == Pages(7, 0)
     assert world.office.telemetry.page_counts["a", "day"] == (7, 0, 100)
+
+
+async def test_charging_reads_jobs_as_the_gateway() -> None:
+    """Reads that nobody asked for are not counted as a caller's."""
+    world = World()
+    await world.create()
+    await world.charge_after(FIRST_LOOK)
+    assert world.office.upstream.callers == [CALLER.name, "gateway"]
 
 
 async def test_job_that_failed() -> None:
@@ -112,7 +120,7 @@ async def test_job_that_failed() -> None:
     world = World()
     job = await world.create()
     world.office.upstream.set_state(BUCKET.name, job.job_id, PreviewJob.STATE_FAILED)
-    await world.settle_after(FIRST_LOOK)
+    await world.charge_after(FIRST_LOOK)
     assert await world.today() == Pages(0, 0)
 
 
@@ -167,9 +175,9 @@ async def test_repeated_request_id() -> None:
     assert caught.value.reason == r.ERROR_REASON_REQUEST_ID_REUSED
     assert await world.today() == Pages(0, 40)
     world.office.upstream.finish(BUCKET.name, job.job_id, pages=7)
-    await world.settle_after(FIRST_LOOK)
+    await world.charge_after(FIRST_LOOK)
     await world.create(name)
-    await world.settle_after(600)
+    await world.charge_after(600)
     assert await world.today() == Pages(7, 0)
 
 
@@ -184,9 +192,40 @@ async def test_caller_that_leaves_its_create() -> None:
     await asyncio.gather(leaving, return_exceptions=True)
     cloud.gate.set()
     cloud.finish(BUCKET.name, await world.made(), pages=7)
-    await world.settle_after(UNBOUND_SECONDS)
-    await world.settle_after(1)
+    await world.charge_after(UNBOUND_SECONDS)
+    await world.charge_after(1)
     assert await world.today() == Pages(7, 0)
+
+
+class SlowPages(FakePages):
+    """A book whose answers take a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reserved = asyncio.Event()
+
+    async def reserve(self, wanted: Reservation, budget: PageBudget | None, look_at: float) -> ReservationResult:
+        found = await super().reserve(wanted, budget, look_at)
+        self.reserved.set()
+        await asyncio.Event().wait()
+        return found
+
+    async def release(self, reservation: str) -> None:
+        await asyncio.sleep(0.01)
+        await super().release(reservation)
+
+
+async def test_a_drain_waits_for_pages_of_an_abandoned_create_to_be_released() -> None:
+    """The caller left while the pages were being reserved: the book stays open until they are given back."""
+    world, book = World(), SlowPages()
+    world.office.budgets._books = PageQuotaStores(book)
+    leaving = asyncio.create_task(world.create())
+    await book.reserved.wait()
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    assert await world.today() == Pages(0, 40)
+    await world.office.budgets.drained()
+    assert await world.today() == Pages(0, 0)
 
 
 async def test_create_that_never_began() -> None:
@@ -194,7 +233,7 @@ async def test_create_that_never_began() -> None:
     world = World()
     wanted = world.office.budgets._reservation(request(str(uuid.uuid4())), PreviewOptions(), CALLER)
     await world.office.book.reserve(wanted, None, world.office.clock.now() + UNBOUND_SECONDS)
-    await world.settle_after(UNBOUND_SECONDS)
+    await world.charge_after(UNBOUND_SECONDS)
     assert await world.today() == Pages(0, 0)
 
 
@@ -205,7 +244,7 @@ async def test_create_of_unknown_outcome() -> None:
     with pytest.raises(UpstreamError):
         await world.create()
     assert await world.today() == Pages(0, 40)
-    await world.settle_after(UNBOUND_SECONDS)
+    await world.charge_after(UNBOUND_SECONDS)
     assert await world.today() == Pages(40, 0)
 
 
@@ -214,9 +253,9 @@ async def test_job_that_the_cloud_forgot() -> None:
     world = World()
     await world.create()
     world.office.upstream.jobs.clear()
-    await world.settle_after(FIRST_LOOK)
+    await world.charge_after(FIRST_LOOK)
     assert (await world.usage()).month.reserved_pages == 40
-    await world.settle_after(MISSING_SECONDS)
+    await world.charge_after(MISSING_SECONDS)
     assert (await world.usage()).month.used_pages == 40
 
 
@@ -255,13 +294,13 @@ class TestShared:
         job = await world.create(page_ranges="1-90")
         assert (await world.refusal(page_ranges="1-20")).subject == "caller:a:pages_per_day"
         assert world.office.telemetry.limits == [("a", "page_budget", "degraded"), ("a", "page_budget", "refused")]
-        await world.settle_after(60)
+        await world.charge_after(60)
         world.office.book.down = False
-        await world.settle_after(60)
-        await world.settle_after(60)
+        await world.charge_after(60)
+        await world.charge_after(60)
         assert fallback.open == {}
         world.office.upstream.finish(BUCKET.name, job.job_id, pages=9)
-        await world.settle_after(60)
+        await world.charge_after(60)
         assert await world.today() == Pages(9, 0)
 
     async def test_without_store_and_fallback_creates_pass_uncounted(self) -> None:

@@ -102,7 +102,7 @@ class World:
         )
         call = Call("r1", time.monotonic() + seconds, caller, no_cache=no_cache)
         job = await (gateway or self.gateway).create(request, call)
-        return job.job_id, call.cache
+        return job.job_id, call.response.cache
 
     @property
     def jobs(self) -> int:

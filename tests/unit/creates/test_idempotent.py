@@ -19,9 +19,9 @@ from docpreview_gateway.creates.records import Stage, Timing
 from docpreview_gateway.creates.sqlite_ledger import SqliteLedger
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
-from docpreview_gateway.model.callers import ANONYMOUS
+from docpreview_gateway.model.callers import ANONYMOUS, Caller
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
-from docpreview_gateway.upstream.ports import JobPage
+from docpreview_gateway.upstream.operations import CreateJob, JobPage, ListJobs
 from docpreview_gateway.upstream.wire.user_data import TOKEN_PLACEHOLDER
 from tests.fakes.clock import FakeClock
 from tests.fakes.telemetry import FakeTelemetry
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from docpreview_gateway.creates.records import Record
-    from docpreview_gateway.upstream.ports import JobQuery
+
 
 BUCKET = Bucket("docs-1250000000", "ap-chongqing", "main")
 TIMING = Timing(signature=45, fence_slack=60, visibility=15, lease=30, keep=86400)
@@ -70,12 +70,14 @@ class LossyUpstream(FakeUpstream):
         self.keep_user_data = True
         self.hide_new_jobs = False
         self.list_failures: list[Exception] = []
+        self.creates: list[CreateJob] = []
         self.calls: list[Call] = []
         self._hidden: set[str] = set()
 
-    async def create(self, request: CreatePreviewJobRequest, bucket: Bucket, output: Bucket, call: Call) -> PreviewJob:
+    async def create(self, operation: CreateJob, call: Call) -> PreviewJob:
+        self.creates.append(operation)
         self.calls.append(call)
-        job = await super().create(request, bucket, output, call)
+        job = await super().create(operation, call)
         if not self.keep_user_data:
             job.user_data = ""
         if self.hide_new_jobs:
@@ -85,7 +87,8 @@ class LossyUpstream(FakeUpstream):
             raise LOST
         return job
 
-    async def list_jobs(self, query: JobQuery, call: Call) -> JobPage:
+    async def list_jobs(self, query: ListJobs, call: Call) -> JobPage:
+        self.calls.append(call)
         page = await super().list_jobs(query, call)
         if self.list_failures:
             raise self.list_failures.pop()
@@ -242,6 +245,17 @@ async def test_a_job_whose_reply_was_lost_is_found_by_its_marker(world: World) -
     assert world.posts == 1
 
 
+async def test_reconciliation_reads_as_the_gateway_and_the_create_as_its_caller(world: World) -> None:
+    """Reads that nobody asked for are not counted as somebody's, and a request_id is not the id of a call."""
+    world.cloud.lose_replies = 1
+    call = Call("call-1", asyncio.get_running_loop().time() + 30, Caller("shop"))
+    await world.gateway.create(request(), call)
+    assert [(asked.caller.name, asked.request_id) for asked in world.cloud.calls] == [
+        ("shop", "call-1"),
+        ("gateway", ""),
+    ]
+
+
 async def test_a_lost_reply_without_user_data_is_found_by_its_output_path(world: World) -> None:
     """The marker in the output path proves whose job it is."""
     world.cloud.lose_replies = 1
@@ -304,7 +318,7 @@ async def test_create_that_never_arrived(world: World) -> None:
 async def test_signature_of_a_recorded_create(world: World) -> None:
     """It ends soon, before the fence: no late copy of the request can be accepted after it."""
     await world.create(request())
-    assert world.cloud.calls[0].sign_until == world.clock.time + TIMING.signature
+    assert world.cloud.creates[0].sign_until == world.clock.time + TIMING.signature
 
 
 @pytest.mark.parametrize("stage", [Stage.INTENT, Stage.SENT])
@@ -384,7 +398,7 @@ async def test_begin_whose_answer_was_lost(world: World) -> None:
 async def test_ledger_that_cannot_be_read_in_the_background(world: World) -> None:
     """The round ends without a word but a log line; the next one may go better."""
     world.ledger.broken = frozenset({"open"})
-    await world.gateway.settle()
+    await world.gateway.reconcile()
     assert world.telemetry.unsettled_creates == []
 
 
@@ -411,13 +425,13 @@ async def test_nobody_comes_back_for_an_unknown_create(world: World) -> None:
             made = world.cloud.add_job(BUCKET.name, "d1", PreviewJob.STATE_RUNNING)
             made.user_data = f"x {dead.marker}"
     world.clock.time += TIMING.lease
-    await world.gateway.settle()
+    await world.gateway.reconcile()
     assert world.telemetry.unsettled_creates == [(2, TIMING.lease)]
     assert [record.stage for record in await world.ledger.open(world.clock.time)] == [Stage.SENT]
     assert (await world.create(asked)).job_id == "d1"
     world.clock.time += 120
-    await world.gateway.settle()
+    await world.gateway.reconcile()
     assert await world.ledger.open(world.clock.time + 100) == []
-    await world.gateway.settle()
+    await world.gateway.reconcile()
     assert world.telemetry.unsettled_creates[-1] == (0, None)
     assert world.posts == 0

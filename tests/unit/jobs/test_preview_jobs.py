@@ -21,7 +21,7 @@ from tests.fakes.upstream import FakeUpstream
 from tests.unit.conftest import BUCKET, OTHER, QUICK, Office, call
 
 if TYPE_CHECKING:
-    from docpreview_gateway.upstream.ports import JobPage, JobQuery
+    from docpreview_gateway.upstream.operations import JobPage, ListJobs
 
 RUNNING, SUCCESS = PreviewJob.STATE_RUNNING, PreviewJob.STATE_SUCCESS
 TTL = Duration(seconds=60)
@@ -81,7 +81,7 @@ class TestGet:
         made = call()
         job = await office.jobs.get(pb.GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1"), made)
         assert job.state == RUNNING
-        assert (made.cache, made.upstream_request_id) == ("miss", "upstream-1")
+        assert (made.response.cache, made.response.upstream_request_id) == ("miss", "upstream-1")
 
     async def test_with_page_addresses(self, office: Office) -> None:
         """A copy with addresses; what the cloud gave stays as it was."""
@@ -194,7 +194,7 @@ class Heavy(FakeUpstream):
         self.padding = padding
         self.sizes: list[int] = []
 
-    async def list_jobs(self, query: JobQuery, call: Call) -> JobPage:
+    async def list_jobs(self, query: ListJobs, call: Call) -> JobPage:
         self.sizes.append(query.size)
         if query.size > self.most:
             raise ReplyTooLarge
@@ -287,7 +287,7 @@ class TestWait:
         office.upstream.add_job(BUCKET.name, "d1", RUNNING)
         made = call()
         assert (await office.jobs.wait(self.request(0), made)).state == RUNNING
-        assert (made.cache, made.upstream_request_id) == ("miss", "upstream-1")
+        assert (made.response.cache, made.response.upstream_request_id) == ("miss", "upstream-1")
 
     async def test_time_that_passes(self, office: Office) -> None:
         """The job as it is by then, not an error."""
@@ -335,7 +335,7 @@ class TestWatch:
         assert [message.job.state for message in seen if message.HasField("job")] == [RUNNING, SUCCESS]
         assert not seen[1].HasField("job")
         assert seen[-1].job.result.pages[0].url
-        assert made.cache == "miss"
+        assert made.response.cache == "miss"
 
     async def test_a_second_watcher_joins_the_poller_of_the_first(self, office: Office) -> None:
         """It joins the first one's poller, and each gets addresses of its own."""
@@ -345,7 +345,7 @@ class TestWatch:
         first, second = office.jobs.watch(request, one), office.jobs.watch(request, other)
         async with aclosing(first), aclosing(second):
             assert (await anext(first)).job == (await anext(second)).job
-        assert (one.cache, other.cache) == ("miss", "coalesced")
+        assert (one.response.cache, other.response.cache) == ("miss", "coalesced")
 
     async def test_watcher_that_leaves(self, office: Office) -> None:
         """The poller is released as soon as the stream is closed."""

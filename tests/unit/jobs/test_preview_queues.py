@@ -12,13 +12,12 @@ from docpreview_gateway.access.bucket_registry import BucketRegistry
 from docpreview_gateway.jobs import page_tokens
 from docpreview_gateway.jobs.preview_queues import PreviewQueues
 from docpreview_gateway.model.errors import InvalidRequest
-from docpreview_gateway.upstream.ports import QueuePage
+from docpreview_gateway.upstream.operations import ListQueues, QueuePage
 from tests.fakes.upstream import FakeUpstream
 from tests.unit.conftest import BUCKET, Office, call
 
 if TYPE_CHECKING:
     from docpreview_gateway.model.call import Call
-    from docpreview_gateway.upstream.ports import QueueQuery
 
 
 class ManyQueues(FakeUpstream):
@@ -29,7 +28,7 @@ class ManyQueues(FakeUpstream):
         self.queues = [PreviewQueue(queue_id=f"p{number}") for number in range(count)]
         self.queries: list[tuple[int, int]] = []
 
-    async def list_queues(self, query: QueueQuery, call: Call) -> QueuePage:
+    async def list_queues(self, query: ListQueues, call: Call) -> QueuePage:
         assert call.request_id == "r1"
         self.queries.append((query.number, query.size))
         begin = (query.number - 1) * query.size

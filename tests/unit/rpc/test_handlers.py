@@ -336,8 +336,8 @@ class TestMetadata:
         """The cloud's request id and how the cache helped; nothing where nothing is known."""
 
         async def learn(_request: object, call: Call) -> PreviewJob:
-            call.upstream_request_id = "cloud-1"
-            call.cache = "miss"
+            call.response.upstream_request_id = "cloud-1"
+            call.response.cache = "miss"
             return PreviewJob()
 
         async with switchboard(learn) as board:
@@ -381,7 +381,7 @@ class TestAtOnce:
         """It is sent, and the use-case that may wait is not asked."""
 
         def fast_path(request: GetPreviewJobRequest, call: Call) -> bytes:
-            call.cache = "hit"
+            call.response.cache = "hit"
             return PreviewJob(job_id=f"kept {request.job_id}").SerializeToString()
 
         async with switchboard(failing(ValueError(), stream=False), fast_path=fast_path) as board:

@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-from docpreview_gateway.model.call import Call, Method
+from docpreview_gateway.model.call import Call, Method, ResponseInfo
 from docpreview_gateway.model.callers import Caller
 from docpreview_gateway.model.trace_context import Trace
 from docpreview_gateway.telemetry.call_log import FLUSH_SECONDS, MOST_LINES, CallLog
@@ -52,7 +52,7 @@ async def test_a_call_is_one_line_with_all_that_an_operator_asks_of_it() -> None
     """What an operator asks of a call stands in one line."""
     log = call_log(stream := Stream())
     trace = Trace("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", sampled=False)
-    call = Call("r1", 0, Caller("billing"), trace=trace, cache="miss", upstream_request_id="NjU=", reason="INTERNAL")
+    call = Call("r1", 0, Caller("billing"), trace=trace, response=ResponseInfo("miss", "NjU=", "INTERNAL"))
     log.call_ended(METHOD, call, "INTERNAL", 0.0123456)
     log.flush()
     assert stream.entries() == [
@@ -113,7 +113,7 @@ async def test_lines_are_gathered() -> None:
 async def test_a_create_is_logged_at_once_with_digests_instead_of_names() -> None:
     """Who made which job, written at once; objects and request ids only as digests, passwords not at all."""
     log = call_log(stream := Stream())
-    call = Call("r1", 0, Caller("billing"), upstream_request_id="NjU=", cache="hit")
+    call = Call("r1", 0, Caller("billing"), response=ResponseInfo("hit", "NjU="))
     log.create_ended(REQUEST, call, "OK", "d1")
     (entry,) = stream.entries()
     assert (entry["caller"], entry["bucket"], entry["output_bucket"]) == (

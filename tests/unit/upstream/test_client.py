@@ -19,7 +19,8 @@ from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError, ReplyTooLarge, UpstreamError
 from docpreview_gateway.upstream.client import BIG_REPLY_BYTES, CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudClock
-from docpreview_gateway.upstream.ports import JobQuery, QueueQuery, TransportError
+from docpreview_gateway.upstream.operations import CreateJob, GetJob, JobPage, ListJobs, ListQueues, QueuePage
+from docpreview_gateway.upstream.ports import TransportError
 from docpreview_gateway.upstream.wire.refusals import RETRYABLE
 from docpreview_gateway.upstream.wire.signing import Credentials, Window, sign
 from tests.fakes.clock import FakeClock
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from docpreview.v1.error_reason_pb2 import ErrorReason
-    from docpreview_gateway.upstream.ports import JobPage, QueuePage
     from docpreview_gateway.upstream.wire.http import HttpReply, HttpRequest
 
 BUCKET = Bucket("examplebucket-1250000000", "ap-chongqing", "main")
@@ -55,18 +55,18 @@ class Desk:
         self.call = call()
 
     async def create(self) -> PreviewJob:
-        return await self.client.create(CREATE, BUCKET, BUCKET, self.call)
+        return await self.client(CreateJob(CREATE, BUCKET, BUCKET), self.call)
 
     async def get(self) -> PreviewJob:
-        return await self.client.get(BUCKET, "d1", self.call)
+        return await self.client(GetJob(BUCKET, "d1"), self.call)
 
     async def list_jobs(self) -> JobPage:
         request = ListPreviewJobsRequest(bucket=BUCKET.name)
-        return await self.client.list_jobs(JobQuery(request, BUCKET, 10, ""), self.call)
+        return await self.client(ListJobs(request, BUCKET, 10, ""), self.call)
 
     async def list_queues(self) -> QueuePage:
         request = ListPreviewQueuesRequest(bucket=BUCKET.name)
-        return await self.client.list_queues(QueueQuery(request, BUCKET, 10, 1), self.call)
+        return await self.client(ListQueues(request, BUCKET, 10, 1), self.call)
 
 
 def desk(*script: Turn, timeout: float = 5.0) -> Desk:
@@ -139,7 +139,7 @@ class TestSigning:
         """The call learns the cloud's request id."""
         made = desk(job_reply(headers={"x-ci-request-id": "cloud-1"}))
         await made.get()
-        assert (made.call.upstream_request_id, made.call.cache) == ("cloud-1", "miss")
+        assert (made.call.response.upstream_request_id, made.call.response.cache) == ("cloud-1", "miss")
 
 
 ASKS: dict[str, Callable[[Desk], Awaitable[object]]] = {

@@ -1,1 +1,1 @@
-"""To be said."""
+"""Functions of the type `Upstream` around another, one a file."""

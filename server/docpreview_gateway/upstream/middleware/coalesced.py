@@ -1,101 +1,75 @@
-"""One request to the cloud for any number of equal reads that are under way at the same time.
+"""Middleware: one request to the cloud for any number of equal reads in flight at the same time.
 
-The request runs in a task of its own: a caller that gives up does not end it for the others, the last one to give up
-does.
+The request runs in a task of its own. A caller that gives up does not cancel it for the others; the last one does.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+import time
+from typing import TYPE_CHECKING, Any
 
-from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.call import ResponseInfo, SharedRead
+from docpreview_gateway.upstream.operations import GetJob
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-    from typing import TypeAlias
+    from collections.abc import Callable
 
-    from docpreview.v1.preview_job_pb2 import PreviewJob
-    from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview_gateway.model.buckets import Bucket
-    from docpreview_gateway.upstream.ports import (
-        CoalescingTelemetry,
-        JobPage,
-        JobQuery,
-        PreviewUpstream,
-        QueuePage,
-        QueueQuery,
-    )
-
-    Operation: TypeAlias = Literal["get", "list_jobs", "list_queues"]
-    Key: TypeAlias = tuple[Operation, str, tuple[str, ...]]
-
-Result = TypeVar("Result")
+    from docpreview_gateway.model.call import Call
+    from docpreview_gateway.upstream.operations import Operation, Result, Upstream
+    from docpreview_gateway.upstream.ports import UpstreamTelemetry
 
 
 class _Flight:
-    """A read under way and who waits for it."""
+    """A read in flight, its state, and the callers that wait for it."""
 
-    def __init__(self, call: Call, task: asyncio.Task[Any]) -> None:
+    def __init__(self, call: Call, read: SharedRead, task: asyncio.Task[Any]) -> None:
         self.call = call
+        self.read = read
         self.task = task
         self.waiting: set[asyncio.Future[None]] = set()
 
 
-class CoalescedUpstream:
-    """`PreviewUpstream` that joins equal reads. `longest` bounds a shared read in seconds; no deadline does.
+class Coalesced:
+    """An `Upstream` that coalesces equal reads. `longest` bounds a shared read in seconds; no caller's deadline does.
 
-    `shed_if_late` raises what `inner` would raise at once for want of room; None: only `inner` itself knows.
+    `shed_if_late` takes a bucket's name and a call, and raises the error with which `inner` would reject the call
+    immediately; None: only `inner` can tell.
     """
 
     def __init__(
         self,
-        inner: PreviewUpstream,
-        telemetry: CoalescingTelemetry,
+        inner: Upstream,
+        telemetry: UpstreamTelemetry,
         *,
         longest: float,
-        shed_if_late: Callable[[Bucket, Call], None] | None = None,
+        shed_if_late: Callable[[str, Call], None] | None = None,
     ) -> None:
         self._inner = inner
         self._shed_if_late = shed_if_late
         self._telemetry = telemetry
         self._longest = longest
-        self._flights: dict[Key, _Flight] = {}
-
-    async def create(self, request: CreatePreviewJobRequest, bucket: Bucket, output: Bucket, call: Call) -> PreviewJob:
-        """As the port says; two equal creates are two jobs and never joined."""
-        return await self._inner.create(request, bucket, output, call)
-
-    async def get(self, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
-        """As the port says."""
-        return await self._joined(_get(bucket, job_id), call, lambda own: self._inner.get(bucket, job_id, own))
+        self._flights: dict[tuple[object, ...], _Flight] = {}
 
     def check_admission(self, bucket: Bucket, job_id: str, call: Call) -> None:
-        """Raise what `get` would raise at once for want of room. Who can join a read under way needs none."""
-        if self._shed_if_late is not None and _get(bucket, job_id) not in self._flights:
-            self._shed_if_late(bucket, call)
+        """Raise the error with which reading the job would be rejected immediately. Joining a flight never is."""
+        if self._shed_if_late is not None and GetJob(bucket, job_id).key not in self._flights:
+            self._shed_if_late(bucket.name, call)
 
-    async def list_jobs(self, query: JobQuery, call: Call) -> JobPage:
-        """As the port says."""
-        content = query.request.SerializeToString(deterministic=True).hex()
-        key: Key = ("list_jobs", query.bucket.name, (content, query.cursor, str(query.size)))
-        return await self._joined(key, call, lambda own: self._inner.list_jobs(query, own))
-
-    async def list_queues(self, query: QueueQuery, call: Call) -> QueuePage:
-        """As the port says."""
-        content = query.request.SerializeToString(deterministic=True).hex()
-        key: Key = ("list_queues", query.bucket.name, (content, str(query.number), str(query.size)))
-        return await self._joined(key, call, lambda own: self._inner.list_queues(query, own))
-
-    async def _joined(self, key: Key, call: Call, read: Callable[[Call], Coroutine[Any, Any, Result]]) -> Result:
+    async def __call__(self, operation: Operation[Result], call: Call) -> Result:
+        """The result of the operation, or of an equal read that was in flight already."""
+        if not operation.repeatable:
+            return await self._inner(operation, call)
+        key = operation.key
         flight = self._flights.get(key)
         joined = flight is not None
         if flight is None:
-            flight = self._start(key, call, read)
+            flight = self._start(key, operation, call)
         else:
-            self._telemetry.coalesced(key[0])
-        flight.call.wanted_by = max(flight.call.wanted_by, call.deadline)
-        # A future of its own for each caller: cancelling one of them leaves the task to the others.
+            self._telemetry.coalesced(operation.name)
+        flight.read.wanted_by = max(flight.read.wanted_by, call.deadline)
+        # A future for each caller: cancelling one of them leaves the task to the others.
         landed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         flight.waiting.add(landed)
         try:
@@ -103,48 +77,48 @@ class CoalescedUpstream:
         finally:
             flight.waiting.discard(landed)
             if not flight.waiting and not flight.task.done():
-                self._end(key, flight)
-        call.upstream_request_id = flight.call.upstream_request_id
-        call.shared_wait = flight.call.shared_wait
-        call.cache = "coalesced" if joined else flight.call.cache
+                self._cancel(key, flight)
+        _copy_outcome(flight, call, joined=joined)
         error = flight.task.exception()
         if error is not None:
-            # One error reaches many callers; each raises it with a trace of its own.
+            # One error reaches many callers; each raises it with a traceback of its own.
             raise error.with_traceback(None)
         result: Result = flight.task.result()
         return result
 
-    def _start(self, key: Key, call: Call, read: Callable[[Call], Coroutine[Any, Any, Result]]) -> _Flight:
-        loop = asyncio.get_running_loop()
-        own = Call(
-            call.request_id,
-            loop.time() + self._longest,
-            call.caller,
-            no_cache=call.no_cache,
-            wanted_by=call.deadline,
-            trace=call.trace,
-            shared_wait=call.shared_wait,
+    def _start(self, key: tuple[object, ...], operation: Operation[Any], call: Call) -> _Flight:
+        read = SharedRead(wanted_by=call.deadline, waited=call.shared_read.waited if call.shared_read else 0.0)
+        own = call._replace(deadline=time.monotonic() + self._longest, shared_read=read, response=ResponseInfo())
+        task = asyncio.get_running_loop().create_task(
+            _run(self._inner, operation, own), name=f"shared {operation.name}"
         )
-        flight = _Flight(own, loop.create_task(read(own), name=f"shared {key[0]}"))
-        self._flights[key] = flight
-        flight.task.add_done_callback(lambda _task: self._land(key, flight))
+        flight = self._flights[key] = _Flight(own, read, task)
+        task.add_done_callback(lambda _task: self._land(key, flight))
         return flight
 
-    def _land(self, key: Key, flight: _Flight) -> None:
+    def _land(self, key: tuple[object, ...], flight: _Flight) -> None:
         self._forget(key, flight)
         for landed in flight.waiting:
             if not landed.done():
                 landed.set_result(None)
 
-    def _end(self, key: Key, flight: _Flight) -> None:
-        """Nobody waits any more. A later caller must not join what is being cancelled."""
+    def _cancel(self, key: tuple[object, ...], flight: _Flight) -> None:
+        """No caller waits any more. A later caller must not join a read that is being cancelled."""
         self._forget(key, flight)
         flight.task.cancel()
 
-    def _forget(self, key: Key, flight: _Flight) -> None:
+    def _forget(self, key: tuple[object, ...], flight: _Flight) -> None:
         if self._flights.get(key) is flight:
             del self._flights[key]
 
 
-def _get(bucket: Bucket, job_id: str) -> Key:
-    return "get", bucket.name, (job_id,)
+async def _run(inner: Upstream, operation: Operation[Result], call: Call) -> Result:
+    return await inner(operation, call)
+
+
+def _copy_outcome(flight: _Flight, call: Call, *, joined: bool) -> None:
+    info = flight.call.response
+    call.response.upstream_request_id = info.upstream_request_id
+    call.response.cache = "coalesced" if joined else info.cache
+    if call.shared_read is not None:
+        call.shared_read.waited = flight.read.waited

@@ -1,112 +1,98 @@
-"""One request to the cloud for equal reads of a job that are under way in several replicas at the same time.
+"""Middleware: single-flight reads of a job across replicas.
 
-One replica reads, the others are shared. Whatever goes wrong between them, a replica reads by itself.
+One replica, the leader, reads; the others get its result. When anything between them fails, a replica reads by itself.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from docpreview.v1 import error_reason_pb2 as reasons
+from docpreview_gateway.model.call import SharedRead
 from docpreview_gateway.model.errors import UpstreamError
+from docpreview_gateway.upstream.operations import CreateJob, GetJob
 from docpreview_gateway.upstream.policies import cache_entries
 from docpreview_gateway.upstream.policies.cache_entries import Entry
 
 if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewJob
-    from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call, Clock
-    from docpreview_gateway.upstream.ports import (
-        JobPage,
-        JobQuery,
-        PreviewUpstream,
-        QueuePage,
-        QueueQuery,
-        SingleFlight,
-        SingleFlightTelemetry,
-    )
+    from docpreview_gateway.upstream.operations import Operation, Upstream
+    from docpreview_gateway.upstream.ports import SingleFlight, UpstreamTelemetry
 
 PATIENCE = 0.5
-"""Seconds between looks whether the replica that reads is still there."""
+"""Seconds between checks whether the leader still holds its lease."""
 
 
 class SharedReads:
-    """`PreviewUpstream` that lets one replica read for all, and the port `JobFeed` of what they read."""
+    """An `Upstream` in which one replica reads for all, and the port `JobFeed` of what they read."""
 
     def __init__(
-        self, inner: PreviewUpstream, single_flight: SingleFlight, *, clock: Clock, telemetry: SingleFlightTelemetry
+        self, inner: Upstream, single_flight: SingleFlight, *, clock: Clock, telemetry: UpstreamTelemetry
     ) -> None:
         self._inner = inner
         self._single_flight = single_flight
         self._clock = clock
         self._telemetry = telemetry
 
-    async def create(self, request: CreatePreviewJobRequest, bucket: Bucket, output: Bucket, call: Call) -> PreviewJob:
-        """As the port says. The other replicas forget their lists of the bucket, also when the outcome is unknown."""
+    async def __call__(self, operation: Operation[Any], call: Call) -> Any:  # noqa: ANN401 - depends on the operation
+        """The result. A create, also one of unknown outcome, makes the other replicas drop their cached lists."""
+        if isinstance(operation, GetJob):
+            return await self._get(operation, call)
         try:
-            return await self._inner.create(request, bucket, output, call)
+            return await self._inner(operation, call)
         finally:
-            self._single_flight.created(bucket.name)
-
-    async def get(self, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
-        """As the port says."""
-        loop = asyncio.get_running_loop()
-        key = cache_entries.job_key(bucket, job_id)
-        with self._single_flight.subscribe(key) as subscription:
-            while (leads := await self._leads(key, call)) is False and loop.time() < call.deadline:
-                shared = await subscription.next(min(PATIENCE, call.deadline - loop.time()))
-                if shared is not None and (entry := cache_entries.decode(key, shared)) is not None:
-                    return self._shared(entry, bucket, job_id, call)
-                if shared is not None:
-                    self._telemetry.shared_read("timeout")
-                    return await self._inner.get(bucket, job_id, call)
-        if leads:
-            return await self._lead(key, bucket, job_id, call)
-        self._telemetry.shared_read("local")
-        return await self._inner.get(bucket, job_id, call)
-
-    async def list_jobs(self, query: JobQuery, call: Call) -> JobPage:
-        """As the port says."""
-        return await self._inner.list_jobs(query, call)
-
-    async def list_queues(self, query: QueueQuery, call: Call) -> QueuePage:
-        """As the port says."""
-        return await self._inner.list_queues(query, call)
+            if isinstance(operation, CreateJob):
+                self._single_flight.created(operation.bucket.name)
 
     async def next(self, bucket: Bucket, job_id: str, seconds: float) -> PreviewJob | None:
-        """As the port `JobFeed` says."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + seconds
+        """The job as soon as a replica has read it, or None after `seconds`."""
+        end = time.monotonic() + seconds
         key = cache_entries.job_key(bucket, job_id)
         with self._single_flight.subscribe(key) as subscription:
             await self._single_flight.ask(key, seconds)
-            while (shared := await subscription.next(max(0.0, end - loop.time()))) is not None:
+            while (shared := await subscription.next(max(0.0, end - time.monotonic()))) is not None:
                 entry = cache_entries.decode(key, shared)
                 if entry is not None and entry.job is not None:
                     return entry.job
         return None
 
-    async def _leads(self, key: str, call: Call) -> bool | None:
-        begun = time.monotonic()
-        leads = await self._single_flight.lead(key, now=call.no_cache, spent=call.shared_wait)
-        call.shared_wait += time.monotonic() - begun
+    async def _get(self, operation: GetJob, call: Call) -> PreviewJob:
+        key = cache_entries.job_key(operation.bucket, operation.job_id)
+        read = call.shared_read or SharedRead(call.deadline)
+        with self._single_flight.subscribe(key) as subscription:
+            while (leads := await self._leads(key, read, call)) is False and time.monotonic() < call.deadline:
+                shared = await subscription.next(min(PATIENCE, call.deadline - time.monotonic()))
+                if shared is not None and (entry := cache_entries.decode(key, shared)) is not None:
+                    return self._follow(entry, operation, call)
+                if shared is not None:
+                    self._telemetry.shared_read("timeout")
+                    return await self._inner(operation, call)
+        if leads:
+            return await self._lead(key, operation, call)
+        self._telemetry.shared_read("local")
+        return await self._inner(operation, call)
+
+    async def _leads(self, key: str, read: SharedRead, call: Call) -> bool | None:
+        begin = time.monotonic()
+        leads = await self._single_flight.lead(key, now=call.no_cache, spent=read.waited)
+        read.waited += time.monotonic() - begin
         return leads
 
-    async def _lead(self, key: str, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
+    async def _lead(self, key: str, operation: GetJob, call: Call) -> PreviewJob:
         self._telemetry.shared_read("leader")
         value = b""
         try:
-            job = await self._inner.get(bucket, job_id, call)
+            job = await self._inner(operation, call)
             value = self._envelope(key, job)
         except UpstreamError as error:
             if error.reason == reasons.ERROR_REASON_JOB_NOT_FOUND:
                 value = self._envelope(key, None)
             raise
         finally:
-            # Whatever became of it, nobody shall wait for the lease to end.
+            # Whatever the outcome, no follower should wait until the lease expires.
             self._single_flight.publish(key, value)
         return job
 
@@ -114,9 +100,9 @@ class SharedReads:
         now = self._clock.now()
         return cache_entries.encode(key, Entry(job, now, now))
 
-    def _shared(self, entry: Entry, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
+    def _follow(self, entry: Entry, operation: GetJob, call: Call) -> PreviewJob:
         self._telemetry.shared_read("follower")
-        call.cache = "coalesced"
+        call.response.cache = "coalesced"
         if entry.job is None:
-            raise cache_entries.missing(bucket, job_id)
+            raise cache_entries.missing(operation.bucket, operation.job_id)
         return entry.job

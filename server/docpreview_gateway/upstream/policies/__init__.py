@@ -1,1 +1,1 @@
-"""To be said."""
+"""Rules that middleware applies. No I/O: time and randomness are arguments."""

@@ -50,12 +50,12 @@ class RetryPolicy:
     share: float = 0.1
     floor: int = 10
 
-    def delay(self, error: UpstreamError, retries: int, *, create: bool, jitter: float) -> float | None:
+    def delay(self, error: UpstreamError, retries: int, *, repeatable: bool, jitter: float) -> float | None:
         """Seconds to wait before the call is made again after so many `retries`; None when it must not be.
 
         Full jitter: `jitter` in [0, 1) is the share of the backoff that is waited. A longer `Retry-After` wins.
         """
-        table = CREATES if create else READS
+        table = READS if repeatable else CREATES
         if error.reason not in table or isinstance(error, ReplyTooLarge):
             return None
         most = table[error.reason]

@@ -1,1 +1,1 @@
-"""To be said."""
+"""The cloud's wire format: signatures, XML, requests, responses. No I/O."""

@@ -16,7 +16,7 @@ from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import JobFailure, ObjectLocation, Page, PreviewJob, PreviewOptions, PreviewResult
 from docpreview.v1.preview_queue_service_pb2 import PreviewQueue
 from docpreview_gateway.model.errors import UpstreamError, bad_response
-from docpreview_gateway.upstream.ports import JobPage, QueuePage
+from docpreview_gateway.upstream.operations import JobPage, QueuePage
 from docpreview_gateway.upstream.wire import requests
 from docpreview_gateway.upstream.wire import xml as xml_codec
 from docpreview_gateway.upstream.wire.user_data import split_user_data

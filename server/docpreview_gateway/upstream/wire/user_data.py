@@ -1,4 +1,4 @@
-"""To be said."""
+"""The user data of a job on the wire: the caller's own, and behind it the marker by which a create is found again."""
 
 from __future__ import annotations
 

@@ -15,9 +15,9 @@ from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
 from docpreview_gateway.upstream.memory_cache import LruMemoryCache
-from docpreview_gateway.upstream.middleware.cached import CREATED_RECENTLY, CachedUpstream
+from docpreview_gateway.upstream.middleware.cached import CREATED_RECENTLY, Cached
+from docpreview_gateway.upstream.operations import CreateJob, GetJob, ListJobs, ListQueues
 from docpreview_gateway.upstream.policies.freshness import RECORD_LIFE, Freshness
-from docpreview_gateway.upstream.ports import JobQuery, QueueQuery
 from tests.fakes.clock import FakeClock
 from tests.fakes.shared_cache import FakeSharedCache
 from tests.fakes.telemetry import FakeTelemetry
@@ -42,9 +42,9 @@ class World:
     def __post_init__(self) -> None:
         self.cached = self.replica()
 
-    def replica(self) -> CachedUpstream:
+    def replica(self) -> Cached:
         """A gateway process with a memory of its own."""
-        return CachedUpstream(
+        return Cached(
             self.cloud,
             LruMemoryCache(10_000_000),
             self.shared,
@@ -58,24 +58,26 @@ class World:
         if not self.room:
             raise UpstreamError(reasons.ERROR_REASON_OVERLOADED, "no room")
 
-    async def get(self, job_id: str = JOB, *, no_cache: bool = False, replica: CachedUpstream | None = None) -> str:
+    async def get(self, job_id: str = JOB, *, no_cache: bool = False, replica: Cached | None = None) -> str:
         """Read a job; the `x-cache` that the caller sees."""
         call = Call("r", asyncio.get_running_loop().time() + 30, no_cache=no_cache)
-        await (replica or self.cached).get(BUCKET, job_id, call)
-        return call.cache
+        await (replica or self.cached)(GetJob(BUCKET, job_id), call)
+        return call.response.cache
 
     async def list(self, *, no_cache: bool = False, **fields: object) -> str:
         """List jobs; the `x-cache` that the caller sees."""
         call = Call("r", asyncio.get_running_loop().time() + 30, no_cache=no_cache)
         request = ListPreviewJobsRequest(bucket=BUCKET.name, **fields)  # type: ignore[arg-type]
-        await self.cached.list_jobs(JobQuery(request, BUCKET, 10, ""), call)
-        return call.cache
+        await self.cached(ListJobs(request, BUCKET, 10, ""), call)
+        return call.response.cache
 
     async def create(self) -> PreviewJob:
         """Create a job in the bucket."""
         self.cloud.objects.add((BUCKET.name, "a.pdf"))
         request = CreatePreviewJobRequest(bucket=BUCKET.name, input_object="a.pdf")
-        return await self.cached.create(request, BUCKET, BUCKET, Call("r", asyncio.get_running_loop().time() + 30))
+        call = Call("r", asyncio.get_running_loop().time() + 30)
+        job: PreviewJob = await self.cached(CreateJob(request, BUCKET, BUCKET), call)
+        return job
 
 
 class SlowSharedCache(FakeSharedCache):
@@ -158,7 +160,7 @@ async def test_same_job_id_in_two_buckets(world: World) -> None:
     await world.get()
     call = Call("r", asyncio.get_running_loop().time() + 30)
     with pytest.raises(GatewayError):
-        await world.cached.get(OTHER, JOB, call)
+        await world.cached(GetJob(OTHER, JOB), call)
 
 
 @pytest.mark.parametrize(
@@ -229,9 +231,9 @@ async def test_a_created_job_is_cached_at_once(world: World) -> None:
 
 async def test_queues_are_never_cached(world: World) -> None:
     """They are never kept."""
-    query = QueueQuery(ListPreviewQueuesRequest(bucket=BUCKET.name), BUCKET, 10, 1)
+    query = ListQueues(ListPreviewQueuesRequest(bucket=BUCKET.name), BUCKET, 10, 1)
     for _ in range(2):
-        await world.cached.list_queues(query, Call("r", asyncio.get_running_loop().time() + 30))
+        await world.cached(query, Call("r", asyncio.get_running_loop().time() + 30))
     assert len(world.cloud.asked) == 2
 
 
@@ -273,7 +275,7 @@ class TestKept:
         """The id of the job that is answered without waiting, and the `x-cache` that the caller sees."""
         call = Call("r", 30.0, no_cache=no_cache)
         job = world.cached.cached_get(BUCKET, JOB, call)
-        return (None if job is None else PreviewJob.FromString(job).job_id), call.cache
+        return (None if job is None else PreviewJob.FromString(job).job_id), call.response.cache
 
     async def test_a_fresh_cached_job_is_a_hit_without_a_cloud_call(self, world: World) -> None:
         """Answered as a hit, and counted as one; the cloud is not asked again."""

@@ -14,8 +14,8 @@ from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import Caller
 from docpreview_gateway.model.errors import GatewayError
-from docpreview_gateway.upstream.middleware.coalesced import CoalescedUpstream
-from docpreview_gateway.upstream.ports import JobQuery, QueueQuery
+from docpreview_gateway.upstream.middleware.coalesced import Coalesced
+from docpreview_gateway.upstream.operations import CreateJob, GetJob, ListJobs, ListQueues
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
 
@@ -31,35 +31,35 @@ def cloud() -> FakeUpstream:
 
 
 @pytest.fixture
-def upstream(cloud: FakeUpstream) -> CoalescedUpstream:
-    return CoalescedUpstream(cloud, FakeTelemetry(), longest=10.0)
+def upstream(cloud: FakeUpstream) -> Coalesced:
+    return Coalesced(cloud, FakeTelemetry(), longest=10.0)
 
 
 def call() -> Call:
     return Call("r", asyncio.get_running_loop().time() + 30)
 
 
-async def test_equal_reads_at_once(cloud: FakeUpstream, upstream: CoalescedUpstream) -> None:
+async def test_equal_reads_at_once(cloud: FakeUpstream, upstream: Coalesced) -> None:
     """A hundred callers cost one request; the first is told `miss`, the others `coalesced`."""
     calls = [call() for _ in range(100)]
-    jobs = await asyncio.gather(*(upstream.get(BUCKET, JOB, each) for each in calls))
+    jobs = await asyncio.gather(*(upstream(GetJob(BUCKET, JOB), each) for each in calls))
     assert {job.job_id for job in jobs} == {JOB}
     assert cloud.asked == [("get", JOB)]
-    assert [each.cache for each in calls] == ["miss", *["coalesced"] * 99]
-    assert {each.upstream_request_id for each in calls} == {"upstream-1"}
+    assert [each.response.cache for each in calls] == ["miss", *["coalesced"] * 99]
+    assert {each.response.upstream_request_id for each in calls} == {"upstream-1"}
 
 
-async def test_reads_one_after_the_other(cloud: FakeUpstream, upstream: CoalescedUpstream) -> None:
+async def test_reads_one_after_the_other(cloud: FakeUpstream, upstream: Coalesced) -> None:
     """Only what is under way is shared: a later read asks again."""
-    await upstream.get(BUCKET, JOB, call())
-    await upstream.get(BUCKET, JOB, call())
+    await upstream(GetJob(BUCKET, JOB), call())
+    await upstream(GetJob(BUCKET, JOB), call())
     assert len(cloud.asked) == 2
 
 
-async def test_a_caller_gives_up(cloud: FakeUpstream, upstream: CoalescedUpstream) -> None:
+async def test_a_caller_gives_up(cloud: FakeUpstream, upstream: Coalesced) -> None:
     """The others still get their answer, also when the one that began the read leaves."""
     cloud.gate = asyncio.Event()
-    first, second = (asyncio.create_task(upstream.get(BUCKET, JOB, call())) for _ in range(2))
+    first, second = (asyncio.create_task(upstream(GetJob(BUCKET, JOB), call())) for _ in range(2))
     await cloud.looked.wait()
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -69,66 +69,56 @@ async def test_a_caller_gives_up(cloud: FakeUpstream, upstream: CoalescedUpstrea
     assert cloud.cancelled == 0
 
 
-async def test_the_last_caller_gives_up(cloud: FakeUpstream, upstream: CoalescedUpstream) -> None:
+async def test_the_last_caller_gives_up(cloud: FakeUpstream, upstream: Coalesced) -> None:
     """Then the request ends too, and a later caller starts a new one instead of joining the cancelled."""
     cloud.gate = asyncio.Event()
-    callers = [asyncio.create_task(upstream.get(BUCKET, JOB, call())) for _ in range(3)]
+    callers = [asyncio.create_task(upstream(GetJob(BUCKET, JOB), call())) for _ in range(3)]
     await cloud.looked.wait()
     for caller in callers:
         caller.cancel()
     await asyncio.gather(*callers, return_exceptions=True)
-    later = asyncio.create_task(upstream.get(BUCKET, JOB, call()))
+    later = asyncio.create_task(upstream(GetJob(BUCKET, JOB), call()))
     cloud.gate.set()
     assert (await later).job_id == JOB
     assert cloud.cancelled == 1
     assert len(cloud.asked) == 2
 
 
-async def test_a_shared_read_fails(cloud: FakeUpstream, upstream: CoalescedUpstream) -> None:
+async def test_a_shared_read_fails(cloud: FakeUpstream, upstream: Coalesced) -> None:
     """Every caller gets the error."""
-    callers = [upstream.get(BUCKET, "dmissing", call()) for _ in range(3)]
+    callers = [upstream(GetJob(BUCKET, "dmissing"), call()) for _ in range(3)]
     errors = await asyncio.gather(*callers, return_exceptions=True)
     assert all(isinstance(error, GatewayError) for error in errors)
     assert len(cloud.asked) == 1
 
 
-async def test_lists_and_queues(cloud: FakeUpstream, upstream: CoalescedUpstream) -> None:
+async def test_lists_and_queues(cloud: FakeUpstream, upstream: Coalesced) -> None:
     """Equal lists are shared, different ones are not."""
-    plain = JobQuery(ListPreviewJobsRequest(bucket=BUCKET.name), BUCKET, 10, "")
-    pages = JobQuery(ListPreviewJobsRequest(bucket=BUCKET.name, include_pages=True), BUCKET, 10, "")
-    queues = QueueQuery(ListPreviewQueuesRequest(bucket=BUCKET.name), BUCKET, 10, 1)
-    await asyncio.gather(*(upstream.list_jobs(query, call()) for query in (plain, plain, pages)))
-    await asyncio.gather(*(upstream.list_queues(queues, call()) for _ in range(2)))
+    plain = ListJobs(ListPreviewJobsRequest(bucket=BUCKET.name), BUCKET, 10, "")
+    pages = ListJobs(ListPreviewJobsRequest(bucket=BUCKET.name, include_pages=True), BUCKET, 10, "")
+    queues = ListQueues(ListPreviewQueuesRequest(bucket=BUCKET.name), BUCKET, 10, 1)
+    await asyncio.gather(*(upstream(query, call()) for query in (plain, plain, pages)))
+    await asyncio.gather(*(upstream(queues, call()) for _ in range(2)))
     assert [operation for operation, _ in cloud.asked] == ["list_jobs", "list_jobs", "list_queues"]
 
 
-async def test_equal_creates_at_once(cloud: FakeUpstream, upstream: CoalescedUpstream) -> None:
+async def test_equal_creates_at_once(cloud: FakeUpstream, upstream: Coalesced) -> None:
     """Creates are never joined: each is a job of its own."""
     cloud.objects.add((BUCKET.name, "a.pdf"))
     request = CreatePreviewJobRequest(bucket=BUCKET.name, input_object="a.pdf")
-    made = await asyncio.gather(*(upstream.create(request, BUCKET, BUCKET, call()) for _ in range(2)))
+    made = await asyncio.gather(*(upstream(CreateJob(request, BUCKET, BUCKET), call()) for _ in range(2)))
     assert made[0].job_id != made[1].job_id
-
-
-class Listening(FakeUpstream):
-    """Remembers who asked."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.callers: list[str] = []
-
-    async def get(self, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
-        self.callers.append(call.caller.name)
-        return await super().get(bucket, job_id, call)
 
 
 async def test_whose_read_it_is() -> None:
     """It waits as the caller that began it."""
-    cloud = Listening()
+    cloud = FakeUpstream()
     cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
-    upstream = CoalescedUpstream(cloud, FakeTelemetry(), longest=10.0)
+    upstream = Coalesced(cloud, FakeTelemetry(), longest=10.0)
     deadline = asyncio.get_running_loop().time() + 30
-    await asyncio.gather(*(upstream.get(BUCKET, JOB, Call("r", deadline, Caller(name))) for name in ("first", "next")))
+    await asyncio.gather(
+        *(upstream(GetJob(BUCKET, JOB), Call("r", deadline, Caller(name))) for name in ("first", "next"))
+    )
     assert cloud.callers == ["first"]
 
 
@@ -137,14 +127,14 @@ async def test_until_when_the_answer_is_wanted(cloud: FakeUpstream) -> None:
     seen: list[Call] = []
 
     class Noting(FakeUpstream):
-        async def get(self, bucket: Bucket, job_id: str, call: Call) -> PreviewJob:
+        async def get(self, operation: GetJob, call: Call) -> PreviewJob:
             seen.append(call)
-            return await cloud.get(bucket, job_id, call)
+            return await cloud.get(operation, call)
 
-    upstream = CoalescedUpstream(Noting(), FakeTelemetry(), longest=10.0)
+    upstream = Coalesced(Noting(), FakeTelemetry(), longest=10.0)
     cloud.gate = asyncio.Event()
     now = asyncio.get_running_loop().time()
-    callers = [asyncio.create_task(upstream.get(BUCKET, JOB, Call("r", now + seconds))) for seconds in (1, 5, 3)]
+    callers = [asyncio.create_task(upstream(GetJob(BUCKET, JOB), Call("r", now + seconds))) for seconds in (1, 5, 3)]
     await cloud.looked.wait()
     assert [one.wanted_by for one in seen] == [now + 5]
     assert seen[0].deadline == pytest.approx(now + 10, abs=0.5)
@@ -154,22 +144,22 @@ async def test_until_when_the_answer_is_wanted(cloud: FakeUpstream) -> None:
 
 async def test_each_joined_read_is_reported_under_its_operation(cloud: FakeUpstream) -> None:
     """Each read that joined another is told, under its operation; the first is not."""
-    upstream = CoalescedUpstream(cloud, telemetry := FakeTelemetry(), longest=10.0)
-    await asyncio.gather(*(upstream.get(BUCKET, JOB, call()) for _ in range(3)))
+    upstream = Coalesced(cloud, telemetry := FakeTelemetry(), longest=10.0)
+    await asyncio.gather(*(upstream(GetJob(BUCKET, JOB), call()) for _ in range(3)))
     assert telemetry.coalesced_reads == ["get", "get"]
 
 
 async def test_no_room_for_another_read(cloud: FakeUpstream) -> None:
     """Who would begin one is turned away at once; who can join one that is under way is not."""
 
-    def refuse(_bucket: Bucket, _call: Call) -> None:
+    def refuse(_bucket: str, _call: Call) -> None:
         raise GatewayError(reasons.ERROR_REASON_OVERLOADED, "no room")
 
-    upstream = CoalescedUpstream(cloud, FakeTelemetry(), longest=10.0, shed_if_late=refuse)
+    upstream = Coalesced(cloud, FakeTelemetry(), longest=10.0, shed_if_late=refuse)
     with pytest.raises(GatewayError, match="no room"):
         upstream.check_admission(BUCKET, JOB, call())
     cloud.gate = asyncio.Event()
-    reading = asyncio.create_task(upstream.get(BUCKET, JOB, call()))
+    reading = asyncio.create_task(upstream(GetJob(BUCKET, JOB), call()))
     await asyncio.sleep(0)
     upstream.check_admission(BUCKET, JOB, call())
     cloud.gate.set()

@@ -14,10 +14,14 @@ from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError, UpstreamError, UpstreamFacts
-from docpreview_gateway.upstream.middleware.concurrency_limited import HostLimiterRules, LimitedUpstream
+from docpreview_gateway.upstream.middleware.concurrency_limited import (
+    HostLimiterRules,
+    HostLimiters,
+    concurrency_limited,
+)
+from docpreview_gateway.upstream.operations import CreateJob, GetJob, ListJobs, ListQueues, Upstream
 from docpreview_gateway.upstream.policies.adaptive_limit import LimitBounds
 from docpreview_gateway.upstream.policies.host_breaker import BreakerRules
-from docpreview_gateway.upstream.ports import JobQuery, QueueQuery
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
 
@@ -43,10 +47,11 @@ class Scene:
         for bucket in (BUCKET, OTHER):
             self.cloud.add_job(bucket.name, "d1", PreviewJob.STATE_RUNNING)
         self.cloud.objects.add((BUCKET.name, "a.pdf"))
-        self.upstream = LimitedUpstream(self.cloud, rules=rules, telemetry=self.telemetry, jitter=lambda: 1.0)
+        self.limiters = HostLimiters(rules=rules, telemetry=self.telemetry, jitter=lambda: 1.0)
+        self.upstream = concurrency_limited(self.cloud, self.limiters)
 
     async def get(self, seconds: float = 30.0, bucket: Bucket = BUCKET) -> PreviewJob:
-        return await self.upstream.get(bucket, "d1", call(seconds))
+        return await self.upstream(GetJob(bucket, "d1"), call(seconds))
 
     async def start(self, count: int, seconds: float = 30.0) -> list[asyncio.Task[PreviewJob]]:
         """Callers that have come as far as they can."""
@@ -77,13 +82,13 @@ def call(seconds: float) -> Call:
     return Call("r1", asyncio.get_running_loop().time() + seconds)
 
 
-ASKS: dict[str, Callable[[LimitedUpstream], Awaitable[object]]] = {
-    "create": lambda upstream: upstream.create(CreatePreviewJobRequest(input_object="a.pdf"), BUCKET, BUCKET, call(9)),
-    "get": lambda upstream: upstream.get(BUCKET, "d1", call(9)),
-    "list_jobs": lambda upstream: upstream.list_jobs(JobQuery(ListPreviewJobsRequest(), BUCKET, 10, ""), call(9)),
-    "list_queues": lambda upstream: upstream.list_queues(
-        QueueQuery(ListPreviewQueuesRequest(), BUCKET, 10, 1), call(9)
+ASKS: dict[str, Callable[[Upstream], Awaitable[object]]] = {
+    "create": lambda upstream: upstream(
+        CreateJob(CreatePreviewJobRequest(input_object="a.pdf"), BUCKET, BUCKET), call(9)
     ),
+    "get": lambda upstream: upstream(GetJob(BUCKET, "d1"), call(9)),
+    "list_jobs": lambda upstream: upstream(ListJobs(ListPreviewJobsRequest(), BUCKET, 10, ""), call(9)),
+    "list_queues": lambda upstream: upstream(ListQueues(ListPreviewQueuesRequest(), BUCKET, 10, 1), call(9)),
 }
 
 
@@ -140,26 +145,26 @@ class TestQueue:
     async def test_refusal_without_coming(self) -> None:
         """What the queue would tell a call at once, it can be told beforehand; what the breaker would, it cannot."""
         scene = Scene()
-        scene.upstream.shed_if_late(BUCKET, call(30))
+        scene.limiters.shed_if_late(BUCKET.name, call(30))
         scene.cloud.gate = asyncio.Event()
         tasks = await scene.start(4)
-        scene.upstream.shed_if_late(BUCKET, call(30))
+        scene.limiters.shed_if_late(BUCKET.name, call(30))
         tasks += await scene.start(1)
         with pytest.raises(UpstreamError) as caught:
-            scene.upstream.shed_if_late(BUCKET, call(30))
+            scene.limiters.shed_if_late(BUCKET.name, call(30))
         assert caught.value.reason == r.ERROR_REASON_OVERLOADED
         assert caught.value.retry_after is not None
-        scene.upstream.shed_if_late(OTHER, call(30))
+        scene.limiters.shed_if_late(OTHER.name, call(30))
         assert scene.telemetry.sheds == ["queue"]
         scene.cloud.gate.set()
         await asyncio.gather(*tasks)
         broken = Scene()
         await broken.break_it()
-        broken.upstream.shed_if_late(BUCKET, call(30))
+        broken.limiters.shed_if_late(BUCKET.name, call(30))
 
     async def test_caller_that_would_not_be_served_in_time(self) -> None:
         """It is refused at once: by the usual time of a call its turn comes too late."""
-        scene = Scene(HostLimiterRules(RULES.breaker, RULES.bounds, hopeless=60.0))
+        scene = Scene(HostLimiterRules(RULES.breaker, RULES.bounds, timeout_after=60.0))
         scene.cloud.gate = asyncio.Event()
         (slow,) = await scene.start(1)
         await asyncio.sleep(0.2)
@@ -271,11 +276,11 @@ class TestBreaker:
 
     async def test_queue_when_it_opens(self) -> None:
         """It is sent away, and calls that still hang keep no places when the host is back."""
-        scene = Scene(HostLimiterRules(BreakerRules(calls=1), RULES.bounds, RULES.hopeless))
+        scene = Scene(HostLimiterRules(BreakerRules(calls=1), RULES.bounds, RULES.timeout_after))
         scene.cloud.gate = asyncio.Event()
         given_up, hanging = await scene.start(2)
         waiting = await scene.start(2)
-        await asyncio.sleep(RULES.hopeless + 0.01)
+        await asyncio.sleep(RULES.timeout_after + 0.01)
         given_up.cancel()
         for task in waiting:
             with pytest.raises(UpstreamError) as caught:

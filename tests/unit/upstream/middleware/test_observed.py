@@ -15,8 +15,9 @@ from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import ReplyTooLarge, UpstreamError
 from docpreview_gateway.upstream.job_ends import JobEnds
-from docpreview_gateway.upstream.middleware.observed import ObservedUpstream
-from docpreview_gateway.upstream.ports import JobPages, JobQuery, QueueQuery
+from docpreview_gateway.upstream.middleware.observed import observed
+from docpreview_gateway.upstream.operations import CreateJob, GetJob, ListJobs, ListQueues, Upstream
+from docpreview_gateway.upstream.ports import JobPages
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
 
@@ -27,23 +28,23 @@ BUCKET = Bucket("examplebucket-1250000000", "ap-chongqing", "main")
 CALL = Call("r1", float("inf"))
 
 
-def _create(upstream: ObservedUpstream) -> Awaitable[object]:
-    return upstream.create(CreatePreviewJobRequest(input_object="a.pdf"), BUCKET, BUCKET, CALL)
+def _create(upstream: Upstream) -> Awaitable[object]:
+    return upstream(CreateJob(CreatePreviewJobRequest(input_object="a.pdf"), BUCKET, BUCKET), CALL)
 
 
-def _get(upstream: ObservedUpstream) -> Awaitable[object]:
-    return upstream.get(BUCKET, "d1", CALL)
+def _get(upstream: Upstream) -> Awaitable[object]:
+    return upstream(GetJob(BUCKET, "d1"), CALL)
 
 
-def _list_jobs(upstream: ObservedUpstream) -> Awaitable[object]:
-    return upstream.list_jobs(JobQuery(ListPreviewJobsRequest(), BUCKET, 10, ""), CALL)
+def _list_jobs(upstream: Upstream) -> Awaitable[object]:
+    return upstream(ListJobs(ListPreviewJobsRequest(), BUCKET, 10, ""), CALL)
 
 
-def _list_queues(upstream: ObservedUpstream) -> Awaitable[object]:
-    return upstream.list_queues(QueueQuery(ListPreviewQueuesRequest(), BUCKET, 10, 1), CALL)
+def _list_queues(upstream: Upstream) -> Awaitable[object]:
+    return upstream(ListQueues(ListPreviewQueuesRequest(), BUCKET, 10, 1), CALL)
 
 
-ASKS: dict[str, Callable[[ObservedUpstream], Awaitable[object]]] = {
+ASKS: dict[str, Callable[[Upstream], Awaitable[object]]] = {
     "create": _create,
     "get": _get,
     "list_jobs": _list_jobs,
@@ -59,15 +60,15 @@ def cloud() -> FakeUpstream:
     return upstream
 
 
-def observed(cloud: FakeUpstream, telemetry: FakeTelemetry) -> ObservedUpstream:
-    return ObservedUpstream(cloud, telemetry, JobEnds(telemetry))
+def watched(cloud: FakeUpstream, telemetry: FakeTelemetry) -> Upstream:
+    return observed(cloud, telemetry, JobEnds(telemetry))
 
 
 @pytest.mark.parametrize("operation", ASKS)
 async def test_call_that_succeeds(cloud: FakeUpstream, operation: str) -> None:
     """OK under the operation's name, and the result untouched."""
     telemetry = FakeTelemetry()
-    assert await ASKS[operation](observed(cloud, telemetry))
+    assert await ASKS[operation](watched(cloud, telemetry))
     assert telemetry.attempts == [(operation, "OK")]
 
 
@@ -85,7 +86,7 @@ async def test_call_that_fails(cloud: FakeUpstream, operation: str, error: Excep
     telemetry = FakeTelemetry()
     cloud.failures.append(error)
     with pytest.raises(type(error)) as caught:
-        await ASKS[operation](observed(cloud, telemetry))
+        await ASKS[operation](watched(cloud, telemetry))
     assert caught.value is error
     assert telemetry.attempts == [(operation, outcome)]
 
@@ -94,7 +95,7 @@ async def test_call_that_is_cancelled(cloud: FakeUpstream) -> None:
     """Neither a success nor a failure of the cloud: nothing is told."""
     telemetry = FakeTelemetry()
     cloud.gate = asyncio.Event()
-    task = asyncio.ensure_future(_get(observed(cloud, telemetry)))
+    task = asyncio.ensure_future(_get(watched(cloud, telemetry)))
     await cloud.looked.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -145,7 +146,7 @@ class TestJobsThatEnd:
 
     async def test_each_way_to_see_one(self, cloud: FakeUpstream) -> None:
         """A create shows it unfinished, a list shows its end as a get does."""
-        upstream = observed(cloud, telemetry := FakeTelemetry())
+        upstream = watched(cloud, telemetry := FakeTelemetry())
         await _get(upstream)
         cloud.jobs[(BUCKET.name, "d1")].state = PreviewJob.STATE_SUCCESS
         await _list_jobs(upstream)

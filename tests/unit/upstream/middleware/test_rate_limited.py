@@ -16,7 +16,8 @@ from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import Caller, Rate
 from docpreview_gateway.model.errors import GatewayError, LimitReached
-from docpreview_gateway.upstream.middleware.rate_limited import PacedUpstream
+from docpreview_gateway.upstream.middleware.rate_limited import RateLimited
+from docpreview_gateway.upstream.operations import GetJob
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
 
@@ -29,7 +30,7 @@ class World:
         self.cloud, self.telemetry = FakeUpstream(), FakeTelemetry()
         for bucket in (DOCS, IMAGES, OTHERS):
             self.cloud.add_job(bucket.name, "d1", PreviewJob.STATE_RUNNING)
-        self.paced = PacedUpstream(
+        self.paced = RateLimited(
             self.cloud, counting or Counting(), rate=Rate(per_second, burst), telemetry=self.telemetry
         )
         self.served: Counter[str] = Counter()
@@ -38,7 +39,7 @@ class World:
 
     async def get(self, bucket: Bucket = DOCS, *, seconds: float = 30.0, caller: Caller | None = None) -> None:
         call = Call("r1", time.monotonic() + seconds, caller or Caller("a"))
-        await self.paced.get(bucket, "d1", call)
+        await self.paced(GetJob(bucket, "d1"), call)
         self.served[call.caller.name] += 1
         if self.served.total() >= self.wanted:
             self.enough.set()

@@ -12,11 +12,11 @@ from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
 from docpreview_gateway.model.buckets import Bucket
-from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.call import Call, SharedRead
 from docpreview_gateway.model.errors import GatewayError, UpstreamError, UpstreamFacts
-from docpreview_gateway.upstream.middleware.retrying import RetryingUpstream
+from docpreview_gateway.upstream.middleware.retrying import Retrying
+from docpreview_gateway.upstream.operations import CreateJob, GetJob, ListJobs, ListQueues
 from docpreview_gateway.upstream.policies.retry_policy import RetryPolicy
-from docpreview_gateway.upstream.ports import JobQuery, QueueQuery
 from tests.fakes.clock import FakeClock
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
@@ -38,7 +38,7 @@ class Scene:
         self.cloud.objects.add((BUCKET.name, "a.pdf"))
         self.telemetry = FakeTelemetry()
         self.clock = FakeClock()
-        self.upstream = RetryingUpstream(
+        self.upstream = Retrying(
             self.cloud, policy=policy, clock=self.clock, telemetry=self.telemetry, jitter=lambda: 0.5
         )
 
@@ -47,23 +47,21 @@ class Scene:
         self.cloud.failures += [UpstreamError(reason, "no", facts=facts) for reason in reasons]
 
     async def get(self, call: Call | None = None) -> PreviewJob:
-        return await self.upstream.get(BUCKET, "d1", call or within(30))
+        return await self.upstream(GetJob(BUCKET, "d1"), call or within(30))
 
-    async def create(self, call: Call | None = None) -> PreviewJob:
-        return await self.upstream.create(REQUEST, BUCKET, BUCKET, call or within(30))
+    async def create(self, call: Call | None = None, *, sign_until: float | None = None) -> PreviewJob:
+        return await self.upstream(CreateJob(REQUEST, BUCKET, BUCKET, sign_until), call or within(30))
 
 
-def within(seconds: float, **more: float) -> Call:
-    return Call("r1", asyncio.get_running_loop().time() + seconds, **more)  # type: ignore[arg-type]
+def within(seconds: float, read: SharedRead | None = None) -> Call:
+    return Call("r1", asyncio.get_running_loop().time() + seconds, shared_read=read)
 
 
 ASKS: dict[str, Callable[[Scene], Awaitable[object]]] = {
     "create": Scene.create,
     "get": Scene.get,
-    "list_jobs": lambda scene: scene.upstream.list_jobs(JobQuery(ListPreviewJobsRequest(), BUCKET, 10, ""), within(30)),
-    "list_queues": lambda scene: scene.upstream.list_queues(
-        QueueQuery(ListPreviewQueuesRequest(), BUCKET, 10, 1), within(30)
-    ),
+    "list_jobs": lambda scene: scene.upstream(ListJobs(ListPreviewJobsRequest(), BUCKET, 10, ""), within(30)),
+    "list_queues": lambda scene: scene.upstream(ListQueues(ListPreviewQueuesRequest(), BUCKET, 10, 1), within(30)),
 }
 
 
@@ -126,21 +124,23 @@ async def test_wait_that_the_cloud_asks_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked_wait", "seconds", "more"),
+    ("asked_wait", "seconds", "read", "sign_until"),
     [
-        (9.0, 10.0, {}),
-        (60.0, 30.0, {}),
-        (1.0, 30.0, {"wanted_by": 0.0}),
-        (2.0, 30.0, {"sign_until": FakeClock().now() + 2.0}),
+        (9.0, 10.0, None, None),
+        (60.0, 30.0, None, None),
+        (1.0, 30.0, SharedRead(wanted_by=0.0), None),
+        (2.0, 30.0, None, FakeClock().now() + 2.0),
     ],
     ids=["last fifth", "past the deadline", "nobody wants it", "signature ends"],
 )
-async def test_retry_that_comes_too_late(asked_wait: float, seconds: float, more: dict[str, float]) -> None:
+async def test_retry_that_comes_too_late(
+    asked_wait: float, seconds: float, read: SharedRead | None, sign_until: float | None
+) -> None:
     """None is made: the caller is told the cloud's reason at once."""
     scene = Scene()
     scene.fails(r.ERROR_REASON_UPSTREAM_THROTTLED, asked_wait=asked_wait)
     with pytest.raises(UpstreamError) as caught:
-        await scene.create(within(seconds, **more))
+        await scene.create(within(seconds, read), sign_until=sign_until)
     assert caught.value.reason == r.ERROR_REASON_UPSTREAM_THROTTLED
     assert len(scene.cloud.asked) == 1
 
@@ -149,7 +149,7 @@ async def test_recorded_create_while_its_signature_holds() -> None:
     """It is made again like any other."""
     scene = Scene()
     scene.fails(r.ERROR_REASON_UPSTREAM_THROTTLED)
-    await scene.create(within(30, sign_until=scene.clock.now() + 45))
+    await scene.create(within(30), sign_until=scene.clock.now() + 45)
     assert len(scene.cloud.asked) == 2
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,10 @@ import pytest
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_gateway.model.buckets import Bucket
-from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.call import Call, SharedRead
 from docpreview_gateway.storage.redis_client import RedisClient
 from docpreview_gateway.upstream.middleware.shared_reads import SharedReads
+from docpreview_gateway.upstream.operations import GetJob
 from docpreview_gateway.upstream.redis_single_flight import RedisSingleFlight
 from tests.fakes.clock import FakeClock
 from tests.fakes.telemetry import FakeTelemetry
@@ -74,8 +76,10 @@ async def test_read_that_has_waited_already(waited: float, outcome: str, asks: b
     cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
     async with relay_over(server, seconds=1.0) as single_flight:
         reads = SharedReads(cloud, single_flight, clock=FakeClock(0.0), telemetry=telemetry)
-        call = Call("r", asyncio.get_running_loop().time() + 30, shared_wait=waited)
-        assert (await reads.get(BUCKET, JOB, call)).job_id == JOB
+        deadline = time.monotonic() + 30
+        read = SharedRead(deadline, waited)
+        call = Call("r", deadline, shared_read=read)
+        assert (await reads(GetJob(BUCKET, JOB), call)).job_id == JOB
         assert telemetry.shared_reads == [outcome]
         assert bool(server.commands) is asks
-        assert waited <= call.shared_wait < waited + 0.5
+        assert waited <= read.waited < waited + 0.5

@@ -27,7 +27,7 @@ CREATES = {r.ERROR_REASON_UPSTREAM_UNREACHABLE: 2, r.ERROR_REASON_UPSTREAM_THROT
 def retries(error: UpstreamError, *, create: bool) -> int:
     """How often a call that always fails like this is made again."""
     count = 0
-    while POLICY.delay(error, count, create=create, jitter=0.5) is not None:
+    while POLICY.delay(error, count, repeatable=not create, jitter=0.5) is not None:
         count += 1
     return count
 
@@ -48,7 +48,7 @@ def test_reply_that_is_too_large() -> None:
 def test_a_policy_of_no_retries_makes_none() -> None:
     """A policy of none makes none."""
     error = UpstreamError(r.ERROR_REASON_UPSTREAM_BAD_RESPONSE, "no")
-    assert RetryPolicy(retries=0).delay(error, 0, create=False, jitter=0.5) is None
+    assert RetryPolicy(retries=0).delay(error, 0, repeatable=True, jitter=0.5) is None
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_the_backoff_doubles_with_full_jitter_and_a_longer_retry_after_wins(
 ) -> None:
     """Full jitter below a doubling backoff with a cap; a longer `Retry-After` wins."""
     error = UpstreamError(r.ERROR_REASON_UPSTREAM_THROTTLED, "slow down", facts=UpstreamFacts(asked_wait=asked))
-    assert RetryPolicy(retries=10).delay(error, made, create=False, jitter=jitter) == pytest.approx(expected)
+    assert RetryPolicy(retries=10).delay(error, made, repeatable=True, jitter=jitter) == pytest.approx(expected)
 
 
 def test_last_fifth_of_a_calls_time() -> None:

@@ -5,7 +5,7 @@ import pytest
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
 from docpreview_gateway.model.errors import UpstreamError
-from docpreview_gateway.upstream.ports import JobPage, QueuePage
+from docpreview_gateway.upstream.operations import JobPage, QueuePage
 from docpreview_gateway.upstream.wire import responses
 
 BUCKET = "test-1250000000"
