@@ -4,15 +4,16 @@ closed ──the trip rule decides──▶ open ──the open time is over─�
                                    ▲                                  │
                                    └──────the latest probe fails──────┘
 
-There are two trip rules: `FailureShare` counts over a sliding window, `ConsecutiveFailures` counts failures in a row.
-Instants are seconds of one clock that never goes back.
+A trip rule decides when a closed breaker opens. There are two: `FailureShare` counts over a sliding window,
+`ConsecutiveFailures` counts failures in a row. The breaker clears its rule whenever its state changes. Instants are
+seconds of one clock that never goes back.
 """
 
 from __future__ import annotations
 
 import math
 from enum import Enum
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from docpreview_gateway.model.sliding_window import SlidingCounts
 
@@ -36,32 +37,19 @@ class Admission(NamedTuple):
     probe: int = 0
 
 
-class TripRule(Protocol):
-    """The rule by which a closed breaker opens."""
-
-    late_success_closes: ClassVar[bool]
-    """Whether the success of a call that was admitted before the breaker opened closes it."""
-
-    def succeeded(self, now: float) -> None:
-        """Count a success."""
-        ...
-
-    def failed(self, admitted_at: float, now: float) -> bool:
-        """Count a failure. Whether a closed breaker opens now."""
-        ...
-
-    def clear(self) -> None:
-        """Count afresh: the breaker changed its state."""
-        ...
-
-
 class CircuitBreaker:
     """A breaker that stays open for 80 to 100 % of `open_seconds`; `jitter` gives numbers in [0, 1] within that range.
 
     An admission that is never reported to `ended` delays nothing: the next probe follows after the open time.
     """
 
-    def __init__(self, rule: TripRule, *, open_seconds: float, jitter: Callable[[], float] = lambda: 1.0) -> None:
+    def __init__(
+        self,
+        rule: FailureShare | ConsecutiveFailures,
+        *,
+        open_seconds: float,
+        jitter: Callable[[], float] = lambda: 1.0,
+    ) -> None:
         self.state = State.CLOSED
         self._rule = rule
         self._open_seconds = open_seconds
@@ -131,8 +119,8 @@ class CircuitBreaker:
 class FailureShare:
     """Trip rule: `share` of at least `calls` calls within `seconds` failed. `calls` 0: never."""
 
-    late_success_closes: ClassVar[bool] = False
-    """Some calls succeed also while most of them fail."""
+    late_success_closes = False
+    """A success of a call admitted before the breaker opened is no recovery: some calls succeed while most fail."""
 
     def __init__(self, *, calls: int, share: float, seconds: float) -> None:
         self._calls = calls
@@ -161,8 +149,8 @@ class ConsecutiveFailures:
     failure does not count when another call succeeded meanwhile: then the dependency is busy, not down.
     """
 
-    late_success_closes: ClassVar[bool] = True
-    """Any success ends the run of failures."""
+    late_success_closes = True
+    """Any success ends the run of failures, also of a call admitted before the breaker opened."""
 
     def __init__(self, count: float) -> None:
         self._count = count

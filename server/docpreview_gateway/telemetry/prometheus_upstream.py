@@ -49,9 +49,6 @@ class PrometheusUpstream:
         def counter(name: str, help_text: str, labels: tuple[str, ...]) -> Counter:
             return Counter(name, help_text, labels, registry=registry)
 
-        def gauge(name: str, help_text: str, labels: tuple[str, ...]) -> Gauge:
-            return Gauge(name, help_text, labels, registry=registry)
-
         self._event = event
         self._attempts = PlainCounter(
             "docpreview_upstream_requests_total",
@@ -80,13 +77,7 @@ class PrometheusUpstream:
             "Circuit breaker transitions, by new state.",
             ("bucket", "state"),
         )
-        self._breaker = gauge(
-            "docpreview_upstream_breaker_state", "State of the circuit breaker: 0 closed, 1 half-open, 2 open.", _BUCKET
-        )
-        self._in_flight = gauge("docpreview_upstream_in_flight", "Requests in flight to a bucket's host.", _BUCKET)
-        limit = "Current concurrency limit of a bucket's host."
-        self._limit = gauge("docpreview_upstream_concurrency_limit", limit, _BUCKET)
-        self._queued = gauge("docpreview_upstream_queued", "Calls queued for a bucket's host.", _BUCKET)
+        self._breaker, self._in_flight, self._limit, self._queued = _host_gauges(registry)
         self._lookups = PlainCounter(
             "docpreview_cache_lookups_total", "Cache lookups, by tier and outcome.", ("tier", "outcome"), registry
         )
@@ -152,6 +143,20 @@ class PrometheusUpstream:
             self._job_seconds.labels(state).observe(seconds)
         self._pages.labels("succeeded").inc(pages.succeeded)
         self._pages.labels("failed").inc(pages.failed)
+
+
+def _host_gauges(registry: CollectorRegistry) -> tuple[Gauge, Gauge, Gauge, Gauge]:
+    """Of each bucket's host: breaker state, requests in flight, concurrency limit, queued calls."""
+    helps = {
+        "breaker_state": "State of the circuit breaker: 0 closed, 1 half-open, 2 open.",
+        "in_flight": "Requests in flight to a bucket's host.",
+        "concurrency_limit": "Current concurrency limit of a bucket's host.",
+        "queued": "Calls queued for a bucket's host.",
+    }
+    state, in_flight, limit, queued = (
+        Gauge(f"docpreview_upstream_{name}", text, _BUCKET, registry=registry) for name, text in helps.items()
+    )
+    return state, in_flight, limit, queued
 
 
 def _job_metrics(registry: CollectorRegistry) -> tuple[Counter, Histogram, Counter]:
