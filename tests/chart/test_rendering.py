@@ -113,7 +113,7 @@ def test_the_chart_creates_no_secret_and_mounts_existing_ones_as_directories(var
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_selector_matches_exactly_the_pods_of_one_workload(variant: str) -> None:
-    """Selectors of Services, policies and disruption budgets."""
+    """Selectors of Services and network policies."""
     found = manifests(rendered(variant))
     labels = [item["spec"]["template"]["metadata"]["labels"] for item in found if item["kind"] == "Deployment"]
     for item in found:
