@@ -177,8 +177,8 @@ audit: sbom ## known vulnerabilities of what the images contain; needs a source 
 	@.venv-audit/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r $(SBOM_DIR)/gateway.txt -r $(SBOM_DIR)/emulator.txt \
 	|| { echo "audit: NOT clean. Either there are findings above, or no source of advisories answered and nothing was audited"; exit 1; }
 
-bench: $(READY) ## comparisons against peers, as ratios in one run
-	$(BIN)/python bench/run.py
+bench: $(READY) ## comparisons against peers, as ratios in one run; BASE=REVISION: against the gateway of that revision
+	$(BIN)/python bench/run.py $(if $(BASE),--base $(BASE))
 
 clean: ## remove what the targets above made
 	rm -rf .venv .venv-generate .venv-audit .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist \

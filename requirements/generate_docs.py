@@ -1,9 +1,10 @@
 """Writes the documents that are made from sources; with `--check` it fails when they differ.
 
-`docs/errors.md` is made from the comments of `error_reason.proto`, the
-table in `docs/configuration.md` from the settings.
+`docs/errors.md` is made from the comments of `error_reason.proto`, the two tables in `docs/configuration.md` from the
+settings, the list of parts in `docs/architecture.md` from the import contract in `pyproject.toml`.
 """
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from pydantic.fields import FieldInfo
 
 from docpreview.v1 import error_reason_pb2
 from docpreview_gateway.rpc.statuses import CODES
+from docpreview_gateway.settings.limits import TUNING
 from docpreview_gateway.settings.loading import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -27,18 +29,25 @@ Made from `protos/docpreview/v1/error_reason.proto` by `make docs`; `make check`
 
 {about}
 
-| status | again? |
+| status | retry? |
 |---|---|
 | UNAVAILABLE, RESOURCE_EXHAUSTED | after the time in `google.rpc.RetryInfo`, if there is one |
 | UNKNOWN (`CREATE_OUTCOME_UNKNOWN`) | with the same `request_id` only |
 | DEADLINE_EXCEEDED, CANCELLED | reads: yes; creates: with the same `request_id` only |
-| every other | not before something else has changed |
+| all others | only after the cause is fixed |
 
-gRPC's own retries are told when by `grpc-retry-pushback-ms`, which is -1 when waiting would be in vain.
+`grpc-retry-pushback-ms` sets the delay of gRPC's own retries; it is -1 if the wait exceeds the caller's deadline,
+and for page budgets.
 
 """
 TABLE = "| reason | status | what it means, and what to do |\n|---|---|---|\n"
+SETTINGS_TABLES = {"## What you will set\n": False, "## Tuning\n": True}
+"""The sections of docs/configuration.md with a table, and whether it has the settings of type `Tuning`."""
 SETTINGS_HEAD = "| key | default | values | meaning |\n|---|---|---|---|\n"
+LAYERS_BEGIN = "<!-- Generated from [tool.importlinter] in pyproject.toml by `make docs`: from here -->\n"
+LAYERS_END = "<!-- to here -->"
+LAYERS_HEAD = "| row | parts | what they are |\n|---|---|---|\n"
+LAYER = re.compile(r'^  "([\w| ]+)", +# (.+)$', re.MULTILINE)
 ENUM, VALUE = FileDescriptorProto.ENUM_TYPE_FIELD_NUMBER, 2
 
 
@@ -71,21 +80,46 @@ def errors() -> str:
 
 
 def configuration() -> str:
-    """The document as it stands, with a new table."""
+    """The document as it stands, with new tables."""
     text = (ROOT / "docs" / "configuration.md").read_text()
-    begin = text.index(SETTINGS_HEAD)
-    end = text.index("\n\n", begin)
-    return text[:begin] + SETTINGS_HEAD + "\n".join(_rows(Settings, "")) + text[end:]
+    for heading, tuning in SETTINGS_TABLES.items():
+        begin = text.index(SETTINGS_HEAD, text.index(heading))
+        end = text.index("\n\n", begin)
+        text = text[:begin] + SETTINGS_HEAD + "\n".join(_rows(Settings, "", tuning=tuning)) + text[end:]
+    return text
 
 
-def _rows(section: type[BaseModel], prefix: str) -> Iterator[str]:
-    """A row for each key that has a description, those of a section behind its own."""
+def architecture() -> str:
+    """The document as it stands, with a new list of the parts."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    before, _, rest = text.partition(LAYERS_BEGIN)
+    after = rest.partition(LAYERS_END)[2]
+    rows = [
+        f"| {number} | {' '.join(f'`{part}`' for part in parts.split(' | '))} | {about} |\n"
+        for number, (parts, about) in enumerate(layers(), start=1)
+    ]
+    return f"{before}{LAYERS_BEGIN}\n{LAYERS_HEAD}{''.join(rows)}\n{LAYERS_END}{after}"
+
+
+def layers() -> list[tuple[str, str]]:
+    """The rows of the import contract, from the top, each with the comment behind it."""
+    block = (ROOT / "pyproject.toml").read_text().partition("\nlayers = [\n")[2].partition("\n]")[0]
+    return LAYER.findall(block)
+
+
+def _rows(section: type[BaseModel], prefix: str, *, tuning: bool) -> Iterator[str]:
+    """A row for each key of the table that has a description, those of a section behind its own.
+
+    A description that begins with the value's form, `{...}`, stands for the keys within.
+    """
     for name, field in section.model_fields.items():
-        path = prefix + name
-        if field.description:
-            yield f"| `{path}` | {_default(field)} | {_values(field)} | {field.description} |"
+        path, description = prefix + name, field.description or ""
+        if description and (TUNING in field.metadata) == tuning:
+            yield f"| `{path}` | {_default(field)} | {_values(field)} | {description} |"
+        if description.startswith("`{"):
+            continue
         for inner, suffix in _sections(field.annotation):
-            yield from _rows(inner, f"{path}{suffix}.")
+            yield from _rows(inner, f"{path}{suffix}.", tuning=tuning)
 
 
 def _sections(annotation: Any) -> Iterator[tuple[type[BaseModel], str]]:  # noqa: ANN401 - annotations of any kind
@@ -135,7 +169,11 @@ def _words(annotation: Any) -> tuple[str, ...]:  # noqa: ANN401 - annotations of
 def main() -> int:
     """Write the documents, or compare them."""
     stale = []
-    for name, made in {"errors.md": errors(), "configuration.md": configuration()}.items():
+    for name, made in {
+        "errors.md": errors(),
+        "configuration.md": configuration(),
+        "architecture.md": architecture(),
+    }.items():
         path = ROOT / "docs" / name
         if "--check" not in sys.argv[1:]:
             path.write_text(made)

@@ -194,7 +194,7 @@ def policy_explain(  # noqa: PLR0913, PLR0917 - options of a command
 
 
 def _policy(settings: Settings) -> Directory:
-    from docpreview_gateway.wiring.identity import load_directory  # noqa: PLC0415
+    from docpreview_gateway.wiring.access import load_directory  # noqa: PLC0415
     from docpreview_gateway.wiring.reloading import InvalidFileError  # noqa: PLC0415
 
     try:

@@ -1,4 +1,4 @@
-"""Telemetry that remembers what it heard."""
+"""Telemetry in memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class FakeTelemetry:
-    """The ports `RpcTelemetry`, `UpstreamTelemetry` and `WatchTelemetry`."""
+    """The telemetry ports of all parts but access."""
 
     def __init__(self) -> None:
         self.attempts: list[tuple[str, str]] = []

@@ -12,16 +12,8 @@ import pytest
 from docpreview_client import DocPreviewClient
 from docpreview_emulator import Emulator
 from docpreview_gateway.settings.loading import Settings
-from docpreview_gateway.settings.sections import (
-    BreakerSettings,
-    BucketSettings,
-    CacheSettings,
-    CredentialSettings,
-    DrainSettings,
-    RetrySettings,
-    UpstreamSettings,
-    WatchSettings,
-)
+from docpreview_gateway.settings.sections import BucketSettings, CredentialSettings, DrainSettings, WatchSettings
+from docpreview_gateway.settings.upstream import BreakerSettings, CacheSettings, RetrySettings, UpstreamSettings
 from docpreview_gateway.wiring.gateway import Gateway
 
 if TYPE_CHECKING:

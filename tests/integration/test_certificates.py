@@ -307,7 +307,7 @@ async def test_certificate_renewals_under_load_fail_no_call(  # noqa: PLR0915 - 
         callers = [asyncio.create_task(calls(gateway.port)) for _ in range(4)]
 
         async def reloaded(outcome: str, times: int) -> None:
-            labels = {"what": "certificate", "outcome": outcome}
+            labels = {"file": "certificate", "outcome": outcome}
             async with asyncio.timeout(20):
                 while gateway.registry.get_sample_value("docpreview_reloads_total", labels) != times:  # noqa: ASYNC110 - a metric
                     await asyncio.sleep(0.02)
@@ -341,7 +341,7 @@ class TestRevoked:
             yield gateway
 
     async def reloaded(self, gateway: Gateway, outcome: str) -> None:
-        labels = {"what": "revocations", "outcome": outcome}
+        labels = {"file": "revocations", "outcome": outcome}
         async with asyncio.timeout(20):
             while gateway.registry.get_sample_value("docpreview_reloads_total", labels) != 1:  # noqa: ASYNC110 - a metric
                 await asyncio.sleep(0.02)

@@ -16,7 +16,8 @@ from docpreview_gateway.doctor.checks import examine
 from docpreview_gateway.doctor.examination import Diagnostics
 from docpreview_gateway.doctor.network import SystemNetwork
 from docpreview_gateway.model.buckets import Bucket
-from docpreview_gateway.settings.sections import BucketSettings, CredentialSettings, UpstreamSettings
+from docpreview_gateway.settings.sections import BucketSettings, CredentialSettings
+from docpreview_gateway.settings.upstream import UpstreamSettings
 from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.upstream.wire.signing import Credentials
 from docpreview_gateway.wiring.system_clock import SystemClock

@@ -14,7 +14,7 @@ from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest
 from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview_client import DocPreviewClient
 from docpreview_emulator import Emulator
-from docpreview_gateway.settings.sections import CacheSettings
+from docpreview_gateway.settings.upstream import CacheSettings
 from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import BUCKET, World, settings
 

@@ -22,7 +22,7 @@ from docpreview_client import (
     Unavailable,
 )
 from docpreview_emulator import Emulator
-from docpreview_gateway.settings.sections import UpstreamSettings
+from docpreview_gateway.settings.upstream import UpstreamSettings
 from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import BUCKET, REGION, World, settings
 

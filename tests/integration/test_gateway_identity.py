@@ -128,10 +128,10 @@ async def test_a_changed_policy_is_applied_as_a_whole_and_an_invalid_one_not_at_
         policy.path.write_text("version: 1\ncallers: {three: {}}\n")
         reloads = "docpreview_reloads_total"
         async with asyncio.timeout(10):
-            while running.registry.get_sample_value(reloads, {"what": "policy", "outcome": "invalid"}) != 1:  # noqa: ASYNC110 - as above
+            while running.registry.get_sample_value(reloads, {"file": "policy", "outcome": "invalid"}) != 1:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.05)
         assert await get(channel, three) == C.NOT_FOUND
-        assert running.registry.get_sample_value(reloads, {"what": "policy", "outcome": "ok"}) == 1
+        assert running.registry.get_sample_value(reloads, {"file": "policy", "outcome": "ok"}) == 1
 
 
 async def test_an_invalid_policy_fails_the_start(emulator: Emulator, policy: Policy) -> None:

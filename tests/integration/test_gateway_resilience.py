@@ -19,14 +19,13 @@ from docpreview.v1.preview_job_service_pb2 import (
 from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview_client import DocPreviewClient, OutcomeUnknown, Throttled, Unavailable
 from docpreview_emulator import Emulator
-from docpreview_gateway.settings.sections import (
+from docpreview_gateway.settings.sections import LimitSettings, WatchSettings
+from docpreview_gateway.settings.upstream import (
     BreakerSettings,
     CacheSettings,
     ConcurrencySettings,
-    LimitSettings,
     RetrySettings,
     UpstreamSettings,
-    WatchSettings,
 )
 from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import BUCKET, REGION, World, settings

@@ -13,7 +13,7 @@ from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_gateway.limits.gcra import rule
 from docpreview_gateway.limits.redis_rates import RedisRates
 from docpreview_gateway.model.callers import Rate
-from docpreview_gateway.settings.sections import CacheSettings
+from docpreview_gateway.settings.upstream import CacheSettings
 from docpreview_gateway.storage.redis_connections import redis_batches
 from tests.integration.test_shared_state import BRIEF, Replica, new_id, replicas
 from tests.redis_groups import PASSWORD, Cluster, Sentinels, running_cluster, running_sentinels

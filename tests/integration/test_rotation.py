@@ -146,7 +146,7 @@ class Load:
 
 
 async def _reloaded(gateway: Gateway, what: str, times: int) -> None:
-    sample = {"what": what, "outcome": "ok"}
+    sample = {"file": what, "outcome": "ok"}
     async with asyncio.timeout(15):
         while gateway.registry.get_sample_value("docpreview_reloads_total", sample) != times:  # noqa: ASYNC110 - a metric
             await asyncio.sleep(0.02)

@@ -17,7 +17,8 @@ from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, GetPreviewJobRequest, WaitPreviewJobRequest
 from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview_emulator import Emulator
-from docpreview_gateway.settings.sections import CacheSettings, SharedStateSettings
+from docpreview_gateway.settings.sections import SharedStateSettings
+from docpreview_gateway.settings.upstream import CacheSettings
 from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import BUCKET, REGION, settings
 from tests.redis_server import running_redis

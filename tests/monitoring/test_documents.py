@@ -87,8 +87,15 @@ def test_every_alert_has_a_runbook_with_the_same_sections() -> None:
     for path in RUNBOOKS:
         title, *parts = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
         assert title == alerts[str(path.relative_to(ROOT))]
-        assert parts == ["Symptom", "What it means", "First look", "Actions"]
+        assert parts == ["Symptom", "Impact", "Diagnosis", "Mitigation"]
         assert "\n$ " in path.read_text()
+
+
+def test_runbooks_search_the_log_for_events_that_the_gateway_logs() -> None:
+    """A renamed log event would leave a runbook's query without results."""
+    code = "".join(path.read_text() for path in (ROOT / "server" / "docpreview_gateway").rglob("*.py"))
+    wanted = {event for path in RUNBOOKS for event in re.findall(r'\.event == "([^"]+)"', path.read_text())}
+    assert {event for event in wanted if f'"{event}"' not in code} == set()
 
 
 def test_every_alert_has_a_severity_and_a_summary() -> None:

@@ -16,8 +16,8 @@ from docpreview_gateway.model.call import Call, Method, ResponseInfo
 from docpreview_gateway.model.callers import Caller, Rate
 from docpreview_gateway.telemetry.admin_server import admin_server
 from docpreview_gateway.telemetry.operator_page import SAMPLES, OperatorPage
-from docpreview_gateway.telemetry.prometheus_calls import PrometheusCalls
-from docpreview_gateway.telemetry.prometheus_upstream import PrometheusTelemetry
+from docpreview_gateway.telemetry.prometheus_rpc import PrometheusRpc
+from docpreview_gateway.telemetry.prometheus_upstream import PrometheusUpstream
 from docpreview_gateway.upstream.ports import HostLoad
 from tests.chromium import document, screenshot
 from tests.fakes.clock import FakeClock
@@ -83,11 +83,11 @@ async def test_the_page_is_never_cached_and_may_load_only_its_own_style(world: W
 async def test_hostile_names_are_escaped() -> None:
     """A name with markup is shown as text."""
     registry, evil = CollectorRegistry(), '"><script>alert(1)</script>{{ 7 * 7 }}'
-    calls = PrometheusCalls(registry)
+    calls = PrometheusRpc(registry)
     calls.call_ended(
         METHOD, Call("r1", 0, Caller(evil, rate=Rate(1, 1)), response=ResponseInfo(reason=evil)), "OK", 0.1
     )
-    PrometheusTelemetry(registry).measure_host(evil, lambda: HostLoad(1, 2, 3))
+    PrometheusUpstream(registry).measure_host(evil, lambda: HostLoad(1, 2, 3))
     page = OperatorPage(registry, FakeClock(), lambda: evil)
     assert "<script" not in page.html()
     assert words(page.html()).count(evil) >= 4
@@ -103,12 +103,12 @@ async def test_a_gateway_that_is_not_ready_shows_its_reason_at_the_top() -> None
 async def test_figures_cover_the_last_minutes_only() -> None:
     """Calls before the oldest stored sample do not count."""
     registry, clock = CollectorRegistry(), FakeClock(1000.0)
-    calls, page = PrometheusCalls(registry), OperatorPage(registry, clock, lambda: None)
+    calls, page = PrometheusRpc(registry), OperatorPage(registry, clock, lambda: None)
     for _ in range(600):
         calls.call_ended(METHOD, Call("r1", 0), "OK", 0.1)
     for _ in range(SAMPLES + 1):
         clock.time += 15
-        await page.sampled()
+        await page.sample()
     assert "figures of the last 5 min 0 calls a second" in words(page.html()).replace("  ", " ")
     clock.time += 10
     for _ in range(62):

@@ -168,8 +168,8 @@ def test_opentelemetry_is_not_imported_without_the_setting() -> None:
     """The import would cost memory and start-up time."""
     program = """
 import sys
-from docpreview_gateway.settings import Settings
-from docpreview_gateway.wiring import Gateway
+from docpreview_gateway.settings.loading import Settings
+from docpreview_gateway.wiring.gateway import Gateway
 Gateway(Settings.model_validate({
     "buckets": [{"name": "docs-1250000000", "region": "ap-chongqing", "credentials": "main"}],
     "credentials": {"main": {"secret_id": "example-id", "secret_key": "example-key"}},
@@ -184,8 +184,8 @@ def test_the_setting_without_the_extra_is_an_error_that_names_the_extra() -> Non
     program = """
 import sys
 sys.modules["opentelemetry"] = None
-from docpreview_gateway.settings import Settings, StartError
-from docpreview_gateway.wiring import Gateway
+from docpreview_gateway.settings.loading import Settings, StartError
+from docpreview_gateway.wiring.gateway import Gateway
 try:
     Gateway(Settings.model_validate({
         "buckets": [{"name": "docs-1250000000", "region": "ap-chongqing", "credentials": "main"}],

@@ -74,7 +74,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- if or .Values.sharedState.url .Values.sharedState.secretName .Values.trialStore.enabled -}}yes{{- end -}}
 {{- end -}}
 
-{{/* How many gateways there can be: each takes its part of what they do not count together. */}}
+{{/* The maximum number of replicas: each enforces its share of the limits that they do not count together. */}}
 {{- define "gw.replicas" -}}
 {{- if .Values.autoscaling.enabled -}}{{ .Values.autoscaling.maxReplicas }}{{- else -}}{{ .Values.replicaCount }}{{- end -}}
 {{- end -}}
@@ -108,7 +108,7 @@ seccompProfile:
   type: RuntimeDefault
 {{- end -}}
 
-{{/* What would only be noticed when the pod does not start. */}}
+{{/* Errors that would otherwise only show when the pod does not start. */}}
 {{- define "gw.check" -}}
 {{- /* Not as kubeVersion of the chart: a helm that was built from its Go module takes v1.20.0 for granted where it sees no cluster. */ -}}
 {{- $version := .Capabilities.KubeVersion.Version -}}
@@ -155,7 +155,7 @@ seccompProfile:
 {{- end }}
 {{- end -}}
 
-{{/* gateway.yaml: what the chart sets, over what `config` says. */}}
+{{/* gateway.yaml: `config`, overridden by the settings of the chart. */}}
 {{- define "gw.config" -}}
 {{- include "gw.check" . -}}
 {{- $config := deepCopy .Values.config -}}

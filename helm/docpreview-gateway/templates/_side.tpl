@@ -1,4 +1,4 @@
-{{/* A small server beside the gateway: one pod, no identity in the cluster, the same strictness. */}}
+{{/* An auxiliary server (emulator, trial store): one pod, no ServiceAccount token, the same security context. */}}
 {{- define "gw.side" -}}
 apiVersion: apps/v1
 kind: Deployment

@@ -79,7 +79,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_WATCH_LIMIT_REACHED: _ErrorReason.ValueType  # 26
     """UNAVAILABLE. The stream has been open for as long as streams may be: watch again."""
     ERROR_REASON_CREATE_OUTCOME_UNKNOWN: _ErrorReason.ValueType  # 27
-    """UNKNOWN. A create was sent and whether the cloud accepted it cannot be told yet: the job may or may not exist. With
+    """UNKNOWN. A create was sent and it is not known yet whether the cloud accepted it: the job may or may not exist. With
     the same `request_id` it can be repeated safely; RetryInfo says when the outcome will be certain. Without one,
     repeating it may make, and bill, a second job: look for the job with ListPreviewJobs first.
     """
@@ -102,14 +102,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 36
     """ALREADY_EXISTS. The `request_id` was used before with another request: take a new one for a new job."""
     ERROR_REASON_CREATE_IN_PROGRESS: _ErrorReason.ValueType  # 37
-    """UNAVAILABLE. A create with this `request_id` is under way, in this replica or another: repeating the request is safe
+    """UNAVAILABLE. A create with this `request_id` is in flight, in this replica or another: repeating the request is safe
     and gets its job.
     """
     ERROR_REASON_LEDGER_UNAVAILABLE: _ErrorReason.ValueType  # 38
     """UNAVAILABLE. The gateway cannot record creates with `request_id` now, and therefore sent nothing."""
     ERROR_REASON_UPSTREAM_BREAKER_OPEN: _ErrorReason.ValueType  # 39
-    """UNAVAILABLE. Most calls to the bucket's host failed lately, so the cloud is not asked for some seconds; RetryInfo says
-    when it will be again. Nothing was sent, so creates can be repeated safely.
+    """UNAVAILABLE. Most recent calls to the bucket's host failed: its circuit breaker is open, or half-open; RetryInfo says
+    when to try again. Nothing was sent, so creates can be repeated safely.
     """
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 40
     """UNAVAILABLE. The gateway has more calls than it or the cloud can answer in time: try again after RetryInfo. Nothing
@@ -120,7 +120,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     `google.rpc.QuotaFailure` names the limit, RetryInfo says when one more call will pass. Nothing was sent.
     """
     ERROR_REASON_CONCURRENCY_LIMITED: _ErrorReason.ValueType  # 42
-    """RESOURCE_EXHAUSTED. The caller has as many calls under way as it may have at once, waits and watches included;
+    """RESOURCE_EXHAUSTED. The caller has reached its limit of concurrent calls, waits and watches included;
     `google.rpc.QuotaFailure` names the limit. Nothing was sent.
     """
     ERROR_REASON_ACCOUNT_RATE_LIMITED: _ErrorReason.ValueType  # 43
@@ -213,7 +213,7 @@ ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 25
 ERROR_REASON_WATCH_LIMIT_REACHED: ErrorReason.ValueType  # 26
 """UNAVAILABLE. The stream has been open for as long as streams may be: watch again."""
 ERROR_REASON_CREATE_OUTCOME_UNKNOWN: ErrorReason.ValueType  # 27
-"""UNKNOWN. A create was sent and whether the cloud accepted it cannot be told yet: the job may or may not exist. With
+"""UNKNOWN. A create was sent and it is not known yet whether the cloud accepted it: the job may or may not exist. With
 the same `request_id` it can be repeated safely; RetryInfo says when the outcome will be certain. Without one,
 repeating it may make, and bill, a second job: look for the job with ListPreviewJobs first.
 """
@@ -236,14 +236,14 @@ ERROR_REASON_UPSTREAM_NOT_IMPLEMENTED: ErrorReason.ValueType  # 35
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 36
 """ALREADY_EXISTS. The `request_id` was used before with another request: take a new one for a new job."""
 ERROR_REASON_CREATE_IN_PROGRESS: ErrorReason.ValueType  # 37
-"""UNAVAILABLE. A create with this `request_id` is under way, in this replica or another: repeating the request is safe
+"""UNAVAILABLE. A create with this `request_id` is in flight, in this replica or another: repeating the request is safe
 and gets its job.
 """
 ERROR_REASON_LEDGER_UNAVAILABLE: ErrorReason.ValueType  # 38
 """UNAVAILABLE. The gateway cannot record creates with `request_id` now, and therefore sent nothing."""
 ERROR_REASON_UPSTREAM_BREAKER_OPEN: ErrorReason.ValueType  # 39
-"""UNAVAILABLE. Most calls to the bucket's host failed lately, so the cloud is not asked for some seconds; RetryInfo says
-when it will be again. Nothing was sent, so creates can be repeated safely.
+"""UNAVAILABLE. Most recent calls to the bucket's host failed: its circuit breaker is open, or half-open; RetryInfo says
+when to try again. Nothing was sent, so creates can be repeated safely.
 """
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 40
 """UNAVAILABLE. The gateway has more calls than it or the cloud can answer in time: try again after RetryInfo. Nothing
@@ -254,7 +254,7 @@ ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 41
 `google.rpc.QuotaFailure` names the limit, RetryInfo says when one more call will pass. Nothing was sent.
 """
 ERROR_REASON_CONCURRENCY_LIMITED: ErrorReason.ValueType  # 42
-"""RESOURCE_EXHAUSTED. The caller has as many calls under way as it may have at once, waits and watches included;
+"""RESOURCE_EXHAUSTED. The caller has reached its limit of concurrent calls, waits and watches included;
 `google.rpc.QuotaFailure` names the limit. Nothing was sent.
 """
 ERROR_REASON_ACCOUNT_RATE_LIMITED: ErrorReason.ValueType  # 43

@@ -69,7 +69,7 @@ class PreviewQueue(_message.Message):
     max_size: _builtins.int
     """How many jobs may wait."""
     max_concurrent: _builtins.int
-    """How many jobs run at once."""
+    """How many jobs run concurrently."""
     category: _builtins.str
     """The cloud's kind of queue, `DocProcessing` in all known cases."""
     @_builtins.property

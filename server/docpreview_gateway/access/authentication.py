@@ -23,7 +23,7 @@ REMEMBERED_SECONDS = 60.0
 
 
 class Authenticator:
-    """The port `Identification` over a directory that may be replaced at any time.
+    """The port `Authentication` over a directory that may be replaced at any time.
 
     `certificates` None: the server asks for none. Signed tokens are remembered by their hash for a while, never the
     token itself.

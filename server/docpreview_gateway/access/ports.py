@@ -1,4 +1,4 @@
-"""What the layers above core need in order to know who calls, as small as each need is."""
+"""What authentication needs from outside, and what it offers to the parts above."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Evidence(NamedTuple):
-    """What a call brings to prove whose it is.
+    """The credentials that a call brings.
 
     `authorization` has every value of that name; `certificate` gives the verified client certificate as PEM, empty when
     there is none.
@@ -21,11 +21,11 @@ class Evidence(NamedTuple):
     certificate: Callable[[], bytes]
 
 
-class Identification(Protocol):
-    """Knows callers by what they prove."""
+class Authentication(Protocol):
+    """Authenticates callers."""
 
     async def caller(self, evidence: Evidence) -> Caller:
-        """The caller. Unauthenticated when nothing is proved; GatewayError when it cannot be told now."""
+        """The caller of a call with this evidence. Unauthenticated, or GatewayError when it cannot be verified now."""
         ...
 
 
@@ -45,9 +45,13 @@ class TokenVerifier(Protocol):
         ...
 
 
-class ReloadTelemetry(Protocol):
-    """Hears of files that changed while the gateway runs."""
+class AccessTelemetry(Protocol):
+    """Records reloads of files, and the life of the gateway's certificate."""
 
     def reloaded(self, what: str, outcome: Literal["ok", "invalid"]) -> None:
-        """A new version was taken over, or was refused and the old one kept."""
+        """Records a new version of a file that is in use now, or is invalid, so that the old one stays in use."""
+        ...
+
+    def certificate_ends(self, at: float) -> None:
+        """Records the Unix time at which the certificate shown to callers expires."""
         ...

@@ -24,6 +24,7 @@ from docpreview_gateway.creates.records import Stage
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import GATEWAY, PageBudget
 from docpreview_gateway.model.errors import GatewayError, LimitReached
+from docpreview_gateway.storage.background import BackgroundTasks
 from docpreview_gateway.upstream.operations import GetJob
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.access.bucket_registry import BucketRegistry
     from docpreview_gateway.creates.idempotent import IdempotentCreates
     from docpreview_gateway.creates.pages import PageCount, Pages, ReservationResult
-    from docpreview_gateway.creates.ports import BudgetTelemetry, PageQuotaStore, RequestLedger
+    from docpreview_gateway.creates.ports import CreatesTelemetry, PageQuotaStore, RequestLedger
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.model.callers import Caller
     from docpreview_gateway.upstream.operations import Upstream
@@ -78,7 +79,7 @@ class PageBudgets:
         upstream: Upstream,
         records: RequestLedger,
         clock: Clock,
-        telemetry: BudgetTelemetry,
+        telemetry: CreatesTelemetry,
     ) -> None:
         self._creating = creating
         self._books = books
@@ -88,7 +89,7 @@ class PageBudgets:
         self._clock = clock
         self._telemetry = telemetry
         self._seen: dict[str, Caller] = {}
-        self._undoing: set[asyncio.Task[None]] = set()
+        self._background = BackgroundTasks()
 
     async def create(self, request: CreatePreviewJobRequest, call: Call) -> PreviewJob:
         """Submit a job, unless the caller's budget has no room for it: PAGE_BUDGET_EXHAUSTED."""
@@ -145,6 +146,10 @@ class PageBudgets:
                 self._tell(caller, await self._books.main.count(caller.name, pages.periods(now)))
         except PageQuotaStoreError as error:
             log.warning("round of charging pages failed", error=str(error))
+
+    async def drained(self) -> None:
+        """Wait until reservations of abandoned creates are released."""
+        await self._background.drain()
 
     def _reservation(self, request: CreatePreviewJobRequest, options: PreviewOptions, caller: Caller) -> Reservation:
         now = self._clock.now()
@@ -210,9 +215,7 @@ class PageBudgets:
     def _undo(self, wanted: Reservation) -> None:
         """The caller left before its create began. One with `request_id` may be another's too: a later look decides."""
         if not wanted.ledger_key:
-            task = asyncio.create_task(self._release(self._books.main, wanted), name="give pages back")
-            self._undoing.add(task)
-            task.add_done_callback(self._undoing.discard)
+            _ = self._background.start(self._release(self._books.main, wanted), "release of a page reservation")
 
     async def _release(self, book: PageQuotaStore, wanted: Reservation) -> None:
         try:

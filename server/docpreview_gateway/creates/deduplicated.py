@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -20,6 +20,7 @@ from docpreview_gateway.creates import rendered_records as rendered
 from docpreview_gateway.creates.ports import LedgerError
 from docpreview_gateway.model.call import ResponseInfo
 from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.storage.background import BackgroundTasks
 from docpreview_gateway.upstream.operations import GetJob
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview_gateway.access.bucket_registry import Admitted, BucketRegistry
-    from docpreview_gateway.creates.ports import Creates, DedupeTelemetry, RequestLedger
+    from docpreview_gateway.creates.ports import Creates, CreatesTelemetry, RequestLedger
     from docpreview_gateway.creates.records import Record, Timing
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call, Clock
@@ -63,7 +64,7 @@ class DeduplicatedCreates:
         upstream: Upstream,
         records: RequestLedger,
         clock: Clock,
-        telemetry: DedupeTelemetry,
+        telemetry: CreatesTelemetry,
         timing: Timing,
         owner: str,
     ) -> None:
@@ -77,7 +78,7 @@ class DeduplicatedCreates:
         self._timing = timing
         self._owner = owner
         self._under_way: dict[str, asyncio.Future[None]] = {}
-        self._remembering: set[asyncio.Task[None]] = set()
+        self._background = BackgroundTasks()
 
     async def create(self, request: CreatePreviewJobRequest, call: Call) -> PreviewJob:
         """Submit a job, or return the one that has rendered the same into the same place."""
@@ -98,8 +99,8 @@ class DeduplicatedCreates:
         return job
 
     async def drained(self) -> None:
-        """Wait until everything that is to be remembered is."""
-        await asyncio.gather(*self._remembering, return_exceptions=True)
+        """Wait until all deduplication records are written."""
+        await self._background.drain()
 
     async def _wait_for(self, place: str, call: Call) -> None:
         """For the create of this process, if there is one, that fills the same place."""
@@ -122,7 +123,7 @@ class DeduplicatedCreates:
         begin = time.monotonic()
         seconds = min(LOOK_SECONDS, LOOK_SHARE * (call.deadline - begin))
         # The cloud gets the first three quarters: what it does not tell in time must still be written down.
-        look = replace(call, deadline=begin + 0.75 * seconds, response=ResponseInfo())
+        look = call._replace(deadline=begin + 0.75 * seconds, response=ResponseInfo())
         try:
             async with asyncio.timeout_at(begin + seconds):
                 return await self._found(place, request, admitted, look)
@@ -180,7 +181,7 @@ class DeduplicatedCreates:
     async def _fingerprint(self, admitted: Admitted, secret: bytes, look: Call) -> bytes:
         """Of what is to be rendered; empty when nobody can tell what is in the document now."""
         request, bucket, output = admitted
-        head = replace(look, deadline=(look.deadline + time.monotonic()) / 2, trace=None)
+        head = look._replace(deadline=(look.deadline + time.monotonic()) / 2, trace=None)
         try:
             tag = await self._tags.tag(bucket, request.input_object, head)
         except GatewayError as error:
@@ -191,7 +192,7 @@ class DeduplicatedCreates:
 
     async def _read(self, bucket: Bucket, job_id: str, look: Call) -> PreviewJob | None:
         """The job as it is, kept or not; None when that cannot be told in time."""
-        own = replace(look, no_cache=False)
+        own = look._replace(no_cache=False)
         try:
             async with asyncio.timeout_at(look.deadline):
                 return await self._upstream(GetJob(bucket, job_id), own)
@@ -202,9 +203,7 @@ class DeduplicatedCreates:
         """Fill in the job. A ledger that is slow keeps nobody from getting it."""
         now, seconds = self._clock.now(), call.caller.dedupe_seconds
         filled = rendered.filled(claim, job, now=now, seconds=seconds)
-        task = asyncio.create_task(self._write(claim, filled), name="remember what was rendered")
-        self._remembering.add(task)
-        task.add_done_callback(self._remembering.discard)
+        task = self._background.start(self._write(claim, filled), "write of a deduplication record")
         await asyncio.wait((task,), timeout=call.answer_by - time.monotonic())
 
     async def _write(self, claim: Record, filled: Record) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -23,12 +23,13 @@ from docpreview_gateway.creates.reconciliation import Reconciliation
 from docpreview_gateway.creates.records import Record, Stage
 from docpreview_gateway.model.call import ResponseInfo
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
+from docpreview_gateway.storage.background import BackgroundTasks
 from docpreview_gateway.upstream.operations import CreateJob
 from docpreview_gateway.upstream.wire import user_data
 
 if TYPE_CHECKING:
     from docpreview_gateway.access.bucket_registry import Admitted, BucketRegistry
-    from docpreview_gateway.creates.ports import LedgerTelemetry, RequestLedger
+    from docpreview_gateway.creates.ports import CreatesTelemetry, RequestLedger
     from docpreview_gateway.creates.records import Timing
     from docpreview_gateway.model.call import Call, Clock
     from docpreview_gateway.model.callers import Caller
@@ -62,7 +63,7 @@ class IdempotentCreates:
         records: RequestLedger,
         *,
         clock: Clock,
-        telemetry: LedgerTelemetry,
+        telemetry: CreatesTelemetry,
         timing: Timing,
         owner: str,
     ) -> None:
@@ -74,6 +75,7 @@ class IdempotentCreates:
         self._timing = timing
         self._owner = owner
         self._reconciliation = Reconciliation(upstream, records, clock=clock, telemetry=telemetry, timing=timing)
+        self._background = BackgroundTasks()
         self._running: dict[str, tuple[asyncio.Task[PreviewJob], bytes]] = {}
 
     async def create(self, request: CreatePreviewJobRequest, call: Call) -> PreviewJob:
@@ -124,7 +126,7 @@ class IdempotentCreates:
 
     async def drained(self) -> None:
         """Wait until no recorded create is between its stages."""
-        await asyncio.gather(*(task for task, _ in self._running.values()), return_exceptions=True)
+        await self._background.drain()
 
     async def _new_record(self, request: CreatePreviewJobRequest, caller: Caller) -> Record:
         try:
@@ -138,7 +140,7 @@ class IdempotentCreates:
 
     def _start(self, work: _Work) -> tuple[asyncio.Task[PreviewJob], bytes]:
         key = work.record.key
-        task = asyncio.create_task(self._run(work), name="recorded create")
+        task = self._background.start(self._run(work), "recorded create")
         self._running[key] = task, work.record.fingerprint
         task.add_done_callback(lambda _task: self._running.pop(key))
         return self._running[key]
@@ -198,7 +200,7 @@ class IdempotentCreates:
         deadline = time.monotonic() + ATTEMPT_SECONDS
         request, bucket, output = work.admitted
         sign_until = sent.sent_at + self._timing.signature
-        call = replace(work.call, deadline=deadline, no_cache=False, response=ResponseInfo())
+        call = work.call._replace(deadline=deadline, no_cache=False, response=ResponseInfo())
         operation = CreateJob(user_data.marked(request, sent.marker), bucket, output, sign_until)
         try:
             job = await self._upstream(operation, call)

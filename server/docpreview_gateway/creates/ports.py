@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from docpreview_gateway.limits.ports import LimitsTelemetry
+
 if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.creates.records import Record
-if TYPE_CHECKING:
-    from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.model.call import Call
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
     from docpreview_gateway.creates.pages import PageCount, Pages, Periods, Reservation, ReservationResult
-    from docpreview_gateway.limits.gcra import LimitKind
+    from docpreview_gateway.creates.records import Record
+    from docpreview_gateway.model.call import Call
     from docpreview_gateway.model.callers import PageBudget
 
 
@@ -63,31 +59,11 @@ class RequestLedger(Protocol):
         ...
 
 
-class LedgerTelemetry(Protocol):
-    """Hears what happens to recorded creates."""
-
-    def unreconciled(self, count: int, oldest_sent_at: float | None, now: float) -> None:
-        """A round of reconciliation begins at `now` with so many creates, the oldest of them sent at that Unix time."""
-        ...
-
-    def ledger(self, event: Literal["accepted", "replayed", "rejected", "unknown", "found", "absent"]) -> None:
-        """A record came to a stage, or was looked for."""
-        ...
-
-
 class AuditLog(Protocol):
     """Keeps who made which job."""
 
     def create_ended(self, request: CreatePreviewJobRequest, call: Call, outcome: str, job_id: str) -> None:
         """A create ended: `outcome` is OK or the reason of its error, `job_id` is empty when there is no job."""
-        ...
-
-
-class DedupeTelemetry(Protocol):
-    """Hears of creates that made no job."""
-
-    def deduped(self, caller: str) -> None:
-        """A caller's create was answered with a job that was there."""
         ...
 
 
@@ -126,15 +102,21 @@ class PageQuotaStore(Protocol):
         ...
 
 
-class BudgetTelemetry(Protocol):
-    """Hears of callers' pages."""
+class CreatesTelemetry(LimitsTelemetry, Protocol):
+    """Records what becomes of creates, and callers' pages."""
 
-    def limit(
-        self, caller: str, limit: LimitKind, outcome: Literal["allowed", "refused", "shadowed", "degraded"]
-    ) -> None:
-        """A create came to a budget."""
+    def ledger(self, event: Literal["accepted", "replayed", "rejected", "unknown", "found", "absent"]) -> None:
+        """Records a stage of a create with `request_id`, or the outcome of a look for its job."""
+        ...
+
+    def unreconciled(self, count: int, oldest_sent_at: float | None, now: float) -> None:
+        """Records the unknown creates at the beginning of a reconciliation round; times are Unix times."""
+        ...
+
+    def deduped(self, caller: str) -> None:
+        """Records a create of a caller that was answered with an existing job."""
         ...
 
     def pages(self, caller: str, period: Literal["day", "month"], pages: Pages, budget: int | None) -> None:
-        """A caller's pages of the present period, and its budget."""
+        """Records a caller's pages of the present period, and its budget."""
         ...

@@ -19,7 +19,7 @@ from docpreview_gateway.upstream.operations import ListJobs
 
 if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewJob
-    from docpreview_gateway.creates.ports import LedgerTelemetry, RequestLedger
+    from docpreview_gateway.creates.ports import CreatesTelemetry, RequestLedger
     from docpreview_gateway.creates.records import Record, Timing
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Clock
@@ -42,7 +42,7 @@ class Reconciliation:
         records: RequestLedger,
         *,
         clock: Clock,
-        telemetry: LedgerTelemetry,
+        telemetry: CreatesTelemetry,
         timing: Timing,
     ) -> None:
         self._upstream = upstream

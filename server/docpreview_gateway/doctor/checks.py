@@ -10,10 +10,9 @@ from prometheus_client import CollectorRegistry
 from docpreview_gateway.doctor.diagnosis import Finding
 from docpreview_gateway.doctor.examination import Diagnostics
 from docpreview_gateway.doctor.network import SystemNetwork
-from docpreview_gateway.telemetry.prometheus_identity import IdentityMetrics
+from docpreview_gateway.telemetry.prometheus_access import PrometheusAccess
 from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
-from docpreview_gateway.wiring import tuning
-from docpreview_gateway.wiring.identity import Identities
+from docpreview_gateway.wiring.access import Access
 from docpreview_gateway.wiring.reloading import InvalidFileError
 from docpreview_gateway.wiring.system_clock import SystemClock
 
@@ -27,14 +26,14 @@ HTTPS = 443
 async def examine(settings: Settings) -> list[Finding]:
     """Everything that can be found out without creating a job."""
     clock = SystemClock()
-    identities = Identities(settings, clock, IdentityMetrics(CollectorRegistry()))
+    access = Access(settings, clock, PrometheusAccess(CollectorRegistry()))
     try:
-        credentials = identities.cloud_credentials()
-        identities.identification()
-        identities.server_credentials()
+        credentials = access.cloud_credentials()
+        access.authenticator()
+        access.server_credentials()
     except InvalidFileError as error:
         return [Finding("files", "configuration", str(error), "correct the file; nothing else was looked at")]
-    buckets = tuning.buckets(settings)
+    buckets = [found.bucket() for found in settings.buckets]
     hosts = _hosts(settings, buckets)
     upstream = settings.upstream
     transport = AiohttpTransport(

@@ -29,27 +29,12 @@ from docpreview_gateway.upstream.wire.refusals import RETRYABLE
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
+    from docpreview_gateway.jobs.ports import JobsTelemetry, PollTracing
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.model.trace_context import Trace
     from docpreview_gateway.upstream.operations import Upstream
-    from docpreview_gateway.upstream.ports import JobFeed, PollTracing
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from docpreview_gateway.model.buckets import Bucket
-    from docpreview_gateway.model.trace_context import Trace
-
-
-class WatchTelemetry(Protocol):
-    """Hears how many pollers and watchers there are."""
-
-    def watching(self, *, pollers: int, watchers: int) -> None:
-        """The numbers now."""
-        ...
-
+    from docpreview_gateway.upstream.ports import JobFeed
 
 RECONNECT_SECONDS = 1.0
 """What a watcher is told to wait before it watches again elsewhere."""
@@ -75,7 +60,7 @@ class Watching:
         self,
         upstream: Upstream,
         clock: Clock,
-        telemetry: WatchTelemetry,
+        telemetry: JobsTelemetry,
         *,
         limits: WatchLimits,
         jitter: Callable[[], float],

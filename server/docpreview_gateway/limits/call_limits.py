@@ -14,7 +14,7 @@ from docpreview_gateway.limits.ports import StoreUnavailableError
 from docpreview_gateway.model.errors import GatewayError, LimitReached
 
 if TYPE_CHECKING:
-    from docpreview_gateway.limits.ports import LimitTelemetry, RateCounter, SharedRates
+    from docpreview_gateway.limits.ports import LimitsTelemetry, RateCounter, SharedRates
     from docpreview_gateway.model.callers import Caller
 
 CONCURRENCY_SECONDS = 0.3
@@ -75,7 +75,7 @@ def has_limits(caller: Caller) -> bool:
 class CallLimits:
     """The port `CallGate`. `share` processes divide the calls at once, which nobody counts for all of them."""
 
-    def __init__(self, counting: RateCounter, telemetry: LimitTelemetry, *, share: int = 1) -> None:
+    def __init__(self, counting: RateCounter, telemetry: LimitsTelemetry, *, share: int = 1) -> None:
         self._counting = counting
         self._telemetry = telemetry
         self._share = share

@@ -17,7 +17,7 @@ class SharedRates(Protocol):
     """Rates that replicas keep together."""
 
     async def take(self, rules: tuple[Rule, ...]) -> Refusal | None:
-        """As `core.rates.Rates.take`, for all replicas at once. StoreUnavailableError, within a short time."""
+        """As `gcra.Rates.take`, for all replicas together. StoreUnavailableError, within a short time."""
         ...
 
 
@@ -41,11 +41,11 @@ class CallGate(Protocol):
         ...
 
 
-class LimitTelemetry(Protocol):
-    """Hears what limits decide."""
+class LimitsTelemetry(Protocol):
+    """Records what limits decide."""
 
     def limit(
         self, caller: str, limit: LimitKind, outcome: Literal["allowed", "refused", "shadowed", "degraded"]
     ) -> None:
-        """A call came to a limit. `degraded`: it passed by this process's count alone, for want of the shared one."""
+        """Records a decision on a call. `degraded`: allowed by this process's count, the shared store being down."""
         ...

@@ -13,7 +13,7 @@ import re
 import secrets
 import time
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -34,41 +34,13 @@ from docpreview_gateway.rpc.statuses import DETAILS_KEY, RichStatus, rich_status
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 
-    from docpreview_gateway.access.ports import Identification
+    from docpreview_gateway.access.ports import Authentication
     from docpreview_gateway.limits.ports import CallGate
     from docpreview_gateway.model.trace_context import Trace
+    from docpreview_gateway.rpc.ports import RpcTelemetry
 
     Context = grpc.aio.ServicerContext[bytes, bytes]
     Metadata = Iterable[tuple[str, str | bytes]]
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-
-class EndTelemetry(Protocol):
-    """Hears of every call that has ended."""
-
-    def call_ended(self, method: Method, call: Call, code: str, seconds: float) -> None:
-        """A call ended with the status of this name, such as `NOT_FOUND`; `call.response.reason` says why."""
-        ...
-
-
-class CallTelemetry(EndTelemetry, Protocol):
-    """Hears of every call."""
-
-    def call_started(self, method: Method, call: Call) -> Trace | None:
-        """A call came in; its caller may not be known yet. Returns its own position in its trace, if it is traced."""
-        ...
-
-
-class RpcTelemetry(CallTelemetry, Protocol):
-    """Hears of every call and its messages."""
-
-    def message_sent(self, method: Method) -> None:
-        """A message of a stream left; each other call that ends well has sent one."""
-        ...
-
 
 MAX_SEND_BYTES = 4 * 1024 * 1024 - 64 * 1024
 """Replies stay below the 4 MiB that clients accept by default."""
@@ -113,8 +85,8 @@ class Bounds:
 class Handlers:
     """Builds gRPC handlers from routes. `jitter` gives numbers in [0, 1).
 
-    With an `identification` every call proves whose it is and may use the method, before a byte of it is decoded;
-    without one it is `anonymous`'s. Without a `gate` callers have no limits.
+    With an `authentication` every call is authenticated and authorized before its request is decoded; without one its
+    caller is `anonymous`. Without a `gate` callers have no limits.
     """
 
     def __init__(  # noqa: PLR0913 - collaborators, named by wiring
@@ -123,7 +95,7 @@ class Handlers:
         bounds: Bounds | None = None,
         *,
         anonymous: Caller = ANONYMOUS,
-        identification: Identification | None = None,
+        authentication: Authentication | None = None,
         gate: CallGate | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -131,9 +103,9 @@ class Handlers:
         self.anonymous = anonymous
         self.gate = gate
         self._jitter = jitter
-        self.identification = identification
-        self._asks = identification is not None or gate is not None
-        """Whether calls have a caller to find out, or limits to pass."""
+        self.authentication = authentication
+        self._asks = authentication is not None or gate is not None
+        """Whether calls, unary and streaming, have a caller to authenticate or limits to pass; decided here, once."""
         bounds = bounds or Bounds()
         self._free = {False: bounds.calls, True: bounds.waits}
         self._running = 0
@@ -173,7 +145,8 @@ class Handlers:
             running = _Running(self, route, context)
             try:
                 self._check_room(route)
-                await running.enter()
+                if self._asks:
+                    await running.enter()
                 await context.send_initial_metadata((("x-request-id", running.call.request_id),))
                 async with (
                     asyncio.timeout_at(running.call.deadline),
@@ -233,7 +206,7 @@ class Handlers:
 
 
 async def permitted(
-    identification: Identification, context: grpc.aio.ServicerContext[Any, Any], metadata: Metadata, name: str
+    authentication: Authentication, context: grpc.aio.ServicerContext[Any, Any], metadata: Metadata, name: str
 ) -> Caller:
     """The caller of a call with this metadata, if it proves its name and its rights have the method of this name."""
 
@@ -242,7 +215,7 @@ async def permitted(
         return pem
 
     authorization = [value if isinstance(value, str) else "" for key, value in metadata if key == "authorization"]
-    caller = await identification.caller(Evidence(tuple(authorization), certificate))
+    caller = await authentication.caller(Evidence(tuple(authorization), certificate))
     if caller.rights is not None and not caller.rights.has_method(name):
         permit(caller.rights.of_method(name))
     return caller
@@ -267,14 +240,14 @@ class _Running:
         self.call = _open(context.time_remaining(), self._metadata, route.longest, handlers.anonymous)
         trace = handlers.entered(route, self.call)
         if trace is not None:
-            self.call = replace(self.call, trace=trace)
+            self.call = self.call._replace(trace=trace)
 
     async def enter(self) -> None:
         """Know its caller, and pass its rights and limits."""
-        identification, gate = self._handlers.identification, self._handlers.gate
-        if identification is not None:
-            caller = await permitted(identification, self._context, self._metadata, self._route.method.name)
-            self.call = replace(self.call, caller=caller)
+        authentication, gate = self._handlers.authentication, self._handlers.gate
+        if authentication is not None:
+            caller = await permitted(authentication, self._context, self._metadata, self._route.method.name)
+            self.call = self.call._replace(caller=caller)
         if gate is not None:
             await gate.enter(self.call.caller, self._route.method.name)
             self._entered = True

@@ -14,7 +14,7 @@ from docpreview_gateway.rpc.statuses import DETAILS_KEY, rich_status
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from docpreview_gateway.access.ports import Identification
+    from docpreview_gateway.access.ports import Authentication
 
 _PATH = f".{REFLECTION}/"
 
@@ -22,8 +22,8 @@ _PATH = f".{REFLECTION}/"
 class ReflectionGuard(grpc.aio.ServerInterceptor):
     """Asks who wants to see the contract. Other methods have their own wrapper, and health stays open."""
 
-    def __init__(self, identification: Identification) -> None:
-        self._identification = identification
+    def __init__(self, authentication: Authentication) -> None:
+        self._authentication = authentication
 
     async def intercept_service(
         self,
@@ -40,7 +40,7 @@ class ReflectionGuard(grpc.aio.ServerInterceptor):
             requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]
         ) -> AsyncIterator[Any]:
             try:
-                await permitted(self._identification, context, metadata_of(context), REFLECTION)
+                await permitted(self._authentication, context, metadata_of(context), REFLECTION)
             except GatewayError as error:
                 status = rich_status(error, "")
                 await context.abort(status.code, status.message, ((DETAILS_KEY, status.details),))

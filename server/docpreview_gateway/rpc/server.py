@@ -8,8 +8,8 @@ import grpc
 from google.protobuf import descriptor_pool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from docpreview_gateway.model.contract import SERVICE_NAMES
 from docpreview_gateway.rpc.handlers import MAX_SEND_BYTES
-from docpreview_gateway.rpc.services import SERVICE_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

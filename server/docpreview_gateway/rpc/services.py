@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import grpc
 from google.protobuf.message_factory import GetMessageClass
 
-from docpreview.v1 import preview_job_service_pb2, preview_queue_service_pb2, usage_service_pb2
 from docpreview_gateway.creates.audit import audited
 from docpreview_gateway.model.call import Method
+from docpreview_gateway.model.contract import SERVICE_NAMES, SERVICES
 from docpreview_gateway.model.validation import MAX_WAIT_SECONDS
 from docpreview_gateway.rpc.handlers import Handlers, Route
 
@@ -20,13 +20,6 @@ if TYPE_CHECKING:
     from docpreview_gateway.creates.ports import AuditLog
     from docpreview_gateway.jobs.preview_jobs import PreviewJobs
     from docpreview_gateway.jobs.preview_queues import PreviewQueues
-
-JOBS = preview_job_service_pb2.DESCRIPTOR.services_by_name["PreviewJobService"]
-QUEUES = preview_queue_service_pb2.DESCRIPTOR.services_by_name["PreviewQueueService"]
-USAGE = usage_service_pb2.DESCRIPTOR.services_by_name["UsageService"]
-SERVICE_NAMES = (JOBS.full_name, QUEUES.full_name, USAGE.full_name)
-METHOD_NAMES = frozenset(method.name for service in (JOBS, QUEUES, USAGE) for method in service.methods)
-"""As a policy names them: no two services have a method of one name."""
 
 LONGEST_UNARY = 60.0
 """Seconds that a call without deadline, or with a later one, may take."""
@@ -58,7 +51,7 @@ def routes(
             waits=descriptor.name in longest,
             fast_path=jobs.cached_get if descriptor.name == "GetPreviewJob" else None,
         )
-        for service in (JOBS, QUEUES, USAGE)
+        for service in SERVICES
         for descriptor in service.methods
     ]
 

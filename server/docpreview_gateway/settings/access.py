@@ -1,4 +1,4 @@
-"""Settings of who may call, and how they and the gateway prove who they are."""
+"""Settings of authentication, TLS and the policy file."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ JwtAlgorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES
 
 
 class JwtSettings(Section):
-    """An issuer of signed tokens, and where its public keys are."""
+    """An issuer of signed tokens, and the source of its public keys."""
 
-    issuer: str = Field(min_length=1, description="an issuer of signed tokens: their `iss`, letter by letter")
-    audience: str = Field(min_length=1, description="must be among the tokens' `aud`")
+    issuer: str = Field(min_length=1, description="issuer of signed tokens (JWT), exactly as in their `iss` claim")
+    audience: str = Field(min_length=1, description="required entry of the tokens' `aud` claim")
     jwks_file: Path | None = Field(
-        None, description="JWKS file with the issuer's public keys, re-read when it changes; or:"
+        None, description="JWKS file with the issuer's public keys, re-read when it changes; either this or `jwks_url`"
     )
     jwks_url: str | None = Field(
         None,
         pattern=r"^(https://|http://(127\.0\.0\.1|localhost|\[::1\])[:/])\S+$",
-        description="its address, https unless it is on this machine; fetched at start, every 10 minutes, and when a "
-        "token names an unknown key, at most every 30 s",
+        description="URL of the issuer's JWKS, https unless it is on this machine; fetched at start, every 10 "
+        "minutes, and for a token with an unknown key, at most every 30 s",
     )
     algorithms: tuple[JwtAlgorithm, ...] = Field(
         ("RS256", "ES256"),
         min_length=1,
-        description="that tokens may be signed with; `RS`, `PS`, `ES` with 256, 384 or 512, and `EdDSA`",
+        description="accepted signature algorithms of tokens",
     )
 
     @model_validator(mode="after")
@@ -42,31 +42,32 @@ class JwtSettings(Section):
 
 
 class AuthSettings(Section):
-    """How callers prove their names, beside client certificates (`tls`) and static tokens (in the policy)."""
+    """Authentication of callers beside client certificates (`tls`) and static tokens (in the policy)."""
 
     jwt: tuple[JwtSettings, ...] = ()
 
 
 class TlsSettings(Section):
-    """Files in PEM, re-read when they change."""
+    """TLS files in PEM, re-read when they change."""
 
     certificate: Path | None = Field(
         None,
-        description="PEM file of the server's certificate with its chain, re-read when it changes; without it the "
-        "gateway speaks in the clear",
+        description="PEM file of the server certificate with its chain, re-read when it changes; without it the "
+        "gateway speaks plaintext",
     )
-    key: Path | None = Field(None, description="PEM file of its private key")
+    key: Path | None = Field(None, description="PEM file of the certificate's private key")
     client_ca: Path | None = Field(
-        None, description="PEM file of the authorities of client certificates, which every connection must then have"
+        None, description="PEM file of the authorities of client certificates, which every connection must then present"
     )
     client_crl: Path | None = Field(
         None,
-        description="PEM file of revocation lists of these authorities, re-read when it changes: whoever is on one is "
-        "nobody, on open connections too. Lists past their `nextUpdate` stay in force",
+        description="PEM file of revocation lists of these authorities, re-read when it changes; revoked certificates "
+        "are rejected, on open connections too. Lists past their `nextUpdate` stay in force",
     )
     plaintext: bool = Field(
         default=False,
-        description="something before the gateway does TLS: allows a policy without a certificate off loopback",
+        description="TLS termination before the gateway, as by a mesh; allows a policy without a certificate off "
+        "loopback",
     )
 
     @model_validator(mode="after")
@@ -83,11 +84,11 @@ class TlsSettings(Section):
 
 
 class PolicySettings(Section):
-    """Who may do what."""
+    """The rights of callers."""
 
     file: Path | None = Field(
         None,
-        description="YAML file of callers and what they may do; without it everyone may do everything. See "
+        description="YAML file of callers and their rights; without it everyone may do everything. See "
         "[security.md](security.md)",
     )
 
@@ -101,10 +102,10 @@ def is_loopback(address: str) -> bool:
         return host == "localhost"
 
 
-def check_identity(
+def check_access(
     listen: str, *, auth: AuthSettings | Literal["insecure"], policy: PolicySettings, tls: TlsSettings
 ) -> None:
-    """ValueError when callers would get in, or send their tokens in the clear, without anybody having said so."""
+    """ValueError when calls would need no authentication, or tokens no TLS, without a setting that says so."""
     if auth == "insecure":
         if policy.file is not None:
             raise ValueError("auth: insecure, but policy.file names callers; take one of them away")

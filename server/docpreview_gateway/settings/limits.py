@@ -1,21 +1,19 @@
-"""Settings of what a caller may use up, in words that its part of a file has. Mistakes are told with what to write."""
+"""Settings of the limits of callers, in the gateway's configuration and in the policy. Errors say what to write."""
 
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from docpreview.v1 import preview_job_service_pb2, preview_queue_service_pb2, usage_service_pb2
 from docpreview_gateway.model.callers import Caller, PageBudget, Rate
+from docpreview_gateway.model.contract import METHOD_NAMES
 
-METHODS = frozenset(
-    method.name
-    for module in (preview_job_service_pb2, preview_queue_service_pb2, usage_service_pb2)
-    for service in module.DESCRIPTOR.services_by_name.values()
-    for method in service.methods
-)
+Value = TypeVar("Value")
+TUNING = "tuning"
+Tuning = Annotated[Value, TUNING]
+"""The type of a setting with a default that suits nearly everyone; docs/configuration.md has a table of these alone."""
 
 
 class Section(BaseModel):
@@ -39,25 +37,29 @@ def _budget_words(value: object) -> object:
 
 
 class RateSettings(Section):
-    """Calls in a second in the long run, and at once."""
+    """A rate limit: calls per second in the long run, and in a burst."""
 
-    per_second: float = Field(gt=0, le=100_000, description="calls in a second; 0.1: one in ten seconds")
-    burst: int | None = Field(None, ge=1, le=1_000_000, description="calls at once; default: those of a second")
+    per_second: float = Field(gt=0, le=100_000, description="calls per second in the long run; 0.1: one in ten seconds")
+    burst: int | None = Field(
+        None, ge=1, le=1_000_000, description="calls in a burst; default: the calls of one second"
+    )
 
     def rate(self) -> Rate:
-        """The same for core."""
+        """The rate; without `burst` its burst is the calls of a second."""
         return Rate(self.per_second, self.burst or max(1, math.ceil(self.per_second)))
 
 
 class BudgetSettings(Section):
-    """Pages that a caller's jobs may make, by day and month of UTC. Without either they are counted only."""
+    """A page quota of a caller's jobs, per day and month of UTC. Without either pages are counted only."""
 
-    per_day: int | None = Field(None, ge=0, le=10**12, description="pages in a day")
-    per_month: int | None = Field(None, ge=0, le=10**12, description="pages in a month")
-    estimate: int = Field(50, ge=1, le=5000, description="what a create counts for that does not say how many pages")
+    per_day: int | None = Field(None, ge=0, le=10**12, description="pages per day")
+    per_month: int | None = Field(None, ge=0, le=10**12, description="pages per month")
+    estimate: int = Field(
+        50, ge=1, le=5000, description="pages charged for a create that does not say how many it wants"
+    )
 
     def budget(self) -> PageBudget:
-        """The same for core."""
+        """The budget."""
         return PageBudget(self.per_day, self.per_month, self.estimate)
 
 
@@ -66,27 +68,30 @@ BudgetWords = Annotated[BudgetSettings, BeforeValidator(_budget_words)]
 
 
 class CallerLimitSettings(Section):
-    """What one caller may use up. Nothing is limited that is not named."""
+    """The limits of one caller. Without a key there is no such limit."""
 
     rate: RateWords | None = Field(
         None,
-        description="`{per_second: 100, burst: 200}`: calls in a second in the long run, and at once (default: those "
-        "of a second)",
+        description="`{per_second: 100, burst: 200}`: rate limit of all calls; default of `burst`: the calls of one "
+        "second",
     )
     method_rates: dict[str, RateWords] = Field(
-        {}, description="rates of single methods, in addition: `{CreatePreviewJob: {per_second: 5}}`"
+        {}, description="`{CreatePreviewJob: {per_second: 5}}`: rate limits of single methods, in addition"
     )
     concurrency: int | None = Field(
-        None, ge=1, le=1_000_000, description="calls at once, waits and watches included, by process"
+        None,
+        ge=1,
+        le=1_000_000,
+        description="maximum number of concurrent calls, waits and watches included, per process",
     )
-    weight: float = Field(1.0, gt=0, le=1000, description="its share when callers wait for the cloud")
+    weight: float = Field(1.0, gt=0, le=1000, description="weight of the caller in fair queueing for the cloud")
     budget: BudgetWords | None = Field(
         None,
-        description="`{per_day: 5000, per_month: 100000, estimate: 50}`: pages by day and month of UTC, each "
-        "optional; `estimate` is what a create counts for that does not say how many pages it wants. `{}`"
-        " counts only",
+        description="`{per_day: 5000, per_month: 100000, estimate: 50}`: page quota per day and month of UTC, each "
+        "optional; `estimate`: pages charged for a create that does not say how many it wants. `{}`: pages are "
+        "counted only",
     )
-    shadow: bool = Field(default=False, description="count and report what would be refused, and refuse nothing")
+    shadow: bool = Field(default=False, description="dry run: limits are counted and reported, and nothing is rejected")
 
     def caller(self, name: str) -> Caller:
         """The caller of this name, with these limits."""
@@ -102,8 +107,8 @@ class CallerLimitSettings(Section):
 
     @model_validator(mode="after")
     def _known_methods(self) -> CallerLimitSettings:
-        if unknown := sorted(self.method_rates.keys() - METHODS):
+        if unknown := sorted(self.method_rates.keys() - METHOD_NAMES):
             raise ValueError(
-                f"method_rates: no such method: {', '.join(unknown)}; there are {', '.join(sorted(METHODS))}"
+                f"method_rates: no such method: {', '.join(unknown)}; there are {', '.join(sorted(METHOD_NAMES))}"
             )
         return self

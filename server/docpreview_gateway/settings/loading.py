@@ -1,4 +1,4 @@
-"""Settings: one YAML file, each key also as a `DOCPREVIEW_` variable, unknown keys refused.
+"""The settings: one YAML file, and environment variables with the prefix `DOCPREVIEW_`. Unknown keys are errors.
 
 Variables win over the file. Nested keys are joined by `__` (`DOCPREVIEW_UPSTREAM__ENDPOINT`); lists and maps may be
 given as JSON. `DOCPREVIEW_CONFIG` names the file.
@@ -27,23 +27,25 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
-from docpreview_gateway.settings.access import AuthSettings, PolicySettings, TlsSettings, check_identity
+from docpreview_gateway.settings.access import AuthSettings, PolicySettings, TlsSettings, check_access
 from docpreview_gateway.settings.sections import (
     Address,
-    BreakerSettings,
     BucketSettings,
-    CacheSettings,
-    ConcurrencySettings,
     CredentialSettings,
     DrainSettings,
     LedgerSettings,
     LimitSettings,
     LoggingSettings,
-    RetrySettings,
     SharedStateSettings,
     TracingSettings,
-    UpstreamSettings,
     WatchSettings,
+)
+from docpreview_gateway.settings.upstream import (
+    BreakerSettings,
+    CacheSettings,
+    ConcurrencySettings,
+    RetrySettings,
+    UpstreamSettings,
 )
 
 if TYPE_CHECKING:
@@ -52,15 +54,15 @@ if TYPE_CHECKING:
 PREFIX = "DOCPREVIEW_"
 CONFIG_VARIABLE = "DOCPREVIEW_CONFIG"
 _QUOTED = re.compile(r"'[^'<]{2,}'|\"[^\"<]{2,}\"")
-"""Words of a file in the messages of its parser; names of tokens, such as '<block end>', are no such words."""
+"""Quotes of the file in messages of the YAML parser; names of its tokens, such as '<block end>', are left."""
 
 
 class StartError(Exception):
-    """The gateway cannot start; the message says why and what to do."""
+    """The gateway cannot start. The message says why and what to do."""
 
 
 class ConfigurationError(Exception):
-    """The configuration cannot be used; `problems` has a line for each mistake, with its path and without values."""
+    """The configuration is invalid. `problems` has a line for each mistake, with its path and without values."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
@@ -68,7 +70,7 @@ class ConfigurationError(Exception):
 
 
 class Settings(BaseSettings):
-    """Everything that can be set."""
+    """The whole configuration."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, hide_input_in_errors=True
@@ -76,44 +78,46 @@ class Settings(BaseSettings):
 
     listen: Address = Field(
         "127.0.0.1:50051",
-        description="gRPC. Off loopback callers must be named in `policy.file`, or `auth: insecure` be written out",
+        description="address of the gRPC port. Off loopback it needs callers named in `policy.file`, or `auth: "
+        "insecure`",
     )
     admin_listen: Address = Field(
         "127.0.0.1:9464",
-        description="the operator page at `/`, `/metrics`, `/healthz` (the process lives), `/readyz` (503 with the "
-        "reason while starting or stopping)",
+        description="address of the admin port: the operator page at `/`, `/metrics`, `/healthz` (liveness), "
+        "`/readyz` (readiness; 503 with the reason while starting or stopping)",
     )
     reflection: bool = Field(
         default=False,
-        description="serve the contract to tools such as grpcurl; with a policy to callers whose methods name "
-        "`ServerReflection`",
+        description="gRPC server reflection for tools such as grpcurl; with a policy only for callers whose methods "
+        "name `ServerReflection`",
     )
     workers: int = Field(
         1,
         ge=1,
         le=64,
-        description="processes that share the port, on Linux; also `serve --workers N`. See "
+        description="number of processes that share the port, on Linux; also `serve --workers N`. See "
         "[replicas.md](replicas.md#workers)",
     )
     replicas: int = Field(
         1,
         ge=1,
         le=10_000,
-        description="gateways that run beside each other, this one included. More than one need `shared_state.url`",
+        description="number of gateways running beside each other, this one included; more than one need "
+        "`shared_state.url`",
     )
     buckets: tuple[BucketSettings, ...]
     credentials: dict[str, CredentialSettings]
     auth: AuthSettings | Literal["insecure"] = Field(
         AuthSettings(),
-        description="`insecure`: callers need not prove who they are although the gateway listens on a network. Else "
+        description="`insecure`: no authentication of callers although the gateway listens on a network. Otherwise "
         "the keys below",
     )
     policy: PolicySettings = PolicySettings()
     tls: TlsSettings = TlsSettings()
     state_dir: Path = Field(
         Path("docpreview-state"),
-        description="folder for what must outlive the process: the ledger of creates with `request_id` and the count "
-        "of callers' pages (SQLite). It must be writable",
+        description="writable directory for state that outlives the process: the ledger of creates with `request_id` "
+        "and the counters of callers' pages (SQLite)",
     )
     upstream: UpstreamSettings = UpstreamSettings()
     retry: RetrySettings = RetrySettings()
@@ -130,7 +134,7 @@ class Settings(BaseSettings):
 
     @property
     def processes(self) -> int:
-        """How many processes divide what none of them counts for all."""
+        """The number of processes that divide a limit which each of them counts for itself."""
         return self.workers * self.replicas
 
     @model_validator(mode="after")
@@ -143,7 +147,7 @@ class Settings(BaseSettings):
         for bucket in self.buckets:
             if bucket.credentials not in self.credentials:
                 raise ValueError(f"buckets: {bucket.name} names credentials that are not there: {bucket.credentials}")
-        check_identity(self.listen, auth=self.auth, policy=self.policy, tls=self.tls)
+        check_access(self.listen, auth=self.auth, policy=self.policy, tls=self.tls)
         if self.watch.poll_cap_seconds < self.watch.poll_floor_seconds:
             raise ValueError("watch.poll_cap_seconds: must not be less than watch.poll_floor_seconds")
         if not self.concurrency.lowest <= self.concurrency.initial <= self.concurrency.highest:
@@ -210,7 +214,7 @@ def _problem(found: dict[str, Any]) -> str:
 
 
 def _unreadable(error: Exception) -> str:
-    """What is wrong with a file or variable as a whole, without quoting it: it may hold keys."""
+    """The mistake in a file or variable as a whole, without a quote of it: it may hold keys."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         problem = _QUOTED.sub("...", error.problem or "")
@@ -221,7 +225,7 @@ def _unreadable(error: Exception) -> str:
 
 
 def _unknown_variables() -> Iterator[str]:
-    """Variables with our prefix that set nothing: a typing error would otherwise go unnoticed."""
+    """Variables with the prefix that name no setting, such as misspelled ones."""
     for name in sorted(os.environ):
         if name.startswith(PREFIX) and name != CONFIG_VARIABLE:
             path = name.removeprefix(PREFIX).lower().split("__")

@@ -17,6 +17,7 @@ from docpreview_gateway.access import tokens
 from docpreview_gateway.access.directory import Claim, Directory
 from docpreview_gateway.model import validation
 from docpreview_gateway.model.callers import ANONYMOUS, GATEWAY
+from docpreview_gateway.model.contract import METHOD_NAMES
 from docpreview_gateway.model.option_rules import CLOUD_DEFAULTS, OptionRules
 from docpreview_gateway.model.policy import ANY_METHOD, OPERATORS_METHODS, BucketRights, Rights
 from docpreview_gateway.settings.limits import CallerLimitSettings, Section
@@ -37,13 +38,9 @@ class PolicyError(Exception):
 
 
 class Surroundings(NamedTuple):
-    """What a policy may refer to: buckets that are configured, methods of the contract, issuers of signed tokens.
-
-    And certificates, if callers are asked for them.
-    """
+    """What a policy may refer to in the settings: buckets, issuers of signed tokens, client certificates."""
 
     buckets: frozenset[str]
-    methods: frozenset[str]
     issuers: frozenset[str]
     client_certificates: bool
 
@@ -131,8 +128,8 @@ class OptionsPart(Section):
         _preview_options({str(name): most for name, most in self.at_most.items()})
         return self
 
-    def made(self) -> OptionRules:
-        """As the gateway applies it."""
+    def rules(self) -> OptionRules:
+        """The rules for options of creates."""
         return OptionRules(
             _preview_options(self.default),
             _preview_options(self.force),
@@ -204,7 +201,7 @@ def _problem(found: dict[str, Any]) -> str:
 
 def _dangling(policy: PolicyPart, around: Surroundings) -> Iterator[str]:
     """References to what is not there."""
-    known_methods = around.methods | OPERATORS_METHODS | {ANY_METHOD}
+    known_methods = METHOD_NAMES | OPERATORS_METHODS | {ANY_METHOD}
     for name, caller in policy.callers.items():
         where = f"callers.{name}"
         for wrong in sorted(set(caller.methods) - known_methods):
@@ -288,6 +285,6 @@ def _rights(rule: str, part: CallerPart, presets: Mapping[str, PreviewOptions]) 
         rule,
         frozenset(part.methods),
         MappingProxyType(buckets),
-        part.options.made(),
+        part.options.rules(),
         MappingProxyType({name: presets[name] for name in part.presets}),
     )

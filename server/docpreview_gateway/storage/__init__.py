@@ -1,1 +1,1 @@
-"""Connections to Redis and SQLite."""
+"""Connections to Redis and SQLite, and background tasks."""

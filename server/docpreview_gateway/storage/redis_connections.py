@@ -21,6 +21,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from docpreview_gateway.storage import redis_urls
+from docpreview_gateway.storage.background import BackgroundTasks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -86,7 +87,7 @@ class _Batches:
         self._client = client
         self._slots = asyncio.Semaphore(CONNECTIONS)
         self._waiting: list[tuple[tuple[str | bytes | float, ...], asyncio.Future[object]]] = []
-        self._exchanges: set[asyncio.Task[None]] = set()
+        self._exchanges = BackgroundTasks()
 
     async def send(self, *command: str | bytes | float) -> object:
         """The answer to one command, or redis's own error."""
@@ -99,16 +100,12 @@ class _Batches:
 
     async def close(self) -> None:
         """End what is under way."""
-        for exchange in self._exchanges:
-            exchange.cancel()
-        await asyncio.gather(*self._exchanges, return_exceptions=True)
+        await self._exchanges.cancel()
 
     def _begin(self) -> None:
         batch, self._waiting = self._waiting, []
         loop = asyncio.get_running_loop()
-        exchange = loop.create_task(self._exchange(batch), name="redis batch")
-        self._exchanges.add(exchange)
-        exchange.add_done_callback(self._exchanges.discard)
+        exchange = self._exchanges.start(self._exchange(batch), "redis batch")
         interested = len(batch)
 
         def lost_one(_answer: asyncio.Future[object]) -> None:

@@ -14,16 +14,15 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 STOP_SECONDS = 1.0
-"""For requests that run when the port is closed. The library's own minute would be waited out whenever a probe
-connects at the wrong moment."""
+"""Grace for requests that run when the port is closed. With the library's own minute a probe could delay every stop."""
 
 
 class Page(Protocol):
-    """A page of HTML that is made anew for each reader."""
+    """A page of HTML, rendered for each request."""
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """What is sent before it."""
+        """Its HTTP headers."""
         ...
 
     def html(self) -> str:
@@ -41,11 +40,11 @@ async def admin_server(  # noqa: PLR0913 - what is served, named by wiring
     refresh: Callable[[], Awaitable[None]] | None = None,
     page: Page | None = None,
 ) -> AsyncIterator[int]:
-    """Serve `/metrics`, in the format that is asked for, `/healthz` (the process lives) and `/readyz`.
+    """A server of `/metrics` in the requested format, `/healthz` (the process lives), `/readyz` and the operator page.
 
-    `host` may be the path of a Unix socket. Yields the port, which differs from `port` when that is 0. OSError when it
-    is taken. `/readyz` is 503 with the reason that `unready` gives. `refresh` is awaited before metrics are read.
-    `page` is the operator page at `/`.
+    `host` may be the path of a Unix socket. Yields the port, which differs from `port` when that is 0. OSError when the
+    port is taken. `/readyz` is 503 with the reason that `unready` gives. `refresh` is awaited before metrics are read.
+    `page` is served at `/`.
     """
 
     async def metrics(request: web.Request) -> web.Response:

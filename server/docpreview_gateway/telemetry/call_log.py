@@ -1,8 +1,8 @@
-"""A line for every call, and one for every create that says who made which job.
+"""The log of calls, and the audit log of creates.
 
-Lines are JSON objects. Calls are gathered for a tenth of a second, and their lines made and written together: one by
-one they would cost more than all else that is done to observe a call. Lines of creates are written before anything else
-happens. In a terminal they are shown as other lines are.
+Lines are JSON objects. Lines of calls are buffered for a tenth of a second and written together: written one by one
+they would cost more than all other telemetry of a call. Lines of creates are written at once. In a terminal both look
+like other log lines.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 FLUSH_SECONDS = 0.1
 MOST_LINES = 1000
-"""Lines that are gathered at most, however fast they come."""
+"""Most lines in the buffer."""
 
 _OURS = frozenset({"UNKNOWN", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "DEADLINE_EXCEEDED", "UNIMPLEMENTED"})
-"""Codes that may be the gateway's or the cloud's fault, not the caller's."""
+"""Codes that may be the fault of the gateway or the cloud, not of the caller."""
 
 
 class CallLog:
-    """The ports `EndTelemetry` and `AuditLog`.
+    """The log of ended calls, and the port `AuditLog`.
 
-    `calls`: which calls have a line; creates always have one. `as_json` False shows lines as structlog is set up to.
-    Lines have the caller's name in the configuration and ids, never a bucket's object, a token or a signed address.
+    `calls` selects which calls have a line; creates always have one. With `as_json` False structlog formats the lines.
+    Lines hold the caller's name in the configuration and ids, never an object's key, a token or a signed address.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class CallLog:
         self._ended: list[tuple[float, Method, Call, str, float]] = []
 
     def call_ended(self, method: Method, call: Call, code: str, seconds: float) -> None:
-        """A line with what an operator asks of a call."""
+        """Log a call: caller, method, status, reason, duration, ids."""
         if self._calls == "off" or (self._calls == "errors" and code == "OK"):
             return
         ended = (self._clock.now(), method, call, code, seconds)
@@ -68,7 +68,7 @@ class CallLog:
             self.flush()
 
     def create_ended(self, request: CreatePreviewJobRequest, call: Call, outcome: str, job_id: str) -> None:
-        """A line that outlives the process, whatever becomes of it."""
+        """As the port says. Written before this returns, so that no crash loses it."""
         entry: dict[str, object] = {
             "timestamp": _moment(self._clock.now()),
             "level": "info",
@@ -91,13 +91,13 @@ class CallLog:
             _show(entry)
 
     def flush(self) -> None:
-        """Write what was gathered."""
+        """Write the buffered lines."""
         ended, self._ended = self._ended, []
         if ended:
             self._write(b"".join(_line(_entry(*each)) for each in ended))
 
     def _write(self, lines: bytes) -> None:
-        """A stream that takes no more loses them: logs never stop the gateway."""
+        """Errors of the stream lose the lines: logs never stop the gateway."""
         with suppress(OSError, ValueError):
             stream = self._stream()
             stream.write(lines)
@@ -139,5 +139,5 @@ def _show(entry: dict[str, object]) -> None:
 
 
 def _digest(text: str) -> str:
-    """Enough to tell whether two are the same."""
+    """A short hash, enough to compare two lines."""
     return hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""

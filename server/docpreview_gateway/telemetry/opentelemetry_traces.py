@@ -1,6 +1,6 @@
 """Traces by OpenTelemetry over OTLP, for gateways with the extra `otel` and `tracing.endpoint`.
 
-Spans tell of calls, attempts at the cloud and polls, by names, codes and ids: no object, no request, no key.
+Spans of calls, attempts at the cloud and polls hold names, codes and ids: no object, no request, no key.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ _current: ContextVar[Span | None] = ContextVar("span", default=None)
 
 
 class OpenTelemetryTraces:
-    """The ports `RpcTelemetry` and `Tracing`, and a listener to events that belong to the span at hand.
+    """Spans of calls, and the ports `Tracing` and `PollTracing`.
 
-    `share` of the calls whose callers do not say otherwise are recorded; callers decide for theirs by `traceparent`.
+    `share` is the sampling ratio of calls without `traceparent`; with one the caller's sampling flag decides.
     """
 
     def __init__(self, endpoint: str, *, share: float, version: str) -> None:
@@ -63,11 +63,11 @@ class OpenTelemetryTraces:
         self._calls: dict[int, Span] = {}
 
     def close(self) -> None:
-        """Send what is left. Blocks, at most for some seconds when nobody takes it."""
+        """Export the remaining spans. Blocks, for some seconds when the collector is down."""
         self._provider.shutdown()
 
     def call_started(self, method: Method, call: Call) -> Trace:
-        """Start a span, as a child of the caller's if it names one. Returns the position for the call's own spans."""
+        """Start the span of a call, a child of the caller's span if there is one. Returns its position in the trace."""
         attributes = {"rpc.system": "grpc", "rpc.service": method.service, "rpc.method": method.name}
         name = f"{method.service}/{method.name}"
         span = self._tracer.start_span(name, _within(call.trace), SpanKind.SERVER, attributes)
@@ -77,7 +77,7 @@ class OpenTelemetryTraces:
         return _place(span)
 
     def call_ended(self, _method: Method, call: Call, code: str, _seconds: float) -> None:
-        """The span ends, with what the log says of the call."""
+        """End the span of a call, with the attributes that its log line has."""
         span = self._calls.pop(id(call.response))
         span.set_attributes(
             {
@@ -96,7 +96,7 @@ class OpenTelemetryTraces:
 
     @contextmanager
     def attempt(self, attempt: Attempt, call: Call) -> Iterator[None]:
-        """A span of one attempt at the cloud."""
+        """As the port says."""
         attributes = {"docpreview.bucket": attempt.bucket, "docpreview.operation": attempt.operation}
         name = f"cloud {attempt.operation}"
         span = self._tracer.start_span(name, _within(attempt.trace), SpanKind.CLIENT, attributes)
@@ -116,7 +116,7 @@ class OpenTelemetryTraces:
 
     @contextmanager
     def poll(self, job_id: str, watchers: Sequence[Trace]) -> Iterator[Trace]:
-        """A span of a look at a job, linked to the spans of those who wait for it: it belongs to none of them alone."""
+        """As the port says. Links, no parent: the poll belongs to no waiting call alone."""
         linked = set(watchers[:MOST_LINKS])
         links = [Link(_context(trace)) for trace in linked]
         attributes = {"docpreview.job_id": job_id}
@@ -126,20 +126,20 @@ class OpenTelemetryTraces:
             yield _place(span)
         finally:
             _current.reset(before)
-            # Who came while we looked gets this answer, too.
+            # Watchers that came during the poll share its answer.
             for trace in set(watchers[:MOST_LINKS]) - linked:
                 span.add_link(_context(trace))
             span.end()
 
     def event(self, name: str, **attributes: str) -> None:
-        """Something happened within the span at hand."""
+        """Add an event to the current span."""
         span = _current.get()
         if span is not None and span.is_recording():
             span.add_event(name, attributes)
 
 
 class _Sampler(Sampler):
-    """For spans without a parent: those with links are recorded when one of the linked ones is."""
+    """A sampler of spans without a parent: spans with links are recorded when a linked span is."""
 
     def __init__(self, ratio: Sampler) -> None:
         self._ratio = ratio

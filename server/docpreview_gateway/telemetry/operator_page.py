@@ -1,4 +1,4 @@
-"""The operator page: one page of HTML without scripts, made on the server, and the headers that keep it so."""
+"""The operator page: HTML without scripts, rendered on the server, and headers that forbid scripts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from docpreview_gateway.telemetry.operator_view import Look, look, view
+from docpreview_gateway.telemetry.operator_view import Snapshot, snapshot, view
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SAMPLE_SECONDS = 15.0
 SAMPLES = 20
-"""Looks that are kept: figures are of the last five minutes."""
+"""Snapshots in memory: rates are of the last five minutes."""
 
 _FOLDER = files("docpreview_gateway.telemetry")
 _STYLE = _FOLDER.joinpath("operator_page.css").read_text()
@@ -41,7 +41,7 @@ HEADERS = {
 
 
 class OperatorPage:
-    """The page of what `registry` tells. `sampled` is to be called every SAMPLE_SECONDS."""
+    """The page over the metrics of `registry`. Call `sample` every SAMPLE_SECONDS."""
 
     headers = HEADERS
 
@@ -49,11 +49,11 @@ class OperatorPage:
         self._registry = registry
         self._clock = clock
         self._unready = unready
-        self._looks = deque([Look(clock.now(), {})], SAMPLES + 1)
+        self._snapshots = deque([Snapshot(clock.now(), {})], SAMPLES + 1)
 
     @cached_property
     def _template(self) -> Template:
-        # A gateway whose page nobody looks at does without the 2 MiB.
+        # Imported with the first request for the page: it takes 2 MiB.
         from jinja2 import Environment, StrictUndefined  # noqa: PLC0415
 
         environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
@@ -61,22 +61,22 @@ class OperatorPage:
         environment.globals.update(bar=_bar, style=Markup(_STYLE))  # noqa: S704 - a file of ours, and no markup
         return environment.from_string(_FOLDER.joinpath("operator_page.html").read_text())
 
-    async def sampled(self) -> None:
-        """Remember how things are. Takes milliseconds, and waits for nothing."""
-        self._looks.append(self._look())
+    async def sample(self) -> None:
+        """Take a snapshot. Takes milliseconds, and waits for nothing."""
+        self._snapshots.append(self._snapshot())
 
     def html(self) -> str:
         """The page as it is now."""
-        return self._template.render(page=view(self._look(), self._looks[0], self._unready()))
+        return self._template.render(page=view(self._snapshot(), self._snapshots[0], self._unready()))
 
-    def _look(self) -> Look:
+    def _snapshot(self) -> Snapshot:
         families = self._registry.collect()
         samples = ((sample.name, sample.labels, sample.value) for family in families for sample in family.samples)
-        return look(self._clock.now(), samples)
+        return snapshot(self._clock.now(), samples)
 
 
 def _span(seconds: float) -> str:
-    """A time as people say it, in its two largest units."""
+    """A duration in its two largest units."""
     rest = int(seconds)
     parts = []
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
@@ -99,7 +99,7 @@ def _clock(at: float) -> str:
 
 
 def _bar(value: float, most: float, words: str) -> Markup:
-    """How much of something is used."""
+    """A bar of the used part."""
     bar = '<meter min="0" max="{}" value="{}" high="{}" optimum="0"></meter>{}'
     return Markup(bar).format(  # noqa: S704 - a constant, and format escapes what it is given
         round(most, 3), round(min(value, most), 3), round(0.9 * most, 3), words

@@ -1,6 +1,6 @@
-"""What an operator is shown, made from two looks at the metrics: how things are, and what happened between the two.
+"""The figures of the operator page, computed from two snapshots of the metrics: present values, and rates in between.
 
-Everything on the page is a metric, so it tells the same of one process and of many, and nothing that metrics do not.
+Every figure comes from a metric, so the page works alike for one process and for many workers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 BREAKERS = {0: "closed", 1: "half-open", 2: "open"}
 OURS = ("Unknown", "Internal", "Unavailable", "DataLoss", "DeadlineExceeded")
-"""Codes of calls that failed, as rules and dashboards count them."""
+"""Codes of failed calls, as alert rules and dashboards count them."""
 
 _FAILURES = frozenset(
     {
@@ -31,7 +31,7 @@ _MOST_CALLERS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Snapshot:
     """The samples of all metrics at a Unix time."""
 
     at: float
@@ -50,17 +50,17 @@ class Look:
         return dict(found)
 
 
-def look(at: float, samples: Iterable[tuple[str, Mapping[str, str], float]]) -> Look:
-    """A look at samples with name, labels and value."""
+def snapshot(at: float, samples: Iterable[tuple[str, Mapping[str, str], float]]) -> Snapshot:
+    """A snapshot of samples with name, labels and value."""
     by_name: dict[str, list[tuple[Mapping[str, str], float]]] = defaultdict(list)
     for name, labels, value in samples:
         by_name[name].append((labels, value))
-    return Look(at, by_name)
+    return Snapshot(at, by_name)
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """The way to a bucket's host. `failed` is a share of the attempts between the looks, None when there were none."""
+    """The host limiter of a bucket. `failed` is a share of the recent attempts, None when there were none."""
 
     bucket: str
     breaker: str
@@ -74,9 +74,9 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class CallerUse:
-    """A caller and what it uses up. `rate` is calls in a second between the looks; bounds are None where there is none.
+    """A caller's usage. `rate` is recent calls per second; `rate_limit` is None when there is none.
 
-    `pages` has, by period, the pages that are used or set aside, and the budget.
+    `pages` has, by period, the pages that are used or reserved, and the budget.
     """
 
     name: str
@@ -88,7 +88,7 @@ class CallerUse:
 
 @dataclass(frozen=True, slots=True)
 class ErrorKind:
-    """Errors of one reason: between the looks and since the start, of which methods, and seconds since the last one."""
+    """Errors of one reason: recent ones, all since the start, their methods, and seconds since the last one."""
 
     reason: str
     recent: int
@@ -99,7 +99,7 @@ class ErrorKind:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The page. Rates and shares are of the `seconds` between the looks; a share of nothing is None."""
+    """The figures of the page. Rates and shares are of the last `seconds`; a share of nothing is None."""
 
     version: str
     runtime: str
@@ -122,11 +122,11 @@ class View:
     errors: list[ErrorKind] = field(default_factory=list)
 
 
-def view(now: Look, before: Look, unready: str | None) -> View:
-    """The page at `now`; `before` is an earlier look, or an empty one of the start."""
+def view(now: Snapshot, before: Snapshot, unready: str | None) -> View:
+    """The figures at `now`; `before` is an earlier snapshot, or an empty one of the start."""
     seconds = max(1.0, now.at - before.at)
     codes = _increase(now, before, "grpc_server_handled_total", "grpc_code", grpc_type="unary")
-    answers = _increase(now, before, "docpreview_answers_total", "source")
+    answers = _increase(now, before, "docpreview_responses_total", "source")
     starts = [value for _, value in now.samples.get("process_start_time_seconds", ())]
     build = next(iter(now.samples.get("docpreview_build_info", ())), ({}, 0.0))[0]
     ends = now.by("docpreview_certificate_expiry_timestamp_seconds", "certificate")
@@ -147,7 +147,7 @@ def view(now: Look, before: Look, unready: str | None) -> View:
         unreconciled=int(now.value("docpreview_ledger_unreconciled")),
         certificates={name: end - now.at for name, end in ends.items()},
         refused_files={
-            what: int(count) for what, count in now.by("docpreview_reloads_total", "what", outcome="invalid").items()
+            what: int(count) for what, count in now.by("docpreview_reloads_total", "file", outcome="invalid").items()
         },
         hosts=_hosts(now, before),
         callers=_callers(now, before, seconds),
@@ -155,9 +155,9 @@ def view(now: Look, before: Look, unready: str | None) -> View:
     )
 
 
-def _hosts(now: Look, before: Look) -> list[Host]:
+def _hosts(now: Snapshot, before: Snapshot) -> list[Host]:
     found = []
-    for bucket, breaker in sorted(now.by("docpreview_upstream_breaker", "bucket").items()):
+    for bucket, breaker in sorted(now.by("docpreview_upstream_breaker_state", "bucket").items()):
         outcomes = _increase(now, before, "docpreview_upstream_requests_total", "outcome", bucket=bucket)
         attempts = sum(outcomes.values())
         failures = {reason: count for reason, count in outcomes.items() if reason != "OK" and count}
@@ -166,7 +166,7 @@ def _hosts(now: Look, before: Look) -> list[Host]:
                 bucket,
                 BREAKERS.get(int(breaker), "?"),
                 int(now.value("docpreview_upstream_in_flight", bucket=bucket)),
-                int(now.value("docpreview_upstream_limit", bucket=bucket)),
+                int(now.value("docpreview_upstream_concurrency_limit", bucket=bucket)),
                 int(now.value("docpreview_upstream_queued", bucket=bucket)),
                 int(attempts),
                 _share(sum(count for reason, count in failures.items() if reason in _FAILURES), attempts),
@@ -176,7 +176,7 @@ def _hosts(now: Look, before: Look) -> list[Host]:
     return found
 
 
-def _callers(now: Look, before: Look, seconds: float) -> list[CallerUse]:
+def _callers(now: Snapshot, before: Snapshot, seconds: float) -> list[CallerUse]:
     calls = _increase(now, before, "docpreview_caller_calls_total", "caller")
     limits = now.by("docpreview_caller_limit", "caller", limit="rate")
     refused = _increase(now, before, "docpreview_limit_decisions_total", "caller", outcome="refused")
@@ -187,7 +187,7 @@ def _callers(now: Look, before: Look, seconds: float) -> list[CallerUse]:
     ]
 
 
-def _pages(now: Look, caller: str) -> dict[str, tuple[int, int]]:
+def _pages(now: Snapshot, caller: str) -> dict[str, tuple[int, int]]:
     left = now.by("docpreview_pages_left", "period", caller=caller)
     used = now.by("docpreview_pages_used", "period", caller=caller)
     reserved = now.by("docpreview_pages_reserved", "period", caller=caller)
@@ -195,7 +195,7 @@ def _pages(now: Look, caller: str) -> dict[str, tuple[int, int]]:
     return {period: (taken[period], taken[period] + int(left[period])) for period in sorted(left)}
 
 
-def _errors(now: Look, before: Look) -> list[ErrorKind]:
+def _errors(now: Snapshot, before: Snapshot) -> list[ErrorKind]:
     last = now.by("docpreview_error_last_timestamp_seconds", "reason")
     recent = _increase(now, before, "docpreview_errors_total", "reason")
     return [
@@ -210,7 +210,7 @@ def _errors(now: Look, before: Look) -> list[ErrorKind]:
     ]
 
 
-def _increase(now: Look, before: Look, name: str, label: str, **labels: str) -> dict[str, float]:
+def _increase(now: Snapshot, before: Snapshot, name: str, label: str, **labels: str) -> dict[str, float]:
     old = before.by(name, label, **labels)
     return {key: max(0.0, value - old.get(key, 0.0)) for key, value in now.by(name, label, **labels).items()}
 

@@ -1,4 +1,4 @@
-"""A counter for what every call counts: one more costs a look-up, where Prometheus's own asks for a lock and checks."""
+"""A counter for hot paths: an increment costs a dictionary look-up, without the lock and checks of Prometheus's own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class PlainCounter:
-    """A counter with labels in a registry. One thread counts; whoever reads the registry reads it like any other."""
+    """A counter with labels, registered like any other. Not safe for increments from several threads."""
 
     def __init__(self, name: str, help_text: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
         self._family = name, help_text, labels
@@ -21,16 +21,16 @@ class PlainCounter:
         registry.register(self)
 
     def count(self, *labels: str) -> None:
-        """One more, with these values of the labels."""
+        """Increment the series with these label values."""
         self._counts[labels] = self._counts.get(labels, 0) + 1
 
     def describe(self) -> Iterable[CounterMetricFamily]:
-        """For the registry: the name, which nobody else may take."""
+        """The family without samples, by which the registry refuses a second metric of this name."""
         name, help_text, labels = self._family
         return [CounterMetricFamily(name, help_text, labels=labels)]
 
     def collect(self) -> Iterable[CounterMetricFamily]:
-        """For the registry: the counts."""
+        """The family with its samples, for the registry."""
         (family,) = self.describe()
         for labels, count in list(self._counts.items()):
             family.add_metric(labels, count)

@@ -1,46 +1,27 @@
-"""Metrics of callers' limits, in a registry that is handed in. Callers' names are those of the configuration."""
+"""Metrics of callers' limits. Callers' names are those of the configuration."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-
-from prometheus_client import Counter, Gauge
 
 from docpreview_gateway.telemetry.plain_counter import PlainCounter
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-    from docpreview_gateway.creates.pages import Pages
-
 
 class PrometheusLimits:
-    """The ports `LimitTelemetry`, `BudgetTelemetry` and `DedupeTelemetry`."""
+    """The port `LimitsTelemetry`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         labels = ("caller", "limit", "outcome")
-        self._decisions = PlainCounter("docpreview_limit_decisions_total", "What limits decided.", labels, registry)
-        spared = "Creates that were answered with a job which had rendered the same already."
-        self._deduped = Counter("docpreview_creates_deduped_total", spared, ("caller",), registry=registry)
-        period = ("caller", "period")
-        used = "Pages that a caller's jobs have made in the present period."
-        self._used = Gauge("docpreview_pages_used", used, period, registry=registry)
-        reserved = "Pages that are set aside for a caller's jobs which have not ended."
-        self._reserved = Gauge("docpreview_pages_reserved", reserved, period, registry=registry)
-        left = "Pages of a caller's budget that are neither used nor set aside."
-        self._left = Gauge("docpreview_pages_left", left, period, registry=registry)
+        self._decisions = PlainCounter(
+            "docpreview_limit_decisions_total",
+            "Decisions of limits: allowed, refused, shadowed or degraded.",
+            labels,
+            registry,
+        )
 
     def limit(self, caller: str, limit: str, outcome: str) -> None:
-        """A call came to a limit."""
+        """As the port says."""
         self._decisions.count(caller, limit, outcome)
-
-    def deduped(self, caller: str) -> None:
-        """A create made no job."""
-        self._deduped.labels(caller).inc()
-
-    def pages(self, caller: str, period: str, pages: Pages, budget: int | None) -> None:
-        """A caller's pages of the present period, as far as this process has heard."""
-        self._used.labels(caller, period).set(pages.used)
-        self._reserved.labels(caller, period).set(pages.reserved)
-        if budget is not None:
-            self._left.labels(caller, period).set(max(0, budget - sum(pages)))

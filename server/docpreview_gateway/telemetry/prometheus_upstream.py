@@ -1,4 +1,4 @@
-"""Metrics of the cloud, the cache, jobs and creates, in a registry that is handed in."""
+"""Metrics of the way to the cloud: attempts, host limiters, cache, shared reads, and jobs that ended."""
 
 from __future__ import annotations
 
@@ -39,88 +39,33 @@ _CLASSES = {
     r.ERROR_REASON_UPSTREAM_ACCESS_DENIED: "denied",
     r.ERROR_REASON_CLOCK_SKEW: "denied",
 }
-"""What became of an attempt, in few words: its time has a histogram for each. All other errors are `refused`."""
+"""Classes of outcomes: each has a histogram of its attempts' times. All other errors are `refused`."""
 
 
-class PrometheusJobs:
-    """The ports `LedgerTelemetry`, `JobTelemetry` and `WatchTelemetry`."""
+class PrometheusUpstream:
+    """The port `UpstreamTelemetry`. `event`, if there are traces, adds an event to the current span."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        def counter(name: str, help_text: str, labels: tuple[str, ...]) -> Counter:
-            return Counter(name, help_text, labels, registry=registry)
-
-        self._ledger = counter("docpreview_ledger_events_total", "What happened to recorded creates.", ("event",))
-        self._unreconciled = Gauge(
-            "docpreview_ledger_unreconciled", "Creates of unknown outcome that nobody works on.", registry=registry
-        )
-        self._oldest_unreconciled = Gauge(
-            "docpreview_ledger_oldest_unreconciled_seconds", "Since the oldest of them was sent.", registry=registry
-        )
-        self._reconciled_at = Gauge(
-            "docpreview_ledger_reconciled_timestamp_seconds",
-            "Unix time of the last reconciliation round that could read the ledger.",
-            registry=registry,
-        )
-        self._jobs = counter("docpreview_jobs_ended_total", "Jobs that were seen to end, by their state.", ("state",))
-        self._job_seconds = Histogram(
-            "docpreview_job_seconds",
-            "Time from a job's creation to its end, by the cloud's clock.",
-            ("state",),
-            registry=registry,
-            buckets=_JOB_SECONDS,
-        )
-        self._pages = counter("docpreview_job_pages_total", "Pages of jobs that were seen to end.", ("outcome",))
-        self._pollers = Gauge("docpreview_pollers", "Jobs that are polled now.", registry=registry)
-        self._watchers = Gauge("docpreview_watchers", "Calls that wait for a job or watch one.", registry=registry)
-
-    def ledger(self, event: str) -> None:
-        """A recorded create came to a stage, or was looked for."""
-        self._ledger.labels(event).inc()
-
-    def unreconciled(self, count: int, oldest_sent_at: float | None, now: float) -> None:
-        """A reconciliation round begins."""
-        self._unreconciled.set(count)
-        self._oldest_unreconciled.set(0.0 if oldest_sent_at is None else max(0.0, now - oldest_sent_at))
-        self._reconciled_at.set(now)
-
-    def job_ended(self, state: str, seconds: float | None, pages: JobPages) -> None:
-        """A job was seen to end."""
-        self._jobs.labels(state).inc()
-        if seconds is not None:
-            self._job_seconds.labels(state).observe(seconds)
-        self._pages.labels("succeeded").inc(pages.succeeded)
-        self._pages.labels("failed").inc(pages.failed)
-
-    def watching(self, *, pollers: int, watchers: int) -> None:
-        """The numbers now."""
-        self._pollers.set(pollers)
-        self._watchers.set(watchers)
-
-
-class PrometheusTelemetry(PrometheusJobs):
-    """Every port whose name ends in `Telemetry`, but those of calls and of limits."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        super().__init__(registry)
-
+    def __init__(self, registry: CollectorRegistry, event: Callable[..., None] | None = None) -> None:
         def counter(name: str, help_text: str, labels: tuple[str, ...]) -> Counter:
             return Counter(name, help_text, labels, registry=registry)
 
         def gauge(name: str, help_text: str, labels: tuple[str, ...]) -> Gauge:
             return Gauge(name, help_text, labels, registry=registry)
 
-        def histogram(name: str, help_text: str, labels: tuple[str, ...]) -> Histogram:
-            return Histogram(name, help_text, labels, registry=registry, buckets=_SECONDS)
-
+        self._event = event
         self._attempts = PlainCounter(
             "docpreview_upstream_requests_total",
-            "Attempts at the cloud by outcome: OK or the reason of the error.",
+            "Requests to the cloud, by outcome: OK or the reason of the error.",
             ("bucket", "operation", "outcome"),
             registry,
         )
         self._attempt_seconds = cache(
-            histogram(
-                "docpreview_upstream_seconds", "Time of an attempt at the cloud.", ("operation", "outcome_class")
+            Histogram(
+                "docpreview_upstream_request_duration_seconds",
+                "Duration of a request to the cloud, in seconds.",
+                ("operation", "outcome_class"),
+                registry=registry,
+                buckets=_SECONDS,
             ).labels
         )
         self._retries = counter(
@@ -129,65 +74,99 @@ class PrometheusTelemetry(PrometheusJobs):
             ("operation", "outcome"),
         )
         self._shed = PlainCounter(
-            "docpreview_upstream_shed_total", "Calls refused before they were sent.", ("bucket", "reason"), registry
+            "docpreview_upstream_shed_total",
+            "Calls shed before they were sent to the cloud.",
+            ("bucket", "reason"),
+            registry,
         )
         self._breaker_changes = counter(
-            "docpreview_upstream_breaker_changes_total", "Changes of a breaker's state.", ("bucket", "state")
+            "docpreview_upstream_breaker_transitions_total",
+            "Circuit breaker transitions, by new state.",
+            ("bucket", "state"),
         )
-        self._breaker = gauge("docpreview_upstream_breaker", "0 closed, 1 half-open, 2 open.", _BUCKET)
-        self._in_flight = gauge("docpreview_upstream_in_flight", "Calls under way to a bucket's host.", _BUCKET)
-        self._limit = gauge("docpreview_upstream_limit", "Calls that may be under way at once.", _BUCKET)
-        self._queued = gauge("docpreview_upstream_queued", "Calls that wait for their turn.", _BUCKET)
-        self._lookups = PlainCounter("docpreview_cache_lookups_total", "Cache look-ups.", ("tier", "outcome"), registry)
+        self._breaker = gauge(
+            "docpreview_upstream_breaker_state", "State of the circuit breaker: 0 closed, 1 half-open, 2 open.", _BUCKET
+        )
+        self._in_flight = gauge("docpreview_upstream_in_flight", "Requests in flight to a bucket's host.", _BUCKET)
+        self._limit = gauge(
+            "docpreview_upstream_concurrency_limit", "Current concurrency limit of a bucket's host.", _BUCKET
+        )
+        self._queued = gauge("docpreview_upstream_queued", "Calls queued for a bucket's host.", _BUCKET)
+        self._lookups = PlainCounter(
+            "docpreview_cache_lookups_total", "Cache lookups, by tier and outcome.", ("tier", "outcome"), registry
+        )
         self._shared_reads = counter(
             "docpreview_shared_reads_total",
             "Single-flight reads of jobs across replicas: leader, follower, timeout or local (no single-flight).",
             ("outcome",),
         )
-        self._cache_bytes = Gauge("docpreview_cache_bytes", "Bytes in the process's cache.", registry=registry)
+        self._cache_bytes = Gauge("docpreview_cache_bytes", "Size of the in-process cache.", registry=registry)
         self._coalesced = counter(
-            "docpreview_coalesced_reads_total", "Reads that joined an equal one under way.", ("operation",)
+            "docpreview_coalesced_reads_total", "Reads that joined an equal read in flight.", ("operation",)
         )
+        self._jobs, self._job_seconds, self._pages = _job_metrics(registry)
 
     def upstream_attempt(self, attempt: Attempt, reason: ErrorReason.ValueType, seconds: float) -> None:
-        """An attempt at the cloud ended."""
+        """As the port says."""
         outcome = ErrorReason.Name(reason).removeprefix("ERROR_REASON_") if reason else "OK"
         self._attempts.count(attempt.bucket, attempt.operation, outcome)
         observer = self._attempt_seconds(attempt.operation, _CLASSES.get(reason, "refused"))
         observer.observe(seconds, exemplar(attempt.trace))
 
     def retry(self, operation: str, outcome: str) -> None:
-        """A retry was due."""
+        """As the port says."""
         self._retries.labels(operation, outcome).inc()
 
     def measure_host(self, bucket: str, load: Callable[[], HostLoad]) -> None:
-        """Report how full the way to a bucket's host is whenever metrics are read."""
+        """As the port says."""
         self._in_flight.labels(bucket).set_function(lambda: load().in_flight)
         self._limit.labels(bucket).set_function(lambda: load().limit)
         self._queued.labels(bucket).set_function(lambda: load().queued)
         self._breaker.labels(bucket).set(0)
 
     def breaker(self, bucket: str, state: State) -> None:
-        """A breaker changed its state."""
+        """As the port says."""
         self._breaker.labels(bucket).set(state.value)
         self._breaker_changes.labels(bucket, state.name.lower()).inc()
 
     def shed(self, bucket: str, why: str) -> None:
-        """A call was refused at once."""
+        """As the port says."""
         self._shed.count(bucket, why)
 
     def cache_lookup(self, tier: str, outcome: str) -> None:
-        """A tier was asked."""
+        """As the port says."""
         self._lookups.count(tier, outcome)
+        if self._event is not None:
+            self._event("cache", tier=tier, outcome=outcome)
 
     def shared_read(self, outcome: str) -> None:
-        """A read was made for all replicas, or by another, or by this one alone."""
+        """As the port says."""
         self._shared_reads.labels(outcome).inc()
 
     def measure_cache(self, size: Callable[[], int]) -> None:
-        """Report the cache's size whenever metrics are read."""
+        """Report the size of the cache whenever metrics are read."""
         self._cache_bytes.set_function(size)
 
     def coalesced(self, operation: str) -> None:
-        """A read joined an equal one."""
+        """As the port says."""
         self._coalesced.labels(operation).inc()
+
+    def job_ended(self, state: str, seconds: float | None, pages: JobPages) -> None:
+        """As the port says."""
+        self._jobs.labels(state).inc()
+        if seconds is not None:
+            self._job_seconds.labels(state).observe(seconds)
+        self._pages.labels("succeeded").inc(pages.succeeded)
+        self._pages.labels("failed").inc(pages.failed)
+
+
+def _job_metrics(registry: CollectorRegistry) -> tuple[Counter, Histogram, Counter]:
+    """Ended jobs by state, their durations, and their pages."""
+    ended = "Jobs observed to finish, by final state."
+    duration = "Time from creation to end of a job, by the cloud's clock."
+    pages = "Pages of jobs observed to finish."
+    return (
+        Counter("docpreview_jobs_ended_total", ended, ("state",), registry=registry),
+        Histogram("docpreview_job_duration_seconds", duration, ("state",), registry=registry, buckets=_JOB_SECONDS),
+        Counter("docpreview_job_pages_total", pages, ("outcome",), registry=registry),
+    )

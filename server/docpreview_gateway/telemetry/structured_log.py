@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 MOST_OF_A_KIND = 10
 KIND_SECONDS = 60.0
-"""Of warnings and errors with the same words, so many are shown in so many seconds."""
+"""Rate limit of warnings and errors with the same event."""
 
 _SAMPLED = frozenset({"warning", "error", "critical"})
 
 
 class Sampling:
-    """A processor that shows no more than so many lines of a kind, and with the next one how many were left out."""
+    """A processor that limits the lines of each event, and adds the number of dropped ones to the next line."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._kinds: dict[str, tuple[float, int]] = {}
 
     def __call__(self, _logger: Any, name: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ANN401
-        """The entry, or DropEvent. Kinds are the words in our own code, which are few."""
+        """The entry, or DropEvent. Events are constants of the code, so the table stays small."""
         if name not in _SAMPLED:
             return entry
         now, kind = self._now(), str(entry.get("event"))
@@ -45,24 +45,24 @@ class Sampling:
 
 
 class LossyStderr:
-    """stderr as it is now. When it takes no more (a full disk) lines are lost: logs never stop the gateway."""
+    """The present stderr. Errors, such as a full disk, lose lines: logs never stop the gateway."""
 
     def write(self, text: str) -> int:
-        """Never raises."""
+        """Write, without raising."""
         with suppress(OSError, ValueError):
             sys.stderr.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Never raises."""
+        """Flush, without raising."""
         with suppress(OSError, ValueError):
             sys.stderr.flush()
 
 
 def configure(level: str, *, json_lines: bool | None = None) -> None:
-    """Send the process's logs to stderr. `json_lines` None: JSON unless stderr is a terminal.
+    """Set up logging to stderr. `json_lines` None: JSON unless stderr is a terminal.
 
-    Third-party libraries log from WARNING on: their INFO lines quote URLs with signatures in them.
+    Third-party libraries log from WARNING on: their INFO lines hold signed URLs.
     """
     as_json = not sys.stderr.isatty() if json_lines is None else json_lines
     structlog.configure(

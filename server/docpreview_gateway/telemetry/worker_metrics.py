@@ -1,8 +1,8 @@
-"""The metrics of several worker processes as those of one gateway.
+"""The metrics of several worker processes, aggregated to those of one gateway.
 
-Counters and histograms are sums over all workers that ever ran; one that ended keeps its last known share, so that no
-sum goes down. Gauges are sums over the workers that run. What belongs to a process as such, its memory for one, has a
-label `worker` instead. `docs/adr/0009-workers-are-scraped.md` says why the workers are asked and do not share files.
+Counters and histograms are summed over all workers that ever ran: the last values of an ended worker stay in the sum,
+so that no sum goes down. Gauges are summed over the running workers. Metrics of a process as such, its memory for one,
+have a label `worker` instead. `docs/adr/0009-workers-are-scraped.md` says why workers are scraped and share no files.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _OF_A_PROCESS = ("process_", "python_")
 _HIGHEST = frozenset(
     {
         "docpreview_build_info",
-        "docpreview_upstream_breaker",
+        "docpreview_upstream_breaker_state",
         "docpreview_ledger_unreconciled",
         "docpreview_ledger_oldest_unreconciled_seconds",
         "docpreview_ledger_reconciled_timestamp_seconds",
@@ -32,41 +32,41 @@ _HIGHEST = frozenset(
         "docpreview_pages_reserved",
     }
 )
-"""Gauges that are states, times or counts of what workers share: of several the highest counts."""
+"""Gauges of which the highest counts: states, times, and numbers of what workers share."""
 
 _LOWEST = frozenset({"docpreview_certificate_expiry_timestamp_seconds", "docpreview_pages_left"})
 _SINCE = "_created"
-"""Ends the names of series that say when another began. Sums have no such moment, and OpenMetrics keeps the name."""
+"""Suffix of series with the start time of another one, which a sum does not have."""
 
 _ADDS_UP = frozenset({"counter", "histogram", "summary"})
 
 
 class WorkerMetrics(Collector):
-    """A collector of what `update` was last told of each worker, by any name of the process."""
+    """A collector over the last scrape of each worker. Workers are told apart by any unique name of the process."""
 
     def __init__(self) -> None:
         self._now: dict[str, tuple[str, list[Metric]]] = {}
         self._ended: list[Metric] = []
 
     def started(self, worker: str, number: str) -> None:
-        """The process `worker` runs as the worker of this number."""
+        """Add a process, which is the worker of this number."""
         self._now[worker] = number, []
 
     def update(self, worker: str, text: str) -> None:
-        """What a worker shows at its `/metrics`, as OpenMetrics; ignored when it has ended."""
+        """Replace the scrape of a worker by this one, in OpenMetrics format; ignored when the worker has ended."""
         if worker in self._now:
             number, _ = self._now[worker]
             families = text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
             self._now[worker] = number, [found for found in families if not found.name.endswith(_SINCE)]
 
     def ended(self, worker: str) -> None:
-        """The worker is gone; what it had counted stays."""
+        """Remove a worker; its counters stay in the sums."""
         _, last = self._now.pop(worker)
         stays = [family for family in last if family.type in _ADDS_UP and not family.name.startswith(_OF_A_PROCESS)]
         self._ended = list(_summed([*self._ended, *stays]))
 
     def collect(self) -> Iterator[Metric]:
-        """All families, each once."""
+        """All families, each once, for the registry."""
         labelled = (_labelled(family, number) for number, found in self._now.values() for family in found)
         return _summed([*self._ended, *labelled])
 

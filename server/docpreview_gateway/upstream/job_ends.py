@@ -13,7 +13,7 @@ from docpreview_gateway.model.job_states import TERMINAL
 from docpreview_gateway.upstream.ports import JobPages
 
 if TYPE_CHECKING:
-    from docpreview_gateway.upstream.ports import JobTelemetry
+    from docpreview_gateway.upstream.ports import UpstreamTelemetry
 
 MOST = 20_000
 """Unfinished jobs that are remembered; the oldest make room. Some 5 MB."""
@@ -22,7 +22,7 @@ MOST = 20_000
 class JobEnds:
     """Remembers unfinished jobs by bucket and id, and tells `telemetry` when one has ended."""
 
-    def __init__(self, telemetry: JobTelemetry, *, most: int = MOST) -> None:
+    def __init__(self, telemetry: UpstreamTelemetry, *, most: int = MOST) -> None:
         self._telemetry = telemetry
         self._most = most
         self._unfinished: dict[tuple[str, str], None] = {}

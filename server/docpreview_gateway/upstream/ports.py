@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from docpreview.v1.error_reason_pb2 import ErrorReason
@@ -112,29 +112,11 @@ class SingleFlight(Protocol):
         ...
 
 
-class SingleFlightTelemetry(Protocol):
-    """Hears of reads that replicas could share."""
-
-    def shared_read(self, outcome: Literal["leader", "follower", "timeout", "local"]) -> None:
-        """A read was made for all, or by another replica, which brought the answer or none, or without asking."""
-        ...
-
-
 class JobFeed(Protocol):
     """What other replicas see of a job."""
 
     async def next(self, bucket: Bucket, job_id: str, seconds: float) -> PreviewJob | None:
         """The job as soon as somebody has read it, or None after so many seconds."""
-        ...
-
-
-class CacheTelemetry(Protocol):
-    """Hears of cache look-ups."""
-
-    def cache_lookup(
-        self, tier: Literal["memory", "shared", "lists"], outcome: Literal["hit", "miss", "stale", "error", "skipped"]
-    ) -> None:
-        """A tier was asked. `error` and `skipped` (it does not answer) say why the shared one was of no use."""
         ...
 
 
@@ -146,52 +128,12 @@ class Attempt(NamedTuple):
     trace: Trace | None
 
 
-class UpstreamTelemetry(Protocol):
-    """Hears of every attempt at the cloud."""
-
-    def upstream_attempt(self, attempt: Attempt, reason: ErrorReason.ValueType, seconds: float) -> None:
-        """An attempt ended; `reason` is ERROR_REASON_UNSPECIFIED when it succeeded."""
-        ...
-
-
-class RetryTelemetry(Protocol):
-    """Hears of attempts that are made again."""
-
-    def retry(self, operation: str, outcome: Literal["made", "over_budget"]) -> None:
-        """A retry was due: it is made, or the process has made too many."""
-        ...
-
-
 class HostLoad(NamedTuple):
     """Calls under way to a bucket's host, how many may be, and how many wait."""
 
     in_flight: int
     limit: int
     queued: int
-
-
-class HostLimiterTelemetry(Protocol):
-    """Hears of the ways to the buckets' hosts."""
-
-    def measure_host(self, bucket: str, load: Callable[[], HostLoad]) -> None:
-        """There is a way to the bucket's host; `load` tells how full it is, at any time."""
-        ...
-
-    def breaker(self, bucket: str, state: State) -> None:
-        """The breaker before a bucket's host changed its state."""
-        ...
-
-    def shed(self, bucket: str, why: str) -> None:
-        """A call was refused at once: because of the `queue`, its own `deadline`, or the `breaker`."""
-        ...
-
-
-class CoalescingTelemetry(Protocol):
-    """Hears of reads that share one request."""
-
-    def coalesced(self, operation: str) -> None:
-        """A read joined an equal one that was under way."""
-        ...
 
 
 class JobPages(NamedTuple):
@@ -201,24 +143,50 @@ class JobPages(NamedTuple):
     failed: int
 
 
-class JobTelemetry(Protocol):
-    """Hears of jobs that ended, of each once."""
+class UpstreamTelemetry(Protocol):
+    """Records what happens on the way to the cloud."""
+
+    def upstream_attempt(self, attempt: Attempt, reason: ErrorReason.ValueType, seconds: float) -> None:
+        """Records the end of an attempt; `reason` is ERROR_REASON_UNSPECIFIED when it succeeded."""
+        ...
+
+    def retry(self, operation: str, outcome: Literal["made", "over_budget"]) -> None:
+        """Records a retry that is made, or is not because the process has made too many."""
+        ...
+
+    def measure_host(self, bucket: str, load: Callable[[], HostLoad]) -> None:
+        """Records the load of a bucket's host from now on, by asking `load` at any time."""
+        ...
+
+    def breaker(self, bucket: str, state: State) -> None:
+        """Records a new state of the circuit breaker of a bucket's host."""
+        ...
+
+    def shed(self, bucket: str, why: str) -> None:
+        """Records a call refused before it was sent: because of the `queue`, its own `deadline`, or the `breaker`."""
+        ...
+
+    def coalesced(self, operation: str) -> None:
+        """Records a read that joined an equal one in flight."""
+        ...
+
+    def cache_lookup(
+        self, tier: Literal["memory", "shared", "lists"], outcome: Literal["hit", "miss", "stale", "error", "skipped"]
+    ) -> None:
+        """Records a look-up in a tier. `error` and `skipped` (circuit breaker open) are of the shared one."""
+        ...
+
+    def shared_read(self, outcome: Literal["leader", "follower", "timeout", "local"]) -> None:
+        """Records a single-flight read: made for all replicas, by another one, by none in time, or without asking."""
+        ...
 
     def job_ended(self, state: str, seconds: float | None, pages: JobPages) -> None:
-        """A job ended in this state, such as `SUCCESS`, so long after its creation; None: the cloud does not tell."""
+        """Records a job's end, once: its state, such as `SUCCESS`, and its age; None: the cloud does not say."""
         ...
 
 
-class PollTracing(Protocol):
-    """Makes spans of polls."""
-
-    def poll(self, job_id: str, watchers: Sequence[Trace]) -> AbstractContextManager[Trace]:
-        """A span of one look at a job, which gives its place, linked to those of the calls that wait for it."""
-        ...
-
-
-class Tracing(PollTracing, Protocol):
-    """Makes spans."""
+class Tracing(Protocol):
+    """Makes spans of attempts."""
 
     def attempt(self, attempt: Attempt, call: Call) -> AbstractContextManager[None]:
         """A span of one attempt at the cloud."""

@@ -14,7 +14,7 @@ from docpreview_gateway.storage.outage import Outage
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from docpreview_gateway.upstream.ports import CacheTelemetry
+    from docpreview_gateway.upstream.ports import UpstreamTelemetry
 
 PREFIX = "docpreview:1:"
 """Before every key: the server may serve others too. The number changes with what values mean."""
@@ -32,7 +32,7 @@ class RedisCache:
     def __init__(
         self,
         send: Callable[..., Awaitable[object]],
-        telemetry: CacheTelemetry,
+        telemetry: UpstreamTelemetry,
         *,
         outage: Outage | None = None,
         seconds: float = 0.05,

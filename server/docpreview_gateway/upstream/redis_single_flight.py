@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import structlog
 from redis.exceptions import RedisError, ResponseError
 
+from docpreview_gateway.storage.background import BackgroundTasks
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
     from contextlib import AbstractAsyncContextManager
@@ -93,7 +95,7 @@ class RedisSingleFlight:
         self._is_listening = False
         self._subscriptions: dict[str, set[_Subscription]] = {}
         self._renewals: dict[str, asyncio.TimerHandle] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = BackgroundTasks()
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -169,7 +171,7 @@ class RedisSingleFlight:
         """Tell what there still is to tell."""
         for renewal in self._renewals.values():
             renewal.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.drain()
 
     def _receive(self, message: bytes, on_created: Callable[[str], None]) -> None:
         head, _, value = message.partition(b"\n")
@@ -219,12 +221,7 @@ class RedisSingleFlight:
         return answer
 
     def _in_background(self, work: Coroutine[None, None, object]) -> None:
-        async def done() -> None:
-            await work
-
-        task = asyncio.create_task(done(), name="single-flight")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        _ = self._background.start(work, "single-flight")
 
 
 class _Subscription:

@@ -1,4 +1,4 @@
-"""Puts together creates: what stands before them, and the stores that they leave something in."""
+"""Creates: their stores, the layers in front of the cloud, and their background rounds."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import secrets
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
+import structlog
+
 from docpreview_gateway.creates.budgeted import PageBudgets, PageQuotaStores
 from docpreview_gateway.creates.deduplicated import DeduplicatedCreates
 from docpreview_gateway.creates.idempotent import IdempotentCreates
 from docpreview_gateway.creates.ports import LedgerError, PageQuotaStoreError
 from docpreview_gateway.creates.sqlite_ledger import SqliteLedger
+from docpreview_gateway.creates.sqlite_pages import SqlitePages
 from docpreview_gateway.settings.loading import StartError
-from docpreview_gateway.wiring import tuning
-from docpreview_gateway.wiring.stores import books
+from docpreview_gateway.storage.background import repeated
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,42 +28,72 @@ if TYPE_CHECKING:
     from docpreview_gateway.upstream.ports import ObjectTags
     from docpreview_gateway.wiring.observability import Observability
 
+RECONCILE_SECONDS = 10.0
+"""Interval of reconciliation rounds."""
+
+CHARGE_PAGES_SECONDS = 2.0
+"""Interval of rounds that charge the pages of ended jobs."""
+
+log = structlog.get_logger("docpreview_gateway.creates")
+
 
 class CreateParts(NamedTuple):
-    """From the outside in. Each is asked for its own background work."""
+    """The outermost layer of creates, and the page budgets."""
 
-    outermost: DeduplicatedCreates
+    creates: DeduplicatedCreates
     budgets: PageBudgets
-    creating: IdempotentCreates
-
-
-class Stores(NamedTuple):
-    """What creates leave behind: records, and pages."""
-
-    records: RequestLedger
-    books: PageQuotaStores
 
 
 @asynccontextmanager
-async def stores(settings: Settings) -> AsyncIterator[Stores]:
-    """The stores, opened; StartError when that is not possible."""
+async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
+    settings: Settings,
+    upstream: Upstream,
+    tags: ObjectTags,
+    *,
+    buckets: BucketRegistry,
+    clock: Clock,
+    observed: Observability,
+) -> AsyncIterator[CreateParts]:
+    """The parts, running. Leaving drains their background tasks, ends their rounds, then closes the stores.
+
+    StartError when a store cannot be opened.
+    """
     async with AsyncExitStack() as stack:
-        records = await _records(settings, stack)
-        try:
-            pages = await stack.enter_async_context(books(settings))
-        except PageQuotaStoreError as error:
-            raise StartError(f"state_dir: {error}; pages are counted in a folder that can be written") from error
-        yield Stores(records, pages)
+        records, quotas = await _ledger(settings, stack), await _page_quota_stores(settings, stack)
+        # Unique among all processes that share the ledger.
+        owner, timing, telemetry = secrets.token_hex(8), settings.ledger.timing(), observed.creates
+        idempotent = IdempotentCreates(
+            upstream, buckets, records, clock=clock, telemetry=telemetry, timing=timing, owner=owner
+        )
+        budgets = PageBudgets(
+            idempotent, quotas, buckets=buckets, upstream=upstream, records=records, clock=clock, telemetry=telemetry
+        )
+        creates = DeduplicatedCreates(
+            budgets,
+            buckets,
+            tags,
+            upstream=upstream,
+            records=records,
+            clock=clock,
+            telemetry=telemetry,
+            timing=timing,
+            owner=owner,
+        )
+        await stack.enter_async_context(repeated(budgets.charge, CHARGE_PAGES_SECONDS))
+        await stack.enter_async_context(repeated(idempotent.reconcile, RECONCILE_SECONDS))
+        for part in (creates, budgets, idempotent):
+            stack.push_async_callback(part.drained)
+        yield CreateParts(creates, budgets)
 
 
-async def _records(settings: Settings, stack: AsyncExitStack) -> RequestLedger:
+async def _ledger(settings: Settings, stack: AsyncExitStack) -> RequestLedger:
     state = settings.shared_state
     if url := state.ledger_url or state.url:
-        # Whoever shares nothing does without the 20 MiB and the half second that the library takes to import.
+        # Imported only with shared state: redis takes 20 MiB and half a second.
         from docpreview_gateway.creates.redis_ledger import RedisLedger  # noqa: PLC0415
         from docpreview_gateway.storage.redis_connections import redis_commands  # noqa: PLC0415
 
-        # Connections of its own: a crowd at the cache does not keep creates waiting.
+        # Separate connections, so that creates do not queue behind cache look-ups.
         send = await stack.enter_async_context(redis_commands(url.get_secret_value()))
         return RedisLedger(send, seconds=state.ledger_timeout_seconds)
     try:
@@ -70,34 +102,22 @@ async def _records(settings: Settings, stack: AsyncExitStack) -> RequestLedger:
         raise StartError(f"state_dir: {error}; creates with request_id need a folder that can be written") from error
 
 
-def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
-    settings: Settings,
-    upstream: Upstream,
-    tags: ObjectTags,
-    stores: Stores,
-    *,
-    buckets: BucketRegistry,
-    clock: Clock,
-    observed: Observability,
-) -> CreateParts:
-    """The parts, of one process, which gets a name of its own among all that share the stores."""
-    records, books = stores
-    owner, timing = secrets.token_hex(8), tuning.timing(settings)
-    creating = IdempotentCreates(
-        upstream, buckets, records, clock=clock, telemetry=observed.metrics, timing=timing, owner=owner
-    )
-    budgets = PageBudgets(
-        creating, books, buckets=buckets, upstream=upstream, records=records, clock=clock, telemetry=observed.limits
-    )
-    outermost = DeduplicatedCreates(
-        budgets,
-        buckets,
-        tags,
-        upstream=upstream,
-        records=records,
-        clock=clock,
-        telemetry=observed.limits,
-        timing=timing,
-        owner=owner,
-    )
-    return CreateParts(outermost, budgets, creating)
+async def _page_quota_stores(settings: Settings, stack: AsyncExitStack) -> PageQuotaStores:
+    """A file, or the server of the shared ledger with the file as fallback."""
+    state, refuse = settings.shared_state, settings.limits.without_store == "refuse"
+    url = state.ledger_url or state.url
+    local: SqlitePages | None = None
+    try:
+        local = await stack.enter_async_context(SqlitePages(settings.state_dir / "pages.db"))
+        if url is None:
+            return PageQuotaStores(local, refuse=refuse)
+    except PageQuotaStoreError as error:
+        if url is None:
+            raise StartError(f"state_dir: {error}; pages are counted in a folder that can be written") from error
+        log.warning("local page quota store unavailable, no fallback for the shared one", error=str(error))
+
+    from docpreview_gateway.creates.redis_pages import RedisPages  # noqa: PLC0415 - as above
+    from docpreview_gateway.storage.redis_connections import redis_commands  # noqa: PLC0415 - as above
+
+    send = await stack.enter_async_context(redis_commands(url.get_secret_value()))
+    return PageQuotaStores(RedisPages(send, seconds=state.ledger_timeout_seconds), fallback=local, refuse=refuse)

@@ -1,4 +1,4 @@
-"""Whether a file is what it was."""
+"""A stamp that changes when a file changes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 
 def file_stamp(path: Path) -> str:
-    """A hash of what is in a file now; empty when it cannot be read.
+    """A hash of the present content of a file; empty when it cannot be read.
 
-    By content: the files are small, clocks are coarse, and Kubernetes swaps a link two folders up.
+    Of the content, because clocks are coarse, and Kubernetes swaps a link two folders up. The files are small.
     """
     try:
         return sha256(path.read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""The composition root: the one place that names concrete parts, starts them in order and stops them in reverse."""
+"""The composition root: builds the parts, starts them in order and stops them in reverse."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import structlog
 
 from docpreview_gateway.access.bucket_registry import BucketRegistry
 from docpreview_gateway.jobs.page_urls import PageUrls
-from docpreview_gateway.jobs.polling import Schedule
 from docpreview_gateway.jobs.preview_jobs import PreviewJobs
 from docpreview_gateway.jobs.preview_queues import PreviewQueues
 from docpreview_gateway.jobs.watching import Watching, WatchLimits
@@ -25,6 +24,7 @@ from docpreview_gateway.rpc.server import Health, enable_reflection, grpc_server
 from docpreview_gateway.rpc.services import register, routes
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.settings.sections import host_port
+from docpreview_gateway.storage.background import repeated
 from docpreview_gateway.telemetry.admin_server import admin_server
 from docpreview_gateway.telemetry.operator_page import SAMPLE_SECONDS, OperatorPage
 from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
@@ -33,22 +33,24 @@ from docpreview_gateway.upstream.cloud_clock import CloudClock
 from docpreview_gateway.upstream.memory_cache import LruMemoryCache
 from docpreview_gateway.upstream.middleware.cached import Cached
 from docpreview_gateway.upstream.middleware.coalesced import Coalesced
-from docpreview_gateway.upstream.middleware.concurrency_limited import HostLimiters, concurrency_limited
+from docpreview_gateway.upstream.middleware.concurrency_limited import (
+    HostLimiterRules,
+    HostLimiters,
+    concurrency_limited,
+)
 from docpreview_gateway.upstream.middleware.rate_limited import RateLimited
 from docpreview_gateway.upstream.middleware.retrying import Retrying
 from docpreview_gateway.upstream.middleware.shared_reads import SharedReads
 from docpreview_gateway.upstream.object_tags import CloudObjectTags
-from docpreview_gateway.wiring import tuning
-from docpreview_gateway.wiring.creates import create_parts, stores
+from docpreview_gateway.wiring.access import CHECK_SECONDS, KEYS_SECONDS, Access
+from docpreview_gateway.wiring.creates import create_parts
 from docpreview_gateway.wiring.event_loop import freeze_startup_objects
-from docpreview_gateway.wiring.identity import KEYS_SECONDS, LOOK_SECONDS, Identities
+from docpreview_gateway.wiring.limits import counting
 from docpreview_gateway.wiring.observability import Observability
 from docpreview_gateway.wiring.reloading import InvalidFileError
-from docpreview_gateway.wiring.stores import counting
 from docpreview_gateway.wiring.system_clock import SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from types import TracebackType
     from typing import Self
 
@@ -57,30 +59,27 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.rpc.handlers import Route
     from docpreview_gateway.settings.loading import Settings
-    from docpreview_gateway.telemetry.prometheus_upstream import PrometheusTelemetry
+    from docpreview_gateway.telemetry.prometheus_upstream import PrometheusUpstream
     from docpreview_gateway.upstream.operations import Upstream
     from docpreview_gateway.upstream.ports import CredentialsSource, JobFeed, ObjectTags
     from docpreview_gateway.wiring.shared_state import SharedParts
 
-RECONCILE_SECONDS = 10.0
-"""Between looks for creates that nobody came back for."""
-
-CHARGE_PAGES_SECONDS = 2.0
-"""Between looks for jobs that have ended, so that their pages count."""
+UPSTREAM_TIMEOUT_AFTER_SECONDS = 1.0
+"""A call cancelled after waiting at least this long counts as an upstream timeout."""
 
 log = structlog.get_logger("docpreview_gateway")
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """What a supervisor gives one of its workers: the shared address, and the path of its admin socket."""
+    """A worker's share of its supervisor's ports: the shared address, and the path of its own admin socket."""
 
     listen: str
     admin: str
 
 
 class Cloud(NamedTuple):
-    """The cloud's job API, what other replicas see of jobs, and what is in its objects."""
+    """The cloud's job API, the feed of other replicas' reads, and the tags of objects."""
 
     jobs: Cached
     feed: JobFeed | None
@@ -103,7 +102,7 @@ class Gateway:
         self.admin_port = 0
 
     async def __aenter__(self) -> Self:
-        """Start; StartError when a port is taken. What was started before a failure is stopped again."""
+        """Start. StartError when a port is taken; everything started before it is stopped again."""
         async with AsyncExitStack() as stack:
             try:
                 await self._start(stack)
@@ -120,32 +119,21 @@ class Gateway:
 
     async def _start(self, stack: AsyncExitStack) -> None:
         stack.push_async_callback(self._observed.close)
-        telemetry, clock = self._observed.metrics, self._clock
-        identities = Identities(self._settings, clock, self._observed.identity)
-        credentials, cloud_clock = identities.cloud_credentials(), CloudClock(clock)
+        clock = self._clock
+        access = Access(self._settings, clock, self._observed.access)
+        credentials, cloud_clock = access.cloud_credentials(), CloudClock(clock)
         self._counting = await stack.enter_async_context(counting(self._settings))
-        cloud = await self._cloud(stack, credentials, cloud_clock, telemetry)
+        cloud = await self._cloud(stack, credentials, cloud_clock, self._observed.upstream)
         upstream = cloud.jobs
-        buckets = BucketRegistry(tuning.buckets(self._settings))
+        buckets = BucketRegistry([found.bucket() for found in self._settings.buckets])
         page_urls = PageUrls(buckets, credentials, cloud_clock, base=self._settings.upstream.object_url_base)
-        watching = self._watching(upstream, cloud_clock, telemetry, cloud.feed)
+        watching = self._watching(upstream, cloud_clock, cloud.feed)
         stack.push_async_callback(watching.close)
-        opened = await stack.enter_async_context(stores(self._settings))
         await self._admin(stack)
-        creates, budgets, creating = create_parts(
-            self._settings,
-            upstream,
-            cloud.objects,
-            opened,
-            buckets=buckets,
-            clock=clock,
-            observed=self._observed,
+        creates, budgets = await stack.enter_async_context(
+            create_parts(self._settings, upstream, cloud.objects, buckets=buckets, clock=clock, observed=self._observed)
         )
         jobs = PreviewJobs(upstream, buckets, creates, watching, page_urls)
-        await _repeat(stack, budgets.charge, CHARGE_PAGES_SECONDS)
-        await _repeat(stack, creating.reconcile, RECONCILE_SECONDS)
-        stack.push_async_callback(creates.drained)
-        stack.push_async_callback(creating.drained)
         all_routes = routes(
             jobs,
             PreviewQueues(upstream, buckets),
@@ -153,24 +141,24 @@ class Gateway:
             self._observed.log,
             longest_stream=self._settings.watch.max_stream_seconds,
         )
-        await self._grpc(stack, self._handlers(identities), all_routes, identities, watching)
+        await self._grpc(stack, self._handlers(access), all_routes, access, watching)
 
-    def _handlers(self, identities: Identities) -> Handlers:
+    def _handlers(self, access: Access) -> Handlers:
         limits = self._settings.limits
-        anonymous, identification = limits.anonymous.caller(ANONYMOUS.name), identities.identification()
+        anonymous, authentication = limits.anonymous.caller(ANONYMOUS.name), access.authenticator()
         gate = CallLimits(self._counting, self._observed.limits, share=self._settings.processes)
         return Handlers(
-            self._observed.calls,
+            self._observed.rpc,
             Bounds(limits.max_calls, self._settings.watch.max_watches),
             anonymous=anonymous,
-            identification=identification,
-            gate=gate if identification is not None or has_limits(anonymous) else None,
+            authentication=authentication,
+            gate=gate if authentication is not None or has_limits(anonymous) else None,
         )
 
     async def _cloud(
-        self, stack: AsyncExitStack, credentials: CredentialsSource, clock: CloudClock, telemetry: PrometheusTelemetry
+        self, stack: AsyncExitStack, credentials: CredentialsSource, clock: CloudClock, telemetry: PrometheusUpstream
     ) -> Cloud:
-        """The cloud and, from the outside in, what stands before its job API."""
+        """The client of the cloud behind its middleware."""
         settings = self._settings.upstream
         transport = AiohttpTransport(
             base_url=str(settings.endpoint) if settings.endpoint else None,
@@ -182,7 +170,12 @@ class Gateway:
         client = CloudClient(transport, credentials, clock, timeout_seconds=settings.timeout_seconds, fence_slack=slack)
         memory = LruMemoryCache(self._settings.cache.max_bytes)
         telemetry.measure_cache(lambda: memory.size)
-        rules = tuning.host_limiter_rules(self._settings)
+        rules = HostLimiterRules(
+            self._settings.breaker.rules(),
+            self._settings.concurrency.bounds(),
+            # Below the timeout of an attempt, so that an attempt without a reply always counts.
+            timeout_after=min(UPSTREAM_TIMEOUT_AFTER_SECONDS, 0.9 * settings.timeout_seconds),
+        )
         limiters = HostLimiters(rules=rules, telemetry=telemetry, jitter=random.random)
         limited = concurrency_limited(self._observed.attempts(client), limiters)
         reads, retrying = None, self._retrying(limited, clock, telemetry)
@@ -192,16 +185,16 @@ class Gateway:
         coalesced = Coalesced(
             reads or retrying,
             telemetry,
-            # Longer than two attempts, so that the attempt's own limit is the one that is shared.
+            # Longer than two attempts, so that callers share the timeout of an attempt, not this one.
             longest=2 * settings.timeout_seconds + 1,
-            # What other replicas know or are reading needs no room here.
+            # With shared state the answer may come from another replica and need no permit here.
             shed_if_late=limiters.shed_if_late if shared is None else None,
         )
         cached = Cached(
             coalesced,
             memory,
             shared.cache if shared is not None else None,
-            freshness=tuning.freshness(self._settings),
+            freshness=self._settings.cache.freshness(),
             clock=clock,
             telemetry=telemetry,
             check_admission=coalesced.check_admission,
@@ -211,38 +204,36 @@ class Gateway:
         objects = CloudObjectTags(transport, credentials, clock, host_limiters=limiters, telemetry=telemetry)
         return Cloud(cached, reads, objects)
 
-    def _retrying(self, limited: Upstream, clock: Clock, telemetry: PrometheusTelemetry) -> Retrying:
-        """Attempts that are made again, and never more in a second than an account may."""
+    def _retrying(self, limited: Upstream, clock: Clock, telemetry: PrometheusUpstream) -> Retrying:
+        """Attempts with retries, within the rate limit of the account."""
         if (account := self._settings.limits.account) is not None:
             limited = RateLimited(limited, self._counting, rate=account.rate(), telemetry=self._observed.limits)
-        policy = tuning.retry_policy(self._settings)
+        policy = self._settings.retry.policy()
         return Retrying(limited, policy=policy, clock=clock, telemetry=telemetry, jitter=random.random)
 
-    async def _shared(self, stack: AsyncExitStack, telemetry: PrometheusTelemetry) -> SharedParts | None:
-        """What replicas share. Nothing is connected yet: a server that is down does not keep us from starting."""
+    async def _shared(self, stack: AsyncExitStack, telemetry: PrometheusUpstream) -> SharedParts | None:
+        """The shared cache and single-flight. They connect at their first use, so a start needs no server."""
         state = self._settings.shared_state
         if state.url is None:
             return None
-        # Whoever shares nothing does without the 20 MiB and the half second that the library takes to import.
+        # Imported only with shared state: redis takes 20 MiB and half a second.
         from docpreview_gateway.wiring.shared_state import shared_parts  # noqa: PLC0415
 
         url = state.url.get_secret_value()
         return await stack.enter_async_context(shared_parts(url, telemetry, seconds=state.timeout_seconds))
 
-    def _watching(
-        self, upstream: Upstream, clock: Clock, telemetry: PrometheusTelemetry, feed: JobFeed | None
-    ) -> Watching:
+    def _watching(self, upstream: Upstream, clock: Clock, feed: JobFeed | None) -> Watching:
         watch = self._settings.watch
         limits = WatchLimits(
             heartbeat=watch.heartbeat_seconds,
             stream=watch.max_stream_seconds,
             poll=self._settings.upstream.timeout_seconds,
-            schedule=Schedule(floor=watch.poll_floor_seconds, cap=watch.poll_cap_seconds),
+            schedule=watch.schedule(),
         )
         return Watching(
             upstream,
             clock,
-            telemetry,
+            self._observed.jobs,
             limits=limits,
             jitter=random.random,
             feed=feed,
@@ -253,9 +244,9 @@ class Gateway:
         host, port = (self._worker.admin, 0) if self._worker else host_port(self._settings.admin_listen)
         page = None
         if self._worker is None:
-            # With workers the page is the supervisor's.
+            # With workers the supervisor has the page.
             page = OperatorPage(self.registry, self._clock, self._why_unready)
-            await _repeat(stack, page.sampled, SAMPLE_SECONDS)
+            await stack.enter_async_context(repeated(page.sample, SAMPLE_SECONDS))
         try:
             self.admin_port = await stack.enter_async_context(
                 admin_server(host, port, registry=self.registry, unready=self._why_unready, page=page)
@@ -271,7 +262,7 @@ class Gateway:
         stack: AsyncExitStack,
         handlers: Handlers,
         all_routes: list[Route[Any]],
-        identities: Identities,
+        access: Access,
         watching: Watching,
     ) -> None:
         server = grpc_server(
@@ -284,10 +275,10 @@ class Gateway:
         health = Health(server)
         if self._settings.reflection:
             enable_reflection(server)
-        credentials = identities.server_credentials()
-        await identities.refresh_keys()
-        await _repeat(stack, identities.refresh_keys, KEYS_SECONDS)
-        await _repeat(stack, identities.reloading.look, LOOK_SECONDS)
+        credentials = access.server_credentials()
+        await access.refresh_keys()
+        await stack.enter_async_context(repeated(access.refresh_keys, KEYS_SECONDS))
+        await stack.enter_async_context(repeated(access.reloading.check, CHECK_SECONDS))
         try:
             self.port = self._listen(server, credentials)
         except RuntimeError as error:
@@ -297,19 +288,19 @@ class Gateway:
         stack.push_async_callback(self._drain, server, handlers, health, watching)
 
     def _guards(self, handlers: Handlers) -> list[grpc.aio.ServerInterceptor]:
-        """The handlers ask for themselves, reflection cannot. Interceptors cost every call, so only when needed."""
-        if not self._settings.reflection or handlers.identification is None:
+        """Authentication of reflection, not a route of ours. Only if needed: interceptors cost every call."""
+        if not self._settings.reflection or handlers.authentication is None:
             return []
         from docpreview_gateway.rpc.reflection import ReflectionGuard  # noqa: PLC0415
 
-        return [ReflectionGuard(handlers.identification)]
+        return [ReflectionGuard(handlers.authentication)]
 
     def _listen(self, server: grpc.aio.Server, credentials: grpc.ServerCredentials | None) -> int:
         address = self._worker.listen if self._worker else self._settings.listen
         return server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
 
     async def _drain(self, server: grpc.aio.Server, handlers: Handlers, health: Health, watching: Watching) -> None:
-        """Not ready, wait until the callers know, end the watches, let calls finish, stop."""
+        """Fail readiness, wait until load balancers notice, end the watches, let calls finish, stop."""
         drain = self._settings.drain
         self._unready = "stopping"
         try:
@@ -318,33 +309,13 @@ class Gateway:
             watching.drain()
             await server.stop(drain.grace_seconds)
         finally:
-            # Also for somebody in a hurry, who cancels the drain: the server ends with the gateway.
+            # Also when a second signal has cancelled the drain: the server ends with the gateway.
             await server.stop(None)
             await handlers.drained(1.0)
 
 
-async def _repeat(stack: AsyncExitStack, work: Callable[[], Awaitable[None]], seconds: float) -> None:
-    """Do `work` every so many seconds, from now until the stack ends. An error ends a round, not the repetition."""
-
-    async def rounds() -> None:
-        while True:
-            try:
-                await work()
-            except Exception as error:
-                log.warning("a background round failed", error=type(error).__name__, exc_info=error)
-            await asyncio.sleep(seconds)
-
-    task = asyncio.create_task(rounds(), name=f"repeated {work.__qualname__}")
-
-    async def end() -> None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    stack.push_async_callback(end)
-
-
 async def serve(settings: Settings, worker: Worker | None = None) -> None:
-    """Run until SIGTERM or SIGINT; a second signal ends the drain at once. A worker stops when its input ends, too."""
+    """Run until SIGTERM or SIGINT, or until a worker's input ends. A second signal ends the drain at once."""
     stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -374,7 +345,7 @@ async def serve(settings: Settings, worker: Worker | None = None) -> None:
 
 
 def _report(stop: asyncio.Event) -> None:
-    """Tell the supervisor that this worker serves, and stop when the supervisor is gone."""
+    """Report readiness to the supervisor, and stop when the supervisor is gone."""
     loop, supervisor = asyncio.get_running_loop(), sys.stdin.fileno()
 
     def on_end() -> None:

@@ -1,4 +1,4 @@
-"""Puts together what watches the gateway: metrics, traces and the log of calls."""
+"""The telemetry of one gateway: metrics of each part, traces, and the log of calls."""
 
 from __future__ import annotations
 
@@ -16,47 +16,49 @@ from prometheus_client import (
     CollectorRegistry,
 )
 
-from docpreview_gateway.rpc.observers import Observers
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.telemetry.call_log import CallLog
-from docpreview_gateway.telemetry.prometheus_calls import PrometheusCalls
-from docpreview_gateway.telemetry.prometheus_identity import IdentityMetrics
+from docpreview_gateway.telemetry.prometheus_access import PrometheusAccess
+from docpreview_gateway.telemetry.prometheus_creates import PrometheusCreates
+from docpreview_gateway.telemetry.prometheus_jobs import PrometheusJobs
 from docpreview_gateway.telemetry.prometheus_limits import PrometheusLimits
-from docpreview_gateway.telemetry.prometheus_upstream import PrometheusTelemetry
+from docpreview_gateway.telemetry.prometheus_rpc import PrometheusRpc
+from docpreview_gateway.telemetry.prometheus_upstream import PrometheusUpstream
 from docpreview_gateway.upstream.job_ends import JobEnds
 from docpreview_gateway.upstream.middleware.observed import observed
 from docpreview_gateway.upstream.middleware.traced import traced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from docpreview_gateway.model.call import Clock
+    from docpreview_gateway.model.call import Call, Clock, Method
+    from docpreview_gateway.model.trace_context import Trace
     from docpreview_gateway.settings.loading import Settings
     from docpreview_gateway.settings.sections import TracingSettings
     from docpreview_gateway.telemetry.opentelemetry_traces import OpenTelemetryTraces
     from docpreview_gateway.upstream.operations import Upstream
 
 
-class _Traced(PrometheusTelemetry):
-    """Metrics, and of what belongs to a call also an event in its span."""
+class CallTelemetry:
+    """The port `RpcTelemetry`: metrics and log of every call, and its span if there are traces."""
 
-    def __init__(self, registry: CollectorRegistry, event: Callable[..., None]) -> None:
-        super().__init__(registry)
-        self._event = event
+    def __init__(self, metrics: PrometheusRpc, traces: OpenTelemetryTraces | None, log: CallLog) -> None:
+        self._metrics, self._traces, self._log = metrics, traces, log
+        self.message_sent = metrics.message_sent
 
-    def cache_lookup(self, tier: str, outcome: str) -> None:
-        """A tier was asked."""
-        super().cache_lookup(tier, outcome)
-        self._event("cache", tier=tier, outcome=outcome)
+    def call_started(self, method: Method, call: Call) -> Trace | None:
+        """As the port says."""
+        self._metrics.call_started(method, call)
+        return None if self._traces is None else self._traces.call_started(method, call)
 
-    def ledger(self, event: str) -> None:
-        """A recorded create came to a stage."""
-        super().ledger(event)
-        self._event("ledger", stage=event)
+    def call_ended(self, method: Method, call: Call, code: str, seconds: float) -> None:
+        """As the port says."""
+        self._metrics.call_ended(method, call, code, seconds)
+        if self._traces is not None:
+            self._traces.call_ended(method, call, code, seconds)
+        self._log.call_ended(method, call, code, seconds)
 
 
 class Observability:
-    """The parts, of one gateway. `calls` hears of every call. Without traces there is no cost of them either."""
+    """The telemetry of each part by the part's name, `tracing` (None: no traces), and `log`, the log of calls."""
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self.registry = CollectorRegistry()
@@ -64,24 +66,25 @@ class Observability:
             self.registry.register(collect)
         release, logging = version("docpreview-gateway"), settings.logging
         self.tracing = _traces(settings.tracing, release)
-        self.metrics = (
-            _Traced(self.registry, self.tracing.event) if self.tracing else PrometheusTelemetry(self.registry)
-        )
-        calls = PrometheusCalls(self.registry)
-        calls.build(release, platform.python_version(), grpc.__version__)
+        event = None if self.tracing is None else self.tracing.event
+        self.access = PrometheusAccess(self.registry)
         self.limits = PrometheusLimits(self.registry)
-        self.identity = IdentityMetrics(self.registry)
+        self.upstream = PrometheusUpstream(self.registry, event)
+        self.creates = PrometheusCreates(self.registry, self.limits, event)
+        self.jobs = PrometheusJobs(self.registry)
+        calls = PrometheusRpc(self.registry)
+        calls.build(release, platform.python_version(), grpc.__version__)
         as_json = logging.format == "json" or (logging.format == "auto" and not sys.stderr.isatty())
         self.log = CallLog(clock, calls=logging.access, as_json=as_json)
-        self.calls = Observers(calls, self.tracing, self.log)
+        self.rpc = CallTelemetry(calls, self.tracing, self.log)
 
     def attempts(self, client: Upstream) -> Upstream:
-        """`client` with metrics and, when there is tracing, a span for every attempt."""
-        attempts = observed(client, self.metrics, JobEnds(self.metrics))
+        """`client` with metrics of its attempts, and spans of them if there are traces."""
+        attempts = observed(client, self.upstream, JobEnds(self.upstream))
         return attempts if self.tracing is None else traced(attempts, self.tracing)
 
     async def close(self) -> None:
-        """Write and send what is left."""
+        """Write the remaining log lines and export the remaining spans."""
         self.log.flush()
         if self.tracing is not None:
             await asyncio.to_thread(self.tracing.close)

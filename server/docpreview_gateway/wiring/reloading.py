@@ -1,4 +1,4 @@
-"""Files that may change while the gateway runs: looked at again and again, and taken over as a whole or not at all."""
+"""Reloading of files while the gateway runs: a new version is used as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
     from pathlib import Path
 
-    from docpreview_gateway.access.ports import ReloadTelemetry
+    from docpreview_gateway.access.ports import AccessTelemetry
 
 log = structlog.get_logger("docpreview_gateway.reload")
 
@@ -19,13 +19,13 @@ Loaded = TypeVar("Loaded")
 
 
 class InvalidFileError(Exception):
-    """A new version cannot be used; the message says why, without secrets."""
+    """A file cannot be used. The message says why, without secrets."""
 
 
 class Watched(NamedTuple, Generic[Loaded]):
-    """Files that mean one thing together.
+    """Files that are loaded together.
 
-    `load` reads them, in a thread, and raises InvalidFileError; `take` begins to use what was read, in the event loop.
+    `load` reads them, in a thread, and raises InvalidFileError; `take` puts the result to use, in the event loop.
     """
 
     what: str
@@ -35,21 +35,21 @@ class Watched(NamedTuple, Generic[Loaded]):
 
 
 class Reloading:
-    """Keeps what was loaded from files up to date. `stamp` tells whether a file is what it was, wherever links lead."""
+    """Watched files, reloaded when their `stamp` changes."""
 
-    def __init__(self, telemetry: ReloadTelemetry, stamp: Callable[[Path], Hashable]) -> None:
+    def __init__(self, telemetry: AccessTelemetry, stamp: Callable[[Path], Hashable]) -> None:
         self._telemetry = telemetry
         self._stamp = stamp
         self._watched: list[tuple[Watched[object], list[Hashable]]] = []
 
     def add(self, watched: Watched[Loaded]) -> None:
-        """Load now, and again whenever a file is another one. InvalidFileError when it cannot be loaded now."""
+        """Load now, and again whenever a file changes. InvalidFileError when it cannot be loaded now."""
         stamps = self._stamps(watched)
         watched.take(watched.load())
-        self._watched.append((watched, stamps))  # type: ignore[arg-type]  # what is loaded is only handed on
+        self._watched.append((watched, stamps))  # type: ignore[arg-type]  # loaded values are only passed on
 
-    async def look(self) -> None:
-        """Take over what has changed. A version that is invalid is reported once, and the old one stays."""
+    async def check(self) -> None:
+        """Reload changed files. An invalid version is logged once, and the old one stays in use."""
         for watched, known in self._watched:
             stamps = await asyncio.to_thread(self._stamps, watched)
             if stamps != known:

@@ -1,7 +1,7 @@
-"""`serve --workers N`: one process that starts the workers, keeps them running, and speaks for them on the admin port.
+"""The supervisor of `serve --workers N`: starts and restarts the workers, and serves the admin port for all of them.
 
-Workers are started anew, never forked from a process that has used gRPC. They share the port by SO_REUSEPORT: the
-kernel gives each connection to one of them. The supervisor itself serves no call and does not load gRPC.
+Workers are new processes, not forks. They share the port by SO_REUSEPORT: the kernel gives each connection to one of
+them. The supervisor itself serves no call and does not load gRPC.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.settings.sections import host_port
+from docpreview_gateway.storage.background import repeated
 from docpreview_gateway.telemetry.admin_server import admin_server
 from docpreview_gateway.telemetry.operator_page import SAMPLE_SECONDS, OperatorPage
 from docpreview_gateway.telemetry.worker_metrics import WorkerMetrics
@@ -32,21 +33,21 @@ if TYPE_CHECKING:
     from docpreview_gateway.settings.loading import Settings
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
-"""Seconds before a worker that crashed is started again: the pause doubles while it keeps crashing."""
+"""Seconds before a crashed worker is restarted: the pause doubles with each crash."""
 
 STEADY_SECONDS = 60.0
-"""A worker that ran for so long starts with the first pause again."""
+"""Uptime after which a crash of a worker counts as its first again."""
 
 SCRAPE_SECONDS = 2.0
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 READY = b"ready\n"
-"""What a worker writes to its standard output when it serves."""
+"""Written by a worker to its standard output when it serves."""
 
 log = structlog.get_logger("docpreview_gateway.supervisor")
 
 
 class Supervisor:
-    """The workers of one gateway. `command` is how to start one; its number, port and admin socket are appended."""
+    """The workers of one gateway. `command` starts one; its number, port and admin socket are appended."""
 
     def __init__(self, settings: Settings, command: Sequence[str], folder: Path) -> None:
         self._settings = settings
@@ -70,15 +71,15 @@ class Supervisor:
 
     @property
     def unready(self) -> str | None:
-        """Why no calls should come, None when at least one worker serves: the kernel gives it all new connections."""
+        """The reason for not being ready; None when a worker serves: the kernel gives it all new connections."""
         if self._stopping.is_set():
             return "stopping"
         return None if self._ready and self._has_started else "starting"
 
     async def run(self, address: str, on_started: Callable[[], None]) -> int:
-        """Run the workers on `address` until they were all asked to stop; the exit code for this process.
+        """Run the workers on `address` until they have all stopped; the exit code for this process.
 
-        The first worker starts alone, so that what keeps all of them from starting is said once, and ends the run.
+        The first worker starts alone, so that an error of all workers is logged once, and ends the run.
         """
         first = asyncio.create_task(self._keep(0, address))
         first.add_done_callback(lambda _task: self._news.set())
@@ -94,7 +95,7 @@ class Supervisor:
         return self._failed or 0
 
     def stop(self) -> None:
-        """Ask all workers to stop; a second time, to stop at once."""
+        """Pass SIGTERM on to all workers: they drain, and at the second one stop at once."""
         self._stopping.set()
         self._news.set()
         for process in self._running.values():
@@ -106,11 +107,11 @@ class Supervisor:
             await self._news.wait()
 
     async def refresh(self) -> None:
-        """Ask the workers for their metrics. Of one that does not answer in time the last ones stand."""
+        """Scrape the workers. A worker that does not answer in time keeps its last metrics."""
         await asyncio.gather(*(self._scrape(number, process) for number, process in self._running.items()))
 
     async def _keep(self, number: int, address: str) -> int:
-        """Run one worker again and again; the code with which it failed to start, or 0."""
+        """Run one worker, restarting it when it ends; the code with which it failed to start, or 0."""
         loop = asyncio.get_running_loop()
         pause = FIRST_PAUSE
         while not self._stopping.is_set():
@@ -138,16 +139,16 @@ class Supervisor:
         stopping.cancel()
 
     async def _run_once(self, number: int, address: str) -> tuple[int, bool]:
-        """Start a worker and wait for its end: its exit code, and whether it ever served."""
+        """Run a worker once: its exit code, and whether it ever served."""
         path = self._socket(number)
         path.unlink(missing_ok=True)
         process = await asyncio.create_subprocess_exec(
             *self._command,
             *("--number", str(number), "--listen", address, "--admin", str(path)),
-            # It stops when its input ends, so that no worker outlives the supervisor.
+            # A worker stops when its input ends, so that none outlives the supervisor.
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            # Signals of the terminal come here, and are passed on once.
+            # Signals of the terminal reach the supervisor only, which passes them on once.
             start_new_session=True,
         )
         self._running[number] = process
@@ -175,14 +176,14 @@ class Supervisor:
             ):
                 self._metrics.update(str(process.pid), await answer.text())
         except (aiohttp.ClientError, OSError) as error:
-            log.debug("a worker does not show its metrics", worker=number, error=type(error).__name__)
+            log.debug("scrape of a worker failed", worker=number, error=type(error).__name__)
 
     def _socket(self, number: int) -> Path:
         return self._folder / f"{number}.sock"
 
 
 async def supervise(settings: Settings, command: Sequence[str]) -> int:
-    """Serve with `settings.workers` workers until SIGTERM or SIGINT; the exit code. StartError when a port is taken."""
+    """Serve with several workers until SIGTERM or SIGINT; the exit code. StartError when a port is taken."""
     async with AsyncExitStack() as stack:
         reserved = stack.enter_context(_reserved(settings.listen))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="docpreview-"))
@@ -201,8 +202,12 @@ async def supervise(settings: Settings, command: Sequence[str]) -> int:
             admin_port = await stack.enter_async_context(admin)
         except OSError as error:
             raise StartError(f"admin_listen {settings.admin_listen}: {error.strerror}") from error
-        sampling = asyncio.create_task(_sample(supervisor, page), name="looks for the operator page")
-        stack.callback(sampling.cancel)
+
+        async def sample() -> None:
+            await supervisor.refresh()
+            await page.sample()
+
+        await stack.enter_async_context(repeated(sample, SAMPLE_SECONDS))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, supervisor.stop)
@@ -216,19 +221,11 @@ async def supervise(settings: Settings, command: Sequence[str]) -> int:
     return code
 
 
-async def _sample(supervisor: Supervisor, page: OperatorPage) -> None:
-    """Let the operator page look at the metrics of all workers, again and again."""
-    while True:
-        await asyncio.sleep(SAMPLE_SECONDS)
-        await supervisor.refresh()
-        await page.sampled()
-
-
 def _reserved(listen: str) -> socket.socket:
-    """A socket that holds the port of the workers and listens to nothing itself.
+    """A socket that reserves the port of the workers and does not listen itself.
 
-    It is bound before it is made sharable: so a server that is there already is noticed, also one that would share its
-    port, and other users' servers are kept away for as long as the socket is open.
+    It is bound before it is made sharable: so binding fails when another server has the port, even one that shares it,
+    and other users' servers cannot take it while the socket is open.
     """
     if sys.platform != "linux":
         raise StartError("workers: more than one need Linux, where processes can share a port")

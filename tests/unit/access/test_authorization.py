@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import aclosing
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -39,7 +38,7 @@ SUCCESS = PreviewJob.STATE_SUCCESS
 
 
 def by(caller: Caller) -> Call:
-    return replace(call(), caller=caller)
+    return call()._replace(caller=caller)
 
 
 def put(office: Office, job_id: str, key: str, state: PreviewJob.State.ValueType = SUCCESS) -> PreviewJob:

@@ -15,7 +15,7 @@ from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOpt
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview.v1.usage_service_pb2 import GetUsageRequest, Usage
 from docpreview_gateway.creates.budgeted import FIRST_LOOK, MISSING_SECONDS, UNBOUND_SECONDS, PageQuotaStores
-from docpreview_gateway.creates.pages import Pages
+from docpreview_gateway.creates.pages import Pages, Reservation, ReservationResult
 from docpreview_gateway.model.callers import ANONYMOUS, Caller, PageBudget
 from docpreview_gateway.model.errors import GatewayError, LimitReached, UpstreamError
 from tests.fakes.pages import FakePages
@@ -46,7 +46,7 @@ class World:
         self.caller = caller
 
     def call(self) -> Call:
-        return replace(call(), caller=self.caller)
+        return call()._replace(caller=self.caller)
 
     async def made(self) -> str:
         """The id of the one job, once a record knows it."""
@@ -195,6 +195,37 @@ async def test_caller_that_leaves_its_create() -> None:
     await world.charge_after(UNBOUND_SECONDS)
     await world.charge_after(1)
     assert await world.today() == Pages(7, 0)
+
+
+class SlowPages(FakePages):
+    """A book whose answers take a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reserved = asyncio.Event()
+
+    async def reserve(self, wanted: Reservation, budget: PageBudget | None, look_at: float) -> ReservationResult:
+        found = await super().reserve(wanted, budget, look_at)
+        self.reserved.set()
+        await asyncio.Event().wait()
+        return found
+
+    async def release(self, reservation: str) -> None:
+        await asyncio.sleep(0.01)
+        await super().release(reservation)
+
+
+async def test_a_drain_waits_for_pages_of_an_abandoned_create_to_be_released() -> None:
+    """The caller left while the pages were being reserved: the book stays open until they are given back."""
+    world, book = World(), SlowPages()
+    world.office.budgets._books = PageQuotaStores(book)
+    leaving = asyncio.create_task(world.create())
+    await book.reserved.wait()
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    assert await world.today() == Pages(0, 40)
+    await world.office.budgets.drained()
+    assert await world.today() == Pages(0, 0)
 
 
 async def test_create_that_never_began() -> None:

@@ -49,6 +49,16 @@ class Hanging:
         await self.go.wait()
 
 
+class RefuseAll:
+    """A gate that lets no call pass."""
+
+    async def enter(self, caller: Caller, method: str) -> None:
+        raise LimitReached(r.ERROR_REASON_RATE_LIMITED, f"no {method}", subject=f"caller:{caller.name}", retry_after=1)
+
+    def leave(self, caller: Caller) -> None:
+        raise AssertionError(f"{caller.name} never entered")
+
+
 def pushback(error: grpc.aio.AioRpcError) -> str | bytes | None:
     return dict(error.trailing_metadata()).get("grpc-retry-pushback-ms")
 
@@ -159,3 +169,23 @@ async def test_caller_with_limits() -> None:
                 hanging.go.set()
                 await first
         assert reasons == ["CONCURRENCY_LIMITED", "MALFORMED_MESSAGE", "MALFORMED_MESSAGE", "RATE_LIMITED"]
+
+
+@pytest.mark.parametrize("method", ["get", "watch"])
+async def test_gate_that_was_not_there_at_the_start(method: str) -> None:
+    """Whether calls pass a gate is decided once, when the handlers are made, for unary and streaming calls alike."""
+    hanging = Hanging(1)
+    hanging.go.set()
+    async with switchboard(hanging.answer if method == "get" else hanging.watch) as board:
+        board.handlers.gate = RefuseAll()
+        answers = [await board.get()] if method == "get" else await drained(board.watch())
+        assert len(answers) == 1
+
+
+@pytest.mark.parametrize("method", ["get", "watch"])
+async def test_gate_that_lets_nobody_pass(method: str) -> None:
+    """It ends unary and streaming calls before their use-case is asked."""
+    async with switchboard(Hanging(1).answer if method == "get" else Hanging(1).watch, gate=RefuseAll()) as board:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await (board.get() if method == "get" else drained(board.watch()))
+        assert error_info(caught.value).reason == "RATE_LIMITED"

@@ -11,6 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from docpreview_gateway.model.contract import SERVICE_NAMES
 from docpreview_gateway.rpc.handlers import MAX_SEND_BYTES
 from docpreview_gateway.rpc.server import (
     CHANNEL_ARGUMENTS,
@@ -21,7 +22,6 @@ from docpreview_gateway.rpc.server import (
     enable_reflection,
     grpc_server,
 )
-from docpreview_gateway.rpc.services import SERVICE_NAMES
 from tests.unit.rpc.conftest import serving, switchboard
 from tests.unit.rpc.test_handlers import answer, error_of
 

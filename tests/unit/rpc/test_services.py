@@ -7,9 +7,10 @@ from typing import Any
 import grpc
 import pytest
 
+from docpreview_gateway.model.contract import SERVICES
 from docpreview_gateway.rpc.handlers import Handlers
 from docpreview_gateway.rpc.server import grpc_server
-from docpreview_gateway.rpc.services import JOBS, LONGEST_UNARY, QUEUES, USAGE, register, routes
+from docpreview_gateway.rpc.services import LONGEST_UNARY, register, routes
 from tests.fakes.telemetry import AuditBook, FakeTelemetry
 from tests.unit.conftest import Office
 from tests.unit.rpc.conftest import error_info, serving
@@ -23,7 +24,7 @@ def all_routes(office: Office) -> list[Any]:
 async def test_every_method_of_the_contract_has_a_route_of_its_type_and_form() -> None:
     """Each method of the contract has a route with its own request type and form."""
     found = {(route.method.service, route.method.name): route for route in all_routes(Office())}
-    methods = [method for service in (JOBS, QUEUES, USAGE) for method in service.methods]
+    methods = [method for service in SERVICES for method in service.methods]
     assert len(found) == len(methods) == 8
     for method in methods:
         route = found[method.containing_service.full_name, method.name]

@@ -9,14 +9,11 @@ import pytest
 from docpreview.v1.preview_job_pb2 import PreviewOptions
 from docpreview_gateway.access.directory import Claim
 from docpreview_gateway.model.callers import PageBudget, Rate
-from docpreview_gateway.rpc.services import METHOD_NAMES
 from docpreview_gateway.settings.policy_file import PolicyError, Surroundings, load_policy
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "policy.yaml"
 BUCKET = "examplebucket-1250000000"
-AROUND = Surroundings(
-    frozenset({BUCKET}), METHOD_NAMES, frozenset({"https://idp.corp.example"}), client_certificates=True
-)
+AROUND = Surroundings(frozenset({BUCKET}), frozenset({"https://idp.corp.example"}), client_certificates=True)
 HASH = "dpt1:hqe6mb2gefs6wmc2:0049eb535311764ce11b7e6228df7261:" + "0" * 64
 CALLER = f"""
 version: 1

@@ -11,8 +11,11 @@ from docpreview.v1 import error_reason_pb2 as r
 from docpreview_gateway.model.call import Call, Method, ResponseInfo
 from docpreview_gateway.model.callers import Caller
 from docpreview_gateway.model.trace_context import Trace
-from docpreview_gateway.telemetry.prometheus_calls import PrometheusCalls
-from docpreview_gateway.telemetry.prometheus_upstream import PrometheusTelemetry
+from docpreview_gateway.telemetry.prometheus_creates import PrometheusCreates
+from docpreview_gateway.telemetry.prometheus_jobs import PrometheusJobs
+from docpreview_gateway.telemetry.prometheus_limits import PrometheusLimits
+from docpreview_gateway.telemetry.prometheus_rpc import PrometheusRpc
+from docpreview_gateway.telemetry.prometheus_upstream import PrometheusUpstream
 from docpreview_gateway.upstream.policies.circuit_breaker import State
 from docpreview_gateway.upstream.ports import Attempt, HostLoad, JobPages
 from docpreview_gateway.wiring.system_clock import SystemClock
@@ -38,20 +41,18 @@ def registry() -> CollectorRegistry:
 
 def test_a_time_with_a_recorded_trace_has_an_exemplar(registry: CollectorRegistry) -> None:
     """A time whose trace is recorded names it, in the format that has a place for that."""
-    PrometheusCalls(registry).call_ended(METHOD, TRACED, "OK", 0.1)
-    PrometheusTelemetry(registry).upstream_attempt(
-        Attempt(BUCKET, "get", TRACED.trace), r.ERROR_REASON_UNSPECIFIED, 0.1
-    )
+    PrometheusRpc(registry).call_ended(METHOD, TRACED, "OK", 0.1)
+    PrometheusUpstream(registry).upstream_attempt(Attempt(BUCKET, "get", TRACED.trace), r.ERROR_REASON_UNSPECIFIED, 0.1)
     text = openmetrics.generate_latest(registry).decode()  # type: ignore[no-untyped-call]
     found = [
         line.split("{")[0] for line in text.splitlines() if '# {trace_id="0af7651916cd43dd8448eb211c80319c"}' in line
     ]
-    assert found == ["grpc_server_handling_seconds_bucket", "docpreview_upstream_seconds_bucket"]
+    assert found == ["grpc_server_handling_seconds_bucket", "docpreview_upstream_request_duration_seconds_bucket"]
 
 
 def test_calls_messages_and_times_are_counted(registry: CollectorRegistry) -> None:
     """Calls that came in and ended, messages in and out, and the time between."""
-    telemetry = PrometheusCalls(registry)
+    telemetry = PrometheusRpc(registry)
     for _ in range(2):
         telemetry.call_started(METHOD, CALL)
     telemetry.call_ended(METHOD, CALL, "NOT_FOUND", 0.3)
@@ -65,7 +66,7 @@ def test_calls_messages_and_times_are_counted(registry: CollectorRegistry) -> No
 
 def test_messages_of_streams(registry: CollectorRegistry) -> None:
     """Each is counted as it leaves, whatever becomes of the call."""
-    telemetry = PrometheusCalls(registry)
+    telemetry = PrometheusRpc(registry)
     for _ in range(3):
         telemetry.message_sent(STREAM)
     telemetry.call_ended(STREAM, CALL, "OK", 0.3)
@@ -75,7 +76,7 @@ def test_messages_of_streams(registry: CollectorRegistry) -> None:
 
 def test_errors_are_counted_by_method_and_reason_with_their_last_time(registry: CollectorRegistry) -> None:
     """By method and reason, and when a reason was last seen; calls without one are no errors."""
-    telemetry = PrometheusCalls(registry)
+    telemetry = PrometheusRpc(registry)
     telemetry.call_ended(METHOD, CALL, "OK", 0.1)
     telemetry.call_ended(METHOD, Call("r3", 0, response=ResponseInfo(reason="JOB_NOT_FOUND")), "NOT_FOUND", 0.1)
     labels = {"grpc_method": METHOD.name, "reason": "JOB_NOT_FOUND"}
@@ -86,7 +87,7 @@ def test_errors_are_counted_by_method_and_reason_with_their_last_time(registry: 
 
 def test_status_codes_are_spelt_as_in_go(registry: CollectorRegistry) -> None:
     """Codes are spelt as Go spells them, so that Go's dashboards and alerts fit."""
-    telemetry = PrometheusCalls(registry)
+    telemetry = PrometheusRpc(registry)
     for code in grpc.StatusCode:
         telemetry.call_ended(METHOD, CALL, code.name, 0.1)
     shown = {code for code in GO_CODES if f'grpc_code="{code}"'.encode() in generate_latest(registry)}
@@ -95,12 +96,12 @@ def test_status_codes_are_spelt_as_in_go(registry: CollectorRegistry) -> None:
 
 def test_callers_and_caches(registry: CollectorRegistry) -> None:
     """Calls by the caller's name in the configuration, and reads by where their answer came from."""
-    telemetry = PrometheusCalls(registry)
+    telemetry = PrometheusRpc(registry)
     telemetry.call_ended(METHOD, CALL, "OK", 0.1)
     labels = {"caller": "billing", "grpc_code": "OK"}
     assert registry.get_sample_value("docpreview_caller_calls_total", labels) == 1
     labels = {"grpc_method": METHOD.name, "source": "hit"}
-    assert registry.get_sample_value("docpreview_answers_total", labels) == 1
+    assert registry.get_sample_value("docpreview_responses_total", labels) == 1
 
 
 @pytest.mark.parametrize(
@@ -115,16 +116,16 @@ def test_attempts_at_the_cloud(
     registry: CollectorRegistry, reason: r.ErrorReason.ValueType, outcome: str, outcome_class: str
 ) -> None:
     """Counted by bucket, operation and reason; timed by operation and class."""
-    PrometheusTelemetry(registry).upstream_attempt(Attempt(BUCKET, "get", None), reason, 1.5)
+    PrometheusUpstream(registry).upstream_attempt(Attempt(BUCKET, "get", None), reason, 1.5)
     labels = {"bucket": BUCKET, "operation": "get", "outcome": outcome}
     assert registry.get_sample_value("docpreview_upstream_requests_total", labels) == 1
     labels = {"operation": "get", "outcome_class": outcome_class}
-    assert registry.get_sample_value("docpreview_upstream_seconds_count", labels) == 1
+    assert registry.get_sample_value("docpreview_upstream_request_duration_seconds_count", labels) == 1
 
 
 def test_creates_without_an_outcome_are_measured_by_number_and_age(registry: CollectorRegistry) -> None:
     """How many, how old the oldest is, and when that was known."""
-    telemetry = PrometheusTelemetry(registry)
+    telemetry = PrometheusCreates(registry, PrometheusLimits(registry))
     telemetry.unreconciled(2, 900.0, 1000.0)
     names = ("unreconciled", "oldest_unreconciled_seconds", "reconciled_timestamp_seconds")
     assert [registry.get_sample_value(f"docpreview_ledger_{name}") for name in names] == [2, 100, 1000]
@@ -134,19 +135,19 @@ def test_creates_without_an_outcome_are_measured_by_number_and_age(registry: Col
 
 def test_jobs_that_ended(registry: CollectorRegistry) -> None:
     """Their number and time by state, their pages by outcome; a job without times adds no time."""
-    telemetry = PrometheusTelemetry(registry)
+    telemetry = PrometheusUpstream(registry)
     telemetry.job_ended("SUCCESS", 12.0, JobPages(7, 2))
     telemetry.job_ended("SUCCESS", None, JobPages(1, 0))
     assert registry.get_sample_value("docpreview_jobs_ended_total", {"state": "SUCCESS"}) == 2
-    assert registry.get_sample_value("docpreview_job_seconds_sum", {"state": "SUCCESS"}) == 12
-    assert registry.get_sample_value("docpreview_job_seconds_count", {"state": "SUCCESS"}) == 1
+    assert registry.get_sample_value("docpreview_job_duration_seconds_sum", {"state": "SUCCESS"}) == 12
+    assert registry.get_sample_value("docpreview_job_duration_seconds_count", {"state": "SUCCESS"}) == 1
     assert registry.get_sample_value("docpreview_job_pages_total", {"outcome": "succeeded"}) == 8
     assert registry.get_sample_value("docpreview_job_pages_total", {"outcome": "failed"}) == 2
 
 
 def test_pollers_and_watchers_are_gauges_of_the_latest_numbers(registry: CollectorRegistry) -> None:
     """The numbers as they are."""
-    telemetry = PrometheusTelemetry(registry)
+    telemetry = PrometheusJobs(registry)
     telemetry.watching(pollers=3, watchers=7)
     telemetry.watching(pollers=2, watchers=5)
     assert registry.get_sample_value("docpreview_pollers") == 2
@@ -155,23 +156,22 @@ def test_pollers_and_watchers_are_gauges_of_the_latest_numbers(registry: Collect
 
 def test_way_to_a_bucket(registry: CollectorRegistry) -> None:
     """How full it is now, what the breaker does, and whom it refused."""
-    telemetry, bucket = PrometheusTelemetry(registry), {"bucket": "docs-1250000000"}
+    telemetry, bucket = PrometheusUpstream(registry), {"bucket": "docs-1250000000"}
     telemetry.measure_host("docs-1250000000", lambda: HostLoad(3, 32, 7))
-    shown = [
-        registry.get_sample_value(f"docpreview_upstream_{name}", bucket) for name in ("in_flight", "limit", "queued")
-    ]
+    names = ("in_flight", "concurrency_limit", "queued")
+    shown = [registry.get_sample_value(f"docpreview_upstream_{name}", bucket) for name in names]
     assert shown == [3, 32, 7]
-    assert registry.get_sample_value("docpreview_upstream_breaker", bucket) == 0
+    assert registry.get_sample_value("docpreview_upstream_breaker_state", bucket) == 0
     telemetry.breaker("docs-1250000000", State.OPEN)
-    assert registry.get_sample_value("docpreview_upstream_breaker", bucket) == 2
+    assert registry.get_sample_value("docpreview_upstream_breaker_state", bucket) == 2
     changes = {**bucket, "state": "open"}
-    assert registry.get_sample_value("docpreview_upstream_breaker_changes_total", changes) == 1
+    assert registry.get_sample_value("docpreview_upstream_breaker_transitions_total", changes) == 1
     telemetry.shed("docs-1250000000", "queue")
     assert registry.get_sample_value("docpreview_upstream_shed_total", {**bucket, "reason": "queue"}) == 1
 
 
 def test_retries_are_counted_by_operation_and_outcome(registry: CollectorRegistry) -> None:
     """Those that were made and those that the budget refused."""
-    PrometheusTelemetry(registry).retry("get", "over_budget")
+    PrometheusUpstream(registry).retry("get", "over_budget")
     labels = {"operation": "get", "outcome": "over_budget"}
     assert registry.get_sample_value("docpreview_upstream_retries_total", labels) == 1

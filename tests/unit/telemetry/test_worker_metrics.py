@@ -8,8 +8,11 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from docpreview_gateway.model.call import Call, Method
 from docpreview_gateway.model.trace_context import Trace
-from docpreview_gateway.telemetry.prometheus_calls import PrometheusCalls
-from docpreview_gateway.telemetry.prometheus_upstream import PrometheusTelemetry
+from docpreview_gateway.telemetry.prometheus_creates import PrometheusCreates
+from docpreview_gateway.telemetry.prometheus_jobs import PrometheusJobs
+from docpreview_gateway.telemetry.prometheus_limits import PrometheusLimits
+from docpreview_gateway.telemetry.prometheus_rpc import PrometheusRpc
+from docpreview_gateway.telemetry.prometheus_upstream import PrometheusUpstream
 from docpreview_gateway.telemetry.worker_metrics import WorkerMetrics
 from docpreview_gateway.upstream.policies.circuit_breaker import State
 from docpreview_gateway.upstream.ports import HostLoad
@@ -25,8 +28,10 @@ class Worker:
         self._metrics = metrics
         self._name = name
         self._registry = CollectorRegistry()
-        self.telemetry = PrometheusTelemetry(self._registry)
-        self.calls = PrometheusCalls(self._registry)
+        self.upstream = PrometheusUpstream(self._registry)
+        self.creates = PrometheusCreates(self._registry, PrometheusLimits(self._registry))
+        self.jobs = PrometheusJobs(self._registry)
+        self.calls = PrometheusRpc(self._registry)
         self._metrics.started(name, number)
 
     def call(self, seconds: float, trace: Trace | None = None) -> None:
@@ -72,15 +77,15 @@ def test_worker_gauges_are_summed_and_shared_ones_take_the_worst() -> None:
     metrics = WorkerMetrics()
     for name, state in (("a", State.OPEN), ("b", State.CLOSED)):
         worker = Worker(metrics, name, name)
-        worker.telemetry.measure_host("docs-1250000000", lambda: HostLoad(3, 32, 1))
-        worker.telemetry.breaker("docs-1250000000", state)
-        worker.telemetry.watching(pollers=2, watchers=5)
-        worker.telemetry.unreconciled(2, 100.0, 160.0)
+        worker.upstream.measure_host("docs-1250000000", lambda: HostLoad(3, 32, 1))
+        worker.upstream.breaker("docs-1250000000", state)
+        worker.jobs.watching(pollers=2, watchers=5)
+        worker.creates.unreconciled(2, 100.0, 160.0)
         worker.scraped()
     found = sums(metrics)
     assert (found["docpreview_upstream_in_flight"], found["docpreview_upstream_queued"]) == (6, 2)
     assert (found["docpreview_pollers"], found["docpreview_watchers"]) == (4, 10)
-    assert found["docpreview_upstream_breaker"] == State.OPEN.value
+    assert found["docpreview_upstream_breaker_state"] == State.OPEN.value
     assert found["docpreview_ledger_unreconciled"] == 2
     assert found["docpreview_ledger_oldest_unreconciled_seconds"] == 60
 
@@ -90,7 +95,7 @@ def test_worker_that_ended() -> None:
     metrics = WorkerMetrics()
     first = Worker(metrics, "a", "0")
     first.call(0.1)
-    first.telemetry.watching(pollers=1, watchers=1)
+    first.jobs.watching(pollers=1, watchers=1)
     first.scraped()
     metrics.ended("a")
     assert sums(metrics)["grpc_server_started_total"] == 1

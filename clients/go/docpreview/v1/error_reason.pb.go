@@ -83,7 +83,7 @@ const (
 	ErrorReason_ERROR_REASON_SHUTTING_DOWN ErrorReason = 25
 	// UNAVAILABLE. The stream has been open for as long as streams may be: watch again.
 	ErrorReason_ERROR_REASON_WATCH_LIMIT_REACHED ErrorReason = 26
-	// UNKNOWN. A create was sent and whether the cloud accepted it cannot be told yet: the job may or may not exist. With
+	// UNKNOWN. A create was sent and it is not known yet whether the cloud accepted it: the job may or may not exist. With
 	// the same `request_id` it can be repeated safely; RetryInfo says when the outcome will be certain. Without one,
 	// repeating it may make, and bill, a second job: look for the job with ListPreviewJobs first.
 	ErrorReason_ERROR_REASON_CREATE_OUTCOME_UNKNOWN ErrorReason = 27
@@ -105,13 +105,13 @@ const (
 	ErrorReason_ERROR_REASON_UPSTREAM_NOT_IMPLEMENTED ErrorReason = 35
 	// ALREADY_EXISTS. The `request_id` was used before with another request: take a new one for a new job.
 	ErrorReason_ERROR_REASON_REQUEST_ID_REUSED ErrorReason = 36
-	// UNAVAILABLE. A create with this `request_id` is under way, in this replica or another: repeating the request is safe
+	// UNAVAILABLE. A create with this `request_id` is in flight, in this replica or another: repeating the request is safe
 	// and gets its job.
 	ErrorReason_ERROR_REASON_CREATE_IN_PROGRESS ErrorReason = 37
 	// UNAVAILABLE. The gateway cannot record creates with `request_id` now, and therefore sent nothing.
 	ErrorReason_ERROR_REASON_LEDGER_UNAVAILABLE ErrorReason = 38
-	// UNAVAILABLE. Most calls to the bucket's host failed lately, so the cloud is not asked for some seconds; RetryInfo says
-	// when it will be again. Nothing was sent, so creates can be repeated safely.
+	// UNAVAILABLE. Most recent calls to the bucket's host failed: its circuit breaker is open, or half-open; RetryInfo says
+	// when to try again. Nothing was sent, so creates can be repeated safely.
 	ErrorReason_ERROR_REASON_UPSTREAM_BREAKER_OPEN ErrorReason = 39
 	// UNAVAILABLE. The gateway has more calls than it or the cloud can answer in time: try again after RetryInfo. Nothing
 	// was sent, so creates can be repeated safely.
@@ -119,7 +119,7 @@ const (
 	// RESOURCE_EXHAUSTED. The caller makes more calls than its rate allows, of all methods or of this one;
 	// `google.rpc.QuotaFailure` names the limit, RetryInfo says when one more call will pass. Nothing was sent.
 	ErrorReason_ERROR_REASON_RATE_LIMITED ErrorReason = 41
-	// RESOURCE_EXHAUSTED. The caller has as many calls under way as it may have at once, waits and watches included;
+	// RESOURCE_EXHAUSTED. The caller has reached its limit of concurrent calls, waits and watches included;
 	// `google.rpc.QuotaFailure` names the limit. Nothing was sent.
 	ErrorReason_ERROR_REASON_CONCURRENCY_LIMITED ErrorReason = 42
 	// RESOURCE_EXHAUSTED. All callers together ask more of the cloud account than it allows in a second, and this call's

@@ -88,7 +88,7 @@ type PreviewQueue struct {
 	State PreviewQueue_State `protobuf:"varint,4,opt,name=state,proto3,enum=docpreview.v1.PreviewQueue_State" json:"state,omitempty"`
 	// How many jobs may wait.
 	MaxSize int32 `protobuf:"varint,5,opt,name=max_size,json=maxSize,proto3" json:"max_size,omitempty"`
-	// How many jobs run at once.
+	// How many jobs run concurrently.
 	MaxConcurrent int32 `protobuf:"varint,6,opt,name=max_concurrent,json=maxConcurrent,proto3" json:"max_concurrent,omitempty"`
 	// When the queue was made, to the second.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`

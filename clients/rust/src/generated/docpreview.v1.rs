@@ -61,7 +61,7 @@ pub enum ErrorReason {
     ShuttingDown = 25,
     /// UNAVAILABLE. The stream has been open for as long as streams may be: watch again.
     WatchLimitReached = 26,
-    /// UNKNOWN. A create was sent and whether the cloud accepted it cannot be told yet: the job may or may not exist. With
+    /// UNKNOWN. A create was sent and it is not known yet whether the cloud accepted it: the job may or may not exist. With
     /// the same `request_id` it can be repeated safely; RetryInfo says when the outcome will be certain. Without one,
     /// repeating it may make, and bill, a second job: look for the job with ListPreviewJobs first.
     CreateOutcomeUnknown = 27,
@@ -83,13 +83,13 @@ pub enum ErrorReason {
     UpstreamNotImplemented = 35,
     /// ALREADY_EXISTS. The `request_id` was used before with another request: take a new one for a new job.
     RequestIdReused = 36,
-    /// UNAVAILABLE. A create with this `request_id` is under way, in this replica or another: repeating the request is safe
+    /// UNAVAILABLE. A create with this `request_id` is in flight, in this replica or another: repeating the request is safe
     /// and gets its job.
     CreateInProgress = 37,
     /// UNAVAILABLE. The gateway cannot record creates with `request_id` now, and therefore sent nothing.
     LedgerUnavailable = 38,
-    /// UNAVAILABLE. Most calls to the bucket's host failed lately, so the cloud is not asked for some seconds; RetryInfo says
-    /// when it will be again. Nothing was sent, so creates can be repeated safely.
+    /// UNAVAILABLE. Most recent calls to the bucket's host failed: its circuit breaker is open, or half-open; RetryInfo says
+    /// when to try again. Nothing was sent, so creates can be repeated safely.
     UpstreamBreakerOpen = 39,
     /// UNAVAILABLE. The gateway has more calls than it or the cloud can answer in time: try again after RetryInfo. Nothing
     /// was sent, so creates can be repeated safely.
@@ -97,7 +97,7 @@ pub enum ErrorReason {
     /// RESOURCE_EXHAUSTED. The caller makes more calls than its rate allows, of all methods or of this one;
     /// `google.rpc.QuotaFailure` names the limit, RetryInfo says when one more call will pass. Nothing was sent.
     RateLimited = 41,
-    /// RESOURCE_EXHAUSTED. The caller has as many calls under way as it may have at once, waits and watches included;
+    /// RESOURCE_EXHAUSTED. The caller has reached its limit of concurrent calls, waits and watches included;
     /// `google.rpc.QuotaFailure` names the limit. Nothing was sent.
     ConcurrencyLimited = 42,
     /// RESOURCE_EXHAUSTED. All callers together ask more of the cloud account than it allows in a second, and this call's
@@ -1652,7 +1652,7 @@ pub struct PreviewQueue {
     /// How many jobs may wait.
     #[prost(int32, tag = "5")]
     pub max_size: i32,
-    /// How many jobs run at once.
+    /// How many jobs run concurrently.
     #[prost(int32, tag = "6")]
     pub max_concurrent: i32,
     /// When the queue was made, to the second.

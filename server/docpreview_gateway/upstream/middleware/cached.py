@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from docpreview.v1 import error_reason_pb2 as reasons
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.call import Call, Clock
     from docpreview_gateway.upstream.operations import JobPage, Operation, Upstream
     from docpreview_gateway.upstream.policies.freshness import Freshness
-    from docpreview_gateway.upstream.ports import CacheTelemetry, MemoryCache, SharedCache
+    from docpreview_gateway.upstream.ports import MemoryCache, SharedCache, UpstreamTelemetry
 
 CREATED_RECENTLY = 5.0
 """Seconds after a create in which a missing job is read once more: the cloud may need a moment to show it."""
@@ -58,7 +58,7 @@ class Cached:
         *,
         freshness: Freshness,
         clock: Clock,
-        telemetry: CacheTelemetry,
+        telemetry: UpstreamTelemetry,
         check_admission: Callable[[Bucket, str, Call], None] = lambda _bucket, _job_id, _call: None,
     ) -> None:
         self._inner = inner
@@ -123,7 +123,7 @@ class Cached:
             call.response.cache = "hit"
             return _answer(cached, operation)
         try:
-            job = await self._read(key, operation, replace(call, shared_read=read))
+            job = await self._read(key, operation, call._replace(shared_read=read))
         except GatewayError as error:
             if cached is None or not self._may_stand_in(cached, error):
                 raise

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from docpreview_gateway.model.call import ResponseInfo, SharedRead
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
     from docpreview_gateway.upstream.operations import Operation, Result, Upstream
-    from docpreview_gateway.upstream.ports import CoalescingTelemetry
+    from docpreview_gateway.upstream.ports import UpstreamTelemetry
 
 
 class _Flight:
@@ -42,7 +41,7 @@ class Coalesced:
     def __init__(
         self,
         inner: Upstream,
-        telemetry: CoalescingTelemetry,
+        telemetry: UpstreamTelemetry,
         *,
         longest: float,
         shed_if_late: Callable[[str, Call], None] | None = None,
@@ -89,7 +88,7 @@ class Coalesced:
 
     def _start(self, key: tuple[object, ...], operation: Operation[Any], call: Call) -> _Flight:
         read = SharedRead(wanted_by=call.deadline, waited=call.shared_read.waited if call.shared_read else 0.0)
-        own = replace(call, deadline=time.monotonic() + self._longest, shared_read=read, response=ResponseInfo())
+        own = call._replace(deadline=time.monotonic() + self._longest, shared_read=read, response=ResponseInfo())
         task = asyncio.get_running_loop().create_task(
             _run(self._inner, operation, own), name=f"shared {operation.name}"
         )

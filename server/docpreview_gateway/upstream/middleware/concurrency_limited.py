@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.upstream.operations import Operation, Upstream
     from docpreview_gateway.upstream.policies.adaptive_limit import LimitBounds
     from docpreview_gateway.upstream.policies.circuit_breaker import Admission, BreakerRules
-    from docpreview_gateway.upstream.ports import HostLimiterTelemetry
+    from docpreview_gateway.upstream.ports import UpstreamTelemetry
 
 Result = TypeVar("Result")
 
@@ -67,9 +67,7 @@ def concurrency_limited(inner: Upstream, host_limiters: HostLimiters) -> Upstrea
 class HostLimiters:
     """The limiters of all hosts, each made at its first use."""
 
-    def __init__(
-        self, *, rules: HostLimiterRules, telemetry: HostLimiterTelemetry, jitter: Callable[[], float]
-    ) -> None:
+    def __init__(self, *, rules: HostLimiterRules, telemetry: UpstreamTelemetry, jitter: Callable[[], float]) -> None:
         self._new = partial(HostLimiter, rules=rules, telemetry=telemetry, jitter=jitter)
         self._by_name: dict[str, HostLimiter] = {}
 
@@ -100,7 +98,7 @@ class HostLimiter:
     """The limiter of one host. Every ticket of `enter` goes to one of `answered`, `failed` and `cancelled`."""
 
     def __init__(
-        self, name: str, *, rules: HostLimiterRules, telemetry: HostLimiterTelemetry, jitter: Callable[[], float]
+        self, name: str, *, rules: HostLimiterRules, telemetry: UpstreamTelemetry, jitter: Callable[[], float]
     ) -> None:
         self._name = name
         self._timeout_after = rules.timeout_after

@@ -17,7 +17,7 @@ from docpreview_gateway.upstream.policies.fair_queue import FairQueue
 
 if TYPE_CHECKING:
     from docpreview_gateway.limits.gcra import Rule
-    from docpreview_gateway.limits.ports import LimitTelemetry, RateCounter
+    from docpreview_gateway.limits.ports import LimitsTelemetry, RateCounter
     from docpreview_gateway.model.call import Call
     from docpreview_gateway.model.callers import Rate
     from docpreview_gateway.upstream.operations import Operation, Result, Upstream
@@ -32,7 +32,7 @@ class RateLimited:
     An account is the number at the end of a bucket's name.
     """
 
-    def __init__(self, inner: Upstream, counter: RateCounter, *, rate: Rate, telemetry: LimitTelemetry) -> None:
+    def __init__(self, inner: Upstream, counter: RateCounter, *, rate: Rate, telemetry: LimitsTelemetry) -> None:
         self._inner = inner
         self._counter = counter
         self._rate = rate

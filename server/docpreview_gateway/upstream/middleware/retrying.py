@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.call import Call, Clock
     from docpreview_gateway.upstream.operations import Operation, Result, Upstream
     from docpreview_gateway.upstream.policies.retry_policy import RetryPolicy
-    from docpreview_gateway.upstream.ports import RetryTelemetry
+    from docpreview_gateway.upstream.ports import UpstreamTelemetry
 
 
 class Retrying:
@@ -31,7 +31,7 @@ class Retrying:
         *,
         policy: RetryPolicy,
         clock: Clock,
-        telemetry: RetryTelemetry,
+        telemetry: UpstreamTelemetry,
         jitter: Callable[[], float],
     ) -> None:
         self._inner = inner

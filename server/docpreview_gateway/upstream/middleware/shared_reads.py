@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call, Clock
     from docpreview_gateway.upstream.operations import Operation, Upstream
-    from docpreview_gateway.upstream.ports import SingleFlight, SingleFlightTelemetry
+    from docpreview_gateway.upstream.ports import SingleFlight, UpstreamTelemetry
 
 PATIENCE = 0.5
 """Seconds between checks whether the leader still holds its lease."""
@@ -30,7 +30,7 @@ class SharedReads:
     """An `Upstream` in which one replica reads for all, and the port `JobFeed` of what they read."""
 
     def __init__(
-        self, inner: Upstream, single_flight: SingleFlight, *, clock: Clock, telemetry: SingleFlightTelemetry
+        self, inner: Upstream, single_flight: SingleFlight, *, clock: Clock, telemetry: UpstreamTelemetry
     ) -> None:
         self._inner = inner
         self._single_flight = single_flight

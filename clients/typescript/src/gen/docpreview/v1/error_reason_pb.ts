@@ -211,7 +211,7 @@ export enum ErrorReason {
   WATCH_LIMIT_REACHED = 26,
 
   /**
-   * UNKNOWN. A create was sent and whether the cloud accepted it cannot be told yet: the job may or may not exist. With
+   * UNKNOWN. A create was sent and it is not known yet whether the cloud accepted it: the job may or may not exist. With
    * the same `request_id` it can be repeated safely; RetryInfo says when the outcome will be certain. Without one,
    * repeating it may make, and bill, a second job: look for the job with ListPreviewJobs first.
    *
@@ -283,7 +283,7 @@ export enum ErrorReason {
   REQUEST_ID_REUSED = 36,
 
   /**
-   * UNAVAILABLE. A create with this `request_id` is under way, in this replica or another: repeating the request is safe
+   * UNAVAILABLE. A create with this `request_id` is in flight, in this replica or another: repeating the request is safe
    * and gets its job.
    *
    * @generated from enum value: ERROR_REASON_CREATE_IN_PROGRESS = 37;
@@ -298,8 +298,8 @@ export enum ErrorReason {
   LEDGER_UNAVAILABLE = 38,
 
   /**
-   * UNAVAILABLE. Most calls to the bucket's host failed lately, so the cloud is not asked for some seconds; RetryInfo says
-   * when it will be again. Nothing was sent, so creates can be repeated safely.
+   * UNAVAILABLE. Most recent calls to the bucket's host failed: its circuit breaker is open, or half-open; RetryInfo says
+   * when to try again. Nothing was sent, so creates can be repeated safely.
    *
    * @generated from enum value: ERROR_REASON_UPSTREAM_BREAKER_OPEN = 39;
    */
@@ -322,7 +322,7 @@ export enum ErrorReason {
   RATE_LIMITED = 41,
 
   /**
-   * RESOURCE_EXHAUSTED. The caller has as many calls under way as it may have at once, waits and watches included;
+   * RESOURCE_EXHAUSTED. The caller has reached its limit of concurrent calls, waits and watches included;
    * `google.rpc.QuotaFailure` names the limit. Nothing was sent.
    *
    * @generated from enum value: ERROR_REASON_CONCURRENCY_LIMITED = 42;

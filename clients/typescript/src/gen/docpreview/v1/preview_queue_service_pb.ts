@@ -56,7 +56,7 @@ export type PreviewQueue = Message<"docpreview.v1.PreviewQueue"> & {
   maxSize: number;
 
   /**
-   * How many jobs run at once.
+   * How many jobs run concurrently.
    *
    * @generated from field: int32 max_concurrent = 6;
    */

@@ -1,4 +1,4 @@
-"""The part of the composition root that is about identity: who calls, who we are, and files that change meanwhile."""
+"""Authentication of callers, TLS, the cloud's keys and the policy, kept up to date while their files change."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from docpreview_gateway.rpc.services import METHOD_NAMES
 from docpreview_gateway.upstream.credential_files import CredentialFileError, load_credentials
-from docpreview_gateway.upstream.wire.signing import Credentials
 from docpreview_gateway.wiring.file_stamp import file_stamp
 from docpreview_gateway.wiring.reloading import InvalidFileError, Reloading, Watched
 
@@ -23,45 +21,44 @@ if TYPE_CHECKING:
     from docpreview_gateway.access.client_certificates import Revoked
     from docpreview_gateway.access.directory import Directory
     from docpreview_gateway.access.jwt_verifier import JwksKeys, JwtVerifier
+    from docpreview_gateway.access.ports import AccessTelemetry
     from docpreview_gateway.access.tls_files import TlsMaterial
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.settings.access import JwtSettings, TlsSettings
     from docpreview_gateway.settings.loading import Settings
-    from docpreview_gateway.settings.sections import CredentialSettings
-    from docpreview_gateway.telemetry.prometheus_identity import IdentityMetrics
+    from docpreview_gateway.upstream.wire.signing import Credentials
 
-LOOK_SECONDS = 1.0
-"""Between looks at the files."""
+CHECK_SECONDS = 1.0
+"""Interval of checks of the files."""
 
 KEYS_SECONDS = 600.0
-"""Between fetches of an issuer's keys."""
+"""Interval of fetches of an issuer's keys."""
 
-
-log = structlog.get_logger("docpreview_gateway.identity")
+log = structlog.get_logger("docpreview_gateway.access")
 
 
 class HeldCredentials:
-    """The port `CredentialsSource`: keys from the settings, and from files as they are now."""
+    """The port `CredentialsSource`: the present keys of the cloud, from the settings and from files."""
 
     def __init__(self) -> None:
         self._sets: dict[str, Credentials] = {}
 
     def replace(self, name: str, credentials: Credentials) -> None:
-        """From now on the set of this name; requests that are signed already are not touched."""
+        """Replace the credential set of this name for requests that are signed from now on."""
         self._sets[name] = credentials
 
     def credentials(self, name: str) -> Credentials:
-        """The credential set of this name; the settings made sure that it exists."""
+        """The credential set of this name, which the settings have checked to exist."""
         return self._sets[name]
 
 
-class Identities:
-    """Everything about identity that the settings name, loaded and kept up to date by `reloading`.
+class Access:
+    """Authentication, TLS and credentials as the settings say, their files reloaded by `reloading`.
 
-    InvalidFileError from any method: a file cannot be used, and the gateway should not start.
+    Every method raises InvalidFileError for a file with which the gateway cannot start.
     """
 
-    def __init__(self, settings: Settings, clock: Clock, telemetry: IdentityMetrics) -> None:
+    def __init__(self, settings: Settings, clock: Clock, telemetry: AccessTelemetry) -> None:
         self._settings = settings
         self._clock = clock
         self._telemetry = telemetry
@@ -70,22 +67,22 @@ class Identities:
         self.reloading = Reloading(telemetry, file_stamp)
 
     def cloud_credentials(self) -> HeldCredentials:
-        """The key pairs of the cloud."""
+        """The key pairs for the cloud."""
         held = HeldCredentials()
         for name, found in self._settings.credentials.items():
             if found.file is None:
-                held.replace(name, _inline(found))
+                held.replace(name, found.credentials())
             else:
                 load = partial(_cloud_keys, found.file)
                 self.reloading.add(Watched("credentials", [found.file], load, partial(held.replace, name)))
         return held
 
-    def identification(self) -> Authenticator | None:
-        """Who the callers are; None when nobody is asked."""
+    def authenticator(self) -> Authenticator | None:
+        """Authentication by the policy; None without a policy."""
         path = self._settings.policy.file
         if path is None:
             return None
-        # Whoever asks nobody for a name does without what these take to import.
+        # Imported only with a policy.
         from docpreview_gateway.access.authentication import Authenticator  # noqa: PLC0415
         from docpreview_gateway.access.client_certificates import ClientCertificates  # noqa: PLC0415
         from docpreview_gateway.access.directory import Directory  # noqa: PLC0415
@@ -105,7 +102,7 @@ class Identities:
         return authenticator
 
     def server_credentials(self) -> grpc.ServerCredentials | None:
-        """What the gateway shows to callers; None: it speaks in the clear."""
+        """The server's certificate and key; None: no TLS."""
         tls = self._settings.tls
         if tls.certificate is None:
             return None
@@ -123,9 +120,9 @@ class Identities:
         return credentials.credentials()
 
     async def refresh_keys(self) -> None:
-        """Fetch the issuers' keys anew. What fails is logged, and the old keys stay."""
+        """Fetch the issuers' keys. A failure is logged, and the old keys stay in use."""
         if not self._fetched:
-            return  # without the 8 MiB that the library of tokens takes
+            return  # and do not import pyjwt, which takes 8 MiB
         from docpreview_gateway.access.jwks_http import FetchError  # noqa: PLC0415
         from docpreview_gateway.access.jwt_verifier import KeysError  # noqa: PLC0415
 
@@ -134,7 +131,7 @@ class Identities:
                 await keys.refresh()
             except (FetchError, KeysError) as error:
                 self._telemetry.reloaded("jwks", "invalid")
-                log.warning("keys of an issuer not fetched, the old ones stay", why=str(error))
+                log.warning("keys of an issuer not fetched, the old ones stay in use", why=str(error))
             else:
                 self._telemetry.reloaded("jwks", "ok")
 
@@ -164,14 +161,13 @@ class Identities:
 
 
 def load_directory(settings: Settings) -> Directory:
-    """The callers of the policy that the settings name. InvalidFileError with every mistake."""
+    """The directory of callers from the policy file of the settings. InvalidFileError with every mistake."""
     from docpreview_gateway.settings.policy_file import PolicyError, Surroundings, load_policy  # noqa: PLC0415
 
     if settings.policy.file is None:
         raise InvalidFileError("policy.file: is not set")
     surroundings = Surroundings(
         buckets=frozenset(bucket.name for bucket in settings.buckets),
-        methods=METHOD_NAMES,
         issuers=frozenset(found.issuer for found in _issuers(settings)),
         client_certificates=settings.tls.client_ca is not None,
     )
@@ -183,10 +179,6 @@ def load_directory(settings: Settings) -> Directory:
 
 def _issuers(settings: Settings) -> tuple[JwtSettings, ...]:
     return () if settings.auth == "insecure" else settings.auth.jwt
-
-
-def _inline(found: CredentialSettings) -> Credentials:
-    return Credentials(found.secret_id, found.secret_key.get_secret_value(), found.token.get_secret_value())
 
 
 def _cloud_keys(path: Path) -> Credentials:

@@ -1,6 +1,6 @@
-"""Metrics of calls, in a registry that is handed in, and of what is running.
+"""Metrics of calls, and of the running versions.
 
-Names are those of go-grpc-middleware, so that dashboards made for it fit.
+Names are those of go-grpc-middleware, so that its dashboards fit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.callers import Caller
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
-"""When each counter began would be as many series again, which nobody asks for."""
+"""Start times of counters would double the number of series."""
 
 _RPC = ("grpc_type", "grpc_service", "grpc_method")
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
@@ -33,29 +33,28 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 
 @dataclass(slots=True)
 class _Series:
-    """The series of one method, and what is to be counted in them when they are read."""
+    """The series of one method, and the calls that are not yet counted in them."""
 
     started: Counter
     received: Counter
     sent: Counter
     seconds: Histogram
     handled: Callable[[str], Counter]
-    came: int = 0
-    left: int = 0
-    took: deque[float] = field(default_factory=deque)
-    """Seconds of calls that have ended, but for those whose trace is recorded."""
+    new_calls: int = 0
+    new_messages: int = 0
+    durations: deque[float] = field(default_factory=deque)
+    """Durations of ended calls without a recorded trace."""
 
 
-MOST_NOTES = 2000
-"""Times that are noted at most before they are counted."""
+MAX_BUFFERED = 2000
+"""Most durations of a method in the buffer."""
 
 
-class PrometheusCalls:
+class PrometheusRpc:
     """The port `RpcTelemetry`.
 
-    Calls are noted when they come and go, and counted when the metrics are read: one by one the dozen of series that a
-    call touches would cost a tenth of what answering a kept job does. A note holds nothing that garbage collection
-    would look at: that, too, can be felt.
+    Calls are buffered, and counted when the metrics are read: to increment a dozen series for each call would cost a
+    tenth of a cached Get. The buffers hold numbers only, because objects would cost garbage collection.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -63,14 +62,16 @@ class PrometheusCalls:
             return Counter(name, help_text, labels, registry=registry)
 
         self._ended: dict[tuple[Method, str, str, str], int] = {}
-        registry.register(self)  # before the series that it brings up to date: they are read in this order
-        self._started = counter("grpc_server_started_total", "RPCs that came in.", _RPC)
-        self._handled = counter("grpc_server_handled_total", "RPCs that ended.", (*_RPC, "grpc_code"))
-        self._received = counter("grpc_server_msg_received_total", "Messages that came in.", _RPC)
-        self._sent = counter("grpc_server_msg_sent_total", "Messages that left.", _RPC)
+        registry.register(self)  # before the series that `collect` updates: the registry reads in this order
+        self._started = counter("grpc_server_started_total", "RPCs started on the server.", _RPC)
+        self._handled = counter(
+            "grpc_server_handled_total", "RPCs completed on the server, by status code.", (*_RPC, "grpc_code")
+        )
+        self._received = counter("grpc_server_msg_received_total", "Messages received from clients.", _RPC)
+        self._sent = counter("grpc_server_msg_sent_total", "Messages sent to clients.", _RPC)
         self._seconds = Histogram(
             "grpc_server_handling_seconds",
-            "Time from request to end of an RPC.",
+            "Duration of an RPC, in seconds.",
             _RPC,
             registry=registry,
             buckets=_SECONDS,
@@ -81,20 +82,20 @@ class PrometheusCalls:
         )
         self._answers = cache(
             counter(
-                "docpreview_answers_total",
-                "Calls by where the answer came from: hit, miss, coalesced or stale.",
+                "docpreview_responses_total",
+                "Responses by source: miss (the cloud), hit, coalesced or stale.",
                 ("grpc_method", "source"),
             ).labels
         )
-        told = "Calls that ended with an error, by its reason."
-        self._errors = PlainCounter("docpreview_errors_total", told, ("grpc_method", "reason"), registry)
-        last = "Unix time of the last error of a reason."
+        failed = "RPCs that ended with an error, by reason."
+        self._errors = PlainCounter("docpreview_errors_total", failed, ("grpc_method", "reason"), registry)
+        last = "Unix time of the last error with this reason."
         gauge = Gauge("docpreview_error_last_timestamp_seconds", last, ("reason",), registry=registry)
         self._last_error = cache(gauge.labels)
         self._callers: dict[str, Caller] = {}
         self._caller_limits = Gauge(
             "docpreview_caller_limit",
-            "What a caller that has called may do: calls in a second (rate), or at once (concurrency).",
+            "Configured limit of a caller: calls per second (rate) or concurrent calls (concurrency).",
             ("caller", "limit"),
             registry=registry,
         )
@@ -103,44 +104,44 @@ class PrometheusCalls:
         )
 
     def build(self, version: str, python: str, grpc: str) -> None:
-        """Report what is running."""
+        """Report the running versions."""
         self._build.labels(version, python, grpc).set(1)
 
     def call_started(self, method: Method, _call: Call) -> None:
-        """A call came in; each has exactly one request message."""
-        self._series(method).came += 1
+        """As the port says; each call has exactly one request message."""
+        self._series(method).new_calls += 1
 
     def message_sent(self, method: Method) -> None:
-        """A message of a stream left."""
-        self._series(method).left += 1
+        """As the port says."""
+        self._series(method).new_messages += 1
 
     def call_ended(self, method: Method, call: Call, code: str, seconds: float) -> None:
-        """A call ended. `code` is written as Go's does it: `OK`, `NotFound`."""
+        """As the port says. The label of the code is spelled as in Go: `OK`, `NotFound`."""
         caller = call.caller
         if call.response.reason:
             self._errors.count(method.name, call.response.reason)
             self._last_error(call.response.reason).set_to_current_time()
         if self._callers.get(caller.name) is not caller:
-            self._meet(caller)
+            self._report_limits(caller)
         alike = method, code, caller.name, call.response.cache
         self._ended[alike] = self._ended.get(alike, 0) + 1
         series = self._series(method)
         if call.trace is not None:
             series.seconds.observe(seconds, exemplar(call.trace))
             return
-        series.took.append(seconds)
-        if len(series.took) >= MOST_NOTES:
+        series.durations.append(seconds)
+        if len(series.durations) >= MAX_BUFFERED:
             self.collect()
 
     def collect(self) -> Iterable[Metric]:
-        """Bring the series up to date; for the registry, which asks for this before it reads them. Has none itself."""
+        """No series: count the buffered calls, before the registry reads the series that are registered after this."""
         for series in list(self._methods.values()):
-            came, series.came = series.came, 0
-            series.started.inc(came)
-            series.received.inc(came)
-            left, series.left = series.left, 0
-            series.sent.inc(left)
-            for seconds in _taken(series.took):
+            calls, series.new_calls = series.new_calls, 0
+            series.started.inc(calls)
+            series.received.inc(calls)
+            messages, series.new_messages = series.new_messages, 0
+            series.sent.inc(messages)
+            for seconds in _taken(series.durations):
                 series.seconds.observe(seconds)
         ended, self._ended = self._ended, {}
         for (method, code, caller, source), times in ended.items():
@@ -156,8 +157,8 @@ class PrometheusCalls:
         if code == "OK" and method.kind == "unary":
             series.sent.inc(times)
 
-    def _meet(self, caller: Caller) -> None:
-        """A caller calls for the first time, or for the first time since its limits changed."""
+    def _report_limits(self, caller: Caller) -> None:
+        """Report the limits of a caller with its first call, and again when they have changed."""
         self._callers[caller.name] = caller
         bounds = {"rate": caller.rate.per_second if caller.rate else None, "concurrency": caller.concurrency}
         for limit, bound in bounds.items():
@@ -168,7 +169,7 @@ class PrometheusCalls:
                     self._caller_limits.remove(caller.name, limit)
 
     def _series(self, method: Method) -> _Series:
-        """Looking series up by their labels costs more than counting does, so each method's are kept."""
+        """The series of a method, cached: to find series by labels costs more than to increment them."""
         series = self._methods.get(method)
         if series is None:
             labels = (method.kind, method.service, method.name)
@@ -185,11 +186,11 @@ class PrometheusCalls:
 _GO_CODES = {"OK": "OK", "CANCELLED": "Canceled"}
 
 
-def _taken(notes: deque[float]) -> Iterator[float]:
-    """All notes that are there now, oldest first, each of them once, whoever else is taking or leaving some."""
-    for _ in range(len(notes)):
+def _taken(items: deque[float]) -> Iterator[float]:
+    """The present items, oldest first, each once even when another thread takes or adds some."""
+    for _ in range(len(items)):
         try:
-            yield notes.popleft()
+            yield items.popleft()
         except IndexError:
             return
 

@@ -1,4 +1,4 @@
-"""Metrics of files that change, in a registry that is handed in."""
+"""Metrics of files that are reloaded, and of the gateway's certificate."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 
-class IdentityMetrics:
-    """The port `ReloadTelemetry`, and when the gateway's own certificate ends."""
+class PrometheusAccess:
+    """The port `AccessTelemetry`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._reloads = Counter(
-            "docpreview_reloads_total", "Files that changed, by outcome.", ("what", "outcome"), registry=registry
+            "docpreview_reloads_total", "Reloads of changed files, by outcome.", ("file", "outcome"), registry=registry
         )
         self._certificate = Gauge(
             "docpreview_certificate_expiry_timestamp_seconds",
-            "Unix time at which a certificate ends.",
+            "Unix time at which the certificate expires.",
             ("certificate",),
             registry=registry,
         )
 
     def reloaded(self, what: str, outcome: str) -> None:
-        """A file changed."""
+        """As the port says."""
         self._reloads.labels(what, outcome).inc()
 
     def certificate_ends(self, at: float) -> None:
-        """When the certificate that callers are shown ends."""
+        """As the port says."""
         self._certificate.labels("server").set(at)

@@ -1,0 +1,27 @@
+"""What watches and waits need from outside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+
+    from docpreview_gateway.model.trace_context import Trace
+
+
+class JobsTelemetry(Protocol):
+    """Records pollers and watchers."""
+
+    def watching(self, *, pollers: int, watchers: int) -> None:
+        """Records how many there are now."""
+        ...
+
+
+class PollTracing(Protocol):
+    """Makes spans of polls."""
+
+    def poll(self, job_id: str, watchers: Sequence[Trace]) -> AbstractContextManager[Trace]:
+        """A span of one poll of a job, linked to the spans of the calls that wait for it."""
+        ...
