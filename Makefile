@@ -76,7 +76,7 @@ test-long: $(READY) ## the suites that take minutes (churn)
 clients: $(READY) ## every client in its language: its own checks, and all of the conformance table; nothing is skipped
 	CI=true $(BIN)/pytest tests/conformance -n 4 --dist loadgroup
 
-soak: $(READY) ## creates in long storms, with figures; FAULTS_FULL=1 takes hours, FAULTS_SEED picks another (docs/faults.md)
+soak: $(READY) ## long fault campaigns, with figures; FAULTS_FULL=1 takes hours, FAULTS_SEED sets the seed (docs/faults.md)
 	$(BIN)/pytest -m soak -s tests/faults
 
 check: $(READY) $(GENERATE_READY) ## style, types, layers, contract, drift of generated files

@@ -1,4 +1,4 @@
-"""The least that a gRPC service with an HTTP upstream can do: `grpc.aio` answering the body of one GET by aiohttp.
+"""Baseline: a minimal gRPC service with an HTTP upstream, `grpc.aio` answering the body of one GET by aiohttp.
 
 Nothing is checked, signed, read or translated. The upstream's port is the argument. Prints its port and serves until
 its standard input ends.
@@ -16,7 +16,7 @@ from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest
 
 
 async def main(upstream_port: str) -> None:
-    # Connections as the gateway's, and no DNS, cookies or redirects to think about.
+    # The gateway's connection settings, without DNS, cookies and redirects.
     async with aiohttp.ClientSession(
         f"http://127.0.0.1:{upstream_port}",
         connector=aiohttp.TCPConnector(limit=100),

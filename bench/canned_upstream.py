@@ -2,8 +2,9 @@
 
 The argument, if there is one, is how many seconds each answer takes.
 
-HTTP/1.1 with kept-alive connections and nothing else, so that it costs the subjects' measurement as little as it can.
-Run as a command it prints its port and serves until its standard input ends; `GET /count` tells how many jobs it gave.
+HTTP/1.1 with keep-alive connections and nothing else, to affect the measurement as little as possible.
+Run as a command it prints its port and serves until its standard input ends; `GET /count` answers the number of served
+jobs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What watches cost: memory of the gateway, CPU while nothing happens, and requests to the cloud.
+"""Benchmark of watches: the gateway's memory, CPU of idle watches, and requests to the cloud.
 
-The gateway runs as a process of its own before the emulator, which holds every job in Running. First all watches are of
+The gateway is a process of its own in front of the emulator, which holds every job in Running. First all watches are of
 one job, then ten of each; `docs/capacity.md` has the figures.
 """
 

@@ -1,4 +1,4 @@
-"""The least that a gRPC server in Python can do: `grpc.aio` giving back the bytes that it got.
+"""Baseline: a minimal gRPC server in Python, `grpc.aio` echoing the received bytes.
 
 Prints its port and serves until its standard input ends.
 """

@@ -1,7 +1,7 @@
 """The gateway as `docpreview-gateway serve` runs it, with the upstream whose port is the first argument.
 
-With a second, the hash line of a token, it knows its callers: a policy with rights and limits, and a line for every
-call. Without, it knows nobody and writes of errors only. Prints its port and serves until its standard input ends.
+With a second, the hash line of a token, it has a policy with permissions and limits, and logs a line for every
+call. Without, callers are anonymous and it logs errors only. Prints its port and serves until its standard input ends.
 """
 
 from __future__ import annotations

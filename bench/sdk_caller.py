@@ -1,4 +1,4 @@
-"""The vendor's SDK asking for jobs: one client as its manual makes it, kept-alive connections, no logs.
+"""Load generator with the vendor's SDK: one client as in its manual, keep-alive connections, no logs.
 
 The upstream's port and the number of threads are the arguments. For each line of standard input, a number of seconds,
 it calls for that long and prints how many calls it made.

@@ -1,7 +1,7 @@
-"""The main job in one run: real documents in, page images out.
+"""End-to-end demo: real documents in, page images out.
 
 Starts the emulator and the gateway on free loopback ports, uploads the documents beside this script, creates jobs over
-gRPC, watches them, downloads their pages through signed addresses, and writes a contact sheet. `make demo` runs it.
+gRPC, watches them, downloads their pages through signed URLs, and writes a contact sheet. `make demo` runs it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ SLIDES = Request(
 
 
 def settings(emulator: Emulator, state_dir: str) -> Settings:
-    """A gateway for one bucket, whose cloud is the emulator."""
+    """Settings of a gateway for one bucket, whose cloud is the emulator."""
     return Settings.model_validate(
         {
             "listen": "127.0.0.1:0",
@@ -73,7 +73,7 @@ def settings(emulator: Emulator, state_dir: str) -> Settings:
 
 
 async def run_job(client: DocPreviewClient, request: Request) -> PreviewJob:
-    """Create a job, print each of its states, and return it when it has ended."""
+    """Create a job, print each of its states, and return it in its terminal state."""
     job = await client.create(BUCKET, request.document, output_object=request.template, options=request.options)
     begin = time.perf_counter()
     async for seen in client.watch(BUCKET, job.job_id, page_url_ttl=timedelta(minutes=10)):
@@ -85,18 +85,18 @@ async def run_job(client: DocPreviewClient, request: Request) -> PreviewJob:
 
 
 async def download(jobs: list[PreviewJob]) -> list[tuple[str, bytes]]:
-    """Every page's key and image, fetched through its signed address."""
+    """Every page's key and image, fetched through its signed URL."""
     async with httpx.AsyncClient() as browser:
         pages = [page for job in jobs for page in job.result.pages]
         replies = [await browser.get(page.url) for page in pages]
     for reply in replies:
         if reply.status_code != httpx.codes.OK:
-            raise SystemExit(f"a signed page address answered {reply.status_code}")
+            raise SystemExit(f"a signed page URL answered {reply.status_code}")
     return [(page.object, reply.content) for page, reply in zip(pages, replies, strict=True)]
 
 
 def contact_sheet(pages: list[tuple[str, bytes]]) -> Image.Image:
-    """All pages, small, with their names beneath."""
+    """Thumbnails of all pages, with their names below."""
     width, height = THUMBNAIL[0] + 12, THUMBNAIL[1] + 26
     rows = -(-len(pages) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * width, rows * height), "#e9ecef")
@@ -111,14 +111,14 @@ def contact_sheet(pages: list[tuple[str, bytes]]) -> Image.Image:
 
 
 async def metrics(gateway: Gateway) -> list[str]:
-    """Some lines of the gateway's `/metrics`."""
+    """A few lines of the metrics page."""
     async with httpx.AsyncClient() as scraper:
         reply = await scraper.get(f"http://127.0.0.1:{gateway.admin_port}/metrics")
     return [line for line in reply.text.splitlines() if line.startswith(SHOWN_METRICS)]
 
 
 async def run(requests: list[Request], state_dir: str) -> tuple[list[PreviewJob], list[tuple[str, bytes]], list[str]]:
-    """Start emulator and gateway, run all jobs concurrently, and stop; the jobs, their pages and a few metrics."""
+    """Start emulator and gateway, and run all jobs concurrently; the jobs, their pages and a few metrics."""
     async with Emulator() as emulator, Gateway(settings(emulator, state_dir)) as gateway:
         print(f"emulator on {emulator.url}, gateway on 127.0.0.1:{gateway.port}")
         for request in requests:
@@ -129,12 +129,12 @@ async def run(requests: list[Request], state_dir: str) -> tuple[list[PreviewJob]
 
 
 def main() -> None:
-    """Run the demo; the exit code is 0 when every page came out."""
+    """Run the demo; the exit code is 0 when every page was rendered."""
     requests = [*REQUESTS]
     if shutil.which("soffice") or shutil.which("libreoffice"):
         requests.append(SLIDES)
     else:
-        print("LibreOffice is not installed: the presentation is left out")
+        print("LibreOffice is not installed: skipping the presentation")
     with tempfile.TemporaryDirectory() as state_dir:
         jobs, pages, lines = asyncio.run(run(requests, state_dir))
     OUTPUT.mkdir(parents=True, exist_ok=True)

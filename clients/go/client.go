@@ -55,7 +55,7 @@ func New(target string, changes ...Option) (*Client, error) {
 	}, nil
 }
 
-// Close ends the calls that are under way and the connections.
+// Close ends the calls in flight and the connections.
 func (c *Client) Close() error { return c.conn.Close() }
 
 // Conn is the connection, for the stubs of package docpreviewv1. Their calls have no default deadlines and return gRPC's

@@ -36,7 +36,7 @@ var (
 	succeeded  = &docpreviewv1.PreviewJob{JobId: "d1", State: docpreviewv1.PreviewJob_STATE_SUCCESS}
 )
 
-// gateway answers with what it was told, one after the other, the last for good.
+// gateway answers with scripted replies in order, and repeats the last one.
 type gateway struct {
 	docpreviewv1.UnimplementedPreviewJobServiceServer
 	mutex   sync.Mutex

@@ -59,7 +59,7 @@ func (c *Client) Create(ctx context.Context, request *docpreviewv1.CreatePreview
 	}
 }
 
-// createOnce makes one attempt. The gateway knows what became of a create and names it in its reason; without a reason
+// createOnce makes one attempt. The gateway knows the outcome of a create and gives it in its reason; without a reason
 // the failure comes from in between, and leaves the outcome open once the request has begun to leave this process.
 func (c *Client) createOnce(ctx context.Context, request *docpreviewv1.CreatePreviewJobRequest) (*docpreviewv1.PreviewJob, error) {
 	var trailer metadata.MD

@@ -26,7 +26,7 @@ const (
 	NotFound Kind = "NotFound"
 	// Unauthenticated: bring a valid token or client certificate.
 	Unauthenticated Kind = "Unauthenticated"
-	// PermissionDenied: ask those who run the gateway for the right.
+	// PermissionDenied: ask the operators of the gateway for the permission.
 	PermissionDenied Kind = "PermissionDenied"
 	// FailedPrecondition: put the bucket or the cloud account in order, then call again.
 	FailedPrecondition Kind = "FailedPrecondition"
@@ -39,7 +39,7 @@ const (
 	// OutcomeUnknown: a create may or may not have made a job. With a request_id repeat it; without one, list the jobs
 	// before creating again, since a second create may be billed.
 	OutcomeUnknown Kind = "OutcomeUnknown"
-	// InternalError: report it with Error.RequestID to those who run the gateway.
+	// InternalError: report it with Error.RequestID to the operators of the gateway.
 	InternalError Kind = "InternalError"
 )
 

@@ -76,7 +76,7 @@ func WithDeadlines(unary, wait, watch time.Duration) Option {
 	return func(o *options) { o.unary, o.wait, o.watch = unary, wait, watch }
 }
 
-// WithPatience sets when a watch gives up. A stream on which nothing comes for idle, not even a heartbeat, is replaced:
+// WithPatience sets when a watch fails. A stream without any message for idle, not even a heartbeat, is replaced:
 // keep it well above the gateway's heartbeat interval (15 seconds by default). Watches and waits end when no message
 // comes for unreachable. Both are one minute by default.
 func WithPatience(idle, unreachable time.Duration) Option {

@@ -121,7 +121,7 @@ func (c *Client) follow(
 var errIdle = errors.New("nothing came for too long")
 
 // Wait returns the job when its state is terminal, or as it is when the request's timeout (of any length; default
-// [WithDeadlines]) has passed: look at its state. The context's deadline, if any, should be later.
+// [WithDeadlines]) has passed: check its state. The context's deadline, if any, should be later.
 //
 // Times when the gateway asks to come back later (it is stopping, or the cloud is away) are waited out.
 func (c *Client) Wait(ctx context.Context, request *docpreviewv1.WaitPreviewJobRequest) (*docpreviewv1.PreviewJob, error) {
@@ -163,7 +163,7 @@ type reconnecting struct {
 	everSaid bool
 }
 
-// heard takes note that a message came: the gateway is there.
+// heard records that a message was received: the gateway is reachable.
 func (r *reconnecting) heard() {
 	r.everSaid, r.giveUp, r.pause = true, time.Time{}, 0
 }

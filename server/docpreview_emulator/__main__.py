@@ -19,11 +19,11 @@ app = typer.Typer(add_completion=False, help="Emulator of Tencent Cloud CI docum
 
 @app.callback()
 def commands() -> None:
-    """Keep `serve` a command of its own, so that others can join it."""
+    """A callback without options, so that typer keeps `serve` as a subcommand."""
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
+    """Whether an address is reachable from this machine only."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -36,9 +36,9 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8089,
     data_dir: Annotated[
-        Path | None, typer.Option(help="Where jobs and objects stay; without it they end with it.")
+        Path | None, typer.Option(help="Where jobs and objects are stored; without it they are deleted at exit.")
     ] = None,
-    allow_remote: Annotated[bool, typer.Option("--allow-remote", help="Let --host be reachable by others.")] = False,
+    allow_remote: Annotated[bool, typer.Option("--allow-remote", help="Allow a --host that is not loopback.")] = False,
     secret_id: Annotated[str, typer.Option(envvar="DOCPREVIEW_EMULATOR_SECRET_ID")] = DEFAULT_CREDENTIAL.secret_id,
     secret_key: Annotated[
         str, typer.Option(envvar="DOCPREVIEW_EMULATOR_SECRET_KEY", show_default=False)
@@ -49,7 +49,7 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
 ) -> None:
     """Serve until SIGTERM or SIGINT."""
     if not allow_remote and not is_loopback(host):
-        raise typer.BadParameter(f"{host} is not loopback: say --allow-remote too if others shall reach it.")
+        raise typer.BadParameter(f"{host} is not loopback: add --allow-remote to let other machines connect.")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     credentials = [Credential(secret_id, secret_key, token)]
     settings = Settings(submit_delay=submit_delay, run_delay=run_delay)

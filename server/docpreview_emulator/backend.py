@@ -1,4 +1,4 @@
-"""Everything behind the routes, built and taken down in one place."""
+"""The emulator's parts behind the HTTP routes, built and closed in one place."""
 
 import shutil
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from pathlib import Path
 from docpreview_emulator.clock import Clock
 from docpreview_emulator.conversion import Converter
 from docpreview_emulator.database import Database
-from docpreview_emulator.faults import FaultBoard
+from docpreview_emulator.faults import ActiveFaults
 from docpreview_emulator.jobs import JobTable
 from docpreview_emulator.model import Credential
 from docpreview_emulator.objects import ObjectTable
@@ -28,7 +28,7 @@ class Backend:
         self.settings = settings
         self.clock = clock
         self.credentials = credentials
-        self.faults = FaultBoard()
+        self.faults = ActiveFaults()
         self.recorder = Recorder(settings.record_limit)
         self.database = Database(directory)
         self.jobs = JobTable(self.database, clock, settings.retention, settings.list_delay)
@@ -42,18 +42,18 @@ class Backend:
         self.scheduler = Scheduler(self.jobs, self.queues, converter, settings)
 
     def start(self) -> None:
-        """Tidy up after an earlier emulator and go on with its jobs."""
-        self.jobs.forget_expired()
+        """Clean up after an earlier emulator and resume its jobs."""
+        self.jobs.delete_expired()
         self.objects.sweep()
         self.scheduler.resume()
 
     async def close(self) -> None:
-        """Stop working; everything stays on disk."""
+        """Stop all jobs; their state stays on disk."""
         await self.scheduler.close()
         await self.worker.close()
         self.database.close()
 
     def set_queue_active(self, queue_id: str, *, active: bool) -> None:
-        """Pause or resume a queue and its waiting jobs; `Scheduler.pump` is for the caller."""
+        """Pause or resume a queue and its waiting jobs; `Scheduler.start_waiting` is for the caller."""
         self.queues.set_active(queue_id, active=active)
         self.jobs.set_paused(queue_id, paused=not active)

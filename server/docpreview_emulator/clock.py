@@ -1,4 +1,4 @@
-"""The emulator's own clock, which tests may set wrong on purpose."""
+"""The emulator's clock, which tests may skew."""
 
 import time
 from datetime import UTC, datetime, timedelta, timezone
@@ -15,12 +15,12 @@ class Clock:
         self.offset_seconds = offset_seconds
 
     def now(self) -> float:
-        """Unix seconds as the emulator believes them to be."""
+        """The emulator's current time in Unix seconds."""
         return time.time() + self.offset_seconds  # noqa: TID251 - this is the one place that asks the machine
 
 
 def cloud_time(seconds: float) -> str:
-    """Unix seconds as the cloud prints them, e.g. `2022-09-14T17:15:43+0800`."""
+    """Unix seconds in the cloud's format, e.g. `2022-09-14T17:15:43+0800`."""
     return datetime.fromtimestamp(seconds, BEIJING).strftime(_FORMAT)
 
 

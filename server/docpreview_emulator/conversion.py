@@ -1,4 +1,4 @@
-"""One job's work: its input object becomes pages in the output bucket."""
+"""Conversion of one job: its input object becomes pages in the output bucket."""
 
 import asyncio
 import tempfile
@@ -30,7 +30,7 @@ class _Rendered:
 
 
 class Converter:
-    """Knows the way from every family of documents to stored pages."""
+    """Converts documents of every family to stored pages."""
 
     def __init__(self, objects: ObjectTable, worker: RenderWorker, office: OfficeConverter, directory: Path) -> None:
         self._objects = objects
@@ -40,18 +40,18 @@ class Converter:
         directory.mkdir(parents=True, exist_ok=True)
 
     async def convert(self, job: Job) -> JobResult:
-        """Do the job.
+        """Convert the job's document.
 
         Raises:
             JobFailure: the job ends as Failed.
-            StorageError: the pages cannot be kept.
+            StorageError: the pages cannot be stored.
         """
         source = self._source(job)
         with tempfile.TemporaryDirectory(dir=self._directory, ignore_cleanup_errors=True) as name:
             directory = Path(name)
             parts, sheets = await self._parts(job, self._objects.path(source), directory)
             rendered = [await self._render(part, directory, job.spec.process) for part in parts]
-            return await asyncio.to_thread(self._keep, job, rendered, sheets)
+            return await asyncio.to_thread(self._store, job, rendered, sheets)
 
     def _source(self, job: Job) -> StoredObject:
         source = self._objects.find(job.bucket, job.spec.input_object.removeprefix("/"))
@@ -82,14 +82,14 @@ class Converter:
         outputs = [(int(page), str(name)) for page, name in reply["outputs"]]
         return _Rendered(part, target, int(reply["total"]), outputs, len(reply["failed"]))
 
-    def _keep(self, job: Job, rendered: list[_Rendered], sheets: int | None) -> JobResult:
+    def _store(self, job: Job, rendered: list[_Rendered], sheets: int | None) -> JobResult:
         bucket = Bucket(job.spec.output.bucket, job.spec.output.region)
         pages: list[PageInfo] = []
         for each in rendered:
             for number, (page, name) in enumerate(each.outputs, start=1):
                 info = _page_info(job, each, number, page, len(pages) + 1)
                 content_type = _CONTENT_TYPES[name.rpartition(".")[2]]
-                self._objects.take_file(bucket, info.target.removeprefix("/"), each.directory / name, content_type)
+                self._objects.put_file(bucket, info.target.removeprefix("/"), each.directory / name, content_type)
                 pages.append(info)
         total, failed = sum(each.total for each in rendered), sum(each.failed for each in rendered)
         return JobResult(total, failed, tuple(pages), sheets)

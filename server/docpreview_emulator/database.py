@@ -1,4 +1,4 @@
-"""The emulator's SQLite file: opening it, and saying plainly when it cannot be used."""
+"""The emulator's SQLite database, with clear errors when it cannot be used."""
 
 import fcntl
 import sqlite3
@@ -46,7 +46,7 @@ CREATE TABLE IF NOT EXISTS objects (
 
 
 class Database:
-    """One connection behind a lock, so that a test's thread may turn knobs while the server's thread works.
+    """One connection behind a lock, so that a test's thread may control the emulator while the server's thread works.
 
     Opening it also takes the directory's lock file: two emulators on one directory would run every job twice.
     """
@@ -64,7 +64,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing. Reads use it too.
+        """A transaction; reads use it too.
 
         Raises:
             StorageError: SQLite refuses, e.g. because the disk is full.
@@ -76,7 +76,7 @@ class Database:
             raise StorageError(f"the emulator's database cannot be used: {error}") from error
 
     def close(self) -> None:
-        """Give the file and the directory's lock back."""
+        """Close the file and release the directory's lock."""
         with self._lock:
             self._connection.close()
             self._guard.close()

@@ -1,4 +1,4 @@
-"""Sending an answer, or failing to, as a fault wants it."""
+"""Delivery of answers, and the faults that change or drop them."""
 
 import asyncio
 from collections.abc import Mapping
@@ -14,8 +14,8 @@ _GARBAGE = b"<html><head><title>502 Bad Gateway</title><body><h1>nginx</h1><hr>"
 DROPPED = {Kind.DROP_BEFORE, Kind.DROP_AFTER}
 
 
-def instead(exchange: Exchange, fault: Fault | None) -> Answer | None:
-    """The answer to a request that a fault keeps from being carried out, or None when it is to be carried out."""
+def answer_without_processing(exchange: Exchange, fault: Fault | None) -> Answer | None:
+    """The answer of a fault that prevents the request from being carried out, or None when it is carried out."""
     if fault is None or fault.accepted:
         return None
     if fault.kind is Kind.DROP_BEFORE:
@@ -23,8 +23,8 @@ def instead(exchange: Exchange, fault: Fault | None) -> Answer | None:
     return _error(exchange, fault) if fault.kind in {Kind.THROTTLE, Kind.ERROR} else None
 
 
-def afterwards(exchange: Exchange, answer: Answer, fault: Fault | None) -> Answer:
-    """The answer to a request that was carried out, as a fault changes it."""
+def faulty_answer(exchange: Exchange, answer: Answer, fault: Fault | None) -> Answer:
+    """The answer to a request that was carried out, changed by its fault."""
     if fault is not None and fault.kind is Kind.GARBAGE:
         return Answer(200, _GARBAGE, job_id=answer.job_id)
     if fault is not None and fault.accepted and fault.kind in {Kind.THROTTLE, Kind.ERROR}:

@@ -1,4 +1,4 @@
-"""Writing the cloud's XML documents."""
+"""Writers of the cloud's XML documents."""
 
 import re
 from collections.abc import Iterable, Sequence

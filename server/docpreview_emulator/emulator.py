@@ -1,4 +1,4 @@
-"""The emulator as a library: start it, turn its knobs, look at what it was asked."""
+"""The emulator as a library: start it, control it, inspect the requests that it got."""
 
 import asyncio
 import tempfile
@@ -25,12 +25,12 @@ _STOP_TIMEOUT = 2.0
 
 
 class Emulator:
-    """The cloud's document-preview service on a socket of this machine, between `async with` and its end.
+    """The cloud's document-preview service on a local socket, running inside `async with`.
 
     Its methods and properties may be used from any thread while it runs.
 
     Args:
-        data_dir: where jobs and objects are kept; None takes a temporary directory that ends with the emulator.
+        data_dir: where jobs and objects are stored; None uses a temporary directory, removed with the emulator.
         host: the address to listen on.
         port: the port to listen on; 0 takes a free one, see `url`.
         credentials: the key pairs that it accepts; by default `example-secret-id` with its made-up key.
@@ -47,7 +47,7 @@ class Emulator:
         settings: Settings | None = None,
     ) -> None:
         self.clock = Clock()
-        """Its `offset_seconds` sets the emulator's time wrong, in either direction."""
+        """The emulator's clock; `offset_seconds` skews it in either direction."""
 
         self.credentials = {credential.secret_id: credential for credential in credentials}
         """The accepted key pairs by id; may be changed at any time."""
@@ -59,7 +59,7 @@ class Emulator:
         self._running: tuple[Backend, asyncio.AbstractEventLoop] | None = None
 
     async def __aenter__(self) -> Self:
-        """Open the data directory, go on with unfinished jobs, and listen.
+        """Open the data directory, resume unfinished jobs, and listen.
 
         Raises:
             StorageError: the data directory cannot be used.
@@ -91,7 +91,7 @@ class Emulator:
 
     @property
     def port(self) -> int:
-        """The port that it listens on."""
+        """The listening port."""
         return self._address[1]
 
     @property
@@ -100,7 +100,7 @@ class Emulator:
         host = self._address[0]
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
-    # What it was asked
+    # Requests and jobs
 
     @property
     def requests(self) -> list[RequestRecord]:
@@ -108,12 +108,12 @@ class Emulator:
         return self._backend.recorder.all()
 
     def clear_requests(self) -> None:
-        """Forget the requests so far."""
+        """Discard the recorded requests."""
         self._backend.recorder.clear()
 
     @property
     def accepted_jobs(self) -> int:
-        """How many jobs were ever accepted in this data directory: each would be on the cloud's bill."""
+        """Number of jobs ever accepted in this data directory; the cloud would bill each of them."""
         return self._backend.jobs.accepted()
 
     @property
@@ -130,7 +130,7 @@ class Emulator:
         return self._backend.jobs.get(job_id)
 
     async def wait_for_job(self, job_id: str, timeout: float = 60.0) -> Job:  # noqa: ASYNC109 - reads as the sentence
-        """The job once it has come to its end; any loop in any thread may wait.
+        """The job once its state is terminal; may be awaited in any event loop of any thread.
 
         Raises:
             ControlError: there is no such job.
@@ -151,15 +151,15 @@ class Emulator:
         finally:
             self._backend.jobs.on_change.remove(notice)
 
-    # Knobs
+    # Controls
 
     @property
     def faults(self) -> list[Fault]:
-        """The faults that still wait for their requests."""
-        return self._backend.faults.waiting()
+        """The faults that still apply to coming requests."""
+        return self._backend.faults.active()
 
     def add_fault(self, kind: str, operation: str = "*", **details: Any) -> None:  # noqa: ANN401 - the fields of Fault
-        """Let something go wrong with the next requests; `details` are the fields of `Fault`.
+        """Inject a fault into the next requests; `details` are the fields of `Fault`.
 
         Raises:
             ControlError: a key or value is not one that is accepted.
@@ -167,11 +167,11 @@ class Emulator:
         self._backend.faults.add(Fault.of({"kind": kind, "operation": operation, **details}))
 
     def clear_faults(self) -> None:
-        """Let nothing go wrong any more."""
+        """Remove all faults."""
         self._backend.faults.clear()
 
     def pause_queue(self, queue_id: str) -> None:
-        """Stop scheduling a queue's jobs: those that wait show `Pause`, those that run go on.
+        """Stop scheduling a queue's jobs: waiting jobs show `Pause`, running jobs continue.
 
         Raises:
             ControlError: there is no such queue.
@@ -185,10 +185,10 @@ class Emulator:
             ControlError: there is no such queue.
         """
         self._backend.set_queue_active(queue_id, active=True)
-        self._call(self._backend.scheduler.pump, queue_id)
+        self._call(self._backend.scheduler.start_waiting, queue_id)
 
     def queue_id(self, bucket: str, region: str) -> str:
-        """The id of a bucket's default queue, which exists from now on if it did not."""
+        """The id of a bucket's default queue, which is created if it does not exist."""
         self._backend.queues.ensure(Bucket(bucket, region))
         return default_queue_id(Bucket(bucket, region))
 
@@ -205,11 +205,11 @@ class Emulator:
         self._call(self._backend.scheduler.hold)
 
     def release_jobs(self) -> None:
-        """Let held jobs go on."""
+        """Continue held jobs."""
         self._call(self._backend.scheduler.release)
 
     def set_job_state(self, job_id: str, state: str, *, code: str = "Success", message: str = "") -> None:
-        """Put a job into a state by hand; the emulator does not work on it any more.
+        """Set a job's state; the emulator stops working on it.
 
         Raises:
             ControlError: there is no such job or state.
@@ -217,10 +217,10 @@ class Emulator:
         if state not in set(State):
             raise ControlError(f"state {state!r} is unknown; accepted: {', '.join(State)}")
         self._backend.jobs.set_state(job_id, State(state), code, message)
-        self._call(self._backend.scheduler.abandon, job_id)
+        self._call(self._backend.scheduler.cancel, job_id)
 
     def put_object(self, bucket: str, region: str, key: str, data: bytes) -> StoredObject:
-        """Store an object without a request."""
+        """Store an object directly, without an HTTP request."""
         return self._backend.objects.put(Bucket(bucket, region), key, data)
 
     def get_object(self, bucket: str, region: str, key: str) -> bytes:

@@ -3,19 +3,19 @@
     EmulatorError
     ├── CloudError         answered over HTTP as the cloud's `Error` document
     ├── JobFailure         the end of one job: `State` Failed with this `Code` and `Message`
-    ├── StorageError       the disk or the database does not take or give what was asked
-    └── ControlError       a request to `/_emulator/`, or a knob of the library, makes no sense
+    ├── StorageError       the disk or the database cannot be written or read
+    └── ControlError       a request to `/_emulator/`, or a call of the library, is invalid
 
-The text of every one of them may be shown to a client, so none of them ever carries a password, a key or a signature.
+Their texts may be shown to clients, so they never contain a password, a key or a signature.
 """
 
 
 class EmulatorError(Exception):
-    """Base of everything that the emulator raises on purpose."""
+    """Base class of the emulator's exceptions."""
 
 
 class CloudError(EmulatorError):
-    """A refusal in the cloud's words: HTTP `status`, error `code` and `message`."""
+    """An error answer of the cloud: HTTP `status`, error `code` and `message`."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(f"{status} {code}: {message}")
@@ -25,7 +25,7 @@ class CloudError(EmulatorError):
 
 
 class JobFailure(EmulatorError):  # noqa: N818 - the cloud's word; nothing is wrong with the emulator
-    """A job ends as Failed, with the `Code` and `Message` that its owner will read."""
+    """The failure of a job, with the `Code` and `Message` of its state Failed."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
@@ -38,7 +38,7 @@ class StorageError(EmulatorError):
 
 
 class ControlError(EmulatorError):
-    """A knob was turned the wrong way; the message says what is accepted."""
+    """An invalid control request; the message lists what is accepted."""
 
 
 def invalid_argument(message: str) -> CloudError:

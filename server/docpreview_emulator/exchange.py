@@ -1,4 +1,4 @@
-"""One request to the cloud's hosts as the emulator reads it, and the answer to it."""
+"""A request to the cloud's hosts, decoded, and its answer."""
 
 import base64
 import secrets
@@ -38,9 +38,9 @@ class Exchange:
 
 
 def read_exchange(request: web.Request) -> Exchange | None:
-    """The request as one to the cloud, or None when its host is not one of the cloud's.
+    """The decoded request to the cloud, or None when its host is not one of the cloud's.
 
-    Three ways lead to a cloud host: the `Host` header (the connection goes to the emulator's address), a request in
+    Three forms name a cloud host: the `Host` header (the connection goes to the emulator's address), a request in
     proxy form (`GET http://host/path`), and the path `/_emulator/objects/<host>/<key>` that browsers can open.
     """
     target, _, query = request.raw_path.partition("?")
@@ -66,7 +66,7 @@ def new_request_id() -> str:
 
 @dataclass(slots=True)
 class Answer:
-    """What goes back. `job_id` is for the record of requests only."""
+    """An HTTP answer. `job_id` is for the record of requests only."""
 
     status: int = 200
     body: bytes = b""
@@ -77,7 +77,7 @@ class Answer:
 
 
 def refusal(exchange: Exchange, error: CloudError) -> Answer:
-    """The cloud's `Error` document, in the form of the host that was asked."""
+    """The cloud's `Error` document, in the form of the request's host."""
     resource = f"{exchange.host}{exchange.path}" if exchange.cloud.service is Service.COS else None
     body = error_document(error.code, error.message, exchange.request_id, resource)
     return Answer(error.status, body, error_code=error.code)

@@ -1,4 +1,4 @@
-"""Faults on demand: what goes wrong, with which requests, how often."""
+"""Fault injection: kinds of faults, the operations that they apply to, and how often."""
 
 import threading
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from docpreview_emulator.errors import ControlError
 
 
 class Kind(StrEnum):
-    """What goes wrong."""
+    """The kind of a fault."""
 
     LATENCY = "latency"
     """The request is carried out `seconds` later."""
@@ -38,7 +38,7 @@ class Kind(StrEnum):
 
 
 class Operation(StrEnum):
-    """Which requests a fault is for."""
+    """The requests that a fault applies to."""
 
     ANY = "*"
     CREATE = "create"
@@ -55,12 +55,12 @@ _STATUS = {Kind.THROTTLE: (503, "SlowDown"), Kind.ERROR: (500, "InternalError")}
 
 @dataclass(slots=True)
 class Fault:
-    """One fault. It strikes the next `times` requests of its operation, after letting `skip` of them pass."""
+    """A fault. It applies to the next `times` requests of its operation, after `skip` requests without it."""
 
     kind: Kind
     operation: Operation = Operation.ANY
     times: int | None = 1
-    """How many requests it strikes; None means all, until the faults are cleared."""
+    """Number of requests that it applies to; None means all, until the faults are cleared."""
 
     skip: int = 0
     seconds: float = 0.0
@@ -74,7 +74,7 @@ class Fault:
     """Seconds for a `Retry-After` header with throttle and error."""
 
     def __post_init__(self) -> None:
-        """Check and complete what was given.
+        """Check and complete the fields.
 
         Raises:
             ControlError: a value is not one that is accepted; the message lists those that are.
@@ -106,7 +106,7 @@ class Fault:
         return cls(**given)  # type: ignore[arg-type]
 
     def as_dict(self) -> dict[str, object]:
-        """The fault as JSON would have it."""
+        """The fault as a JSON object."""
         return asdict(self)
 
 
@@ -132,30 +132,30 @@ def _member(choices: type[Choice], value: str, name: str) -> Choice:
         raise ControlError(f"{name} {value!r} is unknown; accepted: {', '.join(choices)}") from None
 
 
-class FaultBoard:
-    """The faults that wait for their requests; safe to change from any thread."""
+class ActiveFaults:
+    """The active faults; safe to change from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
 
     def add(self, fault: Fault) -> None:
-        """One more, behind those that are there."""
+        """Append a fault."""
         with self._lock:
             self._faults.append(fault)
 
     def clear(self) -> None:
-        """All is well again."""
+        """Remove all faults."""
         with self._lock:
             self._faults.clear()
 
-    def waiting(self) -> list[Fault]:
-        """The faults that have not struck out yet."""
+    def active(self) -> list[Fault]:
+        """The faults that still apply to coming requests."""
         with self._lock:
             return list(self._faults)
 
     def take(self, operation: Operation) -> list[Fault]:
-        """The faults that strike this request: every latency, and the first of the other kinds."""
+        """The faults that apply to this request: every latency, and the first fault of another kind."""
         struck: list[Fault] = []
         with self._lock:
             for fault in self._faults:

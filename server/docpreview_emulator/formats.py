@@ -1,11 +1,11 @@
-"""Which documents there are: the vendor's list of suffixes, in families that are converted alike."""
+"""Document formats: the vendor's list of suffixes, in families with the same conversion."""
 
 import posixpath
 from enum import Enum
 
 
 class Family(Enum):
-    """How a document becomes pages."""
+    """A family of formats with the same conversion to pages."""
 
     PDF = "pdf"
     SLIDES = "slides"
@@ -27,7 +27,7 @@ _FAMILIES = {suffix: family for family, suffixes in _SUFFIXES.items() for suffix
 
 
 def suffix_of(key: str, source_type: str = "") -> str:
-    """The suffix that decides: that of the object's key or, when it has none, the request's `SrcType`; lower case."""
+    """The suffix that determines the format: the key's or, when it has none, the request's `SrcType`; lower case."""
     suffix = posixpath.splitext(key)[1] or source_type
     return suffix.removeprefix(".").lower()
 

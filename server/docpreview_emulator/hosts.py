@@ -1,4 +1,4 @@
-"""Reading the `Host` header: which of the cloud's services, and which bucket and region, a request is meant for.
+"""Parser of the `Host` header: the cloud's service, bucket and region that a request is addressed to.
 
 The suffix after the region is left open (`myqcloud.com`, `tencentcos.cn`, `localhost`): the emulator answers for any.
 """

@@ -27,7 +27,7 @@ class JobTable:
         self.on_change: list[Callable[[str], None]] = []
 
     def add(self, bucket: Bucket, queue_id: str, spec: JobSpec, *, paused: bool) -> Job:
-        """Accept a job: from here on it would be billed."""
+        """Accept a job, which the cloud would bill."""
         job_id = "d" + secrets.token_hex(16)
         row = (job_id, bucket.name, bucket.region, queue_id, State.PAUSE if paused else State.SUBMITTED)
         with self._database.transaction() as connection:
@@ -40,7 +40,7 @@ class JobTable:
         return self.get(job_id)
 
     def get(self, job_id: str) -> Job:
-        """The job, however old.
+        """The job, even if it has expired.
 
         Raises:
             ControlError: there is no such job.
@@ -107,7 +107,7 @@ class JobTable:
         )
 
     def succeed(self, job_id: str, result: JobResult) -> bool:
-        """Running becomes Success; False when the job was taken out of the scheduler's hands meanwhile."""
+        """Running becomes Success; False when the job's state was set by a control request meanwhile."""
         values = (self._clock.now(), json.dumps(asdict(result)))
         return self._change(job_id, f"state = '{State.SUCCESS}', ended = ?, result = ? {_RUNNING}", values)
 
@@ -117,7 +117,7 @@ class JobTable:
         return self._change(job_id, f"state = '{State.FAILED}', ended = ?, code = ?, message = ? {_RUNNING}", values)
 
     def set_state(self, job_id: str, state: State, code: str, message: str) -> None:
-        """Put a job into a state by hand; the scheduler leaves it alone from then on."""
+        """Set a job's state; the scheduler ignores the job from then on."""
         now = self._clock.now()
         started = now if state not in {State.SUBMITTED, State.PAUSE} else None
         values = (state, started, now if state.is_final else None, code, message)
@@ -137,19 +137,19 @@ class JobTable:
             self._changed(job_id)
 
     def accepted(self) -> int:
-        """How many jobs were ever accepted in this data directory, expired ones included."""
+        """Number of jobs ever accepted in this data directory, expired ones included."""
         with self._database.transaction() as connection:
             row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'jobs'").fetchone()
         return int(row["seq"]) if row else 0
 
     def counts(self) -> dict[str, int]:
-        """How many jobs there are in each state."""
+        """Number of jobs in each state."""
         with self._database.transaction() as connection:
             rows = connection.execute("SELECT state, COUNT(*) AS number FROM jobs GROUP BY state")
             return {row["state"]: row["number"] for row in rows}
 
-    def forget_expired(self) -> None:
-        """Delete what nobody can see any more."""
+    def delete_expired(self) -> None:
+        """Delete expired jobs."""
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM jobs WHERE created <= ?", (self._horizon(),))
 
@@ -172,7 +172,7 @@ _RUNNING = f"WHERE job_id = ? AND pinned = 0 AND state = '{State.RUNNING}'"
 
 
 def _filters(query: ListQuery) -> list[tuple[str, tuple[object, ...]]]:
-    """Times are compared in whole seconds, which is all that clients ever see of them."""
+    """SQL conditions of a list. Times are compared in whole seconds, the resolution that clients see."""
     filters: list[tuple[str, tuple[object, ...]]] = []
     if query.queue_id:
         filters.append(("queue_id = ?", (query.queue_id,)))
@@ -191,7 +191,7 @@ def _position(connection: sqlite3.Connection, bucket: Bucket, token: int) -> tup
         (token, bucket.name, bucket.region),
     ).fetchone()
     if row is None:
-        raise invalid_argument("nextToken is not one that this bucket's lists gave.")
+        raise invalid_argument("nextToken is not from a list of this bucket.")
     return row["created"], row["sequence"]
 
 

@@ -1,4 +1,4 @@
-"""The things the emulator keeps: credentials, buckets, queues, jobs and their pages.
+"""The emulator's data model: credentials, buckets, queues, jobs and their pages.
 
 Names are the vendor's where it has one.
 """
@@ -19,7 +19,7 @@ class State(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """Whether a job stays in this state for good."""
+        """Whether the state is terminal."""
         return self in {State.SUCCESS, State.FAILED, State.CANCEL}
 
 
@@ -27,7 +27,7 @@ class State(StrEnum):
 class Credential:
     """A key pair that the emulator accepts.
 
-    With `token` it is a temporary one: requests must carry the token. `expires_at` (Unix seconds) ends it.
+    With `token` it is temporary: requests must carry the token, and it expires at `expires_at` (Unix seconds).
     """
 
     secret_id: str
@@ -46,7 +46,7 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where pages go; `object` is a template with `${Number}`, `${Page}` and `${SheetID}`."""
+    """Location of the pages; `object` is a template with `${Number}`, `${Page}` and `${SheetID}`."""
 
     region: str
     bucket: str
@@ -55,7 +55,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """What a create request asked for; `process` holds every `DocProcess` value in its effective form."""
+    """The content of a create request; `process` holds every `DocProcess` value in its effective form."""
 
     input_object: str
     output: Output
@@ -77,7 +77,7 @@ class PageInfo:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """What a successful job made; counts are of pages of the source."""
+    """Result of a successful job; counts are of pages of the source."""
 
     total_pages: int
     failed_pages: int
@@ -116,7 +116,7 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """One object's facts; its bytes lie in the file `path` of the data directory."""
+    """Metadata of an object; its bytes are in the file `path` of the data directory."""
 
     bucket: Bucket
     key: str

@@ -1,4 +1,4 @@
-"""Objects: facts in the database, bytes in files. An object is complete or not there at all."""
+"""Object store: metadata in the database, bytes in files. Objects are written atomically."""
 
 import contextlib
 import secrets
@@ -23,7 +23,7 @@ def _disk() -> Iterator[None]:
 
 
 class Upload:
-    """Bytes on their way into an object: write them, then `ObjectTable.finish` or `discard`."""
+    """An upload in progress: `write` its bytes, then `ObjectTable.finish` or `discard` it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -36,7 +36,7 @@ class Upload:
         """Append.
 
         Raises:
-            StorageError: the disk does not take it.
+            StorageError: the disk cannot be written.
         """
         with _disk():
             self._file.write(data)
@@ -45,17 +45,17 @@ class Upload:
 
     @property
     def digest(self) -> bytes:
-        """The MD5 of what was written."""
+        """The MD5 of the written bytes."""
         return self._digest.digest()
 
     def close(self) -> None:
-        """No more bytes."""
+        """Close the file; no more bytes follow."""
         with _disk():
             self._file.close()
 
     def discard(self) -> None:
-        """Nothing happened."""
-        with contextlib.suppress(OSError):  # its buffer could not be written: it is thrown away anyway
+        """Delete the upload."""
+        with contextlib.suppress(OSError):  # its buffer could not be written; the file is deleted anyway
             self._file.close()
         self.path.unlink(missing_ok=True)
 
@@ -71,11 +71,11 @@ class ObjectTable:
             directory.mkdir(parents=True, exist_ok=True)
 
     def begin(self) -> Upload:
-        """A new upload, in a file that no key names yet."""
+        """A new upload, in a file without a key."""
         return Upload(self._directory / secrets.token_hex(16))
 
     def finish(self, upload: Upload, bucket: Bucket, key: str, content_type: str) -> StoredObject:
-        """Name an upload; an older object of that key is gone with it."""
+        """Store an upload under a key, replacing an older object."""
         upload.close()
         etag = upload.digest.hex()
         path = upload.path.name
@@ -91,7 +91,7 @@ class ObjectTable:
     def put(
         self, bucket: Bucket, key: str, data: bytes, content_type: str = "application/octet-stream"
     ) -> StoredObject:
-        """Store an object in one go."""
+        """Store an object from bytes."""
         upload = self.begin()
         try:
             upload.write(data)
@@ -100,12 +100,12 @@ class ObjectTable:
             upload.discard()
             raise
 
-    def take_file(self, bucket: Bucket, key: str, source: Path, content_type: str) -> StoredObject:
-        """Make an object of a file that a worker wrote."""
+    def put_file(self, bucket: Bucket, key: str, source: Path, content_type: str) -> StoredObject:
+        """Store a file that a worker wrote as an object."""
         return self.put(bucket, key, _read(source), content_type)
 
     def find(self, bucket: Bucket, key: str) -> StoredObject | None:
-        """The object's facts."""
+        """The object's metadata."""
         statement = "SELECT * FROM objects WHERE bucket = ? AND region = ? AND key = ?"
         with self._database.transaction() as connection:
             row = connection.execute(statement, (bucket.name, bucket.region, key)).fetchone()
@@ -128,12 +128,12 @@ class ObjectTable:
         self._drop(stored)
 
     def count(self) -> int:
-        """How many objects there are."""
+        """Number of objects."""
         with self._database.transaction() as connection:
             return int(connection.execute("SELECT COUNT(*) FROM objects").fetchone()[0])
 
     def sweep(self) -> None:
-        """Remove files that no object names: uploads that a crash cut short."""
+        """Remove files without an object: uploads that a crash interrupted."""
         with self._database.transaction() as connection:
             named = {row["path"] for row in connection.execute("SELECT path FROM objects")}
         with _disk():

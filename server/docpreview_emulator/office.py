@@ -1,8 +1,8 @@
-"""From slides, text and workbooks to PDF, through LibreOffice when it is installed.
+"""Conversion of presentations, text documents and spreadsheets to PDF by LibreOffice, when it is installed.
 
 LibreOffice runs as a process of its own, for one document at a time, with a profile of its own, and is killed with its
 children when it takes too long. Inside it runs `convert.bas`: that way a workbook is written sheet by sheet, a password
-stays off the command line, and neither macros nor links of a document do anything.
+stays off the command line, and macros and links of a document are disabled.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ class OfficeConverter:
             source: the document.
             suffix: its suffix, one that `formats` knows.
             process: the job's `DocProcess` values.
-            directory: where to work; the caller removes it.
+            directory: the working directory; the caller removes it.
 
         Raises:
             JobFailure: there is no LibreOffice, or it cannot convert the document, or not in time.
@@ -86,7 +86,7 @@ class OfficeConverter:
         return report.read_text(encoding="utf-8").split("\n") if report.exists() else []
 
     async def _soffice(self, program: str, *arguments: str, **environment: str) -> None:
-        """Run LibreOffice to its end; when this call is cut short, all of its processes are killed."""
+        """Run LibreOffice to its end; when this call is cancelled, all of its processes are killed."""
         child = await asyncio.create_subprocess_exec(
             program,
             *(*_OPTIONS, f"-env:UserInstallation={self._profile.absolute().as_uri()}", *arguments),

@@ -1,4 +1,4 @@
-"""LibreOffice's profile directory: the macro that converts, and settings that keep documents from calling anyone."""
+"""LibreOffice's profile directory: the macro that converts, and settings that disable macros and remote links."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -21,7 +21,7 @@ _SECURITY = (
 
 
 def prepare(profile: Path, *, complete: bool) -> bool:
-    """Put the emulator's part into a profile; True when LibreOffice must first make the profile.
+    """Install macro and settings in a profile; True when LibreOffice must first create the profile.
 
     LibreOffice fills a new profile on its first run and overwrites macros that are already there. So that run comes
     first (the caller does it when this returns True), then this function again with `complete`.

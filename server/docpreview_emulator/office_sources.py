@@ -1,4 +1,4 @@
-"""Handing documents to LibreOffice in a form that it reads the right way, and refusing what it would misread.
+"""Input documents for LibreOffice: their import filters, encodings, and a check of their content.
 
 LibreOffice opens almost anything as text: a damaged presentation would become pages of garbage, where the cloud fails
 the job. So the first bytes of a file must fit its suffix.
@@ -27,7 +27,7 @@ _WEB_FILTER = ("HTML (StarWriter)", "")
 
 
 def import_filter(suffix: str) -> tuple[str, str]:
-    """LibreOffice's import filter and its options; empty when it may find out by itself."""
+    """LibreOffice's import filter and its options; empty when LibreOffice detects the format."""
     family = family_of(suffix)
     if family is Family.PLAIN:
         return _TEXT_FILTER
@@ -37,10 +37,10 @@ def import_filter(suffix: str) -> tuple[str, str]:
 
 
 def copy_for_office(source: Path, suffix: str, directory: Path) -> Path:
-    """A copy of the document with a name and an encoding that LibreOffice understands.
+    """A copy of the document with a name and an encoding that LibreOffice recognizes.
 
     Raises:
-        JobFailure: the file is not what its suffix says.
+        JobFailure: the content does not match the suffix.
     """
     if family_of(suffix) is Family.PLAIN or suffix == "csv":
         copy = directory / f"source.{'csv' if suffix == 'csv' else 'txt'}"

@@ -1,4 +1,4 @@
-"""Which pages of a document are wanted, and what each output is called."""
+"""Page selection, and the names of outputs."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from docpreview_emulator.errors import JobFailure, invalid_argument
 
 MAX_PAGES = 5000
 MAX_SINGLE_IMAGE_PAGES = 20
-BEYOND_THE_END = "-3015"  # the vendor's number for it in its synchronous interface; none is published for jobs
+BEYOND_THE_END = "-3015"  # the vendor's code in its synchronous interface; none is published for jobs
 _RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 
 
@@ -29,10 +29,10 @@ def read_ranges(text: str) -> list[tuple[int, int]]:
 
 
 def selected(process: Mapping[str, str], total: int) -> list[int]:
-    """The wanted page numbers of a document (or of one sheet) of `total` pages, in order.
+    """The selected page numbers of a document (or of one sheet) of `total` pages, in order.
 
-    PageRanges wins over StartPage and EndPage, as in the vendor's sample. Both ends are cut to the document, but pages
-    that begin after its end are an error. 0 means unset.
+    PageRanges takes precedence over StartPage and EndPage, as in the vendor's sample. Ends beyond the last page are
+    clamped, but a selection that begins after it is an error. 0 means unset.
 
     Raises:
         JobFailure: the selection begins after the last page.

@@ -1,7 +1,7 @@
 """A pytest fixture that runs the emulator for one test.
 
 pytest imports this module in every run of every project that has the distribution installed, so it imports nothing but
-pytest and the standard library. The emulator and its web server are imported by the first test that asks for them.
+pytest and the standard library. The emulator and its web server are imported by the first test that uses them.
 """
 
 from pathlib import Path
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def docpreview_emulator(tmp_path: Path) -> "Iterator[Emulator]":
-    """A running emulator on a free loopback port, for async and for plain tests.
+    """A running emulator on a free loopback port, for async and synchronous tests.
 
-    It lives in a thread with a loop of its own, keeps its data below the test's `tmp_path`, and stops with the test.
+    It runs in a thread with an event loop of its own, stores its data below the test's `tmp_path`, and stops with the
+    test.
     """
     from docpreview_emulator.emulator import Emulator  # noqa: PLC0415 - see the module's promise
     from docpreview_emulator.threaded import running  # noqa: PLC0415

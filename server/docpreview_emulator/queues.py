@@ -1,4 +1,4 @@
-"""Buckets and their queues. A bucket is bound to the document service, and has its default queue, once it is named."""
+"""Buckets and their queues. The first request that names a bucket binds it and creates its default queue."""
 
 import sqlite3
 from hashlib import md5
@@ -25,7 +25,7 @@ class QueueTable:
         self._clock = clock
 
     def ensure(self, bucket: Bucket) -> None:
-        """Bind a bucket that nobody has named before, with its default queue, as activation does in the cloud."""
+        """Bind a new bucket and create its default queue, as activation does in the cloud."""
         now = self._clock.now()
         queue = (default_queue_id(bucket), bucket.name, bucket.region, DEFAULT_QUEUE_NAME, now, now)
         with self._database.transaction() as connection:
@@ -73,7 +73,7 @@ class QueueTable:
         return _queue(row)
 
     def set_active(self, queue_id: str, *, active: bool) -> None:
-        """Let a queue schedule jobs, or not."""
+        """Set whether a queue schedules jobs."""
         self.get(queue_id)
         statement = "UPDATE queues SET active = ?, updated = ? WHERE queue_id = ?"
         with self._database.transaction() as connection:

@@ -1,6 +1,6 @@
-"""What clients asked: a bounded memory of requests, for tests to look at.
+"""Recorder of requests, for tests to inspect; bounded.
 
-This is the one place that keeps request bodies. Signatures and tokens are masked even here.
+Only this module stores request bodies. Signatures and tokens are masked here too.
 """
 
 import re
@@ -15,9 +15,9 @@ _TOKEN_HEADERS = {"x-cos-security-token", "x-ci-security-token"}
 
 @dataclass(slots=True)
 class RequestRecord:
-    """One request to the cloud's hosts. `body` is kept for document jobs, not for objects.
+    """One request to the cloud's hosts. `body` is stored for document jobs, not for objects.
 
-    `status` is None while the request is in the works and when its connection was dropped.
+    `status` is None while the request is in flight and when its connection was dropped.
     """
 
     time: float
@@ -32,10 +32,10 @@ class RequestRecord:
     error_code: str | None = None
     fault: str | None = None
     job_id: str | None = field(default=None)
-    """The job that this request created or asked for."""
+    """The job that this request created or read."""
 
     def as_dict(self) -> dict[str, object]:
-        """The record as JSON would have it."""
+        """The record as a JSON object."""
         return {**asdict(self), "body": self.body.decode(errors="replace")}
 
 
@@ -58,16 +58,16 @@ class Recorder:
         self._records: deque[RequestRecord] = deque(maxlen=limit)
 
     def add(self, record: RequestRecord) -> None:
-        """Remember a request; its outcome may be filled in later."""
+        """Record a request; its outcome may be filled in later."""
         with self._lock:
             self._records.append(record)
 
     def all(self) -> list[RequestRecord]:
-        """What is remembered."""
+        """The recorded requests."""
         with self._lock:
             return list(self._records)
 
     def clear(self) -> None:
-        """Forget all."""
+        """Discard all records."""
         with self._lock:
             self._records.clear()

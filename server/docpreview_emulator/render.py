@@ -1,6 +1,6 @@
-"""From a PDF file to page images, through pdfium and Pillow. Runs in a process of its own (`render_process`).
+"""Rendering of PDF files to page images by pdfium and Pillow. Runs in a process of its own (`render_process`).
 
-Values out of range are cut to the documented range here, because the cloud accepts and echoes them.
+Values out of range are clamped to the documented range, because the cloud accepts and echoes them.
 """
 
 import shutil
@@ -24,7 +24,7 @@ _REMOVE_SECURITY = 3  # FPDF_REMOVE_SECURITY
 
 @dataclass(slots=True)
 class Rendering:
-    """What came of a document: outputs as (source page, file name), and the pages that could not be drawn."""
+    """Result of rendering a document: outputs as (source page, file name), and the pages that failed."""
 
     total: int
     outputs: list[tuple[int, str]] = field(default_factory=list)
@@ -32,7 +32,7 @@ class Rendering:
 
 
 def render(source: Path, directory: Path, process: Mapping[str, str]) -> Rendering:
-    """Draw the wanted pages of a PDF into files of a directory.
+    """Render the selected pages of a PDF into files of a directory.
 
     Args:
         source: the PDF.
@@ -65,7 +65,7 @@ def _open(source: Path, password: str) -> pdfium.PdfDocument:
 
 
 def _whole(document: pdfium.PdfDocument, source: Path, directory: Path) -> Rendering:
-    """A PDF as PDF: all pages, without its password."""
+    """The output of a PDF as PDF: all pages, without its password."""
     if pdfium.raw.FPDF_GetSecurityHandlerRevision(document) < 0:
         shutil.copyfile(source, directory / "whole.pdf")
     else:
@@ -117,7 +117,7 @@ def check_side(*sides: int) -> None:
 
 
 def _separate(document: pdfium.PdfDocument, pages: list[int], writer: _Writer) -> Rendering:
-    """One output a page. A page that pdfium cannot draw is counted as failed; the others are still worth having."""
+    """One output per page. A page that pdfium cannot draw is counted as failed; the others are rendered."""
     rendering = Rendering(len(document))
     for page in pages:
         try:
@@ -130,7 +130,7 @@ def _separate(document: pdfium.PdfDocument, pages: list[int], writer: _Writer) -
 
 
 def _single(document: pdfium.PdfDocument, pages: list[int], writer: _Writer) -> Rendering:
-    """All wanted pages below each other in one image, white beside the narrower ones."""
+    """All selected pages below each other in one image, white beside the narrower ones."""
     if len(pages) > MAX_SINGLE_IMAGE_PAGES:
         message = f"{len(pages)} pages do not fit into a single image; the limit is {MAX_SINGLE_IMAGE_PAGES}."
         raise JobFailure("TooManyPages", message)

@@ -1,6 +1,6 @@
-"""The process that opens documents: one JSON line in, one JSON line out, until its input ends.
+"""The render process, which opens documents: one JSON line in, one JSON line out, until its input ends.
 
-pdfium is not thread-safe, and a hostile document may crash or hang it. Neither may reach the emulator, so documents are
+pdfium is not thread-safe, and a hostile document may crash or hang it. To isolate the emulator, documents are
 opened here, with a limit on memory, and the emulator kills this process when it takes too long.
 """
 
@@ -17,7 +17,7 @@ MEMORY_LIMIT = 4 * 1024**3
 
 
 def main() -> None:
-    """Serve until standard input ends, which it does when the emulator dies."""
+    """Serve until standard input ends, which happens also when the emulator dies."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     del soft
     limit = MEMORY_LIMIT if hard == resource.RLIM_INFINITY else min(MEMORY_LIMIT, hard)

@@ -1,7 +1,7 @@
-"""Reading what clients ask: the body of a create request and the query of a list request.
+"""Parsers of requests: the body of a create and the query of a list.
 
 Nothing is range-checked, because the cloud does not do it (the vendor's sample sends Quality 109 and gets it echoed);
-what cannot be read at all is an InvalidArgument.
+a value that cannot be parsed is an InvalidArgument.
 """
 
 import posixpath
@@ -43,7 +43,7 @@ _TARGETS = {"jpg", "png", "pdf"}
 
 
 def read_create(body: bytes) -> JobSpec:
-    """The job that a `POST /doc_jobs` asks for.
+    """The job described by a `POST /doc_jobs`.
 
     Raises:
         CloudError: 400 MissingContent, MalformedXML or InvalidArgument.
@@ -69,7 +69,7 @@ def read_create(body: bytes) -> JobSpec:
 
 def _input_object(root: Element) -> str:
     if root.value("Input/Url"):
-        raise invalid_argument("Input/Url is not supported by the emulator: it calls no other machine.")
+        raise invalid_argument("Input/Url is not supported by the emulator: it makes no outgoing connections.")
     return _required(root.find("Input") or Element("Input"), "Object")
 
 
@@ -92,7 +92,7 @@ def _process(sent: Element) -> dict[str, str]:
 
 
 def _check_template(spec: JobSpec) -> None:
-    """The output must be able to name several pages (and, for a workbook, several sheets) apart."""
+    """Check that the output template gives each page (and, for a workbook, each sheet) a different key."""
     directory, name = posixpath.split(spec.output.object)
     if family_of(suffix_of(spec.input_object, spec.process["SrcType"])) is Family.SHEETS:
         if "${SheetID}" not in directory:
@@ -105,7 +105,7 @@ def _check_template(spec: JobSpec) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ListQuery:
-    """A reading of `GET /doc_jobs?...`; `states` is empty for all of them; times are Unix seconds, both inclusive."""
+    """A parsed `GET /doc_jobs?...`; `states` is empty for all of them; times are Unix seconds, both inclusive."""
 
     queue_id: str | None
     states: tuple[State, ...]
@@ -117,7 +117,7 @@ class ListQuery:
 
 
 def read_list(params: Mapping[str, str]) -> ListQuery:
-    """The filter, order and page that a list request asks for.
+    """The filter, order and page of a list request.
 
     Raises:
         CloudError: 400 InvalidArgument.

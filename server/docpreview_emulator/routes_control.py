@@ -1,4 +1,4 @@
-"""The emulator's own routes below `/_emulator/`: the knobs of `Emulator` for other processes, as JSON."""
+"""The control API below `/_emulator/`: the controls of `Emulator` for other processes, as JSON."""
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,7 +18,7 @@ _Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 def control_routes(backend: Backend) -> list[web.RouteDef]:
-    """All of them."""
+    """The routes of the control API."""
     control = _Control(backend)
     return [
         web.get("/_emulator/health", _answered(control.health)),
@@ -41,7 +41,7 @@ def control_routes(backend: Backend) -> list[web.RouteDef]:
 
 
 def _answered(handler: Callable[[web.Request], Awaitable[object]]) -> _Handler:
-    """A handler's value as JSON, and its mistakes as `{"error": ...}` with 400 (500 for the disk)."""
+    """A handler with its value as JSON, and its errors as `{"error": ...}` with 400 (500 for the disk)."""
 
     async def answer(request: web.Request) -> web.Response:
         try:
@@ -67,7 +67,7 @@ class _Control:
         return {**counts, "objects": backend.objects.count(), "requests": len(backend.recorder.all())}
 
     async def faults(self, _request: web.Request) -> object:
-        return [fault.as_dict() for fault in self._backend.faults.waiting()]
+        return [fault.as_dict() for fault in self._backend.faults.active()]
 
     async def add_fault(self, request: web.Request) -> object:
         fault = Fault.of(await _body(request))
@@ -102,7 +102,7 @@ class _Control:
     async def resume(self, request: web.Request) -> object:
         queue_id = request.match_info["queue_id"]
         self._backend.set_queue_active(queue_id, active=True)
-        self._backend.scheduler.pump(queue_id)
+        self._backend.scheduler.start_waiting(queue_id)
         return {"state": "Active"}
 
     async def hold(self, _request: web.Request) -> object:
@@ -119,7 +119,7 @@ class _Control:
             raise ControlError(f"state is unknown; accepted: {', '.join(State)}")
         job_id = request.match_info["job_id"]
         self._backend.jobs.set_state(job_id, State(given["state"]), given["code"], given["message"])
-        self._backend.scheduler.abandon(job_id)
+        self._backend.scheduler.cancel(job_id)
         return {"job_id": job_id, "state": given["state"]}
 
     async def bind(self, request: web.Request) -> object:
@@ -131,7 +131,7 @@ class _Control:
         return {"bucket": bucket.name, **given}
 
     async def upload(self, request: web.Request) -> object:
-        """An object without a signature, so that a person with curl can put a document there."""
+        """Store an object without a signature, so that curl can upload a document."""
         host = read_host(request.match_info["host"])
         if host is None or host.bucket is None or host.service is not Service.COS:
             raise ControlError("the host must have the form <bucket>.cos.<region>.<suffix>")

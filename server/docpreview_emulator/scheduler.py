@@ -1,4 +1,4 @@
-"""Running jobs: each queue in order, so many at a time, unless the queue is paused or a test says hold."""
+"""Scheduler of jobs: each queue in order with bounded concurrency, unless it is paused or jobs are held."""
 
 import asyncio
 import logging
@@ -14,8 +14,8 @@ from docpreview_emulator.settings import Settings
 _log = logging.getLogger(__name__)
 
 
-class _Line:
-    """One queue's jobs: those that wait, and those that run."""
+class _QueueJobs:
+    """Waiting and running jobs of one queue."""
 
     def __init__(self) -> None:
         self.waiting: deque[str] = deque()
@@ -23,21 +23,21 @@ class _Line:
 
 
 class Scheduler:
-    """Lives in the server's event loop; call its methods there only."""
+    """The scheduler; its methods must be called in the server's event loop."""
 
     def __init__(self, jobs: JobTable, queues: QueueTable, converter: Converter, settings: Settings) -> None:
         self._jobs = jobs
         self._queues = queues
         self._converter = converter
         self._settings = settings
-        self._lines: dict[str, _Line] = {}
+        self._by_queue: dict[str, _QueueJobs] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._released = asyncio.Event()
         self._released.set()
         self._timers: set[asyncio.TimerHandle] = set()
 
     def resume(self) -> None:
-        """Take up the jobs that an earlier emulator left unfinished."""
+        """Resume the unfinished jobs of an earlier emulator."""
         for job in self._jobs.unfinished():
             self._enqueue(job.job_id, job.queue_id)
 
@@ -57,49 +57,49 @@ class Scheduler:
         self._released.clear()
 
     def release(self) -> None:
-        """Let held jobs go on."""
+        """Continue held jobs."""
         self._released.set()
 
-    def pump(self, queue_id: str) -> None:
-        """Start what a queue lets start."""
-        line = self._lines.get(queue_id)
-        while line and line.waiting and line.running < self._settings.max_concurrent:
+    def start_waiting(self, queue_id: str) -> None:
+        """Start waiting jobs of a queue, up to its concurrency."""
+        queue = self._by_queue.get(queue_id)
+        while queue and queue.waiting and queue.running < self._settings.max_concurrent:
             if not self._queues.get(queue_id).active:
                 return
-            job_id = line.waiting.popleft()
-            line.running += 1
+            job_id = queue.waiting.popleft()
+            queue.running += 1
             task = asyncio.create_task(self._run(job_id))
             self._tasks[job_id] = task
             task.add_done_callback(lambda _, job_id=job_id: self._finished(job_id, queue_id))  # type: ignore[misc]
 
-    def abandon(self, job_id: str) -> None:
-        """Stop working on a job whose state was set by hand."""
+    def cancel(self, job_id: str) -> None:
+        """Stop working on a job whose state was set by a control request."""
         if job_id in self._tasks:
             self._tasks[job_id].cancel()
 
     async def close(self) -> None:
-        """Stop all work; jobs stay as they are on disk."""
+        """Stop all jobs; their state stays on disk."""
         for timer in self._timers:
             timer.cancel()
-        self._lines.clear()
+        self._by_queue.clear()
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _enqueue(self, job_id: str, queue_id: str) -> None:
-        self._lines.setdefault(queue_id, _Line()).waiting.append(job_id)
-        self.pump(queue_id)
+        self._by_queue.setdefault(queue_id, _QueueJobs()).waiting.append(job_id)
+        self.start_waiting(queue_id)
 
     def _finished(self, job_id: str, queue_id: str) -> None:
         self._tasks.pop(job_id, None)
-        line = self._lines.get(queue_id)
-        if line is not None:
-            line.running -= 1
-            self.pump(queue_id)
+        queue = self._by_queue.get(queue_id)
+        if queue is not None:
+            queue.running -= 1
+            self.start_waiting(queue_id)
 
     async def _run(self, job_id: str) -> None:
-        """One job from Running to its end. Whatever goes wrong is the job's failure, never the scheduler's."""
+        """Run one job to its terminal state. Any error fails the job, never the scheduler."""
         try:
             if not self._jobs.start(job_id):
                 return
@@ -113,11 +113,11 @@ class Scheduler:
             _log.error("job %s: %s", job_id, error)
             self._fail(job_id, "InternalError", str(error))
         except Exception:  # noqa: BLE001 - logged in full; one job must not end all others
-            _log.exception("job %s failed by a fault of the emulator", job_id)
-            self._fail(job_id, "InternalError", "The emulator failed; its log says how.")
+            _log.exception("job %s failed with an internal error of the emulator", job_id)
+            self._fail(job_id, "InternalError", "Internal error of the emulator; see its log.")
 
     def _fail(self, job_id: str, code: str, message: str) -> None:
         try:
             self._jobs.fail(job_id, code, message)
         except StorageError as error:
-            _log.error("job %s cannot even be marked as failed: %s", job_id, error)
+            _log.error("job %s cannot be marked as failed: %s", job_id, error)

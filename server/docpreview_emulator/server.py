@@ -1,4 +1,4 @@
-"""The HTTP side: from a request to a cloud host, through record, faults and signature, to its answer."""
+"""HTTP server: recording, fault injection, signature check and routing of requests to cloud hosts."""
 
 import asyncio
 import logging
@@ -8,7 +8,7 @@ from aiohttp.typedefs import Handler
 
 from docpreview_emulator.backend import Backend
 from docpreview_emulator.clock import http_date
-from docpreview_emulator.delivery import DROPPED, afterwards, deliver, instead
+from docpreview_emulator.delivery import DROPPED, answer_without_processing, deliver, faulty_answer
 from docpreview_emulator.errors import CloudError, StorageError
 from docpreview_emulator.exchange import Answer, Exchange, read_exchange, refusal
 from docpreview_emulator.faults import Fault, Kind, Operation
@@ -28,7 +28,7 @@ _TOKEN_HEADERS = {
 
 def application(backend: Backend) -> web.Application:
     """The web application: cloud hosts go to the cloud's routes, any other host sees `/_emulator/` only."""
-    front = _Front(backend)
+    cloud_handler = _CloudHandler(backend)
 
     @web.middleware
     async def by_host(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -36,9 +36,9 @@ def application(backend: Backend) -> web.Application:
         if exchange is None:
             return await handler(request)
         try:
-            return await front.serve(exchange)
+            return await cloud_handler.serve(exchange)
         except ConnectionResetError:
-            _log.info("%s %s%s: the caller left", exchange.method, exchange.host, exchange.path)
+            _log.info("%s %s%s: client disconnected", exchange.method, exchange.host, exchange.path)
             return web.Response()
 
     app = web.Application(middlewares=[by_host], client_max_size=MAX_BODY)
@@ -46,7 +46,7 @@ def application(backend: Backend) -> web.Application:
     return app
 
 
-class _Front:
+class _CloudHandler:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._jobs = JobRoutes(backend)
@@ -77,7 +77,7 @@ class _Front:
         return record
 
     async def _delay(self, operation: Operation) -> Fault | None:
-        """Sit out the latencies that strike this request; the other fault that does, if any."""
+        """Wait for the latencies of this request; return its other fault, if any."""
         faults = self._backend.faults.take(operation)
         await asyncio.sleep(sum(fault.seconds for fault in faults if fault.kind is Kind.LATENCY))
         return next((fault for fault in faults if fault.kind is not Kind.LATENCY), None)
@@ -85,11 +85,11 @@ class _Front:
     async def _answer(self, exchange: Exchange, record: RequestRecord) -> tuple[Answer, Fault | None]:
         fault = None
         try:
-            # Before any delay: a cloud that is slow has the request all the same, and carries it out for whoever left.
+            # Read before any delay: a slow cloud carries out a request even if its client has disconnected.
             if exchange.cloud.service is Service.CI:
                 record.body = await read_body(exchange.source)
             fault = await self._delay(_operation(exchange))
-            answer = instead(exchange, fault)
+            answer = answer_without_processing(exchange, fault)
             if answer is not None:
                 return answer, fault
             self._verify(exchange)
@@ -102,7 +102,7 @@ class _Front:
         except StorageError as error:
             _log.error("%s %s: %s", exchange.method, exchange.path, error)
             answer = refusal(exchange, CloudError(500, "InternalError", str(error)))
-        return afterwards(exchange, answer, fault), fault
+        return faulty_answer(exchange, answer, fault), fault
 
     def _verify(self, exchange: Exchange) -> None:
         authorization = exchange.header("authorization")

@@ -1,11 +1,11 @@
-"""What can be set about an emulator, each with its unit and default."""
+"""Settings of an emulator, each with its unit and default."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Times are in seconds. The defaults make a quick and patient cloud on a laptop."""
+    """Settings; times are in seconds. The defaults suit a fast cloud with generous limits on a laptop."""
 
     submit_delay: float = 0.05
     """A job is `Submitted` for at least this long."""
@@ -23,16 +23,16 @@ class Settings:
     """As `render_timeout`, for the conversion by LibreOffice that comes before it."""
 
     skew_tolerance: float = 900.0
-    """How far in the future a signature's window may begin; the cloud's own figure is not published."""
+    """Tolerance for a signature's window that begins in the future; the cloud's own value is not published."""
 
     retention: float = 30 * 86400.0
-    """Jobs older than this do not exist any more (the cloud keeps them for one month)."""
+    """Retention of jobs (one month in the cloud)."""
 
     list_delay: float = 0.0
-    """A new job is missing from lists for this long; asking for it by its id finds it at once."""
+    """Time for which a new job is missing from lists; a get by its id finds it immediately."""
 
     record_limit: int = 10_000
-    """The newest requests that `Emulator.requests` remembers."""
+    """Number of requests in `Emulator.requests`; older ones are discarded."""
 
     soffice: str | None = None
-    """The LibreOffice program; unset looks for `soffice` and `libreoffice` on the PATH, "" goes without."""
+    """The LibreOffice program; unset searches the PATH for `soffice` and `libreoffice`, "" disables it."""

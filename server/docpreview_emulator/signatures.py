@@ -1,8 +1,8 @@
-"""Checking q-sign signatures (COS XML, HMAC-SHA1). Pure: the clock and the known keys are arguments.
+"""Verification of q-sign signatures (COS XML, HMAC-SHA1). Pure: the clock and the known keys are arguments.
 
 Written from the vendor's description (document 436/7778) and its SDKs, sharing no code with the gateway's signer, so
-that one misreading cannot hide in both. Only listed headers and parameters are covered, as in the cloud; what is listed
-must be there.
+that a misreading in one is noticed by the other. Only listed headers and parameters are covered, as in the cloud; they
+must be present.
 """
 
 import hmac
@@ -32,7 +32,7 @@ class Signable:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What to judge by: the accepted keys by id, the time, how far ahead a window may begin, names of token headers."""
+    """Input of the check: accepted keys by id, time, tolerance for a window in the future, names of token headers."""
 
     credentials: Mapping[str, Credential]
     now: float
@@ -85,7 +85,7 @@ def _check_window(window: str, policy: Policy) -> None:
 
 
 def _check_token(request: Signable, credential: Credential, policy: Policy) -> None:
-    """A temporary key needs its token, a permanent one has none; JAVA and NODE do not sign it, so that is not asked."""
+    """Check that a temporary key comes with its token, which need not be signed: the Java and Node SDKs do not."""
     sent = {value for name, value in request.headers if name.lower() in policy.token_headers}
     sent |= {value for name, value in request.params if name.lower() in policy.token_headers}
     if sent != ({credential.token} if credential.token else set()):
@@ -95,9 +95,9 @@ def _check_token(request: Signable, credential: Credential, policy: Policy) -> N
 
 
 def _signatures(request: Signable, fields: Mapping[str, str], credential: Credential) -> list[str]:
-    """The right signature, in as many forms as the `Host` header allows.
+    """The expected signatures, one for each accepted form of the `Host` header.
 
-    The vendor's Python SDK signs the host without its port while HTTP sends it with one; both forms are good.
+    The vendor's Python SDK signs the host without its port although HTTP sends it with one; both are accepted.
     """
     params = _listed(request.params, fields["q-url-param-list"])
     forms = [request.headers, [(n, without_port(v) if n.lower() == "host" else v) for n, v in request.headers]]

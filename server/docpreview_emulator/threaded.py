@@ -1,4 +1,4 @@
-"""Running an emulator in a thread, for callers that have no event loop or do not want to share theirs."""
+"""An emulator in a thread, for synchronous callers and for callers with a busy event loop."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""The emulator's hand on its render process: started on first use, one document at a time, replaced when it breaks."""
+"""Client of the render process, which starts on first use, renders one document at a time and restarts on failure."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ _LONGEST_LINE = 16 * 1024 * 1024
 
 
 class RenderWorker:
-    """Renders PDFs in a process of its own; `timeout` in seconds bounds one document."""
+    """Renders PDFs in a separate process; `timeout` in seconds bounds one document."""
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
@@ -22,7 +22,7 @@ class RenderWorker:
         self._process: asyncio.subprocess.Process | None = None
 
     async def render(self, source: Path, directory: Path, process: Mapping[str, str]) -> dict[str, Any]:
-        """What `render.render` returns, as plain data.
+        """The result of `render.render`, as plain data.
 
         Raises:
             JobFailure: the document cannot be rendered, in time, or without killing the process.
@@ -35,7 +35,7 @@ class RenderWorker:
         return reply
 
     async def _ask(self, line: bytes) -> dict[str, Any]:
-        """One question to the process. Unless it answers in order, it is killed and the next one gets a new process."""
+        """Send one request to the process; on any failure kill it, so that the next request starts a new one."""
         child = await self._running()
         try:
             async with asyncio.timeout(self._timeout):
@@ -73,7 +73,7 @@ class RenderWorker:
 
 
 async def _exchange(child: asyncio.subprocess.Process, line: bytes) -> bytes:
-    if child.stdin is None or child.stdout is None:  # never: both are pipes
+    if child.stdin is None or child.stdout is None:  # unreachable: both are pipes
         return b""
     child.stdin.write(line)
     await child.stdin.drain()

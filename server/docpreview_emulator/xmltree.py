@@ -1,4 +1,4 @@
-"""Reading a request's XML into a small tree, without document types, entities or surprises."""
+"""Parser of a request's XML into a small tree; document types and entities are refused."""
 
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -27,7 +27,7 @@ class Element:
         return element
 
     def value(self, path: str) -> str:
-        """The text at a path; absent and empty elements are the same empty string."""
+        """The text at a path; empty for absent and empty elements."""
         element = self.find(path)
         return "" if element is None else element.text.strip()
 

@@ -1,4 +1,4 @@
-"""The real `helm`, for tests of the chart."""
+"""Helpers for tests of the chart with the real `helm`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 CHART = ROOT / "helm" / "docpreview-gateway"
 VARIANTS = tuple(sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml")))
 MINORS = ("1.27", "1.36", "1.37")
-"""The oldest that the chart promises, and the newest two."""
+"""Kubernetes minor versions: the chart's oldest supported one, and the newest two."""
 RELEASE, NAMESPACE = "preview", "docs"
 Manifest = dict[str, Any]
 
@@ -40,7 +40,7 @@ def rendered(variant: str, *options: str, minor: str = MINORS[-1]) -> str:
 
 
 def refused(variant: str, *options: str, minor: str = MINORS[-1]) -> str:
-    """What helm says to values that it does not take."""
+    """Helm's error for values that it refuses."""
     version = ("--kube-version", f"{minor}.0")
     done = helm("template", RELEASE, str(CHART), *version, "--values", str(values_of(variant)), *options)
     assert done.returncode != 0, done.stdout
@@ -52,14 +52,14 @@ def manifests(text: str) -> list[Manifest]:
 
 
 def one(found: list[Manifest], kind: str, suffix: str = "") -> Manifest:
-    """The only object of this kind whose name ends so."""
+    """The only object of this kind whose name ends with `suffix`."""
     name = f"{RELEASE}-docpreview-gateway{suffix}"
     (it,) = [item for item in found if item["kind"] == kind and item["metadata"]["name"] == name]
     return it
 
 
 def pods(found: list[Manifest]) -> list[tuple[str, Manifest]]:
-    """Name and pod specification of all that runs."""
+    """Name and pod specification of every workload."""
     return [
         (item["metadata"]["name"], item["spec"]["template"]["spec"] if item["kind"] == "Deployment" else item["spec"])
         for item in found

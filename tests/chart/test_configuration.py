@@ -1,4 +1,4 @@
-"""Chart and server cannot drift: what the chart configures is what the server reads."""
+"""Consistency of chart and server: the server accepts the chart's configuration."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ CLOUD_KEYS = "secret_id: some-id\nsecret_key: some-key\n"
 
 
 def test_the_values_schema_and_readme_match_the_settings_of_today() -> None:
-    """The schema of values and the README are made from values.yaml and from the gateway's settings of today."""
+    """Both are generated from values.yaml and the gateway's settings."""
     done = run(sys.executable, ROOT / "helm" / "generate.py", "--check")
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_check_config_accepts_the_rendered_configuration(variant: str, tmp_path: Path) -> None:
-    """`docpreview-gateway check-config` accepts the rendered configuration with the files and variables of the pod."""
+    """With the files and environment variables of the pod."""
     found = manifests(rendered(variant))
     (container,) = one(found, "Deployment")["spec"]["template"]["spec"]["containers"]
     _mount(found, tmp_path)
@@ -54,8 +54,8 @@ def test_check_config_accepts_the_rendered_configuration(variant: str, tmp_path:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_ports_and_paths(variant: str) -> None:
-    """The pod's ports are those that the gateway listens on, and it may write where it keeps its ledger."""
+def test_the_pods_ports_and_writable_paths_are_those_of_the_configuration(variant: str) -> None:
+    """Ports of `listen` and `admin_listen`; the ledger's directory is writable."""
     found = manifests(rendered(variant))
     configured = yaml.safe_load(one(found, "ConfigMap")["data"]["gateway.yaml"])
     (container,) = one(found, "Deployment")["spec"]["template"]["spec"]["containers"]
@@ -75,14 +75,16 @@ def test_ports_and_paths(variant: str) -> None:
         ("production", (), 140 + 30 + 10),
     ],
 )
-def test_time_to_stop(variant: str, options: tuple[str, ...], seconds: float) -> None:
-    """Kubernetes kills no pod before drain delay and grace have passed; unset ones count as the gateway's defaults."""
+def test_kubernetes_waits_for_drain_delay_and_grace_before_it_kills_a_pod(
+    variant: str, options: tuple[str, ...], seconds: float
+) -> None:
+    """Unset values are the gateway's defaults."""
     pod = one(manifests(rendered(variant, *options)), "Deployment")["spec"]["template"]["spec"]
     assert pod["terminationGracePeriodSeconds"] == seconds
 
 
-def test_restart_only_where_it_is_needed() -> None:
-    """Settings are read at the start: their change renews the pods. A policy is re-read: its change does not."""
+def test_changed_settings_restart_the_pods_and_a_changed_policy_does_not() -> None:
+    """Settings are read at the start; a policy is reloaded."""
 
     def annotations(*options: str) -> dict[str, str]:
         template = one(manifests(rendered("production", *options)), "Deployment")["spec"]["template"]
@@ -93,8 +95,8 @@ def test_restart_only_where_it_is_needed() -> None:
     assert annotations("--set", "policy.document.callers.billing.weight=2") == annotations()
 
 
-def test_production_drain_outlasts_connections() -> None:
-    """`production` waits 1.1 times the age of connections and 5 s, so that clients without retries notice nothing."""
+def test_the_production_drain_outlasts_connections() -> None:
+    """1.1 times the connection age plus 5 s, so that clients without retries see no failure."""
     configured = yaml.safe_load(one(manifests(rendered("production")), "ConfigMap")["data"]["gateway.yaml"])
     age = configured["limits"].get("connection_age_seconds", LimitSettings().connection_age_seconds)
     assert configured["drain"]["delay_seconds"] >= 1.1 * age + 5
@@ -102,8 +104,8 @@ def test_production_drain_outlasts_connections() -> None:
     assert configured["reflection"] is False
 
 
-def test_parts_of_limits() -> None:
-    """Each gateway takes its part of what they do not count together: with autoscaling by the largest number."""
+def test_limits_that_replicas_do_not_share_are_divided_by_their_number() -> None:
+    """With autoscaling by the maximum."""
 
     def replicas(variant: str, *options: str) -> int:
         text = one(manifests(rendered(variant, *options)), "ConfigMap")["data"]["gateway.yaml"]
@@ -114,8 +116,8 @@ def test_parts_of_limits() -> None:
     assert replicas("production", "--set", "autoscaling.maxReplicas=7") == 7
 
 
-def test_names_of_settings() -> None:
-    """Every setting is either a value below `config` or one that templates set."""
+def test_every_setting_is_a_value_or_set_by_a_template() -> None:
+    """Values of settings are below `config`."""
     values = yaml.safe_load((ROOT / "helm/docpreview-gateway/values.schema.json").read_text())
     below = set(values["properties"]["config"]["properties"])
     configured = set(yaml.safe_load(one(manifests(rendered("production")), "ConfigMap")["data"]["gateway.yaml"]))
@@ -123,7 +125,7 @@ def test_names_of_settings() -> None:
 
 
 def _mount(found: list[Manifest], folder: Path) -> None:
-    """The pod's files below `folder`, as Kubernetes would mount them; Secrets have contents of this test."""
+    """Write the pod's files below `folder`, as Kubernetes would mount them; Secrets have contents of this test."""
     pod = one(found, "Deployment")["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     sources = {volume["name"]: volume for volume in pod["volumes"]}

@@ -1,4 +1,4 @@
-"""Objects that Kubernetes' schemas do not know, by the fields that operators need; dashboards and rules by file."""
+"""Custom resources without Kubernetes schemas, by their important fields; dashboards and rules by file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def production() -> list[Manifest]:
 
 
 def test_the_service_monitor_selects_each_pod_once(production: list[Manifest]) -> None:
-    """It finds each pod once: of the Services that it selects one has the port."""
+    """Only one of the selected Services has the port."""
     monitor = one(production, "ServiceMonitor")
     assert monitor["apiVersion"] == "monitoring.coreos.com/v1"
     (endpoint,) = monitor["spec"]["endpoints"]
@@ -47,7 +47,7 @@ def test_every_dashboard_is_a_config_map_that_grafana_finds(production: list[Man
 
 
 def test_the_certificate_covers_the_services_and_fills_the_mounted_secret(production: list[Manifest]) -> None:
-    """It is for the names that clients call, and becomes the Secret that the pod mounts."""
+    """Its names are those that clients call."""
     certificate = one(production, "Certificate")
     assert certificate["apiVersion"] == "cert-manager.io/v1"
     spec = certificate["spec"]
@@ -59,7 +59,7 @@ def test_the_certificate_covers_the_services_and_fills_the_mounted_secret(produc
 
 
 def test_the_route_has_a_parent_and_a_backend_service_with_its_port(production: list[Manifest]) -> None:
-    """A parent, and a backend that is a Service with this port."""
+    """The references are complete."""
     route = one(production, "GRPCRoute")
     assert route["apiVersion"] == "gateway.networking.k8s.io/v1"
     assert route["spec"]["parentRefs"] == [{"name": "internal", "namespace": "gateways"}]
@@ -70,8 +70,8 @@ def test_the_route_has_a_parent_and_a_backend_service_with_its_port(production: 
 
 
 @pytest.mark.parametrize(("variant", "protocol"), [("production", "https"), ("multi-region", "kubernetes.io/h2c")])
-def test_protocol_of_the_port(variant: str, protocol: str) -> None:
-    """Meshes and routes are told HTTP/2: in the clear, or with TLS where the gateway does it."""
+def test_the_services_port_declares_http2_with_or_without_tls(variant: str, protocol: str) -> None:
+    """`appProtocol`, for meshes and routes."""
     found = manifests(rendered(variant))
     for suffix in ("", "-headless"):
         (port,) = [port for port in one(found, "Service", suffix)["spec"]["ports"] if port["name"] == "grpc"]

@@ -1,4 +1,4 @@
-"""What helm makes of each values file: valid for three Kubernetes versions, strict, and as it was last looked at."""
+"""The rendered chart of each values file: valid for three Kubernetes versions, hardened, and equal to its golden."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.chart.helm import CHART, MINORS, VARIANTS, helm, manifests, one, pods
 GOLDENS = Path(__file__).parent / "goldens"
 CUSTOM = {"ServiceMonitor", "PrometheusRule", "GRPCRoute", "Certificate"}
 FOREIGN = ("# Source: docpreview-gateway/templates/monitoring.yaml",)
-"""Dashboards and rules are data of their own: tests/chart/test_monitoring.py compares them with their files."""
+"""Templates without goldens; tests/chart/test_monitoring.py compares dashboards and rules with their files."""
 
 
 @pytest.mark.parametrize("minor", MINORS)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_helm_lint_strict_finds_nothing(variant: str, minor: str) -> None:
-    """`helm lint --strict` has nothing to say."""
+    """`helm lint --strict`."""
     done = helm("lint", "--strict", "--kube-version", f"{minor}.0", "--values", str(values_of(variant)), str(CHART))
     assert done.returncode == 0, done.stdout
     assert "[WARNING]" not in done.stdout
@@ -30,7 +30,7 @@ def test_helm_lint_strict_finds_nothing(variant: str, minor: str) -> None:
 @pytest.mark.parametrize("minor", MINORS)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_object_is_valid_for_three_kubernetes_versions(variant: str, minor: str) -> None:
-    """Every object of Kubernetes itself is valid by the schemas of three minor versions, unknown keys refused."""
+    """Built-in kinds only; unknown keys are refused."""
     checked = 0
     for found in manifests(rendered(variant, minor=minor)):
         if found["kind"] not in CUSTOM:
@@ -39,8 +39,8 @@ def test_every_object_is_valid_for_three_kubernetes_versions(variant: str, minor
     assert checked >= 7
 
 
-def test_schemas_can_fail() -> None:
-    """The check above does see a misspelt key."""
+def test_the_schemas_refuse_a_misspelt_key() -> None:
+    """Self-test of the check above."""
     deployment = one(manifests(rendered("minimal")), "Deployment")
     deployment["spec"]["replica"] = 1
     with pytest.raises(kubernetes_validate.ValidationError):
@@ -49,7 +49,7 @@ def test_schemas_can_fail() -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_chart_that_renders_differently_from_its_goldens_fails(variant: str) -> None:
-    """Nobody changes what is installed without seeing it: `make chart-goldens` takes a change over."""
+    """`make chart-goldens` updates the goldens."""
     documents = rendered(variant).split("---\n")
     text = "---\n".join(document for document in documents if not document.startswith(FOREIGN))
     golden = GOLDENS / f"{variant}.yaml"
@@ -61,7 +61,7 @@ def test_a_chart_that_renders_differently_from_its_goldens_fails(variant: str) -
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_pod_passes_restricted_pod_security_and_more(variant: str) -> None:
-    """Each pod passes Pod Security "restricted", and beyond it: read-only root, no token, no variables of Services."""
+    """Beyond "restricted": read-only root, no service account token, no variables of Services."""
     found = pods(manifests(rendered(variant)))
     assert len(found) >= 2
     for name, pod in found:
@@ -71,7 +71,7 @@ def test_every_pod_passes_restricted_pod_security_and_more(variant: str) -> None
 
 
 def _breaches(pod: dict[str, Any]) -> list[str]:
-    """Of the rules of "restricted" (and of baseline, which it includes), with some of our own."""
+    """Violations of Pod Security "restricted" (which includes baseline) and of the project's own rules."""
     shared, problems = pod["securityContext"], []
     allowed = {
         "configMap",
@@ -102,8 +102,8 @@ def _breaches(pod: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_no_secret_is_made(variant: str) -> None:
-    """Secrets exist before: the chart refers to them, as folders, so that the gateway sees changes."""
+def test_the_chart_creates_no_secret_and_mounts_existing_ones_as_directories(variant: str) -> None:
+    """Directories are updated in place, so that the gateway sees changes."""
     found = manifests(rendered(variant))
     assert [item for item in found if item["kind"] == "Secret"] == []
     for _, pod in pods(found):
@@ -112,8 +112,8 @@ def test_no_secret_is_made(variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_services_and_policies_reach_pods(variant: str) -> None:
-    """Every selector selects exactly the pods of one workload."""
+def test_every_selector_matches_exactly_the_pods_of_one_workload(variant: str) -> None:
+    """Selectors of Services and network policies."""
     found = manifests(rendered(variant))
     labels = [item["spec"]["template"]["metadata"]["labels"] for item in found if item["kind"] == "Deployment"]
     for item in found:

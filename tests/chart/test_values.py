@@ -1,4 +1,4 @@
-"""Values that would not work are refused before anything is installed, with their path and what to do."""
+"""Validation of values: invalid ones are refused before the installation, with their path and a remedy."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 OPEN = {"global", "extraObjects", "extraVolumes", "nodeAffinity", "podAffinity", "podAntiAffinity"}
-"""Kubernetes' own, too large to be written down again; Kubernetes checks them."""
+"""Kubernetes' own structures, which Kubernetes validates itself."""
 
 OPEN_IN_PYDANTIC = {"default", "force", "presets"}
-"""Options of jobs: the policy's own reader checks them against the contract."""
+"""Options of jobs, which the policy's parser checks against the contract."""
 
 
 WORDS = {"items", "anyOf", "additionalProperties", "patternProperties", "properties", "$defs"}
@@ -42,7 +42,7 @@ WORDS = {"items", "anyOf", "additionalProperties", "patternProperties", "propert
     ],
 )
 def test_a_misspelt_key_is_refused_with_its_path(value: str, path: str, name: str) -> None:
-    """A key that does not exist is refused with the path to it."""
+    """By the schema of values."""
     said = refused("minimal", "--set", value)
     assert f"at {path}" in said
     assert f"'{name}' not allowed" in said
@@ -60,7 +60,7 @@ def test_a_misspelt_key_is_refused_with_its_path(value: str, path: str, name: st
     ],
 )
 def test_a_value_of_the_wrong_kind_or_range_is_refused_with_its_path(value: str, path: str) -> None:
-    """So is a value of the wrong kind or out of its range, the gateway's own settings included."""
+    """Including the gateway's own settings."""
     assert f"at '{path}'" in refused("minimal", "--set", value)
 
 
@@ -81,19 +81,19 @@ def test_a_value_of_the_wrong_kind_or_range_is_refused_with_its_path(value: str,
         ("production", ["grpcRoute.parentRefs=null"], "grpcRoute.parentRefs: which Gateway"),
     ],
 )
-def test_what_does_not_go_together(variant: str, values: list[str], said: str) -> None:
-    """What only the pod's log would tell is told by `helm install`."""
+def test_contradictory_values_are_refused_with_a_remedy(variant: str, values: list[str], said: str) -> None:
+    """Otherwise the error would appear in the pod's log only."""
     assert said in refused(variant, *(word for value in values for word in ("--set", value)))
 
 
 def test_a_cluster_that_is_too_old_is_refused_with_the_version_needed() -> None:
-    """A cluster that is too old is named; a helm that knows of no cluster renders all the same."""
+    """A helm without a cluster renders the chart."""
     assert "Kubernetes v1.26.0: this chart needs 1.27" in refused("minimal", minor="1.26")
     assert helm("template", "x", str(CHART), "--values", str(values_of("minimal"))).returncode == 0
 
 
-def test_closed_at_every_level() -> None:
-    """Every map of the schema says which keys it may have, but for the few that are Kubernetes' or the contract's."""
+def test_the_schema_lists_the_allowed_keys_of_every_map() -> None:
+    """Except maps that are Kubernetes' or the contract's."""
     schema = json.loads((CHART / "values.schema.json").read_text())
     assert sorted(set(_open_maps(schema, "")) - OPEN - OPEN_IN_PYDANTIC) == []
 
@@ -121,6 +121,6 @@ def _open_maps(node: Any, name: str) -> Iterator[str]:
         ("service.port=443", "port: 443"),
     ],
 )
-def test_values_that_change_things(value: str, shown: str) -> None:
-    """They are where they should be."""
+def test_a_changed_value_appears_in_the_rendered_object(value: str, shown: str) -> None:
+    """One case per value."""
     assert shown in rendered("minimal", "--set", value)

@@ -1,4 +1,4 @@
-"""The callers of a scenario, and how each proves its name: by a token, or by a certificate."""
+"""The callers of a scenario, and their credentials: tokens or certificates."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STRANGER = "stranger"
-"""Has a proof that is of the right form and that nobody knows."""
+"""A caller with well-formed but unknown credentials."""
 
 
 class Authority:
-    """Signs certificates for names."""
+    """A certificate authority."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._folder = folder
@@ -38,9 +38,9 @@ class Authority:
         self.path.write_bytes(_pem(certificate.sign(self._key, hashes.SHA256())))
 
     def issue(self, *names: x509.GeneralName) -> dict[str, str]:
-        """Paths of a certificate for these names and of its key."""
+        """Issue a certificate for these names; the paths of certificate and key."""
         key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "not looked at")])
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ignored")])
         certificate = self._builder(name, key.public_key()).add_extension(
             x509.SubjectAlternativeName(names), critical=False
         )
@@ -69,7 +69,7 @@ def _pem(certificate: x509.Certificate) -> bytes:
 
 @dataclass
 class Callers:
-    """What the gateway is configured with, and what a runner is given to speak for one of them."""
+    """The callers: the gateway's configuration for them, and their credentials for a runner."""
 
     changes: dict[str, Any] = field(default_factory=dict)
     _tokens: dict[str, str] = field(default_factory=dict)
@@ -78,7 +78,7 @@ class Callers:
 
     @classmethod
     def of(cls, scenario: dict[str, Any], folder: Path) -> Callers:
-        """Those of a scenario, their files in `folder`."""
+        """The callers of a scenario, with their files in `folder`."""
         callers, mutual = cls(), scenario.get("tls") == "mutual"
         names = scenario.get("callers", {})
         if names:
@@ -88,7 +88,7 @@ class Callers:
         return callers
 
     def proof(self, name: str | None) -> dict[str, Any]:
-        """`token` and `tls` of a step. Without a name there is no proof."""
+        """`token` and `tls` of a step; without a name there are no credentials."""
         proof: dict[str, Any] = {"token": None, "tls": self._trusted}
         if name in self._certificates and self._trusted is not None:
             proof["tls"] = self._trusted | self._certificates[name]
@@ -109,7 +109,7 @@ class Callers:
         self.changes["policy"] = {"file": path}
 
     def _issue(self, names: Iterable[str], folder: Path, *, mutual: bool) -> None:
-        """The server's certificate is of the address, since runners are given no name."""
+        """Issue certificates; the server's is for the address, since runners get no server name."""
         authority, other = Authority(folder, "authority"), Authority(folder, "other-authority")
         server = authority.issue(x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost"))
         self.changes["tls"] = {"certificate": server["certificate_chain"], "key": server["private_key"]}

@@ -1,4 +1,4 @@
-"""A runner of one language as a process: a line in, a line out."""
+"""Runner process of one language: a line of JSON in, a line of JSON out."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _LONGEST_LINE = 4 * 1024 * 1024
 
 
 class Runner:
-    """One process, from its start to the end of its input."""
+    """A runner process."""
 
     def __init__(self, process: asyncio.subprocess.Process, errors: Path) -> None:
         self._process = process
         self._errors = errors
 
     async def answer(self, step: dict[str, Any]) -> dict[str, Any]:
-        """What the runner prints for a step."""
+        """The runner's result of a step."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(step).encode() + b"\n")
@@ -35,7 +35,7 @@ class Runner:
         return answer
 
     async def end(self) -> None:
-        """Closes its input, at which it must end as a program that is content."""
+        """Close its input, after which it must exit with 0."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         status = await asyncio.wait_for(self._process.wait(), 10)
@@ -44,7 +44,7 @@ class Runner:
 
 @asynccontextmanager
 async def running(language: Language, scratch: Path) -> AsyncIterator[Runner]:
-    """The language's runner; whatever is left of it at the end is killed."""
+    """The language's runner; a process that is left at the end is killed."""
     errors = scratch / f"{language.name}.stderr"
     with errors.open("wb") as stderr:
         process = await asyncio.create_subprocess_exec(

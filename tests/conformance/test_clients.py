@@ -1,4 +1,4 @@
-"""Every client does what the table says, in every language alike. README.md explains the table and the runners."""
+"""Conformance: every client passes the same table of scenarios. README.md explains the table and the runners."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.programs import need
 
 SCENARIOS: list[dict[str, Any]] = yaml.safe_load((Path(__file__).parent / "scenarios.yaml").read_text())
 TERMINAL = ("SUCCESS", "FAILED", "CANCELLED")
-# Differ from call to call.
+# These values differ from call to call.
 _IDS = ("request_id", "upstream_request_id")
 _STEP_SECONDS = 20
 
@@ -44,13 +44,13 @@ def language(request: pytest.FixtureRequest) -> Language:
 
 
 def test_every_client_passes_its_own_linters_and_tests(language: Language) -> None:
-    """The client's own linters and tests pass."""
+    """The commands of languages.py."""
     for command in language.checks:
         language.run(command)
 
 
 async def test_the_example_program_follows_a_job_and_prints_its_page_urls(language: Language) -> None:
-    """The program that users copy creates a job, follows it to its end and prints an address for each page."""
+    """The example creates a job, follows it to its end and prints a URL for each page."""
     assert language.example, "languages.py does not say how to start it"
     async with Emulator() as emulator, World(emulator, {}) as world:
         await world.prepare("upload", {"document": "seven-pages.pdf", "as": "a.pdf"})
@@ -71,7 +71,7 @@ async def test_the_example_program_follows_a_job_and_prints_its_page_urls(langua
 async def test_every_client_sees_the_same_jobs_and_errors_in_a_scenario(
     language: Language, scenario: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Same jobs, same error."""
+    """The expectations are the scenario's."""
     callers = Callers.of(scenario, tmp_path)
     async with Emulator() as emulator, World(emulator, scenario.get("gateway", {}) | callers.changes) as world:
         for before in scenario.get("before", ()):
@@ -84,7 +84,7 @@ async def test_every_client_sees_the_same_jobs_and_errors_in_a_scenario(
                     runner.answer(_request(step, world.target, job_id) | callers.proof(step.get("as")))
                 )
                 for change in step.get("meanwhile", ()):
-                    await world.meddle(change)
+                    await world.disturb(change)
                 answer = await asyncio.wait_for(work, _STEP_SECONDS + PATIENCE)
                 _compare(answer, step["expect"], job_id)
                 job_id = answer["jobs"][0]["job_id"] if answer["jobs"] else job_id
@@ -126,7 +126,7 @@ def _compare(answer: dict[str, Any], expected: dict[str, Any], job_id: str) -> N
 
 
 def _normalised(error: dict[str, Any] | None, named: dict[str, Any]) -> dict[str, Any] | None:
-    """The error as the table writes it, with the keys that the table names."""
+    """The error in the table's form, with the keys that the table names."""
     if error is None:
         return None
     written = {

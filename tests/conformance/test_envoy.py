@@ -1,4 +1,4 @@
-"""Callers without gRPC, through Envoy with the configuration of docs/envoy: JSON over HTTP, and gRPC-Web."""
+"""Envoy with the configuration of docs/envoy, for callers without gRPC: JSON over HTTP, and gRPC-Web."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def free_port() -> int:
 
 
 def configuration(gateway: str, port: int, folder: Path) -> Path:
-    """The one in docs/, with two other addresses."""
+    """The configuration of docs/envoy, with free ports."""
     config: dict[str, Any] = yaml.safe_load((ROOT / "docs" / "envoy" / "envoy.yaml").read_text())
     listener, cluster = config["static_resources"]["listeners"][0], config["static_resources"]["clusters"][0]
     listener["address"]["socket_address"]["port_value"] = port
@@ -57,7 +57,7 @@ async def world() -> AsyncIterator[World]:
 
 @pytest.fixture
 async def door(world: World, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of Envoy, which stands before the gateway."""
+    """An HTTP client of Envoy, which is in front of the gateway."""
     async with behind_envoy(world, tmp_path) as client:
         yield client
 
@@ -88,7 +88,7 @@ class behind_envoy:  # noqa: N801 - used as a function is
         await asyncio.wait_for(self._process.wait(), PATIENCE)
 
     async def _answering(self) -> None:
-        """Returns when Envoy listens and has found the gateway healthy."""
+        """Wait until Envoy listens and its health check of the gateway has passed."""
         while True:
             assert self._process.returncode is None, self._log.read_text()
             try:
@@ -100,8 +100,8 @@ class behind_envoy:  # noqa: N801 - used as a function is
             await asyncio.sleep(0.1)
 
 
-async def test_job_in_json(door: httpx.AsyncClient) -> None:
-    """A job is created with a POST, and its watch is one JSON object a line, to the end."""
+async def test_a_job_is_created_and_watched_as_json(door: httpx.AsyncClient) -> None:
+    """The watch is a stream of JSON objects, one per line."""
     created = await door.post(f"{JOBS}/CreatePreviewJob", json=REQUEST)
     assert created.status_code == 200, created.text
     assert created.json()["state"] == "STATE_SUBMITTED"
@@ -112,8 +112,8 @@ async def test_job_in_json(door: httpx.AsyncClient) -> None:
     assert len(jobs[-1]["result"]["pages"]) == 7
 
 
-async def test_error_in_json(door: httpx.AsyncClient) -> None:
-    """The HTTP status is that of the code, and the body has the reason and every bad field."""
+async def test_an_error_has_its_http_status_and_a_json_body_with_every_bad_field(door: httpx.AsyncClient) -> None:
+    """The body has the reason too."""
     refused = await door.post(f"{JOBS}/CreatePreviewJob", json=REQUEST | {"request_id": "x", "input_object": ""})
     assert refused.status_code == 400
     info, bad = refused.json()["details"]
@@ -121,14 +121,14 @@ async def test_error_in_json(door: httpx.AsyncClient) -> None:
     assert [violation["field"] for violation in bad["field_violations"]] == ["input_object", "request_id"]
 
 
-async def test_what_is_not_in_the_contract(door: httpx.AsyncClient) -> None:
-    """Other paths and methods do not reach the gateway."""
+async def test_paths_and_methods_outside_the_contract_do_not_reach_the_gateway(door: httpx.AsyncClient) -> None:
+    """Envoy answers them itself."""
     assert (await door.post("/grpc.health.v1.Health/Check", json={})).status_code == 404
     assert (await door.post(f"{JOBS}/DropPreviewJobs", json={})).status_code == 404
 
 
 async def test_a_grpc_web_call_gets_its_job_and_the_status_in_the_last_frame(door: httpx.AsyncClient) -> None:
-    """A browser's call in gRPC-Web is answered with the job, and with the status in the last frame."""
+    """A browser's call in gRPC-Web."""
     request = CreatePreviewJobRequest(
         bucket=BUCKET, input_object="a.pdf", output=ObjectLocation(object="out/p-${Page}.jpg")
     ).SerializeToString()
@@ -146,8 +146,8 @@ async def test_a_grpc_web_call_gets_its_job_and_the_status_in_the_last_frame(doo
     assert answer.headers["access-control-allow-origin"] == ORIGIN
 
 
-async def test_pages_of_other_origins(door: httpx.AsyncClient) -> None:
-    """A browser is told that only the named origins may call."""
+async def test_only_the_named_origins_may_call_from_a_browser(door: httpx.AsyncClient) -> None:
+    """CORS preflight requests."""
     asked = {"access-control-request-method": "POST", "access-control-request-headers": "authorization,x-grpc-web"}
     for origin, allowed in ((ORIGIN, True), ("https://evil.example", False)):
         answer = await door.options(f"{JOBS}/CreatePreviewJob", headers=asked | {"origin": origin})
@@ -155,7 +155,7 @@ async def test_pages_of_other_origins(door: httpx.AsyncClient) -> None:
 
 
 async def test_a_callers_token_passes_envoy_and_a_call_without_one_is_401(tmp_path: Path) -> None:
-    """A caller's token reaches the gateway; without one it is 401."""
+    """Envoy forwards the `authorization` header."""
     callers = Callers.of({"callers": {"shop": None}}, tmp_path)
     async with (
         Emulator() as emulator,

@@ -1,4 +1,4 @@
-"""Tools that learn the contract from the gateway by reflection: grpcurl to look, ghz to put load on it."""
+"""Tools that use the gateway's reflection: grpcurl for single calls, ghz for load."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def output(*command: str) -> tuple[int, str]:
 
 
 def objects(text: str) -> list[dict[str, Any]]:
-    """JSON objects that stand one after the other."""
+    """A stream of concatenated JSON objects."""
     decoder, found = json.JSONDecoder(), []
     while text := text.lstrip():
         value, end = decoder.raw_decode(text)
@@ -44,7 +44,7 @@ def objects(text: str) -> list[dict[str, Any]]:
 
 
 async def test_grpcurl_lists_services_creates_a_job_and_watches_it_end(world: World) -> None:
-    """It lists the services, describes them with the comments' names, creates a job and watches it to its end."""
+    """Descriptions come from reflection."""
     grpcurl = (need("grpcurl"), "-plaintext")
     assert "docpreview.v1.PreviewJobService" in (await output(*grpcurl, world.target, "list"))[1].split()
     service = "docpreview.v1.PreviewJobService"
@@ -56,8 +56,8 @@ async def test_grpcurl_lists_services_creates_a_job_and_watches_it_end(world: Wo
     assert objects(jobs)[-1]["job"]["state"] == "STATE_SUCCESS"
 
 
-async def test_error_in_grpcurl(world: World) -> None:
-    """It shows the details of an error, since the gateway's words for them come by reflection or are Google's own."""
+async def test_grpcurl_shows_the_details_of_an_error(world: World) -> None:
+    """Their types come by reflection or are Google's own."""
     status, text = await output(
         *(need("grpcurl"), "-plaintext", "-d", json.dumps({"bucket": "unknown-1250000000", "job_id": "d1"})),
         *(world.target, "docpreview.v1.PreviewJobService/GetPreviewJob"),
@@ -68,7 +68,7 @@ async def test_error_in_grpcurl(world: World) -> None:
 
 
 async def test_parallel_calls_of_ghz_all_succeed(world: World) -> None:
-    """It makes calls in parallel and all of them succeed."""
+    """Load generator smoke test."""
     status, text = await output(
         *(need("ghz"), "--insecure", "--call", "docpreview.v1.PreviewQueueService/ListPreviewQueues"),
         *("-d", json.dumps({"bucket": BUCKET}), "-n", "200", "-c", "10", "--format", "json", world.target),

@@ -1,4 +1,4 @@
-"""An emulator and a gateway in front of it, and everything that a scenario may ask of the two."""
+"""An emulator and a gateway in front of it, controlled by a scenario's `before` and `meanwhile`."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _WATCH = {
     "grpc_method": "WatchPreviewJob",
 }
 PATIENCE = 20.0
-"""Seconds for which something that must happen may take its time."""
+"""Time-out in seconds of every expected event."""
 
 
 class World:
-    """The gateway listens on one port from its first start to its last."""
+    """An emulator and a gateway, whose port stays the same over restarts."""
 
     def __init__(self, emulator: Emulator, changes: dict[str, Any]) -> None:
         self._emulator = emulator
@@ -46,7 +46,7 @@ class World:
         return self._settings.listen
 
     async def prepare(self, change: str, value: Any) -> None:
-        """Brings about what a scenario needs before its first step."""
+        """Carry out one entry of `before`."""
         match change:
             case "upload":
                 document = (ROOT / "examples" / value["document"]).read_bytes()
@@ -64,8 +64,8 @@ class World:
             case _:
                 raise AssertionError(f"the table asks for {change!r}, which is not in its README")
 
-    async def meddle(self, change: str) -> None:
-        """Brings about what happens while a runner works."""
+    async def disturb(self, change: str) -> None:
+        """Carry out one entry of `meanwhile`."""
         match change:
             case "await_watch":
                 await asyncio.wait_for(self._watched(), PATIENCE)
@@ -79,7 +79,7 @@ class World:
                 raise AssertionError(f"the table asks for {change!r}, which is not in its README")
 
     def counted(self, what: str) -> int:
-        """What the cloud has seen."""
+        """A number of requests that reached the cloud."""
         if what == "accepted_jobs":
             return self._emulator.accepted_jobs
         assert what == "lists", f"the table asks for {what!r}, which is not in its README"
@@ -96,7 +96,7 @@ class World:
             await gateway.__aexit__(None, None, None)
 
     async def _watched(self) -> None:
-        """Returns when a watch of the gateway that runs has got a message."""
+        """Wait until a watch of the running gateway has received a message."""
         assert self._gateway is not None
         while not self._gateway.registry.get_sample_value("grpc_server_msg_sent_total", _WATCH):  # noqa: ASYNC110 - what prometheus counts rings no bell
             await asyncio.sleep(0.02)

@@ -1,4 +1,4 @@
-"""A storm over the gateway, and one over the vendor's SDK, side by side: `python -m tests.faults IDS KILLS SEED`."""
+"""A fault campaign against the gateway, then one against the vendor's SDK: `python -m tests.faults IDS KILLS SEED`."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.faults.storm import Plan, storm
-from tests.faults.vendor import vendor_storm
+from tests.faults.campaign import Plan, run_campaign
+from tests.faults.vendor import run_vendor_campaign
 
 
 async def main(ids: int = 300, kills: int = 5, seed: int = 1) -> None:
-    logging.disable()  # the SDK's
+    logging.disable()  # the SDK logs every failed attempt
     plan = Plan(seed, ids, kills)
     with tempfile.TemporaryDirectory() as folder:
-        print(await storm(plan, Path(folder)))  # noqa: T201
-    print(await vendor_storm(plan))  # noqa: T201
+        print(await run_campaign(plan, Path(folder)))  # noqa: T201
+    print(await run_vendor_campaign(plan))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Replicas of the gateway that are restarted one after the other, and the way to them, under steady load."""
+"""Rolling restarts: replicas of the gateway, a balancer in front of them, and a steady load."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WATCHERS = 4
 
 
 class Fleet:
-    """`async with Fleet(folder, upstream_port, changes) as fleet`: two replicas."""
+    """Replicas of the gateway: `async with Fleet(folder, upstream_port, changes) as fleet`."""
 
     def __init__(self, folder: Path, upstream_port: int, changes: Mapping[str, object], *, count: int = 2) -> None:
         self.replicas = []
@@ -54,20 +54,20 @@ class Fleet:
         await self._stack.aclose()
 
     async def roll(self, connections: int) -> None:
-        """Restart each with its drain, the next when the one before is ready and has so many connections again."""
+        """Rolling restart: drain and restart each replica once the one before is ready and has `connections` again."""
         for replica in self.replicas:
             await replica.stop()
             await replica.start()
             async with asyncio.timeout(60):
                 while not await ready(replica.admin_port) or connected(replica.port) < connections:  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
-            # Until a service has noticed, and clients have heard from the health service.
+            # Until the balancer has polled readiness, and clients have received the update of the health service.
             await asyncio.sleep(1)
         self.rolls += 1
 
 
 async def ready(admin_port: int) -> bool:
-    """What `/readyz` says."""
+    """Whether `/readyz` answers 200."""
     with suppress(OSError):
         reader, writer = await asyncio.open_connection("127.0.0.1", admin_port)
         try:
@@ -79,16 +79,16 @@ async def ready(admin_port: int) -> bool:
 
 
 def connected(port: int) -> int:
-    """How many TCP connections to a loopback port are established."""
+    """Number of established TCP connections to a loopback port."""
     # gRPC's sockets are of both families, whatever address they listen on.
     lines = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()]
     return sum(line[1].endswith(f":{port:04X}") and line[3] == "01" for line in lines)
 
 
 class Service:
-    """One address for all replicas, as kube-proxy gives it: new connections go to those that are ready, in turn.
+    """TCP balancer like kube-proxy: one address, new connections go to the ready replicas in round robin.
 
-    A connection stays where it is until one side ends it. Readiness is asked for every 0.1 s.
+    A connection stays with its replica until one side closes it. Readiness is polled every 0.1 s.
     """
 
     def __init__(self, fleet: Fleet) -> None:
@@ -98,10 +98,10 @@ class Service:
         self._tasks: set[asyncio.Task[object]] = set()
 
     async def __aenter__(self) -> Self:
-        await self._look()
+        await self._poll_readiness()
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-        self._keep(asyncio.create_task(self._follow()))
+        self._track(asyncio.create_task(self._keep_polling()))
         return self
 
     async def __aexit__(
@@ -112,22 +112,22 @@ class Service:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _keep(self, task: asyncio.Task[object]) -> None:
+    def _track(self, task: asyncio.Task[object]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _follow(self) -> object:
+    async def _keep_polling(self) -> object:
         while True:
             await asyncio.sleep(0.1)
-            await self._look()
+            await self._poll_readiness()
 
-    async def _look(self) -> None:
+    async def _poll_readiness(self) -> None:
         self._ready = [each for each in self._fleet.replicas if await ready(each.admin_port)]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._keep(task)
+        self._track(task)
         try:
             with suppress(OSError, asyncio.CancelledError):
                 await self._connect(reader, writer)
@@ -152,7 +152,7 @@ class Service:
 
 
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    """To the end of the source, which is passed on; the other direction may go on."""
+    """Copy until the source ends and pass its EOF on; the other direction stays open."""
     while data := await source.read(65536):
         sink.write(data)
         await sink.drain()
@@ -160,7 +160,7 @@ async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
 
 
 class Load:
-    """Calls at a steady rate, whatever becomes of the ones before; `results` counts them by status."""
+    """Open-loop load: calls at a steady rate, independent of earlier replies; `results` counts them by status."""
 
     def __init__(self, calls: list[Callable[[], Awaitable[object]]]) -> None:
         self._calls = calls
@@ -170,7 +170,7 @@ class Load:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """As long as the context lasts; at its end the last calls have ended."""
+        """Generate load inside the block; at its end every call has ended."""
         steady = asyncio.create_task(self._steady())
         try:
             yield
@@ -191,7 +191,7 @@ class Load:
     async def _one(self, call: Callable[[], Awaitable[object]]) -> None:
         try:
             await call()
-        except Exception as error:  # noqa: BLE001 - every failure counts, of whatever kind
+        except Exception as error:  # noqa: BLE001 - a failure of any kind counts
             self.results[type(error).__name__] += 1
             self.failures.append(f"{error!r}"[:300])
         else:
@@ -200,7 +200,7 @@ class Load:
 
 @asynccontextmanager
 async def plain_callers(address: str, job_id: str) -> AsyncIterator[Load]:
-    """Callers as gRPC makes them, without a service config, on own connections; some create with `request_id`."""
+    """Plain gRPC callers without a service config, one connection each; some create with `request_id`."""
     options = [("grpc.use_local_subchannel_pool", 1)]
     async with AsyncExitStack() as stack:
         calls: list[Callable[[], Awaitable[object]]] = []
@@ -230,7 +230,7 @@ class _Plain:
 
 @asynccontextmanager
 async def shipped_callers(target: str, job_id: str) -> AsyncIterator[Load]:
-    """Shipped clients, which know all replicas and repeat reads. In one process gRPC lets them share connections."""
+    """Shipped clients, which balance over replicas and retry reads. In one process gRPC shares their connections."""
     async with AsyncExitStack() as stack:
         calls: list[Callable[[], Awaitable[object]]] = []
         for _ in range(CALLERS):
@@ -240,7 +240,7 @@ async def shipped_callers(target: str, job_id: str) -> AsyncIterator[Load]:
 
 
 async def last_state(client: DocPreviewClient, job_id: str) -> PreviewJob.State.ValueType:
-    """What a watcher saw last when its watch ended by itself."""
+    """State of the last message of a watch that the gateway ended."""
     seen = PreviewJob.STATE_UNSPECIFIED
     async for job in client.watch(BUCKET, job_id):
         seen = job.state

@@ -1,4 +1,4 @@
-"""The gateway's real command in a process of its own, which can be killed and started again on the same port."""
+"""The real `docpreview-gateway serve` in a process of its own, which can be killed and restarted on the same port."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ SECRET_ID = "example-secret-id"
 SECRET_KEY = "EXAMPLEsecretKEY00000000000000000"
 
 SIGNATURE, SLACK, VISIBILITY, LEASE = 5.0, 1.0, 2.0, 2.0
-"""The shortest times that make sense: an unknown create is cleared up within eight seconds."""
+"""The ledger's shortest useful times in seconds: an unknown create can be reconciled after eight."""
 
-SETTLED = SIGNATURE + SLACK + VISIBILITY
+RECONCILED = SIGNATURE + SLACK + VISIBILITY
 
 
 class GatewayProcess:
-    """`async with GatewayProcess(folder, upstream_port) as gateway`; `gateway.address` stays the same for good."""
+    """A gateway process: `async with GatewayProcess(folder, upstream_port) as gateway`; its address never changes."""
 
     def __init__(
         self, folder: Path, upstream_port: int, changes: Mapping[str, object] | None = None, **ledger: float
@@ -42,7 +42,7 @@ class GatewayProcess:
         self._process: asyncio.subprocess.Process | None = None
         self.kills = 0
         self.prefix: tuple[str, ...] = ()
-        """Words before the command, such as `taskset -c 0`."""
+        """Arguments before the command, such as `taskset -c 0`."""
 
     @property
     def address(self) -> str:
@@ -62,7 +62,7 @@ class GatewayProcess:
         await self._kill()
 
     async def restart(self) -> None:
-        """Kill -9, and start again at once."""
+        """Kill -9, and restart immediately."""
         await self._kill()
         self.kills += 1
         await self._start()
@@ -73,13 +73,13 @@ class GatewayProcess:
             await self._process.wait()
 
     async def stop(self) -> None:
-        """SIGTERM, and wait for the end of the drain."""
+        """Send SIGTERM, and wait for the end of the drain."""
         self.signal(signal.SIGTERM)
         assert self._process is not None
         assert await asyncio.wait_for(self._process.wait(), 60) == 0, self.log[-2000:]
 
     async def start(self) -> None:
-        """Again, after `stop`."""
+        """Start again after `stop`."""
         await self._start()
 
     @property
@@ -88,7 +88,7 @@ class GatewayProcess:
         return self._process.pid
 
     def signal(self, number: signal.Signals) -> None:
-        """To the process, which runs."""
+        """Send a signal to the running process."""
         assert self._process is not None
         self._process.send_signal(number)
 
@@ -119,7 +119,7 @@ class GatewayProcess:
             "credentials": {"main": {"secret_id": SECRET_ID, "secret_key": SECRET_KEY}},
             "upstream": {"endpoint": f"http://127.0.0.1:{upstream_port}", "timeout_seconds": 2},
             "ledger": {f"{name}_seconds": seconds for name, seconds in times.items()},
-            # Retries and all else are as deployed; but a breaker would spend the storm refusing, which tests nothing.
+            # The rest is the default; but an open breaker would refuse most calls of a campaign.
             "breaker": {"min_calls": 0},
             "logging": {"format": "json"},
         }

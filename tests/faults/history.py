@@ -1,4 +1,4 @@
-"""What clients asked and were told, and the promises that it is held against.
+"""History of the clients' operations, and the checker of the promises I1 to I6.
 
 As in Jepsen: an operation ends `ok`, `fail` (refused for certain) or `info` (unknown: it may take effect later).
 """
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 Outcome = Literal["ok", "fail", "info"]
 Body = Literal["first", "other", "missing"]
-"""Of a create: that of its id, another one with the same id, or one whose document does not exist."""
+"""Body of a create: the id's own, another one with the same id, or one whose document does not exist."""
 
 
-class Made(NamedTuple):
-    """Whose job it is, by its output path (no marker of the gateway is trusted), and when the cloud took it."""
+class BilledJob(NamedTuple):
+    """A job on the bill: id and body by its output path (no marker of the gateway is trusted), and creation time."""
 
     request_id: str
     body: Body
@@ -27,7 +27,7 @@ class Made(NamedTuple):
 
 @dataclass(slots=True)
 class Operation:
-    """One attempt of a client; times are Unix seconds, as the cloud's are."""
+    """One attempt of a client; times are Unix seconds, like the cloud's."""
 
     request_id: str
     body: Body
@@ -41,23 +41,23 @@ class Operation:
 
 @dataclass(slots=True)
 class History:
-    """Operations in the order in which they began. `rested` are the jobs after the rest, before the last retries."""
+    """Operations in order of their begin. `final`: the final attempts. `quiescent`: the jobs before these attempts."""
 
     operations: list[Operation] = field(default_factory=list)
-    last: list[Operation] = field(default_factory=list)
-    rested: Mapping[str, Made] = field(default_factory=dict)
-    jobs: Mapping[str, Made] = field(default_factory=dict)
+    final: list[Operation] = field(default_factory=list)
+    quiescent: Mapping[str, BilledJob] = field(default_factory=dict)
+    jobs: Mapping[str, BilledJob] = field(default_factory=dict)
 
-    def by_id(self, *, last: bool = True) -> Iterator[tuple[str, list[Operation]]]:
+    def by_id(self, *, final: bool = True) -> Iterator[tuple[str, list[Operation]]]:
         """The operations of each id."""
         found: dict[str, list[Operation]] = defaultdict(list)
-        for operation in [*self.operations, *(self.last if last else ())]:
+        for operation in [*self.operations, *(self.final if final else ())]:
             found[operation.request_id].append(operation)
         return iter(found.items())
 
 
 def violations(history: History) -> list[str]:
-    """One line for each broken promise."""
+    """Violated promises, one line each."""
     checks = (
         _one_job_per_id,
         _ok_jobs_exist,
@@ -86,9 +86,9 @@ def _ok_jobs_exist(history: History) -> Iterable[str]:
 
 def _one_answer_per_id(history: History) -> Iterable[str]:
     for request_id, operations in history.by_id():
-        told = {each.job_id for each in operations if each.outcome == "ok"}
-        if len(told) > 1:
-            yield f"I3 {request_id}: told {sorted(told)}"
+        answers = {each.job_id for each in operations if each.outcome == "ok"}
+        if len(answers) > 1:
+            yield f"I3 {request_id}: answered {sorted(answers)}"
 
 
 def _other_bodies_refused(history: History) -> Iterable[str]:
@@ -102,29 +102,29 @@ def _other_bodies_refused(history: History) -> Iterable[str]:
 
 
 def _nothing_unknown(history: History) -> Iterable[str]:
-    for each in history.last:
+    for each in history.final:
         wanted = "fail" if each.body == "missing" else "ok"
         if each.outcome != wanted:
-            yield f"I5 {each.request_id}: after the rest still {each.outcome} {each.reason} ({each.details})"
+            yield f"I5 {each.request_id}: after the final attempt still {each.outcome} {each.reason} ({each.details})"
 
 
 def _refused_made_none(history: History) -> Iterable[str]:
-    """A refusal says that there is no job when it is spoken; as the last word it says that there never will be."""
-    rested = {made.request_id for made in history.rested.values()}
+    """A refusal promises that no job exists at that moment; as the final operation, that none ever will."""
+    quiescent = {made.request_id for made in history.quiescent.values()}
     created = {made.request_id: made.created for made in history.jobs.values()}
     for request_id, operations in history.by_id():
         for each in operations:
             refused = each.outcome == "fail" and each.reason != "REQUEST_ID_REUSED"
             if refused and created.get(request_id, each.begin) < each.begin:
                 yield f"I6 {request_id}: {each.reason}, but it had a job"
-    for request_id, operations in history.by_id(last=False):
+    for request_id, operations in history.by_id(final=False):
         final = max(operations, key=lambda each: each.begin)
         alone = all(each.end <= final.begin for each in operations if each is not final)
         refused = final.outcome == "fail" and final.reason != "REQUEST_ID_REUSED"
-        if alone and refused and request_id in rested:
-            yield f"I6 {request_id}: the last word was {final.reason}, and there is a job"
+        if alone and refused and request_id in quiescent:
+            yield f"I6 {request_id}: the final operation was refused with {final.reason}, but there is a job"
     yield from (f"I6 {of.request_id}: job {job} without document" for job, of in _of("missing", history.jobs))
 
 
-def _of(body: Body, jobs: Mapping[str, Made]) -> Iterator[tuple[str, Made]]:
+def _of(body: Body, jobs: Mapping[str, BilledJob]) -> Iterator[tuple[str, BilledJob]]:
     return ((job_id, made) for job_id, made in jobs.items() if made.body == body)

@@ -1,4 +1,4 @@
-"""HTTP/2 by hand, as far as hostile and very fast callers need it: frames, and headers without compression."""
+"""Minimal HTTP/2 for hostile and very fast callers: frames, and headers without compression."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CANCEL = (8).to_bytes(4, "big")
 
 
 class Frame(NamedTuple):
-    """One frame that came."""
+    """A received frame."""
 
     kind: int
     flags: int
@@ -26,7 +26,7 @@ class Frame(NamedTuple):
 
 
 def frame(kind: int, flags: int = 0, stream: int = 0, payload: bytes = b"") -> bytes:
-    """A frame as it is sent."""
+    """The bytes of a frame."""
     return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
 
 
@@ -38,16 +38,16 @@ def settings(values: dict[int, int] | None = None) -> bytes:
 
 
 HELLO = PREFACE + settings({HEADER_TABLE_SIZE: 0}) + frame(WINDOW_UPDATE, payload=(1 << 30).to_bytes(4, "big"))
-"""What a client begins with. Without a table for headers, those of the other side are as readable as ours."""
+"""A client's connection preface. Without a dynamic header table the peer's headers arrive as plain literals."""
 
 
 def header_block(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Fields as literals that are never indexed (RFC 7541, 6.2.3)."""
+    """A header block of literals that are never indexed (RFC 7541, 6.2.3)."""
     return b"".join(b"\x10" + _text(name) + _text(value) for name, value in fields)
 
 
 def request_headers(path: str, *, deadline: str = "", extra: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
-    """The header block of a gRPC call; `deadline` as gRPC writes it, such as `100m`."""
+    """The header block of a gRPC call; `deadline` in gRPC's notation, such as `100m`."""
     fields = [
         (b":method", b"POST"),
         (b":scheme", b"http"),
@@ -62,7 +62,7 @@ def request_headers(path: str, *, deadline: str = "", extra: Iterable[tuple[byte
 
 
 def message(body: bytes) -> bytes:
-    """A gRPC message, uncompressed."""
+    """An uncompressed gRPC message."""
     return b"\0" + len(body).to_bytes(4, "big") + body
 
 
@@ -72,7 +72,7 @@ def call(stream: int, headers: bytes, body: bytes) -> bytes:
 
 
 def frames(buffer: bytearray) -> Iterator[Frame]:
-    """The whole frames at the beginning of the buffer, which are taken out of it."""
+    """The complete frames at the beginning of the buffer, which are removed from it."""
     at = 0
     while len(buffer) - at >= 9:
         length = int.from_bytes(buffer[at : at + 3], "big")
@@ -95,7 +95,7 @@ def _text(value: bytes) -> bytes:
 
 
 def _integer(value: int) -> bytes:
-    """With a prefix of seven bits (RFC 7541, 5.1)."""
+    """An integer with a prefix of seven bits (RFC 7541, 5.1)."""
     if value < 127:
         return bytes((value,))
     encoded, rest = bytearray((127,)), value - 127

@@ -1,6 +1,6 @@
-"""Distinct jobs through the cache, in a process of its own: `python -m tests.faults.many_jobs JOBS MAX_BYTES`.
+"""Memory test of the cache with distinct jobs, as a process: `python -m tests.faults.many_jobs JOBS MAX_BYTES`.
 
-Prints by how many bytes the process has grown since the cache was empty.
+Prints the growth of its resident memory in bytes since the cache was empty.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BUCKET = Bucket("docs-1250000000", "ap-chongqing", "main")
 
 
 class Cloud(FakeUpstream):
-    """Has every job, ended and of two pages, and remembers none."""
+    """A cloud in which every job exists, has succeeded and has two pages; it stores nothing."""
 
     async def get(self, operation: GetJob, _call: Call) -> PreviewJob:
         job_id = operation.job_id
@@ -36,8 +36,8 @@ class Cloud(FakeUpstream):
         return job
 
 
-class Deaf(FakeTelemetry):
-    """Keeps no list of what it hears: that would be what grows."""
+class DiscardingTelemetry(FakeTelemetry):
+    """Telemetry that discards cache look-ups: a list of them would be what grows."""
 
     def cache_lookup(self, tier: str, outcome: str) -> None:
         pass
@@ -52,7 +52,7 @@ def resident() -> int:
 async def main(jobs: int, max_bytes: int) -> int:
     memory = LruMemoryCache(max_bytes)
     freshness = Freshness(active=1, missing=2, listing=1, stale=60)
-    cached = Cached(Cloud(), memory, None, freshness=freshness, clock=SystemClock(), telemetry=Deaf())
+    cached = Cached(Cloud(), memory, None, freshness=freshness, clock=SystemClock(), telemetry=DiscardingTelemetry())
     await cached(GetJob(BUCKET, "d" + "0" * 32), Call("r", 0.0))
     before, most = resident(), 0
     for number in range(1, jobs + 1):

@@ -1,8 +1,8 @@
-"""Calls at a rate that does not care how the gateway does: `python -m tests.faults.open_loop CPU PORT RATE SECONDS`.
+"""Open-loop load generator: `python -m tests.faults.open_loop CPU PORT RATE SECONDS DEADLINE`.
 
-RATE 0 finds the capacity: 50 callers, each of which calls again when it is answered. Prints one line of JSON. Speaks
-HTTP/2 by hand, so that it can offer many times of what the gateway can do from one processor. OPEN_LOOP_TOKEN says who
-calls, where the gateway has a policy.
+RATE 0 measures the capacity in closed loop: 50 callers, each of which calls again when it is answered. Prints one line
+of JSON. Speaks HTTP/2 itself (`http2.py`), so that one processor can offer a multiple of the gateway's capacity.
+OPEN_LOOP_TOKEN is the bearer token of its calls, for a gateway with a policy.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _IDS = itertools.count(int.from_bytes(os.urandom(6), "big"))
 
 
 class Connection(asyncio.Protocol):
-    """Keeps to the number of streams that the gateway allows; a call for which there is no room is not made."""
+    """One HTTP/2 connection; a call beyond the gateway's limit of streams is not made and counts as `no stream`."""
 
-    def __init__(self, results: Results, patience: float) -> None:
+    def __init__(self, results: Results, deadline: float) -> None:
         self._results = results
         token = os.environ.get("OPEN_LOOP_TOKEN", "").encode()
         extra = [(b"authorization", b"Bearer " + token)] if token else []
-        self._headers = http2.request_headers(PATH, deadline=f"{round(1000 * patience)}m", extra=extra)
+        self._headers = http2.request_headers(PATH, deadline=f"{round(1000 * deadline)}m", extra=extra)
         self._buffer = bytearray()
         self._stream = 1
         self.open: dict[int, float] = {}
-        self.again = False
+        self.closed_loop = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -43,13 +43,13 @@ class Connection(asyncio.Protocol):
         transport.write(http2.HELLO)
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        self._results.told["connection lost"] += 1
-        self._results.told["lost with it"] += len(self.open)
+        self._results.outcomes["connection lost"] += 1
+        self._results.outcomes["lost with it"] += len(self.open)
         self.open.clear()
 
     def call(self) -> None:
         if len(self.open) >= STREAMS or self._transport.is_closing():
-            self._results.told["no room"] += 1
+            self._results.outcomes["no stream"] += 1
             return
         body = GetPreviewJobRequest(bucket=BUCKET, job_id=f"d{next(_IDS):031x}").SerializeToString()
         self.open[self._stream] = asyncio.get_running_loop().time()
@@ -73,28 +73,29 @@ class Connection(asyncio.Protocol):
         if begun is None:
             return
         self._results.add(status, asyncio.get_running_loop().time() - begun)
-        if self.again:
+        if self.closed_loop:
             self.call()
 
 
 class Results:
-    """How calls ended and after how long."""
+    """Outcomes of calls, and their latencies."""
 
     def __init__(self) -> None:
-        self.told: Counter[str] = Counter()
+        self.outcomes: Counter[str] = Counter()
         self.times: dict[str, list[float]] = {"OK": [], "refused": []}
 
     def add(self, status: int | None, seconds: float) -> None:
-        # 1: cancelled by gRPC itself, before the gateway has seen it.
+        # 1 is CANCELLED by gRPC's server itself, before the gateway's handler has seen the call.
         kind = {0: "OK", 1: "refused", 4: "late", 8: "refused", 14: "refused"}.get(
             -1 if status is None else status, f"status {status}"
         )
-        self.told[kind] += 1
+        self.outcomes[kind] += 1
         if kind in self.times:
             self.times[kind].append(seconds)
 
     def summary(self, seconds: float) -> dict[str, object]:
-        found: dict[str, object] = {"seconds": seconds, "told": dict(self.told), "goodput": self.told["OK"] / seconds}
+        outcomes = dict(self.outcomes)
+        found: dict[str, object] = {"seconds": seconds, "outcomes": outcomes, "goodput": self.outcomes["OK"] / seconds}
         for kind, times in self.times.items():
             times.sort()
             for share in (0.5, 0.99):
@@ -104,17 +105,17 @@ class Results:
         return found
 
 
-async def main(port: int, rate: float, seconds: float, patience: float) -> dict[str, object]:
+async def main(port: int, rate: float, seconds: float, deadline: float) -> dict[str, object]:
     loop, results = asyncio.get_running_loop(), Results()
     connections = [
-        (await loop.create_connection(lambda: Connection(results, patience), "127.0.0.1", port))[1]
+        (await loop.create_connection(lambda: Connection(results, deadline), "127.0.0.1", port))[1]
         for _ in range(CONNECTIONS)
     ]
     await asyncio.sleep(0.5)
     begun = loop.time()
     if not rate:
         for connection in connections:
-            connection.again = True
+            connection.closed_loop = True
             connection.call()
         await asyncio.sleep(seconds)
     made = 0
@@ -125,9 +126,9 @@ async def main(port: int, rate: float, seconds: float, patience: float) -> dict[
         await asyncio.sleep(0.001)
     took = loop.time() - begun
     for connection in connections:
-        connection.again = False
-    await asyncio.sleep(0 if not rate else patience + 0.5)
-    results.told["no answer"] = sum(len(connection.open) for connection in connections)
+        connection.closed_loop = False
+    await asyncio.sleep(0 if not rate else deadline + 0.5)
+    results.outcomes["no answer"] = sum(len(connection.open) for connection in connections)
     return {"offered": rate, "made": made, **results.summary(took)}
 
 

@@ -1,4 +1,4 @@
-"""A TCP proxy that holds up and cuts what passes, by a seed."""
+"""A TCP proxy that delays data and cuts connections at random, by a seed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Weather:
-    """Chances for each piece of data. What is held up is delivered later even when its sender has gone."""
+class FaultMix:
+    """Fault mix: probabilities of `hold` (delay) and `cut` for each piece of data; bounds of a delay in seconds.
+
+    Delayed data is delivered even when its sender has disconnected.
+    """
 
     hold: float = 0.0
     least: float = 0.0
@@ -23,14 +26,14 @@ class Weather:
 
 
 class FlakyProxy:
-    """`async with FlakyProxy(port, random, weather) as proxy`: `proxy.port` leads to `port` on loopback."""
+    """A proxy on loopback from `proxy.port` to `target`: `async with FlakyProxy(target, rng, mix) as proxy`."""
 
-    def __init__(self, target: int, chance: random.Random, weather: Weather) -> None:
-        self.weather = weather
+    def __init__(self, target: int, rng: random.Random, mix: FaultMix) -> None:
+        self.mix = mix
         self.held = 0
         self.cuts = 0
         self._target = target
-        self._chance = chance
+        self._rng = rng
         self._connections: set[asyncio.Task[None]] = set()
         self._holding = 0
         self._calm = asyncio.Event()
@@ -51,7 +54,7 @@ class FlakyProxy:
         await self._server.wait_closed()
 
     async def delivered(self) -> None:
-        """Wait until nothing is held up any more."""
+        """Wait until no delayed data is left."""
         await self._calm.wait()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -62,7 +65,7 @@ class FlakyProxy:
             with suppress(OSError):
                 await self._connect(reader, writer)
         except asyncio.CancelledError:
-            pass  # the server's own callback would log it
+            pass  # asyncio's server would log it
         finally:
             self._connections.discard(task)
             writer.close()
@@ -75,7 +78,7 @@ class FlakyProxy:
             try:
                 await asyncio.wait((requests, replies), return_when=asyncio.FIRST_COMPLETED)
                 writer.close()
-                # A request that is held up arrives although its client has gone, and is not cut off while it is read.
+                # A delayed request arrives although its client has disconnected, and the cloud has time to read it.
                 await asyncio.wait((requests,))
                 await asyncio.wait((replies,), timeout=0.5)
             finally:
@@ -87,12 +90,12 @@ class FlakyProxy:
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         while data := await source.read(65536):
-            if self._chance.random() < self.weather.cut:
+            if self._rng.random() < self.mix.cut:
                 self.cuts += 1
-                sink.write(data[: self._chance.randrange(len(data) + 1)])
+                sink.write(data[: self._rng.randrange(len(data) + 1)])
                 await sink.drain()
                 return
-            if self._chance.random() < self.weather.hold:
+            if self._rng.random() < self.mix.hold:
                 await self._hold()
             sink.write(data)
             await sink.drain()
@@ -102,7 +105,7 @@ class FlakyProxy:
         self._holding += 1
         self._calm.clear()
         try:
-            await asyncio.sleep(self._chance.uniform(self.weather.least, self.weather.longest))
+            await asyncio.sleep(self._rng.uniform(self.mix.least, self.mix.longest))
         finally:
             self._holding -= 1
             if not self._holding:

@@ -1,4 +1,4 @@
-"""A cloud whose clock is not ours, by far more than `ledger.fence_slack_seconds`: no second job, whatever it costs."""
+"""Clock skew far beyond `ledger.fence_slack_seconds`: never a second job, at the price of unknown outcomes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.gateway_process import SETTLED, GatewayProcess
+from tests.faults.campaign import Clients, Intent, attributed, cloud
+from tests.faults.gateway_process import RECONCILED, GatewayProcess
 from tests.faults.history import History, violations
-from tests.faults.storm import Clients, Intent, attributed, cloud
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,36 +34,38 @@ async def running(folder: Path) -> AsyncIterator[tuple[Emulator, Clients]]:
 
 
 @pytest.mark.parametrize("ahead", [-600.0, 600.0])
-async def test_lost_reply_of_a_cloud_with_another_time(tmp_path: Path, ahead: float) -> None:
-    """The job is not where a list by our clock looks for it; so the outcome stays unknown, and nothing is sent anew."""
+async def test_a_lost_reply_of_a_cloud_with_clock_skew_stays_unknown_and_is_not_sent_again(
+    tmp_path: Path, ahead: float
+) -> None:
+    """The job is outside the time window of a list by the gateway's clock, so its absence proves nothing."""
     async with running(tmp_path) as (emulator, clients):
         emulator.clock.offset_seconds = ahead
-        # A cloud that is ahead refuses the first signature, which has ended for it.
+        # A cloud that is ahead refuses the first signature as expired.
         emulator.add_fault(operation="create", kind="drop_after", skip=int(ahead > 0))
-        told = await clients.ask([INTENT])
-        await asyncio.sleep(SETTLED)
-        told += await clients.ask([INTENT])
-        assert violations(History(told, [], {}, attributed(emulator))) == []
-        assert {each.reason for each in told} <= {"CREATE_OUTCOME_UNKNOWN", "CLOCK_SKEW"}
+        answers = await clients.ask([INTENT])
+        await asyncio.sleep(RECONCILED)
+        answers += await clients.ask([INTENT])
+        assert violations(History(answers, [], {}, attributed(emulator))) == []
+        assert {each.reason for each in answers} <= {"CREATE_OUTCOME_UNKNOWN", "CLOCK_SKEW"}
 
 
-async def test_clock_that_jumps_while_an_outcome_is_unknown(tmp_path: Path) -> None:
-    """Nothing is believed to be absent until the clocks agree again; then the id gets its one job."""
+async def test_an_unknown_outcome_stays_unknown_while_the_clocks_differ_and_then_gets_one_job(tmp_path: Path) -> None:
+    """The cloud's clock jumps after the POST was lost; no list proves absence until the clocks agree again."""
     async with running(tmp_path) as (emulator, clients):
         emulator.add_fault(operation="create", kind="drop_before")
-        told = await clients.ask([INTENT])
+        answers = await clients.ask([INTENT])
         emulator.clock.offset_seconds = -600.0
-        await asyncio.sleep(SETTLED)
-        told += await clients.ask([INTENT])
-        assert {each.reason for each in told} == {"CREATE_OUTCOME_UNKNOWN"}
+        await asyncio.sleep(RECONCILED)
+        answers += await clients.ask([INTENT])
+        assert {each.reason for each in answers} == {"CREATE_OUTCOME_UNKNOWN"}
         assert emulator.accepted_jobs == 0
         emulator.clock.offset_seconds = 0.0
-        last = await clients.ask([INTENT])
-        assert violations(History(told, last, {}, attributed(emulator))) == []
+        final = await clients.ask([INTENT])
+        assert violations(History(answers, final, {}, attributed(emulator))) == []
 
 
-async def test_clocks_that_differ_by_too_much_for_a_create(tmp_path: Path) -> None:
-    """A create with `request_id` is refused with what to do about it; as soon as the clock is right it is made."""
+async def test_a_create_during_clock_skew_is_refused_with_clock_skew_and_made_afterwards(tmp_path: Path) -> None:
+    """A create with `request_id` is refused while a known difference exceeds the slack."""
     async with running(tmp_path) as (emulator, clients):
         emulator.clock.offset_seconds = 1200.0
         refused = await clients.ask([INTENT])

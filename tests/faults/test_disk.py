@@ -1,4 +1,4 @@
-"""A disk that is full, and a ledger's file that is locked or broken: creates that cannot be recorded are not sent."""
+"""A full disk, and a locked or corrupt ledger file: creates that cannot be recorded are not sent."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 
 from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest
 from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
+from tests.faults.campaign import Clients, Intent, cloud
 from tests.faults.gateway_process import BUCKET, GatewayProcess
-from tests.faults.storm import Clients, Intent, cloud
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,7 +32,7 @@ ONE, OTHER = (
 
 @dataclass
 class Scene:
-    """A gateway that has made one job."""
+    """A gateway with one job in its ledger."""
 
     emulator: Emulator
     gateway: GatewayProcess
@@ -45,7 +45,7 @@ class Scene:
         return answer
 
     async def read(self) -> str:
-        """The job from the cloud, whatever is kept in memory."""
+        """The id of the job as read from the cloud, past the cache."""
         async with grpc.aio.insecure_channel(self.gateway.address) as channel:
             request = GetPreviewJobRequest(bucket=BUCKET, job_id=self.job_id)
             call = PreviewJobServiceStub(channel).GetPreviewJob(
@@ -53,15 +53,15 @@ class Scene:
             )
             return str((await call).job_id)
 
-    async def refuses_creates_and_reads_on(self) -> None:
-        """Fail closed."""
+    async def refuses_creates_and_serves_reads(self) -> None:
+        """Assert that creates with `request_id` fail closed, while reads succeed."""
         refused = await self.create(OTHER)
         assert (refused.outcome, refused.reason) == ("info", "LEDGER_UNAVAILABLE")
         assert self.emulator.accepted_jobs == 1
         assert await self.read() == self.job_id
 
-    async def is_well(self) -> None:
-        """The id that was refused has its one job, the first one is still known, and the process is the same."""
+    async def recovers(self) -> None:
+        """Assert that the refused id gets its job in the same process, and that the first id still has its own."""
         made, again = await self.create(OTHER), await self.create(ONE)
         assert (made.outcome, again.job_id) == ("ok", self.job_id)
         assert self.emulator.accepted_jobs == 2
@@ -87,26 +87,26 @@ async def made(folder: Path) -> AsyncIterator[Scene]:
 
 
 async def test_a_full_disk_refuses_creates_while_reads_go_on(scene: Scene) -> None:
-    """No file of the process may grow, its log's included."""
+    """RLIMIT_FSIZE keeps every file of the process from growing, its log's included."""
     usual = resource.prlimit(scene.gateway.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(scene.gateway.pid, resource.RLIMIT_FSIZE, (1, usual[1]))
-    await scene.refuses_creates_and_reads_on()
+    await scene.refuses_creates_and_serves_reads()
     resource.prlimit(scene.gateway.pid, resource.RLIMIT_FSIZE, usual)
-    await scene.is_well()
+    await scene.recovers()
 
 
 async def test_a_database_locked_by_another_refuses_creates_while_reads_go_on(scene: Scene) -> None:
     """Another process holds the file's lock for longer than the gateway waits for it."""
     with closing(sqlite3.connect(scene.database, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        await scene.refuses_creates_and_reads_on()
+        await scene.refuses_creates_and_serves_reads()
         assert "database is locked" in scene.gateway.log
         other.execute("ROLLBACK")
-    await scene.is_well()
+    await scene.recovers()
 
 
 async def test_a_broken_ledger_file_prevents_the_start_and_is_named(scene: Scene) -> None:
-    """A gateway does not start on it and says which file it is; on the file as it was it does, and knows its job."""
+    """With the original file back the gateway starts, and its job is known."""
     await scene.gateway.stop()
     good = scene.database.read_bytes()
     scene.database.write_bytes(b"\0" * 100 + good[100:])
@@ -114,4 +114,4 @@ async def test_a_broken_ledger_file_prevents_the_start_and_is_named(scene: Scene
         await scene.gateway.start()
     scene.database.write_bytes(good)
     await scene.gateway.start()
-    await scene.is_well()
+    await scene.recovers()

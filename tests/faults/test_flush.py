@@ -1,4 +1,4 @@
-"""A cache that is emptied under load, while the ledger has a server of its own (C3 of reliability's table)."""
+"""FLUSHALL of the cache under load, with the ledger on a Redis server of its own (C3 of reliability's table)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import grpc
 from docpreview.v1.preview_job_pb2 import ObjectLocation
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, GetPreviewJobRequest
 from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
+from tests.faults.campaign import DOCUMENT, DURABLE, cloud, creates
 from tests.faults.gateway_process import BUCKET, GatewayProcess
-from tests.faults.storm import DOCUMENT, DURABLE, cloud, creates
 from tests.redis_server import running_redis
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ CREATE = CreatePreviewJobRequest(
 
 
 async def test_a_flushed_cache_costs_a_cloud_read_per_replica_and_no_second_job(tmp_path: Path) -> None:
-    """A hundred readers at each of two replicas ask the cloud once or twice in all, and the `request_id` is known."""
+    """A hundred readers at each of two replicas cost one or two cloud calls, and the `request_id` is still known."""
     for name in ("cache", "ledger"):
         (tmp_path / name).mkdir()
     with running_redis(tmp_path / "cache") as cache, running_redis(tmp_path / "ledger", *DURABLE) as ledger:
         changes = {
             "shared_state": {"url": cache.url, "ledger_url": ledger.url},
             "replicas": 2,
-            # So short that each burst asks beyond the memory of its process.
+            # So short that every burst misses the memory of its process.
             "cache": {"active_seconds": 0.01},
         }
         async with (
@@ -48,7 +48,7 @@ async def test_a_flushed_cache_costs_a_cloud_read_per_replica_and_no_second_job(
             job_id = (await stubs[0].CreatePreviewJob(CREATE, timeout=20)).job_id
             emulator.clear_requests()
             assert cache.command("FLUSHALL").startswith(b"+OK")
-            # The cloud takes long enough for everyone to come before the first answer.
+            # The cloud is slow enough for all readers to arrive before its first answer.
             emulator.add_fault(operation="get", kind="latency", seconds=1.0, times=10)
             request = GetPreviewJobRequest(bucket=BUCKET, job_id=job_id)
             read = await asyncio.gather(

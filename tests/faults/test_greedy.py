@@ -1,4 +1,4 @@
-"""One caller of ten that wants fifty times its share, through a real gateway with a policy (A21)."""
+"""Fairness with a noisy neighbour: one caller of ten offers fifty times the load of the others (A21)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest
 from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from tests.faults.gateway_process import BUCKET, GatewayProcess
-from tests.faults.test_overload import GATEWAY_CPU, LANES, OTHERS_CPU, PATIENCE, ROOT, cloud
+from tests.faults.test_overload import DEADLINE, GATEWAY_CPU, HOST_LIMITER, OTHERS_CPU, ROOT, cloud
 from tests.integration.identity import Policy, bearer
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 USUAL = 5.0
-"""Calls a second of each honest caller; together they need a quarter of what the cloud can do."""
+"""Calls a second of each honest caller; together a quarter of the cloud's capacity."""
 
 GREED = 50 * USUAL
 RATE = {"per_second": 20, "burst": 20}
@@ -32,7 +32,7 @@ _IDS = itertools.count(1)
 
 
 class Honest:
-    """Nine callers at their usual rate: how long each call took, and how those ended that were not OK."""
+    """Nine callers at their usual rate; `times` are the latencies of all calls, `failures` the errors."""
 
     def __init__(self, address: str, policy: Policy) -> None:
         self._address = address
@@ -59,30 +59,33 @@ class Honest:
         begun = clock()
         try:
             request = GetPreviewJobRequest(bucket=BUCKET, job_id=f"d{next(_IDS):031x}")
-            await stub.GetPreviewJob(request, timeout=float(PATIENCE), metadata=metadata)
+            await stub.GetPreviewJob(request, timeout=float(DEADLINE), metadata=metadata)
         except grpc.aio.AioRpcError as error:
             self.failures.append(f"{error.code().name} {error.details()}")
         self.times.append(clock() - begun)
 
     @property
     def p99(self) -> float:
-        """In milliseconds."""
+        """99th percentile of the latencies, in milliseconds."""
         return 1000 * sorted(self.times)[int(0.99 * len(self.times))]
 
 
 @asynccontextmanager
 async def greedy(port: int, token: str, seconds: float) -> AsyncIterator[dict[str, Any]]:
-    """The tenth caller at its work; what became of it when the context has ended."""
-    words = ("-m", "tests.faults.open_loop", OTHERS_CPU, str(port), str(GREED), str(seconds), PATIENCE)
+    """Run the tenth caller's load generator; the dictionary has its report when the block has ended."""
+    arguments = ("-m", "tests.faults.open_loop", OTHERS_CPU, str(port), str(GREED), str(seconds), DEADLINE)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, *words), cwd=ROOT, env=os.environ | {"OPEN_LOOP_TOKEN": token}, stdout=asyncio.subprocess.PIPE
+        *(sys.executable, *arguments),
+        cwd=ROOT,
+        env=os.environ | {"OPEN_LOOP_TOKEN": token},
+        stdout=asyncio.subprocess.PIPE,
     )
-    told: dict[str, Any] = {}
+    report: dict[str, Any] = {}
     try:
-        yield told
+        yield report
     finally:
         output, _ = await process.communicate()
-        told |= json.loads(output)
+        report |= json.loads(output)
 
 
 @pytest.mark.alone
@@ -92,13 +95,13 @@ async def greedy(port: int, token: str, seconds: float) -> AsyncIterator[dict[st
 async def test_one_greedy_caller_of_ten_does_not_make_the_others_fail(
     tmp_path: Path, limits: dict[str, Any], seconds: float
 ) -> None:
-    """The nine others succeed as ever, by the rate of each or by fair turns at a cloud that is too slow for all."""
+    """Rate limits or fair queueing by weight protect the nine others when the cloud is too slow for all."""
     policy = Policy(tmp_path / "policy.yaml")
     for name in ("greedy", *(f"caller-{number}" for number in range(9))):
         policy.add(name, **limits)
     policy.write()
     async with cloud() as port:
-        gateway = GatewayProcess(tmp_path, port, LANES | {"policy": {"file": str(policy.path)}})
+        gateway = GatewayProcess(tmp_path, port, HOST_LIMITER | {"policy": {"file": str(policy.path)}})
         gateway.prefix = ("taskset", "-c", GATEWAY_CPU)
         async with gateway:
             honest = Honest(gateway.address, policy)
@@ -106,10 +109,11 @@ async def test_one_greedy_caller_of_ten_does_not_make_the_others_fail(
             alone = honest.p99
             if honest.failures or alone > 500:
                 pytest.skip(f"the machine is too busy to measure on: p99 {alone:.0f} ms, {honest.failures[:3]}")
-            async with greedy(gateway.port, policy.tokens["greedy"], seconds + 2) as told:
+            async with greedy(gateway.port, policy.tokens["greedy"], seconds + 2) as offered:
                 await asyncio.sleep(1)
                 await honest.call_for(seconds)
-    report = f"{len(honest.times)} calls, p99 {honest.p99:.0f} ms, alone {alone:.0f} ms; greedy {told}"
+    report = f"{len(honest.times)} calls, p99 {honest.p99:.0f} ms, alone {alone:.0f} ms; greedy {offered}"
     print(f"\n{report}")  # noqa: T201 - the figures
-    assert told["told"]["refused"] > told["told"]["OK"] if limits else told["told"]["OK"], report
+    outcomes = offered["outcomes"]
+    assert outcomes["refused"] > outcomes["OK"] if limits else outcomes["OK"], report
     assert len(honest.failures) <= 0.001 * len(honest.times), (report, honest.failures)

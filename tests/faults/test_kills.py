@@ -1,4 +1,4 @@
-"""A process that dies between any two steps of a create leaves what the next one brings to exactly one job."""
+"""Crashes between any two steps of a create: the same request in a new process always ends with exactly one job."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import pytest
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_emulator import Emulator
 from docpreview_gateway.model.errors import GatewayError
-from tests.faults.dying_create import DOCUMENT, create
+from tests.faults.crashing_create import DOCUMENT, create
 from tests.faults.gateway_process import BUCKET, REGION
-from tests.faults.proxy import FlakyProxy, Weather
+from tests.faults.proxy import FaultMix, FlakyProxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -31,7 +31,7 @@ STEPS = {
     "W1: about to be marked as sent": ("before sent", 0),
     "W2: marked as sent, nothing sent": ("after sent", 0),
     "W4: answered, the job not recorded": ("before accepted", 1),
-    "W5: the job recorded, the caller not told": ("after accepted", 1),
+    "W5: the job recorded, the caller not answered": ("after accepted", 1),
 }
 
 
@@ -43,13 +43,13 @@ async def emulator() -> AsyncIterator[Emulator]:
         yield running
 
 
-async def dying(step: str, url: str, state: Path, request_id: str) -> asyncio.subprocess.Process:
-    arguments = ("-m", "tests.faults.dying_create", step, url, str(state), request_id)
+async def crashing(step: str, url: str, state: Path, request_id: str) -> asyncio.subprocess.Process:
+    arguments = ("-m", "tests.faults.crashing_create", step, url, str(state), request_id)
     return await asyncio.create_subprocess_exec(sys.executable, *arguments, cwd=ROOT)
 
 
-async def until_it_is_settled(url: str, state: Path, request_id: str) -> tuple[str, set[int]]:
-    """The job that the same request gets in the end, and the errors on the way, in a process that does not die."""
+async def until_reconciled(url: str, state: Path, request_id: str) -> tuple[str, set[int]]:
+    """Repeat the request in a process that does not crash: its job, and the errors before."""
     errors: set[int] = set()
     async with asyncio.timeout(30):
         while True:
@@ -62,7 +62,7 @@ async def until_it_is_settled(url: str, state: Path, request_id: str) -> tuple[s
 
 async def until(happens: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not happens():  # noqa: ASYNC110 - what others do, in threads and processes
+        while not happens():  # noqa: ASYNC110 - other threads and processes bring it about
             await asyncio.sleep(0.02)
 
 
@@ -70,44 +70,48 @@ def posts(emulator: Emulator) -> int:
     return sum(request.operation == "create" for request in emulator.requests)
 
 
-@pytest.mark.parametrize(("step", "jobs_at_death"), STEPS.values(), ids=STEPS)
-async def test_killed_at_a_step(emulator: Emulator, tmp_path: Path, step: str, jobs_at_death: int) -> None:
-    """The same request makes the job that is missing or finds the one that is there; only one POST ever leaves."""
+@pytest.mark.parametrize(("step", "jobs_at_crash"), STEPS.values(), ids=STEPS)
+async def test_a_create_killed_at_any_step_ends_with_one_job_and_one_post(
+    emulator: Emulator, tmp_path: Path, step: str, jobs_at_crash: int
+) -> None:
+    """The same request creates the missing job or finds the existing one."""
     request_id = str(uuid.uuid4())
-    process = await dying(step, emulator.url, tmp_path, request_id)
+    process = await crashing(step, emulator.url, tmp_path, request_id)
     assert await process.wait() == -signal.SIGKILL
-    assert emulator.accepted_jobs == jobs_at_death
-    job_id, errors = await until_it_is_settled(emulator.url, tmp_path, request_id)
+    assert emulator.accepted_jobs == jobs_at_crash
+    job_id, errors = await until_reconciled(emulator.url, tmp_path, request_id)
     assert [job.job_id for job in emulator.jobs] == [job_id]
     assert posts(emulator) == 1
     assert errors <= {reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN}
 
 
-async def test_killed_while_the_answer_is_on_its_way(emulator: Emulator, tmp_path: Path) -> None:
-    """W3: the job is found by a list, and nothing is sent again."""
+async def test_a_create_killed_before_its_reply_arrives_is_found_by_a_list(emulator: Emulator, tmp_path: Path) -> None:
+    """W3: no second POST is sent."""
     emulator.add_fault("drip", "create", seconds=30.0)
     request_id = str(uuid.uuid4())
-    process = await dying(NEVER, emulator.url, tmp_path, request_id)
+    process = await crashing(NEVER, emulator.url, tmp_path, request_id)
     await until(lambda: emulator.accepted_jobs == 1)
     process.kill()
     await process.wait()
-    job_id, _ = await until_it_is_settled(emulator.url, tmp_path, request_id)
+    job_id, _ = await until_reconciled(emulator.url, tmp_path, request_id)
     assert [job.job_id for job in emulator.jobs] == [job_id]
     assert posts(emulator) == 1
 
 
-async def test_killed_while_the_request_is_on_its_way(emulator: Emulator, tmp_path: Path) -> None:
-    """W9: it arrives behind the job that replaced it, and is refused by its signature."""
-    late = Weather(hold=1.0, least=6.0, longest=6.0)
-    async with FlakyProxy(emulator.port, random.Random(1), late) as proxy:  # noqa: S311 - chance has no say in it
+async def test_a_delayed_post_of_a_killed_process_is_refused_by_its_signature(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    """W9: it arrives after the job that replaced it, with an expired signature."""
+    late = FaultMix(hold=1.0, least=6.0, longest=6.0)
+    async with FlakyProxy(emulator.port, random.Random(1), late) as proxy:  # noqa: S311 - the mix leaves nothing to chance
         url = f"http://127.0.0.1:{proxy.port}"
         request_id = str(uuid.uuid4())
-        process = await dying(NEVER, url, tmp_path, request_id)
+        process = await crashing(NEVER, url, tmp_path, request_id)
         await until(lambda: proxy.held > 0)
         process.kill()
         await process.wait()
-        proxy.weather = Weather()
-        job_id, errors = await until_it_is_settled(url, tmp_path, request_id)
+        proxy.mix = FaultMix()
+        job_id, errors = await until_reconciled(url, tmp_path, request_id)
         assert errors == {reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN}
         assert posts(emulator) == 1
         await proxy.delivered()

@@ -1,4 +1,4 @@
-"""Memory stays where it is, however many jobs, watches and silent minutes go through."""
+"""Resident memory stays bounded under many distinct jobs, cancelled watches and calls to a hanging cloud."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.alone
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("jobs", [100_000, pytest.param(1_000_000, marks=pytest.mark.soak)])
-async def test_distinct_jobs_through_the_cache(jobs: int) -> None:
-    """The process grows by the cache's bound and at most a fifth more."""
+async def test_distinct_jobs_through_the_cache_stay_within_its_bound(jobs: int) -> None:
+    """The process grows by at most 1.2 times `cache.max_bytes`."""
     bound = 32 * 1024 * 1024
-    words = ("-m", "tests.faults.many_jobs", str(jobs), str(bound))
-    process = await asyncio.create_subprocess_exec(sys.executable, *words, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
+    arguments = ("-m", "tests.faults.many_jobs", str(jobs), str(bound))
+    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
     output, _ = await process.communicate()
     grown = int(output)
     print(f"\n{jobs} jobs: {grown / bound:.2f} of the bound")  # noqa: T201 - the figures
@@ -40,8 +40,8 @@ async def test_distinct_jobs_through_the_cache(jobs: int) -> None:
 @pytest.mark.alone
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("cycles", [1000, pytest.param(20_000, marks=pytest.mark.soak)])
-async def test_watches_that_are_given_up(tmp_path: Path, cycles: int) -> None:
-    """Each is cancelled after its first state; the gateway is as large as after the first thousand."""
+async def test_cancelled_watches_leave_no_memory_behind(tmp_path: Path, cycles: int) -> None:
+    """Each watch is cancelled after its first state; the gateway is as large as after the first thousand."""
     async with Emulator() as emulator, GatewayProcess(tmp_path, emulator.port) as gateway:
         emulator.hold_jobs()
         emulator.put_object(BUCKET, REGION, "a.pdf", b"%PDF-1.4")
@@ -62,15 +62,17 @@ async def test_watches_that_are_given_up(tmp_path: Path, cycles: int) -> None:
             before = resident_mib(gateway.pid)
             await asyncio.gather(*(watch(cycles // 10) for _ in range(10)))
             grown = resident_mib(gateway.pid) - before
-    print(f"\n{cycles} watches given up: {grown:+.1f} MiB on {before:.1f}")  # noqa: T201 - the figures
+    print(f"\n{cycles} watches cancelled: {grown:+.1f} MiB on {before:.1f}")  # noqa: T201 - the figures
     assert grown < 8
 
 
 @pytest.mark.alone
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("calls", [300, pytest.param(3000, marks=pytest.mark.soak)])
-async def test_cloud_that_hangs(tmp_path: Path, calls: int) -> None:
-    """Every call ends by its deadline, memory is flat, and within five seconds of the cloud's return all is well."""
+async def test_a_hanging_cloud_costs_callers_their_deadline_and_the_gateway_no_memory(
+    tmp_path: Path, calls: int
+) -> None:
+    """Every call ends by its deadline, and reads succeed again within five seconds of the cloud's recovery."""
     async with (
         Emulator() as emulator,
         GatewayProcess(tmp_path, emulator.port, {"breaker": {}, "cache": {"missing_seconds": 0}}) as gateway,
@@ -101,6 +103,7 @@ async def test_cloud_that_hangs(tmp_path: Path, calls: int) -> None:
         recovered = clock() - back
         assert {code for code, _ in [await read(number) for number in range(20)]} == {grpc.StatusCode.NOT_FOUND}
         grown = resident_mib(gateway.pid) - before
-    print(f"\n{calls} silent calls: longest {longest:.2f} s, back after {recovered:.2f} s, {grown:+.1f} MiB")  # noqa: T201
+    figures = f"longest {longest:.2f} s, recovered after {recovered:.2f} s, {grown:+.1f} MiB"
+    print(f"\n{calls} calls to a hanging cloud: {figures}")  # noqa: T201
     assert longest < 2
     assert grown < 12

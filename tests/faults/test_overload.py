@@ -1,4 +1,4 @@
-"""More calls than can be answered: as many are answered in time as ever, and the others hear soon that they are not.
+"""Overload: goodput stays at its best, and the calls beyond the capacity are refused quickly.
 
 Load generator and cloud share one processor, the gateway has the other one (`taskset`).
 """
@@ -23,29 +23,29 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 GATEWAY_CPU, OTHERS_CPU = "0", "1"
-CLOUD_SECONDS, PLACES = "0.1", 20
-"""The cloud answers 200 reads a second; the gateway itself could do about a thousand."""
+CLOUD_SECONDS, PERMITS = "0.1", 20
+"""The cloud answers 200 reads a second; the gateway's own capacity is about a thousand."""
 
-PATIENCE = "2"
-"""Seconds until a call's deadline."""
+DEADLINE = "2"
+"""Deadline of a call in seconds."""
 
-LANES = {"concurrency": {"initial": PLACES, "lowest": PLACES, "highest": PLACES}, "breaker": {}}
+HOST_LIMITER = {"concurrency": {"initial": PERMITS, "lowest": PERMITS, "highest": PERMITS}, "breaker": {}}
 
 RUNS = [
     pytest.param((1, 10), 4.0, 0.7, 1000, id="briefly"),
     pytest.param((1, 2, 5, 10), 30.0, 0.9, 50, id="long", marks=pytest.mark.soak),
 ]
-"""Loads as multiples of the capacity, seconds of each, the share of the best goodput that is kept at the last one, and
-the milliseconds within which 99 of 100 refusals come. Without the bound that keeps calls from waiting too long the
-share is 0.4; without the early refusal 99 of 100 take 0.6 s. The brief run allows for a machine that is busy."""
+"""Loads as multiples of the capacity, seconds of each, the least share of the best goodput at the last one, and the
+upper bound of the refusals' p99 in milliseconds. Without the bound on waiting calls the share is 0.4; without the early
+refusal the p99 is 0.6 s. The brief run allows for a busy machine."""
 
 
 @asynccontextmanager
 async def cloud() -> AsyncIterator[int]:
-    """The port of one that takes `CLOUD_SECONDS` for each answer, in a process of its own."""
-    words = ("taskset", "-c", OTHERS_CPU, sys.executable, "bench/canned_upstream.py", CLOUD_SECONDS)
+    """The port of a cloud that takes `CLOUD_SECONDS` for each answer, in a process of its own."""
+    arguments = ("taskset", "-c", OTHERS_CPU, sys.executable, "bench/canned_upstream.py", CLOUD_SECONDS)
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*words, cwd=ROOT, stdin=pipe, stdout=pipe)
+    process = await asyncio.create_subprocess_exec(*arguments, cwd=ROOT, stdin=pipe, stdout=pipe)
     assert process.stdin is not None
     assert process.stdout is not None
     try:
@@ -56,16 +56,16 @@ async def cloud() -> AsyncIterator[int]:
 
 
 async def offered(port: int, rate: float, seconds: float) -> dict[str, Any]:
-    """What became of so many calls a second; 0: of as many as 50 callers make who wait for each answer."""
-    words = ("-m", "tests.faults.open_loop", OTHERS_CPU, str(port), str(rate), str(seconds), PATIENCE)
-    process = await asyncio.create_subprocess_exec(sys.executable, *words, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
+    """The report of an open loop at `rate` calls a second; 0: of 50 callers in closed loop."""
+    arguments = ("-m", "tests.faults.open_loop", OTHERS_CPU, str(port), str(rate), str(seconds), DEADLINE)
+    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
     output, _ = await process.communicate()
     found: dict[str, Any] = json.loads(output)
     return found
 
 
 class Health:
-    """Asks `/healthz` and `/readyz` ten times a second, with the second of patience that Kubernetes has."""
+    """Polls `/healthz` and `/readyz` ten times a second, with Kubernetes' default timeout of a second."""
 
     def __init__(self, admin_port: int) -> None:
         self._address = f"http://127.0.0.1:{admin_port}"
@@ -104,12 +104,12 @@ def resident_mib(pid: int) -> float:
 @pytest.mark.alone
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(("factors", "seconds", "share", "refused_ms"), RUNS)
-async def test_more_than_the_cloud_can_do(
+async def test_goodput_at_ten_times_the_capacity_stays_at_its_best_and_refusals_are_quick(
     tmp_path: Path, factors: tuple[int, ...], seconds: float, share: float, refused_ms: float
 ) -> None:
-    """Goodput at ten times the capacity is about what it is at best, few are late, the others hear of it at once."""
+    """Few calls miss their deadline, the health endpoints answer 200, and memory stays flat."""
     async with cloud() as port:
-        gateway = GatewayProcess(tmp_path, port, LANES)
+        gateway = GatewayProcess(tmp_path, port, HOST_LIMITER)
         gateway.prefix = ("taskset", "-c", GATEWAY_CPU)
         async with gateway:
             capacity = (await offered(gateway.port, 0, min(seconds, 5.0)))["goodput"]
@@ -122,11 +122,11 @@ async def test_more_than_the_cloud_can_do(
                     results[factor] = await offered(gateway.port, factor * capacity, seconds)
             grown = resident_mib(gateway.pid) - before
     lines = [f"{factor}x: {result}" for factor, result in results.items()]
-    report = "\n".join([f"capacity {capacity:.0f}/s, {grown:+.1f} MiB, {health.answers} times green", *lines])
+    report = "\n".join([f"capacity {capacity:.0f}/s, {grown:+.1f} MiB, {health.answers} healthy probes", *lines])
     print(f"\n{report}")  # noqa: T201 - the figures
     assert health.bad == [], report
     goodput = [result["goodput"] for result in results.values()]
     assert goodput[-1] >= share * max(capacity, *goodput), report
-    assert results[10]["told"].get("late", 0) <= 0.05 * results[10]["made"], report
+    assert results[10]["outcomes"].get("late", 0) <= 0.05 * results[10]["made"], report
     assert max(result["refused p99 ms"] for result in results.values()) < refused_ms, report
     assert grown < 30, report

@@ -1,6 +1,6 @@
-"""A Redis that answers late, slowly, wrongly or not at all: no read fails or waits for long, no create goes unrecorded.
+"""Faults of Redis behind a proxy: no read fails or waits for long, no create is made without a record.
 
-C1 of reliability's table. Between gateway and a real server stands a proxy that misbehaves.
+C1 of reliability's table: replies that are late, slow, wrong or missing. The server behind the proxy is real.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 
     from tests.redis_server import RedisServer
 
-Mood = Literal["well", "refused", "silent", "late", "slow", "reset", "loading", "readonly", "full", "garbage", "wrong"]
+RedisFault = Literal[
+    "none", "refused", "silent", "late", "slow", "reset", "loading", "readonly", "full", "garbage", "wrong"
+]
 
-ANSWERS: dict[str, bytes] = {
+REPLIES: dict[str, bytes] = {
     "loading": b"-LOADING Redis is loading the dataset in memory\r\n",
     "readonly": b"-READONLY You can't write against a read only replica.\r\n",
     "full": b"-OOM command not allowed when used memory > 'maxmemory'.\r\n",
@@ -38,11 +40,11 @@ ANSWERS: dict[str, bytes] = {
 }
 
 
-class MoodyProxy:
-    """A way to the server; `mood` is that of every answer from now on."""
+class FaultyProxy:
+    """A proxy to a Redis server; `fault` applies to every reply from now on."""
 
     def __init__(self, target: int) -> None:
-        self.mood: Mood = "well"
+        self.fault: RedisFault = "none"
         self._target = target
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -73,7 +75,7 @@ class MoodyProxy:
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", self._target)
         try:
-            while self.mood != "refused" and (request := await reader.read(65536)):
+            while self.fault != "refused" and (request := await reader.read(65536)):
                 back.write(request)
                 if not await self._answer(await there.read(65536), writer):
                     return
@@ -81,28 +83,28 @@ class MoodyProxy:
             back.close()
 
     async def _answer(self, answer: bytes, writer: asyncio.StreamWriter) -> bool:
-        """Pass an answer on as the mood has it; False ends the connection."""
-        mood = self.mood
-        if mood in {"refused", "reset"}:
+        """Pass a reply on, changed by the fault; False closes the connection."""
+        fault = self.fault
+        if fault in {"refused", "reset"}:
             writer.write(answer[: len(answer) // 2])
             writer.transport.abort()
             return False
-        if mood == "silent":
+        if fault == "silent":
             await asyncio.sleep(60)
-        elif mood == "late":
+        elif fault == "late":
             await asyncio.sleep(0.5)
-        if mood == "slow":
+        if fault == "slow":
             for at in range(len(answer)):
                 writer.write(answer[at : at + 1])
                 await asyncio.sleep(0.001)
         else:
-            writer.write(ANSWERS.get(mood, answer))
+            writer.write(REPLIES.get(fault, answer))
         return True
 
 
 @asynccontextmanager
-async def behind(server: RedisServer) -> AsyncIterator[tuple[MoodyProxy, Emulator, Replica]]:
-    async with Emulator() as emulator, MoodyProxy(server.port) as proxy:
+async def behind(server: RedisServer) -> AsyncIterator[tuple[FaultyProxy, Emulator, Replica]]:
+    async with Emulator() as emulator, FaultyProxy(server.port) as proxy:
         emulator.put_object(BUCKET, REGION, "a.pdf", b"%PDF-1.4")
         emulator.hold_jobs()
         state = SharedStateSettings.model_validate({"url": f"redis://127.0.0.1:{proxy.port}/0"})
@@ -115,19 +117,21 @@ async def behind(server: RedisServer) -> AsyncIterator[tuple[MoodyProxy, Emulato
 
 @pytest.mark.alone
 @pytest.mark.parametrize(
-    "mood", ["refused", "silent", "late", "slow", "reset", "loading", "readonly", "full", "garbage", "wrong"]
+    "fault", ["refused", "silent", "late", "slow", "reset", "loading", "readonly", "full", "garbage", "wrong"]
 )
-async def test_server_in_a_mood(redis_server: RedisServer, mood: Mood) -> None:
-    """Reads succeed and hardly wait longer; creates with `request_id` are recorded or refused."""
+async def test_reads_succeed_and_creates_are_recorded_or_refused_during_a_redis_fault(
+    redis_server: RedisServer, fault: RedisFault
+) -> None:
+    """Reads hardly wait longer; a create with `request_id` is recorded, or refused with LEDGER_UNAVAILABLE."""
     async with behind(redis_server) as (proxy, emulator, replica):
         job_id = await replica.create()
         usual = sorted(await reads(replica, job_id, 60))
-        proxy.mood = mood
+        proxy.fault = fault
         times = sorted(await reads(replica, job_id, 200))
         median, worst = times[100] - usual[30], times[197] - usual[58]
-        print(f"\n{mood}: reads p50 {1000 * median:+.1f} ms, p99 {1000 * worst:+.1f} ms")  # noqa: T201 - the figures
+        print(f"\n{fault}: reads p50 {1000 * median:+.1f} ms, p99 {1000 * worst:+.1f} ms")  # noqa: T201 - the figures
         assert median < 0.06
-        # The gateway gives the cache 50 ms; the rest is for a machine that is busy.
+        # The gateway's time limit for the cache is 50 ms; the rest allows for a busy machine.
         assert worst < 0.25
         before = emulator.accepted_jobs
         try:
@@ -136,8 +140,8 @@ async def test_server_in_a_mood(redis_server: RedisServer, mood: Mood) -> None:
             assert error_info(error).reason == "LEDGER_UNAVAILABLE"  # noqa: PT017 - either is right
             assert emulator.accepted_jobs == before
         else:
-            assert mood in {"late", "slow"}
-        proxy.mood = "well"
+            assert fault in {"late", "slow"}
+        proxy.fault = "none"
         async with asyncio.timeout(5):
             while True:
                 with suppress(grpc.aio.AioRpcError):

@@ -1,4 +1,4 @@
-"""What the storms and the reading for them found; each failed before its fix."""
+"""Regressions that fault campaigns and their code reviews found; each failed before its fix."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.call import Call
 
 
-class LedgerThatLosesSight(BreakableLedger):
-    """Cannot tell whether other creates are open, while `blind`."""
+class LedgerWithFailingLookups(BreakableLedger):
+    """A ledger whose look-ups of other open creates fail while `failing`."""
 
-    blind = False
+    failing = False
 
     async def others_open(self, record: Record) -> bool:
-        if self.blind:
+        if self.failing:
             raise LedgerError("disk I/O error")
         return await super().others_open(record)
 
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with LedgerThatLosesSight(tmp_path / "ledger.db") as ledger:
+    async with LedgerWithFailingLookups(tmp_path / "ledger.db") as ledger:
         yield World(ledger)
 
 
@@ -60,8 +60,8 @@ async def lost(world: World) -> CreatePreviewJobRequest:
     return asked
 
 
-async def test_list_refused_while_an_outcome_is_unknown(world: World) -> None:
-    """The caller is told that the outcome is unknown, not that the cloud refused: that would say there is no job."""
+async def test_a_list_refused_while_an_outcome_is_unknown_answers_outcome_unknown(world: World) -> None:
+    """UPSTREAM_THROTTLED would promise that there is no job."""
     asked = await lost(world)
     world.cloud.list_failures = [UpstreamError(reasons.ERROR_REASON_UPSTREAM_THROTTLED, "slow down", retry_after=1)]
     with pytest.raises(GatewayError) as caught:
@@ -69,18 +69,18 @@ async def test_list_refused_while_an_outcome_is_unknown(world: World) -> None:
     assert caught.value.reason == reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN
 
 
-async def test_ledger_fails_while_an_outcome_is_unknown(world: World) -> None:
-    """As above; it is no internal error."""
+async def test_a_ledger_that_fails_while_an_outcome_is_unknown_answers_outcome_unknown(world: World) -> None:
+    """INTERNAL would promise that there is no job."""
     asked = await lost(world)
-    assert isinstance(world.ledger, LedgerThatLosesSight)
-    world.ledger.blind = True
+    assert isinstance(world.ledger, LedgerWithFailingLookups)
+    world.ledger.failing = True
     with pytest.raises(GatewayError) as caught:
         await world.create(asked)
     assert caught.value.reason == reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN
 
 
 class ListsByTime(LossyUpstream):
-    """Its lists keep to the times that were asked for."""
+    """An upstream whose lists respect the time window of the query."""
 
     async def list_jobs(self, query: ListJobs, call: Call) -> JobPage:
         page = await super().list_jobs(query, call)
@@ -91,8 +91,8 @@ class ListsByTime(LossyUpstream):
 
 
 @pytest.mark.parametrize("ahead", [-900, 900])
-async def test_cloud_whose_clock_differs_by_the_whole_slack(tmp_path: Path, ahead: int) -> None:
-    """The list for a lost job reaches as far as the clocks may differ; else a second job would be made."""
+async def test_a_list_for_a_lost_job_reaches_as_far_as_the_clocks_may_differ(tmp_path: Path, ahead: int) -> None:
+    """A shorter window would miss the job, and a second one would be created."""
     timing = Timing(fence_slack=900)
     async with BreakableLedger(tmp_path / "ledger.db") as ledger:
         world = World(ledger, cloud=ListsByTime())
@@ -114,8 +114,8 @@ async def test_cloud_whose_clock_differs_by_the_whole_slack(tmp_path: Path, ahea
         assert found.job_id == made.job_id
 
 
-async def test_other_refusals_of_a_list(world: World) -> None:
-    """Whatever a list says while an outcome is unknown, the job is found once the list works again."""
+async def test_a_lost_job_is_found_once_lists_work_again_after_any_refusal(world: World) -> None:
+    """Access denied and clock skew leave the outcome unknown as well."""
     asked = await lost(world)
     for reason in (reasons.ERROR_REASON_UPSTREAM_ACCESS_DENIED, reasons.ERROR_REASON_CLOCK_SKEW):
         world.cloud.list_failures = [UpstreamError(reason, "no")]

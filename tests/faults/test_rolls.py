@@ -1,4 +1,4 @@
-"""Replicas that are restarted one after the other under load: nobody's call fails, and no watcher misses the end."""
+"""Rolling restarts under load: no call fails, and every watcher sees the terminal state."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ENDPOINT_AWARE = {
     "limits": {"connection_age_seconds": AGE},
     "drain": {"delay_seconds": 1.1 * AGE + 1.5, "grace_seconds": 20},
 }
-"""As docs/configuration.md says, in small: the service below learns within 0.1 s who is ready."""
+"""The advice of docs/configuration.md with shorter times: the balancer below polls readiness every 0.1 s."""
 
 FAST = {"drain": {"delay_seconds": 0.5, "grace_seconds": 20}}
 
@@ -53,7 +53,7 @@ async def emulator() -> AsyncIterator[Emulator]:
 async def rolled(
     fleet: Fleet, emulator: Emulator, watchers: DocPreviewClient, load: Load, plan: tuple[int, int]
 ) -> None:
-    """All rolls under the load; each time other watchers, whose jobs end when the roll is over."""
+    """Make all rolls under the load, each with new watchers, whose jobs end when the roll is over."""
     rolls, connections = plan
     async with load.running():
         for _ in range(rolls):
@@ -74,8 +74,10 @@ async def new_job(client: DocPreviewClient) -> str:
 
 @pytest.mark.parametrize("rolls", ROLLS)
 @pytest.mark.timeout(1800)
-async def test_plain_callers_behind_a_balancer(emulator: Emulator, tmp_path: Path, rolls: int) -> None:
-    """Those that repeat nothing, creates too, see no failure when the drain outlasts their connections."""
+async def test_plain_callers_behind_a_balancer_see_no_failure_when_the_drain_outlasts_connections(
+    emulator: Emulator, tmp_path: Path, rolls: int
+) -> None:
+    """These callers retry nothing; some of their calls are creates."""
     async with (
         Fleet(tmp_path, emulator.port, ENDPOINT_AWARE) as fleet,
         Service(fleet) as service,
@@ -87,8 +89,10 @@ async def test_plain_callers_behind_a_balancer(emulator: Emulator, tmp_path: Pat
 
 @pytest.mark.parametrize("rolls", ROLLS)
 @pytest.mark.timeout(1800)
-async def test_shipped_client_and_a_fast_drain(emulator: Emulator, tmp_path: Path, rolls: int) -> None:
-    """Its service config repeats what a stopping server cancels."""
+async def test_the_shipped_client_sees_no_failure_during_a_fast_drain(
+    emulator: Emulator, tmp_path: Path, rolls: int
+) -> None:
+    """Its service config retries calls that a stopping server cancels."""
     async with Fleet(tmp_path, emulator.port, FAST) as fleet:
         target = "ipv4:" + ",".join(each.address for each in fleet.replicas)
         async with (

@@ -1,6 +1,6 @@
-"""Bytes that no client of ours would send: the process lives, its memory is bounded, and honest callers are served.
+"""Attacks on the HTTP/2 layer: the process survives, its memory is bounded, and honest callers are served.
 
-Numbers of reliability's table A. Against a real process, so that its own memory and life are looked at.
+The numbers are those of reliability's table A. The gateway is a real process, so that its own memory is measured.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("wire")]
 
 SIZE = int(os.environ.get("FAULTS_ATTACKS", "1"))
-"""Times the size that `make test-rest` can afford; 10 is that of the table."""
+"""Factor on the size of each attack; the table's size is 10."""
 
 BODY = GetPreviewJobRequest(bucket=BUCKET, job_id="d" + "0" * 32).SerializeToString()
 
@@ -55,7 +55,7 @@ class Target:
         await asyncio.gather(*(writer.wait_closed() for writer in self._writers), return_exceptions=True)
 
     async def probe(self) -> grpc.StatusCode:
-        """The status of an honest call; NOT_FOUND means that all is well."""
+        """The status of an honest call; NOT_FOUND is the healthy answer."""
         stub = PreviewJobServiceStub(self._channel)
         try:
             await stub.GetPreviewJob(GetPreviewJobRequest(bucket=BUCKET, job_id="d" + "1" * 32), timeout=10)
@@ -67,7 +67,7 @@ class Target:
         return {await self.probe() for _ in range(count)}
 
     def memory(self) -> float:
-        """MiB; the process is the one that it was."""
+        """Resident memory in MiB, of the process that was running at the start."""
         assert self.gateway.pid == self._pid
         return resident_mib(self._pid)
 
@@ -90,24 +90,24 @@ async def target(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Targ
 
 @asynccontextmanager
 async def honest_caller(target: Target) -> AsyncIterator[set[grpc.StatusCode]]:
-    """Calls all the time; the set has the statuses that it got."""
-    told: set[grpc.StatusCode] = set()
+    """An honest caller that calls continuously; the set has the statuses of its calls."""
+    statuses: set[grpc.StatusCode] = set()
 
     async def call() -> None:
         while True:
-            told.add(await target.probe())
+            statuses.add(await target.probe())
             await asyncio.sleep(0.02)
 
     task = asyncio.create_task(call())
     try:
-        yield told
+        yield statuses
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
 
 async def closed(reader: asyncio.StreamReader, seconds: float = 20.0) -> bool:
-    """Whether the gateway ends the connection in this time; what it says before is thrown away."""
+    """Whether the gateway closes the connection within `seconds`; received data is discarded."""
     with suppress(ConnectionError, TimeoutError):
         async with asyncio.timeout(seconds):
             while await reader.read(65536):
@@ -117,33 +117,33 @@ async def closed(reader: asyncio.StreamReader, seconds: float = 20.0) -> bool:
 
 
 async def test_garbage_on_many_connections_does_not_reach_honest_callers(target: Target) -> None:
-    """A1: half of it after a valid preface. Other connections are not concerned."""
-    chance = random.Random(1)  # noqa: S311 - repeatable
+    """A1: random bytes, on half of the connections after a valid preface."""
+    rng = random.Random(1)  # noqa: S311 - repeatable
     before = target.memory()
 
     async def attack(number: int) -> None:
         reader, writer = await target.connect()
         with suppress(ConnectionError):
-            writer.write((http2.PREFACE if number % 2 else b"") + chance.randbytes(chance.randrange(1, 300)))
+            writer.write((http2.PREFACE if number % 2 else b"") + rng.randbytes(rng.randrange(1, 300)))
             await writer.drain()
             writer.write_eof()
             await closed(reader, 0.2)
         writer.close()
 
-    async with honest_caller(target) as told:
+    async with honest_caller(target) as statuses:
         for begin in range(0, 1000 * SIZE, 50):
             await asyncio.gather(*(attack(begin + number) for number in range(50)))
-    assert told | await target.probes() == HONEST
+    assert statuses | await target.probes() == HONEST
     assert target.memory() - before < 30
 
 
-async def test_streams_that_are_reset_at_once(target: Target) -> None:
-    """A3 (rapid reset): gRPC begins few handlers for them; honest callers are served, memory is bounded."""
+async def test_a_rapid_reset_is_bounded_in_memory_and_honest_callers_are_served(target: Target) -> None:
+    """A3: streams that are reset immediately; gRPC starts few handlers for them."""
     before, headers = target.memory(), http2.request_headers(PATH)
     reader, writer = await target.connect()
     writer.write(http2.HELLO)
     drop = asyncio.create_task(closed(reader, 120))
-    async with honest_caller(target) as told:
+    async with honest_caller(target) as statuses:
         for stream in range(1, 2 * 10_000 * SIZE, 2):
             writer.write(http2.call(stream, headers, BODY) + http2.frame(http2.RST_STREAM, 0, stream, http2.CANCEL))
             if stream % 100 == 1:
@@ -153,12 +153,12 @@ async def test_streams_that_are_reset_at_once(target: Target) -> None:
     writer.close()
     drop.cancel()
     await asyncio.gather(drop, return_exceptions=True)
-    assert told | await target.probes() == HONEST
+    assert statuses | await target.probes() == HONEST
     assert target.memory() - before < 100
 
 
-async def test_flood_of_pings(target: Target) -> None:
-    """A4: the connection is ended."""
+async def test_a_flood_of_pings_closes_the_connection(target: Target) -> None:
+    """A4: GOAWAY by gRPC itself; other connections are served."""
     reader, writer = await target.connect()
     writer.write(http2.HELLO)
     with suppress(ConnectionError):
@@ -170,14 +170,14 @@ async def test_flood_of_pings(target: Target) -> None:
     assert await target.probes() == HONEST
 
 
-async def test_headers_without_end(target: Target) -> None:
-    """A6 (CONTINUATION flood): 10 MB of headers of one stream cost less than 100 MiB."""
+async def test_a_continuation_flood_is_bounded_in_memory_and_honest_callers_are_served(target: Target) -> None:
+    """A6: 10 MB of headers of one stream cost less than 100 MiB."""
     before = target.memory()
     reader, writer = await target.connect()
     writer.write(http2.HELLO + http2.frame(http2.HEADERS, 0, 1, http2.request_headers(PATH)))
     block = http2.header_block([(b"x-filler", b"x" * 8000)]) * 2
     drop = asyncio.create_task(closed(reader, 120))
-    async with honest_caller(target) as told:
+    async with honest_caller(target) as statuses:
         with suppress(ConnectionError):
             for _ in range(600 * SIZE):
                 writer.write(http2.frame(http2.CONTINUATION, 0, 1, block))
@@ -185,12 +185,12 @@ async def test_headers_without_end(target: Target) -> None:
     writer.close()
     drop.cancel()
     await asyncio.gather(drop, return_exceptions=True)
-    assert told | await target.probes() == HONEST
+    assert statuses | await target.probes() == HONEST
     assert target.memory() - before < 100
 
 
-async def test_more_connections_than_the_cap(target: Target) -> None:
-    """A7: idle ones beyond a thousand are closed, and an honest caller that is connected is served."""
+async def test_idle_connections_beyond_the_limit_are_closed_and_honest_callers_are_served(target: Target) -> None:
+    """A7: 1,200 idle connections, of which the gateway accepts at most a thousand."""
     connections = [await target.connect() for _ in range(1200)]
     ended = await asyncio.gather(*(closed(reader, 3) for reader, _ in connections))
     assert 200 <= sum(ended) < 1200
@@ -199,8 +199,8 @@ async def test_more_connections_than_the_cap(target: Target) -> None:
         writer.close()
 
 
-async def test_callers_that_do_not_read(target: Target) -> None:
-    """A9: a hundred calls on each of twenty connections whose window is nothing: others are served."""
+async def test_callers_that_do_not_read_their_replies_do_not_block_others(target: Target) -> None:
+    """A9: a hundred calls on each of twenty connections with a flow-control window of 0."""
     before, headers = target.memory(), http2.request_headers(PATH, deadline="5S")
     connections = [await target.connect() for _ in range(20)]
     for _, writer in connections:
@@ -208,7 +208,7 @@ async def test_callers_that_do_not_read(target: Target) -> None:
         writer.write(b"".join(http2.call(stream, headers, BODY) for stream in range(1, 200, 2)))
         with suppress(ConnectionError):
             await writer.drain()
-        # Fewer at a time than the server lets wait for its event loop: honest calls are among them.
+        # Fewer calls at a time than may wait for the server's event loop, since honest calls wait there too.
         assert await target.probe() == grpc.StatusCode.NOT_FOUND
     assert await target.probes() == HONEST
     assert target.memory() - before < 100
@@ -231,7 +231,7 @@ async def test_callers_that_do_not_read(target: Target) -> None:
 async def test_unknown_metadata_is_ignored_and_not_echoed(
     target: Target, metadata: tuple[tuple[str, str | bytes], ...]
 ) -> None:
-    """A11: what we do not know is not looked at."""
+    """A11: large, numerous, forged and malformed metadata."""
     async with grpc.aio.insecure_channel(target.gateway.address) as channel:
         call = PreviewJobServiceStub(channel).GetPreviewJob(
             GetPreviewJobRequest(bucket=BUCKET, job_id="d1"), metadata=metadata, timeout=10
@@ -248,9 +248,9 @@ async def test_unknown_metadata_is_ignored_and_not_echoed(
 async def test_a_past_deadline_is_exceeded_and_a_distant_or_absent_one_served(
     target: Target, deadline: str, status: int
 ) -> None:
-    """A22: past ones are DEADLINE_EXCEEDED; without one, or with one of years, the call is answered as usual."""
+    """A22: `deadline` is the value of `grpc-timeout`."""
     reader, writer = await target.connect()
-    # Of a job that nobody has asked for: a kept one is answered within a millisecond.
+    # Of a job that no earlier call has read: a cached one is answered within a millisecond.
     body = GetPreviewJobRequest(bucket=BUCKET, job_id=f"d{uuid.uuid4().hex}").SerializeToString()
     writer.write(http2.HELLO + http2.call(1, http2.request_headers(PATH, deadline=deadline), body))
     assert await ended_with(reader) in {status, None if status == 4 else status}
@@ -259,8 +259,8 @@ async def test_a_past_deadline_is_exceeded_and_a_distant_or_absent_one_served(
 
 
 @pytest.mark.parametrize("deadline", ["x", "-1S", "1", "999999999S", "1.5S"])
-async def test_deadline_that_is_none(target: Target, deadline: str) -> None:
-    """A22: the process lives; the call is answered or refused, but does not hang."""
+async def test_a_malformed_deadline_does_not_hang_the_call_or_harm_the_process(target: Target, deadline: str) -> None:
+    """A22: the call is answered or refused."""
     reader, writer = await target.connect()
     writer.write(http2.HELLO + http2.call(1, http2.request_headers(PATH, deadline=deadline), BODY))
     await ended_with(reader)
@@ -269,7 +269,7 @@ async def test_deadline_that_is_none(target: Target, deadline: str) -> None:
 
 
 async def ended_with(reader: asyncio.StreamReader) -> int | None:
-    """`grpc-status` of the one call of a connection; None when its stream was reset."""
+    """`grpc-status` of the only call of a connection; None when its stream was reset."""
     buffer = bytearray()
     async with asyncio.timeout(10):
         while data := await reader.read(65536):

@@ -1,4 +1,4 @@
-"""The same storm over the vendor's SDK in place of the gateway: how many jobs are billed for each intended one."""
+"""The fault campaign against the vendor's SDK in place of the gateway: jobs billed per intended create."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING
 
 from qcloud_cos import CosClientError, CosConfig, CosS3Client, CosServiceError
 
+from tests.faults.campaign import DOCUMENT, Plan, attributed, cloud
 from tests.faults.gateway_process import BUCKET, REGION, SECRET_ID, SECRET_KEY
 from tests.faults.nemesis import Nemesis
-from tests.faults.proxy import FlakyProxy, Weather
-from tests.faults.storm import DOCUMENT, Plan, attributed, cloud
+from tests.faults.proxy import FaultMix, FlakyProxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ATTEMPTS = 6
-"""Of the application, until the SDK says OK; each of them with the SDK's own retries (3, its default)."""
+"""Attempts of the application until the first OK; each of them with the SDK's own retries (3, its default)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What the SDK made of the plan. `surplus` are jobs beyond the first of an id."""
+    """Jobs that the SDK created for a plan. `surplus` counts jobs beyond the first of an id."""
 
     plan: Plan
     ok: int
@@ -36,19 +36,19 @@ class Bill:
 
     def __str__(self) -> str:
         return (
-            f"vendor's SDK, seed {self.plan.seed}: {self.plan.ids} wanted, {self.ok} told OK, {self.jobs} jobs billed,"
+            f"vendor's SDK, seed {self.plan.seed}: {self.plan.ids} wanted, {self.ok} OK, {self.jobs} jobs billed,"
             f" {self.surplus} of them more than once wanted ({self.jobs / self.plan.ids:.2f} per intended create,"
             f" at worst {self.worst}); {self.faults} faults"
         )
 
 
-async def vendor_storm(plan: Plan) -> Bill:
-    """The plan's ids through the SDK under the same faults; nobody kills its process."""
-    chance = random.Random(plan.seed)  # noqa: S311 - a seed makes it repeatable
-    ids = [str(uuid.UUID(int=chance.getrandbits(128), version=4)) for _ in range(plan.ids)]
-    async with cloud() as emulator, FlakyProxy(emulator.port, chance, Weather()) as proxy:
-        nemesis = Nemesis(emulator, proxy, chance, operations=("create",))
-        async with nemesis.foul():
+async def run_vendor_campaign(plan: Plan) -> Bill:
+    """Run the plan's ids through the SDK under the same faults; its process is not killed."""
+    rng = random.Random(plan.seed)  # noqa: S311 - a seed makes it repeatable
+    ids = [str(uuid.UUID(int=rng.getrandbits(128), version=4)) for _ in range(plan.ids)]
+    async with cloud() as emulator, FlakyProxy(emulator.port, rng, FaultMix()) as proxy:
+        nemesis = Nemesis(emulator, proxy, rng, operations=("create",))
+        async with nemesis.faults_injected():
             ok = await _all(iter(ids), f"http://127.0.0.1:{proxy.port}", plan.clients)
         made = [job.request_id for job in attributed(emulator).values()]
     worst = max(made.count(request_id) for request_id in ids)
@@ -57,20 +57,20 @@ async def vendor_storm(plan: Plan) -> Bill:
 
 async def _all(ids: Iterator[str], proxy: str, clients: int) -> int:
     loop = asyncio.get_running_loop()
-    told = 0
+    succeeded = 0
     with ThreadPoolExecutor(clients) as threads:
 
         async def client() -> None:
-            nonlocal told
+            nonlocal succeeded
             for request_id in ids:
-                said = await loop.run_in_executor(threads, _create, sdk, request_id)
-                told += said
+                created = await loop.run_in_executor(threads, _create, sdk, request_id)
+                succeeded += created
 
         sdk = _sdk(proxy)
         async with asyncio.TaskGroup() as group:
             for _ in range(clients):
                 group.create_task(client())
-    return told
+    return succeeded
 
 
 def _sdk(proxy: str) -> CosS3Client:
@@ -87,6 +87,6 @@ def _create(sdk: CosS3Client, request_id: str) -> bool:
                 return True
         except (CosClientError, CosServiceError, KeyError, TypeError):
             continue
-        except Exception:  # noqa: BLE001, S112 - it lets errors of its XML parser and of requests through
+        except Exception:  # noqa: BLE001, S112 - the SDK also raises errors of its XML parser and of `requests`
             continue
     return False

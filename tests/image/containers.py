@@ -1,7 +1,7 @@
-"""Images built by `make image` and run by runc, the way a cluster with the strictest rules runs them.
+"""Images built by `make image` and run by runc, with the restrictions of a hardened cluster.
 
-A container has no capabilities, may not gain any, and sees a read-only root with a small /tmp. Containers of one test
-share a network that reaches nothing else.
+A container has no capabilities, cannot gain any, and has a read-only root with a small /tmp. Containers of one test
+share an isolated network.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ TMP = {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["n
 
 
 def missing(what: str) -> None:
-    """Skip, or fail where `make image-test` asked."""
+    """Skip the test, or fail it under `make image-test`."""
     if os.environ.get(REQUIRED) == "required":
         pytest.fail(f"{what}, and make image-test needs it")
     pytest.skip(f"{what}: the image is NOT tested; see make image-test in docs/deploy.md")
 
 
 def command(*words: object, timeout: float = 600, **options: Any) -> str:
-    """The output of a command that must succeed."""
+    """Run a command, which must succeed; its output."""
     done: subprocess.CompletedProcess[str] = subprocess.run(
         [str(word) for word in words], check=False, capture_output=True, text=True, timeout=timeout, cwd=ROOT, **options
     )
@@ -48,7 +48,7 @@ def command(*words: object, timeout: float = 600, **options: Any) -> str:
 
 
 def build(*settings: str) -> None:
-    """`make image`. That a build fails is an error where it was asked for; elsewhere the machine may need arguments."""
+    """Run `make image`. A failure is an error under `make image-test`; elsewhere the machine may need arguments."""
     try:
         command("make", "image", *settings)
     except AssertionError as error:
@@ -59,7 +59,7 @@ def build(*settings: str) -> None:
 
 @contextmanager
 def working_container(image: str) -> Iterator[tuple[str, Path]]:
-    """A buildah container of an image that is here, and where its files are."""
+    """A buildah container of a local image, and the path of its files."""
     name = command("buildah", "from", "--pull=never", image)
     try:
         yield name, Path(command("buildah", "mount", name))
@@ -69,7 +69,7 @@ def working_container(image: str) -> Iterator[tuple[str, Path]]:
 
 @contextmanager
 def shell_less(base: str) -> Iterator[str]:
-    """The base image without shell and package manager: what a gateway image may stand on."""
+    """The base image without shell and package manager."""
     image = f"localhost/shell-less-base-{os.urandom(4).hex()}:test"
     with working_container(base) as (name, root):
         for folder in ("bin", "usr/bin"):
@@ -84,7 +84,7 @@ def shell_less(base: str) -> Iterator[str]:
 
 @contextmanager
 def network() -> Iterator[str]:
-    """The name of a network with loopback only: ports in it are always free, and nobody else is reached."""
+    """The name of a network namespace with loopback only, in which every port is free."""
     name = f"docpreview-{os.urandom(4).hex()}"
     command("ip", "netns", "add", name)
     try:
@@ -96,7 +96,7 @@ def network() -> Iterator[str]:
 
 @dataclass
 class Image:
-    """What was built: its configuration as docker sees it, and its files."""
+    """A built image: its configuration and its files."""
 
     name: str
     root: Path
@@ -111,7 +111,7 @@ class Image:
         return found
 
     def added(self) -> list[Path]:
-        """Files that our Dockerfile put on top of the base."""
+        """Files that the Dockerfile added to the base."""
         found = (self.root / folder for folder in ("opt/docpreview", "var/lib/docpreview"))
         return [path for folder in found for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
 
@@ -146,26 +146,26 @@ class Container:
         return Path(f"/proc/{self.pid}").exists()
 
     def status(self) -> dict[str, str]:
-        """Of its first process, as the kernel tells it."""
+        """`/proc/PID/status` of its first process."""
         lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
         return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
 
     def ended(self, *, within: float) -> bool:
-        """Whether it has ended by itself in time."""
+        """Whether it exits by itself in time."""
         end = time.monotonic() + within
         while self.running() and time.monotonic() < end:
             time.sleep(0.05)
         return not self.running()
 
     def stopped(self, *, within: float) -> bool:
-        """Send SIGTERM; whether it has ended in time."""
+        """Send SIGTERM; whether it exits in time."""
         os.kill(self.pid, signal.SIGTERM)
         return self.ended(within=within)
 
 
 @dataclass(frozen=True)
 class Run:
-    """How an image is run. `command` and `arguments` replace those of the image, as in a pod."""
+    """Parameters of a container. `command` and `arguments` replace those of the image, as in a pod."""
 
     network: str
     environment: dict[str, str] = field(default_factory=dict)
@@ -176,7 +176,7 @@ class Run:
 
 @contextmanager
 def running(image: Image, folder: Path, run: Run) -> Iterator[Container]:
-    """A container from its start; what is left of it is killed at the end."""
+    """A running container; it is killed at the end."""
     bundle = folder / f"bundle-{os.urandom(4).hex()}"
     bundle.mkdir()
     command("runc", "spec", "--bundle", bundle)
@@ -222,7 +222,7 @@ def bound(source: Path, destination: str, *, writable: bool = False) -> dict[str
 
 
 def tools() -> None:
-    """Whether images can be built and run here."""
+    """Skip the test where images cannot be built and run."""
     for name in ("buildah", "runc", "ip"):
         if shutil.which(name) is None:
             missing(f"{name} is not installed")

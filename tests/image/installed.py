@@ -1,6 +1,6 @@
-"""What `helm install` would start, for containers on this machine: commands, variables and files of the rendered pods.
+"""The pods of a `helm install` as local containers, with their commands, variables and files.
 
-Services are names in /etc/hosts for loopback of the test's own network; nothing else of Kubernetes is played.
+Services are names in /etc/hosts for loopback of the test's own network; nothing else of Kubernetes is simulated.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NOBODY = 65532
 
 
 class Installed:
-    """The objects of a values file, with Services as names of loopback; `secrets` are those that exist before."""
+    """The objects of a values file, with Services as names of loopback; `secrets` are the existing Secrets."""
 
     def __init__(
         self, variant: str, *options: str, network: str, folder: Path, secrets: dict[str, dict[str, str]] | None = None
@@ -36,7 +36,7 @@ class Installed:
         self._hosts.write_text("".join(f"127.0.0.1 {name}\n" for name in ("localhost", *names)))
 
     def run(self, kind: str, suffix: str = "") -> Run:
-        """How the only container of this workload is run."""
+        """Parameters of the only container of this workload."""
         found = one(self.objects, kind, suffix)
         pod = found["spec"]["template"]["spec"] if kind == "Deployment" else found["spec"]
         (container,) = pod["containers"]
@@ -69,7 +69,7 @@ class Installed:
         for name, text in self._files(volume).items():
             path = source / name
             path.write_text(text)
-            # As Kubernetes does it with fsGroup.
+            # As Kubernetes does with fsGroup.
             os.chown(path, 0, NOBODY)
             path.chmod(volume.get("secret", {}).get("defaultMode", 0o644))
         return bound(source, place)
@@ -86,7 +86,7 @@ class Installed:
 
 @contextmanager
 def store(network: str, folder: Path) -> Iterator[None]:
-    """A real server in the place of the trial store's image, with the same arguments."""
+    """A real Redis server in place of the trial store's image, with the same arguments."""
     deployment = one(manifests(rendered("emulator")), "Deployment", "-trial-store")
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     words = ["ip", "netns", "exec", network, need("redis-server"), *container["args"][1:]]

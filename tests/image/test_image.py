@@ -1,4 +1,4 @@
-"""The images of `make image`, really built and really run: by 65532, on a read-only root, without a shell."""
+"""Tests of built and running images: uid 65532, read-only root, no shell."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def built(target: str, *arguments: str) -> Iterator[Image]:
 
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[Image]:
-    """The gateway's image on a base without a shell: what works here works on the usual base too."""
+    """The gateway's image on a base without a shell."""
     tools()
     with shell_less(BASE) as base, built("gateway", f"IMAGE_RUNTIME={base}") as image:
         yield image
@@ -85,7 +85,7 @@ def alone() -> Iterator[str]:
 
 
 def configured(name: str) -> Run:
-    """A gateway with the least configuration, whose cloud does not answer."""
+    """A gateway with a minimal configuration, whose cloud does not answer."""
     environment = {
         "DOCPREVIEW_CONFIG": "",
         "DOCPREVIEW_STATE_DIR": "/tmp/state",  # noqa: S108 - in the container
@@ -100,15 +100,17 @@ def configured(name: str) -> Run:
 
 @contextmanager
 def serving(image: Image, folder: Path, run: Run) -> Iterator[Container]:
-    """A container of which the image's own health check says that it is ready."""
+    """A container whose health check succeeds."""
     with running(image, folder, run) as container:
         ready = container.healthy(image.config["Healthcheck"]["Test"][1:], within=60)
         assert ready, container.log.read_text()
         yield container
 
 
-def test_user_root_and_shell(gateway: Image, alone: str, tmp_path: Path) -> None:
-    """Health check answers; uid and gid 65532; no capability; the root cannot be written; there is no shell."""
+def test_the_container_is_healthy_as_65532_without_capabilities_writable_root_or_shell(
+    gateway: Image, alone: str, tmp_path: Path
+) -> None:
+    """Uid and gid are 65532."""
     with serving(gateway, tmp_path, configured(alone)) as container:
         status = container.status()
         print(f"\nuid {status['Uid'].split()[0]}, gid {status['Gid'].split()[0]}")  # noqa: T201 - part of the evidence
@@ -122,16 +124,18 @@ def test_user_root_and_shell(gateway: Image, alone: str, tmp_path: Path) -> None
 
 
 def test_sigterm_stops_the_container_within_drain_delay_and_grace(gateway: Image, alone: str, tmp_path: Path) -> None:
-    """SIGTERM ends it within drain delay and grace, and the log says that it stopped."""
+    """The log ends with `stopped`."""
     with serving(gateway, tmp_path, configured(alone)) as container:
         assert container.stopped(within=GRACE_SECONDS + 2)
         assert json.loads(container.log.read_text().splitlines()[-1])["event"] == "stopped"
 
 
-def test_what_the_chart_installs(gateway: Image, emulator: Image, alone: str, tmp_path: Path) -> None:
-    """The pods of `ci/emulator-values.yaml` by their commands, variables and files, with a real server as trial store.
+def test_the_charts_emulator_installation_renders_a_document(
+    gateway: Image, emulator: Image, alone: str, tmp_path: Path
+) -> None:
+    """The pods of `ci/emulator-values.yaml` with their commands, variables and files, and a real Redis as trial store.
 
-    `helm test` passes, and a document that the emulator got is rendered for a caller.
+    `helm test` passes, and an uploaded document is rendered for a caller.
     """
     installed = Installed("emulator", network=alone, folder=tmp_path)
     with store(alone, tmp_path), serving(emulator, tmp_path, installed.run("Deployment", "-emulator")) as cloud:
@@ -148,10 +152,12 @@ def test_what_the_chart_installs(gateway: Image, emulator: Image, alone: str, tm
             assert pages.stdout.strip() == "7"
 
 
-def test_what_production_installs(gateway: Image, emulator: Image, alone: str, tmp_path: Path) -> None:
-    """The pod of `ci/production-values.yaml` with its Secrets: mTLS, policy and shared state work as they are mounted.
+def test_the_charts_production_installation_serves_with_mtls_policy_and_shared_state(
+    gateway: Image, emulator: Image, alone: str, tmp_path: Path
+) -> None:
+    """The pod of `ci/production-values.yaml` with its mounted Secrets.
 
-    `helm test` passes with a certificate of a caller, and nobody else gets in. Only the cloud is another one.
+    `helm test` passes with a caller's certificate, and other callers are refused. Only the cloud is emulated.
     """
     endpoint = ("--set", "config.upstream.endpoint=http://127.0.0.1:8089")
     secrets = production_secrets(tmp_path, *endpoint)
@@ -176,7 +182,7 @@ def test_what_production_installs(gateway: Image, emulator: Image, alone: str, t
 
 
 def production_secrets(folder: Path, *options: str) -> dict[str, dict[str, str]]:
-    """What exists before `helm install`; the server's certificate has the names that cert-manager is asked for."""
+    """The Secrets before `helm install`; the server's certificate has the names of the cert-manager Certificate."""
     authority = Authority(folder, "corp")
     names = one(manifests(rendered("production", *options)), "Certificate")["spec"]["dnsNames"]
     server = authority.issue(*(x509.DNSName(name) for name in names))
@@ -200,7 +206,7 @@ def production_secrets(folder: Path, *options: str) -> dict[str, dict[str, str]]
 
 
 def test_the_image_contains_only_what_serves(gateway: Image) -> None:
-    """Only what serves: no emulator, no renderer, no installer, no compiler, no tests, no source of the repository."""
+    """No emulator, renderer, installer, compiler, tests or source checkout."""
     names = {path.name for path in (gateway.root / "opt/docpreview").glob("lib/python3*/site-packages/*")}
     unwanted = (
         r"docpreview_emulator|pypdfium2.*|PIL|pillow.*|pip.*|setuptools.*|hatchling.*|editables.*|pytest.*|mypy.*|uv"
@@ -214,7 +220,7 @@ def test_the_image_contains_only_what_serves(gateway: Image) -> None:
 
 
 def test_the_image_config_has_oci_labels_stop_signal_user_and_ports(gateway: Image) -> None:
-    """The labels of OCI, the signal and the ports; everything that is started is a list of words."""
+    """Commands are in exec form."""
     labels = gateway.config["Labels"]
     assert labels["org.opencontainers.image.title"] == "docpreview-gateway"
     assert labels["org.opencontainers.image.version"] == VERSION
@@ -226,7 +232,7 @@ def test_the_image_config_has_oci_labels_stop_signal_user_and_ports(gateway: Ima
 
 
 def test_the_layers_on_the_base_stay_below_their_size_limits(gateway: Image, tmp_path: Path) -> None:
-    """What is put on the base is less than 150 MB on the disk, and less than 50 MB to be pulled."""
+    """Less than 150 MB on disk, and less than 50 MB compressed."""
     size = sum(path.stat().st_size for path in gateway.added())
     archive = tmp_path / "layer.tar.gz"
     with tarfile.open(archive, "w:gz", compresslevel=6) as tar:
@@ -238,7 +244,7 @@ def test_the_layers_on_the_base_stay_below_their_size_limits(gateway: Image, tmp
 
 
 def test_the_sbom_names_exactly_the_distributions_of_the_image(gateway: Image, tmp_path: Path) -> None:
-    """The SBOM names the distributions that are in the image, in their versions, and no others."""
+    """With their versions."""
     command("make", "sbom", f"SBOM_DIR={tmp_path}")
     components = json.loads((tmp_path / "sbom-gateway.cdx.json").read_text())["components"]
     named = {(_plain(part["name"]), part["version"]) for part in components}

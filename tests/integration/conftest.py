@@ -26,7 +26,7 @@ REGION = "ap-chongqing"
 
 @dataclass
 class World:
-    """What a test can turn and look at."""
+    """An emulator, a gateway in front of it, and a client: the parts that a test controls and inspects."""
 
     emulator: Emulator
     gateway: Gateway
@@ -38,7 +38,7 @@ class World:
 
 
 _SCRATCH = tempfile.TemporaryDirectory(prefix="docpreview-tests-", ignore_cleanup_errors=True)
-"""Where gateways keep their state; gone when the tests end."""
+"""Temporary directory for the state of gateways, removed when the tests end."""
 
 
 def settings(emulator: Emulator, **changes: object) -> Settings:
@@ -57,9 +57,9 @@ def settings(emulator: Emulator, **changes: object) -> Settings:
         "upstream": UpstreamSettings(
             endpoint=emulator.url, object_url_base=f"{emulator.url}/_emulator/objects/{{host}}"
         ),
-        # Tests of the cloud's ways want its word, not a kept one; test_gateway_cache.py sets other ages.
+        # Tests of the cloud's behaviour need its own answer, not a cached one; test_gateway_cache.py sets other ages.
         "cache": CacheSettings(active_seconds=0, missing_seconds=0, list_seconds=0, stale_seconds=0),
-        # And at once, every time; test_gateway_resilience.py sets others.
+        # Likewise without limits and protection; test_gateway_resilience.py sets others.
         "retry": RetrySettings(max_retries=0),
         "breaker": BreakerSettings(min_calls=0),
         "watch": WatchSettings(poll_floor_seconds=0.05, poll_cap_seconds=0.2),

@@ -1,4 +1,4 @@
-"""The command `docpreview-gateway serve` in processes of their own, as they are deployed."""
+"""`docpreview-gateway serve` as a process, the way it is deployed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Running:
-    """A gateway that serves."""
+    """A serving gateway process."""
 
     process: asyncio.subprocess.Process
     port: int
@@ -32,7 +32,7 @@ class Running:
         return f"127.0.0.1:{self.port}"
 
     async def kill(self) -> None:
-        """At once, without a word to anybody."""
+        """Kill -9: no drain."""
         self.process.kill()
         await self.process.wait()
 
@@ -55,7 +55,7 @@ def configuration(emulator: Emulator, folder: Path, **changes: object) -> Path:
 
 @asynccontextmanager
 async def running(path: Path, *arguments: str) -> AsyncIterator[Running]:
-    """The command with this configuration, from when it serves. What is left of it is killed at the end."""
+    """Start the command and wait until it serves; processes that are left at the end are killed."""
     log = path.with_name(f"{path.stem}-{os.urandom(4).hex()}.log")
     with log.open("wb") as errors:
         process = await asyncio.create_subprocess_exec(
@@ -73,7 +73,7 @@ async def running(path: Path, *arguments: str) -> AsyncIterator[Running]:
 
 
 async def _serving(process: asyncio.subprocess.Process, log: Callable[[], str]) -> dict[str, int]:
-    """The line of the log that says which ports are served."""
+    """Fields of the log line with the served ports."""
     while process.returncode is None:
         for line in log().splitlines():
             entry = json.loads(line) if line.startswith("{") and line.endswith("}") else {}

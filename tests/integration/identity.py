@@ -1,4 +1,4 @@
-"""A gateway with a policy, the files that it reads, and callers with and without proofs."""
+"""Helpers for tests with a policy: its file, tokens and callers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def caller(identities: Iterable[dict[str, Any]], bucket: str = BUCKET, prefix: str = "", **more: Any) -> dict[str, Any]:
-    """A caller of the policy that may do everything in one bucket under one prefix."""
+    """Policy entry of a caller with all methods in one bucket under one prefix."""
     output = {"bucket": bucket, "prefixes": ["previews/"]}
     buckets = [{"bucket": bucket, "input_prefixes": [prefix], "outputs": [output]}]
     return {"identities": list(identities), "methods": ["*"], "buckets": buckets} | more
@@ -29,28 +29,28 @@ def caller(identities: Iterable[dict[str, Any]], bucket: str = BUCKET, prefix: s
 
 @dataclass
 class Policy:
-    """A policy file, and the tokens whose hashes stand in it."""
+    """A policy file, and the tokens whose hashes it contains."""
 
     path: Path
     callers: dict[str, dict[str, Any]] = field(default_factory=dict)
     tokens: dict[str, str] = field(default_factory=dict)
 
     def add(self, name: str, bucket: str = BUCKET, prefix: str = "", **more: Any) -> str:
-        """A caller with a token of its own, which is returned."""
-        token, kept = tokens.new(secrets.token_bytes)
-        self.callers[name] = caller([{"token": str(kept)}], bucket, prefix, **more)
+        """Add a caller and return its token."""
+        token, hashed = tokens.new(secrets.token_bytes)
+        self.callers[name] = caller([{"token": str(hashed)}], bucket, prefix, **more)
         self.tokens[name] = token
         return token
 
     def write(self) -> None:
-        """Save it as one that writes carefully would: a new file in the old one's place."""
+        """Replace the file atomically."""
         new = self.path.with_suffix(".new")
         new.write_text(yaml.safe_dump({"version": 1, "callers": self.callers}))
         new.replace(self.path)
 
     @classmethod
     def of_two(cls, folder: Path) -> Policy:
-        """`one` and `two`, each with a bucket of its own."""
+        """A policy of the callers `one` and `two`, each with a bucket of its own."""
         policy = cls(folder / "policy.yaml")
         policy.add("one", BUCKET)
         policy.add("two", OTHER_BUCKET)
@@ -59,14 +59,14 @@ class Policy:
 
 
 def bearer(token: str) -> tuple[tuple[str, str], ...]:
-    """Metadata with a token."""
+    """Metadata with a bearer token."""
     return (("authorization", f"Bearer {token}"),)
 
 
 async def get(
     channel: grpc.aio.Channel, metadata: Any = None, bucket: str = BUCKET, job_id: str = "d1"
 ) -> grpc.StatusCode:
-    """The code with which a read ends."""
+    """The status code of a read."""
     stub: Any = PreviewJobServiceStub(channel)
     try:
         await stub.GetPreviewJob(GetPreviewJobRequest(bucket=bucket, job_id=job_id), metadata=metadata, timeout=10)
@@ -76,7 +76,7 @@ async def get(
 
 
 async def create(channel: grpc.aio.Channel, metadata: Any, key: str, bucket: str = BUCKET) -> PreviewJob:
-    """A new job of a document."""
+    """Create a job of a document."""
     stub: Any = PreviewJobServiceStub(channel)
     request = CreatePreviewJobRequest(
         bucket=bucket, input_object=key, output=ObjectLocation(bucket=bucket, object="previews/${Number}.jpg")

@@ -1,4 +1,4 @@
-"""An issuer of signed tokens: its keys, its JWKS, and whatever else somebody might present as its tokens."""
+"""A JWT issuer: its keys, its JWKS, valid tokens and forged ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def b64(data: bytes) -> str:
 
 
 class Issuer:
-    """Keys by their ids. Tokens are good unless a test changes them."""
+    """An issuer with keys by their ids; its tokens are valid unless a test changes them."""
 
     def __init__(self, *kids: str) -> None:
         self.keys: dict[str, Any] = {
@@ -32,7 +32,7 @@ class Issuer:
         }
 
     def jwks(self) -> str:
-        """The public keys, and some that must never be used for tokens."""
+        """The JWKS: the public keys, and keys that must never be used for tokens."""
         keys = []
         for kid, key in self.keys.items():
             algorithm: Any = jwt.algorithms.RSAAlgorithm if kid.startswith("rsa") else jwt.algorithms.ECAlgorithm
@@ -42,18 +42,18 @@ class Issuer:
         return json.dumps({"keys": keys})
 
     def pem(self, kid: str) -> bytes:
-        """A public key, as attackers know it."""
+        """A public key as PEM, which attackers know too."""
         pem: bytes = self.keys[kid].public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         return pem
 
     def claims(self, **changes: Any) -> dict[str, Any]:
-        """Of a good token, with changes; None takes a claim out."""
+        """Claims of a valid token, with changes; None removes a claim."""
         now = int(time.time())  # noqa: TID251 - PyJWT reads the clock itself
         claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": "svc-one", "iat": now, "exp": now + 600} | changes
         return {name: value for name, value in claims.items() if value is not None}
 
     def token(self, kid: str | None = "rsa1", *, key: Any = None, algorithm: str = "", **changes: Any) -> str:
-        """A token signed by the key of this id, or by another one that only claims to be."""
+        """A token signed by the key of this id, or by `key` under that id."""
         chosen = key or self.keys[kid or "rsa1"]
         algorithm = algorithm or ("RS256" if (kid or "rsa").startswith("rsa") else "ES256")
         headers = {"kid": kid} if kid is not None else {}
@@ -62,17 +62,17 @@ class Issuer:
     def forged(
         self, header: dict[str, Any], signature: bytes | None = None, *, secret: bytes = b"", **changes: Any
     ) -> str:
-        """A token put together by hand: any header, HMAC by any secret, or any bytes as its signature."""
+        """A forged token: any header, an HMAC by any secret, or any bytes as its signature."""
         signed = f"{b64(json.dumps(header).encode())}.{b64(json.dumps(self.claims(**changes)).encode())}"
         found = hmac.digest(secret, signed.encode(), "sha256") if signature is None else signature
         return f"{signed}.{b64(found)}"
 
 
 def stranger_rsa() -> rsa.RSAPrivateKey:
-    """A key of nobody."""
+    """A key that belongs to no issuer."""
     return rsa.generate_private_key(65537, 2048)
 
 
 def stranger_ed25519() -> ed25519.Ed25519PrivateKey:
-    """A key of nobody."""
+    """A key that belongs to no issuer."""
     return ed25519.Ed25519PrivateKey.generate()

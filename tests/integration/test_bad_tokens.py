@@ -1,4 +1,4 @@
-"""Tokens that are not quite right, over real sockets: none is accepted, and the good ones still are."""
+"""Invalid tokens over real sockets: none is accepted, and valid ones still are."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ C = grpc.StatusCode
 
 
 class Bench:
-    """A gateway that takes static tokens and those of an issuer, and everything that an attacker can know."""
+    """A gateway with static tokens and a JWT issuer, and everything that an attacker can know."""
 
     def __init__(self, folder: Path) -> None:
         self.issuer = Issuer()
@@ -52,7 +52,7 @@ class Bench:
         )
 
     def of_static(self, change: Callable[[str, str], str]) -> str:
-        """The good static token, changed in its id and secret."""
+        """The valid static token, with id and secret changed."""
         parts = tokens.split(self.static)
         assert parts is not None
         return change(*parts)
@@ -60,13 +60,13 @@ class Bench:
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    """Keys take a while to make; one set serves all."""
+    """One set of keys for all tests, since generating them takes a while."""
     return Bench(tmp_path_factory.mktemp("tokens"))
 
 
 @pytest.fixture
 async def channel(bench: Bench) -> AsyncIterator[grpc.aio.Channel]:
-    """To the gateway."""
+    """A channel to the gateway."""
     async with (
         Emulator() as emulator,
         bench.gateway(emulator) as gateway,
@@ -85,12 +85,12 @@ GOOD: dict[str, Callable[[Bench], str]] = {
 
 
 def hmac(b: Bench, algorithm: str, kid: str, secret: bytes) -> str:
-    """Signed with a secret, in the hope that the key of this id is taken for one."""
+    """A token signed by HMAC with a secret, under the id of a public key (algorithm confusion)."""
     return b.issuer.forged({"alg": algorithm, "kid": kid}, secret=secret)
 
 
 def tampered(token: str) -> str:
-    """With the claims of somebody else under the old signature."""
+    """The token with another caller's claims under the old signature."""
     head, body, signature = token.split(".")
     claims = json.loads(base64.urlsafe_b64decode(body + "=="))
     return f"{head}.{b64(json.dumps(claims | {'role': 'admin'}).encode())}.{signature}"
@@ -154,7 +154,7 @@ BAD: dict[str, Callable[[Bench], str]] = {
         {"alg": "HS256", "jwk": {"kty": "oct", "k": b64(b"mine")}}, secret=b"mine"
     ),
     "x5u": lambda b: b.issuer.forged({"alg": "RS256", "kid": "x", "x5u": "http://127.0.0.1:1/cert"}, b"x"),
-    "crit that nobody knows": lambda b: b.issuer.forged({"alg": "RS256", "kid": "rsa1", "crit": ["x"], "x": 1}, b"x"),
+    "crit that is unknown": lambda b: b.issuer.forged({"alg": "RS256", "kid": "rsa1", "crit": ["x"], "x": 1}, b"x"),
     # Claims.
     "expired": lambda b: b.issuer.token(exp=1_700_000_000),
     "no expiry": lambda b: b.issuer.token(exp=None),
@@ -167,10 +167,10 @@ BAD: dict[str, Callable[[Bench], str]] = {
     "another issuer": lambda b: b.issuer.token(iss="https://evil.example"),
     "no issuer": lambda b: b.issuer.token(iss=None),
     "issuer with a slash": lambda b: b.issuer.token(iss=ISSUER + "/"),
-    "nobody's subject": lambda b: b.issuer.token(sub="svc-unknown"),
+    "unknown subject": lambda b: b.issuer.token(sub="svc-unknown"),
     "no subject": lambda b: b.issuer.token(sub=None),
     "subject in another case": lambda b: b.issuer.token(sub="SVC-ONE"),
-    "two callers at once": lambda b: b.issuer.token(role="admin"),
+    "claims of two callers": lambda b: b.issuer.token(role="admin"),
     # No tokens at all.
     "words": lambda _: "hello",
     "dots": lambda _: "..",
@@ -197,7 +197,7 @@ RAW: dict[str, Callable[[Bench], Any]] = {
 
 
 async def test_every_valid_token_is_accepted(bench: Bench, channel: grpc.aio.Channel) -> None:
-    """Good tokens are accepted, so that refusing the others means something."""
+    """Baseline for the refusals below."""
     for name, make in GOOD.items():
         token = make(bench)
         for _ in range(3):
@@ -206,7 +206,7 @@ async def test_every_valid_token_is_accepted(bench: Bench, channel: grpc.aio.Cha
 
 
 async def test_every_invalid_token_is_unauthenticated_and_never_logged(bench: Bench, channel: grpc.aio.Channel) -> None:
-    """Each is UNAUTHENTICATED, the first and the second time, and no log quotes it."""
+    """Each is refused on its first and second use."""
     assert len(BAD) + len(RAW) >= 75
     with structlog.testing.capture_logs() as logged:
         attempts = {name: make(bench) for name, make in RAW.items()}
@@ -219,8 +219,10 @@ async def test_every_invalid_token_is_unauthenticated_and_never_logged(bench: Be
     assert sum(entry["event"] == "unauthenticated" for entry in logged) == 2 * len(attempts)
 
 
-async def test_keys_that_change(bench: Bench, channel: grpc.aio.Channel) -> None:
-    """A key that is added counts within a second or two; one that is taken away no longer does."""
+async def test_added_keys_are_accepted_and_removed_keys_refused_within_seconds(
+    bench: Bench, channel: grpc.aio.Channel
+) -> None:
+    """The JWKS file is re-read when it changes."""
     old, new = bench.issuer, Issuer("rsa2")
     remembered = bearer(old.token())
     assert await get(channel, remembered) == C.NOT_FOUND
@@ -228,7 +230,7 @@ async def test_keys_that_change(bench: Bench, channel: grpc.aio.Channel) -> None
     bench.jwks.write_text(new.jwks())
     try:
         async with asyncio.timeout(10):
-            while await get(channel, bearer(new.token("rsa2"))) != C.NOT_FOUND:  # noqa: ASYNC110 - nobody is told
+            while await get(channel, bearer(new.token("rsa2"))) != C.NOT_FOUND:  # noqa: ASYNC110 - a reload is not announced
                 await asyncio.sleep(0.05)
         assert await get(channel, remembered) == C.UNAUTHENTICATED
     finally:

@@ -1,4 +1,4 @@
-"""Client certificates over real TLS: whose they are, and the ones that are nobody's."""
+"""Client certificates over real TLS: the callers that they authenticate, and the ones that are refused."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ URI, DNS = x509.UniformResourceIdentifier, x509.DNSName
 
 
 class Authority:
-    """An authority that signs whatever a test wants."""
+    """A certificate authority that signs any name and extension."""
 
     def __init__(self, name: str = "corp") -> None:
         self.key = ec.generate_private_key(ec.SECP256R1())
@@ -88,7 +88,7 @@ class Authority:
         return key.private_bytes(*form), self._pem(found)
 
     def revocations(self, *revoked: bytes, key: ec.EllipticCurvePrivateKey | None = None) -> bytes:
-        """A list of these certificates, as PEM; `key`: signed by somebody else."""
+        """A revocation list of these certificates, as PEM; `key`: signed by another key."""
         builder = x509.CertificateRevocationListBuilder().issuer_name(self.name).last_update(NOW).next_update(NOW + DAY)
         for pem in revoked:
             serial = x509.load_pem_x509_certificate(pem).serial_number
@@ -102,7 +102,7 @@ class Authority:
 
 
 class Site:
-    """A gateway's files: its own certificate, and the authority that it asks callers for."""
+    """A gateway's files: its own certificate, and the authority of its callers."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -118,7 +118,7 @@ class Site:
         self.policy.write()
 
     def renew(self) -> None:
-        """Another certificate of the server."""
+        """Write a new certificate of the server."""
         made = self.server_ca.issue_cert("localhost")
         made.private_key_pem.write_to_path(self.key)
         self.certificate.write_bytes(b"".join(blob.bytes() for blob in made.cert_chain_pems))
@@ -130,7 +130,7 @@ class Site:
     def channel(self, port: int, identity: tuple[bytes, bytes] | None) -> grpc.aio.Channel:
         key, chain = identity or (None, None)
         credentials = grpc.ssl_channel_credentials(self.server_ca.cert_pem.bytes(), key, chain)
-        # Connections of their own: gRPC would share one between channels that look alike.
+        # A local subchannel pool: gRPC would share a connection between channels with equal arguments.
         return grpc.aio.secure_channel(
             f"localhost:{port}", credentials, options=[("grpc.use_local_subchannel_pool", 1)]
         )
@@ -185,7 +185,7 @@ BAD: dict[str, Callable[[Site], tuple[bytes, bytes] | None]] = {
 
 
 async def test_a_trusted_certificate_with_a_name_of_the_policy_is_accepted(site: Site) -> None:
-    """A certificate of the authority with a name that the policy has."""
+    """A SPIFFE name, a DNS name, or several names of which one is known."""
     async with running(site) as gateway:
         for name, make in GOOD.items():
             async with site.channel(gateway.port, make(site)) as channel:
@@ -193,7 +193,7 @@ async def test_a_trusted_certificate_with_a_name_of_the_policy_is_accepted(site:
 
 
 async def test_any_other_certificate_is_refused(site: Site) -> None:
-    """None of the others gets in."""
+    """TLS refuses most of them, the policy the rest."""
     found = {}
     async with running(site) as gateway:
         for name, make in BAD.items():
@@ -203,8 +203,8 @@ async def test_any_other_certificate_is_refused(site: Site) -> None:
     assert found["two URIs"] == C.UNAUTHENTICATED
 
 
-async def test_certificate_and_token(site: Site) -> None:
-    """Both must be of one caller; a certificate of nobody leaves it to the token."""
+async def test_a_certificate_and_a_token_must_belong_to_the_same_caller(site: Site) -> None:
+    """A certificate without a caller leaves authentication to the token."""
     token = bearer(site.policy.tokens["token"])
     async with running(site) as gateway:
         async with site.channel(gateway.port, site.authority.identity(DNS("sidecar.example"))) as channel:
@@ -217,13 +217,13 @@ async def test_certificate_and_token(site: Site) -> None:
 
 
 async def test_a_plain_text_call_to_a_tls_port_is_refused(site: Site) -> None:
-    """A server with a certificate does not speak in the clear."""
+    """The port serves TLS only."""
     async with running(site) as gateway, grpc.aio.insecure_channel(f"localhost:{gateway.port}") as channel:
         assert await get(channel) == C.UNAVAILABLE
 
 
 async def test_the_python_client_authenticates_by_certificate_or_token_over_tls(site: Site) -> None:
-    """The Python client with a certificate, and with a token over TLS."""
+    """`Tls` with a certificate, and `token` with TLS."""
     roots = site.server_ca.cert_pem.bytes()
     key, chain = site.authority.identity(URI(SPIFFE))
     async with running(site) as gateway:
@@ -245,7 +245,7 @@ async def test_the_python_client_authenticates_by_certificate_or_token_over_tls(
 
 
 async def test_the_python_command_authenticates_by_certificate_files(site: Site) -> None:
-    """The command with a certificate from files, which it refuses to do without."""
+    """Without the certificate the command fails."""
     files = {"ca.pem": site.server_ca.cert_pem.bytes()}
     files["key.pem"], files["cert.pem"] = site.authority.identity(URI(SPIFFE))
     for name, content in files.items():
@@ -258,13 +258,13 @@ async def test_the_python_command_authenticates_by_certificate_files(site: Site)
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "docpreview_client", *command, cwd=site.folder, stderr=asyncio.subprocess.PIPE
             )
-            _, told = await process.communicate()
+            _, output = await process.communicate()
             assert process.returncode
-            assert expected.upper() in told.decode().upper().replace("_", "").replace(" ", "")
+            assert expected.upper() in output.decode().upper().replace("_", "").replace(" ", "")
 
 
 def kubernetes_swap(mount: Path, files: dict[str, bytes], version: int) -> None:
-    """Change a mounted secret as the kubelet does: a new folder, and one link that is swapped."""
+    """Change a mounted secret as the kubelet does: a new directory and one swapped symlink."""
     folder = mount / f"..v{version}"
     folder.mkdir(parents=True)
     for name, content in files.items():
@@ -277,10 +277,10 @@ def kubernetes_swap(mount: Path, files: dict[str, bytes], version: int) -> None:
             (mount / name).symlink_to(f"..data/{name}")
 
 
-async def test_renewal_under_load(  # noqa: PLR0915 - one story
+async def test_certificate_renewals_under_load_fail_no_call(  # noqa: PLR0915 - one story
     site: Site, tmp_path: Path
 ) -> None:
-    """The certificate is renewed, broken and renewed again while callers connect and call: none fails."""
+    """Renewals and a broken certificate while callers connect and call: no call fails."""
     mount = tmp_path / "mount"
 
     def swap(version: int, *, broken: bool = False) -> bytes:
@@ -333,7 +333,7 @@ async def test_renewal_under_load(  # noqa: PLR0915 - one story
 class TestRevoked:
     @asynccontextmanager
     async def running(self, site: Site, revocations: bytes) -> AsyncIterator[Gateway]:
-        """A gateway with a list of revoked certificates."""
+        """A gateway with a revocation list."""
         path = site.folder / "crl.pem"
         path.write_bytes(revocations)
         tls = TlsSettings(certificate=site.certificate, key=site.key, client_ca=site.client_ca, client_crl=path)
@@ -347,16 +347,16 @@ class TestRevoked:
             while gateway.registry.get_sample_value("docpreview_reloads_total", labels) != 1:  # noqa: ASYNC110 - a metric
                 await asyncio.sleep(0.02)
 
-    async def test_certificate_on_the_list(self, site: Site) -> None:
-        """It is nobody's; another one with the same name still is its caller's."""
+    async def test_a_revoked_certificate_is_refused_and_another_of_the_same_name_accepted(self, site: Site) -> None:
+        """The list names serial numbers."""
         lost, other = (site.authority.identity(URI(SPIFFE)) for _ in range(2))
         async with self.running(site, site.authority.revocations(lost[1])) as gateway:
             for identity, expected in ((lost, C.UNAUTHENTICATED), (other, C.NOT_FOUND)):
                 async with site.channel(gateway.port, identity) as channel:
                     assert await get(channel) == expected
 
-    async def test_list_that_changes(self, site: Site) -> None:
-        """It holds on open connections; one that nobody has signed changes nothing, and says so."""
+    async def test_a_changed_revocation_list_applies_to_open_connections(self, site: Site) -> None:
+        """A list with a wrong signature is not loaded, and counted as `invalid`."""
         identity = site.authority.identity(URI(SPIFFE))
         path = site.folder / "crl.pem"
         async with (
@@ -372,8 +372,8 @@ class TestRevoked:
             assert await get(channel) == C.UNAUTHENTICATED
 
     @pytest.mark.parametrize("kind", ["empty", "no list", "foreign"])
-    async def test_list_that_cannot_be_used(self, site: Site, kind: str) -> None:
-        """The gateway does not start, and names the file."""
+    async def test_an_unusable_revocation_list_fails_the_start_and_names_the_file(self, site: Site, kind: str) -> None:
+        """An empty file, a certificate in its place, and another authority's list."""
         forms = {"empty": b"", "no list": site.authority.pem, "foreign": Authority().revocations()}
         with pytest.raises(StartError, match=r"crl\.pem: "):
             async with self.running(site, forms[kind]):

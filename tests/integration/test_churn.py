@@ -1,4 +1,4 @@
-"""Callers that give up at any moment: afterwards nothing is lost and nothing is left over."""
+"""Callers that cancel at any moment: afterwards no permit, task, descriptor or memory is leaked."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 CONNECTIONS = 4
 CALLERS = 60
 PATIENCE_SECONDS = 0.06
-"""Most callers give up within this time, drawn anew for each call; the cloud answers within half of it."""
+"""Upper bound of the random time until most callers cancel; the cloud answers within half of it."""
 
 WHOLE_POOL = ConcurrencySettings(initial=MAX_CONNECTIONS, lowest=MAX_CONNECTIONS, highest=MAX_CONNECTIONS)
-"""However the cloud answers, as many calls at once as there are connections."""
+"""Size of the pool: as many concurrent cloud calls as connections, however the cloud answers."""
 
 RECONCILE_SECONDS = 20.0
 SLOW_ANSWER_SECONDS = 1.0
@@ -49,7 +49,7 @@ SLOW_ANSWER_SECONDS = 1.0
 
 @dataclass
 class Leftovers:
-    """What the process holds when no call runs."""
+    """Resources that the process holds when no call is in flight."""
 
     tasks: int
     descriptors: int
@@ -58,12 +58,12 @@ class Leftovers:
 
 @dataclass
 class Scene:
-    """A slow cloud without jobs, so that each read of a new id goes all the way, and connections to a gateway."""
+    """A slow cloud without jobs, so that each read of a new id reaches it, and connections to a gateway."""
 
     emulator: Emulator
     stubs: list[PreviewJobServiceAsyncStub]
     ids: itertools.count[int]
-    given_up: int = 0
+    cancelled: int = 0
     answered: int = 0
 
     def cloud_answers_after(self, seconds: float) -> None:
@@ -80,20 +80,20 @@ class Scene:
             return error.code()
         return grpc.StatusCode.OK
 
-    async def use_every_place_of_the_pool(self) -> None:
-        """As many reads as the pool has places are under way at the same time, or this takes too long."""
+    async def use_every_connection_of_the_pool(self) -> None:
+        """Assert that as many reads as the pool has connections can be in flight."""
         self.cloud_answers_after(SLOW_ANSWER_SECONDS)
         loop = asyncio.get_running_loop()
         for _ in range(5):
             begin = loop.time()
             codes = await asyncio.gather(*(self.get() for _ in range(MAX_CONNECTIONS)))
-            # Right after a storm gRPC itself refuses some streams (UNAVAILABLE), until it has swept up the cancelled.
+            # Right after many cancellations gRPC itself refuses some streams (UNAVAILABLE) until it has cleaned up.
             if set(codes) == {grpc.StatusCode.NOT_FOUND} and loop.time() - begin < 2 * SLOW_ANSWER_SECONDS:
                 return
-        pytest.fail(f"places in the pool are lost: {Counter(codes)} after {loop.time() - begin:.1f} s")
+        pytest.fail(f"connections of the pool are lost: {Counter(codes)} after {loop.time() - begin:.1f} s")
 
     async def churn(self, seconds: float, seed: int) -> None:
-        """Callers that read, wait and watch, and give up at random moments."""
+        """Run callers that read, wait and watch, and cancel at random moments."""
         self.cloud_answers_after(PATIENCE_SECONDS / 2)
         end = asyncio.get_running_loop().time() + seconds
         await asyncio.gather(*(self._caller(random.Random(seed + number), end) for number in range(CALLERS)))  # noqa: S311 - a repeatable choice of moments
@@ -102,19 +102,19 @@ class Scene:
         kinds: tuple[Callable[[PreviewJobServiceAsyncStub, str], object], ...] = (_read, _wait, _watch)
         while asyncio.get_running_loop().time() < end:
             number = next(self.ids)
-            # Half of the jobs have several callers, so that pollers are shared and left one by one.
+            # Half of the jobs have several callers, so that they share pollers and leave them one by one.
             job_id = f"d{number if rng.random() < 0.5 else number // 8:032x}"
             call = asyncio.ensure_future(rng.choice(kinds)(self.stubs[number % CONNECTIONS], job_id))  # type: ignore[call-overload]
-            # One in ten is patient, so that some are answered on a busy machine, too.
+            # One in ten waits longer, so that some are answered on a busy machine, too.
             patience = 1.0 if rng.random() < 0.1 else rng.random() * PATIENCE_SECONDS
             await asyncio.wait((call,), timeout=patience)
-            self.given_up += call.cancel()
+            self.cancelled += call.cancel()
             with suppress(asyncio.CancelledError, grpc.aio.AioRpcError):
                 await call
             self.answered += not call.cancelled()
 
     async def leftovers(self, at_most: Leftovers | None = None) -> Leftovers:
-        """What is held once it is no more than `at_most`, or when the time for that is over."""
+        """The resources once they are no more than `at_most`, or after a time-out."""
         loop = asyncio.get_running_loop()
         end = loop.time() + RECONCILE_SECONDS
         while True:
@@ -167,44 +167,44 @@ async def scene(emulator: Emulator, port: int) -> AsyncIterator[Scene]:
 @pytest.mark.parametrize(
     "seconds", [pytest.param(5, id="briefly"), pytest.param(60, id="for-a-minute", marks=pytest.mark.long)]
 )
-async def test_callers_that_give_up_at_random(seconds: float) -> None:
-    """Afterwards the gateway answers with its whole pool; tasks, descriptors and pollers are what they were."""
+async def test_random_cancellations_leave_no_tasks_descriptors_or_pollers_behind(seconds: float) -> None:
+    """Afterwards the gateway can use its whole pool."""
     async with (
         slow_cloud() as emulator,
         Gateway(settings(emulator, concurrency=WHOLE_POOL)) as gateway,
         scene(emulator, gateway.port) as stage,
     ):
         await stage.churn(1, seed=0)  # code, pools of memory and connections as they are under load
-        await stage.use_every_place_of_the_pool()
+        await stage.use_every_connection_of_the_pool()
         before = await stage.leftovers()
-        stage.given_up = stage.answered = 0
+        stage.cancelled = stage.answered = 0
 
         await stage.churn(seconds, seed=1)
-        assert stage.given_up > 20 * seconds
+        assert stage.cancelled > 20 * seconds
         assert stage.answered > 0
-        await stage.use_every_place_of_the_pool()
+        await stage.use_every_connection_of_the_pool()
 
         after = await stage.leftovers(at_most=before)
         assert after.tasks <= before.tasks
         assert after.descriptors <= before.descriptors
         assert gateway.registry.get_sample_value("docpreview_pollers") == 0
         assert gateway.registry.get_sample_value("docpreview_watchers") == 0
-        sys.stderr.write(f"{stage.given_up} given up, {stage.answered} answered; {before} -> {after}\n")
+        sys.stderr.write(f"{stage.cancelled} cancelled, {stage.answered} answered; {before} -> {after}\n")
 
 
 @pytest.mark.long
-async def test_memory_of_the_command(tmp_path: Path) -> None:
-    """A gateway in a process of its own is as large after a minute of given-up calls as after ten seconds of them.
+async def test_cancelled_calls_leave_no_memory_behind_in_the_command(tmp_path: Path) -> None:
+    """Resident memory after a minute of cancelled calls is that after ten seconds of them.
 
-    Of its own, because gRPC's client keeps some of each call that it cancels (grpc issue 43462).
+    The gateway is a process of its own, because gRPC's client leaks memory per cancelled call (grpc issue 43462).
     """
     async with slow_cloud() as emulator, command(emulator, tmp_path) as (process, port), scene(emulator, port) as stage:
         await stage.churn(10, seed=0)
-        before, given_up = _resident_mib(process), stage.given_up
+        before, cancelled = _resident_mib(process), stage.cancelled
         await stage.churn(50, seed=1)
         grown = _resident_mib(process) - before
-        calls = stage.given_up - given_up
-        sys.stderr.write(f"{grown:.1f} MiB more than {before:.1f} after {calls} calls given up\n")
+        calls = stage.cancelled - cancelled
+        sys.stderr.write(f"{grown:.1f} MiB more than {before:.1f} after {calls} cancelled calls\n")
         assert grown < 12
 
 

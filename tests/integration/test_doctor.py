@@ -1,4 +1,4 @@
-"""`docpreview-gateway doctor` before the emulated cloud: each thing that can be wrong, and what it says to do."""
+"""`docpreview-gateway doctor` against the emulated cloud: each problem, and the remedy that it names."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ KEYS = {"secret_id": "example-secret-id", "secret_key": "EXAMPLEsecretKEY0000000
 
 @pytest.fixture
 async def emulator() -> AsyncIterator[Emulator]:
-    """A cloud that is well."""
+    """A healthy cloud."""
     async with Emulator() as running:
         running.put_object(BUCKET, REGION, "a.pdf", b"%PDF-1.4")
         yield running
 
 
 async def problems(emulator: Emulator, **changes: Any) -> dict[str, Finding]:
-    """What needs to be done, by check."""
+    """The findings with a problem, by check."""
     bucket = BucketSettings(name=BUCKET, region=REGION, credentials="main")
     found = await run_checks(settings(emulator, **({"buckets": [bucket]} | changes)))
     return {finding.check: finding for finding in found if not finding.ok}
 
 
-async def test_all_is_well(emulator: Emulator) -> None:
-    """Every check passes and is named."""
+async def test_a_healthy_configuration_passes_every_check_by_name(emulator: Emulator) -> None:
+    """Nor does any check create a job."""
     found = await run_checks(settings(emulator))
     assert [finding for finding in found if not finding.ok] == []
     assert {finding.check for finding in found} == {"files", "dns", "clock", "signature", "binding", "queue"}
@@ -62,50 +62,52 @@ async def test_all_is_well(emulator: Emulator) -> None:
 async def test_wrong_keys_are_a_signature_finding_that_names_the_credentials(
     emulator: Emulator, wrong: dict[str, str]
 ) -> None:
-    """The credentials are to be checked."""
+    """The remedy is to check the credentials."""
     found = await problems(emulator, credentials={"main": CredentialSettings(**(KEYS | wrong))})
     assert set(found) == {"signature"}
     assert "secret_id, secret_key and token" in found["signature"].remedy
     assert "wrong" not in str(found)
 
 
-async def test_bucket_that_is_not_bound(emulator: Emulator) -> None:
-    """Document processing is to be switched on."""
+async def test_an_unbound_bucket_is_a_binding_finding(emulator: Emulator) -> None:
+    """The remedy is to switch document processing on."""
     emulator.unbind_bucket(BUCKET, REGION)
     found = await problems(emulator)
     assert "switch document processing on" in found["binding"].remedy
 
 
 async def test_a_paused_or_missing_queue_is_a_queue_finding(emulator: Emulator) -> None:
-    """A paused queue, and one that does not exist."""
+    """The finding says which of the two it is."""
     other = BucketSettings(name=BUCKET, region=REGION, credentials="main", default_queue_id="p123")
     assert "no queue p123" in (await problems(emulator, buckets=[other]))["queue"].told
     emulator.pause_queue(emulator.queue_id(BUCKET, REGION))
     assert "is paused" in (await problems(emulator))["queue"].told
 
 
-async def test_fault_that_nobody_expects(emulator: Emulator) -> None:
-    """The vendor's support gets the words and the id."""
+async def test_an_unexpected_error_of_the_cloud_names_the_vendors_support_and_the_request_id(
+    emulator: Emulator,
+) -> None:
+    """The answer was a 500."""
     emulator.add_fault("error", status=500)
     found = await problems(emulator)
     assert "request id" in found["binding"].told
     assert "vendor's support" in found["binding"].remedy
 
 
-async def test_name_that_does_not_resolve(emulator: Emulator) -> None:
-    """The resolver is to be checked; the rest is looked at all the same."""
+async def test_an_unresolvable_name_is_a_dns_finding_and_other_checks_still_run(emulator: Emulator) -> None:
+    """The remedy is to check the resolver."""
     found = await problems(emulator, upstream=UpstreamSettings(endpoint="http://nothing.invalid:1"))
     assert set(found) == {"dns", "binding"}
 
 
 async def test_an_endpoint_without_a_listener_is_a_finding_about_firewalls(emulator: Emulator) -> None:
-    """So is the way to the cloud."""
+    """The connection is refused."""
     found = await problems(emulator, upstream=UpstreamSettings(endpoint="http://127.0.0.1:1"))
     assert "firewalls" in found["binding"].remedy
 
 
-async def test_certificate_that_nobody_trusts(emulator: Emulator) -> None:
-    """Authorities are to be checked."""
+async def test_an_untrusted_certificate_is_a_tls_finding(emulator: Emulator) -> None:
+    """The remedy is to check the trusted authorities."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0, ssl=context)
@@ -117,7 +119,7 @@ async def test_certificate_that_nobody_trusts(emulator: Emulator) -> None:
 
 @pytest.mark.parametrize("ahead", [1200, -1200])
 async def test_a_clock_20_minutes_off_is_found_once_with_its_direction(emulator: Emulator, ahead: int) -> None:
-    """A clock that is 20 minutes wrong is said to be, once, with the direction."""
+    """Other checks that fail because of the clock do not repeat it."""
     transport = AiohttpTransport(base_url=emulator.url, connect_seconds=5, read_seconds=5)
     bucket = Bucket(BUCKET, REGION, "main")
     async with transport:
@@ -129,8 +131,8 @@ async def test_a_clock_20_minutes_off_is_found_once_with_its_direction(emulator:
     assert any(("ahead of" if ahead > 0 else "behind") in finding.told for finding in found)
 
 
-async def test_policy_that_cannot_be_read(emulator: Emulator, tmp_path: Path) -> None:
-    """Files come first."""
+async def test_an_unreadable_policy_is_a_files_finding_and_comes_first(emulator: Emulator, tmp_path: Path) -> None:
+    """Checks of the cloud need the files."""
     path = configuration(emulator, tmp_path, policy={"file": str(tmp_path / "none.yaml")})
     code, lines = await command("--config", str(path))
     assert code == 1
@@ -138,7 +140,7 @@ async def test_policy_that_cannot_be_read(emulator: Emulator, tmp_path: Path) ->
 
 
 async def test_the_commands_exit_code_says_whether_there_is_anything_to_do(emulator: Emulator, tmp_path: Path) -> None:
-    """The exit code says whether there is anything to do; with --json each line is a finding."""
+    """With --json each line is a finding."""
     path = configuration(emulator, tmp_path)
     code, lines = await command("--config", str(path), "--json")
     assert code == 0
@@ -154,5 +156,5 @@ async def command(*arguments: str) -> tuple[int | None, list[str]]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "docpreview_gateway", "doctor", *arguments), stdout=asyncio.subprocess.PIPE
     )
-    told, _ = await process.communicate()
-    return process.returncode, told.decode().splitlines()
+    output, _ = await process.communicate()
+    return process.returncode, output.decode().splitlines()

@@ -1,4 +1,4 @@
-"""What an operator may count on: how soon the command is ready, and what it holds while nobody asks anything."""
+"""Footprint of the command: time until ready, and resident memory while idle."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 READY_SECONDS = 1.5
 IDLE_MIB = 90e6 / 2**20
 TRIES = 3
-"""The best of them counts: a machine that is busy with other things slows any single start."""
+"""Number of starts; the best one counts, since a busy machine slows any single one."""
 
 COMMAND = Path(sys.executable).with_name("docpreview-gateway")
 CONFIGURATION = """
@@ -39,7 +39,7 @@ drain: {{delay_seconds: 0, grace_seconds: 1}}
 
 @dataclass
 class Serving:
-    """A gateway that has just said that it is ready."""
+    """A gateway process that has just become ready."""
 
     process: subprocess.Popen[bytes]
     ready_seconds: float
@@ -57,7 +57,7 @@ class Serving:
 
 @contextmanager
 def serving(directory: Path) -> Iterator[Serving]:
-    """`docpreview-gateway serve` with a configuration file, from its start until `/readyz` answers 200 and beyond."""
+    """`docpreview-gateway serve` with a configuration file, once `/readyz` answers 200."""
     admin_port = _free_port()
     config = directory / "gateway.yaml"
     config.write_text(CONFIGURATION.format(admin_port=admin_port, state_dir=config.parent))
@@ -94,12 +94,12 @@ def _answers_ok(url: str) -> bool:
 
 
 @pytest.mark.alone
-def test_start_until_ready(tmp_path: Path) -> None:
-    """From the command to a 200 of `/readyz` it takes less than 1.5 seconds, on a machine with a core to spare."""
+def test_the_command_is_ready_in_less_than_1_5_seconds(tmp_path: Path) -> None:
+    """Time from the start of the process to a 200 of `/readyz`, on a machine with an idle core."""
     took = []
     for _ in range(TRIES):
         with serving(tmp_path) as gateway:
-            # Where others want more cores than there are, the CPU time is what a core to spare would have taken.
+            # On an overloaded machine the CPU time stands for the time on an idle core.
             took.append(gateway.cpu_seconds() if _machine_is_crowded() else gateway.ready_seconds)
         if took[-1] < READY_SECONDS:
             break
@@ -113,7 +113,7 @@ def _machine_is_crowded() -> bool:
 @pytest.mark.alone
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="resident memory is read from /proc")
 def test_an_idle_gateway_stays_below_its_memory_limit(tmp_path: Path) -> None:
-    """A gateway that nobody asks holds less than 90 MB."""
+    """Less than 90 MB resident without calls."""
     with serving(tmp_path) as gateway:
         time.sleep(1)
         assert gateway.resident_mib() < IDLE_MIB

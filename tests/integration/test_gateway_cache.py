@@ -1,4 +1,4 @@
-"""What a caller sees of the cache, and how little the cloud sees of the callers."""
+"""The cache as callers see it, and the cloud calls that it saves."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DOCUMENT = Path(__file__).parents[2] / "examples" / "seven-pages.pdf"
 
 @pytest.fixture
 async def cached() -> AsyncIterator[World]:
-    """A gateway that keeps answers."""
+    """A gateway with the cache's default ages."""
     async with caching(CacheSettings()) as world:
         yield world
 
@@ -48,7 +48,7 @@ async def finished_job(world: World) -> str:
 
 
 async def get(world: World, job_id: str, *metadata: tuple[str, str]) -> tuple[PreviewJob, str]:
-    """A job and the `x-cache` that came with it."""
+    """A job and the `x-cache` of the answer."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{world.gateway.port}") as channel:
         call = PreviewJobServiceStub(channel).GetPreviewJob(
             GetPreviewJobRequest(bucket=BUCKET, job_id=job_id), metadata=metadata
@@ -58,8 +58,8 @@ async def get(world: World, job_id: str, *metadata: tuple[str, str]) -> tuple[Pr
     return job, str(dict(trailers)["x-cache"])
 
 
-async def test_job_that_has_ended(cached: World) -> None:
-    """It costs the cloud nothing more, however many ask for it, wait for it or watch it."""
+async def test_reads_waits_and_watches_of_a_finished_job_cost_no_cloud_call(cached: World) -> None:
+    """A terminal state never changes."""
     job_id = await finished_job(cached)
     cached.emulator.clear_requests()
     assert (await get(cached, job_id))[1] == "hit"
@@ -69,28 +69,28 @@ async def test_job_that_has_ended(cached: World) -> None:
     assert cached.emulator.requests == []
 
 
-async def test_caller_that_wants_the_clouds_word(cached: World) -> None:
-    """`cache-control: no-cache` reads through."""
+async def test_a_no_cache_call_reads_from_the_cloud(cached: World) -> None:
+    """The metadata is `cache-control: no-cache`."""
     job_id = await finished_job(cached)
     cached.emulator.clear_requests()
     assert (await get(cached, job_id, ("cache-control", "no-cache")))[1] == "miss"
     assert len(cached.emulator.requests) == 1
 
 
-async def test_cloud_that_fails() -> None:
-    """A job that is known is answered from the copy, and the answer says so."""
+async def test_a_cached_job_is_served_stale_while_the_cloud_fails() -> None:
+    """`x-cache` says `stale`."""
     async with caching(CacheSettings(active_seconds=0)) as world:
         await world.upload("a.pdf", DOCUMENT.read_bytes())
         world.emulator.hold_jobs()
         job = await world.client.create(BUCKET, "a.pdf", output_object="p-${Page}.jpg")
         world.emulator.add_fault("throttle", "get", times=None)
-        copy, told = await get(world, job.job_id)
-        assert (copy.job_id, told) == (job.job_id, "stale")
+        copy, outcome = await get(world, job.job_id)
+        assert (copy.job_id, outcome) == (job.job_id, "stale")
         world.emulator.release_jobs()
 
 
-async def test_memory_of_the_cache(cached: World) -> None:
-    """It is in the metrics."""
+async def test_the_caches_memory_is_in_the_metrics(cached: World) -> None:
+    """A gauge of its bytes, and counters of hits and misses."""
     await finished_job(cached)
     size = cached.gateway.registry.get_sample_value("docpreview_cache_bytes")
     assert size is not None

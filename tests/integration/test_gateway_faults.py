@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 DOCUMENT = Path(__file__).parents[2] / "examples" / "seven-pages.pdf"
 
-# One attempt: the gateway's answers are looked at, not the client's patience.
+# One attempt, so that the gateway's answers are tested and not the client's retries.
 ONCE = timedelta(seconds=20)
 
 
 @pytest.fixture
 async def job_id(world: World) -> str:
-    """A job that runs."""
+    """A running job."""
     await world.upload("a.pdf", b"%PDF-1.4")
     world.emulator.hold_jobs()
     made = await create(world)
@@ -70,7 +70,7 @@ CREATES: list[tuple[dict[str, Any], type[DocPreviewError], str, int]] = [
 async def test_a_create_under_any_fault_is_sent_exactly_once(
     world: World, fault: dict[str, Any], kind: type[DocPreviewError], reason: str, accepted: int
 ) -> None:
-    """Whatever happens to a create, it is sent exactly once, and what cannot be known is said to be unknown."""
+    """When its outcome cannot be known the caller gets CREATE_OUTCOME_UNKNOWN."""
     await world.upload("a.pdf", b"%PDF-1.4")
     world.emulator.add_fault(operation="create", **fault)
     with pytest.raises(kind) as caught:
@@ -101,7 +101,7 @@ ASKS: dict[str, Callable[[World, str], Awaitable[object]]] = {
 async def test_a_read_from_a_failing_cloud_ends_with_the_clouds_reason(
     world: World, job_id: str, *, ask: str, fault: dict[str, Any], kind: type[DocPreviewError], reason: str
 ) -> None:
-    """A cloud that fails for good: the reason it has, never a part of a reply."""
+    """Never a part of a truncated reply."""
     world.emulator.add_fault(operation=ask, times=None, **fault)
     with pytest.raises(kind) as caught:
         await ASKS[ask](world, job_id)
@@ -109,15 +109,17 @@ async def test_a_read_from_a_failing_cloud_ends_with_the_clouds_reason(
 
 
 @pytest.mark.parametrize("kind", ["error", "drop_before", "drop_after", "truncate"])
-async def test_read_after_a_moment(world: World, job_id: str, kind: str) -> None:
-    """A cloud that fails once: the answer, by the retries of whoever makes them."""
+async def test_a_read_succeeds_after_a_single_fault_of_the_cloud(world: World, job_id: str, kind: str) -> None:
+    """Gateway or HTTP client retry it."""
     world.emulator.add_fault(kind, "get")
     assert (await world.client.get(BUCKET, job_id)).job_id == job_id
 
 
 @pytest.mark.parametrize("offset", [-1200, 1200])
-async def test_clock_of_the_cloud(world: World, offset: float) -> None:
-    """A clock that is 20 minutes off is learned from the first refusal: nothing is billed twice, nobody notices."""
+async def test_clock_skew_of_the_cloud_is_corrected_without_failing_a_call_or_billing_twice(
+    world: World, offset: float
+) -> None:
+    """The gateway learns a difference of 20 minutes from the first refusal."""
     await world.upload("a.pdf", b"%PDF-1.4")
     world.emulator.clock.offset_seconds = offset
     job = await create(world)
@@ -129,8 +131,8 @@ async def test_clock_of_the_cloud(world: World, offset: float) -> None:
 
 
 @pytest.mark.parametrize("offset", [-1200, 1200])
-async def test_page_addresses_while_the_clocks_differ(world: World, offset: float) -> None:
-    """They are signed by the cloud's clock too, so they open."""
+async def test_page_urls_open_while_the_clocks_differ(world: World, offset: float) -> None:
+    """They are signed by the cloud's clock."""
     await world.upload("a.pdf", DOCUMENT.read_bytes())
     world.emulator.clock.offset_seconds = offset
     job = await create(world)
@@ -140,8 +142,10 @@ async def test_page_addresses_while_the_clocks_differ(world: World, offset: floa
 
 
 @pytest.mark.parametrize("kind", ["latency", "drip"])
-async def test_read_that_takes_longer_than_the_caller_waits(world: World, job_id: str, kind: str) -> None:
-    """DEADLINE_EXCEEDED in time, also when bytes keep coming."""
+async def test_a_read_slower_than_the_callers_deadline_is_deadline_exceeded_in_time(
+    world: World, job_id: str, kind: str
+) -> None:
+    """Also while bytes keep arriving."""
     world.emulator.add_fault(kind, "get", seconds=20, times=None)
     loop = asyncio.get_running_loop()
     begin = loop.time()
@@ -150,8 +154,8 @@ async def test_read_that_takes_longer_than_the_caller_waits(world: World, job_id
     assert loop.time() - begin < 1.5
 
 
-async def test_create_that_takes_longer_than_the_caller_waits(world: World) -> None:
-    """The outcome is unknown, and the caller hears of it."""
+async def test_a_create_slower_than_the_callers_deadline_is_outcome_unknown(world: World) -> None:
+    """The client raises OutcomeUnknown."""
     await world.upload("a.pdf", b"%PDF-1.4")
     world.emulator.add_fault("latency", "create", seconds=20)
     with pytest.raises(OutcomeUnknown):
@@ -159,8 +163,8 @@ async def test_create_that_takes_longer_than_the_caller_waits(world: World) -> N
     assert posts(world) == 1
 
 
-async def test_reply_that_drips_longer_than_the_gateway_waits() -> None:
-    """The limit of an attempt covers the whole reply, not the time between two bytes."""
+async def test_a_dripping_reply_is_cut_off_by_the_gateways_timeout() -> None:
+    """The time-out of an attempt covers the whole reply, not the time between two bytes."""
     async with Emulator() as emulator:
         emulator.put_object(BUCKET, REGION, "a.pdf", b"%PDF-1.4")
         emulator.hold_jobs()
@@ -177,8 +181,8 @@ async def test_reply_that_drips_longer_than_the_gateway_waits() -> None:
             assert caught.value.reason == "UPSTREAM_TIMEOUT"
 
 
-async def test_watch_through_a_bad_patch(world: World, job_id: str) -> None:
-    """A few failures in a row are not the watchers' business."""
+async def test_a_watch_survives_a_few_failed_polls(world: World, job_id: str) -> None:
+    """Watchers do not see failures that the next polls overcome."""
     world.emulator.add_fault("error", "get", times=2)
     world.emulator.add_fault("throttle", "get", times=1)
     world.emulator.add_fault("drop_after", "get", times=1)
@@ -187,8 +191,8 @@ async def test_watch_through_a_bad_patch(world: World, job_id: str) -> None:
         break
 
 
-async def test_emulator_that_is_gone(world: World) -> None:
-    """No connection: UNAVAILABLE, and for a create too, since certainly nothing was sent."""
+async def test_a_refused_connection_is_unavailable_for_reads_and_creates(world: World) -> None:
+    """The outcome of such a create is known: nothing was sent."""
     await world.emulator.__aexit__(None, None, None)
     with pytest.raises(Unavailable) as caught:
         await create(world)

@@ -1,4 +1,4 @@
-"""Bucket and region names that try to lead the gateway, and its signature, to another host."""
+"""Hostile bucket and region names, which try to send the gateway and its signature to another host (SSRF)."""
 
 from __future__ import annotations
 
@@ -83,13 +83,13 @@ def _on_event(event: str, arguments: tuple[Any, ...]) -> None:
 
 @cache
 def _install() -> None:
-    """Once: audit hooks cannot be taken away again."""
+    """Install the audit hook once, since it cannot be removed."""
     sys.addaudithook(_on_event)
 
 
 @pytest.fixture
-def heard() -> Iterator[list[tuple[str, Any]]]:
-    """Every connection and every look-up that this process attempts, by whatever library; look-ups fail."""
+def network_events() -> Iterator[list[tuple[str, Any]]]:
+    """Every connection and DNS look-up that this process attempts, by any library; look-ups fail."""
     _install()
     _ears.append([])
     yield _ears[-1]
@@ -97,7 +97,7 @@ def heard() -> Iterator[list[tuple[str, Any]]]:
 
 
 def hostile_names(count: int) -> Iterator[str]:
-    """Texts put together from pieces, and real names with a few characters changed."""
+    """Random names: concatenated fragments, and real names with a few characters changed."""
     dice = random.Random(20260101)  # noqa: S311 - the same names in every run
     made = 0
     while made < count:
@@ -134,7 +134,7 @@ def use_cases(transport: AiohttpTransport) -> PreviewJobs:
 
 
 async def attack(jobs: PreviewJobs, number: int, name: str) -> None:
-    """One call with a hostile name in one of its places."""
+    """One call with a hostile name in one of its fields."""
     call = Call("r1", float("inf"))
     honest = CreatePreviewJobRequest(
         bucket=BUCKET.name, input_object="a.pdf", output=ObjectLocation(object="p-${Page}.jpg")
@@ -156,8 +156,10 @@ async def answer(exchange: Exchange) -> None:
     await exchange.answer(job_reply("d1").body)
 
 
-async def test_names_with_an_endpoint(heard: list[tuple[str, Any]]) -> None:
-    """100,000 hostile names: every one refused; honest calls between them are all that reaches the endpoint."""
+async def test_hostile_names_are_refused_and_never_reach_the_configured_endpoint(
+    network_events: list[tuple[str, Any]],
+) -> None:
+    """100,000 hostile names; only the valid calls between them reach the endpoint."""
     async with (
         RawServer(answer) as server,
         AiohttpTransport(base_url=server.url, connect_seconds=5, read_seconds=5) as transport,
@@ -173,24 +175,26 @@ async def test_names_with_an_endpoint(heard: list[tuple[str, Any]]) -> None:
                 assert found.state == PreviewJob.STATE_SUBMITTED
     hosts = [host for exchange in server.exchanges for host in exchange.header("host")]
     assert hosts == [BUCKET.ci_host] * (COUNT // HONEST_EVERY)
-    assert set(heard) == {("socket.connect", ("127.0.0.1", server.port))}
+    assert set(network_events) == {("socket.connect", ("127.0.0.1", server.port))}
 
 
-async def test_names_without_an_endpoint(heard: list[tuple[str, Any]]) -> None:
-    """Where the host itself would be connected to, no name is even looked up."""
+async def test_hostile_names_without_an_endpoint_cause_no_dns_look_up(network_events: list[tuple[str, Any]]) -> None:
+    """Without `upstream.endpoint` the bucket's host would be resolved."""
     async with AiohttpTransport(base_url=None, connect_seconds=5, read_seconds=5) as transport:
         jobs = use_cases(transport)
         for number, name in enumerate(hostile_names(COUNT // 5)):
             with pytest.raises(GatewayError):
                 await attack(jobs, number, name)
-    assert heard == []
+    assert network_events == []
 
 
-async def test_an_honest_call_without_endpoint_resolves_the_buckets_host_only(heard: list[tuple[str, Any]]) -> None:
-    """The ear works: an honest call without endpoint looks for the bucket's own host, and for nothing else."""
+async def test_an_honest_call_without_endpoint_resolves_the_buckets_host_only(
+    network_events: list[tuple[str, Any]],
+) -> None:
+    """Shows that the audit hook records look-ups."""
     nowhere = Bucket("examplebucket-1250000000", "ap-nowhere", "main")
     async with AiohttpTransport(base_url=None, connect_seconds=0.5, read_seconds=0.5) as transport:
         client = CloudClient(transport, FakeCredentials(), CloudClock(SystemClock()), timeout_seconds=1)
         with pytest.raises(GatewayError):
             await client(GetJob(nowhere, "d1"), Call("r1", float("inf")))
-    assert {host for event, host in heard if event == LOOK_UP} == {nowhere.ci_host}
+    assert {host for event, host in network_events if event == LOOK_UP} == {nowhere.ci_host}

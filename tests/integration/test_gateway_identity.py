@@ -1,4 +1,4 @@
-"""Callers that prove their names over real sockets, before the emulated cloud."""
+"""Authentication and authorization of callers over real sockets, with the emulated cloud."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def gateway(emulator: Emulator, policy: Policy, **changes: Any) -> Gateway:
 
 
 async def test_each_of_two_callers_sees_its_own_bucket_only(emulator: Emulator, policy: Policy) -> None:
-    """Each has its own bucket, and for each the other's does not exist, whatever is there."""
+    """For each caller the other's bucket does not exist, whether it does or not."""
     async with (
         gateway(emulator, policy) as running,
         grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel,
@@ -61,8 +61,8 @@ async def test_each_of_two_callers_sees_its_own_bucket_only(emulator: Emulator, 
         assert await get(channel, (*one, *one), BUCKET, job.job_id) == C.UNAUTHENTICATED
 
 
-async def test_methods_and_malformed_requests(emulator: Emulator, policy: Policy) -> None:
-    """Who may not call a method is told so before a byte of the request is read."""
+async def test_a_forbidden_method_is_refused_before_the_request_is_decoded(emulator: Emulator, policy: Policy) -> None:
+    """PERMISSION_DENIED also for a malformed request."""
     policy.add("reader", methods=["GetPreviewJob"])
     policy.write()
     async with (
@@ -76,8 +76,10 @@ async def test_methods_and_malformed_requests(emulator: Emulator, policy: Policy
             assert caught.value.code() == code
 
 
-async def test_health_and_reflection(emulator: Emulator, policy: Policy) -> None:
-    """Health is open to everyone, reflection to callers whose methods name it."""
+async def test_health_is_open_to_everyone_and_reflection_to_callers_whose_methods_name_it(
+    emulator: Emulator, policy: Policy
+) -> None:
+    """The policy's method is `ServerReflection`."""
     policy.add("operator", methods=["ServerReflection"])
     policy.write()
 
@@ -102,14 +104,16 @@ async def test_health_and_reflection(emulator: Emulator, policy: Policy) -> None
 
 
 async def eventually(channel: grpc.aio.Channel, metadata: Any, code: grpc.StatusCode) -> None:
-    """Until a read ends with this code."""
+    """Repeat a read until it ends with this code."""
     async with asyncio.timeout(10):
-        while await get(channel, metadata) != code:  # noqa: ASYNC110 - the gateway tells nobody that it has reloaded
+        while await get(channel, metadata) != code:  # noqa: ASYNC110 - a reload is not announced
             await asyncio.sleep(0.05)
 
 
-async def test_policy_that_changes(emulator: Emulator, policy: Policy) -> None:
-    """A new version is taken over as a whole; an invalid one is not, and says so."""
+async def test_a_changed_policy_is_applied_as_a_whole_and_an_invalid_one_not_at_all(
+    emulator: Emulator, policy: Policy
+) -> None:
+    """An invalid version is counted as `invalid`, and the previous one stays."""
     async with (
         gateway(emulator, policy) as running,
         grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel,
@@ -130,8 +134,8 @@ async def test_policy_that_changes(emulator: Emulator, policy: Policy) -> None:
         assert running.registry.get_sample_value(reloads, {"file": "policy", "outcome": "ok"}) == 1
 
 
-async def test_start_with_a_bad_policy(emulator: Emulator, policy: Policy) -> None:
-    """A gateway does not start with less than it was told."""
+async def test_an_invalid_policy_fails_the_start(emulator: Emulator, policy: Policy) -> None:
+    """No gateway serves with a part of its policy."""
     policy.callers["one"]["methods"] = ["Everything"]
     policy.write()
     with pytest.raises(StartError, match="Everything is not a method"):

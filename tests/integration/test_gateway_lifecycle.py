@@ -1,4 +1,4 @@
-"""Start, readiness, drain and stop: as a library, and as the command that is deployed."""
+"""Start, readiness, drain and stop of the gateway, as a library and as the deployed command."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def stopping(admin_port: int) -> None:
 
 
 async def held_job(emulator: Emulator, client: DocPreviewClient) -> str:
-    """A job that runs until it is released."""
+    """A job that stays Running until it is released."""
     emulator.put_object(BUCKET, REGION, "a.pdf", b"%PDF-1.4")
     emulator.hold_jobs()
     return (await client.create(BUCKET, "a.pdf", output_object="out/p-${Page}.jpg")).job_id
@@ -64,7 +64,7 @@ async def held_job(emulator: Emulator, client: DocPreviewClient) -> str:
 
 class TestAdmin:
     async def test_calls_attempts_pollers_and_the_process_are_in_the_metrics(self, world: World) -> None:
-        """Calls, attempts, pollers and the process itself are counted."""
+        """One create, and the metrics that it changes."""
         job_id = await held_job(world.emulator, world.client)
         await world.client.wait(BUCKET, job_id, timeout=timedelta(0))
         status, text = await page(world.gateway.admin_port, "/metrics")
@@ -79,7 +79,7 @@ class TestAdmin:
         assert job_id not in text
 
     async def test_a_gateway_that_serves_is_alive_ready_and_serving_by_every_name(self, world: World) -> None:
-        """A gateway that serves is alive, ready, and SERVING under every name."""
+        """`/healthz`, `/readyz` and the health service agree."""
         assert await page(world.gateway.admin_port, "/healthz") == (200, "ok\n")
         assert await page(world.gateway.admin_port, "/readyz") == (200, "ready\n")
         assert (await page(world.gateway.admin_port, "/nothing"))[0] == 404
@@ -91,8 +91,8 @@ class TestAdmin:
 
 
 class TestDrain:
-    async def test_readiness_during_the_delay(self) -> None:
-        """Not ready and NOT_SERVING, but alive and answering, until the callers know."""
+    async def test_a_draining_gateway_is_not_ready_but_still_answers_during_the_delay(self) -> None:
+        """Balancers need the delay to notice NOT_SERVING."""
         async with Emulator() as emulator:
             values = settings(emulator, drain=DrainSettings(delay_seconds=1, grace_seconds=5))
             gateway = Gateway(values)
@@ -105,8 +105,8 @@ class TestDrain:
                 assert [queue async for queue in client.list_queues(BUCKET)]
                 await leaving
 
-    async def test_watch_and_wait(self, world: World) -> None:
-        """Both end at once with UNAVAILABLE, SHUTTING_DOWN, and when to come back."""
+    async def test_a_drain_ends_watches_and_waits_immediately_with_shutting_down(self, world: World) -> None:
+        """UNAVAILABLE with a retry delay."""
         job_id = await held_job(world.emulator, world.client)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{world.gateway.port}") as channel:
             stub = PreviewJobServiceStub(channel)
@@ -129,7 +129,7 @@ class TestDrain:
 class TestStart:
     @pytest.mark.parametrize("key", ["listen", "admin_listen"])
     async def test_a_taken_port_fails_the_start_and_names_its_setting(self, key: str) -> None:
-        """The error names the setting; what was started before is stopped again."""
+        """Components that were started before are stopped again."""
         async with Emulator() as emulator:
             with socket.socket() as taken:
                 taken.bind(("127.0.0.1", 0))
@@ -142,8 +142,8 @@ class TestStart:
             with pytest.raises(httpx.ConnectError):
                 await page(gateway.admin_port, "/healthz")
 
-    async def test_two_gateways_beside_each_other(self) -> None:
-        """Gateways share nothing, not even their metrics."""
+    async def test_two_gateways_in_one_process_have_separate_metrics(self) -> None:
+        """Gateways share no state."""
         async with Emulator() as emulator, Gateway(settings(emulator)) as one, Gateway(settings(emulator)) as other:
             async with DocPreviewClient(f"127.0.0.1:{one.port}") as client:
                 assert [queue async for queue in client.list_queues(BUCKET)]
@@ -153,7 +153,7 @@ class TestStart:
             assert line not in (await page(other.admin_port, "/metrics"))[1]
 
     async def test_reflection_is_served_when_it_is_enabled(self) -> None:
-        """It is there when it is switched on."""
+        """`reflection` is off by default."""
         async with (
             Emulator() as emulator,
             Gateway(settings(emulator, reflection=True)) as gateway,
@@ -167,14 +167,14 @@ class TestStart:
 
 @dataclass
 class Command:
-    """The command in a process of its own."""
+    """A gateway process."""
 
     process: asyncio.subprocess.Process
     port: int
     admin_port: int
 
     async def log(self) -> list[dict[str, Any]]:
-        """The rest of its log, when it has ended."""
+        """The remaining log lines, once the process has ended."""
         _, errors = await asyncio.wait_for(self.process.communicate(), 30)
         return [json.loads(line) for line in errors.splitlines()]
 
@@ -221,7 +221,7 @@ async def running(path: Path) -> AsyncIterator[Command]:
 
 class TestCommand:
     async def test_sigterm_finishes_calls_ends_watches_and_exits_with_0(self, tmp_path: Path) -> None:
-        """Not ready first; calls that run finish, watches are told to come back; exit code 0, and no complaint."""
+        """Readiness goes first; the log has no warnings."""
         drain = {"delay_seconds": 2, "grace_seconds": 20}
         async with Emulator() as emulator, running(configuration(emulator, tmp_path, drain=drain)) as command:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{command.port}") as channel:
@@ -251,7 +251,7 @@ class TestCommand:
         assert {("WatchPreviewJob", "SHUTTING_DOWN"), ("GetPreviewJob", "")} <= set(ends)
 
     async def test_a_second_signal_does_not_wait_for_running_calls(self, tmp_path: Path) -> None:
-        """The second signal does not wait for the calls that run."""
+        """The second signal comes during the drain delay."""
         drain = {"delay_seconds": 30, "grace_seconds": 30}
         async with Emulator() as emulator, running(configuration(emulator, tmp_path, drain=drain)) as command:
             command.process.send_signal(signal.SIGTERM)
@@ -269,8 +269,8 @@ class TestCommand:
             "stopped",
         ]
 
-    async def test_terminated_twice_during_a_call(self, tmp_path: Path) -> None:
-        """Nor does it when the grace for calls has begun."""
+    async def test_a_second_signal_during_the_grace_period_does_not_wait_either(self, tmp_path: Path) -> None:
+        """The grace period for calls has begun."""
         drain = {"delay_seconds": 0, "grace_seconds": 60}
         async with Emulator() as emulator, running(configuration(emulator, tmp_path, drain=drain)) as command:
             emulator.add_fault("latency", "get", seconds=20.0, times=None)
@@ -291,7 +291,7 @@ class TestCommand:
 
     @pytest.mark.parametrize("key", ["listen", "admin_listen"])
     async def test_the_command_on_a_taken_port_exits_with_1_and_one_line(self, tmp_path: Path, key: str) -> None:
-        """Exit code 1 and one line that names the setting; no traceback."""
+        """The line names the setting; there is no traceback."""
         async with Emulator() as emulator:
             with socket.socket() as taken:
                 taken.bind(("127.0.0.1", 0))
@@ -307,7 +307,7 @@ class TestCommand:
 
 
 async def in_flight(stub: Any, job_id: str) -> str:
-    """The id of the job that a call gives, which takes its time."""
+    """The job id of a slow call."""
     job = await stub.GetPreviewJob(GetPreviewJobRequest(bucket=BUCKET, job_id=job_id), timeout=30)
     return str(job.job_id)
 
@@ -317,7 +317,7 @@ async def to_the_end(stream: Any) -> None:
         pass
 
 
-def test_clients_service_config() -> None:
-    """Clients avoid gateways that are not serving: their health name is one that the gateway answers."""
+def test_the_clients_service_config_checks_a_health_name_that_the_gateway_serves() -> None:
+    """Clients avoid gateways that are NOT_SERVING."""
     config = service_config(health_checking=True)
     assert config["healthCheckConfig"] == {"serviceName": JOB_SERVICE}

@@ -1,4 +1,4 @@
-"""Limits and budgets of a real gateway, as its callers meet them."""
+"""Rate limits and page budgets of a real gateway, as its callers see them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.settings.loading import Settings
 
 DOCUMENT = Path(__file__).parents[2] / "examples" / "seven-pages.pdf"
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
 def limited(emulator: Emulator, anonymous: Mapping[str, object], **more: object) -> Settings:
@@ -34,10 +34,10 @@ def client_of(gateway: Gateway) -> DocPreviewClient:
     return DocPreviewClient(f"127.0.0.1:{gateway.port}")
 
 
-async def settled(client: DocPreviewClient) -> Usage:
-    """The usage once nothing is reserved."""
-    async with asyncio.timeout(PATIENCE):
-        while (usage := await client.usage()).day.reserved_pages:  # noqa: ASYNC110 - another process's affair
+async def charged(client: DocPreviewClient) -> Usage:
+    """The usage once no pages are reserved."""
+    async with asyncio.timeout(TIMEOUT):
+        while (usage := await client.usage()).day.reserved_pages:  # noqa: ASYNC110 - the gateway charges in the background
             await asyncio.sleep(0.2)
     return usage
 
@@ -46,8 +46,8 @@ def sample(gateway: Gateway, name: str, **labels: str) -> float | None:
     return gateway.registry.get_sample_value(name, {"caller": "anonymous", **labels})
 
 
-async def test_more_calls_than_the_rate() -> None:
-    """The client's exception names the limit and the wait, and metrics count both outcomes."""
+async def test_a_call_beyond_the_rate_is_throttled_with_the_limits_name_and_the_wait() -> None:
+    """Metrics count admitted and refused calls."""
     rates = {"GetUsage": {"per_second": 0.01, "burst": 2}}
     async with (
         Emulator() as emulator,
@@ -70,8 +70,8 @@ async def test_more_calls_than_the_rate() -> None:
         assert counted == [2, 1]
 
 
-async def test_budget_over_a_restart() -> None:
-    """What was used stays used, and a job that nobody watched is settled by the next process."""
+async def test_a_page_budget_survives_a_restart() -> None:
+    """The next process charges the pages of a job that had no watcher."""
     async with Emulator() as emulator:
         emulator.put_object(BUCKET, REGION, "a.pdf", DOCUMENT.read_bytes())
         values = limited(emulator, {"budget": {"per_day": 57, "estimate": 50}})
@@ -80,7 +80,7 @@ async def test_budget_over_a_restart() -> None:
             usage = await client.usage()
             assert (usage.day.used_pages + usage.day.reserved_pages) in {50, 7}
         async with Gateway(values) as gateway, client_of(gateway) as client:
-            usage = await settled(client)
+            usage = await charged(client)
             assert (usage.caller, usage.day.used_pages, usage.day.left_pages) == ("anonymous", 7, 50)
             assert not usage.month.HasField("budget_pages")
             assert (await client.get(BUCKET, job.job_id)).state == PreviewJob.STATE_SUCCESS
@@ -92,8 +92,8 @@ async def test_budget_over_a_restart() -> None:
             assert subject == "caller:anonymous:pages_per_day"
 
 
-async def test_budget_that_replicas_share(tmp_path: Path) -> None:
-    """It is one for both; when the server dies creates go on, and are counted when it is back."""
+async def test_a_page_budget_is_shared_by_replicas_and_survives_the_loss_of_redis(tmp_path: Path) -> None:
+    """While Redis is down creates go on, and are charged when it is back."""
     with running_redis(tmp_path, "--appendonly", "yes", "--appendfsync", "always") as server:
         state = SharedStateSettings.model_validate({"url": server.url, "ledger_timeout_seconds": 0.2})
         budget = {"budget": {"per_day": 21, "estimate": 7}}
@@ -107,13 +107,13 @@ async def test_budget_that_replicas_share(tmp_path: Path) -> None:
             ):
                 await first.create(BUCKET, "a.pdf", output_object="p-${Page}.jpg")
                 await second.create(BUCKET, "a.pdf", output_object="q-${Page}.jpg")
-                assert (await settled(first)).day.used_pages == (await settled(second)).day.used_pages == 14
+                assert (await charged(first)).day.used_pages == (await charged(second)).day.used_pages == 14
                 server.kill()
                 await second.create(BUCKET, "a.pdf", output_object="r-${Page}.jpg")
                 server.start()
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(TIMEOUT):
                     while (await first.usage()).day.left_pages:  # noqa: ASYNC110 - as above
                         await asyncio.sleep(0.2)
-                assert (await settled(first)).day.used_pages == 21
+                assert (await charged(first)).day.used_pages == 21
                 with pytest.raises(BudgetExhausted):
                     await first.create(BUCKET, "a.pdf", output_object="s-${Page}.jpg")

@@ -1,4 +1,4 @@
-"""What callers see while the cloud throttles, hangs, is full or gone, with the protection that ships."""
+"""Resilience as callers see it: a cloud that throttles, hangs, is full or gone, with the default protection."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ QUICK = RetrySettings(base_seconds=0.01, cap_seconds=0.05)
 
 @asynccontextmanager
 async def protected(**changes: object) -> AsyncIterator[World]:
-    """A gateway with its protection, in front of a cloud with a document."""
+    """A gateway with its default protection, in front of a cloud with a document."""
     values: dict[str, object] = {"retry": QUICK, "breaker": BreakerSettings()} | changes
     async with Emulator() as emulator:
         emulator.put_object(BUCKET, REGION, "a.pdf", b"%PDF-1.4")
@@ -77,7 +77,7 @@ def retries(world: World, operation: str) -> float:
 
 @asynccontextmanager
 async def stubs(world: World, count: int = 1) -> AsyncIterator[list[PreviewJobServiceAsyncStub]]:
-    """Callers on connections of their own that make one attempt: the gateway's patience is looked at, not theirs."""
+    """Callers with one connection each and without retries, so that the gateway's retries are tested."""
     options = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
     async with AsyncExitStack() as stack:
         channels = [
@@ -90,7 +90,7 @@ async def stubs(world: World, count: int = 1) -> AsyncIterator[list[PreviewJobSe
 
 
 async def read(stub: PreviewJobServiceAsyncStub, job_id: str, seconds: float) -> tuple[str, float]:
-    """OK or the reason, and how long it took, of reading a job."""
+    """OK or the reason of a read, and its latency."""
     begin = asyncio.get_running_loop().time()
     call = stub.GetPreviewJob(GetPreviewJobRequest(bucket=BUCKET, job_id=job_id), timeout=seconds)
     reason = await reason_of(call)
@@ -109,25 +109,25 @@ async def reason_of(call: Awaitable[object]) -> str:
 
 class TestRetries:
     @pytest.mark.parametrize("kind", ["throttle", "error", "drop_before", "drop_after", "truncate"])
-    async def test_read_that_fails_twice(self, world: World, kind: str) -> None:
-        """The caller gets its answer, the cloud three requests."""
+    async def test_a_read_that_fails_twice_is_retried_until_it_succeeds(self, world: World, kind: str) -> None:
+        """The cloud gets three requests."""
         job_id = await create(world)
         world.emulator.clear_requests()
         world.emulator.add_fault(kind, "get", times=2)
         assert (await world.client.get(BUCKET, job_id)).job_id == job_id
         assert len(world.emulator.requests) == 3
-        # The HTTP client itself asks again when a connection that was idle turns out to be closed.
+        # The HTTP client itself retries when an idle connection turns out to be closed.
         assert 1 <= retries(world, "get") <= 2
 
-    async def test_create_that_is_throttled(self, world: World) -> None:
-        """It is sent again, since nothing was admitted, and there is one job."""
+    async def test_a_throttled_create_is_retried_and_makes_one_job(self, world: World) -> None:
+        """Throttling proves that the cloud accepted nothing."""
         world.emulator.add_fault("throttle", "create", times=2)
         await create(world)
         assert len(world.emulator.requests) == 3
         assert world.emulator.accepted_jobs == 1
 
-    async def test_recorded_create_that_is_throttled(self, world: World) -> None:
-        """The same with `request_id`."""
+    async def test_a_throttled_create_with_request_id_is_retried_and_makes_one_job(self, world: World) -> None:
+        """As without `request_id`."""
         world.emulator.add_fault("throttle", "create", times=2)
         request_id = "6b1f2b0e-4a53-4d6c-9d2b-0d4b5a1c7e11"
         first = await create(world, request_id=request_id)
@@ -135,16 +135,18 @@ class TestRetries:
         assert world.emulator.accepted_jobs == 1
 
     @pytest.mark.parametrize("kind", ["drop_before", "error", "truncate", "garbage"])
-    async def test_create_that_may_have_been_accepted(self, world: World, kind: str) -> None:
-        """It is never sent again."""
+    async def test_a_create_that_may_have_been_accepted_is_never_sent_again(self, world: World, kind: str) -> None:
+        """The caller gets CREATE_OUTCOME_UNKNOWN."""
         world.emulator.add_fault(kind, "create")
         with pytest.raises(OutcomeUnknown):
             await create(world)
         assert len(world.emulator.requests) == 1
         assert retries(world, "create") == 0
 
-    async def test_cloud_that_throttles_on(self, world: World) -> None:
-        """The cloud's word after two retries, and when to try again; it is no reason to open the breaker."""
+    async def test_persistent_throttling_is_answered_after_two_retries_and_does_not_open_the_breaker(
+        self, world: World
+    ) -> None:
+        """The answer has a retry delay."""
         job_id = await create(world)
         world.emulator.add_fault("throttle", "get", times=None)
         for _ in range(25):
@@ -157,8 +159,8 @@ class TestRetries:
 
 class TestSilence:
     @pytest.mark.alone
-    async def test_cloud_that_hangs_and_comes_back(self) -> None:
-        """Every call is answered by its deadline, the breaker spares callers the wait, and recovery is seen soon."""
+    async def test_a_hanging_cloud_opens_the_breaker_and_its_recovery_is_noticed_soon(self) -> None:
+        """Every call ends by its deadline; with the breaker open, immediately."""
         seconds, loop = 1.2, asyncio.get_running_loop()
         async with protected(breaker=BreakerSettings(open_seconds=1.0)) as world, stubs(world) as (stub,):
             job_id = await create(world)
@@ -177,8 +179,8 @@ class TestSilence:
             results = await asyncio.gather(*(read(stub, job_id, 5) for _ in range(20)))
             assert {reason for reason, _ in results} == {"OK"}
 
-    async def test_cloud_that_is_gone(self) -> None:
-        """Calls fail at once with the time after which to try again, creates too: nothing was sent."""
+    async def test_reads_and_creates_fail_immediately_while_the_cloud_refuses_connections(self) -> None:
+        """UNAVAILABLE with a retry delay, for creates too since nothing was sent."""
         breaker = BreakerSettings(min_calls=5, open_seconds=30)
         async with protected(breaker=breaker, retry=RetrySettings(max_retries=0)) as world, stubs(world) as (stub,):
             await world.emulator.__aexit__(None, None, None)
@@ -190,8 +192,8 @@ class TestSilence:
             assert caught.value.retry_delay is not None
             assert timedelta(seconds=20) < caught.value.retry_delay <= timedelta(seconds=30)
 
-    async def test_job_that_is_known(self) -> None:
-        """It is answered from the copy while nothing is sent, and the answer says so."""
+    async def test_a_cached_job_is_served_stale_while_the_breaker_is_open(self) -> None:
+        """No request is sent, and `x-cache` is `stale`."""
         breaker, cache = BreakerSettings(min_calls=1, open_seconds=30), CacheSettings(active_seconds=0)
         async with protected(breaker=breaker, cache=cache) as world, stubs(world) as (stub,):
             job_id = await create(world)
@@ -206,8 +208,8 @@ class TestSilence:
 
 class TestOverload:
     @pytest.mark.alone
-    async def test_a_tenfold_burst_is_served_to_capacity_and_the_rest_refused_at_once(self) -> None:
-        """Ten times what the cloud can do: what is accepted succeeds, and the rest hears so at once."""
+    async def test_a_tenfold_burst_is_served_to_capacity_and_the_rest_refused_immediately(self) -> None:
+        """Ten times the cloud's capacity; every admitted call succeeds."""
         patience, concurrency = 1.0, ConcurrencySettings(initial=4, lowest=4, highest=4)
         async with protected(concurrency=concurrency) as world, stubs(world, 5) as callers:
             # The cloud does 20 reads a second.
@@ -221,16 +223,16 @@ class TestOverload:
             ended = await asyncio.gather(*tasks)
             accepted = [took for reason, took in ended if reason == "JOB_NOT_FOUND"]
             refused = sorted(took for reason, took in ended if reason == "OVERLOADED")
-            told = Counter(reason for reason, _ in ended)
-            # On a crowded machine a few may miss their time for want of the processor.
-            assert len(accepted) + len(refused) >= 0.98 * len(ended), told
-            assert len(accepted) >= 20, told
+            outcomes = Counter(reason for reason, _ in ended)
+            # On a busy machine a few may miss their deadline for lack of CPU time.
+            assert len(accepted) + len(refused) >= 0.98 * len(ended), outcomes
+            assert len(accepted) >= 20, outcomes
             assert refused[len(refused) // 2] < patience / 10
             assert value(world, "shed_total", bucket=BUCKET, reason="deadline") == len(refused)
             assert value(world, "in_flight", bucket=BUCKET) == value(world, "queued", bucket=BUCKET) == 0
 
-    async def test_more_waits_than_the_bound(self) -> None:
-        """They are told to try again; calls are not concerned."""
+    async def test_waits_beyond_their_limit_are_refused_and_other_calls_are_served(self) -> None:
+        """Watches and waits share the limit; the reason is OVERLOADED."""
         async with protected(watch=WatchSettings(max_watches=1)) as world, stubs(world) as (stub,):
             job_id = await create(world)
             watch = stub.WatchPreviewJob(WatchPreviewJobRequest(bucket=BUCKET, job_id=job_id))
@@ -240,8 +242,8 @@ class TestOverload:
             assert (await read(stub, job_id, 5))[0] == "OK"
             watch.cancel()
 
-    async def test_more_calls_than_the_bound(self) -> None:
-        """They are refused at once, with a word that says why."""
+    async def test_calls_beyond_the_servers_limit_are_refused_immediately_with_a_reason(self) -> None:
+        """The limit is on concurrent calls; the reason is OVERLOADED."""
         async with protected(limits=LimitSettings(max_calls=1)) as world, stubs(world) as (stub,):
             world.emulator.add_fault("latency", "get", seconds=0.5)
             slow = asyncio.create_task(read(stub, "d" + "1" * 32, 5))

@@ -1,4 +1,4 @@
-"""The main job, end to end over real sockets: a document in, page images out."""
+"""End-to-end tests over real sockets: a document in, page images out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 async def test_pdf_with_page_ranges_as_in_the_vendors_sample(world: World) -> None:
-    """Pages 1 and 3 become abc_1.jpg and abc_3.jpg, and their signed addresses open real images."""
+    """Pages 1 and 3 become abc_1.jpg and abc_3.jpg, and their signed URLs return real images."""
     await world.upload("seven.pdf", (EXAMPLES / "seven-pages.pdf").read_bytes())
     job = await world.client.create(
         BUCKET,
@@ -46,8 +46,8 @@ async def test_pdf_with_page_ranges_as_in_the_vendors_sample(world: World) -> No
             assert Image.open(io.BytesIO(reply.content)).format == "JPEG"
 
 
-async def test_watch_of_a_held_job(world: World) -> None:
-    """The stream begins with the present state, shows the change, and ends after the terminal state."""
+async def test_a_watch_starts_with_the_current_state_and_ends_after_the_terminal_one(world: World) -> None:
+    """The job is held in Running until the watch has begun."""
     await world.upload("seven.pdf", (EXAMPLES / "seven-pages.pdf").read_bytes())
     world.emulator.hold_jobs()
     job = await world.client.create(BUCKET, "seven.pdf", output_object="out/p-${Page}.png")
@@ -61,7 +61,7 @@ async def test_watch_of_a_held_job(world: World) -> None:
 
 
 async def test_rejected_create_names_every_field(world: World) -> None:
-    """A bad create says which fields are wrong, all at once, and nothing reaches the cloud."""
+    """One answer for all violations, and no request to the cloud."""
     with pytest.raises(InvalidRequest) as caught:
         await world.client.create(
             BUCKET, "no-suffix", output_object="out.jpg", options=PreviewOptions(quality=109, zoom_percent=5)
@@ -76,21 +76,21 @@ async def test_rejected_create_names_every_field(world: World) -> None:
 
 
 async def test_an_unconfigured_bucket_is_permission_denied_and_nothing_is_sent(world: World) -> None:
-    """A bucket that is not configured is PERMISSION_DENIED before any byte leaves."""
+    """The check comes before any request to the cloud."""
     with pytest.raises(PermissionDenied):
         await world.client.get("other-1250000000", "d1")
     assert world.emulator.requests == []
 
 
-async def test_job_that_does_not_exist(world: World) -> None:
-    """The cloud's 200 with NonExistJobIds is NOT_FOUND."""
+async def test_a_job_that_does_not_exist_is_not_found(world: World) -> None:
+    """The cloud answers 200 with NonExistJobIds."""
     with pytest.raises(NotFound) as caught:
         await world.client.get(BUCKET, "d" + "0" * 32)
     assert caught.value.reason == "JOB_NOT_FOUND"
 
 
-async def test_lists_and_queues(world: World) -> None:
-    """Lists page through all jobs, without pages unless asked; queues show the default one."""
+async def test_lists_page_through_all_jobs_and_queues_show_the_default_one(world: World) -> None:
+    """Listed jobs have their pages only with `include_pages`."""
     await world.upload("seven.pdf", (EXAMPLES / "seven-pages.pdf").read_bytes())
     made = []
     for number in range(5):

@@ -1,4 +1,4 @@
-"""What many watchers of one job cost the cloud: no more calls than one watcher does."""
+"""Fan-out: many watchers of one job cost the cloud no more calls than one watcher."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ WATCHERS = 1000
 CONNECTIONS = 12
 POLL_SECONDS = 0.2
 SHORTEST_POLL_SECONDS = 0.8 * POLL_SECONDS
-"""Polls are spread by 20 %."""
+"""Jitter of polls, 20 %."""
 
 
 class Watchers:
-    """Streams of one job over several connections, as a connection carries 100 streams at most."""
+    """Watches of one job over several connections, since a connection carries at most 100 streams."""
 
     def __init__(self, stubs: list[PreviewJobServiceAsyncStub], job_id: str, count: int) -> None:
         self._count = count
         self._first_seen = 0
         self._all_watch = asyncio.Event()
         request = WatchPreviewJobRequest(bucket=BUCKET, job_id=job_id)
-        # More than 500 in one moment are more than the server lets wait for its event loop.
+        # The server refuses more than 500 calls that wait for its event loop.
         self._opening = asyncio.Semaphore(100)
         self._tasks = [
             asyncio.ensure_future(self._watch(stubs[number % len(stubs)], request)) for number in range(count)
@@ -59,11 +59,11 @@ class Watchers:
         return seen
 
     async def all_watch(self) -> None:
-        """Wait until each has seen the present state."""
+        """Wait until each watcher has received the current state."""
         await asyncio.wait_for(self._all_watch.wait(), 60)
 
     async def last_states(self) -> list[int]:
-        """What each saw last, when its stream has ended."""
+        """The last state of each watcher, once its stream has ended."""
         return await asyncio.wait_for(asyncio.gather(*self._tasks), 60)
 
 
@@ -76,13 +76,13 @@ class Scene:
         self._job_id = job_id
 
     async def watch(self, count: int) -> Watchers:
-        """So many watchers, each of which has seen the present state."""
+        """Start watchers and wait until each has received the current state."""
         watchers = Watchers(self._stubs, self._job_id, count)
         await watchers.all_watch()
         return watchers
 
     def polls(self) -> int:
-        """How often the emulator was asked for the job so far."""
+        """Number of reads of the job that reached the emulator."""
         return sum(asked.operation == "get" for asked in self.emulator.requests)
 
 
@@ -105,8 +105,8 @@ async def scene() -> AsyncIterator[Scene]:
         yield Scene(emulator, stubs, job.job_id)
 
 
-async def test_a_thousand_watchers_of_one_job() -> None:
-    """The emulator is asked as often as for one watcher, and all of them see SUCCESS."""
+async def test_a_thousand_watchers_of_one_job_cost_the_polls_of_one() -> None:
+    """All of them see SUCCESS."""
     costs = {}
     for count in (1, WATCHERS):
         async with scene() as stage:
@@ -119,12 +119,12 @@ async def test_a_thousand_watchers_of_one_job() -> None:
             assert 2 < costs[count] <= most_of_one_schedule
             stage.emulator.release_jobs()
             assert await watchers.last_states() == [PreviewJob.STATE_SUCCESS] * count
-    # The thousand take longer to arrive, so that their poller runs longer: a few polls, not a thousand times as many.
+    # A thousand watchers take longer to arrive, so their poller runs longer: a few more polls.
     assert costs[WATCHERS] < 10 * costs[1]
 
 
-async def test_watchers_that_come_and_go() -> None:
-    """A watcher beside others that leave is served by the same poller to the end."""
+async def test_a_watcher_keeps_its_poller_while_others_come_and_go() -> None:
+    """The poller runs until the terminal state."""
     async with scene() as stage:
         first = await stage.watch(1)
         passing = await stage.watch(50)

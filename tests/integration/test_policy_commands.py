@@ -1,4 +1,4 @@
-"""`token new`, `policy explain` and `check-config`: what operators do with a policy before callers meet it."""
+"""The commands `token new`, `policy explain` and `check-config`, which operators use on a policy before its rollout."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ JWT = {"issuer": "i", "audience": "a", "jwks_file": "f"}
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """A configuration with the example's policy and everything that it refers to."""
+    """A configuration with the example's policy and every file that it refers to."""
     values = {
         "buckets": [{"name": BUCKET, "region": "ap-chongqing", "credentials": "main"}],
         "credentials": {"main": {"secret_id": "an-id", "secret_key": "a-key"}},
@@ -37,18 +37,18 @@ def run(*arguments: str) -> tuple[int, str]:
 
 
 def test_token_new_prints_a_fresh_token_and_its_hash() -> None:
-    """A token and its hash, another one each time."""
+    """Each run prints another token."""
     (code, first), (_, second) = run("token", "new"), run("token", "new")
     assert code == 0
-    token, kept = first.split()
+    token, hashed = first.split()
     found = tokens.split(token)
     assert found is not None
-    assert tokens.parse_hash(kept).matches(found[1])
+    assert tokens.parse_hash(hashed).matches(found[1])
     assert not tokens.parse_hash(second.split()[1]).matches(found[1])
 
 
 @pytest.mark.parametrize(
-    ("caller", "method", "more", "allowed", "told"),
+    ("caller", "method", "more", "allowed", "message"),
     [
         ("shop", "GetPreviewJob", (), True, "callers.shop.methods names *"),
         ("shop", "GetPreviewJob", ("--object", "shop/a.pdf"), True, "'shop/' covers it"),
@@ -62,18 +62,18 @@ def test_token_new_prints_a_fresh_token_and_its_hash() -> None:
     ],
 )
 def test_policy_explain_lists_each_rule_and_exits_by_the_decision(
-    config: Path, caller: str, method: str, more: tuple[str, ...], *, allowed: bool, told: str
+    config: Path, caller: str, method: str, more: tuple[str, ...], *, allowed: bool, message: str
 ) -> None:
-    """Each rule that the call meets, and by the exit code whether it would pass."""
+    """The exit code is 0 when the call would be allowed."""
     asked = ("--caller", caller, "--method", method, "--bucket", BUCKET, *more, "--config", str(config))
     code, output = run("policy", "explain", *asked)
-    assert told in output
+    assert message in output
     assert code == (0 if allowed else 1)
     assert f"{caller} {'may' if allowed else 'may not'} call {method}" in output
 
 
 def test_policy_explain_of_an_unknown_caller_names_the_known_ones(config: Path) -> None:
-    """A caller that the policy does not have is a typing error, and the ones that there are help."""
+    """An unknown caller is most often a typing error."""
     asked = ("--caller", "shpo", "--method", "GetPreviewJob", "--bucket", BUCKET, "--config", str(config))
     code, output = run("policy", "explain", *asked)
     assert code == 2
@@ -81,7 +81,7 @@ def test_policy_explain_of_an_unknown_caller_names_the_known_ones(config: Path) 
 
 
 def test_check_config_reads_the_policy_as_serve_would(config: Path) -> None:
-    """The policy is read as `serve` would."""
+    """An invalid policy is an error of the command."""
     assert "ok: 3 caller(s)" in run("check-config", "--config", str(config))[1]
     values = json.loads(config.read_text())
     del values["auth"]
@@ -92,7 +92,7 @@ def test_check_config_reads_the_policy_as_serve_would(config: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"listen": "0.0.0.0:50051", "policy": {}, "auth": {}, "tls": {}}, "auth: insecure"),
         ({"listen": "[::]:50051", "policy": {}, "auth": {}, "tls": {}}, "auth: insecure"),
@@ -114,12 +114,14 @@ def test_check_config_reads_the_policy_as_serve_would(config: Path) -> None:
         ({"credentials": {"main": {}}}, "needs secret_id and secret_key"),
     ],
 )
-def test_configuration_that_would_let_anybody_in(config: Path, change: dict[str, object], told: str) -> None:
-    """Nothing is open that nobody has written to be open."""
+def test_a_configuration_open_to_anybody_is_refused_unless_it_says_so(
+    config: Path, change: dict[str, object], message: str
+) -> None:
+    """Contradictory settings are refused too."""
     config.write_text(json.dumps(json.loads(config.read_text()) | change))
     code, output = run("check-config", "--config", str(config))
     assert code == 2
-    assert told in output
+    assert message in output
     assert "canary" not in output
 
 
@@ -132,7 +134,9 @@ def test_configuration_that_would_let_anybody_in(config: Path, change: dict[str,
         {"listen": "0.0.0.0:50051"},
     ],
 )
-def test_configuration_that_says_so(config: Path, change: dict[str, object]) -> None:
-    """Loopback needs no identity, a network does or a written word, and a policy with TLS is at home anywhere."""
+def test_an_open_configuration_is_accepted_on_loopback_or_when_it_says_so(
+    config: Path, change: dict[str, object]
+) -> None:
+    """Other addresses need a policy with TLS, or an explicit setting."""
     config.write_text(json.dumps(json.loads(config.read_text()) | change))
     assert run("check-config", "--config", str(config))[0] == 0

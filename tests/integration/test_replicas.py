@@ -1,4 +1,4 @@
-"""Two replicas, in processes of their own, that share a Redis server: one of them asks the cloud, for both."""
+"""Two replica processes that share a Redis server: one of them calls the cloud for both (single-flight)."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 DOCUMENT = Path(__file__).parents[2] / "examples" / "seven-pages.pdf"
 CROWD = 1000
 CONNECTIONS = 10
-"""To each replica: a connection carries 100 streams."""
+"""Connections to each replica; a connection carries 100 streams."""
 
 TICK = 1.0
 CALLS_PER_TICK = 1.2
 WITHIN_ONE_TICK = 1.2 * TICK + 0.5 + 0.3
-"""Who follows looks after 1.2 ticks without news; half a second is the lease of a read that its reader did not end."""
+"""A follower polls after 1.2 ticks without news; half a second is the lease of a read whose leader was lost."""
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Scene:
     job_id: str = ""
 
     def stub(self, number: int) -> PreviewJobServiceAsyncStub:
-        """The connection of a caller: every other one has the same replica."""
+        """The stub of a caller; callers alternate between the replicas."""
         ways = self.ways[number % 2]
         return ways[number // 2 % len(ways)]
 
@@ -61,7 +61,7 @@ class Scene:
         return str((await self.stub(0).CreatePreviewJob(request)).job_id)
 
     def calls(self) -> int:
-        """How often the cloud was asked for the job so far."""
+        """Number of reads of the job that reached the cloud."""
         return sum(asked.operation == "get" for asked in self.emulator.requests)
 
 
@@ -89,7 +89,7 @@ async def scene(redis: RedisServer, folder: Path, **changes: object) -> AsyncIte
 
 
 async def poll(stage: Scene, number: int, seconds: float) -> list[int]:
-    """The states that a caller sees who asks once a second, from a moment of its own."""
+    """The states seen by a caller that polls once a second; callers start at different moments."""
     loop, request = asyncio.get_running_loop(), GetPreviewJobRequest(bucket=BUCKET, job_id=stage.job_id)
     seen: list[int] = []
     await asyncio.sleep(TICK * number / CROWD)
@@ -108,7 +108,7 @@ async def watch(stage: Scene, number: int, seen: list[list[int]]) -> None:
 
 
 async def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait for something that another process does, which only looking tells."""
+    """Poll until another process has brought the condition about."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
@@ -120,7 +120,7 @@ class TestCrowd:
     async def test_a_thousand_polling_callers_cost_one_cloud_call_a_second(
         self, redis_server: RedisServer, tmp_path: Path, seconds: int
     ) -> None:
-        """A thousand callers who ask once a second cost one call a second, and none when the job has ended."""
+        """After the job's end they cost none."""
         async with scene(redis_server, tmp_path) as stage:
             loop = asyncio.get_running_loop()
             begin = loop.time()
@@ -139,7 +139,7 @@ class TestCrowd:
     async def test_a_thousand_watchers_at_two_replicas_cost_what_one_costs(
         self, redis_server: RedisServer, tmp_path: Path, seconds: int
     ) -> None:
-        """A thousand watchers at two replicas cost what one costs, and all see the end."""
+        """All of them see the terminal state."""
         polls = {"poll_floor_seconds": TICK, "poll_cap_seconds": TICK}
         async with scene(redis_server, tmp_path, watch=polls) as stage:
             seen: list[list[int]] = [[] for _ in range(CROWD)]
@@ -158,7 +158,7 @@ class TestCrowd:
 
 
 async def until_ended(stage: Scene) -> None:
-    """Both replicas know that the job has ended."""
+    """Wait until both replicas answer with the terminal state."""
     request = GetPreviewJobRequest(bucket=BUCKET, job_id=stage.job_id)
     for number in (0, 1):
         while (await stage.stub(number).GetPreviewJob(request)).state != PreviewJob.STATE_SUCCESS:  # noqa: ASYNC110
@@ -166,8 +166,10 @@ async def until_ended(stage: Scene) -> None:
 
 
 @pytest.mark.parametrize("lost", [0, 1])
-async def test_replica_that_is_killed(redis_server: RedisServer, tmp_path: Path, lost: int) -> None:
-    """The watchers of the other see the next state within a tick, whichever of the two polled."""
+async def test_a_killed_replica_costs_the_others_watchers_at_most_a_tick(
+    redis_server: RedisServer, tmp_path: Path, lost: int
+) -> None:
+    """Whichever of the two was the poller."""
     polls = {"poll_floor_seconds": TICK, "poll_cap_seconds": TICK}
     async with scene(redis_server, tmp_path, watch=polls) as stage:
         seen: list[list[int]] = [[], []]
@@ -183,8 +185,10 @@ async def test_replica_that_is_killed(redis_server: RedisServer, tmp_path: Path,
         assert seen[1 - lost][-1] == PreviewJob.STATE_SUCCESS
 
 
-async def test_create_in_one_replica(redis_server: RedisServer, tmp_path: Path) -> None:
-    """The other one's kept list does not lack the new job for long."""
+async def test_a_create_in_one_replica_invalidates_the_others_cached_list(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """The other replica's list soon includes the new job."""
     async with scene(redis_server, tmp_path, cache={"list_seconds": 60}) as stage:
         request = ListPreviewJobsRequest(bucket=BUCKET)
         assert len((await stage.stub(1).ListPreviewJobs(request)).jobs) == 1

@@ -1,4 +1,4 @@
-"""Everything that proves something is exchanged under load, and no call fails for it."""
+"""Rotation of keys, JWKS, tokens and policy under load: no call fails."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ ROUNDS = 3
 
 
 def replaced(path: Path, text: str) -> None:
-    """Whole, as one that writes carefully would."""
+    """Replace the file atomically."""
     new = path.with_suffix(".new")
     new.write_text(text)
     new.replace(path)
 
 
 class Site:
-    """Two generations of everything at any time, as it is while things are exchanged."""
+    """Files of a gateway during rotation: two generations of each secret are valid."""
 
     def __init__(self, folder: Path) -> None:
         self.keys = folder / "cloud.json"
         self.jwks = folder / "jwks.json"
         self.policy = Policy(folder / "policy.yaml")
-        # Made beforehand: that takes seconds, in which nobody else would get a turn.
+        # Generated beforehand, since that blocks the event loop for seconds.
         self.made = Issuer(*(f"rsa{number}" for number in range(ROUNDS + 1))).keys
         self.issuer = Issuer("ec0")
         self.issuer.keys = {"rsa0": self.made["rsa0"]}
@@ -48,10 +48,10 @@ class Site:
         self.write()
 
     def write(self) -> None:
-        """The newest generation of each; the tokens of the one before still count."""
+        """Write the newest generation of each; the previous tokens stay valid."""
         newest, number = self.credentials[-1], self.generation
-        kept = {"secret_id": newest.secret_id, "secret_key": newest.secret_key, "token": newest.token}
-        replaced(self.keys, json.dumps(kept))
+        pair = {"secret_id": newest.secret_id, "secret_key": newest.secret_key, "token": newest.token}
+        replaced(self.keys, json.dumps(pair))
         replaced(self.jwks, self.issuer.jwks())
         self.policy.add(f"static{number}")
         for old in [name for name in self.policy.callers if name.startswith("static")][:-2]:
@@ -60,7 +60,7 @@ class Site:
         self.policy.write()
 
     def metadata(self, turn: int) -> tuple[tuple[str, str], ...]:
-        """Of a caller that took over what there was a round ago, by one kind of token or the other."""
+        """Metadata of a caller with the previous generation's token, static and JWT in turn."""
         if turn % 2:
             return bearer(self.policy.tokens[f"static{max(0, self.generation - 1)}"])
         return bearer(self.issuer.token(f"rsa{max(0, self.generation - 1)}", iat=1_700_000_000 + turn))
@@ -68,15 +68,15 @@ class Site:
     def advance(self) -> None:
         self.generation += 1
         number = self.generation
-        # The cloud takes the old pair for a while after the new one was made: so do all of them.
+        # The cloud accepts the old key pair for a while after the new one was made.
         self.credentials.append(Credential(f"id-{number}", f"key-{number}", f"session-{number}"))
         self.issuer.keys[f"rsa{number}"] = self.made[f"rsa{number}"]
         for old in list(self.issuer.keys)[:-2]:
             del self.issuer.keys[old]
 
 
-async def test_exchange_under_load(tmp_path: Path) -> None:
-    """200 calls a second by both kinds of token, all to the cloud: keys, JWKS, tokens and policy change meanwhile."""
+async def test_rotation_under_load_fails_no_call(tmp_path: Path) -> None:
+    """200 calls a second with both kinds of token, past the cache, while keys, JWKS, tokens and policy change."""
     site = Site(tmp_path)
     async with Emulator(credentials=site.credentials) as emulator:
         issuer = JwtSettings(issuer=ISSUER, audience=AUDIENCE, jwks_file=site.jwks)
@@ -93,7 +93,7 @@ async def test_exchange_under_load(tmp_path: Path) -> None:
             load = Load(channel, site)
             running = asyncio.create_task(load.run())
             for number in range(1, ROUNDS + 1):
-                await load.went_through(50)
+                await load.completes(50)
                 site.advance()
                 # Nobody is under way any more with what is taken away now.
                 await load.went_through(0)
@@ -101,8 +101,8 @@ async def test_exchange_under_load(tmp_path: Path) -> None:
                 site.write()
                 for what in ("policy", "jwks", "credentials"):
                     await _reloaded(gateway, what, number)
-                # Nobody has the generation before the last any more: it is revoked for good.
-                await load.went_through(50)
+                # The generation before the last is no longer in use: it is revoked.
+                await load.completes(50)
                 for old in site.credentials[:-2]:
                     emulator.credentials.pop(old.secret_id, None)
             load.done = True
@@ -114,7 +114,7 @@ async def test_exchange_under_load(tmp_path: Path) -> None:
 
 
 class Load:
-    """Up to so many calls a second, and no more at once than a busy machine can answer."""
+    """Calls at a limited rate, and with a concurrency that a busy machine can answer."""
 
     def __init__(self, channel: grpc.aio.Channel, site: Site) -> None:
         self.codes: Counter[grpc.StatusCode] = Counter()
@@ -133,8 +133,8 @@ class Load:
             await asyncio.sleep(max(0.0, begin + turn / PER_SECOND - time.monotonic()))
         await asyncio.gather(*self._tasks)
 
-    async def went_through(self, calls: int) -> None:
-        """Wait until all that were begun have ended, and so many more have begun."""
+    async def completes(self, calls: int) -> None:
+        """Wait until all started calls have ended, and `calls` more have started."""
         begun = len(self._tasks)
         while len(self._tasks) < begun + calls:  # noqa: ASYNC110 - calls are counted, not announced
             await asyncio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Made-up secrets are put wherever secrets belong, and looked for wherever they do not."""
+"""Leak test: canary secrets in every place for secrets, and a search of everything that the gateway writes."""
 
 from __future__ import annotations
 
@@ -49,19 +49,19 @@ FAULTS: tuple[dict[str, Any], ...] = (
 
 
 def forms(secret: str) -> set[bytes]:
-    """A text as it is, and as it would look encoded: by base64 wherever it begins, by hex, for an address."""
+    """A text and its encodings: base64 at each offset, hex, percent-encoding."""
     raw = secret.encode()
     found = {raw, raw.hex().encode(), raw.hex().upper().encode(), quote(secret, safe="").encode(), raw[::-1]}
     for shift in range(3):
         for alphabet in (None, b"-_"):
             encoded = base64.b64encode(b"x" * shift + raw, alphabet)
-            # What of it does not depend on its neighbours.
+            # The part that does not depend on adjacent bytes.
             found.add(encoded[4 if shift else 0 : len(encoded) // 4 * 4 - 4])
     return found
 
 
 class Secrets:
-    """Random ones, so that whatever is found was leaked by this run."""
+    """Random canary secrets; every occurrence is a leak of this run."""
 
     def __init__(self, folder: Path) -> None:
         self.issuer = Issuer()
@@ -93,7 +93,7 @@ class Secrets:
 
 
 async def every_call(channel: grpc.aio.Channel, metadata: Any, password: str) -> list[str]:
-    """Each RPC, and what its errors say."""
+    """Call each RPC; its replies and errors as text."""
     jobs: Any = PreviewJobServiceStub(channel)
     queues: Any = PreviewQueueServiceStub(channel)
     create = CreatePreviewJobRequest(
@@ -104,23 +104,23 @@ async def every_call(channel: grpc.aio.Channel, metadata: Any, password: str) ->
         request_id="7d3f9b7e-6d0c-4a51-9f0e-2f4c8f6f2a10",
     )
     invalid = CreatePreviewJobRequest(bucket=BUCKET, options=PreviewOptions(password=password * 20))
-    told = []
+    answers = []
 
-    async def tell(call: Any) -> Any:
+    async def record(call: Any) -> Any:
         try:
             return await call
         except grpc.aio.AioRpcError as error:
-            told.append(repr((error, error.details(), error.trailing_metadata(), error.debug_error_string())))
+            answers.append(repr((error, error.details(), error.trailing_metadata(), error.debug_error_string())))
             return None
 
     async def stream(request: WatchPreviewJobRequest) -> None:
         async for _ in jobs.WatchPreviewJob(request, metadata=metadata, timeout=5):
             pass
 
-    made = await tell(jobs.CreatePreviewJob(create, metadata=metadata, timeout=10))
+    made = await record(jobs.CreatePreviewJob(create, metadata=metadata, timeout=10))
     if made is not None:
-        # Write-only: no reply has it.
-        told.append(repr(made))
+        # A password is write-only: no reply contains it.
+        answers.append(repr(made))
     job_id = made.job_id if made is not None else "d1"
     create.request_id = ""
     batch = BatchGetPreviewJobsRequest(bucket=BUCKET, job_ids=[job_id])
@@ -134,13 +134,13 @@ async def every_call(channel: grpc.aio.Channel, metadata: Any, password: str) ->
         queues.ListPreviewQueues(ListPreviewQueuesRequest(bucket=BUCKET), metadata=metadata, timeout=5),
         stream(WatchPreviewJobRequest(bucket=BUCKET, job_id=job_id)),
     ):
-        reply = await tell(call)
-        told.append(repr(reply))
-    return told
+        reply = await record(call)
+        answers.append(repr(reply))
+    return answers
 
 
 async def pages_with_addresses(channel: grpc.aio.Channel, metadata: Any) -> None:
-    """Signed addresses are for the caller, and for nobody else."""
+    """Read a job with page URLs, whose signatures only the caller may get."""
     jobs: Any = PreviewJobServiceStub(channel)
     listed = await jobs.ListPreviewJobs(ListPreviewJobsRequest(bucket=BUCKET), metadata=metadata, timeout=5)
     request = WaitPreviewJobRequest(bucket=BUCKET, job_id=listed.jobs[0].job_id)
@@ -150,7 +150,7 @@ async def pages_with_addresses(channel: grpc.aio.Channel, metadata: Any) -> None
 
 
 async def in_redis(server: RedisServer) -> bytes:
-    """Every key of the server with its value, whatever its type."""
+    """Every key of the server with its value, of any type."""
     found = []
     async with redis.asyncio.from_url(server.url) as client:
         async for key in client.scan_iter():
@@ -167,7 +167,7 @@ def files(folder: Path, pattern: str) -> bytes:
 
 
 async def traces_of(emulator: Emulator, known: Secrets, folder: Path, **shared: object) -> dict[str, bytes]:
-    """What a gateway leaves behind that was asked everything, by everyone, in every weather."""
+    """Everything that a gateway wrote while it served every RPC, every kind of caller and every fault."""
     credentials = {"main": {"secret_id": "canary-id", "secret_key": known.secret_key, "token": known.session}}
     jwks = str(folder.parent / "jwks.json")
     path = configuration(
@@ -179,13 +179,13 @@ async def traces_of(emulator: Emulator, known: Secrets, folder: Path, **shared: 
         auth={"jwt": [{"issuer": ISSUER, "audience": AUDIENCE, "jwks_file": jwks}]},
         **shared,
     )
-    told = []
+    answers = []
     async with running(path) as gateway, grpc.aio.insecure_channel(gateway.address) as channel:
         for metadata in (bearer(known.token), bearer(known.jwt), bearer(known.wrong), bearer(known.expired)):
-            told += await every_call(channel, metadata, known.password)
+            answers += await every_call(channel, metadata, known.password)
         for fault in FAULTS:
             emulator.add_fault(**fault, times=4)
-            told += await every_call(channel, bearer(known.token), known.password)
+            answers += await every_call(channel, bearer(known.token), known.password)
             emulator.clear_faults()
         await pages_with_addresses(channel, bearer(known.token))
         async with aiohttp.ClientSession() as session:
@@ -195,7 +195,7 @@ async def traces_of(emulator: Emulator, known: Secrets, folder: Path, **shared: 
     dumps = (repr(settings), str(settings), settings.model_dump_json(), repr(settings.model_dump()))
     return {
         "log": files(folder, "*.log"),
-        "what callers were told": "\n".join(told).encode(),
+        "answers to callers": "\n".join(answers).encode(),
         "metrics": metrics,
         "command line": command_line,
         "settings": "\n".join(dumps).encode(),
@@ -203,8 +203,10 @@ async def traces_of(emulator: Emulator, known: Secrets, folder: Path, **shared: 
     }
 
 
-async def test_made_up_secrets(tmp_path: Path, redis_server: RedisServer) -> None:
-    """Through every RPC, fault and log level; then every trace that was left is searched."""
+async def test_no_canary_secret_leaks_into_logs_metrics_state_or_answers(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    """Every RPC, fault and log level; with and without shared state."""
     known = Secrets(tmp_path)
     (tmp_path / "sqlite").mkdir()
     (tmp_path / "redis").mkdir()
@@ -215,7 +217,7 @@ async def test_made_up_secrets(tmp_path: Path, redis_server: RedisServer) -> Non
         shared = await traces_of(emulator, known, tmp_path / "redis", shared_state=state)
         shared["redis"] = await in_redis(redis_server)
     assert b"unauthenticated" in alone["log"]
-    assert b"CREATE_OUTCOME_UNKNOWN" in alone["what callers were told"]
+    assert b"CREATE_OUTCOME_UNKNOWN" in alone["answers to callers"]
     assert alone["ledger"]
     assert shared["redis"]
     leaks = [
@@ -229,7 +231,7 @@ async def test_made_up_secrets(tmp_path: Path, redis_server: RedisServer) -> Non
 
 
 def test_the_search_finds_a_secret_in_every_encoding() -> None:
-    """The search finds what it is for."""
+    """Self-test of the search."""
     for place in (0, 1, 2, 3):
         hidden = base64.b64encode(b"y" * place + b"a-secret-of-mine" + b"zz")
         assert any(form in hidden for form in forms("a-secret-of-mine"))

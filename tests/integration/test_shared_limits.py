@@ -1,4 +1,4 @@
-"""Limits that two replicas keep together in a real Redis server."""
+"""Rate limits that two replicas share in a real Redis server."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 async def driven(limits: CallLimits, caller: Caller, per_second: float, seconds: float) -> int:
-    """How many of evenly spread calls were let in."""
+    """Number of admitted calls of an evenly spread load."""
     passed, begin = 0, time.monotonic()
     for number in range(int(per_second * seconds)):
         await asyncio.sleep(max(0.0, begin + number / per_second - time.monotonic()))
@@ -52,7 +52,7 @@ async def driven(limits: CallLimits, caller: Caller, per_second: float, seconds:
 
 
 async def shares(server: RedisServer, seconds: float) -> dict[str, float]:
-    """Five callers at three times their limits, each at two replicas: what they got, as a part of what they may."""
+    """Admitted calls as a share of the limit, of five callers at three times their limits over two replicas."""
     async with redis_batches(server.url) as one, redis_batches(server.url) as other:
         replicas = [CallLimits(Counting(RedisRates(send, seconds=5)), FakeTelemetry()) for send in (one, other)]
         callers = [Caller(f"c{weight}", rate=Rate(5.0 * weight, 5 * weight)) for weight in range(1, 6)]
@@ -76,22 +76,22 @@ async def shares(server: RedisServer, seconds: float) -> dict[str, float]:
 
 
 @pytest.mark.alone
-async def test_five_callers_at_three_times_their_limits(server: RedisServer) -> None:
-    """Never more than the limit over both replicas together; each gets its share within 5 % and a call."""
+async def test_five_callers_beyond_their_limits_get_their_limits_over_two_replicas(server: RedisServer) -> None:
+    """Each gets its limit over both replicas within 5 % and a call."""
     for name, part in (await shares(server, 4.0)).items():
         assert part == pytest.approx(1.0, abs=0.05 + 1 / (20.0 * int(name[1:]))), name
 
 
 @pytest.mark.long
-async def test_five_callers_for_a_minute(server: RedisServer) -> None:
-    """Each gets its share within 5 %."""
+async def test_five_callers_for_a_minute_get_their_limits_within_5_percent(server: RedisServer) -> None:
+    """The same load for longer."""
     found = await shares(server, 60.0)
     for name, part in found.items():
         assert part == pytest.approx(1.0, abs=0.05), name
 
 
-async def test_two_replicas_at_the_same_moment(server: RedisServer) -> None:
-    """Exactly the burst passes, whichever replica is asked, and the wait is told to the millisecond."""
+async def test_concurrent_calls_at_two_replicas_admit_exactly_the_burst(server: RedisServer) -> None:
+    """The retry delay is exact to the millisecond."""
     found = rule("a", "rate", Rate(0.1, 7))
     async with redis_batches(server.url) as one, redis_batches(server.url) as other:
         replicas = [RedisRates(send, seconds=5) for send in (one, other)]
@@ -101,7 +101,7 @@ async def test_two_replicas_at_the_same_moment(server: RedisServer) -> None:
 
 
 async def sent(upstream: RateLimited, bucket: Bucket, seconds: float) -> int:
-    """How many attempts came through while callers asked without a pause."""
+    """Number of attempts that passed the account's rate limit under continuous load."""
     end = time.monotonic() + seconds
 
     async def ask(number: int) -> int:
@@ -118,8 +118,8 @@ async def sent(upstream: RateLimited, bucket: Bucket, seconds: float) -> int:
 
 
 @pytest.mark.alone
-async def test_account_that_is_asked_for_too_much(server: RedisServer) -> None:
-    """Two replicas and two buckets of an account together never pass more than its rate, and use it up within 5 %."""
+async def test_an_accounts_rate_limit_holds_over_replicas_and_buckets(server: RedisServer) -> None:
+    """Together they never exceed the account's rate, and use at least 95 % of it."""
     rate, seconds = Rate(40.0, 20), 3.0
     buckets = [Bucket(f"{name}-1250000000", "ap-chongqing", "main") for name in ("docs", "images")]
     cloud = FakeUpstream()
@@ -138,8 +138,8 @@ async def test_account_that_is_asked_for_too_much(server: RedisServer) -> None:
     assert min(got) > 0
 
 
-async def test_two_rules_of_which_one_refuses(server: RedisServer) -> None:
-    """The other is not charged."""
+async def test_a_call_refused_by_one_rule_is_not_charged_to_another(server: RedisServer) -> None:
+    """Both rules must admit a call before either is charged."""
     wide, narrow = rule("wide", "rate", Rate(0.1, 3)), rule("narrow", "method_rate", Rate(0.1, 1))
     async with redis_batches(server.url) as send:
         rates = RedisRates(send, seconds=5)
@@ -149,8 +149,8 @@ async def test_two_rules_of_which_one_refuses(server: RedisServer) -> None:
         assert [await rates.take((wide,)) for _ in range(2)] == [None, None]
 
 
-async def test_keys_of_callers_that_are_gone(server: RedisServer) -> None:
-    """The server forgets them by itself, as soon as they limit nobody."""
+async def test_keys_of_idle_callers_expire(server: RedisServer) -> None:
+    """Their TTL ends when the bucket is full again."""
     async with redis_batches(server.url) as send:
         await RedisRates(send, seconds=5).take((rule("a", "rate", Rate(1000, 1)),))
         await asyncio.sleep(0.05)
@@ -158,8 +158,8 @@ async def test_keys_of_callers_that_are_gone(server: RedisServer) -> None:
 
 
 @pytest.mark.parametrize("answer", [None, b"yes", [1, b"abc"], [9, b"1"], [b"1", b"1"], 1.5])
-async def test_answer_of_another_kind(answer: object) -> None:
-    """It is as good as none: the caller is counted by this process alone."""
+async def test_a_reply_of_the_wrong_type_counts_as_no_reply(answer: object) -> None:
+    """The process falls back to its local limit."""
 
     async def send(*_command: object) -> object:
         return answer
@@ -168,8 +168,8 @@ async def test_answer_of_another_kind(answer: object) -> None:
         await RedisRates(send).take((rule("a", "rate", Rate(1, 1)),))
 
 
-async def test_server_that_is_killed_and_comes_back(server: RedisServer) -> None:
-    """Calls go on by the count of each replica, within the time of a call; then they are shared again."""
+async def test_limits_are_local_while_redis_is_down_and_shared_again_afterwards(server: RedisServer) -> None:
+    """No call waits longer than the time-out of a command."""
     caller = Caller("a", rate=Rate(0.001, 3))
     async with redis_batches(server.url) as send:
         limits = CallLimits(Counting(RedisRates(send, seconds=0.2)), telemetry := FakeTelemetry())
@@ -186,8 +186,8 @@ async def test_server_that_is_killed_and_comes_back(server: RedisServer) -> None
         assert telemetry.limits[-1] == ("b", "rate", "allowed")
 
 
-async def test_server_that_hangs(server: RedisServer) -> None:
-    """Who asks waits for the time of a call at most."""
+async def test_a_hanging_redis_costs_a_call_at_most_the_time_out(server: RedisServer) -> None:
+    """The local limit applies."""
     async with redis_batches(server.url) as send:
         rates = RedisRates(send, seconds=0.05)
         server.freeze()

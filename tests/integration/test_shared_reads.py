@@ -1,4 +1,4 @@
-"""Reads of several replicas over one Redis server: one asks the cloud, and whatever befalls it, the others get on."""
+"""Single-flight reads of several replicas over one Redis server: one leader calls the cloud, the others follow."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LEASE_KEY = f"docpreview:1:lease:{{job:{BUCKET.region}:{BUCKET.name}:{JOB}}}"
 
 @dataclass
 class Replica:
-    """A replica's reads, its own way to the cloud, and what it counted and heard."""
+    """A replica: its reads, its own cloud, its metrics and the messages that it received."""
 
     reads: SharedReads
     cloud: FakeUpstream
@@ -58,12 +58,12 @@ async def replica(url: str) -> AsyncIterator[Replica]:
     cloud.objects.add((BUCKET.name, "a.pdf"))
     async with shared_parts(url, telemetry, seconds=0.5) as parts, parts.listening(created.append):
         reads = SharedReads(cloud, parts.single_flight, clock=FakeClock(), telemetry=telemetry)
-        await heard_by_others(parts)
+        await subscribed(parts)
         yield Replica(reads, cloud, telemetry, parts, created)
 
 
-async def heard_by_others(parts: SharedParts) -> None:
-    """Wait until the replica listens, so that it may follow another one."""
+async def subscribed(parts: SharedParts) -> None:
+    """Wait until the replica is subscribed, so that it can follow a leader."""
     async with asyncio.timeout(10):
         while await parts.single_flight.lead("probe", now=True) is None:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
@@ -83,7 +83,7 @@ async def three(redis_server: RedisServer) -> AsyncIterator[list[Replica]]:
 
 
 async def reading(leader: Replica) -> asyncio.Task[PreviewJob]:
-    """A read that hangs in the cloud until `leader.cloud.gate` is set."""
+    """A leader's read, in flight until `leader.cloud.gate` is set."""
     leader.cloud.gate = asyncio.Event()
     task = leader.get()
     await leader.cloud.called.wait()
@@ -91,7 +91,7 @@ async def reading(leader: Replica) -> asyncio.Task[PreviewJob]:
 
 
 async def following(follower: Replica, redis: RedisServer) -> asyncio.Task[PreviewJob]:
-    """A read that waits for another replica's."""
+    """A follower's read, waiting for the leader's result."""
     task = follower.get()
     async with asyncio.timeout(5):
         while b":0" in redis.command("EXISTS", LEASE_KEY.replace("lease", "inboxes")):  # noqa: ASYNC110
@@ -105,8 +105,10 @@ def release(leader: Replica) -> None:
     leader.cloud.gate.set()
 
 
-async def test_equal_reads_at_once(three: list[Replica], redis_server: RedisServer) -> None:
-    """One replica asks the cloud; the others are shared what it read as soon as it has it."""
+async def test_concurrent_equal_reads_of_three_replicas_cost_one_cloud_call(
+    three: list[Replica], redis_server: RedisServer
+) -> None:
+    """The followers get the leader's result as soon as it is published."""
     leader, *others = three
     first = await reading(leader)
     shared = [await following(each, redis_server) for each in others]
@@ -116,8 +118,8 @@ async def test_equal_reads_at_once(three: list[Replica], redis_server: RedisServ
     assert [each.telemetry.shared_reads for each in three] == [["leader"], ["follower"], ["follower"]]
 
 
-async def test_read_that_comes_a_moment_too_late(three: list[Replica]) -> None:
-    """It is shared what was just read, unless it must be read now."""
+async def test_a_read_right_after_another_gets_its_result_unless_it_is_no_cache(three: list[Replica]) -> None:
+    """The result stays published for a moment."""
     await three[0].get()
     await asyncio.sleep(0.02)
     await three[1].get()
@@ -126,8 +128,10 @@ async def test_read_that_comes_a_moment_too_late(three: list[Replica]) -> None:
     assert len(three[2].cloud.asked) == 1
 
 
-async def test_job_that_does_not_exist(three: list[Replica], redis_server: RedisServer) -> None:
-    """That is an answer, too."""
+async def test_the_answer_that_a_job_does_not_exist_is_shared_too(
+    three: list[Replica], redis_server: RedisServer
+) -> None:
+    """NOT_FOUND is a result, not a failure."""
     leader, follower, _ = three
     leader.cloud.jobs.clear()
     first = await reading(leader)
@@ -140,8 +144,10 @@ async def test_job_that_does_not_exist(three: list[Replica], redis_server: Redis
     assert follower.cloud.asked == []
 
 
-async def test_leader_that_fails(three: list[Replica], redis_server: RedisServer) -> None:
-    """Its error is its own: the others ask the cloud themselves."""
+async def test_a_leaders_error_is_not_shared_and_followers_read_themselves(
+    three: list[Replica], redis_server: RedisServer
+) -> None:
+    """Each follower calls the cloud."""
     leader, follower, _ = three
     leader.cloud.failures.append(UpstreamError(r.ERROR_REASON_UPSTREAM_UNAVAILABLE, "away"))
     first = await reading(leader)
@@ -153,8 +159,10 @@ async def test_leader_that_fails(three: list[Replica], redis_server: RedisServer
     assert len(follower.cloud.asked) == 1
 
 
-async def test_leader_whose_callers_leave(three: list[Replica], redis_server: RedisServer) -> None:
-    """Nobody else is cancelled, and nobody waits for the lease to end."""
+async def test_a_cancelled_leader_cancels_no_follower_and_releases_its_lease(
+    three: list[Replica], redis_server: RedisServer
+) -> None:
+    """Followers need not wait until the lease expires."""
     leader, follower, _ = three
     first = await reading(leader)
     second = await following(follower, redis_server)
@@ -163,9 +171,11 @@ async def test_leader_whose_callers_leave(three: list[Replica], redis_server: Re
         assert (await second).job_id == JOB
 
 
-async def test_leader_that_is_lost(three: list[Replica], redis_server: RedisServer) -> None:
-    """Another one reads as soon as the lease has ended."""
-    redis_server.command("SET", LEASE_KEY, "somebody", "PX", str(round(LEASE_SECONDS * 1000)))
+async def test_a_lost_leader_is_replaced_when_its_lease_expires(
+    three: list[Replica], redis_server: RedisServer
+) -> None:
+    """A follower becomes the leader."""
+    redis_server.command("SET", LEASE_KEY, "another-replica", "PX", str(round(LEASE_SECONDS * 1000)))
     async with asyncio.timeout(3 * LEASE_SECONDS):
         assert (await three[0].get()).job_id == JOB
     assert three[0].telemetry.shared_reads == ["leader"]
@@ -175,7 +185,7 @@ async def test_leader_that_is_lost(three: list[Replica], redis_server: RedisServ
 async def test_a_long_read_renews_its_lease_for_as_long_as_it_lasts(
     three: list[Replica], redis_server: RedisServer
 ) -> None:
-    """Its lease is renewed for as long as it lasts."""
+    """Followers keep waiting for the same leader."""
     leader, follower, _ = three
     first = await reading(leader)
     second = await following(follower, redis_server)
@@ -186,8 +196,10 @@ async def test_a_long_read_renews_its_lease_for_as_long_as_it_lasts(
     assert follower.cloud.asked == []
 
 
-async def test_leader_that_stood_still(three: list[Replica], redis_server: RedisServer) -> None:
-    """What it read is older than what another has read meanwhile: it tells nobody."""
+async def test_a_leader_that_was_paused_does_not_publish_its_outdated_result(
+    three: list[Replica], redis_server: RedisServer
+) -> None:
+    """Another replica has published a newer result meanwhile."""
     leader, follower, _ = three
     first = await reading(leader)
     redis_server.command("SET", LEASE_KEY, "another", "PX", "60000")
@@ -201,8 +213,8 @@ async def test_leader_that_stood_still(three: list[Replica], redis_server: Redis
     assert follower.telemetry.shared_reads == ["leader"]
 
 
-async def test_follower_whose_time_is_up(three: list[Replica]) -> None:
-    """It does not wait for the leader any longer: its deadline is judged where it always is."""
+async def test_a_follower_stops_waiting_at_its_own_deadline(three: list[Replica]) -> None:
+    """The error is the usual DEADLINE_EXCEEDED."""
     leader, follower, _ = three
     first = await reading(leader)
     loop = asyncio.get_running_loop()
@@ -213,8 +225,8 @@ async def test_follower_whose_time_is_up(three: list[Replica]) -> None:
     await first
 
 
-async def test_message_that_is_none_of_ours(three: list[Replica], redis_server: RedisServer) -> None:
-    """Who is shared garbage asks the cloud."""
+async def test_a_follower_that_receives_garbage_reads_itself(three: list[Replica], redis_server: RedisServer) -> None:
+    """A message that cannot be decoded counts as no result."""
     leader, follower, _ = three
     first = await reading(leader)
     second = await following(follower, redis_server)
@@ -227,7 +239,7 @@ async def test_message_that_is_none_of_ours(three: list[Replica], redis_server: 
 
 
 async def test_a_waiting_replica_gets_the_next_read_whoever_makes_it(three: list[Replica]) -> None:
-    """Who asks is shared of the next read, whoever makes it and for whatever reason; without one, nothing."""
+    """Whatever its reason; without a read within the wait there is no result."""
     waiting = [asyncio.create_task(each.reads.next(BUCKET, JOB, 5)) for each in three]
     await asyncio.sleep(0.1)
     await three[0].get()
@@ -236,7 +248,7 @@ async def test_a_waiting_replica_gets_the_next_read_whoever_makes_it(three: list
 
 
 async def test_a_create_is_announced_to_the_other_replicas_only(three: list[Replica]) -> None:
-    """The other replicas hear of its bucket, the one that made it does not need to."""
+    """They receive the bucket's name."""
     request = CreatePreviewJobRequest(bucket=BUCKET.name, input_object="a.pdf")
     await three[0].reads(CreateJob(request, BUCKET, BUCKET), Call("r", asyncio.get_running_loop().time() + 5))
     async with asyncio.timeout(5):
@@ -245,21 +257,21 @@ async def test_a_create_is_announced_to_the_other_replicas_only(three: list[Repl
     assert [each.created for each in three] == [[], [BUCKET.name], [BUCKET.name]]
 
 
-async def test_callers_that_leave_at_random(three: list[Replica]) -> None:
-    """Those who stay are answered, none is cancelled, and nothing is left behind."""
-    chance = random.Random(1)  # noqa: S311
+async def test_random_cancellations_leave_remaining_callers_answered_and_nothing_behind(three: list[Replica]) -> None:
+    """No subscription and no renewal of a lease remains."""
+    rng = random.Random(1)  # noqa: S311
 
     async def caller(each: Replica) -> str:
         task = each.get()
-        if chance.random() < 0.5:
-            await asyncio.sleep(chance.random() * 0.01)
+        if rng.random() < 0.5:
+            await asyncio.sleep(rng.random() * 0.01)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             return "left"
         return (await task).job_id
 
     for _ in range(50):
-        answers = await asyncio.gather(*(caller(chance.choice(three)) for _ in range(40)))
+        answers = await asyncio.gather(*(caller(rng.choice(three)) for _ in range(40)))
         assert set(answers) <= {"left", JOB}
     await asyncio.sleep(0.1)
     assert [each.parts.single_flight._subscriptions for each in three] == [{}, {}, {}]
@@ -267,8 +279,8 @@ async def test_callers_that_leave_at_random(three: list[Replica]) -> None:
 
 
 class TestServerThatIsGone:
-    async def test_killed_while_one_reads_and_one_waits(self, tmp_path: Path) -> None:
-        """Both are answered: who waited asks the cloud as soon as it knows, and then each for itself."""
+    async def test_a_killed_redis_leaves_leader_and_follower_to_read_themselves(self, tmp_path: Path) -> None:
+        """The follower calls the cloud as soon as its connection breaks."""
         with running_redis(tmp_path) as server:
             async with replicas(server.url, 2) as (leader, follower):
                 first = await reading(leader)
@@ -283,8 +295,8 @@ class TestServerThatIsGone:
                     await asyncio.gather(*(each.get() for _ in range(10)))
                     assert len(each.cloud.asked) == before + 10
 
-    async def test_frozen_while_one_waits(self, tmp_path: Path) -> None:
-        """It goes on by itself within a lease and a time-out."""
+    async def test_a_frozen_redis_delays_a_follower_by_a_lease_and_a_time_out_at_most(self, tmp_path: Path) -> None:
+        """Then it calls the cloud itself."""
         with running_redis(tmp_path) as server:
             async with replicas(server.url, 2) as (leader, follower):
                 first = await reading(leader)
@@ -297,7 +309,7 @@ class TestServerThatIsGone:
                 server.thaw()
 
     async def test_replicas_share_reads_again_within_seconds_of_the_servers_return(self, tmp_path: Path) -> None:
-        """Replicas read for each other again within a few seconds."""
+        """They subscribe again by themselves."""
         with running_redis(tmp_path) as server:
             async with replicas(server.url, 2) as (one, other):
                 server.kill()

@@ -1,4 +1,4 @@
-"""Two replicas that share a Redis server: they work as one, and neither needs the server for a read."""
+"""Shared state: two replicas with one Redis server work as one, and no read depends on it."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ if TYPE_CHECKING:
 
 DOCUMENT = Path(__file__).parents[2] / "examples" / "seven-pages.pdf"
 BRIEF = CacheSettings(active_seconds=0.001, missing_seconds=0, list_seconds=0, stale_seconds=0)
-"""Memory answers no second read of a job that runs, so every read asks Redis and then the cloud."""
+"""Cache settings under which every read of a running job misses the memory, and asks Redis and then the cloud."""
 
 BACK_SECONDS = 5.0
 
 
 @dataclass
 class Replica:
-    """A gateway and a way to it that repeats nothing."""
+    """A gateway and a stub without retries."""
 
     gateway: Gateway
     stub: PreviewJobServiceAsyncStub
 
     async def get(self, job_id: str) -> tuple[PreviewJob, str]:
-        """A job and the `x-cache` that came with it."""
+        """A job and the `x-cache` of the answer."""
         call = self.stub.GetPreviewJob(GetPreviewJobRequest(bucket=BUCKET, job_id=job_id))
         job = await call
         return job, str(dict(await call.trailing_metadata() or ())["x-cache"])
@@ -67,7 +67,7 @@ class Replica:
 
 
 class Served(Protocol):
-    """A server, or several that stand in for each other."""
+    """A Redis server or a group of servers, by its URL."""
 
     @property
     def url(self) -> str: ...
@@ -75,7 +75,7 @@ class Served(Protocol):
 
 @dataclass
 class Pair:
-    """Two replicas before one cloud."""
+    """Two replicas in front of one cloud."""
 
     emulator: Emulator
     one: Replica
@@ -115,7 +115,7 @@ async def pair(redis_server: RedisServer) -> AsyncIterator[Pair]:
 
 @pytest.fixture
 def mortal(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis server that may be stopped."""
+    """A Redis server that a test may stop."""
     with running_redis(tmp_path) as server:
         yield server
 
@@ -125,8 +125,8 @@ def new_id() -> str:
 
 
 class TestCache:
-    async def test_job_that_another_replica_read(self, pair: Pair) -> None:
-        """It costs the cloud nothing."""
+    async def test_a_job_read_by_one_replica_is_cached_for_the_other(self, pair: Pair) -> None:
+        """The second read costs no cloud call."""
         job_id = await pair.one.finished()
         pair.emulator.clear_requests()
         job, cache = await pair.other.get(job_id)
@@ -134,8 +134,8 @@ class TestCache:
         assert pair.emulator.requests == []
         assert pair.other.lookups("hit") == 1
 
-    async def test_server_that_was_emptied(self, pair: Pair, redis_server: RedisServer) -> None:
-        """The job is read from the cloud once, and is there again for all."""
+    async def test_a_flushed_redis_costs_one_cloud_read_of_a_job(self, pair: Pair, redis_server: RedisServer) -> None:
+        """Then the job is cached for both replicas again."""
         job_id = await pair.one.finished()
         redis_server.command("FLUSHALL")
         pair.emulator.clear_requests()
@@ -143,38 +143,38 @@ class TestCache:
         assert len(pair.emulator.requests) == 1
         assert redis_server.command("DBSIZE") != b":0\r\n"
 
-    async def test_value_that_is_none_of_ours(self, pair: Pair, redis_server: RedisServer) -> None:
-        """It is no hit, and the job is read again."""
+    async def test_a_foreign_value_in_redis_is_a_miss(self, pair: Pair, redis_server: RedisServer) -> None:
+        """The job is read from the cloud."""
         job_id = await pair.one.finished()
         redis_server.command("SET", f"docpreview:1:job:{REGION}:{BUCKET}:{job_id}", "garbage")
         assert (await pair.other.get(job_id))[1] != "hit"
 
 
 class TestCreate:
-    async def test_same_request_id_at_both(self, pair: Pair) -> None:
-        """One job, one POST."""
+    async def test_a_request_id_repeated_at_the_other_replica_gets_the_same_job(self, pair: Pair) -> None:
+        """The cloud gets one POST."""
         request_id = new_id()
         assert await pair.one.create(request_id) == await pair.other.create(request_id)
         assert (pair.posts(), pair.emulator.accepted_jobs) == (1, 1)
 
-    async def test_same_request_id_at_both_at_once(self, pair: Pair) -> None:
-        """The one that comes second waits for the job of the first, however many they are."""
+    async def test_a_concurrent_request_id_at_both_replicas_makes_one_job(self, pair: Pair) -> None:
+        """Later creates wait for the job of the first."""
         request_id = new_id()
         pair.emulator.add_fault("latency", "create", seconds=0.5)
         ids = await asyncio.gather(*(each.create(request_id) for each in (pair.one, pair.other) * 10))
         assert len(set(ids)) == 1
         assert (pair.posts(), pair.emulator.accepted_jobs) == (1, 1)
 
-    async def test_many_request_ids_at_both_at_once(self, pair: Pair) -> None:
-        """Each is one job."""
+    async def test_concurrent_request_ids_at_both_replicas_make_one_job_each(self, pair: Pair) -> None:
+        """Each id is sent to both replicas."""
         names = [new_id() for _ in range(20)]
         ids = await asyncio.gather(*(each.create(name) for name in names for each in (pair.one, pair.other)))
         assert ids[::2] == ids[1::2]
         assert len(set(ids)) == 20
         assert (pair.posts(), pair.emulator.accepted_jobs) == (20, 20)
 
-    async def test_request_id_with_another_request_at_the_other(self, pair: Pair) -> None:
-        """It is refused, wherever it was used before."""
+    async def test_a_request_id_with_another_request_is_refused_by_both_replicas(self, pair: Pair) -> None:
+        """REQUEST_ID_REUSED, whichever replica has recorded it."""
         request_id = new_id()
         await pair.one.create(request_id)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -182,8 +182,8 @@ class TestCreate:
         assert error_info(caught.value).reason == "REQUEST_ID_REUSED"
         assert pair.posts() == 1
 
-    async def test_reply_that_one_lost(self, pair: Pair) -> None:
-        """The other finds the job instead of paying for a second one."""
+    async def test_a_reply_lost_by_one_replica_is_found_by_the_other(self, pair: Pair) -> None:
+        """No second job is billed."""
         request_id = new_id()
         pair.emulator.add_fault("drop_after", "create")
         first = await pair.one.create(request_id)
@@ -192,7 +192,7 @@ class TestCreate:
 
 
 async def reads(replica: Replica, job_id: str, count: int) -> list[float]:
-    """How long each of these reads took, in seconds. All of them succeed."""
+    """Latencies in seconds of concurrent reads, all of which must succeed."""
     loop = asyncio.get_running_loop()
     times = []
     for _ in range(count):
@@ -203,7 +203,7 @@ async def reads(replica: Replica, job_id: str, count: int) -> list[float]:
 
 
 async def refused_creates(pair: Pair) -> None:
-    """Creates with `request_id` fail closed, without `request_id` they do not need the ledger."""
+    """Assert that creates with `request_id` fail closed, and that those without do not need the ledger."""
     before = pair.posts()
     for each in (pair.one, pair.other):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -216,7 +216,7 @@ async def refused_creates(pair: Pair) -> None:
 
 
 async def back_to_normal(pair: Pair, job_id: str) -> None:
-    """Creates with `request_id` work, and what one replica reads is there for the other, within a few seconds."""
+    """Wait a few seconds until creates with `request_id` work and the cache is shared again."""
     async with asyncio.timeout(BACK_SECONDS):
         request_id = new_id()
         assert await pair.one.create(request_id) == await pair.other.create(request_id)
@@ -229,8 +229,8 @@ async def back_to_normal(pair: Pair, job_id: str) -> None:
 
 class TestServerThatIsGone:
     @pytest.mark.alone
-    async def test_killed_and_started_again(self, mortal: RedisServer) -> None:
-        """No read fails, none takes long, nothing is sent without a record, and then all is as before."""
+    async def test_a_killed_redis_fails_no_read_and_refuses_creates_with_request_id(self, mortal: RedisServer) -> None:
+        """Reads stay fast, no create is sent without a record; after the restart everything works again."""
         async with replicas(mortal, BRIEF) as pair:
             pair.emulator.hold_jobs()
             job_id = await pair.one.create()
@@ -244,8 +244,8 @@ class TestServerThatIsGone:
             await back_to_normal(pair, job_id)
 
     @pytest.mark.alone
-    async def test_frozen_and_thawed(self, mortal: RedisServer) -> None:
-        """The same when it hangs and still takes connections: a few reads wait a little, the others not at all."""
+    async def test_a_frozen_redis_fails_no_read_and_refuses_creates_with_request_id(self, mortal: RedisServer) -> None:
+        """It hangs but accepts connections: only a few reads wait, at most the time-out."""
         async with replicas(mortal, BRIEF) as pair:
             pair.emulator.hold_jobs()
             job_id = await pair.one.create()
@@ -260,8 +260,8 @@ class TestServerThatIsGone:
             mortal.thaw()
             await back_to_normal(pair, job_id)
 
-    async def test_gone_while_many_call(self, mortal: RedisServer) -> None:
-        """No read fails, whatever the server does in the middle of it."""
+    async def test_a_redis_killed_under_load_fails_no_read(self, mortal: RedisServer) -> None:
+        """Kill and restart during concurrent reads."""
         async with replicas(mortal, BRIEF) as pair:
             pair.emulator.hold_jobs()
             job_id = await pair.one.create()
@@ -271,8 +271,8 @@ class TestServerThatIsGone:
                 turn()
             await asyncio.gather(*running)
 
-    async def test_down_at_the_start_of_a_gateway(self, mortal: RedisServer) -> None:
-        """It starts, reads, refuses what it cannot record, and takes part as soon as the server is there."""
+    async def test_a_gateway_starts_while_redis_is_down_and_joins_when_it_is_back(self, mortal: RedisServer) -> None:
+        """Until then it serves reads, and refuses creates with `request_id`."""
         mortal.kill()
         async with replicas(mortal, BRIEF) as pair:
             pair.emulator.hold_jobs()
@@ -282,8 +282,8 @@ class TestServerThatIsGone:
             mortal.start()
             await back_to_normal(pair, job_id)
 
-    async def test_gone_between_the_create_and_its_record(self, mortal: RedisServer) -> None:
-        """The caller gets its job, and asking again when the server is back finds it instead of creating another."""
+    async def test_a_redis_lost_between_create_and_record_costs_no_second_job(self, mortal: RedisServer) -> None:
+        """The caller gets its job; repeated when Redis is back, the create finds it."""
         async with replicas(mortal, BRIEF) as pair:
             pair.emulator.add_fault("latency", "create", seconds=1)
             request_id = new_id()

@@ -1,4 +1,4 @@
-"""`serve --workers N`: processes that share one port, restarted when they crash, and counted as one gateway."""
+"""`serve --workers N`: worker processes that share a port, are restarted after a crash, and have common metrics."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 DOCUMENT = Path(__file__).parents[2] / "examples" / "seven-pages.pdf"
 TWO = ("--workers", "2")
 CONNECTIONS = 16
-"""So many that by chance each of two workers has one: all with the same worker is one in 32,768."""
+"""Enough connections for each of two workers to get one: the probability of all at the same one is 1 in 32,768."""
 
 
 @asynccontextmanager
 async def cloud() -> AsyncIterator[Emulator]:
-    """A cloud whose jobs run until they are released."""
+    """A cloud whose jobs stay Running until they are released."""
     async with Emulator() as emulator:
         emulator.put_object(BUCKET, REGION, "a.pdf", DOCUMENT.read_bytes())
         emulator.hold_jobs()
@@ -83,8 +83,8 @@ async def worker_pids(gateway: Running) -> list[int]:
 
 
 class TestMetrics:
-    async def test_calls_at_all_workers(self, tmp_path: Path) -> None:
-        """One page has their sums; what belongs to a process has the worker's number; nothing stands there twice."""
+    async def test_the_metrics_page_sums_all_workers_without_duplicates(self, tmp_path: Path) -> None:
+        """Metrics of a process are labelled with the worker's number."""
         async with cloud() as emulator, running(configuration(emulator, tmp_path), *TWO) as gateway:
             async with connections(gateway.address) as stubs:
                 job_id = (await stubs[0].CreatePreviewJob(create())).job_id
@@ -103,7 +103,7 @@ class TestMetrics:
             assert len(types) == len(set(types))
 
     async def test_the_gateway_is_ready_only_while_its_workers_serve(self, tmp_path: Path) -> None:
-        """Ready when the workers serve, not ready as soon as they stop."""
+        """Not ready as soon as they stop."""
         drain = {"delay_seconds": 1, "grace_seconds": 5}
         async with cloud() as emulator, running(configuration(emulator, tmp_path, drain=drain), *TWO) as gateway:
             assert await page(gateway, "/readyz") == (200, "ready\n")
@@ -116,8 +116,8 @@ class TestMetrics:
 
 
 class TestCreate:
-    async def test_same_request_id_at_all_workers(self, tmp_path: Path) -> None:
-        """They share the ledger in `state_dir`: one job, one POST."""
+    async def test_a_request_id_at_all_workers_makes_one_job(self, tmp_path: Path) -> None:
+        """Workers share the ledger in `state_dir`."""
         async with cloud() as emulator, running(configuration(emulator, tmp_path), *TWO) as gateway:
             async with connections(gateway.address) as stubs:
                 for _ in range(5):
@@ -128,8 +128,8 @@ class TestCreate:
 
 
 class TestLimits:
-    async def test_rate_of_a_caller(self, tmp_path: Path) -> None:
-        """Without shared state each worker lets its half pass, so that together they keep the limit."""
+    async def test_workers_keep_a_callers_rate_together(self, tmp_path: Path) -> None:
+        """Without shared state each of two workers admits half of the rate."""
         limits = {"anonymous": {"rate": {"per_second": 0.001, "burst": 8}}}
         async with cloud() as emulator, running(configuration(emulator, tmp_path, limits=limits), *TWO) as gateway:
             async with connections(gateway.address) as stubs:
@@ -141,8 +141,8 @@ class TestLimits:
 
 class TestCrash:
     @pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.long)])
-    async def test_worker_that_is_killed_under_load(self, tmp_path: Path, kills: int) -> None:
-        """No read of the shipped client fails, the worker is back soon, and no count goes down."""
+    async def test_a_worker_killed_under_load_fails_no_read_and_is_restarted(self, tmp_path: Path, kills: int) -> None:
+        """The reads are the shipped client's; no counter decreases."""
         async with AsyncExitStack() as stack:
             emulator = await stack.enter_async_context(cloud())
             gateway = await stack.enter_async_context(running(configuration(emulator, tmp_path), *TWO))
@@ -170,8 +170,8 @@ class TestCrash:
             await asyncio.gather(*reading)
             assert reads > 100
 
-    async def test_supervisor_that_is_killed(self, tmp_path: Path) -> None:
-        """The workers drain and end, too: the port is free for the next one."""
+    async def test_workers_drain_and_end_when_their_supervisor_is_killed(self, tmp_path: Path) -> None:
+        """The port is free for the next supervisor."""
         async with cloud() as emulator, running(configuration(emulator, tmp_path), *TWO) as gateway:
             pids = await worker_pids(gateway)
             assert len(pids) == 2
@@ -185,8 +185,8 @@ class TestCrash:
 
 
 class TestDrain:
-    async def test_call_under_way(self, tmp_path: Path) -> None:
-        """It ends well; then all workers end, with exit code 0."""
+    async def test_a_call_in_flight_succeeds_during_a_drain_and_all_workers_end(self, tmp_path: Path) -> None:
+        """The exit code is 0."""
         async with cloud() as emulator, running(configuration(emulator, tmp_path), *TWO) as gateway:
             async with connections(gateway.address) as stubs:
                 job_id = (await stubs[0].CreatePreviewJob(create())).job_id
@@ -199,7 +199,7 @@ class TestDrain:
             assert await asyncio.wait_for(gateway.process.wait(), 20) == 0
 
     async def test_a_second_signal_stops_all_workers_without_waiting(self, tmp_path: Path) -> None:
-        """It reaches all workers, which do not wait any longer."""
+        """The supervisor forwards the signal."""
         drain = {"delay_seconds": 60, "grace_seconds": 60}
         async with cloud() as emulator, running(configuration(emulator, tmp_path, drain=drain), *TWO) as gateway:
             gateway.process.send_signal(signal.SIGTERM)
@@ -209,7 +209,7 @@ class TestDrain:
 
 
 async def refused(path: Path) -> list[str]:
-    """The errors of a command that does not start."""
+    """The error lines of a command that does not start."""
     with pytest.raises(AssertionError) as caught:
         async with running(path, *TWO):
             pass
@@ -221,8 +221,13 @@ async def refused(path: Path) -> list[str]:
 class TestStart:
     @pytest.mark.parametrize("shares", [False, True])
     @pytest.mark.parametrize("key", ["listen", "admin_listen"])
-    async def test_port_of_a_foreign_server(self, tmp_path: Path, key: str, shares: bool) -> None:  # noqa: FBT001
-        """The error names the setting, also when that server would share its port."""
+    async def test_a_port_taken_by_another_server_fails_the_start_and_names_the_setting(
+        self,
+        tmp_path: Path,
+        key: str,
+        shares: bool,  # noqa: FBT001
+    ) -> None:
+        """Also when that server listens with SO_REUSEPORT."""
         async with cloud() as emulator:
             with socket.socket() as taken:
                 taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(shares))
@@ -232,21 +237,21 @@ class TestStart:
                 (error,) = await refused(configuration(emulator, tmp_path, **{key: address}))
         assert error.startswith(f"error: {key} {address}: ")
 
-    async def test_port_of_another_gateway(self, tmp_path: Path) -> None:
-        """Two gateways do not share a port, though the workers of each do."""
+    async def test_two_gateways_with_workers_cannot_share_a_port(self, tmp_path: Path) -> None:
+        """Only the workers of one gateway share it."""
         async with cloud() as emulator, running(configuration(emulator, tmp_path), *TWO) as gateway:
             (error,) = await refused(configuration(emulator, tmp_path, listen=gateway.address))
         assert error.startswith(f"error: listen {gateway.address}: ")
 
-    async def test_workers_that_cannot_start(self, tmp_path: Path) -> None:
-        """What is wrong is said once, and nothing is tried again."""
+    async def test_workers_that_cannot_start_end_the_command_with_one_error(self, tmp_path: Path) -> None:
+        """The supervisor does not restart them."""
         (tmp_path / "file").write_text("")
         async with cloud() as emulator:
             (error,) = await refused(configuration(emulator, tmp_path, state_dir=str(tmp_path / "file")))
         assert error.startswith("error: state_dir: ")
 
     async def test_a_workers_log_lines_have_its_number_and_serving_is_logged_once(self, tmp_path: Path) -> None:
-        """Lines of a worker have its number; the one that says where to call comes once, when all serve."""
+        """`serving` comes once all workers serve."""
         async with cloud() as emulator, running(configuration(emulator, tmp_path), *TWO):
             lines = _log(tmp_path)
         assert [(line["event"], line.get("worker")) for line in lines[:2]] == [
@@ -266,7 +271,7 @@ async def in_flight(stub: PreviewJobServiceAsyncStub, request: GetPreviewJobRequ
 
 
 async def _until_metric(gateway: Running, name: str, before: Counter[str]) -> None:
-    """Wait until it is more than before."""
+    """Wait until the metric is higher than before."""
     async with asyncio.timeout(30):
         while (await metrics(gateway))[name] <= before[name]:  # noqa: ASYNC110
             await asyncio.sleep(0.1)

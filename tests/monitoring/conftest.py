@@ -1,4 +1,4 @@
-"""The gateway of the integration tests."""
+"""Fixtures of the integration tests."""
 
 from __future__ import annotations
 

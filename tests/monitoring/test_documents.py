@@ -1,4 +1,4 @@
-"""Metrics, dashboards, rules, runbooks and documents agree with each other."""
+"""Consistency of metrics, dashboards, rules, runbooks and documents."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ SETTINGS = Settings.model_validate(
 
 
 def exported(tmp_path: Path) -> dict[str, str]:
-    """Metrics of a gateway and of a supervisor, by name, with their types."""
+    """Names and types of the metrics of a gateway and of a supervisor."""
     registries = (Gateway(SETTINGS).registry, Supervisor(SETTINGS, (), tmp_path).registry)
     return {family.name: family.type for registry in registries for family in registry.collect()}
 
 
 def series(families: dict[str, str]) -> set[str]:
-    """Names as they stand in queries."""
+    """Names of series, as queries use them."""
     return {f"{name}{suffix}" for name, kind in families.items() for suffix in SUFFIXES.get(kind, ("",))} | set(
         families
     )
@@ -61,8 +61,8 @@ def queries() -> list[str]:
 
 
 @pytest.mark.parametrize("path", [*RULES, *DASHBOARDS, *DOCUMENTS], ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_metric_that_is_named(path: Path, tmp_path: Path) -> None:
-    """It exists, as a metric or as a recording rule."""
+def test_every_named_metric_exists(path: Path, tmp_path: Path) -> None:
+    """As a metric or as a recording rule."""
     text = path.read_text()
     of_libraries = {name for name in METRIC.findall(text) if name.startswith(LIBRARIES)}
     assert set(METRIC.findall(text)) - of_libraries - NO_METRICS <= series(exported(tmp_path))
@@ -80,8 +80,8 @@ def test_every_metric_is_documented(tmp_path: Path) -> None:
     assert found <= documented
 
 
-def test_every_alert_has_a_runbook() -> None:
-    """And every runbook an alert; each has the same parts, and commands."""
+def test_every_alert_has_a_runbook_with_the_same_sections() -> None:
+    """Every runbook has an alert, too, and contains commands."""
     alerts = {rule["annotations"]["runbook"]: rule["alert"] for rule in rules("alert")}
     assert set(alerts) == {str(path.relative_to(ROOT)) for path in RUNBOOKS}
     for path in RUNBOOKS:
@@ -98,8 +98,8 @@ def test_runbooks_search_the_log_for_events_that_the_gateway_logs() -> None:
     assert {event for event in wanted if f'"{event}"' not in code} == set()
 
 
-def test_alerts_say_how_urgent_they_are() -> None:
-    """`critical` or `warning`, and what they mean in a sentence."""
+def test_every_alert_has_a_severity_and_a_summary() -> None:
+    """The severity is `critical` or `warning`."""
     for rule in rules("alert"):
         assert rule["labels"]["severity"] in {"critical", "warning"}
         assert len(rule["annotations"]["summary"]) > 20
@@ -107,7 +107,7 @@ def test_alerts_say_how_urgent_they_are() -> None:
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.name)
 def test_every_panel_of_a_dashboard_has_a_title_a_unit_and_its_own_area(path: Path) -> None:
-    """Panels have titles and units, and do not lie on each other; job, instance and caller can be chosen."""
+    """Panels do not overlap; job, instance and caller are variables."""
     dashboard = json.loads(path.read_text())
     variables = {variable["name"] for variable in dashboard["templating"]["list"]}
     assert variables == {"datasource", "job", "instance", "caller"}

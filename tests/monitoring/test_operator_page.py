@@ -1,4 +1,4 @@
-"""The operator page of a gateway that works, in a real browser."""
+"""The operator page of a serving gateway, in a real browser."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def get(port: int) -> httpx.Response:
 
 
 class _Text(HTMLParser):
-    """The words that a reader sees."""
+    """Parser of the visible text."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,8 +49,10 @@ def words(html: str) -> str:
     return " ".join(" ".join(reader.words).split())
 
 
-async def test_gateway_that_works(world: World, tmp_path: Path) -> None:
-    """A browser shows what happened, without a complaint about the page's policy, and in every size."""
+async def test_a_serving_gateway_shows_its_calls_without_policy_violations_in_every_size(
+    world: World, tmp_path: Path
+) -> None:
+    """The browser reports no violation of the Content-Security-Policy."""
     await world.upload("a.pdf", PDF.read_bytes())
     job = await world.client.create(BUCKET, "a.pdf", output_object="p/${Number}.jpg")
     async for _ in world.client.watch(BUCKET, job.job_id):
@@ -68,7 +70,7 @@ async def test_gateway_that_works(world: World, tmp_path: Path) -> None:
 
 
 async def test_the_page_is_never_cached_and_may_load_only_its_own_style(world: World) -> None:
-    """Nothing but its own style is loaded or run, nobody frames it, nobody keeps it; there is nothing to send."""
+    """No scripts, frames, forms or caching."""
     answer = await get(world.gateway.admin_port)
     assert answer.status_code == 200
     policy = answer.headers["content-security-policy"]
@@ -78,8 +80,8 @@ async def test_the_page_is_never_cached_and_may_load_only_its_own_style(world: W
     assert not re.search(r"<(script|img|link|form|input|iframe)|style=|https?://", answer.text)
 
 
-async def test_names_are_only_names() -> None:
-    """Whatever a name holds, it is text on the page."""
+async def test_hostile_names_are_escaped() -> None:
+    """A name with markup is shown as text."""
     registry, evil = CollectorRegistry(), '"><script>alert(1)</script>{{ 7 * 7 }}'
     calls = PrometheusRpc(registry)
     calls.call_ended(
@@ -92,14 +94,14 @@ async def test_names_are_only_names() -> None:
 
 
 async def test_a_gateway_that_is_not_ready_shows_its_reason_at_the_top() -> None:
-    """The reason stands at the top."""
+    """The reason is that of `/readyz`."""
     page = OperatorPage(CollectorRegistry(), FakeClock(), lambda: "stopping")
     async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: None, page=page) as port:
         assert "not ready: stopping" in words((await get(port)).text)
 
 
-async def test_figures_are_of_the_last_minutes() -> None:
-    """What happened before the oldest look that is kept does not count."""
+async def test_figures_cover_the_last_minutes_only() -> None:
+    """Calls before the oldest stored sample do not count."""
     registry, clock = CollectorRegistry(), FakeClock(1000.0)
     calls, page = PrometheusRpc(registry), OperatorPage(registry, clock, lambda: None)
     for _ in range(600):
@@ -114,7 +116,7 @@ async def test_figures_are_of_the_last_minutes() -> None:
     assert "0.2 calls a second" in words(page.html())
 
 
-async def test_no_page_where_there_is_none() -> None:
-    """The admin socket of a worker has metrics and health only."""
+async def test_a_workers_admin_socket_has_no_page() -> None:
+    """It has metrics and health only."""
     async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: None) as port:
         assert (await get(port)).status_code == 404

@@ -1,4 +1,4 @@
-"""Against a real Prometheus: what it scrapes, what its tool checks."""
+"""Metrics, rules and dashboards against a real Prometheus and promtool."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PDF = Path(__file__).parents[2] / "examples" / "seven-pages.pdf"
 
 
 async def work(world: World) -> None:
-    """A job from its creation to its end, a caller with a trace, and one that asks for what is not there."""
+    """Generate load: a job until its end, a call with a trace, and a read of an unknown job."""
     await world.upload("a.pdf", PDF.read_bytes())
     job = await world.client.create(BUCKET, "a.pdf", output_object="p/${Number}.jpg")
     async for _ in world.client.watch(BUCKET, job.job_id):
@@ -32,15 +32,15 @@ async def work(world: World) -> None:
 
 
 def test_the_rules_are_valid_and_each_alert_fires_and_resolves() -> None:
-    """Valid, and each alert rises and falls when it should."""
+    """Promtool's checks and unit tests."""
     checked = promtool("check", "rules", *RULES)
     assert checked.returncode == 0, checked.stderr
     tested = promtool("test", "rules", Path(__file__).with_name("rules.test.yaml"))
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
-def test_every_alert_is_tested() -> None:
-    """Each rises in some test, and stays quiet in others of its kind."""
+def test_every_alert_has_a_test_that_fires_it() -> None:
+    """And others in which it does not fire."""
     tests = yaml.safe_load(Path(__file__).with_name("rules.test.yaml").read_text())["tests"]
     raised = {check["alertname"] for test in tests for check in test.get("alert_rule_test", []) if check["exp_alerts"]}
     alerts = {
@@ -53,8 +53,8 @@ def test_every_alert_is_tested() -> None:
     assert raised == alerts
 
 
-def test_queries_of_dashboards(tmp_path: Path) -> None:
-    """Prometheus understands each, with any choice of the variables."""
+def test_prometheus_accepts_every_query_of_the_dashboards(tmp_path: Path) -> None:
+    """With any value of the variables."""
     plain = [query.replace("$__rate_interval", "5m").replace("$job", ".*") for query in queries()]
     groups = [{"name": "q", "rules": [{"record": f"q{number}", "expr": query} for number, query in enumerate(plain)]}]
     path = tmp_path / "queries.yaml"
@@ -63,8 +63,8 @@ def test_queries_of_dashboards(tmp_path: Path) -> None:
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-async def test_page_of_metrics(world: World) -> None:
-    """`promtool check metrics` finds nothing to complain about."""
+async def test_promtool_finds_no_problem_in_the_metrics_page(world: World) -> None:
+    """`promtool check metrics`."""
     await work(world)
     async with httpx.AsyncClient(trust_env=False) as client:
         text = (await client.get(f"http://127.0.0.1:{world.gateway.admin_port}/metrics")).text
@@ -73,7 +73,7 @@ async def test_page_of_metrics(world: World) -> None:
 
 
 async def test_a_scrape_gives_the_rules_values_and_exemplars_lead_to_traces(world: World, tmp_path: Path) -> None:
-    """A server scrapes the gateway, its rules have values, and exemplars lead to the caller's trace."""
+    """A Prometheus server scrapes the gateway."""
     async with running_prometheus(tmp_path, world.gateway.admin_port, RULES) as prometheus:
         await prometheus.until(lambda found: found["result"], "/api/v1/query", query="docpreview_build_info")
         await work(world)

@@ -1,4 +1,4 @@
-"""Traces, as a collector gets them."""
+"""Traces as received by an OTLP collector."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def traceparent(trace: str = TRACE, *, sampled: bool = True) -> tuple[tuple[str,
 
 @asynccontextmanager
 async def traced(share: float = 0.0) -> AsyncIterator[tuple[PreviewJobServiceAsyncStub, Collector, Emulator]]:
-    """A gateway whose spans are all at the collector when the block has ended."""
+    """A gateway, whose spans have all reached the collector when the block has ended."""
     async with running_collector() as collector, Emulator() as emulator:
         emulator.put_object(BUCKET, REGION, "a.pdf", PDF.read_bytes())
         tracing = TracingSettings(endpoint=collector.url, share=share)
@@ -57,8 +57,8 @@ def create_request(request_id: str = "") -> CreatePreviewJobRequest:
     return request
 
 
-async def test_call_and_its_attempt() -> None:
-    """The caller's span has ours as a child, and that has the attempt at the cloud; names and codes, as the log has."""
+async def test_a_calls_span_is_the_child_of_the_callers_and_the_parent_of_its_attempt() -> None:
+    """Its attributes are the names and codes of the log."""
     async with traced() as (stub, collector, _):
         job = await stub.CreatePreviewJob(create_request(), metadata=traceparent())
     (server,), (attempt,) = collector.named(f"{SERVICE}/CreatePreviewJob"), collector.named("cloud create")
@@ -77,7 +77,7 @@ async def test_call_and_its_attempt() -> None:
 
 
 async def test_a_failed_attempt_says_why_and_only_our_failures_are_span_errors() -> None:
-    """An attempt that fails says why; the call's span is an error when it is not the caller's fault."""
+    """A call's span is an error unless the caller caused the failure."""
     async with traced() as (stub, collector, emulator):
         with pytest.raises(grpc.aio.AioRpcError):
             await stub.GetPreviewJob(GetPreviewJobRequest(bucket=BUCKET, job_id="d" + "0" * 32), metadata=traceparent())
@@ -90,8 +90,8 @@ async def test_a_failed_attempt_says_why_and_only_our_failures_are_span_errors()
     assert attributes(collector.named("cloud get")[1])["error.type"] == "UPSTREAM_INTERNAL"
 
 
-async def test_cache_and_ledger() -> None:
-    """Look-ups and stages of recorded creates are events of the call that they belong to."""
+async def test_cache_look_ups_and_ledger_stages_are_events_of_the_calls_span() -> None:
+    """Creates with `request_id` have stages."""
     async with traced() as (stub, collector, _):
         request = create_request(request_id=str(uuid.uuid4()))
         job = await stub.CreatePreviewJob(request, metadata=traceparent())
@@ -108,8 +108,8 @@ async def test_cache_and_ledger() -> None:
     assert [name for name, _ in events(read)] == ["cache"]
 
 
-async def test_poller_of_two_watchers() -> None:
-    """Its spans are in traces of their own, and linked to the calls of both."""
+async def test_a_pollers_spans_are_linked_to_the_calls_of_its_watchers() -> None:
+    """They are in traces of their own."""
     async with traced() as (stub, collector, emulator):
         emulator.add_fault("latency", "get", seconds=0.2, times=None)
         job = await stub.CreatePreviewJob(create_request())
@@ -126,8 +126,8 @@ async def test_poller_of_two_watchers() -> None:
     assert len(attempts) == 1
 
 
-async def test_what_is_recorded() -> None:
-    """The caller decides for its trace, `tracing.share` for those without one."""
+async def test_the_caller_or_the_configured_share_decides_on_sampling() -> None:
+    """`tracing.share` applies to calls without a trace."""
     missing = GetPreviewJobRequest(bucket=BUCKET, job_id="d" + "0" * 32)
     for share, metadata, expected in (
         (1.0, (), 1),
@@ -142,7 +142,7 @@ async def test_what_is_recorded() -> None:
 
 
 async def test_an_exported_trace_contains_no_secret() -> None:
-    """No password, key, signature or object's name is in what leaves."""
+    """No password, key, signature or object name."""
     async with traced() as (stub, collector, _):
         request = create_request()
         request.options.password = PASSWORD
@@ -153,8 +153,8 @@ async def test_an_exported_trace_contains_no_secret() -> None:
         assert secret not in collector.raw
 
 
-async def test_collector_that_is_gone() -> None:
-    """Calls do not notice, and the gateway ends."""
+async def test_an_unreachable_collector_affects_neither_calls_nor_the_stop() -> None:
+    """Spans are dropped."""
     tracing = TracingSettings(endpoint="http://127.0.0.1:1", share=1.0)
     async with asyncio.timeout(30), Emulator() as emulator, Gateway(settings(emulator, tracing=tracing)) as gateway:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}") as channel:
@@ -164,8 +164,8 @@ async def test_collector_that_is_gone() -> None:
         assert caught.value.code() == grpc.StatusCode.NOT_FOUND
 
 
-def test_without_the_setting() -> None:
-    """OpenTelemetry is not even imported."""
+def test_opentelemetry_is_not_imported_without_the_setting() -> None:
+    """The import would cost memory and start-up time."""
     program = """
 import sys
 from docpreview_gateway.settings.loading import Settings
@@ -179,8 +179,8 @@ sys.exit(any(name.startswith("opentelemetry") for name in sys.modules))
     assert subprocess.run([sys.executable, "-c", program], check=False, timeout=60).returncode == 0
 
 
-def test_without_the_extra() -> None:
-    """The setting alone is an error that says what to install."""
+def test_the_setting_without_the_extra_is_an_error_that_names_the_extra() -> None:
+    """OpenTelemetry is not a dependency of the gateway itself."""
     program = """
 import sys
 sys.modules["opentelemetry"] = None

@@ -1,4 +1,4 @@
-"""Where things stand in the checkout, for the tests beside this file."""
+"""Paths and commands of the checkout, for the tests in this directory."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def pyproject() -> dict[str, Any]:
 
 
 def tool(name: str) -> Path:
-    """A command of the environment that the tests run in."""
+    """Path of a command in the tests' environment."""
     return Path(sys.executable).with_name(name)
 
 
 def run(*command: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    """A finished command; its output is text."""
+    """Run a command to its end; its output is text."""
     return subprocess.run(
         [str(part) for part in command], check=False, capture_output=True, text=True, timeout=110, **options
     )
 
 
 def tracked_files() -> list[Path]:
-    """What git keeps and the disk has."""
+    """Files that git tracks and that exist."""
     listed = run("git", "-C", ROOT, "ls-files", "-z").stdout.split("\0")
     return [ROOT / name for name in listed if name and (ROOT / name).is_file()]

@@ -1,4 +1,4 @@
-"""Links between the project's own documents, and from them to its files; and the Python in them."""
+"""Links and Python code of the project's documents."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _HEADING = re.compile(r"^#+ +(.+?) *#*$", re.MULTILINE)
 
 
 def documents() -> list[str]:
-    """Every document that is part of the project, and so none of a dependency's."""
+    """Documents of the project, without those of dependencies."""
     listed = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, check=True, capture_output=True, text=True)  # noqa: S607
     return listed.stdout.split()
 
 
 def anchors(document: Path) -> set[str]:
-    """What the headings are called in addresses, as hosts of git repositories do it."""
+    """Anchors of the headings, as git hosts generate them."""
     found: set[str] = set()
     for heading in _HEADING.findall(_CODE.sub("", document.read_text())):
         plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).replace("`", "").lower()
@@ -37,8 +37,8 @@ def anchors(document: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("name", documents())
-def test_links_of_a_document(name: str) -> None:
-    """They lead to files and headings that are there."""
+def test_every_link_of_a_document_leads_to_an_existing_file_and_heading(name: str) -> None:
+    """Links within the repository."""
     document = ROOT / name
     broken = []
     for link in _LINK.findall(_CODE.sub("", document.read_text())):
@@ -52,7 +52,7 @@ def test_links_of_a_document(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", documents())
-def test_python_in_a_document(name: str) -> None:
-    """It can be compiled."""
+def test_every_python_block_of_a_document_compiles(name: str) -> None:
+    """It is not executed."""
     for example in _PYTHON.findall((ROOT / name).read_text()):
         compile(example, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)

@@ -1,4 +1,4 @@
-"""What a newcomer, a reviewer and CI find in the repository holds together."""
+"""Consistency of the repository: README, Makefile, CI, links, test names and import contracts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.packaging.project import ROOT, run, tool, tracked_files
 if TYPE_CHECKING:
     from pathlib import Path
 
-needs_git = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="looks at what git keeps")
+needs_git = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs the list of tracked files")
 
 REGISTRIES = tuple(
     f"{host}.{domain}"
@@ -27,7 +27,7 @@ REGISTRIES = tuple(
         ("static.crates", "io"),
     )
 )
-"""Put together here, so that this file does not name them either."""
+"""Concatenated, so that this file does not contain them either."""
 
 DEVELOPERS_PATH = re.compile(r"(?<![\w.~-])/(?:home|Users)/(?!nonroot)\w|(?<![\w.~-])/root/")
 LINK = re.compile(r"\]\(([^)\s#]+)(?:#[^)\s]*)?\)")
@@ -38,7 +38,7 @@ def targets() -> set[str]:
 
 
 def texts() -> list[tuple[Path, str]]:
-    """Every file that git keeps and that is text."""
+    """Every tracked text file."""
     found = []
     for path in tracked_files():
         try:
@@ -48,37 +48,37 @@ def texts() -> list[tuple[Path, str]]:
     return found
 
 
-def test_commands_of_the_readme() -> None:
-    """`make demo` and `make test` are its two commands, and every `make` command that it names exists."""
+def test_every_make_command_of_the_readme_exists() -> None:
+    """`make demo` and `make test` are among them."""
     named = set(re.findall(r"\bmake ([a-z][a-z-]*)", "\n".join(_commands((ROOT / "README.md").read_text()))))
     assert {"demo", "test"} <= named
     assert named <= targets()
 
 
 def _commands(markdown: str) -> list[str]:
-    """Fenced blocks and code spans."""
+    """Contents of fenced blocks and code spans."""
     fenced = re.findall(r"```[a-z]*\n(.*?)```", markdown, re.DOTALL)
     return [*fenced, *re.findall(r"`([^`\n]+)`", markdown)]
 
 
 @pytest.mark.parametrize("target", ["check", "test", "test-rest", "demo"])
 def test_ci_runs_what_developers_run(target: str) -> None:
-    """CI calls the Makefile's targets instead of commands of its own."""
+    """CI calls the Makefile's targets."""
     called = re.findall(r"^make (.+)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
     assert target in " ".join(called).split()
     assert target in targets()
 
 
 def test_demo_and_test_set_themselves_up() -> None:
-    """Both work on a fresh machine: they depend on the environment that `make` builds."""
+    """They depend on the environment that `make` builds, so they work on a fresh machine."""
     makefile = (ROOT / "Makefile").read_text()
     for target in ("demo", "test", "check", "bench"):
         assert re.search(rf"^{target}:.*\$\((RUNS|READY)\)", makefile, re.MULTILINE), target
 
 
 @needs_git
-def test_links_between_documents() -> None:
-    """Every link to a file leads to one."""
+def test_every_link_between_documents_leads_to_a_file() -> None:
+    """Relative links only."""
     broken = [
         f"{path.relative_to(ROOT)}: {link}"
         for path, text in texts()
@@ -91,13 +91,13 @@ def test_links_between_documents() -> None:
 
 @needs_git
 def test_no_registry_is_named() -> None:
-    """Where packages come from is the machine's affair: a mirror must work as well."""
+    """The machine configures its package index, which may be a mirror."""
     assert [(str(path), host) for path, text in texts() for host in REGISTRIES if host in text] == []
 
 
 @needs_git
 def test_no_path_of_a_developers_machine() -> None:
-    """Nothing refers to a home directory or to where this checkout stands."""
+    """No home directory, and not the path of this checkout."""
     found = [
         f"{path.relative_to(ROOT)}: {match[0]}"
         for path, text in texts()
@@ -108,7 +108,7 @@ def test_no_path_of_a_developers_machine() -> None:
 
 
 def test_no_test_is_named_by_a_single_word() -> None:
-    """One word is a subject; a name says situation and promise."""
+    """A name states situation and promise."""
     single = [
         f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
         for path in sorted((ROOT / "tests").rglob("test_*.py"))
@@ -120,7 +120,7 @@ def test_no_test_is_named_by_a_single_word() -> None:
 
 
 def test_the_import_contracts_of_the_layers_hold() -> None:
-    """The import contracts hold."""
+    """`lint-imports` passes."""
     done = run(tool("lint-imports"), "--no-cache", cwd=ROOT)
     assert done.returncode == 0, done.stdout
 
@@ -135,7 +135,7 @@ def test_the_import_contracts_of_the_layers_hold() -> None:
     ids=["time.time", "datetime.now", "mock.patch"],
 )
 def test_the_linter_refuses_reading_the_clock_and_patching(code: str) -> None:
-    """Reading the clock and patching are refused by the linter, with a word on what to do instead."""
+    """The message names the alternative."""
     done = run(tool("ruff"), "check", "--stdin-filename", "server/docpreview_gateway/x.py", "-", input=code, cwd=ROOT)
     assert "TID251" in done.stdout
     assert "constructor" in done.stdout

@@ -1,4 +1,4 @@
-"""Modules and functions stay small enough to be read in one go."""
+"""Size limits of modules and functions."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ FUNCTION_LINES = 50
 
 
 def written_modules() -> Iterator[Path]:
-    """Ours, not the generated ones."""
+    """Modules without the generated ones."""
     for package in PACKAGES.values():
         yield from (path for path in package.rglob("*.py") if "_pb2" not in path.name)
 
 
 def test_no_module_is_longer_than_400_lines() -> None:
-    """No module has more than 400 lines."""
+    """Generated modules excepted."""
     lengths = {str(path): len(path.read_text().splitlines()) for path in written_modules()}
     assert {name: lines for name, lines in lengths.items() if lines > MODULE_LINES} == {}
 
 
 def test_no_function_is_longer_than_50_lines() -> None:
-    """No function has more than 50 lines, its docstring not counted."""
+    """Docstrings are not counted."""
     too_long = []
     for path in written_modules():
         for node in ast.walk(ast.parse(path.read_text())):

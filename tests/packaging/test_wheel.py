@@ -1,4 +1,4 @@
-"""The wheel that users install: what is in it, what it needs, and that it works without this checkout."""
+"""The wheel: its contents, its dependencies, and its use without this checkout."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with nothing but the wheel's own files."""
+    """A directory with the wheel's own files only."""
     directory = tmp_path_factory.mktemp("installed")
     options = ("--quiet", "--no-deps", "--no-index", "--disable-pip-version-check", "--target", directory)
     done = run(sys.executable, "-m", "pip", "install", *options, wheel)
@@ -50,7 +50,7 @@ def entry_points(wheel: Path) -> ConfigParser:
 
 
 def test_the_wheel_contains_exactly_the_files_of_the_four_packages(wheel: Path) -> None:
-    """Exactly the files of the four packages: no tests, no caches, nothing of the repository around them."""
+    """No tests, caches or other files of the repository."""
     expected = {
         f"{package}/{path.relative_to(root).as_posix()}"
         for package, root in PACKAGES.items()
@@ -63,8 +63,8 @@ def test_the_wheel_contains_exactly_the_files_of_the_four_packages(wheel: Path) 
 @pytest.mark.parametrize(
     "kind", ["docpreview/v1/*.proto", "docpreview/v1/*_pb2.py", "docpreview/v1/*_pb2.pyi", "*/py.typed"]
 )
-def test_contract_and_types(wheel: Path, kind: str) -> None:
-    """The contract travels with its stubs, and all four packages are typed."""
+def test_the_wheel_contains_the_contract_and_type_information(wheel: Path, kind: str) -> None:
+    """The .proto files, the stubs, and `py.typed` of all four packages."""
     found = {name for name in names(wheel) if Path(name).match(kind)}
     if kind == "*/py.typed":
         assert found == {f"{package}/py.typed" for package in PACKAGES}
@@ -73,7 +73,7 @@ def test_contract_and_types(wheel: Path, kind: str) -> None:
 
 
 def test_every_entry_point_of_the_wheel_can_be_imported(wheel: Path) -> None:
-    """The three commands and the pytest plugin; each leads to something that can be imported."""
+    """The three commands and the pytest plugin."""
     sections = entry_points(wheel)
     assert tuple(sorted(sections["console_scripts"])) == COMMANDS
     assert list(sections["pytest11"]) == ["docpreview_emulator"]
@@ -83,16 +83,16 @@ def test_every_entry_point_of_the_wheel_can_be_imported(wheel: Path) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_of_an_installed_wheel(installed: Path, command: str, tmp_path: Path) -> None:
-    """Each command runs from the installed files and says how it is used."""
+def test_every_command_of_an_installed_wheel_runs(installed: Path, command: str, tmp_path: Path) -> None:
+    """`--help`, from the installed files."""
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     done = run(installed / "bin" / command, "--help", cwd=tmp_path, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
     assert "Usage" in done.stdout
 
 
-def test_imports_of_an_installed_wheel(installed: Path, tmp_path: Path) -> None:
-    """The packages come from the installed files, generated stubs included."""
+def test_the_packages_are_imported_from_the_installed_wheel(installed: Path, tmp_path: Path) -> None:
+    """Generated stubs included."""
     packages = ", ".join(PACKAGES)
     code = f"import docpreview_gateway.wiring, docpreview.v1 as v1, {packages}; print(v1.__file__)"
     done = run(sys.executable, "-c", code, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(installed)})
@@ -100,8 +100,8 @@ def test_imports_of_an_installed_wheel(installed: Path, tmp_path: Path) -> None:
     assert Path(done.stdout.strip()).is_relative_to(installed)
 
 
-def test_versions_of_the_stubs() -> None:
-    """Stubs refuse to run on libraries older than their compiler's: the lower bounds are the stamped versions."""
+def test_the_lower_bounds_of_dependencies_are_the_stubs_versions() -> None:
+    """Stubs refuse to run on libraries older than their compiler's."""
     bounds = dict(re.findall(r"^([a-z-]+)>=([0-9.]+)", "\n".join(pyproject()["project"]["dependencies"]), re.MULTILINE))
     stubs = PACKAGES["docpreview"] / "v1"
     grpc = {

@@ -1,4 +1,4 @@
-// Command conformance is the Go client in the conformance suite: a step in, what came of it out
+// Command conformance is the Go client in the conformance suite: a step in, its result out
 // (tests/conformance/README.md).
 package main
 

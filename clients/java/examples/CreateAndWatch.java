@@ -10,7 +10,7 @@ import java.time.Duration;
 import java.util.UUID;
 
 /**
- * Creates a job, tells of each of its states, and prints the addresses of its pages.
+ * Creates a job, prints each of its states and the addresses of its pages.
  *
  * <p>{@code CreateAndWatch BUCKET INPUT_OBJECT OUTPUT_TEMPLATE [TARGET]}
  */

@@ -1,4 +1,4 @@
-"""The Python client in the conformance suite: a step in, what came of it out (tests/conformance/README.md)."""
+"""The Python client's runner of the conformance suite: a step in, its result out (tests/conformance/README.md)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Step = dict[str, Any]
 
 
 async def answer(step: Step) -> dict[str, Any]:
-    """Makes the call and tells what came of it."""
+    """Makes the call and returns its result."""
     jobs: list[PreviewJob] = []
     try:
         async with AsyncExitStack() as stack:
@@ -29,7 +29,7 @@ async def answer(step: Step) -> dict[str, Any]:
 
 
 async def _call(client: DocPreviewClient, step: Step, jobs: list[PreviewJob]) -> None:
-    """Makes the call; `jobs` gets each job as it comes, so that those before an error are kept."""
+    """Makes the call; `jobs` gets each job as it arrives, so that jobs before an error are included."""
     given = step["with"]
     options: dict[str, Any] = {"timeout": timedelta(milliseconds=step["timeout_ms"])}
     if "page_url_ttl_ms" in given:

@@ -1,6 +1,6 @@
-"""The channel to the gateway: its settings, its service config, and who may see a token.
+"""The channel to the gateway: its arguments, its service config, and the connections that may carry a token.
 
-One channel per client, for as long as the client lives: channels are expensive and balance load by themselves.
+A client has one channel for its whole life: channels are expensive and balance load by themselves.
 """
 
 import ipaddress
@@ -69,7 +69,7 @@ def open_channel(target: str, *, tls: Tls | None, options: ClientOptions) -> grp
 
 
 def is_loopback(target: str) -> bool:
-    """Whether everything that is sent to `target` stays on this machine."""
+    """Whether every address of `target` is on this machine."""
     if target.startswith(_LOCAL_SCHEMES):
         return True
     return all(_is_loopback_host(address) for address in _RESOLVER.sub("", target).split(","))
@@ -88,7 +88,7 @@ def _arguments(target: str, options: ClientOptions) -> list[tuple[str, Any]]:
     return [
         ("grpc.service_config", json.dumps(service_config(health_checking=options.health_checking))),
         ("grpc.primary_user_agent", f"{options.user_agent} docpreview-client/{_version()}".strip()),
-        # The gateway takes pings from 20 s on; more often would be answered with GOAWAY "too_many_pings".
+        # The gateway accepts a ping every 20 s; a shorter interval is answered with GOAWAY "too_many_pings".
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
@@ -102,7 +102,7 @@ def _arguments(target: str, options: ClientOptions) -> list[tuple[str, Any]]:
         # Errors that name many fields are longer than the 8 KiB that gRPC takes by default.
         ("grpc.max_metadata_size", 32 * 1024),
         ("grpc.absolute_max_metadata_size", 32 * 1024),
-        # A proxy from the environment must not get to see what is meant for this machine.
+        # Calls to this machine must not go through a proxy from the environment.
         ("grpc.enable_http_proxy", 0 if is_loopback(target) else 1),
     ]
 

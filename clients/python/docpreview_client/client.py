@@ -1,7 +1,7 @@
 # ruff: noqa: ASYNC109 - a timeout here is a deadline that has to reach the gateway
-"""The client: one method for each thing that the gateway does.
+"""The client: one method per operation of the gateway.
 
-It holds no state beside its channel. Reads are repeated by gRPC itself (see `channel`), creates only when they carry a
+It holds no state except its channel. Reads are retried by gRPC itself (see `channel`), creates only with a
 `request_id` (see `repeating`).
 """
 
@@ -33,14 +33,14 @@ from docpreview_client.repeating import repeated
 from docpreview_client.requests import CreateFields, ListFields, create_request, duration, list_request
 from docpreview_client.watching import TERMINAL_STATES, Stream, Watch
 
-# The gateway waits no longer in one call.
+# The gateway's own maximum of one WaitPreviewJob call.
 _LONGEST_WAIT: Final = timedelta(minutes=5)
-# The gateway answers when its waiting time is over; this much longer the client listens for that answer.
+# Margin for the gateway's answer at the end of its waiting time.
 _WAIT_MARGIN: Final = timedelta(seconds=10)
 
 
 class DocPreviewClient:
-    """Talks to one docpreview gateway (all its replicas). Use it as `async with DocPreviewClient(...) as client`.
+    """Client of one docpreview gateway (all its replicas). Use it as `async with DocPreviewClient(...) as client`.
 
     Make one and share it: it serves any number of calls at a time, of the event loop in which it was entered. Every
     method takes `timeout`, its deadline with all retries, and raises the exceptions of `docpreview_client.errors`.
@@ -54,15 +54,15 @@ class DocPreviewClient:
         token: Token = None,
         options: ClientOptions | None = None,
     ) -> None:
-        """Connects to nothing yet.
+        """Validates the arguments; the connection is made by the first call.
 
         Args:
             target: `host:port`, or a target as gRPC resolves it: `dns:///host:port` (all addresses of the host are
                 used in turn), `unix:/path`.
-            tls: How to encrypt. Default: not at all.
-            token: Sent as `authorization: Bearer <token>`. A function is asked before every call, for tokens that
+            tls: Encryption. Default: none, plaintext.
+            token: Sent as `authorization: Bearer <token>`. A function is called before every call, for tokens that
                 change.
-            options: Deadlines and the like.
+            options: Deadlines, metadata and reconnects.
 
         Raises:
             ValueError: A token was given, the connection is not encrypted and the target is not this machine.
@@ -87,7 +87,7 @@ class DocPreviewClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Closes the channel; calls that are under way are cancelled."""
+        """Closes the channel; calls in flight are cancelled."""
         connection, self._connection = self._open, None
         await connection.close()
 
@@ -102,7 +102,7 @@ class DocPreviewClient:
     ) -> PreviewJob:
         """Submits a job and returns it.
 
-        Every create is billed, so it is made once; with a `request_id` up to five times, within `timeout`, until its
+        Every create is billed, so it is sent once; with a `request_id` up to five times, within `timeout`, until its
         outcome is known.
 
         Args:
@@ -154,7 +154,7 @@ class DocPreviewClient:
         page_url_ttl: timedelta | None = None,
         timeout: timedelta | None = None,
     ) -> BatchGetPreviewJobsResponse:
-        """Returns 1 to 100 jobs in the order asked, and the ids that do not exist in `missing_job_ids`."""
+        """Returns 1 to 100 jobs in the order of their ids in the request; unknown ids are in `missing_job_ids`."""
         request = BatchGetPreviewJobsRequest(bucket=bucket, job_ids=job_ids, page_url_ttl=duration(page_url_ttl))
         return await self._open.read(self._open.jobs.BatchGetPreviewJobs, request, timeout=self._unary(timeout))
 
@@ -185,7 +185,7 @@ class DocPreviewClient:
         timeout: timedelta | None = None,
         **fields: Unpack[ListFields],
     ) -> AsyncGenerator[PreviewJob, None]:
-        """Yields all jobs that `list_page` would return page by page; `timeout` is that of each page."""
+        """Yields the jobs of all pages of `list_page`; `timeout` applies to each page."""
         page = await self.list_page(bucket, timeout=timeout, **fields)
         while True:
             for job in page.jobs:
@@ -202,20 +202,20 @@ class DocPreviewClient:
         page_url_ttl: timedelta | None = None,
         timeout: timedelta | None = None,
     ) -> PreviewJob:
-        """Returns the job when its state is terminal, or as it is when `timeout` has passed: look at its state.
+        """Returns the job once its state is terminal, or in its current state after `timeout`: check the state.
 
-        Times when the gateway asks to come back later (it is stopping, or the cloud is away) are waited out, up to
-        `Patience.unreachable`. An answer that is late is awaited 10 seconds longer than `timeout`.
+        UNAVAILABLE with a retry delay (the gateway is stopping, or the cloud cannot be reached) is retried, up to
+        `Patience.unreachable`. A late answer is awaited for 10 seconds beyond `timeout`.
 
         Args:
             bucket: Bucket of the source document.
             job_id: Id of the job.
             page_url_ttl: When given, each page comes with an address that is valid this long, 1 second to 1 hour.
-            timeout: How long to wait, of any length. Default `Deadlines.wait`.
+            timeout: Maximum wait, of any length. Default `Deadlines.wait`.
 
         Raises:
             Unavailable: No gateway answers, or none for longer than `Patience.unreachable`.
-            DeadlineExceeded: The time is up and the gateway has not said how the job is.
+            DeadlineExceeded: `timeout` has passed without an answer of the gateway.
         """
         deadline = Deadline.after(self._options.deadlines.wait if timeout is None else timeout)
         reconnecting = Reconnecting(deadline, patience=self._options.patience.unreachable)
@@ -231,7 +231,7 @@ class DocPreviewClient:
             else:
                 if job.state in TERMINAL_STATES or not deadline.remaining():
                     return job
-                reconnecting.heard()
+                reconnecting.message_received()
 
     async def watch(
         self,
@@ -241,22 +241,22 @@ class DocPreviewClient:
         page_url_ttl: timedelta | None = None,
         timeout: timedelta | None = None,
     ) -> AsyncGenerator[PreviewJob, None]:
-        """Yields the job as it is and then after every change; ends after the terminal state.
+        """Yields the job's current state and then every change; ends after the terminal state.
 
-        Streams that end for reasons of their own are replaced (see `watching`); slow readers get the latest state, not
+        Streams that end before the terminal state are replaced (see `watching`); slow readers get the latest state, not
         a backlog. Leaving the loop early ends the stream at the gateway as soon as the generator is closed, at the
-        latest when it is collected; `contextlib.aclosing` closes it at once.
+        latest when it is collected; `contextlib.aclosing` closes it immediately.
 
         Args:
             bucket: Bucket of the source document.
             job_id: Id of the job.
             page_url_ttl: When given, each page comes with an address that is valid this long, 1 second to 1 hour.
-            timeout: How long to watch, over all streams. Default `Deadlines.watch`.
+            timeout: Maximum duration over all streams. Default `Deadlines.watch`.
 
         Raises:
             NotFound: There is no such job in the bucket.
             Unavailable: No gateway answers, or none any more for longer than `Patience.unreachable`.
-            DeadlineExceeded: The time is up.
+            DeadlineExceeded: `timeout` has passed.
         """
         request = WatchPreviewJobRequest(bucket=bucket, job_id=job_id, page_url_ttl=duration(page_url_ttl))
 
@@ -295,10 +295,10 @@ class DocPreviewClient:
         state: PreviewQueue.State.ValueType = PreviewQueue.STATE_UNSPECIFIED,
         timeout: timedelta | None = None,
     ) -> AsyncGenerator[PreviewQueue, None]:
-        """Yields the bucket's queues, page by page; `timeout` is that of each page.
+        """Yields the bucket's queues; `timeout` applies to each page.
 
         Args:
-            bucket: Bucket whose queues are asked for.
+            bucket: Bucket of the queues.
             queue_ids: Only these queues, at most 10. Default: all. Ids that do not exist are left out.
             state: Only queues in this state. Default: all.
             timeout: Default `Deadlines.unary`.
@@ -322,7 +322,7 @@ class DocPreviewClient:
         return self._options.deadlines.unary if timeout is None else timeout
 
     async def usage(self, *, timeout: timedelta | None = None) -> Usage:
-        """What the caller has used up: the pages of this day and month (UTC), and what is left of its budgets.
+        """Returns the caller's usage: pages of this day and month (UTC), and the remaining budget.
 
         Args:
             timeout: Default `Deadlines.unary`.

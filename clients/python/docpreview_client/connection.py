@@ -1,4 +1,4 @@
-"""An open channel with everything that each call over it needs: stubs, metadata, typed errors."""
+"""Connection: an open channel with stubs, call metadata and typed errors."""
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -20,7 +20,7 @@ Token = str | Callable[[], str] | None
 
 
 class Connection:
-    """Owns the channel that it is given."""
+    """A connection; it owns and closes the channel."""
 
     def __init__(
         self, channel: grpc.aio.Channel, *, token: Token = None, metadata: Callable[[], Mapping[str, str]]
@@ -33,11 +33,11 @@ class Connection:
         self.usage = UsageServiceStub(channel)
 
     async def close(self) -> None:
-        """Ends the calls that are under way and closes the channel."""
+        """Cancels calls in flight and closes the channel."""
         await self._channel.close()
 
     async def create(self, request: CreatePreviewJobRequest, seconds: float) -> PreviewJob:
-        """One attempt of a create, with the errors of creates."""
+        """Makes one attempt of a create, with the errors of creates."""
         with errors_of_creates():
             return await self.jobs.CreatePreviewJob(request, timeout=seconds, metadata=self.metadata())
 
@@ -48,12 +48,12 @@ class Connection:
         *,
         timeout: timedelta,  # noqa: ASYNC109 - the deadline has to reach the gateway
     ) -> _Response:
-        """One read, with the errors of reads."""
+        """Makes one read, with the errors of reads."""
         with errors_of_reads():
             return await method(request, timeout=timeout.total_seconds(), metadata=self.metadata())
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """What goes with the next call."""
+        """The metadata of the next call."""
         pairs = dict(self._metadata())
         if self._token is not None:
             token = self._token if isinstance(self._token, str) else self._token()

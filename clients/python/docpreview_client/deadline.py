@@ -1,4 +1,4 @@
-"""A point in time by which a call of several attempts must be done."""
+"""Deadline of a call with several attempts."""
 
 import asyncio
 from datetime import timedelta
@@ -10,14 +10,14 @@ from docpreview_client.errors import DeadlineExceeded
 
 
 class Deadline:
-    """Measured on the clock of the running event loop, which cannot be set back."""
+    """A point in time on the event loop's monotonic clock."""
 
     def __init__(self, at: float) -> None:
         self._at = at
 
     @classmethod
     def after(cls, timeout: timedelta) -> Self:
-        """The deadline that lies `timeout` ahead."""
+        """The deadline `timeout` from now."""
         return cls(asyncio.get_running_loop().time() + timeout.total_seconds())
 
     def remaining(self) -> float:
@@ -25,7 +25,7 @@ class Deadline:
         return max(0.0, self._at - asyncio.get_running_loop().time())
 
     async def sleep(self, seconds: float) -> None:
-        """Sleeps for `seconds`; raises DeadlineExceeded at the deadline, when that comes first."""
+        """Sleeps for `seconds`, or raises DeadlineExceeded at the deadline if that comes first."""
         remaining = self.remaining()
         await asyncio.sleep(min(seconds, remaining))
         if seconds >= remaining:

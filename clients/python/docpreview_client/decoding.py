@@ -1,4 +1,4 @@
-"""From gRPC's one exception to the tree in `errors`.
+"""Decoder of gRPC errors into the exceptions in `errors`.
 
 The details of an error travel as `google.rpc.Status` in the trailing metadata. Details that cannot be read are left
 out: an error that can be half understood is better than an error about an error.
@@ -37,7 +37,7 @@ _BY_CODE: Final[dict[grpc.StatusCode, type[errors.DocPreviewError]]] = {
     grpc.StatusCode.CANCELLED: errors.Unavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceeded,
 }
-# How gRPC itself says that a call never left this process. Anything else is taken for "may have been sent".
+# gRPC's own messages for calls that were never sent. Any other failure counts as "may have been sent".
 _NEVER_SENT: Final = (
     "failed to connect to all addresses",
     "connections to all backends failing",
@@ -57,7 +57,7 @@ def errors_of_reads() -> Iterator[None]:
 
 @contextmanager
 def errors_of_creates() -> Iterator[None]:
-    """Raises gRPC's errors as DocPreviewErrors, and whatever leaves open whether a job was made as OutcomeUnknown."""
+    """Raises gRPC's errors as DocPreviewErrors, as OutcomeUnknown when a job may have been created."""
     try:
         yield
     except grpc.aio.AioRpcError as error:
@@ -65,16 +65,16 @@ def errors_of_creates() -> Iterator[None]:
 
 
 def decoded(error: grpc.aio.AioRpcError, *, kind: type[errors.DocPreviewError] | None = None) -> errors.DocPreviewError:
-    """The same failure as a DocPreviewError; `kind` overrides the class that code and reason stand for."""
+    """The error as a DocPreviewError; `kind` overrides the class given by code and reason."""
     facts = _facts(error)
     kind = kind or _BY_REASON.get(facts.reason) or _BY_CODE.get(error.code(), errors.InternalError)
     return kind(error.details() or error.code().name, code=error.code(), facts=facts)
 
 
 def _leaves_outcome_open(error: grpc.aio.AioRpcError) -> bool:
-    """Whether a create that failed this way may have been accepted all the same.
+    """Whether a create that failed with this error may have been accepted.
 
-    The gateway knows what became of a create and names it in its reason. Without a reason the failure comes from in
+    The gateway knows the outcome of a create and gives it in its reason. An error without a reason comes from in
     between: a deadline that passed here, or a connection that broke.
     """
     open_codes = (

@@ -1,11 +1,11 @@
 # ruff: noqa: N818 - named by the situation, as gRPC's status codes are
-"""What can go wrong with a call, as one tree of exceptions, divided by what a caller can do about it.
+"""The client's exceptions, a tree organized by what a caller can do about an error.
 
     DocPreviewError
     ├── InvalidRequest          change the request: `field_violations` names every bad field
     ├── NotFound                there is no such job, document or queue (any more)
-    ├── Unauthenticated         bring a valid token or client certificate
-    ├── PermissionDenied        ask those who run the gateway for the right
+    ├── Unauthenticated         use a valid token or client certificate
+    ├── PermissionDenied        ask the operators of the gateway for the permission
     ├── FailedPrecondition      put the bucket or the cloud account in order, then call again
     ├── TransientError          call again later, after `retry_delay` when it is known
     │   ├── Throttled               too many calls, or a quota is used up: `quota_violations` names the limit
@@ -13,7 +13,7 @@
     │   ├── Unavailable             gateway or cloud cannot be reached, or the gateway is stopping
     │   └── DeadlineExceeded        the deadline of the call has passed
     ├── OutcomeUnknown          a create may or may not have made a job: list the jobs before creating again
-    └── InternalError           report it with `request_id` to those who run the gateway
+    └── InternalError           report it with `request_id` to the operators of the gateway
 
 Everything that the methods of DocPreviewClient raise because of a call is a DocPreviewError. Cancellation is not an
 error: `asyncio.CancelledError` always passes through unchanged.
@@ -28,7 +28,7 @@ import grpc
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorFacts:
-    """What an error says beside code and message; whatever is not known is empty."""
+    """Fields of an error besides code and message; unknown ones are empty."""
 
     reason: str = ""
     retry_delay: timedelta | None = None
@@ -66,7 +66,7 @@ class DocPreviewError(Exception):
         self.request_id = facts.request_id
 
     def __str__(self) -> str:
-        """Everything that helps to act, on one line."""
+        """Reason, message, violations and request id on one line."""
         parts = [f"{self.reason or self.code.name}: {self.message}"]
         parts += [f"{name}: {description}" for name, description in self.field_violations]
         if self.request_id:
@@ -75,7 +75,7 @@ class DocPreviewError(Exception):
 
 
 class InvalidRequest(DocPreviewError):
-    """The request cannot be served as it is; repeating it is useless."""
+    """The request is invalid; it must be changed before it is sent again."""
 
 
 class NotFound(DocPreviewError):
@@ -83,15 +83,15 @@ class NotFound(DocPreviewError):
 
 
 class Unauthenticated(DocPreviewError):
-    """The gateway does not know who calls: the token or client certificate is missing, wrong or expired."""
+    """The caller is not authenticated: its token or client certificate is missing, wrong or expired."""
 
 
 class PermissionDenied(DocPreviewError):
-    """The gateway knows the caller and refuses, or it is not configured for the bucket."""
+    """The caller is not allowed to make this call, or the bucket is not configured in the gateway."""
 
 
 class FailedPrecondition(DocPreviewError):
-    """The request is fine, but bucket or cloud account are not in the state that it needs."""
+    """The request is valid, but bucket or cloud account are not in the required state."""
 
 
 class TransientError(DocPreviewError):
@@ -103,7 +103,7 @@ class Throttled(TransientError):
 
 
 class BudgetExhausted(Throttled):
-    """The pages that the caller may make in this day or month (UTC) are used up, or too few are left for the job."""
+    """The caller's page budget of this day or month (UTC) is used up, or too small for the job."""
 
 
 class Unavailable(TransientError):
@@ -119,4 +119,4 @@ class OutcomeUnknown(DocPreviewError):
 
 
 class InternalError(DocPreviewError):
-    """Something unexpected happened in the gateway, or it answered in a way that this client does not know."""
+    """An unexpected error in the gateway, or an answer that this client does not know."""

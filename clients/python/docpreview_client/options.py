@@ -1,4 +1,4 @@
-"""What a user of the client can choose, each with its unit and default. Nothing here does anything."""
+"""Options of the client, each with its unit and default. Pure data."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -7,12 +7,12 @@ from datetime import timedelta
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tls:
-    """An encrypted connection; `Tls()` checks the gateway's certificate against the public authorities.
+    """TLS settings; `Tls()` verifies the gateway's certificate against the public authorities.
 
     Attributes:
-        root_certificates: Authorities to trust, as PEM. Default: those that come with gRPC.
+        root_certificates: Authorities to trust, as PEM. Default: gRPC's built-in ones.
         certificate_chain: The client's own certificate, as PEM. Goes with `private_key`.
-        private_key: The key of `certificate_chain`, as PEM. Never shown in a repr.
+        private_key: The key of `certificate_chain`, as PEM. Excluded from the repr.
         server_name: The name that the gateway's certificate must have. Default: the host of the target. Needed when
             the target is a forwarded port or an address.
     """
@@ -23,19 +23,19 @@ class Tls:
     server_name: str | None = None
 
     def __post_init__(self) -> None:
-        """Raises ValueError when certificate and key do not come together."""
+        """Raises ValueError when only one of certificate and key is given."""
         if (self.certificate_chain is None) != (self.private_key is None):
             raise ValueError("A client certificate needs its private key, and the key its certificate: give both.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deadlines:
-    """How long a call may take when it names no `timeout` of its own, retries included.
+    """Default timeouts of calls without a `timeout` of their own, retries included.
 
     Attributes:
         unary: Creates and reads. Default 30 seconds.
         wait: `wait`. Default 5 minutes.
-        watch: `watch`, over all the streams that it takes. Default 1 hour.
+        watch: `watch`, over all its streams. Default 1 hour.
     """
 
     unary: timedelta = timedelta(seconds=30)
@@ -45,12 +45,12 @@ class Deadlines:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """When a watch gives a stream up, and when it gives up altogether.
+    """Timeouts after which a watch replaces a stream, and after which it fails.
 
     Attributes:
-        idle: A stream on which nothing comes for this long, not even a heartbeat, is dead: another is opened. Keep it
+        idle: A stream without any message for this long, not even a heartbeat, is dead and is replaced. Keep it
             well above the gateway's heartbeat interval (15 seconds by default). Default 60 seconds.
-        unreachable: For how long streams are opened anew while no message comes at all. Default 60 seconds.
+        unreachable: How long streams are reopened without receiving any message. Default 60 seconds.
     """
 
     idle: timedelta = timedelta(seconds=60)
@@ -63,16 +63,15 @@ def _no_metadata() -> Mapping[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientOptions:
-    """The rest, rarely needed.
+    """Further options of the client.
 
     Attributes:
         deadlines: Default deadlines per kind of call.
         patience: When a watch reconnects.
-        metadata: Asked before every call for metadata to send with it, for example `traceparent` or `x-request-id`.
-        user_agent: Put in front of the client's own user agent: name your service here. Default: nothing.
-        health_checking: Whether addresses whose health service reports the gateway as not serving are avoided. Switch
-            it off where a single address stands for many gateways (a Kubernetes ClusterIP): there is no other address
-            to go to. Default True.
+        metadata: Called before every call; returns its metadata, for example `traceparent` or `x-request-id`.
+        user_agent: Prefix of the client's own user agent, such as the name of your service. Default: empty.
+        health_checking: Whether addresses are avoided whose health service reports NOT_SERVING. Disable it where one
+            address stands for many gateways (a Kubernetes ClusterIP), since there is no other address. Default True.
     """
 
     deadlines: Deadlines = field(default_factory=Deadlines)

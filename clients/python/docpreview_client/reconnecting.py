@@ -1,4 +1,4 @@
-"""Whether and when a call that the gateway broke off is made again."""
+"""Retry policy of watches and waits that the gateway or the connection interrupted."""
 
 import random
 from datetime import timedelta
@@ -12,7 +12,7 @@ _LONGEST_PAUSE: Final = 10.0
 
 
 class Reconnecting:
-    """One watch or wait, over all the calls that it takes."""
+    """State of the retries of one watch or wait, over all its calls."""
 
     def __init__(self, deadline: Deadline, *, patience: timedelta) -> None:
         self._deadline = deadline
@@ -21,8 +21,8 @@ class Reconnecting:
         self._give_up: Deadline | None = None
         self._ever_heard = False
 
-    def heard(self) -> None:
-        """Takes note that a message came: the gateway is there."""
+    def message_received(self) -> None:
+        """Records that a message was received, so that the gateway counts as reachable."""
         self._ever_heard = True
         self._give_up = None
         self._pause = _FIRST_PAUSE
@@ -31,9 +31,9 @@ class Reconnecting:
         """Sleeps until the next attempt is due.
 
         Raises:
-            Unavailable: `error` itself, when no gateway has ever answered (a wrong address does not get better), or
-                when none has for longer than the patience.
-            DeadlineExceeded: The deadline comes first.
+            Unavailable: `error` itself, when no gateway has ever answered (the address may be wrong), or
+                when none has for longer than `Patience.unreachable`.
+            DeadlineExceeded: The deadline is before the next attempt.
         """
         self._ever_heard = self._ever_heard or bool(error.reason) or error.retry_delay is not None
         if not self._ever_heard:
@@ -44,7 +44,7 @@ class Reconnecting:
         await self._deadline.sleep(self._next_pause(error))
 
     def _next_pause(self, error: Unavailable) -> float:
-        """Grows from one attempt to the next, is never shorter than asked, and differs from one client to another."""
+        """The next pause: exponential backoff with jitter, at least the gateway's retry delay."""
         pause = self._pause
         self._pause = min(self._pause * 2, _LONGEST_PAUSE)
         asked = error.retry_delay.total_seconds() if error.retry_delay is not None else 0.0

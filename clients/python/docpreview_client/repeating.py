@@ -1,4 +1,4 @@
-"""Creates that carry a `request_id` are made again until their outcome is known: all attempts together make one job."""
+"""Retries of creates with a `request_id` until their outcome is known; all attempts together make one job."""
 
 import random
 from collections.abc import Awaitable, Callable
@@ -15,11 +15,11 @@ _FIRST_PAUSE: Final = 0.2
 async def repeated(attempt: Callable[[float], Awaitable[PreviewJob]], deadline: Deadline) -> PreviewJob:
     """Makes up to five attempts within the deadline; `attempt` takes the seconds that it may last.
 
-    Never earlier than the gateway asked for: when that is after the deadline, its error is raised at once.
+    A pause is at least the gateway's retry delay; if that ends after the deadline, the error is raised immediately.
 
     Raises:
-        OutcomeUnknown: One of the attempts may have made the job, and no later one found out.
-        Unavailable: None of them was accepted.
+        OutcomeUnknown: One of the attempts may have made the job, and no later one could resolve it.
+        Unavailable: No attempt was accepted.
     """
     unknown: OutcomeUnknown | None = None
     for number in range(_ATTEMPTS):

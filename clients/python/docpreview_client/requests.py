@@ -1,4 +1,4 @@
-"""From keyword arguments to the contract's requests. What they mean and may be stands in the .proto files."""
+"""Builders of the contract's requests from keyword arguments. The .proto files document the fields."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -12,16 +12,16 @@ from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListP
 
 
 class CreateFields(TypedDict, total=False):
-    """The fields of a create that can be left out.
+    """Optional fields of a create.
 
     Keys:
-        output_bucket: Where the results go. Default: the bucket of the source document.
-        options: How to convert. Default: the cloud's defaults.
+        output_bucket: Bucket of the results. Default: the bucket of the source document.
+        options: Options of the conversion. Default: the cloud's defaults.
         queue_id: Default: the queue configured for the bucket.
         user_data: At most 960 printable ASCII characters.
-        request_id: A UUID, such as `str(uuid.uuid4())`, kept and repeated with the same request after any failure: all
+        request_id: A UUID, such as `str(uuid.uuid4())`. Reuse it with the same request after any failure: all
             of the attempts together make one job.
-        preset: Name of options that the gateway keeps for this caller; those of `options` win.
+        preset: Name of options that the gateway's policy has for this caller; `options` overrides them.
     """
 
     output_bucket: str
@@ -33,7 +33,7 @@ class CreateFields(TypedDict, total=False):
 
 
 class ListFields(TypedDict, total=False):
-    """Which jobs are listed, and how.
+    """Filters, order and page size of a list.
 
     Keys:
         queue_id: Only jobs of this queue.
@@ -86,7 +86,7 @@ def list_request(bucket: str, *, page_token: str, fields: ListFields) -> ListPre
 
 
 def duration(length: timedelta | None) -> Duration | None:
-    """The wire form of a length of time."""
+    """The protobuf form of a timedelta."""
     if length is None:
         return None
     wire = Duration()
@@ -98,7 +98,7 @@ def _timestamp(time: datetime | None) -> Timestamp | None:
     if time is None:
         return None
     if time.tzinfo is None:
-        raise ValueError(f"{time} has no time zone: it is not clear which moment is meant.")
+        raise ValueError(f"{time} has no time zone: give an aware datetime.")
     stamp = Timestamp()
     stamp.FromDatetime(time.astimezone(UTC))
     return stamp

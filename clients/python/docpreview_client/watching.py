@@ -1,4 +1,4 @@
-"""Following one job over as many streams as it takes.
+"""Watch of one job over as many streams as necessary.
 
 A stream ends for reasons that have nothing to do with the job: the gateway is stopping, the stream has been open for
 long, the connection broke. Since every stream begins with the present state, opening another loses nothing.
@@ -27,10 +27,10 @@ _END_OF_STREAM_WITHIN: Final = 1.0
 
 
 class Watch:
-    """One job, followed until its terminal state."""
+    """A watch of one job until its terminal state."""
 
     def __init__(self, open_stream: Callable[[float], Stream], *, deadline: Deadline, patience: Patience) -> None:
-        """Takes `open_stream`, which begins a stream that may last that many seconds."""
+        """`open_stream` opens a stream with a deadline in seconds."""
         self._open_stream = open_stream
         self._deadline = deadline
         self._patience = patience
@@ -38,7 +38,7 @@ class Watch:
         self._last = PreviewJob()
 
     async def jobs(self) -> AsyncGenerator[PreviewJob, None]:
-        """Yields the present job and then each one that differs from the one before."""
+        """Yields the job's current state and then each different one."""
         while True:
             try:
                 async with aclosing(self._messages()) as messages:
@@ -54,11 +54,11 @@ class Watch:
                 return
 
     async def _messages(self) -> AsyncGenerator[WatchPreviewJobResponse, None]:
-        """One stream's messages, heartbeats included. Calls that are left alone are never freed by gRPC, so cancel."""
+        """One stream's messages, heartbeats included. Cancels the call, since gRPC never frees an abandoned one."""
         stream = self._open_stream(self._deadline.remaining())
         try:
             while (message := await self._next(stream)) is not None:
-                self._reconnecting.heard()
+                self._reconnecting.message_received()
                 yield message
         finally:
             stream.cancel()
@@ -71,7 +71,7 @@ class Watch:
                     message = await stream.read()
         except TimeoutError:
             raise Unavailable(
-                f"Nothing came from the gateway for {idle:g} seconds.", code=grpc.StatusCode.UNAVAILABLE
+                f"No message from the gateway for {idle:g} seconds.", code=grpc.StatusCode.UNAVAILABLE
             ) from None
         return message if isinstance(message, WatchPreviewJobResponse) else None
 

@@ -12,7 +12,7 @@ from docpreview_client import ClientOptions, DocPreviewClient, DocPreviewError
 
 
 async def run(bucket: str, input_object: str, output_object: str, target: str) -> None:
-    """Prints what becomes of the job."""
+    """Creates the job and prints its states and page URLs."""
     async with DocPreviewClient(target, options=ClientOptions(user_agent="create-and-watch")) as client:
         jobs = client.create_and_watch(
             bucket,

@@ -1,4 +1,4 @@
-//! The Rust client in the conformance suite: a step in, what came of it out (tests/conformance/README.md).
+//! The Rust client in the conformance suite: a step in, its result out (tests/conformance/README.md).
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -52,7 +52,7 @@ fn tls(paths: &Map<String, Value>) -> Result<Tls, Failure> {
     })
 }
 
-/// Makes the call; `jobs` gets each job as it comes, so that those before an error are kept.
+/// Makes the call; `jobs` gets each job as it arrives, so that jobs before an error are included.
 async fn call(client: &Client, step: &Value, jobs: &mut Jobs) -> Result<(), Error> {
     let given = &step["with"];
     let (bucket, job_id) = (text(given, "bucket"), text(given, "job_id"));

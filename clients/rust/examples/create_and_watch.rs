@@ -1,4 +1,4 @@
-//! Creates a job, tells of each of its states, and prints the addresses of its pages:
+//! Creates a job, prints each of its states and the addresses of its pages:
 //!
 //!     cargo run --example create_and_watch BUCKET INPUT_OBJECT OUTPUT_TEMPLATE [TARGET]
 

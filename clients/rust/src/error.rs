@@ -20,7 +20,7 @@ pub enum Kind {
     NotFound,
     /// Bring a valid token or client certificate.
     Unauthenticated,
-    /// Ask those who run the gateway for the right.
+    /// Ask the operators of the gateway for the permission.
     PermissionDenied,
     /// Put the bucket or the cloud account in order, then call again.
     FailedPrecondition,
@@ -36,7 +36,7 @@ pub enum Kind {
     /// A create was sent and its answer is lost: the job may or may not exist. List the jobs before creating again, or
     /// repeat it with the same `request_id`.
     OutcomeUnknown,
-    /// Report it with [`Error::request_id`] to those who run the gateway.
+    /// Report it with [`Error::request_id`] to the operators of the gateway.
     InternalError,
 }
 
@@ -73,7 +73,7 @@ struct Facts {
     quota_violations: Vec<QuotaViolation>,
     metadata: HashMap<String, String>,
     request_id: String,
-    /// Whether the gateway said that waiting is in vain.
+    /// Whether the gateway said that waiting is useless.
     final_answer: bool,
     /// Whether the connection was closed before the call was sent over it.
     undelivered: bool,
@@ -173,7 +173,7 @@ impl Error {
         Self::local(Kind::InvalidRequest, Code::InvalidArgument, message)
     }
 
-    /// Whether the gateway said that waiting for it is in vain.
+    /// Whether the gateway said that waiting for it is useless.
     pub(crate) fn is_final(&self) -> bool {
         self.0.final_answer
     }

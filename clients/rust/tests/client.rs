@@ -52,7 +52,7 @@ async fn read_that_keeps_failing() {
     assert_eq!(gateway.seen().len(), 4);
 }
 
-/// It is not made again when the gateway says that waiting is in vain.
+/// It is not made again when the gateway says that waiting is useless.
 #[tokio::test]
 async fn read_with_a_negative_pushback() {
     let mut status = Status::unavailable("away");
@@ -173,7 +173,7 @@ async fn watch_until_its_deadline() {
     assert_eq!(watch.next().await.unwrap(), None);
 }
 
-/// A watch whose `next` was given up is asked again, and has lost nothing.
+/// A watch whose `next` was cancelled is polled again, and has lost nothing.
 #[tokio::test]
 async fn watch_in_a_select() {
     let gateway = Gateway::start([Answer::Stream(vec![job(State::Running)], End::Hangs)]).await;
@@ -203,7 +203,7 @@ async fn create_and_watch() {
     assert!(asked.contains("job_id: \"d1\"") && asked.contains("seconds: 60"), "{asked}");
 }
 
-/// A job that does not exist ends a watch at once.
+/// A job that does not exist ends a watch immediately.
 #[tokio::test]
 async fn watch_of_a_job_that_does_not_exist() {
     let gateway = Gateway::start([Answer::Fails(error(Code::NotFound, "JOB_NOT_FOUND", None))]).await;

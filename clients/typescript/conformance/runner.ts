@@ -1,4 +1,4 @@
-/** The TypeScript client in the conformance suite: a step in, what came of it out (tests/conformance/README.md). */
+/** The TypeScript client in the conformance suite: a step in, its result out (tests/conformance/README.md). */
 
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";

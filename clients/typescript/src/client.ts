@@ -53,7 +53,7 @@ export class DocPreviewClient {
     this.#options = options;
   }
 
-  /** Ends the calls that are under way and closes the connections. */
+  /** Ends the calls in flight and closes the connections. */
   close(): void {
     this.#connection.close();
   }
@@ -113,7 +113,7 @@ export class DocPreviewClient {
   }
 
   /**
-   * Returns the job when its state is terminal, or as it is when the timeout (of any length) has passed: look at its state.
+   * Returns the job when its state is terminal, or as it is when the timeout (of any length) has passed: check its state.
    * Times when the gateway asks to come back later are waited out.
    */
   async wait(bucket: string, jobId: string, options: PageUrlOptions = {}): Promise<PreviewJob> {

@@ -63,7 +63,7 @@ export class Unauthenticated extends DocPreviewError {
   override readonly name = "Unauthenticated";
 }
 
-/** Ask those who run the gateway for the right. */
+/** Ask the operators of the gateway for the permission. */
 export class PermissionDenied extends DocPreviewError {
   override readonly name = "PermissionDenied";
 }
@@ -99,7 +99,7 @@ export class OutcomeUnknown extends DocPreviewError {
   override readonly name = "OutcomeUnknown";
 }
 
-/** Something unexpected: report it with `requestId` to those who run the gateway. */
+/** Something unexpected: report it with `requestId` to the operators of the gateway. */
 export class InternalError extends DocPreviewError {
   override readonly name = "InternalError";
 }

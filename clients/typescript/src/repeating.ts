@@ -9,8 +9,8 @@ const FIRST_PAUSE_MS = 200;
 
 /**
  * Makes up to five attempts within the deadline, never earlier than the gateway asked for: when that is after the
- * deadline, its error is thrown at once. Throws OutcomeUnknown when one of the attempts may have made the job and no later
- * one found out, Unavailable when none was accepted.
+ * deadline, its error is thrown immediately. Throws OutcomeUnknown when one of the attempts may have made the job and
+ * no later one resolved it, Unavailable when none was accepted.
  */
 export async function repeated<T>(attempt: () => Promise<T>, bounds: Bounds): Promise<T> {
   let unknown: OutcomeUnknown | undefined;

@@ -109,7 +109,7 @@ test("an unknown outcome is not hidden by a later refusal", async () => {
   assert.equal(gateway.calls.length, 5);
 });
 
-test("a delay beyond the deadline ends a create at once", async () => {
+test("a delay beyond the deadline ends a create immediately", async () => {
   const [client, gateway] = await serve([failure(status.UNKNOWN, "CREATE_OUTCOME_UNKNOWN", 120_000)]);
   await assert.rejects(client.create({ ...REQUEST, requestId: randomUUID() }), OutcomeUnknown);
   assert.equal(gateway.calls.length, 1);

@@ -1,4 +1,4 @@
-/** A gateway that answers with what it was told, one after the other, the last for good. */
+/** A gateway that answers with scripted replies in order, and repeats the last one. */
 
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { anyPack, durationFromMs } from "@bufbuild/protobuf/wkt";

@@ -98,7 +98,7 @@ async def test_clients_that_leave(emulator: Emulator, cloud: Cloud, caplog: pyte
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(cloud.create("seven.pdf"), 0.2)
     async with asyncio.timeout(5):
-        while sum("the caller left" in record.getMessage() for record in caplog.records) < 2:  # noqa: ASYNC110 - as above
+        while sum("client disconnected" in record.getMessage() for record in caplog.records) < 2:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.01)
     assert [record for record in caplog.records if record.levelname not in {"DEBUG", "INFO"}] == []
     assert emulator.accepted_jobs == 1

@@ -2,5 +2,5 @@
 
     app  >  command  >  session  >  views | preview | parameters
 
-`app` says what each command does, `command` how any command runs: options, connection, errors, exit codes.
+`app` has the commands, `command` what all of them share: options, connection, errors, exit codes.
 """

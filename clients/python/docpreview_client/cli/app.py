@@ -1,4 +1,4 @@
-"""What each command does, in a few lines each."""
+"""The commands of `docpreview`."""
 
 from contextlib import aclosing
 from importlib import metadata
@@ -24,7 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
-    # Pretty tracebacks show the values of variables, and with them tokens and passwords.
+    # Pretty tracebacks print the values of variables, including tokens and passwords.
     pretty_exceptions_enable=False,
 )
 
@@ -59,7 +59,7 @@ async def create(session: Session, bucket: Bucket, input_object: InputObject, ne
 @app.command()
 @command
 async def get(session: Session, bucket: Bucket, job_id: JobId, page_urls: PageUrlOptions) -> ExitCode:
-    """Print a job. The exit code is 0 whatever its state."""
+    """Print a job. The exit code is 0 for any state."""
     job = await session.client.get(bucket, job_id, page_url_ttl=page_urls.ttl(), timeout=session.timeout)
     session.view.job(job)
     return ExitCode.OK
@@ -88,7 +88,7 @@ async def watch(session: Session, bucket: Bucket, job_id: JobId, page_urls: Page
 @app.command()
 @command
 async def wait(session: Session, bucket: Bucket, job_id: JobId, page_urls: PageUrlOptions) -> ExitCode:
-    """Wait until a job ends, 5 minutes unless --timeout says else, and print it."""
+    """Wait until a job ends, by default at most 5 minutes (--timeout), and print it."""
     job = await session.client.wait(bucket, job_id, page_url_ttl=page_urls.ttl(), timeout=session.timeout)
     session.view.job(job)
     return exit_codes.of_job(job)
@@ -106,7 +106,7 @@ async def queues(session: Session, bucket: Bucket) -> ExitCode:
 @app.command()
 @command
 async def usage(session: Session) -> ExitCode:
-    """Print the pages that you have used in this day and month (UTC), and what is left."""
+    """Print your usage: pages of this day and month (UTC), and the remaining budget."""
     session.view.usage(await session.client.usage(timeout=session.timeout))
     return ExitCode.OK
 
@@ -120,7 +120,7 @@ async def preview(
     new_job: NewJobOptions,
     input_object: OptionalInputObject = None,
 ) -> ExitCode:
-    """Turn a document into files: create a job (or take one), follow it, download its pages."""
+    """Turn a document into files: create a job (or use --job-id), follow it, download its pages."""
     if (input_object is None) == (preview_options.job_id is None):
         raise typer.BadParameter("Name either a source document or --job-id.")
     job_id = preview_options.job_id

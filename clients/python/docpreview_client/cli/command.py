@@ -1,4 +1,4 @@
-"""How any command runs: its options, its connection, its errors and its exit code."""
+"""What all commands share: options, connection, errors and exit codes."""
 
 import asyncio
 import functools
@@ -25,7 +25,7 @@ Work = Callable[[Session], Awaitable[ExitCode]]
 
 
 def spread(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Lets a function take dataclasses on the command line: each of their fields becomes an option."""
+    """A decorator that turns the fields of a function's dataclass parameters into options."""
     taken = inspect.signature(function).parameters.values()
     groups: dict[str, Any] = {one.name: one.annotation for one in taken if is_dataclass(one.annotation)}
 
@@ -40,7 +40,7 @@ def spread(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def command(function: Callable[..., Awaitable[ExitCode]]) -> Callable[..., Any]:
-    """Makes a command of an async function that takes a Session first and returns the exit code."""
+    """A decorator that makes a command of an async function, which takes a Session and returns the exit code."""
     own = list(inspect.signature(function).parameters.values())[1:]
     context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
     connection = inspect.Parameter("connection", inspect.Parameter.KEYWORD_ONLY, annotation=ConnectionOptions)
@@ -61,7 +61,7 @@ def _run(work: Work, *, options: ConnectionOptions, view: View) -> ExitCode:
         view.error(error, exit_code=code)
         return code
     except (KeyboardInterrupt, asyncio.CancelledError):
-        view.note("Interrupted. Jobs that were created go on.")
+        view.note("Interrupted. Jobs that were created continue.")
         return ExitCode.INTERRUPTED
 
 
@@ -86,7 +86,7 @@ def _be_woken_by_interrupts() -> None:
 
 
 def _options_of(parameter: inspect.Parameter) -> list[inspect.Parameter]:
-    """What stands for one parameter on the command line; by name, as typer passes them."""
+    """The command-line options of one parameter; keyword-only, as typer passes them."""
     if not is_dataclass(parameter.annotation):
         return [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
     return [

@@ -1,6 +1,6 @@
-"""Brings a job's pages from their signed addresses to a directory.
+"""Download of a job's pages from their signed URLs to a directory.
 
-An address is a secret: it is in no message. Names of files are made here and never taken from the wire.
+A signed URL is a secret and never part of a message. File names are generated here, never taken from replies.
 """
 
 import asyncio
@@ -26,12 +26,12 @@ _REFUSED: Final = frozenset({401, 403})
 async def download(pages: Sequence[Page], directory: Path, *, downloaded: Callable[[int], None]) -> list[Path]:
     """Saves the pages as `page-0001.jpg` and so on, over files of those names.
 
-    The number is the page's, or its place in the result where several have the same number (sheets).
+    The number is the page's, or its index in the result where several pages have the same number (sheets).
 
-    `downloaded` is told how many files are complete, beginning with 0.
+    `downloaded` is called with the number of complete files, beginning with 0.
 
     Raises:
-        DocPreviewError: A page could not be fetched; files that are complete stay.
+        DocPreviewError: A page could not be fetched; complete files are not removed.
     """
     if not pages:
         return []
@@ -61,7 +61,7 @@ async def download(pages: Sequence[Page], directory: Path, *, downloaded: Callab
 async def _fetch(client: httpx.AsyncClient, page: Page, *, file: Path) -> None:
     if not page.url.startswith(("https://", "http://")):
         raise errors.FailedPrecondition(
-            f"{page.object} has no address: its bucket is not configured in the gateway.",
+            f"{page.object} has no URL: its bucket is not configured in the gateway.",
             code=grpc.StatusCode.FAILED_PRECONDITION,
         )
     part = file.with_name(f"{file.name}.part")
@@ -73,7 +73,7 @@ async def _fetch(client: httpx.AsyncClient, page: Page, *, file: Path) -> None:
                     await asyncio.to_thread(output.write, chunk)
         await asyncio.to_thread(part.replace, file)
     except httpx.HTTPError as error:
-        # The cause is left out on purpose: its text has the address.
+        # Without the cause, whose text contains the URL.
         raise errors.Unavailable(
             f"{page.object} could not be fetched: {type(error).__name__}.", code=grpc.StatusCode.UNAVAILABLE
         ) from None

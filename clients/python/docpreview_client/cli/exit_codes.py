@@ -1,4 +1,4 @@
-"""What the command's exit code says to a script."""
+"""Exit codes of the command."""
 
 from enum import IntEnum
 
@@ -8,7 +8,7 @@ from docpreview_client.watching import TERMINAL_STATES
 
 
 class ExitCode(IntEnum):
-    """One code for each thing that a script may want to do next. 2 is the shell's own for wrong usage."""
+    """Exit codes by the reaction that a script needs. 2 is the convention for wrong usage."""
 
     OK = 0
     JOB_FAILED = 1

@@ -1,4 +1,4 @@
-"""Prints for programs: proto3 JSON with the contract's field names, one object per line."""
+"""Output for programs: proto3 JSON with the contract's field names, one object per line."""
 
 import json
 import sys
@@ -18,19 +18,19 @@ from docpreview_client.errors import DocPreviewError
 
 
 class JsonView:
-    """Every line is complete and printed at once, so that readers can follow."""
+    """A view that prints JSON lines and flushes each of them immediately."""
 
     def job(self, job: PreviewJob) -> None:
         """The job as an object."""
         _print_message(job)
 
     async def jobs(self, jobs: AsyncIterator[PreviewJob]) -> None:
-        """One job per line, as they come."""
+        """One job per line, as they arrive."""
         async for job in jobs:
             _print_message(job)
 
     async def queues(self, queues: AsyncIterator[PreviewQueue]) -> None:
-        """One queue per line, as they come."""
+        """One queue per line, as they arrive."""
         async for queue in queues:
             _print_message(queue)
 
@@ -44,14 +44,14 @@ class JsonView:
         yield JsonProgress()
 
     def finished(self, job: PreviewJob) -> None:
-        """Nothing: the last state is on stdout already."""
+        """Prints nothing: the last state is on stdout already."""
 
     def saved(self, directory: Path, *, files: Sequence[Path]) -> None:
         """An object with the directory and the files in it."""
         _print({"directory": str(directory), "files": [str(file) for file in files]})
 
     def note(self, text: str) -> None:
-        """Nothing: notes are for people."""
+        """Prints nothing: notes are for people."""
 
     def error(self, error: DocPreviewError, *, exit_code: ExitCode) -> None:
         """The error as an object on stderr."""
@@ -70,14 +70,14 @@ class JsonView:
 
 
 class JsonProgress:
-    """States as lines; downloads have none."""
+    """Progress as one line per state; downloads have no lines."""
 
     def changed(self, job: PreviewJob) -> None:
         """The job as an object."""
         _print_message(job)
 
     def downloaded(self, done: int, *, total: int) -> None:
-        """Nothing: the files are listed at the end."""
+        """Prints nothing: the files are listed at the end."""
 
 
 def _print_message(message: Message) -> None:

@@ -28,7 +28,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class ListOptions:
-    """Which jobs are listed."""
+    """Filters of a list."""
 
     state: Annotated[list[State] | None, typer.Option("--state", help="Only these; may be repeated.")] = None
     queue_id: Annotated[str | None, typer.Option("--queue-id", help="Only jobs of this queue.")] = None
@@ -40,10 +40,10 @@ class ListOptions:
     ] = None
     oldest_first: Annotated[bool, typer.Option("--oldest-first", help="Default: newest first.")] = False
     include_pages: Annotated[bool, typer.Option("--include-pages", help="With --json: the pages too.")] = False
-    limit: Annotated[int, typer.Option("--limit", min=0, help="At most so many jobs; 0 means all.")] = 50
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Maximum number of jobs; 0 means all.")] = 50
 
     def fields(self) -> ListFields:
-        """The filters as the client takes them."""
+        """The filters as the client's `ListFields`."""
         order = (
             ListPreviewJobsRequest.ORDER_OLDEST_FIRST
             if self.oldest_first
@@ -64,7 +64,7 @@ class ListOptions:
 
 
 async def first(jobs: AsyncIterator[PreviewJob], limit: int) -> AsyncIterator[PreviewJob]:
-    """The first `limit` jobs; all of them when it is 0. Asks for no page that is not needed."""
+    """The first `limit` jobs; all of them when it is 0. Fetches only the necessary pages."""
     count = 0
     async for job in jobs:
         yield job

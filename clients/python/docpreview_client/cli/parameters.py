@@ -1,6 +1,6 @@
-"""The options that several commands share, each group as one dataclass.
+"""Options shared by several commands, one dataclass per group.
 
-`command` turns every field into an option; the field's annotation says how it is spelled and explained.
+`command` turns every field into an option; the field's annotation has its name and help text.
 """
 
 import os
@@ -26,7 +26,7 @@ JobId = Annotated[str, typer.Argument(help="Id of the job.", show_default=False)
 
 
 class Format(StrEnum):
-    """What the results are."""
+    """Format of the results."""
 
     JPG = "jpg"
     PNG = "png"
@@ -34,14 +34,14 @@ class Format(StrEnum):
 
 
 class Orientation(StrEnum):
-    """How spreadsheets lie on paper."""
+    """Paper orientation of spreadsheets."""
 
     PORTRAIT = "portrait"
     LANDSCAPE = "landscape"
 
 
 class Paper(StrEnum):
-    """The paper of spreadsheets."""
+    """Paper size of spreadsheets."""
 
     A4 = "a4"
     A2 = "a2"
@@ -49,7 +49,7 @@ class Paper(StrEnum):
 
 
 class Comments(StrEnum):
-    """What happens to comments."""
+    """Treatment of comments."""
 
     HIDE = "hide"
     SHOW = "show"
@@ -65,7 +65,7 @@ def _conversion(*names: str, text: str) -> object:
 
 @dataclass(frozen=True, kw_only=True)
 class ConnectionOptions:
-    """How to reach the gateway, and how to print. May stand before or after the command's name."""
+    """Connection and output options. They are accepted before and after the command's name."""
 
     target: Annotated[
         str | None,
@@ -83,12 +83,12 @@ class ConnectionOptions:
     ] = None
     timeout: Annotated[
         float | None,
-        typer.Option("--timeout", min=0.001, help="Seconds; for wait and watch how long to wait.", show_default=False),
+        typer.Option("--timeout", min=0.001, help="Seconds; for wait and watch the maximum wait.", show_default=False),
     ] = None
     json: Annotated[bool, typer.Option("--json", help="Print proto3 JSON, one object per line.")] = False
 
     def over(self, base: Self) -> Self:
-        """These options, and those of `base` where these say nothing."""
+        """These options, with those of `base` as defaults."""
         values = {field.name: getattr(self, field.name) or getattr(base, field.name) for field in fields(self)}
         return type(self)(**values)
 
@@ -103,7 +103,7 @@ class ConnectionOptions:
         return os.environ.get("DOCPREVIEW_TOKEN") or None
 
     def encryption(self) -> Tls | None:
-        """How to encrypt, when any option asks for it."""
+        """TLS settings, if any option requires TLS."""
         if not (self.tls or self.ca or self.cert or self.key or self.server_name):
             return None
         return Tls(
@@ -114,13 +114,13 @@ class ConnectionOptions:
         )
 
     def deadline(self) -> timedelta | None:
-        """The timeout as the client takes it."""
+        """The timeout as a timedelta."""
         return None if self.timeout is None else timedelta(seconds=self.timeout)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PageUrlOptions:
-    """Whether pages come with addresses."""
+    """Options of page URLs."""
 
     page_url_ttl: Annotated[
         int | None,
@@ -129,18 +129,18 @@ class PageUrlOptions:
             min=1,
             max=3600,
             show_default=False,
-            help="Give each page an address that is valid for so many seconds. Whoever has it sees the page.",
+            help="Give each page a signed URL, valid for so many seconds. Anyone with the URL can read the page.",
         ),
     ] = None
 
     def ttl(self) -> timedelta | None:
-        """The time as the client takes it."""
+        """The TTL as a timedelta."""
         return None if self.page_url_ttl is None else timedelta(seconds=self.page_url_ttl)
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewJobOptions:
-    """A job to be made. What is not given is left to the gateway and the cloud."""
+    """Options of a new job. Unset ones have the defaults of the gateway and the cloud."""
 
     output: Annotated[
         str | None,
@@ -158,8 +158,8 @@ class NewJobOptions:
         str | None,
         _conversion("--request-id", text="A UUID; repeating the command with the same one never makes a second job."),
     ] = None
-    preset: Annotated[str | None, _conversion("--preset", text="Options that the gateway keeps under a name.")] = None
-    format: Annotated[Format | None, _conversion("--format", text="What the results are. Default: jpg")] = None
+    preset: Annotated[str | None, _conversion("--preset", text="Named options of the gateway's policy.")] = None
+    format: Annotated[Format | None, _conversion("--format", text="Format of the results. Default: jpg")] = None
     source_format: Annotated[
         str | None, _conversion("--source-format", text="Suffix of the source, when its name has none.")
     ] = None
@@ -167,8 +167,10 @@ class NewJobOptions:
     end_page: Annotated[int | None, _conversion("--end-page", text="Last page; -1 is the last of the document.")] = None
     pages: Annotated[str | None, _conversion("--pages", text="Pages such as 1,2-4,7.")] = None
     sheet_id: Annotated[int | None, _conversion("--sheet-id", text="Spreadsheets: sheet, from 1; 0 is all.")] = None
-    orientation: Annotated[Orientation | None, _conversion("--orientation", text="Spreadsheets: of the paper.")] = None
-    paper: Annotated[Paper | None, _conversion("--paper", text="Spreadsheets: size of the paper.")] = None
+    orientation: Annotated[
+        Orientation | None, _conversion("--orientation", text="Spreadsheets: paper orientation.")
+    ] = None
+    paper: Annotated[Paper | None, _conversion("--paper", text="Spreadsheets: paper size.")] = None
     comments: Annotated[Comments | None, _conversion("--comments", text="Comments and tracked changes.")] = None
     image_params: Annotated[str | None, _conversion("--image-params", text="The cloud's image processing.")] = None
     quality: Annotated[int | None, _conversion("--quality", text="Percent, 1 to 100.")] = None
@@ -179,7 +181,7 @@ class NewJobOptions:
         str | None,
         _conversion(
             "--password",
-            text="Give - to be asked for the document's password. The password itself is not taken here: every user "
+            text="Give - to be prompted for the document's password. The password itself is refused here: every user "
             "of the machine could read it in the list of processes.",
         ),
     ] = None
@@ -195,7 +197,7 @@ class NewJobOptions:
         return f"previews/{input_object.lstrip('/')}/{sheet}${{Number}}.{self.format or Format.JPG}"
 
     def create_fields(self) -> CreateFields:
-        """The rest of the request."""
+        """The optional fields of the request."""
         return CreateFields(
             output_bucket=self.output_bucket or "",
             queue_id=self.queue_id or "",
@@ -231,7 +233,7 @@ class NewJobOptions:
         if self.password is None:
             return ""
         if self.password != "-":
-            raise typer.BadParameter("--password takes only -, which asks for it. Or use --password-file.")
+            raise typer.BadParameter("--password accepts only -, which prompts for it. Or use --password-file.")
         answer: str = typer.prompt("Password of the document", hide_input=True, err=True)
         return answer
 

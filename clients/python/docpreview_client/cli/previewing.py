@@ -1,4 +1,4 @@
-"""The whole job for a person: create, follow, download."""
+"""The `preview` command: create, follow and download a job."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -18,16 +18,16 @@ from docpreview_client.cli.session import Session
 from docpreview_client.cli.views import Progress
 from docpreview_client.errors import DeadlineExceeded, InternalError
 
-# The longest that the gateway signs for: a large job takes a while to download.
+# The gateway's maximum, since a large job takes a while to download.
 _URL_TTL: Final = timedelta(hours=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewOptions:
-    """Which job is previewed, and where its pages go."""
+    """Options of `preview`: job and directory."""
 
     job_id: Annotated[
-        str | None, typer.Option("--job-id", help="Take this job instead of making one.", show_default=False)
+        str | None, typer.Option("--job-id", help="Use this job instead of creating one.", show_default=False)
     ] = None
     directory: Annotated[
         Path | None, typer.Option("--directory", "-d", help="Default: ./JOB_ID", show_default=False)
@@ -46,7 +46,7 @@ async def create(session: Session, bucket: str, *, input_object: str, new_job: N
 
 
 async def follow(jobs: AsyncGenerator[PreviewJob, None], *, progress: Progress) -> PreviewJob:
-    """Tells `progress` about every state and returns the last; also when time is up after the first."""
+    """Reports every state to `progress` and returns the last one, also when the deadline passes after the first."""
     seen: PreviewJob | None = None
     try:
         async with aclosing(jobs):
@@ -63,7 +63,7 @@ async def follow(jobs: AsyncGenerator[PreviewJob, None], *, progress: Progress) 
 
 async def save_pages(session: Session, bucket: str, *, job_id: str, directory: Path | None) -> ExitCode:
     """Follows the job and downloads its pages."""
-    # Imported late: an HTTP client is half of the command's start-up time, and no other command needs it.
+    # Imported late: the HTTP client is half of the command's start-up time, and only this command needs it.
     from docpreview_client.cli.downloading import download  # noqa: PLC0415
 
     with session.view.progress() as progress:

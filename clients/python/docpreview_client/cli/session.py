@@ -1,4 +1,4 @@
-"""What a command works with while it runs."""
+"""Session: the context of a running command."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,7 +9,7 @@ from docpreview_client.client import DocPreviewClient
 
 @dataclass(frozen=True)
 class Session:
-    """An open client, the way to print, and the caller's timeout (None: the client's defaults)."""
+    """An open client, the view, and the timeout of --timeout (None: the client's defaults)."""
 
     client: DocPreviewClient
     view: View

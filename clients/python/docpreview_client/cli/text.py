@@ -1,4 +1,4 @@
-"""Values as people read them. Everything that came over the wire passes through here before it reaches a terminal."""
+"""Formatting of values for people, and sanitizing of received text before it reaches a terminal."""
 
 from datetime import UTC, datetime
 
@@ -18,17 +18,17 @@ _STYLES = {
 
 
 def plain(text: str) -> str:
-    """The text without anything that a terminal would obey: control and invisible characters are spelled out."""
+    """The text with control and invisible characters escaped, so that a terminal does not interpret them."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def verbatim(text: str) -> Text:
-    """The text as rich prints it unchanged: no markup, no control characters."""
+    """The text for rich, without markup and control characters."""
     return Text(plain(text), overflow="fold")
 
 
 def job_state(job: PreviewJob) -> Text:
-    """The state, or the cloud's own word for one that is newer than this client."""
+    """The state, or the cloud's own name of a state that is newer than this client."""
     if job.state == PreviewJob.STATE_UNSPECIFIED or job.state not in PreviewJob.State.values():
         return verbatim(job.raw_state or "unknown")
     return Text(PreviewJob.State.Name(job.state).removeprefix("STATE_"), style=_STYLES.get(job.state, ""))
@@ -48,12 +48,12 @@ def time(stamp: Timestamp) -> str:
 
 
 def location(place: ObjectLocation) -> str:
-    """An object as `bucket/key`, or what is known of it."""
+    """An object as `bucket/key`, or the known part of it."""
     return "/".join(part for part in (place.bucket, place.object.lstrip("/")) if part)
 
 
 def pages(job: PreviewJob) -> str:
-    """How many pages were made; empty before the job has succeeded."""
+    """Number of pages; empty before the job has succeeded."""
     if not job.HasField("result"):
         return ""
     failed = f", {job.result.failed_page_count} failed" if job.result.failed_page_count else ""

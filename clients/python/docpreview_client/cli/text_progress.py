@@ -1,7 +1,7 @@
-"""How a job comes along, for people.
+"""Progress of a job on a terminal.
 
-How many pages a document has is known only at its end: until then the bar pulses. The vendor's total page count is not
-computed with, as the contract asks: a bar is full when all pages that were tried are made.
+The number of pages is known only at the job's end: until then the bar pulses. As the contract requires, the vendor's
+total page count is not used: a bar is full when all attempted pages have succeeded.
 """
 
 from types import TracebackType
@@ -52,7 +52,7 @@ class BarProgress:
 
     def _show_pages(self, succeeded: int, failed: int) -> None:
         tried = succeeded + failed
-        # A bar without a single page would go on pulsing.
+        # A bar with a total of 0 would continue to pulse.
         self._progress.update(
             self._converting, total=tried or 1, completed=succeeded if tried else 1, pages=f"{succeeded}/{tried} pages"
         )

@@ -1,4 +1,4 @@
-"""Prints for people: tables, a bar, and errors that say what to do."""
+"""Output for people: tables, a progress bar, and errors with a remedy."""
 
 import itertools
 import sys
@@ -20,23 +20,23 @@ from docpreview_client.cli.exit_codes import ExitCode
 from docpreview_client.cli.text_progress import BarProgress, LineProgress
 from docpreview_client.cli.views import Progress
 
-# Wide enough for any line: what is piped into a program is never wrapped or cut.
+# Wide enough for any line: output to a pipe is never wrapped or cut.
 _ENDLESS: Final = 100_000
 _ADVICE: Final[tuple[tuple[type[errors.DocPreviewError], str], ...]] = (
     (errors.InvalidRequest, "Change the request."),
     (errors.NotFound, "Check bucket, id and name. The cloud keeps the records of jobs for a month."),
     (errors.Unauthenticated, "Give a valid token (--token-file) or client certificate (--cert, --key)."),
-    (errors.PermissionDenied, "Ask those who run the gateway for the right, or check the bucket's name."),
+    (errors.PermissionDenied, "Ask the operators of the gateway for the permission, or check the bucket's name."),
     (errors.FailedPrecondition, "Put the bucket or the cloud account in order, then try again."),
     (errors.BudgetExhausted, "Ask for fewer pages, wait for the next period, or ask for a larger budget."),
     (errors.Throttled, "Try again later."),
     (errors.Unavailable, "Check --target, or try again later."),
-    (errors.DeadlineExceeded, "Try again, with a longer --timeout if need be."),
+    (errors.DeadlineExceeded, "Try again, with a longer --timeout if necessary."),
     (
         errors.OutcomeUnknown,
-        "The job may exist. With the same --request-id creating again is safe; without, look at the list first.",
+        "The job may exist. With the same --request-id creating again is safe; without, check the list first.",
     ),
-    (errors.DocPreviewError, "Tell those who run the gateway."),
+    (errors.DocPreviewError, "Report it to the operators of the gateway."),
 )
 
 
@@ -48,7 +48,7 @@ class TextView:
         self._err = _console(sys.stderr)
 
     def job(self, job: PreviewJob) -> None:
-        """A line for each thing that is known, then the pages."""
+        """One line per known field, then the pages."""
         grid = Table.grid(padding=(0, 2))
         for name, value in _facts(job):
             grid.add_row(name, value)
@@ -71,7 +71,7 @@ class TextView:
 
     async def queues(self, queues: AsyncIterator[PreviewQueue]) -> None:
         """A table of queues."""
-        table = _table("Queue", "Name", "State", "May wait", "At once", "Changed")
+        table = _table("Queue", "Name", "State", "Max waiting", "Max concurrent", "Updated")
         async for queue in queues:
             table.add_row(
                 wire_text.verbatim(queue.queue_id),
@@ -100,7 +100,7 @@ class TextView:
         self.job(job)
 
     def saved(self, directory: Path, *, files: Sequence[Path]) -> None:
-        """The files, one per line, after a word on where they are."""
+        """The files, one per line, after a note with their directory."""
         self.note(f"{len(files)} file(s) in {directory}")
         for file in files:
             self._out.print(wire_text.verbatim(str(file)), soft_wrap=True)
@@ -111,7 +111,7 @@ class TextView:
 
     def error(self, error: errors.DocPreviewError, *, exit_code: ExitCode) -> None:
         """What happened, every bad field, and what to do."""
-        del exit_code  # the shell has it
+        del exit_code  # the shell gets it
         for line in _explanation(error):
             self._err.print(wire_text.verbatim(line), soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""What commands have to say, apart from how it is printed. Results go to stdout, everything else to stderr."""
+"""Interface of the command's output. Results go to stdout, everything else to stderr."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager
@@ -13,20 +13,20 @@ from docpreview_client.errors import DocPreviewError
 
 
 class Progress(Protocol):
-    """Tells how a job and the download of its pages come along."""
+    """Progress of a job and of the download of its pages."""
 
     def changed(self, job: PreviewJob) -> None:
         """The job is in another state."""
 
     def downloaded(self, done: int, *, total: int) -> None:
-        """So many pages of so many are on disk."""
+        """`done` of `total` pages are on disk."""
 
 
 class View(Protocol):
-    """A way to print."""
+    """An output format."""
 
     def job(self, job: PreviewJob) -> None:
-        """One job with all that is known about it."""
+        """One job with all its known fields."""
 
     async def jobs(self, jobs: AsyncIterator[PreviewJob]) -> None:
         """Several jobs."""
@@ -35,10 +35,10 @@ class View(Protocol):
         """Several queues."""
 
     def usage(self, usage: Usage) -> None:
-        """What the caller has used up."""
+        """The caller's usage."""
 
     def progress(self) -> AbstractContextManager[Progress]:
-        """Begins to tell about a job that is being followed."""
+        """The progress of a job, as a context manager."""
 
     def finished(self, job: PreviewJob) -> None:
         """The last state of a job that was followed."""
@@ -47,7 +47,7 @@ class View(Protocol):
         """Pages that were downloaded."""
 
     def note(self, text: str) -> None:
-        """A word to the person at the terminal."""
+        """A note to the user at the terminal."""
 
     def error(self, error: DocPreviewError, *, exit_code: ExitCode) -> None:
-        """Why the command ends, and what to do."""
+        """An error, and its remedy."""

@@ -43,8 +43,8 @@ final class Connection {
     }
 
     /**
-     * Lets the channel look for the gateway now: left alone it would let up to two minutes pass before it looks again
-     * for one that was away. At most once in a second, however many calls wait for it.
+     * Lets the channel reconnect now: by itself it would wait up to two minutes before it reconnects
+     * to one that was away. At most once in a second, however many calls wait for it.
      */
     synchronized void connectNow() {
         long now = System.nanoTime();
@@ -54,7 +54,7 @@ final class Connection {
         }
     }
 
-    /** Ends the calls that are under way. */
+    /** Ends the calls in flight. */
     void close() {
         channel.shutdownNow();
         try {

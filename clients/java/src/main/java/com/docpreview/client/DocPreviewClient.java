@@ -215,7 +215,7 @@ public final class DocPreviewClient implements AutoCloseable {
         return connection.channel();
     }
 
-    /** Closes the channel; calls that are under way end. */
+    /** Closes the channel; calls in flight end. */
     @Override
     public void close() {
         connection.close();

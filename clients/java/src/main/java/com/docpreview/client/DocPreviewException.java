@@ -16,7 +16,7 @@ import java.util.stream.Stream;
  * ├── InvalidRequest          change the request: fieldViolations() names every bad field
  * ├── NotFound                there is no such job, document or queue (any more)
  * ├── Unauthenticated         bring a valid token or client certificate
- * ├── PermissionDenied        ask those who run the gateway for the right
+ * ├── PermissionDenied        ask the operators of the gateway for the permission
  * ├── FailedPrecondition      put the bucket or the cloud account in order, then call again
  * ├── TransientError          call again later, after retryDelay() when it is known
  * │   ├── Throttled               too many calls, or a quota is used up: quotaViolations() names the limit
@@ -25,7 +25,7 @@ import java.util.stream.Stream;
  * │   └── DeadlineExceeded        the deadline of the call has passed
  * ├── OutcomeUnknown          a create may or may not have made a job: list the jobs before creating again
  * ├── Interrupted             the calling thread was interrupted; its interrupt flag is set
- * └── InternalError           report it with requestId() to those who run the gateway
+ * └── InternalError           report it with requestId() to the operators of the gateway
  * </pre>
  */
 public abstract class DocPreviewException extends RuntimeException {

@@ -2,5 +2,5 @@ package com.docpreview.client;
 
 import java.time.Duration;
 
-/** When a watch gives a stream up ({@code idle}), and when it gives up altogether ({@code unreachable}). */
+/** Timeouts after which a watch replaces a stream ({@code idle}), and after which it fails ({@code unreachable}). */
 record Patience(Duration idle, Duration unreachable) {}

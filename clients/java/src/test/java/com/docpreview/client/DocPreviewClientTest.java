@@ -89,7 +89,7 @@ final class DocPreviewClientTest {
     }
 
     @Test
-    @DisplayName("A caller over its limit is told so, with the wait, and does not wait unasked")
+    @DisplayName("A caller over its limit gets Throttled with the retry delay, and does not wait unasked")
     void pushbackOfThrottled() {
         RetryInfo wait = RetryInfo.newBuilder()
                 .setRetryDelay(Wire.of(Duration.ofMillis(2500)))
@@ -218,7 +218,7 @@ final class DocPreviewClientTest {
     }
 
     @Test
-    @DisplayName("A job that does not exist ends a watch at once")
+    @DisplayName("A job that does not exist ends a watch immediately")
     void watchNotFound() {
         gateway.breaks(Gateway.error(Status.Code.NOT_FOUND, "JOB_NOT_FOUND"));
         assertThrows(NotFound.class, () -> states(client.watch(WATCH)));

@@ -34,7 +34,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 
-/** The Java client in the conformance suite: a step in, what came of it out (tests/conformance/README.md). */
+/** The Java client in the conformance suite: a step in, its result out (tests/conformance/README.md). */
 public final class Runner {
     private static final Gson JSON = new GsonBuilder().serializeNulls().create();
 
@@ -94,7 +94,7 @@ public final class Runner {
         return Files.readAllBytes(Path.of(paths.get(name).getAsString()));
     }
 
-    /** Makes the call; {@code jobs} gets each job as it comes, so that those before an error are kept. */
+    /** Makes the call; {@code jobs} gets each job as it arrives, so that jobs before an error are included. */
     private void call(DocPreviewClient client) {
         String call = step.get("call").getAsString();
         switch (call) {

@@ -1,4 +1,4 @@
-"""Many creates from many clients, while the gateway is killed and everything behind it misbehaves."""
+"""Fault campaign: concurrent creates from many clients, while gateways are killed and everything behind them fails."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview_emulator import Emulator
 from docpreview_emulator import Settings as EmulatorSettings
 from docpreview_gateway.wiring.system_clock import SystemClock
-from tests.faults.gateway_process import BUCKET, REGION, SETTLED, GatewayProcess
-from tests.faults.history import Body, History, Made, Operation, violations
+from tests.faults.gateway_process import BUCKET, RECONCILED, REGION, GatewayProcess
+from tests.faults.history import BilledJob, Body, History, Operation, violations
 from tests.faults.nemesis import Nemesis
-from tests.faults.proxy import FlakyProxy, Weather
+from tests.faults.proxy import FaultMix, FlakyProxy
 from tests.redis_server import running_redis
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 DOCUMENT = "a.pdf"
 LIST_DELAY = 1.5
-LAST_ROUNDS = 4
+FINAL_ROUNDS = 4
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
-"""Of Redis: what it has said yes to is on the disk."""
+"""Options of a Redis server that has written a command to disk before it acknowledges it."""
 
 _OUTPUT = re.compile(rb"<Object>out/([0-9a-f-]{36})/")
 
@@ -48,15 +48,15 @@ REFUSALS = {
     "UPSTREAM_ACCESS_DENIED",
     "CLOCK_SKEW",
 }
-"""Reasons that promise that nothing was made; every other error is `info`."""
+"""Reasons that guarantee that no job was created; every other error counts as `info`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A storm; the same seed gives the same choices (not the same interleaving).
+    """Parameters of a fault campaign; the same seed gives the same choices (not the same interleaving).
 
     One gateway keeps its ledger in SQLite, several share one in Redis, which is killed `store_kills` times. `pauses`:
-    a gateway stands still for longer than its lease, and often than its fence, and goes on where it was.
+    how often a gateway is stopped by SIGSTOP for longer than its lease, often longer than its fence, then continued.
     """
 
     seed: int
@@ -70,7 +70,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """An id and what a client does with it. `twins`: attempts go out two at a time."""
+    """A request id and its attempts. `twins`: two concurrent ones. `tries_other`: another body after the first OK."""
 
     request_id: str
     body: Body
@@ -80,14 +80,14 @@ class Intent:
 
 
 @dataclass(slots=True)
-class Outcome:
-    """What is left of a storm."""
+class Report:
+    """Result of a fault campaign."""
 
     plan: Plan
     history: History
     kills: int
     posts: int
-    blows: str
+    faults: str
     seconds: float
 
     @property
@@ -97,10 +97,10 @@ class Outcome:
     def __str__(self) -> str:
         ends = Counter(each.outcome for each in self.history.operations)
         reasons = Counter(each.reason for each in self.history.operations if each.reason)
-        wanted = sum(each.body == "first" for each in self.history.last)
+        wanted = sum(each.body == "first" for each in self.history.final)
         return (
             f"seed {self.plan.seed}: {self.plan.ids} ids, {len(self.history.operations)} attempts"
-            f" (ok {ends['ok']}, fail {ends['fail']}, info {ends['info']}), {self.blows};"
+            f" (ok {ends['ok']}, fail {ends['fail']}, info {ends['info']}), {self.faults};"
             f" {self.posts} POSTs reached the cloud,"
             f" {len(self.history.jobs)} jobs billed for {wanted} wanted; {len(self.violations)} violations;"
             f" {self.seconds:.0f} s\n"
@@ -108,91 +108,92 @@ class Outcome:
         )
 
 
-async def storm(plan: Plan, folder: Path, **ledger: float) -> Outcome:
-    """Run a plan, let everything come to rest, retry each id once more, and look at the bill."""
+async def run_campaign(plan: Plan, folder: Path, **ledger: float) -> Report:
+    """Run a plan, wait until nothing is in flight, make a final attempt of each id, and read the bill."""
     begin = asyncio.get_running_loop().time()
-    chance = random.Random(plan.seed)  # noqa: S311 - a seed makes it repeatable
+    rng = random.Random(plan.seed)  # noqa: S311 - a seed makes it repeatable
     async with AsyncExitStack() as stack:
         emulator = await stack.enter_async_context(cloud())
-        proxy = await stack.enter_async_context(FlakyProxy(emulator.port, chance, Weather()))
+        proxy = await stack.enter_async_context(FlakyProxy(emulator.port, rng, FaultMix()))
         store = stack.enter_context(running_redis(folder, *DURABLE)) if plan.gateways > 1 else None
         changes = {} if store is None else {"shared_state": {"url": store.url}, "replicas": plan.gateways}
         homes = [folder / f"gateway-{number}" for number in range(plan.gateways)]
         every = (stack.enter_async_context(GatewayProcess(home, proxy.port, changes, **ledger)) for home in homes)
         gateways = await asyncio.gather(*every)
-        clients = await stack.enter_async_context(Clients([each.address for each in gateways], chance))
-        nemesis = Nemesis(emulator, proxy, chance, operations=("create", "list"))
-        async with nemesis.foul(), asyncio.TaskGroup() as group:
-            for count, blow in (
+        clients = await stack.enter_async_context(Clients([each.address for each in gateways], rng))
+        nemesis = Nemesis(emulator, proxy, rng, operations=("create", "list"))
+        async with nemesis.faults_injected(), asyncio.TaskGroup() as group:
+            for count, fault in (
                 (plan.kills, lambda: nemesis.kill(gateways)),
                 (plan.pauses, lambda: nemesis.pause(gateways)),
-                (plan.store_kills, lambda: nemesis.lose(store)),
+                (plan.store_kills, lambda: nemesis.kill_store(store)),
             ):
-                group.create_task(nemesis.strike(count, blow, clients, plan.ids))
+                group.create_task(nemesis.repeat(count, fault, clients, plan.ids))
             group.create_task(clients.work(plan.ids, plan.clients))
-        await settled(emulator)
-        rested = attributed(emulator)
-        last = await last_words(emulator, clients)
-        history = History(clients.operations, last, rested, attributed(emulator))
+        await quiescence(emulator)
+        quiescent = attributed(emulator)
+        final = await final_attempts(emulator, clients)
+        history = History(clients.operations, final, quiescent, attributed(emulator))
         posts = nemesis.posts
     seconds = asyncio.get_running_loop().time() - begin
-    blows = (
-        f"{sum(each.kills for each in gateways)} kills, {nemesis.pauses} pauses, {nemesis.losses} losses of the store"
+    kills = sum(each.kills for each in gateways)
+    faults = (
+        f"{kills} kills, {nemesis.pauses} pauses, {nemesis.store_kills} kills of the store,"
+        f" {nemesis.faults} faults of the cloud, {proxy.held} delays, {proxy.cuts} cuts"
     )
-    weather = f"{nemesis.faults} faults, {proxy.held} delays, {proxy.cuts} cuts"
-    return Outcome(plan, history, sum(each.kills for each in gateways), posts, f"{blows}, {weather}", seconds)
+    return Report(plan, history, kills, posts, faults, seconds)
 
 
-async def settled(emulator: Emulator) -> None:
-    """Wait until fence and visibility of the last POST are over, whoever sent it. A minute without calm is an error."""
+async def quiescence(emulator: Emulator) -> None:
+    """Wait until fence and visibility of the last POST of any gateway have passed; time out after a minute."""
     clock = SystemClock()
     quiet_since = clock.now()
     async with asyncio.timeout(60):
-        while (left := quiet_since + SETTLED - clock.now()) > 0:
+        while (left := quiet_since + RECONCILED - clock.now()) > 0:
             await asyncio.sleep(left)
             quiet_since = max([quiet_since, *(post.time for post in creates(emulator))])
 
 
-async def last_words(emulator: Emulator, clients: Clients) -> list[Operation]:
-    """One more answer of each id.
+async def final_attempts(emulator: Emulator, clients: Clients) -> list[Operation]:
+    """The final attempt of each id, after which its outcome must be known.
 
-    An attempt that found that there was certainly no job sends again, and that create may be lost like any other (the
-    machine may be busy): it gets the same time as those of the storm, and one more attempt. So does an attempt of
-    which the client's own transport says that it did not reach the gateway: these clients do not repeat by themselves
-    what any other gRPC client would. An id of which the cloud saw nothing new has no other excuse for being unknown.
+    An attempt that proves that there is no job sends a new POST, which may be lost like any other (the machine may be
+    busy). Such an id waits for quiescence again and gets another attempt. So does an attempt that failed with
+    UNAVAILABLE in the client's own transport: gRPC's retries, which would repeat it, are switched off in these clients.
+    Any other id that is still unknown is a violation.
     """
-    last: dict[str, Operation] = {}
+    final: dict[str, Operation] = {}
     waiting = clients.intents
-    for _ in range(LAST_ROUNDS):
+    for _ in range(FINAL_ROUNDS):
         before = sent_by_id(emulator)
-        last |= {each.request_id: each for each in await clients.ask(waiting)}
+        final |= {each.request_id: each for each in await clients.ask(waiting)}
         sent = sent_by_id(emulator)
-        unknown = (each for each in waiting if last[each.request_id].outcome == "info")
+        unknown = (each for each in waiting if final[each.request_id].outcome == "info")
         waiting = [
             each
             for each in unknown
-            if sent[each.request_id] > before[each.request_id] or last[each.request_id].reason == "UNAVAILABLE"
+            if sent[each.request_id] > before[each.request_id] or final[each.request_id].reason == "UNAVAILABLE"
         ]
         if not waiting:
             break
-        await settled(emulator)
-    return list(last.values())
+        await quiescence(emulator)
+    return list(final.values())
 
 
 def creates(emulator: Emulator) -> list[RequestRecord]:
-    """Those that reached the cloud, refused ones included."""
+    """Create requests that reached the cloud, refused ones included."""
     return [request for request in emulator.requests if request.operation == "create"]
 
 
 def sent_by_id(emulator: Emulator) -> Counter[str]:
-    """How many creates of each `request_id` reached the cloud."""
+    """Number of creates of each `request_id` that reached the cloud."""
     found = (_OUTPUT.search(request.body) for request in creates(emulator))
     return Counter(match[1].decode() for match in found if match)
 
 
 @asynccontextmanager
 async def cloud() -> AsyncIterator[Emulator]:
-    """An emulator with one document, whose jobs are billed but not worked on."""
+    """An emulator with one document, whose jobs are accepted (and billed) but never rendered."""
     settings = EmulatorSettings(list_delay=LIST_DELAY, record_limit=1_000_000)
     async with Emulator(settings=settings) as emulator:
         emulator.hold_jobs()
@@ -200,25 +201,25 @@ async def cloud() -> AsyncIterator[Emulator]:
         yield emulator
 
 
-def attributed(emulator: Emulator) -> Mapping[str, Made]:
-    """Every job on the bill, by the output path that only one id and body has."""
+def attributed(emulator: Emulator) -> Mapping[str, BilledJob]:
+    """Every billed job, attributed to its id and body by its unique output path."""
     jobs = {}
     for job in emulator.jobs:
         _, request_id, body, _ = job.spec.output.object.split("/")
-        jobs[job.job_id] = Made(request_id, body, job.created)  # type: ignore[arg-type]  # we wrote it
+        jobs[job.job_id] = BilledJob(request_id, body, job.created)  # type: ignore[arg-type]  # written by this module
     return jobs
 
 
 class Clients:
-    """Concurrent clients with retries, and the history of what they saw."""
+    """Concurrent clients with retries, and the history of their operations."""
 
-    def __init__(self, addresses: list[str], chance: random.Random) -> None:
+    def __init__(self, addresses: list[str], rng: random.Random) -> None:
         self.operations: list[Operation] = []
         self.intents: list[Intent] = []
         self._begun = 0
         self._progress = asyncio.Event()
         self._addresses = addresses
-        self._chance = chance
+        self._rng = rng
 
     async def __aenter__(self) -> Self:
         options = [
@@ -265,26 +266,26 @@ class Clients:
         return [answer for answers in await asyncio.gather(*(client() for _ in range(8))) for answer in answers]
 
     def _intent(self) -> Intent:
-        chance = self._chance
-        request_id = str(uuid.UUID(int=chance.getrandbits(128), version=4))
-        body: Body = "missing" if chance.random() < 0.1 else "first"
-        return Intent(request_id, body, chance.randint(1, 6), chance.random() < 0.2, chance.random() < 0.2)
+        rng = self._rng
+        request_id = str(uuid.UUID(int=rng.getrandbits(128), version=4))
+        body: Body = "missing" if rng.random() < 0.1 else "first"
+        return Intent(request_id, body, rng.randint(1, 6), rng.random() < 0.2, rng.random() < 0.2)
 
     async def _pursue(self, intent: Intent) -> None:
         left, accepted = intent.attempts, False
         while left > 0:
-            at_once = min(left, 2 if intent.twins else 1)
-            left -= at_once
-            tries = [self._recorded(intent.request_id, intent.body, self._deadline()) for _ in range(at_once)]
+            concurrent = min(left, 2 if intent.twins else 1)
+            left -= concurrent
+            tries = [self._recorded(intent.request_id, intent.body, self._deadline()) for _ in range(concurrent)]
             ended = await asyncio.gather(*tries)
             accepted = accepted or any(each.outcome == "ok" for each in ended)
             if not accepted:
-                await asyncio.sleep(self._chance.uniform(0.05, 1.0))
+                await asyncio.sleep(self._rng.uniform(0.05, 1.0))
         if accepted and intent.tries_other:
             await self._recorded(intent.request_id, "other", self._deadline())
 
     def _deadline(self) -> float:
-        return self._chance.uniform(0.3, 6.0)
+        return self._rng.uniform(0.3, 6.0)
 
     async def _recorded(self, request_id: str, body: Body, seconds: float) -> Operation:
         operation = await self._attempt(request_id, body, seconds)
@@ -301,7 +302,7 @@ class Clients:
             request_id=request_id,
         )
         try:
-            job = await self._chance.choice(self._stubs).CreatePreviewJob(request, timeout=seconds, wait_for_ready=True)
+            job = await self._rng.choice(self._stubs).CreatePreviewJob(request, timeout=seconds, wait_for_ready=True)
         except grpc.aio.AioRpcError as error:
             operation.reason, operation.details = reason_of(error), error.details() or ""
             operation.outcome = "fail" if operation.reason in REFUSALS else "info"

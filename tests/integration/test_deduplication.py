@@ -1,4 +1,4 @@
-"""Creates of what was rendered already: one job at the emulated cloud, for the callers that want it."""
+"""Deduplication of creates: the same document and options cost one job at the emulated cloud."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CHANGED = PDF + b"\n%%EOF"
 
 @dataclass
 class World:
-    """The cloud, and callers that dedupe for an hour (`one`, `other`), for a second (`brief`) and never."""
+    """The cloud, and callers with deduplication for an hour (`one`, `other`), for a second (`brief`) and without."""
 
     emulator: Emulator
     policy: Policy
@@ -54,7 +54,7 @@ class World:
 
 @dataclass
 class Caller:
-    """Creates over a channel of its own."""
+    """A caller with a channel of its own."""
 
     channel: grpc.aio.Channel
     metadata: tuple[tuple[str, str], ...]
@@ -95,8 +95,8 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         yield World(emulator, policy, tmp_path)
 
 
-async def test_same_document_twice(world: World) -> None:
-    """One job at the cloud; the second create costs no page, and everyone who counts can see it."""
+async def test_a_second_create_of_the_same_document_gets_the_first_ones_job_and_costs_no_page(world: World) -> None:
+    """`x-cache`, the caller's usage and a metric show it."""
     async with Gateway(world.settings()) as gateway:
         caller = world.caller(gateway)
         first = await caller.create()
@@ -112,8 +112,8 @@ async def test_same_document_twice(world: World) -> None:
         assert counted == 1
 
 
-async def test_what_makes_another_job(world: World) -> None:
-    """A changed document, other options, another place, another caller, or asking for a fresh answer."""
+async def test_any_difference_of_document_options_output_or_caller_makes_another_job(world: World) -> None:
+    """So does `cache-control: no-cache`."""
     async with Gateway(world.settings()) as gateway:
         caller, other = world.caller(gateway), world.caller(gateway, "other")
         jobs = [
@@ -129,8 +129,8 @@ async def test_what_makes_another_job(world: World) -> None:
         assert len({job.job_id for job in jobs}) == len(jobs) == world.emulator.accepted_jobs
 
 
-async def test_place_that_something_else_went_to(world: World) -> None:
-    """What was there is no longer: the same create makes a new job."""
+async def test_an_overwritten_output_location_makes_another_job(world: World) -> None:
+    """Another document was rendered into the location in between, so the first pages are gone."""
     async with Gateway(world.settings()) as gateway:
         caller = world.caller(gateway)
         jobs = [await caller.create(quality=quality) for quality in (50, 60, 50, 50)]
@@ -138,8 +138,8 @@ async def test_place_that_something_else_went_to(world: World) -> None:
         assert world.emulator.accepted_jobs == 3
 
 
-async def test_after_the_time(world: World) -> None:
-    """The same create makes a new job."""
+async def test_a_create_after_the_deduplication_window_makes_another_job(world: World) -> None:
+    """The window of `brief` is a second."""
     async with Gateway(world.settings()) as gateway:
         caller = world.caller(gateway, "brief")
         first, begin = await caller.create(), time.monotonic()
@@ -148,8 +148,8 @@ async def test_after_the_time(world: World) -> None:
 
 
 @pytest.mark.parametrize("state", ["Failed", "Cancel"])
-async def test_job_that_made_nothing(world: World, state: str) -> None:
-    """It stands for no other create."""
+async def test_an_unsuccessful_job_is_not_used_for_deduplication(world: World, state: str) -> None:
+    """The next create makes another job."""
     world.emulator.hold_jobs()
     async with Gateway(world.settings()) as gateway:
         caller = world.caller(gateway)
@@ -159,8 +159,8 @@ async def test_job_that_made_nothing(world: World, state: str) -> None:
         assert (await caller.create()).job_id != first.job_id
 
 
-async def test_caller_that_did_not_ask_for_it(world: World) -> None:
-    """Two equal creates are two jobs, and nobody looks at the document."""
+async def test_a_caller_without_deduplication_gets_two_jobs_and_its_document_is_not_read(world: World) -> None:
+    """Not even a HEAD request of the document is sent."""
     async with Gateway(world.settings()) as gateway:
         caller = world.caller(gateway, "plain")
         assert (await caller.create()).job_id != (await caller.create()).job_id
@@ -168,7 +168,7 @@ async def test_caller_that_did_not_ask_for_it(world: World) -> None:
 
 
 async def test_a_new_request_id_gets_the_rendered_job_and_stays_bound_to_it(world: World) -> None:
-    """A new id gets the job that is there, costs nothing, and keeps it whatever happens to the document."""
+    """The id costs no page, and keeps its job after the document has changed."""
     one, two = str(uuid.uuid4()), str(uuid.uuid4())
     async with Gateway(world.settings()) as gateway:
         caller = world.caller(gateway)
@@ -188,8 +188,8 @@ async def test_a_new_request_id_gets_the_rendered_job_and_stays_bound_to_it(worl
         assert usage.day.used_pages + usage.day.reserved_pages == world.emulator.accepted_jobs == 2
 
 
-async def test_creates_at_the_same_moment(world: World) -> None:
-    """Those that one process gets make one job."""
+async def test_concurrent_equal_creates_in_one_process_make_one_job(world: World) -> None:
+    """All callers get the same job."""
     async with Gateway(world.settings()) as gateway:
         caller = world.caller(gateway)
         jobs = await asyncio.gather(*(caller.create() for _ in range(10)))
@@ -200,7 +200,7 @@ async def test_creates_at_the_same_moment(world: World) -> None:
     "fault", [{"kind": "error", "status": 403, "code": "AccessDenied"}, {"kind": "drop_before", "times": 2}]
 )
 async def test_a_document_that_cannot_be_checked_is_always_rendered_anew(world: World, fault: dict[str, Any]) -> None:
-    """The create is made, and what is in its place is unknown from then on."""
+    """The create is sent, and its output location counts as overwritten."""
     async with Gateway(world.settings()) as gateway:
         caller = world.caller(gateway)
         jobs = [await caller.create()]
@@ -209,8 +209,8 @@ async def test_a_document_that_cannot_be_checked_is_always_rendered_anew(world: 
         assert len({job.job_id for job in jobs}) == 3
 
 
-async def test_object_store_that_hangs(world: World) -> None:
-    """The create is made, late by a few seconds."""
+async def test_a_hanging_object_store_delays_a_create_by_a_few_seconds_only(world: World) -> None:
+    """The create is sent without deduplication."""
     world.emulator.add_fault("latency", "object", seconds=15)
     async with Gateway(world.settings()) as gateway:
         begin = time.monotonic()
@@ -218,8 +218,8 @@ async def test_object_store_that_hangs(world: World) -> None:
         assert time.monotonic() - begin < 10
 
 
-async def test_gateway_that_is_killed(world: World, tmp_path: Path) -> None:
-    """The next one knows what was rendered."""
+async def test_a_killed_gateways_successor_still_deduplicates(world: World, tmp_path: Path) -> None:
+    """Deduplication records are on disk."""
     path = configuration(world.emulator, tmp_path, policy={"file": str(world.policy.path)})
     async with running(path) as gateway:
         first = await world.caller(gateway.port).create()
@@ -230,7 +230,7 @@ async def test_gateway_that_is_killed(world: World, tmp_path: Path) -> None:
 
 
 async def test_a_document_rendered_by_one_replica_is_known_to_the_other(world: World, redis_server: Any) -> None:
-    """What one had rendered the other knows."""
+    """Replicas share deduplication records in Redis."""
     state = SharedStateSettings.model_validate({"url": redis_server.url})
     async with (
         Gateway(world.settings(shared_state=state, state_dir=world.state / "1")) as one,
@@ -242,8 +242,8 @@ async def test_a_document_rendered_by_one_replica_is_known_to_the_other(world: W
         assert (await caller.create(request_id=str(uuid.uuid4()))).job_id == first.job_id
 
 
-async def test_ledger_that_is_gone(world: World) -> None:
-    """Creates without `request_id` are made all the same."""
+async def test_creates_without_request_id_are_made_when_the_ledger_is_gone(world: World) -> None:
+    """Deduplication is skipped."""
     state = SharedStateSettings.model_validate({"url": "redis://127.0.0.1:1/0"})
     async with Gateway(world.settings(shared_state=state)) as gateway:
         caller = world.caller(gateway)

@@ -1,6 +1,6 @@
-"""One create with `request_id` in a process of its own, which kills itself at a step that is named.
+"""One create with `request_id` in a process of its own, which kills itself at a named step.
 
-`python -m tests.faults.dying_create STEP EMULATOR_URL STATE_DIR REQUEST_ID`
+`python -m tests.faults.crashing_create STEP EMULATOR_URL STATE_DIR REQUEST_ID`
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ DOCUMENT = "a.pdf"
 
 
 class Keys:
-    """The port `CredentialsSource`."""
+    """Implementation of the port `CredentialsSource`."""
 
     def credentials(self, _name: str) -> Credentials:
         return Credentials(SECRET_ID, SECRET_KEY, "")
 
 
-class Doom:
-    """Kills this process when the step has come for which it was made."""
+class CrashPoint:
+    """Kills this process when its step is reached."""
 
     def __init__(self, step: str) -> None:
         self._step = step
@@ -54,12 +54,12 @@ class Doom:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-class DyingLedger(SqliteLedger):
-    """Dies before or after a stage is committed."""
+class CrashingLedger(SqliteLedger):
+    """A ledger that crashes before or after a stage is committed."""
 
-    def __init__(self, path: Path, doom: Doom) -> None:
+    def __init__(self, path: Path, crash_point: CrashPoint) -> None:
         super().__init__(path)
-        self._doom = doom
+        self._doom = crash_point
 
     async def begin(self, record: Record, now: float) -> Record:
         self._doom.at(f"before {record.stage}")
@@ -75,7 +75,7 @@ class DyingLedger(SqliteLedger):
 
 
 def creating(cloud: Upstream, ledger: SqliteLedger) -> IdempotentCreates:
-    """The use-case, as a new process has it."""
+    """The idempotent creates of a new process."""
     return IdempotentCreates(
         cloud,
         BucketRegistry([Bucket(BUCKET, REGION, "main")]),
@@ -88,10 +88,10 @@ def creating(cloud: Upstream, ledger: SqliteLedger) -> IdempotentCreates:
 
 
 async def create(step: str, url: str, state: Path, request_id: str) -> PreviewJob:
-    """One create, to its end or to the step at which this process dies."""
+    """One create, until its end or the crash at `step`."""
     async with (
         AiohttpTransport(base_url=url, connect_seconds=3, read_seconds=20) as transport,
-        DyingLedger(state / "ledger.db", Doom(step)) as ledger,
+        CrashingLedger(state / "ledger.db", CrashPoint(step)) as ledger,
     ):
         cloud = CloudClient(transport, Keys(), CloudClock(SystemClock()), timeout_seconds=20)
         request = CreatePreviewJobRequest(
