@@ -68,7 +68,7 @@ class CallLog:
             self.flush()
 
     def create_ended(self, request: CreatePreviewJobRequest, call: Call, outcome: str, job_id: str) -> None:
-        """As the port says. Written before this returns, so that no crash loses it."""
+        """Log a create as an audit line, before anything else may happen."""
         entry: dict[str, object] = {
             "timestamp": _moment(self._clock.now()),
             "level": "info",

@@ -96,7 +96,7 @@ class OpenTelemetryTraces:
 
     @contextmanager
     def attempt(self, attempt: Attempt, call: Call) -> Iterator[None]:
-        """As the port says."""
+        """A client span around one attempt at the cloud."""
         attributes = {"docpreview.bucket": attempt.bucket, "docpreview.operation": attempt.operation}
         name = f"cloud {attempt.operation}"
         span = self._tracer.start_span(name, _within(attempt.trace), SpanKind.CLIENT, attributes)
@@ -116,7 +116,7 @@ class OpenTelemetryTraces:
 
     @contextmanager
     def poll(self, job_id: str, watchers: Sequence[Trace]) -> Iterator[Trace]:
-        """As the port says. Links, no parent: the poll belongs to no waiting call alone."""
+        """A span around one poll, linked to the spans of the calls that wait for the job."""
         linked = set(watchers[:MOST_LINKS])
         links = [Link(_context(trace)) for trace in linked]
         attributes = {"docpreview.job_id": job_id}

@@ -25,9 +25,9 @@ class PrometheusAccess:
         )
 
     def reloaded(self, what: str, outcome: str) -> None:
-        """As the port says."""
+        """Count a reload of a file."""
         self._reloads.labels(what, outcome).inc()
 
     def certificate_ends(self, at: float) -> None:
-        """As the port says."""
+        """Set the expiry of the server's certificate."""
         self._certificate.labels("server").set(at)

@@ -52,23 +52,23 @@ class PrometheusCreates:
         self._left = gauge("docpreview_pages_left", left, period)
 
     def ledger(self, event: str) -> None:
-        """As the port says."""
+        """Count an event of a recorded create."""
         self._ledger.labels(event).inc()
         if self._event is not None:
             self._event("ledger", stage=event)
 
     def unreconciled(self, count: int, oldest_sent_at: float | None, now: float) -> None:
-        """As the port says."""
+        """Set number and age of creates that wait for reconciliation."""
         self._unreconciled.set(count)
         self._oldest_unreconciled.set(0.0 if oldest_sent_at is None else max(0.0, now - oldest_sent_at))
         self._reconciled_at.set(now)
 
     def deduped(self, caller: str) -> None:
-        """As the port says."""
+        """Count a create answered with an existing job."""
         self._deduped.labels(caller).inc()
 
     def pages(self, caller: str, period: str, pages: Pages, budget: int | None) -> None:
-        """As the port says, as far as this process knows."""
+        """Set a caller's pages of the current period, as far as this process knows them."""
         self._used.labels(caller, period).set(pages.used)
         self._reserved.labels(caller, period).set(pages.reserved)
         if budget is not None:

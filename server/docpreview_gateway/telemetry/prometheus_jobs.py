@@ -18,6 +18,6 @@ class PrometheusJobs:
         self._watchers = Gauge("docpreview_watchers", "Open waits and watches.", registry=registry)
 
     def watching(self, *, pollers: int, watchers: int) -> None:
-        """As the port says."""
+        """Set the numbers of pollers and watchers."""
         self._pollers.set(pollers)
         self._watchers.set(watchers)

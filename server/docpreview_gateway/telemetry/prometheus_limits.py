@@ -23,5 +23,5 @@ class PrometheusLimits:
         )
 
     def limit(self, caller: str, limit: str, outcome: str) -> None:
-        """As the port says."""
+        """Count a decision of a limit."""
         self._decisions.count(caller, limit, outcome)

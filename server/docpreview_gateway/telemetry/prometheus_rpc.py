@@ -108,15 +108,15 @@ class PrometheusRpc:
         self._build.labels(version, python, grpc).set(1)
 
     def call_started(self, method: Method, _call: Call) -> None:
-        """As the port says; each call has exactly one request message."""
+        """Count a started call; each has one request message."""
         self._series(method).new_calls += 1
 
     def message_sent(self, method: Method) -> None:
-        """As the port says."""
+        """Count a message of a stream."""
         self._series(method).new_messages += 1
 
     def call_ended(self, method: Method, call: Call, code: str, seconds: float) -> None:
-        """As the port says. The label of the code is spelled as in Go: `OK`, `NotFound`."""
+        """Record an ended call. The series are updated in batches, at each scrape."""
         caller = call.caller
         if call.response.reason:
             self._errors.count(method.name, call.response.reason)

@@ -92,40 +92,40 @@ class PrometheusUpstream:
         self._jobs, self._job_seconds, self._pages = _job_metrics(registry)
 
     def upstream_attempt(self, attempt: Attempt, reason: ErrorReason.ValueType, seconds: float) -> None:
-        """As the port says."""
+        """Count an attempt and its duration; the trace is its exemplar."""
         outcome = ErrorReason.Name(reason).removeprefix("ERROR_REASON_") if reason else "OK"
         self._attempts.count(attempt.bucket, attempt.operation, outcome)
         observer = self._attempt_seconds(attempt.operation, _CLASSES.get(reason, "refused"))
         observer.observe(seconds, exemplar(attempt.trace))
 
     def retry(self, operation: str, outcome: str) -> None:
-        """As the port says."""
+        """Count a retry, or one over the budget."""
         self._retries.labels(operation, outcome).inc()
 
     def measure_host(self, bucket: str, load: Callable[[], HostLoad]) -> None:
-        """As the port says."""
+        """Read a host limiter's load at each scrape."""
         self._in_flight.labels(bucket).set_function(lambda: load().in_flight)
         self._limit.labels(bucket).set_function(lambda: load().limit)
         self._queued.labels(bucket).set_function(lambda: load().queued)
         self._breaker.labels(bucket).set(0)
 
     def breaker(self, bucket: str, state: State) -> None:
-        """As the port says."""
+        """Record a transition of a circuit breaker."""
         self._breaker.labels(bucket).set(state.value)
         self._breaker_changes.labels(bucket, state.name.lower()).inc()
 
     def shed(self, bucket: str, why: str) -> None:
-        """As the port says."""
+        """Count a call that was not sent."""
         self._shed.count(bucket, why)
 
     def cache_lookup(self, tier: str, outcome: str) -> None:
-        """As the port says."""
+        """Count a lookup in a cache tier."""
         self._lookups.count(tier, outcome)
         if self._event is not None:
             self._event("cache", tier=tier, outcome=outcome)
 
     def shared_read(self, outcome: str) -> None:
-        """As the port says."""
+        """Count a single-flight read across replicas."""
         self._shared_reads.labels(outcome).inc()
 
     def measure_cache(self, size: Callable[[], int]) -> None:
@@ -133,11 +133,11 @@ class PrometheusUpstream:
         self._cache_bytes.set_function(size)
 
     def coalesced(self, operation: str) -> None:
-        """As the port says."""
+        """Count a read that joined another."""
         self._coalesced.labels(operation).inc()
 
     def job_ended(self, state: str, seconds: float | None, pages: JobPages) -> None:
-        """As the port says."""
+        """Count an ended job, its duration and its pages."""
         self._jobs.labels(state).inc()
         if seconds is not None:
             self._job_seconds.labels(state).observe(seconds)

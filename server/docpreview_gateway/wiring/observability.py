@@ -45,12 +45,12 @@ class CallTelemetry:
         self.message_sent = metrics.message_sent
 
     def call_started(self, method: Method, call: Call) -> Trace | None:
-        """As the port says."""
+        """Record a started call and start its span, if there are traces."""
         self._metrics.call_started(method, call)
         return None if self._traces is None else self._traces.call_started(method, call)
 
     def call_ended(self, method: Method, call: Call, code: str, seconds: float) -> None:
-        """As the port says."""
+        """Record an ended call and end its span."""
         self._metrics.call_ended(method, call, code, seconds)
         if self._traces is not None:
             self._traces.call_ended(method, call, code, seconds)
