@@ -142,7 +142,7 @@ def doctor(
             typer.echo(dumps({**finding._asdict(), "ok": finding.ok}))
         else:
             typer.echo(
-                f"{'ok     ' if finding.ok else 'PROBLEM'}  {finding.check:9}  {finding.subject}: {finding.told}"
+                f"{'ok     ' if finding.ok else 'PROBLEM'}  {finding.check:9}  {finding.subject}: {finding.result}"
             )
             if finding.remedy:
                 typer.echo(f"         to do: {finding.remedy}")

@@ -79,9 +79,9 @@ async def test_an_unbound_bucket_is_a_binding_finding(emulator: Emulator) -> Non
 async def test_a_paused_or_missing_queue_is_a_queue_finding(emulator: Emulator) -> None:
     """The finding says which of the two it is."""
     other = BucketSettings(name=BUCKET, region=REGION, credentials="main", default_queue_id="p123")
-    assert "no queue p123" in (await problems(emulator, buckets=[other]))["queue"].told
+    assert "no queue p123" in (await problems(emulator, buckets=[other]))["queue"].result
     emulator.pause_queue(emulator.queue_id(BUCKET, REGION))
-    assert "is paused" in (await problems(emulator))["queue"].told
+    assert "is paused" in (await problems(emulator))["queue"].result
 
 
 async def test_an_unexpected_error_of_the_cloud_names_the_vendors_support_and_the_request_id(
@@ -90,7 +90,7 @@ async def test_an_unexpected_error_of_the_cloud_names_the_vendors_support_and_th
     """The answer was a 500."""
     emulator.add_fault("error", status=500)
     found = await problems(emulator)
-    assert "request id" in found["binding"].told
+    assert "request id" in found["binding"].result
     assert "vendor's support" in found["binding"].remedy
 
 
@@ -114,7 +114,7 @@ async def test_an_untrusted_certificate_is_a_tls_finding(emulator: Emulator) -> 
     async with server:
         endpoint = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         found = await problems(emulator, upstream=UpstreamSettings(endpoint=endpoint))
-    assert "not trusted" in found["tls"].told
+    assert "not trusted" in found["tls"].result
 
 
 @pytest.mark.parametrize("ahead", [1200, -1200])
@@ -128,7 +128,7 @@ async def test_a_clock_20_minutes_off_is_found_once_with_its_direction(emulator:
         examination = Diagnostics(SystemNetwork({}), transport, credentials, clock)
         found = [finding for finding in await examination.findings([], [bucket]) if not finding.ok]
     assert {finding.check for finding in found} == {"clock"}
-    assert any(("ahead of" if ahead > 0 else "behind") in finding.told for finding in found)
+    assert any(("ahead of" if ahead > 0 else "behind") in finding.result for finding in found)
 
 
 async def test_an_unreadable_policy_is_a_files_finding_and_comes_first(emulator: Emulator, tmp_path: Path) -> None:

@@ -25,11 +25,11 @@ class NetworkError(Exception):
 
 
 class Finding(NamedTuple):
-    """The result of one check of one subject: `told` is the result, `remedy` what to do, empty when all is well."""
+    """The result of one check of one subject: `remedy` says what to do, empty when all is well."""
 
     check: Check
     subject: str
-    told: str
+    result: str
     remedy: str = ""
 
     @property
@@ -75,9 +75,9 @@ def of_clock(date: str, now: float) -> Finding:
         ahead = now - parsedate_to_datetime(date).timestamp()
     except ValueError:
         return Finding("clock", "this machine", "the cloud's reply has no date to compare with")
-    told = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the cloud's"
+    result = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the cloud's"
     is_off = abs(ahead) > CLOCK_SLACK
-    return Finding("clock", "this machine", told, _REMEDIES[r.ERROR_REASON_CLOCK_SKEW][1] if is_off else "")
+    return Finding("clock", "this machine", result, _REMEDIES[r.ERROR_REASON_CLOCK_SKEW][1] if is_off else "")
 
 
 def of_queues(page: QueuePage, bucket: Bucket) -> Finding:
@@ -89,8 +89,8 @@ def of_queues(page: QueuePage, bucket: Bucket) -> Finding:
     active = [queue.queue_id for queue in chosen if queue.state == PreviewQueue.STATE_ACTIVE]
     if active:
         return Finding("queue", bucket.name, f"{active[0]} is active")
-    told = f"{chosen[0].queue_id} is paused" if chosen else "there is no queue"
-    return Finding("queue", bucket.name, told, "activate a queue for the bucket in the cloud's console")
+    result = f"{chosen[0].queue_id} is paused" if chosen else "there is no queue"
+    return Finding("queue", bucket.name, result, "activate a queue for the bucket in the cloud's console")
 
 
 def of_certificate(host: str, not_after: float, now: float) -> Finding:

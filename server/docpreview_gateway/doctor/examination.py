@@ -88,8 +88,8 @@ class Diagnostics:
                 reply = await self._ask(bucket)
         except (TransportError, TimeoutError) as error:
             remedy = "check upstream.endpoint, firewalls and proxies on the way"
-            told = f"no reply: {error}" if str(error) else "no reply in time"
-            return None, [Finding("binding", bucket.name, told, remedy)]
+            result = f"no reply: {error}" if str(error) else "no reply in time"
+            return None, [Finding("binding", bucket.name, result, remedy)]
         clock = diagnosis.of_clock(reply.headers.get("date", ""), self._clock.now())
         try:
             page = _queues(reply, bucket)

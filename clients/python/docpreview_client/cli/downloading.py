@@ -16,7 +16,7 @@ from httpx_aiohttp import HttpxAiohttpClient
 from docpreview.v1.preview_job_pb2 import Page
 from docpreview_client import errors
 
-_AT_ONCE: Final = 4
+_CONCURRENCY: Final = 4
 _CHUNK: Final = 1024 * 1024
 _SUFFIX: Final = re.compile(r"\.[A-Za-z0-9]{1,8}$")
 _TIMEOUT: Final = httpx.Timeout(30.0)
@@ -39,11 +39,11 @@ async def download(pages: Sequence[Page], directory: Path, *, downloaded: Callab
     files = [directory / name for name in _names(pages)]
     downloaded(0)
     done = 0
-    slots = asyncio.Semaphore(_AT_ONCE)
+    permits = asyncio.Semaphore(_CONCURRENCY)
 
     async def fetch(page: Page, file: Path) -> None:
         nonlocal done
-        async with slots:
+        async with permits:
             await _fetch(client, page, file=file)
         done += 1
         downloaded(done)
