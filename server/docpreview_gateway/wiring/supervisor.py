@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -112,17 +113,17 @@ class Supervisor:
 
     async def _keep(self, number: int, address: str) -> int:
         """Run one worker, restarting it when it ends; the code with which it failed to start, or 0."""
-        loop = asyncio.get_running_loop()
+        asyncio.get_running_loop()
         pause = FIRST_PAUSE
         while not self._stopping.is_set():
-            begun = loop.time()
+            begun = time.monotonic()
             code, was_ready = await self._run_once(number, address)
             if self._stopping.is_set():
                 break
             if not (was_ready or self._has_started):
                 self._fail(code or 1)
                 break
-            pause = FIRST_PAUSE if loop.time() - begun > STEADY_SECONDS else pause
+            pause = FIRST_PAUSE if time.monotonic() - begun > STEADY_SECONDS else pause
             log.error("a worker ended and is started again", worker=number, code=code, pause=pause)
             await self._pause(pause)
             pause = min(LONGEST_PAUSE, 2 * pause)
