@@ -113,7 +113,6 @@ class Supervisor:
 
     async def _keep(self, number: int, address: str) -> int:
         """Run one worker, restarting it when it ends; the code with which it failed to start, or 0."""
-        asyncio.get_running_loop()
         pause = FIRST_PAUSE
         while not self._stopping.is_set():
             begun = time.monotonic()
