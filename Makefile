@@ -50,8 +50,8 @@ $(GENERATE_READY): requirements/generate.lock
 demo: $(RUNS) ## real documents in, page images out, through emulator and gateway
 	$(BIN)/python examples/demo.py
 
-# Two cores are busy with four workers: tests mostly wait. What measures runs alone, after the others. The table of what
-# was skipped goes on from one run to the next (--continued). A worker that dies ends the run: pytest-xdist would wait for
+# Two cores are busy with four workers: tests mostly wait. What measures runs alone, after the others, also when one of
+# these has failed. The table of what was skipped goes on from one run to the next (--continued). A worker that dies ends the run: pytest-xdist would wait for
 # the rest of its file for ever.
 QUICK := tests/unit tests/contract tests/packaging tests/integration
 REST := tests/conformance tests/faults tests/chart tests/monitoring
@@ -59,12 +59,10 @@ BESIDE := -n 4 --max-worker-restart 0 --no-loadscope-reorder -m "not alone and n
 ALONE := --continued -m "alone and not long and not soak"
 
 test: $(READY) ## the tests that need nothing but Python and make, in minutes; says what it skipped, and how to get it
-	$(BIN)/pytest $(QUICK) $(BESIDE) --dist loadfile
-	$(BIN)/pytest $(QUICK) $(ALONE)
+	$(BIN)/pytest $(QUICK) $(BESIDE) --dist loadfile; first=$$?; $(BIN)/pytest $(QUICK) $(ALONE) && exit $$first
 
 test-rest: $(READY) ## the others: clients in five languages, faults, chart, monitoring
-	$(BIN)/pytest $(REST) $(BESIDE) --dist loadgroup --continued
-	$(BIN)/pytest $(REST) $(ALONE)
+	$(BIN)/pytest $(REST) $(BESIDE) --dist loadgroup --continued; first=$$?; $(BIN)/pytest $(REST) $(ALONE) && exit $$first
 
 test-all: ## both
 	$(MAKE) test

@@ -114,6 +114,8 @@ def _rows(section: type[BaseModel], prefix: str, *, tuning: bool) -> Iterator[st
     """
     for name, field in section.model_fields.items():
         path, description = prefix + name, field.description or ""
+        if not description and not any(True for _ in _sections(field.annotation)):
+            raise SystemExit(f"{path}: give its Field a description, which is its row in docs/configuration.md")
         if description and (TUNING in field.metadata) == tuning:
             yield f"| `{path}` | {_default(field)} | {_values(field)} | {description} |"
         if description.startswith("`{"):

@@ -59,9 +59,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     skipped = Counter(before) + Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in reports)
     if cache:
         cache.set(SKIPPED, skipped)
-    if skipped:
-        terminalreporter.section("skipped")
-        terminalreporter.write_line(_table(skipped))
+    terminalreporter.section("skipped")
+    terminalreporter.write_line(_table(skipped) if skipped else "nothing was skipped")
 
 
 def _table(skipped: dict[str, int]) -> str:

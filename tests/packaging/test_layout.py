@@ -75,3 +75,11 @@ def test_the_architecture_names_modules_that_exist() -> None:
     """Paths in docs/architecture.md are below the gateway's package."""
     named = set(MODULE.findall((ROOT / "docs" / "architecture.md").read_text())) - {"ports"}
     assert {name for name in named if not (GATEWAY / f"{name}.py").is_file()} == set()
+
+
+def test_the_architecture_has_a_row_for_each_middleware() -> None:
+    """`permits.py` is a part of the host limiter."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    named = set(re.findall(r"^ +\| `(\w+)` \|", text, re.MULTILINE))
+    modules = {path.stem for path in (GATEWAY / "upstream" / "middleware").glob("*.py")} - {"__init__", "permits"}
+    assert named == modules

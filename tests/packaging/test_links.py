@@ -8,7 +8,9 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from pydantic import BaseModel
 
+from docpreview_gateway.settings.loading import Settings
 from tests.packaging.project import ROOT
 
 if TYPE_CHECKING:
@@ -56,3 +58,31 @@ def test_every_python_block_of_a_document_compiles(name: str) -> None:
     """It is not executed."""
     for example in _PYTHON.findall((ROOT / name).read_text()):
         compile(example, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def test_documents_name_tests_that_exist() -> None:
+    """A renamed test leaves no stale name behind."""
+    tests = list((ROOT / "tests").rglob("*.py"))
+    known = {path.stem for path in tests} | set(
+        re.findall(r"def (test_\w+)", "".join(path.read_text() for path in tests))
+    )
+    named = {(name, test) for name in documents() for test in re.findall(r"\btest_\w+", (ROOT / name).read_text())}
+    assert {(name, test) for name, test in named if test not in known} == set()
+
+
+def test_documents_name_settings_that_exist() -> None:
+    """In code spans, keys of several words: `cache.max_bytes`."""
+    sections = {name: field.annotation for name, field in Settings.model_fields.items()}
+    known = {
+        name: set(kind.model_fields)
+        for name, kind in sections.items()
+        if isinstance(kind, type) and issubclass(kind, BaseModel)
+    }
+    named = {
+        (name, section, key)
+        for name in documents()
+        if name != "CHANGELOG.md"
+        for section, key in re.findall(r"`(\w+)\.([a-z]+_[a-z_]+)[`:]", (ROOT / name).read_text())
+        if section in known
+    }
+    assert {row for row in named if row[2] not in known[row[1]]} == set()

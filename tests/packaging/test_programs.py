@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import subprocess
     from pathlib import Path
 
-HELM = "tests/chart/test_rendering.py::test_schemas_can_fail"
+HELM = "tests/chart/test_rendering.py::test_the_schemas_refuse_a_misspelt_key"
 
 
 def without_helm(folder: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
