@@ -52,8 +52,8 @@ def test_token_new_prints_a_fresh_token_and_its_hash() -> None:
     [
         ("shop", "GetPreviewJob", (), True, "callers.shop.methods names *"),
         ("shop", "GetPreviewJob", ("--object", "shop/a.pdf"), True, "'shop/' covers it"),
-        ("shop", "GetPreviewJob", ("--object", "shop/../a.pdf"), False, "input_prefixes no prefix covers it"),
-        ("shop", "CreatePreviewJob", ("--output-object", "previews/${Number}"), False, "no prefix covers it"),
+        ("shop", "GetPreviewJob", ("--object", "shop/../a.pdf"), False, "input_prefixes has no prefix that covers it"),
+        ("shop", "CreatePreviewJob", ("--output-object", "previews/${Number}"), False, "has no prefix that covers it"),
         ("shop", "CreatePreviewJob", ("--output-bucket", "other-1250000000"), False, "does not name other-1250000000"),
         ("shop", "CreatePreviewJob", ("--preset", "thumbnail"), True, "callers.shop.presets names thumbnail"),
         ("shop", "ServerReflection", (), False, "callers.shop.methods does not name ServerReflection"),

@@ -66,7 +66,12 @@ def test_documents_name_tests_that_exist() -> None:
     known = {path.stem for path in tests} | set(
         re.findall(r"def (test_\w+)", "".join(path.read_text() for path in tests))
     )
-    named = {(name, test) for name in documents() for test in re.findall(r"\btest_\w+", (ROOT / name).read_text())}
+    named = {
+        (name, test)
+        for name in documents()
+        if name.startswith("docs/")
+        for test in re.findall(r"\btest_\w+", (ROOT / name).read_text())
+    }
     assert {(name, test) for name, test in named if test not in known} == set()
 
 

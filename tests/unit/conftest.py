@@ -72,7 +72,7 @@ class Office:
             PageQuotaStores(self.page_store),
             buckets=buckets,
             upstream=upstream,
-            records=self.records,
+            ledger=self.records,
             clock=self.clock,
             telemetry=self.telemetry,
         )

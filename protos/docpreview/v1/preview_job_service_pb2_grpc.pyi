@@ -39,10 +39,10 @@ class PreviewJobServiceStub:
 
     A job whose input the policy keeps from the caller is answered, in every method, like one that does not exist.
 
-    Metadata read: `authorization` (`Bearer <token>`, once), `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made) and `cache-control: no-cache` (the
-    answer is to be the cloud's word now). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
+    Metadata read: `authorization` (`Bearer <token>`, once), `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made) and `cache-control: no-cache`
+    (bypasses all caches). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
     last request that was made for the call) and `x-cache` (`miss`: the cloud was asked for this call; `coalesced`: it was
-    asked once for several callers; `hit`: the answer was kept from before; `stale`: so it was, and the cloud fails now).
+    asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails).
     """
 
     @_typing.overload
@@ -98,10 +98,10 @@ class PreviewJobServiceAsyncStub(PreviewJobServiceStub):
 
     A job whose input the policy keeps from the caller is answered, in every method, like one that does not exist.
 
-    Metadata read: `authorization` (`Bearer <token>`, once), `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made) and `cache-control: no-cache` (the
-    answer is to be the cloud's word now). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
+    Metadata read: `authorization` (`Bearer <token>`, once), `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made) and `cache-control: no-cache`
+    (bypasses all caches). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
     last request that was made for the call) and `x-cache` (`miss`: the cloud was asked for this call; `coalesced`: it was
-    asked once for several callers; `hit`: the answer was kept from before; `stale`: so it was, and the cloud fails now).
+    asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -153,10 +153,10 @@ class PreviewJobServiceServicer(metaclass=_abc_1.ABCMeta):
 
     A job whose input the policy keeps from the caller is answered, in every method, like one that does not exist.
 
-    Metadata read: `authorization` (`Bearer <token>`, once), `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made) and `cache-control: no-cache` (the
-    answer is to be the cloud's word now). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
+    Metadata read: `authorization` (`Bearer <token>`, once), `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made) and `cache-control: no-cache`
+    (bypasses all caches). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
     last request that was made for the call) and `x-cache` (`miss`: the cloud was asked for this call; `coalesced`: it was
-    asked once for several callers; `hit`: the answer was kept from before; `stale`: so it was, and the cloud fails now).
+    asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails).
     """
 
     @_abc_1.abstractmethod

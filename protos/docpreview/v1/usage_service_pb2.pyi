@@ -44,7 +44,7 @@ class Usage(_message.Message):
     DAY_FIELD_NUMBER: _builtins.int
     MONTH_FIELD_NUMBER: _builtins.int
     caller: _builtins.str
-    """Name of the caller in the gateway's configuration; `anonymous` where the gateway asks nobody for a name."""
+    """Name of the caller in the gateway's configuration; `anonymous` without authentication."""
     @_builtins.property
     def day(self) -> Global___PageUsage:
         """The present day of UTC. Unset when the gateway does not count the caller's pages."""
@@ -83,7 +83,7 @@ class PageUsage(_message.Message):
     used_pages: _builtins.int
     """Pages that were made by jobs which have ended, 0 or more."""
     reserved_pages: _builtins.int
-    """Pages that are set aside for creates and jobs which have not ended, 0 or more: those asked for, or an estimate where
+    """Pages reserved for creates and jobs that have not ended, 0 or more: those asked for, or an estimate where
     a create does not say. They become what was really made, or nothing, up to a minute after a job has ended.
     """
     budget_pages: _builtins.int

@@ -16,8 +16,7 @@ import structlog
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.usage_service_pb2 import PageUsage, Usage
-from docpreview_gateway.creates import pages
-from docpreview_gateway.creates import records as ledger
+from docpreview_gateway.creates import pages, records
 from docpreview_gateway.creates.pages import Reservation
 from docpreview_gateway.creates.ports import LedgerError, PageQuotaStoreError
 from docpreview_gateway.creates.records import Stage
@@ -81,7 +80,7 @@ class PageBudgets:
         *,
         buckets: BucketRegistry,
         upstream: Upstream,
-        records: RequestLedger,
+        ledger: RequestLedger,
         clock: Clock,
         telemetry: CreatesTelemetry,
     ) -> None:
@@ -89,7 +88,7 @@ class PageBudgets:
         self._stores = stores
         self._buckets = buckets
         self._upstream = upstream
-        self._records = records
+        self._ledger = ledger
         self._clock = clock
         self._telemetry = telemetry
         self._seen: dict[str, Caller] = {}
@@ -158,7 +157,7 @@ class PageBudgets:
     def _reservation(self, request: CreatePreviewJobRequest, options: PreviewOptions, caller: Caller) -> Reservation:
         now = self._clock.now()
         day, month = pages.periods(now)
-        key = ledger.record_key(request, caller.name) if request.request_id else ""
+        key = records.record_key(request, caller.name) if request.request_id else ""
         return Reservation(
             id=key or secrets.token_hex(16),
             caller=caller.name,
@@ -272,7 +271,7 @@ class PageBudgets:
             # A create without `request_id` has no record, so its job, if any, cannot be found.
             await store.charge(reservation.id, reservation.pages)
             return
-        record = await self._records.find(reservation.ledger_key)
+        record = await self._ledger.find(reservation.ledger_key)
         if record is None:
             await store.release(reservation.id)
         elif record.stage is Stage.ACCEPTED:

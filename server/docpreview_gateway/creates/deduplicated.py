@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_gateway.creates import records as ledger
+from docpreview_gateway.creates import records
 from docpreview_gateway.creates import rendered_records as rendered
 from docpreview_gateway.creates.ports import LedgerError
 from docpreview_gateway.model.call import ResponseInfo
@@ -62,7 +62,7 @@ class DeduplicatedCreates:
         tags: ObjectTags,
         *,
         upstream: Upstream,
-        records: RequestLedger,
+        ledger: RequestLedger,
         clock: Clock,
         telemetry: CreatesTelemetry,
         timing: Timing,
@@ -72,7 +72,7 @@ class DeduplicatedCreates:
         self._buckets = buckets
         self._tags = tags
         self._upstream = upstream
-        self._records = records
+        self._ledger = ledger
         self._clock = clock
         self._telemetry = telemetry
         self._timing = timing
@@ -132,7 +132,7 @@ class DeduplicatedCreates:
             return _Lookup()
 
     async def _find(self, location: str, request: CreatePreviewJobRequest, admitted: Admitted, lookup: Call) -> _Lookup:
-        secret = await self._records.secret()
+        secret = await self._ledger.secret()
         mine = self._record(request, lookup, secret) if request.request_id else None
         if mine is not None and (standing := await self._find_valid(mine)) is not None:
             # A known `request_id` decides, not the output location.
@@ -142,17 +142,17 @@ class DeduplicatedCreates:
             return found
         now = self._clock.now()
         reused = rendered.reused(mine, found.job, now=now, keep=self._timing.keep)
-        standing = await self._records.begin(reused, now)
+        standing = await self._ledger.begin(reused, now)
         return found if standing == reused else _Lookup(await self._job_of_id(standing, mine, admitted.bucket, lookup))
 
     def _record(self, request: CreatePreviewJobRequest, lookup: Call, secret: bytes) -> Record:
         now, timing = self._clock.now(), self._timing
-        return ledger.new_record(
+        return records.new_record(
             request, caller=lookup.caller.name, secret=secret, owner=self._owner, now=now, timing=timing
         )
 
     async def _find_valid(self, mine: Record) -> Record | None:
-        standing = await self._records.find(mine.key)
+        standing = await self._ledger.find(mine.key)
         return standing if standing is not None and self._clock.now() < standing.expires_at else None
 
     async def _job_of_id(self, standing: Record, mine: Record, bucket: Bucket, lookup: Call) -> PreviewJob | None:
@@ -167,14 +167,14 @@ class DeduplicatedCreates:
         fingerprint = await self._fingerprint(admitted, secret, lookup)
         now, seconds = self._clock.now(), lookup.caller.dedupe_seconds
         claim = rendered.claim(location, fingerprint, owner=self._owner, now=now, seconds=seconds)
-        standing = await self._records.begin(claim, now)
+        standing = await self._ledger.begin(claim, now)
         if standing != claim:
             if standing.job and standing.fingerprint == fingerprint and not lookup.no_cache:
                 job = await self._read(admitted.bucket, PreviewJob.FromString(standing.job).job_id, lookup)
                 if job is not None and rendered.is_usable(job):
                     return _Lookup(job)
             claim = rendered.reclaimed(standing, claim)
-            if not await self._records.replace(standing, claim):
+            if not await self._ledger.replace(standing, claim):
                 return _Lookup()
         return _Lookup(claim=claim if fingerprint else None)
 
@@ -208,6 +208,6 @@ class DeduplicatedCreates:
 
     async def _write(self, claim: Record, filled: Record) -> None:
         try:
-            await self._records.replace(claim, filled)
+            await self._ledger.replace(claim, filled)
         except LedgerError as error:
             log.info("recording of a deduplicated create failed", error=str(error))

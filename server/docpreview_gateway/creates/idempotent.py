@@ -17,7 +17,7 @@ import structlog
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-from docpreview_gateway.creates import records as ledger
+from docpreview_gateway.creates import records
 from docpreview_gateway.creates.ports import LedgerError
 from docpreview_gateway.creates.reconciliation import Reconciliation
 from docpreview_gateway.creates.records import Record, Stage
@@ -60,7 +60,7 @@ class IdempotentCreates:
         self,
         upstream: Upstream,
         buckets: BucketRegistry,
-        records: RequestLedger,
+        ledger: RequestLedger,
         *,
         clock: Clock,
         telemetry: CreatesTelemetry,
@@ -69,12 +69,12 @@ class IdempotentCreates:
     ) -> None:
         self._upstream = upstream
         self._buckets = buckets
-        self._records = records
+        self._ledger = ledger
         self._telemetry = telemetry
         self._clock = clock
         self._timing = timing
         self._owner = owner
-        self._reconciliation = Reconciliation(upstream, records, clock=clock, telemetry=telemetry, timing=timing)
+        self._reconciliation = Reconciliation(upstream, ledger, clock=clock, telemetry=telemetry, timing=timing)
         self._background = BackgroundTasks()
         self._running: dict[str, tuple[asyncio.Task[PreviewJob], bytes]] = {}
 
@@ -108,13 +108,13 @@ class IdempotentCreates:
             log.warning("reconciliation round failed", error=str(error))
 
     async def _reconcile_abandoned(self) -> None:
-        records = await self._records.open(self._clock.now())
+        records = await self._ledger.open(self._clock.now())
         oldest = min((record.sent_at for record in records), default=None)
         self._telemetry.unreconciled(len(records), oldest, self._clock.now())
         for record in records:
             bucket = self._buckets.find(CreatePreviewJobRequest.FromString(record.request).bucket)
             mine = record.taken_over(self._owner, self._clock.now(), self._timing)
-            if bucket is None or not await self._records.replace(record, mine):
+            if bucket is None or not await self._ledger.replace(record, mine):
                 continue
             try:
                 outcome = await self._reconciliation.find_outcome(mine, bucket)
@@ -122,7 +122,7 @@ class IdempotentCreates:
                 log.warning("reconciliation of a create failed", key=record.key[:12], error=error.message)
                 continue
             if isinstance(outcome, Record):
-                await self._records.remove(outcome)
+                await self._ledger.remove(outcome)
 
     async def drained(self) -> None:
         """Wait until no recorded create is in flight in this process."""
@@ -130,11 +130,11 @@ class IdempotentCreates:
 
     async def _new_record(self, request: CreatePreviewJobRequest, caller: Caller) -> Record:
         try:
-            secret = await self._records.secret()
+            secret = await self._ledger.secret()
         except LedgerError as error:
             raise _ledger_unavailable(error) from None
         now = self._clock.now()
-        return ledger.new_record(
+        return records.new_record(
             request, caller=caller.name, secret=secret, owner=self._owner, now=now, timing=self._timing
         )
 
@@ -160,7 +160,7 @@ class IdempotentCreates:
         """The record, if this process owns it or it is ACCEPTED; None while another process owns it."""
         now = self._clock.now()
         try:
-            record = await self._records.begin(work.record, now)
+            record = await self._ledger.begin(work.record, now)
             if record.fingerprint != work.record.fingerprint:
                 raise _reused()
             if record == work.record or record.stage is Stage.ACCEPTED:
@@ -168,7 +168,7 @@ class IdempotentCreates:
             mine = record.taken_over(self._owner, now, self._timing)
             # This process has one task per key, so a record of its own is left over from a `begin` with a lost reply.
             may_take_over = record.is_abandoned(now) or record.owner == self._owner
-            return mine if may_take_over and await self._records.replace(record, mine) else None
+            return mine if may_take_over and await self._ledger.replace(record, mine) else None
         except LedgerError as error:
             raise _ledger_unavailable(error) from None
 
@@ -193,7 +193,7 @@ class IdempotentCreates:
     async def _send(self, record: Record, work: _Work) -> PreviewJob:
         sent = record.sent(self._clock.now(), self._timing)
         try:
-            if not await self._records.replace(record, sent):
+            if not await self._ledger.replace(record, sent):
                 raise _in_progress()
         except LedgerError as error:
             raise _ledger_unavailable(error) from None
@@ -219,7 +219,7 @@ class IdempotentCreates:
         self._telemetry.ledger("unknown")
         try:
             unknown = sent.unknown(self._clock.now(), self._timing)
-            if await self._records.replace(sent, unknown):
+            if await self._ledger.replace(sent, unknown):
                 outcome = await self._reconciliation.find_outcome(unknown, work.admitted.bucket)
                 if isinstance(outcome, PreviewJob):
                     return outcome
@@ -231,7 +231,7 @@ class IdempotentCreates:
         """Delete the record of a refused create, which may be repeated. A record left behind is reconciled later."""
         self._telemetry.ledger("rejected")
         with suppress(LedgerError):
-            await self._records.remove(sent)
+            await self._ledger.remove(sent)
 
     def _unknown(self, record: Record) -> UpstreamError:
         wait = max(1.0, record.absence_provable_at(self._timing) - self._clock.now())

@@ -10,7 +10,7 @@ import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from docpreview.v1.preview_job_service_pb2 import ListPreviewJobsRequest
-from docpreview_gateway.creates import records as ledger
+from docpreview_gateway.creates import records
 from docpreview_gateway.creates.ports import LedgerError
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import GATEWAY
@@ -39,14 +39,14 @@ class Reconciliation:
     def __init__(
         self,
         upstream: Upstream,
-        records: RequestLedger,
+        ledger: RequestLedger,
         *,
         clock: Clock,
         telemetry: CreatesTelemetry,
         timing: Timing,
     ) -> None:
         self._upstream = upstream
-        self._records = records
+        self._ledger = ledger
         self._clock = clock
         self._telemetry = telemetry
         self._timing = timing
@@ -61,7 +61,7 @@ class Reconciliation:
         try:
             job, complete = await self._find(record, bucket)
         except GatewayError:
-            await self._records.replace(record, record.released(self._clock.now()))
+            await self._ledger.replace(record, record.released(self._clock.now()))
             raise
         if job is not None:
             self._telemetry.ledger("found")
@@ -70,15 +70,15 @@ class Reconciliation:
         if complete and begun >= record.absence_provable_at(self._timing):
             restarted = record.restarted(self._clock.now(), self._timing)
             self._telemetry.ledger("absent")
-            return restarted if await self._records.replace(record, restarted) else None
-        await self._records.replace(record, record.released(self._clock.now()))
+            return restarted if await self._ledger.replace(record, restarted) else None
+        await self._ledger.replace(record, record.released(self._clock.now()))
         return None
 
     async def accept(self, record: Record, job: PreviewJob) -> None:
         """Record the job. When that fails the caller still gets it, and a repeated request finds it by a list."""
         self._telemetry.ledger("accepted")
         try:
-            await self._records.replace(record, record.accepted(job, self._clock.now(), self._timing))
+            await self._ledger.replace(record, record.accepted(job, self._clock.now(), self._timing))
         except LedgerError as error:
             log.warning("recording of an accepted create failed", key=record.key[:12], error=str(error))
 
@@ -86,7 +86,7 @@ class Reconciliation:
         """The job of a record, and whether the list was read to its end."""
         # The cloud's clock may differ from ours, so the list spans more than the time of the create.
         margin = int(2 * self._timing.fence_slack) + 1
-        is_only_one = not await self._records.others_open(record)
+        is_only_one = not await self._ledger.others_open(record)
         request = ListPreviewJobsRequest(
             bucket=bucket.name,
             order=ListPreviewJobsRequest.ORDER_OLDEST_FIRST,
@@ -97,7 +97,7 @@ class Reconciliation:
         for _ in range(LIST_PAGES):
             page = await self._page(ListJobs(request, bucket, LIST_SIZE, cursor))
             for job, marker in zip(page.jobs, page.markers, strict=True):
-                if ledger.owns(record, job, marker, only_one_of_its_target=is_only_one):
+                if records.owns(record, job, marker, only_one_of_its_target=is_only_one):
                     return job, True
             if page.as_of is not None and not self._is_within_slack(page.as_of, begun):
                 log.warning("cloud clock differs by more than ledger.fence_slack_seconds", key=record.key[:12])

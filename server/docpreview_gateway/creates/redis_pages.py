@@ -108,16 +108,16 @@ class RedisPages:
     def __init__(self, send: Callable[..., Awaitable[object]], *, seconds: float = 1.0) -> None:
         self._redis = RedisClient(send, name="page quota store", seconds=seconds)
 
-    async def reserve(self, wanted: Reservation, budget: PageBudget | None, look_at: float) -> ReservationResult:
+    async def reserve(self, wanted: Reservation, budget: PageBudget | None, due_at: float) -> ReservationResult:
         """Reserve pages, unless the reservation is known or the budget has no room."""
         flat = [str(part) for pair in asdict(wanted).items() for part in pair]
         per_day, per_month = (None, None) if budget is None else (budget.per_day, budget.per_month)
         limits = [-1 if bound is None else bound for bound in (per_day, per_month)]
-        return await self._run(_result, _RESERVE, *limits, look_at, *flat)
+        return await self._run(_result, _RESERVE, *limits, due_at, *flat)
 
-    async def bind(self, reservation: str, job_id: str, look_at: float) -> bool:
+    async def bind(self, reservation: str, job_id: str, due_at: float) -> bool:
         """Record the job of a reservation and the time of its next check; whether the reservation exists."""
-        return bool(await self._run(_integer, _BIND, reservation, job_id, look_at))
+        return bool(await self._run(_integer, _BIND, reservation, job_id, due_at))
 
     async def charge(self, reservation: str, pages: int) -> None:
         """Charge the pages that were made, once."""

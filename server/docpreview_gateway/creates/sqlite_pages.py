@@ -58,13 +58,13 @@ class SqlitePages:
     ) -> None:
         await self._file.__aexit__(kind, error, trace)
 
-    async def reserve(self, wanted: Reservation, budget: PageBudget | None, look_at: float) -> ReservationResult:
+    async def reserve(self, wanted: Reservation, budget: PageBudget | None, due_at: float) -> ReservationResult:
         """Reserve pages, unless the reservation is known or the budget has no room. Deletes old reservations."""
-        return await self._file.commit(partial(_reserve, wanted=wanted, budget=budget, look_at=look_at))
+        return await self._file.commit(partial(_reserve, wanted=wanted, budget=budget, due_at=due_at))
 
-    async def bind(self, reservation: str, job_id: str, look_at: float) -> bool:
+    async def bind(self, reservation: str, job_id: str, due_at: float) -> bool:
         """Record the job of a reservation and the time of its next check; whether the reservation exists."""
-        return await self._file.commit(partial(_bind, reservation=reservation, job_id=job_id, look_at=look_at))
+        return await self._file.commit(partial(_bind, reservation=reservation, job_id=job_id, due_at=due_at))
 
     async def charge(self, reservation: str, pages: int) -> None:
         """Charge the pages that were made, once."""
@@ -84,7 +84,7 @@ class SqlitePages:
 
 
 def _reserve(
-    connection: sqlite3.Connection, *, wanted: Reservation, budget: PageBudget | None, look_at: float
+    connection: sqlite3.Connection, *, wanted: Reservation, budget: PageBudget | None, due_at: float
 ) -> ReservationResult:
     connection.execute("DELETE FROM reservations WHERE NOT open AND made_at < ?", (wanted.made_at - KEEP_SECONDS,))
     count = _count(connection, caller=wanted.caller, periods=Periods(wanted.day, wanted.month))
@@ -93,16 +93,16 @@ def _reserve(
     refused = None if budget is None else refusing(wanted.pages, count, budget)
     if refused is not None:
         return ReservationResult(refused, count)
-    row = {**asdict(wanted), "look_at": look_at, "open": 1}
+    row = {**asdict(wanted), "look_at": due_at, "open": 1}
     columns, values = ", ".join(row), ", ".join(f":{name}" for name in row)
     connection.execute(f"INSERT INTO reservations ({columns}) VALUES ({values})", row)  # noqa: S608 - our own names
     _add(connection, wanted, used=0, reserved=wanted.pages)
     return ReservationResult("new", _count(connection, caller=wanted.caller, periods=Periods(wanted.day, wanted.month)))
 
 
-def _bind(connection: sqlite3.Connection, *, reservation: str, job_id: str, look_at: float) -> bool:
+def _bind(connection: sqlite3.Connection, *, reservation: str, job_id: str, due_at: float) -> bool:
     update = "UPDATE reservations SET job_id = ?, look_at = ? WHERE id = ?"
-    return connection.execute(update, (job_id, look_at, reservation)).rowcount == 1
+    return connection.execute(update, (job_id, due_at, reservation)).rowcount == 1
 
 
 def _close(connection: sqlite3.Connection, *, reservation: str, pages: int | None) -> None:

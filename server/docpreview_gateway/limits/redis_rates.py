@@ -47,7 +47,7 @@ class RedisRates:
             send,
             name="shared rate limits",
             seconds=seconds,
-            fallback="going by limits.without_store",
+            fallback="falling back to limits.without_store",
             error_replies_fail=True,
         )
 

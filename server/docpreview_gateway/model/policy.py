@@ -56,7 +56,7 @@ def require(decision: Decision) -> None:
     if not decision.allowed:
         raise GatewayError(
             reasons.ERROR_REASON_NOT_PERMITTED,
-            f"not permitted: {decision.rule} of the gateway's policy {decision.why}; nothing was sent",
+            f"not permitted by the gateway's policy: {decision.rule} {decision.why}; nothing was sent",
         )
 
 
@@ -175,7 +175,7 @@ def _of_key(rule: str, prefixes: tuple[str, ...], key: str) -> Decision:
     if _within(key, prefixes):
         found = next(prefix for prefix in prefixes if key.startswith(prefix))
         return _allowed(rule, f"{found!r} covers it" if found else "is the whole bucket")
-    return _denied(rule, "no prefix covers it" if prefixes else "is empty")
+    return _denied(rule, "has no prefix that covers it" if prefixes else "is empty")
 
 
 def _within(key: str, prefixes: tuple[str, ...]) -> bool:

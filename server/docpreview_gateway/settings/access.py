@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from docpreview_gateway.settings.limits import Section
 
 JwtAlgorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
-"""Asymmetric ones only: were HS256 among them, the public key would pass for the secret."""
+"""Asymmetric ones only: with HS256 an attacker could sign with the public key."""
 
 
 class JwtSettings(Section):

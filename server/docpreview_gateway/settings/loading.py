@@ -154,8 +154,8 @@ class Settings(BaseSettings):
             raise ValueError("concurrency.initial: must be between concurrency.lowest and concurrency.highest")
         if self.replicas > 1 and self.shared_state.url is None:
             raise ValueError(
-                f"shared_state.url: missing, and replicas is {self.replicas}; each would have a cache and a memory of "
-                "request_id of its own. Give the redis:// address of a server that they share, or set replicas to 1"
+                f"shared_state.url: missing, and replicas is {self.replicas}; each would have its own cache and "
+                "its own ledger of request_ids. Give the redis:// address of a shared server, or set replicas to 1"
             )
         return self
 

@@ -128,7 +128,7 @@ class LimitSettings(Section):
         120.0,
         ge=1,
         le=86400,
-        description="maximum age of a caller's connection, give or take a tenth; its renewal spreads callers over the "
+        description="maximum age of a caller's connection, ±10 %; its renewal spreads callers over the "
         "present replicas. See [below](#restarts-that-lose-no-call)",
     )
 

@@ -22,7 +22,7 @@ log = structlog.get_logger("docpreview_gateway.background")
 
 
 class BackgroundTasks:
-    """Strong references to running tasks: the event loop's own are weak.
+    """Background tasks, referenced until they end: the event loop's own are weak.
 
     A GatewayError is a result, for the caller that awaits the task; any other error is logged as unexpected.
     """

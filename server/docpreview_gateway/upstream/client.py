@@ -168,7 +168,7 @@ def _clocks_differ(offset: float, error: UpstreamError) -> UpstreamError:
     return UpstreamError(
         error.reason,
         f"the cloud's clock and this machine's differ by {abs(offset):.0f} s, more than ledger.fence_slack_seconds: "
-        "creates with request_id are not safe until the machine's clock is right; nothing was sent that counts",
+        "creates with request_id are not safe until the machine's clock is right; no job was created",
         facts=error.facts,
         retry_after=error.retry_after,
     )

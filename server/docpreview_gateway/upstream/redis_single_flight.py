@@ -30,7 +30,7 @@ LEASE_SECONDS = 0.5
 
 RENEW_SECONDS = LEASE_SECONDS / 3
 WAIT_SECONDS = 2 * LEASE_SECONDS
-ECHO_SECONDS = 0.1
+RESULT_TTL_SECONDS = 0.1
 """Time for which a result answers replicas that ask just after it was published."""
 
 RECONNECT_SECONDS = 0.5
@@ -46,9 +46,9 @@ end
 """
 _LEAD = f"""{_REGISTER}
 local held = redis.call('GET', KEYS[1])
-local is_echo = held and string.sub(held, 1, 1) == '='
-if is_echo and ARGV[4] == '0' then return string.sub(held, 2) end
-if is_echo or not held then
+local has_result = held and string.sub(held, 1, 1) == '='
+if has_result and ARGV[4] == '0' then return string.sub(held, 2) end
+if has_result or not held then
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
   return 1
 end
@@ -122,7 +122,7 @@ class RedisSingleFlight:
         """End a lease and publish the result to the followers, in the background."""
         if (renewal := self._renewals.pop(key, None)) is not None:
             renewal.cancel()
-        arguments = self._replica, _REPLY_CHANNEL, f"{key}\n", value, _milliseconds(ECHO_SECONDS)
+        arguments = self._replica, _REPLY_CHANNEL, f"{key}\n", value, _milliseconds(RESULT_TTL_SECONDS)
         self._in_background(self._run(_PUBLISH, key, *arguments))
 
     async def ask(self, key: str, seconds: float) -> None:

@@ -59,21 +59,21 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
     StartError when a store cannot be opened.
     """
     async with AsyncExitStack() as stack:
-        records, quotas = await _ledger(settings, stack), await _page_quota_stores(settings, stack)
+        ledger, quotas = await _ledger(settings, stack), await _page_quota_stores(settings, stack)
         # Unique among all processes that share the ledger.
         owner, timing, telemetry = secrets.token_hex(8), settings.ledger.timing(), observed.creates
         idempotent = IdempotentCreates(
-            upstream, buckets, records, clock=clock, telemetry=telemetry, timing=timing, owner=owner
+            upstream, buckets, ledger, clock=clock, telemetry=telemetry, timing=timing, owner=owner
         )
         budgets = PageBudgets(
-            idempotent, quotas, buckets=buckets, upstream=upstream, records=records, clock=clock, telemetry=telemetry
+            idempotent, quotas, buckets=buckets, upstream=upstream, ledger=ledger, clock=clock, telemetry=telemetry
         )
         creates = DeduplicatedCreates(
             budgets,
             buckets,
             tags,
             upstream=upstream,
-            records=records,
+            ledger=ledger,
             clock=clock,
             telemetry=telemetry,
             timing=timing,

@@ -81,7 +81,7 @@ class World:
         buckets, timing = BucketRegistry([BUCKET]), Timing()
         common: dict[str, Any] = {"clock": self.clock, "telemetry": self.telemetry, "timing": timing, "owner": owner}
         creating = IdempotentCreates(self.cloud, buckets, self.ledger, **common)
-        return DeduplicatedCreates(creating, buckets, self.tags, upstream=self.cloud, records=self.ledger, **common)
+        return DeduplicatedCreates(creating, buckets, self.tags, upstream=self.cloud, ledger=self.ledger, **common)
 
     async def create(
         self,

@@ -42,10 +42,10 @@ const (
 //
 // A job whose input the policy keeps from the caller is answered, in every method, like one that does not exist.
 //
-// Metadata read: `authorization` (`Bearer <token>`, once), `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made) and `cache-control: no-cache` (the
-// answer is to be the cloud's word now). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
+// Metadata read: `authorization` (`Bearer <token>`, once), `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made) and `cache-control: no-cache`
+// (bypasses all caches). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
 // last request that was made for the call) and `x-cache` (`miss`: the cloud was asked for this call; `coalesced`: it was
-// asked once for several callers; `hit`: the answer was kept from before; `stale`: so it was, and the cloud fails now).
+// asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails).
 type PreviewJobServiceClient interface {
 	// Submits a job and returns it, usually in STATE_SUBMITTED.
 	//
@@ -173,10 +173,10 @@ type PreviewJobService_WatchPreviewJobClient = grpc.ServerStreamingClient[WatchP
 //
 // A job whose input the policy keeps from the caller is answered, in every method, like one that does not exist.
 //
-// Metadata read: `authorization` (`Bearer <token>`, once), `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made) and `cache-control: no-cache` (the
-// answer is to be the cloud's word now). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
+// Metadata read: `authorization` (`Bearer <token>`, once), `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made) and `cache-control: no-cache`
+// (bypasses all caches). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
 // last request that was made for the call) and `x-cache` (`miss`: the cloud was asked for this call; `coalesced`: it was
-// asked once for several callers; `hit`: the answer was kept from before; `stale`: so it was, and the cloud fails now).
+// asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails).
 type PreviewJobServiceServer interface {
 	// Submits a job and returns it, usually in STATE_SUBMITTED.
 	//

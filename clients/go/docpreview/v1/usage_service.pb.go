@@ -62,7 +62,7 @@ func (*GetUsageRequest) Descriptor() ([]byte, []int) {
 // What a caller has used up.
 type Usage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Name of the caller in the gateway's configuration; `anonymous` where the gateway asks nobody for a name.
+	// Name of the caller in the gateway's configuration; `anonymous` without authentication.
 	Caller string `protobuf:"bytes,1,opt,name=caller,proto3" json:"caller,omitempty"`
 	// The present day of UTC. Unset when the gateway does not count the caller's pages.
 	Day *PageUsage `protobuf:"bytes,2,opt,name=day,proto3" json:"day,omitempty"`
@@ -132,7 +132,7 @@ type PageUsage struct {
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	// Pages that were made by jobs which have ended, 0 or more.
 	UsedPages int64 `protobuf:"varint,3,opt,name=used_pages,json=usedPages,proto3" json:"used_pages,omitempty"`
-	// Pages that are set aside for creates and jobs which have not ended, 0 or more: those asked for, or an estimate where
+	// Pages reserved for creates and jobs that have not ended, 0 or more: those asked for, or an estimate where
 	// a create does not say. They become what was really made, or nothing, up to a minute after a job has ended.
 	ReservedPages int64 `protobuf:"varint,4,opt,name=reserved_pages,json=reservedPages,proto3" json:"reserved_pages,omitempty"`
 	// Pages that may be made in the period. Unset: as many as the caller likes.

@@ -885,10 +885,10 @@ pub mod preview_job_service_client {
     ///
     /// A job whose input the policy keeps from the caller is answered, in every method, like one that does not exist.
     ///
-    /// Metadata read: `authorization` (`Bearer <token>`, once), `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made) and `cache-control: no-cache` (the
-    /// answer is to be the cloud's word now). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
+    /// Metadata read: `authorization` (`Bearer <token>`, once), `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made) and `cache-control: no-cache`
+    /// (bypasses all caches). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
     /// last request that was made for the call) and `x-cache` (`miss`: the cloud was asked for this call; `coalesced`: it was
-    /// asked once for several callers; `hit`: the answer was kept from before; `stale`: so it was, and the cloud fails now).
+    /// asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails).
     #[derive(Debug, Clone)]
     pub struct PreviewJobServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -1230,10 +1230,10 @@ pub mod preview_job_service_server {
     ///
     /// A job whose input the policy keeps from the caller is answered, in every method, like one that does not exist.
     ///
-    /// Metadata read: `authorization` (`Bearer <token>`, once), `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made) and `cache-control: no-cache` (the
-    /// answer is to be the cloud's word now). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
+    /// Metadata read: `authorization` (`Bearer <token>`, once), `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made) and `cache-control: no-cache`
+    /// (bypasses all caches). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
     /// last request that was made for the call) and `x-cache` (`miss`: the cloud was asked for this call; `coalesced`: it was
-    /// asked once for several callers; `hit`: the answer was kept from before; `stale`: so it was, and the cloud fails now).
+    /// asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails).
     #[derive(Debug)]
     pub struct PreviewJobServiceServer<T> {
         inner: Arc<T>,
@@ -2054,7 +2054,7 @@ pub struct GetUsageRequest {}
 /// What a caller has used up.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Usage {
-    /// Name of the caller in the gateway's configuration; `anonymous` where the gateway asks nobody for a name.
+    /// Name of the caller in the gateway's configuration; `anonymous` without authentication.
     #[prost(string, tag = "1")]
     pub caller: ::prost::alloc::string::String,
     /// The present day of UTC. Unset when the gateway does not count the caller's pages.
@@ -2076,7 +2076,7 @@ pub struct PageUsage {
     /// Pages that were made by jobs which have ended, 0 or more.
     #[prost(int64, tag = "3")]
     pub used_pages: i64,
-    /// Pages that are set aside for creates and jobs which have not ended, 0 or more: those asked for, or an estimate where
+    /// Pages reserved for creates and jobs that have not ended, 0 or more: those asked for, or an estimate where
     /// a create does not say. They become what was really made, or nothing, up to a minute after a job has ended.
     #[prost(int64, tag = "4")]
     pub reserved_pages: i64,

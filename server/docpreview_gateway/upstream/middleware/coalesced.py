@@ -1,6 +1,6 @@
 """Middleware: one request to the cloud for any number of equal reads in flight at the same time.
 
-The request runs in a task of its own. A caller that gives up does not cancel it for the others; the last one does.
+The request runs in a task of its own. It is cancelled only when its last caller gives up.
 """
 
 from __future__ import annotations
@@ -9,7 +9,10 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from docpreview_gateway.model.call import ResponseInfo, SharedRead
+from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.upstream.operations import GetJob
 
 if TYPE_CHECKING:
@@ -19,6 +22,9 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.call import Call
     from docpreview_gateway.upstream.operations import Operation, Result, Upstream
     from docpreview_gateway.upstream.ports import UpstreamTelemetry
+
+
+log = structlog.get_logger("docpreview_gateway.upstream")
 
 
 class _Flight:
@@ -32,7 +38,7 @@ class _Flight:
 
 
 class Coalesced:
-    """An `Upstream` that coalesces equal reads. `longest` bounds a shared read in seconds; no caller's deadline does.
+    """An `Upstream` that coalesces equal reads. `longest` bounds a shared read in seconds, not its callers' deadlines.
 
     `shed_if_late` takes a bucket's name and a call, and raises the error with which `inner` would reject the call
     immediately; None: only `inner` can tell.
@@ -70,12 +76,12 @@ class Coalesced:
             self._telemetry.coalesced(operation.name)
         flight.read.wanted_by = max(flight.read.wanted_by, call.deadline)
         # A future for each caller: cancelling one of them leaves the task to the others.
-        landed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        flight.waiting.add(landed)
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        flight.waiting.add(done)
         try:
-            await landed
+            await done
         finally:
-            flight.waiting.discard(landed)
+            flight.waiting.discard(done)
             if not flight.waiting and not flight.task.done():
                 self._cancel(key, flight)
         _copy_outcome(flight, call, joined=joined)
@@ -93,14 +99,18 @@ class Coalesced:
             _run(self._inner, operation, own), name=f"shared {operation.name}"
         )
         flight = self._flights[key] = _Flight(own, read, task)
-        task.add_done_callback(lambda _task: self._land(key, flight))
+        task.add_done_callback(lambda _task: self._finish(key, flight))
         return flight
 
-    def _land(self, key: tuple[object, ...], flight: _Flight) -> None:
+    def _finish(self, key: tuple[object, ...], flight: _Flight) -> None:
         self._forget(key, flight)
-        for landed in flight.waiting:
-            if not landed.done():
-                landed.set_result(None)
+        error = None if flight.task.cancelled() else flight.task.exception()
+        if error is not None and not flight.waiting and not isinstance(error, GatewayError):
+            # The last caller was cancelled at the moment in which the read failed: no call reports the error.
+            log.error("unexpected error in a shared read", task=flight.task.get_name(), exc_info=error)
+        for done in flight.waiting:
+            if not done.done():
+                done.set_result(None)
 
     def _cancel(self, key: tuple[object, ...], flight: _Flight) -> None:
         """No caller waits any more. A later caller must not join a read that is being cancelled."""

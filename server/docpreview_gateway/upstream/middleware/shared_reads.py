@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.upstream.operations import Operation, Upstream
     from docpreview_gateway.upstream.ports import SingleFlight, UpstreamTelemetry
 
-PATIENCE = 0.5
+LEASE_CHECK_SECONDS = 0.5
 """Seconds between checks whether the leader still holds its lease."""
 
 
@@ -64,7 +64,7 @@ class SharedReads:
         read = call.shared_read or SharedRead(call.deadline)
         with self._single_flight.subscribe(key) as subscription:
             while (leads := await self._leads(key, read, call)) is False and time.monotonic() < call.deadline:
-                shared = await subscription.next(min(PATIENCE, call.deadline - time.monotonic()))
+                shared = await subscription.next(min(LEASE_CHECK_SECONDS, call.deadline - time.monotonic()))
                 if shared is not None and (entry := cache_entries.decode(key, shared)) is not None:
                     return self._follow(entry, operation, call)
                 if shared is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -13,7 +14,7 @@ from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import Caller
-from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.model.errors import GatewayError, UpstreamError
 from docpreview_gateway.upstream.middleware.coalesced import Coalesced
 from docpreview_gateway.upstream.operations import CreateJob, GetJob, ListJobs, ListQueues
 from tests.fakes.telemetry import FakeTelemetry
@@ -140,6 +141,26 @@ async def test_a_shared_read_is_wanted_by_the_latest_deadline(cloud: FakeUpstrea
     assert seen[0].deadline == pytest.approx(now + 10, abs=0.5)
     cloud.gate.set()
     await asyncio.gather(*callers)
+
+
+async def test_a_read_that_fails_as_its_last_caller_is_cancelled_is_not_an_unretrieved_error() -> None:
+    """Asyncio would log a traceback: callers with short deadlines are no crash."""
+    complaints: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+    callers: list[asyncio.Task[PreviewJob]] = []
+
+    class FailingAtThatMoment(FakeUpstream):
+        async def get(self, operation: GetJob, _call: Call) -> PreviewJob:
+            await asyncio.sleep(0)
+            callers[0].cancel()
+            raise UpstreamError(reasons.ERROR_REASON_JOB_NOT_FOUND, f"no job {operation.job_id}")
+
+    upstream = Coalesced(FailingAtThatMoment(), FakeTelemetry(), longest=10.0)
+    callers.append(asyncio.create_task(upstream(GetJob(BUCKET, JOB), call())))
+    await asyncio.wait(callers)
+    assert callers.pop().cancelled()
+    gc.collect()  # asyncio complains of an error that nobody has retrieved when its task is deleted
+    assert complaints == []
 
 
 async def test_each_joined_read_is_reported_under_its_operation(cloud: FakeUpstream) -> None:

@@ -36,7 +36,7 @@ export const GetUsageRequestSchema: GenMessage<GetUsageRequest> = /*@__PURE__*/
  */
 export type Usage = Message<"docpreview.v1.Usage"> & {
   /**
-   * Name of the caller in the gateway's configuration; `anonymous` where the gateway asks nobody for a name.
+   * Name of the caller in the gateway's configuration; `anonymous` without authentication.
    *
    * @generated from field: string caller = 1;
    */
@@ -92,7 +92,7 @@ export type PageUsage = Message<"docpreview.v1.PageUsage"> & {
   usedPages: bigint;
 
   /**
-   * Pages that are set aside for creates and jobs which have not ended, 0 or more: those asked for, or an estimate where
+   * Pages reserved for creates and jobs that have not ended, 0 or more: those asked for, or an estimate where
    * a create does not say. They become what was really made, or nothing, up to a minute after a job has ended.
    *
    * @generated from field: int64 reserved_pages = 4;
