@@ -63,8 +63,8 @@ async def created(replica: Replica, request_id: str, *, seconds: float) -> tuple
 
 
 class TestSentinels:
-    async def test_master_that_is_killed(self, sentinels: Sentinels) -> None:
-        """No read fails; creates fail closed until another server is the master, and are one job afterwards."""
+    async def test_a_killed_master_fails_no_read_and_creates_only_until_a_failover(self, sentinels: Sentinels) -> None:
+        """Creates fail closed until another server is the master, and are one job afterwards."""
         async with replicas(sentinels, BRIEF) as pair:
             pair.emulator.hold_jobs()
             before = new_id()
@@ -84,8 +84,7 @@ class TestSentinels:
             over.set()
             assert all(count > 10 for count in await asyncio.gather(*reading))
 
-    async def test_cache_after_a_failover(self, sentinels: Sentinels) -> None:
-        """What one replica reads is there for the other again."""
+    async def test_the_cache_is_shared_again_after_a_failover(self, sentinels: Sentinels) -> None:
         async with replicas(sentinels, CacheSettings()) as pair:
             await pair.one.finished()
             sentinels.master.kill()
@@ -96,8 +95,7 @@ class TestSentinels:
                     job, cache = await pair.other.get(job_id)
                     assert job.state == PreviewJob.STATE_SUCCESS
 
-    async def test_sentinel_that_is_lost(self, sentinels: Sentinels) -> None:
-        """Another one knows the master, too."""
+    async def test_a_lost_sentinel_does_not_hide_the_master(self, sentinels: Sentinels) -> None:
         sentinels.sentinels[0].kill()
         async with replicas(sentinels, CacheSettings()) as pair:
             request_id = new_id()
@@ -105,8 +103,7 @@ class TestSentinels:
 
 
 class TestCluster:
-    async def test_what_replicas_share(self, redis_cluster: Cluster) -> None:
-        """The cache, the ledger and the reads of one for all."""
+    async def test_replicas_share_the_cache_the_ledger_and_reads(self, redis_cluster: Cluster) -> None:
         async with replicas(redis_cluster, CacheSettings(active_seconds=0.001), timeout_seconds=1.0) as pair:
             request_id = new_id()
             job_id = await pair.one.create(request_id)
@@ -122,8 +119,8 @@ class TestCluster:
                     if pair.other.lookups("hit") > hits:
                         assert (cache, pair.emulator.requests) == ("hit", [])
 
-    async def test_reads_at_the_same_time(self, redis_cluster: Cluster) -> None:
-        """One replica asks the cloud, whatever node keeps the lease."""
+    async def test_reads_of_two_replicas_at_the_same_time_ask_the_cloud_once(self, redis_cluster: Cluster) -> None:
+        """Whatever node keeps the lease."""
         async with replicas(redis_cluster, BRIEF, timeout_seconds=1.0) as pair:
             pair.emulator.hold_jobs()
             for _ in range(5):
@@ -135,14 +132,13 @@ class TestCluster:
                 assert len(pair.emulator.requests) == 1
 
     async def test_the_rules_of_one_call_are_charged_by_one_script_on_one_node(self, redis_cluster: Cluster) -> None:
-        """The rules of a call are kept by one node, so one script can charge them."""
         async with redis_batches(redis_cluster.url) as send:
             rates = RedisRates(send, seconds=1)
             rules = rule("caller:a", "rate", Rate(0.01, 2)), rule("caller:a:Get", "method_rate", Rate(0.01, 3))
             assert [await rates.take(rules) is None for _ in range(3)] == [True, True, False]
 
-    async def test_node_that_is_lost(self, mortal_cluster: Cluster) -> None:
-        """No read fails, whichever part of the keys is gone."""
+    async def test_a_lost_node_fails_no_read(self, mortal_cluster: Cluster) -> None:
+        """Whichever part of the keys is gone."""
         async with replicas(mortal_cluster, BRIEF) as pair:
             pair.emulator.hold_jobs()
             ids = [await pair.one.create() for _ in range(6)]

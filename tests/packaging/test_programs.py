@@ -25,22 +25,21 @@ def without_helm(folder: Path, *options: str, **environment: str) -> subprocess.
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_program_that_is_missing(tmp_path: Path, workers: str) -> None:
-    """One row says how many tests were skipped for want of it, and how to get it."""
+def test_a_missing_program_skips_its_tests_and_is_one_row_that_counts_them(tmp_path: Path, workers: str) -> None:
+    """The row says how to get the program."""
     done = without_helm(tmp_path, "-n", workers)
     assert done.returncode == 0, done.stdout
     assert f"helm 1 {PROGRAMS['helm']}" in " ".join(done.stdout.split())
 
 
-def test_second_run_of_a_tier(tmp_path: Path) -> None:
-    """Its table has what the first skipped, too."""
+def test_a_continued_run_counts_what_the_first_one_skipped_too(tmp_path: Path) -> None:
     without_helm(tmp_path)
     done = without_helm(tmp_path, "--continued")
     assert f"helm 2 {PROGRAMS['helm']}" in " ".join(done.stdout.split())
 
 
-def test_program_that_is_missing_in_ci(tmp_path: Path) -> None:
-    """The test fails, and is named at once with the reason and the way out."""
+def test_a_program_missing_in_ci_fails_the_test_that_needs_it(tmp_path: Path) -> None:
+    """It is named at once with the reason and the way out."""
     done = without_helm(tmp_path, CI="true")
     assert done.returncode == 1
     named = done.stdout.index(f"FAILED {HELM}")

@@ -74,15 +74,18 @@ def test_create_passes_every_option_and_prints_the_job(gateway: FakeGateway, doc
         ("docs/a.XLSX", "previews/docs/a.XLSX/${SheetID}/${Number}.jpg"),
     ],
 )
-def test_create_without_output(gateway: FakeGateway, docpreview: Docpreview, source: str, template: str) -> None:
-    """The default template is one that the cloud takes for the kind of document."""
+def test_create_without_output_names_pages_by_a_template_that_the_cloud_takes(
+    gateway: FakeGateway, docpreview: Docpreview, source: str, template: str
+) -> None:
+    """Workbooks need the sheet in it."""
     gateway.will("CreatePreviewJob", job())
     assert docpreview("create", BUCKET, source).exit_code == 0
     assert gateway.asked("CreatePreviewJob")[0].output.object == template
 
 
-def test_password_from_a_file(gateway: FakeGateway, docpreview: Docpreview, tmp_path: Path) -> None:
-    """The first line of the file is the password."""
+def test_a_password_file_gives_its_first_line_as_the_password(
+    gateway: FakeGateway, docpreview: Docpreview, tmp_path: Path
+) -> None:
     gateway.will("CreatePreviewJob", job())
     file = tmp_path / "password"
     file.write_text("open sesame\n")
@@ -90,16 +93,17 @@ def test_password_from_a_file(gateway: FakeGateway, docpreview: Docpreview, tmp_
     assert gateway.asked("CreatePreviewJob")[0].options.password == "open sesame"
 
 
-def test_password_from_a_prompt(gateway: FakeGateway, docpreview: Docpreview) -> None:
-    """The password is asked for and not echoed."""
+def test_a_password_dash_asks_for_the_password_without_echoing_it(gateway: FakeGateway, docpreview: Docpreview) -> None:
     gateway.will("CreatePreviewJob", job())
     result = docpreview("create", BUCKET, "a.docx", "--password", "-", stdin="open sesame\n")
     assert gateway.asked("CreatePreviewJob")[0].options.password == "open sesame"
     assert "sesame" not in result.output
 
 
-def test_password_on_the_command_line(gateway: FakeGateway, docpreview: Docpreview) -> None:
-    """A password in the list of processes is refused, and not repeated in the error."""
+def test_a_password_on_the_command_line_is_refused_and_not_repeated(
+    gateway: FakeGateway, docpreview: Docpreview
+) -> None:
+    """The list of processes would show it."""
     result = docpreview("create", BUCKET, "a.docx", "--password", "sesame")
     assert result.exit_code == 2
     assert "sesame" not in result.output
@@ -107,7 +111,7 @@ def test_password_on_the_command_line(gateway: FakeGateway, docpreview: Docprevi
 
 
 def test_get_of_a_failed_job_succeeds_and_escapes_foreign_text(gateway: FakeGateway, docpreview: Docpreview) -> None:
-    """A failed job is printed and read successfully. What came from outside cannot format or command the terminal."""
+    """What came from outside cannot format or command the terminal."""
     gateway.will("GetPreviewJob", failed())
     result = docpreview("get", BUCKET, JOB_ID)
     assert result.exit_code == 0
@@ -115,8 +119,8 @@ def test_get_of_a_failed_job_succeeds_and_escapes_foreign_text(gateway: FakeGate
     assert datetime.fromtimestamp(1_700_000_000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z") in result.stdout
 
 
-def test_get_as_json(gateway: FakeGateway, docpreview: Docpreview) -> None:
-    """One object with the contract's field names, wherever --json stands."""
+def test_get_as_json_prints_the_job_as_one_json_object(gateway: FakeGateway, docpreview: Docpreview) -> None:
+    """With the contract's field names, wherever --json stands."""
     gateway.will("GetPreviewJob", succeeded("https://a/1"))
     after = lines(docpreview("get", BUCKET, JOB_ID, "--json", "--page-url-ttl", "60"))
     before = lines(docpreview("--json", "get", BUCKET, JOB_ID))
@@ -127,7 +131,7 @@ def test_get_as_json(gateway: FakeGateway, docpreview: Docpreview) -> None:
 
 
 def test_list_passes_filters_joins_pages_and_stops_at_its_limit(gateway: FakeGateway, docpreview: Docpreview) -> None:
-    """Filters reach the gateway, pages are joined, and no more are asked for than --limit needs."""
+    """No more pages are asked for than --limit needs."""
     gateway.will(
         "ListPreviewJobs",
         ListPreviewJobsResponse(jobs=[job(job_id="d1")], next_page_token="two"),
@@ -143,21 +147,20 @@ def test_list_passes_filters_joins_pages_and_stops_at_its_limit(gateway: FakeGat
     assert list(requests[0].states) == [PreviewJob.STATE_FAILED, PreviewJob.STATE_RUNNING]
 
 
-def test_list_as_json(gateway: FakeGateway, docpreview: Docpreview) -> None:
-    """One job per line."""
+def test_list_as_json_prints_one_job_per_line(gateway: FakeGateway, docpreview: Docpreview) -> None:
     gateway.will("ListPreviewJobs", ListPreviewJobsResponse(jobs=[job(job_id="d1"), job(job_id="d2")]))
     assert [line["job_id"] for line in lines(docpreview("list", BUCKET, "--json"))] == ["d1", "d2"]
 
 
-def test_list_without_jobs(gateway: FakeGateway, docpreview: Docpreview) -> None:
-    """Nothing is printed to stdout, a word to stderr."""
+def test_list_without_jobs_prints_nothing_to_stdout_and_a_word_to_stderr(
+    gateway: FakeGateway, docpreview: Docpreview
+) -> None:
     gateway.will("ListPreviewJobs", ListPreviewJobsResponse())
     result = docpreview("list", BUCKET)
     assert (result.exit_code, result.stdout, result.stderr.strip()) == (0, "", "No jobs.")
 
 
 def test_queues_are_a_table_that_shows_markup_as_text(gateway: FakeGateway, docpreview: Docpreview) -> None:
-    """Queues as a table; names with markup are shown as they are."""
     queue = PreviewQueue(queue_id="p1", name="[red]main[/red]", state=PreviewQueue.STATE_ACTIVE, max_size=10000)
     gateway.will("ListPreviewQueues", ListPreviewQueuesResponse(queues=[queue]))
     row = docpreview("queues", BUCKET).stdout.splitlines()[1].split()
@@ -165,7 +168,6 @@ def test_queues_are_a_table_that_shows_markup_as_text(gateway: FakeGateway, docp
 
 
 def test_usage_is_a_line_per_period_with_a_dash_where_unbounded(gateway: FakeGateway, docpreview: Docpreview) -> None:
-    """A line for each period; what has no bound has a dash."""
     day = PageUsage(end_time=Timestamp(seconds=1_700_000_000), used_pages=7, reserved_pages=50, budget_pages=100)
     day.left_pages = 43
     month = PageUsage(end_time=Timestamp(seconds=1_700_000_000), used_pages=70)
@@ -175,14 +177,12 @@ def test_usage_is_a_line_per_period_with_a_dash_where_unbounded(gateway: FakeGat
     assert rows[2][:6] == ["reports", "month", "70", "0", "-", "-"]
 
 
-def test_usage_that_nobody_counts(gateway: FakeGateway, docpreview: Docpreview) -> None:
-    """It says so."""
+def test_usage_of_a_caller_that_is_not_counted_is_told_on_stderr(gateway: FakeGateway, docpreview: Docpreview) -> None:
     gateway.will("GetUsage", Usage(caller="anonymous"))
     assert "does not count the pages of anonymous" in docpreview("usage").stderr
 
 
-def test_budget_that_is_used_up(gateway: FakeGateway, docpreview: Docpreview) -> None:
-    """The limit is named, with what to do."""
+def test_a_used_up_budget_is_named_with_advice_and_exit_code_6(gateway: FakeGateway, docpreview: Docpreview) -> None:
     gateway.will("CreatePreviewJob", over_quota("PAGE_BUDGET_EXHAUSTED", "caller:a:pages_per_day"))
     result = docpreview("create", BUCKET, "a.pdf", "--output", "p-${Page}.jpg")
     assert result.exit_code == 6
@@ -193,7 +193,6 @@ def test_budget_that_is_used_up(gateway: FakeGateway, docpreview: Docpreview) ->
 def test_watch_without_a_terminal_prints_states_to_stderr_and_job_to_stdout(
     gateway: FakeGateway, docpreview: Docpreview
 ) -> None:
-    """Without a terminal each state is a line on stderr, and the finished job is on stdout."""
     gateway.will("WatchPreviewJob", [job(PreviewJob.STATE_SUBMITTED), job(), succeeded("", "")])
     result = docpreview("watch", BUCKET, JOB_ID)
     assert result.exit_code == 0
@@ -201,16 +200,18 @@ def test_watch_without_a_terminal_prints_states_to_stderr_and_job_to_stdout(
     assert "previews/abc_2.jpg" in result.stdout
 
 
-def test_watch_as_json(gateway: FakeGateway, docpreview: Docpreview) -> None:
-    """Each state is a line."""
+def test_watch_as_json_prints_a_line_per_state_and_exits_by_the_outcome(
+    gateway: FakeGateway, docpreview: Docpreview
+) -> None:
     gateway.will("WatchPreviewJob", [job(), failed()])
     result = docpreview("watch", BUCKET, JOB_ID, "--json")
     assert [line["state"] for line in lines(result)] == ["STATE_RUNNING", "STATE_FAILED"]
     assert result.exit_code == 1
 
 
-def test_watch_until_the_timeout(gateway: FakeGateway, docpreview: Docpreview) -> None:
-    """A job that is still running is told from a gateway that does not answer."""
+def test_watch_exits_at_its_timeout_with_9_while_running_and_6_if_unanswered(
+    gateway: FakeGateway, docpreview: Docpreview
+) -> None:
     gateway.will("WatchPreviewJob", [job(), Silence()])
     assert docpreview("watch", BUCKET, JOB_ID, "--timeout", "0.5").exit_code == 9
     gateway.will("WatchPreviewJob", [Silence()])
@@ -221,7 +222,6 @@ def test_watch_until_the_timeout(gateway: FakeGateway, docpreview: Docpreview) -
 def test_wait_exits_by_how_the_job_ended_or_that_it_has_not(
     gateway: FakeGateway, docpreview: Docpreview, answer: PreviewJob, exit_code: int
 ) -> None:
-    """The exit code says how the job ended, or that it has not."""
     gateway.will("WaitPreviewJob", answer)
     assert docpreview("wait", BUCKET, JOB_ID, "--timeout", "0.001").exit_code == exit_code
 
@@ -240,15 +240,16 @@ def test_wait_exits_by_how_the_job_ended_or_that_it_has_not(
         (failure(grpc.StatusCode.INTERNAL, "INTERNAL"), 70),
     ],
 )
-def test_create_that_fails(gateway: FakeGateway, docpreview: Docpreview, answer: Failure, exit_code: int) -> None:
-    """Scripts decide on the exit code; stdout stays empty."""
+def test_a_failed_create_exits_by_its_reason_and_prints_nothing_to_stdout(
+    gateway: FakeGateway, docpreview: Docpreview, answer: Failure, exit_code: int
+) -> None:
+    """Scripts decide on the exit code."""
     gateway.will("CreatePreviewJob", answer)
     result = docpreview("create", BUCKET, "a.pptx")
     assert (result.exit_code, result.stdout) == (exit_code, "")
 
 
-def test_error_for_people(gateway: FakeGateway, docpreview: Docpreview) -> None:
-    """Every bad field is named and markup in them is not obeyed."""
+def test_an_error_names_every_bad_field_and_shows_markup_as_text(gateway: FakeGateway, docpreview: Docpreview) -> None:
     gateway.will("CreatePreviewJob", invalid(bucket="is required", quality="[1] to [100]"))
     result = docpreview("create", BUCKET, "a.pptx")
     assert result.stderr.splitlines() == [
@@ -259,8 +260,7 @@ def test_error_for_people(gateway: FakeGateway, docpreview: Docpreview) -> None:
     ]
 
 
-def test_error_as_json(gateway: FakeGateway, docpreview: Docpreview) -> None:
-    """The error is an object on stderr."""
+def test_an_error_as_json_is_one_object_on_stderr(gateway: FakeGateway, docpreview: Docpreview) -> None:
     gateway.will(
         "GetPreviewJob",
         failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "UPSTREAM_THROTTLED", retry_delay=timedelta(seconds=2)),
@@ -272,8 +272,9 @@ def test_error_as_json(gateway: FakeGateway, docpreview: Docpreview) -> None:
     assert printed["error"]["request_id"] == "req-7"
 
 
-def test_token_to_another_machine(docpreview: Docpreview, tmp_path: Path) -> None:
-    """A token is not sent in the clear over a network, and not shown in the refusal."""
+def test_a_token_in_the_clear_to_another_machine_is_refused_and_not_shown(
+    docpreview: Docpreview, tmp_path: Path
+) -> None:
     file = tmp_path / "token"
     file.write_text("s3cret\n")
     result = docpreview("get", BUCKET, JOB_ID, "--target", "gateway.example:50051", "--token-file", str(file))
@@ -284,7 +285,6 @@ def test_token_to_another_machine(docpreview: Docpreview, tmp_path: Path) -> Non
 def test_the_token_of_a_file_is_sent_as_a_bearer_token(
     gateway: FakeGateway, docpreview: Docpreview, tmp_path: Path
 ) -> None:
-    """The token of the file is sent as a bearer token."""
     gateway.will("GetPreviewJob", job())
     file = tmp_path / "token"
     file.write_text("s3cret\n")
@@ -292,8 +292,7 @@ def test_the_token_of_a_file_is_sent_as_a_bearer_token(
     assert gateway.calls[0].metadata["authorization"] == "Bearer s3cret"
 
 
-def test_file_that_is_not_there(docpreview: Docpreview, tmp_path: Path) -> None:
-    """A wrong file name is wrong usage."""
+def test_a_missing_token_file_exits_with_2(docpreview: Docpreview, tmp_path: Path) -> None:
     assert docpreview("get", BUCKET, JOB_ID, "--token-file", str(tmp_path / "no")).exit_code == 2
 
 
@@ -310,5 +309,4 @@ def test_file_that_is_not_there(docpreview: Docpreview, tmp_path: Path) -> None:
 def test_the_choices_of_an_option_are_those_of_the_contract(
     choices: type[parameters.Format], enum: type[PreviewOptions.TargetFormat], prefix: str
 ) -> None:
-    """What can be chosen is what the contract knows."""
     assert {f"{prefix}{choice.name}" for choice in choices} == set(enum.keys()) - {f"{prefix}UNSPECIFIED"}

@@ -24,8 +24,7 @@ from .samples import BUCKET, JOB_ID, job, succeeded
     "target",
     ["localhost:1", "127.0.0.1:1", "127.1.2.3:1", "[::1]:1", "dns:///localhost:1", "ipv4:127.0.0.1:1", "unix:/tmp/s"],
 )
-def test_token_on_this_machine(target: str) -> None:
-    """A token may stay on this machine without encryption."""
+def test_a_token_may_go_unencrypted_to_this_machine(target: str) -> None:
     DocPreviewClient(target, token="s3cret")
 
 
@@ -43,16 +42,15 @@ def test_token_on_this_machine(target: str) -> None:
         "",
     ],
 )
-def test_token_to_another_machine(target: str) -> None:
-    """A token is not sent over a network in the clear; with TLS it is."""
+def test_a_token_goes_to_another_machine_only_with_tls(target: str) -> None:
+    """The refusal does not show it."""
     with pytest.raises(ValueError, match="in the clear") as caught:
         DocPreviewClient(target, token="s3cret")
     assert "s3cret" not in str(caught.value)
     DocPreviewClient(target, token="s3cret", tls=Tls())
 
 
-async def test_token_that_changes(gateway: FakeGateway) -> None:
-    """A function is asked for the token before every call."""
+async def test_a_token_function_is_asked_before_every_call(gateway: FakeGateway) -> None:
     gateway.will("GetPreviewJob", job())
     tokens = iter(["one", "two"])
     async with DocPreviewClient(gateway.target, token=lambda: next(tokens)) as client:
@@ -62,7 +60,6 @@ async def test_token_that_changes(gateway: FakeGateway) -> None:
 
 
 async def test_metadata_and_service_name_of_the_caller_go_with_every_call(gateway: FakeGateway) -> None:
-    """Metadata of the caller and the name of its service go with every call."""
     gateway.will("GetPreviewJob", job())
     options = ClientOptions(metadata=lambda: {"x-request-id": "req-1"}, user_agent="billing/2")
     async with DocPreviewClient(gateway.target, options=options) as client:
@@ -72,16 +69,15 @@ async def test_metadata_and_service_name_of_the_caller_go_with_every_call(gatewa
     assert metadata["user-agent"].startswith("billing/2 docpreview-client/")
 
 
-def test_creates_are_not_retried() -> None:
-    """The service config names the methods that are repeated one by one: creates can never slip in."""
+def test_creates_are_not_retried_by_the_service_config() -> None:
+    """It names the methods that are repeated one by one: creates can never slip in."""
     methods = [name["method"] for part in service_config(health_checking=True)["methodConfig"] for name in part["name"]]
     assert "CreatePreviewJob" not in methods
     assert None not in methods
     assert len(methods) == 7
 
 
-async def test_address_that_is_not_healthy(gateway: FakeGateway) -> None:
-    """An address that reports that it does not serve gets no calls, unless health checking is off."""
+async def test_an_unhealthy_address_gets_calls_only_with_health_checking_off(gateway: FakeGateway) -> None:
     gateway.health.set(SERVICE, health_pb2.HealthCheckResponse.NOT_SERVING)
     gateway.will("GetPreviewJob", job())
     async with DocPreviewClient(gateway.target) as client:
@@ -92,14 +88,14 @@ async def test_address_that_is_not_healthy(gateway: FakeGateway) -> None:
         assert await client.get(BUCKET, JOB_ID) == job()
 
 
-async def test_client_that_is_not_open() -> None:
-    """Use outside `async with` says what to do."""
+async def test_a_client_that_is_not_open_refuses_calls_with_advice() -> None:
+    """It names `async with`."""
     with pytest.raises(RuntimeError, match="async with"):
         await DocPreviewClient().get(BUCKET, JOB_ID)
 
 
-async def test_client_that_is_opened_twice() -> None:
-    """A client has one channel; it can be opened again when it is closed."""
+async def test_an_open_client_cannot_be_opened_again_until_it_is_closed() -> None:
+    """A client has one channel."""
     client = DocPreviewClient()
     async with client:
         with pytest.raises(RuntimeError, match="in use"):
@@ -108,22 +104,20 @@ async def test_client_that_is_opened_twice() -> None:
         pass
 
 
-def test_certificate_without_key() -> None:
-    """Half a client certificate is refused, and keys are not shown."""
+def test_a_client_certificate_without_key_is_refused_and_keys_are_not_shown() -> None:
     with pytest.raises(ValueError, match="give both"):
         Tls(certificate_chain=b"certificate")
     assert "s3cret" not in repr(Tls(certificate_chain=b"certificate", private_key=b"s3cret"))
 
 
-def test_import_is_cheap() -> None:
-    """A service that imports the client does not load what only the command needs."""
+def test_an_import_of_the_client_loads_nothing_that_only_the_command_needs() -> None:
     code = "import docpreview_client, sys; print({'typer', 'rich', 'httpx', 'aiohttp'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
 
 
-def test_command_as_module(gateway: FakeGateway) -> None:
-    """`python -m docpreview_client` is the command, with its exit codes and nothing but its own words on stderr."""
+def test_the_package_run_as_a_module_is_the_command_with_its_exit_codes(gateway: FakeGateway) -> None:
+    """`python -m docpreview_client` writes nothing but its own words to stderr."""
     gateway.will("GetPreviewJob", job())
     command = [sys.executable, "-m", "docpreview_client", "get", BUCKET, JOB_ID, "--target"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("DOCPREVIEW_", "GRPC_"))}
@@ -156,8 +150,8 @@ def test_an_interrupted_command_exits_with_130_and_ends_its_stream(gateway: Fake
     assert gateway.call("WatchPreviewJob").ended.wait(PATIENCE)
 
 
-def test_bar_on_a_terminal() -> None:
-    """The bar is full when the pages that were tried are made, and downloads have their own."""
+def test_the_bar_on_a_terminal_counts_made_pages_and_downloaded_files() -> None:
+    """The bar is full when the pages that were tried are made."""
     screen = io.StringIO()
     with BarProgress(Console(file=screen, force_terminal=True, width=120)) as progress:
         progress.changed(job())

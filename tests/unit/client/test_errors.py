@@ -42,14 +42,14 @@ from .samples import BUCKET, JOB_ID, failure, invalid, over_quota
         (grpc.StatusCode.UNIMPLEMENTED, "UPSTREAM_NOT_IMPLEMENTED", InternalError),
     ],
 )
-async def test_error_with_a_reason(
+async def test_an_error_has_the_class_of_its_reason_and_carries_the_request_id(
     gateway: FakeGateway,
     client: DocPreviewClient,
     code: grpc.StatusCode,
     reason: str,
     kind: type[DocPreviewError],
 ) -> None:
-    """The class says what to do; code, reason and request id are attributes."""
+    """The class says what to do; code, reason and message are attributes, too."""
     gateway.will("GetPreviewJob", failure(code, reason))
     with pytest.raises(DocPreviewError) as caught:
         await client.get(BUCKET, JOB_ID)
@@ -58,8 +58,9 @@ async def test_error_with_a_reason(
     assert (error.code, error.reason, error.message, error.request_id) == (code, reason, "scripted", "req-7")
 
 
-async def test_error_that_names_fields(gateway: FakeGateway, client: DocPreviewClient) -> None:
-    """Every bad field is there, in the attributes and in the text."""
+async def test_an_invalid_request_names_every_bad_field_in_attributes_and_text(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
     gateway.will("CreatePreviewJob", invalid(bucket="is required", quality="must be 1 to 100"))
     with pytest.raises(InvalidRequest) as caught:
         await client.create("", "a.pptx", output_object="b/${Number}.jpg")
@@ -69,16 +70,19 @@ async def test_error_that_names_fields(gateway: FakeGateway, client: DocPreviewC
     )
 
 
-async def test_request_id_in_the_metadata(gateway: FakeGateway, client: DocPreviewClient) -> None:
-    """Errors without details still carry the request id that came with the reply."""
+async def test_an_error_without_details_takes_its_request_id_from_the_metadata(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
     gateway.will("GetPreviewJob", Failure(grpc.StatusCode.NOT_FOUND, metadata=(("x-request-id", "req-9"),)))
     with pytest.raises(NotFound) as caught:
         await client.get(BUCKET, JOB_ID)
     assert caught.value.request_id == "req-9"
 
 
-async def test_error_info_of_somebody_else(gateway: FakeGateway, client: DocPreviewClient) -> None:
-    """A reason in a foreign domain (a proxy's) is not taken for one of ours."""
+async def test_a_reason_in_a_foreign_domain_is_not_taken_for_ours(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
+    """It may be a proxy's."""
     foreign = error_details_pb2.ErrorInfo(domain="proxy.example", reason="JOB_NOT_FOUND")
     gateway.will("GetPreviewJob", Failure(grpc.StatusCode.NOT_FOUND, details=(foreign,)))
     with pytest.raises(NotFound) as caught:
@@ -86,31 +90,36 @@ async def test_error_info_of_somebody_else(gateway: FakeGateway, client: DocPrev
     assert caught.value.reason == ""
 
 
-async def test_details_that_cannot_be_read(gateway: FakeGateway, client: DocPreviewClient) -> None:
-    """Garbage in the details does not hide the error itself."""
+async def test_unreadable_details_do_not_hide_the_error(gateway: FakeGateway, client: DocPreviewClient) -> None:
     garbage = (("grpc-status-details-bin", b"\xff\xff"),)
     gateway.will("GetPreviewJob", Failure(grpc.StatusCode.NOT_FOUND, metadata=garbage))  # type: ignore[arg-type]
     with pytest.raises(NotFound, match="scripted"):
         await client.get(BUCKET, JOB_ID)
 
 
-async def test_create_that_is_unavailable(gateway: FakeGateway, client: DocPreviewClient) -> None:
-    """A create without `request_id` is never repeated: each is billed. Callers may, as the gateway sent nothing."""
+async def test_an_unavailable_create_without_request_id_is_not_repeated(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
+    """Each is billed. Callers may repeat it, as the gateway sent nothing."""
     gateway.will("CreatePreviewJob", failure(grpc.StatusCode.UNAVAILABLE, "UPSTREAM_UNREACHABLE"))
     with pytest.raises(Unavailable):
         await client.create(BUCKET, "a.pptx", output_object="b/${Number}.jpg")
     assert len(gateway.calls) == 1
 
 
-async def test_create_with_unknown_outcome(gateway: FakeGateway, client: DocPreviewClient) -> None:
-    """The gateway's own "unknown" is not a TransientError: code that repeats those must not repeat this."""
+async def test_a_create_with_unknown_outcome_is_no_transient_error(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
+    """Code that repeats those must not repeat this."""
     gateway.will("CreatePreviewJob", failure(grpc.StatusCode.UNKNOWN, "CREATE_OUTCOME_UNKNOWN"))
     with pytest.raises(OutcomeUnknown) as caught:
         await client.create(BUCKET, "a.pptx", output_object="b/${Number}.jpg")
     assert not isinstance(caught.value, TransientError)
 
 
-async def test_create_whose_connection_breaks(gateway: FakeGateway, client: DocPreviewClient) -> None:
+async def test_a_create_whose_connection_breaks_has_an_unknown_outcome(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
     """UNAVAILABLE from in between leaves open whether the job was made."""
     gateway.will("CreatePreviewJob", Failure(grpc.StatusCode.UNAVAILABLE, "Socket closed"))
     with pytest.raises(OutcomeUnknown):
@@ -118,14 +127,15 @@ async def test_create_whose_connection_breaks(gateway: FakeGateway, client: DocP
     assert len(gateway.calls) == 1
 
 
-async def test_create_that_is_not_answered_in_time(gateway: FakeGateway, client: DocPreviewClient) -> None:
-    """A deadline that passes during a create leaves open whether the job was made."""
+async def test_a_create_that_is_not_answered_in_time_has_an_unknown_outcome(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
     gateway.will("CreatePreviewJob", Silence())
     with pytest.raises(OutcomeUnknown):
         await client.create(BUCKET, "a.pptx", output_object="b", timeout=timedelta(milliseconds=200))
 
 
-async def test_create_without_a_gateway(gateway: FakeGateway) -> None:
+async def test_a_create_without_a_gateway_is_unavailable(gateway: FakeGateway) -> None:
     """When no connection could be made nothing was sent: creating again is safe."""
     gateway.stop()
     async with DocPreviewClient(gateway.target) as client:
@@ -133,15 +143,16 @@ async def test_create_without_a_gateway(gateway: FakeGateway) -> None:
             await client.create(BUCKET, "a.pptx", output_object="b/${Number}.jpg")
 
 
-async def test_create_for_a_host_without_address() -> None:
-    """A name that cannot be resolved is Unavailable, not an unknown outcome."""
+async def test_a_create_for_a_host_without_address_is_unavailable() -> None:
+    """Not an unknown outcome: nothing was sent."""
     async with DocPreviewClient("dns:///gateway.invalid:50051") as client:
         with pytest.raises(Unavailable):
             await client.create(BUCKET, "a.pptx", output_object="b/${Number}.jpg")
 
 
-async def test_error_that_names_a_limit(gateway: FakeGateway, client: DocPreviewClient) -> None:
-    """Whose limit it is, and which."""
+async def test_a_throttled_error_names_the_limit_and_whose_it_is(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
     gateway.will("GetPreviewJob", over_quota("RATE_LIMITED", "caller:a:GetPreviewJob"))
     with pytest.raises(Throttled) as caught:
         await client.get(BUCKET, JOB_ID)

@@ -67,8 +67,10 @@ def test_a_document_becomes_page_files_in_order_named_on_stdout(
     assert "s3cret" not in result.output
 
 
-def test_job_that_exists(gateway: FakeGateway, preview: Preview, storage: str, tmp_path: Path) -> None:
-    """No job is created; with --json the last line says where the files are."""
+def test_preview_of_a_job_creates_none_and_prints_its_files_as_json(
+    gateway: FakeGateway, preview: Preview, storage: str, tmp_path: Path
+) -> None:
+    """With --json the last line says where the files are."""
     gateway.will("WatchPreviewJob", [succeeded(f"{storage}/ok/a")])
     result = preview("--job-id", JOB_ID, "--json")
     assert result.exit_code == 0
@@ -80,7 +82,7 @@ def test_job_that_exists(gateway: FakeGateway, preview: Preview, storage: str, t
 def test_images_of_one_sheet_do_not_overwrite_each_other(
     gateway: FakeGateway, preview: Preview, storage: str, tmp_path: Path
 ) -> None:
-    """Images of one sheet share its number: no file is written over another."""
+    """They share its number."""
     sheets = succeeded(f"{storage}/ok/a", f"{storage}/ok/b")
     for page in sheets.result.pages:
         page.page_number = 1
@@ -92,7 +94,6 @@ def test_images_of_one_sheet_do_not_overwrite_each_other(
 def test_selected_pages_are_named_by_their_numbers_in_the_document(
     gateway: FakeGateway, preview: Preview, storage: str, tmp_path: Path
 ) -> None:
-    """Files are named after the pages of the document."""
     selection = succeeded(f"{storage}/ok/a", f"{storage}/ok/b")
     selection.result.pages[1].page_number = 7
     gateway.will("WatchPreviewJob", [selection])
@@ -100,14 +101,16 @@ def test_selected_pages_are_named_by_their_numbers_in_the_document(
     assert (tmp_path / "out" / "page-0007.jpg").read_text() == "/ok/b"
 
 
-def test_neither_document_nor_job(gateway: FakeGateway, preview: Preview) -> None:
-    """Wrong usage is told before anything is asked."""
+def test_preview_of_neither_document_nor_job_exits_with_2_and_asks_nothing(
+    gateway: FakeGateway, preview: Preview
+) -> None:
     assert preview().exit_code == 2
     assert gateway.calls == []
 
 
-def test_job_that_fails(gateway: FakeGateway, preview: Preview, tmp_path: Path) -> None:
-    """The failure is printed and nothing is written."""
+def test_preview_of_a_failed_job_prints_the_failure_and_writes_nothing(
+    gateway: FakeGateway, preview: Preview, tmp_path: Path
+) -> None:
     gateway.will("WatchPreviewJob", [failed()])
     result = preview("--job-id", JOB_ID)
     assert result.exit_code == 1
@@ -116,10 +119,10 @@ def test_job_that_fails(gateway: FakeGateway, preview: Preview, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("refusal", [(403, 5), (404, 4), (503, 6), (302, 70)])
-def test_page_that_is_refused(
+def test_a_refused_page_sets_the_exit_code_and_leaves_no_file_or_address(
     gateway: FakeGateway, preview: Preview, storage: str, tmp_path: Path, refusal: tuple[int, int]
 ) -> None:
-    """The storage's answer decides the exit code; neither half a file nor the secret address is left anywhere."""
+    """Neither half a file nor the secret address is left anywhere."""
     status, exit_code = refusal
     gateway.will("WatchPreviewJob", [succeeded(f"{storage}/{status}?sign=s3cret")])
     result = preview("--job-id", JOB_ID)
@@ -129,7 +132,7 @@ def test_page_that_is_refused(
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_storage_that_is_not_there(gateway: FakeGateway, preview: Preview) -> None:
+def test_unreachable_storage_exits_with_6_and_hides_the_address(gateway: FakeGateway, preview: Preview) -> None:
     """No connection is worth another try."""
     gateway.will("WatchPreviewJob", [succeeded("http://127.0.0.1:1/a?sign=s3cret")])
     result = preview("--job-id", JOB_ID)
@@ -138,7 +141,7 @@ def test_storage_that_is_not_there(gateway: FakeGateway, preview: Preview) -> No
 
 
 @pytest.mark.parametrize("url", ["", "file:///etc/passwd"])
-def test_page_without_an_address(gateway: FakeGateway, preview: Preview, url: str) -> None:
-    """Pages of buckets that the gateway does not know have no address, and only HTTP is fetched."""
+def test_a_page_without_an_http_address_exits_with_8(gateway: FakeGateway, preview: Preview, url: str) -> None:
+    """Pages of buckets that the gateway does not know have no address."""
     gateway.will("WatchPreviewJob", [succeeded(url)])
     assert preview("--job-id", JOB_ID).exit_code == 8

@@ -19,43 +19,46 @@ UNAVAILABLE = Failure(grpc.StatusCode.UNAVAILABLE)
 async def test_get_returns_the_job_as_sent_and_passes_on_the_page_url_ttl(
     gateway: FakeGateway, client: DocPreviewClient
 ) -> None:
-    """A job is returned as the gateway sent it, and the time that page addresses live is passed on."""
     gateway.will("GetPreviewJob", succeeded("https://a/1"))
     assert await client.get(BUCKET, JOB_ID, page_url_ttl=timedelta(minutes=2)) == succeeded("https://a/1")
     request = gateway.asked("GetPreviewJob")[0]
     assert (request.bucket, request.job_id, request.page_url_ttl.seconds) == (BUCKET, JOB_ID, 120)
 
 
-async def test_get_without_page_urls(gateway: FakeGateway, client: DocPreviewClient) -> None:
-    """Addresses of pages are secrets: they are not asked for unless the caller does."""
+async def test_get_asks_for_page_urls_only_when_the_caller_does(gateway: FakeGateway, client: DocPreviewClient) -> None:
+    """They are secrets."""
     gateway.will("GetPreviewJob", job())
     await client.get(BUCKET, JOB_ID)
     assert not gateway.asked("GetPreviewJob")[0].HasField("page_url_ttl")
 
 
-async def test_read_that_is_unavailable_for_a_moment(gateway: FakeGateway, client: DocPreviewClient) -> None:
-    """Reads are repeated until the gateway is back: the caller does not notice."""
+async def test_a_read_is_repeated_until_the_gateway_is_back(gateway: FakeGateway, client: DocPreviewClient) -> None:
     gateway.will("GetPreviewJob", UNAVAILABLE, UNAVAILABLE, job())
     assert await client.get(BUCKET, JOB_ID) == job()
     assert len(gateway.calls) == 3
 
 
-async def test_read_that_a_stopping_server_cancelled(gateway: FakeGateway, client: DocPreviewClient) -> None:
-    """A stopping gRPC server answers CANCELLED to calls that it has not begun; they are repeated like UNAVAILABLE."""
+async def test_a_read_that_a_stopping_server_cancelled_is_repeated(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
+    """A stopping gRPC server answers CANCELLED to calls that it has not begun."""
     gateway.will("GetPreviewJob", Failure(grpc.StatusCode.CANCELLED), job())
     assert await client.get(BUCKET, JOB_ID) == job()
 
 
-async def test_read_that_stays_unavailable(gateway: FakeGateway, client: DocPreviewClient) -> None:
-    """After four attempts the caller gets the error."""
+async def test_a_read_that_stays_unavailable_fails_after_four_attempts(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
     gateway.will("ListPreviewJobs", UNAVAILABLE)
     with pytest.raises(Unavailable):
         await client.list_page(BUCKET)
     assert len(gateway.calls) == 4
 
 
-async def test_read_that_is_throttled(gateway: FakeGateway, client: DocPreviewClient) -> None:
-    """RESOURCE_EXHAUSTED is not repeated: that would make it worse. The error says when to come back."""
+async def test_a_throttled_read_is_not_repeated_and_says_when_to_come_back(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
+    """Repeating would make it worse."""
     throttled = failure(
         grpc.StatusCode.RESOURCE_EXHAUSTED, "UPSTREAM_THROTTLED", retry_delay=timedelta(milliseconds=1500)
     )
@@ -66,8 +69,8 @@ async def test_read_that_is_throttled(gateway: FakeGateway, client: DocPreviewCl
     assert len(gateway.calls) == 1
 
 
-async def test_gateway_that_is_not_there(gateway: FakeGateway) -> None:
-    """A wrong address is an Unavailable that names the address, well before the deadline."""
+async def test_a_read_without_a_gateway_is_unavailable_and_names_the_address(gateway: FakeGateway) -> None:
+    """Well before the deadline."""
     gateway.stop()
     async with DocPreviewClient(gateway.target) as client:
         with pytest.raises(Unavailable, match=str(gateway.port)):
@@ -77,7 +80,6 @@ async def test_gateway_that_is_not_there(gateway: FakeGateway) -> None:
 async def test_a_timeout_is_sent_to_the_gateway_and_ends_an_unanswered_call(
     gateway: FakeGateway, client: DocPreviewClient
 ) -> None:
-    """The caller's timeout is told to the gateway and kept when the gateway does not answer."""
     gateway.will("GetPreviewJob", Silence())
     with pytest.raises(DeadlineExceeded):
         await client.get(BUCKET, JOB_ID, timeout=timedelta(milliseconds=300))
@@ -87,14 +89,12 @@ async def test_a_timeout_is_sent_to_the_gateway_and_ends_an_unanswered_call(
 async def test_a_read_without_a_timeout_has_a_deadline_of_30_seconds(
     gateway: FakeGateway, client: DocPreviewClient
 ) -> None:
-    """No call is without a deadline: reads have 30 seconds."""
     gateway.will("GetPreviewJob", job())
     await client.get(BUCKET, JOB_ID)
     assert 25 < gateway.calls[0].seconds <= 30
 
 
 async def test_batch_get_names_missing_jobs_instead_of_raising(gateway: FakeGateway, client: DocPreviewClient) -> None:
-    """Jobs that do not exist are named, not raised."""
     gateway.will("BatchGetPreviewJobs", BatchGetPreviewJobsResponse(jobs=[job()], missing_job_ids=["d2"]))
     response = await client.batch_get(BUCKET, [JOB_ID, "d2"])
     assert list(response.jobs) == [job()]
@@ -102,8 +102,10 @@ async def test_batch_get_names_missing_jobs_instead_of_raising(gateway: FakeGate
     assert list(gateway.asked("BatchGetPreviewJobs")[0].job_ids) == [JOB_ID, "d2"]
 
 
-async def test_list_of_several_pages(gateway: FakeGateway, client: DocPreviewClient) -> None:
-    """All jobs come, page after page with the same filters, an empty page in between included."""
+async def test_list_yields_the_jobs_of_all_pages_with_the_same_filters(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
+    """An empty page in between does not end it."""
     gateway.will(
         "ListPreviewJobs",
         ListPreviewJobsResponse(jobs=[job(job_id="d1")], next_page_token="two"),
@@ -119,14 +121,13 @@ async def test_list_of_several_pages(gateway: FakeGateway, client: DocPreviewCli
     assert all(request.created_after.ToDatetime(UTC) == since for request in requests)
 
 
-async def test_list_with_a_time_without_zone(client: DocPreviewClient) -> None:
-    """A time that could mean several moments is refused before anything is sent."""
+async def test_list_refuses_a_time_without_zone(client: DocPreviewClient) -> None:
+    """It could mean several moments."""
     with pytest.raises(ValueError, match="no time zone"):
         await client.list_page(BUCKET, created_after=datetime(2026, 1, 2))  # noqa: DTZ001
 
 
-async def test_queues_of_several_pages(gateway: FakeGateway, client: DocPreviewClient) -> None:
-    """All queues come, page after page."""
+async def test_list_queues_yields_the_queues_of_all_pages(gateway: FakeGateway, client: DocPreviewClient) -> None:
     gateway.will(
         "ListPreviewQueues",
         ListPreviewQueuesResponse(queues=[PreviewQueue(queue_id="p1")], next_page_token="two"),
@@ -137,22 +138,25 @@ async def test_queues_of_several_pages(gateway: FakeGateway, client: DocPreviewC
     assert [request.page_token for request in gateway.asked("ListPreviewQueues")] == ["", "two"]
 
 
-async def test_wait_that_outlasts_a_restart(gateway: FakeGateway, client: DocPreviewClient) -> None:
-    """When the gateway asks to come back, the client does, and the caller gets the finished job."""
+async def test_wait_outlasts_a_restart_and_returns_the_finished_job(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
+    """The client comes back when the gateway asks for it."""
     stopping = failure(grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN", retry_delay=timedelta(milliseconds=10))
     gateway.will("WaitPreviewJob", *[stopping] * 5, succeeded())
     assert (await client.wait(BUCKET, JOB_ID)).state == PreviewJob.STATE_SUCCESS
 
 
-async def test_wait_until_the_timeout(gateway: FakeGateway, client: DocPreviewClient) -> None:
-    """Reaching the timeout is no error: the job comes as it is."""
+async def test_wait_returns_the_unfinished_job_at_its_timeout(gateway: FakeGateway, client: DocPreviewClient) -> None:
     gateway.will("WaitPreviewJob", job())
     assert (await client.wait(BUCKET, JOB_ID, timeout=timedelta(0))).state == PreviewJob.STATE_RUNNING
     assert len(gateway.calls) == 1
 
 
-async def test_wait_longer_than_one_call_may_take(gateway: FakeGateway, client: DocPreviewClient) -> None:
-    """The gateway waits for 5 minutes at most; longer waits are made of several calls."""
+async def test_wait_for_more_than_5_minutes_is_made_of_several_calls(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
+    """The gateway waits for 5 minutes at most."""
     gateway.will("WaitPreviewJob", job(), succeeded())
     waited = await client.wait(BUCKET, JOB_ID, timeout=timedelta(minutes=12))
     assert waited.state == PreviewJob.STATE_SUCCESS

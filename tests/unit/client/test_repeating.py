@@ -15,30 +15,37 @@ UNAVAILABLE = failure(grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
 BROKEN = Failure(grpc.StatusCode.UNAVAILABLE, "Socket closed")
 
 
-async def test_gateway_that_comes_back(gateway: FakeGateway, client: DocPreviewClient) -> None:
-    """Errors that may be repeated, and broken connections, do not reach the caller; the request stays the same."""
+async def test_a_create_with_request_id_is_repeated_until_the_gateway_is_back(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
+    """Also over broken connections; the request stays the same."""
     gateway.will("CreatePreviewJob", UNAVAILABLE, BROKEN, job())
     assert await client.create(BUCKET, "a", output_object="b/${Page}", request_id=REQUEST_ID) == job()
     assert [request.request_id for request in gateway.asked("CreatePreviewJob")] == [REQUEST_ID] * 3
 
 
-async def test_gateway_that_stays_away(gateway: FakeGateway, client: DocPreviewClient) -> None:
-    """After five attempts the caller gets the error."""
+async def test_a_create_with_request_id_fails_after_five_attempts(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
     gateway.will("CreatePreviewJob", UNAVAILABLE)
     with pytest.raises(Unavailable):
         await client.create(BUCKET, "a", output_object="b/${Page}", request_id=REQUEST_ID)
     assert len(gateway.calls) == 5
 
 
-async def test_attempt_that_may_have_made_the_job(gateway: FakeGateway, client: DocPreviewClient) -> None:
+async def test_a_later_refusal_does_not_hide_that_an_attempt_may_have_made_the_job(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
     """A later attempt that was not accepted does not hide that an earlier one may have been."""
     gateway.will("CreatePreviewJob", BROKEN, UNAVAILABLE)
     with pytest.raises(OutcomeUnknown):
         await client.create(BUCKET, "a", output_object="b/${Page}", request_id=REQUEST_ID)
 
 
-async def test_delay_beyond_the_deadline(gateway: FakeGateway, client: DocPreviewClient) -> None:
-    """The gateway is not asked before the time it named; when that is too late, the error comes at once."""
+async def test_a_create_fails_at_once_when_its_retry_delay_outlasts_the_deadline(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
+    """The gateway is not asked before the time it named."""
     later = failure(grpc.StatusCode.UNKNOWN, "CREATE_OUTCOME_UNKNOWN", retry_delay=timedelta(minutes=2))
     gateway.will("CreatePreviewJob", later)
     with pytest.raises(OutcomeUnknown) as caught:

@@ -37,15 +37,15 @@ async def ended(call: Call) -> bool:
     return await asyncio.to_thread(call.ended.wait, PATIENCE)
 
 
-async def test_job_that_succeeds(gateway: FakeGateway, client: DocPreviewClient) -> None:
-    """Every change comes, heartbeats do not, and the watch ends after the terminal state."""
+async def test_a_watch_yields_every_state_but_no_heartbeat_until_the_job_ends(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
     gateway.will("WatchPreviewJob", [SUBMITTED, HEARTBEAT, RUNNING, HEARTBEAT, succeeded()])
     assert await states(client) == ["SUBMITTED", "RUNNING", "SUCCESS"]
     assert len(gateway.calls) == 1
 
 
-async def test_job_that_has_ended_already(gateway: FakeGateway, client: DocPreviewClient) -> None:
-    """The present state comes first, so a late watcher sees the end at once."""
+async def test_a_watch_of_an_ended_job_yields_its_state_at_once(gateway: FakeGateway, client: DocPreviewClient) -> None:
     gateway.will("WatchPreviewJob", [failed()])
     assert await states(client) == ["FAILED"]
 
@@ -59,29 +59,30 @@ async def test_a_stopping_gateway_is_watched_again_without_repeating_a_state(
     assert len(gateway.calls) == 3
 
 
-async def test_stream_that_was_open_for_long(gateway: FakeGateway, client: DocPreviewClient) -> None:
+async def test_a_stream_that_reaches_its_limit_is_opened_again(gateway: FakeGateway, client: DocPreviewClient) -> None:
     """WATCH_LIMIT_REACHED is part of a watch's life."""
     limit = failure(grpc.StatusCode.UNAVAILABLE, "WATCH_LIMIT_REACHED", retry_delay=timedelta(0))
     gateway.will("WatchPreviewJob", [HEARTBEAT, limit], [succeeded()])
     assert await states(client) == ["SUCCESS"]
 
 
-async def test_connection_that_breaks(gateway: FakeGateway, client: DocPreviewClient) -> None:
-    """A broken connection is replaced."""
+async def test_a_broken_connection_is_replaced_without_repeating_a_state(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
+    """Only the states that are new are yielded."""
     gateway.will("WatchPreviewJob", [RUNNING, BROKEN], [succeeded()])
     assert await states(client) == ["RUNNING", "SUCCESS"]
 
 
-async def test_gateway_that_is_not_there(gateway: FakeGateway) -> None:
-    """When no gateway has ever answered, the watch says so instead of trying until its deadline."""
+async def test_a_watch_without_a_gateway_is_unavailable_at_once(gateway: FakeGateway) -> None:
+    """It does not try until its deadline."""
     gateway.stop()
     async with DocPreviewClient(gateway.target) as client:
         with pytest.raises(Unavailable):
             await states(client)
 
 
-async def test_gateway_that_does_not_come_back(gateway: FakeGateway) -> None:
-    """When no message comes for longer than the patience the watch gives up."""
+async def test_a_watch_gives_up_on_a_gateway_that_is_away_beyond_its_patience(gateway: FakeGateway) -> None:
     gateway.will("WatchPreviewJob", [RUNNING, BROKEN], [BROKEN])
     options = ClientOptions(patience=Patience(unreachable=timedelta(milliseconds=100)))
     async with DocPreviewClient(gateway.target, options=options) as client:
@@ -90,7 +91,7 @@ async def test_gateway_that_does_not_come_back(gateway: FakeGateway) -> None:
 
 
 async def test_a_stream_without_heartbeats_is_replaced(gateway: FakeGateway) -> None:
-    """A stream without even a heartbeat is dead: it is given back and another opened."""
+    """It is dead, and given back."""
     gateway.will("WatchPreviewJob", [RUNNING, Silence()], [RUNNING, succeeded()])
     options = ClientOptions(patience=Patience(idle=timedelta(milliseconds=200)))
     async with DocPreviewClient(gateway.target, options=options) as client:
@@ -98,14 +99,16 @@ async def test_a_stream_without_heartbeats_is_replaced(gateway: FakeGateway) -> 
         assert await ended(gateway.call("WatchPreviewJob", 1))
 
 
-async def test_stream_that_breaks_after_the_terminal_state(gateway: FakeGateway, client: DocPreviewClient) -> None:
+async def test_a_stream_that_breaks_after_the_terminal_state_is_no_error(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
     """Nothing can follow a terminal state, so how the stream ends does not matter."""
     gateway.will("WatchPreviewJob", [succeeded(), BROKEN])
     assert await states(client) == ["SUCCESS"]
     assert len(gateway.calls) == 1
 
 
-async def test_job_that_does_not_exist(gateway: FakeGateway, client: DocPreviewClient) -> None:
+async def test_a_watch_of_a_missing_job_is_not_found(gateway: FakeGateway, client: DocPreviewClient) -> None:
     """Errors other than Unavailable end the watch."""
     gateway.will("WatchPreviewJob", [failure(grpc.StatusCode.NOT_FOUND, "JOB_NOT_FOUND")])
     with pytest.raises(NotFound):
@@ -115,15 +118,16 @@ async def test_job_that_does_not_exist(gateway: FakeGateway, client: DocPreviewC
 async def test_the_timeout_of_a_watch_counts_over_all_its_streams(
     gateway: FakeGateway, client: DocPreviewClient
 ) -> None:
-    """The timeout counts over all streams, and what came before it has been yielded."""
+    """What came before it has been yielded."""
     gateway.will("WatchPreviewJob", [RUNNING, STOPPING], [Silence()])
     with pytest.raises(DeadlineExceeded):
         await states(client, timeout=timedelta(milliseconds=700))
     assert gateway.call("WatchPreviewJob", 2).seconds < 0.7
 
 
-async def test_deadline_between_two_streams(gateway: FakeGateway, client: DocPreviewClient) -> None:
-    """A gateway that asks to come back after the deadline is not asked again."""
+async def test_a_watch_ends_when_it_may_only_come_back_after_its_deadline(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
     later = failure(grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN", retry_delay=timedelta(minutes=1))
     gateway.will("WatchPreviewJob", [RUNNING, later])
     with pytest.raises(DeadlineExceeded):
@@ -131,8 +135,9 @@ async def test_deadline_between_two_streams(gateway: FakeGateway, client: DocPre
     assert len(gateway.calls) == 1
 
 
-async def test_watcher_that_is_cancelled(gateway: FakeGateway, client: DocPreviewClient) -> None:
-    """Cancellation passes through, and the stream at the gateway ends."""
+async def test_a_cancelled_watch_raises_and_ends_its_stream_at_the_gateway(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
     gateway.will("WatchPreviewJob", [RUNNING, Silence()])
     watching = asyncio.create_task(states(client))
     call = await asyncio.to_thread(gateway.call, "WatchPreviewJob")
@@ -142,8 +147,7 @@ async def test_watcher_that_is_cancelled(gateway: FakeGateway, client: DocPrevie
     assert await ended(call)
 
 
-async def test_watcher_that_leaves_early(gateway: FakeGateway, client: DocPreviewClient) -> None:
-    """Closing the generator ends the stream at the gateway."""
+async def test_a_closed_watch_ends_its_stream_at_the_gateway(gateway: FakeGateway, client: DocPreviewClient) -> None:
     gateway.will("WatchPreviewJob", [RUNNING, Silence()])
     async with aclosing(client.watch(BUCKET, JOB_ID)) as jobs:
         async for _ in jobs:
@@ -151,16 +155,20 @@ async def test_watcher_that_leaves_early(gateway: FakeGateway, client: DocPrevie
     assert await ended(gateway.call("WatchPreviewJob"))
 
 
-async def test_watcher_that_forgets_to_close(gateway: FakeGateway, client: DocPreviewClient) -> None:
-    """A plain `break` is enough: the stream ends when the generator is collected."""
+async def test_a_watch_left_by_break_ends_its_stream_at_the_gateway(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
+    """The stream ends when the generator is collected."""
     gateway.will("WatchPreviewJob", [RUNNING, Silence()])
     async for _ in client.watch(BUCKET, JOB_ID):
         break
     assert await ended(gateway.call("WatchPreviewJob"))
 
 
-async def test_create_and_watch(gateway: FakeGateway, client: DocPreviewClient) -> None:
-    """One job is created, and its states come from the answer to the create on."""
+async def test_create_and_watch_creates_one_job_and_yields_each_state_once(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
+    """The first is the answer to the create."""
     gateway.will("CreatePreviewJob", SUBMITTED)
     gateway.will("WatchPreviewJob", [SUBMITTED, RUNNING, succeeded()])
     jobs = client.create_and_watch(BUCKET, "a.pptx", output_object="b/${Number}.jpg")

@@ -25,14 +25,12 @@ async def test_a_probe_of_a_ready_gateway_reports_no_problem(host: str) -> None:
         assert await asyncio.to_thread(probe, host, port, seconds=5) is None
 
 
-async def test_a_probe_of_an_unready_gateway_reports_its_reason() -> None:
-    """With the status."""
+async def test_a_probe_of_an_unready_gateway_reports_its_status_and_reason() -> None:
     async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: "stopping") as port:
         assert await asyncio.to_thread(probe, "127.0.0.1", port, seconds=5) == "503: stopping"
 
 
 def test_a_probe_without_an_answer_names_the_address_and_the_cause() -> None:
-    """A closed port."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
@@ -40,7 +38,6 @@ def test_a_probe_without_an_answer_names_the_address_and_the_cause() -> None:
 
 
 def test_a_gateway_that_does_not_answer_in_time_is_not_ready() -> None:
-    """The problem is a timeout."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         assert "timed out" in str(probe("127.0.0.1", silent.getsockname()[1], seconds=0.2))
 

@@ -14,8 +14,7 @@ COMMAND = [sys.executable, "-m", "docpreview_emulator", "serve"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_serve_and_stop(tmp_path: Path, number: signal.Signals) -> None:
-    """It says where it listens, answers, and stops with exit code 0."""
+def test_serve_prints_its_address_answers_and_stops_with_0_on_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     command = [*COMMAND, "--port", "0", "--data-dir", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
@@ -26,15 +25,14 @@ def test_serve_and_stop(tmp_path: Path, number: signal.Signals) -> None:
         assert process.wait(10) == 0
 
 
-def test_address_that_others_can_reach() -> None:
-    """It needs to be asked for in so many words."""
+def test_an_address_that_others_can_reach_needs_allow_remote() -> None:
     done = subprocess.run([*COMMAND, "--host", "0.0.0.0"], capture_output=True, text=True, check=False)  # noqa: S104
     assert done.returncode == 2
     assert "--allow-remote" in done.stderr
 
 
 def test_a_corrupt_database_exits_with_1_and_one_line_of_advice(tmp_path: Path) -> None:
-    """One line that names the file and says what to do, and exit code 1."""
+    """The line names the file."""
     (tmp_path / "emulator.sqlite3").write_bytes(b"not a database, certainly" * 100)
     done = subprocess.run(
         [*COMMAND, "--port", "0", "--data-dir", tmp_path], capture_output=True, text=True, check=False
@@ -58,5 +56,4 @@ def test_a_corrupt_database_exits_with_1_and_one_line_of_advice(tmp_path: Path) 
     ],
 )
 def test_an_address_counts_as_loopback_only_on_this_machine(host: str, *, expected: bool) -> None:
-    """What counts as this machine only."""
     assert is_loopback(host) is expected

@@ -15,8 +15,8 @@ async def ask(cloud: Cloud, method: str, path: str, body: object = None) -> tupl
         return response.status, await response.json()
 
 
-async def test_health_and_stats(emulator: Emulator, cloud: Cloud) -> None:
-    """What there is, and how many jobs would be on the bill."""
+async def test_health_is_ok_and_stats_count_jobs_objects_and_requests(emulator: Emulator, cloud: Cloud) -> None:
+    """Accepted jobs are those that would be on the bill."""
     await emulator.wait_for_job(await cloud.job_id("seven.pdf", PageRanges="1"))
     status, health = await ask(cloud, "GET", "health")
     assert (status, health["status"]) == (200, "ok")
@@ -29,7 +29,6 @@ async def test_health_and_stats(emulator: Emulator, cloud: Cloud) -> None:
 
 
 async def test_faults_can_be_added_listed_and_cleared(cloud: Cloud) -> None:
-    """Added, listed, cleared."""
     status, fault = await ask(cloud, "POST", "faults", {"kind": "throttle", "operation": "list"})
     assert (status, fault["code"]) == (200, "SlowDown")
     assert (await ask(cloud, "GET", "faults"))[1] == [fault]
@@ -40,7 +39,6 @@ async def test_faults_can_be_added_listed_and_cleared(cloud: Cloud) -> None:
 
 
 async def test_the_clock_can_be_set_wrong_from_outside(emulator: Emulator, cloud: Cloud) -> None:
-    """Set wrong from outside."""
     assert (await ask(cloud, "PUT", "clock", {"offset_seconds": 3600}))[0] == 200
     assert (await ask(cloud, "GET", "clock"))[1]["offset_seconds"] == 3600
     assert (await cloud.list()).text("Message") == "Request has expired"
@@ -48,7 +46,6 @@ async def test_the_clock_can_be_set_wrong_from_outside(emulator: Emulator, cloud
 
 
 async def test_requests_can_be_listed_and_cleared(cloud: Cloud) -> None:
-    """Listed and cleared."""
     await cloud.create("seven.pdf")
     (record,) = (await ask(cloud, "GET", "requests"))[1]
     assert (record["operation"], record["status"]) == ("create", 200)
@@ -57,8 +54,8 @@ async def test_requests_can_be_listed_and_cleared(cloud: Cloud) -> None:
     assert (await ask(cloud, "GET", "requests"))[1] == []
 
 
-async def test_queues_and_jobs(emulator: Emulator, cloud: Cloud) -> None:
-    """Pause and resume, hold and release, and a state set by hand."""
+async def test_queues_pause_jobs_are_held_and_a_state_is_set_from_outside(emulator: Emulator, cloud: Cloud) -> None:
+    """Queues resume and jobs are released from outside, too."""
     queue = emulator.queue_id(BUCKET, REGION)
     await ask(cloud, "POST", f"queues/{queue}/pause")
     job_id = await cloud.job_id("seven.pdf", PageRanges="1")
@@ -73,7 +70,6 @@ async def test_queues_and_jobs(emulator: Emulator, cloud: Cloud) -> None:
 
 
 async def test_a_bucket_unbound_from_outside_is_refused(cloud: Cloud) -> None:
-    """The document service of a bucket, switched off."""
     await ask(cloud, "PUT", f"buckets/{BUCKET}/binding", {"region": REGION, "bound": False})
     assert (await cloud.list()).text("Code") == "DocBucketUnBinded"
 
@@ -96,7 +92,6 @@ async def test_a_bucket_unbound_from_outside_is_refused(cloud: Cloud) -> None:
 async def test_a_mistaken_control_request_is_400_with_what_is_accepted(
     cloud: Cloud, method: str, path: str, body: object, message: str
 ) -> None:
-    """A mistake is 400 with a sentence that says what is accepted."""
     status, reply = await ask(cloud, method, path, body)
     assert status == 400
     assert message in reply["error"]
@@ -108,8 +103,8 @@ async def test_an_unknown_host_and_route_is_404(cloud: Cloud) -> None:
         assert response.status == 404
 
 
-async def test_upload_without_signature(emulator: Emulator, cloud: Cloud) -> None:
-    """A person with curl puts a document into a bucket; a host that is none of the cloud's is refused."""
+async def test_an_unsigned_upload_is_stored_only_for_a_host_of_the_cloud(emulator: Emulator, cloud: Cloud) -> None:
+    """A person with curl puts a document into a bucket."""
     host = f"{BUCKET}.cos.{REGION}.myqcloud.com"
     async with cloud.session.put(f"{cloud.url}/_emulator/upload/{host}/in/a%20b.pdf", data=b"%PDF") as response:
         assert (await response.json())["size"] == 4

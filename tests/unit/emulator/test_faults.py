@@ -25,7 +25,6 @@ from .cloud_client import BUCKET, CI_HOST, REGION, Cloud
 async def test_an_error_fault_strikes_once_and_accepts_nothing_by_default(
     emulator: Emulator, cloud: Cloud, fault: dict[str, Any], answer: tuple[int, str], accepted: int
 ) -> None:
-    """An error strikes once; by default the request is not carried out."""
     emulator.add_fault(operation="create", **fault)
     reply = await cloud.create("seven.pdf")
     assert (reply.status, reply.text("Code")) == answer
@@ -38,7 +37,7 @@ async def test_an_error_fault_strikes_once_and_accepts_nothing_by_default(
 async def test_a_dropped_connection_hides_whether_the_job_was_accepted(
     emulator: Emulator, cloud: Cloud, kind: str, accepted: int
 ) -> None:
-    """The client sees a broken connection either way; only the count of jobs tells the two apart."""
+    """Only the count of jobs tells the two apart."""
     emulator.add_fault(kind, "create")
     with pytest.raises(aiohttp.ClientConnectionError):
         await cloud.create("seven.pdf")
@@ -65,7 +64,6 @@ async def test_a_garbage_answer_comes_after_the_job_was_accepted(emulator: Emula
 
 @pytest.mark.parametrize("kind", ["latency", "drip"])
 async def test_a_slow_answer_is_a_good_one(emulator: Emulator, cloud: Cloud, kind: str) -> None:
-    """A slow answer is a good one."""
     emulator.add_fault(kind, seconds=0.2)
     start = asyncio.get_running_loop().time()
     reply = await cloud.create("seven.pdf")
@@ -73,8 +71,9 @@ async def test_a_slow_answer_is_a_good_one(emulator: Emulator, cloud: Cloud, kin
     assert reply.text("JobsDetail/State") == "Submitted"
 
 
-async def test_client_that_leaves_while_an_answer_is_late(emulator: Emulator, cloud: Cloud) -> None:
-    """What it asked for is carried out all the same."""
+async def test_a_create_is_carried_out_though_its_client_left_before_a_late_answer(
+    emulator: Emulator, cloud: Cloud
+) -> None:
     emulator.add_fault("latency", seconds=0.3)
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(cloud.create("seven.pdf"), 0.1)
@@ -84,8 +83,10 @@ async def test_client_that_leaves_while_an_answer_is_late(emulator: Emulator, cl
             await asyncio.sleep(0.05)
 
 
-async def test_clients_that_leave(emulator: Emulator, cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
-    """In the middle of a request, or of an answer that drips: a line each, which is no error and has no trace."""
+async def test_a_client_that_leaves_is_one_line_of_the_log_and_no_error(
+    emulator: Emulator, cloud: Cloud, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the middle of a request, or of an answer that drips."""
     caplog.set_level("INFO")
     _, writer = await asyncio.open_connection("127.0.0.1", emulator.port)
     writer.write(f"POST /doc_jobs HTTP/1.1\r\nHost: {CI_HOST}\r\nContent-Length: 100\r\n\r\n<Req".encode())
@@ -104,8 +105,7 @@ async def test_clients_that_leave(emulator: Emulator, cloud: Cloud, caplog: pyte
     assert emulator.accepted_jobs == 1
 
 
-async def test_latency_before_an_error(emulator: Emulator, cloud: Cloud) -> None:
-    """Latency joins another fault; two others strike one after the other."""
+async def test_latency_joins_another_fault_and_other_faults_strike_in_turn(emulator: Emulator, cloud: Cloud) -> None:
     emulator.add_fault("latency", times=None, seconds=0.01)
     emulator.add_fault("throttle")
     emulator.add_fault("error")
@@ -115,8 +115,9 @@ async def test_latency_before_an_error(emulator: Emulator, cloud: Cloud) -> None
     assert emulator.faults == []
 
 
-async def test_skip_times_and_operation(emulator: Emulator, cloud: Cloud) -> None:
-    """A fault lets some requests pass, strikes a number of them, and leaves other operations alone."""
+async def test_a_fault_skips_and_strikes_as_often_as_told_in_its_operation_only(
+    emulator: Emulator, cloud: Cloud
+) -> None:
     emulator.add_fault("throttle", "list", skip=1, times=2, retry_after=7)
     assert (await cloud.create("seven.pdf")).status == 200
     replies = [await cloud.list() for _ in range(4)]
@@ -139,13 +140,11 @@ async def test_skip_times_and_operation(emulator: Emulator, cloud: Cloud) -> Non
 async def test_an_invalid_fault_is_refused_with_what_is_accepted(
     emulator: Emulator, fault: dict[str, Any], message: str
 ) -> None:
-    """The message says what is accepted."""
     with pytest.raises(ControlError, match=message):
         emulator.add_fault(**fault)
 
 
-async def test_record_of_requests(emulator: Emulator, cloud: Cloud) -> None:
-    """Everything that was asked, without signatures and tokens."""
+async def test_requests_are_recorded_without_their_signatures(emulator: Emulator, cloud: Cloud) -> None:
     await cloud.create("seven.pdf", DocPassword="secret")
     await cloud.send("GET", "/docqueue", params={"state": "All"})
     create, queues = emulator.requests
@@ -157,8 +156,10 @@ async def test_record_of_requests(emulator: Emulator, cloud: Cloud) -> None:
     assert emulator.requests == []
 
 
-async def test_nothing_secret_in_the_log(emulator: Emulator, cloud: Cloud, caplog: pytest.LogCaptureFixture) -> None:
-    """The log has neither bodies nor queries nor headers."""
+async def test_the_log_has_neither_passwords_nor_signatures(
+    emulator: Emulator, cloud: Cloud, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has neither bodies nor queries nor headers."""
     caplog.set_level("DEBUG")
     job_id = await cloud.job_id("seven.pdf", DocPassword="hunter2")
     await emulator.wait_for_job(job_id)

@@ -74,15 +74,13 @@ async def test_a_missing_job_is_named_in_a_reply_of_status_200(cloud: Cloud) -> 
     assert reply.xml.find("JobsDetail") is None
 
 
-async def test_job_of_another_bucket(cloud: Cloud) -> None:
-    """A job belongs to the bucket of its input."""
+async def test_a_job_is_missing_for_a_bucket_that_is_not_its_inputs(cloud: Cloud) -> None:
     job_id = await cloud.job_id("seven.pdf")
     reply = await cloud.send("GET", f"/doc_jobs/{job_id}", host=f"other-1250000000.ci.{REGION}.myqcloud.com")
     assert reply.text("NonExistJobIds") == job_id
 
 
-async def test_job_after_a_month(emulator: Emulator, cloud: Cloud) -> None:
-    """Jobs are kept for one month."""
+async def test_a_job_is_missing_after_a_month_but_still_counted(emulator: Emulator, cloud: Cloud) -> None:
     job_id = await cloud.job_id("seven.pdf")
     await emulator.wait_for_job(job_id)
     emulator.clock.offset_seconds = cloud.signer.ahead = 31 * 86400
@@ -114,14 +112,12 @@ async def test_job_after_a_month(emulator: Emulator, cloud: Cloud) -> None:
 async def test_an_invalid_create_is_refused_and_makes_no_job(
     emulator: Emulator, cloud: Cloud, body: bytes, code: str
 ) -> None:
-    """A request that makes no sense makes no job."""
     reply = await cloud.send("POST", "/doc_jobs", headers={"content-type": XML}, body=body)
     assert (reply.status, reply.text("Code")) == (400, code)
     assert emulator.accepted_jobs == 0
 
 
-async def test_create_with_wrong_headers(cloud: Cloud) -> None:
-    """The body must be XML by its type, and whole by its digest."""
+async def test_a_create_needs_the_content_type_of_xml_and_a_right_digest(cloud: Cloud) -> None:
     body = create_body("seven.pdf")
     assert (await cloud.send("POST", "/doc_jobs", body=body)).text("Code") == "InvalidContentType"
     headers = {"content-type": XML, "content-md5": b64encode(b"0" * 16).decode()}
@@ -129,14 +125,13 @@ async def test_create_with_wrong_headers(cloud: Cloud) -> None:
 
 
 async def test_an_unknown_path_or_method_is_refused(cloud: Cloud) -> None:
-    """Paths and methods that the cloud does not have."""
     assert (await cloud.send("GET", "/nothing")).text("Code") == "InvalidUrl"
     assert (await cloud.send("DELETE", "/doc_jobs/d1")).status == 405
     assert (await cloud.send("GET", "/docqueue", host=f"ci.{REGION}.myqcloud.com")).text("Code") == "InvalidHost"
 
 
-async def test_list_in_pages(emulator: Emulator, cloud: Cloud) -> None:
-    """Newest first in pages of `size`; the token of the last page is empty."""
+async def test_a_list_in_pages_has_every_job_newest_first_or_oldest_first(emulator: Emulator, cloud: Cloud) -> None:
+    """The token of the last page is empty."""
     emulator.hold_jobs()
     made = [await cloud.job_id("seven.pdf") for _ in range(5)]
     seen, token = [], ""
@@ -148,8 +143,7 @@ async def test_list_in_pages(emulator: Emulator, cloud: Cloud) -> None:
     assert (await cloud.list(orderByTime="Asc", size="100")).texts("JobsDetail/JobId") == made
 
 
-async def test_list_that_lags_behind() -> None:
-    """With `list_delay` a new job is found by its id at once and in lists later."""
+async def test_with_list_delay_a_new_job_is_found_by_id_at_once_and_listed_later() -> None:
     async with Emulator(settings=Settings(list_delay=60)) as emulator, Cloud(emulator.url) as cloud:
         emulator.put_object(BUCKET, REGION, "seven.pdf", pdf(7))
         job_id = await cloud.job_id("seven.pdf")
@@ -159,7 +153,7 @@ async def test_list_that_lags_behind() -> None:
         assert (await cloud.list()).texts("JobsDetail/JobId") == [job_id]
 
 
-async def test_list_by_time(emulator: Emulator, cloud: Cloud) -> None:
+async def test_a_list_by_time_has_only_jobs_created_within_its_bounds(emulator: Emulator, cloud: Cloud) -> None:
     """Both bounds are inclusive and speak of whole seconds."""
     first = await cloud.job_id("seven.pdf")
     created = emulator.job(first).created
@@ -169,8 +163,7 @@ async def test_list_by_time(emulator: Emulator, cloud: Cloud) -> None:
     assert (await cloud.list(endCreationTime=cloud_time(created))).texts("JobsDetail/JobId") == [first]
 
 
-async def test_list_by_state_and_queue(emulator: Emulator, cloud: Cloud) -> None:
-    """Filters are joined."""
+async def test_a_list_by_state_and_queue_has_only_jobs_that_match_both(emulator: Emulator, cloud: Cloud) -> None:
     first, second = await cloud.job_id("seven.pdf"), await cloud.job_id("seven.pdf")
     emulator.set_job_state(first, "Cancel")
     emulator.set_job_state(second, "Failed", code="-1", message="because")
@@ -193,13 +186,11 @@ async def test_list_by_state_and_queue(emulator: Emulator, cloud: Cloud) -> None
     ],
 )
 async def test_an_invalid_list_request_is_an_invalid_argument(cloud: Cloud, params: dict[str, str]) -> None:
-    """A list request that makes no sense."""
     reply = await cloud.list(**params)
     assert (reply.status, reply.text("Code")) == (400, "InvalidArgument")
 
 
 async def test_every_bucket_has_its_default_queue_and_unknown_ids_are_named(emulator: Emulator, cloud: Cloud) -> None:
-    """Every bucket has its default queue; unknown ids are named."""
     queue = emulator.queue_id(BUCKET, REGION)
     reply = await cloud.send("GET", "/docqueue", params={"queueIds": f"{queue},p0", "state": "All"})
     assert reply.texts("QueueList/QueueId") == [queue]
@@ -209,7 +200,7 @@ async def test_every_bucket_has_its_default_queue_and_unknown_ids_are_named(emul
 
 
 async def test_jobs_of_a_paused_queue_wait_and_go_on_when_it_resumes(emulator: Emulator, cloud: Cloud) -> None:
-    """Waiting jobs show Pause, are not scheduled, and go on when the queue does."""
+    """They show Pause."""
     queue = emulator.queue_id(BUCKET, REGION)
     emulator.pause_queue(queue)
     job_id = await cloud.job_id("seven.pdf", QueueId=queue)
@@ -219,8 +210,8 @@ async def test_jobs_of_a_paused_queue_wait_and_go_on_when_it_resumes(emulator: E
     assert (await emulator.wait_for_job(job_id)).state == "Success"
 
 
-async def test_queue_paused_under_a_waiting_job() -> None:
-    """A job that was Submitted becomes Pause and Submitted again."""
+async def test_a_submitted_job_is_paused_and_resumed_with_its_queue() -> None:
+    """It becomes Pause and Submitted again."""
     async with Emulator(settings=Settings(submit_delay=60)) as emulator, Cloud(emulator.url) as cloud:
         emulator.put_object(BUCKET, REGION, "a.pdf", pdf(1))
         job_id = await cloud.job_id("a.pdf")
@@ -232,7 +223,7 @@ async def test_queue_paused_under_a_waiting_job() -> None:
 
 
 async def test_no_more_jobs_run_at_once_than_the_queue_allows(emulator: Emulator, cloud: Cloud) -> None:
-    """No more jobs run at a time than the queue allows; the others wait."""
+    """The others wait."""
     emulator.hold_jobs()
     made = [await cloud.job_id("seven.pdf", PageRanges="1") for _ in range(12)]
     async with asyncio.timeout(5):
@@ -243,8 +234,7 @@ async def test_no_more_jobs_run_at_once_than_the_queue_allows(emulator: Emulator
     assert {(await emulator.wait_for_job(job_id)).state for job_id in made} == {"Success"}
 
 
-async def test_state_set_by_hand(emulator: Emulator, cloud: Cloud) -> None:
-    """The emulator leaves such a job alone."""
+async def test_a_job_whose_state_is_set_by_hand_keeps_it(emulator: Emulator, cloud: Cloud) -> None:
     emulator.hold_jobs()
     job_id = await cloud.job_id("seven.pdf")
     emulator.set_job_state(job_id, "Running")
@@ -255,7 +245,6 @@ async def test_state_set_by_hand(emulator: Emulator, cloud: Cloud) -> None:
 
 
 async def test_an_unbound_bucket_is_refused_until_it_is_bound_again(emulator: Emulator, cloud: Cloud) -> None:
-    """Without the document service a bucket's calls are refused, until it is switched on."""
     emulator.unbind_bucket(BUCKET, REGION)
     reply = await cloud.create("seven.pdf")
     assert (reply.status, reply.text("Code")) == (400, "DocBucketUnBinded")
@@ -264,16 +253,15 @@ async def test_an_unbound_bucket_is_refused_until_it_is_bound_again(emulator: Em
     assert (await cloud.create("seven.pdf")).status == 200
 
 
-async def test_buckets_of_a_region(emulator: Emulator, cloud: Cloud) -> None:
-    """The call about a region needs no bucket in its host."""
+async def test_the_bound_buckets_of_a_region_are_listed_on_its_own_host(emulator: Emulator, cloud: Cloud) -> None:
+    """The call needs no bucket in its host."""
     emulator.bind_bucket(BUCKET, REGION)
     emulator.bind_bucket("other-1250000000", "ap-guangzhou")
     reply = await cloud.send("GET", "/docbucket", host=f"ci.{REGION}.myqcloud.com", params={"bucketName": "ex"})
     assert reply.texts("DocBucketList/Name") == [BUCKET]
 
 
-async def test_other_bucket_and_region(emulator: Emulator, cloud: Cloud) -> None:
-    """Any bucket in any region answers, under any suffix."""
+async def test_any_bucket_in_any_region_makes_jobs_under_any_suffix(emulator: Emulator, cloud: Cloud) -> None:
     host = "b-1.ci.eu-frankfurt.tencentcos.cn:8089"
     emulator.put_object("b-1", "eu-frankfurt", "a.pdf", pdf(1))
     reply = await cloud.send("POST", "/doc_jobs", host=host, headers={"content-type": XML}, body=create_body("a.pdf"))

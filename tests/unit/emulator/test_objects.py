@@ -13,8 +13,7 @@ from .cloud_client import BUCKET, COS_HOST, REGION, Cloud
 LARGE = bytes(range(256)) * 10_000
 
 
-async def test_put_get_head_delete(emulator: Emulator, cloud: Cloud) -> None:
-    """An object comes back as it went in, until it is deleted."""
+async def test_an_object_comes_back_as_it_went_in_until_it_is_deleted(emulator: Emulator, cloud: Cloud) -> None:
     etag = f'"{md5(LARGE, usedforsecurity=False).hexdigest()}"'
     put = await cloud.send("PUT", "/a b/中+%.bin", host=COS_HOST, headers={"content-type": "x/y"}, body=LARGE)
     assert (put.status, put.headers["ETag"], put.headers["Server"]) == (200, etag, "tencent-cos")
@@ -30,7 +29,6 @@ async def test_put_get_head_delete(emulator: Emulator, cloud: Cloud) -> None:
 
 
 async def test_an_overwritten_object_has_the_newer_bytes(emulator: Emulator, cloud: Cloud) -> None:
-    """The newer bytes win, and the older file is gone."""
     await cloud.put("k", b"old")
     await cloud.put("k", b"new")
     assert (await cloud.fetch("k")).body == b"new"
@@ -38,7 +36,6 @@ async def test_an_overwritten_object_has_the_newer_bytes(emulator: Emulator, clo
 
 
 async def test_an_upload_with_a_wrong_digest_is_not_stored(cloud: Cloud) -> None:
-    """A body that arrives damaged is not kept."""
     headers = {"content-md5": b64encode(b"0" * 16).decode()}
     assert (await cloud.send("PUT", "/k", host=COS_HOST, headers=headers, body=b"x")).text("Code") == "BadDigest"
     assert (await cloud.fetch("k")).status == 404
@@ -57,20 +54,18 @@ async def test_an_upload_with_a_wrong_digest_is_not_stored(cloud: Cloud) -> None
 async def test_a_range_request_gets_one_range_and_other_units_are_ignored(
     cloud: Cloud, asked: str, status: int, body: bytes
 ) -> None:
-    """One range of an object; other units are ignored."""
     await cloud.put("k", b"0123456789")
     reply = await cloud.send("GET", "/k", host=COS_HOST, headers={"range": asked})
     assert (reply.status, reply.body) == (status, body)
 
 
-async def test_range_beyond_the_end(cloud: Cloud) -> None:
-    """There is nothing to send."""
+async def test_a_range_beyond_the_end_is_416(cloud: Cloud) -> None:
     await cloud.put("k", b"0123456789")
     assert (await cloud.send("GET", "/k", host=COS_HOST, headers={"range": "bytes=10-"})).status == 416
 
 
-async def test_what_is_not_modelled(cloud: Cloud) -> None:
-    """Lists, copies and sub-resources are refused, not faked."""
+async def test_lists_copies_and_sub_resources_are_refused_as_not_implemented(cloud: Cloud) -> None:
+    """They are not faked."""
     assert (await cloud.send("GET", "/", host=COS_HOST)).status == 501
     assert (await cloud.send("GET", "/k", host=COS_HOST, params={"acl": ""})).text("Code") == "NotImplemented"
     assert (await cloud.send("PUT", "/k", host=COS_HOST, headers={"x-cos-copy-source": "b/k"})).status == 501

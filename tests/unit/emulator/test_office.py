@@ -54,7 +54,7 @@ async def test_every_page_of_an_office_document_becomes_an_image(
 
 @needs_office
 async def test_each_sheet_of_a_workbook_has_its_folder_and_its_image_counts(emulator: Emulator, cloud: Cloud) -> None:
-    """Each sheet has its folder; an empty one has no pictures; pictures count in the file and in the sheet."""
+    """An empty sheet has no images; they are counted in the file and in the sheet."""
     job = await converted(emulator, cloud, "book.xlsx", BOOK, "o/${SheetID}/p_${Number}.jpg")
     expected = ["o/1/p_1.jpg", "o/1/p_2.jpg", "o/1/p_3.jpg", "o/3/p_1.jpg"]
     assert targets(job) == expected
@@ -68,8 +68,8 @@ async def test_each_sheet_of_a_workbook_has_its_folder_and_its_image_counts(emul
 
 
 @needs_office
-async def test_one_sheet_on_large_paper(emulator: Emulator, cloud: Cloud) -> None:
-    """The asked sheet alone, on landscape A2 (594 by 420 mm)."""
+async def test_the_asked_sheet_alone_is_rendered_on_the_asked_paper(emulator: Emulator, cloud: Cloud) -> None:
+    """Landscape A2 is 594 by 420 mm."""
     options = {"SheetId": 3, "PaperSize": 1, "PaperDirection": 1}
     job = await converted(emulator, cloud, "book.xlsx", BOOK, "o/${SheetID}/p_${Number}.jpg", **options)
     assert targets(job) == ["o/3/p_1.jpg"]
@@ -78,8 +78,7 @@ async def test_one_sheet_on_large_paper(emulator: Emulator, cloud: Cloud) -> Non
 
 
 @needs_office
-async def test_pages_within_a_sheet(emulator: Emulator, cloud: Cloud) -> None:
-    """StartPage and EndPage count within the sheet."""
+async def test_start_and_end_page_count_within_the_asked_sheet(emulator: Emulator, cloud: Cloud) -> None:
     options = {"SheetId": 1, "StartPage": 2, "EndPage": 3}
     job = await converted(emulator, cloud, "book.xlsx", BOOK, "o/${SheetID}/${Page}", **options)
     assert targets(job) == ["o/1/2", "o/1/3"]
@@ -98,7 +97,7 @@ async def test_pages_within_a_sheet(emulator: Emulator, cloud: Cloud) -> None:
 async def test_a_document_that_libreoffice_cannot_open_is_a_failed_job(
     emulator: Emulator, cloud: Cloud, document: tuple[str, bytes], options: dict[str, Any], code: str
 ) -> None:
-    """A file that LibreOffice cannot open, or would open as something else, is a Failed job."""
+    """Also one that it would open as something else."""
     job = await converted(emulator, cloud, *document, "o/${SheetID}/${Number}", **options)
     assert (job.state, job.code) == ("Failed", code)
 
@@ -108,15 +107,16 @@ async def test_a_document_that_libreoffice_cannot_open_is_a_failed_job(
     ("options", "code"),
     [({"DocPassword": "pass"}, "Success"), ({"DocPassword": "no"}, "-3006"), ({}, "FileOpenFailed")],
 )
-async def test_text_under_a_password(emulator: Emulator, cloud: Cloud, options: dict[str, Any], code: str) -> None:
-    """Only its password opens it."""
+async def test_an_encrypted_text_opens_only_with_its_password(
+    emulator: Emulator, cloud: Cloud, options: dict[str, Any], code: str
+) -> None:
     job = await converted(emulator, cloud, "secret.doc", SECRET.read_bytes(), "o/${Number}", **options)
     assert job.code == code
 
 
 @needs_office
-async def test_conversion_that_takes_too_long() -> None:
-    """It is killed, and the job is Failed."""
+async def test_a_conversion_that_takes_too_long_is_a_failed_job() -> None:
+    """LibreOffice is killed."""
     settings = Settings(submit_delay=0, office_timeout=0.05)
     async with Emulator(settings=settings) as emulator, Cloud(emulator.url) as cloud:
         job = await converted(emulator, cloud, "deck.pptx", slides(1), "o/${Number}")

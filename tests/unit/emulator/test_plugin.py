@@ -16,7 +16,6 @@ from .pdf_files import pdf
 
 
 def test_the_fixture_serves_a_test_without_a_loop(docpreview_emulator: Emulator) -> None:
-    """A test without a loop of its own."""
     docpreview_emulator.put_object(BUCKET, REGION, "a.pdf", pdf(2))
 
     async def convert() -> list[str]:
@@ -33,14 +32,13 @@ def test_the_fixture_serves_a_test_without_a_loop(docpreview_emulator: Emulator)
 
 
 async def test_the_fixture_serves_a_test_with_a_loop_of_its_own(docpreview_emulator: Emulator) -> None:
-    """A test with a loop of its own."""
     docpreview_emulator.put_object(BUCKET, REGION, "a.pdf", pdf(1))
     async with Cloud(docpreview_emulator.url) as cloud:
         assert (await docpreview_emulator.wait_for_job(await cloud.job_id("a.pdf"))).state == "Success"
 
 
-def test_plugin_is_cheap() -> None:
-    """A pytest run that does not ask for the fixture imports neither web server nor renderer."""
+def test_the_plugin_alone_imports_neither_web_server_nor_renderer() -> None:
+    """A pytest run that does not ask for the fixture does not pay for it."""
     code = (
         "import sys, docpreview_emulator.pytest_plugin;"
         "print([name for name in ('aiohttp', 'pypdfium2', 'PIL', 'sqlite3') if name in sys.modules])"
@@ -48,8 +46,7 @@ def test_plugin_is_cheap() -> None:
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
-def test_start_that_fails_in_a_thread() -> None:
-    """The caller hears of it."""
+def test_a_start_that_fails_in_a_thread_raises_in_the_caller() -> None:
     with running(Emulator()) as first:
         second = Emulator(port=first.port)
         with pytest.raises(OSError, match="address already in use"), running(second):
@@ -58,8 +55,7 @@ def test_start_that_fails_in_a_thread() -> None:
         pass
 
 
-def test_emulator_that_is_not_running() -> None:
-    """Its knobs say so."""
+def test_an_emulator_that_is_not_running_refuses_control_and_says_so() -> None:
     with pytest.raises(ControlError, match="async with"):
         Emulator().clear_faults()
     with pytest.raises(ControlError, match="not running"):

@@ -37,17 +37,16 @@ def image(emulator: Emulator, key: str) -> Image.Image:
         ({"ImageDpi": 10, "Zoom": 1000}, (534, 267), "JPEG"),
     ],
 )
-async def test_size_and_format(
+async def test_a_page_has_the_asked_size_and_format_within_the_clouds_range(
     emulator: Emulator, cloud: Cloud, options: dict[str, Any], size: tuple[int, int], kind: str
 ) -> None:
-    """A page of 200 by 100 points at the asked resolution and zoom; what is out of range is cut to the range."""
+    """The page is 200 by 100 points; what is out of range is cut to the range."""
     await finished(emulator, cloud, "seven.pdf", PageRanges="1", **options)
     page = image(emulator, "out/1")
     assert (page.size, page.format) == (size, kind)
 
 
 async def test_a_better_quality_quantises_less(emulator: Emulator, cloud: Cloud) -> None:
-    """A better quality quantises less."""
     tables = {}
     for quality in (10, 95):
         await finished(emulator, cloud, "seven.pdf", "q/${Number}", PageRanges="1", Quality=quality)
@@ -67,24 +66,23 @@ async def test_a_better_quality_quantises_less(emulator: Emulator, cloud: Cloud)
         ("o/whole.pdf", {"TgtType": "pdf", "PageRanges": "2"}, ["o/whole.pdf"]),
     ],
 )
-async def test_selection_and_names(
+async def test_the_selected_pages_are_stored_under_the_names_of_the_template(
     emulator: Emulator, cloud: Cloud, template: str, options: dict[str, Any], expected: list[str]
 ) -> None:
-    """Which pages, under which names."""
     job = await finished(emulator, cloud, "seven.pdf", template, **options)
     assert targets(job) == expected
     assert emulator.get_object(BUCKET, REGION, expected[0].removeprefix("/"))
 
 
 async def test_a_single_image_has_all_wanted_pages_below_each_other(emulator: Emulator, cloud: Cloud) -> None:
-    """All wanted pages below each other."""
     job = await finished(emulator, cloud, "seven.pdf", "o/long.png", PicPagination=1, TgtType="png", EndPage=3)
     assert targets(job) == ["o/long.png"]
     assert image(emulator, "o/long.png").size == (267, 3 * 134)
 
 
-async def test_encrypted_pdf_with_its_password(emulator: Emulator, cloud: Cloud) -> None:
-    """The password opens it, and a PDF made of it is free of it."""
+async def test_an_encrypted_pdf_opens_with_its_password_and_converts_to_an_open_one(
+    emulator: Emulator, cloud: Cloud
+) -> None:
     emulator.put_object(BUCKET, REGION, "secret.pdf", encrypted_pdf(b"pass"))
     assert targets(await finished(emulator, cloud, "secret.pdf", DocPassword="pass")) == ["out/1"]
     await finished(emulator, cloud, "secret.pdf", "open.pdf", DocPassword="pass", TgtType="pdf")
@@ -122,14 +120,12 @@ async def test_a_document_that_cannot_be_rendered_fails_its_own_job_only(
     assert targets(await finished(emulator, cloud, "seven.pdf", EndPage=1)) == ["out/1"]
 
 
-async def test_source_type_without_suffix(emulator: Emulator, cloud: Cloud) -> None:
-    """SrcType speaks for an object whose key has no suffix."""
+async def test_the_source_type_speaks_for_a_key_without_suffix(emulator: Emulator, cloud: Cloud) -> None:
     emulator.put_object(BUCKET, REGION, "nosuffix", pdf(1))
     assert targets(await finished(emulator, cloud, "nosuffix", SrcType="pdf")) == ["out/1"]
 
 
-async def test_input_deleted_before_the_job_runs(emulator: Emulator, cloud: Cloud) -> None:
-    """The job fails as its input is gone."""
+async def test_a_job_fails_when_its_input_is_deleted_before_it_runs(emulator: Emulator, cloud: Cloud) -> None:
     emulator.hold_jobs()
     job_id = await cloud.job_id("seven.pdf")
     assert (await cloud.send("DELETE", "/seven.pdf", host=f"{BUCKET}.cos.{REGION}.myqcloud.com")).status == 204

@@ -31,74 +31,64 @@ def check(case: Mapping[str, Any], *, now: float = 1700000000, **changes: Any) -
 @pytest.mark.parametrize("case", VECTORS, ids=lambda case: case["name"])
 class TestVendorVector:
     def test_a_signature_of_the_vendors_sdk_is_accepted(self, case: Mapping[str, Any]) -> None:
-        """What the vendor's SDK signs passes."""
         assert check(case).secret_id == case["secret_id"]
 
-    def test_with_another_path(self, case: Mapping[str, Any]) -> None:
-        """The path is covered."""
+    def test_a_signature_of_another_path_does_not_match(self, case: Mapping[str, Any]) -> None:
         with pytest.raises(CloudError, match="SignatureDoesNotMatch"):
             check(case, path=case["path"] + "x")
 
-    def test_with_another_key(self, case: Mapping[str, Any]) -> None:
-        """Another secret key does not do."""
+    def test_a_signature_of_another_secret_key_does_not_match(self, case: Mapping[str, Any]) -> None:
         with pytest.raises(CloudError, match="SignatureDoesNotMatch"):
             check(case, secret_key="another")
 
-    def test_without_a_listed_header(self, case: Mapping[str, Any]) -> None:
-        """What is listed must be there."""
+    def test_a_signature_without_a_header_that_it_lists_does_not_match(self, case: Mapping[str, Any]) -> None:
         headers = {name: value for name, value in case["headers"].items() if name != "host"}
         with pytest.raises(CloudError, match="SignatureDoesNotMatch"):
             check(case, headers=headers)
 
-    def test_with_an_unlisted_header(self, case: Mapping[str, Any]) -> None:
-        """What is not listed is not covered."""
+    def test_a_signature_does_not_cover_an_unlisted_header(self, case: Mapping[str, Any]) -> None:
         check(case, headers={**case["headers"], "x-anything": "1"})
 
-    def test_with_a_port_in_the_host(self, case: Mapping[str, Any]) -> None:
+    def test_a_signature_of_the_bare_host_name_is_accepted_with_a_port(self, case: Mapping[str, Any]) -> None:
         """The vendor's SDK signs the bare host name; HTTP adds the port."""
         check(case, headers={**case["headers"], "host": case["headers"]["host"] + ":8089"})
 
-    def test_after_its_window(self, case: Mapping[str, Any]) -> None:
-        """It expires at the end of its window, to the second."""
+    def test_a_signature_expires_at_the_end_of_its_window_to_the_second(self, case: Mapping[str, Any]) -> None:
         check(case, now=case["valid_until"])
         with pytest.raises(CloudError, match="Request has expired"):
             check(case, now=case["valid_until"] + 1)
 
-    def test_far_before_its_window(self, case: Mapping[str, Any]) -> None:
+    def test_a_signature_from_far_ahead_of_the_cloud_is_too_skewed(self, case: Mapping[str, Any]) -> None:
         """A client whose clock is far ahead is told so."""
         with pytest.raises(CloudError, match="RequestTimeTooSkewed"):
             check(case, now=case["valid_from"] - 901)
 
 
-async def test_request_without_signature(cloud: Cloud) -> None:
-    """Nobody is let in unsigned, and CI hosts name no resource."""
+async def test_an_unsigned_request_is_403_and_names_no_resource_on_a_ci_host(cloud: Cloud) -> None:
     reply = await cloud.raw("GET", "/doc_jobs", headers={"host": f"{BUCKET}.ci.{REGION}.myqcloud.com"})
     assert (reply.status, reply.text("Code")) == (403, "MissingAuthorization")
     assert reply.xml.find("Resource") is None
 
 
-async def test_refusal_on_an_object_host(cloud: Cloud) -> None:
-    """Object hosts name the resource."""
+async def test_a_refusal_on_an_object_host_names_the_resource(cloud: Cloud) -> None:
     reply = await cloud.send("GET", "/missing.jpg", host=COS_HOST)
     assert (reply.status, reply.text("Code")) == (404, "NoSuchKey")
     assert reply.text("Resource") == f"{COS_HOST}/missing.jpg"
 
 
 async def test_half_a_signature_is_an_invalid_authorization(cloud: Cloud) -> None:
-    """Half a signature is none."""
     headers = {"host": COS_HOST, "Authorization": "q-sign-algorithm=sha1&q-ak=x"}
     reply = await cloud.raw("GET", "/x", headers=headers)
     assert reply.text("Code") == "InvalidAuthorization"
 
 
 async def test_an_unknown_key_is_an_invalid_access_key_id(cloud: Cloud) -> None:
-    """A key that nobody has."""
     cloud.signer = Signer(secret_id="nobody")
     assert (await cloud.list()).text("Code") == "InvalidAccessKeyId"
 
 
-async def test_clock_of_the_cloud_ahead(emulator: Emulator, cloud: Cloud) -> None:
-    """With the cloud an hour ahead signatures are expired, and the `Date` header tells the client why."""
+async def test_with_the_cloud_an_hour_ahead_a_signature_is_expired(emulator: Emulator, cloud: Cloud) -> None:
+    """Until the client signs by the cloud's clock."""
     emulator.clock.offset_seconds = 3600
     reply = await cloud.list()
     assert (reply.status, reply.text("Code"), reply.text("Message")) == (403, "AccessDenied", "Request has expired")
@@ -106,14 +96,13 @@ async def test_clock_of_the_cloud_ahead(emulator: Emulator, cloud: Cloud) -> Non
     assert (await cloud.list()).status == 200
 
 
-async def test_clock_of_the_cloud_behind(emulator: Emulator, cloud: Cloud) -> None:
-    """With the cloud an hour behind the difference is too large."""
+async def test_with_the_cloud_an_hour_behind_a_signature_is_too_skewed(emulator: Emulator, cloud: Cloud) -> None:
     emulator.clock.offset_seconds = -3600
     assert (await cloud.list()).text("Code") == "RequestTimeTooSkewed"
 
 
 async def test_a_temporary_key_needs_its_token_until_it_expires(emulator: Emulator, cloud: Cloud) -> None:
-    """A temporary key needs its token, signed or not, until it expires."""
+    """Signed or not."""
     emulator.credentials["temporary"] = Credential("temporary", SECRET_KEY, "TOKEN+/=abc")
     cloud.signer = Signer(secret_id="temporary")
     token = {"x-ci-security-token": "TOKEN+/=abc"}
@@ -125,8 +114,10 @@ async def test_a_temporary_key_needs_its_token_until_it_expires(emulator: Emulat
     assert (reply.status, reply.text("Code")) == (400, "ExpiredToken")
 
 
-async def test_presigned_address_in_a_browser(emulator: Emulator, cloud: Cloud) -> None:
-    """The path form serves a page to whoever has its signed address, and nobody else."""
+async def test_a_presigned_address_serves_a_page_to_a_browser_and_a_forged_one_none(
+    emulator: Emulator, cloud: Cloud
+) -> None:
+    """The path form, whose host is a part of the path."""
     emulator.put_object(BUCKET, REGION, "a b/中.jpg", b"page")
     query = Signer().sign("GET", "/a b/中.jpg", {}, {"host": COS_HOST})
     reply = await cloud.raw("GET", f"/_emulator/objects/{COS_HOST}/a b/中.jpg", params=query)
@@ -136,8 +127,7 @@ async def test_presigned_address_in_a_browser(emulator: Emulator, cloud: Cloud) 
     assert reply.status == 403
 
 
-async def test_presigned_address_with_a_token(emulator: Emulator, cloud: Cloud) -> None:
-    """The token may stand in the query, signed."""
+async def test_a_presigned_address_may_have_its_token_in_the_query(emulator: Emulator, cloud: Cloud) -> None:
     emulator.credentials["temporary"] = Credential("temporary", SECRET_KEY, "TOKEN+/=abc")
     emulator.put_object(BUCKET, REGION, "p.jpg", b"page")
     token = {"x-cos-security-token": "TOKEN+/=abc"}

@@ -34,8 +34,7 @@ async def test_a_restart_preserves_everything_and_finishes_unfinished_jobs(tmp_p
         assert (await cloud.send("GET", "/docqueue", host=host)).text("QueueList/State") == "Paused"
 
 
-async def test_submitted_job_over_a_restart(tmp_path: Path) -> None:
-    """A job that was still waiting runs."""
+async def test_a_submitted_job_runs_after_a_restart(tmp_path: Path) -> None:
     async with Emulator(tmp_path, settings=Settings(submit_delay=60)) as emulator, Cloud(emulator.url) as cloud:
         emulator.put_object(BUCKET, REGION, "a.pdf", pdf(1))
         job_id = await cloud.job_id("a.pdf")
@@ -43,8 +42,8 @@ async def test_submitted_job_over_a_restart(tmp_path: Path) -> None:
         assert (await emulator.wait_for_job(job_id)).state == "Success"
 
 
-async def test_cut_upload_over_a_restart(tmp_path: Path) -> None:
-    """Files that no object names are swept."""
+async def test_a_restart_sweeps_files_that_no_object_names(tmp_path: Path) -> None:
+    """A cut upload leaves one."""
     async with Emulator(tmp_path) as emulator:
         emulator.put_object(BUCKET, REGION, "k", b"kept")
     (tmp_path / "objects" / "left-over").write_bytes(b"half")
@@ -54,14 +53,13 @@ async def test_cut_upload_over_a_restart(tmp_path: Path) -> None:
 
 
 async def test_a_corrupt_database_is_refused_with_its_file_and_what_to_do(tmp_path: Path) -> None:
-    """The message names the file and says what to do."""
     (tmp_path / "emulator.sqlite3").write_bytes(b"not a database, certainly" * 100)
     with pytest.raises(StorageError, match=r"emulator\.sqlite3 is not a usable database .*: move it away"):
         async with Emulator(tmp_path):
             pass
 
 
-async def test_directory_in_use(tmp_path: Path) -> None:
+async def test_a_directory_in_use_by_another_emulator_is_refused(tmp_path: Path) -> None:
     """Two emulators on one directory would run every job twice."""
     async with Emulator(tmp_path):
         with pytest.raises(StorageError, match="in use by another emulator"):
@@ -70,7 +68,6 @@ async def test_directory_in_use(tmp_path: Path) -> None:
 
 
 async def test_a_file_in_place_of_the_directory_is_refused(tmp_path: Path) -> None:
-    """A file where the directory should be."""
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot be used"):
         async with Emulator(tmp_path / "file"):

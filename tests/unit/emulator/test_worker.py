@@ -20,8 +20,7 @@ def document(directory: Path) -> tuple[Path, Path]:
     return source, out
 
 
-async def test_process_that_was_killed(tmp_path: Path) -> None:
-    """The next document gets a new process."""
+async def test_a_killed_process_fails_its_document_and_the_next_gets_a_new_one(tmp_path: Path) -> None:
     worker = RenderWorker(30)
     try:
         await worker.render(*document(tmp_path), DEFAULTS)
@@ -34,8 +33,7 @@ async def test_process_that_was_killed(tmp_path: Path) -> None:
         await worker.close()
 
 
-async def test_process_that_hangs(tmp_path: Path) -> None:
-    """It is killed after the time-out, and the job fails."""
+async def test_a_hanging_process_fails_its_document_by_timeout_and_is_replaced(tmp_path: Path) -> None:
     worker = RenderWorker(30)
     try:
         await worker.render(*document(tmp_path), DEFAULTS)
