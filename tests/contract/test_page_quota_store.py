@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from docpreview_gateway.creates.pages import PageCount, Pages, Periods, Reservation
+from docpreview_gateway.creates.pages import RETENTION_SECONDS, PageCount, Pages, Periods, Reservation
 from docpreview_gateway.creates.ports import PageQuotaStoreError
 from docpreview_gateway.creates.redis_pages import PREFIX, RedisPages
-from docpreview_gateway.creates.sqlite_pages import KEEP_SECONDS, SqlitePages
+from docpreview_gateway.creates.sqlite_pages import SqlitePages
 from docpreview_gateway.model.callers import PageBudget
 from docpreview_gateway.storage.redis_connections import redis_commands
 from tests.fakes.pages import FakePages
@@ -145,7 +145,7 @@ async def test_old_charged_reservations_are_deleted_and_their_pages_stay_counted
     async with SqlitePages(tmp_path / "pages.db") as store:
         await store.reserve(wanted("r"), BUDGET, NOW)
         await store.charge("r", 5)
-        await store.reserve(replace(wanted("later"), made_at=NOW + KEEP_SECONDS + 1), BUDGET, NOW)
+        await store.reserve(replace(wanted("later"), made_at=NOW + RETENTION_SECONDS + 1), BUDGET, NOW)
         assert (await store.reserve(wanted("r"), BUDGET, NOW)).outcome == "new"
         assert (await store.count("a", TODAY)).day == Pages(5, 60)
 

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.callers import PageBudget
 
 
+CLAIM_SIZE = 100
+"""Reservations that a process claims in one command, at most."""
+
+RETENTION_SECONDS = 32 * 86400
+"""Seconds for which a store keeps a charged reservation: longer than the ledger keeps any `request_id`."""
+
+
 class Periods(NamedTuple):
     """A day and a month (UTC), such as `2026-11-23` and `2026-11`."""
 

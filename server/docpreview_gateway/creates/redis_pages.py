@@ -9,7 +9,14 @@ from __future__ import annotations
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from docpreview_gateway.creates.pages import PageCount, Pages, Reservation, ReservationResult
+from docpreview_gateway.creates.pages import (
+    CLAIM_SIZE,
+    RETENTION_SECONDS,
+    PageCount,
+    Pages,
+    Reservation,
+    ReservationResult,
+)
 from docpreview_gateway.creates.ports import PageQuotaStoreError
 from docpreview_gateway.storage.redis_client import RedisCallError, RedisClient, expect, script_command
 from docpreview_gateway.storage.redis_keys import slot_prefix
@@ -21,10 +28,6 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.callers import PageBudget
 
 PREFIX = slot_prefix("pages")
-CLAIMED_AT_ONCE = 100
-KEEP_SECONDS = 32 * 86400
-"""How long a charged reservation is kept: longer than any `request_id`."""
-
 KEEP_PAGES_SECONDS = 70 * 86400
 """How long the pages of a caller and period are kept after their last change: longer than a month and its jobs."""
 
@@ -78,7 +81,7 @@ if not redis.call('ZSCORE', open, id) then return 0 end
 redis.call('ZREM', open, id)
 local found = redis.call('HMGET', entry(id), 'caller', 'day', 'month', 'pages')
 if not found[1] then return 0 end
-if made == '' then redis.call('DEL', entry(id)) else redis.call('EXPIRE', entry(id), {KEEP_SECONDS}) end
+if made == '' then redis.call('DEL', entry(id)) else redis.call('EXPIRE', entry(id), {RETENTION_SECONDS}) end
 local used = made == '' and 0 or made
 add(found[1], found[2], used, -found[4])
 add(found[1], found[3], used, -found[4])
@@ -86,7 +89,7 @@ return 1
 """
 _CLAIM = f"""{_LUA}
 local found = {{}}
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', open, '-inf', ARGV[1], 'LIMIT', 0, {CLAIMED_AT_ONCE})) do
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', open, '-inf', ARGV[1], 'LIMIT', 0, {CLAIM_SIZE})) do
   if redis.call('EXISTS', entry(id)) == 0 then
     redis.call('ZREM', open, id)
   else

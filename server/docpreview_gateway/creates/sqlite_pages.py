@@ -9,7 +9,16 @@ from dataclasses import asdict, fields
 from functools import partial
 from typing import TYPE_CHECKING
 
-from docpreview_gateway.creates.pages import PageCount, Pages, Periods, Reservation, ReservationResult, refusing
+from docpreview_gateway.creates.pages import (
+    CLAIM_SIZE,
+    RETENTION_SECONDS,
+    PageCount,
+    Pages,
+    Periods,
+    Reservation,
+    ReservationResult,
+    refusing,
+)
 from docpreview_gateway.creates.ports import PageQuotaStoreError
 from docpreview_gateway.storage.sqlite_file import SqliteFile
 
@@ -20,10 +29,6 @@ if TYPE_CHECKING:
     from typing import Self
 
     from docpreview_gateway.model.callers import PageBudget
-
-CLAIMED_AT_ONCE = 100
-KEEP_SECONDS = 32 * 86400
-"""How long a charged reservation is kept: longer than any `request_id`."""
 
 _NAMES = [field.name for field in fields(Reservation)]
 _SELECT = f"SELECT {', '.join(_NAMES)} FROM reservations"  # noqa: S608 - our own column names
@@ -86,7 +91,7 @@ class SqlitePages:
 def _reserve(
     connection: sqlite3.Connection, *, wanted: Reservation, budget: PageBudget | None, due_at: float
 ) -> ReservationResult:
-    connection.execute("DELETE FROM reservations WHERE NOT open AND made_at < ?", (wanted.made_at - KEEP_SECONDS,))
+    connection.execute("DELETE FROM reservations WHERE NOT open AND made_at < ?", (wanted.made_at - RETENTION_SECONDS,))
     count = _count(connection, caller=wanted.caller, periods=Periods(wanted.day, wanted.month))
     if connection.execute("SELECT 1 FROM reservations WHERE id = ?", (wanted.id,)).fetchone():
         return ReservationResult("known", count)
@@ -120,7 +125,7 @@ def _close(connection: sqlite3.Connection, *, reservation: str, pages: int | Non
 
 def _claim(connection: sqlite3.Connection, *, now: float, until: float) -> list[Reservation]:
     due = f"{_SELECT} WHERE open AND look_at <= ? ORDER BY look_at LIMIT ?"
-    found = [Reservation(*row) for row in connection.execute(due, (now, CLAIMED_AT_ONCE)).fetchall()]
+    found = [Reservation(*row) for row in connection.execute(due, (now, CLAIM_SIZE)).fetchall()]
     connection.executemany("UPDATE reservations SET look_at = ? WHERE id = ?", [(until, each.id) for each in found])
     return found
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_queue_service_pb2 import PreviewQueue
+from docpreview_gateway.upstream.cloud_clock import unix_time
 from docpreview_gateway.upstream.wire.signing import CLOCK_SLACK
 
 if TYPE_CHECKING:
@@ -71,10 +71,10 @@ def of_refusal(error: UpstreamError, bucket: Bucket) -> Finding:
 
 def of_clock(date: str, now: float) -> Finding:
     """The difference between this machine's clock and the cloud's, by the `Date` of its reply."""
-    try:
-        ahead = now - parsedate_to_datetime(date).timestamp()
-    except ValueError:
+    cloud = unix_time(date)
+    if cloud is None:
         return Finding("clock", "this machine", "the cloud's reply has no date to compare with")
+    ahead = now - cloud
     result = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the cloud's"
     is_off = abs(ahead) > CLOCK_SLACK
     return Finding("clock", "this machine", result, _REMEDIES[r.ERROR_REASON_CLOCK_SKEW][1] if is_off else "")

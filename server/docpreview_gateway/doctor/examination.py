@@ -107,7 +107,7 @@ class Diagnostics:
 
 
 def _queues(reply: HttpReply, bucket: Bucket) -> QueuePage:
-    if not 200 <= reply.status < 300:  # noqa: PLR2004 - the range of success in HTTP
+    if not refusals.accepted(reply):
         raise refusals.read(reply)
     return responses.queue_page(reply.body, bucket=bucket.name)
 

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from docpreview.v1.error_reason_pb2 import ErrorReason
 
 
+SERVER_ERROR_CODES = frozenset(
+    {"UNKNOWN", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "DEADLINE_EXCEEDED", "UNIMPLEMENTED"}
+)
+"""gRPC status codes that may be the fault of the gateway or the cloud, not of the caller."""
+
+
 class GatewayError(Exception):
     """A call failed for one of the contract's reasons.
 

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Literal
 import orjson
 import structlog
 
+from docpreview_gateway.model.errors import SERVER_ERROR_CODES
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import BinaryIO
@@ -27,9 +29,6 @@ if TYPE_CHECKING:
 FLUSH_SECONDS = 0.1
 MOST_LINES = 1000
 """Most lines in the buffer."""
-
-_OURS = frozenset({"UNKNOWN", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "DEADLINE_EXCEEDED", "UNIMPLEMENTED"})
-"""Codes that may be the fault of the gateway or the cloud, not of the caller."""
 
 
 class CallLog:
@@ -107,7 +106,7 @@ class CallLog:
 def _entry(now: float, method: Method, call: Call, code: str, seconds: float) -> dict[str, object]:
     entry: dict[str, object] = {
         "timestamp": _moment(now),
-        "level": "warning" if code in _OURS else "info",
+        "level": "warning" if code in SERVER_ERROR_CODES else "info",
         "event": "call",
         "caller": call.caller.name,
         "method": method.name,

@@ -28,7 +28,7 @@ from opentelemetry.trace import (
 )
 
 from docpreview.v1.error_reason_pb2 import ErrorReason
-from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.model.errors import SERVER_ERROR_CODES, GatewayError
 from docpreview_gateway.model.trace_context import Trace
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 EXPORT_SECONDS = 5.0
 MOST_LINKS = 128
-_OURS = frozenset({"UNKNOWN", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "DEADLINE_EXCEEDED", "UNIMPLEMENTED"})
 _current: ContextVar[Span | None] = ContextVar("span", default=None)
 
 
@@ -90,7 +89,7 @@ class OpenTelemetryTraces:
         )
         if call.response.reason:
             span.set_attribute("error.type", call.response.reason)
-        if code in _OURS:
+        if code in SERVER_ERROR_CODES:
             span.set_status(Status(StatusCode.ERROR, call.response.reason))
         span.end()
 

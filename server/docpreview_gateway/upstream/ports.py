@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.call import Call
     from docpreview_gateway.model.circuit_breaker import State
     from docpreview_gateway.model.trace_context import Trace
+    from docpreview_gateway.upstream.operations import Operation
     from docpreview_gateway.upstream.wire.http import HttpReply, HttpRequest
     from docpreview_gateway.upstream.wire.signing import Credentials
 
@@ -126,6 +127,11 @@ class Attempt(NamedTuple):
     bucket: str
     operation: str
     trace: Trace | None
+
+    @classmethod
+    def of(cls, operation: Operation[object], call: Call) -> Attempt:
+        """An attempt of an operation of the job API."""
+        return cls(operation.bucket.name, operation.name, call.trace)
 
 
 class HostLoad(NamedTuple):

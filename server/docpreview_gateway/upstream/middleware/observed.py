@@ -25,7 +25,7 @@ def observed(inner: Upstream, telemetry: UpstreamTelemetry, ends: JobEnds) -> Up
     """`inner`, with the outcome and duration of each operation recorded, and every job of a reply given to `ends`."""
 
     async def attempt(operation: Operation[Result], call: Call) -> Result:
-        with measured(Attempt(operation.bucket.name, operation.name, call.trace), telemetry):
+        with measured(Attempt.of(operation, call), telemetry):
             result = await inner(operation, call)
         if isinstance(result, PreviewJob):
             ends.saw(result)

@@ -16,7 +16,7 @@ def traced(inner: Upstream, tracing: Tracing) -> Upstream:
     """`inner`, with a span of `tracing` around each operation."""
 
     async def attempt(operation: Operation[Result], call: Call) -> Result:
-        with tracing.attempt(Attempt(operation.bucket.name, operation.name, call.trace), call):
+        with tracing.attempt(Attempt.of(operation, call), call):
             return await inner(operation, call)
 
     return attempt
