@@ -8,7 +8,7 @@ import signal
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -27,21 +27,7 @@ from docpreview_gateway.settings.sections import host_port
 from docpreview_gateway.storage.background import repeated
 from docpreview_gateway.telemetry.admin_server import admin_server
 from docpreview_gateway.telemetry.operator_page import SAMPLE_SECONDS, OperatorPage
-from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
-from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudClock
-from docpreview_gateway.upstream.memory_cache import LruMemoryCache
-from docpreview_gateway.upstream.middleware.cached import Cached
-from docpreview_gateway.upstream.middleware.coalesced import Coalesced
-from docpreview_gateway.upstream.middleware.concurrency_limited import (
-    HostLimiterRules,
-    HostLimiters,
-    concurrency_limited,
-)
-from docpreview_gateway.upstream.middleware.rate_limited import RateLimited
-from docpreview_gateway.upstream.middleware.retrying import Retrying
-from docpreview_gateway.upstream.middleware.shared_reads import SharedReads
-from docpreview_gateway.upstream.object_tags import CloudObjectTags
 from docpreview_gateway.wiring.access import CHECK_SECONDS, KEYS_SECONDS, Access
 from docpreview_gateway.wiring.creates import create_parts
 from docpreview_gateway.wiring.event_loop import freeze_startup_objects
@@ -49,6 +35,7 @@ from docpreview_gateway.wiring.limits import counting
 from docpreview_gateway.wiring.observability import Observability
 from docpreview_gateway.wiring.reloading import InvalidFileError
 from docpreview_gateway.wiring.system_clock import SystemClock
+from docpreview_gateway.wiring.upstream import cloud_parts
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -59,13 +46,8 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.rpc.handlers import Route
     from docpreview_gateway.settings.loading import Settings
-    from docpreview_gateway.telemetry.prometheus_upstream import PrometheusUpstream
     from docpreview_gateway.upstream.operations import Upstream
-    from docpreview_gateway.upstream.ports import CredentialsSource, JobFeed, ObjectTags
-    from docpreview_gateway.wiring.shared_state import SharedParts
-
-UPSTREAM_TIMEOUT_AFTER_SECONDS = 1.0
-"""A call cancelled after waiting at least this long counts as an upstream timeout."""
+    from docpreview_gateway.upstream.ports import JobFeed
 
 log = structlog.get_logger("docpreview_gateway")
 
@@ -76,14 +58,6 @@ class Worker:
 
     listen: str
     admin: str
-
-
-class Cloud(NamedTuple):
-    """The cloud's job API, the feed of other replicas' reads, and the tags of objects."""
-
-    jobs: Cached
-    feed: JobFeed | None
-    objects: ObjectTags
 
 
 class Gateway:
@@ -123,7 +97,9 @@ class Gateway:
         access = Access(self._settings, clock, self._observed.access)
         credentials, cloud_clock = access.cloud_credentials(), CloudClock(clock)
         self._counting = await stack.enter_async_context(counting(self._settings))
-        cloud = await self._cloud(stack, credentials, cloud_clock, self._observed.upstream)
+        cloud = await stack.enter_async_context(
+            cloud_parts(self._settings, credentials, cloud_clock, rates=self._counting, observed=self._observed)
+        )
         upstream = cloud.jobs
         buckets = BucketRegistry([found.bucket() for found in self._settings.buckets])
         page_urls = PageUrls(buckets, credentials, cloud_clock, base=self._settings.upstream.object_url_base)
@@ -154,73 +130,6 @@ class Gateway:
             authentication=authentication,
             gate=gate if authentication is not None or has_limits(anonymous) else None,
         )
-
-    async def _cloud(
-        self, stack: AsyncExitStack, credentials: CredentialsSource, clock: CloudClock, telemetry: PrometheusUpstream
-    ) -> Cloud:
-        """The client of the cloud behind its middleware."""
-        settings = self._settings.upstream
-        transport = AiohttpTransport(
-            base_url=str(settings.endpoint) if settings.endpoint else None,
-            connect_seconds=settings.connect_timeout_seconds,
-            read_seconds=settings.timeout_seconds,
-        )
-        await stack.enter_async_context(transport)
-        slack = self._settings.ledger.fence_slack_seconds
-        client = CloudClient(transport, credentials, clock, timeout_seconds=settings.timeout_seconds, fence_slack=slack)
-        memory = LruMemoryCache(self._settings.cache.max_bytes)
-        telemetry.measure_cache(lambda: memory.size)
-        rules = HostLimiterRules(
-            self._settings.breaker.rules(),
-            self._settings.concurrency.bounds(),
-            # Below the timeout of an attempt, so that an attempt without a reply always counts.
-            timeout_after=min(UPSTREAM_TIMEOUT_AFTER_SECONDS, 0.9 * settings.timeout_seconds),
-        )
-        limiters = HostLimiters(rules=rules, telemetry=telemetry, jitter=random.random)
-        limited = concurrency_limited(self._observed.attempts(client), limiters)
-        reads, retrying = None, self._retrying(limited, clock, telemetry)
-        shared = await self._shared(stack, telemetry)
-        if shared is not None:
-            reads = SharedReads(retrying, shared.single_flight, clock=clock, telemetry=telemetry)
-        coalesced = Coalesced(
-            reads or retrying,
-            telemetry,
-            # Longer than two attempts, so that callers share the timeout of an attempt, not this one.
-            longest=2 * settings.timeout_seconds + 1,
-            # With shared state the answer may come from another replica and need no permit here.
-            shed_if_late=limiters.shed_if_late if shared is None else None,
-        )
-        cached = Cached(
-            coalesced,
-            memory,
-            shared.cache if shared is not None else None,
-            freshness=self._settings.cache.freshness(),
-            clock=clock,
-            telemetry=telemetry,
-            check_admission=coalesced.check_admission,
-        )
-        if shared is not None:
-            await stack.enter_async_context(shared.listening(cached.forget_lists))
-        objects = CloudObjectTags(transport, credentials, clock, host_limiters=limiters, telemetry=telemetry)
-        return Cloud(cached, reads, objects)
-
-    def _retrying(self, limited: Upstream, clock: Clock, telemetry: PrometheusUpstream) -> Retrying:
-        """Attempts with retries, within the rate limit of the account."""
-        if (account := self._settings.limits.account) is not None:
-            limited = RateLimited(limited, self._counting, rate=account.rate(), telemetry=self._observed.limits)
-        policy = self._settings.retry.policy()
-        return Retrying(limited, policy=policy, clock=clock, telemetry=telemetry, jitter=random.random)
-
-    async def _shared(self, stack: AsyncExitStack, telemetry: PrometheusUpstream) -> SharedParts | None:
-        """The shared cache and single-flight. They connect at their first use, so a start needs no server."""
-        state = self._settings.shared_state
-        if state.url is None:
-            return None
-        # Imported only with shared state: redis takes 20 MiB and half a second.
-        from docpreview_gateway.wiring.shared_state import shared_parts  # noqa: PLC0415
-
-        url = state.url.get_secret_value()
-        return await stack.enter_async_context(shared_parts(url, telemetry, seconds=state.timeout_seconds))
 
     def _watching(self, upstream: Upstream, clock: Clock, feed: JobFeed | None) -> Watching:
         watch = self._settings.watch

@@ -1,0 +1,124 @@
+"""The way to the cloud: its client, and the middleware around it from the inside out."""
+
+from __future__ import annotations
+
+import random
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
+from docpreview_gateway.upstream.client import CloudClient
+from docpreview_gateway.upstream.memory_cache import LruMemoryCache
+from docpreview_gateway.upstream.middleware.cached import Cached
+from docpreview_gateway.upstream.middleware.coalesced import Coalesced
+from docpreview_gateway.upstream.middleware.concurrency_limited import (
+    HostLimiterRules,
+    HostLimiters,
+    concurrency_limited,
+)
+from docpreview_gateway.upstream.middleware.rate_limited import RateLimited
+from docpreview_gateway.upstream.middleware.retrying import Retrying
+from docpreview_gateway.upstream.middleware.shared_reads import SharedReads
+from docpreview_gateway.upstream.object_tags import CloudObjectTags
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from docpreview_gateway.limits.ports import RateCounter
+    from docpreview_gateway.settings.loading import Settings
+    from docpreview_gateway.upstream.cloud_clock import CloudClock
+    from docpreview_gateway.upstream.operations import Upstream
+    from docpreview_gateway.upstream.ports import CredentialsSource, JobFeed, ObjectTags
+    from docpreview_gateway.wiring.observability import Observability
+    from docpreview_gateway.wiring.shared_state import SharedParts
+
+UPSTREAM_TIMEOUT_AFTER_SECONDS = 1.0
+"""A call cancelled after waiting at least this long counts as an upstream timeout."""
+
+
+class CloudParts(NamedTuple):
+    """The cloud's job API, the feed of other replicas' reads, and the tags of objects."""
+
+    jobs: Cached
+    feed: JobFeed | None
+    objects: ObjectTags
+
+
+@asynccontextmanager
+async def cloud_parts(
+    settings: Settings,
+    credentials: CredentialsSource,
+    clock: CloudClock,
+    *,
+    rates: RateCounter,
+    observed: Observability,
+) -> AsyncIterator[CloudParts]:
+    """The parts, connected at their first use. Leaving closes the connections."""
+    telemetry, timeout = observed.upstream, settings.upstream.timeout_seconds
+    async with AsyncExitStack() as stack:
+        transport = await stack.enter_async_context(_transport(settings))
+        slack = settings.ledger.fence_slack_seconds
+        client = CloudClient(transport, credentials, clock, timeout_seconds=timeout, fence_slack=slack)
+        limiters = HostLimiters(rules=_rules(settings), telemetry=telemetry, jitter=random.random)
+        attempts = concurrency_limited(observed.attempts(client), limiters)
+        if (account := settings.limits.account) is not None:
+            attempts = RateLimited(attempts, rates, rate=account.rate(), telemetry=observed.limits)
+        policy = settings.retry.policy()
+        calls: Upstream = Retrying(attempts, policy=policy, clock=clock, telemetry=telemetry, jitter=random.random)
+        shared = await _shared(settings, stack, observed)
+        reads = None
+        if shared is not None:
+            calls = reads = SharedReads(calls, shared.single_flight, clock=clock, telemetry=telemetry)
+        coalesced = Coalesced(
+            calls,
+            telemetry,
+            # Longer than two attempts, so that callers share the timeout of an attempt, not this one.
+            longest=2 * timeout + 1,
+            # With shared state the answer may come from another replica and need no permit here.
+            shed_if_late=limiters.shed_if_late if shared is None else None,
+        )
+        memory = LruMemoryCache(settings.cache.max_bytes)
+        telemetry.measure_cache(lambda: memory.size)
+        cached = Cached(
+            coalesced,
+            memory,
+            None if shared is None else shared.cache,
+            freshness=settings.cache.freshness(),
+            clock=clock,
+            telemetry=telemetry,
+            check_admission=coalesced.check_admission,
+        )
+        if shared is not None:
+            await stack.enter_async_context(shared.listening(cached.forget_lists))
+        objects = CloudObjectTags(transport, credentials, clock, host_limiters=limiters, telemetry=telemetry)
+        yield CloudParts(cached, reads, objects)
+
+
+def _transport(settings: Settings) -> AiohttpTransport:
+    upstream = settings.upstream
+    return AiohttpTransport(
+        base_url=str(upstream.endpoint) if upstream.endpoint else None,
+        connect_seconds=upstream.connect_timeout_seconds,
+        read_seconds=upstream.timeout_seconds,
+    )
+
+
+def _rules(settings: Settings) -> HostLimiterRules:
+    return HostLimiterRules(
+        settings.breaker.rules(),
+        settings.concurrency.bounds(),
+        # Below the timeout of an attempt, so that an attempt without a reply always counts.
+        timeout_after=min(UPSTREAM_TIMEOUT_AFTER_SECONDS, 0.9 * settings.upstream.timeout_seconds),
+    )
+
+
+async def _shared(settings: Settings, stack: AsyncExitStack, observed: Observability) -> SharedParts | None:
+    """The shared cache and single-flight. They connect at their first use, so a start needs no server."""
+    state = settings.shared_state
+    if state.url is None:
+        return None
+    # Imported only with shared state: redis takes 20 MiB and half a second.
+    from docpreview_gateway.wiring.shared_state import shared_parts  # noqa: PLC0415
+
+    url = state.url.get_secret_value()
+    return await stack.enter_async_context(shared_parts(url, observed.upstream, seconds=state.timeout_seconds))
