@@ -154,7 +154,7 @@ class TestRetries:
                 await world.client.get(BUCKET, job_id, timeout=timedelta(seconds=5))
         made, calls = retries(world, "get"), 25
         assert made <= 10 + 0.1 * (calls + 1)
-        assert value(world, "breaker", bucket=BUCKET) == 0
+        assert value(world, "breaker_state", bucket=BUCKET) == 0
 
 
 class TestSilence:
@@ -168,7 +168,7 @@ class TestSilence:
             ended = await asyncio.gather(*(read(stub, f"d{number:032x}", seconds) for number in range(40)))
             assert {reason for reason, _ in ended} <= {"DEADLINE_EXCEEDED", "OVERLOADED", "UPSTREAM_BREAKER_OPEN"}
             assert max(took for _, took in ended) < seconds + 0.5
-            assert value(world, "breaker_changes_total", bucket=BUCKET, state="open") >= 1
+            assert value(world, "breaker_transitions_total", bucket=BUCKET, state="open") >= 1
             reason, took = await read(stub, job_id, seconds)
             assert (reason, took < 0.5) == ("UPSTREAM_BREAKER_OPEN", True)
             world.emulator.clear_faults()

@@ -61,10 +61,10 @@ class Reloading:
             watched.take(await asyncio.to_thread(watched.load))
         except InvalidFileError as error:
             self._telemetry.reloaded(watched.what, "invalid")
-            log.warning("new version is invalid, the old one stays", what=watched.what, why=str(error))
+            log.warning("new version is invalid, the old one stays", file=watched.what, why=str(error))
         else:
             self._telemetry.reloaded(watched.what, "ok")
-            log.info("reloaded", what=watched.what)
+            log.info("reloaded", file=watched.what)
 
     def _stamps(self, watched: Watched[Loaded]) -> list[Hashable]:
         return [self._stamp(path) for path in watched.paths]
