@@ -51,18 +51,18 @@ demo: $(RUNS) ## real documents in, page images out, through emulator and gatewa
 	$(BIN)/python examples/demo.py
 
 # Two cores are busy with four workers: tests mostly wait. What measures runs alone, after the others, also when one of
-# these has failed. The table of what was skipped goes on from one run to the next (--continued). A worker that dies ends the run: pytest-xdist would wait for
-# the rest of its file for ever.
+# these has failed. The table of what was skipped goes on from one run to the next (--continued). A worker that dies
+# ends the run: pytest-xdist would wait for the rest of its file for ever.
 QUICK := tests/unit tests/contract tests/packaging tests/integration
 REST := tests/conformance tests/faults tests/chart tests/monitoring
-BESIDE := -n 4 --max-worker-restart 0 --no-loadscope-reorder -m "not alone and not long and not soak"
+BESIDE := -n 4 --dist loadfile --max-worker-restart 0 --no-loadscope-reorder -m "not alone and not long and not soak"
 ALONE := --continued -m "alone and not long and not soak"
 
 test: $(READY) ## the tests that need nothing but Python and make, in minutes; says what it skipped, and how to get it
-	$(BIN)/pytest $(QUICK) $(BESIDE) --dist loadfile; first=$$?; $(BIN)/pytest $(QUICK) $(ALONE) && exit $$first
+	$(BIN)/pytest $(QUICK) $(BESIDE); first=$$?; $(BIN)/pytest $(QUICK) $(ALONE) && exit $$first
 
 test-rest: $(READY) ## the others: clients in five languages, faults, chart, monitoring
-	$(BIN)/pytest $(REST) $(BESIDE) --dist loadgroup --continued; first=$$?; $(BIN)/pytest $(REST) $(ALONE) && exit $$first
+	$(BIN)/pytest $(REST) $(BESIDE) --continued; first=$$?; $(BIN)/pytest $(REST) $(ALONE) && exit $$first
 
 test-all: ## both
 	$(MAKE) test
@@ -72,7 +72,7 @@ test-long: $(READY) ## the suites that take minutes (churn)
 	$(BIN)/pytest -m long --timeout 900
 
 clients: $(READY) ## every client in its language: its own checks, and all of the conformance table; nothing is skipped
-	CI=true $(BIN)/pytest tests/conformance -n 4 --dist loadgroup
+	CI=true $(BIN)/pytest tests/conformance -n 4 --dist loadfile
 
 soak: $(READY) ## long fault campaigns, with figures; FAULTS_FULL=1 takes hours, FAULTS_SEED sets the seed (docs/faults.md)
 	$(BIN)/pytest -m soak -s tests/faults

@@ -30,8 +30,7 @@ pytestmark = pytest.mark.timeout(900)  # the first test of a language builds its
 
 @pytest.fixture(
     scope="session",
-    # A group for each language: one process builds it and runs its tests, beside those of the others.
-    params=[pytest.param(one, marks=pytest.mark.xdist_group(one.name)) for one in LANGUAGES],
+    params=LANGUAGES,
     ids=[one.name for one in LANGUAGES],
 )
 def language(request: pytest.FixtureRequest) -> Language:

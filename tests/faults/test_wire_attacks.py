@@ -27,7 +27,7 @@ from tests.faults.test_overload import resident_mib
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("wire")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SIZE = int(os.environ.get("FAULTS_ATTACKS", "1"))
 """Factor on the size of each attack; the table's size is 10."""

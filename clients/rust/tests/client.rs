@@ -176,7 +176,9 @@ async fn watch_until_its_deadline() {
 /// A watch whose `next` was cancelled is polled again, and has lost nothing.
 #[tokio::test]
 async fn watch_in_a_select() {
-    let gateway = Gateway::start([Answer::Stream(vec![job(State::Running)], End::Hangs)]).await;
+    // A try that is cancelled after its request was sent has used up an answer.
+    let answers: [Answer; 50] = std::array::from_fn(|_| Answer::Stream(vec![job(State::Running)], End::Hangs));
+    let gateway = Gateway::start(answers).await;
     let mut watch = client(&gateway).watch(v1::WatchPreviewJobRequest::default());
     let mut tries = 0;
     let first = loop {
