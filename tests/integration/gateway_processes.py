@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import ssl
 import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import httpx
 
 from tests.integration.conftest import BUCKET, REGION
 
@@ -17,6 +20,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from docpreview_emulator import Emulator
+
+_WITHOUT_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For clients of plain HTTP: each would else read all authorities of the machine, slower than its request."""
+
+
+async def page(port: int, path: str) -> tuple[int, str]:
+    """Status and text of a page of an admin port."""
+    async with httpx.AsyncClient(trust_env=False, verify=_WITHOUT_AUTHORITIES) as browser:
+        answer = await browser.get(f"http://127.0.0.1:{port}{path}")
+        return answer.status_code, answer.text
 
 
 @dataclass

@@ -32,6 +32,7 @@ from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.settings.sections import DrainSettings
 from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import BUCKET, REGION, World, settings
+from tests.integration.gateway_processes import page
 from tests.unit.rpc.conftest import error_info, rich
 
 if TYPE_CHECKING:
@@ -40,12 +41,6 @@ if TYPE_CHECKING:
 
 JOB_SERVICE = "docpreview.v1.PreviewJobService"
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
-
-
-async def page(port: int, path: str) -> tuple[int, str]:
-    async with httpx.AsyncClient(trust_env=False) as browser:
-        answer = await browser.get(f"http://127.0.0.1:{port}{path}")
-        return answer.status_code, answer.text
 
 
 async def stopping(admin_port: int) -> None:

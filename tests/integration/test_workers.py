@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
-import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -25,7 +24,7 @@ from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview_client import DocPreviewClient
 from docpreview_emulator import Emulator
 from tests.integration.conftest import BUCKET, REGION
-from tests.integration.gateway_processes import Running, configuration, running
+from tests.integration.gateway_processes import Running, configuration, page, running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -62,16 +61,10 @@ def create(request_id: str = "") -> CreatePreviewJobRequest:
     return CreatePreviewJobRequest(bucket=BUCKET, input_object="a.pdf", output=output, request_id=request_id)
 
 
-async def page(gateway: Running, path: str) -> tuple[int, str]:
-    async with httpx.AsyncClient(trust_env=False) as browser:
-        answer = await browser.get(f"http://127.0.0.1:{gateway.admin_port}{path}")
-        return answer.status_code, answer.text
-
-
 async def metrics(gateway: Running) -> Counter[str]:
     """Sums of the samples of each name over their labels."""
     sums: Counter[str] = Counter()
-    for family in text_string_to_metric_families((await page(gateway, "/metrics"))[1]):
+    for family in text_string_to_metric_families((await page(gateway.admin_port, "/metrics"))[1]):
         for sample in family.samples:
             sums[sample.name] += sample.value  # type: ignore[assignment]
     return sums
@@ -91,7 +84,7 @@ class TestMetrics:
                 request = GetPreviewJobRequest(bucket=BUCKET, job_id=job_id)
                 for _ in range(10):
                     await asyncio.gather(*(stub.GetPreviewJob(request) for stub in stubs))
-            _, text = await page(gateway, "/metrics")
+            _, text = await page(gateway.admin_port, "/metrics")
             sums = await metrics(gateway)
             assert sums["grpc_server_handled_total"] == 10 * CONNECTIONS + 1
             assert sums["grpc_server_handling_seconds_count"] == 10 * CONNECTIONS + 1
@@ -106,12 +99,12 @@ class TestMetrics:
         """Not ready as soon as they stop."""
         drain = {"delay_seconds": 1, "grace_seconds": 5}
         async with cloud() as emulator, running(configuration(emulator, tmp_path, drain=drain), *TWO) as gateway:
-            assert await page(gateway, "/readyz") == (200, "ready\n")
+            assert await page(gateway.admin_port, "/readyz") == (200, "ready\n")
             gateway.process.send_signal(signal.SIGTERM)
             async with asyncio.timeout(10):
-                while await page(gateway, "/readyz") != (503, "stopping\n"):  # noqa: ASYNC110 - as above
+                while await page(gateway.admin_port, "/readyz") != (503, "stopping\n"):  # noqa: ASYNC110 - as above
                     await asyncio.sleep(0.02)
-            assert await page(gateway, "/healthz") == (200, "ok\n")
+            assert await page(gateway.admin_port, "/healthz") == (200, "ok\n")
             assert await asyncio.wait_for(gateway.process.wait(), 20) == 0
 
 
@@ -165,7 +158,7 @@ class TestCrash:
                 await _until_metric(gateway, "docpreview_workers", Counter(docpreview_workers=1))
                 after = await metrics(gateway)
                 assert after["grpc_server_handled_total"] >= before["grpc_server_handled_total"]
-                assert await page(gateway, "/readyz") == (200, "ready\n")
+                assert await page(gateway.admin_port, "/readyz") == (200, "ready\n")
             over.set()
             await asyncio.gather(*reading)
             assert reads > 100
