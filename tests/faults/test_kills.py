@@ -18,9 +18,10 @@ from docpreview_gateway.model.errors import GatewayError
 from tests.faults.crashing_create import DOCUMENT, create
 from tests.faults.gateway_process import BUCKET, REGION
 from tests.faults.proxy import FaultMix, FlakyProxy
+from tests.integration.conftest import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
 ROOT = Path(__file__).parents[2]
 NEVER = "never"
@@ -58,12 +59,6 @@ async def until_reconciled(url: str, state: Path, request_id: str) -> tuple[str,
             except GatewayError as error:
                 errors.add(error.reason)
                 await asyncio.sleep(0.3)
-
-
-async def until(happens: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not happens():  # noqa: ASYNC110 - other threads and processes bring it about
-            await asyncio.sleep(0.02)
 
 
 def posts(emulator: Emulator) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from docpreview_gateway.settings.upstream import BreakerSettings, CacheSettings,
 from docpreview_gateway.wiring.gateway import Gateway
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 BUCKET = "examplebucket-1250000000"
 OTHER_BUCKET = "previews-1250000000"
@@ -39,6 +40,13 @@ class World:
 
 _SCRATCH = tempfile.TemporaryDirectory(prefix="docpreview-tests-", ignore_cleanup_errors=True)
 """Temporary directory for the state of gateways, removed when the tests end."""
+
+
+async def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Poll until another process, or the gateway after it has answered, has brought the condition about."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - no event tells it
+            await asyncio.sleep(0.02)
 
 
 def settings(emulator: Emulator, **changes: object) -> Settings:

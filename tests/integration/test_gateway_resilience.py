@@ -28,7 +28,7 @@ from docpreview_gateway.settings.upstream import (
     UpstreamSettings,
 )
 from docpreview_gateway.wiring.gateway import Gateway
-from tests.integration.conftest import BUCKET, REGION, World, settings
+from tests.integration.conftest import BUCKET, REGION, World, settings, until
 from tests.unit.rpc.conftest import error_info
 
 if TYPE_CHECKING:
@@ -162,19 +162,20 @@ class TestSilence:
     async def test_a_hanging_cloud_opens_the_breaker_and_its_recovery_is_noticed_soon(self) -> None:
         """Every call ends by its deadline; with the breaker open, immediately."""
         seconds, loop = 1.2, asyncio.get_running_loop()
-        async with protected(breaker=BreakerSettings(open_seconds=1.0)) as world, stubs(world) as (stub,):
+        async with protected(breaker=BreakerSettings(open_seconds=2.0)) as world, stubs(world) as (stub,):
             job_id = await create(world)
             world.emulator.add_fault("latency", "get", seconds=60, times=None)
             ended = await asyncio.gather(*(read(stub, f"d{number:032x}", seconds) for number in range(40)))
             assert {reason for reason, _ in ended} <= {"DEADLINE_EXCEEDED", "OVERLOADED", "UPSTREAM_BREAKER_OPEN"}
             assert max(took for _, took in ended) < seconds + 0.5
-            assert value(world, "breaker_transitions_total", bucket=BUCKET, state="open") >= 1
+            # The callers' own clocks may end the calls before the gateway has counted their failures.
+            await until(lambda: value(world, "breaker_transitions_total", bucket=BUCKET, state="open") >= 1)
             reason, took = await read(stub, job_id, seconds)
             assert (reason, took < 0.5) == ("UPSTREAM_BREAKER_OPEN", True)
             world.emulator.clear_faults()
             back = loop.time()
             while (await read(stub, job_id, seconds))[0] != "OK":
-                assert loop.time() - back < 5
+                assert loop.time() - back < 10
                 await asyncio.sleep(0.1)
             results = await asyncio.gather(*(read(stub, job_id, 5) for _ in range(20)))
             assert {reason for reason, _ in results} == {"OK"}

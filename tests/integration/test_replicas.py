@@ -20,11 +20,11 @@ from docpreview.v1.preview_job_service_pb2 import (
 )
 from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview_emulator import Emulator
-from tests.integration.conftest import BUCKET, REGION
+from tests.integration.conftest import BUCKET, REGION, until
 from tests.integration.gateway_processes import Running, configuration, running
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
     from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceAsyncStub
     from tests.redis_server import RedisServer
@@ -105,13 +105,6 @@ async def watch(stage: Scene, number: int, seen: list[list[int]]) -> None:
     async for reply in stage.stub(number).WatchPreviewJob(request, timeout=200):
         if reply.HasField("job"):
             seen[number].append(reply.job.state)
-
-
-async def until(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Poll until another process has brought the condition about."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
 
 
 @pytest.mark.alone
