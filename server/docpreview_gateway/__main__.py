@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
@@ -52,7 +53,8 @@ def serve(
     if settings.workers == 1:
         from docpreview_gateway.wiring import event_loop, gateway  # noqa: PLC0415 - `--help` should not wait for the server's imports
 
-        _run(lambda: event_loop.run(gateway.serve(settings)))
+        if code := _run(lambda: event_loop.run(gateway.serve(settings))):
+            raise typer.Exit(code)
         return
     import asyncio  # noqa: PLC0415
 
@@ -80,7 +82,8 @@ def worker(
     settings = _load(config).model_copy(update={"workers": workers})
     _configure_log(settings)
     structlog.contextvars.bind_contextvars(worker=number)
-    _run(lambda: event_loop.run(gateway.serve(settings, gateway.Worker(listen, admin))))
+    if code := _run(lambda: event_loop.run(gateway.serve(settings, gateway.Worker(listen, admin)))):
+        raise typer.Exit(code)
 
 
 @app.command()
@@ -109,6 +112,8 @@ def healthcheck(
 def _configure_log(settings: Settings) -> None:
     from docpreview_gateway.telemetry import structured_log  # noqa: PLC0415
 
+    # gRPC's own lines are no JSON, and strangers cause many; it reads this when it is imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     formats = {"auto": None, "json": True, "console": False}
     structured_log.configure(settings.logging.level, json_lines=formats[settings.logging.format])
 

@@ -42,6 +42,15 @@ class FakeTelemetry:
         self.sheds: list[str] = []
         self.loads: dict[str, Callable[[], HostLoad]] = {}
 
+        self.listened: list[bool] = []
+        self.replaced_servers = 0
+
+    def listening(self, listening: bool) -> None:  # noqa: FBT001
+        self.listened.append(listening)
+
+    def server_replaced(self) -> None:
+        self.replaced_servers += 1
+
     def retry(self, operation: str, outcome: str) -> None:
         self.retries.append((operation, outcome))
 

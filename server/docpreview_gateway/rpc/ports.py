@@ -23,3 +23,11 @@ class RpcTelemetry(Protocol):
     def call_ended(self, method: Method, call: Call, code: str, seconds: float) -> None:
         """Records a call's end with the status of this name, such as `NOT_FOUND`; `call.response.reason` says why."""
         ...
+
+    def listening(self, listening: bool) -> None:  # noqa: FBT001 - the value that is recorded
+        """Records whether the process accepts connections."""
+        ...
+
+    def server_replaced(self) -> None:
+        """Records that the server has ended unasked."""
+        ...

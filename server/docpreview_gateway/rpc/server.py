@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 from google.protobuf import descriptor_pool
@@ -77,12 +77,33 @@ def age_arguments(connection_age: float, longest_stream: float) -> Sequence[tupl
     )
 
 
+class _OnlyGeneric:
+    """A server as generated code sees it, whose methods are found by name at each call instead of being registered.
+
+    For registered methods grpc.aio keeps requests pending in the library. When its accept loop dies (`rpc/listener.py`)
+    it frees their memory, to which the library still writes at the shutdown: grpcio 1.85 corrupts other objects then.
+    """
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
+
+    def add_registered_method_handlers(self, service_name: str, method_handlers: object) -> None:
+        """Nothing: the generic handlers have the same methods."""
+
+
+def _generic(server: grpc.aio.Server) -> grpc.aio.Server:
+    return cast("grpc.aio.Server", _OnlyGeneric(server))
+
+
 class Health:
     """`grpc.health.v1` for the server as a whole and for each service by name."""
 
-    def __init__(self, server: grpc.aio.Server) -> None:
+    def __init__(self) -> None:
         self._servicer = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Serve the health of this process on `server`."""
+        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, _generic(server))
 
     async def serving(self) -> None:
         """Report SERVING for the server and every service."""
@@ -116,8 +137,11 @@ class _PoolWithMethods:
 
 def enable_reflection(server: grpc.aio.Server) -> None:
     """Serve the contract's descriptors to tools such as grpcurl."""
-    from grpc_reflection.v1alpha import reflection  # noqa: PLC0415 - costs memory, and most gateways run without
-
-    reflection.enable_server_reflection(
-        (*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server, pool=_PoolWithMethods()
+    from grpc_reflection.v1alpha import (  # noqa: PLC0415 - costs memory, and most gateways run without
+        reflection,
+        reflection_pb2_grpc,
     )
+
+    names = (*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    servicer = reflection.aio.ReflectionServicer(names, pool=_PoolWithMethods())
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, _generic(server))

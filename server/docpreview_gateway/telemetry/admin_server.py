@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
+NOT_LISTENING = "the gRPC port is not listening"
+
 STOP_SECONDS = 1.0
 """Grace for requests that run when the port is closed. With the library's own minute a probe could delay every stop."""
 
@@ -37,14 +39,16 @@ async def admin_server(  # noqa: PLR0913 - what is served, named by wiring
     *,
     registry: CollectorRegistry,
     unready: Callable[[], str | None],
+    unhealthy: Callable[[], Awaitable[str | None]] | None = None,
     refresh: Callable[[], Awaitable[None]] | None = None,
     page: Page | None = None,
 ) -> AsyncIterator[int]:
-    """A server of `/metrics` in the requested format, `/healthz` (the process lives), `/readyz` and the operator page.
+    """A server of `/metrics` in the requested format, `/healthz`, `/readyz` and the operator page.
 
     `host` may be the path of a Unix socket. Yields the port, which differs from `port` when that is 0. OSError when the
-    port is taken. `/readyz` is 503 with the reason that `unready` gives. `refresh` is awaited before metrics are read.
-    `page` is served at `/`.
+    port is taken. `/readyz` is 503 with the reason that `unready` gives, `/healthz` with that of `unhealthy`; without
+    it `/healthz` says only that the process lives. `refresh` is awaited before metrics are read. `page` is served at
+    `/`.
     """
 
     async def metrics(request: web.Request) -> web.Response:
@@ -54,7 +58,8 @@ async def admin_server(  # noqa: PLR0913 - what is served, named by wiring
         return web.Response(body=encode(registry), headers={"Content-Type": content_type})
 
     async def healthz(_request: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+        reason = None if unhealthy is None else await unhealthy()
+        return web.Response(text="ok\n") if reason is None else web.Response(status=503, text=f"{reason}\n")
 
     async def readyz(_request: web.Request) -> web.Response:
         reason = unready()

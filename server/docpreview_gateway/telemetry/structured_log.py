@@ -18,6 +18,8 @@ MOST_OF_A_KIND = 10
 KIND_SECONDS = 60.0
 """Rate limit of warnings and errors with the same event."""
 
+MOST_TEXT = 500
+
 _SAMPLED = frozenset({"warning", "error", "critical"})
 
 
@@ -59,6 +61,16 @@ class LossyStderr:
             sys.stderr.flush()
 
 
+class LibraryLines(logging.Handler):
+    """Writes what libraries log as lines of this log, MOST_TEXT characters of each: some quote callers' bytes."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record."""
+        fields = {"exc_info": record.exc_info} if record.exc_info and record.exc_info[0] else {}
+        text = record.getMessage()[:MOST_TEXT]
+        structlog.get_logger().log(record.levelno, "log line of a library", logger=record.name, text=text, **fields)
+
+
 def configure(level: str, *, json_lines: bool | None = None) -> None:
     """Set up logging to stderr. `json_lines` None: JSON unless stderr is a terminal.
 
@@ -78,4 +90,4 @@ def configure(level: str, *, json_lines: bool | None = None) -> None:
         logger_factory=structlog.PrintLoggerFactory(cast("TextIO", LossyStderr())),
         cache_logger_on_first_use=False,
     )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, handlers=[LibraryLines()], force=True)

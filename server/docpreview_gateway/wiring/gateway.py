@@ -20,12 +20,13 @@ from docpreview_gateway.jobs.watching import Watching, WatchLimits
 from docpreview_gateway.limits.call_limits import CallLimits, Counting, has_limits
 from docpreview_gateway.model.callers import ANONYMOUS
 from docpreview_gateway.rpc.handlers import Bounds, Handlers, Route
+from docpreview_gateway.rpc.listener import Listener
 from docpreview_gateway.rpc.server import Health, enable_reflection, grpc_server
 from docpreview_gateway.rpc.services import register, routes
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.settings.sections import host_port
 from docpreview_gateway.storage.background import repeated
-from docpreview_gateway.telemetry.admin_server import admin_server
+from docpreview_gateway.telemetry.admin_server import NOT_LISTENING, admin_server
 from docpreview_gateway.telemetry.operator_page import SAMPLE_SECONDS, OperatorPage
 from docpreview_gateway.upstream.cloud_clock import CloudClock
 from docpreview_gateway.wiring.access import CHECK_SECONDS, KEYS_SECONDS, Access
@@ -34,6 +35,7 @@ from docpreview_gateway.wiring.event_loop import freeze_startup_objects
 from docpreview_gateway.wiring.limits import counting
 from docpreview_gateway.wiring.observability import Observability
 from docpreview_gateway.wiring.reloading import InvalidFileError
+from docpreview_gateway.wiring.reserved_port import CAN_SHARE, at_port, reserved_port
 from docpreview_gateway.wiring.system_clock import SystemClock
 from docpreview_gateway.wiring.upstream import cloud_parts
 
@@ -48,6 +50,9 @@ if TYPE_CHECKING:
     from docpreview_gateway.settings.loading import Settings
     from docpreview_gateway.upstream.operations import Upstream
     from docpreview_gateway.upstream.ports import JobFeed
+
+LOST_PORT = 1
+"""Exit code of a process that cannot listen again."""
 
 log = structlog.get_logger("docpreview_gateway")
 
@@ -72,6 +77,7 @@ class Gateway:
         self._clock = SystemClock()
         self._observed = Observability(settings, self._clock)
         self.registry = self._observed.registry
+        self._listener: Listener | None = None
         self.port = 0
         self.admin_port = 0
 
@@ -158,13 +164,31 @@ class Gateway:
             await stack.enter_async_context(repeated(page.sample, SAMPLE_SECONDS))
         try:
             self.admin_port = await stack.enter_async_context(
-                admin_server(host, port, registry=self.registry, unready=self._why_unready, page=page)
+                admin_server(
+                    host,
+                    port,
+                    registry=self.registry,
+                    unready=self._why_unready,
+                    unhealthy=self._why_unhealthy,
+                    page=page,
+                )
             )
         except OSError as error:
             raise StartError(f"admin_listen {self._settings.admin_listen}: {error.strerror}") from error
 
     def _why_unready(self) -> str | None:
-        return self._unready
+        return self._unready or self._why_deaf()
+
+    def _why_deaf(self) -> str | None:
+        return None if self._listener is not None and self._listener.listening else NOT_LISTENING
+
+    async def _why_unhealthy(self) -> str | None:
+        return self._why_deaf()
+
+    async def lost(self) -> None:
+        """Wait until the port cannot be bound again after the gRPC server has ended unasked."""
+        assert self._listener is not None  # noqa: S101 - the gateway has started
+        await self._listener.lost.wait()
 
     async def _grpc(
         self,
@@ -174,27 +198,47 @@ class Gateway:
         access: Access,
         watching: Watching,
     ) -> None:
-        server = grpc_server(
-            self._guards(handlers),
-            shares_port=self._worker is not None,
-            connection_age=self._settings.limits.connection_age_seconds,
-            longest_stream=self._settings.watch.max_stream_seconds,
+        health = Health()
+        address, shares_port = self._address(stack)
+
+        def create() -> grpc.aio.Server:
+            server = grpc_server(
+                self._guards(handlers),
+                shares_port=shares_port,
+                connection_age=self._settings.limits.connection_age_seconds,
+                longest_stream=self._settings.watch.max_stream_seconds,
+            )
+            register(server, handlers, all_routes)
+            health.register(server)
+            if self._settings.reflection:
+                enable_reflection(server)
+            return server
+
+        self._listener = listener = Listener(
+            create,
+            address,
+            access.server_credentials(),
+            self._observed.rpc,
+            grace=self._settings.drain.grace_seconds,
         )
-        register(server, handlers, all_routes)
-        health = Health(server)
-        if self._settings.reflection:
-            enable_reflection(server)
-        credentials = access.server_credentials()
         await access.refresh_keys()
         await stack.enter_async_context(repeated(access.refresh_keys, KEYS_SECONDS))
         await stack.enter_async_context(repeated(access.reloading.check, CHECK_SECONDS))
         try:
-            self.port = self._listen(server, credentials)
+            self.port = await listener.start()
         except RuntimeError as error:
             raise StartError(f"listen {self._settings.listen}: the address cannot be used, is it taken?") from error
-        await server.start()
         await health.serving()
-        stack.push_async_callback(self._drain, server, handlers, health, watching)
+        stack.push_async_callback(self._drain, listener, handlers, health, watching)
+
+    def _address(self, stack: AsyncExitStack) -> tuple[str, bool]:
+        """Where to listen, and whether several sockets may: then a server can be replaced without a gap."""
+        if self._worker is not None:
+            return self._worker.listen, True
+        listen = self._settings.listen
+        if not CAN_SHARE:
+            return listen, False
+        return at_port(listen, stack.enter_context(reserved_port(listen))), True
 
     def _guards(self, handlers: Handlers) -> list[grpc.aio.ServerInterceptor]:
         """Authentication of reflection, not a route of ours. Only if needed: interceptors cost every call."""
@@ -204,11 +248,7 @@ class Gateway:
 
         return [ReflectionGuard(handlers.authentication)]
 
-    def _listen(self, server: grpc.aio.Server, credentials: grpc.ServerCredentials | None) -> int:
-        address = self._worker.listen if self._worker else self._settings.listen
-        return server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
-
-    async def _drain(self, server: grpc.aio.Server, handlers: Handlers, health: Health, watching: Watching) -> None:
+    async def _drain(self, listener: Listener, handlers: Handlers, health: Health, watching: Watching) -> None:
         """Fail readiness, wait until load balancers notice, end the watches, let calls finish, stop."""
         drain = self._settings.drain
         self._unready = "stopping"
@@ -216,15 +256,18 @@ class Gateway:
             await health.leaving()
             await asyncio.sleep(drain.delay_seconds)
             watching.drain()
-            await server.stop(drain.grace_seconds)
+            await listener.stop(drain.grace_seconds)
         finally:
             # Also when a second signal has cancelled the drain: the server ends with the gateway.
-            await server.stop(None)
+            await listener.stop(None)
             await handlers.drained(1.0)
 
 
-async def serve(settings: Settings, worker: Worker | None = None) -> None:
-    """Run until SIGTERM or SIGINT, or until a worker's input ends. A second signal ends the drain at once."""
+async def serve(settings: Settings, worker: Worker | None = None) -> int:
+    """Run until SIGTERM or SIGINT, or until a worker's input ends. A second signal ends the drain at once.
+
+    Returns the exit code: 0, or LOST_PORT so that whoever started the process starts it again.
+    """
     stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -240,7 +283,11 @@ async def serve(settings: Settings, worker: Worker | None = None) -> None:
         log.info("serving", grpc_port=gateway.port, admin_port=gateway.admin_port)
     else:
         _report(stop)
+    lost = asyncio.ensure_future(gateway.lost())
+    lost.add_done_callback(lambda _lost: stop.set())
     await stop.wait()
+    code = LOST_PORT if lost.done() else 0
+    lost.cancel()
     log.info("stopping")
     leaving = asyncio.ensure_future(gateway.__aexit__(None, None, None))
     hurried = asyncio.ensure_future(hurry.wait())
@@ -251,6 +298,7 @@ async def serve(settings: Settings, worker: Worker | None = None) -> None:
     hurried.cancel()
     await asyncio.gather(leaving, hurried, return_exceptions=True)
     log.info("stopped")
+    return code
 
 
 def _report(stop: asyncio.Event) -> None:

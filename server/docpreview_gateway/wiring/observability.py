@@ -23,6 +23,7 @@ from docpreview_gateway.telemetry.prometheus_creates import PrometheusCreates
 from docpreview_gateway.telemetry.prometheus_jobs import PrometheusJobs
 from docpreview_gateway.telemetry.prometheus_limits import PrometheusLimits
 from docpreview_gateway.telemetry.prometheus_rpc import PrometheusRpc
+from docpreview_gateway.telemetry.prometheus_server import PrometheusServer
 from docpreview_gateway.telemetry.prometheus_upstream import PrometheusUpstream
 from docpreview_gateway.upstream.job_ends import JobEnds
 from docpreview_gateway.upstream.middleware.observed import observed
@@ -38,11 +39,14 @@ if TYPE_CHECKING:
 
 
 class CallTelemetry:
-    """The port `RpcTelemetry`: metrics and log of every call, and its span if there are traces."""
+    """The port `RpcTelemetry`: metrics of the server, metrics and log of every call, its span if there are traces."""
 
-    def __init__(self, metrics: PrometheusRpc, traces: OpenTelemetryTraces | None, log: CallLog) -> None:
+    def __init__(
+        self, metrics: PrometheusRpc, server: PrometheusServer, traces: OpenTelemetryTraces | None, log: CallLog
+    ) -> None:
         self._metrics, self._traces, self._log = metrics, traces, log
         self.message_sent = metrics.message_sent
+        self.listening, self.server_replaced = server.listening, server.server_replaced
 
     def call_started(self, method: Method, call: Call) -> Trace | None:
         """Record a started call and start its span, if there are traces."""
@@ -76,7 +80,7 @@ class Observability:
         calls.build(release, platform.python_version(), grpc.__version__)
         as_json = logging.format == "json" or (logging.format == "auto" and not sys.stderr.isatty())
         self.log = CallLog(clock, calls=logging.access, as_json=as_json)
-        self.rpc = CallTelemetry(calls, self.tracing, self.log)
+        self.rpc = CallTelemetry(calls, PrometheusServer(self.registry), self.tracing, self.log)
 
     def attempts(self, client: Upstream) -> Upstream:
         """`client` with metrics of its attempts, and spans of them if there are traces."""

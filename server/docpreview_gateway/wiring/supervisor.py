@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
-import sys
 import tempfile
 import time
 from contextlib import AsyncExitStack
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,9 +22,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.settings.sections import host_port
 from docpreview_gateway.storage.background import repeated
-from docpreview_gateway.telemetry.admin_server import admin_server
+from docpreview_gateway.telemetry.admin_server import NOT_LISTENING, admin_server
 from docpreview_gateway.telemetry.operator_page import SAMPLE_SECONDS, OperatorPage
 from docpreview_gateway.telemetry.worker_metrics import WorkerMetrics
+from docpreview_gateway.wiring.reserved_port import CAN_SHARE, at_port, reserved_port
 from docpreview_gateway.wiring.system_clock import SystemClock
 
 if TYPE_CHECKING:
@@ -166,12 +166,26 @@ class Supervisor:
         self._metrics.ended(str(process.pid))
         return code, was_ready
 
-    async def _scrape(self, number: int, process: asyncio.subprocess.Process) -> None:
+    async def why_unhealthy(self) -> str | None:
+        """The reason for being unhealthy; None when a worker listens: the kernel gives it all new connections."""
+        answers = await asyncio.gather(*(self._listens(number) for number in self._running))
+        return None if any(answers) else NOT_LISTENING
+
+    async def _listens(self, number: int) -> bool:
+        try:
+            async with self._asking(number) as session, session.get("http://worker/healthz") as answer:
+                return answer.status == HTTPStatus.OK
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return False
+
+    def _asking(self, number: int) -> aiohttp.ClientSession:
         connector = aiohttp.UnixConnector(str(self._socket(number)))
-        timeout = aiohttp.ClientTimeout(total=SCRAPE_SECONDS)
+        return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=SCRAPE_SECONDS))
+
+    async def _scrape(self, number: int, process: asyncio.subprocess.Process) -> None:
         try:
             async with (
-                aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+                self._asking(number) as session,
                 session.get("http://worker/metrics", headers={"Accept": OPEN_METRICS}) as answer,
             ):
                 self._metrics.update(str(process.pid), await answer.text())
@@ -184,8 +198,10 @@ class Supervisor:
 
 async def supervise(settings: Settings, command: Sequence[str]) -> int:
     """Serve with several workers until SIGTERM or SIGINT; the exit code. StartError when a port is taken."""
+    if not CAN_SHARE:
+        raise StartError("workers: more than one need Linux, where processes can share a port")
     async with AsyncExitStack() as stack:
-        reserved = stack.enter_context(_reserved(settings.listen))
+        reserved = stack.enter_context(reserved_port(settings.listen))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="docpreview-"))
         supervisor = Supervisor(settings, command, Path(folder))
         host, port = host_port(settings.admin_listen)
@@ -195,6 +211,7 @@ async def supervise(settings: Settings, command: Sequence[str]) -> int:
             port,
             registry=supervisor.registry,
             unready=lambda: supervisor.unready,
+            unhealthy=supervisor.why_unhealthy,
             refresh=supervisor.refresh,
             page=page,
         )
@@ -216,28 +233,6 @@ async def supervise(settings: Settings, command: Sequence[str]) -> int:
         def started() -> None:
             log.info("serving", grpc_port=grpc_port, admin_port=admin_port, workers=settings.workers)
 
-        code = await supervisor.run(f"{settings.listen.rpartition(':')[0]}:{grpc_port}", started)
+        code = await supervisor.run(at_port(settings.listen, reserved), started)
     log.info("stopped")
     return code
-
-
-def _reserved(listen: str) -> socket.socket:
-    """A socket that reserves the port of the workers and does not listen itself.
-
-    It is bound before it is made sharable: so binding fails when another server has the port, even one that shares it,
-    and other users' servers cannot take it while the socket is open.
-    """
-    if sys.platform != "linux":
-        raise StartError("workers: more than one need Linux, where processes can share a port")
-    host, port = host_port(listen)
-    reserved = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    try:
-        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reserved.family == socket.AF_INET6:
-            reserved.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        reserved.bind((host, port))
-        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    except OSError as error:
-        reserved.close()
-        raise StartError(f"listen {listen}: the address cannot be used, is it taken?") from error
-    return reserved

@@ -68,7 +68,8 @@ async def test_a_second_server_on_the_port_fails() -> None:
 async def test_each_service_reports_its_health_and_all_stop_serving_together() -> None:
     """Unknown services are NOT_FOUND."""
     server = grpc_server()
-    health = Health(server)
+    health = Health()
+    health.register(server)
     async with serving(server) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
 
