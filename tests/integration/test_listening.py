@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import resource
 import signal
-import time
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import grpc
 import httpx
 import pytest
 
-from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest, WatchPreviewJobRequest
+from docpreview.v1.preview_job_service_pb2 import WatchPreviewJobRequest
 from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview_client import DocPreviewClient
 from docpreview_emulator import Emulator
 from tests.faults import http2
+from tests.faults.honest import HonestCaller
 from tests.integration.conftest import BUCKET, REGION, until
 from tests.integration.gateway_processes import Running, configuration, page, running
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 NO_TEXT = b"/x/\xff"
 """A `:path` that is not UTF-8."""
-
-FRESH = [("grpc.use_local_subchannel_pool", 1)]
 
 
 @pytest.fixture
@@ -54,43 +52,6 @@ async def attack(gateway: Running) -> None:
         writer.close()
 
 
-class HonestCaller:
-    """Calls all the time, on one connection and on new ones, without retries: how long it was not served."""
-
-    def __init__(self, gateway: Running) -> None:
-        self._gateway = gateway
-        self.outages: list[float] = []
-        self.served = self.failed = 0
-        self.codes: set[grpc.StatusCode] = set()
-
-    async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._call(fresh=fresh)) for fresh in (False, True)]
-        return self
-
-    async def __aexit__(self, *_error: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _call(self, *, fresh: bool) -> None:
-        last = time.monotonic()
-        channel = grpc.aio.insecure_channel(self._gateway.address, [*FRESH, ("grpc.enable_retries", 0)])
-        while True:
-            if fresh:
-                await channel.close()
-                channel = grpc.aio.insecure_channel(self._gateway.address, [*FRESH, ("grpc.enable_retries", 0)])
-            request = GetPreviewJobRequest(bucket=BUCKET, job_id="d" + "1" * 32)
-            code = await PreviewJobServiceStub(channel).GetPreviewJob(request, timeout=10).code()
-            if code == grpc.StatusCode.NOT_FOUND:
-                self.outages.append(time.monotonic() - last)
-                last = time.monotonic()
-                self.served += 1
-            else:
-                self.failed += 1
-                self.codes.add(code)
-            await asyncio.sleep(0.01)
-
-
 async def metric(gateway: Running, name: str) -> float:
     """The sum of the samples of this name."""
     _, text = await page(gateway.admin_port, "/metrics")
@@ -110,7 +71,7 @@ async def test_a_path_that_is_no_text_keeps_honest_callers_waiting_for_less_than
 ) -> None:
     """Thirty times; a metric and a log line tell, and the process stays healthy."""
     async with running(configuration(emulator, tmp_path), "--workers", str(workers)) as gateway:
-        async with HonestCaller(gateway) as caller:
+        async with HonestCaller(gateway.address, BUCKET) as caller:
             await asyncio.sleep(0.5)
             for _ in range(30):
                 await attack(gateway)
@@ -120,7 +81,7 @@ async def test_a_path_that_is_no_text_keeps_honest_callers_waiting_for_less_than
         assert await page(gateway.admin_port, "/readyz") == (200, "ready\n")
         assert await metric(gateway, "docpreview_grpc_server_replacements_total") == 30
         assert await metric(gateway, "docpreview_grpc_listening") == workers
-    assert max(caller.outages) < 1
+    assert caller.longest < 1
     # What is in flight at an attack may fail once; gRPC tells some of it as CANCELLED (grpc issue 41785).
     assert caller.failed <= 2 * 30
     assert caller.codes <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
@@ -208,7 +169,7 @@ async def test_a_worker_that_cannot_listen_again_is_started_anew_while_others_se
         async with asyncio.timeout(60):
             while not await metric(gateway, "docpreview_worker_restarts_total"):  # noqa: ASYNC110
                 await asyncio.sleep(0.2)
-        async with HonestCaller(gateway) as caller:
+        async with HonestCaller(gateway.address, BUCKET) as caller:
             await until(lambda: caller.served > 10)
         for _, writer in opened:
             writer.close()
