@@ -16,7 +16,7 @@ from tests.fakes.raw_server import Exchange, RawServer
 if TYPE_CHECKING:
     from types import TracebackType
 
-HEADERS = "Content-Type: application/xml\r\nServer: tencent-ci\r\nx-ci-request-id: NjRmMGI1\r\n"
+HEADERS = "Content-Type: application/xml\r\nServer: tencent-ci\r\nx-ci-request-id: request-{}\r\n"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,10 @@ class CloudJob:
 
 @dataclass
 class JobCloud:
-    """The server. Tests fill `jobs` directly; a create makes a job that has succeeded with one page."""
+    """The server. Every reply has a request id of its own.
+
+    Tests fill `jobs` directly; a create makes a job that has succeeded with one page.
+    """
 
     jobs: dict[str, CloudJob] = field(default_factory=dict)
 
@@ -88,7 +91,9 @@ class JobCloud:
             reply = job.xml() if known and job else f"<NonExistJobIds>{path[10:]}</NonExistJobIds>"
         else:
             reply = self._list(bucket, parse_qs(urlsplit(target).query))
-        await exchange.answer(f"<Response>{reply}</Response>".encode(), headers=HEADERS)
+        await exchange.answer(
+            f"<Response>{reply}</Response>".encode(), headers=HEADERS.format(len(self._server.exchanges))
+        )
 
     def _create(self, bucket: str, body: bytes) -> str:
         request = ET.fromstring(body)  # noqa: S314 - what the gateway wrote

@@ -90,8 +90,8 @@ def policy(tmp_path: Path) -> Policy:
 async def jobs_of_all_methods(channel: grpc.aio.Channel, metadata: Any, job_id: str) -> list[PreviewJob]:
     """A job as each method tells it that gives addresses on request."""
     stub: Any = PreviewJobServiceStub(channel)
-    one = {"bucket": BUCKET, "job_id": job_id, "page_url_ttl": TTL}
-    options = {"metadata": metadata, "timeout": 20}
+    one: dict[str, Any] = {"bucket": BUCKET, "job_id": job_id, "page_url_ttl": TTL}
+    options: dict[str, Any] = {"metadata": metadata, "timeout": 20}
     found = [await stub.GetPreviewJob(pb.GetPreviewJobRequest(**one), **options)]
     batch = pb.BatchGetPreviewJobsRequest(bucket=BUCKET, job_ids=[job_id, job_id], page_url_ttl=TTL)
     found.extend((await stub.BatchGetPreviewJobs(batch, **options)).jobs)
