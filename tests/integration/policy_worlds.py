@@ -198,7 +198,12 @@ class Talk:
 
     async def batch_get(self, bucket: str, job_ids: Sequence[str]) -> Answer:
         request = pb.BatchGetPreviewJobsRequest(bucket=bucket, job_ids=job_ids, page_url_ttl=TTL)
-        return await self._call("BatchGetPreviewJobs", request)
+        answer = await self._call("BatchGetPreviewJobs", request)
+        batches = tuple(
+            (tuple(map(ShownJob.of, reply.jobs)), tuple(reply.missing_job_ids)) for reply in answer.messages
+        )
+        self.answers[-1] = answer = answer._replace(messages=batches)
+        return answer
 
     async def wait(self, bucket: str, job_id: str, *, seconds: int = 0) -> Answer:
         timeout = Duration(seconds=seconds)

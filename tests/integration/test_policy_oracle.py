@@ -100,11 +100,11 @@ async def check_reads(world: OracleWorld, talk: Talk, caller: OracleCaller) -> N
             assert answer.reason == "NOT_PERMITTED"
             continue
         seen = {job_id for job_id, job in jobs.items() if caller.sees(job)}
-        (reply,) = answer.messages
-        assert [ShownJob.of(job)._replace(rest=b"") for job in reply.jobs] == [
+        ((found, missing),) = answer.messages
+        assert [job._replace(rest=b"") for job in found] == [
             told(caller, jobs[job_id]) for job_id in ids if job_id in seen
         ]
-        assert list(reply.missing_job_ids) == [job_id for job_id in ids if job_id not in seen]
+        assert list(missing) == [job_id for job_id in ids if job_id not in seen]
 
 
 async def check_lists(world: OracleWorld, talk: Talk, caller: OracleCaller, *, filled: bool) -> None:
