@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from docpreview_gateway.access.directory import Directory
+    from docpreview_gateway.model.policy import Decision, Rights
     from docpreview_gateway.settings.loading import Settings
 
 Result = TypeVar("Result")
@@ -173,29 +174,56 @@ def token_new() -> None:
 def policy_explain(  # noqa: PLR0913, PLR0917 - options of a command
     caller: Annotated[str, typer.Option(help="Name of the caller in the policy.")],
     method: Annotated[str, typer.Option(help="RPC, such as GetPreviewJob.")],
-    bucket: Annotated[str, typer.Option(help="Bucket of the source documents.")],
+    bucket: Annotated[str | None, typer.Option(help="Bucket of the source documents, for methods on a bucket.")] = None,
     object: Annotated[str | None, typer.Option(help="Key of the source document.")] = None,  # noqa: A002 - its option's name
-    output_bucket: Annotated[str | None, typer.Option(help="Where results go; default: the source's bucket.")] = None,
+    output_bucket: Annotated[str | None, typer.Option(help="Bucket of the results; default: the source's.")] = None,
     output_object: Annotated[str | None, typer.Option(help="Template of the results' keys.")] = None,
+    page_object: Annotated[str | None, typer.Option(help="Key of a result: may the caller have its address?")] = None,
     preset: Annotated[str | None, typer.Option(help="Name of a preset.")] = None,
     config: Config = None,
 ) -> None:
     """Explain whether a caller may make a call, and by which rules of the policy.
 
-    The exit code is 0 when it may, 1 when it may not.
+    The exit code is 0 when it may, and gets the address of --page-object if that is given; else 1.
     """
-    from docpreview_gateway.model.policy import Question, explain  # noqa: PLC0415
+    from docpreview_gateway.model.contract import BUCKET_METHODS, METHOD_NAMES, PAGE_URL_METHODS  # noqa: PLC0415
+    from docpreview_gateway.model.policy import OPERATORS_METHODS, Question, explain  # noqa: PLC0415
 
     callers = _policy(_load(config)).callers
     if caller not in callers:
         _fail([f"--caller {caller}: the policy names {', '.join(sorted(callers))}"], USAGE)
-    question = Question(method, bucket, object, output_bucket or bucket, output_object, preset)
-    decisions = explain(callers[caller].rights, question)
+    if method not in (known := METHOD_NAMES | OPERATORS_METHODS):
+        _fail([f"--method {method}: is not a method; there are {', '.join(sorted(known))}"], USAGE)
+    if method not in BUCKET_METHODS:
+        bucket = None
+    elif bucket is None:
+        _fail([f"--bucket: is needed for {method}"], USAGE)
+    if page_object is not None and method not in PAGE_URL_METHODS:
+        _fail([f"--page-object: {method} gives no addresses; {', '.join(sorted(PAGE_URL_METHODS))} do"], USAGE)
+    rights = callers[caller].rights
+    decisions = explain(rights, Question(method, bucket, object, output_bucket, output_object, preset))
+    _echo(decisions)
+    allowed = all(decision.allowed for decision in decisions)
+    typer.echo(f"{caller} {'may' if allowed else 'may not'} call {method}{f' on {bucket}' if bucket else ''}")
+    if allowed and rights is not None and bucket is not None and method in PAGE_URL_METHODS:
+        allowed = _explain_pages(rights, bucket, output_bucket or bucket, page_object)
+    raise typer.Exit(0 if allowed else NOT_OK)
+
+
+def _explain_pages(rights: Rights, bucket: str, output: str, key: str | None) -> bool:
+    """Print which pages of the bucket's jobs the caller may have addresses of. Whether it may have that of `key`."""
+    if key is None:
+        typer.echo(f"addresses of pages: {', '.join(rights.page_places(bucket)) or 'none'}")
+        return True
+    decision = rights.of_page(bucket, output, key)
+    _echo([decision])
+    typer.echo(f"{'an address' if decision.allowed else 'no address'} of {key} in {output}")
+    return decision.allowed
+
+
+def _echo(decisions: list[Decision]) -> None:
     for decision in decisions:
         typer.echo(f"{'allowed' if decision.allowed else 'DENIED '}  {decision.rule} {decision.why}")
-    allowed = all(decision.allowed for decision in decisions)
-    typer.echo(f"{caller} {'may' if allowed else 'may not'} call {method} on {bucket}")
-    raise typer.Exit(0 if allowed else NOT_OK)
 
 
 def _policy(settings: Settings) -> Directory:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from docpreview_emulator import Emulator
+    from tests.fakes.job_cloud import JobCloud
 
 _WITHOUT_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """For clients of plain HTTP: each would else read all authorities of the machine, slower than its request."""
@@ -50,14 +51,14 @@ class Running:
         await self.process.wait()
 
 
-def configuration(emulator: Emulator, folder: Path, **changes: object) -> Path:
+def configuration(cloud: Emulator | JobCloud, folder: Path, **changes: object) -> Path:
     values: dict[str, object] = {
         "listen": "127.0.0.1:0",
         "admin_listen": "127.0.0.1:0",
         "state_dir": str(folder),
         "buckets": [{"name": BUCKET, "region": REGION, "credentials": "main"}],
         "credentials": {"main": {"secret_id": "example-secret-id", "secret_key": "EXAMPLEsecretKEY00000000000000000"}},
-        "upstream": {"endpoint": emulator.url},
+        "upstream": {"endpoint": cloud.url},
         "drain": {"delay_seconds": 0.5, "grace_seconds": 20},
         "logging": {"format": "json"},
     }

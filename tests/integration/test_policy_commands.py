@@ -59,6 +59,10 @@ def test_token_new_prints_a_fresh_token_and_its_hash() -> None:
         ("shop", "ServerReflection", (), False, "callers.shop.methods does not name ServerReflection"),
         ("archive", "CreatePreviewJob", ("--object", "any.pdf"), True, "is the whole bucket"),
         ("support", "CreatePreviewJob", (), False, "callers.support.methods does not name CreatePreviewJob"),
+        ("support", "ServerReflection", (), True, "callers.support.methods names ServerReflection"),
+        ("support", "GetUsage", (), False, "callers.support.methods does not name GetUsage"),
+        ("shop", "WatchPreviewJob", (), True, f"addresses of pages: {BUCKET}/previews/shop/"),
+        ("archive", "GetPreviewJob", (), True, "addresses of pages: none"),
     ],
 )
 def test_policy_explain_lists_each_rule_and_exits_by_the_decision(
@@ -70,6 +74,59 @@ def test_policy_explain_lists_each_rule_and_exits_by_the_decision(
     assert message in output
     assert code == (0 if allowed else 1)
     assert f"{caller} {'may' if allowed else 'may not'} call {method}" in output
+
+
+@pytest.mark.parametrize(
+    ("caller", "more", "given", "message"),
+    [
+        ("shop", (), True, f"outputs[{BUCKET}].prefixes 'previews/shop/' covers it"),
+        ("support", (), True, f"pages[{BUCKET}].prefixes 'previews/shop/' covers it"),
+        ("archive", (), False, "callers.archive.page_urls is false"),
+        ("shop", ("--page-object", "previews/archive/1.jpg"), False, "has no prefix that covers it"),
+        ("shop", ("--page-object", "previews/shop/../archive/1.jpg"), False, "has no prefix that covers it"),
+        ("shop", ("--output-bucket", "other-1250000000"), False, "does not name other-1250000000"),
+    ],
+)
+def test_policy_explain_tells_whether_a_caller_gets_the_address_of_a_page(
+    config: Path, caller: str, more: tuple[str, ...], *, given: bool, message: str
+) -> None:
+    """The call is allowed in any case; the exit code is that of the address."""
+    asked = ("--caller", caller, "--method", "GetPreviewJob", "--bucket", BUCKET, "--config", str(config))
+    code, output = run("policy", "explain", *asked, "--page-object", "previews/shop/1.jpg", *more)
+    assert f"{caller} may call GetPreviewJob" in output
+    assert message in output
+    assert ("\nan address of" if given else "\nno address of") in output
+    assert code == (0 if given else 1)
+
+
+@pytest.mark.parametrize("method", ["GetJob", "getpreviewjob", "*", "", "Reflection", "ServerReflectionInfo", "Check"])
+def test_policy_explain_refuses_a_method_that_does_not_exist_and_names_those_that_do(config: Path, method: str) -> None:
+    """`*` is a word of policies, not a method."""
+    asked = ("--caller", "shop", "--method", method, "--bucket", BUCKET, "--config", str(config))
+    code, output = run("policy", "explain", *asked)
+    assert code == 2
+    assert "may" not in output
+    for known in ("GetPreviewJob", "GetUsage", "ServerReflection"):
+        assert known in output
+
+
+def test_policy_explain_needs_a_bucket_for_methods_on_a_bucket_only(config: Path) -> None:
+    """GetUsage and reflection have none."""
+    asked = ("--caller", "shop", "--config", str(config), "--method")
+    assert run("policy", "explain", *asked, "GetUsage") == (
+        0,
+        "allowed  callers.shop.methods names *\nshop may call GetUsage\n",
+    )
+    code, output = run("policy", "explain", *asked, "ListPreviewQueues")
+    assert (code, "--bucket: is needed for ListPreviewQueues" in output) == (2, True)
+
+
+def test_policy_explain_of_a_page_needs_a_method_that_gives_addresses(config: Path) -> None:
+    """Lists and creates give none."""
+    asked = ("--caller", "shop", "--config", str(config), "--bucket", BUCKET, "--page-object", "p", "--method")
+    for method in ("ListPreviewJobs", "CreatePreviewJob", "GetUsage"):
+        code, output = run("policy", "explain", *asked, method)
+        assert (code, "WaitPreviewJob" in output) == (2, True)
 
 
 def test_policy_explain_of_an_unknown_caller_names_the_known_ones(config: Path) -> None:

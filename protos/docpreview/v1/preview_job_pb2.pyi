@@ -484,7 +484,8 @@ class Page(_message.Message):
     """
     url: _builtins.str
     """A GET address of the result, signed for the asked time. Set only when the request set `page_url_ttl` and the output
-    bucket is configured in the gateway. It gives access to whoever has it: treat it as a secret.
+    bucket is configured in the gateway, and only for a key that the job can have made and the policy gives to the caller;
+    empty otherwise. It gives access to whoever has it: treat it as a secret.
     """
     picture_index: _builtins.int
     """Spreadsheets: index of the image in the whole document. 0 otherwise."""

@@ -102,7 +102,7 @@ class GetPreviewJobRequest(_message.Message):
     """Id of the job, 1 to 64 letters and digits. Required."""
     @_builtins.property
     def page_url_ttl(self) -> _duration_pb2.Duration:
-        """When set, each page comes with a signed `url` that is valid this long: 1 second to 1 hour."""
+        """When set, the caller's pages come with a signed `url` that is valid this long: 1 second to 1 hour."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class BatchGetPreviewJobsRequest(_message.Message):
 
     @_builtins.property
     def page_url_ttl(self) -> _duration_pb2.Duration:
-        """When set, each page comes with a signed `url` that is valid this long: 1 second to 1 hour."""
+        """When set, the caller's pages come with a signed `url` that is valid this long: 1 second to 1 hour."""
 
     def __init__(
         self,
@@ -316,7 +316,7 @@ class WaitPreviewJobRequest(_message.Message):
 
     @_builtins.property
     def page_url_ttl(self) -> _duration_pb2.Duration:
-        """When set, each page comes with a signed `url` that is valid this long: 1 second to 1 hour."""
+        """When set, the caller's pages come with a signed `url` that is valid this long: 1 second to 1 hour."""
 
     def __init__(
         self,
@@ -349,7 +349,7 @@ class WatchPreviewJobRequest(_message.Message):
     """Id of the job, 1 to 64 letters and digits. Required."""
     @_builtins.property
     def page_url_ttl(self) -> _duration_pb2.Duration:
-        """When set, each page comes with a signed `url` that is valid this long: 1 second to 1 hour."""
+        """When set, the caller's pages come with a signed `url` that is valid this long: 1 second to 1 hour."""
 
     def __init__(
         self,

@@ -1,4 +1,8 @@
-"""Presigned URLs of result pages, with which callers read pages without cloud keys."""
+"""Presigned URLs of result pages, with which callers read pages without cloud keys.
+
+A page gets none unless its job can have made it and the policy gives it to the caller: a reply of the cloud is no
+reason to sign whatever key it has.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview_gateway.model.output_templates import result_keys
+from docpreview_gateway.model.rules import object_key
 from docpreview_gateway.upstream.wire.requests import read_object
 from docpreview_gateway.upstream.wire.signing import Window, presign
 
@@ -17,6 +23,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.access.bucket_registry import BucketRegistry
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Clock
+    from docpreview_gateway.model.callers import Caller
     from docpreview_gateway.upstream.ports import CredentialsSource
 
 _MANY_PAGES = 200
@@ -38,25 +45,39 @@ class PageUrls:
         self._clock = clock
         self._base = (base or "https://{host}").rstrip("/")
 
-    async def fill(self, job: PreviewJob, ttl: Duration | None) -> PreviewJob:
-        """A copy of `job` whose pages have a `url` valid for `ttl`; `job` itself when there is nothing to sign."""
-        bucket = self._buckets.find(job.output.bucket)
+    async def fill(self, job: PreviewJob, ttl: Duration | None, caller: Caller) -> PreviewJob:
+        """A copy of `job` whose pages, as far as the caller may have it, have a `url` valid for `ttl`.
+
+        `job` itself when there is nothing to sign.
+        """
+        bucket = self._output(job)
         if ttl is None or not job.result.pages or bucket is None:
             return job
         if len(job.result.pages) < _MANY_PAGES:
-            return self._signed(job, bucket, ttl)
-        return await asyncio.to_thread(self._signed, job, bucket, ttl)
+            return self._signed(job, bucket, ttl, caller)
+        return await asyncio.to_thread(self._signed, job, bucket, ttl, caller)
 
-    async def fill_all(self, jobs: Iterable[PreviewJob], ttl: Duration | None) -> list[PreviewJob]:
+    async def fill_all(self, jobs: Iterable[PreviewJob], ttl: Duration | None, caller: Caller) -> list[PreviewJob]:
         """`fill` for each job."""
-        return [await self.fill(job, ttl) for job in jobs]
+        return [await self.fill(job, ttl, caller) for job in jobs]
 
-    def _signed(self, job: PreviewJob, bucket: Bucket, ttl: Duration) -> PreviewJob:
+    def _output(self, job: PreviewJob) -> Bucket | None:
+        """The bucket of the job's pages; None when no address of them may be given to anyone."""
+        bucket = self._buckets.find(job.output.bucket)
+        if bucket is None or job.output.region not in {"", bucket.region} or object_key(job.output.object) is not None:
+            return None
+        return bucket
+
+    def _signed(self, job: PreviewJob, bucket: Bucket, ttl: Duration, caller: Caller) -> PreviewJob:
         signed = PreviewJob()
         signed.CopyFrom(job)
         credentials = self._credentials.credentials(bucket.credentials)
         window = Window.around(self._clock.now(), lifetime=max(1, ttl.seconds))
         base = self._base.replace("{host}", bucket.object_host)
+        keys, rights = result_keys(job.output.object), caller.rights
         for page in signed.result.pages:
-            page.url = base + presign(read_object(bucket, page.object), credentials, window).target
+            if keys.fullmatch(page.object) is None:
+                continue
+            if rights is None or rights.of_page(job.bucket, bucket.name, page.object).allowed:
+                page.url = base + presign(read_object(bucket, page.object), credentials, window).target
         return signed

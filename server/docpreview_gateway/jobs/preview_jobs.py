@@ -73,7 +73,7 @@ class PreviewJobs:
         """One job."""
         bucket = self._buckets.admit(request, call.caller)
         job = await self._get(bucket, request.job_id, call)
-        return await self._page_urls.fill(job, _page_url_ttl(request))
+        return await self._page_urls.fill(job, _page_url_ttl(request), call.caller)
 
     def cached_get(self, request: pb.GetPreviewJobRequest, call: Call) -> bytes | None:
         """The reply of `get`, serialised, if it is cached in this process and needs no signing; None otherwise.
@@ -97,7 +97,7 @@ class PreviewJobs:
         found = await self._get_each(bucket, dict.fromkeys(request.job_ids), call)
         jobs = [job for job_id in request.job_ids if (job := found[job_id]) is not None]
         return BatchGetPreviewJobsResponse(
-            jobs=await self._page_urls.fill_all(jobs, _page_url_ttl(request)),
+            jobs=await self._page_urls.fill_all(jobs, _page_url_ttl(request), call.caller),
             missing_job_ids=[job_id for job_id in request.job_ids if found[job_id] is None],
         )
 
@@ -169,7 +169,7 @@ class PreviewJobs:
             await self._check_visible(subscription, bucket, request.job_id, call)
             job = await subscription.ended(until)
             call.response.upstream_request_id = subscription.upstream_request_id
-        return await self._page_urls.fill(job, _page_url_ttl(request))
+        return await self._page_urls.fill(job, _page_url_ttl(request), call.caller)
 
     async def watch(self, request: pb.WatchPreviewJobRequest, call: Call) -> AsyncGenerator[WatchPreviewJobResponse]:
         """The job's current state and each later one, with heartbeats (empty messages) between them."""
@@ -182,7 +182,7 @@ class PreviewJobs:
                 if job is None:
                     yield WatchPreviewJobResponse()
                 else:
-                    yield WatchPreviewJobResponse(job=await self._page_urls.fill(job, ttl))
+                    yield WatchPreviewJobResponse(job=await self._page_urls.fill(job, ttl, call.caller))
 
 
 def _seconds(duration: Duration) -> float:

@@ -12,3 +12,16 @@ SERVICES = tuple(
 SERVICE_NAMES = tuple(service.full_name for service in SERVICES)
 METHOD_NAMES = frozenset(method.name for service in SERVICES for method in service.methods)
 """As policies and limits name methods: without the service, because no two services have a method of one name."""
+
+BUCKET_METHODS = frozenset(
+    method.name for service in SERVICES for method in service.methods if "bucket" in method.input_type.fields_by_name
+)
+"""Methods on one bucket."""
+
+PAGE_URL_METHODS = frozenset(
+    method.name
+    for service in SERVICES
+    for method in service.methods
+    if "page_url_ttl" in method.input_type.fields_by_name
+)
+"""Methods that give addresses of pages."""

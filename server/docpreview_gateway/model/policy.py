@@ -65,23 +65,29 @@ class BucketRights:
     """Rights of a caller in a source bucket; `rule` is their path in the policy.
 
     `inputs` are prefixes of the documents that it may use and whose jobs it may see. `outputs` has the prefixes of
-    results by output bucket. An empty prefix is the whole bucket.
+    results by output bucket, `pages` those of further results whose addresses it may have. An empty prefix is the whole
+    bucket.
     """
 
     rule: str
     inputs: tuple[str, ...]
     outputs: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    pages: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """Rights of a caller; `rule` is their path in the policy. `presets` are the options that it may use, by name."""
+    """Rights of a caller; `rule` is their path in the policy.
+
+    `presets` are the options that it may use, by name. Without `page_urls` it gets no addresses of pages.
+    """
 
     rule: str
     methods: frozenset[str]
     buckets: Mapping[str, BucketRights]
     options: OptionRules = field(default_factory=OptionRules)
     presets: Mapping[str, PreviewOptions] = field(default_factory=lambda: MappingProxyType({}))
+    page_urls: bool = True
 
     def has_method(self, name: str) -> bool:
         """Whether `of_method` allows, without the cost of a `Decision`."""
@@ -127,6 +133,26 @@ class Rights:
         prefixes = rights.outputs[output]
         return _of_key(f"{rights.rule}.outputs[{output}].prefixes", prefixes, key)
 
+    def of_page(self, bucket: str, output: str, key: str) -> Decision:
+        """Whether the caller may have an address of this page of a job of the source bucket."""
+        if not self.page_urls:
+            return _denied(f"{self.rule}.page_urls", "is false")
+        decision = self.of_output(bucket, output, key)
+        rights = self.buckets.get(bucket)
+        if decision.allowed or rights is None:
+            return decision
+        if output not in rights.pages:
+            return decision if output in rights.outputs else _denied(f"{rights.rule}.pages", f"does not name {output}")
+        return _of_key(f"{rights.rule}.pages[{output}].prefixes", rights.pages[output], key)
+
+    def page_places(self, bucket: str) -> tuple[str, ...]:
+        """Where the pages are, as `<bucket>/<prefix>`, of which `of_page` allows addresses."""
+        rights = self.buckets.get(bucket)
+        if rights is None or not self.page_urls:
+            return ()
+        named = (*rights.outputs.items(), *rights.pages.items())
+        return tuple(sorted({f"{output}/{prefix}" for output, prefixes in named for prefix in prefixes}))
+
     def of_preset(self, name: str) -> Decision:
         """Whether the caller may use this preset."""
         rule = f"{self.rule}.presets"
@@ -147,9 +173,9 @@ class Question(NamedTuple):
     """A hypothetical call for `explain`; None: any value."""
 
     method: str
-    bucket: str
+    bucket: str | None
     input_object: str | None
-    output_bucket: str
+    output_bucket: str | None
     output_object: str | None
     preset: str | None
 
@@ -159,7 +185,11 @@ def explain(rights: Rights | None, question: Question) -> list[Decision]:
     if rights is None:
         return [_allowed("(no policy)", "allows everything")]
     _, bucket, key, output, template, preset = question
-    decisions = [rights.of_method(question.method), rights.of_bucket(bucket)]
+    decisions = [rights.of_method(question.method)]
+    if bucket is None:
+        return decisions
+    decisions.append(rights.of_bucket(bucket))
+    output = output or bucket
     if key is not None:
         decisions.append(rights.of_input(bucket, key))
     if template is not None:

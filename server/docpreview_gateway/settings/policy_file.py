@@ -23,7 +23,7 @@ from docpreview_gateway.model.policy import ANY_METHOD, OPERATORS_METHODS, Bucke
 from docpreview_gateway.settings.limits import CallerLimitSettings, Section
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Mapping
+    from collections.abc import Hashable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from docpreview_gateway.model.callers import Caller
@@ -103,18 +103,19 @@ class IdentityPart(Section):
 
 
 class OutputPart(Section):
-    """An output bucket, and the prefixes for results in it."""
+    """A bucket with results, and prefixes of results in it."""
 
     bucket: str
     prefixes: tuple[Prefix, ...] = Field(min_length=1)
 
 
 class BucketPart(Section):
-    """A source bucket, its permitted inputs and their outputs."""
+    """A source bucket, its permitted inputs and their outputs, and further results whose addresses are permitted."""
 
     bucket: str
     input_prefixes: tuple[Prefix, ...] = Field(min_length=1)
     outputs: tuple[OutputPart, ...] = ()
+    pages: tuple[OutputPart, ...] = ()
 
 
 class OptionsPart(Section):
@@ -149,6 +150,13 @@ class CallerPart(CallerLimitSettings):
     dedupe_seconds: float = Field(0.0, ge=0, le=86400)
     options: OptionsPart = OptionsPart()
     presets: tuple[str, ...] = ()
+    page_urls: bool = True
+
+    @model_validator(mode="after")
+    def _pages_with_addresses(self) -> CallerPart:
+        if not self.page_urls and any(bucket.pages for bucket in self.buckets):
+            raise ValueError("page_urls: false leaves nothing to buckets[].pages; take one of them away")
+        return self
 
 
 class PolicyPart(Section):
@@ -208,8 +216,8 @@ def _unknown_references(policy: PolicyPart, surroundings: Surroundings) -> Itera
         where = f"callers.{name}"
         for wrong in sorted(set(caller.methods) - known_methods):
             yield f"{where}.methods: {wrong} is not a method; there are {', '.join(sorted(known_methods))}"
-        outputs = {output.bucket for bucket in caller.buckets for output in bucket.outputs}
-        for wrong in sorted({bucket.bucket for bucket in caller.buckets} | outputs):
+        results = {found.bucket for bucket in caller.buckets for found in (*bucket.outputs, *bucket.pages)}
+        for wrong in sorted({bucket.bucket for bucket in caller.buckets} | results):
             if wrong not in surroundings.buckets:
                 yield f"{where}.buckets: {wrong} is not among the buckets of the configuration"
         for wrong in sorted(set(caller.presets) - set(policy.presets)):
@@ -237,13 +245,20 @@ def _duplicates(policy: PolicyPart) -> Iterator[str]:
         owners = {name for name, caller in policy.callers.items() for i in caller.identities if identities[_key(i)] > 1}
         yield f"callers.{', '.join(sorted(owners))}: an identity is listed more than once"
     for name, caller in policy.callers.items():
-        buckets = Counter(bucket.bucket for bucket in caller.buckets)
-        if repeated := [bucket for bucket, times in buckets.items() if times > 1]:
-            yield f"callers.{name}.buckets: {repeated[0]} is listed more than once; give one entry all of its prefixes"
-        for bucket in caller.buckets:
-            outputs = Counter(output.bucket for output in bucket.outputs)
-            if repeated := [output for output, times in outputs.items() if times > 1]:
-                yield f"callers.{name}.buckets.{bucket.bucket}.outputs: {repeated[0]} is listed more than once"
+        yield from _repeated_buckets(f"callers.{name}.buckets", caller.buckets)
+
+
+def _repeated_buckets(where: str, buckets: tuple[BucketPart, ...]) -> Iterator[str]:
+    if repeated := _repeated(found.bucket for found in buckets):
+        yield f"{where}: {repeated[0]} is listed more than once; give one entry all of its prefixes"
+    for bucket in buckets:
+        for key, listed in (("outputs", bucket.outputs), ("pages", bucket.pages)):
+            if repeated := _repeated(found.bucket for found in listed):
+                yield f"{where}.{bucket.bucket}.{key}: {repeated[0]} is listed more than once"
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    return [name for name, times in Counter(names).items() if times > 1]
 
 
 def _key(identity: IdentityPart) -> Hashable:
@@ -280,6 +295,7 @@ def _rights(rule: str, part: CallerPart, presets: Mapping[str, PreviewOptions]) 
             f"{rule}.buckets[{found.bucket}]",
             found.input_prefixes,
             MappingProxyType({output.bucket: output.prefixes for output in found.outputs}),
+            MappingProxyType({pages.bucket: pages.prefixes for pages in found.pages}),
         )
         for found in part.buckets
     }
@@ -289,4 +305,5 @@ def _rights(rule: str, part: CallerPart, presets: Mapping[str, PreviewOptions]) 
         MappingProxyType(buckets),
         part.options.option_rules(),
         MappingProxyType({name: presets[name] for name in part.presets}),
+        part.page_urls,
     )

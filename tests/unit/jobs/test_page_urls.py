@@ -13,6 +13,8 @@ from docpreview.v1.preview_job_pb2 import ObjectLocation, Page, PreviewJob, Prev
 from docpreview_emulator import Credential, Emulator
 from docpreview_gateway.access.bucket_registry import BucketRegistry
 from docpreview_gateway.jobs.page_urls import PageUrls
+from docpreview_gateway.model.callers import ANONYMOUS, Caller
+from docpreview_gateway.model.policy import BucketRights, Rights
 from docpreview_gateway.upstream.wire.signing import Credentials
 from docpreview_gateway.wiring.system_clock import SystemClock
 from tests.fakes.clock import FakeClock
@@ -25,14 +27,40 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.call import Clock
 
 TTL = Duration(seconds=60)
-KEYS = ["out/p-1.jpg", "out/with space & plus+.jpg", "out/预览/幻灯片-2.jpg", "out/100%25?a=b#c.jpg", "out/~'()*!.jpg"]
+TEMPLATES = [
+    "out/p-${Page}.jpg",
+    "out/with space & plus+${Page}.jpg",
+    "out/预览/幻灯片-${Page}.jpg",
+    "out/100%25?a=b#c${Page}.jpg",
+    "out/~'()*!${Page}.jpg",
+]
+KEYS = [template.replace("${Page}", "1") for template in TEMPLATES]
 
 
-def job(*keys: str, bucket: str = BUCKET.name) -> PreviewJob:
+Keys = dict[str, tuple[str, ...]]
+
+
+def job(
+    *keys: str, template: str = "out/p-${Page}.jpg", bucket: str = BUCKET.name, region: str = BUCKET.region
+) -> PreviewJob:
     pages = [Page(page_number=number, object=key) for number, key in enumerate(keys, 1)]
-    return PreviewJob(
-        job_id="d1", bucket=BUCKET.name, output=ObjectLocation(bucket=bucket), result=PreviewResult(pages=pages)
+    output = ObjectLocation(bucket=bucket, region=region, object=template)
+    return PreviewJob(job_id="d1", bucket=BUCKET.name, output=output, result=PreviewResult(pages=pages))
+
+
+def shop(outputs: Keys | None = None, pages: Keys | None = None, *, page_urls: bool = True) -> Caller:
+    """A caller that sees every job of the bucket."""
+    of_bucket = BucketRights("callers.shop.buckets[x]", ("",), outputs or {}, pages or {})
+    return Caller(
+        "shop", rights=Rights("callers.shop", frozenset({"*"}), {BUCKET.name: of_bucket}, page_urls=page_urls)
     )
+
+
+async def signed(job: PreviewJob, caller: Caller = ANONYMOUS) -> list[str]:
+    """The keys of the pages that get an address."""
+    filled = await page_urls().fill(job, TTL, caller)
+    assert all(page.url.startswith("https://") for page in filled.result.pages if page.url)
+    return [page.object for page in filled.result.pages if page.url]
 
 
 def page_urls(
@@ -59,24 +87,24 @@ class TestOpening:
     async def test_a_page_url_below_a_base_opens_its_page(self, emulator: Emulator) -> None:
         """Every URL opens its own page, for keys with any characters."""
         base = f"{emulator.url}/_emulator/objects/{{host}}/"
-        filled = await page_urls(base=base).fill(job(*KEYS), TTL)
-        for page in filled.result.pages:
-            answer = await fetch(page.url)
-            assert (answer.status_code, answer.content.decode()) == (200, page.object)
+        for key, template in zip(KEYS, TEMPLATES, strict=True):
+            filled = await page_urls(base=base).fill(job(key, template=template), TTL, ANONYMOUS)
+            answer = await fetch(filled.result.pages[0].url)
+            assert (answer.status_code, answer.content.decode()) == (200, key)
 
     async def test_a_page_url_without_a_base_is_on_the_object_host(self, emulator: Emulator) -> None:
         """The URL has the bucket's object host and a valid signature."""
-        filled = await page_urls().fill(job(*KEYS), TTL)
-        for page in filled.result.pages:
+        for key, template in zip(KEYS, TEMPLATES, strict=True):
+            (page,) = (await page_urls().fill(job(key, template=template), TTL, ANONYMOUS)).result.pages
             assert page.url.startswith(f"https://{BUCKET.object_host}/out/")
             target = page.url.removeprefix(f"https://{BUCKET.object_host}")
             answer = await fetch(emulator.url + target, host=BUCKET.object_host)
-            assert (answer.status_code, answer.content.decode()) == (200, page.object)
+            assert (answer.status_code, answer.content.decode()) == (200, key)
 
     async def test_a_page_url_is_not_valid_for_another_bucket(self, emulator: Emulator) -> None:
         """A URL signed for one bucket does not open the same key in another."""
         emulator.put_object(OTHER.name, OTHER.region, KEYS[0], b"secret")
-        url = (await page_urls().fill(job(KEYS[0]), TTL)).result.pages[0].url
+        url = (await page_urls().fill(job(KEYS[0]), TTL, ANONYMOUS)).result.pages[0].url
         answer = await fetch(emulator.url + url.removeprefix(f"https://{BUCKET.object_host}"), host=OTHER.object_host)
         assert answer.status_code == 403
 
@@ -85,14 +113,14 @@ class TestOpening:
         emulator.credentials["temp-id"] = Credential("temp-id", "temp-key", token="the/token+=")
         credentials = FakeCredentials(main=Credentials("temp-id", "temp-key", "the/token+="))
         base = f"{emulator.url}/_emulator/objects/{{host}}"
-        url = (await page_urls(credentials, base=base).fill(job(KEYS[0]), TTL)).result.pages[0].url
+        url = (await page_urls(credentials, base=base).fill(job(KEYS[0]), TTL, ANONYMOUS)).result.pages[0].url
         assert parse_qs(urlsplit(url).query)["x-cos-security-token"] == ["the/token+="]
         assert (await fetch(url)).status_code == 200
 
     async def test_a_page_url_expires(self, emulator: Emulator) -> None:
         """A URL is refused after its lifetime."""
         base = f"{emulator.url}/_emulator/objects/{{host}}"
-        url = (await page_urls(base=base).fill(job(KEYS[0]), TTL)).result.pages[0].url
+        url = (await page_urls(base=base).fill(job(KEYS[0]), TTL, ANONYMOUS)).result.pages[0].url
         emulator.clock.offset_seconds = 55
         assert (await fetch(url)).status_code == 200
         emulator.clock.offset_seconds = 65
@@ -101,7 +129,7 @@ class TestOpening:
     async def test_every_page_of_a_large_job_is_signed(self, emulator: Emulator) -> None:
         """Jobs with many pages are signed in a thread, with the same result."""
         base = f"{emulator.url}/_emulator/objects/{{host}}"
-        filled = await page_urls(base=base).fill(job(*[KEYS[0]] * 500), TTL)
+        filled = await page_urls(base=base).fill(job(*[KEYS[0]] * 500), TTL, ANONYMOUS)
         assert all(page.url for page in filled.result.pages)
         assert (await fetch(filled.result.pages[499].url)).status_code == 200
 
@@ -110,38 +138,149 @@ class TestWhatIsSigned:
     @pytest.mark.parametrize(("ttl", "end"), [(TTL, 1060), (Duration(nanos=5), 1001), (Duration(seconds=3600), 4600)])
     async def test_a_page_url_is_valid_from_now_for_its_ttl_at_least_a_second(self, ttl: Duration, end: int) -> None:
         """The signature ends `ttl` seconds from now, and not before one second."""
-        filled = await page_urls(clock=FakeClock(1000)).fill(job("p"), ttl)
+        filled = await page_urls(clock=FakeClock(1000)).fill(job("out/p-1.jpg"), ttl, ANONYMOUS)
         assert parse_qs(urlsplit(filled.result.pages[0].url).query)["q-sign-time"] == [f"940;{end}"]
 
     async def test_without_a_ttl_there_are_no_page_urls(self) -> None:
         """A job without a requested `ttl` is returned unchanged."""
-        given = job("p")
-        assert await page_urls().fill(given, None) is given
+        given = job("out/p-1.jpg")
+        assert await page_urls().fill(given, None, ANONYMOUS) is given
 
     async def test_a_job_without_pages_is_returned_unchanged(self) -> None:
         """There is nothing to sign."""
         given = job()
-        assert await page_urls().fill(given, TTL) is given
+        assert await page_urls().fill(given, TTL, ANONYMOUS) is given
 
     @pytest.mark.parametrize("bucket", ["", "stranger-1250000000"])
     async def test_results_in_an_unconfigured_bucket_get_no_page_urls(self, bucket: str) -> None:
         """The gateway signs for configured buckets only."""
-        given = job("p", bucket=bucket)
-        assert await page_urls().fill(given, TTL) is given
+        given = job("out/p-1.jpg", bucket=bucket)
+        assert await page_urls().fill(given, TTL, ANONYMOUS) is given
 
     async def test_page_urls_are_on_the_output_bucket(self) -> None:
         """The output bucket's host and keys are used, not those of the source."""
-        filled = await page_urls().fill(job("p", bucket=OTHER.name), TTL)
-        assert filled.result.pages[0].url.startswith(f"https://{OTHER.object_host}/p?")
+        filled = await page_urls().fill(job("out/p-1.jpg", bucket=OTHER.name, region=OTHER.region), TTL, ANONYMOUS)
+        assert filled.result.pages[0].url.startswith(f"https://{OTHER.object_host}/out/p-1.jpg?")
 
     async def test_page_urls_are_filled_into_a_copy_of_the_job(self) -> None:
         """A job shared with other callers is not modified."""
-        given = job("p")
-        filled = await page_urls().fill(given, TTL)
+        given = job("out/p-1.jpg")
+        filled = await page_urls().fill(given, TTL, ANONYMOUS)
         assert filled is not given
         assert given.result.pages[0].url == ""
 
     async def test_each_job_of_a_batch_is_filled_with_page_urls(self) -> None:
         """Jobs without pages are returned in their order too."""
-        filled = await page_urls().fill_all([job("p"), job("q"), job()], TTL)
+        filled = await page_urls().fill_all([job("out/p-1.jpg"), job("out/p-2.jpg"), job()], TTL, ANONYMOUS)
         assert [len(found.result.pages[0].url) > 0 for found in filled if found.result.pages] == [True, True]
+
+
+class TestKeysThatTheJobCanHaveMade:
+    @pytest.mark.parametrize(
+        ("template", "keys"),
+        [
+            ("/test_doc/normal/abc_${Number}.jpg", ["test_doc/normal/abc_1.jpg", "test_doc/normal/abc_3.jpg"]),
+            ("big/test-${Number}", ["big/test-1", "big/test-5000"]),
+            ("mark/${SheetID}/pic-${Page}.png", ["mark/1/pic-1.png", "mark/2/pic-1.png"]),
+            ("${Number}", ["1", "10"]),
+            ("whole.pdf", ["whole.pdf"]),
+        ],
+    )
+    async def test_every_key_of_a_jobs_template_gets_an_address(self, template: str, keys: list[str]) -> None:
+        """With the variables of the vendor, with a leading slash in the template, and without any variable."""
+        assert await signed(job(*keys, template=template)) == keys
+
+    @pytest.mark.parametrize(
+        "key",
+        [
+            "",
+            "/",
+            "out",
+            "out/",
+            "out/p-.jpg",
+            "out/p-${Page}.jpg",
+            "out/p-1.jpg/",
+            "out/p-1.jpg?acl",
+            "out/p-1.jpg\n",
+            "out/p-one.jpg",
+            "out/p--1.jpg",
+            "out/p-\u0661.jpg",
+            "out/p-1.png",
+            "out/P-1.jpg",
+            "out%2Fp-1.jpg",
+            "out/%70-1.jpg",
+            "out/p-%31.jpg",
+            "out/./p-1.jpg",
+            "out/../out/p-1.jpg",
+            "out//p-1.jpg",
+            "/out/p-1.jpg",
+            "in/secret.pdf",
+            "out/p-1.jpg out/p-2.jpg",
+            "out/p-" + "1" * 900 + ".jpg",
+        ],
+    )
+    async def test_a_key_that_the_jobs_template_cannot_have_made_gets_none(self, key: str) -> None:
+        """Whatever a reply of the cloud says; the address of no key would be that of the bucket's list."""
+        assert await signed(job("out/p-1.jpg", key)) == ["out/p-1.jpg"]
+
+    @pytest.mark.parametrize(
+        "template", ["", "/", "//", "../${Page}", "out/../${Page}", "x" * 900, " out/${Page}", "out/\x00${Page}"]
+    )
+    async def test_the_pages_of_a_job_without_a_usable_template_get_no_address(self, template: str) -> None:
+        """No template can be checked against; others name another object on the way."""
+        assert not await signed(job(template.replace("${Page}", "1"), "", "1", "in/a.pdf", template=template))
+
+    async def test_a_variable_has_one_number_in_a_key(self) -> None:
+        """So a template that repeats its variables is not a riddle."""
+        template = "${Number}${Page}" * 50 + ".jpg"
+        good, bad = "12" * 50 + ".jpg", "12" * 49 + "13.jpg"
+        assert await signed(job(good, bad, template=template)) == [good]
+
+    @pytest.mark.parametrize(("region", "count"), [("", 1), (BUCKET.region, 1), ("ap-guangzhou", 0)])
+    async def test_pages_in_another_region_than_the_buckets_get_no_address(self, region: str, count: int) -> None:
+        """Another region has another bucket of that name."""
+        assert len(await signed(job("out/p-1.jpg", region=region))) == count
+
+
+class TestWhatACallerGets:
+    @pytest.mark.parametrize(
+        ("caller", "keys"),
+        [
+            (shop(), []),
+            (shop({BUCKET.name: ("out/",)}), ["out/p-1.jpg", "out/p-2.jpg"]),
+            (shop({BUCKET.name: ("",)}), ["out/p-1.jpg", "out/p-2.jpg"]),
+            (shop({BUCKET.name: ("other/", "out/p/")}), []),
+            (shop({OTHER.name: ("out/",)}), []),
+            (shop({BUCKET.name: ("other/",)}, {BUCKET.name: ("out/",)}), ["out/p-1.jpg", "out/p-2.jpg"]),
+            (shop(pages={BUCKET.name: ("out/",)}), ["out/p-1.jpg", "out/p-2.jpg"]),
+            (shop(pages={OTHER.name: ("",)}), []),
+            (shop({BUCKET.name: ("",)}, {BUCKET.name: ("",)}, page_urls=False), []),
+        ],
+    )
+    async def test_a_caller_gets_addresses_under_its_outputs_and_pages_only(
+        self, caller: Caller, keys: list[str]
+    ) -> None:
+        """The job may be another caller's: the keys are shown, the addresses are not."""
+        given = job("out/p-1.jpg", "out/p-2.jpg")
+        assert await signed(given, caller) == keys
+        filled = await page_urls().fill(given, TTL, caller)
+        assert [page.object for page in filled.result.pages] == ["out/p-1.jpg", "out/p-2.jpg"]
+
+    async def test_the_rights_of_one_source_bucket_are_not_those_of_another(self) -> None:
+        """Outputs and pages belong to the bucket of the job's source."""
+        given = job("out/p-1.jpg")
+        given.bucket = OTHER.name
+        assert not await signed(given, shop({BUCKET.name: ("",)}, {BUCKET.name: ("",)}))
+
+    @pytest.mark.parametrize("template", ["out/%2e%2e/${Page}", "out//${Page}", "out/\N{TWO DOT LEADER}/${Page}"])
+    async def test_a_key_that_leaves_the_callers_prefix_in_any_encoding_gets_no_address(self, template: str) -> None:
+        """As strictly as for creates."""
+        key = template.replace("${Page}", "1")
+        assert await signed(job(key, template=template)) == [key]
+        assert not await signed(job(key, template=template), shop({BUCKET.name: ("out/",)}, {BUCKET.name: ("out/",)}))
+
+    async def test_the_pages_of_a_large_job_are_checked_one_by_one(self) -> None:
+        """Signed in a thread, with the same result."""
+        keys = [f"out/{number}/p.jpg" for number in range(500)]
+        given = job(*keys, template="out/${Number}/p.jpg")
+        assert await signed(given, shop(pages={BUCKET.name: ("out/7/", "out/8/")})) == ["out/7/p.jpg", "out/8/p.jpg"]

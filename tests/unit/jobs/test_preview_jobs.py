@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 RUNNING, SUCCESS = PreviewJob.STATE_RUNNING, PreviewJob.STATE_SUCCESS
 TTL = Duration(seconds=60)
+OUTPUT = ObjectLocation(bucket=BUCKET.name, object="out/p-${Page}.jpg")
 
 
 def create_request(**fields: object) -> pb.CreatePreviewJobRequest:
@@ -86,7 +87,7 @@ class TestGet:
     async def test_get_with_a_ttl_returns_page_urls(self, office: Office) -> None:
         """The URLs are in a copy; the job of the cloud is not modified."""
         held = office.upstream.add_job(BUCKET.name, "d1", RUNNING)
-        held.output.bucket = BUCKET.name
+        held.output.CopyFrom(OUTPUT)
         office.upstream.finish(BUCKET.name, "d1", pages=2)
         request = pb.GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1", page_url_ttl=TTL)
         job = await office.jobs.get(request, call())
@@ -95,7 +96,7 @@ class TestGet:
 
     async def test_get_without_a_ttl_returns_no_page_urls(self, office: Office) -> None:
         """Page URLs are made on request only."""
-        office.upstream.add_job(BUCKET.name, "d1", RUNNING).output.bucket = BUCKET.name
+        office.upstream.add_job(BUCKET.name, "d1", RUNNING).output.CopyFrom(OUTPUT)
         office.upstream.finish(BUCKET.name, "d1")
         job = await office.jobs.get(pb.GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1"), call())
         assert job.result.pages[0].url == ""
@@ -178,7 +179,7 @@ class TestBatchGet:
     async def test_each_job_of_a_batch_gets_its_page_urls(self, office: Office) -> None:
         """Every page of every job has a URL."""
         for job_id in ("d1", "d2"):
-            office.upstream.add_job(BUCKET.name, job_id, RUNNING).output.bucket = BUCKET.name
+            office.upstream.add_job(BUCKET.name, job_id, RUNNING).output.CopyFrom(OUTPUT)
             office.upstream.finish(BUCKET.name, job_id)
         request = pb.BatchGetPreviewJobsRequest(bucket=BUCKET.name, job_ids=["d1", "d2"], page_url_ttl=TTL)
         reply = await office.jobs.batch_get(request, call())
@@ -307,7 +308,7 @@ class TestWait:
 
     async def test_a_wait_returns_the_ended_job_with_page_urls(self, office: Office) -> None:
         """The wait ends with the job."""
-        office.upstream.add_job(BUCKET.name, "d1", RUNNING).output.bucket = BUCKET.name
+        office.upstream.add_job(BUCKET.name, "d1", RUNNING).output.CopyFrom(OUTPUT)
         waiting = asyncio.ensure_future(office.jobs.wait(self.request(), call()))
         await office.upstream.called.wait()
         office.upstream.finish(BUCKET.name, "d1")
@@ -326,7 +327,7 @@ class TestWatch:
     async def test_a_watch_yields_changes_heartbeats_and_the_end(self) -> None:
         """States have page URLs, heartbeats are empty messages, and the stream ends with the job."""
         office = Office(replace(QUICK, heartbeat=0.02))
-        office.upstream.add_job(BUCKET.name, "d1", RUNNING).output.bucket = BUCKET.name
+        office.upstream.add_job(BUCKET.name, "d1", RUNNING).output.CopyFrom(OUTPUT)
         request = pb.WatchPreviewJobRequest(bucket=BUCKET.name, job_id="d1", page_url_ttl=TTL)
         made = call()
         seen = []

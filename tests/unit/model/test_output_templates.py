@@ -2,7 +2,7 @@
 
 import pytest
 
-from docpreview_gateway.model.output_templates import SPREADSHEETS, source_format, template_problem
+from docpreview_gateway.model.output_templates import SPREADSHEETS, result_keys, source_format, template_problem
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,27 @@ def test_spreadsheets_need_the_sheet_in_the_path(source: str) -> None:
 def test_a_sheet_placeholder_in_another_spelling_is_invalid() -> None:
     """The vendor's placeholder ends in capitals."""
     assert template_problem("${SheetId}/${Number}", "xlsx") is not None
+
+
+@pytest.mark.parametrize(
+    ("template", "key", "made"),
+    [
+        ("/a/p_${Number}.jpg", "a/p_1.jpg", True),
+        ("a/p_${Number}.jpg", "/a/p_1.jpg", False),
+        ("//a/${Page}", "/a/1", True),
+        ("a/${SheetID}/${Number}-${Page}", "a/1/2-3", True),
+        ("a/${SheetID}/${SheetID}", "a/12/12", True),
+        ("a/${SheetID}/${SheetID}", "a/12/1", False),
+        ("a/${sheetid}/${InputName}", "a/${sheetid}/${InputName}", True),
+        ("a/${sheetid}/${InputName}", "a/1/2", False),
+        ("a.b/(x)[0]*${Page}", "a.b/(x)[0]*7", True),
+        ("a.b/${Page}", "axb/7", False),
+        ("${Page}", "12345678901", False),
+        ("${Page}", "1\n", False),
+        ("${Page}", "", False),
+        ("", "a", False),
+    ],
+)
+def test_a_template_makes_keys_with_numbers_for_its_variables_only(template: str, key: str, *, made: bool) -> None:
+    """The vendor's three variables; everything else is taken as it stands."""
+    assert (result_keys(template).fullmatch(key) is not None) is made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
@@ -161,6 +162,42 @@ class TestBuckets:
         assert RIGHTS.of_output(MINE, output, key).allowed is allowed
 
 
+class TestPages:
+    @pytest.mark.parametrize(
+        ("bucket", "output", "key", "decision"),
+        [
+            (MINE, OUT, "p/1.jpg", (True, "callers.shop.buckets[mine].outputs[out-1250000000].prefixes")),
+            (MINE, OUT, "q/1.jpg", (False, "callers.shop.buckets[mine].outputs[out-1250000000].prefixes")),
+            (MINE, OUT, "p/../q/1.jpg", (False, "callers.shop.buckets[mine].outputs[out-1250000000].prefixes")),
+            (MINE, THEIRS, "t/1.jpg", (True, "callers.shop.buckets[mine].pages[theirs-1250000000].prefixes")),
+            (MINE, THEIRS, "t/%2e%2e/1", (False, "callers.shop.buckets[mine].pages[theirs-1250000000].prefixes")),
+            (MINE, MINE, "p/1.jpg", (False, "callers.shop.buckets[mine].pages")),
+            (THEIRS, OUT, "p/1.jpg", (False, "callers.shop.buckets")),
+        ],
+    )
+    def test_a_page_is_given_under_outputs_and_pages_of_its_source_bucket(
+        self, bucket: str, output: str, key: str, decision: tuple[bool, str]
+    ) -> None:
+        """The decision has the rule."""
+        pages = BucketRights("callers.shop.buckets[mine]", ("in/",), {OUT: ("p/",)}, {THEIRS: ("t/",)})
+        rights = replace(RIGHTS, buckets={MINE: pages})
+        assert rights.of_page(bucket, output, key)[:2] == decision
+        assert rights.page_places(MINE) == (f"{OUT}/p/", f"{THEIRS}/t/")
+        assert rights.page_places(THEIRS) == ()
+
+    def test_a_caller_without_page_urls_gets_no_page_of_its_own_either(self) -> None:
+        """The right is for all of its buckets."""
+        rights = replace(RIGHTS, page_urls=False)
+        assert rights.of_page(MINE, OUT, "p/1.jpg") == (False, "callers.shop.page_urls", "is false")
+        assert rights.page_places(MINE) == ()
+
+    def test_results_are_not_written_where_only_pages_are_given(self) -> None:
+        """`pages` are for reading."""
+        rights = replace(RIGHTS, buckets={MINE: BucketRights("b", ("",), {}, {OUT: ("",)})})
+        assert rights.of_page(MINE, OUT, "p/1.jpg").allowed
+        assert not rights.of_output(MINE, OUT, "p/${Number}.jpg").allowed
+
+
 class TestJobs:
     @pytest.mark.parametrize(
         ("bucket", "key", "seen"),
@@ -239,3 +276,9 @@ def test_without_a_policy_every_call_is_allowed() -> None:
     """The one decision says that there is no policy."""
     (decision,) = explain(None, Question("GetPreviewJob", MINE, None, MINE, None, None))
     assert decision.allowed
+
+
+def test_only_the_method_decides_on_a_call_without_a_bucket() -> None:
+    """GetUsage and reflection have none."""
+    (decision,) = explain(RIGHTS, Question("GetUsage", None, None, None, None, None))
+    assert decision == (False, "callers.shop.methods", "does not name GetUsage")

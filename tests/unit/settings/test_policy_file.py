@@ -53,6 +53,11 @@ def test_the_example_policy_gives_its_callers_what_the_docs_explain() -> None:
     assert found.names == {"spiffe://corp.example/ns/archive/sa/nightly": archive, "dns:archive.corp.example": archive}
     assert found.claims == {Claim("https://idp.corp.example", "groups_role", "docpreview-support"): support}
     assert list(found.tokens) == ["hqe6mb2gefs6wmc2"]
+    assert support.rights is not None
+    assert archive.rights is not None
+    assert support.rights.page_places(BUCKET) == (f"{BUCKET}/previews/shop/",)
+    assert shop.rights.page_places(BUCKET) == (f"{BUCKET}/previews/shop/",)
+    assert archive.rights.page_places(BUCKET) == ()
 
 
 @pytest.mark.parametrize(
@@ -73,6 +78,29 @@ def test_the_example_policy_gives_its_callers_what_the_docs_explain() -> None:
         ("methods: [GetPreviewJob]", "methods: [GetPreviewJob]\n    options: {force: {password: x}}", "password"),
         ("methods: [GetPreviewJob]", "methods: [GetPreviewJob]\n    options: {at_most: {image_dpi: 10}}", "between 96"),
         (BUCKET, "other-1250000000", "other-1250000000 is not among the buckets"),
+        ("[in/]}", "[in/], pages: [{bucket: other-1250000000, prefixes: [p/]}]}", "other-1250000000 is not among"),
+        ("[in/]}", f"[in/], pages: [{{bucket: {BUCKET}, prefixes: [/p]}}]}}", "pages.0.prefixes.0: must end with /"),
+        ("[in/]}", f"[in/], pages: [{{bucket: {BUCKET}, prefixes: []}}]}}", "pages.0.prefixes"),
+        ("[in/]}", f"[in/], pages: [{{bucket: {BUCKET}}}]}}", "pages.0.prefixes"),
+        (
+            "[in/]}",
+            f"[in/], pages: [{{bucket: {BUCKET}, prefixes: [p/]}}, {{bucket: {BUCKET}, prefixes: [q/]}}]}}",
+            f"callers.shop.buckets.{BUCKET}.pages: {BUCKET} is listed more than once",
+        ),
+        (
+            "[in/]}",
+            f"[in/], outputs: [{{bucket: {BUCKET}, prefixes: [p/]}}, {{bucket: {BUCKET}, prefixes: [q/]}}]}}",
+            f"callers.shop.buckets.{BUCKET}.outputs: {BUCKET} is listed more than once",
+        ),
+        (
+            "[in/]}",
+            f"[in/], pages: [{{bucket: {BUCKET}, prefixes: [p/]}}]}}\n    page_urls: false",
+            "callers.shop: page_urls: false leaves nothing to buckets[].pages; take one of them away",
+        ),
+        ("methods: [GetPreviewJob]", "methods: [GetPreviewJob]\n    page_urls: perhaps", "callers.shop.page_urls: "),
+        ("methods: [GetPreviewJob]", "methods: [Reflection]", "Reflection is not a method; there are"),
+        ("methods: [GetPreviewJob]", "methods: [GetPreviewJob, ServerReflectionInfo]", "ServerReflectionInfo is not"),
+        ("methods: [GetPreviewJob]", "methods: ['Get*']", "Get* is not a method"),
         ("[in/]", "[in]", "must end with /"),
         ("[in/]", "[/in/]", "must end with /"),
         ("[in/]", "[]", "input_prefixes"),

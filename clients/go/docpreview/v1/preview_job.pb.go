@@ -842,7 +842,8 @@ type Page struct {
 	// the cloud numbers results in more than one way.
 	Object string `protobuf:"bytes,2,opt,name=object,proto3" json:"object,omitempty"`
 	// A GET address of the result, signed for the asked time. Set only when the request set `page_url_ttl` and the output
-	// bucket is configured in the gateway. It gives access to whoever has it: treat it as a secret.
+	// bucket is configured in the gateway, and only for a key that the job can have made and the policy gives to the caller;
+	// empty otherwise. It gives access to whoever has it: treat it as a secret.
 	Url string `protobuf:"bytes,3,opt,name=url,proto3" json:"url,omitempty"`
 	// Spreadsheets: index of the image in the whole document. 0 otherwise.
 	PictureIndex int32 `protobuf:"varint,4,opt,name=picture_index,json=pictureIndex,proto3" json:"picture_index,omitempty"`

@@ -199,7 +199,7 @@ type GetPreviewJobRequest struct {
 	Bucket string `protobuf:"bytes,1,opt,name=bucket,proto3" json:"bucket,omitempty"`
 	// Id of the job, 1 to 64 letters and digits. Required.
 	JobId string `protobuf:"bytes,2,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	// When set, each page comes with a signed `url` that is valid this long: 1 second to 1 hour.
+	// When set, the caller's pages come with a signed `url` that is valid this long: 1 second to 1 hour.
 	PageUrlTtl    *durationpb.Duration `protobuf:"bytes,3,opt,name=page_url_ttl,json=pageUrlTtl,proto3" json:"page_url_ttl,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -263,7 +263,7 @@ type BatchGetPreviewJobsRequest struct {
 	Bucket string `protobuf:"bytes,1,opt,name=bucket,proto3" json:"bucket,omitempty"`
 	// Ids of the jobs, 1 to 100. An id that is given twice is answered twice.
 	JobIds []string `protobuf:"bytes,2,rep,name=job_ids,json=jobIds,proto3" json:"job_ids,omitempty"`
-	// When set, each page comes with a signed `url` that is valid this long: 1 second to 1 hour.
+	// When set, the caller's pages come with a signed `url` that is valid this long: 1 second to 1 hour.
 	PageUrlTtl    *durationpb.Duration `protobuf:"bytes,3,opt,name=page_url_ttl,json=pageUrlTtl,proto3" json:"page_url_ttl,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -558,7 +558,7 @@ type WaitPreviewJobRequest struct {
 	// How long to wait at most, 0 to 5 minutes. 0 returns the present state. Default: until shortly before the call's
 	// deadline, at most 5 minutes.
 	Timeout *durationpb.Duration `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	// When set, each page comes with a signed `url` that is valid this long: 1 second to 1 hour.
+	// When set, the caller's pages come with a signed `url` that is valid this long: 1 second to 1 hour.
 	PageUrlTtl    *durationpb.Duration `protobuf:"bytes,4,opt,name=page_url_ttl,json=pageUrlTtl,proto3" json:"page_url_ttl,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -629,7 +629,7 @@ type WatchPreviewJobRequest struct {
 	Bucket string `protobuf:"bytes,1,opt,name=bucket,proto3" json:"bucket,omitempty"`
 	// Id of the job, 1 to 64 letters and digits. Required.
 	JobId string `protobuf:"bytes,2,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
-	// When set, each page comes with a signed `url` that is valid this long: 1 second to 1 hour.
+	// When set, the caller's pages come with a signed `url` that is valid this long: 1 second to 1 hour.
 	PageUrlTtl    *durationpb.Duration `protobuf:"bytes,3,opt,name=page_url_ttl,json=pageUrlTtl,proto3" json:"page_url_ttl,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

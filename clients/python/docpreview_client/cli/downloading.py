@@ -61,7 +61,8 @@ async def download(pages: Sequence[Page], directory: Path, *, downloaded: Callab
 async def _fetch(client: httpx.AsyncClient, page: Page, *, file: Path) -> None:
     if not page.url.startswith(("https://", "http://")):
         raise errors.FailedPrecondition(
-            f"{page.object} has no URL: its bucket is not configured in the gateway.",
+            f"{page.object} has no URL: the gateway's policy does not give it to this caller, its bucket is not "
+            "configured, or the job cannot have made it.",
             code=grpc.StatusCode.FAILED_PRECONDITION,
         )
     part = file.with_name(f"{file.name}.part")

@@ -645,7 +645,8 @@ pub struct Page {
     #[prost(string, tag = "2")]
     pub object: ::prost::alloc::string::String,
     /// A GET address of the result, signed for the asked time. Set only when the request set `page_url_ttl` and the output
-    /// bucket is configured in the gateway. It gives access to whoever has it: treat it as a secret.
+    /// bucket is configured in the gateway, and only for a key that the job can have made and the policy gives to the caller;
+    /// empty otherwise. It gives access to whoever has it: treat it as a secret.
     #[prost(string, tag = "3")]
     pub url: ::prost::alloc::string::String,
     /// Spreadsheets: index of the image in the whole document. 0 otherwise.
@@ -712,7 +713,7 @@ pub struct GetPreviewJobRequest {
     /// Id of the job, 1 to 64 letters and digits. Required.
     #[prost(string, tag = "2")]
     pub job_id: ::prost::alloc::string::String,
-    /// When set, each page comes with a signed `url` that is valid this long: 1 second to 1 hour.
+    /// When set, the caller's pages come with a signed `url` that is valid this long: 1 second to 1 hour.
     #[prost(message, optional, tag = "3")]
     pub page_url_ttl: ::core::option::Option<::prost_types::Duration>,
 }
@@ -725,7 +726,7 @@ pub struct BatchGetPreviewJobsRequest {
     /// Ids of the jobs, 1 to 100. An id that is given twice is answered twice.
     #[prost(string, repeated, tag = "2")]
     pub job_ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// When set, each page comes with a signed `url` that is valid this long: 1 second to 1 hour.
+    /// When set, the caller's pages come with a signed `url` that is valid this long: 1 second to 1 hour.
     #[prost(message, optional, tag = "3")]
     pub page_url_ttl: ::core::option::Option<::prost_types::Duration>,
 }
@@ -839,7 +840,7 @@ pub struct WaitPreviewJobRequest {
     /// deadline, at most 5 minutes.
     #[prost(message, optional, tag = "3")]
     pub timeout: ::core::option::Option<::prost_types::Duration>,
-    /// When set, each page comes with a signed `url` that is valid this long: 1 second to 1 hour.
+    /// When set, the caller's pages come with a signed `url` that is valid this long: 1 second to 1 hour.
     #[prost(message, optional, tag = "4")]
     pub page_url_ttl: ::core::option::Option<::prost_types::Duration>,
 }
@@ -852,7 +853,7 @@ pub struct WatchPreviewJobRequest {
     /// Id of the job, 1 to 64 letters and digits. Required.
     #[prost(string, tag = "2")]
     pub job_id: ::prost::alloc::string::String,
-    /// When set, each page comes with a signed `url` that is valid this long: 1 second to 1 hour.
+    /// When set, the caller's pages come with a signed `url` that is valid this long: 1 second to 1 hour.
     #[prost(message, optional, tag = "3")]
     pub page_url_ttl: ::core::option::Option<::prost_types::Duration>,
 }

@@ -599,7 +599,8 @@ export type Page = Message<"docpreview.v1.Page"> & {
 
   /**
    * A GET address of the result, signed for the asked time. Set only when the request set `page_url_ttl` and the output
-   * bucket is configured in the gateway. It gives access to whoever has it: treat it as a secret.
+   * bucket is configured in the gateway, and only for a key that the job can have made and the policy gives to the caller;
+   * empty otherwise. It gives access to whoever has it: treat it as a secret.
    *
    * @generated from field: string url = 3;
    */

@@ -114,7 +114,7 @@ export type GetPreviewJobRequest = Message<"docpreview.v1.GetPreviewJobRequest">
   jobId: string;
 
   /**
-   * When set, each page comes with a signed `url` that is valid this long: 1 second to 1 hour.
+   * When set, the caller's pages come with a signed `url` that is valid this long: 1 second to 1 hour.
    *
    * @generated from field: google.protobuf.Duration page_url_ttl = 3;
    */
@@ -149,7 +149,7 @@ export type BatchGetPreviewJobsRequest = Message<"docpreview.v1.BatchGetPreviewJ
   jobIds: string[];
 
   /**
-   * When set, each page comes with a signed `url` that is valid this long: 1 second to 1 hour.
+   * When set, the caller's pages come with a signed `url` that is valid this long: 1 second to 1 hour.
    *
    * @generated from field: google.protobuf.Duration page_url_ttl = 3;
    */
@@ -359,7 +359,7 @@ export type WaitPreviewJobRequest = Message<"docpreview.v1.WaitPreviewJobRequest
   timeout?: Duration | undefined;
 
   /**
-   * When set, each page comes with a signed `url` that is valid this long: 1 second to 1 hour.
+   * When set, the caller's pages come with a signed `url` that is valid this long: 1 second to 1 hour.
    *
    * @generated from field: google.protobuf.Duration page_url_ttl = 4;
    */
@@ -394,7 +394,7 @@ export type WatchPreviewJobRequest = Message<"docpreview.v1.WatchPreviewJobReque
   jobId: string;
 
   /**
-   * When set, each page comes with a signed `url` that is valid this long: 1 second to 1 hour.
+   * When set, the caller's pages come with a signed `url` that is valid this long: 1 second to 1 hour.
    *
    * @generated from field: google.protobuf.Duration page_url_ttl = 3;
    */
