@@ -8,10 +8,14 @@ SECRET_KEY = "EXAMPLEsecretKEY00000000000000000"
 
 
 class FakeCredentials:
-    """A `CredentialsSource` that reads from `sets`."""
+    """A `CredentialsSource` that reads from `sets`, and `TokenSecrets` with their keys and those of `replaced`."""
 
     def __init__(self, **sets: Credentials) -> None:
         self.sets = sets or {"main": Credentials("example-secret-id", SECRET_KEY)}
+        self.replaced: tuple[str, ...] = ()
 
     def credentials(self, name: str) -> Credentials:
         return self.sets[name]
+
+    def secret_keys(self, name: str) -> tuple[str, ...]:
+        return (self.sets[name].secret_key, *self.replaced)

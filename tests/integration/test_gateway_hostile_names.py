@@ -15,6 +15,8 @@ from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, GetPr
 from docpreview_gateway.access.bucket_registry import BucketRegistry
 from docpreview_gateway.creates.idempotent import IdempotentCreates
 from docpreview_gateway.creates.records import Timing
+from docpreview_gateway.jobs.job_lists import JobLists
+from docpreview_gateway.jobs.page_tokens import PageTokens
 from docpreview_gateway.jobs.page_urls import PageUrls
 from docpreview_gateway.jobs.preview_jobs import PreviewJobs
 from docpreview_gateway.jobs.watching import Watching, WatchLimits
@@ -130,7 +132,8 @@ def use_cases(transport: AiohttpTransport) -> PreviewJobs:
     creating = IdempotentCreates(
         client, buckets, FakeLedger(), clock=clock, telemetry=FakeTelemetry(), timing=Timing(), owner="one"
     )
-    return PreviewJobs(client, buckets, creating, watching, PageUrls(buckets, credentials, clock))
+    lists = JobLists(client, PageTokens(credentials, random.randbytes))
+    return PreviewJobs(client, buckets, creating, watching, PageUrls(buckets, credentials, clock), lists=lists)
 
 
 async def attack(jobs: PreviewJobs, number: int, name: str) -> None:

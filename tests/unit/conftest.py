@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from docpreview_gateway.access.bucket_registry import BucketRegistry
 from docpreview_gateway.creates.budgeted import PageBudgets, PageQuotaStores
 from docpreview_gateway.creates.idempotent import IdempotentCreates
 from docpreview_gateway.creates.records import Timing
+from docpreview_gateway.jobs.job_lists import JobLists
+from docpreview_gateway.jobs.page_tokens import PageTokens
 from docpreview_gateway.jobs.page_urls import PageUrls
 from docpreview_gateway.jobs.polling import Schedule
 from docpreview_gateway.jobs.preview_jobs import PreviewJobs
@@ -56,6 +59,8 @@ class Office:
         buckets = BucketRegistry(self.buckets)
         self.watching = Watching(upstream, self.clock, self.telemetry, limits=self.limits, jitter=lambda: 0.5)
         page_urls = PageUrls(buckets, FakeCredentials(), self.clock)
+        tokens = PageTokens(FakeCredentials(), secrets.token_bytes)
+        lists = JobLists(upstream, tokens)
         self.records = FakeLedger()
         self.page_store = FakePages()
         creates = IdempotentCreates(
@@ -76,8 +81,8 @@ class Office:
             clock=self.clock,
             telemetry=self.telemetry,
         )
-        self.jobs = PreviewJobs(upstream, buckets, self.budgets, self.watching, page_urls)
-        self.queues = PreviewQueues(upstream, buckets)
+        self.jobs = PreviewJobs(upstream, buckets, self.budgets, self.watching, page_urls, lists=lists)
+        self.queues = PreviewQueues(upstream, buckets, tokens)
 
 
 def call(seconds: float = 30.0) -> Call:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from docpreview.v1.preview_job_pb2 import ObjectLocation
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+    from docpreview_gateway.model.call import Call
     from docpreview_gateway.model.callers import Caller
     from docpreview_gateway.model.policy import Rights
 
@@ -46,15 +47,17 @@ class BucketRegistry:
     def __init__(self, buckets: Iterable[Bucket]) -> None:
         self._buckets = {bucket.name: bucket for bucket in buckets}
 
-    def admit(self, request: BucketRequest, caller: Caller) -> Bucket:
-        """The bucket of a valid request.
+    def admit(self, request: BucketRequest, call: Call) -> Bucket:
+        """The bucket of a valid request; discloses how the call was served to a caller who sees all of the bucket.
 
         Authorization is checked before validation (AIP-211): NOT_PERMITTED when the policy does not allow the bucket to
         the caller, BUCKET_NOT_CONFIGURED for a well-formed name that is not configured, else InvalidRequest with every
         violation.
         """
-        if caller.rights is not None:
-            require(caller.rights.of_bucket(request.bucket))
+        rights = call.caller.rights
+        if rights is not None:
+            require(rights.of_bucket(request.bucket))
+        call.response.disclosed = rights is None or rights.sees_all(request.bucket)
         return self._admit(request)
 
     def admit_create(self, request: CreatePreviewJobRequest, caller: Caller) -> Admitted:

@@ -42,16 +42,12 @@ def check(job: PreviewJob, bucket: Bucket, call: Call) -> None:
 
 
 @contextmanager
-def hidden_alike(bucket: Bucket, job_id: str, call: Call) -> Iterator[None]:
-    """Raise the same JOB_NOT_FOUND for hidden and for missing jobs. For calls from which jobs may be hidden.
-
-    Response information is cleared: a cache outcome or a request id of the cloud would distinguish the two.
-    """
+def hidden_alike(bucket: Bucket, job_id: str) -> Iterator[None]:
+    """Raise the same JOB_NOT_FOUND for hidden and for missing jobs. For calls from which jobs may be hidden."""
     try:
         yield
     except (GatewayError, _HiddenError) as error:
         if isinstance(error, GatewayError) and error.reason != reasons.ERROR_REASON_JOB_NOT_FOUND:
             raise
-        call.response.cache = call.response.upstream_request_id = ""
         message = f"no job {job_id} in bucket {bucket.name}"
         raise GatewayError(reasons.ERROR_REASON_JOB_NOT_FOUND, message) from None

@@ -1,4 +1,4 @@
-"""What watches and waits need from outside."""
+"""What lists, watches and waits need from outside."""
 
 from __future__ import annotations
 
@@ -24,4 +24,12 @@ class PollTracing(Protocol):
 
     def poll(self, job_id: str, watchers: Sequence[Trace]) -> AbstractContextManager[Trace]:
         """A span of one poll of a job, linked to the spans of the calls that wait for it."""
+        ...
+
+
+class TokenSecrets(Protocol):
+    """Secrets of which the keys of page tokens are derived: the same at all replicas."""
+
+    def secret_keys(self, name: str) -> Sequence[str]:
+        """The secret key of the credential set of this name, then those that it replaced, newest first."""
         ...

@@ -10,14 +10,12 @@ from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import (
     BatchGetPreviewJobsResponse,
-    ListPreviewJobsResponse,
     WatchPreviewJobResponse,
 )
 from docpreview_gateway.access import visibility
-from docpreview_gateway.jobs import page_tokens
-from docpreview_gateway.model.errors import GatewayError, ReplyTooLarge
+from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.model.validation import MAX_WAIT_SECONDS
-from docpreview_gateway.upstream.operations import GetJob, ListJobs
+from docpreview_gateway.upstream.operations import GetJob
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -28,21 +26,19 @@ if TYPE_CHECKING:
     from docpreview.v1 import preview_job_service_pb2 as pb
     from docpreview_gateway.access.bucket_registry import BucketRegistry
     from docpreview_gateway.creates.ports import Creates
+    from docpreview_gateway.jobs.job_lists import JobLists
     from docpreview_gateway.jobs.page_urls import PageUrls
     from docpreview_gateway.jobs.watching import Subscription, Watching
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
-    from docpreview_gateway.upstream.operations import CachingUpstream, JobPage
+    from docpreview_gateway.upstream.operations import CachingUpstream
 
     Jobs: TypeAlias = dict[str, PreviewJob | None]
     RequestWithTtl: TypeAlias = (
         pb.GetPreviewJobRequest | pb.BatchGetPreviewJobsRequest | pb.WaitPreviewJobRequest | pb.WatchPreviewJobRequest
     )
 
-DEFAULT_PAGE_SIZE = 10
 BATCH_CONCURRENCY = 10
-MAX_LIST_BYTES = 4 * 1024 * 1024 - 64 * 1024
-"""Size limit of a list reply, below gRPC's default message limit of 4 MiB."""
 
 WAIT_MARGIN = 0.2
 """Seconds before a call's deadline at which a wait ends, so that the reply still reaches the caller."""
@@ -51,27 +47,32 @@ WAIT_MARGIN = 0.2
 class PreviewJobs:
     """Creates, reads, waits for and watches jobs. Each method is the RPC of the same name."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a collaborator, and wiring names them
         self,
         upstream: CachingUpstream,
         buckets: BucketRegistry,
         creates: Creates,
         watching: Watching,
         page_urls: PageUrls,
+        *,
+        lists: JobLists,
     ) -> None:
         self._upstream = upstream
         self._buckets = buckets
         self._creates = creates
         self._watching = watching
         self._page_urls = page_urls
+        self._lists = lists
 
     async def create(self, request: pb.CreatePreviewJobRequest, call: Call) -> PreviewJob:
         """Submit a job."""
+        # The caller's own job and requests: they tell nothing about others.
+        call.response.disclosed = True
         return await self._creates.create(request, call)
 
     async def get(self, request: pb.GetPreviewJobRequest, call: Call) -> PreviewJob:
         """One job."""
-        bucket = self._buckets.admit(request, call.caller)
+        bucket = self._buckets.admit(request, call)
         job = await self._get(bucket, request.job_id, call)
         return await self._page_urls.fill(job, _page_url_ttl(request), call.caller)
 
@@ -85,6 +86,7 @@ class PreviewJobs:
         if bucket is None or request.HasField("page_url_ttl"):
             return None
         if rights is None or rights.sees_all(bucket.name):
+            call.response.disclosed = True
             return self._upstream.cached_get(bucket, request.job_id, call)
         if not rights.of_bucket(bucket.name).allowed:
             return None
@@ -93,7 +95,7 @@ class PreviewJobs:
 
     async def batch_get(self, request: pb.BatchGetPreviewJobsRequest, call: Call) -> BatchGetPreviewJobsResponse:
         """Up to 100 jobs, BATCH_CONCURRENCY at a time. The first error other than JOB_NOT_FOUND ends the call."""
-        bucket = self._buckets.admit(request, call.caller)
+        bucket = self._buckets.admit(request, call)
         found = await self._get_each(bucket, dict.fromkeys(request.job_ids), call)
         jobs = [job for job_id in request.job_ids if (job := found[job_id]) is not None]
         return BatchGetPreviewJobsResponse(
@@ -105,7 +107,7 @@ class PreviewJobs:
         """The job, if the caller may see it; otherwise the same error as for a job that does not exist."""
         if not visibility.may_hide(bucket, call):
             return await self._upstream(GetJob(bucket, job_id), call)
-        with visibility.hidden_alike(bucket, job_id, call):
+        with visibility.hidden_alike(bucket, job_id):
             job = await self._upstream(GetJob(bucket, job_id), call)
             visibility.check(job, bucket, call)
         return job
@@ -114,7 +116,7 @@ class PreviewJobs:
     async def _check_visible(subscription: Subscription, bucket: Bucket, job_id: str, call: Call) -> None:
         """Check with the first poll, before any wait: the duration of a wait would reveal that the job exists."""
         if visibility.may_hide(bucket, call):
-            with visibility.hidden_alike(bucket, job_id, call):
+            with visibility.hidden_alike(bucket, job_id):
                 visibility.check(await subscription.ended(0.0), bucket, call)
 
     async def _get_each(self, bucket: Bucket, found: Jobs, call: Call) -> Jobs:
@@ -136,32 +138,13 @@ class PreviewJobs:
             raise errors.exceptions[0] from None
         return found
 
-    async def list_jobs(self, request: pb.ListPreviewJobsRequest, call: Call) -> ListPreviewJobsResponse:
+    async def list_jobs(self, request: pb.ListPreviewJobsRequest, call: Call) -> pb.ListPreviewJobsResponse:
         """One page of jobs."""
-        bucket = self._buckets.admit(request, call.caller)
-        cursor = page_tokens.decode(request)
-        size = request.page_size or DEFAULT_PAGE_SIZE
-        while True:
-            page = await self._page(ListJobs(request, bucket, size, cursor), call)
-            if page is not None:
-                token = page_tokens.encode(request, page.cursor)
-                reply = ListPreviewJobsResponse(jobs=visibility.seen(page.jobs, bucket, call), next_page_token=token)
-                if size == 1 or reply.ByteSize() <= MAX_LIST_BYTES:
-                    return reply
-            # Too large for one reply: a page may be shorter than requested, and its token continues the list.
-            size = max(1, size // 4)
-
-    async def _page(self, operation: ListJobs, call: Call) -> JobPage | None:
-        try:
-            return await self._upstream(operation, call)
-        except ReplyTooLarge:
-            if operation.size == 1:
-                raise
-            return None
+        return await self._lists.page(request, self._buckets.admit(request, call), call)
 
     async def wait(self, request: pb.WaitPreviewJobRequest, call: Call) -> PreviewJob:
         """The job once it has ended, or its current state after the timeout."""
-        bucket = self._buckets.admit(request, call.caller)
+        bucket = self._buckets.admit(request, call)
         timeout = _seconds(request.timeout) if request.HasField("timeout") else MAX_WAIT_SECONDS
         until = min(time.monotonic() + timeout, call.deadline - WAIT_MARGIN)
         async with self._watching.subscribe(bucket, request.job_id, call.caller, call.trace) as subscription:
@@ -173,7 +156,7 @@ class PreviewJobs:
 
     async def watch(self, request: pb.WatchPreviewJobRequest, call: Call) -> AsyncGenerator[WatchPreviewJobResponse]:
         """The job's current state and each later one, with heartbeats (empty messages) between them."""
-        bucket = self._buckets.admit(request, call.caller)
+        bucket = self._buckets.admit(request, call)
         ttl = _page_url_ttl(request)
         async with self._watching.subscribe(bucket, request.job_id, call.caller, call.trace) as subscription:
             call.response.cache = subscription.cache

@@ -2,52 +2,50 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest, ListPreviewQueuesResponse
-from docpreview_gateway.jobs import page_tokens
+from docpreview_gateway.jobs.page_tokens import filters_of
 from docpreview_gateway.model.errors import InvalidRequest, Violation
 from docpreview_gateway.upstream.operations import ListQueues
 
 if TYPE_CHECKING:
     from docpreview_gateway.access.bucket_registry import BucketRegistry
+    from docpreview_gateway.jobs.page_tokens import PageTokens
+    from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
     from docpreview_gateway.upstream.operations import Upstream
 
 DEFAULT_PAGE_SIZE = 10
-_POSITION = re.compile("([1-9][0-9]{0,8}):([1-9][0-9]?|100)")
 
 
 class PreviewQueues:
     """Lists the queues of a bucket."""
 
-    def __init__(self, upstream: Upstream, buckets: BucketRegistry) -> None:
+    def __init__(self, upstream: Upstream, buckets: BucketRegistry, tokens: PageTokens) -> None:
         self._upstream = upstream
         self._buckets = buckets
+        self._tokens = tokens
 
     async def list_queues(self, request: ListPreviewQueuesRequest, call: Call) -> ListPreviewQueuesResponse:
-        """One page of queues. The cloud pages by number, so the cursor is `<page number>:<page size>`."""
-        bucket = self._buckets.admit(request, call.caller)
-        number, size = self._position(request)
-        page = await self._upstream(ListQueues(request, bucket, size, number), call)
+        """One page of queues. The cloud pages by number, so the position is `<page number>:<page size>`."""
+        bucket = self._buckets.admit(request, call)
+        number, size = self._position(request, bucket, call)
+        page = await self._upstream(ListQueues(filters_of(request), bucket, size, number), call)
         more = bool(page.queues) and number * size < page.total
+        position = f"{number + 1}:{size}" if more else ""
         return ListPreviewQueuesResponse(
             queues=page.queues,
-            next_page_token=page_tokens.encode(request, f"{number + 1}:{size}" if more else ""),
+            next_page_token=self._tokens.encode(request, bucket, call.caller, position),
             total_size=page.total,
             missing_queue_ids=page.missing,
         )
 
-    @staticmethod
-    def _position(request: ListPreviewQueuesRequest) -> tuple[int, int]:
-        cursor = page_tokens.decode(request)
-        if not cursor:
+    def _position(self, request: ListPreviewQueuesRequest, bucket: Bucket, call: Call) -> tuple[int, int]:
+        position = self._tokens.decode(request, bucket, call.caller)
+        if not position:
             return 1, request.page_size or DEFAULT_PAGE_SIZE
-        position = _POSITION.fullmatch(cursor)
-        if position is None:
-            raise InvalidRequest([Violation("page_token", "is not a token of this gateway")])
-        number, size = map(int, position.groups())
+        number, size = map(int, position.split(":"))
         if request.page_size and request.page_size != size:
             raise InvalidRequest([Violation("page_size", "must stay as it was on the first page, or be left out")])
         return number, size

@@ -16,7 +16,7 @@ ANSWER_MARGIN = 0.05
 
 @dataclass(slots=True)
 class ResponseInfo:
-    """Facts about a reply, filled in while the call is served and sent back as metadata, logged and measured."""
+    """Facts about a reply, filled in while the call is served, logged and measured, and sent back if `disclosed`."""
 
     cache: Literal["", "hit", "miss", "coalesced", "stale"] = ""
     """Outcome of the cache look-up; empty: the call reads nothing."""
@@ -24,6 +24,9 @@ class ResponseInfo:
     """The cloud's id of the latest request made for the call."""
     reason: str = ""
     """Name of the reason of the error that ended the call, such as `JOB_NOT_FOUND`; empty: it succeeded."""
+    disclosed: bool = False
+    """Whether the caller gets `cache` and `upstream_request_id`: to one from whom jobs are hidden they would tell what
+    other callers did."""
 
 
 @dataclass(slots=True)

@@ -325,6 +325,8 @@ def _metadata(call: Call) -> tuple[tuple[str, str], ...]:
     """Metadata of the reply or the error."""
     metadata: tuple[tuple[str, str], ...] = (("x-request-id", call.request_id),)
     info = call.response
+    if not info.disclosed:
+        return metadata
     if info.cache:
         metadata = (*metadata, ("x-cache", info.cache))
     if info.upstream_request_id:
@@ -343,4 +345,4 @@ def _status(error: Exception, route: Route[Any], call: Call) -> RichStatus:
     elif not isinstance(error, GatewayError):
         log.error("unexpected error", request_id=call.request_id, method=route.method.name, exc_info=error)
         error = GatewayError(reasons.ERROR_REASON_INTERNAL, f"internal error; its request id is {call.request_id}")
-    return rich_status(error, call.request_id)
+    return rich_status(error, call.request_id, disclosed=call.response.disclosed)

@@ -84,19 +84,24 @@ class RichStatus(NamedTuple):
     final: bool = False
 
 
-def rich_status(error: GatewayError, request_id: str) -> RichStatus:
-    """The status of an error; `request_id` is added to the metadata of its ErrorInfo."""
+def rich_status(error: GatewayError, request_id: str, *, disclosed: bool = False) -> RichStatus:
+    """The status of an error; `request_id` is added to the metadata of its ErrorInfo.
+
+    Unless `disclosed`, the cloud's request id is left out: calls of several callers may share a request.
+    """
     code = CODES[error.reason]
     status = status_pb2.Status(code=code.value[0], message=error.message)
     reason = r.ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_")
-    for detail in _details(error, reason, request_id):
+    for detail in _details(error, reason, request_id, disclosed=disclosed):
         status.details.add().Pack(detail)
     final = isinstance(error, LimitReached) and error.final
     return RichStatus(code, error.message, status.SerializeToString(), error.retry_after, reason, final)
 
 
-def _details(error: GatewayError, reason: str, request_id: str) -> list[Message]:
+def _details(error: GatewayError, reason: str, request_id: str, *, disclosed: bool) -> list[Message]:
     metadata = {**error.metadata, "request_id": request_id}
+    if not disclosed:
+        metadata.pop("upstream_request_id", None)
     details: list[Message] = [error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata)]
     if isinstance(error, InvalidRequest):
         details.append(

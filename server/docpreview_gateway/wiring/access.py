@@ -34,22 +34,32 @@ CHECK_SECONDS = 1.0
 KEYS_SECONDS = 600.0
 """Interval of fetches of an issuer's keys."""
 
+REPLACED_KEYS = 2
+"""Replaced secret keys for which page tokens stay valid."""
+
 log = structlog.get_logger("docpreview_gateway.access")
 
 
 class HeldCredentials:
-    """The port `CredentialsSource`: the present keys of the cloud, from the settings and from files."""
+    """The ports `CredentialsSource` and `TokenSecrets`: the keys of the cloud, from the settings and from files."""
 
     def __init__(self) -> None:
         self._sets: dict[str, Credentials] = {}
+        self._secret_keys: dict[str, tuple[str, ...]] = {}
 
     def replace(self, name: str, credentials: Credentials) -> None:
         """Replace the credential set of this name for requests that are signed from now on."""
         self._sets[name] = credentials
+        known = dict.fromkeys((credentials.secret_key, *self._secret_keys.get(name, ())))
+        self._secret_keys[name] = tuple(known)[: 1 + REPLACED_KEYS]
 
     def credentials(self, name: str) -> Credentials:
         """The credential set of this name, which the settings have checked to exist."""
         return self._sets[name]
+
+    def secret_keys(self, name: str) -> tuple[str, ...]:
+        """The secret key of the set of this name, then the last ones that it replaced, newest first."""
+        return self._secret_keys[name]
 
 
 class Access:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 import signal
 import sys
 from contextlib import AsyncExitStack
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from docpreview_gateway.access.bucket_registry import BucketRegistry
+from docpreview_gateway.jobs.job_lists import JobLists
+from docpreview_gateway.jobs.page_tokens import PageTokens
 from docpreview_gateway.jobs.page_urls import PageUrls
 from docpreview_gateway.jobs.preview_jobs import PreviewJobs
 from docpreview_gateway.jobs.preview_queues import PreviewQueues
@@ -115,10 +118,11 @@ class Gateway:
         creates, budgets = await stack.enter_async_context(
             create_parts(self._settings, upstream, cloud.objects, buckets=buckets, clock=clock, observed=self._observed)
         )
-        jobs = PreviewJobs(upstream, buckets, creates, watching, page_urls)
+        tokens = PageTokens(credentials, secrets.token_bytes)
+        jobs = PreviewJobs(upstream, buckets, creates, watching, page_urls, lists=JobLists(upstream, tokens))
         all_routes = routes(
             jobs,
-            PreviewQueues(upstream, buckets),
+            PreviewQueues(upstream, buckets, tokens),
             budgets,
             self._observed.log,
             longest_stream=self._settings.watch.max_stream_seconds,

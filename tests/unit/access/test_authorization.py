@@ -82,14 +82,14 @@ class TestOneJob:
     async def test_a_job_outside_the_callers_prefix_is_like_one_that_does_not_exist(
         self, office: Office, method: str, state: PreviewJob.State.ValueType
     ) -> None:
-        """Error, metadata and response information are equal, and no call waits for its end."""
+        """Error and metadata are equal, nothing else is disclosed, and no call waits for its end."""
         put(office, "d1", "secret/a.pdf", state)
         ends = []
         for job_id in ("d1", "d2"):
             made = by(SHOP)
             error = await asyncio.wait_for(refusal(asked(office, method, job_id, made)), 5)
             ends.append((error.reason, error.message.replace(job_id, ""), error.metadata, error.retry_after))
-            assert (made.response.upstream_request_id, made.response.cache) == ("", "")
+            assert not made.response.disclosed
         assert ends[0] == ends[1]
         assert ends[0][0] == r.ERROR_REASON_JOB_NOT_FOUND
 

@@ -8,16 +8,17 @@ from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import ObjectLocation
 from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest
 from docpreview_gateway.access.bucket_registry import BucketRegistry
-from docpreview_gateway.model.callers import ANONYMOUS
+from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError, InvalidRequest
 from tests.unit.conftest import BUCKET, OTHER
 
+MADE = Call("r1", deadline=0.0)
 REGISTRY = BucketRegistry([BUCKET, OTHER])
 
 
 def test_a_valid_request_gets_the_bucket_as_it_is_configured() -> None:
     """The same object."""
-    assert REGISTRY.admit(GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1"), ANONYMOUS) is BUCKET
+    assert REGISTRY.admit(GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1"), MADE) is BUCKET
     assert REGISTRY.find(OTHER.name) is OTHER
 
 
@@ -25,7 +26,7 @@ def test_a_valid_request_gets_the_bucket_as_it_is_configured() -> None:
 def test_a_bucket_that_is_not_configured_is_rejected_before_validation(job_id: str) -> None:
     """Callers without the bucket learn nothing about the validity of the rest (AIP-211)."""
     with pytest.raises(GatewayError) as caught:
-        REGISTRY.admit(GetPreviewJobRequest(bucket="stranger-1250000000", job_id=job_id), ANONYMOUS)
+        REGISTRY.admit(GetPreviewJobRequest(bucket="stranger-1250000000", job_id=job_id), MADE)
     assert caught.value.reason == r.ERROR_REASON_BUCKET_NOT_CONFIGURED
     assert REGISTRY.find("stranger-1250000000") is None
 
@@ -34,21 +35,21 @@ def test_a_bucket_that_is_not_configured_is_rejected_before_validation(job_id: s
 def test_a_malformed_bucket_name_is_a_violation_like_others(name: str) -> None:
     """In one error with the rest."""
     with pytest.raises(InvalidRequest) as caught:
-        REGISTRY.admit(GetPreviewJobRequest(bucket=name, job_id="../x"), ANONYMOUS)
+        REGISTRY.admit(GetPreviewJobRequest(bucket=name, job_id="../x"), MADE)
     assert [violation.field for violation in caught.value.violations] == ["bucket", "job_id"]
 
 
 def test_a_registry_without_buckets_admits_nothing() -> None:
     """Deny by default."""
     with pytest.raises(GatewayError) as caught:
-        BucketRegistry([]).admit(GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1"), ANONYMOUS)
+        BucketRegistry([]).admit(GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1"), MADE)
     assert caught.value.reason == r.ERROR_REASON_BUCKET_NOT_CONFIGURED
 
 
 def test_an_invalid_request_for_a_configured_bucket_is_rejected() -> None:
     """InvalidRequest."""
     with pytest.raises(InvalidRequest):
-        REGISTRY.admit(GetPreviewJobRequest(bucket=BUCKET.name, job_id="../x"), ANONYMOUS)
+        REGISTRY.admit(GetPreviewJobRequest(bucket=BUCKET.name, job_id="../x"), MADE)
 
 
 def test_results_go_to_the_source_bucket_unless_another_is_named() -> None:

@@ -5,23 +5,17 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from dataclasses import replace
-from itertools import chain
-from typing import TYPE_CHECKING
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1 import preview_job_service_pb2 as pb
-from docpreview.v1.preview_job_pb2 import ObjectLocation, Page, PreviewJob, PreviewOptions
-from docpreview_gateway.jobs.preview_jobs import BATCH_CONCURRENCY, MAX_LIST_BYTES
+from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOptions
+from docpreview_gateway.jobs.preview_jobs import BATCH_CONCURRENCY
 from docpreview_gateway.model.call import Call
-from docpreview_gateway.model.errors import GatewayError, InvalidRequest, ReplyTooLarge, UpstreamError
-from tests.fakes.upstream import FakeUpstream
+from docpreview_gateway.model.errors import GatewayError, UpstreamError
 from tests.unit.conftest import BUCKET, OTHER, QUICK, Office, call
-
-if TYPE_CHECKING:
-    from docpreview_gateway.upstream.operations import JobPage, ListJobs
 
 RUNNING, SUCCESS = PreviewJob.STATE_RUNNING, PreviewJob.STATE_SUCCESS
 TTL = Duration(seconds=60)
@@ -184,98 +178,6 @@ class TestBatchGet:
         request = pb.BatchGetPreviewJobsRequest(bucket=BUCKET.name, job_ids=["d1", "d2"], page_url_ttl=TTL)
         reply = await office.jobs.batch_get(request, call())
         assert all(job.result.pages[0].url for job in reply.jobs)
-
-
-class Heavy(FakeUpstream):
-    """A cloud whose replies, or whose jobs, are too large beyond a number of jobs."""
-
-    def __init__(self, *, most: int, padding: int = 0) -> None:
-        super().__init__()
-        self.most = most
-        self.padding = padding
-        self.sizes: list[int] = []
-
-    async def list_jobs(self, query: ListJobs, call: Call) -> JobPage:
-        self.sizes.append(query.size)
-        if query.size > self.most:
-            raise ReplyTooLarge
-        return await super().list_jobs(query, call)
-
-    def fill(self, count: int) -> list[str]:
-        for number in range(count):
-            job = self.add_job(BUCKET.name, f"d{number:03}", SUCCESS)
-            job.result.pages.append(Page(object="x" * self.padding))
-        return [f"d{number:03}" for number in reversed(range(count))]
-
-
-class TestList:
-    async def test_page_tokens_lead_through_all_jobs_each_once(self, office: Office) -> None:
-        """The default page size is ten."""
-        for number in range(25):
-            office.upstream.add_job(BUCKET.name, f"d{number:02}", RUNNING)
-        request = pb.ListPreviewJobsRequest(bucket=BUCKET.name)
-        pages = []
-        while True:
-            page = await office.jobs.list_jobs(request, call())
-            pages.append([job.job_id for job in page.jobs])
-            if not page.next_page_token:
-                break
-            request.page_token = page.next_page_token
-        assert [len(page) for page in pages] == [10, 10, 5]
-        assert list(chain.from_iterable(pages)) == [f"d{number:02}" for number in reversed(range(25))]
-
-    async def test_a_token_with_other_filters_is_rejected(self, office: Office) -> None:
-        """A token is bound to the filters of its list."""
-        for number in range(3):
-            office.upstream.add_job(BUCKET.name, f"d{number}", RUNNING)
-        request = pb.ListPreviewJobsRequest(bucket=BUCKET.name, page_size=1)
-        request.page_token = (await office.jobs.list_jobs(request, call())).next_page_token
-        request.states.append(RUNNING)
-        with pytest.raises(InvalidRequest):
-            await office.jobs.list_jobs(request, call())
-
-    @pytest.mark.parametrize(
-        ("upstream", "sizes"),
-        [
-            (Heavy(most=5), [100, 25, 6, 1]),
-            (Heavy(most=30), [100, 25]),
-            (Heavy(most=1000, padding=1_000_000), [100, 25, 6, 1]),
-        ],
-        ids=["reply", "reply-once", "message"],
-    )
-    async def test_a_page_that_is_too_large_is_requested_in_smaller_ones(
-        self, upstream: Heavy, sizes: list[int]
-    ) -> None:
-        """The size is reduced until the page fits; the tokens still lead through all jobs."""
-        office = Office(upstream=upstream)
-        expected = upstream.fill(30)
-        seen: list[str] = []
-        request = pb.ListPreviewJobsRequest(bucket=BUCKET.name, page_size=100, include_pages=True)
-        while True:
-            page = await office.jobs.list_jobs(request, call())
-            if not seen:
-                assert upstream.sizes == sizes
-            assert page.ByteSize() <= MAX_LIST_BYTES
-            seen += [job.job_id for job in page.jobs]
-            request.page_token = page.next_page_token
-            if not request.page_token:
-                break
-        assert seen == expected
-
-    async def test_a_single_job_that_is_too_large_to_read_is_a_bad_response(self) -> None:
-        """UPSTREAM_BAD_RESPONSE: a page of one job cannot be reduced."""
-        office = Office(upstream=Heavy(most=0))
-        request = pb.ListPreviewJobsRequest(bucket=BUCKET.name)
-        assert await reason_of(office.jobs.list_jobs(request, call())) == r.ERROR_REASON_UPSTREAM_BAD_RESPONSE
-
-    async def test_a_single_job_that_is_too_large_to_send_is_returned(self) -> None:
-        """The rpc layer raises REPLY_TOO_LARGE."""
-        upstream = Heavy(most=10, padding=MAX_LIST_BYTES)
-        upstream.fill(1)
-        reply = await Office(upstream=upstream).jobs.list_jobs(
-            pb.ListPreviewJobsRequest(bucket=BUCKET.name, include_pages=True), call()
-        )
-        assert len(reply.jobs) == 1
 
 
 class TestWait:

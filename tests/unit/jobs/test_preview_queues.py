@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import base64
+import secrets
 from typing import TYPE_CHECKING
 
 import pytest
 
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest, PreviewQueue
 from docpreview_gateway.access.bucket_registry import BucketRegistry
-from docpreview_gateway.jobs import page_tokens
+from docpreview_gateway.jobs.page_tokens import PageTokens
 from docpreview_gateway.jobs.preview_queues import PreviewQueues
 from docpreview_gateway.model.errors import InvalidRequest
 from docpreview_gateway.upstream.operations import ListQueues, QueuePage
+from tests.fakes.credentials import FakeCredentials
 from tests.fakes.upstream import FakeUpstream
 from tests.unit.conftest import BUCKET, Office, call
 
@@ -36,7 +38,7 @@ class ManyQueues(FakeUpstream):
 
 
 def use_case(upstream: FakeUpstream) -> PreviewQueues:
-    return PreviewQueues(upstream, BucketRegistry([BUCKET]))
+    return PreviewQueues(upstream, BucketRegistry([BUCKET]), PageTokens(FakeCredentials(), secrets.token_bytes))
 
 
 async def test_page_tokens_lead_through_all_queues_each_once() -> None:
@@ -92,18 +94,6 @@ async def test_a_token_with_other_filters_is_rejected() -> None:
     )
     with pytest.raises(InvalidRequest):
         await use_case(upstream).list_queues(other, call())
-
-
-@pytest.mark.parametrize("cursor", ["x:10", "1:x", "7", ":", "1:10:3", "9" * 30 + ":1", "1:0", "0:5", "-1:5", "2:101"])
-async def test_a_forged_token_is_refused_before_the_cloud_is_asked(cursor: str) -> None:
-    """The content of a token is validated like any other input."""
-    request = ListPreviewQueuesRequest(bucket=BUCKET.name)
-    request.page_token = page_tokens.encode(request, cursor)
-    upstream = ManyQueues(25)
-    with pytest.raises(InvalidRequest) as caught:
-        await use_case(upstream).list_queues(request, call())
-    assert [violation.field for violation in caught.value.violations] == ["page_token"]
-    assert upstream.queries == []
 
 
 async def test_text_that_is_not_a_token_is_rejected(office: Office) -> None:

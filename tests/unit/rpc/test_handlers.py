@@ -13,7 +13,7 @@ import structlog
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import Page, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest, WatchPreviewJobResponse
-from docpreview_gateway.model.errors import GatewayError, UpstreamError
+from docpreview_gateway.model.errors import GatewayError, UpstreamError, UpstreamFacts
 from docpreview_gateway.rpc.handlers import MAX_SEND_BYTES, Handlers
 from tests.fakes.telemetry import FakeTelemetry
 from tests.unit.rpc.conftest import REQUEST, error_info, rich, switchboard
@@ -340,6 +340,7 @@ class TestMetadata:
         async def learn(_request: object, call: Call) -> PreviewJob:
             call.response.upstream_request_id = "cloud-1"
             call.response.cache = "miss"
+            call.response.disclosed = True
             return PreviewJob()
 
         async with switchboard(learn) as board:
@@ -351,6 +352,28 @@ class TestMetadata:
             call = board.get()
             await call
             assert {"x-upstream-request-id", "x-cache"}.isdisjoint(dict(await call.trailing_metadata()))
+
+    @pytest.mark.parametrize("fails", [False, True])
+    async def test_response_information_that_is_not_disclosed_stays_in_the_telemetry(self, *, fails: bool) -> None:
+        """In replies and in errors."""
+
+        async def learn(_request: object, call: Call) -> PreviewJob:
+            call.response.upstream_request_id = "cloud-1"
+            call.response.cache = "miss"
+            if fails:
+                facts = UpstreamFacts(request_id="cloud-1")
+                raise UpstreamError(r.ERROR_REASON_UPSTREAM_INTERNAL, "broken", facts=facts)
+            return PreviewJob()
+
+        async with switchboard(learn) as board:
+            call = board.get()
+            await call.code()
+            found = dict(await call.trailing_metadata())
+            await board.handlers.drained(5)
+            response = board.telemetry.calls[-1].response
+        assert {"x-upstream-request-id", "x-cache"}.isdisjoint(found)
+        assert "cloud-1" not in repr(found)
+        assert (response.cache, response.upstream_request_id) == ("miss", "cloud-1")
 
     async def test_a_stream_sends_its_request_id_before_its_messages(self) -> None:
         """The rest comes with the trailers."""
@@ -384,6 +407,7 @@ class TestFastPath:
 
         def fast_path(request: GetPreviewJobRequest, call: Call) -> bytes:
             call.response.cache = "hit"
+            call.response.disclosed = True
             return PreviewJob(job_id=f"cached {request.job_id}").SerializeToString()
 
         async with switchboard(failing(ValueError(), stream=False), fast_path=fast_path) as board:

@@ -42,9 +42,9 @@ def codes_in_the_contract() -> dict[str, str]:
     return {match[2]: match[1].strip().removeprefix("//").split(".")[0].strip() for match in found}
 
 
-def unpacked(error: GatewayError, kind: type[Detail]) -> list[Detail]:
+def unpacked(error: GatewayError, kind: type[Detail], *, disclosed: bool = True) -> list[Detail]:
     """The details of one type in an error's status."""
-    status = status_pb2.Status.FromString(rich_status(error, "r1").details)
+    status = status_pb2.Status.FromString(rich_status(error, "r1", disclosed=disclosed).details)
     return list(_of_kind(status, kind))
 
 
@@ -111,6 +111,14 @@ def test_known_facts_of_the_cloud_are_in_the_error_info() -> None:
     }
     (bare,) = unpacked(UpstreamError(r.ERROR_REASON_BUCKET_NOT_FOUND, "no"), details.ErrorInfo)
     assert dict(bare.metadata) == {"request_id": "r1"}
+
+
+def test_the_clouds_request_id_is_left_out_unless_it_is_disclosed() -> None:
+    """Callers whose reads were joined would have the same one."""
+    facts = UpstreamFacts(code="SlowDown", http_status=503, request_id="cloud-1")
+    error = UpstreamError(r.ERROR_REASON_UPSTREAM_THROTTLED, "slow down", facts=facts)
+    (info,) = unpacked(error, details.ErrorInfo, disclosed=False)
+    assert dict(info.metadata) == {"upstream_code": "SlowDown", "upstream_http_status": "503", "request_id": "r1"}
 
 
 def test_violations_are_in_a_bad_request_in_order() -> None:

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from docpreview.v1 import preview_job_service_pb2 as jobs
 from docpreview.v1 import preview_queue_service_pb2 as queues
-from docpreview_gateway.jobs import page_tokens
 from docpreview_gateway.model import validation
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.errors import InvalidRequest
@@ -160,7 +159,7 @@ def wire_requests(request: Any) -> Iterator[HttpRequest]:
         case jobs.BatchGetPreviewJobsRequest():
             yield from (requests.get(bucket, job_id) for job_id in request.job_ids)
         case jobs.ListPreviewJobsRequest():
-            yield requests.list_jobs(request, bucket, size=10, cursor=page_tokens.decode(request))
+            yield requests.list_jobs(request, bucket, size=10, cursor=request.page_token)
         case queues.ListPreviewQueuesRequest():
             yield requests.list_queues(request, bucket, size=10, page=1)
         case _:

@@ -74,6 +74,13 @@ def test_a_missing_empty_or_repeated_token_ends_the_list(token: str) -> None:
     assert responses.job_page(body, BUCKET, with_pages=False, requested_cursor="7").cursor == ""
 
 
+def test_a_page_without_jobs_and_with_a_token_does_not_end_the_list() -> None:
+    """A list is complete only when its token is empty."""
+    body = b"<Response><NextToken>8</NextToken></Response>"
+    page = responses.job_page(body, BUCKET, with_pages=False, requested_cursor="7")
+    assert page == JobPage((), "8")
+
+
 @pytest.mark.parametrize(
     ("word", "state"),
     [
