@@ -250,9 +250,6 @@ async def test_what_a_caller_is_told_about_single_jobs_does_not_depend_on_hidden
     ]
 
 
-@pytest.mark.xfail(
-    reason="pages of lists have gaps and metadata tells of hidden jobs: delete this line when they do not"
-)
 class TestListsAndMetadata:
     @pytest.mark.parametrize("seed", SEEDS)
     async def test_pages_of_lists_are_full_and_metadata_tells_nothing(self, tmp_path: Path, seed: int) -> None:

@@ -275,7 +275,9 @@ class ListPreviewJobsResponse(_message.Message):
     JOBS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Token of the next page. Empty after the last page. It is opaque and lives as long as the cloud's own cursor."""
+    """Token of the next page. Empty after the last page; a page may be empty although more follow. It is opaque, valid for
+    this caller and these filters, and lives as long as the cloud's own cursor.
+    """
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_preview_job_pb2.PreviewJob]:
         """The jobs of this page."""

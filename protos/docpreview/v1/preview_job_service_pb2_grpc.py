@@ -41,7 +41,8 @@ class PreviewJobServiceStub(object):
     Metadata read: `authorization` (`Bearer <token>`, once), `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made) and `cache-control: no-cache`
     (bypasses all caches). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
     last request that was made for the call) and `x-cache` (`miss`: the cloud was asked for this call; `coalesced`: it was
-    asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails).
+    asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails). The last
+    two are sent to callers who may see all jobs of the bucket, and to all for CreatePreviewJob.
     """
 
     def __init__(self, channel):
@@ -97,7 +98,8 @@ class PreviewJobServiceServicer(object):
     Metadata read: `authorization` (`Bearer <token>`, once), `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made) and `cache-control: no-cache`
     (bypasses all caches). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
     last request that was made for the call) and `x-cache` (`miss`: the cloud was asked for this call; `coalesced`: it was
-    asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails).
+    asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails). The last
+    two are sent to callers who may see all jobs of the bucket, and to all for CreatePreviewJob.
     """
 
     def CreatePreviewJob(self, request, context):
@@ -218,7 +220,8 @@ class PreviewJobService(object):
     Metadata read: `authorization` (`Bearer <token>`, once), `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made) and `cache-control: no-cache`
     (bypasses all caches). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
     last request that was made for the call) and `x-cache` (`miss`: the cloud was asked for this call; `coalesced`: it was
-    asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails).
+    asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails). The last
+    two are sent to callers who may see all jobs of the bucket, and to all for CreatePreviewJob.
     """
 
     @staticmethod

@@ -42,7 +42,8 @@ class PreviewJobServiceStub:
     Metadata read: `authorization` (`Bearer <token>`, once), `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made) and `cache-control: no-cache`
     (bypasses all caches). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
     last request that was made for the call) and `x-cache` (`miss`: the cloud was asked for this call; `coalesced`: it was
-    asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails).
+    asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails). The last
+    two are sent to callers who may see all jobs of the bucket, and to all for CreatePreviewJob.
     """
 
     @_typing.overload
@@ -101,7 +102,8 @@ class PreviewJobServiceAsyncStub(PreviewJobServiceStub):
     Metadata read: `authorization` (`Bearer <token>`, once), `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made) and `cache-control: no-cache`
     (bypasses all caches). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
     last request that was made for the call) and `x-cache` (`miss`: the cloud was asked for this call; `coalesced`: it was
-    asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails).
+    asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails). The last
+    two are sent to callers who may see all jobs of the bucket, and to all for CreatePreviewJob.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -156,7 +158,8 @@ class PreviewJobServiceServicer(metaclass=_abc_1.ABCMeta):
     Metadata read: `authorization` (`Bearer <token>`, once), `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made) and `cache-control: no-cache`
     (bypasses all caches). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
     last request that was made for the call) and `x-cache` (`miss`: the cloud was asked for this call; `coalesced`: it was
-    asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails).
+    asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails). The last
+    two are sent to callers who may see all jobs of the bucket, and to all for CreatePreviewJob.
     """
 
     @_abc_1.abstractmethod

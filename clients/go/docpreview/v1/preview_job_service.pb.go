@@ -498,7 +498,8 @@ type ListPreviewJobsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The jobs of this page.
 	Jobs []*PreviewJob `protobuf:"bytes,1,rep,name=jobs,proto3" json:"jobs,omitempty"`
-	// Token of the next page. Empty after the last page. It is opaque and lives as long as the cloud's own cursor.
+	// Token of the next page. Empty after the last page; a page may be empty although more follow. It is opaque, valid for
+	// this caller and these filters, and lives as long as the cloud's own cursor.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

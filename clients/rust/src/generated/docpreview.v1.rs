@@ -823,7 +823,8 @@ pub struct ListPreviewJobsResponse {
     /// The jobs of this page.
     #[prost(message, repeated, tag = "1")]
     pub jobs: ::prost::alloc::vec::Vec<PreviewJob>,
-    /// Token of the next page. Empty after the last page. It is opaque and lives as long as the cloud's own cursor.
+    /// Token of the next page. Empty after the last page; a page may be empty although more follow. It is opaque, valid for
+    /// this caller and these filters, and lives as long as the cloud's own cursor.
     #[prost(string, tag = "2")]
     pub next_page_token: ::prost::alloc::string::String,
 }
@@ -889,7 +890,8 @@ pub mod preview_job_service_client {
     /// Metadata read: `authorization` (`Bearer <token>`, once), `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made) and `cache-control: no-cache`
     /// (bypasses all caches). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
     /// last request that was made for the call) and `x-cache` (`miss`: the cloud was asked for this call; `coalesced`: it was
-    /// asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails).
+    /// asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails). The last
+    /// two are sent to callers who may see all jobs of the bucket, and to all for CreatePreviewJob.
     #[derive(Debug, Clone)]
     pub struct PreviewJobServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -1234,7 +1236,8 @@ pub mod preview_job_service_server {
     /// Metadata read: `authorization` (`Bearer <token>`, once), `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made) and `cache-control: no-cache`
     /// (bypasses all caches). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
     /// last request that was made for the call) and `x-cache` (`miss`: the cloud was asked for this call; `coalesced`: it was
-    /// asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails).
+    /// asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails). The last
+    /// two are sent to callers who may see all jobs of the bucket, and to all for CreatePreviewJob.
     #[derive(Debug)]
     pub struct PreviewJobServiceServer<T> {
         inner: Arc<T>,
