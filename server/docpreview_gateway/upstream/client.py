@@ -10,11 +10,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview_gateway.model.errors import GatewayError, UpstreamError
-from docpreview_gateway.upstream.cloud_clock import unix_time
+from docpreview_gateway.model.errors import ForeignReply, GatewayError, UpstreamError
 from docpreview_gateway.upstream.operations import CreateJob, GetJob, ListJobs, ListQueues
 from docpreview_gateway.upstream.ports import TransportError
 from docpreview_gateway.upstream.wire import refusals, requests, responses
+from docpreview_gateway.upstream.wire.http import unix_time
 from docpreview_gateway.upstream.wire.signing import Window, sign
 
 if TYPE_CHECKING:
@@ -87,18 +87,16 @@ class CloudClient:
             raise _deadline_exceeded("the cloud did not answer within the call's deadline") from None
 
     async def _exchange(self, request: HttpRequest, bucket: Bucket, sign_until: float | None) -> HttpReply:
-        """A reply of status 2xx; UpstreamError for every other."""
+        """A reply with a result; UpstreamError for every other."""
         reply = await self._send(request, bucket, sign_until)
-        if refusals.accepted(reply):
+        if (error := refusals.error_in(reply)) is None:
             return reply
-        error = refusals.read(reply)
         if error.reason == reasons.ERROR_REASON_CLOCK_SKEW and self._clock.learn(reply.headers.get("date", "")):
             if not self._may_correct(sign_until):
                 raise _clocks_differ(self._clock.offset, error)
             reply = await self._send(request, bucket, sign_until)
-            if refusals.accepted(reply):
+            if (error := refusals.error_in(reply)) is None:
                 return reply
-            error = refusals.read(reply)
         raise error
 
     def _may_correct(self, sign_until: float | None) -> bool:
@@ -147,7 +145,7 @@ def _read_page(operation: ListJobs, reply: HttpReply) -> JobPage:
 def _as_answer(operation: Operation[Any], error: UpstreamError) -> UpstreamError | None:
     """The answer that a failed exchange stands for, if not its own error.
 
-    A create that was sent may exist; a bare HTTP 404 for a job says that there is none.
+    A create that was sent may exist; a bare HTTP 404 of CI for a job says that there is none.
     """
     if isinstance(operation, CreateJob) and error.reason in refusals.OUTCOME_UNKNOWN:
         return UpstreamError(
@@ -155,7 +153,8 @@ def _as_answer(operation: Operation[Any], error: UpstreamError) -> UpstreamError
             f"the create was sent and its outcome is unknown ({error.message}); the job may or may not exist",
             facts=error.facts,
         )
-    if isinstance(operation, GetJob) and error.facts.http_status == 404 and not error.facts.code:  # noqa: PLR2004
+    says_missing = error.facts.http_status == 404 and not error.facts.code and not isinstance(error, ForeignReply)  # noqa: PLR2004
+    if isinstance(operation, GetJob) and says_missing:
         return UpstreamError(
             reasons.ERROR_REASON_JOB_NOT_FOUND,
             f"no job {operation.job_id} in bucket {operation.bucket.name}",
