@@ -84,7 +84,8 @@ def test_a_missing_empty_or_repeated_token_ends_the_list(token: str) -> None:
         ("Pause", PreviewJob.STATE_PAUSED),
         ("Cancel", PreviewJob.STATE_CANCELLED),
         ("Deleted", PreviewJob.STATE_UNSPECIFIED),
-        ("success", PreviewJob.STATE_UNSPECIFIED),
+        ("success", PreviewJob.STATE_SUCCESS),
+        ("FAILED", PreviewJob.STATE_FAILED),
         ("", PreviewJob.STATE_UNSPECIFIED),
     ],
 )
@@ -199,7 +200,9 @@ def test_one_leading_slash_is_removed_from_the_key_of_a_page(uri: str, key: str)
 
 def test_a_missing_total_is_the_number_of_queues() -> None:
     """A page without queues is valid."""
-    assert responses.queue_page(b"<Response><QueueList/></Response>", BUCKET).total == 1
+    one = b"<Response><QueueList><QueueId>p1</QueueId></QueueList></Response>"
+    assert responses.queue_page(one, BUCKET).total == 1
+    assert responses.queue_page(b"<Response><QueueList/></Response>", BUCKET) == QueuePage((), 0, ())
     assert responses.queue_page(b"<Response/>", BUCKET) == QueuePage((), 0, ())
     assert responses.queue_page(b"<Response><NonExistPIDs><QueueID/></NonExistPIDs></Response>", BUCKET).missing == ()
 
