@@ -19,6 +19,8 @@ from docpreview_gateway.wiring.gateway import Gateway
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from tests.fakes.raw_server import RawServer
+
 BUCKET = "examplebucket-1250000000"
 OTHER_BUCKET = "previews-1250000000"
 REGION = "ap-chongqing"
@@ -41,7 +43,7 @@ _SCRATCH = tempfile.TemporaryDirectory(prefix="docpreview-tests-", ignore_cleanu
 """Temporary directory for the state of gateways, removed when the tests end."""
 
 
-def settings(emulator: Emulator, **changes: object) -> Settings:
+def settings(emulator: Emulator | RawServer, **changes: object) -> Settings:
     """Settings of a gateway whose cloud is `emulator`."""
     values: dict[str, object] = {
         "listen": "127.0.0.1:0",
