@@ -123,6 +123,7 @@ _NOT_ENABLED = re.compile(
 )
 _DETAILS = ("Code", "Message", "RequestId")
 _CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAMES_A_JOB = b"JobId>"
 _MESSAGE_LENGTH = 256
 _MAX_RETRY_AFTER = 300
 _BUSY_ON_THE_WAY = frozenset({408, 429})
@@ -159,6 +160,9 @@ def read(reply: HttpReply) -> UpstreamError:
     """The error in a reply of the cloud whose status is not 2xx."""
     code, message, request_id = _details(reply)
     reason = _reason(reply.status, code, message)
+    if not code and _NAMES_A_JOB in reply.body:
+        # Status and body contradict each other: neither is believed.
+        reason = r.ERROR_REASON_UPSTREAM_BAD_RESPONSE
     asked = _asked_wait(reply) if reason in RETRYABLE else 0.0
     facts = UpstreamFacts(code, reply.status, request_id or request_id_of(reply), asked)
     shown = f"the cloud answered {code or 'without a code'} (HTTP {reply.status})"

@@ -63,11 +63,11 @@ def one_job(body: bytes, bucket: str, job_id: str) -> PreviewJob:
 
 
 def job_page(body: bytes, bucket: str, *, with_pages: bool, requested_cursor: str) -> JobPage:
-    """A page of a list. A page without jobs, or with the requested cursor, is the last one."""
+    """A page of a list. Only one without a cursor, or with the requested one, is the last: a page may be empty."""
     root = xml_codec.read(body, "Response")
     details = _details(root)
     cursor = texts(root).get("NextToken", "")
-    if not details or cursor == requested_cursor:
+    if cursor == requested_cursor:
         cursor = ""
     return JobPage(
         tuple(job(found, bucket, with_pages=with_pages) for found in details),

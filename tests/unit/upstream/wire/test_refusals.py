@@ -313,3 +313,12 @@ def test_the_reply_of_a_stranger_says_nothing_about_the_cloud(status: int, reaso
 def test_an_error_is_transient_when_another_read_may_succeed(error: Exception, transient: bool) -> None:  # noqa: FBT001
     """A reply that is too large stays so."""
     assert refusals.is_transient(error) is transient
+
+
+@pytest.mark.parametrize("status", [400, 403, 404])
+def test_an_error_without_a_code_that_carries_a_job_is_a_bad_response(status: int) -> None:
+    """Its status says the contrary of its body: a job is neither missing nor refused."""
+    body = b"<Response><JobsDetail><JobId>d1</JobId></JobsDetail></Response>"
+    error = refusals.error_in(HttpReply(status, CI, body))
+    assert error is not None
+    assert _reason(error) == "UPSTREAM_BAD_RESPONSE"
