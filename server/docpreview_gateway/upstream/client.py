@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview_gateway.model.errors import ForeignReply, GatewayError, UpstreamError
+from docpreview_gateway.model.errors import GatewayError, UpstreamError
 from docpreview_gateway.upstream.operations import CreateJob, GetJob, ListJobs, ListQueues
 from docpreview_gateway.upstream.ports import TransportError
 from docpreview_gateway.upstream.wire import refusals, requests, responses
@@ -153,8 +153,8 @@ def _as_answer(operation: Operation[Any], error: UpstreamError) -> UpstreamError
             f"the create was sent and its outcome is unknown ({error.message}); the job may or may not exist",
             facts=error.facts,
         )
-    says_missing = error.facts.http_status == 404 and not error.facts.code and not isinstance(error, ForeignReply)  # noqa: PLR2004
-    if isinstance(operation, GetJob) and says_missing:
+    is_bare = error.reason == reasons.ERROR_REASON_UPSTREAM_UNMAPPED and not error.facts.code
+    if isinstance(operation, GetJob) and is_bare and error.facts.http_status == 404:  # noqa: PLR2004
         return UpstreamError(
             reasons.ERROR_REASON_JOB_NOT_FOUND,
             f"no job {operation.job_id} in bucket {operation.bucket.name}",

@@ -390,6 +390,11 @@ class TestReplies:
         assert error.reason == r.ERROR_REASON_UPSTREAM_BAD_RESPONSE
         assert "on the way" in error.message
 
+    async def test_a_404_that_carries_a_job_does_not_say_that_there_is_none(self) -> None:
+        """Status and body contradict each other."""
+        body = f"<Response>{job_detail('d1')}</Response>"
+        assert (await error_of(desk(reply(body, status=404)).get())).reason == r.ERROR_REASON_UPSTREAM_BAD_RESPONSE
+
     @pytest.mark.parametrize("answer", STRANGERS.values(), ids=list(STRANGERS))
     @pytest.mark.parametrize("ask", ["list_jobs", "list_queues"])
     async def test_only_the_cloud_itself_says_that_a_list_is_empty(self, ask: str, answer: HttpReply) -> None:
