@@ -89,12 +89,14 @@ def _details(root: Element) -> list[Element]:
 
 
 def _items(root: Element, name: str, id_name: str) -> list[Element]:
-    """The jobs or queues of a reply. The cloud does send an empty element when there is none.
+    """The jobs or queues of a reply. The cloud does send one empty element when there is none.
 
-    UPSTREAM_BAD_RESPONSE for an element with anything but an id, and for a reply with something else where jobs or
-    queues belong: a reply that is not understood must not be taken for an empty one.
+    UPSTREAM_BAD_RESPONSE for another element without an id, and for a reply with something else where jobs or queues
+    belong: a reply that is not understood must not be taken for an empty one.
     """
-    found = [element for element in root.iterfind(name) if any(str(text).strip() for text in element.itertext())]
+    found = root.findall(name)
+    if len(found) == 1 and not any(str(text).strip() for text in found[0].itertext()):
+        found = []
     if any(not (element.findtext(id_name) or "").strip() for element in found):
         raise bad_response(f"reply with a {name} without {id_name}")
     if not found and any(len(other) and other.tag not in _NESTED for other in root):
