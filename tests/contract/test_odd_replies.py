@@ -45,6 +45,7 @@ from tests.contract.odd_replies import OF_CI, READS, SAMPLES, OddReply, odd_repl
 from tests.fakes.clock import FakeClock
 from tests.fakes.credentials import FakeCredentials
 from tests.fakes.raw_server import Exchange, RawServer
+from tests.fakes.telemetry import FakeTelemetry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -133,7 +134,9 @@ async def desk() -> AsyncIterator[Desk]:
         proxies = {"http": server.url}
         config = CosConfig(Region=BUCKET.region, Scheme="http", Proxies=proxies, Timeout=10, **keys)
         async with AiohttpTransport(base_url=server.url, connect_seconds=10, read_seconds=10) as transport:
-            client = CloudClient(transport, FakeCredentials(), CloudClock(FakeClock()), timeout_seconds=10)
+            client = CloudClient(
+                transport, FakeCredentials(), CloudClock(FakeClock()), telemetry=FakeTelemetry(), timeout_seconds=10
+            )
             yield Desk(CosS3Client(config, retry=0), client, answers)
 
 

@@ -223,6 +223,14 @@ class TestAttempts:
         assert len(world.server.exchanges) == world.attempts("get") == 2 * reads
         assert world.retries("get") == reads
 
+    async def test_a_request_that_is_signed_again_after_a_clock_refusal_is_counted_too(self, world: World) -> None:
+        """The refused one as CLOCK_SKEW."""
+        body = b"<Error><Code>RequestTimeTooSkewed</Code><RequestId>1</RequestId></Error>"
+        headers = OF_CI + "Date: Mon, 01 Jan 2024 00:00:00 GMT\r\n"
+        world.cloud.on_the_way = [page("403 Forbidden", body, headers)]
+        assert (await world.get()).job_id == "d1"
+        assert len(world.server.exchanges) == world.attempts("get") == 2
+
     async def test_a_spent_budget_ends_the_retries_of_broken_connections(self) -> None:
         """With a cloud that breaks every connection the budget bounds what is sent."""
         retry = RetrySettings(budget_floor=2, budget_share=0.0, base_seconds=0.01, cap_seconds=0.02)

@@ -25,6 +25,7 @@ from docpreview_gateway.upstream.wire.refusals import RETRYABLE
 from docpreview_gateway.upstream.wire.signing import Credentials, Window, sign
 from tests.fakes.clock import FakeClock
 from tests.fakes.credentials import SECRET_KEY, FakeCredentials
+from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.transport import FakeTransport, Turn, job_detail, job_reply, refusal, reply, stranger
 
 if TYPE_CHECKING:
@@ -46,11 +47,16 @@ class Desk:
     transport: FakeTransport
     clock: FakeClock = field(default_factory=FakeClock)
     credentials: FakeCredentials = field(default_factory=FakeCredentials)
+    telemetry: FakeTelemetry = field(default_factory=FakeTelemetry)
     timeout: float = 5.0
 
     def __post_init__(self) -> None:
         self.client = CloudClient(
-            self.transport, self.credentials, CloudClock(self.clock), timeout_seconds=self.timeout
+            self.transport,
+            self.credentials,
+            CloudClock(self.clock),
+            telemetry=self.telemetry,
+            timeout_seconds=self.timeout,
         )
         self.call = call()
 
@@ -162,6 +168,8 @@ class TestClock:
         credentials = made.credentials.credentials("main")
         assert first == sign(unsigned(first), credentials, Window.around(1_700_000_000))
         assert second == sign(unsigned(first), credentials, Window.around(1_700_000_000 + offset))
+        # The last request of a call is counted by the middleware around the client.
+        assert made.telemetry.attempts == [(ask, "CLOCK_SKEW")]
 
     async def test_the_clouds_learned_time_is_used_for_every_later_signature(self) -> None:
         """Later requests need no second attempt."""
