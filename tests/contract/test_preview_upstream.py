@@ -31,6 +31,7 @@ from docpreview_gateway.upstream.operations import CreateJob, GetJob, ListJobs, 
 from docpreview_gateway.upstream.wire.signing import Credentials
 from docpreview_gateway.wiring.system_clock import SystemClock
 from tests.fakes.credentials import FakeCredentials
+from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
 
 if TYPE_CHECKING:
@@ -92,7 +93,9 @@ async def emulated() -> AsyncIterator[Subject]:
     ):
         emulator.put_object(bucket.name, bucket.region, "one.pdf", (EXAMPLES / "seven-pages.pdf").read_bytes())
         emulator.hold_jobs()
-        client = CloudClient(transport, FakeCredentials(), CloudClock(SystemClock()), timeout_seconds=10)
+        client = CloudClient(
+            transport, FakeCredentials(), CloudClock(SystemClock()), telemetry=FakeTelemetry(), timeout_seconds=10
+        )
         yield Subject(client, bucket, "one.pdf", lambda _job_id: emulator.release_jobs())
 
 
@@ -101,7 +104,9 @@ async def real() -> AsyncIterator[Subject]:
     name, region, secret_id, secret_key, document = (os.environ[variable] for variable in REAL)
     credentials = FakeCredentials(main=Credentials(secret_id, secret_key))
     async with AiohttpTransport(base_url=None, connect_seconds=5, read_seconds=20) as transport:
-        client = CloudClient(transport, credentials, CloudClock(SystemClock()), timeout_seconds=20)
+        client = CloudClient(
+            transport, credentials, CloudClock(SystemClock()), telemetry=FakeTelemetry(), timeout_seconds=20
+        )
         yield Subject(client, Bucket(name, region, "main"), document, lambda _job_id: None)
 
 

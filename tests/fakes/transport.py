@@ -35,7 +35,12 @@ class FakeTransport:
 
 
 def reply(body: str | bytes = b"", *, status: int = 200, headers: Mapping[str, str] | None = None) -> HttpReply:
-    """A reply of the cloud."""
+    """A reply of the cloud, which names itself in a header."""
+    return stranger(body, status=status, headers={"server": "tencent-ci", **(headers or {})})
+
+
+def stranger(body: str | bytes = b"", *, status: int = 200, headers: Mapping[str, str] | None = None) -> HttpReply:
+    """A reply of something on the way to the cloud."""
     return HttpReply(status, headers or {}, body.encode() if isinstance(body, str) else body)
 
 

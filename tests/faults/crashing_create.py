@@ -93,7 +93,7 @@ async def create(step: str, url: str, state: Path, request_id: str) -> PreviewJo
         AiohttpTransport(base_url=url, connect_seconds=3, read_seconds=20) as transport,
         CrashingLedger(state / "ledger.db", CrashPoint(step)) as ledger,
     ):
-        cloud = CloudClient(transport, Keys(), CloudClock(SystemClock()), timeout_seconds=20)
+        cloud = CloudClient(transport, Keys(), CloudClock(SystemClock()), telemetry=FakeTelemetry(), timeout_seconds=20)
         request = CreatePreviewJobRequest(
             bucket=BUCKET,
             input_object=DOCUMENT,

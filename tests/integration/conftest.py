@@ -20,6 +20,8 @@ from docpreview_gateway.wiring.gateway import Gateway
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from tests.fakes.raw_server import RawServer
+
 BUCKET = "examplebucket-1250000000"
 OTHER_BUCKET = "previews-1250000000"
 REGION = "ap-chongqing"
@@ -49,7 +51,7 @@ async def until(condition: Callable[[], bool], seconds: float = 30) -> None:
             await asyncio.sleep(0.02)
 
 
-def settings(emulator: Emulator, **changes: object) -> Settings:
+def settings(emulator: Emulator | RawServer, **changes: object) -> Settings:
     """Settings of a gateway whose cloud is `emulator`."""
     values: dict[str, object] = {
         "listen": "127.0.0.1:0",

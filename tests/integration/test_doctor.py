@@ -23,6 +23,7 @@ from docpreview_gateway.upstream.wire.signing import Credentials
 from docpreview_gateway.wiring.system_clock import SystemClock
 from tests.fakes.clock import FakeClock
 from tests.fakes.credentials import FakeCredentials
+from tests.fakes.raw_server import RawServer
 from tests.integration.conftest import BUCKET, REGION, settings
 from tests.integration.gateway_processes import configuration
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.doctor.diagnosis import Finding
 
+OF_CI = "Server: tencent-ci\r\nX-Ci-Request-Id: r1\r\n"
 KEYS = {"secret_id": "example-secret-id", "secret_key": "EXAMPLEsecretKEY00000000000000000"}
 
 
@@ -43,7 +45,7 @@ async def emulator() -> AsyncIterator[Emulator]:
         yield running
 
 
-async def problems(emulator: Emulator, **changes: Any) -> dict[str, Finding]:
+async def problems(emulator: Emulator | RawServer, **changes: Any) -> dict[str, Finding]:
     """The findings with a problem, by check."""
     bucket = BucketSettings(name=BUCKET, region=REGION, credentials="main")
     found = await run_checks(settings(emulator, **({"buckets": [bucket]} | changes)))
@@ -74,6 +76,38 @@ async def test_an_unbound_bucket_is_a_binding_finding(emulator: Emulator) -> Non
     emulator.unbind_bucket(BUCKET, REGION)
     found = await problems(emulator)
     assert "switch document processing on" in found["binding"].remedy
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "InvalidArgument", "UserDocServiceNotActivated"])
+async def test_a_document_service_that_is_not_activated_is_a_binding_finding_whatever_its_code(code: str) -> None:
+    """The remedy is to switch document processing on, not to change rights or parameters."""
+    message = "Doc processing service is not activated, please come to the Console to open the service."
+    body = f"<Error><Code>{code}</Code><Message>{message}</Message><RequestId>r1</RequestId></Error>".encode()
+    async with RawServer(lambda exchange: exchange.answer(body, "403 Forbidden", OF_CI)) as cloud:
+        found = await problems(cloud)
+    assert set(found) == {"binding"}
+    assert "switch document processing on" in found["binding"].remedy
+    assert "not activated" in found["binding"].result
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        ("404 Not Found", b"<html>nginx</html>"),
+        ("407 Proxy Authentication Required", b""),
+        ("403 Forbidden", b"blocked"),
+        ("200 OK", b"<html>log in</html>"),
+        ("503 Service Unavailable", b""),
+    ],
+)
+async def test_an_answer_of_something_on_the_way_is_a_finding_about_the_way(status: str, body: bytes) -> None:
+    """It says nothing of keys, rights, bucket and clock: none of them is checked by it."""
+    headers = "Server: nginx\r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\n"
+    async with RawServer(lambda exchange: exchange.answer(body, status, headers)) as proxy:
+        found = await run_checks(settings(proxy))
+    of_bucket = [finding for finding in found if finding.check in {"signature", "binding", "queue", "clock"}]
+    assert {finding.check for finding in of_bucket} == {"binding"}
+    assert all("on the way" in finding.remedy and "upstream.endpoint" in finding.remedy for finding in of_bucket)
 
 
 async def test_a_paused_or_missing_queue_is_a_queue_finding(emulator: Emulator) -> None:

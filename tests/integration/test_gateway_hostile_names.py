@@ -121,7 +121,7 @@ def hostile_names(count: int) -> Iterator[str]:
 def use_cases(transport: AiohttpTransport) -> PreviewJobs:
     buckets, clock, credentials = BucketRegistry([BUCKET, OTHER]), SystemClock(), FakeCredentials()
     client = Cached(
-        CloudClient(transport, credentials, CloudClock(clock), timeout_seconds=5),
+        CloudClient(transport, credentials, CloudClock(clock), telemetry=FakeTelemetry(), timeout_seconds=5),
         LruMemoryCache(2**20),
         None,
         freshness=Freshness(),
@@ -197,7 +197,9 @@ async def test_an_honest_call_without_endpoint_resolves_the_buckets_host_only(
     """Shows that the audit hook records look-ups."""
     nowhere = Bucket("examplebucket-1250000000", "ap-nowhere", "main")
     async with AiohttpTransport(base_url=None, connect_seconds=0.5, read_seconds=0.5) as transport:
-        client = CloudClient(transport, FakeCredentials(), CloudClock(SystemClock()), timeout_seconds=1)
+        client = CloudClient(
+            transport, FakeCredentials(), CloudClock(SystemClock()), telemetry=FakeTelemetry(), timeout_seconds=1
+        )
         with pytest.raises(GatewayError):
             await client(GetJob(nowhere, "d1"), Call("r1", float("inf")))
     assert {host for event, host in network_events if event == LOOK_UP} == {nowhere.ci_host}

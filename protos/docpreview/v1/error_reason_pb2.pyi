@@ -94,7 +94,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_WRONG_REGION: _ErrorReason.ValueType  # 32
     """INTERNAL. The bucket is in another region than configured. For those who run the gateway."""
     ERROR_REASON_UPSTREAM_BAD_RESPONSE: _ErrorReason.ValueType  # 33
-    """INTERNAL. The cloud's reply could not be understood."""
+    """INTERNAL. The reply could not be understood, or something on the way to the cloud answered in its place."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 34
     """INTERNAL. Something unexpected happened in the gateway; its log has the details under the request id."""
     ERROR_REASON_UPSTREAM_NOT_IMPLEMENTED: _ErrorReason.ValueType  # 35
@@ -228,7 +228,7 @@ ERROR_REASON_UPSTREAM_CREDENTIALS: ErrorReason.ValueType  # 31
 ERROR_REASON_WRONG_REGION: ErrorReason.ValueType  # 32
 """INTERNAL. The bucket is in another region than configured. For those who run the gateway."""
 ERROR_REASON_UPSTREAM_BAD_RESPONSE: ErrorReason.ValueType  # 33
-"""INTERNAL. The cloud's reply could not be understood."""
+"""INTERNAL. The reply could not be understood, or something on the way to the cloud answered in its place."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 34
 """INTERNAL. Something unexpected happened in the gateway; its log has the details under the request id."""
 ERROR_REASON_UPSTREAM_NOT_IMPLEMENTED: ErrorReason.ValueType  # 35

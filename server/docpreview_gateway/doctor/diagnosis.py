@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_queue_service_pb2 import PreviewQueue
-from docpreview_gateway.upstream.cloud_clock import unix_time
+from docpreview_gateway.model.errors import ForeignReply
+from docpreview_gateway.upstream.wire.http import unix_time
 from docpreview_gateway.upstream.wire.signing import CLOCK_SLACK
 
 if TYPE_CHECKING:
@@ -62,9 +63,14 @@ _REMEDIES: dict[ErrorReason.ValueType, tuple[Check, str]] = {
 _OTHER = "try again; if it persists, send this message and the request id to the vendor's support"
 
 
+_ON_THE_WAY = "check upstream.endpoint, and proxies, load balancers and firewalls on the way: the cloud did not answer"
+
+
 def of_refusal(error: UpstreamError, bucket: Bucket) -> Finding:
     """The finding for an error of the cloud."""
     check, remedy = _REMEDIES.get(error.reason, ("binding", _OTHER))
+    if isinstance(error, ForeignReply):
+        check, remedy = "binding", _ON_THE_WAY
     request_id = f", request id {error.facts.request_id}" if error.facts.request_id else ""
     return Finding(check, bucket.name, error.message + request_id, remedy)
 

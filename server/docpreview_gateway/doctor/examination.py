@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
 from docpreview_gateway.doctor import diagnosis
 from docpreview_gateway.doctor.diagnosis import Finding, NetworkError
-from docpreview_gateway.model.errors import UpstreamError
+from docpreview_gateway.model.errors import ForeignReply, UpstreamError
 from docpreview_gateway.upstream.ports import TransportError
 from docpreview_gateway.upstream.wire import refusals, requests, responses
 from docpreview_gateway.upstream.wire.signing import Window, sign
@@ -90,15 +90,22 @@ class Diagnostics:
             remedy = "check upstream.endpoint, firewalls and proxies on the way"
             result = f"no reply: {error}" if str(error) else "no reply in time"
             return None, [Finding("binding", bucket.name, result, remedy)]
-        clock = diagnosis.of_clock(reply.headers.get("date", ""), self._clock.now())
         try:
             page = _queues(reply, bucket)
+        except ForeignReply as error:
+            # It says nothing about the cloud's clock, nor whether the cloud accepts the credentials.
+            return None, [diagnosis.of_refusal(error, bucket)]
         except UpstreamError as error:
+            clock = self._cloud_clock(reply)
             finding = diagnosis.of_refusal(error, bucket)
             signed = [] if finding.check in {"signature", "clock"} else [_signed(bucket)]
             return clock, [*signed, finding]
+        clock = self._cloud_clock(reply)
         bound = Finding("binding", bucket.name, "document processing is enabled")
         return clock, [_signed(bucket), bound, diagnosis.of_queues(page, bucket)]
+
+    def _cloud_clock(self, reply: HttpReply) -> Finding:
+        return diagnosis.of_clock(reply.headers.get("date", ""), self._clock.now())
 
     async def _ask(self, bucket: Bucket) -> HttpReply:
         request = requests.list_queues(ListPreviewQueuesRequest(bucket=bucket.name), bucket, size=PAGE_SIZE, page=1)
@@ -107,8 +114,8 @@ class Diagnostics:
 
 
 def _queues(reply: HttpReply, bucket: Bucket) -> QueuePage:
-    if not refusals.accepted(reply):
-        raise refusals.read(reply)
+    if (error := refusals.error_in(reply)) is not None:
+        raise error
     return responses.queue_page(reply.body, bucket=bucket.name)
 
 

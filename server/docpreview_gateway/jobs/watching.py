@@ -25,7 +25,7 @@ from docpreview_gateway.model.callers import ANONYMOUS, Caller
 from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.model.job_states import TERMINAL
 from docpreview_gateway.upstream.operations import GetJob
-from docpreview_gateway.upstream.wire.refusals import RETRYABLE
+from docpreview_gateway.upstream.wire.refusals import is_transient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -191,7 +191,7 @@ class Poller:
                 job = await self._poll()
             except Exception as error:  # noqa: BLE001 - the subscribers must get any error
                 failures += 1
-                if failures >= self._limits.schedule.patience or getattr(error, "reason", None) not in RETRYABLE:
+                if failures >= self._limits.schedule.patience or not is_transient(error):
                     self.end(error)
                     return
             else:

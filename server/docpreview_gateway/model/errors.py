@@ -4,7 +4,8 @@
     ├── InvalidRequest      invalid fields of a request, all violations in one error
     ├── LimitReached        a limit of the caller or of the cloud account is reached
     └── UpstreamError       the cloud rejected a request, failed, or sent a reply that cannot be parsed
-        └── ReplyTooLarge   a reply is larger than the gateway reads
+        ├── ReplyTooLarge   a reply is larger than the gateway reads
+        └── ForeignReply    something on the way to the cloud answered in its place
 
 Each has an `ErrorReason` of the contract; `rpc.statuses` maps reasons to gRPC statuses in one table. Facts are
 attributes; messages are written for callers and never contain secrets.
@@ -121,6 +122,10 @@ class ReplyTooLarge(UpstreamError):  # noqa: N818 - a condition to react to: a l
 
     def __init__(self) -> None:
         super().__init__(reasons.ERROR_REASON_UPSTREAM_BAD_RESPONSE, "reply larger than the gateway reads")
+
+
+class ForeignReply(UpstreamError):  # noqa: N818 - a condition to react to: it says nothing about the cloud
+    """Something on the way to the cloud, such as a proxy, answered in its place: nothing is known of job or object."""
 
 
 def bad_response(message: str) -> UpstreamError:

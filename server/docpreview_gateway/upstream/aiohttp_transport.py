@@ -13,9 +13,10 @@ from yarl import URL
 
 from docpreview_gateway.model.errors import ReplyTooLarge
 from docpreview_gateway.upstream.ports import TransportError
-from docpreview_gateway.upstream.wire.http import MAX_REPLY_BYTES, HttpReply, HttpRequest
+from docpreview_gateway.upstream.wire.http import MAX_REPLY_BYTES, HttpReply, HttpRequest, inflated
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from types import TracebackType
     from typing import Self
 
@@ -51,7 +52,10 @@ class AiohttpTransport:
         await self._fresh.close()
 
     async def send(self, request: HttpRequest) -> HttpReply:
-        """The reply, whatever its status. TransportError when there is none, ReplyTooLarge past the cap."""
+        """The reply, whatever its status. TransportError when there is none, ReplyTooLarge past the cap.
+
+        UPSTREAM_BAD_RESPONSE when its body is not what its `Content-Encoding` says.
+        """
         session = self._fresh if request.unrepeatable else self._pooled
         url = URL((self._base or f"https://{request.host}") + request.target, encoded=True)
         headers = {**request.headers, "accept-encoding": "identity"}
@@ -62,7 +66,8 @@ class AiohttpTransport:
                 body = await _read(reply)
         except (aiohttp.ClientError, OSError) as error:
             raise _translated(error) from error
-        return HttpReply(reply.status, {name.lower(): value for name, value in reply.headers.items()}, body)
+        replied = {name.lower(): value for name, value in reply.headers.items()}
+        return HttpReply(reply.status, replied, inflated(body, replied.get("content-encoding", "")))
 
 
 def _session(timeout: aiohttp.ClientTimeout, *, force_close: bool) -> aiohttp.ClientSession:
@@ -78,8 +83,22 @@ def _session(timeout: aiohttp.ClientTimeout, *, force_close: bool) -> aiohttp.Cl
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         auto_decompress=False,
+        middlewares=(_once,),
         skip_auto_headers=("accept", "user-agent", "content-type"),
     )
+
+
+async def _once(
+    request: aiohttp.ClientRequest, send: Callable[[aiohttp.ClientRequest], Awaitable[aiohttp.ClientResponse]]
+) -> aiohttp.ClientResponse:
+    """Send a request once: aiohttp repeats reads on broken connections, but only for errors of its own kind.
+
+    Repeated attempts would be beside the retry budget, the metrics and the rate of the account.
+    """
+    try:
+        return await send(request)
+    except (aiohttp.ClientError, OSError) as error:
+        raise _translated(error) from error
 
 
 async def _read(reply: aiohttp.ClientResponse) -> bytes:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
-from docpreview_gateway.upstream.cloud_clock import unix_time
 from docpreview_gateway.upstream.operations import CreateJob, GetJob, ListJobs, ListQueues
-from docpreview_gateway.upstream.ports import TransportError
+from docpreview_gateway.upstream.ports import Attempt, TransportError
 from docpreview_gateway.upstream.wire import refusals, requests, responses
+from docpreview_gateway.upstream.wire.http import unix_time
 from docpreview_gateway.upstream.wire.signing import Window, sign
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.call import Call
     from docpreview_gateway.upstream.cloud_clock import CloudClock
     from docpreview_gateway.upstream.operations import JobPage, Operation, Result
-    from docpreview_gateway.upstream.ports import CredentialsSource, Transport
+    from docpreview_gateway.upstream.ports import CredentialsSource, Transport, UpstreamTelemetry
     from docpreview_gateway.upstream.wire.http import HttpReply, HttpRequest
 
 BIG_REPLY_BYTES = 256 * 1024
@@ -40,18 +40,20 @@ class CloudClient:
     its fence, and its job would be created outside the time span that reconciliation lists.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - collaborators, named by wiring
         self,
         transport: Transport,
         credentials: CredentialsSource,
         clock: CloudClock,
         *,
+        telemetry: UpstreamTelemetry,
         timeout_seconds: float,
         fence_slack: float = math.inf,
     ) -> None:
         self._transport = transport
         self._credentials = credentials
         self._clock = clock
+        self._telemetry = telemetry
         self._timeout = timeout_seconds
         self._fence_slack = fence_slack
 
@@ -73,10 +75,9 @@ class CloudClient:
         until = min(now + self._timeout, call.answer_by)
         if until <= now:
             raise _deadline_exceeded("the deadline passed before the cloud was asked")
-        sign_until = operation.sign_until if isinstance(operation, CreateJob) else None
         try:
             async with asyncio.timeout_at(until):
-                reply = await self._exchange(request, operation.bucket, sign_until)
+                reply = await self._exchange(request, operation, call)
                 call.response.upstream_request_id = refusals.request_id_of(reply)
                 if len(reply.body) < BIG_REPLY_BYTES:
                     return read(reply)
@@ -86,19 +87,21 @@ class CloudClient:
                 raise _no_reply("no reply in time", reasons.ERROR_REASON_UPSTREAM_TIMEOUT) from None
             raise _deadline_exceeded("the cloud did not answer within the call's deadline") from None
 
-    async def _exchange(self, request: HttpRequest, bucket: Bucket, sign_until: float | None) -> HttpReply:
-        """A reply of status 2xx; UpstreamError for every other."""
+    async def _exchange(self, request: HttpRequest, operation: Operation[Any], call: Call) -> HttpReply:
+        """A reply with a result; UpstreamError for every other."""
+        bucket, sign_until = operation.bucket, operation.sign_until if isinstance(operation, CreateJob) else None
+        begin = time.perf_counter()
         reply = await self._send(request, bucket, sign_until)
-        if refusals.accepted(reply):
+        if (error := refusals.error_in(reply)) is None:
             return reply
-        error = refusals.read(reply)
         if error.reason == reasons.ERROR_REASON_CLOCK_SKEW and self._clock.learn(reply.headers.get("date", "")):
             if not self._may_correct(sign_until):
                 raise _clocks_differ(self._clock.offset, error)
+            # The second request is counted by the middleware around this client, the first one here.
+            self._telemetry.upstream_attempt(Attempt.of(operation, call), error.reason, time.perf_counter() - begin)
             reply = await self._send(request, bucket, sign_until)
-            if refusals.accepted(reply):
+            if (error := refusals.error_in(reply)) is None:
                 return reply
-            error = refusals.read(reply)
         raise error
 
     def _may_correct(self, sign_until: float | None) -> bool:
@@ -147,7 +150,7 @@ def _read_page(operation: ListJobs, reply: HttpReply) -> JobPage:
 def _as_answer(operation: Operation[Any], error: UpstreamError) -> UpstreamError | None:
     """The answer that a failed exchange stands for, if not its own error.
 
-    A create that was sent may exist; a bare HTTP 404 for a job says that there is none.
+    A create that was sent may exist; a bare HTTP 404 of CI for a job says that there is none.
     """
     if isinstance(operation, CreateJob) and error.reason in refusals.OUTCOME_UNKNOWN:
         return UpstreamError(
@@ -155,7 +158,8 @@ def _as_answer(operation: Operation[Any], error: UpstreamError) -> UpstreamError
             f"the create was sent and its outcome is unknown ({error.message}); the job may or may not exist",
             facts=error.facts,
         )
-    if isinstance(operation, GetJob) and error.facts.http_status == 404 and not error.facts.code:  # noqa: PLR2004
+    is_bare = error.reason == reasons.ERROR_REASON_UPSTREAM_UNMAPPED and not error.facts.code
+    if isinstance(operation, GetJob) and is_bare and error.facts.http_status == 404:  # noqa: PLR2004
         return UpstreamError(
             reasons.ERROR_REASON_JOB_NOT_FOUND,
             f"no job {operation.job_id} in bucket {operation.bucket.name}",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
+
+from docpreview_gateway.upstream.wire.http import unix_time
 
 if TYPE_CHECKING:
     from docpreview_gateway.model.call import Clock
@@ -27,11 +28,3 @@ class CloudClock:
             return False
         self.offset = cloud - self._ours.now()
         return True
-
-
-def unix_time(date: str) -> float | None:
-    """The Unix time in a `Date` header, in whole seconds; None when the header has no valid time."""
-    try:
-        return parsedate_to_datetime(date).timestamp()
-    except ValueError:
-        return None

@@ -14,7 +14,7 @@ from docpreview_gateway.model.errors import GatewayError, UpstreamError, Upstrea
 from docpreview_gateway.upstream.client import from_transport
 from docpreview_gateway.upstream.middleware.observed import measured
 from docpreview_gateway.upstream.ports import Attempt, TransportError
-from docpreview_gateway.upstream.wire import refusals, requests
+from docpreview_gateway.upstream.wire import origin, refusals, requests
 from docpreview_gateway.upstream.wire.signing import Window, presign
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ class CloudObjectTags:
             reply = await self._transport.send(signed)
         except TransportError as error:
             raise from_transport(error) from error
+        if not origin.is_from_cos(reply):
+            raise refusals.foreign(reply)
         if reply.status in _REFUSED:
             facts = UpstreamFacts(http_status=reply.status, request_id=refusals.request_id_of(reply))
             raise UpstreamError(_REFUSED[reply.status], f"the object store answered HTTP {reply.status}", facts=facts)

@@ -32,7 +32,10 @@ class Transport(Protocol):
     """Sends a signed request and reads the whole reply."""
 
     async def send(self, request: HttpRequest) -> HttpReply:
-        """The reply, whatever its status. TransportError when there is none, ReplyTooLarge past the cap."""
+        """The reply, whatever its status. TransportError when there is none, ReplyTooLarge past the cap.
+
+        UPSTREAM_BAD_RESPONSE when its body is not what its `Content-Encoding` says.
+        """
         ...
 
 

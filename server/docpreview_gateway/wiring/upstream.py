@@ -58,7 +58,9 @@ async def cloud_parts(
     async with AsyncExitStack() as stack:
         transport = await stack.enter_async_context(_transport(settings))
         slack = settings.ledger.fence_slack_seconds
-        client = CloudClient(transport, credentials, clock, timeout_seconds=timeout, fence_slack=slack)
+        client = CloudClient(
+            transport, credentials, clock, telemetry=telemetry, timeout_seconds=timeout, fence_slack=slack
+        )
         limiters = HostLimiters(rules=_rules(settings), telemetry=telemetry, jitter=random.random)
         attempts = concurrency_limited(observed.attempts(client), limiters)
         if (account := settings.limits.account) is not None:

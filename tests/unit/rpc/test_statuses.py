@@ -16,6 +16,7 @@ from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.error_reason_pb2 import ErrorReason
 from docpreview_gateway.model import errors
 from docpreview_gateway.model.errors import (
+    ForeignReply,
     GatewayError,
     InvalidRequest,
     LimitReached,
@@ -76,7 +77,7 @@ def every_error() -> list[GatewayError]:
     made: list[GatewayError] = [InvalidRequest([Violation("bucket", "is required")]), ReplyTooLarge(), limit_reached()]
     for name in SENT:
         reason = ErrorReason.Value(name)
-        made += [GatewayError(reason, "no", retry_after=2.5), UpstreamError(reason, "no")]
+        made += [GatewayError(reason, "no", retry_after=2.5), UpstreamError(reason, "no"), ForeignReply(reason, "no")]
     return made
 
 

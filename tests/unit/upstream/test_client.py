@@ -25,7 +25,8 @@ from docpreview_gateway.upstream.wire.refusals import RETRYABLE
 from docpreview_gateway.upstream.wire.signing import Credentials, Window, sign
 from tests.fakes.clock import FakeClock
 from tests.fakes.credentials import SECRET_KEY, FakeCredentials
-from tests.fakes.transport import FakeTransport, Turn, job_detail, job_reply, refusal, reply
+from tests.fakes.telemetry import FakeTelemetry
+from tests.fakes.transport import FakeTransport, Turn, job_detail, job_reply, refusal, reply, stranger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -46,11 +47,16 @@ class Desk:
     transport: FakeTransport
     clock: FakeClock = field(default_factory=FakeClock)
     credentials: FakeCredentials = field(default_factory=FakeCredentials)
+    telemetry: FakeTelemetry = field(default_factory=FakeTelemetry)
     timeout: float = 5.0
 
     def __post_init__(self) -> None:
         self.client = CloudClient(
-            self.transport, self.credentials, CloudClock(self.clock), timeout_seconds=self.timeout
+            self.transport,
+            self.credentials,
+            CloudClock(self.clock),
+            telemetry=self.telemetry,
+            timeout_seconds=self.timeout,
         )
         self.call = call()
 
@@ -162,6 +168,8 @@ class TestClock:
         credentials = made.credentials.credentials("main")
         assert first == sign(unsigned(first), credentials, Window.around(1_700_000_000))
         assert second == sign(unsigned(first), credentials, Window.around(1_700_000_000 + offset))
+        # The last request of a call is counted by the middleware around the client.
+        assert made.telemetry.attempts == [(ask, "CLOCK_SKEW")]
 
     async def test_the_clouds_learned_time_is_used_for_every_later_signature(self) -> None:
         """Later requests need no second attempt."""
@@ -281,6 +289,37 @@ class TestDeadlines:
             await task
 
 
+NO_SUCH_KEY = "<Error><Code>NoSuchKey</Code><Message>m</Message>{}<RequestId>1</RequestId>{}</Error>"
+
+STRANGERS = {
+    "empty 404": stranger(status=404),
+    "page of a proxy": stranger("<html><body>404 Not Found</body></html>", status=404, headers={"server": "nginx"}),
+    "JSON": stranger('{"code": "NoSuchJob", "message": "m", "request_id": "1"}', status=404),
+    "another store": stranger(NO_SUCH_KEY.format("", "<HostId>h</HostId>"), status=404),
+    "a store with a resource": stranger(NO_SUCH_KEY.format("<Resource>/</Resource>", ""), status=404),
+    "a store by its headers": stranger(NO_SUCH_KEY.format("", ""), status=404, headers={"x-amz-request-id": "1"}),
+    "the cloud's own store": stranger(NO_SUCH_KEY.format("", ""), status=404, headers={"server": "tencent-cos"}),
+    "an error without request id": stranger("<Error><Code>NoSuchJob</Code></Error>", status=404),
+    "an error with two codes": stranger("<Error><Code>NoSuchJob</Code><Code>x</Code><RequestId>1</RequestId></Error>"),
+    "portal": stranger("<html>log in</html>"),
+    "redirect to a portal": stranger(status=302, headers={"location": "http://portal.invalid/"}),
+    "an empty response": stranger("<Response/>"),
+    "a response of others": stranger("<Response><Status>1</Status></Response>", status=404),
+    "forbidden": stranger("<html>blocked</html>", status=403),
+    "login wanted": stranger(status=401, headers={"www-authenticate": "Basic"}),
+    "proxy's login wanted": stranger(status=407, headers={"proxy-authenticate": "Basic"}),
+}
+
+OF_CI_BY_ITS_BODY = {
+    "missing": stranger("<Response><NonExistJobIds>d1</NonExistJobIds></Response>"),
+    "missing, with 404": stranger("<Response><NonExistJobIds>d1</NonExistJobIds></Response>", status=404),
+    "missing, in a list": stranger("<Response><NonExistJobIds>d0, d1</NonExistJobIds></Response>"),
+    "no details": stranger("<Response><JobsDetail/></Response>"),
+    "error": stranger("<Error><Code>NoSuchJob</Code><RequestId>1</RequestId></Error>", status=404),
+    "error in a namespace": stranger('<Error xmlns="urn:x"><Code>NoSuchJob</Code><RequestId>1</RequestId></Error>'),
+}
+
+
 class TestReplies:
     @pytest.mark.parametrize(
         "answer",
@@ -293,8 +332,9 @@ class TestReplies:
             reply("not xml"),
             reply("<Response><JobsDetail></JobsDetail></Response>"),
             reply("<Response><JobsDetail><JobId>d1</JobId>"),
+            reply(f"<Response>{job_detail('d1')}{job_detail('d2')}</Response>"),
         ],
-        ids=["500", "503", "502", "504", "408", "garbage", "no-job-id", "cut"],
+        ids=["500", "503", "502", "504", "408", "garbage", "no-job-id", "cut", "two"],
     )
     async def test_a_create_that_may_have_been_accepted_has_an_unknown_outcome(self, answer: HttpReply) -> None:
         """CREATE_OUTCOME_UNKNOWN after one attempt."""
@@ -351,6 +391,53 @@ class TestReplies:
         assert isinstance(error, UpstreamError)
         assert error.facts.http_status == 404
 
+    @pytest.mark.parametrize("answer", STRANGERS.values(), ids=list(STRANGERS))
+    async def test_only_the_cloud_itself_says_that_a_job_does_not_exist(self, answer: HttpReply) -> None:
+        """A reply of something on the way is UPSTREAM_BAD_RESPONSE, whatever it says of jobs."""
+        error = await error_of(desk(answer).get())
+        assert error.reason == r.ERROR_REASON_UPSTREAM_BAD_RESPONSE
+        assert "on the way" in error.message
+
+    async def test_a_404_that_carries_a_job_does_not_say_that_there_is_none(self) -> None:
+        """Status and body contradict each other."""
+        body = f"<Response>{job_detail('d1')}</Response>"
+        assert (await error_of(desk(reply(body, status=404)).get())).reason == r.ERROR_REASON_UPSTREAM_BAD_RESPONSE
+
+    @pytest.mark.parametrize("answer", STRANGERS.values(), ids=list(STRANGERS))
+    @pytest.mark.parametrize("ask", ["list_jobs", "list_queues"])
+    async def test_only_the_cloud_itself_says_that_a_list_is_empty(self, ask: str, answer: HttpReply) -> None:
+        """An empty list proves that a create has made no job."""
+        assert (await error_of(ASKS[ask](desk(answer)))).reason == r.ERROR_REASON_UPSTREAM_BAD_RESPONSE
+
+    @pytest.mark.parametrize("answer", STRANGERS.values(), ids=list(STRANGERS))
+    async def test_only_the_cloud_itself_refuses_a_create(self, answer: HttpReply) -> None:
+        """What answered may have passed the create on: the outcome is unknown."""
+        made = desk(answer)
+        assert (await error_of(made.create())).reason == r.ERROR_REASON_CREATE_OUTCOME_UNKNOWN
+        assert len(made.transport.requests) == 1
+
+    @pytest.mark.parametrize("ask", ["create", "get"])
+    async def test_only_the_cloud_itself_sets_the_clock(self, ask: str) -> None:
+        """A stranger's refusal of the clock leads to no second attempt, and changes no signature."""
+        headers = {"date": http_date(1_800_000_000), "x-amz-request-id": "1"}
+        body = "<Error><Code>RequestTimeTooSkewed</Code><RequestId>1</RequestId></Error>"
+        made = desk(stranger(body, status=403, headers=headers), job_reply())
+        await error_of(ASKS[ask](made))
+        await made.get()
+        assert len(made.transport.requests) == 2
+        assert "q-key-time=1699999940;" in made.transport.requests[1].headers["authorization"]
+
+    @pytest.mark.parametrize("answer", OF_CI_BY_ITS_BODY.values(), ids=list(OF_CI_BY_ITS_BODY))
+    async def test_a_body_in_the_clouds_form_counts_without_its_headers(self, answer: HttpReply) -> None:
+        """A proxy may remove headers that it does not know."""
+        assert (await error_of(desk(answer).get())).reason == r.ERROR_REASON_JOB_NOT_FOUND
+
+    async def test_an_error_with_status_200_is_that_error(self) -> None:
+        """For creates too: the cloud says that it refused."""
+        answer = refusal("QueueNotFound", 200)
+        assert (await error_of(desk(answer).create())).reason == r.ERROR_REASON_QUEUE_NOT_FOUND
+        assert (await error_of(desk(refusal("Unheard", 200)).create())).reason == r.ERROR_REASON_CREATE_OUTCOME_UNKNOWN
+
     async def test_the_code_of_a_404_decides(self) -> None:
         """The code is more specific than the status."""
         error = await error_of(desk(refusal("NoSuchBucket", 404)).get())
@@ -364,6 +451,25 @@ class TestReplies:
     async def test_a_reply_about_another_job_is_a_bad_response(self) -> None:
         """Data of another job is never returned."""
         assert (await error_of(desk(job_reply("d2")).get())).reason == r.ERROR_REASON_UPSTREAM_BAD_RESPONSE
+        other = reply("<Response><NonExistJobIds>d2</NonExistJobIds></Response>")
+        assert (await error_of(desk(other).get())).reason == r.ERROR_REASON_UPSTREAM_BAD_RESPONSE
+
+    @pytest.mark.parametrize("ask", ["get", "list_jobs"])
+    @pytest.mark.parametrize(
+        "body",
+        [
+            "<Response><jobsDetail><JobId>d1</JobId></jobsDetail></Response>",
+            "<Response><JobsDetail><JobId/><State>Success</State></JobsDetail></Response>",
+            "<Response><JobsDetail>d1</JobsDetail></Response>",
+            '<Response><JobsDetail xmlns="urn:x"><JobId>d1</JobId></JobsDetail></Response>',
+            "<Response><JobsDetail><JobId>d1</JobId><JobId>d2</JobId></JobsDetail></Response>",
+            "<Response><JobsDetail><JobId>d1</JobId><State>Failed</State><State>Success</State></JobsDetail></Response>",
+        ],
+        ids=["other-name", "no-id", "text", "other-namespace", "two-ids", "two-states"],
+    )
+    async def test_a_job_that_cannot_be_read_is_not_a_missing_job(self, ask: str, body: str) -> None:
+        """UPSTREAM_BAD_RESPONSE, for lists too."""
+        assert (await error_of(ASKS[ask](desk(reply(body))))).reason == r.ERROR_REASON_UPSTREAM_BAD_RESPONSE
 
     async def test_a_big_reply_has_the_same_result_as_a_small_one(self) -> None:
         """It is parsed in a thread."""

@@ -22,12 +22,17 @@ from docpreview_gateway.upstream.wire.signing import Window, presign
 from tests.fakes.clock import FakeClock
 from tests.fakes.credentials import FakeCredentials
 from tests.fakes.telemetry import FakeTelemetry
-from tests.fakes.transport import FakeTransport, Turn, reply
+from tests.fakes.transport import FakeTransport, Turn, stranger
 
 if TYPE_CHECKING:
     from docpreview_gateway.upstream.wire.http import HttpReply
 
 BUCKET = Bucket("docs-1250000000", "ap-chongqing", "main")
+
+
+def reply(*, status: int = 200, headers: dict[str, str] | None = None) -> HttpReply:
+    """A reply of the object store, which names itself in a header."""
+    return stranger(status=status, headers={"server": "tencent-cos", **(headers or {})})
 
 
 class Scene:
@@ -86,6 +91,28 @@ async def test_each_refusal_has_its_reason_and_is_counted_by_it(
     scene = Scene(answer)
     assert await scene.refused() == reason
     assert scene.telemetry.attempts == [("head_object", ErrorReason.Name(reason).removeprefix("ERROR_REASON_"))]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (stranger(status=404), r.ERROR_REASON_UPSTREAM_BAD_RESPONSE),
+        (stranger(status=403, headers={"server": "nginx"}), r.ERROR_REASON_UPSTREAM_BAD_RESPONSE),
+        (
+            stranger(status=404, headers={"server": "MinIO", "x-amz-request-id": "1"}),
+            r.ERROR_REASON_UPSTREAM_BAD_RESPONSE,
+        ),
+        (stranger(status=404, headers={"server": "tencent-ci"}), r.ERROR_REASON_UPSTREAM_BAD_RESPONSE),
+        (stranger(headers={"etag": '"portal"'}), r.ERROR_REASON_UPSTREAM_BAD_RESPONSE),
+        (stranger(status=502), r.ERROR_REASON_UPSTREAM_UNAVAILABLE),
+    ],
+    ids=["404", "403", "another-store", "job-api", "portal", "502"],
+)
+async def test_only_the_object_store_itself_says_what_an_object_is(
+    answer: HttpReply, reason: ErrorReason.ValueType
+) -> None:
+    """A portal's own tag would make two documents equal, and a proxy's 404 would say that there is none."""
+    assert await Scene(answer).refused() == reason
 
 
 async def test_a_hanging_store_is_given_up_at_the_deadline() -> None:

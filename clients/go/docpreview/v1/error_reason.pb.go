@@ -97,7 +97,7 @@ const (
 	ErrorReason_ERROR_REASON_UPSTREAM_CREDENTIALS ErrorReason = 31
 	// INTERNAL. The bucket is in another region than configured. For those who run the gateway.
 	ErrorReason_ERROR_REASON_WRONG_REGION ErrorReason = 32
-	// INTERNAL. The cloud's reply could not be understood.
+	// INTERNAL. The reply could not be understood, or something on the way to the cloud answered in its place.
 	ErrorReason_ERROR_REASON_UPSTREAM_BAD_RESPONSE ErrorReason = 33
 	// INTERNAL. Something unexpected happened in the gateway; its log has the details under the request id.
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 34

@@ -75,7 +75,7 @@ pub enum ErrorReason {
     UpstreamCredentials = 31,
     /// INTERNAL. The bucket is in another region than configured. For those who run the gateway.
     WrongRegion = 32,
-    /// INTERNAL. The cloud's reply could not be understood.
+    /// INTERNAL. The reply could not be understood, or something on the way to the cloud answered in its place.
     UpstreamBadResponse = 33,
     /// INTERNAL. Something unexpected happened in the gateway; its log has the details under the request id.
     Internal = 34,

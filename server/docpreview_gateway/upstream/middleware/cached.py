@@ -16,7 +16,7 @@ from docpreview_gateway.model.errors import GatewayError, UpstreamError
 from docpreview_gateway.upstream.operations import CreateJob, GetJob, ListJobs
 from docpreview_gateway.upstream.policies import cache_entries
 from docpreview_gateway.upstream.policies.cache_entries import Entry
-from docpreview_gateway.upstream.wire.refusals import RETRYABLE
+from docpreview_gateway.upstream.wire.refusals import is_transient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -197,7 +197,7 @@ class Cached:
     def _may_serve_stale(self, cached: Entry, error: GatewayError) -> bool:
         """Whether to answer with a stale copy instead of this error: a job, not too old, and a transient error."""
         is_recent = self._clock.now() < cached.fresh_until + self._freshness.stale
-        return cached.job is not None and error.reason in RETRYABLE and is_recent
+        return cached.job is not None and is_transient(error) and is_recent
 
 
 def _decoded(key: str, envelope: bytes | None) -> Entry | None:

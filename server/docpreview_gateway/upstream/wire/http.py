@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote
+
+from docpreview_gateway.model.errors import ReplyTooLarge, bad_response
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_REPLY_BYTES = 8 * 1024 * 1024
-"""Cap on a reply's body. The largest single job (5000 pages of a spreadsheet) is about 0.8 MB."""
+"""Cap on a reply's body, inflated too. The largest single job (5000 pages of a spreadsheet) is about 0.8 MB."""
+
+_GZIP = 16 + zlib.MAX_WBITS
 
 
 @lru_cache(maxsize=4096)
@@ -52,3 +58,31 @@ class HttpReply:
     status: int
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
+
+
+def unix_time(date: str) -> float | None:
+    """The Unix time in a `Date` header, in whole seconds; None when the header has no valid time."""
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def inflated(body: bytes, encoding: str) -> bytes:
+    """The body of a reply with this `Content-Encoding`: gzip is inflated, though it was not asked for.
+
+    ReplyTooLarge past the cap, UPSTREAM_BAD_RESPONSE for a body that is not gzip. Other encodings are left as they are:
+    what reads the body refuses them.
+    """
+    if not body or encoding.strip().lower() not in {"gzip", "x-gzip"}:
+        return body
+    inflater = zlib.decompressobj(_GZIP)
+    try:
+        whole = inflater.decompress(body, MAX_REPLY_BYTES + 1)
+    except zlib.error:
+        raise bad_response("reply is not gzip, as its header says") from None
+    if len(whole) > MAX_REPLY_BYTES:
+        raise ReplyTooLarge
+    if not inflater.eof or inflater.unused_data:
+        raise bad_response("reply in gzip is cut, or goes on after its end")
+    return whole

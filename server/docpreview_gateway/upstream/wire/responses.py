@@ -20,9 +20,11 @@ from docpreview_gateway.upstream.operations import JobPage, QueuePage
 from docpreview_gateway.upstream.wire import requests
 from docpreview_gateway.upstream.wire import xml as xml_codec
 from docpreview_gateway.upstream.wire.user_data import split_user_data
-from docpreview_gateway.upstream.wire.xml import text, texts
+from docpreview_gateway.upstream.wire.xml import children, texts
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lxml.etree import _Element as Element
 
 _INT32_MAX = 2**31 - 1
@@ -30,25 +32,29 @@ _INT32_DIGITS = len(str(_INT32_MAX))
 _CLOUD_OFFSET = timezone(timedelta(hours=8))
 
 
-_STATES = {word: state for state, word in requests.JOB_STATES.items()}
+_STATES = {word.lower(): state for state, word in requests.JOB_STATES.items()}
 _TARGET_FORMATS = {word: value for value, word in requests.TARGET_FORMATS.items()}
 _PAPER_SIZES = {word: value for value, word in requests.PAPER_SIZES.items()}
 _COMMENTS = {word: value for value, word in requests.COMMENTS.items()}
-_QUEUE_STATES = {word: state for state, word in requests.QUEUE_STATES.items()}
+_QUEUE_STATES = {word.lower(): state for state, word in requests.QUEUE_STATES.items()}
 
 
 def created_job(body: bytes, bucket: str) -> PreviewJob:
-    """The job that a create made. UPSTREAM_BAD_RESPONSE when the reply has none."""
+    """The job that a create made. UPSTREAM_BAD_RESPONSE when the reply has none, or several."""
     made = _details(xml_codec.read(body, "Response"))
-    if not made:
-        raise bad_response("reply to a create has no job id")
+    if len(made) != 1:
+        raise bad_response(f"reply to a create has {len(made) or 'no'} job ids")
     return job(made[0], bucket)
 
 
 def one_job(body: bytes, bucket: str, job_id: str) -> PreviewJob:
     """The requested job. JOB_NOT_FOUND for a reply without a job, UPSTREAM_BAD_RESPONSE for one about another job."""
-    found = _details(xml_codec.read(body, "Response"))
+    root = xml_codec.read(body, "Response")
+    found = _details(root)
     if not found:
+        unknown = _ids(root, "NonExistJobIds")
+        if unknown and job_id not in unknown:
+            raise bad_response("reply is about another job")
         raise UpstreamError(reasons.ERROR_REASON_JOB_NOT_FOUND, f"no job {job_id} in bucket {bucket}")
     answer = job(found[0], bucket)
     if len(found) > 1 or answer.job_id != job_id:
@@ -57,10 +63,10 @@ def one_job(body: bytes, bucket: str, job_id: str) -> PreviewJob:
 
 
 def job_page(body: bytes, bucket: str, *, with_pages: bool, requested_cursor: str) -> JobPage:
-    """A page of a list. One with the requested cursor is the last; one without jobs need not be."""
+    """A page of a list. Only one without a cursor, or with the requested one, is the last: a page may be empty."""
     root = xml_codec.read(body, "Response")
     details = _details(root)
-    cursor = text(root, "NextToken")
+    cursor = texts(root).get("NextToken", "")
     if cursor == requested_cursor:
         cursor = ""
     return JobPage(
@@ -73,19 +79,45 @@ def job_page(body: bytes, bucket: str, *, with_pages: bool, requested_cursor: st
 def queue_page(body: bytes, bucket: str) -> QueuePage:
     """A page of queues."""
     root = xml_codec.read(body, "Response")
-    queues = tuple(_queue(found, bucket) for found in root.findall("QueueList"))
-    missing = tuple(element.text.strip() for element in root.iterfind("NonExistPIDs/*") if element.text)
-    return QueuePage(queues, _integer(text(root, "TotalCount")) or len(queues), missing)
+    queues = tuple(_queue(found, bucket) for found in _items(root, "QueueList", "QueueId"))
+    total = _integer(texts(root).get("TotalCount", ""))
+    return QueuePage(queues, total or len(queues), _ids(root, "NonExistPIDs"))
 
 
 def _details(root: Element) -> list[Element]:
-    """The jobs of a reply. An element without an id is not a job (the cloud does send an empty `JobsDetail`)."""
-    return [found for found in root.iterfind("JobsDetail") if text(found, "JobId")]
+    return _items(root, "JobsDetail", "JobId")
+
+
+def _items(root: Element, name: str, id_name: str) -> list[Element]:
+    """The jobs or queues of a reply. The cloud does send one empty element when there is none.
+
+    UPSTREAM_BAD_RESPONSE for another element without an id, and for a reply with something else where jobs or queues
+    belong: a reply that is not understood must not be taken for an empty one.
+    """
+    found = root.findall(name)
+    if len(found) == 1 and not any(str(text).strip() for text in found[0].itertext()):
+        found = []
+    if any(not (element.findtext(id_name) or "").strip() for element in found):
+        raise bad_response(f"reply with a {name} without {id_name}")
+    if not found and any(len(other) and other.tag not in _NESTED for other in root):
+        raise bad_response(f"reply without {name}, but with other elements in its place")
+    return found
+
+
+_NESTED = frozenset({"NonExistJobIds", "NonExistPIDs", "JobsDetail", "QueueList"})
+
+
+def _ids(root: Element, name: str) -> tuple[str, ...]:
+    """The ids at `name`: as elements, as one text with commas, or as several of either."""
+    words = (word for found in root.iterfind(name) for text in found.itertext() for word in str(text).split(","))
+    return tuple(stripped for word in words if (stripped := word.strip()))
 
 
 def _user_data(details: Element) -> str:
     """The user data, unlike other texts with its white space: it is the caller's."""
-    return details.findtext("Operation/UserData") or ""
+    operation = children(details).get("Operation")
+    found = None if operation is None else children(operation).get("UserData")
+    return (found.text or "") if found is not None else ""
 
 
 def job(details: Element, bucket: str, *, with_pages: bool = True) -> PreviewJob:
@@ -94,9 +126,9 @@ def job(details: Element, bucket: str, *, with_pages: bool = True) -> PreviewJob
     `Code` is "Success" even while a job waits, so it never decides anything; the password that the cloud echoes is left
     where it is.
     """
-    fields, parts = texts(details), {child.tag: child for child in details}
+    fields, parts = texts(details), children(details)
     raw_state = fields.get("State", "")
-    state = _STATES.get(raw_state, PreviewJob.STATE_UNSPECIFIED)
+    state = _STATES.get(raw_state.lower(), PreviewJob.STATE_UNSPECIFIED)
     message = PreviewJob(
         bucket=bucket,
         job_id=fields.get("JobId", ""),
@@ -107,35 +139,36 @@ def job(details: Element, bucket: str, *, with_pages: bool = True) -> PreviewJob
         start_time=_moment(fields.get("StartTime", "")),
         end_time=_moment(fields.get("EndTime", "")),
     )
-    if "Operation" in parts:
-        _fill_operation(message, parts["Operation"], with_pages=with_pages)
-    if "Input" in parts:
-        message.input.CopyFrom(_location(parts["Input"], "BucketId"))
+    if (operation := parts.get("Operation")) is not None:
+        _fill_operation(message, operation, with_pages=with_pages)
+    if (source := parts.get("Input")) is not None:
+        message.input.CopyFrom(_location(source, "BucketId"))
     if state == PreviewJob.STATE_FAILED:
         message.failure.CopyFrom(JobFailure(code=fields.get("Code", ""), message=fields.get("Message", "")))
     return message
 
 
 def _fill_operation(message: PreviewJob, operation: Element, *, with_pages: bool) -> None:
-    parts = {child.tag: child for child in operation}
-    if "DocProcess" in parts:
-        message.options.CopyFrom(_options(texts(parts["DocProcess"])))
-    if "Output" in parts:
-        message.output.CopyFrom(_location(parts["Output"], "Bucket"))
-    if "DocProcessResult" in parts and message.state == PreviewJob.STATE_SUCCESS:
-        message.result.CopyFrom(_result(parts["DocProcessResult"], with_pages=with_pages))
-    if "JobLevel" in parts:
-        message.job_level = _integer((parts["JobLevel"].text or "").strip())
-    if "UserData" in parts:
-        message.user_data = split_user_data(parts["UserData"].text or "")[0]
+    parts = children(operation)
+    if (options := parts.get("DocProcess")) is not None:
+        message.options.CopyFrom(_options(texts(options)))
+    if (output := parts.get("Output")) is not None:
+        message.output.CopyFrom(_location(output, "Bucket"))
+    result = parts.get("DocProcessResult")
+    if result is not None and message.state == PreviewJob.STATE_SUCCESS:
+        message.result.CopyFrom(_result(result, with_pages=with_pages))
+    if (level := parts.get("JobLevel")) is not None:
+        message.job_level = _integer((level.text or "").strip())
+    if (user_data := parts.get("UserData")) is not None:
+        message.user_data = split_user_data(user_data.text or "")[0]
 
 
-def _options(fields: dict[str, str]) -> PreviewOptions:
+def _options(fields: Mapping[str, str]) -> PreviewOptions:
     """The options that the cloud returns. Empty and 0 mean that an option was not set."""
     sheet, single = _integer(fields.get("SheetId", ""), default=None), fields.get("PicPagination", "")
     return PreviewOptions(
         source_format=fields.get("SrcType", ""),
-        target_format=_TARGET_FORMATS.get(fields.get("TgtType", ""), PreviewOptions.TARGET_FORMAT_UNSPECIFIED),
+        target_format=_TARGET_FORMATS.get(fields.get("TgtType", "").lower(), PreviewOptions.TARGET_FORMAT_UNSPECIFIED),
         start_page=_integer(fields.get("StartPage", "")) or None,
         end_page=_integer(fields.get("EndPage", "")) or None,
         page_ranges=fields.get("PageRanges", ""),
@@ -166,13 +199,13 @@ def _result(made: Element, *, with_pages: bool) -> PreviewResult:
         succeeded_page_count=_integer(fields.get("SuccPageCount", "")),
         failed_page_count=_integer(fields.get("FailPageCount", "")),
         total_sheet_count=_integer(fields.get("TotalSheetCount", "")),
-        target_format=_TARGET_FORMATS.get(fields.get("TgtType", ""), PreviewOptions.TARGET_FORMAT_UNSPECIFIED),
+        target_format=_TARGET_FORMATS.get(fields.get("TgtType", "").lower(), PreviewOptions.TARGET_FORMAT_UNSPECIFIED),
         task_id=fields.get("TaskId", ""),
         pages=(_page(texts(found)) for found in made.iterfind("PageInfo")) if with_pages else (),
     )
 
 
-def _page(fields: dict[str, str]) -> Page:
+def _page(fields: Mapping[str, str]) -> Page:
     """A page. Its object key begins with a slash when the template did; keys of objects do not."""
     return Page(
         page_number=_integer(fields.get("PageNo", "")),
@@ -189,7 +222,7 @@ def _queue(element: Element, bucket: str) -> PreviewQueue:
         bucket=bucket,
         queue_id=fields.get("QueueId", ""),
         name=fields.get("Name", ""),
-        state=_QUEUE_STATES.get(fields.get("State", ""), PreviewQueue.STATE_UNSPECIFIED),
+        state=_QUEUE_STATES.get(fields.get("State", "").lower(), PreviewQueue.STATE_UNSPECIFIED),
         max_size=_integer(fields.get("MaxSize", "")),
         max_concurrent=_integer(fields.get("MaxConcurrent", "")),
         create_time=_moment(fields.get("CreateTime", "")),

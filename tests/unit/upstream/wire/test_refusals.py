@@ -2,8 +2,9 @@
 
 import pytest
 
+from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.error_reason_pb2 import ErrorReason
-from docpreview_gateway.model.errors import UpstreamError
+from docpreview_gateway.model.errors import ForeignReply, ReplyTooLarge, UpstreamError
 from docpreview_gateway.upstream.wire import refusals
 from docpreview_gateway.upstream.wire.http import HttpReply
 
@@ -40,7 +41,8 @@ BY_CODE = [(code, reason) for reason, codes in CODES.items() for code in codes.s
 
 STATUSES = {
     "WRONG_REGION": [301, 302, 307, 308, 300],
-    "UPSTREAM_UNMAPPED": [400, 401, 404, 409, 418, 499],
+    "UPSTREAM_CREDENTIALS": [401, 407],
+    "UPSTREAM_UNMAPPED": [400, 404, 409, 418, 499],
     "ACCOUNT_BLOCKED": [402, 451],
     "UPSTREAM_ACCESS_DENIED": [403],
     "GATEWAY_MALFORMED_REQUEST": [405, 411],
@@ -123,10 +125,33 @@ def test_access_denied_means_a_missing_right_or_a_clock_by_its_message(message: 
     assert _reason(_read(403, _xml("AccessDenied", message))) == reason
 
 
-@pytest.mark.parametrize("message", ["doc bucket unbinded", "the bucket's host is unavailable now"])
-def test_a_disabled_document_service_is_recognised_by_its_message(message: str) -> None:
+@pytest.mark.parametrize(
+    "message",
+    [
+        "doc bucket unbinded",
+        "the bucket's host is unavailable now",
+        "Doc processing service is not activated, please come to the Console to open the service.",
+    ],
+)
+@pytest.mark.parametrize("code", ["Whatever", "AccessDenied", "InvalidArgument", ""])
+def test_a_disabled_document_service_is_recognised_by_its_message(message: str, code: str) -> None:
     """Whatever the code."""
-    assert _reason(_read(400, _xml("Whatever", message))) == "DOC_SERVICE_NOT_ENABLED"
+    assert _reason(_read(400, _xml(code, message))) == "DOC_SERVICE_NOT_ENABLED"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("RequestLimitExceeded.UinLimitExceeded", "UPSTREAM_THROTTLED"),
+        ("InvalidArgument.TgtType", "UPSTREAM_INVALID_ARGUMENT"),
+        ("AuthFailure.SignatureExpire", "UPSTREAM_UNMAPPED"),
+        ("Never_heard-of.it", "UPSTREAM_UNMAPPED"),
+    ],
+)
+def test_an_error_code_with_dots_is_kept_and_its_first_part_decides(code: str, reason: str) -> None:
+    """The whole code is a fact of the error."""
+    error = _read(400, _xml(code))
+    assert (_reason(error), error.facts.code) == (reason, code)
 
 
 @pytest.mark.parametrize(
@@ -195,13 +220,26 @@ def test_the_request_id_of_a_header_is_used_without_one_in_the_body(headers: dic
         ("1e3", 1.0),
         ("2.5", 1.0),
         ("٣", 1.0),
-        ("99999999999999999999", 1.0),
-        ("Wed, 21 Oct 2026 07:28:00 GMT", 1.0),
+        ("1000", 300.0),
+        ("99999999999999999999", 300.0),
+        ("9" * 5000, 300.0),
+        (" 7 ", 7.0),
+        ("Wed, 21 Oct 2026 07:28:20 GMT", 20.0),
+        ("Wed, 21 Oct 2026 09:28:20 +0200", 20.0),
+        ("Wed, 21 Oct 2026 09:28:00 GMT", 300.0),
+        ("Wed, 21 Oct 2026 07:27:00 GMT", 1.0),
+        ("Wed, 21 Oct 99999999999999999999 07:28:20 GMT", 1.0),
     ],
 )
 def test_a_valid_retry_after_is_passed_on_and_any_other_is_a_second(asked: str, seconds: float) -> None:
-    """Valid: a number of seconds; five minutes are the maximum."""
-    assert _read(503, _xml("SlowDown"), retry_after=asked).retry_after == seconds
+    """Valid: a number of seconds, or a date later than the reply's own; five minutes are the maximum."""
+    date = "Wed, 21 Oct 2026 07:28:00 GMT"
+    assert _read(503, _xml("SlowDown"), retry_after=asked, date=date).retry_after == seconds
+
+
+def test_a_date_to_retry_at_needs_the_date_of_the_reply() -> None:
+    """The clocks of gateway and cloud may differ."""
+    assert _read(503, _xml("SlowDown"), retry_after="Wed, 21 Oct 2026 07:28:20 GMT").retry_after == 1.0
 
 
 @pytest.mark.parametrize("code", ["InvalidArgument", "NoSuchBucket", "SignatureDoesNotMatch"])
@@ -214,3 +252,73 @@ def test_a_create_outcome_is_known_only_after_errors_before_admission() -> None:
     """Throttling, clock errors and refusals come before admission."""
     unknown = {ErrorReason.Name(reason).removeprefix("ERROR_REASON_") for reason in refusals.OUTCOME_UNKNOWN}
     assert unknown == {"UPSTREAM_INTERNAL", "UPSTREAM_UNAVAILABLE", "UPSTREAM_TIMEOUT", "UPSTREAM_BAD_RESPONSE"}
+
+
+CI = {"server": "tencent-ci"}
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "reason"),
+    [
+        ("InvalidArgument", "m", "UPSTREAM_INVALID_ARGUMENT"),
+        ("InternalError", "m", "UPSTREAM_INTERNAL"),
+        ("NoSuchJob", "m", "JOB_NOT_FOUND"),
+        ("Whatever", "Doc processing service is not activated", "DOC_SERVICE_NOT_ENABLED"),
+        ("BrandNewCode", "m", "UPSTREAM_BAD_RESPONSE"),
+        ("", "", "UPSTREAM_BAD_RESPONSE"),
+    ],
+)
+def test_an_error_document_with_status_200_is_an_error(code: str, message: str, reason: str) -> None:
+    """What an unknown code leaves undone is unknown: a create may have been accepted."""
+    error = refusals.error_in(HttpReply(200, CI, b'<?xml version="1.0"?>\n' + _xml(code, message)))
+    assert error is not None
+    assert (_reason(error), error.facts.http_status) == (reason, 200)
+
+
+def test_a_result_is_not_an_error_though_it_names_one() -> None:
+    """The root decides."""
+    assert refusals.error_in(HttpReply(200, CI, b"<Response><Error>no</Error></Response>")) is None
+
+
+FOREIGN = {
+    "UPSTREAM_BAD_RESPONSE": [200, 204, 301, 302, 307, 400, 401, 402, 403, 404, 405, 407, 409, 411, 413, 451],
+    "UPSTREAM_UNAVAILABLE": [408, 429, 500, 501, 502, 503, 504, 599],
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"), [(status, reason) for reason, statuses in FOREIGN.items() for status in statuses]
+)
+@pytest.mark.parametrize("body", BODIES_WITHOUT_CODE.values(), ids=list(BODIES_WITHOUT_CODE))
+def test_the_reply_of_a_stranger_says_nothing_about_the_cloud(status: int, reason: str, body: bytes) -> None:
+    """Neither a missing right, nor a missing job, nor a throttle, and its `Retry-After` does not count."""
+    error = refusals.error_in(HttpReply(status, {"server": "nginx", "retry-after": "77"}, body))
+    assert isinstance(error, ForeignReply)
+    assert (_reason(error), error.facts.code, error.facts.http_status) == (reason, "", status)
+    assert error.retry_after == (1.0 if reason == "UPSTREAM_UNAVAILABLE" else None)
+    assert error.reason in refusals.OUTCOME_UNKNOWN
+    assert refusals.is_transient(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "transient"),
+    [
+        (UpstreamError(r.ERROR_REASON_UPSTREAM_TIMEOUT, "m"), True),
+        (UpstreamError(r.ERROR_REASON_UPSTREAM_BAD_RESPONSE, "m"), True),
+        (ReplyTooLarge(), False),
+        (UpstreamError(r.ERROR_REASON_JOB_NOT_FOUND, "m"), False),
+        (ValueError("m"), False),
+    ],
+)
+def test_an_error_is_transient_when_another_read_may_succeed(error: Exception, transient: bool) -> None:  # noqa: FBT001
+    """A reply that is too large stays so."""
+    assert refusals.is_transient(error) is transient
+
+
+@pytest.mark.parametrize("status", [400, 403, 404])
+def test_an_error_without_a_code_that_carries_a_job_is_a_bad_response(status: int) -> None:
+    """Its status says the contrary of its body: a job is neither missing nor refused."""
+    body = b"<Response><JobsDetail><JobId>d1</JobId></JobsDetail></Response>"
+    error = refusals.error_in(HttpReply(status, CI, body))
+    assert error is not None
+    assert _reason(error) == "UPSTREAM_BAD_RESPONSE"

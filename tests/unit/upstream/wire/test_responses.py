@@ -67,6 +67,13 @@ def test_an_element_with_a_blank_id_is_not_a_job() -> None:
     assert responses.created_job(body, BUCKET).job_id == "d1"
 
 
+def test_a_page_without_jobs_is_not_the_last_one_when_it_has_a_token() -> None:
+    """A list is complete only without a token: an empty page proves nothing."""
+    assert responses.job_page(
+        _reply(rest="<NextToken>8</NextToken>"), BUCKET, with_pages=False, requested_cursor="7"
+    ) == (JobPage((), "8"))
+
+
 @pytest.mark.parametrize("token", ["<NextToken/>", "<NextToken> </NextToken>", "", "<NextToken>7</NextToken>"])
 def test_a_missing_empty_or_repeated_token_ends_the_list(token: str) -> None:
     """Repeated: the token of the request."""
@@ -91,7 +98,8 @@ def test_a_page_without_jobs_and_with_a_token_does_not_end_the_list() -> None:
         ("Pause", PreviewJob.STATE_PAUSED),
         ("Cancel", PreviewJob.STATE_CANCELLED),
         ("Deleted", PreviewJob.STATE_UNSPECIFIED),
-        ("success", PreviewJob.STATE_UNSPECIFIED),
+        ("success", PreviewJob.STATE_SUCCESS),
+        ("FAILED", PreviewJob.STATE_FAILED),
         ("", PreviewJob.STATE_UNSPECIFIED),
     ],
 )
@@ -206,7 +214,9 @@ def test_one_leading_slash_is_removed_from_the_key_of_a_page(uri: str, key: str)
 
 def test_a_missing_total_is_the_number_of_queues() -> None:
     """A page without queues is valid."""
-    assert responses.queue_page(b"<Response><QueueList/></Response>", BUCKET).total == 1
+    one = b"<Response><QueueList><QueueId>p1</QueueId></QueueList></Response>"
+    assert responses.queue_page(one, BUCKET).total == 1
+    assert responses.queue_page(b"<Response><QueueList/></Response>", BUCKET) == QueuePage((), 0, ())
     assert responses.queue_page(b"<Response/>", BUCKET) == QueuePage((), 0, ())
     assert responses.queue_page(b"<Response><NonExistPIDs><QueueID/></NonExistPIDs></Response>", BUCKET).missing == ()
 
@@ -217,3 +227,26 @@ def test_a_reply_with_another_root_is_a_bad_response(body: bytes) -> None:
     with pytest.raises(UpstreamError) as caught:
         responses.queue_page(body, BUCKET)
     assert caught.value.reason == reasons.ERROR_REASON_UPSTREAM_BAD_RESPONSE
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "<NonExistPIDs><QueueID>pone</QueueID><QueueID>ptwo</QueueID></NonExistPIDs>",
+        "<NonExistPIDs><QueueId>pone</QueueId></NonExistPIDs><NonExistPIDs><QueueId>ptwo</QueueId></NonExistPIDs>",
+        "<NonExistPIDs>pone,ptwo</NonExistPIDs>",
+        "<NonExistPIDs> pone, ptwo ,</NonExistPIDs>",
+        "<NonExistPIDs>pone</NonExistPIDs><NonExistPIDs>ptwo</NonExistPIDs>",
+    ],
+)
+def test_missing_queues_are_read_as_elements_and_as_a_text(missing: str) -> None:
+    """Both forms occur."""
+    assert responses.queue_page(f"<Response>{missing}</Response>".encode(), BUCKET).missing == ("pone", "ptwo")
+
+
+@pytest.mark.parametrize("word", ["JPG", "Jpg", "jpg"])
+def test_a_target_format_in_capitals_is_the_same_format(word: str) -> None:
+    """In the options and in the result."""
+    inner = f"<State>Success</State><Operation><DocProcess><TgtType>{word}</TgtType></DocProcess>"
+    job = _job(f"{inner}<DocProcessResult><TgtType>{word}</TgtType></DocProcessResult></Operation>")
+    assert job.options.target_format == job.result.target_format == PreviewOptions.TARGET_FORMAT_JPG

@@ -62,7 +62,7 @@ ATTACKS: dict[str, Callable[[], bytes]] = {
     "NUL by reference": lambda: b"<Response>&#0;</Response>",
     "broken UTF-8": lambda: b"<Response>\xff\xfe</Response>",
     "surrogate in UTF-8": lambda: b"<Response>\xed\xa0\x80</Response>",
-    "root in a namespace": lambda: b'<Response xmlns="urn:x"/>',
+    "root of another name in a namespace": lambda: b'<a xmlns="Response"/>',
     "nothing": lambda: b"",
     "white space": lambda: b" \n",
     "HTML": lambda: b"<html><body>it works</body></html>",
@@ -97,7 +97,7 @@ def test_the_parser_reads_no_file_of_an_entity(tmp_path: Path) -> None:
     body = f'<!DOCTYPE r [<!ENTITY x SYSTEM "{secret.as_uri()}">]><Response>&x;</Response>'.encode()
     root = etree.fromstring(body, xml_codec._PARSER)
     assert "TOP" not in etree.tostring(root, with_tail=False).decode()
-    assert "TOP" not in xml_codec.text(root, ".")
+    assert "TOP" not in "".join(map(str, root.itertext()))
 
 
 @pytest.mark.parametrize(
@@ -138,23 +138,45 @@ def test_the_parser_connects_to_no_address_of_a_document_type(document_type: str
 )
 def test_unusual_but_legal_xml_is_read(body: bytes, text: str) -> None:
     """The encoding is UTF-8, whatever the declaration says."""
-    assert xml_codec.text(xml_codec.read(body, "Response"), "a") == text
+    assert xml_codec.texts(xml_codec.read(body, "Response")).get("a", "") == text
 
 
 def test_the_largest_legal_reply_is_read() -> None:
     """The caps are 8 MiB and a depth of 32."""
     frame = len(b"<Response><a></a></Response>")
     body = b"<Response><a>" + b"x" * (MAX_REPLY_BYTES - frame) + b"</a></Response>"
-    assert len(xml_codec.text(xml_codec.read(body), "a")) == MAX_REPLY_BYTES - frame
+    assert len(xml_codec.texts(xml_codec.read(body))["a"]) == MAX_REPLY_BYTES - frame
     with pytest.raises(UpstreamError, match="larger than"):
         xml_codec.read(body + b" ")
     assert xml_codec.read(b"<a>" * 32 + b"</a>" * 32).tag == "a"
 
 
-def test_a_missing_element_has_no_texts() -> None:
-    """`text` is empty, `texts` has no entries."""
-    assert xml_codec.text(None, "a") == ""
-    assert xml_codec.texts(None) == {}
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'<Response xmlns="urn:x"><a>yes</a></Response>',
+        b'<x:Response xmlns:x="urn:x"><x:a>yes</x:a></x:Response>',
+        b'<Response xmlns="urn:x" xmlns:y="urn:y"><y:a>no</y:a><a>yes</a></Response>',
+        b'<Response xmlns="urn:x"><a xmlns="">yes</a></Response>',
+        b'<Response xmlns="urn:x"><x:a xmlns:x="urn:x">yes</x:a><!-- a --></Response>',
+    ],
+    ids=["default", "prefix", "another", "none", "both"],
+)
+def test_the_namespace_of_the_root_is_dropped(body: bytes) -> None:
+    """Elements of other namespaces are other elements."""
+    assert xml_codec.texts(xml_codec.read(body, "Response")).get("a") == "yes"
+
+
+def test_an_element_that_is_repeated_cannot_be_read() -> None:
+    """Nobody knows which of the two is meant; the others can be read."""
+    root = xml_codec.read(b"<Response><a>1</a><b>2</b><a>3</a></Response>")
+    for values in (xml_codec.texts(root), xml_codec.children(root)):
+        assert "b" in values
+        assert values.get("c") is None
+        assert list(values) == ["a", "b"]
+        with pytest.raises(UpstreamError) as caught:
+            values.get("a")
+        assert caught.value.reason == reasons.ERROR_REASON_UPSTREAM_BAD_RESPONSE
 
 
 @pytest.mark.parametrize("bad", ["\0", "\x1b", "\ufffe", "\ud800"])

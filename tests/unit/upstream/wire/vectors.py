@@ -48,7 +48,9 @@ class Vector:
 
     def refusal(self) -> UpstreamError:
         """The error of a reply whose status is not 2xx."""
-        return refusals.read(HttpReply(self.facts["status"], self.facts["headers"], self.body))
+        error = refusals.error_in(HttpReply(self.facts["status"], self.facts["headers"], self.body))
+        assert error is not None
+        return error
 
 
 def plain(message: Message) -> dict[str, Any]:

@@ -255,7 +255,7 @@ export enum ErrorReason {
   WRONG_REGION = 32,
 
   /**
-   * INTERNAL. The cloud's reply could not be understood.
+   * INTERNAL. The reply could not be understood, or something on the way to the cloud answered in its place.
    *
    * @generated from enum value: ERROR_REASON_UPSTREAM_BAD_RESPONSE = 33;
    */
