@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.call import Call
     from docpreview_gateway.upstream.cloud_clock import CloudClock
     from docpreview_gateway.upstream.operations import JobPage, Operation, Result
+    from docpreview_gateway.upstream.policies.retry_policy import RetryBudget
     from docpreview_gateway.upstream.ports import CredentialsSource, Transport, UpstreamTelemetry
     from docpreview_gateway.upstream.wire.http import HttpReply, HttpRequest
 
@@ -35,9 +36,10 @@ class CloudClient:
     """An `Upstream` that makes one attempt a call.
 
     When the cloud refuses our clock, the client learns the cloud's time from the `Date` of the refusal and signs once
-    more: the refusal came before anything was done, so this is safe for creates too. But a create whose signature has a
-    set end is signed by our clock alone when the two differ by more than `fence_slack` seconds: else it would outlast
-    its fence, and its job would be created outside the time span that reconciliation lists.
+    more, if the retry budget allows it: the refusal came before anything was done, so this is safe for creates too. But
+    a create whose signature has a set end is signed by our clock alone when the two differ by more than `fence_slack`
+    seconds: else it would outlast its fence, and its job would be created outside the time span that reconciliation
+    lists.
     """
 
     def __init__(  # noqa: PLR0913 - collaborators, named by wiring
@@ -49,6 +51,7 @@ class CloudClient:
         telemetry: UpstreamTelemetry,
         timeout_seconds: float,
         fence_slack: float = math.inf,
+        budget: RetryBudget | None = None,
     ) -> None:
         self._transport = transport
         self._credentials = credentials
@@ -56,6 +59,7 @@ class CloudClient:
         self._telemetry = telemetry
         self._timeout = timeout_seconds
         self._fence_slack = fence_slack
+        self._budget = budget
 
     async def __call__(self, operation: Operation[Result], call: Call) -> Result:
         """The cloud's answer. UpstreamError; DEADLINE_EXCEEDED when the call's deadline comes first."""
@@ -97,12 +101,19 @@ class CloudClient:
         if error.reason == reasons.ERROR_REASON_CLOCK_SKEW and self._clock.learn(reply.headers.get("date", "")):
             if not self._may_correct(sign_until):
                 raise _clocks_differ(self._clock.offset, error)
+            if not self._may_repeat(operation):
+                raise error
             # The second request is counted by the middleware around this client, the first one here.
             self._telemetry.upstream_attempt(Attempt.of(operation, call), error.reason, time.perf_counter() - begin)
             reply = await self._send(request, bucket, sign_until)
             if (error := refusals.error_in(reply)) is None:
                 return reply
         raise error
+
+    def _may_repeat(self, operation: Operation[Any]) -> bool:
+        granted = self._budget is None or self._budget.take(time.monotonic())
+        self._telemetry.retry(operation.name, "made" if granted else "over_budget")
+        return granted
 
     def _may_correct(self, sign_until: float | None) -> bool:
         return sign_until is None or abs(self._clock.offset) <= self._fence_slack

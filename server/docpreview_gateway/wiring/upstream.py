@@ -20,6 +20,7 @@ from docpreview_gateway.upstream.middleware.rate_limited import RateLimited
 from docpreview_gateway.upstream.middleware.retrying import Retrying
 from docpreview_gateway.upstream.middleware.shared_reads import SharedReads
 from docpreview_gateway.upstream.object_tags import CloudObjectTags
+from docpreview_gateway.upstream.policies.retry_policy import RetryBudget
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -58,15 +59,24 @@ async def cloud_parts(
     async with AsyncExitStack() as stack:
         transport = await stack.enter_async_context(_transport(settings))
         slack = settings.ledger.fence_slack_seconds
+        policy = settings.retry.policy()
+        budget = RetryBudget(policy.share, policy.floor)
         client = CloudClient(
-            transport, credentials, clock, telemetry=telemetry, timeout_seconds=timeout, fence_slack=slack
+            transport,
+            credentials,
+            clock,
+            telemetry=telemetry,
+            timeout_seconds=timeout,
+            fence_slack=slack,
+            budget=budget,
         )
         limiters = HostLimiters(rules=_rules(settings), telemetry=telemetry, jitter=random.random)
         attempts = concurrency_limited(observed.attempts(client), limiters)
         if (account := settings.limits.account) is not None:
             attempts = RateLimited(attempts, rates, rate=account.rate(), telemetry=observed.limits)
-        policy = settings.retry.policy()
-        calls: Upstream = Retrying(attempts, policy=policy, clock=clock, telemetry=telemetry, jitter=random.random)
+        calls: Upstream = Retrying(
+            attempts, policy=policy, budget=budget, clock=clock, telemetry=telemetry, jitter=random.random
+        )
         shared = await _shared(settings, stack, observed)
         reads = None
         if shared is not None:

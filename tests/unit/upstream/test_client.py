@@ -20,6 +20,7 @@ from docpreview_gateway.model.errors import GatewayError, ReplyTooLarge, Upstrea
 from docpreview_gateway.upstream.client import BIG_REPLY_BYTES, CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudClock
 from docpreview_gateway.upstream.operations import CreateJob, GetJob, JobPage, ListJobs, ListQueues, QueuePage
+from docpreview_gateway.upstream.policies.retry_policy import RetryBudget
 from docpreview_gateway.upstream.ports import TransportError
 from docpreview_gateway.upstream.wire.refusals import RETRYABLE
 from docpreview_gateway.upstream.wire.signing import Credentials, Window, sign
@@ -49,6 +50,7 @@ class Desk:
     credentials: FakeCredentials = field(default_factory=FakeCredentials)
     telemetry: FakeTelemetry = field(default_factory=FakeTelemetry)
     timeout: float = 5.0
+    budget: RetryBudget | None = None
 
     def __post_init__(self) -> None:
         self.client = CloudClient(
@@ -57,6 +59,7 @@ class Desk:
             CloudClock(self.clock),
             telemetry=self.telemetry,
             timeout_seconds=self.timeout,
+            budget=self.budget,
         )
         self.call = call()
 
@@ -75,8 +78,8 @@ class Desk:
         return await self.client(ListQueues(request, BUCKET, 10, 1), self.call)
 
 
-def desk(*script: Turn, timeout: float = 5.0) -> Desk:
-    return Desk(FakeTransport(*script), timeout=timeout)
+def desk(*script: Turn, timeout: float = 5.0, budget: RetryBudget | None = None) -> Desk:
+    return Desk(FakeTransport(*script), timeout=timeout, budget=budget)
 
 
 def call(seconds: float = 30.0) -> Call:
@@ -186,6 +189,14 @@ class TestClock:
         made = desk(skewed(1_700_001_200), skewed(1_700_002_400))
         error = await error_of(ASKS[ask](made))
         assert error.reason == r.ERROR_REASON_CLOCK_SKEW
+        assert len(made.transport.requests) == 2
+
+    async def test_a_clock_refusal_is_clock_skew_when_the_retry_budget_is_spent(self) -> None:
+        """The next call has the cloud's time in its first attempt."""
+        made = desk(skewed(1_700_001_200), job_reply(), budget=RetryBudget(0.0, 0))
+        assert (await error_of(made.get())).reason == r.ERROR_REASON_CLOCK_SKEW
+        assert made.telemetry.retries == [("get", "over_budget")]
+        await made.get()
         assert len(made.transport.requests) == 2
 
     async def test_the_error_of_the_second_attempt_is_raised(self) -> None:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from docpreview_gateway.model.errors import UpstreamError
 from docpreview_gateway.upstream.operations import CreateJob
-from docpreview_gateway.upstream.policies.retry_policy import RetryBudget, latest_start
+from docpreview_gateway.upstream.policies.retry_policy import latest_start
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from docpreview_gateway.model.call import Call, Clock
     from docpreview_gateway.upstream.operations import Operation, Result, Upstream
-    from docpreview_gateway.upstream.policies.retry_policy import RetryPolicy
+    from docpreview_gateway.upstream.policies.retry_policy import RetryBudget, RetryPolicy
     from docpreview_gateway.upstream.ports import UpstreamTelemetry
 
 
@@ -25,18 +25,19 @@ class Retrying:
     A create is retried only after an error that proves that it was not admitted, and before its signature ends.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - collaborators, named by wiring
         self,
         inner: Upstream,
         *,
         policy: RetryPolicy,
+        budget: RetryBudget,
         clock: Clock,
         telemetry: UpstreamTelemetry,
         jitter: Callable[[], float],
     ) -> None:
         self._inner = inner
         self._policy = policy
-        self._budget = RetryBudget(policy.share, policy.floor)
+        self._budget = budget
         self._clock = clock
         self._telemetry = telemetry
         self._jitter = jitter

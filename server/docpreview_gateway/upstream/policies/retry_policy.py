@@ -22,7 +22,8 @@ READS: dict[ErrorReason.ValueType, int | None] = {
 }
 """Reasons after which a read is retried, with the largest number of retries; None: as many as the policy allows.
 
-CLOCK_SKEW is missing because the client itself makes the second attempt, with a corrected signature.
+CLOCK_SKEW is missing because the client itself makes the second attempt, with a corrected signature and from the same
+budget.
 """
 
 CREATES: dict[ErrorReason.ValueType, int | None] = {

@@ -16,7 +16,7 @@ from docpreview_gateway.model.call import Call, SharedRead
 from docpreview_gateway.model.errors import GatewayError, UpstreamError, UpstreamFacts
 from docpreview_gateway.upstream.middleware.retrying import Retrying
 from docpreview_gateway.upstream.operations import CreateJob, GetJob, ListJobs, ListQueues
-from docpreview_gateway.upstream.policies.retry_policy import RetryPolicy
+from docpreview_gateway.upstream.policies.retry_policy import RetryBudget, RetryPolicy
 from tests.fakes.clock import FakeClock
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
@@ -39,7 +39,12 @@ class Scene:
         self.telemetry = FakeTelemetry()
         self.clock = FakeClock()
         self.upstream = Retrying(
-            self.cloud, policy=policy, clock=self.clock, telemetry=self.telemetry, jitter=lambda: 0.5
+            self.cloud,
+            policy=policy,
+            budget=RetryBudget(policy.share, policy.floor),
+            clock=self.clock,
+            telemetry=self.telemetry,
+            jitter=lambda: 0.5,
         )
 
     def fails(self, *reasons: r.ErrorReason.ValueType, asked_wait: float = 0.0) -> None:
