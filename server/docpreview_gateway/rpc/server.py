@@ -16,15 +16,18 @@ if TYPE_CHECKING:
 
     from google.protobuf.descriptor import FileDescriptor
 
+    from docpreview_gateway.rpc.streams import Streams
+
 MAX_RECEIVE_BYTES = 1024 * 1024
 MAX_METADATA_BYTES = 16 * 1024
+MOST_CONNECTIONS = 1000
 
 REUSE_PORT = "grpc.so_reuseport"
 _AGE_MARGIN = 30.0
 CHANNEL_ARGUMENTS: Sequence[tuple[str, int]] = (
     # Limits of a connection and of the process, as an Envoy at the edge would set them.
     ("grpc.max_concurrent_streams", 100),
-    ("grpc.max_allowed_incoming_connections", 1000),
+    ("grpc.max_allowed_incoming_connections", MOST_CONNECTIONS),
     ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
     ("grpc.max_send_message_length", MAX_SEND_BYTES + 1024),
     # Soft and hard limit are equal: between two different ones gRPC rejects at random.
@@ -38,7 +41,9 @@ CHANNEL_ARGUMENTS: Sequence[tuple[str, int]] = (
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.max_connection_idle_ms", 300_000),
+    # For TLS and the settings; and for the acknowledgement of ours, without which gRPC would wait for two minutes.
     ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.http2.settings_timeout", 10_000),
     ("grpc.server_max_unrequested_time_in_server", 5),
     # Calls of all connections that wait for the event loop. Above the first number gRPC cancels some at random, above
     # the second all. With its defaults, 1000 and 3000, calls wait beyond many deadlines: under ten times its capacity
@@ -80,9 +85,9 @@ def age_arguments(connection_age: float, longest_stream: float) -> Sequence[tupl
 class Health:
     """`grpc.health.v1` for the server as a whole and for each service by name."""
 
-    def __init__(self, server: grpc.aio.Server) -> None:
+    def __init__(self, server: grpc.aio.Server, streams: Streams) -> None:
         self._servicer = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, streams.side(server))
 
     async def serving(self) -> None:
         """Report SERVING for the server and every service."""
@@ -114,10 +119,10 @@ class _PoolWithMethods:
         return found.file
 
 
-def enable_reflection(server: grpc.aio.Server) -> None:
+def enable_reflection(server: grpc.aio.Server, streams: Streams) -> None:
     """Serve the contract's descriptors to tools such as grpcurl."""
     from grpc_reflection.v1alpha import reflection  # noqa: PLC0415 - costs memory, and most gateways run without
 
     reflection.enable_server_reflection(
-        (*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), server, pool=_PoolWithMethods()
+        (*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), streams.side(server), pool=_PoolWithMethods()
     )

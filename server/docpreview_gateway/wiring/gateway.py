@@ -19,14 +19,17 @@ from docpreview_gateway.jobs.preview_queues import PreviewQueues
 from docpreview_gateway.jobs.watching import Watching, WatchLimits
 from docpreview_gateway.limits.call_limits import CallLimits, Counting, has_limits
 from docpreview_gateway.model.callers import ANONYMOUS
+from docpreview_gateway.rpc.connections import Connections
 from docpreview_gateway.rpc.handlers import Bounds, Handlers, Route
-from docpreview_gateway.rpc.server import Health, enable_reflection, grpc_server
+from docpreview_gateway.rpc.server import MOST_CONNECTIONS, Health, enable_reflection, grpc_server
 from docpreview_gateway.rpc.services import register, routes
+from docpreview_gateway.rpc.streams import WATCHDOG_SECONDS, Streams
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.settings.sections import host_port
 from docpreview_gateway.storage.background import repeated
 from docpreview_gateway.telemetry.admin_server import admin_server
 from docpreview_gateway.telemetry.operator_page import SAMPLE_SECONDS, OperatorPage
+from docpreview_gateway.telemetry.prometheus_callers import PrometheusCallers
 from docpreview_gateway.upstream.cloud_clock import CloudClock
 from docpreview_gateway.wiring.access import CHECK_SECONDS, KEYS_SECONDS, Access
 from docpreview_gateway.wiring.creates import create_parts
@@ -71,6 +74,9 @@ class Gateway:
         self._counting = Counting()
         self._clock = SystemClock()
         self._observed = Observability(settings, self._clock)
+        self._streams = Streams()
+        self._connections = Connections(MOST_CONNECTIONS, self._streams.peers)
+        PrometheusCallers(self._observed.registry, self._connections, self._streams)
         self.registry = self._observed.registry
         self.port = 0
         self.admin_port = 0
@@ -158,7 +164,14 @@ class Gateway:
             await stack.enter_async_context(repeated(page.sample, SAMPLE_SECONDS))
         try:
             self.admin_port = await stack.enter_async_context(
-                admin_server(host, port, registry=self.registry, unready=self._why_unready, page=page)
+                admin_server(
+                    host,
+                    port,
+                    registry=self.registry,
+                    unready=self._why_unready,
+                    page=page,
+                    hosts=self._settings.admin_hosts,
+                )
             )
         except OSError as error:
             raise StartError(f"admin_listen {self._settings.admin_listen}: {error.strerror}") from error
@@ -180,10 +193,12 @@ class Gateway:
             connection_age=self._settings.limits.connection_age_seconds,
             longest_stream=self._settings.watch.max_stream_seconds,
         )
-        register(server, handlers, all_routes)
-        health = Health(server)
+        register(server, handlers, all_routes, self._streams)
+        health = Health(server, self._streams)
         if self._settings.reflection:
-            enable_reflection(server)
+            enable_reflection(server, self._streams)
+        for watchdog in (self._streams.check, self._connections.check):
+            await stack.enter_async_context(repeated(watchdog, WATCHDOG_SECONDS))
         credentials = access.server_credentials()
         await access.refresh_keys()
         await stack.enter_async_context(repeated(access.refresh_keys, KEYS_SECONDS))
@@ -193,6 +208,7 @@ class Gateway:
         except RuntimeError as error:
             raise StartError(f"listen {self._settings.listen}: the address cannot be used, is it taken?") from error
         await server.start()
+        self._connections.listens_on(self.port)
         await health.serving()
         stack.push_async_callback(self._drain, server, handlers, health, watching)
 

@@ -197,6 +197,7 @@ async def supervise(settings: Settings, command: Sequence[str]) -> int:
             unready=lambda: supervisor.unready,
             refresh=supervisor.refresh,
             page=page,
+            hosts=settings.admin_hosts,
         )
         try:
             admin_port = await stack.enter_async_context(admin)
