@@ -121,8 +121,8 @@ class _PoolWithMethods:
 
 def enable_reflection(server: grpc.aio.Server, streams: Streams) -> None:
     """Serve the contract's descriptors to tools such as grpcurl."""
-    from grpc_reflection.v1alpha import reflection  # noqa: PLC0415 - costs memory, and most gateways run without
+    from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc  # noqa: PLC0415 - cost memory; most run without
 
-    reflection.enable_server_reflection(
-        (*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME), streams.side(server), pool=_PoolWithMethods()
-    )
+    names = (*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    servicer = reflection.aio.ReflectionServicer(names, pool=_PoolWithMethods())
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, streams.side(server))

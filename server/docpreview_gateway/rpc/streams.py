@@ -10,6 +10,7 @@ read that waits for its message then raises AbortError.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -115,6 +116,9 @@ class Streams:
         coders = handler.request_deserializer, handler.response_serializer
         if handler.unary_unary is not None:
             return grpc.stream_unary_rpc_method_handler(self._unary(handler.unary_unary, group), *coders)
+        if handler.unary_stream is not None and inspect.iscoroutinefunction(handler.unary_stream):
+            # It writes to its context, as health's does.
+            return grpc.stream_stream_rpc_method_handler(self._unary(handler.unary_stream, group), *coders)
         is_unary = handler.unary_stream is not None
         answer = self._stream(handler.unary_stream or handler.stream_stream, group, is_unary=is_unary)
         return grpc.stream_stream_rpc_method_handler(answer, *coders)
