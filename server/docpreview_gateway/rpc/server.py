@@ -30,6 +30,10 @@ CHANNEL_ARGUMENTS: Sequence[tuple[str, int]] = (
     ("grpc.max_allowed_incoming_connections", MOST_CONNECTIONS),
     ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
     ("grpc.max_send_message_length", MAX_SEND_BYTES + 1024),
+    # What a stream may send ahead of a reader. gRPC's 4 MiB for each stream, and more after a probe of the bandwidth,
+    # would be far more than the memory of a process.
+    ("grpc.http2.lookahead_bytes", 65_536),
+    ("grpc.http2.bdp_probe", 0),
     # Soft and hard limit are equal: between two different ones gRPC rejects at random.
     ("grpc.max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),

@@ -33,8 +33,8 @@ PATIENCE = 10.0
 WATCHDOG_SECONDS = 1.0
 """Interval between checks of streams and connections."""
 
-MOST_WAITING = 256
-"""Most streams that wait for their message. Half a message may hold a MiB, so that they bound a process's memory."""
+MOST_WAITING = 100
+"""Most streams that wait for their message. Half a message may hold up to a MiB."""
 
 MOST_SIDE = 1000
 """Most streams of health and reflection, which no limit of calls counts: one for each connection."""
