@@ -29,6 +29,7 @@ from tests.integration.gateway_processes import page
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 
@@ -267,3 +268,15 @@ async def test_the_admin_port_is_not_served_under_a_name_of_strangers(gateway: G
         assert (answer.status_code, "admin_hosts" in answer.text) == (421, True)
         for host in ("localhost:9464", "10.0.0.7", "[::1]:9464", "gateway:9464"):
             assert (await browser.get(address, headers={"Host": host})).status_code == 200
+
+
+async def test_a_service_that_may_open_few_files_raises_its_limit_and_serves_beside_silent_connections(
+    tmp_path: Path,
+) -> None:
+    """Else it could accept nobody, nor reach the cloud, long before its limit of connections."""
+    async with Emulator() as emulator:
+        gateway = GatewayProcess(tmp_path, emulator.port)
+        gateway.prefix = ("sh", "-c", 'ulimit -Sn 256 && exec "$@"', "sh")
+        async with gateway, strangers(gateway.port, 400, http2.HELLO, answers=True) as silent:
+            assert await served_within(gateway, 10)
+            assert silent.open == 400

@@ -125,8 +125,12 @@ class Streams:
 
     def _unary(self, answer: Any, group: set[Context]) -> Any:  # noqa: ANN401 - gRPC's stubs do not type handlers
         async def unary(_requests: object, context: Context) -> Any:  # noqa: ANN401
-            request = await self._message(context)
-            await self._enter(context, group)
+            request = await self._read(context)
+            if request is grpc.aio.EOF:
+                await _refuse_empty(context)
+            if group is self._side:
+                await self._check_side(context)
+            group.add(context)
             try:
                 return await answer(request, context)
             finally:
@@ -136,8 +140,12 @@ class Streams:
 
     def _stream(self, answer: Any, group: set[Context], *, is_unary: bool) -> Any:  # noqa: ANN401
         async def stream(_requests: object, context: Context) -> AsyncGenerator[Any, None]:
-            request = await self._message(context) if is_unary else self._messages(context)
-            await self._enter(context, group)
+            request = await self._read(context) if is_unary else self._messages(context)
+            if request is grpc.aio.EOF:
+                await _refuse_empty(context)
+            if group is self._side:
+                await self._check_side(context)
+            group.add(context)
             try:
                 async with aclosing(answer(request, context)) as replies:
                     async for reply in replies:
@@ -147,18 +155,10 @@ class Streams:
 
         return stream
 
-    async def _enter(self, context: Context, group: set[Context]) -> None:
-        if group is self._side and len(group) >= self._most_side:
+    async def _check_side(self, context: Context) -> None:
+        if len(self._side) >= self._most_side:
             text = "the gateway has as many streams of health and reflection as it serves"
             await _abort(context, reasons.ERROR_REASON_OVERLOADED, text)
-        group.add(context)
-
-    async def _message(self, context: Context) -> Any:  # noqa: ANN401
-        """The only message of a stream. AbortError when the stream has none, or was ended before it came."""
-        message = await self._read(context)
-        if message is grpc.aio.EOF:
-            await _abort(context, reasons.ERROR_REASON_MALFORMED_MESSAGE, "the call has no request message")
-        return message
 
     async def _messages(self, context: Context) -> AsyncGenerator[Any, None]:
         """The messages of a stream, each of which has to come in time."""
@@ -166,6 +166,7 @@ class Streams:
             yield message
 
     async def _read(self, context: Context) -> Any:  # noqa: ANN401
+        """The next message of a stream, or EOF. AbortError when the stream was ended before it came."""
         waiting = self._since
         if len(waiting) >= self._most_waiting:
             self._end(next(iter(waiting)), "crowded")
@@ -204,6 +205,10 @@ async def _ended(context: Context, reason: reasons.ErrorReason.ValueType, text: 
     # Any other error: the caller or the server is gone meanwhile, and the stream with it.
     with suppress(Exception):
         await _abort(context, reason, text)
+
+
+async def _refuse_empty(context: Context) -> NoReturn:
+    await _abort(context, reasons.ERROR_REASON_MALFORMED_MESSAGE, "the call has no request message")
 
 
 async def _abort(context: Context, reason: reasons.ErrorReason.ValueType, text: str) -> NoReturn:
