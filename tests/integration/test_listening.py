@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
-import httpx
 import pytest
 
 from docpreview.v1.preview_job_service_pb2 import WatchPreviewJobRequest
@@ -135,19 +134,19 @@ async def test_a_process_that_cannot_listen_again_is_unhealthy_and_then_exits_wi
     emulator: Emulator, tmp_path: Path
 ) -> None:
     """Here because it may open no more files."""
-    async with (
-        running(configuration(emulator, tmp_path)) as gateway,
-        httpx.AsyncClient(trust_env=False, base_url=f"http://127.0.0.1:{gateway.admin_port}") as admin,
-    ):
-        assert (await admin.get("/healthz")).status_code == 200
+    async with running(configuration(emulator, tmp_path)) as gateway:
+        assert await page(gateway.admin_port, "/healthz") == (200, "ok\n")
         ((_, writer),) = await connections(gateway, 1)
+        probes = [await asyncio.open_connection("127.0.0.1", gateway.admin_port) for _ in range(2)]
         async with no_more_files(gateway.process.pid):
             writer.write(http2.frame(http2.HEADERS, http2.END_HEADERS, 1, http2.request_headers(NO_TEXT)))
-            async with asyncio.timeout(5):
-                while (answer := await admin.get("/healthz")).status_code == 200:  # noqa: ASYNC110
-                    await asyncio.sleep(0.05)
-            assert answer.text == "the gRPC port is not listening\n"
-            assert (await admin.get("/readyz")).status_code == 503
+            await until(lambda: "is replaced" in log_of(tmp_path))
+            for (reader, probe), path in zip(probes, ("/healthz", "/readyz"), strict=True):
+                probe.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+                answer = await asyncio.wait_for(reader.read(), 5)
+                assert answer.startswith(b"HTTP/1.1 503 ")
+                assert answer.endswith(b"the gRPC port is not listening\n")
+                probe.close()
             await until(lambda: "the gRPC port cannot be bound again" in log_of(tmp_path))
         assert await asyncio.wait_for(gateway.process.wait(), 60) == 1
         writer.close()

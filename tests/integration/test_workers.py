@@ -84,12 +84,14 @@ class TestMetrics:
                 request = GetPreviewJobRequest(bucket=BUCKET, job_id=job_id)
                 for _ in range(10):
                     await asyncio.gather(*(stub.GetPreviewJob(request) for stub in stubs))
+                assert (await metrics(gateway))["docpreview_grpc_connections"] == CONNECTIONS
             _, text = await page(gateway.admin_port, "/metrics")
             sums = await metrics(gateway)
             assert sums["grpc_server_handled_total"] == 10 * CONNECTIONS + 1
             assert sums["grpc_server_handling_seconds_count"] == 10 * CONNECTIONS + 1
             assert sums["docpreview_upstream_requests_total"] == len(emulator.requests)
             assert sums["docpreview_workers"] == 2
+            assert sums["docpreview_grpc_connections_limit"] == 2 * 1000
             assert sums["docpreview_pollers"] == 0
             assert set(re.findall(r'process_resident_memory_bytes{worker="(\d)"}', text)) == {"0", "1"}
             types = re.findall(r"^# TYPE (\S+)", text, flags=re.MULTILINE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf import descriptor_pool
@@ -16,17 +16,24 @@ if TYPE_CHECKING:
 
     from google.protobuf.descriptor import FileDescriptor
 
+    from docpreview_gateway.rpc.streams import Streams
+
 MAX_RECEIVE_BYTES = 1024 * 1024
 MAX_METADATA_BYTES = 16 * 1024
+MOST_CONNECTIONS = 1000
 
 REUSE_PORT = "grpc.so_reuseport"
 _AGE_MARGIN = 30.0
 CHANNEL_ARGUMENTS: Sequence[tuple[str, int]] = (
     # Limits of a connection and of the process, as an Envoy at the edge would set them.
     ("grpc.max_concurrent_streams", 100),
-    ("grpc.max_allowed_incoming_connections", 1000),
+    ("grpc.max_allowed_incoming_connections", MOST_CONNECTIONS),
     ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
     ("grpc.max_send_message_length", MAX_SEND_BYTES + 1024),
+    # What a stream may send ahead of a reader. gRPC's 4 MiB for each stream, and more after a probe of the bandwidth,
+    # would be far more than the memory of a process.
+    ("grpc.http2.lookahead_bytes", 65_536),
+    ("grpc.http2.bdp_probe", 0),
     # Soft and hard limit are equal: between two different ones gRPC rejects at random.
     ("grpc.max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
@@ -38,7 +45,9 @@ CHANNEL_ARGUMENTS: Sequence[tuple[str, int]] = (
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.max_connection_idle_ms", 300_000),
+    # For TLS and the settings; and for the acknowledgement of ours, without which gRPC would wait for two minutes.
     ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.http2.settings_timeout", 10_000),
     ("grpc.server_max_unrequested_time_in_server", 5),
     # Calls of all connections that wait for the event loop. Above the first number gRPC cancels some at random, above
     # the second all. With its defaults, 1000 and 3000, calls wait beyond many deadlines: under ten times its capacity
@@ -77,33 +86,15 @@ def age_arguments(connection_age: float, longest_stream: float) -> Sequence[tupl
     )
 
 
-class _OnlyGeneric:
-    """A server as generated code sees it, whose methods are found by name at each call instead of being registered.
-
-    For registered methods grpc.aio keeps requests pending in the library. When its accept loop dies (`rpc/listener.py`)
-    it frees their memory, to which the library still writes at the shutdown: grpcio 1.85 corrupts other objects then.
-    """
-
-    def __init__(self, server: grpc.aio.Server) -> None:
-        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
-
-    def add_registered_method_handlers(self, service_name: str, method_handlers: object) -> None:
-        """Nothing: the generic handlers have the same methods."""
-
-
-def _generic(server: grpc.aio.Server) -> grpc.aio.Server:
-    return cast("grpc.aio.Server", _OnlyGeneric(server))
-
-
 class Health:
     """`grpc.health.v1` for the server as a whole and for each service by name."""
 
     def __init__(self) -> None:
         self._servicer = health.aio.HealthServicer()
 
-    def register(self, server: grpc.aio.Server) -> None:
+    def register(self, server: grpc.aio.Server, streams: Streams) -> None:
         """Serve the health of this process on `server`."""
-        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, _generic(server))
+        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, streams.side(server))
 
     async def serving(self) -> None:
         """Report SERVING for the server and every service."""
@@ -135,13 +126,10 @@ class _PoolWithMethods:
         return found.file
 
 
-def enable_reflection(server: grpc.aio.Server) -> None:
+def enable_reflection(server: grpc.aio.Server, streams: Streams) -> None:
     """Serve the contract's descriptors to tools such as grpcurl."""
-    from grpc_reflection.v1alpha import (  # noqa: PLC0415 - costs memory, and most gateways run without
-        reflection,
-        reflection_pb2_grpc,
-    )
+    from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc  # noqa: PLC0415 - cost memory; most run without
 
     names = (*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME)
     servicer = reflection.aio.ReflectionServicer(names, pool=_PoolWithMethods())
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, _generic(server))
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, streams.side(server))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.creates.ports import AuditLog
     from docpreview_gateway.jobs.preview_jobs import PreviewJobs
     from docpreview_gateway.jobs.preview_queues import PreviewQueues
+    from docpreview_gateway.rpc.streams import Streams
 
 LONGEST_UNARY = 60.0
 """Most seconds that a call may take, whatever its deadline; waits and watches have longer limits."""
@@ -61,10 +62,12 @@ def _method(service: str, descriptor: Any) -> Method:  # noqa: ANN401 - protobuf
     return Method(service, descriptor.name, kind)
 
 
-def register(server: grpc.aio.Server, handlers: Handlers, all_routes: list[Route[Any]]) -> None:
+def register(server: grpc.aio.Server, handlers: Handlers, all_routes: list[Route[Any]], streams: Streams) -> None:
     """Serve the routes on `server`."""
     for service in SERVICE_NAMES:
         methods = {
-            route.method.name: handlers.handler(route) for route in all_routes if route.method.service == service
+            route.method.name: streams.guarded(handlers.handler(route))
+            for route in all_routes
+            if route.method.service == service
         }
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))

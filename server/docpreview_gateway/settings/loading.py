@@ -33,6 +33,7 @@ from docpreview_gateway.settings.sections import (
     BucketSettings,
     CredentialSettings,
     DrainSettings,
+    HostName,
     LedgerSettings,
     LimitSettings,
     LoggingSettings,
@@ -85,6 +86,11 @@ class Settings(BaseSettings):
         "127.0.0.1:9464",
         description="address of the admin port: the operator page at `/`, `/metrics`, `/healthz` (liveness), "
         "`/readyz` (readiness; 503 with the reason while starting or stopping)",
+    )
+    admin_hosts: tuple[HostName, ...] = Field(
+        (),
+        description="further host names by which the admin port may be asked, such as `gateway.example.com`. IP "
+        "addresses, names without a dot, the machine's own name and that of `admin_listen` need no entry",
     )
     reflection: bool = Field(
         default=False,

@@ -54,6 +54,13 @@ BucketName = Annotated[str, _matching(BUCKET, "must have the form <name>-<appid>
 Region = Annotated[str, _matching(REGION, "must be a region in the cloud's spelling, such as ap-chongqing")]
 QueueId = Annotated[str, _matching(re.compile("[A-Za-z0-9]{0,64}"), "must be at most 64 letters and digits")]
 Address = Annotated[str, AfterValidator(_address)]
+HostName = Annotated[
+    str,
+    _matching(
+        re.compile("[a-z0-9-]+([.][a-z0-9-]+)*"),
+        "must be a host name in small letters without a port: gateway.example.com",
+    ),
+]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 Endpoint = Annotated[AnyHttpUrl, UrlConstraints(allowed_schemes=["http", "https"]), AfterValidator(_endpoint)]
 

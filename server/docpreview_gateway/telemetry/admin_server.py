@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import urlsplit
 
 from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 
+from docpreview_gateway.telemetry.bounded_http import BoundedServer, Handler
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from prometheus_client import CollectorRegistry
 
@@ -17,6 +22,11 @@ NOT_LISTENING = "the gRPC port is not listening"
 
 STOP_SECONDS = 1.0
 """Grace for requests that run when the port is closed. With the library's own minute a probe could delay every stop."""
+
+_METHODS = ("GET", "HEAD")
+_MISDIRECTED = (
+    "the admin port does not know itself by this name: ask by its IP address, or add the name to admin_hosts\n"
+)
 
 
 class Page(Protocol):
@@ -42,44 +52,79 @@ async def admin_server(  # noqa: PLR0913 - what is served, named by wiring
     unhealthy: Callable[[], Awaitable[str | None]] | None = None,
     refresh: Callable[[], Awaitable[None]] | None = None,
     page: Page | None = None,
+    hosts: Sequence[str] = (),
 ) -> AsyncIterator[int]:
     """A server of `/metrics` in the requested format, `/healthz`, `/readyz` and the operator page.
 
     `host` may be the path of a Unix socket. Yields the port, which differs from `port` when that is 0. OSError when the
     port is taken. `/readyz` is 503 with the reason that `unready` gives, `/healthz` with that of `unhealthy`; without
     it `/healthz` says only that the process lives. `refresh` is awaited before metrics are read. `page` is served at
-    `/`.
+    `/`. A request by a host name is answered if the name has no dot, is the machine's, `host` or in `hosts`: a browser
+    can be made to ask for any other name of a stranger's, and to tell him the answer.
     """
 
-    async def metrics(request: web.Request) -> web.Response:
+    async def metrics(request: web.BaseRequest) -> web.Response:
         if refresh is not None:
             await refresh()
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(registry), headers={"Content-Type": content_type})
 
-    async def healthz(_request: web.Request) -> web.Response:
+    async def healthz(_request: web.BaseRequest) -> web.Response:
         reason = None if unhealthy is None else await unhealthy()
         return web.Response(text="ok\n") if reason is None else web.Response(status=503, text=f"{reason}\n")
 
-    async def readyz(_request: web.Request) -> web.Response:
+    async def readyz(_request: web.BaseRequest) -> web.Response:
         reason = unready()
         return web.Response(text="ready\n") if reason is None else web.Response(status=503, text=f"{reason}\n")
 
-    async def operator(_request: web.Request) -> web.Response:
+    async def operator(_request: web.BaseRequest) -> web.Response:
         if page is None:
             raise web.HTTPNotFound
         if refresh is not None:
             await refresh()
         return web.Response(text=page.html(), headers=page.headers)
 
-    application = web.Application()
     handlers = {"/": operator, "/metrics": metrics, "/healthz": healthz, "/readyz": readyz}
-    application.add_routes(web.get(path, handler) for path, handler in handlers.items())
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=STOP_SECONDS)
+    is_path = host.startswith("/")
+    named = None if is_path else frozenset((host, socket.gethostname(), *hosts))
+    runner = web.ServerRunner(BoundedServer(_routed(handlers, named)), shutdown_timeout=STOP_SECONDS)
     await runner.setup()
     try:
-        is_path = host.startswith("/")
         await (web.UnixSite(runner, host) if is_path else web.TCPSite(runner, host, port)).start()
         yield 0 if is_path else runner.addresses[0][1]
     finally:
         await runner.cleanup()
+
+
+def _routed(handlers: Mapping[str, Handler], named: frozenset[str] | None) -> Handler:
+    """The handler of all requests: by path, for GET and HEAD, and with `named` only those for a host of ours."""
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        if named is not None and not _is_ours(request.headers.get("Host"), named):
+            raise web.HTTPMisdirectedRequest(text=_MISDIRECTED)
+        if request.path not in handlers:
+            raise web.HTTPNotFound
+        if request.method not in _METHODS:
+            raise web.HTTPMethodNotAllowed(request.method, _METHODS)
+        return await handlers[request.path](request)
+
+    return answer
+
+
+def _is_ours(header: str | None, named: frozenset[str]) -> bool:
+    """Whether a request with this header Host is meant for the admin port. Browsers always send one."""
+    if header is None:
+        return True
+    try:
+        name = urlsplit(f"//{header}").hostname or "."
+    except ValueError:
+        return False
+    return "." not in name or name in named or _is_address(name)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        _ = ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -22,15 +22,18 @@ from docpreview_gateway.jobs.preview_queues import PreviewQueues
 from docpreview_gateway.jobs.watching import Watching, WatchLimits
 from docpreview_gateway.limits.call_limits import CallLimits, Counting, has_limits
 from docpreview_gateway.model.callers import ANONYMOUS
+from docpreview_gateway.rpc.connections import Connections
 from docpreview_gateway.rpc.handlers import Bounds, Handlers, Route
 from docpreview_gateway.rpc.listener import Listener
-from docpreview_gateway.rpc.server import Health, enable_reflection, grpc_server
+from docpreview_gateway.rpc.server import MOST_CONNECTIONS, Health, enable_reflection, grpc_server
 from docpreview_gateway.rpc.services import register, routes
+from docpreview_gateway.rpc.streams import WATCHDOG_SECONDS, Streams
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.settings.sections import host_port
 from docpreview_gateway.storage.background import repeated
 from docpreview_gateway.telemetry.admin_server import NOT_LISTENING, admin_server
 from docpreview_gateway.telemetry.operator_page import SAMPLE_SECONDS, OperatorPage
+from docpreview_gateway.telemetry.prometheus_callers import PrometheusCallers
 from docpreview_gateway.upstream.cloud_clock import CloudClock
 from docpreview_gateway.wiring.access import CHECK_SECONDS, KEYS_SECONDS, Access
 from docpreview_gateway.wiring.creates import create_parts
@@ -79,6 +82,9 @@ class Gateway:
         self._counting = Counting()
         self._clock = SystemClock()
         self._observed = Observability(settings, self._clock)
+        self._streams = Streams()
+        self._connections = Connections(MOST_CONNECTIONS, self._streams.peers)
+        PrometheusCallers(self._observed.registry, self._connections, self._streams)
         self.registry = self._observed.registry
         self._listener: Listener | None = None
         self.port = 0
@@ -175,6 +181,7 @@ class Gateway:
                     unready=self._why_unready,
                     unhealthy=self._why_unhealthy,
                     page=page,
+                    hosts=self._settings.admin_hosts,
                 )
             )
         except OSError as error:
@@ -212,10 +219,10 @@ class Gateway:
                 connection_age=self._settings.limits.connection_age_seconds,
                 longest_stream=self._settings.watch.max_stream_seconds,
             )
-            register(server, handlers, all_routes)
-            health.register(server)
+            register(server, handlers, all_routes, self._streams)
+            health.register(server, self._streams)
             if self._settings.reflection:
-                enable_reflection(server)
+                enable_reflection(server, self._streams)
             return server
 
         self._listener = listener = Listener(
@@ -225,6 +232,8 @@ class Gateway:
             self._observed.rpc,
             grace=self._settings.drain.grace_seconds,
         )
+        for watchdog in (self._streams.check, self._connections.check):
+            await stack.enter_async_context(repeated(watchdog, WATCHDOG_SECONDS))
         await access.refresh_keys()
         await stack.enter_async_context(repeated(access.refresh_keys, KEYS_SECONDS))
         await stack.enter_async_context(repeated(access.reloading.check, CHECK_SECONDS))
@@ -232,6 +241,7 @@ class Gateway:
             self.port = await listener.start()
         except RuntimeError as error:
             raise StartError(f"listen {self._settings.listen}: the address cannot be used, is it taken?") from error
+        self._connections.listens_on(self.port)
         await health.serving()
         stack.push_async_callback(self._drain, listener, handlers, health, watching)
 

@@ -214,6 +214,7 @@ async def supervise(settings: Settings, command: Sequence[str]) -> int:
             unhealthy=supervisor.why_unhealthy,
             refresh=supervisor.refresh,
             page=page,
+            hosts=settings.admin_hosts,
         )
         try:
             admin_port = await stack.enter_async_context(admin)

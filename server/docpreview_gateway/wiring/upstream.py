@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
@@ -58,18 +59,10 @@ async def cloud_parts(
     telemetry, timeout = observed.upstream, settings.upstream.timeout_seconds
     async with AsyncExitStack() as stack:
         transport = await stack.enter_async_context(_transport(settings))
-        slack = settings.ledger.fence_slack_seconds
         policy = settings.retry.policy()
         budget = RetryBudget(policy.share, policy.floor)
-        client = CloudClient(
-            transport,
-            credentials,
-            clock,
-            telemetry=telemetry,
-            timeout_seconds=timeout,
-            fence_slack=slack,
-            budget=budget,
-        )
+        connect = partial(CloudClient, telemetry=telemetry, timeout_seconds=timeout, budget=budget)
+        client = connect(transport, credentials, clock, fence_slack=settings.ledger.fence_slack_seconds)
         limiters = HostLimiters(rules=_rules(settings), telemetry=telemetry, jitter=random.random)
         attempts = concurrency_limited(observed.attempts(client), limiters)
         if (account := settings.limits.account) is not None:

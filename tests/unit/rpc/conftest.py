@@ -13,6 +13,7 @@ from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest, WatchPre
 from docpreview_gateway.model.call import Method
 from docpreview_gateway.rpc.handlers import Bounds, Handlers, Route
 from docpreview_gateway.rpc.server import grpc_server
+from docpreview_gateway.rpc.streams import Streams
 from tests.fakes.telemetry import FakeTelemetry
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ async def switchboard(
             Method(SERVICE, "WatchPreviewJob", "server_stream"), WatchPreviewJobRequest, use_case, longest, waits=True
         ),
     ]
-    methods = {route.method.name: handlers.handler(route) for route in routes}
+    streams = Streams()
+    methods = {route.method.name: streams.guarded(handlers.handler(route)) for route in routes}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
     try:
         async with serving(server) as channel:

@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from docpreview_gateway.rpc.listener import Listener
 from docpreview_gateway.rpc.server import Health, enable_reflection, grpc_server
+from docpreview_gateway.rpc.streams import Streams
 from tests.fakes.telemetry import FakeTelemetry
 from tests.faults import http2
 
@@ -27,7 +28,7 @@ class Scene:
     """A listener of servers that answer health checks, and what it reports."""
 
     def __init__(self, create: Create | None = None, *, rebind: float = 10.0) -> None:
-        self.health = Health()
+        self.health, self.streams = Health(), Streams()
         self.created = 0
         self.telemetry = FakeTelemetry()
         self._create = create or (lambda: grpc_server(shares_port=True))
@@ -37,8 +38,8 @@ class Scene:
     def _server(self) -> grpc.aio.Server:
         self.created += 1
         server = self._create()
-        self.health.register(server)
-        enable_reflection(server)
+        self.health.register(server, self.streams)
+        enable_reflection(server, self.streams)
         return server
 
     @asynccontextmanager
@@ -114,8 +115,8 @@ async def test_each_of_many_attacks_costs_one_server_and_no_port() -> None:
     assert scene.telemetry.replaced_servers == 20
 
 
-@pytest.mark.parametrize("serve", [lambda server: Health().register(server), enable_reflection])
-def test_no_method_is_registered_with_the_library(serve: Callable[[grpc.aio.Server], None]) -> None:
+@pytest.mark.parametrize("serve", [lambda server, streams: Health().register(server, streams), enable_reflection])
+def test_no_method_is_registered_with_the_library(serve: Callable[[grpc.aio.Server, Streams], None]) -> None:
     """For registered ones grpc.aio frees memory that the library writes to when a server ends unasked."""
 
     class Server:
@@ -128,7 +129,7 @@ def test_no_method_is_registered_with_the_library(serve: Callable[[grpc.aio.Serv
             self.registered += len(handlers)
 
     server = Server()
-    serve(cast("grpc.aio.Server", server))
+    serve(cast("grpc.aio.Server", server), Streams())
     assert (server.generic, server.registered) == (1, 0)
 
 

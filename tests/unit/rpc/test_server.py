@@ -22,6 +22,7 @@ from docpreview_gateway.rpc.server import (
     enable_reflection,
     grpc_server,
 )
+from docpreview_gateway.rpc.streams import Streams
 from tests.unit.rpc.conftest import serving, switchboard
 from tests.unit.rpc.test_handlers import answer, error_of
 
@@ -69,7 +70,7 @@ async def test_each_service_reports_its_health_and_all_stop_serving_together() -
     """Unknown services are NOT_FOUND."""
     server = grpc_server()
     health = Health()
-    health.register(server)
+    health.register(server, Streams())
     async with serving(server) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
 
@@ -97,7 +98,7 @@ async def test_reflection_is_served_only_when_it_is_enabled(enabled: bool) -> No
     """Tools get the contract's descriptors."""
     server = grpc_server()
     if enabled:
-        enable_reflection(server)
+        enable_reflection(server, Streams())
     async with serving(server) as channel:
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)
         # The client fails with INTERNAL when it still sends while the refusal is there already.

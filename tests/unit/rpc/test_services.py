@@ -11,6 +11,7 @@ from docpreview_gateway.model.contract import SERVICES
 from docpreview_gateway.rpc.handlers import Handlers
 from docpreview_gateway.rpc.server import grpc_server
 from docpreview_gateway.rpc.services import LONGEST_UNARY, register, routes
+from docpreview_gateway.rpc.streams import Streams
 from tests.fakes.telemetry import FakeAuditLog, FakeTelemetry
 from tests.unit.conftest import Office
 from tests.unit.rpc.conftest import error_info, serving
@@ -43,7 +44,7 @@ async def test_every_contract_method_answers_and_any_other_is_unimplemented() ->
     """An empty request is answered, as invalid by all but GetUsage."""
     server = grpc_server()
     found = all_routes(Office())
-    register(server, Handlers(FakeTelemetry()), found)
+    register(server, Handlers(FakeTelemetry()), found, Streams())
     async with serving(server) as channel:
         for route in found:
             if route.method.name == "GetUsage":  # its empty request is a good one

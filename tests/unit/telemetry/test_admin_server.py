@@ -80,3 +80,43 @@ async def test_port_that_is_taken() -> None:
                 pass
     async with admin_server("127.0.0.1", port, registry=CollectorRegistry(), unready=lambda: None) as again:
         assert again == port
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:9464", 200),
+        ("10.1.2.3", 200),
+        ("[fd00::7]:9464", 200),
+        ("localhost", 200),
+        ("gateway:9464", 200),
+        ("gateway.example.com", 200),
+        ("GATEWAY.example.com:9464", 200),
+        ("other.example.com", 421),
+        ("127.0.0.1.example.com", 421),
+        ("127.0.0.1@example.com", 421),
+        ("[::1", 421),
+        (".", 421),
+    ],
+)
+async def test_only_addresses_local_names_and_the_names_given_are_served(host: str, status: int) -> None:
+    """A browser can be led here by a name that a stranger controls, for the stranger's script to read the answer."""
+    async with (
+        admin_server(
+            "127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: None, hosts=["gateway.example.com"]
+        ) as port,
+        httpx.AsyncClient(trust_env=False) as browser,
+    ):
+        for path in ("/healthz", "/readyz", "/metrics"):
+            answer = await browser.get(f"http://127.0.0.1:{port}{path}", headers={"Host": host})
+            assert answer.status_code == status
+            assert ("admin_hosts" in answer.text) == (status == 421)
+
+
+async def test_a_request_without_host_is_served() -> None:
+    """Of a simple probe: browsers always send one."""
+    async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: None) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert (await asyncio.wait_for(reader.read(), 10)).endswith(b"ok\n")
+        writer.close()

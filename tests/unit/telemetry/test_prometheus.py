@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import grpc
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -12,6 +14,7 @@ from docpreview_gateway.model.call import Call, Method, ResponseInfo
 from docpreview_gateway.model.callers import Caller
 from docpreview_gateway.model.circuit_breaker import State
 from docpreview_gateway.model.trace_context import Trace
+from docpreview_gateway.telemetry.prometheus_callers import PrometheusCallers
 from docpreview_gateway.telemetry.prometheus_creates import PrometheusCreates
 from docpreview_gateway.telemetry.prometheus_jobs import PrometheusJobs
 from docpreview_gateway.telemetry.prometheus_limits import PrometheusLimits
@@ -175,3 +178,31 @@ def test_retries_are_counted_by_operation_and_outcome(registry: CollectorRegistr
     PrometheusUpstream(registry).retry("get", "over_budget")
     labels = {"operation": "get", "outcome": "over_budget"}
     assert registry.get_sample_value("docpreview_upstream_retries_total", labels) == 1
+
+
+class FakeConnections:
+    most, ended = 1000, 3
+
+    def count(self) -> int:
+        return 7
+
+
+class FakeStreams:
+    waiting, served = 2, 5
+    ended: ClassVar[dict[str, int]] = {"no_message": 1, "crowded": 0}
+
+
+def test_connections_and_streams_are_read_when_they_are_scraped() -> None:
+    """All reasons have a series from the start, so that an alert sees the first event."""
+    registry = CollectorRegistry()
+    PrometheusCallers(registry, FakeConnections(), FakeStreams())
+    lines = generate_latest(registry).decode().splitlines()
+    assert [line for line in lines if not line.startswith("#")] == [
+        "docpreview_grpc_connections 7.0",
+        "docpreview_grpc_connections_limit 1000.0",
+        'docpreview_grpc_streams{state="waiting"} 2.0',
+        'docpreview_grpc_streams{state="served"} 5.0',
+        'docpreview_grpc_ended_total{reason="no_message"} 1.0',
+        'docpreview_grpc_ended_total{reason="crowded"} 0.0',
+        'docpreview_grpc_ended_total{reason="silent_connection"} 3.0',
+    ]

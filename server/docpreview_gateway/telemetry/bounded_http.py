@@ -1,0 +1,92 @@
+"""An HTTP server for few clients: each connection carries one request, which has to come and be answered in time."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    import asyncio
+
+Handler: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+MOST_CONNECTIONS = 100
+"""Most open connections. Probes and scrapers need a few."""
+
+HEAD_SECONDS = 5.0
+"""Seconds in which the head of a request must have come."""
+
+ANSWER_SECONDS = 30.0
+"""Seconds in which its answer must have been made and read."""
+
+
+@dataclass(slots=True)
+class _Open:
+    """An open connection, the timer of its end, and whether its request has come."""
+
+    transport: asyncio.Transport
+    timer: asyncio.TimerHandle
+    has_asked: bool = False
+
+
+class BoundedServer(web.Server):
+    """Answers requests by `answer`, and closes each connection after its first request.
+
+    Beyond `most` open connections the one that has been silent longest is closed for a new one; when all of them have
+    asked something, the new one is.
+    """
+
+    def __init__(
+        self,
+        answer: Handler,
+        *,
+        most: int = MOST_CONNECTIONS,
+        head_seconds: float = HEAD_SECONDS,
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> None:
+        # A body is not read: what is left of it must not hold the connection open.
+        super().__init__(self._answered, access_log=None, lingering_time=0)
+        self._answer = answer
+        self._most = most
+        self._head_seconds, self._answer_seconds = head_seconds, answer_seconds
+        self._open: dict[web.RequestHandler, _Open] = {}
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        """Called by aiohttp for each accepted connection."""
+        super().connection_made(handler, transport)
+        if len(self._open) >= self._most:
+            silent = next((one for one, state in self._open.items() if not state.has_asked), None)
+            if silent is None:
+                transport.abort()
+                return
+            self._forget(silent).abort()
+        self._open[handler] = _Open(transport, self._loop.call_later(self._head_seconds, transport.abort))
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        """Called by aiohttp for each closed connection."""
+        super().connection_lost(handler, exc)
+        if handler in self._open:
+            self._forget(handler)
+
+    def _forget(self, handler: web.RequestHandler) -> asyncio.Transport:
+        state = self._open.pop(handler)
+        state.timer.cancel()
+        return state.transport
+
+    async def _answered(self, request: web.BaseRequest) -> web.StreamResponse:
+        state = self._open.get(request.protocol)
+        if state is not None:
+            state.has_asked = True
+            state.timer.cancel()
+            # Aborts, because closing would wait until the client has read everything.
+            state.timer = self._loop.call_later(self._answer_seconds, state.transport.abort)
+        try:
+            response = await self._answer(request)
+        except web.HTTPException as error:
+            error.force_close()
+            raise
+        response.force_close()
+        return response
