@@ -93,6 +93,27 @@ def check_config(config: Config = None) -> None:
 
 
 @app.command()
+def edge_config(
+    folder: Annotated[Path, typer.Argument(help="Folder for envoy.yaml and the files that it names.")],
+    config: Config = None,
+) -> None:
+    """Write the configuration of the Envoy before this gateway (`edge.listen`) into a folder."""
+    from docpreview_gateway.wiring import edge_config as edge  # noqa: PLC0415
+
+    settings = _load(config)
+    try:
+        made = edge.files(settings, folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in made.items():
+            (folder / name).write_bytes(content)
+    except edge.EdgeError as error:
+        _fail([str(error)], USAGE)
+    except OSError as error:
+        _fail([f"{folder}: {error.strerror}"], NOT_OK)
+    typer.echo(f"envoy {' '.join(edge.arguments(settings, folder))}")
+
+
+@app.command()
 def healthcheck(
     config: Config = None,
     timeout: Annotated[float, typer.Option(min=0.1, max=60, help="Seconds to wait for the answer.")] = 4.0,

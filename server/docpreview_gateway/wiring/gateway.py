@@ -19,6 +19,7 @@ from docpreview_gateway.jobs.preview_queues import PreviewQueues
 from docpreview_gateway.jobs.watching import Watching, WatchLimits
 from docpreview_gateway.limits.call_limits import CallLimits, Counting, has_limits
 from docpreview_gateway.model.callers import ANONYMOUS
+from docpreview_gateway.rpc.certificates import from_edge, from_tls
 from docpreview_gateway.rpc.handlers import Bounds, Handlers, Route
 from docpreview_gateway.rpc.server import Health, enable_reflection, grpc_server
 from docpreview_gateway.rpc.services import register, routes
@@ -30,6 +31,7 @@ from docpreview_gateway.telemetry.operator_page import SAMPLE_SECONDS, OperatorP
 from docpreview_gateway.upstream.cloud_clock import CloudClock
 from docpreview_gateway.wiring.access import CHECK_SECONDS, KEYS_SECONDS, Access
 from docpreview_gateway.wiring.creates import create_parts
+from docpreview_gateway.wiring.edge_drain import drain_edge
 from docpreview_gateway.wiring.event_loop import freeze_startup_objects
 from docpreview_gateway.wiring.limits import counting
 from docpreview_gateway.wiring.observability import Observability
@@ -129,6 +131,7 @@ class Gateway:
             anonymous=anonymous,
             authentication=authentication,
             gate=gate if authentication is not None or has_limits(anonymous) else None,
+            certificate_of=from_edge if self._settings.edge.listen else from_tls,
         )
 
     def _watching(self, upstream: Upstream, clock: Clock, feed: JobFeed | None) -> Watching:
@@ -202,7 +205,7 @@ class Gateway:
             return []
         from docpreview_gateway.rpc.reflection import ReflectionGuard  # noqa: PLC0415
 
-        return [ReflectionGuard(handlers.authentication)]
+        return [ReflectionGuard(handlers.authentication, handlers.certificate_of)]
 
     def _listen(self, server: grpc.aio.Server, credentials: grpc.ServerCredentials | None) -> int:
         address = self._worker.listen if self._worker else self._settings.listen
@@ -214,6 +217,8 @@ class Gateway:
         self._unready = "stopping"
         try:
             await health.leaving()
+            if self._worker is None:
+                await drain_edge(self._settings.edge)
             await asyncio.sleep(drain.delay_seconds)
             watching.drain()
             await server.stop(drain.grace_seconds)

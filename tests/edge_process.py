@@ -1,0 +1,117 @@
+"""Envoy as the edge, with what `docpreview-gateway edge-config` writes for a gateway's settings."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from typing import TYPE_CHECKING, Any, Self
+
+import httpx
+
+from tests.programs import need
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+PATIENCE = 30.0
+"""Time-out in seconds of every expected event."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def edge_settings(**changes: Any) -> dict[str, Any]:
+    """The section `edge` with free ports."""
+    ports = {name: f"127.0.0.1:{free_port()}" for name in ("listen", "metrics_listen", "admin_listen")}
+    return ports | changes
+
+
+class EdgeProcess:
+    """A running Envoy: `async with EdgeProcess(gateway_yaml, folder) as edge`. It is there when its listeners are."""
+
+    def __init__(self, config: Path, folder: Path) -> None:
+        self._program = need("envoy")
+        self._config = config
+        self._folder = folder
+        values = json.loads(config.read_text())
+        self.listen, self.metrics, self.admin = (
+            values["edge"][name] for name in ("listen", "metrics_listen", "admin_listen")
+        )
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def port(self) -> int:
+        return int(self.listen.rpartition(":")[2])
+
+    @property
+    def log(self) -> str:
+        return (self._folder / "envoy.log").read_text()
+
+    @property
+    def has_ended(self) -> bool:
+        assert self._process is not None
+        return self._process.returncode is not None
+
+    async def __aenter__(self) -> Self:
+        command = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "docpreview_gateway", "edge-config", str(self._folder)),
+            *("--config", str(self._config)),
+            env={name: value for name, value in os.environ.items() if not name.startswith("DOCPREVIEW_")},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        said, _ = await asyncio.wait_for(command.communicate(), PATIENCE)
+        assert command.returncode == 0
+        # As the command says, but with the log and the threads of a test.
+        _, *arguments = said.decode().split()
+        with (self._folder / "envoy.log").open("wb") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                self._program, *arguments, "--concurrency", "2", "--log-level", "warning", stdout=log, stderr=log
+            )
+        await asyncio.wait_for(self._ready(), PATIENCE)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        assert self._process is not None
+        if self._process.returncode is None:
+            self._process.terminate()
+        await asyncio.wait_for(self._process.wait(), PATIENCE)
+
+    async def page(self, path: str) -> tuple[int, str]:
+        """Status and text of a page of the port of metrics."""
+        async with httpx.AsyncClient(trust_env=False, verify=False) as browser:  # noqa: S501 - plain HTTP
+            answer = await browser.get(f"http://{self.metrics}{path}")
+            return answer.status_code, answer.text
+
+    async def count(self, name: str) -> float:
+        """The sum of a metric over its labels, by Envoy's name in Prometheus' form."""
+        _, text = await self.page("/stats/prometheus")
+        lines = [line for line in text.splitlines() if line.partition("{")[0] == name]
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+    async def _ready(self) -> None:
+        while True:
+            assert self._process is not None
+            assert self._process.returncode is None, self.log
+            try:
+                status, _ = await self.page("/ready")
+                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            except (httpx.TransportError, OSError):
+                status = 0
+            else:
+                writer.close()
+            if status == httpx.codes.OK:
+                return
+            await asyncio.sleep(0.05)
