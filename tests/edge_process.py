@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
-import sys
+import ssl
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
+from docpreview_gateway.settings.loading import load
+from docpreview_gateway.wiring import edge_config
 from tests.programs import need
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 PATIENCE = 30.0
 """Time-out in seconds of every expected event."""
+
+
+_WITHOUT_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For clients of plain HTTP: each would else read all authorities of the machine, slower than its request."""
 
 
 def free_port() -> int:
@@ -61,16 +66,13 @@ class EdgeProcess:
         return self._process.returncode is not None
 
     async def __aenter__(self) -> Self:
-        command = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "docpreview_gateway", "edge-config", str(self._folder)),
-            *("--config", str(self._config)),
-            env={name: value for name, value in os.environ.items() if not name.startswith("DOCPREVIEW_")},
-            stdout=asyncio.subprocess.PIPE,
-        )
-        said, _ = await asyncio.wait_for(command.communicate(), PATIENCE)
-        assert command.returncode == 0
-        # As the command says, but with the log and the threads of a test.
-        _, *arguments = said.decode().split()
+        self._folder.mkdir(exist_ok=True)
+        settings = load(self._config)
+        for name, content in edge_config.files(settings, self._folder).items():
+            (self._folder / name).write_bytes(content)
+        bootstrap = self._folder / edge_config.BOOTSTRAP
+        bootstrap.write_text(self.configured(bootstrap.read_text()))
+        arguments = edge_config.arguments(settings, self._folder)
         with (self._folder / "envoy.log").open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
                 self._program, *arguments, "--concurrency", "2", "--log-level", "warning", stdout=log, stderr=log
@@ -89,17 +91,24 @@ class EdgeProcess:
             self._process.terminate()
         await asyncio.wait_for(self._process.wait(), PATIENCE)
 
+    def configured(self, bootstrap: str) -> str:
+        """What Envoy is started with; tests may change what takes minutes."""
+        return bootstrap
+
     async def page(self, path: str) -> tuple[int, str]:
         """Status and text of a page of the port of metrics."""
-        async with httpx.AsyncClient(trust_env=False, verify=False) as browser:  # noqa: S501 - plain HTTP
+        async with httpx.AsyncClient(trust_env=False, verify=_WITHOUT_AUTHORITIES) as browser:
             answer = await browser.get(f"http://{self.metrics}{path}")
             return answer.status_code, answer.text
 
-    async def count(self, name: str) -> float:
-        """The sum of a metric over its labels, by Envoy's name in Prometheus' form."""
+    async def count(self, name: str, **labels: str) -> float:
+        """The sum of a metric over all samples with these labels, by Envoy's name in Prometheus' form."""
         _, text = await self.page("/stats/prometheus")
-        lines = [line for line in text.splitlines() if line.partition("{")[0] == name]
-        return sum(float(line.rpartition(" ")[2]) for line in lines)
+        return sum(
+            float(line.rpartition(" ")[2])
+            for line in text.splitlines()
+            if line.partition("{")[0] == name and all(f'{key}="{value}"' in line for key, value in labels.items())
+        )
 
     async def _ready(self) -> None:
         while True:

@@ -26,7 +26,7 @@ CLOUD_KEYS = "secret_id: some-id\nsecret_key: some-key\n"
 
 
 def mount(found: list[Manifest], container: dict[str, Any], folder: Path) -> None:
-    """Write the container's files below `folder`, as Kubernetes would mount them; Secrets have contents of their own."""
+    """Write the container's files below `folder`, as Kubernetes mounts them; Secrets have contents of this test."""
     (deployment,) = [
         item
         for item in found

@@ -46,12 +46,12 @@ def header_block(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     return b"".join(b"\x10" + _text(name) + _text(value) for name, value in fields)
 
 
-def request_headers(path: str, *, deadline: str = "", extra: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
+def request_headers(path: str | bytes, *, deadline: str = "", extra: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
     """The header block of a gRPC call; `deadline` in gRPC's notation, such as `100m`."""
     fields = [
         (b":method", b"POST"),
         (b":scheme", b"http"),
-        (b":path", path.encode()),
+        (b":path", path if isinstance(path, bytes) else path.encode()),
         (b":authority", b"localhost"),
         (b"te", b"trailers"),
         (b"content-type", b"application/grpc"),
