@@ -177,8 +177,8 @@ def command(folder: Path, *words: str, **values: Any) -> tuple[str, ...]:
 async def run(*words: str) -> tuple[int | None, str, str]:
     """Exit code, output and errors."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DOCPREVIEW_")}
-    pipes = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
-    process = await asyncio.create_subprocess_exec(*words, env=environment, **pipes)
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*words, env=environment, stdout=pipe, stderr=pipe)
     said, errors = await asyncio.wait_for(process.communicate(), PATIENCE)
     return process.returncode, said.decode(), errors.decode()
 
@@ -288,7 +288,8 @@ async def test_the_edge_publishes_its_metrics_and_readiness_and_nothing_else(tmp
 
 async def unary(address: str, path: str) -> grpc.StatusCode:
     async with channel(address) as stranger:
-        call: Any = stranger.unary_unary(path)(b"", timeout=10)
+        method: Any = stranger.unary_unary(path)
+        call = method(b"", timeout=10)
         found: grpc.StatusCode = await call.code()
         return found
 
@@ -312,7 +313,8 @@ async def test_reflection_passes_the_edge_only_when_it_is_on(tmp_path: Path) -> 
         address = found.edge.listen
         path = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
         async with channel(address) as tool:
-            call: Any = tool.stream_stream(path)(iter([b":\x00"]), timeout=10)
+            method: Any = tool.stream_stream(path)
+            call = method(iter([b":\x00"]), timeout=10)
             assert await call.read() != grpc.aio.EOF
             call.cancel()
 

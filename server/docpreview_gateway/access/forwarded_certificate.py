@@ -26,7 +26,7 @@ def forwarded(values: Sequence[str | bytes]) -> bytes:
     if not values:
         return b""
     if len(values) > 1 or not isinstance(values[0], str):
-        raise Unauthenticated(f"{HEADER} stands more than once")
+        raise Unauthenticated(f"{HEADER} stands more than once, or is not text")
     return _pem(values[0])
 
 
