@@ -53,6 +53,12 @@ class EdgeSettings(Section):
     max_streams: Tuning[int] = Field(
         100, ge=1, le=100_000, description="maximum number of concurrent calls on one connection of a caller"
     )
+    max_heap_bytes: Tuning[int] = Field(
+        268_435_456,
+        ge=33_554_432,
+        le=1_099_511_627_776,
+        description="memory of Envoy's heap; near it Envoy ends the calls that hold most, and then refuses new ones",
+    )
 
     @model_validator(mode="after")
     def _private_admin(self) -> EdgeSettings:

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 DESCRIPTORS, CERTIFICATE, AUTHORITIES = "docpreview.binpb", "certificate.yaml", "authorities.yaml"
 """Files that the listener names."""
 
+_BUFFER = "envoy.filters.http.buffer"
+_FRAMING_BYTES = 1024
+"""For what stands around a message; the gateway itself refuses one that is a little too large."""
+
 MARGIN_SECONDS = 30.0
 """By which Envoy's limits of time exceed the gateway's own, which give better answers."""
 
@@ -60,6 +64,10 @@ def _connections(settings: Settings, folder: Path) -> Config:
             "envoy.filters.http.grpc_json_transcoder",
             "extensions.filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder",
             **_json(folder),
+        ),
+        # Whole requests only: those that never end take no place in the gateway, which cannot end them.
+        typed(
+            _BUFFER, "extensions.filters.http.buffer.v3.Buffer", max_request_bytes=MAX_RECEIVE_BYTES + _FRAMING_BYTES
         ),
         typed(*ROUTER, suppress_envoy_headers=True),
     ]
@@ -116,7 +124,7 @@ def _routes(settings: Settings) -> Config:
     routes = [
         *(_route(settings, "gateway", path) for path in methods),
         *(_route(settings, "health", f"/{health.SERVICE_NAME}/{name}", grpc={}) for name in ("Check", "Watch")),
-        *(_route(settings, "gateway", path, grpc={}) for path in tools if settings.reflection),
+        *(_stream(settings, path) for path in tools if settings.reflection),
         # Callers of gRPC get UNIMPLEMENTED.
         {"match": {"prefix": "/"}, "direct_response": {"status": 404}},
     ]
@@ -140,6 +148,12 @@ def _route(settings: Settings, cluster: str, path: str, **match: Config) -> Conf
             "max_stream_duration": {"max_stream_duration": seconds(_longest_call(settings))},
         },
     }
+
+
+def _stream(settings: Settings, path: str) -> Config:
+    """A route whose requests are answered before they end."""
+    whole = {"@type": f"{TYPE}extensions.filters.http.buffer.v3.BufferPerRoute", "disabled": True}
+    return _route(settings, "gateway", path, grpc={}) | {"typed_per_filter_config": {_BUFFER: whole}}
 
 
 def _cors(origins: Iterable[str]) -> Config:

@@ -38,9 +38,11 @@ if TYPE_CHECKING:
 
     from google.protobuf.descriptor import FileDescriptor
 
+    from docpreview_gateway.settings.edge import EdgeSettings
     from docpreview_gateway.settings.loading import Settings
 
 BOOTSTRAP = "envoy.yaml"
+_HEAP = "envoy.resource_monitors.fixed_heap"
 
 GATEWAY_CONNECTIONS = 1000
 """Connections that a process of the gateway accepts (rpc/server.py)."""
@@ -90,16 +92,7 @@ def _bootstrap(settings: Settings, folder: Path) -> Config:
         # Envoy takes watched files only with a name of its own.
         "node": {"id": "edge", "cluster": "docpreview"},
         "admin": {"address": address(edge.admin_listen)},
-        "overload_manager": {
-            "refresh_interval": "0.25s",
-            "resource_monitors": [
-                typed(
-                    "envoy.resource_monitors.global_downstream_max_connections",
-                    "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-                    max_active_downstream_connections=edge.max_connections,
-                )
-            ],
-        },
+        "overload_manager": _overload(edge),
         "static_resources": {
             "listeners": [callers(settings, folder), _metrics(settings)],
             "clusters": [
@@ -115,6 +108,35 @@ def _bootstrap(settings: Settings, folder: Path) -> Config:
             ],
         },
     }
+
+
+def _overload(edge: EdgeSettings) -> Config:
+    """What happens at the bounds of connections and memory: the calls that hold most of it end first."""
+    return {
+        "refresh_interval": "0.25s",
+        "buffer_factory_config": {"minimum_account_to_track_power_of_two": 16},
+        "resource_monitors": [
+            typed(
+                "envoy.resource_monitors.global_downstream_max_connections",
+                "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                max_active_downstream_connections=edge.max_connections,
+            ),
+            typed(
+                _HEAP,
+                "extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig",
+                max_heap_size_bytes=edge.max_heap_bytes,
+            ),
+        ],
+        "actions": [
+            _action("shrink_heap", threshold={"value": 0.7}),
+            _action("reset_high_memory_stream", scaled={"scaling_threshold": 0.75, "saturation_threshold": 0.9}),
+            _action("stop_accepting_requests", threshold={"value": 0.95}),
+        ],
+    }
+
+
+def _action(name: str, **trigger: Config) -> Config:
+    return {"name": f"envoy.overload_actions.{name}", "triggers": [{"name": _HEAP, **trigger}]}
 
 
 def _metrics(settings: Settings) -> Config:
