@@ -179,6 +179,19 @@ async def paths_that_are_not_text(target: Target) -> None:
         await read_to_end(reader, 1.0)
 
 
+async def headers_that_are_not_text(target: Target) -> None:
+    """Bytes that are no UTF-8, and control characters, in every header that a call may have."""
+    names = (b":authority", b":scheme", b":method", b"authorization", b"x-request-id", b"traceparent", b"cache-control")
+    names += (b"grpc-timeout", b"grpc-encoding", b"grpc-accept-encoding", b"content-type", b"te", b"user-agent")
+    for name in (*names, b"x-forwarded-client-cert", b"x-a-bin", b"x-\xff"):
+        for value in (b"\xff", b"a\xc3\x28", b"\x01", b"", b"x" * 5000):
+            reader, writer = await target.connect()
+            block = http2.request_headers(PATH, extra=[(name, value)])
+            writer.write(http2.HELLO + http2.call(1, block, BODY))
+            await read_to_end(reader, 0.02)
+            writer.close()
+
+
 async def silent_connections(target: Target) -> None:
     """A thousand connections with the preface of HTTP/2 and nothing else."""
     for _ in range(10):
@@ -272,6 +285,7 @@ async def replies_that_nobody_reads(target: Target) -> None:
 
 
 ATTACKS = [
+    headers_that_are_not_text,
     silent_connections,
     streams_without_message,
     half_messages,

@@ -319,6 +319,24 @@ async def test_reflection_passes_the_edge_only_when_it_is_on(tmp_path: Path) -> 
             call.cancel()
 
 
+async def test_connections_are_renewed_and_no_call_fails(tmp_path: Path) -> None:
+    """`limits.connection_age_seconds` holds for callers' connections; a watch outlives its own."""
+    changes = {"limits": {"connection_age_seconds": 1}, "watch": {"heartbeat_seconds": 0.2}}
+    async with behind(tmp_path, **changes) as found, channel(found.edge.listen) as honest:
+        stub: Any = PreviewJobServiceStub(honest)
+        found.emulator.hold_jobs()
+        create = CreatePreviewJobRequest(bucket=BUCKET, input_object="a.pdf", output=ObjectLocation(object="${Page}"))
+        job = await stub.CreatePreviewJob(create, timeout=20)
+        watch = stub.WatchPreviewJob(WatchPreviewJobRequest(bucket=BUCKET, job_id=job.job_id))
+        renewed = "envoy_http_downstream_cx_max_duration_reached"
+        async with asyncio.timeout(PATIENCE):
+            while await found.edge.count(renewed, envoy_http_conn_manager_prefix="callers") < 3:
+                assert await get(honest) == C.NOT_FOUND
+                assert await watch.read() is not grpc.aio.EOF
+        found.emulator.release_jobs()
+        assert await end_of(watch) == (C.OK, None)
+
+
 async def refused(port: int) -> bool:
     """Whether new connections are refused, within PATIENCE."""
     async with asyncio.timeout(PATIENCE):
