@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import ssl
 import sys
@@ -284,6 +285,18 @@ async def test_the_edge_publishes_its_metrics_and_readiness_and_nothing_else(tmp
                 answer = await browser.request(method, f"http://{found.edge.metrics}{path}")
                 assert answer.status_code == 404, path
         assert await get(honest) == C.NOT_FOUND
+
+
+async def test_the_documents_and_alerts_name_metrics_that_envoy_has(tmp_path: Path) -> None:
+    """Of a running one, with TLS or without."""
+    root = Path(__file__).parents[2]
+    documents = (root / "docs/envoy/README.md", root / "helm/docpreview-gateway/rules/alerts.yaml")
+    named = {name for document in documents for name in re.findall(r"\benvoy_\w+", document.read_text())}
+    async with with_site(Site(tmp_path)) as found, channel(found.edge.listen) as stranger:
+        assert await get(stranger) == C.UNAVAILABLE, "it speaks no TLS"
+        _, text = await found.edge.page("/stats/prometheus")
+    missing = {name for name in named if f"\n{name}{{" not in text}
+    assert missing - {"envoy_http_conn_manager_prefix", "envoy_cluster_name"} == set()
 
 
 async def unary(address: str, path: str) -> grpc.StatusCode:
