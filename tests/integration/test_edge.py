@@ -79,9 +79,15 @@ def channel(address: str) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(address, options=options)
 
 
+async def metrics(gateway: Running) -> str:
+    """The gateway's own."""
+    _, text = await page(gateway.admin_port, "/metrics")
+    return text
+
+
 async def calls_of(gateway: Running, caller: str) -> float:
     """The number of calls that the gateway has answered a caller."""
-    _, text = await page(gateway.admin_port, "/metrics")
+    text = await metrics(gateway)
     return sum(
         sample.value
         for family in text_string_to_metric_families(text)
@@ -264,6 +270,11 @@ async def test_rotated_certificates_are_shown_and_a_mismatched_pair_is_not(site:
             while await found.edge.count("envoy_sds_key_rotation_failed", envoy_xds_resource_name="certificate") == 0:
                 assert await shown(found.edge.port) != mismatched
         assert await shown(found.edge.port) != mismatched
+        async with asyncio.timeout(PATIENCE):
+            while 'docpreview_reloads_total{file="certificate",outcome="invalid"} 1.0' not in await metrics(
+                found.gateway
+            ):
+                assert await get(honest, token) == C.NOT_FOUND
         await until(swap(3))
 
 

@@ -211,15 +211,18 @@ class Gateway:
         address = self._worker.listen if self._worker else self._settings.listen
         return server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
 
+    async def _drain_edge(self) -> None:
+        # With workers the supervisor does it.
+        if self._worker is None:
+            await drain_edge(self._settings.edge)
+
     async def _drain(self, server: grpc.aio.Server, handlers: Handlers, health: Health, watching: Watching) -> None:
         """Fail readiness, wait until load balancers notice, end the watches, let calls finish, stop."""
         drain = self._settings.drain
         self._unready = "stopping"
         try:
             await health.leaving()
-            if self._worker is None:
-                await drain_edge(self._settings.edge)
-            await asyncio.sleep(drain.delay_seconds)
+            await asyncio.gather(self._drain_edge(), asyncio.sleep(drain.delay_seconds))
             watching.drain()
             await server.stop(drain.grace_seconds)
         finally:
