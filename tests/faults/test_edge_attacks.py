@@ -181,8 +181,8 @@ async def paths_that_are_not_text(target: Target) -> None:
 
 async def headers_that_are_not_text(target: Target) -> None:
     """Bytes that are no UTF-8, and control characters, in every header that a call may have."""
-    names = (b":authority", b":scheme", b":method", b"authorization", b"x-request-id", b"traceparent", b"cache-control")
-    names += (b"grpc-timeout", b"grpc-encoding", b"grpc-accept-encoding", b"content-type", b"te", b"user-agent")
+    names = [b":authority", b":scheme", b":method", b"authorization", b"x-request-id", b"traceparent", b"cache-control"]
+    names += [b"grpc-timeout", b"grpc-encoding", b"grpc-accept-encoding", b"content-type", b"te", b"user-agent"]
     for name in (*names, b"x-forwarded-client-cert", b"x-a-bin", b"x-\xff"):
         for value in (b"\xff", b"a\xc3\x28", b"\x01", b"", b"x" * 5000):
             reader, writer = await target.connect()

@@ -25,6 +25,7 @@ from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import (
     CreatePreviewJobRequest,
     ListPreviewJobsRequest,
+    WaitPreviewJobRequest,
     WatchPreviewJobRequest,
 )
 from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
@@ -51,12 +52,12 @@ class Behind(NamedTuple):
 
 
 @asynccontextmanager
-async def behind(folder: Path, *arguments: str, **changes: Any) -> AsyncIterator[Behind]:
+async def behind(folder: Path, **changes: Any) -> AsyncIterator[Behind]:
     async with Emulator() as emulator:
         emulator.put_object(BUCKET, REGION, "a.pdf", DOCUMENT.read_bytes())
         ports = {"listen": f"127.0.0.1:{free_port()}", "edge": edge_settings()}
         path = configuration(emulator, folder, **ports | changes)
-        async with EdgeProcess(path, folder / "edge") as edge, running(path, *arguments) as gateway:
+        async with EdgeProcess(path, folder / "edge") as edge, running(path) as gateway:
             yield Behind(emulator, gateway, edge)
 
 
@@ -225,6 +226,9 @@ async def test_edge_config_writes_a_folder_and_prints_the_command_that_uses_it(t
     code, said, _ = await run(*command(tmp_path, "edge-config", str(folder), **values))
     assert (code, said) == (0, f"envoy -c {folder}/envoy.yaml --disable-hot-restart --drain-time-s 7\n")
     assert {path.name for path in folder.iterdir()} == {"envoy.yaml", "docpreview.binpb"}
+    code, said, _ = await run(*command(tmp_path, "edge-config", str(folder), "--workers", "3", **values))
+    assert code == 0
+    assert "max_connections: 3000" in (folder / "envoy.yaml").read_text()
     code, _, errors = await run(*command(tmp_path, "edge-config", str(folder)))
     assert code == 2
     assert "edge.listen: is not set" in errors
@@ -361,6 +365,24 @@ async def test_connections_are_renewed_and_no_call_fails(tmp_path: Path) -> None
         assert await end_of(watch) == (C.OK, None)
 
 
+async def test_many_calls_on_one_connection_of_a_caller_are_spread_over_the_workers(tmp_path: Path) -> None:
+    """The kernel spreads connections, so Envoy makes several."""
+    async with behind(tmp_path, workers=2) as found, channel(found.edge.listen) as honest:
+        stub: Any = PreviewJobServiceStub(honest)
+        found.emulator.hold_jobs()
+        create = CreatePreviewJobRequest(bucket=BUCKET, input_object="a.pdf", output=ObjectLocation(object="${Page}"))
+        job = await stub.CreatePreviewJob(create, timeout=20)
+        waited = WaitPreviewJobRequest(bucket=BUCKET, job_id=job.job_id)
+        waits = [asyncio.ensure_future(stub.WaitPreviewJob(waited)) for _ in range(90)]
+        of_gateway = {"envoy_cluster_name": "gateway"}
+        async with asyncio.timeout(PATIENCE):
+            while await found.edge.count("envoy_cluster_upstream_rq_active", **of_gateway) < len(waits):
+                pass
+        assert await found.edge.count("envoy_cluster_upstream_cx_active", **of_gateway) >= 4
+        found.emulator.release_jobs()
+        assert {done.job_id for done in await asyncio.gather(*waits)} == {job.job_id}
+
+
 async def refused(port: int) -> bool:
     """Whether new connections are refused, within PATIENCE."""
     async with asyncio.timeout(PATIENCE):
@@ -387,7 +409,7 @@ async def end_of(stream: Any) -> tuple[grpc.StatusCode, str | None]:
 async def test_drain_ends_in_the_right_order_and_calls_in_flight_finish(tmp_path: Path, workers: int) -> None:
     """SIGTERM to the gateway alone. Envoy serves on for the delay, then takes no connection, and ends what it has."""
     drain = {"delay_seconds": 2, "grace_seconds": 20}
-    async with behind(tmp_path, "--workers", str(workers), drain=drain) as found, channel(found.edge.listen) as honest:
+    async with behind(tmp_path, workers=workers, drain=drain) as found, channel(found.edge.listen) as honest:
         stub: Any = PreviewJobServiceStub(honest)
         found.emulator.hold_jobs()
         create = CreatePreviewJobRequest(bucket=BUCKET, input_object="a.pdf", output=ObjectLocation(object="${Page}"))
