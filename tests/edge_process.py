@@ -65,11 +65,6 @@ class EdgeProcess:
         return (self._folder / "envoy.log").read_text()
 
     @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
-    @property
     def has_ended(self) -> bool:
         assert self._process is not None
         return self._process.returncode is not None

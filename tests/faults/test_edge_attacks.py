@@ -25,7 +25,6 @@ from tests.edge_process import PATIENCE, EdgeProcess, edge_settings
 from tests.faults import http2
 from tests.faults.gateway_process import BUCKET, GatewayProcess
 from tests.faults.open_loop import PATH
-from tests.faults.test_overload import resident_mib
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -348,43 +347,6 @@ async def test_the_edge_ends_every_call_whose_message_never_comes(body: bytes, t
                     if frame.kind == http2.RST_STREAM or frame.flags & http2.END_STREAM:
                         streams.discard(frame.stream)
     assert streams == set()
-
-
-async def test_large_messages_that_never_end_do_not_use_up_the_edges_memory(tmp_path: Path) -> None:
-    """Nine tenths of a megabyte on each of 200 calls, with a heap of 64 MiB: the calls that hold most end."""
-    heap = 64 * 1024 * 1024
-    gigantic = http2.message(b"x" * 1_000_000)[:900_000]
-    headers = http2.request_headers(PATH)
-    async with Emulator() as emulator:
-        changes = {"edge": edge_settings(max_heap_bytes=heap)}
-        gateway = GatewayProcess(tmp_path / "gateway", emulator.port, changes)
-        config = tmp_path / "gateway" / "gateway.yaml"
-        async with EdgeProcess(config, tmp_path / "edge") as edge, gateway, honest_caller(edge.port) as honest:
-            target = Target(edge.port)
-
-            async def fill() -> None:
-                reader, writer = await target.connect()
-                writer.write(http2.HELLO)
-                drop = asyncio.create_task(read_to_end(reader))
-                with suppress(ConnectionError):
-                    for stream in range(1, 40, 2):
-                        writer.write(http2.frame(http2.HEADERS, http2.END_HEADERS, stream, headers))
-                    # Beyond the windows: Envoy may take all of it, or end the connection for it.
-                    for begin in range(0, len(gigantic), 16_000):
-                        for stream in range(1, 40, 2):
-                            writer.write(http2.frame(http2.DATA, 0, stream, gigantic[begin : begin + 16_000]))
-                        async with asyncio.timeout(PATIENCE):
-                            await writer.drain()
-                writer.close()
-                await drop
-
-            await asyncio.gather(*(fill() for _ in range(10)))
-            await honest.more()
-            assert resident_mib(edge.pid) < 64 + 150
-            assert not edge.has_ended
-            target.close()
-    assert len(honest.problems) <= 0.1 * len(honest.calls), honest.problems
-    assert honest.median < SLOW
 
 
 async def test_the_edge_ends_silent_connections_and_then_serves_new_callers(tmp_path: Path) -> None:

@@ -124,6 +124,18 @@ def test_several_workers_get_connections_of_few_calls() -> None:
     assert streams(2) < 100
 
 
+def test_memory_is_bounded_by_windows_whole_messages_and_the_heap() -> None:
+    """The calls that hold most of the heap end before any call is refused."""
+    http2 = callers()["http2_protocol_options"]
+    assert (http2["initial_stream_window_size"], http2["initial_connection_window_size"]) == (65536, 1024 * 1024)
+    (buffer,) = [found for found in callers()["http_filters"] if found["name"] == "envoy.filters.http.buffer"]
+    assert 1024 * 1024 < buffer["typed_config"]["max_request_bytes"] < 1.1 * 1024 * 1024
+    overload = bootstrap(edge={"listen": "0.0.0.0:1", "max_heap_bytes": 2**26})["overload_manager"]
+    assert overload["resource_monitors"][1]["typed_config"]["max_heap_size_bytes"] == 2**26
+    ends, refuses = (action["triggers"][0] for action in overload["actions"][1:])
+    assert ends["scaled"]["saturation_threshold"] < refuses["threshold"]["value"]
+
+
 def test_certificates_of_callers_are_sanitised_with_and_without_tls() -> None:
     """A header from outside never reaches the gateway."""
     for changes in ({}, {"tls": TLS}):
