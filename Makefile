@@ -99,19 +99,13 @@ format: $(READY) ## rewrite the sources as `check` wants them
 OUT ?= .
 STUBS := $(if $(shell command -v go),generate-go) $(if $(shell command -v npm),generate-typescript) $(if $(shell command -v cargo),generate-rust)
 
-generate generate-python generate-descriptor generate-go generate-typescript: export PATH := $(CURDIR)/.venv-generate/bin:$(PATH)
-generate: generate-python generate-descriptor $(STUBS) ## the stubs of all clients from protos/, Python's beside each .proto
+generate generate-python generate-go generate-typescript: export PATH := $(CURDIR)/.venv-generate/bin:$(PATH)
+generate: generate-python $(STUBS) ## the stubs of all clients from protos/, Python's beside each .proto
 
 generate-python: $(GENERATE_READY)
 	@mkdir -p $(OUT)/protos
 	python -m grpc_tools.protoc -I protos --python_out=$(OUT)/protos --mypy_out=quiet:$(OUT)/protos $(PROTOS)
 	python -m grpc_tools.protoc -I protos --grpc_python_out=$(OUT)/protos --mypy_grpc_out=quiet:$(OUT)/protos $(filter %_service.proto,$(PROTOS))
-
-# The contract as Envoy reads it, with the types of error details (docs/envoy).
-generate-descriptor: $(GENERATE_READY) $(RUNS)
-	@mkdir -p $(OUT)/docs/envoy
-	python -m grpc_tools.protoc -I protos -I $(wildcard .venv/lib/python*/site-packages) --include_imports \
-	  --descriptor_set_out=$(OUT)/docs/envoy/docpreview.binpb $(PROTOS) google/rpc/status.proto google/rpc/error_details.proto
 
 GO_MODULE := github.com/docpreview/docpreview-gateway/clients/go
 generate-go: $(GENERATE_READY)

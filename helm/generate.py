@@ -34,7 +34,10 @@ CHARTS_OWN = frozenset(
 )
 """Settings that templates set: not in `config`."""
 
-CHARTS_OWN_ADDRESSES = frozenset({"url", "ledger_url"})
+CHARTS_OWN_ADDRESSES = {
+    "SharedStateSettings": frozenset({"url", "ledger_url"}),
+    "EdgeSettings": frozenset({"listen", "metrics_listen", "admin_listen"}),
+}
 
 
 def _closed(*required: str, **properties: Schema) -> Schema:
@@ -163,7 +166,7 @@ def _without(schema: Schema, names: frozenset[str]) -> Schema:
 def _definitions() -> dict[str, Schema]:
     policy = PolicyPart.model_json_schema()
     found: dict[str, Schema] = Settings.model_json_schema()["$defs"] | policy.pop("$defs") | {"PolicyPart": policy}
-    found["SharedStateSettings"] = _without(found["SharedStateSettings"], CHARTS_OWN_ADDRESSES)
+    found |= {name: _without(found[name], addresses) for name, addresses in CHARTS_OWN_ADDRESSES.items()}
     return KUBERNETES | found
 
 

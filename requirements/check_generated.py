@@ -25,7 +25,6 @@ class Stubs(NamedTuple):
 
 STUBS = (
     Stubs("protos", "*_pb2*.py*", None),
-    Stubs("docs/envoy", "*.binpb", None),
     Stubs("clients/go/docpreview", "*.pb.go", "go"),
     Stubs("clients/typescript/src/gen", "*.ts", "npm"),
     Stubs("clients/rust/src/generated", "*.rs", "cargo"),

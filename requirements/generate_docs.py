@@ -1,7 +1,8 @@
 """Writes the documents that are made from sources; with `--check` it fails when they differ.
 
 `docs/errors.md` is made from the comments of `error_reason.proto`, the two tables in `docs/configuration.md` from the
-settings, the list of parts in `docs/architecture.md` from the import contract in `pyproject.toml`.
+settings, the list of parts in `docs/architecture.md` from the import contract in `pyproject.toml`, Envoy's files in
+`docs/envoy` from the gateway's settings there.
 """
 
 import re
@@ -19,7 +20,8 @@ from pydantic.fields import FieldInfo
 from docpreview.v1 import error_reason_pb2
 from docpreview_gateway.rpc.statuses import CODES
 from docpreview_gateway.settings.limits import TUNING
-from docpreview_gateway.settings.loading import Settings
+from docpreview_gateway.settings.loading import Settings, load
+from docpreview_gateway.wiring import edge_config
 
 ROOT = Path(__file__).parent.parent
 HEAD = """\
@@ -44,6 +46,9 @@ TABLE = "| reason | status | what it means, and what to do |\n|---|---|---|\n"
 SETTINGS_TABLES = {"## What you will set\n": False, "## Tuning\n": True}
 """The sections of docs/configuration.md with a table, and whether it has the settings of type `Tuning`."""
 SETTINGS_HEAD = "| key | default | values | meaning |\n|---|---|---|---|\n"
+EDGE_FOLDER = Path("/etc/docpreview/edge")
+"""Where the files of docs/envoy would be in use."""
+
 LAYERS_BEGIN = "<!-- Generated from [tool.importlinter] in pyproject.toml by `make docs`: from here -->\n"
 LAYERS_END = "<!-- to here -->"
 LAYERS_HEAD = "| row | parts | what they are |\n|---|---|---|\n"
@@ -99,6 +104,12 @@ def architecture() -> str:
         for number, (parts, about) in enumerate(layers(), start=1)
     ]
     return f"{before}{LAYERS_BEGIN}\n{LAYERS_HEAD}{''.join(rows)}\n{LAYERS_END}{after}"
+
+
+def envoy() -> dict[str, bytes]:
+    """Envoy's files, by their paths below docs/."""
+    made = edge_config.files(load(ROOT / "docs" / "envoy" / "gateway.yaml"), EDGE_FOLDER)
+    return {f"envoy/{name}": content for name, content in made.items()}
 
 
 def layers() -> list[tuple[str, str]]:
@@ -172,14 +183,15 @@ def main() -> int:
     """Write the documents, or compare them."""
     stale = []
     for name, made in {
-        "errors.md": errors(),
-        "configuration.md": configuration(),
-        "architecture.md": architecture(),
+        "errors.md": errors().encode(),
+        "configuration.md": configuration().encode(),
+        "architecture.md": architecture().encode(),
+        **envoy(),
     }.items():
         path = ROOT / "docs" / name
         if "--check" not in sys.argv[1:]:
-            path.write_text(made)
-        elif path.read_text() != made:
+            path.write_bytes(made)
+        elif not path.exists() or path.read_bytes() != made:
             stale.append(name)
     for name in stale:
         print(f"docs/{name} is not what `make docs` makes now: run it and commit the result", file=sys.stderr)

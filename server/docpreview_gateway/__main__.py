@@ -33,6 +33,10 @@ Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="YAML file; default: the one that DOCPREVIEW_CONFIG names.")
 ]
 
+Workers = Annotated[
+    int | None, typer.Option(min=1, max=64, help="Processes that share the port (Linux); overrides `workers`.")
+]
+
 USAGE = 2
 CANNOT_START = 1
 NOT_OK = 1
@@ -40,16 +44,9 @@ NOT_READY = 1
 
 
 @app.command()
-def serve(
-    config: Config = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, max=64, help="Processes that share the port (Linux); overrides `workers`.")
-    ] = None,
-) -> None:
+def serve(config: Config = None, workers: Workers = None) -> None:
     """Serve until SIGTERM or SIGINT."""
-    settings = _load(config)
-    if workers is not None:
-        settings = settings.model_copy(update={"workers": workers})
+    settings = _load(config, workers)
     _configure_log(settings)
     if settings.workers == 1:
         from docpreview_gateway.wiring import event_loop, gateway  # noqa: PLC0415 - `--help` should not wait for the server's imports
@@ -80,7 +77,7 @@ def worker(
 
     from docpreview_gateway.wiring import event_loop, gateway  # noqa: PLC0415
 
-    settings = _load(config).model_copy(update={"workers": workers})
+    settings = _load(config, workers)
     _configure_log(settings)
     structlog.contextvars.bind_contextvars(worker=number)
     if code := _run(lambda: event_loop.run(gateway.serve(settings, gateway.Worker(listen, admin)))):
@@ -94,6 +91,28 @@ def check_config(config: Config = None) -> None:
     if settings.policy.file is not None:
         typer.echo(f"ok: {len(_policy(settings).callers)} caller(s)")
     typer.echo(f"ok: {len(settings.buckets)} bucket(s), gRPC on {settings.listen}, admin on {settings.admin_listen}")
+
+
+@app.command()
+def edge_config(
+    folder: Annotated[Path, typer.Argument(help="Folder for envoy.yaml and the files that it names.")],
+    config: Config = None,
+    workers: Workers = None,
+) -> None:
+    """Write the configuration of the Envoy before this gateway (`edge.listen`) into a folder."""
+    from docpreview_gateway.wiring import edge_config as edge  # noqa: PLC0415
+
+    settings = _load(config, workers)
+    try:
+        made = edge.files(settings, folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in made.items():
+            (folder / name).write_bytes(content)
+    except edge.EdgeError as error:
+        _fail([str(error)], USAGE)
+    except OSError as error:
+        _fail([f"{folder}: {error.strerror}"], NOT_OK)
+    typer.echo(f"envoy {' '.join(edge.arguments(settings, folder))}")
 
 
 @app.command()
@@ -236,13 +255,14 @@ def _policy(settings: Settings) -> Directory:
         _fail(str(error).split("; "), USAGE)
 
 
-def _load(config: Path | None) -> Settings:
+def _load(config: Path | None, workers: int | None = None) -> Settings:
     from docpreview_gateway.settings.loading import ConfigurationError, load  # noqa: PLC0415
 
     try:
-        return load(config)
+        settings = load(config)
     except ConfigurationError as error:
         _fail(error.problems, USAGE)
+    return settings if workers is None else settings.model_copy(update={"workers": workers})
 
 
 def _fail(problems: list[str], code: int) -> NoReturn:

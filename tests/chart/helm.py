@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 CHART = ROOT / "helm" / "docpreview-gateway"
 VARIANTS = tuple(sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml")))
-MINORS = ("1.27", "1.36", "1.37")
+MINORS = ("1.29", "1.36", "1.37")
 """Kubernetes minor versions: the chart's oldest supported one, and the newest two."""
 RELEASE, NAMESPACE = "preview", "docs"
 Manifest = dict[str, Any]

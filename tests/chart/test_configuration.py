@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-import trustme
 import yaml
 
 from docpreview_gateway.settings.loading import Settings
 from docpreview_gateway.settings.sections import DrainSettings, LimitSettings
-from tests.chart.helm import VARIANTS, Manifest, manifests, one, rendered
+from tests.chart.helm import VARIANTS, manifests, one, rendered
+from tests.chart.mounts import environment, mount
 from tests.packaging.project import ROOT, run
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-MOUNTS = "/etc/docpreview/"
-POLICY = """
-version: 1
-callers:
-  support:
-    identities: [{jwt: {issuer: "https://idp.corp.example", value: support}}]
-    methods: [GetPreviewJob]
-    buckets: [{bucket: docs-gz-1250000000, input_prefixes: [""]}]
-"""
-CLOUD_KEYS = "secret_id: some-id\nsecret_key: some-key\n"
 
 
 def test_the_values_schema_and_readme_match_the_settings_of_today() -> None:
@@ -42,15 +29,10 @@ def test_check_config_accepts_the_rendered_configuration(variant: str, tmp_path:
     """With the files and environment variables of the pod."""
     found = manifests(rendered(variant))
     (container,) = one(found, "Deployment")["spec"]["template"]["spec"]["containers"]
-    _mount(found, tmp_path)
-    variables = {
-        item["name"]: item.get("value", "redis://user:secret@redis:6379/0").replace(MOUNTS, f"{tmp_path}/")
-        for item in container["env"]
-    }
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("DOCPREVIEW_")}
-    done = run(sys.executable, "-m", "docpreview_gateway", "check-config", env=environment | variables)
+    mount(found, container, tmp_path)
+    done = run(sys.executable, "-m", "docpreview_gateway", "check-config", env=environment(container, tmp_path))
     assert (done.returncode, done.stderr) == (0, "")
-    assert "gRPC on 0.0.0.0:50051, admin on 0.0.0.0:9464" in done.stdout
+    assert "admin on 0.0.0.0:9464" in done.stdout
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -60,7 +42,10 @@ def test_the_pods_ports_and_writable_paths_are_those_of_the_configuration(varian
     configured = yaml.safe_load(one(found, "ConfigMap")["data"]["gateway.yaml"])
     (container,) = one(found, "Deployment")["spec"]["template"]["spec"]["containers"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    assert configured["listen"] == f"0.0.0.0:{ports['grpc']}"
+    if "edge" in configured:
+        assert "grpc" not in ports
+    else:
+        assert configured["listen"] == f"0.0.0.0:{ports['grpc']}"
     assert configured["admin_listen"] == f"0.0.0.0:{ports['admin']}"
     writable = {mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
     assert writable == {"/tmp", configured["state_dir"]}  # noqa: S108 - in the pod
@@ -122,36 +107,3 @@ def test_every_setting_is_a_value_or_set_by_a_template() -> None:
     below = set(values["properties"]["config"]["properties"])
     configured = set(yaml.safe_load(one(manifests(rendered("production")), "ConfigMap")["data"]["gateway.yaml"]))
     assert below | configured | {"auth"} == set(Settings.model_fields)
-
-
-def _mount(found: list[Manifest], folder: Path) -> None:
-    """Write the pod's files below `folder`, as Kubernetes would mount them; Secrets have contents of this test."""
-    pod = one(found, "Deployment")["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
-    sources = {volume["name"]: volume for volume in pod["volumes"]}
-    for mount in container["volumeMounts"]:
-        if mount["mountPath"].startswith(MOUNTS):
-            place = folder / mount["mountPath"].removeprefix(MOUNTS)
-            place.mkdir(parents=True)
-            for name, text in _files(sources[mount["name"]], found).items():
-                (place / name).write_text(text.replace(MOUNTS, f"{folder}/"))
-
-
-def _files(volume: dict[str, Any], found: list[Manifest]) -> dict[str, str]:
-    if "secret" in volume:
-        return {item["path"]: _secret(item["path"]) for item in volume["secret"]["items"]}
-    name = volume["configMap"]["name"]
-    (data,) = [item["data"] for item in found if item["kind"] == "ConfigMap" and item["metadata"]["name"] == name]
-    return dict(data)
-
-
-def _secret(name: str) -> str:
-    authority = trustme.CA()
-    issued = authority.issue_cert("gateway", not_after=dt.datetime(2099, 1, 1, tzinfo=dt.UTC))
-    return {
-        "cloud.yaml": CLOUD_KEYS,
-        "policy.yaml": POLICY,
-        "ca.crt": authority.cert_pem.bytes().decode(),
-        "tls.crt": issued.cert_chain_pems[0].bytes().decode(),
-        "tls.key": issued.private_key_pem.bytes().decode(),
-    }[name]

@@ -19,7 +19,6 @@ def test_the_service_monitor_selects_each_pod_once(production: list[Manifest]) -
     """Only one of the selected Services has the port."""
     monitor = one(production, "ServiceMonitor")
     assert monitor["apiVersion"] == "monitoring.coreos.com/v1"
-    (endpoint,) = monitor["spec"]["endpoints"]
     wanted = monitor["spec"]["selector"]["matchLabels"].items()
     ports = [
         port["name"]
@@ -27,8 +26,8 @@ def test_the_service_monitor_selects_each_pod_once(production: list[Manifest]) -
         if item["kind"] == "Service" and wanted <= item["metadata"]["labels"].items()
         for port in item["spec"]["ports"]
     ]
-    assert ports.count(endpoint["port"]) == 1
-    assert endpoint["path"] == "/metrics"
+    assert [ports.count(endpoint["port"]) for endpoint in monitor["spec"]["endpoints"]] == [1, 1]
+    assert [endpoint["path"] for endpoint in monitor["spec"]["endpoints"]] == ["/metrics", "/stats/prometheus"]
 
 
 def test_every_rules_file_is_installed_unchanged(production: list[Manifest]) -> None:

@@ -31,6 +31,7 @@ WORDS = {"items", "anyOf", "additionalProperties", "patternProperties", "propert
         ("config.limits.anonymous.rate.per_secnd=3", "'/config/limits/anonymous/rate'", "per_secnd"),
         ("config.listen=0.0.0.0:1", "'/config'", "listen"),
         ("config.shared_state.url=redis://x", "'/config/shared_state'", "url"),
+        ("config.edge.listen=0.0.0.0:1", "'/config/edge'", "listen"),
         ("buckets[0].regio=x", "'/buckets/0'", "regio"),
         ("credentials.main.secret_key=x", "'/credentials/main'", "secret_key"),
         ("networkPolicy.callers[0].podSelektor.a=b", "'/networkPolicy/callers/0'", "podSelektor"),
@@ -79,6 +80,7 @@ def test_a_value_of_the_wrong_kind_or_range_is_refused_with_its_path(value: str,
         ("production", ["autoscaling.minReplicas=99"], "autoscaling.minReplicas: must not be more"),
         ("production", ["certificate.issuerRef.name="], "certificate.issuerRef.name: which issuer"),
         ("production", ["grpcRoute.parentRefs=null"], "grpcRoute.parentRefs: which Gateway"),
+        ("minimal", ["config.edge.max_streams=5"], "config.edge: has limits of an edge that is not there"),
     ],
 )
 def test_contradictory_values_are_refused_with_a_remedy(variant: str, values: list[str], said: str) -> None:
@@ -88,7 +90,7 @@ def test_contradictory_values_are_refused_with_a_remedy(variant: str, values: li
 
 def test_a_cluster_that_is_too_old_is_refused_with_the_version_needed() -> None:
     """A helm without a cluster renders the chart."""
-    assert "Kubernetes v1.26.0: this chart needs 1.27" in refused("minimal", minor="1.26")
+    assert "Kubernetes v1.28.0: this chart needs 1.29" in refused("minimal", minor="1.28")
     assert helm("template", "x", str(CHART), "--values", str(values_of("minimal"))).returncode == 0
 
 

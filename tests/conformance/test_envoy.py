@@ -1,24 +1,22 @@
-"""Envoy with the configuration of docs/envoy, for callers without gRPC: JSON over HTTP, and gRPC-Web."""
+"""The edge for callers without gRPC: JSON over HTTP, and gRPC-Web, on the port of gRPC."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import socket
-from typing import TYPE_CHECKING, Any
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-import yaml
 
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+from docpreview_client import DocPreviewClient
 from docpreview_emulator import Emulator
 from tests.conformance.callers import Callers
-from tests.conformance.languages import ROOT
 from tests.conformance.world import PATIENCE, World
-from tests.integration.conftest import BUCKET
-from tests.programs import need
+from tests.edge_process import EdgeProcess, edge_settings
+from tests.integration.conftest import BUCKET, REGION
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,22 +27,16 @@ ORIGIN = "https://app.example"
 REQUEST = {"bucket": BUCKET, "input_object": "a.pdf", "output": {"object": "out/p-${Page}.jpg"}}
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def configuration(gateway: str, port: int, folder: Path) -> Path:
-    """The configuration of docs/envoy, with free ports."""
-    config: dict[str, Any] = yaml.safe_load((ROOT / "docs" / "envoy" / "envoy.yaml").read_text())
-    listener, cluster = config["static_resources"]["listeners"][0], config["static_resources"]["clusters"][0]
-    listener["address"]["socket_address"]["port_value"] = port
-    endpoint = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
-    endpoint["address"]["socket_address"]["port_value"] = int(gateway.rpartition(":")[2])
-    path = folder / "envoy.yaml"
-    path.write_text(yaml.safe_dump(config))
+def configuration(gateway: str, folder: Path) -> Path:
+    """Settings of a gateway at this address, as far as they concern its edge."""
+    values = {
+        "listen": gateway,
+        "edge": edge_settings(origins=[ORIGIN]),
+        "buckets": [{"name": BUCKET, "region": REGION, "credentials": "main"}],
+        "credentials": {"main": {"secret_id": "example-secret-id", "secret_key": "EXAMPLEsecretKEY00000000000000000"}},
+    }
+    path = folder / "edge-gateway.yaml"
+    path.write_text(json.dumps(values))
     return path
 
 
@@ -62,42 +54,15 @@ async def door(world: World, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]
         yield client
 
 
-class behind_envoy:  # noqa: N801 - used as a function is
-    def __init__(self, world: World, folder: Path) -> None:
-        self._program = need("envoy")
-        self._port = free_port()
-        self._config = configuration(world.target, self._port, folder)
-        self._log = folder / "envoy.log"
-
-    async def __aenter__(self) -> httpx.AsyncClient:
-        arguments = ("--disable-hot-restart", "--concurrency", "1", "--log-level", "warning")
-        with self._log.open("wb") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                self._program, "-c", str(self._config), *arguments, cwd=ROOT, stdout=log, stderr=log
-            )
-        self._client = httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{self._port}", headers={"origin": ORIGIN}, timeout=PATIENCE, trust_env=False
-        )
-        await asyncio.wait_for(self._answering(), PATIENCE)
-        return self._client
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._client.aclose()
-        if self._process.returncode is None:
-            self._process.terminate()
-        await asyncio.wait_for(self._process.wait(), PATIENCE)
-
-    async def _answering(self) -> None:
-        """Wait until Envoy listens and its health check of the gateway has passed."""
-        while True:
-            assert self._process.returncode is None, self._log.read_text()
-            try:
-                answer = await self._client.post(f"{JOBS}/ListPreviewJobs", json={})
-            except httpx.TransportError:
-                answer = None
-            if answer is not None and answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                return
-            await asyncio.sleep(0.1)
+@asynccontextmanager
+async def behind_envoy(world: World, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
+    async with (
+        EdgeProcess(configuration(world.target, folder), folder / "edge") as edge,
+        httpx.AsyncClient(
+            base_url=f"http://{edge.listen}", headers={"origin": ORIGIN}, timeout=PATIENCE, trust_env=False
+        ) as client,
+    ):
+        yield client
 
 
 async def test_a_job_is_created_and_watched_as_json(door: httpx.AsyncClient) -> None:
@@ -110,6 +75,20 @@ async def test_a_job_is_created_and_watched_as_json(door: httpx.AsyncClient) -> 
         jobs = [json.loads(line)["job"] async for line in stream.aiter_lines() if line and "job" in json.loads(line)]
     assert jobs[-1]["state"] == "STATE_SUCCESS"
     assert len(jobs[-1]["result"]["pages"]) == 7
+
+
+async def test_json_takes_fields_by_both_of_their_names(door: httpx.AsyncClient) -> None:
+    """Those of the contract, and those of protobuf's JSON."""
+    request = {"bucket": BUCKET, "inputObject": "a.pdf", "output": {"object": "out/p-${Page}.jpg"}}
+    assert (await door.post(f"{JOBS}/CreatePreviewJob", json=request)).status_code == 200
+
+
+async def test_a_grpc_call_takes_the_same_port(door: httpx.AsyncClient) -> None:
+    """The Python client, to the address of the JSON calls."""
+    made = await door.post(f"{JOBS}/CreatePreviewJob", json=REQUEST)
+    async with DocPreviewClient(door.base_url.netloc.decode()) as client:
+        job = await client.get(BUCKET, made.json()["job_id"])
+    assert job.job_id == made.json()["job_id"]
 
 
 async def test_an_error_has_its_http_status_and_a_json_body_with_every_bad_field(door: httpx.AsyncClient) -> None:
@@ -125,6 +104,8 @@ async def test_paths_and_methods_outside_the_contract_do_not_reach_the_gateway(d
     """Envoy answers them itself."""
     assert (await door.post("/grpc.health.v1.Health/Check", json={})).status_code == 404
     assert (await door.post(f"{JOBS}/DropPreviewJobs", json={})).status_code == 404
+    assert (await door.post(f"{JOBS}/ListPreviewJobs?x=1", json={})).status_code == 404
+    assert (await door.post(f"{JOBS}//ListPreviewJobs", json={})).status_code == 404
 
 
 async def test_a_grpc_web_call_gets_its_job_and_the_status_in_the_last_frame(door: httpx.AsyncClient) -> None:

@@ -50,6 +50,12 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 {{- end -}}
 
+{{- define "gw.edgeImage" -}}
+{{- with .Values.edge.image -}}
+{{- if .digest -}}{{ .repository }}@{{ .digest }}{{- else -}}{{ .repository }}:{{ .tag }}{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "gw.serviceAccount" -}}
 {{- if .Values.serviceAccount.create -}}
 {{ include "gw.fullname" . }}
@@ -80,9 +86,14 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 
 {{/* The gateway's own defaults of docs/configuration.md, when they are not set; a test compares them. */}}
+{{- define "gw.delaySeconds" -}}
+{{- $drain := .Values.config.drain | default dict -}}
+{{- hasKey $drain "delay_seconds" | ternary $drain.delay_seconds 5 -}}
+{{- end -}}
+
 {{- define "gw.terminationSeconds" -}}
 {{- $drain := .Values.config.drain | default dict -}}
-{{- $delay := hasKey $drain "delay_seconds" | ternary $drain.delay_seconds 5 -}}
+{{- $delay := include "gw.delaySeconds" . | float64 -}}
 {{- $grace := hasKey $drain "grace_seconds" | ternary $drain.grace_seconds 25 -}}
 {{- add (ceil (addf $delay $grace)) .Values.terminationMarginSeconds -}}
 {{- end -}}
@@ -112,8 +123,8 @@ seccompProfile:
 {{- define "gw.check" -}}
 {{- /* Not as kubeVersion of the chart: a helm that was built from its Go module takes v1.20.0 for granted where it sees no cluster. */ -}}
 {{- $version := .Capabilities.KubeVersion.Version -}}
-{{- if and (semverCompare "<1.27.0-0" $version) (ne $version "v1.20.0") }}
-{{- fail (printf "Kubernetes %s: this chart needs 1.27 or newer" $version) }}
+{{- if and (semverCompare "<1.29.0-0" $version) (ne $version "v1.20.0") }}
+{{- fail (printf "Kubernetes %s: this chart needs 1.29 or newer" $version) }}
 {{- end -}}
 {{- if not .Values.buckets }}{{ fail "buckets: name at least one; a bucket that is not listed does not exist for callers" }}{{ end -}}
 {{- range .Values.buckets }}
@@ -147,6 +158,9 @@ seccompProfile:
 {{- if and .Values.autoscaling.enabled (not .Values.autoscaling.targetCPU) (not .Values.autoscaling.targetWatchers) }}
 {{- fail "autoscaling: set targetCPU or targetWatchers" }}
 {{- end }}
+{{- if and .Values.config.edge (not .Values.edge.enabled) }}
+{{- fail "config.edge: has limits of an edge that is not there; set edge.enabled: true" }}
+{{- end }}
 {{- if and .Values.certificate.enabled (not .Values.certificate.issuerRef.name) }}
 {{- fail "certificate.issuerRef.name: which issuer of cert-manager?" }}
 {{- end }}
@@ -159,7 +173,13 @@ seccompProfile:
 {{- define "gw.config" -}}
 {{- include "gw.check" . -}}
 {{- $config := deepCopy .Values.config -}}
+{{- if .Values.edge.enabled -}}
+{{- $edge := dict "listen" "0.0.0.0:50051" "metrics_listen" "0.0.0.0:9465" "admin_listen" "127.0.0.1:9901" -}}
+{{- $_ := set $config "edge" (merge $edge (.Values.config.edge | default dict)) -}}
+{{- $_ := set $config "listen" "127.0.0.1:50050" -}}
+{{- else -}}
 {{- $_ := set $config "listen" "0.0.0.0:50051" -}}
+{{- end -}}
 {{- $_ := set $config "admin_listen" "0.0.0.0:9464" -}}
 {{- $_ := set $config "replicas" (int (include "gw.replicas" .)) -}}
 {{- $_ := set $config "buckets" .Values.buckets -}}
@@ -196,4 +216,29 @@ seccompProfile:
 {{- $_ := set $config "upstream" (merge $upstream (dict "endpoint" $address "object_url_base" (printf "%s/_emulator/objects/{host}" $address))) -}}
 {{- end -}}
 {{- toYaml $config -}}
+{{- end -}}
+
+{{/* Environment variables of every container that reads the settings. */}}
+{{- define "gw.env" -}}
+- name: DOCPREVIEW_CONFIG
+  value: /etc/docpreview/config/gateway.yaml
+- name: GRPC_VERBOSITY
+  value: error
+{{- if .Values.sharedState.secretName }}
+- name: DOCPREVIEW_SHARED_STATE__URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ .Values.sharedState.secretName }}
+      key: {{ .Values.sharedState.urlKey }}
+{{- with .Values.sharedState.ledgerUrlKey }}
+- name: DOCPREVIEW_SHARED_STATE__LEDGER_URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ $.Values.sharedState.secretName }}
+      key: {{ . }}
+{{- end }}
+{{- end }}
+{{- with .Values.extraEnv }}
+{{- toYaml . | nindent 0 }}
+{{- end }}
 {{- end -}}

@@ -14,6 +14,7 @@ import secrets
 import time
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -29,6 +30,7 @@ from docpreview_gateway.model.call import Call, Method
 from docpreview_gateway.model.callers import ANONYMOUS, Caller
 from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.model.policy import require
+from docpreview_gateway.rpc.certificates import from_tls
 from docpreview_gateway.rpc.statuses import DETAILS_KEY, RichStatus, rich_status
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.access.ports import Authentication
     from docpreview_gateway.limits.ports import CallGate
     from docpreview_gateway.model.trace_context import Trace
+    from docpreview_gateway.rpc.certificates import CertificateOf
     from docpreview_gateway.rpc.ports import RpcTelemetry
 
     Context = grpc.aio.ServicerContext[bytes, bytes]
@@ -97,6 +100,7 @@ class Handlers:
         anonymous: Caller = ANONYMOUS,
         authentication: Authentication | None = None,
         gate: CallGate | None = None,
+        certificate_of: CertificateOf = from_tls,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._telemetry = telemetry
@@ -104,6 +108,7 @@ class Handlers:
         self.gate = gate
         self._jitter = jitter
         self.authentication = authentication
+        self.certificate_of = certificate_of
         self._checks_callers = authentication is not None or gate is not None
         """Whether calls are authenticated or limited."""
         bounds = bounds or Bounds()
@@ -206,16 +211,16 @@ class Handlers:
 
 
 async def authorized_caller(
-    authentication: Authentication, context: grpc.aio.ServicerContext[Any, Any], metadata: Metadata, name: str
+    authentication: Authentication,
+    certificate_of: CertificateOf,
+    context: grpc.aio.ServicerContext[Any, Any],
+    metadata: Metadata,
+    name: str,
 ) -> Caller:
     """The caller of a call with this metadata. Unauthenticated, or NOT_PERMITTED without the right to method `name`."""
-
-    def certificate() -> bytes:
-        (pem,) = context.auth_context().get("x509_pem_cert") or (b"",)
-        return pem
-
     authorization = [value if isinstance(value, str) else "" for key, value in metadata if key == "authorization"]
-    caller = await authentication.caller(Evidence(tuple(authorization), certificate))
+    evidence = Evidence(tuple(authorization), partial(certificate_of, context, metadata))
+    caller = await authentication.caller(evidence)
     if caller.rights is not None and not caller.rights.has_method(name):
         require(caller.rights.of_method(name))
     return caller
@@ -244,9 +249,12 @@ class _Running:
 
     async def enter(self) -> None:
         """Authenticate, authorize and admit the call, or raise."""
-        authentication, gate = self._handlers.authentication, self._handlers.gate
+        handlers = self._handlers
+        authentication, gate = handlers.authentication, handlers.gate
         if authentication is not None:
-            caller = await authorized_caller(authentication, self._context, self._metadata, self._route.method.name)
+            caller = await authorized_caller(
+                authentication, handlers.certificate_of, self._context, self._metadata, self._route.method.name
+            )
             self.call = self.call._replace(caller=caller)
         if gate is not None:
             await gate.enter(self.call.caller, self._route.method.name)

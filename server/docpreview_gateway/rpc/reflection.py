@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from docpreview_gateway.access.ports import Authentication
+    from docpreview_gateway.rpc.certificates import CertificateOf
 
 _PATH = f".{REFLECTION}/"
 
@@ -22,8 +23,9 @@ _PATH = f".{REFLECTION}/"
 class ReflectionGuard(grpc.aio.ServerInterceptor):
     """Interceptor that authenticates and authorizes reflection. Other methods have their wrapper, health stays open."""
 
-    def __init__(self, authentication: Authentication) -> None:
+    def __init__(self, authentication: Authentication, certificate_of: CertificateOf) -> None:
         self._authentication = authentication
+        self._certificate_of = certificate_of
 
     async def intercept_service(
         self,
@@ -40,7 +42,8 @@ class ReflectionGuard(grpc.aio.ServerInterceptor):
             requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]
         ) -> AsyncIterator[Any]:
             try:
-                await authorized_caller(self._authentication, context, metadata_of(context), REFLECTION)
+                metadata = metadata_of(context)
+                await authorized_caller(self._authentication, self._certificate_of, context, metadata, REFLECTION)
             except GatewayError as error:
                 status = rich_status(error, "")
                 await context.abort(status.code, status.message, ((DETAILS_KEY, status.details),))

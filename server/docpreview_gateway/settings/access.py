@@ -57,7 +57,9 @@ class TlsSettings(Section):
     )
     key: Path | None = Field(None, description="PEM file of the certificate's private key")
     client_ca: Path | None = Field(
-        None, description="PEM file of the authorities of client certificates, which every connection must then present"
+        None,
+        description="PEM file of the authorities of client certificates, which every connection must then present; "
+        "behind `edge.listen` it may, and callers with tokens need none",
     )
     client_crl: Path | None = Field(
         None,

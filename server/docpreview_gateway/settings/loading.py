@@ -28,6 +28,7 @@ from pydantic_settings import (
 )
 
 from docpreview_gateway.settings.access import AuthSettings, PolicySettings, TlsSettings, check_access
+from docpreview_gateway.settings.edge import EdgeSettings, check_edge
 from docpreview_gateway.settings.sections import (
     Address,
     BucketSettings,
@@ -120,6 +121,7 @@ class Settings(BaseSettings):
     )
     policy: PolicySettings = PolicySettings()
     tls: TlsSettings = TlsSettings()
+    edge: EdgeSettings = EdgeSettings()
     state_dir: Path = Field(
         Path("docpreview-state"),
         description="writable directory for state that outlives the process: the ledger of creates with `request_id` "
@@ -153,7 +155,8 @@ class Settings(BaseSettings):
         for bucket in self.buckets:
             if bucket.credentials not in self.credentials:
                 raise ValueError(f"buckets: {bucket.name} names credentials that are not there: {bucket.credentials}")
-        check_access(self.listen, auth=self.auth, policy=self.policy, tls=self.tls)
+        check_edge(self.listen, self.edge)
+        check_access(self.edge.listen or self.listen, auth=self.auth, policy=self.policy, tls=self.tls)
         if self.watch.poll_cap_seconds < self.watch.poll_floor_seconds:
             raise ValueError("watch.poll_cap_seconds: must not be less than watch.poll_floor_seconds")
         if not self.concurrency.lowest <= self.concurrency.initial <= self.concurrency.highest:

@@ -112,22 +112,23 @@ class Access:
         return authenticator
 
     def server_credentials(self) -> grpc.ServerCredentials | None:
-        """The server's certificate and key; None: no TLS."""
+        """The server's certificate and key; None: no TLS, or that of the edge, whose files are watched all the same."""
         tls = self._settings.tls
         if tls.certificate is None:
             return None
         from docpreview_gateway.access.tls_files import TlsCredentials  # noqa: PLC0415
 
         load = partial(_tls, tls)
-        credentials = TlsCredentials(load())
+        credentials = None if self._settings.edge.listen else TlsCredentials(load())
 
         def take(material: TlsMaterial) -> None:
-            credentials.replace(material)
+            if credentials is not None:
+                credentials.replace(material)
             self._telemetry.certificate_ends(material.not_after)
 
         paths = [path for path in (tls.certificate, tls.key, tls.client_ca) if path is not None]
         self.reloading.add(Watched("certificate", paths, load, take))
-        return credentials.credentials()
+        return None if credentials is None else credentials.credentials()
 
     async def refresh_keys(self) -> None:
         """Fetch the issuers' keys. A failure is logged, and the old keys stay in use."""

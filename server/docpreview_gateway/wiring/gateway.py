@@ -22,6 +22,7 @@ from docpreview_gateway.jobs.preview_queues import PreviewQueues
 from docpreview_gateway.jobs.watching import Watching, WatchLimits
 from docpreview_gateway.limits.call_limits import CallLimits, Counting, has_limits
 from docpreview_gateway.model.callers import ANONYMOUS
+from docpreview_gateway.rpc.certificates import from_edge, from_tls
 from docpreview_gateway.rpc.connections import Connections
 from docpreview_gateway.rpc.handlers import Bounds, Handlers, Route
 from docpreview_gateway.rpc.listener import Listener
@@ -37,6 +38,7 @@ from docpreview_gateway.telemetry.prometheus_callers import PrometheusCallers
 from docpreview_gateway.upstream.cloud_clock import CloudClock
 from docpreview_gateway.wiring.access import CHECK_SECONDS, KEYS_SECONDS, Access
 from docpreview_gateway.wiring.creates import create_parts
+from docpreview_gateway.wiring.edge_drain import drain_edge
 from docpreview_gateway.wiring.event_loop import freeze_startup_objects
 from docpreview_gateway.wiring.limits import counting
 from docpreview_gateway.wiring.observability import Observability
@@ -145,6 +147,7 @@ class Gateway:
             anonymous=anonymous,
             authentication=authentication,
             gate=gate if authentication is not None or has_limits(anonymous) else None,
+            certificate_of=from_edge if self._settings.edge.listen else from_tls,
         )
 
     def _watching(self, upstream: Upstream, clock: Clock, feed: JobFeed | None) -> Watching:
@@ -260,7 +263,12 @@ class Gateway:
             return []
         from docpreview_gateway.rpc.reflection import ReflectionGuard  # noqa: PLC0415
 
-        return [ReflectionGuard(handlers.authentication)]
+        return [ReflectionGuard(handlers.authentication, handlers.certificate_of)]
+
+    async def _drain_edge(self) -> None:
+        # With workers the supervisor does it.
+        if self._worker is None:
+            await drain_edge(self._settings.edge)
 
     async def _drain(self, listener: Listener, handlers: Handlers, health: Health, watching: Watching) -> None:
         """Fail readiness, wait until load balancers notice, end the watches, let calls finish, stop."""
@@ -268,7 +276,7 @@ class Gateway:
         self._unready = "stopping"
         try:
             await health.leaving()
-            await asyncio.sleep(drain.delay_seconds)
+            await asyncio.gather(self._drain_edge(), asyncio.sleep(drain.delay_seconds))
             watching.drain()
             await listener.stop(drain.grace_seconds)
         finally:

@@ -25,6 +25,7 @@ from docpreview_gateway.storage.background import repeated
 from docpreview_gateway.telemetry.admin_server import NOT_LISTENING, admin_server
 from docpreview_gateway.telemetry.operator_page import SAMPLE_SECONDS, OperatorPage
 from docpreview_gateway.telemetry.worker_metrics import WorkerMetrics
+from docpreview_gateway.wiring.edge_drain import drain_edge
 from docpreview_gateway.wiring.reserved_port import CAN_SHARE, at_port, reserved_port
 from docpreview_gateway.wiring.system_clock import SystemClock
 
@@ -101,6 +102,10 @@ class Supervisor:
         self._news.set()
         for process in self._running.values():
             process.send_signal(signal.SIGTERM)
+
+    async def stopping(self) -> None:
+        """Wait until the workers are told to stop."""
+        await self._stopping.wait()
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
@@ -231,9 +236,17 @@ async def supervise(settings: Settings, command: Sequence[str]) -> int:
             loop.add_signal_handler(number, supervisor.stop)
         grpc_port = reserved.getsockname()[1]
 
+        edge = asyncio.create_task(_drain_edge(supervisor, settings))
+        stack.callback(edge.cancel)
+
         def started() -> None:
             log.info("serving", grpc_port=grpc_port, admin_port=admin_port, workers=settings.workers)
 
         code = await supervisor.run(at_port(settings.listen, reserved), started)
     log.info("stopped")
     return code
+
+
+async def _drain_edge(supervisor: Supervisor, settings: Settings) -> None:
+    await supervisor.stopping()
+    await drain_edge(settings.edge)
