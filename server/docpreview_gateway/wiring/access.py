@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.upstream.wire.signing import Credentials
 
 CHECK_SECONDS = 1.0
-"""Interval of checks of the files."""
+"""Interval of checks of the files; a change counts after one to two of them."""
 
 KEYS_SECONDS = 600.0
 """Interval of fetches of an issuer's keys."""
@@ -91,7 +91,7 @@ class Access:
         certificates = ClientCertificates() if tls.client_ca else None
         if certificates is not None and tls.client_ca is not None and tls.client_crl is not None:
             load = partial(_revoked, tls.client_crl, tls.client_ca)
-            self.reloading.add(Watched("revocations", [tls.client_crl], load, certificates.revoke))
+            self.reloading.add(Watched("revocations", [tls.client_crl, tls.client_ca], load, certificates.revoke))
         self._authenticator = authenticator = Authenticator(
             Directory(),
             certificates=certificates,
