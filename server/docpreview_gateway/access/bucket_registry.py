@@ -8,7 +8,7 @@ from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewOptions
 from docpreview_gateway.model import validation
 from docpreview_gateway.model.buckets import BUCKET, Bucket
-from docpreview_gateway.model.errors import GatewayError, InvalidRequest, Violation
+from docpreview_gateway.model.errors import GatewayError, InvalidRequest, Violation, echo
 from docpreview_gateway.model.policy import require
 
 if TYPE_CHECKING:
@@ -49,17 +49,20 @@ class BucketRegistry:
     def admit(self, request: BucketRequest, caller: Caller) -> Bucket:
         """The bucket of a valid request.
 
-        Authorization is checked before validation (AIP-211): NOT_PERMITTED when the policy does not allow the bucket to
-        the caller, BUCKET_NOT_CONFIGURED for a well-formed name that is not configured, else InvalidRequest with every
+        Authorization is checked before validation (AIP-211), except for the form of names, which tells nothing about
+        what exists: InvalidRequest for a malformed name, NOT_PERMITTED when the policy does not allow the bucket to the
+        caller, BUCKET_NOT_CONFIGURED for a well-formed name that is not configured, else InvalidRequest with every
         violation.
         """
         if caller.rights is not None:
+            validation.check_names(request)  # type: ignore[arg-type]  # every message with a bucket is in its table
             require(caller.rights.of_bucket(request.bucket))
         return self._admit(request)
 
     def admit_create(self, request: CreatePreviewJobRequest, caller: Caller) -> Admitted:
         """`admit` for a create: checks its document, output, preset and options too."""
         if caller.rights is not None:
+            validation.check_names(request)
             _authorize_create(request, caller.rights)
             preset = caller.rights.presets.get(request.preset) or PreviewOptions()
             request = caller.rights.options.apply(request, preset)
@@ -105,5 +108,6 @@ def _authorize_create(request: CreatePreviewJobRequest, rights: Rights) -> None:
 
 def _not_configured(name: str) -> GatewayError:
     return GatewayError(
-        reasons.ERROR_REASON_BUCKET_NOT_CONFIGURED, f"bucket {name} is not configured in this gateway; nothing was sent"
+        reasons.ERROR_REASON_BUCKET_NOT_CONFIGURED,
+        f"bucket {echo(name)} is not configured in this gateway; nothing was sent",
     )

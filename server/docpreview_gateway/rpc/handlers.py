@@ -107,7 +107,8 @@ class Handlers:
         self._checks_callers = authentication is not None or gate is not None
         """Whether calls are authenticated or limited."""
         bounds = bounds or Bounds()
-        self._free = {False: bounds.calls, True: bounds.waits}
+        self.free = {False: bounds.calls, True: bounds.waits}
+        """Calls that may still begin, by whether they wait for a job."""
         self._running = 0
         self._idle: asyncio.Future[None] | None = None
 
@@ -121,9 +122,10 @@ class Handlers:
         async def unary(raw: bytes, context: Context) -> bytes:
             running = _Running(self, route, context)
             try:
-                self._check_bounds(route)
                 if self._checks_callers:
                     await running.enter()
+                else:
+                    running.take_place()
                 request = _decode(route, raw)
                 encoded = None if route.fast_path is None else route.fast_path(request, running.call)
                 if encoded is None:
@@ -144,9 +146,10 @@ class Handlers:
         async def stream(raw: bytes, context: Context) -> AsyncGenerator[bytes, None]:
             running = _Running(self, route, context)
             try:
-                self._check_bounds(route)
                 if self._checks_callers:
                     await running.enter()
+                else:
+                    running.take_place()
                 await context.send_initial_metadata((("x-request-id", running.call.request_id),))
                 async with (
                     asyncio.timeout_at(running.call.deadline),
@@ -173,13 +176,11 @@ class Handlers:
     def started(self, route: Route[Any], call: Call) -> Trace | None:
         """Count a call whose handler begins. Returns its own position in its trace, None when it is not traced."""
         self._running += 1
-        self._free[route.waits] -= 1
         return self._telemetry.call_started(route.method, call)
 
     def ended(self, route: Route[Any], call: Call, code: str, seconds: float) -> None:
         """Record the end of a call after `seconds`, with the status code of this name."""
         self._running -= 1
-        self._free[route.waits] += 1
         self._telemetry.call_ended(route.method, call, code, seconds)
         if not self._running and self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
@@ -196,8 +197,9 @@ class Handlers:
         milliseconds = round(1000 * status.retry_after * (0.8 + 0.4 * self._jitter()))
         return (*trailers, ("grpc-retry-pushback-ms", str(milliseconds)))
 
-    def _check_bounds(self, route: Route[Any]) -> None:
-        if self._free[route.waits] < 0:
+    def check_bounds(self, route: Route[Any]) -> None:
+        """Raise OVERLOADED when the process has as many calls as it accepts."""
+        if self.free[route.waits] <= 0:
             raise GatewayError(
                 reasons.ERROR_REASON_OVERLOADED,
                 "the gateway has as many concurrent calls as it accepts; nothing was sent",
@@ -227,7 +229,7 @@ class _Running:
     Not a context manager: the cost of one is measurable on the path of cached jobs.
     """
 
-    __slots__ = ("_admitted", "_begin", "_code", "_context", "_handlers", "_metadata", "_route", "call")
+    __slots__ = ("_admitted", "_begin", "_code", "_context", "_handlers", "_has_place", "_metadata", "_route", "call")
 
     def __init__(self, handlers: Handlers, route: Route[Any], context: Context) -> None:
         self._handlers = handlers
@@ -235,7 +237,7 @@ class _Running:
         self._context = context
         self._begin = time.perf_counter()
         self._code = "OK"
-        self._admitted = False
+        self._admitted = self._has_place = False
         self._metadata = metadata_of(context)
         self.call = _open(context.time_remaining(), self._metadata, route.longest, handlers.anonymous)
         trace = handlers.started(route, self.call)
@@ -243,14 +245,26 @@ class _Running:
             self.call = self.call._replace(trace=trace)
 
     async def enter(self) -> None:
-        """Authenticate, authorize and admit the call, or raise."""
+        """Authenticate, authorize and admit the call, or raise.
+
+        It takes a place among the calls of the process once it is authenticated: calls that wait for the keys of an
+        issuer must not keep others out.
+        """
         authentication, gate = self._handlers.authentication, self._handlers.gate
+        self._handlers.check_bounds(self._route)
         if authentication is not None:
             caller = await authorized_caller(authentication, self._context, self._metadata, self._route.method.name)
             self.call = self.call._replace(caller=caller)
+        self.take_place()
         if gate is not None:
             await gate.enter(self.call.caller, self._route.method.name)
             self._admitted = True
+
+    def take_place(self) -> None:
+        """Count the call among those of the process, or raise OVERLOADED."""
+        self._handlers.check_bounds(self._route)
+        self._handlers.free[self._route.waits] -= 1
+        self._has_place = True
 
     async def failed(self, error: BaseException) -> None:
         """Abort the call with the status of the error; a cancellation is only recorded."""
@@ -265,6 +279,8 @@ class _Running:
         """Record the end of the call, and release its caller's limits."""
         if self._admitted and self._handlers.gate is not None:
             self._handlers.gate.leave(self.call.caller)
+        if self._has_place:
+            self._handlers.free[self._route.waits] += 1
         self._handlers.ended(self._route, self.call, self._code, time.perf_counter() - self._begin)
 
 

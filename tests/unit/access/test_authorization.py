@@ -145,7 +145,6 @@ class TestCreate:
         "fields",
         [
             {"bucket": "previews-1250000000"},
-            {"bucket": "../x"},
             {"input_object": "secret/a.pdf"},
             {"input_object": "in/../secret/a.pdf"},
             {"output": ObjectLocation(object="in/${Number}.jpg")},
