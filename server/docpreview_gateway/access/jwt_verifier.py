@@ -83,7 +83,7 @@ class JwksKeys:
     async def key(self, kid: str | None) -> jwt.PyJWK:
         """The key of this id; without an id the only key. An unknown id fetches the keys, once in REFRESH_SECONDS.
 
-        Unauthenticated when there is no such key; IDENTITY_UNAVAILABLE when MAX_WAITING calls wait for the fetch already,
+        Unauthenticated when there is no such key; IDENTITY_UNAVAILABLE when MAX_WAITING calls wait already,
         or the keys are older than TRUSTED_SECONDS.
         """
         found = self._find(kid)

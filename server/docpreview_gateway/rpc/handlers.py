@@ -32,9 +32,10 @@ from docpreview_gateway.model.policy import require
 from docpreview_gateway.rpc.statuses import DETAILS_KEY, RichStatus, rich_status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 
     from docpreview_gateway.access.ports import Authentication
+    from docpreview_gateway.limits.fair_shares import FairShares
     from docpreview_gateway.limits.ports import CallGate
     from docpreview_gateway.model.trace_context import Trace
     from docpreview_gateway.rpc.ports import RpcTelemetry
@@ -86,7 +87,8 @@ class Handlers:
     """Builds gRPC handlers from routes. `jitter` returns numbers in [0, 1).
 
     With an `authentication` every call is authenticated, and authorized for its method, before its request is decoded;
-    without one its caller is `anonymous`. Without a `gate` callers have no limits.
+    without one its caller is `anonymous`. Without a `gate` callers have no limits. `shares` divides the bounds among
+    authenticated callers: that of calls that wait for a job (True), and that of others.
     """
 
     def __init__(  # noqa: PLR0913 - collaborators, named by wiring
@@ -97,11 +99,13 @@ class Handlers:
         anonymous: Caller = ANONYMOUS,
         authentication: Authentication | None = None,
         gate: CallGate | None = None,
+        shares: Mapping[bool, FairShares] | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._telemetry = telemetry
         self.anonymous = anonymous
         self.gate = gate
+        self.shares = shares or {}
         self._jitter = jitter
         self.authentication = authentication
         self._checks_callers = authentication is not None or gate is not None
@@ -229,7 +233,18 @@ class _Running:
     Not a context manager: the cost of one is measurable on the path of cached jobs.
     """
 
-    __slots__ = ("_admitted", "_begin", "_code", "_context", "_handlers", "_has_place", "_metadata", "_route", "call")
+    __slots__ = (
+        "_admitted",
+        "_begin",
+        "_code",
+        "_context",
+        "_handlers",
+        "_has_place",
+        "_metadata",
+        "_route",
+        "_shares",
+        "call",
+    )
 
     def __init__(self, handlers: Handlers, route: Route[Any], context: Context) -> None:
         self._handlers = handlers
@@ -238,6 +253,7 @@ class _Running:
         self._begin = time.perf_counter()
         self._code = "OK"
         self._admitted = self._has_place = False
+        self._shares: FairShares | None = None
         self._metadata = metadata_of(context)
         self.call = _open(context.time_remaining(), self._metadata, route.longest, handlers.anonymous)
         trace = handlers.started(route, self.call)
@@ -256,9 +272,15 @@ class _Running:
             caller = await authorized_caller(authentication, self._context, self._metadata, self._route.method.name)
             self.call = self.call._replace(caller=caller)
         self.take_place()
+        shares = self._handlers.shares.get(self._route.waits)
+        if shares is not None:
+            shares.enter(self.call.caller.name)
+            self._shares = shares
         if gate is not None:
-            await gate.enter(self.call.caller, self._route.method.name)
+            charge = await gate.enter(self.call.caller, self._route.method.name)
             self._admitted = True
+            if charge is not None:
+                self.call = self.call._replace(charge=charge)
 
     def take_place(self) -> None:
         """Count the call among those of the process, or raise OVERLOADED."""
@@ -279,6 +301,8 @@ class _Running:
         """Record the end of the call, and release its caller's limits."""
         if self._admitted and self._handlers.gate is not None:
             self._handlers.gate.leave(self.call.caller)
+        if self._shares is not None:
+            self._shares.leave(self.call.caller.name)
         if self._has_place:
             self._handlers.free[self._route.waits] += 1
         self._handlers.ended(self._route, self.call, self._code, time.perf_counter() - self._begin)
