@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
 
+class DuplicateKeyError(yaml.constructor.ConstructorError):
+    """A map has a key twice."""
+
+
 def parse(text: bytes | str) -> Any:  # noqa: ANN401 - any document
     """The values of a YAML document. `yaml.YAMLError`, or UnicodeDecodeError, when it cannot be used."""
     return yaml.load(text, _StrictLoader)  # noqa: S506 - a SafeLoader
@@ -22,6 +26,6 @@ class _StrictLoader(yaml.SafeLoader):
             # Keys that are lists or maps are left to the library, which rejects them.
             key = self.construct_object(key_node) if isinstance(key_node, yaml.ScalarNode) else None
             if key is not None and key in keys:
-                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key}", key_node.start_mark)
+                raise DuplicateKeyError(None, None, f"duplicate key {key}", key_node.start_mark)
             keys.add(key)
         return super().construct_mapping(node, deep)

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 DOMAIN = "docpreview"
 DETAILS_KEY = "grpc-status-details-bin"
 
-MAX_TEXT_BYTES = 768
+MAX_TEXT_BYTES = 512
 """Bytes of UTF-8 of a text in a status, such as its message.
 
 By default clients refuse trailers above 8 KiB, and with them the whole status. A message is there up to three times:
 percent-encoded, in the details, and in a QuotaFailure.
 """
 
-MAX_VIOLATIONS_BYTES = 2048
+MAX_VIOLATIONS_BYTES = 2560
 """Bytes of a request's violations in a status; further ones are told after a repetition of the call."""
 
 CODES: dict[r.ErrorReason.ValueType, StatusCode] = {

@@ -227,7 +227,8 @@ def _unreadable(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         problem = _QUOTED.sub("...", error.problem or "")
-        return f"line {mark.line + 1}, column {mark.column + 1}: not YAML: {problem}"
+        what = "" if isinstance(error, strict_yaml.DuplicateKeyError) else "not YAML: "
+        return f"line {mark.line + 1}, column {mark.column + 1}: {what}{problem}"
     if isinstance(error, SettingsError):
         return str(error)
     return "the file must be a YAML map of settings"
