@@ -22,6 +22,8 @@ from docpreview_gateway.upstream.operations import (
 from docpreview_gateway.upstream.wire.user_data import split_user_data
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
 
@@ -49,6 +51,8 @@ class FakeUpstream:
         """Calls that were cancelled while they hung."""
         self.cached: dict[tuple[str, str], PreviewJob] = {}
         """Jobs that `cached_get` returns."""
+        self.shared_cached: dict[tuple[str, str], PreviewJob] = {}
+        """Jobs that `find_shared` returns."""
         self.in_flight = 0
         self.most_in_flight = 0
 
@@ -71,6 +75,10 @@ class FakeUpstream:
         if job is not None:
             call.response.cache = "hit"
         return None if job is None else job.SerializeToString()
+
+    async def find_shared(self, bucket: Bucket, job_ids: Iterable[str], _call: Call) -> dict[str, PreviewJob]:
+        found = {job_id: self.shared_cached.get((bucket.name, job_id)) for job_id in job_ids}
+        return {job_id: job for job_id, job in found.items() if job is not None}
 
     async def __call__(self, operation: Operation[Any], call: Call) -> Any:
         match operation:

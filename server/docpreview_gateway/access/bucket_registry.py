@@ -8,7 +8,7 @@ from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewOptions
 from docpreview_gateway.model import validation
 from docpreview_gateway.model.buckets import BUCKET, Bucket
-from docpreview_gateway.model.errors import GatewayError, InvalidRequest, Violation
+from docpreview_gateway.model.errors import GatewayError, InvalidRequest, Violation, echo
 from docpreview_gateway.model.policy import require
 
 if TYPE_CHECKING:
@@ -50,12 +50,14 @@ class BucketRegistry:
     def admit(self, request: BucketRequest, call: Call) -> Bucket:
         """The bucket of a valid request; discloses how the call was served to a caller who sees all of the bucket.
 
-        Authorization is checked before validation (AIP-211): NOT_PERMITTED when the policy does not allow the bucket to
-        the caller, BUCKET_NOT_CONFIGURED for a well-formed name that is not configured, else InvalidRequest with every
+        Authorization is checked before validation (AIP-211), except for the form of names, which tells nothing about
+        what exists: InvalidRequest for a malformed name, NOT_PERMITTED when the policy does not allow the bucket to the
+        caller, BUCKET_NOT_CONFIGURED for a well-formed name that is not configured, else InvalidRequest with every
         violation.
         """
         rights = call.caller.rights
         if rights is not None:
+            validation.check_names(request)  # type: ignore[arg-type]  # every message with a bucket is in its table
             require(rights.of_bucket(request.bucket))
         call.response.disclosed = rights is None or rights.sees_all(request.bucket)
         return self._admit(request)
@@ -63,6 +65,7 @@ class BucketRegistry:
     def admit_create(self, request: CreatePreviewJobRequest, caller: Caller) -> Admitted:
         """`admit` for a create: checks its document, output, preset and options too."""
         if caller.rights is not None:
+            validation.check_names(request)
             _authorize_create(request, caller.rights)
             preset = caller.rights.presets.get(request.preset) or PreviewOptions()
             request = caller.rights.options.apply(request, preset)
@@ -108,5 +111,6 @@ def _authorize_create(request: CreatePreviewJobRequest, rights: Rights) -> None:
 
 def _not_configured(name: str) -> GatewayError:
     return GatewayError(
-        reasons.ERROR_REASON_BUCKET_NOT_CONFIGURED, f"bucket {name} is not configured in this gateway; nothing was sent"
+        reasons.ERROR_REASON_BUCKET_NOT_CONFIGURED,
+        f"bucket {echo(name)} is not configured in this gateway; nothing was sent",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jwt
 
@@ -21,11 +21,20 @@ LEEWAY_SECONDS = 30
 REFRESH_SECONDS = 30.0
 """Shortest time between two fetches, however many tokens name unknown keys."""
 
+MAX_WAITING = 64
+"""Most calls that wait for one issuer's keys; strangers can send any number of tokens that name unknown keys."""
+
+CROWDED_SECONDS = 1.0
+"""`retry_after` of further ones."""
+
 TRUSTED_SECONDS = 24 * 3600.0
 """How long keys stay in use while their issuer does not answer."""
 
 _KEY_TYPES = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
 """JWK key types, by the first letters of the algorithm."""
+
+
+Fetch: TypeAlias = "Callable[[], Awaitable[dict[str, jwt.PyJWK]]]"
 
 
 class KeysError(Exception):
@@ -53,7 +62,7 @@ class JwksKeys:
 
     def __init__(
         self,
-        fetch: Callable[[], Awaitable[dict[str, jwt.PyJWK]]] | None,
+        fetch: Fetch | None,
         *,
         clock: Clock,
         changed: Callable[[], None],
@@ -64,6 +73,7 @@ class JwksKeys:
         self._keys: dict[str, jwt.PyJWK] = {}
         self._read_at = self._tried_at = float("-inf")
         self._fetching: asyncio.Task[None] | None = None
+        self._waiting = 0
 
     def replace(self, keys: dict[str, jwt.PyJWK]) -> None:
         """Replace all keys."""
@@ -73,41 +83,53 @@ class JwksKeys:
     async def key(self, kid: str | None) -> jwt.PyJWK:
         """The key of this id; without an id the only key. An unknown id fetches the keys, once in REFRESH_SECONDS.
 
-        Unauthenticated when there is no such key; IDENTITY_UNAVAILABLE when the keys are older than TRUSTED_SECONDS.
+        Unauthenticated when there is no such key; IDENTITY_UNAVAILABLE when MAX_WAITING calls wait already,
+        or the keys are older than TRUSTED_SECONDS.
         """
         found = self._find(kid)
         if found is None and self._fetch is not None:
-            await self._refetch()
+            await self._refetch(self._fetch)
             found = self._find(kid)
         if self._fetch is not None and self._clock.now() > self._read_at + TRUSTED_SECONDS:
-            raise GatewayError(
-                reasons.ERROR_REASON_IDENTITY_UNAVAILABLE,
-                "the token cannot be verified now: the keys of its issuer cannot be fetched",
-                retry_after=REFRESH_SECONDS,
-            )
+            raise _unavailable("the keys of its issuer cannot be fetched", REFRESH_SECONDS)
         if found is None:
             raise Unauthenticated("the token names a key that its issuer does not have")
         return found
 
     async def refresh(self) -> None:
-        """Fetch the keys. KeysError: the old ones stay in use."""
+        """Fetch the keys, or join the fetch in flight. FetchError or KeysError: the old ones stay in use."""
         if self._fetch is not None:
-            self._tried_at = self._clock.now()
-            self.replace(await self._fetch())
+            fetching = self._start(self._fetch)
+            await asyncio.wait((fetching,))
+            fetching.result()
 
     def _find(self, kid: str | None) -> jwt.PyJWK | None:
         if kid is None:
             return next(iter(self._keys.values())) if len(self._keys) == 1 else None
         return self._keys.get(kid)
 
-    async def _refetch(self) -> None:
+    async def _refetch(self, fetch: Fetch) -> None:
         """Fetch the keys, once for all calls that wait for them. Cancelling a call does not cancel the fetch."""
+        if self._fetching is None and self._clock.now() < self._tried_at + REFRESH_SECONDS:
+            return
+        if self._waiting >= MAX_WAITING:
+            raise _unavailable("too many calls wait for the keys of its issuer", CROWDED_SECONDS)
+        self._waiting += 1
+        try:
+            await asyncio.wait((self._start(fetch),))
+        finally:
+            self._waiting -= 1
+
+    def _start(self, fetch: Fetch) -> asyncio.Task[None]:
+        """The fetch in flight, which begins now if there is none."""
         if self._fetching is None:
-            if self._clock.now() < self._tried_at + REFRESH_SECONDS:
-                return
-            self._fetching = asyncio.create_task(self.refresh(), name="JWKS fetch")
+            self._tried_at = self._clock.now()
+            self._fetching = asyncio.create_task(self._renew(fetch), name="JWKS fetch")
             self._fetching.add_done_callback(self._fetched)
-        await asyncio.wait((self._fetching,))
+        return self._fetching
+
+    async def _renew(self, fetch: Fetch) -> None:
+        self.replace(await fetch())
 
     def _fetched(self, task: asyncio.Task[None]) -> None:
         self._fetching = None
@@ -164,3 +186,11 @@ def _kid(header: Mapping[str, Any]) -> str | None:
     if kid is not None and not isinstance(kid, str):
         raise Unauthenticated("the token's key id is not a string")
     return kid
+
+
+def _unavailable(why: str, retry_after: float) -> GatewayError:
+    return GatewayError(
+        reasons.ERROR_REASON_IDENTITY_UNAVAILABLE,
+        f"the token cannot be verified now: {why}",
+        retry_after=retry_after,
+    )

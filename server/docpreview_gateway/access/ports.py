@@ -48,8 +48,11 @@ class TokenVerifier(Protocol):
 class AccessTelemetry(Protocol):
     """Records reloads of files, and the life of the gateway's certificate."""
 
-    def reloaded(self, what: str, outcome: Literal["ok", "invalid"]) -> None:
-        """Records a new version of a file that is in use now, or is invalid, so that the old one stays in use."""
+    def reloaded(self, what: str, outcome: Literal["ok", "invalid", "unreachable"]) -> None:
+        """Records a new version of a file that is in use now, or is invalid, so that the old one stays in use.
+
+        `unreachable`: the server that has it did not answer, or not with the file.
+        """
         ...
 
     def certificate_ends(self, at: float) -> None:

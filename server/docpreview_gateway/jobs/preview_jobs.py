@@ -18,7 +18,7 @@ from docpreview_gateway.model.validation import MAX_WAIT_SECONDS
 from docpreview_gateway.upstream.operations import GetJob
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Iterable
     from typing import TypeAlias
 
     from google.protobuf.duration_pb2 import Duration
@@ -94,9 +94,14 @@ class PreviewJobs:
         return encoded if encoded is not None and rights.sees(PreviewJob.FromString(encoded), bucket.name) else None
 
     async def batch_get(self, request: pb.BatchGetPreviewJobsRequest, call: Call) -> BatchGetPreviewJobsResponse:
-        """Up to 100 jobs, BATCH_CONCURRENCY at a time. The first error other than JOB_NOT_FOUND ends the call."""
+        """Up to 100 jobs, BATCH_CONCURRENCY at a time. The first error other than JOB_NOT_FOUND ends the call.
+
+        Each id whose job no cache has counts for the caller's rates, as a call that reads it would.
+        """
         bucket = self._buckets.admit(request, call)
-        found = await self._get_each(bucket, dict.fromkeys(request.job_ids), call)
+        found = await self._find_cached(bucket, request.job_ids, call)
+        await call.charge_reads(sum(job is None for job in found.values()))
+        await self._get_each(bucket, found, call)
         jobs = [job for job_id in request.job_ids if (job := found[job_id]) is not None]
         return BatchGetPreviewJobsResponse(
             jobs=await self._page_urls.fill_all(jobs, _page_url_ttl(request), call.caller),
@@ -119,7 +124,23 @@ class PreviewJobs:
             with visibility.hidden_alike(bucket, job_id):
                 visibility.check(await subscription.ended(0.0), bucket, call)
 
-    async def _get_each(self, bucket: Bucket, found: Jobs, call: Call) -> Jobs:
+    async def _find_cached(self, bucket: Bucket, job_ids: Iterable[str], call: Call) -> Jobs:
+        """The jobs, None for those that the cloud must be asked for. A hidden job costs as much as a missing one."""
+        found: Jobs = dict.fromkeys(job_ids)
+        if call.charge is None:
+            return found  # what is cached makes no difference
+        for job_id in found:
+            if (encoded := self._upstream.cached_get(bucket, job_id, call)) is not None:
+                found[job_id] = PreviewJob.FromString(encoded)
+        missing = [job_id for job_id, job in found.items() if job is None]
+        found |= await self._upstream.find_shared(bucket, missing, call)
+        rights = call.caller.rights
+        if rights is not None:
+            found = {i: job if job and rights.sees(job, bucket.name) else None for i, job in found.items()}
+        return found
+
+    async def _get_each(self, bucket: Bucket, found: Jobs, call: Call) -> None:
+        """Fill in the jobs that are not there yet."""
         permits = asyncio.Semaphore(BATCH_CONCURRENCY)
 
         async def get(job_id: str) -> None:
@@ -132,11 +153,10 @@ class PreviewJobs:
 
         try:
             async with asyncio.TaskGroup() as group:
-                for job_id in list(found):
+                for job_id in [job_id for job_id, job in found.items() if job is None]:
                     group.create_task(get(job_id))
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
-        return found
 
     async def list_jobs(self, request: pb.ListPreviewJobsRequest, call: Call) -> pb.ListPreviewJobsResponse:
         """One page of jobs."""

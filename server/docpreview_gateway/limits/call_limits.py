@@ -7,15 +7,17 @@ this process.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview_gateway.limits.gcra import Rates, Refusal, Rule, divided, rules_of
+from docpreview_gateway.limits.gcra import Rates, Refusal, Rule, debt, divided, rules_of
 from docpreview_gateway.limits.ports import StoreUnavailableError
 from docpreview_gateway.model.errors import GatewayError, LimitReached
 
 if TYPE_CHECKING:
     from docpreview_gateway.limits.ports import LimitsTelemetry, RateCounter, SharedRates
+    from docpreview_gateway.model.call import Charge
     from docpreview_gateway.model.callers import Caller
 
 CONCURRENCY_SECONDS = 0.3
@@ -84,17 +86,21 @@ class CallLimits:
         self._in_flight: dict[str, int] = {}
         self._rules: dict[tuple[str, str], tuple[Caller, tuple[Rule, ...]]] = {}
 
-    async def enter(self, caller: Caller, method: str) -> None:
+    async def enter(self, caller: Caller, method: str) -> Charge | None:
         """Admit a call of the RPC `method` or raise. Waits for nothing but the shared store."""
         if not has_limits(caller):
-            return
+            return None
         self._check_concurrency(caller)
         self._in_flight[caller.name] = self._in_flight.get(caller.name, 0) + 1
         try:
-            await self._check_rates(caller, method)
+            rules = self._rules_of(caller, method)
+            if not rules:
+                return None
+            await self._check_rates(caller, rules)
         except BaseException:
             self.leave(caller)
             raise
+        return partial(self._charge, caller, rules)
 
     def leave(self, caller: Caller) -> None:
         """Record the end of an admitted call."""
@@ -124,10 +130,15 @@ class CallLimits:
             retry_after=CONCURRENCY_SECONDS,
         )
 
-    async def _check_rates(self, caller: Caller, method: str) -> None:
-        rules = self._rules_of(caller, method)
-        if not rules:
-            return
+    async def _charge(self, caller: Caller, rules: tuple[Rule, ...], calls: int) -> None:
+        """Charge further `calls` to an admitted call's rules."""
+        try:
+            await self._counting.take(tuple(debt(rule, calls) for rule in rules))
+        except GatewayError:
+            if not caller.shadow:
+                raise
+
+    async def _check_rates(self, caller: Caller, rules: tuple[Rule, ...]) -> None:
         try:
             refusal, counted_locally = await self._counting.take(rules)
         except GatewayError:

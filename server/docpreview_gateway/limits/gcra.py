@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 if TYPE_CHECKING:
     from docpreview_gateway.model.callers import Caller, Rate
 
-LimitKind: TypeAlias = Literal["rate", "method_rate", "concurrency", "account", "page_budget"]
+LimitKind: TypeAlias = Literal["rate", "method_rate", "concurrency", "share", "account", "page_budget"]
 
 _SLACK = 1e-9
 """Seconds of rounding error in sums of floats."""
@@ -57,6 +57,18 @@ def rule(key: str, kind: LimitKind, rate: Rate) -> Rule:
     """The rule that enforces a rate."""
     interval = 1 / rate.per_second
     return Rule(key, kind, interval, (rate.burst - 1) * interval)
+
+
+NEVER_REFUSED = 1e9
+"""Seconds of tolerance with which a rule refuses nothing; a number that a store's script can calculate with."""
+
+
+def debt(whole: Rule, calls: int) -> Rule:
+    """The rule that charges `calls` to the counter of `whole` at once, and is never refused.
+
+    What exceeds the burst is a debt: `whole` admits the next call when it is repaid.
+    """
+    return Rule(whole.key, whole.kind, calls * whole.interval, NEVER_REFUSED)
 
 
 def divided(whole: Rule, share: int) -> Rule:

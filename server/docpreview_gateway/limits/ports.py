@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from docpreview_gateway.limits.gcra import LimitKind, Refusal, Rule
+    from docpreview_gateway.model.call import Charge
     from docpreview_gateway.model.callers import Caller
 
 
@@ -35,8 +36,11 @@ class RateCounter(Protocol):
 class CallGate(Protocol):
     """Admits calls within the limits of their callers."""
 
-    async def enter(self, caller: Caller, method: str) -> None:
-        """Admit a call of the RPC `method` or raise: LimitReached, or LIMITER_UNAVAILABLE."""
+    async def enter(self, caller: Caller, method: str) -> Charge | None:
+        """Admit a call of the RPC `method` or raise: LimitReached, or LIMITER_UNAVAILABLE.
+
+        Returns what charges the call's further reads of the cloud; None when the caller has no rate for them.
+        """
         ...
 
     def leave(self, caller: Caller) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, Self, TypeAlias
 
 from docpreview_gateway.model.callers import ANONYMOUS, Caller
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from docpreview_gateway.model.trace_context import Trace
 
 ANSWER_MARGIN = 0.05
@@ -39,6 +41,10 @@ class SharedRead:
     """Seconds that the read has waited for shared state, which has one time budget for all of a read."""
 
 
+Charge: TypeAlias = "Callable[[int], Awaitable[None]]"
+"""Charges reads of the cloud, beyond the one that each call is charged for, to the rates of the call's caller."""
+
+
 class _CallFields(NamedTuple):
     """A tuple and not a frozen dataclass: several are made for a call, and a dataclass takes three times as long."""
 
@@ -55,6 +61,8 @@ class _CallFields(NamedTuple):
     shared_read: SharedRead | None = None
     """The read that this call is a part of, below the cache; None above it."""
     response: ResponseInfo | None = None
+    charge: Charge | None = None
+    """For `charge_reads`; None: the caller has no rate."""
 
 
 class Call(_CallFields):
@@ -76,10 +84,19 @@ class Call(_CallFields):
         trace: Trace | None = None,
         shared_read: SharedRead | None = None,
         response: ResponseInfo | None = None,
+        charge: Charge | None = None,
     ) -> Self:
         """A call with an empty `response`, unless there is one."""
         info = ResponseInfo() if response is None else response
-        return super().__new__(cls, request_id, deadline, caller, no_cache, trace, shared_read, info)
+        return super().__new__(cls, request_id, deadline, caller, no_cache, trace, shared_read, info, charge)
+
+    async def charge_reads(self, reads: int) -> None:
+        """Charge the caller for reading the cloud this many times. The first read is paid with the call.
+
+        They are never refused: they delay the caller's next calls. LIMITER_UNAVAILABLE when they cannot be counted.
+        """
+        if self.charge is not None and reads > 1:
+            await self.charge(reads - 1)
 
     @property
     def wanted_by(self) -> float:

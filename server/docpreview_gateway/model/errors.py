@@ -30,6 +30,15 @@ SERVER_ERROR_CODES = frozenset(
 """gRPC status codes that may be the fault of the gateway or the cloud, not of the caller."""
 
 
+MAX_ECHO = 64
+"""Characters of a caller's text that messages and log lines repeat."""
+
+
+def echo(text: str) -> str:
+    """A caller's text as messages and log lines repeat it: whole, or its beginning and its length."""
+    return text if len(text) <= MAX_ECHO else f"{text[:MAX_ECHO]}… ({len(text)} characters)"
+
+
 class GatewayError(Exception):
     """A call failed for one of the contract's reasons.
 

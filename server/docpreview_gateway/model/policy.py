@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
 from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.model.errors import GatewayError, echo
 from docpreview_gateway.model.option_rules import OptionRules
 from docpreview_gateway.model.rules import MAX_KEY_BYTES
 
@@ -104,7 +104,7 @@ class Rights:
         """Whether the caller may use the source bucket of this name."""
         rights = self.buckets.get(name)
         if rights is None:
-            return _denied(f"{self.rule}.buckets", f"does not name {name}")
+            return _denied(f"{self.rule}.buckets", f"does not name {echo(name)}")
         return _allowed(rights.rule, f"names {name}")
 
     def of_input(self, bucket: str, key: str) -> Decision:
@@ -121,7 +121,7 @@ class Rights:
             return self.of_bucket(bucket)
         known = output in rights.outputs
         return (_allowed if known else _denied)(
-            f"{rights.rule}.outputs", f"{'names' if known else 'does not name'} {output}"
+            f"{rights.rule}.outputs", f"{'names' if known else 'does not name'} {echo(output)}"
         )
 
     def of_output(self, bucket: str, output: str, key: str) -> Decision:
@@ -156,7 +156,7 @@ class Rights:
     def of_preset(self, name: str) -> Decision:
         """Whether the caller may use this preset."""
         rule = f"{self.rule}.presets"
-        return _allowed(rule, f"names {name}") if name in self.presets else _denied(rule, f"does not name {name}")
+        return _allowed(rule, f"names {name}") if name in self.presets else _denied(rule, f"does not name {echo(name)}")
 
     def sees_all(self, bucket: str) -> bool:
         """Whether the caller may see every job of the bucket, so that none has to be checked."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from google.protobuf.message import Message
 
 from docpreview.v1 import preview_job_service_pb2 as jobs
 from docpreview.v1 import preview_queue_service_pb2 as queues
@@ -14,9 +17,7 @@ from docpreview_gateway.model.errors import InvalidRequest, Violation
 from docpreview_gateway.model.output_templates import source_format, template_problem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from google.protobuf.message import Message
+    from collections.abc import Iterator
 
 MAX_PAGE_URL_SECONDS = 3600
 MAX_WAIT_SECONDS = 300
@@ -115,6 +116,13 @@ def check(request: Message) -> None:
         raise InvalidRequest(violations)
 
 
+def check_names(request: Message) -> None:
+    """Raise InvalidRequest when a name that is looked up before the request is validated cannot exist by its form."""
+    violations = list(_field_violations(request, _NAME_READERS))
+    if violations:
+        raise InvalidRequest(violations)
+
+
 def options_violations(options: PreviewOptions) -> list[Violation]:
     """Violations by options alone, with paths as in a create."""
     request = jobs.CreatePreviewJobRequest(options=options)
@@ -122,8 +130,8 @@ def options_violations(options: PreviewOptions) -> list[Violation]:
     return [violation for violation in found if violation.field.startswith("options.")]
 
 
-def _field_violations(request: Message) -> Iterator[Violation]:
-    for field, read, is_set in _READERS[type(request)]:
+def _field_violations(request: Message, readers: Readers | None = None) -> Iterator[Violation]:
+    for field, read, is_set in (readers or _READERS)[type(request)]:
         if not is_set(request):
             if field.required:
                 yield Violation(field.path, "is required")
@@ -204,6 +212,13 @@ def _reader(message: type[Message], path: str) -> tuple[Callable[[Any], Any], Ca
     return read, lambda request: bool(owner(request).HasField(leaf))
 
 
-_READERS = {
+Readers: TypeAlias = dict[type[Message], tuple[tuple[Field, Callable[[Any], Any], Callable[[Any], bool]], ...]]
+
+_READERS: Readers = {
     message: tuple((field, *_reader(message, field.path)) for field in fields) for message, fields in FIELDS.items()
+}
+
+_NAMES = frozenset({"bucket", "output.bucket", "preset"})
+_NAME_READERS: Readers = {
+    message: tuple(reader for reader in readers if reader[0].path in _NAMES) for message, readers in _READERS.items()
 }

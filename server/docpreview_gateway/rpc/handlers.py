@@ -34,9 +34,10 @@ from docpreview_gateway.rpc.certificates import from_tls
 from docpreview_gateway.rpc.statuses import DETAILS_KEY, RichStatus, rich_status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 
     from docpreview_gateway.access.ports import Authentication
+    from docpreview_gateway.limits.fair_shares import FairShares
     from docpreview_gateway.limits.ports import CallGate
     from docpreview_gateway.model.trace_context import Trace
     from docpreview_gateway.rpc.certificates import CertificateOf
@@ -89,7 +90,8 @@ class Handlers:
     """Builds gRPC handlers from routes. `jitter` returns numbers in [0, 1).
 
     With an `authentication` every call is authenticated, and authorized for its method, before its request is decoded;
-    without one its caller is `anonymous`. Without a `gate` callers have no limits.
+    without one its caller is `anonymous`. Without a `gate` callers have no limits. `shares` divides the bounds among
+    authenticated callers: that of calls that wait for a job (True), and that of others.
     """
 
     def __init__(  # noqa: PLR0913 - collaborators, named by wiring
@@ -101,18 +103,21 @@ class Handlers:
         authentication: Authentication | None = None,
         gate: CallGate | None = None,
         certificate_of: CertificateOf = from_tls,
+        shares: Mapping[bool, FairShares] | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._telemetry = telemetry
         self.anonymous = anonymous
         self.gate = gate
+        self.shares = shares or {}
         self._jitter = jitter
         self.authentication = authentication
         self.certificate_of = certificate_of
         self._checks_callers = authentication is not None or gate is not None
         """Whether calls are authenticated or limited."""
         bounds = bounds or Bounds()
-        self._free = {False: bounds.calls, True: bounds.waits}
+        self.free = {False: bounds.calls, True: bounds.waits}
+        """Calls that may still begin, by whether they wait for a job."""
         self._running = 0
         self._idle: asyncio.Future[None] | None = None
 
@@ -126,9 +131,10 @@ class Handlers:
         async def unary(raw: bytes, context: Context) -> bytes:
             running = _Running(self, route, context)
             try:
-                self._check_bounds(route)
                 if self._checks_callers:
                     await running.enter()
+                else:
+                    running.take_place()
                 request = _decode(route, raw)
                 encoded = None if route.fast_path is None else route.fast_path(request, running.call)
                 if encoded is None:
@@ -149,9 +155,10 @@ class Handlers:
         async def stream(raw: bytes, context: Context) -> AsyncGenerator[bytes, None]:
             running = _Running(self, route, context)
             try:
-                self._check_bounds(route)
                 if self._checks_callers:
                     await running.enter()
+                else:
+                    running.take_place()
                 await context.send_initial_metadata((("x-request-id", running.call.request_id),))
                 async with (
                     asyncio.timeout_at(running.call.deadline),
@@ -178,13 +185,11 @@ class Handlers:
     def started(self, route: Route[Any], call: Call) -> Trace | None:
         """Count a call whose handler begins. Returns its own position in its trace, None when it is not traced."""
         self._running += 1
-        self._free[route.waits] -= 1
         return self._telemetry.call_started(route.method, call)
 
     def ended(self, route: Route[Any], call: Call, code: str, seconds: float) -> None:
         """Record the end of a call after `seconds`, with the status code of this name."""
         self._running -= 1
-        self._free[route.waits] += 1
         self._telemetry.call_ended(route.method, call, code, seconds)
         if not self._running and self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
@@ -201,8 +206,9 @@ class Handlers:
         milliseconds = round(1000 * status.retry_after * (0.8 + 0.4 * self._jitter()))
         return (*trailers, ("grpc-retry-pushback-ms", str(milliseconds)))
 
-    def _check_bounds(self, route: Route[Any]) -> None:
-        if self._free[route.waits] < 0:
+    def check_bounds(self, route: Route[Any]) -> None:
+        """Raise OVERLOADED when the process has as many calls as it accepts."""
+        if self.free[route.waits] <= 0:
             raise GatewayError(
                 reasons.ERROR_REASON_OVERLOADED,
                 "the gateway has as many concurrent calls as it accepts; nothing was sent",
@@ -232,7 +238,18 @@ class _Running:
     Not a context manager: the cost of one is measurable on the path of cached jobs.
     """
 
-    __slots__ = ("_admitted", "_begin", "_code", "_context", "_handlers", "_metadata", "_route", "call")
+    __slots__ = (
+        "_admitted",
+        "_begin",
+        "_code",
+        "_context",
+        "_handlers",
+        "_has_place",
+        "_metadata",
+        "_route",
+        "_shares",
+        "call",
+    )
 
     def __init__(self, handlers: Handlers, route: Route[Any], context: Context) -> None:
         self._handlers = handlers
@@ -240,7 +257,8 @@ class _Running:
         self._context = context
         self._begin = time.perf_counter()
         self._code = "OK"
-        self._admitted = False
+        self._admitted = self._has_place = False
+        self._shares: FairShares | None = None
         self._metadata = metadata_of(context)
         self.call = _open(context.time_remaining(), self._metadata, route.longest, handlers.anonymous)
         trace = handlers.started(route, self.call)
@@ -248,17 +266,35 @@ class _Running:
             self.call = self.call._replace(trace=trace)
 
     async def enter(self) -> None:
-        """Authenticate, authorize and admit the call, or raise."""
+        """Authenticate, authorize and admit the call, or raise.
+
+        It takes a place among the calls of the process once it is authenticated: calls that wait for the keys of an
+        issuer must not keep others out.
+        """
         handlers = self._handlers
         authentication, gate = handlers.authentication, handlers.gate
+        handlers.check_bounds(self._route)
         if authentication is not None:
             caller = await authorized_caller(
                 authentication, handlers.certificate_of, self._context, self._metadata, self._route.method.name
             )
             self.call = self.call._replace(caller=caller)
+        self.take_place()
+        shares = self._handlers.shares.get(self._route.waits)
+        if shares is not None:
+            shares.enter(self.call.caller.name)
+            self._shares = shares
         if gate is not None:
-            await gate.enter(self.call.caller, self._route.method.name)
+            charge = await gate.enter(self.call.caller, self._route.method.name)
             self._admitted = True
+            if charge is not None:
+                self.call = self.call._replace(charge=charge)
+
+    def take_place(self) -> None:
+        """Count the call among those of the process, or raise OVERLOADED."""
+        self._handlers.check_bounds(self._route)
+        self._handlers.free[self._route.waits] -= 1
+        self._has_place = True
 
     async def failed(self, error: BaseException) -> None:
         """Abort the call with the status of the error; a cancellation is only recorded."""
@@ -273,6 +309,10 @@ class _Running:
         """Record the end of the call, and release its caller's limits."""
         if self._admitted and self._handlers.gate is not None:
             self._handlers.gate.leave(self.call.caller)
+        if self._shares is not None:
+            self._shares.leave(self.call.caller.name)
+        if self._has_place:
+            self._handlers.free[self._route.waits] += 1
         self._handlers.ended(self._route, self.call, self._code, time.perf_counter() - self._begin)
 
 

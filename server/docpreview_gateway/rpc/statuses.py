@@ -9,13 +9,23 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
 
 from docpreview.v1 import error_reason_pb2 as r
-from docpreview_gateway.model.errors import GatewayError, InvalidRequest, LimitReached
+from docpreview_gateway.model.errors import GatewayError, InvalidRequest, LimitReached, echo
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 DOMAIN = "docpreview"
 DETAILS_KEY = "grpc-status-details-bin"
+
+MAX_TEXT_BYTES = 512
+"""Bytes of UTF-8 of a text in a status, such as its message.
+
+By default clients refuse trailers above 8 KiB, and with them the whole status. A message is there up to three times:
+percent-encoded, in the details, and in a QuotaFailure.
+"""
+
+MAX_VIOLATIONS_BYTES = 2560
+"""Bytes of a request's violations in a status; further ones are told after a repetition of the call."""
 
 CODES: dict[r.ErrorReason.ValueType, StatusCode] = {
     r.ERROR_REASON_INVALID_REQUEST: StatusCode.INVALID_ARGUMENT,
@@ -90,33 +100,44 @@ def rich_status(error: GatewayError, request_id: str, *, disclosed: bool = False
     Unless `disclosed`, the cloud's request id is left out: calls of several callers may share a request.
     """
     code = CODES[error.reason]
-    status = status_pb2.Status(code=code.value[0], message=error.message)
+    message = _cut(error.message)
+    status = status_pb2.Status(code=code.value[0], message=message)
     reason = r.ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_")
     for detail in _details(error, reason, request_id, disclosed=disclosed):
         status.details.add().Pack(detail)
     final = isinstance(error, LimitReached) and error.final
-    return RichStatus(code, error.message, status.SerializeToString(), error.retry_after, reason, final)
+    return RichStatus(code, message, status.SerializeToString(), error.retry_after, reason, final)
 
 
 def _details(error: GatewayError, reason: str, request_id: str, *, disclosed: bool) -> list[Message]:
-    metadata = {**error.metadata, "request_id": request_id}
+    metadata = {name: echo(value) for name, value in error.metadata.items()} | {"request_id": request_id}
     if not disclosed:
         metadata.pop("upstream_request_id", None)
     details: list[Message] = [error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata)]
     if isinstance(error, InvalidRequest):
-        details.append(
-            error_details_pb2.BadRequest(
-                field_violations=[
-                    error_details_pb2.BadRequest.FieldViolation(field=wrong.field, description=wrong.description)
-                    for wrong in error.violations
-                ]
-            )
-        )
+        details.append(_bad_request(error))
     if isinstance(error, LimitReached):
-        violation = error_details_pb2.QuotaFailure.Violation(subject=error.subject, description=error.message)
+        violation = error_details_pb2.QuotaFailure.Violation(subject=error.subject, description=_cut(error.message))
         details.append(error_details_pb2.QuotaFailure(violations=[violation]))
     if error.retry_after is not None:
         delay = Duration()
         delay.FromMilliseconds(int(error.retry_after * 1000))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     return details
+
+
+def _bad_request(error: InvalidRequest) -> error_details_pb2.BadRequest:
+    found = error_details_pb2.BadRequest()
+    for wrong in error.violations:
+        found.field_violations.add(field=echo(wrong.field), description=_cut(wrong.description))
+        if found.ByteSize() > MAX_VIOLATIONS_BYTES:
+            del found.field_violations[-1]
+            break
+    return found
+
+
+def _cut(text: str) -> str:
+    """The text, or its beginning when it is longer than a status may be."""
+    if len(text) <= MAX_TEXT_BYTES // 4 or len(encoded := text.encode()) <= MAX_TEXT_BYTES:
+        return text
+    return encoded[:MAX_TEXT_BYTES].decode(errors="ignore") + "…"

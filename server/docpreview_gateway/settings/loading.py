@@ -27,6 +27,7 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
+from docpreview_gateway.model import strict_yaml
 from docpreview_gateway.settings.access import AuthSettings, PolicySettings, TlsSettings, check_access
 from docpreview_gateway.settings.edge import EdgeSettings, check_edge
 from docpreview_gateway.settings.sections import (
@@ -52,6 +53,7 @@ from docpreview_gateway.settings.upstream import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from importlib.resources.abc import Traversable
 
 PREFIX = "DOCPREVIEW_"
 CONFIG_VARIABLE = "DOCPREVIEW_CONFIG"
@@ -69,6 +71,13 @@ class ConfigurationError(Exception):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
         self.problems = problems
+
+
+class _StrictYamlSource(YamlConfigSettingsSource):
+    """The settings file, without duplicate keys."""
+
+    def _read_file(self, file_path: Path | Traversable) -> dict[str, Any]:
+        return strict_yaml.parse(file_path.read_bytes()) or {}
 
 
 class Settings(BaseSettings):
@@ -178,7 +187,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, then variables, then the file."""
-        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, cls.model_config.get("yaml_file"))
+        return init_settings, env_settings, _StrictYamlSource(settings_cls, cls.model_config.get("yaml_file"))
 
 
 def load(path: Path | None) -> Settings:
@@ -227,7 +236,8 @@ def _unreadable(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         problem = _QUOTED.sub("...", error.problem or "")
-        return f"line {mark.line + 1}, column {mark.column + 1}: not YAML: {problem}"
+        what = "" if isinstance(error, strict_yaml.DuplicateKeyError) else "not YAML: "
+        return f"line {mark.line + 1}, column {mark.column + 1}: {what}{problem}"
     if isinstance(error, SettingsError):
         return str(error)
     return "the file must be a YAML map of settings"

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from docpreview.v1.preview_job_pb2 import PreviewOptions
 from docpreview_gateway.access import tokens
 from docpreview_gateway.access.directory import Claim, Directory
-from docpreview_gateway.model import validation
+from docpreview_gateway.model import strict_yaml, validation
 from docpreview_gateway.model.callers import ANONYMOUS, GATEWAY
 from docpreview_gateway.model.contract import METHOD_NAMES
 from docpreview_gateway.model.option_rules import CLOUD_DEFAULTS, OptionRules
@@ -174,7 +174,7 @@ def load_policy(path: Path, surroundings: Surroundings) -> Directory:
     except OSError as error:
         raise PolicyError([f"{path}: {error.strerror}"]) from None
     try:
-        policy = PolicyPart.model_validate(yaml.load(text, _StrictLoader))  # noqa: S506 - a SafeLoader
+        policy = PolicyPart.model_validate(strict_yaml.parse(text))
     except ValidationError as error:
         raise PolicyError([_problem(dict(found)) for found in error.errors(include_input=False)]) from None
     except (yaml.YAMLError, ValueError) as error:
@@ -182,16 +182,6 @@ def load_policy(path: Path, surroundings: Surroundings) -> Directory:
     if problems := [*_unknown_references(policy, surroundings), *_duplicates(policy)]:
         raise PolicyError(problems)
     return _directory(policy)
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML loader that rejects duplicate keys: one of two callers with the same name would be lost silently."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - the library's signature
-        keys = Counter(self.construct_object(key) for key, _ in node.value)
-        if repeated := [str(key) for key, times in keys.items() if times > 1]:
-            raise yaml.constructor.ConstructorError(None, None, f"duplicate key {repeated[0]}", node.start_mark)
-        return super().construct_mapping(node, deep)
 
 
 def _unreadable(error: Exception) -> str:

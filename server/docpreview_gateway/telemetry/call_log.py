@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import orjson
 import structlog
 
-from docpreview_gateway.model.errors import SERVER_ERROR_CODES
+from docpreview_gateway.model.errors import SERVER_ERROR_CODES, echo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,9 +73,9 @@ class CallLog:
             "level": "info",
             "event": "create",
             "caller": call.caller.name,
-            "bucket": request.bucket,
+            "bucket": echo(request.bucket),
             "input_object_sha256": _digest(request.input_object),
-            "output_bucket": request.output.bucket or request.bucket,
+            "output_bucket": echo(request.output.bucket or request.bucket),
             "idempotency_key_sha256": _digest(request.request_id),
             "outcome": outcome,
             "job_id": job_id,

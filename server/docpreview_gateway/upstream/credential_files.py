@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from docpreview_gateway.model import strict_yaml
 from docpreview_gateway.upstream.wire.signing import Credentials
 
 if TYPE_CHECKING:
@@ -22,11 +23,11 @@ class CredentialFileError(Exception):
 def load_credentials(path: Path) -> Credentials:
     """The keys in a YAML or JSON map of `secret_id`, `secret_key` and, for temporary keys, `token`."""
     try:
-        found = yaml.safe_load(path.read_bytes())
+        found = strict_yaml.parse(path.read_bytes())
     except OSError as error:
         raise CredentialFileError(f"{path}: {error.strerror}") from None
     except (yaml.YAMLError, ValueError):
-        raise CredentialFileError(f"{path}: neither YAML nor JSON") from None
+        raise CredentialFileError(f"{path}: neither YAML nor JSON, or it has a key twice") from None
     if not isinstance(found, dict) or not found.keys() >= _FIELDS or not found.keys() <= _FIELDS | _OPTIONAL:
         raise CredentialFileError(f"{path}: must be a map of secret_id, secret_key and, if there is one, token")
     values = {name: value for name, value in found.items() if value is not None}

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, ClassVar, Generic, Literal, Protocol, TypeAlia
 from docpreview.v1.preview_job_pb2 import PreviewJob
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
     from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest, PreviewQueue
     from docpreview_gateway.model.buckets import Bucket
@@ -138,4 +140,8 @@ class CachingUpstream(Upstream, Protocol):
 
         GatewayError, as reading the job would raise it, when it is known already that the cloud cannot answer in time.
         """
+        ...
+
+    async def find_shared(self, bucket: Bucket, job_ids: Iterable[str], call: Call) -> dict[str, PreviewJob]:
+        """Those of the jobs that the cache of all replicas has, fresh. Does not wait without such a cache."""
         ...

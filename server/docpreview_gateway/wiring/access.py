@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.upstream.wire.signing import Credentials
 
 CHECK_SECONDS = 1.0
-"""Interval of checks of the files."""
+"""Interval of checks of the files; a change counts after one to two of them."""
 
 KEYS_SECONDS = 600.0
 """Interval of fetches of an issuer's keys."""
@@ -101,7 +102,7 @@ class Access:
         certificates = ClientCertificates() if tls.client_ca else None
         if certificates is not None and tls.client_ca is not None and tls.client_crl is not None:
             load = partial(_revoked, tls.client_crl, tls.client_ca)
-            self.reloading.add(Watched("revocations", [tls.client_crl], load, certificates.revoke))
+            self.reloading.add(Watched("revocations", [tls.client_crl, tls.client_ca], load, certificates.revoke))
         self._authenticator = authenticator = Authenticator(
             Directory(),
             certificates=certificates,
@@ -131,44 +132,51 @@ class Access:
         return None if credentials is None else credentials.credentials()
 
     async def refresh_keys(self) -> None:
-        """Fetch the issuers' keys. A failure is logged, and the old keys stay in use."""
+        """Fetch the issuers' keys. After a failure, which `_fetch_keys` reports, the old keys stay in use."""
         if not self._fetched:
             return  # and do not import pyjwt, which takes 8 MiB
         from docpreview_gateway.access.jwks_http import FetchError  # noqa: PLC0415
         from docpreview_gateway.access.jwt_verifier import KeysError  # noqa: PLC0415
 
         for keys in self._fetched:
-            try:
+            with suppress(FetchError, KeysError):
                 await keys.refresh()
-            except (FetchError, KeysError) as error:
-                self._telemetry.reloaded("jwks", "invalid")
-                log.warning("keys of an issuer not fetched, the old ones stay in use", why=str(error))
-            else:
-                self._telemetry.reloaded("jwks", "ok")
 
     def _keys_changed(self) -> None:
         if self._authenticator is not None:
             self._authenticator.forget()
 
     def _verifier(self, settings: JwtSettings) -> JwtVerifier:
-        from docpreview_gateway.access import jwks_http  # noqa: PLC0415
-        from docpreview_gateway.access.jwt_verifier import JwksKeys, JwtVerifier, parse_keys  # noqa: PLC0415
+        from docpreview_gateway.access.jwt_verifier import JwksKeys, JwtVerifier  # noqa: PLC0415
 
         if settings.jwks_file is not None:
             keys = JwksKeys(None, clock=self._clock, changed=self._keys_changed)
             load = partial(_jwks, settings.jwks_file)
             self.reloading.add(Watched("jwks", [settings.jwks_file], load, keys.replace))
         else:
-            url = str(settings.jwks_url)
-
-            async def fetch() -> dict[str, PyJWK]:
-                return parse_keys(await jwks_http.fetch(url))
-
-            keys = JwksKeys(fetch, clock=self._clock, changed=self._keys_changed)
+            keys = JwksKeys(
+                partial(self._fetch_keys, settings.issuer, str(settings.jwks_url)),
+                clock=self._clock,
+                changed=self._keys_changed,
+            )
             self._fetched.append(keys)
         return JwtVerifier(
             keys, issuer=settings.issuer, audience=settings.audience, algorithms=tuple(settings.algorithms)
         )
+
+    async def _fetch_keys(self, issuer: str, url: str) -> dict[str, PyJWK]:
+        """The keys of an issuer. A failure is counted and logged, here because tokens cause fetches too."""
+        from docpreview_gateway.access import jwks_http  # noqa: PLC0415
+        from docpreview_gateway.access.jwt_verifier import KeysError, parse_keys  # noqa: PLC0415
+
+        try:
+            keys = parse_keys(await jwks_http.fetch(url))
+        except (jwks_http.FetchError, KeysError) as error:
+            self._telemetry.reloaded("jwks", "invalid" if isinstance(error, KeysError) else "unreachable")
+            log.warning("keys of an issuer not fetched, the old ones stay in use", issuer=issuer, why=str(error))
+            raise
+        self._telemetry.reloaded("jwks", "ok")
+        return keys
 
 
 def load_directory(settings: Settings) -> Directory:

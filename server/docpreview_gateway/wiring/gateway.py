@@ -21,6 +21,7 @@ from docpreview_gateway.jobs.preview_jobs import PreviewJobs
 from docpreview_gateway.jobs.preview_queues import PreviewQueues
 from docpreview_gateway.jobs.watching import Watching, WatchLimits
 from docpreview_gateway.limits.call_limits import CallLimits, Counting, has_limits
+from docpreview_gateway.limits.fair_shares import FairShares
 from docpreview_gateway.model.callers import ANONYMOUS
 from docpreview_gateway.rpc.certificates import from_edge, from_tls
 from docpreview_gateway.rpc.connections import Connections
@@ -140,14 +141,20 @@ class Gateway:
     def _handlers(self, access: Access) -> Handlers:
         limits = self._settings.limits
         anonymous, authentication = limits.anonymous.caller(ANONYMOUS.name), access.authenticator()
-        gate = CallLimits(self._counting, self._observed.limits, share=self._settings.processes)
+        telemetry, bounds = self._observed.limits, Bounds(limits.max_calls, self._settings.watch.max_watches)
+        gate = CallLimits(self._counting, telemetry, share=self._settings.processes)
+        shares = {
+            False: FairShares(bounds.calls, "calls", telemetry),
+            True: FairShares(bounds.waits, "waits and watches", telemetry),
+        }
         return Handlers(
             self._observed.rpc,
-            Bounds(limits.max_calls, self._settings.watch.max_watches),
+            bounds,
             anonymous=anonymous,
             authentication=authentication,
             gate=gate if authentication is not None or has_limits(anonymous) else None,
             certificate_of=from_edge if self._settings.edge.listen else from_tls,
+            shares=None if authentication is None else shares,
         )
 
     def _watching(self, upstream: Upstream, clock: Clock, feed: JobFeed | None) -> Watching:

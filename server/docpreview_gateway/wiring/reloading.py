@@ -34,35 +34,61 @@ class Watched(NamedTuple, Generic[Loaded]):
     take: Callable[[Loaded], None]
 
 
+class _State:
+    """The stamps of the version that was tried last, and those of the latest check."""
+
+    def __init__(self, stamps: list[Hashable]) -> None:
+        self.tried = self.seen = stamps
+
+
 class Reloading:
-    """Watched files, reloaded when their `stamp` changes."""
+    """Watched files, reloaded when their `stamp` changes.
+
+    A change counts once two checks in a row find the same: a half-written file can be valid, such as a policy that does
+    not reach a caller's limits yet.
+    """
 
     def __init__(self, telemetry: AccessTelemetry, stamp: Callable[[Path], Hashable]) -> None:
         self._telemetry = telemetry
         self._stamp = stamp
-        self._watched: list[tuple[Watched[object], list[Hashable]]] = []
+        self._watched: list[tuple[Watched[object], _State]] = []
 
     def add(self, watched: Watched[Loaded]) -> None:
-        """Load now, and again whenever a file changes. InvalidFileError when it cannot be loaded now."""
-        stamps = self._stamps(watched)
+        """Load now, and again whenever a file changes. InvalidFileError when it cannot be loaded now.
+
+        A file that is being written at this moment is loaded as it is; what is written afterwards is a change.
+        """
+        state = _State(self._stamps(watched))
         watched.take(watched.load())
-        self._watched.append((watched, stamps))  # type: ignore[arg-type]  # loaded values are only passed on
+        self._watched.append((watched, state))  # type: ignore[arg-type]  # loaded values are only passed on
 
     async def check(self) -> None:
-        """Reload changed files. An invalid version is logged once, and the old one stays in use."""
-        for watched, known in self._watched:
-            stamps = await asyncio.to_thread(self._stamps, watched)
-            if stamps != known:
-                known[:] = stamps
-                await self._reload(watched)
+        """Reload files that changed before the last check and not since.
 
-    async def _reload(self, watched: Watched[object]) -> None:
+        An invalid version is logged once, and the old one stays in use.
+        """
+        for watched, state in self._watched:
+            stamps = await asyncio.to_thread(self._stamps, watched)
+            is_settled, state.seen = stamps == state.seen, stamps
+            if is_settled and stamps != state.tried:
+                await self._reload(watched, state)
+
+    async def _reload(self, watched: Watched[object], state: _State) -> None:
+        loaded: object | InvalidFileError
         try:
-            watched.take(await asyncio.to_thread(watched.load))
+            loaded = await asyncio.to_thread(watched.load)
         except InvalidFileError as error:
+            loaded = error
+        if (now := await asyncio.to_thread(self._stamps, watched)) != state.seen:
+            # Changed between the check and the end of loading: what was loaded is nobody's version.
+            state.seen = now
+            return
+        state.tried = now
+        if isinstance(loaded, InvalidFileError):
             self._telemetry.reloaded(watched.what, "invalid")
-            log.warning("new version is invalid, the old one stays", file=watched.what, why=str(error))
+            log.warning("new version is invalid, the old one stays", file=watched.what, why=str(loaded))
         else:
+            watched.take(loaded)
             self._telemetry.reloaded(watched.what, "ok")
             log.info("reloaded", file=watched.what)
 

@@ -145,7 +145,6 @@ class TestCreate:
         "fields",
         [
             {"bucket": "previews-1250000000"},
-            {"bucket": "../x"},
             {"input_object": "secret/a.pdf"},
             {"input_object": "in/../secret/a.pdf"},
             {"output": ObjectLocation(object="in/${Number}.jpg")},
@@ -162,6 +161,24 @@ class TestCreate:
         """Before validation."""
         error = await refusal(office.jobs.create(create_request(**fields), by(SHOP)))
         assert error.reason == r.ERROR_REASON_NOT_PERMITTED
+        assert office.upstream.asked == []
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"bucket": "../x"},
+            {"bucket": "b" * 20_000},
+            {"output": ObjectLocation(bucket="Not-A-Bucket")},
+            {"preset": "p" * 65},
+            {"bucket": "previews-1250000000", "preset": "not a preset"},
+        ],
+    )
+    async def test_a_malformed_name_is_rejected_before_it_is_looked_up(
+        self, office: Office, fields: dict[str, Any]
+    ) -> None:
+        """Whatever the rights of the caller: its form tells nothing about what exists."""
+        error = await refusal(office.jobs.create(create_request(**fields), by(SHOP)))
+        assert error.reason == r.ERROR_REASON_INVALID_REQUEST
         assert office.upstream.asked == []
 
     async def test_a_permitted_create_is_made_by_the_policys_option_rules(self, office: Office) -> None:

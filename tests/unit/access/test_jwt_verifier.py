@@ -10,7 +10,14 @@ import pytest
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview_gateway.access import jwks_http
 from docpreview_gateway.access.directory import Unauthenticated
-from docpreview_gateway.access.jwt_verifier import REFRESH_SECONDS, TRUSTED_SECONDS, JwksKeys, KeysError, parse_keys
+from docpreview_gateway.access.jwt_verifier import (
+    MAX_WAITING,
+    REFRESH_SECONDS,
+    TRUSTED_SECONDS,
+    JwksKeys,
+    KeysError,
+    parse_keys,
+)
 from docpreview_gateway.model.errors import GatewayError
 from tests.fakes.clock import FakeClock
 from tests.fakes.raw_server import Exchange, RawServer
@@ -92,6 +99,47 @@ async def test_calls_with_an_unknown_key_share_one_fetch(keys: JwksKeys, idp: Id
     idp.open.set()
     found = await asyncio.gather(*waiting[1:])
     assert {key.key_id for key in found} == {"ec2"}
+    assert idp.visits == 2
+
+
+async def test_few_calls_wait_for_the_keys_and_further_ones_are_refused_at_once(
+    keys: JwksKeys, idp: Idp, clock: FakeClock
+) -> None:
+    """With IDENTITY_UNAVAILABLE and a wait; the places are free again after a cancellation, and after the fetch."""
+    clock.time += REFRESH_SECONDS
+    idp.open.clear()
+    idp.kids = {"ec1", "ec2"}
+    waiting = [asyncio.create_task(keys.key("ec2")) for _ in range(MAX_WAITING)]
+    await asyncio.sleep(0)
+    for _ in range(3):
+        with pytest.raises(GatewayError) as caught:
+            await keys.key("ec2")
+        assert caught.value.reason == r.ERROR_REASON_IDENTITY_UNAVAILABLE
+        assert caught.value.retry_after == 1.0
+    assert (await keys.key("ec1")).key_id == "ec1"
+    waiting[0].cancel()
+    await asyncio.wait(waiting[:1])
+    last = asyncio.create_task(keys.key("ec2"))
+    await asyncio.sleep(0)
+    idp.open.set()
+    assert {key.key_id for key in await asyncio.gather(*waiting[1:], last)} == {"ec2"}
+    assert idp.visits == 2
+
+
+async def test_a_periodic_fetch_and_that_of_a_token_are_one(keys: JwksKeys, idp: Idp, clock: FakeClock) -> None:
+    """Whichever begins first; both get its error."""
+    clock.time += REFRESH_SECONDS
+    idp.open.clear()
+    idp.error = KeysError("broken")
+    token = asyncio.create_task(keys.key("ec2"))
+    await asyncio.sleep(0)
+    periodic = asyncio.create_task(keys.refresh())
+    await asyncio.sleep(0)
+    idp.open.set()
+    with pytest.raises(KeysError):
+        await periodic
+    with pytest.raises(Unauthenticated):
+        await token
     assert idp.visits == 2
 
 

@@ -15,6 +15,7 @@ from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOpt
 from docpreview_gateway.jobs.preview_jobs import BATCH_CONCURRENCY
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
+from tests.fakes.policies import caller_of
 from tests.unit.conftest import BUCKET, OTHER, QUICK, Office, call
 
 RUNNING, SUCCESS = PreviewJob.STATE_RUNNING, PreviewJob.STATE_SUCCESS
@@ -178,6 +179,49 @@ class TestBatchGet:
         request = pb.BatchGetPreviewJobsRequest(bucket=BUCKET.name, job_ids=["d1", "d2"], page_url_ttl=TTL)
         reply = await office.jobs.batch_get(request, call())
         assert all(job.result.pages[0].url for job in reply.jobs)
+
+    @pytest.mark.parametrize(
+        ("cached", "shared", "charged"), [(0, 0, [9]), (4, 0, [5]), (4, 3, [2]), (4, 5, []), (10, 0, [])]
+    )
+    async def test_a_batch_is_charged_for_the_jobs_that_no_cache_has(
+        self, office: Office, cached: int, shared: int, charged: list[int]
+    ) -> None:
+        """The first is paid with the call; before anything is read."""
+        job_ids = [f"d{number}" for number in range(10)]
+        for number, job_id in enumerate(job_ids):
+            job = office.upstream.add_job(BUCKET.name, job_id, RUNNING)
+            found = office.upstream.cached if number < cached else office.upstream.shared_cached
+            if number < cached + shared:
+                found[BUCKET.name, job_id] = job
+        charges: list[int] = []
+
+        async def charge(calls: int) -> None:
+            assert office.upstream.asked == []
+            charges.append(calls)
+
+        request = pb.BatchGetPreviewJobsRequest(bucket=BUCKET.name, job_ids=[*job_ids, *job_ids])
+        reply = await office.jobs.batch_get(request, call()._replace(charge=charge))
+        assert [job.job_id for job in reply.jobs] == [*job_ids, *job_ids]
+        assert charges == charged
+        assert sorted(job_id for _, job_id in office.upstream.asked) == job_ids[cached + shared :]
+
+    async def test_a_hidden_job_costs_a_batch_as_much_as_a_missing_one(self, office: Office) -> None:
+        """Wherever it is cached: the rest of a rate would tell that it exists."""
+        for key in ("in/a.pdf", "secret/a.pdf"):
+            job = office.upstream.add_job(BUCKET.name, f"d{key[:2]}", RUNNING)
+            job.input.object = key
+            office.upstream.cached[BUCKET.name, job.job_id] = job
+        charges: list[int] = []
+
+        async def charge(calls: int) -> None:
+            charges.append(calls)
+
+        restricted = call()._replace(caller=caller_of("shop", {BUCKET.name: ("in/",)}), charge=charge)
+        for job_ids in (["din", "dse", "x1"], ["din", "x2", "x1"]):
+            request = pb.BatchGetPreviewJobsRequest(bucket=BUCKET.name, job_ids=job_ids)
+            reply = await office.jobs.batch_get(request, restricted)
+            assert list(reply.missing_job_ids) == job_ids[1:]
+        assert charges == [1, 1]
 
 
 class TestWait:

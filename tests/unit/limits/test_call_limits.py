@@ -152,3 +152,41 @@ async def test_an_unavailable_store_is_replaced_by_local_counting() -> None:
     assert telemetry.limits[0] == ("a", "rate", "degraded")
     strict = CallLimits(Counting(shared, refuse_without_store=True), FakeTelemetry())
     assert await reason_of(strict, caller) == "LIMITER_UNAVAILABLE"
+
+
+async def test_further_reads_of_a_call_are_charged_to_all_of_its_rates() -> None:
+    """And to nobody else's; the next call waits for the debt of the slowest."""
+    limits = CallLimits(Counting(), telemetry := FakeTelemetry())
+    caller = Caller("a", rate=Rate(100, 10), method_rates={GET: Rate(1, 10)})
+    charge = await limits.enter(caller, GET)
+    assert charge is not None
+    await charge(99)
+    with pytest.raises(LimitReached) as caught:
+        await limits.enter(caller, GET)
+    assert caught.value.subject == f"caller:a:{GET}"
+    assert caught.value.retry_after == pytest.approx(91.0, abs=0.5)
+    assert await reason_of(limits, Caller("b", rate=Rate(1, 1))) == "OK"
+    assert telemetry.limits[:2] == [("a", "rate", "allowed"), ("a", "method_rate", "allowed")]
+
+
+async def test_a_caller_without_rates_has_nothing_to_charge() -> None:
+    """Also with a limit of its concurrency."""
+    limits = CallLimits(Counting(), FakeTelemetry())
+    assert await limits.enter(Caller("free"), GET) is None
+    assert await limits.enter(Caller("a", concurrency=1), GET) is None
+
+
+@pytest.mark.parametrize("shadow", [False, True])
+async def test_reads_that_cannot_be_counted_fail_unless_limits_are_a_dry_run(shadow: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """With `without_store: refuse`."""
+    shared = FakeShared()
+    limits = CallLimits(Counting(shared, refuse_without_store=True), FakeTelemetry())
+    charge = await limits.enter(Caller("a", rate=Rate(1, 1), shadow=shadow), GET)
+    assert charge is not None
+    shared.down = True
+    if shadow:
+        await charge(5)
+        return
+    with pytest.raises(GatewayError) as caught:
+        await charge(5)
+    assert caught.value.reason == r.ERROR_REASON_LIMITER_UNAVAILABLE

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from docpreview_gateway.limits.gcra import Rates, divided, rule, rules_of
+from docpreview_gateway.limits.gcra import Rates, debt, divided, rule, rules_of
 from docpreview_gateway.model.callers import Caller, Rate
 
 FAST = rule("fast", "rate", Rate(10, 5))
@@ -82,3 +82,25 @@ def test_a_caller_has_a_rule_for_all_calls_then_one_for_the_method() -> None:
     assert [found.kind for found in rules_of(caller, "GetPreviewJob")] == ["rate", "method_rate"]
     assert [found.kind for found in rules_of(caller, "WatchPreviewJob")] == ["rate"]
     assert rules_of(Caller("b"), "GetPreviewJob") == ()
+
+
+def test_a_debt_is_charged_at_once_and_delays_the_next_call() -> None:
+    """However large: the rate in the long run is kept."""
+    rates = Rates()
+    assert rates.take((FAST,), 0.0) is None
+    assert rates.take((debt(FAST, 99),), 0.0) is None
+    refusal = rates.take((FAST,), 0.0)
+    assert refusal is not None
+    assert refusal.wait == pytest.approx(10.0 - FAST.tolerance)
+    assert rates.take((debt(FAST, 10),), 0.0) is None
+    assert rates.take((FAST,), 11.0 - FAST.tolerance) is None
+
+
+def test_a_share_of_a_debt_is_never_refused() -> None:
+    """When processes divide a rate."""
+    rates = Rates()
+    for _ in range(3):
+        assert rates.take((divided(debt(SLOW, 100), 4),), 0.0) is None
+    refusal = rates.take((divided(SLOW, 4),), 0.0)
+    assert refusal is not None
+    assert refusal.wait == pytest.approx(1200.0)

@@ -147,3 +147,23 @@ def test_a_reached_limit_has_a_quota_failure_with_its_subject() -> None:
     assert len(unpacked(limit_reached(), details.RetryInfo)) == 1
     assert [rich_status(limit_reached(final=final), "r1").final for final in (False, True)] == [False, True]
     assert unpacked(GatewayError(r.ERROR_REASON_OVERLOADED, "no"), details.QuotaFailure) == []
+
+
+def test_a_status_fits_into_gRPCs_metadata_whatever_an_error_holds() -> None:  # noqa: N802 - its name
+    """Message, facts and violations are cut; the first violations are told."""
+    long = "\U0001f600" * 100_000
+    errors = (
+        GatewayError(r.ERROR_REASON_NOT_PERMITTED, long),
+        LimitReached(r.ERROR_REASON_RATE_LIMITED, long, subject="caller:a", retry_after=1),
+        InvalidRequest([Violation(f"{long}{number}", long) for number in range(1000)]),
+        InvalidRequest([Violation(f"field{number}", "must be good") for number in range(1000)]),
+        UpstreamError(r.ERROR_REASON_UPSTREAM_UNMAPPED, long, facts=UpstreamFacts(long, 400, long)),
+    )
+    for error in errors:
+        status = rich_status(error, "a" * 64)
+        percent_encoded = 3 * len(status.message.encode())
+        assert percent_encoded + len(status.details) * 4 / 3 < 7 * 1024
+        (info,) = unpacked(error, details.ErrorInfo)
+        assert info.reason
+    (bad,) = unpacked(errors[3], details.BadRequest)
+    assert [found.field for found in bad.field_violations][:50] == [f"field{number}" for number in range(50)]

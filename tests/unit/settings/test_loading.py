@@ -243,6 +243,11 @@ class TestMistakes:
         """Ranges, formats and references."""
         assert path in {problem.partition(":")[0] for problem in problems(file(folder, text))}
 
+    def test_a_key_that_is_there_twice_is_rejected_with_its_line(self, folder: Path) -> None:
+        """All but the last would be ignored."""
+        text = MINIMAL + "reflection: true\nreflection: false\n"
+        assert problems(file(folder, text)) == ["line 7, column 1: duplicate key reflection"]
+
     def test_a_bucket_that_is_listed_twice_is_rejected(self, folder: Path) -> None:
         """Which of the two counts would be undefined."""
         line = MINIMAL.splitlines()[2]

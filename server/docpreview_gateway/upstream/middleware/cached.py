@@ -19,7 +19,7 @@ from docpreview_gateway.upstream.policies.cache_entries import Entry
 from docpreview_gateway.upstream.wire.refusals import is_transient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview_gateway.model.buckets import Bucket
@@ -98,6 +98,26 @@ class Cached:
             self._telemetry.cache_lookup("memory", "hit")
             call.response.cache = "hit"
         return job
+
+    async def find_shared(self, bucket: Bucket, job_ids: Iterable[str], call: Call) -> dict[str, PreviewJob]:
+        """Those of the jobs that the shared cache has, fresh; none without one.
+
+        A hit is counted here, a miss by the `GetJob` that follows.
+        """
+        if self._shared is None or call.no_cache:
+            return {}
+        keys = {job_id: cache_entries.job_key(bucket, job_id) for job_id in job_ids}
+        envelopes = await asyncio.gather(*map(self._shared.get, keys.values()))
+        found = {}
+        for (job_id, key), envelope in zip(keys.items(), envelopes, strict=True):
+            entry = _decoded(key, envelope)
+            if envelope is None or entry is None or entry.job is None or self._clock.now() >= entry.fresh_until:
+                continue
+            found[job_id] = entry.job
+            self._memory.set(key, envelope)
+            self._telemetry.cache_lookup("shared", "hit")
+            call.response.cache = "hit"
+        return found
 
     def forget_lists(self, bucket: str) -> None:
         """Drop the cached lists of the bucket of this name: a job was created in it."""

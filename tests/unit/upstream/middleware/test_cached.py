@@ -318,3 +318,21 @@ class TestKept:
         with pytest.raises(UpstreamError):
             await world.get("d" + "9" * 32)
         assert world.cached.cached_get(BUCKET, "d" + "9" * 32, Call("r", 30.0)) is None
+
+
+async def test_jobs_are_found_in_the_shared_cache_while_they_are_fresh() -> None:
+    """And are in memory afterwards; missing jobs, stale ones and calls with `no_cache` find nothing."""
+    world = World(shared=FakeSharedCache())
+    world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
+    other = world.replica()
+    await world.get(replica=other)
+    with pytest.raises(UpstreamError):
+        await world.get("x1", replica=other)
+    call = Call("r", asyncio.get_running_loop().time() + 30)
+    assert await world.cached.find_shared(BUCKET, [JOB], call._replace(no_cache=True)) == {}
+    assert list(await world.cached.find_shared(BUCKET, ["x1", JOB, "x2"], call)) == [JOB]
+    assert call.response.cache == "hit"
+    assert world.cached.cached_get(BUCKET, JOB, call) is not None
+    world.clock.time += 1
+    assert await world.cached.find_shared(BUCKET, [JOB], call) == {}
+    assert await World().cached.find_shared(BUCKET, [JOB], call) == {}
