@@ -9,7 +9,9 @@ from docpreview.v1.preview_job_pb2 import ObjectLocation
 from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest
 from docpreview_gateway.access.bucket_registry import BucketRegistry
 from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.callers import ANONYMOUS, Caller
 from docpreview_gateway.model.errors import GatewayError, InvalidRequest
+from tests.fakes.policies import caller_of
 from tests.unit.conftest import BUCKET, OTHER
 
 MADE = Call("r1", deadline=0.0)
@@ -72,3 +74,23 @@ def test_an_output_region_that_is_not_the_buckets_is_a_violation(bucket: str) ->
     with pytest.raises(InvalidRequest) as caught:
         REGISTRY.admit_output(ObjectLocation(bucket=bucket, region="ap-beijing"), BUCKET)
     assert [violation.field for violation in caught.value.violations] == ["output.region"]
+
+
+@pytest.mark.parametrize(
+    ("caller", "disclosed"),
+    [
+        (ANONYMOUS, True),
+        (caller_of("whole", {BUCKET.name: ("",)}), True),
+        (caller_of("part", {BUCKET.name: ("in/",)}), False),
+        (caller_of("nothing", {BUCKET.name: ()}), False),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_how_a_call_was_served_is_disclosed_to_callers_who_see_all_of_the_bucket(
+    caller: Caller,
+    disclosed: bool,  # noqa: FBT001
+) -> None:
+    """To others it would tell what happened to jobs that they do not see."""
+    call = Call("r1", 0.0, caller)
+    REGISTRY.admit(GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1"), call)
+    assert call.response.disclosed == disclosed

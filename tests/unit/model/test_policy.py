@@ -90,6 +90,8 @@ class TestKeys:
             "a/c.pdf",
             "in/../x.pdf",
             "in/./../x.pdf",
+            "in/./x.pdf",
+            "in/.",
             "in//../x.pdf",
             "in//a.pdf",
             "in/..",

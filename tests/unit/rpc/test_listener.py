@@ -162,6 +162,22 @@ async def test_a_port_that_cannot_be_bound_again_is_lost() -> None:
         assert scene.telemetry.listened == [True, False]
 
 
+async def test_a_listener_that_stops_no_longer_tries_to_bind_its_port() -> None:
+    """Nothing of it goes on."""
+    servers = iter([grpc_server(shares_port=True)])
+
+    def once() -> grpc.aio.Server:
+        server = next(servers, None)
+        if server is None:
+            raise RuntimeError("no such port any more")
+        return server
+
+    scene = Scene(once, rebind=60)
+    async with scene.listens():
+        await scene.attack(PATHS[0])
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "replace the gRPC server"]
+
+
 async def test_a_server_that_is_asked_to_stop_is_not_replaced() -> None:
     """Nothing is counted."""
     scene = Scene()

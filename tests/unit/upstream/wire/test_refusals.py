@@ -211,6 +211,7 @@ def test_the_request_id_of_a_header_is_used_without_one_in_the_body(headers: dic
     ("asked", "seconds"),
     [
         ("5", 5.0),
+        ("120", 120.0),
         ("300", 300.0),
         ("301", 300.0),
         ("999", 300.0),

@@ -7,6 +7,7 @@ from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
 from docpreview_gateway.model.errors import UpstreamError
 from docpreview_gateway.upstream.operations import JobPage, QueuePage
 from docpreview_gateway.upstream.wire import responses
+from docpreview_gateway.upstream.wire.user_data import marker
 
 BUCKET = "test-1250000000"
 
@@ -250,3 +251,25 @@ def test_a_target_format_in_capitals_is_the_same_format(word: str) -> None:
     inner = f"<State>Success</State><Operation><DocProcess><TgtType>{word}</TgtType></DocProcess>"
     job = _job(f"{inner}<DocProcessResult><TgtType>{word}</TgtType></DocProcessResult></Operation>")
     assert job.options.target_format == job.result.target_format == PreviewOptions.TARGET_FORMAT_JPG
+
+
+MARKER = marker(b"secret", b"of a create")
+
+
+def test_unknown_elements_beside_a_job_do_not_matter() -> None:
+    """Only where no job is they may be what was meant."""
+    body = b"<Response><JobsDetail><JobId>d1</JobId></JobsDetail><Extra><Id>1</Id></Extra></Response>"
+    assert responses.one_job(body, BUCKET, "d1").job_id == "d1"
+    with pytest.raises(UpstreamError):
+        responses.one_job(b"<Response><Extra><Id>1</Id></Extra></Response>", BUCKET, "d1")
+
+
+def test_a_page_has_the_markers_of_its_jobs_in_their_order() -> None:
+    """Empty for jobs of others."""
+    jobs = "".join(
+        f"<JobsDetail><JobId>d{number}</JobId><Operation><UserData>{text}</UserData></Operation></JobsDetail>"
+        for number, text in enumerate([f"of the caller {MARKER}", "of another"])
+    )
+    page = responses.job_page(f"<Response>{jobs}</Response>".encode(), BUCKET, with_pages=False, requested_cursor="")
+    assert page.markers == (MARKER, "")
+    assert [job.user_data for job in page.jobs] == ["of the caller", "of another"]
