@@ -76,3 +76,10 @@ def test_a_sheet_placeholder_in_another_spelling_is_invalid() -> None:
 def test_a_template_makes_keys_with_numbers_for_its_variables_only(template: str, key: str, *, made: bool) -> None:
     """The vendor's three variables; everything else is taken as it stands."""
     assert (result_keys(template).fullmatch(key) is not None) is made
+
+
+@pytest.mark.parametrize("suffix", ["csv", "et", "ets", "ett", "xls", "xlsb", "xlsm", "xlsx", "xlt", "xltm", "xltx"])
+def test_results_of_every_format_of_spreadsheets_need_the_sheet_in_their_path(suffix: str) -> None:
+    """The vendor's list (document 460/46942)."""
+    assert template_problem("p/${Number}.jpg", suffix) is not None
+    assert template_problem("p/${SheetID}/${Number}.jpg", suffix) is None

@@ -323,3 +323,9 @@ def test_an_error_without_a_code_that_carries_a_job_is_a_bad_response(status: in
     error = refusals.error_in(HttpReply(status, CI, body))
     assert error is not None
     assert _reason(error) == "UPSTREAM_BAD_RESPONSE"
+
+
+@pytest.mark.parametrize(("status", "accepted"), [(199, False), (200, True), (204, True), (299, True), (300, False)])
+def test_a_reply_is_accepted_with_any_status_2xx(status: int, accepted: bool) -> None:  # noqa: FBT001
+    """RFC 9110, 15.3."""
+    assert refusals.accepted(HttpReply(status, {}, b"")) == accepted
