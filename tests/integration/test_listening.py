@@ -135,9 +135,10 @@ async def test_a_process_that_cannot_listen_again_is_unhealthy_and_then_exits_wi
 ) -> None:
     """Here because it may open no more files."""
     async with running(configuration(emulator, tmp_path)) as gateway:
-        assert await page(gateway.admin_port, "/healthz") == (200, "ok\n")
         ((_, writer),) = await connections(gateway, 1)
         probes = [await asyncio.open_connection("127.0.0.1", gateway.admin_port) for _ in range(2)]
+        # Connections are accepted in their order: after this answer the two are.
+        assert await page(gateway.admin_port, "/healthz") == (200, "ok\n")
         async with no_more_files(gateway.process.pid):
             writer.write(http2.frame(http2.HEADERS, http2.END_HEADERS, 1, http2.request_headers(NO_TEXT)))
             await until(lambda: "is replaced" in log_of(tmp_path))
