@@ -1,61 +1,190 @@
-"""Ports of creates: the ledger, the page quota store, telemetry and the audit log."""
+"""Ports of creates: the store of records, telemetry and the audit log."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from docpreview_gateway.limits.ports import LimitsTelemetry
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.creates.pages import PageCount, Pages, Periods, Reservation, ReservationResult
+    from docpreview_gateway.creates.pages import PageCount, Pages, Periods
     from docpreview_gateway.creates.records import Record
     from docpreview_gateway.model.call import Call
     from docpreview_gateway.model.callers import PageBudget
 
 
 class Creates(Protocol):
-    """The create of a job, as one layer of idempotency, deduplication and budgets."""
+    """The create of a job."""
 
     async def create(self, request: CreatePreviewJobRequest, call: Call) -> PreviewJob:
         """Submit a job, or return an existing one in its place."""
         ...
 
 
-class LedgerError(Exception):
-    """The ledger cannot be read or written."""
+class StoreError(Exception):
+    """The store cannot be read or written, or holds a record that cannot be read (its key is in the text)."""
 
 
-class RequestLedger(Protocol):
-    """The ledger: durable records of creates. Every change is atomic; every method raises LedgerError."""
+class StoreLost(StoreError):  # noqa: N818 - what happened
+    """The store is not the one that this process knows: it was emptied, restored or replaced, or has lost changes."""
 
-    async def secret(self) -> bytes:
-        """The ledger's random key, which never changes and is the same for all processes that share the ledger."""
+
+Outcome = Literal["new", "known", "duplicate", "day", "month", "period"]
+"""What `begin` did: inserted the record; found one of its key; found one of its place with equal `render`; found too few
+pages left in the day or the month; found that the store counts for another day, to which nothing was counted."""
+
+
+class Begun(NamedTuple):
+    """The result of `begin`: the record that was inserted or found, and the caller's pages of the store's day."""
+
+    outcome: Outcome
+    record: Record | None
+    pages: PageCount
+    day: str
+    """The day to which the store counts; empty: it has counted nothing yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One record in place of another: nothing for a record to insert as `old`, or one to delete as `new`.
+
+    It is made if the stored record has the state and the nonce of `old`; for an insert, if there is none.
+    """
+
+    old: Record | None
+    new: Record | None
+    look_at: float = 0.0
+    """When `new` is due."""
+
+
+class Lease(NamedTuple):
+    """Pages of one caller and day that a replica may spend while it cannot reach the store."""
+
+    replica: str
+    caller: str
+    day: str
+    pages: int
+    renewed_at: float
+    """The cloud's time of the last renewal."""
+
+
+class StoreState(NamedTuple):
+    """What tells one store from another."""
+
+    generation: str
+    """Random, made when the store was; another one means that the store was emptied or replaced."""
+    seq: int
+    """Raised by every change; a smaller one than before means that the store has lost changes."""
+    cloud_mark: float
+    """Cloud's time up to which the records are complete; 0: from the beginning."""
+    lost_since: float
+    """Cloud's time at which a loss was noticed that is not yet healed; 0: none."""
+    day: str
+    """The day to which pages are counted; empty: none yet."""
+
+
+class CreateStore(Protocol):
+    """Durable records of creates, callers' pages and leases of pages.
+
+    Each method is atomic and one round trip; what it changes is on disk when it returns, as far as the server's
+    settings go. StoreError from every one; StoreLost when the store's generation is not that of `state`, or its `seq`
+    went back: nothing was changed then.
+
+    A record's pages (`Record.counts`) are added to its caller's day and month when it is inserted, and follow each
+    change. The key of the record that was last begun or reopened at a place is the place's; it is cleared when that
+    record is deleted.
+    """
+
+    async def state(self) -> StoreState:
+        """The present state, read from the store. From now on its generation is expected, and `seq` may only rise."""
         ...
 
-    async def begin(self, record: Record, now: float) -> Record:
-        """Commit `record` unless an unexpired one has its key. Returns the record that is stored now."""
+    async def begin(
+        self, record: Record, look_at: float, budget: PageBudget | None, *, dedupe_since: float | None
+    ) -> Begun:
+        """Insert an OPEN record, unless (in this order):
+
+        - there is one of its key: `known`, that record;
+        - `dedupe_since` is a time, and the record of its place has an equal `render` that is not empty, the same
+          caller, is ACCEPTED or CHARGED and has a `first_start` of at least `dedupe_since`: `duplicate`, that record;
+        - `record.day` is not empty and not the store's day: `period` (a store without a day takes the record's);
+        - `budget` has too few pages left, held and used ones and leases counted: `month`, or else `day`.
+
+        The inserted record is due at `look_at`. `pages` are those after it, of `record.day` and its month.
+        """
         ...
 
-    async def replace(self, old: Record, new: Record) -> bool:
-        """Commit `new` if the stored owner and attempt are those of `old`. Returns whether they were."""
+    async def change(self, changes: Sequence[Change]) -> list[bool]:
+        """Make up to 100 changes, each if its condition holds; which were made."""
         ...
 
-    async def remove(self, record: Record) -> None:
-        """Delete the record if the stored owner and attempt are its own."""
+    async def find(self, keys: Sequence[str]) -> list[Record | None]:
+        """The records of these keys, None where there is none."""
         ...
 
-    async def open(self, now: float) -> list[Record]:
-        """Records that were sent, have no outcome, and whose lease has expired at Unix time `now`."""
+    async def due(self, now: float, until: float, count: int) -> list[Record]:
+        """Up to `count` records that are due at `now`, the longest due first. They are due again at `until`."""
         ...
 
-    async def find(self, key: str) -> Record | None:
-        """The record of this key; None when there is none."""
+    async def postpone(self, keys: Sequence[str], look_at: float) -> None:
+        """Set when these records are due next; those that are gone are left out."""
         ...
 
-    async def others_open(self, record: Record) -> bool:
-        """Whether another create with the same target has no outcome yet."""
+    async def open_at(self, place: str) -> list[str]:
+        """Keys of the OPEN records of a place, up to 100."""
+        ...
+
+    async def bound(self, bucket: str, job_ids: Sequence[str]) -> set[str]:
+        """Those of the jobs that belong to a record."""
+        ...
+
+    async def count(self, caller: str, periods: Periods) -> PageCount:
+        """A caller's pages in these periods."""
+        ...
+
+    async def advance(self, old: str, new: str) -> str:
+        """Count to the day `new` if the store counts to `old` and `new` is later; the day that it counts to then."""
+        ...
+
+    async def lease(self, lease: Lease, budget: PageBudget) -> Lease:
+        """Set the replica's lease for this caller and day to `lease.pages`, as far as the budget has room.
+
+        The pages of the lease count as held. Returns what was leased; 0 pages delete the lease.
+        """
+        ...
+
+    async def leases(self) -> list[Lease]:
+        """All leases."""
+        ...
+
+    async def hand_over(self, lease: Lease, records: Sequence[tuple[Record, float]]) -> None:
+        """Insert records that were paid from a lease, each unless its key is there, with the time when it is due.
+
+        The lease is reduced by the pages of the inserted ones; pages beyond it are counted all the same.
+        """
+        ...
+
+    async def mark(self, cloud_mark: float) -> None:
+        """The records are complete up to this cloud's time."""
+        ...
+
+    async def begin_rebuild(self, now: float) -> StoreState:
+        """Note that the store has lost something at `now`, unless that is noted, and expect its generation from now on.
+
+        A store without generation gets a new one.
+        """
+        ...
+
+    async def end_rebuild(self, lost_since: float, cloud_mark: float, used: Sequence[tuple[str, str, int]]) -> bool:
+        """End the rebuild that began at `lost_since`: `used` are callers, periods and pages, which raise the counts.
+
+        False when another replica ended it.
+        """
         ...
 
 
@@ -67,53 +196,20 @@ class AuditLog(Protocol):
         ...
 
 
-class PageQuotaStoreError(Exception):
-    """The page quota store cannot be read or written."""
-
-
-class PageQuotaStore(Protocol):
-    """Durable reservations and counts of callers' pages.
-
-    Every change is atomic; every method raises PageQuotaStoreError. Instants are Unix times in seconds.
-    """
-
-    async def reserve(self, wanted: Reservation, budget: PageBudget | None, due_at: float) -> ReservationResult:
-        """Reserve pages, unless the id is reserved or charged already, or the budget has too few pages left.
-
-        A budget of None is unlimited. The reservation is due for `claim` at `due_at`.
-        """
-        ...
-
-    async def bind(self, reservation: str, job_id: str, due_at: float) -> bool:
-        """Store the job of a reservation and when it is due next. Returns False when there is no such reservation."""
-        ...
-
-    async def charge(self, reservation: str, pages: int) -> None:
-        """Replace the reserved pages by `pages` used ones. Only the first charge of a reservation counts."""
-        ...
-
-    async def release(self, reservation: str) -> None:
-        """Delete a reservation, whose id may be reserved again. Charged reservations are left as they are."""
-        ...
-
-    async def claim(self, now: float, until: float) -> list[Reservation]:
-        """Some open reservations that are due at `now`. They are not returned again before `until`."""
-        ...
-
-    async def count(self, caller: str, periods: Periods) -> PageCount:
-        """A caller's pages in these periods."""
-        ...
-
-
 class CreatesTelemetry(LimitsTelemetry, Protocol):
     """Records what becomes of creates, and callers' pages."""
 
-    def ledger(self, event: Literal["accepted", "replayed", "rejected", "unknown", "found", "absent"]) -> None:
-        """Records a stage of a create with `request_id`, or the outcome of a look for its job."""
+    def ledger(
+        self,
+        event: Literal[
+            "accepted", "replayed", "rejected", "released", "unknown", "found", "absent", "ambiguous", "orphan"
+        ],
+    ) -> None:
+        """Records a stage of a recorded create, or the outcome of a look for its job."""
         ...
 
     def unreconciled(self, count: int, oldest_sent_at: float | None, now: float) -> None:
-        """Records the unknown creates at the beginning of a reconciliation round; times are Unix times."""
+        """Records the unknown creates at the beginning of a round; times are the cloud's."""
         ...
 
     def deduped(self, caller: str) -> None:

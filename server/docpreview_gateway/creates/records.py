@@ -1,170 +1,232 @@
-"""Ledger records of creates and their stages.
+"""The record of a create: one for its idempotency, its deduplication, its reserved pages and its charge.
 
-    (none) -> INTENT -> SENT -> ACCEPTED
-                 ^        |-> UNKNOWN -> ACCEPTED
-                 |------------- | (provably absent: a new attempt)
+    (none) -- begin --> OPEN -- finish --> ACCEPTED -- charge --> CHARGED -- forget --> (none)
+                         | release: nothing was sent, refused, or proven absent
+                         | reopen: proven absent, and a caller waits
 
-SENT is committed before the first byte of the POST, so an INTENT whose owner died was never sent. A create is signed
-with a short lifetime: the cloud accepts no copy of it after its fence, so a job that a list does not show after the
-fence (and the longest delay of the list) does not exist.
+A record is immutable; what happens to a create makes another one, and a store changes one into the other if nobody else
+has done so (`creates/ports.py`). Instants are the cloud's, in Unix seconds: nothing rests on this machine's clock.
 """
 
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass, replace
+import json
+from base64 import b64decode, b64encode
+from dataclasses import astuple, dataclass, fields, replace
 from enum import StrEnum
-from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-from docpreview_gateway.upstream.wire.user_data import marker
+from docpreview_gateway.creates.keys import MAC_BYTES, new_nonce
 
 if TYPE_CHECKING:
-    from docpreview.v1.preview_job_pb2 import PreviewJob
+    from docpreview_gateway.creates.keys import CreateKeys
+
+MAX_STORED_BYTES = 8192
+"""Largest request, and largest job, that a record keeps; of a longer one only what identifies it."""
 
 
-class Stage(StrEnum):
-    """Stage of a create."""
+class State(StrEnum):
+    """State of a create."""
 
-    INTENT = "intent"
-    SENT = "sent"
-    UNKNOWN = "unknown"
+    OPEN = "open"
+    """It may be sent, or was, and its outcome is not known."""
     ACCEPTED = "accepted"
+    """The cloud has its job, whose pages are not known yet."""
+    CHARGED = "charged"
+    """Its pages are counted; it is remembered until `expires_at`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Durations of the ledger, in seconds."""
+    """Durations of the protocol, in seconds."""
 
     signature: float = 45.0
-    """Validity of a create's signature."""
+    """Validity of a create's signature after it is made. It begins 60 seconds before."""
     fence_slack: float = 60.0
-    """Largest difference between the cloud's clock and ours."""
-    visibility: float = 15.0
+    """Largest difference between the clock that the cloud judges signatures by and the `Date` that it sends."""
+    visibility: float = 60.0
     """Longest time until lists show a new job."""
-    lease: float = 30.0
-    """Time without a write of the owner after which another process may take a record over."""
     keep: float = 24 * 3600.0
-    """Lifetime of a record."""
+    """How long a `request_id` is remembered after its job was created."""
+
+    @property
+    def watch(self) -> float:
+        """How long a process must itself have watched an attempt before it may conclude that there is no job."""
+        return self.signature + self.fence_slack + self.visibility
+
+
+class Held(NamedTuple):
+    """Pages that a record counts for its caller in its periods: reserved, and used."""
+
+    held: int = 0
+    used: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The ledger's record of one create. Instants are Unix times in seconds."""
+    """One create."""
 
     key: str
-    fingerprint: bytes
-    """Keyed digest of the request, to recognise another request with the same id."""
-    marker: str
-    """What the job carries in its user data, to be found again."""
-    target: str
-    """Digest of input and output, the same for creates that cannot be told apart without markers."""
+    """Of caller, bucket and `request_id`, or random."""
+    body: bytes
+    """Digest of the request."""
+    kid: str
+    """Id of the secret by which `key` and `body` were made."""
+    caller: str
+    bucket: str
     request: bytes
-    """The serialised request without its password."""
-    stage: Stage
-    owner: str
-    """The process that may write next; with `attempt` the condition of every write (compare and set)."""
-    attempt: int
-    lease_until: float
-    expires_at: float
-    sent_at: float = 0.0
-    """0: not sent."""
-    fence: float = 0.0
-    """The cloud accepts no copy of the create after this instant; 0: not sent."""
+    """The serialised request as it was admitted, without password and `request_id`."""
+    place: str
+    """Digest of the output place."""
+    render: str
+    """Digest of the document's content and of all that shapes its pages; empty: not known."""
+    keep: float
+    """Seconds for which the create is remembered after its job was created."""
+    day: str = ""
+    """The day (UTC, such as `2026-11-29`) to which its pages are counted; empty: they are not counted."""
+    asked: int = 0
+    """Pages that are reserved."""
+    state: State = State.OPEN
+    nonce: bytes = b""
+    """Of the present attempt."""
+    sign_start: float = 0.0
+    sign_end: float = 0.0
+    """The signature of the present attempt is valid from the one to the other."""
+    first_start: float = 0.0
+    """`sign_start` of the first attempt."""
+    job_id: str = ""
     job: bytes = b""
-    """The serialised job of an ACCEPTED create."""
+    """The serialised job, as it was when it was accepted."""
+    made: int = 0
+    """Pages that are charged."""
+    expires_at: float = 0.0
 
-    def is_abandoned(self, now: float) -> bool:
-        """Whether the lease of an unfinished create has expired."""
-        return self.stage is not Stage.ACCEPTED and now >= self.lease_until
+    @property
+    def month(self) -> str:
+        """The month of `day`."""
+        return self.day[:7]
 
-    def sent(self, now: float, timing: Timing) -> Record:
-        """The record to commit just before the create is sent; sets the fence."""
-        fence = now + timing.signature + timing.fence_slack
-        lease, end = now + timing.lease, now + timing.keep
-        return replace(self, stage=Stage.SENT, sent_at=now, fence=fence, lease_until=lease, expires_at=end)
+    @property
+    def counts(self) -> Held:
+        """The pages that it counts."""
+        if not self.day:
+            return Held()
+        return Held(used=self.made) if self.state is State.CHARGED else Held(held=self.asked)
 
-    def unknown(self, now: float, timing: Timing) -> Record:
-        """The record of a create that was sent and got no usable answer."""
-        return replace(self, stage=Stage.UNKNOWN, lease_until=now + timing.lease)
-
-    def released(self, now: float) -> Record:
-        """The record with its lease ended, so that any process may take it over."""
-        return replace(self, lease_until=now)
-
-    def accepted(self, job: PreviewJob, now: float, timing: Timing) -> Record:
-        """The record of a create whose job the cloud has."""
+    def opened(self, now: float, timing: Timing, slack: float = 60.0) -> Record:
+        """A new attempt, whose signature is valid from `slack` seconds before `now` on."""
+        start, end = float(int(now) - int(slack)), float(int(now + timing.signature))
         return replace(
-            self, stage=Stage.ACCEPTED, job=job.SerializeToString(), lease_until=now, expires_at=now + timing.keep
+            self,
+            state=State.OPEN,
+            nonce=new_nonce(),
+            sign_start=start,
+            sign_end=end,
+            first_start=min(self.first_start or start, start),
         )
 
-    def taken_over(self, owner: str, now: float, timing: Timing) -> Record:
-        """The record at the same stage, with a new owner and attempt."""
-        return replace(self, owner=owner, attempt=self.attempt + 1, lease_until=now + timing.lease)
+    def accepted(self, job: PreviewJob, now: float) -> Record:
+        """The cloud has the job. A create whose pages are not counted is CHARGED at once."""
+        created = float(job.create_time.seconds) or now
+        stored = job.SerializeToString()
+        if len(stored) > MAX_STORED_BYTES:
+            stored = PreviewJob(bucket=job.bucket, job_id=job.job_id, state=job.state).SerializeToString()
+        state = State.ACCEPTED if self.day else State.CHARGED
+        return replace(self, state=state, job_id=job.job_id, job=stored, expires_at=created + self.keep)
 
-    def restarted(self, now: float, timing: Timing) -> Record:
-        """The record of a create whose job is provably absent: it may be sent again."""
-        return replace(self, stage=Stage.INTENT, sent_at=0.0, fence=0.0, lease_until=now + timing.lease)
+    def charged(self, pages: int) -> Record:
+        """Its job has ended and made this many pages."""
+        return replace(self, state=State.CHARGED, made=pages)
 
-    def absence_provable_at(self, timing: Timing) -> float:
-        """The instant from which on a list without the job proves that there is none."""
-        return self.fence + timing.visibility
+    def answer(self) -> PreviewJob:
+        """The job, as it was when it was accepted. Of ACCEPTED and CHARGED records."""
+        return PreviewJob.FromString(self.job)
+
+    def read_request(self) -> CreatePreviewJobRequest:
+        """The request, without password."""
+        return CreatePreviewJobRequest.FromString(self.request)
 
 
-def new_record(  # noqa: PLR0913 - the facts of one create
-    request: CreatePreviewJobRequest, *, caller: str, secret: bytes, owner: str, now: float, timing: Timing
-) -> Record:
-    """The INTENT record of a request with `request_id`.
+def stored_request(request: CreatePreviewJobRequest) -> bytes:
+    """The request as a record keeps it."""
+    kept = CreatePreviewJobRequest()
+    kept.CopyFrom(request)
+    kept.DiscardUnknownFields()  # type: ignore[attr-defined]  # not in the stubs
+    kept.ClearField("request_id")
+    kept.options.ClearField("password")
+    return kept.SerializeToString(deterministic=True)
 
-    The fingerprint is keyed with the ledger's own secret: it covers the document's password, which could be guessed
-    from a plain hash.
-    """
-    scope = _scope(request, caller)
-    body = CreatePreviewJobRequest()
-    body.CopyFrom(request)
-    body.ClearField("request_id")
-    fingerprint = hmac.digest(secret, body.SerializeToString(deterministic=True), "sha256")
-    body.options.ClearField("password")
-    target = f"{request.bucket}\n{request.input_object}\n{request.output.bucket}\n{request.output.object}"
-    return Record(
-        key=sha256(scope).hexdigest(),
-        fingerprint=fingerprint,
-        marker=marker(secret, scope),
-        target=sha256(target.encode()).hexdigest(),
-        request=body.SerializeToString(deterministic=True),
-        stage=Stage.INTENT,
-        owner=owner,
-        attempt=1,
-        lease_until=now + timing.lease,
-        expires_at=now + timing.keep,
+
+class RecordError(Exception):
+    """A stored record that was not written by this deployment, or is damaged."""
+
+
+class Index(NamedTuple):
+    """What a store needs of a record without reading all of it; it is written before the packed record."""
+
+    state: str
+    nonce: str
+    caller: str
+    day: str
+    held: int
+    used: int
+    place: str
+    render: str
+    bucket: str
+    job_id: str
+    first_start: float
+
+
+def index_of(record: Record) -> Index:
+    """The record's `Index`."""
+    held, used = record.counts
+    return Index(
+        record.state.value,
+        record.nonce.hex(),
+        record.caller,
+        record.day,
+        held,
+        used,
+        record.place,
+        record.render,
+        record.bucket,
+        record.job_id,
+        record.first_start,
     )
 
 
-def record_key(request: CreatePreviewJobRequest, caller: str) -> str:
-    """The key in the ledger of a caller's create with `request_id`."""
-    return sha256(_scope(request, caller)).hexdigest()
+_NAMES = [field.name for field in fields(Record)]
+_BYTES = frozenset({"body", "request", "nonce", "job"})
 
 
-def _scope(request: CreatePreviewJobRequest, caller: str) -> bytes:
-    return f"{caller}\n{request.bucket}\n{request.request_id.lower()}".encode()
+def packed(record: Record, keys: CreateKeys) -> bytes:
+    """The record as a store keeps it: the id of the secret, a MAC of the rest, and the fields as JSON."""
+    values = [
+        b64encode(value).decode() if isinstance(value, bytes) else value for value in astuple(record)
+    ]
+    text = json.dumps(values, separators=(",", ":")).encode()
+    return keys.id.encode() + keys.mac(_signed(text, keys), keys.id) + text
 
 
-def owns(record: Record, job: PreviewJob, job_marker: str, *, only_one_of_its_target: bool) -> bool:
-    """Whether the create of `record` made `job`.
+def unpacked(stored: bytes, keys: CreateKeys) -> Record:
+    """The record that `packed` made. RecordError for any other bytes."""
+    kid, mac, text = stored[:8], stored[8 : 8 + MAC_BYTES], stored[8 + MAC_BYTES :]
+    try:
+        expected = keys.mac(_signed(text, keys), kid.decode())
+        if not hmac.compare_digest(mac, expected):
+            raise RecordError("its MAC does not match: it was changed, or made with another secret")
+        values: dict[str, Any] = dict(zip(_NAMES, json.loads(text), strict=True))
+        for name in _BYTES:
+            values[name] = b64decode(values[name])
+        return Record(**{**values, "state": State(values["state"])})
+    except KeyError as error:
+        raise RecordError("it was made with a secret that is not configured") from error
+    except (ValueError, TypeError) as error:
+        raise RecordError("it cannot be read by this version") from error
 
-    Decided by the marker in the job's user data; else by the marker in its output path, since the vendor does not
-    document user data for this kind of job; else by input and output, but only for a job without any marker and while
-    no other create with the same target is unfinished.
-    """
-    if job_marker or record.marker in job.output.object:
-        return job_marker == record.marker or record.marker in job.output.object
-    if not only_one_of_its_target:
-        return False
-    request = CreatePreviewJobRequest.FromString(record.request)
-    output_bucket = request.output.bucket or request.bucket
-    return (job.input.object, job.output.bucket, job.output.object) == (
-        request.input_object,
-        output_bucket,
-        request.output.object,
-    )
+
+def _signed(text: bytes, keys: CreateKeys) -> bytes:
+    return keys.namespace.encode() + b"\n" + text

@@ -1,30 +1,61 @@
-"""The cloud's clock, by which it checks signatures."""
+"""The cloud's clocks, one for each host, by the `Date` of its replies."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, NamedTuple
 
 from docpreview_gateway.upstream.wire.http import unix_time
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from docpreview_gateway.model.call import Clock
 
 
-class CloudClock:
-    """A `Clock` that is set by the `Date` of a refusal. `offset` is the cloud's time minus ours, in seconds."""
+def elapsed() -> float:
+    """Seconds that never go back, and go on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
-    def __init__(self, ours: Clock) -> None:
+
+class Heard(NamedTuple):
+    """A `Date`, in Unix seconds, and the instant of `elapsed` at which its reply arrived."""
+
+    date: float
+    at: float
+
+
+class CloudTimes:
+    """What the cloud's clocks show. A host that was not heard is taken to show what our wall clock shows.
+
+    A host's clock is its last `Date` and the time that has passed since: a jump of our own clock changes nothing.
+    """
+
+    def __init__(self, ours: Clock, elapsed: Callable[[], float] = elapsed) -> None:
         self._ours = ours
-        self.offset = 0.0
+        self._heard: dict[str, Heard] = {}
+        self.elapsed = elapsed
 
-    def now(self) -> float:
-        """The cloud's Unix time."""
-        return self._ours.now() + self.offset
+    def now(self, host: str) -> float:
+        """The Unix time that the host shows now, to about a second."""
+        heard = self._heard.get(host)
+        return self._ours.now() if heard is None else heard.date + (self.elapsed() - heard.at)
 
-    def learn(self, date: str) -> bool:
-        """Set the clock from a `Date` header. Returns False when the header has no valid time."""
+    def heard(self, host: str) -> Heard | None:
+        """The last `Date` of a host; None: there was none."""
+        return self._heard.get(host)
+
+    def hear(self, host: str, date: str) -> bool:
+        """Set a host's clock by the `Date` of a reply of its own. False when it has no valid time: it changes nothing."""
         cloud = unix_time(date)
         if cloud is None:
             return False
-        self.offset = cloud - self._ours.now()
+        self._heard[host] = Heard(cloud, self.elapsed())
         return True
+
+    def restore(self, host: str, heard: Heard | None) -> None:
+        """Set a host's clock back to what was heard before."""
+        if heard is None:
+            self._heard.pop(host, None)
+        else:
+            self._heard[host] = heard

@@ -1,0 +1,151 @@
+"""The deployment's secret for creates, and what is derived from it: record keys, body digests, markers and MACs.
+
+Keys of one purpose each are derived by HKDF-SHA256 (RFC 5869) with the namespace, so two deployments that share a
+server or a bucket never take each other's records and markers for their own. The secret is never stored with the
+records: who can read or write the store alone can neither guess a password from a digest nor forge a record.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from base64 import b32encode
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from docpreview.v1.preview_job_pb2 import PreviewOptions
+from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+from docpreview_gateway.upstream.wire.user_data import (
+    BODY_LENGTH,
+    CALLER_LENGTH,
+    CHECK_LENGTH,
+    KEY_LENGTH,
+    NONCE_LENGTH,
+    Marker,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SECRET_BYTES = 32
+MAC_BYTES = 16
+BODY_BYTES = 16
+NONCE_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Derived:
+    """Keys derived from one secret. `id` names the secret in records; it tells nothing about it."""
+
+    id: str
+    scope: bytes
+    body: bytes
+    record: bytes
+    marker: bytes
+    place: bytes
+
+
+class CreateKeys:
+    """The keys of a deployment. `all_secrets`: the current one first, then those that it replaced, 32 bytes each."""
+
+    def __init__(self, namespace: str, all_secrets: Sequence[bytes]) -> None:
+        derived = [_derive(namespace, secret) for secret in all_secrets]
+        self.namespace = namespace
+        self._current = derived[0]
+        self._by_id = {keys.id: keys for keys in derived}
+
+    @property
+    def id(self) -> str:
+        """The id of the current secret."""
+        return self._current.id
+
+    def record_keys(self, caller: str, bucket: str, request_id: str) -> list[str]:
+        """The record's key under each secret, the current one first."""
+        scope = f"{caller}\n{bucket}\n{request_id.lower()}"
+        return [_word(keys.scope, scope.encode(), KEY_LENGTH) for keys in self._by_id.values()]
+
+    def body(self, request: CreatePreviewJobRequest, kid: str = "") -> bytes:
+        """A digest of all that the caller asked for, its document's password included, but not of `request_id`."""
+        keys = self._by_id[kid] if kid else self._current
+        return hmac.digest(keys.body, canonical(request), "sha256")[:BODY_BYTES]
+
+    def place(self, text: str) -> str:
+        """A digest of an output place."""
+        return _word(self._current.place, text.encode(), KEY_LENGTH)
+
+    def render(self, text: bytes) -> str:
+        """A digest of a document's content and of all that shapes its pages."""
+        return _word(self._current.place, b"render\n" + text, KEY_LENGTH)
+
+    def mac(self, packed: bytes, kid: str) -> bytes:
+        """The MAC of a packed record under the secret of this id. KeyError when the secret is not known."""
+        return hmac.digest(self._by_id[kid].record, packed, "sha256")[:MAC_BYTES]
+
+    def caller_tag(self, caller: str) -> str:
+        """What markers carry of a caller's name, so that its pages can be counted from a list."""
+        return _word(self._current.marker, b"caller\n" + caller.encode(), CALLER_LENGTH)
+
+    def marker(self, key: str, body: bytes, caller: str, nonce: bytes) -> Marker:
+        """The marker of one attempt of a create."""
+        keys = self._current
+        words = (key, _base32(body)[:BODY_LENGTH], self.caller_tag(caller), _base32(nonce)[:NONCE_LENGTH])
+        return Marker(*words, _word(keys.marker, "".join(words).encode(), CHECK_LENGTH))
+
+    def is_ours(self, marker: Marker) -> bool:
+        """Whether the marker was made with one of these secrets: its check cannot be forged."""
+        text = "".join(marker[:-1]).encode()
+        found = (_word(keys.marker, text, CHECK_LENGTH) for keys in self._by_id.values())
+        return any(hmac.compare_digest(check, marker.check) for check in found)
+
+    def path_token(self, key: str) -> str:
+        """What `${RequestToken}` in an output template becomes: the same for all attempts of a create."""
+        return f"dg2-{key}{_word(self._current.marker, b'path' + key.encode(), CHECK_LENGTH)}"
+
+
+def new_nonce() -> bytes:
+    """A nonce for one attempt."""
+    return secrets.token_bytes(NONCE_BYTES)
+
+
+def random_key() -> str:
+    """The key of a create without `request_id`."""
+    return _base32(secrets.token_bytes(15))
+
+
+def canonical(request: CreatePreviewJobRequest) -> bytes:
+    """The request as bytes that are equal for requests that ask for the same.
+
+    Fields that this version does not know are left out, an `options` message without options is none, and an output
+    bucket that is named like the input's is the default. `request_id` is left out.
+    """
+    body = CreatePreviewJobRequest()
+    body.CopyFrom(request)
+    body.DiscardUnknownFields()  # type: ignore[attr-defined]  # not in the stubs
+    body.ClearField("request_id")
+    if body.options == PreviewOptions():
+        body.ClearField("options")
+    if body.output.bucket == body.bucket:
+        body.output.ClearField("bucket")
+    body.output.ClearField("region")
+    return body.SerializeToString(deterministic=True)
+
+
+def _derive(namespace: str, secret: bytes) -> _Derived:
+    if len(secret) < SECRET_BYTES:
+        raise ValueError(f"a secret has at least {SECRET_BYTES} bytes")
+    # RFC 5869 with one block of output for each purpose; the namespace is the salt.
+    pseudo_random = hmac.digest(namespace.encode(), secret, "sha256")
+
+    def purpose(name: str) -> bytes:
+        return hmac.digest(pseudo_random, f"docpreview {name}".encode() + b"\x01", "sha256")
+
+    keys = (purpose(name) for name in ("scope", "body", "record", "marker", "place"))
+    return _Derived(_base32(purpose("id"))[:8], *keys)
+
+
+def _word(key: bytes, text: bytes, length: int) -> str:
+    return _base32(hmac.digest(key, text, "sha256"))[:length]
+
+
+def _base32(value: bytes) -> str:
+    return b32encode(value).decode().lower().rstrip("=")
