@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from docpreview.v1 import error_reason_pb2 as r
-from docpreview.v1.preview_job_pb2 import ObjectLocation
-from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest
+from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewOptions
+from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, GetPreviewJobRequest
 from docpreview_gateway.access.bucket_registry import BucketRegistry
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import ANONYMOUS, Caller
 from docpreview_gateway.model.errors import GatewayError, InvalidRequest
+from docpreview_gateway.model.option_rules import OptionRules
 from tests.fakes.policies import caller_of
 from tests.unit.conftest import BUCKET, OTHER
 
@@ -94,3 +97,34 @@ def test_how_a_call_was_served_is_disclosed_to_callers_who_see_all_of_the_bucket
     call = Call("r1", 0.0, caller)
     REGISTRY.admit(GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1"), call)
     assert call.response.disclosed == disclosed
+
+
+PAGES = st.none() | st.integers(-(2**31), 2**31 - 1) | st.integers(-2, 5002)
+OPTIONS = st.builds(
+    PreviewOptions,
+    start_page=PAGES,
+    end_page=PAGES,
+    page_ranges=st.sampled_from(["", "1", "1-4,9", "4-1", "x", "0-99999999999", "1,,2", "-", "9999"]),
+    single_image=st.booleans(),
+    target_format=st.sampled_from(PreviewOptions.TargetFormat.values()),
+)
+
+
+@given(OPTIONS, OPTIONS, st.none() | st.integers(1, 5000))
+@settings(max_examples=500, deadline=None, derandomize=True, database=None)
+def test_any_selection_of_pages_is_within_the_limits_or_an_invalid_request(
+    options: PreviewOptions, force: PreviewOptions, most: int | None
+) -> None:
+    """Never another error: the policy's rules are applied before the numbers are checked."""
+    rules = OptionRules(force=force, max_pages=most)
+    caller = caller_of("shop", {BUCKET.name: ("in/",)}, ("p/",), options=rules)
+    output = ObjectLocation(object="p/${Number}.jpg" if options.single_image else "p/${Page}.jpg")
+    request = CreatePreviewJobRequest(bucket=BUCKET.name, input_object="in/a.pdf", output=output, options=options)
+    try:
+        made = REGISTRY.admit_create(request, caller).request.options
+    except InvalidRequest:
+        return
+    assert 0 <= made.start_page <= 5000
+    assert -1 <= made.end_page <= 5000
+    if most is not None and not made.page_ranges:
+        assert 1 <= made.end_page - (made.start_page or 1) + 1 <= most
