@@ -99,7 +99,7 @@ def budget(begun: Begun, record: Record, limits: PageBudget, now: float) -> Limi
             f"the create may make {record.asked} pages, and {record.caller} has a budget of {limit} in a {period}: "
             "it never fits. Select fewer pages with page_ranges, or ask for a larger budget",
             subject=subject,
-            retry_after=0.0,
+            retry_after=None,
             final=True,
         )
     _, end = pages.bounds(record.month if month else record.day)

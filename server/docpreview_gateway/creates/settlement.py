@@ -41,6 +41,9 @@ FIRST_CHECK_SECONDS, LONGEST_INTERVAL_SECONDS, CHECK_TIMEOUT_SECONDS = 2.0, 300.
 FORGET_SECONDS = 3600.0
 """Between the two looks after which a record is forgotten."""
 
+FRESH_SECONDS = 60.0
+"""Age of the last `Date` by which nothing is forgotten."""
+
 MISSING_SECONDS = 86400.0
 """Seconds after which a job that the cloud does not know is charged its reserved pages."""
 
@@ -100,8 +103,7 @@ class Settlement:
         try:
             if bucket is None:
                 return await self._without_bucket(record)
-            if self._times.heard(bucket.ci_host) is None:
-                await self._history.hear(bucket)
+            await self._hear(record, bucket)
             if record.state is State.OPEN:
                 return await self._find(record, bucket)
             if record.state is State.ACCEPTED:
@@ -110,6 +112,13 @@ class Settlement:
             log.info("a create is not settled yet", key=record.key, error=str(error))
             return None
         return await self._forget(record, self._times.now(bucket.ci_host))
+
+    async def _hear(self, record: Record, bucket: Bucket) -> None:
+        """Have a `Date` of the bucket's host; for a record that may be forgotten a fresh one, as the last may be wrong."""
+        heard = self._times.heard(bucket.ci_host)
+        stale = heard is not None and self._times.elapsed() - heard.at > FRESH_SECONDS
+        if heard is None or (stale and record.state is State.CHARGED):
+            await self._history.hear(bucket)
 
     async def _without_bucket(self, record: Record) -> Change | None:
         """A bucket that is not configured any more cannot be asked: what was reserved is charged."""
