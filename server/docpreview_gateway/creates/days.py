@@ -27,6 +27,10 @@ class Days:
         """The day to count to: the store's, or as long as that is not known the cloud's."""
         return self._day or day_of(self._times.now(host))
 
+    def today(self, ours: float) -> str:
+        """The day to which pages are counted; `ours` is our own Unix time, used while nothing better is known."""
+        return self._day or day_of(self._times.latest() or ours)
+
     def learn(self, day: str) -> None:
         """The store said to which day it counts."""
         if day and day != self._day:

@@ -15,7 +15,7 @@ import structlog
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.creates import pages, refusals
 from docpreview_gateway.creates.attempts import ATTEMPT_SECONDS, Decided, Work
-from docpreview_gateway.creates.keys import new_nonce, random_key
+from docpreview_gateway.creates.keys import new_nonce, random_key, same_body
 from docpreview_gateway.creates.ports import Change, StoreError
 from docpreview_gateway.creates.records import State
 from docpreview_gateway.model.errors import GatewayError
@@ -218,7 +218,7 @@ class RecordedCreates:
         if standing.nonce == work.record.nonce and standing.state is State.OPEN:
             # Our own `begin`, whose answer was lost.
             return await self._attempts.send(work, begun_at), dedupe
-        if standing.body != self._drafts.body_under(standing, work):
+        if not same_body(standing.body, self._drafts.body_under(standing, work)):
             raise refusals.reused()
         if standing.state is not State.OPEN:
             self._telemetry.ledger("replayed")
