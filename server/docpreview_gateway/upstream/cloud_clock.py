@@ -51,7 +51,7 @@ class CloudTimes:
         return self._heard.get(host)
 
     def hear(self, host: str, date: str) -> bool:
-        """Set a host's clock by the `Date` of a reply of its own. False when it has no valid time: it changes nothing."""
+        """Set a host's clock by the `Date` of a reply of its own. False: it has no valid time, and changes nothing."""
         cloud = unix_time(date)
         if cloud is None:
             return False
