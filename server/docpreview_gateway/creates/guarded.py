@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import structlog
@@ -106,6 +107,8 @@ class GuardedStore:
             if state.lost_since or not is_same:
                 await self._lose()
                 raise StoreLost("the store of creates has lost records, and is being rebuilt")
+            if not state.generation:
+                state = await self._made()
             self._remember(state)
             self._is_open = True
 
@@ -124,6 +127,12 @@ class GuardedStore:
             raise StoreLost("the store of creates has lost records")
         self._remember(state)
         return state
+
+    async def look(self) -> None:
+        """`check`, whose failure is told by `problem` and by the next call."""
+        if self.lost is None:
+            with suppress(StoreError):
+                await self.check()
 
     async def state(self) -> StoreState:
         """As the port says."""
@@ -220,6 +229,12 @@ class GuardedStore:
             "the store of creates has lost records: creates with request_id are refused until it is rebuilt",
             generation=self.lost.generation,
         )
+
+    async def _made(self) -> StoreState:
+        """The state of an empty store that is new: it has a generation now."""
+        begun = await self.store.begin_rebuild(self._times.latest() or 1.0)
+        await self.store.end_rebuild(begun.lost_since, 0.0, [])
+        return await self.store.state()
 
     def _remember(self, state: StoreState) -> None:
         self._memory.keep(Remembered(state.generation, state.seq))

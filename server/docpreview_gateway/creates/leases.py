@@ -121,6 +121,13 @@ class PageLeases:
             got = await self._store.lease(self._lease(leased, budget.outage_pages), budget)
             leased.left, leased.renewed_at = got.pages, now
 
+    async def round(self) -> None:
+        """`renew`, of which a failure is repeated in the next round: until then the lease goes on to be spent."""
+        try:
+            await self.renew()
+        except StoreError as error:
+            log.warning("page leases cannot be renewed", error=str(error))
+
     async def end(self) -> None:
         """Give all leases back."""
         try:
