@@ -1,0 +1,99 @@
+"""The stores that the contract of `CreateStore` is checked against, and what a test does to them behind their back.
+
+One entry of `STORES` for each implementation: a context manager that gives an empty store's `Stores`.
+"""
+
+from __future__ import annotations
+
+import copy
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from docpreview_gateway.creates.keys import CreateKeys
+from tests.fakes.creates import MemoryCreates, MemoryData
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    import pytest
+
+    from docpreview_gateway.creates.ports import CreateStore
+
+KEYS = CreateKeys("contract", [bytes(range(32))])
+
+
+class Stores(Protocol):
+    """One store, with any number of connections to it."""
+
+    async def connect(self) -> CreateStore:
+        """The connection of another replica. It has not called `state` yet."""
+        ...
+
+    async def empty(self) -> None:
+        """Delete everything, the generation too."""
+        ...
+
+    async def save(self) -> None:
+        """Make a copy of everything."""
+        ...
+
+    async def restore(self) -> None:
+        """Put the copy in place of everything."""
+        ...
+
+    async def tamper(self, key: str) -> None:
+        """Change one byte in the stored record of this key."""
+        ...
+
+    async def swap(self, one: str, other: str) -> None:
+        """Exchange the stored (packed) records of two keys."""
+        ...
+
+
+class _Memory:
+    def __init__(self) -> None:
+        self._data = MemoryData()
+        self._copy = MemoryData()
+
+    async def connect(self) -> CreateStore:
+        return MemoryCreates(self._data)
+
+    async def empty(self) -> None:
+        self._data.empty()
+
+    async def save(self) -> None:
+        self._copy = copy.deepcopy(self._data)
+
+    async def restore(self) -> None:
+        self._data.__dict__.update(copy.deepcopy(self._copy).__dict__)
+
+    async def tamper(self, key: str) -> None:
+        self._data.unreadable.add(key)
+
+    async def swap(self, one: str, other: str) -> None:
+        self._data.unreadable.update((one, other))
+
+
+@asynccontextmanager
+async def memory(request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[Stores]:
+    """The store of `tests/fakes/creates.py`."""
+    del request, folder
+    yield _Memory()
+
+
+STORES: dict[str, Callable[[pytest.FixtureRequest, Path], AbstractAsyncContextManager[Stores]]] = {
+    "memory": memory,
+}
+
+
+async def opened(stores: Stores) -> CreateStore:
+    """A connection that knows its store, which has a generation and no loss."""
+    store = await stores.connect()
+    state = await store.state()
+    if not state.generation:
+        state = await store.begin_rebuild(1.0)
+    if state.lost_since:
+        assert await store.end_rebuild(state.lost_since, 0.0, [])
+    return store
