@@ -7,6 +7,7 @@ that lags behind, eviction) is noticed as StoreLost by the generation, or by a `
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from datetime import date, timedelta
 from functools import partial
@@ -167,10 +168,7 @@ class RedisCreates:
         await self._run(_nothing, scripts.MARK, repr(float(cloud_mark)))
 
     async def begin_rebuild(self, now: float) -> StoreState:
-        """Note a loss, and expect from now on the generation that the store has then.
-
-        It is a new one, unless another replica has noted the loss: every replica must take notice.
-        """
+        """Note a loss, and expect the store's generation from now on: a new one, if the store is not whole."""
         arguments = (secrets.token_hex(16), repr(float(now)))
         return self._learned(await self._run(_state, scripts.BEGIN_REBUILD, *arguments, patient=True))
 
@@ -204,17 +202,17 @@ class RedisCreates:
         return result
 
     def _row(self, record: Record) -> bytes:
-        """A record as the server keeps it: what scripts need of it, and the whole."""
-        return _header(record) + b"\n" + packed(record, self._keys)
+        """A record as the server keeps it: a checksum, what scripts need of it, and the whole."""
+        return _sealed(record.key, _header(record) + b"\n" + packed(record, self._keys))
 
     def _record(self, key: str, row: bytes) -> Record:
-        header, _, rest = row.partition(b"\n")
+        _, _, stored = row.partition(b"\n")
         try:
-            record = unpacked(rest, self._keys)
+            record = unpacked(stored, self._keys)
         except RecordError as error:
             raise _unreadable(key, str(error)) from error
-        if record.key != key or header != _header(record):
-            raise _unreadable(key, "its header, or its place in the store, was changed")
+        if record.key != key or row != _sealed(key, _header(record) + b"\n" + stored):
+            raise _unreadable(key, "what is stored beside it is not its own")
         return record
 
 
@@ -240,6 +238,12 @@ def _unescaped(word: str) -> str:
 
 def _header(record: Record) -> bytes:
     return "\t".join(_word(str(value)) for value in index_of(record)).encode()
+
+
+def _sealed(key: str, content: bytes) -> bytes:
+    """A stored record with its checksum, by which scripts, which cannot compute its MAC, notice damage."""
+    content = b"\t" + content
+    return hashlib.sha1(key.encode() + content, usedforsecurity=False).hexdigest().encode() + content
 
 
 def _limits(budget: PageBudget | None) -> tuple[int, int]:

@@ -64,11 +64,13 @@ local function room(caller, day, month, per_day, per_month)
 end
 """
 RECORDS = f"""
-local function head(value)
-  local stop = string.find(value, '\\n', 1, true)
-  if not stop then return nil end
+-- The header of a stored record; nil when it is damaged. Only the gateway can tell whether it is authentic.
+local function head(key, value)
+  local stop = string.find(value, '\\n', 42, true)
+  local sum = redis.sha1hex(key .. string.sub(value, 41))
+  if not stop or sum ~= string.sub(value, 1, 40) then return nil end
   local f = {{}}
-  for field in string.gmatch(string.sub(value, 1, stop - 1) .. '\\t', '([^\\t]*)\\t') do table.insert(f, field) end
+  for field in string.gmatch(string.sub(value, 42, stop - 1) .. '\\t', '([^\\t]*)\\t') do table.insert(f, field) end
   local held, used, first_start = tonumber(f[5]), tonumber(f[6]), tonumber(f[11])
   if #f ~= {_FIELDS} or not held or not used or not first_start then return nil end
   return {{state = f[1], nonce = f[2], caller = f[3], day = f[4], held = held, used = used, place = f[7], render = f[8],
@@ -103,15 +105,15 @@ local function count_pages(old, new)
   if new then add(new.caller, new.day, new.held, new.used) end
 end
 -- The indexes of a record in place of another, after all checks.
-local function write_indexes(key, old, new, look_at)
+local function write_indexes(key, old, new, look_at, takes_place)
   if new then redis.call('ZADD', d, look_at, key) else redis.call('ZREM', d, key) end
   local was_open, is_open = old and old.open_at, new and new.open_at
   if was_open ~= is_open then
     if was_open then unindex_open(key, was_open) end
     if is_open then index_open(key, is_open) end
   end
-  if is_open then
-    redis.call('HSET', m, 'p:' .. is_open, key)
+  if takes_place then
+    redis.call('HSET', m, 'p:' .. new.place, key)
   elseif not new and redis.call('HGET', m, 'p:' .. old.place) == key then
     redis.call('HDEL', m, 'p:' .. old.place)
   end

@@ -1,7 +1,11 @@
 """Lua scripts of the store of creates in Redis or Valkey (`redis_creates`), one for each method of the port.
 
-KEYS: `c`, hash record key -> header, line feed, packed record; `p`, hash of counters and leases; `d`, sorted set record
-key -> `look_at`; `m`, hash of meta and indexes:
+KEYS: `c`, hash record key -> stored record; `p`, hash of counters and leases; `d`, sorted set record
+key -> `look_at`; `m`, hash of meta and indexes.
+
+`c` holds of a record a checksum, a tab, what scripts need of it (`records.Index`, separated by tabs), a line feed, and
+the packed record. A script cannot compute a MAC, so what it changes it has checked for damage only; the gateway checks
+the MAC of what it reads. `m`:
 
     generation, seq, cloud_mark, lost_since, day
     p:<place>                 key of the record that was last begun or reopened there
@@ -39,7 +43,7 @@ BEGIN = (
     + RECORDS
     + f"""
 local key, value, look_at, since = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[8])
-local new = head(value)
+local new = head(key, value)
 local month, day = string.sub(new.day, 1, 7), redis.call('HGET', m, 'day') or ''
 local function answer(outcome, found_key, found)
   return {{'ok', seq, outcome, found_key, found, pages_of(new.caller, new.day, month), day}}
@@ -49,7 +53,7 @@ if found then return answer('known', key, found) end
 local other = since and new.render ~= '' and redis.call('HGET', m, 'p:' .. new.place)
 found = other and redis.call('HGET', c, other)
 if found then
-  local old = head(found)
+  local old = head(other, found)
   if not old then return {{'unreadable', other}} end
   if old.render == new.render and old.caller == new.caller and old.first_start >= since
       and (old.state == '{State.ACCEPTED}' or old.state == '{State.CHARGED}') then
@@ -67,7 +71,7 @@ count_pages(nil, new)
 redis.call('HSET', c, key, value)
 redis.call('HSET', m, 'day', day)
 write_counters()
-write_indexes(key, nil, new, look_at)
+write_indexes(key, nil, new, look_at, true)
 changed()
 return answer('new', '', '')
 """
@@ -83,16 +87,16 @@ for i = 3, #ARGV, 5 do
   local key, state, nonce, value, look_at = unpack(ARGV, i, i + 4)
   if heads[key] == nil then
     local found = redis.call('HGET', c, key)
-    heads[key] = found and head(found)
+    heads[key] = found and head(key, found)
     if heads[key] == nil then return {'unreadable', key} end
   end
-  local old, new = heads[key], value ~= '' and head(value)
+  local old, new = heads[key], value ~= '' and head(key, value)
   local holds = (state == '-' and not old and new) or (old and old.state == state and old.nonce == nonce)
   table.insert(answer, holds and 1 or 0)
   if holds then
     count_pages(old, new)
     heads[key], values[key] = new, value
-    table.insert(made, {key, old, new, look_at})
+    table.insert(made, {key, old, new, look_at, new and new.open_at})
   end
 end
 if #made == 0 then return {'ok', seq, answer} end
@@ -102,7 +106,7 @@ for key, value in pairs(values) do
 end
 if #gone > 0 then redis.call('HDEL', c, unpack(gone)) end
 write_counters()
-for _, each in ipairs(made) do write_indexes(unpack(each, 1, 4)) end
+for _, each in ipairs(made) do write_indexes(unpack(each, 1, 5)) end
 changed()
 return {'ok', seq, answer}
 """
@@ -221,8 +225,10 @@ local before, value = leased(name)
 local spent, new, seen = 0, {}, {}
 for i = 6, #ARGV, 3 do
   local key = ARGV[i]
-  if not seen[key] and redis.call('HEXISTS', c, key) == 0 then
-    local record = head(ARGV[i + 1])
+  local found = redis.call('HGET', c, key)
+  if found and not head(key, found) then return {'unreadable', key} end
+  if not seen[key] and not found then
+    local record = head(key, ARGV[i + 1])
     spent = spent + record.held + record.used
     count_pages(nil, record)
     seen[key] = true
@@ -234,7 +240,12 @@ local left = math.max(0, before - spent)
 add(caller, day, left - before, 0)
 for _, each in ipairs(new) do redis.call('HSET', c, each[1], each[3]) end
 write_counters()
-for _, each in ipairs(new) do write_indexes(each[1], nil, each[2], each[4]) end
+for _, each in ipairs(new) do
+  local key, record = each[1], each[2]
+  local other = redis.call('HGET', m, 'p:' .. record.place)
+  local there = other and head(other, redis.call('HGET', c, other) or '')
+  write_indexes(key, nil, record, each[4], not there or there.first_start < record.first_start)
+end
 if value then write_lease(name, left, string.match(value, ' (.*)$')) end
 changed()
 return {'ok', seq}
@@ -250,8 +261,8 @@ end
 return {'ok', seq}
 """
 )
-# A whole store gets another generation too, so that every replica takes notice. In one that is not whole, used pages,
-# leases and times that are still there are kept; all else is computed again from the records, of which it reads each.
+# Of a store that is not whole, used pages, leases and times that are still there are kept; all else is computed again
+# from the records, of which it reads each.
 BEGIN_REBUILD = (
     STORE
     + PAGES
@@ -264,19 +275,17 @@ local function answer()
   return {{'ok', seq, {{redis.call('HGET', m, 'generation'), seq, f[1] or '', f[2] or '', f[3] or ''}}}}
 end
 if is_whole then
-  if (tonumber(redis.call('HGET', m, 'lost_since') or 0) or 0) ~= 0 then return answer() end
-  for _, each in ipairs({{c, p, m}}) do redis.call('HSET', each, 'generation', new) end
-  redis.call('ZADD', d, '+inf', 'generation:' .. new)
-  redis.call('ZREM', d, member)
-  redis.call('HSET', m, 'lost_since', ARGV[4])
-  changed()
+  if (tonumber(redis.call('HGET', m, 'lost_since') or 0) or 0) == 0 then
+    redis.call('HSET', m, 'lost_since', ARGV[4])
+    changed()
+  end
   return answer()
 end
 local heads, scores, places, used, leases, cursor = {{}}, {{}}, {{}}, {{}}, {{}}, '0'
 repeat
   local batch = redis.call('HSCAN', c, cursor, 'COUNT', 500)
   cursor = batch[1]
-  for i = 1, #batch[2], 2 do heads[batch[2][i]] = head(batch[2][i + 1]) end
+  for i = 1, #batch[2], 2 do heads[batch[2][i]] = head(batch[2][i], batch[2][i + 1]) end
 until cursor == '0'
 local due = redis.call('ZRANGE', d, 0, -1, 'WITHSCORES')
 for i = 1, #due, 2 do scores[due[i]] = due[i + 1] end
