@@ -18,7 +18,7 @@ import structlog
 from docpreview_gateway.creates.ports import StoreError, StoreLost
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
     from pathlib import Path
 
     from docpreview_gateway.creates.pages import PageCount, Periods
@@ -200,7 +200,7 @@ class GuardedStore:
         """As the port says."""
         return await self.store.end_rebuild(lost_since, cloud_mark, used)
 
-    async def _ask(self, work: Any) -> Any:  # noqa: ANN401 - a coroutine of the store, whatever it returns
+    async def _ask(self, work: Coroutine[Any, Any, Result]) -> Result:
         try:
             if self.lost is not None:
                 raise StoreError("the store of creates has lost records, and is being rebuilt")

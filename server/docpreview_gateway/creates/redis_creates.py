@@ -47,6 +47,7 @@ _OUTCOMES: dict[bytes, Outcome] = {
 }
 Result = TypeVar("Result")
 
+
 class _Known:
     """The store that this process knows: its generation (`*`: any), and its highest `seq` in an answer."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from docpreview_gateway.creates.records import State
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import GATEWAY
 from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.storage.background import loop_time
 from docpreview_gateway.upstream.operations import GetJob
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class Settlement:
     async def _charge(self, record: Record, bucket: Bucket) -> Change | None:
         now = self._times.now(bucket.ci_host)
         try:
-            call = Call("", time.monotonic() + CHECK_TIMEOUT_SECONDS, GATEWAY)
+            call = Call("", loop_time() + CHECK_TIMEOUT_SECONDS, GATEWAY)
             made = pages.made(await self._upstream(GetJob(bucket, record.job_id), call))
         except GatewayError as error:
             if error.reason != reasons.ERROR_REASON_JOB_NOT_FOUND or now - record.sign_start < MISSING_SECONDS:

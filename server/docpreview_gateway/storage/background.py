@@ -21,6 +21,11 @@ Result = TypeVar("Result")
 log = structlog.get_logger("docpreview_gateway.background")
 
 
+def loop_time() -> float:
+    """The running event loop's clock, which is `time.monotonic`'s too, unless a test makes it another."""
+    return asyncio.get_running_loop().time()
+
+
 class BackgroundTasks:
     """Background tasks, referenced until they end: the event loop's own are weak.
 

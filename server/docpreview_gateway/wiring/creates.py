@@ -58,7 +58,7 @@ class CreateParts(NamedTuple):
 
 
 @asynccontextmanager
-async def create_parts(  # noqa: PLR0913, PLR0914 - collaborators, named by wiring
+async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
     settings: Settings,
     upstream: Upstream,
     tags: ObjectTags,
@@ -105,9 +105,7 @@ async def create_parts(  # noqa: PLR0913, PLR0914 - collaborators, named by wiri
             is_exclusive=lambda bucket: bucket.exclusive,
         )
         leases = await _leases(settings, keys, guarded, times, stack)
-        attempts = Attempts(
-            upstream, guarded, outcomes, keys, times, leases=leases, telemetry=telemetry, timing=timing
-        )
+        attempts = Attempts(upstream, guarded, outcomes, keys, times, leases=leases, telemetry=telemetry, timing=timing)
         days = Days(guarded, times)
         creates = RecordedCreates(
             upstream,
@@ -132,9 +130,7 @@ async def create_parts(  # noqa: PLR0913, PLR0914 - collaborators, named by wiri
         await stack.enter_async_context(repeated(guarded.look, CHECK_STORE_SECONDS))
         await stack.enter_async_context(repeated(leases.round, RENEW_SECONDS))
         stack.push_async_callback(creates.drained)
-        yield CreateParts(
-            creates, PageUsages(guarded, lambda: days.today(clock.now())), lambda: guarded.problem
-        )
+        yield CreateParts(creates, PageUsages(guarded, lambda: days.today(clock.now())), lambda: guarded.problem)
 
 
 async def _store(settings: Settings, keys: CreateKeys, stack: AsyncExitStack) -> CreateStore:
