@@ -195,4 +195,4 @@ class Rebuild:
     def _tell(self, bucket: Bucket, why: str) -> None:
         if loop_time() - self._told_at > 60:  # noqa: PLR2004 - a line a minute
             self._told_at = loop_time()
-            log.error(f"the store of creates cannot be rebuilt: the cloud's list {why}", bucket=bucket.name)
+            log.error("the store of creates cannot be rebuilt", why=f"the cloud's list {why}", bucket=bucket.name)
