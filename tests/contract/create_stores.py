@@ -8,14 +8,16 @@ from __future__ import annotations
 import copy
 import sqlite3
 from contextlib import AsyncExitStack, asynccontextmanager, closing
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from docpreview_gateway.creates.keys import CreateKeys
+from docpreview_gateway.creates.redis_creates import RedisCreates, key_names
 from docpreview_gateway.creates.sqlite_creates import SqliteCreates
+from docpreview_gateway.storage.redis_connections import redis_commands
 from tests.fakes.creates import MemoryCreates, MemoryData
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from docpreview_gateway.creates.ports import CreateStore
 
 KEYS = CreateKeys("contract", [bytes(range(32))])
+NAMES = key_names(KEYS.namespace)
+RECORDS = NAMES[0]
 
 
 class Stores(Protocol):
@@ -139,9 +143,66 @@ async def sqlite(request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[
         yield _Sqlite(folder / "state" / "creates.db", stack)
 
 
+class _Redis:
+    """A namespace on a server or a cluster. Each connection is a client of its own."""
+
+    def __init__(self, url: str, stack: AsyncExitStack) -> None:
+        self._url = url
+        self._stack = stack
+        self._copies: dict[str, bytes] = {}
+
+    async def connect(self) -> CreateStore:
+        return RedisCreates(await self._send(), KEYS, seconds=10)
+
+    async def _send(self) -> Callable[..., Awaitable[Any]]:
+        return await self._stack.enter_async_context(redis_commands(self._url))
+
+    async def empty(self) -> None:
+        await (await self._send())("DEL", *NAMES)
+
+    async def save(self) -> None:
+        send = await self._send()
+        self._copies = {name: await send("DUMP", name) for name in NAMES}
+
+    async def restore(self) -> None:
+        await self.empty()
+        send = await self._send()
+        for name, copied in self._copies.items():
+            await send("RESTORE", name, 0, copied)
+
+    async def tamper(self, key: str) -> None:
+        send = await self._send()
+        row = bytearray(await send("HGET", RECORDS, key))
+        row[len(row) // 2] ^= 1
+        await send("HSET", RECORDS, key, bytes(row))
+
+    async def swap(self, one: str, other: str) -> None:
+        send = await self._send()
+        rows = [await send("HGET", RECORDS, key) for key in (one, other)]
+        await send("HSET", RECORDS, one, rows[1], other, rows[0])
+
+
+@asynccontextmanager
+async def redis(request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[Stores]:
+    """A store on a real server."""
+    del folder
+    async with AsyncExitStack() as stack:
+        yield _Redis(request.getfixturevalue("redis_server").url, stack)
+
+
+@asynccontextmanager
+async def cluster(request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[Stores]:
+    """A store on a cluster of real servers."""
+    del folder
+    async with AsyncExitStack() as stack:
+        yield _Redis(request.getfixturevalue("redis_cluster").url, stack)
+
+
 STORES: dict[str, Callable[[pytest.FixtureRequest, Path], AbstractAsyncContextManager[Stores]]] = {
     "memory": memory,
     "sqlite": sqlite,
+    "redis": redis,
+    "cluster": cluster,
 }
 
 

@@ -31,6 +31,7 @@ SECRET_BYTES = 32
 MAC_BYTES = 16
 BODY_BYTES = 16
 NONCE_BYTES = 8
+_PARTIAL = b"marker:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,18 @@ class CreateKeys:
     def path_token(self, key: str) -> str:
         """What `${RequestToken}` in an output template becomes: the same for all attempts of a create."""
         return f"dg2-{key}{_word(self._current.marker, b'path' + key.encode(), CHECK_LENGTH)}"
+
+
+def of_marker(marker: Marker) -> bytes:
+    """As much of a request's digest as its marker has: `same_body` compares it with a whole one."""
+    return _PARTIAL + marker.body.encode()
+
+
+def same_body(stored: bytes, body: bytes) -> bool:
+    """Whether a stored digest is that of a request, by as much as is known of it."""
+    if stored.startswith(_PARTIAL) and len(stored) == len(_PARTIAL) + BODY_LENGTH:
+        return stored[len(_PARTIAL) :].decode() == _base32(body)[:BODY_LENGTH]
+    return hmac.compare_digest(stored, body)
 
 
 def new_nonce() -> bytes:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 MAX_STORED_BYTES = 8192
 """Largest request, and largest job, that a record keeps; of a longer one only what identifies it."""
 
+IMPORTED = "1:"
+"""What keys of records of versions before 2.0 begin with."""
+
 
 class State(StrEnum):
     """State of a create."""
@@ -103,6 +106,11 @@ class Record:
     made: int = 0
     """Pages that are charged."""
     expires_at: float = 0.0
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether it was made by a version before 2.0: `render` is then the marker of its job."""
+        return self.key.startswith(IMPORTED)
 
     @property
     def month(self) -> str:
