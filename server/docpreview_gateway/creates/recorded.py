@@ -130,9 +130,7 @@ class RecordedCreates:
             task.add_done_callback(lambda _task: self._asking.pop(host, None))
         await asyncio.wait((task,), timeout=call.answer_by - loop_time())
         if not task.done():
-            raise GatewayError(
-                reasons.ERROR_REASON_DEADLINE_EXCEEDED, "the cloud's time is not known; nothing was sent"
-            )
+            raise _not_sent()
         if (error := task.exception()) is not None:
             raise error.with_traceback(None)
 
@@ -144,8 +142,10 @@ class RecordedCreates:
         return running
 
     async def _result(self, running: _Running, call: Call) -> PreviewJob:
-        """What the task of a create comes to, within the call. When nobody waits any more and nothing has been sent, the
-        task ends; after the first byte it goes on, because its outcome would be unknown otherwise.
+        """What the task of a create comes to, within the call.
+
+        When nobody waits any more and nothing has been sent, the task ends. After the first byte it goes on, because
+        its outcome would be unknown otherwise.
         """
         running.waiting += 1
         try:
@@ -202,7 +202,7 @@ class RecordedCreates:
             if loop_time() > until:
                 raise refusals.in_progress()
 
-    async def _follow(
+    async def _follow(  # noqa: PLR0911 - one for each thing that was found
         self, begun: Begun, work: Work, begun_at: float, *, dedupe: bool
     ) -> tuple[PreviewJob | None, bool]:
         """The job that follows from what `begin` found, and whether to deduplicate if there is none yet."""

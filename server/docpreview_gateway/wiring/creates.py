@@ -83,7 +83,7 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
             store,
             StoreMemory(settings.state_dir / "store.json"),
             times,
-            is_first_start=lambda: rebuild.is_first_start(),
+            is_first_start=lambda: rebuild.is_first_start(),  # noqa: PLW0108 - it is made below
         )
         rebuild = Rebuild(
             guarded,
@@ -122,7 +122,14 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
             telemetry=telemetry,
         )
         settlement = Settlement(
-            guarded, upstream, buckets, outcomes, history, times, telemetry=telemetry, timing=timing
+            guarded,
+            upstream,
+            buckets,
+            outcomes=outcomes,
+            history=history,
+            times=times,
+            telemetry=telemetry,
+            timing=timing,
         )
         stack.push_async_callback(leases.end)
         await stack.enter_async_context(repeated(settlement.round, SETTLE_SECONDS))
