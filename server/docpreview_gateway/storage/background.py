@@ -61,10 +61,16 @@ class BackgroundTasks:
 
 
 @asynccontextmanager
-async def repeated(work: Callable[[], Awaitable[None]], seconds: float) -> AsyncIterator[None]:
-    """Run `work` now and `seconds` after each round's end, while the context is open. An error ends only its round."""
+async def repeated(
+    work: Callable[[], Awaitable[None]], seconds: float, *, first_after: float = 0.0
+) -> AsyncIterator[None]:
+    """Run `work` after `first_after` seconds and `seconds` after each round's end, while the context is open.
+
+    An error ends only its round.
+    """
 
     async def rounds() -> None:
+        await asyncio.sleep(first_after)
         while True:
             try:
                 await work()

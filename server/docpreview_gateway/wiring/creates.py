@@ -17,6 +17,7 @@ from docpreview_gateway.creates.lists import JobHistory
 from docpreview_gateway.creates.outcomes import Outcomes
 from docpreview_gateway.creates.ports import StoreError
 from docpreview_gateway.creates.rebuild import Rebuild, Scans
+from docpreview_gateway.creates.reconciliation import DAY_SECONDS, Reconciliation
 from docpreview_gateway.creates.recorded import RecordedCreates
 from docpreview_gateway.creates.rendered import RenderedJobs
 from docpreview_gateway.creates.settlement import Settlement
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 
 SETTLE_SECONDS = 2.0
 """Interval of rounds over records that are due."""
+
+FIRST_RECONCILIATION = 600.0
+"""Seconds from the start to the first reconciliation with the cloud's list."""
 
 CHECK_STORE_SECONDS = 10.0
 """Interval of looks whether the store is the one that it was."""
@@ -131,11 +135,13 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
             telemetry=telemetry,
             timing=timing,
         )
+        reconciliation = Reconciliation(guarded, history, scans, keys, times, buckets=all_buckets, telemetry=telemetry)
         stack.push_async_callback(leases.end)
         await stack.enter_async_context(repeated(settlement.round, SETTLE_SECONDS))
         await stack.enter_async_context(repeated(rebuild.round, SETTLE_SECONDS))
         await stack.enter_async_context(repeated(guarded.look, CHECK_STORE_SECONDS))
         await stack.enter_async_context(repeated(leases.round, RENEW_SECONDS))
+        await stack.enter_async_context(repeated(reconciliation.daily, DAY_SECONDS, first_after=FIRST_RECONCILIATION))
         stack.push_async_callback(creates.drained)
         yield CreateParts(creates, PageUsages(guarded, lambda: days.today(clock.now())), lambda: guarded.problem)
 
