@@ -12,6 +12,7 @@ from docpreview_gateway.creates.attempts import Attempts
 from docpreview_gateway.creates.days import Days
 from docpreview_gateway.creates.drafts import Drafts
 from docpreview_gateway.creates.guarded import GuardedStore, StoreMemory
+from docpreview_gateway.creates.keys import CreateKeys
 from docpreview_gateway.creates.leases import LEASE_SECONDS, RENEW_SECONDS, PageLeases
 from docpreview_gateway.creates.lists import JobHistory
 from docpreview_gateway.creates.outcomes import Outcomes
@@ -26,13 +27,12 @@ from docpreview_gateway.creates.sqlite_journal import SqliteJournal
 from docpreview_gateway.creates.usage import PageUsages
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.storage.background import repeated
-from docpreview_gateway.wiring.create_keys import create_keys
+from docpreview_gateway.storage.key_file import KeyFileError, deployment_secrets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
     from docpreview_gateway.access.bucket_registry import BucketRegistry
-    from docpreview_gateway.creates.keys import CreateKeys
     from docpreview_gateway.creates.ports import CreateStore
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.settings.loading import Settings
@@ -144,6 +144,15 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
         await stack.enter_async_context(repeated(reconciliation.daily, DAY_SECONDS, first_after=FIRST_RECONCILIATION))
         stack.push_async_callback(creates.drained)
         yield CreateParts(creates, PageUsages(guarded, lambda: days.today(clock.now())), lambda: guarded.problem)
+
+
+def create_keys(settings: Settings) -> CreateKeys:
+    """The deployment's keys. StartError when the file with its secret cannot be used."""
+    try:
+        found = deployment_secrets(settings.ledger.key_file, settings.state_dir)
+    except KeyFileError as error:
+        raise StartError(f"ledger.key_file: {error}") from error
+    return CreateKeys(settings.shared_state.namespace or "", found.secrets)
 
 
 async def _store(settings: Settings, keys: CreateKeys, stack: AsyncExitStack) -> CreateStore:
