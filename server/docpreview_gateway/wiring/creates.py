@@ -27,7 +27,7 @@ from docpreview_gateway.creates.sqlite_journal import SqliteJournal
 from docpreview_gateway.creates.usage import PageUsages
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.storage.background import repeated
-from docpreview_gateway.storage.key_file import KeyFileError, deployment_secrets
+from docpreview_gateway.storage.key_file import DeploymentSecrets, KeyFileError, deployment_secrets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -78,7 +78,8 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
     StartError when the store cannot be opened.
     """
     async with AsyncExitStack() as stack:
-        keys, timing, telemetry = create_keys(settings), settings.ledger.timing(), observed.creates
+        known, timing, telemetry = _secrets(settings), settings.ledger.timing(), observed.creates
+        keys = CreateKeys(settings.shared_state.namespace or "", known.secrets)
         store = await _store(settings, keys, stack)
         history = JobHistory(upstream, keys, times)
         scans = Scans(history, keys, timing, caller_names=caller_names)
@@ -87,7 +88,8 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
             store,
             StoreMemory(settings.state_dir / "store.json"),
             times,
-            is_first_start=lambda: rebuild.is_first_start(),  # noqa: PLW0108 - it is made below
+            # Nothing was made with a secret that did not exist.
+            is_first_start=_always if known.made else lambda: rebuild.is_first_start(),
         )
         rebuild = Rebuild(
             guarded,
@@ -146,13 +148,16 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
         yield CreateParts(creates, PageUsages(guarded, lambda: days.today(clock.now())), lambda: guarded.problem)
 
 
-def create_keys(settings: Settings) -> CreateKeys:
-    """The deployment's keys. StartError when the file with its secret cannot be used."""
+async def _always() -> bool:
+    return True
+
+
+def _secrets(settings: Settings) -> DeploymentSecrets:
+    """The deployment's secrets. StartError when their file cannot be used."""
     try:
-        found = deployment_secrets(settings.ledger.key_file, settings.state_dir)
+        return deployment_secrets(settings.ledger.key_file, settings.state_dir)
     except KeyFileError as error:
         raise StartError(f"ledger.key_file: {error}") from error
-    return CreateKeys(settings.shared_state.namespace or "", found.secrets)
 
 
 async def _store(settings: Settings, keys: CreateKeys, stack: AsyncExitStack) -> CreateStore:
