@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 from docpreview_gateway.limits.ports import LimitsTelemetry
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
@@ -35,8 +35,8 @@ class StoreLost(StoreError):  # noqa: N818 - what happened
 
 
 Outcome = Literal["new", "known", "duplicate", "day", "month", "period"]
-"""What `begin` did: inserted the record; found one of its key; found one of its place with equal `render`; found too few
-pages left in the day or the month; found that the store counts for another day, to which nothing was counted."""
+"""What `begin` did: inserted the record; found one of its key; found one of its place with equal `render`; found too
+few pages left in the day or the month; found that the store counts for another day, to which nothing was counted."""
 
 
 class Begun(NamedTuple):
@@ -96,8 +96,11 @@ class CreateStore(Protocol):
     went back: nothing was changed then.
 
     A record's pages (`Record.counts`) are added to its caller's day and month when it is inserted, and follow each
-    change. The key of the record that was last begun or reopened at a place is the place's; it is cleared when that
-    record is deleted.
+    change; a deleted record gives back the held ones, while used ones stay counted. The key of the record that was last
+    begun or reopened at a place is the place's; it is cleared when that record is deleted.
+
+    A record that cannot be read (a bad MAC, or another key's record) fails each call that meets it, with its key in the
+    text; it is never replaced or deleted.
     """
 
     async def state(self) -> StoreState:
@@ -107,7 +110,7 @@ class CreateStore(Protocol):
     async def begin(
         self, record: Record, look_at: float, budget: PageBudget | None, *, dedupe_since: float | None
     ) -> Begun:
-        """Insert an OPEN record, unless (in this order):
+        """Insert an OPEN record, unless one of these holds. The first one counts.
 
         - there is one of its key: `known`, that record;
         - `dedupe_since` is a time, and the record of its place has an equal `render` that is not empty, the same
@@ -128,7 +131,10 @@ class CreateStore(Protocol):
         ...
 
     async def due(self, now: float, until: float, count: int) -> list[Record]:
-        """Up to `count` records that are due at `now`, the longest due first. They are due again at `until`."""
+        """Up to `count` records that are due at `now`, the longest due first. They are due again at `until`.
+
+        When one of them cannot be read, StoreError: that one is due again at `until`, the others still at once.
+        """
         ...
 
     async def postpone(self, keys: Sequence[str], look_at: float) -> None:
@@ -154,7 +160,8 @@ class CreateStore(Protocol):
     async def lease(self, lease: Lease, budget: PageBudget) -> Lease:
         """Set the replica's lease for this caller and day to `lease.pages`, as far as the budget has room.
 
-        The pages of the lease count as held. Returns what was leased; 0 pages delete the lease.
+        The pages of the lease count as held, and `count` has them in `reserved`. Returns what was leased; 0 pages
+        delete the lease.
         """
         ...
 
@@ -170,13 +177,13 @@ class CreateStore(Protocol):
         ...
 
     async def mark(self, cloud_mark: float) -> None:
-        """The records are complete up to this cloud's time."""
+        """The records are complete up to this cloud's time. It never goes back."""
         ...
 
     async def begin_rebuild(self, now: float) -> StoreState:
         """Note that the store has lost something at `now`, unless that is noted, and expect its generation from now on.
 
-        A store without generation gets a new one.
+        A store without generation gets a new one; until then every call but `state` and this one is StoreLost.
         """
         ...
 
@@ -210,6 +217,10 @@ class CreatesTelemetry(LimitsTelemetry, Protocol):
 
     def unreconciled(self, count: int, oldest_sent_at: float | None, now: float) -> None:
         """Records the unknown creates at the beginning of a round; times are the cloud's."""
+        ...
+
+    def reconciled(self, bucket: str, findings: Mapping[str, int], now: float) -> None:
+        """Records a reconciliation of a bucket with the cloud: number of findings by kind, and the cloud's time."""
         ...
 
     def deduped(self, caller: str) -> None:

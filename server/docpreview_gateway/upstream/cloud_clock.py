@@ -41,6 +41,11 @@ class CloudTimes:
         heard = self._heard.get(host)
         return self._ours.now() if heard is None else heard.date + (self.elapsed() - heard.at)
 
+    def latest(self) -> float | None:
+        """The Unix time by the host that was heard last; None: none was heard."""
+        last = max(self._heard.values(), key=lambda heard: heard.at, default=None)
+        return None if last is None else last.date + (self.elapsed() - last.at)
+
     def heard(self, host: str) -> Heard | None:
         """The last `Date` of a host; None: there was none."""
         return self._heard.get(host)

@@ -123,15 +123,24 @@ class Gateway:
         watching = self._watching(upstream, times, cloud.feed)
         stack.push_async_callback(watching.close)
         await self._admin(stack)
-        creates, budgets = await stack.enter_async_context(
-            create_parts(self._settings, upstream, cloud.objects, buckets=buckets, clock=clock, observed=self._observed)
+        creates = await stack.enter_async_context(
+            create_parts(
+                self._settings,
+                upstream,
+                cloud.objects,
+                buckets=buckets,
+                clock=clock,
+                times=times,
+                observed=self._observed,
+                caller_names=access.caller_names,
+            )
         )
         tokens = PageTokens(credentials, secrets.token_bytes)
-        jobs = PreviewJobs(upstream, buckets, creates, watching, page_urls, lists=JobLists(upstream, tokens))
+        jobs = PreviewJobs(upstream, buckets, creates.creates, watching, page_urls, lists=JobLists(upstream, tokens))
         all_routes = routes(
             jobs,
             PreviewQueues(upstream, buckets, tokens),
-            budgets,
+            creates.usages,
             self._observed.log,
             longest_stream=self._settings.watch.max_stream_seconds,
         )

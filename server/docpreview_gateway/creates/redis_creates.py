@@ -1,0 +1,351 @@
+"""The store of creates in Redis or Valkey, shared by replicas. Every method is one script, so it is atomic.
+
+It is as durable as the server. What the server loses (by a restart without an append-only file, a failover to a replica
+that lags behind, eviction) is noticed as StoreLost by the generation, or by a `seq` that went back.
+`docs/configuration.md` says how to run the server, `redis_scripts` what the keys hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from datetime import date, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import quote
+
+from docpreview_gateway.creates import redis_scripts as scripts
+from docpreview_gateway.creates.pages import PageCount, Pages, Periods
+from docpreview_gateway.creates.ports import Begun, Lease, StoreError, StoreLost, StoreState
+from docpreview_gateway.creates.records import RecordError, index_of, packed, unpacked
+from docpreview_gateway.storage.redis_client import RedisCallError, RedisClient, expect, script_command
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+    from docpreview_gateway.creates.keys import CreateKeys
+    from docpreview_gateway.creates.ports import Change, Outcome
+    from docpreview_gateway.creates.records import Record
+    from docpreview_gateway.model.callers import PageBudget
+
+OPEN_AT = 100
+"""Most keys that `open_at` returns."""
+
+REBUILD_SECONDS = 30.0
+"""Least time limit of the methods that read or write the whole store."""
+
+KEEP_COUNTERS = timedelta(days=70)
+"""Counters of periods that ended longer ago, and in which nothing is held, are deleted when the next day begins."""
+
+_OUTCOMES: dict[bytes, Outcome] = {
+    b"new": "new",
+    b"known": "known",
+    b"duplicate": "duplicate",
+    b"day": "day",
+    b"month": "month",
+    b"period": "period",
+}
+Result = TypeVar("Result")
+
+
+class _Known:
+    """The store that this process knows: its generation (`*`: any), and its highest `seq` in an answer."""
+
+    def __init__(self, generation: str = "*", seq: int = 0) -> None:
+        self.generation = generation
+        self.seq = seq
+
+
+class _Answer(NamedTuple):
+    """`rest` is what a script answers after its status, `seq` and all that was checked."""
+
+    status: bytes
+    seq: int = 0
+    key: str = ""
+    rest: Any = None
+
+
+class RedisCreates:
+    """The port `CreateStore` over `send`, which sends one command. A call takes at most `seconds`.
+
+    Until `state` or `begin_rebuild` is called, any store that is whole is accepted. Only `begin_rebuild` makes an empty
+    server a store; it reads all records if the store is not whole, and may take `REBUILD_SECONDS`.
+    """
+
+    def __init__(self, send: Callable[..., Awaitable[object]], keys: CreateKeys, *, seconds: float = 1.0) -> None:
+        self._redis = RedisClient(send, name="store of creates", seconds=seconds)
+        self._patient = RedisClient(send, name="store of creates", seconds=max(seconds, REBUILD_SECONDS))
+        self._keys = keys
+        self._names = key_names(keys.namespace)
+        self._known = _Known()
+
+    async def state(self) -> StoreState:
+        """The present state. A store that is not whole has no generation."""
+        return self._learned(await self._run(_state, scripts.STATE))
+
+    async def begin(
+        self, record: Record, look_at: float, budget: PageBudget | None, *, dedupe_since: float | None
+    ) -> Begun:
+        """Insert an OPEN record, or say what is in its way."""
+        since = "" if dedupe_since is None else repr(float(dedupe_since))
+        row = (record.key, self._row(record), float(look_at), *_limits(budget), since)
+        outcome, key, row_found, pages, day = await self._run(_begun, scripts.BEGIN, *row)
+        found = self._record(key, row_found) if row_found else None
+        return Begun(outcome, record if outcome == "new" else found, pages, day)
+
+    async def change(self, changes: Sequence[Change]) -> list[bool]:
+        """Make up to 100 changes, each if its condition holds, in this order; which were made."""
+        flat: list[str | bytes | float] = []
+        for change in changes:
+            old, new = change.old, change.new
+            named = old or new
+            if named is None:
+                raise ValueError("a change of nothing")
+            condition = (old.state.value, old.nonce.hex()) if old else ("-", "")
+            flat += [named.key, *condition, self._row(new) if new else b"", float(change.look_at)]
+        return await self._run(partial(_flags, len(changes)), scripts.CHANGE, *flat) if flat else []
+
+    async def find(self, keys: Sequence[str]) -> list[Record | None]:
+        """The records of these keys, None where there is none."""
+        found = await self._run(partial(_rows, len(keys)), scripts.FIND, *keys)
+        return [None if row is None else self._record(key, row) for key, row in zip(keys, found, strict=True)]
+
+    async def due(self, now: float, until: float, count: int) -> list[Record]:
+        """Up to `count` records that are due at `now`, the longest due first. They are due again at `until`.
+
+        If some of them cannot be read, those alone are postponed, and StoreError names them.
+        """
+        records, unreadable = [], []
+        rows = await self._run(_due, scripts.DUE, float(now), float(until), count)
+        for key, row in rows:
+            try:
+                records.append(self._record(key, row))
+            except StoreError as error:
+                unreadable.append(str(error))
+        if unreadable:
+            # Else one damaged record would keep those of its batch from ever being looked at.
+            await self.postpone([record.key for record in records], now)
+            raise StoreError("; ".join(unreadable))
+        return records
+
+    async def postpone(self, keys: Sequence[str], look_at: float) -> None:
+        """Set when these records are due next."""
+        await self._run(_nothing, scripts.POSTPONE, float(look_at), *keys)
+
+    async def open_at(self, place: str) -> list[str]:
+        """Keys of the OPEN records of a place, up to 100."""
+        return await self._run(_texts, scripts.OPEN_AT, _word(place), OPEN_AT)
+
+    async def bound(self, bucket: str, job_ids: Sequence[str]) -> set[str]:
+        """Those of the jobs that belong to a record."""
+        read = partial(_flags, len(job_ids))
+        flags = await self._run(read, scripts.BOUND, _word(bucket), *map(_word, job_ids))
+        return {job_id for job_id, is_bound in zip(job_ids, flags, strict=True) if is_bound}
+
+    async def count(self, caller: str, periods: Periods) -> PageCount:
+        """A caller's pages in these periods."""
+        return await self._run(_count, scripts.COUNT, _word(caller), *periods)
+
+    async def advance(self, old: str, new: str) -> str:
+        """Count to the day `new` if the store counts to `old` and `new` is later; the day that it counts to then."""
+        return await self._run(_text, scripts.ADVANCE, old, new, _oldest_kept(new))
+
+    async def lease(self, lease: Lease, budget: PageBudget) -> Lease:
+        """Set the replica's lease for this caller and day, as far as the budget has room."""
+        numbers = (lease.pages, repr(float(lease.renewed_at)), *_limits(budget))
+        return lease._replace(pages=await self._run(_integer, scripts.LEASE, *_name(lease), *numbers))
+
+    async def leases(self) -> list[Lease]:
+        """All leases."""
+        return await self._run(_leases, scripts.LEASES)
+
+    async def hand_over(self, lease: Lease, records: Sequence[tuple[Record, float]]) -> None:
+        """Insert records that were paid from a lease, and reduce it by their pages."""
+        rows = [part for record, look_at in records for part in (record.key, self._row(record), float(look_at))]
+        await self._run(_nothing, scripts.HAND_OVER, *_name(lease), *rows)
+
+    async def mark(self, cloud_mark: float) -> None:
+        """The records are complete up to this cloud's time."""
+        await self._run(_nothing, scripts.MARK, repr(float(cloud_mark)))
+
+    async def begin_rebuild(self, now: float) -> StoreState:
+        """Note a loss, and expect the store's generation from now on: a new one, if the store is not whole."""
+        arguments = (secrets.token_hex(16), repr(float(now)))
+        return self._learned(await self._run(_state, scripts.BEGIN_REBUILD, *arguments, patient=True))
+
+    async def end_rebuild(self, lost_since: float, cloud_mark: float, used: Sequence[tuple[str, str, int]]) -> bool:
+        """End the rebuild that began at `lost_since`; False when another replica ended it."""
+        flat = [part for caller, period, pages in used for part in (_word(caller), period, pages)]
+        arguments = (repr(float(lost_since)), repr(float(cloud_mark)), *flat)
+        return await self._run(_flag, scripts.END_REBUILD, *arguments, patient=True)
+
+    def _learned(self, state: StoreState) -> StoreState:
+        # Replaced as a whole: a late answer to an earlier call must not raise the `seq` that is expected from now on.
+        self._known = _Known(state.generation, state.seq)
+        return state
+
+    async def _run(
+        self, read: Callable[..., Result], script: str, *arguments: str | bytes | float, patient: bool = False
+    ) -> Result:
+        """Run a script and `read` the rest of its answer. An unexpected answer is an error, never a record."""
+        known, client = self._known, self._patient if patient else self._redis
+        command = script_command(script, self._names, known.generation, known.seq, *arguments)
+        try:
+            answer = await client.execute(*command, read=partial(_checked, read))
+        except RedisCallError as error:
+            raise StoreError(f"shared_state: {error}") from error
+        if answer.status == b"lost":
+            raise StoreLost("shared_state: the store of creates was emptied, restored or replaced")
+        if answer.status == b"unreadable":
+            raise _unreadable(answer.key, "it cannot be read by this version")
+        known.seq = max(known.seq, answer.seq)
+        result: Result = answer.rest
+        return result
+
+    def _row(self, record: Record) -> bytes:
+        """A record as the server keeps it: a checksum, what scripts need of it, and the whole."""
+        return _sealed(record.key, _header(record) + b"\n" + packed(record, self._keys))
+
+    def _record(self, key: str, row: bytes) -> Record:
+        _, _, stored = row.partition(b"\n")
+        try:
+            record = unpacked(stored, self._keys)
+        except RecordError as error:
+            raise _unreadable(key, str(error)) from error
+        if record.key != key or row != _sealed(key, _header(record) + b"\n" + stored):
+            raise _unreadable(key, "what is stored beside it is not its own")
+        return record
+
+
+def key_names(namespace: str) -> list[str]:
+    """The four keys of a store, in one hash slot of a cluster."""
+    prefix = f"docpreview:2:{{{quote(namespace, safe='')}}}:"
+    return [prefix + name for name in "cpdm"]
+
+
+def _unreadable(key: str, why: str) -> StoreError:
+    return StoreError(f"shared_state: record {key}: {why}")
+
+
+def _word(text: str) -> str:
+    """Text without the characters that separate words in headers and names of fields."""
+    return text.replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n")
+
+
+def _unescaped(word: str) -> str:
+    parts = word.split("\\\\")
+    return "\\".join(part.replace("\\t", "\t").replace("\\n", "\n") for part in parts)
+
+
+def _name(lease: Lease) -> tuple[str, str, str]:
+    return _word(lease.replica), _word(lease.caller), _word(lease.day)
+
+
+def _header(record: Record) -> bytes:
+    return "\t".join(_word(str(value)) for value in index_of(record)).encode()
+
+
+def _sealed(key: str, content: bytes) -> bytes:
+    """A stored record with its checksum, by which scripts, which cannot compute its MAC, notice damage."""
+    content = b"\t" + content
+    return hashlib.sha1(key.encode() + content, usedforsecurity=False).hexdigest().encode() + content
+
+
+def _limits(budget: PageBudget | None) -> tuple[int, int]:
+    """Pages of a day and a month; -1: no limit."""
+    per_day, per_month = (None, None) if budget is None else (budget.per_day, budget.per_month)
+    return -1 if per_day is None else per_day, -1 if per_month is None else per_month
+
+
+def _oldest_kept(day: str) -> str:
+    try:
+        return (date.fromisoformat(day) - KEEP_COUNTERS).isoformat()
+    except (ValueError, OverflowError):
+        return ""
+
+
+def _checked(read: Callable[..., object], answer: Any) -> _Answer:  # noqa: ANN401 - the server's answer
+    status, *rest = expect(list, answer)
+    if status == b"lost" and not rest:
+        return _Answer(status)
+    if status == b"unreadable":
+        return _Answer(status, key=_text(*rest))
+    if status != b"ok":
+        raise ValueError("not an answer of this script")
+    seq, *values = rest
+    return _Answer(status, _integer(seq), rest=read(*values))
+
+
+def _nothing() -> None:
+    pass
+
+
+def _integer(answer: object) -> int:
+    return expect(int, answer)
+
+
+def _text(answer: object) -> str:
+    return expect(bytes, answer).decode()
+
+
+def _flag(answer: object) -> bool:
+    return bool(_integer(answer))
+
+
+def _flags(count: int, answer: object) -> list[bool]:
+    return [_flag(each) for each in _of_length(count, answer)]
+
+
+def _rows(count: int, answer: object) -> list[bytes | None]:
+    return [None if each is None else expect(bytes, each) for each in _of_length(count, answer)]
+
+
+def _of_length(count: int, answer: object) -> list[object]:
+    found = expect(list, answer)
+    if len(found) != count:
+        raise ValueError("not as many answers as questions")
+    return found
+
+
+def _texts(answer: object) -> list[str]:
+    return [_text(each) for each in expect(list, answer) if each is not None]
+
+
+def _pairs(answer: object) -> Iterable[tuple[object, object]]:
+    found = expect(list, answer)
+    return zip(found[::2], found[1::2], strict=True)
+
+
+def _due(answer: object) -> list[tuple[str, bytes]]:
+    return [(_text(key), expect(bytes, row)) for key, row in _pairs(answer)]
+
+
+def _count(answer: object) -> PageCount:
+    day_used, day_held, month_used, month_held = map(_integer, expect(list, answer))
+    return PageCount(Pages(day_used, day_held), Pages(month_used, month_held))
+
+
+def _begun(
+    outcome: object, key: object, row: object, pages: object, day: object
+) -> tuple[Outcome, str, bytes, PageCount, str]:
+    named = _OUTCOMES[expect(bytes, outcome)]
+    found = expect(bytes, row)
+    if bool(found) != (named in {"known", "duplicate"}):
+        raise ValueError("a record is missing")
+    return named, _text(key), found, _count(pages), _text(day)
+
+
+def _state(answer: object) -> StoreState:
+    generation, seq, cloud_mark, lost_since, day = expect(list, answer)
+    mark, lost = (float(_text(value) or 0) for value in (cloud_mark, lost_since))
+    return StoreState(_text(generation), _integer(seq), mark, lost, _text(day))
+
+
+def _leases(answer: object) -> list[Lease]:
+    found = {}
+    for name, value in _pairs(answer):
+        replica, caller, day = (_unescaped(word) for word in _text(name).removeprefix("lease:").split("\t"))
+        pages, renewed_at = _text(value).split(" ")
+        # Read in steps, in which a lease may come twice.
+        found[name] = Lease(replica, caller, day, int(pages), float(renewed_at))
+    return list(found.values())

@@ -1,0 +1,342 @@
+"""Lua scripts of the store of creates in Redis or Valkey (`redis_creates`), one for each method of the port.
+
+KEYS: `c`, hash record key -> stored record; `p`, hash of counters and leases; `d`, sorted set record
+key -> `look_at`; `m`, hash of meta and indexes.
+
+`c` holds of a record a checksum, a tab, what scripts need of it (`records.Index`, separated by tabs), a line feed, and
+the packed record. A script cannot compute a MAC, so what it changes it has checked for damage only; the gateway checks
+the MAC of what it reads. `m`:
+
+    generation, seq, cloud_mark, lost_since, day
+    p:<place>                 key of the record that was last begun or reopened there
+    n:<place>                 number of OPEN records there
+    o:<place> <number>        their keys, numbered from 1 without gaps
+    i:<key>                   an OPEN record's number
+    j:<bucket> <job_id>       number of records that have this job: several, when deduplication answered an id
+
+A tab separates words in the names of fields, here and in `p`: `held:` and `used:` with period and caller, `lease:` with
+replica, caller and day. Each of the four keys carries the generation (`generation`; in `d` as a member that is never
+due). None has a TTL, so what a server evicts or loses is a whole key, and every script notices it.
+
+ARGV: the expected generation (`*`: any), the smallest `seq` that is not a loss, then the method's own. Answers begin
+with `ok` and the present `seq`, or are `lost`, or `unreadable` and a record's key.
+
+A script that fails must have changed nothing. So it reads and computes everything before its first write, and its first
+write is one that a full server refuses, unless it only deletes: the server judges the first write alone.
+"""
+
+from __future__ import annotations
+
+from docpreview_gateway.creates.records import State
+from docpreview_gateway.creates.redis_lua import CHECK, LEASING, PAGES, POSTPONING, RECORDS, STATE_FIELDS, STORE
+
+STATE = (
+    STORE
+    + f"""
+local f = {STATE_FIELDS}
+return {{'ok', seq or 0, {{is_whole and generation or '', seq or 0, f[1] or '', f[2] or '', f[3] or ''}}}}
+"""
+)
+BEGIN = (
+    CHECK
+    + PAGES
+    + RECORDS
+    + f"""
+local key, value, look_at, since = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[8])
+local new = head(key, value)
+local month, day = string.sub(new.day, 1, 7), redis.call('HGET', m, 'day') or ''
+local function answer(outcome, found_key, found)
+  return {{'ok', seq, outcome, found_key, found, pages_of(new.caller, new.day, month), day}}
+end
+local found = redis.call('HGET', c, key)
+if found then return answer('known', key, found) end
+local other = since and new.render ~= '' and redis.call('HGET', m, 'p:' .. new.place)
+found = other and redis.call('HGET', c, other)
+if found then
+  local old = head(other, found)
+  if not old then return {{'unreadable', other}} end
+  if old.render == new.render and old.caller == new.caller and old.first_start >= since
+      and (old.state == '{State.ACCEPTED}' or old.state == '{State.CHARGED}') then
+    return answer('duplicate', other, found)
+  end
+end
+if new.day ~= '' then
+  if day ~= '' and day ~= new.day then return answer('period', '', '') end
+  local of_day, of_month = room(new.caller, new.day, month, tonumber(ARGV[6]), tonumber(ARGV[7]))
+  if new.held > of_month then return answer('month', '', '') end
+  if new.held > of_day then return answer('day', '', '') end
+  if day == '' then day = new.day end
+end
+count_pages(nil, new)
+redis.call('HSET', c, key, value)
+redis.call('HSET', m, 'day', day)
+write_counters()
+write_indexes(key, nil, new, look_at, true)
+changed()
+return answer('new', '', '')
+"""
+)
+# Changes see those before them. `-` as the state: there is no record; an empty value deletes it.
+CHANGE = (
+    CHECK
+    + PAGES
+    + RECORDS
+    + """
+local heads, values, made, answer = {}, {}, {}, {}
+for i = 3, #ARGV, 5 do
+  local key, state, nonce, value, look_at = unpack(ARGV, i, i + 4)
+  if heads[key] == nil then
+    local found = redis.call('HGET', c, key)
+    heads[key] = found and head(key, found)
+    if heads[key] == nil then return {'unreadable', key} end
+  end
+  local old, new = heads[key], value ~= '' and head(key, value)
+  local holds = (state == '-' and not old and new) or (old and old.state == state and old.nonce == nonce)
+  table.insert(answer, holds and 1 or 0)
+  if holds then
+    count_pages(old, new)
+    heads[key], values[key] = new, value
+    table.insert(made, {key, old, new, look_at, new and new.open_at})
+  end
+end
+if #made == 0 then return {'ok', seq, answer} end
+local gone = {}
+for key, value in pairs(values) do
+  if value == '' then table.insert(gone, key) else redis.call('HSET', c, key, value) end
+end
+if #gone > 0 then redis.call('HDEL', c, unpack(gone)) end
+write_counters()
+for _, each in ipairs(made) do write_indexes(unpack(each, 1, 5)) end
+changed()
+return {'ok', seq, answer}
+"""
+)
+FIND = (
+    CHECK
+    + """
+local found = {}
+for i = 3, #ARGV do found[i - 2] = redis.call('HGET', c, ARGV[i]) end
+return {'ok', seq, found}
+"""
+)
+DUE = (
+    CHECK
+    + POSTPONING
+    + """
+local found = {}
+for _, key in ipairs(redis.call('ZRANGEBYSCORE', d, '-inf', ARGV[3], 'LIMIT', 0, ARGV[5])) do
+  local value = redis.call('HGET', c, key)
+  if value then
+    postpone(key, ARGV[4])
+    table.insert(found, key)
+    table.insert(found, value)
+  end
+end
+if #found > 0 then changed() end
+return {'ok', seq, found}
+"""
+)
+POSTPONE = (
+    CHECK
+    + POSTPONING
+    + """
+for i = 4, #ARGV do postpone(ARGV[i], ARGV[3]) end
+if #ARGV > 3 then changed() end
+return {'ok', seq}
+"""
+)
+OPEN_AT = (
+    CHECK
+    + """
+local count = math.min(tonumber(redis.call('HGET', m, 'n:' .. ARGV[3]) or 0), tonumber(ARGV[4]))
+local fields = {}
+for i = 1, count do fields[i] = 'o:' .. ARGV[3] .. '\\t' .. i end
+return {'ok', seq, count > 0 and redis.call('HMGET', m, unpack(fields)) or {}}
+"""
+)
+BOUND = (
+    CHECK
+    + """
+local found = {}
+for i = 4, #ARGV do found[i - 3] = redis.call('HEXISTS', m, 'j:' .. ARGV[3] .. '\\t' .. ARGV[i]) end
+return {'ok', seq, found}
+"""
+)
+COUNT = CHECK + PAGES + "return {'ok', seq, pages_of(ARGV[3], ARGV[4], ARGV[5])}"
+# Counters of periods before ARGV[5] go, unless pages are still held in them: their records will end.
+ADVANCE = (
+    CHECK
+    + """
+local day, new = redis.call('HGET', m, 'day') or '', ARGV[4]
+if day ~= ARGV[3] or new <= day then return {'ok', seq, day} end
+redis.call('HSET', m, 'day', new)
+local cursor = '0'
+repeat
+  local answer = redis.call('HSCAN', p, cursor, 'MATCH', 'held:*', 'COUNT', 1000)
+  cursor = answer[1]
+  for i = 1, #answer[2], 2 do
+    local rest = string.sub(answer[2][i], 6)
+    local period = string.match(rest, '^[^\\t]*')
+    if answer[2][i + 1] == '0' and period < string.sub(ARGV[5], 1, #period) then
+      redis.call('HDEL', p, 'held:' .. rest, 'used:' .. rest)
+    end
+  end
+until cursor == '0'
+changed()
+return {'ok', seq, new}
+"""
+)
+LEASE = (
+    CHECK
+    + PAGES
+    + LEASING
+    + """
+local name, caller, day, pages = ARGV[3] .. '\\t' .. ARGV[4] .. '\\t' .. ARGV[5], ARGV[4], ARGV[5], tonumber(ARGV[6])
+local before = leased(name)
+local of_day, of_month = room(caller, day, string.sub(day, 1, 7), tonumber(ARGV[8]), tonumber(ARGV[9]))
+pages = math.max(0, math.min(pages, of_day + before, of_month + before))
+add(caller, day, pages - before, 0)
+write_counters()
+write_lease(name, pages, ARGV[7])
+changed()
+return {'ok', seq, pages}
+"""
+)
+LEASES = (
+    CHECK
+    + """
+local found, cursor = {}, '0'
+repeat
+  local answer = redis.call('HSCAN', p, cursor, 'MATCH', 'lease:*', 'COUNT', 1000)
+  cursor = answer[1]
+  for _, each in ipairs(answer[2]) do table.insert(found, each) end
+until cursor == '0'
+return {'ok', seq, found}
+"""
+)
+HAND_OVER = (
+    CHECK
+    + PAGES
+    + RECORDS
+    + LEASING
+    + """
+local name, caller, day = ARGV[3] .. '\\t' .. ARGV[4] .. '\\t' .. ARGV[5], ARGV[4], ARGV[5]
+local before, value = leased(name)
+local spent, new, seen = 0, {}, {}
+for i = 6, #ARGV, 3 do
+  local key = ARGV[i]
+  local found = redis.call('HGET', c, key)
+  if found and not head(key, found) then return {'unreadable', key} end
+  if not seen[key] and not found then
+    local record = head(key, ARGV[i + 1])
+    spent = spent + record.held + record.used
+    count_pages(nil, record)
+    seen[key] = true
+    table.insert(new, {key, record, ARGV[i + 1], ARGV[i + 2]})
+  end
+end
+if #new == 0 then return {'ok', seq} end
+local left = math.max(0, before - spent)
+add(caller, day, left - before, 0)
+for _, each in ipairs(new) do redis.call('HSET', c, each[1], each[3]) end
+write_counters()
+for _, each in ipairs(new) do
+  local key, record = each[1], each[2]
+  local other = redis.call('HGET', m, 'p:' .. record.place)
+  local there = other and head(other, redis.call('HGET', c, other) or '')
+  write_indexes(key, nil, record, each[4], not there or there.first_start < record.first_start)
+end
+if value then write_lease(name, left, string.match(value, ' (.*)$')) end
+changed()
+return {'ok', seq}
+"""
+)
+MARK = (
+    CHECK
+    + """
+if tonumber(ARGV[3]) > (tonumber(redis.call('HGET', m, 'cloud_mark') or 0) or 0) then
+  redis.call('HSET', m, 'cloud_mark', ARGV[3])
+  changed()
+end
+return {'ok', seq}
+"""
+)
+# Of a store that is not whole, used pages, leases and times that are still there are kept; all else is computed again
+# from the records, of which it reads each.
+BEGIN_REBUILD = (
+    STORE
+    + PAGES
+    + RECORDS
+    + f"""
+seq = seq or 0
+local new = ARGV[3]
+local function answer()
+  local f = {STATE_FIELDS}
+  return {{'ok', seq, {{redis.call('HGET', m, 'generation'), seq, f[1] or '', f[2] or '', f[3] or ''}}}}
+end
+if is_whole then
+  if (tonumber(redis.call('HGET', m, 'lost_since') or 0) or 0) == 0 then
+    redis.call('HSET', m, 'lost_since', ARGV[4])
+    changed()
+  end
+  return answer()
+end
+local heads, scores, places, used, leases, cursor = {{}}, {{}}, {{}}, {{}}, {{}}, '0'
+repeat
+  local batch = redis.call('HSCAN', c, cursor, 'COUNT', 500)
+  cursor = batch[1]
+  for i = 1, #batch[2], 2 do heads[batch[2][i]] = head(batch[2][i], batch[2][i + 1]) end
+until cursor == '0'
+local due = redis.call('ZRANGE', d, 0, -1, 'WITHSCORES')
+for i = 1, #due, 2 do scores[due[i]] = due[i + 1] end
+local pages = redis.call('HGETALL', p)
+for i = 1, #pages, 2 do
+  local field, value = pages[i], pages[i + 1]
+  local kind = string.match(field, '^%a+:')
+  if kind == 'lease:' then table.insert(leases, {{field, value}}) end
+  if kind == 'used:' then used[field] = tonumber(value) or 0 end
+  if kind == 'used:' or kind == 'held:' then counters[field] = 0 end
+end
+for _, each in ipairs(leases) do
+  local caller, day = string.match(each[1], '^lease:[^\\t]*\\t([^\\t]*)\\t([^\\t]*)$')
+  if caller then add(caller, day, tonumber(string.match(each[2], '^%d+') or 0), 0) end
+end
+for key, record in pairs(heads) do
+  count_pages(nil, record)
+  local other = heads[places[record.place]]
+  if not other or other.first_start < record.first_start then places[record.place] = key end
+end
+for field, before in pairs(used) do counters[field] = math.max(counters[field], before) end
+local day = redis.call('HGET', m, 'day') or ''
+redis.call('HSET', c, 'generation', new)
+redis.call('DEL', d, m)
+redis.call('ZADD', d, '+inf', 'generation:' .. new)
+redis.call('HSET', m, 'generation', new, 'cloud_mark', '0', 'lost_since', ARGV[4], 'day', day)
+redis.call('HSET', p, 'generation', new)
+write_counters()
+for key, record in pairs(heads) do write_indexes(key, nil, record, scores[key] or 0) end
+for place, key in pairs(places) do redis.call('HSET', m, 'p:' .. place, key) end
+changed()
+return answer()
+"""
+)
+END_REBUILD = (
+    CHECK
+    + PAGES
+    + """
+local lost_since = tonumber(redis.call('HGET', m, 'lost_since') or 0) or 0
+if lost_since == 0 or lost_since ~= tonumber(ARGV[3]) then return {'ok', seq, 0} end
+local mark = ARGV[4]
+local before = redis.call('HGET', m, 'cloud_mark')
+if before and (tonumber(before) or 0) > tonumber(mark) then mark = before end
+for i = 5, #ARGV, 3 do
+  local name = ARGV[i + 1] .. '\\t' .. ARGV[i]
+  counters['used:' .. name] = math.max(counter('used:' .. name), tonumber(ARGV[i + 2]))
+  counter('held:' .. name)
+end
+redis.call('HSET', m, 'lost_since', '0', 'cloud_mark', mark)
+write_counters()
+changed()
+return {'ok', seq, 1}
+"""
+)
