@@ -13,7 +13,7 @@ from docpreview_gateway.creates import refusals
 from docpreview_gateway.creates.ports import Change, StoreError
 from docpreview_gateway.model.call import ResponseInfo
 from docpreview_gateway.model.errors import GatewayError
-from docpreview_gateway.storage.background import BackgroundTasks
+from docpreview_gateway.storage.background import BackgroundTasks, loop_time
 from docpreview_gateway.upstream.operations import CreateJob, Flight
 from docpreview_gateway.upstream.wire.signing import Window
 from docpreview_gateway.upstream.wire.user_data import marked
@@ -121,8 +121,8 @@ class Attempts:
         It goes on until the call for it or ATTEMPT_SECONDS end, and then CREATE_IN_PROGRESS, or after a look at the
         list CREATE_OUTCOME_UNKNOWN.
         """
-        bucket, loop = work.admitted.bucket, asyncio.get_running_loop()
-        until = min(loop.time() + ATTEMPT_SECONDS, work.call.answer_by)
+        bucket = work.admitted.bucket
+        until = min(loop_time() + ATTEMPT_SECONDS, work.call.answer_by)
         pause, looked, work.follows = FIRST_POLL_SECONDS, False, True
         self._outcomes.watch(standing)
         while True:
@@ -131,7 +131,7 @@ class Attempts:
                 looked = looked or outcome is not None
                 if outcome is not None and (job := await self._settle(outcome, standing, work)) is not None:
                     return job
-            if loop.time() + pause > until:
+            if loop_time() + pause > until:
                 raise self.unknown(standing, work) if looked else refusals.in_progress()
             await asyncio.sleep(pause)
             pause = min(LAST_POLL_SECONDS, 2 * pause)
@@ -152,7 +152,7 @@ class Attempts:
         work.flight = Flight(window, begun_at + self._timing.signature)
         marker = self._keys.marker(record.key, record.body, record.caller, record.nonce)
         sent = marked(request, marker, self._keys.path_token(record.key))
-        deadline = asyncio.get_running_loop().time() + ATTEMPT_SECONDS
+        deadline = loop_time() + ATTEMPT_SECONDS
         call = work.call._replace(deadline=deadline, no_cache=False, response=ResponseInfo())
         try:
             return await self._upstream(CreateJob(sent, bucket, output, work.flight), call)

@@ -79,13 +79,8 @@ Evidence: TypeAlias = Found | Reused | Maybe | Nothing
 
 def weigh(record: Record, listed: Sequence[Listed], keys: CreateKeys, *, slack: float, echo: bool) -> Evidence:
     """What the list says about the create of an OPEN record. `echo`: the cloud is known to echo user data."""
-    mine, others_body = [], []
-    for each in listed:
-        kind = _marked_for(record, each.marker, keys)
-        if kind == "mine":
-            mine.append(each.job)
-        elif kind == "other body":
-            others_body.append(each.job)
+    kinds = [_marked_for(record, each.marker, keys) for each in listed]
+    mine = [each.job for each, kind in zip(listed, kinds, strict=True) if kind == "mine"]
     inside = [each for each in listed if _is_inside(each.job, record, slack)]
     if not mine:
         token = keys.path_token(record.key)
@@ -93,8 +88,8 @@ def weigh(record: Record, listed: Sequence[Listed], keys: CreateKeys, *, slack: 
     if mine:
         first, *rest = sorted(mine, key=lambda job: (job.create_time.seconds, job.job_id))
         return Found(first, tuple(rest))
-    if others_body:
-        return Reused(others_body[0])
+    if "other body" in kinds:
+        return Reused(listed[kinds.index("other body")].job)
     if echo:
         return Nothing()
     unmarked = [each.job for each in inside if not each.marker and _may_be(each.job, record, keys)]
@@ -125,7 +120,7 @@ def _is_inside(job: PreviewJob, record: Record, slack: float) -> bool:
 
 
 def _may_be(job: PreviewJob, record: Record, keys: CreateKeys) -> bool:
-    """Whether the job is equal in document, output and each option that the request sets. Passwords are not compared."""
+    """Whether the job is equal in document, output and all options that the request sets, but for its password."""
     request = record.read_request()
     output = request.output.object.replace(TOKEN_PLACEHOLDER, keys.path_token(record.key))
     places = (job.input.object, job.output.bucket or record.bucket, job.output.object)

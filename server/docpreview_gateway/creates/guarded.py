@@ -1,8 +1,8 @@
 """The store, guarded against its own loss: emptied, restored from a backup, replaced, or behind after a failover.
 
 A store that has lost records would let a repeated id make a second job, and spend budgets again. So what this process
-knew of it is compared at the start and with every call. After a loss creates that need a record are refused until a scan
-of the cloud's lists has found what is missing (`creates/rebuild.py`).
+knew of it is compared at the start and with every call. After a loss, creates that need a record are refused until a
+scan of the cloud's lists has found what is missing (`creates/rebuild.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import structlog
 from docpreview_gateway.creates.ports import StoreError, StoreLost
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
     from pathlib import Path
 
     from docpreview_gateway.creates.pages import PageCount, Periods
@@ -200,12 +200,9 @@ class GuardedStore:
         """As the port says."""
         return await self.store.end_rebuild(lost_since, cloud_mark, used)
 
-    async def _ask(self, work: Any) -> Any:  # noqa: ANN401 - a coroutine of the store, whatever it returns
+    async def _ask(self, work: Coroutine[Any, Any, Result]) -> Result:
         try:
-            if self.lost is not None:
-                raise StoreError("the store of creates has lost records, and is being rebuilt")
-            if not self._is_open:
-                await self.open()
+            await self._check_open()
             result = await work
         except StoreLost as error:
             self.problem = str(error)
@@ -219,6 +216,12 @@ class GuardedStore:
             work.close()
         self.problem = ""
         return result
+
+    async def _check_open(self) -> None:
+        if self.lost is not None:
+            raise StoreError("the store of creates has lost records, and is being rebuilt")
+        if not self._is_open:
+            await self.open()
 
     async def _lose(self) -> None:
         """The store has lost something: begin a rebuild, or join the one that another replica began."""

@@ -133,7 +133,7 @@ def canonical(request: CreatePreviewJobRequest) -> bytes:
     """
     body = CreatePreviewJobRequest()
     body.CopyFrom(request)
-    body.DiscardUnknownFields()  # type: ignore[attr-defined]  # not in the stubs
+    body.DiscardUnknownFields()
     body.ClearField("request_id")
     if body.options == PreviewOptions():
         body.ClearField("options")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,6 +13,7 @@ from docpreview_gateway.creates.evidence import Listed, has_valid_marker
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import GATEWAY
 from docpreview_gateway.model.errors import ReplyTooLarge
+from docpreview_gateway.storage.background import loop_time
 from docpreview_gateway.upstream.operations import ListJobs
 
 if TYPE_CHECKING:
@@ -126,4 +126,4 @@ class JobHistory:
 
     @staticmethod
     def _call() -> Call:
-        return Call("", time.monotonic() + LIST_SECONDS, GATEWAY, no_cache=True)
+        return Call("", loop_time() + LIST_SECONDS, GATEWAY, no_cache=True)

@@ -128,9 +128,7 @@ class Outcomes:
         bound = await self._store.bound(record.bucket, [job.job_id for job in found.jobs])
         return [job for job in found.jobs if job.job_id not in bound]
 
-    async def _judge(
-        self, found: evidence.Maybe, unbound: list[PreviewJob], record: Record, bucket: Bucket
-    ) -> Outcome:
+    async def _judge(self, found: evidence.Maybe, unbound: list[PreviewJob], record: Record, bucket: Bucket) -> Outcome:
         """Jobs that may be the create's: one is taken only where nobody else can have made it."""
         if len(unbound) == 1 and unbound[0] in found.surely and self._is_exclusive(bucket):
             others = [key for key in await self._store.open_at(record.place) if key != record.key]

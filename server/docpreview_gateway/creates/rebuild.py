@@ -6,7 +6,6 @@ record knows, with the pages that its job made.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -20,6 +19,7 @@ from docpreview_gateway.creates.ports import Change, StoreError
 from docpreview_gateway.creates.records import Record, State
 from docpreview_gateway.model.callers import PageBudget
 from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.storage.background import loop_time
 from docpreview_gateway.upstream.wire.user_data import read_marker
 
 if TYPE_CHECKING:
@@ -193,6 +193,6 @@ class Rebuild:
         return True
 
     def _tell(self, bucket: Bucket, why: str) -> None:
-        if time.monotonic() - self._told_at > 60:  # noqa: PLR2004 - a line a minute
-            self._told_at = time.monotonic()
-            log.error(f"the store of creates cannot be rebuilt: the cloud's list {why}", bucket=bucket.name)
+        if loop_time() - self._told_at > 60:  # noqa: PLR2004 - a line a minute
+            self._told_at = loop_time()
+            log.error("the store of creates cannot be rebuilt", why=f"the cloud's list {why}", bucket=bucket.name)

@@ -7,7 +7,6 @@ sent; what the cloud answers is recorded in another. Creates that need none carr
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
 import structlog
@@ -19,7 +18,7 @@ from docpreview_gateway.creates.keys import new_nonce, random_key, same_body
 from docpreview_gateway.creates.ports import Change, StoreError
 from docpreview_gateway.creates.records import State
 from docpreview_gateway.model.errors import GatewayError
-from docpreview_gateway.storage.background import BackgroundTasks
+from docpreview_gateway.storage.background import BackgroundTasks, loop_time
 from docpreview_gateway.upstream.operations import CreateJob
 from docpreview_gateway.upstream.wire.user_data import marked
 
@@ -129,9 +128,9 @@ class RecordedCreates:
         if task is None:
             task = self._asking[host] = self._background.start(self._history.hear(bucket), "ask for the cloud's time")
             task.add_done_callback(lambda _task: self._asking.pop(host, None))
-        await asyncio.wait((task,), timeout=call.answer_by - time.monotonic())
+        await asyncio.wait((task,), timeout=call.answer_by - loop_time())
         if not task.done():
-            raise GatewayError(reasons.ERROR_REASON_DEADLINE_EXCEEDED, "the cloud's time is not known; nothing was sent")
+            raise _not_sent()
         if (error := task.exception()) is not None:
             raise error.with_traceback(None)
 
@@ -143,11 +142,14 @@ class RecordedCreates:
         return running
 
     async def _result(self, running: _Running, call: Call) -> PreviewJob:
-        """What the task of a create comes to, within the call. When nobody waits any more and nothing has been sent, the
-        task ends; after the first byte it goes on, because its outcome would be unknown otherwise."""
+        """What the task of a create comes to, within the call.
+
+        When nobody waits any more and nothing has been sent, the task ends. After the first byte it goes on, because
+        its outcome would be unknown otherwise.
+        """
         running.waiting += 1
         try:
-            await asyncio.wait((running.task,), timeout=call.answer_by - time.monotonic())
+            await asyncio.wait((running.task,), timeout=call.answer_by - loop_time())
             if running.task.done():
                 if running.task.cancelled():
                     raise _not_sent()
@@ -178,12 +180,12 @@ class RecordedCreates:
     async def _wait_for_equal(self, work: Work) -> None:
         """Wait for a create in flight in this process at the same output place, if its job may answer this one."""
         if (other := self._at_place.get(work.record.place)) is not None and work.call.caller.dedupe_seconds > 0:
-            left = work.call.deadline - time.monotonic()
+            left = work.call.deadline - loop_time()
             await asyncio.wait((other,), timeout=WAIT_SHARE * left)
 
     async def _complete(self, work: Work) -> PreviewJob:
         """Begin the record, and do what follows from what stands."""
-        until = time.monotonic() + ATTEMPT_SECONDS
+        until = loop_time() + ATTEMPT_SECONDS
         work.record = await self._rendered.with_content(work)
         dedupe = bool(work.record.render) and not work.call.no_cache
         while True:
@@ -197,10 +199,10 @@ class RecordedCreates:
                 job = None
             if job is not None:
                 return job
-            if time.monotonic() > until:
+            if loop_time() > until:
                 raise refusals.in_progress()
 
-    async def _follow(
+    async def _follow(  # noqa: PLR0911 - one for each thing that was found
         self, begun: Begun, work: Work, begun_at: float, *, dedupe: bool
     ) -> tuple[PreviewJob | None, bool]:
         """The job that follows from what `begin` found, and whether to deduplicate if there is none yet."""

@@ -162,7 +162,7 @@ def stored_request(request: CreatePreviewJobRequest) -> bytes:
     """The request as a record keeps it."""
     kept = CreatePreviewJobRequest()
     kept.CopyFrom(request)
-    kept.DiscardUnknownFields()  # type: ignore[attr-defined]  # not in the stubs
+    kept.DiscardUnknownFields()
     kept.ClearField("request_id")
     kept.options.ClearField("password")
     return kept.SerializeToString(deterministic=True)
@@ -212,9 +212,7 @@ _BYTES = frozenset({"body", "request", "nonce", "job"})
 
 def packed(record: Record, keys: CreateKeys) -> bytes:
     """The record as a store keeps it: the id of the secret, a MAC of the rest, and the fields as JSON."""
-    values = [
-        b64encode(value).decode() if isinstance(value, bytes) else value for value in astuple(record)
-    ]
+    values = [b64encode(value).decode() if isinstance(value, bytes) else value for value in astuple(record)]
     text = json.dumps(values, separators=(",", ":")).encode()
     return keys.id.encode() + keys.mac(_signed(text, keys), keys.id) + text
 

@@ -47,6 +47,7 @@ _OUTCOMES: dict[bytes, Outcome] = {
 }
 Result = TypeVar("Result")
 
+
 class _Known:
     """The store that this process knows: its generation (`*`: any), and its highest `seq` in an answer."""
 
@@ -151,8 +152,8 @@ class RedisCreates:
 
     async def lease(self, lease: Lease, budget: PageBudget) -> Lease:
         """Set the replica's lease for this caller and day, as far as the budget has room."""
-        arguments = (*map(_word, lease[:3]), lease.pages, repr(float(lease.renewed_at)), *_limits(budget))
-        return lease._replace(pages=await self._run(_integer, scripts.LEASE, *arguments))
+        numbers = (lease.pages, repr(float(lease.renewed_at)), *_limits(budget))
+        return lease._replace(pages=await self._run(_integer, scripts.LEASE, *_name(lease), *numbers))
 
     async def leases(self) -> list[Lease]:
         """All leases."""
@@ -161,7 +162,7 @@ class RedisCreates:
     async def hand_over(self, lease: Lease, records: Sequence[tuple[Record, float]]) -> None:
         """Insert records that were paid from a lease, and reduce it by their pages."""
         rows = [part for record, look_at in records for part in (record.key, self._row(record), float(look_at))]
-        await self._run(_nothing, scripts.HAND_OVER, *map(_word, lease[:3]), *rows)
+        await self._run(_nothing, scripts.HAND_OVER, *_name(lease), *rows)
 
     async def mark(self, cloud_mark: float) -> None:
         """The records are complete up to this cloud's time."""
@@ -184,7 +185,7 @@ class RedisCreates:
         return state
 
     async def _run(
-        self, read: Callable[[Any], Result], script: str, *arguments: str | bytes | float, patient: bool = False
+        self, read: Callable[..., Result], script: str, *arguments: str | bytes | float, patient: bool = False
     ) -> Result:
         """Run a script and `read` the rest of its answer. An unexpected answer is an error, never a record."""
         known, client = self._known, self._patient if patient else self._redis
@@ -236,6 +237,10 @@ def _unescaped(word: str) -> str:
     return "\\".join(part.replace("\\t", "\t").replace("\\n", "\n") for part in parts)
 
 
+def _name(lease: Lease) -> tuple[str, str, str]:
+    return _word(lease.replica), _word(lease.caller), _word(lease.day)
+
+
 def _header(record: Record) -> bytes:
     return "\t".join(_word(str(value)) for value in index_of(record)).encode()
 
@@ -259,7 +264,7 @@ def _oldest_kept(day: str) -> str:
         return ""
 
 
-def _checked(read: Callable[[Any], object], answer: Any) -> _Answer:  # noqa: ANN401 - the server's answer
+def _checked(read: Callable[..., object], answer: Any) -> _Answer:  # noqa: ANN401 - the server's answer
     status, *rest = expect(list, answer)
     if status == b"lost" and not rest:
         return _Answer(status)
@@ -332,8 +337,8 @@ def _begun(
 
 def _state(answer: object) -> StoreState:
     generation, seq, cloud_mark, lost_since, day = expect(list, answer)
-    times = (float(_text(value) or 0) for value in (cloud_mark, lost_since))
-    return StoreState(_text(generation), _integer(seq), *times, _text(day))
+    mark, lost = (float(_text(value) or 0) for value in (cloud_mark, lost_since))
+    return StoreState(_text(generation), _integer(seq), mark, lost, _text(day))
 
 
 def _leases(answer: object) -> list[Lease]:

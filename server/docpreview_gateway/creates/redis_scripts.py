@@ -15,8 +15,8 @@ the MAC of what it reads. `m`:
     j:<bucket> <job_id>       number of records that have this job: several, when deduplication answered an id
 
 A tab separates words in the names of fields, here and in `p`: `held:` and `used:` with period and caller, `lease:` with
-replica, caller and day. Each of the four carries the generation (`generation`; in `d` as a member that is never due). None has a TTL, so what a
-server evicts or loses is a whole key, and every script notices it.
+replica, caller and day. Each of the four keys carries the generation (`generation`; in `d` as a member that is never
+due). None has a TTL, so what a server evicts or loses is a whole key, and every script notices it.
 
 ARGV: the expected generation (`*`: any), the smallest `seq` that is not a loss, then the method's own. Answers begin
 with `ok` and the present `seq`, or are `lost`, or `unreadable` and a record's key.

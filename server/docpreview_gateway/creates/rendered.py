@@ -6,7 +6,6 @@ Best effort: when the object store or the cloud is slow or fails, the create is 
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview_gateway.model.call import ResponseInfo
 from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.storage.background import loop_time
 from docpreview_gateway.upstream.operations import GetJob
 
 if TYPE_CHECKING:
@@ -86,6 +86,6 @@ class RenderedJobs:
 
     @staticmethod
     def _lookup(call: Call) -> Call:
-        now = time.monotonic()
+        now = loop_time()
         seconds = min(LOOKUP_SECONDS, LOOKUP_SHARE * (call.deadline - now))
         return call._replace(deadline=now + seconds, no_cache=False, trace=None, response=ResponseInfo())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from docpreview_gateway.creates.records import State
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import GATEWAY
 from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.storage.background import loop_time
 from docpreview_gateway.upstream.operations import GetJob
 
 if TYPE_CHECKING:
@@ -56,10 +56,10 @@ class Settlement:
         store: CreateStore,
         upstream: Upstream,
         buckets: BucketRegistry,
+        *,
         outcomes: Outcomes,
         history: JobHistory,
         times: CloudTimes,
-        *,
         telemetry: CreatesTelemetry,
         timing: Timing,
     ) -> None:
@@ -84,10 +84,8 @@ class Settlement:
             opened = [record for record in due if record.state is State.OPEN]
             oldest = min((record.sign_start for record in opened), default=None)
             self._telemetry.unreconciled(len(opened), oldest, now)
-            changes: list[Change] = []
-            for record in due:
-                if (change := await self._settled(record)) is not None:
-                    changes.append(change)
+            settled = [await self._settled(record) for record in due]
+            changes = [change for change in settled if change is not None]
             if changes:
                 await self._store.change(changes)
         except StoreError as error:
@@ -114,7 +112,7 @@ class Settlement:
         return await self._forget(record, self._times.now(bucket.ci_host))
 
     async def _hear(self, record: Record, bucket: Bucket) -> None:
-        """Have a `Date` of the bucket's host; for a record that may be forgotten a fresh one, as the last may be wrong."""
+        """Have a `Date` of the bucket's host: a fresh one for a record that may be forgotten, as the last may be wrong."""
         heard = self._times.heard(bucket.ci_host)
         stale = heard is not None and self._times.elapsed() - heard.at > FRESH_SECONDS
         if heard is None or (stale and record.state is State.CHARGED):
@@ -144,7 +142,7 @@ class Settlement:
     async def _charge(self, record: Record, bucket: Bucket) -> Change | None:
         now = self._times.now(bucket.ci_host)
         try:
-            call = Call("", time.monotonic() + CHECK_TIMEOUT_SECONDS, GATEWAY)
+            call = Call("", loop_time() + CHECK_TIMEOUT_SECONDS, GATEWAY)
             made = pages.made(await self._upstream(GetJob(bucket, record.job_id), call))
         except GatewayError as error:
             if error.reason != reasons.ERROR_REASON_JOB_NOT_FOUND or now - record.sign_start < MISSING_SECONDS:

@@ -16,8 +16,8 @@ from docpreview_gateway.rpc.handlers import Handlers, Route
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from docpreview_gateway.creates.usage import PageUsages
     from docpreview_gateway.creates.ports import AuditLog
+    from docpreview_gateway.creates.usage import PageUsages
     from docpreview_gateway.jobs.preview_jobs import PreviewJobs
     from docpreview_gateway.jobs.preview_queues import PreviewQueues
     from docpreview_gateway.rpc.streams import Streams

@@ -12,11 +12,13 @@ from docpreview_gateway.creates.attempts import Attempts
 from docpreview_gateway.creates.days import Days
 from docpreview_gateway.creates.drafts import Drafts
 from docpreview_gateway.creates.guarded import GuardedStore, StoreMemory
+from docpreview_gateway.creates.keys import CreateKeys
 from docpreview_gateway.creates.leases import LEASE_SECONDS, RENEW_SECONDS, PageLeases
 from docpreview_gateway.creates.lists import JobHistory
 from docpreview_gateway.creates.outcomes import Outcomes
 from docpreview_gateway.creates.ports import StoreError
 from docpreview_gateway.creates.rebuild import Rebuild, Scans
+from docpreview_gateway.creates.reconciliation import DAY_SECONDS, Reconciliation
 from docpreview_gateway.creates.recorded import RecordedCreates
 from docpreview_gateway.creates.rendered import RenderedJobs
 from docpreview_gateway.creates.settlement import Settlement
@@ -25,13 +27,12 @@ from docpreview_gateway.creates.sqlite_journal import SqliteJournal
 from docpreview_gateway.creates.usage import PageUsages
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.storage.background import repeated
-from docpreview_gateway.wiring.create_keys import create_keys
+from docpreview_gateway.storage.key_file import DeploymentSecrets, KeyFileError, deployment_secrets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
     from docpreview_gateway.access.bucket_registry import BucketRegistry
-    from docpreview_gateway.creates.keys import CreateKeys
     from docpreview_gateway.creates.ports import CreateStore
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.settings.loading import Settings
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 
 SETTLE_SECONDS = 2.0
 """Interval of rounds over records that are due."""
+
+FIRST_RECONCILIATION = 600.0
+"""Seconds from the start to the first reconciliation with the cloud's list."""
 
 CHECK_STORE_SECONDS = 10.0
 """Interval of looks whether the store is the one that it was."""
@@ -58,7 +62,7 @@ class CreateParts(NamedTuple):
 
 
 @asynccontextmanager
-async def create_parts(  # noqa: PLR0913, PLR0914 - collaborators, named by wiring
+async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
     settings: Settings,
     upstream: Upstream,
     tags: ObjectTags,
@@ -74,7 +78,8 @@ async def create_parts(  # noqa: PLR0913, PLR0914 - collaborators, named by wiri
     StartError when the store cannot be opened.
     """
     async with AsyncExitStack() as stack:
-        keys, timing, telemetry = create_keys(settings), settings.ledger.timing(), observed.creates
+        known, timing, telemetry = _secrets(settings), settings.ledger.timing(), observed.creates
+        keys = CreateKeys(settings.shared_state.namespace or "", known.secrets)
         store = await _store(settings, keys, stack)
         history = JobHistory(upstream, keys, times)
         scans = Scans(history, keys, timing, caller_names=caller_names)
@@ -83,7 +88,8 @@ async def create_parts(  # noqa: PLR0913, PLR0914 - collaborators, named by wiri
             store,
             StoreMemory(settings.state_dir / "store.json"),
             times,
-            is_first_start=lambda: rebuild.is_first_start(),
+            # Nothing was made with a secret that did not exist.
+            is_first_start=_always if known.made else lambda: rebuild.is_first_start(),
         )
         rebuild = Rebuild(
             guarded,
@@ -105,9 +111,7 @@ async def create_parts(  # noqa: PLR0913, PLR0914 - collaborators, named by wiri
             is_exclusive=lambda bucket: bucket.exclusive,
         )
         leases = await _leases(settings, keys, guarded, times, stack)
-        attempts = Attempts(
-            upstream, guarded, outcomes, keys, times, leases=leases, telemetry=telemetry, timing=timing
-        )
+        attempts = Attempts(upstream, guarded, outcomes, keys, times, leases=leases, telemetry=telemetry, timing=timing)
         days = Days(guarded, times)
         creates = RecordedCreates(
             upstream,
@@ -124,17 +128,36 @@ async def create_parts(  # noqa: PLR0913, PLR0914 - collaborators, named by wiri
             telemetry=telemetry,
         )
         settlement = Settlement(
-            guarded, upstream, buckets, outcomes, history, times, telemetry=telemetry, timing=timing
+            guarded,
+            upstream,
+            buckets,
+            outcomes=outcomes,
+            history=history,
+            times=times,
+            telemetry=telemetry,
+            timing=timing,
         )
+        reconciliation = Reconciliation(guarded, history, scans, keys, times, buckets=all_buckets, telemetry=telemetry)
         stack.push_async_callback(leases.end)
         await stack.enter_async_context(repeated(settlement.round, SETTLE_SECONDS))
         await stack.enter_async_context(repeated(rebuild.round, SETTLE_SECONDS))
         await stack.enter_async_context(repeated(guarded.look, CHECK_STORE_SECONDS))
         await stack.enter_async_context(repeated(leases.round, RENEW_SECONDS))
+        await stack.enter_async_context(repeated(reconciliation.daily, DAY_SECONDS, first_after=FIRST_RECONCILIATION))
         stack.push_async_callback(creates.drained)
-        yield CreateParts(
-            creates, PageUsages(guarded, lambda: days.today(clock.now())), lambda: guarded.problem
-        )
+        yield CreateParts(creates, PageUsages(guarded, lambda: days.today(clock.now())), lambda: guarded.problem)
+
+
+async def _always() -> bool:
+    return True
+
+
+def _secrets(settings: Settings) -> DeploymentSecrets:
+    """The deployment's secrets. StartError when their file cannot be used."""
+    try:
+        return deployment_secrets(settings.ledger.key_file, settings.state_dir)
+    except KeyFileError as error:
+        raise StartError(f"ledger.key_file: {error}") from error
 
 
 async def _store(settings: Settings, keys: CreateKeys, stack: AsyncExitStack) -> CreateStore:

@@ -1,0 +1,100 @@
+"""Settings of a Redis or Valkey server on which the durability of stored records depends, and warnings about them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from redis.exceptions import ResponseError
+
+from docpreview_gateway.storage.redis_client import RedisCallError, RedisClient, expect, script_command
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+SAFE_POLICY = "noeviction"
+
+# In a script, because that goes to the server that holds the key, whichever of a cluster it is.
+_INFO = """
+local found = {}
+for _, section in ipairs({'memory', 'persistence', 'stats', 'replication'}) do
+  table.insert(found, redis.call('INFO', section))
+end
+return table.concat(found, '\\n')
+"""
+
+
+class RedisHealth(NamedTuple):
+    """What a server says of itself; None: it does not say, because the user may not ask, or it is another product."""
+
+    policy: str | None = None
+    """`maxmemory-policy`."""
+    appendonly: bool | None = None
+    """Whether changes are written to an append-only file."""
+    appendfsync: str | None = None
+    """When that file is synced: `always`, `everysec` or `no`. Of a cluster, any node's."""
+    evicted_keys: int | None = None
+    """Keys of any kind that it has evicted since it was started."""
+    replid: str | None = None
+    """`master_replid`: another one means that the server was restarted empty, or that another one took its place."""
+
+
+async def read_health(send: Callable[..., Awaitable[object]], key: str, *, seconds: float = 1.0) -> RedisHealth:
+    """The health of the server that holds `key`, in two round trips. RedisCallError when it does not answer."""
+    client = RedisClient(send, name="shared state", seconds=seconds)
+    try:
+        info = await client.execute(*script_command(_INFO, [key]), read=_info)
+    except RedisCallError as error:
+        info = _refused(error)
+    try:
+        # One word for the library, which else does not know where in a cluster to send it.
+        config = await client.execute("CONFIG GET", "appendfsync", read=_config)
+    except RedisCallError as error:
+        config = _refused(error)
+    evicted, appendonly = info.get("evicted_keys", ""), info.get("aof_enabled")
+    return RedisHealth(
+        policy=info.get("maxmemory_policy"),
+        appendonly=None if appendonly is None else appendonly == "1",
+        appendfsync=config.get("appendfsync"),
+        evicted_keys=int(evicted) if evicted.isdecimal() else None,
+        replid=info.get("master_replid"),
+    )
+
+
+def warnings(health: RedisHealth) -> list[str]:
+    """What may make the server lose records, in plain words; empty: nothing is known to."""
+    found = []
+    if health.policy is None:
+        found.append("maxmemory-policy cannot be read: make sure that it is noeviction")
+    elif health.policy != SAFE_POLICY:
+        found.append(f"maxmemory-policy is {health.policy}: a full server may delete records; set noeviction")
+    if health.evicted_keys:
+        found.append(f"{health.evicted_keys} keys were evicted since the server was started: it is too small")
+    if health.appendonly is False:
+        found.append("appendonly is no: a restart loses the changes since the last snapshot; set yes")
+    elif health.appendfsync == "no":
+        found.append("appendfsync is no: a crash of the machine loses some 30 seconds; set everysec or always")
+    return found
+
+
+def _refused(error: RedisCallError) -> dict[str, str]:
+    """Nothing, if the server has answered that it does not say."""
+    if isinstance(error.__cause__, ResponseError):
+        return {}
+    raise error
+
+
+def _info(answer: object) -> dict[str, str]:
+    lines = expect(bytes, answer).decode(errors="replace").splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def _config(answer: object) -> dict[str, str]:
+    # The library makes a mapping of it, unless it comes out of a pipeline.
+    if isinstance(answer, dict):
+        return {_text(name): _text(value) for name, value in answer.items()}
+    found = expect(list, answer)
+    return {_text(name): _text(value) for name, value in zip(found[::2], found[1::2], strict=True)}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else expect(bytes, value).decode()
