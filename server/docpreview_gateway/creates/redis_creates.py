@@ -1,7 +1,8 @@
 """The store of creates in Redis or Valkey, shared by replicas. Every method is one script, so it is atomic.
 
 It is as durable as the server. What the server loses (by a restart without an append-only file, a failover to a replica
-that lags behind, eviction) is noticed as StoreLost by the generation, or by a `seq` that went back.
+that lags behind, eviction) is noticed as StoreLost by the generation, or by a `seq` that went back, and by every other
+replica as soon as one has noted it with `begin_rebuild`.
 `docs/configuration.md` says how to run the server, `redis_scripts` what the keys hold.
 """
 
@@ -49,11 +50,12 @@ Result = TypeVar("Result")
 
 
 class _Known:
-    """The store that this process knows: its generation (`*`: any), and its highest `seq` in an answer."""
+    """The store that this process knows: generation and noted loss (`*`: any), and its highest `seq` in an answer."""
 
-    def __init__(self, generation: str = "*", seq: int = 0) -> None:
+    def __init__(self, generation: str = "*", seq: int = 0, lost_since: str = "*") -> None:
         self.generation = generation
         self.seq = seq
+        self.lost_since = lost_since
 
 
 class _Answer(NamedTuple):
@@ -181,7 +183,7 @@ class RedisCreates:
 
     def _learned(self, state: StoreState) -> StoreState:
         # Replaced as a whole: a late answer to an earlier call must not raise the `seq` that is expected from now on.
-        self._known = _Known(state.generation, state.seq)
+        self._known = _Known(state.generation, state.seq, repr(state.lost_since))
         return state
 
     async def _run(
@@ -189,7 +191,8 @@ class RedisCreates:
     ) -> Result:
         """Run a script and `read` the rest of its answer. An unexpected answer is an error, never a record."""
         known, client = self._known, self._patient if patient else self._redis
-        command = script_command(script, self._names, known.generation, known.seq, *arguments)
+        expected = (known.generation, f"{known.seq} {known.lost_since}")
+        command = script_command(script, self._names, *expected, *arguments)
         try:
             answer = await client.execute(*command, read=partial(_checked, read))
         except RedisCallError as error:

@@ -18,7 +18,8 @@ A tab separates words in the names of fields, here and in `p`: `held:` and `used
 replica, caller and day. Each of the four keys carries the generation (`generation`; in `d` as a member that is never
 due). None has a TTL, so what a server evicts or loses is a whole key, and every script notices it.
 
-ARGV: the expected generation (`*`: any), the smallest `seq` that is not a loss, then the method's own. Answers begin
+ARGV: the expected generation (`*`: any); the smallest `seq` that is not a loss, and the `lost_since` that is known (`*`:
+any); then the method's own. Answers begin
 with `ok` and the present `seq`, or are `lost`, or `unreadable` and a record's key.
 
 A script that fails must have changed nothing. So it reads and computes everything before its first write, and its first
