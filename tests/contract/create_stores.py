@@ -6,11 +6,13 @@ One entry of `STORES` for each implementation: a context manager that gives an e
 from __future__ import annotations
 
 import copy
-from contextlib import AsyncExitStack, asynccontextmanager
+import sqlite3
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from typing import TYPE_CHECKING, Any, Protocol
 
 from docpreview_gateway.creates.keys import CreateKeys
 from docpreview_gateway.creates.redis_creates import RedisCreates, key_names
+from docpreview_gateway.creates.sqlite_creates import SqliteCreates
 from docpreview_gateway.storage.redis_connections import redis_commands
 from tests.fakes.creates import MemoryCreates, MemoryData
 
@@ -80,11 +82,65 @@ class _Memory:
         self._data.unreadable.update((one, other))
 
 
+class _Sqlite:
+    def __init__(self, path: Path, stack: AsyncExitStack) -> None:
+        self._path = path
+        self._stack = stack
+        self._copy = path.with_name("copy.db")
+
+    async def connect(self) -> CreateStore:
+        return await self._stack.enter_async_context(SqliteCreates(self._path, KEYS))
+
+    async def empty(self) -> None:
+        """Delete all rows. A file that is deleted is a test of its own (`tests/unit/creates`)."""
+        with closing(sqlite3.connect(self._path)) as other, other:
+            for table in ("creates", "places", "pages", "leases", "meta"):
+                other.execute(f"DELETE FROM {table}")  # noqa: S608 - our own names
+
+    async def save(self) -> None:
+        self._back_up(self._path, self._copy)
+
+    async def restore(self) -> None:
+        self._back_up(self._copy, self._path)
+
+    def _back_up(self, one: Path, other: Path) -> None:
+        with closing(sqlite3.connect(one)) as source, closing(sqlite3.connect(other)) as target:
+            source.backup(target)
+
+    async def tamper(self, key: str) -> None:
+        stored = self._packed(key)
+        middle = len(stored) // 2
+        self._put(key, stored[:middle] + bytes([stored[middle] ^ 1]) + stored[middle + 1 :])
+
+    async def swap(self, one: str, other: str) -> None:
+        ones, others = self._packed(one), self._packed(other)
+        self._put(one, others)
+        self._put(other, ones)
+
+    def _packed(self, key: str) -> bytes:
+        with closing(sqlite3.connect(self._path)) as other:
+            (stored,) = other.execute("SELECT packed FROM creates WHERE key = ?", (key,)).fetchone()
+        assert isinstance(stored, bytes)
+        return stored
+
+    def _put(self, key: str, stored: bytes) -> None:
+        with closing(sqlite3.connect(self._path)) as other, other:
+            assert other.execute("UPDATE creates SET packed = ? WHERE key = ?", (stored, key)).rowcount == 1
+
+
 @asynccontextmanager
 async def memory(request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[Stores]:
     """The store of `tests/fakes/creates.py`."""
     del request, folder
     yield _Memory()
+
+
+@asynccontextmanager
+async def sqlite(request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[Stores]:
+    """The store in a file."""
+    del request
+    async with AsyncExitStack() as stack:
+        yield _Sqlite(folder / "state" / "creates.db", stack)
 
 
 class _Redis:
@@ -144,6 +200,7 @@ async def cluster(request: pytest.FixtureRequest, folder: Path) -> AsyncIterator
 
 STORES: dict[str, Callable[[pytest.FixtureRequest, Path], AbstractAsyncContextManager[Stores]]] = {
     "memory": memory,
+    "sqlite": sqlite,
     "redis": redis,
     "cluster": cluster,
 }

@@ -18,7 +18,7 @@ OF_CI = {"Server": "tencent-ci", "x-ci-request-id": "NjRhM2ZfYjU=", "Content-Typ
 READS = {
     "get": ["seed-get", "failed-job", "paused-job", "spreadsheet-pages", "user-data", "watermark-ignored"],
     "create": ["seed-create"],
-    "list_jobs": ["seed-list", "list-last-page", "list-entry-2023"],
+    "list_jobs": ["seed-list", "list-repeated-token", "list-entry-2023"],
     "list_queues": ["queues", "queues-missing"],
 }
 """Samples with jobs or queues, by the operation that they answer."""

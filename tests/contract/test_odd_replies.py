@@ -31,7 +31,7 @@ from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.upstream.client import CloudClient
-from docpreview_gateway.upstream.cloud_clock import CloudClock
+from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from docpreview_gateway.upstream.operations import (
     CreateJob,
     GetJob,
@@ -135,7 +135,7 @@ async def desk() -> AsyncIterator[Desk]:
         config = CosConfig(Region=BUCKET.region, Scheme="http", Proxies=proxies, Timeout=10, **keys)
         async with AiohttpTransport(base_url=server.url, connect_seconds=10, read_seconds=10) as transport:
             client = CloudClient(
-                transport, FakeCredentials(), CloudClock(FakeClock()), telemetry=FakeTelemetry(), timeout_seconds=10
+                transport, FakeCredentials(), CloudTimes(FakeClock()), telemetry=FakeTelemetry(), timeout_seconds=10
             )
             yield Desk(CosS3Client(config, retry=0), client, answers)
 

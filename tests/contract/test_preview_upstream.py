@@ -26,7 +26,7 @@ from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import UpstreamError
 from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.upstream.client import CloudClient
-from docpreview_gateway.upstream.cloud_clock import CloudClock
+from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from docpreview_gateway.upstream.operations import CreateJob, GetJob, ListJobs, ListQueues, Upstream
 from docpreview_gateway.upstream.wire.signing import Credentials
 from docpreview_gateway.wiring.system_clock import SystemClock
@@ -94,7 +94,7 @@ async def emulated() -> AsyncIterator[Subject]:
         emulator.put_object(bucket.name, bucket.region, "one.pdf", (EXAMPLES / "seven-pages.pdf").read_bytes())
         emulator.hold_jobs()
         client = CloudClient(
-            transport, FakeCredentials(), CloudClock(SystemClock()), telemetry=FakeTelemetry(), timeout_seconds=10
+            transport, FakeCredentials(), CloudTimes(SystemClock()), telemetry=FakeTelemetry(), timeout_seconds=10
         )
         yield Subject(client, bucket, "one.pdf", lambda _job_id: emulator.release_jobs())
 
@@ -105,7 +105,7 @@ async def real() -> AsyncIterator[Subject]:
     credentials = FakeCredentials(main=Credentials(secret_id, secret_key))
     async with AiohttpTransport(base_url=None, connect_seconds=5, read_seconds=20) as transport:
         client = CloudClient(
-            transport, credentials, CloudClock(SystemClock()), telemetry=FakeTelemetry(), timeout_seconds=20
+            transport, credentials, CloudTimes(SystemClock()), telemetry=FakeTelemetry(), timeout_seconds=20
         )
         yield Subject(client, Bucket(name, region, "main"), document, lambda _job_id: None)
 

@@ -23,7 +23,7 @@ from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.upstream.client import CloudClient
-from docpreview_gateway.upstream.cloud_clock import CloudClock
+from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from docpreview_gateway.upstream.wire.signing import Credentials
 from docpreview_gateway.wiring.system_clock import SystemClock
 from tests.fakes.telemetry import FakeTelemetry
@@ -93,7 +93,7 @@ async def create(step: str, url: str, state: Path, request_id: str) -> PreviewJo
         AiohttpTransport(base_url=url, connect_seconds=3, read_seconds=20) as transport,
         CrashingLedger(state / "ledger.db", CrashPoint(step)) as ledger,
     ):
-        cloud = CloudClient(transport, Keys(), CloudClock(SystemClock()), telemetry=FakeTelemetry(), timeout_seconds=20)
+        cloud = CloudClient(transport, Keys(), CloudTimes(SystemClock()), telemetry=FakeTelemetry(), timeout_seconds=20)
         request = CreatePreviewJobRequest(
             bucket=BUCKET,
             input_object=DOCUMENT,

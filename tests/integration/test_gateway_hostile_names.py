@@ -25,7 +25,7 @@ from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.upstream.client import CloudClient
-from docpreview_gateway.upstream.cloud_clock import CloudClock
+from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from docpreview_gateway.upstream.memory_cache import LruMemoryCache
 from docpreview_gateway.upstream.middleware.cached import Cached
 from docpreview_gateway.upstream.operations import GetJob
@@ -120,20 +120,21 @@ def hostile_names(count: int) -> Iterator[str]:
 
 def use_cases(transport: AiohttpTransport) -> PreviewJobs:
     buckets, clock, credentials = BucketRegistry([BUCKET, OTHER]), SystemClock(), FakeCredentials()
+    times = CloudTimes(clock)
     client = Cached(
-        CloudClient(transport, credentials, CloudClock(clock), telemetry=FakeTelemetry(), timeout_seconds=5),
+        CloudClient(transport, credentials, times, telemetry=FakeTelemetry(), timeout_seconds=5),
         LruMemoryCache(2**20),
         None,
         freshness=Freshness(),
         clock=clock,
         telemetry=FakeTelemetry(),
     )
-    watching = Watching(client, clock, FakeTelemetry(), limits=WatchLimits(), jitter=random.random)
+    watching = Watching(client, times, FakeTelemetry(), limits=WatchLimits(), jitter=random.random)
     creating = IdempotentCreates(
         client, buckets, FakeLedger(), clock=clock, telemetry=FakeTelemetry(), timing=Timing(), owner="one"
     )
     lists = JobLists(client, PageTokens(credentials, random.randbytes))
-    return PreviewJobs(client, buckets, creating, watching, PageUrls(buckets, credentials, clock), lists=lists)
+    return PreviewJobs(client, buckets, creating, watching, PageUrls(buckets, credentials, times), lists=lists)
 
 
 async def attack(jobs: PreviewJobs, number: int, name: str) -> None:
@@ -198,7 +199,7 @@ async def test_an_honest_call_without_endpoint_resolves_the_buckets_host_only(
     nowhere = Bucket("examplebucket-1250000000", "ap-nowhere", "main")
     async with AiohttpTransport(base_url=None, connect_seconds=0.5, read_seconds=0.5) as transport:
         client = CloudClient(
-            transport, FakeCredentials(), CloudClock(SystemClock()), telemetry=FakeTelemetry(), timeout_seconds=1
+            transport, FakeCredentials(), CloudTimes(SystemClock()), telemetry=FakeTelemetry(), timeout_seconds=1
         )
         with pytest.raises(GatewayError):
             await client(GetJob(nowhere, "d1"), Call("r1", float("inf")))

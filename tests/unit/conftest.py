@@ -22,6 +22,7 @@ from docpreview_gateway.jobs.preview_queues import PreviewQueues
 from docpreview_gateway.jobs.watching import Watching, WatchLimits
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
+from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from tests.fakes.clock import FakeClock
 from tests.fakes.credentials import FakeCredentials
 from tests.fakes.ledger import FakeLedger
@@ -56,9 +57,9 @@ class Office:
 
     def wire(self, upstream: CachingUpstream) -> None:
         """Put the use-cases before this cloud."""
-        buckets = BucketRegistry(self.buckets)
-        self.watching = Watching(upstream, self.clock, self.telemetry, limits=self.limits, jitter=lambda: 0.5)
-        page_urls = PageUrls(buckets, FakeCredentials(), self.clock)
+        buckets, times = BucketRegistry(self.buckets), CloudTimes(self.clock)
+        self.watching = Watching(upstream, times, self.telemetry, limits=self.limits, jitter=lambda: 0.5)
+        page_urls = PageUrls(buckets, FakeCredentials(), times)
         tokens = PageTokens(FakeCredentials(), secrets.token_bytes)
         lists = JobLists(upstream, tokens)
         self.records = FakeLedger()

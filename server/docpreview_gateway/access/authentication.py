@@ -47,6 +47,10 @@ class Authenticator:
         self._directory = directory
         self.forget()
 
+    def caller_names(self) -> tuple[str, ...]:
+        """Names of the callers of the present directory."""
+        return tuple(self._directory.callers)
+
     def forget(self) -> None:
         """Empty the token cache, so that every signed token is verified again."""
         self._cache: LRUCache[bytes, tuple[Caller, float]] = LRUCache(CACHED_TOKENS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -15,15 +14,8 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.callers import PageBudget
 
 
-CLAIM_SIZE = 100
-"""Reservations that a process claims in one command, at most."""
-
-RETENTION_SECONDS = 32 * 86400
-"""Seconds for which a store keeps a charged reservation: longer than the ledger keeps any `request_id`."""
-
-
 class Periods(NamedTuple):
-    """A day and a month (UTC), such as `2026-11-23` and `2026-11`."""
+    """A day and its month (UTC), such as `2026-11-23` and `2026-11`."""
 
     day: str
     month: str
@@ -43,39 +35,9 @@ class PageCount(NamedTuple):
     month: Pages = Pages()
 
 
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """Pages reserved for a create. It counts in the periods in which it was made, whenever its job ends."""
-
-    id: str
-    caller: str
-    pages: int
-    day: str
-    month: str
-    bucket: str
-    made_at: float
-    """Unix time in seconds."""
-    ledger_key: str = ""
-    """Key of the create's record in the ledger; empty: the create has no `request_id`."""
-    job_id: str = ""
-    """Empty until the job is known."""
-
-
-Outcome = Literal["new", "known", "day", "month"]
-"""Reserved; reserved or charged before under the same id; refused by the budget of the day or the month."""
-
-
-class ReservationResult(NamedTuple):
-    """Outcome of `PageQuotaStore.reserve`, and the caller's pages after it."""
-
-    outcome: Outcome
-    pages: PageCount
-
-
-def periods(now: float) -> Periods:
-    """The day and the month of a Unix time."""
-    moment = datetime.fromtimestamp(now, UTC)
-    return Periods(moment.strftime("%Y-%m-%d"), moment.strftime("%Y-%m"))
+def periods(day: str) -> Periods:
+    """A day such as `2026-11-29`, and its month."""
+    return Periods(day, day[:7])
 
 
 def bounds(period: str) -> tuple[datetime, datetime]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 from docpreview_gateway.limits.ports import LimitsTelemetry
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
@@ -217,6 +217,10 @@ class CreatesTelemetry(LimitsTelemetry, Protocol):
 
     def unreconciled(self, count: int, oldest_sent_at: float | None, now: float) -> None:
         """Records the unknown creates at the beginning of a round; times are the cloud's."""
+        ...
+
+    def reconciled(self, bucket: str, findings: Mapping[str, int], now: float) -> None:
+        """Records a reconciliation of a bucket with the cloud: number of findings by kind, and the cloud's time."""
         ...
 
     def deduped(self, caller: str) -> None:

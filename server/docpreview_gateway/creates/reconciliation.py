@@ -1,125 +1,170 @@
-"""Reconciliation: finds the job of a create whose reply was lost, or proves that there is none."""
+"""Reconciliation: the cloud's list of jobs against the records of creates, by every job's marker.
+
+It changes nothing unless it is asked to: what it finds is a bill that nobody knows of, or a count that is wrong.
+"""
 
 from __future__ import annotations
 
-import time
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
-from google.protobuf.timestamp_pb2 import Timestamp
 
-from docpreview.v1.preview_job_service_pb2 import ListPreviewJobsRequest
-from docpreview_gateway.creates import records
-from docpreview_gateway.creates.ports import LedgerError
-from docpreview_gateway.model.call import Call
-from docpreview_gateway.model.callers import GATEWAY
-from docpreview_gateway.model.errors import GatewayError, ReplyTooLarge
-from docpreview_gateway.upstream.operations import ListJobs
+from docpreview_gateway.creates import pages
+from docpreview_gateway.creates.evidence import has_valid_marker
+from docpreview_gateway.creates.ports import StoreError
+from docpreview_gateway.creates.records import State
+from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.upstream.wire.user_data import read_marker
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from docpreview.v1.preview_job_pb2 import PreviewJob
-    from docpreview_gateway.creates.ports import CreatesTelemetry, RequestLedger
-    from docpreview_gateway.creates.records import Record, Timing
+    from docpreview_gateway.creates.keys import CreateKeys
+    from docpreview_gateway.creates.lists import JobHistory, Listing
+    from docpreview_gateway.creates.ports import CreatesTelemetry, CreateStore
+    from docpreview_gateway.creates.rebuild import Scans
+    from docpreview_gateway.creates.records import Record
     from docpreview_gateway.model.buckets import Bucket
-    from docpreview_gateway.model.call import Clock
-    from docpreview_gateway.upstream.operations import JobPage, Upstream
+    from docpreview_gateway.upstream.cloud_clock import CloudTimes
 
-log = structlog.get_logger("docpreview_gateway.ledger")
+log = structlog.get_logger("docpreview_gateway.reconciliation")
 
-LIST_SECONDS = 10.0
-LIST_SIZE = 100
-LIST_PAGES = 50
-"""Longest list that is read; when there are more pages, the outcome stays unknown."""
+DAY_SECONDS = 86400.0
+CHUNK = 100
+
+
+class Miscounted(NamedTuple):
+    """A job whose charged pages are not those that it made."""
+
+    job_id: str
+    charged: int
+    made: int
+
+
+@dataclass(slots=True)
+class Report:
+    """What a reconciliation of one bucket found."""
+
+    bucket: str
+    complete: bool = True
+    """Whether the list was read to its end: if not, there may be more."""
+    jobs: int = 0
+    """Jobs with a marker of this deployment."""
+    orphans: list[str] = field(default_factory=list)
+    """Jobs with a marker that no record knows."""
+    doubled: list[str] = field(default_factory=list)
+    """Second jobs of one create."""
+    miscounted: list[Miscounted] = field(default_factory=list)
+    made: Counter[str] = field(default_factory=Counter)
+    """Pages that ended jobs of counted creates made, by caller."""
+    counted: Counter[str] = field(default_factory=Counter)
+    """Pages that are counted for those jobs, by caller."""
+
+    @property
+    def findings(self) -> dict[str, int]:
+        """Number of findings by kind, as metrics name them."""
+        return {
+            "orphan": len(self.orphans),
+            "doubled": len(self.doubled),
+            "miscounted": len(self.miscounted),
+            "pages": sum(abs(self.made[caller] - self.counted[caller]) for caller in self.made | self.counted),
+        }
 
 
 class Reconciliation:
-    """Finds the outcomes of creates that were sent, by listing jobs."""
+    """Compares buckets with the store."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - collaborators, named by wiring
         self,
-        upstream: Upstream,
-        ledger: RequestLedger,
+        store: CreateStore,
+        history: JobHistory,
+        scans: Scans,
+        keys: CreateKeys,
+        times: CloudTimes,
         *,
-        clock: Clock,
+        buckets: Sequence[Bucket],
         telemetry: CreatesTelemetry,
-        timing: Timing,
     ) -> None:
-        self._upstream = upstream
-        self._ledger = ledger
-        self._clock = clock
+        self._store = store
+        self._history = history
+        self._scans = scans
+        self._keys = keys
+        self._times = times
+        self._buckets = buckets
         self._telemetry = telemetry
-        self._timing = timing
 
-    async def find_outcome(self, record: Record, bucket: Bucket) -> PreviewJob | Record | None:
-        """The job; the record, reset to INTENT, when there is provably no job; or None while the outcome is unknown.
+    async def daily(self) -> None:
+        """Reconcile the last two days of all buckets, and tell by metrics and log lines. Failures are told too."""
+        for bucket in self._buckets:
+            try:
+                if self._times.heard(bucket.ci_host) is None:
+                    await self._history.hear(bucket)
+                now = self._times.now(bucket.ci_host)
+                report = await self.of_bucket(bucket, now - 2 * DAY_SECONDS, now)
+            except (GatewayError, StoreError) as error:
+                log.warning("reconciliation failed", bucket=bucket.name, error=str(error))
+                continue
+            self._telemetry.reconciled(bucket.name, report.findings, now)
+            _tell(report)
 
-        This process must own `record`, and its create must have been sent. GatewayError of the list and LedgerError
-        leave the record to the next reconciliation.
+    async def of_bucket(self, bucket: Bucket, since: float, until: float, *, charge: bool = False) -> Report:
+        """Compare the bucket's jobs of a time span (the cloud's time) with the records. GatewayError, StoreError.
+
+        With `charge` orphans get a record, and their pages are counted.
         """
-        begun = self._clock.now()
-        try:
-            job, complete = await self._find(record, bucket)
-        except GatewayError:
-            await self._ledger.replace(record, record.released(self._clock.now()))
-            raise
-        if job is not None:
-            self._telemetry.ledger("found")
-            await self.accept(record, job)
-            return job
-        if complete and begun >= record.absence_provable_at(self._timing):
-            restarted = record.restarted(self._clock.now(), self._timing)
-            self._telemetry.ledger("absent")
-            return restarted if await self._ledger.replace(record, restarted) else None
-        await self._ledger.replace(record, record.released(self._clock.now()))
-        return None
+        listing = await self._history.read(bucket, since, until)
+        report = Report(bucket.name, listing.complete)
+        by_key = self._by_key(listing)
+        report.jobs = sum(map(len, by_key.values()))
+        found = await self._records(list(by_key))
+        for key, jobs in by_key.items():
+            record = found.get(key)
+            known = {record.job_id} if record is not None and record.job_id else set()
+            first, *others = sorted(jobs, key=lambda job: (job.job_id not in known, job.create_time.seconds))
+            report.doubled += [job.job_id for job in others]
+            if record is None:
+                report.orphans.append(first.job_id)
+            else:
+                _compare(report, record, first)
+        if charge and report.orphans:
+            await self._scans.scan(bucket, self._store, since, until)
+        return report
 
-    async def accept(self, record: Record, job: PreviewJob) -> None:
-        """Record the job. When that fails the caller still gets it, and a repeated request finds it by a list."""
-        self._telemetry.ledger("accepted")
-        try:
-            await self._ledger.replace(record, record.accepted(job, self._clock.now(), self._timing))
-        except LedgerError as error:
-            log.warning("recording of an accepted create failed", key=record.key[:12], error=str(error))
+    def _by_key(self, listing: Listing) -> dict[str, list[PreviewJob]]:
+        by_key: defaultdict[str, list[PreviewJob]] = defaultdict(list)
+        for each in listing.jobs:
+            marker = read_marker(each.marker)
+            if marker is not None and has_valid_marker(each, self._keys):
+                by_key[marker.key].append(each.job)
+        return by_key
 
-    async def _find(self, record: Record, bucket: Bucket) -> tuple[PreviewJob | None, bool]:
-        """The job of a record, and whether the list was read to its end."""
-        # The cloud's clock may differ from ours, so the list spans more than the time of the create.
-        margin = int(2 * self._timing.fence_slack) + 1
-        is_only_one = not await self._ledger.others_open(record)
-        request = ListPreviewJobsRequest(
-            bucket=bucket.name,
-            order=ListPreviewJobsRequest.ORDER_OLDEST_FIRST,
-            created_after=Timestamp(seconds=int(record.sent_at) - margin),
-            created_before=Timestamp(seconds=int(record.fence) + margin),
-        )
-        cursor, begun = "", self._clock.now()
-        for _ in range(LIST_PAGES):
-            page = await self._page(ListJobs(request, bucket, LIST_SIZE, cursor))
-            for job, marker in zip(page.jobs, page.markers, strict=True):
-                if records.owns(record, job, marker, only_one_of_its_target=is_only_one):
-                    return job, True
-            if page.as_of is not None and not self._is_within_slack(page.as_of, begun):
-                log.warning("cloud clock differs by more than ledger.fence_slack_seconds", key=record.key[:12])
-                return None, False
-            if not page.cursor:
-                return None, True
-            cursor = page.cursor
-        return None, False
+    async def _records(self, keys: Sequence[str]) -> dict[str, Record]:
+        found: dict[str, Record] = {}
+        for at in range(0, len(keys), CHUNK):
+            records = await self._store.find(keys[at : at + CHUNK])
+            found |= {record.key: record for record in records if record is not None}
+        return found
 
-    def _is_within_slack(self, cloud: float, begun: float) -> bool:
-        """Whether the cloud's clock, in whole seconds, is within the slack, so that its list can prove absence.
 
-        Otherwise the create may be accepted after its fence, or its job may be outside the time span of the list.
-        """
-        slack = self._timing.fence_slack
-        return begun - slack - 1 < cloud <= self._clock.now() + slack
+def _compare(report: Report, record: Record, job: PreviewJob) -> None:
+    """Compare the pages of an ended job with those that its record charged."""
+    made = pages.made(job)
+    if made is None or record.state is not State.CHARGED or not record.day:
+        return
+    report.made[record.caller] += made
+    report.counted[record.caller] += record.made
+    if made != record.made:
+        report.miscounted.append(Miscounted(job.job_id, record.made, made))
 
-    async def _page(self, operation: ListJobs) -> JobPage:
-        call = Call("", time.monotonic() + LIST_SECONDS, GATEWAY, no_cache=True)
-        try:
-            return await self._upstream(operation, call)
-        except ReplyTooLarge:
-            if operation.size == 1:
-                raise
-            return await self._page(replace(operation, size=operation.size // 4 or 1))
+
+def _tell(report: Report) -> None:
+    for job_id in report.orphans:
+        log.error("a job of ours is on no record", bucket=report.bucket, job_id=job_id)
+    for job_id in report.doubled:
+        log.error("a create has a second job", bucket=report.bucket, job_id=job_id)
+    for job in report.miscounted:
+        log.error("a job was charged wrongly", bucket=report.bucket, **job._asdict())
+    log.info("reconciled", bucket=report.bucket, complete=report.complete, jobs=report.jobs, **report.findings)

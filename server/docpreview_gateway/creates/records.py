@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 MAX_STORED_BYTES = 8192
 """Largest request, and largest job, that a record keeps; of a longer one only what identifies it."""
 
+IMPORTED = "1:"
+"""What keys of records of versions before 2.0 begin with."""
+
 
 class State(StrEnum):
     """State of a create."""
@@ -105,6 +108,11 @@ class Record:
     expires_at: float = 0.0
 
     @property
+    def is_imported(self) -> bool:
+        """Whether it was made by a version before 2.0: `render` is then the marker of its job."""
+        return self.key.startswith(IMPORTED)
+
+    @property
     def month(self) -> str:
         """The month of `day`."""
         return self.day[:7]
@@ -154,7 +162,7 @@ def stored_request(request: CreatePreviewJobRequest) -> bytes:
     """The request as a record keeps it."""
     kept = CreatePreviewJobRequest()
     kept.CopyFrom(request)
-    kept.DiscardUnknownFields()  # type: ignore[attr-defined]  # not in the stubs
+    kept.DiscardUnknownFields()
     kept.ClearField("request_id")
     kept.options.ClearField("password")
     return kept.SerializeToString(deterministic=True)
@@ -204,9 +212,7 @@ _BYTES = frozenset({"body", "request", "nonce", "job"})
 
 def packed(record: Record, keys: CreateKeys) -> bytes:
     """The record as a store keeps it: the id of the secret, a MAC of the rest, and the fields as JSON."""
-    values = [
-        b64encode(value).decode() if isinstance(value, bytes) else value for value in astuple(record)
-    ]
+    values = [b64encode(value).decode() if isinstance(value, bytes) else value for value in astuple(record)]
     text = json.dumps(values, separators=(",", ":")).encode()
     return keys.id.encode() + keys.mac(_signed(text, keys), keys.id) + text
 

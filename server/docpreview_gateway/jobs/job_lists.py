@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from docpreview.v1.preview_job_service_pb2 import ListPreviewJobsRequest, ListPreviewJobsResponse
 from docpreview_gateway.access import visibility
 from docpreview_gateway.jobs.page_tokens import MAX_TOKEN, filters_of
-from docpreview_gateway.model.errors import ReplyTooLarge
+from docpreview_gateway.model.errors import ReplyTooLarge, bad_response
 from docpreview_gateway.upstream.operations import ListJobs
 
 if TYPE_CHECKING:
@@ -152,6 +152,7 @@ class _Reads:
         self._call = call
         self._operation = ListJobs(listed, bucket, size, "")
         self._left = MOST_READS
+        self._asked: set[str] = set()
         now = time.monotonic()
         self._until = now + (call.deadline - now) / 2
 
@@ -160,7 +161,17 @@ class _Reads:
         return self._left <= 0 or time.monotonic() > self._until
 
     async def read(self, cursor: str) -> JobPage:
-        """The cloud's page at `cursor`. When it is too large to read, this and the following pages are smaller."""
+        """The cloud's page at `cursor`. When it is too large to read, this and the following pages are smaller.
+
+        UPSTREAM_BAD_RESPONSE when the cloud leads back to a page that was read: the list must not look complete.
+        """
+        self._asked.add(cursor)
+        page = await self._page(cursor)
+        if page.repeated or (page.cursor and page.cursor in self._asked):
+            raise bad_response("the cloud's list does not go on: it gave the token of an earlier page again")
+        return page
+
+    async def _page(self, cursor: str) -> JobPage:
         while True:
             self._left -= 1
             operation = replace(self._operation, cursor=cursor)

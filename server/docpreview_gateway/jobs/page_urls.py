@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.access.bucket_registry import BucketRegistry
     from docpreview_gateway.model.buckets import Bucket
-    from docpreview_gateway.model.call import Clock
     from docpreview_gateway.model.callers import Caller
+    from docpreview_gateway.upstream.cloud_clock import CloudTimes
     from docpreview_gateway.upstream.ports import CredentialsSource
 
 _MANY_PAGES = 200
@@ -38,11 +38,11 @@ class PageUrls:
     """
 
     def __init__(
-        self, buckets: BucketRegistry, credentials: CredentialsSource, clock: Clock, *, base: str | None = None
+        self, buckets: BucketRegistry, credentials: CredentialsSource, times: CloudTimes, *, base: str | None = None
     ) -> None:
         self._buckets = buckets
         self._credentials = credentials
-        self._clock = clock
+        self._times = times
         self._base = (base or "https://{host}").rstrip("/")
 
     async def fill(self, job: PreviewJob, ttl: Duration | None, caller: Caller) -> PreviewJob:
@@ -72,7 +72,7 @@ class PageUrls:
         signed = PreviewJob()
         signed.CopyFrom(job)
         credentials = self._credentials.credentials(bucket.credentials)
-        window = Window.around(self._clock.now(), lifetime=max(1, ttl.seconds))
+        window = Window.around(self._times.now(bucket.ci_host), lifetime=max(1, ttl.seconds))
         base = self._base.replace("{host}", bucket.object_host)
         keys, rights = result_keys(job.output.object), caller.rights
         for page in signed.result.pages:

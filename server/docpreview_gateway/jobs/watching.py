@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.jobs.ports import JobsTelemetry, PollTracing
     from docpreview_gateway.model.buckets import Bucket
-    from docpreview_gateway.model.call import Clock
     from docpreview_gateway.model.trace_context import Trace
+    from docpreview_gateway.upstream.cloud_clock import CloudTimes
     from docpreview_gateway.upstream.operations import Upstream
     from docpreview_gateway.upstream.ports import JobFeed
 
@@ -63,7 +63,7 @@ class Watching:
     def __init__(  # noqa: PLR0913 - each is a collaborator, and wiring names them
         self,
         upstream: Upstream,
-        clock: Clock,
+        times: CloudTimes,
         telemetry: JobsTelemetry,
         *,
         limits: WatchLimits,
@@ -74,7 +74,7 @@ class Watching:
         self._telemetry = telemetry
         self._limits = limits
         self._poller = partial(
-            Poller, upstream=upstream, clock=clock, limits=limits, jitter=jitter, feed=feed, tracing=tracing
+            Poller, upstream=upstream, times=times, limits=limits, jitter=jitter, feed=feed, tracing=tracing
         )
         self._pollers: dict[tuple[str, str], Poller] = {}
         self._watchers = 0
@@ -147,7 +147,7 @@ class Poller:
         caller: Caller,
         *,
         upstream: Upstream,
-        clock: Clock,
+        times: CloudTimes,
         limits: WatchLimits,
         jitter: Callable[[], float],
         feed: JobFeed | None,
@@ -163,7 +163,7 @@ class Poller:
         self._job_id = job_id
         self._caller = caller
         self._upstream = upstream
-        self._clock = clock
+        self._times = times
         self._limits = limits
         self._jitter = jitter
         self._feed = feed
@@ -244,7 +244,9 @@ class Poller:
 
     def _interval(self, failures: int) -> float:
         job = self.latest
-        age = self._clock.now() - job.create_time.seconds if job is not None and job.HasField("create_time") else 0.0
+        age = 0.0
+        if job is not None and job.HasField("create_time"):
+            age = self._times.now(self._bucket.ci_host) - job.create_time.seconds
         paused = job is not None and job.state == PreviewJob.STATE_PAUSED
         jitter = FOLLOWER_JITTER if self._follows else self._jitter()
         return self._limits.schedule.interval(max(0.0, age), failures=failures, paused=paused, jitter=jitter)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,12 +24,16 @@ class Rate:
 class PageBudget:
     """Pages that a caller's jobs may produce in a day and in a month (UTC); None: unlimited.
 
-    `estimate` is the number of pages that a create counts for while the page count of its document is unknown.
+    `estimate` is the number of pages that a create counts for that does not say how many it wants. With `count: asked`
+    such creates are refused, so that no job makes more pages than were counted for it. `outage_pages` are what each
+    replica may let the caller make in a day while it cannot reach the store.
     """
 
     per_day: int | None = None
     per_month: int | None = None
     estimate: int = 50
+    count: Literal["estimate", "asked"] = "estimate"
+    outage_pages: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,13 @@ class LimitReached(GatewayError):  # noqa: N818 - a state of the caller's accoun
     """
 
     def __init__(
-        self, reason: ErrorReason.ValueType, message: str, *, subject: str, retry_after: float, final: bool = False
+        self,
+        reason: ErrorReason.ValueType,
+        message: str,
+        *,
+        subject: str,
+        retry_after: float | None,
+        final: bool = False,
     ) -> None:
         super().__init__(reason, message, retry_after=retry_after)
         self.subject = subject

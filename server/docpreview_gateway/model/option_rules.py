@@ -69,7 +69,10 @@ class OptionRules:
                 setattr(options, name, most)
         selects = options.page_ranges or (options.HasField("end_page") and options.end_page != LAST_PAGE)
         if self.max_pages is not None and not selects:
-            options.end_page = (options.start_page or 1) + self.max_pages - 1
+            start = options.start_page or 1
+            # The request is not validated yet: a first page that does not exist is left to that, as it is.
+            if 1 <= start <= rules.MAX_PAGE:
+                options.end_page = min(start + self.max_pages - 1, rules.MAX_PAGE)
 
 
 def _overlay(options: PreviewOptions, layer: PreviewOptions) -> None:

@@ -15,6 +15,9 @@ UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 Rule: TypeAlias = Callable[[Any], str | None]
 
+MAX_PAGE = 5000
+"""The largest page number that the cloud takes (vendor document 460/46942)."""
+
 MAX_KEY_BYTES = 850
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _RANGE = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?", re.ASCII)

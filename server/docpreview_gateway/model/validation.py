@@ -51,8 +51,8 @@ FIELDS: dict[type[Message], tuple[Field, ...]] = {
             "options.source_format", rules.matches("[a-z0-9]{1,10}", "must be 1 to 10 lower-case letters and digits")
         ),
         Field("options.target_format", rules.known(PreviewOptions.TargetFormat.values())),
-        Field("options.start_page", rules.between(1, 5000)),
-        Field("options.end_page", rules.between(-1, 5000)),
+        Field("options.start_page", rules.between(1, rules.MAX_PAGE)),
+        Field("options.end_page", rules.between(-1, rules.MAX_PAGE)),
         Field("options.page_ranges", rules.page_ranges),
         Field("options.sheet_id", rules.between(0, 10_000)),
         Field("options.paper_orientation", rules.known(PreviewOptions.PaperOrientation.values())),

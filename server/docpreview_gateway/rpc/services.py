@@ -16,8 +16,8 @@ from docpreview_gateway.rpc.handlers import Handlers, Route
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from docpreview_gateway.creates.budgeted import PageBudgets
     from docpreview_gateway.creates.ports import AuditLog
+    from docpreview_gateway.creates.usage import PageUsages
     from docpreview_gateway.jobs.preview_jobs import PreviewJobs
     from docpreview_gateway.jobs.preview_queues import PreviewQueues
     from docpreview_gateway.rpc.streams import Streams
@@ -29,7 +29,7 @@ _MARGIN = 10.0
 
 
 def routes(
-    jobs: PreviewJobs, queues: PreviewQueues, budgets: PageBudgets, audit: AuditLog, *, longest_stream: float
+    jobs: PreviewJobs, queues: PreviewQueues, usages: PageUsages, audit: AuditLog, *, longest_stream: float
 ) -> list[Route[Any]]:
     """A route for every method of the contract. KeyError, at start-up, for one without use-case."""
     longest = {"WaitPreviewJob": MAX_WAIT_SECONDS + _MARGIN, "WatchPreviewJob": longest_stream + _MARGIN}
@@ -41,7 +41,7 @@ def routes(
         "WaitPreviewJob": jobs.wait,
         "WatchPreviewJob": jobs.watch,
         "ListPreviewQueues": queues.list_queues,
-        "GetUsage": budgets.get_usage,
+        "GetUsage": usages.get_usage,
     }
     return [
         Route(

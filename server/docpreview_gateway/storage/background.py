@@ -21,6 +21,11 @@ Result = TypeVar("Result")
 log = structlog.get_logger("docpreview_gateway.background")
 
 
+def loop_time() -> float:
+    """The running event loop's clock, which is `time.monotonic`'s too, unless a test makes it another."""
+    return asyncio.get_running_loop().time()
+
+
 class BackgroundTasks:
     """Background tasks, referenced until they end: the event loop's own are weak.
 
@@ -56,10 +61,16 @@ class BackgroundTasks:
 
 
 @asynccontextmanager
-async def repeated(work: Callable[[], Awaitable[None]], seconds: float) -> AsyncIterator[None]:
-    """Run `work` now and `seconds` after each round's end, while the context is open. An error ends only its round."""
+async def repeated(
+    work: Callable[[], Awaitable[None]], seconds: float, *, first_after: float = 0.0
+) -> AsyncIterator[None]:
+    """Run `work` after `first_after` seconds and `seconds` after each round's end, while the context is open.
+
+    An error ends only its round.
+    """
 
     async def rounds() -> None:
+        await asyncio.sleep(first_after)
         while True:
             try:
                 await work()

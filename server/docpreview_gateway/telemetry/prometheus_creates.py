@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import Counter, Gauge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from prometheus_client import CollectorRegistry
 
@@ -41,6 +41,17 @@ class PrometheusCreates:
             "docpreview_ledger_reconciled_timestamp_seconds",
             "Unix time of the last reconciliation round that could read the ledger.",
         )
+        self._findings = gauge(
+            "docpreview_reconciliation_findings",
+            "Findings of the last reconciliation with the cloud's list, by kind: jobs without a record, second jobs of "
+            "a create, jobs charged wrongly, and pages by which made and counted ones differ.",
+            ("bucket", "kind"),
+        )
+        self._list_reconciled_at = gauge(
+            "docpreview_reconciliation_timestamp_seconds",
+            "Unix time of the last reconciliation with the cloud's list.",
+            ("bucket",),
+        )
         spared = "Creates answered with the existing job of an equal create."
         self._deduped = Counter("docpreview_creates_deduped_total", spared, ("caller",), registry=registry)
         period = ("caller", "period")
@@ -62,6 +73,12 @@ class PrometheusCreates:
         self._unreconciled.set(count)
         self._oldest_unreconciled.set(0.0 if oldest_sent_at is None else max(0.0, now - oldest_sent_at))
         self._reconciled_at.set(now)
+
+    def reconciled(self, bucket: str, findings: Mapping[str, int], now: float) -> None:
+        """Set what a reconciliation of a bucket found."""
+        for kind, number in findings.items():
+            self._findings.labels(bucket, kind).set(number)
+        self._list_reconciled_at.labels(bucket).set(now)
 
     def deduped(self, caller: str) -> None:
         """Count a create answered with an existing job."""

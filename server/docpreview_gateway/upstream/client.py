@@ -7,10 +7,10 @@ import math
 import time
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview_gateway.model.errors import GatewayError, UpstreamError
+from docpreview_gateway.model.errors import ForeignReply, GatewayError, UpstreamError
 from docpreview_gateway.upstream.operations import CreateJob, GetJob, ListJobs, ListQueues
 from docpreview_gateway.upstream.ports import Attempt, TransportError
 from docpreview_gateway.upstream.wire import refusals, requests, responses
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
-    from docpreview_gateway.upstream.cloud_clock import CloudClock
-    from docpreview_gateway.upstream.operations import JobPage, Operation, Result
+    from docpreview_gateway.upstream.cloud_clock import CloudTimes
+    from docpreview_gateway.upstream.operations import Flight, JobPage, Operation, Result
     from docpreview_gateway.upstream.policies.retry_policy import RetryBudget
     from docpreview_gateway.upstream.ports import CredentialsSource, Transport, UpstreamTelemetry
     from docpreview_gateway.upstream.wire.http import HttpReply, HttpRequest
@@ -32,21 +32,30 @@ BIG_REPLY_BYTES = 256 * 1024
 """Replies from this size on are read in a thread, so that one caller's big job does not hold up all others."""
 
 
-class CloudClient:
-    """An `Upstream` that makes one attempt a call.
+class _Answer(NamedTuple):
+    """A reply, and the seconds from the sending of its request to its end, by the clock that goes on in sleep."""
 
-    When the cloud refuses our clock, the client learns the cloud's time from the `Date` of the refusal and signs once
-    more, if the retry budget allows it: the refusal came before anything was done, so this is safe for creates too. But
-    a create whose signature has a set end is signed by our clock alone when the two differ by more than `fence_slack`
-    seconds: else it would outlast its fence, and its job would be created outside the time span that reconciliation
-    lists.
+    reply: HttpReply
+    seconds: float
+
+
+class CloudClient:
+    """An `Upstream` that makes one attempt a call, and sets a host's clock by the `Date` of every reply of the cloud.
+
+    When the cloud refuses a signature for the clock, the client signs once more by the `Date` of the refusal, if the
+    retry budget allows it: the refusal came before anything was done, so this is safe for creates too. When it is
+    refused for the clock again, a `Date` that moved the clock by more than `fence_slack` seconds was wrong: the clock
+    is set back.
+
+    A create with a flight is signed with the window of the flight, sent once, and not after the flight's `send_by`:
+    what its record says about the time in which it can be accepted has to be true.
     """
 
     def __init__(  # noqa: PLR0913 - collaborators, named by wiring
         self,
         transport: Transport,
         credentials: CredentialsSource,
-        clock: CloudClock,
+        times: CloudTimes,
         *,
         telemetry: UpstreamTelemetry,
         timeout_seconds: float,
@@ -55,7 +64,7 @@ class CloudClient:
     ) -> None:
         self._transport = transport
         self._credentials = credentials
-        self._clock = clock
+        self._times = times
         self._telemetry = telemetry
         self._timeout = timeout_seconds
         self._fence_slack = fence_slack
@@ -72,7 +81,7 @@ class CloudClient:
             raise
 
     async def _attempt(
-        self, request: HttpRequest, read: Callable[[HttpReply], Result], operation: Operation[Result], call: Call
+        self, request: HttpRequest, read: Callable[[_Answer], Result], operation: Operation[Result], call: Call
     ) -> Result:
         call.response.cache = "miss"
         now = time.monotonic()
@@ -81,81 +90,100 @@ class CloudClient:
             raise _deadline_exceeded("the deadline passed before the cloud was asked")
         try:
             async with asyncio.timeout_at(until):
-                reply = await self._exchange(request, operation, call)
-                call.response.upstream_request_id = refusals.request_id_of(reply)
-                if len(reply.body) < BIG_REPLY_BYTES:
-                    return read(reply)
-                return await asyncio.to_thread(read, reply)
+                answer = await self._exchange(request, operation, call)
+                call.response.upstream_request_id = refusals.request_id_of(answer.reply)
+                if len(answer.reply.body) < BIG_REPLY_BYTES:
+                    return read(answer)
+                return await asyncio.to_thread(read, answer)
         except TimeoutError:
             if until < call.answer_by or not operation.repeatable:
                 raise _no_reply("no reply in time", reasons.ERROR_REASON_UPSTREAM_TIMEOUT) from None
             raise _deadline_exceeded("the cloud did not answer within the call's deadline") from None
 
-    async def _exchange(self, request: HttpRequest, operation: Operation[Any], call: Call) -> HttpReply:
-        """A reply with a result; UpstreamError for every other."""
-        bucket, sign_until = operation.bucket, operation.sign_until if isinstance(operation, CreateJob) else None
+    async def _exchange(self, request: HttpRequest, operation: Operation[Any], call: Call) -> _Answer:
+        """An answer with a result; UpstreamError for every other."""
+        bucket, flight = operation.bucket, operation.flight if isinstance(operation, CreateJob) else None
         begin = time.perf_counter()
-        reply = await self._send(request, bucket, sign_until)
-        if (error := refusals.error_in(reply)) is None:
-            return reply
-        if error.reason == reasons.ERROR_REASON_CLOCK_SKEW and self._clock.learn(reply.headers.get("date", "")):
-            if not self._may_correct(sign_until):
-                raise _clocks_differ(self._clock.offset, error)
-            if not self._may_repeat(operation):
-                raise error
-            # The second request is counted by the middleware around this client, the first one here.
-            self._telemetry.upstream_attempt(Attempt.of(operation, call), error.reason, time.perf_counter() - begin)
-            reply = await self._send(request, bucket, sign_until)
-            if (error := refusals.error_in(reply)) is None:
-                return reply
-        raise error
+        answer = await self._send(request, bucket, flight)
+        before, shown = self._times.heard(bucket.ci_host), self._times.now(bucket.ci_host)
+        error = refusals.error_in(answer.reply)
+        is_heard = self._hear(bucket, answer.reply, error)
+        if error is None:
+            return answer
+        # The window of a flight is on record: another one has to be recorded first.
+        if error.reason != reasons.ERROR_REASON_CLOCK_SKEW or flight is not None or not is_heard:
+            raise error
+        learned, moved = self._times.heard(bucket.ci_host), abs(self._times.now(bucket.ci_host) - shown)
+        if not self._may_repeat(operation):
+            raise error
+        # The second request is counted by the middleware around this client, the first one here.
+        self._telemetry.upstream_attempt(Attempt.of(operation, call), error.reason, time.perf_counter() - begin)
+        answer = await self._send(request, bucket, None)
+        error = refusals.error_in(answer.reply)
+        if error is None or error.reason != reasons.ERROR_REASON_CLOCK_SKEW:
+            self._hear(bucket, answer.reply, error)
+        elif moved > self._fence_slack and self._times.heard(bucket.ci_host) == learned:
+            self._times.restore(bucket.ci_host, before)
+        if error is not None:
+            raise error
+        return answer
+
+    def _hear(self, bucket: Bucket, reply: HttpReply, error: UpstreamError | None) -> bool:
+        """Set the host's clock by a reply, unless it is a stranger's. Returns whether it was set."""
+        date = reply.headers.get("date", "")
+        return not isinstance(error, ForeignReply) and self._times.hear(bucket.ci_host, date)
 
     def _may_repeat(self, operation: Operation[Any]) -> bool:
         granted = self._budget is None or self._budget.take(time.monotonic())
         self._telemetry.retry(operation.name, "made" if granted else "over_budget")
         return granted
 
-    def _may_correct(self, sign_until: float | None) -> bool:
-        return sign_until is None or abs(self._clock.offset) <= self._fence_slack
-
-    async def _send(self, request: HttpRequest, bucket: Bucket, sign_until: float | None) -> HttpReply:
-        offset = self._clock.offset if self._may_correct(sign_until) else 0.0
-        window = Window.around(self._clock.now() - self._clock.offset + offset)
-        if sign_until is not None:
-            window = replace(window, end=int(sign_until + offset))
+    async def _send(self, request: HttpRequest, bucket: Bucket, flight: Flight | None) -> _Answer:
+        window = Window.around(self._times.now(bucket.ci_host)) if flight is None else flight.window
         signed = sign(request, self._credentials.credentials(bucket.credentials), window)
+        sent_at = self._times.elapsed()
+        began_before = flight is not None and flight.began
+        if flight is not None:
+            if sent_at > flight.send_by:
+                raise _too_late()
+            flight.began = True
         try:
-            return await self._transport.send(signed)
+            reply = await self._transport.send(signed)
         except TransportError as error:
+            if flight is not None and not error.sent:
+                flight.began = began_before
             raise from_transport(error) from error
+        return _Answer(reply, self._times.elapsed() - sent_at)
 
 
-def _prepare(operation: Operation[Any]) -> tuple[HttpRequest, Callable[[HttpReply], Any]]:
-    """The unsigned request of an operation, and the function that reads its result from a reply."""
+def _prepare(operation: Operation[Any]) -> tuple[HttpRequest, Callable[[_Answer], Any]]:
+    """The unsigned request of an operation, and the function that reads its result from an answer."""
     bucket, name = operation.bucket, operation.bucket.name
     if isinstance(operation, GetJob):
         job_id = operation.job_id
-        return requests.get(bucket, job_id), lambda reply: responses.one_job(reply.body, bucket=name, job_id=job_id)
+        return requests.get(bucket, job_id), lambda answer: responses.one_job(answer.reply.body, name, job_id)
     if isinstance(operation, CreateJob):
         create = requests.create(operation.request, bucket, operation.output)
-        return create, lambda reply: responses.created_job(reply.body, bucket=name)
+        return create, lambda answer: responses.created_job(answer.reply.body, name)
     if isinstance(operation, ListJobs):
         listing = requests.list_jobs(operation.request, bucket, size=operation.size, cursor=operation.cursor)
         return listing, partial(_read_page, operation)
     if isinstance(operation, ListQueues):
         queues = requests.list_queues(operation.request, bucket, size=operation.size, page=operation.number)
-        return queues, lambda reply: responses.queue_page(reply.body, bucket=name)
+        return queues, lambda answer: responses.queue_page(answer.reply.body, name)
     raise TypeError(f"not an operation of the job API: {operation!r}")
 
 
-def _read_page(operation: ListJobs, reply: HttpReply) -> JobPage:
+def _read_page(operation: ListJobs, answer: _Answer) -> JobPage:
     page = responses.job_page(
-        reply.body,
+        answer.reply.body,
         bucket=operation.bucket.name,
         with_pages=operation.request.include_pages,
         requested_cursor=operation.cursor,
     )
-    return replace(page, as_of=unix_time(reply.headers.get("date", "")))
+    answered_at = unix_time(answer.reply.headers.get("date", ""))
+    # A second less, for what clocks differ and round.
+    return replace(page, as_of=None if answered_at is None else answered_at - answer.seconds - 1.0)
 
 
 def _as_answer(operation: Operation[Any], error: UpstreamError) -> UpstreamError | None:
@@ -179,16 +207,6 @@ def _as_answer(operation: Operation[Any], error: UpstreamError) -> UpstreamError
     return None
 
 
-def _clocks_differ(offset: float, error: UpstreamError) -> UpstreamError:
-    return UpstreamError(
-        error.reason,
-        f"the cloud's clock and this machine's differ by {abs(offset):.0f} s, more than ledger.fence_slack_seconds: "
-        "creates with request_id are not safe until the machine's clock is right; no job was created",
-        facts=error.facts,
-        retry_after=error.retry_after,
-    )
-
-
 def from_transport(error: TransportError) -> UpstreamError:
     """The error of an exchange without a reply, as callers get it."""
     if not error.sent:
@@ -200,6 +218,13 @@ def from_transport(error: TransportError) -> UpstreamError:
 
 def _no_reply(message: str, reason: reasons.ErrorReason.ValueType) -> UpstreamError:
     return UpstreamError(reason, message, retry_after=refusals.RETRYABLE[reason])
+
+
+def _too_late() -> GatewayError:
+    # Not UPSTREAM_UNREACHABLE, which would count as a failure of the host: the time was spent in this process.
+    reason = reasons.ERROR_REASON_OVERLOADED
+    message = "the create waited too long in the gateway for its turn; nothing was sent"
+    return GatewayError(reason, message, retry_after=refusals.RETRYABLE[reason])
 
 
 def _deadline_exceeded(message: str) -> GatewayError:

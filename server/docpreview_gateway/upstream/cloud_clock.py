@@ -41,12 +41,17 @@ class CloudTimes:
         heard = self._heard.get(host)
         return self._ours.now() if heard is None else heard.date + (self.elapsed() - heard.at)
 
+    def latest(self) -> float | None:
+        """The Unix time by the host that was heard last; None: none was heard."""
+        last = max(self._heard.values(), key=lambda heard: heard.at, default=None)
+        return None if last is None else last.date + (self.elapsed() - last.at)
+
     def heard(self, host: str) -> Heard | None:
         """The last `Date` of a host; None: there was none."""
         return self._heard.get(host)
 
     def hear(self, host: str, date: str) -> bool:
-        """Set a host's clock by the `Date` of a reply of its own. False when it has no valid time: it changes nothing."""
+        """Set a host's clock by the `Date` of a reply of its own. False: it has no valid time, and changes nothing."""
         cloud = unix_time(date)
         if cloud is None:
             return False

@@ -19,7 +19,8 @@ from docpreview_gateway.upstream.wire.signing import Window, presign
 
 if TYPE_CHECKING:
     from docpreview_gateway.model.buckets import Bucket
-    from docpreview_gateway.model.call import Call, Clock
+    from docpreview_gateway.model.call import Call
+    from docpreview_gateway.upstream.cloud_clock import CloudTimes
     from docpreview_gateway.upstream.middleware.concurrency_limited import HostLimiters
     from docpreview_gateway.upstream.ports import CredentialsSource, Transport, UpstreamTelemetry
     from docpreview_gateway.upstream.wire.http import HttpRequest
@@ -33,20 +34,20 @@ _REFUSED = {
 
 
 class CloudObjectTags:
-    """`ObjectTags` of the cloud's object store. `clock` is the cloud's."""
+    """`ObjectTags` of the cloud's object store, by the clock of the bucket's job API: both are of one cloud."""
 
     def __init__(
         self,
         transport: Transport,
         credentials: CredentialsSource,
-        clock: Clock,
+        times: CloudTimes,
         *,
         host_limiters: HostLimiters,
         telemetry: UpstreamTelemetry,
     ) -> None:
         self._transport = transport
         self._credentials = credentials
-        self._clock = clock
+        self._times = times
         self._host_limiters = host_limiters
         self._telemetry = telemetry
 
@@ -56,7 +57,7 @@ class CloudObjectTags:
 
     async def _attempt(self, bucket: Bucket, key: str, call: Call) -> str:
         # Signed in the query: in headers, the object store and the job API name a temporary key's token differently.
-        window = Window.around(self._clock.now())
+        window = Window.around(self._times.now(bucket.ci_host))
         unsigned = requests.head_object(bucket, key)
         signed = presign(unsigned, self._credentials.credentials(bucket.credentials), window)
         with measured(Attempt(bucket.name, "head_object", call.trace), self._telemetry):

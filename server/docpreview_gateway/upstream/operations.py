@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest, PreviewQueue
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
+    from docpreview_gateway.upstream.wire.signing import Window
 
 Result_co = TypeVar("Result_co", covariant=True)
 Result = TypeVar("Result")
@@ -24,15 +25,19 @@ OperationName: TypeAlias = Literal["create", "get", "list_jobs", "list_queues"]
 
 @dataclass(frozen=True, slots=True)
 class JobPage:
-    """One page of jobs. An empty `cursor` means that it is the last; `markers` are those of creates, one a job.
+    """One page of jobs; `markers` are those of creates, one a job.
 
-    `as_of` is the cloud's time of the answer in whole Unix seconds, None when it did not say.
+    Only an empty `cursor` means that it is the last: a page without jobs may have one. `repeated`: the cloud answered
+    with the cursor that it was asked with, so the list does not go on, and has not ended either.
+    `as_of` is a lower bound of the cloud's Unix time when the list was asked for: the `Date` of the answer, which is
+    in whole seconds, less the time that the exchange took, less a second. None when the answer had no `Date`.
     """
 
     jobs: tuple[PreviewJob, ...]
     cursor: str
     markers: tuple[str, ...] = ()
     as_of: float | None = None
+    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +65,33 @@ class Operation(Generic[Result_co]):
         raise NotImplementedError
 
 
+@dataclass(eq=False, slots=True)
+class Flight:
+    """The sending of a create that is on record: when it may be sent, and whether that may have happened."""
+
+    window: Window
+    """Validity of its signature, by the cloud's clock."""
+    send_by: float
+    """The instant of `CloudTimes.elapsed` after which no byte of it may leave."""
+    began: bool = False
+    """Whether a byte of it may have left this process. False again after an attempt that certainly sent none."""
+
+
 @dataclass(frozen=True, slots=True)
 class CreateJob(Operation[PreviewJob]):
-    """Submits a job. CREATE_OUTCOME_UNKNOWN when the cloud may have accepted it."""
+    """Submits a job. CREATE_OUTCOME_UNKNOWN when the cloud may have accepted it.
+
+    With a `flight`: OVERLOADED, and nothing was sent, after its `send_by`; CLOCK_SKEW, and nothing was made, when the
+    cloud refuses its window: the cloud's `Date` is heard then, and another attempt needs another window.
+    """
 
     name = "create"
     repeatable = False
     request: CreatePreviewJobRequest
     bucket: Bucket
     output: Bucket
-    sign_until: float | None = None
-    """Unix time at which the signature must end, so that the create cannot be admitted later; None: as usual."""
+    flight: Flight | None = None
+    """None: it is not on record, and is signed as a read is."""
 
 
 @dataclass(frozen=True, slots=True)

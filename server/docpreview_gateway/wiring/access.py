@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from docpreview_gateway.model.callers import ANONYMOUS
 from docpreview_gateway.upstream.credential_files import CredentialFileError, load_credentials
 from docpreview_gateway.wiring.file_stamp import file_stamp
 from docpreview_gateway.wiring.reloading import InvalidFileError, Reloading, Watched
@@ -111,6 +112,10 @@ class Access:
         )
         self.reloading.add(Watched("policy", [path], partial(load_directory, self._settings), authenticator.replace))
         return authenticator
+
+    def caller_names(self) -> tuple[str, ...]:
+        """Names of all callers that the policy knows now."""
+        return (ANONYMOUS.name, *(self._authenticator.caller_names() if self._authenticator is not None else ()))
 
     def server_credentials(self) -> grpc.ServerCredentials | None:
         """The server's certificate and key; None: no TLS, or that of the edge, whose files are watched all the same."""

@@ -1,4 +1,4 @@
-"""Creates: their stores, the layers in front of the cloud, and their background rounds."""
+"""Creates: their store, what works on it, and its background rounds."""
 
 from __future__ import annotations
 
@@ -8,40 +8,57 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from docpreview_gateway.creates.budgeted import PageBudgets, PageQuotaStores
-from docpreview_gateway.creates.deduplicated import DeduplicatedCreates
-from docpreview_gateway.creates.idempotent import IdempotentCreates
-from docpreview_gateway.creates.ports import LedgerError, PageQuotaStoreError
-from docpreview_gateway.creates.sqlite_ledger import SqliteLedger
-from docpreview_gateway.creates.sqlite_pages import SqlitePages
+from docpreview_gateway.creates.attempts import Attempts
+from docpreview_gateway.creates.days import Days
+from docpreview_gateway.creates.drafts import Drafts
+from docpreview_gateway.creates.guarded import GuardedStore, StoreMemory
+from docpreview_gateway.creates.keys import CreateKeys
+from docpreview_gateway.creates.leases import LEASE_SECONDS, RENEW_SECONDS, PageLeases
+from docpreview_gateway.creates.lists import JobHistory
+from docpreview_gateway.creates.outcomes import Outcomes
+from docpreview_gateway.creates.ports import StoreError
+from docpreview_gateway.creates.rebuild import Rebuild, Scans
+from docpreview_gateway.creates.reconciliation import DAY_SECONDS, Reconciliation
+from docpreview_gateway.creates.recorded import RecordedCreates
+from docpreview_gateway.creates.rendered import RenderedJobs
+from docpreview_gateway.creates.settlement import Settlement
+from docpreview_gateway.creates.sqlite_creates import SqliteCreates
+from docpreview_gateway.creates.sqlite_journal import SqliteJournal
+from docpreview_gateway.creates.usage import PageUsages
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.storage.background import repeated
+from docpreview_gateway.storage.key_file import DeploymentSecrets, KeyFileError, deployment_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from docpreview_gateway.access.bucket_registry import BucketRegistry
-    from docpreview_gateway.creates.ports import RequestLedger
+    from docpreview_gateway.creates.ports import CreateStore
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.settings.loading import Settings
+    from docpreview_gateway.upstream.cloud_clock import CloudTimes
     from docpreview_gateway.upstream.operations import Upstream
     from docpreview_gateway.upstream.ports import ObjectTags
     from docpreview_gateway.wiring.observability import Observability
 
-RECONCILE_SECONDS = 10.0
-"""Interval of reconciliation rounds."""
+SETTLE_SECONDS = 2.0
+"""Interval of rounds over records that are due."""
 
-CHARGE_PAGES_SECONDS = 2.0
-"""Interval of rounds that charge the pages of ended jobs."""
+FIRST_RECONCILIATION = 600.0
+"""Seconds from the start to the first reconciliation with the cloud's list."""
+
+CHECK_STORE_SECONDS = 10.0
+"""Interval of looks whether the store is the one that it was."""
 
 log = structlog.get_logger("docpreview_gateway.creates")
 
 
 class CreateParts(NamedTuple):
-    """The outermost layer of creates, and the page budgets."""
+    """Creates, the pages that callers have used, and why creates with `request_id` fail now (empty: they do not)."""
 
-    creates: DeduplicatedCreates
-    budgets: PageBudgets
+    creates: RecordedCreates
+    usages: PageUsages
+    problem: Callable[[], str]
 
 
 @asynccontextmanager
@@ -52,72 +69,119 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
     *,
     buckets: BucketRegistry,
     clock: Clock,
+    times: CloudTimes,
     observed: Observability,
+    caller_names: Callable[[], Iterable[str]],
 ) -> AsyncIterator[CreateParts]:
-    """The parts, running. Leaving drains their background tasks, ends their rounds, then closes the stores.
+    """The parts, running. Leaving drains their background tasks, ends their rounds, then closes the store.
 
-    StartError when a store cannot be opened.
+    StartError when the store cannot be opened.
     """
     async with AsyncExitStack() as stack:
-        ledger, quotas = await _ledger(settings, stack), await _page_quota_stores(settings, stack)
-        # Unique among all processes that share the ledger.
-        owner, timing, telemetry = secrets.token_hex(8), settings.ledger.timing(), observed.creates
-        idempotent = IdempotentCreates(
-            upstream, buckets, ledger, clock=clock, telemetry=telemetry, timing=timing, owner=owner
+        known, timing, telemetry = _secrets(settings), settings.ledger.timing(), observed.creates
+        keys = CreateKeys(settings.shared_state.namespace or "", known.secrets)
+        store = await _store(settings, keys, stack)
+        history = JobHistory(upstream, keys, times)
+        scans = Scans(history, keys, timing, caller_names=caller_names)
+        all_buckets = [found.bucket() for found in settings.buckets]
+        guarded = GuardedStore(
+            store,
+            StoreMemory(settings.state_dir / "store.json"),
+            times,
+            # Nothing was made with a secret that did not exist.
+            is_first_start=_always if known.made else lambda: rebuild.is_first_start(),
         )
-        budgets = PageBudgets(
-            idempotent, quotas, buckets=buckets, upstream=upstream, ledger=ledger, clock=clock, telemetry=telemetry
+        rebuild = Rebuild(
+            guarded,
+            scans,
+            all_buckets,
+            times,
+            timing=timing,
+            lease_seconds=LEASE_SECONDS,
+            on_loss=settings.ledger.on_loss,
+            telemetry=telemetry,
         )
-        creates = DeduplicatedCreates(
-            budgets,
-            buckets,
-            tags,
-            upstream=upstream,
-            ledger=ledger,
-            clock=clock,
+        outcomes = Outcomes(
+            guarded,
+            history,
+            keys,
+            times,
             telemetry=telemetry,
             timing=timing,
-            owner=owner,
+            is_exclusive=lambda bucket: bucket.exclusive,
         )
-        await stack.enter_async_context(repeated(budgets.charge, CHARGE_PAGES_SECONDS))
-        await stack.enter_async_context(repeated(idempotent.reconcile, RECONCILE_SECONDS))
-        for part in (creates, budgets, idempotent):
-            stack.push_async_callback(part.drained)
-        yield CreateParts(creates, budgets)
+        leases = await _leases(settings, keys, guarded, times, stack)
+        attempts = Attempts(upstream, guarded, outcomes, keys, times, leases=leases, telemetry=telemetry, timing=timing)
+        days = Days(guarded, times)
+        creates = RecordedCreates(
+            upstream,
+            buckets,
+            guarded,
+            attempts,
+            drafts=Drafts(keys, timing),
+            rendered=RenderedJobs(upstream, tags, keys),
+            history=history,
+            leases=leases,
+            days=days,
+            keys=keys,
+            times=times,
+            telemetry=telemetry,
+        )
+        settlement = Settlement(
+            guarded,
+            upstream,
+            buckets,
+            outcomes=outcomes,
+            history=history,
+            times=times,
+            telemetry=telemetry,
+            timing=timing,
+        )
+        reconciliation = Reconciliation(guarded, history, scans, keys, times, buckets=all_buckets, telemetry=telemetry)
+        stack.push_async_callback(leases.end)
+        await stack.enter_async_context(repeated(settlement.round, SETTLE_SECONDS))
+        await stack.enter_async_context(repeated(rebuild.round, SETTLE_SECONDS))
+        await stack.enter_async_context(repeated(guarded.look, CHECK_STORE_SECONDS))
+        await stack.enter_async_context(repeated(leases.round, RENEW_SECONDS))
+        await stack.enter_async_context(repeated(reconciliation.daily, DAY_SECONDS, first_after=FIRST_RECONCILIATION))
+        stack.push_async_callback(creates.drained)
+        yield CreateParts(creates, PageUsages(guarded, lambda: days.today(clock.now())), lambda: guarded.problem)
 
 
-async def _ledger(settings: Settings, stack: AsyncExitStack) -> RequestLedger:
+async def _always() -> bool:
+    return True
+
+
+def _secrets(settings: Settings) -> DeploymentSecrets:
+    """The deployment's secrets. StartError when their file cannot be used."""
+    try:
+        return deployment_secrets(settings.ledger.key_file, settings.state_dir)
+    except KeyFileError as error:
+        raise StartError(f"ledger.key_file: {error}") from error
+
+
+async def _store(settings: Settings, keys: CreateKeys, stack: AsyncExitStack) -> CreateStore:
     state = settings.shared_state
     if url := state.ledger_url or state.url:
         # Imported only with shared state: redis takes 20 MiB and half a second.
-        from docpreview_gateway.creates.redis_ledger import RedisLedger  # noqa: PLC0415
+        from docpreview_gateway.creates.redis_creates import RedisCreates  # noqa: PLC0415
         from docpreview_gateway.storage.redis_connections import redis_commands  # noqa: PLC0415
 
         # Separate connections, so that creates do not queue behind cache look-ups.
         send = await stack.enter_async_context(redis_commands(url.get_secret_value()))
-        return RedisLedger(send, seconds=state.ledger_timeout_seconds)
+        return RedisCreates(send, keys, seconds=state.ledger_timeout_seconds)
     try:
-        return await stack.enter_async_context(SqliteLedger(settings.state_dir / "ledger.db"))
-    except LedgerError as error:
-        raise StartError(f"state_dir: {error}; creates with request_id need a folder that can be written") from error
+        return await stack.enter_async_context(SqliteCreates(settings.state_dir / "creates.db", keys))
+    except StoreError as error:
+        raise StartError(f"state_dir: {error}; creates are recorded in a folder that can be written") from error
 
 
-async def _page_quota_stores(settings: Settings, stack: AsyncExitStack) -> PageQuotaStores:
-    """A file, or the server of the shared ledger with the file as fallback."""
-    state, refuse = settings.shared_state, settings.limits.without_store == "refuse"
-    url = state.ledger_url or state.url
-    local: SqlitePages | None = None
+async def _leases(
+    settings: Settings, keys: CreateKeys, store: CreateStore, times: CloudTimes, stack: AsyncExitStack
+) -> PageLeases:
     try:
-        local = await stack.enter_async_context(SqlitePages(settings.state_dir / "pages.db"))
-        if url is None:
-            return PageQuotaStores(local, refuse=refuse)
-    except PageQuotaStoreError as error:
-        if url is None:
-            raise StartError(f"state_dir: {error}; pages are counted in a folder that can be written") from error
-        log.warning("local page quota store unavailable, no fallback for the shared one", error=str(error))
-
-    from docpreview_gateway.creates.redis_pages import RedisPages  # noqa: PLC0415 - as above
-    from docpreview_gateway.storage.redis_connections import redis_commands  # noqa: PLC0415 - as above
-
-    send = await stack.enter_async_context(redis_commands(url.get_secret_value()))
-    return PageQuotaStores(RedisPages(send, seconds=state.ledger_timeout_seconds), fallback=local, refuse=refuse)
+        journal = await stack.enter_async_context(SqliteJournal(settings.state_dir / "journal.db", keys))
+        replica = await journal.replica(secrets.token_hex(8))
+    except StoreError as error:
+        raise StartError(f"state_dir: {error}; page leases need a folder that can be written") from error
+    return PageLeases(store, journal, times, replica=replica)

@@ -36,7 +36,7 @@ from docpreview_gateway.storage.background import repeated
 from docpreview_gateway.telemetry.admin_server import NOT_LISTENING, admin_server
 from docpreview_gateway.telemetry.operator_page import SAMPLE_SECONDS, OperatorPage
 from docpreview_gateway.telemetry.prometheus_callers import PrometheusCallers
-from docpreview_gateway.upstream.cloud_clock import CloudClock
+from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from docpreview_gateway.wiring.access import CHECK_SECONDS, KEYS_SECONDS, Access
 from docpreview_gateway.wiring.creates import create_parts
 from docpreview_gateway.wiring.edge_drain import drain_edge
@@ -54,7 +54,6 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from docpreview_gateway.model.call import Clock
     from docpreview_gateway.rpc.handlers import Route
     from docpreview_gateway.settings.loading import Settings
     from docpreview_gateway.upstream.operations import Upstream
@@ -113,26 +112,35 @@ class Gateway:
         stack.push_async_callback(self._observed.close)
         clock = self._clock
         access = Access(self._settings, clock, self._observed.access)
-        credentials, cloud_clock = access.cloud_credentials(), CloudClock(clock)
+        credentials, times = access.cloud_credentials(), CloudTimes(clock)
         self._counting = await stack.enter_async_context(counting(self._settings))
         cloud = await stack.enter_async_context(
-            cloud_parts(self._settings, credentials, cloud_clock, rates=self._counting, observed=self._observed)
+            cloud_parts(self._settings, credentials, times, rates=self._counting, observed=self._observed)
         )
         upstream = cloud.jobs
         buckets = BucketRegistry([found.bucket() for found in self._settings.buckets])
-        page_urls = PageUrls(buckets, credentials, cloud_clock, base=self._settings.upstream.object_url_base)
-        watching = self._watching(upstream, cloud_clock, cloud.feed)
+        page_urls = PageUrls(buckets, credentials, times, base=self._settings.upstream.object_url_base)
+        watching = self._watching(upstream, times, cloud.feed)
         stack.push_async_callback(watching.close)
         await self._admin(stack)
-        creates, budgets = await stack.enter_async_context(
-            create_parts(self._settings, upstream, cloud.objects, buckets=buckets, clock=clock, observed=self._observed)
+        creates = await stack.enter_async_context(
+            create_parts(
+                self._settings,
+                upstream,
+                cloud.objects,
+                buckets=buckets,
+                clock=clock,
+                times=times,
+                observed=self._observed,
+                caller_names=access.caller_names,
+            )
         )
         tokens = PageTokens(credentials, secrets.token_bytes)
-        jobs = PreviewJobs(upstream, buckets, creates, watching, page_urls, lists=JobLists(upstream, tokens))
+        jobs = PreviewJobs(upstream, buckets, creates.creates, watching, page_urls, lists=JobLists(upstream, tokens))
         all_routes = routes(
             jobs,
             PreviewQueues(upstream, buckets, tokens),
-            budgets,
+            creates.usages,
             self._observed.log,
             longest_stream=self._settings.watch.max_stream_seconds,
         )
@@ -157,7 +165,7 @@ class Gateway:
             shares=None if authentication is None else shares,
         )
 
-    def _watching(self, upstream: Upstream, clock: Clock, feed: JobFeed | None) -> Watching:
+    def _watching(self, upstream: Upstream, times: CloudTimes, feed: JobFeed | None) -> Watching:
         watch = self._settings.watch
         limits = WatchLimits(
             heartbeat=watch.heartbeat_seconds,
@@ -167,7 +175,7 @@ class Gateway:
         )
         return Watching(
             upstream,
-            clock,
+            times,
             self._observed.jobs,
             limits=limits,
             jitter=random.random,

@@ -22,13 +22,14 @@ from docpreview_gateway.upstream.middleware.retrying import Retrying
 from docpreview_gateway.upstream.middleware.shared_reads import SharedReads
 from docpreview_gateway.upstream.object_tags import CloudObjectTags
 from docpreview_gateway.upstream.policies.retry_policy import RetryBudget
+from docpreview_gateway.wiring.system_clock import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from docpreview_gateway.limits.ports import RateCounter
     from docpreview_gateway.settings.loading import Settings
-    from docpreview_gateway.upstream.cloud_clock import CloudClock
+    from docpreview_gateway.upstream.cloud_clock import CloudTimes
     from docpreview_gateway.upstream.operations import Upstream
     from docpreview_gateway.upstream.ports import CredentialsSource, JobFeed, ObjectTags
     from docpreview_gateway.wiring.observability import Observability
@@ -50,25 +51,27 @@ class CloudParts(NamedTuple):
 async def cloud_parts(
     settings: Settings,
     credentials: CredentialsSource,
-    clock: CloudClock,
+    times: CloudTimes,
     *,
     rates: RateCounter,
     observed: Observability,
 ) -> AsyncIterator[CloudParts]:
     """The parts, connected at their first use. Leaving closes the connections."""
     telemetry, timeout = observed.upstream, settings.upstream.timeout_seconds
+    # Of caches: they hold answers for a second, and the cloud's clock is known to a second only.
+    clock = SystemClock()
     async with AsyncExitStack() as stack:
         transport = await stack.enter_async_context(_transport(settings))
         policy = settings.retry.policy()
         budget = RetryBudget(policy.share, policy.floor)
         connect = partial(CloudClient, telemetry=telemetry, timeout_seconds=timeout, budget=budget)
-        client = connect(transport, credentials, clock, fence_slack=settings.ledger.fence_slack_seconds)
+        client = connect(transport, credentials, times, fence_slack=settings.ledger.fence_slack_seconds)
         limiters = HostLimiters(rules=_rules(settings), telemetry=telemetry, jitter=random.random)
         attempts = concurrency_limited(observed.attempts(client), limiters)
         if (account := settings.limits.account) is not None:
             attempts = RateLimited(attempts, rates, rate=account.rate(), telemetry=observed.limits)
         calls: Upstream = Retrying(
-            attempts, policy=policy, budget=budget, clock=clock, telemetry=telemetry, jitter=random.random
+            attempts, policy=policy, budget=budget, times=times, telemetry=telemetry, jitter=random.random
         )
         shared = await _shared(settings, stack, observed)
         reads = None
@@ -95,7 +98,7 @@ async def cloud_parts(
         )
         if shared is not None:
             await stack.enter_async_context(shared.listening(cached.forget_lists))
-        objects = CloudObjectTags(transport, credentials, clock, host_limiters=limiters, telemetry=telemetry)
+        objects = CloudObjectTags(transport, credentials, times, host_limiters=limiters, telemetry=telemetry)
         yield CloudParts(cached, reads, objects)
 
 

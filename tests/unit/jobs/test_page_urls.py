@@ -16,6 +16,7 @@ from docpreview_gateway.jobs.page_urls import PageUrls
 from docpreview_gateway.model.callers import ANONYMOUS, Caller
 from docpreview_gateway.model.policy import BucketRights, Rights
 from docpreview_gateway.upstream.wire.signing import Credentials
+from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from docpreview_gateway.wiring.system_clock import SystemClock
 from tests.fakes.clock import FakeClock
 from tests.fakes.credentials import FakeCredentials
@@ -67,7 +68,7 @@ def page_urls(
     credentials: FakeCredentials | None = None, *, base: str | None = None, clock: Clock | None = None
 ) -> PageUrls:
     register = BucketRegistry([BUCKET, OTHER])
-    return PageUrls(register, credentials or FakeCredentials(), clock or SystemClock(), base=base)
+    return PageUrls(register, credentials or FakeCredentials(), CloudTimes(clock or SystemClock()), base=base)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_gateway.jobs.polling import Schedule
 from docpreview_gateway.jobs.watching import Watching
+from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from tests.fakes.clock import FakeClock
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
@@ -51,7 +52,7 @@ def job(state: PreviewJob.State.ValueType) -> PreviewJob:
 async def watching(feed: FakeFeed, cloud: FakeUpstream, *, interval: float) -> AsyncIterator[Watching]:
     """Pollers with the smallest jitter."""
     limits = replace(QUICK, schedule=Schedule(floor=interval, cap=interval, fraction=0.0))
-    made = Watching(cloud, FakeClock(), FakeTelemetry(), limits=limits, jitter=lambda: 0.0, feed=feed)
+    made = Watching(cloud, CloudTimes(FakeClock()), FakeTelemetry(), limits=limits, jitter=lambda: 0.0, feed=feed)
     async with asyncio.timeout(20):
         yield made
     await made.close()

@@ -18,7 +18,7 @@ from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError, ReplyTooLarge, UpstreamError
 from docpreview_gateway.upstream.client import BIG_REPLY_BYTES, CloudClient
-from docpreview_gateway.upstream.cloud_clock import CloudClock
+from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from docpreview_gateway.upstream.operations import CreateJob, GetJob, JobPage, ListJobs, ListQueues, QueuePage
 from docpreview_gateway.upstream.policies.retry_policy import RetryBudget
 from docpreview_gateway.upstream.ports import TransportError
@@ -56,7 +56,7 @@ class Desk:
         self.client = CloudClient(
             self.transport,
             self.credentials,
-            CloudClock(self.clock),
+            CloudTimes(self.clock),
             telemetry=self.telemetry,
             timeout_seconds=self.timeout,
             budget=self.budget,

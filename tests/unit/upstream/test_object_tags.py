@@ -12,6 +12,7 @@ from docpreview.v1.error_reason_pb2 import ErrorReason
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from docpreview_gateway.upstream.middleware.concurrency_limited import HostLimiterRules, HostLimiters
 from docpreview_gateway.upstream.object_tags import CloudObjectTags
 from docpreview_gateway.upstream.policies.adaptive_limit import LimitBounds
@@ -41,7 +42,11 @@ class Scene:
         rules = HostLimiterRules(BreakerRules(calls=2, open_seconds=60), LimitBounds(2, 1, 2, 2))
         host_limiters = HostLimiters(rules=rules, telemetry=self.telemetry, jitter=lambda: 0.5)
         self.tags = CloudObjectTags(
-            self.transport, FakeCredentials(), self.clock, host_limiters=host_limiters, telemetry=self.telemetry
+            self.transport,
+            FakeCredentials(),
+            CloudTimes(self.clock),
+            host_limiters=host_limiters,
+            telemetry=self.telemetry,
         )
 
     async def tag(self, seconds: float = 5.0) -> str:

@@ -143,7 +143,8 @@ class HostLimiter:
     def failed(self, ticket: Ticket, error: GatewayError) -> None:
         """The call ended with an error."""
         reason = _first_reason(error)
-        if reason in {r.ERROR_REASON_DEADLINE_EXCEEDED, r.ERROR_REASON_UPSTREAM_TIMEOUT}:
+        if reason in {r.ERROR_REASON_DEADLINE_EXCEEDED, r.ERROR_REASON_UPSTREAM_TIMEOUT, r.ERROR_REASON_OVERLOADED}:
+            # OVERLOADED: a create whose `send_by` has passed was not sent, which says nothing about the host.
             self.cancelled(ticket)
         elif reason == r.ERROR_REASON_UPSTREAM_THROTTLED:
             self._permits.limit.overloaded(ticket.began, time.monotonic())

@@ -13,7 +13,8 @@ from docpreview_gateway.upstream.policies.retry_policy import latest_start
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from docpreview_gateway.model.call import Call, Clock
+    from docpreview_gateway.model.call import Call
+    from docpreview_gateway.upstream.cloud_clock import CloudTimes
     from docpreview_gateway.upstream.operations import Operation, Result, Upstream
     from docpreview_gateway.upstream.policies.retry_policy import RetryBudget, RetryPolicy
     from docpreview_gateway.upstream.ports import UpstreamTelemetry
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 class Retrying:
     """An `Upstream` that makes several attempts and raises the error of the last one. `jitter` is in [0, 1).
 
-    A create is retried only after an error that proves that it was not admitted, and before its signature ends.
+    A create is retried only after an error that proves that it was not admitted. One with a flight is retried only
+    when nothing was sent, and before its `send_by`: its record is for one sending.
     """
 
     def __init__(  # noqa: PLR0913 - collaborators, named by wiring
@@ -31,14 +33,14 @@ class Retrying:
         *,
         policy: RetryPolicy,
         budget: RetryBudget,
-        clock: Clock,
+        times: CloudTimes,
         telemetry: UpstreamTelemetry,
         jitter: Callable[[], float],
     ) -> None:
         self._inner = inner
         self._policy = policy
         self._budget = budget
-        self._clock = clock
+        self._times = times
         self._telemetry = telemetry
         self._jitter = jitter
 
@@ -60,8 +62,8 @@ class Retrying:
     def _in_time(self, operation: Operation[object], begin: float, delay: float, call: Call) -> bool:
         if time.monotonic() + delay > latest_start(begin, call.wanted_by):
             return False
-        sign_until = operation.sign_until if isinstance(operation, CreateJob) else None
-        return sign_until is None or self._clock.now() + delay < sign_until
+        flight = operation.flight if isinstance(operation, CreateJob) else None
+        return flight is None or (not flight.began and self._times.elapsed() + delay <= flight.send_by)
 
     def _granted(self, operation: Operation[object]) -> bool:
         granted = self._budget.take(time.monotonic())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, field
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -18,6 +19,9 @@ MAX_REPLY_BYTES = 8 * 1024 * 1024
 """Cap on a reply's body, inflated too. The largest single job (5000 pages of a spreadsheet) is about 0.8 MB."""
 
 _GZIP = 16 + zlib.MAX_WBITS
+
+_LATEST = 32_503_680_000.0
+"""The end of the year 2999, in Unix seconds: so far from the last year of dates that no sum of times overflows."""
 
 
 @lru_cache(maxsize=4096)
@@ -61,11 +65,14 @@ class HttpReply:
 
 
 def unix_time(date: str) -> float | None:
-    """The Unix time in a `Date` header, in whole seconds; None when the header has no valid time."""
+    """The Unix time in a `Date` header, in whole seconds; None when it has no time of the years 1970 to 2999."""
     try:
-        return parsedate_to_datetime(date).timestamp()
+        moment = parsedate_to_datetime(date)
+        # A zone of "-0000" is UTC too (RFC 5322, section 3.3); without one the machine's own would be taken.
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return None
+    return seconds if 0.0 <= seconds < _LATEST else None
 
 
 def inflated(body: bytes, encoding: str) -> bytes:

@@ -63,16 +63,15 @@ def one_job(body: bytes, bucket: str, job_id: str) -> PreviewJob:
 
 
 def job_page(body: bytes, bucket: str, *, with_pages: bool, requested_cursor: str) -> JobPage:
-    """A page of a list. Only one without a cursor, or with the requested one, is the last: a page may be empty."""
+    """A page of a list. Only one without a cursor is the last: a page may be empty, and may repeat its own cursor."""
     root = xml_codec.read(body, "Response")
     details = _details(root)
     cursor = texts(root).get("NextToken", "")
-    if cursor == requested_cursor:
-        cursor = ""
     return JobPage(
         tuple(job(found, bucket, with_pages=with_pages) for found in details),
         cursor,
         tuple(split_user_data(_user_data(found))[1] for found in details),
+        repeated=bool(cursor) and cursor == requested_cursor,
     )
 
 

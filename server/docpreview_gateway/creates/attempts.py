@@ -1,0 +1,244 @@
+"""Attempts of recorded creates: the record, the request, and what becomes of both."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from docpreview.v1 import error_reason_pb2 as reasons
+from docpreview_gateway.creates import refusals
+from docpreview_gateway.creates.ports import Change, StoreError
+from docpreview_gateway.model.call import ResponseInfo
+from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.storage.background import BackgroundTasks, loop_time
+from docpreview_gateway.upstream.operations import CreateJob, Flight
+from docpreview_gateway.upstream.wire.signing import Window
+from docpreview_gateway.upstream.wire.user_data import marked
+
+if TYPE_CHECKING:
+    from docpreview.v1.preview_job_pb2 import PreviewJob
+    from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+    from docpreview_gateway.access.bucket_registry import Admitted
+    from docpreview_gateway.creates.keys import CreateKeys
+    from docpreview_gateway.creates.leases import PageLeases
+    from docpreview_gateway.creates.outcomes import Outcome, Outcomes
+    from docpreview_gateway.creates.ports import CreatesTelemetry, CreateStore
+    from docpreview_gateway.creates.records import Record, Timing
+    from docpreview_gateway.model.call import Call
+    from docpreview_gateway.upstream.cloud_clock import CloudTimes
+    from docpreview_gateway.upstream.operations import Upstream
+
+log = structlog.get_logger("docpreview_gateway.creates")
+
+ATTEMPT_SECONDS = 30.0
+"""Seconds for which a recorded create may run, also beyond its caller's deadline."""
+
+FIRST_POLL_SECONDS, LAST_POLL_SECONDS = 0.2, 8.0
+"""Pauses between looks at a create that another process has sent."""
+
+
+@dataclass(eq=False, slots=True)
+class Work:
+    """A create with a record: the admitted request, the first call for it, and the record."""
+
+    original: CreatePreviewJobRequest
+    """The request as the caller sent it."""
+    admitted: Admitted
+    call: Call
+    record: Record
+    stored: bool = True
+    """False: its pages are paid from a lease, because the store cannot be reached."""
+    flight: Flight | None = None
+    """The present attempt; None: nothing was signed yet."""
+    follows: bool = False
+    """Another process has sent the create, or this one has in an earlier call."""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a byte of the create may have left, here or elsewhere."""
+        return self.follows or (self.flight is not None and self.flight.began)
+
+
+class Attempts:
+    """Sends creates whose record is OPEN, and follows those that others have sent."""
+
+    def __init__(  # noqa: PLR0913 - collaborators, named by wiring
+        self,
+        upstream: Upstream,
+        store: CreateStore,
+        outcomes: Outcomes,
+        keys: CreateKeys,
+        times: CloudTimes,
+        *,
+        leases: PageLeases,
+        telemetry: CreatesTelemetry,
+        timing: Timing,
+    ) -> None:
+        self._upstream = upstream
+        self._leases = leases
+        self._store = store
+        self._outcomes = outcomes
+        self._keys = keys
+        self._times = times
+        self._telemetry = telemetry
+        self._timing = timing
+        self._background = BackgroundTasks()
+
+    async def drained(self) -> None:
+        """Wait until the records of abandoned creates are released."""
+        await self._background.drain()
+
+    async def send(self, work: Work, begun_at: float) -> PreviewJob:
+        """Send a create whose record was begun at `begun_at` (of `CloudTimes.elapsed`). Its outcome is recorded."""
+        self._outcomes.watch(work.record)
+        for may_correct in (True, False):
+            try:
+                job = await self._post(work, begun_at)
+            except asyncio.CancelledError:
+                if not work.has_begun:
+                    self.release_later(work)
+                raise
+            except GatewayError as error:
+                if error.reason == reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN:
+                    return await self._look_at_once(work)
+                if error.reason == reasons.ERROR_REASON_CLOCK_SKEW and may_correct and work.stored:
+                    # Refused for the clock: nothing was made, and the cloud's time is known now.
+                    begun_at = await self._reopen(work, work.record)
+                    continue
+                self._telemetry.ledger("rejected" if work.has_begun else "released")
+                await self._release(work)
+                raise
+            await self._accept(work, job)
+            return job
+        raise AssertionError  # the second attempt returns or raises
+
+    async def follow(self, work: Work, standing: Record) -> PreviewJob:
+        """The job of a create that another process has sent, or that was left behind; if it has none, a new attempt.
+
+        It goes on until the call for it or ATTEMPT_SECONDS end, and then CREATE_IN_PROGRESS, or after a look at the
+        list CREATE_OUTCOME_UNKNOWN.
+        """
+        bucket = work.admitted.bucket
+        until = min(loop_time() + ATTEMPT_SECONDS, work.call.answer_by)
+        pause, looked, work.follows = FIRST_POLL_SECONDS, False, True
+        self._outcomes.watch(standing)
+        while True:
+            if looked or self._times.now(bucket.ci_host) > standing.sign_start + self._timing.signature / 4:
+                outcome = await self._look(standing, work)
+                looked = looked or outcome is not None
+                if outcome is not None and (job := await self._settle(outcome, standing, work)) is not None:
+                    return job
+            if loop_time() + pause > until:
+                raise self.unknown(standing, work) if looked else refusals.in_progress()
+            await asyncio.sleep(pause)
+            pause = min(LAST_POLL_SECONDS, 2 * pause)
+            (found,) = await self._store.find([standing.key])
+            if found is None or found.job:
+                # Released, or it has a job: `begin` decides.
+                raise Decided
+            standing = found
+
+    def unknown(self, record: Record, work: Work) -> GatewayError:
+        """The error of a create that was sent and whose outcome is open."""
+        wait = self._outcomes.provable_in(record, work.admitted.bucket)
+        return refusals.unknown(wait, has_id=bool(work.original.request_id))
+
+    async def _post(self, work: Work, begun_at: float) -> PreviewJob:
+        record, (request, bucket, output) = work.record, work.admitted
+        window = Window(int(record.sign_start), int(record.sign_end))
+        work.flight = Flight(window, begun_at + self._timing.signature)
+        marker = self._keys.marker(record.key, record.body, record.caller, record.nonce)
+        sent = marked(request, marker, self._keys.path_token(record.key))
+        deadline = loop_time() + ATTEMPT_SECONDS
+        call = work.call._replace(deadline=deadline, no_cache=False, response=ResponseInfo())
+        try:
+            return await self._upstream(CreateJob(sent, bucket, output, work.flight), call)
+        finally:
+            work.call.response.upstream_request_id = call.response.upstream_request_id
+
+    async def _accept(self, work: Work, job: PreviewJob) -> None:
+        self._telemetry.ledger("accepted")
+        if not work.stored:
+            await self._leases.accept(work.record, job)
+            return
+        try:
+            await self._outcomes.finish(work.record, job, work.admitted.bucket)
+        except StoreError as error:
+            # The caller gets its job all the same; a repeated request finds it by its marker.
+            log.warning("recording of an accepted create failed", key=work.record.key, error=str(error))
+
+    async def _look_at_once(self, work: Work) -> PreviewJob:
+        """Look for the job immediately: most jobs whose reply was lost are listed by now."""
+        self._telemetry.ledger("unknown")
+        outcome = await self._look(work.record, work)
+        if outcome is not None and outcome.job is not None:
+            await self._accept(work, outcome.job)
+            return outcome.job
+        raise self.unknown(work.record, work)
+
+    async def _look(self, record: Record, work: Work) -> Outcome | None:
+        """The outcome; None when the list failed: that says nothing, so its error is not the create's."""
+        try:
+            return await self._outcomes.look(record, work.admitted.bucket)
+        except (GatewayError, StoreError) as error:
+            log.warning("look for a create's job failed", key=record.key, error=str(error))
+            return None
+
+    async def _settle(self, outcome: Outcome, standing: Record, work: Work) -> PreviewJob | None:
+        """The job that an outcome leads to; None: it is open still."""
+        if outcome.kind == "reused":
+            raise refusals.reused()
+        if outcome.job is not None:
+            await self._accept(replace_record(work, standing), outcome.job)
+            return outcome.job
+        if outcome.kind == "ambiguous":
+            raise refusals.ambiguous(outcome.candidates, work.call.caller)
+        if outcome.kind == "absent":
+            begun_at = await self._reopen(work, standing)
+            return await self.send(work, begun_at)
+        return None
+
+    async def _reopen(self, work: Work, standing: Record) -> float:
+        """Begin a new attempt of a create that has no job. The instant at which it was begun."""
+        begun_at, host = self._times.elapsed(), work.admitted.bucket.ci_host
+        opened = standing.opened(self._times.now(host), self._timing)
+        try:
+            (made,) = await self._store.change([Change(standing, opened, self.due_at(opened))])
+        except StoreError as error:
+            raise refusals.not_recordable(error) from None
+        if not made:
+            raise Decided
+        work.record = opened
+        self._outcomes.watch(opened)
+        return begun_at
+
+    def due_at(self, record: Record) -> float:
+        """When an OPEN record is looked at by the loop."""
+        return record.sign_end + self._timing.fence_slack + self._timing.visibility + 1
+
+    async def _release(self, work: Work) -> None:
+        """Delete the record of a create that made no job. A record left behind is looked at later."""
+        if not work.stored:
+            await self._leases.give_back(work.record)
+            return
+        try:
+            await self._store.change([Change(work.record, None)])
+        except StoreError as error:
+            log.warning("release of a create failed", key=work.record.key, error=str(error))
+
+    def release_later(self, work: Work) -> None:
+        """Release the record of a create that was given up before a byte was sent."""
+        self._telemetry.ledger("released")
+        _ = self._background.start(self._release(work), "release of a create")
+
+
+class Decided(Exception):  # noqa: N818 - not an error
+    """The record was changed by somebody else: begin again."""
+
+
+def replace_record(work: Work, record: Record) -> Work:
+    """The work with another record."""
+    return Work(work.original, work.admitted, work.call, record, work.stored, work.flight, work.follows)

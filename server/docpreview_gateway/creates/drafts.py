@@ -1,0 +1,84 @@
+"""Records of creates before they are begun."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from docpreview_gateway.creates import pages
+from docpreview_gateway.creates.days import day_of
+from docpreview_gateway.creates.keys import random_key
+from docpreview_gateway.creates.records import MAX_STORED_BYTES, Record, State, stored_request
+from docpreview_gateway.upstream.wire.user_data import TOKEN_PLACEHOLDER
+
+if TYPE_CHECKING:
+    from docpreview.v1.preview_job_pb2 import PreviewJob
+    from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+    from docpreview_gateway.access.bucket_registry import Admitted
+    from docpreview_gateway.creates.attempts import Work
+    from docpreview_gateway.creates.keys import CreateKeys
+    from docpreview_gateway.creates.records import Timing
+    from docpreview_gateway.model.callers import Caller
+
+
+class Drafts:
+    """Makes records, with the deployment's keys and times."""
+
+    def __init__(self, keys: CreateKeys, timing: Timing) -> None:
+        self._keys = keys
+        self._timing = timing
+
+    def record(self, request: CreatePreviewJobRequest, admitted: Admitted, caller: Caller, day: str) -> Record:
+        """The record of a request, of as much as is known before the document is looked at.
+
+        Its body is that of the request as the caller sent it: a change of policy between repeats makes no second job.
+        """
+        has_id = bool(request.request_id)
+        key = self._keys.record_keys(caller.name, request.bucket, request.request_id)[0] if has_id else random_key()
+        stored = stored_request(admitted.request)
+        counted = caller.budget is not None
+        return Record(
+            key=key,
+            body=self._keys.body(request),
+            kid=self._keys.id,
+            caller=caller.name,
+            bucket=request.bucket,
+            request=stored if len(stored) <= MAX_STORED_BYTES else b"",
+            place=self._keys.place(place_of(admitted)),
+            render="",
+            keep=max(self._timing.keep if has_id else 0.0, caller.dedupe_seconds),
+            day=day if counted else "",
+            asked=pages.asked(admitted.request.options, caller.budget) if caller.budget is not None else 0,
+        )
+
+    def opened(self, record: Record, now: float) -> Record:
+        """The record with a first attempt that begins `now`."""
+        return replace(record, first_start=0.0).opened(now, self._timing)
+
+    @staticmethod
+    def on_day(record: Record, day: str, now: float) -> Record:
+        """The record counted to another day; without one, to that of `now`."""
+        return replace(record, day=day or day_of(now))
+
+    def body_under(self, standing: Record, work: Work) -> bytes:
+        """The body of the work's request by the secret of the standing record."""
+        return work.record.body if standing.kid == self._keys.id else self._keys.body(work.original, standing.kid)
+
+    @staticmethod
+    def alias(record: Record, job: PreviewJob, standing: Record) -> Record:
+        """The record of a create that is answered with the job of another: it makes no pages."""
+        kept = type(job)()
+        kept.CopyFrom(job)
+        kept.result.ClearField("pages")
+        done = replace(record, day="", asked=0, render=standing.render, place="")
+        accepted = done.accepted(kept, record.sign_start)
+        return replace(accepted, state=State.CHARGED, expires_at=record.sign_start + record.keep)
+
+
+def place_of(admitted: Admitted) -> str:
+    """The output place of a create. A template with `${RequestToken}` has one for each document."""
+    request, _, output = admitted
+    words = [output.name, request.output.object]
+    if TOKEN_PLACEHOLDER in request.output.object:
+        words += [request.bucket, request.input_object]
+    return "\n".join(words)

@@ -1,0 +1,143 @@
+"""Outcomes of creates that were sent: the job, proof that there is none, or neither.
+
+Nobody owns a record: whoever looks may find the job. Absence is concluded only from a complete list that was asked for
+after the attempt's signature has ended by the cloud's clock, by a process that has itself watched the attempt for as
+long. One of the two alone falls to a single wrong `Date`, or to a signature that was made ahead of its time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import structlog
+
+from docpreview_gateway.creates import evidence
+from docpreview_gateway.creates.ports import Change
+from docpreview_gateway.creates.records import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from docpreview.v1.preview_job_pb2 import PreviewJob
+    from docpreview_gateway.creates.keys import CreateKeys
+    from docpreview_gateway.creates.lists import JobHistory, Listing
+    from docpreview_gateway.creates.ports import CreatesTelemetry, CreateStore
+    from docpreview_gateway.creates.records import Record, Timing
+    from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.upstream.cloud_clock import CloudTimes
+
+log = structlog.get_logger("docpreview_gateway.creates")
+
+FIRST_LOOK_SECONDS = 2.0
+"""From the acceptance of a job to the first look whether it has ended."""
+
+MOST_WATCHED = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a look found. `job` of `found`; `candidates` of `ambiguous`, which the outcome may be."""
+
+    kind: Literal["found", "reused", "absent", "ambiguous", "unknown"]
+    job: PreviewJob | None = None
+    candidates: tuple[PreviewJob, ...] = ()
+
+
+class Outcomes:
+    """Finds the outcomes of OPEN records."""
+
+    def __init__(  # noqa: PLR0913 - collaborators, named by wiring
+        self,
+        store: CreateStore,
+        history: JobHistory,
+        keys: CreateKeys,
+        times: CloudTimes,
+        *,
+        telemetry: CreatesTelemetry,
+        timing: Timing,
+        is_exclusive: Callable[[Bucket], bool],
+    ) -> None:
+        self._store = store
+        self._history = history
+        self._keys = keys
+        self._times = times
+        self._telemetry = telemetry
+        self._timing = timing
+        self._is_exclusive = is_exclusive
+        self._watched: dict[bytes, float] = {}
+
+    def watch(self, record: Record) -> None:
+        """Note since when this process knows of the attempt."""
+        if record.nonce not in self._watched:
+            if len(self._watched) >= MOST_WATCHED:
+                del self._watched[next(iter(self._watched))]
+            self._watched[record.nonce] = self._times.elapsed()
+
+    def provable_in(self, record: Record, bucket: Bucket) -> float:
+        """Seconds until a list can prove that the attempt made no job; at least 1."""
+        timing, now = self._timing, self._times.now(bucket.ci_host)
+        by_date = record.sign_end + timing.fence_slack + timing.visibility - now
+        watched = self._times.elapsed() - self._watched.get(record.nonce, self._times.elapsed())
+        return max(1.0, by_date + 2.0, timing.watch - watched)
+
+    async def look(self, record: Record, bucket: Bucket) -> Outcome:
+        """The outcome of an OPEN record, by a list. GatewayError of the list, StoreError: it stays unknown."""
+        self.watch(record)
+        watched = self._times.elapsed() - self._watched[record.nonce]
+        slack = self._timing.fence_slack
+        begin, end = record.first_start - slack, record.sign_end + slack
+        listing = await self._history.read(bucket, begin, end)
+        is_over = watched >= self._timing.watch and self._is_over(listing, record)
+        if is_over and not self._history.echoes(bucket):
+            # The list shows no job of ours, and so nothing about the echo. A longer one may.
+            await self._history.read(bucket, begin - 3600, begin)
+        echo = self._history.echoes(bucket)
+        found = evidence.weigh(record, listing.jobs, self._keys, slack=slack, echo=echo)
+        if isinstance(found, evidence.Found):
+            self._report(record, found)
+            return Outcome("found", found.job)
+        if isinstance(found, evidence.Reused):
+            return Outcome("reused")
+        if not (listing.complete and is_over):
+            return Outcome("unknown")
+        if isinstance(found, evidence.Maybe) and (unbound := await self._unbound(found, record)):
+            return await self._judge(found, unbound, record, bucket)
+        if lag := self._history.lags(bucket, listing, begin, end):
+            log.warning("the cloud's list lacks jobs that it has accepted", bucket=bucket.name, seconds=round(lag))
+            return Outcome("unknown")
+        self._telemetry.ledger("absent")
+        return Outcome("absent")
+
+    async def finish(self, record: Record, job: PreviewJob, bucket: Bucket) -> Record:
+        """Record the job of an OPEN record, unless it is recorded. Returns the record with it. StoreError."""
+        accepted = record.accepted(job, self._times.now(bucket.ci_host))
+        self._watched.pop(record.nonce, None)
+        self._history.accepted(job)
+        look_at = self._times.now(bucket.ci_host) + FIRST_LOOK_SECONDS
+        if accepted.state is State.CHARGED:
+            look_at = accepted.expires_at
+        await self._store.change([Change(record, accepted, look_at)])
+        return accepted
+
+    def _is_over(self, listing: Listing, record: Record) -> bool:
+        timing = self._timing
+        return listing.as_of is not None and listing.as_of > record.sign_end + timing.fence_slack + timing.visibility
+
+    async def _unbound(self, found: evidence.Maybe, record: Record) -> list[PreviewJob]:
+        bound = await self._store.bound(record.bucket, [job.job_id for job in found.jobs])
+        return [job for job in found.jobs if job.job_id not in bound]
+
+    async def _judge(self, found: evidence.Maybe, unbound: list[PreviewJob], record: Record, bucket: Bucket) -> Outcome:
+        """Jobs that may be the create's: one is taken only where nobody else can have made it."""
+        if len(unbound) == 1 and unbound[0] in found.surely and self._is_exclusive(bucket):
+            others = [key for key in await self._store.open_at(record.place) if key != record.key]
+            if not others:
+                return Outcome("found", unbound[0])
+        self._telemetry.ledger("ambiguous")
+        return Outcome("ambiguous", candidates=tuple(unbound))
+
+    def _report(self, record: Record, found: evidence.Found) -> None:
+        self._telemetry.ledger("found")
+        for job in found.duplicates:
+            log.error("a create has a second job", key=record.key, job_id=found.job.job_id, second_job_id=job.job_id)

@@ -1,0 +1,198 @@
+"""Rebuilding a store that has lost records, from the cloud's lists: every job carries the marker of its create.
+
+First a quarantine: what was sent before the loss may still arrive and be listed. Then a scan takes every marker that no
+record knows, with the pages that its job made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import structlog
+
+from docpreview_gateway.creates import pages
+from docpreview_gateway.creates.days import day_of
+from docpreview_gateway.creates.evidence import has_valid_marker
+from docpreview_gateway.creates.keys import new_nonce, of_marker
+from docpreview_gateway.creates.ports import Change, StoreError
+from docpreview_gateway.creates.records import Record, State
+from docpreview_gateway.model.callers import PageBudget
+from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.storage.background import loop_time
+from docpreview_gateway.upstream.wire.user_data import read_marker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from docpreview_gateway.creates.evidence import Listed
+    from docpreview_gateway.creates.guarded import GuardedStore
+    from docpreview_gateway.creates.keys import CreateKeys
+    from docpreview_gateway.creates.lists import JobHistory
+    from docpreview_gateway.creates.ports import CreatesTelemetry, CreateStore
+    from docpreview_gateway.creates.records import Timing
+    from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.upstream.cloud_clock import CloudTimes
+
+log = structlog.get_logger("docpreview_gateway.creates")
+
+MONTH_SECONDS = 31 * 86400.0
+CHUNK = 100
+
+OnLoss = Literal["rebuild", "refuse", "accept"]
+"""After a loss: rebuild the store; refuse creates with `request_id` until this is changed; go on with what is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What a scan of a bucket's list found."""
+
+    complete: bool
+    is_blind: bool
+    """There are jobs, and none with a marker: the cloud does not echo user data, so nothing can be found again."""
+    orphans: tuple[Record, ...]
+    """Records made of markers that no record knew; they are inserted already."""
+
+
+class Scans:
+    """Scans buckets for markers that no record knows. `caller_names` are those of the policy, which tags stand for."""
+
+    def __init__(
+        self,
+        history: JobHistory,
+        keys: CreateKeys,
+        timing: Timing,
+        *,
+        caller_names: Callable[[], Iterable[str]],
+    ) -> None:
+        self._history = history
+        self._keys = keys
+        self._timing = timing
+        self._caller_names = caller_names
+
+    async def scan(self, bucket: Bucket, store: CreateStore, begin: float, end: float) -> Scan:
+        """Insert a record for each marker of the time span that has none. GatewayError, StoreError."""
+        listing = await self._history.read(bucket, begin, end)
+        marked = [each for each in listing.jobs if has_valid_marker(each, self._keys)]
+        records = self._records(marked)
+        orphans: list[Record] = []
+        for at in range(0, len(records), CHUNK):
+            part = records[at : at + CHUNK]
+            made = await store.change([Change(None, record, self._look_at(record)) for record in part])
+            orphans += [record for record, new in zip(part, made, strict=True) if new]
+        return Scan(listing.complete, bool(listing.jobs) and not marked, tuple(orphans))
+
+    async def shows_markers(self, bucket: Bucket, since: float, now: float) -> bool:
+        """Whether the bucket's list has a marker of this deployment. GatewayError."""
+        listing = await self._history.read(bucket, since, now)
+        return any(has_valid_marker(each, self._keys) for each in listing.jobs)
+
+    def _records(self, marked: Sequence[Listed]) -> list[Record]:
+        """The record of each key, by its earliest job."""
+        tags = {self._keys.caller_tag(name): name for name in self._caller_names()}
+        found: dict[str, Record] = {}
+        for each in marked:
+            marker, job = read_marker(each.marker), each.job
+            if marker is None or marker.key in found:
+                continue
+            created, caller = float(job.create_time.seconds), tags.get(marker.caller, "")
+            made = pages.made(job)
+            record = Record(
+                key=marker.key,
+                body=of_marker(marker),
+                kid=self._keys.id,
+                caller=caller,
+                bucket=job.bucket,
+                request=b"",
+                place="",
+                render="",
+                keep=self._timing.keep,
+                day=day_of(created) if caller else "",
+                asked=pages.asked(job.options, PageBudget()),
+                nonce=new_nonce(),
+                sign_start=created,
+                sign_end=created,
+                first_start=created,
+            ).accepted(job, created)
+            found[marker.key] = record.charged(made) if made is not None else record
+        return list(found.values())
+
+    @staticmethod
+    def _look_at(record: Record) -> float:
+        return record.expires_at if record.state is State.CHARGED else record.sign_start + 2
+
+
+class Rebuild:
+    """Ends the loss of a store. One loop per process calls `round` at intervals."""
+
+    def __init__(  # noqa: PLR0913 - collaborators, named by wiring
+        self,
+        store: GuardedStore,
+        scans: Scans,
+        buckets: Sequence[Bucket],
+        times: CloudTimes,
+        *,
+        timing: Timing,
+        lease_seconds: float,
+        on_loss: OnLoss,
+        telemetry: CreatesTelemetry,
+    ) -> None:
+        self._store = store
+        self._scans = scans
+        self._buckets = buckets
+        self._times = times
+        self._timing = timing
+        self._quarantine = max(timing.watch, lease_seconds)
+        self._on_loss = on_loss
+        self._telemetry = telemetry
+        self._told_at = 0.0
+
+    async def is_first_start(self) -> bool:
+        """Whether an empty store is a new one: no bucket has a job with a marker of this deployment."""
+        for bucket in self._buckets:
+            try:
+                now = self._times.now(bucket.ci_host)
+                if await self._scans.shows_markers(bucket, now - self._timing.keep, now + 60):
+                    return False
+            except GatewayError as error:
+                log.warning("a bucket cannot be asked for creates of before", bucket=bucket.name, error=error.message)
+        return True
+
+    async def round(self) -> None:
+        """End the rebuild of a lost store, if its quarantine is over and the cloud's lists can be read."""
+        lost = self._store.lost
+        if lost is None:
+            return
+        waited = self._times.elapsed() - self._store.lost_at
+        if self._on_loss == "refuse" or (self._on_loss == "rebuild" and waited < self._quarantine):
+            return
+        try:
+            if self._on_loss == "rebuild" and not await self._is_found(waited):
+                return
+            mark = (self._times.latest() or 0.0) - self._timing.watch
+            await self._store.end_rebuild(lost.lost_since, mark, [])
+            await self._store.reopen()
+        except (GatewayError, StoreError) as error:
+            log.warning("the store of creates cannot be rebuilt yet", error=str(error))
+            return
+        log.warning("the store of creates is rebuilt", on_loss=self._on_loss)
+
+    async def _is_found(self, waited: float) -> bool:
+        """Whether all that the lists show has a record now."""
+        lost = self._store.lost
+        mark = lost.cloud_mark if lost is not None else 0.0
+        for bucket in self._buckets:
+            now = self._times.now(bucket.ci_host)
+            since = mark or now - max(self._timing.keep, MONTH_SECONDS)
+            scan = await self._scans.scan(bucket, self._store.store, since, now + 60)
+            for _ in scan.orphans:
+                self._telemetry.ledger("orphan")
+            if not scan.complete or (scan.is_blind and waited < self._timing.keep):
+                self._tell(bucket, "is not shown to its end" if not scan.complete else "has no markers")
+                return False
+        return True
+
+    def _tell(self, bucket: Bucket, why: str) -> None:
+        if loop_time() - self._told_at > 60:  # noqa: PLR2004 - a line a minute
+            self._told_at = loop_time()
+            log.error("the store of creates cannot be rebuilt", why=f"the cloud's list {why}", bucket=bucket.name)

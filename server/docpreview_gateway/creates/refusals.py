@@ -1,0 +1,113 @@
+"""The errors of creates, as callers get them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from docpreview.v1 import error_reason_pb2 as reasons
+from docpreview_gateway.creates import pages
+from docpreview_gateway.model.errors import GatewayError, LimitReached, UpstreamError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from docpreview.v1.preview_job_pb2 import PreviewJob
+    from docpreview_gateway.creates.ports import Begun, StoreError
+    from docpreview_gateway.creates.records import Record
+    from docpreview_gateway.model.callers import Caller, PageBudget
+
+log = structlog.get_logger("docpreview_gateway.creates")
+
+MOST_CANDIDATES = 10
+
+
+def reused() -> GatewayError:
+    """The id was used with another request."""
+    return GatewayError(
+        reasons.ERROR_REASON_REQUEST_ID_REUSED,
+        "request_id was used before with another request; use a new one for a new job",
+    )
+
+
+def in_progress() -> GatewayError:
+    """The create is under way elsewhere."""
+    return GatewayError(
+        reasons.ERROR_REASON_CREATE_IN_PROGRESS,
+        "a create with this request_id is in flight; repeating it is safe and gets its job",
+        retry_after=1.0,
+    )
+
+
+def unknown(wait: float, *, has_id: bool) -> UpstreamError:
+    """The create was sent, and in `wait` seconds a list can tell at the earliest what became of it."""
+    text = (
+        "repeating it with the same request_id is safe"
+        if has_id
+        else f"without request_id repeating it is not: a list is proof in {wait:.0f} seconds at the earliest"
+    )
+    return UpstreamError(
+        reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN,
+        f"the create was sent and its outcome is unknown; {text}",
+        retry_after=wait,
+    )
+
+
+def ambiguous(candidates: Iterable[PreviewJob], caller: Caller) -> GatewayError:
+    """Several jobs may be the create's, and no list will ever tell."""
+    rights = caller.rights
+    seen = [job.job_id for job in candidates if rights is None or rights.sees(job, job.bucket)]
+    which = f" (candidates: {', '.join(seen[:MOST_CANDIDATES])})" if seen else ""
+    return GatewayError(
+        reasons.ERROR_REASON_CREATE_OUTCOME_AMBIGUOUS,
+        f"the create was sent, and its job cannot be told from others of the same document and output{which}; "
+        "a new request_id makes a new job",
+    )
+
+
+def not_recordable(error: StoreError, wait: float = 1.0) -> GatewayError:
+    """The create cannot be recorded."""
+    log.warning("creates cannot be recorded", error=str(error))
+    return GatewayError(
+        reasons.ERROR_REASON_LEDGER_UNAVAILABLE,
+        "creates with request_id are not possible now, because they cannot be recorded; nothing was sent",
+        retry_after=wait,
+    )
+
+
+def not_countable(error: StoreError, wait: float = 1.0) -> GatewayError:
+    """The caller's pages cannot be counted."""
+    log.warning("pages cannot be counted", error=str(error))
+    return GatewayError(
+        reasons.ERROR_REASON_LIMITER_UNAVAILABLE,
+        "the caller's pages cannot be counted now; nothing was sent",
+        retry_after=wait,
+    )
+
+
+def budget(begun: Begun, record: Record, limits: PageBudget, now: float) -> LimitReached:
+    """The budget of the day or the month has too few pages."""
+    month = begun.outcome == "month"
+    limit = (limits.per_month if month else limits.per_day) or 0
+    left = max(0, limit - sum(begun.pages.month if month else begun.pages.day))
+    period = begun.outcome
+    subject = f"caller:{record.caller}:pages_per_{period}"
+    if record.asked > limit:
+        return LimitReached(
+            reasons.ERROR_REASON_PAGE_BUDGET_TOO_SMALL,
+            f"the create may make {record.asked} pages, and {record.caller} has a budget of {limit} in a {period}: "
+            "it never fits. Select fewer pages with page_ranges, or ask for a larger budget",
+            subject=subject,
+            retry_after=None,
+            final=True,
+        )
+    _, end = pages.bounds(record.month if month else record.day)
+    return LimitReached(
+        reasons.ERROR_REASON_PAGE_BUDGET_EXHAUSTED,
+        f"the create may make {record.asked} pages, and {record.caller} has {left} of {limit} left in this "
+        f"{period} (UTC): select fewer pages with page_ranges, or ask for a larger budget",
+        subject=subject,
+        retry_after=max(1.0, end.timestamp() - now),
+        final=True,
+    )

@@ -1,0 +1,169 @@
+"""The loop over records that are due: outcomes of creates, charges of ended jobs, and what may be forgotten."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import structlog
+
+from docpreview.v1 import error_reason_pb2 as reasons
+from docpreview_gateway.creates import pages
+from docpreview_gateway.creates.ports import Change, StoreError
+from docpreview_gateway.creates.records import State
+from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.callers import GATEWAY
+from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.storage.background import loop_time
+from docpreview_gateway.upstream.operations import GetJob
+
+if TYPE_CHECKING:
+    from docpreview_gateway.access.bucket_registry import BucketRegistry
+    from docpreview_gateway.creates.lists import JobHistory
+    from docpreview_gateway.creates.outcomes import Outcomes
+    from docpreview_gateway.creates.ports import CreatesTelemetry, CreateStore
+    from docpreview_gateway.creates.records import Record, Timing
+    from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.upstream.cloud_clock import CloudTimes
+    from docpreview_gateway.upstream.operations import Upstream
+
+log = structlog.get_logger("docpreview_gateway.creates")
+
+DUE_SIZE = 100
+"""Records of one round, at most."""
+
+CLAIM_SECONDS = 60.0
+"""Seconds for which a process that has taken due records is the only one to look at them."""
+
+FIRST_CHECK_SECONDS, LONGEST_INTERVAL_SECONDS, CHECK_TIMEOUT_SECONDS = 2.0, 300.0, 10.0
+"""Least and most seconds between two looks at a job, and for one look."""
+
+FORGET_SECONDS = 3600.0
+"""Between the two looks after which a record is forgotten."""
+
+FRESH_SECONDS = 60.0
+"""Age of the last `Date` by which nothing is forgotten."""
+
+MISSING_SECONDS = 86400.0
+"""Seconds after which a job that the cloud does not know is charged its reserved pages."""
+
+
+class Settlement:
+    """Settles records. One loop per process calls `round` at intervals; failures are retried then."""
+
+    def __init__(  # noqa: PLR0913 - collaborators, named by wiring
+        self,
+        store: CreateStore,
+        upstream: Upstream,
+        buckets: BucketRegistry,
+        *,
+        outcomes: Outcomes,
+        history: JobHistory,
+        times: CloudTimes,
+        telemetry: CreatesTelemetry,
+        timing: Timing,
+    ) -> None:
+        self._store = store
+        self._upstream = upstream
+        self._buckets = buckets
+        self._outcomes = outcomes
+        self._history = history
+        self._times = times
+        self._telemetry = telemetry
+        self._timing = timing
+        self._looked: dict[str, float] = {}
+        """Expired records that were looked at once, and when (of `CloudTimes.elapsed`)."""
+
+    async def round(self) -> None:
+        """Settle some records that are due."""
+        now = self._now()
+        if now is None:
+            return
+        try:
+            due = await self._store.due(now, now + CLAIM_SECONDS, DUE_SIZE)
+            opened = [record for record in due if record.state is State.OPEN]
+            oldest = min((record.sign_start for record in opened), default=None)
+            self._telemetry.unreconciled(len(opened), oldest, now)
+            settled = [await self._settled(record) for record in due]
+            changes = [change for change in settled if change is not None]
+            if changes:
+                await self._store.change(changes)
+        except StoreError as error:
+            log.warning("settlement round failed", error=str(error))
+
+    def _now(self) -> float | None:
+        """The time of the cloud; None as long as none of its hosts was heard."""
+        return self._times.latest()
+
+    async def _settled(self, record: Record) -> Change | None:
+        """The change that a due record leads to; None: it is looked at again."""
+        bucket = self._buckets.find(record.bucket)
+        try:
+            if bucket is None:
+                return await self._without_bucket(record)
+            await self._hear(record, bucket)
+            if record.state is State.OPEN:
+                return await self._find(record, bucket)
+            if record.state is State.ACCEPTED:
+                return await self._charge(record, bucket)
+        except (GatewayError, TimeoutError) as error:
+            log.info("a create is not settled yet", key=record.key, error=str(error))
+            return None
+        return await self._forget(record, self._times.now(bucket.ci_host))
+
+    async def _hear(self, record: Record, bucket: Bucket) -> None:
+        """Have a `Date` of the bucket's host: a fresh one for a record that may be forgotten, as the last may be wrong."""
+        heard = self._times.heard(bucket.ci_host)
+        stale = heard is not None and self._times.elapsed() - heard.at > FRESH_SECONDS
+        if heard is None or (stale and record.state is State.CHARGED):
+            await self._history.hear(bucket)
+
+    async def _without_bucket(self, record: Record) -> Change | None:
+        """A bucket that is not configured any more cannot be asked: what was reserved is charged."""
+        if record.state is State.CHARGED:
+            return await self._forget(record, self._times.latest() or 0.0)
+        end = record.expires_at or record.sign_end + self._timing.keep
+        return Change(record, replace(record.charged(record.asked), expires_at=end), end)
+
+    async def _find(self, record: Record, bucket: Bucket) -> Change | None:
+        outcome = await self._outcomes.look(record, bucket)
+        if outcome.job is not None:
+            await self._outcomes.finish(record, outcome.job, bucket)
+            return None
+        if outcome.kind == "absent":
+            return Change(record, None)
+        now = self._times.now(bucket.ci_host)
+        if outcome.kind in {"ambiguous", "reused"} and now > record.sign_end + record.keep:
+            # Its pages stay reserved until here: they may have been made.
+            return Change(record, replace(record.charged(record.asked), expires_at=now), now)
+        await self._store.postpone([record.key], now + self._outcomes.provable_in(record, bucket))
+        return None
+
+    async def _charge(self, record: Record, bucket: Bucket) -> Change | None:
+        now = self._times.now(bucket.ci_host)
+        try:
+            call = Call("", loop_time() + CHECK_TIMEOUT_SECONDS, GATEWAY)
+            made = pages.made(await self._upstream(GetJob(bucket, record.job_id), call))
+        except GatewayError as error:
+            if error.reason != reasons.ERROR_REASON_JOB_NOT_FOUND or now - record.sign_start < MISSING_SECONDS:
+                raise
+            made = record.asked
+        if made is not None:
+            return Change(record, record.charged(made), record.expires_at)
+        age = now - record.sign_start - 60
+        interval = min(LONGEST_INTERVAL_SECONDS, max(FIRST_CHECK_SECONDS, age / 4))
+        await self._store.postpone([record.key], now + interval)
+        return None
+
+    async def _forget(self, record: Record, now: float) -> Change | None:
+        """Delete an expired record at the second look, an hour after the first, both by a fresh time of the cloud."""
+        if record.expires_at > now:
+            self._looked.pop(record.key, None)
+            await self._store.postpone([record.key], record.expires_at)
+            return None
+        first = self._looked.setdefault(record.key, self._times.elapsed())
+        if self._times.elapsed() - first < FORGET_SECONDS:
+            await self._store.postpone([record.key], now + FORGET_SECONDS)
+            return None
+        del self._looked[record.key]
+        return Change(record, None)
