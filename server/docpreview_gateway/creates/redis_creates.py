@@ -52,10 +52,10 @@ Result = TypeVar("Result")
 class _Known:
     """The store that this process knows: generation and noted loss (`*`: any), and its highest `seq` in an answer."""
 
-    def __init__(self, generation: str = "*", seq: int = 0, lost_since: str = "*") -> None:
-        self.generation = generation
-        self.seq = seq
-        self.lost_since = lost_since
+    def __init__(self, state: StoreState | None = None) -> None:
+        self.generation = state.generation if state else "*"
+        self.seq = state.seq if state else 0
+        self.lost_since = repr(state.lost_since) if state else "*"
 
 
 class _Answer(NamedTuple):
@@ -82,8 +82,18 @@ class RedisCreates:
         self._known = _Known()
 
     async def state(self) -> StoreState:
-        """The present state. A store that is not whole has no generation."""
-        return self._learned(await self._run(_state, scripts.STATE))
+        """The present state. A store that is not whole has no generation.
+
+        A `seq` that went back, and a loss that another replica has noted, are StoreLost of the next call all the same:
+        only `begin_rebuild` accepts them.
+        """
+        known = self._known
+        state = await self._run(_state, scripts.STATE)
+        if state.generation == known.generation:
+            known.seq = max(known.seq, state.seq)
+        elif known is self._known:
+            self._known = _Known(state)
+        return state
 
     async def begin(
         self, record: Record, look_at: float, budget: PageBudget | None, *, dedupe_since: float | None
@@ -172,19 +182,18 @@ class RedisCreates:
 
     async def begin_rebuild(self, now: float) -> StoreState:
         """Note a loss, and expect the store's generation from now on: a new one, if the store is not whole."""
-        arguments = (secrets.token_hex(16), repr(float(now)))
-        return self._learned(await self._run(_state, scripts.BEGIN_REBUILD, *arguments, patient=True))
+        # 0 would say that nothing is lost. The cloud's time may not be known yet.
+        arguments = (secrets.token_hex(16), repr(float(now or 1.0)))
+        state = await self._run(_state, scripts.BEGIN_REBUILD, *arguments, patient=True)
+        # Replaced as a whole: a late answer to an earlier call must not raise the `seq` that is expected from now on.
+        self._known = _Known(state)
+        return state
 
     async def end_rebuild(self, lost_since: float, cloud_mark: float, used: Sequence[tuple[str, str, int]]) -> bool:
         """End the rebuild that began at `lost_since`; False when another replica ended it."""
         flat = [part for caller, period, pages in used for part in (_word(caller), period, pages)]
         arguments = (repr(float(lost_since)), repr(float(cloud_mark)), *flat)
         return await self._run(_flag, scripts.END_REBUILD, *arguments, patient=True)
-
-    def _learned(self, state: StoreState) -> StoreState:
-        # Replaced as a whole: a late answer to an earlier call must not raise the `seq` that is expected from now on.
-        self._known = _Known(state.generation, state.seq, repr(state.lost_since))
-        return state
 
     async def _run(
         self, read: Callable[..., Result], script: str, *arguments: str | bytes | float, patient: bool = False

@@ -347,6 +347,8 @@ async def test_a_sequence_that_went_back_is_a_loss(side: Side) -> None:
     for step in (WRITES["begin"], WRITES["finish"], READS["find"]):
         with pytest.raises(StoreLost):
             await step(side.store, there)
+        # Whoever reads the state now and then must not accept the loss by that.
+        assert (await side.store.state()).seq == seq - 1
     assert await side.contents() == left
     assert await RedisCreates(side.send, KEYS).find([there.key]) == [there]
 
@@ -363,6 +365,7 @@ async def test_a_loss_that_one_replica_noted_is_one_to_all(side: Side) -> None:
     for step in (WRITES["begin"], WRITES["finish"], READS["find"]):
         with pytest.raises(StoreLost):
             await step(behind, there)
+        assert (await behind.state()).lost_since == NOW
     assert (await behind.begin_rebuild(NOW + 9)).lost_since == NOW
     assert await behind.find([there.key]) == [there]
     assert await side.store.end_rebuild(NOW, NOW, [])
@@ -372,8 +375,22 @@ async def test_a_loss_that_one_replica_noted_is_one_to_all(side: Side) -> None:
         await behind.find([there.key])
 
 
+async def test_a_loss_is_noted_also_while_the_time_is_not_known(side: Side) -> None:
+    """0 says that nothing is lost."""
+    state = await side.store.begin_rebuild(0.0)
+    assert state.lost_since > 0
+    assert await side.store.end_rebuild(state.lost_since, NOW, [])
+
+
+async def test_what_is_left_of_a_store_is_no_store(side: Side) -> None:
+    """A process that knows no other state must not take it for one."""
+    await side.begun(record())
+    await side.send("DEL", RECORDS)
+    assert (await RedisCreates(side.send, KEYS).state())[:2] == ("", 0)
+
+
 async def test_a_late_answer_does_not_raise_the_sequence_that_is_expected(side: Side) -> None:
-    """It is of the store before it was restored; the state that was read since counts."""
+    """It is of the store before it was restored; the rebuild that has begun since counts."""
     answered, go_on = asyncio.Event(), asyncio.Event()
 
     async def slow(*command: Any) -> Any:
@@ -388,7 +405,7 @@ async def test_a_late_answer_does_not_raise_the_sequence_that_is_expected(side: 
     late = asyncio.create_task(store.lease(LEASE._replace(replica="late"), BUDGET))
     await answered.wait()
     await side.send("HSET", META, "seq", state.seq)
-    await store.state()
+    await store.begin_rebuild(NOW)
     go_on.set()
     await late
     assert await store.find(["none"]) == [None]
