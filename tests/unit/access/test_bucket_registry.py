@@ -131,6 +131,8 @@ def test_any_selection_of_pages_is_within_the_limits_or_an_invalid_request(
     assert -1 <= made.end_page <= 5000
     if most is not None and not made.page_ranges:
         assert 1 <= made.end_page - (made.start_page or 1) + 1 <= most
+
+
 ASKED = Caller("hard", budget=PageBudget(per_day=10, count="asked"))
 ESTIMATED = Caller("soft", budget=PageBudget(per_day=10))
 
