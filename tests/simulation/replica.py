@@ -107,7 +107,7 @@ class Replica:
             after=world.check_counts,
         )
         history = JobHistory(upstream, keys, times)
-        scans = Scans(history, keys, timing, caller_names=lambda: world.callers)
+        scans = Scans(history, keys, times, timing=timing, caller_names=lambda: world.callers)
         self.store = GuardedStore(
             connection, self.memory, times, is_first_start=lambda: self.rebuild.is_first_start()
         )

@@ -76,7 +76,7 @@ def random_schedule(seed: int) -> Schedule:
     planned = [*_calls(rng, [caller.name for caller in callers], length), *timed]
     if not exclusive and rng.random() < 0.4:
         planned.append(Planned(rng.uniform(0, length), "foreign", request=_request(rng)))
-    keep = 3600.0 if any(each.what == "empty" for each in timed) and not echo else 24 * 3600.0
+    keep = 3600.0 if any(each.what == "empty" for each in timed) else 24 * 3600.0
     rules = WorldRules(
         seed=seed,
         callers=callers,
@@ -187,7 +187,7 @@ async def _happen(world: World, each: Planned, decided: dict[bytes, str]) -> Non
         if replica.is_up:
             await _ask(world, each, decided)
     elif each.what == "foreign" and each.request is not None:
-        world.cloud.create(each.request, Window.around(world.cloud.now() - world.rules.skew))
+        world.cloud.create(each.request, Window.around(world.cloud.now() + world.rules.skew))
     elif each.what == "down":
         world.note(replica.name, "cannot reach the store for", each.value)
         replica.down_until = loop_time() + each.value

@@ -221,7 +221,8 @@ class World:
         """Whether nothing is open any more."""
         records = (due.record for due in self.data.records.values())
         busy = any(record.state is not State.CHARGED for record in records)
-        return not busy and not self.cloud.flying and not self.data.lost_since and not any(r.journal for r in self.replicas)
+        whole = bool(self.data.generation) and not self.data.lost_since and not any(r.store.lost for r in self.replicas)
+        return not busy and whole and not self.cloud.flying and not any(r.journal for r in self.replicas)
 
     def report(self) -> str:
         lines = [f"{at:9.2f}  {' '.join(map(str, what))}" for at, what in self.log]

@@ -82,7 +82,7 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
         keys = CreateKeys(settings.shared_state.namespace or "", known.secrets)
         store = await _store(settings, keys, stack)
         history = JobHistory(upstream, keys, times)
-        scans = Scans(history, keys, timing, caller_names=caller_names)
+        scans = Scans(history, keys, times, timing=timing, caller_names=caller_names)
         all_buckets = [found.bucket() for found in settings.buckets]
         guarded = GuardedStore(
             store,
