@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from docpreview_gateway.access.bucket_registry import BucketRegistry
 from docpreview_gateway.creates.attempts import Attempts
 from docpreview_gateway.creates.days import Days
+from docpreview_gateway.creates.dead_leases import DeadLeases
 from docpreview_gateway.creates.drafts import Drafts
 from docpreview_gateway.creates.guarded import GuardedStore, StoreMemory
 from docpreview_gateway.creates.leases import LEASE_SECONDS, RENEW_SECONDS, PageLeases
@@ -67,23 +68,38 @@ class Replica:
     def is_up(self) -> bool:
         return not self.life.is_over
 
+    @property
+    def lease_name(self) -> str:
+        """The replica's name in the store: it is kept with the journal."""
+        return f"{self.name}-{self.journals}"
+
     def start(self) -> None:
         """Begin a life."""
         world = self.world
-        self.life = Life(lambda: world.note("killed", self.name))
+        self.life = Life(self._died)
         world.note("start of", self.name)
-        self._build(f"{self.name}-{self.journals}")
+        self._build(self.lease_name)
         self._tasks = [
             self._repeated(self.settlement.round, SETTLE_SECONDS),
             self._repeated(self.rebuild.round, SETTLE_SECONDS),
             self._repeated(self.store.look, CHECK_STORE_SECONDS),
             self._repeated(self.leases.round, RENEW_SECONDS),
+            self._repeated(self.dead_leases.round, RENEW_SECONDS),
         ]
+
+    def _died(self) -> None:
+        """Whoever runs replicas starts them again."""
+        self.world.note("killed", self.name)
+        asyncio.get_running_loop().call_later(self.world.rng.choice((0.5, 5.0, 60.0)), self._start_again)
+
+    def _start_again(self) -> None:
+        if not self.is_up:
+            self.start()
 
     def wipe(self) -> None:
         """Lose the disk with the journal. The next life has another name in the store."""
         self.world.note("the journal is gone of", self.name)
-        self.world.wiped = self.world.wiped or bool(self.journal)
+        self.world.wiped = True
         self.journal = {}
         self.journals += 1
 
@@ -133,6 +149,9 @@ class Replica:
         outcomes.world = world
         journal = MemoryJournal(self.journal, life, world.faults)
         self.leases = PageLeases(self.store, journal, times, replica=name)
+        self.dead_leases = DeadLeases(
+            self.store, scans, [world.bucket], keys, times, timing=timing, replica=name, seconds=LEASE_SECONDS
+        )
         attempts = Attempts(
             upstream, self.store, outcomes, keys, times, leases=self.leases, telemetry=telemetry, timing=timing
         )
@@ -164,6 +183,8 @@ class Replica:
     def _repeated(self, work: Callable[[], Awaitable[None]], seconds: float) -> asyncio.Task[None]:
         """As `storage.background.repeated`, at intervals that grow with the world's patience."""
         life, world = self.life, self.world
+        # A lease that is renewed too seldom could not be spent, and would be taken for dead.
+        longest = 2.0 if work == self.leases.round else 300.0
 
         async def rounds() -> None:
             while not life.is_over:
@@ -171,6 +192,6 @@ class Replica:
                     await work()
                 except Exception as error:  # noqa: BLE001 - as the real one: an error ends only its round
                     world.unexpected(error)
-                await asyncio.sleep(seconds * world.pace())
+                await asyncio.sleep(seconds * min(world.pace(), longest))
 
         return asyncio.get_running_loop().create_task(rounds())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
 
@@ -200,22 +200,15 @@ async def _happen(world: World, each: Planned, decided: dict[bytes, str]) -> Non
         replica.life.kill()
         if each.what == "wipe":
             replica.wipe()
-        await asyncio.sleep(each.value / 10)
-        if not replica.is_up:
-            replica.start()
 
 
-async def _ask(world: World, each: Planned, decided: dict[bytes, str], number: int | None = None) -> None:
+async def _ask(world: World, each: Planned, decided: dict[bytes, str]) -> None:
     request = each.request
     assert request is not None
-    replica = world.replicas[each.replica if number is None else number]
+    replica = world.replicas[each.replica]
     result = await world.call(replica, each.caller, request, each.value)
     if result in FINAL or result.startswith("d0"):
         decided[_name(each)] = result
-    if not replica.is_up and number is None:
-        await asyncio.sleep(5)
-        if not replica.is_up:
-            replica.start()
 
 
 def _name(each: Planned) -> bytes:
@@ -242,14 +235,10 @@ async def fair_end(world: World, schedule: Schedule, decided: dict[bytes, str]) 
             world.violate("STUCK: ids that are not decided:", len(left))
             return
         for each in left:
-            await _ask(world, replace_seconds(each), decided, world.rng.randrange(len(world.replicas)))
+            await _ask(world, each._replace(value=12.0, replica=world.rng.randrange(len(world.replicas))), decided)
         await asyncio.sleep(pause)
         pause = min(600.0, pause * 1.3)
     await settle(world, schedule.patience + 3600.0)
-
-
-def replace_seconds(each: Planned) -> Planned:
-    return each._replace(value=12.0)
 
 
 async def settle(world: World, patience: float) -> None:
@@ -266,6 +255,3 @@ async def settle(world: World, patience: float) -> None:
 
 def run_seed(seed: int) -> World:
     return run_schedule(random_schedule(seed))
-
-
-__all__ = ["Planned", "Schedule", "random_schedule", "replace", "run_schedule", "run_seed"]

@@ -69,6 +69,7 @@ class World:
         self.callers = {caller.name: caller for caller in rules.callers}
         self._tags = {self.keys.caller_tag(name): name for name in self.callers}
         self.data = MemoryData()
+        self._pace = self.rng.choice((1.0, 4.0, 8.0))
         self.log: list[tuple[float, tuple[object, ...]]] = []
         self.violation = ""
         self.lost = self.wiped = self.was_ambiguous = False
@@ -92,7 +93,7 @@ class World:
     def pace(self) -> float:
         """How many times longer than usual the background rounds may pause, so that long ends cost little."""
         since = self.ending_since
-        return 1.0 if since is None else min(300.0, max(1.0, (loop_time() - since) / 60))
+        return self._pace if since is None else min(300.0, max(4.0, (loop_time() - since) / 30))
 
     def empty_store(self) -> None:
         self.note("the store is emptied")
@@ -189,7 +190,7 @@ class World:
 
     def check_counts(self) -> None:
         """After each step of the store: what it counts is within the budget, as long as all was counted before."""
-        if self.lost:
+        if self.lost or self.wiped:
             return
         for caller in self.callers.values():
             limit = caller.budget.per_day if caller.budget else None
@@ -219,10 +220,15 @@ class World:
 
     def is_quiet(self) -> bool:
         """Whether nothing is open any more."""
-        records = (due.record for due in self.data.records.values())
-        busy = any(record.state is not State.CHARGED for record in records)
-        whole = bool(self.data.generation) and not self.data.lost_since and not any(r.store.lost for r in self.replicas)
-        return not busy and whole and not self.cloud.flying and not any(r.journal for r in self.replicas)
+        names, data = {replica.lease_name for replica in self.replicas}, self.data
+        return (
+            bool(data.generation)
+            and not data.lost_since
+            and not self.cloud.flying
+            and all(due.record.state is State.CHARGED for due in data.records.values())
+            and all(lease.replica in names for lease in data.leases.values())
+            and not any(replica.journal or replica.store.lost for replica in self.replicas)
+        )
 
     def report(self) -> str:
         lines = [f"{at:9.2f}  {' '.join(map(str, what))}" for at, what in self.log]

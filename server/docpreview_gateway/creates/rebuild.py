@@ -52,7 +52,7 @@ class Scan:
 
     complete: bool
     is_blind: bool
-    """There are jobs, and none with a marker: the cloud does not echo user data, so nothing can be found again."""
+    """There are jobs, and none with a marker, here or lately: as the cloud does not echo user data, nothing is found."""
     orphans: tuple[Record, ...]
     """Records made of markers that no record knew; they are inserted already."""
 
@@ -85,14 +85,18 @@ class Scans:
             part = records[at : at + CHUNK]
             made = await store.change([Change(None, record, self._look_at(record)) for record in part])
             orphans += [record for record, new in zip(part, made, strict=True) if new]
-        return Scan(listing.complete, bool(listing.jobs) and not marked, tuple(orphans))
+        is_blind = bool(listing.jobs) and not marked and not self._history.echoes(bucket)
+        return Scan(listing.complete, is_blind, tuple(orphans))
 
     async def span(self, bucket: Bucket, seconds: float) -> tuple[float, float]:
         """The last `seconds` by the cloud's time, and two days on each side, as a `Date` may be wrong. GatewayError."""
-        # Our own clock may be wrong by hours: a list by it would miss what was made last.
-        await self._history.hear(bucket)
-        now = self._times.now(bucket.ci_host)
+        now = await self.now(bucket)
         return now - seconds - MARGIN_SECONDS, now + MARGIN_SECONDS
+
+    async def now(self, bucket: Bucket) -> float:
+        """The cloud's time, by a fresh `Date`: a list by our own clock would miss what was made last. GatewayError."""
+        await self._history.hear(bucket)
+        return self._times.now(bucket.ci_host)
 
     async def shows_markers(self, bucket: Bucket, since: float, now: float) -> bool:
         """Whether the bucket's list has a marker of this deployment. GatewayError."""
