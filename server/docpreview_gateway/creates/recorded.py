@@ -223,6 +223,9 @@ class RecordedCreates:
         if not same_body(standing.body, self._drafts.body_under(standing, work)):
             raise refusals.reused()
         if standing.state is not State.OPEN:
+            if not standing.job_id:
+                # Its job could never be told from others, and what was reserved is charged.
+                raise refusals.ambiguous((), work.call.caller)
             self._telemetry.ledger("replayed")
             return await self._rendered.answer(standing, work), dedupe
         return await self._attempts.follow(work, standing), dedupe
