@@ -12,7 +12,7 @@ from docpreview.v1.preview_job_service_pb2 import ListPreviewJobsRequest
 from docpreview_gateway.creates.evidence import Listed, has_valid_marker
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import GATEWAY
-from docpreview_gateway.model.errors import ReplyTooLarge
+from docpreview_gateway.model.errors import ReplyTooLarge, bad_response
 from docpreview_gateway.storage.background import loop_time
 from docpreview_gateway.upstream.operations import ListJobs
 
@@ -94,9 +94,12 @@ class JobHistory:
         return Listing(tuple(listed), complete=False, as_of=as_of)
 
     async def hear(self, bucket: Bucket) -> None:
-        """Ask the cloud for its time, by the shortest list. GatewayError of the cloud."""
+        """Ask the cloud for its time, by the shortest list. GatewayError of the cloud, or when it does not tell it."""
         request = ListPreviewJobsRequest(bucket=bucket.name)
+        before = self._times.heard(bucket.ci_host)
         await self._upstream(ListJobs(request, bucket, 1, ""), self._call())
+        if self._times.heard(bucket.ci_host) is before:
+            raise bad_response("the cloud's reply has no valid Date, without which nothing can be signed for a record")
 
     def lags(self, bucket: Bucket, listing: Listing, begin: float, end: float) -> float:
         """Seconds since the oldest job was accepted that the list should show and does not; 0: it shows all known."""
