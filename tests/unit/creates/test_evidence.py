@@ -78,7 +78,9 @@ def test_a_job_with_the_creates_marker_is_its_job_whatever_else_it_shows(echo: b
 
 def test_of_several_jobs_with_the_marker_the_earliest_is_the_creates_and_the_others_are_duplicates() -> None:
     record, asked = record_of(request()), request()
-    listed = [Listed(job_of(asked, name, at), marker(record)) for name, at in [("d3", 1030), ("d1", 1010), ("d2", 1020)]]
+    listed = [
+        Listed(job_of(asked, name, at), marker(record)) for name, at in [("d3", 1030), ("d1", 1010), ("d2", 1020)]
+    ]
     found = weighed(record, *listed)
     assert isinstance(found, Found)
     assert (found.job.job_id, [job.job_id for job in found.duplicates]) == ("d1", ["d2", "d3"])
@@ -157,7 +159,8 @@ def test_an_unmarked_job_outside_of_the_window_is_not_the_creates(created: float
     ],
 )
 def test_an_unmarked_job_is_surely_equal_only_if_it_has_the_defaults_of_what_was_left_open(
-    echoed: PreviewOptions, sure: bool  # noqa: FBT001
+    echoed: PreviewOptions,
+    sure: bool,  # noqa: FBT001
 ) -> None:
     """All that the create sets is equal: it may be its job. But another program may have asked for more."""
     asked = request()

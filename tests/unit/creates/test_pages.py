@@ -136,9 +136,7 @@ def test_pages_beyond_a_budget_are_refused_and_the_month_is_named_first(
     assert pages.refusing(asked, PageCount(Pages(*day), Pages(*month)), budget) == refused
 
 
-@given(
-    day=st.tuples(COUNTS, COUNTS), month=st.tuples(COUNTS, COUNTS), asked=COUNTS, per_day=LIMITS, per_month=LIMITS
-)
+@given(day=st.tuples(COUNTS, COUNTS), month=st.tuples(COUNTS, COUNTS), asked=COUNTS, per_day=LIMITS, per_month=LIMITS)
 def test_what_is_admitted_never_exceeds_either_budget(
     day: tuple[int, int], month: tuple[int, int], asked: int, per_day: int | None, per_month: int | None
 ) -> None:
