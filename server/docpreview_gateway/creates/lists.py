@@ -81,11 +81,12 @@ class JobHistory:
         )
         cursor, tokens, listed = "", {""}, list[Listed]()
         as_of: float | None = None
+        doubted = False
         for number in range(LIST_PAGES):
             page = await self._page(ListJobs(request, bucket, LIST_SIZE, cursor))
             as_of = page.as_of if number == 0 else as_of
             listed += map(Listed, page.jobs, page.markers)
-            self._learn(bucket, page)
+            doubted = self._learn(bucket, page, doubted=doubted)
             if not page.cursor or page.cursor in tokens:
                 # Only an empty token is the end. One that was there before leads nowhere.
                 return Listing(tuple(listed), not page.cursor and not page.repeated, as_of)
@@ -111,13 +112,16 @@ class JobHistory:
         ]
         return self._times.now(bucket.ci_host) - min(missing) if missing else 0.0
 
-    def _learn(self, bucket: Bucket, page: JobPage) -> None:
+    def _learn(self, bucket: Bucket, page: JobPage, *, doubted: bool) -> bool:
+        """Whether a job of ours without a marker is on the page, or was on one before: other markers prove nothing."""
         ours = {job.job_id for job in self._accepted}
-        for each in map(Listed, page.jobs, page.markers):
-            if has_valid_marker(each, self._keys):
-                self._echoed_at[bucket.ci_host] = self._times.elapsed()
-            elif each.job.job_id in ours:
-                self._echoed_at.pop(bucket.ci_host, None)
+        marked = [(each.job.job_id, has_valid_marker(each, self._keys)) for each in map(Listed, page.jobs, page.markers)]
+        doubted = doubted or any(job_id in ours and not valid for job_id, valid in marked)
+        if doubted:
+            self._echoed_at.pop(bucket.ci_host, None)
+        elif any(valid for _, valid in marked):
+            self._echoed_at[bucket.ci_host] = self._times.elapsed()
+        return doubted
 
     async def _page(self, operation: ListJobs) -> JobPage:
         try:
