@@ -120,7 +120,12 @@ def _is_inside(job: PreviewJob, record: Record, slack: float) -> bool:
 
 
 def _may_be(job: PreviewJob, record: Record, keys: CreateKeys) -> bool:
-    """Whether the job is equal in document, output and all options that the request sets, but for its password."""
+    """Whether the job is equal in document, output and all options that the request sets, but for its password.
+
+    A request that was too large to be kept may be any job's.
+    """
+    if not record.request:
+        return True
     request = record.read_request()
     output = request.output.object.replace(TOKEN_PLACEHOLDER, keys.path_token(record.key))
     places = (job.input.object, job.output.bucket or record.bucket, job.output.object)
@@ -130,7 +135,9 @@ def _may_be(job: PreviewJob, record: Record, keys: CreateKeys) -> bool:
 
 
 def _has_defaults_else(job: PreviewJob, record: Record) -> bool:
-    """Whether the options that the request leaves open have the cloud's defaults."""
+    """Whether the options that the request leaves open have the cloud's defaults; False if it was not kept."""
+    if not record.request:
+        return False
     asked = {field.name for field, _ in record.read_request().options.ListFields()}
     left_open = [(field.name, value) for field, value in job.options.ListFields() if field.name not in asked]
     return all(name == "source_format" or value == getattr(DEFAULTS, name) for name, value in left_open)
