@@ -174,6 +174,14 @@ def test_a_password_makes_no_difference_because_the_cloud_does_not_show_it() -> 
     assert isinstance(weighed(record_of(asked), Listed(job_of(asked), "")), Maybe)
 
 
+def test_any_unmarked_job_may_be_that_of_a_request_that_was_too_large_to_be_kept() -> None:
+    """None can be told to be surely its job, and none not to be."""
+    record = replace(record_of(request()), request=b"")
+    found = weighed(record, Listed(job_of(request(input_object="x.pdf")), ""))
+    assert isinstance(found, Maybe)
+    assert found.surely == ()
+
+
 class Sketch(NamedTuple):
     """A job, as an oracle needs to know it."""
 

@@ -522,6 +522,15 @@ class TestWithoutEcho:
         assert next(iter(world.cloud.jobs)) in error.message
         assert world.cloud.posts == 1
 
+    async def test_a_request_too_large_to_be_kept_makes_no_second_job(self, world: World) -> None:
+        """More than 8 KiB: only a digest of it is on record."""
+        world.cloud.fates = ["lost"]
+        asked = request(options=PreviewOptions(image_params="\U0001f4c4" * 2048))
+        await world.error(asked, seconds=2)
+        await asyncio.sleep(TIMING.watch + 10)
+        assert name_of(await world.error(asked, seconds=5)) == "CREATE_OUTCOME_AMBIGUOUS"
+        assert world.cloud.posts == 1
+
     async def test_a_job_in_an_exclusive_bucket_is_told_after_the_fence(self, world: World) -> None:
         world.cloud.fates = ["lost"]
         asked = request(bucket=world.buckets[1])
