@@ -268,6 +268,8 @@ class RecordedCreates:
 
     def _record_pages(self, begun: Begun, work: Work) -> None:
         caller = work.call.caller
+        if begun.outcome == "new":
+            self._leases.spent_with(caller, begun.day)
         if caller.budget is None or begun.outcome in {"known", "duplicate", "period"}:
             return
         self._telemetry.pages(caller.name, "day", begun.pages.day, caller.budget.per_day)
@@ -276,7 +278,6 @@ class RecordedCreates:
             return
         over = caller.shadow and pages.refusing(0, begun.pages, caller.budget) is not None
         self._telemetry.limit(caller.name, "page_budget", "shadowed" if over else "allowed")
-        self._leases.spent_with(caller, begun.day)
 
     async def _refuse(self, begun: Begun, work: Work) -> None:
         """Raise the budget's refusal, unless the cloud's time is not fresh: then ask for it, and begin again."""
