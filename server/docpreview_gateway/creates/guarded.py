@@ -93,6 +93,8 @@ class GuardedStore:
         """The state in which the store was when its loss was noticed; None: nothing is lost."""
         self.lost_at = 0.0
         """When this process noticed (of `CloudTimes.elapsed`)."""
+        self.quarantine = 0.0
+        """Seconds from a loss to the earliest end of its rebuild; set by what rebuilds the store."""
 
     async def open(self) -> None:
         """Compare the store with what is known of it. StoreError when it cannot be read, or has lost something."""
@@ -219,7 +221,7 @@ class GuardedStore:
             self.problem = str(error)
             if self.lost is None:
                 await self._lose()
-            raise StoreError(str(error)) from error
+            raise self._closed() from error
         except StoreError as error:
             self.problem = str(error)
             raise
@@ -230,9 +232,13 @@ class GuardedStore:
 
     async def _check_open(self) -> None:
         if self.lost is not None:
-            raise StoreError("the store of creates has lost records, and is being rebuilt")
+            raise self._closed()
         if not self._is_open:
             await self.open()
+
+    def _closed(self) -> StoreError:
+        left = self.lost_at + self.quarantine - self._times.elapsed()
+        return StoreError("the store of creates has lost records, and is being rebuilt", wait=max(1.0, left))
 
     async def _lose(self) -> None:
         """The store has lost something: begin a rebuild, or join the one that another replica began."""

@@ -29,6 +29,11 @@ class Creates(Protocol):
 class StoreError(Exception):
     """The store cannot be read or written, or holds a record that cannot be read (its key is in the text)."""
 
+    def __init__(self, *args: object, wait: float = 1.0) -> None:
+        super().__init__(*args)
+        self.wait = wait
+        """Seconds after which it may work again, at the earliest."""
+
 
 class StoreLost(StoreError):  # noqa: N818 - what happened
     """The store is not the one that this process knows: it was emptied, restored or replaced, or has lost changes."""

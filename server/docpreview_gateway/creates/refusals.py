@@ -66,13 +66,13 @@ def ambiguous(candidates: Iterable[PreviewJob], caller: Caller) -> GatewayError:
     )
 
 
-def not_recordable(error: StoreError, wait: float = 1.0) -> GatewayError:
+def not_recordable(error: StoreError) -> GatewayError:
     """The create cannot be recorded."""
     log.warning("creates cannot be recorded", error=str(error))
     return GatewayError(
         reasons.ERROR_REASON_LEDGER_UNAVAILABLE,
         "creates with request_id are not possible now, because they cannot be recorded; nothing was sent",
-        retry_after=wait,
+        retry_after=error.wait,
     )
 
 
