@@ -37,6 +37,7 @@ from tests.fakes.telemetry import FakeTelemetry
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from docpreview_gateway.creates.ports import CreateStore
     from docpreview_gateway.creates.records import Record
 
 NOON = 1_794_744_000.0
@@ -271,9 +272,14 @@ class World:
         self.store = MemoryCreates(self.data)
         self.parts = self.process(self.store)
 
-    def process(self, store: MemoryCreates | None = None, journal: MemoryJournal | None = None) -> Recorded:
+    def process(
+        self,
+        store: CreateStore | None = None,
+        journal: MemoryJournal | None = None,
+        times: CloudTimes | None = None,
+    ) -> Recorded:
         """Another process."""
-        times = CloudTimes(FakeClock(1_000_000_000.0), elapsed=loop_time)
+        times = times or clock()
         return Recorded(
             Line(self.cloud, times),
             BucketRegistry(self.buckets),
@@ -322,6 +328,11 @@ class World:
     def pages(self, caller: Caller = COUNTED, day: str = "") -> pages.Pages:
         """The caller's pages of a day; today's if none is given."""
         return self.data.count(caller.name, pages.periods(day or day_of(self.cloud.now()))).day
+
+
+def clock() -> CloudTimes:
+    """The clocks of a process that has heard nothing."""
+    return CloudTimes(FakeClock(1_000_000_000.0), elapsed=loop_time)
 
 
 def request(request_id: str | None = None, *, bucket: Bucket = BUCKET, **fields: Any) -> CreatePreviewJobRequest:
