@@ -129,9 +129,11 @@ class Attempts:
         bucket = work.admitted.bucket
         until = min(loop_time() + ATTEMPT_SECONDS, work.call.answer_by)
         pause, looked, work.follows = FIRST_POLL_SECONDS, False, True
+        signature = self._timing.signature
         self._outcomes.watch(standing)
         while True:
-            if looked or self._times.now(bucket.ci_host) > standing.sign_start + self._timing.signature / 4:
+            # Until a quarter of its signature's time is over, it is most likely just being sent.
+            if looked or self._times.now(bucket.ci_host) > standing.sign_end - signature + signature / 4:
                 outcome = await self._look(standing, work)
                 looked = looked or outcome is not None
                 if outcome is not None and (job := await self._settle(outcome, standing, work)) is not None:
@@ -140,7 +142,11 @@ class Attempts:
                 raise self.unknown(standing, work) if looked else refusals.in_progress()
             await asyncio.sleep(pause)
             pause = min(LAST_POLL_SECONDS, 2 * pause)
-            (found,) = await self._store.find([standing.key])
+            try:
+                (found,) = await self._store.find([standing.key])
+            except StoreError as error:
+                log.warning("a create in flight elsewhere cannot be followed", key=standing.key, error=str(error))
+                continue
             if found is None or found.state is not State.OPEN:
                 # Released, or decided: `begin` tells how.
                 raise Decided
