@@ -101,8 +101,11 @@ class Outcomes:
             return Outcome("reused")
         if not (listing.complete and is_over):
             return Outcome("unknown")
-        if isinstance(found, evidence.Maybe) and (unbound := await self._unbound(found, record)):
-            return await self._judge(found, unbound, record, bucket)
+        if isinstance(found, evidence.Maybe):
+            # In this order: a create that is recorded between the two has its job in the second.
+            is_alone = await self._is_alone(record, bucket)
+            if unbound := await self._unbound(found, record):
+                return self._judge(found, unbound, is_alone=is_alone)
         if lag := self._history.lags(bucket, listing, begin, end):
             log.warning("the cloud's list lacks jobs that it has accepted", bucket=bucket.name, seconds=round(lag))
             return Outcome("unknown")
@@ -128,12 +131,14 @@ class Outcomes:
         bound = await self._store.bound(record.bucket, [job.job_id for job in found.jobs])
         return [job for job in found.jobs if job.job_id not in bound]
 
-    async def _judge(self, found: evidence.Maybe, unbound: list[PreviewJob], record: Record, bucket: Bucket) -> Outcome:
+    async def _is_alone(self, record: Record, bucket: Bucket) -> bool:
+        """Whether no other program makes jobs in the bucket, and no other create of the place is open."""
+        return self._is_exclusive(bucket) and not {*await self._store.open_at(record.place)} - {record.key}
+
+    def _judge(self, found: evidence.Maybe, unbound: list[PreviewJob], *, is_alone: bool) -> Outcome:
         """Jobs that may be the create's: one is taken only where nobody else can have made it."""
-        if len(unbound) == 1 and unbound[0] in found.surely and self._is_exclusive(bucket):
-            others = [key for key in await self._store.open_at(record.place) if key != record.key]
-            if not others:
-                return Outcome("found", unbound[0])
+        if is_alone and len(unbound) == 1 and unbound[0] in found.surely:
+            return Outcome("found", unbound[0])
         self._telemetry.ledger("ambiguous")
         return Outcome("ambiguous", candidates=tuple(unbound))
 
