@@ -162,7 +162,7 @@ class Attempts:
         window = Window(int(record.sign_start), int(record.sign_end))
         work.flight = Flight(window, begun_at + self._timing.signature)
         marker = self._keys.marker(record.key, record.body, record.caller, record.nonce)
-        sent = marked(request, marker, self._keys.path_token(record.key))
+        sent = marked(request, marker, self._keys.path_token(record.key, record.kid))
         deadline = loop_time() + ATTEMPT_SECONDS
         call = work.call._replace(deadline=deadline, no_cache=False, response=ResponseInfo())
         try:

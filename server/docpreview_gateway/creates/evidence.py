@@ -83,7 +83,7 @@ def weigh(record: Record, listed: Sequence[Listed], keys: CreateKeys, *, slack: 
     mine = [each.job for each, kind in zip(listed, kinds, strict=True) if kind == "mine"]
     inside = [each for each in listed if _is_inside(each.job, record, slack)]
     if not mine:
-        token = keys.path_token(record.key)
+        token = keys.path_token(record.key, record.kid)
         mine = [each.job for each in inside if not each.marker and token in each.job.output.object]
     if mine:
         first, *rest = sorted(mine, key=lambda job: (job.create_time.seconds, job.job_id))
@@ -127,7 +127,7 @@ def _may_be(job: PreviewJob, record: Record, keys: CreateKeys) -> bool:
     if not record.request:
         return True
     request = record.read_request()
-    output = request.output.object.replace(TOKEN_PLACEHOLDER, keys.path_token(record.key))
+    output = request.output.object.replace(TOKEN_PLACEHOLDER, keys.path_token(record.key, record.kid))
     places = (job.input.object, job.output.bucket or record.bucket, job.output.object)
     if places != (request.input_object, request.output.bucket or request.bucket, output):
         return False

@@ -98,9 +98,13 @@ class CreateKeys:
         found = (_word(keys.marker, text, CHECK_LENGTH) for keys in self._by_id.values())
         return any(hmac.compare_digest(check, marker.check) for check in found)
 
-    def path_token(self, key: str) -> str:
-        """What `${RequestToken}` in an output template becomes: the same for all attempts of a create."""
-        return f"dg2-{key}{_word(self._current.marker, b'path' + key.encode(), CHECK_LENGTH)}"
+    def path_token(self, key: str, kid: str = "") -> str:
+        """What `${RequestToken}` in an output template becomes: the same for all attempts of a create.
+
+        `kid` is that of its record; without one the current secret's.
+        """
+        keys = self._by_id.get(kid, self._current)
+        return f"dg2-{key}{_word(keys.marker, b'path' + key.encode(), CHECK_LENGTH)}"
 
 
 def of_marker(marker: Marker) -> bytes:

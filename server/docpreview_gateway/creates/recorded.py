@@ -186,6 +186,7 @@ class RecordedCreates:
     async def _complete(self, work: Work) -> PreviewJob:
         """Begin the record, and do what follows from what stands."""
         until = loop_time() + ATTEMPT_SECONDS
+        work.record = await self._as_recorded(work)
         work.record = await self._rendered.with_content(work)
         dedupe = bool(work.record.render) and not work.call.no_cache
         while True:
@@ -201,6 +202,18 @@ class RecordedCreates:
                 return job
             if loop_time() > until:
                 raise refusals.in_progress()
+
+    async def _as_recorded(self, work: Work) -> Record:
+        """The work's record; with the key of another secret if its id was recorded under that one."""
+        keys = self._drafts.other_keys(work.original, work.call.caller)
+        if not keys:
+            return work.record
+        try:
+            found = await self._store.find(keys)
+        except StoreError as error:
+            raise refusals.not_recordable(error) from None
+        standing = next((record for record in found if record is not None), None)
+        return work.record if standing is None else self._drafts.as_recorded(work.record, standing, work.original)
 
     async def _follow(  # noqa: PLR0911 - one for each thing that was found
         self, begun: Begun, work: Work, begun_at: float, *, dedupe: bool
