@@ -215,7 +215,7 @@ class RecordedCreates:
         standing = next((record for record in found if record is not None), None)
         return work.record if standing is None else self._drafts.as_recorded(work.record, standing, work.original)
 
-    async def _follow(  # noqa: PLR0911 - one for each thing that was found
+    async def _follow(  # noqa: C901, PLR0911 - one for each thing that was found
         self, begun: Begun, work: Work, begun_at: float, *, dedupe: bool
     ) -> tuple[PreviewJob | None, bool]:
         """The job that follows from what `begin` found, and whether to deduplicate if there is none yet."""
