@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
 
 from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+from docpreview_gateway.creates.attempts import Work
 from docpreview_gateway.creates.pages import Pages
+from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import UpstreamError
 from docpreview_gateway.storage.background import loop_time
 from tests.fakes.creates import MemoryCreates
-from tests.fakes.recorded import Recorded
 from tests.unit.creates.worlds import BUCKET, COUNTED, FENCE, TIMING, Fate, Held, World, name_of, request
+
+if TYPE_CHECKING:
+    from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+    from docpreview_gateway.creates.records import Record
+    from tests.fakes.recorded import Recorded
 
 DOWN = UpstreamError(reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE, "down")
 
@@ -30,9 +36,7 @@ class Followed:
     async def sent(self, fate: Fate) -> asyncio.Task[object]:
         await self.other.history.hear(BUCKET)
         self.world.cloud.fates = [fate]
-        task: asyncio.Task[object] = asyncio.create_task(
-            self.world.create(self.asked, COUNTED, seconds=5)  # type: ignore[arg-type]
-        )
+        task: asyncio.Task[object] = asyncio.create_task(self.world.create(self.asked, COUNTED, seconds=5))
         await asyncio.sleep(1)
         return task
 
@@ -43,13 +47,13 @@ def followed() -> Followed:
 
 
 async def test_a_create_that_is_followed_is_in_progress_and_tells_when_to_try_again(followed: Followed) -> None:
-    await followed.sent(Held(sent=True))
+    _ = await followed.sent(Held(sent=True))
     error = await followed.world.error(followed.asked, COUNTED, at=followed.other, seconds=0.5)
     assert (name_of(error), error.retry_after) == ("CREATE_IN_PROGRESS", 1)
 
 
 async def test_a_follower_sends_nothing_and_reserves_nothing(followed: Followed) -> None:
-    await followed.sent(Held(sent=True))
+    _ = await followed.sent(Held(sent=True))
     await followed.world.error(followed.asked, COUNTED, at=followed.other, seconds=3)
     assert followed.world.cloud.posts == 1
     assert followed.world.pages() == Pages(0, 40)
@@ -65,7 +69,7 @@ async def test_a_follower_finds_the_job_whose_reply_the_sender_lost(followed: Fo
 
 async def test_a_follower_that_leaves_releases_nothing(followed: Followed) -> None:
     held = Held(sent=True)
-    await followed.sent(held)
+    _ = await followed.sent(held)
     follower = asyncio.create_task(followed.world.create(followed.asked, COUNTED, at=followed.other))
     await asyncio.sleep(1)
     follower.cancel()
@@ -78,7 +82,7 @@ async def test_a_follower_that_leaves_releases_nothing(followed: Followed) -> No
 
 async def test_a_store_that_fails_while_a_create_is_followed_is_asked_again(followed: Followed) -> None:
     held = Held(sent=True)
-    await followed.sent(held)
+    _ = await followed.sent(held)
     followed.store.fail_before, followed.store.failing = 2, {"find"}
     follower = asyncio.create_task(followed.world.create(followed.asked, COUNTED, at=followed.other))
     await asyncio.sleep(2)
@@ -157,15 +161,12 @@ async def test_a_stale_sender_can_neither_finish_nor_release_another_attempt(fol
 
 async def test_a_recorded_create_ends_by_itself_in_half_a_minute(followed: Followed) -> None:
     """However late its caller's deadline is."""
-    await followed.sent(Held(sent=True))
+    _ = await followed.sent(Held(sent=True))
     before = loop_time()
     error = await followed.world.error(followed.asked, COUNTED, at=followed.other, seconds=1000)
     assert name_of(error) in {"CREATE_OUTCOME_UNKNOWN", "CREATE_IN_PROGRESS"}
     assert loop_time() - before <= 31
 
 
-def _work(followed: Followed, record: object) -> object:
-    from docpreview_gateway.creates.attempts import Work  # noqa: PLC0415
-    from docpreview_gateway.model.call import Call  # noqa: PLC0415
-
+def _work(followed: Followed, record: Record) -> Work:
     return Work(followed.asked, None, Call("r", 0), record)  # type: ignore[arg-type]

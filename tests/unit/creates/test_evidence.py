@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOptions
-from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview_gateway.creates.evidence import Evidence, Found, Listed, Maybe, Nothing, Reused, weigh
 from docpreview_gateway.creates.keys import CreateKeys
 from docpreview_gateway.creates.records import Record, stored_request
 from docpreview_gateway.upstream.wire.user_data import TOKEN_PLACEHOLDER
 from tests.fakes.recorded import KEYS
 from tests.unit.creates.worlds import BUCKET, request
+
+if TYPE_CHECKING:
+    from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 
 OTHER_KEYS = CreateKeys("elsewhere", [bytes(range(32))])
 START, END, SLACK = 1000.0, 1105.0, 60.0

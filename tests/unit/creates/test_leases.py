@@ -13,7 +13,7 @@ from docpreview_gateway.creates.pages import Pages
 from docpreview_gateway.creates.ports import StoreError
 from docpreview_gateway.creates.records import State
 from docpreview_gateway.model.callers import Caller, PageBudget
-from docpreview_gateway.model.errors import UpstreamError
+from docpreview_gateway.model.errors import GatewayError, UpstreamError
 from tests.fakes.creates import MemoryCreates
 from tests.fakes.recorded import MemoryJournal, Recorded
 from tests.unit.creates.worlds import BUCKET, TIMING, Held, World, name_of, selecting
@@ -68,8 +68,8 @@ class Outage:
         """Reason of a create without id, or OK."""
         try:
             await self.world.create(selecting(ranges, ""), CALLER, at=at or self.parts, seconds=5)
-        except Exception as error:  # noqa: BLE001 - told by name
-            return name_of(error)  # type: ignore[arg-type]
+        except GatewayError as error:
+            return name_of(error)
         return "OK"
 
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_gateway.creates.outcomes import Outcome
 from docpreview_gateway.creates.records import Record, State
-from docpreview_gateway.model.buckets import Bucket
 from tests.unit.creates.worlds import BUCKET, COUNTED, EXCLUSIVE, FENCE, HOST, TIMING, Held, World, request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from docpreview_gateway.creates.outcomes import Outcome
+    from docpreview_gateway.model.buckets import Bucket
 
 
 class Sent:

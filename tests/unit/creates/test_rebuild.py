@@ -45,7 +45,7 @@ class Replica:
         times = clock()
         self.world = world
         self.store = GuardedStore(
-            MemoryCreates(world.data), StoreMemory(None), times, is_first_start=lambda: self.rebuild.is_first_start()
+            MemoryCreates(world.data), StoreMemory(None), times, is_first_start=self._is_first_start
         )
         self.parts = world.process(self.store, times=times)
         self.scans = Scans(
@@ -61,6 +61,9 @@ class Replica:
             on_loss=on_loss,
             telemetry=world.telemetry,
         )
+
+    async def _is_first_start(self) -> bool:
+        return await self.rebuild.is_first_start()
 
     async def create(self, asked: object = None, caller: object = ONE) -> PreviewJob:
         return await self.world.create(asked or request(), caller, at=self.parts)  # type: ignore[arg-type]

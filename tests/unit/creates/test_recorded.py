@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -68,9 +69,7 @@ async def test_a_repeated_id_is_remembered_in_lower_case(world: World) -> None:
     ],
     ids=["options {}", "equal"],
 )
-async def test_a_repeat_that_asks_for_the_same_in_other_words_gets_the_job(
-    world: World, same: dict[str, object]
-) -> None:
+async def test_a_repeat_that_asks_for_the_same_in_other_words_gets_the_job(world: World, same: dict[str, Any]) -> None:
     asked = request()
     job = await world.create(asked)
     assert (await world.create(request(asked.request_id, **same))).job_id == job.job_id

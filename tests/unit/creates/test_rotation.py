@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
 from docpreview_gateway.creates.keys import CreateKeys
 from docpreview_gateway.creates.pages import Pages
 from docpreview_gateway.model.errors import GatewayError
-from tests.fakes.recorded import Recorded
 from tests.unit.creates.worlds import COUNTED, TIMING, World, name_of, request
+
+if TYPE_CHECKING:
+    from tests.fakes.recorded import Recorded
 
 OLD, NEW = bytes(range(32)), bytes(range(1, 33))
 

@@ -219,24 +219,27 @@ class Line:
             raise UpstreamError(reasons.ERROR_REASON_UPSTREAM_UNREACHABLE, "no connection")
         if flight is not None:
             flight.began = True
-        if isinstance(fate, Held) and fate.sent:
-            await self._wait(fate)
-        if fate == "never":
-            raise _lost()
-        if isinstance(fate, float):
-            self.cloud.late.append(asyncio.get_running_loop().create_task(self._arrive(operation, fate)))
-            raise _lost()
-        if isinstance(fate, GatewayError):
-            self._hear(operation)
-            raise fate
-        try:
-            job = self.cloud.accept(operation)
-        finally:
-            if fate != "lost":
+        return await self._send(operation, fate)
+
+    async def _send(self, operation: CreateJob, fate: Fate | None) -> PreviewJob:
+        match fate:
+            case Held(sent=True):
+                await self._wait(fate)
+            case "never":
+                raise _lost()
+            case "lost":
+                self.cloud.accept(operation)
+                raise _lost()
+            case float():
+                self.cloud.late.append(asyncio.get_running_loop().create_task(self._arrive(operation, fate)))
+                raise _lost()
+            case GatewayError():
                 self._hear(operation)
-        if fate == "lost":
-            raise _lost()
-        return self.cloud.shown(job.job_id)
+                raise fate
+        try:
+            return self.cloud.shown(self.cloud.accept(operation).job_id)
+        finally:
+            self._hear(operation)
 
     @staticmethod
     async def _wait(held: Held) -> None:
