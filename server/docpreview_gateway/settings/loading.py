@@ -133,8 +133,8 @@ class Settings(BaseSettings):
     edge: EdgeSettings = EdgeSettings()
     state_dir: Path = Field(
         Path("docpreview-state"),
-        description="writable directory for state that outlives the process: the ledger of creates with `request_id` "
-        "and the counters of callers' pages (SQLite)",
+        description="writable directory for state that outlives the process: records of creates and of callers' pages "
+        "(SQLite), and the secret for them unless `ledger.key_file` names one",
     )
     upstream: UpstreamSettings = UpstreamSettings()
     retry: RetrySettings = RetrySettings()

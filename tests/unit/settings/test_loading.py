@@ -408,6 +408,19 @@ class TestCommand:
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout == "ok: 1 bucket(s), gRPC on 127.0.0.1:50051, admin on 127.0.0.1:9464\n"
 
+    def test_a_key_file_that_cannot_be_used_is_named_with_what_to_write(self, folder: Path) -> None:
+        """It is read, and not quoted."""
+        key = folder / "ledger.key"
+        path = file(folder, SHARED.replace("key_file: ledger.key", f"key_file: {key}"))
+        done = self.run("check-config", "--config", str(path))
+        assert (done.returncode, done.stderr) == (2, f"error: ledger.key_file: {key}: No such file or directory\n")
+        key.write_text(CANARY)
+        done = self.run("check-config", "--config", str(path))
+        assert (done.returncode, "openssl rand -base64 32" in done.stderr) == (2, True)
+        assert CANARY not in done.stderr
+        key.write_text(CANARY * 2)
+        assert self.run("check-config", "--config", str(path)).returncode == 0
+
     @pytest.mark.parametrize("command", ["check-config", "serve"])
     def test_an_invalid_configuration_exits_with_2_and_one_line_for_each_mistake(
         self, folder: Path, command: str
