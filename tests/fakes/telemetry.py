@@ -83,7 +83,7 @@ class FakeTelemetry:
     def pages(self, caller: str, period: str, pages: Pages, budget: int | None) -> None:
         self.page_counts[caller, period] = (*pages, budget)
 
-    def reconciled(self, bucket: str, findings: Mapping[str, int], now: float) -> None:
+    def reconciled(self, bucket: str, findings: Mapping[str, int], _now: float) -> None:
         self.findings[bucket] = dict(findings)
 
     def ledger(self, event: str) -> None:

@@ -103,7 +103,7 @@ class GuardedStore:
             if known.generation:
                 is_same = state.generation == known.generation and state.seq >= known.seq
             else:
-                is_same = state.seq > 0 or await self._is_first_start()
+                is_same = bool(state.generation) or await self._is_first_start()
             if state.lost_since or not is_same:
                 await self._lose()
                 raise StoreLost("the store of creates has lost records, and is being rebuilt")
@@ -122,7 +122,7 @@ class GuardedStore:
         """Note how far the store is; to be repeated now and then. StoreError."""
         state = await self._ask(self.store.state())
         known = self._memory.value
-        if state.generation != known.generation or state.seq < known.seq:
+        if state.lost_since or state.generation != known.generation or state.seq < known.seq:
             await self._lose()
             raise StoreLost("the store of creates has lost records")
         self._remember(state)
@@ -226,7 +226,7 @@ class GuardedStore:
     async def _lose(self) -> None:
         """The store has lost something: begin a rebuild, or join the one that another replica began."""
         self._is_open = False
-        self.lost = await self.store.begin_rebuild(self._times.latest() or 0.0)
+        self.lost = await self.store.begin_rebuild(self._times.latest() or 1.0)
         self.lost_at = self._times.elapsed()
         log.error(
             "the store of creates has lost records: creates with request_id are refused until it is rebuilt",
