@@ -172,10 +172,14 @@ class Access:
         try:
             keys = parse_keys(await jwks_http.fetch(url))
         except (jwks_http.FetchError, KeysError) as error:
-            self._telemetry.reloaded("jwks", "invalid" if isinstance(error, KeysError) else "unreachable")
+            invalid = isinstance(error, KeysError)
+            self._telemetry.reloaded("jwks", "invalid" if invalid else "unreachable")
+            if invalid:
+                self.reloading.refusals.report("jwks", url, refused=True)
             log.warning("keys of an issuer not fetched, the old ones stay in use", issuer=issuer, why=str(error))
             raise
         self._telemetry.reloaded("jwks", "ok")
+        self.reloading.refusals.report("jwks", url, refused=False)
         return keys
 
 
