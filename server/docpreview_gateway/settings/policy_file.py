@@ -21,6 +21,7 @@ from docpreview_gateway.model.contract import METHOD_NAMES
 from docpreview_gateway.model.option_rules import CLOUD_DEFAULTS, OptionRules
 from docpreview_gateway.model.policy import ANY_METHOD, OPERATORS_METHODS, BucketRights, Rights
 from docpreview_gateway.settings.limits import CallerLimitSettings, Section
+from docpreview_gateway.settings.problems import problems
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping
@@ -58,6 +59,9 @@ def _options(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _preview_options(value: dict[str, Any]) -> PreviewOptions:
+    names = {field.json_name: field.name for field in PreviewOptions.DESCRIPTOR.fields}
+    if unknown := sorted(map(str, value.keys() - {*names, *names.values()})):
+        raise ValueError(f"unknown option {', '.join(unknown)}; PreviewOptions has {', '.join(names.values())}")
     try:
         options = json_format.ParseDict(value, PreviewOptions())
     except json_format.ParseError as error:
@@ -176,11 +180,11 @@ def load_policy(path: Path, surroundings: Surroundings) -> Directory:
     try:
         policy = PolicyPart.model_validate(strict_yaml.parse(text))
     except ValidationError as error:
-        raise PolicyError([_problem(dict(found)) for found in error.errors(include_input=False)]) from None
+        raise PolicyError(problems(error, unknown="unknown key")) from None
     except (yaml.YAMLError, ValueError) as error:
         raise PolicyError([_unreadable(error)]) from None
-    if problems := [*_unknown_references(policy, surroundings), *_duplicates(policy)]:
-        raise PolicyError(problems)
+    if mistakes := [*_unknown_references(policy, surroundings), *_duplicates(policy)]:
+        raise PolicyError(mistakes)
     return _directory(policy)
 
 
@@ -189,14 +193,6 @@ def _unreadable(error: Exception) -> str:
         mark = error.problem_mark
         return re.sub(r"'[^']{2,}'", "...", f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}")
     return "the file must be YAML text in UTF-8"
-
-
-def _problem(found: dict[str, Any]) -> str:
-    where = ".".join(map(str, found["loc"]))
-    message = str(found["msg"]).removeprefix("Value error, ")
-    if found["type"] == "extra_forbidden":
-        message = "unknown key"
-    return f"{where}: {message}" if where else message
 
 
 def _unknown_references(policy: PolicyPart, surroundings: Surroundings) -> Iterator[str]:
