@@ -173,19 +173,41 @@ class PolicyPart(Section):
 
 def load_policy(path: Path, surroundings: Surroundings) -> Directory:
     """Load a policy file. PolicyError with every mistake."""
+    policy = _parsed(path)
+    if mistakes := [*_unknown_references(policy, surroundings), *_duplicates(policy)]:
+        raise PolicyError(mistakes)
+    return _directory(policy)
+
+
+def policy_warnings(path: Path) -> list[str]:
+    """What a policy file says without effect. PolicyError when it is invalid by itself."""
+    return [
+        f"callers.{name}.budget.estimate: is never used, because with {rule} every create selects its pages"
+        for name, part in _parsed(path).callers.items()
+        if part.budget is not None
+        and "estimate" in part.budget.model_fields_set
+        and (rule := _selecting_rule(part.options)) is not None
+    ]
+
+
+def _selecting_rule(options: OptionsPart) -> str | None:
+    """The rule that gives each create a selection of pages with a known number."""
+    if options.max_pages is not None:
+        return "options.max_pages"
+    return "options.force" if validation.selected_pages(_preview_options(options.force)) > 0 else None
+
+
+def _parsed(path: Path) -> PolicyPart:
     try:
         text = path.read_bytes()
     except OSError as error:
         raise PolicyError([f"{path}: {error.strerror}"]) from None
     try:
-        policy = PolicyPart.model_validate(strict_yaml.parse(text))
+        return PolicyPart.model_validate(strict_yaml.parse(text))
     except ValidationError as error:
         raise PolicyError(problems(error, unknown="unknown key")) from None
     except (yaml.YAMLError, ValueError) as error:
         raise PolicyError([_unreadable(error)]) from None
-    if mistakes := [*_unknown_references(policy, surroundings), *_duplicates(policy)]:
-        raise PolicyError(mistakes)
-    return _directory(policy)
 
 
 def _unreadable(error: Exception) -> str:

@@ -19,7 +19,11 @@ Loaded = TypeVar("Loaded")
 
 
 class InvalidFileError(Exception):
-    """A file cannot be used. The message says why, without secrets."""
+    """A file cannot be used. The message says why, without secrets; `problems` has a line for each mistake."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
 
 
 class Watched(NamedTuple, Generic[Loaded]):
