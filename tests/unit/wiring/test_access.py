@@ -31,8 +31,9 @@ async def test_keys_of_an_issuer_are_refused_from_the_first_answer_without_any_t
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        if body := next(answers):
-            writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        body = next(answers)
+        status = "200 OK" if body else "503 Unavailable"
+        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
         writer.close()
 
     policy = Policy.of_two(tmp_path)
