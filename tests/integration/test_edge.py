@@ -372,7 +372,8 @@ async def test_the_documents_and_alerts_name_metrics_that_envoy_has(tmp_path: Pa
         assert await get(stranger) == C.UNAVAILABLE, "it speaks no TLS"
         _, text = await found.edge.page("/stats/prometheus")
     missing = {name for name in named if f"\n{name}{{" not in text}
-    assert missing - {"envoy_http_conn_manager_prefix", "envoy_cluster_name"} == set()
+    labels = {"envoy_http_conn_manager_prefix", "envoy_cluster_name", "envoy_xds_resource_name"}
+    assert missing - labels == set()
 
 
 async def unary(address: str, path: str) -> grpc.StatusCode:
@@ -422,7 +423,8 @@ async def test_what_envoy_refuses_itself_is_a_status_in_json_too(tmp_path: Path)
         status, code, message = await refused("POST", get_job, b'{"bucket": "b"}')
         assert (status, code) == (503, 14)
         async with channel(found.edge.listen) as caller:
-            call: Any = caller.unary_unary(get_job)(b"", timeout=10)
+            method: Any = caller.unary_unary(get_job)
+            call = method(b"", timeout=10)
             assert await call.code() == C.UNAVAILABLE
             assert not (await call.details()).startswith("{")
 
