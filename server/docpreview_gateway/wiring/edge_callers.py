@@ -152,6 +152,7 @@ def _routes(settings: Settings) -> Config:
         *(_route(settings, "gateway", path) for path in methods),
         *(_route(settings, "health", f"/{health.SERVICE_NAME}/{name}", grpc={}) for name in ("Check", "Watch")),
         *(_stream(settings, path) for path in tools if settings.reflection),
+        *(_preflight(origin) for origin in settings.edge.origins),
         # Callers of gRPC get UNIMPLEMENTED.
         {
             "match": {"prefix": "/"},
@@ -178,6 +179,15 @@ def _route(settings: Settings, cluster: str, path: str, **match: Config) -> Conf
             "max_stream_duration": {"max_stream_duration": seconds(_longest_call(settings))},
         },
     }
+
+
+def _preflight(origin: str) -> Config:
+    """The question of a browser, which the filter of CORS answers; it looks at routes to a cluster only."""
+    asked = [
+        {"name": name, "string_match": {"exact": value}} for name, value in ((":method", "OPTIONS"), ("origin", origin))
+    ]
+    asked.append({"name": "access-control-request-method", "present_match": True})
+    return {"match": {"prefix": "/", "headers": asked}, "route": {"cluster": "gateway"}}
 
 
 def _stream(settings: Settings, path: str) -> Config:
