@@ -183,7 +183,7 @@ def _route(settings: Settings, cluster: str, path: str, **match: Config) -> Conf
 
 def _preflight(origin: str) -> Config:
     """The question of a browser, which the filter of CORS answers; it looks at routes to a cluster only."""
-    asked = [
+    asked: list[Config] = [
         {"name": name, "string_match": {"exact": value}} for name, value in ((":method", "OPTIONS"), ("origin", origin))
     ]
     asked.append({"name": "access-control-request-method", "present_match": True})
