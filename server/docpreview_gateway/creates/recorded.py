@@ -223,6 +223,9 @@ class RecordedCreates:
         if not same_body(standing.body, self._drafts.body_under(standing, work)):
             raise refusals.reused()
         if standing.state is not State.OPEN:
+            if not standing.job_id:
+                # Its job could never be told from others, and what was reserved is charged.
+                raise refusals.ambiguous((), work.call.caller)
             self._telemetry.ledger("replayed")
             return await self._rendered.answer(standing, work), dedupe
         return await self._attempts.follow(work, standing), dedupe
@@ -280,8 +283,12 @@ class RecordedCreates:
         bucket, caller = work.admitted.bucket, work.call.caller
         heard = self._times.heard(bucket.ci_host)
         if heard is not None and self._times.elapsed() - heard.at > STALE_DATE_SECONDS:
-            await self._history.hear(bucket)
-            return
+            try:
+                await self._history.hear(bucket)
+            except GatewayError as error:
+                log.info("the cloud's time is not fresh, and a budget refuses by it", error=error.message)
+            else:
+                return
         self._telemetry.limit(caller.name, "page_budget", "refused")
         limits = caller.budget
         if limits is None:
