@@ -95,6 +95,10 @@ class World:
         since = self.ending_since
         return self._pace if since is None else min(300.0, max(4.0, (loop_time() - since) / 30))
 
+    def steady(self) -> None:
+        """Background rounds at their usual intervals."""
+        self._pace = 1.0
+
     def empty_store(self) -> None:
         self.note("the store is emptied")
         self.lost = True
@@ -121,7 +125,7 @@ class World:
             if life.is_over:
                 return ""
             self.unexpected(error)
-            raise
+            return "INTERNAL"
         self.note(name, "gets", job.job_id)
         self._told(caller, request, job)
         return job.job_id
