@@ -69,7 +69,7 @@ class World:
         self.callers = {caller.name: caller for caller in rules.callers}
         self._tags = {self.keys.caller_tag(name): name for name in self.callers}
         self.data = MemoryData()
-        self._pace = self.rng.choice((1.0, 4.0, 8.0))
+        self._pace = self.rng.choice((1.0, 8.0, 16.0, 24.0))
         self.log: list[tuple[float, tuple[object, ...]]] = []
         self.violation = ""
         self.lost = self.wiped = self.was_ambiguous = False
@@ -93,7 +93,7 @@ class World:
     def pace(self) -> float:
         """How many times longer than usual the background rounds may pause, so that long ends cost little."""
         since = self.ending_since
-        return self._pace if since is None else min(300.0, max(4.0, (loop_time() - since) / 30))
+        return self._pace if since is None else min(300.0, max(8.0, (loop_time() - since) / 20))
 
     def steady(self) -> None:
         """Background rounds at their usual intervals."""
