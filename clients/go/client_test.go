@@ -179,6 +179,10 @@ func TestKinds(t *testing.T) {
 		{codes.FailedPrecondition, "CI_ROLE_MISSING", FailedPrecondition},
 		{codes.ResourceExhausted, "RATE_LIMITED", Throttled},
 		{codes.ResourceExhausted, "REPLY_TOO_LARGE", InvalidRequest},
+		{codes.ResourceExhausted, "PAGE_BUDGET_EXHAUSTED", BudgetExhausted},
+		{codes.ResourceExhausted, "PAGE_BUDGET_EXHAUSTED", Throttled},
+		{codes.ResourceExhausted, "PAGE_BUDGET_TOO_SMALL", BudgetExhausted},
+		{codes.Unknown, "CREATE_OUTCOME_AMBIGUOUS", OutcomeUnknown},
 		{codes.AlreadyExists, "REQUEST_ID_REUSED", InvalidRequest},
 		{codes.Unknown, "CREATE_OUTCOME_UNKNOWN", OutcomeUnknown},
 		{codes.Internal, "INTERNAL", InternalError},
@@ -221,6 +225,33 @@ func TestUnknownOutcomeIsNotHiddenByALaterRefusal(t *testing.T) {
 func TestDelayBeyondTheDeadlineEndsACreateAtOnce(t *testing.T) {
 	client, fake := serve(t, []any{failure(codes.Unknown, "CREATE_OUTCOME_UNKNOWN", 2*time.Minute)})
 	if _, err := client.Create(t.Context(), idempotent); !errors.Is(err, OutcomeUnknown) || fake.called() != 1 {
+		t.Errorf("got %v after %d calls", err, fake.called())
+	}
+}
+
+func TestCreateBeyondTheBudgetIsNotRepeated(t *testing.T) {
+	for _, each := range []struct {
+		reason    string
+		delay     time.Duration
+		temporary bool
+	}{
+		{"PAGE_BUDGET_EXHAUSTED", time.Millisecond, true},
+		{"PAGE_BUDGET_TOO_SMALL", 0, false},
+	} {
+		client, fake := serve(t, []any{failure(codes.ResourceExhausted, each.reason, each.delay)})
+		_, err := client.Create(t.Context(), idempotent)
+		var failed *Error
+		if !errors.As(err, &failed) || failed.Kind != BudgetExhausted || failed.Temporary() != each.temporary || fake.called() != 1 {
+			t.Errorf("%s: got %v after %d calls", each.reason, err, fake.called())
+		}
+	}
+}
+
+func TestAmbiguousCreateIsNotRepeated(t *testing.T) {
+	client, fake := serve(t, []any{status.Error(codes.Unavailable, "broken"), failure(codes.Unknown, "CREATE_OUTCOME_AMBIGUOUS", 0)})
+	_, err := client.Create(t.Context(), idempotent)
+	var failed *Error
+	if !errors.As(err, &failed) || failed.Kind != OutcomeUnknown || failed.Reason != "CREATE_OUTCOME_AMBIGUOUS" || fake.called() != 2 {
 		t.Errorf("got %v after %d calls", err, fake.called())
 	}
 }

@@ -40,7 +40,7 @@ func (c *Client) Create(ctx context.Context, request *docpreviewv1.CreatePreview
 	for attempt := 1; ; attempt++ {
 		job, err := c.createOnce(ctx, request)
 		var failed *Error
-		if !errors.As(err, &failed) || failed.Kind != Unavailable && failed.Kind != OutcomeUnknown {
+		if !errors.As(err, &failed) || failed.Kind != Unavailable && failed.Kind != OutcomeUnknown || failed.Reason == reasonAmbiguous {
 			return job, err
 		}
 		if failed.Kind == OutcomeUnknown { // a later "nothing was accepted" must not hide it

@@ -30,14 +30,18 @@ const (
 	PermissionDenied Kind = "PermissionDenied"
 	// FailedPrecondition: put the bucket or the cloud account in order, then call again.
 	FailedPrecondition Kind = "FailedPrecondition"
-	// Throttled: too many calls, or a quota or budget is used up. Nothing was accepted. Call again after Error.RetryDelay.
+	// Throttled: too many calls, or a quota is used up. Nothing was accepted. Call again after Error.RetryDelay.
 	Throttled Kind = "Throttled"
+	// BudgetExhausted: the pages of the day or month (UTC) are used up, or too few for the job; it is a Throttled too.
+	// With the reason PAGE_BUDGET_TOO_SMALL the job never fits. Nothing was accepted.
+	BudgetExhausted Kind = "BudgetExhausted"
 	// Unavailable: gateway or cloud cannot be reached. A create was not accepted. Call again after Error.RetryDelay.
 	Unavailable Kind = "Unavailable"
 	// DeadlineExceeded: the deadline of the call has passed.
 	DeadlineExceeded Kind = "DeadlineExceeded"
 	// OutcomeUnknown: a create may or may not have made a job. With a request_id repeat it; without one, list the jobs
-	// before creating again, since a second create may be billed.
+	// before creating again, since a second create may be billed. With the reason CREATE_OUTCOME_AMBIGUOUS repeating does
+	// not help: only a new request_id makes a new job.
 	OutcomeUnknown Kind = "OutcomeUnknown"
 	// InternalError: report it with Error.RequestID to the operators of the gateway.
 	InternalError Kind = "InternalError"
@@ -89,13 +93,13 @@ func (e *Error) Error() string {
 	return strings.Join(parts, "; ")
 }
 
-// Is makes errors.Is work with a [Kind], and with context.DeadlineExceeded.
+// Is makes errors.Is work with a [Kind], and with context.DeadlineExceeded. BudgetExhausted is a Throttled.
 func (e *Error) Is(target error) bool {
 	if target == context.DeadlineExceeded {
 		return e.Code == codes.DeadlineExceeded
 	}
 	kind, ok := target.(Kind)
-	return ok && kind == e.Kind
+	return ok && (kind == e.Kind || kind == Throttled && e.Kind == BudgetExhausted)
 }
 
 // Unwrap is gRPC's error.
@@ -106,14 +110,26 @@ func (e *Error) GRPCStatus() *status.Status { return status.Convert(e.cause) }
 
 // Temporary reports whether the same call can succeed later, and nothing is lost by repeating it.
 func (e *Error) Temporary() bool {
-	return e.Kind == Throttled || e.Kind == Unavailable || e.Kind == DeadlineExceeded
+	switch e.Kind {
+	case Throttled, Unavailable, DeadlineExceeded:
+		return true
+	case BudgetExhausted:
+		return e.Reason != "PAGE_BUDGET_TOO_SMALL"
+	}
+	return false
 }
+
+// reasonAmbiguous is the reason of an outcome that no later attempt can resolve.
+const reasonAmbiguous = "CREATE_OUTCOME_AMBIGUOUS"
 
 const errorDomain = "docpreview"
 
 var kindOfReason = map[string]Kind{
 	"CREATE_OUTCOME_UNKNOWN": OutcomeUnknown,
+	reasonAmbiguous:          OutcomeUnknown,
 	"REPLY_TOO_LARGE":        InvalidRequest,
+	"PAGE_BUDGET_EXHAUSTED":  BudgetExhausted,
+	"PAGE_BUDGET_TOO_SMALL":  BudgetExhausted,
 }
 
 var kindOfCode = map[codes.Code]Kind{

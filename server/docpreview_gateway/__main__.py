@@ -88,6 +88,8 @@ def worker(
 def check_config(config: Config = None) -> None:
     """Validate the configuration, and name every mistake with its path."""
     settings = _load(config)
+    if settings.ledger.key_file is not None:
+        _check_key_file(settings.ledger.key_file)
     if settings.policy.file is not None:
         typer.echo(f"ok: {len(_policy(settings).callers)} caller(s)")
     typer.echo(f"ok: {len(settings.buckets)} bucket(s), gRPC on {settings.listen}, admin on {settings.admin_listen}")
@@ -253,6 +255,15 @@ def _policy(settings: Settings) -> Directory:
         return load_directory(settings)
     except InvalidFileError as error:
         _fail(str(error).split("; "), USAGE)
+
+
+def _check_key_file(path: Path) -> None:
+    from docpreview_gateway.storage.key_file import KeyFileError, read_secrets  # noqa: PLC0415
+
+    try:
+        read_secrets(path)
+    except KeyFileError as error:
+        _fail([f"ledger.key_file: {error}"], USAGE)
 
 
 def _load(config: Path | None, workers: int | None = None) -> Settings:

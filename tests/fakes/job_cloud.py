@@ -59,6 +59,10 @@ class JobCloud:
     """
 
     jobs: dict[str, CloudJob] = field(default_factory=dict)
+    empty_pages: int = 0
+    """Pages without jobs, each with a token, before each page of a list."""
+    next_tokens: dict[str, str] = field(default_factory=dict)
+    """Tokens to give in place of others."""
 
     async def __aenter__(self) -> Self:
         self._server = await RawServer(self._answer).__aenter__()
@@ -112,7 +116,11 @@ class JobCloud:
             found.reverse()
         if (states := query.get("states", ["All"])[0]) != "All":
             found = [job for job in found if job.state in states.split(",")]
-        begin = int(query.get("nextToken", ["0"])[0])
-        end = begin + int(query.get("size", ["10"])[0])
-        token = str(end) if end < len(found) else ""
+        # A token is where a page begins and how many empty ones were given for it.
+        begin, gaps = map(int, query.get("nextToken", ["0.0"])[0].split("."))
+        end, token = begin, f"{begin}.{gaps + 1}"
+        if gaps == self.empty_pages:
+            end = begin + int(query.get("size", ["10"])[0])
+            token = f"{end}.0" if end < len(found) else ""
+        token = self.next_tokens.get(token, token)
         return "".join(job.xml() for job in found[begin:end]) + f"<NextToken>{token}</NextToken>"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from docpreview.v1.error_reason_pb2 import ErrorReason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview_gateway.creates.pages import Pages
@@ -34,6 +34,7 @@ class FakeTelemetry:
         self.lookups: list[tuple[str, str]] = []
         self.shared_reads: list[str] = []
         self.ledger_events: list[str] = []
+        self.findings: dict[str, dict[str, int]] = {}
         self.limits: list[tuple[str, str, str]] = []
         self.page_counts: dict[tuple[str, str], tuple[int, int, int | None]] = {}
         self.deduped_creates: list[str] = []
@@ -81,6 +82,9 @@ class FakeTelemetry:
 
     def pages(self, caller: str, period: str, pages: Pages, budget: int | None) -> None:
         self.page_counts[caller, period] = (*pages, budget)
+
+    def reconciled(self, bucket: str, findings: Mapping[str, int], _now: float) -> None:
+        self.findings[bucket] = dict(findings)
 
     def ledger(self, event: str) -> None:
         self.ledger_events.append(event)

@@ -56,7 +56,7 @@ class Plan:
     """Parameters of a fault campaign; the same seed gives the same choices (not the same interleaving).
 
     One gateway keeps its ledger in SQLite, several share one in Redis, which is killed `store_kills` times. `pauses`:
-    how often a gateway is stopped by SIGSTOP for longer than its lease, often longer than its fence, then continued.
+    how often a gateway is stopped by SIGSTOP, often for longer than its fence, then continued.
     """
 
     seed: int

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 
+from tests.deployments import deployed
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -22,7 +24,7 @@ REGION = "ap-chongqing"
 SECRET_ID = "example-secret-id"
 SECRET_KEY = "EXAMPLEsecretKEY00000000000000000"
 
-SIGNATURE, SLACK, VISIBILITY, LEASE = 5.0, 1.0, 2.0, 2.0
+SIGNATURE, SLACK, VISIBILITY = 5.0, 1.0, 2.0
 """The ledger's shortest useful times in seconds: an unknown create can be reconciled after eight."""
 
 RECONCILED = SIGNATURE + SLACK + VISIBILITY
@@ -38,7 +40,8 @@ class GatewayProcess:
         self._folder = folder
         self.port, self.admin_port = free_port(), free_port()
         self._config = folder / "gateway.yaml"
-        self._config.write_text(json.dumps(self._configuration(upstream_port, ledger) | dict(changes or {})))
+        values = deployed(self._configuration(upstream_port, ledger) | dict(changes or {}))
+        self._config.write_text(json.dumps(values))
         self._process: asyncio.subprocess.Process | None = None
         self.kills = 0
         self.prefix: tuple[str, ...] = ()
@@ -110,7 +113,7 @@ class GatewayProcess:
                 raise AssertionError(f"the gateway did not start:\n{self.log[-2000:]}")
 
     def _configuration(self, upstream_port: int, ledger: dict[str, float]) -> dict[str, Any]:
-        times = {"signature": SIGNATURE, "fence_slack": SLACK, "visibility": VISIBILITY, "lease": LEASE} | ledger
+        times = {"signature": SIGNATURE, "fence_slack": SLACK, "visibility": VISIBILITY} | ledger
         return {
             "listen": self.address,
             "admin_listen": f"127.0.0.1:{self.admin_port}",

@@ -16,6 +16,7 @@ from docpreview_gateway.settings.loading import Settings
 from docpreview_gateway.settings.sections import BucketSettings, CredentialSettings, DrainSettings, WatchSettings
 from docpreview_gateway.settings.upstream import BreakerSettings, CacheSettings, RetrySettings, UpstreamSettings
 from docpreview_gateway.wiring.gateway import Gateway
+from tests.deployments import deployed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -75,7 +76,7 @@ def settings(emulator: Emulator | RawServer, **changes: object) -> Settings:
         "watch": WatchSettings(poll_floor_seconds=0.05, poll_cap_seconds=0.2),
         "drain": DrainSettings(delay_seconds=0, grace_seconds=5),
     }
-    return Settings.model_validate(values | changes)
+    return Settings.model_validate(deployed(values | changes))
 
 
 @pytest.fixture

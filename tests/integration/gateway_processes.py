@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from tests.deployments import deployed
 from tests.integration.conftest import BUCKET, REGION
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def configuration(cloud: Emulator | JobCloud, folder: Path, **changes: object) -
         "logging": {"format": "json"},
     }
     path = folder / "gateway.yaml"
-    path.write_text(json.dumps(values | changes))
+    path.write_text(json.dumps(deployed(values | changes)))
     return path
 
 

@@ -13,8 +13,6 @@ from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, GetPreviewJobRequest
 from docpreview_gateway.access.bucket_registry import BucketRegistry
-from docpreview_gateway.creates.idempotent import IdempotentCreates
-from docpreview_gateway.creates.records import Timing
 from docpreview_gateway.jobs.job_lists import JobLists
 from docpreview_gateway.jobs.page_tokens import PageTokens
 from docpreview_gateway.jobs.page_urls import PageUrls
@@ -32,8 +30,8 @@ from docpreview_gateway.upstream.operations import GetJob
 from docpreview_gateway.upstream.policies.freshness import Freshness
 from docpreview_gateway.wiring.system_clock import SystemClock
 from tests.fakes.credentials import FakeCredentials
-from tests.fakes.ledger import FakeLedger
 from tests.fakes.raw_server import Exchange, RawServer
+from tests.fakes.recorded import Recorded
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.transport import job_reply
 
@@ -130,9 +128,7 @@ def use_cases(transport: AiohttpTransport) -> PreviewJobs:
         telemetry=FakeTelemetry(),
     )
     watching = Watching(client, times, FakeTelemetry(), limits=WatchLimits(), jitter=random.random)
-    creating = IdempotentCreates(
-        client, buckets, FakeLedger(), clock=clock, telemetry=FakeTelemetry(), timing=Timing(), owner="one"
-    )
+    creating = Recorded(client, buckets, times, FakeTelemetry()).creates
     lists = JobLists(client, PageTokens(credentials, random.randbytes))
     return PreviewJobs(client, buckets, creating, watching, PageUrls(buckets, credentials, times), lists=lists)
 

@@ -31,6 +31,7 @@ from docpreview_emulator import Emulator
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.settings.sections import DrainSettings
 from docpreview_gateway.wiring.gateway import Gateway
+from tests.deployments import deployed
 from tests.integration.conftest import BUCKET, REGION, World, settings
 from tests.integration.gateway_processes import page
 from tests.unit.rpc.conftest import error_info, rich
@@ -187,7 +188,7 @@ def configuration(emulator: Emulator, folder: Path, **changes: object) -> Path:
         "logging": {"format": "json"},
     }
     path = folder / "gateway.yaml"
-    path.write_text(json.dumps(values | changes))
+    path.write_text(json.dumps(deployed(values | changes)))
     return path
 
 

@@ -68,7 +68,7 @@ class World:
         self.keys = CreateKeys("simulation", [SECRET])
         self.callers = {caller.name: caller for caller in rules.callers}
         self._tags = {self.keys.caller_tag(name): name for name in self.callers}
-        self.data = MemoryData()
+        self.data = MemoryData() if self.rng.random() < 0.5 else MemoryData(generation="", generations=0)
         self._pace = self.rng.choice((1.0, 8.0, 16.0, 24.0))
         self.log: list[tuple[float, tuple[object, ...]]] = []
         self.violation = ""

@@ -10,9 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from docpreview_gateway.access.bucket_registry import BucketRegistry
-from docpreview_gateway.creates.budgeted import PageBudgets, PageQuotaStores
-from docpreview_gateway.creates.idempotent import IdempotentCreates
-from docpreview_gateway.creates.records import Timing
 from docpreview_gateway.jobs.job_lists import JobLists
 from docpreview_gateway.jobs.page_tokens import PageTokens
 from docpreview_gateway.jobs.page_urls import PageUrls
@@ -25,8 +22,7 @@ from docpreview_gateway.model.call import Call
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from tests.fakes.clock import FakeClock
 from tests.fakes.credentials import FakeCredentials
-from tests.fakes.ledger import FakeLedger
-from tests.fakes.pages import FakePages
+from tests.fakes.recorded import Recorded
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
 
@@ -62,27 +58,8 @@ class Office:
         page_urls = PageUrls(buckets, FakeCredentials(), times)
         tokens = PageTokens(FakeCredentials(), secrets.token_bytes)
         lists = JobLists(upstream, tokens)
-        self.records = FakeLedger()
-        self.page_store = FakePages()
-        creates = IdempotentCreates(
-            upstream,
-            buckets,
-            self.records,
-            clock=self.clock,
-            telemetry=self.telemetry,
-            timing=Timing(),
-            owner="one",
-        )
-        self.budgets = PageBudgets(
-            creates,
-            PageQuotaStores(self.page_store),
-            buckets=buckets,
-            upstream=upstream,
-            ledger=self.records,
-            clock=self.clock,
-            telemetry=self.telemetry,
-        )
-        self.jobs = PreviewJobs(upstream, buckets, self.budgets, self.watching, page_urls, lists=lists)
+        self.recorded = Recorded(upstream, buckets, times, self.telemetry)
+        self.jobs = PreviewJobs(upstream, buckets, self.recorded.creates, self.watching, page_urls, lists=lists)
         self.queues = PreviewQueues(upstream, buckets, tokens)
 
 

@@ -20,8 +20,10 @@ _REQUEST_ID_KEY: Final = "x-request-id"
 
 _BY_REASON: Final[dict[str, type[errors.DocPreviewError]]] = {
     "CREATE_OUTCOME_UNKNOWN": errors.OutcomeUnknown,
+    "CREATE_OUTCOME_AMBIGUOUS": errors.OutcomeUnknown,
     "REPLY_TOO_LARGE": errors.InvalidRequest,
     "PAGE_BUDGET_EXHAUSTED": errors.BudgetExhausted,
+    "PAGE_BUDGET_TOO_SMALL": errors.BudgetExhausted,
 }
 _BY_CODE: Final[dict[grpc.StatusCode, type[errors.DocPreviewError]]] = {
     grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidRequest,

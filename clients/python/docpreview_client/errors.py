@@ -103,7 +103,10 @@ class Throttled(TransientError):
 
 
 class BudgetExhausted(Throttled):
-    """The caller's page budget of this day or month (UTC) is used up, or too small for the job."""
+    """The caller's page budget of this day or month (UTC) is used up, or too small for the job.
+
+    With the reason `PAGE_BUDGET_TOO_SMALL` the job never fits: select fewer pages, or ask for a larger budget.
+    """
 
 
 class Unavailable(TransientError):
@@ -115,7 +118,11 @@ class DeadlineExceeded(TransientError):
 
 
 class OutcomeUnknown(DocPreviewError):
-    """A create was sent and its answer is lost: the job may or may not exist; repeating it may bill a second one."""
+    """A create was sent and its answer is lost: the job may or may not exist; repeating it may bill a second one.
+
+    With the reason `CREATE_OUTCOME_AMBIGUOUS` no later call can tell either: look at the jobs in the list that it may
+    be. Only a new `request_id` makes a new job.
+    """
 
 
 class InternalError(DocPreviewError):

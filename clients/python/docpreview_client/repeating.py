@@ -10,6 +10,8 @@ from docpreview_client.errors import DocPreviewError, OutcomeUnknown, Unavailabl
 
 _ATTEMPTS: Final = 5
 _FIRST_PAUSE: Final = 0.2
+_AMBIGUOUS: Final = "CREATE_OUTCOME_AMBIGUOUS"
+"""The reason of an outcome that no later attempt can resolve."""
 
 
 async def repeated(attempt: Callable[[float], Awaitable[PreviewJob]], deadline: Deadline) -> PreviewJob:
@@ -26,6 +28,8 @@ async def repeated(attempt: Callable[[float], Awaitable[PreviewJob]], deadline: 
         try:
             return await attempt(deadline.remaining())
         except (Unavailable, OutcomeUnknown) as error:
+            if error.reason == _AMBIGUOUS:
+                raise
             if isinstance(error, OutcomeUnknown):
                 unknown = error
             pause = _pause(number, error)

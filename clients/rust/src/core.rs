@@ -90,7 +90,7 @@ impl Core {
             let pause = pauses.next(error.retry_delay());
             let repeatable = matches!(error.kind(), Kind::Unavailable | Kind::OutcomeUnknown);
             let late = attempt == ATTEMPTS_OF_CREATES || Instant::now() + pause >= deadline;
-            if !repeat || !repeatable {
+            if !repeat || !repeatable || error.is_ambiguous() {
                 return Err(error);
             }
             if late {

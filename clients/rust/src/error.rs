@@ -9,6 +9,10 @@ use tonic::{Code, ConnectError, Status, TimeoutExpired};
 use tonic_types::StatusExt;
 
 const DOMAIN: &str = "docpreview";
+/// The reason of an outcome that no later attempt can resolve.
+const AMBIGUOUS: &str = "CREATE_OUTCOME_AMBIGUOUS";
+/// The reason of a create that never fits into the budget.
+const TOO_SMALL: &str = "PAGE_BUDGET_TOO_SMALL";
 
 /// What a caller can do about an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,14 +31,16 @@ pub enum Kind {
     /// Too many calls, or a quota is used up; nothing was accepted. Call again later: [`Error::quota_violations`]
     /// names the limit.
     Throttled,
-    /// The pages of the day or month (UTC) are used up, or too few are left for the job. Nothing was accepted.
+    /// The pages of the day or month (UTC) are used up, or too few are left for the job. With the reason
+    /// `PAGE_BUDGET_TOO_SMALL` it never fits. Nothing was accepted.
     BudgetExhausted,
     /// Gateway or cloud cannot be reached, or the gateway is stopping. A create was not accepted. Call again later.
     Unavailable,
     /// The deadline of the call has passed. Call again later.
     DeadlineExceeded,
     /// A create was sent and its answer is lost: the job may or may not exist. List the jobs before creating again, or
-    /// repeat it with the same `request_id`.
+    /// repeat it with the same `request_id`. With the reason `CREATE_OUTCOME_AMBIGUOUS` repeating does not help: only a
+    /// new `request_id` makes a new job.
     OutcomeUnknown,
     /// Report it with [`Error::request_id`] to the operators of the gateway.
     InternalError,
@@ -131,6 +137,12 @@ impl Error {
     /// have been accepted is never transient: code that repeats what is bills nothing twice.
     pub fn is_transient(&self) -> bool {
         matches!(self.0.kind, Kind::Throttled | Kind::BudgetExhausted | Kind::Unavailable | Kind::DeadlineExceeded)
+            && self.0.reason != TOO_SMALL
+    }
+
+    /// Whether no later attempt can resolve the outcome.
+    pub(crate) fn is_ambiguous(&self) -> bool {
+        self.0.reason == AMBIGUOUS
     }
 
     /// The failure of a call that changes nothing.
@@ -245,9 +257,9 @@ impl StdError for Error {
 
 fn kind(code: Code, reason: &str) -> Kind {
     match (reason, code) {
-        ("CREATE_OUTCOME_UNKNOWN", _) => Kind::OutcomeUnknown,
+        ("CREATE_OUTCOME_UNKNOWN" | AMBIGUOUS, _) => Kind::OutcomeUnknown,
         ("REPLY_TOO_LARGE", _) => Kind::InvalidRequest,
-        ("PAGE_BUDGET_EXHAUSTED", _) => Kind::BudgetExhausted,
+        ("PAGE_BUDGET_EXHAUSTED" | TOO_SMALL, _) => Kind::BudgetExhausted,
         (_, Code::InvalidArgument | Code::OutOfRange | Code::AlreadyExists) => Kind::InvalidRequest,
         (_, Code::NotFound) => Kind::NotFound,
         (_, Code::Unauthenticated) => Kind::Unauthenticated,

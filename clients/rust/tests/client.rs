@@ -120,6 +120,30 @@ async fn idempotent_create_that_stays_unknown() {
     assert_eq!(gateway.seen().len(), 5);
 }
 
+/// A create beyond the budget is not made again, even when the next period begins before the deadline.
+#[tokio::test]
+async fn create_beyond_the_budget() {
+    for (reason, wait, transient) in
+        [("PAGE_BUDGET_EXHAUSTED", Some(Duration::from_millis(1)), true), ("PAGE_BUDGET_TOO_SMALL", None, false)]
+    {
+        let gateway = Gateway::start([Answer::Fails(error(Code::ResourceExhausted, reason, wait))]).await;
+        let failure = client(&gateway).create(idempotent()).await.unwrap_err();
+        assert_eq!((failure.kind(), failure.reason()), (Kind::BudgetExhausted, reason));
+        assert_eq!((failure.retry_delay(), failure.is_transient()), (wait, transient));
+        assert_eq!(gateway.seen().len(), 1);
+    }
+}
+
+/// A create whose outcome is ambiguous is not made again, and an earlier failure does not hide the reason.
+#[tokio::test]
+async fn create_that_is_ambiguous() {
+    let ambiguous = error(Code::Unknown, "CREATE_OUTCOME_AMBIGUOUS", None);
+    let gateway = Gateway::start([Answer::Fails(Status::unavailable("broken")), Answer::Fails(ambiguous)]).await;
+    let failure = client(&gateway).create(idempotent()).await.unwrap_err();
+    assert_eq!((failure.kind(), failure.reason()), (Kind::OutcomeUnknown, "CREATE_OUTCOME_AMBIGUOUS"));
+    assert_eq!(gateway.seen().len(), 2);
+}
+
 /// A create that never left this machine is Unavailable, not of unknown outcome.
 #[tokio::test]
 async fn nobody_at_the_address() {

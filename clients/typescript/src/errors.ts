@@ -78,7 +78,15 @@ export abstract class TransientError extends DocPreviewError {}
 
 /** Too many calls, or a quota or budget is used up. Nothing was accepted. */
 export class Throttled extends TransientError {
-  override readonly name = "Throttled";
+  override readonly name: string = "Throttled";
+}
+
+/**
+ * The caller's page budget of this day or month (UTC) is used up, or too small for the job. With the reason
+ * `PAGE_BUDGET_TOO_SMALL` the job never fits: select fewer pages, or ask for a larger budget.
+ */
+export class BudgetExhausted extends Throttled {
+  override readonly name = "BudgetExhausted";
 }
 
 /** Gateway or cloud cannot be reached, or the gateway is stopping. A create was not accepted. */
@@ -93,7 +101,8 @@ export class DeadlineExceeded extends TransientError {
 
 /**
  * A create was sent and its answer is lost: the job may or may not exist. With a `requestId` repeat it; without one list
- * the jobs before creating again, since a second create may be billed.
+ * the jobs before creating again, since a second create may be billed. With the reason `CREATE_OUTCOME_AMBIGUOUS`
+ * repeating does not help: only a new `requestId` makes a new job.
  */
 export class OutcomeUnknown extends DocPreviewError {
   override readonly name = "OutcomeUnknown";

@@ -6,6 +6,8 @@ import { OutcomeUnknown, Unavailable } from "./errors.js";
 
 const ATTEMPTS = 5;
 const FIRST_PAUSE_MS = 200;
+/** The reason of an outcome that no later attempt can resolve. */
+const AMBIGUOUS = "CREATE_OUTCOME_AMBIGUOUS";
 
 /**
  * Makes up to five attempts within the deadline, never earlier than the gateway asked for: when that is after the
@@ -18,7 +20,7 @@ export async function repeated<T>(attempt: () => Promise<T>, bounds: Bounds): Pr
     try {
       return await attempt();
     } catch (error) {
-      if (!(error instanceof Unavailable || error instanceof OutcomeUnknown)) {
+      if (!(error instanceof Unavailable || error instanceof OutcomeUnknown) || error.reason === AMBIGUOUS) {
         throw error;
       }
       unknown = error instanceof OutcomeUnknown ? error : unknown;

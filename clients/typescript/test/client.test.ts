@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { after, test } from "node:test";
 
 import {
+  BudgetExhausted,
   type ClientOptions,
   DeadlineExceeded,
   type DocPreviewClient,
@@ -70,6 +71,10 @@ test("the class says what to do", async () => {
     [status.PERMISSION_DENIED, "NOT_PERMITTED", PermissionDenied],
     [status.RESOURCE_EXHAUSTED, "RATE_LIMITED", Throttled],
     [status.RESOURCE_EXHAUSTED, "REPLY_TOO_LARGE", InvalidRequest],
+    [status.RESOURCE_EXHAUSTED, "PAGE_BUDGET_EXHAUSTED", BudgetExhausted],
+    [status.RESOURCE_EXHAUSTED, "PAGE_BUDGET_EXHAUSTED", Throttled],
+    [status.RESOURCE_EXHAUSTED, "PAGE_BUDGET_TOO_SMALL", BudgetExhausted],
+    [status.UNKNOWN, "CREATE_OUTCOME_AMBIGUOUS", OutcomeUnknown],
     [status.ALREADY_EXISTS, "REQUEST_ID_REUSED", InvalidRequest],
     [status.INTERNAL, "INTERNAL", InternalError],
   ] as const) {
@@ -113,6 +118,21 @@ test("a delay beyond the deadline ends a create immediately", async () => {
   const [client, gateway] = await serve([failure(status.UNKNOWN, "CREATE_OUTCOME_UNKNOWN", 120_000)]);
   await assert.rejects(client.create({ ...REQUEST, requestId: randomUUID() }), OutcomeUnknown);
   assert.equal(gateway.calls.length, 1);
+});
+
+test("a create beyond the budget is not repeated", async () => {
+  for (const [reason, retryDelayMs] of [["PAGE_BUDGET_EXHAUSTED", 1], ["PAGE_BUDGET_TOO_SMALL", undefined]] as const) {
+    const [client, gateway] = await serve([failure(status.RESOURCE_EXHAUSTED, reason, retryDelayMs)]);
+    await assert.rejects(client.create({ ...REQUEST, requestId: randomUUID() }), { name: "BudgetExhausted", reason, retryDelayMs });
+    assert.equal(gateway.calls.length, 1);
+  }
+});
+
+test("a create whose outcome is ambiguous is not repeated", async () => {
+  const [client, gateway] = await serve([BROKEN, failure(status.UNKNOWN, "CREATE_OUTCOME_AMBIGUOUS")]);
+  const ambiguous = { name: "OutcomeUnknown", reason: "CREATE_OUTCOME_AMBIGUOUS" };
+  await assert.rejects(client.create({ ...REQUEST, requestId: randomUUID() }), ambiguous);
+  assert.equal(gateway.calls.length, 2);
 });
 
 test("a broken or late create leaves its outcome open, one that is never sent does not", async () => {

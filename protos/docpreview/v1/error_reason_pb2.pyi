@@ -148,6 +148,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_IDENTITY_UNAVAILABLE: _ErrorReason.ValueType  # 48
     """UNAVAILABLE. The caller's token cannot be verified now, because the keys of its issuer cannot be read."""
+    ERROR_REASON_CREATE_OUTCOME_AMBIGUOUS: _ErrorReason.ValueType  # 49
+    """UNKNOWN. The create was sent, and its job cannot be told from others of the same document and output, now or later:
+    the cloud does not return the gateway's marker. Repeating it does not help; a new `request_id` makes a new job.
+    """
+    ERROR_REASON_PAGE_BUDGET_TOO_SMALL: _ErrorReason.ValueType  # 50
+    """RESOURCE_EXHAUSTED. The create may make more pages than the caller's whole budget of a day or month has: it never
+    fits. `google.rpc.QuotaFailure` names the budget. Nothing was sent.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The `reason` of `google.rpc.ErrorInfo` is the name of a value without `ERROR_REASON_`, its `domain`
@@ -282,4 +290,12 @@ the answer is the same whether what was asked for exists or not.
 """
 ERROR_REASON_IDENTITY_UNAVAILABLE: ErrorReason.ValueType  # 48
 """UNAVAILABLE. The caller's token cannot be verified now, because the keys of its issuer cannot be read."""
+ERROR_REASON_CREATE_OUTCOME_AMBIGUOUS: ErrorReason.ValueType  # 49
+"""UNKNOWN. The create was sent, and its job cannot be told from others of the same document and output, now or later:
+the cloud does not return the gateway's marker. Repeating it does not help; a new `request_id` makes a new job.
+"""
+ERROR_REASON_PAGE_BUDGET_TOO_SMALL: ErrorReason.ValueType  # 50
+"""RESOURCE_EXHAUSTED. The create may make more pages than the caller's whole budget of a day or month has: it never
+fits. `google.rpc.QuotaFailure` names the budget. Nothing was sent.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -9,6 +9,7 @@ from docpreview.v1.preview_job_pb2 import PreviewOptions
 from docpreview_gateway.model import validation
 from docpreview_gateway.model.buckets import BUCKET, Bucket
 from docpreview_gateway.model.errors import GatewayError, InvalidRequest, Violation, echo
+from docpreview_gateway.model.output_templates import SPREADSHEETS, source_format
 from docpreview_gateway.model.policy import require
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class BucketRegistry:
         return self._admit(request)
 
     def admit_create(self, request: CreatePreviewJobRequest, caller: Caller) -> Admitted:
-        """`admit` for a create: checks its document, output, preset and options too."""
+        """`admit` for a create: checks its document, output, preset and options, and that its pages can be budgeted."""
         if caller.rights is not None:
             validation.check_names(request)
             _authorize_create(request, caller.rights)
@@ -74,6 +75,8 @@ class BucketRegistry:
             raise InvalidRequest([Violation("preset", "must be empty: this gateway has no policy, and so no presets")])
         if caller.rights is not None and (violations := tuple(caller.rights.options.violations(request))):
             raise InvalidRequest(violations)
+        if caller.budget is not None and caller.budget.count == "asked" and not caller.shadow:
+            _check_asked_pages(request)
         return Admitted(request, bucket, self.admit_output(request.output, bucket))
 
     def _admit(self, request: BucketRequest) -> Bucket:
@@ -107,6 +110,37 @@ def _authorize_create(request: CreatePreviewJobRequest, rights: Rights) -> None:
     require(rights.of_output(request.bucket, request.output.bucket or request.bucket, request.output.object))
     if request.preset:
         require(rights.of_preset(request.preset))
+
+
+def _check_asked_pages(request: CreatePreviewJobRequest) -> None:
+    """InvalidRequest when a valid create does not say how many pages it wants at most."""
+    options, violations = request.options, []
+    if options.target_format == PreviewOptions.TARGET_FORMAT_PDF:
+        violations.append(
+            Violation(
+                "options.target_format",
+                "must be an image format: a PDF has all pages, and your page budget admits only creates "
+                "that say how many pages they want",
+            )
+        )
+    elif validation.selected_pages(options) <= 0:
+        violations.append(
+            Violation(
+                "options.page_ranges",
+                "must be set, or options.end_page above 0: your page budget admits only creates that say how many "
+                "pages they want",
+            )
+        )
+    if source_format(request.input_object, options.source_format) in SPREADSHEETS and options.sheet_id <= 0:
+        violations.append(
+            Violation(
+                "options.sheet_id",
+                "must be above 0: pages count within a sheet, and your page budget admits only creates that say how "
+                "many pages they want",
+            )
+        )
+    if violations:
+        raise InvalidRequest(violations)
 
 
 def _not_configured(name: str) -> GatewayError:

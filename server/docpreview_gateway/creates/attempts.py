@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.creates.ports import CreatesTelemetry, CreateStore
     from docpreview_gateway.creates.records import Record, Timing
     from docpreview_gateway.model.call import Call
-    from docpreview_gateway.upstream.cloud_clock import CloudTimes
+    from docpreview_gateway.upstream.cloud_clock import CloudTimes, Heard
     from docpreview_gateway.upstream.operations import Upstream
 
 log = structlog.get_logger("docpreview_gateway.creates")
@@ -95,6 +95,8 @@ class Attempts:
     async def send(self, work: Work, begun_at: float) -> PreviewJob:
         """Send a create whose record was begun at `begun_at` (of `CloudTimes.elapsed`). Its outcome is recorded."""
         self._outcomes.watch(work.record)
+        host = work.admitted.bucket.ci_host
+        before = self._times.heard(host)
         for may_correct in (True, False):
             try:
                 job = await self._post(work, begun_at)
@@ -109,6 +111,8 @@ class Attempts:
                     # Refused for the clock: nothing was made, and the cloud's time is known now.
                     begun_at = await self._reopen(work, work.record)
                     continue
+                if error.reason == reasons.ERROR_REASON_CLOCK_SKEW:
+                    self._disbelieve(host, before)
                 self._telemetry.ledger("rejected" if work.has_begun else "released")
                 await self._release(work)
                 raise
@@ -205,6 +209,15 @@ class Attempts:
             begun_at = await self._reopen(work, standing)
             return await self.send(work, begun_at)
         return None
+
+    def _disbelieve(self, host: str, before: Heard | None) -> None:
+        """The cloud has refused a signature that was made by its own `Date`: one that is far off was wrong."""
+        heard = self._times.heard(host)
+        if before is None or heard is None:
+            return
+        shown = before.date + (heard.at - before.at)
+        if abs(heard.date - shown) > self._timing.fence_slack:
+            self._times.restore(host, before)
 
     async def _reopen(self, work: Work, standing: Record) -> float:
         """Begin a new attempt of a create that has no job. The instant at which it was begun."""

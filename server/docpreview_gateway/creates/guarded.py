@@ -102,12 +102,12 @@ class GuardedStore:
             state, known = await self.store.state(), self._memory.value
             if known.generation:
                 is_same = state.generation == known.generation and state.seq >= known.seq
-            elif state.seq > 0 or await self._is_first_start():
+            elif state.generation or await self._is_first_start():
                 is_same = True
             else:
                 # Another replica may have begun to use a new store meanwhile.
                 state = await self.store.state()
-                is_same = state.seq > 0
+                is_same = bool(state.generation)
             if state.lost_since or not is_same:
                 await self._lose()
                 raise StoreLost("the store of creates has lost records, and is being rebuilt")
@@ -133,7 +133,7 @@ class GuardedStore:
         """Note how far the store is; to be repeated now and then. StoreError."""
         state = await self._ask(self.store.state())
         known = self._memory.value
-        if state.generation != known.generation or state.seq < known.seq:
+        if state.lost_since or state.generation != known.generation or state.seq < known.seq:
             await self._lose()
             raise StoreLost("the store of creates has lost records")
         self._remember(state)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
 from docpreview_gateway.model.job_states import TERMINAL
 from docpreview_gateway.model.validation import MAX_SINGLE_IMAGE_PAGES, selected_pages
 
 if TYPE_CHECKING:
-    from docpreview.v1.preview_job_pb2 import PreviewOptions
     from docpreview_gateway.model.callers import PageBudget
 
 
@@ -65,7 +64,12 @@ def made(job: PreviewJob) -> int | None:
     if job.state != PreviewJob.STATE_SUCCESS:
         return result.succeeded_page_count
     # The vendor does not say whether the total is that of the document or of the pages asked for.
-    return result.succeeded_page_count or result.total_page_count
+    found = result.succeeded_page_count or result.total_page_count
+    if job.options.single_image or job.options.target_format == PreviewOptions.TARGET_FORMAT_PDF:
+        # One file with many pages, which may be counted as one.
+        selected = selected_pages(job.options)
+        found = max(found, min(result.total_page_count, selected) if selected > 0 else result.total_page_count)
+    return found
 
 
 def refusing(pages: int, count: PageCount, budget: PageBudget) -> Literal["day", "month"] | None:

@@ -1,7 +1,8 @@
 """The store of creates in Redis or Valkey, shared by replicas. Every method is one script, so it is atomic.
 
 It is as durable as the server. What the server loses (by a restart without an append-only file, a failover to a replica
-that lags behind, eviction) is noticed as StoreLost by the generation, or by a `seq` that went back.
+that lags behind, eviction) is noticed as StoreLost by the generation, or by a `seq` that went back, and by every other
+replica as soon as one has noted it with `begin_rebuild`.
 `docs/configuration.md` says how to run the server, `redis_scripts` what the keys hold.
 """
 
@@ -49,11 +50,12 @@ Result = TypeVar("Result")
 
 
 class _Known:
-    """The store that this process knows: its generation (`*`: any), and its highest `seq` in an answer."""
+    """The store that this process knows: generation and noted loss (`*`: any), and its highest `seq` in an answer."""
 
-    def __init__(self, generation: str = "*", seq: int = 0) -> None:
-        self.generation = generation
-        self.seq = seq
+    def __init__(self, state: StoreState | None = None) -> None:
+        self.generation = state.generation if state else "*"
+        self.seq = state.seq if state else 0
+        self.lost_since = repr(state.lost_since) if state else "*"
 
 
 class _Answer(NamedTuple):
@@ -80,8 +82,18 @@ class RedisCreates:
         self._known = _Known()
 
     async def state(self) -> StoreState:
-        """The present state. A store that is not whole has no generation."""
-        return self._learned(await self._run(_state, scripts.STATE))
+        """The present state. A store that is not whole has no generation.
+
+        A `seq` that went back, and a loss that another replica has noted, are StoreLost of the next call all the same:
+        only `begin_rebuild` accepts them.
+        """
+        known = self._known
+        state = await self._run(_state, scripts.STATE)
+        if state.generation == known.generation:
+            known.seq = max(known.seq, state.seq)
+        elif known is self._known:
+            self._known = _Known(state)
+        return state
 
     async def begin(
         self, record: Record, look_at: float, budget: PageBudget | None, *, dedupe_since: float | None
@@ -170,8 +182,12 @@ class RedisCreates:
 
     async def begin_rebuild(self, now: float) -> StoreState:
         """Note a loss, and expect the store's generation from now on: a new one, if the store is not whole."""
-        arguments = (secrets.token_hex(16), repr(float(now)))
-        return self._learned(await self._run(_state, scripts.BEGIN_REBUILD, *arguments, patient=True))
+        # 0 would say that nothing is lost. The cloud's time may not be known yet.
+        arguments = (secrets.token_hex(16), repr(float(now or 1.0)))
+        state = await self._run(_state, scripts.BEGIN_REBUILD, *arguments, patient=True)
+        # Replaced as a whole: a late answer to an earlier call must not raise the `seq` that is expected from now on.
+        self._known = _Known(state)
+        return state
 
     async def end_rebuild(self, lost_since: float, cloud_mark: float, used: Sequence[tuple[str, str, int]]) -> bool:
         """End the rebuild that began at `lost_since`; False when another replica ended it."""
@@ -179,17 +195,13 @@ class RedisCreates:
         arguments = (repr(float(lost_since)), repr(float(cloud_mark)), *flat)
         return await self._run(_flag, scripts.END_REBUILD, *arguments, patient=True)
 
-    def _learned(self, state: StoreState) -> StoreState:
-        # Replaced as a whole: a late answer to an earlier call must not raise the `seq` that is expected from now on.
-        self._known = _Known(state.generation, state.seq)
-        return state
-
     async def _run(
         self, read: Callable[..., Result], script: str, *arguments: str | bytes | float, patient: bool = False
     ) -> Result:
         """Run a script and `read` the rest of its answer. An unexpected answer is an error, never a record."""
         known, client = self._known, self._patient if patient else self._redis
-        command = script_command(script, self._names, known.generation, known.seq, *arguments)
+        expected = (known.generation, f"{known.seq} {known.lost_since}")
+        command = script_command(script, self._names, *expected, *arguments)
         try:
             answer = await client.execute(*command, read=partial(_checked, read))
         except RedisCallError as error:

@@ -18,9 +18,13 @@ local function changed() seq = seq + 1 redis.call('HSET', m, 'seq', string.forma
 CHECK = (
     STORE
     + """
-if not is_whole or not seq or (ARGV[1] ~= '*' and ARGV[1] ~= generation) or seq < tonumber(ARGV[2]) then
+local least_seq, known_loss = string.match(ARGV[2], '^(%S+) (%S+)$')
+if not is_whole or not seq or (ARGV[1] ~= '*' and ARGV[1] ~= generation) or seq < tonumber(least_seq) then
   return {'lost'}
 end
+-- A loss that another replica has noted, of changes that this one may not have seen.
+local loss = tonumber(redis.call('HGET', m, 'lost_since') or 0)
+if not loss or (loss ~= 0 and known_loss ~= '*' and loss ~= tonumber(known_loss)) then return {'lost'} end
 """
 )
 PAGES = """

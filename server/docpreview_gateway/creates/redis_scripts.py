@@ -1,7 +1,7 @@
 """Lua scripts of the store of creates in Redis or Valkey (`redis_creates`), one for each method of the port.
 
-KEYS: `c`, hash record key -> stored record; `p`, hash of counters and leases; `d`, sorted set record
-key -> `look_at`; `m`, hash of meta and indexes.
+KEYS: `c`, hash record key -> stored record; `p`, hash of counters and leases; `d`, sorted set record key -> `look_at`;
+`m`, hash of meta and indexes.
 
 `c` holds of a record a checksum, a tab, what scripts need of it (`records.Index`, separated by tabs), a line feed, and
 the packed record. A script cannot compute a MAC, so what it changes it has checked for damage only; the gateway checks
@@ -18,8 +18,9 @@ A tab separates words in the names of fields, here and in `p`: `held:` and `used
 replica, caller and day. Each of the four keys carries the generation (`generation`; in `d` as a member that is never
 due). None has a TTL, so what a server evicts or loses is a whole key, and every script notices it.
 
-ARGV: the expected generation (`*`: any), the smallest `seq` that is not a loss, then the method's own. Answers begin
-with `ok` and the present `seq`, or are `lost`, or `unreadable` and a record's key.
+ARGV: the expected generation (`*`: any); the smallest `seq` that is not a loss and the `lost_since` that is known (`*`:
+any), separated by a blank; then the method's own. Answers begin with `ok` and the present `seq`, or are `lost`, or
+`unreadable` and a record's key.
 
 A script that fails must have changed nothing. So it reads and computes everything before its first write, and its first
 write is one that a full server refuses, unless it only deletes: the server judges the first write alone.
@@ -34,7 +35,9 @@ STATE = (
     STORE
     + f"""
 local f = {STATE_FIELDS}
-return {{'ok', seq or 0, {{is_whole and generation or '', seq or 0, f[1] or '', f[2] or '', f[3] or ''}}}}
+-- What is left of a store that is not whole is no store.
+if not is_whole or not seq then generation, seq = '', 0 end
+return {{'ok', seq, {{generation, seq, f[1] or '', f[2] or '', f[3] or ''}}}}
 """
 )
 BEGIN = (

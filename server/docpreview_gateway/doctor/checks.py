@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from docpreview_gateway.doctor.diagnosis import Finding
 from docpreview_gateway.doctor.examination import Diagnostics
 from docpreview_gateway.doctor.network import SystemNetwork
+from docpreview_gateway.storage.key_file import KeyFileError, read_secrets
 from docpreview_gateway.telemetry.prometheus_access import PrometheusAccess
 from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.wiring.access import Access
@@ -31,7 +32,9 @@ async def run_checks(settings: Settings) -> list[Finding]:
         credentials = access.cloud_credentials()
         access.authenticator()
         access.server_credentials()
-    except InvalidFileError as error:
+        if settings.ledger.key_file is not None:
+            read_secrets(settings.ledger.key_file)
+    except (InvalidFileError, KeyFileError) as error:
         return [Finding("files", "configuration", str(error), "correct the file; nothing else was checked")]
     buckets = [found.bucket() for found in settings.buckets]
     hosts = _hosts(settings, buckets)

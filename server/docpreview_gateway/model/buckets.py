@@ -22,6 +22,8 @@ class Bucket:
     region: str
     credentials: str
     default_queue_id: str = ""
+    exclusive: bool = False
+    """No other program makes document jobs in this bucket."""
 
     def __post_init__(self) -> None:
         """ValueError for a name or region that could lead a request to another host."""

@@ -78,6 +78,7 @@ class LimitReached(GatewayError):  # noqa: N818 - a state of the caller's accoun
     """A rate, concurrency or page limit is reached. Nothing was sent to the cloud.
 
     `subject` names the limit and its owner. `final`: clients must not wait within a call, however late its deadline.
+    Without `retry_after` waiting never helps: the request is larger than the whole limit.
     """
 
     def __init__(

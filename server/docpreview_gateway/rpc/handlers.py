@@ -197,10 +197,12 @@ class Handlers:
     def trailers(self, call: Call, status: RichStatus) -> tuple[tuple[str, str | bytes], ...]:
         """Trailing metadata of an error."""
         trailers: tuple[tuple[str, str | bytes], ...] = (*_metadata(call), (DETAILS_KEY, status.details))
+        # gRPC's own retries obey the pushback and ignore RetryInfo; -1 stops them where waiting cannot help.
+        if status.final:
+            return (*trailers, ("grpc-retry-pushback-ms", "-1"))
         if status.retry_after is None:
             return trailers
-        # gRPC's own retries obey this and ignore RetryInfo; -1 stops them where waiting cannot help.
-        if status.final or status.retry_after > call.deadline - time.monotonic():
+        if status.retry_after > call.deadline - time.monotonic():
             return (*trailers, ("grpc-retry-pushback-ms", "-1"))
         # Jitter, so that callers do not retry together.
         milliseconds = round(1000 * status.retry_after * (0.8 + 0.4 * self._jitter()))

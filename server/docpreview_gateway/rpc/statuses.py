@@ -76,6 +76,8 @@ CODES: dict[r.ErrorReason.ValueType, StatusCode] = {
     r.ERROR_REASON_UNAUTHENTICATED: StatusCode.UNAUTHENTICATED,
     r.ERROR_REASON_NOT_PERMITTED: StatusCode.PERMISSION_DENIED,
     r.ERROR_REASON_IDENTITY_UNAVAILABLE: StatusCode.UNAVAILABLE,
+    r.ERROR_REASON_CREATE_OUTCOME_AMBIGUOUS: StatusCode.UNKNOWN,
+    r.ERROR_REASON_PAGE_BUDGET_TOO_SMALL: StatusCode.RESOURCE_EXHAUSTED,
 }
 
 
@@ -83,7 +85,7 @@ class RichStatus(NamedTuple):
     """An error as the client gets it: code, message, and the serialised `google.rpc.Status` in `details`.
 
     `retry_after` is the error's, in seconds; `reason` is the one in its ErrorInfo; `final`: gRPC's own retries are
-    stopped.
+    stopped, whether or not there is a `retry_after`.
     """
 
     code: StatusCode

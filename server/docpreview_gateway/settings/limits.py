@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -57,10 +57,22 @@ class BudgetSettings(Section):
     estimate: int = Field(
         50, ge=1, le=5000, description="pages charged for a create that does not say how many it wants"
     )
+    count: Literal["estimate", "asked"] = Field(
+        "estimate",
+        description="pages that are reserved for a create that does not say how many it wants. `estimate`: those of "
+        "`estimate`, and its job may make more; `asked`: such creates are refused, so no job makes more pages than "
+        "were reserved",
+    )
+    outage_pages: int = Field(
+        0,
+        ge=0,
+        le=10**12,
+        description="pages that each replica may let the caller make in a day while it cannot reach the store",
+    )
 
     def budget(self) -> PageBudget:
         """The budget."""
-        return PageBudget(self.per_day, self.per_month, self.estimate)
+        return PageBudget(self.per_day, self.per_month, self.estimate, self.count, self.outage_pages)
 
 
 RateWords = Annotated[RateSettings, BeforeValidator(_rate_words)]
@@ -88,8 +100,9 @@ class CallerLimitSettings(Section):
     budget: BudgetWords | None = Field(
         None,
         description="`{per_day: 5000, per_month: 100000, estimate: 50}`: page quota per day and month of UTC, each "
-        "optional; `estimate`: pages charged for a create that does not say how many it wants. `{}`: pages are "
-        "counted only",
+        "optional; `estimate`: pages charged for a create that does not say how many it wants; `count: asked`: such "
+        "creates are refused; `outage_pages: 100`: pages that each replica may let the caller make in a day while it "
+        "cannot reach the store. `{}`: pages are counted only",
     )
     shadow: bool = Field(default=False, description="dry run: limits are counted and reported, and nothing is rejected")
 

@@ -133,8 +133,8 @@ class Settings(BaseSettings):
     edge: EdgeSettings = EdgeSettings()
     state_dir: Path = Field(
         Path("docpreview-state"),
-        description="writable directory for state that outlives the process: the ledger of creates with `request_id` "
-        "and the counters of callers' pages (SQLite)",
+        description="writable directory for state that outlives the process: records of creates and of callers' pages "
+        "(SQLite), and the secret for them unless `ledger.key_file` names one",
     )
     upstream: UpstreamSettings = UpstreamSettings()
     retry: RetrySettings = RetrySettings()
@@ -175,7 +175,25 @@ class Settings(BaseSettings):
                 f"shared_state.url: missing, and replicas is {self.replicas}; each would have its own cache and "
                 "its own ledger of request_ids. Give the redis:// address of a shared server, or set replicas to 1"
             )
+        self._check_shared_records()
         return self
+
+    def _check_shared_records(self) -> None:
+        """ValueError when replicas would not know their records from those of other deployments, or forged ones."""
+        shared = self.shared_state
+        if shared.url is None and shared.ledger_url is None:
+            return
+        if shared.namespace is None:
+            raise ValueError(
+                "shared_state.namespace: missing. Name this deployment, such as previews: 1 to 32 small letters, "
+                "digits and hyphens, the same for all replicas, and another one for each deployment that shares the "
+                "server or a bucket"
+            )
+        if self.ledger.key_file is None:
+            raise ValueError(
+                "ledger.key_file: missing, and shared_state is set; replicas need one secret for creates. Write the "
+                "output of `openssl rand -base64 32` to a file that all replicas have, and name it here"
+            )
 
     @classmethod
     def settings_customise_sources(

@@ -61,6 +61,9 @@ HostName = Annotated[
         "must be a host name in small letters without a port: gateway.example.com",
     ),
 ]
+Namespace = Annotated[
+    str, _matching(re.compile("[a-z0-9-]{1,32}"), "must be 1 to 32 small letters, digits and hyphens, such as previews")
+]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 Endpoint = Annotated[AnyHttpUrl, UrlConstraints(allowed_schemes=["http", "https"]), AfterValidator(_endpoint)]
 
@@ -77,9 +80,15 @@ class BucketSettings(Section):
         "", description="queue of creates without a queue of their own; empty: the bucket's default queue at the cloud"
     )
 
+    exclusive: bool = Field(
+        default=False,
+        description="whether no other program makes document jobs in this bucket: a job without the gateway's marker "
+        "is then matched to its create by document, output and options",
+    )
+
     def bucket(self) -> Bucket:
         """The bucket."""
-        return Bucket(self.name, self.region, self.credentials, self.default_queue_id)
+        return Bucket(self.name, self.region, self.credentials, self.default_queue_id, self.exclusive)
 
 
 class CredentialSettings(Section):
@@ -128,8 +137,9 @@ class LimitSettings(Section):
     )
     without_store: Literal["local", "refuse"] = Field(
         "local",
-        description="behaviour while the shared store is down. `local`: each replica counts calls and pages for "
-        "itself; `refuse`: calls of callers with limits fail with `LIMITER_UNAVAILABLE`",
+        description="behaviour while the shared store is down. `local`: each replica counts calls for itself; "
+        "`refuse`: calls of callers with rates fail with `LIMITER_UNAVAILABLE`. Pages are never counted by a replica "
+        "alone: creates of callers with a budget fail, beyond the `outage_pages` of their budget",
     )
     connection_age_seconds: Tuning[float] = Field(
         120.0,
@@ -169,10 +179,32 @@ class WatchSettings(Section):
 
 
 class LedgerSettings(Section):
-    """The ledger of creates with `request_id`, in the state directory or in shared state; times in seconds."""
+    """The records of creates, in the state directory or in shared state; times in seconds."""
 
+    key_file: Path | None = Field(
+        None,
+        description="file with the deployment's secret for creates, the same for all replicas: a line of at least 32 "
+        "random bytes, in base64 or as they are, and below it older ones until `retention_seconds` after their "
+        "replacement. Required with shared state; without, `ledger.key` in `state_dir` is generated",
+    )
+    on_loss: Literal["rebuild", "refuse", "accept"] = Field(
+        "rebuild",
+        description="behaviour after a loss of records, such as an emptied Redis. `rebuild`: creates that need a "
+        "record are refused until the records are read back from the cloud's job lists, or for `retention_seconds` "
+        "where jobs do not show whose they are; `refuse`: until `docpreview-gateway store accept-loss`; `accept`: "
+        "they go on, and a repeated `request_id` may make, and bill, a second job",
+    )
+    strict: bool = Field(
+        default=False,
+        description="whether creates with `request_id` are refused while Redis may evict keys (`maxmemory-policy` "
+        "other than `noeviction`); otherwise this is a warning",
+    )
     retention_seconds: Tuning[float] = Field(
-        86400.0, ge=3600, le=30 * 86400, description="retention of a `request_id`, at least an hour"
+        86400.0,
+        ge=3600,
+        le=25 * 86400,
+        description="retention of a `request_id`, at least an hour, and at most 25 days, because the cloud forgets "
+        "jobs after a month",
     )
     fence_slack_seconds: Tuning[float] = Field(
         60.0,
@@ -183,7 +215,7 @@ class LedgerSettings(Section):
         "gateway's time",
     )
     visibility_seconds: Tuning[float] = Field(
-        15.0,
+        60.0,
         ge=0,
         le=600,
         description="maximum delay between a create and the new job's appearance in the cloud's lists",
@@ -195,13 +227,6 @@ class LedgerSettings(Section):
         description="validity of the signature of a create at the cloud; with a shorter one unknown creates are "
         "reconciled sooner",
     )
-    lease_seconds: Tuning[float] = Field(
-        30.0,
-        ge=1,
-        le=600,
-        description="lease of the process working on a create; when it is not renewed in this time, another process "
-        "takes over",
-    )
 
     def timing(self) -> Timing:
         """The times of recorded creates."""
@@ -209,13 +234,19 @@ class LedgerSettings(Section):
             signature=self.signature_seconds,
             fence_slack=self.fence_slack_seconds,
             visibility=self.visibility_seconds,
-            lease=self.lease_seconds,
             keep=self.retention_seconds,
         )
 
 
 class SharedStateSettings(Section):
     """A Redis or Valkey server for state that replicas share; times in seconds. Without it nothing is shared."""
+
+    namespace: Namespace | None = Field(
+        None,
+        description="name of the deployment: 1 to 32 small letters, digits and hyphens, the same for all its replicas "
+        "and for no other deployment. It is in the key of everything that is shared, and in the markers of jobs. "
+        "Required with `url` or `ledger_url`",
+    )
 
     url: RedisUrl | None = Field(
         None,

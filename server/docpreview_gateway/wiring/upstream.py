@@ -57,9 +57,8 @@ async def cloud_parts(
     observed: Observability,
 ) -> AsyncIterator[CloudParts]:
     """The parts, connected at their first use. Leaving closes the connections."""
-    telemetry, timeout = observed.upstream, settings.upstream.timeout_seconds
-    # Of caches: they hold answers for a second, and the cloud's clock is known to a second only.
-    clock = SystemClock()
+    # Caches go by our clock: they hold answers for a second, and the cloud's clock is known to a second only.
+    clock, telemetry, timeout = SystemClock(), observed.upstream, settings.upstream.timeout_seconds
     async with AsyncExitStack() as stack:
         transport = await stack.enter_async_context(_transport(settings))
         policy = settings.retry.policy()

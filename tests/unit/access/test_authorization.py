@@ -15,6 +15,7 @@ from docpreview.v1 import preview_job_service_pb2 as pb
 from docpreview.v1 import preview_queue_service_pb2 as queues
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOptions
 from docpreview_gateway.model.buckets import Bucket
+from docpreview_gateway.model.callers import ANONYMOUS
 from docpreview_gateway.model.errors import GatewayError, InvalidRequest
 from docpreview_gateway.model.option_rules import OptionRules
 from docpreview_gateway.upstream.memory_cache import LruMemoryCache
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.callers import Caller
 
 SHOP = caller_of("shop", {BUCKET.name: ("in/",)}, ("p/",))
+LIMITED = caller_of("shop", {BUCKET.name: ("in/",)}, ("p/",), options=OptionRules(max_pages=10))
 WHOLE = caller_of("whole", {BUCKET.name: ("",)})
 STRANGER = caller_of("stranger", {"stranger-1250000000": ("",)})
 SUCCESS = PreviewJob.STATE_SUCCESS
@@ -195,6 +197,26 @@ class TestCreate:
         """A gateway without a policy has no presets."""
         with pytest.raises(InvalidRequest, match="preset"):
             await office.jobs.create(create_request(preset="thumbnail"), call())
+
+    @pytest.mark.parametrize("first", [-(2**31), -1, 5001, 2**31 - 10, 2**31 - 1])
+    @pytest.mark.parametrize("last", [None, -1, -(2**31), 2**31 - 1])
+    @pytest.mark.parametrize("caller", [LIMITED, SHOP, ANONYMOUS], ids=["page limit", "policy", "no policy"])
+    async def test_a_first_page_that_does_not_exist_is_an_invalid_field(
+        self, office: Office, first: int, last: int | None, caller: Caller
+    ) -> None:
+        """INVALID_REQUEST, with and without a page limit, however large the number, for one image and for many."""
+        office.upstream.objects.add((BUCKET.name, "in/a.pdf"))
+        for single in (False, True):
+            options = PreviewOptions(start_page=first, end_page=last, single_image=single)
+            error = await refusal(office.jobs.create(create_request(options=options), by(caller)))
+            assert isinstance(error, InvalidRequest)
+            assert "options.start_page" in [violation.field for violation in error.violations]
+
+    async def test_pages_up_to_the_last_one_are_within_a_page_limit(self, office: Office) -> None:
+        """The limit adds no page that the cloud would refuse."""
+        office.upstream.objects.add((BUCKET.name, "in/a.pdf"))
+        job = await office.jobs.create(create_request(options=PreviewOptions(start_page=4999)), by(LIMITED))
+        assert job.options.end_page == 5000
 
     async def test_two_callers_with_one_request_id_get_two_jobs(self, office: Office) -> None:
         """A request id gives no access to another caller's job."""

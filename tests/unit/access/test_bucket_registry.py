@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from docpreview.v1 import error_reason_pb2 as r
-from docpreview.v1.preview_job_pb2 import ObjectLocation
-from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest
+from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewOptions
+from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, GetPreviewJobRequest
 from docpreview_gateway.access.bucket_registry import BucketRegistry
 from docpreview_gateway.model.call import Call
-from docpreview_gateway.model.callers import ANONYMOUS, Caller
+from docpreview_gateway.model.callers import ANONYMOUS, Caller, PageBudget
 from docpreview_gateway.model.errors import GatewayError, InvalidRequest
+from docpreview_gateway.model.option_rules import OptionRules
 from tests.fakes.policies import caller_of
 from tests.unit.conftest import BUCKET, OTHER
 
@@ -94,3 +100,96 @@ def test_how_a_call_was_served_is_disclosed_to_callers_who_see_all_of_the_bucket
     call = Call("r1", 0.0, caller)
     REGISTRY.admit(GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1"), call)
     assert call.response.disclosed == disclosed
+
+
+PAGES = st.none() | st.integers(-(2**31), 2**31 - 1) | st.integers(-2, 5002)
+OPTIONS = st.builds(
+    PreviewOptions,
+    start_page=PAGES,
+    end_page=PAGES,
+    page_ranges=st.sampled_from(["", "1", "1-4,9", "4-1", "x", "0-99999999999", "1,,2", "-", "9999"]),
+    single_image=st.booleans(),
+    target_format=st.sampled_from(PreviewOptions.TargetFormat.values()),
+)
+
+
+@given(OPTIONS, OPTIONS, st.none() | st.integers(1, 5000))
+@settings(max_examples=500, deadline=None, derandomize=True, database=None)
+def test_any_selection_of_pages_is_within_the_limits_or_an_invalid_request(
+    options: PreviewOptions, force: PreviewOptions, most: int | None
+) -> None:
+    """Never another error: the policy's rules are applied before the numbers are checked."""
+    rules = OptionRules(force=force, max_pages=most)
+    caller = caller_of("shop", {BUCKET.name: ("in/",)}, ("p/",), options=rules)
+    output = ObjectLocation(object="p/${Number}.jpg" if options.single_image else "p/${Page}.jpg")
+    request = CreatePreviewJobRequest(bucket=BUCKET.name, input_object="in/a.pdf", output=output, options=options)
+    try:
+        made = REGISTRY.admit_create(request, caller).request.options
+    except InvalidRequest:
+        return
+    assert 0 <= made.start_page <= 5000
+    assert -1 <= made.end_page <= 5000
+    if most is not None and not made.page_ranges:
+        assert 1 <= made.end_page - (made.start_page or 1) + 1 <= most
+
+
+ASKED = Caller("hard", budget=PageBudget(per_day=10, count="asked"))
+ESTIMATED = Caller("soft", budget=PageBudget(per_day=10))
+
+
+def create(document: str = "in/a.pptx", **options: Any) -> CreatePreviewJobRequest:
+    return CreatePreviewJobRequest(
+        bucket=BUCKET.name,
+        input_object=document,
+        output=ObjectLocation(object="p-${SheetID}/${Number}.jpg"),
+        options=PreviewOptions(**options),
+    )
+
+
+@pytest.mark.parametrize(
+    ("request_", "fields"),
+    [
+        (create(), ["options.page_ranges"]),
+        (create(start_page=3), ["options.page_ranges"]),
+        (create(end_page=-1), ["options.page_ranges"]),
+        (create(target_format=PreviewOptions.TARGET_FORMAT_PDF, end_page=3), ["options.target_format"]),
+        (create("in/a.xlsx"), ["options.page_ranges", "options.sheet_id"]),
+        (create("in/a.xlsx", end_page=3), ["options.sheet_id"]),
+        (create("in/A.XLSX", end_page=3, sheet_id=0), ["options.sheet_id"]),
+        (create("in/a", source_format="csv", page_ranges="1,3"), ["options.sheet_id"]),
+        (create("in/a.xls", sheet_id=1), ["options.page_ranges"]),
+    ],
+)
+def test_a_create_that_does_not_say_how_many_pages_is_refused_if_the_budget_counts_asked_pages(
+    request_: CreatePreviewJobRequest, fields: list[str]
+) -> None:
+    """The violations say what to set. Other budgets estimate, and shadow mode refuses nothing."""
+    with pytest.raises(InvalidRequest) as caught:
+        REGISTRY.admit_create(request_, ASKED)
+    assert [violation.field for violation in caught.value.violations] == fields
+    assert all("how many pages" in violation.description for violation in caught.value.violations)
+    assert REGISTRY.admit_create(request_, ESTIMATED).request == request_
+    assert REGISTRY.admit_create(request_, ANONYMOUS).request == request_
+    assert REGISTRY.admit_create(request_, replace(ASKED, shadow=True)).request == request_
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        create(page_ranges="1,3-4"),
+        create(end_page=3),
+        create(start_page=2, end_page=2),
+        create("in/a.xlsx", end_page=3, sheet_id=2),
+        create("in/a.xlsx", page_ranges="1", sheet_id=1),
+    ],
+)
+def test_a_create_that_says_how_many_pages_is_admitted_by_every_budget(request_: CreatePreviewJobRequest) -> None:
+    """Of a spreadsheet, within one sheet."""
+    assert REGISTRY.admit_create(request_, ASKED).request == request_
+
+
+def test_pages_that_the_policy_selects_are_asked_for() -> None:
+    """`max_pages` sets `end_page` where the caller did not."""
+    caller = replace(caller_of("a", {BUCKET.name: ("",)}, options=OptionRules(max_pages=5)), budget=ASKED.budget)
+    admitted = REGISTRY.admit_create(create(), caller)
+    assert admitted.request.options.end_page == 5

@@ -190,6 +190,16 @@ def test_a_used_up_budget_is_named_with_advice_and_exit_code_6(gateway: FakeGate
     assert "larger budget" in result.stderr
 
 
+def test_advice_promises_nothing_of_repeating_where_that_never_helps(
+    gateway: FakeGateway, docpreview: Docpreview
+) -> None:
+    gateway.will("CreatePreviewJob", over_quota("PAGE_BUDGET_TOO_SMALL", "caller:a:pages_per_day"))
+    result = docpreview("create", BUCKET, "a.pdf", "--output", "p-${Page}.jpg")
+    assert result.stderr.splitlines()[-1] == "Ask for fewer pages, or for a larger budget."
+    gateway.will("CreatePreviewJob", failure(grpc.StatusCode.UNKNOWN, "CREATE_OUTCOME_AMBIGUOUS"))
+    assert "Only a new --request-id makes a new job." in docpreview("create", BUCKET, "a.pptx").stderr
+
+
 def test_watch_without_a_terminal_prints_states_to_stderr_and_job_to_stdout(
     gateway: FakeGateway, docpreview: Docpreview
 ) -> None:
@@ -236,6 +246,8 @@ def test_wait_exits_by_how_the_job_ended_or_that_it_has_not(
         (failure(grpc.StatusCode.UNAVAILABLE, "UPSTREAM_UNREACHABLE"), 6),
         (failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "UPSTREAM_THROTTLED"), 6),
         (failure(grpc.StatusCode.UNKNOWN, "CREATE_OUTCOME_UNKNOWN"), 7),
+        (failure(grpc.StatusCode.UNKNOWN, "CREATE_OUTCOME_AMBIGUOUS"), 7),
+        (over_quota("PAGE_BUDGET_TOO_SMALL", "caller:a:pages_per_day"), 3),
         (failure(grpc.StatusCode.FAILED_PRECONDITION, "CI_ROLE_MISSING"), 8),
         (failure(grpc.StatusCode.INTERNAL, "INTERNAL"), 70),
     ],

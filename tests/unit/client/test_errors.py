@@ -36,6 +36,8 @@ from .samples import BUCKET, JOB_ID, failure, invalid, over_quota
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "UPSTREAM_QUOTA", Throttled),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED", Throttled),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "PAGE_BUDGET_EXHAUSTED", BudgetExhausted),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "PAGE_BUDGET_TOO_SMALL", BudgetExhausted),
+        (grpc.StatusCode.UNKNOWN, "CREATE_OUTCOME_AMBIGUOUS", OutcomeUnknown),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "REPLY_TOO_LARGE", InvalidRequest),
         (grpc.StatusCode.ALREADY_EXISTS, "REQUEST_ID_REUSED", InvalidRequest),
         (grpc.StatusCode.INTERNAL, "UPSTREAM_CREDENTIALS", InternalError),

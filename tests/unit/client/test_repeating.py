@@ -5,7 +5,7 @@ from datetime import timedelta
 import grpc
 import pytest
 
-from docpreview_client import DocPreviewClient, OutcomeUnknown, Throttled, Unavailable
+from docpreview_client import BudgetExhausted, DocPreviewClient, OutcomeUnknown, Throttled, Unavailable
 
 from .fake_gateway import Failure, FakeGateway
 from .samples import BUCKET, failure, job
@@ -60,3 +60,29 @@ async def test_a_throttled_create_is_not_repeated(gateway: FakeGateway, client: 
     with pytest.raises(Throttled):
         await client.create(BUCKET, "a", output_object="b/${Page}", request_id=REQUEST_ID)
     assert len(gateway.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "retry_delay"), [("PAGE_BUDGET_EXHAUSTED", timedelta(seconds=0.01)), ("PAGE_BUDGET_TOO_SMALL", None)]
+)
+async def test_a_create_beyond_the_budget_is_not_repeated(
+    gateway: FakeGateway, client: DocPreviewClient, reason: str, retry_delay: timedelta | None
+) -> None:
+    """Not even when the next period begins before the deadline."""
+    refusal = failure(grpc.StatusCode.RESOURCE_EXHAUSTED, reason, retry_delay=retry_delay)
+    gateway.will("CreatePreviewJob", refusal)
+    with pytest.raises(BudgetExhausted) as caught:
+        await client.create(BUCKET, "a", output_object="b/${Page}", request_id=REQUEST_ID)
+    assert (caught.value.reason, caught.value.retry_delay) == (reason, retry_delay)
+    assert len(gateway.calls) == 1
+
+
+async def test_a_create_whose_outcome_is_ambiguous_is_not_repeated(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
+    """Repeating does not help. The reason of an earlier attempt does not hide this one."""
+    gateway.will("CreatePreviewJob", BROKEN, failure(grpc.StatusCode.UNKNOWN, "CREATE_OUTCOME_AMBIGUOUS"))
+    with pytest.raises(OutcomeUnknown) as caught:
+        await client.create(BUCKET, "a", output_object="b/${Page}", request_id=REQUEST_ID)
+    assert caught.value.reason == "CREATE_OUTCOME_AMBIGUOUS"
+    assert len(gateway.calls) == 2

@@ -185,6 +185,32 @@ class TestList:
             office.upstream.add_job(BUCKET.name, f"d{number}", RUNNING)
         assert await pages_of(office, page_size=2) == [["d3", "d2"], ["d1", "d0"]]
 
+    @pytest.mark.parametrize(
+        "tokens", [{"": "1", "1": "1"}, {"": "1", "1": "2", "2": "1"}], ids=["its own", "an earlier one"]
+    )
+    @pytest.mark.parametrize("caller", [ANONYMOUS, MINE], ids=["all", "some"])
+    async def test_a_list_that_leads_back_is_an_error_and_not_its_end(
+        self, tokens: dict[str, str], caller: Caller
+    ) -> None:
+        """A caller would take the end for the whole list."""
+        office = Office(upstream=Circle(tokens))
+        with pytest.raises(GatewayError) as caught:
+            await pages_of(office, caller)
+        assert caught.value.reason == r.ERROR_REASON_UPSTREAM_BAD_RESPONSE
+        assert "does not go on" in caught.value.message
+
+
+class Circle(FakeUpstream):
+    """A cloud of empty pages, whose tokens lead back."""
+
+    def __init__(self, tokens: dict[str, str]) -> None:
+        super().__init__()
+        self.tokens = tokens
+
+    async def list_jobs(self, query: ListJobs, _call: Call) -> JobPage:
+        token = self.tokens[query.cursor]
+        return JobPage((), token, repeated=token == query.cursor)
+
 
 class Gappy(FakeUpstream):
     """A cloud with an empty page before each page."""

@@ -15,8 +15,8 @@ from docpreview_gateway.access.bucket_registry import BucketRegistry
 from docpreview_gateway.jobs.page_urls import PageUrls
 from docpreview_gateway.model.callers import ANONYMOUS, Caller
 from docpreview_gateway.model.policy import BucketRights, Rights
-from docpreview_gateway.upstream.wire.signing import Credentials
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
+from docpreview_gateway.upstream.wire.signing import Credentials
 from docpreview_gateway.wiring.system_clock import SystemClock
 from tests.fakes.clock import FakeClock
 from tests.fakes.credentials import FakeCredentials

@@ -57,10 +57,19 @@ def test_page_selections_do_not_mix(options: O, expected: O) -> None:
 
 @pytest.mark.parametrize(
     ("options", "expected"),
-    [(NONE, 10), (O(start_page=5), 14), (O(start_page=5, end_page=-1), 14), (O(end_page=3), 3), (O(end_page=50), 50)],
+    [
+        (NONE, 10),
+        (O(start_page=5), 14),
+        (O(start_page=5, end_page=-1), 14),
+        (O(start_page=4991), 5000),
+        (O(start_page=4992), 5000),
+        (O(start_page=5000), 5000),
+        (O(end_page=3), 3),
+        (O(end_page=50), 50),
+    ],
 )
 def test_jobs_without_a_last_page_end_at_the_page_limit(options: O, expected: int) -> None:
-    """An explicit last page stays as it is; beyond the limit it is a violation."""
+    """And at the last page that there may be. An explicit one stays as it is; beyond the limit it is a violation."""
     assert applied(OptionRules(max_pages=10), options).end_page == expected
 
 

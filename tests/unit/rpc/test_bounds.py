@@ -138,9 +138,16 @@ async def test_an_error_without_retry_after_has_no_pushback() -> None:
         assert pushback(caught.value) is None
 
 
-@pytest.mark.parametrize(("wait", "final"), [(20.0, False), (0.1, True)], ids=["longer than the deadline", "final"])
-async def test_a_wait_beyond_the_deadline_or_a_final_limit_stops_grpcs_retries(wait: float, final: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    """By a pushback of -1; RetryInfo still has the wait."""
+@pytest.mark.parametrize(
+    ("wait", "final"),
+    [(20.0, False), (0.1, True), (None, True)],
+    ids=["longer than the deadline", "final", "final and no wait helps"],
+)
+async def test_a_wait_beyond_the_deadline_or_a_final_limit_stops_grpcs_retries(
+    wait: float | None,
+    final: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """By a pushback of -1; RetryInfo still has the wait, if there is one."""
 
     async def use_case(_request: object, _call: Call) -> PreviewJob:
         raise LimitReached(r.ERROR_REASON_RATE_LIMITED, "no", subject="caller:a", retry_after=wait, final=final)

@@ -146,6 +146,10 @@ def test_a_reached_limit_has_a_quota_failure_with_its_subject() -> None:
     assert [(found.subject, found.description) for found in quota.violations] == [("caller:a:concurrency", "no")]
     assert len(unpacked(limit_reached(), details.RetryInfo)) == 1
     assert [rich_status(limit_reached(final=final), "r1").final for final in (False, True)] == [False, True]
+    never = LimitReached(r.ERROR_REASON_PAGE_BUDGET_TOO_SMALL, "no", subject="s", retry_after=None, final=True)
+    assert len(unpacked(never, details.QuotaFailure)) == 1
+    assert unpacked(never, details.RetryInfo) == []
+    assert rich_status(never, "r1")[3:] == (None, "PAGE_BUDGET_TOO_SMALL", True)
     assert unpacked(GatewayError(r.ERROR_REASON_OVERLOADED, "no"), details.QuotaFailure) == []
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from docpreview_gateway.creates.records import Timing
 from docpreview_gateway.model.callers import PageBudget, Rate
 from docpreview_gateway.settings.loading import ConfigurationError, Settings, load
 
@@ -20,6 +21,7 @@ buckets:
 credentials:
   main: {secret_id: an-id, secret_key: a-key}
 """
+SHARED = MINIMAL + "shared_state: {url: redis://host, namespace: previews}\nledger: {key_file: ledger.key}\n"
 VARIABLES = {
     "DOCPREVIEW_BUCKETS": json.dumps(
         [{"name": "examplebucket-1250000000", "region": "ap-chongqing", "credentials": "main"}]
@@ -59,7 +61,7 @@ def test_several_replicas_need_a_shared_state(folder: Path) -> None:
     (problem,) = problems(file(folder, MINIMAL + "replicas: 2\n"))
     assert problem.startswith("shared_state.url: missing, and replicas is 2")
     assert "redis://" in problem
-    assert load(file(folder, MINIMAL + "replicas: 2\nshared_state: {url: redis://host}\n")).replicas == 2
+    assert load(file(folder, SHARED + "replicas: 2\n")).replicas == 2
 
 
 class TestSources:
@@ -135,7 +137,7 @@ class TestSharedState:
     ) -> None:
         """Every supported scheme."""
         monkeypatch.setenv("DOCPREVIEW_SHARED_STATE__URL", url)
-        settings = load(file(folder, MINIMAL))
+        settings = load(file(folder, SHARED))
         assert settings.shared_state.url is not None
         assert settings.shared_state.url.get_secret_value() == url
         assert url not in f"{settings!r} {settings.model_dump()} {settings.model_dump_json()}"
@@ -176,6 +178,55 @@ class TestSharedState:
         assert found.startswith(f"shared_state.{key}: ")
         assert problem in found
         assert CANARY not in found
+
+    @pytest.mark.parametrize("key", ["url", "ledger_url"])
+    def test_shared_state_needs_a_namespace_and_a_key_file(self, folder: Path, key: str) -> None:
+        """Each message says what to write."""
+        shared = MINIMAL + f"shared_state: {{{key}: redis://host}}\n"
+        (problem,) = problems(file(folder, shared))
+        assert problem.startswith("shared_state.namespace: missing. Name this deployment, such as previews")
+        (problem,) = problems(file(folder, shared.replace("redis://host", "redis://host, namespace: previews")))
+        assert problem.startswith("ledger.key_file: missing, and shared_state is set")
+        assert "openssl rand -base64 32" in problem
+
+    @pytest.mark.parametrize("namespace", ["''", "Previews", "a.b", "a:b", "{a}", "a" * 33, "'a\n'"])
+    def test_a_namespace_is_small_letters_digits_and_hyphens(self, folder: Path, namespace: str) -> None:
+        """It is a part of Redis keys and of hash tags."""
+        (problem,) = problems(file(folder, SHARED.replace("previews", json.dumps(namespace.strip("'")))))
+        assert problem.startswith("shared_state.namespace: must be 1 to 32 small letters, digits and hyphens")
+
+    def test_a_gateway_without_shared_state_needs_neither_namespace_nor_key_file(self, folder: Path) -> None:
+        """Its secret is generated."""
+        settings = load(file(folder, MINIMAL))
+        assert (settings.shared_state.namespace, settings.ledger.key_file) == (None, None)
+
+
+class TestLedger:
+    def test_the_times_of_recorded_creates_have_defaults(self, folder: Path) -> None:
+        """Those of the protocol."""
+        assert load(file(folder, MINIMAL)).ledger.timing() == Timing()
+
+    def test_ids_are_remembered_for_25_days_at_most(self, folder: Path) -> None:
+        """The cloud forgets jobs after a month."""
+        assert load(file(folder, MINIMAL + "ledger: {retention_seconds: 2160000}\n")).ledger.timing().keep == 2160000
+        (problem,) = problems(file(folder, MINIMAL + "ledger: {retention_seconds: 2160001}\n"))
+        assert problem.startswith("ledger.retention_seconds: ")
+
+    def test_losses_are_rebuilt_and_evicting_servers_are_tolerated_unless_the_settings_differ(
+        self, folder: Path
+    ) -> None:
+        """`rebuild` needs nobody."""
+        ledger = load(file(folder, MINIMAL)).ledger
+        assert (ledger.on_loss, ledger.strict) == ("rebuild", False)
+        ledger = load(file(folder, MINIMAL + "ledger: {on_loss: refuse, strict: true}\n")).ledger
+        assert (ledger.on_loss, ledger.strict) == ("refuse", True)
+        assert problems(file(folder, MINIMAL + "ledger: {on_loss: ignore}\n"))[0].startswith("ledger.on_loss: ")
+
+    def test_buckets_may_be_declared_exclusive(self, folder: Path) -> None:
+        """Not by default."""
+        assert load(file(folder, MINIMAL)).buckets[0].bucket().exclusive is False
+        text = MINIMAL.replace("credentials: main}", "credentials: main, exclusive: true}")
+        assert load(file(folder, text)).buckets[0].bucket().exclusive is True
 
 
 class TestMistakes:
@@ -357,6 +408,19 @@ class TestCommand:
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout == "ok: 1 bucket(s), gRPC on 127.0.0.1:50051, admin on 127.0.0.1:9464\n"
 
+    def test_a_key_file_that_cannot_be_used_is_named_with_what_to_write(self, folder: Path) -> None:
+        """It is read, and not quoted."""
+        key = folder / "ledger.key"
+        path = file(folder, SHARED.replace("key_file: ledger.key", f"key_file: {key}"))
+        done = self.run("check-config", "--config", str(path))
+        assert (done.returncode, done.stderr) == (2, f"error: ledger.key_file: {key}: No such file or directory\n")
+        key.write_text(CANARY)
+        done = self.run("check-config", "--config", str(path))
+        assert (done.returncode, "openssl rand -base64 32" in done.stderr) == (2, True)
+        assert CANARY not in done.stderr
+        key.write_text(CANARY * 2)
+        assert self.run("check-config", "--config", str(path)).returncode == 0
+
     @pytest.mark.parametrize("command", ["check-config", "serve"])
     def test_an_invalid_configuration_exits_with_2_and_one_line_for_each_mistake(
         self, folder: Path, command: str
@@ -414,6 +478,8 @@ class TestLimits:
             ("anonymous: {budget: 5000}", "limits.anonymous.budget: a budget has a unit: write {per_day: 5000}"),
             ("anonymous: {budget: 5000/day}", "limits.anonymous.budget: a budget has a unit"),
             ("anonymous: {budget: {per_day: -1}}", "limits.anonymous.budget.per_day: "),
+            ("anonymous: {budget: {count: all}}", "limits.anonymous.budget.count: "),
+            ("anonymous: {budget: {outage_pages: -1}}", "limits.anonymous.budget.outage_pages: "),
             (
                 "anonymous: {method_rates: {Get: {per_second: 1}}}",
                 "limits.anonymous: method_rates: no such method: Get",
@@ -437,6 +503,14 @@ class TestLimits:
         assert caller.rate == Rate(2.5, 3)
         assert caller.method_rates == {"CreatePreviewJob": Rate(1, 9)}
         assert (caller.name, caller.shadow, caller.budget) == ("x", True, None)
+
+    def test_a_budget_may_count_asked_pages_only_and_leave_some_for_outages(self, folder: Path) -> None:
+        """By default it estimates, and leaves none."""
+        section = "{budget: {per_day: 70, count: asked, outage_pages: 7}}"
+        caller = load(file(folder, MINIMAL + f"limits: {{anonymous: {section}}}\n")).limits.anonymous.caller("x")
+        assert caller.budget == PageBudget(per_day=70, count="asked", outage_pages=7)
+        caller = load(file(folder, MINIMAL + "limits: {anonymous: {budget: {}}}\n")).limits.anonymous.caller("x")
+        assert caller.budget == PageBudget(count="estimate", outage_pages=0)
 
     def test_each_limit_can_be_set_by_a_variable(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Nested keys by `__`."""

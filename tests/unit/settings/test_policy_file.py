@@ -34,6 +34,14 @@ def problems(folder: Path, text: str | bytes) -> str:
     return "\n".join(caught.value.problems)
 
 
+def test_a_callers_budget_may_count_asked_pages_only(tmp_path: Path) -> None:
+    """As in the configuration."""
+    path = tmp_path / "policy.yaml"
+    path.write_text(CALLER + "    budget: {per_month: 9, count: asked, outage_pages: 2}\n")
+    budget = load_policy(path, SURROUNDINGS).callers["shop"].budget
+    assert budget == PageBudget(per_month=9, count="asked", outage_pages=2)
+
+
 def test_the_example_policy_gives_its_callers_what_the_docs_explain() -> None:
     """Three callers, as in docs/security.md."""
     found = load_policy(EXAMPLE, SURROUNDINGS)

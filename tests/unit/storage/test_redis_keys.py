@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from docpreview_gateway.creates import redis_ledger, redis_pages
 from docpreview_gateway.limits import redis_rates
 from docpreview_gateway.storage.redis_keys import PREFIX
 
 
 def test_keys_keep_their_names_and_version() -> None:
-    """A new name loses the ledger, and counts pages anew."""
+    """A new name counts calls anew."""
     assert PREFIX == "docpreview:1:"
-    assert redis_ledger.PREFIX == "docpreview:1:{ledger}:"
-    assert redis_pages.PREFIX == "docpreview:1:{pages}:"
     assert redis_rates.PREFIX == "docpreview:1:{rates}:"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -19,7 +20,7 @@ from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError, ReplyTooLarge, UpstreamError
 from docpreview_gateway.upstream.client import BIG_REPLY_BYTES, CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
-from docpreview_gateway.upstream.operations import CreateJob, GetJob, JobPage, ListJobs, ListQueues, QueuePage
+from docpreview_gateway.upstream.operations import CreateJob, Flight, GetJob, JobPage, ListJobs, ListQueues, QueuePage
 from docpreview_gateway.upstream.policies.retry_policy import RetryBudget
 from docpreview_gateway.upstream.ports import TransportError
 from docpreview_gateway.upstream.wire.refusals import RETRYABLE
@@ -47,24 +48,28 @@ class Desk:
 
     transport: FakeTransport
     clock: FakeClock = field(default_factory=FakeClock)
+    steady: FakeClock = field(default_factory=lambda: FakeClock(1000.0))
     credentials: FakeCredentials = field(default_factory=FakeCredentials)
     telemetry: FakeTelemetry = field(default_factory=FakeTelemetry)
     timeout: float = 5.0
     budget: RetryBudget | None = None
+    fence_slack: float = 60.0
 
     def __post_init__(self) -> None:
+        self.times = CloudTimes(self.clock, self.steady.now)
         self.client = CloudClient(
             self.transport,
             self.credentials,
-            CloudTimes(self.clock),
+            self.times,
             telemetry=self.telemetry,
             timeout_seconds=self.timeout,
+            fence_slack=self.fence_slack,
             budget=self.budget,
         )
         self.call = call()
 
-    async def create(self) -> PreviewJob:
-        return await self.client(CreateJob(CREATE, BUCKET, BUCKET), self.call)
+    async def create(self, flight: Flight | None = None) -> PreviewJob:
+        return await self.client(CreateJob(CREATE, BUCKET, BUCKET, flight), self.call)
 
     async def get(self) -> PreviewJob:
         return await self.client(GetJob(BUCKET, "d1"), self.call)
@@ -76,6 +81,16 @@ class Desk:
     async def list_queues(self) -> QueuePage:
         request = ListPreviewQueuesRequest(bucket=BUCKET.name)
         return await self.client(ListQueues(request, BUCKET, 10, 1), self.call)
+
+
+class Way(FakeTransport):
+    """A transport that calls `on_request` with the number of each request, from 1, before it answers."""
+
+    on_request: Callable[[int], None]
+
+    async def send(self, request: HttpRequest) -> HttpReply:
+        self.on_request(len(self.requests) + 1)
+        return await super().send(request)
 
 
 def desk(*script: Turn, timeout: float = 5.0, budget: RetryBudget | None = None) -> Desk:
@@ -178,7 +193,7 @@ class TestClock:
         """Later requests need no second attempt."""
         made = desk(skewed(1_700_001_200), job_reply())
         await made.get()
-        made.clock.time += 100
+        made.steady.time += 100
         await made.get()
         assert len(made.transport.requests) == 3
         assert "q-key-time=1700001240;" in made.transport.requests[2].headers["authorization"]
@@ -204,7 +219,9 @@ class TestClock:
         made = desk(skewed(1_700_001_200), refusal("AccessDenied", 403))
         assert (await error_of(made.get())).reason == r.ERROR_REASON_UPSTREAM_ACCESS_DENIED
 
-    @pytest.mark.parametrize("date", ["", "yesterday", "Fri, 99 Foo 2022 99:99:99 GMT"])
+    @pytest.mark.parametrize(
+        "date", ["", "yesterday", "Fri, 99 Foo 2022 99:99:99 GMT", "Fri, 31 Dec 9999 23:59:59 GMT"]
+    )
     async def test_a_clock_refusal_without_a_date_is_clock_skew_after_one_attempt(self, date: str) -> None:
         """The cloud's time is unknown."""
         made = desk(refusal("RequestTimeTooSkewed", 403, headers={"date": date}))
@@ -218,10 +235,140 @@ class TestClock:
         made = desk(expired, job_reply())
         assert (await made.create()).job_id == "d1"
 
+    @pytest.mark.parametrize(
+        ("ask", "answer"),
+        [
+            ("get", job_reply(headers={"date": http_date(1_700_000_777)})),
+            ("list_jobs", stranger("<Response><NextToken/></Response>", headers={"date": http_date(1_700_000_777)})),
+            ("get", refusal("NoSuchBucket", 404, headers={"date": http_date(1_700_000_777)})),
+            ("create", refusal("InternalError", 500, headers={"date": http_date(1_700_000_777)})),
+        ],
+        ids=["a result", "by its body", "a refusal", "a failure"],
+    )
+    async def test_every_reply_of_the_cloud_sets_the_clock_of_its_host(self, ask: str, answer: HttpReply) -> None:
+        """And of no other; it goes on by the time that passes, whatever our own clock shows."""
+        made = desk(answer)
+        with suppress(GatewayError):
+            await ASKS[ask](made)
+        made.clock.time -= 5_000
+        made.steady.time += 3
+        assert made.times.now(BUCKET.ci_host) == 1_700_000_780
+        assert made.times.heard(BUCKET.object_host) is None
+
+    async def test_a_reply_of_something_on_the_way_sets_no_clock(self) -> None:
+        """A proxy has a clock of its own."""
+        made = desk(stranger("<html/>", status=502, headers={"date": http_date(1_800_000_000), "server": "nginx"}))
+        await error_of(made.get())
+        assert made.times.heard(BUCKET.ci_host) is None
+
+    async def test_a_date_that_moved_the_clock_is_dropped_when_its_signature_is_refused_too(self) -> None:
+        """It was wrong: the clock shows again what it showed before."""
+        made = desk(
+            job_reply(headers={"date": http_date(1_700_000_000)}),
+            skewed(1_700_001_200),
+            skewed(1_700_000_000),
+            job_reply(),
+        )
+        await made.get()
+        made.steady.time += 10
+        assert (await error_of(made.get())).reason == r.ERROR_REASON_CLOCK_SKEW
+        assert made.times.now(BUCKET.ci_host) == 1_700_000_010
+
+    async def test_a_date_within_the_slack_is_kept_when_its_signature_is_refused_too(self) -> None:
+        """It is as good as the one before, and newer."""
+        made = desk(job_reply(headers={"date": http_date(1_700_000_000)}), skewed(1_700_000_050))
+        await made.get()
+        await error_of(made.get())
+        assert made.times.now(BUCKET.ci_host) == 1_700_000_050
+
+    async def test_a_date_heard_meanwhile_is_not_dropped(self) -> None:
+        """Another call's good reply came between the two refusals."""
+        way = Way(skewed(1_700_001_200), skewed(1_700_001_200))
+        made = Desk(way)
+
+        def hear(number: int) -> None:
+            if number == 2:
+                made.times.hear(BUCKET.ci_host, http_date(1_700_000_300))
+
+        way.on_request = hear
+        await error_of(made.get())
+        assert len(way.requests) == 2
+        assert made.times.now(BUCKET.ci_host) == 1_700_000_300
+
+    async def test_a_page_says_as_of_when_it_shows_the_cloud(self) -> None:
+        """A lower bound of the time when it was asked for: the answer's date, less the way there and back, less 1."""
+        way = Way(reply("<Response><NextToken/></Response>", headers={"date": http_date(1_700_000_100)}))
+        made = Desk(way)
+
+        def take_seven_seconds(_number: int) -> None:
+            made.steady.time += 7
+
+        way.on_request = take_seven_seconds
+        assert (await made.list_jobs()).as_of == 1_700_000_100 - 7 - 1
+
+    async def test_a_page_without_a_date_says_nothing_of_its_time(self) -> None:
+        """`as_of` is None."""
+        assert (await desk(reply("<Response><NextToken/></Response>")).list_jobs()).as_of is None
+
 
 NOT_SENT = TransportError("refused", sent=False)
 BROKEN = TransportError("closed", sent=True)
 LATE = TransportError("slow", sent=True, timed_out=True)
+WINDOW = Window(1_600_000_000, 1_600_000_105)
+
+
+class TestFlight:
+    async def test_a_create_with_a_flight_is_signed_with_its_window(self) -> None:
+        """Whatever the clocks show."""
+        made, flight = desk(job_reply()), Flight(WINDOW, 1000.0)
+        await made.create(flight)
+        (sent,) = made.transport.requests
+        assert sent == sign(unsigned(sent), made.credentials.credentials("main"), WINDOW)
+        assert flight.began
+
+    async def test_a_create_past_its_send_by_is_not_sent(self) -> None:
+        """OVERLOADED, which callers may repeat."""
+        made, flight = desk(job_reply()), Flight(WINDOW, 1000.0)
+        made.steady.time += 0.001
+        error = await error_of(made.create(flight))
+        assert (error.reason, error.retry_after) == (r.ERROR_REASON_OVERLOADED, 1.0)
+        assert "nothing was sent" in error.message
+        assert not made.transport.requests
+        assert not flight.began
+
+    async def test_an_attempt_without_a_connection_did_not_begin_the_flight(self) -> None:
+        """Unless an earlier attempt did."""
+        for began in (False, True):
+            flight = Flight(WINDOW, 1000.0, began)
+            await error_of(desk(NOT_SENT).create(flight))
+            assert flight.began == began
+
+    @pytest.mark.parametrize("turn", [BROKEN, LATE, refusal("SlowDown", 503), stranger(status=502)])
+    async def test_a_flight_that_may_have_been_sent_has_begun(self, turn: Turn) -> None:
+        """Also when the cloud has refused it."""
+        flight = Flight(WINDOW, 1000.0)
+        await error_of(desk(turn).create(flight))
+        assert flight.began
+
+    async def test_a_flight_that_is_cancelled_on_the_way_has_begun(self) -> None:
+        """Nobody knows how far it came."""
+        flight, asked = Flight(WINDOW, 1000.0), asyncio.Event()
+        way = Way(30.0, job_reply())
+        way.on_request = lambda _number: asked.set()
+        task = asyncio.ensure_future(Desk(way).create(flight))
+        await asyncio.wait_for(asked.wait(), 5)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert flight.began
+
+    async def test_a_flight_refused_for_the_clock_is_not_signed_again(self) -> None:
+        """CLOCK_SKEW after one request; the cloud's time is known for the next flight."""
+        made = desk(skewed(1_700_001_200), job_reply())
+        assert (await error_of(made.create(Flight(WINDOW, 1000.0)))).reason == r.ERROR_REASON_CLOCK_SKEW
+        assert len(made.transport.requests) == 1
+        assert made.telemetry.retries == []
+        assert made.times.now(BUCKET.ci_host) == 1_700_001_200
 
 
 class TestWithoutReply:

@@ -142,6 +142,12 @@ const (
 	ErrorReason_ERROR_REASON_NOT_PERMITTED ErrorReason = 47
 	// UNAVAILABLE. The caller's token cannot be verified now, because the keys of its issuer cannot be read.
 	ErrorReason_ERROR_REASON_IDENTITY_UNAVAILABLE ErrorReason = 48
+	// UNKNOWN. The create was sent, and its job cannot be told from others of the same document and output, now or later:
+	// the cloud does not return the gateway's marker. Repeating it does not help; a new `request_id` makes a new job.
+	ErrorReason_ERROR_REASON_CREATE_OUTCOME_AMBIGUOUS ErrorReason = 49
+	// RESOURCE_EXHAUSTED. The create may make more pages than the caller's whole budget of a day or month has: it never
+	// fits. `google.rpc.QuotaFailure` names the budget. Nothing was sent.
+	ErrorReason_ERROR_REASON_PAGE_BUDGET_TOO_SMALL ErrorReason = 50
 )
 
 // Enum value maps for ErrorReason.
@@ -196,6 +202,8 @@ var (
 		46: "ERROR_REASON_UNAUTHENTICATED",
 		47: "ERROR_REASON_NOT_PERMITTED",
 		48: "ERROR_REASON_IDENTITY_UNAVAILABLE",
+		49: "ERROR_REASON_CREATE_OUTCOME_AMBIGUOUS",
+		50: "ERROR_REASON_PAGE_BUDGET_TOO_SMALL",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":               0,
@@ -247,6 +255,8 @@ var (
 		"ERROR_REASON_UNAUTHENTICATED":           46,
 		"ERROR_REASON_NOT_PERMITTED":             47,
 		"ERROR_REASON_IDENTITY_UNAVAILABLE":      48,
+		"ERROR_REASON_CREATE_OUTCOME_AMBIGUOUS":  49,
+		"ERROR_REASON_PAGE_BUDGET_TOO_SMALL":     50,
 	}
 )
 
@@ -281,7 +291,7 @@ var File_docpreview_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_docpreview_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	" docpreview/v1/error_reason.proto\x12\rdocpreview.v1*\x8e\x0e\n" +
+	" docpreview/v1/error_reason.proto\x12\rdocpreview.v1*\xe1\x0e\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12\"\n" +
@@ -332,7 +342,9 @@ const file_docpreview_v1_error_reason_proto_rawDesc = "" +
 	" ERROR_REASON_LIMITER_UNAVAILABLE\x10-\x12 \n" +
 	"\x1cERROR_REASON_UNAUTHENTICATED\x10.\x12\x1e\n" +
 	"\x1aERROR_REASON_NOT_PERMITTED\x10/\x12%\n" +
-	"!ERROR_REASON_IDENTITY_UNAVAILABLE\x100Bu\n" +
+	"!ERROR_REASON_IDENTITY_UNAVAILABLE\x100\x12)\n" +
+	"%ERROR_REASON_CREATE_OUTCOME_AMBIGUOUS\x101\x12&\n" +
+	"\"ERROR_REASON_PAGE_BUDGET_TOO_SMALL\x102Bu\n" +
 	"\x11com.docpreview.v1P\x01ZNgithub.com/docpreview/docpreview-gateway/clients/go/docpreview/v1;docpreviewv1\xaa\x02\rDocpreview.V1b\x06proto3"
 
 var (

@@ -29,7 +29,7 @@ EXIT_CODES_HELP = """Exit codes:
 * 0: done
 * 1: the job ended as failed or cancelled (wait, watch, preview)
 * 2: wrong usage
-* 3: invalid request
+* 3: invalid request, or more pages than the whole budget has
 * 4: not found
 * 5: not authenticated, or permission denied
 * 6: unavailable, throttled or too slow: try again
@@ -53,6 +53,8 @@ _BY_ERROR: tuple[tuple[type[errors.DocPreviewError], ExitCode], ...] = (
 
 def of_error(error: errors.DocPreviewError) -> ExitCode:
     """The exit code of a command that failed with `error`."""
+    if error.reason == "PAGE_BUDGET_TOO_SMALL":  # the same request never fits
+        return ExitCode.INVALID_REQUEST
     return next((code for kind, code in _BY_ERROR if isinstance(error, kind)), ExitCode.INTERNAL)
 
 

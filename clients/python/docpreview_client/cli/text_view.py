@@ -22,6 +22,10 @@ from docpreview_client.cli.views import Progress
 
 # Wide enough for any line: output to a pipe is never wrapped or cut.
 _ENDLESS: Final = 100_000
+_ADVICE_BY_REASON: Final = {
+    "PAGE_BUDGET_TOO_SMALL": "Ask for fewer pages, or for a larger budget.",
+    "CREATE_OUTCOME_AMBIGUOUS": "Look for the job in the list. Only a new --request-id makes a new job.",
+}
 _ADVICE: Final[tuple[tuple[type[errors.DocPreviewError], str], ...]] = (
     (errors.InvalidRequest, "Change the request."),
     (errors.NotFound, "Check bucket, id and name. The cloud keeps the records of jobs for a month."),
@@ -170,6 +174,6 @@ def _explanation(error: errors.DocPreviewError) -> Iterator[str]:
     yield from (f"  {subject}" for subject, _ in error.quota_violations)
     if error.retry_delay is not None:
         yield f"Try again in {error.retry_delay.total_seconds():g} s."
-    yield next(advice for kind, advice in _ADVICE if isinstance(error, kind))
+    yield _ADVICE_BY_REASON.get(error.reason) or next(advice for kind, advice in _ADVICE if isinstance(error, kind))
     if error.request_id:
         yield f"Request id: {error.request_id}"

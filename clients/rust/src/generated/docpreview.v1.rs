@@ -120,6 +120,12 @@ pub enum ErrorReason {
     NotPermitted = 47,
     /// UNAVAILABLE. The caller's token cannot be verified now, because the keys of its issuer cannot be read.
     IdentityUnavailable = 48,
+    /// UNKNOWN. The create was sent, and its job cannot be told from others of the same document and output, now or later:
+    /// the cloud does not return the gateway's marker. Repeating it does not help; a new `request_id` makes a new job.
+    CreateOutcomeAmbiguous = 49,
+    /// RESOURCE_EXHAUSTED. The create may make more pages than the caller's whole budget of a day or month has: it never
+    /// fits. `google.rpc.QuotaFailure` names the budget. Nothing was sent.
+    PageBudgetTooSmall = 50,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -177,6 +183,8 @@ impl ErrorReason {
             Self::Unauthenticated => "ERROR_REASON_UNAUTHENTICATED",
             Self::NotPermitted => "ERROR_REASON_NOT_PERMITTED",
             Self::IdentityUnavailable => "ERROR_REASON_IDENTITY_UNAVAILABLE",
+            Self::CreateOutcomeAmbiguous => "ERROR_REASON_CREATE_OUTCOME_AMBIGUOUS",
+            Self::PageBudgetTooSmall => "ERROR_REASON_PAGE_BUDGET_TOO_SMALL",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -235,6 +243,8 @@ impl ErrorReason {
             "ERROR_REASON_UNAUTHENTICATED" => Some(Self::Unauthenticated),
             "ERROR_REASON_NOT_PERMITTED" => Some(Self::NotPermitted),
             "ERROR_REASON_IDENTITY_UNAVAILABLE" => Some(Self::IdentityUnavailable),
+            "ERROR_REASON_CREATE_OUTCOME_AMBIGUOUS" => Some(Self::CreateOutcomeAmbiguous),
+            "ERROR_REASON_PAGE_BUDGET_TOO_SMALL" => Some(Self::PageBudgetTooSmall),
             _ => None,
         }
     }

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class Retrying:
     """An `Upstream` that makes several attempts and raises the error of the last one. `jitter` is in [0, 1).
 
-    A create is retried only after an error that proves that it was not admitted. One with a flight is retried only
-    when nothing was sent, and before its `send_by`: its record is for one sending.
+    A create is retried only after an error that proves that it was not admitted, and one with a flight only before its
+    `send_by`. It has not begun then: what was refused is as good as not sent.
     """
 
     def __init__(  # noqa: PLR0913 - collaborators, named by wiring
@@ -56,6 +56,8 @@ class Retrying:
                 delay = self._policy.delay(error, retries, repeatable=operation.repeatable, jitter=self._jitter())
                 if delay is None or not self._in_time(operation, begin, delay, call) or not self._granted(operation):
                     raise
+                if isinstance(operation, CreateJob) and operation.flight is not None:
+                    operation.flight.began = False
             retries += 1
             await asyncio.sleep(delay)
 
@@ -63,7 +65,7 @@ class Retrying:
         if time.monotonic() + delay > latest_start(begin, call.wanted_by):
             return False
         flight = operation.flight if isinstance(operation, CreateJob) else None
-        return flight is None or (not flight.began and self._times.elapsed() + delay <= flight.send_by)
+        return flight is None or self._times.elapsed() + delay <= flight.send_by
 
     def _granted(self, operation: Operation[object]) -> bool:
         granted = self._budget.take(time.monotonic())

@@ -39,7 +39,7 @@ def marked(request: CreatePreviewJobRequest, marker: Marker, token: str) -> Crea
     """The request with the marker at the end of its user data, and `token` for the placeholder of its output path."""
     sent = CreatePreviewJobRequest()
     sent.CopyFrom(request)
-    sent.user_data = f"{request.user_data} {marker}".strip()
+    sent.user_data = f"{request.user_data} {marker}" if request.user_data else str(marker)
     sent.output.object = request.output.object.replace(TOKEN_PLACEHOLDER, token)
     return sent
 

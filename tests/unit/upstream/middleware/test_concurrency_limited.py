@@ -300,6 +300,15 @@ class TestBreaker:
             await scene.reason_of_next()
         assert scene.telemetry.breaker_states == []
 
+    async def test_a_create_that_was_too_late_to_be_sent_says_nothing_about_the_host(self) -> None:
+        """As a probe it closes no breaker."""
+        scene = Scene(HASTY)
+        await scene.break_it()
+        await asyncio.sleep(HASTY.breaker.open_seconds + 0.01)
+        scene.cloud.failures.append(UpstreamError(r.ERROR_REASON_OVERLOADED, "waited too long; nothing was sent"))
+        assert (await scene.reason_of_next()).reason == r.ERROR_REASON_OVERLOADED
+        assert "CLOSED" not in [state for _, state in scene.telemetry.breaker_states]
+
     async def test_a_create_of_unknown_outcome_counts_by_its_cause(self) -> None:
         """The cause is the error of the exchange."""
         scene = Scene()

@@ -14,9 +14,11 @@ from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call, SharedRead
 from docpreview_gateway.model.errors import GatewayError, UpstreamError, UpstreamFacts
+from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from docpreview_gateway.upstream.middleware.retrying import Retrying
-from docpreview_gateway.upstream.operations import CreateJob, GetJob, ListJobs, ListQueues
+from docpreview_gateway.upstream.operations import CreateJob, Flight, GetJob, ListJobs, ListQueues
 from docpreview_gateway.upstream.policies.retry_policy import RetryBudget, RetryPolicy
+from docpreview_gateway.upstream.wire.signing import Window
 from tests.fakes.clock import FakeClock
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 BUCKET = Bucket("docs-1250000000", "ap-chongqing", "main")
 REQUEST = CreatePreviewJobRequest(bucket=BUCKET.name, input_object="a.pdf")
+WINDOW = Window(0, 105)
 QUICK = RetryPolicy(retries=2, base=0.001, cap=0.002)
 
 
@@ -37,12 +40,12 @@ class Scene:
         self.cloud.add_job(BUCKET.name, "d1", PreviewJob.STATE_RUNNING)
         self.cloud.objects.add((BUCKET.name, "a.pdf"))
         self.telemetry = FakeTelemetry()
-        self.clock = FakeClock()
+        self.steady = FakeClock(1000.0)
         self.upstream = Retrying(
             self.cloud,
             policy=policy,
             budget=RetryBudget(policy.share, policy.floor),
-            clock=self.clock,
+            times=CloudTimes(FakeClock(), self.steady.now),
             telemetry=self.telemetry,
             jitter=lambda: 0.5,
         )
@@ -54,8 +57,8 @@ class Scene:
     async def get(self, call: Call | None = None) -> PreviewJob:
         return await self.upstream(GetJob(BUCKET, "d1"), call or within(30))
 
-    async def create(self, call: Call | None = None, *, sign_until: float | None = None) -> PreviewJob:
-        return await self.upstream(CreateJob(REQUEST, BUCKET, BUCKET, sign_until), call or within(30))
+    async def create(self, call: Call | None = None, *, flight: Flight | None = None) -> PreviewJob:
+        return await self.upstream(CreateJob(REQUEST, BUCKET, BUCKET, flight), call or within(30))
 
 
 def within(seconds: float, read: SharedRead | None = None) -> Call:
@@ -129,33 +132,59 @@ async def test_the_clouds_retry_after_is_waited() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked_wait", "seconds", "read", "sign_until"),
-    [
-        (9.0, 10.0, None, None),
-        (60.0, 30.0, None, None),
-        (1.0, 30.0, SharedRead(wanted_by=0.0), None),
-        (2.0, 30.0, None, FakeClock().now() + 2.0),
-    ],
-    ids=["last fifth", "past the deadline", "not wanted any more", "signature ends"],
+    ("asked_wait", "seconds", "read"),
+    [(9.0, 10.0, None), (60.0, 30.0, None), (1.0, 30.0, SharedRead(wanted_by=0.0))],
+    ids=["last fifth", "past the deadline", "not wanted any more"],
 )
 async def test_a_retry_that_would_be_late_is_not_made(
-    asked_wait: float, seconds: float, read: SharedRead | None, sign_until: float | None
+    asked_wait: float, seconds: float, read: SharedRead | None
 ) -> None:
     """The caller gets the error immediately."""
     scene = Scene()
     scene.fails(r.ERROR_REASON_UPSTREAM_THROTTLED, asked_wait=asked_wait)
     with pytest.raises(UpstreamError) as caught:
-        await scene.create(within(seconds, read), sign_until=sign_until)
+        await scene.create(within(seconds, read))
     assert caught.value.reason == r.ERROR_REASON_UPSTREAM_THROTTLED
     assert len(scene.cloud.asked) == 1
 
 
-async def test_a_recorded_create_is_retried_while_its_signature_is_valid() -> None:
-    """Like a create without `request_id`."""
+async def test_a_recorded_create_is_retried_when_nothing_was_sent_and_there_is_time() -> None:
+    """Until its `send_by`."""
+    scene = Scene()
+    scene.fails(r.ERROR_REASON_UPSTREAM_UNREACHABLE)
+    await scene.create(flight=Flight(WINDOW, 1045.0))
+    assert len(scene.cloud.asked) == 2
+
+
+async def test_a_recorded_create_that_was_refused_before_admission_has_not_begun_and_is_retried() -> None:
+    """A throttled create was not accepted, and will not be: one window serves both attempts."""
     scene = Scene()
     scene.fails(r.ERROR_REASON_UPSTREAM_THROTTLED)
-    await scene.create(within(30), sign_until=scene.clock.now() + 45)
+    flight = Flight(WINDOW, 1045.0, began=True)
+    await scene.create(flight=flight)
     assert len(scene.cloud.asked) == 2
+    assert not flight.began
+
+
+@pytest.mark.parametrize(
+    ("flight", "reason", "asked_wait"),
+    [
+        (Flight(WINDOW, 1045.0, began=True), r.ERROR_REASON_CREATE_OUTCOME_UNKNOWN, 0.0),
+        (Flight(WINDOW, 1002.0), r.ERROR_REASON_UPSTREAM_UNREACHABLE, 2.1),
+        (Flight(WINDOW, 999.9), r.ERROR_REASON_UPSTREAM_UNREACHABLE, 0.0),
+    ],
+    ids=["unknown", "late after the wait", "late"],
+)
+async def test_a_recorded_create_is_not_retried_once_it_may_be_accepted_or_its_time_is_over(
+    flight: Flight, reason: r.ErrorReason.ValueType, asked_wait: float
+) -> None:
+    """Another attempt needs another window, and so another entry in the record."""
+    scene = Scene()
+    scene.fails(reason, asked_wait=asked_wait)
+    with pytest.raises(UpstreamError) as caught:
+        await scene.create(flight=flight)
+    assert caught.value.reason == reason
+    assert len(scene.cloud.asked) == 1
 
 
 async def test_a_cloud_that_is_down_gets_no_more_retries_than_the_budget() -> None:

@@ -7,7 +7,7 @@ from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
 from docpreview_gateway.model.errors import UpstreamError
 from docpreview_gateway.upstream.operations import JobPage, QueuePage
 from docpreview_gateway.upstream.wire import responses
-from docpreview_gateway.upstream.wire.user_data import marker
+from docpreview_gateway.upstream.wire.user_data import Marker
 
 BUCKET = "test-1250000000"
 
@@ -75,11 +75,22 @@ def test_a_page_without_jobs_is_not_the_last_one_when_it_has_a_token() -> None:
     ) == (JobPage((), "8"))
 
 
-@pytest.mark.parametrize("token", ["<NextToken/>", "<NextToken> </NextToken>", "", "<NextToken>7</NextToken>"])
-def test_a_missing_empty_or_repeated_token_ends_the_list(token: str) -> None:
-    """Repeated: the token of the request."""
-    body = _reply("<JobId>d1</JobId>", rest=token)
-    assert responses.job_page(body, BUCKET, with_pages=False, requested_cursor="7").cursor == ""
+@pytest.mark.parametrize("token", ["<NextToken/>", "<NextToken> </NextToken>", ""])
+@pytest.mark.parametrize("requested", ["", "7"])
+def test_only_a_missing_or_empty_token_ends_the_list(token: str, requested: str) -> None:
+    """Whatever was asked for."""
+    page = responses.job_page(
+        _reply("<JobId>d1</JobId>", rest=token), BUCKET, with_pages=False, requested_cursor=requested
+    )
+    assert (page.cursor, page.repeated) == ("", False)
+
+
+@pytest.mark.parametrize("job", [(), ("<JobId>d1</JobId>",)])
+def test_a_page_with_the_token_of_its_request_is_not_the_last(job: tuple[str, ...]) -> None:
+    """The page keeps the token and says that it is a repeated one: the list does not go on."""
+    body = _reply(*job, rest="<NextToken> 7 </NextToken>")
+    page = responses.job_page(body, BUCKET, with_pages=False, requested_cursor="7")
+    assert (page.cursor, page.repeated) == ("7", True)
 
 
 def test_a_page_without_jobs_and_with_a_token_does_not_end_the_list() -> None:
@@ -253,7 +264,7 @@ def test_a_target_format_in_capitals_is_the_same_format(word: str) -> None:
     assert job.options.target_format == job.result.target_format == PreviewOptions.TARGET_FORMAT_JPG
 
 
-MARKER = marker(b"secret", b"of a create")
+MARKER = str(Marker("k" * 24, "b" * 12, "c" * 5, "n" * 6, "h" * 6))
 
 
 def test_unknown_elements_beside_a_job_do_not_matter() -> None:

@@ -14,6 +14,9 @@ import java.time.Duration;
  * make one job. The others are made once.
  */
 final class Creates {
+    /** The reason of an outcome that no later attempt can resolve. */
+    static final String AMBIGUOUS = "CREATE_OUTCOME_AMBIGUOUS";
+
     private static final int ATTEMPTS = 5;
 
     private final Connection connection;
@@ -34,6 +37,9 @@ final class Creates {
             try {
                 return attempt(request, deadline);
             } catch (OutcomeUnknown | Unavailable error) {
+                if (error.reason().equals(AMBIGUOUS)) {
+                    throw error;
+                }
                 unknown = error instanceof OutcomeUnknown ? error : unknown;
                 DocPreviewException worst = unknown == null ? error : unknown;
                 Duration pause = pauses.next(error);

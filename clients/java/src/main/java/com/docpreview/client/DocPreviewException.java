@@ -170,7 +170,10 @@ public abstract class DocPreviewException extends RuntimeException {
         }
     }
 
-    /** The pages that the caller may make in this day or month (UTC) are used up, or too few are left for the job. */
+    /**
+     * The pages that the caller may make in this day or month (UTC) are used up, or too few are left for the job. With
+     * the reason {@code PAGE_BUDGET_TOO_SMALL} the job never fits: select fewer pages, or ask for a larger budget.
+     */
     public static final class BudgetExhausted extends Throttled {
         private static final long serialVersionUID = 1L;
 
@@ -197,7 +200,11 @@ public abstract class DocPreviewException extends RuntimeException {
         }
     }
 
-    /** A create was sent and its answer is lost: the job may or may not exist; repeating it may bill a second one. */
+    /**
+     * A create was sent and its answer is lost: the job may or may not exist; repeating it may bill a second one. With
+     * the reason {@code CREATE_OUTCOME_AMBIGUOUS} repeating does not help: only a new {@code request_id} makes a new
+     * job.
+     */
     public static final class OutcomeUnknown extends DocPreviewException {
         private static final long serialVersionUID = 1L;
 

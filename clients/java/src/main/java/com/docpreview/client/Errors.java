@@ -38,8 +38,10 @@ final class Errors {
 
     private static final Map<String, Kind> BY_REASON = Map.of(
             "CREATE_OUTCOME_UNKNOWN", DocPreviewException.OutcomeUnknown::new,
+            Creates.AMBIGUOUS, DocPreviewException.OutcomeUnknown::new,
             "REPLY_TOO_LARGE", DocPreviewException.InvalidRequest::new,
-            "PAGE_BUDGET_EXHAUSTED", DocPreviewException.BudgetExhausted::new);
+            "PAGE_BUDGET_EXHAUSTED", DocPreviewException.BudgetExhausted::new,
+            "PAGE_BUDGET_TOO_SMALL", DocPreviewException.BudgetExhausted::new);
     private static final Map<Status.Code, Kind> BY_CODE = new EnumMap<>(Map.of(
             Status.Code.INVALID_ARGUMENT, DocPreviewException.InvalidRequest::new,
             Status.Code.OUT_OF_RANGE, DocPreviewException.InvalidRequest::new,

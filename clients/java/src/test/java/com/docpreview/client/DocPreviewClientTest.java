@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.docpreview.client.DocPreviewException.BudgetExhausted;
 import com.docpreview.client.DocPreviewException.DeadlineExceeded;
 import com.docpreview.client.DocPreviewException.Interrupted;
 import com.docpreview.client.DocPreviewException.InvalidRequest;
@@ -149,6 +150,31 @@ final class DocPreviewClientTest {
                 .build();
         gateway.breaks(Gateway.error(Status.Code.UNKNOWN, "CREATE_OUTCOME_UNKNOWN", wait));
         assertThrows(OutcomeUnknown.class, () -> client.create(IDEMPOTENT));
+    }
+
+    @Test
+    @DisplayName("A create beyond the budget is not made again, even when the next period begins before the deadline")
+    void createBeyondTheBudget() {
+        RetryInfo wait = RetryInfo.newBuilder()
+                .setRetryDelay(Wire.of(Duration.ofMillis(1)))
+                .build();
+        gateway.breaks(Gateway.error(Status.Code.RESOURCE_EXHAUSTED, "PAGE_BUDGET_EXHAUSTED", wait))
+                .breaks(Gateway.error(Status.Code.RESOURCE_EXHAUSTED, "PAGE_BUDGET_TOO_SMALL"));
+        for (String reason : List.of("PAGE_BUDGET_EXHAUSTED", "PAGE_BUDGET_TOO_SMALL")) {
+            BudgetExhausted error = assertThrows(BudgetExhausted.class, () -> client.create(IDEMPOTENT));
+            assertEquals(reason, error.reason());
+        }
+        assertEquals(2, gateway.requests.size());
+    }
+
+    @Test
+    @DisplayName("A create whose outcome is ambiguous is not made again, and an earlier reason does not hide this one")
+    void createAmbiguous() {
+        gateway.breaks(Status.UNAVAILABLE.asException())
+                .breaks(Gateway.error(Status.Code.UNKNOWN, "CREATE_OUTCOME_AMBIGUOUS"));
+        OutcomeUnknown error = assertThrows(OutcomeUnknown.class, () -> client.create(IDEMPOTENT));
+        assertEquals("CREATE_OUTCOME_AMBIGUOUS", error.reason());
+        assertEquals(2, gateway.requests.size());
     }
 
     @Test

@@ -1,0 +1,129 @@
+"""The health of a Redis server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from redis.exceptions import ConnectionError as NoConnection
+from redis.exceptions import NoPermissionError
+
+from docpreview_gateway.storage.redis_client import RedisCallError
+from docpreview_gateway.storage.redis_connections import redis_batches, redis_commands
+from docpreview_gateway.storage.redis_health import RedisHealth, read_health, warnings
+from tests.redis_server import running_redis
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.redis_groups import Cluster
+    from tests.redis_server import RedisServer
+
+GOOD = RedisHealth("noeviction", appendonly=True, appendfsync="everysec", evicted_keys=0, replid="a")
+KEY = "docpreview:2:{x}:c"
+
+
+def test_a_good_server_has_no_warnings() -> None:
+    assert warnings(GOOD) == []
+    assert warnings(GOOD._replace(appendfsync="always")) == []
+
+
+@pytest.mark.parametrize(
+    ("health", "word"),
+    [
+        (GOOD._replace(policy="allkeys-lru"), "allkeys-lru"),
+        (GOOD._replace(policy="volatile-ttl"), "volatile-ttl"),
+        (GOOD._replace(policy=None), "cannot be read"),
+        (GOOD._replace(evicted_keys=3), "3 keys"),
+        (GOOD._replace(appendonly=False), "appendonly"),
+        (GOOD._replace(appendfsync="no"), "appendfsync"),
+    ],
+)
+def test_each_thing_that_may_lose_records_is_a_warning(health: RedisHealth, word: str) -> None:
+    (warning,) = warnings(health)
+    assert word in warning
+
+
+def test_unknown_settings_of_durability_are_no_warnings() -> None:
+    """Managed servers say nothing of them; the policy alone has to be known."""
+    assert warnings(RedisHealth(policy="noeviction")) == []
+
+
+async def test_a_server_says_how_it_is_set(tmp_path: Path) -> None:
+    """Read over single commands and over batches alike."""
+    arguments = ("--maxmemory", "3mb", "--maxmemory-policy", "allkeys-lru", "--appendfsync", "no")
+    with running_redis(tmp_path, *arguments) as server:
+        for connected in (redis_commands, redis_batches):
+            async with connected(server.url) as send:
+                health = await read_health(send, KEY)
+                assert health[:4] == ("allkeys-lru", False, "no", 0)
+                assert health.replid
+                assert len(health.replid) == 40
+
+
+async def test_evicted_keys_are_counted(tmp_path: Path) -> None:
+    with running_redis(tmp_path, "--maxmemory", "3mb", "--maxmemory-policy", "allkeys-lru") as server:
+        async with redis_commands(server.url) as send:
+            for number in range(400):
+                await send("SET", f"other:{number}", "x" * 10_000)
+            assert (await read_health(send, KEY)).evicted_keys
+
+
+async def test_another_server_has_another_replication_id(tmp_path: Path, redis_server: RedisServer) -> None:
+    """Also one that was started again without its data."""
+    with running_redis(tmp_path) as server:
+        async with redis_commands(server.url) as send, redis_commands(redis_server.url) as other:
+            first = (await read_health(send, KEY)).replid
+            assert (await read_health(other, KEY)).replid != first
+            assert (await read_health(send, KEY)).replid == first
+            server.kill()
+            server.start()
+            with pytest.raises(RedisCallError):
+                await read_health(send, KEY)
+            assert (await read_health(send, KEY)).replid not in {None, first}
+
+
+async def test_a_cluster_says_how_its_nodes_are_set(redis_cluster: Cluster) -> None:
+    """Replication ids are those of the node that holds the key."""
+    async with redis_commands(redis_cluster.url) as send:
+        health = {(await read_health(send, f"{{{slot}}}")) for slot in "abcdefgh"}
+    assert {each.policy for each in health} == {"noeviction"}
+    assert len({each.replid for each in health}) > 1
+
+
+async def test_a_user_who_may_not_ask_for_the_configuration_gets_the_rest(redis_server: RedisServer) -> None:
+    """A managed server refuses CONFIG, or names it otherwise."""
+    user = ("reader", "on", ">secret", "~*", "+@all", "-config")
+    redis_server.command("ACL", "SETUSER", *user)
+    try:
+        async with redis_commands(redis_server.url.replace("redis://", "redis://reader:secret@")) as send:
+            health = await read_health(send, KEY)
+        assert health[:4] == ("noeviction", False, None, 0)
+    finally:
+        redis_server.command("ACL", "DELUSER", "reader")
+
+
+async def test_a_server_that_refuses_every_question_is_unknown() -> None:
+    async def send(*_command: object) -> object:
+        raise NoPermissionError("this user has no permissions")
+
+    health = await read_health(send, KEY)
+    assert health == RedisHealth()
+    assert len(warnings(health)) == 1
+
+
+@pytest.mark.parametrize("answer", [None, 7, [b"one"], b"maxmemory_policy"], ids=repr)
+async def test_an_answer_that_makes_no_sense_is_an_error(answer: Any) -> None:
+    async def send(*_command: object) -> object:
+        return answer
+
+    with pytest.raises(RedisCallError):
+        await read_health(send, KEY)
+
+
+async def test_a_server_that_does_not_answer_is_an_error() -> None:
+    async def send(*_command: object) -> object:
+        raise NoConnection("refused")
+
+    with pytest.raises(RedisCallError, match="refused"):
+        await read_health(send, KEY)
