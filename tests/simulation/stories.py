@@ -94,6 +94,7 @@ def tell(
     alice: PageBudget | None = None,
     keep: float = 24 * HOUR,
     settles: bool = True,
+    pace: float = 2.0,
 ) -> World:
     """Run a story to its end and check what must hold. Violation."""
 
@@ -106,7 +107,7 @@ def tell(
             faults=faults,
         )
         world = World(rules)
-        world.steady()
+        world.steady(pace)
         await asyncio.sleep(5)
         try:
             await story(Story(world))

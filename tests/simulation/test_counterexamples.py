@@ -71,7 +71,7 @@ def test_a_jump_of_the_wall_clock_forgets_nothing(jump: float) -> None:
         await asyncio.sleep(HOUR)
         assert await it.ask(it.r1, request()) == "d0000"
 
-    tell(story)
+    tell(story, pace=20.0)
 
 
 def test_an_emptied_store_makes_no_second_job() -> None:
@@ -124,7 +124,7 @@ def test_a_create_that_was_signed_ahead_and_comes_late_is_not_absent_after_the_o
             await asyncio.sleep(FENCE)
         assert await it.repeat(it.r0, request()) == "d0001"
 
-    tell(story)
+    tell(story, pace=20.0)
 
 
 def test_a_list_that_was_cut_proves_no_absence() -> None:
@@ -148,7 +148,7 @@ def test_one_wrong_date_forgets_no_record() -> None:
             await asyncio.sleep(HOUR / 2)
             assert await it.ask(it.r1, request()) == "d0000"
 
-    tell(story, Fault("date", passes=5, value=48 * HOUR))
+    tell(story, Fault("date", passes=5, value=48 * HOUR), pace=10.0)
 
 
 def test_without_echo_and_without_a_place_of_our_own_no_job_is_adopted() -> None:
@@ -263,12 +263,13 @@ def test_on_a_full_disk_nothing_is_sent_uncounted() -> None:
 def test_an_id_that_was_forgotten_and_used_again_is_counted_again() -> None:
     async def story(it: Story) -> None:
         assert await it.ask(it.r0, request()) == "d0000"
-        await asyncio.sleep(3 * HOUR)
-        assert await it.ask(it.r0, request()) == "d0001"
-        await asyncio.sleep(3 * HOUR)
-        assert await it.ask(it.r1, request()) == "PAGE_BUDGET_EXHAUSTED"
+        answers = ["d0000"]
+        while len(answers) < 20 and answers[-1].startswith("d0"):
+            await asyncio.sleep(HOUR)
+            answers.append(await it.ask(it.r1, request()))
+        assert list(dict.fromkeys(answers)) == ["d0000", "d0001", "PAGE_BUDGET_EXHAUSTED"]
 
-    tell(story, alice=budget(2), keep=HOUR)
+    tell(story, alice=budget(2), keep=HOUR, pace=20.0)
 
 
 def test_an_emptied_store_counts_its_pages_anew() -> None:

@@ -26,7 +26,7 @@ def test_an_id_that_stayed_ambiguous_is_never_told_an_empty_job() -> None:
             await asyncio.sleep(HOUR / 4)
         assert it.jobs == 1
 
-    tell(story, Fault("lost"), cloud=NO_ECHO, keep=HOUR)
+    tell(story, Fault("lost"), cloud=NO_ECHO, keep=HOUR, pace=20.0)
 
 
 def test_a_look_at_one_life_of_an_id_is_none_at_its_next_life() -> None:
@@ -43,7 +43,7 @@ def test_a_look_at_one_life_of_an_id_is_none_at_its_next_life() -> None:
             assert await it.ask(it.r0, request()) == "d0001"
             it.world.faults.add(Fault("date", passes=1, value=5 * HOUR))
 
-    tell(story, keep=HOUR)
+    tell(story, keep=HOUR, pace=20.0)
 
 
 def test_pages_of_a_create_that_was_handed_over_are_given_back_once() -> None:

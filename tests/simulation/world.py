@@ -95,9 +95,9 @@ class World:
         since = self.ending_since
         return self._pace if since is None else min(300.0, max(8.0, (loop_time() - since) / 20))
 
-    def steady(self) -> None:
-        """Background rounds at their usual intervals."""
-        self._pace = 1.0
+    def steady(self, pace: float) -> None:
+        """Background rounds at so many times their usual intervals."""
+        self._pace = pace
 
     def empty_store(self) -> None:
         self.note("the store is emptied")
