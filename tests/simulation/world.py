@@ -68,8 +68,8 @@ class World:
         self.keys = CreateKeys("simulation", [SECRET])
         self.callers = {caller.name: caller for caller in rules.callers}
         self._tags = {self.keys.caller_tag(name): name for name in self.callers}
-        self.data = MemoryData()
-        self._pace = self.rng.choice((1.0, 4.0, 8.0))
+        self.data = MemoryData() if self.rng.random() < 0.5 else MemoryData(generation="", generations=0)
+        self._pace = self.rng.choice((1.0, 8.0, 16.0, 24.0))
         self.log: list[tuple[float, tuple[object, ...]]] = []
         self.violation = ""
         self.lost = self.wiped = self.was_ambiguous = False
@@ -93,7 +93,11 @@ class World:
     def pace(self) -> float:
         """How many times longer than usual the background rounds may pause, so that long ends cost little."""
         since = self.ending_since
-        return self._pace if since is None else min(300.0, max(4.0, (loop_time() - since) / 30))
+        return self._pace if since is None else min(300.0, max(8.0, (loop_time() - since) / 20))
+
+    def steady(self, pace: float) -> None:
+        """Background rounds at so many times their usual intervals."""
+        self._pace = pace
 
     def empty_store(self) -> None:
         self.note("the store is emptied")
@@ -121,7 +125,7 @@ class World:
             if life.is_over:
                 return ""
             self.unexpected(error)
-            raise
+            return "INTERNAL"
         self.note(name, "gets", job.job_id)
         self._told(caller, request, job)
         return job.job_id

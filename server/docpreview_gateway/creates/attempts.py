@@ -140,7 +140,11 @@ class Attempts:
                 raise self.unknown(standing, work) if looked else refusals.in_progress()
             await asyncio.sleep(pause)
             pause = min(LAST_POLL_SECONDS, 2 * pause)
-            (found,) = await self._store.find([standing.key])
+            try:
+                (found,) = await self._store.find([standing.key])
+            except StoreError as error:
+                log.warning("a create in flight elsewhere cannot be read", key=standing.key, error=str(error))
+                continue
             if found is None or found.state is not State.OPEN:
                 # Released, or decided: `begin` tells how.
                 raise Decided
