@@ -130,8 +130,7 @@ class Attempts:
         pause, looked, work.follows = FIRST_POLL_SECONDS, False, True
         self._outcomes.watch(standing)
         while True:
-            # A quarter of its signature's time: most creates have been answered, and are recorded, by then.
-            if looked or self._times.now(bucket.ci_host) > standing.sign_end - 0.75 * self._timing.signature:
+            if looked or self._times.now(bucket.ci_host) > standing.sign_start + self._timing.signature / 4:
                 outcome = await self._look(standing, work)
                 looked = looked or outcome is not None
                 if outcome is not None and (job := await self._settle(outcome, standing, work)) is not None:
