@@ -131,7 +131,8 @@ class RecordedCreates:
         await asyncio.wait((task,), timeout=call.answer_by - loop_time())
         if not task.done():
             raise _not_sent()
-        if (error := task.exception()) is not None:
+        # A refusal has a `Date` too. It is not the create's: that may have a job already.
+        if self._times.heard(host) is None and (error := task.exception()) is not None:
             raise error.with_traceback(None)
 
     def _start(self, work: Work) -> _Running:
