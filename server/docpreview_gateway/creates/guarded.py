@@ -71,7 +71,10 @@ class StoreMemory:
 
 
 class GuardedStore:
-    """The port `CreateStore` around another one. `is_first_start` says whether an empty store is a new one."""
+    """The port `CreateStore` around another one. `is_first_start` says whether an empty store is a new one.
+
+    `prepare` is done before the store is used for the first time. StoreError as long as it cannot be done.
+    """
 
     def __init__(
         self,
@@ -80,11 +83,13 @@ class GuardedStore:
         times: CloudTimes,
         *,
         is_first_start: Callable[[], Awaitable[bool]],
+        prepare: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.store = store
         self._memory = memory
         self._times = times
         self._is_first_start = is_first_start
+        self._prepare = prepare
         self._opening = asyncio.Lock()
         self._is_open = False
         self.problem = ""
@@ -99,6 +104,8 @@ class GuardedStore:
         async with self._opening:
             if self._is_open:
                 return
+            if self._prepare is not None:
+                await self._prepare()
             state, known = await self.store.state(), self._memory.value
             if known.generation:
                 is_same = state.generation == known.generation and state.seq >= known.seq

@@ -15,7 +15,8 @@ from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.creates import pages, refusals
 from docpreview_gateway.creates.attempts import ATTEMPT_SECONDS, Decided, Work
 from docpreview_gateway.creates.keys import new_nonce, random_key, same_body
-from docpreview_gateway.creates.ports import Change, StoreError
+from docpreview_gateway.creates.pages import PageCount
+from docpreview_gateway.creates.ports import Begun, Change, StoreError
 from docpreview_gateway.creates.records import State
 from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.storage.background import BackgroundTasks, loop_time
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.creates.keys import CreateKeys
     from docpreview_gateway.creates.leases import PageLeases
     from docpreview_gateway.creates.lists import JobHistory
-    from docpreview_gateway.creates.ports import Begun, CreatesTelemetry, CreateStore
+    from docpreview_gateway.creates.ports import CreatesTelemetry, CreateStore
     from docpreview_gateway.creates.records import Record
     from docpreview_gateway.creates.rendered import RenderedJobs
     from docpreview_gateway.model.buckets import Bucket
@@ -241,6 +242,8 @@ class RecordedCreates:
         since = now - caller.dedupe_seconds if dedupe else None
         try:
             await self._days.move_on(bucket.ci_host)
+            if (old_key := self._drafts.old_key(work, now)) and (old := (await self._store.find([old_key]))[0]):
+                return Begun("known", old, PageCount(), "")
             look_at = self._attempts.due_at(work.record)
             begun = await self._store.begin(work.record, look_at, budget, dedupe_since=since)
         except asyncio.CancelledError:
