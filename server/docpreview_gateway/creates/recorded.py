@@ -225,12 +225,16 @@ class RecordedCreates:
         if not same_body(standing.body, self._drafts.body_under(standing, work)):
             raise refusals.reused()
         if standing.state is not State.OPEN:
-            if not standing.job_id:
-                # Its job could never be told from others, and what was reserved is charged.
-                raise refusals.ambiguous((), work.call.caller)
-            self._telemetry.ledger("replayed")
-            return await self._rendered.answer(standing, work), dedupe
+            return await self._replay(standing, work), dedupe
         return await self._attempts.follow(work, standing), dedupe
+
+    async def _replay(self, standing: Record, work: Work) -> PreviewJob:
+        """The job of a create that was repeated."""
+        if not standing.job_id:
+            # Its job could never be told from others, and what was reserved is charged.
+            raise refusals.ambiguous((), work.call.caller)
+        self._telemetry.ledger("replayed")
+        return await self._rendered.answer(standing, work)
 
     async def _begin(self, work: Work, *, dedupe: bool) -> Begun | None:
         """What the store says; None when the create goes on without it: unrecorded, or paid from a lease."""
@@ -250,6 +254,9 @@ class RecordedCreates:
             self._attempts.release_later(work)
             raise
         except StoreError as error:
+            if work.original.request_id:
+                # It may have been begun, and is not sent: nobody should have to wait for its signature to end.
+                self._attempts.release_later(work)
             await self._without_store(work, error)
             return None
         self._days.learn(begun.day)

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     from docpreview_gateway.access.bucket_registry import BucketRegistry
-    from docpreview_gateway.creates.ports import CreateStore
     from docpreview_gateway.creates.redis_creates import RedisCreates
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.settings.loading import Settings
@@ -95,8 +94,8 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
             store,
             StoreMemory(settings.state_dir / "store.json"),
             times,
-            # Nothing was made with a secret that did not exist.
-            is_first_start=_always if known.made else lambda: rebuild.is_first_start(),
+            # Nothing was made with a secret that did not exist. The rebuild is made below.
+            is_first_start=_always if known.made else lambda: rebuild.is_first_start(),  # noqa: PLW0108 - as above
             prepare=migration,
         )
         rebuild = Rebuild(
