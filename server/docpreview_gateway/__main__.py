@@ -26,8 +26,10 @@ app = typer.Typer(
 )
 token = typer.Typer(help="Static tokens for callers.", no_args_is_help=True)
 policy = typer.Typer(help="Rights of callers.", no_args_is_help=True)
+store = typer.Typer(help="The records of creates.", no_args_is_help=True)
 app.add_typer(token, name="token")
 app.add_typer(policy, name="policy")
+app.add_typer(store, name="store")
 
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="YAML file; default: the one that DOCPREVIEW_CONFIG names.")
@@ -140,13 +142,13 @@ def _configure_log(settings: Settings) -> None:
     structured_log.configure(settings.logging.level, json_lines=formats[settings.logging.format])
 
 
-def _run(work: Callable[[], Result]) -> Result:
+def _run(work: Callable[[], Result], code: int = CANNOT_START) -> Result:
     from docpreview_gateway.settings.loading import StartError  # noqa: PLC0415
 
     try:
         return work()
     except StartError as error:
-        _fail([str(error)], CANNOT_START)
+        _fail([str(error)], code)
 
 
 @app.command()
@@ -174,6 +176,77 @@ def doctor(
             if finding.remedy:
                 typer.echo(f"         to do: {finding.remedy}")
     raise typer.Exit(0 if all(finding.ok for finding in findings) else NOT_OK)
+
+
+@app.command()
+def reconcile(
+    since: Annotated[str, typer.Option(help="A day such as 2026-11-28, or an instant; UTC unless it says otherwise.")],
+    charge: Annotated[bool, typer.Option("--charge", help="Give jobs without a record one, and count them.")] = False,  # noqa: FBT002 - a flag
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON object for each finding, one a line.")] = False,  # noqa: FBT002 - a flag
+    config: Config = None,
+) -> None:
+    """Compare the cloud's lists of jobs with the records of creates: jobs without one, second jobs, wrong page counts.
+
+    A gateway may run meanwhile. Nothing is changed without --charge. The exit code is 0 when all agrees, 1 when there
+    are findings, 3 when the cloud or the records could not be read to the end.
+    """
+    import asyncio  # noqa: PLC0415
+    from json import dumps  # noqa: PLC0415
+
+    from docpreview_gateway.doctor import record_texts, records  # noqa: PLC0415
+
+    settings = _load(config)
+    try:
+        begin = record_texts.time_of(since)
+    except ValueError:
+        _fail([f"--since {since}: is no day such as 2026-11-28, nor an instant such as 2026-11-28T06:00Z"], USAGE)
+    _configure_log(settings)
+    found = _run(lambda: asyncio.run(records.reconcile(settings, begin, charge=charge)), record_texts.INCOMPLETE)
+    lines = [line for bucket in found for line in record_texts.lines(bucket)]
+    for line in lines:
+        if json:
+            typer.echo(dumps({**line._asdict(), "ok": not line.remedy}))
+            continue
+        subject = f"{line.bucket} {line.job_id}".strip()
+        typer.echo(f"{'FOUND  ' if line.remedy else 'ok     '}  {line.kind:10}  {subject}: {line.result}")
+        if line.remedy:
+            typer.echo(f"         to do: {line.remedy}")
+    raise typer.Exit(record_texts.exit_code(lines))
+
+
+@store.command("status")
+def store_status(config: Config = None) -> None:
+    """Say whether the records of creates are whole. The exit code is 1 when they are lost, 3 when not readable."""
+    import asyncio  # noqa: PLC0415
+
+    from docpreview_gateway.doctor import record_texts, records  # noqa: PLC0415
+
+    settings = _load(config)
+    _configure_log(settings)
+    status = _run(lambda: asyncio.run(records.store_status(settings)), record_texts.INCOMPLETE)
+    for line in record_texts.status_lines(status):
+        typer.echo(line)
+    raise typer.Exit(NOT_OK if status.problem else 0)
+
+
+@store.command("accept-loss")
+def store_accept_loss(config: Config = None) -> None:
+    """End a loss of records that a gateway has noted, without what is missing: gateways go on within seconds.
+
+    A request_id whose record is lost may then make, and bill, a second job, and its pages are not counted. The exit
+    code is 0 also when nothing was lost, 3 when the records cannot be read.
+    """
+    import asyncio  # noqa: PLC0415
+
+    from docpreview_gateway.doctor import record_texts, records  # noqa: PLC0415
+
+    settings = _load(config)
+    _configure_log(settings)
+    before = _run(lambda: asyncio.run(records.accept_loss(settings)), record_texts.INCOMPLETE)
+    if before.problem:
+        typer.echo(f"accepted: {before.problem}; count what may be missing with `docpreview-gateway reconcile`")
+    else:
+        typer.echo(f"{before.place}: nothing is noted as lost")
 
 
 @token.command("new")

@@ -14,7 +14,7 @@ import structlog
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.creates import pages, refusals
 from docpreview_gateway.creates.attempts import ATTEMPT_SECONDS, Decided, Work
-from docpreview_gateway.creates.keys import new_nonce, random_key, same_body
+from docpreview_gateway.creates.keys import UNRECORDED, random_key, same_body
 from docpreview_gateway.creates.ports import Change, StoreError
 from docpreview_gateway.creates.records import State
 from docpreview_gateway.model.errors import GatewayError
@@ -115,7 +115,7 @@ class RecordedCreates:
     async def _send_unrecorded(self, admitted: Admitted, call: Call) -> PreviewJob:
         request, bucket, output = admitted
         key = random_key()
-        marker = self._keys.marker(key, self._keys.body(request), call.caller.name, new_nonce())
+        marker = self._keys.marker(key, self._keys.body(request), call.caller.name, UNRECORDED)
         sent = marked(request, marker, self._keys.path_token(key))
         return await self._upstream(CreateJob(sent, bucket, output), call)
 

@@ -112,7 +112,7 @@ class Settlement:
         return await self._forget(record, self._times.now(bucket.ci_host))
 
     async def _hear(self, record: Record, bucket: Bucket) -> None:
-        """Have a `Date` of the bucket's host: a fresh one for a record that may be forgotten, as the last may be wrong."""
+        """Have a `Date` of the bucket's host: a fresh one for a record that may be forgotten; the last may be wrong."""
         heard = self._times.heard(bucket.ci_host)
         stale = heard is not None and self._times.elapsed() - heard.at > FRESH_SECONDS
         if heard is None or (stale and record.state is State.CHARGED):

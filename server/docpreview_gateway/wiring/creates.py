@@ -41,6 +41,12 @@ if TYPE_CHECKING:
     from docpreview_gateway.upstream.ports import ObjectTags
     from docpreview_gateway.wiring.observability import Observability
 
+STORE_FILE = "creates.db"
+"""The store's file in the state directory, without shared state."""
+
+STORE_MEMORY = "store.json"
+"""The file in the state directory with what this machine knows of the store."""
+
 SETTLE_SECONDS = 2.0
 """Interval of rounds over records that are due."""
 
@@ -78,18 +84,18 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
     StartError when the store cannot be opened.
     """
     async with AsyncExitStack() as stack:
-        known, timing, telemetry = _secrets(settings), settings.ledger.timing(), observed.creates
+        known, timing, telemetry = create_secrets(settings), settings.ledger.timing(), observed.creates
         keys = CreateKeys(settings.shared_state.namespace or "", known.secrets)
-        store = await _store(settings, keys, stack)
+        store = await create_store(settings, keys, stack)
         history = JobHistory(upstream, keys, times)
         scans = Scans(history, keys, timing, caller_names=caller_names)
         all_buckets = [found.bucket() for found in settings.buckets]
         guarded = GuardedStore(
             store,
-            StoreMemory(settings.state_dir / "store.json"),
+            StoreMemory(settings.state_dir / STORE_MEMORY),
             times,
             # Nothing was made with a secret that did not exist.
-            is_first_start=_always if known.made else lambda: rebuild.is_first_start(),
+            is_first_start=_always if known.made else lambda: rebuild.is_first_start(),  # noqa: PLW0108 - made below
         )
         rebuild = Rebuild(
             guarded,
@@ -137,7 +143,9 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
             telemetry=telemetry,
             timing=timing,
         )
-        reconciliation = Reconciliation(guarded, history, scans, keys, times, buckets=all_buckets, telemetry=telemetry)
+        reconciliation = Reconciliation(
+            guarded, history, scans, keys, times, timing=timing, buckets=all_buckets, telemetry=telemetry
+        )
         stack.push_async_callback(leases.end)
         await stack.enter_async_context(repeated(settlement.round, SETTLE_SECONDS))
         await stack.enter_async_context(repeated(rebuild.round, SETTLE_SECONDS))
@@ -152,7 +160,7 @@ async def _always() -> bool:
     return True
 
 
-def _secrets(settings: Settings) -> DeploymentSecrets:
+def create_secrets(settings: Settings) -> DeploymentSecrets:
     """The deployment's secrets. StartError when their file cannot be used."""
     try:
         return deployment_secrets(settings.ledger.key_file, settings.state_dir)
@@ -160,7 +168,8 @@ def _secrets(settings: Settings) -> DeploymentSecrets:
         raise StartError(f"ledger.key_file: {error}") from error
 
 
-async def _store(settings: Settings, keys: CreateKeys, stack: AsyncExitStack) -> CreateStore:
+async def create_store(settings: Settings, keys: CreateKeys, stack: AsyncExitStack) -> CreateStore:
+    """The store, open as long as the stack is. StartError when its file cannot be used."""
     state = settings.shared_state
     if url := state.ledger_url or state.url:
         # Imported only with shared state: redis takes 20 MiB and half a second.
@@ -171,7 +180,7 @@ async def _store(settings: Settings, keys: CreateKeys, stack: AsyncExitStack) ->
         send = await stack.enter_async_context(redis_commands(url.get_secret_value()))
         return RedisCreates(send, keys, seconds=state.ledger_timeout_seconds)
     try:
-        return await stack.enter_async_context(SqliteCreates(settings.state_dir / "creates.db", keys))
+        return await stack.enter_async_context(SqliteCreates(settings.state_dir / STORE_FILE, keys))
     except StoreError as error:
         raise StartError(f"state_dir: {error}; creates are recorded in a folder that can be written") from error
 
