@@ -104,7 +104,7 @@ class GuardedStore:
         self._told = ""
         self._marked_at: float | None = None
         self.unsafe = ""
-        """Why creates with `request_id` have to be refused although the store works; empty: they have not."""
+        """Why creates with `request_id` are refused although the store works; empty: they are not."""
         self.losses = 0
         """How many losses this process has noted or joined."""
         self.lost: StoreState | None = None
@@ -116,6 +116,8 @@ class GuardedStore:
     def problem(self) -> str:
         """Why creates cannot be recorded now, with the file or the server; empty: they can."""
         why = LOST if self.lost is not None else self._failure or self.unsafe
+        # Errors of a file name it, those of a server the setting with its address.
+        why = why.removeprefix("shared_state: ")
         return f"{self._place}: {why}" if why and self._place and not why.startswith(self._place) else why
 
     async def open(self) -> None:
@@ -163,6 +165,11 @@ class GuardedStore:
             raise StoreLost("the store of creates has lost records")
         self._remember(state)
         return state
+
+    def refuse(self, why: str) -> None:
+        """Have creates with `request_id` refused, or with an empty text no more."""
+        self.unsafe = why
+        self._tell()
 
     async def look(self) -> None:
         """Check the store, and note up to when it is complete. `problem` tells a failure, and the next call does.
@@ -275,11 +282,6 @@ class GuardedStore:
     def _succeeded(self) -> None:
         """Something was written. That something could be read says nothing of a full disk, or of a full server."""
         self._failure = ""
-        self._tell()
-
-    def refuse(self, why: str) -> None:
-        """Have creates with `request_id` refused, or with an empty text no more."""
-        self.unsafe = why
         self._tell()
 
     def _tell(self) -> None:

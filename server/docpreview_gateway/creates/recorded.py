@@ -23,6 +23,8 @@ from docpreview_gateway.upstream.operations import CreateJob
 from docpreview_gateway.upstream.wire.user_data import marked
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview_gateway.access.bucket_registry import Admitted, BucketRegistry
@@ -50,7 +52,7 @@ WAIT_SHARE = 0.5
 
 
 class RecordedCreates:
-    """The port `Creates`."""
+    """The port `Creates`. `unsafe` says why creates with `request_id` are refused; empty: they are not."""
 
     def __init__(  # noqa: PLR0913 - collaborators, named by wiring
         self,
@@ -67,6 +69,7 @@ class RecordedCreates:
         keys: CreateKeys,
         times: CloudTimes,
         telemetry: CreatesTelemetry,
+        unsafe: Callable[[], str] = str,
     ) -> None:
         self._upstream = upstream
         self._buckets = buckets
@@ -80,6 +83,7 @@ class RecordedCreates:
         self._keys = keys
         self._times = times
         self._telemetry = telemetry
+        self._unsafe = unsafe
         self._background = BackgroundTasks()
         self._running: dict[str, _Running] = {}
         self._at_place: dict[str, asyncio.Task[PreviewJob]] = {}
@@ -235,6 +239,8 @@ class RecordedCreates:
         work.record = self._drafts.opened(work.record, now)
         budget = None if caller.shadow else caller.budget
         since = now - caller.dedupe_seconds if dedupe else None
+        if work.original.request_id and (why := self._unsafe()):
+            raise refusals.not_recordable(StoreError(why))
         try:
             await self._days.move_on(bucket.ci_host)
             look_at = self._attempts.due_at(work.record)

@@ -14,6 +14,7 @@ from docpreview_gateway.creates.reconciliation import Reconciliation, Report
 from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.storage.key_file import OWN_NAME
+from docpreview_gateway.storage.redis_urls import shown
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from docpreview_gateway.wiring.access import Access
 from docpreview_gateway.wiring.creates import STORE_FILE, STORE_MEMORY, create_secrets, create_store
@@ -127,7 +128,7 @@ async def _store(settings: Settings) -> AsyncIterator[tuple[CreateStore, CreateK
     try:
         async with AsyncExitStack() as stack:
             keys = CreateKeys(state.namespace or "", create_secrets(settings).secrets)
-            yield await create_store(settings, keys, stack), keys
+            yield (await create_store(settings, keys, stack)).store, keys
     except StoreError as error:
         raise StartError(str(error)) from error
 
@@ -135,8 +136,8 @@ async def _store(settings: Settings) -> AsyncIterator[tuple[CreateStore, CreateK
 def _status(settings: Settings, state: StoreState) -> StoreStatus:
     shared = settings.shared_state
     place = str(settings.state_dir / STORE_FILE)
-    if shared.ledger_url or shared.url:
-        place = f"shared_state, namespace {shared.namespace}"
+    if url := shared.ledger_url or shared.url:
+        place = f"{shown(url.get_secret_value())}, namespace {shared.namespace}"
     problem = ""
     if not state.generation:
         problem = f"{place}: the store is empty, and no gateway has noted yet whether it is new or lost"

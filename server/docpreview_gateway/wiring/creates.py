@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
@@ -28,14 +29,17 @@ from docpreview_gateway.creates.usage import PageUsages
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.storage.background import repeated
 from docpreview_gateway.storage.key_file import DeploymentSecrets, KeyFileError, deployment_secrets
+from docpreview_gateway.storage.redis_urls import shown
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from contextlib import AbstractAsyncContextManager
 
     from docpreview_gateway.access.bucket_registry import BucketRegistry
-    from docpreview_gateway.creates.ports import CreateStore
+    from docpreview_gateway.creates.ports import CreatesTelemetry, CreateStore
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.settings.loading import Settings
+    from docpreview_gateway.storage.redis_health import RedisHealth
     from docpreview_gateway.upstream.cloud_clock import CloudTimes
     from docpreview_gateway.upstream.operations import Upstream
     from docpreview_gateway.upstream.ports import ObjectTags
@@ -55,6 +59,9 @@ FIRST_RECONCILIATION = 600.0
 
 CHECK_STORE_SECONDS = 10.0
 """Interval of looks whether the store is the one that it was."""
+
+HEALTH_SECONDS = 30.0
+"""Interval of looks at the health of the store's server: until one has noticed a failover, records may be missing."""
 
 log = structlog.get_logger("docpreview_gateway.creates")
 
@@ -86,7 +93,7 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
     async with AsyncExitStack() as stack:
         known, timing, telemetry = create_secrets(settings), settings.ledger.timing(), observed.creates
         keys = CreateKeys(settings.shared_state.namespace or "", known.secrets)
-        store = await create_store(settings, keys, stack)
+        store, place, read_health = await create_store(settings, keys, stack)
         history = JobHistory(upstream, keys, times)
         scans = Scans(history, keys, timing, caller_names=caller_names)
         all_buckets = [found.bucket() for found in settings.buckets]
@@ -96,6 +103,7 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
             times,
             # Nothing was made with a secret that did not exist.
             is_first_start=_always if known.made else lambda: rebuild.is_first_start(),  # noqa: PLW0108 - made below
+            place=place,
         )
         rebuild = Rebuild(
             guarded,
@@ -132,6 +140,7 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
             keys=keys,
             times=times,
             telemetry=telemetry,
+            unsafe=lambda: guarded.unsafe,
         )
         settlement = Settlement(
             guarded,
@@ -147,6 +156,9 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
             guarded, history, scans, keys, times, timing=timing, buckets=all_buckets, telemetry=telemetry
         )
         stack.push_async_callback(leases.end)
+        telemetry.measure_store(is_failing=lambda: bool(guarded.problem), is_lost=lambda: guarded.lost is not None)
+        if read_health is not None:
+            await stack.enter_async_context(_server_health(settings, read_health, guarded, place, telemetry))
         await stack.enter_async_context(repeated(settlement.round, SETTLE_SECONDS))
         await stack.enter_async_context(repeated(rebuild.round, SETTLE_SECONDS))
         await stack.enter_async_context(repeated(guarded.look, CHECK_STORE_SECONDS))
@@ -168,21 +180,50 @@ def create_secrets(settings: Settings) -> DeploymentSecrets:
         raise StartError(f"ledger.key_file: {error}") from error
 
 
-async def create_store(settings: Settings, keys: CreateKeys, stack: AsyncExitStack) -> CreateStore:
+class OpenStore(NamedTuple):
+    """The store, where it is (without passwords), and how to ask its server for its health; None: it has no server."""
+
+    store: CreateStore
+    place: str
+    read_health: Callable[[], Awaitable[RedisHealth]] | None = None
+
+
+async def create_store(settings: Settings, keys: CreateKeys, stack: AsyncExitStack) -> OpenStore:
     """The store, open as long as the stack is. StartError when its file cannot be used."""
     state = settings.shared_state
     if url := state.ledger_url or state.url:
         # Imported only with shared state: redis takes 20 MiB and half a second.
-        from docpreview_gateway.creates.redis_creates import RedisCreates  # noqa: PLC0415
+        from docpreview_gateway.creates.redis_creates import RedisCreates, key_names  # noqa: PLC0415
         from docpreview_gateway.storage.redis_connections import redis_commands  # noqa: PLC0415
+        from docpreview_gateway.storage.redis_health import read_health  # noqa: PLC0415
 
         # Separate connections, so that creates do not queue behind cache look-ups.
         send = await stack.enter_async_context(redis_commands(url.get_secret_value()))
-        return RedisCreates(send, keys, seconds=state.ledger_timeout_seconds)
+        key, *_ = key_names(keys.namespace)
+        return OpenStore(
+            RedisCreates(send, keys, seconds=state.ledger_timeout_seconds),
+            shown(url.get_secret_value()),
+            partial(read_health, send, key, seconds=state.ledger_timeout_seconds),
+        )
+    path = settings.state_dir / STORE_FILE
     try:
-        return await stack.enter_async_context(SqliteCreates(settings.state_dir / STORE_FILE, keys))
+        return OpenStore(await stack.enter_async_context(SqliteCreates(path, keys)), str(path))
     except StoreError as error:
         raise StartError(f"state_dir: {error}; creates are recorded in a folder that can be written") from error
+
+
+def _server_health(
+    settings: Settings,
+    read_health: Callable[[], Awaitable[RedisHealth]],
+    store: GuardedStore,
+    place: str,
+    telemetry: CreatesTelemetry,
+) -> AbstractAsyncContextManager[None]:
+    """The rounds over the health of the store's server, the first one at once."""
+    from docpreview_gateway.creates.server_health import ServerHealth  # noqa: PLC0415 - as above
+
+    health = ServerHealth(read_health, store, strict=settings.ledger.strict, place=place, telemetry=telemetry)
+    return repeated(health.round, HEALTH_SECONDS)
 
 
 async def _leases(

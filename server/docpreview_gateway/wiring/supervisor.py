@@ -67,6 +67,9 @@ class Supervisor:
         Gauge("docpreview_workers", "Workers that serve.", registry=self.registry).set_function(
             lambda: len(self._ready)
         )
+        Gauge("docpreview_workers_configured", "Workers that should serve.", registry=self.registry).set(
+            settings.workers
+        )
         self._restarts = Counter(
             "docpreview_worker_restarts_total", "Workers that were started again.", registry=self.registry
         )
@@ -77,6 +80,11 @@ class Supervisor:
         if self._stopping.is_set():
             return "stopping"
         return None if self._ready and self._has_started else "starting"
+
+    def parts(self) -> dict[str, str]:
+        """What is wrong with parts of the workers, as of their last scrape; empty: nothing."""
+        failing = self.registry.get_sample_value("docpreview_store_failing")
+        return {"records": "a worker cannot record creates, and its log says why" if failing else ""}
 
     async def run(self, address: str, on_started: Callable[[], None]) -> int:
         """Run the workers on `address` until they have all stopped; the exit code for this process.
@@ -217,6 +225,7 @@ async def supervise(settings: Settings, command: Sequence[str]) -> int:
             registry=supervisor.registry,
             unready=lambda: supervisor.unready,
             unhealthy=supervisor.why_unhealthy,
+            parts=supervisor.parts,
             refresh=supervisor.refresh,
             page=page,
             hosts=settings.admin_hosts,
