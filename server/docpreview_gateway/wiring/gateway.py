@@ -49,6 +49,7 @@ from docpreview_gateway.wiring.system_clock import SystemClock
 from docpreview_gateway.wiring.upstream import cloud_parts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
@@ -81,6 +82,7 @@ class Gateway:
         self._worker = worker
         self._stack = AsyncExitStack()
         self._unready: str | None = "starting"
+        self._records_problem: Callable[[], str] = str
         self._counting = Counting()
         self._clock = SystemClock()
         self._observed = Observability(settings, self._clock)
@@ -135,6 +137,7 @@ class Gateway:
                 caller_names=access.caller_names,
             )
         )
+        self._records_problem = creates.problem
         tokens = PageTokens(credentials, secrets.token_bytes)
         jobs = PreviewJobs(upstream, buckets, creates.creates, watching, page_urls, lists=JobLists(upstream, tokens))
         all_routes = routes(
@@ -198,6 +201,7 @@ class Gateway:
                     registry=self.registry,
                     unready=self._why_unready,
                     unhealthy=self._why_unhealthy,
+                    parts=lambda: {"records": self._records_problem()},
                     page=page,
                     hosts=self._settings.admin_hosts,
                 )

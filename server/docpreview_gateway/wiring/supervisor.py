@@ -81,6 +81,11 @@ class Supervisor:
             return "stopping"
         return None if self._ready and self._has_started else "starting"
 
+    def parts(self) -> dict[str, str]:
+        """What is wrong with parts of the workers, as of their last scrape; empty: nothing."""
+        failing = self.registry.get_sample_value("docpreview_store_failing")
+        return {"records": "a worker cannot record creates, and its log says why" if failing else ""}
+
     async def run(self, address: str, on_started: Callable[[], None]) -> int:
         """Run the workers on `address` until they have all stopped; the exit code for this process.
 
@@ -220,6 +225,7 @@ async def supervise(settings: Settings, command: Sequence[str]) -> int:
             registry=supervisor.registry,
             unready=lambda: supervisor.unready,
             unhealthy=supervisor.why_unhealthy,
+            parts=supervisor.parts,
             refresh=supervisor.refresh,
             page=page,
             hosts=settings.admin_hosts,
