@@ -10,7 +10,7 @@ import structlog
 
 from docpreview_gateway.upstream.credential_files import CredentialFileError, load_credentials
 from docpreview_gateway.wiring.file_stamp import file_stamp
-from docpreview_gateway.wiring.reloading import InvalidFileError, Reloading, Watched
+from docpreview_gateway.wiring.reloading import InvalidFileError, Loaded, Reloading, Watched
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,13 +69,15 @@ class Access:
     Every method raises InvalidFileError for a file with which the gateway cannot start.
     """
 
-    def __init__(self, settings: Settings, clock: Clock, telemetry: AccessTelemetry) -> None:
+    def __init__(
+        self, settings: Settings, clock: Clock, telemetry: AccessTelemetry, reloading: Reloading | None = None
+    ) -> None:
         self._settings = settings
         self._clock = clock
         self._telemetry = telemetry
         self._fetched: list[JwksKeys] = []
         self._authenticator: Authenticator | None = None
-        self.reloading = Reloading(telemetry, file_stamp)
+        self.reloading = reloading or Reloading(telemetry, file_stamp)
 
     def cloud_credentials(self) -> HeldCredentials:
         """The key pairs for the cloud."""
@@ -172,11 +174,43 @@ class Access:
         try:
             keys = parse_keys(await jwks_http.fetch(url))
         except (jwks_http.FetchError, KeysError) as error:
-            self._telemetry.reloaded("jwks", "invalid" if isinstance(error, KeysError) else "unreachable")
+            invalid = isinstance(error, KeysError)
+            self._telemetry.reloaded("jwks", "invalid" if invalid else "unreachable")
+            if invalid:
+                self.reloading.refusals.report("jwks", url, refused=True)
             log.warning("keys of an issuer not fetched, the old ones stay in use", issuer=issuer, why=str(error))
             raise
         self._telemetry.reloaded("jwks", "ok")
+        self.reloading.refusals.report("jwks", url, refused=False)
         return keys
+
+
+class _Checking(Reloading):
+    """Loads each file once, and keeps the mistakes."""
+
+    def __init__(self, telemetry: AccessTelemetry) -> None:
+        super().__init__(telemetry, file_stamp)
+        self.mistakes: list[str] = []
+
+    def add(self, watched: Watched[Loaded]) -> None:
+        """Load now."""
+        try:
+            super().add(watched)
+        except InvalidFileError as error:
+            self.mistakes += error.problems
+
+
+def file_problems(settings: Settings, clock: Clock, telemetry: AccessTelemetry) -> list[str]:
+    """The mistakes in all files that the settings name, with which the gateway would not start."""
+    checking = _Checking(telemetry)
+    access = Access(settings, clock, telemetry, checking)
+    access.cloud_credentials()
+    access.authenticator()
+    try:
+        access.server_credentials()
+    except InvalidFileError as error:
+        checking.mistakes += error.problems
+    return checking.mistakes
 
 
 def load_directory(settings: Settings) -> Directory:
@@ -193,7 +227,7 @@ def load_directory(settings: Settings) -> Directory:
     try:
         return load_policy(settings.policy.file, surroundings)
     except PolicyError as error:
-        raise InvalidFileError("; ".join(error.problems)) from None
+        raise InvalidFileError(*error.problems) from None
 
 
 def _issuers(settings: Settings) -> tuple[JwtSettings, ...]:
