@@ -236,6 +236,22 @@ def test_check_config_reads_the_policy_as_serve_would(config: Path) -> None:
     assert "https://idp.corp.example is not among auth.jwt" in output
 
 
+@pytest.mark.parametrize("deep", ["policy.yaml", "gateway.yaml", "keys.yaml", "jwks.json"])
+def test_check_config_of_a_deeply_nested_file_prints_one_line(config: Path, tmp_path: Path, deep: str) -> None:
+    """No traceback."""
+    values = json.loads(config.read_text())
+    values |= {"credentials": {"main": {"file": str(tmp_path / "keys.yaml")}}}
+    values |= {"policy": {"file": str(tmp_path / "policy.yaml")}}
+    config.write_text(json.dumps(values))
+    shutil.copy(EXAMPLES / "policy.yaml", tmp_path)
+    (tmp_path / "keys.yaml").write_text("secret_id: some-id\nsecret_key: some-key\n")
+    target = config if deep == "gateway.yaml" else tmp_path / deep
+    target.write_text("[" * 20_000)
+    code, output = run("check-config", "--config", str(config))
+    assert code == 2
+    assert [line[:7] for line in output.splitlines()] == ["error: "]
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

@@ -41,6 +41,7 @@ from docpreview_gateway.wiring.access import CHECK_SECONDS, KEYS_SECONDS, Access
 from docpreview_gateway.wiring.creates import create_parts
 from docpreview_gateway.wiring.edge_drain import drain_edge
 from docpreview_gateway.wiring.event_loop import freeze_startup_objects
+from docpreview_gateway.wiring.hangups import ignore_hangups
 from docpreview_gateway.wiring.limits import counting
 from docpreview_gateway.wiring.observability import Observability
 from docpreview_gateway.wiring.reloading import InvalidFileError
@@ -305,6 +306,7 @@ async def serve(settings: Settings, worker: Worker | None = None) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+    ignore_hangups(loop)
     gateway = Gateway(settings, worker)
     await gateway.__aenter__()
     freeze_startup_objects()
