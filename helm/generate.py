@@ -36,7 +36,7 @@ CHARTS_OWN = frozenset(
 
 CHARTS_OWN_ADDRESSES = {
     "SharedStateSettings": frozenset({"url", "ledger_url"}),
-    "EdgeSettings": frozenset({"listen", "metrics_listen", "admin_listen"}),
+    "EdgeSettings": frozenset({"listen", "metrics_listen", "admin_listen", "folder"}),
 }
 
 

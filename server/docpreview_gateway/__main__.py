@@ -121,13 +121,17 @@ def edge_config(
 ) -> None:
     """Write the configuration of the Envoy before this gateway (`edge.listen`) into a folder."""
     from docpreview_gateway.wiring import edge_config as edge  # noqa: PLC0415
+    from docpreview_gateway.wiring import edge_files  # noqa: PLC0415
+    from docpreview_gateway.wiring.access import tls_material  # noqa: PLC0415
+    from docpreview_gateway.wiring.reloading import InvalidFileError  # noqa: PLC0415
 
     settings = _load(config, workers)
     try:
-        made = edge.files(settings, folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in made.items():
-            (folder / name).write_bytes(content)
+        if settings.tls.certificate is not None:
+            tls_material(settings.tls)
+        edge_files.write(settings, folder)
+    except InvalidFileError as error:
+        _fail([str(error)], NOT_OK)
     except edge.EdgeError as error:
         _fail([str(error)], USAGE)
     except OSError as error:

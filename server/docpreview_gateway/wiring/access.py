@@ -121,17 +121,27 @@ class Access:
             return None
         from docpreview_gateway.access.tls_files import TlsCredentials  # noqa: PLC0415
 
-        load = partial(_tls, tls)
+        load = partial(tls_material, tls)
         credentials = None if self._settings.edge.listen else TlsCredentials(load())
 
         def take(material: TlsMaterial) -> None:
             if credentials is not None:
                 credentials.replace(material)
+            elif self._settings.edge.folder is not None:
+                self._tell_edge(self._settings.edge.folder)
             self._telemetry.certificate_ends(material.not_after)
 
         paths = [path for path in (tls.certificate, tls.key, tls.client_ca) if path is not None]
         self.reloading.add(Watched("certificate", paths, load, take))
         return None if credentials is None else credentials.credentials()
+
+    def _tell_edge(self, folder: Path) -> None:
+        from docpreview_gateway.wiring import edge_files  # noqa: PLC0415
+
+        try:
+            edge_files.name_again(self._settings, folder)
+        except OSError as error:
+            log.warning("the edge is not told of new certificates", folder=str(folder), why=error.strerror)
 
     async def refresh_keys(self) -> None:
         """Fetch the issuers' keys. After a failure, which `_fetch_keys` reports, the old keys stay in use."""
@@ -241,7 +251,8 @@ def _cloud_keys(path: Path) -> Credentials:
         raise InvalidFileError(str(error)) from None
 
 
-def _tls(settings: TlsSettings) -> TlsMaterial:
+def tls_material(settings: TlsSettings) -> TlsMaterial:
+    """Certificate, key and client CA from their files. InvalidFileError with the file."""
     from docpreview_gateway.access.tls_files import TlsFilesError, load_tls  # noqa: PLC0415
 
     if settings.certificate is None or settings.key is None:
