@@ -27,7 +27,14 @@ from docpreview_gateway.rpc.certificates import from_edge, from_tls
 from docpreview_gateway.rpc.connections import Connections
 from docpreview_gateway.rpc.handlers import Bounds, Handlers, Route
 from docpreview_gateway.rpc.listener import Listener
-from docpreview_gateway.rpc.server import MOST_CONNECTIONS, Health, enable_reflection, grpc_server
+from docpreview_gateway.rpc.server import (
+    MOST_CONNECTIONS,
+    MOST_STREAMS,
+    MOST_STREAMS_OF_EDGE,
+    Health,
+    enable_reflection,
+    grpc_server,
+)
 from docpreview_gateway.rpc.services import register, routes
 from docpreview_gateway.rpc.streams import WATCHDOG_SECONDS, Streams
 from docpreview_gateway.settings.loading import StartError
@@ -229,6 +236,7 @@ class Gateway:
                 shares_port=shares_port,
                 connection_age=self._settings.limits.connection_age_seconds,
                 longest_stream=self._settings.watch.max_stream_seconds,
+                most_streams=MOST_STREAMS_OF_EDGE if self._settings.edge.listen else MOST_STREAMS,
             )
             register(server, handlers, all_routes, self._streams)
             health.register(server, self._streams)
