@@ -168,7 +168,7 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
         )
         stack.push_async_callback(leases.end)
         telemetry.measure_store(is_failing=lambda: bool(guarded.problem), is_lost=lambda: guarded.lost is not None)
-        rounds = [
+        rounds: list[AbstractAsyncContextManager[None]] = [
             repeated(settlement.round, SETTLE_SECONDS),
             repeated(rebuild.round, SETTLE_SECONDS),
             repeated(guarded.look, CHECK_STORE_SECONDS),
