@@ -110,6 +110,10 @@ class BucketRegistry:
         """The configured bucket of this name, or None."""
         return self._buckets.get(name)
 
+    def all(self) -> list[Bucket]:
+        """The configured buckets."""
+        return list(self._buckets.values())
+
 
 def _authorize_create(request: CreatePreviewJobRequest, rights: Rights) -> None:
     require(rights.of_bucket(request.bucket))

@@ -96,7 +96,7 @@ async def reconcile(settings: Settings, since: float, *, charge: bool) -> list[R
             cloud_parts(settings, credentials, times, rates=rates, observed=observed)
         )
         history, timing = JobHistory(cloud.jobs, keys, times), settings.ledger.timing()
-        scans = Scans(history, keys, timing, caller_names=access.caller_names)
+        scans = Scans(history, keys, times, timing=timing, caller_names=access.caller_names)
         work = Reconciliation(
             store, history, scans, keys, times, timing=timing, buckets=buckets, telemetry=observed.creates
         )

@@ -11,11 +11,15 @@ import structlog
 
 from docpreview_gateway.creates.attempts import Attempts
 from docpreview_gateway.creates.days import Days
+from docpreview_gateway.creates.dead_leases import DeadLeases
 from docpreview_gateway.creates.drafts import Drafts
 from docpreview_gateway.creates.guarded import GuardedStore, StoreMemory
+from docpreview_gateway.creates.imported import OldIds, OldStoreError
 from docpreview_gateway.creates.keys import CreateKeys
 from docpreview_gateway.creates.leases import LEASE_SECONDS, RENEW_SECONDS, PageLeases
 from docpreview_gateway.creates.lists import JobHistory
+from docpreview_gateway.creates.migration import FilesMigration, Migration, RedisMigration
+from docpreview_gateway.creates.old_sqlite import LEDGER, PAGES
 from docpreview_gateway.creates.outcomes import Outcomes
 from docpreview_gateway.creates.ports import StoreError
 from docpreview_gateway.creates.rebuild import Rebuild, Scans
@@ -36,7 +40,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from docpreview_gateway.access.bucket_registry import BucketRegistry
-    from docpreview_gateway.creates.ports import CreatesTelemetry, CreateStore
+    from docpreview_gateway.creates.ports import CreatesTelemetry
+    from docpreview_gateway.creates.redis_creates import RedisCreates
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.settings.loading import Settings
     from docpreview_gateway.storage.redis_health import RedisHealth
@@ -94,16 +99,19 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
         known, timing, telemetry = create_secrets(settings), settings.ledger.timing(), observed.creates
         keys = CreateKeys(settings.shared_state.namespace or "", known.secrets)
         store, place, read_health = await create_store(settings, keys, stack)
+        old = OldIds()
+        migration = await _migration(settings, store, keys, old, stack)
         history = JobHistory(upstream, keys, times)
-        scans = Scans(history, keys, timing, caller_names=caller_names)
+        scans = Scans(history, keys, times, timing=timing, caller_names=caller_names)
         all_buckets = [found.bucket() for found in settings.buckets]
         guarded = GuardedStore(
             store,
             StoreMemory(settings.state_dir / STORE_MEMORY),
             times,
-            # Nothing was made with a secret that did not exist.
-            is_first_start=_always if known.made else lambda: rebuild.is_first_start(),  # noqa: PLW0108 - made below
+            # Nothing was made with a secret that did not exist. The rebuild is made below.
+            is_first_start=_always if known.made else lambda: rebuild.is_first_start(),  # noqa: PLW0108 - as above
             place=place,
+            prepare=migration,
         )
         rebuild = Rebuild(
             guarded,
@@ -124,7 +132,11 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
             timing=timing,
             is_exclusive=lambda bucket: bucket.exclusive,
         )
-        leases = await _leases(settings, keys, guarded, times, stack)
+        journal, replica = await _journal(settings, keys, stack)
+        leases = PageLeases(guarded, journal, times, replica=replica)
+        dead_leases = DeadLeases(
+            guarded, scans, all_buckets, keys, times, timing=timing, replica=replica, seconds=LEASE_SECONDS
+        )
         attempts = Attempts(upstream, guarded, outcomes, keys, times, leases=leases, telemetry=telemetry, timing=timing)
         days = Days(guarded, times)
         creates = RecordedCreates(
@@ -132,7 +144,7 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
             buckets,
             guarded,
             attempts,
-            drafts=Drafts(keys, timing),
+            drafts=Drafts(keys, timing, old),
             rendered=RenderedJobs(upstream, tags, keys),
             history=history,
             leases=leases,
@@ -159,11 +171,15 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
         telemetry.measure_store(is_failing=lambda: bool(guarded.problem), is_lost=lambda: guarded.lost is not None)
         if read_health is not None:
             await stack.enter_async_context(_server_health(settings, read_health, guarded, place, telemetry))
-        await stack.enter_async_context(repeated(settlement.round, SETTLE_SECONDS))
-        await stack.enter_async_context(repeated(rebuild.round, SETTLE_SECONDS))
-        await stack.enter_async_context(repeated(guarded.look, CHECK_STORE_SECONDS))
-        await stack.enter_async_context(repeated(leases.round, RENEW_SECONDS))
-        await stack.enter_async_context(repeated(reconciliation.daily, DAY_SECONDS, first_after=FIRST_RECONCILIATION))
+        for work, seconds, first_after in (
+            (settlement.round, SETTLE_SECONDS, 0.0),
+            (rebuild.round, SETTLE_SECONDS, 0.0),
+            (guarded.look, CHECK_STORE_SECONDS, 0.0),
+            (leases.round, RENEW_SECONDS, 0.0),
+            (dead_leases.round, RENEW_SECONDS, 0.0),
+            (reconciliation.daily, DAY_SECONDS, FIRST_RECONCILIATION),
+        ):
+            await stack.enter_async_context(repeated(work, seconds, first_after=first_after))
         stack.push_async_callback(creates.drained)
         yield CreateParts(creates, PageUsages(guarded, lambda: days.today(clock.now())), lambda: guarded.problem)
 
@@ -183,7 +199,7 @@ def create_secrets(settings: Settings) -> DeploymentSecrets:
 class OpenStore(NamedTuple):
     """The store, where it is (without passwords), and how to ask its server for its health; None: it has no server."""
 
-    store: CreateStore
+    store: RedisCreates | SqliteCreates
     place: str
     read_health: Callable[[], Awaitable[RedisHealth]] | None = None
 
@@ -226,12 +242,51 @@ def _server_health(
     return repeated(health.round, HEALTH_SECONDS)
 
 
-async def _leases(
-    settings: Settings, keys: CreateKeys, store: CreateStore, times: CloudTimes, stack: AsyncExitStack
-) -> PageLeases:
+async def _migration(
+    settings: Settings, store: RedisCreates | SqliteCreates, keys: CreateKeys, ids: OldIds, stack: AsyncExitStack
+) -> Callable[[], Awaitable[None]]:
+    """Take over what an earlier version has left. What to do before the store is used, should that not be possible now.
+
+    StartError when there is something that cannot be taken over.
+    """
+    state, timing, folder = settings.shared_state, settings.ledger.timing(), settings.state_dir
+    if url := state.ledger_url or state.url:
+        from docpreview_gateway.creates.old_redis import OldRedis  # noqa: PLC0415 - as above
+        from docpreview_gateway.storage.redis_connections import redis_commands  # noqa: PLC0415 - as above
+
+        send = await stack.enter_async_context(redis_commands(url.get_secret_value()))
+        shared = RedisMigration(OldRedis(send), store, keys=keys, timing=timing, ids=ids)
+        # What this replica counted while the server was away.
+        own = FilesMigration(folder, [PAGES], store, keys=keys, timing=timing, ids=ids)
+        migration = Migration(shared, own)
+    else:
+        migration = Migration(FilesMigration(folder, [LEDGER, PAGES], store, keys=keys, timing=timing, ids=ids))
+    try:
+        await migration.run()
+    except OldStoreError as error:
+        raise StartError(f"creates of an earlier version: {error}") from error
+    except StoreError as error:
+        if not url:
+            raise StartError(f"state_dir: {error}") from error
+        # As at every start without the server: reads go on, and creates wait for it.
+        log.warning("what an earlier version has left is not taken over yet", error=str(error))
+    return _prepare(migration)
+
+
+def _prepare(migration: Migration) -> Callable[[], Awaitable[None]]:
+    async def prepare() -> None:
+        try:
+            await migration.run()
+        except OldStoreError as error:
+            raise StoreError(f"creates of an earlier version: {error}") from error
+
+    return prepare
+
+
+async def _journal(settings: Settings, keys: CreateKeys, stack: AsyncExitStack) -> tuple[SqliteJournal, str]:
+    """The journal of page leases, and this replica's name in the store."""
     try:
         journal = await stack.enter_async_context(SqliteJournal(settings.state_dir / "journal.db", keys))
-        replica = await journal.replica(secrets.token_hex(8))
+        return journal, await journal.replica(secrets.token_hex(8))
     except StoreError as error:
         raise StartError(f"state_dir: {error}; page leases need a folder that can be written") from error
-    return PageLeases(store, journal, times, replica=replica)
