@@ -157,10 +157,6 @@ class GuardedStore:
         self._is_open = True
         self._succeeded()
 
-    async def lose_again(self) -> None:
-        """The store was lost once more while it was rebuilt. StoreError: it is not noted."""
-        await self._lose()
-
     async def note_loss(self, why: str) -> None:
         """Take the store as having lost changes: something else than the store says so. StoreError: not noted."""
         if self.lost is None:
