@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import sqlite3
 from contextlib import AsyncExitStack, asynccontextmanager, closing
@@ -167,6 +166,10 @@ async def shared(folder: Path) -> AsyncIterator[Place]:
             yield Place(folder, store, migrate, damage, lambda: asks_for_secret(client), server.url)
 
 
+def names_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
 def version_of(path: Path) -> int:
     with closing(sqlite3.connect(path)) as connection:
         (found,) = connection.execute("PRAGMA user_version").fetchone()
@@ -176,7 +179,7 @@ def version_of(path: Path) -> int:
 def asks_for_secret(client: Redis) -> bool:
     """Whether version 0.x gets its secret."""
     if client.type("docpreview:1:{ledger}:secret") == b"string":
-        return client.eval(OLD_SECRET_SCRIPT, 0, b"another") == OLD_SECRET
+        return bool(client.eval(OLD_SECRET_SCRIPT, 0, b"another") == OLD_SECRET)
     with pytest.raises(ResponseError, match="WRONGTYPE"):
         client.eval(OLD_SECRET_SCRIPT, 0, b"another")
     return False
@@ -337,7 +340,7 @@ async def test_files_that_were_half_put_away_are_not_counted_twice(moment: str, 
         ids = await place.migrate(Counting())
         assert await Seen.of(place.store) == before
         assert ids.body(request("unknown")) == before.body_of("unknown")
-    assert {name for name in os.listdir(tmp_path) if ".db" in name} == {
+    assert {name for name in names_in(tmp_path) if ".db" in name} == {
         "creates.db",
         "ledger.db.imported",
         "pages.db.imported",
@@ -382,7 +385,7 @@ async def test_the_old_secret_is_in_a_file_of_its_own_and_in_no_database(tmp_pat
         await place.migrate(Counting())
     assert read_old_key(tmp_path / OLD_KEY).secret == OLD_SECRET
     assert (tmp_path / OLD_KEY).stat().st_mode & 0o777 == 0o600
-    holders = [name for name in os.listdir(tmp_path) if OLD_SECRET in (tmp_path / name).read_bytes()]
+    holders = [name for name in names_in(tmp_path) if OLD_SECRET in (tmp_path / name).read_bytes()]
     assert holders == []
 
 

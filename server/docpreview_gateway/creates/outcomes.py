@@ -101,8 +101,12 @@ class Outcomes:
             return Outcome("reused")
         if not (listing.complete and is_over):
             return Outcome("unknown")
-        if isinstance(found, evidence.Maybe) and (unbound := await self._unbound(found, record)):
-            return await self._judge(found, unbound, record, bucket)
+        if isinstance(found, evidence.Maybe):
+            if unbound := await self._unbound(found, record):
+                return await self._judge(found, unbound, record, bucket)
+            if not await self._is_open(record):
+                # Another look has found its job meanwhile: that is one of those that are bound.
+                return Outcome("unknown")
         if lag := self._history.lags(bucket, listing, begin, end):
             log.warning("the cloud's list lacks jobs that it has accepted", bucket=bucket.name, seconds=round(lag))
             return Outcome("unknown")
@@ -127,6 +131,10 @@ class Outcomes:
     async def _unbound(self, found: evidence.Maybe, record: Record) -> list[PreviewJob]:
         bound = await self._store.bound(record.bucket, [job.job_id for job in found.jobs])
         return [job for job in found.jobs if job.job_id not in bound]
+
+    async def _is_open(self, record: Record) -> bool:
+        (standing,) = await self._store.find([record.key])
+        return standing is not None and (standing.state, standing.nonce) == (record.state, record.nonce)
 
     async def _judge(self, found: evidence.Maybe, unbound: list[PreviewJob], record: Record, bucket: Bucket) -> Outcome:
         """Jobs that may be the create's: one is taken only where nobody else can have made it."""

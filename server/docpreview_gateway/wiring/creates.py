@@ -10,6 +10,7 @@ import structlog
 
 from docpreview_gateway.creates.attempts import Attempts
 from docpreview_gateway.creates.days import Days
+from docpreview_gateway.creates.dead_leases import DeadLeases
 from docpreview_gateway.creates.drafts import Drafts
 from docpreview_gateway.creates.guarded import GuardedStore, StoreMemory
 from docpreview_gateway.creates.imported import OldIds, OldStoreError
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     from docpreview_gateway.access.bucket_registry import BucketRegistry
-    from docpreview_gateway.creates.ports import CreateStore
     from docpreview_gateway.creates.redis_creates import RedisCreates
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.settings.loading import Settings
@@ -88,7 +88,7 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
         old = OldIds()
         migration = await _migration(settings, store, keys, old, stack)
         history = JobHistory(upstream, keys, times)
-        scans = Scans(history, keys, timing, caller_names=caller_names)
+        scans = Scans(history, keys, times, timing=timing, caller_names=caller_names)
         all_buckets = [found.bucket() for found in settings.buckets]
         guarded = GuardedStore(
             store,
@@ -117,7 +117,11 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
             timing=timing,
             is_exclusive=lambda bucket: bucket.exclusive,
         )
-        leases = await _leases(settings, keys, guarded, times, stack)
+        journal, replica = await _journal(settings, keys, stack)
+        leases = PageLeases(guarded, journal, times, replica=replica)
+        dead_leases = DeadLeases(
+            guarded, scans, all_buckets, keys, times, timing=timing, replica=replica, seconds=LEASE_SECONDS
+        )
         attempts = Attempts(upstream, guarded, outcomes, keys, times, leases=leases, telemetry=telemetry, timing=timing)
         days = Days(guarded, times)
         creates = RecordedCreates(
@@ -150,6 +154,7 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
         await stack.enter_async_context(repeated(rebuild.round, SETTLE_SECONDS))
         await stack.enter_async_context(repeated(guarded.look, CHECK_STORE_SECONDS))
         await stack.enter_async_context(repeated(leases.round, RENEW_SECONDS))
+        await stack.enter_async_context(repeated(dead_leases.round, RENEW_SECONDS))
         await stack.enter_async_context(repeated(reconciliation.daily, DAY_SECONDS, first_after=FIRST_RECONCILIATION))
         stack.push_async_callback(creates.drained)
         yield CreateParts(creates, PageUsages(guarded, lambda: days.today(clock.now())), lambda: guarded.problem)
@@ -224,12 +229,10 @@ def _prepare(migration: Migration) -> Callable[[], Awaitable[None]]:
     return prepare
 
 
-async def _leases(
-    settings: Settings, keys: CreateKeys, store: CreateStore, times: CloudTimes, stack: AsyncExitStack
-) -> PageLeases:
+async def _journal(settings: Settings, keys: CreateKeys, stack: AsyncExitStack) -> tuple[SqliteJournal, str]:
+    """The journal of page leases, and this replica's name in the store."""
     try:
         journal = await stack.enter_async_context(SqliteJournal(settings.state_dir / "journal.db", keys))
-        replica = await journal.replica(secrets.token_hex(8))
+        return journal, await journal.replica(secrets.token_hex(8))
     except StoreError as error:
         raise StartError(f"state_dir: {error}; page leases need a folder that can be written") from error
-    return PageLeases(store, journal, times, replica=replica)
