@@ -20,6 +20,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import NAMESPACE_URL, uuid5
 
 from redis import Redis
 
@@ -49,21 +50,26 @@ OLD_SECRET = bytes(range(100, 132))
 KEYS = CreateKeys("golden", [bytes(range(32))])
 
 
-def request(request_id: str) -> CreatePreviewJobRequest:
-    """The request of every create in the old stores."""
+def request(name: str) -> CreatePreviewJobRequest:
+    """The request of a create in the old stores; they have nothing but their ids of their own."""
     return CreatePreviewJobRequest(
         bucket=BUCKET,
         input_object="in/a.pdf",
         output=ObjectLocation(object="previews/${Number}.jpg"),
         options=PreviewOptions(password="open sesame", quality=80),
         user_data="of the caller",
-        request_id=request_id,
+        request_id=request_id(name),
     )
 
 
-def old_digest(request_id: str, caller: str = CALLER) -> str:
+def request_id(name: str) -> str:
+    """The id of the create of this name; without one none."""
+    return str(uuid5(NAMESPACE_URL, name)) if name else ""
+
+
+def old_digest(name: str) -> str:
     """The old key of a create."""
-    return hashlib.sha256(f"{caller}\n{BUCKET}\n{request_id}".encode()).hexdigest()
+    return hashlib.sha256(f"{CALLER}\n{BUCKET}\n{request_id(name)}".encode()).hexdigest()
 
 
 def copy_old_files(folder: Path) -> None:
