@@ -30,6 +30,7 @@ from tests.fakes.telemetry import FakeTelemetry
 from tests.integration.conftest import REGION
 from tests.integration.gateway_processes import Running, configuration, running
 from tests.integration.identity import Policy, bearer
+from tests.redis_server import RedisServer, running_redis
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview.v1.usage_service_pb2 import Usage
-    from tests.redis_server import RedisServer
 
 TIMES = ("expires_at", "sent_at", "fence", "lease_until", "made_at", "look_at")
 
@@ -130,7 +130,9 @@ async def upgraded(
 
 
 @asynccontextmanager
-async def upgraded_from(kind: str, folder: Path, server: RedisServer) -> AsyncIterator[Upgraded]:
+async def upgraded_from(
+    kind: str, folder: Path, server: RedisServer, *arguments: str, frozen: bool = False
+) -> AsyncIterator[Upgraded]:
     policy = Policy(folder / "policy.yaml")
     policy.add("one", budget={"per_day": 1000, "per_month": 2000})
     policy.write()
@@ -141,12 +143,14 @@ async def upgraded_from(kind: str, folder: Path, server: RedisServer) -> AsyncIt
     if kind == "redis":
         moved_keys(Redis.from_url(server.url), seconds, today)
         changes["shared_state"] = {"url": server.url}
+        if frozen:
+            server.freeze()
     else:
         moved_files(folder, seconds, today)
     async with Emulator() as emulator:
         emulator.put_object(BUCKET, REGION, "in/a.pdf", b"%PDF-1.4\n")
         emulator.hold_jobs()
-        async with running(configuration(emulator, folder, **changes)) as gateway:
+        async with running(configuration(emulator, folder, **changes), *arguments) as gateway:
             yield Upgraded(gateway, emulator, bearer(policy.tokens["one"]))
 
 
@@ -186,6 +190,32 @@ async def test_an_intended_create_of_before_is_sent_now(upgraded: Upgraded) -> N
     job = await upgraded.create(request("intent"))
     assert (await upgraded.create(request("intent"))).job_id == job.job_id
     assert upgraded.emulator.accepted_jobs == 1
+
+
+async def test_workers_that_start_at_once_take_old_files_over_once(tmp_path: Path, redis_server: RedisServer) -> None:
+    async with upgraded_from("files", tmp_path, redis_server, "--workers", "2") as found:
+        for _ in range(4):
+            assert (await found.create(request("accepted"))).job_id == "d-accepted"
+            day = (await found.usage()).day
+            assert (day.used_pages, day.reserved_pages) == (9, 14)
+
+
+async def test_a_server_that_is_silent_at_the_start_is_taken_over_before_the_first_create(tmp_path: Path) -> None:
+    """Until then creates fail, and the gateway serves all else."""
+    with running_redis(tmp_path) as server:
+        async with upgraded_from("redis", tmp_path, server, frozen=True) as found:
+            assert await found.refusal(request("accepted")) == grpc.StatusCode.UNAVAILABLE
+            server.thaw()
+            async with asyncio.timeout(30):
+                while True:
+                    try:
+                        job = await found.create(request("accepted"))
+                        break
+                    except grpc.aio.AioRpcError as error:
+                        if error.code() != grpc.StatusCode.UNAVAILABLE:
+                            raise
+            assert job.job_id == "d-accepted"
+            assert found.emulator.accepted_jobs == 0
 
 
 async def test_old_files_that_cannot_be_read_stop_the_process_with_a_way_out(tmp_path: Path) -> None:

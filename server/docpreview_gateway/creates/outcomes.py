@@ -88,6 +88,9 @@ class Outcomes:
         slack = self._timing.fence_slack
         begin, end = record.first_start - slack, record.sign_end + slack
         listing = await self._history.read(bucket, begin, end)
+        lag = self._history.lags(bucket, listing, begin, end) if listing.complete else 0.0
+        if listing.complete:
+            self._telemetry.list_lag(bucket.name, lag)
         is_over = watched >= self._timing.watch and self._is_over(listing, record)
         if is_over and not self._history.echoes(bucket):
             # The list shows no job of ours, and so nothing about the echo. A longer one may.
@@ -101,15 +104,19 @@ class Outcomes:
             return Outcome("reused")
         if not (listing.complete and is_over):
             return Outcome("unknown")
+        if lag:
+            log.warning("the cloud's list lacks jobs that it has accepted", bucket=bucket.name, seconds=round(lag))
+            return Outcome("unknown")
+        return await self._conclude(found, record, bucket)
+
+    async def _conclude(self, found: evidence.Maybe | evidence.Nothing, record: Record, bucket: Bucket) -> Outcome:
+        """The outcome by a list that shows all that was made in the create's window."""
         if isinstance(found, evidence.Maybe):
             if unbound := await self._unbound(found, record):
                 return await self._judge(found, unbound, record, bucket)
             if not await self._is_open(record):
                 # Another look has found its job meanwhile: that is one of those that are bound.
                 return Outcome("unknown")
-        if lag := self._history.lags(bucket, listing, begin, end):
-            log.warning("the cloud's list lacks jobs that it has accepted", bucket=bucket.name, seconds=round(lag))
-            return Outcome("unknown")
         self._telemetry.ledger("absent")
         return Outcome("absent")
 
@@ -148,4 +155,5 @@ class Outcomes:
     def _report(self, record: Record, found: evidence.Found) -> None:
         self._telemetry.ledger("found")
         for job in found.duplicates:
+            self._telemetry.ledger("duplicate")
             log.error("a create has a second job", key=record.key, job_id=found.job.job_id, second_job_id=job.job_id)
