@@ -38,7 +38,8 @@ async def old_creates(
         from docpreview_gateway.storage.redis_connections import redis_commands  # noqa: PLC0415 - as in `creates`
 
         send = await stack.enter_async_context(redis_commands(url.get_secret_value()))
-        shared = RedisMigration(OldRedis(send), store, keys=keys, timing=timing, ids=ids)
+        old = OldRedis(send, seconds=state.ledger_timeout_seconds)
+        shared = RedisMigration(old, store, keys=keys, timing=timing, ids=ids)
         # What this replica counted while the server was away.
         own = FilesMigration(folder, [PAGES], store, keys=keys, timing=timing, ids=ids)
         migration = Migration(shared, own)
