@@ -88,7 +88,7 @@ def random_schedule(seed: int) -> Schedule:
     )
     far = max([abs(fault.value) for fault in faults if fault.kind in {"date", "late"}], default=0.0)
     blind = keep if keep < 24 * 3600 else 0.0
-    return Schedule(rules, sorted(planned, key=lambda each: each.at), 1800.0 + far + 1.5 * blind)
+    return Schedule(rules, sorted(planned, key=lambda each: each.at), 1800.0 + far + 2.5 * blind)
 
 
 def _caller(rng: random.Random, name: str) -> Caller:
