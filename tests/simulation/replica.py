@@ -126,9 +126,7 @@ class Replica:
         )
         history = JobHistory(upstream, keys, times)
         scans = Scans(history, keys, times, timing=timing, caller_names=lambda: world.callers)
-        self.store = GuardedStore(
-            connection, self.memory, times, is_first_start=lambda: self.rebuild.is_first_start()
-        )
+        self.store = GuardedStore(connection, self.memory, times, is_first_start=lambda: self.rebuild.is_first_start())
         self.rebuild = Rebuild(
             self.store,
             scans,

@@ -312,7 +312,12 @@ def test_what_a_lease_of_a_lost_store_pays_is_counted_before_the_store_is_whole_
             await asyncio.sleep(5)
         assert it.jobs == 2
 
-    tell(story, Fault("late", passes=1, value=40), cloud=CloudRules(least_lag=59, skew=-50), alice=budget(2, outage_pages=1))
+    tell(
+        story,
+        Fault("late", passes=1, value=40),
+        cloud=CloudRules(least_lag=59, skew=-50),
+        alice=budget(2, outage_pages=1),
+    )
 
 
 def test_a_hand_over_whose_answer_is_lost_counts_once() -> None:

@@ -213,7 +213,11 @@ class World:
             if caller.budget is None:
                 continue
             counts = [count for (who, period), count in self.data.pages.items() if who == name and len(period) == 7]  # noqa: PLR2004
-            used, held, made = sum(count.used for count in counts), sum(count.held for count in counts), self.made_pages[name]
+            used, held, made = (
+                sum(count.used for count in counts),
+                sum(count.held for count in counts),
+                self.made_pages[name],
+            )
             if self.was_ambiguous or (self.lost and not self.rules.echo):
                 continue
             if self.wiped and not self.rules.echo:
