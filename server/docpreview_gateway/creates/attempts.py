@@ -205,6 +205,10 @@ class Attempts:
             return outcome.job
         if outcome.kind == "ambiguous":
             raise refusals.ambiguous(outcome.candidates, work.call.caller)
+        if outcome.kind == "absent" and standing.is_imported:
+            # No marker can be made of an old key: the next attempt has a record of its own.
+            await self._release(replace_record(work, standing))
+            raise Decided
         if outcome.kind == "absent":
             begun_at = await self._reopen(work, standing)
             return await self.send(work, begun_at)

@@ -101,15 +101,19 @@ class Outcomes:
             return Outcome("reused")
         if not (listing.complete and is_over):
             return Outcome("unknown")
+        if lag := self._history.lags(bucket, listing, begin, end):
+            log.warning("the cloud's list lacks jobs that it has accepted", bucket=bucket.name, seconds=round(lag))
+            return Outcome("unknown")
+        return await self._conclude(found, record, bucket)
+
+    async def _conclude(self, found: evidence.Maybe | evidence.Nothing, record: Record, bucket: Bucket) -> Outcome:
+        """The outcome by a list that shows all that was made in the create's window."""
         if isinstance(found, evidence.Maybe):
             if unbound := await self._unbound(found, record):
                 return await self._judge(found, unbound, record, bucket)
             if not await self._is_open(record):
                 # Another look has found its job meanwhile: that is one of those that are bound.
                 return Outcome("unknown")
-        if lag := self._history.lags(bucket, listing, begin, end):
-            log.warning("the cloud's list lacks jobs that it has accepted", bucket=bucket.name, seconds=round(lag))
-            return Outcome("unknown")
         self._telemetry.ledger("absent")
         return Outcome("absent")
 

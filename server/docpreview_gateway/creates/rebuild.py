@@ -52,7 +52,7 @@ class Scan:
 
     complete: bool
     is_blind: bool
-    """There are jobs, and none with a marker, here or lately: as the cloud does not echo user data, nothing is found."""
+    """There are jobs, and none has a marker, here or lately: a cloud without echo of user data shows none of ours."""
     orphans: tuple[Record, ...]
     """Records made of markers that no record knew; they are inserted already."""
 
