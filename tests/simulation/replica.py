@@ -170,7 +170,7 @@ class Replica:
             telemetry=telemetry,
         )
         self.reconciliation = Reconciliation(
-            self.store, history, scans, keys, times, buckets=[world.bucket], telemetry=telemetry
+            self.store, history, scans, keys, times, timing=timing, buckets=[world.bucket], telemetry=telemetry
         )
         self.settlement = Settlement(
             self.store,
