@@ -145,8 +145,8 @@ class Attempts:
             except StoreError as error:
                 log.warning("a create in flight elsewhere cannot be read", key=standing.key, error=str(error))
                 continue
-            if found is None or found.state is not State.OPEN:
-                # Released, or decided: `begin` tells how.
+            if found is None or found.state is not State.OPEN or found.body != standing.body:
+                # Released, decided, or begun anew by another request: `begin` tells which.
                 raise Decided
             standing = found
 
