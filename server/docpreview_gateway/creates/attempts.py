@@ -129,9 +129,11 @@ class Attempts:
         bucket = work.admitted.bucket
         until = min(loop_time() + ATTEMPT_SECONDS, work.call.answer_by)
         pause, looked, work.follows = FIRST_POLL_SECONDS, False, True
+        signature = self._timing.signature
         self._outcomes.watch(standing)
         while True:
-            if looked or self._times.now(bucket.ci_host) > standing.sign_start + self._timing.signature / 4:
+            # Until a quarter of its signature's time is over, it is most likely just being sent.
+            if looked or self._times.now(bucket.ci_host) > standing.sign_end - signature + signature / 4:
                 outcome = await self._look(standing, work)
                 looked = looked or outcome is not None
                 if outcome is not None and (job := await self._settle(outcome, standing, work)) is not None:
@@ -160,7 +162,7 @@ class Attempts:
         window = Window(int(record.sign_start), int(record.sign_end))
         work.flight = Flight(window, begun_at + self._timing.signature)
         marker = self._keys.marker(record.key, record.body, record.caller, record.nonce)
-        sent = marked(request, marker, self._keys.path_token(record.key))
+        sent = marked(request, marker, self._keys.path_token(record.key, record.kid))
         deadline = loop_time() + ATTEMPT_SECONDS
         call = work.call._replace(deadline=deadline, no_cache=False, response=ResponseInfo())
         try:

@@ -118,6 +118,8 @@ class GuardedStore:
         """The state in which the store was when its loss was noticed; None: nothing is lost."""
         self.lost_at = 0.0
         """When this process noticed (of `CloudTimes.elapsed`)."""
+        self.quarantine = 0.0
+        """Seconds from a loss to the earliest end of its rebuild; set by what rebuilds the store."""
 
     @property
     def problem(self) -> str:
@@ -168,6 +170,10 @@ class GuardedStore:
         self._remember(state)
         self._is_open = True
         self._succeeded()
+
+    async def lose_again(self) -> None:
+        """The store was lost once more while it was rebuilt: another quarantine begins. StoreError: it is not noted."""
+        await self._lose()
 
     async def note_loss(self, why: str) -> None:
         """Take the store as having lost changes: something else than the store says so. StoreError: not noted."""
@@ -282,7 +288,7 @@ class GuardedStore:
         except StoreLost as error:
             if self.lost is None:
                 await self._lose()
-            raise StoreError(str(error)) from error
+            raise self._closed() from error
         except UnreadableRecord as error:
             log.error("a record of a create cannot be read", why=str(error), place=self._place)  # noqa: TRY400 - no trace
             raise
@@ -315,9 +321,13 @@ class GuardedStore:
 
     async def _check_open(self) -> None:
         if self.lost is not None:
-            raise StoreError(self.problem)
+            raise self._closed()
         if not self._is_open:
             await self.open()
+
+    def _closed(self) -> StoreError:
+        left = self.lost_at + self.quarantine - self._times.elapsed()
+        return StoreError(self.problem, wait=max(1.0, left))
 
     async def _lose(self) -> None:
         """The store has lost something: begin a rebuild, or join the one that another replica began."""
