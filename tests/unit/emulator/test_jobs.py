@@ -163,9 +163,7 @@ async def test_without_echo_no_answer_shows_the_user_data_of_a_create() -> None:
 
 
 @pytest.mark.parametrize("order", ["Asc", "Desc"])
-async def test_an_empty_page_leads_to_the_page_that_was_asked_for(
-    emulator: Emulator, cloud: Cloud, order: str
-) -> None:
+async def test_an_empty_page_leads_to_the_page_that_was_asked_for(emulator: Emulator, cloud: Cloud, order: str) -> None:
     """Also when it comes first, in the middle, or twice in a row."""
     emulator.put_object(BUCKET, REGION, "seven.pdf", pdf(7))
     made = [await cloud.job_id("seven.pdf") for _ in range(3)]
