@@ -37,7 +37,7 @@ CHARTS_OWN = frozenset(
 CHARTS_OWN_PARTS = {
     "SharedStateSettings": frozenset({"url", "ledger_url"}),
     "LedgerSettings": frozenset({"key_file"}),
-    "EdgeSettings": frozenset({"listen", "metrics_listen", "admin_listen"}),
+    "EdgeSettings": frozenset({"listen", "metrics_listen", "admin_listen", "folder"}),
 }
 
 

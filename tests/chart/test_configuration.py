@@ -49,7 +49,8 @@ def test_the_pods_ports_and_writable_paths_are_those_of_the_configuration(varian
         assert configured["listen"] == f"0.0.0.0:{ports['grpc']}"
     assert configured["admin_listen"] == f"0.0.0.0:{ports['admin']}"
     writable = {mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
-    assert writable == {"/tmp", configured["state_dir"]}  # noqa: S108 - in the pod
+    of_edge = {configured["edge"]["folder"]} if "edge" in configured else set()
+    assert writable == {"/tmp", configured["state_dir"]} | of_edge  # noqa: S108 - in the pod
 
 
 @pytest.mark.parametrize(

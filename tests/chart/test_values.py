@@ -81,7 +81,7 @@ def test_a_value_of_the_wrong_kind_or_range_is_refused_with_its_path(value: str,
         ("production", ["trialStore.enabled=true"], "one of sharedState.url, sharedState.secretName and trialStore"),
         ("production", ["autoscaling.minReplicas=99"], "autoscaling.minReplicas: must not be more"),
         ("production", ["certificate.issuerRef.name="], "certificate.issuerRef.name: which issuer"),
-        ("production", ["grpcRoute.parentRefs=null"], "grpcRoute.parentRefs: which Gateway"),
+        ("production", ["grpcRoute.enabled=true"], "grpcRoute.parentRefs: which Gateway"),
         ("minimal", ["config.edge.max_streams=5"], "config.edge: has limits of an edge that is not there"),
     ],
 )

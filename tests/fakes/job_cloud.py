@@ -6,6 +6,7 @@ It verifies no signatures and keeps no objects; the emulator does.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Self
 from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree as ET
@@ -16,7 +17,7 @@ from tests.fakes.raw_server import Exchange, RawServer
 if TYPE_CHECKING:
     from types import TracebackType
 
-HEADERS = "Content-Type: application/xml\r\nServer: tencent-ci\r\nx-ci-request-id: request-{}\r\n"
+HEADERS = "Content-Type: application/xml\r\nServer: tencent-ci\r\nx-ci-request-id: request-{}\r\nDate: {}\r\n"
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,8 @@ class JobCloud:
         else:
             reply = self._list(bucket, parse_qs(urlsplit(target).query))
         await exchange.answer(
-            f"<Response>{reply}</Response>".encode(), headers=HEADERS.format(len(self._server.exchanges))
+            f"<Response>{reply}</Response>".encode(),
+            headers=HEADERS.format(len(self._server.exchanges), formatdate(usegmt=True)),
         )
 
     def _create(self, bucket: str, body: bytes) -> str:

@@ -22,7 +22,7 @@ from docpreview_gateway.upstream.operations import (
 from docpreview_gateway.upstream.wire.user_data import split_user_data
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
@@ -53,6 +53,8 @@ class FakeUpstream:
         """Jobs that `cached_get` returns."""
         self.shared_cached: dict[tuple[str, str], PreviewJob] = {}
         """Jobs that `find_shared` returns."""
+        self.heard: Callable[[str], object] = lambda _host: None
+        """Told the host of each shortest list, by which its time is asked for."""
         self.in_flight = 0
         self.most_in_flight = 0
 
@@ -125,6 +127,8 @@ class FakeUpstream:
 
     async def list_jobs(self, query: ListJobs, call: Call) -> JobPage:
         await self._enter("list_jobs", query.bucket.name, call)
+        if query.size == 1:
+            self.heard(query.bucket.ci_host)
         request = query.request
         if request.queue_id not in {"", queue_id(query.bucket.name)}:
             return JobPage((), "")

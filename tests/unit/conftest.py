@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 import pytest
@@ -54,6 +55,7 @@ class Office:
     def wire(self, upstream: CachingUpstream) -> None:
         """Put the use-cases before this cloud."""
         buckets, times = BucketRegistry(self.buckets), CloudTimes(self.clock)
+        self.upstream.heard = lambda host: times.hear(host, formatdate(self.clock.now(), usegmt=True))
         self.watching = Watching(upstream, times, self.telemetry, limits=self.limits, jitter=lambda: 0.5)
         page_urls = PageUrls(buckets, FakeCredentials(), times)
         tokens = PageTokens(FakeCredentials(), secrets.token_bytes)

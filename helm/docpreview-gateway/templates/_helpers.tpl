@@ -188,7 +188,7 @@ seccompProfile:
 {{- include "gw.check" . -}}
 {{- $config := deepCopy .Values.config -}}
 {{- if .Values.edge.enabled -}}
-{{- $edge := dict "listen" "0.0.0.0:50051" "metrics_listen" "0.0.0.0:9465" "admin_listen" "127.0.0.1:9901" -}}
+{{- $edge := dict "listen" "0.0.0.0:50051" "metrics_listen" "0.0.0.0:9465" "admin_listen" "127.0.0.1:9901" "folder" "/etc/docpreview/edge" -}}
 {{- $_ := set $config "edge" (merge $edge (.Values.config.edge | default dict)) -}}
 {{- $_ := set $config "listen" "127.0.0.1:50050" -}}
 {{- else -}}

@@ -11,6 +11,7 @@ import structlog
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.creates import refusals
 from docpreview_gateway.creates.ports import Change, StoreError
+from docpreview_gateway.creates.records import State
 from docpreview_gateway.model.call import ResponseInfo
 from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.storage.background import BackgroundTasks, loop_time
@@ -139,9 +140,13 @@ class Attempts:
                 raise self.unknown(standing, work) if looked else refusals.in_progress()
             await asyncio.sleep(pause)
             pause = min(LAST_POLL_SECONDS, 2 * pause)
-            (found,) = await self._store.find([standing.key])
-            if found is None or found.job:
-                # Released, or it has a job: `begin` decides.
+            try:
+                (found,) = await self._store.find([standing.key])
+            except StoreError as error:
+                log.warning("a create in flight elsewhere cannot be read", key=standing.key, error=str(error))
+                continue
+            if found is None or found.state is not State.OPEN:
+                # Released, or decided: `begin` tells how.
                 raise Decided
             standing = found
 
@@ -200,6 +205,10 @@ class Attempts:
             return outcome.job
         if outcome.kind == "ambiguous":
             raise refusals.ambiguous(outcome.candidates, work.call.caller)
+        if outcome.kind == "absent" and standing.is_imported:
+            # No marker can be made of an old key: the next attempt has a record of its own.
+            await self._release(replace_record(work, standing))
+            raise Decided
         if outcome.kind == "absent":
             begun_at = await self._reopen(work, standing)
             return await self.send(work, begun_at)

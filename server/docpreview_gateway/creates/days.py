@@ -39,7 +39,11 @@ class Days:
     async def move_on(self, host: str) -> None:
         """Move the store's day on if the host's clock has shown a later one for long enough. StoreError."""
         heard = self._times.heard(host)
-        if heard is None or not self._day or (day := day_of(heard.date)) <= self._day:
+        if heard is None or not self._day:
+            return
+        if (day := day_of(heard.date)) <= self._day:
+            # What said so was wrong, and the next that does is a first one again.
+            self._later = None
             return
         if self._later is None or self._later[0] != day:
             self._later = day, heard.at

@@ -71,7 +71,10 @@ class StoreMemory:
 
 
 class GuardedStore:
-    """The port `CreateStore` around another one. `is_first_start` says whether an empty store is a new one."""
+    """The port `CreateStore` around another one. `is_first_start` says whether an empty store is a new one.
+
+    `prepare` is done before the store is used for the first time. StoreError as long as it cannot be done.
+    """
 
     def __init__(
         self,
@@ -80,11 +83,13 @@ class GuardedStore:
         times: CloudTimes,
         *,
         is_first_start: Callable[[], Awaitable[bool]],
+        prepare: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.store = store
         self._memory = memory
         self._times = times
         self._is_first_start = is_first_start
+        self._prepare = prepare
         self._opening = asyncio.Lock()
         self._is_open = False
         self.problem = ""
@@ -99,11 +104,17 @@ class GuardedStore:
         async with self._opening:
             if self._is_open:
                 return
+            if self._prepare is not None:
+                await self._prepare()
             state, known = await self.store.state(), self._memory.value
             if known.generation:
                 is_same = state.generation == known.generation and state.seq >= known.seq
+            elif _is_in_use(state) or await self._is_first_start():
+                is_same = True
             else:
-                is_same = bool(state.generation) or await self._is_first_start()
+                # Another replica may have begun to use a new store meanwhile.
+                state = await self.store.state()
+                is_same = _is_in_use(state)
             if state.lost_since or not is_same:
                 await self._lose()
                 raise StoreLost("the store of creates has lost records, and is being rebuilt")
@@ -113,10 +124,17 @@ class GuardedStore:
             self._is_open = True
 
     async def reopen(self) -> None:
-        """The rebuild is over: the store is whole again."""
+        """The rebuild is over: the store is whole again. StoreLost if it is not the one that was rebuilt."""
+        state = await self.store.state()
+        if self.lost is None or state.generation != self.lost.generation:
+            raise StoreLost("the store of creates was lost again while it was being rebuilt")
         self.lost = None
-        self._remember(await self.store.state())
+        self._remember(state)
         self._is_open = True
+
+    async def lose_again(self) -> None:
+        """The store was lost while it was being rebuilt: begin anew, with another quarantine. StoreError."""
+        await self._lose()
 
     async def check(self) -> StoreState:
         """Note how far the store is; to be repeated now and then. StoreError."""
@@ -226,6 +244,7 @@ class GuardedStore:
     async def _lose(self) -> None:
         """The store has lost something: begin a rebuild, or join the one that another replica began."""
         self._is_open = False
+        # 0 would mean that nothing is lost.
         self.lost = await self.store.begin_rebuild(self._times.latest() or 1.0)
         self.lost_at = self._times.elapsed()
         log.error(
@@ -241,3 +260,8 @@ class GuardedStore:
 
     def _remember(self, state: StoreState) -> None:
         self._memory.keep(Remembered(state.generation, state.seq))
+
+
+def _is_in_use(state: StoreState) -> bool:
+    """Whether the store has a generation, and has been changed since it got one."""
+    return bool(state.generation) and state.seq > 0

@@ -98,6 +98,28 @@ class CreateKeys:
         found = (_word(keys.marker, text, CHECK_LENGTH) for keys in self._by_id.values())
         return any(hmac.compare_digest(check, marker.check) for check in found)
 
+    def wrap(self, secret: bytes) -> bytes:
+        """Another secret of 32 bytes, encrypted, so that it may stand in a store. `unwrap` reads it."""
+        nonce = secrets.token_bytes(16)
+        pad, check = self._pad(self._current, nonce)
+        hidden = nonce + bytes(one ^ other for one, other in zip(secret, pad, strict=True))
+        return hidden + hmac.digest(check, hidden, "sha256")
+
+    def unwrap(self, wrapped: bytes) -> bytes | None:
+        """The secret that `wrap` was given; None when another deployment's `wrap` was."""
+        hidden, mac = wrapped[:-32], wrapped[-32:]
+        for keys in self._by_id.values():
+            pad, check = self._pad(keys, hidden[:16])
+            if hmac.compare_digest(mac, hmac.digest(check, hidden, "sha256")):
+                return bytes(one ^ other for one, other in zip(hidden[16:], pad, strict=True))
+        return None
+
+    @staticmethod
+    def _pad(keys: _Derived, nonce: bytes) -> tuple[bytes, bytes]:
+        """A one-time pad and a key for its check. No namespace, and so no record's MAC, begins with these bytes."""
+        pad, check = (hmac.digest(keys.record, b"\x00%s\x00" % use + nonce, "sha256") for use in (b"wrap", b"check"))
+        return pad, check
+
     def path_token(self, key: str) -> str:
         """What `${RequestToken}` in an output template becomes: the same for all attempts of a create."""
         return f"dg2-{key}{_word(self._current.marker, b'path' + key.encode(), CHECK_LENGTH)}"

@@ -12,7 +12,7 @@ from docpreview.v1.preview_job_service_pb2 import ListPreviewJobsRequest
 from docpreview_gateway.creates.evidence import Listed, has_valid_marker
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import GATEWAY
-from docpreview_gateway.model.errors import ReplyTooLarge
+from docpreview_gateway.model.errors import ReplyTooLarge, bad_response
 from docpreview_gateway.storage.background import loop_time
 from docpreview_gateway.upstream.operations import ListJobs
 
@@ -81,11 +81,12 @@ class JobHistory:
         )
         cursor, tokens, listed = "", {""}, list[Listed]()
         as_of: float | None = None
+        doubted = False
         for number in range(LIST_PAGES):
             page = await self._page(ListJobs(request, bucket, LIST_SIZE, cursor))
             as_of = page.as_of if number == 0 else as_of
             listed += map(Listed, page.jobs, page.markers)
-            self._learn(bucket, page)
+            doubted = self._learn(bucket, page, doubted=doubted)
             if not page.cursor or page.cursor in tokens:
                 # Only an empty token is the end. One that was there before leads nowhere.
                 return Listing(tuple(listed), not page.cursor and not page.repeated, as_of)
@@ -94,9 +95,12 @@ class JobHistory:
         return Listing(tuple(listed), complete=False, as_of=as_of)
 
     async def hear(self, bucket: Bucket) -> None:
-        """Ask the cloud for its time, by the shortest list. GatewayError of the cloud."""
+        """Ask the cloud for its time, by the shortest list. GatewayError of the cloud, or when it does not tell it."""
         request = ListPreviewJobsRequest(bucket=bucket.name)
+        before = self._times.heard(bucket.ci_host)
         await self._upstream(ListJobs(request, bucket, 1, ""), self._call())
+        if self._times.heard(bucket.ci_host) is before:
+            raise bad_response("the cloud's reply has no valid Date, without which nothing can be signed for a record")
 
     def lags(self, bucket: Bucket, listing: Listing, begin: float, end: float) -> float:
         """Seconds since the oldest job was accepted that the list should show and does not; 0: it shows all known."""
@@ -108,13 +112,18 @@ class JobHistory:
         ]
         return self._times.now(bucket.ci_host) - min(missing) if missing else 0.0
 
-    def _learn(self, bucket: Bucket, page: JobPage) -> None:
+    def _learn(self, bucket: Bucket, page: JobPage, *, doubted: bool) -> bool:
+        """Whether a job of ours without a marker is on the page, or was on one before: other markers prove nothing."""
         ours = {job.job_id for job in self._accepted}
-        for each in map(Listed, page.jobs, page.markers):
-            if has_valid_marker(each, self._keys):
-                self._echoed_at[bucket.ci_host] = self._times.elapsed()
-            elif each.job.job_id in ours:
-                self._echoed_at.pop(bucket.ci_host, None)
+        marked = [
+            (each.job.job_id, has_valid_marker(each, self._keys)) for each in map(Listed, page.jobs, page.markers)
+        ]
+        doubted = doubted or any(job_id in ours and not valid for job_id, valid in marked)
+        if doubted:
+            self._echoed_at.pop(bucket.ci_host, None)
+        elif any(valid for _, valid in marked):
+            self._echoed_at[bucket.ci_host] = self._times.elapsed()
+        return doubted
 
     async def _page(self, operation: ListJobs) -> JobPage:
         try:

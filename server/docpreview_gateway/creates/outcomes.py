@@ -101,11 +101,19 @@ class Outcomes:
             return Outcome("reused")
         if not (listing.complete and is_over):
             return Outcome("unknown")
-        if isinstance(found, evidence.Maybe) and (unbound := await self._unbound(found, record)):
-            return await self._judge(found, unbound, record, bucket)
         if lag := self._history.lags(bucket, listing, begin, end):
             log.warning("the cloud's list lacks jobs that it has accepted", bucket=bucket.name, seconds=round(lag))
             return Outcome("unknown")
+        return await self._conclude(found, record, bucket)
+
+    async def _conclude(self, found: evidence.Maybe | evidence.Nothing, record: Record, bucket: Bucket) -> Outcome:
+        """The outcome by a list that shows all that was made in the create's window."""
+        if isinstance(found, evidence.Maybe):
+            if unbound := await self._unbound(found, record):
+                return await self._judge(found, unbound, record, bucket)
+            if not await self._is_open(record):
+                # Another look has found its job meanwhile: that is one of those that are bound.
+                return Outcome("unknown")
         self._telemetry.ledger("absent")
         return Outcome("absent")
 
@@ -127,6 +135,10 @@ class Outcomes:
     async def _unbound(self, found: evidence.Maybe, record: Record) -> list[PreviewJob]:
         bound = await self._store.bound(record.bucket, [job.job_id for job in found.jobs])
         return [job for job in found.jobs if job.job_id not in bound]
+
+    async def _is_open(self, record: Record) -> bool:
+        (standing,) = await self._store.find([record.key])
+        return standing is not None and (standing.state, standing.nonce) == (record.state, record.nonce)
 
     async def _judge(self, found: evidence.Maybe, unbound: list[PreviewJob], record: Record, bucket: Bucket) -> Outcome:
         """Jobs that may be the create's: one is taken only where nobody else can have made it."""

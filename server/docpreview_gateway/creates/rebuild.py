@@ -6,6 +6,7 @@ record knows, with the pages that its job made.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -15,11 +16,12 @@ from docpreview_gateway.creates import pages
 from docpreview_gateway.creates.days import day_of
 from docpreview_gateway.creates.evidence import has_valid_marker
 from docpreview_gateway.creates.keys import new_nonce, of_marker
-from docpreview_gateway.creates.ports import Change, StoreError
+from docpreview_gateway.creates.ports import Change, StoreError, StoreLost
 from docpreview_gateway.creates.records import Record, State
 from docpreview_gateway.model.callers import PageBudget
 from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.storage.background import loop_time
+from docpreview_gateway.upstream.wire.refusals import is_transient
 from docpreview_gateway.upstream.wire.user_data import read_marker
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("docpreview_gateway.creates")
 
 MONTH_SECONDS = 31 * 86400.0
+MARGIN_SECONDS = 2 * 86400.0
 CHUNK = 100
 
 OnLoss = Literal["rebuild", "refuse", "accept"]
@@ -49,7 +52,7 @@ class Scan:
 
     complete: bool
     is_blind: bool
-    """There are jobs, and none with a marker: the cloud does not echo user data, so nothing can be found again."""
+    """There are jobs, and none has a marker, here or lately: a cloud without echo of user data shows none of ours."""
     orphans: tuple[Record, ...]
     """Records made of markers that no record knew; they are inserted already."""
 
@@ -61,10 +64,12 @@ class Scans:
         self,
         history: JobHistory,
         keys: CreateKeys,
-        timing: Timing,
+        times: CloudTimes,
         *,
+        timing: Timing,
         caller_names: Callable[[], Iterable[str]],
     ) -> None:
+        self._times = times
         self._history = history
         self._keys = keys
         self._timing = timing
@@ -80,7 +85,18 @@ class Scans:
             part = records[at : at + CHUNK]
             made = await store.change([Change(None, record, self._look_at(record)) for record in part])
             orphans += [record for record, new in zip(part, made, strict=True) if new]
-        return Scan(listing.complete, bool(listing.jobs) and not marked, tuple(orphans))
+        is_blind = bool(listing.jobs) and not marked and not self._history.echoes(bucket)
+        return Scan(listing.complete, is_blind, tuple(orphans))
+
+    async def span(self, bucket: Bucket, seconds: float) -> tuple[float, float]:
+        """The last `seconds` by the cloud's time, and two days on each side, as a `Date` may be wrong. GatewayError."""
+        now = await self.now(bucket)
+        return now - seconds - MARGIN_SECONDS, now + MARGIN_SECONDS
+
+    async def now(self, bucket: Bucket) -> float:
+        """The cloud's time, by a fresh `Date`: a list by our own clock would miss what was made last. GatewayError."""
+        await self._history.hear(bucket)
+        return self._times.now(bucket.ci_host)
 
     async def shows_markers(self, bucket: Bucket, since: float, now: float) -> bool:
         """Whether the bucket's list has a marker of this deployment. GatewayError."""
@@ -142,20 +158,26 @@ class Rebuild:
         self._buckets = buckets
         self._times = times
         self._timing = timing
-        self._quarantine = max(timing.watch, lease_seconds)
+        # What another replica pays from a lease of the lost store is sent within its term, and then fenced as all is.
+        self._quarantine = timing.watch + lease_seconds
         self._on_loss = on_loss
         self._telemetry = telemetry
         self._told_at = 0.0
 
     async def is_first_start(self) -> bool:
-        """Whether an empty store is a new one: no bucket has a job with a marker of this deployment."""
+        """Whether an empty store is a new one: no bucket has a job with a marker of this deployment.
+
+        StoreError when a bucket does not answer now: then nobody knows.
+        """
         for bucket in self._buckets:
             try:
-                now = self._times.now(bucket.ci_host)
-                if await self._scans.shows_markers(bucket, now - self._timing.keep, now + 60):
+                begin, end = await self._scans.span(bucket, self._timing.keep)
+                if await self._scans.shows_markers(bucket, begin, end):
                     return False
             except GatewayError as error:
                 log.warning("a bucket cannot be asked for creates of before", bucket=bucket.name, error=error.message)
+                if is_transient(error):
+                    raise StoreError(f"bucket {bucket.name} cannot be asked whether the store is new") from error
         return True
 
     async def round(self) -> None:
@@ -172,6 +194,11 @@ class Rebuild:
             mark = (self._times.latest() or 0.0) - self._timing.watch
             await self._store.end_rebuild(lost.lost_since, mark, [])
             await self._store.reopen()
+        except StoreLost as error:
+            log.warning("the store of creates was lost again", error=str(error))
+            with suppress(StoreError):
+                await self._store.lose_again()
+            return
         except (GatewayError, StoreError) as error:
             log.warning("the store of creates cannot be rebuilt yet", error=str(error))
             return
@@ -182,9 +209,8 @@ class Rebuild:
         lost = self._store.lost
         mark = lost.cloud_mark if lost is not None else 0.0
         for bucket in self._buckets:
-            now = self._times.now(bucket.ci_host)
-            since = mark or now - max(self._timing.keep, MONTH_SECONDS)
-            scan = await self._scans.scan(bucket, self._store.store, since, now + 60)
+            begin, end = await self._scans.span(bucket, max(self._timing.keep, MONTH_SECONDS))
+            scan = await self._scans.scan(bucket, self._store.store, mark or begin, end)
             for _ in scan.orphans:
                 self._telemetry.ledger("orphan")
             if not scan.complete or (scan.is_blind and waited < self._timing.keep):

@@ -15,7 +15,8 @@ from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.creates import pages, refusals
 from docpreview_gateway.creates.attempts import ATTEMPT_SECONDS, Decided, Work
 from docpreview_gateway.creates.keys import new_nonce, random_key, same_body
-from docpreview_gateway.creates.ports import Change, StoreError
+from docpreview_gateway.creates.pages import PageCount
+from docpreview_gateway.creates.ports import Begun, Change, StoreError
 from docpreview_gateway.creates.records import State
 from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.storage.background import BackgroundTasks, loop_time
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.creates.keys import CreateKeys
     from docpreview_gateway.creates.leases import PageLeases
     from docpreview_gateway.creates.lists import JobHistory
-    from docpreview_gateway.creates.ports import Begun, CreatesTelemetry, CreateStore
+    from docpreview_gateway.creates.ports import CreatesTelemetry, CreateStore
     from docpreview_gateway.creates.records import Record
     from docpreview_gateway.creates.rendered import RenderedJobs
     from docpreview_gateway.model.buckets import Bucket
@@ -224,9 +225,16 @@ class RecordedCreates:
         if not same_body(standing.body, self._drafts.body_under(standing, work)):
             raise refusals.reused()
         if standing.state is not State.OPEN:
-            self._telemetry.ledger("replayed")
-            return await self._rendered.answer(standing, work), dedupe
+            return await self._replay(standing, work), dedupe
         return await self._attempts.follow(work, standing), dedupe
+
+    async def _replay(self, standing: Record, work: Work) -> PreviewJob:
+        """The job of a create that was repeated."""
+        if not standing.job_id:
+            # Its job could never be told from others, and what was reserved is charged.
+            raise refusals.ambiguous((), work.call.caller)
+        self._telemetry.ledger("replayed")
+        return await self._rendered.answer(standing, work)
 
     async def _begin(self, work: Work, *, dedupe: bool) -> Begun | None:
         """What the store says; None when the create goes on without it: unrecorded, or paid from a lease."""
@@ -238,12 +246,17 @@ class RecordedCreates:
         since = now - caller.dedupe_seconds if dedupe else None
         try:
             await self._days.move_on(bucket.ci_host)
+            if (old_key := self._drafts.old_key(work, now)) and (old := (await self._store.find([old_key]))[0]):
+                return Begun("known", old, PageCount(), "")
             look_at = self._attempts.due_at(work.record)
             begun = await self._store.begin(work.record, look_at, budget, dedupe_since=since)
         except asyncio.CancelledError:
             self._attempts.release_later(work)
             raise
         except StoreError as error:
+            if work.original.request_id:
+                # It may have been begun, and is not sent: nobody should have to wait for its signature to end.
+                self._attempts.release_later(work)
             await self._without_store(work, error)
             return None
         self._days.learn(begun.day)
@@ -281,8 +294,12 @@ class RecordedCreates:
         bucket, caller = work.admitted.bucket, work.call.caller
         heard = self._times.heard(bucket.ci_host)
         if heard is not None and self._times.elapsed() - heard.at > STALE_DATE_SECONDS:
-            await self._history.hear(bucket)
-            return
+            try:
+                await self._history.hear(bucket)
+            except GatewayError as error:
+                log.info("the cloud's time is not fresh, and a budget refuses by it", error=error.message)
+            else:
+                return
         self._telemetry.limit(caller.name, "page_budget", "refused")
         limits = caller.budget
         if limits is None:

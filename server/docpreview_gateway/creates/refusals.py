@@ -88,12 +88,15 @@ def not_countable(error: StoreError, wait: float = 1.0) -> GatewayError:
 
 def budget(begun: Begun, record: Record, limits: PageBudget, now: float) -> LimitReached:
     """The budget of the day or the month has too few pages."""
-    month = begun.outcome == "month"
-    limit = (limits.per_month if month else limits.per_day) or 0
+    by_period = {"month": limits.per_month, "day": limits.per_day}
+    too_small = [name for name, most in by_period.items() if most is not None and record.asked > most]
+    # One that never fits is final, also while the other budget would refuse it only for now.
+    period = too_small[0] if too_small else begun.outcome
+    month = period == "month"
+    limit = by_period[period] or 0
     left = max(0, limit - sum(begun.pages.month if month else begun.pages.day))
-    period = begun.outcome
     subject = f"caller:{record.caller}:pages_per_{period}"
-    if record.asked > limit:
+    if too_small:
         return LimitReached(
             reasons.ERROR_REASON_PAGE_BUDGET_TOO_SMALL,
             f"the create may make {record.asked} pages, and {record.caller} has a budget of {limit} in a {period}: "

@@ -75,8 +75,11 @@ class Settlement:
         self._telemetry = telemetry
         self._timing = timing
         self._begun_at = times.elapsed()
-        self._looked: dict[str, float] = {}
-        """Expired records that were looked at once, and when (of `CloudTimes.elapsed`)."""
+        self._looked: dict[tuple[str, bytes, float], float] = {}
+        """Expired records that were looked at once, and when (of `CloudTimes.elapsed`).
+
+        An id that is used again has another record: a look at the first one is none at the second.
+        """
 
     async def round(self) -> None:
         """Settle some records that are due."""
@@ -169,13 +172,14 @@ class Settlement:
 
     async def _forget(self, record: Record, now: float) -> Change | None:
         """Delete an expired record at the second look, an hour after the first, both by a fresh time of the cloud."""
+        this = record.key, record.nonce, record.expires_at
         if record.expires_at > now:
-            self._looked.pop(record.key, None)
+            self._looked.pop(this, None)
             await self._store.postpone([record.key], record.expires_at)
             return None
-        first = self._looked.setdefault(record.key, self._times.elapsed())
+        first = self._looked.setdefault(this, self._times.elapsed())
         if self._times.elapsed() - first < FORGET_SECONDS:
             await self._store.postpone([record.key], now + FORGET_SECONDS)
             return None
-        del self._looked[record.key]
+        del self._looked[this]
         return Change(record, None)

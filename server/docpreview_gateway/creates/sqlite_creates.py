@@ -123,6 +123,12 @@ class SqliteCreates:
         """End a rebuild; whether it had not been ended before."""
         return await self._do(lambda step: step.end_rebuild(lost_since, cloud_mark, used))
 
+    async def take_over(
+        self, source: str, records: Sequence[tuple[Record, float]], used: Sequence[tuple[str, str, int]]
+    ) -> bool:
+        """Insert what an earlier version has left; False when that was done before."""
+        return await self._do(lambda step: step.take_over(source, records, used))
+
     async def _do(self, work: Callable[[Transaction], Result]) -> Result:
         """One transaction in the store that is expected. StoreLost when it is another one."""
         result, state = await self._file.commit(partial(self._step, work=work, expected=self._expected, known=True))

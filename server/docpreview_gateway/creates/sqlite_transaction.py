@@ -52,6 +52,7 @@ CREATE TABLE IF NOT EXISTS meta (
     id INTEGER PRIMARY KEY CHECK (id = 1), generation TEXT NOT NULL, seq INTEGER NOT NULL, cloud_mark REAL NOT NULL,
     lost_since REAL NOT NULL, day TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS imports (source TEXT PRIMARY KEY) WITHOUT ROWID;
 {_NEW_META}
 """
 
@@ -260,6 +261,23 @@ class Transaction:
             update = "UPDATE leases SET pages = pages - ? WHERE (replica, caller, day) = (?, ?, ?)"
             self._write(update, (taken, *lease[:3]))
             self._write("DELETE FROM leases WHERE pages = 0")
+
+    def take_over(
+        self, source: str, records: Sequence[tuple[Record, float]], used: Sequence[tuple[str, str, int]]
+    ) -> bool:
+        """Insert those records whose key is not there, and count the used pages, unless the source was taken over."""
+        if not self._write("INSERT OR IGNORE INTO imports VALUES (?)", (source,)):
+            return False
+        for record, look_at in records:
+            if self._record(record.key) is None:
+                self._put(record, look_at, old=None)
+        for each in used:
+            self._write(
+                "INSERT INTO pages VALUES (?, ?, ?, 0) ON CONFLICT (caller, period)"
+                " DO UPDATE SET used = used + excluded.used",
+                each,
+            )
+        return True
 
     def advance(self, old: str, new: str) -> str:
         """Count to `new` if the store counts to `old` and `new` is later; the day to which it counts then."""

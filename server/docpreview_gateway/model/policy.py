@@ -11,8 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
-from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview_gateway.model.errors import GatewayError, echo
+from docpreview_gateway.model.errors import NotPermitted, echo
 from docpreview_gateway.model.option_rules import OptionRules
 from docpreview_gateway.model.rules import MAX_KEY_BYTES
 
@@ -54,8 +53,8 @@ def _denied(rule: str, why: str) -> Decision:
 def require(decision: Decision) -> None:
     """Raise NOT_PERMITTED unless the decision allows. The message names the rule, and reveals nothing that exists."""
     if not decision.allowed:
-        raise GatewayError(
-            reasons.ERROR_REASON_NOT_PERMITTED,
+        raise NotPermitted(
+            decision.rule,
             f"not permitted by the gateway's policy: {decision.rule} {decision.why}; nothing was sent",
         )
 

@@ -14,7 +14,6 @@ import secrets
 import time
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -24,27 +23,26 @@ from google.protobuf.message import DecodeError, Message
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.access.directory import Unauthenticated
-from docpreview_gateway.access.ports import Evidence
 from docpreview_gateway.model import trace_context
 from docpreview_gateway.model.call import Call, Method
 from docpreview_gateway.model.callers import ANONYMOUS, Caller
-from docpreview_gateway.model.errors import GatewayError
-from docpreview_gateway.model.policy import require
+from docpreview_gateway.model.errors import GatewayError, NotPermitted
+from docpreview_gateway.rpc.callers import authorize, identified, metadata_of
 from docpreview_gateway.rpc.certificates import from_tls
 from docpreview_gateway.rpc.statuses import DETAILS_KEY, RichStatus, rich_status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
     from docpreview_gateway.access.ports import Authentication
     from docpreview_gateway.limits.fair_shares import FairShares
     from docpreview_gateway.limits.ports import CallGate
     from docpreview_gateway.model.trace_context import Trace
+    from docpreview_gateway.rpc.callers import Metadata
     from docpreview_gateway.rpc.certificates import CertificateOf
     from docpreview_gateway.rpc.ports import RpcTelemetry
 
     Context = grpc.aio.ServicerContext[bytes, bytes]
-    Metadata = Iterable[tuple[str, str | bytes]]
 
 MAX_SEND_BYTES = 4 * 1024 * 1024 - 64 * 1024
 """Bytes of the largest reply: clients accept 4 MiB by default."""
@@ -218,22 +216,6 @@ class Handlers:
             )
 
 
-async def authorized_caller(
-    authentication: Authentication,
-    certificate_of: CertificateOf,
-    context: grpc.aio.ServicerContext[Any, Any],
-    metadata: Metadata,
-    name: str,
-) -> Caller:
-    """The caller of a call with this metadata. Unauthenticated, or NOT_PERMITTED without the right to method `name`."""
-    authorization = [value if isinstance(value, str) else "" for key, value in metadata if key == "authorization"]
-    evidence = Evidence(tuple(authorization), partial(certificate_of, context, metadata))
-    caller = await authentication.caller(evidence)
-    if caller.rights is not None and not caller.rights.has_method(name):
-        require(caller.rights.of_method(name))
-    return caller
-
-
 class _Running:
     """A call while its handler runs: counted and timed, its error turned into a status.
 
@@ -277,10 +259,10 @@ class _Running:
         authentication, gate = handlers.authentication, handlers.gate
         handlers.check_bounds(self._route)
         if authentication is not None:
-            caller = await authorized_caller(
-                authentication, handlers.certificate_of, self._context, self._metadata, self._route.method.name
-            )
+            caller = await identified(authentication, handlers.certificate_of, self._context, self._metadata)
+            # Before its rights are checked: a refusal is logged and counted as this caller's.
             self.call = self.call._replace(caller=caller)
+            authorize(caller, self._route.method.name)
         self.take_place()
         shares = self._handlers.shares.get(self._route.waits)
         if shares is not None:
@@ -303,6 +285,8 @@ class _Running:
         if isinstance(error, Exception):
             status = _status(error, self._route, self.call)
             self._code, self.call.response.reason = status.code.name, status.reason
+            if isinstance(error, NotPermitted):
+                self.call.response.rule = error.rule
             await self._context.abort(status.code, status.message, self._handlers.trailers(self.call, status))
         # CancelledError; or GeneratorExit: the caller went away while gRPC was waiting for it to read.
         self._code = "CANCELLED"
@@ -350,11 +334,6 @@ def _check_size(encoded: bytes) -> None:
             f"the reply has {len(encoded)} bytes, more than {MAX_SEND_BYTES}: "
             "ask for fewer jobs, or leave page_url_ttl unset",
         )
-
-
-def metadata_of(context: grpc.aio.ServicerContext[Any, Any]) -> Metadata:
-    """Metadata of a call. gRPC converts it at every access: read it once."""
-    return context.invocation_metadata() or ()
 
 
 def _open(remaining: float | None, metadata: Metadata, longest: float, caller: Caller) -> Call:

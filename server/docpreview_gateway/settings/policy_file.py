@@ -21,6 +21,7 @@ from docpreview_gateway.model.contract import METHOD_NAMES
 from docpreview_gateway.model.option_rules import CLOUD_DEFAULTS, OptionRules
 from docpreview_gateway.model.policy import ANY_METHOD, OPERATORS_METHODS, BucketRights, Rights
 from docpreview_gateway.settings.limits import CallerLimitSettings, Section
+from docpreview_gateway.settings.problems import problems
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping
@@ -58,6 +59,9 @@ def _options(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _preview_options(value: dict[str, Any]) -> PreviewOptions:
+    names = {field.json_name: field.name for field in PreviewOptions.DESCRIPTOR.fields}
+    if unknown := sorted(map(str, value.keys() - {*names, *names.values()})):
+        raise ValueError(f"unknown option {', '.join(unknown)}; PreviewOptions has {', '.join(names.values())}")
     try:
         options = json_format.ParseDict(value, PreviewOptions())
     except json_format.ParseError as error:
@@ -169,19 +173,41 @@ class PolicyPart(Section):
 
 def load_policy(path: Path, surroundings: Surroundings) -> Directory:
     """Load a policy file. PolicyError with every mistake."""
+    policy = _parsed(path)
+    if mistakes := [*_unknown_references(policy, surroundings), *_duplicates(policy)]:
+        raise PolicyError(mistakes)
+    return _directory(policy)
+
+
+def policy_warnings(path: Path) -> list[str]:
+    """What a policy file says without effect. PolicyError when it is invalid by itself."""
+    return [
+        f"callers.{name}.budget.estimate: is never used, because with {rule} every create selects its pages"
+        for name, part in _parsed(path).callers.items()
+        if part.budget is not None
+        and "estimate" in part.budget.model_fields_set
+        and (rule := _selecting_rule(part.options)) is not None
+    ]
+
+
+def _selecting_rule(options: OptionsPart) -> str | None:
+    """The rule that gives each create a selection of pages with a known number."""
+    if options.max_pages is not None:
+        return "options.max_pages"
+    return "options.force" if validation.selected_pages(_preview_options(options.force)) > 0 else None
+
+
+def _parsed(path: Path) -> PolicyPart:
     try:
         text = path.read_bytes()
     except OSError as error:
         raise PolicyError([f"{path}: {error.strerror}"]) from None
     try:
-        policy = PolicyPart.model_validate(strict_yaml.parse(text))
+        return PolicyPart.model_validate(strict_yaml.parse(text))
     except ValidationError as error:
-        raise PolicyError([_problem(dict(found)) for found in error.errors(include_input=False)]) from None
+        raise PolicyError(problems(error, unknown="unknown key")) from None
     except (yaml.YAMLError, ValueError) as error:
         raise PolicyError([_unreadable(error)]) from None
-    if problems := [*_unknown_references(policy, surroundings), *_duplicates(policy)]:
-        raise PolicyError(problems)
-    return _directory(policy)
 
 
 def _unreadable(error: Exception) -> str:
@@ -189,14 +215,6 @@ def _unreadable(error: Exception) -> str:
         mark = error.problem_mark
         return re.sub(r"'[^']{2,}'", "...", f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}")
     return "the file must be YAML text in UTF-8"
-
-
-def _problem(found: dict[str, Any]) -> str:
-    where = ".".join(map(str, found["loc"]))
-    message = str(found["msg"]).removeprefix("Value error, ")
-    if found["type"] == "extra_forbidden":
-        message = "unknown key"
-    return f"{where}: {message}" if where else message
 
 
 def _unknown_references(policy: PolicyPart, surroundings: Surroundings) -> Iterator[str]:

@@ -22,6 +22,7 @@ _OF_A_PROCESS = ("process_", "python_")
 _HIGHEST = frozenset(
     {
         "docpreview_build_info",
+        "docpreview_file_refused",
         "docpreview_upstream_breaker_state",
         "docpreview_ledger_unreconciled",
         "docpreview_ledger_oldest_unreconciled_seconds",

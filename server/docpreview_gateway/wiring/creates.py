@@ -10,11 +10,15 @@ import structlog
 
 from docpreview_gateway.creates.attempts import Attempts
 from docpreview_gateway.creates.days import Days
+from docpreview_gateway.creates.dead_leases import DeadLeases
 from docpreview_gateway.creates.drafts import Drafts
 from docpreview_gateway.creates.guarded import GuardedStore, StoreMemory
+from docpreview_gateway.creates.imported import OldIds, OldStoreError
 from docpreview_gateway.creates.keys import CreateKeys
 from docpreview_gateway.creates.leases import LEASE_SECONDS, RENEW_SECONDS, PageLeases
 from docpreview_gateway.creates.lists import JobHistory
+from docpreview_gateway.creates.migration import FilesMigration, Migration, RedisMigration
+from docpreview_gateway.creates.old_sqlite import LEDGER, PAGES
 from docpreview_gateway.creates.outcomes import Outcomes
 from docpreview_gateway.creates.ports import StoreError
 from docpreview_gateway.creates.rebuild import Rebuild, Scans
@@ -30,10 +34,10 @@ from docpreview_gateway.storage.background import repeated
 from docpreview_gateway.storage.key_file import DeploymentSecrets, KeyFileError, deployment_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     from docpreview_gateway.access.bucket_registry import BucketRegistry
-    from docpreview_gateway.creates.ports import CreateStore
+    from docpreview_gateway.creates.redis_creates import RedisCreates
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.settings.loading import Settings
     from docpreview_gateway.upstream.cloud_clock import CloudTimes
@@ -81,15 +85,18 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
         known, timing, telemetry = _secrets(settings), settings.ledger.timing(), observed.creates
         keys = CreateKeys(settings.shared_state.namespace or "", known.secrets)
         store = await _store(settings, keys, stack)
+        old = OldIds()
+        migration = await _migration(settings, store, keys, old, stack)
         history = JobHistory(upstream, keys, times)
-        scans = Scans(history, keys, timing, caller_names=caller_names)
+        scans = Scans(history, keys, times, timing=timing, caller_names=caller_names)
         all_buckets = [found.bucket() for found in settings.buckets]
         guarded = GuardedStore(
             store,
             StoreMemory(settings.state_dir / "store.json"),
             times,
-            # Nothing was made with a secret that did not exist.
-            is_first_start=_always if known.made else lambda: rebuild.is_first_start(),
+            # Nothing was made with a secret that did not exist. The rebuild is made below.
+            is_first_start=_always if known.made else lambda: rebuild.is_first_start(),  # noqa: PLW0108 - as above
+            prepare=migration,
         )
         rebuild = Rebuild(
             guarded,
@@ -110,7 +117,11 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
             timing=timing,
             is_exclusive=lambda bucket: bucket.exclusive,
         )
-        leases = await _leases(settings, keys, guarded, times, stack)
+        journal, replica = await _journal(settings, keys, stack)
+        leases = PageLeases(guarded, journal, times, replica=replica)
+        dead_leases = DeadLeases(
+            guarded, scans, all_buckets, keys, times, timing=timing, replica=replica, seconds=LEASE_SECONDS
+        )
         attempts = Attempts(upstream, guarded, outcomes, keys, times, leases=leases, telemetry=telemetry, timing=timing)
         days = Days(guarded, times)
         creates = RecordedCreates(
@@ -118,7 +129,7 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
             buckets,
             guarded,
             attempts,
-            drafts=Drafts(keys, timing),
+            drafts=Drafts(keys, timing, old),
             rendered=RenderedJobs(upstream, tags, keys),
             history=history,
             leases=leases,
@@ -143,6 +154,7 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
         await stack.enter_async_context(repeated(rebuild.round, SETTLE_SECONDS))
         await stack.enter_async_context(repeated(guarded.look, CHECK_STORE_SECONDS))
         await stack.enter_async_context(repeated(leases.round, RENEW_SECONDS))
+        await stack.enter_async_context(repeated(dead_leases.round, RENEW_SECONDS))
         await stack.enter_async_context(repeated(reconciliation.daily, DAY_SECONDS, first_after=FIRST_RECONCILIATION))
         stack.push_async_callback(creates.drained)
         yield CreateParts(creates, PageUsages(guarded, lambda: days.today(clock.now())), lambda: guarded.problem)
@@ -162,7 +174,7 @@ def _secrets(settings: Settings) -> DeploymentSecrets:
         raise StartError(f"{setting}: {error}") from error
 
 
-async def _store(settings: Settings, keys: CreateKeys, stack: AsyncExitStack) -> CreateStore:
+async def _store(settings: Settings, keys: CreateKeys, stack: AsyncExitStack) -> RedisCreates | SqliteCreates:
     state = settings.shared_state
     if url := state.ledger_url or state.url:
         # Imported only with shared state: redis takes 20 MiB and half a second.
@@ -178,12 +190,51 @@ async def _store(settings: Settings, keys: CreateKeys, stack: AsyncExitStack) ->
         raise StartError(f"state_dir: {error}; creates are recorded in a folder that can be written") from error
 
 
-async def _leases(
-    settings: Settings, keys: CreateKeys, store: CreateStore, times: CloudTimes, stack: AsyncExitStack
-) -> PageLeases:
+async def _migration(
+    settings: Settings, store: RedisCreates | SqliteCreates, keys: CreateKeys, ids: OldIds, stack: AsyncExitStack
+) -> Callable[[], Awaitable[None]]:
+    """Take over what an earlier version has left. What to do before the store is used, should that not be possible now.
+
+    StartError when there is something that cannot be taken over.
+    """
+    state, timing, folder = settings.shared_state, settings.ledger.timing(), settings.state_dir
+    if url := state.ledger_url or state.url:
+        from docpreview_gateway.creates.old_redis import OldRedis  # noqa: PLC0415 - as above
+        from docpreview_gateway.storage.redis_connections import redis_commands  # noqa: PLC0415 - as above
+
+        send = await stack.enter_async_context(redis_commands(url.get_secret_value()))
+        shared = RedisMigration(OldRedis(send), store, keys=keys, timing=timing, ids=ids)
+        # What this replica counted while the server was away.
+        own = FilesMigration(folder, [PAGES], store, keys=keys, timing=timing, ids=ids)
+        migration = Migration(shared, own)
+    else:
+        migration = Migration(FilesMigration(folder, [LEDGER, PAGES], store, keys=keys, timing=timing, ids=ids))
+    try:
+        await migration.run()
+    except OldStoreError as error:
+        raise StartError(f"creates of an earlier version: {error}") from error
+    except StoreError as error:
+        if not url:
+            raise StartError(f"state_dir: {error}") from error
+        # As at every start without the server: reads go on, and creates wait for it.
+        log.warning("what an earlier version has left is not taken over yet", error=str(error))
+    return _prepare(migration)
+
+
+def _prepare(migration: Migration) -> Callable[[], Awaitable[None]]:
+    async def prepare() -> None:
+        try:
+            await migration.run()
+        except OldStoreError as error:
+            raise StoreError(f"creates of an earlier version: {error}") from error
+
+    return prepare
+
+
+async def _journal(settings: Settings, keys: CreateKeys, stack: AsyncExitStack) -> tuple[SqliteJournal, str]:
+    """The journal of page leases, and this replica's name in the store."""
     try:
         journal = await stack.enter_async_context(SqliteJournal(settings.state_dir / "journal.db", keys))
-        replica = await journal.replica(secrets.token_hex(8))
+        return journal, await journal.replica(secrets.token_hex(8))
     except StoreError as error:
         raise StartError(f"state_dir: {error}; page leases need a folder that can be written") from error
-    return PageLeases(store, journal, times, replica=replica)

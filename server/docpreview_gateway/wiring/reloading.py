@@ -19,7 +19,11 @@ Loaded = TypeVar("Loaded")
 
 
 class InvalidFileError(Exception):
-    """A file cannot be used. The message says why, without secrets."""
+    """A file cannot be used. The message says why, without secrets; `problems` has a line for each mistake."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
 
 
 class Watched(NamedTuple, Generic[Loaded]):
@@ -41,6 +45,20 @@ class _State:
         self.tried = self.seen = stamps
 
 
+class Refusals:
+    """Which files on disk are refused, reported by kind: there may be several of a kind, such as `credentials`."""
+
+    def __init__(self, telemetry: AccessTelemetry) -> None:
+        self._telemetry = telemetry
+        self._refused: dict[str, set[Hashable]] = {}
+
+    def report(self, what: str, file: Hashable, *, refused: bool) -> None:
+        """The present version of this file is refused, or it is the one in use."""
+        files = self._refused.setdefault(what, set())
+        (files.add if refused else files.discard)(file)
+        self._telemetry.file_refused(what, bool(files))
+
+
 class Reloading:
     """Watched files, reloaded when their `stamp` changes.
 
@@ -51,6 +69,7 @@ class Reloading:
     def __init__(self, telemetry: AccessTelemetry, stamp: Callable[[Path], Hashable]) -> None:
         self._telemetry = telemetry
         self._stamp = stamp
+        self.refusals = Refusals(telemetry)
         self._watched: list[tuple[Watched[object], _State]] = []
 
     def add(self, watched: Watched[Loaded]) -> None:
@@ -60,6 +79,7 @@ class Reloading:
         """
         state = _State(self._stamps(watched))
         watched.take(watched.load())
+        self.refusals.report(watched.what, tuple(watched.paths), refused=False)
         self._watched.append((watched, state))  # type: ignore[arg-type]  # loaded values are only passed on
 
     async def check(self) -> None:
@@ -84,6 +104,7 @@ class Reloading:
             state.seen = now
             return
         state.tried = now
+        self.refusals.report(watched.what, tuple(watched.paths), refused=isinstance(loaded, InvalidFileError))
         if isinstance(loaded, InvalidFileError):
             self._telemetry.reloaded(watched.what, "invalid")
             log.warning("new version is invalid, the old one stays", file=watched.what, why=str(loaded))

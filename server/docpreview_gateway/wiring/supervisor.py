@@ -67,6 +67,9 @@ class Supervisor:
         Gauge("docpreview_workers", "Workers that serve.", registry=self.registry).set_function(
             lambda: len(self._ready)
         )
+        Gauge("docpreview_workers_configured", "Workers that should serve.", registry=self.registry).set(
+            settings.workers
+        )
         self._restarts = Counter(
             "docpreview_worker_restarts_total", "Workers that were started again.", registry=self.registry
         )

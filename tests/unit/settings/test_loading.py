@@ -259,6 +259,15 @@ class TestMistakes:
         assert f"{name}: unknown setting" in found
         assert CANARY not in str(found)
 
+    def test_variables_of_the_clients_and_of_the_emulator_are_theirs(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """All may run in one environment."""
+        names = ("TARGET", "TOKEN", "EMULATOR_TOKEN", "EMULATOR_SECRET_ID", "EMULATOR_SECRET_KEY")
+        for name in names:
+            monkeypatch.setenv(f"DOCPREVIEW_{name}", "x")
+        assert load(file(folder, MINIMAL)).buckets
+
     def test_all_mistakes_are_reported_together(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Those of variables and of the file."""
         monkeypatch.setenv("DOCPREVIEW_LISEN", "x")

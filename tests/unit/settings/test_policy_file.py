@@ -156,3 +156,31 @@ def test_a_missing_policy_file_is_rejected(tmp_path: Path) -> None:
     """With the operating system's reason."""
     with pytest.raises(PolicyError, match="No such file"):
         load_policy(tmp_path / "policy.yaml", SURROUNDINGS)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path"),
+    [
+        ("[in/]", "[in]", "callers.shop.buckets.0.input_prefixes.0"),
+        (
+            "[in/]}",
+            f"[in/], outputs: [{{bucket: {BUCKET}, prefixes: [/p]}}]}}",
+            "callers.shop.buckets.0.outputs.0.prefixes.0",
+        ),
+        (f'{{token: "{HASH}"}}', "{}", "callers.shop.identities.0"),
+    ],
+)
+def test_a_wrong_item_of_a_list_is_one_mistake(tmp_path: Path, old: str, new: str, path: str) -> None:
+    """Not also a list without items."""
+    (mistake,) = problems(tmp_path, CALLER.replace(old, new)).split("\n")
+    assert mistake.startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("rule", ["force", "default"])
+def test_an_unknown_option_is_answered_with_the_names_that_policies_use(tmp_path: Path, rule: str) -> None:
+    """As the contract and the documents spell them."""
+    more = f"methods: [GetPreviewJob]\n    options: {{{rule}: {{image_parms: x}}}}"
+    found = problems(tmp_path, CALLER.replace("methods: [GetPreviewJob]", more))
+    assert f"callers.shop.options.{rule}: unknown option image_parms; PreviewOptions has source_format, " in found
+    assert "image_params" in found
+    assert "imageParams" not in found

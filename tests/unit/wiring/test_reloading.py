@@ -22,6 +22,7 @@ class Disk:
         self.files = {PATHS[0]: "a", PATHS[1]: "b"}
         self.taken: list[str] = []
         self.outcomes: list[str] = []
+        self.refused: list[tuple[str, bool]] = []
         self.during_load: Callable[[], None] = lambda: None
         self.reloading = Reloading(self, self.files.__getitem__)
         self.reloading.add(Watched("pair", PATHS, self.load, self.taken.append))
@@ -35,6 +36,9 @@ class Disk:
 
     def reloaded(self, _what: str, outcome: str) -> None:
         self.outcomes.append(outcome)
+
+    def file_refused(self, what: str, refused: bool) -> None:  # noqa: FBT001
+        self.refused.append((what, refused))
 
     def certificate_ends(self, at: float) -> None:
         raise AssertionError(at)
@@ -109,3 +113,28 @@ async def test_an_invalid_version_is_counted_once_and_the_old_one_stays(disk: Di
     disk.files[PATHS[0]] = "a"
     assert await disk.check(2) == ["ab", "ab"]
     assert disk.outcomes == ["invalid", "ok"]
+
+
+async def test_a_file_is_refused_until_the_one_in_use_is_the_one_on_disk_again(disk: Disk) -> None:
+    """From the start on: it was loaded then."""
+    assert disk.refused == [("pair", False)]
+    disk.files[PATHS[0]] = "?"
+    await disk.check(5)
+    disk.files[PATHS[0]] = "??"
+    await disk.check(5)
+    assert disk.refused[1:] == [("pair", True)] * 2
+    disk.files[PATHS[0]] = "a"
+    await disk.check(2)
+    assert disk.refused[3:] == [("pair", False)]
+
+
+async def test_files_of_a_kind_are_refused_while_one_of_them_is(disk: Disk) -> None:
+    """Such as two sets of credentials."""
+    more = {Path("three"): "c"}
+    disk.files |= more
+    disk.reloading.add(Watched("pair", [*more], lambda: "c", disk.taken.append))
+    disk.files[PATHS[0]] = "?"
+    await disk.check(2)
+    disk.files[Path("three")] = "C"
+    await disk.check(2)
+    assert disk.refused[-1] == ("pair", True)
