@@ -124,6 +124,12 @@ class Site:
         values["state_dir"].mkdir(exist_ok=True)
         return settings(self.emulator, **(values | changes))
 
+    @property
+    def policed(self) -> dict[str, Any]:
+        """Changes of a process's configuration: the policy, and the buckets that it names."""
+        buckets = [{"name": name, "region": REGION, "credentials": "main"} for name in (BUCKET, OTHER_BUCKET)]
+        return {"policy": {"file": str(self.policy.path)}, "buckets": buckets}
+
     @asynccontextmanager
     async def caller(self, gateway: Gateway | int, name: str = "one") -> AsyncIterator[Caller]:
         port = gateway if isinstance(gateway, int) else gateway.port

@@ -87,8 +87,12 @@ async def test_without_echo_an_outcome_is_unknown_or_ambiguous_and_never_another
 
 @pytest.mark.parametrize("echo", [True, False])
 async def test_a_job_of_another_program_is_never_told_to_a_caller(tmp_path: Path, *, echo: bool) -> None:
-    """The vendor's SDK makes a job of the same document, output and options while a create is lost."""
+    """The vendor's SDK makes a job of the same document, output and options while a create is lost.
+
+    Where a job of ours has shown its marker, one without cannot be ours.
+    """
     async with site(tmp_path, echo=echo) as here, Gateway(here.settings()) as gateway, here.caller(gateway) as caller:
+        await caller.create(output="previews/earlier-${Number}.jpg")
         here.emulator.add_fault(operation="create", **DROPPED)
         early = await caller.answer(request_id=A)
         foreign = await make_foreign_job(here)
@@ -100,7 +104,8 @@ async def test_a_job_of_another_program_is_never_told_to_a_caller(tmp_path: Path
         else:
             assert late.reason == "CREATE_OUTCOME_AMBIGUOUS"
             assert foreign in late.text
-            assert here.made == {"foreign": 1}
+            assert here.made["foreign"] == 1
+        assert here.owner(foreign) == "foreign"
 
 
 async def make_foreign_job(here: Site) -> str:

@@ -39,7 +39,7 @@ def budget(per_day: int, **more: Any) -> dict[str, dict[str, Any]]:
 
 
 def shared(server: RedisServer) -> dict[str, Any]:
-    return {"shared_state": {"ledger_url": server.url, "ledger_timeout_seconds": 0.3}, "replicas": 2}
+    return {"shared_state": {"url": server.url, "ledger_timeout_seconds": 0.3}, "replicas": 2}
 
 
 async def spent(caller: Caller, times: int, name: str) -> list[str]:
@@ -133,7 +133,7 @@ async def until_counted(caller: Caller) -> None:
 async def test_a_full_disk_lets_no_create_of_a_budget_pass_while_the_gateway_stays_ready(tmp_path: Path) -> None:
     """RLIMIT_FSIZE keeps every file of the process from growing. Reads go on, and creates that nobody counts."""
     async with site(tmp_path, **budget(100)) as here:
-        path = configuration(here.emulator, tmp_path, policy={"file": str(here.policy.path)})
+        path = configuration(here.emulator, tmp_path, **here.policed)
         async with running(path) as gateway, here.caller(gateway.port, "poor") as caller:
             job = await caller.create()
             usual = resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE)
@@ -152,7 +152,7 @@ async def test_our_clock_a_day_ahead_forgets_no_id_and_hands_out_no_budget(tmp_p
     """Neither while the gateway runs nor at a start with such a clock: only the cloud's time counts."""
     clock = MachineClock(tmp_path / "clock")
     async with site(tmp_path, hold=False, **budget(2)) as here:
-        path = configuration(here.emulator, tmp_path, policy={"file": str(here.policy.path)}, ledger=LEDGER)
+        path = configuration(here.emulator, tmp_path, ledger=LEDGER, **here.policed)
         async with running(path, variables=clock.variables) as gateway, here.caller(gateway.port, "poor") as caller:
             job = await caller.create(request_id=A)
             for hours in (25, 24 * 40, -24 * 40):
@@ -274,7 +274,7 @@ class Monitor:
         text = b""
         while mark not in text:
             text += self._socket.recv(65536)
-        lines = [line for line in text.split(b"\r\n") if b' "EVAL" ' in line]
+        lines = [line for line in text.split(b"\r\n") if b' "EVAL" ' in line and b"docpreview:2:" in line]
         return sum(not any(_quoted(script) in line for script in BACKGROUND) for line in lines)
 
 

@@ -130,8 +130,11 @@ class Attempts:
         until = min(loop_time() + ATTEMPT_SECONDS, work.call.answer_by)
         pause, looked, work.follows = FIRST_POLL_SECONDS, False, True
         self._outcomes.watch(standing)
+        begun_at, quarter = self._times.elapsed(), self._timing.signature / 4
         while True:
-            if looked or self._times.now(bucket.ci_host) > standing.sign_start + self._timing.signature / 4:
+            # Not by the cloud's time alone: it may have been wrong, and only a list tells it anew.
+            waited = self._times.elapsed() - begun_at > quarter
+            if looked or waited or self._times.now(bucket.ci_host) > standing.sign_start + quarter:
                 outcome = await self._look(standing, work)
                 looked = looked or outcome is not None
                 if outcome is not None and (job := await self._settle(outcome, standing, work)) is not None:
