@@ -81,7 +81,8 @@ async def running(
     with log.open("wb") as errors:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "docpreview_gateway", "serve", "--config", str(path), *arguments),
-            env={name: value for name, value in os.environ.items() if not name.startswith("DOCPREVIEW_")} | variables,
+            env={name: value for name, value in os.environ.items() if not name.startswith("DOCPREVIEW_")}
+            | dict(variables),
             stderr=errors,
         )
     try:

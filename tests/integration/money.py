@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
@@ -22,7 +23,7 @@ from tests.integration.identity import Policy, bearer
 from tests.unit.rpc.conftest import error_info
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
     from docpreview_gateway.settings.loading import Settings
@@ -156,10 +157,17 @@ class Site:
 
 
 @asynccontextmanager
-async def site(folder: Path, *, echo: bool = True, hold: bool = True, **callers: dict[str, Any]) -> AsyncIterator[Site]:
+async def site(
+    folder: Path,
+    callers: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    *,
+    echo: bool = True,
+    hold: bool = True,
+) -> AsyncIterator[Site]:
     """A site with the callers `one` and `two` without limits, and the given ones."""
     policy = Policy(folder / "policy.yaml")
-    for name, limits in ({"one": {}, "two": {}} | callers).items():
+    without: Mapping[str, Any] = {}
+    for name, limits in {"one": without, "two": without, **callers}.items():
         policy.add(name, BUCKET, **limits)
         policy.callers[name]["buckets"].append(
             {"bucket": OTHER_BUCKET, "input_prefixes": [""], "outputs": [{"bucket": OTHER_BUCKET, "prefixes": [""]}]}

@@ -165,7 +165,7 @@ def unknown_field(value: bytes) -> bytes:
 async def test_a_first_page_at_the_end_of_its_range_is_refused_and_not_sent(tmp_path: Path) -> None:
     """With `max_pages` the last page is computed from the first: it would be beyond every number of pages."""
     callers = {"few": {"options": {"max_pages": 10}}}
-    async with site(tmp_path, **callers) as here, Gateway(here.settings()) as gateway:
+    async with site(tmp_path, callers) as here, Gateway(here.settings()) as gateway:
         async with here.caller(gateway, "few") as caller:
             for request_id in ("", A):
                 answer = await caller.answer(request_id=request_id, start_page=2147483647)
@@ -176,7 +176,7 @@ async def test_a_first_page_at_the_end_of_its_range_is_refused_and_not_sent(tmp_
 async def test_an_id_that_is_sent_again_ends_the_deduplication_of_what_was_there(tmp_path: Path) -> None:
     """The first document's pages are overwritten by a create that was lost before, and is sent again after."""
     callers = {"saving": {"dedupe_seconds": 3600}}
-    async with site(tmp_path, **callers) as here, Gateway(here.settings()) as gateway:
+    async with site(tmp_path, callers) as here, Gateway(here.settings()) as gateway:
         here.put(CHANGED, "in/b.pdf")
         async with here.caller(gateway, "saving") as caller:
             here.emulator.add_fault(operation="create", **DROPPED)

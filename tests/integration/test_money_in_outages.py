@@ -52,7 +52,7 @@ async def test_four_outages_of_redis_do_not_hand_the_budget_out_again(tmp_path: 
     """A gateway that counted by itself while Redis was down gave the whole budget with each outage."""
     with running_redis(tmp_path, *DURABLE) as redis:
         async with (
-            site(tmp_path, hold=False, **budget(3)) as here,
+            site(tmp_path, budget(3), hold=False) as here,
             Gateway(here.settings(**shared(redis))) as gateway,
             here.caller(gateway, "poor") as caller,
         ):
@@ -69,7 +69,7 @@ async def test_four_outages_of_redis_do_not_hand_the_budget_out_again(tmp_path: 
 async def test_two_replicas_cut_off_from_redis_make_no_page_that_is_not_counted(tmp_path: Path) -> None:
     """Without `outage_pages` creates of callers with budgets wait for the server."""
     with running_redis(tmp_path, *DURABLE) as redis:
-        async with site(tmp_path, hold=False, **budget(4)) as here, replicas(here, redis) as (one, other):
+        async with site(tmp_path, budget(4), hold=False) as here, replicas(here, redis) as (one, other):
             assert await spent(one, 1, "one") == await spent(other, 1, "other") == [""]
             redis.kill()
             reasons = await asyncio.gather(spent(one, 4, "one-out"), spent(other, 4, "other-out"))
@@ -87,7 +87,7 @@ async def test_outage_pages_bound_what_replicas_make_while_redis_is_down_and_are
     """Each replica has leased two pages, and spends them before the server is back. Then all that was made is used."""
     with running_redis(tmp_path, *DURABLE) as redis:
         callers = budget(8, outage_pages=2)
-        async with site(tmp_path, hold=False, **callers) as here, replicas(here, redis) as (one, other):
+        async with site(tmp_path, callers, hold=False) as here, replicas(here, redis) as (one, other):
             assert await spent(one, 1, "one") == await spent(other, 1, "other") == [""]
             # Leases are drawn every 15 seconds, and count as reserved.
             async with asyncio.timeout(60):
@@ -95,7 +95,7 @@ async def test_outage_pages_bound_what_replicas_make_while_redis_is_down_and_are
                     await asyncio.sleep(0.2)
             redis.kill()
             reasons = await asyncio.gather(spent(one, 4, "one-out"), spent(other, 4, "other-out"))
-            assert reasons == [["", "", "LIMITER_UNAVAILABLE", "LIMITER_UNAVAILABLE"]] * 2
+            assert [*reasons] == [["", "", "LIMITER_UNAVAILABLE", "LIMITER_UNAVAILABLE"]] * 2
             assert here.emulator.accepted_jobs == 6
             redis.start()
             async with asyncio.timeout(60):
@@ -132,7 +132,7 @@ async def until_counted(caller: Caller) -> None:
 
 async def test_a_full_disk_lets_no_create_of_a_budget_pass_while_the_gateway_stays_ready(tmp_path: Path) -> None:
     """RLIMIT_FSIZE keeps every file of the process from growing. Reads go on, and creates that nobody counts."""
-    async with site(tmp_path, **budget(100)) as here:
+    async with site(tmp_path, budget(100)) as here:
         path = configuration(here.emulator, tmp_path, **here.policed)
         async with running(path) as gateway, here.caller(gateway.port, "poor") as caller:
             job = await caller.create()
@@ -151,7 +151,7 @@ async def test_a_full_disk_lets_no_create_of_a_budget_pass_while_the_gateway_sta
 async def test_our_clock_a_day_ahead_forgets_no_id_and_hands_out_no_budget(tmp_path: Path) -> None:
     """Neither while the gateway runs nor at a start with such a clock: only the cloud's time counts."""
     clock = MachineClock(tmp_path / "clock")
-    async with site(tmp_path, hold=False, **budget(2)) as here:
+    async with site(tmp_path, budget(2), hold=False) as here:
         path = configuration(here.emulator, tmp_path, ledger=LEDGER, **here.policed)
         async with running(path, variables=clock.variables) as gateway, here.caller(gateway.port, "poor") as caller:
             job = await caller.create(request_id=A)
@@ -179,7 +179,7 @@ async def test_one_forged_date_turns_no_clock_of_other_buckets_and_makes_no_seco
 ) -> None:
     """Each host has a clock of its own; that of the bucket itself is right again after a refusal at the most."""
     rng: Any = None
-    async with site(tmp_path, **budget(5)) as here, FlakyProxy(here.emulator.port, rng, FaultMix()) as proxy:
+    async with site(tmp_path, budget(5)) as here, FlakyProxy(here.emulator.port, rng, FaultMix()) as proxy:
         values = here.settings(cloud=f"http://127.0.0.1:{proxy.port}")
         async with Gateway(values) as gateway, here.caller(gateway, "poor") as caller:
             first = await caller.create(request_id=A)
@@ -200,7 +200,7 @@ async def test_a_create_given_up_before_a_byte_was_sent_releases_its_pages_at_on
     """In the queue for a slow cloud, or without a connection to it. Its id is free, and its budget whole."""
     limit = {"initial": 1, "lowest": 1, "highest": 1}
     async with (
-        site(tmp_path, **budget(2)) as here,
+        site(tmp_path, budget(2)) as here,
         Gateway(here.settings(concurrency=limit)) as gateway,
         here.caller(gateway, "poor") as caller,
     ):
@@ -219,7 +219,7 @@ async def test_a_create_given_up_before_a_byte_was_sent_releases_its_pages_at_on
 async def test_a_create_that_cannot_connect_releases_its_pages_at_once(tmp_path: Path) -> None:
     """The whole budget is left for creates that can."""
     async with (
-        site(tmp_path, **budget(2)) as here,
+        site(tmp_path, budget(2)) as here,
         Gateway(here.settings()) as gateway,
         here.caller(gateway, "poor") as caller,
     ):
@@ -235,7 +235,7 @@ async def test_a_create_that_never_fits_is_told_so(tmp_path: Path) -> None:
     """PAGE_BUDGET_TOO_SMALL, not the next period; and `count: asked` admits only creates that say how many pages."""
     callers = budget(5) | {"exact": {"budget": {"per_day": 5, "count": "asked"}}}
     async with (
-        site(tmp_path, **callers) as here,
+        site(tmp_path, callers) as here,
         Gateway(here.settings()) as gateway,
         here.caller(gateway, "poor") as poor,
         here.caller(gateway, "exact") as exact,
@@ -285,13 +285,13 @@ def _quoted(script: str) -> bytes:
 
 async def test_a_create_costs_two_round_trips_of_the_store_and_its_repeat_one(tmp_path: Path) -> None:
     """With a budget and with deduplication too; they were four to eleven."""
-    callers = {
+    callers: dict[str, dict[str, Any]] = {
         "poor": {"budget": {"per_day": 1000, "estimate": 1}},
         "saving": {"dedupe_seconds": 3600},
         "both": {"budget": {"per_day": 1000, "estimate": 1}, "dedupe_seconds": 3600},
     }
     with running_redis(tmp_path) as redis:
-        async with site(tmp_path, **callers) as here, Gateway(here.settings(**shared(redis))) as gateway:
+        async with site(tmp_path, callers) as here, Gateway(here.settings(**shared(redis))) as gateway:
             with closing(Monitor(redis)) as monitor:
                 for name in ("one", *callers):
                     async with here.caller(gateway, name) as caller:
