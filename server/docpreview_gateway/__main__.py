@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
+from pathlib import Path  # noqa: TC003 - read by the library of commands
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from docpreview_gateway.doctor import record_commands
+from docpreview_gateway.wiring.command_line import USAGE, Config, configure_log, fail, load, run
 
+if TYPE_CHECKING:
     from docpreview_gateway.access.directory import Directory
     from docpreview_gateway.model.callers import Caller
     from docpreview_gateway.model.policy import Decision, Question, Rights
     from docpreview_gateway.settings.loading import Settings
-
-Result = TypeVar("Result")
 
 # Pretty tracebacks would show the values of variables, and with them keys.
 app = typer.Typer(
@@ -29,17 +27,13 @@ token = typer.Typer(help="Static tokens for callers.", no_args_is_help=True)
 policy = typer.Typer(help="Rights of callers.", no_args_is_help=True)
 app.add_typer(token, name="token")
 app.add_typer(policy, name="policy")
-
-Config = Annotated[
-    Path | None, typer.Option("--config", "-c", help="YAML file; default: the one that DOCPREVIEW_CONFIG names.")
-]
+app.add_typer(record_commands.store, name="store")
+app.command()(record_commands.reconcile)
 
 Workers = Annotated[
     int | None, typer.Option(min=1, max=64, help="Processes that share the port (Linux); overrides `workers`.")
 ]
 
-USAGE = 2
-CANNOT_START = 1
 NOT_OK = 1
 NOT_READY = 1
 
@@ -57,12 +51,12 @@ _HIDDEN = {
 @app.command()
 def serve(config: Config = None, workers: Workers = None) -> None:
     """Serve until SIGTERM or SIGINT."""
-    settings = _load(config, workers)
-    _configure_log(settings)
+    settings = load(config, workers)
+    configure_log(settings)
     if settings.workers == 1:
         from docpreview_gateway.wiring import event_loop, gateway  # noqa: PLC0415 - `--help` should not wait for the server's imports
 
-        if code := _run(lambda: event_loop.run(gateway.serve(settings))):
+        if code := run(lambda: event_loop.run(gateway.serve(settings))):
             raise typer.Exit(code)
         return
     import asyncio  # noqa: PLC0415
@@ -71,7 +65,7 @@ def serve(config: Config = None, workers: Workers = None) -> None:
 
     named = () if config is None else ("--config", str(config))
     command = (sys.executable, "-m", "docpreview_gateway", "worker", *named, "--workers", str(settings.workers))
-    if code := _run(lambda: asyncio.run(supervisor.supervise(settings, command))):
+    if code := run(lambda: asyncio.run(supervisor.supervise(settings, command))):
         raise typer.Exit(code)
 
 
@@ -88,10 +82,10 @@ def worker(
 
     from docpreview_gateway.wiring import event_loop, gateway  # noqa: PLC0415
 
-    settings = _load(config, workers)
-    _configure_log(settings)
+    settings = load(config, workers)
+    configure_log(settings)
     structlog.contextvars.bind_contextvars(worker=number)
-    if code := _run(lambda: event_loop.run(gateway.serve(settings, gateway.Worker(listen, admin)))):
+    if code := run(lambda: event_loop.run(gateway.serve(settings, gateway.Worker(listen, admin)))):
         raise typer.Exit(code)
 
 
@@ -101,11 +95,11 @@ def check_config(config: Config = None) -> None:
 
     What has no effect is a warning. The exit code is 0 without mistakes.
     """
-    settings = _load(config)
+    settings = load(config)
     if mistakes := _file_problems(settings):
-        _fail(mistakes, USAGE)
+        fail(mistakes, USAGE)
     if settings.policy.file is not None:
-        from docpreview_gateway.settings.policy_file import policy_warnings  # noqa: PLC0415
+        from docpreview_gateway.settings.policy_warnings import policy_warnings  # noqa: PLC0415
 
         typer.echo(f"ok: {len(_policy(settings).callers)} caller(s)")
         for warning in policy_warnings(settings.policy.file):
@@ -125,17 +119,17 @@ def edge_config(
     from docpreview_gateway.wiring.access import tls_material  # noqa: PLC0415
     from docpreview_gateway.wiring.reloading import InvalidFileError  # noqa: PLC0415
 
-    settings = _load(config, workers)
+    settings = load(config, workers)
     try:
         if settings.tls.certificate is not None:
             tls_material(settings.tls)
         edge_files.write(settings, folder)
     except InvalidFileError as error:
-        _fail([str(error)], NOT_OK)
+        fail([str(error)], NOT_OK)
     except edge.EdgeError as error:
-        _fail([str(error)], USAGE)
+        fail([str(error)], USAGE)
     except OSError as error:
-        _fail([f"{folder}: {error.strerror}"], NOT_OK)
+        fail([f"{folder}: {error.strerror}"], NOT_OK)
     typer.echo(f"envoy {' '.join(edge.arguments(settings, folder))}")
 
 
@@ -148,27 +142,9 @@ def healthcheck(
     from docpreview_gateway.doctor.health_probe import probe  # noqa: PLC0415
     from docpreview_gateway.settings.sections import host_port  # noqa: PLC0415
 
-    if (problem := probe(*host_port(_load(config).admin_listen), seconds=timeout)) is not None:
-        _fail([problem], NOT_READY)
+    if (problem := probe(*host_port(load(config).admin_listen), seconds=timeout)) is not None:
+        fail([problem], NOT_READY)
     typer.echo("ready")
-
-
-def _configure_log(settings: Settings) -> None:
-    from docpreview_gateway.telemetry import structured_log  # noqa: PLC0415
-
-    # gRPC's own lines are no JSON, and strangers cause many; it reads this when it is imported.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    formats = {"auto": None, "json": True, "console": False}
-    structured_log.configure(settings.logging.level, json_lines=formats[settings.logging.format])
-
-
-def _run(work: Callable[[], Result]) -> Result:
-    from docpreview_gateway.settings.loading import StartError  # noqa: PLC0415
-
-    try:
-        return work()
-    except StartError as error:
-        _fail([str(error)], CANNOT_START)
 
 
 @app.command()
@@ -185,7 +161,7 @@ def doctor(
 
     from docpreview_gateway.doctor.checks import run_checks  # noqa: PLC0415
 
-    findings = asyncio.run(run_checks(_load(config)))
+    findings = asyncio.run(run_checks(load(config)))
     for finding in findings:
         if json:
             typer.echo(dumps({**finding._asdict(), "ok": finding.ok}))
@@ -232,12 +208,12 @@ def policy_explain(  # noqa: PLR0913, PLR0917 - options of a command
     from docpreview_gateway.model.contract import BUCKET_METHODS, PAGE_URL_METHODS  # noqa: PLC0415
     from docpreview_gateway.model.policy import CREATE, Question  # noqa: PLC0415
 
-    callers = _policy(_load(config)).callers
+    callers = _policy(load(config)).callers
     if caller not in callers:
-        _fail([f"--caller {caller}: the policy names {', '.join(sorted(callers))}"], USAGE)
+        fail([f"--caller {caller}: the policy names {', '.join(sorted(callers))}"], USAGE)
     _check_method(method)
     if bucket is None and method in BUCKET_METHODS:
-        _fail([f"--bucket: is needed for {method}"], USAGE)
+        fail([f"--bucket: is needed for {method}"], USAGE)
     _check_options(method, output_object, preset, page_object)
     asked = Question(
         method,
@@ -262,7 +238,7 @@ def _check_method(method: str) -> None:
     from docpreview_gateway.model.policy import OPERATORS_METHODS  # noqa: PLC0415
 
     if method not in (known := METHOD_NAMES | OPERATORS_METHODS):
-        _fail([f"--method {method}: is not a method; there are {', '.join(sorted(known))}"], USAGE)
+        fail([f"--method {method}: is not a method; there are {', '.join(sorted(known))}"], USAGE)
 
 
 def _check_options(method: str, output_object: str | None, preset: str | None, page_object: str | None) -> None:
@@ -272,9 +248,9 @@ def _check_options(method: str, output_object: str | None, preset: str | None, p
 
     for option, given in (("--output-object", output_object), ("--preset", preset)):
         if given is not None and method != CREATE:
-            _fail([f"{option}: {method} has none; {CREATE} does"], USAGE)
+            fail([f"{option}: {method} has none; {CREATE} does"], USAGE)
     if page_object is not None and method not in PAGE_URL_METHODS:
-        _fail([f"--page-object: {method} gives no addresses; {', '.join(sorted(PAGE_URL_METHODS))} do"], USAGE)
+        fail([f"--page-object: {method} gives no addresses; {', '.join(sorted(PAGE_URL_METHODS))} do"], USAGE)
 
 
 def _explain_call(caller: Caller, asked: Question) -> bool:
@@ -335,7 +311,7 @@ def _policy(settings: Settings) -> Directory:
     try:
         return load_directory(settings)
     except InvalidFileError as error:
-        _fail([*error.problems], USAGE)
+        fail([*error.problems], USAGE)
 
 
 def _key_file_problems(settings: Settings) -> list[str]:
@@ -348,22 +324,6 @@ def _key_file_problems(settings: Settings) -> list[str]:
     except KeyFileError as error:
         return [f"ledger.key_file: {error}"]
     return []
-
-
-def _load(config: Path | None, workers: int | None = None) -> Settings:
-    from docpreview_gateway.settings.loading import ConfigurationError, load  # noqa: PLC0415
-
-    try:
-        settings = load(config)
-    except ConfigurationError as error:
-        _fail(error.problems, USAGE)
-    return settings if workers is None else settings.model_copy(update={"workers": workers})
-
-
-def _fail(problems: list[str], code: int) -> NoReturn:
-    for problem in problems:
-        typer.echo(f"error: {problem}", err=True)
-    raise typer.Exit(code)
 
 
 def main() -> None:

@@ -31,6 +31,8 @@ SECRET_BYTES = 32
 MAC_BYTES = 16
 BODY_BYTES = 16
 NONCE_BYTES = 8
+UNRECORDED = bytes(NONCE_BYTES)
+"""The nonce of creates that need no record: their jobs are ours, and nobody is missing a record of them."""
 _PARTIAL = b"marker:"
 
 
@@ -128,6 +130,11 @@ class CreateKeys:
 def of_marker(marker: Marker) -> bytes:
     """As much of a request's digest as its marker has: `same_body` compares it with a whole one."""
     return _PARTIAL + marker.body.encode()
+
+
+def is_unrecorded(marker: Marker) -> bool:
+    """Whether the marker is that of a create that needed no record."""
+    return marker.nonce == _base32(UNRECORDED)[:NONCE_LENGTH]
 
 
 def same_body(stored: bytes, body: bytes) -> bool:

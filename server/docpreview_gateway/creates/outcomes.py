@@ -88,6 +88,9 @@ class Outcomes:
         slack = self._timing.fence_slack
         begin, end = record.first_start - slack, record.sign_end + slack
         listing = await self._history.read(bucket, begin, end)
+        lag = self._history.lags(bucket, listing, begin, end) if listing.complete else 0.0
+        if listing.complete:
+            self._telemetry.list_lag(bucket.name, lag)
         is_over = watched >= self._timing.watch and self._is_over(listing, record)
         if is_over and not self._history.echoes(bucket):
             # The list shows no job of ours, and so nothing about the echo. A longer one may.
@@ -101,7 +104,7 @@ class Outcomes:
             return Outcome("reused")
         if not (listing.complete and is_over):
             return Outcome("unknown")
-        if lag := self._history.lags(bucket, listing, begin, end):
+        if lag:
             log.warning("the cloud's list lacks jobs that it has accepted", bucket=bucket.name, seconds=round(lag))
             return Outcome("unknown")
         return await self._conclude(found, record, bucket)
@@ -152,4 +155,5 @@ class Outcomes:
     def _report(self, record: Record, found: evidence.Found) -> None:
         self._telemetry.ledger("found")
         for job in found.duplicates:
+            self._telemetry.ledger("duplicate")
             log.error("a create has a second job", key=record.key, job_id=found.job.job_id, second_job_id=job.job_id)

@@ -14,7 +14,7 @@ import structlog
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.creates import pages, refusals
 from docpreview_gateway.creates.attempts import ATTEMPT_SECONDS, Decided, Work
-from docpreview_gateway.creates.keys import new_nonce, random_key, same_body
+from docpreview_gateway.creates.keys import UNRECORDED, random_key, same_body
 from docpreview_gateway.creates.pages import PageCount
 from docpreview_gateway.creates.ports import Begun, Change, StoreError
 from docpreview_gateway.creates.records import State
@@ -24,6 +24,8 @@ from docpreview_gateway.upstream.operations import CreateJob
 from docpreview_gateway.upstream.wire.user_data import marked
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview_gateway.access.bucket_registry import Admitted, BucketRegistry
@@ -51,7 +53,7 @@ WAIT_SHARE = 0.5
 
 
 class RecordedCreates:
-    """The port `Creates`."""
+    """The port `Creates`. `unsafe` says why creates with `request_id` are refused; empty: they are not."""
 
     def __init__(  # noqa: PLR0913 - collaborators, named by wiring
         self,
@@ -68,6 +70,7 @@ class RecordedCreates:
         keys: CreateKeys,
         times: CloudTimes,
         telemetry: CreatesTelemetry,
+        unsafe: Callable[[], str] = str,
     ) -> None:
         self._upstream = upstream
         self._buckets = buckets
@@ -81,6 +84,7 @@ class RecordedCreates:
         self._keys = keys
         self._times = times
         self._telemetry = telemetry
+        self._unsafe = unsafe
         self._background = BackgroundTasks()
         self._running: dict[str, _Running] = {}
         self._at_place: dict[str, asyncio.Task[PreviewJob]] = {}
@@ -116,7 +120,7 @@ class RecordedCreates:
     async def _send_unrecorded(self, admitted: Admitted, call: Call) -> PreviewJob:
         request, bucket, output = admitted
         key = random_key()
-        marker = self._keys.marker(key, self._keys.body(request), call.caller.name, new_nonce())
+        marker = self._keys.marker(key, self._keys.body(request), call.caller.name, UNRECORDED)
         sent = marked(request, marker, self._keys.path_token(key))
         return await self._upstream(CreateJob(sent, bucket, output), call)
 
@@ -244,6 +248,8 @@ class RecordedCreates:
         work.record = self._drafts.opened(work.record, now)
         budget = None if caller.shadow else caller.budget
         since = now - caller.dedupe_seconds if dedupe else None
+        if work.original.request_id and (why := self._unsafe()):
+            raise refusals.not_recordable(StoreError(why))
         try:
             await self._days.move_on(bucket.ci_host)
             if (old_key := self._drafts.old_key(work, now)) and (old := (await self._store.find([old_key]))[0]):

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from docpreview_gateway.creates import redis_scripts as scripts
 from docpreview_gateway.creates.pages import PageCount, Pages, Periods
-from docpreview_gateway.creates.ports import Begun, Lease, StoreError, StoreLost, StoreState
+from docpreview_gateway.creates.ports import Begun, Lease, StoreError, StoreLost, StoreState, UnreadableRecord
 from docpreview_gateway.creates.records import RecordError, index_of, packed, unpacked
 from docpreview_gateway.storage.redis_client import RedisCallError, RedisClient, expect, script_command
 
@@ -140,7 +140,7 @@ class RedisCreates:
         if unreadable:
             # Else one damaged record would keep those of its batch from ever being looked at.
             await self.postpone([record.key for record in records], now)
-            raise StoreError("; ".join(unreadable))
+            raise UnreadableRecord("; ".join(unreadable))
         return records
 
     async def postpone(self, keys: Sequence[str], look_at: float) -> None:
@@ -251,8 +251,8 @@ def key_names(namespace: str) -> list[str]:
     return [prefix + name for name in "cpdm"]
 
 
-def _unreadable(key: str, why: str) -> StoreError:
-    return StoreError(f"shared_state: record {key}: {why}")
+def _unreadable(key: str, why: str) -> UnreadableRecord:
+    return UnreadableRecord(f"shared_state: record {key}: {why}")
 
 
 def _word(text: str) -> str:

@@ -74,7 +74,8 @@ class Settlement:
         self._times = times
         self._telemetry = telemetry
         self._timing = timing
-        self._begun_at = times.elapsed()
+        self._begun_at: float | None = None
+        """When the first round began (of `CloudTimes.elapsed`)."""
         self._looked: dict[tuple[str, bytes, float], float] = {}
         """Expired records that were looked at once, and when (of `CloudTimes.elapsed`).
 
@@ -104,6 +105,8 @@ class Settlement:
         A process that gets no calls settles what earlier ones have left behind, and so asks for it.
         """
         now = self._times.latest()
+        if self._begun_at is None:
+            self._begun_at = self._times.elapsed()
         if now is None and self._times.elapsed() - self._begun_at > UNHEARD_SECONDS:
             for bucket in self._buckets.all()[:1]:
                 await self._history.hear(bucket)

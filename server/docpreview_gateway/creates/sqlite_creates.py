@@ -10,7 +10,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from docpreview_gateway.creates.ports import StoreError, StoreLost
+from docpreview_gateway.creates.ports import StoreError, StoreLost, UnreadableRecord
 from docpreview_gateway.creates.sqlite_transaction import TABLES, Transaction
 from docpreview_gateway.storage.sqlite_file import SqliteFile
 
@@ -76,7 +76,7 @@ class SqliteCreates:
         """Claim records that are due. When some cannot be read they alone are claimed, and StoreError names them."""
         records, unreadable = await self._do(lambda step: step.due(now, until, count))
         if unreadable:
-            raise StoreError("; ".join(unreadable))
+            raise UnreadableRecord("; ".join(unreadable))
         return records
 
     async def postpone(self, keys: Sequence[str], look_at: float) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from docpreview_gateway.creates.pages import PageCount, Pages, Periods, refusing
-from docpreview_gateway.creates.ports import Begun, Lease, StoreError, StoreState
+from docpreview_gateway.creates.ports import Begun, Lease, StoreError, StoreState, UnreadableRecord
 from docpreview_gateway.creates.records import Held, Index, Record, RecordError, State, index_of, packed, unpacked
 
 if TYPE_CHECKING:
@@ -97,13 +97,13 @@ class Transaction:
         """The record of a row, if it is whole and belongs there."""
         key, *columns, stored = row
         if not isinstance(stored, bytes):
-            raise StoreError(f"record {key}: it is not binary")
+            raise UnreadableRecord(f"record {key}: it is not binary")
         try:
             record = unpacked(stored, self._keys)
         except RecordError as error:
-            raise StoreError(f"record {key}: {error}") from error
+            raise UnreadableRecord(f"record {key}: {error}") from error
         if record.key != key or index_of(record) != tuple(columns):
-            raise StoreError(f"record {key}: it is not the record of its row")
+            raise UnreadableRecord(f"record {key}: it is not the record of its row")
         return record
 
     def _put(self, record: Record, look_at: float, *, old: Record | None) -> None:

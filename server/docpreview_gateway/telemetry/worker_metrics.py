@@ -29,6 +29,13 @@ _HIGHEST = frozenset(
         "docpreview_ledger_reconciled_timestamp_seconds",
         "docpreview_error_last_timestamp_seconds",
         "docpreview_caller_limit",
+        "docpreview_store_failing",
+        "docpreview_store_lost",
+        "docpreview_store_health",
+        "docpreview_store_evicted_keys",
+        "docpreview_list_lag_seconds",
+        "docpreview_reconciliation_findings",
+        "docpreview_reconciliation_timestamp_seconds",
         "docpreview_pages_used",
         "docpreview_pages_reserved",
     }
