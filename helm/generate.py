@@ -34,9 +34,10 @@ CHARTS_OWN = frozenset(
 )
 """Settings that templates set: not in `config`."""
 
-CHARTS_OWN_ADDRESSES = {
+CHARTS_OWN_PARTS = {
     "SharedStateSettings": frozenset({"url", "ledger_url"}),
-    "EdgeSettings": frozenset({"listen", "metrics_listen", "admin_listen"}),
+    "LedgerSettings": frozenset({"key_file"}),
+    "EdgeSettings": frozenset({"listen", "metrics_listen", "admin_listen", "folder"}),
 }
 
 
@@ -166,7 +167,7 @@ def _without(schema: Schema, names: frozenset[str]) -> Schema:
 def _definitions() -> dict[str, Schema]:
     policy = PolicyPart.model_json_schema()
     found: dict[str, Schema] = Settings.model_json_schema()["$defs"] | policy.pop("$defs") | {"PolicyPart": policy}
-    found |= {name: _without(found[name], addresses) for name, addresses in CHARTS_OWN_ADDRESSES.items()}
+    found |= {name: _without(found[name], addresses) for name, addresses in CHARTS_OWN_PARTS.items()}
     return KUBERNETES | found
 
 

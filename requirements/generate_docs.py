@@ -34,7 +34,9 @@ Made from `protos/docpreview/v1/error_reason.proto` by `make docs`; `make check`
 | status | retry? |
 |---|---|
 | UNAVAILABLE, RESOURCE_EXHAUSTED | after the time in `google.rpc.RetryInfo`, if there is one |
+| RESOURCE_EXHAUSTED (`PAGE_BUDGET_TOO_SMALL`) | never; a create of fewer pages may fit |
 | UNKNOWN (`CREATE_OUTCOME_UNKNOWN`) | with the same `request_id` only |
+| UNKNOWN (`CREATE_OUTCOME_AMBIGUOUS`) | never; a new `request_id` makes a new job |
 | DEADLINE_EXCEEDED, CANCELLED | reads: yes; creates: with the same `request_id` only |
 | all others | only after the cause is fixed |
 

@@ -5,10 +5,12 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
+from docpreview_emulator.documents import list_response
 from docpreview_emulator.errors import CloudError
 from docpreview_emulator.exchange import Answer, Exchange, refusal
 from docpreview_emulator.faults import Fault, Kind
 
+OK = 200
 _DRIPS = 10
 _GARBAGE = b"<html><head><title>502 Bad Gateway</title><body><h1>nginx</h1><hr>"
 DROPPED = {Kind.DROP_BEFORE, Kind.DROP_AFTER}
@@ -25,6 +27,9 @@ def answer_without_processing(exchange: Exchange, fault: Fault | None) -> Answer
 
 def faulty_answer(exchange: Exchange, answer: Answer, fault: Fault | None) -> Answer:
     """The answer to a request that was carried out, changed by its fault."""
+    if fault is not None and fault.kind is Kind.EMPTY_PAGE and answer.status == OK:
+        # Another text of the same position, so that a client can tell that it gets on.
+        return Answer(body=list_response((), "0" + (exchange.param("nextToken") or "")))
     if fault is not None and fault.kind is Kind.GARBAGE:
         return Answer(200, _GARBAGE, job_id=answer.job_id)
     if fault is not None and fault.accepted and fault.kind in {Kind.THROTTLE, Kind.ERROR}:

@@ -36,6 +36,9 @@ class Kind(StrEnum):
     DRIP = "drip"
     """The request is carried out and its answer's body takes `seconds` to arrive, piece by piece."""
 
+    EMPTY_PAGE = "empty_page"
+    """A list is answered with a page without jobs, whose `NextToken` leads to the page that was asked for."""
+
 
 class Operation(StrEnum):
     """The requests that a fault applies to."""

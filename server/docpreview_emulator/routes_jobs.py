@@ -2,6 +2,7 @@
 
 import json
 from base64 import b64encode
+from dataclasses import replace
 from hashlib import md5
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from docpreview_emulator.documents import (
 from docpreview_emulator.errors import CloudError
 from docpreview_emulator.exchange import Answer, Exchange
 from docpreview_emulator.faults import Operation
-from docpreview_emulator.model import Bucket, Queue
+from docpreview_emulator.model import Bucket, Job, Queue
 from docpreview_emulator.queues import default_queue_id
 from docpreview_emulator.requests import read_create, read_list, read_number
 
@@ -87,16 +88,21 @@ class JobRoutes:
             raise CloudError(400, "ResourceNotFound", f"The object {spec.input_object} does not exist.")
         job = self._backend.jobs.add(bucket, queue_id, spec, paused=not queue.active)
         self._backend.scheduler.submit(job)
-        return Answer(body=job_response(job), job_id=job.job_id)
+        return Answer(body=job_response(self._shown(job)), job_id=job.job_id)
 
     def _get(self, exchange: Exchange, bucket: Bucket, _body: bytes) -> Answer:
         job_id = exchange.path.removeprefix(_JOB_PREFIX)
         job = self._backend.jobs.find(bucket, job_id)
-        return Answer(body=job_response(job) if job else missing_job_response(job_id), job_id=job_id)
+        return Answer(body=job_response(self._shown(job)) if job else missing_job_response(job_id), job_id=job_id)
 
     def _list(self, exchange: Exchange, bucket: Bucket, _body: bytes) -> Answer:
         jobs, token = self._backend.jobs.page(bucket, read_list(dict(exchange.params)))
-        return Answer(body=list_response(jobs, token))
+        return Answer(body=list_response(map(self._shown, jobs), token))
+
+    def _shown(self, job: Job) -> Job:
+        """The job as answers show it."""
+        echo = self._backend.settings.echo_user_data
+        return job if echo else replace(job, spec=replace(job.spec, user_data=None))
 
     def _list_queues(self, exchange: Exchange, bucket: Bucket, _body: bytes) -> Answer:
         wanted = _names(exchange.param("queueIds"))

@@ -31,6 +31,9 @@ class Settings:
     list_delay: float = 0.0
     """Time for which a new job is missing from lists; a get by its id finds it immediately."""
 
+    echo_user_data: bool = True
+    """Whether answers show the `UserData` of a create; the cloud documents that they do."""
+
     record_limit: int = 10_000
     """Number of requests in `Emulator.requests`; older ones are discarded."""
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
+from pathlib import Path  # noqa: TC003 - read by the library of commands
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from docpreview_gateway.doctor import record_commands
+from docpreview_gateway.wiring.command_line import USAGE, Config, configure_log, fail, load, run
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from docpreview_gateway.access.directory import Directory
-    from docpreview_gateway.model.policy import Decision, Rights
+    from docpreview_gateway.model.callers import Caller
+    from docpreview_gateway.model.policy import Decision, Question, Rights
     from docpreview_gateway.settings.loading import Settings
-
-Result = TypeVar("Result")
 
 # Pretty tracebacks would show the values of variables, and with them keys.
 app = typer.Typer(
@@ -28,30 +27,36 @@ token = typer.Typer(help="Static tokens for callers.", no_args_is_help=True)
 policy = typer.Typer(help="Rights of callers.", no_args_is_help=True)
 app.add_typer(token, name="token")
 app.add_typer(policy, name="policy")
-
-Config = Annotated[
-    Path | None, typer.Option("--config", "-c", help="YAML file; default: the one that DOCPREVIEW_CONFIG names.")
-]
+app.add_typer(record_commands.store, name="store")
+app.command()(record_commands.reconcile)
 
 Workers = Annotated[
     int | None, typer.Option(min=1, max=64, help="Processes that share the port (Linux); overrides `workers`.")
 ]
 
-USAGE = 2
-CANNOT_START = 1
 NOT_OK = 1
 NOT_READY = 1
+
+_NOT_FOUND = "hidden: NOT_FOUND (JOB_NOT_FOUND), as if there were none"
+_HIDDEN = {
+    "GetPreviewJob": _NOT_FOUND,
+    "WaitPreviewJob": _NOT_FOUND,
+    "WatchPreviewJob": _NOT_FOUND,
+    "BatchGetPreviewJobs": "hidden: their ids are among missing_job_ids",
+    "ListPreviewJobs": "hidden: the list leaves them out",
+}
+"""What calls have in the place of jobs that the caller may not see."""
 
 
 @app.command()
 def serve(config: Config = None, workers: Workers = None) -> None:
     """Serve until SIGTERM or SIGINT."""
-    settings = _load(config, workers)
-    _configure_log(settings)
+    settings = load(config, workers)
+    configure_log(settings)
     if settings.workers == 1:
         from docpreview_gateway.wiring import event_loop, gateway  # noqa: PLC0415 - `--help` should not wait for the server's imports
 
-        if code := _run(lambda: event_loop.run(gateway.serve(settings))):
+        if code := run(lambda: event_loop.run(gateway.serve(settings))):
             raise typer.Exit(code)
         return
     import asyncio  # noqa: PLC0415
@@ -60,7 +65,7 @@ def serve(config: Config = None, workers: Workers = None) -> None:
 
     named = () if config is None else ("--config", str(config))
     command = (sys.executable, "-m", "docpreview_gateway", "worker", *named, "--workers", str(settings.workers))
-    if code := _run(lambda: asyncio.run(supervisor.supervise(settings, command))):
+    if code := run(lambda: asyncio.run(supervisor.supervise(settings, command))):
         raise typer.Exit(code)
 
 
@@ -77,21 +82,28 @@ def worker(
 
     from docpreview_gateway.wiring import event_loop, gateway  # noqa: PLC0415
 
-    settings = _load(config, workers)
-    _configure_log(settings)
+    settings = load(config, workers)
+    configure_log(settings)
     structlog.contextvars.bind_contextvars(worker=number)
-    if code := _run(lambda: event_loop.run(gateway.serve(settings, gateway.Worker(listen, admin)))):
+    if code := run(lambda: event_loop.run(gateway.serve(settings, gateway.Worker(listen, admin)))):
         raise typer.Exit(code)
 
 
 @app.command()
 def check_config(config: Config = None) -> None:
-    """Validate the configuration, and name every mistake with its path."""
-    settings = _load(config)
-    if settings.ledger.key_file is not None:
-        _check_key_file(settings.ledger.key_file)
+    """Validate the configuration and every file that it names, and name every mistake with its path.
+
+    What has no effect is a warning. The exit code is 0 without mistakes.
+    """
+    settings = load(config)
+    if mistakes := _file_problems(settings):
+        fail(mistakes, USAGE)
     if settings.policy.file is not None:
+        from docpreview_gateway.settings.policy_warnings import policy_warnings  # noqa: PLC0415
+
         typer.echo(f"ok: {len(_policy(settings).callers)} caller(s)")
+        for warning in policy_warnings(settings.policy.file):
+            typer.echo(f"warning: {warning}", err=True)
     typer.echo(f"ok: {len(settings.buckets)} bucket(s), gRPC on {settings.listen}, admin on {settings.admin_listen}")
 
 
@@ -103,17 +115,21 @@ def edge_config(
 ) -> None:
     """Write the configuration of the Envoy before this gateway (`edge.listen`) into a folder."""
     from docpreview_gateway.wiring import edge_config as edge  # noqa: PLC0415
+    from docpreview_gateway.wiring import edge_files  # noqa: PLC0415
+    from docpreview_gateway.wiring.access import tls_material  # noqa: PLC0415
+    from docpreview_gateway.wiring.reloading import InvalidFileError  # noqa: PLC0415
 
-    settings = _load(config, workers)
+    settings = load(config, workers)
     try:
-        made = edge.files(settings, folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in made.items():
-            (folder / name).write_bytes(content)
+        if settings.tls.certificate is not None:
+            tls_material(settings.tls)
+        edge_files.write(settings, folder)
+    except InvalidFileError as error:
+        fail([str(error)], NOT_OK)
     except edge.EdgeError as error:
-        _fail([str(error)], USAGE)
+        fail([str(error)], USAGE)
     except OSError as error:
-        _fail([f"{folder}: {error.strerror}"], NOT_OK)
+        fail([f"{folder}: {error.strerror}"], NOT_OK)
     typer.echo(f"envoy {' '.join(edge.arguments(settings, folder))}")
 
 
@@ -126,27 +142,9 @@ def healthcheck(
     from docpreview_gateway.doctor.health_probe import probe  # noqa: PLC0415
     from docpreview_gateway.settings.sections import host_port  # noqa: PLC0415
 
-    if (problem := probe(*host_port(_load(config).admin_listen), seconds=timeout)) is not None:
-        _fail([problem], NOT_READY)
+    if (problem := probe(*host_port(load(config).admin_listen), seconds=timeout)) is not None:
+        fail([problem], NOT_READY)
     typer.echo("ready")
-
-
-def _configure_log(settings: Settings) -> None:
-    from docpreview_gateway.telemetry import structured_log  # noqa: PLC0415
-
-    # gRPC's own lines are no JSON, and strangers cause many; it reads this when it is imported.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    formats = {"auto": None, "json": True, "console": False}
-    structured_log.configure(settings.logging.level, json_lines=formats[settings.logging.format])
-
-
-def _run(work: Callable[[], Result]) -> Result:
-    from docpreview_gateway.settings.loading import StartError  # noqa: PLC0415
-
-    try:
-        return work()
-    except StartError as error:
-        _fail([str(error)], CANNOT_START)
 
 
 @app.command()
@@ -163,7 +161,7 @@ def doctor(
 
     from docpreview_gateway.doctor.checks import run_checks  # noqa: PLC0415
 
-    findings = asyncio.run(run_checks(_load(config)))
+    findings = asyncio.run(run_checks(load(config)))
     for finding in findings:
         if json:
             typer.echo(dumps({**finding._asdict(), "ok": finding.ok}))
@@ -203,32 +201,80 @@ def policy_explain(  # noqa: PLR0913, PLR0917 - options of a command
     preset: Annotated[str | None, typer.Option(help="Name of a preset.")] = None,
     config: Config = None,
 ) -> None:
-    """Explain whether a caller may make a call, and by which rules of the policy.
+    """Explain whether a caller may make a call, by which rules of the policy, and which others apply to the call.
 
-    The exit code is 0 when it may, and gets the address of --page-object if that is given; else 1.
+    The exit code is 0 when it may, sees jobs of --object, and gets the address of --page-object; else 1.
     """
-    from docpreview_gateway.model.contract import BUCKET_METHODS, METHOD_NAMES, PAGE_URL_METHODS  # noqa: PLC0415
-    from docpreview_gateway.model.policy import OPERATORS_METHODS, Question, explain  # noqa: PLC0415
+    from docpreview_gateway.model.contract import BUCKET_METHODS, PAGE_URL_METHODS  # noqa: PLC0415
+    from docpreview_gateway.model.policy import CREATE, Question  # noqa: PLC0415
 
-    callers = _policy(_load(config)).callers
+    callers = _policy(load(config)).callers
     if caller not in callers:
-        _fail([f"--caller {caller}: the policy names {', '.join(sorted(callers))}"], USAGE)
-    if method not in (known := METHOD_NAMES | OPERATORS_METHODS):
-        _fail([f"--method {method}: is not a method; there are {', '.join(sorted(known))}"], USAGE)
-    if method not in BUCKET_METHODS:
-        bucket = None
-    elif bucket is None:
-        _fail([f"--bucket: is needed for {method}"], USAGE)
-    if page_object is not None and method not in PAGE_URL_METHODS:
-        _fail([f"--page-object: {method} gives no addresses; {', '.join(sorted(PAGE_URL_METHODS))} do"], USAGE)
+        fail([f"--caller {caller}: the policy names {', '.join(sorted(callers))}"], USAGE)
+    _check_method(method)
+    if bucket is None and method in BUCKET_METHODS:
+        fail([f"--bucket: is needed for {method}"], USAGE)
+    _check_options(method, output_object, preset, page_object)
+    asked = Question(
+        method,
+        bucket if method in BUCKET_METHODS else None,
+        object if method == CREATE else None,
+        output_bucket,
+        output_object,
+        preset,
+    )
+    allowed = _explain_call(callers[caller], asked)
     rights = callers[caller].rights
-    decisions = explain(rights, Question(method, bucket, object, output_bucket, output_object, preset))
+    if allowed and rights is not None and asked.bucket is not None:
+        if object is not None and method in _HIDDEN:
+            allowed = _explain_visibility(rights, method, asked.bucket, object)
+        if allowed and method in PAGE_URL_METHODS:
+            allowed = _explain_pages(rights, asked.bucket, output_bucket or asked.bucket, page_object)
+    raise typer.Exit(0 if allowed else NOT_OK)
+
+
+def _check_method(method: str) -> None:
+    from docpreview_gateway.model.contract import METHOD_NAMES  # noqa: PLC0415
+    from docpreview_gateway.model.policy import OPERATORS_METHODS  # noqa: PLC0415
+
+    if method not in (known := METHOD_NAMES | OPERATORS_METHODS):
+        fail([f"--method {method}: is not a method; there are {', '.join(sorted(known))}"], USAGE)
+
+
+def _check_options(method: str, output_object: str | None, preset: str | None, page_object: str | None) -> None:
+    """Refuse what would decide nothing."""
+    from docpreview_gateway.model.contract import PAGE_URL_METHODS  # noqa: PLC0415
+    from docpreview_gateway.model.policy import CREATE  # noqa: PLC0415
+
+    for option, given in (("--output-object", output_object), ("--preset", preset)):
+        if given is not None and method != CREATE:
+            fail([f"{option}: {method} has none; {CREATE} does"], USAGE)
+    if page_object is not None and method not in PAGE_URL_METHODS:
+        fail([f"--page-object: {method} gives no addresses; {', '.join(sorted(PAGE_URL_METHODS))} do"], USAGE)
+
+
+def _explain_call(caller: Caller, asked: Question) -> bool:
+    """Print the decisions on a call, and the rules that apply to it. Whether the caller may make it."""
+    from docpreview_gateway.model.applied_rules import applied_rules  # noqa: PLC0415
+    from docpreview_gateway.model.policy import explain  # noqa: PLC0415
+
+    decisions = explain(caller.rights, asked)
     _echo(decisions)
     allowed = all(decision.allowed for decision in decisions)
-    typer.echo(f"{caller} {'may' if allowed else 'may not'} call {method}{f' on {bucket}' if bucket else ''}")
-    if allowed and rights is not None and bucket is not None and method in PAGE_URL_METHODS:
-        allowed = _explain_pages(rights, bucket, output_bucket or bucket, page_object)
-    raise typer.Exit(0 if allowed else NOT_OK)
+    if allowed:
+        for rule, what in applied_rules(caller, asked.method, asked.preset):
+            typer.echo(f"applies  {rule} {what}")
+    on = f" on {asked.bucket}" if asked.bucket else ""
+    typer.echo(f"{caller.name} {'may' if allowed else 'may not'} call {asked.method}{on}")
+    return allowed
+
+
+def _explain_visibility(rights: Rights, method: str, bucket: str, key: str) -> bool:
+    """Print whether the caller sees jobs of a document, and what a call has in their place. Whether it does."""
+    decision = rights.of_input(bucket, key)
+    typer.echo(f"{'visible' if decision.allowed else 'HIDDEN '}  {decision.rule} {decision.why}")
+    typer.echo(f"jobs of {key}: {'as they are' if decision.allowed else _HIDDEN[method]}")
+    return decision.allowed
 
 
 def _explain_pages(rights: Rights, bucket: str, output: str, key: str | None) -> bool:
@@ -247,6 +293,17 @@ def _echo(decisions: list[Decision]) -> None:
         typer.echo(f"{'allowed' if decision.allowed else 'DENIED '}  {decision.rule} {decision.why}")
 
 
+def _file_problems(settings: Settings) -> list[str]:
+    from prometheus_client import CollectorRegistry  # noqa: PLC0415
+
+    from docpreview_gateway.telemetry.prometheus_access import PrometheusAccess  # noqa: PLC0415
+    from docpreview_gateway.wiring.access import file_problems  # noqa: PLC0415
+    from docpreview_gateway.wiring.system_clock import SystemClock  # noqa: PLC0415
+
+    problems = file_problems(settings, SystemClock(), PrometheusAccess(CollectorRegistry()))
+    return [*problems, *_key_file_problems(settings)]
+
+
 def _policy(settings: Settings) -> Directory:
     from docpreview_gateway.wiring.access import load_directory  # noqa: PLC0415
     from docpreview_gateway.wiring.reloading import InvalidFileError  # noqa: PLC0415
@@ -254,32 +311,19 @@ def _policy(settings: Settings) -> Directory:
     try:
         return load_directory(settings)
     except InvalidFileError as error:
-        _fail(str(error).split("; "), USAGE)
+        fail([*error.problems], USAGE)
 
 
-def _check_key_file(path: Path) -> None:
+def _key_file_problems(settings: Settings) -> list[str]:
     from docpreview_gateway.storage.key_file import KeyFileError, read_secrets  # noqa: PLC0415
 
+    if settings.ledger.key_file is None:
+        return []
     try:
-        read_secrets(path)
+        read_secrets(settings.ledger.key_file)
     except KeyFileError as error:
-        _fail([f"ledger.key_file: {error}"], USAGE)
-
-
-def _load(config: Path | None, workers: int | None = None) -> Settings:
-    from docpreview_gateway.settings.loading import ConfigurationError, load  # noqa: PLC0415
-
-    try:
-        settings = load(config)
-    except ConfigurationError as error:
-        _fail(error.problems, USAGE)
-    return settings if workers is None else settings.model_copy(update={"workers": workers})
-
-
-def _fail(problems: list[str], code: int) -> NoReturn:
-    for problem in problems:
-        typer.echo(f"error: {problem}", err=True)
-    raise typer.Exit(code)
+        return [f"ledger.key_file: {error}"]
+    return []
 
 
 def main() -> None:

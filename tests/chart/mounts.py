@@ -22,6 +22,7 @@ callers:
     methods: [GetPreviewJob]
     buckets: [{bucket: docs-gz-1250000000, input_prefixes: [""]}]
 """
+LEDGER_KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n"
 CLOUD_KEYS = "secret_id: some-id\nsecret_key: some-key\n"
 
 
@@ -65,6 +66,7 @@ def _secret(items: list[dict[str, str]]) -> list[tuple[dict[str, str], str]]:
     issued = authority.issue_cert("gateway", not_after=dt.datetime(2099, 1, 1, tzinfo=dt.UTC))
     contents = {
         "cloud.yaml": CLOUD_KEYS,
+        "ledger.key": LEDGER_KEY,
         "policy.yaml": POLICY,
         "ca.crt": authority.cert_pem.bytes().decode(),
         "tls.crt": issued.cert_chain_pems[0].bytes().decode(),

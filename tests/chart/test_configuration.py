@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -48,7 +49,8 @@ def test_the_pods_ports_and_writable_paths_are_those_of_the_configuration(varian
         assert configured["listen"] == f"0.0.0.0:{ports['grpc']}"
     assert configured["admin_listen"] == f"0.0.0.0:{ports['admin']}"
     writable = {mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")}
-    assert writable == {"/tmp", configured["state_dir"]}  # noqa: S108 - in the pod
+    of_edge = {configured["edge"]["folder"]} if "edge" in configured else set()
+    assert writable == {"/tmp", configured["state_dir"]} | of_edge  # noqa: S108 - in the pod
 
 
 @pytest.mark.parametrize(
@@ -99,6 +101,49 @@ def test_limits_that_replicas_do_not_share_are_divided_by_their_number() -> None
     assert replicas("minimal") == 1
     assert replicas("multi-region") == 2
     assert replicas("production", "--set", "autoscaling.maxReplicas=7") == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "namespace"),
+    [
+        ((), "preview-docpreview-gateway"),
+        (("--set", "fullnameOverride=gate"), "gate"),
+        (("--set", "fullnameOverride=Gate.one"), "gate-one"),
+        (("--set", "config.shared_state.namespace=previews"), "previews"),
+    ],
+)
+def test_shared_records_are_in_the_namespace_of_the_release_unless_the_values_name_one(
+    options: tuple[str, ...], namespace: str
+) -> None:
+    """In `config`, as any other setting."""
+    assert _configured("production", *options)["shared_state"]["namespace"] == namespace
+
+
+def test_a_namespace_of_a_long_release_name_is_short_and_still_its_own() -> None:
+    """Names that begin alike do not share records."""
+    found = {
+        _configured("production", "--set", f"fullnameOverride={'previews-' * 4}{end}")["shared_state"]["namespace"]
+        for end in ("one", "two")
+    }
+    assert len(found) == 2
+    assert all(re.fullmatch("[a-z0-9-]{1,32}", name) for name in found)
+
+
+def test_a_gateway_without_shared_state_has_neither_namespace_nor_key_file_unless_the_values_name_a_secret() -> None:
+    """It then generates its key beside its ledger."""
+    alone = _configured("minimal")
+    assert "shared_state" not in alone
+    assert "ledger" not in alone
+    assert _configured("minimal", "--set", "ledger.keySecretName=keys")["ledger"]["key_file"].startswith(
+        "/etc/docpreview/"
+    )
+
+
+def _configured(variant: str, *options: str) -> dict[str, Any]:
+    found = manifests(rendered(variant, *options))
+    (text,) = [item["data"]["gateway.yaml"] for item in found if "gateway.yaml" in item.get("data", {})]
+    configured: dict[str, Any] = yaml.safe_load(text)
+    return configured
 
 
 def test_every_setting_is_a_value_or_set_by_a_template() -> None:

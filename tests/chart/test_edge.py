@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import yaml
 
 from docpreview_gateway.settings.loading import load
 from docpreview_gateway.wiring import edge_config
-from tests.chart.helm import CHART, VARIANTS, manifests, one, rendered
+from tests.chart.helm import CHART, VARIANTS, helm, manifests, one, rendered, values_of
 from tests.chart.mounts import environment, mount
 from tests.packaging.project import run
 from tests.programs import need
@@ -121,3 +122,86 @@ def test_changed_limits_of_the_edge_restart_the_pods() -> None:
         return str(template["metadata"]["annotations"]["checksum/config"])
 
     assert checksum("--set", "config.edge.max_streams=2000") != checksum()
+
+
+def test_the_gateway_can_name_certificates_again_and_envoy_cannot() -> None:
+    """In the folder of `edge-config`; the init container sees the files whose absence it reports."""
+    found = manifests(rendered("production"))
+    spec = one(found, "Deployment")["spec"]["template"]["spec"]
+    folder = yaml.safe_load(one(found, "ConfigMap")["data"]["gateway.yaml"])["edge"]["folder"]
+    configures, edge = spec["initContainers"]
+    containers = [configures, edge, *spec["containers"]]
+    is_read_only = [
+        mounted.get("readOnly", False)
+        for container in containers
+        for mounted in container["volumeMounts"]
+        if mounted["mountPath"] == folder
+    ]
+    assert is_read_only == [False, True, False]
+    secrets = {"/etc/docpreview/tls", "/etc/docpreview/client-ca"}
+    for container in containers:
+        assert secrets <= {mounted["mountPath"] for mounted in container["volumeMounts"]}
+
+
+def test_the_autoscaler_measures_the_gateways_container_alone() -> None:
+    """70 % of the one core that its event loop can use, whatever Envoy beside it does."""
+    cpu, _ = one(manifests(rendered("production")), "HorizontalPodAutoscaler")["spec"]["metrics"]
+    target = {"type": "AverageValue", "averageValue": "700m"}
+    wanted = {"container": "gateway", "name": "cpu", "target": target}
+    assert cpu == {"type": "ContainerResource", "containerResource": wanted}
+
+
+TOKEN = ("--set", "test.tlsSecretName=", "--set", "test.tokenSecretName=tok")
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ((), ["--cert=/etc/docpreview/test/tls.crt"]),
+        (TOKEN, []),
+        (("--set", "test.tokenSecretName=tok"), []),
+        (("--set", "test.tokenSecretName=tok", "--set", "edge.enabled=false"), ["--cert=/etc/docpreview/test/tls.crt"]),
+        (("--set", "test.tlsSecretName="), []),
+    ],
+)
+def test_helm_test_shows_a_certificate_only_of_a_caller(options: tuple[str, ...], shown: list[str]) -> None:
+    """Never the gateway's own, and behind the edge none beside a token."""
+    (container,) = one(manifests(rendered("production", *options)), "Pod", "-test")["spec"]["containers"]
+    assert [word for word in container["args"] if word.startswith("--cert=")] == shown
+    assert any(word.startswith("--ca=") for word in container["args"])
+
+
+@pytest.mark.parametrize(
+    ("variant", "options", "said"),
+    [
+        (
+            "production",
+            (),
+            ("Envoy; also JSON", "client certificates are optional", "docpreview-cloud-keys (cloud.yaml)"),
+        ),
+        (
+            "production",
+            (),
+            ("corp-ca (ca.crt)", "docpreview-redis (url, ledger-url)", "docpreview-test-client (ca.crt"),
+        ),
+        ("production", (), ("may use ListPreviewJobs of documents-1250000000.", "cert-manager makes it")),
+        ("production", ("--set", "edge.enabled=false"), ("none: callers reach", "client certificates are required")),
+        ("production", TOKEN, ("tok (token): for helm test",)),
+        ("production", ("--set", "test.tlsSecretName="), ("fails without one: set test.tokenSecretName",)),
+        ("minimal", (), ("TLS:                         none",)),
+    ],
+)
+def test_the_notes_name_tls_edge_secrets_and_the_caller_of_helm_test(
+    variant: str, options: tuple[str, ...], said: tuple[str, ...], tmp_path: Path
+) -> None:
+    """What the person who installs must have or know. Helm renders notes for a cluster only, so here as a manifest."""
+    chart = tmp_path / "docpreview-gateway"
+    shutil.copytree(CHART, chart)
+    (chart / "templates" / "NOTES.txt").rename(chart / "notes")
+    (chart / "templates" / "notes.yaml").write_text('notes: {{ tpl (.Files.Get "notes") . | toJson }}')
+    of_notes = ("--show-only", "templates/notes.yaml", "--values", str(values_of(variant)), *options)
+    done = helm("template", "preview", str(chart), *of_notes)
+    assert done.returncode == 0, done.stderr
+    notes = yaml.safe_load(done.stdout)["notes"]
+    for text in said:
+        assert text in notes

@@ -57,8 +57,11 @@ def test_the_certificate_covers_the_services_and_fills_the_mounted_secret(produc
     assert spec["secretName"] in [volume.get("secret", {}).get("secretName") for volume in pod["volumes"]]
 
 
-def test_the_route_has_a_parent_and_a_backend_service_with_its_port(production: list[Manifest]) -> None:
+def test_the_route_has_a_parent_and_a_backend_service_with_its_port() -> None:
     """The references are complete."""
+    parents = '[{"name":"internal","namespace":"gateways"}]'
+    on = ("--set", "grpcRoute.enabled=true", "--set-json", f"grpcRoute.parentRefs={parents}")
+    production = manifests(rendered("production", *on))
     route = one(production, "GRPCRoute")
     assert route["apiVersion"] == "gateway.networking.k8s.io/v1"
     assert route["spec"]["parentRefs"] == [{"name": "internal", "namespace": "gateways"}]

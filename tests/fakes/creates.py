@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from docpreview_gateway.creates.pages import PageCount, Pages, Periods, refusing
-from docpreview_gateway.creates.ports import Begun, Lease, StoreError, StoreLost, StoreState
+from docpreview_gateway.creates.ports import Begun, Lease, StoreError, StoreLost, StoreState, UnreadableRecord
 from docpreview_gateway.creates.records import Held, State
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class MemoryData:
 
     def read(self, key: str) -> Record | None:
         if key in self.unreadable:
-            raise StoreError(f"record {key}: its MAC does not match")
+            raise UnreadableRecord(f"record {key}: its MAC does not match")
         found = self.records.get(key)
         return found.record if found else None
 

@@ -43,6 +43,11 @@ class FakeTelemetry:
         self.sheds: list[str] = []
         self.loads: dict[str, Callable[[], HostLoad]] = {}
 
+        self.list_lags: dict[str, float] = {}
+        self.leased_pages: dict[str, int] = {}
+        self.health: set[str] = set()
+        self.evicted_keys = 0
+        self.store_measures: tuple[Callable[[], bool], Callable[[], bool]] | None = None
         self.listened: list[bool] = []
         self.replaced_servers = 0
 
@@ -68,6 +73,19 @@ class FakeTelemetry:
     def limit(self, caller: str, limit: str, outcome: str) -> None:
         self.limits.append((caller, limit, outcome))
 
+    def measure_store(self, *, is_failing: Callable[[], bool], is_lost: Callable[[], bool]) -> None:
+        self.store_measures = is_failing, is_lost
+
+    def store_health(self, failing: Mapping[str, bool], evicted_keys: int) -> None:
+        self.health = {check for check, fails in failing.items() if fails}
+        self.evicted_keys = evicted_keys
+
+    def list_lag(self, bucket: str, seconds: float) -> None:
+        self.list_lags[bucket] = seconds
+
+    def leased(self, caller: str, pages: int) -> None:
+        self.leased_pages[caller] = pages
+
     def deduped(self, caller: str) -> None:
         self.deduped_creates.append(caller)
 
@@ -83,7 +101,7 @@ class FakeTelemetry:
     def pages(self, caller: str, period: str, pages: Pages, budget: int | None) -> None:
         self.page_counts[caller, period] = (*pages, budget)
 
-    def reconciled(self, bucket: str, findings: Mapping[str, int], now: float) -> None:
+    def reconciled(self, bucket: str, findings: Mapping[str, int], _now: float) -> None:
         self.findings[bucket] = dict(findings)
 
     def ledger(self, event: str) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import signal
 import sys
 from pathlib import Path
@@ -16,9 +15,8 @@ from typing import TYPE_CHECKING
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview_gateway.access.bucket_registry import BucketRegistry
-from docpreview_gateway.creates.idempotent import IdempotentCreates
 from docpreview_gateway.creates.records import Record, Timing
-from docpreview_gateway.creates.sqlite_ledger import SqliteLedger
+from docpreview_gateway.creates.sqlite_creates import SqliteCreates
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
@@ -26,13 +24,17 @@ from docpreview_gateway.upstream.client import CloudClient
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from docpreview_gateway.upstream.wire.signing import Credentials
 from docpreview_gateway.wiring.system_clock import SystemClock
+from tests.fakes.recorded import KEYS, Recorded
 from tests.fakes.telemetry import FakeTelemetry
 from tests.faults.gateway_process import BUCKET, REGION, SECRET_ID, SECRET_KEY
 
 if TYPE_CHECKING:
-    from docpreview_gateway.upstream.operations import Upstream
+    from collections.abc import Sequence
 
-TIMING = Timing(signature=2.0, fence_slack=0.5, visibility=0.5, lease=1.0)
+    from docpreview_gateway.creates.ports import Begun, Change
+    from docpreview_gateway.model.callers import PageBudget
+
+TIMING = Timing(signature=2.0, fence_slack=0.5, visibility=0.5)
 DOCUMENT = "a.pdf"
 
 
@@ -54,46 +56,38 @@ class CrashPoint:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-class CrashingLedger(SqliteLedger):
-    """A ledger that crashes before or after a stage is committed."""
+class CrashingStore(SqliteCreates):
+    """A store that crashes before or after a step is committed."""
 
     def __init__(self, path: Path, crash_point: CrashPoint) -> None:
-        super().__init__(path)
+        super().__init__(path, KEYS)
         self._doom = crash_point
 
-    async def begin(self, record: Record, now: float) -> Record:
-        self._doom.at(f"before {record.stage}")
-        standing = await super().begin(record, now)
-        self._doom.at(f"after {record.stage}")
-        return standing
+    async def begin(
+        self, record: Record, look_at: float, budget: PageBudget | None, *, dedupe_since: float | None
+    ) -> Begun:
+        self._doom.at("before begin")
+        begun = await super().begin(record, look_at, budget, dedupe_since=dedupe_since)
+        self._doom.at("after begin")
+        return begun
 
-    async def replace(self, old: Record, new: Record) -> bool:
-        self._doom.at(f"before {new.stage}")
-        done = await super().replace(old, new)
-        self._doom.at(f"after {new.stage}")
-        return done
-
-
-def creating(cloud: Upstream, ledger: SqliteLedger) -> IdempotentCreates:
-    """The idempotent creates of a new process."""
-    return IdempotentCreates(
-        cloud,
-        BucketRegistry([Bucket(BUCKET, REGION, "main")]),
-        ledger,
-        clock=SystemClock(),
-        telemetry=FakeTelemetry(),
-        timing=TIMING,
-        owner=secrets.token_hex(8),
-    )
+    async def change(self, changes: Sequence[Change]) -> list[bool]:
+        self._doom.at("before finish")
+        made = await super().change(changes)
+        self._doom.at("after finish")
+        return made
 
 
 async def create(step: str, url: str, state: Path, request_id: str) -> PreviewJob:
     """One create, until its end or the crash at `step`."""
     async with (
         AiohttpTransport(base_url=url, connect_seconds=3, read_seconds=20) as transport,
-        CrashingLedger(state / "ledger.db", CrashPoint(step)) as ledger,
+        CrashingStore(state / "creates.db", CrashPoint(step)) as store,
     ):
-        cloud = CloudClient(transport, Keys(), CloudTimes(SystemClock()), telemetry=FakeTelemetry(), timeout_seconds=20)
+        times, telemetry = CloudTimes(SystemClock()), FakeTelemetry()
+        cloud = CloudClient(transport, Keys(), times, telemetry=telemetry, timeout_seconds=20)
+        buckets = BucketRegistry([Bucket(BUCKET, REGION, "main")])
+        recorded = Recorded(cloud, buckets, times, telemetry, timing=TIMING, store=store)
         request = CreatePreviewJobRequest(
             bucket=BUCKET,
             input_object=DOCUMENT,
@@ -101,7 +95,7 @@ async def create(step: str, url: str, state: Path, request_id: str) -> PreviewJo
             request_id=request_id,
         )
         deadline = asyncio.get_running_loop().time() + 20
-        return await creating(cloud, ledger).create(request, Call("r", deadline))
+        return await recorded.creates.create(request, Call("r", deadline))
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ async def made(folder: Path) -> AsyncIterator[Scene]:
         GatewayProcess(folder, emulator.port) as gateway,
         Clients([gateway.address], random.Random(1)) as clients,  # noqa: S311 - a seed makes it repeatable
     ):
-        scene = Scene(emulator, gateway, clients, folder / "state" / "ledger.db")
+        scene = Scene(emulator, gateway, clients, folder / "state" / "creates.db")
         scene.job_id = (await scene.create(ONE)).job_id
         assert scene.job_id
         yield scene
@@ -110,7 +110,7 @@ async def test_a_broken_ledger_file_prevents_the_start_and_is_named(scene: Scene
     await scene.gateway.stop()
     good = scene.database.read_bytes()
     scene.database.write_bytes(b"\0" * 100 + good[100:])
-    with pytest.raises(AssertionError, match=r"state_dir: .*ledger\.db: file is not a database"):
+    with pytest.raises(AssertionError, match=r"state_dir: .*creates\.db: file is not a database"):
         await scene.gateway.start()
     scene.database.write_bytes(good)
     await scene.gateway.start()

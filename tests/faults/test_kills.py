@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import signal
 import sys
 import uuid
@@ -17,7 +16,6 @@ from docpreview_emulator import Emulator
 from docpreview_gateway.model.errors import GatewayError
 from tests.faults.crashing_create import DOCUMENT, create
 from tests.faults.gateway_process import BUCKET, REGION
-from tests.faults.proxy import FaultMix, FlakyProxy
 from tests.integration.conftest import until
 
 if TYPE_CHECKING:
@@ -27,12 +25,10 @@ ROOT = Path(__file__).parents[2]
 NEVER = "never"
 
 STEPS = {
-    "W0: before it is recorded": ("before intent", 0),
-    "W1: recorded, nothing sent": ("after intent", 0),
-    "W1: about to be marked as sent": ("before sent", 0),
-    "W2: marked as sent, nothing sent": ("after sent", 0),
-    "W4: answered, the job not recorded": ("before accepted", 1),
-    "W5: the job recorded, the caller not answered": ("after accepted", 1),
+    "before it is recorded": ("before begin", 0),
+    "recorded, nothing sent": ("after begin", 0),
+    "answered, the job not recorded": ("before finish", 1),
+    "the job recorded, the caller not answered": ("after finish", 1),
 }
 
 
@@ -81,7 +77,7 @@ async def test_a_create_killed_at_any_step_ends_with_one_job_and_one_post(
 
 
 async def test_a_create_killed_before_its_reply_arrives_is_found_by_a_list(emulator: Emulator, tmp_path: Path) -> None:
-    """W3: no second POST is sent."""
+    """No second POST is sent."""
     emulator.add_fault("drip", "create", seconds=30.0)
     request_id = str(uuid.uuid4())
     process = await crashing(NEVER, emulator.url, tmp_path, request_id)
@@ -96,20 +92,16 @@ async def test_a_create_killed_before_its_reply_arrives_is_found_by_a_list(emula
 async def test_a_delayed_post_of_a_killed_process_is_refused_by_its_signature(
     emulator: Emulator, tmp_path: Path
 ) -> None:
-    """W9: it arrives after the job that replaced it, with an expired signature."""
-    late = FaultMix(hold=1.0, least=6.0, longest=6.0)
-    async with FlakyProxy(emulator.port, random.Random(1), late) as proxy:  # noqa: S311 - the mix leaves nothing to chance
-        url = f"http://127.0.0.1:{proxy.port}"
-        request_id = str(uuid.uuid4())
-        process = await crashing(NEVER, url, tmp_path, request_id)
-        await until(lambda: proxy.held > 0)
-        process.kill()
-        await process.wait()
-        proxy.mix = FaultMix()
-        job_id, errors = await until_reconciled(url, tmp_path, request_id)
-        assert errors == {reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN}
-        assert posts(emulator) == 1
-        await proxy.delivered()
-        await until(lambda: posts(emulator) == 2 and emulator.requests[-1].status is not None)
-    assert (emulator.requests[-1].status, emulator.requests[-1].job_id) == (403, None)
+    """It is carried out after the job that replaced it was made, and its signature has expired by then."""
+    emulator.add_fault("latency", "create", seconds=15.0)
+    request_id = str(uuid.uuid4())
+    process = await crashing(NEVER, emulator.url, tmp_path, request_id)
+    await until(lambda: posts(emulator) == 1)
+    process.kill()
+    await process.wait()
+    job_id, _ = await until_reconciled(emulator.url, tmp_path, request_id)
+    late, made = (request for request in emulator.requests if request.operation == "create")
+    assert (late.status, made.job_id) == (None, job_id)
+    await until(lambda: late.status is not None)
+    assert (late.status, late.job_id) == (403, None)
     assert [job.job_id for job in emulator.jobs] == [job_id]

@@ -2,126 +2,125 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from email.utils import formatdate
 
 import pytest
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-from docpreview_gateway.creates.ports import LedgerError
-from docpreview_gateway.creates.reconciliation import Reconciliation
-from docpreview_gateway.creates.records import Timing
-from docpreview_gateway.model.callers import ANONYMOUS
+from docpreview_gateway.access.bucket_registry import BucketRegistry
+from docpreview_gateway.model.buckets import Bucket
+from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
-from docpreview_gateway.upstream.operations import JobPage, ListJobs
-from tests.unit.creates.test_idempotent import BUCKET, LOST, BreakableLedger, LossyUpstream, World
+from docpreview_gateway.upstream.cloud_clock import CloudTimes
+from docpreview_gateway.upstream.operations import CreateJob, JobPage, ListJobs
+from tests.fakes.clock import FakeClock
+from tests.fakes.creates import MemoryCreates
+from tests.fakes.recorded import Recorded
+from tests.fakes.telemetry import FakeTelemetry
+from tests.fakes.upstream import FakeUpstream
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
+BUCKET = Bucket("examplebucket-1250000000", "ap-chongqing", "main")
 
-    from docpreview_gateway.creates.records import Record
-    from docpreview_gateway.model.call import Call
+MAY_EXIST = {reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN, reasons.ERROR_REASON_CREATE_IN_PROGRESS}
+"""Reasons that leave open whether there is a job."""
 
 
-class LedgerWithFailingLookups(BreakableLedger):
-    """A ledger whose look-ups of other open creates fail while `failing`."""
+class LossyCloud(FakeUpstream):
+    """A cloud that accepts creates and loses the reply while `loses`, and whose lists fail or hide all jobs."""
 
-    failing = False
+    loses = False
+    hides = False
+    refusal: GatewayError | None = None
 
-    async def others_open(self, record: Record) -> bool:
-        if self.failing:
-            raise LedgerError("disk I/O error")
-        return await super().others_open(record)
+    def __init__(self, times: CloudTimes) -> None:
+        super().__init__()
+        self.times = times
+        """Hears a `Date` with every list, refused ones included."""
+
+    async def create(self, operation: CreateJob, call: Call) -> PreviewJob:
+        job = await super().create(operation, call)
+        if self.loses:
+            raise UpstreamError(reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN, "the reply was lost")
+        return job
+
+    async def list_jobs(self, query: ListJobs, call: Call) -> JobPage:
+        self.times.hear(BUCKET.ci_host, formatdate(usegmt=True))
+        if self.refusal is not None:
+            raise self.refusal
+        return JobPage((), "") if self.hides else await super().list_jobs(query, call)
+
+
+@dataclass
+class World:
+    """A create whose job exists, whose reply was lost, and that no list shows yet."""
+
+    cloud: LossyCloud
+    store: MemoryCreates
+    recorded: Recorded
+    request: CreatePreviewJobRequest
+
+    async def repeat(self) -> PreviewJob:
+        deadline = asyncio.get_running_loop().time() + 0.5
+        return await self.recorded.creates.create(self.request, Call("r", deadline))
+
+    async def reason(self) -> int:
+        with pytest.raises(GatewayError) as caught:
+            await self.repeat()
+        return caught.value.reason
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with LedgerWithFailingLookups(tmp_path / "ledger.db") as ledger:
-        yield World(ledger)
-
-
-def request() -> CreatePreviewJobRequest:
+async def world() -> World:
+    times, store, telemetry = CloudTimes(FakeClock()), MemoryCreates(), FakeTelemetry()
+    cloud = LossyCloud(times)
+    cloud.objects.add((BUCKET.name, "a.pdf"))
+    recorded = Recorded(cloud, BucketRegistry([BUCKET]), times, telemetry, store=store)
     output = ObjectLocation(object="out/p-${Page}.jpg")
-    return CreatePreviewJobRequest(
+    request = CreatePreviewJobRequest(
         bucket=BUCKET.name, input_object="a.pdf", output=output, request_id=str(uuid.uuid4())
     )
+    world = World(cloud, store, recorded, request)
+    cloud.loses = cloud.hides = True
+    assert await world.reason() == reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN
+    return world
 
 
-async def lost(world: World) -> CreatePreviewJobRequest:
-    """A create whose job exists, whose reply was lost, and that no list shows yet."""
-    asked = request()
-    world.cloud.lose_replies = 1
-    world.cloud.hide_new_jobs = True
-    with pytest.raises(GatewayError):
-        await world.create(asked)
-    return asked
-
-
-async def test_a_list_refused_while_an_outcome_is_unknown_answers_outcome_unknown(world: World) -> None:
-    """UPSTREAM_THROTTLED would promise that there is no job."""
-    asked = await lost(world)
-    world.cloud.list_failures = [UpstreamError(reasons.ERROR_REASON_UPSTREAM_THROTTLED, "slow down", retry_after=1)]
-    with pytest.raises(GatewayError) as caught:
-        await world.create(asked)
-    assert caught.value.reason == reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN
-
-
-async def test_a_ledger_that_fails_while_an_outcome_is_unknown_answers_outcome_unknown(world: World) -> None:
-    """INTERNAL would promise that there is no job."""
-    asked = await lost(world)
-    assert isinstance(world.ledger, LedgerWithFailingLookups)
-    world.ledger.failing = True
-    with pytest.raises(GatewayError) as caught:
-        await world.create(asked)
-    assert caught.value.reason == reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN
-
-
-class ListsByTime(LossyUpstream):
-    """An upstream whose lists respect the time window of the query."""
-
-    async def list_jobs(self, query: ListJobs, call: Call) -> JobPage:
-        page = await super().list_jobs(query, call)
-        begin, end = query.request.created_after.seconds, query.request.created_before.seconds
-        pairs = zip(page.jobs, page.markers, strict=True)
-        shown = [(job, marker) for job, marker in pairs if begin <= job.create_time.seconds <= end]
-        return JobPage(tuple(job for job, _ in shown), page.cursor, tuple(marker for _, marker in shown))
-
-
-@pytest.mark.parametrize("ahead", [-900, 900])
-async def test_a_list_for_a_lost_job_reaches_as_far_as_the_clocks_may_differ(tmp_path: Path, ahead: int) -> None:
-    """A shorter window would miss the job, and a second one would be created."""
-    timing = Timing(fence_slack=900)
-    async with BreakableLedger(tmp_path / "ledger.db") as ledger:
-        world = World(ledger, cloud=ListsByTime())
-        dead = await world.process("dead")._new_record(request(), ANONYMOUS)
-        await ledger.begin(dead, world.clock.time)
-        sent = dead.sent(world.clock.time, timing)
-        await ledger.replace(dead, sent)
-        made = world.cloud.add_job(BUCKET.name, "d1", PreviewJob.STATE_RUNNING)
-        made.user_data = dead.marker
-        made.create_time.seconds = int(sent.sent_at) + ahead
-        world.clock.time += timing.signature + timing.fence_slack + timing.visibility
-        mine = sent.taken_over("one", world.clock.time, timing)
-        await ledger.replace(sent, mine)
-        reconciliation = Reconciliation(
-            world.cloud, ledger, clock=world.clock, telemetry=world.telemetry, timing=timing
-        )
-        found = await reconciliation.find_outcome(mine, BUCKET)
-        assert isinstance(found, PreviewJob)
-        assert found.job_id == made.job_id
-
-
-async def test_a_lost_job_is_found_once_lists_work_again_after_any_refusal(world: World) -> None:
-    """Access denied and clock skew leave the outcome unknown as well."""
-    asked = await lost(world)
-    for reason in (reasons.ERROR_REASON_UPSTREAM_ACCESS_DENIED, reasons.ERROR_REASON_CLOCK_SKEW):
-        world.cloud.list_failures = [UpstreamError(reason, "no")]
-        with pytest.raises(GatewayError) as caught:
-            await world.create(asked)
-        assert caught.value.reason == LOST.reason
-    world.cloud.hide_new_jobs = False
+@pytest.mark.parametrize("refusal", ["UPSTREAM_THROTTLED", "UPSTREAM_ACCESS_DENIED", "CLOCK_SKEW"])
+async def test_a_list_refused_while_an_outcome_is_unknown_leaves_it_open(world: World, refusal: str) -> None:
+    """Its own reason would promise that there is no job. Once lists work again the job is found."""
+    world.cloud.refusal = UpstreamError(reasons.ErrorReason.Value(f"ERROR_REASON_{refusal}"), "no")
+    assert await world.reason() in MAY_EXIST
+    world.cloud.refusal, world.cloud.hides = None, False
     (job,) = world.cloud.jobs.values()
-    assert (await world.create(asked)).job_id == job.job_id
+    assert (await world.repeat()).job_id == job.job_id
+
+
+@pytest.mark.parametrize("step", ["find", "change"])
+async def test_a_store_that_fails_while_an_outcome_is_unknown_leaves_it_open(world: World, step: str) -> None:
+    """INTERNAL would promise that there is no job."""
+    world.store.failing, world.store.fail_before = {step}, 10
+    assert await world.reason() in MAY_EXIST
+    assert len(world.cloud.jobs) == 1
+
+
+async def test_a_job_found_while_the_store_fails_is_told_all_the_same(world: World) -> None:
+    """It is found again by the next look."""
+    world.cloud.hides = False
+    world.store.failing, world.store.fail_before = {"change"}, 10
+    (job,) = world.cloud.jobs.values()
+    assert (await world.repeat()).job_id == job.job_id
+
+
+async def test_an_id_of_an_earlier_process_is_not_answered_with_the_refusal_of_the_first_list(world: World) -> None:
+    """A new process asks for the cloud's time before anything else; that list's refusal is not the create's."""
+    times = CloudTimes(FakeClock())
+    cloud = LossyCloud(times)
+    cloud.jobs = world.cloud.jobs
+    cloud.refusal = UpstreamError(reasons.ERROR_REASON_UPSTREAM_THROTTLED, "slow down")
+    recorded = Recorded(cloud, BucketRegistry([BUCKET]), times, FakeTelemetry(), store=world.store)
+    assert await World(cloud, world.store, recorded, world.request).reason() in MAY_EXIST

@@ -15,6 +15,7 @@ import pytest
 from cryptography import x509
 
 from tests.chart.helm import manifests, one, rendered
+from tests.chart.mounts import LEDGER_KEY
 from tests.conformance.callers import Authority
 from tests.image.containers import (
     BASE,
@@ -201,6 +202,7 @@ def production_secrets(folder: Path, *options: str) -> dict[str, dict[str, str]]
         "preview-docpreview-gateway-tls": pair(server),
         "corp-ca": {"ca.crt": authority.path.read_text()},
         "docpreview-redis": {"url": address, "ledger-url": address},
+        "docpreview-ledger": {"ledger.key": LEDGER_KEY},
         "docpreview-test-client": pair(client),
     }
 

@@ -19,7 +19,7 @@ from docpreview_gateway.wiring.gateway import Gateway
 from tests.deployments import deployed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from tests.fakes.raw_server import RawServer
 
@@ -50,6 +50,13 @@ async def until(condition: Callable[[], bool], seconds: float = 30) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - no event tells it
             await asyncio.sleep(0.02)
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], *, expected: bool = True, seconds: float = 60) -> None:
+    """As `until`, for a condition that has to be asked for."""
+    async with asyncio.timeout(seconds):
+        while await condition() is not expected:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.05)
 
 
 def settings(emulator: Emulator | RawServer, **changes: object) -> Settings:

@@ -23,6 +23,7 @@ from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import BUCKET, OTHER_BUCKET, REGION, settings
 from tests.integration.gateway_processes import configuration, running
 from tests.integration.identity import Policy, bearer
+from tests.unit.rpc.conftest import error_info
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -88,6 +89,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     for name, seconds in (("one", 3600), ("brief", 1), ("other", 3600)):
         policy.add(name, BUCKET, dedupe_seconds=seconds, budget={"per_day": 5, "estimate": 1})
     policy.add("plain", BUCKET)
+    policy.add("unbudgeted", BUCKET, dedupe_seconds=3600)
     policy.write()
     async with Emulator() as emulator:
         for bucket in (BUCKET, OTHER_BUCKET):
@@ -242,9 +244,13 @@ async def test_a_document_rendered_by_one_replica_is_known_to_the_other(world: W
         assert (await caller.create(request_id=str(uuid.uuid4()))).job_id == first.job_id
 
 
-async def test_creates_without_request_id_are_made_when_the_ledger_is_gone(world: World) -> None:
-    """Deduplication is skipped."""
+async def test_creates_without_request_id_are_made_without_deduplication_when_the_ledger_is_gone(world: World) -> None:
+    """Of callers without budget: pages of the others could not be counted, and are not made."""
     state = SharedStateSettings.model_validate({"url": "redis://127.0.0.1:1/0"})
     async with Gateway(world.settings(shared_state=state)) as gateway:
-        caller = world.caller(gateway)
+        caller = world.caller(gateway, "unbudgeted")
         assert (await caller.create()).job_id != (await caller.create()).job_id
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await world.caller(gateway).create()
+        assert error_info(caught.value).reason == "LIMITER_UNAVAILABLE"
+        assert world.emulator.accepted_jobs == 2

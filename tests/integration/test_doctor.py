@@ -60,6 +60,18 @@ async def test_a_healthy_configuration_passes_every_check_by_name(emulator: Emul
     assert emulator.accepted_jobs == 0
 
 
+async def test_a_key_file_that_cannot_be_used_is_a_finding_before_all_others(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    """As other files that the configuration names."""
+    key = tmp_path / "ledger.key"
+    key.write_text("short")
+    found = await problems(emulator, ledger={"key_file": key})
+    assert list(found) == ["files"]
+    assert str(key) in found["files"].result
+    assert "openssl rand -base64 32" in found["files"].result
+
+
 @pytest.mark.parametrize("wrong", [{"secret_id": "nobody"}, {"secret_key": "wrong"}])
 async def test_wrong_keys_are_a_signature_finding_that_names_the_credentials(
     emulator: Emulator, wrong: dict[str, str]

@@ -31,10 +31,11 @@ from docpreview.v1.preview_job_service_pb2 import (
 from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview_emulator import Emulator
 from tests.edge_process import PATIENCE, EdgeProcess, edge_settings, free_port
+from tests.faults import http2
 from tests.integration.conftest import BUCKET, REGION
 from tests.integration.gateway_processes import Running, configuration, page, running
 from tests.integration.identity import bearer, get
-from tests.integration.test_certificates import BAD, DNS, GOOD, SPIFFE, URI, C, Site, kubernetes_swap
+from tests.integration.test_certificates import BAD, DNS, GOOD, SPIFFE, URI, Authority, C, Site, kubernetes_swap
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -234,6 +235,21 @@ async def test_edge_config_writes_a_folder_and_prints_the_command_that_uses_it(t
     assert "edge.listen: is not set" in errors
 
 
+@pytest.mark.parametrize("name", ["certificate", "key", "client_ca"])
+async def test_edge_config_names_a_file_that_is_missing_and_writes_nothing(site: Site, name: str) -> None:
+    """Envoy would start, and refuse every handshake."""
+    missing: Path = getattr(site, name)
+    missing.unlink()  # noqa: ASYNC240 - before anything runs
+    tls = {"certificate": str(site.certificate), "key": str(site.key), "client_ca": str(site.client_ca)}
+    policy = {"file": str(site.policy.path)}
+    values = {"listen": "127.0.0.1:50050", "edge": {"listen": "127.0.0.1:50051"}, "policy": policy, "tls": tls}
+    folder = site.folder / "edge"
+    code, said, errors = await run(*command(site.folder, "edge-config", str(folder), **values))
+    assert (code, said) == (1, "")
+    assert f"{missing}: No such file" in errors
+    assert not folder.exists()
+
+
 async def shown(port: int) -> bytes:
     """The certificate that a new handshake gets, in DER."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -282,6 +298,51 @@ async def test_rotated_certificates_are_shown_and_a_mismatched_pair_is_not(site:
         await until(swap(3))
 
 
+async def reloaded(gateway: Running, outcome: str) -> None:
+    """Wait until the gateway has once tried another version of the certificate, with this outcome."""
+    line = f'docpreview_reloads_total{{file="certificate",outcome="{outcome}"}} 1.0'
+    async with asyncio.timeout(PATIENCE):
+        while line not in await metrics(gateway):
+            pass
+
+
+@pytest.mark.parametrize("by", ["the gateway", "edge-config"])
+async def test_a_removed_authority_is_not_trusted_after_a_refused_pair_was_taken_back(
+    site: Site, tmp_path: Path, by: str
+) -> None:
+    """Envoy alone would keep the refused key, and with it refuse every change of the authorities."""
+    mount, trusted, folder = tmp_path / "mount", tmp_path / "trusted", tmp_path / "edge"
+    good = {"tls.crt": site.certificate.read_bytes(), "tls.key": site.key.read_bytes()}
+    site.renew()
+    kubernetes_swap(mount, good, 0)
+    kubernetes_swap(trusted, {"ca.crt": site.client_ca.read_bytes()}, 0)
+    tls = {"certificate": str(mount / "tls.crt"), "key": str(mount / "tls.key"), "client_ca": str(trusted / "ca.crt")}
+    edge = edge_settings(**({"folder": str(folder)} if by == "the gateway" else {}))
+    failed = "envoy_sds_key_rotation_failed"
+    async with with_site(site, tls=tls, edge=edge) as found:
+
+        async def code_of(authority: Authority) -> grpc.StatusCode:
+            async with site.channel(found.edge.port, authority.identity(URI(SPIFFE))) as caller:
+                return await get(caller)
+
+        assert await code_of(site.authority) == C.NOT_FOUND
+        kubernetes_swap(mount, good | {"tls.crt": site.certificate.read_bytes()}, 1)
+        await reloaded(found.gateway, "invalid")
+        assert await found.edge.count(failed, envoy_xds_resource_name="certificate") == 1
+        kubernetes_swap(mount, good, 2)
+        await reloaded(found.gateway, "ok")
+        if by == "edge-config":
+            again = (sys.executable, "-m", "docpreview_gateway", "edge-config", str(folder))
+            assert (await run(*again, "--config", str(tmp_path / "gateway.yaml")))[0] == 0
+        new = Authority("new")
+        kubernetes_swap(trusted, {"ca.crt": new.pem}, 1)
+        async with asyncio.timeout(PATIENCE):
+            while await code_of(new) != C.NOT_FOUND:
+                pass
+        assert await code_of(site.authority) == C.UNAVAILABLE
+        assert await found.edge.count(failed, envoy_xds_resource_name="authorities") == 0
+
+
 async def test_the_edge_publishes_its_metrics_and_readiness_and_nothing_else(tmp_path: Path) -> None:
     """Its admin interface could end it."""
     async with behind(tmp_path) as found, channel(found.edge.listen) as honest:
@@ -311,7 +372,8 @@ async def test_the_documents_and_alerts_name_metrics_that_envoy_has(tmp_path: Pa
         assert await get(stranger) == C.UNAVAILABLE, "it speaks no TLS"
         _, text = await found.edge.page("/stats/prometheus")
     missing = {name for name in named if f"\n{name}{{" not in text}
-    assert missing - {"envoy_http_conn_manager_prefix", "envoy_cluster_name"} == set()
+    labels = {"envoy_http_conn_manager_prefix", "envoy_cluster_name", "envoy_xds_resource_name"}
+    assert missing - labels == set()
 
 
 async def unary(address: str, path: str) -> grpc.StatusCode:
@@ -333,6 +395,69 @@ async def test_paths_outside_of_the_contract_are_unimplemented_and_never_reach_t
         assert await found.edge.count("envoy_cluster_upstream_rq_total", envoy_cluster_name="gateway") == 0
         assert await unary(found.edge.listen, "/grpc.health.v1.Health/Check") == C.OK
         assert await unary(found.edge.listen, path) == C.INVALID_ARGUMENT
+
+
+async def test_what_envoy_refuses_itself_is_a_status_in_json_too(tmp_path: Path) -> None:
+    """Broken JSON, another method of HTTP, an unknown path, too much, and no gateway; callers of gRPC get a text."""
+    get_job = "/docpreview.v1.PreviewJobService/GetPreviewJob"
+    async with (
+        behind(tmp_path) as found,
+        httpx.AsyncClient(base_url=f"http://{found.edge.listen}", trust_env=False, timeout=PATIENCE) as browser,
+    ):
+
+        async def refused(method: str, path: str, content: bytes = b"") -> tuple[int, int, str]:
+            answer = await browser.request(method, path, content=content)
+            assert answer.headers["content-type"] == "application/json"
+            return answer.status_code, answer.json()["code"], answer.json()["message"]
+
+        status, code, message = await refused("POST", get_job, b"{bad")
+        assert (status, code) == (400, 3)
+        assert "Expected : between key:value pair" in message
+        unknown = (404, 12, "no such method; call with POST")
+        assert [await refused("POST", path, b"{}") for path in ("/x", f"{get_job}?x=1")] == [unknown] * 2
+        assert [await refused("GET", path) for path in ("/x", get_job)] == [unknown] * 2
+        assert (await refused("POST", get_job, b'{"bucket": "' + b"x" * 2_000_000))[:2] == (413, 8)
+        assert await found.edge.count("envoy_cluster_upstream_rq_total", envoy_cluster_name="gateway") == 0
+        found.gateway.process.kill()
+        await found.gateway.process.wait()
+        status, code, message = await refused("POST", get_job, b'{"bucket": "b"}')
+        assert (status, code) == (503, 14)
+        async with channel(found.edge.listen) as caller:
+            method: Any = caller.unary_unary(get_job)
+            call = method(b"", timeout=10)
+            assert await call.code() == C.UNAVAILABLE
+            assert not (await call.details()).startswith("{")
+
+
+async def test_an_unknown_path_is_answered_when_the_message_has_come(tmp_path: Path) -> None:
+    """Before, the call would have to be reset, and curl takes the reset of a whole answer for an error."""
+    fields = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": "/x",
+        ":authority": "x",
+        "content-type": "application/json",
+    }
+    headers = http2.header_block([(name.encode(), value.encode()) for name, value in fields.items()])
+    async with behind(tmp_path) as found:
+        reader, writer = await asyncio.open_connection("127.0.0.1", found.edge.port)
+        writer.write(http2.HELLO + http2.frame(http2.HEADERS, http2.END_HEADERS, 1, headers))
+        writer.write(http2.frame(http2.PING, payload=b"x" * 8))
+        buffer, kinds, is_sent, is_ended = bytearray(), [], False, False
+        async with asyncio.timeout(PATIENCE):
+            while not is_ended:
+                buffer += await reader.read(65536)
+                for frame in http2.frames(buffer):
+                    if frame.stream == 1:
+                        kinds.append(frame.kind)
+                    is_ended |= frame.stream == 1 and bool(frame.flags & http2.END_STREAM)
+                    if frame.kind == http2.PING and not is_sent:
+                        assert kinds == []
+                        writer.write(http2.frame(http2.DATA, http2.END_STREAM, 1, b"{}"))
+                        is_sent = True
+        writer.close()
+    assert http2.RST_STREAM not in kinds
+    assert is_sent
 
 
 async def test_reflection_passes_the_edge_only_when_it_is_on(tmp_path: Path) -> None:

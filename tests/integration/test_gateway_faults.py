@@ -53,32 +53,52 @@ def posts(world: World) -> int:
     return sum(record.method == "POST" for record in world.emulator.requests)
 
 
-CREATES: list[tuple[dict[str, Any], type[DocPreviewError], str, int]] = [
-    ({"kind": "throttle", "retry_after": 7}, Throttled, "UPSTREAM_THROTTLED", 0),
-    ({"kind": "error"}, OutcomeUnknown, "CREATE_OUTCOME_UNKNOWN", 0),
-    ({"kind": "error", "accepted": True}, OutcomeUnknown, "CREATE_OUTCOME_UNKNOWN", 1),
-    ({"kind": "error", "status": 502, "code": "X"}, OutcomeUnknown, "CREATE_OUTCOME_UNKNOWN", 0),
-    ({"kind": "drop_before"}, OutcomeUnknown, "CREATE_OUTCOME_UNKNOWN", 0),
-    ({"kind": "drop_after"}, OutcomeUnknown, "CREATE_OUTCOME_UNKNOWN", 1),
-    ({"kind": "truncate"}, OutcomeUnknown, "CREATE_OUTCOME_UNKNOWN", 1),
-    ({"kind": "garbage"}, OutcomeUnknown, "CREATE_OUTCOME_UNKNOWN", 1),
-    ({"kind": "error", "status": 302, "code": "TemporaryRedirect"}, InternalError, "WRONG_REGION", 0),
+REFUSED: list[tuple[dict[str, Any], type[DocPreviewError], str]] = [
+    ({"kind": "throttle", "retry_after": 7}, Throttled, "UPSTREAM_THROTTLED"),
+    ({"kind": "error", "status": 302, "code": "TemporaryRedirect"}, InternalError, "WRONG_REGION"),
+    ({"kind": "error"}, OutcomeUnknown, "CREATE_OUTCOME_UNKNOWN"),
+    ({"kind": "error", "status": 502, "code": "X"}, OutcomeUnknown, "CREATE_OUTCOME_UNKNOWN"),
+    ({"kind": "drop_before"}, OutcomeUnknown, "CREATE_OUTCOME_UNKNOWN"),
 ]
 
 
-@pytest.mark.parametrize(("fault", "kind", "reason", "accepted"), CREATES)
-async def test_a_create_under_any_fault_is_sent_exactly_once(
-    world: World, fault: dict[str, Any], kind: type[DocPreviewError], reason: str, accepted: int
+@pytest.mark.parametrize(("fault", "kind", "reason"), REFUSED)
+async def test_a_create_that_made_no_job_is_sent_once_and_ends_with_its_reason(
+    world: World, fault: dict[str, Any], kind: type[DocPreviewError], reason: str
 ) -> None:
-    """When its outcome cannot be known the caller gets CREATE_OUTCOME_UNKNOWN."""
+    """A list without its job is no proof yet: CREATE_OUTCOME_UNKNOWN, and how long until one is."""
     await world.upload("a.pdf", b"%PDF-1.4")
     world.emulator.add_fault(operation="create", **fault)
     with pytest.raises(kind) as caught:
         await create(world)
     assert caught.value.reason == reason
-    assert (posts(world), world.emulator.accepted_jobs) == (1, accepted)
-    delay = timedelta(seconds=7) if kind is Throttled else None
-    assert caught.value.retry_delay == delay
+    assert (posts(world), world.emulator.accepted_jobs) == (1, 0)
+    delay = caught.value.retry_delay
+    if kind is OutcomeUnknown:
+        assert delay is not None
+        assert timedelta(seconds=150) < delay < timedelta(seconds=180)
+    else:
+        assert delay == (timedelta(seconds=7) if kind is Throttled else None)
+
+
+LOST_REPLIES = [
+    {"kind": "error", "accepted": True},
+    {"kind": "drop_after"},
+    {"kind": "truncate"},
+    {"kind": "garbage"},
+]
+
+
+@pytest.mark.parametrize("fault", LOST_REPLIES)
+async def test_a_create_whose_reply_is_lost_is_found_by_its_marker_and_not_sent_again(
+    world: World, fault: dict[str, Any]
+) -> None:
+    """Also without `request_id`: every create carries a marker, so a list tells its job from others."""
+    await world.upload("a.pdf", b"%PDF-1.4")
+    world.emulator.add_fault(operation="create", **fault)
+    made = await create(world)
+    assert [job.job_id for job in world.emulator.jobs] == [made.job_id]
+    assert posts(world) == 1
 
 
 READS: list[tuple[dict[str, Any], type[DocPreviewError], str]] = [
@@ -119,12 +139,13 @@ async def test_a_read_succeeds_after_a_single_fault_of_the_cloud(world: World, j
 async def test_clock_skew_of_the_cloud_is_corrected_without_failing_a_call_or_billing_twice(
     world: World, offset: float
 ) -> None:
-    """The gateway learns a difference of 20 minutes from the first refusal."""
+    """A refused list teaches the gateway a difference of 20 minutes: creates are signed by the cloud's time only."""
     await world.upload("a.pdf", b"%PDF-1.4")
     world.emulator.clock.offset_seconds = offset
     job = await create(world)
     assert world.emulator.accepted_jobs == 1
-    assert [record.status for record in world.emulator.requests] == [403, 200]
+    sent = [(record.operation, record.status) for record in world.emulator.requests]
+    assert sent == [("list", 403), ("list", 200), ("create", 200)]
     world.emulator.clear_requests()
     await world.client.get(BUCKET, job.job_id)
     assert [record.status for record in world.emulator.requests] == [200]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -14,7 +16,7 @@ from docpreview_emulator import Emulator
 from docpreview_gateway.settings.access import PolicySettings
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.wiring.gateway import Gateway
-from tests.integration.conftest import BUCKET, OTHER_BUCKET, REGION, settings
+from tests.integration.conftest import BUCKET, OTHER_BUCKET, REGION, settings, until
 from tests.integration.identity import Policy, bearer, create, get
 
 if TYPE_CHECKING:
@@ -76,6 +78,32 @@ async def test_a_forbidden_method_is_refused_before_the_request_is_decoded(emula
             assert caught.value.code() == code
 
 
+async def test_a_refusal_is_logged_and_counted_as_the_callers_with_the_rule_that_refused(
+    emulator: Emulator, policy: Policy, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """Of the method, the bucket, the document and the output; the rule has no text of the call."""
+    policy.add("desk", prefix="in/", methods=["CreatePreviewJob"])
+    policy.write()
+    secret, desk = "canary", bearer(policy.tokens["desk"])
+    async with (
+        gateway(emulator, policy) as running,
+        grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel,
+    ):
+        assert await get(channel, desk) == C.PERMISSION_DENIED
+        for key, bucket in (("in/a.pdf", f"{secret}-1250000000"), (f"{secret}/a.pdf", BUCKET)):
+            with pytest.raises(grpc.aio.AioRpcError):
+                await create(channel, desk, key, bucket)
+        denied = {"caller": "desk", "grpc_code": "PermissionDenied"}
+        await until(lambda: running.registry.get_sample_value("docpreview_caller_calls_total", denied) == 3)
+    lines = [json.loads(line) for line in capfdbinary.readouterr().err.splitlines() if line.startswith(b"{")]
+    calls, creates = ([line for line in lines if line["event"] == event] for event in ("call", "create"))
+    assert secret not in str(calls)
+    assert {(call["caller"], call["reason"]) for call in calls} == {("desk", "NOT_PERMITTED")}
+    rules = ["callers.desk.methods", "callers.desk.buckets", f"callers.desk.buckets[{BUCKET}].input_prefixes"]
+    assert [call["rule"] for call in calls] == rules
+    assert [create["rule"] for create in creates] == rules[1:]
+
+
 async def test_health_is_open_to_everyone_and_reflection_to_callers_whose_methods_name_it(
     emulator: Emulator, policy: Policy
 ) -> None:
@@ -132,6 +160,10 @@ async def test_a_changed_policy_is_applied_as_a_whole_and_an_invalid_one_not_at_
                 await asyncio.sleep(0.05)
         assert await get(channel, three) == C.NOT_FOUND
         assert running.registry.get_sample_value(reloads, {"file": "policy", "outcome": "ok"}) == 1
+        refused = partial(running.registry.get_sample_value, "docpreview_file_refused", {"file": "policy"})
+        assert refused() == 1
+        policy.write()
+        await until(lambda: refused() == 0)
 
 
 async def test_an_invalid_policy_fails_the_start(emulator: Emulator, policy: Policy) -> None:

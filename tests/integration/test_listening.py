@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import resource
 import signal
 from contextlib import asynccontextmanager, suppress
@@ -86,6 +87,22 @@ async def test_a_path_that_is_no_text_keeps_honest_callers_waiting_for_less_than
     assert caller.codes <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
     assert "the gRPC server ended unasked and is replaced" in log_of(tmp_path)
     assert all(line.startswith("{") for line in log_of(tmp_path).splitlines())
+
+
+async def test_an_attack_is_one_line_of_the_log_without_the_strangers_text(emulator: Emulator, tmp_path: Path) -> None:
+    """Neither gRPC nor asyncio adds lines or tracebacks of its own."""
+    async with running(configuration(emulator, tmp_path)) as gateway:
+        for number in range(1, 4):
+            await attack(gateway)
+            await until(lambda: log_of(tmp_path).count("is replaced") == number)  # noqa: B023 - awaited in the round
+        gateway.process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(gateway.process.wait(), 60) == 0
+    lines = [json.loads(line) for line in log_of(tmp_path).splitlines()]
+    errors = [line for line in lines if line["level"] not in {"info", "warning"}]
+    assert [(line["event"], line["error"]) for line in errors] == [
+        ("the gRPC server ended unasked and is replaced", "UnicodeDecodeError")
+    ] * 3
+    assert not [word for word in ("codec", "xff", "Traceback") if word in log_of(tmp_path)]
 
 
 async def test_a_watch_goes_on_through_an_attack(emulator: Emulator, tmp_path: Path) -> None:

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+import trustme
+import yaml
 from typer.testing import CliRunner
 
 from docpreview_gateway.__main__ import app
 from docpreview_gateway.access import tokens
+from tests.integration.issuer import Issuer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BUCKET = "examplebucket-1250000000"
+ISSUER = "https://idp.corp.example"
+TLS = {"certificate": "tls.crt", "key": "tls.key", "client_ca": "ca.crt"}
 JWT = {"issuer": "i", "audience": "a", "jwks_file": "f"}
 
 
@@ -23,12 +33,23 @@ def config(tmp_path: Path) -> Path:
         "buckets": [{"name": BUCKET, "region": "ap-chongqing", "credentials": "main"}],
         "credentials": {"main": {"secret_id": "an-id", "secret_key": "a-key"}},
         "policy": {"file": str(EXAMPLES / "policy.yaml")},
-        "auth": {"jwt": [{"issuer": "https://idp.corp.example", "audience": "docpreview", "jwks_file": "jwks.json"}]},
-        "tls": {"certificate": "tls.crt", "key": "tls.key", "client_ca": "ca.crt"},
+        "auth": {"jwt": [{"issuer": ISSUER, "audience": "docpreview", "jwks_file": str(tmp_path / "jwks.json")}]},
+        "tls": {name: str(tmp_path / file) for name, file in TLS.items()},
     }
+    (tmp_path / "jwks.json").write_text(Issuer(ISSUER).jwks())
+    write_pair(tmp_path)
     path = tmp_path / "gateway.yaml"
     path.write_text(json.dumps(values))
     return path
+
+
+def write_pair(folder: Path) -> None:
+    """A certificate with its key, and the authority."""
+    authority = trustme.CA()
+    pair = authority.issue_cert("localhost")
+    pair.cert_chain_pems[0].write_to_path(folder / TLS["certificate"])
+    pair.private_key_pem.write_to_path(folder / TLS["key"])
+    authority.cert_pem.write_to_path(folder / TLS["client_ca"])
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -52,7 +73,7 @@ def test_token_new_prints_a_fresh_token_and_its_hash() -> None:
     [
         ("shop", "GetPreviewJob", (), True, "callers.shop.methods names *"),
         ("shop", "GetPreviewJob", ("--object", "shop/a.pdf"), True, "'shop/' covers it"),
-        ("shop", "GetPreviewJob", ("--object", "shop/../a.pdf"), False, "input_prefixes has no prefix that covers it"),
+        ("shop", "CreatePreviewJob", ("--object", "shop/../a.pdf"), False, "input_prefixes has no prefix that covers"),
         ("shop", "CreatePreviewJob", ("--output-object", "previews/${Number}"), False, "has no prefix that covers it"),
         ("shop", "CreatePreviewJob", ("--output-bucket", "other-1250000000"), False, "does not name other-1250000000"),
         ("shop", "CreatePreviewJob", ("--preset", "thumbnail"), True, "callers.shop.presets names thumbnail"),
@@ -115,10 +136,77 @@ def test_policy_explain_needs_a_bucket_for_methods_on_a_bucket_only(config: Path
     asked = ("--caller", "shop", "--config", str(config), "--method")
     assert run("policy", "explain", *asked, "GetUsage") == (
         0,
-        "allowed  callers.shop.methods names *\nshop may call GetUsage\n",
+        (
+            "allowed  callers.shop.methods names *\n"
+            "applies  callers.shop.rate admits 20 calls per second in bursts of 40, all methods together\n"
+            "applies  callers.shop.concurrency admits 50 calls at a time\n"
+            "shop may call GetUsage\n"
+        ),
     )
     code, output = run("policy", "explain", *asked, "ListPreviewQueues")
     assert (code, "--bucket: is needed for ListPreviewQueues" in output) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("GetPreviewJob", "hidden: NOT_FOUND (JOB_NOT_FOUND), as if there were none"),
+        ("WaitPreviewJob", "hidden: NOT_FOUND"),
+        ("WatchPreviewJob", "hidden: NOT_FOUND"),
+        ("BatchGetPreviewJobs", "hidden: their ids are among missing_job_ids"),
+        ("ListPreviewJobs", "hidden: the list leaves them out"),
+    ],
+)
+def test_policy_explain_of_a_hidden_job_says_what_the_call_has_in_its_place(
+    config: Path, method: str, message: str
+) -> None:
+    """The call itself is permitted: it does not tell that there is such a job."""
+    asked = ("--caller", "shop", "--method", method, "--bucket", BUCKET, "--config", str(config), "--object")
+    code, output = run("policy", "explain", *asked, "other/a.pdf")
+    assert (code, "DENIED" in output) == (1, False)
+    assert f"shop may call {method} on {BUCKET}\nHIDDEN   callers.shop.buckets[{BUCKET}].input_prefixes" in output
+    assert f"jobs of other/a.pdf: {message}" in output
+    code, output = run("policy", "explain", *asked, "shop/a.pdf")
+    assert (code, "jobs of shop/a.pdf: as they are" in output) == (0, True)
+
+
+def test_policy_explain_of_a_create_shows_every_rule_that_changes_or_bounds_it(config: Path, tmp_path: Path) -> None:
+    """Options in each layer, limits, budget and deduplication; of other methods their limits only."""
+    policy = yaml.safe_load((EXAMPLES / "policy.yaml").read_text())
+    policy["callers"]["shop"] |= {"dedupe_seconds": 60, "shadow": True}
+    policy["callers"]["shop"]["options"]["default"] = {"quality": 80}
+    (tmp_path / "policy.yaml").write_text(yaml.safe_dump(policy))
+    changed = json.loads(config.read_text()) | {"policy": {"file": str(tmp_path / "policy.yaml")}}
+    config.write_text(json.dumps(changed))
+    asked = ("--caller", "shop", "--bucket", BUCKET, "--config", str(config), "--method")
+    code, output = run("policy", "explain", *asked, "CreatePreviewJob", "--preset", "thumbnail")
+    assert code == 0
+    shown = [line.removeprefix("applies  callers.shop.") for line in output.splitlines() if line.startswith("applies")]
+    assert shown == [
+        "rate admits 20 calls per second in bursts of 40, all methods together",
+        "method_rates.CreatePreviewJob admits 2 calls per second in bursts of 5",
+        "concurrency admits 50 calls at a time",
+        "shadow is true: limits and budget only count",
+        "options.default sets quality: 80, where neither the create nor its preset does",
+        "options.force sets image_params: watermark/2/text/U0hPUA, whatever the create says",
+        "options.at_most.image_dpi refuses more than 150",
+        "options.max_pages refuses more than 200 pages and PDF as target, and selects as many without a selection",
+        "budget admits 20000 pages a day and 200000 pages a month",
+        "dedupe_seconds answers with the existing job of an equal create for 60 s",
+        (
+            "presets[thumbnail] sets target_format: TARGET_FORMAT_JPG, start_page: 1, end_page: 1, "
+            "image_params: imageMogr2/thumbnail/320x"
+        ),
+    ]
+    assert "options" not in run("policy", "explain", *asked, "GetPreviewJob")[1]
+
+
+@pytest.mark.parametrize(("option", "value"), [("--preset", "thumbnail"), ("--output-object", "previews/${Number}")])
+def test_policy_explain_refuses_what_only_a_create_has(config: Path, option: str, value: str) -> None:
+    """It would decide nothing."""
+    asked = ("--caller", "shop", "--method", "GetPreviewJob", "--bucket", BUCKET, "--config", str(config))
+    code, output = run("policy", "explain", *asked, option, value)
+    assert (code, "CreatePreviewJob" in output) == (2, True)
 
 
 def test_policy_explain_of_a_page_needs_a_method_that_gives_addresses(config: Path) -> None:
@@ -146,6 +234,144 @@ def test_check_config_reads_the_policy_as_serve_would(config: Path) -> None:
     code, output = run("check-config", "--config", str(config))
     assert code == 2
     assert "https://idp.corp.example is not among auth.jwt" in output
+
+
+@pytest.mark.parametrize(
+    ("change", "warning"),
+    [
+        ({}, ""),
+        (
+            {"buckets": [{"bucket": BUCKET, "input_prefixes": ["shop/../"], "pages": []}]},
+            f"callers.shop.buckets[{BUCKET}].input_prefixes: 'shop/../' covers nothing",
+        ),
+        (
+            {"options": {"force": {"page_ranges": "1-20"}, "max_pages": 10}},
+            "a create without options of its own is refused: options.page_ranges must select at most 10 pages",
+        ),
+        (
+            {"options": {"force": {"image_dpi": 300}, "at_most": {"image_dpi": 150}}},
+            "a create without options of its own is refused: options.image_dpi must be at most 150",
+        ),
+        (
+            {"options": {"default": {"image_dpi": 300}, "at_most": {"image_dpi": 150}}},
+            "a create without options of its own is refused: options.image_dpi must be at most 150",
+        ),
+        (
+            {"options": {"force": {"target_format": "TARGET_FORMAT_PDF"}, "max_pages": 10}},
+            "a create without options of its own is refused: options.target_format must be an image format",
+        ),
+        ({"options": {"at_most": {"image_dpi": 150}}}, ""),
+        ({"options": {"force": {"image_dpi": 300}, "at_most": {"image_dpi": 150}}, "methods": ["GetPreviewJob"]}, ""),
+    ],
+)
+def test_check_config_warns_of_what_cannot_work(
+    config: Path, tmp_path: Path, change: dict[str, object], warning: str
+) -> None:
+    """Prefixes without keys, and options of the policy that the policy refuses. It is valid all the same."""
+    policy = yaml.safe_load((EXAMPLES / "policy.yaml").read_text())
+    policy["callers"]["shop"] = policy["callers"]["shop"] | {"presets": [], "options": {}} | change
+    path = tmp_path / "policy.yaml"
+    path.write_text(yaml.safe_dump(policy))
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"policy": {"file": str(path)}}))
+    code, output = run("check-config", "--config", str(config))
+    assert code == 0
+    assert output.count("warning: ") == bool(warning)
+    assert warning in output
+
+
+def test_check_config_warns_of_a_preset_beyond_the_bounds_of_its_caller(config: Path, tmp_path: Path) -> None:
+    """Each use of it would be refused."""
+    policy = yaml.safe_load((EXAMPLES / "policy.yaml").read_text())
+    policy["presets"]["fine"] = {"image_dpi": 600}
+    policy["callers"]["shop"] |= {"presets": ["thumbnail", "fine"]}
+    path = tmp_path / "policy.yaml"
+    path.write_text(yaml.safe_dump(policy))
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"policy": {"file": str(path)}}))
+    _, output = run("check-config", "--config", str(config))
+    assert "callers.shop.options: a create with the preset fine is refused: options.image_dpi must be at most" in output
+
+
+def test_policy_explain_says_once_that_a_bucket_is_not_named(config: Path) -> None:
+    """Also for a create, whose output is in the same bucket."""
+    asked = ("--caller", "shop", "--method", "CreatePreviewJob", "--bucket", "unknown-1250000000")
+    code, output = run("policy", "explain", *asked, "--object", "shop/a.pdf", "--config", str(config))
+    assert (code, output.count("DENIED")) == (1, 1)
+
+
+@pytest.mark.parametrize("deep", ["policy.yaml", "gateway.yaml", "keys.yaml", "jwks.json"])
+def test_check_config_of_a_deeply_nested_file_prints_one_line(config: Path, tmp_path: Path, deep: str) -> None:
+    """No traceback."""
+    values = json.loads(config.read_text())
+    values |= {"credentials": {"main": {"file": str(tmp_path / "keys.yaml")}}}
+    values |= {"policy": {"file": str(tmp_path / "policy.yaml")}}
+    config.write_text(json.dumps(values))
+    shutil.copy(EXAMPLES / "policy.yaml", tmp_path)
+    (tmp_path / "keys.yaml").write_text("secret_id: some-id\nsecret_key: some-key\n")
+    target = config if deep == "gateway.yaml" else tmp_path / deep
+    target.write_text("[" * 20_000)
+    code, output = run("check-config", "--config", str(config))
+    assert code == 2
+    assert [line[:7] for line in output.splitlines()] == ["error: "]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / "tls.crt").unlink(), "tls.crt: No such file or directory"),
+        (lambda folder: (folder / "tls.key").write_text("no key"), "tls.key: not a PEM private key"),
+        (lambda folder: shutil.copy(folder / "other" / "tls.key", folder), "tls.key: is not the key of "),
+        (lambda folder: (folder / "ca.crt").write_text("no certificate"), "ca.crt: not PEM certificates"),
+        (lambda folder: (folder / "jwks.json").write_text("{}"), "jwks.json: not a JWKS"),
+        (lambda folder: (folder / "keys.yaml").unlink(), "keys.yaml: "),
+    ],
+)
+def test_check_config_reads_every_file_as_serve_would(
+    config: Path, tmp_path: Path, spoil: Callable[[Path], object], message: str
+) -> None:
+    """Missing files, and those that do not belong together, are errors of the command, all of them together."""
+    (tmp_path / "other").mkdir()
+    write_pair(tmp_path / "other")
+    keys = tmp_path / "keys.yaml"
+    keys.write_text("secret_id: some-id\nsecret_key: some-key\n")
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"credentials": {"main": {"file": str(keys)}}}))
+    assert run("check-config", "--config", str(config))[0] == 0
+    spoil(tmp_path)
+    code, output = run("check-config", "--config", str(config))
+    assert (code, output.count("error: ")) == (2, 1)
+    assert message in output
+    keys.write_text("")
+    (tmp_path / "jwks.json").unlink()
+    code, output = run("check-config", "--config", str(config))
+    assert "keys.yaml" in output
+    assert "jwks.json" in output
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        ({"max_pages": 10}, "options.max_pages"),
+        ({"force": {"start_page": 1, "end_page": 3}}, "options.force"),
+        ({"force": {"end_page": -1}}, ""),
+        ({}, ""),
+    ],
+)
+def test_check_config_warns_of_an_estimate_that_is_never_used(
+    config: Path, tmp_path: Path, options: dict[str, object], rule: str
+) -> None:
+    """With a rule that selects the pages of every create. Without an estimate in the file there is nothing to say."""
+    policy = yaml.safe_load((EXAMPLES / "policy.yaml").read_text())
+    shop = policy["callers"]["shop"] | {"options": options}
+    policy["callers"]["shop"] = shop
+    path = tmp_path / "policy.yaml"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"policy": {"file": str(path)}}))
+    for budget, warned in (({"per_day": 70}, ""), ({"per_day": 70, "estimate": 7}, rule)):
+        shop["budget"] = budget
+        path.write_text(yaml.safe_dump(policy))
+        code, output = run("check-config", "--config", str(config))
+        assert code == 0
+        line = f"warning: callers.shop.budget.estimate: is never used, because with {warned} every create"
+        assert (line in output) == bool(warned)
+        assert ("warning" in output) == bool(warned)
 
 
 @pytest.mark.parametrize(

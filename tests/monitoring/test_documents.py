@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import yaml
 from docpreview_gateway.settings.loading import Settings
 from docpreview_gateway.wiring.gateway import Gateway
 from docpreview_gateway.wiring.supervisor import Supervisor
+from tests.packaging.project import run
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "docpreview-gateway"
@@ -97,6 +100,47 @@ def test_runbooks_search_the_log_for_events_that_the_gateway_logs() -> None:
     wanted = {event for path in RUNBOOKS for event in re.findall(r'\.event == "([^"]+)"', path.read_text())}
     logged = set(re.findall(r'\blog\.\w+\(\s*f?"([^"]+)"', code)) | {"call", "create"}
     assert wanted - logged == set()
+
+
+@pytest.mark.parametrize("path", RUNBOOKS, ids=lambda path: path.name)
+def test_commands_of_runbooks_name_what_exists_in_every_release(path: Path) -> None:
+    """Labels of the chart select pods and deployments; variables that the text says to set name one, or the release."""
+    text = path.read_text()
+    commands = re.findall(r"\b(?:kubectl|helm) [^`\n]+", text)
+    for command in commands:
+        assert not re.search(r"\b(?:deploy|deployments?|pods?|svc|service)/docpreview", command)
+        selectors = set(re.findall(r" -l (\S+?)(?=[\s`)]|$)", command))
+        assert selectors <= {"app.kubernetes.io/name=docpreview-gateway,app.kubernetes.io/component=gateway"}
+        if re.match(r"kubectl (logs|rollout restart|describe pod)\b", command):
+            assert selectors
+        if re.match(r"kubectl (exec|debug|port-forward)\b", command):
+            assert '"$POD"' in command
+        if re.match(r"helm (?!list)", command):
+            assert re.match(r'helm \w+ "\$RELEASE"', command)
+    for variable in ("POD", "RELEASE"):
+        assert (f'"${variable}"' in text) == (f"{variable}=" in text)
+
+
+@pytest.mark.parametrize("path", RUNBOOKS, ids=lambda path: path.name)
+def test_commands_of_runbooks_search_the_whole_log(path: Path) -> None:
+    """With a selector kubectl prints ten lines of a pod unless it is told otherwise, and not every line is JSON."""
+    for command in re.findall(r"\bkubectl logs [^\n]+", path.read_text()):
+        assert " --tail=-1 " in command
+        assert re.search(r" --since=\d+[mh] ", command)
+        assert "| jq" not in command or "| jq -cR 'fromjson? | " in command
+
+
+def test_the_command_for_addresses_of_callers_counts_those_that_are_connected() -> None:
+    """The runbook's own command, with the port of this test."""
+    (code,) = re.findall(r"-- python3 -c '(.+)'$", (ROOT / "docs/runbooks/silent-callers.md").read_text(), re.MULTILINE)
+    with (
+        socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as listener,
+        socket.create_connection(("127.0.0.1", port := listener.getsockname()[1])),
+        socket.create_connection(("127.0.0.1", port)),
+        socket.create_connection(("::1", port)),
+    ):
+        done = run(sys.executable, "-c", code.replace("50051", str(port)))
+    assert done.stdout.splitlines() == ["('127.0.0.1', 2)", "('::1', 1)"]
 
 
 def test_every_alert_has_a_severity_and_a_summary() -> None:

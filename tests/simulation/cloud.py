@@ -52,6 +52,8 @@ class CloudRules:
     echo: bool = True
     visibility: float = 60.0
     """Longest time until a list shows a new job."""
+    least_lag: float = 0.0
+    """Seconds until a list shows a new job, at least."""
     page_size: int = 100
     """Most jobs of a page."""
     skew: float = 0.0
@@ -110,6 +112,7 @@ class Cloud:
         asked = selected_pages(request.options)
         longest = self.rules.visibility
         lag = self.rng.choice((0.0, 0.0, self.rng.uniform(0, longest), longest))
+        lag = max(lag, self.rules.least_lag)
         ends = now + self.rng.uniform(1, 60)
         pages = asked if asked > 0 else self.rules.pages
         made = Made(job, text, read_marker(marker), marker, now, now + lag, ends, pages)

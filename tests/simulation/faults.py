@@ -20,7 +20,11 @@ class Faults:
     def __init__(self, faults: list[Fault]) -> None:
         self._waiting: dict[str, list[Fault]] = {}
         for fault in faults:
-            self._waiting.setdefault(fault.kind, []).append(Fault(fault.kind, fault.passes, fault.value))
+            self.add(fault)
+
+    def add(self, fault: Fault) -> None:
+        """One more."""
+        self._waiting.setdefault(fault.kind, []).append(Fault(fault.kind, fault.passes, fault.value))
 
     def strike(self, kind: str) -> Fault | None:
         """The fault of this kind that strikes now. Each call is an opportunity."""

@@ -1,4 +1,4 @@
-"""A replica of the gateway's creates, put together as `wiring/creates.py` does, that can be killed and started again."""
+"""A replica of the gateway's creates, put together as `wiring/creates.py` does; it can be killed and started again."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from docpreview_gateway.creates.leases import LEASE_SECONDS, RENEW_SECONDS, Page
 from docpreview_gateway.creates.lists import JobHistory
 from docpreview_gateway.creates.outcomes import Outcomes
 from docpreview_gateway.creates.rebuild import Rebuild, Scans
+from docpreview_gateway.creates.reconciliation import DAY_SECONDS, Reconciliation
 from docpreview_gateway.creates.recorded import RecordedCreates
 from docpreview_gateway.creates.rendered import RenderedJobs
 from docpreview_gateway.creates.settlement import Settlement
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.buckets import Bucket
     from tests.simulation.world import World
 
-SETTLE_SECONDS, CHECK_STORE_SECONDS = 2.0, 10.0
+SETTLE_SECONDS, CHECK_STORE_SECONDS, FIRST_RECONCILIATION = 2.0, 10.0, 600.0
 """As in `wiring/creates.py`."""
 
 
@@ -85,6 +86,7 @@ class Replica:
             self._repeated(self.store.look, CHECK_STORE_SECONDS),
             self._repeated(self.leases.round, RENEW_SECONDS),
             self._repeated(self.dead_leases.round, RENEW_SECONDS),
+            self._repeated(self.reconciliation.daily, DAY_SECONDS, first_after=FIRST_RECONCILIATION),
         ]
 
     def _died(self) -> None:
@@ -124,9 +126,7 @@ class Replica:
         )
         history = JobHistory(upstream, keys, times)
         scans = Scans(history, keys, times, timing=timing, caller_names=lambda: world.callers)
-        self.store = GuardedStore(
-            connection, self.memory, times, is_first_start=lambda: self.rebuild.is_first_start()
-        )
+        self.store = GuardedStore(connection, self.memory, times, is_first_start=lambda: self.rebuild.is_first_start())  # noqa: PLW0108
         self.rebuild = Rebuild(
             self.store,
             scans,
@@ -169,6 +169,9 @@ class Replica:
             times=times,
             telemetry=telemetry,
         )
+        self.reconciliation = Reconciliation(
+            self.store, history, scans, keys, times, timing=timing, buckets=[world.bucket], telemetry=telemetry
+        )
         self.settlement = Settlement(
             self.store,
             upstream,
@@ -180,17 +183,20 @@ class Replica:
             timing=timing,
         )
 
-    def _repeated(self, work: Callable[[], Awaitable[None]], seconds: float) -> asyncio.Task[None]:
+    def _repeated(
+        self, work: Callable[[], Awaitable[None]], seconds: float, *, first_after: float = 0.0
+    ) -> asyncio.Task[None]:
         """As `storage.background.repeated`, at intervals that grow with the world's patience."""
         life, world = self.life, self.world
         # A lease that is renewed too seldom could not be spent, and would be taken for dead.
         longest = 2.0 if work == self.leases.round else 300.0
 
         async def rounds() -> None:
+            await asyncio.sleep(first_after)
             while not life.is_over:
                 try:
                     await work()
-                except Exception as error:  # noqa: BLE001 - as the real one: an error ends only its round
+                except Exception as error:  # noqa: BLE001
                     world.unexpected(error)
                 await asyncio.sleep(seconds * min(world.pace(), longest))
 

@@ -20,7 +20,6 @@ from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.storage.background import loop_time
-from docpreview_gateway.upstream.wire.user_data import Marker
 from tests.fakes.creates import MemoryData
 from tests.simulation.cloud import Cloud, CloudRules, Made
 from tests.simulation.faults import Fault, Faults
@@ -31,12 +30,13 @@ if TYPE_CHECKING:
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview_gateway.creates.outcomes import Outcome
     from docpreview_gateway.model.callers import Caller
+    from docpreview_gateway.upstream.wire.user_data import Marker
 
 BUCKET = Bucket("docs-1250000000", "ap-chongqing", "main")
 SECRET = b"0123456789abcdef0123456789abcdef"
 
 
-class Violation(AssertionError):  # noqa: N818 - what is found
+class Violation(AssertionError):  # noqa: N818
     """A promise that was broken."""
 
 
@@ -60,7 +60,7 @@ class World:
     def __init__(self, rules: WorldRules) -> None:
         self.plan = rules
         self.rules = rules.cloud
-        self.rng = random.Random(rules.seed)
+        self.rng = random.Random(rules.seed)  # noqa: S311
         self.faults = Faults(list(rules.faults))
         self.timing = rules.timing
         self.exclusive = rules.exclusive
@@ -68,8 +68,8 @@ class World:
         self.keys = CreateKeys("simulation", [SECRET])
         self.callers = {caller.name: caller for caller in rules.callers}
         self._tags = {self.keys.caller_tag(name): name for name in self.callers}
-        self.data = MemoryData()
-        self._pace = self.rng.choice((1.0, 4.0, 8.0))
+        self.data = MemoryData() if self.rng.random() < 0.5 else MemoryData(generation="", generations=0)
+        self._pace = self.rng.choice((1.0, 8.0, 16.0, 24.0))
         self.log: list[tuple[float, tuple[object, ...]]] = []
         self.violation = ""
         self.lost = self.wiped = self.was_ambiguous = False
@@ -93,7 +93,11 @@ class World:
     def pace(self) -> float:
         """How many times longer than usual the background rounds may pause, so that long ends cost little."""
         since = self.ending_since
-        return self._pace if since is None else min(300.0, max(4.0, (loop_time() - since) / 30))
+        return self._pace if since is None else min(300.0, max(8.0, (loop_time() - since) / 20))
+
+    def steady(self, pace: float) -> None:
+        """Background rounds at so many times their usual intervals."""
+        self._pace = pace
 
     def empty_store(self) -> None:
         self.note("the store is emptied")
@@ -117,11 +121,11 @@ class World:
             reason = reasons.ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_")
             self.note(name, "gets", reason)
             return reason
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001
             if life.is_over:
                 return ""
             self.unexpected(error)
-            raise
+            return "INTERNAL"
         self.note(name, "gets", job.job_id)
         self._told(caller, request, job)
         return job.job_id
@@ -208,8 +212,12 @@ class World:
         for name, caller in self.callers.items():
             if caller.budget is None:
                 continue
-            counts = [count for (who, period), count in self.data.pages.items() if who == name and len(period) == 7]  # noqa: PLR2004
-            used, held, made = sum(count.used for count in counts), sum(count.held for count in counts), self.made_pages[name]
+            counts = [count for (who, period), count in self.data.pages.items() if who == name and len(period) == 7]
+            used, held, made = (
+                sum(count.used for count in counts),
+                sum(count.held for count in counts),
+                self.made_pages[name],
+            )
             if self.was_ambiguous or (self.lost and not self.rules.echo):
                 continue
             if self.wiped and not self.rules.echo:

@@ -16,6 +16,12 @@ gateway's container is restarted, Envoy's listeners stay closed: the liveness pr
   volumeMounts:
     - {name: config, mountPath: /etc/docpreview/config, readOnly: true}
     - {name: edge, mountPath: /etc/docpreview/edge}
+    {{- if include "gw.tlsSecret" . }}
+    - {name: tls, mountPath: /etc/docpreview/tls, readOnly: true}
+    {{- end }}
+    {{- if .Values.tls.clientCaSecretName }}
+    - {name: client-ca, mountPath: /etc/docpreview/client-ca, readOnly: true}
+    {{- end }}
 - name: edge
   image: {{ include "gw.edgeImage" . }}
   imagePullPolicy: {{ .Values.image.pullPolicy }}

@@ -80,6 +80,17 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- if or .Values.sharedState.url .Values.sharedState.secretName .Values.trialStore.enabled -}}yes{{- end -}}
 {{- end -}}
 
+{{/* Name of the deployment among those that share its server or its buckets: at most 32 of [a-z0-9-]. */}}
+{{- define "gw.namespace" -}}
+{{- $name := include "gw.fullname" . | lower | replace "." "-" -}}
+{{- if gt (len $name) 32 -}}{{ printf "%s-%s" (trunc 23 $name) (sha256sum $name | trunc 8) }}{{- else -}}{{ $name }}{{- end -}}
+{{- end -}}
+
+{{/* Whether there is a secret for creates; else the gateway generates one in its state directory. */}}
+{{- define "gw.ledgerKey" -}}
+{{- if or .Values.ledger.keySecretName .Values.trialStore.enabled -}}yes{{- end -}}
+{{- end -}}
+
 {{/* The maximum number of replicas: each enforces its share of the limits that they do not count together. */}}
 {{- define "gw.replicas" -}}
 {{- if .Values.autoscaling.enabled -}}{{ .Values.autoscaling.maxReplicas }}{{- else -}}{{ .Values.replicaCount }}{{- end -}}
@@ -152,6 +163,9 @@ seccompProfile:
 {{- if gt (len (compact (list .Values.sharedState.url .Values.sharedState.secretName (ternary "trial" "" .Values.trialStore.enabled)))) 1 }}
 {{- fail "sharedState: one of sharedState.url, sharedState.secretName and trialStore.enabled" }}
 {{- end }}
+{{- if and (include "gw.shared" .) (not (include "gw.ledgerKey" .)) }}
+{{- fail "ledger.keySecretName: missing, and sharedState is set; replicas need one secret for creates: kubectl create secret generic NAME --from-literal=ledger.key=$(openssl rand -base64 32)" }}
+{{- end }}
 {{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) }}
 {{- fail "autoscaling.minReplicas: must not be more than autoscaling.maxReplicas" }}
 {{- end }}
@@ -174,7 +188,7 @@ seccompProfile:
 {{- include "gw.check" . -}}
 {{- $config := deepCopy .Values.config -}}
 {{- if .Values.edge.enabled -}}
-{{- $edge := dict "listen" "0.0.0.0:50051" "metrics_listen" "0.0.0.0:9465" "admin_listen" "127.0.0.1:9901" -}}
+{{- $edge := dict "listen" "0.0.0.0:50051" "metrics_listen" "0.0.0.0:9465" "admin_listen" "127.0.0.1:9901" "folder" "/etc/docpreview/edge" -}}
 {{- $_ := set $config "edge" (merge $edge (.Values.config.edge | default dict)) -}}
 {{- $_ := set $config "listen" "127.0.0.1:50050" -}}
 {{- else -}}
@@ -209,7 +223,12 @@ seccompProfile:
 {{- $state := deepCopy (.Values.config.shared_state | default dict) -}}
 {{- if .Values.sharedState.url -}}{{- $_ := set $state "url" .Values.sharedState.url -}}{{- end -}}
 {{- if .Values.trialStore.enabled -}}{{- $_ := set $state "url" (printf "redis://%s-trial-store:6379/0" (include "gw.fullname" .)) -}}{{- end -}}
+{{- if and (include "gw.shared" .) (not $state.namespace) -}}{{- $_ := set $state "namespace" (include "gw.namespace" .) -}}{{- end -}}
 {{- if $state -}}{{- $_ := set $config "shared_state" $state -}}{{- end -}}
+{{- if include "gw.ledgerKey" . -}}
+{{- $ledger := deepCopy (.Values.config.ledger | default dict) -}}
+{{- $_ := set $config "ledger" (set $ledger "key_file" "/etc/docpreview/ledger/ledger.key") -}}
+{{- end -}}
 {{- if .Values.emulator.enabled -}}
 {{- $address := printf "http://%s-emulator:8089" (include "gw.fullname" .) -}}
 {{- $upstream := deepCopy (.Values.config.upstream | default dict) -}}

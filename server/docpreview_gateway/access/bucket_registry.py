@@ -13,13 +13,16 @@ from docpreview_gateway.model.output_templates import SPREADSHEETS, source_forma
 from docpreview_gateway.model.policy import require
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from docpreview.v1.preview_job_pb2 import ObjectLocation
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview_gateway.model.call import Call
     from docpreview_gateway.model.callers import Caller
     from docpreview_gateway.model.policy import Rights
+
+
+_SELECTING = ("target_format", "start_page", "end_page", "page_ranges")
 
 
 class BucketRequest(Protocol):
@@ -65,16 +68,20 @@ class BucketRegistry:
 
     def admit_create(self, request: CreatePreviewJobRequest, caller: Caller) -> Admitted:
         """`admit` for a create: checks its document, output, preset and options, and that its pages can be budgeted."""
-        if caller.rights is not None:
+        if caller.rights is None:
+            bucket = self._admit(request)
+            if request.preset:
+                raise InvalidRequest([Violation("preset", "must be empty: this gateway has no policy, and no presets")])
+        else:
             validation.check_names(request)
             _authorize_create(request, caller.rights)
-            preset = caller.rights.presets.get(request.preset) or PreviewOptions()
-            request = caller.rights.options.apply(request, preset)
-        bucket = self._admit(request)
-        if request.preset:
-            raise InvalidRequest([Violation("preset", "must be empty: this gateway has no policy, and so no presets")])
-        if caller.rights is not None and (violations := tuple(caller.rights.options.violations(request))):
-            raise InvalidRequest(violations)
+            given = request
+            request = _with_options(given, caller.rights)
+            try:
+                bucket = self._admit(request)
+                _check_options(request, caller.rights)
+            except InvalidRequest as error:
+                raise InvalidRequest(_with_sources(error.violations, given, caller.rights)) from None
         if caller.budget is not None and caller.budget.count == "asked" and not caller.shadow:
             _check_asked_pages(request)
         return Admitted(request, bucket, self.admit_output(request.output, bucket))
@@ -102,6 +109,10 @@ class BucketRegistry:
     def find(self, name: str) -> Bucket | None:
         """The configured bucket of this name, or None."""
         return self._buckets.get(name)
+
+    def all(self) -> list[Bucket]:
+        """The configured buckets."""
+        return list(self._buckets.values())
 
 
 def _authorize_create(request: CreatePreviewJobRequest, rights: Rights) -> None:
@@ -141,6 +152,35 @@ def _check_asked_pages(request: CreatePreviewJobRequest) -> None:
         )
     if violations:
         raise InvalidRequest(violations)
+
+
+def _with_options(request: CreatePreviewJobRequest, rights: Rights) -> CreatePreviewJobRequest:
+    return rights.options.apply(request, rights.presets.get(request.preset) or PreviewOptions())
+
+
+def _check_options(request: CreatePreviewJobRequest, rights: Rights) -> None:
+    if violations := tuple(rights.options.violations(request)):
+        raise InvalidRequest(violations)
+
+
+def _with_sources(
+    violations: Iterable[Violation], request: CreatePreviewJobRequest, rights: Rights
+) -> Iterator[Violation]:
+    """The violations; those of options that the caller did not set say what did."""
+    preset = rights.presets.get(request.preset) or PreviewOptions()
+    sources = rights.options.sources(request, preset)
+    for found in violations:
+        kind, _, name = found.field.partition(".")
+        # An option of the caller's own may contradict the target or the selection of pages.
+        names = [name] if name in sources else [other for other in _SELECTING if other in sources]
+        told = [
+            f"{each} is set by {'the preset' if sources[each] == 'preset' else f'{rights.rule}.{sources[each]}'}"
+            for each in names
+        ]
+        if kind == "options" and told:
+            yield Violation(found.field, f"{found.description}; by the gateway's policy {', '.join(told)}")
+        else:
+            yield found
 
 
 def _not_configured(name: str) -> GatewayError:

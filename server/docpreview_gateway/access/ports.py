@@ -55,6 +55,10 @@ class AccessTelemetry(Protocol):
         """
         ...
 
+    def file_refused(self, what: str, refused: bool) -> None:  # noqa: FBT001 - the value that is recorded
+        """Records whether a file of this kind as it is on disk now is refused, or all are in use as they are."""
+        ...
+
     def certificate_ends(self, at: float) -> None:
         """Records the Unix time at which the certificate shown to callers expires."""
         ...

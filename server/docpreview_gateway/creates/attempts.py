@@ -131,9 +131,12 @@ class Attempts:
         pause, looked, work.follows = FIRST_POLL_SECONDS, False, True
         signature = self._timing.signature
         self._outcomes.watch(standing)
+        begun_at, quarter = self._times.elapsed(), signature / 4
         while True:
-            # Until a quarter of its signature's time is over, it is most likely just being sent.
-            if looked or self._times.now(bucket.ci_host) > standing.sign_end - signature + signature / 4:
+            # Until a quarter of its signature's time is over, it is most likely just being sent. Not by the cloud's time
+            # alone: it may have been wrong, and only a list tells it anew.
+            waited = self._times.elapsed() - begun_at > quarter
+            if looked or waited or self._times.now(bucket.ci_host) > standing.sign_end - signature + quarter:
                 outcome = await self._look(standing, work)
                 looked = looked or outcome is not None
                 if outcome is not None and (job := await self._settle(outcome, standing, work)) is not None:
@@ -145,10 +148,10 @@ class Attempts:
             try:
                 (found,) = await self._store.find([standing.key])
             except StoreError as error:
-                log.warning("a create in flight elsewhere cannot be followed", key=standing.key, error=str(error))
+                log.warning("a create in flight elsewhere cannot be read", key=standing.key, error=str(error))
                 continue
-            if found is None or found.state is not State.OPEN:
-                # Released, or decided: `begin` tells how.
+            if found is None or found.state is not State.OPEN or found.body != standing.body:
+                # Released, decided, or begun anew by another request: `begin` tells which.
                 raise Decided
             standing = found
 
@@ -207,6 +210,10 @@ class Attempts:
             return outcome.job
         if outcome.kind == "ambiguous":
             raise refusals.ambiguous(outcome.candidates, work.call.caller)
+        if outcome.kind == "absent" and standing.is_imported:
+            # No marker can be made of an old key: the next attempt has a record of its own.
+            await self._release(replace_record(work, standing))
+            raise Decided
         if outcome.kind == "absent":
             begun_at = await self._reopen(work, standing)
             return await self.send(work, begun_at)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from docpreview.v1.error_reason_pb2 import ErrorReason
-from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.model.errors import GatewayError, NotPermitted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,6 +30,8 @@ def audited(
             job = await create(request, call)
             outcome, job_id = "OK", job.job_id
         except GatewayError as error:
+            if isinstance(error, NotPermitted):
+                call.response.rule = error.rule
             outcome = ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_")
             raise
         except Exception:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview_gateway.access.bucket_registry import Admitted
     from docpreview_gateway.creates.attempts import Work
+    from docpreview_gateway.creates.imported import OldIds
     from docpreview_gateway.creates.keys import CreateKeys
     from docpreview_gateway.creates.records import Timing
     from docpreview_gateway.model.callers import Caller
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 class Drafts:
     """Makes records, with the deployment's keys and times."""
 
-    def __init__(self, keys: CreateKeys, timing: Timing) -> None:
+    def __init__(self, keys: CreateKeys, timing: Timing, old: OldIds | None = None) -> None:
         self._keys = keys
         self._timing = timing
+        self._old = old
 
     def record(self, request: CreatePreviewJobRequest, admitted: Admitted, caller: Caller, day: str) -> Record:
         """The record of a request, of as much as is known before the document is looked at.
@@ -51,6 +53,12 @@ class Drafts:
             asked=pages.asked(admitted.request.options, caller.budget) if caller.budget is not None else 0,
         )
 
+    def old_key(self, work: Work, now: float) -> str:
+        """The key under which an earlier version may have recorded the create; empty: it cannot have."""
+        if self._old is None or not work.original.request_id or not self._old.may_exist(now):
+            return ""
+        return self._old.key(work.record.caller, work.original)
+
     def other_keys(self, request: CreatePreviewJobRequest, caller: Caller) -> list[str]:
         """Keys under which the other configured secrets may have recorded the request's id."""
         has_id = bool(request.request_id)
@@ -71,6 +79,8 @@ class Drafts:
 
     def body_under(self, standing: Record, work: Work) -> bytes:
         """The body of the work's request by the secret of the standing record."""
+        if standing.is_imported and self._old is not None:
+            return self._old.body(work.original)
         return work.record.body if standing.kid == self._keys.id else self._keys.body(work.original, standing.kid)
 
     @staticmethod

@@ -83,7 +83,7 @@ def weigh(record: Record, listed: Sequence[Listed], keys: CreateKeys, *, slack: 
     mine = [each.job for each, kind in zip(listed, kinds, strict=True) if kind == "mine"]
     inside = [each for each in listed if _is_inside(each.job, record, slack)]
     if not mine:
-        token = keys.path_token(record.key, record.kid)
+        token = _token(record, keys)
         mine = [each.job for each in inside if not each.marker and token in each.job.output.object]
     if mine:
         first, *rest = sorted(mine, key=lambda job: (job.create_time.seconds, job.job_id))
@@ -113,6 +113,12 @@ def _marked_for(record: Record, text: str, keys: CreateKeys) -> str:
     return "mine" if marker.body == keys.marker(record.key, record.body, record.caller, b"").body else "other body"
 
 
+def _token(record: Record, keys: CreateKeys) -> str:
+    """What `${RequestToken}` in the output path of the create became."""
+    # A reservation of an earlier version has no marker, and an empty text is in every path.
+    return (record.render or record.key) if record.is_imported else keys.path_token(record.key, record.kid)
+
+
 def _is_inside(job: PreviewJob, record: Record, slack: float) -> bool:
     """Whether the job was made while the create may have been accepted. The cloud's times are whole seconds."""
     created = job.create_time.seconds
@@ -127,7 +133,7 @@ def _may_be(job: PreviewJob, record: Record, keys: CreateKeys) -> bool:
     if not record.request:
         return True
     request = record.read_request()
-    output = request.output.object.replace(TOKEN_PLACEHOLDER, keys.path_token(record.key, record.kid))
+    output = request.output.object.replace(TOKEN_PLACEHOLDER, _token(record, keys))
     places = (job.input.object, job.output.bucket or record.bucket, job.output.object)
     if places != (request.input_object, request.output.bucket or request.bucket, output):
         return False

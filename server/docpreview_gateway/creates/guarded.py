@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import structlog
 
-from docpreview_gateway.creates.ports import StoreError, StoreLost
+from docpreview_gateway.creates.ports import StoreError, StoreLost, UnreadableRecord
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -29,7 +29,19 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+LOST = "the store of creates has lost records, and is being rebuilt"
+
+MARK_SECONDS = 60.0
+"""Interval of notes up to when the store is complete."""
+
+MARK_BEFORE_SECONDS = 300.0
+"""How long before the cloud's time such a note is: a create that was begun earlier has long been recorded."""
+
 log = structlog.get_logger("docpreview_gateway.creates")
+
+
+MAKING = 1.0
+"""`StoreState.lost_since` of a store that is new and not ready yet: nothing is lost, so nobody has to wait."""
 
 
 class Remembered(NamedTuple):
@@ -71,24 +83,37 @@ class StoreMemory:
 
 
 class GuardedStore:
-    """The port `CreateStore` around another one. `is_first_start` says whether an empty store is a new one."""
+    """The port `CreateStore` around another one. `is_first_start` says whether an empty store is a new one.
 
-    def __init__(
+    `prepare` is done before the store is used for the first time. StoreError as long as it cannot be done.
+    `place` is the file or the server of the store, for what operators read.
+    """
+
+    def __init__(  # noqa: PLR0913 - collaborators, named by wiring
         self,
         store: CreateStore,
         memory: StoreMemory,
         times: CloudTimes,
         *,
         is_first_start: Callable[[], Awaitable[bool]],
+        prepare: Callable[[], Awaitable[None]] | None = None,
+        place: str = "",
     ) -> None:
         self.store = store
         self._memory = memory
         self._times = times
         self._is_first_start = is_first_start
+        self._prepare = prepare
         self._opening = asyncio.Lock()
         self._is_open = False
-        self.problem = ""
-        """Why the last call failed; empty: it did not."""
+        self._place = place
+        self._failure = ""
+        self._told = ""
+        self._marked_at: float | None = None
+        self.unsafe = ""
+        """Why creates with `request_id` are refused although the store works; empty: they are not."""
+        self.losses = 0
+        """How many losses this process has noted or joined."""
         self.lost: StoreState | None = None
         """The state in which the store was when its loss was noticed; None: nothing is lost."""
         self.lost_at = 0.0
@@ -96,27 +121,45 @@ class GuardedStore:
         self.quarantine = 0.0
         """Seconds from a loss to the earliest end of its rebuild; set by what rebuilds the store."""
 
+    @property
+    def problem(self) -> str:
+        """Why creates cannot be recorded now, with the file or the server; empty: they can."""
+        why = LOST if self.lost is not None else self._failure or self.unsafe
+        # Errors of a file name it, those of a server the setting with its address.
+        why = why.removeprefix("shared_state: ")
+        return f"{self._place}: {why}" if why and self._place and not why.startswith(self._place) else why
+
     async def open(self) -> None:
         """Compare the store with what is known of it. StoreError when it cannot be read, or has lost something."""
         async with self._opening:
             if self._is_open:
                 return
-            state, known = await self.store.state(), self._memory.value
-            if known.generation:
-                is_same = state.generation == known.generation and state.seq >= known.seq
-            elif state.seq > 0 or await self._is_first_start():
-                is_same = True
-            else:
-                # Another replica may have begun to use a new store meanwhile.
-                state = await self.store.state()
-                is_same = state.seq > 0
+            if self._prepare is not None:
+                await self._prepare()
+            state, is_same = await self._compared(await self.store.state())
+            if state.lost_since == MAKING and is_same:
+                # Another replica was making it, and may have been killed.
+                state = await self._end_making()
             if state.lost_since or not is_same:
                 await self._lose()
-                raise StoreLost("the store of creates has lost records, and is being rebuilt")
+                raise StoreLost(LOST)
             if not state.generation:
-                state = await self._made()
+                await self.store.begin_rebuild(MAKING)
+                state = await self._end_making()
             self._remember(state)
             self._is_open = True
+
+    async def _compared(self, state: StoreState) -> tuple[StoreState, bool]:
+        """The state, or a later one, and whether it is of the store that is known, or of a new one. StoreError."""
+        known = self._memory.value
+        if known.generation:
+            return state, state.generation == known.generation and state.seq >= known.seq
+        if _is_in_use(state) and state.lost_since != MAKING:
+            return state, True
+        is_first = await self._is_first_start()
+        # Another replica may have begun to use a new store meanwhile.
+        state = await self.store.state()
+        return state, is_first or _is_in_use(state)
 
     async def reopen(self) -> None:
         """The rebuild is over: the store is whole again. StoreLost if it is not the one that was rebuilt."""
@@ -126,26 +169,47 @@ class GuardedStore:
         self.lost = None
         self._remember(state)
         self._is_open = True
+        self._succeeded()
 
     async def lose_again(self) -> None:
-        """The store was lost while it was being rebuilt: begin anew, with another quarantine. StoreError."""
+        """The store was lost once more while it was rebuilt: another quarantine begins. StoreError: it is not noted."""
         await self._lose()
+
+    async def note_loss(self, why: str) -> None:
+        """Take the store as having lost changes: something else than the store says so. StoreError: not noted."""
+        if self.lost is None:
+            log.error("the store of creates may have lost changes", why=why)
+            await self._lose()
 
     async def check(self) -> StoreState:
         """Note how far the store is; to be repeated now and then. StoreError."""
         state = await self._ask(self.store.state())
         known = self._memory.value
-        if state.generation != known.generation or state.seq < known.seq:
+        if state.lost_since or state.generation != known.generation or state.seq < known.seq:
             await self._lose()
             raise StoreLost("the store of creates has lost records")
         self._remember(state)
         return state
 
+    def refuse(self, why: str) -> None:
+        """Have creates with `request_id` refused, or with an empty text no more."""
+        self.unsafe = why
+        self._tell()
+
     async def look(self) -> None:
-        """`check`, whose failure is told by `problem` and by the next call."""
-        if self.lost is None:
-            with suppress(StoreError):
-                await self.check()
+        """Check the store, and note up to when it is complete. `problem` tells a failure, and the next call does.
+
+        The note is also the write that shows, while no creates are made, whether they could be recorded.
+        """
+        if self.lost is not None:
+            return
+        with suppress(StoreError):
+            await self.check()
+            now = self._times.elapsed()
+            if self._failure or self._marked_at is None or now - self._marked_at > MARK_SECONDS:
+                # What was begun before is in the store: a scan after a loss need not go further back.
+                await self.mark((self._times.latest() or 0.0) - MARK_BEFORE_SECONDS)
+                self._marked_at = now
 
     async def state(self) -> StoreState:
         """As the port says."""
@@ -155,7 +219,10 @@ class GuardedStore:
         self, record: Record, look_at: float, budget: PageBudget | None, *, dedupe_since: float | None
     ) -> Begun:
         """As the port says."""
-        return await self._ask(self.store.begin(record, look_at, budget, dedupe_since=dedupe_since))
+        begun = await self._ask(self.store.begin(record, look_at, budget, dedupe_since=dedupe_since))
+        if begun.outcome == "new":
+            self._succeeded()
+        return begun
 
     async def change(self, changes: Sequence[Change]) -> list[bool]:
         """As the port says."""
@@ -203,7 +270,8 @@ class GuardedStore:
 
     async def mark(self, cloud_mark: float) -> None:
         """As the port says."""
-        await self._ask(self.store.mark(cloud_mark))
+        await self._ask(self.store.mark(max(0.0, cloud_mark)))
+        self._succeeded()
 
     async def begin_rebuild(self, now: float) -> StoreState:
         """As the port says."""
@@ -216,19 +284,40 @@ class GuardedStore:
     async def _ask(self, work: Coroutine[Any, Any, Result]) -> Result:
         try:
             await self._check_open()
-            result = await work
+            return await work
         except StoreLost as error:
-            self.problem = str(error)
             if self.lost is None:
                 await self._lose()
             raise self._closed() from error
+        except UnreadableRecord as error:
+            log.error("a record of a create cannot be read", why=str(error), place=self._place)  # noqa: TRY400 - no trace
+            raise
         except StoreError as error:
-            self.problem = str(error)
+            if self.lost is None:
+                self._failed(str(error))
             raise
         finally:
             work.close()
-        self.problem = ""
-        return result
+
+    def _failed(self, why: str) -> None:
+        """Creates cannot be recorded. Told once, until they can again: each of them meets it."""
+        self._failure = why
+        self._tell()
+
+    def _succeeded(self) -> None:
+        """Something was written. That something could be read says nothing of a full disk, or of a full server."""
+        self._failure = ""
+        self._tell()
+
+    def _tell(self) -> None:
+        problem = self.problem
+        if bool(problem) == bool(self._told):
+            return
+        self._told = problem
+        if problem:
+            log.error("creates cannot be recorded", why=problem)
+        else:
+            log.info("creates can be recorded again", place=self._place)
 
     async def _check_open(self) -> None:
         if self.lost is not None:
@@ -238,24 +327,36 @@ class GuardedStore:
 
     def _closed(self) -> StoreError:
         left = self.lost_at + self.quarantine - self._times.elapsed()
-        return StoreError("the store of creates has lost records, and is being rebuilt", wait=max(1.0, left))
+        return StoreError(self.problem, wait=max(1.0, left))
 
     async def _lose(self) -> None:
         """The store has lost something: begin a rebuild, or join the one that another replica began."""
         self._is_open = False
         # 0 would mean that nothing is lost.
-        self.lost = await self.store.begin_rebuild(self._times.latest() or 1.0)
+        state, known = await self.store.begin_rebuild(self._times.latest() or 2.0), self._memory.value
+        if state.lost_since == MAKING and state.generation == known.generation and state.seq >= known.seq:
+            # No loss: another replica took the store for a new one at the same time as this one did.
+            await self._end_making()
+            return
+        self.lost = state
         self.lost_at = self._times.elapsed()
+        self.losses += 1
         log.error(
             "the store of creates has lost records: creates with request_id are refused until it is rebuilt",
+            place=self._place,
             generation=self.lost.generation,
         )
+        self._tell()
 
-    async def _made(self) -> StoreState:
-        """The state of an empty store that is new: it has a generation now."""
-        begun = await self.store.begin_rebuild(self._times.latest() or 1.0)
-        await self.store.end_rebuild(begun.lost_since, 0.0, [])
+    async def _end_making(self) -> StoreState:
+        """The state of an empty store that is new, and has a generation now."""
+        await self.store.end_rebuild(MAKING, 0.0, [])
         return await self.store.state()
 
     def _remember(self, state: StoreState) -> None:
         self._memory.keep(Remembered(state.generation, state.seq))
+
+
+def _is_in_use(state: StoreState) -> bool:
+    """Whether the store has a generation, and has been changed since it got one."""
+    return bool(state.generation) and state.seq > 0

@@ -31,6 +31,8 @@ SECRET_BYTES = 32
 MAC_BYTES = 16
 BODY_BYTES = 16
 NONCE_BYTES = 8
+UNRECORDED = bytes(NONCE_BYTES)
+"""The nonce of creates that need no record: their jobs are ours, and nobody is missing a record of them."""
 _PARTIAL = b"marker:"
 
 
@@ -98,6 +100,28 @@ class CreateKeys:
         found = (_word(keys.marker, text, CHECK_LENGTH) for keys in self._by_id.values())
         return any(hmac.compare_digest(check, marker.check) for check in found)
 
+    def wrap(self, secret: bytes) -> bytes:
+        """Another secret of 32 bytes, encrypted, so that it may stand in a store. `unwrap` reads it."""
+        nonce = secrets.token_bytes(16)
+        pad, check = self._pad(self._current, nonce)
+        hidden = nonce + bytes(one ^ other for one, other in zip(secret, pad, strict=True))
+        return hidden + hmac.digest(check, hidden, "sha256")
+
+    def unwrap(self, wrapped: bytes) -> bytes | None:
+        """The secret that `wrap` was given; None when another deployment's `wrap` was."""
+        hidden, mac = wrapped[:-32], wrapped[-32:]
+        for keys in self._by_id.values():
+            pad, check = self._pad(keys, hidden[:16])
+            if hmac.compare_digest(mac, hmac.digest(check, hidden, "sha256")):
+                return bytes(one ^ other for one, other in zip(hidden[16:], pad, strict=True))
+        return None
+
+    @staticmethod
+    def _pad(keys: _Derived, nonce: bytes) -> tuple[bytes, bytes]:
+        """A one-time pad and a key for its check. No namespace, and so no record's MAC, begins with these bytes."""
+        pad, check = (hmac.digest(keys.record, b"\x00%s\x00" % use + nonce, "sha256") for use in (b"wrap", b"check"))
+        return pad, check
+
     def path_token(self, key: str, kid: str = "") -> str:
         """What `${RequestToken}` in an output template becomes: the same for all attempts of a create.
 
@@ -110,6 +134,11 @@ class CreateKeys:
 def of_marker(marker: Marker) -> bytes:
     """As much of a request's digest as its marker has: `same_body` compares it with a whole one."""
     return _PARTIAL + marker.body.encode()
+
+
+def is_unrecorded(marker: Marker) -> bool:
+    """Whether the marker is that of a create that needed no record."""
+    return marker.nonce == _base32(UNRECORDED)[:NONCE_LENGTH]
 
 
 def same_body(stored: bytes, body: bytes) -> bool:

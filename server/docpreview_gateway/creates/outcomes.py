@@ -88,6 +88,9 @@ class Outcomes:
         slack = self._timing.fence_slack
         begin, end = record.first_start - slack, record.sign_end + slack
         listing = await self._history.read(bucket, begin, end)
+        lag = self._history.lags(bucket, listing, begin, end) if listing.complete else 0.0
+        if listing.complete:
+            self._telemetry.list_lag(bucket.name, lag)
         is_over = watched >= self._timing.watch and self._is_over(listing, record)
         if is_over and not self._history.echoes(bucket):
             # The list shows no job of ours, and so nothing about the echo. A longer one may.
@@ -101,14 +104,21 @@ class Outcomes:
             return Outcome("reused")
         if not (listing.complete and is_over):
             return Outcome("unknown")
+        if lag:
+            log.warning("the cloud's list lacks jobs that it has accepted", bucket=bucket.name, seconds=round(lag))
+            return Outcome("unknown")
+        return await self._conclude(found, record, bucket)
+
+    async def _conclude(self, found: evidence.Maybe | evidence.Nothing, record: Record, bucket: Bucket) -> Outcome:
+        """The outcome by a list that shows all that was made in the create's window."""
         if isinstance(found, evidence.Maybe):
             # In this order: a create that is recorded between the two has its job in the second.
             is_alone = await self._is_alone(record, bucket)
             if unbound := await self._unbound(found, record):
                 return self._judge(found, unbound, is_alone=is_alone)
-        if lag := self._history.lags(bucket, listing, begin, end):
-            log.warning("the cloud's list lacks jobs that it has accepted", bucket=bucket.name, seconds=round(lag))
-            return Outcome("unknown")
+            if not await self._is_open(record):
+                # Another look has found its job meanwhile: that is one of those that are bound.
+                return Outcome("unknown")
         self._telemetry.ledger("absent")
         return Outcome("absent")
 
@@ -133,6 +143,10 @@ class Outcomes:
         bound = await self._store.bound(record.bucket, [job.job_id for job in found.jobs])
         return [job for job in found.jobs if job.job_id not in bound]
 
+    async def _is_open(self, record: Record) -> bool:
+        (standing,) = await self._store.find([record.key])
+        return standing is not None and (standing.state, standing.nonce) == (record.state, record.nonce)
+
     async def _is_alone(self, record: Record, bucket: Bucket) -> bool:
         """Whether no other program makes jobs in the bucket, and no other create of the place is open."""
         return self._is_exclusive(bucket) and not {*await self._store.open_at(record.place)} - {record.key}
@@ -147,4 +161,5 @@ class Outcomes:
     def _report(self, record: Record, found: evidence.Found) -> None:
         self._telemetry.ledger("found")
         for job in found.duplicates:
+            self._telemetry.ledger("duplicate")
             log.error("a create has a second job", key=record.key, job_id=found.job.job_id, second_job_id=job.job_id)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 from docpreview_gateway.limits.ports import LimitsTelemetry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
@@ -33,6 +33,10 @@ class StoreError(Exception):
         super().__init__(*args)
         self.wait = wait
         """Seconds after which it may work again, at the earliest."""
+
+
+class UnreadableRecord(StoreError):  # noqa: N818 - what was found
+    """One record cannot be read; the store works."""
 
 
 class StoreLost(StoreError):  # noqa: N818 - what happened
@@ -211,13 +215,39 @@ class AuditLog(Protocol):
 class CreatesTelemetry(LimitsTelemetry, Protocol):
     """Records what becomes of creates, and callers' pages."""
 
+    def measure_store(self, *, is_failing: Callable[[], bool], is_lost: Callable[[], bool]) -> None:
+        """Set how to find out whether creates cannot be recorded, and whether the store has lost records."""
+        ...
+
+    def store_health(self, failing: Mapping[str, bool], evicted_keys: int) -> None:
+        """Records each check of the server of the store, whether it fails, and how many keys the server has evicted."""
+        ...
+
+    def list_lag(self, bucket: str, seconds: float) -> None:
+        """Records for how long a list has lacked the oldest accepted job that it should show; 0: it lacks none."""
+        ...
+
+    def leased(self, caller: str, pages: int) -> None:
+        """Records the pages that a caller may still spend while the store cannot be reached."""
+        ...
+
     def ledger(
         self,
         event: Literal[
-            "accepted", "replayed", "rejected", "released", "unknown", "found", "absent", "ambiguous", "orphan"
+            "accepted",
+            "replayed",
+            "rejected",
+            "released",
+            "unknown",
+            "found",
+            "duplicate",
+            "absent",
+            "ambiguous",
+            "orphan",
+            "rebuilt",
         ],
     ) -> None:
-        """Records a stage of a recorded create, or the outcome of a look for its job."""
+        """Records a stage of a recorded create, the outcome of a look for its job, or the end of a rebuild."""
         ...
 
     def unreconciled(self, count: int, oldest_sent_at: float | None, now: float) -> None:

@@ -6,6 +6,7 @@ record knows, with the pages that its job made.
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -15,7 +16,7 @@ import structlog
 from docpreview_gateway.creates import pages
 from docpreview_gateway.creates.days import day_of
 from docpreview_gateway.creates.evidence import has_valid_marker
-from docpreview_gateway.creates.keys import new_nonce, of_marker
+from docpreview_gateway.creates.keys import is_unrecorded, new_nonce, of_marker
 from docpreview_gateway.creates.ports import Change, StoreError, StoreLost
 from docpreview_gateway.creates.records import Record, State
 from docpreview_gateway.model.callers import PageBudget
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.creates.guarded import GuardedStore
     from docpreview_gateway.creates.keys import CreateKeys
     from docpreview_gateway.creates.lists import JobHistory
-    from docpreview_gateway.creates.ports import CreatesTelemetry, CreateStore
+    from docpreview_gateway.creates.ports import CreatesTelemetry, CreateStore, StoreState
     from docpreview_gateway.creates.records import Timing
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.upstream.cloud_clock import CloudTimes
@@ -41,6 +42,9 @@ log = structlog.get_logger("docpreview_gateway.creates")
 MONTH_SECONDS = 31 * 86400.0
 MARGIN_SECONDS = 2 * 86400.0
 CHUNK = 100
+
+TELL_SECONDS = 60.0
+"""Between two log lines that say why a rebuild does not end."""
 
 OnLoss = Literal["rebuild", "refuse", "accept"]
 """After a loss: rebuild the store; refuse creates with `request_id` until this is changed; go on with what is there."""
@@ -52,7 +56,7 @@ class Scan:
 
     complete: bool
     is_blind: bool
-    """There are jobs, and none with a marker, here or lately: without an echo of user data nothing can be found."""
+    """There are jobs, and none has a marker, here or lately: a cloud without echo of user data shows none of ours."""
     orphans: tuple[Record, ...]
     """Records made of markers that no record knew; they are inserted already."""
 
@@ -109,7 +113,7 @@ class Scans:
         found: dict[str, Record] = {}
         for each in marked:
             marker, job = read_marker(each.marker), each.job
-            if marker is None or marker.key in found:
+            if marker is None or marker.key in found or is_unrecorded(marker):
                 continue
             created, caller = float(job.create_time.seconds), tags.get(marker.caller, "")
             made = pages.made(job)
@@ -163,7 +167,7 @@ class Rebuild:
         store.quarantine = self._quarantine if on_loss == "rebuild" else 0.0
         self._on_loss = on_loss
         self._telemetry = telemetry
-        self._told_at = 0.0
+        self._told_at = -math.inf
 
     async def is_first_start(self) -> bool:
         """Whether an empty store is a new one: no bucket has a job with a marker of this deployment.
@@ -184,7 +188,7 @@ class Rebuild:
     async def round(self) -> None:
         """End the rebuild of a lost store, if its quarantine is over and the cloud's lists can be read."""
         lost = self._store.lost
-        if lost is None:
+        if lost is None or await self._is_over(lost):
             return
         waited = self._times.elapsed() - self._store.lost_at
         if self._on_loss == "refuse" or (self._on_loss == "rebuild" and waited < self._quarantine):
@@ -193,7 +197,8 @@ class Rebuild:
             if self._on_loss == "rebuild" and not await self._is_found(waited):
                 return
             mark = (self._times.latest() or 0.0) - self._timing.watch
-            await self._store.end_rebuild(lost.lost_since, mark, [])
+            if not await self._store.end_rebuild(lost.lost_since, mark, []):
+                return
             await self._store.reopen()
         except StoreLost as error:
             log.warning("the store of creates was lost again", error=str(error))
@@ -201,9 +206,26 @@ class Rebuild:
                 await self._store.lose_again()
             return
         except (GatewayError, StoreError) as error:
-            log.warning("the store of creates cannot be rebuilt yet", error=str(error))
+            self._tell(str(error))
             return
+        self._telemetry.ledger("rebuilt")
         log.warning("the store of creates is rebuilt", on_loss=self._on_loss)
+
+    async def _is_over(self, lost: StoreState) -> bool:
+        """Whether somebody else has ended this rebuild, or the store was lost once more, which begins another one."""
+        try:
+            state = await self._store.store.state()
+            if state.generation != lost.generation:
+                await self._store.lose_again()
+                return True
+            if state.lost_since:
+                return False
+            await self._store.reopen()
+        except StoreError as error:
+            self._tell(str(error))
+            return True
+        log.warning("the store of creates is in use again: its loss was ended elsewhere")
+        return True
 
     async def _is_found(self, waited: float) -> bool:
         """Whether all that the lists show has a record now."""
@@ -215,11 +237,12 @@ class Rebuild:
             for _ in scan.orphans:
                 self._telemetry.ledger("orphan")
             if not scan.complete or (scan.is_blind and waited < self._timing.keep):
-                self._tell(bucket, "is not shown to its end" if not scan.complete else "has no markers")
+                why = "is not shown to its end" if not scan.complete else "has no markers"
+                self._tell(f"the cloud's list of {bucket.name} {why}")
                 return False
         return True
 
-    def _tell(self, bucket: Bucket, why: str) -> None:
-        if loop_time() - self._told_at > 60:  # noqa: PLR2004 - a line a minute
+    def _tell(self, why: str) -> None:
+        if loop_time() - self._told_at > TELL_SECONDS:
             self._told_at = loop_time()
-            log.error("the store of creates cannot be rebuilt", why=f"the cloud's list {why}", bucket=bucket.name)
+            log.error("the store of creates cannot be rebuilt yet", why=why)

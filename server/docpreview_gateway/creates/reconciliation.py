@@ -13,6 +13,7 @@ import structlog
 
 from docpreview_gateway.creates import pages
 from docpreview_gateway.creates.evidence import has_valid_marker
+from docpreview_gateway.creates.keys import is_unrecorded
 from docpreview_gateway.creates.ports import StoreError
 from docpreview_gateway.creates.records import State
 from docpreview_gateway.model.errors import GatewayError
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.creates.lists import JobHistory, Listing
     from docpreview_gateway.creates.ports import CreatesTelemetry, CreateStore
     from docpreview_gateway.creates.rebuild import Scans
-    from docpreview_gateway.creates.records import Record
+    from docpreview_gateway.creates.records import Record, Timing
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.upstream.cloud_clock import CloudTimes
 
@@ -53,8 +54,14 @@ class Report:
     """Whether the list was read to its end: if not, there may be more."""
     jobs: int = 0
     """Jobs with a marker of this deployment."""
+    unrecorded: int = 0
+    """Those of creates that need no record."""
+    forgotten: int = 0
+    """Those whose creates are not remembered any more: nothing can be said of them."""
     orphans: list[str] = field(default_factory=list)
-    """Jobs with a marker that no record knows."""
+    """Jobs that should have a record and have none."""
+    taken_in: list[str] = field(default_factory=list)
+    """Those of them that have a record now."""
     doubled: list[str] = field(default_factory=list)
     """Second jobs of one create."""
     miscounted: list[Miscounted] = field(default_factory=list)
@@ -85,6 +92,7 @@ class Reconciliation:
         keys: CreateKeys,
         times: CloudTimes,
         *,
+        timing: Timing,
         buckets: Sequence[Bucket],
         telemetry: CreatesTelemetry,
     ) -> None:
@@ -93,6 +101,7 @@ class Reconciliation:
         self._scans = scans
         self._keys = keys
         self._times = times
+        self._timing = timing
         self._buckets = buckets
         self._telemetry = telemetry
 
@@ -113,31 +122,38 @@ class Reconciliation:
     async def of_bucket(self, bucket: Bucket, since: float, until: float, *, charge: bool = False) -> Report:
         """Compare the bucket's jobs of a time span (the cloud's time) with the records. GatewayError, StoreError.
 
-        With `charge` orphans get a record, and their pages are counted.
+        With `charge` orphans get a record, and their pages are counted. Jobs that are older than the time for which
+        creates are remembered are no orphans: they were counted once, and would be counted twice.
         """
         listing = await self._history.read(bucket, since, until)
         report = Report(bucket.name, listing.complete)
-        by_key = self._by_key(listing)
-        report.jobs = sum(map(len, by_key.values()))
+        by_key = self._by_key(listing, report)
         found = await self._records(list(by_key))
+        remembered = self._times.now(bucket.ci_host) - self._timing.keep
         for key, jobs in by_key.items():
             record = found.get(key)
-            known = {record.job_id} if record is not None and record.job_id else set()
-            first, *others = sorted(jobs, key=lambda job: (job.job_id not in known, job.create_time.seconds))
-            report.doubled += [job.job_id for job in others]
-            if record is None:
-                report.orphans.append(first.job_id)
-            else:
-                _compare(report, record, first)
+            # An id may be used again once it is forgotten: the job of its first life is none of its second.
+            born = remembered if record is None else record.first_start - self._timing.fence_slack
+            alive = [job for job in jobs if job.create_time.seconds >= born]
+            report.forgotten += len(jobs) - len(alive)
+            if alive:
+                _judge(report, record, alive)
         if charge and report.orphans:
-            await self._scans.scan(bucket, self._store, since, until)
+            scan = await self._scans.scan(bucket, self._store, max(since, remembered), until)
+            report.taken_in = [record.job_id for record in scan.orphans]
         return report
 
-    def _by_key(self, listing: Listing) -> dict[str, list[PreviewJob]]:
+    def _by_key(self, listing: Listing, report: Report) -> dict[str, list[PreviewJob]]:
+        """The jobs of recorded creates, by the keys of their records."""
         by_key: defaultdict[str, list[PreviewJob]] = defaultdict(list)
         for each in listing.jobs:
             marker = read_marker(each.marker)
-            if marker is not None and has_valid_marker(each, self._keys):
+            if marker is None or not has_valid_marker(each, self._keys):
+                continue
+            report.jobs += 1
+            if is_unrecorded(marker):
+                report.unrecorded += 1
+            else:
                 by_key[marker.key].append(each.job)
         return by_key
 
@@ -147,6 +163,17 @@ class Reconciliation:
             records = await self._store.find(keys[at : at + CHUNK])
             found |= {record.key: record for record in records if record is not None}
         return found
+
+
+def _judge(report: Report, record: Record | None, jobs: Sequence[PreviewJob]) -> None:
+    """Note what is wrong with the jobs of one create."""
+    known = None if record is None else record.job_id
+    first, *others = sorted(jobs, key=lambda job: (job.job_id != known, job.create_time.seconds))
+    report.doubled += [job.job_id for job in others]
+    if record is None:
+        report.orphans.append(first.job_id)
+    else:
+        _compare(report, record, first)
 
 
 def _compare(report: Report, record: Record, job: PreviewJob) -> None:

@@ -14,8 +14,9 @@ import structlog
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.creates import pages, refusals
 from docpreview_gateway.creates.attempts import ATTEMPT_SECONDS, Decided, Work
-from docpreview_gateway.creates.keys import new_nonce, random_key, same_body
-from docpreview_gateway.creates.ports import Change, StoreError
+from docpreview_gateway.creates.keys import UNRECORDED, random_key, same_body
+from docpreview_gateway.creates.pages import PageCount
+from docpreview_gateway.creates.ports import Begun, Change, StoreError
 from docpreview_gateway.creates.records import State
 from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.storage.background import BackgroundTasks, loop_time
@@ -23,6 +24,8 @@ from docpreview_gateway.upstream.operations import CreateJob
 from docpreview_gateway.upstream.wire.user_data import marked
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview_gateway.access.bucket_registry import Admitted, BucketRegistry
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.creates.keys import CreateKeys
     from docpreview_gateway.creates.leases import PageLeases
     from docpreview_gateway.creates.lists import JobHistory
-    from docpreview_gateway.creates.ports import Begun, CreatesTelemetry, CreateStore
+    from docpreview_gateway.creates.ports import CreatesTelemetry, CreateStore
     from docpreview_gateway.creates.records import Record
     from docpreview_gateway.creates.rendered import RenderedJobs
     from docpreview_gateway.model.buckets import Bucket
@@ -50,7 +53,7 @@ WAIT_SHARE = 0.5
 
 
 class RecordedCreates:
-    """The port `Creates`."""
+    """The port `Creates`. `unsafe` says why creates with `request_id` are refused; empty: they are not."""
 
     def __init__(  # noqa: PLR0913 - collaborators, named by wiring
         self,
@@ -67,6 +70,7 @@ class RecordedCreates:
         keys: CreateKeys,
         times: CloudTimes,
         telemetry: CreatesTelemetry,
+        unsafe: Callable[[], str] = str,
     ) -> None:
         self._upstream = upstream
         self._buckets = buckets
@@ -80,6 +84,7 @@ class RecordedCreates:
         self._keys = keys
         self._times = times
         self._telemetry = telemetry
+        self._unsafe = unsafe
         self._background = BackgroundTasks()
         self._running: dict[str, _Running] = {}
         self._at_place: dict[str, asyncio.Task[PreviewJob]] = {}
@@ -115,7 +120,7 @@ class RecordedCreates:
     async def _send_unrecorded(self, admitted: Admitted, call: Call) -> PreviewJob:
         request, bucket, output = admitted
         key = random_key()
-        marker = self._keys.marker(key, self._keys.body(request), call.caller.name, new_nonce())
+        marker = self._keys.marker(key, self._keys.body(request), call.caller.name, UNRECORDED)
         sent = marked(request, marker, self._keys.path_token(key))
         return await self._upstream(CreateJob(sent, bucket, output), call)
 
@@ -131,7 +136,8 @@ class RecordedCreates:
         await asyncio.wait((task,), timeout=call.answer_by - loop_time())
         if not task.done():
             raise _not_sent()
-        if (error := task.exception()) is not None:
+        # A refusal has a `Date` too. It is not the create's: that may have a job already.
+        if self._times.heard(host) is None and (error := task.exception()) is not None:
             raise error.with_traceback(None)
 
     def _start(self, work: Work) -> _Running:
@@ -215,7 +221,7 @@ class RecordedCreates:
         standing = next((record for record in found if record is not None), None)
         return work.record if standing is None else self._drafts.as_recorded(work.record, standing, work.original)
 
-    async def _follow(  # noqa: C901, PLR0911 - one for each thing that was found
+    async def _follow(  # noqa: PLR0911 - one for each thing that was found
         self, begun: Begun, work: Work, begun_at: float, *, dedupe: bool
     ) -> tuple[PreviewJob | None, bool]:
         """The job that follows from what `begin` found, and whether to deduplicate if there is none yet."""
@@ -236,12 +242,16 @@ class RecordedCreates:
         if not same_body(standing.body, self._drafts.body_under(standing, work)):
             raise refusals.reused()
         if standing.state is not State.OPEN:
-            if not standing.job_id:
-                # Its job could never be told from others, and what was reserved is charged.
-                raise refusals.ambiguous((), work.call.caller)
-            self._telemetry.ledger("replayed")
-            return await self._rendered.answer(standing, work), dedupe
+            return await self._replay(standing, work), dedupe
         return await self._attempts.follow(work, standing), dedupe
+
+    async def _replay(self, standing: Record, work: Work) -> PreviewJob:
+        """The job of a create that was repeated."""
+        if not standing.job_id:
+            # Its job could never be told from others, and what was reserved is charged.
+            raise refusals.ambiguous((), work.call.caller)
+        self._telemetry.ledger("replayed")
+        return await self._rendered.answer(standing, work)
 
     async def _begin(self, work: Work, *, dedupe: bool) -> Begun | None:
         """What the store says; None when the create goes on without it: unrecorded, or paid from a lease."""
@@ -251,14 +261,21 @@ class RecordedCreates:
         work.record = self._drafts.opened(work.record, now)
         budget = None if caller.shadow else caller.budget
         since = now - caller.dedupe_seconds if dedupe else None
+        if work.original.request_id and (why := self._unsafe()):
+            raise refusals.not_recordable(StoreError(why))
         try:
             await self._days.move_on(bucket.ci_host)
+            if (old_key := self._drafts.old_key(work, now)) and (old := (await self._store.find([old_key]))[0]):
+                return Begun("known", old, PageCount(), "")
             look_at = self._attempts.due_at(work.record)
             begun = await self._store.begin(work.record, look_at, budget, dedupe_since=since)
         except asyncio.CancelledError:
             self._attempts.release_later(work)
             raise
         except StoreError as error:
+            if work.original.request_id:
+                # It may have been begun, and is not sent: nobody should have to wait for its signature to end.
+                self._attempts.release_later(work)
             await self._without_store(work, error)
             return None
         self._days.learn(begun.day)

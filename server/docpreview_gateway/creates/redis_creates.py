@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from docpreview_gateway.creates import redis_scripts as scripts
 from docpreview_gateway.creates.pages import PageCount, Pages, Periods
-from docpreview_gateway.creates.ports import Begun, Lease, StoreError, StoreLost, StoreState
+from docpreview_gateway.creates.ports import Begun, Lease, StoreError, StoreLost, StoreState, UnreadableRecord
 from docpreview_gateway.creates.records import RecordError, index_of, packed, unpacked
 from docpreview_gateway.storage.redis_client import RedisCallError, RedisClient, expect, script_command
 
@@ -34,6 +34,9 @@ OPEN_AT = 100
 
 REBUILD_SECONDS = 30.0
 """Least time limit of the methods that read or write the whole store."""
+
+TAKE_OVER_SIZE = 500
+"""Records that `take_over` inserts by one script."""
 
 KEEP_COUNTERS = timedelta(days=70)
 """Counters of periods that ended longer ago, and in which nothing is held, are deleted when the next day begins."""
@@ -137,7 +140,7 @@ class RedisCreates:
         if unreadable:
             # Else one damaged record would keep those of its batch from ever being looked at.
             await self.postpone([record.key for record in records], now)
-            raise StoreError("; ".join(unreadable))
+            raise UnreadableRecord("; ".join(unreadable))
         return records
 
     async def postpone(self, keys: Sequence[str], look_at: float) -> None:
@@ -195,6 +198,19 @@ class RedisCreates:
         arguments = (repr(float(lost_since)), repr(float(cloud_mark)), *flat)
         return await self._run(_flag, scripts.END_REBUILD, *arguments, patient=True)
 
+    async def take_over(
+        self, source: str, records: Sequence[tuple[Record, float]], used: Sequence[tuple[str, str, int]]
+    ) -> bool:
+        """Insert what an earlier version has left, the last part with the note that it is done; False when it was."""
+        parts = [records[at : at + TAKE_OVER_SIZE] for at in range(0, len(records), TAKE_OVER_SIZE)] or [records]
+        for number, part in enumerate(parts, 1):
+            rows = [word for record, look_at in part for word in (record.key, self._row(record), float(look_at))]
+            end = [word for caller, period, pages in used for word in (_word(caller), period, pages)]
+            arguments = (source, len(part), *rows, *(["end", *end] if number == len(parts) else []))
+            if not await self._run(_flag, scripts.TAKE_OVER, *arguments, patient=True):
+                return False
+        return True
+
     async def _run(
         self, read: Callable[..., Result], script: str, *arguments: str | bytes | float, patient: bool = False
     ) -> Result:
@@ -235,8 +251,8 @@ def key_names(namespace: str) -> list[str]:
     return [prefix + name for name in "cpdm"]
 
 
-def _unreadable(key: str, why: str) -> StoreError:
-    return StoreError(f"shared_state: record {key}: {why}")
+def _unreadable(key: str, why: str) -> UnreadableRecord:
+    return UnreadableRecord(f"shared_state: record {key}: {why}")
 
 
 def _word(text: str) -> str:

@@ -13,6 +13,7 @@ the MAC of what it reads. `m`:
     o:<place> <number>        their keys, numbered from 1 without gaps
     i:<key>                   an OPEN record's number
     j:<bucket> <job_id>       number of records that have this job: several, when deduplication answered an id
+    import:<source>           what an earlier version has left under this name was taken over
 
 A tab separates words in the names of fields, here and in `p`: `held:` and `used:` with period and caller, `lease:` with
 replica, caller and day. Each of the four keys carries the generation (`generation`; in `d` as a member that is never
@@ -252,6 +253,34 @@ end
 if value then write_lease(name, left, string.match(value, ' (.*)$')) end
 changed()
 return {'ok', seq}
+"""
+)
+# Parts of what an earlier version has left; the last one has `end` and the used pages after its records.
+TAKE_OVER = (
+    CHECK
+    + PAGES
+    + RECORDS
+    + """
+local source, last, new = 'import:' .. ARGV[3], 4 + 3 * tonumber(ARGV[4]), {}
+if redis.call('HEXISTS', m, source) == 1 then return {'ok', seq, 0} end
+for i = 5, last, 3 do
+  if redis.call('HEXISTS', c, ARGV[i]) == 0 then
+    local record = head(ARGV[i], ARGV[i + 1])
+    count_pages(nil, record)
+    table.insert(new, {ARGV[i], record, ARGV[i + 1], ARGV[i + 2]})
+  end
+end
+for i = last + 2, #ARGV, 3 do
+  local name = ARGV[i + 1] .. '\\t' .. ARGV[i]
+  counters['used:' .. name] = counter('used:' .. name) + tonumber(ARGV[i + 2])
+  counter('held:' .. name)
+end
+for _, each in ipairs(new) do redis.call('HSET', c, each[1], each[3]) end
+write_counters()
+for _, each in ipairs(new) do write_indexes(each[1], nil, each[2], each[4], false) end
+if ARGV[last + 1] == 'end' then redis.call('HSET', m, source, 1) end
+changed()
+return {'ok', seq, 1}
 """
 )
 MARK = (

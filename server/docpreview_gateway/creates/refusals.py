@@ -67,8 +67,8 @@ def ambiguous(candidates: Iterable[PreviewJob], caller: Caller) -> GatewayError:
 
 
 def not_recordable(error: StoreError) -> GatewayError:
-    """The create cannot be recorded."""
-    log.warning("creates cannot be recorded", error=str(error))
+    """The create cannot be recorded. The store tells the log why, once."""
+    log.debug("a create cannot be recorded", error=str(error))
     return GatewayError(
         reasons.ERROR_REASON_LEDGER_UNAVAILABLE,
         "creates with request_id are not possible now, because they cannot be recorded; nothing was sent",
@@ -76,13 +76,13 @@ def not_recordable(error: StoreError) -> GatewayError:
     )
 
 
-def not_countable(error: StoreError, wait: float = 1.0) -> GatewayError:
-    """The caller's pages cannot be counted."""
-    log.warning("pages cannot be counted", error=str(error))
+def not_countable(error: StoreError) -> GatewayError:
+    """The caller's pages cannot be counted. The store tells the log why, once."""
+    log.debug("pages cannot be counted", error=str(error))
     return GatewayError(
         reasons.ERROR_REASON_LIMITER_UNAVAILABLE,
         "the caller's pages cannot be counted now; nothing was sent",
-        retry_after=wait,
+        retry_after=error.wait,
     )
 
 

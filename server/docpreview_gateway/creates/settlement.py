@@ -44,6 +44,9 @@ FORGET_SECONDS = 3600.0
 FRESH_SECONDS = 60.0
 """Age of the last `Date` by which nothing is forgotten."""
 
+UNHEARD_SECONDS = 5.0
+"""After the start of a process that no call has told the cloud's time, until it asks for it."""
+
 MISSING_SECONDS = 86400.0
 """Seconds after which a job that the cloud does not know is charged its reserved pages."""
 
@@ -71,6 +74,8 @@ class Settlement:
         self._times = times
         self._telemetry = telemetry
         self._timing = timing
+        self._begun_at: float | None = None
+        """When the first round began (of `CloudTimes.elapsed`)."""
         self._looked: dict[tuple[str, bytes, float], float] = {}
         """Expired records that were looked at once, and when (of `CloudTimes.elapsed`).
 
@@ -79,10 +84,10 @@ class Settlement:
 
     async def round(self) -> None:
         """Settle some records that are due."""
-        now = self._now()
-        if now is None:
-            return
         try:
+            now = await self._now()
+            if now is None:
+                return
             due = await self._store.due(now, now + CLAIM_SECONDS, DUE_SIZE)
             opened = [record for record in due if record.state is State.OPEN]
             oldest = min((record.sign_start for record in opened), default=None)
@@ -91,12 +96,22 @@ class Settlement:
             changes = [change for change in settled if change is not None]
             if changes:
                 await self._store.change(changes)
-        except StoreError as error:
+        except (GatewayError, StoreError) as error:
             log.warning("settlement round failed", error=str(error))
 
-    def _now(self) -> float | None:
-        """The time of the cloud; None as long as none of its hosts was heard."""
-        return self._times.latest()
+    async def _now(self) -> float | None:
+        """The time of the cloud; None as long as it may be heard by calls. GatewayError when it cannot be asked.
+
+        A process that gets no calls settles what earlier ones have left behind, and so asks for it.
+        """
+        now = self._times.latest()
+        if self._begun_at is None:
+            self._begun_at = self._times.elapsed()
+        if now is None and self._times.elapsed() - self._begun_at > UNHEARD_SECONDS:
+            for bucket in self._buckets.all()[:1]:
+                await self._history.hear(bucket)
+            now = self._times.latest()
+        return now
 
     async def _settled(self, record: Record) -> Change | None:
         """The change that a due record leads to; None: it is looked at again."""
@@ -115,10 +130,7 @@ class Settlement:
         return await self._forget(record, self._times.now(bucket.ci_host))
 
     async def _hear(self, record: Record, bucket: Bucket) -> None:
-        """Have a `Date` of the bucket's host: a fresh one for a record that may be forgotten.
-
-        The last one may have been wrong.
-        """
+        """Have a `Date` of the bucket's host: a fresh one if the record may be forgotten, as the last may be wrong."""
         heard = self._times.heard(bucket.ci_host)
         stale = heard is not None and self._times.elapsed() - heard.at > FRESH_SECONDS
         if heard is None or (stale and record.state is State.CHARGED):

@@ -10,7 +10,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from docpreview_gateway.creates.ports import StoreError, StoreLost
+from docpreview_gateway.creates.ports import StoreError, StoreLost, UnreadableRecord
 from docpreview_gateway.creates.sqlite_transaction import TABLES, Transaction
 from docpreview_gateway.storage.sqlite_file import SqliteFile
 
@@ -76,7 +76,7 @@ class SqliteCreates:
         """Claim records that are due. When some cannot be read they alone are claimed, and StoreError names them."""
         records, unreadable = await self._do(lambda step: step.due(now, until, count))
         if unreadable:
-            raise StoreError("; ".join(unreadable))
+            raise UnreadableRecord("; ".join(unreadable))
         return records
 
     async def postpone(self, keys: Sequence[str], look_at: float) -> None:
@@ -122,6 +122,12 @@ class SqliteCreates:
     async def end_rebuild(self, lost_since: float, cloud_mark: float, used: Sequence[tuple[str, str, int]]) -> bool:
         """End a rebuild; whether it had not been ended before."""
         return await self._do(lambda step: step.end_rebuild(lost_since, cloud_mark, used))
+
+    async def take_over(
+        self, source: str, records: Sequence[tuple[Record, float]], used: Sequence[tuple[str, str, int]]
+    ) -> bool:
+        """Insert what an earlier version has left; False when that was done before."""
+        return await self._do(lambda step: step.take_over(source, records, used))
 
     async def _do(self, work: Callable[[Transaction], Result]) -> Result:
         """One transaction in the store that is expected. StoreLost when it is another one."""

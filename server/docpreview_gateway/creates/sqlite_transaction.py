@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from docpreview_gateway.creates.pages import PageCount, Pages, Periods, refusing
-from docpreview_gateway.creates.ports import Begun, Lease, StoreError, StoreState
+from docpreview_gateway.creates.ports import Begun, Lease, StoreError, StoreState, UnreadableRecord
 from docpreview_gateway.creates.records import Held, Index, Record, RecordError, State, index_of, packed, unpacked
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ CREATE TABLE IF NOT EXISTS meta (
     id INTEGER PRIMARY KEY CHECK (id = 1), generation TEXT NOT NULL, seq INTEGER NOT NULL, cloud_mark REAL NOT NULL,
     lost_since REAL NOT NULL, day TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS imports (source TEXT PRIMARY KEY) WITHOUT ROWID;
 {_NEW_META}
 """
 
@@ -96,13 +97,13 @@ class Transaction:
         """The record of a row, if it is whole and belongs there."""
         key, *columns, stored = row
         if not isinstance(stored, bytes):
-            raise StoreError(f"record {key}: it is not binary")
+            raise UnreadableRecord(f"record {key}: it is not binary")
         try:
             record = unpacked(stored, self._keys)
         except RecordError as error:
-            raise StoreError(f"record {key}: {error}") from error
+            raise UnreadableRecord(f"record {key}: {error}") from error
         if record.key != key or index_of(record) != tuple(columns):
-            raise StoreError(f"record {key}: it is not the record of its row")
+            raise UnreadableRecord(f"record {key}: it is not the record of its row")
         return record
 
     def _put(self, record: Record, look_at: float, *, old: Record | None) -> None:
@@ -260,6 +261,23 @@ class Transaction:
             update = "UPDATE leases SET pages = pages - ? WHERE (replica, caller, day) = (?, ?, ?)"
             self._write(update, (taken, *lease[:3]))
             self._write("DELETE FROM leases WHERE pages = 0")
+
+    def take_over(
+        self, source: str, records: Sequence[tuple[Record, float]], used: Sequence[tuple[str, str, int]]
+    ) -> bool:
+        """Insert those records whose key is not there, and count the used pages, unless the source was taken over."""
+        if not self._write("INSERT OR IGNORE INTO imports VALUES (?)", (source,)):
+            return False
+        for record, look_at in records:
+            if self._record(record.key) is None:
+                self._put(record, look_at, old=None)
+        for each in used:
+            self._write(
+                "INSERT INTO pages VALUES (?, ?, ?, 0) ON CONFLICT (caller, period)"
+                " DO UPDATE SET used = used + excluded.used",
+                each,
+            )
+        return True
 
     def advance(self, old: str, new: str) -> str:
         """Count to `new` if the store counts to `old` and `new` is later; the day to which it counts then."""

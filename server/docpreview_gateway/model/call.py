@@ -26,6 +26,8 @@ class ResponseInfo:
     """The cloud's id of the latest request made for the call."""
     reason: str = ""
     """Name of the reason of the error that ended the call, such as `JOB_NOT_FOUND`; empty: it succeeded."""
+    rule: str = ""
+    """Path of the policy's rule that refused the call; empty: none did."""
     disclosed: bool = False
     """Whether the caller gets `cache` and `upstream_request_id`: to one from whom jobs are hidden they would tell what
     other callers did."""

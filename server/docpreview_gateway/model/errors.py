@@ -2,6 +2,7 @@
 
     GatewayError
     ├── InvalidRequest      invalid fields of a request, all violations in one error
+    ├── NotPermitted        a rule of the policy refuses the call
     ├── LimitReached        a limit of the caller or of the cloud account is reached
     └── UpstreamError       the cloud rejected a request, failed, or sent a reply that cannot be parsed
         ├── ReplyTooLarge   a reply is larger than the gateway reads
@@ -72,6 +73,17 @@ class InvalidRequest(GatewayError):  # noqa: N818 - an error of the caller, name
         self.violations = tuple(violations)
         fields = ", ".join(dict.fromkeys(violation.field for violation in self.violations))
         super().__init__(reasons.ERROR_REASON_INVALID_REQUEST, f"invalid request: {fields}")
+
+
+class NotPermitted(GatewayError):  # noqa: N818 - named as its reason
+    """The policy does not allow the call. Nothing was sent to the cloud.
+
+    `rule` is the path of the rule in the policy, for the log: it never has text from a call.
+    """
+
+    def __init__(self, rule: str, message: str) -> None:
+        super().__init__(reasons.ERROR_REASON_NOT_PERMITTED, message)
+        self.rule = rule
 
 
 class LimitReached(GatewayError):  # noqa: N818 - a state of the caller's account

@@ -63,6 +63,16 @@ class OptionRules:
             name = "page_ranges" if request.options.page_ranges else "end_page"
             yield Violation(f"options.{name}", f"must select at most {self.max_pages} pages for this caller")
 
+    def sources(self, request: CreatePreviewJobRequest, preset: PreviewOptions) -> dict[str, str]:
+        """The options after `apply` that are not the request's own, by name: the rule, or `preset`, that set each."""
+        layers = {"options.force": self.force, "": request.options, "preset": preset, "options.default": self.default}
+        found = {}
+        for descriptor, value in self.apply(request, preset).options.ListFields():
+            own = (rule for rule, layer in layers.items() if (descriptor, value) in layer.ListFields())
+            name = descriptor.name
+            found[name] = next(own, "options.max_pages" if name == "end_page" else "options.at_most")
+        return {name: rule for name, rule in found.items() if rule}
+
     def _bound(self, options: PreviewOptions) -> None:
         for name, most in self.at_most.items():
             if not options.HasField(name) and CLOUD_DEFAULTS[name] > most:  # type: ignore[arg-type]  # by name

@@ -11,8 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
-from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview_gateway.model.errors import GatewayError, echo
+from docpreview_gateway.model.errors import NotPermitted, echo
 from docpreview_gateway.model.option_rules import OptionRules
 from docpreview_gateway.model.rules import MAX_KEY_BYTES
 
@@ -54,8 +53,8 @@ def _denied(rule: str, why: str) -> Decision:
 def require(decision: Decision) -> None:
     """Raise NOT_PERMITTED unless the decision allows. The message names the rule, and reveals nothing that exists."""
     if not decision.allowed:
-        raise GatewayError(
-            reasons.ERROR_REASON_NOT_PERMITTED,
+        raise NotPermitted(
+            decision.rule,
             f"not permitted by the gateway's policy: {decision.rule} {decision.why}; nothing was sent",
         )
 
@@ -189,6 +188,9 @@ def explain(rights: Rights | None, question: Question) -> list[Decision]:
     if bucket is None:
         return decisions
     decisions.append(rights.of_bucket(bucket))
+    if not decisions[-1].allowed:
+        # What a caller may do in a bucket is the same rule.
+        return decisions
     output = output or bucket
     if key is not None:
         decisions.append(rights.of_input(bucket, key))
@@ -199,6 +201,11 @@ def explain(rights: Rights | None, question: Question) -> list[Decision]:
     if preset is not None:
         decisions.append(rights.of_preset(preset))
     return decisions
+
+
+def covers_nothing(prefix: str) -> bool:
+    """Whether no key can be under the prefix: one with dots or empty parts, which no permitted key has."""
+    return bool(prefix) and not _is_plain(f"{prefix}x")
 
 
 def _of_key(rule: str, prefixes: tuple[str, ...], key: str) -> Decision:

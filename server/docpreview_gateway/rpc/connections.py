@@ -73,6 +73,8 @@ class Connections:
         silent = [one for one in found if one.silent >= self._silent_seconds and one.port not in busy]
         silent.sort(key=lambda one: one.silent, reverse=True)
         ended = sum(_shut_down(one, self._port) for one in silent[: len(found) - round(ROOMY * self.most)])
+        if not ended:
+            return
         self.ended += ended
         log.warning("silent connections are shut down", open=len(found), most=self.most, ended=ended)
 

@@ -8,14 +8,12 @@ library (grpc issue 43360).
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import re
-import secrets
 import time
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import partial
-from itertools import count
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import grpc
@@ -24,27 +22,26 @@ from google.protobuf.message import DecodeError, Message
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.access.directory import Unauthenticated
-from docpreview_gateway.access.ports import Evidence
 from docpreview_gateway.model import trace_context
 from docpreview_gateway.model.call import Call, Method
 from docpreview_gateway.model.callers import ANONYMOUS, Caller
-from docpreview_gateway.model.errors import GatewayError
-from docpreview_gateway.model.policy import require
+from docpreview_gateway.model.errors import GatewayError, NotPermitted
+from docpreview_gateway.rpc.callers import authorize, identified, metadata_of
 from docpreview_gateway.rpc.certificates import from_tls
 from docpreview_gateway.rpc.statuses import DETAILS_KEY, RichStatus, rich_status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 
     from docpreview_gateway.access.ports import Authentication
     from docpreview_gateway.limits.fair_shares import FairShares
     from docpreview_gateway.limits.ports import CallGate
     from docpreview_gateway.model.trace_context import Trace
+    from docpreview_gateway.rpc.callers import Metadata
     from docpreview_gateway.rpc.certificates import CertificateOf
     from docpreview_gateway.rpc.ports import RpcTelemetry
 
     Context = grpc.aio.ServicerContext[bytes, bytes]
-    Metadata = Iterable[tuple[str, str | bytes]]
 
 MAX_SEND_BYTES = 4 * 1024 * 1024 - 64 * 1024
 """Bytes of the largest reply: clients accept 4 MiB by default."""
@@ -54,10 +51,20 @@ OVERLOADED_SECONDS = 0.3
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
-_PROCESS, _NUMBERS = secrets.token_hex(4), count()
-"""Form the ids of calls without one: unique across processes, and cheap."""
 
 log = structlog.get_logger("docpreview_gateway.rpc")
+
+
+def _random_ids() -> Iterator[str]:
+    """Ids that tell nothing of other calls, as a counter would tell their number. In batches, which is as cheap."""
+    while True:
+        batch = os.urandom(_ID_BYTES * 512).hex()
+        yield from (batch[at : at + 2 * _ID_BYTES] for at in range(0, len(batch), 2 * _ID_BYTES))
+
+
+_ID_BYTES = 8
+_IDS = _random_ids()
+"""For calls without an id of their own."""
 
 Request = TypeVar("Request", bound=Message)
 
@@ -218,22 +225,6 @@ class Handlers:
             )
 
 
-async def authorized_caller(
-    authentication: Authentication,
-    certificate_of: CertificateOf,
-    context: grpc.aio.ServicerContext[Any, Any],
-    metadata: Metadata,
-    name: str,
-) -> Caller:
-    """The caller of a call with this metadata. Unauthenticated, or NOT_PERMITTED without the right to method `name`."""
-    authorization = [value if isinstance(value, str) else "" for key, value in metadata if key == "authorization"]
-    evidence = Evidence(tuple(authorization), partial(certificate_of, context, metadata))
-    caller = await authentication.caller(evidence)
-    if caller.rights is not None and not caller.rights.has_method(name):
-        require(caller.rights.of_method(name))
-    return caller
-
-
 class _Running:
     """A call while its handler runs: counted and timed, its error turned into a status.
 
@@ -277,10 +268,10 @@ class _Running:
         authentication, gate = handlers.authentication, handlers.gate
         handlers.check_bounds(self._route)
         if authentication is not None:
-            caller = await authorized_caller(
-                authentication, handlers.certificate_of, self._context, self._metadata, self._route.method.name
-            )
+            caller = await identified(authentication, handlers.certificate_of, self._context, self._metadata)
+            # Before its rights are checked: a refusal is logged and counted as this caller's.
             self.call = self.call._replace(caller=caller)
+            authorize(caller, self._route.method.name)
         self.take_place()
         shares = self._handlers.shares.get(self._route.waits)
         if shares is not None:
@@ -303,6 +294,8 @@ class _Running:
         if isinstance(error, Exception):
             status = _status(error, self._route, self.call)
             self._code, self.call.response.reason = status.code.name, status.reason
+            if isinstance(error, NotPermitted):
+                self.call.response.rule = error.rule
             await self._context.abort(status.code, status.message, self._handlers.trailers(self.call, status))
         # CancelledError; or GeneratorExit: the caller went away while gRPC was waiting for it to read.
         self._code = "CANCELLED"
@@ -352,11 +345,6 @@ def _check_size(encoded: bytes) -> None:
         )
 
 
-def metadata_of(context: grpc.aio.ServicerContext[Any, Any]) -> Metadata:
-    """Metadata of a call. gRPC converts it at every access: read it once."""
-    return context.invocation_metadata() or ()
-
-
 def _open(remaining: float | None, metadata: Metadata, longest: float, caller: Caller) -> Call:
     allowed = longest if remaining is None else min(remaining, longest)
     deadline = time.monotonic() + allowed
@@ -368,7 +356,7 @@ def _open(remaining: float | None, metadata: Metadata, longest: float, caller: C
             no_cache = True
         elif key == "traceparent" and isinstance(value, str):
             trace = trace_context.parse(value)
-    return Call(request_id or f"{_PROCESS}{next(_NUMBERS):08x}", deadline, caller, no_cache, trace)
+    return Call(request_id or next(_IDS), deadline, caller, no_cache, trace)
 
 
 def _metadata(call: Call) -> tuple[tuple[str, str], ...]:

@@ -8,6 +8,7 @@ prevents or tells it. But the loop is an asyncio task, whose end is known before
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,8 @@ REBIND_SECONDS = 5.0
 
 REBIND_PAUSE = 0.1
 
-_ACCEPT_LOOP = "AioServer._server_main_loop"
+_ACCEPT_LOOP, _SHUTDOWN = "AioServer._server_main_loop", "AioServer.shutdown"
+_LIBRARY = logging.getLogger("grpc._cython.cygrpc")
 
 log = structlog.get_logger("docpreview_gateway.rpc")
 
@@ -59,6 +61,8 @@ class Listener:
         self._servers: list[grpc.aio.Server] = []
         """Those with a port or with calls: one listens, others have ended unasked."""
         self._tasks = BackgroundTasks()
+        self._accepting: asyncio.Task[Any] | None = None
+        """The latest server's accept loop."""
         self._stopping = False
         self.listening = False
         self.lost = asyncio.Event()
@@ -68,6 +72,7 @@ class Listener:
         """Listen. The port; RuntimeError when the address cannot be used."""
         server, port = self._bind()
         self._address = f"{self._address.rpartition(':')[0]}:{port}"
+        _LIBRARY.addFilter(self._is_news)
         await self._serve(server)
         return port
 
@@ -77,6 +82,7 @@ class Listener:
         self._set_listening(to=False)
         await self._tasks.cancel()
         await asyncio.gather(*(server.stop(grace) for server in self._servers))
+        _LIBRARY.removeFilter(self._is_news)
 
     def _bind(self) -> tuple[grpc.aio.Server, int]:
         """A new server and its port, at which connections wait from now on. RuntimeError when it cannot be bound."""
@@ -89,7 +95,7 @@ class Listener:
         return server, port
 
     async def _serve(self, server: grpc.aio.Server) -> None:
-        accepting = await _start(server)
+        self._accepting = accepting = await _start(server)
         accepting.add_done_callback(partial(self._on_end, server))
         self._set_listening(to=True)
 
@@ -100,6 +106,7 @@ class Listener:
         self._set_listening(to=False)
         self._telemetry.server_replaced()
         error = None if accepting.cancelled() else accepting.exception()
+        _retrieve_errors_of_shutdowns()
         # Its type only: the text may quote the stranger's bytes.
         log.error("the gRPC server ended unasked and is replaced", error=type(error).__name__ if error else "")
         try:
@@ -108,6 +115,13 @@ class Listener:
         except RuntimeError:
             bound = None
         _ = self._tasks.start(self._replace(server, bound), "replace the gRPC server")
+
+    def _is_news(self, record: logging.LogRecord) -> bool:
+        """Whether a line of gRPC tells anything but the end of an accept loop, of which `_on_end` writes a line."""
+        ended = self._accepting
+        if ended is None or not ended.done() or ended.cancelled():
+            return True
+        return record.msg is not ended.exception()  # gRPC logs the error itself
 
     async def _replace(self, ended: grpc.aio.Server, bound: grpc.aio.Server | None) -> None:
         if bound is None:
@@ -142,6 +156,16 @@ async def _start(server: grpc.aio.Server) -> asyncio.Task[Any]:
     await server.start()
     (accepting,) = (task for task in asyncio.all_tasks() - before if _name(task) == _ACCEPT_LOOP)
     return accepting
+
+
+def _retrieve_errors_of_shutdowns() -> None:
+    """Keep asyncio from logging the stranger's bytes: gRPC shuts an ended server down in a task that nobody awaits.
+
+    That task fails with the error of the accept loop, which is known.
+    """
+    for task in asyncio.all_tasks():
+        if _name(task) == _SHUTDOWN:
+            task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
 
 def _name(task: asyncio.Task[Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from pathlib import Path  # noqa: TC003 - pydantic looks it up
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
@@ -42,6 +43,12 @@ class EdgeSettings(Section):
     admin_listen: NumericAddress = Field(
         "127.0.0.1:9901",
         description="address of Envoy's own admin interface, on loopback; the gateway tells it to drain",
+    )
+    folder: Path | None = Field(
+        None,
+        description="the folder of `edge-config`, where the gateway may write: after each change of a certificate it "
+        "writes the files that name them again. Otherwise Envoy, once it has refused a pair that is then taken back, "
+        "ignores later certificates and authorities",
     )
     origins: tuple[str, ...] = Field(
         (),

@@ -30,6 +30,7 @@ from pydantic_settings import (
 from docpreview_gateway.model import strict_yaml
 from docpreview_gateway.settings.access import AuthSettings, PolicySettings, TlsSettings, check_access
 from docpreview_gateway.settings.edge import EdgeSettings, check_edge
+from docpreview_gateway.settings.problems import problems
 from docpreview_gateway.settings.sections import (
     Address,
     BucketSettings,
@@ -57,6 +58,10 @@ if TYPE_CHECKING:
 
 PREFIX = "DOCPREVIEW_"
 CONFIG_VARIABLE = "DOCPREVIEW_CONFIG"
+_CLIENTS_VARIABLES = frozenset({"DOCPREVIEW_TARGET", "DOCPREVIEW_TOKEN"})
+_EMULATOR_PREFIX = "DOCPREVIEW_EMULATOR_"
+"""Variables of the project's other programs, which may run in the same environment."""
+
 _QUOTED = re.compile(r"'[^'<]{2,}'|\"[^\"<]{2,}\"")
 """Quotes of the file in messages of the YAML parser; names of its tokens, such as '<block end>', are left."""
 
@@ -133,8 +138,8 @@ class Settings(BaseSettings):
     edge: EdgeSettings = EdgeSettings()
     state_dir: Path = Field(
         Path("docpreview-state"),
-        description="writable directory for state that outlives the process: the ledger of creates with `request_id` "
-        "and the counters of callers' pages (SQLite)",
+        description="writable directory for state that outlives the process: records of creates and of callers' pages "
+        "(SQLite), and the secret for them unless `ledger.key_file` names one",
     )
     upstream: UpstreamSettings = UpstreamSettings()
     retry: RetrySettings = RetrySettings()
@@ -215,7 +220,7 @@ def load(path: Path | None) -> Settings:
     """
     if path is None and (named := os.environ.get(CONFIG_VARIABLE)):
         path = Path(named)
-    problems = list(_unknown_variables())
+    mistakes = list(_unknown_variables())
 
     class FromFile(Settings):
         model_config = SettingsConfigDict(yaml_file=_readable(path))
@@ -223,11 +228,11 @@ def load(path: Path | None) -> Settings:
     try:
         settings = FromFile()
     except ValidationError as error:
-        problems += [_problem(dict(found)) for found in error.errors(include_input=False, include_url=False)]
-    except (SettingsError, yaml.YAMLError, TypeError, ValueError) as error:
-        problems.append(_unreadable(error))
-    if problems:
-        raise ConfigurationError(problems)
+        mistakes += problems(error, unknown="unknown setting")
+    except (SettingsError, yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
+        mistakes.append(_unreadable(error))
+    if mistakes:
+        raise ConfigurationError(mistakes)
     return settings
 
 
@@ -239,14 +244,6 @@ def _readable(path: Path | None) -> Path | None:
     except OSError as error:
         raise ConfigurationError([f"{path}: {error.strerror}"]) from None
     return path
-
-
-def _problem(found: dict[str, Any]) -> str:
-    where = ".".join(map(str, found["loc"]))
-    message = str(found["msg"]).removeprefix("Value error, ")
-    if found["type"] == "extra_forbidden":
-        message = "unknown setting"
-    return f"{where}: {message}" if where else message
 
 
 def _unreadable(error: Exception) -> str:
@@ -264,6 +261,8 @@ def _unreadable(error: Exception) -> str:
 def _unknown_variables() -> Iterator[str]:
     """Variables with the prefix that name no setting, such as misspelled ones."""
     for name in sorted(os.environ):
+        if name in _CLIENTS_VARIABLES or name.startswith(_EMULATOR_PREFIX):
+            continue
         if name.startswith(PREFIX) and name != CONFIG_VARIABLE:
             path = name.removeprefix(PREFIX).lower().split("__")
             if not _exists(Settings, path):

@@ -21,6 +21,7 @@ from docpreview_gateway.model.contract import METHOD_NAMES
 from docpreview_gateway.model.option_rules import CLOUD_DEFAULTS, OptionRules
 from docpreview_gateway.model.policy import ANY_METHOD, OPERATORS_METHODS, BucketRights, Rights
 from docpreview_gateway.settings.limits import CallerLimitSettings, Section
+from docpreview_gateway.settings.problems import problems
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Mapping
@@ -58,6 +59,9 @@ def _options(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _preview_options(value: dict[str, Any]) -> PreviewOptions:
+    names = {field.json_name: field.name for field in PreviewOptions.DESCRIPTOR.fields}
+    if unknown := sorted(map(str, value.keys() - {*names, *names.values()})):
+        raise ValueError(f"unknown option {', '.join(unknown)}; PreviewOptions has {', '.join(names.values())}")
     try:
         options = json_format.ParseDict(value, PreviewOptions())
     except json_format.ParseError as error:
@@ -123,7 +127,7 @@ class OptionsPart(Section):
 
     default: Options = Field({})
     force: Options = Field({})
-    at_most: dict[Literal["image_dpi", "quality", "zoom_percent"], int] = Field({})
+    at_most: dict[Literal["image_dpi", "quality", "zoom_percent"], Annotated[int, Field(strict=True)]] = Field({})
     max_pages: int | None = Field(None, ge=1, le=5000)
 
     @model_validator(mode="after")
@@ -169,19 +173,24 @@ class PolicyPart(Section):
 
 def load_policy(path: Path, surroundings: Surroundings) -> Directory:
     """Load a policy file. PolicyError with every mistake."""
+    policy = parsed(path)
+    if mistakes := [*_unknown_references(policy, surroundings), *_duplicates(policy)]:
+        raise PolicyError(mistakes)
+    return directory(policy)
+
+
+def parsed(path: Path) -> PolicyPart:
+    """A policy file that is valid by itself. PolicyError with every mistake."""
     try:
         text = path.read_bytes()
     except OSError as error:
         raise PolicyError([f"{path}: {error.strerror}"]) from None
     try:
-        policy = PolicyPart.model_validate(strict_yaml.parse(text))
+        return PolicyPart.model_validate(strict_yaml.parse(text))
     except ValidationError as error:
-        raise PolicyError([_problem(dict(found)) for found in error.errors(include_input=False)]) from None
+        raise PolicyError(problems(error, unknown="unknown key")) from None
     except (yaml.YAMLError, ValueError) as error:
         raise PolicyError([_unreadable(error)]) from None
-    if problems := [*_unknown_references(policy, surroundings), *_duplicates(policy)]:
-        raise PolicyError(problems)
-    return _directory(policy)
 
 
 def _unreadable(error: Exception) -> str:
@@ -189,14 +198,6 @@ def _unreadable(error: Exception) -> str:
         mark = error.problem_mark
         return re.sub(r"'[^']{2,}'", "...", f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}")
     return "the file must be YAML text in UTF-8"
-
-
-def _problem(found: dict[str, Any]) -> str:
-    where = ".".join(map(str, found["loc"]))
-    message = str(found["msg"]).removeprefix("Value error, ")
-    if found["type"] == "extra_forbidden":
-        message = "unknown key"
-    return f"{where}: {message}" if where else message
 
 
 def _unknown_references(policy: PolicyPart, surroundings: Surroundings) -> Iterator[str]:
@@ -257,7 +258,8 @@ def _key(identity: IdentityPart) -> Hashable:
     return ("name", identity.spiffe or identity.dns) if identity.jwt is None else identity.jwt
 
 
-def _directory(policy: PolicyPart) -> Directory:
+def directory(policy: PolicyPart) -> Directory:
+    """The callers of a policy whose references exist."""
     presets = {name: _preview_options(options) for name, options in policy.presets.items()}
     callers = {name: _caller(name, part, presets) for name, part in policy.callers.items()}
     every = [(identity, callers[name]) for name, part in policy.callers.items() for identity in part.identities]

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 
 SAFE_POLICY = "noeviction"
 
+POLICY = "maxmemory_policy"
+"""The check whether the server may evict keys."""
+
+CHECKS = (POLICY, "evicted_keys", "appendonly", "appendfsync")
+
 # In a script, because that goes to the server that holds the key, whichever of a cluster it is.
 _INFO = """
 local found = {}
@@ -60,19 +65,19 @@ async def read_health(send: Callable[..., Awaitable[object]], key: str, *, secon
     )
 
 
-def warnings(health: RedisHealth) -> list[str]:
-    """What may make the server lose records, in plain words; empty: nothing is known to."""
-    found = []
+def warnings(health: RedisHealth) -> dict[str, str]:
+    """What may make the server lose records, in plain words, by the check that fails; empty: nothing is known to."""
+    found = {}
     if health.policy is None:
-        found.append("maxmemory-policy cannot be read: make sure that it is noeviction")
+        found[POLICY] = "maxmemory-policy cannot be read: make sure that it is noeviction"
     elif health.policy != SAFE_POLICY:
-        found.append(f"maxmemory-policy is {health.policy}: a full server may delete records; set noeviction")
+        found[POLICY] = f"maxmemory-policy is {health.policy}: a full server may delete records; set noeviction"
     if health.evicted_keys:
-        found.append(f"{health.evicted_keys} keys were evicted since the server was started: it is too small")
+        found["evicted_keys"] = f"{health.evicted_keys} keys were evicted since the server was started: it is too small"
     if health.appendonly is False:
-        found.append("appendonly is no: a restart loses the changes since the last snapshot; set yes")
+        found["appendonly"] = "appendonly is no: a restart loses the changes since the last snapshot; set yes"
     elif health.appendfsync == "no":
-        found.append("appendfsync is no: a crash of the machine loses some 30 seconds; set everysec or always")
+        found["appendfsync"] = "appendfsync is no: a crash of the machine loses some 30 seconds; set everysec or always"
     return found
 
 

@@ -87,6 +87,14 @@ def parse(text: str) -> RedisAddress:
     )
 
 
+def shown(text: str) -> str:
+    """A valid URL without names and passwords, for what operators read."""
+    url = urlsplit(text)
+    if url.scheme == "unix":
+        return f"unix://{url.path}"
+    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
+
+
 def _check_server(scheme: str, place: str | None) -> None:
     if scheme not in {"redis", "rediss", "unix"} or not place:
         raise ValueError(FORMS)

@@ -50,6 +50,7 @@ async def admin_server(  # noqa: PLR0913 - what is served, named by wiring
     registry: CollectorRegistry,
     unready: Callable[[], str | None],
     unhealthy: Callable[[], Awaitable[str | None]] | None = None,
+    parts: Callable[[], Mapping[str, str]] | None = None,
     refresh: Callable[[], Awaitable[None]] | None = None,
     page: Page | None = None,
     hosts: Sequence[str] = (),
@@ -58,9 +59,10 @@ async def admin_server(  # noqa: PLR0913 - what is served, named by wiring
 
     `host` may be the path of a Unix socket. Yields the port, which differs from `port` when that is 0. OSError when the
     port is taken. `/readyz` is 503 with the reason that `unready` gives, `/healthz` with that of `unhealthy`; without
-    it `/healthz` says only that the process lives. `refresh` is awaited before metrics are read. `page` is served at
-    `/`. A request by a host name is answered if the name has no dot, is the machine's, `host` or in `hosts`: a browser
-    can be made to ask for any other name of a stranger's, and to tell him the answer.
+    it `/healthz` says only that the process lives. `/readyz?verbose` also names `parts` with what is wrong with each
+    (empty: nothing), which does not make the process unready. `refresh` is awaited before metrics are read. `page` is
+    served at `/`. A request by a host name is answered if the name has no dot, is the machine's, `host` or in `hosts`:
+    a browser can be made to ask for any other name of a stranger's, and to tell him the answer.
     """
 
     async def metrics(request: web.BaseRequest) -> web.Response:
@@ -73,9 +75,12 @@ async def admin_server(  # noqa: PLR0913 - what is served, named by wiring
         reason = None if unhealthy is None else await unhealthy()
         return web.Response(text="ok\n") if reason is None else web.Response(status=503, text=f"{reason}\n")
 
-    async def readyz(_request: web.BaseRequest) -> web.Response:
+    async def readyz(request: web.BaseRequest) -> web.Response:
         reason = unready()
-        return web.Response(text="ready\n") if reason is None else web.Response(status=503, text=f"{reason}\n")
+        found = [] if parts is None or "verbose" not in request.query else sorted(parts().items())
+        lines = ["ready" if reason is None else reason]
+        lines += [f"{name} failing: {problem}" if problem else f"{name} ok" for name, problem in found]
+        return web.Response(status=200 if reason is None else 503, text="\n".join(lines) + "\n")
 
     async def operator(_request: web.BaseRequest) -> web.Response:
         if page is None:

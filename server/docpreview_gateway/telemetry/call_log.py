@@ -53,7 +53,7 @@ class CallLog:
         self._ended: list[tuple[float, Method, Call, str, float]] = []
 
     def call_ended(self, method: Method, call: Call, code: str, seconds: float) -> None:
-        """Log a call: caller, method, status, reason, duration, ids."""
+        """Log a call: caller, method, status, reason, duration, ids; the rule of the policy that refused it."""
         if self._calls == "off" or (self._calls == "errors" and code == "OK"):
             return
         ended = (self._clock.now(), method, call, code, seconds)
@@ -83,6 +83,8 @@ class CallLog:
             "upstream_request_id": call.response.upstream_request_id,
             "request_id": call.request_id,
         }
+        if call.response.rule:
+            entry["rule"] = call.response.rule
         if self._as_json:
             self.flush()
             self._write(_line(entry))
@@ -117,6 +119,8 @@ def _entry(now: float, method: Method, call: Call, code: str, seconds: float) ->
         "upstream_request_id": call.response.upstream_request_id,
         "request_id": call.request_id,
     }
+    if call.response.rule:
+        entry["rule"] = call.response.rule
     if call.trace is not None:
         entry["trace_id"] = call.trace.trace_id
     return entry

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 BREAKERS = {0: "closed", 1: "half-open", 2: "open"}
 OURS = ("Unknown", "Internal", "Unavailable", "DataLoss", "DeadlineExceeded")
@@ -116,7 +116,7 @@ class View:
     pollers: int
     unreconciled: int
     certificates: Mapping[str, float]
-    refused_files: Mapping[str, int]
+    refused_files: Sequence[str]
     hosts: list[Host] = field(default_factory=list)
     callers: list[CallerUse] = field(default_factory=list)
     errors: list[ErrorKind] = field(default_factory=list)
@@ -146,9 +146,7 @@ def view(now: Snapshot, before: Snapshot, unready: str | None) -> View:
         pollers=int(now.value("docpreview_pollers")),
         unreconciled=int(now.value("docpreview_ledger_unreconciled")),
         certificates={name: end - now.at for name, end in ends.items()},
-        refused_files={
-            what: int(count) for what, count in now.by("docpreview_reloads_total", "file", outcome="invalid").items()
-        },
+        refused_files=[what for what, refused in now.by("docpreview_file_refused", "file").items() if refused],
         hosts=_hosts(now, before),
         callers=_callers(now, before, seconds),
         errors=_errors(now, before),

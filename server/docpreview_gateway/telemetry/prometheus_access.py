@@ -17,6 +17,12 @@ class PrometheusAccess:
         self._reloads = Counter(
             "docpreview_reloads_total", "Reloads of changed files, by outcome.", ("file", "outcome"), registry=registry
         )
+        self._refused = Gauge(
+            "docpreview_file_refused",
+            "1 while a file on disk is refused and its last valid version is in use, 0 when that on disk is in use.",
+            ("file",),
+            registry=registry,
+        )
         self._certificate = Gauge(
             "docpreview_certificate_expiry_timestamp_seconds",
             "Unix time at which the certificate expires.",
@@ -27,6 +33,10 @@ class PrometheusAccess:
     def reloaded(self, what: str, outcome: str) -> None:
         """Count a reload of a file."""
         self._reloads.labels(what, outcome).inc()
+
+    def file_refused(self, what: str, refused: bool) -> None:  # noqa: FBT001 - as in the port
+        """Set whether a file of this kind is refused now."""
+        self._refused.labels(what).set(refused)
 
     def certificate_ends(self, at: float) -> None:
         """Set the expiry of the server's certificate."""

@@ -22,12 +22,20 @@ _OF_A_PROCESS = ("process_", "python_")
 _HIGHEST = frozenset(
     {
         "docpreview_build_info",
+        "docpreview_file_refused",
         "docpreview_upstream_breaker_state",
         "docpreview_ledger_unreconciled",
         "docpreview_ledger_oldest_unreconciled_seconds",
         "docpreview_ledger_reconciled_timestamp_seconds",
         "docpreview_error_last_timestamp_seconds",
         "docpreview_caller_limit",
+        "docpreview_store_failing",
+        "docpreview_store_lost",
+        "docpreview_store_health",
+        "docpreview_store_evicted_keys",
+        "docpreview_list_lag_seconds",
+        "docpreview_reconciliation_findings",
+        "docpreview_reconciliation_timestamp_seconds",
         "docpreview_pages_used",
         "docpreview_pages_reserved",
     }

@@ -11,7 +11,7 @@ import structlog
 from docpreview_gateway.model.callers import ANONYMOUS
 from docpreview_gateway.upstream.credential_files import CredentialFileError, load_credentials
 from docpreview_gateway.wiring.file_stamp import file_stamp
-from docpreview_gateway.wiring.reloading import InvalidFileError, Reloading, Watched
+from docpreview_gateway.wiring.reloading import InvalidFileError, Loaded, Reloading, Watched
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,13 +70,15 @@ class Access:
     Every method raises InvalidFileError for a file with which the gateway cannot start.
     """
 
-    def __init__(self, settings: Settings, clock: Clock, telemetry: AccessTelemetry) -> None:
+    def __init__(
+        self, settings: Settings, clock: Clock, telemetry: AccessTelemetry, reloading: Reloading | None = None
+    ) -> None:
         self._settings = settings
         self._clock = clock
         self._telemetry = telemetry
         self._fetched: list[JwksKeys] = []
         self._authenticator: Authenticator | None = None
-        self.reloading = Reloading(telemetry, file_stamp)
+        self.reloading = reloading or Reloading(telemetry, file_stamp)
 
     def cloud_credentials(self) -> HeldCredentials:
         """The key pairs for the cloud."""
@@ -124,17 +126,27 @@ class Access:
             return None
         from docpreview_gateway.access.tls_files import TlsCredentials  # noqa: PLC0415
 
-        load = partial(_tls, tls)
+        load = partial(tls_material, tls)
         credentials = None if self._settings.edge.listen else TlsCredentials(load())
 
         def take(material: TlsMaterial) -> None:
             if credentials is not None:
                 credentials.replace(material)
+            elif self._settings.edge.folder is not None:
+                self._tell_edge(self._settings.edge.folder)
             self._telemetry.certificate_ends(material.not_after)
 
         paths = [path for path in (tls.certificate, tls.key, tls.client_ca) if path is not None]
         self.reloading.add(Watched("certificate", paths, load, take))
         return None if credentials is None else credentials.credentials()
+
+    def _tell_edge(self, folder: Path) -> None:
+        from docpreview_gateway.wiring import edge_files  # noqa: PLC0415
+
+        try:
+            edge_files.name_again(self._settings, folder)
+        except OSError as error:
+            log.warning("the edge is not told of new certificates", folder=str(folder), why=error.strerror)
 
     async def refresh_keys(self) -> None:
         """Fetch the issuers' keys. After a failure, which `_fetch_keys` reports, the old keys stay in use."""
@@ -177,11 +189,43 @@ class Access:
         try:
             keys = parse_keys(await jwks_http.fetch(url))
         except (jwks_http.FetchError, KeysError) as error:
-            self._telemetry.reloaded("jwks", "invalid" if isinstance(error, KeysError) else "unreachable")
+            invalid = isinstance(error, KeysError)
+            self._telemetry.reloaded("jwks", "invalid" if invalid else "unreachable")
+            if invalid:
+                self.reloading.refusals.report("jwks", url, refused=True)
             log.warning("keys of an issuer not fetched, the old ones stay in use", issuer=issuer, why=str(error))
             raise
         self._telemetry.reloaded("jwks", "ok")
+        self.reloading.refusals.report("jwks", url, refused=False)
         return keys
+
+
+class _Checking(Reloading):
+    """Loads each file once, and keeps the mistakes."""
+
+    def __init__(self, telemetry: AccessTelemetry) -> None:
+        super().__init__(telemetry, file_stamp)
+        self.mistakes: list[str] = []
+
+    def add(self, watched: Watched[Loaded]) -> None:
+        """Load now."""
+        try:
+            super().add(watched)
+        except InvalidFileError as error:
+            self.mistakes += error.problems
+
+
+def file_problems(settings: Settings, clock: Clock, telemetry: AccessTelemetry) -> list[str]:
+    """The mistakes in all files that the settings name, with which the gateway would not start."""
+    checking = _Checking(telemetry)
+    access = Access(settings, clock, telemetry, checking)
+    access.cloud_credentials()
+    access.authenticator()
+    try:
+        access.server_credentials()
+    except InvalidFileError as error:
+        checking.mistakes += error.problems
+    return checking.mistakes
 
 
 def load_directory(settings: Settings) -> Directory:
@@ -198,7 +242,7 @@ def load_directory(settings: Settings) -> Directory:
     try:
         return load_policy(settings.policy.file, surroundings)
     except PolicyError as error:
-        raise InvalidFileError("; ".join(error.problems)) from None
+        raise InvalidFileError(*error.problems) from None
 
 
 def _issuers(settings: Settings) -> tuple[JwtSettings, ...]:
@@ -212,7 +256,8 @@ def _cloud_keys(path: Path) -> Credentials:
         raise InvalidFileError(str(error)) from None
 
 
-def _tls(settings: TlsSettings) -> TlsMaterial:
+def tls_material(settings: TlsSettings) -> TlsMaterial:
+    """Certificate, key and client CA from their files. InvalidFileError with the file."""
     from docpreview_gateway.access.tls_files import TlsFilesError, load_tls  # noqa: PLC0415
 
     if settings.certificate is None or settings.key is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
@@ -13,6 +14,7 @@ from docpreview_gateway.creates.days import Days
 from docpreview_gateway.creates.dead_leases import DeadLeases
 from docpreview_gateway.creates.drafts import Drafts
 from docpreview_gateway.creates.guarded import GuardedStore, StoreMemory
+from docpreview_gateway.creates.imported import OldIds
 from docpreview_gateway.creates.keys import CreateKeys
 from docpreview_gateway.creates.leases import LEASE_SECONDS, RENEW_SECONDS, PageLeases
 from docpreview_gateway.creates.lists import JobHistory
@@ -29,18 +31,29 @@ from docpreview_gateway.creates.usage import PageUsages
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.storage.background import repeated
 from docpreview_gateway.storage.key_file import DeploymentSecrets, KeyFileError, deployment_secrets
+from docpreview_gateway.storage.redis_urls import shown
+from docpreview_gateway.wiring.old_creates import old_creates
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from contextlib import AbstractAsyncContextManager
 
     from docpreview_gateway.access.bucket_registry import BucketRegistry
-    from docpreview_gateway.creates.ports import CreateStore
+    from docpreview_gateway.creates.ports import CreatesTelemetry
+    from docpreview_gateway.creates.redis_creates import RedisCreates
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.settings.loading import Settings
+    from docpreview_gateway.storage.redis_health import RedisHealth
     from docpreview_gateway.upstream.cloud_clock import CloudTimes
     from docpreview_gateway.upstream.operations import Upstream
     from docpreview_gateway.upstream.ports import ObjectTags
     from docpreview_gateway.wiring.observability import Observability
+
+STORE_FILE = "creates.db"
+"""The store's file in the state directory, without shared state."""
+
+STORE_MEMORY = "store.json"
+"""The file in the state directory with what this machine knows of the store."""
 
 SETTLE_SECONDS = 2.0
 """Interval of rounds over records that are due."""
@@ -50,6 +63,9 @@ FIRST_RECONCILIATION = 600.0
 
 CHECK_STORE_SECONDS = 10.0
 """Interval of looks whether the store is the one that it was."""
+
+HEALTH_SECONDS = 30.0
+"""Interval of looks at the health of the store's server: until one has noticed a failover, records may be missing."""
 
 log = structlog.get_logger("docpreview_gateway.creates")
 
@@ -63,7 +79,7 @@ class CreateParts(NamedTuple):
 
 
 @asynccontextmanager
-async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
+async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
     settings: Settings,
     upstream: Upstream,
     tags: ObjectTags,
@@ -79,18 +95,22 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
     StartError when the store cannot be opened.
     """
     async with AsyncExitStack() as stack:
-        known, timing, telemetry = _secrets(settings), settings.ledger.timing(), observed.creates
+        known, timing, telemetry = create_secrets(settings), settings.ledger.timing(), observed.creates
         keys = CreateKeys(settings.shared_state.namespace or "", known.secrets)
-        store = await _store(settings, keys, stack)
+        store, place, read_health = await create_store(settings, keys, stack)
+        old = OldIds()
+        migration = await old_creates(settings, store, keys, old, stack)
         history = JobHistory(upstream, keys, times)
         scans = Scans(history, keys, times, timing=timing, caller_names=caller_names)
         all_buckets = [found.bucket() for found in settings.buckets]
         guarded = GuardedStore(
             store,
-            StoreMemory(settings.state_dir / "store.json"),
+            StoreMemory(settings.state_dir / STORE_MEMORY),
             times,
-            # Nothing was made with a secret that did not exist.
-            is_first_start=_always if known.made else lambda: rebuild.is_first_start(),
+            # Nothing was made with a secret that did not exist. The rebuild is made below.
+            is_first_start=_always if known.made else lambda: rebuild.is_first_start(),  # noqa: PLW0108 - as above
+            prepare=migration,
+            place=place,
         )
         rebuild = Rebuild(
             guarded,
@@ -123,7 +143,7 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
             buckets,
             guarded,
             attempts,
-            drafts=Drafts(keys, timing),
+            drafts=Drafts(keys, timing, old),
             rendered=RenderedJobs(upstream, tags, keys),
             history=history,
             leases=leases,
@@ -131,6 +151,7 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
             keys=keys,
             times=times,
             telemetry=telemetry,
+            unsafe=lambda: guarded.unsafe,
         )
         settlement = Settlement(
             guarded,
@@ -142,14 +163,23 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
             telemetry=telemetry,
             timing=timing,
         )
-        reconciliation = Reconciliation(guarded, history, scans, keys, times, buckets=all_buckets, telemetry=telemetry)
+        reconciliation = Reconciliation(
+            guarded, history, scans, keys, times, timing=timing, buckets=all_buckets, telemetry=telemetry
+        )
         stack.push_async_callback(leases.end)
-        await stack.enter_async_context(repeated(settlement.round, SETTLE_SECONDS))
-        await stack.enter_async_context(repeated(rebuild.round, SETTLE_SECONDS))
-        await stack.enter_async_context(repeated(guarded.look, CHECK_STORE_SECONDS))
-        await stack.enter_async_context(repeated(leases.round, RENEW_SECONDS))
-        await stack.enter_async_context(repeated(dead_leases.round, RENEW_SECONDS))
-        await stack.enter_async_context(repeated(reconciliation.daily, DAY_SECONDS, first_after=FIRST_RECONCILIATION))
+        telemetry.measure_store(is_failing=lambda: bool(guarded.problem), is_lost=lambda: guarded.lost is not None)
+        rounds: list[AbstractAsyncContextManager[None]] = [
+            repeated(settlement.round, SETTLE_SECONDS),
+            repeated(rebuild.round, SETTLE_SECONDS),
+            repeated(guarded.look, CHECK_STORE_SECONDS),
+            repeated(leases.round, RENEW_SECONDS),
+            repeated(dead_leases.round, RENEW_SECONDS),
+            repeated(reconciliation.daily, DAY_SECONDS, first_after=FIRST_RECONCILIATION),
+        ]
+        if read_health is not None:
+            rounds.append(_server_health(settings, read_health, guarded, place, telemetry))
+        for each in rounds:
+            await stack.enter_async_context(each)
         stack.push_async_callback(creates.drained)
         yield CreateParts(creates, PageUsages(guarded, lambda: days.today(clock.now())), lambda: guarded.problem)
 
@@ -158,28 +188,60 @@ async def _always() -> bool:
     return True
 
 
-def _secrets(settings: Settings) -> DeploymentSecrets:
+def create_secrets(settings: Settings) -> DeploymentSecrets:
     """The deployment's secrets. StartError when their file cannot be used."""
     try:
         return deployment_secrets(settings.ledger.key_file, settings.state_dir)
     except KeyFileError as error:
-        raise StartError(f"ledger.key_file: {error}") from error
+        # Without a file of its own the secret is in the folder of the state.
+        setting = "state_dir" if settings.ledger.key_file is None else "ledger.key_file"
+        raise StartError(f"{setting}: {error}") from error
 
 
-async def _store(settings: Settings, keys: CreateKeys, stack: AsyncExitStack) -> CreateStore:
+class OpenStore(NamedTuple):
+    """The store, where it is (without passwords), and how to ask its server for its health; None: it has no server."""
+
+    store: RedisCreates | SqliteCreates
+    place: str
+    read_health: Callable[[], Awaitable[RedisHealth]] | None = None
+
+
+async def create_store(settings: Settings, keys: CreateKeys, stack: AsyncExitStack) -> OpenStore:
+    """The store, open as long as the stack is. StartError when its file cannot be used."""
     state = settings.shared_state
     if url := state.ledger_url or state.url:
         # Imported only with shared state: redis takes 20 MiB and half a second.
-        from docpreview_gateway.creates.redis_creates import RedisCreates  # noqa: PLC0415
+        from docpreview_gateway.creates.redis_creates import RedisCreates, key_names  # noqa: PLC0415
         from docpreview_gateway.storage.redis_connections import redis_commands  # noqa: PLC0415
+        from docpreview_gateway.storage.redis_health import read_health  # noqa: PLC0415
 
         # Separate connections, so that creates do not queue behind cache look-ups.
         send = await stack.enter_async_context(redis_commands(url.get_secret_value()))
-        return RedisCreates(send, keys, seconds=state.ledger_timeout_seconds)
+        key, *_ = key_names(keys.namespace)
+        return OpenStore(
+            RedisCreates(send, keys, seconds=state.ledger_timeout_seconds),
+            shown(url.get_secret_value()),
+            partial(read_health, send, key, seconds=state.ledger_timeout_seconds),
+        )
+    path = settings.state_dir / STORE_FILE
     try:
-        return await stack.enter_async_context(SqliteCreates(settings.state_dir / "creates.db", keys))
+        return OpenStore(await stack.enter_async_context(SqliteCreates(path, keys)), str(path))
     except StoreError as error:
         raise StartError(f"state_dir: {error}; creates are recorded in a folder that can be written") from error
+
+
+def _server_health(
+    settings: Settings,
+    read_health: Callable[[], Awaitable[RedisHealth]],
+    store: GuardedStore,
+    place: str,
+    telemetry: CreatesTelemetry,
+) -> AbstractAsyncContextManager[None]:
+    """The rounds over the health of the store's server, the first one at once."""
+    from docpreview_gateway.creates.server_health import ServerHealth  # noqa: PLC0415 - as above
+
+    health = ServerHealth(read_health, store, strict=settings.ledger.strict, place=place, telemetry=telemetry)
+    return repeated(health.round, HEALTH_SECONDS)
 
 
 async def _journal(settings: Settings, keys: CreateKeys, stack: AsyncExitStack) -> tuple[SqliteJournal, str]:

@@ -36,6 +36,9 @@ _BUFFER = "envoy.filters.http.buffer"
 _FRAMING_BYTES = 1024
 """For what stands around a message; the gateway itself refuses one that is a little too large."""
 
+_STATUSES = {400: 3, 404: 12, 408: 4, 413: 8, 431: 8, 503: 14}
+"""The code of gRPC of each HTTP status that Envoy answers itself."""
+
 MARGIN_SECONDS = 30.0
 """By which Envoy's limits of time exceed the gateway's own, which give better answers."""
 
@@ -99,9 +102,32 @@ def _connections(settings: Settings, folder: Path) -> Config:
             "initial_connection_window_size": 1_048_576,
             "connection_keepalive": {"interval": "60s", "timeout": "20s"},
         },
+        "local_reply_config": local_replies(),
         "route_config": _routes(settings),
         "http_filters": filters,
     }
+
+
+def local_replies() -> Config:
+    """Envoy's own refusals as `google.rpc.Status` in JSON, as the gateway's are; callers of gRPC get trailers."""
+    return {"mappers": [_local_reply(code, status) for status, code in _STATUSES.items()] + [_local_reply(2)]}
+
+
+def _local_reply(code: int, status: int | None = None) -> Config:
+    other = {
+        "name": "content-type",
+        "string_match": {"prefix": "application/grpc"},
+        "invert_match": True,
+        "treat_missing_header_as_empty": True,
+    }
+    # JSON that has begun to be transcoded looks like gRPC but for the path that it had.
+    transcoded = {"name": "x-envoy-original-path", "present_match": True}
+    found: Config = {"or_filter": {"filters": [{"header_filter": {"header": each}} for each in (other, transcoded)]}}
+    if status is not None:
+        value = {"default_value": status, "runtime_key": "edge.status"}
+        same = {"status_code_filter": {"comparison": {"op": "EQ", "value": value}}}
+        found = {"and_filter": {"filters": [found, same]}}
+    return {"filter": found, "body_format_override": {"json_format": {"code": code, "message": "%LOCAL_REPLY_BODY%"}}}
 
 
 def _json(folder: Path) -> Config:
@@ -113,7 +139,8 @@ def _json(folder: Path) -> Config:
         "max_request_body_size": MAX_RECEIVE_BYTES,
         "max_response_body_size": MAX_SEND_BYTES,
         "print_options": {"preserve_proto_field_names": True, "stream_newline_delimited": True},
-        "request_validation_options": {"reject_unknown_method": True},
+        # Unknown methods go on to the routes: refused here, before its message has come, a call would be reset, which
+        # some clients take for a broken answer.
     }
 
 
@@ -125,8 +152,12 @@ def _routes(settings: Settings) -> Config:
         *(_route(settings, "gateway", path) for path in methods),
         *(_route(settings, "health", f"/{health.SERVICE_NAME}/{name}", grpc={}) for name in ("Check", "Watch")),
         *(_stream(settings, path) for path in tools if settings.reflection),
+        *(_preflight(origin) for origin in settings.edge.origins),
         # Callers of gRPC get UNIMPLEMENTED.
-        {"match": {"prefix": "/"}, "direct_response": {"status": 404}},
+        {
+            "match": {"prefix": "/"},
+            "direct_response": {"status": 404, "body": {"inline_string": "no such method; call with POST"}},
+        },
     ]
     host: Config = {"name": "gateway", "domains": ["*"], "routes": routes}
     if settings.edge.origins:
@@ -136,9 +167,9 @@ def _routes(settings: Settings) -> Config:
 
 def _route(settings: Settings, cluster: str, path: str, **match: Config) -> Config:
     # The path alone would let any bytes pass behind a question mark.
-    whole = {"name": ":path", "string_match": {"exact": path}}
+    exact = [{"name": name, "string_match": {"exact": value}} for name, value in ((":path", path), (":method", "POST"))]
     return {
-        "match": {"path": path, "headers": [whole], **match},
+        "match": {"path": path, "headers": exact, **match},
         "route": {
             "cluster": cluster,
             # A caller's own text does not name the host.
@@ -148,6 +179,15 @@ def _route(settings: Settings, cluster: str, path: str, **match: Config) -> Conf
             "max_stream_duration": {"max_stream_duration": seconds(_longest_call(settings))},
         },
     }
+
+
+def _preflight(origin: str) -> Config:
+    """The question of a browser, which the filter of CORS answers; it looks at routes to a cluster only."""
+    asked: list[Config] = [
+        {"name": name, "string_match": {"exact": value}} for name, value in ((":method", "OPTIONS"), ("origin", origin))
+    ]
+    asked.append({"name": "access-control-request-method", "present_match": True})
+    return {"match": {"prefix": "/", "headers": asked}, "route": {"cluster": "gateway"}}
 
 
 def _stream(settings: Settings, path: str) -> Config:
@@ -191,24 +231,29 @@ def _watched(name: str, path: Path) -> Config:
     }
 
 
-def certificate(chain: Path, key: Path) -> Config:
+def certificate(chain: Path, key: Path, spelling: int = 0) -> Config:
     """The secret of the server's certificate."""
     return _secret(
         "certificate",
         tls_certificate={
-            "certificate_chain": {"filename": str(chain)},
+            "certificate_chain": {"filename": _spelt(chain, spelling)},
             "private_key": {"filename": str(key)},
             "watched_directory": {"path": str(chain.parent)},
         },
     )
 
 
-def authorities(path: Path) -> Config:
+def authorities(path: Path, spelling: int = 0) -> Config:
     """The secret of the authorities of client certificates."""
+    trusted = {"filename": _spelt(path, spelling)}
     return _secret(
         "authorities",
-        validation_context={"trusted_ca": {"filename": str(path)}, "watched_directory": {"path": str(path.parent)}},
+        validation_context={"trusted_ca": trusted, "watched_directory": {"path": str(path.parent)}},
     )
+
+
+def _spelt(path: Path, spelling: int) -> str:
+    return str(path) if spelling == 0 else f"{path.parent}{'/.' * spelling}/{path.name}"
 
 
 def _secret(name: str, **kind: Config) -> Config:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 BOOTSTRAP = "envoy.yaml"
 _HEAP = "envoy.resource_monitors.fixed_heap"
+_CONNECTIONS = "envoy.resource_monitors.global_downstream_max_connections"
 
 GATEWAY_CONNECTIONS = 1000
 """Connections that a process of the gateway accepts (rpc/server.py)."""
@@ -67,11 +68,16 @@ def files(settings: Settings, folder: Path) -> dict[str, bytes]:
     tls = settings.tls
     if tls.certificate is not None and tls.key is not None and tls.key.parent != tls.certificate.parent:
         raise EdgeError("tls.key: must be in the folder of tls.certificate, which Envoy watches for new ones of both")
-    made = {BOOTSTRAP: _text(_bootstrap(settings, folder)), DESCRIPTORS: _descriptors()}
+    return {BOOTSTRAP: _text(_bootstrap(settings, folder)), DESCRIPTORS: _descriptors()} | secrets(settings)
+
+
+def secrets(settings: Settings, spelling: int = 0) -> dict[str, bytes]:
+    """Those of the files that name certificate and authorities. Their paths have the same meaning in every spelling."""
+    tls, made = settings.tls, {}
     if tls.certificate is not None and tls.key is not None:
-        made[CERTIFICATE] = _text({"resources": [certificate(tls.certificate, tls.key)]})
+        made[CERTIFICATE] = _text({"resources": [certificate(tls.certificate, tls.key, spelling)]})
     if tls.client_ca is not None:
-        made[AUTHORITIES] = _text({"resources": [authorities(tls.client_ca)]})
+        made[AUTHORITIES] = _text({"resources": [authorities(tls.client_ca, spelling)]})
     return made
 
 
@@ -117,7 +123,7 @@ def _overload(edge: EdgeSettings) -> Config:
         "buffer_factory_config": {"minimum_account_to_track_power_of_two": 16},
         "resource_monitors": [
             typed(
-                "envoy.resource_monitors.global_downstream_max_connections",
+                _CONNECTIONS,
                 "extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
                 max_active_downstream_connections=edge.max_connections,
             ),
@@ -128,6 +134,9 @@ def _overload(edge: EdgeSettings) -> Config:
             ),
         ],
         "actions": [
+            # As the gateway without an edge: connections without a call make room for new ones, before all are taken.
+            _action("reduce_timeouts", _CONNECTIONS, scaled={"scaling_threshold": 0.75, "saturation_threshold": 0.9})
+            | {"typed_config": _shorter()},
             _action("shrink_heap", threshold={"value": 0.7}),
             _action("reset_high_memory_stream", scaled={"scaling_threshold": 0.75, "saturation_threshold": 0.9}),
             _action("stop_accepting_requests", threshold={"value": 0.95}),
@@ -135,8 +144,16 @@ def _overload(edge: EdgeSettings) -> Config:
     }
 
 
-def _action(name: str, **trigger: Config) -> Config:
-    return {"name": f"envoy.overload_actions.{name}", "triggers": [{"name": _HEAP, **trigger}]}
+def _action(name: str, resource: str = _HEAP, **trigger: Config) -> Config:
+    return {"name": f"envoy.overload_actions.{name}", "triggers": [{"name": resource, **trigger}]}
+
+
+def _shorter() -> Config:
+    """How long, at last, a connection may be without a call, and a handshake may take."""
+    timers = [
+        {"timer": name, "min_timeout": "2s"} for name in ("HTTP_DOWNSTREAM_CONNECTION_IDLE", "TRANSPORT_SOCKET_CONNECT")
+    ]
+    return {"@type": f"{TYPE}config.overload.v3.ScaleTimersOverloadActionConfig", "timer_scale_factors": timers}
 
 
 def _metrics(settings: Settings) -> Config:

@@ -19,7 +19,11 @@ Loaded = TypeVar("Loaded")
 
 
 class InvalidFileError(Exception):
-    """A file cannot be used. The message says why, without secrets."""
+    """A file cannot be used. The message says why, without secrets; `problems` has a line for each mistake."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
 
 
 class Watched(NamedTuple, Generic[Loaded]):
@@ -41,6 +45,20 @@ class _State:
         self.tried = self.seen = stamps
 
 
+class Refusals:
+    """Which files on disk are refused, reported by kind: there may be several of a kind, such as `credentials`."""
+
+    def __init__(self, telemetry: AccessTelemetry) -> None:
+        self._telemetry = telemetry
+        self._refused: dict[str, set[Hashable]] = {}
+
+    def report(self, what: str, file: Hashable, *, refused: bool) -> None:
+        """The present version of this file is refused, or it is the one in use."""
+        files = self._refused.setdefault(what, set())
+        (files.add if refused else files.discard)(file)
+        self._telemetry.file_refused(what, bool(files))
+
+
 class Reloading:
     """Watched files, reloaded when their `stamp` changes.
 
@@ -51,6 +69,7 @@ class Reloading:
     def __init__(self, telemetry: AccessTelemetry, stamp: Callable[[Path], Hashable]) -> None:
         self._telemetry = telemetry
         self._stamp = stamp
+        self.refusals = Refusals(telemetry)
         self._watched: list[tuple[Watched[object], _State]] = []
 
     def add(self, watched: Watched[Loaded]) -> None:
@@ -59,7 +78,8 @@ class Reloading:
         A file that is being written at this moment is loaded as it is; what is written afterwards is a change.
         """
         state = _State(self._stamps(watched))
-        watched.take(watched.load())
+        watched.take(_loaded(watched))
+        self.refusals.report(watched.what, tuple(watched.paths), refused=False)
         self._watched.append((watched, state))  # type: ignore[arg-type]  # loaded values are only passed on
 
     async def check(self) -> None:
@@ -76,7 +96,7 @@ class Reloading:
     async def _reload(self, watched: Watched[object], state: _State) -> None:
         loaded: object | InvalidFileError
         try:
-            loaded = await asyncio.to_thread(watched.load)
+            loaded = await asyncio.to_thread(_loaded, watched)
         except InvalidFileError as error:
             loaded = error
         if (now := await asyncio.to_thread(self._stamps, watched)) != state.seen:
@@ -84,13 +104,34 @@ class Reloading:
             state.seen = now
             return
         state.tried = now
+        if not isinstance(loaded, InvalidFileError):
+            try:
+                watched.take(loaded)
+            except Exception as error:  # noqa: BLE001 - told as the file's
+                loaded = _unusable(watched, error)
+        self.refusals.report(watched.what, tuple(watched.paths), refused=isinstance(loaded, InvalidFileError))
         if isinstance(loaded, InvalidFileError):
             self._telemetry.reloaded(watched.what, "invalid")
             log.warning("new version is invalid, the old one stays", file=watched.what, why=str(loaded))
         else:
-            watched.take(loaded)
             self._telemetry.reloaded(watched.what, "ok")
             log.info("reloaded", file=watched.what)
 
     def _stamps(self, watched: Watched[Loaded]) -> list[Hashable]:
         return [self._stamp(path) for path in watched.paths]
+
+
+def _loaded(watched: Watched[Loaded]) -> Loaded:
+    """What is loaded. InvalidFileError for every error: one of a file must not keep others from being reloaded."""
+    try:
+        return watched.load()
+    except InvalidFileError:
+        raise
+    except Exception as error:  # noqa: BLE001 - told as the file's
+        raise _unusable(watched, error) from None
+
+
+def _unusable(watched: Watched[Loaded], error: Exception) -> InvalidFileError:
+    """The error for one that was not expected. Its type only: its text may quote the file."""
+    files = ", ".join(map(str, watched.paths))
+    return InvalidFileError(f"{files}: cannot be used ({type(error).__name__})")

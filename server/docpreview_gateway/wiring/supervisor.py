@@ -26,6 +26,7 @@ from docpreview_gateway.telemetry.admin_server import NOT_LISTENING, admin_serve
 from docpreview_gateway.telemetry.operator_page import SAMPLE_SECONDS, OperatorPage
 from docpreview_gateway.telemetry.worker_metrics import WorkerMetrics
 from docpreview_gateway.wiring.edge_drain import drain_edge
+from docpreview_gateway.wiring.hangups import ignore_hangups
 from docpreview_gateway.wiring.reserved_port import CAN_SHARE, at_port, reserved_port
 from docpreview_gateway.wiring.system_clock import SystemClock
 
@@ -67,6 +68,9 @@ class Supervisor:
         Gauge("docpreview_workers", "Workers that serve.", registry=self.registry).set_function(
             lambda: len(self._ready)
         )
+        Gauge("docpreview_workers_configured", "Workers that should serve.", registry=self.registry).set(
+            settings.workers
+        )
         self._restarts = Counter(
             "docpreview_worker_restarts_total", "Workers that were started again.", registry=self.registry
         )
@@ -77,6 +81,11 @@ class Supervisor:
         if self._stopping.is_set():
             return "stopping"
         return None if self._ready and self._has_started else "starting"
+
+    def parts(self) -> dict[str, str]:
+        """What is wrong with parts of the workers, as of their last scrape; empty: nothing."""
+        failing = self.registry.get_sample_value("docpreview_store_failing")
+        return {"records": "a worker cannot record creates, and its log says why" if failing else ""}
 
     async def run(self, address: str, on_started: Callable[[], None]) -> int:
         """Run the workers on `address` until they have all stopped; the exit code for this process.
@@ -217,6 +226,7 @@ async def supervise(settings: Settings, command: Sequence[str]) -> int:
             registry=supervisor.registry,
             unready=lambda: supervisor.unready,
             unhealthy=supervisor.why_unhealthy,
+            parts=supervisor.parts,
             refresh=supervisor.refresh,
             page=page,
             hosts=settings.admin_hosts,
@@ -234,6 +244,7 @@ async def supervise(settings: Settings, command: Sequence[str]) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, supervisor.stop)
+        ignore_hangups(loop)
         grpc_port = reserved.getsockname()[1]
 
         edge = asyncio.create_task(_drain_edge(supervisor, settings))

@@ -193,6 +193,52 @@ class TestCreate:
         with pytest.raises(InvalidRequest, match=r"options\.image_dpi"):
             await office.jobs.create(create_request(options=PreviewOptions(image_dpi=200)), by(shop))
 
+    @pytest.mark.parametrize(
+        ("rules", "options", "field", "message"),
+        [
+            (
+                OptionRules(force=PreviewOptions(image_params="watermark/2")),
+                PreviewOptions(target_format=PreviewOptions.TARGET_FORMAT_PDF),
+                "options.image_params",
+                "not to TARGET_FORMAT_PDF; by the gateway's policy image_params is set by callers.shop.options.force",
+            ),
+            (
+                OptionRules(default=PreviewOptions(target_format=PreviewOptions.TARGET_FORMAT_PDF)),
+                PreviewOptions(image_params="watermark/2"),
+                "options.image_params",
+                "by the gateway's policy target_format is set by callers.shop.options.default",
+            ),
+            (
+                OptionRules(max_pages=50),
+                PreviewOptions(single_image=True),
+                "options.single_image",
+                "by the gateway's policy end_page is set by callers.shop.options.max_pages",
+            ),
+            (
+                OptionRules(force=PreviewOptions(image_dpi=300), at_most={"image_dpi": 150}),
+                PreviewOptions(),
+                "options.image_dpi",
+                "by the gateway's policy image_dpi is set by callers.shop.options.force",
+            ),
+            (
+                OptionRules(at_most={"image_dpi": 150}),
+                PreviewOptions(image_dpi=300),
+                "options.image_dpi",
+                "must be at most 150 for this caller",
+            ),
+        ],
+    )
+    async def test_a_violation_by_an_option_of_the_policy_names_the_rule_that_set_it(
+        self, office: Office, rules: OptionRules, options: PreviewOptions, field: str, message: str
+    ) -> None:
+        """The caller did not, and would look for it in vain."""
+        shop = caller_of("shop", {BUCKET.name: ("in/",)}, ("p/",), options=rules)
+        with pytest.raises(InvalidRequest) as caught:
+            await office.jobs.create(create_request(options=options), by(shop))
+        (violation,) = caught.value.violations
+        assert violation.field == field
+        assert violation.description.endswith(message)
+
     async def test_a_preset_without_a_policy_is_invalid(self, office: Office) -> None:
         """A gateway without a policy has no presets."""
         with pytest.raises(InvalidRequest, match="preset"):

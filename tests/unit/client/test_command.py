@@ -284,6 +284,27 @@ def test_an_error_as_json_is_one_object_on_stderr(gateway: FakeGateway, docprevi
     assert printed["error"]["request_id"] == "req-7"
 
 
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.24, "0.3 s"),
+        (2, "2 s"),
+        (59.2, "1 min"),
+        (61, "1 min 1 s"),
+        (7199.5, "2 h"),
+        (57286.8, "15 h 55 min"),
+        (57240, "15 h 54 min"),
+        (30 * 86400 + 1, "30 d 1 h"),
+    ],
+)
+def test_the_time_to_wait_is_told_in_words(
+    gateway: FakeGateway, docpreview: Docpreview, seconds: float, words: str
+) -> None:
+    delay = timedelta(seconds=seconds)
+    gateway.will("GetPreviewJob", failure(grpc.StatusCode.RESOURCE_EXHAUSTED, "UPSTREAM_QUOTA", retry_delay=delay))
+    assert f"Try again in {words}.\n" in docpreview("get", BUCKET, JOB_ID).stderr
+
+
 def test_a_token_in_the_clear_to_another_machine_is_refused_and_not_shown(
     docpreview: Docpreview, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview_gateway.creates.audit import audited
 from docpreview_gateway.model.call import Call
-from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.model.errors import GatewayError, NotPermitted
 from tests.fakes.telemetry import FakeAuditLog
 
 REQUEST = CreatePreviewJobRequest(bucket="docs-1250000000")
@@ -46,3 +46,16 @@ async def test_a_failed_create_is_audited_with_its_reason_and_raised_again(error
         await audited(create, log := FakeAuditLog())(REQUEST, CALL)
     assert caught.value is error
     assert log.entries == [(outcome, "")]
+
+
+async def test_a_create_that_the_policy_refuses_is_audited_with_the_rule() -> None:
+    """For the record, and for the line of its call."""
+
+    async def create(_request: CreatePreviewJobRequest, _call: Call) -> PreviewJob:
+        raise NotPermitted("callers.desk.buckets", "no")
+
+    call = Call("r1", 0)
+    with pytest.raises(NotPermitted):
+        await audited(create, log := FakeAuditLog())(REQUEST, call)
+    assert log.entries == [("NOT_PERMITTED", "")]
+    assert call.response.rule == "callers.desk.buckets"

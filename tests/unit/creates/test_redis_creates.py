@@ -531,9 +531,9 @@ async def test_a_damaged_record_is_neither_replaced_nor_deleted(side: Side, offs
     await side.send("HSET", RECORDS, there.key, bytes(row))
     before = await side.contents()
     changes = [Change(there, None), Change(there, there.charged(1), NOW), Change(None, there, NOW)]
-    steps = [side.store.change([each]) for each in changes]
-    steps.append(side.store.hand_over(LEASE, [(record("new"), NOW), (there, NOW)]))  # type: ignore[arg-type]
-    steps.append(side.store.begin(record("new"), NOW, BUDGET, dedupe_since=0.0))  # type: ignore[arg-type]
+    steps: list[Awaitable[object]] = [side.store.change([each]) for each in changes]
+    steps.append(side.store.hand_over(LEASE, [(record("new"), NOW), (there, NOW)]))
+    steps.append(side.store.begin(record("new"), NOW, BUDGET, dedupe_since=0.0))
     for step in steps:
         with pytest.raises(StoreError, match=there.key):
             await step

@@ -37,6 +37,7 @@ from tests.fakes.telemetry import FakeTelemetry
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from docpreview_gateway.creates.imported import OldIds
     from docpreview_gateway.creates.ports import CreateStore
     from docpreview_gateway.creates.records import Record
 
@@ -270,6 +271,7 @@ class World:
     buckets: Sequence[Bucket] = (BUCKET, EXCLUSIVE)
     telemetry: FakeTelemetry = field(default_factory=FakeTelemetry)
     tags: FakeTags = field(default_factory=FakeTags)
+    old: OldIds | None = None
 
     def __post_init__(self) -> None:
         self.store = MemoryCreates(self.data)
@@ -292,6 +294,7 @@ class World:
             tags=self.tags,
             store=store or MemoryCreates(self.data),
             journal=journal or MemoryJournal(),
+            old=self.old,
         )
 
     async def create(

@@ -153,6 +153,33 @@ async def test_with_list_delay_a_new_job_is_found_by_id_at_once_and_listed_later
         assert (await cloud.list()).texts("JobsDetail/JobId") == [job_id]
 
 
+async def test_without_echo_no_answer_shows_the_user_data_of_a_create() -> None:
+    async with Emulator(settings=Settings(echo_user_data=False)) as emulator, Cloud(emulator.url) as cloud:
+        emulator.put_object(BUCKET, REGION, "seven.pdf", pdf(7))
+        made = await cloud.create("seven.pdf", UserData="ticket 7")
+        answers = [made, await cloud.get(made.text("JobsDetail/JobId")), await cloud.list()]
+        assert [answer.texts("JobsDetail/Operation/UserData") for answer in answers] == [[], [], []]
+        assert [job.spec.user_data for job in emulator.jobs] == ["ticket 7"]
+
+
+@pytest.mark.parametrize("order", ["Asc", "Desc"])
+async def test_an_empty_page_leads_to_the_page_that_was_asked_for(emulator: Emulator, cloud: Cloud, order: str) -> None:
+    """Also when it comes first, in the middle, or twice in a row."""
+    emulator.put_object(BUCKET, REGION, "seven.pdf", pdf(7))
+    made = [await cloud.job_id("seven.pdf") for _ in range(3)]
+    emulator.add_fault("empty_page", "list", times=2)
+    emulator.add_fault("empty_page", "list", skip=1)
+    pages, token = [], ""
+    while True:
+        answer = await cloud.list(orderByTime=order, size="2", nextToken=token)
+        pages.append(answer.texts("JobsDetail/JobId"))
+        token = answer.text("NextToken") or ""
+        if not token:
+            break
+    wanted = made if order == "Asc" else made[::-1]
+    assert pages == [[], [], wanted[:2], [], wanted[2:]]
+
+
 async def test_a_list_by_time_has_only_jobs_created_within_its_bounds(emulator: Emulator, cloud: Cloud) -> None:
     """Both bounds are inclusive and speak of whole seconds."""
     first = await cloud.job_id("seven.pdf")

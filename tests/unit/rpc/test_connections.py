@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from docpreview_gateway.rpc.connections import Connections
 
@@ -114,3 +115,18 @@ async def test_connections_over_ipv6_are_seen_too() -> None:
                 await found.check()
                 assert is_ended(caller)
             assert found.ended == 1
+
+
+async def test_a_line_is_logged_only_when_a_connection_was_shut_down() -> None:
+    """Not while those that have too many connections all use them."""
+    with side() as ours, structlog.testing.capture_logs() as lines:
+        found = Connections(8, set, silent_seconds=60)
+        found.listens_on(ours.port)
+        for _ in range(8):
+            ours.connect()
+        await found.check()
+        assert lines == []
+        eager = Connections(8, set, silent_seconds=0)
+        eager.listens_on(ours.port)
+        await eager.check()
+        assert [(line["event"], line["ended"]) for line in lines] == [("silent connections are shut down", 4)]

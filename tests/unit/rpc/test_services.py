@@ -19,7 +19,7 @@ from tests.unit.rpc.test_handlers import error_of
 
 
 def all_routes(office: Office) -> list[Any]:
-    return routes(office.jobs, office.queues, office.budgets, FakeAuditLog(), longest_stream=300.0)
+    return routes(office.jobs, office.queues, office.recorded.usages, FakeAuditLog(), longest_stream=300.0)
 
 
 async def test_every_method_of_the_contract_has_a_route_of_its_type_and_form() -> None:

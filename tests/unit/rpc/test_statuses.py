@@ -20,6 +20,7 @@ from docpreview_gateway.model.errors import (
     GatewayError,
     InvalidRequest,
     LimitReached,
+    NotPermitted,
     ReplyTooLarge,
     UpstreamError,
     UpstreamFacts,
@@ -75,6 +76,7 @@ def limit_reached(*, final: bool = False) -> LimitReached:
 
 def every_error() -> list[GatewayError]:
     made: list[GatewayError] = [InvalidRequest([Violation("bucket", "is required")]), ReplyTooLarge(), limit_reached()]
+    made.append(NotPermitted("callers.a.methods", "no"))
     for name in SENT:
         reason = ErrorReason.Value(name)
         made += [GatewayError(reason, "no", retry_after=2.5), UpstreamError(reason, "no"), ForeignReply(reason, "no")]
@@ -157,7 +159,7 @@ def test_a_status_fits_into_gRPCs_metadata_whatever_an_error_holds() -> None:  #
     """Message, facts and violations are cut; the first violations are told."""
     long = "\U0001f600" * 100_000
     errors = (
-        GatewayError(r.ERROR_REASON_NOT_PERMITTED, long),
+        NotPermitted("callers.a.methods", long),
         LimitReached(r.ERROR_REASON_RATE_LIMITED, long, subject="caller:a", retry_after=1),
         InvalidRequest([Violation(f"{long}{number}", long) for number in range(1000)]),
         InvalidRequest([Violation(f"field{number}", "must be good") for number in range(1000)]),

@@ -259,6 +259,15 @@ class TestMistakes:
         assert f"{name}: unknown setting" in found
         assert CANARY not in str(found)
 
+    def test_variables_of_the_clients_and_of_the_emulator_are_theirs(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """All may run in one environment."""
+        names = ("TARGET", "TOKEN", "EMULATOR_TOKEN", "EMULATOR_SECRET_ID", "EMULATOR_SECRET_KEY")
+        for name in names:
+            monkeypatch.setenv(f"DOCPREVIEW_{name}", "x")
+        assert load(file(folder, MINIMAL)).buckets
+
     def test_all_mistakes_are_reported_together(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Those of variables and of the file."""
         monkeypatch.setenv("DOCPREVIEW_LISEN", "x")
@@ -407,6 +416,19 @@ class TestCommand:
         done = self.run("check-config", "--config", str(file(folder, MINIMAL)))
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout == "ok: 1 bucket(s), gRPC on 127.0.0.1:50051, admin on 127.0.0.1:9464\n"
+
+    def test_a_key_file_that_cannot_be_used_is_named_with_what_to_write(self, folder: Path) -> None:
+        """It is read, and not quoted."""
+        key = folder / "ledger.key"
+        path = file(folder, SHARED.replace("key_file: ledger.key", f"key_file: {key}"))
+        done = self.run("check-config", "--config", str(path))
+        assert (done.returncode, done.stderr) == (2, f"error: ledger.key_file: {key}: No such file or directory\n")
+        key.write_text(CANARY)
+        done = self.run("check-config", "--config", str(path))
+        assert (done.returncode, "openssl rand -base64 32" in done.stderr) == (2, True)
+        assert CANARY not in done.stderr
+        key.write_text(CANARY * 2)
+        assert self.run("check-config", "--config", str(path)).returncode == 0
 
     @pytest.mark.parametrize("command", ["check-config", "serve"])
     def test_an_invalid_configuration_exits_with_2_and_one_line_for_each_mistake(

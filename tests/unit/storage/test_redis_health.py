@@ -10,7 +10,7 @@ from redis.exceptions import NoPermissionError
 
 from docpreview_gateway.storage.redis_client import RedisCallError
 from docpreview_gateway.storage.redis_connections import redis_batches, redis_commands
-from docpreview_gateway.storage.redis_health import RedisHealth, read_health, warnings
+from docpreview_gateway.storage.redis_health import CHECKS, RedisHealth, read_health, warnings
 from tests.redis_server import running_redis
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ KEY = "docpreview:2:{x}:c"
 
 
 def test_a_good_server_has_no_warnings() -> None:
-    assert warnings(GOOD) == []
-    assert warnings(GOOD._replace(appendfsync="always")) == []
+    assert warnings(GOOD) == {}
+    assert warnings(GOOD._replace(appendfsync="always")) == {}
 
 
 @pytest.mark.parametrize(
@@ -40,13 +40,14 @@ def test_a_good_server_has_no_warnings() -> None:
     ],
 )
 def test_each_thing_that_may_lose_records_is_a_warning(health: RedisHealth, word: str) -> None:
-    (warning,) = warnings(health)
+    ((check, warning),) = warnings(health).items()
+    assert check in CHECKS
     assert word in warning
 
 
 def test_unknown_settings_of_durability_are_no_warnings() -> None:
     """Managed servers say nothing of them; the policy alone has to be known."""
-    assert warnings(RedisHealth(policy="noeviction")) == []
+    assert warnings(RedisHealth(policy="noeviction")) == {}
 
 
 async def test_a_server_says_how_it_is_set(tmp_path: Path) -> None:

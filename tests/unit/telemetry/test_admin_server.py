@@ -120,3 +120,17 @@ async def test_a_request_without_host_is_served() -> None:
         writer.write(b"GET /healthz HTTP/1.0\r\n\r\n")
         assert (await asyncio.wait_for(reader.read(), 10)).endswith(b"ok\n")
         writer.close()
+
+
+async def test_a_failing_part_is_named_to_who_asks_for_it_and_leaves_the_gateway_ready() -> None:
+    """By `/readyz?verbose`, with the reason; the plain one says no more than before."""
+    problems = {"records": "", "others": ""}
+    async with admin_server(
+        "127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: None, parts=lambda: problems
+    ) as port:
+        assert (await get(port, "/readyz?verbose")).text == "ready\nothers ok\nrecords ok\n"
+        problems["records"] = "/state/creates.db: disk is full"
+        answer = await get(port, "/readyz?verbose")
+        assert answer.status_code == 200
+        assert answer.text == "ready\nothers ok\nrecords failing: /state/creates.db: disk is full\n"
+        assert (await get(port, "/readyz")).text == "ready\n"

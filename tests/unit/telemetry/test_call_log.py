@@ -48,6 +48,15 @@ def call_log(stream: Stream, calls: Literal["all", "errors", "off"] = "all") -> 
     return CallLog(FakeClock(1_700_000_000.25), calls=calls, stream=lambda: stream)
 
 
+async def test_a_refused_call_names_the_rule_of_the_policy() -> None:
+    """Other calls have no such field."""
+    log = call_log(stream := Stream())
+    for rule in ("callers.desk.methods", ""):
+        log.call_ended(METHOD, Call("r1", 0, response=ResponseInfo(rule=rule)), "PERMISSION_DENIED", 0.1)
+    log.flush()
+    assert [entry.get("rule") for entry in stream.entries()] == ["callers.desk.methods", None]
+
+
 async def test_a_call_is_one_line_with_all_that_an_operator_asks_of_it() -> None:
     """What an operator asks of a call stands in one line."""
     log = call_log(stream := Stream())

@@ -104,17 +104,18 @@ def test_errors_come_latest_first_with_what_is_new() -> None:
 
 
 def test_a_process_shows_build_age_certificates_and_refused_files() -> None:
-    """Build, the oldest worker's age, certificates, and files that were refused."""
+    """Build, the oldest worker's age, certificates, and files that are refused now; not those that once were."""
     samples = [
         ("docpreview_build_info", {"version": "0.1.0", "python": "3.11.7", "grpc": "1.85.1"}, 1.0),
         ("process_start_time_seconds", {"worker": "0"}, 40.0),
         ("process_start_time_seconds", {"worker": "1"}, 90.0),
         ("docpreview_workers", {}, 2.0),
         ("docpreview_certificate_expiry_timestamp_seconds", {"certificate": "server"}, 500.0),
-        ("docpreview_reloads_total", {"file": "policy", "outcome": "invalid"}, 2.0),
-        ("docpreview_reloads_total", {"file": "jwks", "outcome": "ok"}, 9.0),
+        ("docpreview_reloads_total", {"file": "jwks", "outcome": "invalid"}, 2.0),
+        ("docpreview_file_refused", {"file": "policy"}, 1.0),
+        ("docpreview_file_refused", {"file": "jwks"}, 0.0),
     ]
     page = view(snapshot(100.0, samples), Snapshot(0.0, {}), None)
     assert (page.version, page.runtime) == ("0.1.0", "Python 3.11.7, gRPC 1.85.1")
     assert (page.uptime, page.workers) == (60.0, 2)
-    assert (page.certificates, page.refused_files) == ({"server": 400.0}, {"policy": 2})
+    assert (page.certificates, page.refused_files) == ({"server": 400.0}, ["policy"])

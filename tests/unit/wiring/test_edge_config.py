@@ -11,6 +11,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 
 from docpreview_gateway.model.contract import SERVICES
+from docpreview_gateway.rpc.server import MOST_STREAMS_OF_EDGE
 from docpreview_gateway.settings.loading import Settings
 from docpreview_gateway.wiring.edge_config import EdgeError, arguments, files
 
@@ -66,8 +67,10 @@ def test_the_paths_are_the_methods_of_the_contract_health_and_nothing_else() -> 
     health = {f"/grpc.health.v1.Health/{name}": "health" for name in ("Check", "Watch")}
     assert paths() == methods | health
     for found in routes()[:-1]:
-        assert found["match"]["headers"] == [{"name": ":path", "string_match": {"exact": found["match"]["path"]}}]
-    assert routes()[-1] == {"match": {"prefix": "/"}, "direct_response": {"status": 404}}
+        only = {":path": found["match"]["path"], ":method": "POST"}
+        assert {each["name"]: each["string_match"]["exact"] for each in found["match"]["headers"]} == only
+    assert routes()[-1]["match"] == {"prefix": "/"}
+    assert routes()[-1]["direct_response"]["status"] == 404
 
 
 def test_reflection_has_paths_when_it_is_on() -> None:
@@ -122,6 +125,8 @@ def test_several_workers_get_connections_of_few_calls() -> None:
 
     assert streams(1) == 100
     assert streams(2) < 100
+    # The gateway counts streams that have ended for a while.
+    assert 5 * streams(1) <= MOST_STREAMS_OF_EDGE
 
 
 def test_memory_is_bounded_by_windows_whole_messages_and_the_heap() -> None:
@@ -132,8 +137,19 @@ def test_memory_is_bounded_by_windows_whole_messages_and_the_heap() -> None:
     assert 1024 * 1024 < buffer["typed_config"]["max_request_bytes"] < 1.1 * 1024 * 1024
     overload = bootstrap(edge={"listen": "0.0.0.0:1", "max_heap_bytes": 2**26})["overload_manager"]
     assert overload["resource_monitors"][1]["typed_config"]["max_heap_size_bytes"] == 2**26
-    ends, refuses = (action["triggers"][0] for action in overload["actions"][1:])
+    of_heap = {action["name"].rpartition(".")[2]: action["triggers"][0] for action in overload["actions"]}
+    ends, refuses = of_heap["reset_high_memory_stream"], of_heap["stop_accepting_requests"]
     assert ends["scaled"]["saturation_threshold"] < refuses["threshold"]["value"]
+
+
+def test_connections_without_a_call_make_room_before_all_are_taken() -> None:
+    """And those whose handshake does not end. Silent ones are pinged."""
+    (action,) = (found for found in bootstrap()["overload_manager"]["actions"] if "reduce_timeouts" in found["name"])
+    timers = {found["timer"]: found["min_timeout"] for found in action["typed_config"]["timer_scale_factors"]}
+    assert timers == {"HTTP_DOWNSTREAM_CONNECTION_IDLE": "2s", "TRANSPORT_SOCKET_CONNECT": "2s"}
+    assert action["triggers"][0]["name"] == bootstrap()["overload_manager"]["resource_monitors"][0]["name"]
+    assert action["triggers"][0]["scaled"]["saturation_threshold"] < 1
+    assert callers()["http2_protocol_options"]["connection_keepalive"] == {"interval": "60s", "timeout": "20s"}
 
 
 def test_certificates_of_callers_are_sanitised_with_and_without_tls() -> None:

@@ -1,6 +1,7 @@
 """Formatting of values for people, and sanitizing of received text before it reaches a terminal."""
 
-from datetime import UTC, datetime
+import math
+from datetime import UTC, datetime, timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.text import Text
@@ -8,6 +9,8 @@ from rich.text import Text
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_queue_service_pb2 import PreviewQueue
 
+_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+_TEN_SECONDS = 100
 _STYLES = {
     PreviewJob.STATE_RUNNING: "cyan",
     PreviewJob.STATE_SUCCESS: "green",
@@ -45,6 +48,21 @@ def time(stamp: Timestamp) -> str:
     if not stamp.seconds:
         return ""
     return datetime.fromtimestamp(stamp.seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def span(length: timedelta) -> str:
+    """A time to wait in its two largest units, rounded up; below ten seconds to tenths."""
+    tenths = math.ceil(10 * length.total_seconds())
+    if tenths < _TEN_SECONDS:
+        return f"{tenths / 10:g} s"
+    seconds = math.ceil(length.total_seconds())
+    units = [(unit, size) for unit, size in _UNITS if seconds >= size][:2]
+    rest = math.ceil(seconds / units[-1][1]) * units[-1][1]
+    parts = []
+    for unit, size in units:
+        count, rest = divmod(rest, size)
+        parts += [f"{count} {unit}"] if count else []
+    return " ".join(parts)
 
 
 def location(place: ObjectLocation) -> str:

@@ -173,7 +173,7 @@ def _explanation(error: errors.DocPreviewError) -> Iterator[str]:
     yield from (f"  {name}: {description}" for name, description in error.field_violations)
     yield from (f"  {subject}" for subject, _ in error.quota_violations)
     if error.retry_delay is not None:
-        yield f"Try again in {error.retry_delay.total_seconds():g} s."
+        yield f"Try again in {wire_text.span(error.retry_delay)}."
     yield _ADVICE_BY_REASON.get(error.reason) or next(advice for kind, advice in _ADVICE if isinstance(error, kind))
     if error.request_id:
         yield f"Request id: {error.request_id}"

@@ -156,17 +156,26 @@ async def test_a_recorded_create_is_retried_when_nothing_was_sent_and_there_is_t
     assert len(scene.cloud.asked) == 2
 
 
+async def test_a_recorded_create_that_was_refused_before_admission_has_not_begun_and_is_retried() -> None:
+    """A throttled create was not accepted, and will not be: one window serves both attempts."""
+    scene = Scene()
+    scene.fails(r.ERROR_REASON_UPSTREAM_THROTTLED)
+    flight = Flight(WINDOW, 1045.0, began=True)
+    await scene.create(flight=flight)
+    assert len(scene.cloud.asked) == 2
+    assert not flight.began
+
+
 @pytest.mark.parametrize(
     ("flight", "reason", "asked_wait"),
     [
-        (Flight(WINDOW, 1045.0, began=True), r.ERROR_REASON_UPSTREAM_THROTTLED, 0.0),
-        (Flight(WINDOW, 1045.0, began=True), r.ERROR_REASON_UPSTREAM_UNREACHABLE, 0.0),
+        (Flight(WINDOW, 1045.0, began=True), r.ERROR_REASON_CREATE_OUTCOME_UNKNOWN, 0.0),
         (Flight(WINDOW, 1002.0), r.ERROR_REASON_UPSTREAM_UNREACHABLE, 2.1),
         (Flight(WINDOW, 999.9), r.ERROR_REASON_UPSTREAM_UNREACHABLE, 0.0),
     ],
-    ids=["throttled", "sent", "late after the wait", "late"],
+    ids=["unknown", "late after the wait", "late"],
 )
-async def test_a_recorded_create_is_not_retried_once_it_was_sent_or_its_time_is_over(
+async def test_a_recorded_create_is_not_retried_once_it_may_be_accepted_or_its_time_is_over(
     flight: Flight, reason: r.ErrorReason.ValueType, asked_wait: float
 ) -> None:
     """Another attempt needs another window, and so another entry in the record."""

@@ -1,0 +1,86 @@
+"""Rounds over the health of the server that holds the store of creates. Imported only with shared state.
+
+A server that evicts keys, or that was replaced by one that lags behind, loses records without an error.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from docpreview_gateway.creates.ports import StoreError
+from docpreview_gateway.storage.redis_client import RedisCallError
+from docpreview_gateway.storage.redis_health import CHECKS, POLICY, warnings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from docpreview_gateway.creates.guarded import GuardedStore
+    from docpreview_gateway.creates.ports import CreatesTelemetry
+    from docpreview_gateway.storage.redis_health import RedisHealth
+
+log = structlog.get_logger("docpreview_gateway.creates")
+
+UNKNOWN = "it is not known yet whether the server may evict keys (ledger.strict)"
+
+
+class ServerHealth:
+    """Repeats `read`, warns of what it finds, and has the store refuse creates or count as lost because of it.
+
+    `strict`: creates with `request_id` are refused while the server may evict keys, or has not said whether it may.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Awaitable[RedisHealth]],
+        store: GuardedStore,
+        *,
+        strict: bool,
+        place: str,
+        telemetry: CreatesTelemetry,
+    ) -> None:
+        self._read = read
+        self._store = store
+        self._strict = strict
+        self._place = place
+        self._telemetry = telemetry
+        self._failing: frozenset[str] = frozenset()
+        self._replid = ""
+        self._losses = store.losses
+        if strict:
+            store.refuse(UNKNOWN)
+
+    async def round(self) -> None:
+        """Look once. That the server does not answer is told by the store itself."""
+        try:
+            health = await self._read()
+        except RedisCallError:
+            return
+        found = warnings(health)
+        self._tell(found)
+        self._telemetry.store_health({check: check in found for check in CHECKS}, health.evicted_keys or 0)
+        if self._strict:
+            self._store.refuse(f"{found[POLICY]} (ledger.strict)" if POLICY in found else "")
+        await self._compare(health.replid)
+
+    def _tell(self, found: dict[str, str]) -> None:
+        """Say what has changed."""
+        failing = frozenset(found)
+        for check in sorted(failing - self._failing):
+            log.warning("the server of the store of creates may lose records", place=self._place, why=found[check])
+        for check in sorted(self._failing - failing):
+            log.info("a check of the server of the store of creates passes again", place=self._place, check=check)
+        self._failing = failing
+
+    async def _compare(self, replid: str | None) -> None:
+        """Another server than before may lack the last changes. A loss that was joined is not noted again."""
+        if not replid:
+            return
+        if self._replid not in {"", replid} and self._losses == self._store.losses:
+            try:
+                await self._store.note_loss("the server was restarted, or another one has taken its place")
+            except StoreError as error:
+                log.warning("a loss cannot be noted yet", place=self._place, error=str(error))
+                return
+        self._replid, self._losses = replid, self._store.losses

@@ -1,0 +1,90 @@
+"""The commands `docpreview-gateway reconcile` and `docpreview-gateway store`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from docpreview_gateway.wiring.command_line import (
+    USAGE,
+    Config,
+    configure_log,
+    fail,
+    load,
+    run,
+)
+
+store = typer.Typer(help="The records of creates.", no_args_is_help=True)
+
+LOST = 1
+
+
+def reconcile(
+    since: Annotated[str, typer.Option(help="A day such as 2026-11-28, or an instant; UTC unless it says otherwise.")],
+    charge: Annotated[bool, typer.Option("--charge", help="Give jobs without a record one, and count them.")] = False,  # noqa: FBT002 - a flag
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON object for each finding, one a line.")] = False,  # noqa: FBT002 - a flag
+    config: Config = None,
+) -> None:
+    """Compare the cloud's lists of jobs with the records of creates: jobs without one, second jobs, wrong page counts.
+
+    A gateway may run meanwhile. Nothing is changed without --charge. The exit code is 0 when all agrees, 1 when there
+    are findings, 3 when the cloud or the records could not be read to the end.
+    """
+    import asyncio  # noqa: PLC0415
+    from json import dumps  # noqa: PLC0415
+
+    from docpreview_gateway.doctor import record_texts, records  # noqa: PLC0415
+
+    settings = load(config)
+    try:
+        begin = record_texts.time_of(since)
+    except ValueError:
+        fail([f"--since {since}: is no day such as 2026-11-28, nor an instant such as 2026-11-28T06:00Z"], USAGE)
+    configure_log(settings)
+    found = run(lambda: asyncio.run(records.reconcile(settings, begin, charge=charge)), record_texts.INCOMPLETE)
+    lines = [line for bucket in found for line in record_texts.lines(bucket)]
+    for line in lines:
+        if json:
+            typer.echo(dumps({**line._asdict(), "ok": not line.remedy}))
+            continue
+        subject = f"{line.bucket} {line.job_id}".strip()
+        typer.echo(f"{'FOUND  ' if line.remedy else 'ok     '}  {line.kind:10}  {subject}: {line.result}")
+        if line.remedy:
+            typer.echo(f"         to do: {line.remedy}")
+    raise typer.Exit(record_texts.exit_code(lines))
+
+
+@store.command("status")
+def status(config: Config = None) -> None:
+    """Say whether the records of creates are whole. The exit code is 1 when they are lost, 3 when not readable."""
+    import asyncio  # noqa: PLC0415
+
+    from docpreview_gateway.doctor import record_texts, records  # noqa: PLC0415
+
+    settings = load(config)
+    configure_log(settings)
+    found = run(lambda: asyncio.run(records.store_status(settings)), record_texts.INCOMPLETE)
+    for line in record_texts.status_lines(found):
+        typer.echo(line)
+    raise typer.Exit(LOST if found.problem else 0)
+
+
+@store.command("accept-loss")
+def accept_loss(config: Config = None) -> None:
+    """End a loss of records that a gateway has noted, without what is missing: gateways go on within seconds.
+
+    A request_id whose record is lost may then make, and bill, a second job, and its pages are not counted. The exit
+    code is 0 also when nothing was lost, 3 when the records cannot be read.
+    """
+    import asyncio  # noqa: PLC0415
+
+    from docpreview_gateway.doctor import record_texts, records  # noqa: PLC0415
+
+    settings = load(config)
+    configure_log(settings)
+    before = run(lambda: asyncio.run(records.accept_loss(settings)), record_texts.INCOMPLETE)
+    if before.problem:
+        typer.echo(f"accepted: {before.problem}; count what may be missing with `docpreview-gateway reconcile`")
+    else:
+        typer.echo(f"{before.place}: nothing is noted as lost")

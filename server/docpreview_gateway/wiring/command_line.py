@@ -1,0 +1,61 @@
+"""What the gateway's commands share: their options, the settings, the log, and how they fail."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from docpreview_gateway.settings.loading import Settings
+
+Result = TypeVar("Result")
+
+Config = Annotated[
+    Path | None, typer.Option("--config", "-c", help="YAML file; default: the one that DOCPREVIEW_CONFIG names.")
+]
+
+USAGE = 2
+CANNOT_START = 1
+
+
+def load(config: Path | None, workers: int | None = None) -> Settings:
+    """The settings, with another number of workers if one is given. Ends the command by USAGE if they are not valid."""
+    from docpreview_gateway.settings import loading  # noqa: PLC0415 - `--help` should not wait for it
+
+    try:
+        settings = loading.load(config)
+    except loading.ConfigurationError as error:
+        fail(error.problems, USAGE)
+    return settings if workers is None else settings.model_copy(update={"workers": workers})
+
+
+def configure_log(settings: Settings) -> None:
+    """Write the log as the settings say."""
+    from docpreview_gateway.telemetry import structured_log  # noqa: PLC0415 - as above
+
+    # gRPC's own lines are no JSON, and strangers cause many; it reads this when it is imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    formats = {"auto": None, "json": True, "console": False}
+    structured_log.configure(settings.logging.level, json_lines=formats[settings.logging.format])
+
+
+def run(work: Callable[[], Result], code: int = CANNOT_START) -> Result:
+    """The result of `work`. A StartError ends the command with its text and `code`."""
+    from docpreview_gateway.settings.loading import StartError  # noqa: PLC0415 - as above
+
+    try:
+        return work()
+    except StartError as error:
+        fail([str(error)], code)
+
+
+def fail(problems: list[str], code: int) -> NoReturn:
+    """End the command."""
+    for problem in problems:
+        typer.echo(f"error: {problem}", err=True)
+    raise typer.Exit(code)

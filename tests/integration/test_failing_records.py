@@ -1,0 +1,114 @@
+"""A gateway that cannot record creates says so, with the file or the server, and goes on with all else."""
+
+from __future__ import annotations
+
+import json
+import resource
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+
+from tests.integration.conftest import eventually
+from tests.integration.gateway_processes import configuration, page, running
+from tests.integration.test_record_commands import World, new_id, world
+from tests.redis_server import running_redis
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.integration.gateway_processes import Running
+
+__all__ = ["world"]
+
+
+async def says(gateway: Running, *words: str) -> bool:
+    """Whether `/readyz?verbose` names the records as failing, with these words, while `/readyz` is as before."""
+    status, text = await page(gateway.admin_port, "/readyz?verbose")
+    assert (status, await page(gateway.admin_port, "/readyz")) == (200, (200, "ready\n"))
+    (line,) = [line for line in text.splitlines() if line.startswith("records ")]
+    return line.startswith("records failing: ") and all(word in line for word in words)
+
+
+async def is_in_order(gateway: Running) -> bool:
+    return "records ok\n" in (await page(gateway.admin_port, "/readyz?verbose"))[1]
+
+
+async def is_refused(world: World, gateway: Running) -> bool:
+    """Whether a create with an id is refused because it cannot be recorded."""
+    try:
+        await world.create(gateway, new_id())
+    except grpc.aio.AioRpcError as error:
+        return error.code() == grpc.StatusCode.UNAVAILABLE and "cannot be recorded" in (error.details() or "")
+    return False
+
+
+def told(world: World, event: str) -> list[str]:
+    """Why, in the lines of the log with this event."""
+    lines = [line for path in world.folder.glob("*.log") for line in path.read_text().splitlines()]
+    entries = [json.loads(line) for line in lines if line.startswith("{")]
+    return [entry.get("why", "") for entry in entries if entry["event"] == event]
+
+
+async def test_a_full_disk_is_named_with_its_file_until_there_is_room_again(world: World) -> None:
+    """RLIMIT_FSIZE keeps every file of the process from growing."""
+    async with running(world.config) as gateway:
+        await world.create(gateway, new_id())
+        assert await is_in_order(gateway)
+        usual = resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, (1, usual[1]))
+        assert await is_refused(world, gateway)
+        assert await says(gateway, "creates.db")
+        resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, usual)
+        await eventually(lambda: is_in_order(gateway))
+        assert not await is_refused(world, gateway)
+
+
+async def test_a_store_that_was_deleted_is_named_and_told_once(world: World) -> None:
+    """However many creates meet it."""
+    async with running(world.config) as gateway:
+        await world.create(gateway, new_id())
+        for path in world.folder.glob("creates.db*"):
+            path.unlink()
+        for _ in range(5):
+            assert await is_refused(world, gateway)
+        assert await says(gateway, "creates.db", "lost")
+        (why,) = told(world, "creates cannot be recorded")
+        assert str(world.folder / "creates.db") in why
+
+
+@pytest.mark.parametrize("strict", [False, True])
+async def test_a_server_that_evicts_keys_refuses_creates_if_that_is_wanted(
+    world: World, tmp_path: Path, *, strict: bool
+) -> None:
+    """Otherwise it is a warning."""
+    with running_redis(tmp_path, "--maxmemory-policy", "allkeys-lru", "--maxmemory", "50mb") as server:
+        policy = {"file": str(world.policy.path)}
+        ledger = {"strict": strict}
+        config = configuration(world.emulator, tmp_path, policy=policy, shared_state={"url": server.url}, ledger=ledger)
+        async with running(config) as gateway:
+            warning = "the server of the store of creates may lose records"
+
+            async def is_warned() -> bool:
+                return any("allkeys-lru" in why for why in told(world, warning))
+
+            await eventually(is_warned)
+            assert await is_refused(world, gateway) is strict
+            assert await says(gateway, "allkeys-lru", f"127.0.0.1:{server.port}") is strict
+
+
+async def test_a_server_that_is_gone_is_named_without_its_password(world: World, tmp_path: Path) -> None:
+    """And told once."""
+    with running_redis(tmp_path, "--requirepass", "hushhush") as server:
+        url = f"redis://:hushhush@127.0.0.1:{server.port}/0"
+        policy = {"file": str(world.policy.path)}
+        config = configuration(world.emulator, tmp_path, policy=policy, shared_state={"url": url})
+        async with running(config) as gateway:
+            assert not await is_refused(world, gateway)
+            server.kill()
+            for _ in range(3):
+                assert await is_refused(world, gateway)
+            assert await says(gateway, f"127.0.0.1:{server.port}")
+            (why,) = told(world, "creates cannot be recorded")
+            assert f"127.0.0.1:{server.port}" in why
+            assert "hushhush" not in why

@@ -1,0 +1,1 @@
+"""Explicit-state models of creates and page budgets (docs/creates.md)."""
