@@ -133,8 +133,8 @@ class Attempts:
         self._outcomes.watch(standing)
         begun_at, quarter = self._times.elapsed(), signature / 4
         while True:
-            # Until a quarter of its signature's time is over, it is most likely just being sent. Not by the cloud's time
-            # alone: it may have been wrong, and only a list tells it anew.
+            # Until a quarter of its signature's time is over, it is most likely just being sent. Not by the cloud's
+            # time alone: it may have been wrong, and only a list tells it anew.
             waited = self._times.elapsed() - begun_at > quarter
             if looked or waited or self._times.now(bucket.ci_host) > standing.sign_end - signature + quarter:
                 outcome = await self._look(standing, work)
