@@ -39,6 +39,7 @@ class Nemesis:
     ) -> None:
         self.faults = self.pauses = self.store_kills = self.losses = self.jumps = self.full = 0
         self._empty_pages = empty_pages
+        self._at_store = asyncio.Lock()
         self._operations = operations
         self._emulator = emulator
         self._proxy = proxy
@@ -87,28 +88,32 @@ class Nemesis:
     async def kill_store(self, store: RedisServer | None) -> None:
         """Kill -9 of the ledger's store, which is back within 3 s with everything that it has acknowledged."""
         assert store is not None
-        await asyncio.to_thread(store.kill)
-        self.store_kills += 1
-        await asyncio.sleep(self._rng.uniform(0, 3.0))
-        await asyncio.to_thread(store.start)
+        async with self._at_store:
+            await asyncio.to_thread(store.kill)
+            self.store_kills += 1
+            await asyncio.sleep(self._rng.uniform(0, 3.0))
+            await asyncio.to_thread(store.start)
 
     async def lose_store(self, store: RedisServer | None) -> None:
         """Lose what the store holds: all, what an eviction takes, or what it was told since a copy was made."""
         assert store is not None
-        self.losses += 1
-        kind = self._rng.choice(("emptied", "evicted", "behind"))
-        if kind == "emptied":
-            await asyncio.to_thread(store.command, "FLUSHALL")
-        elif kind == "evicted":
-            await self._evict(store)
-        else:
-            await self._fall_behind(store)
+        async with self._at_store:
+            self.losses += 1
+            kind = self._rng.choice(("emptied", "evicted", "behind"))
+            if kind == "emptied":
+                await asyncio.to_thread(store.command, "FLUSHALL")
+            elif kind == "evicted":
+                await self._evict(store)
+            else:
+                await self._fall_behind(store)
 
     async def _evict(self, store: RedisServer) -> None:
-        """A server that may evict any key gets a limit that makes it do so."""
+        """A server that may evict any key gets a limit that makes it do so: it takes some of the keys."""
+        info = await asyncio.to_thread(store.command, "INFO", "memory")
+        used = int(info.split(b"used_memory:")[1].split()[0])
         for words in (
             ("CONFIG", "SET", "maxmemory-policy", "allkeys-random"),
-            ("CONFIG", "SET", "maxmemory", "1"),
+            ("CONFIG", "SET", "maxmemory", str(used - 1024)),
             ("SET", "more", "1"),
             ("CONFIG", "SET", "maxmemory", "0"),
             ("CONFIG", "SET", "maxmemory-policy", "noeviction"),
