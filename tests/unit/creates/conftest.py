@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-REAL_TIME = frozenset({"test_redis_creates.py", "test_sqlite_creates.py"})
+REAL_TIME = frozenset({"test_redis_creates.py", "test_server_health.py", "test_sqlite_creates.py"})
 
 
 def pytest_asyncio_loop_factories(
