@@ -15,6 +15,7 @@ from docpreview_gateway.limits.redis_rates import RedisRates
 from docpreview_gateway.model.callers import Rate
 from docpreview_gateway.settings.upstream import CacheSettings
 from docpreview_gateway.storage.redis_connections import redis_batches
+from tests.deployments import NAMESPACE
 from tests.integration.test_shared_state import BRIEF, Replica, new_id, replicas
 from tests.redis_groups import PASSWORD, Cluster, Sentinels, running_cluster, running_sentinels
 from tests.unit.rpc.conftest import error_info
@@ -133,7 +134,7 @@ class TestCluster:
 
     async def test_the_rules_of_one_call_are_charged_by_one_script_on_one_node(self, redis_cluster: Cluster) -> None:
         async with redis_batches(redis_cluster.url) as send:
-            rates = RedisRates(send, seconds=1)
+            rates = RedisRates(send, NAMESPACE, seconds=1)
             rules = rule("caller:a", "rate", Rate(0.01, 2)), rule("caller:a:Get", "method_rate", Rate(0.01, 3))
             assert [await rates.take(rules) is None for _ in range(3)] == [True, True, False]
 

@@ -20,6 +20,7 @@ from docpreview_gateway.model.errors import LimitReached
 from docpreview_gateway.storage.redis_connections import redis_batches
 from docpreview_gateway.upstream.middleware.rate_limited import RateLimited
 from docpreview_gateway.upstream.operations import GetJob
+from tests.deployments import NAMESPACE
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
 from tests.redis_server import running_redis
@@ -54,7 +55,8 @@ async def driven(limits: CallLimits, caller: Caller, per_second: float, seconds:
 async def shares(server: RedisServer, seconds: float) -> dict[str, float]:
     """Admitted calls as a share of the limit, of five callers at three times their limits over two replicas."""
     async with redis_batches(server.url) as one, redis_batches(server.url) as other:
-        replicas = [CallLimits(Counting(RedisRates(send, seconds=5)), FakeTelemetry()) for send in (one, other)]
+        counters = [Counting(RedisRates(send, NAMESPACE, seconds=5)) for send in (one, other)]
+        replicas = [CallLimits(counter, FakeTelemetry()) for counter in counters]
         callers = [Caller(f"c{weight}", rate=Rate(5.0 * weight, 5 * weight)) for weight in range(1, 6)]
         begin = time.monotonic()
         got = await asyncio.gather(
@@ -94,7 +96,7 @@ async def test_concurrent_calls_at_two_replicas_admit_exactly_the_burst(server: 
     """The retry delay is exact to the millisecond."""
     found = rule("a", "rate", Rate(0.1, 7))
     async with redis_batches(server.url) as one, redis_batches(server.url) as other:
-        replicas = [RedisRates(send, seconds=5) for send in (one, other)]
+        replicas = [RedisRates(send, NAMESPACE, seconds=5) for send in (one, other)]
         answers = await asyncio.gather(*(replicas[n % 2].take((found,)) for n in range(50)))
         assert sum(answer is None for answer in answers) == 7
         assert all(answer.wait == pytest.approx(10.0, abs=1.0) for answer in answers if answer)
@@ -127,7 +129,7 @@ async def test_an_accounts_rate_limit_holds_over_replicas_and_buckets(server: Re
         cloud.add_job(bucket.name, "d1", PreviewJob.STATE_RUNNING)
     async with redis_batches(server.url) as one, redis_batches(server.url) as other:
         replicas = [
-            RateLimited(cloud, Counting(RedisRates(send, seconds=5)), rate=rate, telemetry=FakeTelemetry())
+            RateLimited(cloud, Counting(RedisRates(send, NAMESPACE, seconds=5)), rate=rate, telemetry=FakeTelemetry())
             for send in (one, other)
         ]
         begin = time.monotonic()
@@ -142,7 +144,7 @@ async def test_a_call_refused_by_one_rule_is_not_charged_to_another(server: Redi
     """Both rules must admit a call before either is charged."""
     wide, narrow = rule("wide", "rate", Rate(0.1, 3)), rule("narrow", "method_rate", Rate(0.1, 1))
     async with redis_batches(server.url) as send:
-        rates = RedisRates(send, seconds=5)
+        rates = RedisRates(send, NAMESPACE, seconds=5)
         assert await rates.take((wide, narrow)) is None
         refusals = [await rates.take((wide, narrow)) for _ in range(5)]
         assert {refusal.rule for refusal in refusals if refusal} == {narrow}
@@ -152,7 +154,7 @@ async def test_a_call_refused_by_one_rule_is_not_charged_to_another(server: Redi
 async def test_keys_of_idle_callers_expire(server: RedisServer) -> None:
     """Their TTL ends when the bucket is full again."""
     async with redis_batches(server.url) as send:
-        await RedisRates(send, seconds=5).take((rule("a", "rate", Rate(1000, 1)),))
+        await RedisRates(send, NAMESPACE, seconds=5).take((rule("a", "rate", Rate(1000, 1)),))
         await asyncio.sleep(0.05)
         assert await send("KEYS", "*") == []
 
@@ -165,14 +167,14 @@ async def test_a_reply_of_the_wrong_type_counts_as_no_reply(answer: object) -> N
         return answer
 
     with pytest.raises(StoreUnavailableError):
-        await RedisRates(send).take((rule("a", "rate", Rate(1, 1)),))
+        await RedisRates(send, NAMESPACE).take((rule("a", "rate", Rate(1, 1)),))
 
 
 async def test_limits_are_local_while_redis_is_down_and_shared_again_afterwards(server: RedisServer) -> None:
     """No call waits longer than the time-out of a command."""
     caller = Caller("a", rate=Rate(0.001, 3))
     async with redis_batches(server.url) as send:
-        limits = CallLimits(Counting(RedisRates(send, seconds=0.2)), telemetry := FakeTelemetry())
+        limits = CallLimits(Counting(RedisRates(send, NAMESPACE, seconds=0.2)), telemetry := FakeTelemetry())
         assert await driven(limits, caller, 1000, 0.001) == 1
         server.kill()
         begin = time.monotonic()
@@ -189,7 +191,7 @@ async def test_limits_are_local_while_redis_is_down_and_shared_again_afterwards(
 async def test_a_hanging_redis_costs_a_call_at_most_the_time_out(server: RedisServer) -> None:
     """The local limit applies."""
     async with redis_batches(server.url) as send:
-        rates = RedisRates(send, seconds=0.05)
+        rates = RedisRates(send, NAMESPACE, seconds=0.05)
         server.freeze()
         try:
             begin = time.monotonic()

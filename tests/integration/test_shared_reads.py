@@ -20,6 +20,7 @@ from docpreview_gateway.upstream.middleware.shared_reads import SharedReads
 from docpreview_gateway.upstream.operations import CreateJob, GetJob
 from docpreview_gateway.upstream.redis_single_flight import LEASE_SECONDS
 from docpreview_gateway.wiring.shared_state import SharedParts, shared_parts
+from tests.deployments import NAMESPACE
 from tests.fakes.clock import FakeClock
 from tests.fakes.telemetry import FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 BUCKET = Bucket("docs-1250000000", "ap-chongqing", "main")
 JOB = "d" + "1" * 32
-LEASE_KEY = f"docpreview:1:lease:{{job:{BUCKET.region}:{BUCKET.name}:{JOB}}}"
+LEASE_KEY = f"docpreview:2:{NAMESPACE}:lease:{{job:{BUCKET.region}:{BUCKET.name}:{JOB}}}"
 
 
 @dataclass
@@ -56,7 +57,7 @@ async def replica(url: str) -> AsyncIterator[Replica]:
     telemetry, cloud, created = FakeTelemetry(), FakeUpstream(), list[str]()
     cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
     cloud.objects.add((BUCKET.name, "a.pdf"))
-    async with shared_parts(url, telemetry, seconds=0.5) as parts, parts.listening(created.append):
+    async with shared_parts(url, NAMESPACE, telemetry, seconds=0.5) as parts, parts.listening(created.append):
         reads = SharedReads(cloud, parts.single_flight, clock=FakeClock(), telemetry=telemetry)
         await subscribed(parts)
         yield Replica(reads, cloud, telemetry, parts, created)

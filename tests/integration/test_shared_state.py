@@ -20,6 +20,7 @@ from docpreview_emulator import Emulator
 from docpreview_gateway.settings.sections import SharedStateSettings
 from docpreview_gateway.settings.upstream import CacheSettings
 from docpreview_gateway.wiring.gateway import Gateway
+from tests.deployments import NAMESPACE
 from tests.integration.conftest import BUCKET, REGION, settings
 from tests.redis_server import running_redis
 from tests.unit.rpc.conftest import error_info
@@ -146,7 +147,7 @@ class TestCache:
     async def test_a_foreign_value_in_redis_is_a_miss(self, pair: Pair, redis_server: RedisServer) -> None:
         """The job is read from the cloud."""
         job_id = await pair.one.finished()
-        redis_server.command("SET", f"docpreview:1:job:{REGION}:{BUCKET}:{job_id}", "garbage")
+        redis_server.command("SET", f"docpreview:2:{NAMESPACE}:job:{REGION}:{BUCKET}:{job_id}", "garbage")
         assert (await pair.other.get(job_id))[1] != "hit"
 
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from docpreview_gateway.creates.imported import OldPages, OldStore, OldStoreError, old_create, old_reservation
 from docpreview_gateway.creates.ports import StoreError
 from docpreview_gateway.storage.redis_client import RedisCallError, RedisClient, expect, script_command
-from docpreview_gateway.storage.redis_keys import slot_prefix
+from docpreview_gateway.storage.redis_keys import OLD_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-LEDGER, PAGES = slot_prefix("ledger"), slot_prefix("pages")
+LEDGER, PAGES = f"{OLD_PREFIX}{{ledger}}:", f"{OLD_PREFIX}{{pages}}:"
 SECRET = LEDGER + "secret"
 NOTICE = b"replaced by version 2 of docpreview-gateway"
 DONE = b"taken over"

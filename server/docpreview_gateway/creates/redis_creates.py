@@ -13,13 +13,13 @@ import secrets
 from datetime import date, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-from urllib.parse import quote
 
 from docpreview_gateway.creates import redis_scripts as scripts
 from docpreview_gateway.creates.pages import PageCount, Pages, Periods
 from docpreview_gateway.creates.ports import Begun, Lease, StoreError, StoreLost, StoreState, UnreadableRecord
 from docpreview_gateway.creates.records import RecordError, index_of, packed, unpacked
 from docpreview_gateway.storage.redis_client import RedisCallError, RedisClient, expect, script_command
+from docpreview_gateway.storage.redis_keys import slot_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -247,8 +247,7 @@ class RedisCreates:
 
 def key_names(namespace: str) -> list[str]:
     """The four keys of a store, in one hash slot of a cluster."""
-    prefix = f"docpreview:2:{{{quote(namespace, safe='')}}}:"
-    return [prefix + name for name in "cpdm"]
+    return [slot_prefix(namespace) + name for name in "cpdm"]
 
 
 def _unreadable(key: str, why: str) -> UnreadableRecord:

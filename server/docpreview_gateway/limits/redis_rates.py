@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.limits.gcra import Rule
 
-PREFIX = slot_prefix("rates")
-
 _TAKE = """
 local time = redis.call('TIME')
 -- Microseconds from 2020 on: small enough for fractions of them to be kept.
@@ -40,9 +38,10 @@ return {0, '0'}
 
 
 class RedisRates:
-    """The port `SharedRates` over `send`, which sends one command. A call takes at most `seconds`."""
+    """The port `SharedRates` of a deployment over `send`, which sends one command. A call takes at most `seconds`."""
 
-    def __init__(self, send: Callable[..., Awaitable[object]], *, seconds: float = 0.05) -> None:
+    def __init__(self, send: Callable[..., Awaitable[object]], namespace: str, *, seconds: float = 0.05) -> None:
+        self._prefix = slot_prefix(namespace, "rates")
         self._redis = RedisClient(
             send,
             name="shared rate limits",
@@ -53,7 +52,7 @@ class RedisRates:
 
     async def take(self, rules: tuple[Rule, ...]) -> Refusal | None:
         """Charge a call to all rules, or to none and return the refusal. StoreUnavailableError."""
-        keys = [PREFIX + rule.key for rule in rules]
+        keys = [self._prefix + rule.key for rule in rules]
         numbers = [1e6 * number for rule in rules for number in (rule.interval, rule.tolerance)]
         try:
             return await self._redis.execute(*script_command(_TAKE, keys, *numbers), read=partial(_refusal, rules))

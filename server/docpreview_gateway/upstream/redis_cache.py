@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from docpreview_gateway.storage.redis_client import RedisCallError, RedisSkippedError
-from docpreview_gateway.storage.redis_keys import PREFIX
+from docpreview_gateway.storage.redis_keys import prefix
 
 if TYPE_CHECKING:
     from docpreview_gateway.storage.redis_client import RedisClient
@@ -13,22 +13,23 @@ if TYPE_CHECKING:
 
 
 class RedisCache:
-    """The port `SharedCache`. It raises nothing but CancelledError."""
+    """The port `SharedCache` of a deployment. It raises nothing but CancelledError."""
 
-    def __init__(self, redis: RedisClient, telemetry: UpstreamTelemetry) -> None:
+    def __init__(self, redis: RedisClient, namespace: str, telemetry: UpstreamTelemetry) -> None:
+        self._prefix = prefix(namespace)
         self._redis = redis
         self._telemetry = telemetry
 
     async def get(self, key: str) -> bytes | None:
         """The value that a replica set, until it expires. None also without an answer."""
-        return await self._execute("GET", PREFIX + key)
+        return await self._execute("GET", self._prefix + key)
 
     async def set(self, key: str, value: bytes, seconds: float, *, spent: float = 0.0) -> None:
         """Store a value with a time to live. Skipped after a command that failed: no read waits for two of them."""
         if self._redis.is_failing:
             self._telemetry.cache_lookup("shared", "skipped")
             return
-        await self._execute("SET", PREFIX + key, value, "PX", max(1, round(seconds * 1000)), spent=spent)
+        await self._execute("SET", self._prefix + key, value, "PX", max(1, round(seconds * 1000)), spent=spent)
 
     async def _execute(self, *command: str | bytes | int, spent: float = 0.0) -> bytes | None:
         try:

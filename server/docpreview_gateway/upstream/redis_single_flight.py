@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from docpreview_gateway.storage.background import BackgroundTasks
 from docpreview_gateway.storage.redis_client import RedisCallError, script_command
-from docpreview_gateway.storage.redis_keys import PREFIX
+from docpreview_gateway.storage.redis_keys import prefix
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -36,8 +36,6 @@ RESULT_TTL_SECONDS = 0.1
 RECONNECT_SECONDS = 0.5
 """Pause before subscribing again after a lost connection."""
 
-_CREATED = PREFIX + "created"
-_REPLY_CHANNEL = PREFIX + "inbox:"
 _REGISTER = """
 local function register(waiting, replica, milliseconds)
   redis.call('SADD', waiting, replica)
@@ -75,13 +73,16 @@ log = structlog.get_logger("docpreview_gateway.single_flight")
 
 
 class RedisSingleFlight:
-    """The port `SingleFlight`. It raises nothing but CancelledError.
+    """The port `SingleFlight` of a deployment. It raises nothing but CancelledError.
 
     `redis` is the client that the shared cache uses too, so that no read waits for a lost server twice.
     """
 
-    def __init__(self, redis: RedisClient) -> None:
+    def __init__(self, redis: RedisClient, namespace: str) -> None:
         self._redis = redis
+        self._prefix = prefix(namespace)
+        self._created = self._prefix + "created"
+        self._reply_channel = self._prefix + "inbox:"
         self._replica = secrets.token_hex(8)
         self._is_listening = False
         self._subscriptions: dict[str, set[_Subscription]] = {}
@@ -91,7 +92,7 @@ class RedisSingleFlight:
     @property
     def channels(self) -> tuple[str, ...]:
         """Channels whose messages `listen` needs: this replica's own, and that of creates."""
-        return _REPLY_CHANNEL + self._replica, _CREATED
+        return self._reply_channel + self._replica, self._created
 
     @contextmanager
     def subscribe(self, key: str) -> Iterator[_Subscription]:
@@ -122,7 +123,7 @@ class RedisSingleFlight:
         """End a lease and publish the result to the followers, in the background."""
         if (renewal := self._renewals.pop(key, None)) is not None:
             renewal.cancel()
-        arguments = self._replica, _REPLY_CHANNEL, f"{key}\n", value, _milliseconds(RESULT_TTL_SECONDS)
+        arguments = self._replica, self._reply_channel, f"{key}\n", value, _milliseconds(RESULT_TTL_SECONDS)
         self._in_background(self._run(_PUBLISH, key, *arguments))
 
     async def ask(self, key: str, seconds: float) -> None:
@@ -132,7 +133,7 @@ class RedisSingleFlight:
 
     def created(self, bucket: str) -> None:
         """Publish to the other replicas, in the background, that a job was created in the bucket."""
-        self._in_background(self._execute("PUBLISH", _CREATED, f"{self._replica}\n{bucket}"))
+        self._in_background(self._execute("PUBLISH", self._created, f"{self._replica}\n{bucket}"))
 
     async def listen(
         self,
@@ -189,7 +190,7 @@ class RedisSingleFlight:
 
     async def _run(self, script: str, key: str, *arguments: str | bytes | int, spent: float = 0.0) -> object:
         """The script's answer, None without one. The braces put both keys of a read into one slot of a cluster."""
-        keys = f"{PREFIX}lease:{{{key}}}", f"{PREFIX}inboxes:{{{key}}}"
+        keys = f"{self._prefix}lease:{{{key}}}", f"{self._prefix}inboxes:{{{key}}}"
         return await self._execute(*script_command(script, keys, *arguments), spent=spent)
 
     async def _execute(self, *command: str | bytes | float, spent: float = 0.0) -> object:

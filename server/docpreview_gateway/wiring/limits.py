@@ -26,5 +26,5 @@ async def counting(settings: Settings) -> AsyncIterator[Counting]:
 
     async with redis_batches(state.url.get_secret_value()) as send:
         refuse = settings.limits.without_store == "refuse"
-        shared = RedisRates(send, seconds=state.timeout_seconds)
+        shared = RedisRates(send, state.namespace or "", seconds=state.timeout_seconds)
         yield Counting(shared, refuse_without_store=refuse, share=settings.processes)

@@ -41,8 +41,10 @@ class SharedParts:
 
 
 @asynccontextmanager
-async def shared_parts(url: str, telemetry: UpstreamTelemetry, *, seconds: float) -> AsyncIterator[SharedParts]:
-    """The parts, with a timeout of `seconds` for each call. They connect at their first use."""
+async def shared_parts(
+    url: str, namespace: str, telemetry: UpstreamTelemetry, *, seconds: float
+) -> AsyncIterator[SharedParts]:
+    """The parts of a deployment, with a timeout of `seconds` for each call. They connect at their first use."""
     async with redis_batches(url) as send:
         redis = RedisClient(send, name="shared cache", seconds=seconds, fallback="continuing without it")
-        yield SharedParts(RedisCache(redis, telemetry), RedisSingleFlight(redis), url)
+        yield SharedParts(RedisCache(redis, namespace, telemetry), RedisSingleFlight(redis, namespace), url)

@@ -127,5 +127,7 @@ async def _shared(settings: Settings, stack: AsyncExitStack, observed: Observabi
     # Imported only with shared state: redis takes 20 MiB and half a second.
     from docpreview_gateway.wiring.shared_state import shared_parts  # noqa: PLC0415
 
-    url = state.url.get_secret_value()
-    return await stack.enter_async_context(shared_parts(url, observed.upstream, seconds=state.timeout_seconds))
+    parts = shared_parts(
+        state.url.get_secret_value(), state.namespace or "", observed.upstream, seconds=state.timeout_seconds
+    )
+    return await stack.enter_async_context(parts)

@@ -20,6 +20,7 @@ from docpreview_gateway.storage.redis_health import read_health
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from tests.fakes.clock import FakeClock
 from tests.fakes.telemetry import FakeTelemetry
+from tests.integration.conftest import until
 from tests.redis_server import running_redis
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 KEYS = CreateKeys("unit", [bytes(range(32))])
 DURABLE = ("--appendonly", "yes")
+META = key_names("unit")[3]
 PLACE = "redis://cache:6379/0"
 
 
@@ -117,7 +119,8 @@ async def test_a_replica_that_took_over_counts_as_a_loss_once(tmp_path: Path) ->
             async with side(first) as here, side(first) as other, redis_commands(second.url) as send_to_second:
                 await here.health.round()
                 await other.health.round()
-                assert first.command("WAIT", "1", "5000").strip() == b":1"
+                await until(lambda: b"master_link_status:up" in second.command("INFO", "replication"))
+                await until(lambda: second.command("HGET", META, "seq") == first.command("HGET", META, "seq"))
                 first.kill()
                 second.command("REPLICAOF", "NO", "ONE")
                 here.send = other.send = send_to_second

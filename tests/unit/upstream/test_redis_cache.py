@@ -28,7 +28,7 @@ async def cache_of(url: str, *, seconds: float = 0.05) -> AsyncIterator[tuple[Re
     telemetry = FakeTelemetry()
     async with redis_batches(url) as send:
         redis = RedisClient(send, name="shared cache", seconds=seconds, fallback="continuing without it")
-        yield RedisCache(redis, telemetry), telemetry
+        yield RedisCache(redis, "tests", telemetry), telemetry
 
 
 @asynccontextmanager
@@ -72,11 +72,11 @@ class TestRealServer:
     async def test_every_key_has_our_prefix_and_version_and_every_value_expires(
         self, redis_server: RedisServer
     ) -> None:
-        """Keys begin with `docpreview:1:`."""
+        """Keys begin with `docpreview:2:` and the namespace."""
         async with cache_of(redis_server.url, seconds=1) as (cache, _):
             await cache.set("k", b"v", 10)
-        assert b"docpreview:1:k" in redis_server.command("KEYS", "*")
-        life = int(redis_server.command("PTTL", "docpreview:1:k")[1:])
+        assert b"docpreview:2:tests:k" in redis_server.command("KEYS", "*")
+        life = int(redis_server.command("PTTL", "docpreview:2:tests:k")[1:])
         assert 9000 < life <= 10000
 
     async def test_a_lifetime_below_a_millisecond_is_accepted(self, redis_server: RedisServer) -> None:
@@ -87,7 +87,7 @@ class TestRealServer:
 
     async def test_a_key_of_another_type_is_a_miss(self, redis_server: RedisServer) -> None:
         """The server is healthy, so later reads are not skipped."""
-        redis_server.command("LPUSH", "docpreview:1:k", "x")
+        redis_server.command("LPUSH", "docpreview:2:tests:k", "x")
         async with cache_of(redis_server.url, seconds=1) as (cache, telemetry):
             assert [await cache.get("k") for _ in range(5)] == [None] * 5
             await cache.set("other", b"v", 10)

@@ -55,7 +55,7 @@ async def single_flight_over(server: SlowServer, *, seconds: float) -> AsyncIter
         yield none()
 
     redis = RedisClient(server.send, name="shared cache", seconds=seconds, fallback="continuing without it")
-    single_flight = RedisSingleFlight(redis)
+    single_flight = RedisSingleFlight(redis, "tests")
     task = asyncio.create_task(single_flight.listen(messages, lambda _bucket: None))
     await listening.wait()
     try:
