@@ -88,9 +88,10 @@ class PageLeases:
         self._earlier_ended = False
 
     def spent_with(self, caller: Caller, day: str) -> None:
-        """A create of this caller was counted to this day: its lease is renewed from now on."""
+        """A create of this caller was counted to this day: its lease is renewed from now on, if it may have one."""
         budget = caller.budget
         if budget is None or not budget.outage_pages:
+            self._days.pop(caller.name, None)
             return
         self._days[caller.name] = day
         self._leased.setdefault((caller.name, day), _Leased(caller, day)).caller = caller

@@ -28,7 +28,6 @@ class PrometheusCreates:
             return Gauge(name, help_text, labels, registry=registry)
 
         self.limit = limits.limit
-        self._gauge = gauge
         self._event = event
         stages = "Events of creates recorded in the ledger."
         self._ledger = Counter("docpreview_ledger_events_total", stages, ("event",), registry=registry)
@@ -52,6 +51,13 @@ class PrometheusCreates:
             "docpreview_reconciliation_timestamp_seconds",
             "Unix time of the last reconciliation with the cloud's list.",
             ("bucket",),
+        )
+        self._failing = gauge(
+            "docpreview_store_failing",
+            "Whether creates with request_id are refused because they cannot be recorded (1).",
+        )
+        self._lost = gauge(
+            "docpreview_store_lost", "Whether the store of creates has lost records and is not rebuilt yet (1)."
         )
         self._health = gauge(
             "docpreview_store_health",
@@ -83,10 +89,8 @@ class PrometheusCreates:
 
     def measure_store(self, *, is_failing: Callable[[], bool], is_lost: Callable[[], bool]) -> None:
         """Show whether creates cannot be recorded, and whether the store has lost records."""
-        failing = "Whether creates with request_id are refused because they cannot be recorded (1)."
-        self._gauge("docpreview_store_failing", failing).set_function(lambda: float(is_failing()))
-        lost = "Whether the store of creates has lost records and is not rebuilt yet (1)."
-        self._gauge("docpreview_store_lost", lost).set_function(lambda: float(is_lost()))
+        self._failing.set_function(lambda: float(is_failing()))
+        self._lost.set_function(lambda: float(is_lost()))
 
     def store_health(self, failing: Mapping[str, bool], evicted_keys: int) -> None:
         """Set the health of the store's server."""

@@ -193,7 +193,9 @@ def create_secrets(settings: Settings) -> DeploymentSecrets:
     try:
         return deployment_secrets(settings.ledger.key_file, settings.state_dir)
     except KeyFileError as error:
-        raise StartError(f"ledger.key_file: {error}") from error
+        # Without a file of its own the secret is in the folder of the state.
+        setting = "state_dir" if settings.ledger.key_file is None else "ledger.key_file"
+        raise StartError(f"{setting}: {error}") from error
 
 
 class OpenStore(NamedTuple):

@@ -8,7 +8,7 @@ _SECRETS = re.compile(
     r"""
       \b(?:authorization|x-cos-security-token|x-ci-security-token|security-?token|sign(?:ature)?)
         \b["']?\s*(?::|=|%3[ad])\s*.*                                   # a header or parameter: all that follows
-    | (?<![a-z-])q-[a-z-]+(?:=|%3d).*                                   # a signature: all that follows
+    | q-(?:sign-algorithm|ak|sign-time|key-time|header-list|url-param-list|signature)(?:=|%3d).*  # a signature
     | \bBearer\s+\S+
     | \bdpt_\S+                                                         # tokens of this gateway
     | \beyJ[\w-]+\.[\w.-]+                                              # signed tokens

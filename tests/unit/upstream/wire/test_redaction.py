@@ -16,6 +16,8 @@ AUTHORIZATION = "q-sign-algorithm=sha1&q-ak=AKIDexample&q-sign-time=1;2&q-header
         (f"Authorization: {AUTHORIZATION}", "..."),
         (f"got authorization={AUTHORIZATION} from x", "got ..."),
         ("GET https://h/k?q-ak=AKID1&q-signature=ab", "GET https://h/k?..."),
+        ("a line that ended here:q-ak=AKID1", "a line that ended here:..."),
+        ("a line that ended hereq-signature=0a1b", "a line that ended here..."),
         ("GET https://h/k?a=1%26q-ak%3DAKID1", "GET https://h/k?a=1%26..."),
         ('{"x-cos-security-token": "abc/def"}', '{"...'),
         ("header Bearer abc.def is wrong", "header ... is wrong"),
