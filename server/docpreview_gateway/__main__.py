@@ -99,7 +99,7 @@ def check_config(config: Config = None) -> None:
     if mistakes := _file_problems(settings):
         fail(mistakes, USAGE)
     if settings.policy.file is not None:
-        from docpreview_gateway.settings.policy_file import policy_warnings  # noqa: PLC0415
+        from docpreview_gateway.settings.policy_warnings import policy_warnings  # noqa: PLC0415
 
         typer.echo(f"ok: {len(_policy(settings).callers)} caller(s)")
         for warning in policy_warnings(settings.policy.file):

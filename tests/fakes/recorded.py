@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from docpreview_gateway.access.bucket_registry import BucketRegistry
+    from docpreview_gateway.creates.imported import OldIds
     from docpreview_gateway.creates.ports import CreatesTelemetry, CreateStore
     from docpreview_gateway.creates.records import Record
     from docpreview_gateway.upstream.cloud_clock import CloudTimes
@@ -63,6 +64,7 @@ class Recorded:
     store: CreateStore = field(default_factory=MemoryCreates)
     journal: MemoryJournal = field(default_factory=MemoryJournal)
     keys: CreateKeys = KEYS
+    old: OldIds | None = None
 
     def __post_init__(self) -> None:
         upstream, store, keys, times = self.upstream, self.store, self.keys, self.times
@@ -87,7 +89,7 @@ class Recorded:
             self.buckets,
             store,
             self.attempts,
-            drafts=Drafts(keys, timing),
+            drafts=Drafts(keys, timing, self.old),
             rendered=RenderedJobs(upstream, self.tags, keys),
             history=self.history,
             leases=self.leases,

@@ -329,6 +329,22 @@ async def test_honest_callers_are_served_again_at_once_after_paths_that_are_not_
         assert honest.outage < OUTAGE
 
 
+async def test_streams_of_strangers_who_leave_at_once_do_not_have_those_of_others_refused(tmp_path: Path) -> None:
+    """Envoy sends the calls of all on few connections, on which the gateway has room for streams that have ended."""
+    calls = b"".join(http2.call(stream, http2.request_headers(PATH), BODY) for stream in range(1, 181, 2))
+    async with target_of("edge", tmp_path / "gateway") as target, honest_caller(target.port) as honest:
+        for _ in range(100):
+            _, writer = await target.connect()
+            writer.write(http2.HELLO + calls)
+            with suppress(ConnectionError):
+                await writer.drain()
+            await asyncio.sleep(0.03)
+            target.close()
+        await honest.more()
+    assert not [problem for problem in honest.problems if "refused" in str(problem)]
+    assert len(honest.problems) <= 0.05 * len(honest.calls), honest.problems
+
+
 @pytest.mark.parametrize("body", [b"", HALF], ids=["no message", "half a message"])
 async def test_the_edge_ends_every_call_whose_message_never_comes(body: bytes, tmp_path: Path) -> None:
     """After ten seconds, a hundred of a hundred; the connection may go on."""

@@ -237,6 +237,84 @@ def test_check_config_reads_the_policy_as_serve_would(config: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("change", "warning"),
+    [
+        ({}, ""),
+        (
+            {"buckets": [{"bucket": BUCKET, "input_prefixes": ["shop/../"], "pages": []}]},
+            f"callers.shop.buckets[{BUCKET}].input_prefixes: 'shop/../' covers nothing",
+        ),
+        (
+            {"options": {"force": {"page_ranges": "1-20"}, "max_pages": 10}},
+            "a create without options of its own is refused: options.page_ranges must select at most 10 pages",
+        ),
+        (
+            {"options": {"force": {"image_dpi": 300}, "at_most": {"image_dpi": 150}}},
+            "a create without options of its own is refused: options.image_dpi must be at most 150",
+        ),
+        (
+            {"options": {"default": {"image_dpi": 300}, "at_most": {"image_dpi": 150}}},
+            "a create without options of its own is refused: options.image_dpi must be at most 150",
+        ),
+        (
+            {"options": {"force": {"target_format": "TARGET_FORMAT_PDF"}, "max_pages": 10}},
+            "a create without options of its own is refused: options.target_format must be an image format",
+        ),
+        ({"options": {"at_most": {"image_dpi": 150}}}, ""),
+        ({"options": {"force": {"image_dpi": 300}, "at_most": {"image_dpi": 150}}, "methods": ["GetPreviewJob"]}, ""),
+    ],
+)
+def test_check_config_warns_of_what_cannot_work(
+    config: Path, tmp_path: Path, change: dict[str, object], warning: str
+) -> None:
+    """Prefixes without keys, and options of the policy that the policy refuses. It is valid all the same."""
+    policy = yaml.safe_load((EXAMPLES / "policy.yaml").read_text())
+    policy["callers"]["shop"] = policy["callers"]["shop"] | {"presets": [], "options": {}} | change
+    path = tmp_path / "policy.yaml"
+    path.write_text(yaml.safe_dump(policy))
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"policy": {"file": str(path)}}))
+    code, output = run("check-config", "--config", str(config))
+    assert code == 0
+    assert output.count("warning: ") == bool(warning)
+    assert warning in output
+
+
+def test_check_config_warns_of_a_preset_beyond_the_bounds_of_its_caller(config: Path, tmp_path: Path) -> None:
+    """Each use of it would be refused."""
+    policy = yaml.safe_load((EXAMPLES / "policy.yaml").read_text())
+    policy["presets"]["fine"] = {"image_dpi": 600}
+    policy["callers"]["shop"] |= {"presets": ["thumbnail", "fine"]}
+    path = tmp_path / "policy.yaml"
+    path.write_text(yaml.safe_dump(policy))
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"policy": {"file": str(path)}}))
+    _, output = run("check-config", "--config", str(config))
+    assert "callers.shop.options: a create with the preset fine is refused: options.image_dpi must be at most" in output
+
+
+def test_policy_explain_says_once_that_a_bucket_is_not_named(config: Path) -> None:
+    """Also for a create, whose output is in the same bucket."""
+    asked = ("--caller", "shop", "--method", "CreatePreviewJob", "--bucket", "unknown-1250000000")
+    code, output = run("policy", "explain", *asked, "--object", "shop/a.pdf", "--config", str(config))
+    assert (code, output.count("DENIED")) == (1, 1)
+
+
+@pytest.mark.parametrize("deep", ["policy.yaml", "gateway.yaml", "keys.yaml", "jwks.json"])
+def test_check_config_of_a_deeply_nested_file_prints_one_line(config: Path, tmp_path: Path, deep: str) -> None:
+    """No traceback."""
+    values = json.loads(config.read_text())
+    values |= {"credentials": {"main": {"file": str(tmp_path / "keys.yaml")}}}
+    values |= {"policy": {"file": str(tmp_path / "policy.yaml")}}
+    config.write_text(json.dumps(values))
+    shutil.copy(EXAMPLES / "policy.yaml", tmp_path)
+    (tmp_path / "keys.yaml").write_text("secret_id: some-id\nsecret_key: some-key\n")
+    target = config if deep == "gateway.yaml" else tmp_path / deep
+    target.write_text("[" * 20_000)
+    code, output = run("check-config", "--config", str(config))
+    assert code == 2
+    assert [line[:7] for line in output.splitlines()] == ["error: "]
+
+
+@pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (lambda folder: (folder / "tls.crt").unlink(), "tls.crt: No such file or directory"),

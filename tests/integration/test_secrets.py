@@ -199,7 +199,7 @@ async def traces_of(emulator: Emulator, known: Secrets, folder: Path, **shared: 
         "metrics": metrics,
         "command line": command_line,
         "settings": "\n".join(dumps).encode(),
-        "ledger": files(folder, "ledger.db*"),
+        "ledger": files(folder, "creates.db*"),
     }
 
 

@@ -23,7 +23,7 @@ from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, GetPr
 from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview_client import DocPreviewClient
 from docpreview_emulator import Emulator
-from tests.integration.conftest import BUCKET, REGION
+from tests.integration.conftest import BUCKET, REGION, until
 from tests.integration.gateway_processes import Running, configuration, page, running
 
 if TYPE_CHECKING:
@@ -108,6 +108,29 @@ class TestMetrics:
                     await asyncio.sleep(0.02)
             assert await page(gateway.admin_port, "/healthz") == (200, "ok\n")
             assert await asyncio.wait_for(gateway.process.wait(), 20) == 0
+
+
+def family(pid: int) -> list[int]:
+    """A process and its children."""
+    return [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+
+
+def log_of(folder: Path) -> str:
+    return "".join(path.read_text() for path in folder.glob("gateway-*.log"))
+
+
+@pytest.mark.parametrize("workers", [(), TWO], ids=["one", "two"])
+async def test_sighup_is_logged_and_changes_nothing(tmp_path: Path, workers: tuple[str, ...]) -> None:
+    """To the command, and to its workers: files are reloaded without it."""
+    async with cloud() as emulator, running(configuration(emulator, tmp_path), *workers) as gateway:
+        processes = family(gateway.process.pid)
+        assert len(processes) == (3 if workers else 1)
+        for process in processes:
+            os.kill(process, signal.SIGHUP)
+        await until(lambda: log_of(tmp_path).count("SIGHUP is ignored") == len(processes))
+        assert await page(gateway.admin_port, "/readyz") == (200, "ready\n")
+        gateway.process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(gateway.process.wait(), 60) == 0
 
 
 class TestCreate:

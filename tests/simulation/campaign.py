@@ -23,7 +23,7 @@ if __name__ == "__main__":
         except Violation as error:
             kind = str(error).split("\n", 1)[0]
             kinds[kind.split(":")[0]] += 1
-            print(seed, kind)
+            print(seed, kind)  # noqa: T201
             if count == 1:
-                print(error)
-    print(f"{count / (time.perf_counter() - begin):.0f} schedules a second", dict(kinds))
+                print(error)  # noqa: T201
+    print(f"{count / (time.perf_counter() - begin):.0f} schedules a second", dict(kinds))  # noqa: T201

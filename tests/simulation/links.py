@@ -210,9 +210,9 @@ class CloudLink:
         try:
             return await self._send(operation)
         except UpstreamError as error:
-            if error.reason == reasons.ERROR_REASON_CLOCK_SKEW and moved > FENCE_SLACK:
-                if self._times.heard(host) == learned:
-                    self._times.restore(host, before)
+            is_refused = error.reason == reasons.ERROR_REASON_CLOCK_SKEW
+            if is_refused and moved > FENCE_SLACK and self._times.heard(host) == learned:
+                self._times.restore(host, before)
             raise
 
     async def _send(self, operation: Operation[Any]) -> object:

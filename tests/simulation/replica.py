@@ -1,4 +1,4 @@
-"""A replica of the gateway's creates, put together as `wiring/creates.py` does, that can be killed and started again."""
+"""A replica of the gateway's creates, put together as `wiring/creates.py` does; it can be killed and started again."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class Replica:
         )
         history = JobHistory(upstream, keys, times)
         scans = Scans(history, keys, times, timing=timing, caller_names=lambda: world.callers)
-        self.store = GuardedStore(connection, self.memory, times, is_first_start=lambda: self.rebuild.is_first_start())
+        self.store = GuardedStore(connection, self.memory, times, is_first_start=lambda: self.rebuild.is_first_start())  # noqa: PLW0108
         self.rebuild = Rebuild(
             self.store,
             scans,
@@ -170,7 +170,7 @@ class Replica:
             telemetry=telemetry,
         )
         self.reconciliation = Reconciliation(
-            self.store, history, scans, keys, times, buckets=[world.bucket], telemetry=telemetry
+            self.store, history, scans, keys, times, timing=timing, buckets=[world.bucket], telemetry=telemetry
         )
         self.settlement = Settlement(
             self.store,
@@ -196,7 +196,7 @@ class Replica:
             while not life.is_over:
                 try:
                     await work()
-                except Exception as error:  # noqa: BLE001 - as the real one: an error ends only its round
+                except Exception as error:  # noqa: BLE001
                     world.unexpected(error)
                 await asyncio.sleep(seconds * min(world.pace(), longest))
 

@@ -13,13 +13,13 @@ from docpreview_gateway.model.callers import Caller, PageBudget
 from docpreview_gateway.upstream.wire.signing import Window
 from tests.simulation import virtual_loop
 from tests.simulation.cloud import CloudRules
-from tests.simulation.faults import Fault
 from tests.simulation.schedules import settle
 from tests.simulation.world import BUCKET, Violation, World, WorldRules
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from tests.simulation.faults import Fault
     from tests.simulation.replica import Replica
 
 FENCE = 45.0 + 60.0 + 60.0

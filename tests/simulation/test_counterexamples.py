@@ -117,7 +117,7 @@ def test_a_create_that_was_signed_ahead_and_comes_late_is_not_absent_after_the_o
         it.world.faults.add(Fault("date", value=HOUR))
         it.world.faults.add(Fault("late", value=HOUR))
         # The Date of this read is an hour ahead, and so is the signature of what follows.
-        await it.r1.creates._history.hear(it.world.bucket)  # noqa: SLF001 - any read does
+        await it.r1.creates._history.hear(it.world.bucket)
         assert await it.ask(it.r1, request(), seconds=20) == "CREATE_OUTCOME_UNKNOWN"
         for _ in range(20):
             await it.ask(it.r0, request())
@@ -197,7 +197,7 @@ def test_a_killed_replica_waits_anew_before_it_rebuilds() -> None:
     tell(story, Fault("late", value=40))
 
 
-# --- creates: assumptions, each needed: the world notices when one does not hold ---------------------------------------
+# --- creates: assumptions, each needed: the world notices when one does not hold -------------------------------------
 
 
 def test_a_cloud_that_accepts_late_requests_breaks_the_promises() -> None:
@@ -206,7 +206,7 @@ def test_a_cloud_that_accepts_late_requests_breaks_the_promises() -> None:
         await it.repeat(it.r0, request())
         await asyncio.sleep(HOUR)
 
-    with pytest.raises(Violation, match="ABSENT|TWICE"):
+    with pytest.raises(Violation, match=r"ABSENT|TWICE"):
         tell(story, Fault("late", value=HOUR), cloud=CloudRules(judges=False), settles=False)
 
 
@@ -215,7 +215,7 @@ def test_a_list_that_lags_longer_than_promised_breaks_the_promises() -> None:
         await it.ask(it.r0, request(), seconds=20)
         await it.repeat(it.r0, request())
 
-    with pytest.raises(Violation, match="ABSENT|TWICE"):
+    with pytest.raises(Violation, match=r"ABSENT|TWICE"):
         tell(story, Fault("reply lost"), cloud=CloudRules(least_lag=HOUR), settles=False)
 
 
@@ -298,7 +298,7 @@ def test_a_lease_ends_after_its_term() -> None:
 
 
 def test_what_a_lease_of_a_lost_store_pays_is_counted_before_the_store_is_whole_again() -> None:
-    """The lease goes on for its term after the loss; its job may be accepted at the end of the fence, and listed late."""
+    """The lease goes on for its term after the loss; its job may be accepted late, and be listed late."""
 
     async def story(it: Story) -> None:
         assert await it.ask(it.r0, request(0)) == "d0000"

@@ -156,3 +156,19 @@ def test_a_create_that_is_followed_waits_when_the_store_cannot_be_reached() -> N
         assert await it.repeat(it.r1, request()) == "d0000"
 
     tell(story, Fault("late", value=20), Fault("fail before find"), Fault("fail before find", passes=1))
+
+
+def test_who_follows_a_create_is_not_told_the_job_of_another_request_with_its_id() -> None:
+    """The followed attempt is released, and its id is begun anew with another request, between two polls."""
+
+    async def story(it: Story) -> None:
+        first = asyncio.ensure_future(it.ask(it.r0, request(0, "1")))
+        await asyncio.sleep(0.5)
+        following = asyncio.ensure_future(it.ask(it.r1, request(0, "1")))
+        assert await first == "UPSTREAM_INVALID_ARGUMENT"
+        others = asyncio.ensure_future(it.ask(it.r0, request(0, "1-2")))
+        assert await following == "REQUEST_ID_REUSED"
+        assert await others == "d0000"
+
+    faults = Fault("queue", value=3), Fault("refused"), Fault("reply lost")
+    tell(story, *faults, cloud=CloudRules(visibility=0.0))

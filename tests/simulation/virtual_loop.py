@@ -76,4 +76,4 @@ async def _clean_up() -> None:
             task.cancel()
         await asyncio.sleep(0)
     for task in left:
-        task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - it hangs in a killed process
+        task._log_destroy_pending = False  # type: ignore[attr-defined]

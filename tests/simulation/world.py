@@ -20,7 +20,6 @@ from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.storage.background import loop_time
-from docpreview_gateway.upstream.wire.user_data import Marker
 from tests.fakes.creates import MemoryData
 from tests.simulation.cloud import Cloud, CloudRules, Made
 from tests.simulation.faults import Fault, Faults
@@ -31,12 +30,13 @@ if TYPE_CHECKING:
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview_gateway.creates.outcomes import Outcome
     from docpreview_gateway.model.callers import Caller
+    from docpreview_gateway.upstream.wire.user_data import Marker
 
 BUCKET = Bucket("docs-1250000000", "ap-chongqing", "main")
 SECRET = b"0123456789abcdef0123456789abcdef"
 
 
-class Violation(AssertionError):  # noqa: N818 - what is found
+class Violation(AssertionError):  # noqa: N818
     """A promise that was broken."""
 
 
@@ -60,7 +60,7 @@ class World:
     def __init__(self, rules: WorldRules) -> None:
         self.plan = rules
         self.rules = rules.cloud
-        self.rng = random.Random(rules.seed)
+        self.rng = random.Random(rules.seed)  # noqa: S311
         self.faults = Faults(list(rules.faults))
         self.timing = rules.timing
         self.exclusive = rules.exclusive
@@ -121,7 +121,7 @@ class World:
             reason = reasons.ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_")
             self.note(name, "gets", reason)
             return reason
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001
             if life.is_over:
                 return ""
             self.unexpected(error)
@@ -212,7 +212,7 @@ class World:
         for name, caller in self.callers.items():
             if caller.budget is None:
                 continue
-            counts = [count for (who, period), count in self.data.pages.items() if who == name and len(period) == 7]  # noqa: PLR2004
+            counts = [count for (who, period), count in self.data.pages.items() if who == name and len(period) == 7]
             used, held, made = (
                 sum(count.used for count in counts),
                 sum(count.held for count in counts),

@@ -39,7 +39,8 @@ class ListFields(TypedDict, total=False):
         queue_id: Only jobs of this queue.
         states: Only jobs in these states.
         order: By creation time. Default: newest first.
-        created_after: Only jobs created at or after this time. Whole seconds; a time without zone is a ValueError.
+        created_after: Only jobs created at or after this time. Fractions of a second are dropped: the cloud knows none.
+            A time without zone is a ValueError.
         created_before: Only jobs created at or before this time. As above.
         page_size: At most this many jobs a page, 0 to 100; 0 means 10.
         include_pages: Whether `result.pages` is filled in.
@@ -100,5 +101,5 @@ def _timestamp(time: datetime | None) -> Timestamp | None:
     if time.tzinfo is None:
         raise ValueError(f"{time} has no time zone: give an aware datetime.")
     stamp = Timestamp()
-    stamp.FromDatetime(time.astimezone(UTC))
+    stamp.FromDatetime(time.astimezone(UTC).replace(microsecond=0))
     return stamp

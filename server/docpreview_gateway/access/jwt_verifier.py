@@ -47,7 +47,7 @@ def parse_keys(text: bytes) -> dict[str, jwt.PyJWK]:
         found = json.loads(text)["keys"]
         usable = [key for key in found if key.get("kty") in _KEY_TYPES.values() and key.get("use", "sig") == "sig"]
         keys = {str(key.get("kid", "")): jwt.PyJWK(key) for key in usable}
-    except (ValueError, KeyError, TypeError, AttributeError, jwt.PyJWTError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, jwt.PyJWTError):
         raise KeysError("not a JWKS of public keys") from None
     if not keys:
         raise KeysError("no public key for signatures in the JWKS")

@@ -129,9 +129,11 @@ class Attempts:
         bucket = work.admitted.bucket
         until = min(loop_time() + ATTEMPT_SECONDS, work.call.answer_by)
         pause, looked, work.follows = FIRST_POLL_SECONDS, False, True
+        signature = self._timing.signature
         self._outcomes.watch(standing)
         while True:
-            if looked or self._times.now(bucket.ci_host) > standing.sign_start + self._timing.signature / 4:
+            # Until a quarter of its signature's time is over, it is most likely just being sent.
+            if looked or self._times.now(bucket.ci_host) > standing.sign_end - signature + signature / 4:
                 outcome = await self._look(standing, work)
                 looked = looked or outcome is not None
                 if outcome is not None and (job := await self._settle(outcome, standing, work)) is not None:
@@ -145,8 +147,8 @@ class Attempts:
             except StoreError as error:
                 log.warning("a create in flight elsewhere cannot be read", key=standing.key, error=str(error))
                 continue
-            if found is None or found.state is not State.OPEN:
-                # Released, or decided: `begin` tells how.
+            if found is None or found.state is not State.OPEN or found.body != standing.body:
+                # Released, decided, or begun anew by another request: `begin` tells which.
                 raise Decided
             standing = found
 
@@ -160,7 +162,7 @@ class Attempts:
         window = Window(int(record.sign_start), int(record.sign_end))
         work.flight = Flight(window, begun_at + self._timing.signature)
         marker = self._keys.marker(record.key, record.body, record.caller, record.nonce)
-        sent = marked(request, marker, self._keys.path_token(record.key))
+        sent = marked(request, marker, self._keys.path_token(record.key, record.kid))
         deadline = loop_time() + ATTEMPT_SECONDS
         call = work.call._replace(deadline=deadline, no_cache=False, response=ResponseInfo())
         try:

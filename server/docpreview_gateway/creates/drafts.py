@@ -59,6 +59,15 @@ class Drafts:
             return ""
         return self._old.key(work.record.caller, work.original)
 
+    def other_keys(self, request: CreatePreviewJobRequest, caller: Caller) -> list[str]:
+        """Keys under which the other configured secrets may have recorded the request's id."""
+        has_id = bool(request.request_id)
+        return self._keys.record_keys(caller.name, request.bucket, request.request_id)[1:] if has_id else []
+
+    def as_recorded(self, record: Record, standing: Record, request: CreatePreviewJobRequest) -> Record:
+        """The record of a request whose id was recorded under another secret."""
+        return replace(record, key=standing.key, kid=standing.kid, body=self._keys.body(request, standing.kid))
+
     def opened(self, record: Record, now: float) -> Record:
         """The record with a first attempt that begins `now`."""
         return replace(record, first_start=0.0).opened(now, self._timing)

@@ -116,7 +116,7 @@ def _marked_for(record: Record, text: str, keys: CreateKeys) -> str:
 def _token(record: Record, keys: CreateKeys) -> str:
     """What `${RequestToken}` in the output path of the create became."""
     # A reservation of an earlier version has no marker, and an empty text is in every path.
-    return (record.render or record.key) if record.is_imported else keys.path_token(record.key)
+    return (record.render or record.key) if record.is_imported else keys.path_token(record.key, record.kid)
 
 
 def _is_inside(job: PreviewJob, record: Record, slack: float) -> bool:
@@ -126,7 +126,12 @@ def _is_inside(job: PreviewJob, record: Record, slack: float) -> bool:
 
 
 def _may_be(job: PreviewJob, record: Record, keys: CreateKeys) -> bool:
-    """Whether the job is equal in document, output and all options that the request sets, but for its password."""
+    """Whether the job is equal in document, output and all options that the request sets, but for its password.
+
+    A request that was too large to be kept may be any job's.
+    """
+    if not record.request:
+        return True
     request = record.read_request()
     output = request.output.object.replace(TOKEN_PLACEHOLDER, _token(record, keys))
     places = (job.input.object, job.output.bucket or record.bucket, job.output.object)
@@ -136,7 +141,9 @@ def _may_be(job: PreviewJob, record: Record, keys: CreateKeys) -> bool:
 
 
 def _has_defaults_else(job: PreviewJob, record: Record) -> bool:
-    """Whether the options that the request leaves open have the cloud's defaults."""
+    """Whether the options that the request leaves open have the cloud's defaults; False if it was not kept."""
+    if not record.request:
+        return False
     asked = {field.name for field, _ in record.read_request().options.ListFields()}
     left_open = [(field.name, value) for field, value in job.options.ListFields() if field.name not in asked]
     return all(name == "source_format" or value == getattr(DEFAULTS, name) for name, value in left_open)

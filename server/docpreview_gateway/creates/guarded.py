@@ -40,6 +40,10 @@ MARK_BEFORE_SECONDS = 300.0
 log = structlog.get_logger("docpreview_gateway.creates")
 
 
+MAKING = 1.0
+"""`StoreState.lost_since` of a store that is new and not ready yet: nothing is lost, so nobody has to wait."""
+
+
 class Remembered(NamedTuple):
     """What a process knew of the store, kept outside of it."""
 
@@ -81,8 +85,8 @@ class StoreMemory:
 class GuardedStore:
     """The port `CreateStore` around another one. `is_first_start` says whether an empty store is a new one.
 
-    `place` is the file or the server of the store, for what operators read. `prepare` is done before the store is used
-    for the first time. StoreError as long as it cannot be done.
+    `prepare` is done before the store is used for the first time. StoreError as long as it cannot be done.
+    `place` is the file or the server of the store, for what operators read.
     """
 
     def __init__(  # noqa: PLR0913 - collaborators, named by wiring
@@ -92,8 +96,8 @@ class GuardedStore:
         times: CloudTimes,
         *,
         is_first_start: Callable[[], Awaitable[bool]],
-        place: str = "",
         prepare: Callable[[], Awaitable[None]] | None = None,
+        place: str = "",
     ) -> None:
         self.store = store
         self._memory = memory
@@ -114,6 +118,8 @@ class GuardedStore:
         """The state in which the store was when its loss was noticed; None: nothing is lost."""
         self.lost_at = 0.0
         """When this process noticed (of `CloudTimes.elapsed`)."""
+        self.quarantine = 0.0
+        """Seconds from a loss to the earliest end of its rebuild; set by what rebuilds the store."""
 
     @property
     def problem(self) -> str:
@@ -130,22 +136,30 @@ class GuardedStore:
                 return
             if self._prepare is not None:
                 await self._prepare()
-            state, known = await self.store.state(), self._memory.value
-            if known.generation:
-                is_same = state.generation == known.generation and state.seq >= known.seq
-            elif _is_in_use(state) or await self._is_first_start():
-                is_same = True
-            else:
-                # Another replica may have begun to use a new store meanwhile.
-                state = await self.store.state()
-                is_same = _is_in_use(state)
+            state, is_same = await self._compared(await self.store.state())
+            if state.lost_since == MAKING and is_same:
+                # Another replica was making it, and may have been killed.
+                state = await self._end_making()
             if state.lost_since or not is_same:
                 await self._lose()
                 raise StoreLost(LOST)
             if not state.generation:
-                state = await self._made()
+                await self.store.begin_rebuild(MAKING)
+                state = await self._end_making()
             self._remember(state)
             self._is_open = True
+
+    async def _compared(self, state: StoreState) -> tuple[StoreState, bool]:
+        """The state, or a later one, and whether it is of the store that is known, or of a new one. StoreError."""
+        known = self._memory.value
+        if known.generation:
+            return state, state.generation == known.generation and state.seq >= known.seq
+        if _is_in_use(state) and state.lost_since != MAKING:
+            return state, True
+        is_first = await self._is_first_start()
+        # Another replica may have begun to use a new store meanwhile.
+        state = await self.store.state()
+        return state, is_first or _is_in_use(state)
 
     async def reopen(self) -> None:
         """The rebuild is over: the store is whole again. StoreLost if it is not the one that was rebuilt."""
@@ -157,15 +171,15 @@ class GuardedStore:
         self._is_open = True
         self._succeeded()
 
+    async def lose_again(self) -> None:
+        """The store was lost once more while it was rebuilt: another quarantine begins. StoreError: it is not noted."""
+        await self._lose()
+
     async def note_loss(self, why: str) -> None:
         """Take the store as having lost changes: something else than the store says so. StoreError: not noted."""
         if self.lost is None:
             log.error("the store of creates may have lost changes", why=why)
             await self._lose()
-
-    async def lose_again(self) -> None:
-        """The store was lost while it was being rebuilt: begin anew, with another quarantine. StoreError."""
-        await self._lose()
 
     async def check(self) -> StoreState:
         """Note how far the store is; to be repeated now and then. StoreError."""
@@ -196,6 +210,7 @@ class GuardedStore:
                 # What was begun before is in the store: a scan after a loss need not go further back.
                 await self.mark((self._times.latest() or 0.0) - MARK_BEFORE_SECONDS)
                 self._marked_at = now
+                await self.check()
 
     async def state(self) -> StoreState:
         """As the port says."""
@@ -212,7 +227,10 @@ class GuardedStore:
 
     async def change(self, changes: Sequence[Change]) -> list[bool]:
         """As the port says."""
-        return await self._ask(self.store.change(changes))
+        made = await self._ask(self.store.change(changes))
+        if any(made):
+            self._succeeded()
+        return made
 
     async def find(self, keys: Sequence[str]) -> list[Record | None]:
         """As the port says."""
@@ -274,7 +292,7 @@ class GuardedStore:
         except StoreLost as error:
             if self.lost is None:
                 await self._lose()
-            raise StoreError(str(error)) from error
+            raise self._closed() from error
         except UnreadableRecord as error:
             log.error("a record of a create cannot be read", why=str(error), place=self._place)  # noqa: TRY400 - no trace
             raise
@@ -307,15 +325,24 @@ class GuardedStore:
 
     async def _check_open(self) -> None:
         if self.lost is not None:
-            raise StoreError(self.problem)
+            raise self._closed()
         if not self._is_open:
             await self.open()
+
+    def _closed(self) -> StoreError:
+        left = self.lost_at + self.quarantine - self._times.elapsed()
+        return StoreError(self.problem, wait=max(1.0, left))
 
     async def _lose(self) -> None:
         """The store has lost something: begin a rebuild, or join the one that another replica began."""
         self._is_open = False
         # 0 would mean that nothing is lost.
-        self.lost = await self.store.begin_rebuild(self._times.latest() or 1.0)
+        state, known = await self.store.begin_rebuild(self._times.latest() or 2.0), self._memory.value
+        if state.lost_since == MAKING and state.generation == known.generation and state.seq >= known.seq:
+            # No loss: another replica took the store for a new one at the same time as this one did.
+            await self._end_making()
+            return
+        self.lost = state
         self.lost_at = self._times.elapsed()
         self.losses += 1
         log.error(
@@ -325,10 +352,9 @@ class GuardedStore:
         )
         self._tell()
 
-    async def _made(self) -> StoreState:
-        """The state of an empty store that is new: it has a generation now."""
-        begun = await self.store.begin_rebuild(self._times.latest() or 1.0)
-        await self.store.end_rebuild(begun.lost_since, 0.0, [])
+    async def _end_making(self) -> StoreState:
+        """The state of an empty store that is new, and has a generation now."""
+        await self.store.end_rebuild(MAKING, 0.0, [])
         return await self.store.state()
 
     def _remember(self, state: StoreState) -> None:

@@ -122,9 +122,13 @@ class CreateKeys:
         pad, check = (hmac.digest(keys.record, b"\x00%s\x00" % use + nonce, "sha256") for use in (b"wrap", b"check"))
         return pad, check
 
-    def path_token(self, key: str) -> str:
-        """What `${RequestToken}` in an output template becomes: the same for all attempts of a create."""
-        return f"dg2-{key}{_word(self._current.marker, b'path' + key.encode(), CHECK_LENGTH)}"
+    def path_token(self, key: str, kid: str = "") -> str:
+        """What `${RequestToken}` in an output template becomes: the same for all attempts of a create.
+
+        `kid` is that of its record; without one the current secret's.
+        """
+        keys = self._by_id.get(kid, self._current)
+        return f"dg2-{key}{_word(keys.marker, b'path' + key.encode(), CHECK_LENGTH)}"
 
 
 def of_marker(marker: Marker) -> bytes:

@@ -115,9 +115,8 @@ class JobHistory:
     def _learn(self, bucket: Bucket, page: JobPage, *, doubted: bool) -> bool:
         """Whether a job of ours without a marker is on the page, or was on one before: other markers prove nothing."""
         ours = {job.job_id for job in self._accepted}
-        marked = [
-            (each.job.job_id, has_valid_marker(each, self._keys)) for each in map(Listed, page.jobs, page.markers)
-        ]
+        jobs = map(Listed, page.jobs, page.markers)
+        marked = [(each.job.job_id, has_valid_marker(each, self._keys)) for each in jobs]
         doubted = doubted or any(job_id in ours and not valid for job_id, valid in marked)
         if doubted:
             self._echoed_at.pop(bucket.ci_host, None)

@@ -72,10 +72,14 @@ class OldSecret(NamedTuple):
 
 
 class OldRedis:
-    """The keys of earlier versions, over `send`, which sends one command. StoreError when the server cannot be used."""
+    """The keys of earlier versions, over `send`, which sends one command. StoreError when the server cannot be used.
 
-    def __init__(self, send: Callable[..., Awaitable[object]]) -> None:
-        self._redis = RedisClient(send, name="store of earlier versions", seconds=STEP_SECONDS)
+    A call takes at most `seconds`; `read`, which looks at all keys of the server, `STEP_SECONDS` for each step.
+    """
+
+    def __init__(self, send: Callable[..., Awaitable[object]], *, seconds: float = 1.0) -> None:
+        self._redis = RedisClient(send, name="store of earlier versions", seconds=seconds)
+        self._patient = RedisClient(send, name="store of earlier versions", seconds=max(seconds, STEP_SECONDS))
 
     async def look(self) -> OldSecret:
         """What stands in place of the secret."""
@@ -108,7 +112,7 @@ class OldRedis:
     async def _all(self, prefix: str, kind: str) -> list[tuple[str, dict[str, Any], bool]]:
         found, cursor = {}, "0"
         while True:
-            answer = await self._run(_SCAN, prefix, cursor, kind, STEP)
+            answer = await self._run(_SCAN, prefix, cursor, kind, STEP, patient=True)
             cursor = expect(bytes, answer[0]).decode()
             for key, flat, is_open in answer[1]:
                 # A key may come twice.
@@ -116,9 +120,10 @@ class OldRedis:
             if cursor == "0":
                 return [(key, *found[key]) for key in sorted(found)]
 
-    async def _run(self, script: str, key: str, *arguments: str | bytes | float) -> list[Any]:
+    async def _run(self, script: str, key: str, *arguments: str | bytes | float, patient: bool = False) -> list[Any]:
+        client = self._patient if patient else self._redis
         try:
-            return await self._redis.execute(*script_command(script, [key], *arguments), read=_listed)
+            return await client.execute(*script_command(script, [key], *arguments), read=_listed)
         except RedisCallError as error:
             raise StoreError(f"shared_state: {error}") from error
 

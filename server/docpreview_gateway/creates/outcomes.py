@@ -105,15 +105,17 @@ class Outcomes:
         if not (listing.complete and is_over):
             return Outcome("unknown")
         if lag:
-            log.warning("the cloud's list lacks jobs that it has accepted", bucket=bucket.name, seconds=round(lag))
+            log.warning("a list of the cloud lacks jobs that it has accepted", bucket=bucket.name, seconds=round(lag))
             return Outcome("unknown")
         return await self._conclude(found, record, bucket)
 
     async def _conclude(self, found: evidence.Maybe | evidence.Nothing, record: Record, bucket: Bucket) -> Outcome:
         """The outcome by a list that shows all that was made in the create's window."""
         if isinstance(found, evidence.Maybe):
+            # In this order: a create that is recorded between the two has its job in the second.
+            is_alone = await self._is_alone(record, bucket)
             if unbound := await self._unbound(found, record):
-                return await self._judge(found, unbound, record, bucket)
+                return self._judge(found, unbound, is_alone=is_alone)
             if not await self._is_open(record):
                 # Another look has found its job meanwhile: that is one of those that are bound.
                 return Outcome("unknown")
@@ -143,12 +145,14 @@ class Outcomes:
         (standing,) = await self._store.find([record.key])
         return standing is not None and (standing.state, standing.nonce) == (record.state, record.nonce)
 
-    async def _judge(self, found: evidence.Maybe, unbound: list[PreviewJob], record: Record, bucket: Bucket) -> Outcome:
+    async def _is_alone(self, record: Record, bucket: Bucket) -> bool:
+        """Whether no other program makes jobs in the bucket, and no other create of the place is open."""
+        return self._is_exclusive(bucket) and not {*await self._store.open_at(record.place)} - {record.key}
+
+    def _judge(self, found: evidence.Maybe, unbound: list[PreviewJob], *, is_alone: bool) -> Outcome:
         """Jobs that may be the create's: one is taken only where nobody else can have made it."""
-        if len(unbound) == 1 and unbound[0] in found.surely and self._is_exclusive(bucket):
-            others = [key for key in await self._store.open_at(record.place) if key != record.key]
-            if not others:
-                return Outcome("found", unbound[0])
+        if is_alone and len(unbound) == 1 and unbound[0] in found.surely:
+            return Outcome("found", unbound[0])
         self._telemetry.ledger("ambiguous")
         return Outcome("ambiguous", candidates=tuple(unbound))
 

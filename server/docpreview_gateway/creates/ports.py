@@ -29,6 +29,11 @@ class Creates(Protocol):
 class StoreError(Exception):
     """The store cannot be read or written, or holds a record that cannot be read (its key is in the text)."""
 
+    def __init__(self, *args: object, wait: float = 1.0) -> None:
+        super().__init__(*args)
+        self.wait = wait
+        """Seconds after which it may work again, at the earliest."""
+
 
 class UnreadableRecord(StoreError):  # noqa: N818 - what was found
     """One record cannot be read; the store works."""

@@ -164,6 +164,7 @@ class Rebuild:
         self._timing = timing
         # What another replica pays from a lease of the lost store is sent within its term, and then fenced as all is.
         self._quarantine = timing.watch + lease_seconds
+        store.quarantine = self._quarantine if on_loss == "rebuild" else 0.0
         self._on_loss = on_loss
         self._telemetry = telemetry
         self._told_at = -math.inf

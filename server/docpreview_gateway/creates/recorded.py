@@ -192,6 +192,7 @@ class RecordedCreates:
     async def _complete(self, work: Work) -> PreviewJob:
         """Begin the record, and do what follows from what stands."""
         until = loop_time() + ATTEMPT_SECONDS
+        work.record = await self._as_recorded(work)
         work.record = await self._rendered.with_content(work)
         dedupe = bool(work.record.render) and not work.call.no_cache
         while True:
@@ -207,6 +208,18 @@ class RecordedCreates:
                 return job
             if loop_time() > until:
                 raise refusals.in_progress()
+
+    async def _as_recorded(self, work: Work) -> Record:
+        """The work's record; with the key of another secret if its id was recorded under that one."""
+        keys = self._drafts.other_keys(work.original, work.call.caller)
+        if not keys:
+            return work.record
+        try:
+            found = await self._store.find(keys)
+        except StoreError as error:
+            raise refusals.not_recordable(error) from None
+        standing = next((record for record in found if record is not None), None)
+        return work.record if standing is None else self._drafts.as_recorded(work.record, standing, work.original)
 
     async def _follow(  # noqa: PLR0911 - one for each thing that was found
         self, begun: Begun, work: Work, begun_at: float, *, dedupe: bool
@@ -285,6 +298,8 @@ class RecordedCreates:
 
     def _record_pages(self, begun: Begun, work: Work) -> None:
         caller = work.call.caller
+        if begun.outcome == "new":
+            self._leases.spent_with(caller, begun.day)
         if caller.budget is None or begun.outcome in {"known", "duplicate", "period"}:
             return
         self._telemetry.pages(caller.name, "day", begun.pages.day, caller.budget.per_day)
@@ -293,7 +308,6 @@ class RecordedCreates:
             return
         over = caller.shadow and pages.refusing(0, begun.pages, caller.budget) is not None
         self._telemetry.limit(caller.name, "page_budget", "shadowed" if over else "allowed")
-        self._leases.spent_with(caller, begun.day)
 
     async def _refuse(self, begun: Begun, work: Work) -> None:
         """Raise the budget's refusal, unless the cloud's time is not fresh: then ask for it, and begin again."""

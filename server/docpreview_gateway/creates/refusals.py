@@ -66,23 +66,23 @@ def ambiguous(candidates: Iterable[PreviewJob], caller: Caller) -> GatewayError:
     )
 
 
-def not_recordable(error: StoreError, wait: float = 1.0) -> GatewayError:
+def not_recordable(error: StoreError) -> GatewayError:
     """The create cannot be recorded. The store tells the log why, once."""
     log.debug("a create cannot be recorded", error=str(error))
     return GatewayError(
         reasons.ERROR_REASON_LEDGER_UNAVAILABLE,
         "creates with request_id are not possible now, because they cannot be recorded; nothing was sent",
-        retry_after=wait,
+        retry_after=error.wait,
     )
 
 
-def not_countable(error: StoreError, wait: float = 1.0) -> GatewayError:
+def not_countable(error: StoreError) -> GatewayError:
     """The caller's pages cannot be counted. The store tells the log why, once."""
     log.debug("pages cannot be counted", error=str(error))
     return GatewayError(
         reasons.ERROR_REASON_LIMITER_UNAVAILABLE,
         "the caller's pages cannot be counted now; nothing was sent",
-        retry_after=wait,
+        retry_after=error.wait,
     )
 
 

@@ -49,10 +49,12 @@ class RenderedJobs:
         call, (request, bucket, output) = work.call, work.admitted
         if call.caller.dedupe_seconds <= 0:
             return work.record
+        lookup = self._lookup(call)
         try:
-            tag = await self._tags.tag(bucket, request.input_object, self._lookup(call))
-        except GatewayError as error:
-            log.info("reading of a document's tag failed", bucket=bucket.name, error=error.message)
+            async with asyncio.timeout_at(lookup.deadline):
+                tag = await self._tags.tag(bucket, request.input_object, lookup)
+        except (GatewayError, TimeoutError) as error:
+            log.info("reading of a document's tag failed", bucket=bucket.name, error=str(error))
             return work.record
         if not tag:
             return work.record

@@ -188,6 +188,9 @@ def explain(rights: Rights | None, question: Question) -> list[Decision]:
     if bucket is None:
         return decisions
     decisions.append(rights.of_bucket(bucket))
+    if not decisions[-1].allowed:
+        # What a caller may do in a bucket is the same rule.
+        return decisions
     output = output or bucket
     if key is not None:
         decisions.append(rights.of_input(bucket, key))
@@ -198,6 +201,11 @@ def explain(rights: Rights | None, question: Question) -> list[Decision]:
     if preset is not None:
         decisions.append(rights.of_preset(preset))
     return decisions
+
+
+def covers_nothing(prefix: str) -> bool:
+    """Whether no key can be under the prefix: one with dots or empty parts, which no permitted key has."""
+    return bool(prefix) and not _is_plain(f"{prefix}x")
 
 
 def _of_key(rule: str, prefixes: tuple[str, ...], key: str) -> Decision:

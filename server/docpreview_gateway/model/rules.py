@@ -115,6 +115,11 @@ def timestamp(value: Timestamp) -> str | None:
     return "must be a time between the years 1970 and 9999"
 
 
+def whole_seconds(value: Timestamp) -> str | None:
+    """A time of the years 1970 to 9999 without a fraction of a second."""
+    return timestamp(value) or (value.nanos and "must be in whole seconds: the cloud knows no fractions") or None
+
+
 def each(rule: Rule, *, at_least: int = 0, limit: int) -> Rule:
     """`at_least` to `limit` items that each pass `rule`."""
 

@@ -8,13 +8,12 @@ library (grpc issue 43360).
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import re
-import secrets
 import time
 from contextlib import aclosing
 from dataclasses import dataclass
-from itertools import count
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import grpc
@@ -32,7 +31,7 @@ from docpreview_gateway.rpc.certificates import from_tls
 from docpreview_gateway.rpc.statuses import DETAILS_KEY, RichStatus, rich_status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 
     from docpreview_gateway.access.ports import Authentication
     from docpreview_gateway.limits.fair_shares import FairShares
@@ -52,10 +51,20 @@ OVERLOADED_SECONDS = 0.3
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
-_PROCESS, _NUMBERS = secrets.token_hex(4), count()
-"""Form the ids of calls without one: unique across processes, and cheap."""
 
 log = structlog.get_logger("docpreview_gateway.rpc")
+
+
+def _random_ids() -> Iterator[str]:
+    """Ids that tell nothing of other calls, as a counter would tell their number. In batches, which is as cheap."""
+    while True:
+        batch = os.urandom(_ID_BYTES * 512).hex()
+        yield from (batch[at : at + 2 * _ID_BYTES] for at in range(0, len(batch), 2 * _ID_BYTES))
+
+
+_ID_BYTES = 8
+_IDS = _random_ids()
+"""For calls without an id of their own."""
 
 Request = TypeVar("Request", bound=Message)
 
@@ -347,7 +356,7 @@ def _open(remaining: float | None, metadata: Metadata, longest: float, caller: C
             no_cache = True
         elif key == "traceparent" and isinstance(value, str):
             trace = trace_context.parse(value)
-    return Call(request_id or f"{_PROCESS}{next(_NUMBERS):08x}", deadline, caller, no_cache, trace)
+    return Call(request_id or next(_IDS), deadline, caller, no_cache, trace)
 
 
 def _metadata(call: Call) -> tuple[tuple[str, str], ...]:

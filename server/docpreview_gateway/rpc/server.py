@@ -21,12 +21,18 @@ if TYPE_CHECKING:
 MAX_RECEIVE_BYTES = 1024 * 1024
 MAX_METADATA_BYTES = 16 * 1024
 MOST_CONNECTIONS = 1000
+MOST_STREAMS, MOST_STREAMS_OF_EDGE = 100, 1000
+"""Open streams of a connection, and of one of the edge, which carries the calls of many.
+
+gRPC counts a stream until Python has seen its end, and refuses a further one meanwhile. So that of the edge is far
+above the number of streams that Envoy opens (wiring/edge_config.py): strangers who leave at once would else have the
+calls of others refused.
+"""
 
 REUSE_PORT = "grpc.so_reuseport"
 _AGE_MARGIN = 30.0
 CHANNEL_ARGUMENTS: Sequence[tuple[str, int]] = (
     # Limits of a connection and of the process, as an Envoy at the edge would set them.
-    ("grpc.max_concurrent_streams", 100),
     ("grpc.max_allowed_incoming_connections", MOST_CONNECTIONS),
     ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
     ("grpc.max_send_message_length", MAX_SEND_BYTES + 1024),
@@ -50,8 +56,9 @@ CHANNEL_ARGUMENTS: Sequence[tuple[str, int]] = (
     ("grpc.http2.settings_timeout", 10_000),
     ("grpc.server_max_unrequested_time_in_server", 5),
     # Calls of all connections that wait for the event loop. Above the first number gRPC cancels some at random, above
-    # the second all. With its defaults, 1000 and 3000, calls wait beyond many deadlines: under ten times its capacity
-    # the gateway would answer most of them too late (tests/faults/test_overload.py).
+    # the second all; one stranger can bring that about (docs/security.md). With its defaults, 1000 and 3000, calls wait
+    # beyond many deadlines: under ten times its capacity the gateway would answer most of them too late
+    # (tests/faults/test_overload.py). With 10,000 honest calls waited for seconds under that stranger.
     ("grpc.server.max_pending_requests", 500),
     ("grpc.server.max_pending_requests_hard_limit", 1000),
     ("grpc.enable_channelz", 0),
@@ -66,6 +73,7 @@ def grpc_server(
     shares_port: bool = False,
     connection_age: float = 120.0,
     longest_stream: float = 300.0,
+    most_streams: int = MOST_STREAMS,
 ) -> grpc.aio.Server:
     """A server with CHANNEL_ARGUMENTS, which bound message sizes and pings before any Python code runs.
 
@@ -74,7 +82,12 @@ def grpc_server(
     itself), so that starting replicas get their share and stopping ones lose theirs; open streams of up to
     `longest_stream` seconds still run to their end.
     """
-    options = (*CHANNEL_ARGUMENTS, *age_arguments(connection_age, longest_stream), (REUSE_PORT, int(shares_port)))
+    options = (
+        *CHANNEL_ARGUMENTS,
+        ("grpc.max_concurrent_streams", most_streams),
+        *age_arguments(connection_age, longest_stream),
+        (REUSE_PORT, int(shares_port)),
+    )
     return grpc.aio.server(options=options, interceptors=interceptors)
 
 

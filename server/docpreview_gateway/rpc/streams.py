@@ -16,6 +16,7 @@ from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.model.errors import GatewayError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     Context = grpc.aio.ServicerContext[Any, Any]
     Handler = grpc.RpcMethodHandler[Any, Any]
+    Decode = Callable[[bytes], Any]
 
 PATIENCE = 10.0
 """Seconds in which the message of a stream must come. Clients send it together with the headers."""
@@ -113,19 +115,20 @@ class Streams:
         return SideServer(server, lambda handler: self._guarded(handler, self._side))
 
     def _guarded(self, handler: Handler, group: set[Context]) -> Handler:
-        coders = handler.request_deserializer, handler.response_serializer
+        # Requests are decoded here: for one that cannot be, grpc.aio answers UNKNOWN with the names of Python classes.
+        decode, coders = handler.request_deserializer or bytes, (None, handler.response_serializer)
         if handler.unary_unary is not None:
-            return grpc.stream_unary_rpc_method_handler(self._unary(handler.unary_unary, group), *coders)
+            return grpc.stream_unary_rpc_method_handler(self._unary(handler.unary_unary, group, decode), *coders)
         if handler.unary_stream is not None and inspect.iscoroutinefunction(handler.unary_stream):
             # It writes to its context, as health's does.
-            return grpc.stream_stream_rpc_method_handler(self._unary(handler.unary_stream, group), *coders)
+            return grpc.stream_stream_rpc_method_handler(self._unary(handler.unary_stream, group, decode), *coders)
         is_unary = handler.unary_stream is not None
-        answer = self._stream(handler.unary_stream or handler.stream_stream, group, is_unary=is_unary)
+        answer = self._stream(handler.unary_stream or handler.stream_stream, group, decode, is_unary=is_unary)
         return grpc.stream_stream_rpc_method_handler(answer, *coders)
 
-    def _unary(self, answer: Any, group: set[Context]) -> Any:  # noqa: ANN401 - gRPC's stubs do not type handlers
+    def _unary(self, answer: Any, group: set[Context], decode: Decode) -> Any:  # noqa: ANN401 - gRPC's stubs do not type handlers
         async def unary(_requests: object, context: Context) -> Any:  # noqa: ANN401
-            request = await self._read(context)
+            request = await self._message(context, decode)
             if request is grpc.aio.EOF:
                 await _refuse_empty(context)
             if group is self._side:
@@ -138,9 +141,9 @@ class Streams:
 
         return unary
 
-    def _stream(self, answer: Any, group: set[Context], *, is_unary: bool) -> Any:  # noqa: ANN401
+    def _stream(self, answer: Any, group: set[Context], decode: Decode, *, is_unary: bool) -> Any:  # noqa: ANN401
         async def stream(_requests: object, context: Context) -> AsyncGenerator[Any, None]:
-            request = await self._read(context) if is_unary else self._messages(context)
+            request = await self._message(context, decode) if is_unary else self._messages(context, decode)
             if request is grpc.aio.EOF:
                 await _refuse_empty(context)
             if group is self._side:
@@ -160,10 +163,20 @@ class Streams:
             text = "the gateway has as many streams of health and reflection as it serves"
             await _abort(context, reasons.ERROR_REASON_OVERLOADED, text)
 
-    async def _messages(self, context: Context) -> AsyncGenerator[Any, None]:
+    async def _messages(self, context: Context, decode: Decode) -> AsyncGenerator[Any, None]:
         """The messages of a stream, each of which has to come in time."""
-        while (message := await self._read(context)) is not grpc.aio.EOF:
+        while (message := await self._message(context, decode)) is not grpc.aio.EOF:
             yield message
+
+    async def _message(self, context: Context, decode: Decode) -> Any:  # noqa: ANN401
+        """The next message of a stream, decoded, or EOF. AbortError when it cannot be decoded."""
+        if (raw := await self._read(context)) is grpc.aio.EOF:
+            return raw
+        try:
+            return decode(raw)
+        except DecodeError:
+            reason = reasons.ERROR_REASON_MALFORMED_MESSAGE
+            await _abort(context, reason, "the request is not a valid message of this method")
 
     async def _read(self, context: Context) -> Any:  # noqa: ANN401
         """The next message of a stream, or EOF. AbortError when the stream was ended before it came."""

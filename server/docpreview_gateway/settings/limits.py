@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from docpreview_gateway.model.callers import Caller, PageBudget, Rate
 from docpreview_gateway.model.contract import METHOD_NAMES
@@ -16,10 +24,22 @@ Tuning = Annotated[Value, TUNING]
 """The type of a setting with a default that suits nearly everyone; docs/configuration.md has a table of these alone."""
 
 
+def _takes_truth(kind: Any) -> bool:  # noqa: ANN401 - annotations of any kind
+    return kind is bool or any(_takes_truth(part) for part in get_args(kind))
+
+
 class Section(BaseModel):
     """A map of settings: unknown keys are errors, and no message quotes a value."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        """Reject true and false, which Python takes for 1 and 0, where they are not asked for."""
+        if isinstance(value, bool) and not _takes_truth(cls.model_fields[str(info.field_name)].annotation):
+            raise ValueError("must not be true or false")
+        return value
 
 
 def _rate_words(value: object) -> object:

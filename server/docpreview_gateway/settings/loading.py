@@ -229,7 +229,7 @@ def load(path: Path | None) -> Settings:
         settings = FromFile()
     except ValidationError as error:
         mistakes += problems(error, unknown="unknown setting")
-    except (SettingsError, yaml.YAMLError, TypeError, ValueError) as error:
+    except (SettingsError, yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
         mistakes.append(_unreadable(error))
     if mistakes:
         raise ConfigurationError(mistakes)

@@ -127,7 +127,7 @@ class OptionsPart(Section):
 
     default: Options = Field({})
     force: Options = Field({})
-    at_most: dict[Literal["image_dpi", "quality", "zoom_percent"], int] = Field({})
+    at_most: dict[Literal["image_dpi", "quality", "zoom_percent"], Annotated[int, Field(strict=True)]] = Field({})
     max_pages: int | None = Field(None, ge=1, le=5000)
 
     @model_validator(mode="after")
@@ -173,31 +173,14 @@ class PolicyPart(Section):
 
 def load_policy(path: Path, surroundings: Surroundings) -> Directory:
     """Load a policy file. PolicyError with every mistake."""
-    policy = _parsed(path)
+    policy = parsed(path)
     if mistakes := [*_unknown_references(policy, surroundings), *_duplicates(policy)]:
         raise PolicyError(mistakes)
-    return _directory(policy)
+    return directory(policy)
 
 
-def policy_warnings(path: Path) -> list[str]:
-    """What a policy file says without effect. PolicyError when it is invalid by itself."""
-    return [
-        f"callers.{name}.budget.estimate: is never used, because with {rule} every create selects its pages"
-        for name, part in _parsed(path).callers.items()
-        if part.budget is not None
-        and "estimate" in part.budget.model_fields_set
-        and (rule := _selecting_rule(part.options)) is not None
-    ]
-
-
-def _selecting_rule(options: OptionsPart) -> str | None:
-    """The rule that gives each create a selection of pages with a known number."""
-    if options.max_pages is not None:
-        return "options.max_pages"
-    return "options.force" if validation.selected_pages(_preview_options(options.force)) > 0 else None
-
-
-def _parsed(path: Path) -> PolicyPart:
+def parsed(path: Path) -> PolicyPart:
+    """A policy file that is valid by itself. PolicyError with every mistake."""
     try:
         text = path.read_bytes()
     except OSError as error:
@@ -275,7 +258,8 @@ def _key(identity: IdentityPart) -> Hashable:
     return ("name", identity.spiffe or identity.dns) if identity.jwt is None else identity.jwt
 
 
-def _directory(policy: PolicyPart) -> Directory:
+def directory(policy: PolicyPart) -> Directory:
+    """The callers of a policy whose references exist."""
     presets = {name: _preview_options(options) for name, options in policy.presets.items()}
     callers = {name: _caller(name, part, presets) for name, part in policy.callers.items()}
     every = [(identity, callers[name]) for name, part in policy.callers.items() for identity in part.identities]

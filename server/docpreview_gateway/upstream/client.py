@@ -14,6 +14,7 @@ from docpreview_gateway.model.errors import ForeignReply, GatewayError, Upstream
 from docpreview_gateway.upstream.operations import CreateJob, GetJob, ListJobs, ListQueues
 from docpreview_gateway.upstream.ports import Attempt, TransportError
 from docpreview_gateway.upstream.wire import refusals, requests, responses
+from docpreview_gateway.upstream.wire.created import of_this_create
 from docpreview_gateway.upstream.wire.http import unix_time
 from docpreview_gateway.upstream.wire.signing import Window, sign
 
@@ -164,7 +165,7 @@ def _prepare(operation: Operation[Any]) -> tuple[HttpRequest, Callable[[_Answer]
         return requests.get(bucket, job_id), lambda answer: responses.one_job(answer.reply.body, name, job_id)
     if isinstance(operation, CreateJob):
         create = requests.create(operation.request, bucket, operation.output)
-        return create, lambda answer: responses.created_job(answer.reply.body, name)
+        return create, lambda answer: of_this_create(responses.created_job(answer.reply.body, name), operation)
     if isinstance(operation, ListJobs):
         listing = requests.list_jobs(operation.request, bucket, size=operation.size, cursor=operation.cursor)
         return listing, partial(_read_page, operation)
@@ -189,7 +190,8 @@ def _read_page(operation: ListJobs, answer: _Answer) -> JobPage:
 def _as_answer(operation: Operation[Any], error: UpstreamError) -> UpstreamError | None:
     """The answer that a failed exchange stands for, if not its own error.
 
-    A create that was sent may exist; a bare HTTP 404 of CI for a job says that there is none.
+    A create that was sent may exist; a bare HTTP 404 of CI for a job says that there is none; and a read of jobs names
+    no object that could be missing.
     """
     if isinstance(operation, CreateJob) and error.reason in refusals.OUTCOME_UNKNOWN:
         return UpstreamError(
@@ -204,6 +206,8 @@ def _as_answer(operation: Operation[Any], error: UpstreamError) -> UpstreamError
             f"no job {operation.job_id} in bucket {operation.bucket.name}",
             facts=error.facts,
         )
+    if operation.repeatable and error.reason == reasons.ERROR_REASON_OBJECT_NOT_FOUND:
+        return UpstreamError(reasons.ERROR_REASON_UPSTREAM_BAD_RESPONSE, error.message, facts=error.facts)
     return None
 
 

@@ -14,12 +14,10 @@ from docpreview_gateway.creates.days import Days
 from docpreview_gateway.creates.dead_leases import DeadLeases
 from docpreview_gateway.creates.drafts import Drafts
 from docpreview_gateway.creates.guarded import GuardedStore, StoreMemory
-from docpreview_gateway.creates.imported import OldIds, OldStoreError
+from docpreview_gateway.creates.imported import OldIds
 from docpreview_gateway.creates.keys import CreateKeys
 from docpreview_gateway.creates.leases import LEASE_SECONDS, RENEW_SECONDS, PageLeases
 from docpreview_gateway.creates.lists import JobHistory
-from docpreview_gateway.creates.migration import FilesMigration, Migration, RedisMigration
-from docpreview_gateway.creates.old_sqlite import LEDGER, PAGES
 from docpreview_gateway.creates.outcomes import Outcomes
 from docpreview_gateway.creates.ports import StoreError
 from docpreview_gateway.creates.rebuild import Rebuild, Scans
@@ -34,6 +32,7 @@ from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.storage.background import repeated
 from docpreview_gateway.storage.key_file import DeploymentSecrets, KeyFileError, deployment_secrets
 from docpreview_gateway.storage.redis_urls import shown
+from docpreview_gateway.wiring.old_creates import old_creates
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -80,7 +79,7 @@ class CreateParts(NamedTuple):
 
 
 @asynccontextmanager
-async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
+async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
     settings: Settings,
     upstream: Upstream,
     tags: ObjectTags,
@@ -100,7 +99,7 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
         keys = CreateKeys(settings.shared_state.namespace or "", known.secrets)
         store, place, read_health = await create_store(settings, keys, stack)
         old = OldIds()
-        migration = await _migration(settings, store, keys, old, stack)
+        migration = await old_creates(settings, store, keys, old, stack)
         history = JobHistory(upstream, keys, times)
         scans = Scans(history, keys, times, timing=timing, caller_names=caller_names)
         all_buckets = [found.bucket() for found in settings.buckets]
@@ -110,8 +109,8 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
             times,
             # Nothing was made with a secret that did not exist. The rebuild is made below.
             is_first_start=_always if known.made else lambda: rebuild.is_first_start(),  # noqa: PLW0108 - as above
-            place=place,
             prepare=migration,
+            place=place,
         )
         rebuild = Rebuild(
             guarded,
@@ -133,7 +132,7 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
             is_exclusive=lambda bucket: bucket.exclusive,
         )
         journal, replica = await _journal(settings, keys, stack)
-        leases = PageLeases(guarded, journal, times, replica=replica)
+        leases = PageLeases(guarded, journal, times, replica=replica, measure=telemetry.leased)
         dead_leases = DeadLeases(
             guarded, scans, all_buckets, keys, times, timing=timing, replica=replica, seconds=LEASE_SECONDS
         )
@@ -169,17 +168,18 @@ async def create_parts(  # noqa: PLR0913 - collaborators, named by wiring
         )
         stack.push_async_callback(leases.end)
         telemetry.measure_store(is_failing=lambda: bool(guarded.problem), is_lost=lambda: guarded.lost is not None)
+        rounds: list[AbstractAsyncContextManager[None]] = [
+            repeated(settlement.round, SETTLE_SECONDS),
+            repeated(rebuild.round, SETTLE_SECONDS),
+            repeated(guarded.look, CHECK_STORE_SECONDS),
+            repeated(leases.round, RENEW_SECONDS),
+            repeated(dead_leases.round, RENEW_SECONDS),
+            repeated(reconciliation.daily, DAY_SECONDS, first_after=FIRST_RECONCILIATION),
+        ]
         if read_health is not None:
-            await stack.enter_async_context(_server_health(settings, read_health, guarded, place, telemetry))
-        for work, seconds, first_after in (
-            (settlement.round, SETTLE_SECONDS, 0.0),
-            (rebuild.round, SETTLE_SECONDS, 0.0),
-            (guarded.look, CHECK_STORE_SECONDS, 0.0),
-            (leases.round, RENEW_SECONDS, 0.0),
-            (dead_leases.round, RENEW_SECONDS, 0.0),
-            (reconciliation.daily, DAY_SECONDS, FIRST_RECONCILIATION),
-        ):
-            await stack.enter_async_context(repeated(work, seconds, first_after=first_after))
+            rounds.append(_server_health(settings, read_health, guarded, place, telemetry))
+        for each in rounds:
+            await stack.enter_async_context(each)
         stack.push_async_callback(creates.drained)
         yield CreateParts(creates, PageUsages(guarded, lambda: days.today(clock.now())), lambda: guarded.problem)
 
@@ -240,47 +240,6 @@ def _server_health(
 
     health = ServerHealth(read_health, store, strict=settings.ledger.strict, place=place, telemetry=telemetry)
     return repeated(health.round, HEALTH_SECONDS)
-
-
-async def _migration(
-    settings: Settings, store: RedisCreates | SqliteCreates, keys: CreateKeys, ids: OldIds, stack: AsyncExitStack
-) -> Callable[[], Awaitable[None]]:
-    """Take over what an earlier version has left. What to do before the store is used, should that not be possible now.
-
-    StartError when there is something that cannot be taken over.
-    """
-    state, timing, folder = settings.shared_state, settings.ledger.timing(), settings.state_dir
-    if url := state.ledger_url or state.url:
-        from docpreview_gateway.creates.old_redis import OldRedis  # noqa: PLC0415 - as above
-        from docpreview_gateway.storage.redis_connections import redis_commands  # noqa: PLC0415 - as above
-
-        send = await stack.enter_async_context(redis_commands(url.get_secret_value()))
-        shared = RedisMigration(OldRedis(send), store, keys=keys, timing=timing, ids=ids)
-        # What this replica counted while the server was away.
-        own = FilesMigration(folder, [PAGES], store, keys=keys, timing=timing, ids=ids)
-        migration = Migration(shared, own)
-    else:
-        migration = Migration(FilesMigration(folder, [LEDGER, PAGES], store, keys=keys, timing=timing, ids=ids))
-    try:
-        await migration.run()
-    except OldStoreError as error:
-        raise StartError(f"creates of an earlier version: {error}") from error
-    except StoreError as error:
-        if not url:
-            raise StartError(f"state_dir: {error}") from error
-        # As at every start without the server: reads go on, and creates wait for it.
-        log.warning("what an earlier version has left is not taken over yet", error=str(error))
-    return _prepare(migration)
-
-
-def _prepare(migration: Migration) -> Callable[[], Awaitable[None]]:
-    async def prepare() -> None:
-        try:
-            await migration.run()
-        except OldStoreError as error:
-            raise StoreError(f"creates of an earlier version: {error}") from error
-
-    return prepare
 
 
 async def _journal(settings: Settings, keys: CreateKeys, stack: AsyncExitStack) -> tuple[SqliteJournal, str]:

@@ -27,7 +27,14 @@ from docpreview_gateway.rpc.certificates import from_edge, from_tls
 from docpreview_gateway.rpc.connections import Connections
 from docpreview_gateway.rpc.handlers import Bounds, Handlers, Route
 from docpreview_gateway.rpc.listener import Listener
-from docpreview_gateway.rpc.server import MOST_CONNECTIONS, Health, enable_reflection, grpc_server
+from docpreview_gateway.rpc.server import (
+    MOST_CONNECTIONS,
+    MOST_STREAMS,
+    MOST_STREAMS_OF_EDGE,
+    Health,
+    enable_reflection,
+    grpc_server,
+)
 from docpreview_gateway.rpc.services import register, routes
 from docpreview_gateway.rpc.streams import WATCHDOG_SECONDS, Streams
 from docpreview_gateway.settings.loading import StartError
@@ -41,6 +48,7 @@ from docpreview_gateway.wiring.access import CHECK_SECONDS, KEYS_SECONDS, Access
 from docpreview_gateway.wiring.creates import create_parts
 from docpreview_gateway.wiring.edge_drain import drain_edge
 from docpreview_gateway.wiring.event_loop import freeze_startup_objects
+from docpreview_gateway.wiring.hangups import ignore_hangups
 from docpreview_gateway.wiring.limits import counting
 from docpreview_gateway.wiring.observability import Observability
 from docpreview_gateway.wiring.reloading import InvalidFileError
@@ -240,6 +248,7 @@ class Gateway:
                 shares_port=shares_port,
                 connection_age=self._settings.limits.connection_age_seconds,
                 longest_stream=self._settings.watch.max_stream_seconds,
+                most_streams=MOST_STREAMS_OF_EDGE if self._settings.edge.listen else MOST_STREAMS,
             )
             register(server, handlers, all_routes, self._streams)
             health.register(server, self._streams)
@@ -317,6 +326,7 @@ async def serve(settings: Settings, worker: Worker | None = None) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
+    ignore_hangups(loop)
     gateway = Gateway(settings, worker)
     await gateway.__aenter__()
     freeze_startup_objects()

@@ -78,7 +78,7 @@ class Reloading:
         A file that is being written at this moment is loaded as it is; what is written afterwards is a change.
         """
         state = _State(self._stamps(watched))
-        watched.take(watched.load())
+        watched.take(_loaded(watched))
         self.refusals.report(watched.what, tuple(watched.paths), refused=False)
         self._watched.append((watched, state))  # type: ignore[arg-type]  # loaded values are only passed on
 
@@ -96,7 +96,7 @@ class Reloading:
     async def _reload(self, watched: Watched[object], state: _State) -> None:
         loaded: object | InvalidFileError
         try:
-            loaded = await asyncio.to_thread(watched.load)
+            loaded = await asyncio.to_thread(_loaded, watched)
         except InvalidFileError as error:
             loaded = error
         if (now := await asyncio.to_thread(self._stamps, watched)) != state.seen:
@@ -104,14 +104,34 @@ class Reloading:
             state.seen = now
             return
         state.tried = now
+        if not isinstance(loaded, InvalidFileError):
+            try:
+                watched.take(loaded)
+            except Exception as error:  # noqa: BLE001 - told as the file's
+                loaded = _unusable(watched, error)
         self.refusals.report(watched.what, tuple(watched.paths), refused=isinstance(loaded, InvalidFileError))
         if isinstance(loaded, InvalidFileError):
             self._telemetry.reloaded(watched.what, "invalid")
             log.warning("new version is invalid, the old one stays", file=watched.what, why=str(loaded))
         else:
-            watched.take(loaded)
             self._telemetry.reloaded(watched.what, "ok")
             log.info("reloaded", file=watched.what)
 
     def _stamps(self, watched: Watched[Loaded]) -> list[Hashable]:
         return [self._stamp(path) for path in watched.paths]
+
+
+def _loaded(watched: Watched[Loaded]) -> Loaded:
+    """What is loaded. InvalidFileError for every error: one of a file must not keep others from being reloaded."""
+    try:
+        return watched.load()
+    except InvalidFileError:
+        raise
+    except Exception as error:  # noqa: BLE001 - told as the file's
+        raise _unusable(watched, error) from None
+
+
+def _unusable(watched: Watched[Loaded], error: Exception) -> InvalidFileError:
+    """The error for one that was not expected. Its type only: its text may quote the file."""
+    files = ", ".join(map(str, watched.paths))
+    return InvalidFileError(f"{files}: cannot be used ({type(error).__name__})")

@@ -26,6 +26,7 @@ from docpreview_gateway.telemetry.admin_server import NOT_LISTENING, admin_serve
 from docpreview_gateway.telemetry.operator_page import SAMPLE_SECONDS, OperatorPage
 from docpreview_gateway.telemetry.worker_metrics import WorkerMetrics
 from docpreview_gateway.wiring.edge_drain import drain_edge
+from docpreview_gateway.wiring.hangups import ignore_hangups
 from docpreview_gateway.wiring.reserved_port import CAN_SHARE, at_port, reserved_port
 from docpreview_gateway.wiring.system_clock import SystemClock
 
@@ -243,6 +244,7 @@ async def supervise(settings: Settings, command: Sequence[str]) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, supervisor.stop)
+        ignore_hangups(loop)
         grpc_port = reserved.getsockname()[1]
 
         edge = asyncio.create_task(_drain_edge(supervisor, settings))

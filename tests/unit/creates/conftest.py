@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
     import pytest
 
-REAL_TIME = frozenset({"test_redis_creates.py", "test_server_health.py", "test_sqlite_creates.py"})
+REAL_TIME = frozenset({"test_server_health.py", "test_redis_creates.py", "test_sqlite_creates.py"})
 
 
 def pytest_asyncio_loop_factories(
-    config: pytest.Config,
-    item: pytest.Item,  # noqa: ARG001 - as the hook is called
+    config: pytest.Config,  # noqa: ARG001 - as the hook is called
+    item: pytest.Item,
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Loops in which hours pass at once."""
     if item.path.name in REAL_TIME:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOptions
-from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview_gateway.creates.evidence import Evidence, Found, Listed, Maybe, Nothing, Reused, weigh
 from docpreview_gateway.creates.keys import CreateKeys
 from docpreview_gateway.creates.records import Record, stored_request
 from docpreview_gateway.upstream.wire.user_data import TOKEN_PLACEHOLDER
 from tests.fakes.recorded import KEYS
 from tests.unit.creates.worlds import BUCKET, request
+
+if TYPE_CHECKING:
+    from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 
 OTHER_KEYS = CreateKeys("elsewhere", [bytes(range(32))])
 START, END, SLACK = 1000.0, 1105.0, 60.0
@@ -172,6 +174,14 @@ def test_an_unmarked_job_is_surely_equal_only_if_it_has_the_defaults_of_what_was
 def test_a_password_makes_no_difference_because_the_cloud_does_not_show_it() -> None:
     asked = request(options=PreviewOptions(password="secret", quality=80))
     assert isinstance(weighed(record_of(asked), Listed(job_of(asked), "")), Maybe)
+
+
+def test_any_unmarked_job_may_be_that_of_a_request_that_was_too_large_to_be_kept() -> None:
+    """None can be told to be surely its job, and none not to be."""
+    record = replace(record_of(request()), request=b"")
+    found = weighed(record, Listed(job_of(request(input_object="x.pdf")), ""))
+    assert isinstance(found, Maybe)
+    assert found.surely == ()
 
 
 class Sketch(NamedTuple):

@@ -1,103 +1,222 @@
-"""The guarded store: what it says of a store that fails or was lost, and when."""
+"""The store, guarded against its own loss."""
 
 from __future__ import annotations
 
-from contextlib import suppress
+import json
+from typing import TYPE_CHECKING
 
-import structlog
+import pytest
 
-from docpreview_gateway.creates.guarded import MARK_SECONDS, GuardedStore, StoreMemory
-from docpreview_gateway.creates.pages import Periods
-from docpreview_gateway.creates.ports import StoreError
-from docpreview_gateway.upstream.cloud_clock import CloudTimes
-from tests.fakes.clock import FakeClock
-from tests.fakes.creates import MemoryCreates
+from docpreview_gateway.creates.guarded import GuardedStore, Remembered, StoreMemory
+from docpreview_gateway.creates.ports import Change, StoreError
+from docpreview_gateway.creates.records import Record
+from tests.fakes.creates import MemoryCreates, MemoryData
+from tests.unit.creates.worlds import clock
 
-PLACE = "/state/creates.db"
-
-
-class World:
-    """A guarded store in memory, and the instant that it takes for the present one."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.inner = MemoryCreates()
-        times = CloudTimes(FakeClock(), lambda: self.now)
-        times.hear("host", "Sun, 29 Nov 2026 08:50:52 GMT")
-        self.store = GuardedStore(self.inner, StoreMemory(None), times, is_first_start=_always, place=PLACE)
-
-    def fail(self, *names: str) -> None:
-        """Calls of these methods fail from now on; of none: no call."""
-        self.inner.failing, self.inner.fail_before = names, 1000 if names else 0
-
-    async def look(self, count: int = 1) -> None:
-        for _ in range(count):
-            await self.store.look()
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
-async def _always() -> bool:
-    return True
+def record(key: str = "k") -> Record:
+    return Record(key, b"b", "kid", "one", "docs-1250000000", b"", "place", "", 100.0, nonce=b"n")
 
 
-async def test_a_store_that_cannot_be_written_is_told_once_and_so_is_its_recovery() -> None:
-    """Each time with the place of the store."""
-    world = World()
-    await world.look()
-    with structlog.testing.capture_logs() as lines:
-        world.now += MARK_SECONDS + 1
-        world.fail("mark")
-        await world.look(5)
-        assert world.store.problem == f"{PLACE}: out of order"
-        world.fail()
-        await world.look(5)
-        assert world.store.problem == ""
-    assert [(line["event"], line["log_level"]) for line in lines] == [
-        ("creates cannot be recorded", "error"),
-        ("creates can be recorded again", "info"),
-    ]
-    assert PLACE in lines[0]["why"]
+class Guard:
+    """A guarded store, and what it is made of."""
+
+    def __init__(
+        self,
+        data: MemoryData,
+        *,
+        is_first: bool | Exception = True,
+        path: Path | None = None,
+        memory: Remembered | None = None,
+    ) -> None:
+        self.is_first = is_first
+        self.asked = 0
+        self.data = data
+        self.inner = MemoryCreates(data)
+        self.memory = StoreMemory(path)
+        if memory is not None:
+            self.memory.keep(memory)
+        self.store = GuardedStore(self.inner, self.memory, clock(), is_first_start=self._first)
+
+    async def _first(self) -> bool:
+        self.asked += 1
+        if isinstance(self.is_first, Exception):
+            raise self.is_first
+        return self.is_first
+
+    async def write(self) -> bool:
+        return (await self.store.change([Change(None, record(str(self.data.seq)))]))[0]
+
+    async def fails(self) -> bool:
+        """Whether the next call fails; nothing was changed then."""
+        before = dict(self.data.records)
+        try:
+            await self.write()
+        except StoreError:
+            assert self.data.records == before
+            return True
+        return False
 
 
-async def test_that_a_store_can_be_read_does_not_hide_that_it_cannot_be_written() -> None:
-    """As of a full disk."""
-    world = World()
-    await world.look()
-    world.now += MARK_SECONDS + 1
-    world.fail("mark")
-    await world.look()
-    await world.store.count("a", Periods("2026-11-29", "2026-11"))
-    assert world.store.problem
+def empty() -> MemoryData:
+    return MemoryData(generation="")
 
 
-async def test_one_record_that_cannot_be_read_is_no_failure_of_the_store() -> None:
-    world = World()
-    world.inner.data.unreadable.add("broken")
-    with suppress(StoreError):
-        await world.store.find(["broken"])
-    assert world.store.problem == ""
+async def test_an_empty_store_at_the_first_start_is_a_new_one() -> None:
+    guard = Guard(empty())
+    assert await guard.write()
+    assert guard.data.generation
+    assert guard.data.lost_since == 0
+    assert guard.store.lost is None
+    assert guard.memory.value.generation == guard.data.generation
 
 
-async def test_a_lost_store_is_a_problem_until_it_is_in_use_again() -> None:
-    """A loss may be noted from outside; it is noted once."""
-    world = World()
-    await world.look()
-    await world.store.note_loss("somebody said so")
-    await world.store.note_loss("somebody said so")
-    assert (world.store.losses, PLACE in world.store.problem) == (1, True)
-    await world.look()
-    assert world.store.lost is not None
-    assert await world.store.end_rebuild(world.store.lost.lost_since, 0.0, [])
-    await world.store.reopen()
-    assert world.store.problem == ""
+async def test_an_empty_store_that_is_not_new_has_lost_everything() -> None:
+    """The cloud has jobs with this deployment's markers."""
+    guard = Guard(empty(), is_first=False)
+    assert await guard.fails()
+    assert guard.store.lost is not None
+    assert guard.data.lost_since
+    assert "lost" in guard.store.problem
 
 
-async def test_a_store_in_use_notes_up_to_when_it_is_complete() -> None:
-    """So that a scan after a loss is short; a little behind the cloud's time, and not in every round."""
-    world = World()
-    await world.look(3)
-    first = world.inner.data.cloud_mark
-    assert 0 < first < 1_795_942_252
-    assert world.inner.calls["mark"] == 1
-    world.now += 2 * MARK_SECONDS
-    await world.look()
-    assert world.inner.data.cloud_mark == first + 2 * MARK_SECONDS
+async def test_an_empty_store_is_neither_new_nor_lost_while_nobody_can_tell() -> None:
+    guard = Guard(empty(), is_first=StoreError("the cloud does not answer"))
+    assert await guard.fails()
+    assert guard.store.lost is None
+    guard.is_first = True
+    assert await guard.write()
+
+
+async def test_a_store_that_is_used_is_not_asked_about() -> None:
+    """A replica that starts for the first time joins the others."""
+    guard = Guard(MemoryData(seq=5))
+    assert await guard.write()
+    assert guard.asked == 0
+
+
+async def test_a_store_that_another_replica_began_to_use_meanwhile_is_new() -> None:
+    guard = Guard(empty(), is_first=False)
+    other = Guard(guard.data)
+
+    async def first() -> bool:
+        await other.write()
+        return False
+
+    guard.store._is_first_start = first
+    assert await guard.store.find(["unknown"]) == [None]
+    assert guard.store.lost is None
+
+
+@pytest.mark.parametrize(
+    "known", [Remembered("another", 1), Remembered("generation-1", 100)], ids=["other generation", "seq back"]
+)
+async def test_a_store_that_is_not_the_one_of_before_the_start_has_lost_something(known: Remembered) -> None:
+    guard = Guard(MemoryData(seq=50), memory=known)
+    assert await guard.fails()
+    assert guard.store.lost is not None
+    assert guard.asked == 0
+
+
+async def test_a_store_that_went_on_is_the_same_at_the_next_start() -> None:
+    guard = Guard(MemoryData(seq=500), memory=Remembered("generation-1", 100))
+    assert await guard.write()
+
+
+async def test_a_store_that_is_emptied_is_noticed_by_the_next_call() -> None:
+    guard = Guard(empty())
+    await guard.write()
+    guard.data.empty()
+    assert await guard.fails()
+    assert guard.store.lost is not None
+    assert guard.data.lost_since
+
+
+async def test_a_store_that_is_replaced_is_noticed_by_the_next_call() -> None:
+    guard = Guard(empty())
+    await guard.write()
+    guard.data.__dict__.update(MemoryData(generation="another", seq=10**6).__dict__)
+    assert await guard.fails()
+    assert guard.store.lost is not None
+
+
+async def test_a_restored_backup_is_noticed_by_the_next_look() -> None:
+    """Its generation is the same, its `seq` is of before."""
+    guard = Guard(empty())
+    for _ in range(5):
+        await guard.write()
+    await guard.store.look()
+    guard.data.seq -= 3
+    await guard.store.look()
+    assert guard.store.lost is not None
+    assert await guard.fails()
+
+
+async def test_a_lost_store_is_not_asked_for_anything() -> None:
+    guard = Guard(empty(), is_first=False)
+    await guard.fails()
+    calls = sum(guard.inner.calls.values())
+    for _ in range(3):
+        assert await guard.fails()
+    assert sum(guard.inner.calls.values()) == calls
+
+
+async def test_a_loss_that_another_replica_noted_is_one_to_all() -> None:
+    guard = Guard(MemoryData(seq=5, lost_since=77.0))
+    assert await guard.fails()
+    assert guard.store.lost is not None
+    assert guard.store.lost.lost_since == 77
+
+
+async def test_a_store_that_cannot_be_reached_has_lost_nothing() -> None:
+    guard = Guard(MemoryData(seq=5))
+    guard.inner.fail_before = 2
+    assert [await guard.fails() for _ in range(3)] == [True, True, False]
+    assert guard.store.lost is None
+    assert guard.store.problem == ""
+
+
+async def test_a_problem_is_told_as_long_as_it_lasts() -> None:
+    guard = Guard(MemoryData(seq=5))
+    await guard.write()
+    guard.inner.fail_before = 1
+    await guard.fails()
+    assert guard.store.problem == "out of order"
+    await guard.write()
+    assert guard.store.problem == ""
+
+
+async def test_what_is_known_of_the_store_survives_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "store.json"
+    guard = Guard(empty(), path=path)
+    await guard.write()
+    await guard.store.look()
+    assert path.stat().st_mode & 0o777 == 0o600
+    again = Guard(empty(), path=path)
+    assert again.memory.value == Remembered(guard.data.generation, guard.data.seq)
+    assert await again.fails()
+    assert again.store.lost is not None
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"generation": "a"}', '{"generation": "a", "seq": "x"}'])
+def test_a_file_that_cannot_be_read_is_as_none(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "store.json"
+    path.write_text(text)
+    assert StoreMemory(path).value == Remembered()
+
+
+def test_a_file_that_cannot_be_written_keeps_what_is_known_in_memory(tmp_path: Path) -> None:
+    memory = StoreMemory(tmp_path / "missing" / "store.json")
+    memory.keep(Remembered("a", 1))
+    assert memory.value == Remembered("a", 1)
+
+
+def test_the_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "store.json"
+    StoreMemory(path).keep(Remembered("a", 1))
+    StoreMemory(path).keep(Remembered("b", 2))
+    assert json.loads(path.read_text()) == {"generation": "b", "seq": 2}
+    assert list(tmp_path.iterdir()) == [path]

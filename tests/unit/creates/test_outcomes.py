@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_gateway.creates.outcomes import Outcome
 from docpreview_gateway.creates.records import Record, State
-from docpreview_gateway.model.buckets import Bucket
-from tests.unit.creates.worlds import BUCKET, COUNTED, EXCLUSIVE, FENCE, HOST, TIMING, World, request
+from tests.unit.creates.worlds import BUCKET, COUNTED, EXCLUSIVE, FENCE, HOST, TIMING, Held, World, request
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from docpreview_gateway.creates.outcomes import Outcome
+    from docpreview_gateway.model.buckets import Bucket
 
 
 class Sent:
@@ -205,6 +210,30 @@ class TestExclusive:
         sent.world.cloud.fates = ["never"]
         await sent.world.error(other, COUNTED, seconds=2)
         assert (await sent.look(TIMING.watch + 60)).kind == "ambiguous"
+
+    async def test_a_job_that_is_bound_to_its_own_create_meanwhile_is_not_taken(self, sent: Sent) -> None:
+        """The other create is OPEN when its job is listed, and recorded before the list is judged."""
+        world, other = sent.world, request(bucket=EXCLUSIVE)
+        world.cloud.echo = False
+        held = Held(sent=True)
+        world.cloud.fates = [held]
+        process = world.process()
+        task = asyncio.create_task(world.create(other, COUNTED, at=process, seconds=25))
+        await held.began.wait()
+        theirs = world.record(other, COUNTED)
+        assert theirs is not None
+        job = sent.job(created=sent.record.sign_end - 1)
+        await asyncio.sleep(TIMING.watch + 60)
+        bound = world.store.bound
+
+        async def bound_and_then_finished(bucket: str, job_ids: Sequence[str]) -> set[str]:
+            found = await bound(bucket, job_ids)
+            await process.outcomes.finish(theirs, job, EXCLUSIVE)
+            return found
+
+        world.store.bound = bound_and_then_finished  # type: ignore[method-assign]
+        assert (await sent.look()).kind != "found"
+        task.cancel()
 
     async def test_a_job_with_other_options_is_not_taken(self, sent: Sent) -> None:
         """It may be the create's, if the cloud changed a default; it is not surely."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -68,9 +69,7 @@ async def test_a_repeated_id_is_remembered_in_lower_case(world: World) -> None:
     ],
     ids=["options {}", "equal"],
 )
-async def test_a_repeat_that_asks_for_the_same_in_other_words_gets_the_job(
-    world: World, same: dict[str, object]
-) -> None:
+async def test_a_repeat_that_asks_for_the_same_in_other_words_gets_the_job(world: World, same: dict[str, Any]) -> None:
     asked = request()
     job = await world.create(asked)
     assert (await world.create(request(asked.request_id, **same))).job_id == job.job_id
@@ -520,6 +519,15 @@ class TestWithoutEcho:
         error = await world.error(asked, seconds=5)
         assert (name_of(error), error.retry_after) == ("CREATE_OUTCOME_AMBIGUOUS", None)
         assert next(iter(world.cloud.jobs)) in error.message
+        assert world.cloud.posts == 1
+
+    async def test_a_request_too_large_to_be_kept_makes_no_second_job(self, world: World) -> None:
+        """More than 8 KiB: only a digest of it is on record."""
+        world.cloud.fates = ["lost"]
+        asked = request(options=PreviewOptions(image_params="\U0001f4c4" * 2048))
+        await world.error(asked, seconds=2)
+        await asyncio.sleep(TIMING.watch + 10)
+        assert name_of(await world.error(asked, seconds=5)) == "CREATE_OUTCOME_AMBIGUOUS"
         assert world.cloud.posts == 1
 
     async def test_a_job_in_an_exclusive_bucket_is_told_after_the_fence(self, world: World) -> None:

@@ -37,6 +37,8 @@ from tests.fakes.telemetry import FakeTelemetry
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from docpreview_gateway.creates.imported import OldIds
+    from docpreview_gateway.creates.ports import CreateStore
     from docpreview_gateway.creates.records import Record
 
 NOON = 1_794_744_000.0
@@ -218,24 +220,27 @@ class Line:
             raise UpstreamError(reasons.ERROR_REASON_UPSTREAM_UNREACHABLE, "no connection")
         if flight is not None:
             flight.began = True
-        if isinstance(fate, Held) and fate.sent:
-            await self._wait(fate)
-        if fate == "never":
-            raise _lost()
-        if isinstance(fate, float):
-            self.cloud.late.append(asyncio.get_running_loop().create_task(self._arrive(operation, fate)))
-            raise _lost()
-        if isinstance(fate, GatewayError):
-            self._hear(operation)
-            raise fate
-        try:
-            job = self.cloud.accept(operation)
-        finally:
-            if fate != "lost":
+        return await self._send(operation, fate)
+
+    async def _send(self, operation: CreateJob, fate: Fate | None) -> PreviewJob:
+        match fate:
+            case Held(sent=True):
+                await self._wait(fate)
+            case "never":
+                raise _lost()
+            case "lost":
+                self.cloud.accept(operation)
+                raise _lost()
+            case float():
+                self.cloud.late.append(asyncio.get_running_loop().create_task(self._arrive(operation, fate)))
+                raise _lost()
+            case GatewayError():
                 self._hear(operation)
-        if fate == "lost":
-            raise _lost()
-        return self.cloud.shown(job.job_id)
+                raise fate
+        try:
+            return self.cloud.shown(self.cloud.accept(operation).job_id)
+        finally:
+            self._hear(operation)
 
     @staticmethod
     async def _wait(held: Held) -> None:
@@ -266,14 +271,20 @@ class World:
     buckets: Sequence[Bucket] = (BUCKET, EXCLUSIVE)
     telemetry: FakeTelemetry = field(default_factory=FakeTelemetry)
     tags: FakeTags = field(default_factory=FakeTags)
+    old: OldIds | None = None
 
     def __post_init__(self) -> None:
         self.store = MemoryCreates(self.data)
         self.parts = self.process(self.store)
 
-    def process(self, store: MemoryCreates | None = None, journal: MemoryJournal | None = None) -> Recorded:
+    def process(
+        self,
+        store: CreateStore | None = None,
+        journal: MemoryJournal | None = None,
+        times: CloudTimes | None = None,
+    ) -> Recorded:
         """Another process."""
-        times = CloudTimes(FakeClock(1_000_000_000.0), elapsed=loop_time)
+        times = times or clock()
         return Recorded(
             Line(self.cloud, times),
             BucketRegistry(self.buckets),
@@ -283,6 +294,7 @@ class World:
             tags=self.tags,
             store=store or MemoryCreates(self.data),
             journal=journal or MemoryJournal(),
+            old=self.old,
         )
 
     async def create(
@@ -322,6 +334,11 @@ class World:
     def pages(self, caller: Caller = COUNTED, day: str = "") -> pages.Pages:
         """The caller's pages of a day; today's if none is given."""
         return self.data.count(caller.name, pages.periods(day or day_of(self.cloud.now()))).day
+
+
+def clock() -> CloudTimes:
+    """The clocks of a process that has heard nothing."""
+    return CloudTimes(FakeClock(1_000_000_000.0), elapsed=loop_time)
 
 
 def request(request_id: str | None = None, *, bucket: Bucket = BUCKET, **fields: Any) -> CreatePreviewJobRequest:

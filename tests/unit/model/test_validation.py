@@ -338,6 +338,8 @@ def test_rules_across_fields_of_a_create(fields: dict[str, Any], bad: set[str]) 
         ({"created_after": "2022-09-14T00:00:00Z", "created_before": "2022-09-14T00:00:00Z"}, set()),
         ({"created_after": "1970-01-01T00:00:00Z", "created_before": "9999-12-31T15:59:59Z"}, set()),
         ({"created_after": "1969-12-31T23:59:59Z"}, {"created_after"}),
+        ({"created_after": "2022-09-14T00:00:00.5Z"}, {"created_after"}),
+        ({"created_before": "2022-09-14T00:00:00.000000001Z"}, {"created_before"}),
         ({"created_before": "9999-12-31T16:00:00Z"}, {"created_before"}),
         ({"states": ["STATE_UNSPECIFIED", "STATE_FAILED"]}, {"states"}),
     ],

@@ -327,6 +327,17 @@ class TestMetadata:
             await call
             assert re.fullmatch("[0-9a-f]{16}", str(dict(await call.trailing_metadata())["x-request-id"]))
 
+    async def test_ids_of_calls_tell_nothing_of_other_calls(self) -> None:
+        """Neither their number nor their process: no id has more in common with the next one than chance gives."""
+        async with switchboard(answer) as board:
+            ids = []
+            for _ in range(20):
+                await (call := board.get())
+                ids.append(str(dict(await call.trailing_metadata())["x-request-id"]))
+        assert len(set(ids)) == 20
+        assert len({each[:8] for each in ids}) == len({each[8:] for each in ids}) == 20
+        assert ids not in (sorted(ids), sorted(ids, reverse=True))
+
     async def test_the_first_valid_request_id_counts(self) -> None:
         """Invalid ones before it are skipped."""
         async with switchboard(answer) as board:

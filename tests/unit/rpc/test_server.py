@@ -31,7 +31,10 @@ KNOWN = {found.decode() for found in re.findall(rb"grpc\.[a-z0-9_.]+(?=\0)", LIB
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-@pytest.mark.parametrize("name", [REUSE_PORT, *(name for name, _ in (*CHANNEL_ARGUMENTS, *age_arguments(1, 1)))])
+@pytest.mark.parametrize(
+    "name",
+    [REUSE_PORT, "grpc.max_concurrent_streams", *(name for name, _ in (*CHANNEL_ARGUMENTS, *age_arguments(1, 1)))],
+)
 def test_every_channel_argument_is_known_to_grpc(name: str) -> None:
     """Misspelt names are silently ignored, so each is looked up in gRPC's library."""
     assert name in KNOWN

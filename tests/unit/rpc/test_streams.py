@@ -143,6 +143,15 @@ async def test_a_call_without_a_message_is_invalid() -> None:
         assert await refused(call) == (grpc.StatusCode.INVALID_ARGUMENT, reasons.ERROR_REASON_MALFORMED_MESSAGE)
 
 
+@pytest.mark.parametrize("method", ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch", REFLECTION])
+async def test_a_message_of_health_or_reflection_that_cannot_be_read_is_invalid(method: str) -> None:
+    """As one of the contract's methods. gRPC itself would answer UNKNOWN with the names of Python classes."""
+    async with scene() as found:
+        begin: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = found.channel.unary_stream(method)
+        expected = grpc.StatusCode.INVALID_ARGUMENT, reasons.ERROR_REASON_MALFORMED_MESSAGE
+        assert await refused(begin(b"\xff" * 9)) == expected
+
+
 async def test_a_call_that_is_served_counts_and_tells_its_peer_until_it_ends() -> None:
     """The peers' connections are in use."""
     async with scene() as found:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
 import pytest
 
 from docpreview.v1.preview_job_pb2 import PreviewOptions
+from docpreview_gateway.access import tokens
 from docpreview_gateway.access.directory import Claim
 from docpreview_gateway.model.callers import PageBudget, Rate
 from docpreview_gateway.settings.policy_file import PolicyError, Surroundings, load_policy
@@ -184,3 +186,37 @@ def test_an_unknown_option_is_answered_with_the_names_that_policies_use(tmp_path
     assert f"callers.shop.options.{rule}: unknown option image_parms; PreviewOptions has source_format, " in found
     assert "image_params" in found
     assert "imageParams" not in found
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("version: 1", "version: true"),
+        ("quality: 50", "quality: true"),
+        ("concurrency: 5", "concurrency: true"),
+        ("per_second: 20", "per_second: true"),
+        ("weight: 2", "weight: false"),
+    ],
+)
+def test_true_and_false_are_no_numbers(tmp_path: Path, change: tuple[str, str]) -> None:
+    """Python takes them for 1 and 0."""
+    text = f"""
+version: 1
+callers:
+  one:
+    identities: [{{token: "{tokens.new(secrets.token_bytes)[1]}"}}]
+    methods: ["*"]
+    options: {{at_most: {{quality: 50}}}}
+    concurrency: 5
+    rate: {{per_second: 20}}
+    weight: 2
+    shadow: true
+"""
+    path = tmp_path / "policy.yaml"
+    surroundings = Surroundings(frozenset(), frozenset(), client_certificates=False)
+    path.write_text(text)
+    load_policy(path, surroundings)
+    path.write_text(text.replace(*change))
+    with pytest.raises(PolicyError) as caught:
+        load_policy(path, surroundings)
+    assert len(caught.value.problems) == 1

@@ -45,6 +45,43 @@ def test_a_traceback_is_a_field_of_its_line() -> None:
     assert "ZeroDivisionError" in json.loads(line)["exception"]
 
 
+def test_a_traceback_has_the_types_of_its_errors_and_not_their_messages() -> None:
+    """These quote what could not be read. An error of the system keeps its name."""
+    body = (
+        "try:\n    try:\n        raise OSError(28, 'its secret')\n"
+        "    except OSError:\n        raise ExceptionGroup('all secret', [ValueError('a secret')])\n"
+        "except ExceptionGroup:\n    log.exception('oops')"
+    )
+    (line,) = lines(body)
+    assert "secret" not in line
+    shown = json.loads(line)["exception"]
+    assert [kind for kind in ("OSError ENOSPC", "ExceptionGroup", "ValueError") if kind in shown.splitlines()] == [
+        "OSError ENOSPC",
+        "ExceptionGroup",
+        "ValueError",
+    ]
+
+
+LINES_OF_LIBRARIES = {
+    "argument": "logging.getLogger('grpc').error('Invalid encoding on %s', b'a secret')",
+    "formatted": "logging.getLogger('grpc').error('Invalid encoding on ' + repr(b'a secret'))",
+    "exception": "logging.getLogger('grpc').error(ValueError('a secret'))",
+    "traceback": "try:\n    raise ValueError('a secret')\nexcept ValueError:\n    logging.exception('%s', 1)",
+    "event loop": "import asyncio\nasyncio.new_event_loop().call_exception_handler({'message': 'a secret'})",
+    "unraisable": "class It:\n    def __del__(self):\n        raise ValueError('a secret')\nit = It()\ndel it",
+}
+
+
+@pytest.mark.parametrize("body", LINES_OF_LIBRARIES.values(), ids=list(LINES_OF_LIBRARIES))
+def test_a_line_of_a_library_has_no_text_that_may_be_a_strangers(body: str) -> None:
+    """One JSON line tells what it was; by its template where that comes apart from what it quotes."""
+    (line,) = lines(body)
+    assert "secret" not in line
+    entry = json.loads(line)
+    assert entry["event"] in {"log line of a library", "an error that could not be raised"}
+    assert entry.get("text", "") in {"", "%s", "Invalid encoding on %s"}
+
+
 def test_a_line_below_the_level_is_not_logged() -> None:
     """What is below the level is not logged."""
     found = lines("log.info('no'); log.warning('yes')", level="WARNING")

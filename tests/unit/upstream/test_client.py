@@ -42,6 +42,35 @@ CREATE = CreatePreviewJobRequest(
 )
 
 
+def made_reply(inner: str) -> HttpReply:
+    """A reply to a create."""
+    return reply(f"<Response><JobsDetail><JobId>d7</JobId><State>Submitted</State>{inner}</JobsDetail></Response>")
+
+
+def output(key: str, bucket: str = "") -> str:
+    """The output of a job in a reply."""
+    return f"<Operation><Output><Bucket>{bucket}</Bucket><Object>{key}</Object></Output></Operation>"
+
+
+OF_THIS_CREATE = [
+    "",
+    "<Input/>",
+    "<Input><Object> a.pdf </Object></Input>",
+    f"<Input><BucketId>{BUCKET.name}</BucketId><Object>/a.pdf</Object></Input>" + output("/out/p-${Page}.jpg"),
+    output("out/p-7.jpg", BUCKET.name),
+    output(""),
+]
+OF_ANOTHER_CREATE = [
+    "<Input><Object>hidden/a.pdf</Object></Input>",
+    "<Input><Object>A.pdf</Object></Input>",
+    "<Input><BucketId>hidden-1250000000</BucketId><Object>a.pdf</Object></Input>",
+    output("hidden/p-${Page}.jpg"),
+    output("out/p-${Number}.jpg"),
+    output("out/p-${Page}.jpg", "hidden-1250000000"),
+    output("out/p-x.jpg"),
+]
+
+
 @dataclass
 class Desk:
     """A client of a scripted cloud."""
@@ -502,6 +531,18 @@ class TestReplies:
         assert error.retry_after is None
         assert len(made.transport.requests) == 1
 
+    @pytest.mark.parametrize("inner", OF_THIS_CREATE)
+    async def test_a_reply_about_the_job_of_the_create_is_its_job(self, inner: str) -> None:
+        """What the reply leaves out is not compared, and a template may come back with its numbers."""
+        assert (await desk(made_reply(inner)).create()).job_id == "d7"
+
+    @pytest.mark.parametrize("inner", OF_ANOTHER_CREATE)
+    async def test_a_reply_about_another_document_or_output_has_an_unknown_outcome(self, inner: str) -> None:
+        """The job may be another caller's."""
+        error = await error_of(desk(made_reply(inner)).create())
+        assert error.reason == r.ERROR_REASON_CREATE_OUTCOME_UNKNOWN
+        assert "hidden" not in error.message
+
     async def test_an_unknown_outcome_keeps_the_facts_of_the_reply(self) -> None:
         """Code, status and request id of the cloud."""
         error = await error_of(desk(refusal("InternalError", 500)).create())
@@ -600,6 +641,14 @@ class TestReplies:
         """The code is more specific than the status."""
         error = await error_of(desk(refusal("NoSuchBucket", 404)).get())
         assert error.reason == r.ERROR_REASON_BUCKET_NOT_FOUND
+
+    @pytest.mark.parametrize("ask", ["get", "list_jobs"])
+    async def test_a_missing_object_is_no_answer_to_a_read_of_jobs(self, ask: str) -> None:
+        """NoSuchKey is the answer of a store: it says nothing about jobs."""
+        error = await error_of(getattr(desk(refusal("NoSuchKey", 404)), ask)())
+        assert error.reason == r.ERROR_REASON_UPSTREAM_BAD_RESPONSE
+        assert isinstance(error, UpstreamError)
+        assert error.facts.code == "NoSuchKey"
 
     async def test_a_200_without_a_job_is_job_not_found(self) -> None:
         """The usual reply of the cloud for a missing job."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from docpreview_gateway.wiring.reloading import InvalidFileError, Reloading, Watched
 
@@ -32,6 +33,8 @@ class Disk:
         self.during_load()
         if "?" in text:
             raise InvalidFileError("a question")
+        if "!" in text:
+            raise RecursionError(text)
         return text
 
     def reloaded(self, _what: str, outcome: str) -> None:
@@ -138,3 +141,37 @@ async def test_files_of_a_kind_are_refused_while_one_of_them_is(disk: Disk) -> N
     disk.files[Path("three")] = "C"
     await disk.check(2)
     assert disk.refused[-1] == ("pair", True)
+
+
+@pytest.mark.parametrize("broken", ["load", "take"])
+async def test_an_error_that_nobody_expected_is_that_of_its_file_and_of_no_other(disk: Disk, broken: str) -> None:
+    """Files that are watched after it are reloaded all the same; its type is logged, and not its text."""
+    others: list[str] = []
+    disk.reloading.add(Watched("other", PATHS[:1], lambda: disk.files[PATHS[0]], others.append))
+    disk.files[PATHS[0]] = "A"
+    if broken == "load":
+        disk.files[PATHS[1]] = "!secret"
+    else:
+        disk.reloading._watched[0] = (Watched("pair", PATHS, disk.load, _fail), disk.reloading._watched[0][1])
+    with structlog.testing.capture_logs() as logs:
+        assert await disk.check(3) == ["ab"]
+    assert others == ["a", "A"]
+    assert disk.outcomes == ["invalid", "ok"]
+    assert (
+        logs[0]["why"] == f"one, two: cannot be used ({'RecursionError' if broken == 'load' else 'ZeroDivisionError'})"
+    )
+
+
+def _fail(_loaded: object) -> None:
+    raise ZeroDivisionError
+
+
+def test_an_error_that_nobody_expected_is_an_invalid_file_at_the_start_too() -> None:
+    """One line tells, as for every other mistake."""
+
+    def load() -> str:
+        raise RecursionError
+
+    reloading = Disk().reloading
+    with pytest.raises(InvalidFileError, match=r"^one: cannot be used \(RecursionError\)$"):
+        reloading.add(Watched("other", PATHS[:1], load, lambda _loaded: None))

@@ -15,6 +15,7 @@ from docpreview_gateway.model.errors import ForeignReply, GatewayError, ReplyToo
 from docpreview_gateway.upstream.wire import origin
 from docpreview_gateway.upstream.wire import xml as xml_codec
 from docpreview_gateway.upstream.wire.http import unix_time
+from docpreview_gateway.upstream.wire.redaction import redacted
 
 if TYPE_CHECKING:
     from docpreview.v1.error_reason_pb2 import ErrorReason
@@ -167,7 +168,7 @@ def read(reply: HttpReply) -> UpstreamError:
     facts = UpstreamFacts(code, reply.status, request_id or request_id_of(reply), asked)
     shown = f"the cloud answered {code or 'without a code'} (HTTP {reply.status})"
     if reason in _MESSAGE_IS_SAFE and message:
-        shown += f": {message}"
+        shown += f": {redacted(message)}"
     return UpstreamError(reason, shown, facts=facts, retry_after=asked or RETRYABLE.get(reason))
 
 

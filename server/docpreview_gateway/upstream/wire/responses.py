@@ -19,6 +19,7 @@ from docpreview_gateway.model.errors import UpstreamError, bad_response
 from docpreview_gateway.upstream.operations import JobPage, QueuePage
 from docpreview_gateway.upstream.wire import requests
 from docpreview_gateway.upstream.wire import xml as xml_codec
+from docpreview_gateway.upstream.wire.redaction import redacted
 from docpreview_gateway.upstream.wire.user_data import split_user_data
 from docpreview_gateway.upstream.wire.xml import children, texts
 
@@ -48,13 +49,15 @@ def created_job(body: bytes, bucket: str) -> PreviewJob:
 
 
 def one_job(body: bytes, bucket: str, job_id: str) -> PreviewJob:
-    """The requested job. JOB_NOT_FOUND for a reply without a job, UPSTREAM_BAD_RESPONSE for one about another job."""
+    """The requested job. JOB_NOT_FOUND when the reply says so, UPSTREAM_BAD_RESPONSE when it says nothing of it."""
     root = xml_codec.read(body, "Response")
     found = _details(root)
     if not found:
         unknown = _ids(root, "NonExistJobIds")
         if unknown and job_id not in unknown:
             raise bad_response("reply is about another job")
+        if root.find("NonExistJobIds") is None and root.find("JobsDetail") is None:
+            raise bad_response("reply says nothing about a job")
         raise UpstreamError(reasons.ERROR_REASON_JOB_NOT_FOUND, f"no job {job_id} in bucket {bucket}")
     answer = job(found[0], bucket)
     if len(found) > 1 or answer.job_id != job_id:
@@ -143,7 +146,7 @@ def job(details: Element, bucket: str, *, with_pages: bool = True) -> PreviewJob
     if (source := parts.get("Input")) is not None:
         message.input.CopyFrom(_location(source, "BucketId"))
     if state == PreviewJob.STATE_FAILED:
-        message.failure.CopyFrom(JobFailure(code=fields.get("Code", ""), message=fields.get("Message", "")))
+        message.failure.CopyFrom(JobFailure(code=fields.get("Code", ""), message=redacted(fields.get("Message", ""))))
     return message
 
 

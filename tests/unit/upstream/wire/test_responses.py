@@ -43,11 +43,10 @@ def test_a_reply_about_another_job_is_a_bad_response(body: bytes) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        _reply(),
         _reply(""),
         _reply("<JobId> </JobId>"),
         _reply("<Code/><JobId/>", rest="<NonExistJobIds>d1</NonExistJobIds>"),
-        _reply(rest="<Unknown/>"),
+        _reply(rest="<NonExistJobIds>d1</NonExistJobIds><Unknown/>"),
     ],
 )
 def test_a_reply_without_a_job_depends_on_the_operation(body: bytes) -> None:
@@ -60,6 +59,20 @@ def test_a_reply_without_a_job_depends_on_the_operation(body: bytes) -> None:
     assert caught.value.reason == reasons.ERROR_REASON_UPSTREAM_BAD_RESPONSE
     page = responses.job_page(body, BUCKET, with_pages=True, requested_cursor="")
     assert page == JobPage((), "")
+
+
+@pytest.mark.parametrize("rest", ["", "<Unknown/>", "<RequestId>r1</RequestId>", "<NextToken/>"])
+def test_a_reply_that_says_nothing_about_jobs_is_no_absence_of_one(rest: str) -> None:
+    """JOB_NOT_FOUND needs an empty `JobsDetail`, or the id among `NonExistJobIds`."""
+    with pytest.raises(UpstreamError, match="reply says nothing about a job") as caught:
+        responses.one_job(_reply(rest=rest), BUCKET, "d1")
+    assert caught.value.reason == reasons.ERROR_REASON_UPSTREAM_BAD_RESPONSE
+
+
+def test_the_failure_of_a_job_quotes_no_signature() -> None:
+    """The cloud may tell the address that it could not read."""
+    inner = "<State>Failed</State><Message>cannot read https://x/a?q-sign-algorithm=sha1&amp;q-ak=AKID1</Message>"
+    assert _job(inner).failure.message == "cannot read https://x/a?..."
 
 
 def test_an_element_with_a_blank_id_is_not_a_job() -> None:

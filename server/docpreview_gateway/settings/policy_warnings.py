@@ -1,0 +1,68 @@
+"""What a valid policy says without effect, or against itself: warnings for operators."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from docpreview.v1.preview_job_pb2 import PreviewOptions
+from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+from docpreview_gateway.model import validation
+from docpreview_gateway.model.policy import CREATE, covers_nothing
+from docpreview_gateway.settings.policy_file import directory, parsed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from docpreview_gateway.model.policy import Rights
+    from docpreview_gateway.settings.policy_file import OptionsPart, PolicyPart
+
+
+def policy_warnings(path: Path) -> list[str]:
+    """A line for each warning, of a file that `load_policy` accepts."""
+    policy = parsed(path)
+    every = (caller.rights for caller in directory(policy).callers.values())
+    found = [line for rights in every if rights is not None for line in (*_prefixes(rights), *_refused(rights))]
+    return [*_unused_estimates(policy), *found]
+
+
+def _unused_estimates(policy: PolicyPart) -> Iterator[str]:
+    for name, part in policy.callers.items():
+        if part.budget is None or "estimate" not in part.budget.model_fields_set:
+            continue
+        if (rule := _selecting_rule(part.options)) is not None:
+            yield f"callers.{name}.budget.estimate: is never used, because with {rule} every create selects its pages"
+
+
+def _selecting_rule(options: OptionsPart) -> str | None:
+    """The rule that gives each create a selection of pages with a known number."""
+    if options.max_pages is not None:
+        return "options.max_pages"
+    return "options.force" if validation.selected_pages(options.option_rules().force) > 0 else None
+
+
+def _prefixes(rights: Rights) -> Iterator[str]:
+    """Prefixes without keys."""
+    for bucket in rights.buckets.values():
+        listed = [("input_prefixes", bucket.inputs)]
+        listed += [(f"outputs[{name}].prefixes", prefixes) for name, prefixes in bucket.outputs.items()]
+        listed += [(f"pages[{name}].prefixes", prefixes) for name, prefixes in bucket.pages.items()]
+        for what, prefixes in listed:
+            for prefix in filter(covers_nothing, prefixes):
+                yield f"{bucket.rule}.{what}: {prefix!r} covers nothing: no key with .. or empty parts is permitted"
+
+
+def _refused(rights: Rights) -> Iterator[str]:
+    """Options of the policy with which the policy refuses a create that has none of its own."""
+    if not rights.has_method(CREATE):
+        return
+    told = set[str]()
+    for preset in ("", *sorted(rights.presets)):
+        made = CreatePreviewJobRequest(options=rights.presets.get(preset) or PreviewOptions())
+        result = rights.options.apply(CreatePreviewJobRequest(), made.options)
+        for wrong in (*validation.options_violations(result.options), *rights.options.violations(result)):
+            problem = f"{wrong.field} {wrong.description}"
+            if problem not in told:
+                told.add(problem)
+                what = f"with the preset {preset}" if preset else "without options of its own"
+                yield f"{rights.rule}.options: a create {what} is refused: {problem}"

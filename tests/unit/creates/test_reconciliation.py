@@ -1,0 +1,116 @@
+"""Reconciliation: the cloud's list against the records."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from docpreview.v1 import error_reason_pb2 as reasons
+from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview_gateway.creates.pages import Pages
+from docpreview_gateway.creates.rebuild import Scans
+from docpreview_gateway.creates.reconciliation import Miscounted, Reconciliation, Report
+from docpreview_gateway.model.errors import UpstreamError
+from tests.fakes.recorded import KEYS
+from tests.unit.creates.worlds import BUCKET, COUNTED, EXCLUSIVE, ONE, TIMING, World, request, selecting
+
+
+class Books:
+    """A process that reconciles."""
+
+    def __init__(self) -> None:
+        self.world = World()
+        parts = self.world.parts
+        scans = Scans(parts.history, KEYS, parts.times, timing=TIMING, caller_names=lambda: [ONE.name, COUNTED.name])
+        self.reconciliation = Reconciliation(
+            self.world.store,
+            parts.history,
+            scans,
+            KEYS,
+            parts.times,
+            buckets=[BUCKET, EXCLUSIVE],
+            telemetry=self.world.telemetry,
+        )
+
+    async def charged(self, pages: int, ranges: str = "1-40") -> PreviewJob:
+        """A job that has ended and is charged."""
+        job = await self.world.create(selecting(ranges), COUNTED)
+        self.world.cloud.end(job.job_id, pages)
+        await self.world.settle(3)
+        return job
+
+    async def report(self, *, charge: bool = False) -> Report:
+        now = self.world.cloud.now()
+        return await self.reconciliation.of_bucket(BUCKET, now - 86400, now + 1, charge=charge)
+
+
+@pytest.fixture
+def books() -> Books:
+    return Books()
+
+
+async def test_books_that_agree_have_no_findings(books: Books) -> None:
+    await books.charged(7)
+    await books.world.create(request(), ONE)
+    books.world.cloud.add(PreviewJob(bucket=BUCKET.name, user_data="others"))
+    report = await books.report()
+    assert (report.complete, report.jobs) == (True, 2)
+    assert report.findings == {"orphan": 0, "doubled": 0, "miscounted": 0, "pages": 0}
+    assert (report.made["shop"], report.counted["shop"]) == (7, 7)
+
+
+async def test_a_job_without_a_record_is_an_orphan_and_stays_one_unless_it_is_to_be_charged(books: Books) -> None:
+    job = await books.charged(7)
+    books.world.data.delete(books.world.records[0].key)
+    books.world.data.pages.clear()
+    assert (await books.report()).orphans == [job.job_id]
+    assert (await books.report()).orphans == [job.job_id]
+    assert books.world.pages() == Pages(0, 0)
+    assert (await books.report(charge=True)).orphans == [job.job_id]
+    assert books.world.pages() == Pages(7, 0)
+    assert (await books.report()).orphans == []
+
+
+async def test_a_second_job_of_a_create_is_found_and_the_one_on_record_is_the_first(books: Books) -> None:
+    job = await books.charged(7)
+    second = PreviewJob()
+    second.CopyFrom(books.world.cloud.jobs[job.job_id][0])
+    second.job_id = "second"
+    second.create_time.seconds -= 5
+    books.world.cloud.add(second)
+    report = await books.report()
+    assert (report.doubled, report.jobs, report.orphans) == (["second"], 2, [])
+
+
+async def test_a_job_that_was_charged_wrongly_is_found(books: Books) -> None:
+    job = await books.charged(7)
+    books.world.cloud.jobs[job.job_id][0].result.succeeded_page_count = 9
+    report = await books.report()
+    assert report.miscounted == [Miscounted(job.job_id, 7, 9)]
+    assert report.findings["pages"] == 2
+
+
+async def test_an_alias_of_deduplication_is_no_finding(books: Books) -> None:
+    """It has no job of its own."""
+    viewer = COUNTED.__class__("shop", budget=COUNTED.budget, dedupe_seconds=600)
+    for _ in range(2):
+        await books.world.create(request(), viewer)
+    report = await books.report()
+    assert (report.jobs, report.orphans, report.doubled) == (1, [], [])
+
+
+async def test_a_list_that_does_not_end_is_told_as_such(books: Books) -> None:
+    await books.charged(7)
+    books.world.cloud.repeats = True
+    assert not (await books.report()).complete
+
+
+async def test_every_day_each_bucket_is_reconciled_and_one_that_fails_stops_no_other(books: Books) -> None:
+    await books.charged(7)
+    await asyncio.sleep(3600)
+    books.world.cloud.list_failures = [UpstreamError(reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE, "down")]
+    await books.reconciliation.daily()
+    assert set(books.world.telemetry.findings) == {EXCLUSIVE.name}
+    await books.reconciliation.daily()
+    assert books.world.telemetry.findings[BUCKET.name] == {"orphan": 0, "doubled": 0, "miscounted": 0, "pages": 0}

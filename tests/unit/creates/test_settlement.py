@@ -1,0 +1,291 @@
+"""The loop over records that are due: outcomes, charges, and what may be forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from docpreview.v1 import error_reason_pb2 as reasons
+from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
+from docpreview_gateway.creates.pages import Pages
+from docpreview_gateway.creates.records import State
+from docpreview_gateway.creates.settlement import CLAIM_SECONDS, FORGET_SECONDS, LONGEST_INTERVAL_SECONDS
+from docpreview_gateway.model.errors import UpstreamError
+from docpreview_gateway.upstream.operations import GetJob
+from tests.unit.creates.worlds import (
+    BUCKET,
+    COUNTED,
+    DAY,
+    EXCLUSIVE,
+    TIMING,
+    World,
+    name_of,
+    request,
+    selecting,
+)
+
+DOWN = UpstreamError(reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE, "down")
+TODAY = "2026-11-15"
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def test_an_ended_job_is_charged_once_for_the_pages_that_it_made(world: World) -> None:
+    job = await world.create(request(), COUNTED)
+    await world.settle(3)
+    assert world.pages() == Pages(0, 40)
+    world.cloud.end(job.job_id, 7)
+    await world.settle(60)
+    await world.settle(600)
+    assert world.pages() == Pages(7, 0)
+    assert [record.state for record in world.records] == [State.CHARGED]
+
+
+@pytest.mark.parametrize(
+    ("state", "made"),
+    [(PreviewJob.STATE_FAILED, 0), (PreviewJob.STATE_FAILED, 3), (PreviewJob.STATE_CANCELLED, 2)],
+)
+async def test_a_job_that_failed_is_charged_what_it_made(
+    world: World, state: PreviewJob.State.ValueType, made: int
+) -> None:
+    job = await world.create(request(), COUNTED)
+    world.cloud.end(job.job_id, made, state=state)
+    await world.settle(3)
+    assert world.pages() == Pages(made, 0)
+
+
+async def test_a_pdf_is_charged_all_of_its_pages(world: World) -> None:
+    asked = request(options=PreviewOptions(target_format=PreviewOptions.TARGET_FORMAT_PDF))
+    asked.output.object = "out/${Number}.pdf"
+    job = await world.create(asked, COUNTED)
+    world.cloud.end(job.job_id, 30)
+    world.cloud.jobs[job.job_id][0].result.succeeded_page_count = 1
+    await world.settle(3)
+    assert world.pages() == Pages(30, 0)
+
+
+async def test_a_job_is_looked_at_as_the_gateway_and_ever_more_seldom(world: World) -> None:
+    await world.create(request(), COUNTED)
+    world.cloud.calls.clear()
+    world.cloud.asked.clear()
+    for _ in range(600):
+        await world.settle(2)
+    looks = sum(isinstance(each, GetJob) for each in world.cloud.asked)
+    assert {call.caller.name for call in world.cloud.calls} == {"gateway"}
+    assert 10 <= looks <= 40
+    await world.settle(LONGEST_INTERVAL_SECONDS + CLAIM_SECONDS)
+    assert sum(isinstance(each, GetJob) for each in world.cloud.asked) >= looks
+
+
+async def test_a_record_is_looked_at_by_one_process_at_a_time(world: World) -> None:
+    await world.create(request(), COUNTED)
+    other = world.process()
+    await other.history.hear(BUCKET)
+    await asyncio.sleep(3)
+    before = len(world.cloud.asked)
+    await asyncio.gather(world.settle(), world.settle(at=other))
+    assert len(world.cloud.asked) == before + 1
+
+
+async def test_a_job_that_cannot_be_read_is_looked_at_again_and_disturbs_no_other(world: World) -> None:
+    world.cloud.get_failures = [DOWN]
+    jobs = [await world.create(selecting("1-5"), COUNTED) for _ in range(2)]
+    for job in jobs:
+        world.cloud.end(job.job_id, 2)
+    await world.settle(3)
+    assert world.pages() == Pages(2, 5)
+    await world.settle(CLAIM_SECONDS + 1)
+    assert world.pages() == Pages(4, 0)
+
+
+async def test_a_job_that_the_cloud_does_not_know_is_charged_what_was_asked_after_a_day(world: World) -> None:
+    await world.create(request(), COUNTED)
+    world.cloud.jobs.clear()
+    for _ in range(20):
+        await world.settle(3600)
+    assert world.pages(day=TODAY) == Pages(0, 40)
+    for _ in range(5):
+        await world.settle(3600)
+    assert world.pages(day=TODAY) == Pages(40, 0)
+
+
+async def test_a_job_is_charged_to_the_day_of_its_create(world: World) -> None:
+    job = await world.create(request(), COUNTED)
+    await asyncio.sleep(2 * DAY)
+    world.cloud.end(job.job_id, 7)
+    await world.settle()
+    assert world.pages(day=TODAY) == Pages(7, 0)
+    assert world.pages() == Pages(0, 0)
+
+
+async def test_records_of_a_bucket_that_is_not_configured_any_more_are_charged_what_was_asked() -> None:
+    """Accepted ones and unknown ones: nobody can ask for them. Then they are forgotten as others are."""
+    world = World()
+    await world.create(request(bucket=EXCLUSIVE), COUNTED)
+    world.cloud.fates = ["never"]
+    await world.error(request(bucket=EXCLUSIVE), COUNTED, seconds=2)
+    world.buckets = (BUCKET,)
+    after = world.process()
+    await after.history.hear(BUCKET)
+    await world.settle(TIMING.watch + 60, at=after)
+    assert world.pages() == Pages(80, 0)
+    for _ in range(60):
+        await after.history.hear(BUCKET)
+        await world.settle(1800, at=after)
+    assert world.records == []
+    assert world.pages(day=TODAY) == Pages(80, 0)
+
+
+async def test_a_lost_reply_is_found_by_the_loop_and_the_next_repeat_gets_the_job(world: World) -> None:
+    world.cloud.fates = ["lost"]
+    world.cloud.lag = 40
+    asked = request()
+    assert name_of(await world.error(asked, COUNTED, seconds=2)) == "CREATE_OUTCOME_UNKNOWN"
+    await world.settle(TIMING.watch + 10)
+    record = world.record(asked, COUNTED)
+    assert record is not None
+    assert record.state is State.ACCEPTED
+    lists = len(world.cloud.lists)
+    assert (await world.create(asked, COUNTED)).job_id == record.job_id
+    assert len(world.cloud.lists) == lists
+
+
+async def test_creates_of_dead_processes_are_found_or_released_by_another(world: World) -> None:
+    found, gone = request(), request()
+    world.cloud.fates = ["lost", "never"]
+    world.cloud.lag = 40
+    for asked in (found, gone):
+        await world.error(asked, COUNTED, seconds=2)
+    other = world.process()
+    await other.history.hear(BUCKET)
+    for _ in range(8):
+        await world.settle(60, at=other)
+    record = world.record(found, COUNTED)
+    assert record is not None
+    assert record.job_id
+    assert world.record(gone, COUNTED) is None
+    assert world.pages() == Pages(0, 40)
+    assert world.telemetry.unreconciled_creates[-1][0] == 0
+
+
+async def test_open_records_are_told_with_the_age_of_the_oldest(world: World) -> None:
+    world.cloud.fates = ["never"]
+    await world.error(request(), COUNTED, seconds=2)
+    await world.settle(TIMING.watch + 60)
+    count, age = next(each for each in world.telemetry.unreconciled_creates if each[0])
+    assert count == 1
+    assert age == pytest.approx(TIMING.watch + 120, abs=10)
+
+
+async def test_a_process_that_heard_nothing_settles_nothing(world: World) -> None:
+    await world.create(request(), COUNTED)
+    await asyncio.sleep(DAY * 30)
+    other = world.process()
+    calls = sum(world.store.calls.values())
+    await world.settle(at=other)
+    assert len(world.records) == 1
+    assert sum(world.store.calls.values()) == calls
+
+
+async def test_a_round_without_the_store_is_repeated(world: World) -> None:
+    job = await world.create(request(), COUNTED)
+    world.cloud.end(job.job_id, 7)
+    world.store.fail_before = 1
+    await world.settle(3)
+    await world.settle(3)
+    assert world.pages() == Pages(7, 0)
+
+
+class TestForgetting:
+    """Two looks, at least an hour apart, each with a fresh `Date`, at a record that has expired by the cloud's time."""
+
+    async def ended(self, world: World) -> None:
+        job = await world.create(request(), COUNTED)
+        world.cloud.end(job.job_id, 7)
+        await world.settle(3)
+
+    async def test_a_record_is_remembered_until_it_expires_and_an_hour_longer(self, world: World) -> None:
+        await self.ended(world)
+        await world.settle(TIMING.keep - 60)
+        await world.settle(120)
+        assert len(world.records) == 1
+        await world.settle(FORGET_SECONDS - 60)
+        assert len(world.records) == 1
+        await world.settle(60 + CLAIM_SECONDS)
+        assert world.records == []
+        assert world.pages(day=TODAY) == Pages(7, 0)
+
+    async def test_each_look_has_a_fresh_date(self, world: World) -> None:
+        await self.ended(world)
+        asked = len(world.cloud.lists)
+        await world.settle(TIMING.keep + 120)
+        assert len(world.cloud.lists) == asked + 1
+        await world.settle(FORGET_SECONDS + CLAIM_SECONDS)
+        assert len(world.cloud.lists) == asked + 2
+
+    async def test_nothing_is_forgotten_while_the_cloud_cannot_be_asked(self, world: World) -> None:
+        await self.ended(world)
+        world.cloud.list_failures = [DOWN] * 100
+        for _ in range(50):
+            await world.settle(3600)
+        assert len(world.records) == 1
+
+    async def test_nothing_is_forgotten_by_replies_without_a_date(self, world: World) -> None:
+        await self.ended(world)
+        world.cloud.has_dates = False
+        for _ in range(50):
+            await world.settle(3600)
+        assert len(world.records) == 1
+
+    async def test_a_wrong_date_far_ahead_forgets_nothing(self, world: World) -> None:
+        """The look at the right time that follows disagrees."""
+        await self.ended(world)
+        await asyncio.sleep(3600)
+        world.cloud.lies = [30 * DAY]
+        await world.parts.history.hear(BUCKET)
+        for _ in range(20):
+            await world.settle(1800)
+        assert len(world.records) == 1
+
+    async def test_two_wrong_dates_with_a_right_one_between_them_forget_nothing(self, world: World) -> None:
+        """A look that disagrees clears the note of the first."""
+        await self.ended(world)
+        for _ in range(4):
+            await asyncio.sleep(3000)
+            world.cloud.lies = [30 * DAY]
+            await world.parts.history.hear(BUCKET)
+            await world.settle()
+            await world.parts.history.hear(BUCKET)
+            for key in list(world.data.records):
+                await world.store.postpone([key], 0.0)
+            await world.settle()
+        assert len(world.records) == 1
+
+    async def test_another_process_looks_twice_for_itself(self, world: World) -> None:
+        await self.ended(world)
+        await world.settle(TIMING.keep + 120)
+        other = world.process()
+        await asyncio.sleep(2 * FORGET_SECONDS)
+        await other.history.hear(BUCKET)
+        await world.settle(at=other)
+        assert len(world.records) == 1
+        for _ in range(3):
+            await world.settle(FORGET_SECONDS, at=other)
+        assert world.records == []
+
+    async def test_an_id_that_was_forgotten_is_a_new_create_that_is_reserved_and_charged(self, world: World) -> None:
+        asked = request()
+        first = await world.create(asked, COUNTED)
+        world.cloud.end(first.job_id, 7)
+        await world.settle(3)
+        await world.settle(TIMING.keep + 120)
+        await world.settle(FORGET_SECONDS + CLAIM_SECONDS)
+        assert world.record(asked, COUNTED) is None
+        world.cloud.fates = ["lost"]
+        second = await world.create(asked, COUNTED)
+        assert second.job_id != first.job_id
+        assert world.cloud.posts == 2
