@@ -211,6 +211,7 @@ class GuardedStore:
                 # What was begun before is in the store: a scan after a loss need not go further back.
                 await self.mark((self._times.latest() or 0.0) - MARK_BEFORE_SECONDS)
                 self._marked_at = now
+                await self.check()
 
     async def state(self) -> StoreState:
         """As the port says."""
@@ -227,7 +228,10 @@ class GuardedStore:
 
     async def change(self, changes: Sequence[Change]) -> list[bool]:
         """As the port says."""
-        return await self._ask(self.store.change(changes))
+        made = await self._ask(self.store.change(changes))
+        if any(made):
+            self._succeeded()
+        return made
 
     async def find(self, keys: Sequence[str]) -> list[Record | None]:
         """As the port says."""

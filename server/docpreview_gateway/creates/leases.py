@@ -16,7 +16,7 @@ from docpreview_gateway.creates.ports import Change, Lease, StoreError
 from docpreview_gateway.model.callers import PageBudget
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview_gateway.creates.ports import CreateStore
@@ -71,17 +71,32 @@ class _Leased:
         return [key for key in self.unsettled if key not in self.writing]
 
 
-class PageLeases:
-    """The leases of one replica; `replica` is its name in the store, the same after a restart."""
+def _unmeasured(caller: str, pages: int) -> None:
+    """Leave the pages of a caller unmeasured."""
 
-    def __init__(
-        self, store: CreateStore, journal: Journal, times: CloudTimes, *, replica: str, seconds: float = LEASE_SECONDS
+
+class PageLeases:
+    """The leases of one replica; `replica` is its name in the store, the same after a restart.
+
+    `measure` is told which caller may spend how many pages, after each change.
+    """
+
+    def __init__(  # noqa: PLR0913 - collaborators, named by wiring
+        self,
+        store: CreateStore,
+        journal: Journal,
+        times: CloudTimes,
+        *,
+        replica: str,
+        seconds: float = LEASE_SECONDS,
+        measure: Callable[[str, int], None] = _unmeasured,
     ) -> None:
         self._store = store
         self._journal = journal
         self._times = times
         self._replica = replica
         self._seconds = seconds
+        self._measure = measure
         self._leased: dict[tuple[str, str], _Leased] = {}
         self._days: dict[str, str] = {}
         self._handing_over = asyncio.Lock()
@@ -104,6 +119,7 @@ class PageLeases:
         if self._times.elapsed() - leased.renewed_at > self._seconds:
             return False
         leased.left -= record.asked
+        self._measure(record.caller, leased.left)
         leased.unsettled[record.key] = record.asked
         leased.writing.add(record.key)
         try:
@@ -153,6 +169,8 @@ class PageLeases:
                 pages = sum(leased.unsettled.values())
             got = await self._store.lease(self._lease(leased, pages), budget or PageBudget())
             leased.left, leased.renewed_at = max(0, got.pages - sum(leased.unsettled.values())), now
+            if self._days.get(caller, day) == day:
+                self._measure(caller, leased.left)
             if got.pages == 0 and self._days.get(caller) != day and not leased.unsettled:
                 del self._leased[caller, day]
         if not self._earlier_ended:

@@ -105,7 +105,7 @@ class Outcomes:
         if not (listing.complete and is_over):
             return Outcome("unknown")
         if lag:
-            log.warning("the cloud's list lacks jobs that it has accepted", bucket=bucket.name, seconds=round(lag))
+            log.warning("a list of the cloud lacks jobs that it has accepted", bucket=bucket.name, seconds=round(lag))
             return Outcome("unknown")
         return await self._conclude(found, record, bucket)
 

@@ -38,6 +38,9 @@ CLAIM_SECONDS = 60.0
 FIRST_CHECK_SECONDS, LONGEST_INTERVAL_SECONDS, CHECK_TIMEOUT_SECONDS = 2.0, 300.0, 10.0
 """Least and most seconds between two looks at a job, and for one look."""
 
+OPEN_SECONDS = 300.0
+"""How long a create counts as unknown after a look at it: longer than until the next one."""
+
 FORGET_SECONDS = 3600.0
 """Between the two looks after which a record is forgotten."""
 
@@ -76,6 +79,9 @@ class Settlement:
         self._timing = timing
         self._begun_at: float | None = None
         """When the first round began (of `CloudTimes.elapsed`)."""
+        self._is_failing = False
+        self._open: dict[str, tuple[float, float]] = {}
+        """Creates whose outcome is unknown: when they were signed, and when this process has last looked at them."""
         self._looked: dict[tuple[str, bytes, float], float] = {}
         """Expired records that were looked at once, and when (of `CloudTimes.elapsed`).
 
@@ -89,15 +95,28 @@ class Settlement:
             if now is None:
                 return
             due = await self._store.due(now, now + CLAIM_SECONDS, DUE_SIZE)
-            opened = [record for record in due if record.state is State.OPEN]
-            oldest = min((record.sign_start for record in opened), default=None)
-            self._telemetry.unreconciled(len(opened), oldest, now)
+            self._note_open(due)
+            oldest = min((sign_start for sign_start, _ in self._open.values()), default=None)
+            self._telemetry.unreconciled(len(self._open), oldest, now)
             settled = [await self._settled(record) for record in due]
             changes = [change for change in settled if change is not None]
             if changes:
                 await self._store.change(changes)
+            self._is_failing = False
         except (GatewayError, StoreError) as error:
-            log.warning("settlement round failed", error=str(error))
+            # Once, not every two seconds of an outage.
+            if not self._is_failing:
+                log.warning("settlement round failed", error=str(error))
+            self._is_failing = True
+
+    def _note_open(self, due: list[Record]) -> None:
+        """Note the creates whose outcome is unknown; those that nobody has looked at for long, others look at."""
+        now = self._times.elapsed()
+        for record in due:
+            self._open.pop(record.key, None)
+            if record.state is State.OPEN:
+                self._open[record.key] = record.sign_start, now
+        self._open = {key: noted for key, noted in self._open.items() if now - noted[1] < OPEN_SECONDS}
 
     async def _now(self) -> float | None:
         """The time of the cloud; None as long as it may be heard by calls. GatewayError when it cannot be asked.
@@ -147,12 +166,15 @@ class Settlement:
         outcome = await self._outcomes.look(record, bucket)
         if outcome.job is not None:
             await self._outcomes.finish(record, outcome.job, bucket)
+            self._open.pop(record.key, None)
             return None
         if outcome.kind == "absent":
+            self._open.pop(record.key, None)
             return Change(record, None)
         now = self._times.now(bucket.ci_host)
         if outcome.kind in {"ambiguous", "reused"} and now > record.sign_end + record.keep:
             # Its pages stay reserved until here: they may have been made.
+            self._open.pop(record.key, None)
             return Change(record, replace(record.charged(record.asked), expires_at=now), now)
         await self._store.postpone([record.key], now + self._outcomes.provable_in(record, bucket))
         return None

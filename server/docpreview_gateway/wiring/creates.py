@@ -134,7 +134,7 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
             is_exclusive=lambda bucket: bucket.exclusive,
         )
         journal, replica = await _journal(settings, keys, worker, stack)
-        leases = PageLeases(guarded, journal, times, replica=replica)
+        leases = PageLeases(guarded, journal, times, replica=replica, measure=telemetry.leased)
         dead_leases = DeadLeases(
             guarded, scans, all_buckets, keys, times, timing=timing, replica=replica, seconds=LEASE_SECONDS
         )

@@ -1,0 +1,103 @@
+"""The guarded store: what it says of a store that fails or was lost, and when."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import structlog
+
+from docpreview_gateway.creates.guarded import MARK_SECONDS, GuardedStore, StoreMemory
+from docpreview_gateway.creates.pages import Periods
+from docpreview_gateway.creates.ports import StoreError
+from docpreview_gateway.upstream.cloud_clock import CloudTimes
+from tests.fakes.clock import FakeClock
+from tests.fakes.creates import MemoryCreates
+
+PLACE = "/state/creates.db"
+
+
+class World:
+    """A guarded store in memory, and the instant that it takes for the present one."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.inner = MemoryCreates()
+        times = CloudTimes(FakeClock(), lambda: self.now)
+        times.hear("host", "Sun, 29 Nov 2026 08:50:52 GMT")
+        self.store = GuardedStore(self.inner, StoreMemory(None), times, is_first_start=_always, place=PLACE)
+
+    def fail(self, *names: str) -> None:
+        """Calls of these methods fail from now on; of none: no call."""
+        self.inner.failing, self.inner.fail_before = names, 1000 if names else 0
+
+    async def look(self, count: int = 1) -> None:
+        for _ in range(count):
+            await self.store.look()
+
+
+async def _always() -> bool:
+    return True
+
+
+async def test_a_store_that_cannot_be_written_is_told_once_and_so_is_its_recovery() -> None:
+    """Each time with the place of the store."""
+    world = World()
+    await world.look()
+    with structlog.testing.capture_logs() as lines:
+        world.now += MARK_SECONDS + 1
+        world.fail("mark")
+        await world.look(5)
+        assert world.store.problem == f"{PLACE}: out of order"
+        world.fail()
+        await world.look(5)
+        assert world.store.problem == ""
+    assert [(line["event"], line["log_level"]) for line in lines] == [
+        ("creates cannot be recorded", "error"),
+        ("creates can be recorded again", "info"),
+    ]
+    assert PLACE in lines[0]["why"]
+
+
+async def test_that_a_store_can_be_read_does_not_hide_that_it_cannot_be_written() -> None:
+    """As of a full disk."""
+    world = World()
+    await world.look()
+    world.now += MARK_SECONDS + 1
+    world.fail("mark")
+    await world.look()
+    await world.store.count("a", Periods("2026-11-29", "2026-11"))
+    assert world.store.problem
+
+
+async def test_one_record_that_cannot_be_read_is_no_failure_of_the_store() -> None:
+    world = World()
+    world.inner.data.unreadable.add("broken")
+    with suppress(StoreError):
+        await world.store.find(["broken"])
+    assert world.store.problem == ""
+
+
+async def test_a_lost_store_is_a_problem_until_it_is_in_use_again() -> None:
+    """A loss may be noted from outside; it is noted once."""
+    world = World()
+    await world.look()
+    await world.store.note_loss("somebody said so")
+    await world.store.note_loss("somebody said so")
+    assert (world.store.losses, PLACE in world.store.problem) == (1, True)
+    await world.look()
+    assert world.store.lost is not None
+    assert await world.store.end_rebuild(world.store.lost.lost_since, 0.0, [])
+    await world.store.reopen()
+    assert world.store.problem == ""
+
+
+async def test_a_store_in_use_notes_up_to_when_it_is_complete() -> None:
+    """So that a scan after a loss is short; a little behind the cloud's time, and not in every round."""
+    world = World()
+    await world.look(3)
+    first = world.inner.data.cloud_mark
+    assert 0 < first < 1_795_942_252
+    assert world.inner.calls["mark"] == 1
+    world.now += 2 * MARK_SECONDS
+    await world.look()
+    assert world.inner.data.cloud_mark == first + 2 * MARK_SECONDS
