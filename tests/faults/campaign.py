@@ -38,7 +38,8 @@ FINAL_ROUNDS = 4
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 """Options of a Redis server that has written a command to disk before it acknowledges it."""
 
-_OUTPUT = re.compile(rb"<Object>out/([0-9a-f-]{36})/")
+_ID = re.compile(rb"(?:<Object>out|<UserData>id)/([0-9a-f-]{36})/")
+"""What names the id of a create: its output path, or in campaigns that share outputs its user data."""
 
 REFUSALS = {
     "REQUEST_ID_REUSED",
@@ -154,13 +155,15 @@ async def quiescence(emulator: Emulator) -> None:
             quiet_since = max([quiet_since, *(post.time for post in creates(emulator))])
 
 
-async def final_attempts(emulator: Emulator, clients: Clients) -> list[Operation]:
+async def final_attempts(
+    emulator: Emulator, clients: Clients, unreached: frozenset[str] = frozenset({"UNAVAILABLE"})
+) -> list[Operation]:
     """The final attempt of each id, after which its outcome must be known.
 
     An attempt that proves that there is no job sends a new POST, which may be lost like any other (the machine may be
     busy). Such an id waits for quiescence again and gets another attempt. So does an attempt that failed with
-    UNAVAILABLE in the client's own transport: gRPC's retries, which would repeat it, are switched off in these clients.
-    Any other id that is still unknown is a violation.
+    UNAVAILABLE in the client's own transport: gRPC's retries, which would repeat it, are switched off in these clients
+    (`unreached` are all reasons of this kind). Any other id that is still unknown is a violation.
     """
     final: dict[str, Operation] = {}
     waiting = clients.intents
@@ -172,7 +175,7 @@ async def final_attempts(emulator: Emulator, clients: Clients) -> list[Operation
         waiting = [
             each
             for each in unknown
-            if sent[each.request_id] > before[each.request_id] or final[each.request_id].reason == "UNAVAILABLE"
+            if sent[each.request_id] > before[each.request_id] or final[each.request_id].reason in unreached
         ]
         if not waiting:
             break
@@ -187,7 +190,7 @@ def creates(emulator: Emulator) -> list[RequestRecord]:
 
 def sent_by_id(emulator: Emulator) -> Counter[str]:
     """Number of creates of each `request_id` that reached the cloud."""
-    found = (_OUTPUT.search(request.body) for request in creates(emulator))
+    found = (_ID.search(request.body) for request in creates(emulator))
     return Counter(match[1].decode() for match in found if match)
 
 

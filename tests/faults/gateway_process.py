@@ -46,6 +46,8 @@ class GatewayProcess:
         self.kills = 0
         self.prefix: tuple[str, ...] = ()
         """Arguments before the command, such as `taskset -c 0`."""
+        self.variables: dict[str, str] = {}
+        """What is added to its environment."""
 
     @property
     def address(self) -> str:
@@ -99,7 +101,8 @@ class GatewayProcess:
         with (self._folder / "gateway.log").open("a") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *(*self.prefix, sys.executable, "-m", "docpreview_gateway", "serve", "--config", str(self._config)),
-                env={name: value for name, value in os.environ.items() if not name.startswith("DOCPREVIEW_")},
+                env={name: value for name, value in os.environ.items() if not name.startswith("DOCPREVIEW_")}
+                | self.variables,
                 stderr=log,
             )
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 100)]

@@ -41,12 +41,23 @@ class Operation:
 
 @dataclass(slots=True)
 class History:
-    """Operations in order of their begin. `final`: the final attempts. `quiescent`: the jobs before these attempts."""
+    """Operations in order of their begin. `final`: the final attempts. `quiescent`: the jobs before these attempts.
+
+    `ends` are reasons with which a final attempt may end besides OK, `alike` the group of each id whose caller
+    deduplicates: it may be told a job of another id of its group.
+    """
 
     operations: list[Operation] = field(default_factory=list)
     final: list[Operation] = field(default_factory=list)
     quiescent: Mapping[str, BilledJob] = field(default_factory=dict)
     jobs: Mapping[str, BilledJob] = field(default_factory=dict)
+    ends: frozenset[str] = frozenset()
+    alike: Mapping[str, str] = field(default_factory=dict)
+
+    def may_tell(self, made: BilledJob, operation: Operation) -> bool:
+        """Whether the job is that of the operation's id and body, or of an equal create."""
+        group = self.alike.get(operation.request_id, operation.request_id)
+        return made.body == operation.body and self.alike.get(made.request_id, made.request_id) == group
 
     def by_id(self, *, final: bool = True) -> Iterator[tuple[str, list[Operation]]]:
         """The operations of each id."""
@@ -80,7 +91,7 @@ def _ok_jobs_exist(history: History) -> Iterable[str]:
     for request_id, operations in history.by_id():
         for each in operations:
             made = history.jobs.get(each.job_id)
-            if each.outcome == "ok" and (made is None or made[:2] != (request_id, each.body)):
+            if each.outcome == "ok" and (made is None or not history.may_tell(made, each)):
                 yield f"I2 {request_id}: OK {each.job_id}, which is {made}"
 
 
@@ -104,7 +115,7 @@ def _other_bodies_refused(history: History) -> Iterable[str]:
 def _nothing_unknown(history: History) -> Iterable[str]:
     for each in history.final:
         wanted = "fail" if each.body == "missing" else "ok"
-        if each.outcome != wanted:
+        if each.outcome != wanted and each.reason not in history.ends:
             yield f"I5 {each.request_id}: after the final attempt still {each.outcome} {each.reason} ({each.details})"
 
 
@@ -128,3 +139,29 @@ def _refused_made_none(history: History) -> Iterable[str]:
 
 def _of(body: Body, jobs: Mapping[str, BilledJob]) -> Iterator[tuple[str, BilledJob]]:
     return ((job_id, made) for job_id, made in jobs.items() if made.body == body)
+
+
+class Counted(NamedTuple):
+    """A caller's budget of the day, its pages as the gateway counts them, and those that its jobs made at the cloud."""
+
+    caller: str
+    budget: int | None
+    used: int
+    reserved: int
+    made: int
+
+
+def overspent(counted: Iterable[Counted], *, exact: bool) -> list[str]:
+    """Violated promises about pages, one line each.
+
+    P4: no budget is exceeded (no create may make more pages than it asked for). P5: once all has ended pages counted
+    are pages made; not `exact`: at least those, where creates stayed ambiguous.
+    """
+    lines = []
+    for each in counted:
+        if each.budget is not None and each.made > each.budget:
+            lines.append(f"P4 {each.caller}: {each.made} pages of {each.budget}")
+        total = each.used if exact else each.used + each.reserved
+        if total < each.made or (exact and total > each.made):
+            lines.append(f"P5 {each.caller}: {each.used} used, {each.reserved} reserved, {each.made} made")
+    return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     import random
     from types import TracebackType
+
+_DATE = re.compile(rb"(?<=\r\n)Date: [^\r\n]*")
 
 
 @dataclass(slots=True)
@@ -32,6 +35,7 @@ class FlakyProxy:
         self.mix = mix
         self.held = 0
         self.cuts = 0
+        self._forged = b""
         self._target = target
         self._rng = rng
         self._connections: set[asyncio.Task[None]] = set()
@@ -52,6 +56,15 @@ class FlakyProxy:
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
         await self._server.wait_closed()
+
+    def forge_date(self, date: str) -> None:
+        """Replace the `Date` of the next reply by this one."""
+        self._forged = date.encode()
+
+    @property
+    def is_forging(self) -> bool:
+        """Whether a `Date` is still to be replaced."""
+        return bool(self._forged)
 
     async def delivered(self) -> None:
         """Wait until no delayed data is left."""
@@ -90,12 +103,15 @@ class FlakyProxy:
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         while data := await source.read(65536):
-            if self._rng.random() < self.mix.cut:
+            if self._forged and (found := _DATE.search(data)):
+                data = data[: found.start()] + b"Date: " + self._forged + data[found.end() :]
+                self._forged = b""
+            if self.mix.cut and self._rng.random() < self.mix.cut:
                 self.cuts += 1
                 sink.write(data[: self._rng.randrange(len(data) + 1)])
                 await sink.drain()
                 return
-            if self._rng.random() < self.mix.hold:
+            if self.mix.hold and self._rng.random() < self.mix.hold:
                 await self._hold()
             sink.write(data)
             await sink.drain()

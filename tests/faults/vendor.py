@@ -66,14 +66,15 @@ async def _all(ids: Iterator[str], proxy: str, clients: int) -> int:
                 created = await loop.run_in_executor(threads, _create, sdk, request_id)
                 succeeded += created
 
-        sdk = _sdk(proxy)
+        sdk = vendor_sdk(proxy)
         async with asyncio.TaskGroup() as group:
             for _ in range(clients):
                 group.create_task(client())
     return succeeded
 
 
-def _sdk(proxy: str) -> CosS3Client:
+def vendor_sdk(proxy: str) -> CosS3Client:
+    """A client whose requests go through a proxy, which may be the emulator."""
     keys = {"SecretId": SECRET_ID, "SecretKey": SECRET_KEY}
     return CosS3Client(CosConfig(Region=REGION, Scheme="http", Proxies={"http": proxy}, Timeout=2, **keys))
 

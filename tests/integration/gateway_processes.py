@@ -9,6 +9,7 @@ import ssl
 import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import httpx
@@ -17,7 +18,7 @@ from tests.deployments import deployed
 from tests.integration.conftest import BUCKET, REGION
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
     from docpreview_emulator import Emulator
@@ -69,13 +70,19 @@ def configuration(cloud: Emulator | JobCloud, folder: Path, **changes: object) -
 
 
 @asynccontextmanager
-async def running(path: Path, *arguments: str) -> AsyncIterator[Running]:
-    """Start the command and wait until it serves; processes that are left at the end are killed."""
+async def running(
+    path: Path, *arguments: str, variables: Mapping[str, str] = MappingProxyType({})
+) -> AsyncIterator[Running]:
+    """Start the command and wait until it serves; processes that are left at the end are killed.
+
+    `variables` are added to its environment.
+    """
     log = path.with_name(f"{path.stem}-{os.urandom(4).hex()}.log")
     with log.open("wb") as errors:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "docpreview_gateway", "serve", "--config", str(path), *arguments),
-            env={name: value for name, value in os.environ.items() if not name.startswith("DOCPREVIEW_")},
+            env={name: value for name, value in os.environ.items() if not name.startswith("DOCPREVIEW_")}
+            | dict(variables),
             stderr=errors,
         )
     try:

@@ -131,9 +131,12 @@ class Attempts:
         pause, looked, work.follows = FIRST_POLL_SECONDS, False, True
         signature = self._timing.signature
         self._outcomes.watch(standing)
+        begun_at, quarter = self._times.elapsed(), signature / 4
         while True:
-            # Until a quarter of its signature's time is over, it is most likely just being sent.
-            if looked or self._times.now(bucket.ci_host) > standing.sign_end - signature + signature / 4:
+            # Until a quarter of its signature's time is over, it is most likely just being sent. Not by the cloud's
+            # time alone: it may have been wrong, and only a list tells it anew.
+            waited = self._times.elapsed() - begun_at > quarter
+            if looked or waited or self._times.now(bucket.ci_host) > standing.sign_end - signature + quarter:
                 outcome = await self._look(standing, work)
                 looked = looked or outcome is not None
                 if outcome is not None and (job := await self._settle(outcome, standing, work)) is not None:

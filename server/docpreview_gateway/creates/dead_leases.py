@@ -92,6 +92,8 @@ class DeadLeases:
             if await self._scans.now(bucket) - begin > self._timing.keep:
                 # Records of that time may have been forgotten: their jobs would be counted again.
                 return False
+            # A longer list may prove the echo, where this span has only jobs of others.
+            await self._scans.shows_markers(bucket, begin - 3600, begin)
             scan = await self._scans.scan(bucket, self._store, begin, end)
             if not scan.complete:
                 raise StoreError(f"the list of bucket {bucket.name} is not shown to its end")

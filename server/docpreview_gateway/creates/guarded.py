@@ -64,7 +64,8 @@ class StoreMemory:
         if self._path is None:
             return
         try:
-            new = self._path.with_suffix(".new")
+            # A name of its own for each process: workers share the file.
+            new = self._path.with_suffix(f".{os.getpid()}")
             with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
                 json.dump(value._asdict(), file)
             new.replace(self._path)

@@ -127,7 +127,9 @@ class Outcomes:
         accepted = record.accepted(job, self._times.now(bucket.ci_host))
         self._watched.pop(record.nonce, None)
         self._history.accepted(job)
-        look_at = self._times.now(bucket.ci_host) + FIRST_LOOK_SECONDS
+        # It was accepted before its signature ended, whatever the last `Date` says: a wrong one puts nothing off.
+        latest = record.sign_end + self._timing.fence_slack
+        look_at = min(self._times.now(bucket.ci_host), latest) + FIRST_LOOK_SECONDS
         if accepted.state is State.CHARGED:
             look_at = accepted.expires_at
         await self._store.change([Change(record, accepted, look_at)])

@@ -233,7 +233,9 @@ class Rebuild:
         mark = lost.cloud_mark if lost is not None else 0.0
         for bucket in self._buckets:
             begin, end = await self._scans.span(bucket, max(self._timing.keep, MONTH_SECONDS))
-            scan = await self._scans.scan(bucket, self._store.store, mark or begin, end)
+            # A mark that is still to come was made by a wrong `Date`.
+            since = mark if 0 < mark <= end - MARGIN_SECONDS else begin
+            scan = await self._scans.scan(bucket, self._store.store, since, end)
             for _ in scan.orphans:
                 self._telemetry.ledger("orphan")
             if not scan.complete or (scan.is_blind and waited < self._timing.keep):

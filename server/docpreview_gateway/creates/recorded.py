@@ -221,7 +221,7 @@ class RecordedCreates:
         standing = next((record for record in found if record is not None), None)
         return work.record if standing is None else self._drafts.as_recorded(work.record, standing, work.original)
 
-    async def _follow(  # noqa: PLR0911 - one for each thing that was found
+    async def _follow(
         self, begun: Begun, work: Work, begun_at: float, *, dedupe: bool
     ) -> tuple[PreviewJob | None, bool]:
         """The job that follows from what `begin` found, and whether to deduplicate if there is none yet."""
@@ -236,9 +236,6 @@ class RecordedCreates:
             return None, dedupe
         if begun.outcome == "duplicate":
             return await self._reuse(standing, work), False
-        if standing.nonce == work.record.nonce and standing.state is State.OPEN:
-            # Our own `begin`, whose answer was lost.
-            return await self._attempts.send(work, begun_at), dedupe
         if not same_body(standing.body, self._drafts.body_under(standing, work)):
             raise refusals.reused()
         if standing.state is not State.OPEN:
@@ -286,7 +283,10 @@ class RecordedCreates:
         """Let the create pass if nothing that it was promised is lost, or raise."""
         caller = work.call.caller
         work.stored = False
-        if work.original.request_id:
+        bucket = work.admitted.bucket
+        # Where jobs without marker are told by their place, one without a record would be taken for another create's.
+        needs_record = bucket.exclusive and not self._history.echoes(bucket)
+        if work.original.request_id or needs_record:
             raise refusals.not_recordable(error) from None
         if caller.budget is None or caller.shadow:
             self._telemetry.limit(caller.name, "page_budget", "degraded")

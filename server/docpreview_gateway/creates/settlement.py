@@ -180,16 +180,18 @@ class Settlement:
         return None
 
     async def _charge(self, record: Record, bucket: Bucket) -> Change | None:
-        now = self._times.now(bucket.ci_host)
+        # Times are by the `Date` of the job's own reply: the one before may have been wrong.
         try:
             call = Call("", loop_time() + CHECK_TIMEOUT_SECONDS, GATEWAY)
             made = pages.made(await self._upstream(GetJob(bucket, record.job_id), call))
         except GatewayError as error:
+            now = self._times.now(bucket.ci_host)
             if error.reason != reasons.ERROR_REASON_JOB_NOT_FOUND or now - record.sign_start < MISSING_SECONDS:
                 raise
             made = record.asked
         if made is not None:
             return Change(record, record.charged(made), record.expires_at)
+        now = self._times.now(bucket.ci_host)
         age = now - record.sign_start - 60
         interval = min(LONGEST_INTERVAL_SECONDS, max(FIRST_CHECK_SECONDS, age / 4))
         await self._store.postpone([record.key], now + interval)

@@ -89,10 +89,11 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
     times: CloudTimes,
     observed: Observability,
     caller_names: Callable[[], Iterable[str]],
+    worker: str = "",
 ) -> AsyncIterator[CreateParts]:
     """The parts, running. Leaving drains their background tasks, ends their rounds, then closes the store.
 
-    StartError when the store cannot be opened.
+    `worker` is the number of this process, empty if it is the only one. StartError when the store cannot be opened.
     """
     async with AsyncExitStack() as stack:
         known, timing, telemetry = create_secrets(settings), settings.ledger.timing(), observed.creates
@@ -131,7 +132,7 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
             timing=timing,
             is_exclusive=lambda bucket: bucket.exclusive,
         )
-        journal, replica = await _journal(settings, keys, stack)
+        journal, replica = await _journal(settings, keys, worker, stack)
         leases = PageLeases(guarded, journal, times, replica=replica, measure=telemetry.leased)
         dead_leases = DeadLeases(
             guarded, scans, all_buckets, keys, times, timing=timing, replica=replica, seconds=LEASE_SECONDS
@@ -193,7 +194,9 @@ def create_secrets(settings: Settings) -> DeploymentSecrets:
     try:
         return deployment_secrets(settings.ledger.key_file, settings.state_dir)
     except KeyFileError as error:
-        raise StartError(f"ledger.key_file: {error}") from error
+        # Without a file of its own the secret is in the folder of the state.
+        setting = "state_dir" if settings.ledger.key_file is None else "ledger.key_file"
+        raise StartError(f"{setting}: {error}") from error
 
 
 class OpenStore(NamedTuple):
@@ -242,10 +245,13 @@ def _server_health(
     return repeated(health.round, HEALTH_SECONDS)
 
 
-async def _journal(settings: Settings, keys: CreateKeys, stack: AsyncExitStack) -> tuple[SqliteJournal, str]:
-    """The journal of page leases, and this replica's name in the store."""
+async def _journal(
+    settings: Settings, keys: CreateKeys, worker: str, stack: AsyncExitStack
+) -> tuple[SqliteJournal, str]:
+    """The journal of page leases, and this process's name in the store: each worker has leases of its own."""
+    path = settings.state_dir / (f"journal-{worker}.db" if worker else "journal.db")
     try:
-        journal = await stack.enter_async_context(SqliteJournal(settings.state_dir / "journal.db", keys))
+        journal = await stack.enter_async_context(SqliteJournal(path, keys))
         return journal, await journal.replica(secrets.token_hex(8))
     except StoreError as error:
         raise StartError(f"state_dir: {error}; page leases need a folder that can be written") from error

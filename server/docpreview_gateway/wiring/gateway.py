@@ -9,6 +9,7 @@ import signal
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -143,6 +144,7 @@ class Gateway:
                 times=times,
                 observed=self._observed,
                 caller_names=access.caller_names,
+                worker=Path(self._worker.admin).stem if self._worker is not None else "",
             )
         )
         self._records_problem = creates.problem

@@ -319,6 +319,18 @@ async def test_a_restored_backup_is_made_whole_from_its_mark(replica: Replica) -
     assert replica.world.telemetry.ledger_events.count("orphan") == 1
 
 
+async def test_a_mark_of_a_wrong_date_hides_no_job_from_the_scan(replica: Replica) -> None:
+    """It is in the future: nothing was complete up to there."""
+    asked = request()
+    job = await replica.create(asked)
+    await replica.store.look()
+    replica.world.data.records, replica.world.data.seq = {}, 1
+    replica.world.data.cloud_mark = replica.world.cloud.now() + 30 * 86400
+    await replica.store.look()
+    assert await replica.round(QUARANTINE + 1)
+    assert (await replica.create(asked)).job_id == job.job_id
+
+
 class TestFirstStart:
     """Whether an empty store is a new one, when the secret is not new."""
 

@@ -29,6 +29,7 @@ class Books:
             scans,
             KEYS,
             parts.times,
+            timing=TIMING,
             buckets=[BUCKET, EXCLUSIVE],
             telemetry=self.world.telemetry,
         )

@@ -51,16 +51,11 @@ def test_an_unknown_outcome_says_whether_a_repeat_is_safe(has_id: bool, text: st
 
 
 def test_errors_before_anything_was_sent_say_so() -> None:
-    for error in (refusals.not_recordable(StoreError("key x")), refusals.not_countable(StoreError("key x"), 7)):
+    for made in (refusals.not_recordable, refusals.not_countable):
+        error = made(StoreError("key x", wait=7.0))
         assert "nothing was sent" in error.message
         assert "key x" not in error.message
-    assert (
-        refusals.not_recordable(StoreError("")).retry_after,
-        refusals.not_countable(StoreError(""), 7).retry_after,
-    ) == (
-        1,
-        7,
-    )
+        assert (error.retry_after, made(StoreError("")).retry_after) == (7, 1)
 
 
 def test_an_id_that_was_reused_is_never_to_be_repeated() -> None:

@@ -113,6 +113,17 @@ async def test_a_job_that_the_cloud_does_not_know_is_charged_what_was_asked_afte
     assert world.pages(day=TODAY) == Pages(40, 0)
 
 
+async def test_a_wrong_date_charges_no_job_that_the_cloud_does_not_know_for_a_moment(world: World) -> None:
+    job = await world.create(request(), COUNTED)
+    hidden = world.cloud.jobs.pop(job.job_id)
+    await asyncio.sleep(3)
+    world.cloud.lies = [30 * DAY]
+    await world.parts.history.hear(BUCKET)
+    await world.settle()
+    assert world.pages() == Pages(0, 40)
+    world.cloud.jobs[job.job_id] = hidden
+
+
 async def test_a_job_is_charged_to_the_day_of_its_create(world: World) -> None:
     job = await world.create(request(), COUNTED)
     await asyncio.sleep(2 * DAY)
@@ -198,6 +209,44 @@ async def test_a_round_without_the_store_is_repeated(world: World) -> None:
     await world.settle(3)
     await world.settle(3)
     assert world.pages() == Pages(7, 0)
+
+
+async def test_a_wrong_date_of_the_reply_to_a_create_does_not_put_off_its_charge(world: World) -> None:
+    await world.create(request(), COUNTED)
+    world.cloud.lies = [30 * DAY]
+    job = await world.create(request(), COUNTED)
+    await world.parts.history.hear(BUCKET)
+    world.cloud.end(job.job_id, 7)
+    await world.settle(300)
+    assert world.pages() == Pages(7, 40)
+
+
+async def test_a_wrong_date_before_a_look_does_not_put_off_the_next_one(world: World) -> None:
+    job = await world.create(request(), COUNTED)
+    await asyncio.sleep(3)
+    world.cloud.lies = [30 * DAY]
+    await world.parts.history.hear(BUCKET)
+    await world.settle()
+    world.cloud.end(job.job_id, 7)
+    await world.settle(600)
+    assert world.pages() == Pages(7, 0)
+
+
+async def test_an_id_that_stayed_ambiguous_is_so_until_it_is_forgotten() -> None:
+    """Its pages are charged by then, and it has no job."""
+    world = World()
+    world.cloud.echo = False
+    world.cloud.fates = ["lost"]
+    asked = request()
+    await world.error(asked, COUNTED, seconds=2)
+    await world.settle(TIMING.keep + 300)
+    record = world.record(asked, COUNTED)
+    assert record is not None
+    if record.state is State.OPEN:
+        await world.settle(TIMING.watch + 60)
+    assert name_of(await world.error(asked, COUNTED, seconds=5)) == "CREATE_OUTCOME_AMBIGUOUS"
+    assert world.pages(day=TODAY) == Pages(40, 0)
+    assert world.cloud.posts == 1
 
 
 class TestForgetting:
