@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import sqlite3
+from base64 import b64decode
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from docpreview_gateway.creates.ports import CreateStore
+    from tests.redis_groups import Cluster
 
 Result = TypeVar("Result")
 TIMING = Timing()
@@ -428,6 +431,19 @@ async def test_another_deployment_at_the_same_server_leaves_it_alone(tmp_path: P
         assert not (await store.state()).generation
         await place.migrate(Counting())
         assert (await Seen.of(place.store)).pages[0].day == Pages(9, 14)
+
+
+async def test_an_old_store_in_a_cluster_is_taken_over(redis_cluster: Cluster) -> None:
+    async with redis_commands(redis_cluster.url) as send:
+        for words in json.loads((FORMS / "old" / "redis.json").read_text()):
+            name, *rest = map(b64decode, words)
+            await send(name.decode(), *rest)
+        ids, store = OldIds(), RedisCreates(send, KEYS)
+        for _ in range(2):
+            await RedisMigration(OldRedis(send), store, keys=KEYS, timing=TIMING, ids=ids).run()
+        seen = await Seen.of(store)
+        assert seen.pages[0] == PageCount(Pages(9, 14), Pages(16, 14))
+        assert seen.body_of("unknown") == ids.body(request("unknown"))
 
 
 async def test_a_large_old_store_in_redis_is_taken_over_in_parts_that_are_counted_once(tmp_path: Path) -> None:

@@ -203,11 +203,11 @@ async def test_a_create_given_up_before_a_byte_was_sent_releases_its_pages_at_on
     limit = {"initial": 1, "lowest": 1, "highest": 1}
     async with (
         site(tmp_path, budget(3)) as here,
-        Gateway(here.settings(concurrency=limit)) as gateway,
+        Gateway(here.settings(concurrency=limit, ledger={})) as gateway,
         here.caller(gateway, "poor") as caller,
     ):
         await caller.create()
-        here.emulator.add_fault("latency", "create", seconds=4.0)
+        here.emulator.add_fault("latency", "create", seconds=10.0)
         slow = asyncio.create_task(caller.answer(output="previews/slow-${Number}.jpg"))
         await until(lambda: here.sent() == 2)
         gone = asyncio.create_task(caller.answer(request_id=A))

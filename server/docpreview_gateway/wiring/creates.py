@@ -91,9 +91,10 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
     caller_names: Callable[[], Iterable[str]],
     worker: str = "",
 ) -> AsyncIterator[CreateParts]:
-    """The parts, running. Leaving drains their background tasks, ends their rounds, then closes the store.
+    """The parts, running; `worker` is the number of this process, empty if it is the only one.
 
-    `worker` is the number of this process, empty if it is the only one. StartError when the store cannot be opened.
+    Leaving drains their background tasks, ends their rounds, then closes the store. StartError when the store cannot
+    be opened.
     """
     async with AsyncExitStack() as stack:
         known, timing, telemetry = create_secrets(settings), settings.ledger.timing(), observed.creates
