@@ -1,5 +1,5 @@
 # noqa: INP001 - a folder of the path, not a package
-"""Imported by Python processes with this folder on their path: the gateway's wall clock is ahead by the seconds in a file.
+"""Imported by Python processes with this folder on their path: the gateway's wall clock is ahead by what a file says.
 
 Not by libfaketime: it breaks the sleeps and waits of Python's threads as soon as its clock is behind. Only where the
 gateway reads the wall clock: gRPC compares `time.time` with deadlines that its C core took from the true clock.
