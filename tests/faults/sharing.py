@@ -256,12 +256,11 @@ async def run_sharing_campaign(plan: SharingPlan, folder: Path) -> SharingReport
         changes: dict[str, object] = {"policy": {"file": str(policy.path)}}
         if store is not None:
             changes |= {"shared_state": {"url": store.url}, "replicas": plan.gateways}
-        gateways, clocks = [], []
-        for number in range(plan.gateways):
-            clocks.append(MachineClock(folder / f"clock-{number}"))
-            gateway = GatewayProcess(folder / f"gateway-{number}", proxy.port, changes)
-            gateway.variables = clocks[-1].variables
-            gateways.append(gateway)
+        clocks = [MachineClock(folder / f"clock-{number}") for number in range(plan.gateways)]
+        homes = [folder / f"gateway-{number}" for number in range(plan.gateways)]
+        gateways = [GatewayProcess(home, proxy.port, changes) for home in homes]
+        for gateway, clock in zip(gateways, clocks, strict=True):
+            gateway.variables = clock.variables
         await asyncio.gather(*(stack.enter_async_context(each) for each in gateways))
         clients = SharingClients([each.address for each in gateways], rng, policy)
         await stack.enter_async_context(clients)

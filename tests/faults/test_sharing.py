@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def soaks() -> list[SharingPlan]:
     """Five plans of `make soak`: replicas whose store is lost, a cloud without echo, and a single gateway."""
-    common = {"ids": 2_000, "kills": 15, "pauses": 10, "jumps": 20, "full": 10}
+    common: dict[str, Any] = {"ids": 2_000, "kills": 15, "pauses": 10, "jumps": 20, "full": 10}
     return [
         SharingPlan(SEED, gateways=3, store_kills=15, losses=3, **common),
         SharingPlan(SEED + 1, gateways=2, store_kills=15, losses=3, **common),
