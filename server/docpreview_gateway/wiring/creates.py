@@ -103,15 +103,7 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
         base = await _base(settings, upstream, times, observed.creates, caller_names, stack)
         guarded, history, keys, timing = base.guarded, base.history, base.keys, base.timing
         telemetry = observed.creates
-        outcomes = Outcomes(
-            guarded,
-            history,
-            keys,
-            times,
-            telemetry=telemetry,
-            timing=timing,
-            is_exclusive=lambda bucket: bucket.exclusive,
-        )
+        outcomes = base.outcomes(times, telemetry)
         journal, replica = await _journal(settings, keys, worker, stack)
         leases = PageLeases(guarded, journal, times, replica=replica, measure=telemetry.leased)
         days = Days(guarded, times)
@@ -164,6 +156,18 @@ class _Base:
     guarded: GuardedStore
     rebuild: Rebuild
     buckets: list[Bucket]
+
+    def outcomes(self, times: CloudTimes, telemetry: CreatesTelemetry) -> Outcomes:
+        """What finds the outcomes of creates."""
+        return Outcomes(
+            self.guarded,
+            self.history,
+            self.keys,
+            times,
+            telemetry=telemetry,
+            timing=self.timing,
+            is_exclusive=lambda bucket: bucket.exclusive,
+        )
 
     def rounds(
         self, settings: Settings, times: CloudTimes, telemetry: CreatesTelemetry, replica: str
