@@ -122,16 +122,7 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
             telemetry=telemetry,
             unsafe=lambda: guarded.unsafe,
         )
-        settlement = Settlement(
-            guarded,
-            upstream,
-            buckets,
-            outcomes=outcomes,
-            history=history,
-            times=times,
-            telemetry=telemetry,
-            timing=timing,
-        )
+        settlement = base.settlement(upstream, buckets, outcomes, times, telemetry)
         stack.push_async_callback(leases.end)
         for each in (
             repeated(settlement.round, SETTLE_SECONDS),
@@ -167,6 +158,26 @@ class _Base:
             telemetry=telemetry,
             timing=self.timing,
             is_exclusive=lambda bucket: bucket.exclusive,
+        )
+
+    def settlement(
+        self,
+        upstream: Upstream,
+        buckets: BucketRegistry,
+        outcomes: Outcomes,
+        times: CloudTimes,
+        telemetry: CreatesTelemetry,
+    ) -> Settlement:
+        """The loop over records that are due."""
+        return Settlement(
+            self.guarded,
+            upstream,
+            buckets,
+            outcomes=outcomes,
+            history=self.history,
+            times=times,
+            telemetry=telemetry,
+            timing=self.timing,
         )
 
     def rounds(
