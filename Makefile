@@ -77,6 +77,10 @@ clients: $(READY) ## every client in its language: its own checks, and all of th
 soak: $(READY) ## long fault campaigns, with figures; FAULTS_FULL=1 takes hours, FAULTS_SEED sets the seed (docs/faults.md)
 	$(BIN)/pytest -m soak -s tests/faults
 
+.PHONY: mutants
+mutants: $(READY) ## would a test notice? one change of a money path at a time (half an hour); MUTANTS='--count 20' for a taste (CONTRIBUTING.md)
+	nice -n 5 $(BIN)/python -m tests.mutants $(MUTANTS)
+
 check: $(READY) $(GENERATE_READY) ## style, types, layers, contract, drift of generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
