@@ -89,6 +89,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=COUNT)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--survivors", action="store_true", help="those again that survived in the last run")
+    parser.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
     parser.add_argument("--list", action="store_true", help="only say which mutants there would be")
     return parser.parse_args()
 
@@ -97,9 +98,13 @@ def _chosen(options: argparse.Namespace) -> list[Candidate]:
     modules = options.modules or list(TABLE)
     if not options.survivors:
         return sample(modules, options.count, options.seed)
-    before = [Result(**json.loads(line)) for line in RESULTS.read_text().splitlines()]
-    again = {(each.module, each.text) for each in before if not each.verdict.startswith("killed")}
+    again = {(each.module, each.text) for each in _before() if not each.verdict.startswith("killed")}
     return [each for module in modules for each in candidates(module) if (module, each.text) in again]
+
+
+def _before() -> list[Result]:
+    """The results of the last run."""
+    return [Result(**json.loads(line)) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
 
 
 def _report(results: list[Result]) -> float:
@@ -130,9 +135,12 @@ def main() -> int:
     BUILD.mkdir(parents=True, exist_ok=True)
     forks.preload(BUILD.resolve() / "pycache")
     runner = Runner(reasons)
-    results = []
-    with RESULTS.open("w") as file:
+    results = _before() if options.resume else []
+    done = {(each.module, each.text, each.line) for each in results}
+    with RESULTS.open("a" if options.resume else "w") as file:
         for number, candidate in enumerate(chosen, 1):
+            if (candidate.module, candidate.text, candidate.line) in done:
+                continue
             result = runner.run(candidate)
             results.append(result)
             print(json.dumps(result._asdict()), file=file, flush=True)

@@ -54,7 +54,7 @@ PRELOADED = (
 )
 OPTIONS = (
     *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # plugins are preloaded
-    *("-x", "-q", "--timeout", "15", "--no-header", "-rN", "--tb=line"),
+    *("-x", "-q", "--timeout", "12", "--no-header", "-rN", "--tb=line"),
     *("-p", "no:cacheprovider"),
 )
 

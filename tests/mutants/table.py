@@ -40,8 +40,8 @@ _REDIS = Judged(
 )
 
 TABLE: dict[str, Judged] = {
-    "creates/recorded.py": _creates("recorded", "budgets", "rendered", "store_problems", "rotation"),
-    "creates/attempts.py": _creates("attempts", "recorded", "budgets", "rendered", "store_problems"),
+    "creates/recorded.py": _creates("recorded", "budgets", "rendered", "store_problems", "rotation", "leases"),
+    "creates/attempts.py": _creates("attempts", "recorded", "budgets", "rendered", "store_problems", "leases"),
     "creates/outcomes.py": _creates("outcomes", "recorded", "settlement", "store_problems"),
     "creates/evidence.py": _creates("evidence", "outcomes", "recorded"),
     "creates/lists.py": _creates("lists", "outcomes", "recorded"),

@@ -21,6 +21,7 @@ from tests.unit.creates.worlds import (
     BUCKET,
     COUNTED,
     DEDUPES,
+    EXCLUSIVE,
     FENCE,
     HOST,
     ONE,
@@ -616,3 +617,31 @@ async def test_two_processes_that_get_a_new_id_at_once_send_one_create(world: Wo
     assert jobs[0].job_id == jobs[1].job_id
     assert world.cloud.posts == 1
     assert isinstance(world.store, MemoryCreates)
+
+
+async def test_a_time_that_the_cloud_did_not_tell_is_asked_for_again_by_the_next_create(world: World) -> None:
+    world.cloud.list_failures = [UpstreamError(reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE, "down")]
+    assert name_of(await world.error(request())) == "UPSTREAM_UNAVAILABLE"
+    assert (await world.create(request())).job_id
+
+
+async def test_a_begin_whose_answer_was_lost_is_released_at_once(world: World) -> None:
+    """It is not sent, so nobody should have to wait for the end of its signature."""
+    world.store.failing, world.store.fail_after = ("begin",), 1
+    assert name_of(await world.error(request(), COUNTED)) == "LEDGER_UNAVAILABLE"
+    await world.parts.creates.drained()
+    assert (world.records, world.pages().reserved) == ([], 0)
+
+
+async def test_a_create_that_cannot_be_recorded_is_not_sent_where_its_job_could_be_taken_for_anothers(
+    world: World,
+) -> None:
+    """In an exclusive bucket without echo jobs are told by their place; with an echo each one has its marker."""
+    world.store.failing, world.store.fail_before = ("begin",), 2
+    asked = request("", bucket=EXCLUSIVE)
+    assert name_of(await world.error(asked, DEDUPES)) == "LEDGER_UNAVAILABLE"
+    assert world.cloud.posts == 0
+    await world.create(request(bucket=EXCLUSIVE), at=world.process())
+    await world.parts.history.read(EXCLUSIVE, world.cloud.now() - 10, world.cloud.now() + 10)
+    assert world.parts.history.echoes(EXCLUSIVE)
+    assert (await world.create(asked, DEDUPES)).job_id
