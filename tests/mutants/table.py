@@ -40,13 +40,13 @@ _REDIS = Judged(
 )
 
 TABLE: dict[str, Judged] = {
-    "creates/recorded.py": _creates("recorded", "budgets", "rendered", "store_problems", "rotation", "leases"),
+    "creates/recorded.py": _creates("recorded", "budgets", "rendered", "rotation", "leases", "imported"),
     "creates/attempts.py": _creates("attempts", "recorded", "budgets", "rendered", "store_problems", "leases"),
     "creates/outcomes.py": _creates("outcomes", "recorded", "settlement", "store_problems"),
     "creates/evidence.py": _creates("evidence", "outcomes", "recorded"),
     "creates/lists.py": _creates("lists", "outcomes", "recorded"),
     "creates/settlement.py": _creates("settlement", "budgets", "recorded", "store_problems"),
-    "creates/drafts.py": _creates("drafts", "rotation", "recorded", "budgets"),
+    "creates/drafts.py": _creates("drafts", "rotation", "imported", "recorded", "budgets"),
     "creates/rendered.py": _creates("rendered", "recorded"),
     "creates/days.py": _creates("days", "budgets", "recorded"),
     "creates/leases.py": _creates("leases", "dead_leases", "budgets", "store_problems"),

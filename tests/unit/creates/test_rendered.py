@@ -333,3 +333,22 @@ async def test_of_concurrent_creates_in_two_processes_the_last_to_begin_is_remem
     held.go.set()
     assert await first != second
     assert await job_of(world) == second
+
+
+async def test_an_answer_without_a_job_of_its_own_is_not_counted_as_allowed_by_the_budget(world: World) -> None:
+    first = await job_of(world, BOTH)
+    assert world.telemetry.limits == [("viewer", "page_budget", "allowed")]
+    assert await job_of(world, BOTH) == first
+    assert world.telemetry.limits == [("viewer", "page_budget", "allowed")]
+
+
+async def test_a_caller_without_deduplication_does_not_wait_for_an_equal_create_in_flight(world: World) -> None:
+    held = Held(sent=True)
+    world.cloud.fates = [held]
+    first = asyncio.create_task(job_of(world))
+    await held.began.wait()
+    begun_at = loop_time()
+    await job_of(world, Caller("plain"))
+    assert loop_time() - begun_at < 1
+    held.go.set()
+    await first
