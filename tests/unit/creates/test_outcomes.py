@@ -295,3 +295,27 @@ async def test_an_attempt_that_another_look_has_decided_meanwhile_is_not_absent(
     world.store.bound = decided_and_then_bound  # type: ignore[method-assign]
     await asyncio.sleep(TIMING.watch + 60)
     assert (await world.parts.outcomes.look(record, BUCKET)).kind == "unknown"
+
+
+async def test_how_far_a_list_lags_is_reported_with_every_complete_list(sent: Sent) -> None:
+    await sent.look()
+    assert sent.world.telemetry.list_lags == {BUCKET.name: 0}
+    missing = PreviewJob(bucket=BUCKET.name, job_id="missing")
+    missing.create_time.seconds = int(sent.world.cloud.now())
+    sent.world.parts.history.accepted(missing)
+    await sent.look(10)
+    assert sent.world.telemetry.list_lags == {BUCKET.name: pytest.approx(10, abs=1)}
+
+
+async def test_an_accepted_job_is_looked_at_after_two_seconds_whatever_the_last_date_says(sent: Sent) -> None:
+    job, record = sent.job(marked=True), sent.record
+    await sent.world.parts.outcomes.finish(record, job, BUCKET)
+    ((_, look_at),) = sent.world.data.records.values()
+    assert look_at == pytest.approx(sent.world.cloud.now() + 2, abs=1)
+    sent.world.cloud.lies = [3600.0]
+    await sent.world.parts.history.hear(BUCKET)
+    await sent.world.store.change([Change(sent.record, None)])
+    await sent.world.store.change([Change(None, record, 0.0)])
+    await sent.world.parts.outcomes.finish(record, job, BUCKET)
+    ((_, look_at),) = sent.world.data.records.values()
+    assert look_at == record.sign_end + TIMING.fence_slack + 2

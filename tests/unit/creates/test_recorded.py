@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+import structlog
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
@@ -645,3 +646,42 @@ async def test_a_create_that_cannot_be_recorded_is_not_sent_where_its_job_could_
     await world.parts.history.read(EXCLUSIVE, world.cloud.now() - 10, world.cloud.now() + 10)
     assert world.parts.history.echoes(EXCLUSIVE)
     assert (await world.create(asked, DEDUPES)).job_id
+
+
+async def test_a_caller_that_leaves_while_its_create_is_being_recorded_leaves_no_record(world: World) -> None:
+    begin, begun = world.store.begin, asyncio.Event()
+
+    async def begin_and_answer_never(*args: Any, **how: Any) -> Any:
+        await begin(*args, **how)
+        begun.set()
+        await asyncio.Event().wait()
+
+    world.store.begin = begin_and_answer_never  # type: ignore[method-assign]
+    with structlog.testing.capture_logs() as lines:
+        create = asyncio.create_task(world.create(request(), COUNTED))
+        await begun.wait()
+        assert len(world.records) == 1
+        create.cancel()
+        await asyncio.gather(create, return_exceptions=True)
+        await world.parts.creates.drained()
+    assert (world.records, world.pages().reserved, world.cloud.posts) == ([], 0, 0)
+    assert [line for line in lines if line["log_level"] == "error"] == []
+
+
+async def test_a_repeated_id_is_not_counted_as_allowed_by_the_budget(world: World) -> None:
+    asked = request()
+    for _ in range(2):
+        await world.create(asked, COUNTED)
+        assert world.telemetry.limits == [("shop", "page_budget", "allowed")]
+
+
+@pytest.mark.parametrize(
+    ("fate", "event"),
+    [("unsent", "released"), (UpstreamError(reasons.ERROR_REASON_INPUT_OBJECT_NOT_FOUND, "no"), "rejected")],
+)
+async def test_a_create_that_made_no_job_is_reported_as_released_or_as_rejected_by_the_cloud(
+    world: World, fate: Any, event: str
+) -> None:
+    world.cloud.fates = [fate]
+    await world.error(request())
+    assert world.telemetry.ledger_events == [event]

@@ -12,6 +12,7 @@ from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOptions
 from docpreview_gateway.creates.pages import Pages
 from docpreview_gateway.creates.records import State
+from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import Caller, PageBudget
 from docpreview_gateway.model.errors import UpstreamError
 from docpreview_gateway.storage.background import loop_time
@@ -352,3 +353,10 @@ async def test_a_caller_without_deduplication_does_not_wait_for_an_equal_create_
     assert loop_time() - begun_at < 1
     held.go.set()
     await first
+
+
+async def test_a_create_that_is_answered_with_a_job_that_was_there_is_a_hit(world: World) -> None:
+    for cache in ("", "hit"):
+        call = Call("r1", loop_time() + 10, DEDUPES)
+        await world.parts.creates.create(request(""), call)
+        assert call.response.cache == cache
