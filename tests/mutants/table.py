@@ -43,7 +43,7 @@ TABLE: dict[str, Judged] = {
     "creates/recorded.py": _creates("recorded", "budgets", "rendered", "rotation", "leases", "imported"),
     "creates/attempts.py": _creates("attempts", "recorded", "budgets", "rendered", "store_problems", "leases"),
     "creates/outcomes.py": _creates("outcomes", "recorded", "settlement", "store_problems"),
-    "creates/evidence.py": _creates("evidence", "outcomes", "recorded"),
+    "creates/evidence.py": _creates("evidence", "lists", "outcomes", "recorded"),
     "creates/lists.py": _creates("lists", "outcomes", "recorded"),
     "creates/settlement.py": _creates("settlement", "budgets", "recorded", "store_problems"),
     "creates/drafts.py": _creates("drafts", "rotation", "imported", "recorded", "budgets"),
