@@ -12,6 +12,7 @@ from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOptions
 from docpreview_gateway.creates.pages import Pages
 from docpreview_gateway.creates.records import State
+from docpreview_gateway.creates.rendered import RenderedJobs
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import Caller, PageBudget
 from docpreview_gateway.model.errors import UpstreamError
@@ -360,3 +361,15 @@ async def test_a_create_that_is_answered_with_a_job_that_was_there_is_a_hit(worl
         call = Call("r1", loop_time() + 10, DEDUPES)
         await world.parts.creates.create(request(""), call)
         assert call.response.cache == cache
+
+
+@pytest.mark.parametrize(("left", "seconds"), [(8, 2), (20, 5), (600, 5)])
+async def test_a_look_takes_a_quarter_of_the_time_that_is_left_and_five_seconds_at_most(
+    left: float, seconds: float
+) -> None:
+    """It may be answered from the cache, also for a caller that asks for fresh reads."""
+    call = Call("r1", loop_time() + left, DEDUPES, no_cache=True)
+    lookup = RenderedJobs._lookup(call)
+    assert lookup.deadline == loop_time() + seconds
+    assert not lookup.no_cache
+    assert lookup.response is not call.response
