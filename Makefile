@@ -53,7 +53,7 @@ demo: $(RUNS) ## real documents in, page images out, through emulator and gatewa
 # Two cores are busy with four workers: tests mostly wait. What measures runs alone, after the others, also when one of
 # these has failed. The table of what was skipped goes on from one run to the next (--continued). A worker that dies
 # ends the run: pytest-xdist would wait for the rest of its file for ever.
-QUICK := tests/unit tests/contract tests/packaging tests/integration tests/simulation
+QUICK := tests/unit tests/mutants tests/contract tests/packaging tests/integration tests/simulation
 REST := tests/conformance tests/faults tests/chart tests/monitoring tests/model
 BESIDE := -n 4 --dist loadfile --max-worker-restart 0 --no-loadscope-reorder -m "not alone and not long and not soak"
 ALONE := --continued -m "alone and not long and not soak"
@@ -76,6 +76,10 @@ clients: $(READY) ## every client in its language: its own checks, and all of th
 
 soak: $(READY) ## long fault campaigns, with figures; FAULTS_FULL=1 takes hours, FAULTS_SEED sets the seed (docs/faults.md)
 	$(BIN)/pytest -m soak -s tests/faults
+
+.PHONY: mutants
+mutants: $(READY) ## would a test notice? one change of a money path at a time (half an hour); MUTANTS='--count 20' for a taste (CONTRIBUTING.md)
+	nice -n 5 $(BIN)/python -m tests.mutants $(MUTANTS)
 
 check: $(READY) $(GENERATE_READY) ## style, types, layers, contract, drift of generated files
 	$(BIN)/ruff check .

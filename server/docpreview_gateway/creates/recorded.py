@@ -270,9 +270,6 @@ class RecordedCreates:
             self._attempts.release_later(work)
             raise
         except StoreError as error:
-            if work.original.request_id:
-                # It may have been begun, and is not sent: nobody should have to wait for its signature to end.
-                self._attempts.release_later(work)
             await self._without_store(work, error)
             return None
         self._days.learn(begun.day)
@@ -281,13 +278,14 @@ class RecordedCreates:
 
     async def _without_store(self, work: Work, error: StoreError) -> None:
         """Let the create pass if nothing that it was promised is lost, or raise."""
-        caller = work.call.caller
-        work.stored = False
-        bucket = work.admitted.bucket
+        caller, bucket = work.call.caller, work.admitted.bucket
         # Where jobs without marker are told by their place, one without a record would be taken for another create's.
         needs_record = bucket.exclusive and not self._history.echoes(bucket)
         if work.original.request_id or needs_record:
+            # It may have been begun, and is not sent: nobody should have to wait for its signature to end.
+            self._attempts.release_later(work)
             raise refusals.not_recordable(error) from None
+        work.stored = False
         if caller.budget is None or caller.shadow:
             self._telemetry.limit(caller.name, "page_budget", "degraded")
             return

@@ -170,3 +170,18 @@ async def test_a_recorded_create_ends_by_itself_in_half_a_minute(followed: Follo
 
 def _work(followed: Followed, record: Record) -> Work:
     return Work(followed.asked, None, Call("r", 0), record)  # type: ignore[arg-type]
+
+
+async def test_a_create_in_flight_is_due_for_the_loop_as_soon_as_its_absence_can_be_proven(followed: Followed) -> None:
+    sender = await followed.sent(Held(sent=True))
+    ((record, look_at),) = followed.world.data.records.values()
+    assert look_at == record.sign_end + FENCE + 1
+    sender.cancel()
+
+
+async def test_a_follower_polls_soon_and_then_ever_more_seldom(followed: Followed) -> None:
+    """After 0.2, 0.6, 1.4, 3, 6.2 and 12.6 seconds; the next one would be too late."""
+    sender = await followed.sent(Held(sent=True))
+    await followed.world.error(followed.asked, COUNTED, at=followed.other, seconds=20)
+    assert followed.store.calls["find"] == 6
+    sender.cancel()

@@ -8,7 +8,8 @@ import structlog
 
 from docpreview_gateway.creates.guarded import MARK_SECONDS, GuardedStore, StoreMemory
 from docpreview_gateway.creates.pages import Periods
-from docpreview_gateway.creates.ports import StoreError
+from docpreview_gateway.creates.ports import Change, StoreError
+from docpreview_gateway.creates.records import Record
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from tests.fakes.clock import FakeClock
 from tests.fakes.creates import MemoryCreates
@@ -101,3 +102,19 @@ async def test_a_store_in_use_notes_up_to_when_it_is_complete() -> None:
     world.now += 2 * MARK_SECONDS
     await world.look()
     assert world.inner.data.cloud_mark == first + 2 * MARK_SECONDS
+
+
+async def test_a_create_that_could_be_recorded_again_ends_the_problem() -> None:
+    """The next look is up to a minute away."""
+    world = World()
+    await world.look()
+    world.fail("change")
+    first = Record("a", b"b", "kid", "one", "docs-1250000000", b"", "place", "", 100.0, nonce=b"n")
+    with suppress(StoreError):
+        await world.store.change([Change(None, first)])
+    assert world.store.problem
+    world.fail()
+    assert await world.store.change([Change(first, None)]) == [False]
+    assert world.store.problem
+    assert await world.store.change([Change(None, first)]) == [True]
+    assert world.store.problem == ""

@@ -297,3 +297,19 @@ async def test_a_caller_whose_outage_pages_are_taken_away_has_no_lease_any_more(
 async def test_the_watch_of_a_create_is_longer_than_its_signature() -> None:
     """What the term of a lease and the fence rest on."""
     assert TIMING.watch > TIMING.signature + TIMING.fence_slack
+
+
+async def test_a_create_that_is_given_up_after_its_hand_over_is_released_in_the_store(outage: Outage) -> None:
+    """Its pages are not the lease's any more, and nobody should wait for the end of its signature."""
+    held = Held(sent=False)
+    outage.world.cloud.fates = [held]
+    create = asyncio.create_task(outage.create("1-20"))
+    await held.began.wait()
+    outage.end()
+    await outage.parts.leases.renew()
+    assert len(outage.world.records) == 2
+    create.cancel()
+    await asyncio.gather(create, return_exceptions=True)
+    await outage.parts.creates.drained()
+    assert len(outage.world.records) == 1
+    assert outage.world.pages(CALLER).reserved == 51

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview_gateway.creates.ports import Change
 from docpreview_gateway.creates.records import Record, State
 from tests.unit.creates.worlds import BUCKET, COUNTED, EXCLUSIVE, FENCE, HOST, TIMING, Held, World, request
 
@@ -273,3 +274,48 @@ async def test_a_finished_create_is_recorded_once(sent: Sent) -> None:
     assert sent.record.job_id == job.job_id
     assert sent.record.expires_at == job.create_time.seconds + TIMING.keep
     assert sent.world.parts.times.heard(HOST) is not None
+
+
+@pytest.mark.parametrize("other", ["accepted", "begun anew"])
+async def test_an_attempt_that_another_look_has_decided_meanwhile_is_not_absent(other: str) -> None:
+    """Its job is one of those that are bound, and there is no other."""
+    world = World()
+    world.cloud.echo = False
+    sent = await Sent(world).send()
+    record, job = sent.record, sent.job()
+    bound = world.store.bound
+
+    async def decided_and_then_bound(bucket: str, job_ids: Sequence[str]) -> set[str]:
+        if other == "accepted":
+            await world.process().outcomes.finish(record, job, BUCKET)
+            return await bound(bucket, job_ids)
+        await world.store.change([Change(record, record.opened(world.cloud.now(), TIMING), world.cloud.now())])
+        return set(job_ids)
+
+    world.store.bound = decided_and_then_bound  # type: ignore[method-assign]
+    await asyncio.sleep(TIMING.watch + 60)
+    assert (await world.parts.outcomes.look(record, BUCKET)).kind == "unknown"
+
+
+async def test_how_far_a_list_lags_is_reported_with_every_complete_list(sent: Sent) -> None:
+    await sent.look()
+    assert sent.world.telemetry.list_lags == {BUCKET.name: 0}
+    missing = PreviewJob(bucket=BUCKET.name, job_id="missing")
+    missing.create_time.seconds = int(sent.world.cloud.now())
+    sent.world.parts.history.accepted(missing)
+    await sent.look(10)
+    assert sent.world.telemetry.list_lags == {BUCKET.name: pytest.approx(10, abs=1)}
+
+
+async def test_an_accepted_job_is_looked_at_after_two_seconds_whatever_the_last_date_says(sent: Sent) -> None:
+    job, record = sent.job(marked=True), sent.record
+    await sent.world.parts.outcomes.finish(record, job, BUCKET)
+    ((_, look_at),) = sent.world.data.records.values()
+    assert look_at == pytest.approx(sent.world.cloud.now() + 2, abs=1)
+    sent.world.cloud.lies = [3600.0]
+    await sent.world.parts.history.hear(BUCKET)
+    await sent.world.store.change([Change(sent.record, None)])
+    await sent.world.store.change([Change(None, record, 0.0)])
+    await sent.world.parts.outcomes.finish(record, job, BUCKET)
+    ((_, look_at),) = sent.world.data.records.values()
+    assert look_at == record.sign_end + TIMING.fence_slack + 2

@@ -374,3 +374,18 @@ async def test_records_of_a_scan_are_forgotten_as_others_are(replica: Replica) -
     (record,) = replica.world.records
     assert record.state is State.ACCEPTED
     assert record.expires_at == job.create_time.seconds + TIMING.keep
+
+
+async def test_a_replica_whose_rebuild_another_one_has_ended_goes_on_without_a_scan(replica: Replica) -> None:
+    other = Replica(replica.world)
+    asked = request()
+    job = await replica.create(asked)
+    await other.create(asked)
+    await replica.lose()
+    assert name_of(await other.error(asked)) == "LEDGER_UNAVAILABLE"
+    assert await replica.round(QUARANTINE + 1)
+    lists, rebuilt = len(replica.world.cloud.lists), replica.world.telemetry.ledger_events.count("rebuilt")
+    assert await other.round()
+    assert len(replica.world.cloud.lists) == lists
+    assert replica.world.telemetry.ledger_events.count("rebuilt") == rebuilt
+    assert (await other.create(asked)).job_id == job.job_id

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+import structlog
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
@@ -21,6 +22,7 @@ from tests.unit.creates.worlds import (
     BUCKET,
     COUNTED,
     DEDUPES,
+    EXCLUSIVE,
     FENCE,
     HOST,
     ONE,
@@ -616,3 +618,70 @@ async def test_two_processes_that_get_a_new_id_at_once_send_one_create(world: Wo
     assert jobs[0].job_id == jobs[1].job_id
     assert world.cloud.posts == 1
     assert isinstance(world.store, MemoryCreates)
+
+
+async def test_a_time_that_the_cloud_did_not_tell_is_asked_for_again_by_the_next_create(world: World) -> None:
+    world.cloud.list_failures = [UpstreamError(reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE, "down")]
+    assert name_of(await world.error(request())) == "UPSTREAM_UNAVAILABLE"
+    assert (await world.create(request())).job_id
+
+
+async def test_a_begin_whose_answer_was_lost_is_released_at_once(world: World) -> None:
+    """It is not sent, so nobody should have to wait for the end of its signature."""
+    world.store.failing, world.store.fail_after = ("begin",), 1
+    assert name_of(await world.error(request(), COUNTED)) == "LEDGER_UNAVAILABLE"
+    await world.parts.creates.drained()
+    assert (world.records, world.pages().reserved) == ([], 0)
+
+
+async def test_a_create_that_cannot_be_recorded_is_not_sent_where_its_job_could_be_taken_for_anothers(
+    world: World,
+) -> None:
+    """In an exclusive bucket without echo jobs are told by their place; with an echo each one has its marker."""
+    world.store.failing, world.store.fail_before = ("begin",), 2
+    asked = request("", bucket=EXCLUSIVE)
+    assert name_of(await world.error(asked, DEDUPES)) == "LEDGER_UNAVAILABLE"
+    assert world.cloud.posts == 0
+    await world.create(request(bucket=EXCLUSIVE), at=world.process())
+    await world.parts.history.read(EXCLUSIVE, world.cloud.now() - 10, world.cloud.now() + 10)
+    assert world.parts.history.echoes(EXCLUSIVE)
+    assert (await world.create(asked, DEDUPES)).job_id
+
+
+async def test_a_caller_that_leaves_while_its_create_is_being_recorded_leaves_no_record(world: World) -> None:
+    begin, begun = world.store.begin, asyncio.Event()
+
+    async def begin_and_answer_never(*args: Any, **how: Any) -> Any:
+        await begin(*args, **how)
+        begun.set()
+        await asyncio.Event().wait()
+
+    world.store.begin = begin_and_answer_never  # type: ignore[method-assign]
+    with structlog.testing.capture_logs() as lines:
+        create = asyncio.create_task(world.create(request(), COUNTED))
+        await begun.wait()
+        assert len(world.records) == 1
+        create.cancel()
+        await asyncio.gather(create, return_exceptions=True)
+        await world.parts.creates.drained()
+    assert (world.records, world.pages().reserved, world.cloud.posts) == ([], 0, 0)
+    assert [line for line in lines if line["log_level"] == "error"] == []
+
+
+async def test_a_repeated_id_is_not_counted_as_allowed_by_the_budget(world: World) -> None:
+    asked = request()
+    for _ in range(2):
+        await world.create(asked, COUNTED)
+        assert world.telemetry.limits == [("shop", "page_budget", "allowed")]
+
+
+@pytest.mark.parametrize(
+    ("fate", "event"),
+    [("unsent", "released"), (UpstreamError(reasons.ERROR_REASON_INPUT_OBJECT_NOT_FOUND, "no"), "rejected")],
+)
+async def test_a_create_that_made_no_job_is_reported_as_released_or_as_rejected_by_the_cloud(
+    world: World, fate: Any, event: str
+) -> None:
+    world.cloud.fates = [fate]
+    await world.error(request())
+    assert world.telemetry.ledger_events == [event]

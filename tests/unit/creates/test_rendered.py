@@ -12,6 +12,8 @@ from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOptions
 from docpreview_gateway.creates.pages import Pages
 from docpreview_gateway.creates.records import State
+from docpreview_gateway.creates.rendered import RenderedJobs
+from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import Caller, PageBudget
 from docpreview_gateway.model.errors import UpstreamError
 from docpreview_gateway.storage.background import loop_time
@@ -333,3 +335,41 @@ async def test_of_concurrent_creates_in_two_processes_the_last_to_begin_is_remem
     held.go.set()
     assert await first != second
     assert await job_of(world) == second
+
+
+async def test_an_answer_without_a_job_of_its_own_is_not_counted_as_allowed_by_the_budget(world: World) -> None:
+    first = await job_of(world, BOTH)
+    assert world.telemetry.limits == [("viewer", "page_budget", "allowed")]
+    assert await job_of(world, BOTH) == first
+    assert world.telemetry.limits == [("viewer", "page_budget", "allowed")]
+
+
+async def test_a_caller_without_deduplication_does_not_wait_for_an_equal_create_in_flight(world: World) -> None:
+    held = Held(sent=True)
+    world.cloud.fates = [held]
+    first = asyncio.create_task(job_of(world))
+    await held.began.wait()
+    begun_at = loop_time()
+    await job_of(world, Caller("plain"))
+    assert loop_time() - begun_at < 1
+    held.go.set()
+    await first
+
+
+async def test_a_create_that_is_answered_with_a_job_that_was_there_is_a_hit(world: World) -> None:
+    for cache in ("", "hit"):
+        call = Call("r1", loop_time() + 10, DEDUPES)
+        await world.parts.creates.create(request(""), call)
+        assert call.response.cache == cache
+
+
+@pytest.mark.parametrize(("left", "seconds"), [(8, 2), (20, 5), (600, 5)])
+async def test_a_look_takes_a_quarter_of_the_time_that_is_left_and_five_seconds_at_most(
+    left: float, seconds: float
+) -> None:
+    """It may be answered from the cache, also for a caller that asks for fresh reads."""
+    call = Call("r1", loop_time() + left, DEDUPES, no_cache=True)
+    lookup = RenderedJobs._lookup(call)
+    assert lookup.deadline == loop_time() + seconds
+    assert not lookup.no_cache
+    assert lookup.response is not call.response

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import structlog
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
@@ -18,6 +19,7 @@ from tests.unit.creates.worlds import (
     COUNTED,
     DAY,
     EXCLUSIVE,
+    FENCE,
     TIMING,
     World,
     name_of,
@@ -338,3 +340,57 @@ class TestForgetting:
         second = await world.create(asked, COUNTED)
         assert second.job_id != first.job_id
         assert world.cloud.posts == 2
+
+
+async def test_a_process_without_calls_asks_for_the_time_itself_and_settles_what_others_left(world: World) -> None:
+    job = await world.create(request(), COUNTED)
+    world.cloud.end(job.job_id, 7)
+    await asyncio.sleep(60)
+    other = world.process()
+    for _ in range(5):
+        await world.settle(2, at=other)
+    assert world.pages() == Pages(7, 0)
+    assert [list_.size for list_ in world.cloud.lists[1:]] == [1]
+
+
+async def test_a_process_that_has_heard_the_time_does_not_ask_for_it_in_each_round(world: World) -> None:
+    await world.create(request(), COUNTED)
+    asked = len(world.cloud.lists)
+    for _ in range(10):
+        await world.settle(2)
+    assert len(world.cloud.lists) == asked
+
+
+async def test_an_outage_is_logged_once_and_so_is_the_next_one(world: World) -> None:
+    await world.create(request(), COUNTED)
+    with structlog.testing.capture_logs() as lines:
+        for failures in (3, 0, 2):
+            world.store.fail_before = failures
+            for _ in range(3):
+                await world.settle(2)
+    assert [line["event"] for line in lines if line["log_level"] == "warning"] == ["settlement round failed"] * 2
+
+
+async def test_a_create_that_may_still_be_accepted_is_looked_at_again_when_its_absence_can_be_proven(
+    world: World,
+) -> None:
+    """Not in every minute: each look is a list of the cloud."""
+    world.cloud.fates = ["never"]
+    asked = request()
+    await world.error(asked, COUNTED, seconds=2)
+    other = world.process()
+    await other.history.hear(BUCKET)
+    await world.settle(TIMING.signature + FENCE + 5, at=other)
+    assert world.record(asked, COUNTED) is not None
+    ((_, look_at),) = world.data.records.values()
+    assert look_at == pytest.approx(world.cloud.now() + TIMING.watch, abs=2)
+
+
+async def test_a_job_is_looked_at_again_after_a_quarter_of_its_age(world: World) -> None:
+    await world.create(request(), COUNTED)
+    await world.settle(600)
+    ((_, look_at),) = world.data.records.values()
+    assert look_at == pytest.approx(world.cloud.now() + 150, abs=1)
+    await world.settle(7200)
+    ((_, look_at),) = world.data.records.values()
+    assert look_at == pytest.approx(world.cloud.now() + 300, abs=1)
