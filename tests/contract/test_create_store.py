@@ -984,3 +984,26 @@ async def test_pages_without_a_day_are_counted_nowhere(store: CreateStore) -> No
     await begun(store, record(day=""))
     assert await store.count("a", Periods("", "")) == PageCount()
     assert await store.count("a", TODAY) == PageCount()
+
+
+async def test_a_record_that_stands_twice_in_a_hand_over_counts_once(store: CreateStore) -> None:
+    lease = await store.lease(Lease("x", "a", DAY, 50, NOW), BUDGET)
+    await store.hand_over(lease, [(record(), NOW), (record(), NOW)])
+    assert await day_pages(store) == Pages(0, 50)
+    assert [each.pages for each in await store.leases()] == [20]
+
+
+async def test_a_rebuild_begins_with_the_state_of_the_store_as_it_is(store: CreateStore) -> None:
+    await begun(store, record())
+    await store.mark(NOW - 5)
+    state = await store.begin_rebuild(NOW)
+    assert state._replace(seq=0) == (await store.state())._replace(seq=0)
+    assert (state.day, state.cloud_mark, state.lost_since) == (DAY, NOW - 5, NOW)
+
+
+@pytest.mark.parametrize("mark", [NOW - 9, NOW + 9])
+async def test_the_end_of_a_rebuild_takes_no_mark_back(store: CreateStore, mark: float) -> None:
+    await store.mark(NOW)
+    await store.begin_rebuild(NOW)
+    assert await store.end_rebuild(NOW, mark, [])
+    assert (await store.state()).cloud_mark == max(NOW, mark)

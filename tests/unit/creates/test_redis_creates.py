@@ -685,3 +685,14 @@ async def test_all_leases_are_listed_however_many_there_are(side: Side) -> None:
     assert len(found) == 3001
     assert found["x"] == LEASE
     assert found["r7"] == Lease("r7", "a", DAY, 5, 1.0)
+
+
+async def test_a_counter_of_changes_that_cannot_be_read_is_a_loss_which_a_rebuild_heals(side: Side) -> None:
+    there = await side.begun(record())
+    await side.send("HSET", META, "seq", "x")
+    with pytest.raises(StoreLost):
+        await side.store.find([there.key])
+    assert (await side.store.state()).generation == ""
+    await side.store.begin_rebuild(NOW)
+    assert await side.store.end_rebuild(NOW, 0.0, [])
+    assert await side.store.find([there.key]) == [there]
