@@ -12,7 +12,7 @@ from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview_gateway.creates.keys import random_key
 from docpreview_gateway.creates.pages import PageCount, Pages, Periods
-from docpreview_gateway.creates.ports import Change, Lease, StoreError, StoreLost
+from docpreview_gateway.creates.ports import Change, Lease, StoreError, StoreLost, StoreState
 from docpreview_gateway.creates.records import Record, State, Timing
 from docpreview_gateway.model.callers import PageBudget
 from tests.contract.create_stores import KEYS, STORES, opened
@@ -970,3 +970,40 @@ async def test_two_replicas_that_notice_a_loss_at_once_rebuild_together(stores: 
     ended = await asyncio.gather(*(each.end_rebuild(first.lost_since, NOW, [("a", DAY, 5)]) for each in (store, other)))
     assert sorted(ended) == [False, True]
     assert await day_pages(store) == Pages(5, 0)
+
+
+async def test_the_state_of_an_emptied_store_has_nothing_in_it(stores: Stores, store: CreateStore) -> None:
+    """Not a loss either: whether it is one, others have to say."""
+    await begun(store, record())
+    await stores.empty()
+    assert await store.state() == StoreState("", 0, 0.0, 0.0, "")
+
+
+async def test_pages_without_a_day_are_counted_nowhere(store: CreateStore) -> None:
+    """Of a caller without a budget, or one that nobody knows any more."""
+    await begun(store, record(day=""))
+    assert await store.count("a", Periods("", "")) == PageCount()
+    assert await store.count("a", TODAY) == PageCount()
+
+
+async def test_a_record_that_stands_twice_in_a_hand_over_counts_once(store: CreateStore) -> None:
+    lease = await store.lease(Lease("x", "a", DAY, 50, NOW), BUDGET)
+    await store.hand_over(lease, [(record(), NOW), (record(), NOW)])
+    assert await day_pages(store) == Pages(0, 50)
+    assert [each.pages for each in await store.leases()] == [20]
+
+
+async def test_a_rebuild_begins_with_the_state_of_the_store_as_it_is(store: CreateStore) -> None:
+    await begun(store, record())
+    await store.mark(NOW - 5)
+    state = await store.begin_rebuild(NOW)
+    assert state._replace(seq=0) == (await store.state())._replace(seq=0)
+    assert (state.day, state.cloud_mark, state.lost_since) == (DAY, NOW - 5, NOW)
+
+
+@pytest.mark.parametrize("mark", [NOW - 9, NOW + 9])
+async def test_the_end_of_a_rebuild_takes_no_mark_back(store: CreateStore, mark: float) -> None:
+    await store.mark(NOW)
+    await store.begin_rebuild(NOW)
+    assert await store.end_rebuild(NOW, mark, [])
+    assert (await store.state()).cloud_mark == max(NOW, mark)

@@ -107,6 +107,13 @@ def _before() -> list[Result]:
     return [Result(**json.loads(line)) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
 
 
+def _kept(options: argparse.Namespace) -> list[Result]:
+    """What a run goes on from."""
+    if options.resume:
+        return _before()
+    return [each for each in _before() if each.verdict.startswith("killed")] if options.survivors else []
+
+
 def _report(results: list[Result]) -> float:
     """Print a row for each module; the share of killed ones among those that make a difference."""
     print(f"{'module':36}{'killed':>8}{'survived':>10}{'untested':>10}{'same':>6}")
@@ -135,9 +142,10 @@ def main() -> int:
     BUILD.mkdir(parents=True, exist_ok=True)
     forks.preload(BUILD.resolve() / "pycache")
     runner = Runner(reasons)
-    results = _before() if options.resume else []
+    results = _kept(options)
     done = {(each.module, each.text, each.line) for each in results}
-    with RESULTS.open("a" if options.resume else "w") as file:
+    with RESULTS.open("w") as file:
+        file.writelines(json.dumps(each._asdict()) + "\n" for each in results)
         for number, candidate in enumerate(chosen, 1):
             if (candidate.module, candidate.text, candidate.line) in done:
                 continue

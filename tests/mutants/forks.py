@@ -108,7 +108,7 @@ def judge(mutant: tuple[str, Path, ast.Module] | None, arguments: Sequence[str],
         _test(mutant, arguments, output)
     code = _waited(child, begun + limit)
     said = output.read_text(errors="replace").splitlines()
-    failure = next((line for line in said if line.startswith("FAILED")), said[-1] if said else "")
+    failure = next((line[line.index("FAILED ") :] for line in said if "FAILED " in line), said[-1] if said else "")
     return Verdict(code, time.monotonic() - begun, failure[:200])
 
 

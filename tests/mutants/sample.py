@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 SERVER = Path("server") / ROOT
 PER_LINE = 2
 """Mutants of one line, at most: a long table does not crowd out the rest. Lua and SQL have no such bound."""
+
+
+NAMES = re.compile(r"^module: .* in `(log|Result) = ")
+"""Mutants that change a name only, of a logger or a type."""
 
 
 class Candidate(NamedTuple):
@@ -55,6 +60,8 @@ def _shuffled(module: str, seed: int) -> list[Candidate]:
     lines: dict[int, int] = {}
     chosen = []
     for candidate in there:
+        if NAMES.match(candidate.text):
+            continue
         lines[candidate.line] = lines.get(candidate.line, 0) + 1
         if lines[candidate.line] <= PER_LINE:
             chosen.append(candidate)

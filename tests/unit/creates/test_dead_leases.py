@@ -122,3 +122,13 @@ async def test_a_replica_leaves_its_own_leases_alone(survivor: Survivor) -> None
     await survivor.parts.leases.renew()
     await survivor.rounds(TERM + 300)
     assert [lease.replica for lease in survivor.world.data.leases.values()] == ["two"]
+
+
+async def test_a_lease_from_before_what_is_remembered_is_charged_whole(survivor: Survivor) -> None:
+    """Records of that time may have been forgotten: their jobs would be counted again."""
+    await survivor.rounds(60)
+    await asyncio.sleep(TIMING.keep)
+    await survivor.rounds(TERM + 300)
+    assert survivor.world.pages(CALLER, "2026-11-15") == Pages(53, 0)
+    assert survivor.world.data.leases == {}
+    assert survivor.world.telemetry.ledger_events.count("orphan") == 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from docpreview_gateway.creates.guarded import GuardedStore, Remembered, StoreMemory
+from docpreview_gateway.creates.guarded import MAKING, GuardedStore, Remembered, StoreMemory
 from docpreview_gateway.creates.ports import Change, StoreError
 from docpreview_gateway.creates.records import Record
 from tests.fakes.creates import MemoryCreates, MemoryData
@@ -220,3 +220,23 @@ def test_the_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
     StoreMemory(path).keep(Remembered("b", 2))
     assert json.loads(path.read_text()) == {"generation": "b", "seq": 2}
     assert list(tmp_path.iterdir()) == [path]
+
+
+async def test_a_store_in_use_that_another_replica_took_for_a_new_one_has_lost_nothing() -> None:
+    """Both started at the same time; it may have been killed before it was done."""
+    guard = Guard(empty())
+    await guard.write()
+    await guard.inner.beside().begin_rebuild(MAKING)
+    await guard.store.look()
+    assert (guard.store.lost, guard.data.lost_since) == (None, 0)
+    assert await guard.write()
+
+
+async def test_a_store_that_was_emptied_and_taken_for_a_new_one_has_lost_everything() -> None:
+    guard = Guard(empty())
+    await guard.write()
+    guard.data.empty()
+    await guard.inner.beside().begin_rebuild(MAKING)
+    await guard.store.look()
+    assert guard.store.lost is not None
+    assert await guard.fails()

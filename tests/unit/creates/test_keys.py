@@ -254,3 +254,25 @@ def a_marker_of(caller: str) -> Marker:
 def test_a_short_secret_is_refused(secret: bytes) -> None:
     with pytest.raises(ValueError, match="at least 32 bytes"):
         CreateKeys("production", [NEW, secret])
+
+
+def test_a_secret_that_was_wrapped_is_read_with_any_secret_of_its_deployment_only() -> None:
+    """What stands in the store tells nothing without them, and is not taken when it was changed."""
+    hidden, old, new = b"h" * 32, b"o" * 32, b"n" * 32
+    wrapped = CreateKeys("a", [old]).wrap(hidden)
+    assert hidden not in wrapped
+    assert wrapped != CreateKeys("a", [old]).wrap(hidden)
+    assert CreateKeys("a", [old]).unwrap(wrapped) == hidden
+    assert CreateKeys("a", [new, old]).unwrap(wrapped) == hidden
+    for others in (CreateKeys("b", [old]), CreateKeys("a", [new])):
+        assert others.unwrap(wrapped) is None
+    for at in (0, 20, len(wrapped) - 1):
+        changed = wrapped[:at] + bytes([wrapped[at] ^ 1]) + wrapped[at + 1 :]
+        assert CreateKeys("a", [old]).unwrap(changed) is None
+
+
+def test_keys_bodies_macs_and_nonces_have_the_bits_that_the_protocol_says() -> None:
+    """Collisions would mix up creates; a marker has room for no more."""
+    assert (len(new_nonce()), len(KEYS.body(a_request())), len(random_key())) == (8, 16, 24)
+    assert len(KEYS.marker(random_key(), bytes(16), "caller", new_nonce()).nonce) == 6
+    assert new_nonce() != new_nonce()

@@ -389,3 +389,15 @@ async def test_a_replica_whose_rebuild_another_one_has_ended_goes_on_without_a_s
     assert len(replica.world.cloud.lists) == lists
     assert replica.world.telemetry.ledger_events.count("rebuilt") == rebuilt
     assert (await other.create(asked)).job_id == job.job_id
+
+
+async def test_a_store_that_cannot_be_read_is_not_rebuilt_before_it_can(replica: Replica) -> None:
+    await replica.create()
+    await replica.lose()
+    store = replica.store.store
+    assert isinstance(store, MemoryCreates)
+    store.fail_before, store.failing = 1, {"state"}
+    lists = len(replica.world.cloud.lists)
+    assert not await replica.round(QUARANTINE + 1)
+    assert len(replica.world.cloud.lists) == lists
+    assert await replica.round(1)

@@ -115,3 +115,17 @@ async def test_every_day_each_bucket_is_reconciled_and_one_that_fails_stops_no_o
     assert set(books.world.telemetry.findings) == {EXCLUSIVE.name}
     await books.reconciliation.daily()
     assert books.world.telemetry.findings[BUCKET.name] == {"orphan": 0, "doubled": 0, "miscounted": 0, "pages": 0}
+
+
+async def test_jobs_from_before_what_is_remembered_are_not_charged_again_beside_an_orphan(books: Books) -> None:
+    """They were counted once, and their records are forgotten."""
+    await books.charged(7)
+    await asyncio.sleep(TIMING.keep + 3600)
+    job = await books.charged(5)
+    for record in books.world.records:
+        books.world.data.delete(record.key)
+    books.world.data.pages.clear()
+    now = books.world.cloud.now()
+    report = await books.reconciliation.of_bucket(BUCKET, now - 3 * TIMING.keep, now + 1, charge=True)
+    assert (report.orphans, report.taken_in, report.forgotten) == ([job.job_id], [job.job_id], 1)
+    assert [record.job_id for record in books.world.records] == [job.job_id]

@@ -218,3 +218,7 @@ def test_the_index_says_what_the_record_counts() -> None:
     assert index_of(OPEN)[:6] == ("open", OPEN.nonce.hex(), "a", "2026-11-30", 30, 0)
     assert index_of(charged)[:6] == ("charged", OPEN.nonce.hex(), "a", "2026-11-30", 0, 7)
     assert index_of(charged)[6:] == ("place", "", "docs-1250000000", "job", OPEN.first_start)
+
+
+def test_states_are_stored_under_the_same_names_by_every_version() -> None:
+    assert [str(state) for state in State] == ["open", "accepted", "charged"]

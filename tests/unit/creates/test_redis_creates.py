@@ -18,7 +18,7 @@ from docpreview_gateway.creates.keys import CreateKeys
 from docpreview_gateway.creates.pages import PageCount, Pages, Periods
 from docpreview_gateway.creates.ports import Change, Lease, StoreError, StoreLost
 from docpreview_gateway.creates.records import Record, State, Timing
-from docpreview_gateway.creates.redis_creates import RedisCreates, key_names
+from docpreview_gateway.creates.redis_creates import TAKE_OVER_SIZE, RedisCreates, key_names
 from docpreview_gateway.model.callers import PageBudget
 from docpreview_gateway.storage.redis_connections import redis_commands
 from tests.redis_server import running_redis
@@ -652,3 +652,47 @@ async def test_creates_begun_at_once_never_exceed_the_budget(side: Side) -> None
     made = await asyncio.gather(*map(create, range(100)))
     assert sum(made) == 30
     assert await other.count("a", PERIODS) == PageCount(Pages(30, 0), Pages(30, 0))
+
+
+async def test_what_an_earlier_version_has_left_is_taken_over_once(side: Side) -> None:
+    """In parts, of which the last one is the end; records that are there stay, used pages are counted on top."""
+    used = [("a", DAY, 5), ("a", "2026-11", 6), ("b", DAY, 1)]
+    there = await side.begun(record("there"))
+    left = [accepted(record(f"left {number}", place="q"), f"job {number}") for number in range(TAKE_OVER_SIZE + 1)]
+    parts = [(replace(there, asked=50), NOW), *((each, NOW + 5) for each in left)]
+    assert await side.store.take_over("old", parts[: TAKE_OVER_SIZE // 2], [])
+    assert await side.store.take_over("new", parts, used)
+    contents = await side.contents()
+    assert not await side.store.take_over("new", [(record("late"), NOW)], used)
+    assert await side.contents() == contents
+    assert await side.store.find([there.key, *(each.key for each in left)]) == [there, *left]
+    reserved = 3 * (len(left) + 1)
+    assert await side.store.count("a", PERIODS) == PageCount(Pages(5, reserved), Pages(6, reserved))
+    assert await side.store.count("b", PERIODS) == PageCount(Pages(1, 0), Pages(0, 0))
+    assert await side.store.bound(BUCKET, ["job 0", "job 7", "none"]) == {"job 0", "job 7"}
+    assert await side.store.due(NOW + 4, NOW + 9, 10) == [there]
+    assert len(await side.store.due(NOW + 5, NOW + 9, len(parts))) == len(left)
+    assert await side.store.take_over("older", [], used)
+    assert await side.store.count("a", PERIODS) == PageCount(Pages(10, reserved), Pages(12, reserved))
+
+
+async def test_all_leases_are_listed_however_many_there_are(side: Side) -> None:
+    """The server shows them in parts."""
+    await side.store.lease(LEASE, BUDGET)
+    words = [word for number in range(3000) for word in (f"lease:r{number}\ta\t{DAY}", "5 1.0")]
+    await side.send("HSET", COUNTERS, *words)
+    found = {lease.replica: lease for lease in await side.store.leases()}
+    assert len(found) == 3001
+    assert found["x"] == LEASE
+    assert found["r7"] == Lease("r7", "a", DAY, 5, 1.0)
+
+
+async def test_a_counter_of_changes_that_cannot_be_read_is_a_loss_which_a_rebuild_heals(side: Side) -> None:
+    there = await side.begun(record())
+    await side.send("HSET", META, "seq", "x")
+    with pytest.raises(StoreLost):
+        await side.store.find([there.key])
+    assert (await side.store.state()).generation == ""
+    await side.store.begin_rebuild(NOW)
+    assert await side.store.end_rebuild(NOW, 0.0, [])
+    assert await side.store.find([there.key]) == [there]

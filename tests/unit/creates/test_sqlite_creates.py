@@ -425,3 +425,19 @@ async def test_no_step_reads_the_whole_table(path: Path) -> None:
     assert scans <= {"SCAN meta", "SCAN leases"}
     used = {detail.partition("INDEX ")[2].split(" ")[0] for _, detail in plans}
     assert {"creates_due", "creates_open", "creates_bound"} <= used
+
+
+async def test_what_an_earlier_version_has_left_is_taken_over_once(path: Path) -> None:
+    """Records that are there stay as they are; used pages are counted on top."""
+    left, used = accepted(record("left", pages=7)), [("a", DAY, 5), ("a", "2026-11", 6), ("b", DAY, 1)]
+    async with SqliteCreates(path, KEYS) as store:
+        there = await begun(store, record("there", pages=1))
+        assert await store.take_over("old", [(record("there", pages=50), NOW), (left, NOW + 5)], used)
+        assert await store.take_over("old", [(record("late"), NOW)], used) is False
+        assert await store.find(["there", "left", "late"]) == [there, left, None]
+        assert await store.count("a", TODAY) == PageCount(Pages(5, 8), Pages(6, 8))
+        assert await store.count("b", TODAY) == PageCount(Pages(1, 0), Pages(0, 0))
+        assert await store.due(NOW + 4, NOW + 9, 10) == [there]
+        assert await store.due(NOW + 5, NOW + 9, 10) == [left]
+        assert await store.take_over("older", [], used)
+        assert await store.count("a", TODAY) == PageCount(Pages(10, 8), Pages(12, 8))

@@ -6,6 +6,7 @@ import asyncio
 import gc
 
 import pytest
+import structlog
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
@@ -185,3 +186,25 @@ async def test_admission_is_checked_for_new_reads_only(cloud: FakeUpstream) -> N
     upstream.check_admission(BUCKET, JOB, call())
     cloud.gate.set()
     await reading
+
+
+@pytest.mark.parametrize(
+    ("error", "lines"),
+    [(UpstreamError(reasons.ERROR_REASON_JOB_NOT_FOUND, "no job"), 0), (RuntimeError("a bug"), 1)],
+    ids=["of the cloud", "unexpected"],
+)
+async def test_an_unexpected_error_that_no_caller_gets_any_more_is_logged(error: Exception, lines: int) -> None:
+    callers: list[asyncio.Task[PreviewJob]] = []
+
+    class FailingAtThatMoment(FakeUpstream):
+        async def get(self, _operation: GetJob, _call: Call) -> PreviewJob:
+            await asyncio.sleep(0)
+            callers[0].cancel()
+            raise error
+
+    upstream = Coalesced(FailingAtThatMoment(), FakeTelemetry(), longest=10.0)
+    with structlog.testing.capture_logs() as logged:
+        callers.append(asyncio.create_task(upstream(GetJob(BUCKET, JOB), call())))
+        await asyncio.wait(callers)
+        await asyncio.sleep(0)
+    assert [line["event"] for line in logged] == ["unexpected error in a shared read"] * lines
