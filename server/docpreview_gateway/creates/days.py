@@ -5,9 +5,18 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import structlog
+
+from docpreview_gateway.creates.ports import StoreError
+from docpreview_gateway.model.errors import GatewayError
+
 if TYPE_CHECKING:
+    from docpreview_gateway.creates.lists import JobHistory
     from docpreview_gateway.creates.ports import CreateStore
+    from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.upstream.cloud_clock import CloudTimes
+
+log = structlog.get_logger("docpreview_gateway.creates")
 
 APART_SECONDS = 30.0
 """Two dates of a later day, at least this far apart, move the day on: a single wrong one does not."""
@@ -49,6 +58,19 @@ class Days:
             self._later = day, heard.at
         elif heard.at - self._later[1] >= APART_SECONDS:
             self.learn(await self._store.advance(self._day, day))
+
+    async def keep_up(self, history: JobHistory, bucket: Bucket) -> None:
+        """Move the day on without a create: to be repeated every half APART_SECONDS. Failures are left to the next.
+
+        A caller whose budget is used up makes none, and asks for its usage instead.
+        """
+        if not self._day or day_of(self._times.now(bucket.ci_host)) <= self._day:
+            return
+        try:
+            await history.hear(bucket)
+            await self.move_on(bucket.ci_host)
+        except (GatewayError, StoreError) as error:
+            log.info("the day of page budgets is not moved on yet", bucket=bucket.name, error=str(error))
 
 
 def day_of(now: float) -> str:

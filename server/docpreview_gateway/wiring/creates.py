@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from docpreview_gateway.creates.attempts import Attempts
-from docpreview_gateway.creates.days import Days
+from docpreview_gateway.creates.days import APART_SECONDS, Days
 from docpreview_gateway.creates.dead_leases import DeadLeases
 from docpreview_gateway.creates.drafts import Drafts
 from docpreview_gateway.creates.guarded import GuardedStore, StoreMemory
@@ -127,6 +127,7 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
         for each in (
             repeated(settlement.round, SETTLE_SECONDS),
             repeated(leases.round, RENEW_SECONDS),
+            repeated(_keep_up(days, history, base.buckets[0]), APART_SECONDS / 2),
             *base.rounds(settings, times, telemetry, replica),
         ):
             await stack.enter_async_context(each)
@@ -249,6 +250,13 @@ async def _base(  # noqa: PLR0913, PLR0917 - collaborators, named by wiring
         telemetry=telemetry,
     )
     return _Base(keys, timing, opened, old, history, scans, guarded, rebuild, buckets)
+
+
+def _keep_up(days: Days, history: JobHistory, bucket: Bucket) -> Callable[[], Awaitable[None]]:
+    async def keep_up_day() -> None:
+        await days.keep_up(history, bucket)
+
+    return keep_up_day
 
 
 async def _always() -> bool:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from email.utils import formatdate
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.creates.days import APART_SECONDS, Days, day_of
 from docpreview_gateway.creates.ports import StoreError
+from docpreview_gateway.model.errors import GatewayError
 from tests.fakes.creates import MemoryCreates, MemoryData
-from tests.unit.creates.worlds import DAY, HOST, NOON, clock
+from tests.unit.creates.worlds import BUCKET, DAY, HOST, NOON, clock
+
+if TYPE_CHECKING:
+    from docpreview_gateway.model.buckets import Bucket
 
 
 class Calendar:
@@ -98,3 +104,41 @@ async def test_the_day_is_the_clouds_until_the_stores_is_known() -> None:
     days.learn("2026-11-14")
     days.learn("")
     assert days.current(HOST) == days.today(NOON) == "2026-11-14"
+
+
+class Asked:
+    """A history of jobs whose every question is answered with the present `Date`, or fails."""
+
+    def __init__(self, calendar: Calendar, date: float) -> None:
+        self.calendar = calendar
+        self.date = date
+        self.asked = 0
+        self.error: GatewayError | None = None
+
+    async def hear(self, _bucket: Bucket) -> None:
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        self.calendar.times.hear(HOST, formatdate(self.date, usegmt=True))
+
+
+async def test_a_day_that_ends_while_nobody_creates_is_moved_on_by_asking_the_cloud(calendar: Calendar) -> None:
+    """A caller whose budget is used up makes no create that would do it; within a day the cloud is not asked."""
+    history: Any = Asked(calendar, NOON + DAY)
+    await calendar.hear(NOON)
+    await calendar.days.keep_up(history, BUCKET)
+    assert history.asked == 0
+    await calendar.hear(NOON + DAY)
+    for _ in range(4):
+        await calendar.days.keep_up(history, BUCKET)
+        await asyncio.sleep(APART_SECONDS / 2)
+    assert calendar.data.day == day_of(NOON + DAY)
+    assert calendar.days.today(0.0) == day_of(NOON + DAY)
+
+
+async def test_a_cloud_that_does_not_answer_leaves_the_day_as_it_is(calendar: Calendar) -> None:
+    history: Any = Asked(calendar, NOON + DAY)
+    history.error = GatewayError(reasons.ERROR_REASON_UPSTREAM_TIMEOUT, "no reply in time")
+    await calendar.hear(NOON + DAY)
+    await calendar.days.keep_up(history, BUCKET)
+    assert (history.asked, calendar.data.day) == (1, "2026-11-15")
