@@ -127,10 +127,13 @@ async def test_a_poll_that_a_cache_has_answered_makes_a_follower() -> None:
 async def test_a_poll_has_a_time_limit_of_its_own() -> None:
     """And its first read may be answered from a cache."""
     seen: list[Call] = []
+    twice = asyncio.Event()
 
     class Noting(FakeUpstream):
         async def get(self, operation: GetJob, call: Call) -> PreviewJob:
             seen.append(call)
+            if len(seen) == 2:
+                twice.set()
             return await super().get(operation, call)
 
     cloud = Noting()
@@ -138,8 +141,7 @@ async def test_a_poll_has_a_time_limit_of_its_own() -> None:
     begun_at = asyncio.get_running_loop().time()
     async with watching(FakeFeed(), cloud, interval=0.01) as watched, watched.subscribe(BUCKET, JOB) as subscription:
         await anext(states := subscription.states())
-        while len(seen) < 2:
-            await asyncio.sleep(0.01)
+        await twice.wait()
         await states.aclose()
     assert seen[0].deadline == pytest.approx(begun_at + QUICK.poll, abs=1)
     assert [call.no_cache for call in seen[:2]] == [False, True]
