@@ -1,34 +1,25 @@
-"""The wall clock of a process, which tests set while it runs (libfaketime). What is monotonic goes on as it does."""
+"""The wall clock of a Python process, which tests set while it runs. What is monotonic goes on as it does."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-import pytest
-
-from tests.programs import need
+SITE = Path(__file__).with_name("machine_clock_site")
 
 
 class MachineClock:
     """The clock of processes that are started with `variables`; `file` holds what it is ahead."""
 
     def __init__(self, file: Path) -> None:
-        need("faketime")
         self._file = file
         self.ahead(0)
-        self._library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 
     @property
     def variables(self) -> dict[str, str]:
         """The environment of the processes."""
-        if self._library is None:
-            pytest.skip("libfaketime is not where Debian has it")
-        return {
-            "LD_PRELOAD": str(self._library),
-            "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
+        path = os.pathsep.join([str(SITE), *filter(None, [os.environ.get("PYTHONPATH")])])
+        return {"PYTHONPATH": path, "MACHINE_CLOCK_FILE": str(self._file)}
 
     def ahead(self, hours: float) -> None:
         """Set the clock to so many hours ahead of the true one; negative: behind it."""

@@ -16,7 +16,6 @@ _APT = "apt-get install -y --no-install-recommends"
 PROGRAMS = {
     "soffice": f"{_APT} libreoffice-impress libreoffice-writer libreoffice-calc fonts-dejavu-core",
     "redis-server": f"{_APT} redis-server",
-    "faketime": f"{_APT} faketime",
     "prometheus": f"{_APT} prometheus",
     "promtool": f"{_APT} prometheus",
     "chromium": f"{_APT} chromium",

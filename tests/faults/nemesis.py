@@ -39,7 +39,7 @@ class Nemesis:
     ) -> None:
         self.faults = self.pauses = self.store_kills = self.losses = self.jumps = self.full = 0
         self._empty_pages = empty_pages
-        self._at_store = asyncio.Lock()
+        self._at_store, self._at_disks = asyncio.Lock(), asyncio.Lock()
         self._operations = operations
         self._emulator = emulator
         self._proxy = proxy
@@ -73,7 +73,8 @@ class Nemesis:
 
     async def kill(self, gateways: list[GatewayProcess]) -> None:
         """Kill -9 of a random gateway, which restarts immediately."""
-        await self._rng.choice(gateways).restart()
+        async with self._at_disks:
+            await self._rng.choice(gateways).restart()
 
     async def pause(self, gateways: list[GatewayProcess]) -> None:
         """Stop a random gateway by SIGSTOP for 1 to 10 s, then continue it by SIGCONT."""
@@ -137,9 +138,9 @@ class Nemesis:
         self._rng.choice(clocks).ahead(self._rng.choice((-25, 0, 25)))
 
     async def fill_disk(self, gateways: list[GatewayProcess]) -> None:
-        """Keep the files of a random gateway from growing for 1 to 4 s."""
+        """Keep the files of a random gateway from growing for 1 to 4 s. Not while one starts: it would not."""
         gateway = self._rng.choice(gateways)
-        with suppress(ProcessLookupError):
+        async with self._at_disks:
             pid = gateway.pid
             usual = resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
             self.full += 1

@@ -138,9 +138,19 @@ class SharingClients(Clients):
         saving = (each for each in self.by_id.values() if each.caller == "saving")
         return {each.request_id: f"{each.document} {each.output}" for each in saving}
 
-    async def usage(self, caller: str) -> tuple[int, int]:
+    async def opened(self) -> None:
+        """Wait until each gateway can count pages: a store is new, or known, before the first fault."""
+        for number in range(len(self._channels)):
+            async with asyncio.timeout(30):
+                while True:
+                    with suppress(grpc.aio.AioRpcError):
+                        await self.usage("poor", number)
+                        break
+                    await asyncio.sleep(0.1)
+
+    async def usage(self, caller: str, gateway: int = 0) -> tuple[int, int]:
         """Pages used and reserved on this day."""
-        stub: Any = UsageServiceStub(self._channels[0])
+        stub: Any = UsageServiceStub(self._channels[gateway])
         metadata = bearer(self._policy.tokens[caller])
         day = (await stub.GetUsage(GetUsageRequest(), metadata=metadata, timeout=10)).day
         return day.used_pages, day.reserved_pages
@@ -246,15 +256,15 @@ async def run_sharing_campaign(plan: SharingPlan, folder: Path) -> SharingReport
         changes: dict[str, object] = {"policy": {"file": str(policy.path)}}
         if store is not None:
             changes |= {"shared_state": {"url": store.url}, "replicas": plan.gateways}
-        gateways, clocks = [], []
-        for number in range(plan.gateways):
-            clocks.append(MachineClock(folder / f"clock-{number}"))
-            gateway = GatewayProcess(folder / f"gateway-{number}", proxy.port, changes)
-            gateway.variables = clocks[-1].variables
-            gateways.append(gateway)
+        clocks = [MachineClock(folder / f"clock-{number}") for number in range(plan.gateways)]
+        homes = [folder / f"gateway-{number}" for number in range(plan.gateways)]
+        gateways = [GatewayProcess(home, proxy.port, changes) for home in homes]
+        for gateway, clock in zip(gateways, clocks, strict=True):
+            gateway.variables = clock.variables
         await asyncio.gather(*(stack.enter_async_context(each) for each in gateways))
         clients = SharingClients([each.address for each in gateways], rng, policy)
         await stack.enter_async_context(clients)
+        await clients.opened()
         nemesis = Nemesis(emulator, proxy, rng, operations=("create", "list"), empty_pages=True)
         foreign = Foreign(emulator, rng)
         async with foreign.making(), nemesis.faults_injected(), asyncio.TaskGroup() as group:

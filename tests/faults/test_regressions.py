@@ -22,7 +22,7 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.creates import MemoryCreates
 from tests.fakes.recorded import Recorded
 from tests.fakes.telemetry import FakeTelemetry
-from tests.fakes.upstream import FakeUpstream
+from tests.fakes.upstream import EPOCH, FakeUpstream
 
 BUCKET = Bucket("examplebucket-1250000000", "ap-chongqing", "main")
 
@@ -39,6 +39,7 @@ class LossyCloud(FakeUpstream):
 
     def __init__(self, times: CloudTimes) -> None:
         super().__init__()
+        self.date = EPOCH
         self.times = times
         """Hears a `Date` with every list, refused ones included."""
 
@@ -49,7 +50,7 @@ class LossyCloud(FakeUpstream):
         return job
 
     async def list_jobs(self, query: ListJobs, call: Call) -> JobPage:
-        self.times.hear(BUCKET.ci_host, formatdate(usegmt=True))
+        self.times.hear(BUCKET.ci_host, formatdate(self.date, usegmt=True))
         if self.refusal is not None:
             raise self.refusal
         return JobPage((), "") if self.hides else await super().list_jobs(query, call)
@@ -87,6 +88,9 @@ async def world() -> World:
     world = World(cloud, store, recorded, request)
     cloud.loses = cloud.hides = True
     assert await world.reason() == reasons.ERROR_REASON_CREATE_OUTCOME_UNKNOWN
+    # So much later that it is not likely to be just being sent.
+    cloud.date += 15
+    times.hear(BUCKET.ci_host, formatdate(cloud.date, usegmt=True))
     return world
 
 

@@ -149,7 +149,7 @@ class World:
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     policy = Policy(tmp_path / "policy.yaml")
-    policy.add("one", BUCKET, budget={"per_day": 100, "estimate": 1})
+    policy.add("one", BUCKET, budget={"per_day": 10_000, "estimate": 1})
     policy.write()
     async with Emulator() as emulator:
         emulator.put_object(BUCKET, REGION, "in/a.pdf", PDF)
@@ -216,7 +216,7 @@ async def test_an_operator_ends_a_loss_and_a_gateway_that_runs_goes_on(world: Wo
         await world.create(gateway, new_id())
         assert (await world.command("store", "status"))[0] == 0
         async with world.store() as store:
-            lost = await store.begin_rebuild(1.0)
+            lost = await store.begin_rebuild(SystemClock().now())
         assert lost.lost_since
 
         async def is_refused() -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 import grpc
@@ -51,7 +52,8 @@ class Cloud:
         if self.on_the_way:
             await self.on_the_way.pop(0)(exchange)
         else:
-            await exchange.answer(self.reply(exchange.request_line), headers=OF_CI)
+            headers = f"{OF_CI}Date: {formatdate(usegmt=True)}\r\n"
+            await exchange.answer(self.reply(exchange.request_line), headers=headers)
 
     def reply(self, line: str) -> bytes:
         if "/doc_jobs?" not in line:
@@ -186,23 +188,33 @@ class TestCreates:
     async def test_a_create_refused_by_something_on_the_way_is_looked_for_and_billed_once(
         self, world: World, stranger: Callable[[Exchange], Awaitable[None]]
     ) -> None:
-        """The cloud had accepted it: with `request_id` the caller gets its job, by the list."""
+        """The cloud had accepted it: the caller gets its job, by the list."""
+        await world.get()  # the cloud's time is heard before anything is on the way
         world.cloud.on_the_way = [stranger]
         assert (await world.create()).job_id == "made0"
         assert len(world.cloud.user_data) == 1
 
     @pytest.mark.parametrize("stranger", REFUSED.values(), ids=list(REFUSED))
-    async def test_a_create_without_request_id_has_an_unknown_outcome_and_is_sent_once(
+    async def test_a_create_without_request_id_is_looked_for_too_and_is_sent_once(
         self, world: World, stranger: Callable[[Exchange], Awaitable[None]]
     ) -> None:
-        """The caller is not told that it may simply try again."""
+        """Every create carries a marker."""
+        await world.get()
         world.cloud.on_the_way = [stranger]
+        assert (await world.create("")).job_id == "made0"
+        assert len(world.cloud.user_data) == 1
+
+    async def test_a_create_without_request_id_that_no_list_shows_has_an_unknown_outcome(self, world: World) -> None:
+        """The caller is not told that it may simply try again."""
+        await world.get()
+        world.cloud.on_the_way = [page("403 Forbidden"), page("200 OK"), page("200 OK", b"<Response/>")]
         assert await world.reason(world.create("")) == "CREATE_OUTCOME_UNKNOWN"
         assert len(world.cloud.user_data) == 1
 
     async def test_an_empty_list_of_something_on_the_way_proves_nothing(self, world: World) -> None:
         """The lists are a portal's page and an empty document of nobody: no second create is sent."""
         lost = page("403 Forbidden")
+        await world.get()
         world.cloud.on_the_way = [lost, page("200 OK"), page("200 OK", b"<Response/>")]
         assert await world.reason(world.create()) == "CREATE_OUTCOME_UNKNOWN"
         assert (await world.create()).job_id == "made0"

@@ -96,9 +96,19 @@ class CreateKeys:
 
     def is_ours(self, marker: Marker) -> bool:
         """Whether the marker was made with one of these secrets: its check cannot be forged."""
+        return bool(self.secret_of(marker))
+
+    def secret_of(self, marker: Marker) -> str:
+        """The id of the secret with which the marker was made; empty: with none of these."""
         text = "".join(marker[:-1]).encode()
-        found = (_word(keys.marker, text, CHECK_LENGTH) for keys in self._by_id.values())
-        return any(hmac.compare_digest(check, marker.check) for check in found)
+        for keys in self._by_id.values():
+            if hmac.compare_digest(_word(keys.marker, text, CHECK_LENGTH), marker.check):
+                return keys.id
+        return ""
+
+    def caller_tags(self, caller: str) -> list[str]:
+        """The caller's tag under each secret."""
+        return [_word(keys.marker, b"caller\n" + caller.encode(), CALLER_LENGTH) for keys in self._by_id.values()]
 
     def wrap(self, secret: bytes) -> bytes:
         """Another secret of 32 bytes, encrypted, so that it may stand in a store. `unwrap` reads it."""

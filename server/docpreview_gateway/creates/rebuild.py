@@ -109,7 +109,7 @@ class Scans:
 
     def _records(self, marked: Sequence[Listed]) -> list[Record]:
         """The record of each key, by its earliest job."""
-        tags = {self._keys.caller_tag(name): name for name in self._caller_names()}
+        tags = {tag: name for name in self._caller_names() for tag in self._keys.caller_tags(name)}
         found: dict[str, Record] = {}
         for each in marked:
             marker, job = read_marker(each.marker), each.job
@@ -120,7 +120,7 @@ class Scans:
             record = Record(
                 key=marker.key,
                 body=of_marker(marker),
-                kid=self._keys.id,
+                kid=self._keys.secret_of(marker),
                 caller=caller,
                 bucket=job.bucket,
                 request=b"",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from docpreview_gateway.creates.ports import StoreError, StoreLost, UnreadableRecord
 from docpreview_gateway.creates.sqlite_transaction import TABLES, Transaction
-from docpreview_gateway.storage.sqlite_file import SqliteFile
+from docpreview_gateway.storage.sqlite_file import SqliteFile, make_private
 
 if TYPE_CHECKING:
     import sqlite3
@@ -170,7 +170,7 @@ class SqliteCreates:
 
     async def _open(self) -> None:
         try:
-            _make_private(self._path)
+            make_private(self._path)
         except OSError as error:
             raise StoreError(f"{self._path}: {error}") from error
         await self._file.__aenter__()
@@ -195,14 +195,3 @@ def _identity(path: Path) -> tuple[int, int]:
     except OSError:
         return 0, 0
     return found.st_dev, found.st_ino
-
-
-def _make_private(path: Path) -> None:
-    """Make the folder and the file if they are missing. SQLite gives its files beside it the mode of the file."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        if os.fstat(descriptor).st_mode & 0o077:
-            os.fchmod(descriptor, 0o600)
-    finally:
-        os.close(descriptor)

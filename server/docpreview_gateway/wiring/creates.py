@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,12 +36,14 @@ from docpreview_gateway.storage.redis_urls import shown
 from docpreview_gateway.wiring.old_creates import old_creates
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
     from contextlib import AbstractAsyncContextManager
 
     from docpreview_gateway.access.bucket_registry import BucketRegistry
     from docpreview_gateway.creates.ports import CreatesTelemetry
+    from docpreview_gateway.creates.records import Timing
     from docpreview_gateway.creates.redis_creates import RedisCreates
+    from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.settings.loading import Settings
     from docpreview_gateway.storage.redis_health import RedisHealth
@@ -97,55 +100,19 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
     be opened.
     """
     async with AsyncExitStack() as stack:
-        known, timing, telemetry = create_secrets(settings), settings.ledger.timing(), observed.creates
-        keys = CreateKeys(settings.shared_state.namespace or "", known.secrets)
-        store, place, read_health = await create_store(settings, keys, stack)
-        old = OldIds()
-        migration = await old_creates(settings, store, keys, old, stack)
-        history = JobHistory(upstream, keys, times)
-        scans = Scans(history, keys, times, timing=timing, caller_names=caller_names)
-        all_buckets = [found.bucket() for found in settings.buckets]
-        guarded = GuardedStore(
-            store,
-            StoreMemory(settings.state_dir / STORE_MEMORY),
-            times,
-            # Nothing was made with a secret that did not exist. The rebuild is made below.
-            is_first_start=_always if known.made else lambda: rebuild.is_first_start(),  # noqa: PLW0108 - as above
-            prepare=migration,
-            place=place,
-        )
-        rebuild = Rebuild(
-            guarded,
-            scans,
-            all_buckets,
-            times,
-            timing=timing,
-            lease_seconds=LEASE_SECONDS,
-            on_loss=settings.ledger.on_loss,
-            telemetry=telemetry,
-        )
-        outcomes = Outcomes(
-            guarded,
-            history,
-            keys,
-            times,
-            telemetry=telemetry,
-            timing=timing,
-            is_exclusive=lambda bucket: bucket.exclusive,
-        )
+        base = await _base(settings, upstream, times, observed.creates, caller_names, stack)
+        guarded, history, keys, timing = base.guarded, base.history, base.keys, base.timing
+        telemetry = observed.creates
+        outcomes = base.outcomes(times, telemetry)
         journal, replica = await _journal(settings, keys, worker, stack)
         leases = PageLeases(guarded, journal, times, replica=replica, measure=telemetry.leased)
-        dead_leases = DeadLeases(
-            guarded, scans, all_buckets, keys, times, timing=timing, replica=replica, seconds=LEASE_SECONDS
-        )
-        attempts = Attempts(upstream, guarded, outcomes, keys, times, leases=leases, telemetry=telemetry, timing=timing)
         days = Days(guarded, times)
         creates = RecordedCreates(
             upstream,
             buckets,
             guarded,
-            attempts,
-            drafts=Drafts(keys, timing, old),
+            Attempts(upstream, guarded, outcomes, keys, times, leases=leases, telemetry=telemetry, timing=timing),
+            drafts=Drafts(keys, timing, base.old),
             rendered=RenderedJobs(upstream, tags, keys),
             history=history,
             leases=leases,
@@ -155,35 +122,133 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
             telemetry=telemetry,
             unsafe=lambda: guarded.unsafe,
         )
-        settlement = Settlement(
-            guarded,
-            upstream,
-            buckets,
-            outcomes=outcomes,
-            history=history,
-            times=times,
-            telemetry=telemetry,
-            timing=timing,
-        )
-        reconciliation = Reconciliation(
-            guarded, history, scans, keys, times, timing=timing, buckets=all_buckets, telemetry=telemetry
-        )
+        settlement = base.settlement(upstream, buckets, outcomes, times, telemetry)
         stack.push_async_callback(leases.end)
-        telemetry.measure_store(is_failing=lambda: bool(guarded.problem), is_lost=lambda: guarded.lost is not None)
-        rounds: list[AbstractAsyncContextManager[None]] = [
+        for each in (
             repeated(settlement.round, SETTLE_SECONDS),
-            repeated(rebuild.round, SETTLE_SECONDS),
-            repeated(guarded.look, CHECK_STORE_SECONDS),
             repeated(leases.round, RENEW_SECONDS),
-            repeated(dead_leases.round, RENEW_SECONDS),
-            repeated(reconciliation.daily, DAY_SECONDS, first_after=FIRST_RECONCILIATION),
-        ]
-        if read_health is not None:
-            rounds.append(_server_health(settings, read_health, guarded, place, telemetry))
-        for each in rounds:
+            *base.rounds(settings, times, telemetry, replica),
+        ):
             await stack.enter_async_context(each)
         stack.push_async_callback(creates.drained)
         yield CreateParts(creates, PageUsages(guarded, lambda: days.today(clock.now())), lambda: guarded.problem)
+
+
+@dataclass(frozen=True)
+class _Base:
+    """The store, guarded, and what keeps it whole."""
+
+    keys: CreateKeys
+    timing: Timing
+    opened: OpenStore
+    old: OldIds
+    history: JobHistory
+    scans: Scans
+    guarded: GuardedStore
+    rebuild: Rebuild
+    buckets: list[Bucket]
+
+    def outcomes(self, times: CloudTimes, telemetry: CreatesTelemetry) -> Outcomes:
+        """What finds the outcomes of creates."""
+        return Outcomes(
+            self.guarded,
+            self.history,
+            self.keys,
+            times,
+            telemetry=telemetry,
+            timing=self.timing,
+            is_exclusive=lambda bucket: bucket.exclusive,
+        )
+
+    def settlement(
+        self,
+        upstream: Upstream,
+        buckets: BucketRegistry,
+        outcomes: Outcomes,
+        times: CloudTimes,
+        telemetry: CreatesTelemetry,
+    ) -> Settlement:
+        """The loop over records that are due."""
+        return Settlement(
+            self.guarded,
+            upstream,
+            buckets,
+            outcomes=outcomes,
+            history=self.history,
+            times=times,
+            telemetry=telemetry,
+            timing=self.timing,
+        )
+
+    def rounds(
+        self, settings: Settings, times: CloudTimes, telemetry: CreatesTelemetry, replica: str
+    ) -> Iterator[AbstractAsyncContextManager[None]]:
+        """The rounds over the store as a whole."""
+        telemetry.measure_store(
+            is_failing=lambda: bool(self.guarded.problem), is_lost=lambda: self.guarded.lost is not None
+        )
+        dead_leases = DeadLeases(
+            self.guarded,
+            self.scans,
+            self.buckets,
+            self.keys,
+            times,
+            timing=self.timing,
+            replica=replica,
+            seconds=LEASE_SECONDS,
+        )
+        reconciliation = Reconciliation(
+            self.guarded,
+            self.history,
+            self.scans,
+            self.keys,
+            times,
+            timing=self.timing,
+            buckets=self.buckets,
+            telemetry=telemetry,
+        )
+        yield repeated(self.rebuild.round, SETTLE_SECONDS)
+        yield repeated(self.guarded.look, CHECK_STORE_SECONDS)
+        yield repeated(dead_leases.round, RENEW_SECONDS)
+        yield repeated(reconciliation.daily, DAY_SECONDS, first_after=FIRST_RECONCILIATION)
+        if self.opened.read_health is not None:
+            yield _server_health(settings, self.opened.read_health, self.guarded, self.opened.place, telemetry)
+
+
+async def _base(  # noqa: PLR0913, PLR0917 - collaborators, named by wiring
+    settings: Settings,
+    upstream: Upstream,
+    times: CloudTimes,
+    telemetry: CreatesTelemetry,
+    caller_names: Callable[[], Iterable[str]],
+    stack: AsyncExitStack,
+) -> _Base:
+    known, timing = create_secrets(settings), settings.ledger.timing()
+    keys = CreateKeys(settings.shared_state.namespace or "", known.secrets)
+    opened, old = await create_store(settings, keys, stack), OldIds()
+    history = JobHistory(upstream, keys, times)
+    scans = Scans(history, keys, times, timing=timing, caller_names=caller_names)
+    buckets = [found.bucket() for found in settings.buckets]
+    guarded = GuardedStore(
+        opened.store,
+        StoreMemory(settings.state_dir / STORE_MEMORY),
+        times,
+        # Nothing was made with a secret that did not exist. The rebuild is made below.
+        is_first_start=_always if known.made else lambda: rebuild.is_first_start(),  # noqa: PLW0108 - as above
+        prepare=await old_creates(settings, opened.store, keys, old, stack),
+        place=opened.place,
+    )
+    rebuild = Rebuild(
+        guarded,
+        scans,
+        buckets,
+        times,
+        timing=timing,
+        lease_seconds=LEASE_SECONDS,
+        on_loss=settings.ledger.on_loss,
+        telemetry=telemetry,
+    )
+    return _Base(keys, timing, opened, old, history, scans, guarded, rebuild, buckets)
 
 
 async def _always() -> bool:

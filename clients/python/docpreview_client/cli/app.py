@@ -51,7 +51,7 @@ def docpreview(context: typer.Context, connection: ConnectionOptions, *, version
 @app.command()
 @command
 async def create(session: Session, bucket: Bucket, input_object: InputObject, new_job: NewJobOptions) -> ExitCode:
-    """Create a job and print it. Every call makes, and bills, a new job."""
+    """Create a job and print it. Without --request-id every call makes, and bills, a new job."""
     session.view.job(await previewing.create(session, bucket, input_object=input_object, new_job=new_job))
     return ExitCode.OK
 
