@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.model.call import Call
+    from docpreview_gateway.upstream.operations import GetJob
 
 JOB = "d1"
 RUNNING, SUCCESS = PreviewJob.STATE_RUNNING, PreviewJob.STATE_SUCCESS
@@ -102,3 +104,44 @@ async def test_a_follower_polls_when_the_other_replica_is_lost() -> None:
         assert found.state == SUCCESS
         await states.aclose()
     assert len(cloud.asked) >= 2
+
+
+async def test_a_poll_that_a_cache_has_answered_makes_a_follower() -> None:
+    """Another replica has read the job, and will poll it again."""
+
+    class Cache(FakeUpstream):
+        async def get(self, operation: GetJob, call: Call) -> PreviewJob:
+            found = await super().get(operation, call)
+            call.response.cache = "hit"
+            return found
+
+    feed, cloud = FakeFeed(), Cache()
+    cloud.add_job(BUCKET.name, JOB, RUNNING)
+    async with watching(feed, cloud, interval=50) as watched, watched.subscribe(BUCKET, JOB) as subscription:
+        await anext(states := subscription.states())
+        await asyncio.sleep(0.01)
+        await states.aclose()
+    assert feed.waits == pytest.approx([60.0])
+
+
+async def test_a_poll_has_a_time_limit_of_its_own() -> None:
+    """And its first read may be answered from a cache."""
+    seen: list[Call] = []
+    twice = asyncio.Event()
+
+    class Noting(FakeUpstream):
+        async def get(self, operation: GetJob, call: Call) -> PreviewJob:
+            seen.append(call)
+            if len(seen) == 2:
+                twice.set()
+            return await super().get(operation, call)
+
+    cloud = Noting()
+    cloud.add_job(BUCKET.name, JOB, RUNNING)
+    begun_at = asyncio.get_running_loop().time()
+    async with watching(FakeFeed(), cloud, interval=0.01) as watched, watched.subscribe(BUCKET, JOB) as subscription:
+        await anext(states := subscription.states())
+        await twice.wait()
+        await states.aclose()
+    assert seen[0].deadline == pytest.approx(begun_at + QUICK.poll, abs=1)
+    assert [call.no_cache for call in seen[:2]] == [False, True]

@@ -109,3 +109,14 @@ def test_a_clock_can_be_set_back_to_what_it_was() -> None:
 def test_elapsed_time_does_not_go_back() -> None:
     """Of this machine."""
     assert elapsed() <= elapsed()
+
+
+def test_the_latest_time_is_that_of_the_host_that_was_heard_last() -> None:
+    """Whichever shows a later one; none was heard at first."""
+    scene = Scene()
+    assert scene.times.latest() is None
+    scene.times.hear(OTHER, "Fri, 22 Sep 2033 10:00:00 GMT")
+    scene.steady.time += 5
+    scene.times.hear(HOST, DATE)
+    scene.steady.time += 8
+    assert scene.times.latest() == TIME + 8

@@ -336,3 +336,30 @@ async def test_jobs_are_found_in_the_shared_cache_while_they_are_fresh() -> None
     world.clock.time += 1
     assert await world.cached.find_shared(BUCKET, [JOB], call) == {}
     assert await World().cached.find_shared(BUCKET, [JOB], call) == {}
+
+
+async def test_a_job_of_the_shared_cache_is_in_memory_after_its_first_read() -> None:
+    world = World(shared=FakeSharedCache())
+    world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_SUCCESS)
+    await world.get()
+    other = world.replica()
+    world.telemetry.lookups.clear()
+    for _ in range(2):
+        assert await world.get(replica=other) == "hit"
+    assert world.telemetry.lookups == [("memory", "miss"), ("shared", "hit"), ("memory", "hit")]
+
+
+async def test_a_job_that_was_read_while_the_shared_cache_was_asked_for_it_is_not_read_again() -> None:
+    class Late(FakeSharedCache):
+        async def get(self, key: str) -> bytes | None:
+            found = await super().get(key)
+            await asyncio.sleep(0.05)
+            return found
+
+    world = World(shared=Late())
+    world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_SUCCESS)
+    first = asyncio.create_task(world.get())
+    await asyncio.sleep(0.01)
+    assert await world.get(no_cache=True) == "miss"
+    assert await first == "hit"
+    assert len(world.cloud.asked) == 1

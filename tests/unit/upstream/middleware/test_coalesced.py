@@ -208,3 +208,16 @@ async def test_an_unexpected_error_that_no_caller_gets_any_more_is_logged(error:
         await asyncio.wait(callers)
         await asyncio.sleep(0)
     assert [line["event"] for line in logged] == ["unexpected error in a shared read"] * lines
+
+
+async def test_a_read_that_nobody_wants_any_more_is_no_unexpected_error(
+    cloud: FakeUpstream, upstream: Coalesced
+) -> None:
+    cloud.gate = asyncio.Event()
+    with structlog.testing.capture_logs() as logged:
+        caller = asyncio.create_task(upstream(GetJob(BUCKET, JOB), call()))
+        await asyncio.sleep(0.01)
+        caller.cancel()
+        await asyncio.gather(caller, return_exceptions=True)
+        await asyncio.sleep(0.01)
+    assert logged == []
