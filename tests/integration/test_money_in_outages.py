@@ -284,7 +284,7 @@ class Monitor:
         text = b""
         while mark not in text:
             text += self._socket.recv(65536)
-        lines = [line for line in text.split(b"\r\n") if b' "EVAL" ' in line and b"docpreview:2:" in line]
+        lines = [line for line in text.split(b"\r\n") if b' "EVAL" ' in line and b'"docpreview:2:{' in line]
         return sum(not any(_quoted(script) in line for script in BACKGROUND) for line in lines)
 
 
@@ -301,7 +301,7 @@ async def test_a_create_costs_two_round_trips_of_the_store_and_its_repeat_one(tm
         "both": {"budget": {"per_day": 1000, "estimate": 1}, "dedupe_seconds": 3600},
     }
     with running_redis(tmp_path) as redis:
-        async with site(tmp_path, callers) as here, Gateway(here.settings(**shared(redis))) as gateway:
+        async with site(tmp_path, callers, hold=True) as here, Gateway(here.settings(**shared(redis))) as gateway:
             with closing(Monitor(redis)) as monitor:
                 for name in ("one", *callers):
                     async with here.caller(gateway, name) as caller:

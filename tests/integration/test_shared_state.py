@@ -116,8 +116,8 @@ async def pair(redis_server: RedisServer) -> AsyncIterator[Pair]:
 
 @pytest.fixture
 def mortal(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis server that a test may stop."""
-    with running_redis(tmp_path) as server:
+    """A Redis server that a test may stop; what it has acknowledged is there when it is started again."""
+    with running_redis(tmp_path, "--appendonly", "yes", "--appendfsync", "always") as server:
         yield server
 
 

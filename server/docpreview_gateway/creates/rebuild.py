@@ -103,9 +103,10 @@ class Scans:
         return self._times.now(bucket.ci_host)
 
     async def shows_markers(self, bucket: Bucket, since: float, now: float) -> bool:
-        """Whether the bucket's list has a marker of this deployment. GatewayError."""
+        """Whether the bucket's list has a job that this deployment has recorded. GatewayError."""
         listing = await self._history.read(bucket, since, now)
-        return any(has_valid_marker(each, self._keys) for each in listing.jobs)
+        ours = (read_marker(each.marker) for each in listing.jobs if has_valid_marker(each, self._keys))
+        return any(marker is not None and not is_unrecorded(marker) for marker in ours)
 
     def _records(self, marked: Sequence[Listed]) -> list[Record]:
         """The record of each key, by its earliest job."""

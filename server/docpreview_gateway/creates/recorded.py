@@ -7,6 +7,7 @@ sent; what the cloud answers is recorded in another. Creates that need none carr
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -286,6 +287,9 @@ class RecordedCreates:
             self._attempts.release_later(work)
             raise refusals.not_recordable(error) from None
         work.stored = False
+        if caller.budget is None:
+            # Its marker says so: a job that no record knows is no loss then.
+            work.record = replace(work.record, nonce=UNRECORDED)
         if caller.budget is None or caller.shadow:
             self._telemetry.limit(caller.name, "page_budget", "degraded")
             return

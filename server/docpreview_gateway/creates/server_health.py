@@ -62,7 +62,7 @@ class ServerHealth:
         self._telemetry.store_health({check: check in found for check in CHECKS}, health.evicted_keys or 0)
         if self._strict:
             self._store.refuse(f"{found[POLICY]} (ledger.strict)" if POLICY in found else "")
-        await self._compare(health.replid)
+        await self._compare(health)
 
     def _tell(self, found: dict[str, str]) -> None:
         """Say what has changed."""
@@ -73,11 +73,17 @@ class ServerHealth:
             log.info("a check of the server of the store of creates passes again", place=self._place, check=check)
         self._failing = failing
 
-    async def _compare(self, replid: str | None) -> None:
-        """Another server than before may lack the last changes. A loss that was joined is not noted again."""
+    async def _compare(self, health: RedisHealth) -> None:
+        """Another server than before may lack the last changes, and so may one that was restarted and writes late.
+
+        A loss that was joined is not noted again.
+        """
+        replid = health.replid
         if not replid:
             return
-        if self._replid not in {"", replid} and self._losses == self._store.losses:
+        is_promoted = health.replid_before == self._replid
+        may_lack = self._replid not in {"", replid} and (is_promoted or not health.keeps_all)
+        if may_lack and self._losses == self._store.losses:
             try:
                 await self._store.note_loss("the server was restarted, or another one has taken its place")
             except StoreError as error:

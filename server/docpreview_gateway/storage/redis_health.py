@@ -40,7 +40,14 @@ class RedisHealth(NamedTuple):
     evicted_keys: int | None = None
     """Keys of any kind that it has evicted since it was started."""
     replid: str | None = None
-    """`master_replid`: another one means that the server was restarted empty, or that another one took its place."""
+    """`master_replid`: another one means that the server was restarted, or that another one took its place."""
+    replid_before: str | None = None
+    """`master_replid2`: of the server whose place this one took; zeros: it took none's."""
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether every change that it has acknowledged is there after a restart."""
+        return self.appendonly is True and self.appendfsync == "always"
 
 
 async def read_health(send: Callable[..., Awaitable[object]], key: str, *, seconds: float = 1.0) -> RedisHealth:
@@ -62,6 +69,7 @@ async def read_health(send: Callable[..., Awaitable[object]], key: str, *, secon
         appendfsync=config.get("appendfsync"),
         evicted_keys=int(evicted) if evicted.isdecimal() else None,
         replid=info.get("master_replid"),
+        replid_before=info.get("master_replid2"),
     )
 
 

@@ -16,9 +16,10 @@ from docpreview_gateway.creates.ports import StoreError
 from docpreview_gateway.creates.redis_creates import RedisCreates, key_names
 from docpreview_gateway.creates.server_health import ServerHealth
 from docpreview_gateway.storage.redis_connections import redis_commands
-from docpreview_gateway.storage.redis_health import read_health
+from docpreview_gateway.storage.redis_health import RedisHealth, read_health
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from tests.fakes.clock import FakeClock
+from tests.fakes.creates import MemoryCreates
 from tests.fakes.telemetry import FakeTelemetry
 from tests.integration.conftest import until
 from tests.redis_server import running_redis
@@ -151,3 +152,30 @@ async def test_a_server_that_does_not_answer_is_left_to_the_store(tmp_path: Path
             with pytest.raises(StoreError):
                 await here.store.check()
             assert PLACE in here.store.problem
+
+
+@pytest.mark.parametrize(
+    ("after", "losses"),
+    [
+        (RedisHealth(appendonly=True, appendfsync="always", replid="two", replid_before="0" * 40), 0),
+        (RedisHealth(appendonly=True, appendfsync="everysec", replid="two", replid_before="0" * 40), 1),
+        (RedisHealth(appendonly=True, appendfsync="always", replid="two", replid_before="one"), 1),
+        (RedisHealth(replid="two"), 1),
+    ],
+    ids=["restarted, and syncs each change", "restarted, and syncs each second", "promoted", "does not say"],
+)
+async def test_a_restart_is_a_loss_unless_the_server_has_written_every_change(after: RedisHealth, losses: int) -> None:
+    """One that took another's place may lack what that one had acknowledged, however it writes."""
+    healths = [RedisHealth(replid="one"), after]
+
+    async def read() -> RedisHealth:
+        return healths.pop(0)
+
+    async def first() -> bool:
+        return True
+
+    store = GuardedStore(MemoryCreates(), StoreMemory(None), CloudTimes(FakeClock()), is_first_start=first)
+    health = ServerHealth(read, store, strict=False, place="redis://x", telemetry=FakeTelemetry())
+    for _ in range(2):
+        await health.round()
+    assert store.losses == losses
