@@ -241,7 +241,7 @@ class TestWithoutReply:
 
     async def test_a_wait_for_the_pool_that_times_out_counts_as_not_sent(self) -> None:
         """All connections of the pool are busy."""
-        async with RawServer(silence) as server, transport(server.url, connect=0.3, read=30) as client:
+        async with RawServer(silence) as server, transport(server.url, connect=3, read=30) as client:
             busy = [asyncio.ensure_future(client.send(GET)) for _ in range(MAX_CONNECTIONS)]
             async with asyncio.timeout(20):
                 while len(server.exchanges) < MAX_CONNECTIONS:  # noqa: ASYNC110 - the server has no event for it
