@@ -118,7 +118,8 @@ class TestCluster:
                     _, cache = await pair.other.get(job_id)
                     # A server that is late for one has another chance with the next.
                     if pair.other.lookups("hit") > hits:
-                        assert (cache, pair.emulator.requests) == ("hit", [])
+                        asked = [request for request in pair.emulator.requests if request.operation == "get"]
+                        assert (cache, asked) == ("hit", [])
 
     async def test_reads_of_two_replicas_at_the_same_time_ask_the_cloud_once(self, redis_cluster: Cluster) -> None:
         """Whatever node keeps the lease."""
@@ -130,7 +131,7 @@ class TestCluster:
                 pair.emulator.clear_requests()
                 pair.emulator.add_fault("latency", "get", seconds=1.0)
                 await asyncio.gather(pair.one.get(job_id), pair.other.get(job_id))
-                assert len(pair.emulator.requests) == 1
+                assert [request.operation for request in pair.emulator.requests].count("get") == 1
 
     async def test_the_rules_of_one_call_are_charged_by_one_script_on_one_node(self, redis_cluster: Cluster) -> None:
         async with redis_batches(redis_cluster.url) as send:
