@@ -21,7 +21,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-READY_SECONDS = 1.5
+READY_SECONDS = 2.0
 IDLE_MIB = 90e6 / 2**20
 TRIES = 3
 """Number of starts; the best one counts, since a busy machine slows any single one."""
@@ -94,7 +94,7 @@ def _answers_ok(url: str) -> bool:
 
 
 @pytest.mark.alone
-def test_the_command_is_ready_in_less_than_1_5_seconds(tmp_path: Path) -> None:
+def test_the_command_is_ready_in_less_than_two_seconds(tmp_path: Path) -> None:
     """Time from the start of the process to a 200 of `/readyz`, on a machine with an idle core."""
     took = []
     for _ in range(TRIES):
