@@ -69,7 +69,7 @@ class DeadLeases:
                 if now - self._seen[lease] > self._seconds + self._timing.watch:
                     await self._account_for(lease)
         except (GatewayError, StoreError) as error:
-            log.warning("leases of replicas that are gone stay reserved", error=str(error))
+            log.warning("page leases cannot be compared with the replicas that hold them", error=str(error))
 
     async def _account_for(self, lease: Lease) -> None:
         is_found = await self._is_found(lease)
