@@ -154,7 +154,7 @@ class PageLeases:
                 await self._journal.remove([record.key])
                 leased.left += leased.unsettled.pop(record.key)
         except StoreError as error:
-            log.warning("pages of a create that was not sent stay reserved until the store is back", key=record.key, error=str(error))
+            log.warning("pages of a create that was not sent stay reserved for now", key=record.key, error=str(error))
 
     async def renew(self) -> None:
         """Hand over what was spent, and renew the leases. To be repeated every RENEW_SECONDS. StoreError."""
