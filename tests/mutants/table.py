@@ -41,18 +41,18 @@ _REDIS = Judged(
 
 TABLE: dict[str, Judged] = {
     "creates/recorded.py": _creates("recorded", "budgets", "rendered", "rotation", "leases", "imported"),
-    "creates/attempts.py": _creates("attempts", "recorded", "budgets", "rendered", "store_problems", "leases"),
-    "creates/outcomes.py": _creates("outcomes", "recorded", "settlement", "store_problems"),
+    "creates/attempts.py": _creates("attempts", "recorded", "budgets", "rendered", "guarded_failures", "leases"),
+    "creates/outcomes.py": _creates("outcomes", "recorded", "settlement", "guarded_failures"),
     "creates/evidence.py": _creates("evidence", "lists", "outcomes", "recorded"),
     "creates/lists.py": _creates("lists", "outcomes", "recorded"),
-    "creates/settlement.py": _creates("settlement", "budgets", "recorded", "store_problems"),
+    "creates/settlement.py": _creates("settlement", "budgets", "recorded", "guarded_failures"),
     "creates/drafts.py": _creates("drafts", "rotation", "imported", "recorded", "budgets"),
     "creates/rendered.py": _creates("rendered", "recorded"),
     "creates/days.py": _creates("days", "budgets", "recorded"),
-    "creates/leases.py": _creates("leases", "dead_leases", "budgets", "store_problems"),
+    "creates/leases.py": _creates("leases", "dead_leases", "budgets", "guarded_failures"),
     "creates/dead_leases.py": _creates("dead_leases", "leases"),
     "creates/pages.py": _creates("pages", "budgets", "settlement", "memory_creates"),
-    "creates/guarded.py": _creates("guarded", "guarded_failures", "rebuild", "store_problems"),
+    "creates/guarded.py": _creates("guarded", "guarded_failures", "rebuild"),
     "creates/rebuild.py": _creates("rebuild", "dead_leases", "reconciliation"),
     "creates/sqlite_transaction.py": Judged(
         (_STORE, "tests/unit/creates/test_sqlite_creates.py"), money=True, only="sqlite", statements=statements.sql
