@@ -49,13 +49,13 @@ class FakeTelemetry:
         self.evicted_keys = 0
         self.store_measures: tuple[Callable[[], bool], Callable[[], bool]] | None = None
         self.listened: list[bool] = []
-        self.replaced_servers = 0
+        self.unknown_methods = 0
 
     def listening(self, listening: bool) -> None:  # noqa: FBT001
         self.listened.append(listening)
 
-    def server_replaced(self) -> None:
-        self.replaced_servers += 1
+    def unknown_method(self) -> None:
+        self.unknown_methods += 1
 
     def retry(self, operation: str, outcome: str) -> None:
         self.retries.append((operation, outcome))
