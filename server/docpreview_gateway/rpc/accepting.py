@@ -10,6 +10,7 @@ What of grpc.aio is used here is not public. `pyproject.toml` admits the version
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from grpc._cython.cygrpc import (
@@ -31,6 +32,13 @@ if TYPE_CHECKING:
 
     OnUnknown = Callable[[str], None]
     OnEnd = Callable[[BaseException], None]
+
+AT_ONCE = 16
+"""Calls of a method that gRPC may hand over in one turn of the event loop.
+
+With one, as in grpc.aio, each call waits for a turn of its own, and under a flood calls queue in the library, which
+cancels some.
+"""
 
 _NO_METHOD = ""
 """The name of a call's method that is not registered: none has this one, so gRPC answers UNIMPLEMENTED."""
@@ -71,8 +79,7 @@ class _Accepting(AioServer):  # type: ignore[misc] # grpc's stubs do not tell of
         self._guards = interceptors
         self._on_unknown, self._on_end = on_unknown, on_end
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
-        self._calls: set[asyncio.Task[None]] = set()
-        """Calls in progress: a loop holds its tasks weakly."""
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def add_registered_method_handlers(self, handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]) -> None:
         """Serve these methods, by their path."""
@@ -82,9 +89,15 @@ class _Accepting(AioServer):  # type: ignore[misc] # grpc's stubs do not tell of
     def _make_request_call_future(self, method: bytes | None) -> asyncio.Task[None]:
         """GRPC awaits here the next call of a method, or None for one that is not registered.
 
-        It gets a task that accepts all of them and ends with the server.
+        It gets a task that accepts all of them, beside others, and ends with the server.
         """
+        for _ in range(AT_ONCE - 1):
+            self._keep(self._events.create_task(self._accept_beside(method)))
         return self._events.create_task(self._accept(method))
+
+    async def _accept_beside(self, method: bytes | None) -> None:
+        with suppress(_RequestCallError):  # the server stops
+            await self._accept(method)
 
     async def _accept(self, method: bytes | None) -> None:
         try:
@@ -111,6 +124,9 @@ class _Accepting(AioServer):  # type: ignore[misc] # grpc's stubs do not tell of
 
     def _begin(self, name: str, resolver: object, state: object) -> None:
         answer = _handle_rpc(name, resolver, self._guards, state, self._events, False)  # noqa: FBT003
-        call = self._events.create_task(_schedule_rpc_coro(answer, state, self._events, name))
-        self._calls.add(call)
-        call.add_done_callback(self._calls.discard)
+        self._keep(self._events.create_task(_schedule_rpc_coro(answer, state, self._events, name)))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        """Keep the task until it ends: its loop holds it weakly."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
