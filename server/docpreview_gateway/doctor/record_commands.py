@@ -57,25 +57,10 @@ def reconcile(
 
 @store.command("status")
 def status(config: Config = None) -> None:
-    """Say whether the records of creates are whole. The exit code is 1 when they are lost, 3 when not readable."""
-    import asyncio  # noqa: PLC0415
+    """Say whether the records of creates are whole, how many there are, and what to do next.
 
-    from docpreview_gateway.doctor import record_texts, records  # noqa: PLC0415
-
-    settings = load(config)
-    configure_log(settings)
-    found = run(lambda: asyncio.run(records.store_status(settings)), record_texts.INCOMPLETE)
-    for line in record_texts.status_lines(found):
-        typer.echo(line)
-    raise typer.Exit(LOST if found.problem else 0)
-
-
-@store.command("accept-loss")
-def accept_loss(config: Config = None) -> None:
-    """End a loss of records that a gateway has noted, without what is missing: gateways go on within seconds.
-
-    A request_id whose record is lost may then make, and bill, a second job, and its pages are not counted. The exit
-    code is 0 also when nothing was lost, 3 when the records cannot be read.
+    The exit code is 0 when they are whole, 1 when the store is lost, empty or not ready, 2 when the configuration is
+    wrong, 3 when the store cannot be read.
     """
     import asyncio  # noqa: PLC0415
 
@@ -83,8 +68,28 @@ def accept_loss(config: Config = None) -> None:
 
     settings = load(config)
     configure_log(settings)
+    found = run(lambda: asyncio.run(records.store_status(settings)), record_texts.INCOMPLETE)
+    for line in record_texts.status_lines(found, settings.ledger.on_loss):
+        typer.echo(line)
+    raise typer.Exit(0 if found.kind == "whole" else LOST)
+
+
+@store.command("accept-loss")
+def accept_loss(config: Config = None) -> None:
+    """End a loss of records that a gateway has noted, without what is missing: gateways go on within seconds.
+
+    Given up are the records that are missing: a request_id without its record makes, and bills, a second job when its
+    create is repeated, and pages of lost creates count for nobody. Until then creates with request_id, and those of
+    callers with a page budget, are refused. `reconcile --charge` finds afterwards what is missing. The exit code is 0
+    also when nothing was lost, 3 when the records cannot be read.
+    """
+    import asyncio  # noqa: PLC0415
+
+    from docpreview_gateway.doctor import record_texts, records  # noqa: PLC0415
+
+    settings = load(config)
+    configure_log(settings)
+    budgets = run(lambda: records.counted_callers(settings), record_texts.INCOMPLETE)
     before = run(lambda: asyncio.run(records.accept_loss(settings)), record_texts.INCOMPLETE)
-    if before.problem:
-        typer.echo(f"accepted: {before.problem}; count what may be missing with `docpreview-gateway reconcile`")
-    else:
-        typer.echo(f"{before.place}: nothing is noted as lost")
+    for line in record_texts.accepted_lines(before, budgets):
+        typer.echo(line)
