@@ -35,12 +35,13 @@ def reconcile(
     from json import dumps  # noqa: PLC0415
 
     from docpreview_gateway.doctor import record_texts, records  # noqa: PLC0415
+    from docpreview_gateway.wiring.system_clock import SystemClock  # noqa: PLC0415
 
     settings = load(config)
     try:
-        begin = record_texts.time_of(since)
-    except ValueError:
-        fail([f"--since {since}: is no day such as 2026-11-28, nor an instant such as 2026-11-28T06:00Z"], USAGE)
+        begin = record_texts.time_of(since, SystemClock().now())
+    except ValueError as error:
+        fail([f"--since {since}: {error}"], USAGE)
     configure_log(settings)
     found = run(lambda: asyncio.run(records.reconcile(settings, begin, charge=charge)), record_texts.INCOMPLETE)
     lines = [line for bucket in found for line in record_texts.lines(bucket)]

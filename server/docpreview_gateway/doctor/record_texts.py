@@ -21,7 +21,7 @@ UNKNOWN_TIMES = 10.0
 _ORPHAN = "--charge gives it a record and counts its pages; docs/runbooks/reconciliation-findings.md says how it arose"
 _DOUBLED = "it is billed a second time: cancel it if it runs, and report it with the log lines of its create"
 _MISCOUNTED = "pages that were charged stay charged: correct the caller's budget of this period if it matters"
-_UNREAD = "try again; `docpreview-gateway doctor` checks the way to the cloud"
+_UNREAD = "try again; `docpreview-gateway doctor` checks the ways to the cloud and to the store"
 _CUT = "the cloud's list did not end: reconcile a shorter time, with a later --since"
 
 
@@ -35,10 +35,21 @@ class Line(NamedTuple):
     remedy: str = ""
 
 
-def time_of(text: str) -> float:
-    """The Unix time of a day or an instant, in UTC unless it says otherwise. ValueError for any other text."""
-    found = datetime.fromisoformat(text)
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+def time_of(text: str, now: float) -> float:
+    """The Unix time of a day or an instant before `now`, in UTC unless it says otherwise.
+
+    ValueError with what is wrong with the text.
+    """
+    try:
+        found = datetime.fromisoformat(text)
+        since = (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise ValueError("is no day such as 2026-11-28, nor an instant such as 2026-11-28T06:00Z") from None
+    if since > now:
+        raise ValueError(f"is in the future, so there is nothing to compare: it is {_utc(now)} now")
+    if since < 0:
+        raise ValueError("is before 1970; the cloud keeps jobs for a month")
+    return since
 
 
 def lines(found: Reconciled) -> Iterator[Line]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from docpreview_gateway.creates.guarded import MAKING
 from docpreview_gateway.creates.ports import StoreState
-from docpreview_gateway.doctor.record_texts import accepted_lines, status_lines
+from docpreview_gateway.doctor.record_texts import accepted_lines, status_lines, time_of
 from docpreview_gateway.doctor.records import StoreStatus
 
 PLACE = "redis://127.0.0.1:6379/0, namespace docs"
@@ -71,3 +73,34 @@ def test_an_accepted_loss_says_what_is_given_up_and_which_callers_were_refused()
 @pytest.mark.parametrize("status", [WHOLE, NEW])
 def test_without_a_loss_nothing_is_accepted(status: StoreStatus) -> None:
     assert list(accepted_lines(status, [])) == [f"{PLACE}: nothing is noted as lost, and nothing was changed"]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2026-11-15", 12 * 3600),
+        ("2026-11-15T11:59Z", 60),
+        ("2026-11-15T12:30+01:00", 1800),
+        ("2026-11-15 11:00", 3600),
+    ],
+)
+def test_a_time_to_begin_at_is_a_day_or_an_instant_of_utc(text: str, seconds: int) -> None:
+    assert time_of(text, NOON) == NOON - seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("yesterday", "is no day such as 2026-11-28"),
+        ("", "is no day"),
+        ("2026-11-31", "is no day"),
+        ("1794744000", "is no day"),
+        ("2026-11-16", "is in the future, so there is nothing to compare: it is 2026-11-15T12:00:00+00:00 now"),
+        ("2026-11-15T12:00:01Z", "is in the future"),
+        ("1900-01-01", "is before 1970"),
+        ("0001-01-01T00:00+23:59", "is before 1970"),
+    ],
+)
+def test_a_time_to_begin_at_that_is_none_or_in_the_future_is_refused_with_the_reason(text: str, why: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(why)):
+        time_of(text, NOON)
