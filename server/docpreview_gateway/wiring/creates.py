@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.settings.loading import Settings
     from docpreview_gateway.storage.redis_health import RedisHealth
     from docpreview_gateway.upstream.cloud_clock import CloudTimes
+    from docpreview_gateway.upstream.middleware.cached import Cached
     from docpreview_gateway.upstream.operations import Upstream
     from docpreview_gateway.upstream.ports import ObjectTags
     from docpreview_gateway.wiring.access import Access
@@ -85,7 +86,7 @@ class CreateParts(NamedTuple):
 @asynccontextmanager
 async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
     settings: Settings,
-    upstream: Upstream,
+    upstream: Cached,
     tags: ObjectTags,
     *,
     buckets: BucketRegistry,
@@ -114,7 +115,7 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
             guarded,
             Attempts(upstream, guarded, outcomes, keys, times, leases=leases, telemetry=telemetry, timing=timing),
             drafts=Drafts(keys, timing, base.old),
-            rendered=RenderedJobs(upstream, tags, keys),
+            rendered=RenderedJobs(upstream, tags, keys, upstream.last_seen),
             history=history,
             leases=leases,
             days=days,
