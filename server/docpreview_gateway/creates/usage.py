@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
 from docpreview.v1.usage_service_pb2 import PageUsage, Usage
@@ -10,7 +11,7 @@ from docpreview_gateway.creates.pages import CallerPages
 from docpreview_gateway.creates.ports import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from docpreview.v1.usage_service_pb2 import GetUsageRequest
     from docpreview_gateway.creates.days import Days
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 PAGES_SECONDS = 15.0
 """Interval of readings for metrics."""
+
+READINGS = 3
+"""Most readings of a round: what is reserved and what is leased have to be of one moment."""
 
 KEEP_SECONDS = 120.0
 """How long the last reading is shown while the store cannot be read."""
@@ -91,20 +95,31 @@ class PageMetrics:
         """The pages of these callers, one after the other: many of them must not keep creates waiting."""
         self._days.learn((await self._store.state()).day)
         now = pages.periods(self._days.today(self._clock.now()))
-        leases = await self._store.leases()
-        found: list[CallerPages] = []
-        for caller in counted:
-            count = await self._store.count(caller.name, now)
-            found += _of_caller(caller, count, [lease for lease in leases if lease.caller == caller.name], now.day)
-        return found
+        leases = _leased_pages(await self._store.leases())
+        for _ in range(READINGS):
+            counts = [(caller, await self._store.count(caller.name, now)) for caller in counted]
+            before, leases = leases, _leased_pages(await self._store.leases())
+            if leases == before:
+                break
+        return [each for caller, count in counts for each in _of_caller(caller, count, leases, now.day)]
 
 
-def _of_caller(caller: Caller, count: PageCount, leases: Sequence[Lease], today: str) -> Iterator[CallerPages]:
+def _leased_pages(leases: Iterable[Lease]) -> Counter[tuple[str, str]]:
+    """Leased pages by caller and period. How much each replica leased, and when, does not matter."""
+    found: Counter[tuple[str, str]] = Counter()
+    for lease in leases:
+        for period in pages.periods(lease.day):
+            found[lease.caller, period] += lease.pages
+    return found
+
+
+def _of_caller(
+    caller: Caller, count: PageCount, leases: Mapping[tuple[str, str], int], today: str
+) -> Iterator[CallerPages]:
     budget = caller.budget
     if budget is None:
         return
-    of_day = sum(lease.pages for lease in leases if lease.day == today)
-    of_month = sum(lease.pages for lease in leases if lease.day[:7] == today[:7])
+    of_day, of_month = (leases.get((caller.name, period), 0) for period in pages.periods(today))
     yield _caller_pages(caller.name, "day", count.day, of_day, budget.per_day)
     yield _caller_pages(caller.name, "month", count.month, of_month, budget.per_month)
 
@@ -112,7 +127,7 @@ def _of_caller(caller: Caller, count: PageCount, leases: Sequence[Lease], today:
 def _caller_pages(
     caller: str, period: Literal["day", "month"], count: Pages, leased: int, budget: int | None
 ) -> CallerPages:
-    # A lease may have been given back between both readings.
+    # They may have changed with every reading.
     leased = min(leased, count.reserved)
     left = None if budget is None else max(0, budget - sum(count))
     return CallerPages(caller, period, count.used, count.reserved - leased, leased, left)

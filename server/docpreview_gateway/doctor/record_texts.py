@@ -84,7 +84,7 @@ _REFUSED = (
     "creates with request_id fail with LEDGER_UNAVAILABLE, those of callers with a page budget with LIMITER_UNAVAILABLE"
 )
 _LOST_REMEDIES = {
-    "rebuild": "wait: running gateways rebuild it from the cloud's lists, in some five minutes (ledger.on_loss; in "
+    "rebuild": "wait: running gateways rebuild it from the cloud's lists, in some four minutes (ledger.on_loss; in "
     "ledger.retention_seconds where the cloud does not show whose jobs they are). Not to wait: "
     "`docpreview-gateway store accept-loss`",
     "refuse": "decide: `docpreview-gateway store accept-loss` ends it; --help has the price (ledger.on_loss: refuse)",
@@ -139,13 +139,16 @@ def accepted_lines(before: StoreStatus, budgets: Sequence[str]) -> Iterator[str]
     complete = f"after {_utc(before.state.cloud_mark)}" if before.state.cloud_mark else "at any time"
     yield f"         kept: {before.records:,} records. Lost for good: those that are missing, of creates {complete}"
     yield "         a request_id without its record makes, and bills, a second job when its create is repeated"
-    yield "         pages of those creates count for nobody, so callers may exceed their budgets by them"
-    counted = f" ({', '.join(budgets)})" if budgets else " (none)"
-    yield f"         until now {_REFUSED}{counted}; other creates and all reads went on"
+    yield "         used pages may count from 0 again, so callers may exceed their budgets by them"
+    counted = f": {', '.join(budgets)}" if budgets else ": there are none"
+    yield (
+        "         refused until now: creates with request_id (LEDGER_UNAVAILABLE), and those of callers with a page budget "
+        f"(LIMITER_UNAVAILABLE){counted}; other creates and all reads went on"
+    )
     yield "         running gateways take creates again within seconds"
     yield (
-        "         to do: `docpreview-gateway reconcile --since DAY --charge`, with the day before the loss, finds the "
-        "jobs of lost records, gives them records, and counts their pages"
+        "         to do: `docpreview-gateway reconcile --since DAY --charge` gives jobs of lost records that are younger than "
+        "ledger.retention_seconds their records again, and counts their pages; older pages stay uncounted"
     )
 
 

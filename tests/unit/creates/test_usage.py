@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,7 +15,25 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.creates import MemoryCreates
 from tests.unit.creates.worlds import COUNTED, DAY, NOON, ONE, World, selecting
 
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from docpreview_gateway.creates.ports import Lease
+
 LEASED = Caller("leased", budget=PageBudget(per_day=100, estimate=40, outage_pages=50))
+
+
+class Store(MemoryCreates):
+    """A store in which something happens after the leases are read for the first time."""
+
+    after_leases: Callable[[], Awaitable[None]] | None = None
+
+    async def leases(self) -> list[Lease]:
+        found = await super().leases()
+        if (work := self.after_leases) is not None:
+            self.after_leases = None
+            await work()
+        return found
 
 
 class Metrics:
@@ -22,7 +41,7 @@ class Metrics:
 
     def __init__(self, *callers: Caller) -> None:
         self.world = World()
-        self.store = MemoryCreates(self.world.data)
+        self.store = Store(self.world.data)
         self.callers = callers
         self.parts = self.world.process(self.store)
         self.metrics = PageMetrics(
@@ -62,6 +81,17 @@ async def test_leased_pages_are_told_apart_from_those_of_unfinished_jobs() -> No
     found = Metrics(LEASED)
     await found.world.create(selecting("1"), LEASED, at=found.parts)
     await found.parts.leases.renew()
+    assert await found.shown() == [
+        CallerPages("leased", "day", 0, 1, 50, 49),
+        CallerPages("leased", "month", 0, 1, 50, None),
+    ]
+
+
+async def test_a_lease_that_is_drawn_while_pages_are_read_is_not_taken_for_pages_of_jobs() -> None:
+    """Both are done at the same interval, so this is no rare case."""
+    found = Metrics(LEASED)
+    await found.world.create(selecting("1"), LEASED, at=found.parts)
+    found.store.after_leases = found.parts.leases.renew
     assert await found.shown() == [
         CallerPages("leased", "day", 0, 1, 50, 49),
         CallerPages("leased", "month", 0, 1, 50, None),

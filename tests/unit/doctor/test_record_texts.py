@@ -66,7 +66,7 @@ def test_an_accepted_loss_says_what_is_given_up_and_which_callers_were_refused()
     assert "noticed at 2026-11-15T12:01:00+00:00" in text
     assert "of creates after 2026-11-15T12:00:00+00:00" in text
     assert "second job" in text
-    assert "LIMITER_UNAVAILABLE (archive, shop)" in text
+    assert "(LIMITER_UNAVAILABLE): archive, shop;" in text
     assert "reconcile --since DAY --charge" in text
 
 
