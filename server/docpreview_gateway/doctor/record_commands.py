@@ -82,7 +82,8 @@ def accept_loss(config: Config = None) -> None:
     Given up are the records that are missing: a request_id without its record makes, and bills, a second job when its
     create is repeated, and used pages may count from 0 again. Until then creates with request_id, and those of
     callers with a page budget, are refused. `reconcile --charge` finds afterwards jobs that are younger than
-    ledger.retention_seconds; a rebuild would find those of a month. The exit code is 0 also when nothing was lost, 3 when the records cannot be read.
+    ledger.retention_seconds; a rebuild would find those of a month. The exit code is 0 also when
+    nothing was lost, 3 when the records cannot be read.
     """
     import asyncio  # noqa: PLC0415
 

@@ -142,13 +142,13 @@ def accepted_lines(before: StoreStatus, budgets: Sequence[str]) -> Iterator[str]
     yield "         used pages may count from 0 again, so callers may exceed their budgets by them"
     counted = f": {', '.join(budgets)}" if budgets else ": there are none"
     yield (
-        "         refused until now: creates with request_id (LEDGER_UNAVAILABLE), and those of callers with a page budget "
-        f"(LIMITER_UNAVAILABLE){counted}; other creates and all reads went on"
+        "         refused until now: creates with request_id (LEDGER_UNAVAILABLE), and those of callers with a page "
+        f"budget (LIMITER_UNAVAILABLE){counted}; other creates and all reads went on"
     )
     yield "         running gateways take creates again within seconds"
     yield (
-        "         to do: `docpreview-gateway reconcile --since DAY --charge` gives jobs of lost records that are younger than "
-        "ledger.retention_seconds their records again, and counts their pages; older pages stay uncounted"
+        "         to do: `docpreview-gateway reconcile --since DAY --charge` gives jobs of lost records that are younger "
+        "than ledger.retention_seconds their records again, and counts their pages; older pages stay uncounted"
     )
 
 
