@@ -147,8 +147,8 @@ def accepted_lines(before: StoreStatus, budgets: Sequence[str]) -> Iterator[str]
     )
     yield "         running gateways take creates again within seconds"
     yield (
-        "         to do: `docpreview-gateway reconcile --since DAY --charge` gives jobs of lost records that are younger "
-        "than ledger.retention_seconds their records again, and counts their pages; older pages stay uncounted"
+        "         to do: `docpreview-gateway reconcile --since DAY --charge` gives jobs of lost records that are "
+        "younger than ledger.retention_seconds their records again, and counts their pages; older pages stay uncounted"
     )
 
 
