@@ -142,7 +142,7 @@ class Gateway:
                 clock=clock,
                 times=times,
                 observed=self._observed,
-                caller_names=access.caller_names,
+                access=access,
                 worker=Path(self._worker.admin).stem if self._worker is not None else "",
             )
         )
