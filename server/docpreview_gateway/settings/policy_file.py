@@ -184,7 +184,7 @@ def parsed(path: Path) -> PolicyPart:
     try:
         text = path.read_bytes()
     except OSError as error:
-        raise PolicyError([f"{path}: {error.strerror}"]) from None
+        raise PolicyError([error.strerror or type(error).__name__]) from None
     try:
         return PolicyPart.model_validate(strict_yaml.parse(text))
     except ValidationError as error:

@@ -246,10 +246,11 @@ def load_directory(settings: Settings) -> Directory:
         issuers=frozenset(found.issuer for found in _issuers(settings)),
         client_certificates=settings.tls.client_ca is not None,
     )
+    path = settings.policy.file
     try:
-        return load_policy(settings.policy.file, surroundings)
+        return load_policy(path, surroundings)
     except PolicyError as error:
-        raise InvalidFileError(*error.problems) from None
+        raise InvalidFileError(*(f"{path}: {problem}" for problem in error.problems)) from None
 
 
 def _issuers(settings: Settings) -> tuple[JwtSettings, ...]:
