@@ -112,3 +112,29 @@ async def test_a_server_that_is_gone_is_named_without_its_password(world: World,
             (why,) = told(world, "creates cannot be recorded")
             assert f"127.0.0.1:{server.port}" in why
             assert "hushhush" not in why
+
+
+async def test_a_gateway_with_another_secret_than_its_store_makes_no_job_until_the_loss_is_accepted(
+    world: World,
+) -> None:
+    """It would not know the ids that were recorded: `ledger.key` is gone, the records are there."""
+    request_id = new_id()
+    async with running(world.config) as gateway:
+        job = await world.create(gateway, request_id)
+    (world.folder / "ledger.key").rename(world.folder / "kept.key")
+    async with running(world.config) as gateway:
+        with pytest.raises(grpc.aio.AioRpcError, match="cannot be recorded"):
+            await world.create(gateway, request_id)
+        assert await says(gateway, "creates.db", "ledger.key_file")
+        code, text = await world.command("store", "status")
+        assert (code, "ledger.key_file" in text) == (1, True)
+    (world.folder / "ledger.key").rename(world.folder / "new.key")
+    (world.folder / "kept.key").rename(world.folder / "ledger.key")
+    async with running(world.config) as gateway:
+        assert (await world.create(gateway, request_id)).job_id == job.job_id
+    (world.folder / "new.key").rename(world.folder / "ledger.key")
+    async with running(world.config) as gateway:
+        assert (await world.command("store", "accept-loss"))[0] == 0
+        await eventually(lambda: is_in_order(gateway))
+        assert not await is_refused(world, gateway)
+    assert (await world.command("store", "status"))[0] == 0

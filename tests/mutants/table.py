@@ -52,7 +52,8 @@ TABLE: dict[str, Judged] = {
     "creates/leases.py": _creates("leases", "dead_leases", "budgets", "guarded_failures"),
     "creates/dead_leases.py": _creates("dead_leases", "leases"),
     "creates/pages.py": _creates("pages", "budgets", "settlement", "memory_creates"),
-    "creates/guarded.py": _creates("guarded", "guarded_failures", "rebuild"),
+    "creates/guarded.py": _creates("guarded", "guarded_failures", "rebuild", "secret_use"),
+    "creates/secret_use.py": _creates("secret_use"),
     "creates/rebuild.py": _creates("rebuild", "dead_leases", "reconciliation"),
     "creates/sqlite_transaction.py": Judged(
         (_STORE, "tests/unit/creates/test_sqlite_creates.py"), money=True, only="sqlite", statements=statements.sql

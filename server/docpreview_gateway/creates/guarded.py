@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import structlog
 
-from docpreview_gateway.creates.ports import StoreError, StoreLost, UnreadableRecord
+from docpreview_gateway.creates.ports import StoreError, StoreLost, UnknownSecret, UnreadableRecord
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -33,6 +33,9 @@ LOST = "the store of creates has lost records, and is being rebuilt"
 
 MARK_SECONDS = 60.0
 """Interval of notes up to when the store is complete."""
+
+SECRETS_SECONDS = 30.0
+"""After how long callers try again while this process lacks a secret of the store."""
 
 MARK_BEFORE_SECONDS = 300.0
 """How long before the cloud's time such a note is: a create that was begun earlier has long been recorded."""
@@ -87,7 +90,8 @@ class GuardedStore:
     """The port `CreateStore` around another one. `is_first_start` says whether an empty store is a new one.
 
     `prepare` is done before the store is used for the first time. StoreError as long as it cannot be done.
-    `place` is the file or the server of the store, for what operators read.
+    `place` is the file or the server of the store, for what operators read. `missing_secrets` says why the store cannot
+    be used by this process, whose secrets are not those that its records are made with; empty: it can.
     """
 
     def __init__(  # noqa: PLR0913 - collaborators, named by wiring
@@ -99,12 +103,14 @@ class GuardedStore:
         is_first_start: Callable[[], Awaitable[bool]],
         prepare: Callable[[], Awaitable[None]] | None = None,
         place: str = "",
+        missing_secrets: Callable[[StoreState], str] = lambda _: "",
     ) -> None:
         self.store = store
         self._memory = memory
         self._times = times
         self._is_first_start = is_first_start
         self._prepare = prepare
+        self._missing_secrets = missing_secrets
         self._opening = asyncio.Lock()
         self._is_open = False
         self._place = place
@@ -135,9 +141,11 @@ class GuardedStore:
         async with self._opening:
             if self._is_open:
                 return
+            state = self._checked(await self.store.state())
             if self._prepare is not None:
                 await self._prepare()
-            state, is_same = await self._compared(await self.store.state())
+                state = await self.store.state()
+            state, is_same = await self._compared(state)
             if state.lost_since == MAKING and is_same:
                 # Another replica was making it, and may have been killed.
                 state = await self._end_making()
@@ -149,6 +157,13 @@ class GuardedStore:
                 state = await self._end_making()
             self._remember(state)
             self._is_open = True
+
+    def _checked(self, state: StoreState) -> StoreState:
+        """The state, if this process has the store's secrets. StoreError: it must neither read nor change it."""
+        if why := self._missing_secrets(state):
+            self._is_open = False
+            raise StoreError(why, wait=SECRETS_SECONDS)
+        return state
 
     async def _compared(self, state: StoreState) -> tuple[StoreState, bool]:
         """The state, or a later one, and whether it is of the store that is known, or of a new one. StoreError."""
@@ -164,7 +179,7 @@ class GuardedStore:
 
     async def reopen(self) -> None:
         """The rebuild is over: the store is whole again. StoreLost if it is not the one that was rebuilt."""
-        state = await self.store.state()
+        state = self._checked(await self.store.state())
         if self.lost is None or state.generation != self.lost.generation:
             raise StoreLost("the store of creates was lost again while it was being rebuilt")
         self.lost = None
@@ -184,13 +199,16 @@ class GuardedStore:
 
     async def check(self) -> StoreState:
         """Note how far the store is; to be repeated now and then. StoreError."""
-        state = await self._ask(self.store.state())
+        state = await self._ask(self._state())
         known = self._memory.value
         if state.lost_since or state.generation != known.generation or state.seq < known.seq:
             await self._lose()
             raise StoreLost("the store of creates has lost records")
         self._remember(state)
         return state
+
+    async def _state(self) -> StoreState:
+        return self._checked(await self.store.state())
 
     def refuse(self, why: str) -> None:
         """Have creates with `request_id` refused, or with an empty text no more."""
@@ -298,6 +316,9 @@ class GuardedStore:
             log.error("a record of a create cannot be read", why=str(error), place=self._place)  # noqa: TRY400 - no trace
             raise
         except StoreError as error:
+            if isinstance(error, UnknownSecret):
+                # The next call compares the secrets anew.
+                self._is_open = False
             if self.lost is None:
                 self._failed(str(error))
             raise

@@ -16,8 +16,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from docpreview_gateway.creates import redis_scripts as scripts
 from docpreview_gateway.creates.pages import PageCount, Pages, Periods
-from docpreview_gateway.creates.ports import Begun, Lease, StoreError, StoreLost, StoreState, UnreadableRecord
+from docpreview_gateway.creates.ports import (
+    Begun,
+    Lease,
+    SecretUse,
+    StoreError,
+    StoreLost,
+    StoreState,
+    UnknownSecret,
+    UnreadableRecord,
+)
 from docpreview_gateway.creates.records import RecordError, index_of, packed, unpacked
+from docpreview_gateway.creates.secret_use import problem
 from docpreview_gateway.storage.redis_client import RedisCallError, RedisClient, expect, script_command
 from docpreview_gateway.storage.redis_keys import slot_prefix
 
@@ -53,16 +63,20 @@ Result = TypeVar("Result")
 
 
 class _Known:
-    """The store that this process knows: generation and noted loss (`*`: any), and its highest `seq` in an answer."""
+    """The store that this process knows: generation and noted loss (`*`: any), and its highest `seq` in an answer.
+
+    `secrets` are the ids of those that were seen in its state; None: any.
+    """
 
     def __init__(self, state: StoreState | None = None) -> None:
+        self.secrets = {use.id for use in state.secrets} if state else None
         self.generation = state.generation if state else "*"
         self.seq = state.seq if state else 0
         self.lost_since = repr(state.lost_since) if state else "*"
 
 
 class _Answer(NamedTuple):
-    """`rest` is what a script answers after its status, `seq` and all that was checked."""
+    """`rest` is what a script answers after its status, `seq` and all that was checked; `key` is a record or secret."""
 
     status: bytes
     seq: int = 0
@@ -94,6 +108,7 @@ class RedisCreates:
         state = await self._run(_state, scripts.STATE)
         if state.generation == known.generation:
             known.seq = max(known.seq, state.seq)
+            known.secrets = {use.id for use in state.secrets}
         elif known is self._known:
             self._known = _Known(state)
         return state
@@ -211,12 +226,17 @@ class RedisCreates:
                 return False
         return True
 
+    async def drop_secrets(self, ids: Sequence[str]) -> None:
+        """Forget that these secrets were used, although records may be made with them that nobody finds then."""
+        await self._run(_nothing, scripts.DROP_SECRETS, f",{','.join(ids)},")
+
     async def _run(
         self, read: Callable[..., Result], script: str, *arguments: str | bytes | float, patient: bool = False
     ) -> Result:
         """Run a script and `read` the rest of its answer. An unexpected answer is an error, never a record."""
         known, client = self._known, self._patient if patient else self._redis
-        expected = (known.generation, f"{known.seq} {known.lost_since}")
+        ids = "*" if known.secrets is None else f",{','.join({*known.secrets, *self._keys.ids})},"
+        expected = (known.generation, f"{known.seq} {known.lost_since} {self._keys.id} {ids}")
         command = script_command(script, self._names, *expected, *arguments)
         try:
             answer = await client.execute(*command, read=partial(_checked, read))
@@ -226,6 +246,8 @@ class RedisCreates:
             raise StoreLost("shared_state: the store of creates was emptied, restored or replaced")
         if answer.status == b"unreadable":
             raise _unreadable(answer.key, "it cannot be read by this version")
+        if answer.status == b"secret":
+            raise UnknownSecret(f"shared_state: {problem([SecretUse(answer.key, 0.0)])}")
         known.seq = max(known.seq, answer.seq)
         result: Result = answer.rest
         return result
@@ -295,7 +317,7 @@ def _checked(read: Callable[..., object], answer: Any) -> _Answer:  # noqa: ANN4
     status, *rest = expect(list, answer)
     if status == b"lost" and not rest:
         return _Answer(status)
-    if status == b"unreadable":
+    if status in {b"unreadable", b"secret"}:
         return _Answer(status, key=_text(*rest))
     if status != b"ok":
         raise ValueError("not an answer of this script")
@@ -363,9 +385,11 @@ def _begun(
 
 
 def _state(answer: object) -> StoreState:
-    generation, seq, cloud_mark, lost_since, day = expect(list, answer)
+    generation, seq, cloud_mark, lost_since, day, secrets = expect(list, answer)
     mark, lost = (float(_text(value) or 0) for value in (cloud_mark, lost_since))
-    return StoreState(_text(generation), _integer(seq), mark, lost, _text(day))
+    words = _text(secrets).split()
+    uses = tuple(SecretUse(name, float(used_at)) for name, used_at in zip(words[::2], words[1::2], strict=True))
+    return StoreState(_text(generation), _integer(seq), mark, lost, _text(day), uses)
 
 
 def _leases(answer: object) -> list[Lease]:

@@ -13,18 +13,36 @@ local generation = redis.call('HGET', m, 'generation')
 local member = 'generation:' .. (generation or '')
 local is_whole = generation and generation ~= '' and redis.call('HGET', c, 'generation') == generation
   and redis.call('HGET', p, 'generation') == generation and redis.call('ZSCORE', d, member) and true or false
-local function changed() seq = seq + 1 redis.call('HSET', m, 'seq', string.format('%.0f', seq)) end
+local least_seq, known_loss, own_secret, known_secrets = string.match(ARGV[2], '^(%S+) (%S+) (%S+) (%S+)$')
+local secrets = redis.call('HGET', m, 'secrets') or ''
+local function note_secret(used_at)
+  local others = {}
+  for id, at in string.gmatch(secrets, '(%S+) (%S+)') do
+    if id ~= own_secret then table.insert(others, id .. ' ' .. at) end
+  end
+  table.insert(others, own_secret .. ' ' .. used_at)
+  secrets = table.concat(others, ' ')
+  redis.call('HSET', m, 'secrets', secrets)
+end
+local function changed()
+  seq = seq + 1
+  redis.call('HSET', m, 'seq', string.format('%.0f', seq))
+  for id in string.gmatch(secrets, '(%S+) %S+') do if id == own_secret then return end end
+  note_secret(redis.call('HGET', m, 'cloud_mark') or '0')
+end
 """
 CHECK = (
     STORE
     + """
-local least_seq, known_loss = string.match(ARGV[2], '^(%S+) (%S+)$')
 if not is_whole or not seq or (ARGV[1] ~= '*' and ARGV[1] ~= generation) or seq < tonumber(least_seq) then
   return {'lost'}
 end
 -- A loss that another replica has noted, of changes that this one may not have seen.
 local loss = tonumber(redis.call('HGET', m, 'lost_since') or 0)
 if not loss or (loss ~= 0 and known_loss ~= '*' and loss ~= tonumber(known_loss)) then return {'lost'} end
+for id in string.gmatch(secrets, '(%S+) %S+') do
+  if known_secrets ~= '*' and not string.find(known_secrets, ',' .. id .. ',', 1, true) then return {'secret', id} end
+end
 """
 )
 PAGES = """

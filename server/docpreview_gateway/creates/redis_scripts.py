@@ -8,6 +8,7 @@ the packed record. A script cannot compute a MAC, so what it changes it has chec
 the MAC of what it reads. `m`:
 
     generation, seq, cloud_mark, lost_since, day
+    secrets                   ids of the secrets with which something was written, each with the time of its last use
     p:<place>                 key of the record that was last begun or reopened there
     n:<place>                 number of OPEN records there
     o:<place> <number>        their keys, numbered from 1 without gaps
@@ -19,9 +20,10 @@ A tab separates words in the names of fields, here and in `p`: `held:` and `used
 replica, caller and day. Each of the four keys carries the generation (`generation`; in `d` as a member that is never
 due). None has a TTL, so what a server evicts or loses is a whole key, and every script notices it.
 
-ARGV: the expected generation (`*`: any); the smallest `seq` that is not a loss and the `lost_since` that is known (`*`:
-any), separated by a blank; then the method's own. Answers begin with `ok` and the present `seq`, or are `lost`, or
-`unreadable` and a record's key.
+ARGV: the expected generation (`*`: any); separated by blanks the smallest `seq` that is not a loss, the `lost_since`
+that is known (`*`: any), the id of the current secret, and the ids of the known ones (between commas; `*`: any); then
+the method's own. Answers begin with `ok` and the present `seq`, or are `lost`, `unreadable` and a record's key, or
+`secret` and the id of one that is not known.
 
 A script that fails must have changed nothing. So it reads and computes everything before its first write, and its first
 write is one that a full server refuses, unless it only deletes: the server judges the first write alone.
@@ -38,7 +40,7 @@ STATE = (
 local f = {STATE_FIELDS}
 -- What is left of a store that is not whole is no store.
 if not is_whole or not seq then generation, seq = '', 0 end
-return {{'ok', seq, {{generation, seq, f[1] or '', f[2] or '', f[3] or ''}}}}
+return {{'ok', seq, {{generation, seq, f[1] or '', f[2] or '', f[3] or '', secrets}}}}
 """
 )
 BEGIN = (
@@ -286,10 +288,15 @@ return {'ok', seq, 1}
 MARK = (
     CHECK
     + """
-if tonumber(ARGV[3]) > (tonumber(redis.call('HGET', m, 'cloud_mark') or 0) or 0) then
-  redis.call('HSET', m, 'cloud_mark', ARGV[3])
-  changed()
+local before = redis.call('HGET', m, 'cloud_mark')
+local is_later = tonumber(ARGV[3]) > (tonumber(before or 0) or 0)
+local mark = is_later and ARGV[3] or before
+if is_later then redis.call('HSET', m, 'cloud_mark', mark) end
+if mark and not string.find(' ' .. secrets .. ' ', ' ' .. own_secret .. ' ' .. mark .. ' ', 1, true) then
+  note_secret(mark)
+  is_later = true
 end
+if is_later then changed() end
 return {'ok', seq}
 """
 )
@@ -304,7 +311,7 @@ seq = seq or 0
 local new = ARGV[3]
 local function answer()
   local f = {STATE_FIELDS}
-  return {{'ok', seq, {{redis.call('HGET', m, 'generation'), seq, f[1] or '', f[2] or '', f[3] or ''}}}}
+  return {{'ok', seq, {{redis.call('HGET', m, 'generation'), seq, f[1] or '', f[2] or '', f[3] or '', secrets}}}}
 end
 if is_whole then
   if (tonumber(redis.call('HGET', m, 'lost_since') or 0) or 0) == 0 then
@@ -343,7 +350,8 @@ local day = redis.call('HGET', m, 'day') or ''
 redis.call('HSET', c, 'generation', new)
 redis.call('DEL', d, m)
 redis.call('ZADD', d, '+inf', 'generation:' .. new)
-redis.call('HSET', m, 'generation', new, 'cloud_mark', '0', 'lost_since', ARGV[4], 'day', day)
+redis.call('HSET', m, 'generation', new, 'cloud_mark', '0', 'lost_since', ARGV[4], 'day', day,
+  'secrets', secrets)
 redis.call('HSET', p, 'generation', new)
 write_counters()
 for key, record in pairs(heads) do write_indexes(key, nil, record, scores[key] or 0) end
@@ -370,5 +378,17 @@ redis.call('HSET', m, 'lost_since', '0', 'cloud_mark', mark)
 write_counters()
 changed()
 return {'ok', seq, 1}
+"""
+)
+# An operator takes the records of these secrets as lost.
+DROP_SECRETS = (
+    CHECK
+    + """
+local left = {}
+for id, at in string.gmatch(secrets, '(%S+) (%S+)') do
+  if not string.find(ARGV[3], ',' .. id .. ',', 1, true) then table.insert(left, id .. ' ' .. at) end
+end
+redis.call('HSET', m, 'secrets', table.concat(left, ' '))
+return {'ok', seq}
 """
 )

@@ -10,13 +10,14 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from docpreview_gateway.creates.ports import StoreError, StoreLost, UnreadableRecord
+from docpreview_gateway.creates.ports import SecretUse, StoreError, StoreLost, UnknownSecret, UnreadableRecord
+from docpreview_gateway.creates.secret_use import problem
 from docpreview_gateway.creates.sqlite_transaction import TABLES, Transaction
 from docpreview_gateway.storage.sqlite_file import SqliteFile, make_private
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -129,6 +130,10 @@ class SqliteCreates:
         """Insert what an earlier version has left; False when that was done before."""
         return await self._do(lambda step: step.take_over(source, records, used))
 
+    async def drop_secrets(self, ids: Sequence[str]) -> None:
+        """Forget that these secrets were used, although records may be made with them that nobody finds then."""
+        await self._do(lambda step: step.drop_secrets(ids))
+
     async def _do(self, work: Callable[[Transaction], Result]) -> Result:
         """One transaction in the store that is expected. StoreLost when it is another one."""
         result, state = await self._file.commit(partial(self._step, work=work, expected=self._expected, known=True))
@@ -159,7 +164,7 @@ class SqliteCreates:
         if known:
             if _identity(self._path) != self._identity:
                 raise StoreLost(f"{self._path}: the file was deleted or replaced")
-            _check(step.state(), expected, self._path)
+            _check(step.state(), expected, self._path, self._keys.ids)
         result = work(step)
         if step.changed:
             step.raise_seq()
@@ -177,7 +182,7 @@ class SqliteCreates:
         self._identity = _identity(self._path)
 
 
-def _check(state: StoreState, expected: StoreState | None, path: Path) -> None:
+def _check(state: StoreState, expected: StoreState | None, path: Path, ids: Collection[str]) -> None:
     if not state.generation:
         raise StoreLost(f"{path}: the store was emptied")
     if expected is None:
@@ -186,6 +191,9 @@ def _check(state: StoreState, expected: StoreState | None, path: Path) -> None:
         raise StoreLost(f"{path}: the store was replaced by another one")
     if state.seq < expected.seq:
         raise StoreLost(f"{path}: the store has lost changes: it is at {state.seq} and was at {expected.seq}")
+    known = {*ids, *(use.id for use in expected.secrets)}
+    if missing := [SecretUse(use.id, 0.0) for use in state.secrets if use.id not in known]:
+        raise UnknownSecret(f"{path}: {problem(missing)}")
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from docpreview_gateway.creates.pages import PageCount, Pages, Periods, refusing
-from docpreview_gateway.creates.ports import Begun, Lease, StoreError, StoreState, UnreadableRecord
+from docpreview_gateway.creates.ports import Begun, Lease, SecretUse, StoreError, StoreState, UnreadableRecord
 from docpreview_gateway.creates.records import Held, Index, Record, RecordError, State, index_of, packed, unpacked
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ CREATE TABLE IF NOT EXISTS meta (
     id INTEGER PRIMARY KEY CHECK (id = 1), generation TEXT NOT NULL, seq INTEGER NOT NULL, cloud_mark REAL NOT NULL,
     lost_since REAL NOT NULL, day TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS secrets (id TEXT PRIMARY KEY, used_at REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS imports (source TEXT PRIMARY KEY) WITHOUT ROWID;
 {_NEW_META}
 """
@@ -72,13 +73,15 @@ class Transaction:
         return rows
 
     def raise_seq(self) -> None:
-        """Raise the counter of changes."""
+        """Raise the counter of changes, and note the secret with which they are written."""
         self._execute("UPDATE meta SET seq = seq + 1")
+        self._execute("INSERT OR IGNORE INTO secrets SELECT ?, cloud_mark FROM meta", (self._keys.id,))
 
     def state(self) -> StoreState:
         """The store's state; one without generation when it was emptied."""
         row = self._execute("SELECT generation, seq, cloud_mark, lost_since, day FROM meta").fetchone()
-        return StoreState(*row) if row else StoreState("", 0, 0.0, 0.0, "")
+        uses = tuple(SecretUse(*use) for use in self._execute("SELECT id, used_at FROM secrets ORDER BY id"))
+        return StoreState(*row)._replace(secrets=uses) if row else StoreState("", 0, 0.0, 0.0, "", uses)
 
     def _records(self, keys: Sequence[str]) -> Iterator[Record]:
         """The records that there are of these keys. StoreError when one of them cannot be read."""
@@ -287,6 +290,12 @@ class Transaction:
     def mark(self, cloud_mark: float) -> None:
         """The records are complete up to this cloud's time."""
         self._write("UPDATE meta SET cloud_mark = max(cloud_mark, ?)", (cloud_mark,))
+        self._execute("INSERT OR REPLACE INTO secrets SELECT ?, cloud_mark FROM meta", (self._keys.id,))
+
+    def drop_secrets(self, ids: Sequence[str]) -> None:
+        """Forget that these secrets were used."""
+        for name in ids:
+            self._execute("DELETE FROM secrets WHERE id = ?", (name,))
 
     def begin_rebuild(self, now: float) -> StoreState:
         """Note a loss, unless one is noted; an emptied store gets a generation."""

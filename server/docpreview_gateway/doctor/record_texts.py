@@ -74,12 +74,12 @@ def status_lines(status: StoreStatus) -> Iterator[str]:
         yield f"         complete up to {_utc(state.cloud_mark)} (the cloud's time)"
     if state.lost_since:
         yield f"         lost since {_utc(state.lost_since)} (the cloud's time)"
-    if status.problem and state.generation:
+    if state.lost_since:
         yield (
             "         to do: nothing, if gateways run and ledger.on_loss is `rebuild`; else "
             "`docpreview-gateway store accept-loss`, and a repeated request_id may make a second job"
         )
-    elif status.problem:
+    elif not state.generation:
         yield "         to do: start a gateway; it compares the store with what it knows and with the cloud's lists"
 
 

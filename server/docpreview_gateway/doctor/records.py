@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
+from docpreview_gateway.creates import secret_use
 from docpreview_gateway.creates.guarded import Remembered, StoreMemory
 from docpreview_gateway.creates.keys import CreateKeys
 from docpreview_gateway.creates.lists import JobHistory
@@ -27,7 +28,9 @@ from docpreview_gateway.wiring.upstream import cloud_parts
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from docpreview_gateway.creates.ports import CreateStore, StoreState
+    from docpreview_gateway.creates.ports import SecretUse, StoreState
+    from docpreview_gateway.creates.redis_creates import RedisCreates
+    from docpreview_gateway.creates.sqlite_creates import SqliteCreates
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.settings.loading import Settings
 
@@ -50,21 +53,25 @@ class Reconciled(NamedTuple):
 
 async def store_status(settings: Settings) -> StoreStatus:
     """The state of the store. StartError when it cannot be read."""
-    async with _store(settings) as (store, _):
-        return _status(settings, await store.state())
+    async with _store(settings) as (store, keys):
+        return _status(settings, keys, await store.state())
 
 
 async def accept_loss(settings: Settings) -> StoreStatus:
     """End a noted loss, whatever is missing; gateways that run notice it. The status before. StartError.
 
+    So does the use of secrets that are not in the key file any more: what was recorded with them is lost.
+
     An emptied store whose loss no gateway has noted yet becomes a new one. Gateways compare it with what they know of
     it, and note the loss then: so let them run, and accept what they have noted.
     """
-    async with _store(settings) as (store, _):
+    async with _store(settings) as (store, keys):
         state = await store.state()
-        before = _status(settings, state)
+        before = _status(settings, keys, state)
         if not state.generation:
             state = await store.begin_rebuild(1.0)
+        if missing := _missing(settings, keys, state):
+            await store.drop_secrets([use.id for use in missing])
         if state.lost_since:
             await store.end_rebuild(state.lost_since, state.cloud_mark, [])
             state = await store.state()
@@ -89,7 +96,7 @@ async def reconcile(settings: Settings, since: float, *, charge: bool) -> list[R
     buckets = [found.bucket() for found in settings.buckets]
     async with AsyncExitStack() as stack:
         store, keys = await stack.enter_async_context(_store(settings))
-        if problem := _status(settings, await store.state()).problem:
+        if problem := _status(settings, keys, await store.state()).problem:
             raise StartError(f"{problem}; reconcile when that is over")
         rates = await stack.enter_async_context(counting(settings))
         cloud = await stack.enter_async_context(
@@ -117,7 +124,7 @@ async def _reconciled(  # noqa: PLR0913 - what is compared, and with what
 
 
 @asynccontextmanager
-async def _store(settings: Settings) -> AsyncIterator[tuple[CreateStore, CreateKeys]]:
+async def _store(settings: Settings) -> AsyncIterator[tuple[RedisCreates | SqliteCreates, CreateKeys]]:
     state, folder = settings.shared_state, settings.state_dir
     is_local = not (state.ledger_url or state.url)
     # Neither is made here: a gateway that starts with an empty folder has to notice that it is empty.
@@ -133,13 +140,20 @@ async def _store(settings: Settings) -> AsyncIterator[tuple[CreateStore, CreateK
         raise StartError(str(error)) from error
 
 
-def _status(settings: Settings, state: StoreState) -> StoreStatus:
+def _missing(settings: Settings, keys: CreateKeys, state: StoreState) -> list[SecretUse]:
+    # The machine's clock will do for a person who reads it. A gateway goes by the cloud's.
+    return secret_use.unknown(state.secrets, keys.ids, SystemClock().now(), settings.ledger.timing().keep)
+
+
+def _status(settings: Settings, keys: CreateKeys, state: StoreState) -> StoreStatus:
     shared = settings.shared_state
     place = str(settings.state_dir / STORE_FILE)
     if url := shared.ledger_url or shared.url:
         place = f"{shown(url.get_secret_value())}, namespace {shared.namespace}"
     problem = ""
-    if not state.generation:
+    if missing := _missing(settings, keys, state):
+        problem = f"{place}: {secret_use.problem(missing)}"
+    elif not state.generation:
         problem = f"{place}: the store is empty, and no gateway has noted yet whether it is new or lost"
     elif state.lost_since:
         problem = f"{place}: the store has lost records, and is being rebuilt"

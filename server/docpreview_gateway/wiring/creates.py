@@ -25,6 +25,7 @@ from docpreview_gateway.creates.rebuild import Rebuild, Scans
 from docpreview_gateway.creates.reconciliation import DAY_SECONDS, Reconciliation
 from docpreview_gateway.creates.recorded import RecordedCreates
 from docpreview_gateway.creates.rendered import RenderedJobs
+from docpreview_gateway.creates.secret_use import problem, unknown
 from docpreview_gateway.creates.settlement import Settlement
 from docpreview_gateway.creates.sqlite_creates import SqliteCreates
 from docpreview_gateway.creates.sqlite_journal import SqliteJournal
@@ -238,6 +239,7 @@ async def _base(  # noqa: PLR0913, PLR0917 - collaborators, named by wiring
         is_first_start=_always if known.made else lambda: rebuild.is_first_start(),  # noqa: PLW0108 - as above
         prepare=await old_creates(settings, opened.store, keys, old, stack),
         place=opened.place,
+        missing_secrets=lambda state: problem(unknown(state.secrets, keys.ids, times.latest(), timing.keep)),
     )
     rebuild = Rebuild(
         guarded,

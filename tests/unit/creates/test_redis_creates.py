@@ -16,7 +16,7 @@ from redis.exceptions import ResponseError
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_gateway.creates.keys import CreateKeys
 from docpreview_gateway.creates.pages import PageCount, Pages, Periods
-from docpreview_gateway.creates.ports import Change, Lease, StoreError, StoreLost
+from docpreview_gateway.creates.ports import Change, Lease, StoreError, StoreLost, UnknownSecret
 from docpreview_gateway.creates.records import Record, State, Timing
 from docpreview_gateway.creates.redis_creates import TAKE_OVER_SIZE, RedisCreates, key_names
 from docpreview_gateway.model.callers import PageBudget
@@ -156,7 +156,7 @@ async def test_a_record_of_a_replaced_secret_is_read_and_changed(redis_server: R
         assert await both.find([there.key]) == [there]
         assert await both.change([Change(there, accepted(there), NOW)]) == [True]
         assert await RedisCreates(old.send, KEYS).find([there.key]) == [accepted(there)]
-        with pytest.raises(StoreError, match=f"{there.key}.*not configured"):
+        with pytest.raises(UnknownSecret, match=f"its id is {KEYS.id}.*ledger.key_file"):
             await old.store.find([there.key])
 
 
@@ -180,7 +180,14 @@ async def test_records_that_are_gone_leave_no_entries(side: Side) -> None:
         jobs = {each.job_id for each in records.values()} - {""}
         assert await side.store.bound(BUCKET, [f"job-{each}" for each in range(5)]) == jobs
     assert await side.store.change([Change(each, None) for each in records.values()]) == [True] * len(records)
-    assert set(await side.send("HKEYS", META)) == {b"generation", b"seq", b"cloud_mark", b"lost_since", b"day"}
+    assert set(await side.send("HKEYS", META)) == {
+        b"generation",
+        b"seq",
+        b"cloud_mark",
+        b"lost_since",
+        b"day",
+        b"secrets",
+    }
     assert await side.send("HKEYS", RECORDS) == [b"generation"]
     assert await side.send("ZCARD", DUE) == 1
 
