@@ -13,7 +13,13 @@ local generation = redis.call('HGET', m, 'generation')
 local member = 'generation:' .. (generation or '')
 local is_whole = generation and generation ~= '' and redis.call('HGET', c, 'generation') == generation
   and redis.call('HGET', p, 'generation') == generation and redis.call('ZSCORE', d, member) and true or false
-local least_seq, known_loss, own_secret, known_secrets = string.match(ARGV[2], '^(%S+) (%S+) (%S+) (%S+)$')
+local least_seq, known_loss, own_secret, known_secrets, known_server =
+  string.match(ARGV[2], '^(%S+) (%S+) (%S+) (%S+) (%S+)$')
+-- Another one after a restart or a failover; nothing where the user may not ask.
+local function server_id()
+  local info = redis.pcall('INFO', 'replication')
+  return type(info) == 'string' and string.match(info, 'master_replid:(%w+)') or ''
+end
 local secrets = redis.call('HGET', m, 'secrets') or ''
 local function note_secret(used_at)
   local others = {}
@@ -40,6 +46,10 @@ end
 -- A loss that another replica has noted, of changes that this one may not have seen.
 local loss = tonumber(redis.call('HGET', m, 'lost_since') or 0)
 if not loss or (loss ~= 0 and known_loss ~= '*' and loss ~= tonumber(known_loss)) then return {'lost'} end
+if known_server ~= '*' then
+  local server = server_id()
+  if server ~= '' and server ~= known_server then return {'moved', server} end
+end
 for id in string.gmatch(secrets, '(%S+) %S+') do
   if known_secrets ~= '*' and not string.find(known_secrets, ',' .. id .. ',', 1, true) then return {'secret', id} end
 end

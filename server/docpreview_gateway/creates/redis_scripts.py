@@ -21,9 +21,9 @@ replica, caller and day. Each of the four keys carries the generation (`generati
 due). None has a TTL, so what a server evicts or loses is a whole key, and every script notices it.
 
 ARGV: the expected generation (`*`: any); separated by blanks the smallest `seq` that is not a loss, the `lost_since`
-that is known (`*`: any), the id of the current secret, and the ids of the known ones (between commas; `*`: any); then
-the method's own. Answers begin with `ok` and the present `seq`, or are `lost`, `unreadable` and a record's key, or
-`secret` and the id of one that is not known.
+that is known (`*`: any), the id of the current secret, the ids of the known ones (between commas; `*`: any), and the
+server's replication id (`*`: any); then the method's own. Answers begin with `ok` and the present `seq`, or are `lost`,
+`unreadable` and a record's key, `secret` and the id of one that is not known, or `moved` and another replication id.
 
 A script that fails must have changed nothing. So it reads and computes everything before its first write, and its first
 write is one that a full server refuses, unless it only deletes: the server judges the first write alone.
@@ -40,7 +40,7 @@ STATE = (
 local f = {STATE_FIELDS}
 -- What is left of a store that is not whole is no store.
 if not is_whole or not seq then generation, seq = '', 0 end
-return {{'ok', seq, {{generation, seq, f[1] or '', f[2] or '', f[3] or '', secrets}}}}
+return {{'ok', seq, {{generation, seq, f[1] or '', f[2] or '', f[3] or '', secrets, server_id()}}}}
 """
 )
 BEGIN = (
@@ -311,7 +311,8 @@ seq = seq or 0
 local new = ARGV[3]
 local function answer()
   local f = {STATE_FIELDS}
-  return {{'ok', seq, {{redis.call('HGET', m, 'generation'), seq, f[1] or '', f[2] or '', f[3] or '', secrets}}}}
+  return {{'ok', seq, {{redis.call('HGET', m, 'generation'), seq, f[1] or '', f[2] or '', f[3] or '', secrets,
+    server_id()}}}}
 end
 if is_whole then
   if (tonumber(redis.call('HGET', m, 'lost_since') or 0) or 0) == 0 then

@@ -69,7 +69,7 @@ CHECK_STORE_SECONDS = 10.0
 """Interval of looks whether the store is the one that it was."""
 
 HEALTH_SECONDS = 30.0
-"""Interval of looks at the health of the store's server: until one has noticed a failover, records may be missing."""
+"""Interval of looks at the health of the store's server."""
 
 log = structlog.get_logger("docpreview_gateway.creates")
 
@@ -290,16 +290,18 @@ async def create_store(settings: Settings, keys: CreateKeys, stack: AsyncExitSta
         # Imported only with shared state: redis takes 20 MiB and half a second.
         from docpreview_gateway.creates.redis_creates import RedisCreates, key_names  # noqa: PLC0415
         from docpreview_gateway.storage.redis_connections import redis_commands  # noqa: PLC0415
-        from docpreview_gateway.storage.redis_health import read_health  # noqa: PLC0415
+        from docpreview_gateway.storage.redis_health import may_lack, read_health  # noqa: PLC0415
 
         # Separate connections, so that creates do not queue behind cache look-ups.
         send = await stack.enter_async_context(redis_commands(url.get_secret_value()))
         key, *_ = key_names(keys.namespace)
-        return OpenStore(
-            RedisCreates(send, keys, seconds=state.ledger_timeout_seconds),
-            shown(url.get_secret_value()),
-            partial(read_health, send, key, seconds=state.ledger_timeout_seconds),
-        )
+        read = partial(read_health, send, key, seconds=state.ledger_timeout_seconds)
+
+        async def server_may_lack(replid_before: str) -> bool:
+            return may_lack(await read(), replid_before)
+
+        store = RedisCreates(send, keys, seconds=state.ledger_timeout_seconds, may_lack=server_may_lack)
+        return OpenStore(store, shown(url.get_secret_value()), read)
     path = settings.state_dir / STORE_FILE
     try:
         return OpenStore(await stack.enter_async_context(SqliteCreates(path, keys)), str(path))

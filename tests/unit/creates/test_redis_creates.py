@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from redis.crc import key_slot
+from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import ResponseError
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
@@ -21,6 +22,7 @@ from docpreview_gateway.creates.records import Record, State, Timing
 from docpreview_gateway.creates.redis_creates import TAKE_OVER_SIZE, RedisCreates, key_names
 from docpreview_gateway.model.callers import PageBudget
 from docpreview_gateway.storage.redis_connections import redis_commands
+from docpreview_gateway.storage.redis_health import may_lack, read_health
 from tests.redis_server import running_redis
 
 if TYPE_CHECKING:
@@ -703,3 +705,83 @@ async def test_a_counter_of_changes_that_cannot_be_read_is_a_loss_which_a_rebuil
     await side.store.begin_rebuild(NOW)
     assert await side.store.end_rebuild(NOW, 0.0, [])
     assert await side.store.find([there.key]) == [there]
+
+
+# another server
+
+
+def judged(send: Callable[..., Awaitable[Any]]) -> RedisCreates:
+    """A store that asks its server whether it may lack changes, as the gateway does."""
+
+    async def server_may_lack(replid_before: str) -> bool:
+        return may_lack(await read_health(send, RECORDS), replid_before)
+
+    return RedisCreates(send, KEYS, seconds=5, may_lack=server_may_lack)
+
+
+@pytest.mark.parametrize("ran_before", [True, False])
+async def test_a_create_is_not_begun_again_on_a_server_that_lost_it_although_others_wrote_since(
+    tmp_path: Path,
+    ran_before: bool,  # noqa: FBT001
+) -> None:
+    """The counter of changes is beyond what this replica has seen, but the server is not the one of before."""
+    with running_redis(tmp_path) as server:
+        async with side_of(server) as side:
+            here = judged(side.send)
+            await here.state()
+            wanted = record("first")
+            await here.begin(wanted, NOW, BUDGET, dedupe_since=None)
+            server.command("SAVE")
+            lost = record("lost", place="q")
+            await (here if ran_before else side.store).begin(lost, NOW, BUDGET, dedupe_since=None)
+            server.kill()
+            server.start()
+            later = judged(side.send)
+            with suppress(StoreError):
+                # A connection that the server has closed.
+                await later.state()
+            await later.state()
+            for number in range(5):
+                await later.begin(record(f"later-{number}", place="r"), NOW, BUDGET, dedupe_since=None)
+            for _ in range(2):
+                with pytest.raises(StoreLost):
+                    await here.begin(lost, NOW, BUDGET, dedupe_since=None)
+            assert await side.send("HEXISTS", RECORDS, lost.key) == 0
+            assert (await here.begin_rebuild(NOW)).lost_since == NOW
+            with pytest.raises(StoreLost):
+                await later.find([wanted.key])
+
+
+async def test_a_server_that_was_restarted_and_has_written_every_change_is_used_at_once(tmp_path: Path) -> None:
+    """It is asked by the first command that meets it, for all that wait, and no create fails."""
+    with running_redis(tmp_path, "--appendonly", "yes", "--appendfsync", "always") as server:
+        async with side_of(server) as side:
+            sent: list[Any] = []
+
+            async def send(*command: Any) -> object:
+                sent.append(command[0])
+                return await side.send(*command)
+
+            here = judged(send)
+            await here.state()
+            server.kill()
+            server.start()
+            with suppress(NoConnection):
+                await side.send("PING")
+            wanted = [record(str(number), place=str(number)) for number in range(8)]
+            begun = await asyncio.gather(*(here.begin(each, NOW, BUDGET, dedupe_since=None) for each in wanted))
+            assert [each.outcome for each in begun] == ["new"] * 8
+            assert sent.count("CONFIG GET") == 1
+            sent.clear()
+            await here.find([wanted[0].key])
+            assert sent == ["EVAL"]
+
+
+async def test_a_server_that_may_not_be_asked_for_its_id_is_compared_by_the_counter_alone(tmp_path: Path) -> None:
+    with running_redis(tmp_path) as server:
+        server.command("ACL", "SETUSER", "plain", "on", "nopass", "~*", "+@all", "-info")
+        async with redis_commands(f"redis://plain:x@127.0.0.1:{server.port}/0") as send:
+            store = judged(send)
+            await store.begin_rebuild(1.0)
+            assert await store.end_rebuild(1.0, 0.0, [])
+            assert (await store.begin(record(), NOW, BUDGET, dedupe_since=None)).outcome == "new"
