@@ -60,6 +60,7 @@ TABLE: dict[str, Judged] = {
     ),
     "creates/redis_scripts.py": _REDIS,
     "creates/redis_lua.py": _REDIS,
+    "creates/redis_rebuild.py": _REDIS,
     "creates/keys.py": _creates("keys", "rotation", "evidence", "records", money=False),
     "creates/records.py": _creates("records", "settlement", "attempts", money=False),
     "creates/reconciliation.py": _creates("reconciliation", money=False),

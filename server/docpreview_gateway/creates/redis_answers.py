@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+from datetime import date
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from docpreview_gateway.creates.pages import PageCount, Pages
@@ -9,7 +12,7 @@ from docpreview_gateway.creates.ports import Lease, SecretUse, StoreState
 from docpreview_gateway.storage.redis_client import expect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from docpreview_gateway.creates.ports import Outcome
 
@@ -21,6 +24,22 @@ _OUTCOMES: dict[bytes, Outcome] = {
     b"month": "month",
     b"period": "period",
 }
+
+
+class Damaged(ValueError):  # noqa: N818 - what was found
+    """A field of the key `name` (`c`, `p`, `d` or `m`) is not what a gateway has written."""
+
+    def __init__(self, name: str, field: str, what: str) -> None:
+        super().__init__(f"the field {field} is not {what}")
+        self.name = name
+
+
+def damage(error: BaseException | None, names: Sequence[str]) -> str:
+    """What a failed command says of a damaged store, with the key; empty: something else failed."""
+    if isinstance(error, Damaged):
+        return f"{names['cpdm'.index(error.name)]}: {error}"
+    found = re.search(r"DAMAGED\{(.*)\}", str(error), re.DOTALL)
+    return found[1] if found else ""
 
 
 class Answer(NamedTuple):
@@ -110,26 +129,53 @@ def begun(
     found = expect(bytes, row)
     if bool(found) != (named in {"known", "duplicate"}):
         raise ValueError("a record is missing")
-    return named, text(key), found, count(pages), text(day)
+    return named, text(key), found, count(pages), day_of(day)
 
 
 def state(answer: object) -> tuple[StoreState, str]:
     """The state, and the id of the server; empty: it does not say."""
     generation, seq, cloud_mark, lost_since, day, secrets, server = expect(list, answer)
-    mark, lost = (float(text(value) or 0) for value in (cloud_mark, lost_since))
+    mark, lost = _number("cloud_mark", text(cloud_mark) or "0"), _number("lost_since", text(lost_since) or "0")
     words = text(secrets).split()
-    uses = tuple(SecretUse(name, float(used_at)) for name, used_at in zip(words[::2], words[1::2], strict=True))
-    return StoreState(text(generation), integer(seq), mark, lost, text(day), uses), text(server)
+    uses = tuple(
+        SecretUse(*each) for each in zip(words[::2], (_number("secrets", word) for word in words[1::2]), strict=False)
+    )
+    return StoreState(text(generation), integer(seq), mark, lost, day_of(day), uses), text(server)
+
+
+def _number(field: str, word: str) -> float:
+    try:
+        number = float(word)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise Damaged("m", field, "a time")
+    return number
+
+
+def day_of(answer: object) -> str:
+    """A day such as `2026-11-29`; empty: none."""
+    word = text(answer)
+    try:
+        is_day = not word or date.fromisoformat(word).isoformat() == word
+    except ValueError:
+        is_day = False
+    if not is_day:
+        raise Damaged("m", "day", "a day")
+    return word
 
 
 def leases(answer: object) -> list[Lease]:
     """All leases."""
     found = {}
     for name, value in _pairs(answer):
-        replica, caller, day = (_unescaped(word) for word in text(name).removeprefix("lease:").split("\t"))
-        pages, renewed_at = text(value).split(" ")
-        # Read in steps, in which a lease may come twice.
-        found[name] = Lease(replica, caller, day, int(pages), float(renewed_at))
+        try:
+            replica, caller, day = (_unescaped(word) for word in text(name).removeprefix("lease:").split("\t"))
+            pages, renewed_at = text(value).split(" ")
+            # Read in steps, in which a lease may come twice.
+            found[name] = Lease(replica, caller, day, int(pages), float(renewed_at))
+        except ValueError:
+            raise Damaged("p", text(name), "a lease") from None
     return list(found.values())
 
 

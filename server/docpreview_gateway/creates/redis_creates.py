@@ -11,11 +11,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
+from contextlib import suppress
 from datetime import date, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from docpreview_gateway.creates import redis_answers as answers
+from docpreview_gateway.creates import redis_rebuild
 from docpreview_gateway.creates import redis_scripts as scripts
 from docpreview_gateway.creates.ports import (
     Begun,
@@ -176,7 +178,7 @@ class RedisCreates:
 
     async def advance(self, old: str, new: str) -> str:
         """Count to the day `new` if the store counts to `old` and `new` is later; the day that it counts to then."""
-        return await self._run(answers.text, scripts.ADVANCE, old, new, _oldest_kept(new))
+        return await self._run(answers.day_of, scripts.ADVANCE, old, new, _oldest_kept(new))
 
     async def lease(self, lease: Lease, budget: PageBudget) -> Lease:
         """Set the replica's lease for this caller and day, as far as the budget has room."""
@@ -200,7 +202,7 @@ class RedisCreates:
         """Note a loss, and expect the store's generation from now on: a new one, if the store is not whole."""
         # 0 would say that nothing is lost. The cloud's time may not be known yet.
         arguments = (secrets.token_hex(16), repr(float(now or 1.0)))
-        state, server = await self._run(answers.state, scripts.BEGIN_REBUILD, *arguments, patient=True)
+        state, server = await self._run(answers.state, redis_rebuild.BEGIN_REBUILD, *arguments, patient=True)
         # Replaced as a whole: a late answer to an earlier call must not raise the `seq` that is expected from now on.
         self._known = _Known(state, server)
         return state
@@ -209,7 +211,7 @@ class RedisCreates:
         """End the rebuild that began at `lost_since`; False when another replica ended it."""
         flat = [part for caller, period, pages in used for part in (_word(caller), period, pages)]
         arguments = (repr(float(lost_since)), repr(float(cloud_mark)), *flat)
-        return await self._run(answers.flag, scripts.END_REBUILD, *arguments, patient=True)
+        return await self._run(answers.flag, redis_rebuild.END_REBUILD, *arguments, patient=True)
 
     async def take_over(
         self, source: str, records: Sequence[tuple[Record, float]], used: Sequence[tuple[str, str, int]]
@@ -277,7 +279,20 @@ class RedisCreates:
         try:
             return await client.execute(*command, read=partial(answers.checked, read))
         except RedisCallError as error:
-            raise StoreError(f"shared_state: {error}") from error
+            raise StoreError(f"shared_state: {await self._why(error)}") from error
+
+    async def _why(self, error: RedisCallError) -> str:
+        """Why a script failed; for a key that something else has written, its name and what to do."""
+        if damaged := answers.damage(error.__cause__, self._names):
+            return f"{damaged}; correct it, or delete the key: the store is rebuilt then"
+        if "WRONGTYPE" not in str(error):
+            return str(error)
+        for name, kind in zip(self._names, ("hash", "hash", "zset", "hash"), strict=True):
+            with suppress(RedisCallError):
+                found = await self._redis.execute("TYPE", name, read=_type)
+                if found not in {kind, "none"}:
+                    return f"the key {name} is a {found}, not a {kind}; delete it: the store is rebuilt then"
+        return "a key of the store is not of the type that it should have"
 
     def _row(self, record: Record) -> bytes:
         """A record as the server keeps it: a checksum, what scripts need of it, and the whole."""
@@ -297,6 +312,10 @@ class RedisCreates:
 def key_names(namespace: str) -> list[str]:
     """The four keys of a store, in one hash slot of a cluster."""
     return [slot_prefix(namespace) + name for name in "cpdm"]
+
+
+def _type(answer: object) -> str:
+    return answer if isinstance(answer, str) else answers.text(answer)
 
 
 def _unreadable(key: str, why: str) -> UnreadableRecord:

@@ -8,7 +8,16 @@ _FIELDS = len(Index._fields)
 
 STORE = """
 local c, p, d, m = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local seq = tonumber(redis.call('HGET', m, 'seq') or 0)
+-- The gateway finds the text between the braces (`redis_answers.Damaged`), whatever the server puts around it.
+local function fail(key, field, what)
+  error('DAMAGED{' .. key .. ': the field ' .. field .. ' is not ' .. what .. '}')
+end
+-- A number that counts something; nil for any other text, `nan` and `inf` too.
+local function count_of(value)
+  local number = tonumber(value)
+  if number and number == math.floor(number) and number >= 0 and number < 2^53 then return number end
+end
+local seq = count_of(redis.call('HGET', m, 'seq') or 0)
 local generation = redis.call('HGET', m, 'generation')
 local member = 'generation:' .. (generation or '')
 local is_whole = generation and generation ~= '' and redis.call('HGET', c, 'generation') == generation
@@ -60,9 +69,7 @@ PAGES = """
 local counters = {}
 local function counter(field)
   if not counters[field] then
-    local found = tonumber(redis.call('HGET', p, field) or 0)
-    if not found then error('the counter ' .. field .. ' is not a number') end
-    counters[field] = found
+    counters[field] = count_of(redis.call('HGET', p, field) or 0) or fail(p, field, 'a number of pages')
   end
   return counters[field]
 end
@@ -166,7 +173,7 @@ LEASING = """
 local function leased(name)
   local value = redis.call('HGET', p, 'lease:' .. name)
   if not value then return 0 end
-  return tonumber(string.match(value, '^%d+')) or error('the lease ' .. name .. ' cannot be read'), value
+  return count_of(string.match(value, '^%d+')) or fail(p, 'lease:' .. name, 'a lease'), value
 end
 local function write_lease(name, pages, renewed_at)
   if pages > 0 then redis.call('HSET', p, 'lease:' .. name, string.format('%.0f %s', pages, renewed_at))
