@@ -13,7 +13,7 @@ from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview_gateway.creates.keys import CreateKeys, random_key
 from docpreview_gateway.creates.pages import PageCount, Pages, Periods
 from docpreview_gateway.creates.ports import Change, Lease, SecretUse, StoreError, StoreLost, StoreState, UnknownSecret
-from docpreview_gateway.creates.records import Record, State, Timing
+from docpreview_gateway.creates.records import Held, Record, State, Timing
 from docpreview_gateway.model.callers import PageBudget
 from tests.contract.create_stores import KEYS, STORES, opened
 
@@ -1057,3 +1057,25 @@ async def test_a_secret_that_is_known_comes_into_use_unnoticed(stores: Stores) -
     wanted = await begun(rotated, record())
     assert await ready.find([wanted.key]) == [wanted]
     await begun(ready, record("another"))
+
+
+# survey
+
+
+async def test_a_survey_sums_all_records_and_names_those_that_cannot_be_read(
+    stores: Stores, store: CreateStore
+) -> None:
+    """However many there are."""
+    opened, done = await begun(store, record("open")), await finished(store, record("done", pages=20))
+    assert await store.change([Change(done, done.charged(7), NOW)]) == [True]
+    await begun(store, record("other day", day="", caller="b"))
+    many = [Change(None, record(str(number), pages=1, caller="many"), NOW) for number in range(1200)]
+    for at in range(0, len(many), 100):
+        assert all(await store.change(many[at : at + 100]))
+    found = await store.survey()
+    assert found.counted == {("a", DAY): Held(30, 7), ("many", DAY): Held(1200, 0)}
+    assert found.unreadable == {}
+    await stores.tamper(opened.key)
+    found = await store.survey()
+    assert found.counted["a", DAY] == Held(0, 7)
+    assert list(found.unreadable) == [opened.key]

@@ -15,6 +15,7 @@ from docpreview_gateway.creates.ports import (
     StoreError,
     StoreLost,
     StoreState,
+    Survey,
     UnknownSecret,
     UnreadableRecord,
 )
@@ -68,7 +69,7 @@ class MemoryData:
 
     def read(self, key: str) -> Record | None:
         if key in self.unreadable:
-            raise UnreadableRecord(f"record {key}: its MAC does not match")
+            raise UnreadableRecord(f"record {key}: its MAC does not match", key)
         found = self.records.get(key)
         return found.record if found else None
 
@@ -280,6 +281,16 @@ class MemoryCreates:
         if left is not None and spent:
             self._set_lease(left._replace(pages=max(0, left.pages - spent)))
         self._leave("hand_over", None)
+
+    async def survey(self) -> Survey:
+        await self._enter("survey")
+        found = Survey({}, {})
+        for key, (record, _) in self.data.records.items():
+            if key in self.data.unreadable:
+                found.unreadable[key] = f"record {key}: its MAC does not match"
+            else:
+                found.add(record)
+        return self._leave("survey", found)
 
     async def mark(self, cloud_mark: float) -> None:
         await self._enter("mark")

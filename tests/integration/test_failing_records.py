@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import resource
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import grpc
@@ -138,3 +140,23 @@ async def test_a_gateway_with_another_secret_than_its_store_makes_no_job_until_t
         await eventually(lambda: is_in_order(gateway))
         assert not await is_refused(world, gateway)
     assert (await world.command("store", "status"))[0] == 0
+
+
+async def test_a_record_that_cannot_be_read_is_named_and_the_others_are_reconciled(world: World) -> None:
+    """By `/readyz?verbose` once a create has met it, by `store status`, and by `reconcile`."""
+    ids = [new_id(), new_id()]
+    async with running(world.config) as gateway:
+        for request_id in ids:
+            await world.create(gateway, request_id)
+        key = (await world.charged(ids[0])).key
+        await world.charged(ids[1])
+        with closing(sqlite3.connect(world.folder / "creates.db")) as other, other:
+            other.execute("UPDATE creates SET packed = zeroblob(99) WHERE key = ?", (key,))
+        with pytest.raises(grpc.aio.AioRpcError, match="cannot be recorded"):
+            await world.create(gateway, ids[0])
+        assert await says(gateway, "creates.db", key)
+        await world.create(gateway, new_id())
+        code, text = await world.command("store", "status")
+        assert (code, key in text, "1 records" in text) == (1, True, True)
+        code, text = await world.command("reconcile", "--since", "2020-01-01")
+        assert (code, key in text, "3 jobs of this deployment" in text) == (1, True, True), text

@@ -8,22 +8,21 @@ scan of the cloud's lists has found what is missing (`creates/rebuild.py`).
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
 from docpreview_gateway.creates.ports import StoreError, StoreLost, UnknownSecret, UnreadableRecord
+from docpreview_gateway.creates.store_memory import Remembered
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
-    from pathlib import Path
 
     from docpreview_gateway.creates.pages import PageCount, Periods
-    from docpreview_gateway.creates.ports import Begun, Change, CreateStore, Lease, StoreState
+    from docpreview_gateway.creates.ports import Begun, Change, CreateStore, Lease, StoreState, Survey
     from docpreview_gateway.creates.records import Record
+    from docpreview_gateway.creates.store_memory import StoreMemory
     from docpreview_gateway.model.callers import PageBudget
     from docpreview_gateway.upstream.cloud_clock import CloudTimes
 
@@ -45,45 +44,6 @@ log = structlog.get_logger("docpreview_gateway.creates")
 
 MAKING = 1.0
 """`StoreState.lost_since` of a store that is new and not ready yet: nothing is lost, so nobody has to wait."""
-
-
-class Remembered(NamedTuple):
-    """What a process knew of the store, kept outside of it."""
-
-    generation: str = ""
-    seq: int = 0
-
-
-class StoreMemory:
-    """Keeps `Remembered` in a file, so that a restart does not forget it. None: in memory only."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self.value = self._read()
-
-    def keep(self, value: Remembered) -> None:
-        """Remember this. A file that cannot be written is told once a change: what is in memory still counts."""
-        self.value = value
-        if self._path is None:
-            return
-        try:
-            # A name of its own for each process: workers share the file.
-            new = self._path.with_suffix(f".{os.getpid()}")
-            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-                json.dump(value._asdict(), file)
-            new.replace(self._path)
-        except OSError as error:
-            log.warning("what is known of the store of creates cannot be kept", path=str(self._path), error=str(error))
-
-    def _read(self) -> Remembered:
-        if self._path is None or not self._path.exists():
-            return Remembered()
-        try:
-            found = json.loads(self._path.read_text())
-            return Remembered(str(found["generation"]), int(found["seq"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("what was known of the store of creates cannot be read", path=str(self._path), error=str(error))
-            return Remembered()
 
 
 class GuardedStore:
@@ -117,6 +77,8 @@ class GuardedStore:
         self._failure = ""
         self._told = ""
         self._marked_at: float | None = None
+        self.unreadable: dict[str, str] = {}
+        """Why records could not be read, by their keys, when all were read last."""
         self.unsafe = ""
         """Why creates with `request_id` are refused although the store works; empty: they are not."""
         self.losses = 0
@@ -135,6 +97,14 @@ class GuardedStore:
         # Errors of a file name it, those of a server the setting with its address.
         why = why.removeprefix("shared_state: ")
         return f"{self._place}: {why}" if why and self._place and not why.startswith(self._place) else why
+
+    @property
+    def damage(self) -> str:
+        """Which records cannot be read, with the file or the server; empty: none, as far as is known."""
+        if not self.unreadable:
+            return ""
+        some = ", ".join(list(self.unreadable)[:3])
+        return f"{self._place}: {len(self.unreadable)} records cannot be read ({some}): their creates are refused"
 
     async def open(self) -> None:
         """Compare the store with what is known of it. StoreError when it cannot be read, or has lost something."""
@@ -291,6 +261,12 @@ class GuardedStore:
         """As the port says."""
         await self._ask(self.store.hand_over(lease, records))
 
+    async def survey(self) -> Survey:
+        """As the port says. Records that cannot be read are in `unreadable` until the next one."""
+        found = await self._ask(self.store.survey())
+        self.unreadable = found.unreadable
+        return found
+
     async def mark(self, cloud_mark: float) -> None:
         """As the port says."""
         await self._ask(self.store.mark(max(0.0, cloud_mark)))
@@ -313,6 +289,7 @@ class GuardedStore:
                 await self._lose()
             raise self._closed() from error
         except UnreadableRecord as error:
+            self.unreadable = {**self.unreadable, **dict.fromkeys(error.keys, str(error))}
             log.error("a record of a create cannot be read", why=str(error), place=self._place)  # noqa: TRY400 - no trace
             raise
         except StoreError as error:

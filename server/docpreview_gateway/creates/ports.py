@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
+from docpreview_gateway.creates.records import Held
 from docpreview_gateway.limits.ports import LimitsTelemetry
 
 if TYPE_CHECKING:
@@ -36,7 +37,11 @@ class StoreError(Exception):
 
 
 class UnreadableRecord(StoreError):  # noqa: N818 - what was found
-    """One record cannot be read; the store works."""
+    """Records of these keys cannot be read; the store works."""
+
+    def __init__(self, why: str, *keys: str) -> None:
+        super().__init__(why)
+        self.keys = keys
 
 
 class StoreLost(StoreError):  # noqa: N818 - what happened
@@ -109,6 +114,22 @@ class StoreState(NamedTuple):
     """The day to which pages are counted; empty: none yet."""
     secrets: tuple[SecretUse, ...] = ()
     """The secrets with which something was written: the first change that a process makes adds its current one."""
+
+
+class Survey(NamedTuple):
+    """What all records come to that can be read, and those that cannot."""
+
+    counted: dict[tuple[str, str], Held]
+    """Pages that records count, by caller and day."""
+    unreadable: dict[str, str]
+    """Why records cannot be read, by their keys."""
+
+    def add(self, record: Record) -> None:
+        """Add the pages of a record."""
+        if record.day:
+            before, counts = self.counted.get((record.caller, record.day), Held()), record.counts
+            held = Held(before.held + counts.held, before.used + counts.used)
+            self.counted[record.caller, record.day] = held
 
 
 class CreateStore(Protocol):
@@ -198,6 +219,10 @@ class CreateStore(Protocol):
 
         The lease is reduced by the pages of the inserted ones; pages beyond it are counted all the same.
         """
+        ...
+
+    async def survey(self) -> Survey:
+        """Read all records, some at a time: changes that are made meanwhile may or may not be in it."""
         ...
 
     async def mark(self, cloud_mark: float) -> None:

@@ -182,3 +182,9 @@ def leases(answer: object) -> list[Lease]:
 def _unescaped(word: str) -> str:
     parts = word.split("\\\\")
     return "\\".join(part.replace("\\t", "\t").replace("\\n", "\n") for part in parts)
+
+
+def scanned(answer: object) -> tuple[int, dict[str, bytes]]:
+    """The cursor and the fields of a step through a hash, which the library has made a mapping of."""
+    cursor, found = expect(tuple, answer)
+    return integer(cursor), {text(key): expect(bytes, value) for key, value in expect(dict, found).items()}

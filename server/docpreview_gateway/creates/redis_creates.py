@@ -26,6 +26,7 @@ from docpreview_gateway.creates.ports import (
     StoreError,
     StoreLost,
     StoreState,
+    Survey,
     UnknownSecret,
     UnreadableRecord,
 )
@@ -48,6 +49,9 @@ OPEN_AT = 100
 
 REBUILD_SECONDS = 30.0
 """Least time limit of the methods that read or write the whole store."""
+
+SURVEY_COUNT = 500
+"""Records that `survey` reads at once, about."""
 
 TAKE_OVER_SIZE = 500
 """Records that `take_over` inserts by one script."""
@@ -145,17 +149,18 @@ class RedisCreates:
 
         If some of them cannot be read, those alone are postponed, and StoreError names them.
         """
-        records, unreadable = [], []
+        records: list[Record] = []
+        unreadable: dict[str, str] = {}
         rows = await self._run(answers.due, scripts.DUE, float(now), float(until), count)
         for key, row in rows:
             try:
                 records.append(self._record(key, row))
-            except StoreError as error:
-                unreadable.append(str(error))
+            except UnreadableRecord as error:
+                unreadable[key] = str(error)
         if unreadable:
             # Else one damaged record would keep those of its batch from ever being looked at.
             await self.postpone([record.key for record in records], now)
-            raise UnreadableRecord("; ".join(unreadable))
+            raise UnreadableRecord("; ".join(unreadable.values()), *unreadable)
         return records
 
     async def postpone(self, keys: Sequence[str], look_at: float) -> None:
@@ -193,6 +198,25 @@ class RedisCreates:
         """Insert records that were paid from a lease, and reduce it by their pages."""
         rows = [part for record, look_at in records for part in (record.key, self._row(record), float(look_at))]
         await self._run(answers.nothing, scripts.HAND_OVER, *_name(lease), *rows)
+
+    async def survey(self) -> Survey:
+        """Read all records, some at a time."""
+        found, cursor = Survey({}, {}), 0
+        while True:
+            try:
+                command = ("HSCAN", self._names[0], cursor, "COUNT", SURVEY_COUNT)
+                cursor, rows = await self._patient.execute(*command, read=answers.scanned)
+            except RedisCallError as error:
+                raise StoreError(f"shared_state: {await self._why(error)}") from error
+            for key, row in rows.items():
+                if key == "generation":
+                    continue
+                try:
+                    found.add(self._record(key, row))
+                except UnreadableRecord as error:
+                    found.unreadable[key] = str(error)
+            if not cursor:
+                return found
 
     async def mark(self, cloud_mark: float) -> None:
         """The records are complete up to this cloud's time."""
@@ -319,7 +343,7 @@ def _type(answer: object) -> str:
 
 
 def _unreadable(key: str, why: str) -> UnreadableRecord:
-    return UnreadableRecord(f"shared_state: record {key}: {why}")
+    return UnreadableRecord(f"shared_state: record {key}: {why}", key)
 
 
 def _word(text: str) -> str:

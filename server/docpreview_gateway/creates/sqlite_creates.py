@@ -10,7 +10,7 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from docpreview_gateway.creates.ports import SecretUse, StoreError, StoreLost, UnknownSecret, UnreadableRecord
+from docpreview_gateway.creates.ports import SecretUse, StoreError, StoreLost, Survey, UnknownSecret, UnreadableRecord
 from docpreview_gateway.creates.secret_use import problem
 from docpreview_gateway.creates.sqlite_transaction import TABLES, Transaction
 from docpreview_gateway.storage.sqlite_file import SqliteFile, make_private
@@ -77,7 +77,7 @@ class SqliteCreates:
         """Claim records that are due. When some cannot be read they alone are claimed, and StoreError names them."""
         records, unreadable = await self._do(lambda step: step.due(now, until, count))
         if unreadable:
-            raise UnreadableRecord("; ".join(unreadable))
+            raise UnreadableRecord("; ".join(unreadable.values()), *unreadable)
         return records
 
     async def postpone(self, keys: Sequence[str], look_at: float) -> None:
@@ -111,6 +111,14 @@ class SqliteCreates:
     async def hand_over(self, lease: Lease, records: Sequence[tuple[Record, float]]) -> None:
         """Insert records that were paid from a lease."""
         await self._do(lambda step: step.hand_over(lease, records))
+
+    async def survey(self) -> Survey:
+        """Read all records, some in each transaction: creates go on in between."""
+        found = Survey({}, {})
+        key: str | None = ""
+        while key is not None:
+            key = await self._do(partial(Transaction.survey, found=found, after=key))
+        return found
 
     async def mark(self, cloud_mark: float) -> None:
         """The records are complete up to this cloud's time."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from docpreview_gateway.creates.keys import CreateKeys
-    from docpreview_gateway.creates.ports import Change, Outcome
+    from docpreview_gateway.creates.ports import Change, Outcome, Survey
     from docpreview_gateway.model.callers import PageBudget
 
 OPEN_AT_MOST = 100
@@ -93,6 +93,16 @@ class Transaction:
         found = {record.key: record for record in self._records(keys)}
         return [found.get(key) for key in keys]
 
+    def survey(self, found: Survey, after: str) -> str | None:
+        """Add the next records after a key; the last one's key, None at the end."""
+        rows = self._execute(f"{_SELECT} WHERE key > ? ORDER BY key LIMIT ?", (after, VARIABLES)).fetchall()
+        for row in rows:
+            try:
+                found.add(self._read(row))
+            except UnreadableRecord as error:
+                found.unreadable[str(row[0])] = str(error)
+        return rows[-1][0] if rows else None
+
     def _record(self, key: str) -> Record | None:
         return next(self._records([key]), None)
 
@@ -100,13 +110,13 @@ class Transaction:
         """The record of a row, if it is whole and belongs there."""
         key, *columns, stored = row
         if not isinstance(stored, bytes):
-            raise UnreadableRecord(f"record {key}: it is not binary")
+            raise UnreadableRecord(f"record {key}: it is not binary", str(key))
         try:
             record = unpacked(stored, self._keys)
         except RecordError as error:
-            raise UnreadableRecord(f"record {key}: {error}") from error
+            raise UnreadableRecord(f"record {key}: {error}", str(key)) from error
         if record.key != key or index_of(record) != tuple(columns):
-            raise UnreadableRecord(f"record {key}: it is not the record of its row")
+            raise UnreadableRecord(f"record {key}: it is not the record of its row", str(key))
         return record
 
     def _put(self, record: Record, look_at: float, *, old: Record | None) -> None:
@@ -177,7 +187,7 @@ class Transaction:
         ).fetchone()
         return row and self._read(row)
 
-    def due(self, now: float, until: float, count: int) -> tuple[list[Record], list[str]]:
+    def due(self, now: float, until: float, count: int) -> tuple[list[Record], dict[str, str]]:
         """The records that are due, and what is wrong with those that cannot be read: the latter alone are claimed."""
         records, unreadable = [], {}
         for row in self._execute(f"{_SELECT} WHERE look_at <= ? ORDER BY look_at LIMIT ?", (now, count)).fetchall():
@@ -186,7 +196,7 @@ class Transaction:
             except StoreError as error:
                 unreadable[row[0]] = str(error)
         self.postpone(list(unreadable) or [each.key for each in records], until)
-        return records, list(unreadable.values())
+        return records, unreadable
 
     def postpone(self, keys: Sequence[str], look_at: float) -> None:
         """Set when the records of these keys are due, as far as there are any."""

@@ -42,8 +42,10 @@ def reconcile(
     except ValueError:
         fail([f"--since {since}: is no day such as 2026-11-28, nor an instant such as 2026-11-28T06:00Z"], USAGE)
     configure_log(settings)
-    found = run(lambda: asyncio.run(records.reconcile(settings, begin, charge=charge)), record_texts.INCOMPLETE)
+    work = run(lambda: asyncio.run(records.reconcile(settings, begin, charge=charge)), record_texts.INCOMPLETE)
+    found, counters = work
     lines = [line for bucket in found for line in record_texts.lines(bucket)]
+    lines += record_texts.counter_lines(counters)
     for line in lines:
         if json:
             typer.echo(dumps({**line._asdict(), "ok": not line.remedy}))
@@ -57,7 +59,7 @@ def reconcile(
 
 @store.command("status")
 def status(config: Config = None) -> None:
-    """Say whether the records of creates are whole. The exit code is 1 when they are lost, 3 when not readable."""
+    """Say whether the records of creates are whole. The exit code is 1 if they are not, 3 if they cannot be read."""
     import asyncio  # noqa: PLC0415
 
     from docpreview_gateway.doctor import record_texts, records  # noqa: PLC0415
@@ -67,7 +69,7 @@ def status(config: Config = None) -> None:
     found = run(lambda: asyncio.run(records.store_status(settings)), record_texts.INCOMPLETE)
     for line in record_texts.status_lines(found):
         typer.echo(line)
-    raise typer.Exit(LOST if found.problem else 0)
+    raise typer.Exit(LOST if found.problem or found.unreadable else 0)
 
 
 @store.command("accept-loss")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from docpreview_gateway.creates.counters import CounterReport
     from docpreview_gateway.creates.reconciliation import Report
     from docpreview_gateway.doctor.records import Reconciled, StoreStatus
 
@@ -17,12 +18,17 @@ AGREES, FINDINGS, INCOMPLETE = 0, 1, 3
 _ORPHAN = "--charge gives it a record and counts its pages; docs/runbooks/reconciliation-findings.md says how it arose"
 _DOUBLED = "it is billed a second time: cancel it if it runs, and report it with the log lines of its create"
 _MISCOUNTED = "pages that were charged stay charged: correct the caller's budget of this period if it matters"
+_UNREADABLE = "its request_id is refused; docs/runbooks/records-failing.md says what may have damaged it"
+_COUNTER = "pages of before a rebuild or an upgrade may be counted without records; else correct the caller's budget"
 _UNREAD = "try again; `docpreview-gateway doctor` checks the way to the cloud"
 _CUT = "the cloud's list did not end: reconcile a shorter time, with a later --since"
 
 
 class Line(NamedTuple):
-    """A finding on a bucket. `kind`: orphan, taken_in, doubled, miscounted, incomplete, unread, or summary."""
+    """A finding on a bucket, or without one on the store.
+
+    `kind`: orphan, taken_in, doubled, miscounted, unreadable, counter, incomplete, unread, or summary.
+    """
 
     bucket: str
     kind: str
@@ -52,6 +58,8 @@ def lines(found: Reconciled) -> Iterator[Line]:
         yield Line(bucket, "doubled", job_id, "is the second job of one create", _DOUBLED)
     for job in report.miscounted:
         yield Line(bucket, "miscounted", job.job_id, f"made {job.made} pages, {job.charged} were charged", _MISCOUNTED)
+    for key in report.unreadable:
+        yield Line(bucket, "unreadable", "", f"the record {key} of a create cannot be read", _UNREADABLE)
     if not report.complete:
         yield Line(bucket, "incomplete", "", "not all jobs were seen", _CUT)
     yield Line(bucket, "summary", "", _summary(report))
@@ -62,7 +70,19 @@ def exit_code(found: list[Line]) -> int:
     kinds = {line.kind for line in found}
     if kinds & {"unread", "incomplete"}:
         return INCOMPLETE
-    return FINDINGS if kinds & {"orphan", "doubled", "miscounted"} else AGREES
+    return FINDINGS if kinds & {"orphan", "doubled", "miscounted", "unreadable", "counter"} else AGREES
+
+
+def counter_lines(report: CounterReport) -> Iterator[Line]:
+    """The findings on the store as a whole."""
+    for caller, day, counted, recorded in report.differences:
+        text = (
+            f"{caller} has {counted.used} used and {counted.held} reserved pages on {day}, "
+            f"its records {recorded.used} and {recorded.held}"
+        )
+        yield Line("", "counter", "", text, _COUNTER)
+    for key, why in report.unreadable.items():
+        yield Line("", "unreadable", "", f"record {key}: {why.removeprefix(f'record {key}: ')}", _UNREADABLE)
 
 
 def status_lines(status: StoreStatus) -> Iterator[str]:
@@ -74,6 +94,9 @@ def status_lines(status: StoreStatus) -> Iterator[str]:
         yield f"         complete up to {_utc(state.cloud_mark)} (the cloud's time)"
     if state.lost_since:
         yield f"         lost since {_utc(state.lost_since)} (the cloud's time)"
+    if status.unreadable:
+        yield f"PROBLEM  {len(status.unreadable)} records cannot be read; their creates are refused:"
+        yield from (f"         {why}" for why in status.unreadable.values())
     if state.lost_since:
         yield (
             "         to do: nothing, if gateways run and ledger.on_loss is `rebuild`; else "

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from docpreview_gateway.creates import secret_use
-from docpreview_gateway.creates.guarded import Remembered, StoreMemory
 from docpreview_gateway.creates.keys import CreateKeys
 from docpreview_gateway.creates.lists import JobHistory
 from docpreview_gateway.creates.ports import StoreError
 from docpreview_gateway.creates.rebuild import Scans
 from docpreview_gateway.creates.reconciliation import Reconciliation, Report
+from docpreview_gateway.creates.store_memory import Remembered, StoreMemory
 from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.storage.key_file import OWN_NAME
@@ -26,8 +27,9 @@ from docpreview_gateway.wiring.system_clock import SystemClock
 from docpreview_gateway.wiring.upstream import cloud_parts
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
+    from docpreview_gateway.creates.counters import CounterReport
     from docpreview_gateway.creates.ports import SecretUse, StoreState
     from docpreview_gateway.creates.redis_creates import RedisCreates
     from docpreview_gateway.creates.sqlite_creates import SqliteCreates
@@ -41,6 +43,8 @@ class StoreStatus(NamedTuple):
     place: str
     state: StoreState
     problem: str
+    unreadable: Mapping[str, str] = MappingProxyType({})
+    """Why records cannot be read, by their keys."""
 
 
 class Reconciled(NamedTuple):
@@ -54,7 +58,8 @@ class Reconciled(NamedTuple):
 async def store_status(settings: Settings) -> StoreStatus:
     """The state of the store. StartError when it cannot be read."""
     async with _store(settings) as (store, keys):
-        return _status(settings, keys, await store.state())
+        found = _status(settings, keys, await store.state())
+        return found if found.problem else found._replace(unreadable=(await store.survey()).unreadable)
 
 
 async def accept_loss(settings: Settings) -> StoreStatus:
@@ -80,7 +85,7 @@ async def accept_loss(settings: Settings) -> StoreStatus:
         return before
 
 
-async def reconcile(settings: Settings, since: float, *, charge: bool) -> list[Reconciled]:
+async def reconcile(settings: Settings, since: float, *, charge: bool) -> tuple[list[Reconciled], CounterReport]:
     """Compare all buckets' jobs since a Unix time with the records. StartError when there is nothing to compare with.
 
     With `charge` jobs without a record get one, and their pages are counted.
@@ -107,7 +112,8 @@ async def reconcile(settings: Settings, since: float, *, charge: bool) -> list[R
         work = Reconciliation(
             store, history, scans, keys, times, timing=timing, buckets=buckets, telemetry=observed.creates
         )
-        return [await _reconciled(work, history, times, bucket, since, charge=charge) for bucket in buckets]
+        found = [await _reconciled(work, history, times, bucket, since, charge=charge) for bucket in buckets]
+        return found, await work.of_counters()
 
 
 async def _reconciled(  # noqa: PLR0913 - what is compared, and with what

@@ -14,7 +14,7 @@ from docpreview_gateway.creates.attempts import Attempts
 from docpreview_gateway.creates.days import APART_SECONDS, Days
 from docpreview_gateway.creates.dead_leases import DeadLeases
 from docpreview_gateway.creates.drafts import Drafts
-from docpreview_gateway.creates.guarded import GuardedStore, StoreMemory
+from docpreview_gateway.creates.guarded import GuardedStore
 from docpreview_gateway.creates.imported import OldIds
 from docpreview_gateway.creates.keys import CreateKeys
 from docpreview_gateway.creates.leases import LEASE_SECONDS, RENEW_SECONDS, PageLeases
@@ -29,6 +29,7 @@ from docpreview_gateway.creates.secret_use import problem, unknown
 from docpreview_gateway.creates.settlement import Settlement
 from docpreview_gateway.creates.sqlite_creates import SqliteCreates
 from docpreview_gateway.creates.sqlite_journal import SqliteJournal
+from docpreview_gateway.creates.store_memory import StoreMemory
 from docpreview_gateway.creates.usage import PageUsages
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.storage.background import repeated
@@ -133,7 +134,9 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
         ):
             await stack.enter_async_context(each)
         stack.push_async_callback(creates.drained)
-        yield CreateParts(creates, PageUsages(guarded, lambda: days.today(clock.now())), lambda: guarded.problem)
+        yield CreateParts(
+            creates, PageUsages(guarded, lambda: days.today(clock.now())), lambda: guarded.problem or guarded.damage
+        )
 
 
 @dataclass(frozen=True)

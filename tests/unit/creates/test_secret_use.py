@@ -7,11 +7,12 @@ from contextlib import suppress
 import pytest
 import structlog
 
-from docpreview_gateway.creates.guarded import GuardedStore, Remembered, StoreMemory
+from docpreview_gateway.creates.guarded import GuardedStore
 from docpreview_gateway.creates.keys import CreateKeys
 from docpreview_gateway.creates.ports import Change, SecretUse, StoreError
 from docpreview_gateway.creates.records import Record
 from docpreview_gateway.creates.secret_use import MARGIN_SECONDS, problem, unknown
+from docpreview_gateway.creates.store_memory import Remembered, StoreMemory
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from tests.fakes.clock import FakeClock
 from tests.fakes.creates import MemoryCreates, MemoryData
