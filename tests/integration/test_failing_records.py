@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import sqlite3
-from contextlib import closing
+from contextlib import AsyncExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
 import grpc
@@ -17,6 +17,7 @@ from tests.integration.test_record_commands import World, new_id, world
 from tests.redis_server import running_redis
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.integration.gateway_processes import Running
@@ -137,9 +138,13 @@ async def test_a_gateway_with_another_secret_than_its_store_makes_no_job_until_t
     (world.folder / "new.key").rename(world.folder / "ledger.key")
     async with running(world.config) as gateway:
         assert (await world.command("store", "accept-loss"))[0] == 0
-        await eventually(lambda: is_in_order(gateway))
-        assert not await is_refused(world, gateway)
-    assert (await world.command("store", "status"))[0] == 0
+
+        async def goes_on() -> bool:
+            return not await is_refused(world, gateway)
+
+        await eventually(goes_on)
+    code, text = await world.command("store", "status")
+    assert (code, "ledger.key_file" in text, "1 records cannot be read" in text) == (1, False, True)
 
 
 async def test_a_record_that_cannot_be_read_is_named_and_the_others_are_reconciled(world: World) -> None:
@@ -160,3 +165,39 @@ async def test_a_record_that_cannot_be_read_is_named_and_the_others_are_reconcil
         assert (code, key in text, "1 records" in text) == (1, True, True)
         code, text = await world.command("reconcile", "--since", "2020-01-01")
         assert (code, key in text, "3 jobs of this deployment" in text) == (1, True, True), text
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_a_gateway_starts_on_a_full_disk_and_records_creates_as_soon_as_there_is_room(
+    world: World,
+    is_first: bool,  # noqa: FBT001
+) -> None:
+    """It says so meanwhile. With the files of before, or with none but the secret."""
+    request_id = new_id()
+    async with running(world.config) as gateway:
+        if not is_first:
+            await world.create(gateway, request_id)
+    if is_first:
+        for path in [*world.folder.glob("*.db*"), *world.folder.glob("store.json")]:
+            path.unlink()
+    async with AsyncExitStack() as stack:
+        with full_disk():
+            gateway = await stack.enter_async_context(running(world.config))
+        assert await is_refused(world, gateway)
+        assert await says(gateway, "creates.db")
+        limits = resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, (limits[1], limits[1]))
+        await eventually(lambda: is_in_order(gateway))
+        await world.create(gateway, request_id)
+        assert world.emulator.accepted_jobs == 1
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No store of a process that is started meanwhile can be opened: there is room for its log only."""
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, usual[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)

@@ -64,6 +64,7 @@ TABLE: dict[str, Judged] = {
     "creates/keys.py": _creates("keys", "rotation", "evidence", "records", money=False),
     "creates/records.py": _creates("records", "settlement", "attempts", money=False),
     "creates/reconciliation.py": _creates("reconciliation", money=False),
+    "creates/counters.py": _creates("reconciliation", money=False),
     "creates/refusals.py": _creates("refusals", "recorded", "attempts", "budgets", money=False),
     "upstream/cloud_clock.py": Judged(
         tuple(

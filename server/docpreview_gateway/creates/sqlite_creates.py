@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from docpreview_gateway.creates.ports import SecretUse, StoreError, StoreLost, Survey, UnknownSecret, UnreadableRecord
 from docpreview_gateway.creates.secret_use import problem
 from docpreview_gateway.creates.sqlite_transaction import TABLES, Transaction
-from docpreview_gateway.storage.sqlite_file import SqliteFile, make_private
+from docpreview_gateway.storage.sqlite_file import SqliteFile, is_full, make_private
 
 if TYPE_CHECKING:
     import sqlite3
@@ -46,8 +46,15 @@ class SqliteCreates:
         self._expected: StoreState | None = None
 
     async def __aenter__(self) -> Self:
-        """Open or create the file. StoreError when it is unusable or was made by a newer version."""
-        await self._open()
+        """Open or create the file. StoreError when it is unusable or was made by a newer version.
+
+        On a full disk it is left to the next `state`: what needs no store goes on meanwhile.
+        """
+        try:
+            await self._open()
+        except StoreError as error:
+            if not is_full(error):
+                raise
         return self
 
     async def __aexit__(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+from dataclasses import replace
 
 import pytest
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview_gateway.creates.keys import CreateKeys
 from docpreview_gateway.creates.pages import Pages
 from docpreview_gateway.creates.ports import Lease
 from docpreview_gateway.creates.rebuild import Scans
@@ -15,21 +18,21 @@ from docpreview_gateway.creates.reconciliation import Miscounted, Reconciliation
 from docpreview_gateway.creates.records import Held
 from docpreview_gateway.model.errors import UpstreamError
 from tests.fakes.recorded import KEYS
-from tests.unit.creates.worlds import BUCKET, COUNTED, EXCLUSIVE, ONE, TIMING, World, request, selecting
+from tests.unit.creates.worlds import BUCKET, COUNTED, EXCLUSIVE, ONE, TIMING, Cloud, World, request, selecting
 
 
 class Books:
     """A process that reconciles."""
 
-    def __init__(self) -> None:
-        self.world = World()
-        parts = self.world.parts
-        scans = Scans(parts.history, KEYS, parts.times, timing=TIMING, caller_names=lambda: [ONE.name, COUNTED.name])
+    def __init__(self, keys: CreateKeys = KEYS, cloud: Cloud | None = None) -> None:
+        self.world = World(cloud=cloud or Cloud())
+        parts = replace(self.world.parts, keys=keys)
+        scans = Scans(parts.history, keys, parts.times, timing=TIMING, caller_names=lambda: [ONE.name, COUNTED.name])
         self.reconciliation = Reconciliation(
             self.world.store,
             parts.history,
             scans,
-            KEYS,
+            keys,
             parts.times,
             timing=TIMING,
             buckets=[BUCKET, EXCLUSIVE],
@@ -177,3 +180,23 @@ async def test_pages_of_forgotten_creates_of_another_day_are_no_difference(books
     data.add(COUNTED.name, data.day, 0, 50)
     data.day = "2026-11-16"
     assert (await books.reconciliation.of_counters()).differences == []
+
+
+async def test_jobs_made_after_a_backup_that_was_restored_are_found_as_orphans_and_taken_in(books: Books) -> None:
+    """The store agrees with itself: nothing else can notice."""
+    await books.charged(7)
+    backup = copy.deepcopy(books.world.data)
+    later = await books.charged(3, "2-40")
+    books.world.data.__dict__.update(backup.__dict__)
+    assert (await books.report()).orphans == [later.job_id]
+    assert (await books.report(charge=True)).taken_in == [later.job_id]
+    assert (await books.report()).orphans == []
+    assert books.world.pages() == Pages(10, 0)
+
+
+async def test_jobs_of_a_secret_that_is_gone_are_taken_for_anybodys(books: Books) -> None:
+    """Their markers cannot be told from forged ones."""
+    await books.charged(7)
+    emptied = Books(keys=CreateKeys("tests", [bytes(range(1, 33))]), cloud=books.world.cloud)
+    report = await emptied.report()
+    assert (report.jobs, report.orphans) == (0, [])
