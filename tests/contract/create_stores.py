@@ -33,8 +33,8 @@ RECORDS = NAMES[0]
 class Stores(Protocol):
     """One store, with any number of connections to it."""
 
-    async def connect(self) -> CreateStore:
-        """The connection of another replica. It has not called `state` yet."""
+    async def connect(self, keys: CreateKeys = KEYS) -> CreateStore:
+        """The connection of another replica, with these secrets. It has not called `state` yet."""
         ...
 
     async def empty(self) -> None:
@@ -63,8 +63,8 @@ class _Memory:
         self._data = MemoryData()
         self._copy = MemoryData()
 
-    async def connect(self) -> CreateStore:
-        return MemoryCreates(self._data)
+    async def connect(self, keys: CreateKeys = KEYS) -> CreateStore:
+        return MemoryCreates(self._data, secrets=keys.ids)
 
     async def empty(self) -> None:
         self._data.empty()
@@ -88,13 +88,13 @@ class _Sqlite:
         self._stack = stack
         self._copy = path.with_name("copy.db")
 
-    async def connect(self) -> CreateStore:
-        return await self._stack.enter_async_context(SqliteCreates(self._path, KEYS))
+    async def connect(self, keys: CreateKeys = KEYS) -> CreateStore:
+        return await self._stack.enter_async_context(SqliteCreates(self._path, keys))
 
     async def empty(self) -> None:
         """Delete all rows. A file that is deleted is a test of its own (`tests/unit/creates`)."""
         with closing(sqlite3.connect(self._path)) as other, other:
-            for table in ("creates", "places", "pages", "leases", "meta"):
+            for table in ("creates", "places", "pages", "leases", "meta", "secrets"):
                 other.execute(f"DELETE FROM {table}")  # noqa: S608 - our own names
 
     async def save(self) -> None:
@@ -151,8 +151,8 @@ class _Redis:
         self._stack = stack
         self._copies: dict[str, bytes] = {}
 
-    async def connect(self) -> CreateStore:
-        return RedisCreates(await self._send(), KEYS, seconds=10)
+    async def connect(self, keys: CreateKeys = KEYS) -> CreateStore:
+        return RedisCreates(await self._send(), keys, seconds=10)
 
     async def _send(self) -> Callable[..., Awaitable[Any]]:
         return await self._stack.enter_async_context(redis_commands(self._url))
@@ -206,9 +206,9 @@ STORES: dict[str, Callable[[pytest.FixtureRequest, Path], AbstractAsyncContextMa
 }
 
 
-async def opened(stores: Stores) -> CreateStore:
+async def opened(stores: Stores, keys: CreateKeys = KEYS) -> CreateStore:
     """A connection that knows its store, which has a generation and no loss."""
-    store = await stores.connect()
+    store = await stores.connect(keys)
     state = await store.state()
     if not state.generation:
         state = await store.begin_rebuild(1.0)

@@ -10,10 +10,10 @@ import pytest
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-from docpreview_gateway.creates.keys import random_key
+from docpreview_gateway.creates.keys import CreateKeys, random_key
 from docpreview_gateway.creates.pages import PageCount, Pages, Periods
-from docpreview_gateway.creates.ports import Change, Lease, StoreError, StoreLost, StoreState
-from docpreview_gateway.creates.records import Record, State, Timing
+from docpreview_gateway.creates.ports import Change, Lease, SecretUse, StoreError, StoreLost, StoreState, UnknownSecret
+from docpreview_gateway.creates.records import Held, Record, State, Timing
 from docpreview_gateway.model.callers import PageBudget
 from tests.contract.create_stores import KEYS, STORES, opened
 
@@ -966,7 +966,7 @@ async def test_two_replicas_that_notice_a_loss_at_once_rebuild_together(stores: 
     other = await opened(stores)
     await stores.empty()
     first, second = await asyncio.gather(store.begin_rebuild(NOW), other.begin_rebuild(NOW + 1))
-    assert first[:1] + first[3:] == second[:1] + second[3:]
+    assert first[:1] + first[3:5] == second[:1] + second[3:5]
     ended = await asyncio.gather(*(each.end_rebuild(first.lost_since, NOW, [("a", DAY, 5)]) for each in (store, other)))
     assert sorted(ended) == [False, True]
     assert await day_pages(store) == Pages(5, 0)
@@ -1007,3 +1007,75 @@ async def test_the_end_of_a_rebuild_takes_no_mark_back(store: CreateStore, mark:
     await store.begin_rebuild(NOW)
     assert await store.end_rebuild(NOW, mark, [])
     assert (await store.state()).cloud_mark == max(NOW, mark)
+
+
+# secrets
+
+OTHER = bytes(range(1, 33))
+ROTATED = CreateKeys(KEYS.namespace, [OTHER, bytes(range(32))])
+
+
+async def test_the_store_knows_with_which_secrets_something_was_written(stores: Stores, store: CreateStore) -> None:
+    """The first change of a process adds its current secret, a mark the cloud's time up to which it is in use."""
+    await begun(store, record("first"))
+    assert (await store.state()).secrets == (SecretUse(KEYS.id, 0.0),)
+    await store.mark(NOW)
+    rotated = await opened(stores, ROTATED)
+    await rotated.find(["none"])
+    assert (await store.state()).secrets == (SecretUse(KEYS.id, NOW),)
+    await begun(rotated, record())
+    await rotated.mark(NOW + 60)
+    expected = {SecretUse(KEYS.id, NOW), SecretUse(ROTATED.id, NOW + 60)}
+    assert set((await store.state()).secrets) == expected
+
+
+async def test_nothing_is_read_or_written_once_a_secret_that_is_not_known_has_come_into_use(
+    stores: Stores, store: CreateStore
+) -> None:
+    """A repeated id would not find the record that was made with it."""
+    other = await opened(stores, CreateKeys(KEYS.namespace, [OTHER]))
+    wanted = record("other")
+    await begun(other, wanted)
+    before = await other.state()
+    for work in (
+        lambda: store.begin(record(), NOW, BUDGET, dedupe_since=None),
+        lambda: store.find(["none"]),
+        lambda: store.mark(NOW),
+    ):
+        with pytest.raises(UnknownSecret):
+            await work()
+    assert await other.state() == before
+    await store.state()
+    # The state was looked at: whether it matters is for others to say.
+    assert await store.find(["none"]) == [None]
+
+
+async def test_a_secret_that_is_known_comes_into_use_unnoticed(stores: Stores) -> None:
+    """Each replica has it as its second one before the first replica uses it."""
+    ready = await opened(stores, CreateKeys(KEYS.namespace, [bytes(range(32)), OTHER]))
+    rotated = await opened(stores, ROTATED)
+    wanted = await begun(rotated, record())
+    assert await ready.find([wanted.key]) == [wanted]
+    await begun(ready, record("another"))
+
+
+# survey
+
+
+async def test_a_survey_sums_all_records_and_names_those_that_cannot_be_read(
+    stores: Stores, store: CreateStore
+) -> None:
+    """However many there are."""
+    opened, done = await begun(store, record("open")), await finished(store, record("done", pages=20))
+    assert await store.change([Change(done, done.charged(7), NOW)]) == [True]
+    await begun(store, record("other day", day="", caller="b"))
+    many = [Change(None, record(str(number), pages=1, caller="many"), NOW) for number in range(1200)]
+    for at in range(0, len(many), 100):
+        assert all(await store.change(many[at : at + 100]))
+    found = await store.survey()
+    assert found.counted == {("a", DAY): Held(30, 7), ("many", DAY): Held(1200, 0)}
+    assert found.unreadable == {}
+    await stores.tamper(opened.key)
+    found = await store.survey()
+    assert found.counted["a", DAY] == Held(0, 7)
+    assert list(found.unreadable) == [opened.key]

@@ -8,7 +8,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from docpreview_gateway.creates.pages import PageCount, Pages, Periods, refusing
-from docpreview_gateway.creates.ports import Begun, Lease, StoreError, StoreLost, StoreState, UnreadableRecord
+from docpreview_gateway.creates.ports import (
+    Begun,
+    Lease,
+    SecretUse,
+    StoreError,
+    StoreLost,
+    StoreState,
+    Survey,
+    UnknownSecret,
+    UnreadableRecord,
+)
 from docpreview_gateway.creates.records import Held, State
 
 if TYPE_CHECKING:
@@ -41,6 +51,7 @@ class MemoryData:
     leases: dict[tuple[str, str, str], Lease] = field(default_factory=dict)
     unreadable: set[str] = field(default_factory=set)
     generations: int = 1
+    secrets: dict[str, float] = field(default_factory=dict)
 
     def empty(self) -> None:
         """Lose everything, the generation too."""
@@ -58,7 +69,7 @@ class MemoryData:
 
     def read(self, key: str) -> Record | None:
         if key in self.unreadable:
-            raise UnreadableRecord(f"record {key}: its MAC does not match")
+            raise UnreadableRecord(f"record {key}: its MAC does not match", key)
         found = self.records.get(key)
         return found.record if found else None
 
@@ -84,7 +95,10 @@ class MemoryData:
         self.places = {place: its for place, its in self.places.items() if its != key}
 
     def state(self) -> StoreState:
-        return StoreState(self.generation, self.seq, self.cloud_mark, self.lost_since, self.day)
+        return StoreState(self.generation, self.seq, self.cloud_mark, self.lost_since, self.day, self.uses())
+
+    def uses(self) -> tuple[SecretUse, ...]:
+        return tuple(SecretUse(*each) for each in sorted(self.secrets.items()))
 
 
 class MemoryCreates:
@@ -101,13 +115,16 @@ class MemoryCreates:
         fail_before: int = 0,
         fail_after: int = 0,
         failing: Collection[str] = (),
+        secrets: Sequence[str] = ("secret",),
     ) -> None:
         self.data = MemoryData() if data is None else data
         self.fail_before = fail_before
         self.fail_after = fail_after
         self.failing = failing
+        self.secrets = secrets
         self.calls: Counter[str] = Counter()
         self._expected: StoreState | None = None
+        self._seq = 0
 
     def beside(self) -> MemoryCreates:
         """The connection of another replica to the same store."""
@@ -265,9 +282,20 @@ class MemoryCreates:
             self._set_lease(left._replace(pages=max(0, left.pages - spent)))
         self._leave("hand_over", None)
 
+    async def survey(self) -> Survey:
+        await self._enter("survey")
+        found = Survey({}, {})
+        for key, (record, _) in self.data.records.items():
+            if key in self.data.unreadable:
+                found.unreadable[key] = f"record {key}: its MAC does not match"
+            else:
+                found.add(record)
+        return self._leave("survey", found)
+
     async def mark(self, cloud_mark: float) -> None:
         await self._enter("mark")
         self.data.cloud_mark = max(self.data.cloud_mark, cloud_mark)
+        self.data.secrets[self.secrets[0]] = self.data.cloud_mark
         self.data.seq += 1
         self._leave("mark", None)
 
@@ -295,7 +323,9 @@ class MemoryCreates:
 
     async def _enter(self, name: str, *, known: bool = True) -> None:
         self.calls[name] += 1
+        self._seq = self.data.seq
         await asyncio.sleep(0)  # other callers take their turn, as they do during a round trip
+        self._seq = self.data.seq
         if self.fail_before and self._may_fail(name):
             self.fail_before -= 1
             raise StoreError("out of order")
@@ -306,8 +336,13 @@ class MemoryCreates:
             expected is not None and (data.generation != expected.generation or data.seq < expected.seq)
         ):
             raise StoreLost("not the store that was known")
+        seen = self.secrets if expected is None else [*self.secrets, *(use.id for use in expected.secrets)]
+        if expected is not None and not set(data.secrets) <= set(seen):
+            raise UnknownSecret("a secret that was not known")
 
     def _leave(self, name: str, result: Result, *, expect: bool = False) -> Result:
+        if self.data.seq > self._seq:
+            self.data.secrets.setdefault(self.secrets[0], self.data.cloud_mark)
         if self._expected is not None or expect:
             self._expected = self.data.state()
         if self.fail_after and self._may_fail(name):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import resource
+import sqlite3
+from contextlib import AsyncExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
 import grpc
@@ -15,6 +17,7 @@ from tests.integration.test_record_commands import World, new_id, world
 from tests.redis_server import running_redis
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.integration.gateway_processes import Running
@@ -112,3 +115,89 @@ async def test_a_server_that_is_gone_is_named_without_its_password(world: World,
             (why,) = told(world, "creates cannot be recorded")
             assert f"127.0.0.1:{server.port}" in why
             assert "hushhush" not in why
+
+
+async def test_a_gateway_with_another_secret_than_its_store_makes_no_job_until_the_loss_is_accepted(
+    world: World,
+) -> None:
+    """It would not know the ids that were recorded: `ledger.key` is gone, the records are there."""
+    request_id = new_id()
+    async with running(world.config) as gateway:
+        job = await world.create(gateway, request_id)
+    (world.folder / "ledger.key").rename(world.folder / "kept.key")
+    async with running(world.config) as gateway:
+        with pytest.raises(grpc.aio.AioRpcError, match="cannot be recorded"):
+            await world.create(gateway, request_id)
+        assert await says(gateway, "creates.db", "ledger.key_file")
+        code, text = await world.command("store", "status")
+        assert (code, "ledger.key_file" in text) == (1, True)
+    (world.folder / "ledger.key").rename(world.folder / "new.key")
+    (world.folder / "kept.key").rename(world.folder / "ledger.key")
+    async with running(world.config) as gateway:
+        assert (await world.create(gateway, request_id)).job_id == job.job_id
+    (world.folder / "new.key").rename(world.folder / "ledger.key")
+    async with running(world.config) as gateway:
+        assert (await world.command("store", "accept-loss"))[0] == 0
+
+        async def goes_on() -> bool:
+            return not await is_refused(world, gateway)
+
+        await eventually(goes_on)
+    code, text = await world.command("store", "status")
+    assert (code, "ledger.key_file" in text, "1 records cannot be read" in text) == (1, False, True)
+
+
+async def test_a_record_that_cannot_be_read_is_named_and_the_others_are_reconciled(world: World) -> None:
+    """By `/readyz?verbose` once a create has met it, by `store status`, and by `reconcile`."""
+    ids = [new_id(), new_id()]
+    async with running(world.config) as gateway:
+        for request_id in ids:
+            await world.create(gateway, request_id)
+        key = (await world.charged(ids[0])).key
+        await world.charged(ids[1])
+        with closing(sqlite3.connect(world.folder / "creates.db")) as other, other:
+            other.execute("UPDATE creates SET packed = zeroblob(99) WHERE key = ?", (key,))
+        with pytest.raises(grpc.aio.AioRpcError, match="cannot be recorded"):
+            await world.create(gateway, ids[0])
+        assert await says(gateway, "creates.db", key)
+        await world.create(gateway, new_id())
+        code, text = await world.command("store", "status")
+        assert (code, key in text, "1 records" in text) == (1, True, True)
+        code, text = await world.command("reconcile", "--since", "2020-01-01")
+        assert (code, key in text, "3 jobs of this deployment" in text) == (1, True, True), text
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_a_gateway_starts_on_a_full_disk_and_records_creates_as_soon_as_there_is_room(
+    world: World,
+    is_first: bool,  # noqa: FBT001
+) -> None:
+    """It says so meanwhile. With the files of before, or with none but the secret."""
+    request_id = new_id()
+    async with running(world.config) as gateway:
+        if not is_first:
+            await world.create(gateway, request_id)
+    if is_first:
+        for path in [*world.folder.glob("*.db*"), *world.folder.glob("store.json")]:
+            path.unlink()
+    async with AsyncExitStack() as stack:
+        with full_disk():
+            gateway = await stack.enter_async_context(running(world.config))
+        assert await is_refused(world, gateway)
+        assert await says(gateway, "creates.db")
+        limits = resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, (limits[1], limits[1]))
+        await eventually(lambda: is_in_order(gateway))
+        await world.create(gateway, request_id)
+        assert world.emulator.accepted_jobs == 1
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No store of a process that is started meanwhile can be opened: there is room for its log only."""
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, usual[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)

@@ -193,7 +193,10 @@ async def test_an_orphan_a_second_job_and_wrong_pages_are_found_and_charge_takes
         assert (await world.create(gateway, ids[0])).job_id == jobs[0]
         assert world.emulator.accepted_jobs == 4
         text = (await world.command("reconcile", "--since", SINCE))[1]
-        assert text.count("to do:") == 2
+        # The orphan's page was counted before its record was deleted, and is counted again.
+        assert text.count("to do:") == 3
+        assert "has 10 used and 0 reserved pages" in text
+        assert "its records 9 and 0" in text
 
 
 async def test_what_cannot_be_compared_has_an_exit_code_of_its_own(world: World) -> None:

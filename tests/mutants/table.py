@@ -52,16 +52,19 @@ TABLE: dict[str, Judged] = {
     "creates/leases.py": _creates("leases", "dead_leases", "budgets", "guarded_failures"),
     "creates/dead_leases.py": _creates("dead_leases", "leases"),
     "creates/pages.py": _creates("pages", "budgets", "settlement", "memory_creates"),
-    "creates/guarded.py": _creates("guarded", "guarded_failures", "rebuild"),
+    "creates/guarded.py": _creates("guarded", "guarded_failures", "rebuild", "secret_use"),
+    "creates/secret_use.py": _creates("secret_use"),
     "creates/rebuild.py": _creates("rebuild", "dead_leases", "reconciliation"),
     "creates/sqlite_transaction.py": Judged(
         (_STORE, "tests/unit/creates/test_sqlite_creates.py"), money=True, only="sqlite", statements=statements.sql
     ),
     "creates/redis_scripts.py": _REDIS,
     "creates/redis_lua.py": _REDIS,
+    "creates/redis_rebuild.py": _REDIS,
     "creates/keys.py": _creates("keys", "rotation", "evidence", "records", money=False),
     "creates/records.py": _creates("records", "settlement", "attempts", money=False),
     "creates/reconciliation.py": _creates("reconciliation", money=False),
+    "creates/counters.py": _creates("reconciliation", money=False),
     "creates/refusals.py": _creates("refusals", "recorded", "attempts", "budgets", money=False),
     "upstream/cloud_clock.py": Judged(
         tuple(

@@ -10,7 +10,7 @@ from docpreview_gateway.creates.attempts import Attempts
 from docpreview_gateway.creates.days import Days
 from docpreview_gateway.creates.dead_leases import DeadLeases
 from docpreview_gateway.creates.drafts import Drafts
-from docpreview_gateway.creates.guarded import GuardedStore, StoreMemory
+from docpreview_gateway.creates.guarded import GuardedStore
 from docpreview_gateway.creates.leases import LEASE_SECONDS, RENEW_SECONDS, PageLeases
 from docpreview_gateway.creates.lists import JobHistory
 from docpreview_gateway.creates.outcomes import Outcomes
@@ -19,6 +19,7 @@ from docpreview_gateway.creates.reconciliation import DAY_SECONDS, Reconciliatio
 from docpreview_gateway.creates.recorded import RecordedCreates
 from docpreview_gateway.creates.rendered import RenderedJobs
 from docpreview_gateway.creates.settlement import Settlement
+from docpreview_gateway.creates.store_memory import StoreMemory
 from docpreview_gateway.storage.background import loop_time
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from tests.fakes.clock import FakeClock

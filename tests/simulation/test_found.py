@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from docpreview_gateway.creates.guarded import StoreMemory
+from docpreview_gateway.creates.store_memory import StoreMemory
 from tests.simulation.cloud import EPOCH, CloudRules
 from tests.simulation.faults import Fault
 from tests.simulation.stories import FENCE, HOUR, Story, budget, request, tell

@@ -8,22 +8,21 @@ scan of the cloud's lists has found what is missing (`creates/rebuild.py`).
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
-from docpreview_gateway.creates.ports import StoreError, StoreLost, UnreadableRecord
+from docpreview_gateway.creates.ports import StoreError, StoreLost, UnknownSecret, UnreadableRecord
+from docpreview_gateway.creates.store_memory import Remembered
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
-    from pathlib import Path
 
     from docpreview_gateway.creates.pages import PageCount, Periods
-    from docpreview_gateway.creates.ports import Begun, Change, CreateStore, Lease, StoreState
+    from docpreview_gateway.creates.ports import Begun, Change, CreateStore, Lease, StoreState, Survey
     from docpreview_gateway.creates.records import Record
+    from docpreview_gateway.creates.store_memory import StoreMemory
     from docpreview_gateway.model.callers import PageBudget
     from docpreview_gateway.upstream.cloud_clock import CloudTimes
 
@@ -33,6 +32,9 @@ LOST = "the store of creates has lost records, and is being rebuilt"
 
 MARK_SECONDS = 60.0
 """Interval of notes up to when the store is complete."""
+
+SECRETS_SECONDS = 30.0
+"""After how long callers try again while this process lacks a secret of the store."""
 
 MARK_BEFORE_SECONDS = 300.0
 """How long before the cloud's time such a note is: a create that was begun earlier has long been recorded."""
@@ -44,50 +46,12 @@ MAKING = 1.0
 """`StoreState.lost_since` of a store that is new and not ready yet: nothing is lost, so nobody has to wait."""
 
 
-class Remembered(NamedTuple):
-    """What a process knew of the store, kept outside of it."""
-
-    generation: str = ""
-    seq: int = 0
-
-
-class StoreMemory:
-    """Keeps `Remembered` in a file, so that a restart does not forget it. None: in memory only."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self.value = self._read()
-
-    def keep(self, value: Remembered) -> None:
-        """Remember this. A file that cannot be written is told once a change: what is in memory still counts."""
-        self.value = value
-        if self._path is None:
-            return
-        try:
-            # A name of its own for each process: workers share the file.
-            new = self._path.with_suffix(f".{os.getpid()}")
-            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-                json.dump(value._asdict(), file)
-            new.replace(self._path)
-        except OSError as error:
-            log.warning("what is known of the store of creates cannot be kept", path=str(self._path), error=str(error))
-
-    def _read(self) -> Remembered:
-        if self._path is None or not self._path.exists():
-            return Remembered()
-        try:
-            found = json.loads(self._path.read_text())
-            return Remembered(str(found["generation"]), int(found["seq"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            log.warning("what was known of the store of creates cannot be read", path=str(self._path), error=str(error))
-            return Remembered()
-
-
 class GuardedStore:
     """The port `CreateStore` around another one. `is_first_start` says whether an empty store is a new one.
 
     `prepare` is done before the store is used for the first time. StoreError as long as it cannot be done.
-    `place` is the file or the server of the store, for what operators read.
+    `place` is the file or the server of the store, for what operators read. `missing_secrets` says why the store cannot
+    be used by this process, whose secrets are not those that its records are made with; empty: it can.
     """
 
     def __init__(  # noqa: PLR0913 - collaborators, named by wiring
@@ -99,18 +63,22 @@ class GuardedStore:
         is_first_start: Callable[[], Awaitable[bool]],
         prepare: Callable[[], Awaitable[None]] | None = None,
         place: str = "",
+        missing_secrets: Callable[[StoreState], str] = lambda _: "",
     ) -> None:
         self.store = store
         self._memory = memory
         self._times = times
         self._is_first_start = is_first_start
         self._prepare = prepare
+        self._missing_secrets = missing_secrets
         self._opening = asyncio.Lock()
         self._is_open = False
         self._place = place
         self._failure = ""
         self._told = ""
         self._marked_at: float | None = None
+        self.unreadable: dict[str, str] = {}
+        """Why records could not be read, by their keys, when all were read last."""
         self.unsafe = ""
         """Why creates with `request_id` are refused although the store works; empty: they are not."""
         self.losses = 0
@@ -130,14 +98,24 @@ class GuardedStore:
         why = why.removeprefix("shared_state: ")
         return f"{self._place}: {why}" if why and self._place and not why.startswith(self._place) else why
 
+    @property
+    def damage(self) -> str:
+        """Which records cannot be read, with the file or the server; empty: none, as far as is known."""
+        if not self.unreadable:
+            return ""
+        some = ", ".join(list(self.unreadable)[:3])
+        return f"{self._place}: {len(self.unreadable)} records cannot be read ({some}): their creates are refused"
+
     async def open(self) -> None:
         """Compare the store with what is known of it. StoreError when it cannot be read, or has lost something."""
         async with self._opening:
             if self._is_open:
                 return
+            state = self._checked(await self.store.state())
             if self._prepare is not None:
                 await self._prepare()
-            state, is_same = await self._compared(await self.store.state())
+                state = await self.store.state()
+            state, is_same = await self._compared(state)
             if state.lost_since == MAKING and is_same:
                 # Another replica was making it, and may have been killed.
                 state = await self._end_making()
@@ -149,6 +127,13 @@ class GuardedStore:
                 state = await self._end_making()
             self._remember(state)
             self._is_open = True
+
+    def _checked(self, state: StoreState) -> StoreState:
+        """The state, if this process has the store's secrets. StoreError: it must neither read nor change it."""
+        if why := self._missing_secrets(state):
+            self._is_open = False
+            raise StoreError(why, wait=SECRETS_SECONDS)
+        return state
 
     async def _compared(self, state: StoreState) -> tuple[StoreState, bool]:
         """The state, or a later one, and whether it is of the store that is known, or of a new one. StoreError."""
@@ -164,7 +149,7 @@ class GuardedStore:
 
     async def reopen(self) -> None:
         """The rebuild is over: the store is whole again. StoreLost if it is not the one that was rebuilt."""
-        state = await self.store.state()
+        state = self._checked(await self.store.state())
         if self.lost is None or state.generation != self.lost.generation:
             raise StoreLost("the store of creates was lost again while it was being rebuilt")
         self.lost = None
@@ -184,13 +169,16 @@ class GuardedStore:
 
     async def check(self) -> StoreState:
         """Note how far the store is; to be repeated now and then. StoreError."""
-        state = await self._ask(self.store.state())
+        state = await self._ask(self._state())
         known = self._memory.value
         if state.lost_since or state.generation != known.generation or state.seq < known.seq:
             await self._lose()
             raise StoreLost("the store of creates has lost records")
         self._remember(state)
         return state
+
+    async def _state(self) -> StoreState:
+        return self._checked(await self.store.state())
 
     def refuse(self, why: str) -> None:
         """Have creates with `request_id` refused, or with an empty text no more."""
@@ -273,6 +261,12 @@ class GuardedStore:
         """As the port says."""
         await self._ask(self.store.hand_over(lease, records))
 
+    async def survey(self) -> Survey:
+        """As the port says. Records that cannot be read are in `unreadable` until the next one."""
+        found = await self._ask(self.store.survey())
+        self.unreadable = found.unreadable
+        return found
+
     async def mark(self, cloud_mark: float) -> None:
         """As the port says."""
         await self._ask(self.store.mark(max(0.0, cloud_mark)))
@@ -295,9 +289,13 @@ class GuardedStore:
                 await self._lose()
             raise self._closed() from error
         except UnreadableRecord as error:
+            self.unreadable = {**self.unreadable, **dict.fromkeys(error.keys, str(error))}
             log.error("a record of a create cannot be read", why=str(error), place=self._place)  # noqa: TRY400 - no trace
             raise
         except StoreError as error:
+            if isinstance(error, UnknownSecret):
+                # The next call compares the secrets anew.
+                self._is_open = False
             if self.lost is None:
                 self._failed(str(error))
             raise

@@ -62,6 +62,11 @@ class CreateKeys:
         """The id of the current secret."""
         return self._current.id
 
+    @property
+    def ids(self) -> list[str]:
+        """The ids of all secrets, the current one first."""
+        return list(self._by_id)
+
     def record_keys(self, caller: str, bucket: str, request_id: str) -> list[str]:
         """The record's key under each secret, the current one first."""
         scope = f"{caller}\n{bucket}\n{request_id.lower()}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
+from docpreview_gateway.creates.records import Held
 from docpreview_gateway.limits.ports import LimitsTelemetry
 
 if TYPE_CHECKING:
@@ -36,11 +37,19 @@ class StoreError(Exception):
 
 
 class UnreadableRecord(StoreError):  # noqa: N818 - what was found
-    """One record cannot be read; the store works."""
+    """Records of these keys cannot be read; the store works."""
+
+    def __init__(self, why: str, *keys: str) -> None:
+        super().__init__(why)
+        self.keys = keys
 
 
 class StoreLost(StoreError):  # noqa: N818 - what happened
     """The store is not the one that this process knows: it was emptied, restored or replaced, or has lost changes."""
+
+
+class UnknownSecret(StoreError):  # noqa: N818 - what was found
+    """Records are made with a secret that this process does not have. Nothing was changed."""
 
 
 Outcome = Literal["new", "known", "duplicate", "day", "month", "period"]
@@ -82,6 +91,14 @@ class Lease(NamedTuple):
     """The cloud's time of the last renewal."""
 
 
+class SecretUse(NamedTuple):
+    """A secret with which records of a store were made."""
+
+    id: str
+    used_at: float
+    """The cloud's time up to which its use was noted last; 0: not known."""
+
+
 class StoreState(NamedTuple):
     """What tells one store from another."""
 
@@ -95,6 +112,24 @@ class StoreState(NamedTuple):
     """Cloud's time at which a loss was noticed that is not yet healed; 0: none."""
     day: str
     """The day to which pages are counted; empty: none yet."""
+    secrets: tuple[SecretUse, ...] = ()
+    """The secrets with which something was written: the first change that a process makes adds its current one."""
+
+
+class Survey(NamedTuple):
+    """What all records come to that can be read, and those that cannot."""
+
+    counted: dict[tuple[str, str], Held]
+    """Pages that records count, by caller and day."""
+    unreadable: dict[str, str]
+    """Why records cannot be read, by their keys."""
+
+    def add(self, record: Record) -> None:
+        """Add the pages of a record."""
+        if record.day:
+            before, counts = self.counted.get((record.caller, record.day), Held()), record.counts
+            held = Held(before.held + counts.held, before.used + counts.used)
+            self.counted[record.caller, record.day] = held
 
 
 class CreateStore(Protocol):
@@ -102,7 +137,8 @@ class CreateStore(Protocol):
 
     Each method is atomic and one round trip; what it changes is on disk when it returns, as far as the server's
     settings go. StoreError from every one; StoreLost when the store's generation is not that of `state`, or its `seq`
-    went back: nothing was changed then.
+    went back: nothing was changed then. UnknownSecret when something was written with a secret that is none of this
+    process's, and that the last `state` did not have.
 
     A record's pages (`Record.counts`) are added to its caller's day and month when it is inserted, and follow each
     change; a deleted record gives back the held ones, while used ones stay counted. The key of the record that was last
@@ -185,8 +221,12 @@ class CreateStore(Protocol):
         """
         ...
 
+    async def survey(self) -> Survey:
+        """Read all records, some at a time: changes that are made meanwhile may or may not be in it."""
+        ...
+
     async def mark(self, cloud_mark: float) -> None:
-        """The records are complete up to this cloud's time. It never goes back."""
+        """The records are complete up to this cloud's time, and this process's secret is in use. It never goes back."""
         ...
 
     async def begin_rebuild(self, now: float) -> StoreState:

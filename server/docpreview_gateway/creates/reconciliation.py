@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from docpreview_gateway.creates import pages
+from docpreview_gateway.creates import counters, pages
 from docpreview_gateway.creates.evidence import has_valid_marker
 from docpreview_gateway.creates.keys import is_unrecorded
-from docpreview_gateway.creates.ports import StoreError
+from docpreview_gateway.creates.ports import StoreError, UnreadableRecord
 from docpreview_gateway.creates.records import State
 from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.upstream.wire.user_data import read_marker
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from docpreview.v1.preview_job_pb2 import PreviewJob
+    from docpreview_gateway.creates.counters import CounterReport
     from docpreview_gateway.creates.keys import CreateKeys
     from docpreview_gateway.creates.lists import JobHistory, Listing
     from docpreview_gateway.creates.ports import CreatesTelemetry, CreateStore
@@ -62,6 +63,8 @@ class Report:
     """Jobs that should have a record and have none."""
     taken_in: list[str] = field(default_factory=list)
     """Those of them that have a record now."""
+    unreadable: list[str] = field(default_factory=list)
+    """Keys of records that cannot be read: nothing is said of their jobs."""
     doubled: list[str] = field(default_factory=list)
     """Second jobs of one create."""
     miscounted: list[Miscounted] = field(default_factory=list)
@@ -77,6 +80,7 @@ class Report:
             "orphan": len(self.orphans),
             "doubled": len(self.doubled),
             "miscounted": len(self.miscounted),
+            "unreadable": len(self.unreadable),
             "pages": sum(abs(self.made[caller] - self.counted[caller]) for caller in self.made | self.counted),
         }
 
@@ -118,6 +122,14 @@ class Reconciliation:
                 continue
             self._telemetry.reconciled(bucket.name, report.findings, now)
             _tell(report)
+        try:
+            counters.tell(await self.of_counters())
+        except StoreError as error:
+            log.warning("the counters of pages cannot be compared with the records", error=str(error))
+
+    async def of_counters(self) -> CounterReport:
+        """Compare callers' counted pages with all records. StoreError."""
+        return await counters.compare_counters(self._store, self._timing.keep)
 
     async def of_bucket(self, bucket: Bucket, since: float, until: float, *, charge: bool = False) -> Report:
         """Compare the bucket's jobs of a time span (the cloud's time) with the records. GatewayError, StoreError.
@@ -128,9 +140,11 @@ class Reconciliation:
         listing = await self._history.read(bucket, since, until)
         report = Report(bucket.name, listing.complete)
         by_key = self._by_key(listing, report)
-        found = await self._records(list(by_key))
+        found = await self._records(list(by_key), report)
         remembered = self._times.now(bucket.ci_host) - self._timing.keep
         for key, jobs in by_key.items():
+            if key in report.unreadable:
+                continue
             record = found.get(key)
             # An id may be used again once it is forgotten: the job of its first life is none of its second.
             born = remembered if record is None else record.first_start - self._timing.fence_slack
@@ -157,12 +171,24 @@ class Reconciliation:
                 by_key[marker.key].append(each.job)
         return by_key
 
-    async def _records(self, keys: Sequence[str]) -> dict[str, Record]:
+    async def _records(self, keys: Sequence[str], report: Report) -> dict[str, Record]:
+        """The records of these keys; those that cannot be read are noted."""
         found: dict[str, Record] = {}
         for at in range(0, len(keys), CHUNK):
-            records = await self._store.find(keys[at : at + CHUNK])
+            part = keys[at : at + CHUNK]
+            try:
+                records = await self._store.find(part)
+            except UnreadableRecord:
+                records = [await self._readable(key, report) for key in part]
             found |= {record.key: record for record in records if record is not None}
         return found
+
+    async def _readable(self, key: str, report: Report) -> Record | None:
+        try:
+            return (await self._store.find([key]))[0]
+        except UnreadableRecord:
+            report.unreadable.append(key)
+            return None
 
 
 def _judge(report: Report, record: Record | None, jobs: Sequence[PreviewJob]) -> None:

@@ -8,23 +8,60 @@ _FIELDS = len(Index._fields)
 
 STORE = """
 local c, p, d, m = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local seq = tonumber(redis.call('HGET', m, 'seq') or 0)
+-- The gateway finds the text between the braces (`redis_answers.Damaged`), whatever the server puts around it.
+local function fail(key, field, what)
+  error('DAMAGED{' .. key .. ': the field ' .. field .. ' is not ' .. what .. '}')
+end
+-- A number that counts something; nil for any other text, `nan` and `inf` too.
+local function count_of(value)
+  local number = tonumber(value)
+  if number and number == math.floor(number) and number >= 0 and number < 2^53 then return number end
+end
+local seq = count_of(redis.call('HGET', m, 'seq') or 0)
 local generation = redis.call('HGET', m, 'generation')
 local member = 'generation:' .. (generation or '')
 local is_whole = generation and generation ~= '' and redis.call('HGET', c, 'generation') == generation
   and redis.call('HGET', p, 'generation') == generation and redis.call('ZSCORE', d, member) and true or false
-local function changed() seq = seq + 1 redis.call('HSET', m, 'seq', string.format('%.0f', seq)) end
+local least_seq, known_loss, own_secret, known_secrets, known_server =
+  string.match(ARGV[2], '^(%S+) (%S+) (%S+) (%S+) (%S+)$')
+-- Another one after a restart or a failover; nothing where the user may not ask.
+local function server_id()
+  local info = redis.pcall('INFO', 'replication')
+  return type(info) == 'string' and string.match(info, 'master_replid:(%w+)') or ''
+end
+local secrets = redis.call('HGET', m, 'secrets') or ''
+local function note_secret(used_at)
+  local others = {}
+  for id, at in string.gmatch(secrets, '(%S+) (%S+)') do
+    if id ~= own_secret then table.insert(others, id .. ' ' .. at) end
+  end
+  table.insert(others, own_secret .. ' ' .. used_at)
+  secrets = table.concat(others, ' ')
+  redis.call('HSET', m, 'secrets', secrets)
+end
+local function changed()
+  seq = seq + 1
+  redis.call('HSET', m, 'seq', string.format('%.0f', seq))
+  for id in string.gmatch(secrets, '(%S+) %S+') do if id == own_secret then return end end
+  note_secret(redis.call('HGET', m, 'cloud_mark') or '0')
+end
 """
 CHECK = (
     STORE
     + """
-local least_seq, known_loss = string.match(ARGV[2], '^(%S+) (%S+)$')
 if not is_whole or not seq or (ARGV[1] ~= '*' and ARGV[1] ~= generation) or seq < tonumber(least_seq) then
   return {'lost'}
 end
 -- A loss that another replica has noted, of changes that this one may not have seen.
 local loss = tonumber(redis.call('HGET', m, 'lost_since') or 0)
 if not loss or (loss ~= 0 and known_loss ~= '*' and loss ~= tonumber(known_loss)) then return {'lost'} end
+if known_server ~= '*' then
+  local server = server_id()
+  if server ~= '' and server ~= known_server then return {'moved', server} end
+end
+for id in string.gmatch(secrets, '(%S+) %S+') do
+  if known_secrets ~= '*' and not string.find(known_secrets, ',' .. id .. ',', 1, true) then return {'secret', id} end
+end
 """
 )
 PAGES = """
@@ -32,9 +69,7 @@ PAGES = """
 local counters = {}
 local function counter(field)
   if not counters[field] then
-    local found = tonumber(redis.call('HGET', p, field) or 0)
-    if not found then error('the counter ' .. field .. ' is not a number') end
-    counters[field] = found
+    counters[field] = count_of(redis.call('HGET', p, field) or 0) or fail(p, field, 'a number of pages')
   end
   return counters[field]
 end
@@ -138,7 +173,7 @@ LEASING = """
 local function leased(name)
   local value = redis.call('HGET', p, 'lease:' .. name)
   if not value then return 0 end
-  return tonumber(string.match(value, '^%d+')) or error('the lease ' .. name .. ' cannot be read'), value
+  return count_of(string.match(value, '^%d+')) or fail(p, 'lease:' .. name, 'a lease'), value
 end
 local function write_lease(name, pages, renewed_at)
   if pages > 0 then redis.call('HSET', p, 'lease:' .. name, string.format('%.0f %s', pages, renewed_at))

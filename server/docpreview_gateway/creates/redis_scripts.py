@@ -8,6 +8,7 @@ the packed record. A script cannot compute a MAC, so what it changes it has chec
 the MAC of what it reads. `m`:
 
     generation, seq, cloud_mark, lost_since, day
+    secrets                   ids of the secrets with which something was written, each with the time of its last use
     p:<place>                 key of the record that was last begun or reopened there
     n:<place>                 number of OPEN records there
     o:<place> <number>        their keys, numbered from 1 without gaps
@@ -15,13 +16,15 @@ the MAC of what it reads. `m`:
     j:<bucket> <job_id>       number of records that have this job: several, when deduplication answered an id
     import:<source>           what an earlier version has left under this name was taken over
 
-A tab separates words in the names of fields, here and in `p`: `held:` and `used:` with period and caller, `lease:` with
-replica, caller and day. Each of the four keys carries the generation (`generation`; in `d` as a member that is never
-due). None has a TTL, so what a server evicts or loses is a whole key, and every script notices it.
+A tab separates words in the names of fields, here and in `p`: `held:`, `used:` and, during a rebuild, `kept:` (pages
+that were used before it) with period and caller, `lease:` with replica, caller and day. Each of the four keys carries
+the generation (`generation`; in `d` as a member that is never due). None has a TTL, so what a server evicts or loses is
+a whole key, and every script notices it.
 
-ARGV: the expected generation (`*`: any); the smallest `seq` that is not a loss and the `lost_since` that is known (`*`:
-any), separated by a blank; then the method's own. Answers begin with `ok` and the present `seq`, or are `lost`, or
-`unreadable` and a record's key.
+ARGV: the expected generation (`*`: any); separated by blanks the smallest `seq` that is not a loss, the `lost_since`
+that is known (`*`: any), the id of the current secret, the ids of the known ones (between commas; `*`: any), and the
+server's replication id (`*`: any); then the method's own. Answers begin with `ok` and the present `seq`, or are `lost`,
+`unreadable` and a record's key, `secret` and the id of one that is not known, or `moved` and another replication id.
 
 A script that fails must have changed nothing. So it reads and computes everything before its first write, and its first
 write is one that a full server refuses, unless it only deletes: the server judges the first write alone.
@@ -38,7 +41,7 @@ STATE = (
 local f = {STATE_FIELDS}
 -- What is left of a store that is not whole is no store.
 if not is_whole or not seq then generation, seq = '', 0 end
-return {{'ok', seq, {{generation, seq, f[1] or '', f[2] or '', f[3] or ''}}}}
+return {{'ok', seq, {{generation, seq, f[1] or '', f[2] or '', f[3] or '', secrets, server_id()}}}}
 """
 )
 BEGIN = (
@@ -152,7 +155,7 @@ return {'ok', seq}
 OPEN_AT = (
     CHECK
     + """
-local count = math.min(tonumber(redis.call('HGET', m, 'n:' .. ARGV[3]) or 0), tonumber(ARGV[4]))
+local count = math.min(count_of(redis.call('HGET', m, 'n:' .. ARGV[3])) or 0, tonumber(ARGV[4]))
 local fields = {}
 for i = 1, count do fields[i] = 'o:' .. ARGV[3] .. '\\t' .. i end
 return {'ok', seq, count > 0 and redis.call('HMGET', m, unpack(fields)) or {}}
@@ -286,89 +289,27 @@ return {'ok', seq, 1}
 MARK = (
     CHECK
     + """
-if tonumber(ARGV[3]) > (tonumber(redis.call('HGET', m, 'cloud_mark') or 0) or 0) then
-  redis.call('HSET', m, 'cloud_mark', ARGV[3])
-  changed()
+local before = redis.call('HGET', m, 'cloud_mark')
+local is_later = tonumber(ARGV[3]) > (tonumber(before or 0) or 0)
+local mark = is_later and ARGV[3] or before
+if is_later then redis.call('HSET', m, 'cloud_mark', mark) end
+if mark and not string.find(' ' .. secrets .. ' ', ' ' .. own_secret .. ' ' .. mark .. ' ', 1, true) then
+  note_secret(mark)
+  is_later = true
 end
+if is_later then changed() end
 return {'ok', seq}
 """
 )
-# Of a store that is not whole, used pages, leases and times that are still there are kept; all else is computed again
-# from the records, of which it reads each.
-BEGIN_REBUILD = (
-    STORE
-    + PAGES
-    + RECORDS
-    + f"""
-seq = seq or 0
-local new = ARGV[3]
-local function answer()
-  local f = {STATE_FIELDS}
-  return {{'ok', seq, {{redis.call('HGET', m, 'generation'), seq, f[1] or '', f[2] or '', f[3] or ''}}}}
-end
-if is_whole then
-  if (tonumber(redis.call('HGET', m, 'lost_since') or 0) or 0) == 0 then
-    redis.call('HSET', m, 'lost_since', ARGV[4])
-    changed()
-  end
-  return answer()
-end
-local heads, scores, places, used, leases, cursor = {{}}, {{}}, {{}}, {{}}, {{}}, '0'
-repeat
-  local batch = redis.call('HSCAN', c, cursor, 'COUNT', 500)
-  cursor = batch[1]
-  for i = 1, #batch[2], 2 do heads[batch[2][i]] = head(batch[2][i], batch[2][i + 1]) end
-until cursor == '0'
-local due = redis.call('ZRANGE', d, 0, -1, 'WITHSCORES')
-for i = 1, #due, 2 do scores[due[i]] = due[i + 1] end
-local pages = redis.call('HGETALL', p)
-for i = 1, #pages, 2 do
-  local field, value = pages[i], pages[i + 1]
-  local kind = string.match(field, '^%a+:')
-  if kind == 'lease:' then table.insert(leases, {{field, value}}) end
-  if kind == 'used:' then used[field] = tonumber(value) or 0 end
-  if kind == 'used:' or kind == 'held:' then counters[field] = 0 end
-end
-for _, each in ipairs(leases) do
-  local caller, day = string.match(each[1], '^lease:[^\\t]*\\t([^\\t]*)\\t([^\\t]*)$')
-  if caller then add(caller, day, tonumber(string.match(each[2], '^%d+') or 0), 0) end
-end
-for key, record in pairs(heads) do
-  count_pages(nil, record)
-  local other = heads[places[record.place]]
-  if not other or other.first_start < record.first_start then places[record.place] = key end
-end
-for field, before in pairs(used) do counters[field] = math.max(counters[field], before) end
-local day = redis.call('HGET', m, 'day') or ''
-redis.call('HSET', c, 'generation', new)
-redis.call('DEL', d, m)
-redis.call('ZADD', d, '+inf', 'generation:' .. new)
-redis.call('HSET', m, 'generation', new, 'cloud_mark', '0', 'lost_since', ARGV[4], 'day', day)
-redis.call('HSET', p, 'generation', new)
-write_counters()
-for key, record in pairs(heads) do write_indexes(key, nil, record, scores[key] or 0) end
-for place, key in pairs(places) do redis.call('HSET', m, 'p:' .. place, key) end
-changed()
-return answer()
-"""
-)
-END_REBUILD = (
+# An operator takes the records of these secrets as lost.
+DROP_SECRETS = (
     CHECK
-    + PAGES
     + """
-local lost_since = tonumber(redis.call('HGET', m, 'lost_since') or 0) or 0
-if lost_since == 0 or lost_since ~= tonumber(ARGV[3]) then return {'ok', seq, 0} end
-local mark = ARGV[4]
-local before = redis.call('HGET', m, 'cloud_mark')
-if before and (tonumber(before) or 0) > tonumber(mark) then mark = before end
-for i = 5, #ARGV, 3 do
-  local name = ARGV[i + 1] .. '\\t' .. ARGV[i]
-  counters['used:' .. name] = math.max(counter('used:' .. name), tonumber(ARGV[i + 2]))
-  counter('held:' .. name)
+local left = {}
+for id, at in string.gmatch(secrets, '(%S+) (%S+)') do
+  if not string.find(ARGV[3], ',' .. id .. ',', 1, true) then table.insert(left, id .. ' ' .. at) end
 end
-redis.call('HSET', m, 'lost_since', '0', 'cloud_mark', mark)
-write_counters()
-changed()
-return {'ok', seq, 1}
+redis.call('HSET', m, 'secrets', table.concat(left, ' '))
+return {'ok', seq}
 """
 )

@@ -11,7 +11,7 @@ import structlog
 
 from docpreview_gateway.creates.ports import StoreError
 from docpreview_gateway.storage.redis_client import RedisCallError
-from docpreview_gateway.storage.redis_health import CHECKS, POLICY, warnings
+from docpreview_gateway.storage.redis_health import CHECKS, POLICY, may_lack, warnings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -74,16 +74,16 @@ class ServerHealth:
         self._failing = failing
 
     async def _compare(self, health: RedisHealth) -> None:
-        """Another server than before may lack the last changes, and so may one that was restarted and writes late.
+        """Note a loss if this is another server than before, which may lack its last changes.
 
-        A loss that was joined is not noted again.
+        The store notices that before it uses another one (`RedisCreates`), but only if it is used. A loss that was
+        joined is not noted again.
         """
         replid = health.replid
         if not replid:
             return
-        is_promoted = health.replid_before == self._replid
-        may_lack = self._replid not in {"", replid} and (is_promoted or not health.keeps_all)
-        if may_lack and self._losses == self._store.losses:
+        is_another = self._replid not in {"", replid}
+        if is_another and may_lack(health, self._replid) and self._losses == self._store.losses:
             try:
                 await self._store.note_loss("the server was restarted, or another one has taken its place")
             except StoreError as error:

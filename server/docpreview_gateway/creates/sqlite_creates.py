@@ -10,13 +10,14 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from docpreview_gateway.creates.ports import StoreError, StoreLost, UnreadableRecord
+from docpreview_gateway.creates.ports import SecretUse, StoreError, StoreLost, Survey, UnknownSecret, UnreadableRecord
+from docpreview_gateway.creates.secret_use import problem
 from docpreview_gateway.creates.sqlite_transaction import TABLES, Transaction
-from docpreview_gateway.storage.sqlite_file import SqliteFile, make_private
+from docpreview_gateway.storage.sqlite_file import SqliteFile, is_full, make_private
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -45,8 +46,15 @@ class SqliteCreates:
         self._expected: StoreState | None = None
 
     async def __aenter__(self) -> Self:
-        """Open or create the file. StoreError when it is unusable or was made by a newer version."""
-        await self._open()
+        """Open or create the file. StoreError when it is unusable or was made by a newer version.
+
+        On a full disk it is left to the next `state`: what needs no store goes on meanwhile.
+        """
+        try:
+            await self._open()
+        except StoreError as error:
+            if not is_full(error):
+                raise
         return self
 
     async def __aexit__(
@@ -76,7 +84,7 @@ class SqliteCreates:
         """Claim records that are due. When some cannot be read they alone are claimed, and StoreError names them."""
         records, unreadable = await self._do(lambda step: step.due(now, until, count))
         if unreadable:
-            raise UnreadableRecord("; ".join(unreadable))
+            raise UnreadableRecord("; ".join(unreadable.values()), *unreadable)
         return records
 
     async def postpone(self, keys: Sequence[str], look_at: float) -> None:
@@ -111,6 +119,14 @@ class SqliteCreates:
         """Insert records that were paid from a lease."""
         await self._do(lambda step: step.hand_over(lease, records))
 
+    async def survey(self) -> Survey:
+        """Read all records, some in each transaction: creates go on in between."""
+        found = Survey({}, {})
+        key: str | None = ""
+        while key is not None:
+            key = await self._do(partial(Transaction.survey, found=found, after=key))
+        return found
+
     async def mark(self, cloud_mark: float) -> None:
         """The records are complete up to this cloud's time."""
         await self._do(lambda step: step.mark(cloud_mark))
@@ -128,6 +144,10 @@ class SqliteCreates:
     ) -> bool:
         """Insert what an earlier version has left; False when that was done before."""
         return await self._do(lambda step: step.take_over(source, records, used))
+
+    async def drop_secrets(self, ids: Sequence[str]) -> None:
+        """Forget that these secrets were used, although records may be made with them that nobody finds then."""
+        await self._do(lambda step: step.drop_secrets(ids))
 
     async def _do(self, work: Callable[[Transaction], Result]) -> Result:
         """One transaction in the store that is expected. StoreLost when it is another one."""
@@ -159,7 +179,7 @@ class SqliteCreates:
         if known:
             if _identity(self._path) != self._identity:
                 raise StoreLost(f"{self._path}: the file was deleted or replaced")
-            _check(step.state(), expected, self._path)
+            _check(step.state(), expected, self._path, self._keys.ids)
         result = work(step)
         if step.changed:
             step.raise_seq()
@@ -177,7 +197,7 @@ class SqliteCreates:
         self._identity = _identity(self._path)
 
 
-def _check(state: StoreState, expected: StoreState | None, path: Path) -> None:
+def _check(state: StoreState, expected: StoreState | None, path: Path, ids: Collection[str]) -> None:
     if not state.generation:
         raise StoreLost(f"{path}: the store was emptied")
     if expected is None:
@@ -186,6 +206,9 @@ def _check(state: StoreState, expected: StoreState | None, path: Path) -> None:
         raise StoreLost(f"{path}: the store was replaced by another one")
     if state.seq < expected.seq:
         raise StoreLost(f"{path}: the store has lost changes: it is at {state.seq} and was at {expected.seq}")
+    known = {*ids, *(use.id for use in expected.secrets)}
+    if missing := [SecretUse(use.id, 0.0) for use in state.secrets if use.id not in known]:
+        raise UnknownSecret(f"{path}: {problem(missing)}")
 
 
 def _identity(path: Path) -> tuple[int, int]:

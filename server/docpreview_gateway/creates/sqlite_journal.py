@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
 from docpreview_gateway.creates.ports import StoreError
 from docpreview_gateway.creates.records import RecordError, packed, unpacked
-from docpreview_gateway.storage.sqlite_file import SqliteFile
+from docpreview_gateway.storage.sqlite_file import SqliteFile, is_full
 
 if TYPE_CHECKING:
     import sqlite3
@@ -30,34 +31,59 @@ class SqliteJournal:
 
     def __init__(self, path: Path, keys: CreateKeys) -> None:
         self._keys = keys
-        self._file = SqliteFile(path, tables=_TABLES, synchronous="FULL", error=StoreError)
+        self._path = path
+        self._file: SqliteFile | None = None
+        self._opening = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
-        """Open or create the file. StoreError when it is unusable."""
-        await self._file.__aenter__()
+        """Open or create the file. StoreError when it is unusable. On a full disk each call tries again."""
+        try:
+            await self._opened()
+        except StoreError as error:
+            if not is_full(error):
+                raise
         return self
+
+    async def _opened(self) -> SqliteFile:
+        async with self._opening:
+            if self._file is None:
+                file = SqliteFile(self._path, tables=_TABLES, synchronous="FULL", error=StoreError)
+                self._file = await file.__aenter__()
+            return self._file
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._file.__aexit__(kind, error, trace)
+        if self._file is not None:
+            await self._file.__aexit__(kind, error, trace)
 
     async def replica(self, proposed: str) -> str:
-        """The name of this replica in the store: `proposed`, unless it has one."""
-        return await self._file.commit(partial(_replica, proposed=proposed))
+        """The name of this replica in the store: `proposed`, unless it has one.
+
+        On a full disk, too, where it cannot be kept: leases of the name before end as those of a replica that is gone.
+        """
+        try:
+            return await (await self._opened()).commit(partial(_replica, proposed=proposed))
+        except StoreError as error:
+            if not is_full(error):
+                raise
+            return proposed
 
     async def add(self, record: Record) -> None:
         """Keep a record, in place of one with its key."""
         stored = packed(record, self._keys)
-        await self._file.commit(partial(_run, "INSERT OR REPLACE INTO paid VALUES (?, ?)", [(record.key, stored)]))
+        file = await self._opened()
+        await file.commit(partial(_run, "INSERT OR REPLACE INTO paid VALUES (?, ?)", [(record.key, stored)]))
 
     async def remove(self, keys: Sequence[str]) -> None:
         """Forget records."""
-        await self._file.commit(partial(_run, "DELETE FROM paid WHERE key = ?", [(key,) for key in keys]))
+        file = await self._opened()
+        await file.commit(partial(_run, "DELETE FROM paid WHERE key = ?", [(key,) for key in keys]))
 
     async def all(self) -> list[Record]:
         """The records that were not forgotten, of this process and of earlier ones."""
-        rows = await self._file.do(_all)
+        file = await self._opened()
+        rows = await file.do(_all)
         try:
             return [unpacked(stored, self._keys) for _, stored in rows]
         except RecordError as error:

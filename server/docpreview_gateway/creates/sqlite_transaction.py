@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from docpreview_gateway.creates.pages import PageCount, Pages, Periods, refusing
-from docpreview_gateway.creates.ports import Begun, Lease, StoreError, StoreState, UnreadableRecord
+from docpreview_gateway.creates.ports import Begun, Lease, SecretUse, StoreError, StoreState, UnreadableRecord
 from docpreview_gateway.creates.records import Held, Index, Record, RecordError, State, index_of, packed, unpacked
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from docpreview_gateway.creates.keys import CreateKeys
-    from docpreview_gateway.creates.ports import Change, Outcome
+    from docpreview_gateway.creates.ports import Change, Outcome, Survey
     from docpreview_gateway.model.callers import PageBudget
 
 OPEN_AT_MOST = 100
@@ -52,6 +52,7 @@ CREATE TABLE IF NOT EXISTS meta (
     id INTEGER PRIMARY KEY CHECK (id = 1), generation TEXT NOT NULL, seq INTEGER NOT NULL, cloud_mark REAL NOT NULL,
     lost_since REAL NOT NULL, day TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS secrets (id TEXT PRIMARY KEY, used_at REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS imports (source TEXT PRIMARY KEY) WITHOUT ROWID;
 {_NEW_META}
 """
@@ -72,13 +73,15 @@ class Transaction:
         return rows
 
     def raise_seq(self) -> None:
-        """Raise the counter of changes."""
+        """Raise the counter of changes, and note the secret with which they are written."""
         self._execute("UPDATE meta SET seq = seq + 1")
+        self._execute("INSERT OR IGNORE INTO secrets SELECT ?, cloud_mark FROM meta", (self._keys.id,))
 
     def state(self) -> StoreState:
         """The store's state; one without generation when it was emptied."""
         row = self._execute("SELECT generation, seq, cloud_mark, lost_since, day FROM meta").fetchone()
-        return StoreState(*row) if row else StoreState("", 0, 0.0, 0.0, "")
+        uses = tuple(SecretUse(*use) for use in self._execute("SELECT id, used_at FROM secrets ORDER BY id"))
+        return StoreState(*row)._replace(secrets=uses) if row else StoreState("", 0, 0.0, 0.0, "", uses)
 
     def _records(self, keys: Sequence[str]) -> Iterator[Record]:
         """The records that there are of these keys. StoreError when one of them cannot be read."""
@@ -90,6 +93,16 @@ class Transaction:
         found = {record.key: record for record in self._records(keys)}
         return [found.get(key) for key in keys]
 
+    def survey(self, found: Survey, after: str) -> str | None:
+        """Add the next records after a key; the last one's key, None at the end."""
+        rows = self._execute(f"{_SELECT} WHERE key > ? ORDER BY key LIMIT ?", (after, VARIABLES)).fetchall()
+        for row in rows:
+            try:
+                found.add(self._read(row))
+            except UnreadableRecord as error:
+                found.unreadable[str(row[0])] = str(error)
+        return rows[-1][0] if rows else None
+
     def _record(self, key: str) -> Record | None:
         return next(self._records([key]), None)
 
@@ -97,13 +110,13 @@ class Transaction:
         """The record of a row, if it is whole and belongs there."""
         key, *columns, stored = row
         if not isinstance(stored, bytes):
-            raise UnreadableRecord(f"record {key}: it is not binary")
+            raise UnreadableRecord(f"record {key}: it is not binary", str(key))
         try:
             record = unpacked(stored, self._keys)
         except RecordError as error:
-            raise UnreadableRecord(f"record {key}: {error}") from error
+            raise UnreadableRecord(f"record {key}: {error}", str(key)) from error
         if record.key != key or index_of(record) != tuple(columns):
-            raise UnreadableRecord(f"record {key}: it is not the record of its row")
+            raise UnreadableRecord(f"record {key}: it is not the record of its row", str(key))
         return record
 
     def _put(self, record: Record, look_at: float, *, old: Record | None) -> None:
@@ -174,7 +187,7 @@ class Transaction:
         ).fetchone()
         return row and self._read(row)
 
-    def due(self, now: float, until: float, count: int) -> tuple[list[Record], list[str]]:
+    def due(self, now: float, until: float, count: int) -> tuple[list[Record], dict[str, str]]:
         """The records that are due, and what is wrong with those that cannot be read: the latter alone are claimed."""
         records, unreadable = [], {}
         for row in self._execute(f"{_SELECT} WHERE look_at <= ? ORDER BY look_at LIMIT ?", (now, count)).fetchall():
@@ -183,7 +196,7 @@ class Transaction:
             except StoreError as error:
                 unreadable[row[0]] = str(error)
         self.postpone(list(unreadable) or [each.key for each in records], until)
-        return records, list(unreadable.values())
+        return records, unreadable
 
     def postpone(self, keys: Sequence[str], look_at: float) -> None:
         """Set when the records of these keys are due, as far as there are any."""
@@ -287,6 +300,12 @@ class Transaction:
     def mark(self, cloud_mark: float) -> None:
         """The records are complete up to this cloud's time."""
         self._write("UPDATE meta SET cloud_mark = max(cloud_mark, ?)", (cloud_mark,))
+        self._execute("INSERT OR REPLACE INTO secrets SELECT ?, cloud_mark FROM meta", (self._keys.id,))
+
+    def drop_secrets(self, ids: Sequence[str]) -> None:
+        """Forget that these secrets were used."""
+        for name in ids:
+            self._execute("DELETE FROM secrets WHERE id = ?", (name,))
 
     def begin_rebuild(self, now: float) -> StoreState:
         """Note a loss, unless one is noted; an emptied store gets a generation."""

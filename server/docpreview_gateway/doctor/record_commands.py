@@ -43,8 +43,10 @@ def reconcile(
     except ValueError as error:
         fail([f"--since {since}: {error}"], USAGE)
     configure_log(settings)
-    found = run(lambda: asyncio.run(records.reconcile(settings, begin, charge=charge)), record_texts.INCOMPLETE)
+    work = run(lambda: asyncio.run(records.reconcile(settings, begin, charge=charge)), record_texts.INCOMPLETE)
+    found, counters = work
     lines = [line for bucket in found for line in record_texts.lines(bucket)]
+    lines += record_texts.counter_lines(counters)
     for line in lines:
         if json:
             typer.echo(dumps({**line._asdict(), "ok": not line.remedy}))
@@ -72,7 +74,7 @@ def status(config: Config = None) -> None:
     found = run(lambda: asyncio.run(records.store_status(settings)), record_texts.INCOMPLETE)
     for line in record_texts.status_lines(found, settings.ledger.on_loss):
         typer.echo(line)
-    raise typer.Exit(0 if found.kind == "whole" else LOST)
+    raise typer.Exit(0 if found.kind == "whole" and not found.unreadable else LOST)
 
 
 @store.command("accept-loss")

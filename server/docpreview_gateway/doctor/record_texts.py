@@ -5,9 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from docpreview_gateway.creates.secret_use import TO_DO
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from docpreview_gateway.creates.counters import CounterReport
     from docpreview_gateway.creates.rebuild import OnLoss
     from docpreview_gateway.creates.reconciliation import Report
     from docpreview_gateway.doctor.records import Reconciled, StoreStatus
@@ -21,12 +24,17 @@ UNKNOWN_TIMES = 10.0
 _ORPHAN = "--charge gives it a record and counts its pages; docs/runbooks/reconciliation-findings.md says how it arose"
 _DOUBLED = "it is billed a second time: cancel it if it runs, and report it with the log lines of its create"
 _MISCOUNTED = "pages that were charged stay charged: correct the caller's budget of this period if it matters"
+_UNREADABLE = "its request_id is refused; docs/runbooks/records-failing.md says what may have damaged it"
+_COUNTER = "pages of before a rebuild or an upgrade may be counted without records; else correct the caller's budget"
 _UNREAD = "try again; `docpreview-gateway doctor` checks the ways to the cloud and to the store"
 _CUT = "the cloud's list did not end: reconcile a shorter time, with a later --since"
 
 
 class Line(NamedTuple):
-    """A finding on a bucket. `kind`: orphan, taken_in, doubled, miscounted, incomplete, unread, or summary."""
+    """A finding on a bucket, or without one on the store.
+
+    `kind`: orphan, taken_in, doubled, miscounted, unreadable, counter, incomplete, unread, or summary.
+    """
 
     bucket: str
     kind: str
@@ -67,6 +75,8 @@ def lines(found: Reconciled) -> Iterator[Line]:
         yield Line(bucket, "doubled", job_id, "is the second job of one create", _DOUBLED)
     for job in report.miscounted:
         yield Line(bucket, "miscounted", job.job_id, f"made {job.made} pages, {job.charged} were charged", _MISCOUNTED)
+    for key in report.unreadable:
+        yield Line(bucket, "unreadable", "", f"the record {key} of a create cannot be read", _UNREADABLE)
     if not report.complete:
         yield Line(bucket, "incomplete", "", "not all jobs were seen", _CUT)
     yield Line(bucket, "summary", "", _summary(report))
@@ -77,7 +87,19 @@ def exit_code(found: list[Line]) -> int:
     kinds = {line.kind for line in found}
     if kinds & {"unread", "incomplete"}:
         return INCOMPLETE
-    return FINDINGS if kinds & {"orphan", "doubled", "miscounted"} else AGREES
+    return FINDINGS if kinds & {"orphan", "doubled", "miscounted", "unreadable", "counter"} else AGREES
+
+
+def counter_lines(report: CounterReport) -> Iterator[Line]:
+    """The findings on the store as a whole."""
+    for caller, day, counted, recorded in report.differences:
+        text = (
+            f"{caller} has {counted.used} used and {counted.held} reserved pages on {day}, "
+            f"its records {recorded.used} and {recorded.held}"
+        )
+        yield Line("", "counter", "", text, _COUNTER)
+    for key, why in report.unreadable.items():
+        yield Line("", "unreadable", "", f"record {key}: {why.removeprefix(f'record {key}: ')}", _UNREADABLE)
 
 
 _REFUSED = (
@@ -99,6 +121,7 @@ def words_of(status: StoreStatus) -> str:
         "new": "a gateway is just making the store: nothing is lost",
         "empty": "the store is empty: no gateway has used it yet, or all of it is lost and no gateway has noted that",
         "lost": f"the store has lost records, and {_REFUSED} until that is over",
+        "foreign": f"{status.foreign.removesuffix(f': {TO_DO}')}, and {_REFUSED} by every gateway without it",
     }[status.kind]
 
 
@@ -109,6 +132,7 @@ def remedy_of(status: StoreStatus, on_loss: OnLoss) -> str:
         "new": "wait some seconds; should it stay so, start a gateway: it makes the store ready",
         "empty": "start a gateway: it compares the store with what it remembers and with the cloud's lists",
         "lost": _LOST_REMEDIES[on_loss],
+        "foreign": TO_DO,
     }[status.kind]
 
 
@@ -125,6 +149,10 @@ def status_lines(status: StoreStatus, on_loss: OnLoss) -> Iterator[str]:
     yield f"         identity: generation {state.generation or '-'}, change {state.seq}"
     if remedy:
         yield f"         to do: {remedy}"
+    if status.unreadable:
+        yield f"PROBLEM  {len(status.unreadable)} records cannot be read; creates with their request_id are refused:"
+        yield from (f"         {why}" for why in status.unreadable.values())
+        yield "         to do: docs/runbooks/records-failing.md says what may have damaged them"
 
 
 def accepted_lines(before: StoreStatus, budgets: Sequence[str]) -> Iterator[str]:
@@ -132,7 +160,9 @@ def accepted_lines(before: StoreStatus, budgets: Sequence[str]) -> Iterator[str]
     if before.kind in {"whole", "new"}:
         yield f"{before.place}: nothing is noted as lost, and nothing was changed"
         return
-    if before.kind == "empty":
+    if before.kind == "foreign":
+        yield f"accepted: {before.place}: what was recorded with a secret that is missing here is lost"
+    elif before.kind == "empty":
         yield f"accepted: {before.place}: the empty store is used as it is"
     else:
         yield f"accepted: {before.place}: the loss that was noticed {_noticed(before)} is over"

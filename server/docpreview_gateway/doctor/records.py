@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import AsyncExitStack, asynccontextmanager, closing
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import quote
 
-from docpreview_gateway.creates.guarded import MAKING, Remembered, StoreMemory
+from docpreview_gateway.creates import secret_use
+from docpreview_gateway.creates.guarded import MAKING
 from docpreview_gateway.creates.keys import CreateKeys
 from docpreview_gateway.creates.lists import JobHistory
 from docpreview_gateway.creates.ports import StoreError
 from docpreview_gateway.creates.rebuild import Scans
 from docpreview_gateway.creates.reconciliation import Reconciliation, Report
+from docpreview_gateway.creates.store_memory import Remembered, StoreMemory
 from docpreview_gateway.doctor.record_texts import words_of
 from docpreview_gateway.model.callers import ANONYMOUS
 from docpreview_gateway.model.errors import GatewayError
@@ -29,30 +32,40 @@ from docpreview_gateway.wiring.system_clock import SystemClock
 from docpreview_gateway.wiring.upstream import cloud_parts
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
-    from docpreview_gateway.creates.ports import CreateStore, StoreState
+    from docpreview_gateway.creates.counters import CounterReport
+    from docpreview_gateway.creates.ports import SecretUse, StoreState
+    from docpreview_gateway.creates.redis_creates import RedisCreates
+    from docpreview_gateway.creates.sqlite_creates import SqliteCreates
     from docpreview_gateway.doctor.redis_probe import RedisProbe
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.settings.loading import Settings
 
 
-Kind = Literal["whole", "new", "empty", "lost"]
-"""State of a store: in use; being made by a gateway; not used by any gateway, or emptied; noted as having lost records.
+Kind = Literal["whole", "new", "empty", "lost", "foreign"]
+"""State of a store: in use; being made by a gateway; not used by any gateway, or emptied; noted as having lost records;
+made with a secret that the configuration does not name.
 """
 
 
 class StoreStatus(NamedTuple):
-    """The store as it is: where, its state, and how many records it holds."""
+    """The store as it is: where, its state, how many records it holds, and which of them cannot be read."""
 
     place: str
     state: StoreState
     records: int
+    foreign: str = ""
+    """Which secret is missing here with which records are made, and what to do; empty: none is."""
+    unreadable: Mapping[str, str] = MappingProxyType({})
+    """Why records cannot be read, by their keys. Not looked at in a store that is not whole."""
 
     @property
     def kind(self) -> Kind:
         """The kind of its state."""
+        if self.foreign:
+            return "foreign"
         if not self.state.generation:
             return "empty"
         if not self.state.lost_since:
@@ -70,20 +83,27 @@ class Reconciled(NamedTuple):
 
 async def store_status(settings: Settings) -> StoreStatus:
     """The state of the store. StartError when it cannot be read."""
-    async with _store(settings) as (store, _):
-        return await _status(settings, store)
+    async with _store(settings) as (store, keys):
+        found = await _status(settings, keys, await store.state())
+        return found._replace(unreadable=(await store.survey()).unreadable) if found.kind == "whole" else found
 
 
 async def accept_loss(settings: Settings) -> StoreStatus:
     """End a noted loss, whatever is missing; gateways that run notice it. The status before. StartError.
 
+    So does the use of secrets that are not in the key file any more: what was recorded with them is lost.
+
     An emptied store whose loss no gateway has noted yet becomes a new one. Gateways compare it with what they know of
     it, and note the loss then: so let them run, and accept what they have noted.
     """
-    async with _store(settings) as (store, _):
-        before = await _status(settings, store)
-        if before.kind in {"empty", "lost"}:
-            state = before.state if before.kind == "lost" else await store.begin_rebuild(MAKING)
+    async with _store(settings) as (store, keys):
+        state = await store.state()
+        before = await _status(settings, keys, state)
+        if not state.generation:
+            state = await store.begin_rebuild(MAKING)
+        if missing := _missing(settings, keys, state):
+            await store.drop_secrets([use.id for use in missing])
+        if state.lost_since:
             await store.end_rebuild(state.lost_since, state.cloud_mark, [])
             state = await store.state()
             # A gateway that starts in this folder knows this store, not the one that was lost.
@@ -91,7 +111,7 @@ async def accept_loss(settings: Settings) -> StoreStatus:
         return before
 
 
-async def reconcile(settings: Settings, since: float, *, charge: bool) -> list[Reconciled]:
+async def reconcile(settings: Settings, since: float, *, charge: bool) -> tuple[list[Reconciled], CounterReport]:
     """Compare all buckets' jobs since a Unix time with the records. StartError when there is nothing to compare with.
 
     With `charge` jobs without a record get one, and their pages are counted.
@@ -107,7 +127,7 @@ async def reconcile(settings: Settings, since: float, *, charge: bool) -> list[R
     buckets = [found.bucket() for found in settings.buckets]
     async with AsyncExitStack() as stack:
         store, keys = await stack.enter_async_context(_store(settings))
-        if (status := await _status(settings, store)).kind != "whole":
+        if (status := await _status(settings, keys, await store.state())).kind != "whole":
             raise StartError(f"{status.place}: {words_of(status)}; reconcile when that is over")
         rates = await stack.enter_async_context(counting(settings))
         cloud = await stack.enter_async_context(
@@ -118,7 +138,8 @@ async def reconcile(settings: Settings, since: float, *, charge: bool) -> list[R
         work = Reconciliation(
             store, history, scans, keys, times, timing=timing, buckets=buckets, telemetry=observed.creates
         )
-        return [await _reconciled(work, history, times, bucket, since, charge=charge) for bucket in buckets]
+        found = [await _reconciled(work, history, times, bucket, since, charge=charge) for bucket in buckets]
+        return found, await work.of_counters()
 
 
 async def _reconciled(  # noqa: PLR0913 - what is compared, and with what
@@ -176,7 +197,7 @@ async def probe(settings: Settings) -> AsyncIterator[RedisProbe | None]:
 
 
 @asynccontextmanager
-async def _store(settings: Settings) -> AsyncIterator[tuple[CreateStore, CreateKeys]]:
+async def _store(settings: Settings) -> AsyncIterator[tuple[RedisCreates | SqliteCreates, CreateKeys]]:
     # None of them is made here: a gateway that starts with an empty folder has to notice that it is empty.
     for path in made_by_gateways(settings):
         if not path.exists():
@@ -189,11 +210,15 @@ async def _store(settings: Settings) -> AsyncIterator[tuple[CreateStore, CreateK
         raise StartError(str(error)) from error
 
 
-async def _status(settings: Settings, store: CreateStore) -> StoreStatus:
-    state = await store.state()
+async def _status(settings: Settings, keys: CreateKeys, state: StoreState) -> StoreStatus:
     async with probe(settings) as server:
         count = _count_rows(settings.state_dir / STORE_FILE) if server is None else await server.count()
-    return StoreStatus(place_of(settings), state, count)
+    return StoreStatus(place_of(settings), state, count, secret_use.problem(_missing(settings, keys, state)))
+
+
+def _missing(settings: Settings, keys: CreateKeys, state: StoreState) -> list[SecretUse]:
+    # The machine's clock will do for a person who reads it. A gateway goes by the cloud's.
+    return secret_use.unknown(state.secrets, keys.ids, SystemClock().now(), settings.ledger.timing().keep)
 
 
 def _count_rows(path: Path) -> int:

@@ -89,6 +89,14 @@ def warnings(health: RedisHealth) -> dict[str, str]:
     return found
 
 
+def may_lack(health: RedisHealth, replid_before: str) -> bool:
+    """Whether a server may lack changes that the one with another `master_replid` has acknowledged.
+
+    One that was promoted may lag behind, and so may one that was restarted and writes late.
+    """
+    return health.replid_before == replid_before or not health.keeps_all
+
+
 def _refused(error: RedisCallError) -> dict[str, str]:
     """Nothing, if the server has answered that it does not say."""
     if isinstance(error.__cause__, ResponseError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
@@ -101,6 +102,16 @@ def _in_transaction(connection: sqlite3.Connection, work: Callable[[sqlite3.Conn
             connection.execute("ROLLBACK")
         raise
     return result
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether an error, or what it was raised from, says that a file cannot grow: no room on the disk, or a limit."""
+    if isinstance(error, sqlite3.Error):
+        # Without room for its shared memory SQLite says that it could not write.
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+    if isinstance(error, OSError):
+        return error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+    return error is not None and is_full(error.__cause__)
 
 
 def make_private(path: Path) -> None:

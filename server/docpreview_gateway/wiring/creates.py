@@ -14,7 +14,7 @@ from docpreview_gateway.creates.attempts import Attempts
 from docpreview_gateway.creates.days import APART_SECONDS, Days
 from docpreview_gateway.creates.dead_leases import DeadLeases
 from docpreview_gateway.creates.drafts import Drafts
-from docpreview_gateway.creates.guarded import GuardedStore, StoreMemory
+from docpreview_gateway.creates.guarded import GuardedStore
 from docpreview_gateway.creates.imported import OldIds
 from docpreview_gateway.creates.keys import CreateKeys
 from docpreview_gateway.creates.leases import LEASE_SECONDS, RENEW_SECONDS, PageLeases
@@ -25,9 +25,11 @@ from docpreview_gateway.creates.rebuild import Rebuild, Scans
 from docpreview_gateway.creates.reconciliation import DAY_SECONDS, Reconciliation
 from docpreview_gateway.creates.recorded import RecordedCreates
 from docpreview_gateway.creates.rendered import RenderedJobs
+from docpreview_gateway.creates.secret_use import problem, unknown
 from docpreview_gateway.creates.settlement import Settlement
 from docpreview_gateway.creates.sqlite_creates import SqliteCreates
 from docpreview_gateway.creates.sqlite_journal import SqliteJournal
+from docpreview_gateway.creates.store_memory import StoreMemory
 from docpreview_gateway.creates.usage import PAGES_SECONDS, PageMetrics, PageUsages
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.storage.background import repeated
@@ -70,7 +72,7 @@ CHECK_STORE_SECONDS = 10.0
 """Interval of looks whether the store is the one that it was."""
 
 HEALTH_SECONDS = 30.0
-"""Interval of looks at the health of the store's server: until one has noticed a failover, records may be missing."""
+"""Interval of looks at the health of the store's server."""
 
 log = structlog.get_logger("docpreview_gateway.creates")
 
@@ -136,7 +138,9 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
         ):
             await stack.enter_async_context(each)
         stack.push_async_callback(creates.drained)
-        yield CreateParts(creates, PageUsages(guarded, lambda: days.today(clock.now())), lambda: guarded.problem)
+        yield CreateParts(
+            creates, PageUsages(guarded, lambda: days.today(clock.now())), lambda: guarded.problem or guarded.damage
+        )
 
 
 @dataclass(frozen=True)
@@ -242,6 +246,7 @@ async def _base(  # noqa: PLR0913, PLR0917 - collaborators, named by wiring
         is_first_start=_always if known.made else lambda: rebuild.is_first_start(),  # noqa: PLW0108 - as above
         prepare=await old_creates(settings, opened.store, keys, old, stack),
         place=opened.place,
+        missing_secrets=lambda state: problem(unknown(state.secrets, keys.ids, times.latest(), timing.keep)),
     )
     rebuild = Rebuild(
         guarded,
@@ -292,16 +297,18 @@ async def create_store(settings: Settings, keys: CreateKeys, stack: AsyncExitSta
         # Imported only with shared state: redis takes 20 MiB and half a second.
         from docpreview_gateway.creates.redis_creates import RedisCreates, key_names  # noqa: PLC0415
         from docpreview_gateway.storage.redis_connections import redis_commands  # noqa: PLC0415
-        from docpreview_gateway.storage.redis_health import read_health  # noqa: PLC0415
+        from docpreview_gateway.storage.redis_health import may_lack, read_health  # noqa: PLC0415
 
         # Separate connections, so that creates do not queue behind cache look-ups.
         send = await stack.enter_async_context(redis_commands(url.get_secret_value()))
         key, *_ = key_names(keys.namespace)
-        return OpenStore(
-            RedisCreates(send, keys, seconds=state.ledger_timeout_seconds),
-            shown(url.get_secret_value()),
-            partial(read_health, send, key, seconds=state.ledger_timeout_seconds),
-        )
+        read = partial(read_health, send, key, seconds=state.ledger_timeout_seconds)
+
+        async def server_may_lack(replid_before: str) -> bool:
+            return may_lack(await read(), replid_before)
+
+        store = RedisCreates(send, keys, seconds=state.ledger_timeout_seconds, may_lack=server_may_lack)
+        return OpenStore(store, shown(url.get_secret_value()), read)
     path = settings.state_dir / STORE_FILE
     try:
         return OpenStore(await stack.enter_async_context(SqliteCreates(path, keys)), str(path))

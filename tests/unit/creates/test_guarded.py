@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from docpreview_gateway.creates.guarded import MAKING, GuardedStore, Remembered, StoreMemory
+from docpreview_gateway.creates.guarded import MAKING, GuardedStore
 from docpreview_gateway.creates.ports import Change, StoreError
 from docpreview_gateway.creates.records import Record
+from docpreview_gateway.creates.store_memory import Remembered, StoreMemory
 from tests.fakes.creates import MemoryCreates, MemoryData
 from tests.unit.creates.worlds import clock
 

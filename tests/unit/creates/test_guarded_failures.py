@@ -6,10 +6,11 @@ from contextlib import suppress
 
 import structlog
 
-from docpreview_gateway.creates.guarded import MARK_SECONDS, GuardedStore, StoreMemory
+from docpreview_gateway.creates.guarded import MARK_SECONDS, GuardedStore
 from docpreview_gateway.creates.pages import Periods
 from docpreview_gateway.creates.ports import Change, StoreError
 from docpreview_gateway.creates.records import Record
+from docpreview_gateway.creates.store_memory import StoreMemory
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from tests.fakes.clock import FakeClock
 from tests.fakes.creates import MemoryCreates

@@ -9,11 +9,12 @@ import pytest
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_gateway.creates.guarded import GuardedStore, StoreMemory
+from docpreview_gateway.creates.guarded import GuardedStore
 from docpreview_gateway.creates.leases import LEASE_SECONDS
 from docpreview_gateway.creates.pages import Pages
 from docpreview_gateway.creates.rebuild import OnLoss, Rebuild, Scans
 from docpreview_gateway.creates.records import State
+from docpreview_gateway.creates.store_memory import StoreMemory
 from docpreview_gateway.model.errors import UpstreamError
 from tests.fakes.creates import MemoryCreates
 from tests.fakes.recorded import KEYS

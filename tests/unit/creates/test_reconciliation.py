@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+from dataclasses import replace
 
 import pytest
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview_gateway.creates.keys import CreateKeys
 from docpreview_gateway.creates.pages import Pages
+from docpreview_gateway.creates.ports import Lease
 from docpreview_gateway.creates.rebuild import Scans
 from docpreview_gateway.creates.reconciliation import Miscounted, Reconciliation, Report
+from docpreview_gateway.creates.records import Held
 from docpreview_gateway.model.errors import UpstreamError
 from tests.fakes.recorded import KEYS
-from tests.unit.creates.worlds import BUCKET, COUNTED, EXCLUSIVE, ONE, TIMING, World, request, selecting
+from tests.unit.creates.worlds import BUCKET, COUNTED, EXCLUSIVE, ONE, TIMING, Cloud, World, request, selecting
 
 
 class Books:
     """A process that reconciles."""
 
-    def __init__(self) -> None:
-        self.world = World()
-        parts = self.world.parts
-        scans = Scans(parts.history, KEYS, parts.times, timing=TIMING, caller_names=lambda: [ONE.name, COUNTED.name])
+    def __init__(self, keys: CreateKeys = KEYS, cloud: Cloud | None = None) -> None:
+        self.world = World(cloud=cloud or Cloud())
+        parts = replace(self.world.parts, keys=keys)
+        scans = Scans(parts.history, keys, parts.times, timing=TIMING, caller_names=lambda: [ONE.name, COUNTED.name])
         self.reconciliation = Reconciliation(
             self.world.store,
             parts.history,
             scans,
-            KEYS,
+            keys,
             parts.times,
             timing=TIMING,
             buckets=[BUCKET, EXCLUSIVE],
@@ -57,7 +62,7 @@ async def test_books_that_agree_have_no_findings(books: Books) -> None:
     books.world.cloud.add(PreviewJob(bucket=BUCKET.name, user_data="others"))
     report = await books.report()
     assert (report.complete, report.jobs) == (True, 2)
-    assert report.findings == {"orphan": 0, "doubled": 0, "miscounted": 0, "pages": 0}
+    assert report.findings == {"orphan": 0, "doubled": 0, "miscounted": 0, "unreadable": 0, "pages": 0}
     assert (report.made["shop"], report.counted["shop"]) == (7, 7)
 
 
@@ -114,7 +119,13 @@ async def test_every_day_each_bucket_is_reconciled_and_one_that_fails_stops_no_o
     await books.reconciliation.daily()
     assert set(books.world.telemetry.findings) == {EXCLUSIVE.name}
     await books.reconciliation.daily()
-    assert books.world.telemetry.findings[BUCKET.name] == {"orphan": 0, "doubled": 0, "miscounted": 0, "pages": 0}
+    assert books.world.telemetry.findings[BUCKET.name] == {
+        "orphan": 0,
+        "doubled": 0,
+        "miscounted": 0,
+        "unreadable": 0,
+        "pages": 0,
+    }
 
 
 async def test_jobs_from_before_what_is_remembered_are_not_charged_again_beside_an_orphan(books: Books) -> None:
@@ -129,3 +140,63 @@ async def test_jobs_from_before_what_is_remembered_are_not_charged_again_beside_
     report = await books.reconciliation.of_bucket(BUCKET, now - 3 * TIMING.keep, now + 1, charge=True)
     assert (report.orphans, report.taken_in, report.forgotten) == ([job.job_id], [job.job_id], 1)
     assert [record.job_id for record in books.world.records] == [job.job_id]
+
+
+async def test_an_unreadable_record_is_reported_and_the_others_are_compared(books: Books) -> None:
+    first, second = await books.charged(7), await books.charged(3, "2-40")
+    damaged, other = (each for each in books.world.records)
+    books.world.data.unreadable.add(damaged.key)
+    books.world.data.delete(other.key)
+    report = await books.report()
+    assert report.unreadable == [damaged.key]
+    assert report.orphans == [second.job_id]
+    assert first.job_id not in report.orphans
+    assert list((await books.reconciliation.of_counters()).unreadable) == [damaged.key]
+
+
+async def test_counters_that_are_the_sum_of_the_records_and_leases_have_no_findings(books: Books) -> None:
+    await books.charged(7)
+    await books.world.create(selecting("1-4"), COUNTED)
+    day = books.world.data.day
+    assert COUNTED.budget is not None
+    await books.world.store.lease(Lease("x", COUNTED.name, day, 5, 1.0), COUNTED.budget)
+    assert await books.reconciliation.of_counters() == ([], {})
+
+
+@pytest.mark.parametrize(("held", "used"), [(0, 7), (0, -1), (3, 0), (-1, 0)])
+async def test_counters_that_are_not_the_sum_of_the_records_are_reported(books: Books, held: int, used: int) -> None:
+    await books.charged(7)
+    await books.world.create(selecting("1-4"), COUNTED)
+    data = books.world.data
+    data.add(COUNTED.name, data.day, held, used)
+    ((caller, day, counted, recorded),) = (await books.reconciliation.of_counters()).differences
+    assert (caller, day) == (COUNTED.name, data.day)
+    assert (counted, recorded) == (Held(4 + held, 7 + used), Held(4, 7))
+
+
+async def test_pages_of_forgotten_creates_of_another_day_are_no_difference(books: Books) -> None:
+    await books.charged(7)
+    data = books.world.data
+    data.add(COUNTED.name, data.day, 0, 50)
+    data.day = "2026-11-16"
+    assert (await books.reconciliation.of_counters()).differences == []
+
+
+async def test_jobs_made_after_a_backup_that_was_restored_are_found_as_orphans_and_taken_in(books: Books) -> None:
+    """The store agrees with itself: nothing else can notice."""
+    await books.charged(7)
+    backup = copy.deepcopy(books.world.data)
+    later = await books.charged(3, "2-40")
+    books.world.data.__dict__.update(backup.__dict__)
+    assert (await books.report()).orphans == [later.job_id]
+    assert (await books.report(charge=True)).taken_in == [later.job_id]
+    assert (await books.report()).orphans == []
+    assert books.world.pages() == Pages(10, 0)
+
+
+async def test_jobs_of_a_secret_that_is_gone_are_taken_for_anybodys(books: Books) -> None:
+    """Their markers cannot be told from forged ones."""
+    await books.charged(7)
+    emptied = Books(keys=CreateKeys("tests", [bytes(range(1, 33))]), cloud=books.world.cloud)
+    report = await emptied.report()
+    assert (report.jobs, report.orphans) == (0, [])

@@ -5,22 +5,24 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from redis.crc import key_slot
+from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import ResponseError
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_gateway.creates.keys import CreateKeys
 from docpreview_gateway.creates.pages import PageCount, Pages, Periods
-from docpreview_gateway.creates.ports import Change, Lease, StoreError, StoreLost
+from docpreview_gateway.creates.ports import Change, Lease, StoreError, StoreLost, UnknownSecret
 from docpreview_gateway.creates.records import Record, State, Timing
 from docpreview_gateway.creates.redis_creates import TAKE_OVER_SIZE, RedisCreates, key_names
 from docpreview_gateway.model.callers import PageBudget
 from docpreview_gateway.storage.redis_connections import redis_commands
+from docpreview_gateway.storage.redis_health import may_lack, read_health
 from tests.redis_server import running_redis
 
 if TYPE_CHECKING:
@@ -156,7 +158,7 @@ async def test_a_record_of_a_replaced_secret_is_read_and_changed(redis_server: R
         assert await both.find([there.key]) == [there]
         assert await both.change([Change(there, accepted(there), NOW)]) == [True]
         assert await RedisCreates(old.send, KEYS).find([there.key]) == [accepted(there)]
-        with pytest.raises(StoreError, match=f"{there.key}.*not configured"):
+        with pytest.raises(UnknownSecret, match=f"its id is {KEYS.id}.*ledger.key_file"):
             await old.store.find([there.key])
 
 
@@ -180,7 +182,14 @@ async def test_records_that_are_gone_leave_no_entries(side: Side) -> None:
         jobs = {each.job_id for each in records.values()} - {""}
         assert await side.store.bound(BUCKET, [f"job-{each}" for each in range(5)]) == jobs
     assert await side.store.change([Change(each, None) for each in records.values()]) == [True] * len(records)
-    assert set(await side.send("HKEYS", META)) == {b"generation", b"seq", b"cloud_mark", b"lost_since", b"day"}
+    assert set(await side.send("HKEYS", META)) == {
+        b"generation",
+        b"seq",
+        b"cloud_mark",
+        b"lost_since",
+        b"day",
+        b"secrets",
+    }
     assert await side.send("HKEYS", RECORDS) == [b"generation"]
     assert await side.send("ZCARD", DUE) == 1
 
@@ -308,8 +317,39 @@ async def test_used_pages_of_forgotten_creates_survive_the_loss_of_their_records
     await side.store.change([Change(done, done.charged(2), NOW)])
     await side.begun(record("held"))
     await side.send("DEL", RECORDS)
-    await side.store.begin_rebuild(NOW)
+    state = await side.store.begin_rebuild(NOW)
+    assert await side.store.end_rebuild(state.lost_since, 0.0, [])
     assert await side.store.count("a", PERIODS) == PageCount(Pages(2, 0), Pages(2, 0))
+
+
+@pytest.mark.parametrize("again", [None, RECORDS, DUE])
+async def test_creates_that_a_rebuild_finds_are_counted_once(side: Side, again: str | None) -> None:
+    """Their pages are among the used ones that were left. Also if the store is lost again while it is rebuilt."""
+    forgotten, there = await side.finished(record("forgotten", place="q"), "job-0"), await side.finished(record())
+    await side.store.change([Change(forgotten, forgotten.charged(4), NOW), Change(there, there.charged(2), NOW)])
+    await side.store.change([Change(forgotten.charged(4), None)])
+    await side.send("DEL", RECORDS)
+    state = await side.store.begin_rebuild(NOW)
+    found = Change(None, there.charged(2), NOW)
+    assert await side.store.change([found]) == [True]
+    if again:
+        await side.send("DEL", again)
+        state = await side.store.begin_rebuild(NOW)
+        assert await side.store.change([found]) == [again == RECORDS]
+    assert await side.store.end_rebuild(state.lost_since, 0.0, [])
+    assert await side.store.count("a", PERIODS) == PageCount(Pages(6, 0), Pages(6, 0))
+    assert not any(b"kept" in field for field in await side.send("HKEYS", COUNTERS))
+
+
+async def test_pages_that_a_rebuild_finds_beyond_those_that_were_counted_are_counted(side: Side) -> None:
+    there = await side.finished(record())
+    await side.store.change([Change(there, there.charged(2), NOW)])
+    await side.send("DEL", RECORDS)
+    state = await side.store.begin_rebuild(NOW)
+    late = accepted(record("late", place="q"), "job-2").charged(5)
+    await side.store.change([Change(None, there.charged(2), NOW), Change(None, late, NOW)])
+    assert await side.store.end_rebuild(state.lost_since, 0.0, [])
+    assert await side.store.count("a", PERIODS) == PageCount(Pages(7, 0), Pages(7, 0))
 
 
 async def test_a_second_loss_during_a_rebuild_begins_it_anew(side: Side) -> None:
@@ -557,11 +597,48 @@ async def test_entries_that_are_no_numbers_break_nothing_half_way(side: Side, fi
     assert await side.contents() == before
 
 
-async def test_a_key_of_another_type_is_an_error(side: Side) -> None:
-    await side.send("SET", COUNTERS, "text")
+@pytest.mark.parametrize("key", NAMES)
+async def test_a_key_of_another_type_is_an_error_that_names_it(side: Side, key: str) -> None:
+    """What to do, too: without it the store is a lost one, and is rebuilt."""
+    await side.send("SET", key, "text")
     for step in (WRITES["begin"], READS["find"], READS["state"], WRITES["begin_rebuild"]):
-        with pytest.raises(StoreError, match="WRONGTYPE"):
+        with pytest.raises(StoreError, match=f"the key {key} is a string") as raised:
             await step(side.store, record())
+        assert "WRONGTYPE" not in str(raised.value)
+    await side.send("DEL", key)
+    assert (await side.store.begin_rebuild(NOW)).generation
+
+
+@pytest.mark.parametrize("value", ["many", "nan", "inf", "-1", "1.5", "1e300", ""])
+async def test_a_counter_that_is_no_number_of_pages_is_named(side: Side, value: str) -> None:
+    """`nan` would pass every budget."""
+    await side.send("HSET", COUNTERS, f"used:{DAY}\ta", value)
+    before = await side.contents()
+    for step in (WRITES["begin"], WRITES["lease"], READS["count"]):
+        with pytest.raises(
+            StoreError, match=f"{COUNTERS}: the field used:{DAY}\ta is not a number of pages;"
+        ) as raised:
+            await step(side.store, record())
+        assert "script" not in str(raised.value)
+    assert await side.contents() == before
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("day", "many"), ("day", "2026-13-01"), ("cloud_mark", "nan"), ("cloud_mark", "soon"), ("lost_since", "yes")],
+)
+async def test_a_field_of_the_store_that_cannot_be_read_is_named(side: Side, field: str, value: str) -> None:
+    await side.send("HSET", META, field, value)
+    with pytest.raises(StoreError, match=f"{META}: the field {field} is not a"):
+        await side.store.state()
+
+
+async def test_a_lease_that_cannot_be_read_is_named(side: Side) -> None:
+    for value in ("many", "3", "3 soon"):
+        await side.send("HSET", COUNTERS, f"lease:x\ta\t{DAY}", value)
+        for step in (READS["leases"], *([WRITES["lease"]] if value == "many" else [])):
+            with pytest.raises(StoreError, match=f"{COUNTERS}: the field lease:x\ta\t{DAY} is not a lease"):
+                await step(side.store, record())
 
 
 ANSWERS = [
@@ -610,10 +687,8 @@ async def test_an_unexpected_answer_is_an_error_of_every_step(answer: object) ->
         ("bound", [[]]),
         ("count", [[0, 0, 0, b"0"]]),
         ("due", [[b"key"]]),
-        ("leases", [[b"lease:x", b"3 4"]]),
-        ("leases", [[b"lease:x\ta\t2026-11-30", b"3"]]),
-        ("state", [[b"g", 1, b"soon", b"", b""]]),
-        ("state", [[b"g", b"1", b"", b"", b""]]),
+        ("state", [[b"g", 1, b"", b"", b""]]),
+        ("state", [[b"g", b"1", b"", b"", b"", b"", b""]]),
     ],
 )
 async def test_an_answer_that_is_nearly_right_is_an_error(name: str, rest: list[object]) -> None:
@@ -696,3 +771,83 @@ async def test_a_counter_of_changes_that_cannot_be_read_is_a_loss_which_a_rebuil
     await side.store.begin_rebuild(NOW)
     assert await side.store.end_rebuild(NOW, 0.0, [])
     assert await side.store.find([there.key]) == [there]
+
+
+# another server
+
+
+def judged(send: Callable[..., Awaitable[Any]]) -> RedisCreates:
+    """A store that asks its server whether it may lack changes, as the gateway does."""
+
+    async def server_may_lack(replid_before: str) -> bool:
+        return may_lack(await read_health(send, RECORDS), replid_before)
+
+    return RedisCreates(send, KEYS, seconds=5, may_lack=server_may_lack)
+
+
+@pytest.mark.parametrize("ran_before", [True, False])
+async def test_a_create_is_not_begun_again_on_a_server_that_lost_it_although_others_wrote_since(
+    tmp_path: Path,
+    ran_before: bool,  # noqa: FBT001
+) -> None:
+    """The counter of changes is beyond what this replica has seen, but the server is not the one of before."""
+    with running_redis(tmp_path) as server:
+        async with side_of(server) as side:
+            here = judged(side.send)
+            await here.state()
+            wanted = record("first")
+            await here.begin(wanted, NOW, BUDGET, dedupe_since=None)
+            server.command("SAVE")
+            lost = record("lost", place="q")
+            await (here if ran_before else side.store).begin(lost, NOW, BUDGET, dedupe_since=None)
+            server.kill()
+            server.start()
+            later = judged(side.send)
+            with suppress(StoreError):
+                # A connection that the server has closed.
+                await later.state()
+            await later.state()
+            for number in range(5):
+                await later.begin(record(f"later-{number}", place="r"), NOW, BUDGET, dedupe_since=None)
+            for _ in range(2):
+                with pytest.raises(StoreLost):
+                    await here.begin(lost, NOW, BUDGET, dedupe_since=None)
+            assert await side.send("HEXISTS", RECORDS, lost.key) == 0
+            assert (await here.begin_rebuild(NOW)).lost_since == NOW
+            with pytest.raises(StoreLost):
+                await later.find([wanted.key])
+
+
+async def test_a_server_that_was_restarted_and_has_written_every_change_is_used_at_once(tmp_path: Path) -> None:
+    """It is asked by the first command that meets it, for all that wait, and no create fails."""
+    with running_redis(tmp_path, "--appendonly", "yes", "--appendfsync", "always") as server:
+        async with side_of(server) as side:
+            sent: list[Any] = []
+
+            async def send(*command: Any) -> object:
+                sent.append(command[0])
+                return await side.send(*command)
+
+            here = judged(send)
+            await here.state()
+            server.kill()
+            server.start()
+            with suppress(NoConnection):
+                await side.send("PING")
+            wanted = [record(str(number), place=str(number)) for number in range(8)]
+            begun = await asyncio.gather(*(here.begin(each, NOW, BUDGET, dedupe_since=None) for each in wanted))
+            assert [each.outcome for each in begun] == ["new"] * 8
+            assert sent.count("CONFIG GET") == 1
+            sent.clear()
+            await here.find([wanted[0].key])
+            assert sent == ["EVAL"]
+
+
+async def test_a_server_that_may_not_be_asked_for_its_id_is_compared_by_the_counter_alone(tmp_path: Path) -> None:
+    with running_redis(tmp_path) as server:
+        server.command("ACL", "SETUSER", "plain", "on", "nopass", "~*", "+@all", "-info")
+        async with redis_commands(f"redis://plain:x@127.0.0.1:{server.port}/0") as send:
+            store = judged(send)
+            await store.begin_rebuild(1.0)
+            assert await store.end_rebuild(1.0, 0.0, [])
+            assert (await store.begin(record(), NOW, BUDGET, dedupe_since=None)).outcome == "new"

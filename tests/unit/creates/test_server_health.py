@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 
-from docpreview_gateway.creates.guarded import GuardedStore, StoreMemory
+from docpreview_gateway.creates.guarded import GuardedStore
 from docpreview_gateway.creates.keys import CreateKeys
 from docpreview_gateway.creates.ports import StoreError
 from docpreview_gateway.creates.redis_creates import RedisCreates, key_names
 from docpreview_gateway.creates.server_health import ServerHealth
+from docpreview_gateway.creates.store_memory import StoreMemory
 from docpreview_gateway.storage.redis_connections import redis_commands
 from docpreview_gateway.storage.redis_health import RedisHealth, read_health
 from docpreview_gateway.upstream.cloud_clock import CloudTimes

@@ -7,7 +7,8 @@ import re
 import pytest
 
 from docpreview_gateway.creates.guarded import MAKING
-from docpreview_gateway.creates.ports import StoreState
+from docpreview_gateway.creates.ports import SecretUse, StoreState
+from docpreview_gateway.creates.secret_use import TO_DO, problem
 from docpreview_gateway.doctor.record_texts import accepted_lines, status_lines, time_of
 from docpreview_gateway.doctor.records import StoreStatus
 
@@ -59,6 +60,26 @@ def test_a_store_that_is_not_in_use_yet_is_no_lost_one(status: StoreStatus, word
     assert words in first
     assert "1970" not in "\n".join(rest)
     assert "start a gateway" in rest[-1]
+
+
+def test_a_store_of_another_secret_names_it_and_what_to_do_once() -> None:
+    use = SecretUse("ab12", NOON)
+    first, *rest = status_lines(WHOLE._replace(foreign=problem([use])), "rebuild")
+    assert first.startswith("PROBLEM")
+    assert "its id is ab12, used until 2026-11-15T12:00:00+00:00" in first
+    assert "ledger.key_file" in first
+    assert [line for line in [first, *rest] if TO_DO in line] == [rest[-1]]
+
+
+def test_records_that_cannot_be_read_are_named() -> None:
+    *_, one, remedy = status_lines(WHOLE._replace(unreadable={"i:77": "record i:77: garbage"}), "rebuild")
+    assert "record i:77: garbage" in one
+    assert "docs/runbooks/records-failing.md" in remedy
+
+
+def test_an_accepted_loss_of_a_secret_says_so() -> None:
+    first, *_ = accepted_lines(WHOLE._replace(foreign=problem([SecretUse("ab12", NOON)])), [])
+    assert "recorded with a secret that is missing here is lost" in first
 
 
 def test_an_accepted_loss_says_what_is_given_up_and_which_callers_were_refused() -> None:
