@@ -209,6 +209,13 @@ class MemoryCreates:
         bound = {record.job_id for record, _ in self.data.records.values() if record.bucket == bucket}
         return self._leave("bound", bound.intersection(job_ids) - {""})
 
+    async def accepted(self, bucket: str, begin: float, end: float, count: int) -> dict[str, float]:
+        await self._enter("accepted")
+        records = (record for record, _ in self.data.records.values())
+        jobs = {each.job_id: each.created_at for each in records if each.bucket == bucket and each.created_at}
+        inside = sorted((at, job_id) for job_id, at in jobs.items() if begin <= at <= end)
+        return self._leave("accepted", {job_id: at for at, job_id in inside[:count]})
+
     async def count(self, caller: str, periods: Periods) -> PageCount:
         await self._enter("count")
         return self._leave("count", self.data.count(caller, periods))

@@ -253,6 +253,10 @@ class GuardedStore:
         """As the port says."""
         return await self._ask(self.store.bound(bucket, job_ids))
 
+    async def accepted(self, bucket: str, begin: float, end: float, count: int) -> dict[str, float]:
+        """As the port says."""
+        return await self._ask(self.store.accepted(bucket, begin, end, count))
+
     async def count(self, caller: str, periods: Periods) -> PageCount:
         """As the port says."""
         return await self._ask(self.store.count(caller, periods))

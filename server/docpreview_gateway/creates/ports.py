@@ -158,6 +158,10 @@ class CreateStore(Protocol):
         """Those of the jobs that belong to a record."""
         ...
 
+    async def accepted(self, bucket: str, begin: float, end: float, count: int) -> dict[str, float]:
+        """Up to `count` jobs of records that the cloud created from `begin` to `end`, and when; the oldest ones."""
+        ...
+
     async def count(self, caller: str, periods: Periods) -> PageCount:
         """A caller's pages in these periods."""
         ...

@@ -35,6 +35,9 @@ OPEN_AT = 100
 REBUILD_SECONDS = 30.0
 """Least time limit of the methods that read or write the whole store."""
 
+ACCEPTED_FROM = 1e12
+"""Score of a job that the cloud created in 1970: beyond those of all records that will ever be due."""
+
 TAKE_OVER_SIZE = 500
 """Records that `take_over` inserts by one script."""
 
@@ -117,7 +120,8 @@ class RedisCreates:
             if named is None:
                 raise ValueError("a change of nothing")
             condition = (old.state.value, old.nonce.hex()) if old else ("-", "")
-            flat += [named.key, *condition, self._row(new) if new else b"", float(change.look_at)]
+            stored = self._stored(new, change.look_at) if new else (named.key, b"", float(change.look_at), "")
+            flat += [named.key, *condition, *stored[1:]]
         return await self._run(partial(_flags, len(changes)), scripts.CHANGE, *flat) if flat else []
 
     async def find(self, keys: Sequence[str]) -> list[Record | None]:
@@ -157,6 +161,11 @@ class RedisCreates:
         flags = await self._run(read, scripts.BOUND, _word(bucket), *map(_word, job_ids))
         return {job_id for job_id, is_bound in zip(job_ids, flags, strict=True) if is_bound}
 
+    async def accepted(self, bucket: str, begin: float, end: float, count: int) -> dict[str, float]:
+        """Up to `count` jobs of records that the cloud created from `begin` to `end`, and when; the oldest ones."""
+        span = (repr(ACCEPTED_FROM + begin), repr(ACCEPTED_FROM + end))
+        return await self._run(_accepted, scripts.ACCEPTED, _word(bucket), *span, count)
+
     async def count(self, caller: str, periods: Periods) -> PageCount:
         """A caller's pages in these periods."""
         return await self._run(_count, scripts.COUNT, _word(caller), *periods)
@@ -176,7 +185,7 @@ class RedisCreates:
 
     async def hand_over(self, lease: Lease, records: Sequence[tuple[Record, float]]) -> None:
         """Insert records that were paid from a lease, and reduce it by their pages."""
-        rows = [part for record, look_at in records for part in (record.key, self._row(record), float(look_at))]
+        rows = [part for record, look_at in records for part in self._stored(record, look_at)]
         await self._run(_nothing, scripts.HAND_OVER, *_name(lease), *rows)
 
     async def mark(self, cloud_mark: float) -> None:
@@ -204,7 +213,7 @@ class RedisCreates:
         """Insert what an earlier version has left, the last part with the note that it is done; False when it was."""
         parts = [records[at : at + TAKE_OVER_SIZE] for at in range(0, len(records), TAKE_OVER_SIZE)] or [records]
         for number, part in enumerate(parts, 1):
-            rows = [word for record, look_at in part for word in (record.key, self._row(record), float(look_at))]
+            rows = [word for record, look_at in part for word in self._stored(record, look_at)]
             end = [word for caller, period, pages in used for word in (_word(caller), period, pages)]
             arguments = (source, len(part), *rows, *(["end", *end] if number == len(parts) else []))
             if not await self._run(_flag, scripts.TAKE_OVER, *arguments, patient=True):
@@ -229,6 +238,11 @@ class RedisCreates:
         known.seq = max(known.seq, answer.seq)
         result: Result = answer.rest
         return result
+
+    def _stored(self, record: Record, look_at: float) -> tuple[str, bytes, float, str]:
+        """What scripts get of a record that is inserted: its key, its row, when it is due, and the score of its job."""
+        score = repr(ACCEPTED_FROM + record.created_at) if record.created_at else ""
+        return record.key, self._row(record), float(look_at), score
 
     def _row(self, record: Record) -> bytes:
         """A record as the server keeps it: a checksum, what scripts need of it, and the whole."""
@@ -345,6 +359,10 @@ def _pairs(answer: object) -> Iterable[tuple[object, object]]:
 
 def _due(answer: object) -> list[tuple[str, bytes]]:
     return [(_text(key), expect(bytes, row)) for key, row in _pairs(answer)]
+
+
+def _accepted(answer: object) -> dict[str, float]:
+    return {_unescaped(_text(job)): float(_text(score)) - ACCEPTED_FROM for job, score in _pairs(answer)}
 
 
 def _count(answer: object) -> PageCount:

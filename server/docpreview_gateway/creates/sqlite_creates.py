@@ -91,6 +91,10 @@ class SqliteCreates:
         """Those of the jobs that belong to a record."""
         return await self._do(lambda step: step.bound(bucket, job_ids))
 
+    async def accepted(self, bucket: str, begin: float, end: float, count: int) -> dict[str, float]:
+        """Jobs of records that the cloud created in a time span, and when."""
+        return await self._do(lambda step: step.accepted(bucket, begin, end, count))
+
     async def count(self, caller: str, periods: Periods) -> PageCount:
         """A caller's pages in these periods."""
         return await self._do(lambda step: step.count(caller, periods))
