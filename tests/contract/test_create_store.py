@@ -197,6 +197,60 @@ async def test_an_open_create_answers_no_other(store: CreateStore) -> None:
     assert (await store.begin(record("two", render="content"), NOW, BUDGET, dedupe_since=0.0)).outcome == "new"
 
 
+async def test_a_create_that_must_be_alone_finds_the_open_one_of_its_place(store: CreateStore) -> None:
+    """Of any caller and content. Nothing is inserted or reserved, whatever the budget and the period say."""
+    there = await begun(store, record("one", pages=1, caller="b"))
+    wanted = record("two", render="content", day=NEXT_DAY, pages=1000)
+    for since in (None, 0.0):
+        result = await store.begin(wanted, NOW, BUDGET, dedupe_since=since, alone=True)
+        assert (result.outcome, result.record) == ("occupied", there)
+    assert await store.find([wanted.key]) == [None]
+    assert (await store.begin(there, NOW, BUDGET, dedupe_since=None, alone=True)).outcome == "known"
+    elsewhere = record("three", place="q", pages=1)
+    assert (await store.begin(elsewhere, NOW, BUDGET, dedupe_since=None, alone=True)).outcome == "new"
+    assert (await store.begin(record("four", pages=1), NOW, BUDGET, dedupe_since=None)).outcome == "new"
+
+
+@pytest.mark.parametrize("end", ["accepted", "charged", "deleted"])
+async def test_a_create_that_must_be_alone_begins_when_the_one_of_its_place_has_ended(
+    store: CreateStore, end: str
+) -> None:
+    there = await begun(store, record("one"))
+    done = accepted(there)
+    await store.change([Change(there, None if end == "deleted" else done, NOW)])
+    if end == "charged":
+        await store.change([Change(done, done.charged(3), NOW)])
+    for since in (None, 0.0):
+        wanted = record(f"two {since}", pages=1, place="p" if since is None else "q")
+        assert (await store.begin(wanted, NOW, BUDGET, dedupe_since=since, alone=True)).outcome == "new"
+
+
+async def test_a_create_that_must_be_alone_is_answered_by_one_of_equal_content(store: CreateStore) -> None:
+    there = await finished(store, record("one", render="content"))
+    wanted = record("two", render="content")
+    result = await store.begin(wanted, NOW, BUDGET, dedupe_since=0.0, alone=True)
+    assert (result.outcome, result.record) == ("duplicate", there)
+
+
+async def test_a_reopened_create_occupies_its_place_again(store: CreateStore) -> None:
+    first = await begun(store, record("first", pages=1))
+    second = await finished(store, record("second", pages=1))
+    reopened = first.opened(NOW + 300, TIMING)
+    wanted = record("third", pages=1)
+    assert (await store.find([second.key])) == [second]
+    await store.change([Change(first, reopened, NOW)])
+    result = await store.begin(wanted, NOW, BUDGET, dedupe_since=None, alone=True)
+    assert (result.outcome, result.record) == ("occupied", reopened)
+
+
+async def test_of_two_replicas_that_begin_at_one_place_alone_one_does(stores: Stores, store: CreateStore) -> None:
+    other = await opened(stores)
+    calls = (
+        each.begin(record(str(n)), NOW, BUDGET, dedupe_since=None, alone=True) for n, each in enumerate((store, other))
+    )
+    assert sorted(result.outcome for result in await asyncio.gather(*calls)) == ["new", "occupied"]
+
+
 async def test_a_place_belongs_to_the_create_that_began_last(store: CreateStore) -> None:
     """An earlier one of equal content answers no more: the later one writes over what it made."""
     await finished(store, record("one", render="content"), "job-1")

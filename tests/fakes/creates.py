@@ -122,11 +122,17 @@ class MemoryCreates:
         return self._leave("state", self.data.state(), expect=True)
 
     async def begin(
-        self, record: Record, look_at: float, budget: PageBudget | None, *, dedupe_since: float | None
+        self,
+        record: Record,
+        look_at: float,
+        budget: PageBudget | None,
+        *,
+        dedupe_since: float | None,
+        alone: bool = False,
     ) -> Begun:
         await self._enter("begin")
         data = self.data
-        outcome, found = self._refused(record, budget, dedupe_since)
+        outcome, found = self._refused(record, budget, dedupe_since, alone=alone)
         if outcome == "new":
             found = record
             data.day = data.day or record.day
@@ -137,7 +143,7 @@ class MemoryCreates:
         return self._leave("begin", Begun(outcome, found, pages, data.day))
 
     def _refused(
-        self, record: Record, budget: PageBudget | None, dedupe_since: float | None
+        self, record: Record, budget: PageBudget | None, dedupe_since: float | None, *, alone: bool
     ) -> tuple[Outcome, Record | None]:
         """The outcome of `begin`, `new` if nothing speaks against it, and the record that was found."""
         data = self.data
@@ -147,6 +153,8 @@ class MemoryCreates:
         there = data.records.get(data.places.get(record.place, ""))
         if there is not None and dedupe_since is not None and _same(there.record, record, dedupe_since):
             return "duplicate", data.read(there.record.key)
+        if there is not None and alone and there.record.state is State.OPEN:
+            return "occupied", data.read(there.record.key)
         if not record.day:
             return "new", None
         if data.day and record.day != data.day:

@@ -218,10 +218,16 @@ class GuardedStore:
         return await self.check()
 
     async def begin(
-        self, record: Record, look_at: float, budget: PageBudget | None, *, dedupe_since: float | None
+        self,
+        record: Record,
+        look_at: float,
+        budget: PageBudget | None,
+        *,
+        dedupe_since: float | None,
+        alone: bool = False,
     ) -> Begun:
         """As the port says."""
-        begun = await self._ask(self.store.begin(record, look_at, budget, dedupe_since=dedupe_since))
+        begun = await self._ask(self.store.begin(record, look_at, budget, dedupe_since=dedupe_since, alone=alone))
         if begun.outcome == "new":
             self._succeeded()
         return begun

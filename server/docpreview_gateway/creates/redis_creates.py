@@ -48,6 +48,7 @@ _OUTCOMES: dict[bytes, Outcome] = {
     b"new": "new",
     b"known": "known",
     b"duplicate": "duplicate",
+    b"occupied": "occupied",
     b"day": "day",
     b"month": "month",
     b"period": "period",
@@ -102,11 +103,17 @@ class RedisCreates:
         return state
 
     async def begin(
-        self, record: Record, look_at: float, budget: PageBudget | None, *, dedupe_since: float | None
+        self,
+        record: Record,
+        look_at: float,
+        budget: PageBudget | None,
+        *,
+        dedupe_since: float | None,
+        alone: bool = False,
     ) -> Begun:
         """Insert an OPEN record, or say what is in its way."""
         since = "" if dedupe_since is None else repr(float(dedupe_since))
-        row = (record.key, self._row(record), float(look_at), *_limits(budget), since)
+        row = (record.key, self._row(record), float(look_at), *_limits(budget), since, "alone" if alone else "")
         outcome, key, row_found, pages, day = await self._run(_begun, scripts.BEGIN, *row)
         found = self._record(key, row_found) if row_found else None
         return Begun(outcome, record if outcome == "new" else found, pages, day)
@@ -157,8 +164,7 @@ class RedisCreates:
 
     async def bound(self, bucket: str, job_ids: Sequence[str]) -> set[str]:
         """Those of the jobs that belong to a record."""
-        read = partial(_flags, len(job_ids))
-        flags = await self._run(read, scripts.BOUND, _word(bucket), *map(_word, job_ids))
+        flags = await self._run(partial(_flags, len(job_ids)), scripts.BOUND, _word(bucket), *map(_word, job_ids))
         return {job_id for job_id, is_bound in zip(job_ids, flags, strict=True) if is_bound}
 
     async def accepted(self, bucket: str, begin: float, end: float, count: int) -> dict[str, float]:
@@ -225,8 +231,7 @@ class RedisCreates:
     ) -> Result:
         """Run a script and `read` the rest of its answer. An unexpected answer is an error, never a record."""
         known, client = self._known, self._patient if patient else self._redis
-        expected = (known.generation, f"{known.seq} {known.lost_since}")
-        command = script_command(script, self._names, *expected, *arguments)
+        command = script_command(script, self._names, known.generation, f"{known.seq} {known.lost_since}", *arguments)
         try:
             answer = await client.execute(*command, read=partial(_checked, read))
         except RedisCallError as error:
@@ -274,8 +279,7 @@ def _word(text: str) -> str:
 
 
 def _unescaped(word: str) -> str:
-    parts = word.split("\\\\")
-    return "\\".join(part.replace("\\t", "\t").replace("\\n", "\n") for part in parts)
+    return "\\".join(part.replace("\\t", "\t").replace("\\n", "\n") for part in word.split("\\\\"))
 
 
 def _name(lease: Lease) -> tuple[str, str, str]:
@@ -375,7 +379,7 @@ def _begun(
 ) -> tuple[Outcome, str, bytes, PageCount, str]:
     named = _OUTCOMES[expect(bytes, outcome)]
     found = expect(bytes, row)
-    if bool(found) != (named in {"known", "duplicate"}):
+    if bool(found) != (named in {"known", "duplicate", "occupied"}):
         raise ValueError("a record is missing")
     return named, _text(key), found, _count(pages), _text(day)
 

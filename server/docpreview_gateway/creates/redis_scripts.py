@@ -46,7 +46,7 @@ BEGIN = (
     + PAGES
     + RECORDS
     + f"""
-local key, value, look_at, since = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[8])
+local key, value, look_at, since, alone = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[8]), ARGV[9] == 'alone'
 local new = head(key, value)
 local month, day = string.sub(new.day, 1, 7), redis.call('HGET', m, 'day') or ''
 local function answer(outcome, found_key, found)
@@ -54,15 +54,16 @@ local function answer(outcome, found_key, found)
 end
 local found = redis.call('HGET', c, key)
 if found then return answer('known', key, found) end
-local other = since and new.render ~= '' and redis.call('HGET', m, 'p:' .. new.place)
+local other = (alone or (since and new.render ~= '')) and redis.call('HGET', m, 'p:' .. new.place)
 found = other and redis.call('HGET', c, other)
 if found then
   local old = head(other, found)
   if not old then return {{'unreadable', other}} end
-  if old.render == new.render and old.caller == new.caller and old.first_start >= since
-      and (old.state == '{State.ACCEPTED}' or old.state == '{State.CHARGED}') then
+  if since and old.render == new.render and new.render ~= '' and old.caller == new.caller
+      and old.first_start >= since and (old.state == '{State.ACCEPTED}' or old.state == '{State.CHARGED}') then
     return answer('duplicate', other, found)
   end
+  if alone and old.open_at then return answer('occupied', other, found) end
 end
 if new.day ~= '' then
   if day ~= '' and day ~= new.day then return answer('period', '', '') end

@@ -59,10 +59,16 @@ class SqliteCreates:
         return await self._renew(Transaction.state)
 
     async def begin(
-        self, record: Record, look_at: float, budget: PageBudget | None, *, dedupe_since: float | None
+        self,
+        record: Record,
+        look_at: float,
+        budget: PageBudget | None,
+        *,
+        dedupe_since: float | None,
+        alone: bool = False,
     ) -> Begun:
         """Insert an OPEN record, or say why not."""
-        return await self._do(lambda step: step.begin(record, look_at, budget, dedupe_since))
+        return await self._do(lambda step: step.begin(record, look_at, budget, dedupe_since, alone=alone))
 
     async def change(self, changes: Sequence[Change]) -> list[bool]:
         """Make those changes whose condition holds; which were made."""

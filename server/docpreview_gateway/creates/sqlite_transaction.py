@@ -127,9 +127,11 @@ class Transaction:
         self._write("DELETE FROM places WHERE place = ? AND key = ?", (record.place, record.key))
         self._add(record.caller, record.day, Held(held=-record.counts.held))
 
-    def begin(self, record: Record, look_at: float, budget: PageBudget | None, dedupe_since: float | None) -> Begun:
+    def begin(
+        self, record: Record, look_at: float, budget: PageBudget | None, dedupe_since: float | None, *, alone: bool
+    ) -> Begun:
         """Insert an OPEN record, or find out why not."""
-        outcome, found = self._refusal(record, budget, dedupe_since) or ("new", record)
+        outcome, found = self._refusal(record, budget, dedupe_since, alone=alone) or ("new", record)
         if outcome == "new":
             self._put(record, look_at, old=None)
             self._take_place(record)
@@ -156,7 +158,7 @@ class Transaction:
             self._write("INSERT OR REPLACE INTO places VALUES (?, ?)", (record.place, record.key))
 
     def _refusal(
-        self, record: Record, budget: PageBudget | None, dedupe_since: float | None
+        self, record: Record, budget: PageBudget | None, dedupe_since: float | None, *, alone: bool
     ) -> tuple[Outcome, Record | None] | None:
         """Why the record is not inserted."""
         known = self._record(record.key)
@@ -165,6 +167,9 @@ class Transaction:
         same = None if dedupe_since is None else self._same(record, dedupe_since)
         if same is not None:
             return "duplicate", same
+        occupant = self._occupant(record) if alone else None
+        if occupant is not None:
+            return "occupied", occupant
         if not record.day:
             return None
         if self.state().day not in {"", record.day}:
@@ -180,6 +185,12 @@ class Transaction:
             " AND caller = ? AND state != 'open' AND first_start >= ?",
             (record.place, record.render, record.caller, since),
         ).fetchone()
+        return row and self._read(row)
+
+    def _occupant(self, record: Record) -> Record | None:
+        """The record of this one's place, if it is OPEN."""
+        select = f"{_SELECT} WHERE key = (SELECT key FROM places WHERE place = ?) AND state = 'open'"  # noqa: S608
+        row = self._execute(select, (record.place,)).fetchone()
         return row and self._read(row)
 
     def due(self, now: float, until: float, count: int) -> tuple[list[Record], list[str]]:

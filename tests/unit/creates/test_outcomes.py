@@ -237,10 +237,13 @@ class TestExclusive:
         assert (outcome.kind, len(outcome.candidates)) == ("ambiguous", 2)
 
     async def test_none_is_taken_while_another_create_of_the_place_is_open(self, sent: Sent) -> None:
+        """Of a process that knew of an echo, which sent it at the same time."""
         sent.job()
-        other = request(bucket=EXCLUSIVE, input_object="b.pdf")
+        other = sent.world.process()
+        other.history.echoes = lambda bucket: bucket == EXCLUSIVE  # type: ignore[method-assign]
         sent.world.cloud.fates = ["never"]
-        await sent.world.error(other, COUNTED, seconds=2)
+        asked = request(bucket=EXCLUSIVE, input_object="b.pdf")
+        await sent.world.error(asked, COUNTED, at=other, seconds=2)
         assert (await sent.look(TIMING.watch + 60)).kind == "ambiguous"
 
     async def test_a_job_that_is_bound_to_its_own_create_meanwhile_is_not_taken(self, sent: Sent) -> None:
@@ -250,6 +253,8 @@ class TestExclusive:
         held = Held(sent=True)
         world.cloud.fates = [held]
         process = world.process()
+        # It knew of an echo, and so it did not wait for the one that is open.
+        process.history.echoes = lambda bucket: bucket == EXCLUSIVE  # type: ignore[method-assign]
         task = asyncio.create_task(world.create(other, COUNTED, at=process, seconds=25))
         await held.began.wait()
         theirs = world.record(other, COUNTED)
