@@ -69,6 +69,25 @@ async def test_a_create_is_unknown_before_its_fence_and_absent_after_it(sent: Se
     fence = sign_end + FENCE - sent.world.cloud.now()
     assert (await sent.look(fence - 2)).kind == "unknown"
     assert (await sent.look(5)).kind == "absent"
+    assert sent.world.telemetry.ledger_events[-1] == "absent"
+
+
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.6, 0.9])
+async def test_who_waits_as_long_as_was_told_gets_a_proof(part: float) -> None:
+    """At whatever part of a second: the cloud tells whole ones."""
+    await asyncio.sleep(part)
+    sent = await Sent(World()).send()
+    assert (await sent.look(sent.world.parts.outcomes.provable_in(sent.record, BUCKET))).kind == "absent"
+
+
+async def test_a_finished_create_whose_job_is_listed_without_its_marker_disproves_the_echo() -> None:
+    world = World()
+    await world.create(request())
+    world.cloud.echo = False
+    await world.create(request())
+    now = world.cloud.now()
+    await world.parts.history.read(BUCKET, now - 10, now + 10)
+    assert not world.parts.history.echoes(BUCKET)
 
 
 async def test_a_wrong_date_alone_proves_no_absence(sent: Sent) -> None:
@@ -229,6 +248,11 @@ class TestExclusive:
         assert (await sent.look()).kind == "unknown"
         outcome = await sent.look(TIMING.watch + 60)
         assert (outcome.kind, outcome.job and outcome.job.job_id) == ("found", "d0000")
+
+    async def test_a_source_format_that_the_cloud_has_found_out_makes_no_other_job(self, sent: Sent) -> None:
+        job = sent.job()
+        sent.world.cloud.jobs[job.job_id][0].options.source_format = "pdf"
+        assert (await sent.look(TIMING.watch + 60)).kind == "found"
 
     async def test_of_two_jobs_none_is_taken(self, sent: Sent) -> None:
         sent.job()
