@@ -363,6 +363,7 @@ async def test_how_far_a_list_lags_is_reported_with_every_complete_list(sent: Se
     first = await sent.world.create(request())
     await asyncio.sleep(20)
     second = await sent.world.create(request())
+    await sent.world.create(request())
     del sent.world.cloud.jobs[first.job_id], sent.world.cloud.jobs[second.job_id]
     await sent.look(10)
     assert sent.world.telemetry.list_lags == {BUCKET.name: pytest.approx(30, abs=1)}
