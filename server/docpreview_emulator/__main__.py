@@ -12,7 +12,7 @@ import typer
 from docpreview_emulator.emulator import DEFAULT_CREDENTIAL, Emulator
 from docpreview_emulator.errors import StorageError
 from docpreview_emulator.model import Credential
-from docpreview_emulator.settings import Settings
+from docpreview_emulator.settings import MOST_EMPTY_PAGES, Settings
 
 app = typer.Typer(add_completion=False, help="Emulator of Tencent Cloud CI document-preview jobs that really renders.")
 
@@ -46,13 +46,24 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
     token: Annotated[str | None, typer.Option(envvar="DOCPREVIEW_EMULATOR_TOKEN")] = None,
     submit_delay: Annotated[float, typer.Option(help="Seconds a job is Submitted.", min=0)] = Settings().submit_delay,
     run_delay: Annotated[float, typer.Option(help="Seconds a job is Running before its work.", min=0)] = 0.0,
+    list_delay: Annotated[float, typer.Option(help="Seconds until lists show a new job.", min=0)] = 0.0,
+    empty_pages: Annotated[
+        int, typer.Option(help="Empty pages before each page of a list.", min=0, max=MOST_EMPTY_PAGES)
+    ] = 0,
+    no_echo: Annotated[bool, typer.Option("--no-echo", help="Answers do not show the UserData of creates.")] = False,
 ) -> None:
     """Serve until SIGTERM or SIGINT."""
     if not allow_remote and not is_loopback(host):
         raise typer.BadParameter(f"{host} is not loopback: add --allow-remote to let other machines connect.")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     credentials = [Credential(secret_id, secret_key, token)]
-    settings = Settings(submit_delay=submit_delay, run_delay=run_delay)
+    settings = Settings(
+        submit_delay=submit_delay,
+        run_delay=run_delay,
+        list_delay=list_delay,
+        empty_pages=empty_pages,
+        echo_user_data=not no_echo,
+    )
     emulator = Emulator(data_dir, host=host, port=port, credentials=credentials, settings=settings)
     try:
         asyncio.run(_serve(emulator))

@@ -96,7 +96,11 @@ class JobRoutes:
         return Answer(body=job_response(self._shown(job)) if job else missing_job_response(job_id), job_id=job_id)
 
     def _list(self, exchange: Exchange, bucket: Bucket, _body: bytes) -> Answer:
-        jobs, token = self._backend.jobs.page(bucket, read_list(dict(exchange.params)))
+        query, token = read_list(dict(exchange.params)), exchange.param("nextToken") or ""
+        # A token with one more zero before it is another text of the same position.
+        if len(token) - len(token.lstrip("0")) < self._backend.settings.empty_pages:
+            return Answer(body=list_response((), f"0{token}"))
+        jobs, token = self._backend.jobs.page(bucket, query)
         return Answer(body=list_response(map(self._shown, jobs), token))
 
     def _shown(self, job: Job) -> Job:

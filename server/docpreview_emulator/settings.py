@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+MOST_EMPTY_PAGES = 9
+"""A token is longer by a digit with each."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -33,6 +36,9 @@ class Settings:
 
     echo_user_data: bool = True
     """Whether answers show the `UserData` of a create; the cloud documents that they do."""
+
+    empty_pages: int = 0
+    """Number of empty pages with a token before each page of a list; at most MOST_EMPTY_PAGES."""
 
     record_limit: int = 10_000
     """Number of requests in `Emulator.requests`; older ones are discarded."""

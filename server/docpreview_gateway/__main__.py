@@ -99,11 +99,9 @@ def check_config(config: Config = None) -> None:
     if mistakes := _file_problems(settings):
         fail(mistakes, USAGE)
     if settings.policy.file is not None:
-        from docpreview_gateway.settings.policy_warnings import policy_warnings  # noqa: PLC0415
-
         typer.echo(f"ok: {len(_policy(settings).callers)} caller(s)")
-        for warning in policy_warnings(settings.policy.file):
-            typer.echo(f"warning: {warning}", err=True)
+    for warning in _warnings(settings):
+        typer.echo(f"warning: {warning}", err=True)
     typer.echo(f"ok: {len(settings.buckets)} bucket(s), gRPC on {settings.listen}, admin on {settings.admin_listen}")
 
 
@@ -152,9 +150,9 @@ def doctor(
     config: Config = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object for each finding, one a line.")] = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Check clock, DNS, TLS, signature, bucket binding and queue against the cloud, and say what to fix.
+    """Check clock, DNS, TLS, signature, bucket binding and queue against the cloud, and the store, and say what to fix.
 
-    Nothing is created. The exit code is 0 when every check passes, 1 when there is a problem.
+    No job is created, and no record changed. The exit code is 0 when every check passes, 1 when there is a problem.
     """
     import asyncio  # noqa: PLC0415
     from json import dumps  # noqa: PLC0415
@@ -208,7 +206,8 @@ def policy_explain(  # noqa: PLR0913, PLR0917 - options of a command
     from docpreview_gateway.model.contract import BUCKET_METHODS, PAGE_URL_METHODS  # noqa: PLC0415
     from docpreview_gateway.model.policy import CREATE, Question  # noqa: PLC0415
 
-    callers = _policy(load(config)).callers
+    settings = load(config)
+    callers = _policy(settings).callers
     if caller not in callers:
         fail([f"--caller {caller}: the policy names {', '.join(sorted(callers))}"], USAGE)
     _check_method(method)
@@ -223,7 +222,7 @@ def policy_explain(  # noqa: PLR0913, PLR0917 - options of a command
         output_object,
         preset,
     )
-    allowed = _explain_call(callers[caller], asked)
+    allowed = _explain_call(callers[caller], asked, settings.processes)
     rights = callers[caller].rights
     if allowed and rights is not None and asked.bucket is not None:
         if object is not None and method in _HIDDEN:
@@ -253,10 +252,10 @@ def _check_options(method: str, output_object: str | None, preset: str | None, p
         fail([f"--page-object: {method} gives no addresses; {', '.join(sorted(PAGE_URL_METHODS))} do"], USAGE)
 
 
-def _explain_call(caller: Caller, asked: Question) -> bool:
+def _explain_call(caller: Caller, asked: Question, processes: int) -> bool:
     """Print the decisions on a call, and the rules that apply to it. Whether the caller may make it."""
-    from docpreview_gateway.model.applied_rules import applied_rules  # noqa: PLC0415
-    from docpreview_gateway.model.policy import explain  # noqa: PLC0415
+    from docpreview_gateway.model.applied_rules import applied_rules, lease_warnings  # noqa: PLC0415
+    from docpreview_gateway.model.policy import CREATE, explain  # noqa: PLC0415
 
     decisions = explain(caller.rights, asked)
     _echo(decisions)
@@ -264,6 +263,9 @@ def _explain_call(caller: Caller, asked: Question) -> bool:
     if allowed:
         for rule, what in applied_rules(caller, asked.method, asked.preset):
             typer.echo(f"applies  {rule} {what}")
+        budget = caller.budget if asked.method == CREATE else None
+        for warning in lease_warnings(f"callers.{caller.name}.budget", budget, processes):
+            typer.echo(f"warning: {warning}", err=True)
     on = f" on {asked.bucket}" if asked.bucket else ""
     typer.echo(f"{caller.name} {'may' if allowed else 'may not'} call {asked.method}{on}")
     return allowed
@@ -302,6 +304,18 @@ def _file_problems(settings: Settings) -> list[str]:
 
     problems = file_problems(settings, SystemClock(), PrometheusAccess(CollectorRegistry()))
     return [*problems, *_key_file_problems(settings)]
+
+
+def _warnings(settings: Settings) -> list[str]:
+    """What has no effect, or defeats its purpose."""
+    from docpreview_gateway.model.applied_rules import lease_warnings  # noqa: PLC0415
+    from docpreview_gateway.settings.policy_warnings import policy_warnings  # noqa: PLC0415
+
+    if settings.policy.file is not None:
+        return policy_warnings(settings.policy.file, settings.processes)
+    anonymous = settings.limits.anonymous.budget
+    budget = None if anonymous is None else anonymous.budget()
+    return lease_warnings("limits.anonymous.budget", budget, settings.processes)
 
 
 def _policy(settings: Settings) -> Directory:

@@ -189,6 +189,21 @@ def test_helm_test_shows_a_certificate_only_of_a_caller(options: tuple[str, ...]
         ("production", TOKEN, ("tok (token): for helm test",)),
         ("production", ("--set", "test.tlsSecretName="), ("fails without one: set test.tokenSecretName",)),
         ("minimal", (), ("TLS:                         none",)),
+        (
+            "production",
+            (),
+            (
+                "docpreview-ledger (ledger.key): the deployment's secret for creates",
+                "create secret generic docpreview-ledger --from-literal=ledger.key=$(openssl rand -base64 32)",
+            ),
+        ),
+        (
+            "minimal",
+            ("--set", "trialStore.enabled=true", "--set", "replicaCount=2"),
+            ("ledger.keySecretName is not set", "one request_id may be several jobs", "create secret generic"),
+        ),
+        ("minimal", (), ("and so is the secret for creates", "and ledger.keySecretName.")),
+        ("minimal", ("--set", "ledger.keySecretName=keys"), ("lost with this pod. Set sharedState",)),
     ],
 )
 def test_the_notes_name_tls_edge_secrets_and_the_caller_of_helm_test(

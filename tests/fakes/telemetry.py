@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from docpreview.v1.error_reason_pb2 import ErrorReason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.creates.pages import Pages
+    from docpreview_gateway.creates.pages import CallerPages
     from docpreview_gateway.model.call import Call, Method
     from docpreview_gateway.model.circuit_breaker import State
     from docpreview_gateway.upstream.ports import Attempt, HostLoad, JobPages
@@ -36,7 +36,7 @@ class FakeTelemetry:
         self.ledger_events: list[str] = []
         self.findings: dict[str, dict[str, int]] = {}
         self.limits: list[tuple[str, str, str]] = []
-        self.page_counts: dict[tuple[str, str], tuple[int, int, int | None]] = {}
+        self.caller_pages: list[CallerPages] = []
         self.deduped_creates: list[str] = []
         self.retries: list[tuple[str, str]] = []
         self.breaker_states: list[tuple[str, str]] = []
@@ -49,13 +49,13 @@ class FakeTelemetry:
         self.evicted_keys = 0
         self.store_measures: tuple[Callable[[], bool], Callable[[], bool]] | None = None
         self.listened: list[bool] = []
-        self.replaced_servers = 0
+        self.unknown_methods = 0
 
     def listening(self, listening: bool) -> None:  # noqa: FBT001
         self.listened.append(listening)
 
-    def server_replaced(self) -> None:
-        self.replaced_servers += 1
+    def unknown_method(self) -> None:
+        self.unknown_methods += 1
 
     def retry(self, operation: str, outcome: str) -> None:
         self.retries.append((operation, outcome))
@@ -98,8 +98,8 @@ class FakeTelemetry:
     def job_ended(self, state: str, seconds: float | None, pages: JobPages) -> None:
         self.ended_jobs.append((state, seconds, pages))
 
-    def pages(self, caller: str, period: str, pages: Pages, budget: int | None) -> None:
-        self.page_counts[caller, period] = (*pages, budget)
+    def pages(self, found: Sequence[CallerPages]) -> None:
+        self.caller_pages = list(found)
 
     def reconciled(self, bucket: str, findings: Mapping[str, int], _now: float) -> None:
         self.findings[bucket] = dict(findings)

@@ -56,7 +56,7 @@ async def test_a_healthy_configuration_passes_every_check_by_name(emulator: Emul
     """Nor does any check create a job."""
     found = await run_checks(settings(emulator))
     assert [finding for finding in found if not finding.ok] == []
-    assert {finding.check for finding in found} == {"files", "dns", "clock", "signature", "binding", "queue"}
+    assert {finding.check for finding in found} == {"files", "store", "dns", "clock", "signature", "binding", "queue"}
     assert emulator.accepted_jobs == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,6 +67,19 @@ async def test_reads_waits_and_watches_of_a_finished_job_cost_no_cloud_call(cach
     await cached.client.wait(BUCKET, job_id)
     states = [job.state async for job in cached.client.watch(BUCKET, job_id)]
     assert states == [PreviewJob.STATE_SUCCESS]
+    assert cached.emulator.requests == []
+
+
+async def test_a_repeated_create_shows_its_job_as_it_was_last_seen_and_asks_no_cloud(cached: World) -> None:
+    """It would else look as if the job had never begun."""
+    await cached.upload("a.pdf", DOCUMENT.read_bytes())
+    request_id = str(uuid.uuid4())
+    first = await cached.client.create(BUCKET, "a.pdf", output_object="p-${Page}.jpg", request_id=request_id)
+    ended = await cached.client.wait(BUCKET, first.job_id)
+    cached.emulator.clear_requests()
+    again = await cached.client.create(BUCKET, "a.pdf", output_object="p-${Page}.jpg", request_id=request_id)
+    assert (again.job_id, again.state) == (first.job_id, PreviewJob.STATE_SUCCESS)
+    assert again == ended
     assert cached.emulator.requests == []
 
 

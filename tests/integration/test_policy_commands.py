@@ -375,6 +375,43 @@ def test_check_config_warns_of_an_estimate_that_is_never_used(
 
 
 @pytest.mark.parametrize(
+    ("budget", "processes", "warned"),
+    [
+        ({"per_day": 500, "outage_pages": 100}, {}, ""),
+        ({"per_day": 500, "outage_pages": 500}, {}, "500 pages = 500 pages may be leased, of a budget of 500 in a day"),
+        (
+            {"per_day": 500, "per_month": 9000, "outage_pages": 100},
+            {"workers": 6},
+            "100 pages x 6 processes = 600 pages may be leased, of a budget of 500 in a day",
+        ),
+        ({"per_month": 99, "outage_pages": 100}, {}, "of a budget of 99 in a month"),
+        ({"outage_pages": 100}, {"replicas": 9}, ""),
+    ],
+)
+def test_leases_for_outages_that_use_up_a_budget_are_a_warning_with_the_caller_and_its_numbers(
+    config: Path, tmp_path: Path, budget: dict[str, int], processes: dict[str, int], warned: str
+) -> None:
+    policy = yaml.safe_load((EXAMPLES / "policy.yaml").read_text())
+    policy["callers"]["shop"] |= {"presets": [], "options": {}, "budget": budget}
+    path = tmp_path / "policy.yaml"
+    path.write_text(yaml.safe_dump(policy))
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"policy": {"file": str(path)}} | processes))
+    creates = ("--method", "CreatePreviewJob", "--bucket", BUCKET, "--object", "shop/a.pdf")
+    for arguments in (("check-config",), ("policy", "explain", "--caller", "shop", *creates)):
+        _, output = run(*arguments, "--config", str(config))
+        assert output.count("warning: callers.shop.budget.outage_pages: ") == bool(warned), output
+        assert warned in output
+
+
+def test_leases_that_use_up_the_budget_of_a_gateway_without_policy_are_a_warning(config: Path) -> None:
+    anonymous = {"limits": {"anonymous": {"budget": {"per_day": 10, "outage_pages": 10}}}}
+    open_to_all = {"listen": "127.0.0.1:0", "policy": {}, "auth": {}, "tls": {}} | anonymous
+    config.write_text(json.dumps(json.loads(config.read_text()) | open_to_all))
+    code, output = run("check-config", "--config", str(config))
+    assert (code, "warning: limits.anonymous.budget.outage_pages: 10 pages" in output) == (0, True), output
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"listen": "0.0.0.0:50051", "policy": {}, "auth": {}, "tls": {}}, "auth: insecure"),

@@ -205,7 +205,9 @@ async def test_what_cannot_be_compared_has_an_exit_code_of_its_own(world: World)
         world.emulator.add_fault("error", "list", status=403, code="AccessDenied", times=100)
         code, output = await world.command("reconcile", "--since", SINCE)
         assert (code, "cannot be read" in output, "to do:" in output) == (3, True, True), output
-    assert (await world.command("reconcile", "--since", "yesterday"))[0] == 2
+    for since, why in (("yesterday", "is no day such as"), ("2999-01-01", "is in the future")):
+        code, output = await world.command("reconcile", "--since", since)
+        assert (code, output.startswith(f"error: --since {since}: {why}")) == (2, True), output
 
 
 async def test_an_operator_ends_a_loss_and_a_gateway_that_runs_goes_on(world: World) -> None:

@@ -164,7 +164,7 @@ seccompProfile:
 {{- fail "sharedState: one of sharedState.url, sharedState.secretName and trialStore.enabled" }}
 {{- end }}
 {{- if and (include "gw.shared" .) (not (include "gw.ledgerKey" .)) }}
-{{- fail "ledger.keySecretName: missing, and sharedState is set; replicas need one secret for creates: kubectl create secret generic NAME --from-literal=ledger.key=$(openssl rand -base64 32)" }}
+{{- fail "ledger.keySecretName: missing, and sharedState is set; replicas need one secret for creates, or a request_id would be several jobs: kubectl create secret generic NAME --from-literal=ledger.key=$(openssl rand -base64 32)" }}
 {{- end }}
 {{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) }}
 {{- fail "autoscaling.minReplicas: must not be more than autoscaling.maxReplicas" }}

@@ -47,9 +47,9 @@ class Authenticator:
         self._directory = directory
         self.forget()
 
-    def caller_names(self) -> tuple[str, ...]:
-        """Names of the callers of the present directory."""
-        return tuple(self._directory.callers)
+    def callers(self) -> tuple[Caller, ...]:
+        """The callers of the present directory."""
+        return tuple(self._directory.callers.values())
 
     def forget(self) -> None:
         """Empty the token cache, so that every signed token is verified again."""

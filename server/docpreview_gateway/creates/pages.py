@@ -34,6 +34,20 @@ class PageCount(NamedTuple):
     month: Pages = Pages()
 
 
+class CallerPages(NamedTuple):
+    """A caller's pages of the present day or month, as an operator sees them."""
+
+    caller: str
+    period: Literal["day", "month"]
+    used: int
+    reserved: int
+    """Pages held for creates whose jobs have not ended, without those that are leased."""
+    leased: int
+    """Pages held for replicas, which may spend them while they cannot reach the store."""
+    left: int | None
+    """Pages of the budget that are neither; None: the period has no budget."""
+
+
 def periods(day: str) -> Periods:
     """A day such as `2026-11-29`, and its month."""
     return Periods(day, day[:7])

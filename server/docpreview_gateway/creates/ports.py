@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
-    from docpreview_gateway.creates.pages import PageCount, Pages, Periods
+    from docpreview_gateway.creates.pages import CallerPages, PageCount, Periods
     from docpreview_gateway.creates.records import Record
     from docpreview_gateway.model.call import Call
     from docpreview_gateway.model.callers import PageBudget
@@ -274,6 +274,6 @@ class CreatesTelemetry(LimitsTelemetry, Protocol):
         """Records a create of a caller that was answered with an existing job."""
         ...
 
-    def pages(self, caller: str, period: Literal["day", "month"], pages: Pages, budget: int | None) -> None:
-        """Records a caller's pages of the present period, and its budget."""
+    def pages(self, found: Sequence[CallerPages]) -> None:
+        """Records the pages of all callers that are counted, in place of the last ones; none: they are not known."""
         ...

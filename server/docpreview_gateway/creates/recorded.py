@@ -303,7 +303,7 @@ class RecordedCreates:
             await self._without_store(work, error)
             return None
         self._days.learn(begun.day)
-        self._record_pages(begun, work)
+        self._count_decision(begun, work)
         return begun
 
     async def _without_store(self, work: Work, error: StoreError) -> None:
@@ -326,15 +326,12 @@ class RecordedCreates:
             raise refusals.not_countable(error) from None
         self._telemetry.limit(caller.name, "page_budget", "degraded")
 
-    def _record_pages(self, begun: Begun, work: Work) -> None:
+    def _count_decision(self, begun: Begun, work: Work) -> None:
         caller = work.call.caller
-        if begun.outcome == "new":
-            self._leases.spent_with(caller, begun.day)
-        if caller.budget is None or begun.outcome in {"known", "duplicate", "occupied", "period"}:
+        if begun.outcome != "new":
             return
-        self._telemetry.pages(caller.name, "day", begun.pages.day, caller.budget.per_day)
-        self._telemetry.pages(caller.name, "month", begun.pages.month, caller.budget.per_month)
-        if begun.outcome in {"day", "month"}:
+        self._leases.spent_with(caller, begun.day)
+        if caller.budget is None:
             return
         over = caller.shadow and pages.refusing(0, begun.pages, caller.budget) is not None
         self._telemetry.limit(caller.name, "page_budget", "shadowed" if over else "allowed")

@@ -19,9 +19,12 @@ from docpreview_gateway.storage.background import loop_time
 from docpreview_gateway.upstream.operations import GetJob
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from docpreview_gateway.creates.attempts import Work
     from docpreview_gateway.creates.keys import CreateKeys
     from docpreview_gateway.creates.records import Record
+    from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
     from docpreview_gateway.upstream.operations import Upstream
     from docpreview_gateway.upstream.ports import ObjectTags
@@ -36,10 +39,24 @@ _USABLE = frozenset(
 )
 
 
-class RenderedJobs:
-    """Looks at documents and jobs for deduplication."""
+async def _unseen(_bucket: Bucket, _job_id: str) -> None:
+    """No job was ever seen."""
 
-    def __init__(self, upstream: Upstream, tags: ObjectTags, keys: CreateKeys) -> None:
+
+class RenderedJobs:
+    """Looks at documents and jobs for deduplication, and for repeats of creates.
+
+    `last_seen` is a job as caches have it; None: they do not.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        tags: ObjectTags,
+        keys: CreateKeys,
+        last_seen: Callable[[Bucket, str], Awaitable[PreviewJob | None]] = _unseen,
+    ) -> None:
+        self._last_seen = last_seen
         self._upstream = upstream
         self._tags = tags
         self._keys = keys
@@ -73,9 +90,12 @@ class RenderedJobs:
         return job if job is not None and job.state in _USABLE else None
 
     async def answer(self, standing: Record, work: Work) -> PreviewJob:
-        """The job of a repeated create: as it was accepted, or as it is now if its create had none of its own."""
+        """The job of a repeated create: as it was last seen, or else accepted. The cloud is not asked for it.
+
+        It is if the create had no job of its own.
+        """
         if standing.sign_end and standing.place:
-            return standing.answer()
+            return await self._last_seen(work.admitted.bucket, standing.job_id) or standing.answer()
         return await self._read(standing, work) or standing.answer()
 
     async def _read(self, standing: Record, work: Work) -> PreviewJob | None:

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from docpreview_gateway.doctor.diagnosis import Finding
 from docpreview_gateway.doctor.examination import Diagnostics
 from docpreview_gateway.doctor.network import SystemNetwork
+from docpreview_gateway.doctor.store_checks import store_findings
 from docpreview_gateway.storage.key_file import KeyFileError, read_secrets
 from docpreview_gateway.telemetry.prometheus_access import PrometheusAccess
 from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
@@ -48,6 +49,7 @@ async def run_checks(settings: Settings) -> list[Finding]:
     async with transport:
         return [
             Finding("files", "configuration", "all files that it names are valid"),
+            *await store_findings(settings),
             *await Diagnostics(network, transport, credentials, clock).findings(hosts, buckets),
         ]
 

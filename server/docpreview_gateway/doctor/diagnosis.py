@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.errors import UpstreamError
     from docpreview_gateway.upstream.operations import QueuePage
 
-Check = Literal["files", "dns", "tls", "clock", "signature", "binding", "queue"]
+Check = Literal["files", "dns", "tls", "clock", "signature", "binding", "queue", "store"]
 
 CERTIFICATE_DAYS = 14
 

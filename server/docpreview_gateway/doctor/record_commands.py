@@ -35,12 +35,13 @@ def reconcile(
     from json import dumps  # noqa: PLC0415
 
     from docpreview_gateway.doctor import record_texts, records  # noqa: PLC0415
+    from docpreview_gateway.wiring.system_clock import SystemClock  # noqa: PLC0415
 
     settings = load(config)
     try:
-        begin = record_texts.time_of(since)
-    except ValueError:
-        fail([f"--since {since}: is no day such as 2026-11-28, nor an instant such as 2026-11-28T06:00Z"], USAGE)
+        begin = record_texts.time_of(since, SystemClock().now())
+    except ValueError as error:
+        fail([f"--since {since}: {error}"], USAGE)
     configure_log(settings)
     found = run(lambda: asyncio.run(records.reconcile(settings, begin, charge=charge)), record_texts.INCOMPLETE)
     lines = [line for bucket in found for line in record_texts.lines(bucket)]
@@ -57,25 +58,10 @@ def reconcile(
 
 @store.command("status")
 def status(config: Config = None) -> None:
-    """Say whether the records of creates are whole. The exit code is 1 when they are lost, 3 when not readable."""
-    import asyncio  # noqa: PLC0415
+    """Say whether the records of creates are whole, how many there are, and what to do next.
 
-    from docpreview_gateway.doctor import record_texts, records  # noqa: PLC0415
-
-    settings = load(config)
-    configure_log(settings)
-    found = run(lambda: asyncio.run(records.store_status(settings)), record_texts.INCOMPLETE)
-    for line in record_texts.status_lines(found):
-        typer.echo(line)
-    raise typer.Exit(LOST if found.problem else 0)
-
-
-@store.command("accept-loss")
-def accept_loss(config: Config = None) -> None:
-    """End a loss of records that a gateway has noted, without what is missing: gateways go on within seconds.
-
-    A request_id whose record is lost may then make, and bill, a second job, and its pages are not counted. The exit
-    code is 0 also when nothing was lost, 3 when the records cannot be read.
+    The exit code is 0 when they are whole, 1 when the store is lost, empty or not ready, 2 when the configuration is
+    wrong, 3 when the store cannot be read.
     """
     import asyncio  # noqa: PLC0415
 
@@ -83,8 +69,29 @@ def accept_loss(config: Config = None) -> None:
 
     settings = load(config)
     configure_log(settings)
+    found = run(lambda: asyncio.run(records.store_status(settings)), record_texts.INCOMPLETE)
+    for line in record_texts.status_lines(found, settings.ledger.on_loss):
+        typer.echo(line)
+    raise typer.Exit(0 if found.kind == "whole" else LOST)
+
+
+@store.command("accept-loss")
+def accept_loss(config: Config = None) -> None:
+    """End a loss of records that a gateway has noted, without what is missing: gateways go on within seconds.
+
+    Given up are the records that are missing: a request_id without its record makes, and bills, a second job when its
+    create is repeated, and used pages may count from 0 again. Until then creates with request_id, and those of
+    callers with a page budget, are refused. `reconcile --charge` finds afterwards jobs that are younger than
+    ledger.retention_seconds; a rebuild would find those of a month. The exit code is 0 also when
+    nothing was lost, 3 when the records cannot be read.
+    """
+    import asyncio  # noqa: PLC0415
+
+    from docpreview_gateway.doctor import record_texts, records  # noqa: PLC0415
+
+    settings = load(config)
+    configure_log(settings)
+    budgets = run(lambda: records.counted_callers(settings), record_texts.INCOMPLETE)
     before = run(lambda: asyncio.run(records.accept_loss(settings)), record_texts.INCOMPLETE)
-    if before.problem:
-        typer.echo(f"accepted: {before.problem}; count what may be missing with `docpreview-gateway reconcile`")
-    else:
-        typer.echo(f"{before.place}: nothing is noted as lost")
+    for line in record_texts.accepted_lines(before, budgets):
+        typer.echo(line)

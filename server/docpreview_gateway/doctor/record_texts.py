@@ -6,18 +6,22 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from docpreview_gateway.creates.rebuild import OnLoss
     from docpreview_gateway.creates.reconciliation import Report
     from docpreview_gateway.doctor.records import Reconciled, StoreStatus
 
 AGREES, FINDINGS, INCOMPLETE = 0, 1, 3
 """Exit codes: all agrees; there are findings; a bucket or the store could not be read, so there may be more."""
 
+UNKNOWN_TIMES = 10.0
+"""Times of a loss up to here are none."""
+
 _ORPHAN = "--charge gives it a record and counts its pages; docs/runbooks/reconciliation-findings.md says how it arose"
 _DOUBLED = "it is billed a second time: cancel it if it runs, and report it with the log lines of its create"
 _MISCOUNTED = "pages that were charged stay charged: correct the caller's budget of this period if it matters"
-_UNREAD = "try again; `docpreview-gateway doctor` checks the way to the cloud"
+_UNREAD = "try again; `docpreview-gateway doctor` checks the ways to the cloud and to the store"
 _CUT = "the cloud's list did not end: reconcile a shorter time, with a later --since"
 
 
@@ -31,10 +35,21 @@ class Line(NamedTuple):
     remedy: str = ""
 
 
-def time_of(text: str) -> float:
-    """The Unix time of a day or an instant, in UTC unless it says otherwise. ValueError for any other text."""
-    found = datetime.fromisoformat(text)
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+def time_of(text: str, now: float) -> float:
+    """The Unix time of a day or an instant before `now`, in UTC unless it says otherwise.
+
+    ValueError with what is wrong with the text.
+    """
+    try:
+        found = datetime.fromisoformat(text)
+        since = (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        raise ValueError("is no day such as 2026-11-28, nor an instant such as 2026-11-28T06:00Z") from None
+    if since > now:
+        raise ValueError(f"is in the future, so there is nothing to compare: it is {_utc(now)} now")
+    if since < 0:
+        raise ValueError("is before 1970; the cloud keeps jobs for a month")
+    return since
 
 
 def lines(found: Reconciled) -> Iterator[Line]:
@@ -65,22 +80,82 @@ def exit_code(found: list[Line]) -> int:
     return FINDINGS if kinds & {"orphan", "doubled", "miscounted"} else AGREES
 
 
-def status_lines(status: StoreStatus) -> Iterator[str]:
-    """The store's state in words."""
-    state = status.state
-    yield f"{'PROBLEM' if status.problem else 'ok     '}  {status.problem or f'{status.place}: the store is whole'}"
-    yield f"         generation {state.generation or '-'}, change {state.seq}, day {state.day or '-'}"
-    if state.cloud_mark:
-        yield f"         complete up to {_utc(state.cloud_mark)} (the cloud's time)"
-    if state.lost_since:
-        yield f"         lost since {_utc(state.lost_since)} (the cloud's time)"
-    if status.problem and state.generation:
-        yield (
-            "         to do: nothing, if gateways run and ledger.on_loss is `rebuild`; else "
-            "`docpreview-gateway store accept-loss`, and a repeated request_id may make a second job"
-        )
-    elif status.problem:
-        yield "         to do: start a gateway; it compares the store with what it knows and with the cloud's lists"
+_REFUSED = (
+    "creates with request_id fail with LEDGER_UNAVAILABLE, those of callers with a page budget with LIMITER_UNAVAILABLE"
+)
+_LOST_REMEDIES = {
+    "rebuild": "wait: running gateways rebuild it from the cloud's lists, in some four minutes (ledger.on_loss; in "
+    "ledger.retention_seconds where the cloud does not show whose jobs they are). Not to wait: "
+    "`docpreview-gateway store accept-loss`",
+    "refuse": "decide: `docpreview-gateway store accept-loss` ends it; --help has the price (ledger.on_loss: refuse)",
+    "accept": "wait some seconds: running gateways end it (ledger.on_loss: accept)",
+}
+
+
+def words_of(status: StoreStatus) -> str:
+    """The state of a store in words."""
+    return {
+        "whole": "the store is whole: creates are recorded in it",
+        "new": "a gateway is just making the store: nothing is lost",
+        "empty": "the store is empty: no gateway has used it yet, or all of it is lost and no gateway has noted that",
+        "lost": f"the store has lost records, and {_REFUSED} until that is over",
+    }[status.kind]
+
+
+def remedy_of(status: StoreStatus, on_loss: OnLoss) -> str:
+    """What an operator does next; empty: nothing."""
+    return {
+        "whole": "",
+        "new": "wait some seconds; should it stay so, start a gateway: it makes the store ready",
+        "empty": "start a gateway: it compares the store with what it remembers and with the cloud's lists",
+        "lost": _LOST_REMEDIES[on_loss],
+    }[status.kind]
+
+
+def status_lines(status: StoreStatus, on_loss: OnLoss) -> Iterator[str]:
+    """The store's state in words, its contents, and what to do next."""
+    state, remedy = status.state, remedy_of(status, on_loss)
+    yield f"{'PROBLEM' if remedy else 'ok     '}  {status.place}: {words_of(status)}"
+    if status.kind == "lost":
+        yield f"         lost: noticed {_noticed(status)}"
+    yield f"         records: {status.records:,}, of creates that are not forgotten yet (ledger.retention_seconds)"
+    yield f"         pages are counted to {f'the day {state.day} (UTC)' if state.day else 'no day yet'}"
+    mark = f"up to {_utc(state.cloud_mark)} at least, by the cloud's clock" if state.cloud_mark else "not noted yet"
+    yield f"         known to be complete: {mark}"
+    yield f"         identity: generation {state.generation or '-'}, change {state.seq}"
+    if remedy:
+        yield f"         to do: {remedy}"
+
+
+def accepted_lines(before: StoreStatus, budgets: Sequence[str]) -> Iterator[str]:
+    """What was accepted; `budgets` are the callers with a page budget."""
+    if before.kind in {"whole", "new"}:
+        yield f"{before.place}: nothing is noted as lost, and nothing was changed"
+        return
+    if before.kind == "empty":
+        yield f"accepted: {before.place}: the empty store is used as it is"
+    else:
+        yield f"accepted: {before.place}: the loss that was noticed {_noticed(before)} is over"
+    complete = f"after {_utc(before.state.cloud_mark)}" if before.state.cloud_mark else "at any time"
+    yield f"         kept: {before.records:,} records. Lost for good: those that are missing, of creates {complete}"
+    yield "         a request_id without its record makes, and bills, a second job when its create is repeated"
+    yield "         used pages may count from 0 again, so callers may exceed their budgets by them"
+    counted = f": {', '.join(budgets)}" if budgets else ": there are none"
+    yield (
+        "         refused until now: creates with request_id (LEDGER_UNAVAILABLE), and those of callers with a page "
+        f"budget (LIMITER_UNAVAILABLE){counted}; other creates and all reads went on"
+    )
+    yield "         running gateways take creates again within seconds"
+    yield (
+        "         to do: `docpreview-gateway reconcile --since DAY --charge` gives jobs of lost records that are "
+        "younger than ledger.retention_seconds their records again, and counts their pages; older pages stay uncounted"
+    )
+
+
+def _noticed(status: StoreStatus) -> str:
+    """When a loss was noticed: in the first seconds of the epoch, if no gateway had heard the cloud's clock."""
+    since = status.state.lost_since
+    return f"at {_utc(since)} by the cloud's clock" if since > UNKNOWN_TIMES else "before the cloud's clock was known"
 
 
 def _summary(report: Report) -> str:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, NamedTuple
+import sqlite3
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from typing import TYPE_CHECKING, Literal, NamedTuple
+from urllib.parse import quote
 
-from docpreview_gateway.creates.guarded import Remembered, StoreMemory
+from docpreview_gateway.creates.guarded import MAKING, Remembered, StoreMemory
 from docpreview_gateway.creates.keys import CreateKeys
 from docpreview_gateway.creates.lists import JobHistory
 from docpreview_gateway.creates.ports import StoreError
 from docpreview_gateway.creates.rebuild import Scans
 from docpreview_gateway.creates.reconciliation import Reconciliation, Report
+from docpreview_gateway.doctor.record_texts import words_of
+from docpreview_gateway.model.callers import ANONYMOUS
 from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.storage.key_file import OWN_NAME
 from docpreview_gateway.storage.redis_urls import shown
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
-from docpreview_gateway.wiring.access import Access
+from docpreview_gateway.wiring.access import Access, load_directory
 from docpreview_gateway.wiring.creates import STORE_FILE, STORE_MEMORY, create_secrets, create_store
 from docpreview_gateway.wiring.limits import counting
 from docpreview_gateway.wiring.observability import Observability
@@ -26,18 +30,34 @@ from docpreview_gateway.wiring.upstream import cloud_parts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from docpreview_gateway.creates.ports import CreateStore, StoreState
+    from docpreview_gateway.doctor.redis_probe import RedisProbe
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.settings.loading import Settings
 
 
+Kind = Literal["whole", "new", "empty", "lost"]
+"""State of a store: in use; being made by a gateway; not used by any gateway, or emptied; noted as having lost records.
+"""
+
+
 class StoreStatus(NamedTuple):
-    """The store as it is: where, its state, and the problem that it has; empty: none."""
+    """The store as it is: where, its state, and how many records it holds."""
 
     place: str
     state: StoreState
-    problem: str
+    records: int
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of its state."""
+        if not self.state.generation:
+            return "empty"
+        if not self.state.lost_since:
+            return "whole"
+        return "new" if self.state.lost_since == MAKING else "lost"
 
 
 class Reconciled(NamedTuple):
@@ -51,7 +71,7 @@ class Reconciled(NamedTuple):
 async def store_status(settings: Settings) -> StoreStatus:
     """The state of the store. StartError when it cannot be read."""
     async with _store(settings) as (store, _):
-        return _status(settings, await store.state())
+        return await _status(settings, store)
 
 
 async def accept_loss(settings: Settings) -> StoreStatus:
@@ -61,11 +81,9 @@ async def accept_loss(settings: Settings) -> StoreStatus:
     it, and note the loss then: so let them run, and accept what they have noted.
     """
     async with _store(settings) as (store, _):
-        state = await store.state()
-        before = _status(settings, state)
-        if not state.generation:
-            state = await store.begin_rebuild(1.0)
-        if state.lost_since:
+        before = await _status(settings, store)
+        if before.kind in {"empty", "lost"}:
+            state = before.state if before.kind == "lost" else await store.begin_rebuild(MAKING)
             await store.end_rebuild(state.lost_since, state.cloud_mark, [])
             state = await store.state()
             # A gateway that starts in this folder knows this store, not the one that was lost.
@@ -89,8 +107,8 @@ async def reconcile(settings: Settings, since: float, *, charge: bool) -> list[R
     buckets = [found.bucket() for found in settings.buckets]
     async with AsyncExitStack() as stack:
         store, keys = await stack.enter_async_context(_store(settings))
-        if problem := _status(settings, await store.state()).problem:
-            raise StartError(f"{problem}; reconcile when that is over")
+        if (status := await _status(settings, store)).kind != "whole":
+            raise StartError(f"{status.place}: {words_of(status)}; reconcile when that is over")
         rates = await stack.enter_async_context(counting(settings))
         cloud = await stack.enter_async_context(
             cloud_parts(settings, credentials, times, rates=rates, observed=observed)
@@ -116,31 +134,73 @@ async def _reconciled(  # noqa: PLR0913 - what is compared, and with what
     return Reconciled(bucket.name, report)
 
 
+def counted_callers(settings: Settings) -> list[str]:
+    """Names of the callers with a page budget, sorted. StartError for a policy that is not valid."""
+    if settings.policy.file is None:
+        return [ANONYMOUS.name] if settings.limits.anonymous.budget is not None else []
+    try:
+        callers = load_directory(settings).callers
+    except InvalidFileError as error:
+        raise StartError(str(error)) from None
+    return sorted(name for name, caller in callers.items() if caller.budget is not None)
+
+
+def place_of(settings: Settings) -> str:
+    """The store's file, or its server without passwords and the namespace."""
+    state = settings.shared_state
+    if url := state.ledger_url or state.url:
+        return f"{shown(url.get_secret_value())}, namespace {state.namespace}"
+    return str(settings.state_dir / STORE_FILE)
+
+
+def made_by_gateways(settings: Settings) -> list[Path]:
+    """The files without which there are no records: the first start of a gateway makes them."""
+    state, folder = settings.shared_state, settings.state_dir
+    needed = [folder / OWN_NAME] if settings.ledger.key_file is None else []
+    return needed if state.ledger_url or state.url else [*needed, folder / STORE_FILE]
+
+
+@asynccontextmanager
+async def probe(settings: Settings) -> AsyncIterator[RedisProbe | None]:
+    """Questions to the server of the store; None: it is a file."""
+    state = settings.shared_state
+    url = state.ledger_url or state.url
+    if url is None:
+        yield None
+        return
+    from docpreview_gateway.doctor.redis_probe import redis_probe  # noqa: PLC0415 - redis takes 20 MiB
+
+    found = redis_probe(url.get_secret_value(), state.namespace or "", seconds=state.ledger_timeout_seconds)
+    async with found as server:
+        yield server
+
+
 @asynccontextmanager
 async def _store(settings: Settings) -> AsyncIterator[tuple[CreateStore, CreateKeys]]:
-    state, folder = settings.shared_state, settings.state_dir
-    is_local = not (state.ledger_url or state.url)
-    # Neither is made here: a gateway that starts with an empty folder has to notice that it is empty.
-    needed = [folder / OWN_NAME] if settings.ledger.key_file is None else []
-    for path in [*needed, *([folder / STORE_FILE] if is_local else [])]:
+    # None of them is made here: a gateway that starts with an empty folder has to notice that it is empty.
+    for path in made_by_gateways(settings):
         if not path.exists():
             raise StartError(f"{path}: there is none; is state_dir that of the gateway, and has it been started?")
     try:
         async with AsyncExitStack() as stack:
-            keys = CreateKeys(state.namespace or "", create_secrets(settings).secrets)
+            keys = CreateKeys(settings.shared_state.namespace or "", create_secrets(settings).secrets)
             yield (await create_store(settings, keys, stack)).store, keys
     except StoreError as error:
         raise StartError(str(error)) from error
 
 
-def _status(settings: Settings, state: StoreState) -> StoreStatus:
-    shared = settings.shared_state
-    place = str(settings.state_dir / STORE_FILE)
-    if url := shared.ledger_url or shared.url:
-        place = f"{shown(url.get_secret_value())}, namespace {shared.namespace}"
-    problem = ""
-    if not state.generation:
-        problem = f"{place}: the store is empty, and no gateway has noted yet whether it is new or lost"
-    elif state.lost_since:
-        problem = f"{place}: the store has lost records, and is being rebuilt"
-    return StoreStatus(place, state, problem)
+async def _status(settings: Settings, store: CreateStore) -> StoreStatus:
+    state = await store.state()
+    async with probe(settings) as server:
+        count = _count_rows(settings.state_dir / STORE_FILE) if server is None else await server.count()
+    return StoreStatus(place_of(settings), state, count)
+
+
+def _count_rows(path: Path) -> int:
+    """The number of records in a file. StoreError."""
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection:
+            (count,) = connection.execute("SELECT count(*) FROM creates").fetchone()
+    except sqlite3.Error as error:
+        raise StoreError(f"{path}: {error}") from error
+    return int(count)

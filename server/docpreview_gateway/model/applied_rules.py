@@ -32,6 +32,24 @@ def applied_rules(caller: Caller, method: str, preset: str | None) -> list[Appli
     return [Applied(f"callers.{caller.name}.{rule}", what) for rule, what in found]
 
 
+def lease_warnings(name: str, budget: PageBudget | None, processes: int) -> list[str]:
+    """A line for each period of a budget that `outage_pages` of all `processes` (replicas and their workers) use up.
+
+    Leases never overspend, but what is leased nobody may use while the store works.
+    """
+    if budget is None or not budget.outage_pages:
+        return []
+    together = budget.outage_pages * processes
+    each = f"{budget.outage_pages} pages" if processes == 1 else f"{budget.outage_pages} pages x {processes} processes"
+    return [
+        f"{name}.outage_pages: {each} = {together} pages may be leased, of a budget of {most} in a {period}: creates "
+        "are refused with PAGE_BUDGET_EXHAUSTED although those pages are not used; keep it well below "
+        f"{most // processes}"
+        for period, most in (("day", budget.per_day), ("month", budget.per_month))
+        if most is not None and together >= most
+    ]
+
+
 def _limits(caller: Caller, method: str) -> Iterator[Applied]:
     if caller.rate is not None:
         yield Applied("rate", f"admits {_rate(caller.rate)}, all methods together")
@@ -67,7 +85,8 @@ def _budget(budget: PageBudget, *, estimates: bool) -> str:
     periods = {"day": budget.per_day, "month": budget.per_month}
     bounds = " and ".join(f"{pages} pages a {period}" for period, pages in periods.items() if pages is not None)
     estimate = f"; a create without a selection counts {budget.estimate} until its job has ended" if estimates else ""
-    return f"{f'admits {bounds}' if bounds else 'only counts pages'}{estimate}"
+    outage = f"; each process leases {budget.outage_pages} of them for outages" if budget.outage_pages else ""
+    return f"{f'admits {bounds}' if bounds else 'only counts pages'}{estimate}{outage}"
 
 
 def _rate(rate: Rate) -> str:

@@ -28,6 +28,6 @@ class RpcTelemetry(Protocol):
         """Records whether the process accepts connections."""
         ...
 
-    def server_replaced(self) -> None:
-        """Records that the server has ended unasked."""
+    def unknown_method(self) -> None:
+        """Records a call of a method that does not exist."""
         ...

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-import grpc
 from google.protobuf import descriptor_pool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from docpreview_gateway.model.contract import SERVICE_NAMES
+from docpreview_gateway.rpc.accepting import Server
 from docpreview_gateway.rpc.handlers import MAX_SEND_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import grpc
     from google.protobuf.descriptor import FileDescriptor
 
+    from docpreview_gateway.rpc.accepting import OnEnd, OnUnknown
     from docpreview_gateway.rpc.streams import Streams
 
 MAX_RECEIVE_BYTES = 1024 * 1024
@@ -67,20 +69,22 @@ CHANNEL_ARGUMENTS: Sequence[tuple[str, int]] = (
 """gRPC silently ignores unknown names: `tests/unit/rpc/test_server.py` looks each up in the library."""
 
 
-def grpc_server(
+def grpc_server(  # noqa: PLR0913 - what is served, how long, and who is told
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
     *,
     shares_port: bool = False,
     connection_age: float = 120.0,
     longest_stream: float = 300.0,
     most_streams: int = MOST_STREAMS,
+    on_unknown: OnUnknown = lambda _peer: None,
+    on_end: OnEnd = lambda _error: None,
 ) -> grpc.aio.Server:
     """A server with CHANNEL_ARGUMENTS, which bound message sizes and pings before any Python code runs.
 
     With `shares_port` several workers listen on one port; without it a second server on the port fails instead of
     silently taking half of the connections. Connections are closed after `connection_age` seconds (+-10 % by gRPC
     itself), so that starting replicas get their share and stopping ones lose theirs; open streams of up to
-    `longest_stream` seconds still run to their end.
+    `longest_stream` seconds still run to their end. `on_unknown` and `on_end`: see `Server`.
     """
     options = (
         *CHANNEL_ARGUMENTS,
@@ -88,7 +92,7 @@ def grpc_server(
         *age_arguments(connection_age, longest_stream),
         (REUSE_PORT, int(shares_port)),
     )
-    return grpc.aio.server(options=options, interceptors=interceptors)
+    return cast("grpc.aio.Server", Server(options, interceptors, on_unknown, on_end))
 
 
 def age_arguments(connection_age: float, longest_stream: float) -> Sequence[tuple[str, int]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-import grpc
 from google.protobuf.message_factory import GetMessageClass
 
 from docpreview_gateway.creates.audit import audited
@@ -15,6 +14,8 @@ from docpreview_gateway.rpc.handlers import Handlers, Route
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    import grpc
 
     from docpreview_gateway.creates.ports import AuditLog
     from docpreview_gateway.creates.usage import PageUsages
@@ -70,4 +71,4 @@ def register(server: grpc.aio.Server, handlers: Handlers, all_routes: list[Route
             for route in all_routes
             if route.method.service == service
         }
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))
+        server.add_registered_method_handlers(service, methods)

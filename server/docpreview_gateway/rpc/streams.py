@@ -199,12 +199,7 @@ class Streams:
 
 
 class SideServer:
-    """The part of a server that generated code registers handlers with: each passes through `guarded`.
-
-    They are found by name at each call, like all others. For methods that are registered with the library, grpc.aio
-    keeps requests pending there; when its accept loop dies (`rpc/listener.py`) it frees their memory, to which the
-    library still writes at the shutdown: grpcio 1.85 corrupts other objects then.
-    """
+    """The part of a server that generated code registers handlers with: each passes through `guarded`."""
 
     def __init__(self, server: grpc.aio.Server, guarded: Callable[[Handler], Handler]) -> None:
         self._server = server
@@ -216,7 +211,7 @@ class SideServer:
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Handler]) -> None:
         """Serve the methods of `service`, guarded."""
         guarded = {name: self._guarded(handler) for name, handler in handlers.items()}
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, guarded),))
+        self._server.add_registered_method_handlers(service, guarded)
 
 
 async def _ended(context: Context, reason: reasons.ErrorReason.ValueType, text: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from docpreview.v1.preview_job_pb2 import PreviewOptions
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview_gateway.model import validation
+from docpreview_gateway.model.applied_rules import lease_warnings
 from docpreview_gateway.model.policy import CREATE, covers_nothing
 from docpreview_gateway.settings.policy_file import directory, parsed
 
@@ -18,12 +19,16 @@ if TYPE_CHECKING:
     from docpreview_gateway.settings.policy_file import OptionsPart, PolicyPart
 
 
-def policy_warnings(path: Path) -> list[str]:
-    """A line for each warning, of a file that `load_policy` accepts."""
+def policy_warnings(path: Path, processes: int) -> list[str]:
+    """A line for each warning, of a file that `load_policy` accepts and as many gateway processes obey."""
     policy = parsed(path)
-    every = (caller.rights for caller in directory(policy).callers.values())
+    callers = directory(policy).callers.values()
+    leases = [
+        line for caller in callers for line in lease_warnings(f"callers.{caller.name}.budget", caller.budget, processes)
+    ]
+    every = (caller.rights for caller in callers)
     found = [line for rights in every if rights is not None for line in (*_prefixes(rights), *_refused(rights))]
-    return [*_unused_estimates(policy), *found]
+    return [*_unused_estimates(policy), *leases, *found]
 
 
 def _unused_estimates(policy: PolicyPart) -> Iterator[str]:

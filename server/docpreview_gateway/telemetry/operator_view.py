@@ -76,7 +76,7 @@ class Host:
 class CallerUse:
     """A caller's usage. `rate` is recent calls per second; `rate_limit` is None when there is none.
 
-    `pages` has, by period, the pages that are used or reserved, and the budget.
+    `pages` has, by period, the pages that are used, reserved or leased, and the budget.
     """
 
     name: str
@@ -114,7 +114,8 @@ class View:
     answers: Mapping[str, int]
     watchers: int
     pollers: int
-    unreconciled: int
+    unreconciled: int | None
+    """None before the first round."""
     certificates: Mapping[str, float]
     refused_files: Sequence[str]
     hosts: list[Host] = field(default_factory=list)
@@ -144,13 +145,17 @@ def view(now: Snapshot, before: Snapshot, unready: str | None) -> View:
         answers={source: int(count) for source, count in sorted(answers.items())},
         watchers=int(now.value("docpreview_watchers")),
         pollers=int(now.value("docpreview_pollers")),
-        unreconciled=int(now.value("docpreview_ledger_unreconciled")),
+        unreconciled=_known(now, "docpreview_ledger_unreconciled"),
         certificates={name: end - now.at for name, end in ends.items()},
         refused_files=[what for what, refused in now.by("docpreview_file_refused", "file").items() if refused],
         hosts=_hosts(now, before),
         callers=_callers(now, before, seconds),
         errors=_errors(now, before),
     )
+
+
+def _known(now: Snapshot, name: str) -> int | None:
+    return int(now.value(name)) if name in now.samples else None
 
 
 def _hosts(now: Snapshot, before: Snapshot) -> list[Host]:
@@ -189,7 +194,8 @@ def _pages(now: Snapshot, caller: str) -> dict[str, tuple[int, int]]:
     left = now.by("docpreview_pages_left", "period", caller=caller)
     used = now.by("docpreview_pages_used", "period", caller=caller)
     reserved = now.by("docpreview_pages_reserved", "period", caller=caller)
-    taken = {period: int(used.get(period, 0) + reserved.get(period, 0)) for period in left}
+    leased = now.by("docpreview_pages_leased", "period", caller=caller)
+    taken = {period: int(sum(part.get(period, 0) for part in (used, reserved, leased))) for period in left}
     return {period: (taken[period], taken[period] + int(left[period])) for period in sorted(left)}
 
 

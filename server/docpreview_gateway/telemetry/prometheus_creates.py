@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge
+from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from docpreview_gateway.telemetry.prometheus_store import StoreMetrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from prometheus_client import CollectorRegistry
+    from prometheus_client import CollectorRegistry, Metric
 
-    from docpreview_gateway.creates.pages import Pages
+    from docpreview_gateway.creates.pages import CallerPages
     from docpreview_gateway.telemetry.prometheus_limits import PrometheusLimits
 
 
@@ -35,12 +37,7 @@ class PrometheusCreates(StoreMetrics):
         self._event = event
         stages = "Events of creates recorded in the ledger."
         self._ledger = Counter("docpreview_ledger_events_total", stages, ("event",), registry=registry)
-        self._unreconciled = gauge(
-            "docpreview_ledger_unreconciled", "Creates with an unknown outcome that wait for reconciliation."
-        )
-        self._oldest_unreconciled = gauge(
-            "docpreview_ledger_oldest_unreconciled_seconds", "Age of the oldest create that waits for reconciliation."
-        )
+        self._unreconciled = _Unreconciled(registry)
         self._reconciled_at = gauge(
             "docpreview_ledger_reconciled_timestamp_seconds",
             "Unix time of the last reconciliation round that could read the ledger.",
@@ -59,10 +56,12 @@ class PrometheusCreates(StoreMetrics):
         spared = "Creates answered with the existing job of an equal create."
         self._deduped = Counter("docpreview_creates_deduped_total", spared, ("caller",), registry=registry)
         period = ("caller", "period")
-        used = "Pages charged to a caller in the current period."
+        used = "Pages charged to a caller in the current period, at all replicas."
         self._used = gauge("docpreview_pages_used", used, period)
-        reserved = "Pages reserved for unfinished jobs of a caller."
+        reserved = "Pages reserved for unfinished jobs of a caller, at all replicas."
         self._reserved = gauge("docpreview_pages_reserved", reserved, period)
+        leased = "Pages leased to replicas, for creates of a caller while they cannot reach the store."
+        self._leased_to_all = gauge("docpreview_pages_leased", leased, period)
         left = "Pages left of a caller's budget in the current period."
         self._left = gauge("docpreview_pages_left", left, period)
 
@@ -74,8 +73,7 @@ class PrometheusCreates(StoreMetrics):
 
     def unreconciled(self, count: int, oldest_sent_at: float | None, now: float) -> None:
         """Set number and age of creates that wait for reconciliation."""
-        self._unreconciled.set(count)
-        self._oldest_unreconciled.set(0.0 if oldest_sent_at is None else max(0.0, now - oldest_sent_at))
+        self._unreconciled.found = count, 0.0 if oldest_sent_at is None else max(0.0, now - oldest_sent_at)
         self._reconciled_at.set(now)
 
     def reconciled(self, bucket: str, findings: Mapping[str, int], now: float) -> None:
@@ -88,9 +86,37 @@ class PrometheusCreates(StoreMetrics):
         """Count a create answered with an existing job."""
         self._deduped.labels(caller).inc()
 
-    def pages(self, caller: str, period: str, pages: Pages, budget: int | None) -> None:
-        """Set a caller's pages of the current period, as far as this process knows them."""
-        self._used.labels(caller, period).set(pages.used)
-        self._reserved.labels(caller, period).set(pages.reserved)
-        if budget is not None:
-            self._left.labels(caller, period).set(max(0, budget - sum(pages)))
+    def pages(self, found: Sequence[CallerPages]) -> None:
+        """Set the pages of all callers; those that are not among them have none."""
+        for gauge in (self._used, self._reserved, self._leased_to_all, self._left):
+            gauge.clear()
+        for each in found:
+            labels = each.caller, each.period
+            self._used.labels(*labels).set(each.used)
+            self._reserved.labels(*labels).set(each.reserved)
+            self._leased_to_all.labels(*labels).set(each.leased)
+            if each.left is not None:
+                self._left.labels(*labels).set(each.left)
+
+
+class _Unreconciled(Collector):
+    """Creates with an unknown outcome. Without samples before the first round: 0 would say that there are none."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.found: tuple[int, float] | None = None
+        """Their number, and the age of the oldest in seconds."""
+        registry.register(self)
+
+    def collect(self) -> Iterator[Metric]:
+        """Both families, for the registry."""
+        number, age = self.found or (None, None)
+        yield GaugeMetricFamily(
+            "docpreview_ledger_unreconciled",
+            "Creates with an unknown outcome that wait for reconciliation.",
+            value=number,
+        )
+        yield GaugeMetricFamily(
+            "docpreview_ledger_oldest_unreconciled_seconds",
+            "Age of the oldest create that waits for reconciliation.",
+            value=age,
+        )

@@ -16,13 +16,13 @@ class PrometheusServer:
     def __init__(self, registry: CollectorRegistry) -> None:
         listening = "Processes that accept gRPC connections."
         self._listening = Gauge("docpreview_grpc_listening", listening, registry=registry)
-        replaced = "gRPC servers that ended unasked, by bytes of a stranger, and were replaced on their port."
-        self._replaced = Counter("docpreview_grpc_server_replacements_total", replaced, registry=registry)
+        unknown = "Calls of methods that do not exist."
+        self._unknown = Counter("docpreview_grpc_unknown_methods_total", unknown, registry=registry)
 
     def listening(self, listening: bool) -> None:  # noqa: FBT001 - as in the port
         """Report whether connections are accepted."""
         self._listening.set(listening)
 
-    def server_replaced(self) -> None:
-        """Count a server that ended unasked."""
-        self._replaced.inc()
+    def unknown_method(self) -> None:
+        """Count a call of a method that does not exist."""
+        self._unknown.inc()

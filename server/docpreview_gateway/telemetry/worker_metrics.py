@@ -38,6 +38,7 @@ _HIGHEST = frozenset(
         "docpreview_reconciliation_timestamp_seconds",
         "docpreview_pages_used",
         "docpreview_pages_reserved",
+        "docpreview_pages_leased",
     }
 )
 """Gauges of which the highest counts: states, times, and numbers of what workers share."""

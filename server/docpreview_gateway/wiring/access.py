@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.access.ports import AccessTelemetry
     from docpreview_gateway.access.tls_files import TlsMaterial
     from docpreview_gateway.model.call import Clock
+    from docpreview_gateway.model.callers import Caller
     from docpreview_gateway.settings.access import JwtSettings, TlsSettings
     from docpreview_gateway.settings.loading import Settings
     from docpreview_gateway.upstream.wire.signing import Credentials
@@ -116,8 +117,14 @@ class Access:
         return authenticator
 
     def caller_names(self) -> tuple[str, ...]:
-        """Names of all callers that the policy knows now."""
-        return (ANONYMOUS.name, *(self._authenticator.caller_names() if self._authenticator is not None else ()))
+        """Names of all callers that the policy knows now, and of the one without a policy."""
+        return (ANONYMOUS.name, *(caller.name for caller in self.callers()))
+
+    def callers(self) -> tuple[Caller, ...]:
+        """All callers that the policy knows now, or without a policy the anonymous one."""
+        if self._authenticator is None:
+            return (self._settings.limits.anonymous.caller(ANONYMOUS.name),)
+        return self._authenticator.callers()
 
     def server_credentials(self) -> grpc.ServerCredentials | None:
         """The server's certificate and key; None: no TLS, or that of the edge, whose files are watched all the same."""

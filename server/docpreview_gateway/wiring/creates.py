@@ -28,7 +28,7 @@ from docpreview_gateway.creates.rendered import RenderedJobs
 from docpreview_gateway.creates.settlement import Settlement
 from docpreview_gateway.creates.sqlite_creates import SqliteCreates
 from docpreview_gateway.creates.sqlite_journal import SqliteJournal
-from docpreview_gateway.creates.usage import PageUsages
+from docpreview_gateway.creates.usage import PAGES_SECONDS, PageMetrics, PageUsages
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.storage.background import repeated
 from docpreview_gateway.storage.key_file import DeploymentSecrets, KeyFileError, deployment_secrets
@@ -48,8 +48,10 @@ if TYPE_CHECKING:
     from docpreview_gateway.settings.loading import Settings
     from docpreview_gateway.storage.redis_health import RedisHealth
     from docpreview_gateway.upstream.cloud_clock import CloudTimes
+    from docpreview_gateway.upstream.middleware.cached import Cached
     from docpreview_gateway.upstream.operations import Upstream
     from docpreview_gateway.upstream.ports import ObjectTags
+    from docpreview_gateway.wiring.access import Access
     from docpreview_gateway.wiring.observability import Observability
 
 STORE_FILE = "creates.db"
@@ -84,14 +86,14 @@ class CreateParts(NamedTuple):
 @asynccontextmanager
 async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
     settings: Settings,
-    upstream: Upstream,
+    upstream: Cached,
     tags: ObjectTags,
     *,
     buckets: BucketRegistry,
     clock: Clock,
     times: CloudTimes,
     observed: Observability,
-    caller_names: Callable[[], Iterable[str]],
+    access: Access,
     worker: str = "",
 ) -> AsyncIterator[CreateParts]:
     """The parts, running; `worker` is the number of this process, empty if it is the only one.
@@ -100,7 +102,7 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
     be opened.
     """
     async with AsyncExitStack() as stack:
-        base = await _base(settings, upstream, times, observed.creates, caller_names, stack)
+        base = await _base(settings, upstream, times, observed.creates, access.caller_names, stack)
         guarded, history, keys, timing = base.guarded, base.history, base.keys, base.timing
         telemetry = observed.creates
         outcomes = base.outcomes(times, telemetry)
@@ -113,7 +115,7 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
             guarded,
             Attempts(upstream, guarded, outcomes, keys, times, leases=leases, telemetry=telemetry, timing=timing),
             drafts=Drafts(keys, timing, base.old),
-            rendered=RenderedJobs(upstream, tags, keys),
+            rendered=RenderedJobs(upstream, tags, keys, upstream.last_seen),
             history=history,
             leases=leases,
             days=days,
@@ -122,11 +124,13 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
             telemetry=telemetry,
             unsafe=lambda: guarded.unsafe,
         )
+        metrics = PageMetrics(guarded, days, access.callers, times=times, clock=clock, telemetry=telemetry)
         settlement = base.settlement(upstream, buckets, outcomes, times, telemetry)
         stack.push_async_callback(leases.end)
         for each in (
             repeated(settlement.round, SETTLE_SECONDS),
             repeated(leases.round, RENEW_SECONDS),
+            repeated(metrics.round, PAGES_SECONDS),
             repeated(_keep_up(days, history, base.buckets[0]), APART_SECONDS / 2),
             *base.rounds(settings, times, telemetry, replica),
         ):

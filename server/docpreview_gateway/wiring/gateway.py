@@ -53,7 +53,6 @@ from docpreview_gateway.wiring.hangups import ignore_hangups
 from docpreview_gateway.wiring.limits import counting
 from docpreview_gateway.wiring.observability import Observability
 from docpreview_gateway.wiring.reloading import InvalidFileError
-from docpreview_gateway.wiring.reserved_port import CAN_SHARE, at_port, reserved_port
 from docpreview_gateway.wiring.system_clock import SystemClock
 from docpreview_gateway.wiring.upstream import cloud_parts
 
@@ -69,7 +68,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.upstream.operations import Upstream
     from docpreview_gateway.upstream.ports import JobFeed
 
-LOST_PORT = 1
+ENDED_UNASKED = 1
 """Exit code of a process that cannot listen again."""
 
 log = structlog.get_logger("docpreview_gateway")
@@ -143,7 +142,7 @@ class Gateway:
                 clock=clock,
                 times=times,
                 observed=self._observed,
-                caller_names=access.caller_names,
+                access=access,
                 worker=Path(self._worker.admin).stem if self._worker is not None else "",
             )
         )
@@ -229,7 +228,7 @@ class Gateway:
         return self._why_deaf()
 
     async def lost(self) -> None:
-        """Wait until the port cannot be bound again after the gRPC server has ended unasked."""
+        """Wait until the gRPC server ends unasked."""
         assert self._listener is not None  # noqa: S101 - the gateway has started
         await self._listener.lost.wait()
 
@@ -242,50 +241,33 @@ class Gateway:
         watching: Watching,
     ) -> None:
         health = Health()
-        address, shares_port = self._address(stack)
-
-        def create() -> grpc.aio.Server:
-            server = grpc_server(
-                self._guards(handlers),
-                shares_port=shares_port,
-                connection_age=self._settings.limits.connection_age_seconds,
-                longest_stream=self._settings.watch.max_stream_seconds,
-                most_streams=MOST_STREAMS_OF_EDGE if self._settings.edge.listen else MOST_STREAMS,
-            )
-            register(server, handlers, all_routes, self._streams)
-            health.register(server, self._streams)
-            if self._settings.reflection:
-                enable_reflection(server, self._streams)
-            return server
-
-        self._listener = listener = Listener(
-            create,
-            address,
-            access.server_credentials(),
-            self._observed.rpc,
-            grace=self._settings.drain.grace_seconds,
+        self._listener = listener = Listener(self._observed.rpc)
+        server = grpc_server(
+            self._guards(handlers),
+            shares_port=self._worker is not None,
+            connection_age=self._settings.limits.connection_age_seconds,
+            longest_stream=self._settings.watch.max_stream_seconds,
+            most_streams=MOST_STREAMS_OF_EDGE if self._settings.edge.listen else MOST_STREAMS,
+            on_unknown=listener.on_unknown,
+            on_end=listener.on_end,
         )
+        register(server, handlers, all_routes, self._streams)
+        health.register(server, self._streams)
+        if self._settings.reflection:
+            enable_reflection(server, self._streams)
         for watchdog in (self._streams.check, self._connections.check):
             await stack.enter_async_context(repeated(watchdog, WATCHDOG_SECONDS))
         await access.refresh_keys()
         await stack.enter_async_context(repeated(access.refresh_keys, KEYS_SECONDS))
         await stack.enter_async_context(repeated(access.reloading.check, CHECK_SECONDS))
+        address = self._settings.listen if self._worker is None else self._worker.listen
         try:
-            self.port = await listener.start()
+            self.port = await listener.start(server, address, access.server_credentials())
         except RuntimeError as error:
             raise StartError(f"listen {self._settings.listen}: the address cannot be used, is it taken?") from error
         self._connections.listens_on(self.port)
         await health.serving()
         stack.push_async_callback(self._drain, listener, handlers, health, watching)
-
-    def _address(self, stack: AsyncExitStack) -> tuple[str, bool]:
-        """Where to listen, and whether several sockets may: then a server can be replaced without a gap."""
-        if self._worker is not None:
-            return self._worker.listen, True
-        listen = self._settings.listen
-        if not CAN_SHARE:
-            return listen, False
-        return at_port(listen, stack.enter_context(reserved_port(listen))), True
 
     def _guards(self, handlers: Handlers) -> list[grpc.aio.ServerInterceptor]:
         """Authentication of reflection, not a route of ours. Only if needed: interceptors cost every call."""
@@ -318,7 +300,7 @@ class Gateway:
 async def serve(settings: Settings, worker: Worker | None = None) -> int:
     """Run until SIGTERM or SIGINT, or until a worker's input ends. A second signal ends the drain at once.
 
-    Returns the exit code: 0, or LOST_PORT so that whoever started the process starts it again.
+    Returns the exit code: 0, or ENDED_UNASKED so that whoever started the process starts it again.
     """
     stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -339,7 +321,7 @@ async def serve(settings: Settings, worker: Worker | None = None) -> int:
     lost = asyncio.ensure_future(gateway.lost())
     lost.add_done_callback(lambda _lost: stop.set())
     await stop.wait()
-    code = LOST_PORT if lost.done() else 0
+    code = ENDED_UNASKED if lost.done() else 0
     lost.cancel()
     log.info("stopping")
     leaving = asyncio.ensure_future(gateway.__aexit__(None, None, None))

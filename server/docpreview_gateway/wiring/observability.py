@@ -46,7 +46,7 @@ class CallTelemetry:
     ) -> None:
         self._metrics, self._traces, self._log = metrics, traces, log
         self.message_sent = metrics.message_sent
-        self.listening, self.server_replaced = server.listening, server.server_replaced
+        self.listening, self.unknown_method = server.listening, server.unknown_method
 
     def call_started(self, method: Method, call: Call) -> Trace | None:
         """Record a started call and start its span, if there are traces."""

@@ -1,14 +1,19 @@
 """The command `docpreview-emulator`."""
 
+import asyncio
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from urllib.request import urlopen
 
+import aiohttp
 import pytest
 
 from docpreview_emulator.__main__ import is_loopback
+from tests.unit.emulator.cloud_client import COS_HOST, Cloud
+from tests.unit.emulator.pdf_files import pdf
 
 COMMAND = [sys.executable, "-m", "docpreview_emulator", "serve"]
 
@@ -23,6 +28,46 @@ def test_serve_prints_its_address_answers_and_stops_with_0_on_a_signal(tmp_path:
             assert response.status == 200
         process.send_signal(number)
         assert process.wait(10) == 0
+
+
+async def test_options_make_a_cloud_without_echo_with_late_lists_and_empty_pages() -> None:
+    """A create, a get and lists of the command, before and after the delay."""
+    options = ("--port", "0", "--no-echo", "--list-delay", "60", "--empty-pages", "2")
+    pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(*COMMAND, *options, stdout=pipe, stderr=nothing)
+    assert process.stdout is not None
+    try:
+        url = (await process.stdout.readline()).decode().split()[-1]
+        async with Cloud(url) as cloud, aiohttp.ClientSession(url) as control:
+            await control.put(f"/_emulator/upload/{COS_HOST}/seven.pdf", data=pdf(7))
+            made = await cloud.create("seven.pdf", UserData="ticket 7")
+            job_id = made.text("JobsDetail/JobId")
+            assert made.texts("JobsDetail/Operation/UserData") == []
+            assert (await cloud.get(job_id)).text("JobsDetail/JobId") == job_id
+            assert await listed(cloud) == [[], [], []]
+            await control.put("/_emulator/clock", json={"offset_seconds": 61})
+            assert await listed(cloud) == [[], [], [job_id]]
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def listed(cloud: Cloud) -> list[list[str]]:
+    """The ids of the jobs on each page, to the end of the list."""
+    pages, token = [], ""
+    while True:
+        answer = await cloud.list(nextToken=token)
+        pages.append(answer.texts("JobsDetail/JobId"))
+        if not (token := answer.text("NextToken")):
+            return pages
+
+
+def test_the_help_names_every_option_that_changes_the_cloud() -> None:
+    done = subprocess.run(
+        [*COMMAND, "--help"], capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "200"}
+    )
+    for option in ("--no-echo", "--list-delay", "--empty-pages", "--submit-delay", "--run-delay"):
+        assert option in done.stdout
 
 
 def test_an_address_that_others_can_reach_needs_allow_remote() -> None:

@@ -162,6 +162,18 @@ async def test_without_echo_no_answer_shows_the_user_data_of_a_create() -> None:
         assert [job.spec.user_data for job in emulator.jobs] == ["ticket 7"]
 
 
+async def test_with_empty_pages_each_page_comes_after_as_many_and_no_job_is_lost() -> None:
+    async with Emulator(settings=Settings(empty_pages=2)) as emulator, Cloud(emulator.url) as cloud:
+        emulator.put_object(BUCKET, REGION, "seven.pdf", pdf(7))
+        made = [await cloud.job_id("seven.pdf") for _ in range(3)]
+        pages, token = [], ""
+        for _ in range(6):
+            answer = await cloud.list(orderByTime="Asc", size="2", nextToken=token)
+            token = answer.text("NextToken")
+            pages.append(answer.texts("JobsDetail/JobId"))
+        assert (pages, token) == ([[], [], made[:2], [], [], made[2:]], "")
+
+
 @pytest.mark.parametrize("order", ["Asc", "Desc"])
 async def test_an_empty_page_leads_to_the_page_that_was_asked_for(emulator: Emulator, cloud: Cloud, order: str) -> None:
     """Also when it comes first, in the middle, or twice in a row."""

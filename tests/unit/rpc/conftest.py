@@ -65,7 +65,7 @@ async def switchboard(
     ]
     streams = Streams()
     methods = {route.method.name: streams.guarded(handlers.handler(route)) for route in routes}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
+    server.add_registered_method_handlers(SERVICE, methods)
     try:
         async with serving(server) as channel:
             yield Switchboard(server, handlers, telemetry, channel)

@@ -68,7 +68,7 @@ async def scene(**limits: Any) -> AsyncIterator[Scene]:
         "Echo": found.streams.guarded(grpc.unary_unary_rpc_method_handler(found.echo)),
         "Series": found.streams.guarded(grpc.unary_stream_rpc_method_handler(found.series)),
     }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
+    server.add_registered_method_handlers(SERVICE, methods)
     health = Health()
     health.register(server, found.streams)
     await health.serving()

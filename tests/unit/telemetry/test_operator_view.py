@@ -20,6 +20,7 @@ def test_a_gateway_just_started_has_no_shares_and_no_tables() -> None:
     page = view(snapshot(100.0, []), Snapshot(100.0, {}), "starting")
     assert (page.unready, page.calls, page.failed, page.saved, page.uptime) == ("starting", 0, None, None, 0)
     assert (page.hosts, page.callers, page.errors, page.workers) == ([], [], [], None)
+    assert page.unreconciled is None
 
 
 def test_call_rates_are_of_the_interval_and_ended_watches_are_no_failures() -> None:
@@ -76,11 +77,12 @@ def test_callers_come_busiest_first_with_their_rates_and_pages() -> None:
         ("docpreview_limit_decisions_total", {"caller": "shop", "limit": "rate", "outcome": "allowed"}, 9.0),
         ("docpreview_pages_used", {"caller": "shop", "period": "day"}, 70.0),
         ("docpreview_pages_reserved", {"caller": "shop", "period": "day"}, 10.0),
-        ("docpreview_pages_left", {"caller": "shop", "period": "day"}, 20.0),
+        ("docpreview_pages_leased", {"caller": "shop", "period": "day"}, 5.0),
+        ("docpreview_pages_left", {"caller": "shop", "period": "day"}, 15.0),
         ("docpreview_pages_used", {"caller": "shop", "period": "month"}, 500.0),
     ]
     page = view(snapshot(10.0, samples), Snapshot(0.0, {}), None)
-    assert page.callers == [CallerUse("archive", 5.0, None, 0, {}), CallerUse("shop", 1.0, 20.0, 3, {"day": (80, 100)})]
+    assert page.callers == [CallerUse("archive", 5.0, None, 0, {}), CallerUse("shop", 1.0, 20.0, 3, {"day": (85, 100)})]
 
 
 def test_errors_come_latest_first_with_what_is_new() -> None:

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from docpreview.v1 import error_reason_pb2 as r
+from docpreview_gateway.creates.pages import CallerPages
 from docpreview_gateway.model.call import Call, Method, ResponseInfo
 from docpreview_gateway.model.callers import Caller
 from docpreview_gateway.model.circuit_breaker import State
@@ -126,14 +127,29 @@ def test_attempts_at_the_cloud(
     assert registry.get_sample_value("docpreview_upstream_request_duration_seconds_count", labels) == 1
 
 
-def test_creates_without_an_outcome_are_measured_by_number_and_age(registry: CollectorRegistry) -> None:
-    """How many, how old the oldest is, and when that was known."""
+def test_creates_without_an_outcome_are_measured_from_the_first_round_on(registry: CollectorRegistry) -> None:
+    """How many, how old the oldest is, and when that was known: 0 would say that there are none."""
     telemetry = PrometheusCreates(registry, PrometheusLimits(registry))
-    telemetry.unreconciled(2, 900.0, 1000.0)
     names = ("unreconciled", "oldest_unreconciled_seconds", "reconciled_timestamp_seconds")
+    assert [registry.get_sample_value(f"docpreview_ledger_{name}") for name in names] == [None, None, 0]
+    telemetry.unreconciled(2, 900.0, 1000.0)
     assert [registry.get_sample_value(f"docpreview_ledger_{name}") for name in names] == [2, 100, 1000]
     telemetry.unreconciled(0, None, 1010.0)
     assert [registry.get_sample_value(f"docpreview_ledger_{name}") for name in names] == [0, 0, 1010]
+
+
+def test_pages_of_callers_that_are_not_known_any_more_are_not_shown(registry: CollectorRegistry) -> None:
+    telemetry = PrometheusCreates(registry, PrometheusLimits(registry))
+    telemetry.pages([CallerPages("shop", "day", 20, 5, 50, 25), CallerPages("shop", "month", 20, 5, 50, None)])
+    names = ("used", "reserved", "leased", "left")
+
+    def shown(period: str) -> list[float | None]:
+        labels = {"caller": "shop", "period": period}
+        return [registry.get_sample_value(f"docpreview_pages_{name}", labels) for name in names]
+
+    assert (shown("day"), shown("month")) == ([20, 5, 50, 25], [20, 5, 50, None])
+    telemetry.pages([])
+    assert shown("day") == [None] * 4
 
 
 def test_jobs_that_ended(registry: CollectorRegistry) -> None:

@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from docpreview_gateway.creates.pages import CallerPages
 from docpreview_gateway.model.call import Call, Method
 from docpreview_gateway.model.circuit_breaker import State
 from docpreview_gateway.model.trace_context import Trace
@@ -81,12 +82,14 @@ def test_worker_gauges_are_summed_and_shared_ones_take_the_worst() -> None:
         worker.upstream.breaker("docs-1250000000", state)
         worker.jobs.watching(pollers=2, watchers=5)
         worker.creates.unreconciled(2, 100.0, 160.0)
+        worker.creates.pages([CallerPages("shop", "day", 20, 5, 50, 25)])
         worker.scraped()
     found = sums(metrics)
     assert (found["docpreview_upstream_in_flight"], found["docpreview_upstream_queued"]) == (6, 2)
     assert (found["docpreview_pollers"], found["docpreview_watchers"]) == (4, 10)
     assert found["docpreview_upstream_breaker_state"] == State.OPEN.value
     assert found["docpreview_ledger_unreconciled"] == 2
+    assert [found[f"docpreview_pages_{name}"] for name in ("used", "reserved", "leased", "left")] == [20, 5, 50, 25]
     assert found["docpreview_ledger_oldest_unreconciled_seconds"] == 60
 
 

@@ -16,32 +16,13 @@ from docpreview.v1.preview_queue_service_pb2 import PreviewQueue
 from docpreview.v1.usage_service_pb2 import PageUsage, Usage
 from docpreview_client import errors
 from docpreview_client.cli import text as wire_text
+from docpreview_client.cli.advice import advice
 from docpreview_client.cli.exit_codes import ExitCode
 from docpreview_client.cli.text_progress import BarProgress, LineProgress
 from docpreview_client.cli.views import Progress
 
 # Wide enough for any line: output to a pipe is never wrapped or cut.
 _ENDLESS: Final = 100_000
-_ADVICE_BY_REASON: Final = {
-    "PAGE_BUDGET_TOO_SMALL": "Ask for fewer pages, or for a larger budget.",
-    "CREATE_OUTCOME_AMBIGUOUS": "Look for the job in the list. Only a new --request-id makes a new job.",
-}
-_ADVICE: Final[tuple[tuple[type[errors.DocPreviewError], str], ...]] = (
-    (errors.InvalidRequest, "Change the request."),
-    (errors.NotFound, "Check bucket, id and name. The cloud keeps the records of jobs for a month."),
-    (errors.Unauthenticated, "Give a valid token (--token-file) or client certificate (--cert, --key)."),
-    (errors.PermissionDenied, "Ask the operators of the gateway for the permission, or check the bucket's name."),
-    (errors.FailedPrecondition, "Put the bucket or the cloud account in order, then try again."),
-    (errors.BudgetExhausted, "Ask for fewer pages, wait for the next period, or ask for a larger budget."),
-    (errors.Throttled, "Try again later."),
-    (errors.Unavailable, "Check --target, or try again later."),
-    (errors.DeadlineExceeded, "Try again, with a longer --timeout if necessary."),
-    (
-        errors.OutcomeUnknown,
-        "The job may exist. With the same --request-id creating again is safe; without, check the list first.",
-    ),
-    (errors.DocPreviewError, "Report it to the operators of the gateway."),
-)
 
 
 class TextView:
@@ -174,6 +155,6 @@ def _explanation(error: errors.DocPreviewError) -> Iterator[str]:
     yield from (f"  {subject}" for subject, _ in error.quota_violations)
     if error.retry_delay is not None:
         yield f"Try again in {wire_text.span(error.retry_delay)}."
-    yield _ADVICE_BY_REASON.get(error.reason) or next(advice for kind, advice in _ADVICE if isinstance(error, kind))
+    yield advice(error)
     if error.request_id:
         yield f"Request id: {error.request_id}"

@@ -338,6 +338,31 @@ async def test_jobs_are_found_in_the_shared_cache_while_they_are_fresh() -> None
     assert await World().cached.find_shared(BUCKET, [JOB], call) == {}
 
 
+async def test_the_last_seen_job_is_the_latest_of_both_caches_also_a_stale_one_and_costs_no_read() -> None:
+    world = World(shared=FakeSharedCache())
+    assert await world.cached.last_seen(BUCKET, JOB) is None
+    world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
+    await world.get()
+    world.clock.time += 3600
+    reads = len(world.cloud.asked)
+    seen = await world.cached.last_seen(BUCKET, JOB)
+    assert seen is not None
+    assert seen.state == PreviewJob.STATE_RUNNING
+    world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_SUCCESS)
+    await world.get(replica=world.replica())
+    seen = await world.cached.last_seen(BUCKET, JOB)
+    assert seen is not None
+    assert seen.state == PreviewJob.STATE_SUCCESS
+    assert len(world.cloud.asked) == reads + 1
+
+
+async def test_a_job_that_was_missing_when_it_was_last_seen_is_none() -> None:
+    world = World()
+    with pytest.raises(UpstreamError):
+        await world.get()
+    assert await world.cached.last_seen(BUCKET, JOB) is None
+
+
 async def test_a_job_of_the_shared_cache_is_in_memory_after_its_first_read() -> None:
     world = World(shared=FakeSharedCache())
     world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_SUCCESS)

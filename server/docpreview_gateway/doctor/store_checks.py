@@ -1,0 +1,93 @@
+"""Checks of what records of creates need: the state directory, the secret, the store and its server."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import TYPE_CHECKING
+
+from docpreview_gateway.creates.ports import StoreError
+from docpreview_gateway.doctor import records
+from docpreview_gateway.doctor.diagnosis import Finding
+from docpreview_gateway.doctor.record_texts import remedy_of, words_of
+from docpreview_gateway.settings.loading import StartError
+from docpreview_gateway.storage.key_file import OWN_NAME, KeyFileError, read_secrets
+from docpreview_gateway.wiring.creates import STORE_FILE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from docpreview_gateway.doctor.redis_probe import RedisProbe
+    from docpreview_gateway.settings.loading import Settings
+
+BLOCK = 4096
+"""Bytes that are written to find out whether the disk is full."""
+
+_FOLDER = "make the folder, give it to the gateway's user, mount it writable, and free some space on it (state_dir)"
+_KEY = "correct the file, or let the gateway's user read it"
+_REACH = "check the address, user and password of the server, that it runs, and firewalls on the way"
+_WRITE = (
+    "check the server's memory (maxmemory) and disk, that it is no replica, and that its user may write keys that "
+    "begin with docpreview:"
+)
+_SAFE = "see `State that replicas share` in docs/configuration.md"
+
+
+async def store_findings(settings: Settings) -> list[Finding]:
+    """Findings on the records of creates. No record is changed; with shared state a key is written and deleted."""
+    found = [_folder(settings.state_dir)]
+    if is_new := _not_made(settings):
+        return [*found, *is_new]
+    path = settings.ledger.key_file or settings.state_dir / OWN_NAME
+    try:
+        secrets = read_secrets(path)
+    except KeyFileError as error:
+        return [*found, Finding("store", str(path), str(error), _KEY)]
+    found.append(Finding("store", str(path), f"is readable, with {len(secrets)} secret{'s' * (len(secrets) > 1)}"))
+    return [*found, *await _store(settings)]
+
+
+def _folder(folder: Path) -> Finding:
+    """Whether the state directory can be written; if it is missing, whether it can be made."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there, buffering=0) as file:
+            file.write(bytes(BLOCK))
+    except OSError as error:
+        return Finding("store", str(folder), f"cannot be written: {error.strerror}", _FOLDER)
+    return Finding("store", str(folder), "can be written" if folder.exists() else "can be made")
+
+
+def _not_made(settings: Settings) -> list[Finding]:
+    """What the first start makes, if the gateway has not been started yet."""
+    missing = [path for path in records.made_by_gateways(settings) if not path.exists()]
+    return [Finding("store", str(path), "is not there yet: the first start makes it") for path in missing]
+
+
+async def _store(settings: Settings) -> list[Finding]:
+    try:
+        status = await records.store_status(settings)
+    except StartError as error:
+        place = records.place_of(settings)
+        return [Finding("store", place, f"cannot be read: {error}", _FOLDER if STORE_FILE in place else _REACH)]
+    # Before the first start nothing is wrong with an empty store.
+    remedy = "" if status.kind == "empty" else remedy_of(status, settings.ledger.on_loss)
+    found = [Finding("store", status.place, words_of(status), remedy)]
+    async with records.probe(settings) as server:
+        return [*found, *(await _server(status.place, server) if server is not None else [])]
+
+
+async def _server(place: str, server: RedisProbe) -> list[Finding]:
+    """Findings on the server's settings, and whether it takes writes."""
+    from docpreview_gateway.storage.redis_health import warnings  # noqa: PLC0415 - redis takes 20 MiB
+
+    try:
+        await server.write()
+        found = [Finding("store", place, "can be written")]
+    except StoreError as error:
+        found = [Finding("store", place, f"cannot be written: {error}", _WRITE)]
+    try:
+        health = await server.health()
+    except StoreError as error:
+        return [*found, Finding("store", place, f"does not tell its settings: {error}", _REACH)]
+    wrong = [Finding("store", place, why, _SAFE) for why in warnings(health).values()]
+    return [*found, *(wrong or [Finding("store", place, "neither evicts keys nor forgets them when it restarts")])]

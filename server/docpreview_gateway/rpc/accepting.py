@@ -1,0 +1,132 @@
+"""A gRPC server whose accepting of calls no bytes of a stranger can end.
+
+grpc.aio accepts all calls in one task, decodes there the path of each call whose method is not registered, and dies of
+one that is no text; then its port refuses connections for good. Here each registered method has a task that accepts its
+calls, and one more accepts all others, whose path nobody looks at: no method of this server is meant. This costs less
+per call, too: grpc.aio makes a task for each call that it accepts.
+
+What of grpc.aio is used here is not public. `pyproject.toml` admits the versions with which it was tried.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from grpc._cython.cygrpc import (
+    AioServer,
+    _handle_rpc,
+    _MethodResolver,
+    _RequestCallError,
+    _schedule_rpc_coro,
+    _ServicerContext,
+    get_working_loop,
+)
+from grpc.aio import _server
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Mapping, Sequence
+
+    import grpc
+
+    OnUnknown = Callable[[str], None]
+    OnEnd = Callable[[BaseException], None]
+
+AT_ONCE = 16
+"""Calls of a method that gRPC may hand over in one turn of the event loop.
+
+With one, as in grpc.aio, each call waits for a turn of its own, and under a flood calls queue in the library, which
+cancels some.
+"""
+
+_NO_METHOD = ""
+"""The name of a call's method that is not registered: none has this one, so gRPC answers UNIMPLEMENTED."""
+
+
+class Server(_server.Server):
+    """A `grpc.aio.Server` for registered methods; generic handlers are not served.
+
+    `on_unknown` gets the caller's address, in gRPC's notation, for each call of a method that is not registered.
+    `on_end` gets the error with which the accepting of a method's calls has ended: the server is of no use any more.
+    """
+
+    def __init__(
+        self,
+        options: Sequence[tuple[str, int]],
+        interceptors: Sequence[grpc.aio.ServerInterceptor],
+        on_unknown: OnUnknown,
+        on_end: OnEnd,
+    ) -> None:
+        # Not that of grpc.aio, which would make a server of its own.
+        self._loop = get_working_loop()
+        self._server = _Accepting(self._loop, tuple(options), tuple(interceptors), on_unknown, on_end)
+
+
+class _Accepting(AioServer):  # type: ignore[misc] # grpc's stubs do not tell of it
+    """The native server, with another way to accept calls."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        options: tuple[tuple[str, int], ...],
+        interceptors: tuple[grpc.aio.ServerInterceptor, ...],
+        on_unknown: OnUnknown,
+        on_end: OnEnd,
+    ) -> None:
+        super().__init__(loop, None, (), interceptors, options, None)
+        self._events = loop
+        self._guards = interceptors
+        self._on_unknown, self._on_end = on_unknown, on_end
+        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def add_registered_method_handlers(self, handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]) -> None:
+        """Serve these methods, by their path."""
+        super().add_registered_method_handlers(handlers)
+        self._handlers.update(handlers)
+
+    def _make_request_call_future(self, method: bytes | None) -> asyncio.Task[None]:
+        """GRPC awaits here the next call of a method, or None for one that is not registered.
+
+        It gets a task that accepts all of them, beside others, and ends with the server.
+        """
+        for _ in range(AT_ONCE - 1):
+            self._keep(self._events.create_task(self._accept_beside(method)))
+        return self._events.create_task(self._accept(method))
+
+    async def _accept_beside(self, method: bytes | None) -> None:
+        with suppress(_RequestCallError):  # the server stops
+            await self._accept(method)
+
+    async def _accept(self, method: bytes | None) -> None:
+        try:
+            await (self._accept_unknown() if method is None else self._accept_calls(method))
+        except _RequestCallError:
+            raise  # The server stops, or gRPC asks for another task.
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody accepts this method's calls any more
+            self._on_end(error)
+        # Ended together with the others: gRPC would free memory of theirs that its library still writes to.
+        await self._events.create_future()
+
+    async def _accept_calls(self, method: bytes) -> None:
+        name = method.decode()
+        resolver = _MethodResolver([], self._handlers)
+        while True:
+            self._begin(name, resolver, await self._request_registered_call(method))
+
+    async def _accept_unknown(self) -> None:
+        resolver = _MethodResolver([], {})
+        while True:
+            state = await self._request_call()
+            self._on_unknown(_ServicerContext(state, None, None, self._events).peer())
+            self._begin(_NO_METHOD, resolver, state)
+
+    def _begin(self, name: str, resolver: object, state: object) -> None:
+        answer = _handle_rpc(name, resolver, self._guards, state, self._events, False)  # noqa: FBT003
+        self._keep(self._events.create_task(_schedule_rpc_coro(answer, state, self._events, name)))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        """Keep the task until it ends: its loop holds it weakly."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

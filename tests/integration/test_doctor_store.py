@@ -1,0 +1,152 @@
+"""`docpreview-gateway doctor` and `store status` on the records of creates: real files, a real Redis."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from docpreview_emulator import Emulator
+from docpreview_gateway.doctor import records
+from docpreview_gateway.doctor.store_checks import store_findings
+from docpreview_gateway.settings.sections import LedgerSettings, SharedStateSettings
+from docpreview_gateway.wiring.gateway import Gateway
+from tests.integration.conftest import eventually, settings
+from tests.redis_server import RedisServer, running_redis
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from docpreview_gateway.doctor.diagnosis import Finding
+    from docpreview_gateway.doctor.records import StoreStatus
+    from docpreview_gateway.settings.loading import Settings
+
+DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
+
+
+@pytest.fixture
+async def emulator() -> AsyncIterator[Emulator]:
+    async with Emulator() as running:
+        yield running
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with running_redis(tmp_path, *DURABLE) as server:
+        yield server
+
+
+def shared(emulator: Emulator, redis: RedisServer, tmp_path: Path, **more: Any) -> Settings:
+    key = tmp_path / "key"
+    key.write_text("k" * 40)
+    state = SharedStateSettings.model_validate({"url": redis.url, "namespace": "docs", "ledger_timeout_seconds": 0.5})
+    return settings(emulator, shared_state=state, ledger=LedgerSettings(key_file=key), state_dir=tmp_path, **more)
+
+
+def results(found: list[Finding]) -> str:
+    assert {finding.check for finding in found} == {"store"}
+    return "\n".join(f"{finding.subject}: {finding.result}" for finding in found)
+
+
+def problems(found: list[Finding]) -> str:
+    return results([finding for finding in found if not finding.ok])
+
+
+async def in_use(values: Settings) -> StoreStatus:
+    """The store's status, once a gateway has made it."""
+
+    async def is_whole() -> bool:
+        return (await records.store_status(values)).kind == "whole"
+
+    await eventually(is_whole)
+    return await records.store_status(values)
+
+
+async def test_a_gateway_that_was_never_started_has_no_problem_with_its_records(
+    emulator: Emulator, redis: RedisServer, tmp_path: Path
+) -> None:
+    """Neither with a folder that is still missing, nor with an empty Redis."""
+    found = await store_findings(settings(emulator, state_dir=tmp_path / "new"))
+    assert ([finding for finding in found if not finding.ok], "can be made" in results(found)) == ([], True)
+    found = await store_findings(shared(emulator, redis, tmp_path))
+    assert ([finding for finding in found if not finding.ok], "is empty" in results(found)) == ([], True)
+    assert not (tmp_path / "new").exists()
+
+
+async def test_a_store_in_use_is_told_as_whole_writable_and_durable(
+    emulator: Emulator, redis: RedisServer, tmp_path: Path
+) -> None:
+    values = shared(emulator, redis, tmp_path)
+    async with Gateway(values):
+        await in_use(values)
+        found = await store_findings(values)
+    assert [finding for finding in found if not finding.ok] == []
+    text = results(found)
+    for words in ("whole", "can be written", "neither evicts", "key: is readable, with 1 secret"):
+        assert words in text, text
+    assert redis.command("EXISTS", "docpreview:2:{docs}:doctor") == b":0\r\n"
+
+
+async def test_a_file_in_use_is_told_as_whole(emulator: Emulator, tmp_path: Path) -> None:
+    values = settings(emulator, state_dir=tmp_path)
+    async with Gateway(values):
+        status = await in_use(values)
+        found = await store_findings(values)
+    assert ([finding for finding in found if not finding.ok], "whole" in results(found)) == ([], True)
+    assert (status.kind, status.records) == ("whole", 0)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ("maxmemory-policy allkeys-lru", "set noeviction"),
+        ("appendonly no", "appendonly is no"),
+        ("appendfsync no", "appendfsync is no"),
+    ],
+)
+async def test_a_redis_that_may_lose_records_is_a_finding_with_the_setting(
+    emulator: Emulator, redis: RedisServer, tmp_path: Path, config: str, words: str
+) -> None:
+    assert redis.command("CONFIG", "SET", *config.split()) == b"+OK\r\n"
+    assert words in problems(await store_findings(shared(emulator, redis, tmp_path)))
+
+
+async def test_a_redis_that_takes_no_writes_is_a_finding(
+    emulator: Emulator, redis: RedisServer, tmp_path: Path
+) -> None:
+    """It is full, and still answers every read."""
+    assert redis.command("CONFIG", "SET", "maxmemory", "1") == b"+OK\r\n"
+    found = problems(await store_findings(shared(emulator, redis, tmp_path)))
+    assert "cannot be written" in found
+    assert "cannot be read" not in found
+
+
+async def test_a_redis_that_does_not_answer_is_a_finding_without_its_password(
+    emulator: Emulator, redis: RedisServer, tmp_path: Path
+) -> None:
+    values = shared(emulator, redis, tmp_path)
+    url = redis.url.replace("redis://", "redis://:hidden-word@")
+    state = values.shared_state.model_copy(update={"url": SharedStateSettings.model_validate({"url": url}).url})
+    redis.kill()
+    found = problems(await store_findings(values.model_copy(update={"shared_state": state})))
+    assert "cannot be read" in found
+    assert "hidden-word" not in found
+
+
+async def test_a_key_file_or_folder_that_cannot_be_used_is_a_finding(
+    emulator: Emulator, redis: RedisServer, tmp_path: Path
+) -> None:
+    values = shared(emulator, redis, tmp_path)
+    blocked = tmp_path / "file"
+    blocked.write_text("a file where the folder should be")
+    assert "cannot be written" in problems(await store_findings(values.model_copy(update={"state_dir": blocked})))
+    (tmp_path / "key").unlink()
+    assert "No such file" in problems(await store_findings(values))
+
+
+async def test_records_are_counted_in_redis(emulator: Emulator, redis: RedisServer, tmp_path: Path) -> None:
+    values = shared(emulator, redis, tmp_path)
+    async with Gateway(values):
+        status = await in_use(values)
+    assert (status.kind, status.records) == ("whole", 0)

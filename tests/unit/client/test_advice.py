@@ -1,0 +1,73 @@
+"""The hint below an error of the command: it names what its reader can do, and nothing that is known to be right."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+
+from docpreview.v1.error_reason_pb2 import ErrorReason
+from docpreview_client import errors
+from docpreview_client.cli.advice import advice
+from docpreview_client.errors import ErrorFacts
+
+REASONS = [name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()[1:]]
+KINDS = [
+    errors.InvalidRequest,
+    errors.NotFound,
+    errors.Unauthenticated,
+    errors.PermissionDenied,
+    errors.FailedPrecondition,
+    errors.Throttled,
+    errors.BudgetExhausted,
+    errors.Unavailable,
+    errors.DeadlineExceeded,
+    errors.OutcomeUnknown,
+    errors.InternalError,
+]
+
+
+def hint(kind: type[errors.DocPreviewError], reason: str = "", code: grpc.StatusCode = grpc.StatusCode.UNKNOWN) -> str:
+    return advice(kind("message", code=code, facts=ErrorFacts(reason=reason)))
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_no_error_with_a_reason_doubts_the_address_because_a_gateway_has_answered(reason: str) -> None:
+    assert [kind for kind in KINDS if "--target" in hint(kind, reason)] == []
+
+
+def test_an_address_where_no_gateway_answers_is_in_doubt() -> None:
+    assert hint(errors.Unavailable) == "Check --target, or try again later."
+    assert hint(errors.InternalError, code=grpc.StatusCode.UNIMPLEMENTED).startswith("Check --target")
+    assert "--target" not in hint(errors.InternalError)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "words"),
+    [
+        (errors.Unavailable, "LEDGER_UNAVAILABLE", "same --request-id"),
+        (errors.Unavailable, "LIMITER_UNAVAILABLE", "cannot count"),
+        (errors.Unavailable, "IDENTITY_UNAVAILABLE", "issuer"),
+        (errors.Unavailable, "CLOCK_SKEW", "operators"),
+        (errors.Unavailable, "CREATE_IN_PROGRESS", "same --request-id"),
+        (errors.Unavailable, "OVERLOADED", "Try again later."),
+        (errors.InvalidRequest, "REQUEST_ID_REUSED", "new --request-id"),
+        (errors.NotFound, "INPUT_OBJECT_NOT_FOUND", "name of the document"),
+        (errors.NotFound, "BUCKET_NOT_FOUND", "operators"),
+        (errors.NotFound, "JOB_NOT_FOUND", "for a month"),
+        (errors.Throttled, "REPLY_TOO_LARGE", "fewer jobs"),
+        (errors.Throttled, "UPSTREAM_QUOTA", "operators"),
+        (errors.FailedPrecondition, "UPSTREAM_UNMAPPED", "operators"),
+        (errors.InternalError, "UPSTREAM_NOT_IMPLEMENTED", "does not offer"),
+    ],
+)
+def test_the_hint_fits_the_reason_and_not_only_the_status_code(
+    kind: type[errors.DocPreviewError], reason: str, words: str
+) -> None:
+    assert words in hint(kind, reason)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_error_has_a_hint_also_with_a_reason_of_a_newer_gateway(
+    kind: type[errors.DocPreviewError],
+) -> None:
+    assert hint(kind, "SOMETHING_NEW").endswith(".")
