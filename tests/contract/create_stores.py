@@ -94,7 +94,7 @@ class _Sqlite:
     async def empty(self) -> None:
         """Delete all rows. A file that is deleted is a test of its own (`tests/unit/creates`)."""
         with closing(sqlite3.connect(self._path)) as other, other:
-            for table in ("creates", "places", "pages", "leases", "meta", "secrets"):
+            for table in ("creates", "accepted", "places", "pages", "leases", "meta", "secrets"):
                 other.execute(f"DELETE FROM {table}")  # noqa: S608 - our own names
 
     async def save(self) -> None:

@@ -197,6 +197,60 @@ async def test_an_open_create_answers_no_other(store: CreateStore) -> None:
     assert (await store.begin(record("two", render="content"), NOW, BUDGET, dedupe_since=0.0)).outcome == "new"
 
 
+async def test_a_create_that_must_be_alone_finds_the_open_one_of_its_place(store: CreateStore) -> None:
+    """Of any caller and content. Nothing is inserted or reserved, whatever the budget and the period say."""
+    there = await begun(store, record("one", pages=1, caller="b"))
+    wanted = record("two", render="content", day=NEXT_DAY, pages=1000)
+    for since in (None, 0.0):
+        result = await store.begin(wanted, NOW, BUDGET, dedupe_since=since, alone=True)
+        assert (result.outcome, result.record) == ("occupied", there)
+    assert await store.find([wanted.key]) == [None]
+    assert (await store.begin(there, NOW, BUDGET, dedupe_since=None, alone=True)).outcome == "known"
+    elsewhere = record("three", place="q", pages=1)
+    assert (await store.begin(elsewhere, NOW, BUDGET, dedupe_since=None, alone=True)).outcome == "new"
+    assert (await store.begin(record("four", pages=1), NOW, BUDGET, dedupe_since=None)).outcome == "new"
+
+
+@pytest.mark.parametrize("end", ["accepted", "charged", "deleted"])
+async def test_a_create_that_must_be_alone_begins_when_the_one_of_its_place_has_ended(
+    store: CreateStore, end: str
+) -> None:
+    there = await begun(store, record("one"))
+    done = accepted(there)
+    await store.change([Change(there, None if end == "deleted" else done, NOW)])
+    if end == "charged":
+        await store.change([Change(done, done.charged(3), NOW)])
+    for since in (None, 0.0):
+        wanted = record(f"two {since}", pages=1, place="p" if since is None else "q")
+        assert (await store.begin(wanted, NOW, BUDGET, dedupe_since=since, alone=True)).outcome == "new"
+
+
+async def test_a_create_that_must_be_alone_is_answered_by_one_of_equal_content(store: CreateStore) -> None:
+    there = await finished(store, record("one", render="content"))
+    wanted = record("two", render="content")
+    result = await store.begin(wanted, NOW, BUDGET, dedupe_since=0.0, alone=True)
+    assert (result.outcome, result.record) == ("duplicate", there)
+
+
+async def test_a_reopened_create_occupies_its_place_again(store: CreateStore) -> None:
+    first = await begun(store, record("first", pages=1))
+    second = await finished(store, record("second", pages=1))
+    reopened = first.opened(NOW + 300, TIMING)
+    wanted = record("third", pages=1)
+    assert (await store.find([second.key])) == [second]
+    await store.change([Change(first, reopened, NOW)])
+    result = await store.begin(wanted, NOW, BUDGET, dedupe_since=None, alone=True)
+    assert (result.outcome, result.record) == ("occupied", reopened)
+
+
+async def test_of_two_replicas_that_begin_at_one_place_alone_one_does(stores: Stores, store: CreateStore) -> None:
+    other = await opened(stores)
+    calls = (
+        each.begin(record(str(n)), NOW, BUDGET, dedupe_since=None, alone=True) for n, each in enumerate((store, other))
+    )
+    assert sorted(result.outcome for result in await asyncio.gather(*calls)) == ["new", "occupied"]
+
+
 async def test_a_place_belongs_to_the_create_that_began_last(store: CreateStore) -> None:
     """An earlier one of equal content answers no more: the later one writes over what it made."""
     await finished(store, record("one", render="content"), "job-1")
@@ -558,6 +612,59 @@ async def test_jobs_that_belong_to_a_record_are_told_from_others(store: CreateSt
     assert await store.bound(BUCKET, ["job-1", "job"]) == {"job"}
 
 
+def created(opened: Record, job_id: str, at: float, bucket: str = BUCKET) -> Record:
+    """The record with a job that the cloud created at this time."""
+    job = PreviewJob(bucket=bucket, job_id=job_id)
+    job.create_time.FromSeconds(int(at))
+    return replace(opened, bucket=bucket).accepted(job, NOW)
+
+
+async def test_recorded_jobs_are_told_by_when_the_cloud_created_them(store: CreateStore) -> None:
+    """Those of one bucket, with both ends of the span, the oldest ones; not those that the cloud did not date."""
+    for number in range(5):
+        opened = await begun(store, record(str(number), pages=1))
+        await store.change([Change(opened, created(opened, f"job-{number}", NOW + 10 - number), NOW)])
+    undated = replace(record("undated")).accepted(PreviewJob(bucket=BUCKET, job_id="undated"), NOW)
+    elsewhere = created(record("elsewhere"), "elsewhere", NOW + 8, bucket="other-1250000000")
+    await store.change([Change(None, undated, NOW), Change(None, elsewhere, NOW)])
+    await begun(store, record("open", pages=1))
+    assert await store.accepted(BUCKET, NOW + 7, NOW + 9, 9) == {"job-3": NOW + 7, "job-2": NOW + 8, "job-1": NOW + 9}
+    assert await store.accepted(BUCKET, NOW, NOW + 99, 2) == {"job-4": NOW + 6, "job-3": NOW + 7}
+    assert await store.accepted(BUCKET, NOW + 11, NOW + 99, 9) == {}
+    assert await store.accepted("other-1250000000", NOW, NOW + 99, 9) == {"elsewhere": NOW + 8}
+    assert await store.due(NOW + 10**8, NOW + 10**9, 1) != []
+
+
+async def test_a_recorded_job_is_told_until_its_last_record_is_deleted(store: CreateStore) -> None:
+    """Its charge changes nothing. An id that deduplication answered has the job of another create."""
+    first = created(record("first"), "job", NOW + 5)
+    alias = replace(first, key=record("alias").key, day="", state=State.CHARGED)
+    other = created(record("other"), "another\tjob", NOW + 6)
+    there = {"job": NOW + 5, "another\tjob": NOW + 6}
+    await store.change([Change(None, each, NOW) for each in (first, alias, other)])
+    assert await store.accepted(BUCKET, NOW, NOW + 99, 2) == there
+    await store.change([Change(first, first.charged(3), NOW)])
+    assert await store.accepted(BUCKET, NOW, NOW + 99, 9) == there
+    await store.change([Change(first.charged(3), None)])
+    assert await store.accepted(BUCKET, NOW, NOW + 99, 9) == there
+    await store.change([Change(alias, None), Change(other, None)])
+    assert await store.accepted(BUCKET, NOW, NOW + 99, 9) == {}
+
+
+async def test_a_handed_over_job_is_told_like_others(store: CreateStore) -> None:
+    await store.hand_over(LEASE, [(created(record(), "job", NOW + 5), NOW), (record("open"), NOW)])
+    assert await store.accepted(BUCKET, NOW, NOW + 99, 9) == {"job": NOW + 5}
+
+
+async def test_of_a_thousand_recorded_jobs_of_two_buckets_all_are_told(store: CreateStore) -> None:
+    names = ("other-1250000000", BUCKET)
+    several = [created(record(str(n), pages=0), f"job-{n}", NOW + n // 2, bucket=names[n % 2]) for n in range(2400)]
+    for at in range(0, len(several), 100):
+        await store.change([Change(None, each, NOW) for each in several[at : at + 100]])
+    found = await store.accepted(BUCKET, NOW, NOW + 10_000, 1100)
+    assert found == {f"job-{2 * n + 1}": NOW + n for n in range(1100)}
+
+
 async def test_a_thousand_jobs_and_keys_are_looked_up_at_once(store: CreateStore) -> None:
     done = await finished(store, record("one"), "job-1")
     assert await store.bound(BUCKET, [f"job-{number}" for number in range(1000)]) == {"job-1"}
@@ -727,6 +834,7 @@ STEPS: dict[str, Callable[[CreateStore], Awaitable[object]]] = {
     "postpone": lambda store: store.postpone([record().key], NOW),
     "open_at": lambda store: store.open_at("p"),
     "bound": lambda store: store.bound(BUCKET, ["job"]),
+    "accepted": lambda store: store.accepted(BUCKET, NOW, NOW, 1),
     "count": lambda store: store.count("a", TODAY),
     "advance": lambda store: store.advance("", DAY),
     "lease": lambda store: store.lease(LEASE, BUDGET),

@@ -7,7 +7,7 @@ No request is known that does; this one stands for it.
 from docpreview_gateway.rpc.listener import Listener
 
 
-def _fail(_self: object, _peer: str) -> None:
+def _fail(self: Listener, peer: str) -> None:  # noqa: ARG001 - as what it replaces
     raise OSError("the server ends here")
 
 

@@ -139,11 +139,17 @@ class MemoryCreates:
         return self._leave("state", self.data.state(), expect=True)
 
     async def begin(
-        self, record: Record, look_at: float, budget: PageBudget | None, *, dedupe_since: float | None
+        self,
+        record: Record,
+        look_at: float,
+        budget: PageBudget | None,
+        *,
+        dedupe_since: float | None,
+        alone: bool = False,
     ) -> Begun:
         await self._enter("begin")
         data = self.data
-        outcome, found = self._refused(record, budget, dedupe_since)
+        outcome, found = self._refused(record, budget, dedupe_since, alone=alone)
         if outcome == "new":
             found = record
             data.day = data.day or record.day
@@ -154,7 +160,7 @@ class MemoryCreates:
         return self._leave("begin", Begun(outcome, found, pages, data.day))
 
     def _refused(
-        self, record: Record, budget: PageBudget | None, dedupe_since: float | None
+        self, record: Record, budget: PageBudget | None, dedupe_since: float | None, *, alone: bool
     ) -> tuple[Outcome, Record | None]:
         """The outcome of `begin`, `new` if nothing speaks against it, and the record that was found."""
         data = self.data
@@ -164,6 +170,8 @@ class MemoryCreates:
         there = data.records.get(data.places.get(record.place, ""))
         if there is not None and dedupe_since is not None and _same(there.record, record, dedupe_since):
             return "duplicate", data.read(there.record.key)
+        if there is not None and alone and there.record.state is State.OPEN:
+            return "occupied", data.read(there.record.key)
         if not record.day:
             return "new", None
         if data.day and record.day != data.day:
@@ -225,6 +233,13 @@ class MemoryCreates:
         await self._enter("bound")
         bound = {record.job_id for record, _ in self.data.records.values() if record.bucket == bucket}
         return self._leave("bound", bound.intersection(job_ids) - {""})
+
+    async def accepted(self, bucket: str, begin: float, end: float, count: int) -> dict[str, float]:
+        await self._enter("accepted")
+        records = (record for record, _ in self.data.records.values())
+        jobs = {each.job_id: each.created_at for each in records if each.bucket == bucket and each.created_at}
+        inside = sorted((at, job_id) for job_id, at in jobs.items() if begin <= at <= end)
+        return self._leave("accepted", {job_id: at for at, job_id in inside[:count]})
 
     async def count(self, caller: str, periods: Periods) -> PageCount:
         await self._enter("count")

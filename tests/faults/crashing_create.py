@@ -64,10 +64,16 @@ class CrashingStore(SqliteCreates):
         self._doom = crash_point
 
     async def begin(
-        self, record: Record, look_at: float, budget: PageBudget | None, *, dedupe_since: float | None
+        self,
+        record: Record,
+        look_at: float,
+        budget: PageBudget | None,
+        *,
+        dedupe_since: float | None,
+        alone: bool = False,
     ) -> Begun:
         self._doom.at("before begin")
-        begun = await super().begin(record, look_at, budget, dedupe_since=dedupe_since)
+        begun = await super().begin(record, look_at, budget, dedupe_since=dedupe_since, alone=alone)
         self._doom.at("after begin")
         return begun
 

@@ -102,8 +102,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 36
     """ALREADY_EXISTS. The `request_id` was used before with another request: take a new one for a new job."""
     ERROR_REASON_CREATE_IN_PROGRESS: _ErrorReason.ValueType  # 37
-    """UNAVAILABLE. A create with this `request_id` is in flight, in this replica or another: repeating the request is safe
-    and gets its job.
+    """UNAVAILABLE. A create with this `request_id`, or with this output in an exclusive bucket, is in flight here or in
+    another replica: repeating the request is safe and gets its job.
     """
     ERROR_REASON_LEDGER_UNAVAILABLE: _ErrorReason.ValueType  # 38
     """UNAVAILABLE. The gateway cannot record creates with `request_id` now, and therefore sent nothing."""
@@ -244,8 +244,8 @@ ERROR_REASON_UPSTREAM_NOT_IMPLEMENTED: ErrorReason.ValueType  # 35
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 36
 """ALREADY_EXISTS. The `request_id` was used before with another request: take a new one for a new job."""
 ERROR_REASON_CREATE_IN_PROGRESS: ErrorReason.ValueType  # 37
-"""UNAVAILABLE. A create with this `request_id` is in flight, in this replica or another: repeating the request is safe
-and gets its job.
+"""UNAVAILABLE. A create with this `request_id`, or with this output in an exclusive bucket, is in flight here or in
+another replica: repeating the request is safe and gets its job.
 """
 ERROR_REASON_LEDGER_UNAVAILABLE: ErrorReason.ValueType  # 38
 """UNAVAILABLE. The gateway cannot record creates with `request_id` now, and therefore sent nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -54,6 +54,8 @@ class Work:
     """False: its pages are paid from a lease, because the store cannot be reached."""
     flight: Flight | None = None
     """The present attempt; None: nothing was signed yet."""
+    alone: bool = False
+    """It may be begun only while no other create of its output place is open."""
     follows: bool = False
     """Another process has sent the create, or this one has in an earlier call."""
 
@@ -268,4 +270,4 @@ class Decided(Exception):  # noqa: N818 - not an error
 
 def replace_record(work: Work, record: Record) -> Work:
     """The work with another record."""
-    return Work(work.original, work.admitted, work.call, record, work.stored, work.flight, work.follows)
+    return replace(work, record=record)

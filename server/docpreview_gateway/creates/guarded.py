@@ -206,10 +206,16 @@ class GuardedStore:
         return await self.check()
 
     async def begin(
-        self, record: Record, look_at: float, budget: PageBudget | None, *, dedupe_since: float | None
+        self,
+        record: Record,
+        look_at: float,
+        budget: PageBudget | None,
+        *,
+        dedupe_since: float | None,
+        alone: bool = False,
     ) -> Begun:
         """As the port says."""
-        begun = await self._ask(self.store.begin(record, look_at, budget, dedupe_since=dedupe_since))
+        begun = await self._ask(self.store.begin(record, look_at, budget, dedupe_since=dedupe_since, alone=alone))
         if begun.outcome == "new":
             self._succeeded()
         return begun
@@ -240,6 +246,10 @@ class GuardedStore:
     async def bound(self, bucket: str, job_ids: Sequence[str]) -> set[str]:
         """As the port says."""
         return await self._ask(self.store.bound(bucket, job_ids))
+
+    async def accepted(self, bucket: str, begin: float, end: float, count: int) -> dict[str, float]:
+        """As the port says."""
+        return await self._ask(self.store.accepted(bucket, begin, end, count))
 
     async def count(self, caller: str, periods: Periods) -> PageCount:
         """As the port says."""

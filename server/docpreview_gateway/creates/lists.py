@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -46,12 +46,6 @@ class Listing:
     """The cloud's time, at the earliest, when its first page was asked for; None: the cloud did not say."""
 
 
-class _Accepted(NamedTuple):
-    bucket: str
-    job_id: str
-    created: float
-
-
 class JobHistory:
     """Lists the jobs of a bucket, and learns from each list whether its host echoes user data."""
 
@@ -60,11 +54,11 @@ class JobHistory:
         self._keys = keys
         self._times = times
         self._echoed_at: dict[str, float] = {}
-        self._accepted: deque[_Accepted] = deque(maxlen=REMEMBERED_JOBS)
+        self._accepted: deque[str] = deque(maxlen=REMEMBERED_JOBS)
 
     def accepted(self, job: PreviewJob) -> None:
-        """Note a job that the cloud accepted: from now on lists without it are known to lag."""
-        self._accepted.append(_Accepted(job.bucket, job.job_id, float(job.create_time.seconds)))
+        """Note a job that was made for a create of ours: a list that shows it without a marker disproves the echo."""
+        self._accepted.append(job.job_id)
 
     def echoes(self, bucket: Bucket) -> bool:
         """Whether a list of the last hour proves that the bucket's host echoes user data."""
@@ -102,19 +96,9 @@ class JobHistory:
         if self._times.heard(bucket.ci_host) is before:
             raise bad_response("the cloud's reply has no valid Date, without which nothing can be signed for a record")
 
-    def lags(self, bucket: Bucket, listing: Listing, begin: float, end: float) -> float:
-        """Seconds since the oldest job was accepted that the list should show and does not; 0: it shows all known."""
-        shown = {each.job.job_id for each in listing.jobs}
-        missing = [
-            job.created
-            for job in self._accepted
-            if job.bucket == bucket.name and begin <= job.created <= end and job.job_id not in shown
-        ]
-        return self._times.now(bucket.ci_host) - min(missing) if missing else 0.0
-
     def _learn(self, bucket: Bucket, page: JobPage, *, doubted: bool) -> bool:
         """Whether a job of ours without a marker is on the page, or was on one before: other markers prove nothing."""
-        ours = {job.job_id for job in self._accepted}
+        ours = set(self._accepted)
         jobs = map(Listed, page.jobs, page.markers)
         marked = [(each.job.job_id, has_valid_marker(each, self._keys)) for each in jobs]
         doubted = doubted or any(job_id in ours and not valid for job_id, valid in marked)

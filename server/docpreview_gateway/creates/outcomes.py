@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import structlog
 
 from docpreview_gateway.creates import evidence
-from docpreview_gateway.creates.ports import Change
+from docpreview_gateway.creates.ports import Change, StoreError
 from docpreview_gateway.creates.records import State
 
 if TYPE_CHECKING:
@@ -88,9 +88,7 @@ class Outcomes:
         slack = self._timing.fence_slack
         begin, end = record.first_start - slack, record.sign_end + slack
         listing = await self._history.read(bucket, begin, end)
-        lag = self._history.lags(bucket, listing, begin, end) if listing.complete else 0.0
-        if listing.complete:
-            self._telemetry.list_lag(bucket.name, lag)
+        lag = await self._lag(bucket, listing, begin, end) if listing.complete else None
         is_over = watched >= self._timing.watch and self._is_over(listing, record)
         if is_over and not self._history.echoes(bucket):
             # The list shows no job of ours, and so nothing about the echo. A longer one may.
@@ -102,7 +100,7 @@ class Outcomes:
             return Outcome("found", found.job)
         if isinstance(found, evidence.Reused):
             return Outcome("reused")
-        if not (listing.complete and is_over):
+        if lag is None or not is_over:
             return Outcome("unknown")
         if lag:
             log.warning("a list of the cloud lacks jobs that it has accepted", bucket=bucket.name, seconds=round(lag))
@@ -134,6 +132,22 @@ class Outcomes:
             look_at = accepted.expires_at
         await self._store.change([Change(record, accepted, look_at)])
         return accepted
+
+    async def _lag(self, bucket: Bucket, listing: Listing, begin: float, end: float) -> float | None:
+        """Seconds since the oldest recorded job was created that the list should show and does not; 0: it shows all.
+
+        None when the store cannot tell: what the list shows counts all the same.
+        """
+        shown = {each.job.job_id for each in listing.jobs}
+        try:
+            # Of so many jobs at least one is missing, if there are as many.
+            recorded = await self._store.accepted(bucket.name, begin, end, len(shown) + 1)
+        except StoreError:
+            return None
+        missing = [created for job_id, created in recorded.items() if job_id not in shown]
+        lag = self._times.now(bucket.ci_host) - min(missing) if missing else 0.0
+        self._telemetry.list_lag(bucket.name, lag)
+        return lag
 
     def _is_over(self, listing: Listing, record: Record) -> bool:
         timing = self._timing

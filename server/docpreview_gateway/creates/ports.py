@@ -52,9 +52,10 @@ class UnknownSecret(StoreError):  # noqa: N818 - what was found
     """Records are made with a secret that this process does not have. Nothing was changed."""
 
 
-Outcome = Literal["new", "known", "duplicate", "day", "month", "period"]
-"""What `begin` did: inserted the record; found one of its key; found one of its place with equal `render`; found too
-few pages left in the day or the month; found that the store counts for another day, to which nothing was counted."""
+Outcome = Literal["new", "known", "duplicate", "occupied", "day", "month", "period"]
+"""What `begin` did: inserted the record; found one of its key; found one of its place with equal `render`; found an
+OPEN one of its place; found too few pages left in the day or the month; found that the store counts for another day, to
+which nothing was counted."""
 
 
 class Begun(NamedTuple):
@@ -153,13 +154,20 @@ class CreateStore(Protocol):
         ...
 
     async def begin(
-        self, record: Record, look_at: float, budget: PageBudget | None, *, dedupe_since: float | None
+        self,
+        record: Record,
+        look_at: float,
+        budget: PageBudget | None,
+        *,
+        dedupe_since: float | None,
+        alone: bool = False,
     ) -> Begun:
         """Insert an OPEN record, unless one of these holds. The first one counts.
 
         - there is one of its key: `known`, that record;
         - `dedupe_since` is a time, and the record of its place has an equal `render` that is not empty, the same
           caller, is ACCEPTED or CHARGED and has a `first_start` of at least `dedupe_since`: `duplicate`, that record;
+        - `alone` and the record of its place is OPEN: `occupied`, that record;
         - `record.day` is not empty and not the store's day: `period` (a store without a day takes the record's);
         - `budget` has too few pages left, held and used ones and leases counted: `month`, or else `day`.
 
@@ -192,6 +200,10 @@ class CreateStore(Protocol):
 
     async def bound(self, bucket: str, job_ids: Sequence[str]) -> set[str]:
         """Those of the jobs that belong to a record."""
+        ...
+
+    async def accepted(self, bucket: str, begin: float, end: float, count: int) -> dict[str, float]:
+        """Up to `count` jobs of records that the cloud created from `begin` to `end`, and when; the oldest ones."""
         ...
 
     async def count(self, caller: str, periods: Periods) -> PageCount:

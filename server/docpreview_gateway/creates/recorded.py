@@ -22,7 +22,7 @@ from docpreview_gateway.creates.records import State
 from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.storage.background import BackgroundTasks, loop_time
 from docpreview_gateway.upstream.operations import CreateJob
-from docpreview_gateway.upstream.wire.user_data import marked
+from docpreview_gateway.upstream.wire.user_data import TOKEN_PLACEHOLDER, marked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +51,13 @@ STALE_DATE_SECONDS = 60.0
 
 WAIT_SHARE = 0.5
 """Share of the time until the caller's deadline for which a create waits for an equal one in this process."""
+
+
+OCCUPIED_SECONDS = 0.5
+"""Between two looks whether another create at the same output has ended."""
+
+OVERDUE_SECONDS = 60.0
+"""After the time at which the outcome of a create can be told, until others at its output go on without waiting."""
 
 
 class RecordedCreates:
@@ -196,6 +203,8 @@ class RecordedCreates:
         work.record = await self._as_recorded(work)
         work.record = await self._rendered.with_content(work)
         dedupe = bool(work.record.render) and not work.call.no_cache
+        has_token = TOKEN_PLACEHOLDER in work.admitted.request.output.object
+        work.alone = self._is_told_by_place(work.admitted.bucket) and not has_token
         while True:
             begun_at = self._times.elapsed()
             begun = await self._begin(work, dedupe=dedupe)
@@ -208,7 +217,7 @@ class RecordedCreates:
             if job is not None:
                 return job
             if loop_time() > until:
-                raise refusals.in_progress()
+                raise refusals.occupied() if begun.outcome == "occupied" else refusals.in_progress()
 
     async def _as_recorded(self, work: Work) -> Record:
         """The work's record; with the key of another secret if its id was recorded under that one."""
@@ -229,11 +238,8 @@ class RecordedCreates:
         standing = begun.record
         if begun.outcome == "new":
             return await self._attempts.send(work, begun_at), dedupe
-        if begun.outcome in {"day", "month"}:
-            await self._refuse(begun, work)
-            return None, dedupe
-        if begun.outcome == "period" or standing is None:
-            work.record = self._drafts.on_day(work.record, begun.day, self._times.now(work.admitted.bucket.ci_host))
+        if standing is None or begun.outcome == "occupied":
+            await self._make_room(begun, work)
             return None, dedupe
         if begun.outcome == "duplicate":
             return await self._reuse(standing, work), False
@@ -242,6 +248,29 @@ class RecordedCreates:
         if standing.state is not State.OPEN:
             return await self._replay(standing, work), dedupe
         return await self._attempts.follow(work, standing), dedupe
+
+    async def _make_room(self, begun: Begun, work: Work) -> None:
+        """Do away with what is in the way of the record, as far as that is possible, or raise."""
+        if begun.outcome in {"day", "month"}:
+            await self._refuse(begun, work)
+        elif begun.record is not None:
+            await self._give_way(begun.record, work)
+        else:
+            work.record = self._drafts.on_day(work.record, begun.day, self._times.now(work.admitted.bucket.ci_host))
+
+    async def _give_way(self, standing: Record, work: Work) -> None:
+        """Wait for the create that is open at the output place, which another replica may have sent."""
+        if self._times.now(work.admitted.bucket.ci_host) > self._attempts.due_at(standing) + OVERDUE_SECONDS:
+            # What became of it could not be found out, and perhaps never will be.
+            work.alone = False
+            return
+        if loop_time() + OCCUPIED_SECONDS > work.call.answer_by:
+            raise refusals.occupied()
+        await asyncio.sleep(OCCUPIED_SECONDS)
+
+    def _is_told_by_place(self, bucket: Bucket) -> bool:
+        """Whether a lost job is told by its document and output alone: no other program makes any, and no marker is."""
+        return bucket.exclusive and not self._history.echoes(bucket)
 
     async def _replay(self, standing: Record, work: Work) -> PreviewJob:
         """The job of a create that was repeated."""
@@ -266,7 +295,7 @@ class RecordedCreates:
             if (old_key := self._drafts.old_key(work, now)) and (old := (await self._store.find([old_key]))[0]):
                 return Begun("known", old, PageCount(), "")
             look_at = self._attempts.due_at(work.record)
-            begun = await self._store.begin(work.record, look_at, budget, dedupe_since=since)
+            begun = await self._store.begin(work.record, look_at, budget, dedupe_since=since, alone=work.alone)
         except asyncio.CancelledError:
             self._attempts.release_later(work)
             raise
@@ -281,8 +310,7 @@ class RecordedCreates:
         """Let the create pass if nothing that it was promised is lost, or raise."""
         caller, bucket = work.call.caller, work.admitted.bucket
         # Where jobs without marker are told by their place, one without a record would be taken for another create's.
-        needs_record = bucket.exclusive and not self._history.echoes(bucket)
-        if work.original.request_id or needs_record:
+        if work.original.request_id or self._is_told_by_place(bucket):
             # It may have been begun, and is not sent: nobody should have to wait for its signature to end.
             self._attempts.release_later(work)
             raise refusals.not_recordable(error) from None

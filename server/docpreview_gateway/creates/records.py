@@ -118,6 +118,11 @@ class Record:
         return self.day[:7]
 
     @property
+    def created_at(self) -> float:
+        """The cloud's time when its job was created; 0: it has none, or the cloud did not say."""
+        return float(self.answer().create_time.seconds) if self.job_id else 0.0
+
+    @property
     def counts(self) -> Held:
         """The pages that it counts."""
         if not self.day:
@@ -141,7 +146,9 @@ class Record:
         created = float(job.create_time.seconds) or now
         stored = job.SerializeToString()
         if len(stored) > MAX_STORED_BYTES:
-            stored = PreviewJob(bucket=job.bucket, job_id=job.job_id, state=job.state).SerializeToString()
+            at = job.create_time if job.HasField("create_time") else None
+            least = PreviewJob(bucket=job.bucket, job_id=job.job_id, state=job.state, create_time=at)
+            stored = least.SerializeToString()
         state = State.ACCEPTED if self.day else State.CHARGED
         return replace(self, state=state, job_id=job.job_id, job=stored, expires_at=created + self.keep)
 

@@ -20,6 +20,7 @@ _OUTCOMES: dict[bytes, Outcome] = {
     b"new": "new",
     b"known": "known",
     b"duplicate": "duplicate",
+    b"occupied": "occupied",
     b"day": "day",
     b"month": "month",
     b"period": "period",
@@ -115,6 +116,11 @@ def due(answer: object) -> list[tuple[str, bytes]]:
     return [(text(key), expect(bytes, row)) for key, row in _pairs(answer)]
 
 
+def accepted(origin: float, answer: object) -> dict[str, float]:
+    """Jobs, and when the cloud created them; their scores count from `origin`."""
+    return {_unescaped(text(job)): float(text(score)) - origin for job, score in _pairs(answer)}
+
+
 def count(answer: object) -> PageCount:
     """Pages of a day and a month."""
     day_used, day_held, month_used, month_held = map(integer, expect(list, answer))
@@ -127,7 +133,7 @@ def begun(
     """Outcome, key and stored record of what was found, pages, and the store's day."""
     named = _OUTCOMES[expect(bytes, outcome)]
     found = expect(bytes, row)
-    if bool(found) != (named in {"known", "duplicate"}):
+    if bool(found) != (named in {"known", "duplicate", "occupied"}):
         raise ValueError("a record is missing")
     return named, text(key), found, count(pages), day_of(day)
 

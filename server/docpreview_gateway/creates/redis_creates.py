@@ -53,6 +53,9 @@ REBUILD_SECONDS = 30.0
 SURVEY_COUNT = 500
 """Records that `survey` reads at once, about."""
 
+ACCEPTED_FROM = 1e12
+"""Score of a job that the cloud created in 1970: beyond those of all records that will ever be due."""
+
 TAKE_OVER_SIZE = 500
 """Records that `take_over` inserts by one script."""
 
@@ -118,11 +121,17 @@ class RedisCreates:
         return state
 
     async def begin(
-        self, record: Record, look_at: float, budget: PageBudget | None, *, dedupe_since: float | None
+        self,
+        record: Record,
+        look_at: float,
+        budget: PageBudget | None,
+        *,
+        dedupe_since: float | None,
+        alone: bool = False,
     ) -> Begun:
         """Insert an OPEN record, or say what is in its way."""
         since = "" if dedupe_since is None else repr(float(dedupe_since))
-        row = (record.key, self._row(record), float(look_at), *_limits(budget), since)
+        row = (record.key, self._row(record), float(look_at), *_limits(budget), since, "alone" if alone else "")
         outcome, key, row_found, pages, day = await self._run(answers.begun, scripts.BEGIN, *row)
         found = self._record(key, row_found) if row_found else None
         return Begun(outcome, record if outcome == "new" else found, pages, day)
@@ -136,7 +145,8 @@ class RedisCreates:
             if named is None:
                 raise ValueError("a change of nothing")
             condition = (old.state.value, old.nonce.hex()) if old else ("-", "")
-            flat += [named.key, *condition, self._row(new) if new else b"", float(change.look_at)]
+            stored = self._stored(new, change.look_at) if new else (named.key, b"", float(change.look_at), "")
+            flat += [named.key, *condition, *stored[1:]]
         return await self._run(partial(answers.flags, len(changes)), scripts.CHANGE, *flat) if flat else []
 
     async def find(self, keys: Sequence[str]) -> list[Record | None]:
@@ -177,6 +187,11 @@ class RedisCreates:
         flags = await self._run(read, scripts.BOUND, _word(bucket), *map(_word, job_ids))
         return {job_id for job_id, is_bound in zip(job_ids, flags, strict=True) if is_bound}
 
+    async def accepted(self, bucket: str, begin: float, end: float, count: int) -> dict[str, float]:
+        """Up to `count` jobs of records that the cloud created from `begin` to `end`, and when; the oldest ones."""
+        span = (repr(ACCEPTED_FROM + begin), repr(ACCEPTED_FROM + end))
+        return await self._run(partial(answers.accepted, ACCEPTED_FROM), scripts.ACCEPTED, _word(bucket), *span, count)
+
     async def count(self, caller: str, periods: Periods) -> PageCount:
         """A caller's pages in these periods."""
         return await self._run(answers.count, scripts.COUNT, _word(caller), *periods)
@@ -196,7 +211,7 @@ class RedisCreates:
 
     async def hand_over(self, lease: Lease, records: Sequence[tuple[Record, float]]) -> None:
         """Insert records that were paid from a lease, and reduce it by their pages."""
-        rows = [part for record, look_at in records for part in (record.key, self._row(record), float(look_at))]
+        rows = [part for record, look_at in records for part in self._stored(record, look_at)]
         await self._run(answers.nothing, scripts.HAND_OVER, *_name(lease), *rows)
 
     async def survey(self) -> Survey:
@@ -243,7 +258,7 @@ class RedisCreates:
         """Insert what an earlier version has left, the last part with the note that it is done; False when it was."""
         parts = [records[at : at + TAKE_OVER_SIZE] for at in range(0, len(records), TAKE_OVER_SIZE)] or [records]
         for number, part in enumerate(parts, 1):
-            rows = [word for record, look_at in part for word in (record.key, self._row(record), float(look_at))]
+            rows = [word for record, look_at in part for word in self._stored(record, look_at)]
             end = [word for caller, period, pages in used for word in (_word(caller), period, pages)]
             arguments = (source, len(part), *rows, *(["end", *end] if number == len(parts) else []))
             if not await self._run(answers.flag, scripts.TAKE_OVER, *arguments, patient=True):
@@ -317,6 +332,11 @@ class RedisCreates:
                 if found not in {kind, "none"}:
                     return f"the key {name} is a {found}, not a {kind}; delete it: the store is rebuilt then"
         return "a key of the store is not of the type that it should have"
+
+    def _stored(self, record: Record, look_at: float) -> tuple[str, bytes, float, str]:
+        """What scripts get of a record that is inserted: its key, its row, when it is due, and the score of its job."""
+        score = repr(ACCEPTED_FROM + record.created_at) if record.created_at else ""
+        return record.key, self._row(record), float(look_at), score
 
     def _row(self, record: Record) -> bytes:
         """A record as the server keeps it: a checksum, what scripts need of it, and the whole."""

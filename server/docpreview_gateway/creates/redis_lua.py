@@ -133,18 +133,20 @@ local function unindex_open(key, place)
   redis.call('HDEL', m, last, 'i:' .. key)
   if count > 1 then redis.call('HSET', m, 'n:' .. place, count - 1) else redis.call('HDEL', m, 'n:' .. place) end
 end
-local function index_job(job, by)
+local function index_job(job, by, score)
   if not job then return end
   local number = number_of('j:' .. job) + by
   if number > 0 then redis.call('HSET', m, 'j:' .. job, number) else redis.call('HDEL', m, 'j:' .. job) end
+  if number <= 0 then redis.call('ZREM', d, 'a:' .. job) end
+  if score and score ~= '' then redis.call('ZADD', d, score, 'a:' .. job) end
 end
 -- Pages of a record in place of another; used ones stay counted when a create is forgotten.
 local function count_pages(old, new)
   if old then add(old.caller, old.day, -old.held, new and -old.used or 0) end
   if new then add(new.caller, new.day, new.held, new.used) end
 end
--- The indexes of a record in place of another, after all checks.
-local function write_indexes(key, old, new, look_at, takes_place)
+-- The indexes of a record in place of another, after all checks. `score` is its job's.
+local function write_indexes(key, old, new, look_at, takes_place, score)
   if new then redis.call('ZADD', d, look_at, key) else redis.call('ZREM', d, key) end
   local was_open, is_open = old and old.open_at, new and new.open_at
   if was_open ~= is_open then
@@ -157,7 +159,7 @@ local function write_indexes(key, old, new, look_at, takes_place)
     redis.call('HDEL', m, 'p:' .. old.place)
   end
   if (old and old.job) ~= (new and new.job) then
-    if new then index_job(new.job, 1) end
+    if new then index_job(new.job, 1, score) end
     if old then index_job(old.job, -1) end
   end
 end

@@ -63,7 +63,9 @@ redis.call('HSET', m, 'generation', new, 'cloud_mark', '0', 'lost_since', ARGV[4
 redis.call('HSET', p, 'generation', new)
 write_counters()
 for field, pages in pairs(kept) do redis.call('HSET', p, field, string.format('%.0f', pages)) end
-for key, record in pairs(heads) do write_indexes(key, nil, record, scores[key] or 0) end
+for key, record in pairs(heads) do
+  write_indexes(key, nil, record, scores[key] or 0, false, record.job and scores['a:' .. record.job])
+end
 for place, key in pairs(places) do redis.call('HSET', m, 'p:' .. place, key) end
 changed()
 return answer()

@@ -1,7 +1,7 @@
 """Lua scripts of the store of creates in Redis or Valkey (`redis_creates`), one for each method of the port.
 
-KEYS: `c`, hash record key -> stored record; `p`, hash of counters and leases; `d`, sorted set record key -> `look_at`;
-`m`, hash of meta and indexes.
+KEYS: `c`, hash record key -> stored record; `p`, hash of counters and leases; `d`, sorted set record key -> `look_at`,
+and beyond those `a:<bucket> <job_id>` -> when the cloud created it, plus 10**12; `m`, hash of meta and indexes.
 
 `c` holds of a record a checksum, a tab, what scripts need of it (`records.Index`, separated by tabs), a line feed, and
 the packed record. A script cannot compute a MAC, so what it changes it has checked for damage only; the gateway checks
@@ -49,7 +49,7 @@ BEGIN = (
     + PAGES
     + RECORDS
     + f"""
-local key, value, look_at, since = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[8])
+local key, value, look_at, since, alone = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[8]), ARGV[9] == 'alone'
 local new = head(key, value)
 local month, day = string.sub(new.day, 1, 7), redis.call('HGET', m, 'day') or ''
 local function answer(outcome, found_key, found)
@@ -57,15 +57,16 @@ local function answer(outcome, found_key, found)
 end
 local found = redis.call('HGET', c, key)
 if found then return answer('known', key, found) end
-local other = since and new.render ~= '' and redis.call('HGET', m, 'p:' .. new.place)
+local other = (alone or (since and new.render ~= '')) and redis.call('HGET', m, 'p:' .. new.place)
 found = other and redis.call('HGET', c, other)
 if found then
   local old = head(other, found)
   if not old then return {{'unreadable', other}} end
-  if old.render == new.render and old.caller == new.caller and old.first_start >= since
-      and (old.state == '{State.ACCEPTED}' or old.state == '{State.CHARGED}') then
+  if since and old.render == new.render and new.render ~= '' and old.caller == new.caller
+      and old.first_start >= since and (old.state == '{State.ACCEPTED}' or old.state == '{State.CHARGED}') then
     return answer('duplicate', other, found)
   end
+  if alone and old.open_at then return answer('occupied', other, found) end
 end
 if new.day ~= '' then
   if day ~= '' and day ~= new.day then return answer('period', '', '') end
@@ -90,8 +91,8 @@ CHANGE = (
     + RECORDS
     + """
 local heads, values, made, answer = {}, {}, {}, {}
-for i = 3, #ARGV, 5 do
-  local key, state, nonce, value, look_at = unpack(ARGV, i, i + 4)
+for i = 3, #ARGV, 6 do
+  local key, state, nonce, value, look_at, score = unpack(ARGV, i, i + 5)
   if heads[key] == nil then
     local found = redis.call('HGET', c, key)
     heads[key] = found and head(key, found)
@@ -103,7 +104,7 @@ for i = 3, #ARGV, 5 do
   if holds then
     count_pages(old, new)
     heads[key], values[key] = new, value
-    table.insert(made, {key, old, new, look_at, new and new.open_at})
+    table.insert(made, {key, old, new, look_at, new and new.open_at, score})
   end
 end
 if #made == 0 then return {'ok', seq, answer} end
@@ -113,7 +114,7 @@ for key, value in pairs(values) do
 end
 if #gone > 0 then redis.call('HDEL', c, unpack(gone)) end
 write_counters()
-for _, each in ipairs(made) do write_indexes(unpack(each, 1, 5)) end
+for _, each in ipairs(made) do write_indexes(unpack(each, 1, 6)) end
 changed()
 return {'ok', seq, answer}
 """
@@ -166,6 +167,23 @@ BOUND = (
     + """
 local found = {}
 for i = 4, #ARGV do found[i - 3] = redis.call('HEXISTS', m, 'j:' .. ARGV[3] .. '\\t' .. ARGV[i]) end
+return {'ok', seq, found}
+"""
+)
+ACCEPTED = (
+    CHECK
+    + """
+local prefix, most, found, at = 'a:' .. ARGV[3] .. '\\t', 2 * tonumber(ARGV[6]), {}, 0
+repeat
+  local some = redis.call('ZRANGEBYSCORE', d, ARGV[4], ARGV[5], 'WITHSCORES', 'LIMIT', at, 1000)
+  for i = 1, #some, 2 do
+    if #found < most and string.sub(some[i], 1, #prefix) == prefix then
+      table.insert(found, string.sub(some[i], #prefix + 1))
+      table.insert(found, some[i + 1])
+    end
+  end
+  at = at + 1000
+until #some < 2000 or #found >= most
 return {'ok', seq, found}
 """
 )
@@ -230,7 +248,7 @@ HAND_OVER = (
 local name, caller, day = ARGV[3] .. '\\t' .. ARGV[4] .. '\\t' .. ARGV[5], ARGV[4], ARGV[5]
 local before, value = leased(name)
 local spent, new, seen = 0, {}, {}
-for i = 6, #ARGV, 3 do
+for i = 6, #ARGV, 4 do
   local key = ARGV[i]
   local found = redis.call('HGET', c, key)
   if found and not head(key, found) then return {'unreadable', key} end
@@ -239,7 +257,7 @@ for i = 6, #ARGV, 3 do
     spent = spent + record.held + record.used
     count_pages(nil, record)
     seen[key] = true
-    table.insert(new, {key, record, ARGV[i + 1], ARGV[i + 2]})
+    table.insert(new, {key, record, ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]})
   end
 end
 if #new == 0 then return {'ok', seq} end
@@ -251,7 +269,7 @@ for _, each in ipairs(new) do
   local key, record = each[1], each[2]
   local other = redis.call('HGET', m, 'p:' .. record.place)
   local there = other and head(other, redis.call('HGET', c, other) or '')
-  write_indexes(key, nil, record, each[4], not there or there.first_start < record.first_start)
+  write_indexes(key, nil, record, each[4], not there or there.first_start < record.first_start, each[5])
 end
 if value then write_lease(name, left, string.match(value, ' (.*)$')) end
 changed()
@@ -264,13 +282,13 @@ TAKE_OVER = (
     + PAGES
     + RECORDS
     + """
-local source, last, new = 'import:' .. ARGV[3], 4 + 3 * tonumber(ARGV[4]), {}
+local source, last, new = 'import:' .. ARGV[3], 4 + 4 * tonumber(ARGV[4]), {}
 if redis.call('HEXISTS', m, source) == 1 then return {'ok', seq, 0} end
-for i = 5, last, 3 do
+for i = 5, last, 4 do
   if redis.call('HEXISTS', c, ARGV[i]) == 0 then
     local record = head(ARGV[i], ARGV[i + 1])
     count_pages(nil, record)
-    table.insert(new, {ARGV[i], record, ARGV[i + 1], ARGV[i + 2]})
+    table.insert(new, {ARGV[i], record, ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]})
   end
 end
 for i = last + 2, #ARGV, 3 do
@@ -280,7 +298,7 @@ for i = last + 2, #ARGV, 3 do
 end
 for _, each in ipairs(new) do redis.call('HSET', c, each[1], each[3]) end
 write_counters()
-for _, each in ipairs(new) do write_indexes(each[1], nil, each[2], each[4], false) end
+for _, each in ipairs(new) do write_indexes(each[1], nil, each[2], each[4], false, each[5]) end
 if ARGV[last + 1] == 'end' then redis.call('HSET', m, source, 1) end
 changed()
 return {'ok', seq, 1}

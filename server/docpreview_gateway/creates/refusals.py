@@ -40,6 +40,16 @@ def in_progress() -> GatewayError:
     )
 
 
+def occupied() -> GatewayError:
+    """Another create of the output place is under way, from whose job this one's could not be told."""
+    return GatewayError(
+        reasons.ERROR_REASON_CREATE_IN_PROGRESS,
+        "another create with this output is in flight, and their jobs could not be told apart; nothing was sent, "
+        "and repeating it is safe",
+        retry_after=1.0,
+    )
+
+
 def unknown(wait: float, *, has_id: bool) -> UpstreamError:
     """The create was sent, and in `wait` seconds a list can tell at the earliest what became of it."""
     text = (

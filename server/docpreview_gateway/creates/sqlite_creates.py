@@ -67,10 +67,16 @@ class SqliteCreates:
         return await self._renew(Transaction.state)
 
     async def begin(
-        self, record: Record, look_at: float, budget: PageBudget | None, *, dedupe_since: float | None
+        self,
+        record: Record,
+        look_at: float,
+        budget: PageBudget | None,
+        *,
+        dedupe_since: float | None,
+        alone: bool = False,
     ) -> Begun:
         """Insert an OPEN record, or say why not."""
-        return await self._do(lambda step: step.begin(record, look_at, budget, dedupe_since))
+        return await self._do(lambda step: step.begin(record, look_at, budget, dedupe_since, alone=alone))
 
     async def change(self, changes: Sequence[Change]) -> list[bool]:
         """Make those changes whose condition holds; which were made."""
@@ -98,6 +104,10 @@ class SqliteCreates:
     async def bound(self, bucket: str, job_ids: Sequence[str]) -> set[str]:
         """Those of the jobs that belong to a record."""
         return await self._do(lambda step: step.bound(bucket, job_ids))
+
+    async def accepted(self, bucket: str, begin: float, end: float, count: int) -> dict[str, float]:
+        """Jobs of records that the cloud created in a time span, and when."""
+        return await self._do(lambda step: step.accepted(bucket, begin, end, count))
 
     async def count(self, caller: str, periods: Periods) -> PageCount:
         """A caller's pages in these periods."""

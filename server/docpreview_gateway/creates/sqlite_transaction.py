@@ -39,6 +39,10 @@ CREATE TABLE IF NOT EXISTS creates (
 CREATE INDEX IF NOT EXISTS creates_due ON creates (look_at);
 CREATE INDEX IF NOT EXISTS creates_open ON creates (place) WHERE state = 'open';
 CREATE INDEX IF NOT EXISTS creates_bound ON creates (bucket, job_id) WHERE job_id != '';
+CREATE TABLE IF NOT EXISTS accepted (
+    key TEXT PRIMARY KEY, bucket TEXT NOT NULL, created REAL NOT NULL, job_id TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS accepted_created ON accepted (bucket, created, job_id);
 CREATE TABLE IF NOT EXISTS places (place TEXT PRIMARY KEY, key TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS pages (
     caller TEXT NOT NULL, period TEXT NOT NULL, used INTEGER NOT NULL, held INTEGER NOT NULL,
@@ -122,6 +126,9 @@ class Transaction:
     def _put(self, record: Record, look_at: float, *, old: Record | None) -> None:
         """Insert a record, or replace `old` by it, and count its pages instead of the old one's."""
         self._write(_PUT, (record.key, *index_of(record), look_at, packed(record, self._keys)))
+        if record.job_id != (old.job_id if old else "") and record.created_at:
+            note = (record.key, record.bucket, record.created_at, record.job_id)
+            self._write("INSERT OR REPLACE INTO accepted VALUES (?, ?, ?, ?)", note)
         if old is not None:
             self._add(old.caller, old.day, Held(-old.counts.held, -old.counts.used))
         self._add(record.caller, record.day, record.counts)
@@ -129,12 +136,15 @@ class Transaction:
     def _delete(self, record: Record) -> None:
         """Delete a record. What it held is free again; what it used stays counted."""
         self._write("DELETE FROM creates WHERE key = ?", (record.key,))
+        self._write("DELETE FROM accepted WHERE key = ?", (record.key,))
         self._write("DELETE FROM places WHERE place = ? AND key = ?", (record.place, record.key))
         self._add(record.caller, record.day, Held(held=-record.counts.held))
 
-    def begin(self, record: Record, look_at: float, budget: PageBudget | None, dedupe_since: float | None) -> Begun:
+    def begin(
+        self, record: Record, look_at: float, budget: PageBudget | None, dedupe_since: float | None, *, alone: bool
+    ) -> Begun:
         """Insert an OPEN record, or find out why not."""
-        outcome, found = self._refusal(record, budget, dedupe_since) or ("new", record)
+        outcome, found = self._refusal(record, budget, dedupe_since, alone=alone) or ("new", record)
         if outcome == "new":
             self._put(record, look_at, old=None)
             self._take_place(record)
@@ -161,7 +171,7 @@ class Transaction:
             self._write("INSERT OR REPLACE INTO places VALUES (?, ?)", (record.place, record.key))
 
     def _refusal(
-        self, record: Record, budget: PageBudget | None, dedupe_since: float | None
+        self, record: Record, budget: PageBudget | None, dedupe_since: float | None, *, alone: bool
     ) -> tuple[Outcome, Record | None] | None:
         """Why the record is not inserted."""
         known = self._record(record.key)
@@ -170,6 +180,9 @@ class Transaction:
         same = None if dedupe_since is None else self._same(record, dedupe_since)
         if same is not None:
             return "duplicate", same
+        occupant = self._occupant(record) if alone else None
+        if occupant is not None:
+            return "occupied", occupant
         if not record.day:
             return None
         if self.state().day not in {"", record.day}:
@@ -185,6 +198,12 @@ class Transaction:
             " AND caller = ? AND state != 'open' AND first_start >= ?",
             (record.place, record.render, record.caller, since),
         ).fetchone()
+        return row and self._read(row)
+
+    def _occupant(self, record: Record) -> Record | None:
+        """The record of this one's place, if it is OPEN."""
+        select = f"{_SELECT} WHERE key = (SELECT key FROM places WHERE place = ?) AND state = 'open'"  # noqa: S608
+        row = self._execute(select, (record.place,)).fetchone()
         return row and self._read(row)
 
     def due(self, now: float, until: float, count: int) -> tuple[list[Record], dict[str, str]]:
@@ -215,6 +234,14 @@ class Transaction:
             select = f"SELECT job_id FROM creates WHERE bucket = ? AND job_id != '' AND job_id IN ({marks})"  # noqa: S608
             found.update(job_id for (job_id,) in self._execute(select, (bucket, *some)))
         return found
+
+    def accepted(self, bucket: str, begin: float, end: float, count: int) -> dict[str, float]:
+        """The oldest jobs of records that the cloud created in a time span, and when."""
+        select = (
+            "SELECT DISTINCT job_id, created FROM accepted WHERE bucket = ? AND created BETWEEN ? AND ?"
+            " ORDER BY created LIMIT ?"
+        )
+        return dict(self._execute(select, (bucket, begin, end, count)).fetchall())
 
     def count(self, caller: str, periods: Periods) -> PageCount:
         """A caller's pages in these periods."""

@@ -185,3 +185,23 @@ async def test_a_follower_polls_soon_and_then_ever_more_seldom(followed: Followe
     await followed.world.error(followed.asked, COUNTED, at=followed.other, seconds=20)
     assert followed.store.calls["find"] == 6
     sender.cancel()
+
+
+async def test_the_time_that_a_create_was_under_way_counts_as_watched() -> None:
+    """Not only that since its first list: each reply takes ten seconds here."""
+    world = World()
+    world.cloud.delay = 10.0
+    world.cloud.fates = ["never"]
+    error = await world.error(request(), seconds=60)
+    assert error.retry_after == pytest.approx(TIMING.watch - 20 + 2, abs=2)
+
+
+async def test_a_create_in_flight_elsewhere_is_looked_for_also_while_the_clouds_time_is_wrong() -> None:
+    """By a `Date` that is an hour behind it would only just be sent."""
+    world = World()
+    world.cloud.fates, world.cloud.lag = ["lost"], 5.0
+    asked = request()
+    await world.error(asked, seconds=2)
+    other = world.process()
+    world.cloud.lies = [-3600.0]
+    assert (await world.create(asked, at=other, seconds=25)).job_id == "d0000"

@@ -142,3 +142,9 @@ async def test_a_cloud_that_does_not_answer_leaves_the_day_as_it_is(calendar: Ca
     await calendar.hear(NOON + DAY)
     await calendar.days.keep_up(history, BUCKET)
     assert (history.asked, calendar.data.day) == (1, "2026-11-15")
+
+
+async def test_dates_of_the_present_day_are_not_told_to_the_store(calendar: Calendar) -> None:
+    for _ in range(3):
+        assert await calendar.hear(NOON, APART_SECONDS) == "2026-11-15"
+    assert calendar.store.calls["advance"] == 0

@@ -132,3 +132,24 @@ async def test_a_lease_from_before_what_is_remembered_is_charged_whole(survivor:
     assert survivor.world.pages(CALLER, "2026-11-15") == Pages(53, 0)
     assert survivor.world.data.leases == {}
     assert survivor.world.telemetry.ledger_events.count("orphan") == 0
+
+
+async def test_a_lease_that_was_there_before_is_watched_from_the_first_look_on() -> None:
+    """However long the process has been running."""
+    survivor = Survivor()
+    await asyncio.sleep(10 * TERM)
+    await survivor.begin()
+    await survivor.rounds(TERM)
+    assert len(survivor.world.data.leases) == 1
+
+
+async def test_what_a_lost_replica_sent_last_is_found_though_it_arrived_late(survivor: Survivor) -> None:
+    """At the end of the lease's term, of the signature, and of what clocks may differ by."""
+    world = survivor.world
+    await asyncio.sleep(LEASE_SECONDS - 5)
+    world.cloud.skew, world.cloud.fates = -55.0, [95.0]
+    assert await survivor.outage.create("1-20") == "CREATE_OUTCOME_UNKNOWN"
+    await asyncio.sleep(96)
+    for job_id in world.cloud.jobs:
+        world.cloud.end(job_id, 3)
+    assert await survivor.rounds(TERM + 300) == Pages(9, 0)

@@ -45,6 +45,14 @@ def test_a_request_that_is_too_large_is_not_kept() -> None:
     assert draft(asked).request == b""
 
 
+@pytest.mark.parametrize(("more", "is_kept"), [(0, True), (1, False)])
+def test_a_request_of_the_largest_size_is_kept(more: int, is_kept: bool) -> None:  # noqa: FBT001
+    asked = request("", options=PreviewOptions(image_params="\U0001f4c4" * 2035))
+    rest = MAX_STORED_BYTES - len(draft(asked).request)
+    asked.options.image_params += "p" * (rest + more)
+    assert (len(draft(asked).request) == MAX_STORED_BYTES) is is_kept
+
+
 def test_only_a_caller_with_a_budget_reserves_pages() -> None:
     assert (draft().day, draft().asked) == ("", 0)
     assert (draft(caller=COUNTED).day, draft(caller=COUNTED).asked) == ("2026-11-15", 40)

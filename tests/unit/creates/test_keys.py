@@ -276,3 +276,9 @@ def test_keys_bodies_macs_and_nonces_have_the_bits_that_the_protocol_says() -> N
     assert (len(new_nonce()), len(KEYS.body(a_request())), len(random_key())) == (8, 16, 24)
     assert len(KEYS.marker(random_key(), bytes(16), "caller", new_nonce()).nonce) == 6
     assert new_nonce() != new_nonce()
+
+
+def test_the_marker_of_a_create_stays_the_same_from_version_to_version() -> None:
+    """Jobs that an earlier one has sent are found by theirs."""
+    marker = KEYS.marker("k" * 24, bytes(range(16)), "caller", bytes(range(NONCE_BYTES)))
+    assert str(marker) == "dg2-kkkkkkkkkkkkkkkkkkkkkkkkaaaqeayeauda5xudsaaaqeacsdzzj"

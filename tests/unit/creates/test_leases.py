@@ -313,3 +313,10 @@ async def test_a_create_that_is_given_up_after_its_hand_over_is_released_in_the_
     await outage.parts.creates.drained()
     assert len(outage.world.records) == 1
     assert outage.world.pages(CALLER).reserved == 51
+
+
+async def test_a_leased_create_that_is_refused_for_the_clock_gives_its_pages_back(outage: Outage) -> None:
+    """It is not sent again: there is no store to begin another attempt in."""
+    outage.world.cloud.fates = [UpstreamError(reasons.ERROR_REASON_CLOCK_SKEW, "not valid now")]
+    assert await outage.create("1-50") == "CLOCK_SKEW"
+    assert await outage.create("1-50") == "OK"

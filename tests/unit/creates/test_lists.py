@@ -15,7 +15,7 @@ from docpreview_gateway.model.errors import GatewayError, ReplyTooLarge, Upstrea
 from docpreview_gateway.storage.background import loop_time
 from docpreview_gateway.upstream.operations import JobPage, ListJobs
 from tests.fakes.recorded import KEYS
-from tests.unit.creates.worlds import BUCKET, EXCLUSIVE, World, request
+from tests.unit.creates.worlds import BUCKET, EXCLUSIVE, World
 
 if TYPE_CHECKING:
     from docpreview_gateway.model.call import Call
@@ -180,26 +180,6 @@ class TestEcho:
             made.accepted(job("d2"))
             await made.read(BUCKET, 0, 1)
             assert not made.echoes(BUCKET)
-
-
-class TestLag:
-    """A list that lacks a job which is known as accepted lags, and proves no absence."""
-
-    async def test_a_list_that_shows_all_known_jobs_does_not_lag(self) -> None:
-        made, _ = history(page("d1"))
-        made.accepted(job("d1", 15))
-        assert made.lags(BUCKET, await made.read(BUCKET, 10, 20), 10, 20) == 0
-
-    async def test_a_list_without_a_known_job_of_its_span_lags_since_that_job(self) -> None:
-        world = World()
-        await world.create(request())
-        now = int(world.cloud.now())
-        made = world.parts.history
-        made.accepted(job("other", now - 30))
-        listing = await made.read(BUCKET, now - 100, now + 10)
-        assert made.lags(BUCKET, listing, now - 100, now + 10) == pytest.approx(30, abs=1)
-        assert made.lags(BUCKET, listing, now - 20, now + 10) == 0
-        assert made.lags(EXCLUSIVE, listing, now - 100, now + 10) == 0
 
 
 async def test_asking_for_the_time_is_the_shortest_list() -> None:

@@ -69,6 +69,25 @@ async def test_a_create_is_unknown_before_its_fence_and_absent_after_it(sent: Se
     fence = sign_end + FENCE - sent.world.cloud.now()
     assert (await sent.look(fence - 2)).kind == "unknown"
     assert (await sent.look(5)).kind == "absent"
+    assert sent.world.telemetry.ledger_events[-1] == "absent"
+
+
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.6, 0.9])
+async def test_who_waits_as_long_as_was_told_gets_a_proof(part: float) -> None:
+    """At whatever part of a second: the cloud tells whole ones."""
+    await asyncio.sleep(part)
+    sent = await Sent(World()).send()
+    assert (await sent.look(sent.world.parts.outcomes.provable_in(sent.record, BUCKET))).kind == "absent"
+
+
+async def test_a_finished_create_whose_job_is_listed_without_its_marker_disproves_the_echo() -> None:
+    world = World()
+    await world.create(request())
+    world.cloud.echo = False
+    await world.create(request())
+    now = world.cloud.now()
+    await world.parts.history.read(BUCKET, now - 10, now + 10)
+    assert not world.parts.history.echoes(BUCKET)
 
 
 async def test_a_wrong_date_alone_proves_no_absence(sent: Sent) -> None:
@@ -126,23 +145,54 @@ async def test_empty_pages_hide_no_job(sent: Sent) -> None:
     assert (await sent.look(TIMING.watch + 60)).kind == "found"
 
 
-async def test_a_list_that_lags_proves_no_absence(sent: Sent) -> None:
-    """It lacks a job of the window that is known as accepted."""
-    missing = PreviewJob(bucket=BUCKET.name, job_id="missing")
-    missing.create_time.seconds = int(sent.world.cloud.now())
-    sent.world.parts.history.accepted(missing)
-    assert (await sent.look(TIMING.watch + 60)).kind == "unknown"
-
-
-@pytest.mark.xfail(strict=True, reason="the port of the store does not tell which jobs were accepted in a window")
-async def test_a_list_that_lacks_a_job_of_another_process_proves_no_absence() -> None:
-    """A list proves absence only if it shows every job that the store knows as accepted in the window."""
+@pytest.mark.parametrize("where", ["here", "elsewhere"])
+async def test_a_list_that_lacks_a_recorded_job_of_its_window_proves_no_absence(where: str) -> None:
+    """Whichever process has recorded it. As soon as the list has caught up, it is proof."""
     world = World()
-    other = world.process()
     sent = await Sent(world).send()
-    job = await world.create(request(), at=other)
+    job = await world.create(request(), at=world.parts if where == "here" else world.process())
+    hidden = world.cloud.jobs.pop(job.job_id)
+    assert (await sent.look(TIMING.watch + 60)).kind == "unknown"
+    world.cloud.jobs[job.job_id] = hidden
+    assert (await sent.look()).kind == "absent"
+
+
+async def test_one_missing_job_among_many_that_are_shown_proves_no_absence() -> None:
+    """The newest of them too."""
+    world = World()
+    sent = await Sent(world).send()
+    for _ in range(3):
+        job = await world.create(request())
+        await asyncio.sleep(1)
     del world.cloud.jobs[job.job_id]
     assert (await sent.look(TIMING.watch + 60)).kind == "unknown"
+
+
+@pytest.mark.parametrize("which", ["earlier", "later", "in another bucket"])
+async def test_a_job_that_the_list_was_not_asked_for_may_be_missing(which: str) -> None:
+    world = World()
+    elsewhere = request(bucket=EXCLUSIVE) if which == "in another bucket" else request()
+    if which == "earlier":
+        early = await world.create(elsewhere)
+        await asyncio.sleep(200)
+    sent = await Sent(world).send()
+    if which != "earlier":
+        await asyncio.sleep(0 if which == "in another bucket" else 200)
+        early = await world.create(elsewhere)
+    del world.cloud.jobs[early.job_id]
+    assert (await sent.look(TIMING.watch + 60)).kind == "absent"
+
+
+async def test_while_the_store_cannot_tell_which_jobs_there_are_nothing_is_absent_but_jobs_are_found(
+    sent: Sent,
+) -> None:
+    await asyncio.sleep(TIMING.watch + 60)
+    sent.world.telemetry.list_lags.clear()
+    sent.world.store.failing, sent.world.store.fail_before = ("accepted",), 2
+    assert (await sent.look()).kind == "unknown"
+    assert sent.world.telemetry.list_lags == {}
+    sent.job(marked=True, created=sent.record.sign_end - 1)
+    assert (await sent.look()).kind == "found"
 
 
 async def test_the_list_covers_all_attempts(sent: Sent) -> None:
@@ -199,6 +249,11 @@ class TestExclusive:
         outcome = await sent.look(TIMING.watch + 60)
         assert (outcome.kind, outcome.job and outcome.job.job_id) == ("found", "d0000")
 
+    async def test_a_source_format_that_the_cloud_has_found_out_makes_no_other_job(self, sent: Sent) -> None:
+        job = sent.job()
+        sent.world.cloud.jobs[job.job_id][0].options.source_format = "pdf"
+        assert (await sent.look(TIMING.watch + 60)).kind == "found"
+
     async def test_of_two_jobs_none_is_taken(self, sent: Sent) -> None:
         sent.job()
         sent.job()
@@ -206,10 +261,13 @@ class TestExclusive:
         assert (outcome.kind, len(outcome.candidates)) == ("ambiguous", 2)
 
     async def test_none_is_taken_while_another_create_of_the_place_is_open(self, sent: Sent) -> None:
+        """Of a process that knew of an echo, which sent it at the same time."""
         sent.job()
-        other = request(bucket=EXCLUSIVE, input_object="b.pdf")
+        other = sent.world.process()
+        other.history.echoes = lambda bucket: bucket == EXCLUSIVE  # type: ignore[method-assign]
         sent.world.cloud.fates = ["never"]
-        await sent.world.error(other, COUNTED, seconds=2)
+        asked = request(bucket=EXCLUSIVE, input_object="b.pdf")
+        await sent.world.error(asked, COUNTED, at=other, seconds=2)
         assert (await sent.look(TIMING.watch + 60)).kind == "ambiguous"
 
     async def test_a_job_that_is_bound_to_its_own_create_meanwhile_is_not_taken(self, sent: Sent) -> None:
@@ -219,6 +277,8 @@ class TestExclusive:
         held = Held(sent=True)
         world.cloud.fates = [held]
         process = world.process()
+        # It knew of an echo, and so it did not wait for the one that is open.
+        process.history.echoes = lambda bucket: bucket == EXCLUSIVE  # type: ignore[method-assign]
         task = asyncio.create_task(world.create(other, COUNTED, at=process, seconds=25))
         await held.began.wait()
         theirs = world.record(other, COUNTED)
@@ -300,11 +360,16 @@ async def test_an_attempt_that_another_look_has_decided_meanwhile_is_not_absent(
 async def test_how_far_a_list_lags_is_reported_with_every_complete_list(sent: Sent) -> None:
     await sent.look()
     assert sent.world.telemetry.list_lags == {BUCKET.name: 0}
-    missing = PreviewJob(bucket=BUCKET.name, job_id="missing")
-    missing.create_time.seconds = int(sent.world.cloud.now())
-    sent.world.parts.history.accepted(missing)
+    first = await sent.world.create(request())
+    await asyncio.sleep(20)
+    second = await sent.world.create(request())
+    await sent.world.create(request())
+    del sent.world.cloud.jobs[first.job_id], sent.world.cloud.jobs[second.job_id]
     await sent.look(10)
-    assert sent.world.telemetry.list_lags == {BUCKET.name: pytest.approx(10, abs=1)}
+    assert sent.world.telemetry.list_lags == {BUCKET.name: pytest.approx(30, abs=1)}
+    sent.world.cloud.repeats = True
+    await sent.look(10)
+    assert sent.world.telemetry.list_lags == {BUCKET.name: pytest.approx(30, abs=1)}
 
 
 async def test_an_accepted_job_is_looked_at_after_two_seconds_whatever_the_last_date_says(sent: Sent) -> None:

@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
+from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOptions
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview_gateway.creates.records import State
 from docpreview_gateway.model.callers import Caller
@@ -540,16 +540,93 @@ class TestWithoutEcho:
         assert (await world.create(asked, seconds=5)).job_id in world.cloud.jobs
         assert world.cloud.posts == 1
 
-    @pytest.mark.xfail(strict=True, reason="equal creates of an exclusive place are not sent one after the other")
-    async def test_an_equal_create_in_an_exclusive_bucket_waits_for_the_one_in_flight(self, world: World) -> None:
+    @pytest.mark.parametrize("where", ["here", "elsewhere"])
+    async def test_an_equal_create_in_an_exclusive_bucket_waits_for_the_one_in_flight(
+        self, world: World, where: str
+    ) -> None:
+        """Until its caller's deadline, with nothing sent and no page reserved; and it is sent as soon as it may be."""
+        at = world.parts if where == "here" else world.process()
         held = Held(sent=True)
         world.cloud.fates = [held]
-        first = asyncio.create_task(world.create(request(bucket=world.buckets[1])))
+        first = asyncio.create_task(world.create(request(bucket=EXCLUSIVE), seconds=200))
         await held.began.wait()
-        error = await world.error(request(bucket=world.buckets[1]), seconds=4)
+        error = await world.error(request(bucket=EXCLUSIVE), COUNTED, at=at, seconds=4)
+        assert (name_of(error), error.retry_after) == ("CREATE_IN_PROGRESS", 1)
+        assert "nothing was sent" in error.message
+        error = await world.error(request("", bucket=EXCLUSIVE), at=at, seconds=50)
+        assert (name_of(error), world.cloud.posts, world.pages().reserved) == ("CREATE_IN_PROGRESS", 1, 0)
+        assert "nothing was sent" in error.message
+        second = asyncio.create_task(world.create(request(bucket=EXCLUSIVE), COUNTED, at=at))
+        await asyncio.sleep(3)
+        held.go.set()
+        assert (await first).job_id != (await second).job_id
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            request(),
+            request(bucket=EXCLUSIVE, output=ObjectLocation(object="another/p-${Page}.jpg")),
+            request(bucket=EXCLUSIVE, output=ObjectLocation(object="out/${RequestToken}/p-${Page}.jpg")),
+        ],
+        ids=["not exclusive", "elsewhere", "with a token"],
+    )
+    async def test_a_create_whose_job_can_be_told_from_that_in_flight_does_not_wait(
+        self, world: World, other: CreatePreviewJobRequest
+    ) -> None:
+        """Or never can be: nobody makes a promise of jobs in a bucket that is not exclusive."""
+        held = Held(sent=True)
+        world.cloud.fates = [held]
+        same = request()
+        same.CopyFrom(other)
+        same.request_id = ""
+        first = asyncio.create_task(world.create(same if "Token" in other.output.object else request(bucket=EXCLUSIVE)))
+        await held.began.wait()
+        assert (await world.create(other, seconds=2)).job_id
         held.go.set()
         await first
-        assert name_of(error) == "CREATE_IN_PROGRESS"
+
+    async def test_equal_creates_in_an_exclusive_bucket_do_not_wait_while_the_cloud_echoes(self, world: World) -> None:
+        world.cloud.echo = True
+        await world.create(request(bucket=EXCLUSIVE))
+        await world.parts.history.read(EXCLUSIVE, world.cloud.now() - 10, world.cloud.now() + 10)
+        held = Held(sent=True)
+        world.cloud.fates = [held]
+        first = asyncio.create_task(world.create(request(bucket=EXCLUSIVE)))
+        await held.began.wait()
+        assert (await world.create(request(bucket=EXCLUSIVE), seconds=2)).job_id
+        held.go.set()
+        await first
+
+    async def test_a_create_that_stays_unknown_holds_others_up_until_a_minute_after_its_fence(
+        self, world: World
+    ) -> None:
+        """It may never be told from others. Their own jobs are not taken for its job, nor its job for theirs."""
+        world.cloud.fates = ["lost"]
+        asked = request(bucket=EXCLUSIVE)
+        await world.error(asked, seconds=2)
+        record = world.record(asked)
+        assert record is not None
+        left = record.sign_end + FENCE + 61 - world.cloud.now()
+        await asyncio.sleep(left - 4)
+        assert name_of(await world.error(request(bucket=EXCLUSIVE), seconds=2)) == "CREATE_IN_PROGRESS"
+        await asyncio.sleep(3)
+        later = await world.create(request(bucket=EXCLUSIVE))
+        assert (await world.create(asked)).job_id == "d0000" != later.job_id
+
+    async def test_of_equal_creates_in_an_exclusive_bucket_each_is_told_its_own_job(self, world: World) -> None:
+        """The reply of each is lost, and they come at the same time, to two processes."""
+        world.cloud.fates = ["lost", "lost"]
+        asked = [request(bucket=EXCLUSIVE) for _ in range(2)]
+        at = [world.parts, world.process()]
+        told: dict[str, str] = {}
+        for _ in range(100):
+            for each, process in zip(asked, at, strict=True):
+                try:
+                    told[each.request_id] = (await world.create(each, at=process, seconds=5)).job_id
+                except GatewayError as error:
+                    assert name_of(error) in {"CREATE_IN_PROGRESS", "CREATE_OUTCOME_UNKNOWN"}  # noqa: PT017
+            await asyncio.sleep(5)
+        assert told == {each.request_id: job_id for each, job_id in zip(asked, world.cloud.jobs, strict=True)}
 
     async def test_two_jobs_of_equal_creates_in_an_exclusive_bucket_are_never_mixed_up(self, world: World) -> None:
         """P2: a job that is told was made for that id; two ids never get one job."""

@@ -93,7 +93,12 @@ def test_an_accepted_create_has_its_job_and_expires_by_the_job_s_own_time() -> N
 
 
 def test_a_job_without_time_expires_by_that_of_its_acceptance() -> None:
-    assert OPEN.accepted(PreviewJob(job_id="job"), NOW).expires_at == NOW + 3600
+    done = OPEN.accepted(PreviewJob(job_id="job"), NOW)
+    assert (done.expires_at, done.created_at) == (NOW + 3600, 0)
+
+
+def test_a_record_tells_when_the_cloud_created_its_job() -> None:
+    assert (OPEN.created_at, OPEN.accepted(a_job(), NOW).created_at) == (0, 1_796_000_005)
 
 
 def test_a_job_that_is_too_long_to_keep_is_remembered_by_its_id() -> None:
@@ -101,7 +106,9 @@ def test_a_job_that_is_too_long_to_keep_is_remembered_by_its_id() -> None:
     answer = done.answer()
     assert len(done.job) <= MAX_STORED_BYTES
     assert (answer.bucket, answer.job_id, answer.state) == ("docs-1250000000", "job", PreviewJob.STATE_SUBMITTED)
-    assert done.expires_at == 1_796_000_005 + 3600
+    assert (done.expires_at, done.created_at) == (1_796_000_005 + 3600, 1_796_000_005)
+    undated = OPEN.accepted(PreviewJob(job_id="job", user_data="x" * MAX_STORED_BYTES), NOW)
+    assert not undated.answer().HasField("create_time")
 
 
 def test_a_create_whose_pages_are_not_counted_is_charged_at_once() -> None:

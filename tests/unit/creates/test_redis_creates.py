@@ -117,6 +117,7 @@ READS: dict[str, Callable[[RedisCreates, Record], Awaitable[object]]] = {
     "due": lambda store, _: store.due(NOW, NOW + 9, 9),
     "open_at": lambda store, _: store.open_at("p"),
     "bound": lambda store, _: store.bound(BUCKET, ["job"]),
+    "accepted": lambda store, _: store.accepted(BUCKET, NOW, NOW, 1),
     "count": lambda store, _: store.count("a", PERIODS),
     "leases": lambda store, _: store.leases(),
     "state": lambda store, _: store.state(),
@@ -240,6 +241,7 @@ async def test_calls_do_the_same_work_with_100000_records(side: Side, redis_serv
         lambda new: side.store.change([Change(new, None)]),
         lambda _: side.store.open_at("nowhere"),
         lambda _: side.store.bound(BUCKET, ["job"]),
+        lambda _: side.store.accepted(BUCKET, NOW, NOW + 9, 9),
         lambda _: side.store.count("a", PERIODS),
         lambda _: side.store.lease(LEASE, BUDGET),
         lambda _: side.store.mark(NOW),
@@ -310,6 +312,22 @@ async def test_what_a_lost_key_held_is_computed_again_from_the_records(side: Sid
     assert (hit.outcome, hit.record) == ("duplicate", done)
     assert await side.store.change([Change(done, done.charged(1), NOW)]) == [True]
     assert (await side.store.count("a", PERIODS)).day == Pages(8, 3 + leased)
+
+
+@pytest.mark.parametrize(("lost", "told"), [(META, {"job": NOW}), (DUE, {})])
+async def test_when_jobs_were_created_survives_the_loss_of_all_keys_but_the_one_that_says_it(
+    side: Side, lost: str, told: dict[str, float]
+) -> None:
+    """Nothing else that a script can read has it. Lists of the time before the loss are read by its rebuild."""
+    job = PreviewJob(bucket=BUCKET, job_id="job")
+    job.create_time.FromSeconds(int(NOW))
+    done = record().accepted(job, NOW)
+    await side.store.change([Change(None, done, NOW)])
+    await side.send("DEL", lost)
+    await side.store.begin_rebuild(NOW)
+    assert await side.store.accepted(BUCKET, NOW, NOW, 9) == told
+    assert await side.store.change([Change(done, None)]) == [True]
+    assert await side.store.accepted(BUCKET, NOW, NOW, 9) == {}
 
 
 async def test_used_pages_of_forgotten_creates_survive_the_loss_of_their_records(side: Side) -> None:
@@ -689,6 +707,9 @@ async def test_an_unexpected_answer_is_an_error_of_every_step(answer: object) ->
         ("due", [[b"key"]]),
         ("state", [[b"g", 1, b"", b"", b""]]),
         ("state", [[b"g", b"1", b"", b"", b"", b"", b""]]),
+        ("accepted", [[b"job"]]),
+        ("accepted", [[b"job", 1]]),
+        ("accepted", [[b"job", b"soon"]]),
     ],
 )
 async def test_an_answer_that_is_nearly_right_is_an_error(name: str, rest: list[object]) -> None:

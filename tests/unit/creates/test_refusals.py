@@ -56,6 +56,9 @@ def test_errors_before_anything_was_sent_say_so() -> None:
         assert "nothing was sent" in error.message
         assert "key x" not in error.message
         assert (error.retry_after, made(StoreError("")).retry_after) == (7, 1)
+    occupied = refusals.occupied()
+    assert "nothing was sent" in occupied.message
+    assert (name_of(occupied), occupied.retry_after) == ("CREATE_IN_PROGRESS", 1)
 
 
 def test_an_id_that_was_reused_is_never_to_be_repeated() -> None:

@@ -11,6 +11,7 @@ import pytest
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOptions
 from docpreview_gateway.creates.pages import Pages
+from docpreview_gateway.creates.ports import Change
 from docpreview_gateway.creates.records import State
 from docpreview_gateway.creates.rendered import RenderedJobs
 from docpreview_gateway.model.call import Call
@@ -373,3 +374,20 @@ async def test_a_look_takes_a_quarter_of_the_time_that_is_left_and_five_seconds_
     assert lookup.deadline == loop_time() + seconds
     assert not lookup.no_cache
     assert lookup.response is not call.response
+
+
+@pytest.mark.parametrize(("signed", "told"), [(True, PreviewJob.STATE_SUBMITTED), (False, PreviewJob.STATE_SUCCESS)])
+async def test_a_repeated_id_is_told_its_job_as_it_was_accepted_if_that_is_on_record(
+    world: World,
+    signed: bool,  # noqa: FBT001
+    told: PreviewJob.State.ValueType,
+) -> None:
+    """A record that an earlier version has left without the time of its signature may have an older state."""
+    asked = request()
+    job = await world.create(asked)
+    world.cloud.end(job.job_id)
+    there = world.record(asked)
+    assert there is not None
+    if not signed:
+        await world.store.change([Change(there, replace(there, sign_end=0.0))])
+    assert (await world.create(asked)).state == told

@@ -394,3 +394,14 @@ async def test_a_job_is_looked_at_again_after_a_quarter_of_its_age(world: World)
     await world.settle(7200)
     ((_, look_at),) = world.data.records.values()
     assert look_at == pytest.approx(world.cloud.now() + 300, abs=1)
+
+
+async def test_a_look_at_a_job_ends_after_ten_seconds(world: World) -> None:
+    """One that hangs does not keep the records behind it."""
+    await world.create(request(), COUNTED)
+    world.cloud.calls.clear()
+    await asyncio.sleep(3)
+    now = asyncio.get_running_loop().time()
+    await world.settle()
+    deadlines = [call.deadline for call, each in zip(world.cloud.calls, world.cloud.asked[-1:], strict=True)]
+    assert deadlines == [pytest.approx(now + 10, abs=0.1)]

@@ -105,8 +105,8 @@ const (
 	ErrorReason_ERROR_REASON_UPSTREAM_NOT_IMPLEMENTED ErrorReason = 35
 	// ALREADY_EXISTS. The `request_id` was used before with another request: take a new one for a new job.
 	ErrorReason_ERROR_REASON_REQUEST_ID_REUSED ErrorReason = 36
-	// UNAVAILABLE. A create with this `request_id` is in flight, in this replica or another: repeating the request is safe
-	// and gets its job.
+	// UNAVAILABLE. A create with this `request_id`, or with this output in an exclusive bucket, is in flight here or in
+	// another replica: repeating the request is safe and gets its job.
 	ErrorReason_ERROR_REASON_CREATE_IN_PROGRESS ErrorReason = 37
 	// UNAVAILABLE. The gateway cannot record creates with `request_id` now, and therefore sent nothing.
 	ErrorReason_ERROR_REASON_LEDGER_UNAVAILABLE ErrorReason = 38

@@ -83,8 +83,8 @@ pub enum ErrorReason {
     UpstreamNotImplemented = 35,
     /// ALREADY_EXISTS. The `request_id` was used before with another request: take a new one for a new job.
     RequestIdReused = 36,
-    /// UNAVAILABLE. A create with this `request_id` is in flight, in this replica or another: repeating the request is safe
-    /// and gets its job.
+    /// UNAVAILABLE. A create with this `request_id`, or with this output in an exclusive bucket, is in flight here or in
+    /// another replica: repeating the request is safe and gets its job.
     CreateInProgress = 37,
     /// UNAVAILABLE. The gateway cannot record creates with `request_id` now, and therefore sent nothing.
     LedgerUnavailable = 38,

@@ -283,8 +283,8 @@ export enum ErrorReason {
   REQUEST_ID_REUSED = 36,
 
   /**
-   * UNAVAILABLE. A create with this `request_id` is in flight, in this replica or another: repeating the request is safe
-   * and gets its job.
+   * UNAVAILABLE. A create with this `request_id`, or with this output in an exclusive bucket, is in flight here or in
+   * another replica: repeating the request is safe and gets its job.
    *
    * @generated from enum value: ERROR_REASON_CREATE_IN_PROGRESS = 37;
    */
