@@ -192,7 +192,9 @@ async def _happen(world: World, each: Planned, decided: dict[bytes, str]) -> Non
         world.note(replica.name, "cannot reach the store for", each.value)
         replica.down_until = loop_time() + each.value
     elif each.what == "empty":
-        world.empty_store()
+        # Without echo a replica that never saw the store takes an empty one for a new one (docs/creates.md).
+        if world.rules.echo or all(each.memory.value.generation for each in world.replicas):
+            world.empty_store()
     elif each.what == "jump":
         world.note("wall clock jumps of", replica.name, each.value)
         replica.wall.time += each.value

@@ -85,8 +85,8 @@ class RedisCreates:
     Until `state` or `begin_rebuild` is called, any store that is whole is accepted. Only `begin_rebuild` makes an empty
     server a store; it reads all records if the store is not whole, and may take `REBUILD_SECONDS`.
 
-    `may_lack` says whether the server may lack changes that the one with a replication id has acknowledged, or raises
-    RedisCallError. It is asked when the server has another id than before, before anything is read from it.
+    `may_lack` says whether the server may lack changes that the one with a `RedisHealth.server` has acknowledged, or
+    raises RedisCallError. It is asked when the server has another one than before, before anything is read from it.
     """
 
     def __init__(

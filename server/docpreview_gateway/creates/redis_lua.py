@@ -24,10 +24,12 @@ local is_whole = generation and generation ~= '' and redis.call('HGET', c, 'gene
   and redis.call('HGET', p, 'generation') == generation and redis.call('ZSCORE', d, member) and true or false
 local least_seq, known_loss, own_secret, known_secrets, known_server =
   string.match(ARGV[2], '^(%S+) (%S+) (%S+) (%S+) (%S+)$')
--- Another one after a restart or a failover; nothing where the user may not ask.
+-- Another one after a restart or a failover (`RedisHealth.server`); nothing where the user may not ask.
 local function server_id()
-  local info = redis.pcall('INFO', 'replication')
-  return type(info) == 'string' and string.match(info, 'master_replid:(%w+)') or ''
+  local server, replication = redis.pcall('INFO', 'server'), redis.pcall('INFO', 'replication')
+  if type(server) ~= 'string' or type(replication) ~= 'string' then return '' end
+  local run, id = string.match(server, 'run_id:(%w+)'), string.match(replication, 'master_replid:(%w+)')
+  return run and id and run .. ':' .. id or ''
 end
 local secrets = redis.call('HGET', m, 'secrets') or ''
 local function note_secret(used_at)

@@ -46,7 +46,7 @@ class ServerHealth:
         self._place = place
         self._telemetry = telemetry
         self._failing: frozenset[str] = frozenset()
-        self._replid = ""
+        self._server = ""
         self._losses = store.losses
         if strict:
             store.refuse(UNKNOWN)
@@ -79,14 +79,13 @@ class ServerHealth:
         The store notices that before it uses another one (`RedisCreates`), but only if it is used. A loss that was
         joined is not noted again.
         """
-        replid = health.replid
-        if not replid:
+        if not health.server:
             return
-        is_another = self._replid not in {"", replid}
-        if is_another and may_lack(health, self._replid) and self._losses == self._store.losses:
+        is_another = self._server not in {"", health.server}
+        if is_another and may_lack(health, self._server) and self._losses == self._store.losses:
             try:
                 await self._store.note_loss("the server was restarted, or another one has taken its place")
             except StoreError as error:
                 log.warning("a loss cannot be noted yet", place=self._place, error=str(error))
                 return
-        self._replid, self._losses = replid, self._store.losses
+        self._server, self._losses = health.server, self._store.losses

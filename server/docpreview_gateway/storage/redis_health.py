@@ -21,7 +21,7 @@ CHECKS = (POLICY, "evicted_keys", "appendonly", "appendfsync")
 # In a script, because that goes to the server that holds the key, whichever of a cluster it is.
 _INFO = """
 local found = {}
-for _, section in ipairs({'memory', 'persistence', 'stats', 'replication'}) do
+for _, section in ipairs({'server', 'memory', 'persistence', 'stats', 'replication'}) do
   table.insert(found, redis.call('INFO', section))
 end
 return table.concat(found, '\\n')
@@ -39,9 +39,10 @@ class RedisHealth(NamedTuple):
     """When that file is synced: `always`, `everysec` or `no`. Of a cluster, any node's."""
     evicted_keys: int | None = None
     """Keys of any kind that it has evicted since it was started."""
-    replid: str | None = None
-    """`master_replid`: another one means that the server was restarted, or that another one took its place."""
-    replid_before: str | None = None
+    server: str = ""
+    """`run_id` and `master_replid`, with a colon between: another one means that the server was restarted, that another
+    one took its place, or that its last replica left an hour ago. Empty: it does not say."""
+    replid_before: str = ""
     """`master_replid2`: of the server whose place this one took; zeros: it took none's."""
 
     @property
@@ -68,8 +69,8 @@ async def read_health(send: Callable[..., Awaitable[object]], key: str, *, secon
         appendonly=None if appendonly is None else appendonly == "1",
         appendfsync=config.get("appendfsync"),
         evicted_keys=int(evicted) if evicted.isdecimal() else None,
-        replid=info.get("master_replid"),
-        replid_before=info.get("master_replid2"),
+        server=f"{info['run_id']}:{info['master_replid']}" if {"run_id", "master_replid"} <= info.keys() else "",
+        replid_before=info.get("master_replid2", ""),
     )
 
 
@@ -89,12 +90,18 @@ def warnings(health: RedisHealth) -> dict[str, str]:
     return found
 
 
-def may_lack(health: RedisHealth, replid_before: str) -> bool:
-    """Whether a server may lack changes that the one with another `master_replid` has acknowledged.
+def may_lack(health: RedisHealth, before: str) -> bool:
+    """Whether a server may lack changes that the one with another `RedisHealth.server` has acknowledged.
 
-    One that was promoted may lag behind, and so may one that was restarted and writes late.
+    One that was promoted may lag behind, and so may one that was restarted and writes late. One that runs on and never
+    took another's place has all: it gives itself a new replication id an hour after its last replica left
+    (`repl-backlog-ttl`).
     """
-    return health.replid_before == replid_before or not health.keeps_all
+    run, _, replid = before.partition(":")
+    took_a_place = health.replid_before.strip("0") != ""
+    if health.server.partition(":")[0] == run and not took_a_place:
+        return False
+    return health.replid_before == replid or not health.keeps_all
 
 
 def _refused(error: RedisCallError) -> dict[str, str]:

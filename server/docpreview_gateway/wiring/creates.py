@@ -304,8 +304,8 @@ async def create_store(settings: Settings, keys: CreateKeys, stack: AsyncExitSta
         key, *_ = key_names(keys.namespace)
         read = partial(read_health, send, key, seconds=state.ledger_timeout_seconds)
 
-        async def server_may_lack(replid_before: str) -> bool:
-            return may_lack(await read(), replid_before)
+        async def server_may_lack(before: str) -> bool:
+            return may_lack(await read(), before)
 
         store = RedisCreates(send, keys, seconds=state.ledger_timeout_seconds, may_lack=server_may_lack)
         return OpenStore(store, shown(url.get_secret_value()), read)

@@ -800,8 +800,8 @@ async def test_a_counter_of_changes_that_cannot_be_read_is_a_loss_which_a_rebuil
 def judged(send: Callable[..., Awaitable[Any]]) -> RedisCreates:
     """A store that asks its server whether it may lack changes, as the gateway does."""
 
-    async def server_may_lack(replid_before: str) -> bool:
-        return may_lack(await read_health(send, RECORDS), replid_before)
+    async def server_may_lack(before: str) -> bool:
+        return may_lack(await read_health(send, RECORDS), before)
 
     return RedisCreates(send, KEYS, seconds=5, may_lack=server_may_lack)
 

@@ -158,16 +158,25 @@ async def test_a_server_that_does_not_answer_is_left_to_the_store(tmp_path: Path
 @pytest.mark.parametrize(
     ("after", "losses"),
     [
-        (RedisHealth(appendonly=True, appendfsync="always", replid="two", replid_before="0" * 40), 0),
-        (RedisHealth(appendonly=True, appendfsync="everysec", replid="two", replid_before="0" * 40), 1),
-        (RedisHealth(appendonly=True, appendfsync="always", replid="two", replid_before="one"), 1),
-        (RedisHealth(replid="two"), 1),
+        (RedisHealth(appendonly=True, appendfsync="always", server="b:two", replid_before="0" * 40), 0),
+        (RedisHealth(appendonly=True, appendfsync="everysec", server="b:two", replid_before="0" * 40), 1),
+        (RedisHealth(appendonly=True, appendfsync="always", server="b:two", replid_before="one"), 1),
+        (RedisHealth(server="b:two"), 1),
+        (RedisHealth(server="a:two", replid_before="0" * 40), 0),
+        (RedisHealth(server="a:two", replid_before="three"), 1),
     ],
-    ids=["restarted, and syncs each change", "restarted, and syncs each second", "promoted", "does not say"],
+    ids=[
+        "restarted, and syncs each change",
+        "restarted, and syncs each second",
+        "promoted",
+        "does not say how it writes",
+        "runs on without replicas",
+        "was a replica meanwhile",
+    ],
 )
 async def test_a_restart_is_a_loss_unless_the_server_has_written_every_change(after: RedisHealth, losses: int) -> None:
     """One that took another's place may lack what that one had acknowledged, however it writes."""
-    healths = [RedisHealth(replid="one"), after]
+    healths = [RedisHealth(server="a:one"), after]
 
     async def read() -> RedisHealth:
         return healths.pop(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,7 +11,7 @@ from redis.exceptions import NoPermissionError
 
 from docpreview_gateway.storage.redis_client import RedisCallError
 from docpreview_gateway.storage.redis_connections import redis_batches, redis_commands
-from docpreview_gateway.storage.redis_health import CHECKS, RedisHealth, read_health, warnings
+from docpreview_gateway.storage.redis_health import CHECKS, RedisHealth, may_lack, read_health, warnings
 from tests.redis_server import running_redis
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from tests.redis_groups import Cluster
     from tests.redis_server import RedisServer
 
-GOOD = RedisHealth("noeviction", appendonly=True, appendfsync="everysec", evicted_keys=0, replid="a")
+GOOD = RedisHealth("noeviction", appendonly=True, appendfsync="everysec", evicted_keys=0, server="a:b")
 KEY = "docpreview:2:{x}:c"
 
 
@@ -58,8 +59,7 @@ async def test_a_server_says_how_it_is_set(tmp_path: Path) -> None:
             async with connected(server.url) as send:
                 health = await read_health(send, KEY)
                 assert health[:4] == ("allkeys-lru", False, "no", 0)
-                assert health.replid
-                assert len(health.replid) == 40
+                assert [len(part) for part in health.server.split(":")] == [40, 40]
 
 
 async def test_evicted_keys_are_counted(tmp_path: Path) -> None:
@@ -70,18 +70,36 @@ async def test_evicted_keys_are_counted(tmp_path: Path) -> None:
             assert (await read_health(send, KEY)).evicted_keys
 
 
-async def test_another_server_has_another_replication_id(tmp_path: Path, redis_server: RedisServer) -> None:
+async def test_another_server_has_another_id(tmp_path: Path, redis_server: RedisServer) -> None:
     """Also one that was started again without its data."""
     with running_redis(tmp_path) as server:
         async with redis_commands(server.url) as send, redis_commands(redis_server.url) as other:
-            first = (await read_health(send, KEY)).replid
-            assert (await read_health(other, KEY)).replid != first
-            assert (await read_health(send, KEY)).replid == first
+            first = (await read_health(send, KEY)).server
+            assert (await read_health(other, KEY)).server != first
+            assert (await read_health(send, KEY)).server == first
             server.kill()
             server.start()
             with pytest.raises(RedisCallError):
                 await read_health(send, KEY)
-            assert (await read_health(send, KEY)).replid not in {None, first}
+            assert (await read_health(send, KEY)).server not in {"", first}
+
+
+async def test_a_server_that_runs_on_when_its_last_replica_has_left_lacks_nothing(tmp_path: Path) -> None:
+    """Its replication id changes then, after `repl-backlog-ttl`: an hour, unless it is set."""
+    (tmp_path / "replica").mkdir()
+    with running_redis(tmp_path, "--repl-backlog-ttl", "1", "--repl-diskless-sync-delay", "0") as server:
+        async with redis_commands(server.url) as send:
+            before = (await read_health(send, KEY)).server
+            follow = ("--replicaof", *server.url.removeprefix("redis://").partition("/")[0].rsplit(":", 1))
+            with running_redis(tmp_path / "replica", *follow):
+                async with asyncio.timeout(30):
+                    while "online" not in str(await send("INFO", "replication")):  # noqa: ASYNC110
+                        await asyncio.sleep(0.05)
+            async with asyncio.timeout(30):
+                while (after := await read_health(send, KEY)).server == before:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            assert not after.keeps_all
+            assert not may_lack(after, before)
 
 
 async def test_a_cluster_says_how_its_nodes_are_set(redis_cluster: Cluster) -> None:
@@ -89,7 +107,7 @@ async def test_a_cluster_says_how_its_nodes_are_set(redis_cluster: Cluster) -> N
     async with redis_commands(redis_cluster.url) as send:
         health = {(await read_health(send, f"{{{slot}}}")) for slot in "abcdefgh"}
     assert {each.policy for each in health} == {"noeviction"}
-    assert len({each.replid for each in health}) > 1
+    assert len({each.server for each in health}) > 1
 
 
 async def test_a_user_who_may_not_ask_for_the_configuration_gets_the_rest(redis_server: RedisServer) -> None:
