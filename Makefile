@@ -64,11 +64,12 @@ test: $(READY) ## the tests that need nothing but Python and make, in minutes; s
 test-rest: $(READY) ## the others: clients in five languages, faults, chart, monitoring
 	$(BIN)/pytest $(REST) $(BESIDE) --continued; first=$$?; $(BIN)/pytest $(REST) $(ALONE) && exit $$first
 
-test-all: ## both
+test-all: ## these two and test-long
 	$(MAKE) test
 	$(MAKE) test-rest
+	$(MAKE) test-long
 
-test-long: $(READY) ## the suites that take minutes (churn)
+test-long: $(READY) ## the suites that take minutes each: churn, overload, 10,000 simulated schedules
 	$(BIN)/pytest -m long --timeout 900
 
 clients: $(READY) ## every client in its language: its own checks, and all of the conformance table; nothing is skipped
