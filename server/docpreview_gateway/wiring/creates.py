@@ -104,43 +104,29 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
     be opened.
     """
     async with AsyncExitStack() as stack:
-        base = await _base(settings, upstream, times, observed.creates, access.caller_names, stack)
-        guarded, history, keys, timing = base.guarded, base.history, base.keys, base.timing
         telemetry = observed.creates
+        base = await _base(settings, upstream, times, telemetry, access.caller_names, stack)
+        guarded = base.guarded
         outcomes = base.outcomes(times, telemetry)
-        journal, replica = await _journal(settings, keys, worker, stack)
+        journal, replica = await _journal(settings, base.keys, worker, stack)
         leases = PageLeases(guarded, journal, times, replica=replica, measure=telemetry.leased)
         days = Days(guarded, times)
-        creates = RecordedCreates(
-            upstream,
-            buckets,
-            guarded,
-            Attempts(upstream, guarded, outcomes, keys, times, leases=leases, telemetry=telemetry, timing=timing),
-            drafts=Drafts(keys, timing, base.old),
-            rendered=RenderedJobs(upstream, tags, keys, upstream.last_seen),
-            history=history,
-            leases=leases,
-            days=days,
-            keys=keys,
-            times=times,
-            telemetry=telemetry,
-            unsafe=lambda: guarded.unsafe,
-        )
+        creates = base.creates(upstream, tags, buckets, outcomes, times, leases=leases, days=days, telemetry=telemetry)
         metrics = PageMetrics(guarded, days, access.callers, times=times, clock=clock, telemetry=telemetry)
         settlement = base.settlement(upstream, buckets, outcomes, times, telemetry)
         stack.push_async_callback(leases.end)
-        for each in (
-            repeated(settlement.round, SETTLE_SECONDS),
-            repeated(leases.round, RENEW_SECONDS),
-            repeated(metrics.round, PAGES_SECONDS),
-            repeated(_keep_up(days, history, base.buckets[0]), APART_SECONDS / 2),
-            *base.rounds(settings, times, telemetry, replica),
-        ):
+        keep_up = _keep_up(days, base.history, base.buckets[0])
+        rounds = (
+            (settlement.round, SETTLE_SECONDS),
+            (leases.round, RENEW_SECONDS),
+            (metrics.round, PAGES_SECONDS),
+            (keep_up, APART_SECONDS / 2),
+        )
+        for each in (*(repeated(*each) for each in rounds), *base.rounds(settings, times, telemetry, replica)):
             await stack.enter_async_context(each)
         stack.push_async_callback(creates.drained)
-        yield CreateParts(
-            creates, PageUsages(guarded, lambda: days.today(clock.now())), lambda: guarded.problem or guarded.damage
-        )
+        usages = PageUsages(guarded, lambda: days.today(clock.now()))
+        yield CreateParts(creates, usages, lambda: guarded.problem or guarded.damage)
 
 
 @dataclass(frozen=True)
@@ -156,6 +142,36 @@ class _Base:
     guarded: GuardedStore
     rebuild: Rebuild
     buckets: list[Bucket]
+
+    def creates(  # noqa: PLR0913 - all parts of a create meet here
+        self,
+        upstream: Cached,
+        tags: ObjectTags,
+        buckets: BucketRegistry,
+        outcomes: Outcomes,
+        times: CloudTimes,
+        *,
+        leases: PageLeases,
+        days: Days,
+        telemetry: CreatesTelemetry,
+    ) -> RecordedCreates:
+        """The service."""
+        store, keys, timing = self.guarded, self.keys, self.timing
+        return RecordedCreates(
+            upstream,
+            buckets,
+            store,
+            Attempts(upstream, store, outcomes, keys, times, leases=leases, telemetry=telemetry, timing=timing),
+            drafts=Drafts(keys, timing, self.old),
+            rendered=RenderedJobs(upstream, tags, keys, upstream.last_seen),
+            history=self.history,
+            leases=leases,
+            days=days,
+            keys=keys,
+            times=times,
+            telemetry=telemetry,
+            unsafe=lambda: store.unsafe,
+        )
 
     def outcomes(self, times: CloudTimes, telemetry: CreatesTelemetry) -> Outcomes:
         """What finds the outcomes of creates."""

@@ -242,19 +242,7 @@ class Gateway:
     ) -> None:
         health = Health()
         self._listener = listener = Listener(self._observed.rpc)
-        server = grpc_server(
-            self._guards(handlers),
-            shares_port=self._worker is not None,
-            connection_age=self._settings.limits.connection_age_seconds,
-            longest_stream=self._settings.watch.max_stream_seconds,
-            most_streams=MOST_STREAMS_OF_EDGE if self._settings.edge.listen else MOST_STREAMS,
-            on_unknown=listener.on_unknown,
-            on_end=listener.on_end,
-        )
-        register(server, handlers, all_routes, self._streams)
-        health.register(server, self._streams)
-        if self._settings.reflection:
-            enable_reflection(server, self._streams)
+        server = self._server(listener, handlers, all_routes, health)
         for watchdog in (self._streams.check, self._connections.check):
             await stack.enter_async_context(repeated(watchdog, WATCHDOG_SECONDS))
         await access.refresh_keys()
@@ -268,6 +256,25 @@ class Gateway:
         self._connections.listens_on(self.port)
         await health.serving()
         stack.push_async_callback(self._drain, listener, handlers, health, watching)
+
+    def _server(
+        self, listener: Listener, handlers: Handlers, all_routes: list[Route[Any]], health: Health
+    ) -> grpc.aio.Server:
+        """The server, with its handlers and without a port."""
+        server = grpc_server(
+            self._guards(handlers),
+            shares_port=self._worker is not None,
+            connection_age=self._settings.limits.connection_age_seconds,
+            longest_stream=self._settings.watch.max_stream_seconds,
+            most_streams=MOST_STREAMS_OF_EDGE if self._settings.edge.listen else MOST_STREAMS,
+            on_unknown=listener.on_unknown,
+            on_end=listener.on_end,
+        )
+        register(server, handlers, all_routes, self._streams)
+        health.register(server, self._streams)
+        if self._settings.reflection:
+            enable_reflection(server, self._streams)
+        return server
 
     def _guards(self, handlers: Handlers) -> list[grpc.aio.ServerInterceptor]:
         """Authentication of reflection, not a route of ours. Only if needed: interceptors cost every call."""
