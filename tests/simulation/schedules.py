@@ -180,7 +180,7 @@ async def _run(schedule: Schedule) -> World:
     return world
 
 
-async def _happen(world: World, each: Planned, decided: dict[bytes, str]) -> None:  # noqa: C901
+async def _happen(world: World, each: Planned, decided: dict[bytes, str]) -> None:  # noqa: C901, PLR0912 - a table of what may happen
     await asyncio.sleep(each.at)
     replica = world.replicas[each.replica]
     if each.what == "call" and each.request is not None:
