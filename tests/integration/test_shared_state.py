@@ -17,7 +17,7 @@ from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, GetPreviewJobRequest, WaitPreviewJobRequest
 from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview_emulator import Emulator
-from docpreview_gateway.settings.sections import SharedStateSettings
+from docpreview_gateway.settings.sections import LedgerSettings, SharedStateSettings
 from docpreview_gateway.settings.upstream import CacheSettings
 from docpreview_gateway.wiring.gateway import Gateway
 from tests.deployments import NAMESPACE
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceAsyncStub
+    from docpreview_gateway.creates.rebuild import OnLoss
     from tests.redis_server import RedisServer
 
 DOCUMENT = Path(__file__).parents[2] / "examples" / "seven-pages.pdf"
@@ -87,22 +88,27 @@ class Pair:
 
 
 @asynccontextmanager
-async def replica(emulator: Emulator, server: Served, cache: CacheSettings, **shared: float) -> AsyncIterator[Replica]:
+async def replica(
+    emulator: Emulator, server: Served, cache: CacheSettings, on_loss: OnLoss = "rebuild", **shared: float
+) -> AsyncIterator[Replica]:
     state = SharedStateSettings.model_validate({"url": server.url, **shared})
+    ledger = LedgerSettings(on_loss=on_loss)
     async with (
-        Gateway(settings(emulator, cache=cache, shared_state=state)) as gateway,
+        Gateway(settings(emulator, cache=cache, shared_state=state, ledger=ledger)) as gateway,
         grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}", options=[("grpc.enable_retries", 0)]) as channel,
     ):
         yield Replica(gateway, PreviewJobServiceStub(channel))
 
 
 @asynccontextmanager
-async def replicas(server: Served, cache: CacheSettings, **shared: float) -> AsyncIterator[Pair]:
+async def replicas(
+    server: Served, cache: CacheSettings, on_loss: OnLoss = "rebuild", **shared: float
+) -> AsyncIterator[Pair]:
     async with Emulator() as emulator:
         emulator.put_object(BUCKET, REGION, "a.pdf", DOCUMENT.read_bytes())
         async with (
-            replica(emulator, server, cache, **shared) as one,
-            replica(emulator, server, cache, **shared) as other,
+            replica(emulator, server, cache, on_loss, **shared) as one,
+            replica(emulator, server, cache, on_loss, **shared) as other,
         ):
             yield Pair(emulator, one, other)
 

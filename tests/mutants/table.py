@@ -61,10 +61,12 @@ TABLE: dict[str, Judged] = {
     "creates/redis_scripts.py": _REDIS,
     "creates/redis_lua.py": _REDIS,
     "creates/redis_rebuild.py": _REDIS,
+    "creates/redis_answers.py": Judged(_REDIS.tests, money=True, only=_REDIS.only),
+    "creates/store_memory.py": _creates("guarded", "guarded_failures", "rebuild"),
+    "creates/counters.py": _creates("reconciliation", money=False),
     "creates/keys.py": _creates("keys", "rotation", "evidence", "records", money=False),
     "creates/records.py": _creates("records", "settlement", "attempts", money=False),
     "creates/reconciliation.py": _creates("reconciliation", money=False),
-    "creates/counters.py": _creates("reconciliation", money=False),
     "creates/refusals.py": _creates("refusals", "recorded", "attempts", "budgets", money=False),
     "upstream/cloud_clock.py": Judged(
         tuple(
