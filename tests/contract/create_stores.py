@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import copy
 import sqlite3
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from typing import TYPE_CHECKING, Any, Protocol
+
+from redis.exceptions import ConnectionError, TimeoutError  # noqa: A004 - the library names them so
 
 from docpreview_gateway.creates.keys import CreateKeys
 from docpreview_gateway.creates.redis_creates import RedisCreates, key_names
@@ -155,7 +157,13 @@ class _Redis:
         return RedisCreates(await self._send(), keys, seconds=10)
 
     async def _send(self) -> Callable[..., Awaitable[Any]]:
-        return await self._stack.enter_async_context(redis_commands(self._url))
+        send = await self._stack.enter_async_context(redis_commands(self._url))
+        # On a crowded machine connecting may take longer than a gateway waits for it.
+        for _ in range(5):
+            with suppress(ConnectionError, TimeoutError):
+                await send("EXISTS", RECORDS)
+                break
+        return send
 
     async def empty(self) -> None:
         await (await self._send())("DEL", *NAMES)
