@@ -88,6 +88,26 @@ async def test_without_echo_an_outcome_is_unknown_or_ambiguous_and_never_another
         assert here.made == {f"one:{A}": 1, f"two:{B}": 1}
 
 
+@pytest.mark.parametrize("lost", [DROPPED, LOST], ids=str)
+async def test_without_echo_a_lost_job_is_found_again_in_a_bucket_that_is_exclusive(
+    tmp_path: Path, lost: dict[str, Any]
+) -> None:
+    """By document, output and options; those that the create leaves open the cloud may show as it likes."""
+    async with site(tmp_path, echo=False) as here:
+        bucket = {"name": BUCKET, "region": REGION, "credentials": "main", "exclusive": True}
+        async with (
+            Gateway(here.settings(buckets=[bucket, *here.policed["buckets"][1:]])) as gateway,
+            here.caller(gateway) as one,
+        ):
+            here.emulator.add_fault(operation="create", **lost)
+            early = await one.answer(request_id=A)
+            assert early.reason in NOT_TOLD
+            await asyncio.sleep(FENCE)
+            late = await one.answer(request_id=A)
+            assert here.owner(late.job_id) == f"one:{A}"
+            assert here.made == {f"one:{A}": 1}
+
+
 @pytest.mark.parametrize("echo", [True, False])
 async def test_a_job_of_another_program_is_never_told_to_a_caller(tmp_path: Path, *, echo: bool) -> None:
     """The vendor's SDK makes a job of the same document, output and options while a create is lost.

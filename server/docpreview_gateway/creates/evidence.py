@@ -38,6 +38,9 @@ DEFAULTS = PreviewOptions(
 )
 """What the cloud does without an option, and may echo (vendor document 460/46942)."""
 
+_ALSO_ECHOED = {"comments": PreviewOptions.COMMENTS_SHOW, "end_page": 5001}
+"""What replies and samples of the vendor have in place of the default, for an option that was not set."""
+
 
 class Listed(NamedTuple):
     """A job of a list, and the marker in its user data; empty: none."""
@@ -146,4 +149,7 @@ def _has_defaults_else(job: PreviewJob, record: Record) -> bool:
         return False
     asked = {field.name for field, _ in record.read_request().options.ListFields()}
     left_open = [(field.name, value) for field, value in job.options.ListFields() if field.name not in asked]
-    return all(name == "source_format" or value == getattr(DEFAULTS, name) for name, value in left_open)
+    return all(
+        name == "source_format" or value in {getattr(DEFAULTS, name), _ALSO_ECHOED.get(name)}
+        for name, value in left_open
+    )

@@ -155,6 +155,8 @@ def test_an_unmarked_job_outside_of_the_window_is_not_the_creates(created: float
     [
         (PreviewOptions(), True),
         (PreviewOptions(start_page=1, end_page=-1, quality=100, zoom_percent=100, image_dpi=96), True),
+        (PreviewOptions(comments=PreviewOptions.COMMENTS_HIDE), True),
+        (PreviewOptions(comments=PreviewOptions.COMMENTS_SHOW, end_page=5001), True),
         (PreviewOptions(quality=70), False),
         (PreviewOptions(target_format=PreviewOptions.TARGET_FORMAT_PNG), False),
         (PreviewOptions(page_ranges="1-2"), False),

@@ -83,6 +83,8 @@ async def test_each_service_reports_its_health_and_all_stop_serving_together() -
         early = await error_of(stub.Check(health_pb2.HealthCheckRequest(service=SERVICE_NAMES[0])))
         assert early.code() == grpc.StatusCode.NOT_FOUND
         await health.serving()
+        listed = (await stub.List(health_pb2.HealthListRequest())).statuses
+        assert {name: each.status for name, each in listed.items()} == dict.fromkeys(("", *SERVICE_NAMES), SERVING)
         assert {await status(name) for name in ("", *SERVICE_NAMES)} == {SERVING}
         unknown = await error_of(stub.Check(health_pb2.HealthCheckRequest(service="docpreview.v1.Nothing")))
         assert unknown.code() == grpc.StatusCode.NOT_FOUND
