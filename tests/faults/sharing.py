@@ -46,8 +46,8 @@ OUTPUTS = [f"previews/{name}/${{Number}}.jpg" for name in "abc"]
 WAITING = frozenset({"UNAVAILABLE", "LEDGER_UNAVAILABLE", "LIMITER_UNAVAILABLE"})
 """Reasons of a call whose create was not sent, because the gateway or its store could not be reached."""
 
-SETTLED_SECONDS = 150.0
-"""Time in which all pages are charged, leases of ended processes included."""
+SETTLED_SECONDS = 330.0
+"""Time in which all pages are charged: a job is looked at again after 300 s at the latest, and leases end before."""
 
 
 @dataclass(frozen=True, slots=True)
