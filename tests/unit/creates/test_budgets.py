@@ -12,12 +12,14 @@ import pytest
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewOptions
 from docpreview.v1.usage_service_pb2 import GetUsageRequest, Usage
+from docpreview_gateway.creates.keys import is_unrecorded
 from docpreview_gateway.creates.pages import Pages
 from docpreview_gateway.creates.ports import Lease
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.callers import ANONYMOUS, Caller, PageBudget
 from docpreview_gateway.model.errors import GatewayError, LimitReached, UpstreamError
 from docpreview_gateway.storage.background import loop_time
+from docpreview_gateway.upstream.wire.user_data import read_marker, split_user_data
 from tests.unit.creates.worlds import (
     COUNTED,
     DAY,
@@ -364,7 +366,10 @@ async def test_a_create_with_an_id_is_not_sent_without_the_store_whatever_was_le
 
 
 async def test_a_create_of_which_only_the_echo_needs_a_record_passes_without_the_store(world: World) -> None:
-    """Nothing that its caller was promised is lost."""
+    """Nothing that its caller was promised is lost. The job's marker says that no record knows it."""
     world.store.fail_before = 9
-    assert (await world.create(request(""), ONE)).job_id
+    job_id = (await world.create(request(""), ONE)).job_id
+    marker = read_marker(split_user_data(world.cloud.jobs[job_id][0].user_data)[1])
+    assert marker is not None
+    assert is_unrecorded(marker)
     assert (await world.create(request(""), replace(COUNTED, shadow=True))).job_id

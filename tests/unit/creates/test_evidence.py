@@ -158,6 +158,8 @@ def test_an_unmarked_job_outside_of_the_window_is_not_the_creates(created: float
         (PreviewOptions(comments=PreviewOptions.COMMENTS_HIDE), True),
         (PreviewOptions(comments=PreviewOptions.COMMENTS_SHOW, end_page=5001), True),
         (PreviewOptions(quality=70), False),
+        (PreviewOptions(single_image=False), True),
+        (PreviewOptions(single_image=True), False),
         (PreviewOptions(target_format=PreviewOptions.TARGET_FORMAT_PNG), False),
         (PreviewOptions(page_ranges="1-2"), False),
     ],

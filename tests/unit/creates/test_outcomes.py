@@ -102,6 +102,14 @@ async def test_watching_alone_proves_no_absence(sent: Sent) -> None:
     assert (await sent.look(TIMING.watch + 60)).kind == "unknown"
 
 
+async def test_a_list_of_just_before_the_fence_proves_no_absence_however_long_one_has_watched(sent: Sent) -> None:
+    """The cloud's clock may be as much behind as the slack allows for."""
+    await asyncio.sleep(TIMING.watch + 60)
+    before = sent.record.sign_end + TIMING.fence_slack + TIMING.visibility - 1 - sent.world.cloud.now()
+    sent.world.cloud.lies = [before] * 5
+    assert (await sent.look()).kind == "unknown"
+
+
 async def test_a_process_that_has_just_started_watches_for_itself(sent: Sent) -> None:
     other = sent.world.process()
     await asyncio.sleep(10 * TIMING.watch)
