@@ -36,7 +36,13 @@ WATCHDOG_SECONDS = 1.0
 """Interval between checks of streams and connections."""
 
 MOST_WAITING = 100
-"""Most streams that wait for their message. Half a message may hold up to a MiB."""
+"""Most streams that wait for their message, but for those of the last second. Half a message may hold up to a MiB."""
+
+YOUNG_SECONDS, MOST_YOUNG = 1.0, 10
+"""A stream waits for so long undisturbed, unless there are so many times `MOST_WAITING` of them.
+
+The message of an honest call is there with its headers, but the event loop may read it only after those of others.
+"""
 
 MOST_SIDE = 1000
 """Most streams of health and reflection, which no limit of calls counts: one for each connection."""
@@ -62,9 +68,9 @@ _TEXTS = {
 class Streams:
     """The open streams of a process. `clock` returns seconds.
 
-    A stream whose message has not come after `patience` seconds is ended; beyond `most_waiting` of them the one that
-    has waited longest is ended at once, so that the streams of strangers make room for those of honest callers. At most
-    `most_side` streams of health and reflection are served.
+    A stream whose message has not come after `patience` seconds is ended; beyond `most_waiting` of them those that
+    have waited longest are ended, once they have waited for `YOUNG_SECONDS`, so that the streams of strangers make room
+    for those of honest callers. At most `most_side` streams of health and reflection are served.
     """
 
     def __init__(
@@ -105,6 +111,8 @@ class Streams:
         late = self._clock() - self._patience
         for context in [context for context, since in self._since.items() if since <= late]:
             self._end(context, "no_message")
+        while len(self._since) > self._most_waiting and self._makes_room():
+            pass
 
     def guarded(self, handler: Handler) -> Handler:
         """The handler of a method of the contract, which gets its message when that has come."""
@@ -182,12 +190,21 @@ class Streams:
         """The next message of a stream, or EOF. AbortError when the stream was ended before it came."""
         waiting = self._since
         if len(waiting) >= self._most_waiting:
-            self._end(next(iter(waiting)), "crowded")
+            self._makes_room()
         waiting[context] = self._clock()
         try:
             return await context.read()
         finally:
             waiting.pop(context, None)
+
+    def _makes_room(self) -> bool:
+        """End the stream that has waited longest, unless it is young. Whether one was ended."""
+        oldest, since = next(iter(self._since.items()))
+        is_young = since > self._clock() - YOUNG_SECONDS
+        if is_young and len(self._since) < MOST_YOUNG * self._most_waiting:
+            return False
+        self._end(oldest, "crowded")
+        return True
 
     def _end(self, context: Context, why: Why) -> None:
         """End a waiting stream with a status; its read then raises AbortError."""

@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.rpc.server import Health, enable_reflection, grpc_server
-from docpreview_gateway.rpc.streams import Streams
+from docpreview_gateway.rpc.streams import MOST_YOUNG, YOUNG_SECONDS, Streams
 from tests.unit.rpc.conftest import GET, REQUEST, SERVICE, error_info, serving
 from tests.unit.rpc.test_handlers import error_of
 
@@ -116,13 +116,34 @@ async def test_a_message_that_comes_late_but_in_time_is_served() -> None:
 
 async def test_beyond_the_bound_the_stream_that_has_waited_longest_makes_room() -> None:
     """So that an honest call is never the one that is refused."""
-    async with scene(most_waiting=2) as found:
+    now = 100.0
+    async with scene(most_waiting=2, clock=lambda: now) as found:
         found.go.set()
         first, second = await found.silent_call(), await found.silent_call()
+        now += YOUNG_SECONDS
         assert await found.call() == REQUEST
         assert await refused(first) == (grpc.StatusCode.UNAVAILABLE, reasons.ERROR_REASON_OVERLOADED)
         assert (found.streams.waiting, found.streams.ended["crowded"]) == (1, 1)
         second.cancel()
+        await found.until(0)
+
+
+async def test_streams_of_the_last_second_are_left_alone_until_they_are_ten_times_as_many() -> None:
+    """An honest call whose message is there may not have been read yet. The watchdog ends them once they are older."""
+    now = 100.0
+    async with scene(most_waiting=1, clock=lambda: now) as found:
+        calls = [await found.silent_call() for _ in range(MOST_YOUNG)]
+        assert found.streams.ended["crowded"] == 0
+        begin: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = found.channel.stream_stream(ECHO)
+        calls.append(begin())
+        assert await refused(calls[0]) == (grpc.StatusCode.UNAVAILABLE, reasons.ERROR_REASON_OVERLOADED)
+        assert (found.streams.waiting, found.streams.ended["crowded"]) == (MOST_YOUNG, 1)
+        await found.streams.check()
+        assert found.streams.waiting == MOST_YOUNG
+        now += YOUNG_SECONDS
+        await found.streams.check()
+        assert (found.streams.waiting, found.streams.ended["crowded"]) == (1, MOST_YOUNG)
+        calls[-1].cancel()
         await found.until(0)
 
 
