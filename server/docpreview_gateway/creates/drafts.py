@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from docpreview_gateway.creates import pages
 from docpreview_gateway.creates.days import day_of
-from docpreview_gateway.creates.keys import is_of_marker, random_key
+from docpreview_gateway.creates.keys import is_of_marker, random_key, same_body
 from docpreview_gateway.creates.records import MAX_STORED_BYTES, Record, State, stored_request
 from docpreview_gateway.upstream.wire.user_data import TOKEN_PLACEHOLDER
 
@@ -94,9 +94,13 @@ class Drafts:
         return replace(record, day=day or day_of(now))
 
     def body_under(self, standing: Record, work: Work) -> bytes:
-        """The body of the work's request by the secret of the standing record."""
+        """The body of the work's request by the secret of the standing record's body."""
         if standing.is_imported and self._old is not None:
             return self._old.body(work.original)
+        if is_of_marker(standing.body):
+            # A marker is made with the current secret, also for a new attempt of a record that was made with another.
+            bodies = [self._keys.body(work.original, kid) for kid in self._keys.ids]
+            return next((body for body in bodies if same_body(standing.body, body)), bodies[0])
         return work.record.body if standing.kid == self._keys.id else self._keys.body(work.original, standing.kid)
 
     @staticmethod

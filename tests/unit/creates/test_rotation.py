@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -137,6 +138,26 @@ async def test_a_record_that_was_taken_in_goes_behind_that_of_a_create_whatever_
     assert late.created_at > second.create_time.seconds
     for secrets in ((NEW, OLD), (OLD, NEW)):
         assert (await world.create(asked, at=rotation.with_secrets(*secrets))).job_id == second.job_id
+
+
+async def test_an_id_of_before_that_was_sent_again_after_gets_its_job_when_its_record_is_taken_in(
+    rotation: Rotation,
+) -> None:
+    """The marker's check is by the new secret, its key and body are by the old one."""
+    world, asked = rotation.world, request()
+    world.cloud.fates = ["never"]
+    await world.error(asked, at=rotation.before, seconds=2)
+    await asyncio.sleep(TIMING.watch)
+    told = None
+    while told is None:
+        with suppress(GatewayError):
+            told = await world.create(asked, at=rotation.after, seconds=5)
+        await asyncio.sleep(TIMING.watch / 4)
+    rotation.lose()
+    await rotation.take_in()
+    assert (await world.create(asked, at=rotation.after)).job_id == told.job_id
+    other = request(asked.request_id, input_object="b.pdf")
+    assert name_of(await world.error(other, at=rotation.after)) == "REQUEST_ID_REUSED"
 
 
 async def test_with_one_secret_nothing_more_is_asked_of_the_store(rotation: Rotation) -> None:
