@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import uuid
+from base64 import b64encode
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -197,6 +198,43 @@ async def test_an_orphan_a_second_job_and_wrong_pages_are_found_and_charge_takes
         assert text.count("to do:") == 3
         assert "has 10 used and 0 reserved pages" in text
         assert "its records 9 and 0" in text
+
+
+async def test_a_second_job_of_an_id_is_found_ten_minutes_after_the_first_and_its_pages_are_told(world: World) -> None:
+    """The first one's record was lost."""
+    request_id = new_id()
+    world.emulator.clock.offset_seconds = -600
+    async with running(world.config) as gateway:
+        first = (await world.create(gateway, request_id)).job_id
+        await world.change(await world.charged(request_id), None)
+    world.emulator.clock.offset_seconds = 0
+    async with running(world.config) as gateway:
+        assert (await world.create(gateway, request_id)).job_id != first
+        await world.charged(request_id)
+        assert await world.findings() == (1, {"doubled": [first]})
+        text = (await world.command("reconcile", "--since", SINCE))[1]
+        assert "0 are older than ledger.retention_seconds" in text
+        assert "2 pages made, 1 counted, 1 not: 1 of jobs without a record and second jobs" in text
+
+
+async def test_an_id_keeps_its_second_job_when_the_first_of_another_secret_is_taken_in(world: World) -> None:
+    """At replicas with the one secret or the other in the first line, as they are in the middle of a rotation."""
+    request_id, file = new_id(), world.folder / "ledger.key"
+    async with running(world.config) as gateway:
+        first = (await world.create(gateway, request_id)).job_id
+        await world.change(await world.charged(request_id), None)
+    old = file.read_text().strip()
+    new = b64encode(bytes(range(32))).decode()
+    file.write_text(f"{new}\n{old}\n")
+    async with running(world.config) as gateway:
+        second = (await world.create(gateway, request_id)).job_id
+        assert second != first
+        assert (await world.findings("--charge"))[1] == {"taken_in": [first]}
+        assert (await world.create(gateway, request_id)).job_id == second
+    file.write_text(f"{old}\n{new}\n")
+    async with running(world.config) as gateway:
+        assert (await world.create(gateway, request_id)).job_id == second
+    assert world.emulator.accepted_jobs == 2
 
 
 async def test_what_cannot_be_compared_has_an_exit_code_of_its_own(world: World) -> None:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 from docpreview_gateway.creates import pages
 from docpreview_gateway.creates.days import day_of
-from docpreview_gateway.creates.keys import random_key
+from docpreview_gateway.creates.keys import is_of_marker, random_key, same_body
 from docpreview_gateway.creates.records import MAX_STORED_BYTES, Record, State, stored_request
 from docpreview_gateway.upstream.wire.user_data import TOKEN_PLACEHOLDER
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview_gateway.access.bucket_registry import Admitted
@@ -59,13 +61,27 @@ class Drafts:
             return ""
         return self._old.key(work.record.caller, work.original)
 
-    def other_keys(self, request: CreatePreviewJobRequest, caller: Caller) -> list[str]:
-        """Keys under which the other configured secrets may have recorded the request's id."""
-        has_id = bool(request.request_id)
-        return self._keys.record_keys(caller.name, request.bucket, request.request_id)[1:] if has_id else []
+    def all_keys(self, request: CreatePreviewJobRequest, caller: Caller) -> list[str]:
+        """Keys under which the request's id may be recorded; none if only that of the current secret is."""
+        keys = self._keys.record_keys(caller.name, request.bucket, request.request_id) if request.request_id else []
+        return keys if len(keys) > 1 else []
+
+    @staticmethod
+    def standing(found: Iterable[Record | None]) -> Record | None:
+        """The record by which an id goes, of those that it has under several secrets: the same for every replica.
+
+        After a loss that was accepted, an id may have got another job under another secret before the job of its lost
+        record is taken in from the cloud's list. It stays with the job that it got later. So a create's own record goes
+        before one that was made of a marker, and the one that began later before the other.
+        """
+
+        def rank(record: Record) -> tuple[bool, float, str]:
+            return not is_of_marker(record.body), record.first_start, record.key
+
+        return max((record for record in found if record is not None), key=rank, default=None)
 
     def as_recorded(self, record: Record, standing: Record, request: CreatePreviewJobRequest) -> Record:
-        """The record of a request whose id was recorded under another secret."""
+        """The record of a request whose id goes by this standing record, perhaps under another secret."""
         return replace(record, key=standing.key, kid=standing.kid, body=self._keys.body(request, standing.kid))
 
     def opened(self, record: Record, now: float) -> Record:
@@ -78,9 +94,13 @@ class Drafts:
         return replace(record, day=day or day_of(now))
 
     def body_under(self, standing: Record, work: Work) -> bytes:
-        """The body of the work's request by the secret of the standing record."""
+        """The body of the work's request by the secret of the standing record's body."""
         if standing.is_imported and self._old is not None:
             return self._old.body(work.original)
+        if is_of_marker(standing.body):
+            # A marker is made with the current secret, also for a new attempt of a record that was made with another.
+            bodies = [self._keys.body(work.original, kid) for kid in self._keys.ids]
+            return next((body for body in bodies if same_body(standing.body, body)), bodies[0])
         return work.record.body if standing.kid == self._keys.id else self._keys.body(work.original, standing.kid)
 
     @staticmethod

@@ -151,6 +151,11 @@ def of_marker(marker: Marker) -> bytes:
     return _PARTIAL + marker.body.encode()
 
 
+def is_of_marker(body: bytes) -> bool:
+    """Whether a record's digest is that of a marker: it was made of the cloud's list, not by a create."""
+    return body.startswith(_PARTIAL) and len(body) == len(_PARTIAL) + BODY_LENGTH
+
+
 def is_unrecorded(marker: Marker) -> bool:
     """Whether the marker is that of a create that needed no record."""
     return marker.nonce == _base32(UNRECORDED)[:NONCE_LENGTH]
@@ -158,7 +163,7 @@ def is_unrecorded(marker: Marker) -> bool:
 
 def same_body(stored: bytes, body: bytes) -> bool:
     """Whether a stored digest is that of a request, by as much as is known of it."""
-    if stored.startswith(_PARTIAL) and len(stored) == len(_PARTIAL) + BODY_LENGTH:
+    if is_of_marker(stored):
         return stored[len(_PARTIAL) :].decode() == _base32(body)[:BODY_LENGTH]
     return hmac.compare_digest(stored, body)
 

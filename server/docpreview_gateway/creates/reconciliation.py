@@ -55,6 +55,8 @@ class Report:
     """Whether the list was read to its end: if not, there may be more."""
     jobs: int = 0
     """Jobs with a marker of this deployment."""
+    pages: int = 0
+    """Pages that all of them made that have ended, counted or not."""
     unrecorded: int = 0
     """Those of creates that need no record."""
     forgotten: int = 0
@@ -72,6 +74,8 @@ class Report:
     """Pages that ended jobs of counted creates made, by caller."""
     counted: Counter[str] = field(default_factory=Counter)
     """Pages that are counted for those jobs, by caller."""
+    uncounted: dict[str, int] = field(default_factory=dict)
+    """Pages that ended orphans and second jobs made, by job: no caller's count has them."""
 
     @property
     def findings(self) -> dict[str, int]:
@@ -146,15 +150,17 @@ class Reconciliation:
             if key in report.unreadable:
                 continue
             record = found.get(key)
-            # An id may be used again once it is forgotten: the job of its first life is none of its second.
-            born = remembered if record is None else record.first_start - self._timing.fence_slack
+            # An id may be used again once it is forgotten: the job of its first life is none of its second. A record
+            # that is younger than a job which would still be remembered is the one of a second job.
+            born = remembered if record is None else record.first_start - record.keep - self._timing.fence_slack
             alive = [job for job in jobs if job.create_time.seconds >= born]
             report.forgotten += len(jobs) - len(alive)
             if alive:
                 _judge(report, record, alive)
         if charge and report.orphans:
             scan = await self._scans.scan(bucket, self._store, max(since, remembered), until)
-            report.taken_in = [record.job_id for record in scan.orphans]
+            for record in scan.orphans:
+                _take_in(report, record)
         return report
 
     def _by_key(self, listing: Listing, report: Report) -> dict[str, list[PreviewJob]]:
@@ -165,6 +171,7 @@ class Reconciliation:
             if marker is None or not has_valid_marker(each, self._keys):
                 continue
             report.jobs += 1
+            report.pages += pages.made(each.job) or 0
             if is_unrecorded(marker):
                 report.unrecorded += 1
             else:
@@ -193,13 +200,27 @@ class Reconciliation:
 
 def _judge(report: Report, record: Record | None, jobs: Sequence[PreviewJob]) -> None:
     """Note what is wrong with the jobs of one create."""
-    known = None if record is None else record.job_id
+    known = record.job_id if record is not None else ""
     first, *others = sorted(jobs, key=lambda job: (job.job_id != known, job.create_time.seconds))
-    report.doubled += [job.job_id for job in others]
-    if record is None:
-        report.orphans.append(first.job_id)
-    else:
+    if known and first.job_id != known:
+        # The job on record is of before the time span: all of these were made beside it.
+        others = [first, *others]
+    elif record is not None:
         _compare(report, record, first)
+    else:
+        report.orphans.append(first.job_id)
+        report.uncounted[first.job_id] = pages.made(first) or 0
+    report.doubled += [job.job_id for job in others]
+    report.uncounted |= {job.job_id: pages.made(job) or 0 for job in others}
+
+
+def _take_in(report: Report, record: Record) -> None:
+    """Note that an orphan has a record now, and its pages a count if it has ended and its caller is known."""
+    report.taken_in.append(record.job_id)
+    if record.state is State.CHARGED and record.day:
+        made = report.uncounted.pop(record.job_id, 0)
+        report.made[record.caller] += made
+        report.counted[record.caller] += made
 
 
 def _compare(report: Report, record: Record, job: PreviewJob) -> None:

@@ -220,15 +220,15 @@ class RecordedCreates:
                 raise refusals.occupied() if begun.outcome == "occupied" else refusals.in_progress()
 
     async def _as_recorded(self, work: Work) -> Record:
-        """The work's record; with the key of another secret if its id was recorded under that one."""
-        keys = self._drafts.other_keys(work.original, work.call.caller)
+        """The work's record; with the key of another secret if its id goes by its record under that one."""
+        keys = self._drafts.all_keys(work.original, work.call.caller)
         if not keys:
             return work.record
         try:
             found = await self._store.find(keys)
         except StoreError as error:
             raise refusals.not_recordable(error) from None
-        standing = next((record for record in found if record is not None), None)
+        standing = self._drafts.standing(found)
         return work.record if standing is None else self._drafts.as_recorded(work.record, standing, work.original)
 
     async def _follow(

@@ -22,7 +22,7 @@ UNKNOWN_TIMES = 10.0
 """Times of a loss up to here are none."""
 
 _ORPHAN = "--charge gives it a record and counts its pages; docs/runbooks/reconciliation-findings.md says how it arose"
-_DOUBLED = "it is billed a second time: cancel it if it runs, and report it with the log lines of its create"
+_DOUBLED = "it is billed, and cannot be cancelled; docs/runbooks/reconciliation-findings.md says how it arose"
 _MISCOUNTED = "pages that were charged stay charged: correct the caller's budget of this period if it matters"
 _UNREADABLE = "its request_id is refused; docs/runbooks/records-failing.md says what may have damaged it"
 _COUNTER = "pages of before a rebuild or an upgrade may be counted without records; else correct the caller's budget"
@@ -190,8 +190,23 @@ def _noticed(status: StoreStatus) -> str:
 
 def _summary(report: Report) -> str:
     rest = f"{report.unrecorded} need no record, {report.forgotten} are older than ledger.retention_seconds"
-    pages = f"{report.made.total()} pages made, {report.counted.total()} counted"
-    return f"{report.jobs} jobs of this deployment ({rest}); {pages}"
+    return f"{report.jobs} jobs of this deployment ({rest}); {_pages(report)}"
+
+
+def _pages(report: Report) -> str:
+    """The pages of all jobs, those that are counted, and where the difference comes from."""
+    counted, loose = report.counted.total(), sum(report.uncounted.values())
+    wrong = report.made.total() - counted
+    others = report.pages - report.made.total() - loose
+    parts = (
+        (loose, "of jobs without a record and second jobs"),
+        (others, "of jobs without a page budget, forgotten ones, and those that are not charged yet"),
+        (wrong, "by wrong charges"),
+    )
+    words = ", ".join(f"{pages} {what}" for pages, what in parts if pages)
+    return f"{report.pages} pages made, {counted} counted" + (
+        f", {report.pages - counted} not: {words}" if words else ""
+    )
 
 
 def _utc(time: float) -> str:

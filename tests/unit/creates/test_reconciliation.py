@@ -16,6 +16,8 @@ from docpreview_gateway.creates.ports import Lease
 from docpreview_gateway.creates.rebuild import Scans
 from docpreview_gateway.creates.reconciliation import Miscounted, Reconciliation, Report
 from docpreview_gateway.creates.records import Held
+from docpreview_gateway.doctor.record_texts import lines
+from docpreview_gateway.doctor.records import Reconciled
 from docpreview_gateway.model.errors import UpstreamError
 from tests.fakes.recorded import KEYS
 from tests.unit.creates.worlds import BUCKET, COUNTED, EXCLUSIVE, ONE, TIMING, Cloud, World, request, selecting
@@ -87,6 +89,75 @@ async def test_a_second_job_of_a_create_is_found_and_the_one_on_record_is_the_fi
     books.world.cloud.add(second)
     report = await books.report()
     assert (report.doubled, report.jobs, report.orphans) == (["second"], 2, [])
+
+
+@pytest.mark.parametrize("apart", [5, 90, 3600, TIMING.keep - 60])
+async def test_a_second_job_is_found_however_much_later_than_the_first_it_was_made(books: Books, apart: float) -> None:
+    """The loss of the first one's record was accepted, and its create repeated."""
+    asked = selecting("1-40")
+    first = await books.world.create(asked, COUNTED)
+    books.world.cloud.end(first.job_id, 7)
+    books.world.data.empty()
+    books.world.data.generation = "accepted"
+    await asyncio.sleep(apart)
+    second = await books.world.create(asked, COUNTED)
+    report = await books.report()
+    assert second.job_id != first.job_id
+    assert (report.doubled, report.orphans, report.forgotten) == ([first.job_id], [], 0)
+    assert (report.pages, report.made.total(), report.uncounted) == (7, 0, {first.job_id: 7})
+
+
+async def test_a_second_job_is_found_when_the_one_on_record_was_made_before_the_time_span(books: Books) -> None:
+    job = await books.charged(7)
+    await asyncio.sleep(600)
+    second = PreviewJob()
+    second.CopyFrom(books.world.cloud.jobs[job.job_id][0])
+    second.job_id, second.create_time.seconds = "second", int(books.world.cloud.now())
+    books.world.cloud.add(second)
+    now = books.world.cloud.now()
+    report = await books.reconciliation.of_bucket(BUCKET, now - 300, now + 1)
+    assert (report.doubled, report.jobs, report.miscounted) == (["second"], 1, [])
+
+
+async def test_an_id_that_is_used_again_after_it_was_forgotten_has_no_second_job(books: Books) -> None:
+    asked = request()
+    await books.world.create(asked)
+    await asyncio.sleep(TIMING.keep + 3600)
+    books.world.data.delete(books.world.records[0].key)
+    await books.world.create(asked)
+    now = books.world.cloud.now()
+    report = await books.reconciliation.of_bucket(BUCKET, now - 3 * TIMING.keep, now + 1)
+    assert (report.jobs, report.doubled, report.orphans, report.forgotten) == (2, [], [], 1)
+
+
+async def test_the_pages_of_all_jobs_are_told_and_the_difference_to_those_that_are_counted(books: Books) -> None:
+    """Of an orphan and a second job, of a job of a caller without a page budget, and of one that is not charged yet."""
+    job = await books.charged(7)
+    second = books.world.cloud.add(PreviewJob(user_data=books.world.cloud.jobs[job.job_id][0].user_data))
+    orphan = await books.charged(5, "2-40")
+    books.world.data.delete(books.world.records[1].key)
+    free = await books.world.create(request(), ONE)
+    open_yet = await books.world.create(selecting("3-40"), COUNTED)
+    for each, made in ((second, 11), (free, 2), (open_yet, 3)):
+        books.world.cloud.end(each.job_id, made)
+    report = await books.report()
+    (summary,) = (line.result for line in lines(Reconciled(BUCKET.name, report)) if line.kind == "summary")
+    assert summary.endswith(
+        "28 pages made, 7 counted, 21 not: 16 of jobs without a record and second jobs, "
+        "5 of jobs without a page budget, forgotten ones, and those that are not charged yet"
+    )
+    assert report.findings["pages"] == 0
+    report = await books.report(charge=True)
+    assert report.taken_in == [orphan.job_id]
+    (summary,) = (line.result for line in lines(Reconciled(BUCKET.name, report)) if line.kind == "summary")
+    assert "28 pages made, 12 counted, 16 not: 11 of jobs without" in summary
+    assert report.findings["pages"] == 0
+
+
+async def test_pages_that_agree_have_no_difference(books: Books) -> None:
+    await books.charged(7)
+    (summary,) = lines(Reconciled(BUCKET.name, await books.report()))
+    assert summary.result.endswith("; 7 pages made, 7 counted")
 
 
 async def test_a_job_that_was_charged_wrongly_is_found(books: Books) -> None:
