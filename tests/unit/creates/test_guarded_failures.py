@@ -26,7 +26,14 @@ class World:
         self.inner = MemoryCreates()
         times = CloudTimes(FakeClock(), lambda: self.now)
         times.hear("host", "Sun, 29 Nov 2026 08:50:52 GMT")
-        self.store = GuardedStore(self.inner, StoreMemory(None), times, is_first_start=_always, place=PLACE)
+        self.store = GuardedStore(
+            self.inner,
+            StoreMemory(None),
+            times,
+            is_first_start=_always,
+            place=PLACE,
+            outlook=lambda waited: f"noticed {waited:.0f} s ago",
+        )
 
     def fail(self, *names: str) -> None:
         """Calls of these methods fail from now on; of none: no call."""
@@ -85,7 +92,11 @@ async def test_a_lost_store_is_a_problem_until_it_is_in_use_again() -> None:
     await world.look()
     await world.store.note_loss("somebody said so")
     await world.store.note_loss("somebody said so")
-    assert (world.store.losses, PLACE in world.store.problem) == (1, True)
+    world.now += 7
+    assert (world.store.losses, world.store.problem) == (
+        1,
+        f"{PLACE}: the store of creates has lost records: noticed 7 s ago",
+    )
     await world.look()
     assert world.store.lost is not None
     assert await world.store.end_rebuild(world.store.lost.lost_since, 0.0, [])
