@@ -84,7 +84,7 @@ class GuardedStore:
         self._told = ""
         self._marked_at: float | None = None
         self.unreadable: dict[str, str] = {}
-        """Why records could not be read, by their keys, when all were read last."""
+        """Why records could not be read, by their keys, when they were last met."""
         self.unsafe = ""
         """Why creates with `request_id` are refused although the store works; empty: they are not."""
         self.losses = 0
@@ -226,6 +226,7 @@ class GuardedStore:
         begun = await self._ask(self.store.begin(record, look_at, budget, dedupe_since=dedupe_since, alone=alone))
         if begun.outcome == "new":
             self._succeeded()
+        self._was_read(record.key, *([begun.record.key] if begun.record is not None else []))
         return begun
 
     async def change(self, changes: Sequence[Change]) -> list[bool]:
@@ -237,11 +238,15 @@ class GuardedStore:
 
     async def find(self, keys: Sequence[str]) -> list[Record | None]:
         """As the port says."""
-        return await self._ask(self.store.find(keys))
+        found = await self._ask(self.store.find(keys))
+        self._was_read(*keys)
+        return found
 
     async def due(self, now: float, until: float, count: int) -> list[Record]:
         """As the port says."""
-        return await self._ask(self.store.due(now, until, count))
+        found = await self._ask(self.store.due(now, until, count))
+        self._was_read(*(record.key for record in found))
+        return found
 
     async def postpone(self, keys: Sequence[str], look_at: float) -> None:
         """As the port says."""
@@ -319,6 +324,12 @@ class GuardedStore:
             raise
         finally:
             work.close()
+
+    def _was_read(self, *keys: str) -> None:
+        """These records can be read, or are gone: somebody has repaired the store."""
+        for key in self.unreadable.keys() & set(keys) if self.unreadable else ():
+            del self.unreadable[key]
+            log.info("a record of a create can be read again", key=key, place=self._place)
 
     def _failed(self, why: str) -> None:
         """Creates cannot be recorded. Told once, until they can again: each of them meets it."""

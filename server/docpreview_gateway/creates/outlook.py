@@ -15,8 +15,9 @@ ACCEPT = "`docpreview-gateway store accept-loss`"
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What ends a loss: `quarantine` is the earliest rebuild after it was noticed, `keep` the one of a cloud that does
-    not show whose jobs are whose; both in seconds.
+    """What ends a loss. Times are seconds since it was noticed.
+
+    `quarantine` is the earliest end of a rebuild, and `keep` that where the cloud does not show whose the jobs are.
     """
 
     on_loss: OnLoss

@@ -86,8 +86,8 @@ def not_recordable(error: StoreError, *, has_id: bool = True) -> GatewayError:
         reasons.ERROR_REASON_LEDGER_UNAVAILABLE,
         "creates with request_id are not possible now, because they cannot be recorded; nothing was sent"
         if has_id
-        else "creates in this bucket are not possible now, with request_id or without: they cannot be recorded, and the "
-        "cloud is not known to show whose jobs they are; nothing was sent",
+        else "creates in this bucket are not possible now, with request_id or without: they cannot be recorded, and "
+        "the cloud is not known to show whose jobs they are; nothing was sent",
         retry_after=error.wait,
     )
 

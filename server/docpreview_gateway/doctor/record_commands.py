@@ -97,13 +97,13 @@ def accept_loss(config: Config = None) -> None:
 
 
 def _run(work: Callable[[], Result]) -> Result:
-    """The result of `work`. What keeps it from the store ends the command, with what to do about it if that is known."""
+    """The result of `work`. A store that cannot be read ends the command, with what to do about it."""
     from docpreview_gateway.doctor import record_texts, records  # noqa: PLC0415
 
     def tried() -> Result:
         try:
             return work()
-        except records.UnreadStore as error:
+        except records.UnreadStoreError as error:
             problem = f"the store cannot be read: {error}\n       to do: {error.remedy}"
             fail([problem], record_texts.INCOMPLETE)
 

@@ -90,7 +90,7 @@ class Reconciled(NamedTuple):
     problem: str = ""
 
 
-class UnreadStore(StartError):
+class UnreadStoreError(StartError):
     """The store does not answer, or not as it should. `remedy` is what to do about that."""
 
     def __init__(self, why: str, remedy: str) -> None:
@@ -99,7 +99,7 @@ class UnreadStore(StartError):
 
 
 async def store_status(settings: Settings) -> StoreStatus:
-    """The state of the store. StartError when it cannot be read: UnreadStore if a remedy is known."""
+    """The state of the store. StartError when it cannot be read: UnreadStoreError if a remedy is known."""
     async with _store(settings) as (store, keys):
         found = await _status(settings, keys, await store.state())
         return found._replace(unreadable=(await store.survey()).unreadable) if found.kind == "whole" else found
@@ -230,7 +230,7 @@ async def _store(settings: Settings) -> AsyncIterator[tuple[RedisCreates | Sqlit
             yield (await create_store(settings, keys, stack)).store, keys
     except (StoreError, StartError) as error:
         if isinstance(error, StoreError) or isinstance(error.__cause__, StoreError):
-            raise UnreadStore(str(error), reach_remedy(settings)) from error
+            raise UnreadStoreError(str(error), reach_remedy(settings)) from error
         raise
 
 
