@@ -82,8 +82,8 @@ def accept_loss(config: Config = None) -> None:
     callers with a page budget, and, unless the cloud shows whose jobs they are, all creates in `exclusive` buckets
     are refused. A secret that is missing in ledger.key_file is given up too; a gateway that still has it brings it
     back with its next record. `reconcile --charge` finds afterwards jobs that are younger than
-    ledger.retention_seconds; a rebuild would find those of a month. The exit code is 0 also when nothing was lost,
-    2 when the configuration is wrong, 3 when the store cannot be read.
+    ledger.retention_seconds, if the cloud shows whose they are; a rebuild would find those of a month. The exit code
+    is 0 also when nothing was lost, 2 when the configuration is wrong, 3 when the store cannot be read.
     """
     import asyncio  # noqa: PLC0415
 

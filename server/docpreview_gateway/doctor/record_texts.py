@@ -131,7 +131,7 @@ def _refused_too(status: StoreStatus) -> str:
     if not status.exclusive:
         return ""
     return (
-        f", and all creates in {', '.join(status.exclusive)} (LEDGER_UNAVAILABLE) unless the cloud shows whose jobs "
+        f"; all creates in {', '.join(status.exclusive)} (LEDGER_UNAVAILABLE) unless the cloud shows whose jobs "
         "they are (buckets[].exclusive)"
     )
 
@@ -183,7 +183,11 @@ def status_lines(status: StoreStatus) -> Iterator[str]:
     if status.kind == "lost":
         yield f"         lost: noticed {_noticed(status)}"
     yield f"         records: {status.records:,}, of creates that are not forgotten yet (ledger.retention_seconds)"
-    day = f"to the day {state.day} (UTC)" if state.day else "to the days of their creates; the next one sets the day"
+    day = (
+        f"to the day {state.day} (UTC)"
+        if state.day
+        else "to the days of their creates; the next one with a budget sets the day"
+    )
     yield f"         pages are counted {day}"
     mark = f"up to {_utc(state.cloud_mark)} at least, by the cloud's clock" if state.cloud_mark else "not noted yet"
     yield f"         known to be complete: {mark}"
@@ -222,7 +226,8 @@ def accepted_lines(before: StoreStatus, budgets: Sequence[str]) -> Iterator[str]
     yield "         running gateways take creates again within seconds"
     yield (
         "         to do: `docpreview-gateway reconcile --since DAY --charge` gives jobs of lost records that are "
-        "younger than ledger.retention_seconds their records again, and counts their pages; older pages stay uncounted"
+        "younger than ledger.retention_seconds their records again, and counts their pages, if the cloud shows whose "
+        "they are; all others stay uncounted"
     )
 
 

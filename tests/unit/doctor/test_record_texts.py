@@ -82,7 +82,7 @@ def test_buckets_whose_creates_are_all_refused_are_named() -> None:
 def test_a_store_that_was_rebuilt_from_nothing_says_to_which_days_pages_count() -> None:
     """The next create sets the day; the pages of before count to the days of theirs all the same."""
     text = "\n".join(status_lines(WHOLE._replace(state=WHOLE.state._replace(day=""))))
-    assert "pages are counted to the days of their creates; the next one sets the day" in text
+    assert "pages are counted to the days of their creates; the next one with a budget sets the day" in text
 
 
 def test_a_loss_noticed_before_the_clouds_clock_was_known_has_no_time_of_1970() -> None:
