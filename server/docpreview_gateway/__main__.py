@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from docpreview_gateway.doctor import record_commands
-from docpreview_gateway.wiring.command_line import USAGE, Config, configure_log, fail, load, run
+from docpreview_gateway.wiring.command_line import USAGE, Config, fail, load, run
 
 if TYPE_CHECKING:
     from docpreview_gateway.access.directory import Directory
@@ -52,7 +52,6 @@ _HIDDEN = {
 def serve(config: Config = None, workers: Workers = None) -> None:
     """Serve until SIGTERM or SIGINT."""
     settings = load(config, workers)
-    configure_log(settings)
     if settings.workers == 1:
         from docpreview_gateway.wiring import event_loop, gateway  # noqa: PLC0415 - `--help` should not wait for the server's imports
 
@@ -83,7 +82,6 @@ def worker(
     from docpreview_gateway.wiring import event_loop, gateway  # noqa: PLC0415
 
     settings = load(config, workers)
-    configure_log(settings)
     structlog.contextvars.bind_contextvars(worker=number)
     if code := run(lambda: event_loop.run(gateway.serve(settings, gateway.Worker(listen, admin)))):
         raise typer.Exit(code)

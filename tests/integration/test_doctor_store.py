@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +15,7 @@ from docpreview_gateway.doctor.store_checks import store_findings
 from docpreview_gateway.settings.sections import LedgerSettings, SharedStateSettings
 from docpreview_gateway.wiring.gateway import Gateway
 from tests.integration.conftest import eventually, settings
+from tests.integration.gateway_processes import configuration
 from tests.redis_server import RedisServer, running_redis
 
 if TYPE_CHECKING:
@@ -51,6 +55,17 @@ def results(found: list[Finding]) -> str:
 
 def problems(found: list[Finding]) -> str:
     return results([finding for finding in found if not finding.ok])
+
+
+async def command(config: Path, *arguments: str) -> tuple[str, str, int | None]:
+    """What a command writes to stdout and to stderr, and its exit code."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "docpreview_gateway", *arguments, "--config", str(config)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await process.communicate()
+    return output.decode(), errors.decode(), process.returncode
 
 
 async def in_use(values: Settings) -> StoreStatus:
@@ -150,3 +165,31 @@ async def test_records_are_counted_in_redis(emulator: Emulator, redis: RedisServ
     async with Gateway(values):
         status = await in_use(values)
     assert (status.kind, status.records) == ("whole", 0)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("doctor", "--json"), ("store", "status"), ("reconcile", "--since", "2026-01-01")]
+)
+async def test_a_command_writes_findings_to_stdout_and_the_log_to_stderr(
+    emulator: Emulator, redis: RedisServer, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """Also when Redis answers with an error, which is a debug line of the log, and an error of each command."""
+    async with Gateway(shared(emulator, redis, tmp_path)):
+        await in_use(shared(emulator, redis, tmp_path))
+    assert redis.command("SET", "docpreview:2:{docs}:p", "oops") == b"+OK\r\n"
+    config = configuration(
+        emulator,
+        tmp_path,
+        shared_state={"url": redis.url, "namespace": "docs"},
+        ledger={"key_file": str(tmp_path / "key")},
+        logging={"level": "DEBUG", "format": "json"},
+    )
+    output, log, code = await command(config, *arguments)
+    lines = output.splitlines()
+    if arguments[0] == "doctor":
+        assert [json.loads(line)["subject"] for line in lines if not json.loads(line)["ok"]], output
+    else:
+        assert (lines, code) == ([], 3)
+        assert "error: the store cannot be read: " in log
+        assert "       to do: check the address" in log
+    assert "Redis error reply" in log

@@ -201,3 +201,13 @@ def full_disk() -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+
+
+async def test_a_store_on_a_full_disk_is_not_read_by_commands_and_they_say_what_to_do(world: World) -> None:
+    async with running(world.config) as gateway:
+        await world.create(gateway, new_id())
+    with full_disk():
+        code, text = await world.command("store", "status")
+    assert code == 3, text
+    assert "error: the store cannot be read: " in text
+    assert "free some space" in text

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-LOST = "the store of creates has lost records, and is being rebuilt"
+LOST = "the store of creates has lost records"
+
+OVERDUE_SECONDS = 60.0
+"""After how long callers try again, at most, when the rebuild of a lost store is overdue: nobody knows its end."""
 
 MARK_SECONDS = 60.0
 """Interval of notes up to when the store is complete."""
@@ -51,7 +54,8 @@ class GuardedStore:
 
     `prepare` is done before the store is used for the first time. StoreError as long as it cannot be done.
     `place` is the file or the server of the store, for what operators read. `missing_secrets` says why the store cannot
-    be used by this process, whose secrets are not those that its records are made with; empty: it can.
+    be used by this process, whose secrets are not those that its records are made with; empty: it can. `outlook` says
+    when a loss ends that was noticed so many seconds ago.
     """
 
     def __init__(  # noqa: PLR0913 - collaborators, named by wiring
@@ -64,6 +68,7 @@ class GuardedStore:
         prepare: Callable[[], Awaitable[None]] | None = None,
         place: str = "",
         missing_secrets: Callable[[StoreState], str] = lambda _: "",
+        outlook: Callable[[float], str] = lambda _: "they are read back from the cloud's lists",
     ) -> None:
         self.store = store
         self._memory = memory
@@ -71,6 +76,7 @@ class GuardedStore:
         self._is_first_start = is_first_start
         self._prepare = prepare
         self._missing_secrets = missing_secrets
+        self._outlook = outlook
         self._opening = asyncio.Lock()
         self._is_open = False
         self._place = place
@@ -78,7 +84,7 @@ class GuardedStore:
         self._told = ""
         self._marked_at: float | None = None
         self.unreadable: dict[str, str] = {}
-        """Why records could not be read, by their keys, when all were read last."""
+        """Why records could not be read, by their keys, when they were last met."""
         self.unsafe = ""
         """Why creates with `request_id` are refused although the store works; empty: they are not."""
         self.losses = 0
@@ -93,7 +99,9 @@ class GuardedStore:
     @property
     def problem(self) -> str:
         """Why creates cannot be recorded now, with the file or the server; empty: they can."""
-        why = LOST if self.lost is not None else self._failure or self.unsafe
+        why = self._failure or self.unsafe
+        if self.lost is not None:
+            why = f"{LOST}: {self._outlook(self._times.elapsed() - self.lost_at)}"
         # Errors of a file name it, those of a server the setting with its address.
         why = why.removeprefix("shared_state: ")
         return f"{self._place}: {why}" if why and self._place and not why.startswith(self._place) else why
@@ -218,6 +226,7 @@ class GuardedStore:
         begun = await self._ask(self.store.begin(record, look_at, budget, dedupe_since=dedupe_since, alone=alone))
         if begun.outcome == "new":
             self._succeeded()
+        self._was_read(record.key, *([begun.record.key] if begun.record is not None else []))
         return begun
 
     async def change(self, changes: Sequence[Change]) -> list[bool]:
@@ -229,11 +238,15 @@ class GuardedStore:
 
     async def find(self, keys: Sequence[str]) -> list[Record | None]:
         """As the port says."""
-        return await self._ask(self.store.find(keys))
+        found = await self._ask(self.store.find(keys))
+        self._was_read(*keys)
+        return found
 
     async def due(self, now: float, until: float, count: int) -> list[Record]:
         """As the port says."""
-        return await self._ask(self.store.due(now, until, count))
+        found = await self._ask(self.store.due(now, until, count))
+        self._was_read(*(record.key for record in found))
+        return found
 
     async def postpone(self, keys: Sequence[str], look_at: float) -> None:
         """As the port says."""
@@ -312,6 +325,12 @@ class GuardedStore:
         finally:
             work.close()
 
+    def _was_read(self, *keys: str) -> None:
+        """These records can be read, or are gone: somebody has repaired the store."""
+        for key in self.unreadable.keys() & set(keys) if self.unreadable else ():
+            del self.unreadable[key]
+            log.info("a record of a create can be read again", key=key, place=self._place)
+
     def _failed(self, why: str) -> None:
         """Creates cannot be recorded. Told once, until they can again: each of them meets it."""
         self._failure = why
@@ -340,7 +359,7 @@ class GuardedStore:
 
     def _closed(self) -> StoreError:
         left = self.lost_at + self.quarantine - self._times.elapsed()
-        return StoreError(self.problem, wait=max(1.0, left))
+        return StoreError(self.problem, wait=max(1.0, left, min(-left, OVERDUE_SECONDS)))
 
     async def _lose(self) -> None:
         """The store has lost something: begin a rebuild, or join the one that another replica began."""

@@ -313,7 +313,7 @@ class RecordedCreates:
         if work.original.request_id or self._is_told_by_place(bucket):
             # It may have been begun, and is not sent: nobody should have to wait for its signature to end.
             self._attempts.release_later(work)
-            raise refusals.not_recordable(error) from None
+            raise refusals.not_recordable(error, has_id=bool(work.original.request_id)) from None
         work.stored = False
         if caller.budget is None:
             # Its marker says so: a job that no record knows is no loss then.

@@ -36,15 +36,24 @@ def unknown(uses: Sequence[SecretUse], ids: Collection[str], now: float | None, 
     return [use for use in uses if use.id not in ids and may_be_remembered(use)]
 
 
+def in_use(uses: Sequence[SecretUse], now: float) -> list[SecretUse]:
+    """Those that somebody may be using at `now`, the cloud's time: what is noted of them is that young."""
+    return [use for use in uses if use.used_at + MARGIN_SECONDS > now]
+
+
+def named(uses: Sequence[SecretUse]) -> str:
+    """Their ids, each with the last use that was noted."""
+    return ", ".join(f"{use.id}{_last(use.used_at)}" for use in uses)
+
+
 def problem(missing: Sequence[SecretUse]) -> str:
     """What is wrong with a process that does not have these secrets, and what to do; empty: it has all."""
     if not missing:
         return ""
-    named = ", ".join(f"{use.id}{_last(use.used_at)}" for use in missing)
-    return f"records are made with a secret that is not in ledger.key_file (its id is {named}): {TO_DO}"
+    return f"records are made with a secret that is not in ledger.key_file (its id is {named(missing)}): {TO_DO}"
 
 
 def _last(used_at: float) -> str:
     if not used_at:
         return ""
-    return f", used until {datetime.fromtimestamp(used_at, UTC).isoformat(timespec='seconds')}"
+    return f", last noted use {datetime.fromtimestamp(used_at, UTC).isoformat(timespec='seconds')}"

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from docpreview_gateway.wiring.command_line import (
-    USAGE,
-    Config,
-    configure_log,
-    fail,
-    load,
-    run,
-)
+from docpreview_gateway.wiring.command_line import USAGE, Config, fail, load, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Result = TypeVar("Result")
 
 store = typer.Typer(help="The records of creates.", no_args_is_help=True)
 
-LOST = 1
+PROBLEM = 1
 
 
 def reconcile(
@@ -42,9 +40,7 @@ def reconcile(
         begin = record_texts.time_of(since, SystemClock().now())
     except ValueError as error:
         fail([f"--since {since}: {error}"], USAGE)
-    configure_log(settings)
-    work = run(lambda: asyncio.run(records.reconcile(settings, begin, charge=charge)), record_texts.INCOMPLETE)
-    found, counters = work
+    found, counters = _run(lambda: asyncio.run(records.reconcile(settings, begin, charge=charge)))
     lines = [line for bucket in found for line in record_texts.lines(bucket)]
     lines += record_texts.counter_lines(counters)
     for line in lines:
@@ -62,19 +58,19 @@ def reconcile(
 def status(config: Config = None) -> None:
     """Say whether the records of creates are whole, how many there are, and what to do next.
 
-    The exit code is 0 when they are whole, 1 when the store is lost, empty or not ready, 2 when the configuration is
-    wrong, 3 when the store cannot be read.
+    The exit code is 0 when they are whole, 1 when the store is lost, empty, not ready, made with a secret that is
+    missing here, or has records that cannot be read, 2 when the configuration is wrong, 3 when the store cannot be
+    read: no connection, a full disk, or no such file.
     """
     import asyncio  # noqa: PLC0415
 
     from docpreview_gateway.doctor import record_texts, records  # noqa: PLC0415
 
     settings = load(config)
-    configure_log(settings)
-    found = run(lambda: asyncio.run(records.store_status(settings)), record_texts.INCOMPLETE)
-    for line in record_texts.status_lines(found, settings.ledger.on_loss):
+    found = _run(lambda: asyncio.run(records.store_status(settings)))
+    for line in record_texts.status_lines(found):
         typer.echo(line)
-    raise typer.Exit(0 if found.kind == "whole" and not found.unreadable else LOST)
+    raise typer.Exit(0 if found.kind == "whole" and not found.unreadable else PROBLEM)
 
 
 @store.command("accept-loss")
@@ -82,18 +78,33 @@ def accept_loss(config: Config = None) -> None:
     """End a loss of records that a gateway has noted, without what is missing: gateways go on within seconds.
 
     Given up are the records that are missing: a request_id without its record makes, and bills, a second job when its
-    create is repeated, and used pages may count from 0 again. Until then creates with request_id, and those of
-    callers with a page budget, are refused. `reconcile --charge` finds afterwards jobs that are younger than
-    ledger.retention_seconds; a rebuild would find those of a month. The exit code is 0 also when
-    nothing was lost, 3 when the records cannot be read.
+    create is repeated, and used pages may count from 0 again. Until then creates with request_id, those of
+    callers with a page budget, and, unless the cloud shows whose jobs they are, all creates in `exclusive` buckets
+    are refused. A secret that is missing in ledger.key_file is given up too; a gateway that still has it brings it
+    back with its next record. `reconcile --charge` finds afterwards jobs that are younger than
+    ledger.retention_seconds, if the cloud shows whose they are; a rebuild would find those of a month. The exit code
+    is 0 also when nothing was lost, 2 when the configuration is wrong, 3 when the store cannot be read.
     """
     import asyncio  # noqa: PLC0415
 
     from docpreview_gateway.doctor import record_texts, records  # noqa: PLC0415
 
     settings = load(config)
-    configure_log(settings)
-    budgets = run(lambda: records.counted_callers(settings), record_texts.INCOMPLETE)
-    before = run(lambda: asyncio.run(records.accept_loss(settings)), record_texts.INCOMPLETE)
+    budgets = _run(lambda: records.counted_callers(settings))
+    before = _run(lambda: asyncio.run(records.accept_loss(settings)))
     for line in record_texts.accepted_lines(before, budgets):
         typer.echo(line)
+
+
+def _run(work: Callable[[], Result]) -> Result:
+    """The result of `work`. A store that cannot be read ends the command, with what to do about it."""
+    from docpreview_gateway.doctor import record_texts, records  # noqa: PLC0415
+
+    def tried() -> Result:
+        try:
+            return work()
+        except records.UnreadStoreError as error:
+            problem = f"the store cannot be read: {error}\n       to do: {error.remedy}"
+            fail([problem], record_texts.INCOMPLETE)
+
+    return run(tried, record_texts.INCOMPLETE)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from docpreview_gateway.creates.secret_use import TO_DO
+from docpreview_gateway.creates import secret_use
+from docpreview_gateway.creates.outlook import spoken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from docpreview_gateway.creates.counters import CounterReport
-    from docpreview_gateway.creates.rebuild import OnLoss
     from docpreview_gateway.creates.reconciliation import Report
     from docpreview_gateway.doctor.records import Reconciled, StoreStatus
 
@@ -102,48 +102,93 @@ def counter_lines(report: CounterReport) -> Iterator[Line]:
         yield Line("", "unreadable", "", f"record {key}: {why.removeprefix(f'record {key}: ')}", _UNREADABLE)
 
 
-_REFUSED = (
-    "creates with request_id fail with LEDGER_UNAVAILABLE, those of callers with a page budget with LIMITER_UNAVAILABLE"
-)
-_LOST_REMEDIES = {
-    "rebuild": "wait: running gateways rebuild it from the cloud's lists, in some four minutes (ledger.on_loss; in "
-    "ledger.retention_seconds where the cloud does not show whose jobs they are). Not to wait: "
-    "`docpreview-gateway store accept-loss`",
-    "refuse": "decide: `docpreview-gateway store accept-loss` ends it; --help has the price (ledger.on_loss: refuse)",
-    "accept": "wait some seconds: running gateways end it (ledger.on_loss: accept)",
-}
+SLACK_SECONDS = 60.0
+"""How much later than the end of its quarantine a rebuild is overdue: lists are read, and clocks differ."""
+
+_BY_HAND = "`docpreview-gateway store accept-loss`"
 
 
 def words_of(status: StoreStatus) -> str:
     """The state of a store in words."""
+    if status.kind == "foreign":
+        why = secret_use.problem(status.missing).removesuffix(f": {secret_use.TO_DO}")
+        return f"{why}. By every gateway without it {_refused(status)}"
     return {
         "whole": "the store is whole: creates are recorded in it",
         "new": "a gateway is just making the store: nothing is lost",
         "empty": "the store is empty: no gateway has used it yet, or all of it is lost and no gateway has noted that",
-        "lost": f"the store has lost records, and {_REFUSED} until that is over",
-        "foreign": f"{status.foreign.removesuffix(f': {TO_DO}')}, and {_REFUSED} by every gateway without it",
+        "lost": f"the store has lost records. Until that is over {_refused(status)}",
     }[status.kind]
 
 
-def remedy_of(status: StoreStatus, on_loss: OnLoss) -> str:
+def _refused(status: StoreStatus) -> str:
+    text = "creates with request_id are refused (LEDGER_UNAVAILABLE), and those of callers with a page budget"
+    return f"{text} (LIMITER_UNAVAILABLE){_refused_too(status)}"
+
+
+def _refused_too(status: StoreStatus) -> str:
+    """Creates that are refused without an id or a budget, as their jobs would be taken for those of others."""
+    if not status.exclusive:
+        return ""
+    return (
+        f"; all creates in {', '.join(status.exclusive)} (LEDGER_UNAVAILABLE) unless the cloud shows whose jobs "
+        "they are (buckets[].exclusive)"
+    )
+
+
+def remedy_of(status: StoreStatus) -> str:
     """What an operator does next; empty: nothing."""
     return {
         "whole": "",
         "new": "wait some seconds; should it stay so, start a gateway: it makes the store ready",
         "empty": "start a gateway: it compares the store with what it remembers and with the cloud's lists",
-        "lost": _LOST_REMEDIES[on_loss],
-        "foreign": TO_DO,
+        "lost": _lost_remedy(status),
+        "foreign": _young_secrets(status) + secret_use.TO_DO,
     }[status.kind]
 
 
-def status_lines(status: StoreStatus, on_loss: OnLoss) -> Iterator[str]:
+def _lost_remedy(status: StoreStatus) -> str:
+    outlook, since = status.outlook, status.state.lost_since
+    if outlook.on_loss == "refuse":
+        return f"decide: {_BY_HAND} ends it; --help has the price (ledger.on_loss: refuse)"
+    if outlook.on_loss == "accept":
+        return "wait some seconds: running gateways end it (ledger.on_loss: accept)"
+    is_known = since > UNKNOWN_TIMES
+    if is_known and status.now > since + outlook.quarantine + SLACK_SECONDS:
+        first = (
+            "see why the gateways could not read the records back from the cloud's lists yet: their log says so, and "
+            "docs/runbooks/store-lost.md what to do"
+        )
+    else:
+        first = f"wait: running gateways read them back from the cloud's lists, in {spoken(outlook.quarantine)} or more"
+    end = f"before {_utc(since + outlook.keep)}" if is_known else f"for {spoken(outlook.keep)}"
+    return (
+        f"{first}. Where the lists do not show whose the jobs are they do not go on {end} (ledger.retention_seconds; "
+        f"later if they are restarted). Not to wait: {_BY_HAND}"
+    )
+
+
+def _young_secrets(status: StoreStatus) -> str:
+    """A warning of secrets that are in use, and hardly lost; empty: there are none."""
+    young = secret_use.in_use(status.missing, status.now)
+    if not young:
+        return ""
+    return f"other gateways seem to use it still ({secret_use.named(young)}; notes are some minutes behind): "
+
+
+def status_lines(status: StoreStatus) -> Iterator[str]:
     """The store's state in words, its contents, and what to do next."""
-    state, remedy = status.state, remedy_of(status, on_loss)
+    state, remedy = status.state, remedy_of(status)
     yield f"{'PROBLEM' if remedy else 'ok     '}  {status.place}: {words_of(status)}"
     if status.kind == "lost":
         yield f"         lost: noticed {_noticed(status)}"
     yield f"         records: {status.records:,}, of creates that are not forgotten yet (ledger.retention_seconds)"
-    yield f"         pages are counted to {f'the day {state.day} (UTC)' if state.day else 'no day yet'}"
+    day = (
+        f"to the day {state.day} (UTC)"
+        if state.day
+        else "to the days of their creates; the next one with a budget sets the day"
+    )
+    yield f"         pages are counted {day}"
     mark = f"up to {_utc(state.cloud_mark)} at least, by the cloud's clock" if state.cloud_mark else "not noted yet"
     yield f"         known to be complete: {mark}"
     yield f"         identity: generation {state.generation or '-'}, change {state.seq}"
@@ -170,15 +215,19 @@ def accepted_lines(before: StoreStatus, budgets: Sequence[str]) -> Iterator[str]
     yield f"         kept: {before.records:,} records. Lost for good: those that are missing, of creates {complete}"
     yield "         a request_id without its record makes, and bills, a second job when its create is repeated"
     yield "         used pages may count from 0 again, so callers may exceed their budgets by them"
+    if young := _young_secrets(before):
+        yield f"         PROBLEM: {young}they bring it back with their next record, and creates are refused here again"
+        yield "         to do: give all gateways the same ledger.key_file, and run this again if they are refused"
     counted = f": {', '.join(budgets)}" if budgets else ": there are none"
     yield (
         "         refused until now: creates with request_id (LEDGER_UNAVAILABLE), and those of callers with a page "
-        f"budget (LIMITER_UNAVAILABLE){counted}; other creates and all reads went on"
+        f"budget (LIMITER_UNAVAILABLE){counted}{_refused_too(before)}; other creates and all reads went on"
     )
     yield "         running gateways take creates again within seconds"
     yield (
         "         to do: `docpreview-gateway reconcile --since DAY --charge` gives jobs of lost records that are "
-        "younger than ledger.retention_seconds their records again, and counts their pages; older pages stay uncounted"
+        "younger than ledger.retention_seconds their records again, and counts their pages, if the cloud shows whose "
+        "they are; all others stay uncounted"
     )
 
 

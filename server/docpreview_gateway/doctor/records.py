@@ -24,7 +24,7 @@ from docpreview_gateway.storage.key_file import OWN_NAME
 from docpreview_gateway.storage.redis_urls import shown
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from docpreview_gateway.wiring.access import Access, load_directory
-from docpreview_gateway.wiring.creates import STORE_FILE, STORE_MEMORY, create_secrets, create_store
+from docpreview_gateway.wiring.creates import STORE_FILE, STORE_MEMORY, create_secrets, create_store, outlook
 from docpreview_gateway.wiring.limits import counting
 from docpreview_gateway.wiring.observability import Observability
 from docpreview_gateway.wiring.reloading import InvalidFileError
@@ -32,10 +32,11 @@ from docpreview_gateway.wiring.system_clock import SystemClock
 from docpreview_gateway.wiring.upstream import cloud_parts
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from pathlib import Path
 
     from docpreview_gateway.creates.counters import CounterReport
+    from docpreview_gateway.creates.outlook import Outlook
     from docpreview_gateway.creates.ports import SecretUse, StoreState
     from docpreview_gateway.creates.redis_creates import RedisCreates
     from docpreview_gateway.creates.sqlite_creates import SqliteCreates
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.settings.loading import Settings
 
+FOLDER = "make the folder, give it to the gateway's user, mount it writable, and free some space on it (state_dir)"
+REACH = "check the address, user and password of the server, that it runs, and firewalls on the way"
 
 Kind = Literal["whole", "new", "empty", "lost", "foreign"]
 """State of a store: in use; being made by a gateway; not used by any gateway, or emptied; noted as having lost records;
@@ -56,15 +59,21 @@ class StoreStatus(NamedTuple):
     place: str
     state: StoreState
     records: int
-    foreign: str = ""
-    """Which secret is missing here with which records are made, and what to do; empty: none is."""
+    outlook: Outlook
+    """What ends a loss of it."""
+    now: float
+    """When it was looked at, by this machine's clock."""
+    exclusive: Sequence[str] = ()
+    """Buckets whose creates all need a record unless the cloud shows whose jobs they are."""
+    missing: Sequence[SecretUse] = ()
+    """Secrets that are missing here with which records are made."""
     unreadable: Mapping[str, str] = MappingProxyType({})
     """Why records cannot be read, by their keys. Not looked at in a store that is not whole."""
 
     @property
     def kind(self) -> Kind:
         """The kind of its state."""
-        if self.foreign:
+        if self.missing:
             return "foreign"
         if not self.state.generation:
             return "empty"
@@ -81,8 +90,16 @@ class Reconciled(NamedTuple):
     problem: str = ""
 
 
+class UnreadStoreError(StartError):
+    """The store does not answer, or not as it should. `remedy` is what to do about that."""
+
+    def __init__(self, why: str, remedy: str) -> None:
+        super().__init__(why)
+        self.remedy = remedy
+
+
 async def store_status(settings: Settings) -> StoreStatus:
-    """The state of the store. StartError when it cannot be read."""
+    """The state of the store. StartError when it cannot be read: UnreadStoreError if a remedy is known."""
     async with _store(settings) as (store, keys):
         found = await _status(settings, keys, await store.state())
         return found._replace(unreadable=(await store.survey()).unreadable) if found.kind == "whole" else found
@@ -101,8 +118,8 @@ async def accept_loss(settings: Settings) -> StoreStatus:
         before = await _status(settings, keys, state)
         if not state.generation:
             state = await store.begin_rebuild(MAKING)
-        if missing := _missing(settings, keys, state):
-            await store.drop_secrets([use.id for use in missing])
+        if before.missing:
+            await store.drop_secrets([use.id for use in before.missing])
         if state.lost_since:
             await store.end_rebuild(state.lost_since, state.cloud_mark, [])
             state = await store.state()
@@ -174,6 +191,11 @@ def place_of(settings: Settings) -> str:
     return str(settings.state_dir / STORE_FILE)
 
 
+def reach_remedy(settings: Settings) -> str:
+    """What to do when the store cannot be read."""
+    return REACH if settings.shared_state.ledger_url or settings.shared_state.url else FOLDER
+
+
 def made_by_gateways(settings: Settings) -> list[Path]:
     """The files without which there are no records: the first start of a gateway makes them."""
     state, folder = settings.shared_state, settings.state_dir
@@ -206,19 +228,26 @@ async def _store(settings: Settings) -> AsyncIterator[tuple[RedisCreates | Sqlit
         async with AsyncExitStack() as stack:
             keys = CreateKeys(settings.shared_state.namespace or "", create_secrets(settings).secrets)
             yield (await create_store(settings, keys, stack)).store, keys
-    except StoreError as error:
-        raise StartError(str(error)) from error
+    except (StoreError, StartError) as error:
+        if isinstance(error, StoreError) or isinstance(error.__cause__, StoreError):
+            raise UnreadStoreError(str(error), reach_remedy(settings)) from error
+        raise
 
 
 async def _status(settings: Settings, keys: CreateKeys, state: StoreState) -> StoreStatus:
     async with probe(settings) as server:
         count = _count_rows(settings.state_dir / STORE_FILE) if server is None else await server.count()
-    return StoreStatus(place_of(settings), state, count, secret_use.problem(_missing(settings, keys, state)))
-
-
-def _missing(settings: Settings, keys: CreateKeys, state: StoreState) -> list[SecretUse]:
     # The machine's clock will do for a person who reads it. A gateway goes by the cloud's.
-    return secret_use.unknown(state.secrets, keys.ids, SystemClock().now(), settings.ledger.timing().keep)
+    now = SystemClock().now()
+    return StoreStatus(
+        place_of(settings),
+        state,
+        count,
+        outlook(settings),
+        now,
+        exclusive=[bucket.name for bucket in settings.buckets if bucket.exclusive],
+        missing=secret_use.unknown(state.secrets, keys.ids, now, settings.ledger.timing().keep),
+    )
 
 
 def _count_rows(path: Path) -> int:

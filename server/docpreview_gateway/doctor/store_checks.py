@@ -11,7 +11,6 @@ from docpreview_gateway.doctor.diagnosis import Finding
 from docpreview_gateway.doctor.record_texts import remedy_of, words_of
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.storage.key_file import OWN_NAME, KeyFileError, read_secrets
-from docpreview_gateway.wiring.creates import STORE_FILE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,9 +21,7 @@ if TYPE_CHECKING:
 BLOCK = 4096
 """Bytes that are written to find out whether the disk is full."""
 
-_FOLDER = "make the folder, give it to the gateway's user, mount it writable, and free some space on it (state_dir)"
 _KEY = "correct the file, or let the gateway's user read it"
-_REACH = "check the address, user and password of the server, that it runs, and firewalls on the way"
 _WRITE = (
     "check the server's memory (maxmemory) and disk, that it is no replica, and that its user may write keys that "
     "begin with docpreview:"
@@ -53,7 +50,7 @@ def _folder(folder: Path) -> Finding:
         with tempfile.TemporaryFile(dir=there, buffering=0) as file:
             file.write(bytes(BLOCK))
     except OSError as error:
-        return Finding("store", str(folder), f"cannot be written: {error.strerror}", _FOLDER)
+        return Finding("store", str(folder), f"cannot be written: {error.strerror}", records.FOLDER)
     return Finding("store", str(folder), "can be written" if folder.exists() else "can be made")
 
 
@@ -68,9 +65,9 @@ async def _store(settings: Settings) -> list[Finding]:
         status = await records.store_status(settings)
     except StartError as error:
         place = records.place_of(settings)
-        return [Finding("store", place, f"cannot be read: {error}", _FOLDER if STORE_FILE in place else _REACH)]
+        return [Finding("store", place, f"cannot be read: {error}", records.reach_remedy(settings))]
     # Before the first start nothing is wrong with an empty store.
-    remedy = "" if status.kind == "empty" else remedy_of(status, settings.ledger.on_loss)
+    remedy = "" if status.kind == "empty" else remedy_of(status)
     found = [Finding("store", status.place, words_of(status), remedy)]
     async with records.probe(settings) as server:
         return [*found, *(await _server(status.place, server) if server is not None else [])]
@@ -88,6 +85,6 @@ async def _server(place: str, server: RedisProbe) -> list[Finding]:
     try:
         health = await server.health()
     except StoreError as error:
-        return [*found, Finding("store", place, f"does not tell its settings: {error}", _REACH)]
+        return [*found, Finding("store", place, f"does not tell its settings: {error}", records.REACH)]
     wrong = [Finding("store", place, why, _SAFE) for why in warnings(health).values()]
     return [*found, *(wrong or [Finding("store", place, "neither evicts keys nor forgets them when it restarts")])]

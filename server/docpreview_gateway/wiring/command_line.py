@@ -24,17 +24,21 @@ CANNOT_START = 1
 
 
 def load(config: Path | None, workers: int | None = None) -> Settings:
-    """The settings, with another number of workers if one is given. Ends the command by USAGE if they are not valid."""
+    """The settings, with another number of workers if one is given, and the log as they say: never on stdout.
+
+    Ends the command by USAGE if they are not valid.
+    """
     from docpreview_gateway.settings import loading  # noqa: PLC0415 - `--help` should not wait for it
 
     try:
         settings = loading.load(config)
     except loading.ConfigurationError as error:
         fail(error.problems, USAGE)
+    _configure_log(settings)
     return settings if workers is None else settings.model_copy(update={"workers": workers})
 
 
-def configure_log(settings: Settings) -> None:
+def _configure_log(settings: Settings) -> None:
     """Write the log as the settings say."""
     from docpreview_gateway.telemetry import structured_log  # noqa: PLC0415 - as above
 

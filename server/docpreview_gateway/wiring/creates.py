@@ -20,6 +20,7 @@ from docpreview_gateway.creates.keys import CreateKeys
 from docpreview_gateway.creates.leases import LEASE_SECONDS, RENEW_SECONDS, PageLeases
 from docpreview_gateway.creates.lists import JobHistory
 from docpreview_gateway.creates.outcomes import Outcomes
+from docpreview_gateway.creates.outlook import Outlook
 from docpreview_gateway.creates.ports import StoreError
 from docpreview_gateway.creates.rebuild import Rebuild, Scans
 from docpreview_gateway.creates.reconciliation import DAY_SECONDS, Reconciliation
@@ -263,6 +264,7 @@ async def _base(  # noqa: PLR0913, PLR0917 - collaborators, named by wiring
         prepare=await old_creates(settings, opened.store, keys, old, stack),
         place=opened.place,
         missing_secrets=lambda state: problem(unknown(state.secrets, keys.ids, times.latest(), timing.keep)),
+        outlook=lambda waited: outlook(settings).words(waited, shows_markers=all(map(history.echoes, buckets))),
     )
     rebuild = Rebuild(
         guarded,
@@ -282,6 +284,12 @@ def _keep_up(days: Days, history: JobHistory, bucket: Bucket) -> Callable[[], Aw
         await days.keep_up(history, bucket)
 
     return keep_up_day
+
+
+def outlook(settings: Settings) -> Outlook:
+    """What ends a loss of the store."""
+    timing = settings.ledger.timing()
+    return Outlook(settings.ledger.on_loss, timing.watch + LEASE_SECONDS, timing.keep)
 
 
 async def _always() -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 
+import pytest
 import structlog
 
 from docpreview_gateway.creates.guarded import MARK_SECONDS, GuardedStore
@@ -26,7 +28,14 @@ class World:
         self.inner = MemoryCreates()
         times = CloudTimes(FakeClock(), lambda: self.now)
         times.hear("host", "Sun, 29 Nov 2026 08:50:52 GMT")
-        self.store = GuardedStore(self.inner, StoreMemory(None), times, is_first_start=_always, place=PLACE)
+        self.store = GuardedStore(
+            self.inner,
+            StoreMemory(None),
+            times,
+            is_first_start=_always,
+            place=PLACE,
+            outlook=lambda waited: f"noticed {waited:.0f} s ago",
+        )
 
     def fail(self, *names: str) -> None:
         """Calls of these methods fail from now on; of none: no call."""
@@ -79,13 +88,45 @@ async def test_one_record_that_cannot_be_read_is_no_failure_of_the_store() -> No
     assert world.store.problem == ""
 
 
+@pytest.mark.parametrize("how", ["find", "begin", "due", "survey"])
+async def test_a_record_that_was_restored_is_named_no_more_when_it_is_read_again(how: str) -> None:
+    """By a caller that repeats its create, by the loop, or by the daily comparison; others stay named."""
+    world = World()
+    broken = Record("broken", b"b", "kid", "one", "docs-1250000000", b"", "place", "", 100.0, nonce=b"n")
+    other = replace(broken, key="other", place="elsewhere")
+    assert await world.store.change([Change(None, broken, 1.0), Change(None, other, 9.0)]) == [True, True]
+    world.inner.data.unreadable |= {"broken", "other"}
+    for key in ("broken", "other"):
+        with suppress(StoreError):
+            await world.store.find([key])
+    assert "2 records cannot be read" in world.store.damage
+    world.inner.data.unreadable.remove("broken")
+    match how:
+        case "find":
+            assert await world.store.find(["broken"]) == [broken]
+        case "begin":
+            assert (await world.store.begin(broken, 1.0, None, dedupe_since=None)).outcome == "known"
+        case "due":
+            assert await world.store.due(2.0, 3.0, 10) == [broken]
+        case "survey":
+            assert await world.store.survey()
+    assert "1 records cannot be read (other)" in world.store.damage
+    world.inner.data.unreadable.clear()
+    assert await world.store.find(["other"]) == [other]
+    assert world.store.damage == ""
+
+
 async def test_a_lost_store_is_a_problem_until_it_is_in_use_again() -> None:
     """A loss may be noted from outside; it is noted once."""
     world = World()
     await world.look()
     await world.store.note_loss("somebody said so")
     await world.store.note_loss("somebody said so")
-    assert (world.store.losses, PLACE in world.store.problem) == (1, True)
+    world.now += 7
+    assert (world.store.losses, world.store.problem) == (
+        1,
+        f"{PLACE}: the store of creates has lost records: noticed 7 s ago",
+    )
     await world.look()
     assert world.store.lost is not None
     assert await world.store.end_rebuild(world.store.lost.lost_since, 0.0, [])

@@ -9,7 +9,7 @@ import pytest
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_gateway.creates.guarded import GuardedStore
+from docpreview_gateway.creates.guarded import OVERDUE_SECONDS, GuardedStore
 from docpreview_gateway.creates.leases import LEASE_SECONDS
 from docpreview_gateway.creates.pages import Pages
 from docpreview_gateway.creates.rebuild import OnLoss, Rebuild, Scans
@@ -108,8 +108,21 @@ async def test_a_refusal_tells_the_rest_of_the_quarantine(replica: Replica) -> N
     await replica.lose()
     await asyncio.sleep(100)
     assert (await replica.error()).retry_after == pytest.approx(QUARANTINE - 100, abs=2)
-    await asyncio.sleep(QUARANTINE)
-    assert (await replica.error()).retry_after == 1
+    await asyncio.sleep(QUARANTINE - 100)
+    assert (await replica.error()).retry_after == pytest.approx(1, abs=1)
+
+
+async def test_a_refusal_while_the_rebuild_is_overdue_asks_for_ever_longer_waits_up_to_a_minute() -> None:
+    """As of a cloud without echo, whose loss may last a day: nobody should ask each second until then."""
+    world = World()
+    world.cloud.echo = False
+    replica = Replica(world)
+    await replica.create()
+    await replica.lose()
+    assert not await replica.round(QUARANTINE + 20)
+    assert (await replica.error()).retry_after == pytest.approx(20, abs=2)
+    assert not await replica.round(3600)
+    assert (await replica.error()).retry_after == OVERDUE_SECONDS
 
 
 async def test_the_quarantine_is_as_long_as_a_create_and_a_lease_of_before_may_take(replica: Replica) -> None:

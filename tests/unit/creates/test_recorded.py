@@ -717,7 +717,9 @@ async def test_a_create_that_cannot_be_recorded_is_not_sent_where_its_job_could_
     """In an exclusive bucket without echo jobs are told by their place; with an echo each one has its marker."""
     world.store.failing, world.store.fail_before = ("begin",), 2
     asked = request("", bucket=EXCLUSIVE)
-    assert name_of(await world.error(asked, DEDUPES)) == "LEDGER_UNAVAILABLE"
+    refused = await world.error(asked, DEDUPES)
+    assert name_of(refused) == "LEDGER_UNAVAILABLE"
+    assert "with request_id or without" in refused.message
     assert world.cloud.posts == 0
     await world.create(request(bucket=EXCLUSIVE), at=world.process())
     await world.parts.history.read(EXCLUSIVE, world.cloud.now() - 10, world.cloud.now() + 10)

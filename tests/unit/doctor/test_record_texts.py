@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
 from docpreview_gateway.creates.guarded import MAKING
+from docpreview_gateway.creates.outlook import Outlook
 from docpreview_gateway.creates.ports import SecretUse, StoreState
-from docpreview_gateway.creates.secret_use import TO_DO, problem
-from docpreview_gateway.doctor.record_texts import accepted_lines, status_lines, time_of
+from docpreview_gateway.creates.secret_use import MARGIN_SECONDS, TO_DO
+from docpreview_gateway.doctor.record_texts import SLACK_SECONDS, accepted_lines, status_lines, time_of
 from docpreview_gateway.doctor.records import StoreStatus
+
+if TYPE_CHECKING:
+    from docpreview_gateway.creates.rebuild import OnLoss
 
 PLACE = "redis://127.0.0.1:6379/0, namespace docs"
 NOON = 1_794_744_000.0
 """2026-11-15 12:00 UTC."""
 
-WHOLE = StoreStatus(PLACE, StoreState("abc", 17, NOON, 0.0, "2026-11-15"), 1234)
-LOST = StoreStatus(PLACE, StoreState("abc", 17, NOON, NOON + 60, "2026-11-15"), 1234)
-EMPTY = StoreStatus(PLACE, StoreState("", 0, 0.0, 0.0, ""), 0)
-NEW = StoreStatus(PLACE, StoreState("abc", 1, 0.0, MAKING, ""), 0)
+OUTLOOK = Outlook("rebuild", 225.0, 86400.0)
+WHOLE = StoreStatus(PLACE, StoreState("abc", 17, NOON, 0.0, "2026-11-15"), 1234, OUTLOOK, NOON + 90)
+LOST = WHOLE._replace(state=StoreState("abc", 17, NOON, NOON + 60, "2026-11-15"))
+EMPTY = WHOLE._replace(state=StoreState("", 0, 0.0, 0.0, ""), records=0)
+NEW = WHOLE._replace(state=StoreState("abc", 1, 0.0, MAKING, ""), records=0)
 
 
 def test_a_whole_store_says_what_it_holds_and_that_nothing_is_to_be_done() -> None:
-    first, *rest = status_lines(WHOLE, "rebuild")
+    first, *rest = status_lines(WHOLE)
     assert first == f"ok       {PLACE}: the store is whole: creates are recorded in it"
     text = "\n".join(rest)
     assert "records: 1,234" in text
@@ -38,9 +45,9 @@ def test_a_whole_store_says_what_it_holds_and_that_nothing_is_to_be_done() -> No
     [("rebuild", "to do: wait:"), ("refuse", "to do: decide:"), ("accept", "to do: wait some")],
 )
 def test_a_lost_store_says_since_when_who_is_refused_and_what_to_do_with_these_settings(
-    on_loss: str, next_step: str
+    on_loss: OnLoss, next_step: str
 ) -> None:
-    first, *rest = status_lines(LOST, on_loss)  # type: ignore[arg-type]
+    first, *rest = status_lines(LOST._replace(outlook=replace(OUTLOOK, on_loss=on_loss)))
     assert first.startswith("PROBLEM")
     assert "LEDGER_UNAVAILABLE" in first
     assert "LIMITER_UNAVAILABLE" in first
@@ -48,15 +55,45 @@ def test_a_lost_store_says_since_when_who_is_refused_and_what_to_do_with_these_s
     assert next_step in rest[-1]
 
 
+def test_a_lost_store_says_when_a_cloud_without_echo_ends_it_at_the_earliest() -> None:
+    """The four minutes are of a cloud that shows whose the jobs are; nobody knows that here."""
+    *_, remedy = status_lines(LOST)
+    assert "in 4 min or more" in remedy
+    assert "do not go on before 2026-11-16T12:01:00+00:00 (ledger.retention_seconds" in remedy
+    *_, remedy = status_lines(LOST._replace(state=LOST.state._replace(lost_since=2.0)))
+    assert "do not go on for 24 h (ledger.retention_seconds" in remedy
+
+
+def test_a_rebuild_that_is_overdue_is_not_to_be_waited_for() -> None:
+    *_, remedy = status_lines(LOST._replace(now=NOON + 60 + 225 + SLACK_SECONDS + 1))
+    assert "to do: see why" in remedy
+    assert "docs/runbooks/store-lost.md" in remedy
+    assert "4 min" not in remedy
+
+
+def test_buckets_whose_creates_are_all_refused_are_named() -> None:
+    """Without a record a job there would be taken for another create's."""
+    own = LOST._replace(exclusive=["own-1250000000"])
+    for lines in (status_lines(own), accepted_lines(own, []), status_lines(own._replace(missing=[SecretUse("a", 1)]))):
+        assert "all creates in own-1250000000 (LEDGER_UNAVAILABLE) unless the cloud shows" in "\n".join(lines)
+    assert "all creates in" not in "\n".join([*status_lines(LOST), *accepted_lines(LOST, [])])
+
+
+def test_a_store_that_was_rebuilt_from_nothing_says_to_which_days_pages_count() -> None:
+    """The next create sets the day; the pages of before count to the days of theirs all the same."""
+    text = "\n".join(status_lines(WHOLE._replace(state=WHOLE.state._replace(day=""))))
+    assert "pages are counted to the days of their creates; the next one with a budget sets the day" in text
+
+
 def test_a_loss_noticed_before_the_clouds_clock_was_known_has_no_time_of_1970() -> None:
-    text = "\n".join(status_lines(LOST._replace(state=LOST.state._replace(lost_since=2.0)), "rebuild"))
+    text = "\n".join(status_lines(LOST._replace(state=LOST.state._replace(lost_since=2.0))))
     assert "before the cloud's clock was known" in text
     assert "1970" not in text
 
 
 @pytest.mark.parametrize(("status", "words"), [(EMPTY, "is empty"), (NEW, "just making the store: nothing is lost")])
 def test_a_store_that_is_not_in_use_yet_is_no_lost_one(status: StoreStatus, words: str) -> None:
-    first, *rest = status_lines(status, "rebuild")
+    first, *rest = status_lines(status)
     assert words in first
     assert "1970" not in "\n".join(rest)
     assert "start a gateway" in rest[-1]
@@ -64,22 +101,33 @@ def test_a_store_that_is_not_in_use_yet_is_no_lost_one(status: StoreStatus, word
 
 def test_a_store_of_another_secret_names_it_and_what_to_do_once() -> None:
     use = SecretUse("ab12", NOON)
-    first, *rest = status_lines(WHOLE._replace(foreign=problem([use])), "rebuild")
+    first, *rest = status_lines(WHOLE._replace(missing=[use]))
     assert first.startswith("PROBLEM")
-    assert "its id is ab12, used until 2026-11-15T12:00:00+00:00" in first
+    assert "its id is ab12, last noted use 2026-11-15T12:00:00+00:00" in first
     assert "ledger.key_file" in first
     assert [line for line in [first, *rest] if TO_DO in line] == [rest[-1]]
 
 
 def test_records_that_cannot_be_read_are_named() -> None:
-    *_, one, remedy = status_lines(WHOLE._replace(unreadable={"i:77": "record i:77: garbage"}), "rebuild")
+    *_, one, remedy = status_lines(WHOLE._replace(unreadable={"i:77": "record i:77: garbage"}))
     assert "record i:77: garbage" in one
     assert "docs/runbooks/records-failing.md" in remedy
 
 
 def test_an_accepted_loss_of_a_secret_says_so() -> None:
-    first, *_ = accepted_lines(WHOLE._replace(foreign=problem([SecretUse("ab12", NOON)])), [])
+    first, *_ = accepted_lines(WHOLE._replace(missing=[SecretUse("ab12", NOON)]), [])
     assert "recorded with a secret that is missing here is lost" in first
+
+
+def test_a_secret_that_was_just_used_is_said_to_be_in_use_by_others() -> None:
+    """They write with it again after it was given up. An older one is as lost as it seems."""
+    young = WHOLE._replace(missing=[SecretUse("ab12", NOON)])
+    old = young._replace(now=NOON + MARGIN_SECONDS)
+    words = "other gateways seem to use it still (ab12, last noted use 2026-11-15T12:00:00+00:00; notes are some"
+    for lines in (status_lines, lambda status: accepted_lines(status, [])):
+        assert words in "\n".join(lines(young))
+        assert words not in "\n".join(lines(old))
+    assert "they bring it back with their next record" in "\n".join(accepted_lines(young, []))
 
 
 def test_an_accepted_loss_says_what_is_given_up_and_which_callers_were_refused() -> None:
