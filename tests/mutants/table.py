@@ -53,6 +53,7 @@ TABLE: dict[str, Judged] = {
     "creates/dead_leases.py": _creates("dead_leases", "leases"),
     "creates/pages.py": _creates("pages", "budgets", "settlement", "memory_creates"),
     "creates/guarded.py": _creates("guarded", "guarded_failures", "rebuild", "secret_use"),
+    "creates/outlook.py": _creates("outlook", money=False),
     "creates/secret_use.py": _creates("secret_use"),
     "creates/rebuild.py": _creates("rebuild", "dead_leases", "reconciliation"),
     "creates/sqlite_transaction.py": Judged(

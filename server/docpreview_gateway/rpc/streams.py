@@ -111,8 +111,8 @@ class Streams:
         late = self._clock() - self._patience
         for context in [context for context, since in self._since.items() if since <= late]:
             self._end(context, "no_message")
-        while len(self._since) > self._most_waiting and self._makes_room():
-            pass
+        while len(self._since) > self._most_waiting and not self._is_young(next(iter(self._since))):
+            self._end(next(iter(self._since)), "crowded")
 
     def guarded(self, handler: Handler) -> Handler:
         """The handler of a method of the contract, which gets its message when that has come."""
@@ -190,21 +190,17 @@ class Streams:
         """The next message of a stream, or EOF. AbortError when the stream was ended before it came."""
         waiting = self._since
         if len(waiting) >= self._most_waiting:
-            self._makes_room()
+            oldest = next(iter(waiting))
+            if len(waiting) >= MOST_YOUNG * self._most_waiting or not self._is_young(oldest):
+                self._end(oldest, "crowded")
         waiting[context] = self._clock()
         try:
             return await context.read()
         finally:
             waiting.pop(context, None)
 
-    def _makes_room(self) -> bool:
-        """End the stream that has waited longest, unless it is young. Whether one was ended."""
-        oldest, since = next(iter(self._since.items()))
-        is_young = since > self._clock() - YOUNG_SECONDS
-        if is_young and len(self._since) < MOST_YOUNG * self._most_waiting:
-            return False
-        self._end(oldest, "crowded")
-        return True
+    def _is_young(self, context: Context) -> bool:
+        return self._since[context] > self._clock() - YOUNG_SECONDS
 
     def _end(self, context: Context, why: Why) -> None:
         """End a waiting stream with a status; its read then raises AbortError."""
