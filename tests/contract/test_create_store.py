@@ -692,6 +692,12 @@ async def test_a_lease_is_cut_to_what_the_budgets_have_left(store: CreateStore) 
     assert await day_pages(store) == Pages(0, 50 + 10**6 + 5)
 
 
+@pytest.mark.parametrize(("budget", "over"), [(PageBudget(per_day=0), "day"), (PageBudget(per_month=0), "month")])
+async def test_a_budget_of_no_pages_lets_none_pass(store: CreateStore, budget: PageBudget, over: str) -> None:
+    assert (await store.begin(record(pages=1), NOW, budget, dedupe_since=None)).outcome == over
+    assert (await store.lease(Lease("x", "a", DAY, 40, NOW), budget)).pages == 0
+
+
 async def test_a_lease_of_a_budget_that_is_used_up_has_no_pages(store: CreateStore) -> None:
     """Also when more than the budget is used."""
     await _charged(store, await begun(store, record(pages=100)), 120)

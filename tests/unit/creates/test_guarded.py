@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
 from docpreview_gateway.creates.guarded import MAKING, GuardedStore
 from docpreview_gateway.creates.ports import Change, StoreError
@@ -90,6 +91,14 @@ async def test_an_empty_store_is_neither_new_nor_lost_while_nobody_can_tell() ->
     assert guard.store.lost is None
     guard.is_first = True
     assert await guard.write()
+
+
+async def test_creates_of_a_place_need_not_be_alone_unless_they_say_so() -> None:
+    guard = Guard(MemoryData())
+    first, second, third = (record(name) for name in "abc")
+    begun = [await guard.store.begin(each, 0.0, None, dedupe_since=None) for each in (first, second)]
+    assert [each.outcome for each in begun] == ["new", "new"]
+    assert (await guard.store.begin(third, 0.0, None, dedupe_since=None, alone=True)).outcome == "occupied"
 
 
 async def test_a_store_that_is_used_is_not_asked_about() -> None:
@@ -207,6 +216,12 @@ def test_a_file_that_cannot_be_read_is_as_none(tmp_path: Path, text: str) -> Non
     path = tmp_path / "store.json"
     path.write_text(text)
     assert StoreMemory(path).value == Remembered()
+
+
+def test_a_file_that_is_not_there_yet_is_no_news(tmp_path: Path) -> None:
+    with capture_logs() as lines:
+        assert StoreMemory(tmp_path / "store.json").value == Remembered()
+    assert lines == []
 
 
 def test_a_file_that_cannot_be_written_keeps_what_is_known_in_memory(tmp_path: Path) -> None:

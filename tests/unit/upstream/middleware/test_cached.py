@@ -356,6 +356,23 @@ async def test_the_last_seen_job_is_the_latest_of_both_caches_also_a_stale_one_a
     assert len(world.cloud.asked) == reads + 1
 
 
+async def test_the_last_seen_job_is_that_of_this_process_if_it_read_it_last() -> None:
+    """The other replica's read was written to the shared cache later, but is older."""
+    world = World(shared=FakeSharedCache())
+    world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_RUNNING)
+    await world.get()
+    assert world.shared is not None
+    older = dict(world.shared.values)
+    world.clock.time += 3600
+    world.cloud.add_job(BUCKET.name, JOB, PreviewJob.STATE_SUCCESS)
+    await world.get()
+    world.clock.time += 30 * 24 * 3600
+    world.shared.values.update(older)
+    seen = await world.cached.last_seen(BUCKET, JOB)
+    assert seen is not None
+    assert seen.state == PreviewJob.STATE_SUCCESS
+
+
 async def test_a_job_that_was_missing_when_it_was_last_seen_is_none() -> None:
     world = World()
     with pytest.raises(UpstreamError):
