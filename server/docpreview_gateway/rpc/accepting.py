@@ -87,7 +87,7 @@ class _Accepting(AioServer):  # type: ignore[misc] # grpc's stubs do not tell of
         self._handlers.update(handlers)
 
     def _make_request_call_future(self, method: bytes | None) -> asyncio.Task[None]:
-        """GRPC awaits here the next call of a method, or None for one that is not registered.
+        """What gRPC awaits for the next call of a method, None: of any that is not registered.
 
         It gets a task that accepts all of them, beside others, and ends with the server.
         """
@@ -96,16 +96,19 @@ class _Accepting(AioServer):  # type: ignore[misc] # grpc's stubs do not tell of
         return self._events.create_task(self._accept(method))
 
     async def _accept_beside(self, method: bytes | None) -> None:
-        with suppress(_RequestCallError):  # the server stops
+        with suppress(_RequestCallError):
             await self._accept(method)
 
     async def _accept(self, method: bytes | None) -> None:
         try:
-            await (self._accept_unknown() if method is None else self._accept_calls(method))
-        except _RequestCallError:
-            raise  # The server stops, or gRPC asks for another task.
+            while self.is_running():
+                # Of one request, or of each that waits when the server stops.
+                with suppress(_RequestCallError):
+                    await (self._accept_unknown() if method is None else self._accept_calls(method))
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody accepts this method's calls any more
             self._on_end(error)
+        else:
+            raise _RequestCallError  # which tells gRPC that there are no more
         # Ended together with the others: gRPC would free memory of theirs that its library still writes to.
         await self._events.create_future()
 
