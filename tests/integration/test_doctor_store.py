@@ -44,7 +44,7 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 def shared(emulator: Emulator, redis: RedisServer, tmp_path: Path, **more: Any) -> Settings:
     key = tmp_path / "key"
     key.write_text("k" * 40)
-    state = SharedStateSettings.model_validate({"url": redis.url, "namespace": "docs", "ledger_timeout_seconds": 0.5})
+    state = SharedStateSettings.model_validate({"url": redis.url, "namespace": "docs", "ledger_timeout_seconds": 3})
     return settings(emulator, shared_state=state, ledger=LedgerSettings(key_file=key), state_dir=tmp_path, **more)
 
 
