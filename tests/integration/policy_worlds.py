@@ -254,7 +254,8 @@ class Talk:
                 messages.append(ShownJob.of(message) if isinstance(message, PreviewJob) else message)
         except grpc.aio.AioRpcError:
             pass
-        sent = (*await call.initial_metadata(), *await call.trailing_metadata())
+        # Each once: of a stream that ends at once grpc.aio's client may keep no initial metadata, which say the same.
+        sent = tuple(dict.fromkeys((*await call.initial_metadata(), *await call.trailing_metadata())))
         reason = next((reason_in(value) for key, value in sent if key == "grpc-status-details-bin"), "")
         code = (await call.code()).name
         return self._keep(Answer(code, reason, tuple(messages), sent, await call.details() or ""))

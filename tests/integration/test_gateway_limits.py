@@ -107,7 +107,7 @@ async def test_a_page_budget_is_shared_by_replicas_and_is_not_spent_uncounted_wh
 ) -> None:
     """A create whose pages cannot be counted is not sent: counts of each replica's own would give the budget again."""
     with running_redis(tmp_path, "--appendonly", "yes", "--appendfsync", "always") as server:
-        state = SharedStateSettings.model_validate({"url": server.url, "ledger_timeout_seconds": 0.2})
+        state = SharedStateSettings.model_validate({"url": server.url, "ledger_timeout_seconds": 2})
         budget = {"budget": {"per_day": 21, "estimate": 7}}
         async with Emulator() as emulator:
             emulator.put_object(BUCKET, REGION, "a.pdf", DOCUMENT.read_bytes())
