@@ -12,7 +12,7 @@ import os
 import random
 import re
 import time
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -166,9 +166,7 @@ class Handlers:
                     await running.enter()
                 else:
                     running.take_place()
-                # Fails when the caller is gone; gRPC cancels this then.
-                with suppress(grpc.aio.InternalError):
-                    await context.send_initial_metadata((("x-request-id", running.call.request_id),))
+                await context.send_initial_metadata((("x-request-id", running.call.request_id),))
                 async with (
                     asyncio.timeout_at(running.call.deadline),
                     aclosing(_answers(route, raw, running.call)) as replies,
