@@ -825,6 +825,16 @@ async def test_every_change_raises_the_sequence(
     assert after.seq > before.seq
 
 
+async def test_a_look_that_finds_nothing_leaves_the_sequence(store: CreateStore) -> None:
+    """Replicas look every second or so; a copy of the store that lacks these looks lacks nothing."""
+    await begun(store, record("there", pages=1))
+    before = await store.state()
+    assert await store.due(NOW - 10**6, NOW, 9) == []
+    await store.find([record("there").key])
+    await store.open_at("p")
+    assert await store.state() == before
+
+
 async def test_the_mark_moves_forward_only(store: CreateStore) -> None:
     await store.mark(NOW)
     await store.mark(NOW - 100)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,8 +11,8 @@ import pytest
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.creates.attempts import Work
 from docpreview_gateway.creates.pages import Pages
-from docpreview_gateway.model.call import Call
-from docpreview_gateway.model.errors import UpstreamError
+from docpreview_gateway.model.call import Call, ResponseInfo
+from docpreview_gateway.model.errors import GatewayError, UpstreamError
 from docpreview_gateway.storage.background import loop_time
 from tests.fakes.creates import MemoryCreates
 from tests.unit.creates.worlds import BUCKET, COUNTED, FENCE, TIMING, Fate, Held, World, name_of, request
@@ -50,6 +51,18 @@ async def test_a_create_that_is_followed_is_in_progress_and_tells_when_to_try_ag
     _ = await followed.sent(Held(sent=True))
     error = await followed.world.error(followed.asked, COUNTED, at=followed.other, seconds=0.5)
     assert (name_of(error), error.retry_after) == ("CREATE_IN_PROGRESS", 1)
+
+
+@pytest.mark.parametrize("fate", [None, GatewayError(reasons.ERROR_REASON_INPUT_OBJECT_NOT_FOUND, "no such document")])
+async def test_a_create_is_answered_with_the_clouds_id_of_its_request(
+    followed: Followed, fate: GatewayError | None
+) -> None:
+    """Also one that the cloud refuses: the vendor's support asks for it."""
+    response = ResponseInfo()
+    followed.world.cloud.fates = [] if fate is None else [fate]
+    with suppress(GatewayError):
+        await followed.world.create(followed.asked, COUNTED, response=response)
+    assert response.upstream_request_id == f"cloud-{followed.asked.input_object}"
 
 
 async def test_a_follower_sends_nothing_and_reserves_nothing(followed: Followed) -> None:

@@ -101,9 +101,10 @@ async def test_creates_of_a_place_need_not_be_alone_unless_they_say_so() -> None
     assert (await guard.store.begin(third, 0.0, None, dedupe_since=None, alone=True)).outcome == "occupied"
 
 
-async def test_a_store_that_is_used_is_not_asked_about() -> None:
+@pytest.mark.parametrize("changes", [1, 5])
+async def test_a_store_that_is_used_is_not_asked_about(changes: int) -> None:
     """A replica that starts for the first time joins the others."""
-    guard = Guard(MemoryData(seq=5))
+    guard = Guard(MemoryData(seq=changes))
     assert await guard.write()
     assert guard.asked == 0
 

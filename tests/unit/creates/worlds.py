@@ -21,7 +21,7 @@ from docpreview_gateway.creates import pages
 from docpreview_gateway.creates.days import day_of
 from docpreview_gateway.creates.records import Timing
 from docpreview_gateway.model.buckets import Bucket
-from docpreview_gateway.model.call import Call
+from docpreview_gateway.model.call import Call, ResponseInfo
 from docpreview_gateway.model.callers import Caller, PageBudget
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
 from docpreview_gateway.storage.background import loop_time
@@ -188,6 +188,7 @@ class Line:
         await asyncio.sleep(self.cloud.delay)
         match operation:
             case CreateJob():
+                call.response.upstream_request_id = f"cloud-{operation.request.input_object}"
                 return await self._create(operation)
             case GetJob():
                 return self._get(operation)
@@ -305,8 +306,9 @@ class World:
         at: Recorded | None = None,
         seconds: float = 20.0,
         no_cache: bool = False,
+        response: ResponseInfo | None = None,
     ) -> PreviewJob:
-        call = Call("r1", loop_time() + seconds, caller, no_cache=no_cache)
+        call = Call("r1", loop_time() + seconds, caller, no_cache=no_cache, response=response or ResponseInfo())
         return await (at or self.parts).creates.create(asked, call)
 
     async def error(self, asked: CreatePreviewJobRequest, caller: Caller = ONE, **how: Any) -> GatewayError:
