@@ -93,6 +93,16 @@ async def test_a_follower_that_leaves_releases_nothing(followed: Followed) -> No
     assert followed.world.record(followed.asked, COUNTED) is not None
 
 
+async def test_a_follower_whose_look_takes_too_long_does_not_say_that_nothing_was_sent(followed: Followed) -> None:
+    """The create was sent, by another process."""
+    sender = await followed.sent(Held(sent=True))
+    await asyncio.sleep(TIMING.signature / 4)
+    followed.world.cloud.delay = 30
+    error = await followed.world.error(followed.asked, COUNTED, at=followed.other, seconds=10)
+    assert name_of(error) == "CREATE_IN_PROGRESS"
+    sender.cancel()
+
+
 async def test_a_store_that_fails_while_a_create_is_followed_is_asked_again(followed: Followed) -> None:
     held = Held(sent=True)
     _ = await followed.sent(held)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -354,6 +355,36 @@ async def test_a_create_without_store_and_lease_is_refused_and_nothing_is_sent(w
     assert (name_of(error), error.retry_after) == ("LIMITER_UNAVAILABLE", 1)
     assert world.telemetry.limits == [("shop", "page_budget", "refused")]
     assert world.cloud.posts == 0
+
+
+@pytest.mark.parametrize(
+    ("caller", "outcome"),
+    [(ONE, "degraded"), (replace(COUNTED, shadow=True), "degraded"), (COUNTED, "refused")],
+    ids=["no budget", "shadow", "budget"],
+)
+async def test_a_create_that_cannot_be_counted_is_told_in_the_metric(
+    world: World, caller: Caller, outcome: str
+) -> None:
+    world.store.fail_before = 9
+    with suppress(GatewayError):
+        await world.create(request(""), caller)
+    assert world.telemetry.limits == [(caller.name, "page_budget", outcome)]
+
+
+async def test_a_create_that_a_lease_pays_is_told_in_the_metric(world: World) -> None:
+    leased = replace(COUNTED, budget=PageBudget(per_day=100, outage_pages=50))
+    await world.create(selecting("1"), leased)
+    await world.parts.leases.renew()
+    world.store.fail_before = 9
+    await world.create(request("", options=PreviewOptions(page_ranges="1-2")), leased)
+    assert [outcome for _, _, outcome in world.telemetry.limits] == ["allowed", "degraded"]
+
+
+async def test_a_create_within_a_budget_or_beyond_it_is_told_in_the_metric(world: World) -> None:
+    """The last page fits, and in shadow mode the first one too many passes as `shadowed`."""
+    await world.create(selecting("1-100"), COUNTED)
+    await refusal(world, "1")
+    assert [outcome for _, _, outcome in world.telemetry.limits] == ["allowed", "refused"]
 
 
 async def test_a_create_with_an_id_is_not_sent_without_the_store_whatever_was_leased(world: World) -> None:

@@ -12,6 +12,8 @@ from docpreview_gateway.creates.guarded import MAKING, GuardedStore
 from docpreview_gateway.creates.ports import Change, StoreError
 from docpreview_gateway.creates.records import Record
 from docpreview_gateway.creates.store_memory import Remembered, StoreMemory
+from docpreview_gateway.upstream.cloud_clock import CloudTimes
+from tests.fakes.clock import FakeClock
 from tests.fakes.creates import MemoryCreates, MemoryData
 from tests.unit.creates.worlds import clock
 
@@ -33,6 +35,7 @@ class Guard:
         is_first: bool | Exception = True,
         path: Path | None = None,
         memory: Remembered | None = None,
+        times: CloudTimes | None = None,
     ) -> None:
         self.is_first = is_first
         self.asked = 0
@@ -41,7 +44,7 @@ class Guard:
         self.memory = StoreMemory(path)
         if memory is not None:
             self.memory.keep(memory)
-        self.store = GuardedStore(self.inner, self.memory, clock(), is_first_start=self._first)
+        self.store = GuardedStore(self.inner, self.memory, times or clock(), is_first_start=self._first)
 
     async def _first(self) -> bool:
         self.asked += 1
@@ -173,6 +176,48 @@ async def test_a_lost_store_is_not_asked_for_anything() -> None:
     for _ in range(3):
         assert await guard.fails()
     assert sum(guard.inner.calls.values()) == calls
+
+
+async def test_callers_of_an_overdue_rebuild_try_again_every_minute() -> None:
+    """Before, when its quarantine ends; nobody knows when an overdue one does."""
+    elapsed = 0.0
+    guard = Guard(empty(), is_first=False, times=CloudTimes(FakeClock(1_000_000_000.0), elapsed=lambda: elapsed))
+    await guard.fails()
+    guard.store.quarantine = 100.0
+    waits = []
+    for elapsed in (0.0, 90.0, 105.0, 130.0, 1000.0):  # noqa: B007 - read by the clock
+        with pytest.raises(StoreError) as caught:
+            await guard.write()
+        waits.append(caught.value.wait)
+    assert waits == [100.0, 10.0, 5.0, 30.0, 60.0]
+
+
+async def test_a_store_is_compared_once_and_after_an_unknown_secret_again() -> None:
+    """An error of another kind says nothing of what the store is."""
+    guard = Guard(MemoryData(seq=5))
+    for _ in range(3):
+        await guard.write()
+    compared = guard.inner.calls["state"]
+    guard.inner.fail_before = 1
+    assert await guard.fails()
+    await guard.write()
+    assert guard.inner.calls["state"] == compared
+    guard.data.secrets["other"] = 0.0
+    assert await guard.fails()
+    del guard.data.secrets["other"]
+    await guard.write()
+    assert guard.inner.calls["state"] > compared
+
+
+async def test_a_restored_backup_that_another_replica_took_for_a_new_store_has_lost_something() -> None:
+    guard = Guard(empty())
+    for _ in range(5):
+        await guard.write()
+    await guard.store.look()
+    guard.data.seq -= 3
+    await guard.inner.beside().begin_rebuild(MAKING)
+    await guard.store.look()
+    assert guard.store.lost is not None
 
 
 async def test_a_loss_that_another_replica_noted_is_one_to_all() -> None:

@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import pytest
 import structlog
+from google.protobuf.timestamp_pb2 import Timestamp
 
+from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_gateway.creates.guarded import MARK_SECONDS, GuardedStore
 from docpreview_gateway.creates.pages import Periods
-from docpreview_gateway.creates.ports import Change, StoreError
+from docpreview_gateway.creates.ports import Change, Lease, StoreError
 from docpreview_gateway.creates.records import Record
 from docpreview_gateway.creates.store_memory import StoreMemory
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
@@ -86,6 +88,31 @@ async def test_one_record_that_cannot_be_read_is_no_failure_of_the_store() -> No
     with suppress(StoreError):
         await world.store.find(["broken"])
     assert world.store.problem == ""
+
+
+async def test_a_record_that_was_restored_is_named_no_more_when_another_create_meets_it() -> None:
+    """An equal create of another id is told of it by the store."""
+    world = World()
+    standing = Record("standing", b"b", "kid", "one", "docs-1250000000", b"", "place", "render", 100.0, nonce=b"n")
+    accepted = standing.accepted(PreviewJob(job_id="d1", create_time=Timestamp(seconds=100)), 100.0)
+    await world.store.begin(standing, 1.0, None, dedupe_since=None)
+    assert await world.store.change([Change(standing, accepted, 1.0)]) == [True]
+    world.inner.data.unreadable.add("standing")
+    with suppress(StoreError):
+        await world.store.find(["standing"])
+    assert world.store.damage
+    world.inner.data.unreadable.clear()
+    begun = await world.store.begin(replace(standing, key="new", nonce=b"m"), 1.0, None, dedupe_since=0.0)
+    assert begun.record is not None
+    assert begun.record.key == "standing"
+    assert world.store.damage == ""
+
+
+async def test_pages_that_are_handed_over_reach_the_store() -> None:
+    world = World()
+    paid = Record("k", b"b", "kid", "one", "docs-1250000000", b"", "place", "", 100.0, nonce=b"n")
+    await world.store.hand_over(Lease("replica", "one", "2026-11-15", 0, 0.0), [(paid, 1.0)])
+    assert await world.store.find(["k"]) == [paid]
 
 
 @pytest.mark.parametrize("how", ["find", "begin", "due", "survey"])

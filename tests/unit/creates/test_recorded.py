@@ -153,6 +153,14 @@ async def test_a_create_is_not_sent_when_the_cloud_tells_no_time(world: World) -
     assert world.records == []
 
 
+async def test_a_create_is_sent_when_a_refusal_tells_the_time(world: World) -> None:
+    """The read that asks for the time may be refused; its answer has a `Date` like any other."""
+    world.cloud.list_failures = [UpstreamError(reasons.ERROR_REASON_UPSTREAM_ACCESS_DENIED, "no lists")]
+    world.cloud.failures_have_dates = True
+    await world.create(request())
+    assert world.cloud.posts == 1
+
+
 async def test_a_create_whose_host_sends_no_date_at_all_is_not_signed_by_our_own_clock(world: World) -> None:
     """It is years behind here; it may as well be hours ahead."""
     world.cloud.has_dates = False
@@ -745,6 +753,14 @@ async def test_a_caller_that_leaves_while_its_create_is_being_recorded_leaves_no
         await world.parts.creates.drained()
     assert (world.records, world.pages().reserved, world.cloud.posts) == ([], 0, 0)
     assert [line for line in lines if line["log_level"] == "error"] == []
+
+
+async def test_a_repeated_id_is_counted_as_replayed(world: World) -> None:
+    asked = request()
+    await world.create(asked)
+    assert "replayed" not in world.telemetry.ledger_events
+    await world.create(asked)
+    assert world.telemetry.ledger_events[-1] == "replayed"
 
 
 async def test_a_repeated_id_is_not_counted_as_allowed_by_the_budget(world: World) -> None:

@@ -338,6 +338,15 @@ async def test_of_concurrent_creates_in_two_processes_the_last_to_begin_is_remem
     assert await job_of(world) == second
 
 
+async def test_an_id_whose_equal_create_cannot_be_noted_is_refused(world: World) -> None:
+    """A repeat of the id could get another job later."""
+    await job_of(world)
+    world.store.fail_before, world.store.failing = 9, {"change"}
+    asked = request(input_object="a.pdf")
+    assert name_of(await world.error(asked, DEDUPES)) == "LEDGER_UNAVAILABLE"
+    assert world.cloud.posts == 1
+
+
 async def test_an_answer_without_a_job_of_its_own_is_not_counted_as_allowed_by_the_budget(world: World) -> None:
     first = await job_of(world, BOTH)
     assert world.telemetry.limits == [("viewer", "page_budget", "allowed")]

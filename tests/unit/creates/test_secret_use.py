@@ -11,7 +11,7 @@ from docpreview_gateway.creates.guarded import GuardedStore
 from docpreview_gateway.creates.keys import CreateKeys
 from docpreview_gateway.creates.ports import Change, SecretUse, StoreError
 from docpreview_gateway.creates.records import Record
-from docpreview_gateway.creates.secret_use import MARGIN_SECONDS, problem, unknown
+from docpreview_gateway.creates.secret_use import MARGIN_SECONDS, in_use, problem, unknown
 from docpreview_gateway.creates.store_memory import Remembered, StoreMemory
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from tests.fakes.clock import FakeClock
@@ -134,6 +134,15 @@ async def test_a_rebuilt_store_is_not_used_by_a_replica_that_lacks_its_secret(da
     with pytest.raises(StoreError, match="key_file"):
         await before.store.reopen()
     assert before.store.lost is not None
+
+
+@pytest.mark.parametrize(("minutes", "may_be"), [(10, True), (20, False)])
+def test_a_use_that_was_noted_a_quarter_of_an_hour_ago_may_still_go_on(minutes: int, *, may_be: bool) -> None:
+    """Notes are behind; so a secret is in use, and its records are remembered, for so much longer."""
+    use = SecretUse("ab", 10_000.0)
+    now = use.used_at + 60 * minutes
+    assert in_use([use], now) == ([use] if may_be else [])
+    assert unknown([use], (), now + KEEP, KEEP) == ([use] if may_be else [])
 
 
 def test_a_secret_whose_last_use_is_not_known_is_never_forgotten() -> None:

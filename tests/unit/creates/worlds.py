@@ -93,6 +93,8 @@ class Cloud:
     """Of each reply."""
     fates: list[Fate] = field(default_factory=list)
     list_failures: list[Exception] = field(default_factory=list)
+    failures_have_dates: bool = False
+    """Whether a list that fails has a `Date` all the same."""
     get_failures: list[Exception] = field(default_factory=list)
     jobs: dict[str, tuple[PreviewJob, float]] = field(default_factory=dict)
     """Jobs, with their whole user data, and since when lists show them."""
@@ -194,6 +196,8 @@ class Line:
                 return self._get(operation)
             case ListJobs():
                 if self.cloud.list_failures:
+                    if self.cloud.failures_have_dates:
+                        self._hear(operation)
                     raise self.cloud.list_failures.pop(0)
                 ids, token = self.cloud.page(operation)
                 date = self._hear(operation)
