@@ -639,8 +639,8 @@ async def test_a_recorded_job_is_told_until_its_last_record_is_deleted(store: Cr
     """Its charge changes nothing. An id that deduplication answered has the job of another create."""
     first = created(record("first"), "job", NOW + 5)
     alias = replace(first, key=record("alias").key, day="", state=State.CHARGED)
-    other = created(record("other"), "another\tjob", NOW + 6)
-    there = {"job": NOW + 5, "another\tjob": NOW + 6}
+    other = created(record("other"), "another\tjob\nof\\n", NOW + 6)
+    there = {"job": NOW + 5, "another\tjob\nof\\n": NOW + 6}
     await store.change([Change(None, each, NOW) for each in (first, alias, other)])
     assert await store.accepted(BUCKET, NOW, NOW + 99, 2) == there
     await store.change([Change(first, first.charged(3), NOW)])

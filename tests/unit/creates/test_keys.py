@@ -278,6 +278,11 @@ def test_keys_bodies_macs_and_nonces_have_the_bits_that_the_protocol_says() -> N
     assert new_nonce() != new_nonce()
 
 
+def test_places_and_contents_stay_the_same_from_version_to_version() -> None:
+    """Else equal creates before and after an upgrade would not find each other."""
+    assert (KEYS.place("p"), KEYS.render(b"r")) == ("fdbtbwigigsgo64fe75vbl7s", "jvikca4cyzvjqhc2nzqmlaah")
+
+
 def test_the_marker_of_a_create_stays_the_same_from_version_to_version() -> None:
     """Jobs that an earlier one has sent are found by theirs."""
     marker = KEYS.marker("k" * 24, bytes(range(16)), "caller", bytes(range(NONCE_BYTES)))

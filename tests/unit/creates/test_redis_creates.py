@@ -615,6 +615,16 @@ async def test_entries_that_are_no_numbers_break_nothing_half_way(side: Side, fi
     assert await side.contents() == before
 
 
+async def test_a_create_that_the_index_lacks_takes_no_other_out_of_it(side: Side) -> None:
+    there, *others = [await side.begun(record(name)) for name in ("there", "one", "two")]
+    await side.send("HDEL", META, f"i:{there.key}")
+    assert await WRITES["finish"](side.store, there) == [True]
+    for other in others:
+        assert other.key in await side.store.open_at("p")
+        assert await WRITES["finish"](side.store, other) == [True]
+        assert other.key not in await side.store.open_at("p")
+
+
 @pytest.mark.parametrize("key", NAMES)
 async def test_a_key_of_another_type_is_an_error_that_names_it(side: Side, key: str) -> None:
     """What to do, too: without it the store is a lost one, and is rebuilt."""

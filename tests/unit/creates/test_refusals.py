@@ -61,6 +61,13 @@ def test_errors_before_anything_was_sent_say_so() -> None:
     assert (name_of(occupied), occupied.retry_after) == ("CREATE_IN_PROGRESS", 1)
 
 
+def test_a_create_that_cannot_be_recorded_is_told_whether_one_without_id_could_pass() -> None:
+    with_id, without = (refusals.not_recordable(StoreError(""), has_id=has_id) for has_id in (True, False))
+    assert with_id.message.startswith("creates with request_id are not possible now")
+    assert refusals.not_recordable(StoreError("")).message == with_id.message
+    assert without.message.startswith("creates in this bucket are not possible now, with request_id or without")
+
+
 def test_an_id_that_was_reused_is_never_to_be_repeated() -> None:
     error = refusals.reused()
     assert (name_of(error), error.retry_after) == ("REQUEST_ID_REUSED", None)

@@ -38,6 +38,7 @@ class World:
     telemetry: FakeTelemetry = field(default_factory=FakeTelemetry)
     shared: FakeSharedCache | None = None
     room: bool = True
+    freshness: Freshness = field(default_factory=lambda: Freshness(active=1, missing=2, listing=1, stale=60))
 
     def __post_init__(self) -> None:
         self.cached = self.replica()
@@ -48,7 +49,7 @@ class World:
             self.cloud,
             LruMemoryCache(10_000_000),
             self.shared,
-            freshness=Freshness(active=1, missing=2, listing=1, stale=60),
+            freshness=self.freshness,
             clock=self.clock,
             telemetry=self.telemetry,
             check_admission=self.check_admission,
@@ -174,6 +175,7 @@ async def test_a_stale_copy_is_answered_while_the_cloud_fails(world: World, age:
     world.cloud.failures = [UNAVAILABLE]
     if answer:
         assert await world.get() == answer
+        assert world.telemetry.lookups[-1] == ("memory", "stale")
     else:
         with pytest.raises(GatewayError):
             await world.get()
@@ -378,6 +380,15 @@ async def test_a_job_that_was_missing_when_it_was_last_seen_is_none() -> None:
     with pytest.raises(UpstreamError):
         await world.get()
     assert await world.cached.last_seen(BUCKET, JOB) is None
+
+
+async def test_what_may_not_be_kept_is_not_sent_to_the_shared_cache() -> None:
+    """A missing job, with `cache.missing_seconds` of zero."""
+    world = World(shared=FakeSharedCache(), freshness=Freshness(active=1, missing=0, listing=1, stale=60))
+    assert world.shared is not None
+    with pytest.raises(UpstreamError):
+        await world.get()
+    assert world.shared.values == {}
 
 
 async def test_a_job_of_the_shared_cache_is_in_memory_after_its_first_read() -> None:
