@@ -139,8 +139,8 @@ class Attempts:
         while True:
             # Until a quarter of its signature's time is over, it is most likely just being sent. Not by the cloud's
             # time alone: it may have been wrong, and only a list tells it anew.
-            waited = self._times.elapsed() - begun_at > quarter
-            if work.unseen is not None or waited or self._times.now(bucket.ci_host) > standing.sign_end - signature + quarter:
+            waited = work.unseen is not None or self._times.elapsed() - begun_at > quarter
+            if waited or self._times.now(bucket.ci_host) > standing.sign_end - signature + quarter:
                 outcome = await self._look(standing, work)
                 if outcome is not None:
                     work.unseen = standing
@@ -252,9 +252,7 @@ class Attempts:
         return record.sign_end + self._timing.fence_slack + self._timing.visibility + 1
 
     async def _release(self, work: Work) -> bool:
-        """Delete the record of a create that made no job. False: it is left behind, if there is one, and is looked at
-        later.
-        """
+        """Delete the record of a create that made no job. False: there is none, or it is left behind for later."""
         if not work.stored:
             await self._leases.give_back(work.record)
             return True
