@@ -58,6 +58,8 @@ class Work:
     """It may be begun only while no other create of its output place is open."""
     follows: bool = False
     """Another process has sent the create, or this one has in an earlier call."""
+    unseen: Record | None = None
+    """The attempt whose job a list did not show: its outcome is unknown. None: it may just be being sent."""
 
     @property
     def has_begun(self) -> bool:
@@ -130,21 +132,22 @@ class Attempts:
         """
         bucket = work.admitted.bucket
         until = min(loop_time() + ATTEMPT_SECONDS, work.call.answer_by)
-        pause, looked, work.follows = FIRST_POLL_SECONDS, False, True
+        pause, work.follows = FIRST_POLL_SECONDS, True
         signature = self._timing.signature
         self._outcomes.watch(standing)
         begun_at, quarter = self._times.elapsed(), signature / 4
         while True:
             # Until a quarter of its signature's time is over, it is most likely just being sent. Not by the cloud's
             # time alone: it may have been wrong, and only a list tells it anew.
-            waited = self._times.elapsed() - begun_at > quarter
-            if looked or waited or self._times.now(bucket.ci_host) > standing.sign_end - signature + quarter:
+            waited = work.unseen is not None or self._times.elapsed() - begun_at > quarter
+            if waited or self._times.now(bucket.ci_host) > standing.sign_end - signature + quarter:
                 outcome = await self._look(standing, work)
-                looked = looked or outcome is not None
+                if outcome is not None:
+                    work.unseen = standing
                 if outcome is not None and (job := await self._settle(outcome, standing, work)) is not None:
                     return job
             if loop_time() + pause > until:
-                raise self.unknown(standing, work) if looked else refusals.in_progress()
+                raise self.unknown(standing, work) if work.unseen is not None else refusals.in_progress()
             await asyncio.sleep(pause)
             pause = min(LAST_POLL_SECONDS, 2 * pause)
             try:
@@ -248,20 +251,26 @@ class Attempts:
         """When an OPEN record is looked at by the loop."""
         return record.sign_end + self._timing.fence_slack + self._timing.visibility + 1
 
-    async def _release(self, work: Work) -> None:
-        """Delete the record of a create that made no job. A record left behind is looked at later."""
+    async def _release(self, work: Work) -> bool:
+        """Delete the record of a create that made no job. False: there is none, or it is left behind for later."""
         if not work.stored:
             await self._leases.give_back(work.record)
-            return
+            return True
         try:
-            await self._store.change([Change(work.record, None)])
+            (made,) = await self._store.change([Change(work.record, None)])
         except StoreError as error:
-            log.warning("release of a create failed", key=work.record.key, error=str(error))
+            # The store tells the log why, once.
+            log.debug("release of a create failed", key=work.record.key, error=str(error))
+            return False
+        return made
 
     def release_later(self, work: Work) -> None:
         """Release the record of a create that was given up before a byte was sent."""
-        self._telemetry.ledger("released")
-        _ = self._background.start(self._release(work), "release of a create")
+        _ = self._background.start(self._give_up(work), "release of a create")
+
+    async def _give_up(self, work: Work) -> None:
+        if await self._release(work):
+            self._telemetry.ledger("released")
 
 
 class Decided(Exception):  # noqa: N818 - not an error

@@ -46,6 +46,16 @@ class Miscounted(NamedTuple):
     made: int
 
 
+class Doubled(NamedTuple):
+    """A job beside the first one of its create."""
+
+    job_id: str
+    first: str
+    """The create's job: the one on record, or without a record the earliest."""
+    caller: str
+    """Of the record; empty: there is none, or it does not know."""
+
+
 @dataclass(slots=True)
 class Report:
     """What a reconciliation of one bucket found."""
@@ -67,8 +77,10 @@ class Report:
     """Those of them that have a record now."""
     unreadable: list[str] = field(default_factory=list)
     """Keys of records that cannot be read: nothing is said of their jobs."""
-    doubled: list[str] = field(default_factory=list)
-    """Second jobs of one create."""
+    is_blind: bool = False
+    """Jobs are on record, and the list shows no marker of this deployment: nothing can be compared."""
+    doubled: list[Doubled] = field(default_factory=list)
+    """Further jobs of one create."""
     miscounted: list[Miscounted] = field(default_factory=list)
     made: Counter[str] = field(default_factory=Counter)
     """Pages that ended jobs of counted creates made, by caller."""
@@ -144,6 +156,7 @@ class Reconciliation:
         listing = await self._history.read(bucket, since, until)
         report = Report(bucket.name, listing.complete)
         by_key = self._by_key(listing, report)
+        report.is_blind = not report.jobs and bool(await self._store.accepted(bucket.name, since, until, 1))
         found = await self._records(list(by_key), report)
         remembered = self._times.now(bucket.ci_host) - self._timing.keep
         for key, jobs in by_key.items():
@@ -210,7 +223,8 @@ def _judge(report: Report, record: Record | None, jobs: Sequence[PreviewJob]) ->
     else:
         report.orphans.append(first.job_id)
         report.uncounted[first.job_id] = pages.made(first) or 0
-    report.doubled += [job.job_id for job in others]
+    caller = record.caller if record is not None else ""
+    report.doubled += [Doubled(job.job_id, known or first.job_id, caller) for job in others]
     report.uncounted |= {job.job_id: pages.made(job) or 0 for job in others}
 
 
@@ -237,8 +251,16 @@ def _compare(report: Report, record: Record, job: PreviewJob) -> None:
 def _tell(report: Report) -> None:
     for job_id in report.orphans:
         log.error("a job of ours is on no record", bucket=report.bucket, job_id=job_id)
-    for job_id in report.doubled:
-        log.error("a create has a second job", bucket=report.bucket, job_id=job_id)
+    for doubled in report.doubled:
+        log.error(
+            "a create has a second job",
+            bucket=report.bucket,
+            caller=doubled.caller,
+            job_id=doubled.first,
+            second_job_id=doubled.job_id,
+        )
     for job in report.miscounted:
         log.error("a job was charged wrongly", bucket=report.bucket, **job._asdict())
+    if report.is_blind:
+        log.warning("nothing can be compared: the cloud's list shows no marker of ours", bucket=report.bucket)
     log.info("reconciled", bucket=report.bucket, complete=report.complete, jobs=report.jobs, **report.findings)

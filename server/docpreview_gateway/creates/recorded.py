@@ -172,9 +172,9 @@ class RecordedCreates:
                 return running.task.result()
             if not running.work.has_begun:
                 raise _not_sent()
-            if running.work.original.request_id:
+            if running.work.unseen is None and running.work.original.request_id:
                 raise refusals.in_progress()
-            raise self._attempts.unknown(running.work.record, running.work)
+            raise self._attempts.unknown(running.work.unseen or running.work.record, running.work)
         finally:
             running.waiting -= 1
             if not running.waiting and not running.work.has_begun:

@@ -36,9 +36,9 @@ CLAIM_SECONDS = 60.0
 """Seconds for which a process that has taken due records is the only one to look at them."""
 
 FIRST_CHECK_SECONDS, LONGEST_INTERVAL_SECONDS, CHECK_TIMEOUT_SECONDS = 2.0, 300.0, 10.0
-"""Least and most seconds between two looks at a job, and for one look."""
+"""Least and most seconds between two looks at a job or a create, and for one look."""
 
-OPEN_SECONDS = 300.0
+OPEN_SECONDS = 600.0
 """How long a create counts as unknown after a look at it: longer than until the next one."""
 
 FORGET_SECONDS = 3600.0
@@ -115,7 +115,7 @@ class Settlement:
         for record in due:
             self._open.pop(record.key, None)
             if record.state is State.OPEN:
-                self._open[record.key] = record.sign_start, now
+                self._open[record.key] = record.sign_end - self._timing.signature, now
         self._open = {key: noted for key, noted in self._open.items() if now - noted[1] < OPEN_SECONDS}
 
     async def _now(self) -> float | None:
@@ -176,7 +176,9 @@ class Settlement:
             # Its pages stay reserved until here: they may have been made.
             self._open.pop(record.key, None)
             return Change(record, replace(record.charged(record.asked), expires_at=now), now)
-        await self._store.postpone([record.key], now + self._outcomes.provable_in(record, bucket))
+        late = now - record.sign_end - self._timing.fence_slack - self._timing.visibility
+        wait = max(self._outcomes.provable_in(record, bucket), _interval(late))
+        await self._store.postpone([record.key], now + wait)
         return None
 
     async def _charge(self, record: Record, bucket: Bucket) -> Change | None:
@@ -192,9 +194,7 @@ class Settlement:
         if made is not None:
             return Change(record, record.charged(made), record.expires_at)
         now = self._times.now(bucket.ci_host)
-        age = now - record.sign_start - 60
-        interval = min(LONGEST_INTERVAL_SECONDS, max(FIRST_CHECK_SECONDS, age / 4))
-        await self._store.postpone([record.key], now + interval)
+        await self._store.postpone([record.key], now + _interval(now - record.sign_start - 60))
         return None
 
     async def _forget(self, record: Record, now: float) -> Change | None:
@@ -210,3 +210,8 @@ class Settlement:
             return None
         del self._looked[this]
         return Change(record, None)
+
+
+def _interval(age: float) -> float:
+    """Seconds until the next look at what has been waited for so many seconds."""
+    return min(LONGEST_INTERVAL_SECONDS, max(FIRST_CHECK_SECONDS, age / 4))

@@ -27,13 +27,14 @@ _MISCOUNTED = "pages that were charged stay charged: correct the caller's budget
 _UNREADABLE = "its request_id is refused; docs/runbooks/records-failing.md says what may have damaged it"
 _COUNTER = "pages of before a rebuild or an upgrade may be counted without records; else correct the caller's budget"
 _UNREAD = "try again; `docpreview-gateway doctor` checks the ways to the cloud and to the store"
+_BLIND = "nothing can be compared: the cloud does not echo user data, or the secret of these markers is not given"
 _CUT = "the cloud's list did not end: reconcile a shorter time, with a later --since"
 
 
 class Line(NamedTuple):
     """A finding on a bucket, or without one on the store.
 
-    `kind`: orphan, taken_in, doubled, miscounted, unreadable, counter, incomplete, unread, or summary.
+    `kind`: orphan, taken_in, doubled, miscounted, unreadable, counter, incomplete, blind, unread, or summary.
     """
 
     bucket: str
@@ -66,26 +67,34 @@ def lines(found: Reconciled) -> Iterator[Line]:
     if report is None:
         yield Line(bucket, "unread", "", found.problem, _UNREAD)
         return
-    for job_id in report.orphans:
-        if job_id in report.taken_in:
-            yield Line(bucket, "taken_in", job_id, "had no record, and has one now; its pages count")
-        else:
-            yield Line(bucket, "orphan", job_id, "is a job of this deployment without a record", _ORPHAN)
-    for job_id in report.doubled:
-        yield Line(bucket, "doubled", job_id, "is the second job of one create", _DOUBLED)
-    for job in report.miscounted:
-        yield Line(bucket, "miscounted", job.job_id, f"made {job.made} pages, {job.charged} were charged", _MISCOUNTED)
+    yield from _of_jobs(bucket, report)
     for key in report.unreadable:
         yield Line(bucket, "unreadable", "", f"the record {key} of a create cannot be read", _UNREADABLE)
+    if report.is_blind:
+        yield Line(bucket, "blind", "", "jobs are on record, and the cloud shows no marker of ours at any job", _BLIND)
     if not report.complete:
         yield Line(bucket, "incomplete", "", "not all jobs were seen", _CUT)
     yield Line(bucket, "summary", "", _summary(report))
 
 
+def _of_jobs(bucket: str, report: Report) -> Iterator[Line]:
+    for job_id in report.orphans:
+        if job_id in report.taken_in:
+            yield Line(bucket, "taken_in", job_id, "had no record, and has one now; its pages count")
+        else:
+            yield Line(bucket, "orphan", job_id, "is a job of this deployment without a record", _ORPHAN)
+    for doubled in report.doubled:
+        whose = f" of {doubled.caller}" if doubled.caller else ""
+        text = f"is a second job of the create{whose} that has {doubled.first}"
+        yield Line(bucket, "doubled", doubled.job_id, text, _DOUBLED)
+    for job in report.miscounted:
+        yield Line(bucket, "miscounted", job.job_id, f"made {job.made} pages, {job.charged} were charged", _MISCOUNTED)
+
+
 def exit_code(found: list[Line]) -> int:
     """The exit code for these findings. Jobs that were taken in are in order now."""
     kinds = {line.kind for line in found}
-    if kinds & {"unread", "incomplete"}:
+    if kinds & {"unread", "incomplete", "blind"}:
         return INCOMPLETE
     return FINDINGS if kinds & {"orphan", "doubled", "miscounted", "unreadable", "counter"} else AGREES
 

@@ -93,6 +93,20 @@ async def test_a_follower_that_leaves_releases_nothing(followed: Followed) -> No
     assert followed.world.record(followed.asked, COUNTED) is not None
 
 
+async def test_a_repeat_of_a_create_whose_outcome_is_unknown_is_told_when_it_can_be_known(followed: Followed) -> None:
+    """Also one that joins an earlier repeat, which has looked, and whose own time is too short for a look."""
+    sender = await followed.sent("never")
+    await asyncio.gather(sender, return_exceptions=True)
+    await asyncio.sleep(TIMING.signature / 4)
+    first = asyncio.create_task(followed.world.error(followed.asked, COUNTED, at=followed.other, seconds=25))
+    await asyncio.sleep(5)
+    error = await followed.world.error(followed.asked, COUNTED, at=followed.other, seconds=0.5)
+    assert name_of(error) == "CREATE_OUTCOME_UNKNOWN"
+    assert error.retry_after is not None
+    assert error.retry_after > 60
+    assert name_of(await first) == "CREATE_OUTCOME_UNKNOWN"
+
+
 async def test_a_follower_whose_look_takes_too_long_does_not_say_that_nothing_was_sent(followed: Followed) -> None:
     """The create was sent, by another process."""
     sender = await followed.sent(Held(sent=True))

@@ -14,7 +14,7 @@ from docpreview_gateway.creates.keys import CreateKeys
 from docpreview_gateway.creates.pages import Pages
 from docpreview_gateway.creates.ports import Lease
 from docpreview_gateway.creates.rebuild import Scans
-from docpreview_gateway.creates.reconciliation import Miscounted, Reconciliation, Report
+from docpreview_gateway.creates.reconciliation import Doubled, Miscounted, Reconciliation, Report
 from docpreview_gateway.creates.records import Held
 from docpreview_gateway.doctor.record_texts import lines
 from docpreview_gateway.doctor.records import Reconciled
@@ -88,7 +88,8 @@ async def test_a_second_job_of_a_create_is_found_and_the_one_on_record_is_the_fi
     second.create_time.seconds -= 5
     books.world.cloud.add(second)
     report = await books.report()
-    assert (report.doubled, report.jobs, report.orphans) == (["second"], 2, [])
+    assert report.doubled == [Doubled("second", job.job_id, "shop")]
+    assert (report.jobs, report.orphans) == (2, [])
 
 
 @pytest.mark.parametrize("apart", [5, 90, 3600, TIMING.keep - 60])
@@ -103,7 +104,8 @@ async def test_a_second_job_is_found_however_much_later_than_the_first_it_was_ma
     second = await books.world.create(asked, COUNTED)
     report = await books.report()
     assert second.job_id != first.job_id
-    assert (report.doubled, report.orphans, report.forgotten) == ([first.job_id], [], 0)
+    assert report.doubled == [Doubled(first.job_id, second.job_id, "shop")]
+    assert (report.orphans, report.forgotten) == ([], 0)
     assert (report.pages, report.made.total(), report.uncounted) == (7, 0, {first.job_id: 7})
 
 
@@ -116,7 +118,19 @@ async def test_a_second_job_is_found_when_the_one_on_record_was_made_before_the_
     books.world.cloud.add(second)
     now = books.world.cloud.now()
     report = await books.reconciliation.of_bucket(BUCKET, now - 300, now + 1)
-    assert (report.doubled, report.jobs, report.miscounted) == (["second"], 1, [])
+    assert report.doubled == [Doubled("second", job.job_id, "shop")]
+    assert (report.jobs, report.miscounted) == (1, [])
+
+
+async def test_a_list_without_any_marker_of_jobs_on_record_proves_nothing(books: Books) -> None:
+    """The cloud does not echo user data. Where there is nothing on record there is nothing to compare."""
+    books.world.cloud.echo = False
+    assert not (await books.report()).is_blind
+    await books.charged(7)
+    assert (await books.report()).is_blind
+    books.world.cloud.echo = True
+    await books.charged(7)
+    assert not (await books.report()).is_blind
 
 
 async def test_an_id_that_is_used_again_after_it_was_forgotten_has_no_second_job(books: Books) -> None:

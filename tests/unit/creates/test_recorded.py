@@ -755,6 +755,13 @@ async def test_a_caller_that_leaves_while_its_create_is_being_recorded_leaves_no
     assert [line for line in lines if line["log_level"] == "error"] == []
 
 
+async def test_a_create_that_was_never_recorded_is_not_counted_as_released(world: World) -> None:
+    world.store.fail_before = 9
+    assert name_of(await world.error(request())) == "LEDGER_UNAVAILABLE"
+    await world.parts.creates.drained()
+    assert world.telemetry.ledger_events == []
+
+
 async def test_a_repeated_id_is_counted_as_replayed(world: World) -> None:
     asked = request()
     await world.create(asked)

@@ -191,7 +191,7 @@ async def test_open_records_are_told_with_the_age_of_the_oldest(world: World) ->
     await world.settle(TIMING.watch + 60)
     count, age = next(each for each in world.telemetry.unreconciled_creates if each[0])
     assert count == 1
-    assert age == pytest.approx(TIMING.watch + 120, abs=10)
+    assert age == pytest.approx(TIMING.watch + 60, abs=10)
 
 
 async def test_of_several_open_records_the_oldest_is_told(world: World) -> None:
@@ -201,7 +201,7 @@ async def test_of_several_open_records_the_oldest_is_told(world: World) -> None:
         await asyncio.sleep(30)
     await world.settle(TIMING.watch)
     age = next(age for count, age in world.telemetry.unreconciled_creates if count == 2)
-    assert age == pytest.approx(TIMING.watch + 60 + 60, abs=10)
+    assert age == pytest.approx(TIMING.watch + 60, abs=10)
 
 
 async def test_a_process_that_heard_nothing_settles_nothing(world: World) -> None:
@@ -242,6 +242,23 @@ async def test_a_wrong_date_before_a_look_does_not_put_off_the_next_one(world: W
     world.cloud.end(job.job_id, 7)
     await world.settle(600)
     assert world.pages() == Pages(7, 0)
+
+
+async def test_a_create_that_stays_ambiguous_is_looked_at_ever_less_often() -> None:
+    """At most every five minutes, not every two seconds for a day; it counts as unknown all the time."""
+    world = World()
+    world.cloud.echo = False
+    world.cloud.fates = ["lost"]
+    await world.error(request(), COUNTED, seconds=2)
+    lists = []
+    for _ in range(3):
+        before = len(world.cloud.lists)
+        for _ in range(300):
+            await world.settle(4)
+        lists.append(len(world.cloud.lists) - before)
+    assert world.telemetry.ledger_events[-1] == "ambiguous"
+    assert lists[-1] <= 10
+    assert world.telemetry.unreconciled_creates[-1][0] == 1
 
 
 async def test_an_id_that_stayed_ambiguous_is_so_until_it_is_forgotten() -> None:

@@ -11,14 +11,24 @@ import pytest
 from docpreview_gateway.creates.guarded import MAKING
 from docpreview_gateway.creates.outlook import Outlook
 from docpreview_gateway.creates.ports import SecretUse, StoreState
+from docpreview_gateway.creates.reconciliation import Doubled, Report
 from docpreview_gateway.creates.secret_use import MARGIN_SECONDS, TO_DO
-from docpreview_gateway.doctor.record_texts import SLACK_SECONDS, accepted_lines, status_lines, time_of
-from docpreview_gateway.doctor.records import StoreStatus
+from docpreview_gateway.doctor import record_texts
+from docpreview_gateway.doctor.record_texts import (
+    INCOMPLETE,
+    SLACK_SECONDS,
+    accepted_lines,
+    exit_code,
+    status_lines,
+    time_of,
+)
+from docpreview_gateway.doctor.records import Reconciled, StoreStatus
 
 if TYPE_CHECKING:
     from docpreview_gateway.creates.rebuild import OnLoss
 
 PLACE = "redis://127.0.0.1:6379/0, namespace docs"
+BUCKET = "docs-1250000000"
 NOON = 1_794_744_000.0
 """2026-11-15 12:00 UTC."""
 
@@ -27,6 +37,18 @@ WHOLE = StoreStatus(PLACE, StoreState("abc", 17, NOON, 0.0, "2026-11-15"), 1234,
 LOST = WHOLE._replace(state=StoreState("abc", 17, NOON, NOON + 60, "2026-11-15"))
 EMPTY = WHOLE._replace(state=StoreState("", 0, 0.0, 0.0, ""), records=0)
 NEW = WHOLE._replace(state=StoreState("abc", 1, 0.0, MAKING, ""), records=0)
+
+
+def test_a_second_job_is_told_with_the_other_one_and_whose_it_is() -> None:
+    report = Report(BUCKET, doubled=[Doubled("d2", "d1", "shop"), Doubled("d4", "d3", "")])
+    texts = [line.result for line in record_texts.lines(Reconciled(BUCKET, report)) if line.kind == "doubled"]
+    assert texts == ["is a second job of the create of shop that has d1", "is a second job of the create that has d3"]
+
+
+def test_a_list_without_markers_is_no_proof_that_all_agrees() -> None:
+    found = list(record_texts.lines(Reconciled(BUCKET, Report(BUCKET, is_blind=True))))
+    assert [line.kind for line in found] == ["blind", "summary"]
+    assert exit_code(found) == INCOMPLETE
 
 
 def test_a_whole_store_says_what_it_holds_and_that_nothing_is_to_be_done() -> None:
