@@ -200,7 +200,7 @@ class Gateway:
         page = None
         if self._worker is None:
             # With workers the supervisor has the page.
-            page = OperatorPage(self.registry, self._clock, self._why_unready)
+            page = OperatorPage(self.registry, self._clock, self._why_unready, lambda: self._records_problem())
             await stack.enter_async_context(repeated(page.sample, SAMPLE_SECONDS))
         try:
             self.admin_port = await stack.enter_async_context(
