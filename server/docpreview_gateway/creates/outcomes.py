@@ -34,6 +34,12 @@ FIRST_LOOK_SECONDS = 2.0
 
 MOST_WATCHED = 100_000
 
+MOST_TOLD = 10_000
+"""Attempts whose outcome was logged, and is not logged again."""
+
+MOST_NAMED = 10
+"""Candidates of a log line."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -66,6 +72,7 @@ class Outcomes:
         self._timing = timing
         self._is_exclusive = is_exclusive
         self._watched: dict[bytes, float] = {}
+        self._told: dict[bytes, str] = {}
 
     def watch(self, record: Record) -> None:
         """Note since when this process knows of the attempt."""
@@ -82,7 +89,15 @@ class Outcomes:
         return max(1.0, by_date + 2.0, timing.watch - watched)
 
     async def look(self, record: Record, bucket: Bucket) -> Outcome:
-        """The outcome of an OPEN record, by a list. GatewayError of the list, StoreError: it stays unknown."""
+        """The outcome of an OPEN record, by a list. GatewayError of the list, StoreError: it stays unknown.
+
+        An outcome that becomes known is logged, once for each attempt: an ambiguous one is found again by every look.
+        """
+        outcome = await self._look(record, bucket)
+        self._tell(record, outcome)
+        return outcome
+
+    async def _look(self, record: Record, bucket: Bucket) -> Outcome:
         self.watch(record)
         watched = self._times.elapsed() - self._watched[record.nonce]
         slack = self._timing.fence_slack
@@ -171,6 +186,28 @@ class Outcomes:
             return Outcome("found", unbound[0])
         self._telemetry.ledger("ambiguous")
         return Outcome("ambiguous", candidates=tuple(unbound))
+
+    def _tell(self, record: Record, outcome: Outcome) -> None:
+        kind = outcome.kind
+        if kind in {"unknown", "reused"} or self._told.get(record.nonce) == kind:
+            return
+        if len(self._told) >= MOST_TOLD:
+            del self._told[next(iter(self._told))]
+        self._told[record.nonce] = kind
+        told: dict[str, object] = {}
+        if outcome.job is not None:
+            told["job_id"] = outcome.job.job_id
+        if outcome.candidates:
+            told["candidates"] = [job.job_id for job in outcome.candidates[:MOST_NAMED]]
+        # Not a warning: repeated ones are suppressed, and each of these is of another create.
+        log.info(
+            "the outcome of a create is known",
+            outcome=kind,
+            caller=record.caller,
+            bucket=record.bucket,
+            key=record.key,
+            **told,
+        )
 
     def _report(self, record: Record, found: evidence.Found) -> None:
         self._telemetry.ledger("found")

@@ -219,9 +219,7 @@ async def supervise(settings: Settings, command: Sequence[str]) -> int:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="docpreview-"))
         supervisor = Supervisor(settings, command, Path(folder))
         host, port = host_port(settings.admin_listen)
-        page = OperatorPage(
-            supervisor.registry, SystemClock(), lambda: supervisor.unready, supervisor.records_problem
-        )
+        page = OperatorPage(supervisor.registry, SystemClock(), lambda: supervisor.unready, supervisor.records_problem)
         admin = admin_server(
             host,
             port,
