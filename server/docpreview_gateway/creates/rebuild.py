@@ -201,7 +201,7 @@ class Rebuild:
         if self._on_loss == "refuse" or (self._on_loss == "rebuild" and waited < self._quarantine):
             return
         try:
-            if self._on_loss == "rebuild" and not await self._is_found(waited):
+            if self._on_loss == "rebuild" and not await self._is_found(lost, waited):
                 return
             mark = (self._times.latest() or 0.0) - self._timing.watch
             if not await self._store.end_rebuild(lost.lost_since, mark, []):
@@ -235,10 +235,9 @@ class Rebuild:
         log.warning("the store of creates is in use again: its loss was ended elsewhere")
         return True
 
-    async def _is_found(self, waited: float) -> bool:
+    async def _is_found(self, lost: StoreState, waited: float) -> bool:
         """Whether all that the lists show has a record now."""
-        lost = self._store.lost
-        mark = lost.cloud_mark if lost is not None else 0.0
+        mark = lost.cloud_mark
         for bucket in self._buckets:
             begin, end = await self._scans.span(bucket, max(self._timing.keep, MONTH_SECONDS))
             # A mark that is still to come was made by a wrong `Date`.
@@ -246,7 +245,7 @@ class Rebuild:
             scan = await self._scans.scan(bucket, self._store.store, since, end)
             for _ in scan.orphans:
                 self._telemetry.ledger("orphan")
-            if lost is not None and scan.orphans:
+            if scan.orphans:
                 self._taken_of(lost)[bucket.name] += len(scan.orphans)
             if not scan.complete or (scan.is_blind and waited < self._timing.keep):
                 why = "is not shown to its end" if not scan.complete else "has no markers"

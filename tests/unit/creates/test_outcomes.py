@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_gateway.creates.ports import Change
+from docpreview_gateway.creates.ports import Change, StoreError
 from docpreview_gateway.creates.records import Record, State
 from tests.unit.creates.worlds import BUCKET, COUNTED, EXCLUSIVE, FENCE, HOST, TIMING, Held, World, request
 
@@ -272,6 +273,26 @@ async def test_what_became_of_a_create_is_logged_once_however_often_it_is_looked
         "absent": (None, None),
         "ambiguous": (None, ["d0000"]),
     }[outcome]
+
+
+async def test_the_log_names_ten_candidates_of_an_ambiguous_create_at_most(sent: Sent) -> None:
+    jobs = [sent.job().job_id for _ in range(11)]
+    with capture_logs() as entries:
+        assert len((await sent.look(TIMING.watch + 60)).candidates) == 11
+    assert told(entries)[0]["candidates"] == jobs[:10]
+
+
+async def test_a_job_that_cannot_be_recorded_yet_is_not_logged_as_found_again(sent: Sent) -> None:
+    job = sent.job(marked=True)
+    with capture_logs() as entries:
+        for fails in (True, False):
+            outcome = await sent.look()
+            assert outcome.job is not None
+            sent.world.store.failing, sent.world.store.fail_before = ("change",), int(fails)
+            with suppress(StoreError):
+                await sent.world.parts.outcomes.finish(sent.record, outcome.job, BUCKET)
+    assert sent.record.job_id == job.job_id
+    assert len(told(entries)) == 1
 
 
 async def test_an_ambiguous_create_whose_job_is_found_after_all_is_logged_again(sent: Sent) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -154,7 +155,7 @@ async def test_the_log_says_how_many_records_a_rebuild_took_in_and_of_how_many_b
     replica.rebuild = Rebuild(
         replica.store,
         replica.scans,
-        [BUCKET, EXCLUSIVE],
+        [BUCKET, EXCLUSIVE, replace(BUCKET, name="empty-1250000000")],
         replica.parts.times,
         timing=TIMING,
         lease_seconds=LEASE_SECONDS,
