@@ -275,6 +275,14 @@ async def test_what_became_of_a_create_is_logged_once_however_often_it_is_looked
     }[outcome]
 
 
+async def test_a_look_that_finds_no_outcome_is_not_logged() -> None:
+    """Such as the one just after the reply was lost."""
+    with capture_logs() as entries:
+        sent = await Sent(World()).send()
+    assert sent.world.cloud.lists
+    assert told(entries) == []
+
+
 async def test_the_log_names_ten_candidates_of_an_ambiguous_create_at_most(sent: Sent) -> None:
     jobs = [sent.job().job_id for _ in range(11)]
     with capture_logs() as entries:
