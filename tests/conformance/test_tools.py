@@ -56,6 +56,15 @@ async def test_grpcurl_lists_services_creates_a_job_and_watches_it_end(world: Wo
     assert objects(jobs)[-1]["job"]["state"] == "STATE_SUCCESS"
 
 
+async def test_grpcurl_calls_no_method_that_does_not_exist(world: World) -> None:
+    """Not even while it tries versions of reflection; it describes all services that are listed."""
+    grpcurl = (need("grpcurl"), "-plaintext")
+    for command in ("list", "describe"):
+        status, text = await output(*grpcurl, world.target, command)
+        assert (status, "grpc.reflection.v1.ServerReflection" in text) == (0, True), text
+    assert world.unknown_methods == 0
+
+
 async def test_grpcurl_shows_the_details_of_an_error(world: World) -> None:
     """Their types come by reflection or are Google's own."""
     status, text = await output(

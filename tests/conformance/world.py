@@ -45,6 +45,12 @@ class World:
     def target(self) -> str:
         return self._settings.listen
 
+    @property
+    def unknown_methods(self) -> float | None:
+        """Calls of methods that the gateway does not have."""
+        assert self._gateway is not None
+        return self._gateway.registry.get_sample_value("docpreview_grpc_unknown_methods_total")
+
     async def prepare(self, change: str, value: Any) -> None:
         """Carry out one entry of `before`."""
         match change:

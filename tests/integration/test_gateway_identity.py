@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 
 from docpreview_emulator import Emulator
 from docpreview_gateway.settings.access import PolicySettings
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 C = grpc.StatusCode
+LINES = {"call", "create"}
 PDF = b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj 2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n\
 3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 90 90]>>endobj\ntrailer<</Root 1 0 R>>"
 
@@ -78,6 +80,28 @@ async def test_a_forbidden_method_is_refused_before_the_request_is_decoded(emula
             assert caught.value.code() == code
 
 
+async def test_a_create_that_is_refused_before_its_request_is_read_has_the_line_of_its_call_only(
+    emulator: Emulator, policy: Policy, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """As `docs/metrics.md` says: nothing is known of a create whose caller may not call the method."""
+    policy.add("reader", methods=["GetPreviewJob"])
+    policy.write()
+    async with (
+        gateway(emulator, policy) as running,
+        grpc.aio.insecure_channel(f"127.0.0.1:{running.port}") as channel,
+    ):
+        for name in ("reader", "one"):
+            with suppress(grpc.aio.AioRpcError):
+                await create(channel, bearer(policy.tokens[name]), "in/a.pdf")
+    lines = [json.loads(line) for line in capfdbinary.readouterr().err.splitlines() if line.startswith(b"{")]
+    shown = [(line["event"], line["caller"], line.get("rule", "")) for line in lines if line["event"] in LINES]
+    assert sorted(shown) == [
+        ("call", "one", ""),
+        ("call", "reader", "callers.reader.methods"),
+        ("create", "one", ""),
+    ]
+
+
 async def test_a_refusal_is_logged_and_counted_as_the_callers_with_the_rule_that_refused(
     emulator: Emulator, policy: Policy, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
@@ -104,18 +128,19 @@ async def test_a_refusal_is_logged_and_counted_as_the_callers_with_the_rule_that
     assert [create["rule"] for create in creates] == rules[1:]
 
 
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
 async def test_health_is_open_to_everyone_and_reflection_to_callers_whose_methods_name_it(
-    emulator: Emulator, policy: Policy
+    emulator: Emulator, policy: Policy, version: str
 ) -> None:
     """The policy's method is `ServerReflection`."""
     policy.add("operator", methods=["ServerReflection"])
     policy.write()
 
     async def services(channel: grpc.aio.Channel, metadata: Any) -> int:
-        stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
-        request = reflection_pb2.ServerReflectionRequest(list_services="")
-        async for reply in stub.ServerReflectionInfo(iter([request]), metadata=metadata):
-            return len(reply.list_services_response.service)
+        method: Any = channel.stream_stream(f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo")
+        request = reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString()
+        async for reply in method(iter([request]), metadata=metadata):
+            return len(reflection_pb2.ServerReflectionResponse.FromString(reply).list_services_response.service)
         return 0
 
     async with (

@@ -392,12 +392,18 @@ def test_check_config_warns_of_an_estimate_that_is_never_used(
     ("budget", "processes", "warned"),
     [
         ({"per_day": 500, "outage_pages": 100}, {}, ""),
-        ({"per_day": 500, "outage_pages": 500}, {}, "500 pages = 500 pages may be leased, of a budget of 500 in a day"),
+        (
+            {"per_day": 500, "outage_pages": 500},
+            {},
+            "outage_pages: 500 pages may be leased, of a budget of 500 in a day",
+        ),
         (
             {"per_day": 500, "per_month": 9000, "outage_pages": 100},
             {"workers": 6},
             "100 pages x 6 processes = 600 pages may be leased, of a budget of 500 in a day",
         ),
+        ({"per_day": 2, "outage_pages": 1}, {"workers": 2}, ": 1 page x 2 processes = 2 pages may be leased"),
+        ({"per_day": 1, "outage_pages": 1}, {}, "outage_pages: 1 page may be leased, of a budget of 1 in a day"),
         ({"per_month": 99, "outage_pages": 100}, {}, "of a budget of 99 in a month"),
         ({"outage_pages": 100}, {"replicas": 9}, ""),
     ],

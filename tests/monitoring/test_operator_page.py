@@ -16,6 +16,8 @@ from docpreview_gateway.model.call import Call, Method, ResponseInfo
 from docpreview_gateway.model.callers import Caller, Rate
 from docpreview_gateway.telemetry.admin_server import admin_server
 from docpreview_gateway.telemetry.operator_page import SAMPLES, OperatorPage
+from docpreview_gateway.telemetry.prometheus_creates import PrometheusCreates
+from docpreview_gateway.telemetry.prometheus_limits import PrometheusLimits
 from docpreview_gateway.telemetry.prometheus_rpc import PrometheusRpc
 from docpreview_gateway.telemetry.prometheus_upstream import PrometheusUpstream
 from docpreview_gateway.upstream.ports import HostLoad
@@ -98,6 +100,27 @@ async def test_a_gateway_that_is_not_ready_shows_its_reason_at_the_top() -> None
     page = OperatorPage(CollectorRegistry(), FakeClock(), lambda: "stopping")
     async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: None, page=page) as port:
         assert "not ready: stopping" in words((await get(port)).text)
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_records_that_are_failing_are_a_note_with_the_text_of_readyz_and_their_runbook(*, is_lost: bool) -> None:
+    """A process that cannot record creates is ready all the same."""
+    registry, problem = CollectorRegistry(), "creates.db: <disk> is full"
+    creates = PrometheusCreates(registry, PrometheusLimits(registry))
+    creates.measure_store(is_failing=lambda: bool(problem), is_lost=lambda: is_lost)
+    page = OperatorPage(registry, FakeClock(), lambda: None, lambda: problem)
+    runbook = "store-lost.md" if is_lost else "records-failing.md"
+    assert f"records failing: creates.db: <disk> is full. Runbook: docs/runbooks/{runbook}." in words(page.html())
+    assert (Path(__file__).parents[2] / "docs" / "runbooks" / runbook).exists()
+    problem = ""
+    assert "records failing" not in words(page.html())
+
+
+@pytest.mark.parametrize(("count", "shown"), [(0, "0 creates of"), (1, "1 create of"), (2, "2 creates of")])
+def test_one_create_of_unknown_outcome_is_counted_in_the_singular(count: int, shown: str) -> None:
+    registry = CollectorRegistry()
+    PrometheusCreates(registry, PrometheusLimits(registry)).unreconciled(count, None, 1000.0)
+    assert f"{shown} unknown outcome" in words(OperatorPage(registry, FakeClock(), lambda: None).html())
 
 
 async def test_figures_cover_the_last_minutes_only() -> None:

@@ -1,4 +1,7 @@
-"""Audit: one record of the outcome of every create."""
+"""Audit: one record of the outcome of every create whose request was read.
+
+One that is refused before, such as by the caller's `methods`, has only the log line of its call.
+"""
 
 from __future__ import annotations
 

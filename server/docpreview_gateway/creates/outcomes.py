@@ -34,6 +34,9 @@ FIRST_LOOK_SECONDS = 2.0
 
 MOST_WATCHED = 100_000
 
+MOST_NAMED = 10
+"""Candidates of a log line."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -42,6 +45,14 @@ class Outcome:
     kind: Literal["found", "reused", "absent", "ambiguous", "unknown"]
     job: PreviewJob | None = None
     candidates: tuple[PreviewJob, ...] = ()
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What this process knows of an attempt: since when, and the outcome that it has logged."""
+
+    since: float
+    told: str = ""
 
 
 class Outcomes:
@@ -65,26 +76,38 @@ class Outcomes:
         self._telemetry = telemetry
         self._timing = timing
         self._is_exclusive = is_exclusive
-        self._watched: dict[bytes, float] = {}
+        self._watched: dict[bytes, _Attempt] = {}
 
     def watch(self, record: Record) -> None:
         """Note since when this process knows of the attempt."""
         if record.nonce not in self._watched:
             if len(self._watched) >= MOST_WATCHED:
                 del self._watched[next(iter(self._watched))]
-            self._watched[record.nonce] = self._times.elapsed()
+            self._watched[record.nonce] = _Attempt(self._times.elapsed())
 
     def provable_in(self, record: Record, bucket: Bucket) -> float:
         """Seconds until a list can prove that the attempt made no job; at least 1."""
         timing, now = self._timing, self._times.now(bucket.ci_host)
         by_date = record.sign_end + timing.fence_slack + timing.visibility - now
-        watched = self._times.elapsed() - self._watched.get(record.nonce, self._times.elapsed())
+        known = self._watched.get(record.nonce)
+        watched = self._times.elapsed() - known.since if known is not None else 0.0
         return max(1.0, by_date + 2.0, timing.watch - watched)
 
     async def look(self, record: Record, bucket: Bucket) -> Outcome:
-        """The outcome of an OPEN record, by a list. GatewayError of the list, StoreError: it stays unknown."""
+        """The outcome of an OPEN record, by a list. GatewayError of the list, StoreError: it stays unknown.
+
+        An outcome that becomes known is logged, once for each attempt: an ambiguous one is found again by every look.
+        """
         self.watch(record)
-        watched = self._times.elapsed() - self._watched[record.nonce]
+        attempt = self._watched[record.nonce]
+        outcome = await self._look(record, bucket, self._times.elapsed() - attempt.since)
+        if outcome.kind in {"found", "absent", "ambiguous"} and outcome.kind != attempt.told:
+            attempt.told = outcome.kind
+            self._tell(record, outcome)
+        return outcome
+
+    async def _look(self, record: Record, bucket: Bucket, watched: float) -> Outcome:
+        """The outcome of an attempt that this process has watched for so many seconds."""
         slack = self._timing.fence_slack
         begin, end = record.first_start - slack, record.sign_end + slack
         listing = await self._history.read(bucket, begin, end)
@@ -123,7 +146,6 @@ class Outcomes:
     async def finish(self, record: Record, job: PreviewJob, bucket: Bucket) -> Record:
         """Record the job of an OPEN record, unless it is recorded. Returns the record with it. StoreError."""
         accepted = record.accepted(job, self._times.now(bucket.ci_host))
-        self._watched.pop(record.nonce, None)
         self._history.accepted(job)
         # It was accepted before its signature ended, whatever the last `Date` says: a wrong one puts nothing off.
         latest = record.sign_end + self._timing.fence_slack
@@ -131,6 +153,7 @@ class Outcomes:
         if accepted.state is State.CHARGED:
             look_at = accepted.expires_at
         await self._store.change([Change(record, accepted, look_at)])
+        self._watched.pop(record.nonce, None)
         return accepted
 
     async def _lag(self, bucket: Bucket, listing: Listing, begin: float, end: float) -> float | None:
@@ -171,6 +194,21 @@ class Outcomes:
             return Outcome("found", unbound[0])
         self._telemetry.ledger("ambiguous")
         return Outcome("ambiguous", candidates=tuple(unbound))
+
+    @staticmethod
+    def _tell(record: Record, outcome: Outcome) -> None:
+        told: dict[str, object] = {} if outcome.job is None else {"job_id": outcome.job.job_id}
+        if outcome.candidates:
+            told["candidates"] = [job.job_id for job in outcome.candidates[:MOST_NAMED]]
+        # Not a warning: repeated ones are suppressed, and each of these is of another create.
+        log.info(
+            "the outcome of a create is known",
+            outcome=outcome.kind,
+            caller=record.caller,
+            bucket=record.bucket,
+            key=record.key,
+            **told,
+        )
 
     def _report(self, record: Record, found: evidence.Found) -> None:
         self._telemetry.ledger("found")

@@ -7,6 +7,7 @@ record knows, with the pages that its job made.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -169,6 +170,11 @@ class Rebuild:
         self._on_loss = on_loss
         self._telemetry = telemetry
         self._told_at = -math.inf
+        self._taken_in: tuple[str, Counter[str]] = "", Counter()
+        """The generation of the store whose loss this process is ending, and the records that it has taken in.
+
+        They are by bucket, and of all rounds: a round may end at a list that fails.
+        """
 
     async def is_first_start(self) -> bool:
         """Whether an empty store is a new one: no bucket has a job with a marker of this deployment.
@@ -195,7 +201,7 @@ class Rebuild:
         if self._on_loss == "refuse" or (self._on_loss == "rebuild" and waited < self._quarantine):
             return
         try:
-            if self._on_loss == "rebuild" and not await self._is_found(waited):
+            if self._on_loss == "rebuild" and not await self._is_found(lost, waited):
                 return
             mark = (self._times.latest() or 0.0) - self._timing.watch
             if not await self._store.end_rebuild(lost.lost_since, mark, []):
@@ -210,7 +216,8 @@ class Rebuild:
             self._tell(str(error))
             return
         self._telemetry.ledger("rebuilt")
-        log.warning("the store of creates is rebuilt", on_loss=self._on_loss)
+        found = self._taken_of(lost)
+        log.warning("the store of creates is rebuilt", on_loss=self._on_loss, records=found.total(), buckets=len(found))
 
     async def _is_over(self, lost: StoreState) -> bool:
         """Whether somebody else has ended this rebuild, or the store was lost once more, which begins another one."""
@@ -228,10 +235,9 @@ class Rebuild:
         log.warning("the store of creates is in use again: its loss was ended elsewhere")
         return True
 
-    async def _is_found(self, waited: float) -> bool:
+    async def _is_found(self, lost: StoreState, waited: float) -> bool:
         """Whether all that the lists show has a record now."""
-        lost = self._store.lost
-        mark = lost.cloud_mark if lost is not None else 0.0
+        mark = lost.cloud_mark
         for bucket in self._buckets:
             begin, end = await self._scans.span(bucket, max(self._timing.keep, MONTH_SECONDS))
             # A mark that is still to come was made by a wrong `Date`.
@@ -239,11 +245,19 @@ class Rebuild:
             scan = await self._scans.scan(bucket, self._store.store, since, end)
             for _ in scan.orphans:
                 self._telemetry.ledger("orphan")
+            if scan.orphans:
+                self._taken_of(lost)[bucket.name] += len(scan.orphans)
             if not scan.complete or (scan.is_blind and waited < self._timing.keep):
                 why = "is not shown to its end" if not scan.complete else "has no markers"
                 self._tell(f"the cloud's list of {bucket.name} {why}")
                 return False
         return True
+
+    def _taken_of(self, lost: StoreState) -> Counter[str]:
+        """The records that this process has taken in after this loss: those of an earlier one are lost with it."""
+        if self._taken_in[0] != lost.generation:
+            self._taken_in = lost.generation, Counter()
+        return self._taken_in[1]
 
     def _tell(self, why: str) -> None:
         if loop_time() - self._told_at > TELL_SECONDS:

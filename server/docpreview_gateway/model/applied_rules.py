@@ -40,14 +40,20 @@ def lease_warnings(name: str, budget: PageBudget | None, processes: int) -> list
     if budget is None or not budget.outage_pages:
         return []
     together = budget.outage_pages * processes
-    each = f"{budget.outage_pages} pages" if processes == 1 else f"{budget.outage_pages} pages x {processes} processes"
+    leased = _count(together)
+    if processes > 1:
+        leased = f"{_count(budget.outage_pages)} x {processes} processes = {leased}"
     return [
-        f"{name}.outage_pages: {each} = {together} pages may be leased, of a budget of {most} in a {period}: creates "
+        f"{name}.outage_pages: {leased} may be leased, of a budget of {most} in a {period}: creates "
         "are refused with PAGE_BUDGET_EXHAUSTED although those pages are not used; keep it well below "
         f"{most // processes}"
         for period, most in (("day", budget.per_day), ("month", budget.per_month))
         if most is not None and together >= most
     ]
+
+
+def _count(pages: int) -> str:
+    return "1 page" if pages == 1 else f"{pages} pages"
 
 
 def _limits(caller: Caller, method: str) -> Iterator[Applied]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from google.protobuf import descriptor_pool
+import grpc
+from google.protobuf import descriptor_pb2, descriptor_pool, text_format
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from docpreview_gateway.model.contract import SERVICE_NAMES
@@ -14,7 +15,6 @@ from docpreview_gateway.rpc.handlers import MAX_SEND_BYTES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import grpc
     from google.protobuf.descriptor import FileDescriptor
 
     from docpreview_gateway.rpc.accepting import OnEnd, OnUnknown
@@ -151,9 +151,27 @@ class _PoolWithMethods:
 
 
 def enable_reflection(server: grpc.aio.Server, streams: Streams) -> None:
-    """Serve the contract's descriptors to tools such as grpcurl."""
-    from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc  # noqa: PLC0415 - cost memory; most run without
+    """Serve the contract's descriptors to tools such as grpcurl, which ask for v1 of the service before v1alpha."""
+    from grpc_reflection.v1alpha import reflection, reflection_pb2  # noqa: PLC0415 - cost memory; most run without
 
-    names = (*SERVICE_NAMES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    _describe_v1(reflection_pb2.DESCRIPTOR)
+    versions = reflection.SERVICE_NAME, reflection.SERVICE_NAME.replace("v1alpha", "v1")
+    names = (*SERVICE_NAMES, health.SERVICE_NAME, *versions)
     servicer = reflection.aio.ReflectionServicer(names, pool=_PoolWithMethods())
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, streams.side(server))
+    # The messages of both are the same on the wire, and the library has only those of v1alpha.
+    handler = grpc.stream_stream_rpc_method_handler(
+        servicer.ServerReflectionInfo,
+        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    for name in versions:
+        streams.side(server).add_registered_method_handlers(name, {"ServerReflectionInfo": handler})
+
+
+def _describe_v1(alpha: FileDescriptor) -> None:
+    """Add the descriptors of v1 of reflection to the pool: tools that describe all listed services ask for them."""
+    proto = descriptor_pb2.FileDescriptorProto()
+    alpha.CopyToProto(proto)
+    text = text_format.MessageToString(proto).replace("v1alpha", "v1")
+    v1 = text_format.Parse(text, descriptor_pb2.FileDescriptorProto())
+    descriptor_pool.Default().AddSerializedFile(v1.SerializeToString())

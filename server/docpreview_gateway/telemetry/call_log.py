@@ -34,8 +34,9 @@ MOST_LINES = 1000
 class CallLog:
     """The log of ended calls, and the port `AuditLog`.
 
-    `calls` selects which calls have a line; creates always have one. With `as_json` False structlog formats the lines.
-    Lines hold the caller's name in the configuration and ids, never an object's key, a token or a signed address.
+    `calls` selects which calls have a line; creates whose request was read always have one. With `as_json` False
+    structlog formats the lines. Lines hold the caller's name in the configuration and ids, never an object's key, a
+    token or a signed address.
     """
 
     def __init__(

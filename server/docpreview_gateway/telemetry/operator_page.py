@@ -41,14 +41,25 @@ HEADERS = {
 
 
 class OperatorPage:
-    """The page over the metrics of `registry`. Call `sample` every SAMPLE_SECONDS."""
+    """The page over the metrics of `registry`. Call `sample` every SAMPLE_SECONDS.
+
+    `unready` and `records` are those of `/readyz?verbose`: why the process is not ready (None: it is), and what is
+    wrong with the records of creates (empty: nothing).
+    """
 
     headers = HEADERS
 
-    def __init__(self, registry: CollectorRegistry, clock: Clock, unready: Callable[[], str | None]) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        clock: Clock,
+        unready: Callable[[], str | None],
+        records: Callable[[], str] = str,
+    ) -> None:
         self._registry = registry
         self._clock = clock
         self._unready = unready
+        self._records = records
         self._snapshots = deque([Snapshot(clock.now(), {})], SAMPLES + 1)
 
     @cached_property
@@ -67,7 +78,7 @@ class OperatorPage:
 
     def html(self) -> str:
         """The page as it is now."""
-        return self._template.render(page=view(self._snapshot(), self._snapshots[0], self._unready()))
+        return self._template.render(page=view(self._snapshot(), self._snapshots[0], self._unready(), self._records()))
 
     def _snapshot(self) -> Snapshot:
         families = self._registry.collect()

@@ -118,13 +118,20 @@ class View:
     """None before the first round."""
     certificates: Mapping[str, float]
     refused_files: Sequence[str]
+    records: str
+    """What is wrong with the records of creates; empty: nothing."""
+    records_lost: bool
+    """Whether their store has lost some, which has a runbook of its own."""
     hosts: list[Host] = field(default_factory=list)
     callers: list[CallerUse] = field(default_factory=list)
     errors: list[ErrorKind] = field(default_factory=list)
 
 
-def view(now: Snapshot, before: Snapshot, unready: str | None) -> View:
-    """The figures at `now`; `before` is an earlier snapshot, or an empty one of the start."""
+def view(now: Snapshot, before: Snapshot, unready: str | None, records: str = "") -> View:
+    """The figures at `now`; `before` is an earlier snapshot, or an empty one of the start.
+
+    `unready` and `records` are what `/readyz?verbose` says of the process and of the records of creates.
+    """
     seconds = max(1.0, now.at - before.at)
     codes = _increase(now, before, "grpc_server_handled_total", "grpc_code", grpc_type="unary")
     answers = _increase(now, before, "docpreview_responses_total", "source")
@@ -148,6 +155,8 @@ def view(now: Snapshot, before: Snapshot, unready: str | None) -> View:
         unreconciled=_known(now, "docpreview_ledger_unreconciled"),
         certificates={name: end - now.at for name, end in ends.items()},
         refused_files=[what for what, refused in now.by("docpreview_file_refused", "file").items() if refused],
+        records=records,
+        records_lost=now.value("docpreview_store_lost") > 0,
         hosts=_hosts(now, before),
         callers=_callers(now, before, seconds),
         errors=_errors(now, before),

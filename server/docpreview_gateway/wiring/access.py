@@ -14,6 +14,7 @@ from docpreview_gateway.wiring.file_stamp import file_stamp
 from docpreview_gateway.wiring.reloading import InvalidFileError, Loaded, Reloading, Watched
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     import grpc
@@ -39,6 +40,9 @@ KEYS_SECONDS = 600.0
 
 REPLACED_KEYS = 2
 """Replaced secret keys for which page tokens stay valid."""
+
+MOST_NAMED = 10
+"""Names of callers in a log line."""
 
 log = structlog.get_logger("docpreview_gateway.access")
 
@@ -113,8 +117,15 @@ class Access:
             verifiers=[self._verifier(found) for found in _issuers(self._settings)],
             clock=self._clock,
         )
-        self.reloading.add(Watched("policy", [path], partial(load_directory, self._settings), authenticator.replace))
+        load_policy = partial(load_directory, self._settings)
+        self.reloading.add(Watched("policy", [path], load_policy, authenticator.replace, self._changed_callers))
         return authenticator
+
+    def _changed_callers(self, directory: Directory) -> dict[str, object]:
+        """What the log says of a new policy: the number of its callers, and the names that come and go."""
+        before, now = {caller.name for caller in self.callers()}, set(directory.callers)
+        changed = {"added": _some(now - before), "removed": _some(before - now)}
+        return {"callers": len(now), **{what: names for what, names in changed.items() if names}}
 
     def caller_names(self) -> tuple[str, ...]:
         """Names of all callers that the policy knows now, and of the one without a policy."""
@@ -205,6 +216,12 @@ class Access:
         self._telemetry.reloaded("jwks", "ok")
         self.reloading.refusals.report("jwks", url, refused=False)
         return keys
+
+
+def _some(names: Collection[str]) -> list[str]:
+    """The first names, and how many more there are."""
+    first, rest = sorted(names)[:MOST_NAMED], len(names) - MOST_NAMED
+    return [*first, f"and {rest} more"] if rest > 0 else first
 
 
 class _Checking(Reloading):

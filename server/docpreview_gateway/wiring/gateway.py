@@ -200,7 +200,7 @@ class Gateway:
         page = None
         if self._worker is None:
             # With workers the supervisor has the page.
-            page = OperatorPage(self.registry, self._clock, self._why_unready)
+            page = OperatorPage(self.registry, self._clock, self._why_unready, self._why_records_fail)
             await stack.enter_async_context(repeated(page.sample, SAMPLE_SECONDS))
         try:
             self.admin_port = await stack.enter_async_context(
@@ -210,7 +210,7 @@ class Gateway:
                     registry=self.registry,
                     unready=self._why_unready,
                     unhealthy=self._why_unhealthy,
-                    parts=lambda: {"records": self._records_problem()},
+                    parts=lambda: {"records": self._why_records_fail()},
                     page=page,
                     hosts=self._settings.admin_hosts,
                 )
@@ -220,6 +220,9 @@ class Gateway:
 
     def _why_unready(self) -> str | None:
         return self._unready or self._why_deaf()
+
+    def _why_records_fail(self) -> str:
+        return self._records_problem()
 
     def _why_deaf(self) -> str | None:
         return None if self._listener is not None and self._listener.listening else NOT_LISTENING

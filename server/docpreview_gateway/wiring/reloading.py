@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
     from pathlib import Path
 
     from docpreview_gateway.access.ports import AccessTelemetry
@@ -30,12 +30,14 @@ class Watched(NamedTuple, Generic[Loaded]):
     """Files that are loaded together.
 
     `load` reads them, in a thread, and raises InvalidFileError; `take` puts the result to use, in the event loop.
+    `changes` has, before that, what the log says of a new version.
     """
 
     what: str
     paths: Sequence[Path]
     load: Callable[[], Loaded]
     take: Callable[[Loaded], None]
+    changes: Callable[[Loaded], Mapping[str, object]] = lambda _loaded: {}
 
 
 class _State:
@@ -104,8 +106,10 @@ class Reloading:
             state.seen = now
             return
         state.tried = now
+        changes: Mapping[str, object] = {}
         if not isinstance(loaded, InvalidFileError):
             try:
+                changes = watched.changes(loaded)
                 watched.take(loaded)
             except Exception as error:  # noqa: BLE001 - told as the file's
                 loaded = _unusable(watched, error)
@@ -115,7 +119,7 @@ class Reloading:
             log.warning("new version is invalid, the old one stays", file=watched.what, why=str(loaded))
         else:
             self._telemetry.reloaded(watched.what, "ok")
-            log.info("reloaded", file=watched.what)
+            log.info("reloaded", file=watched.what, **changes)
 
     def _stamps(self, watched: Watched[Loaded]) -> list[Hashable]:
         return [self._stamp(path) for path in watched.paths]

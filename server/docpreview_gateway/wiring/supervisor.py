@@ -82,10 +82,10 @@ class Supervisor:
             return "stopping"
         return None if self._ready and self._has_started else "starting"
 
-    def parts(self) -> dict[str, str]:
-        """What is wrong with parts of the workers, as of their last scrape; empty: nothing."""
+    def records_problem(self) -> str:
+        """What is wrong with the workers' records of creates, as of their last scrape; empty: nothing."""
         failing = self.registry.get_sample_value("docpreview_store_failing")
-        return {"records": "a worker cannot record creates, and its log says why" if failing else ""}
+        return "a worker cannot record creates, and its log says why" if failing else ""
 
     async def run(self, address: str, on_started: Callable[[], None]) -> int:
         """Run the workers on `address` until they have all stopped; the exit code for this process.
@@ -219,14 +219,14 @@ async def supervise(settings: Settings, command: Sequence[str]) -> int:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="docpreview-"))
         supervisor = Supervisor(settings, command, Path(folder))
         host, port = host_port(settings.admin_listen)
-        page = OperatorPage(supervisor.registry, SystemClock(), lambda: supervisor.unready)
+        page = OperatorPage(supervisor.registry, SystemClock(), lambda: supervisor.unready, supervisor.records_problem)
         admin = admin_server(
             host,
             port,
             registry=supervisor.registry,
             unready=lambda: supervisor.unready,
             unhealthy=supervisor.why_unhealthy,
-            parts=supervisor.parts,
+            parts=lambda: {"records": supervisor.records_problem()},
             refresh=supervisor.refresh,
             page=page,
             hosts=settings.admin_hosts,

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_gateway.creates.ports import Change
+from docpreview_gateway.creates.ports import Change, StoreError
 from docpreview_gateway.creates.records import Record, State
 from tests.unit.creates.worlds import BUCKET, COUNTED, EXCLUSIVE, FENCE, HOST, TIMING, Held, World, request
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from docpreview_gateway.creates.outcomes import Outcome
     from docpreview_gateway.model.buckets import Bucket
@@ -242,6 +244,72 @@ async def test_an_unmarked_job_of_another_record_is_not_a_candidate() -> None:
     await world.create(request())
     sent = await Sent(world).send()
     assert (await sent.look(TIMING.watch + 60)).kind == "absent"
+
+
+def told(entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The lines that say what became of a create."""
+    return [entry for entry in entries if entry["event"] == "the outcome of a create is known"]
+
+
+@pytest.mark.parametrize("outcome", ["found", "absent", "ambiguous"])
+async def test_what_became_of_a_create_is_logged_once_however_often_it_is_looked_at(sent: Sent, outcome: str) -> None:
+    """Not before it is known."""
+    if outcome == "ambiguous":
+        sent.job()
+    with capture_logs() as entries:
+        await sent.look()
+        assert told(entries) == []
+        await asyncio.sleep(TIMING.watch + 60)
+        if outcome == "found":
+            sent.job(marked=True, created=sent.record.sign_end - 1)
+        for _ in range(3):
+            assert (await sent.look()).kind == outcome
+    (line,) = told(entries)
+    known = {"outcome": outcome, "caller": "shop", "bucket": BUCKET.name, "key": sent.record.key}
+    assert known.items() <= line.items()
+    assert line["log_level"] == "info"
+    assert (line.get("job_id"), line.get("candidates")) == {
+        "found": ("d0000", None),
+        "absent": (None, None),
+        "ambiguous": (None, ["d0000"]),
+    }[outcome]
+
+
+async def test_a_look_that_finds_no_outcome_is_not_logged() -> None:
+    """Such as the one just after the reply was lost."""
+    with capture_logs() as entries:
+        sent = await Sent(World()).send()
+    assert sent.world.cloud.lists
+    assert told(entries) == []
+
+
+async def test_the_log_names_ten_candidates_of_an_ambiguous_create_at_most(sent: Sent) -> None:
+    jobs = [sent.job().job_id for _ in range(11)]
+    with capture_logs() as entries:
+        assert len((await sent.look(TIMING.watch + 60)).candidates) == 11
+    assert told(entries)[0]["candidates"] == jobs[:10]
+
+
+async def test_a_job_that_cannot_be_recorded_yet_is_not_logged_as_found_again(sent: Sent) -> None:
+    job = sent.job(marked=True)
+    with capture_logs() as entries:
+        for fails in (True, False):
+            outcome = await sent.look()
+            assert outcome.job is not None
+            sent.world.store.failing, sent.world.store.fail_before = ("change",), int(fails)
+            with suppress(StoreError):
+                await sent.world.parts.outcomes.finish(sent.record, outcome.job, BUCKET)
+    assert sent.record.job_id == job.job_id
+    assert len(told(entries)) == 1
+
+
+async def test_an_ambiguous_create_whose_job_is_found_after_all_is_logged_again(sent: Sent) -> None:
+    sent.job()
+    with capture_logs() as entries:
+        await sent.look(TIMING.watch + 60)
+        sent.job(marked=True, created=sent.record.sign_end - 1)
+        await sent.look()
+    assert [line["outcome"] for line in told(entries)] == ["ambiguous", "found"]
 
 
 class TestExclusive:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_gateway.creates.guarded import OVERDUE_SECONDS, GuardedStore
 from docpreview_gateway.creates.leases import LEASE_SECONDS
 from docpreview_gateway.creates.pages import Pages
-from docpreview_gateway.creates.rebuild import OnLoss, Rebuild, Scans
+from docpreview_gateway.creates.rebuild import OnLoss, Rebuild, Scan, Scans
 from docpreview_gateway.creates.records import State
 from docpreview_gateway.creates.store_memory import StoreMemory
 from docpreview_gateway.model.errors import UpstreamError
@@ -21,6 +23,7 @@ from tests.fakes.recorded import KEYS
 from tests.unit.creates.worlds import (
     BUCKET,
     COUNTED,
+    EXCLUSIVE,
     HOST,
     ONE,
     TIMING,
@@ -33,6 +36,7 @@ from tests.unit.creates.worlds import (
 )
 
 if TYPE_CHECKING:
+    from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.errors import GatewayError
 
 QUARANTINE = TIMING.watch + LEASE_SECONDS
@@ -144,6 +148,39 @@ async def test_ids_of_before_get_their_jobs_after_the_rebuild(replica: Replica) 
     assert [job.job_id for job in again] == [job.job_id for job in jobs]
     assert replica.world.cloud.posts == posts
     assert replica.world.telemetry.ledger_events.count("orphan") == 3
+
+
+async def test_the_log_says_how_many_records_a_rebuild_took_in_and_of_how_many_buckets(replica: Replica) -> None:
+    """Of all its rounds: the first ends at a list that fails."""
+    replica.rebuild = Rebuild(
+        replica.store,
+        replica.scans,
+        [BUCKET, EXCLUSIVE, replace(BUCKET, name="empty-1250000000")],
+        replica.parts.times,
+        timing=TIMING,
+        lease_seconds=LEASE_SECONDS,
+        on_loss="rebuild",
+        telemetry=replica.world.telemetry,
+    )
+    scan, scanned = replica.scans.scan, []
+
+    async def fails_at_the_second_bucket_once(bucket: Bucket, *arguments: Any, **named: Any) -> Scan:
+        scanned.append(bucket)
+        if scanned == [BUCKET, EXCLUSIVE]:
+            raise DOWN
+        return await scan(bucket, *arguments, **named)
+
+    replica.scans.scan = fails_at_the_second_bucket_once  # type: ignore[method-assign]
+    for asked in (request(), request(), request(bucket=EXCLUSIVE)):
+        await replica.create(asked)
+    for _ in range(2):
+        await replica.lose()
+        scanned.clear()
+        with capture_logs() as entries:
+            assert not await replica.round(QUARANTINE)
+            assert await replica.round(60)
+        (line,) = [entry for entry in entries if entry["event"] == "the store of creates is rebuilt"]
+        assert (line["records"], line["buckets"]) == (3, 2)
 
 
 async def test_an_id_of_before_with_another_request_is_refused_after_the_rebuild(replica: Replica) -> None:

@@ -28,6 +28,7 @@ from tests.unit.rpc.test_handlers import answer, error_of
 
 (LIBRARY,) = Path(grpc.__file__).parent.glob("_cython/cygrpc*.so")
 KNOWN = {found.decode() for found in re.findall(rb"grpc\.[a-z0-9_.]+(?=\0)", LIBRARY.read_bytes())}
+V1 = "grpc.reflection.v1"
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
 
@@ -111,7 +112,38 @@ async def test_reflection_is_served_only_when_it_is_enabled(enabled: bool) -> No
         call = stub.ServerReflectionInfo(iter(requests))
         if enabled:
             found = {service.name for service in (await call.read()).list_services_response.service}
-            assert found == {*SERVICE_NAMES, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+            assert found == {
+                *SERVICE_NAMES,
+                "grpc.health.v1.Health",
+                f"{V1}alpha.ServerReflection",
+                f"{V1}.ServerReflection",
+            }
         else:
             assert (await error_of(call)).code() == grpc.StatusCode.UNIMPLEMENTED
         call.cancel()
+
+
+async def test_reflection_answers_by_the_name_of_v1_too_which_tools_try_first_and_describes_it() -> None:
+    """No call of it counts as one of a method that does not exist."""
+    unknown: list[str] = []
+    server = grpc_server(on_unknown=unknown.append)
+    enable_reflection(server, Streams())
+    asked = [
+        reflection_pb2.ServerReflectionRequest(list_services=""),
+        *(
+            reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol)
+            for symbol in (SERVICE_NAMES[0], f"{V1}.ServerReflection", f"{V1}.ServerReflection.ServerReflectionInfo")
+        ),
+    ]
+    async with serving(server) as channel:
+        method: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(
+            f"/{V1}.ServerReflection/ServerReflectionInfo"
+        )
+        replies = [
+            reflection_pb2.ServerReflectionResponse.FromString(reply)
+            async for reply in method(iter([request.SerializeToString() for request in asked]))
+        ]
+    assert SERVICE_NAMES[0] in {service.name for service in replies[0].list_services_response.service}
+    for reply in replies[1:]:
+        assert reply.file_descriptor_response.file_descriptor_proto, reply
+    assert unknown == []

@@ -1,4 +1,4 @@
-"""Keys that the gateway fetches from an issuer, and whether what the issuer has now is refused."""
+"""Keys that the gateway fetches from an issuer, whether what it has now is refused; what the log says of a policy."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from docpreview_gateway.settings.loading import Settings
 from docpreview_gateway.telemetry.prometheus_access import PrometheusAccess
 from docpreview_gateway.wiring.access import Access
 from docpreview_gateway.wiring.system_clock import SystemClock
+from tests.integration.conftest import BUCKET, OTHER_BUCKET
 from tests.integration.identity import Policy
 
 if TYPE_CHECKING:
@@ -58,3 +60,38 @@ async def test_keys_of_an_issuer_are_refused_from_the_first_answer_without_any_t
             await access.refresh_keys()
             refused.append(registry.get_sample_value("docpreview_file_refused", {"file": "jwks"}))
     assert refused == [1, 0, 1, 1, 0]
+
+
+async def test_a_reloaded_policy_is_logged_with_the_names_that_came_and_went_ten_at_most(tmp_path: Path) -> None:
+    """And with the number of its callers, whose tokens nobody logs."""
+    policy = Policy.of_two(tmp_path)
+    buckets = [{"name": name, "region": "ap-chongqing", "credentials": "main"} for name in (BUCKET, OTHER_BUCKET)]
+    settings = Settings.model_validate(
+        {
+            "buckets": buckets,
+            "credentials": {"main": {"secret_id": "an-id", "secret_key": "a-key"}},
+            "policy": {"file": str(policy.path)},
+        }
+    )
+    access = Access(settings, SystemClock(), PrometheusAccess(CollectorRegistry()))
+    access.authenticator()
+
+    async def reloaded() -> dict[str, object]:
+        policy.write()
+        with capture_logs() as entries:
+            for _ in range(2):
+                await access.reloading.check()
+        (line,) = entries
+        assert not any(secret in str(line) for secret in policy.tokens.values())
+        assert (line.pop("event"), line.pop("file"), line.pop("log_level")) == ("reloaded", "policy", "info")
+        return dict(line)
+
+    del policy.callers["two"]
+    policy.add("three")
+    assert await reloaded() == {"callers": 2, "added": ["three"], "removed": ["two"]}
+    policy.callers["one"]["methods"] = ["GetPreviewJob"]
+    assert await reloaded() == {"callers": 2}
+    for number in range(12):
+        policy.add(f"many-{number:02}")
+    names = [f"many-{number:02}" for number in range(10)]
+    assert await reloaded() == {"callers": 14, "added": [*names, "and 2 more"]}
