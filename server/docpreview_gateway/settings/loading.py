@@ -28,8 +28,8 @@ from pydantic_settings import (
 )
 
 from docpreview_gateway.model import strict_yaml
-from docpreview_gateway.settings.access import AuthSettings, PolicySettings, TlsSettings, check_access
-from docpreview_gateway.settings.edge import EdgeSettings, check_edge
+from docpreview_gateway.settings.access import AuthSettings, PolicySettings, TlsSettings, access_mistakes
+from docpreview_gateway.settings.edge import EdgeSettings, edge_mistakes
 from docpreview_gateway.settings.problems import problems
 from docpreview_gateway.settings.sections import (
     Address,
@@ -161,41 +161,46 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
+        if mistakes := [*self._mistakes()]:
+            raise ValueError("\n".join(mistakes))
+        return self
+
+    def _mistakes(self) -> Iterator[str]:
+        """Problems: settings that are valid alone, and not together."""
         if not self.buckets:
-            raise ValueError("buckets: name at least one; a bucket that is not listed does not exist for callers")
+            yield "buckets: name at least one; a bucket that is not listed does not exist for callers"
         names = [bucket.name for bucket in self.buckets]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"buckets: {', '.join(twice)} is listed more than once")
+            yield f"buckets: {', '.join(twice)} is listed more than once"
         for bucket in self.buckets:
             if bucket.credentials not in self.credentials:
-                raise ValueError(f"buckets: {bucket.name} names credentials that are not there: {bucket.credentials}")
-        check_edge(self.listen, self.edge)
-        check_access(self.edge.listen or self.listen, auth=self.auth, policy=self.policy, tls=self.tls)
+                yield f"buckets: {bucket.name} names credentials that are not there: {bucket.credentials}"
+        yield from edge_mistakes(self.listen, self.edge)
+        yield from access_mistakes(self.edge.listen or self.listen, auth=self.auth, policy=self.policy, tls=self.tls)
         if self.watch.poll_cap_seconds < self.watch.poll_floor_seconds:
-            raise ValueError("watch.poll_cap_seconds: must not be less than watch.poll_floor_seconds")
+            yield "watch.poll_cap_seconds: must not be less than watch.poll_floor_seconds"
         if not self.concurrency.lowest <= self.concurrency.initial <= self.concurrency.highest:
-            raise ValueError("concurrency.initial: must be between concurrency.lowest and concurrency.highest")
+            yield "concurrency.initial: must be between concurrency.lowest and concurrency.highest"
         if self.replicas > 1 and self.shared_state.url is None:
-            raise ValueError(
+            yield (
                 f"shared_state.url: missing, and replicas is {self.replicas}; each would have its own cache and "
                 "its own ledger of request_ids. Give the redis:// address of a shared server, or set replicas to 1"
             )
-        self._check_shared_records()
-        return self
+        yield from self._shared_records_mistakes()
 
-    def _check_shared_records(self) -> None:
-        """ValueError when replicas would not know their records from those of other deployments, or forged ones."""
+    def _shared_records_mistakes(self) -> Iterator[str]:
+        """Problems: replicas would not know their records from those of other deployments, or forged ones."""
         shared = self.shared_state
         if shared.url is None and shared.ledger_url is None:
             return
         if shared.namespace is None:
-            raise ValueError(
+            yield (
                 "shared_state.namespace: missing. Name this deployment, such as previews: 1 to 32 small letters, "
                 "digits and hyphens, the same for all replicas, and another one for each deployment that shares the "
                 "server or a bucket"
             )
         if self.ledger.key_file is None:
-            raise ValueError(
+            yield (
                 "ledger.key_file: missing, and shared_state is set; replicas need one secret for creates. Write the "
                 "output of `openssl rand -base64 32` to a file that all replicas have, and name it here"
             )

@@ -16,10 +16,15 @@ def problems(error: ValidationError, *, unknown: str) -> list[str]:
     """
     found = error.errors(include_input=False, include_url=False)
     inner = {each["loc"][:length] for each in found for length in range(len(each["loc"]))}
-    return [_line(each, unknown) for each in found if each["type"] != "too_short" or each["loc"] not in inner]
+    return [
+        line
+        for each in found
+        if each["type"] != "too_short" or each["loc"] not in inner
+        for line in _lines(each, unknown)
+    ]
 
 
-def _line(found: ErrorDetails, unknown: str) -> str:
+def _lines(found: ErrorDetails, unknown: str) -> list[str]:
     where = ".".join(map(str, found["loc"]))
     message = unknown if found["type"] == "extra_forbidden" else found["msg"].removeprefix("Value error, ")
-    return f"{where}: {message}" if where else message
+    return [f"{where}: {line}" if where else line for line in message.splitlines()]

@@ -64,6 +64,21 @@ def test_several_replicas_need_a_shared_state(folder: Path) -> None:
     assert load(file(folder, SHARED + "replicas: 2\n")).replicas == 2
 
 
+def test_settings_that_contradict_each_other_are_all_named_in_one_run(folder: Path) -> None:
+    """A line for each."""
+    text = MINIMAL.replace("credentials: main", "credentials: other") + "replicas: 2\nlisten: 0.0.0.0:1\n"
+    found = problems(
+        file(folder, text + "watch: {poll_floor_seconds: 9, poll_cap_seconds: 1}\nconcurrency: {initial: 1}\n")
+    )
+    assert [line.partition(": ")[0] for line in found] == [
+        "buckets",
+        "listen",
+        "watch.poll_cap_seconds",
+        "concurrency.initial",
+        "shared_state.url",
+    ]
+
+
 class TestSources:
     def test_a_file_with_buckets_and_keys_is_enough(self, folder: Path) -> None:
         """The rest has defaults."""
@@ -183,8 +198,9 @@ class TestSharedState:
     def test_shared_state_needs_a_namespace_and_a_key_file(self, folder: Path, key: str) -> None:
         """Each message says what to write."""
         shared = MINIMAL + f"shared_state: {{{key}: redis://host}}\n"
-        (problem,) = problems(file(folder, shared))
+        (problem, other) = problems(file(folder, shared))
         assert problem.startswith("shared_state.namespace: missing. Name this deployment, such as previews")
+        assert other.startswith("ledger.key_file: missing, and shared_state is set")
         (problem,) = problems(file(folder, shared.replace("redis://host", "redis://host, namespace: previews")))
         assert problem.startswith("ledger.key_file: missing, and shared_state is set")
         assert "openssl rand -base64 32" in problem
