@@ -7,14 +7,11 @@ given as JSON. `DOCPREVIEW_CONFIG` names the file.
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
-from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from pydantic import (
-    BaseModel,
     Field,
     ValidationError,
     model_validator,
@@ -30,7 +27,7 @@ from pydantic_settings import (
 from docpreview_gateway.model import strict_yaml
 from docpreview_gateway.settings.access import AuthSettings, PolicySettings, TlsSettings, access_mistakes
 from docpreview_gateway.settings.edge import EdgeSettings, edge_mistakes
-from docpreview_gateway.settings.problems import problems
+from docpreview_gateway.settings.problems import exists, problems
 from docpreview_gateway.settings.sections import (
     Address,
     BucketSettings,
@@ -61,9 +58,6 @@ CONFIG_VARIABLE = "DOCPREVIEW_CONFIG"
 _CLIENTS_VARIABLES = frozenset({"DOCPREVIEW_TARGET", "DOCPREVIEW_TOKEN"})
 _EMULATOR_PREFIX = "DOCPREVIEW_EMULATOR_"
 """Variables of the project's other programs, which may run in the same environment."""
-
-_QUOTED = re.compile(r"'[^'<]{2,}'|\"[^\"<]{2,}\"")
-"""Quotes of the file in messages of the YAML parser; names of its tokens, such as '<block end>', are left."""
 
 
 class StartError(Exception):
@@ -233,7 +227,9 @@ def load(path: Path | None) -> Settings:
     try:
         settings = FromFile()
     except ValidationError as error:
-        mistakes += problems(error, unknown="unknown setting")
+        if path is None and any(wrong["type"] == "missing" for wrong in error.errors(include_input=False)):
+            mistakes.append(f"no configuration file is named: give --config gateway.yaml, or set {CONFIG_VARIABLE}")
+        mistakes += problems(error, Settings, unknown="unknown setting")
     except (SettingsError, yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
         mistakes.append(_unreadable(error))
     if mistakes:
@@ -253,14 +249,9 @@ def _readable(path: Path | None) -> Path | None:
 
 def _unreadable(error: Exception) -> str:
     """The mistake in a file or variable as a whole, without a quote of it: it may hold keys."""
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        mark = error.problem_mark
-        problem = _QUOTED.sub("...", error.problem or "")
-        what = "" if isinstance(error, strict_yaml.DuplicateKeyError) else "not YAML: "
-        return f"line {mark.line + 1}, column {mark.column + 1}: {what}{problem}"
     if isinstance(error, SettingsError):
         return str(error)
-    return "the file must be a YAML map of settings"
+    return strict_yaml.mistake(error) or "the file must be a YAML map of settings"
 
 
 def _unknown_variables() -> Iterator[str]:
@@ -270,18 +261,5 @@ def _unknown_variables() -> Iterator[str]:
             continue
         if name.startswith(PREFIX) and name != CONFIG_VARIABLE:
             path = name.removeprefix(PREFIX).lower().split("__")
-            if not _exists(Settings, path):
+            if not exists(Settings, path):
                 yield f"{name}: unknown setting"
-
-
-def _exists(kind: Any, path: list[str]) -> bool:  # noqa: ANN401 - annotations of any kind
-    if not path:
-        return True
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        field = kind.model_fields.get(path[0])
-        return field is not None and _exists(field.annotation, path[1:])
-    if get_origin(kind) is dict:
-        return _exists(get_args(kind)[1], path[1:])
-    if get_origin(kind) in {Union, UnionType, Annotated}:
-        return any(_exists(part, path) for part in get_args(kind))
-    return False

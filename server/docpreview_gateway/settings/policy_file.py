@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
@@ -180,7 +179,7 @@ def load_policy(path: Path, surroundings: Surroundings) -> Directory:
     try:
         policy: PolicyPart | None = PolicyPart.model_validate(values)
     except ValidationError as error:
-        mistakes += problems(error, unknown="unknown key")
+        mistakes += problems(error, PolicyPart, unknown="unknown key")
         policy = _sound_part(values)
     if policy is not None:
         mistakes += [*_unknown_references(policy, surroundings), *_duplicates(policy)]
@@ -194,7 +193,7 @@ def parsed(path: Path) -> PolicyPart:
     try:
         return PolicyPart.model_validate(_read(path))
     except ValidationError as error:
-        raise PolicyError(problems(error, unknown="unknown key")) from None
+        raise PolicyError(problems(error, PolicyPart, unknown="unknown key")) from None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -203,7 +202,7 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise PolicyError([error.strerror or type(error).__name__]) from None
     except (yaml.YAMLError, ValueError) as error:
-        raise PolicyError([_unreadable(error)]) from None
+        raise PolicyError([strict_yaml.mistake(error) or "the file must be YAML text in UTF-8"]) from None
     if not isinstance(values, dict):
         raise PolicyError(["the file must be a YAML mapping, with the keys version and callers"])
     return values
@@ -232,13 +231,6 @@ def _drop(values: object, path: tuple[int | str, ...]) -> None:
         values = values.get(key) if isinstance(values, dict) else None
     if isinstance(values, dict):
         values.pop(path[-1], None)
-
-
-def _unreadable(error: Exception) -> str:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        mark = error.problem_mark
-        return re.sub(r"'[^']{2,}'", "...", f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}")
-    return "the file must be YAML text in UTF-8"
 
 
 def _unknown_references(policy: PolicyPart, surroundings: Surroundings) -> Iterator[str]:

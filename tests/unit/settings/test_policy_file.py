@@ -186,6 +186,30 @@ def test_a_file_that_is_not_a_policy_is_rejected(tmp_path: Path, text: str | byt
     assert problems(tmp_path, text)
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "the file must be a YAML mapping, with the keys version and callers"),
+        ("version: 1\n\tcallers: {}", "line 2, column 1: a tab: YAML wants spaces"),
+        ("version: 1", "callers: is missing"),
+        (CALLER.replace("[in/]", "in/"), "callers.shop.buckets.0.input_prefixes: must be a list, such as [one, two]"),
+        (CALLER.replace("[GetPreviewJob]", "GetPreviewJob"), "callers.shop.methods: must be a list, such as"),
+        (CALLER + "    budgt: {}\n", "callers.shop.budgt: unknown key; did you mean `budget`?"),
+        (CALLER + "    budget: {per_dy: 1}\n", "callers.shop.budget.per_dy: unknown key; did you mean `per_day`?"),
+        (
+            CALLER.replace("input_prefixes", "prefixes"),
+            "prefixes: unknown key; did you mean `input_prefixes`?",
+        ),
+        (CALLER + "    x: {}\n", "callers.shop.x: unknown key"),
+    ],
+)
+def test_a_mistake_of_form_is_told_in_words_of_yaml_with_the_nearest_key(
+    tmp_path: Path, text: str, problem: str
+) -> None:
+    """And not in those of Python."""
+    assert problem in problems(tmp_path, text)
+
+
 def test_a_missing_policy_file_is_rejected(tmp_path: Path) -> None:
     """With the operating system's reason."""
     with pytest.raises(PolicyError, match="No such file"):
