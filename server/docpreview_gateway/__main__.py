@@ -252,7 +252,7 @@ def _check_options(method: str, output_object: str | None, preset: str | None, p
 
 def _explain_call(caller: Caller, asked: Question, processes: int) -> bool:
     """Print the decisions on a call, and the rules that apply to it. Whether the caller may make it."""
-    from docpreview_gateway.model.applied_rules import applied_rules, lease_warnings  # noqa: PLC0415
+    from docpreview_gateway.model.applied_rules import applied_rules, budget_warnings  # noqa: PLC0415
     from docpreview_gateway.model.policy import CREATE, explain  # noqa: PLC0415
 
     decisions = explain(caller.rights, asked)
@@ -261,8 +261,8 @@ def _explain_call(caller: Caller, asked: Question, processes: int) -> bool:
     if allowed:
         for rule, what in applied_rules(caller, asked.method, asked.preset):
             typer.echo(f"applies  {rule} {what}")
-        budget = caller.budget if asked.method == CREATE else None
-        for warning in lease_warnings(f"callers.{caller.name}.budget", budget, processes):
+        warnings = budget_warnings(f"callers.{caller.name}.budget", caller, processes)
+        for warning in warnings if asked.method == CREATE else []:
             typer.echo(f"warning: {warning}", err=True)
     on = f" on {asked.bucket}" if asked.bucket else ""
     typer.echo(f"{caller.name} {'may' if allowed else 'may not'} call {asked.method}{on}")
@@ -306,14 +306,14 @@ def _file_problems(settings: Settings) -> list[str]:
 
 def _warnings(settings: Settings) -> list[str]:
     """What has no effect, or defeats its purpose."""
-    from docpreview_gateway.model.applied_rules import lease_warnings  # noqa: PLC0415
+    from docpreview_gateway.model.applied_rules import budget_warnings  # noqa: PLC0415
+    from docpreview_gateway.model.callers import ANONYMOUS  # noqa: PLC0415
     from docpreview_gateway.settings.policy_warnings import policy_warnings  # noqa: PLC0415
 
     if settings.policy.file is not None:
         return policy_warnings(settings.policy.file, settings.processes)
-    anonymous = settings.limits.anonymous.budget
-    budget = None if anonymous is None else anonymous.budget()
-    return lease_warnings("limits.anonymous.budget", budget, settings.processes)
+    anonymous = settings.limits.anonymous.caller(ANONYMOUS.name)
+    return budget_warnings("limits.anonymous.budget", anonymous, settings.processes)
 
 
 def _policy(settings: Settings) -> Directory:

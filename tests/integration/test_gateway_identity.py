@@ -191,9 +191,12 @@ async def test_a_changed_policy_is_applied_as_a_whole_and_an_invalid_one_not_at_
         await until(lambda: refused() == 0)
 
 
-async def test_an_invalid_policy_fails_the_start(emulator: Emulator, policy: Policy) -> None:
-    """No gateway serves with a part of its policy."""
+async def test_an_invalid_policy_fails_the_start_before_the_store_is_touched(
+    emulator: Emulator, policy: Policy, tmp_path: Path
+) -> None:
+    """No gateway serves with a part of its policy, or looks for records that it will not use."""
     policy.callers["one"]["methods"] = ["Everything"]
     policy.write()
     with pytest.raises(StartError, match="Everything is not a method"):
-        await gateway(emulator, policy).__aenter__()
+        await gateway(emulator, policy, state_dir=tmp_path / "state").__aenter__()
+    assert not (tmp_path / "state").exists()

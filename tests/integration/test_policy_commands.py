@@ -423,6 +423,102 @@ def test_leases_for_outages_that_use_up_a_budget_are_a_warning_with_the_caller_a
         assert warned in output
 
 
+@pytest.mark.parametrize(
+    ("change", "warned"),
+    [
+        ({"budget": {"per_day": 50}}, []),
+        ({"budget": {"per_day": 49}}, ["50 pages, by estimate, of a budget of 49 in a day"]),
+        ({"budget": {"per_month": 10, "estimate": 20}}, ["20 pages, by estimate, of a budget of 10 in a month"]),
+        (
+            {"budget": {"per_day": 10, "per_month": 40}},
+            [
+                "50 pages, by estimate, of a budget of 10 in a day",
+                "50 pages, by estimate, of a budget of 40 in a month",
+            ],
+        ),
+        ({"budget": {"per_day": 10}, "options": {"max_pages": 10}}, []),
+        (
+            {"budget": {"per_day": 10}, "options": {"max_pages": 11}},
+            ["11 pages, by options.max_pages, of a budget of 10 in a day"],
+        ),
+        (
+            {"budget": {"per_day": 10, "count": "asked"}, "options": {"max_pages": 11}},
+            ["11 pages, by options.max_pages, of a budget of 10 in a day"],
+        ),
+        (
+            {"budget": {"per_day": 10}, "options": {"force": {"page_ranges": "1-7,9-20"}}},
+            ["19 pages, by options.force, of a budget of 10 in a day"],
+        ),
+        ({"budget": {"per_day": 20}, "options": {"force": {"single_image": True}}}, []),
+        ({"budget": {"per_day": 10}, "options": {"default": {"end_page": 10}}}, []),
+        (
+            {"budget": {"per_day": 10}, "options": {"default": {"end_page": 10}}, "presets": ["long"]},
+            ["the preset long counts 70 pages, by presets[long], of a budget of 10 in a day"],
+        ),
+        ({"budget": {"per_day": 10, "count": "asked"}}, []),
+        ({"budget": {"per_day": 10}, "shadow": True}, []),
+        ({"budget": {"per_day": 10}, "methods": ["GetPreviewJob"]}, []),
+        ({"budget": {}}, []),
+    ],
+)
+def test_a_budget_that_a_create_without_options_can_never_fit_is_a_warning_with_the_caller_and_its_numbers(
+    config: Path, tmp_path: Path, change: dict[str, object], warned: list[str]
+) -> None:
+    """By what such a create counts: its selection by the policy, else the estimate."""
+    policy = yaml.safe_load((EXAMPLES / "policy.yaml").read_text())
+    policy["presets"]["long"] = {"end_page": 70}
+    policy["callers"]["shop"] |= {"presets": [], "options": {}} | change
+    path = tmp_path / "policy.yaml"
+    path.write_text(yaml.safe_dump(policy))
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"policy": {"file": str(path)}}))
+    creates = ("--method", "CreatePreviewJob", "--bucket", BUCKET, "--object", "shop/a.pdf")
+    for arguments in (("check-config",), ("policy", "explain", "--caller", "shop", *creates)):
+        _, output = run(*arguments, "--config", str(config))
+        found = [line for line in output.splitlines() if line.startswith("warning: callers.shop.budget: a create with")]
+        assert len(found) == len(warned), output
+        assert all(words in line for words, line in zip(warned, found, strict=True)), output
+
+
+def test_a_budget_of_a_gateway_without_policy_that_no_create_fits_is_a_warning(config: Path) -> None:
+    anonymous = {"limits": {"anonymous": {"budget": {"per_day": 10}}}}
+    open_to_all = {"listen": "127.0.0.1:0", "policy": {}, "auth": {}, "tls": {}} | anonymous
+    config.write_text(json.dumps(json.loads(config.read_text()) | open_to_all))
+    code, output = run("check-config", "--config", str(config))
+    assert (code, "warning: limits.anonymous.budget: a create without" in output) == (0, True), output
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, "10 pages a day; a create without a selection counts 50 until its job has ended"),
+        ({"options": {"force": {"single_image": True}}}, "a create without a selection counts 20 until"),
+        ({"options": {"force": {"end_page": 3}}}, "admits 10 pages a day\n"),
+        (
+            {"budget": {"per_day": 10, "count": "asked"}},
+            "a day; refuses creates without page_ranges or an end_page above 0, with PDF as target, or of a spread",
+        ),
+        (
+            {"budget": {"per_day": 10, "count": "asked"}, "options": {"max_pages": 10}},
+            "10 pages a day; refuses creates with PDF as target, or of a spreadsheet without sheet_id\n",
+        ),
+        ({"budget": {"per_day": 10, "count": "asked"}, "shadow": True}, "a create without a selection counts 50"),
+    ],
+)
+def test_policy_explain_tells_a_budget_that_refuses_creates_without_a_selection_from_one_that_estimates_them(
+    config: Path, tmp_path: Path, change: dict[str, object], words: str
+) -> None:
+    """As the gateway does with such creates; in shadow mode nothing is refused."""
+    policy = yaml.safe_load((EXAMPLES / "policy.yaml").read_text())
+    policy["callers"]["shop"] |= {"presets": [], "options": {}, "budget": {"per_day": 10}} | change
+    path = tmp_path / "policy.yaml"
+    path.write_text(yaml.safe_dump(policy))
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"policy": {"file": str(path)}}))
+    asked = ("--caller", "shop", "--method", "CreatePreviewJob", "--bucket", BUCKET, "--config", str(config))
+    code, output = run("policy", "explain", *asked)
+    assert code == 0
+    assert words in output
+
+
 def test_leases_that_use_up_the_budget_of_a_gateway_without_policy_are_a_warning(config: Path) -> None:
     anonymous = {"limits": {"anonymous": {"budget": {"per_day": 10, "outage_pages": 10}}}}
     open_to_all = {"listen": "127.0.0.1:0", "policy": {}, "auth": {}, "tls": {}} | anonymous

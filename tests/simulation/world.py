@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview_gateway.creates import pages
 from docpreview_gateway.creates.keys import CreateKeys
 from docpreview_gateway.creates.records import Record, State, Timing
 from docpreview_gateway.model.buckets import Bucket
@@ -155,7 +154,7 @@ class World:
         if caller is None or caller.budget is None:
             return
         self.made_pages[caller.name] += made.pages
-        asked = pages.asked(made.job.options, caller.budget)
+        asked = caller.budget.asked(made.job.options)
         self.bound[caller.name] += max(0, made.pages - asked)
         limit = caller.budget.per_month if self.plan.crosses_midnight else caller.budget.per_day
         total = self.made_pages[caller.name]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from docpreview_gateway.creates import pages
 from docpreview_gateway.creates.days import day_of
 from docpreview_gateway.creates.keys import is_of_marker, random_key, same_body
 from docpreview_gateway.creates.records import MAX_STORED_BYTES, Record, State, stored_request
@@ -52,7 +51,7 @@ class Drafts:
             render="",
             keep=max(self._timing.keep if has_id else 0.0, caller.dedupe_seconds),
             day=day if counted else "",
-            asked=pages.asked(admitted.request.options, caller.budget) if caller.budget is not None else 0,
+            asked=caller.budget.asked(admitted.request.options) if caller.budget is not None else 0,
         )
 
     def old_key(self, work: Work, now: float) -> str:

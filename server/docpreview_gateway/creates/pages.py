@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
 from docpreview_gateway.model.job_states import TERMINAL
-from docpreview_gateway.model.validation import MAX_SINGLE_IMAGE_PAGES, selected_pages
+from docpreview_gateway.model.validation import selected_pages
 
 if TYPE_CHECKING:
     from docpreview_gateway.model.callers import PageBudget
@@ -60,14 +60,6 @@ def bounds(period: str) -> tuple[datetime, datetime]:
         return start, (start + timedelta(days=31)).replace(day=1)
     start = datetime.strptime(period, "%Y-%m-%d").replace(tzinfo=UTC)
     return start, start + timedelta(days=1)
-
-
-def asked(options: PreviewOptions, budget: PageBudget) -> int:
-    """Pages that a create with valid options may make: the number it selects, or the budget's estimate."""
-    selected = selected_pages(options)
-    if selected > 0:
-        return selected
-    return min(budget.estimate, MAX_SINGLE_IMAGE_PAGES) if options.single_image else budget.estimate
 
 
 def made(job: PreviewJob) -> int | None:

@@ -130,7 +130,7 @@ class Scans:
                 render="",
                 keep=self._timing.keep,
                 day=day_of(created) if caller else "",
-                asked=pages.asked(job.options, PageBudget()),
+                asked=PageBudget().asked(job.options),
                 nonce=new_nonce(),
                 sign_start=created,
                 sign_end=created,

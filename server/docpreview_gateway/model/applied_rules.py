@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from docpreview.v1.preview_job_pb2 import PreviewOptions
+from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+from docpreview_gateway.model.option_rules import OptionRules
 from docpreview_gateway.model.policy import CREATE
+from docpreview_gateway.model.validation import selected_pages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from docpreview.v1.preview_job_pb2 import PreviewOptions
     from docpreview_gateway.model.callers import Caller, PageBudget, Rate
-    from docpreview_gateway.model.option_rules import OptionRules
 
 
 class Applied(NamedTuple):
@@ -25,19 +27,60 @@ def applied_rules(caller: Caller, method: str, preset: str | None) -> list[Appli
     """Every rule for such calls of the caller, beside those that decide whether it may make them."""
     found = [*_limits(caller, method)]
     if method == CREATE and caller.rights is not None:
-        found += _of_creates(caller, caller.rights.options)
         used = caller.rights.presets.get(preset or "")
+        found += _of_creates(caller, caller.rights.options, used or PreviewOptions())
         if used is not None:
             found.append(Applied(f"presets[{preset}]", f"sets {_options(used)}"))
     return [Applied(f"callers.{caller.name}.{rule}", what) for rule, what in found]
 
 
-def lease_warnings(name: str, budget: PageBudget | None, processes: int) -> list[str]:
-    """A line for each period of a budget that `outage_pages` of all `processes` (replicas and their workers) use up.
+def budget_warnings(name: str, caller: Caller, processes: int) -> list[str]:
+    """A line for each way in which the caller's budget, at path `name`, defeats its purpose.
+
+    `processes` is the number of replicas and their workers.
+    """
+    if caller.budget is None or not (caller.rights is None or caller.rights.has_method(CREATE)):
+        return []
+    never = [] if caller.shadow else dict.fromkeys(_never_admitted(name, caller, caller.budget))
+    return [*_lease_warnings(name, caller.budget, processes), *never]
+
+
+def _never_admitted(name: str, caller: Caller, budget: PageBudget) -> Iterator[str]:
+    """Creates without options of their own that count more pages than a whole day or month has."""
+    presets: Mapping[str, PreviewOptions] = {} if caller.rights is None else caller.rights.presets
+    options = OptionRules() if caller.rights is None else caller.rights.options
+    request = CreatePreviewJobRequest()
+    for preset, made in {"": PreviewOptions(), **presets}.items():
+        result = options.apply(request, made).options
+        selects = selected_pages(result) > 0
+        if not selects and (preset or budget.count == "asked"):
+            continue
+        sources = options.sources(request, made)
+        source = sources.get("end_page", sources.get("page_ranges")) if selects else "estimate"
+        who = "without options of its own"
+        if source == "preset":
+            who, source = f"with the preset {preset}", f"presets[{preset}]"
+        for period, most in _bounds(budget):
+            if (pages := budget.asked(result)) > most:
+                yield (
+                    f"{name}: a create {who} counts {pages} pages, by {source}, of a budget of {most} in a {period}: "
+                    "it is always refused with PAGE_BUDGET_TOO_SMALL"
+                )
+
+
+def _bounds(budget: PageBudget) -> list[tuple[str, int]]:
+    """The periods that have a quota, and the pages of each."""
+    return [
+        (period, pages) for period, pages in (("day", budget.per_day), ("month", budget.per_month)) if pages is not None
+    ]
+
+
+def _lease_warnings(name: str, budget: PageBudget, processes: int) -> list[str]:
+    """A line for each period of a budget that `outage_pages` of all processes use up.
 
     Leases never overspend, but what is leased nobody may use while the store works.
     """
-    if budget is None or not budget.outage_pages:
+    if not budget.outage_pages:
         return []
     together = budget.outage_pages * processes
     leased = _count(together)
@@ -47,8 +90,8 @@ def lease_warnings(name: str, budget: PageBudget | None, processes: int) -> list
         f"{name}.outage_pages: {leased} may be leased, of a budget of {most} in a {period}: creates "
         "are refused with PAGE_BUDGET_EXHAUSTED although those pages are not used; keep it well below "
         f"{most // processes}"
-        for period, most in (("day", budget.per_day), ("month", budget.per_month))
-        if most is not None and together >= most
+        for period, most in _bounds(budget)
+        if together >= most
     ]
 
 
@@ -67,7 +110,7 @@ def _limits(caller: Caller, method: str) -> Iterator[Applied]:
         yield Applied("shadow", "is true: limits and budget only count")
 
 
-def _of_creates(caller: Caller, options: OptionRules) -> Iterator[Applied]:
+def _of_creates(caller: Caller, options: OptionRules, preset: PreviewOptions) -> Iterator[Applied]:
     for name, layer, why in (
         ("default", options.default, "where neither the create nor its preset does"),
         ("force", options.force, "whatever the create says"),
@@ -80,19 +123,25 @@ def _of_creates(caller: Caller, options: OptionRules) -> Iterator[Applied]:
         what = f"refuses more than {options.max_pages} pages and PDF as target, and selects as many without a selection"
         yield Applied("options.max_pages", what)
     if caller.budget is not None:
-        yield Applied("budget", _budget(caller.budget, estimates=options.max_pages is None))
+        yield Applied("budget", _budget(caller.budget, options, preset, hard=not caller.shadow))
     if caller.dedupe_seconds:
         yield Applied(
             "dedupe_seconds", f"answers with the existing job of an equal create for {caller.dedupe_seconds:g} s"
         )
 
 
-def _budget(budget: PageBudget, *, estimates: bool) -> str:
-    periods = {"day": budget.per_day, "month": budget.per_month}
-    bounds = " and ".join(f"{pages} pages a {period}" for period, pages in periods.items() if pages is not None)
-    estimate = f"; a create without a selection counts {budget.estimate} until its job has ended" if estimates else ""
+def _budget(budget: PageBudget, options: OptionRules, preset: PreviewOptions, *, hard: bool) -> str:
+    bounds = " and ".join(f"{pages} pages a {period}" for period, pages in _bounds(budget))
+    open_ended = ""
+    if budget.count == "asked" and hard:
+        unselected = "" if options.selecting else "without page_ranges or an end_page above 0, "
+        open_ended = f"; refuses creates {unselected}with PDF as target, or of a spreadsheet without sheet_id"
+    elif options.selecting is None:
+        single_image = options.apply(CreatePreviewJobRequest(), preset).options.single_image
+        estimate = budget.asked(PreviewOptions(single_image=single_image))
+        open_ended = f"; a create without a selection counts {estimate} until its job has ended"
     outage = f"; each process leases {budget.outage_pages} of them for outages" if budget.outage_pages else ""
-    return f"{f'admits {bounds}' if bounds else 'only counts pages'}{estimate}{outage}"
+    return f"{f'admits {bounds}' if bounds else 'only counts pages'}{open_ended}{outage}"
 
 
 def _rate(rate: Rate) -> str:

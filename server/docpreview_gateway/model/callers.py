@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
+from docpreview_gateway.model.validation import MAX_SINGLE_IMAGE_PAGES, selected_pages
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from docpreview.v1.preview_job_pb2 import PreviewOptions
     from docpreview_gateway.model.policy import Rights
 
 
@@ -34,6 +37,13 @@ class PageBudget:
     estimate: int = 50
     count: Literal["estimate", "asked"] = "estimate"
     outage_pages: int = 0
+
+    def asked(self, options: PreviewOptions) -> int:
+        """Pages that a create with valid options may make: the number it selects, or the estimate."""
+        selected = selected_pages(options)
+        if selected > 0:
+            return selected
+        return min(self.estimate, MAX_SINGLE_IMAGE_PAGES) if options.single_image else self.estimate
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,13 @@ class OptionRules:
     at_most: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     max_pages: int | None = None
 
+    @property
+    def selecting(self) -> str | None:
+        """The rule by which every create selects a known number of pages; None: some may leave it open."""
+        if self.max_pages is not None:
+            return "options.max_pages"
+        return "options.force" if _selected(self.force) > 0 else None
+
     def apply(self, request: CreatePreviewJobRequest, preset: PreviewOptions) -> CreatePreviewJobRequest:
         """The request with all layers of options, and without its preset: the one to validate and send.
 

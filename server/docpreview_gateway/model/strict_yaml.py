@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 MAX_DEPTH = 50
 """Most lists and maps within each other: the library reads them by recursion."""
 
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+"""Quotes in messages of the parser: of the document, and of tokens such as ',' and '<block end>'."""
+_TOKEN = re.compile(r"..?.?|.<.*")
+
 
 class DuplicateKeyError(yaml.constructor.ConstructorError):
     """A map has a key twice."""
@@ -21,6 +26,22 @@ class DuplicateKeyError(yaml.constructor.ConstructorError):
 def parse(text: bytes | str) -> Any:  # noqa: ANN401 - any document
     """The values of a YAML document. `yaml.YAMLError`, or UnicodeDecodeError, when it cannot be used."""
     return yaml.load(text, _StrictLoader)  # noqa: S506 - a SafeLoader
+
+
+def mistake(error: Exception) -> str | None:
+    """Place and words of a parser's error, without a quote of the document: it may hold keys. None: it has no place."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return None
+    where = f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}"
+    problem = error.problem or ""
+    if r"'\t'" in problem:
+        return f"{where}: a tab: YAML wants spaces"
+    what = "" if isinstance(error, DuplicateKeyError) else "not YAML: "
+    return f"{where}: {what}{_QUOTED.sub(_without_content, problem)}"
+
+
+def _without_content(quote: re.Match[str]) -> str:
+    return quote[0] if _TOKEN.fullmatch(quote[0]) else "..."
 
 
 class _StrictLoader(yaml.SafeLoader):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path  # noqa: TC003 - pydantic looks it up
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
 from docpreview_gateway.settings.limits import Section
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 JwtAlgorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 """Asymmetric ones only: with HS256 an attacker could sign with the public key."""
@@ -104,27 +107,27 @@ def is_loopback(address: str) -> bool:
         return host == "localhost"
 
 
-def check_access(
+def access_mistakes(
     listen: str, *, auth: AuthSettings | Literal["insecure"], policy: PolicySettings, tls: TlsSettings
-) -> None:
-    """ValueError when calls would need no authentication, or tokens no TLS, without a setting that says so."""
+) -> Iterator[str]:
+    """Problems: calls would need no authentication, or tokens no TLS, without a setting that says so."""
     if auth == "insecure":
         if policy.file is not None:
-            raise ValueError("auth: insecure, but policy.file names callers; take one of them away")
+            yield "auth: insecure, but policy.file names callers; take one of them away"
         return
     if policy.file is None:
         if auth.jwt or tls.client_ca:
-            raise ValueError("policy.file: is needed to say which callers the tokens and certificates belong to")
-        if not is_loopback(listen):
-            raise ValueError(
+            yield "policy.file: is needed to say which callers the tokens and certificates belong to"
+        elif not is_loopback(listen):
+            yield (
                 f"listen: {listen} is not on loopback, and callers would not have to prove who they are; name them in "
                 "policy.file, or write auth: insecure when something before the gateway does that"
             )
     elif tls.certificate is None and not tls.plaintext and not is_loopback(listen):
-        raise ValueError(
+        yield (
             "tls: tokens and answers on a network need certificate and key, or plaintext: true when something before "
             "the gateway does TLS"
         )
     issuers = [found.issuer for found in auth.jwt]
     if len(set(issuers)) < len(issuers):
-        raise ValueError("auth.jwt: an issuer stands twice; give it one entry")
+        yield "auth.jwt: an issuer stands twice; give it one entry"

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path  # noqa: TC003 - pydantic looks it up
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
 from docpreview_gateway.settings.access import is_loopback
 from docpreview_gateway.settings.limits import Section, Tuning
 from docpreview_gateway.settings.sections import Address, host_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def _numeric(value: str) -> str:
@@ -74,14 +77,14 @@ class EdgeSettings(Section):
         return self
 
 
-def check_edge(listen: str, edge: EdgeSettings) -> None:
-    """ValueError when others than Envoy could reach the gateway, which believes the certificates that Envoy names."""
+def edge_mistakes(listen: str, edge: EdgeSettings) -> Iterator[str]:
+    """Problems: others than Envoy could reach the gateway, which believes the certificates that Envoy names."""
     if edge.listen is None:
         return
     if not is_loopback(listen):
-        raise ValueError(
+        yield (
             f"listen: {listen} is not on loopback, and the gateway behind edge.listen believes what it hears there "
             "about client certificates; use 127.0.0.1:50050"
         )
     if edge.listen.rpartition(":")[2] == listen.rpartition(":")[2]:
-        raise ValueError("edge.listen: has the port of listen; Envoy and the gateway need one each")
+        yield "edge.listen: has the port of listen; Envoy and the gateway need one each"

@@ -7,14 +7,11 @@ given as JSON. `DOCPREVIEW_CONFIG` names the file.
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
-from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from pydantic import (
-    BaseModel,
     Field,
     ValidationError,
     model_validator,
@@ -28,9 +25,9 @@ from pydantic_settings import (
 )
 
 from docpreview_gateway.model import strict_yaml
-from docpreview_gateway.settings.access import AuthSettings, PolicySettings, TlsSettings, check_access
-from docpreview_gateway.settings.edge import EdgeSettings, check_edge
-from docpreview_gateway.settings.problems import problems
+from docpreview_gateway.settings.access import AuthSettings, PolicySettings, TlsSettings, access_mistakes
+from docpreview_gateway.settings.edge import EdgeSettings, edge_mistakes
+from docpreview_gateway.settings.problems import exists, problems
 from docpreview_gateway.settings.sections import (
     Address,
     BucketSettings,
@@ -61,9 +58,6 @@ CONFIG_VARIABLE = "DOCPREVIEW_CONFIG"
 _CLIENTS_VARIABLES = frozenset({"DOCPREVIEW_TARGET", "DOCPREVIEW_TOKEN"})
 _EMULATOR_PREFIX = "DOCPREVIEW_EMULATOR_"
 """Variables of the project's other programs, which may run in the same environment."""
-
-_QUOTED = re.compile(r"'[^'<]{2,}'|\"[^\"<]{2,}\"")
-"""Quotes of the file in messages of the YAML parser; names of its tokens, such as '<block end>', are left."""
 
 
 class StartError(Exception):
@@ -161,41 +155,46 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
+        if mistakes := [*self._mistakes()]:
+            raise ValueError("\n".join(mistakes))
+        return self
+
+    def _mistakes(self) -> Iterator[str]:
+        """Problems: settings that are valid alone, and not together."""
         if not self.buckets:
-            raise ValueError("buckets: name at least one; a bucket that is not listed does not exist for callers")
+            yield "buckets: name at least one; a bucket that is not listed does not exist for callers"
         names = [bucket.name for bucket in self.buckets]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"buckets: {', '.join(twice)} is listed more than once")
+            yield f"buckets: {', '.join(twice)} is listed more than once"
         for bucket in self.buckets:
             if bucket.credentials not in self.credentials:
-                raise ValueError(f"buckets: {bucket.name} names credentials that are not there: {bucket.credentials}")
-        check_edge(self.listen, self.edge)
-        check_access(self.edge.listen or self.listen, auth=self.auth, policy=self.policy, tls=self.tls)
+                yield f"buckets: {bucket.name} names credentials that are not there: {bucket.credentials}"
+        yield from edge_mistakes(self.listen, self.edge)
+        yield from access_mistakes(self.edge.listen or self.listen, auth=self.auth, policy=self.policy, tls=self.tls)
         if self.watch.poll_cap_seconds < self.watch.poll_floor_seconds:
-            raise ValueError("watch.poll_cap_seconds: must not be less than watch.poll_floor_seconds")
+            yield "watch.poll_cap_seconds: must not be less than watch.poll_floor_seconds"
         if not self.concurrency.lowest <= self.concurrency.initial <= self.concurrency.highest:
-            raise ValueError("concurrency.initial: must be between concurrency.lowest and concurrency.highest")
+            yield "concurrency.initial: must be between concurrency.lowest and concurrency.highest"
         if self.replicas > 1 and self.shared_state.url is None:
-            raise ValueError(
+            yield (
                 f"shared_state.url: missing, and replicas is {self.replicas}; each would have its own cache and "
                 "its own ledger of request_ids. Give the redis:// address of a shared server, or set replicas to 1"
             )
-        self._check_shared_records()
-        return self
+        yield from self._shared_records_mistakes()
 
-    def _check_shared_records(self) -> None:
-        """ValueError when replicas would not know their records from those of other deployments, or forged ones."""
+    def _shared_records_mistakes(self) -> Iterator[str]:
+        """Problems: replicas would not know their records from those of other deployments, or forged ones."""
         shared = self.shared_state
         if shared.url is None and shared.ledger_url is None:
             return
         if shared.namespace is None:
-            raise ValueError(
+            yield (
                 "shared_state.namespace: missing. Name this deployment, such as previews: 1 to 32 small letters, "
                 "digits and hyphens, the same for all replicas, and another one for each deployment that shares the "
                 "server or a bucket"
             )
         if self.ledger.key_file is None:
-            raise ValueError(
+            yield (
                 "ledger.key_file: missing, and shared_state is set; replicas need one secret for creates. Write the "
                 "output of `openssl rand -base64 32` to a file that all replicas have, and name it here"
             )
@@ -228,7 +227,9 @@ def load(path: Path | None) -> Settings:
     try:
         settings = FromFile()
     except ValidationError as error:
-        mistakes += problems(error, unknown="unknown setting")
+        if path is None and any(wrong["type"] == "missing" for wrong in error.errors(include_input=False)):
+            mistakes.append(f"no configuration file is named: give --config gateway.yaml, or set {CONFIG_VARIABLE}")
+        mistakes += problems(error, Settings, unknown="unknown setting")
     except (SettingsError, yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
         mistakes.append(_unreadable(error))
     if mistakes:
@@ -248,14 +249,9 @@ def _readable(path: Path | None) -> Path | None:
 
 def _unreadable(error: Exception) -> str:
     """The mistake in a file or variable as a whole, without a quote of it: it may hold keys."""
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        mark = error.problem_mark
-        problem = _QUOTED.sub("...", error.problem or "")
-        what = "" if isinstance(error, strict_yaml.DuplicateKeyError) else "not YAML: "
-        return f"line {mark.line + 1}, column {mark.column + 1}: {what}{problem}"
     if isinstance(error, SettingsError):
         return str(error)
-    return "the file must be a YAML map of settings"
+    return strict_yaml.mistake(error) or "the file must be a YAML map of settings"
 
 
 def _unknown_variables() -> Iterator[str]:
@@ -265,18 +261,5 @@ def _unknown_variables() -> Iterator[str]:
             continue
         if name.startswith(PREFIX) and name != CONFIG_VARIABLE:
             path = name.removeprefix(PREFIX).lower().split("__")
-            if not _exists(Settings, path):
+            if not exists(Settings, path):
                 yield f"{name}: unknown setting"
-
-
-def _exists(kind: Any, path: list[str]) -> bool:  # noqa: ANN401 - annotations of any kind
-    if not path:
-        return True
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        field = kind.model_fields.get(path[0])
-        return field is not None and _exists(field.annotation, path[1:])
-    if get_origin(kind) is dict:
-        return _exists(get_args(kind)[1], path[1:])
-    if get_origin(kind) in {Union, UnionType, Annotated}:
-        return any(_exists(part, path) for part in get_args(kind))
-    return False

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
+import copy
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -173,31 +174,63 @@ class PolicyPart(Section):
 
 def load_policy(path: Path, surroundings: Surroundings) -> Directory:
     """Load a policy file. PolicyError with every mistake."""
-    policy = parsed(path)
-    if mistakes := [*_unknown_references(policy, surroundings), *_duplicates(policy)]:
+    values = _read(path)
+    mistakes: list[str] = []
+    try:
+        policy: PolicyPart | None = PolicyPart.model_validate(values)
+    except ValidationError as error:
+        mistakes += problems(error, PolicyPart, unknown="unknown key")
+        policy = _sound_part(values)
+    if policy is not None:
+        mistakes += [*_unknown_references(policy, surroundings), *_duplicates(policy)]
+    if mistakes or policy is None:
         raise PolicyError(mistakes)
     return directory(policy)
 
 
 def parsed(path: Path) -> PolicyPart:
-    """A policy file that is valid by itself. PolicyError with every mistake."""
+    """A policy file that `load_policy` accepts. PolicyError when it has changed since."""
     try:
-        text = path.read_bytes()
+        return PolicyPart.model_validate(_read(path))
+    except ValidationError as error:
+        raise PolicyError(problems(error, PolicyPart, unknown="unknown key")) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = strict_yaml.parse(path.read_bytes())
     except OSError as error:
         raise PolicyError([error.strerror or type(error).__name__]) from None
-    try:
-        return PolicyPart.model_validate(strict_yaml.parse(text))
-    except ValidationError as error:
-        raise PolicyError(problems(error, unknown="unknown key")) from None
     except (yaml.YAMLError, ValueError) as error:
-        raise PolicyError([_unreadable(error)]) from None
+        raise PolicyError([strict_yaml.mistake(error) or "the file must be YAML text in UTF-8"]) from None
+    if not isinstance(values, dict):
+        raise PolicyError(["the file must be a YAML mapping, with the keys version and callers"])
+    return values
 
 
-def _unreadable(error: Exception) -> str:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        mark = error.problem_mark
-        return re.sub(r"'[^']{2,}'", "...", f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}")
-    return "the file must be YAML text in UTF-8"
+def _sound_part(values: dict[str, Any]) -> PolicyPart | None:
+    """The policy without what is wrong: first keys of callers, then, where these are needed, whole callers."""
+    presets = values.get("presets", {})
+    if not isinstance(presets, dict):
+        return None
+    values = copy.deepcopy(values) | {"version": 1, "presets": {name: {} for name in presets}}
+    for depth in (len(("callers", "name", "key")), len(("callers", "name"))):
+        try:
+            return PolicyPart.model_validate(values)
+        except ValidationError as error:
+            for wrong in error.errors(include_input=False, include_url=False):
+                _drop(values, wrong["loc"][:depth])
+    with suppress(ValidationError):
+        return PolicyPart.model_validate(values)
+    return None
+
+
+def _drop(values: object, path: tuple[int | str, ...]) -> None:
+    """Take the value at a path of keys away, if there is one."""
+    for key in path[:-1]:
+        values = values.get(key) if isinstance(values, dict) else None
+    if isinstance(values, dict):
+        values.pop(path[-1], None)
 
 
 def _unknown_references(policy: PolicyPart, surroundings: Surroundings) -> Iterator[str]:

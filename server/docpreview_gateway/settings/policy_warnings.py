@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from docpreview.v1.preview_job_pb2 import PreviewOptions
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview_gateway.model import validation
-from docpreview_gateway.model.applied_rules import lease_warnings
+from docpreview_gateway.model.applied_rules import budget_warnings
 from docpreview_gateway.model.policy import CREATE, covers_nothing
 from docpreview_gateway.settings.policy_file import directory, parsed
 
@@ -16,34 +16,27 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from docpreview_gateway.model.policy import Rights
-    from docpreview_gateway.settings.policy_file import OptionsPart, PolicyPart
+    from docpreview_gateway.settings.policy_file import PolicyPart
 
 
 def policy_warnings(path: Path, processes: int) -> list[str]:
     """A line for each warning, of a file that `load_policy` accepts and as many gateway processes obey."""
     policy = parsed(path)
     callers = directory(policy).callers.values()
-    leases = [
-        line for caller in callers for line in lease_warnings(f"callers.{caller.name}.budget", caller.budget, processes)
+    budgets = [
+        line for caller in callers for line in budget_warnings(f"callers.{caller.name}.budget", caller, processes)
     ]
     every = (caller.rights for caller in callers)
     found = [line for rights in every if rights is not None for line in (*_prefixes(rights), *_refused(rights))]
-    return [*_unused_estimates(policy), *leases, *found]
+    return [*_unused_estimates(policy), *budgets, *found]
 
 
 def _unused_estimates(policy: PolicyPart) -> Iterator[str]:
     for name, part in policy.callers.items():
         if part.budget is None or "estimate" not in part.budget.model_fields_set:
             continue
-        if (rule := _selecting_rule(part.options)) is not None:
+        if (rule := part.options.option_rules().selecting) is not None:
             yield f"callers.{name}.budget.estimate: is never used, because with {rule} every create selects its pages"
-
-
-def _selecting_rule(options: OptionsPart) -> str | None:
-    """The rule that gives each create a selection of pages with a known number."""
-    if options.max_pages is not None:
-        return "options.max_pages"
-    return "options.force" if validation.selected_pages(options.option_rules().force) > 0 else None
 
 
 def _prefixes(rights: Rights) -> Iterator[str]:

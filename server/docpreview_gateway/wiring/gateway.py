@@ -63,6 +63,7 @@ if TYPE_CHECKING:
 
     import grpc
 
+    from docpreview_gateway.access.authentication import Authenticator
     from docpreview_gateway.rpc.handlers import Route
     from docpreview_gateway.settings.loading import Settings
     from docpreview_gateway.upstream.operations import Upstream
@@ -122,7 +123,9 @@ class Gateway:
         stack.push_async_callback(self._observed.close)
         clock = self._clock
         access = Access(self._settings, clock, self._observed.access)
+        # Every file is read before the store is touched: with an invalid one there is nothing to connect for.
         credentials, times = access.cloud_credentials(), CloudTimes(clock)
+        authentication, tls = access.authenticator(), access.server_credentials()
         self._counting = await stack.enter_async_context(counting(self._settings))
         cloud = await stack.enter_async_context(
             cloud_parts(self._settings, credentials, times, rates=self._counting, observed=self._observed)
@@ -156,11 +159,14 @@ class Gateway:
             self._observed.log,
             longest_stream=self._settings.watch.max_stream_seconds,
         )
-        await self._grpc(stack, self._handlers(access), all_routes, access, watching)
+        await access.refresh_keys()
+        await stack.enter_async_context(repeated(access.refresh_keys, KEYS_SECONDS))
+        await stack.enter_async_context(repeated(access.reloading.check, CHECK_SECONDS))
+        await self._grpc(stack, self._handlers(authentication), all_routes, tls, watching)
 
-    def _handlers(self, access: Access) -> Handlers:
+    def _handlers(self, authentication: Authenticator | None) -> Handlers:
         limits = self._settings.limits
-        anonymous, authentication = limits.anonymous.caller(ANONYMOUS.name), access.authenticator()
+        anonymous = limits.anonymous.caller(ANONYMOUS.name)
         telemetry, bounds = self._observed.limits, Bounds(limits.max_calls, self._settings.watch.max_watches)
         gate = CallLimits(self._counting, telemetry, share=self._settings.processes)
         shares = {
@@ -240,7 +246,7 @@ class Gateway:
         stack: AsyncExitStack,
         handlers: Handlers,
         all_routes: list[Route[Any]],
-        access: Access,
+        tls: grpc.ServerCredentials | None,
         watching: Watching,
     ) -> None:
         health = Health()
@@ -248,12 +254,9 @@ class Gateway:
         server = self._server(listener, handlers, all_routes, health)
         for watchdog in (self._streams.check, self._connections.check):
             await stack.enter_async_context(repeated(watchdog, WATCHDOG_SECONDS))
-        await access.refresh_keys()
-        await stack.enter_async_context(repeated(access.refresh_keys, KEYS_SECONDS))
-        await stack.enter_async_context(repeated(access.reloading.check, CHECK_SECONDS))
         address = self._settings.listen if self._worker is None else self._worker.listen
         try:
-            self.port = await listener.start(server, address, access.server_credentials())
+            self.port = await listener.start(server, address, tls)
         except RuntimeError as error:
             raise StartError(f"listen {self._settings.listen}: the address cannot be used, is it taken?") from error
         self._connections.listens_on(self.port)

@@ -32,11 +32,11 @@ LIMITS = st.none() | st.integers(min_value=0, max_value=50)
     ],
 )
 def test_a_create_asks_for_the_pages_that_it_selects_or_the_estimate(options: dict[str, Any], expected: int) -> None:
-    assert pages.asked(PreviewOptions(**options), PageBudget(estimate=40)) == expected
+    assert PageBudget(estimate=40).asked(PreviewOptions(**options)) == expected
 
 
 def test_a_single_image_asks_for_an_estimate_that_is_smaller_than_its_limit() -> None:
-    assert pages.asked(PreviewOptions(single_image=True), PageBudget(estimate=3)) == 3
+    assert PageBudget(estimate=3).asked(PreviewOptions(single_image=True)) == 3
 
 
 @pytest.mark.parametrize(

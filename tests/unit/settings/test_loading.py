@@ -64,6 +64,21 @@ def test_several_replicas_need_a_shared_state(folder: Path) -> None:
     assert load(file(folder, SHARED + "replicas: 2\n")).replicas == 2
 
 
+def test_settings_that_contradict_each_other_are_all_named_in_one_run(folder: Path) -> None:
+    """A line for each."""
+    text = MINIMAL.replace("credentials: main", "credentials: other") + "replicas: 2\nlisten: 0.0.0.0:1\n"
+    found = problems(
+        file(folder, text + "watch: {poll_floor_seconds: 9, poll_cap_seconds: 1}\nconcurrency: {initial: 1}\n")
+    )
+    assert [line.partition(": ")[0] for line in found] == [
+        "buckets",
+        "listen",
+        "watch.poll_cap_seconds",
+        "concurrency.initial",
+        "shared_state.url",
+    ]
+
+
 class TestSources:
     def test_a_file_with_buckets_and_keys_is_enough(self, folder: Path) -> None:
         """The rest has defaults."""
@@ -183,8 +198,9 @@ class TestSharedState:
     def test_shared_state_needs_a_namespace_and_a_key_file(self, folder: Path, key: str) -> None:
         """Each message says what to write."""
         shared = MINIMAL + f"shared_state: {{{key}: redis://host}}\n"
-        (problem,) = problems(file(folder, shared))
+        (problem, other) = problems(file(folder, shared))
         assert problem.startswith("shared_state.namespace: missing. Name this deployment, such as previews")
+        assert other.startswith("ledger.key_file: missing, and shared_state is set")
         (problem,) = problems(file(folder, shared.replace("redis://host", "redis://host, namespace: previews")))
         assert problem.startswith("ledger.key_file: missing, and shared_state is set")
         assert "openssl rand -base64 32" in problem
@@ -233,7 +249,10 @@ class TestMistakes:
     def test_every_unknown_key_is_named_with_its_path(self, folder: Path) -> None:
         """In sections, too."""
         found = problems(file(folder, MINIMAL + "lisen: x\nupstream: {endpont: x}\n"))
-        assert sorted(found) == ["lisen: unknown setting", "upstream.endpont: unknown setting"]
+        assert sorted(found) == [
+            "lisen: unknown setting; did you mean `listen`?",
+            "upstream.endpont: unknown setting; did you mean `endpoint`?",
+        ]
 
     def test_an_unknown_key_in_a_list_is_named_with_its_index(self, folder: Path) -> None:
         """The index of the bucket."""
@@ -336,7 +355,38 @@ class TestFiles:
 
     def test_an_empty_file_names_what_is_required(self, folder: Path) -> None:
         """Buckets and credentials."""
-        assert problems(file(folder, "")) == ["buckets: Field required", "credentials: Field required"]
+        assert problems(file(folder, "")) == ["buckets: is missing", "credentials: is missing"]
+
+    def test_without_a_file_the_mistakes_begin_with_how_to_name_one(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Not of variables that are enough without one, or that name one."""
+        found = ["buckets: is missing", "credentials: is missing"]
+        named = "no configuration file is named: give --config gateway.yaml, or set DOCPREVIEW_CONFIG"
+        assert problems(None) == [named, *found]
+        monkeypatch.setenv("DOCPREVIEW_CONFIG", str(file(folder, "")))
+        assert problems(None) == found
+
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [
+            ("\tlisten: x\n", "line 1, column 1: a tab: YAML wants spaces"),
+            ("a: {b: 'c d': 3}\n", "line 1, column 13: not YAML: expected ',' or '}', but got ':'"),
+            ("listen: 5\n", "listen: must be text; put it in quotes"),
+            ("workers: [1]\n", "workers: must be a whole number"),
+            ("ledger: on\n", "ledger: must be a mapping, such as {key: value}"),
+            ("admin_hosts: one\n", "admin_hosts: must be a list, such as [one, two]"),
+            ("reflection: perhaps\n", "reflection: must be true or false"),
+            ("ledgr: {}\n", "ledgr: unknown setting; did you mean `ledger`?"),
+            ("ledger: {keyfile: x}\n", "ledger.keyfile: unknown setting; did you mean `key_file`?"),
+            ("zzz: 1\n", "zzz: unknown setting"),
+        ],
+    )
+    def test_a_mistake_is_told_in_words_of_yaml_with_the_nearest_key(
+        self, folder: Path, text: str, problem: str
+    ) -> None:
+        """And not in those of Python."""
+        assert problem in problems(file(folder, text))
 
     def test_bytes_that_are_not_text_are_rejected(self, folder: Path) -> None:
         """Like any other file that is not YAML."""
@@ -482,7 +532,7 @@ class TestLimits:
         ("wrong", "message"),
         [
             ("anonymous: {rate: 100}", "limits.anonymous.rate: a rate has a unit: write {per_second: 100, burst: 200}"),
-            ("anonymous: {rate: {per_second: -1}}", "limits.anonymous.rate.per_second: Input should be greater than 0"),
+            ("anonymous: {rate: {per_second: -1}}", "limits.anonymous.rate.per_second: must be greater than 0"),
             ("anonymous: {rate: {per_second: 5, burst: 0}}", "limits.anonymous.rate.burst: "),
             ("anonymous: {budget: 5000}", "limits.anonymous.budget: a budget has a unit: write {per_day: 5000}"),
             ("anonymous: {budget: 5000/day}", "limits.anonymous.budget: a budget has a unit"),

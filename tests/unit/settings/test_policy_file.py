@@ -142,6 +142,38 @@ def test_a_mistake_is_named_with_its_path_and_without_a_secret(
     assert HASH not in found
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "form"),
+    [
+        ("    methods:", "    rates: 1\n    methods:", "callers.shop.rates: unknown key"),
+        ("    methods:", "    weight: heavy\n    methods:", "callers.shop.weight: "),
+        ("version: 1", "version: 2", "version: "),
+        ("version: 1", "version: 1\ncaller: {}", "caller: unknown key"),
+        ("version: 1", "version: 1\npresets: {small: {dpi: 1}}", "presets.small: unknown option dpi"),
+        ("  shop:", "  other: [wrong]\n  Wrong Name: 3\n  shop:", "callers.other: "),
+        ("  shop:", "  other: {identities: [], methods: [GetJob], rates: 1}\n  shop:", "callers.other.identities: "),
+    ],
+)
+def test_a_mistake_of_form_hides_no_unknown_bucket_method_or_preset(
+    tmp_path: Path, old: str, new: str, form: str
+) -> None:
+    """All are named in one run."""
+    text = CALLER.replace(BUCKET, "other-1250000000").replace(
+        "[GetPreviewJob]", "[GetJobs]\n    presets: [small, tiny]"
+    )
+    found = problems(tmp_path, text.replace(old, new, 1))
+    assert form in found
+    assert "callers.shop.buckets: other-1250000000 is not among" in found
+    assert "callers.shop.methods: GetJobs is not a method" in found
+    assert "callers.shop.presets: there is no preset tiny" in found
+    assert ("there is no preset small" in found) == ("small" not in new)
+
+
+@pytest.mark.parametrize("more", ["presets: [a]", "presets: 3", "callers: {shop: {}}"])
+def test_a_form_that_leaves_no_policy_is_named_alone(tmp_path: Path, more: str) -> None:
+    assert "not a method" not in problems(tmp_path, "version: 1\n" + more)
+
+
 def test_an_identity_of_two_callers_is_a_mistake(tmp_path: Path) -> None:
     """An identity identifies one caller."""
     second = CALLER.split("callers:\n")[1].replace("  shop:", "  shop2:").replace("0" * 64, "1" * 64)
@@ -152,6 +184,30 @@ def test_an_identity_of_two_callers_is_a_mistake(tmp_path: Path) -> None:
 def test_a_file_that_is_not_a_policy_is_rejected(tmp_path: Path, text: str | bytes) -> None:
     """Other documents, bytes that are not text, unsafe YAML tags."""
     assert problems(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "the file must be a YAML mapping, with the keys version and callers"),
+        ("version: 1\n\tcallers: {}", "line 2, column 1: a tab: YAML wants spaces"),
+        ("version: 1", "callers: is missing"),
+        (CALLER.replace("[in/]", "in/"), "callers.shop.buckets.0.input_prefixes: must be a list, such as [one, two]"),
+        (CALLER.replace("[GetPreviewJob]", "GetPreviewJob"), "callers.shop.methods: must be a list, such as"),
+        (CALLER + "    budgt: {}\n", "callers.shop.budgt: unknown key; did you mean `budget`?"),
+        (CALLER + "    budget: {per_dy: 1}\n", "callers.shop.budget.per_dy: unknown key; did you mean `per_day`?"),
+        (
+            CALLER.replace("input_prefixes", "prefixes"),
+            "prefixes: unknown key; did you mean `input_prefixes`?",
+        ),
+        (CALLER + "    x: {}\n", "callers.shop.x: unknown key"),
+    ],
+)
+def test_a_mistake_of_form_is_told_in_words_of_yaml_with_the_nearest_key(
+    tmp_path: Path, text: str, problem: str
+) -> None:
+    """And not in those of Python."""
+    assert problem in problems(tmp_path, text)
 
 
 def test_a_missing_policy_file_is_rejected(tmp_path: Path) -> None:
