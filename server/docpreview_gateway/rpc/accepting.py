@@ -43,6 +43,9 @@ With one, as in grpc.aio, each call waits for a turn of its own, and under a flo
 cancels some.
 """
 
+MOST_PUT_OFF = 3
+"""Steps of a call that has ended for whose end its cancelling waits: a message read, one written, and the status."""
+
 _NO_METHOD = ""
 """The name of a call's method that is not registered: none has this one, so gRPC answers UNIMPLEMENTED."""
 
@@ -96,11 +99,12 @@ class _Call:
     between two of them.
     """
 
-    __slots__ = ("_loop", "_step", "_task", "_thread")
+    __slots__ = ("_loop", "_put_off", "_step", "_task", "_thread")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._thread = get_ident()
+        self._put_off = 0
         self._step: asyncio.Future[None]
         self._task: asyncio.Task[None]
 
@@ -124,8 +128,10 @@ class _Call:
         self._step.add_done_callback(self._cancel)
 
     def _cancel(self, ended: object) -> None:
-        # The task, which was told of that end before, may be in the next step by now.
-        if ended is self._step:
+        # The task, which was told of that end before, may be in the next step by now; or in one after the other, for
+        # ever, if its handler writes without looking up.
+        self._put_off += 1
+        if ended is self._step or self._put_off > MOST_PUT_OFF:
             self._task.cancel()
         else:
             self._step.add_done_callback(self._cancel)
