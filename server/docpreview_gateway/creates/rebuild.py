@@ -57,7 +57,7 @@ class Scan:
 
     complete: bool
     is_blind: bool
-    """There are jobs, and none has a marker, here or lately: a cloud without echo of user data shows none of ours."""
+    """There are jobs, and none has user data, here or lately: a cloud without echo of user data shows none of ours."""
     orphans: tuple[Record, ...]
     """Records made of markers that no record knew; they are inserted already."""
 
@@ -90,8 +90,13 @@ class Scans:
             part = records[at : at + CHUNK]
             made = await store.change([Change(None, record, self._look_at(record)) for record in part])
             orphans += [record for record, new in zip(part, made, strict=True) if new]
-        is_blind = bool(listing.jobs) and not marked and not self._history.echoes(bucket)
+        shows_texts = any(each.marker or each.job.user_data for each in listing.jobs)
+        is_blind = bool(listing.jobs) and not shows_texts and not self._history.echoes(bucket)
         return Scan(listing.complete, is_blind, tuple(orphans))
+
+    def echoes(self, bucket: Bucket) -> bool:
+        """Whether a list of the last hour proves that the bucket's host shows user data."""
+        return self._history.echoes(bucket)
 
     async def span(self, bucket: Bucket, seconds: float) -> tuple[float, float]:
         """The last `seconds` by the cloud's time, and two days on each side, as a `Date` may be wrong. GatewayError."""
@@ -237,7 +242,7 @@ class Rebuild:
 
     async def _is_found(self, lost: StoreState, waited: float) -> bool:
         """Whether all that the lists show has a record now."""
-        mark = lost.cloud_mark
+        mark, blind = lost.cloud_mark, []
         for bucket in self._buckets:
             begin, end = await self._scans.span(bucket, max(self._timing.keep, MONTH_SECONDS))
             # A mark that is still to come was made by a wrong `Date`.
@@ -247,10 +252,17 @@ class Rebuild:
                 self._telemetry.ledger("orphan")
             if scan.orphans:
                 self._taken_of(lost)[bucket.name] += len(scan.orphans)
-            if not scan.complete or (scan.is_blind and waited < self._timing.keep):
-                why = "is not shown to its end" if not scan.complete else "has no markers"
-                self._tell(f"the cloud's list of {bucket.name} {why}")
+            if not scan.complete:
+                self._tell(f"the cloud's list of {bucket.name} is not shown to its end")
                 return False
+            if scan.is_blind:
+                blind.append(bucket)
+        # One service answers for all buckets of a region: where it echoes for one, a list without markers has none.
+        echoing = {bucket.region for bucket in self._buckets if self._scans.echoes(bucket)}
+        unsure = [bucket.name for bucket in blind if bucket.region not in echoing]
+        if unsure and waited < self._timing.keep:
+            self._tell(f"the cloud's lists have no markers, and may not show them: {', '.join(unsure)}")
+            return False
         return True
 
     def _taken_of(self, lost: StoreState) -> Counter[str]:

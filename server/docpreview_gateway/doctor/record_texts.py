@@ -24,7 +24,10 @@ UNKNOWN_TIMES = 10.0
 _ORPHAN = "--charge gives it a record and counts its pages; docs/runbooks/reconciliation-findings.md says how it arose"
 _DOUBLED = "it is billed, and cannot be cancelled; docs/runbooks/reconciliation-findings.md says how it arose"
 _MISCOUNTED = "pages that were charged stay charged: correct the caller's budget of this period if it matters"
-_UNREADABLE = "its request_id is refused; docs/runbooks/records-failing.md says what may have damaged it"
+_UNREADABLE = (
+    "its request_id is refused, or makes another job if its secret was given up; docs/runbooks/records-failing.md says "
+    "what may have damaged it"
+)
 _COUNTER = "pages of before a rebuild or an upgrade may be counted without records; else correct the caller's budget"
 _UNREAD = "try again; `docpreview-gateway doctor` checks the ways to the cloud and to the store"
 _BLIND = "nothing can be compared: the cloud does not echo user data, or the secret of these markers is not given"
@@ -204,7 +207,10 @@ def status_lines(status: StoreStatus) -> Iterator[str]:
     if remedy:
         yield f"         to do: {remedy}"
     if status.unreadable:
-        yield f"PROBLEM  {len(status.unreadable)} records cannot be read; creates with their request_id are refused:"
+        yield (
+            f"PROBLEM  {len(status.unreadable)} records cannot be read; creates with their request_id are refused, or "
+            "make another job where their secret was given up:"
+        )
         yield from (f"         {why}" for why in status.unreadable.values())
         yield "         to do: docs/runbooks/records-failing.md says what may have damaged them"
 

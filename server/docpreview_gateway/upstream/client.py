@@ -21,6 +21,7 @@ from docpreview_gateway.upstream.wire.signing import Window, sign
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from docpreview.v1.preview_job_pb2 import PreviewJob
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
     from docpreview_gateway.upstream.cloud_clock import CloudTimes
@@ -165,7 +166,7 @@ def _prepare(operation: Operation[Any]) -> tuple[HttpRequest, Callable[[_Answer]
         return requests.get(bucket, job_id), lambda answer: responses.one_job(answer.reply.body, name, job_id)
     if isinstance(operation, CreateJob):
         create = requests.create(operation.request, bucket, operation.output)
-        return create, lambda answer: of_this_create(responses.created_job(answer.reply.body, name), operation)
+        return create, partial(_read_created, operation)
     if isinstance(operation, ListJobs):
         listing = requests.list_jobs(operation.request, bucket, size=operation.size, cursor=operation.cursor)
         return listing, partial(_read_page, operation)
@@ -175,6 +176,11 @@ def _prepare(operation: Operation[Any]) -> tuple[HttpRequest, Callable[[_Answer]
     raise TypeError(f"not an operation of the job API: {operation!r}")
 
 
+def _read_created(operation: CreateJob, answer: _Answer) -> PreviewJob:
+    job = responses.created_job(answer.reply.body, operation.bucket.name)
+    return of_this_create(job, responses.created_marker(answer.reply.body), operation)
+
+
 def _read_page(operation: ListJobs, answer: _Answer) -> JobPage:
     page = responses.job_page(
         answer.reply.body,
@@ -182,7 +188,9 @@ def _read_page(operation: ListJobs, answer: _Answer) -> JobPage:
         with_pages=operation.request.include_pages,
         requested_cursor=operation.cursor,
     )
-    answered_at = unix_time(answer.reply.headers.get("date", ""))
+    # A copy that something on the way has kept is no proof of what is not in it, whatever its `Date` says.
+    is_copy = answer.reply.headers.get("age", "0").strip() != "0"
+    answered_at = None if is_copy else unix_time(answer.reply.headers.get("date", ""))
     # A second less, for what clocks differ and round.
     return replace(page, as_of=None if answered_at is None else answered_at - answer.seconds - 1.0)
 

@@ -214,6 +214,14 @@ async def test_the_list_covers_all_attempts(sent: Sent) -> None:
     assert asked.created_before.seconds >= record.sign_end + 60
 
 
+async def test_no_two_looks_ask_for_the_same_list(sent: Sent) -> None:
+    """A cache on the way, which has the answer to the first one, would prove an absence that is none."""
+    for _ in range(20):
+        await sent.look(7)
+    asked = [look.request.SerializeToString() for look in sent.world.cloud.lists[-20:]]
+    assert len({*asked}) == len(asked)
+
+
 async def test_an_unmarked_job_is_unknown_before_the_fence_and_ambiguous_after_it(sent: Sent) -> None:
     sent.job()
     assert (await sent.look()).kind == "unknown"

@@ -36,6 +36,8 @@ from tests.unit.creates.worlds import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.errors import GatewayError
 
@@ -46,7 +48,7 @@ DOWN = UpstreamError(reasons.ERROR_REASON_UPSTREAM_UNAVAILABLE, "down")
 class Replica:
     """A process with a guarded store."""
 
-    def __init__(self, world: World, on_loss: OnLoss = "rebuild") -> None:
+    def __init__(self, world: World, on_loss: OnLoss = "rebuild", buckets: Sequence[Bucket] = (BUCKET,)) -> None:
         times = clock()
         self.world = world
         self.store = GuardedStore(
@@ -59,7 +61,7 @@ class Replica:
         self.rebuild = Rebuild(
             self.store,
             self.scans,
-            [BUCKET],
+            buckets,
             times,
             timing=TIMING,
             lease_seconds=LEASE_SECONDS,
@@ -300,6 +302,25 @@ async def test_a_cloud_without_echo_keeps_the_store_closed_as_long_as_an_id_is_r
     for _ in range(22):
         assert not await replica.round(3600)
     assert await replica.round(2 * 3600 + 60)
+
+
+@pytest.mark.parametrize(
+    ("region", "user_data", "is_rebuilt"),
+    [("ap-chongqing", "", True), ("ap-chongqing", "theirs", True), ("eu-frankfurt", "", False)],
+    ids=["the region echoes", "the bucket echoes", "nothing is known"],
+)
+async def test_a_bucket_with_jobs_of_others_only_keeps_the_store_closed_only_where_the_cloud_may_not_echo(
+    region: str, user_data: str, *, is_rebuilt: bool
+) -> None:
+    """Where it echoes for one bucket of the region, or a text of others in the bucket, ours would be seen."""
+    other = replace(EXCLUSIVE, region=region)
+    world = World(buckets=(BUCKET, other))
+    replica = Replica(world, buckets=(other, BUCKET))
+    world.cloud.add(PreviewJob(bucket=other.name, user_data=user_data))
+    await replica.create()
+    await replica.lose()
+    await asyncio.sleep(3600)
+    assert await replica.round() is is_rebuilt
 
 
 async def test_a_deployment_that_refuses_stays_closed_until_it_is_told_otherwise() -> None:

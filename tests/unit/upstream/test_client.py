@@ -59,6 +59,7 @@ OF_THIS_CREATE = [
     f"<Input><BucketId>{BUCKET.name}</BucketId><Object>/a.pdf</Object></Input>" + output("/out/p-${Page}.jpg"),
     output("out/p-7.jpg", BUCKET.name),
     output(""),
+    "<Operation><UserData>a text, as of a create without a marker</UserData></Operation>",
 ]
 OF_ANOTHER_CREATE = [
     "<Input><Object>hidden/a.pdf</Object></Input>",
@@ -68,6 +69,7 @@ OF_ANOTHER_CREATE = [
     output("out/p-${Number}.jpg"),
     output("out/p-${Page}.jpg", "hidden-1250000000"),
     output("out/p-x.jpg"),
+    "<Operation><UserData>hidden dg2-kkkkkkkkkkkkkkkkkkkkkkkkaaaqeayeauda5xudsaaaqeacsdzzj</UserData></Operation>",
 ]
 
 
@@ -335,6 +337,11 @@ class TestClock:
         way.on_request = take_seven_seconds
         assert (await made.list_jobs()).as_of == 1_700_000_100 - 7 - 1
 
+    async def test_a_page_that_something_on_the_way_has_kept_says_nothing_of_its_time(self) -> None:
+        """It has an `Age`, and is no proof of what is not in it."""
+        kept = {"date": http_date(1_700_000_100), "age": "3"}
+        assert (await desk(reply("<Response><NextToken/></Response>", headers=kept)).list_jobs()).as_of is None
+
     async def test_a_page_without_a_date_says_nothing_of_its_time(self) -> None:
         """`as_of` is None."""
         assert (await desk(reply("<Response><NextToken/></Response>")).list_jobs()).as_of is None
@@ -537,7 +544,7 @@ class TestReplies:
         assert (await desk(made_reply(inner)).create()).job_id == "d7"
 
     @pytest.mark.parametrize("inner", OF_ANOTHER_CREATE)
-    async def test_a_reply_about_another_document_or_output_has_an_unknown_outcome(self, inner: str) -> None:
+    async def test_a_reply_about_another_document_output_or_marker_has_an_unknown_outcome(self, inner: str) -> None:
         """The job may be another caller's."""
         error = await error_of(desk(made_reply(inner)).create())
         assert error.reason == r.ERROR_REASON_CREATE_OUTCOME_UNKNOWN

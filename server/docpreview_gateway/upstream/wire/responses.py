@@ -48,6 +48,11 @@ def created_job(body: bytes, bucket: str) -> PreviewJob:
     return job(made[0], bucket)
 
 
+def created_marker(body: bytes) -> str:
+    """The marker in the reply to a create; empty: it shows none."""
+    return split_user_data(_user_data(_details(xml_codec.read(body, "Response"))[0]))[1]
+
+
 def one_job(body: bytes, bucket: str, job_id: str) -> PreviewJob:
     """The requested job. JOB_NOT_FOUND when the reply says so, UPSTREAM_BAD_RESPONSE when it says nothing of it."""
     root = xml_codec.read(body, "Response")
