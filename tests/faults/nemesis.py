@@ -122,7 +122,11 @@ class Nemesis:
             await asyncio.to_thread(store.command, *words)
 
     async def _fall_behind(self, store: RedisServer) -> None:
-        """As after a failover to a replica that lags: acknowledged writes of some seconds are gone."""
+        """As after a failover to a replica that lags: acknowledged writes of some seconds are gone.
+
+        The server does not claim from then on that it keeps all: one that claims it and was set back is noticed by its
+        counter only, which another gateway, that saw all of what is gone, may have taken with it (docs/creates.md).
+        """
         files = store.folder / "appendonlydir"
         copy = store.folder / f"copy-{self.losses}"
         await asyncio.to_thread(shutil.copytree, files, copy)
@@ -130,6 +134,7 @@ class Nemesis:
         await asyncio.to_thread(store.kill)
         await asyncio.to_thread(shutil.rmtree, files)
         await asyncio.to_thread(shutil.move, copy, files)
+        store.arguments = (*store.arguments, "--appendfsync", "everysec")
         await asyncio.to_thread(store.start)
 
     async def jump(self, clocks: list[MachineClock]) -> None:
