@@ -214,6 +214,14 @@ async def test_the_list_covers_all_attempts(sent: Sent) -> None:
     assert asked.created_before.seconds >= record.sign_end + 60
 
 
+async def test_where_the_echo_is_known_one_list_is_enough(sent: Sent) -> None:
+    await sent.world.create(request())
+    await sent.look(TIMING.watch + 60)
+    before = len(sent.world.cloud.lists)
+    await sent.look()
+    assert len(sent.world.cloud.lists) == before + 1
+
+
 async def test_no_two_looks_ask_for_the_same_list(sent: Sent) -> None:
     """A cache on the way, which has the answer to the first one, would prove an absence that is none."""
     for _ in range(20):

@@ -306,7 +306,7 @@ async def test_a_cloud_without_echo_keeps_the_store_closed_as_long_as_an_id_is_r
 
 @pytest.mark.parametrize(
     ("region", "user_data", "is_rebuilt"),
-    [("ap-chongqing", "", True), ("ap-chongqing", "theirs", True), ("eu-frankfurt", "", False)],
+    [("ap-chongqing", "", True), ("eu-frankfurt", "theirs", True), ("eu-frankfurt", "", False)],
     ids=["the region echoes", "the bucket echoes", "nothing is known"],
 )
 async def test_a_bucket_with_jobs_of_others_only_keeps_the_store_closed_only_where_the_cloud_may_not_echo(

@@ -11,7 +11,7 @@ from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
 from docpreview_gateway.creates.pages import Pages
 from docpreview_gateway.creates.records import State
-from docpreview_gateway.creates.settlement import CLAIM_SECONDS, FORGET_SECONDS, LONGEST_INTERVAL_SECONDS
+from docpreview_gateway.creates.settlement import CLAIM_SECONDS, FORGET_SECONDS, LONGEST_INTERVAL_SECONDS, OPEN_SECONDS
 from docpreview_gateway.model.errors import UpstreamError
 from docpreview_gateway.upstream.operations import GetJob
 from tests.unit.creates.worlds import (
@@ -204,6 +204,20 @@ async def test_of_several_open_records_the_oldest_is_told(world: World) -> None:
     assert age == pytest.approx(TIMING.watch + 60, abs=10)
 
 
+async def test_an_open_record_at_which_others_look_is_not_told_for_ever() -> None:
+    world = World()
+    world.cloud.echo = False
+    world.cloud.fates = ["lost"]
+    await world.error(request(), COUNTED, seconds=2)
+    await world.settle(TIMING.watch + 60)
+    (standing,) = world.records
+    world.data.delete(standing.key)
+    await world.settle(OPEN_SECONDS - 60)
+    assert world.telemetry.unreconciled_creates[-1][0] == 1
+    await world.settle(90)
+    assert world.telemetry.unreconciled_creates[-1][0] == 0
+
+
 async def test_a_process_that_heard_nothing_settles_nothing(world: World) -> None:
     await world.create(request(), COUNTED)
     await asyncio.sleep(DAY * 30)
@@ -273,6 +287,8 @@ async def test_an_id_that_stayed_ambiguous_is_so_until_it_is_forgotten() -> None
     assert record is not None
     if record.state is State.OPEN:
         await world.settle(TIMING.watch + 60)
+    await world.settle(2)
+    assert world.telemetry.unreconciled_creates[-1][0] == 0
     assert name_of(await world.error(asked, COUNTED, seconds=5)) == "CREATE_OUTCOME_AMBIGUOUS"
     assert world.pages(day=TODAY) == Pages(40, 0)
     assert world.cloud.posts == 1
