@@ -298,8 +298,8 @@ async def judged(plan: SharingPlan, emulator: Emulator, clients: SharingClients)
     clients.intents = list(named)
     final = await campaign.final_attempts(emulator, clients, WAITING)
     ends = {"PAGE_BUDGET_EXHAUSTED"} | (set() if plan.echo else {"CREATE_OUTCOME_AMBIGUOUS"})
-    operations = clients.operations
-    return History(operations, final, quiescent, attributed(emulator), frozenset(ends), clients.alike)
+    operations, jobs, alike = clients.operations, attributed(emulator), clients.alike
+    return History(operations, final, quiescent, jobs, frozenset(ends), alike, store_was_lost=plan.losses > 0)
 
 
 async def settled(plan: SharingPlan, emulator: Emulator, clients: SharingClients) -> list[Counted]:

@@ -49,3 +49,14 @@ def test_a_broken_promise_is_reported_under_its_name(name: str) -> None:
     """Each line begins with the name of its promise."""
     found = violations(BROKEN[name])
     assert name[:2] in {line[:2] for line in found}
+
+
+@pytest.mark.parametrize("store_was_lost", [False, True])
+def test_an_id_that_deduplication_answered_may_get_another_job_only_after_a_loss_of_the_store(
+    *, store_was_lost: bool
+) -> None:
+    jobs = {"d1": BilledJob("id2", "first", 0.5), "d2": BilledJob("id", "first", 3.5)}
+    operations = [operation(1, "ok", "d1"), operation(3, "ok", "d2")]
+    alike = {"id": "group", "id2": "group"}
+    history = History(operations, [], {}, jobs, alike=alike, store_was_lost=store_was_lost)
+    assert [line[:2] for line in violations(history)] == ([] if store_was_lost else ["I3"])
