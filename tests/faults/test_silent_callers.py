@@ -236,7 +236,7 @@ async def test_two_thousand_calls_without_their_message_are_ended_and_cost_littl
         # Those of the last second may be read yet.
         assert await metric(gateway, "docpreview_grpc_streams", state="waiting") <= 1000
         async with asyncio.timeout(5):
-            while await metric(gateway, "docpreview_grpc_streams", state="waiting") > 100:
+            while await metric(gateway, "docpreview_grpc_streams", state="waiting") > 100:  # noqa: ASYNC110 - a process
                 await asyncio.sleep(0.2)
         async with honest_calls(honest) as statuses:
             await found.until(lambda: not found.open_streams, 60)
