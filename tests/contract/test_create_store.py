@@ -12,7 +12,16 @@ from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview_gateway.creates.keys import CreateKeys, random_key
 from docpreview_gateway.creates.pages import PageCount, Pages, Periods
-from docpreview_gateway.creates.ports import Change, Lease, SecretUse, StoreError, StoreLost, StoreState, UnknownSecret
+from docpreview_gateway.creates.ports import (
+    MAKING,
+    Change,
+    Lease,
+    SecretUse,
+    StoreError,
+    StoreLost,
+    StoreState,
+    UnknownSecret,
+)
 from docpreview_gateway.creates.records import Held, Record, State, Timing
 from docpreview_gateway.model.callers import PageBudget
 from tests.contract.create_stores import KEYS, STORES, opened
@@ -823,6 +832,15 @@ async def test_every_change_raises_the_sequence(
     after = await store.state()
     assert after.generation == before.generation
     assert after.seq > before.seq
+
+
+async def test_a_store_in_use_is_not_made_anew(store: CreateStore) -> None:
+    """Another replica has found it empty, and comes late: those that use it must not take that for a loss."""
+    await begun(store, record("there", pages=1))
+    before = await store.state()
+    assert await store.begin_rebuild(MAKING) == before
+    assert await store.state() == before
+    assert len(await store.find([record("there").key])) == 1
 
 
 async def test_a_look_that_finds_nothing_leaves_the_sequence(store: CreateStore) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from docpreview_gateway.creates.pages import PageCount, Pages, Periods, refusing
 from docpreview_gateway.creates.ports import (
+    MAKING,
     Begun,
     Lease,
     SecretUse,
@@ -317,11 +318,13 @@ class MemoryCreates:
     async def begin_rebuild(self, now: float) -> StoreState:
         await self._enter("begin_rebuild", known=False)
         data = self.data
-        if not data.generation:
+        is_new = not data.generation
+        if is_new:
             data.generations += 1
             data.generation = f"generation-{data.generations}"
-        data.lost_since = data.lost_since or now
-        data.seq += 1
+        if is_new or now != MAKING:
+            data.lost_since = data.lost_since or now
+            data.seq += 1
         return self._leave("begin_rebuild", data.state(), expect=True)
 
     async def end_rebuild(self, lost_since: float, cloud_mark: float, used: Sequence[tuple[str, str, int]]) -> bool:

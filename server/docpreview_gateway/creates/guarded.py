@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
-from docpreview_gateway.creates.ports import StoreError, StoreLost, UnknownSecret, UnreadableRecord
+from docpreview_gateway.creates.ports import MAKING, StoreError, StoreLost, UnknownSecret, UnreadableRecord
 from docpreview_gateway.creates.store_memory import Remembered
 
 if TYPE_CHECKING:
@@ -43,10 +43,6 @@ MARK_BEFORE_SECONDS = 300.0
 """How long before the cloud's time such a note is: a create that was begun earlier has long been recorded."""
 
 log = structlog.get_logger("docpreview_gateway.creates")
-
-
-MAKING = 1.0
-"""`StoreState.lost_since` of a store that is new and not ready yet: nothing is lost, so nobody has to wait."""
 
 
 class GuardedStore:
@@ -364,12 +360,8 @@ class GuardedStore:
     async def _lose(self) -> None:
         """The store has lost something: begin a rebuild, or join the one that another replica began."""
         self._is_open = False
-        # 0 would mean that nothing is lost.
-        state, known = await self.store.begin_rebuild(self._times.latest() or 2.0), self._memory.value
-        if state.lost_since == MAKING and state.generation == known.generation and state.seq >= known.seq:
-            # No loss: another replica took the store for a new one at the same time as this one did.
-            await self._end_making()
-            return
+        # 0 would mean that nothing is lost, and 1 is MAKING.
+        state = await self.store.begin_rebuild(self._times.latest() or 2.0)
         self.lost = state
         self.lost_at = self._times.elapsed()
         self.losses += 1

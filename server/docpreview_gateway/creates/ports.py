@@ -100,6 +100,10 @@ class SecretUse(NamedTuple):
     """The cloud's time up to which its use was noted last; 0: not known."""
 
 
+MAKING = 1.0
+"""`StoreState.lost_since` of a store that is new and not ready yet: nothing is lost, so nobody has to wait."""
+
+
 class StoreState(NamedTuple):
     """What tells one store from another."""
 
@@ -244,7 +248,8 @@ class CreateStore(Protocol):
     async def begin_rebuild(self, now: float) -> StoreState:
         """Note that the store has lost something at `now`, unless that is noted, and expect its generation from now on.
 
-        A store without generation gets a new one; until then every call but `state` and this one is StoreLost.
+        A store without generation gets a new one; until then every call but `state` and this one is StoreLost. With
+        MAKING for `now` that is all: a store that has one, which another replica may just have made, stays as it is.
         """
         ...
 

@@ -239,8 +239,8 @@ class RedisCreates:
 
     async def begin_rebuild(self, now: float) -> StoreState:
         """Note a loss, and expect the store's generation from now on: a new one, if the store is not whole."""
-        # 0 would say that nothing is lost. The cloud's time may not be known yet.
-        arguments = (secrets.token_hex(16), repr(float(now or 1.0)))
+        # 0 would say that nothing is lost, and 1 is MAKING. The cloud's time may not be known yet.
+        arguments = (secrets.token_hex(16), repr(float(now or 2.0)))
         state, server = await self._run(answers.state, redis_rebuild.BEGIN_REBUILD, *arguments, patient=True)
         # Replaced as a whole: a late answer to an earlier call must not raise the `seq` that is expected from now on.
         self._known = _Known(state, server)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from docpreview_gateway.creates.ports import MAKING
 from docpreview_gateway.creates.redis_lua import CHECK, PAGES, RECORDS, STATE_FIELDS, STORE
 
 # Of a store that is not whole, used pages, leases and times that are still there are kept; all else is computed again
@@ -20,7 +21,8 @@ local function answer()
     server_id()}}}}
 end
 if is_whole then
-  if (tonumber(redis.call('HGET', m, 'lost_since') or 0) or 0) == 0 then
+  local is_noted = (tonumber(redis.call('HGET', m, 'lost_since') or 0) or 0) ~= 0
+  if not is_noted and tonumber(ARGV[4]) ~= {MAKING} then
     redis.call('HSET', m, 'lost_since', ARGV[4])
     changed()
   end

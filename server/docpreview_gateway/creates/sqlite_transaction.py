@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from docpreview_gateway.creates.pages import PageCount, Pages, Periods, refusing
-from docpreview_gateway.creates.ports import Begun, Lease, SecretUse, StoreError, StoreState, UnreadableRecord
+from docpreview_gateway.creates.ports import MAKING, Begun, Lease, SecretUse, StoreError, StoreState, UnreadableRecord
 from docpreview_gateway.creates.records import Held, Index, Record, RecordError, State, index_of, packed, unpacked
 
 if TYPE_CHECKING:
@@ -336,8 +336,8 @@ class Transaction:
 
     def begin_rebuild(self, now: float) -> StoreState:
         """Note a loss, unless one is noted; an emptied store gets a generation."""
-        self._write(_NEW_META)
-        self._write("UPDATE meta SET lost_since = ? WHERE lost_since = 0", (now,))
+        if self._write(_NEW_META) or now != MAKING:
+            self._write("UPDATE meta SET lost_since = ? WHERE lost_since = 0", (now,))
         return self.state()
 
     def end_rebuild(self, lost_since: float, cloud_mark: float, used: Sequence[tuple[str, str, int]]) -> bool:

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import quote
 
 from docpreview_gateway.creates import secret_use
-from docpreview_gateway.creates.guarded import MAKING
 from docpreview_gateway.creates.keys import CreateKeys
 from docpreview_gateway.creates.lists import JobHistory
-from docpreview_gateway.creates.ports import StoreError
+from docpreview_gateway.creates.ports import MAKING, StoreError
 from docpreview_gateway.creates.rebuild import Scans
 from docpreview_gateway.creates.reconciliation import Reconciliation, Report
 from docpreview_gateway.creates.store_memory import Remembered, StoreMemory

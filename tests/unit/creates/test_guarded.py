@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
-from docpreview_gateway.creates.guarded import MAKING, GuardedStore
-from docpreview_gateway.creates.ports import Change, StoreError
+from docpreview_gateway.creates.guarded import GuardedStore
+from docpreview_gateway.creates.ports import MAKING, Change, StoreError
 from docpreview_gateway.creates.records import Record
 from docpreview_gateway.creates.store_memory import Remembered, StoreMemory
 from docpreview_gateway.upstream.cloud_clock import CloudTimes

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from docpreview_gateway.creates.guarded import MAKING
 from docpreview_gateway.creates.outlook import Outlook
-from docpreview_gateway.creates.ports import SecretUse, StoreState
+from docpreview_gateway.creates.ports import MAKING, SecretUse, StoreState
 from docpreview_gateway.creates.reconciliation import Doubled, Report
 from docpreview_gateway.creates.secret_use import MARGIN_SECONDS, TO_DO
 from docpreview_gateway.doctor import record_texts
