@@ -132,7 +132,7 @@ class Attempts:
         """
         bucket = work.admitted.bucket
         until = min(loop_time() + ATTEMPT_SECONDS, work.call.answer_by)
-        pause, work.follows = FIRST_POLL_SECONDS, True
+        pause, work.follows, work.unseen = FIRST_POLL_SECONDS, True, None
         signature = self._timing.signature
         self._outcomes.watch(standing)
         begun_at, quarter = self._times.elapsed(), signature / 4
@@ -243,7 +243,7 @@ class Attempts:
             raise refusals.not_recordable(error) from None
         if not made:
             raise Decided
-        work.record = opened
+        work.record, work.unseen = opened, None
         self._outcomes.watch(opened)
         return begun_at
 

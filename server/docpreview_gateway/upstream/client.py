@@ -177,8 +177,8 @@ def _prepare(operation: Operation[Any]) -> tuple[HttpRequest, Callable[[_Answer]
 
 
 def _read_created(operation: CreateJob, answer: _Answer) -> PreviewJob:
-    job = responses.created_job(answer.reply.body, operation.bucket.name)
-    return of_this_create(job, responses.created_marker(answer.reply.body), operation)
+    job, marker = responses.created_job(answer.reply.body, operation.bucket.name)
+    return of_this_create(job, marker, operation)
 
 
 def _read_page(operation: ListJobs, answer: _Answer) -> JobPage:

@@ -107,6 +107,22 @@ async def test_a_repeat_of_a_create_whose_outcome_is_unknown_is_told_when_it_can
     assert name_of(await first) == "CREATE_OUTCOME_UNKNOWN"
 
 
+async def test_a_create_that_is_sent_again_is_in_flight_and_not_unknown(followed: Followed) -> None:
+    """Its first attempt has made no job, as a list has proven; what is known of that one says nothing of this."""
+    sender = await followed.sent("never")
+    await asyncio.gather(sender, return_exceptions=True)
+    await followed.world.error(followed.asked, COUNTED, at=followed.other, seconds=2)
+    await asyncio.sleep(TIMING.watch + 60)
+    held = Held(sent=False)
+    followed.world.cloud.fates = [held]
+    first = asyncio.create_task(followed.world.create(followed.asked, COUNTED, at=followed.other))
+    await held.began.wait()
+    error = await followed.world.error(followed.asked, COUNTED, at=followed.other, seconds=0.5)
+    assert name_of(error) == "CREATE_IN_PROGRESS"
+    held.go.set()
+    assert (await first).job_id
+
+
 async def test_a_follower_whose_look_takes_too_long_does_not_say_that_nothing_was_sent(followed: Followed) -> None:
     """The create was sent, by another process."""
     sender = await followed.sent(Held(sent=True))

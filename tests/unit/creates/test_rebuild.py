@@ -154,9 +154,20 @@ async def test_ids_of_before_get_their_jobs_after_the_rebuild(replica: Replica) 
 
 async def test_the_log_says_how_many_records_a_rebuild_took_in_and_of_how_many_buckets(replica: Replica) -> None:
     """Of all its rounds: the first ends at a list that fails."""
+    scanned: list[Bucket] = []
+
+    class FailingOnce(Scans):
+        async def scan(self, bucket: Bucket, *arguments: Any, **named: Any) -> Scan:
+            scanned.append(bucket)
+            if scanned == [BUCKET, EXCLUSIVE]:
+                raise DOWN
+            return await super().scan(bucket, *arguments, **named)
+
+    parts = replica.parts
+    scans = FailingOnce(parts.history, KEYS, parts.times, timing=TIMING, caller_names=lambda: [ONE.name])
     replica.rebuild = Rebuild(
         replica.store,
-        replica.scans,
+        scans,
         [BUCKET, EXCLUSIVE, replace(BUCKET, name="empty-1250000000")],
         replica.parts.times,
         timing=TIMING,
@@ -164,15 +175,6 @@ async def test_the_log_says_how_many_records_a_rebuild_took_in_and_of_how_many_b
         on_loss="rebuild",
         telemetry=replica.world.telemetry,
     )
-    scan, scanned = replica.scans.scan, []
-
-    async def fails_at_the_second_bucket_once(bucket: Bucket, *arguments: Any, **named: Any) -> Scan:
-        scanned.append(bucket)
-        if scanned == [BUCKET, EXCLUSIVE]:
-            raise DOWN
-        return await scan(bucket, *arguments, **named)
-
-    replica.scans.scan = fails_at_the_second_bucket_once  # type: ignore[method-assign]
     for asked in (request(), request(), request(bucket=EXCLUSIVE)):
         await replica.create(asked)
     for _ in range(2):

@@ -40,17 +40,12 @@ _COMMENTS = {word: value for value, word in requests.COMMENTS.items()}
 _QUEUE_STATES = {word.lower(): state for state, word in requests.QUEUE_STATES.items()}
 
 
-def created_job(body: bytes, bucket: str) -> PreviewJob:
-    """The job that a create made. UPSTREAM_BAD_RESPONSE when the reply has none, or several."""
+def created_job(body: bytes, bucket: str) -> tuple[PreviewJob, str]:
+    """The job that a create made, and its marker or "". UPSTREAM_BAD_RESPONSE when the reply has no job, or several."""
     made = _details(xml_codec.read(body, "Response"))
     if len(made) != 1:
         raise bad_response(f"reply to a create has {len(made) or 'no'} job ids")
-    return job(made[0], bucket)
-
-
-def created_marker(body: bytes) -> str:
-    """The marker in the reply to a create; empty: it shows none."""
-    return split_user_data(_user_data(_details(xml_codec.read(body, "Response"))[0]))[1]
+    return job(made[0], bucket), split_user_data(_user_data(made[0]))[1]
 
 
 def one_job(body: bytes, bucket: str, job_id: str) -> PreviewJob:

@@ -91,7 +91,7 @@ def read_all_ways(body: bytes) -> list[Message]:
     """The messages parsed from `body`, or none for an UpstreamError. Other exceptions are raised."""
     read: list[Message] = []
     readers = (
-        lambda: [responses.created_job(body, BUCKET)],
+        lambda: [responses.created_job(body, BUCKET)[0]],
         lambda: [_about(JOB_ID, responses.one_job(body, BUCKET, JOB_ID))],
         lambda: responses.job_page(body, BUCKET, with_pages=True, requested_cursor="75789").jobs,
         lambda: responses.queue_page(body, BUCKET).queues,
@@ -138,7 +138,7 @@ def test_a_truncated_reply_is_an_upstream_error(name: str) -> None:
     for length in range(len(whole)):
         with pytest.raises(UpstreamError):
             responses.created_job(whole[:length], BUCKET)
-    assert responses.created_job(whole, BUCKET).job_id == JOB_ID
+    assert responses.created_job(whole, BUCKET)[0].job_id == JOB_ID
 
 
 def test_parsing_malformed_replies_leaks_no_memory() -> None:

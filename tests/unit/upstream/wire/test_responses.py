@@ -78,7 +78,7 @@ def test_the_failure_of_a_job_quotes_no_signature() -> None:
 def test_an_element_with_a_blank_id_is_not_a_job() -> None:
     """Every returned job has an id."""
     body = _reply("<JobId>d1</JobId><JobId> </JobId>")
-    assert responses.created_job(body, BUCKET).job_id == "d1"
+    assert responses.created_job(body, BUCKET)[0].job_id == "d1"
 
 
 def test_a_page_without_jobs_is_not_the_last_one_when_it_has_a_token() -> None:

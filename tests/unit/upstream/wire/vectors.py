@@ -28,7 +28,7 @@ class Vector:
         facts, bucket = self.facts, self.facts.get("bucket", "")
         match facts["read"]:
             case "created_job":
-                return plain(responses.created_job(self.body, bucket))
+                return plain(responses.created_job(self.body, bucket)[0])
             case "one_job":
                 return plain(responses.one_job(self.body, bucket, facts["job_id"]))
             case "job_page":
