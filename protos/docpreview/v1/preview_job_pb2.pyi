@@ -513,25 +513,80 @@ Global___Page: _TypeAlias = Page  # noqa: Y015
 
 @_typing.final
 class JobFailure(_message.Message):
-    """Why a job failed, in the cloud's words."""
+    """Why a job failed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _Reason:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[JobFailure._Reason.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        REASON_UNSPECIFIED: JobFailure._Reason.ValueType  # 0
+        """The cloud's code is not one whose meaning is known; `code` has it. Trying again may help, and is charged again."""
+        REASON_ENCRYPTED: JobFailure._Reason.ValueType  # 1
+        """The document opens with a password only, and the create had none."""
+        REASON_WRONG_PASSWORD: JobFailure._Reason.ValueType  # 2
+        """`options.password` does not open the document."""
+        REASON_UNSUPPORTED: JobFailure._Reason.ValueType  # 3
+        """The cloud does not convert documents of this kind."""
+        REASON_DAMAGED: JobFailure._Reason.ValueType  # 4
+        """The document is empty, damaged, or not of the kind that its name says."""
+        REASON_TOO_LARGE: JobFailure._Reason.ValueType  # 5
+        """The document has too many bytes or pages, or its images would be larger than the cloud makes them."""
+        REASON_NO_SUCH_PAGE: JobFailure._Reason.ValueType  # 6
+        """The document has no such page or sheet."""
+        REASON_TIMED_OUT: JobFailure._Reason.ValueType  # 7
+        """The conversion took longer than the cloud lets it."""
+        REASON_NOT_FOUND: JobFailure._Reason.ValueType  # 8
+        """The source document was gone when the conversion began."""
+        REASON_PERMISSION: JobFailure._Reason.ValueType  # 9
+        """The cloud may not read the source document or write the results."""
+
+    class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
+        """Why, for programs: whether another document, another password or another try can help."""
+
+    REASON_UNSPECIFIED: JobFailure.Reason.ValueType  # 0
+    """The cloud's code is not one whose meaning is known; `code` has it. Trying again may help, and is charged again."""
+    REASON_ENCRYPTED: JobFailure.Reason.ValueType  # 1
+    """The document opens with a password only, and the create had none."""
+    REASON_WRONG_PASSWORD: JobFailure.Reason.ValueType  # 2
+    """`options.password` does not open the document."""
+    REASON_UNSUPPORTED: JobFailure.Reason.ValueType  # 3
+    """The cloud does not convert documents of this kind."""
+    REASON_DAMAGED: JobFailure.Reason.ValueType  # 4
+    """The document is empty, damaged, or not of the kind that its name says."""
+    REASON_TOO_LARGE: JobFailure.Reason.ValueType  # 5
+    """The document has too many bytes or pages, or its images would be larger than the cloud makes them."""
+    REASON_NO_SUCH_PAGE: JobFailure.Reason.ValueType  # 6
+    """The document has no such page or sheet."""
+    REASON_TIMED_OUT: JobFailure.Reason.ValueType  # 7
+    """The conversion took longer than the cloud lets it."""
+    REASON_NOT_FOUND: JobFailure.Reason.ValueType  # 8
+    """The source document was gone when the conversion began."""
+    REASON_PERMISSION: JobFailure.Reason.ValueType  # 9
+    """The cloud may not read the source document or write the results."""
+
     CODE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     code: _builtins.str
-    """The cloud's error code. The vendor publishes no list; do not decide on it."""
+    """The cloud's error code. The vendor publishes no list for this kind of job; decide on `reason`."""
     message: _builtins.str
     """The cloud's message, for people."""
+    reason: Global___JobFailure.Reason.ValueType
+    """Why, as far as the meaning of `code` is known."""
     def __init__(
         self,
         *,
         code: _builtins.str = ...,
         message: _builtins.str = ...,
+        reason: Global___JobFailure.Reason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -312,6 +312,87 @@ func (PreviewOptions_Comments) EnumDescriptor() ([]byte, []int) {
 	return file_docpreview_v1_preview_job_proto_rawDescGZIP(), []int{2, 3}
 }
 
+// Why, for programs: whether another document, another password or another try can help.
+type JobFailure_Reason int32
+
+const (
+	// The cloud's code is not one whose meaning is known; `code` has it. Trying again may help, and is charged again.
+	JobFailure_REASON_UNSPECIFIED JobFailure_Reason = 0
+	// The document opens with a password only, and the create had none.
+	JobFailure_REASON_ENCRYPTED JobFailure_Reason = 1
+	// `options.password` does not open the document.
+	JobFailure_REASON_WRONG_PASSWORD JobFailure_Reason = 2
+	// The cloud does not convert documents of this kind.
+	JobFailure_REASON_UNSUPPORTED JobFailure_Reason = 3
+	// The document is empty, damaged, or not of the kind that its name says.
+	JobFailure_REASON_DAMAGED JobFailure_Reason = 4
+	// The document has too many bytes or pages, or its images would be larger than the cloud makes them.
+	JobFailure_REASON_TOO_LARGE JobFailure_Reason = 5
+	// The document has no such page or sheet.
+	JobFailure_REASON_NO_SUCH_PAGE JobFailure_Reason = 6
+	// The conversion took longer than the cloud lets it.
+	JobFailure_REASON_TIMED_OUT JobFailure_Reason = 7
+	// The source document was gone when the conversion began.
+	JobFailure_REASON_NOT_FOUND JobFailure_Reason = 8
+	// The cloud may not read the source document or write the results.
+	JobFailure_REASON_PERMISSION JobFailure_Reason = 9
+)
+
+// Enum value maps for JobFailure_Reason.
+var (
+	JobFailure_Reason_name = map[int32]string{
+		0: "REASON_UNSPECIFIED",
+		1: "REASON_ENCRYPTED",
+		2: "REASON_WRONG_PASSWORD",
+		3: "REASON_UNSUPPORTED",
+		4: "REASON_DAMAGED",
+		5: "REASON_TOO_LARGE",
+		6: "REASON_NO_SUCH_PAGE",
+		7: "REASON_TIMED_OUT",
+		8: "REASON_NOT_FOUND",
+		9: "REASON_PERMISSION",
+	}
+	JobFailure_Reason_value = map[string]int32{
+		"REASON_UNSPECIFIED":    0,
+		"REASON_ENCRYPTED":      1,
+		"REASON_WRONG_PASSWORD": 2,
+		"REASON_UNSUPPORTED":    3,
+		"REASON_DAMAGED":        4,
+		"REASON_TOO_LARGE":      5,
+		"REASON_NO_SUCH_PAGE":   6,
+		"REASON_TIMED_OUT":      7,
+		"REASON_NOT_FOUND":      8,
+		"REASON_PERMISSION":     9,
+	}
+)
+
+func (x JobFailure_Reason) Enum() *JobFailure_Reason {
+	p := new(JobFailure_Reason)
+	*p = x
+	return p
+}
+
+func (x JobFailure_Reason) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (JobFailure_Reason) Descriptor() protoreflect.EnumDescriptor {
+	return file_docpreview_v1_preview_job_proto_enumTypes[5].Descriptor()
+}
+
+func (JobFailure_Reason) Type() protoreflect.EnumType {
+	return &file_docpreview_v1_preview_job_proto_enumTypes[5]
+}
+
+func (x JobFailure_Reason) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use JobFailure_Reason.Descriptor instead.
+func (JobFailure_Reason) EnumDescriptor() ([]byte, []int) {
+	return file_docpreview_v1_preview_job_proto_rawDescGZIP(), []int{5, 0}
+}
+
 // A document-preview job: one source document turned into page images (or one PDF) by the cloud.
 //
 // Jobs are created by CreatePreviewJob and never change once their state is terminal (STATE_SUCCESS, STATE_FAILED,
@@ -927,13 +1008,15 @@ func (x *Page) GetSheetPictureCount() int32 {
 	return 0
 }
 
-// Why a job failed, in the cloud's words.
+// Why a job failed.
 type JobFailure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The cloud's error code. The vendor publishes no list; do not decide on it.
+	// The cloud's error code. The vendor publishes no list for this kind of job; decide on `reason`.
 	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
 	// The cloud's message, for people.
-	Message       string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	// Why, as far as the meaning of `code` is known.
+	Reason        JobFailure_Reason `protobuf:"varint,3,opt,name=reason,proto3,enum=docpreview.v1.JobFailure_Reason" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -980,6 +1063,13 @@ func (x *JobFailure) GetMessage() string {
 		return x.Message
 	}
 	return ""
+}
+
+func (x *JobFailure) GetReason() JobFailure_Reason {
+	if x != nil {
+		return x.Reason
+	}
+	return JobFailure_REASON_UNSPECIFIED
 }
 
 var File_docpreview_v1_preview_job_proto protoreflect.FileDescriptor
@@ -1081,11 +1171,23 @@ const file_docpreview_v1_preview_job_proto_rawDesc = "" +
 	"\x03url\x18\x03 \x01(\tR\x03url\x12#\n" +
 	"\rpicture_index\x18\x04 \x01(\x05R\fpictureIndex\x12%\n" +
 	"\x0epicture_number\x18\x05 \x01(\x05R\rpictureNumber\x12.\n" +
-	"\x13sheet_picture_count\x18\x06 \x01(\x05R\x11sheetPictureCount\":\n" +
+	"\x13sheet_picture_count\x18\x06 \x01(\x05R\x11sheetPictureCount\"\xe6\x02\n" +
 	"\n" +
 	"JobFailure\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessageBu\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\x128\n" +
+	"\x06reason\x18\x03 \x01(\x0e2 .docpreview.v1.JobFailure.ReasonR\x06reason\"\xef\x01\n" +
+	"\x06Reason\x12\x16\n" +
+	"\x12REASON_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10REASON_ENCRYPTED\x10\x01\x12\x19\n" +
+	"\x15REASON_WRONG_PASSWORD\x10\x02\x12\x16\n" +
+	"\x12REASON_UNSUPPORTED\x10\x03\x12\x12\n" +
+	"\x0eREASON_DAMAGED\x10\x04\x12\x14\n" +
+	"\x10REASON_TOO_LARGE\x10\x05\x12\x17\n" +
+	"\x13REASON_NO_SUCH_PAGE\x10\x06\x12\x14\n" +
+	"\x10REASON_TIMED_OUT\x10\a\x12\x14\n" +
+	"\x10REASON_NOT_FOUND\x10\b\x12\x15\n" +
+	"\x11REASON_PERMISSION\x10\tBu\n" +
 	"\x11com.docpreview.v1P\x01ZNgithub.com/docpreview/docpreview-gateway/clients/go/docpreview/v1;docpreviewv1\xaa\x02\rDocpreview.V1b\x06proto3"
 
 var (
@@ -1100,7 +1202,7 @@ func file_docpreview_v1_preview_job_proto_rawDescGZIP() []byte {
 	return file_docpreview_v1_preview_job_proto_rawDescData
 }
 
-var file_docpreview_v1_preview_job_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_docpreview_v1_preview_job_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
 var file_docpreview_v1_preview_job_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_docpreview_v1_preview_job_proto_goTypes = []any{
 	(PreviewJob_State)(0),                // 0: docpreview.v1.PreviewJob.State
@@ -1108,35 +1210,37 @@ var file_docpreview_v1_preview_job_proto_goTypes = []any{
 	(PreviewOptions_PaperOrientation)(0), // 2: docpreview.v1.PreviewOptions.PaperOrientation
 	(PreviewOptions_PaperSize)(0),        // 3: docpreview.v1.PreviewOptions.PaperSize
 	(PreviewOptions_Comments)(0),         // 4: docpreview.v1.PreviewOptions.Comments
-	(*PreviewJob)(nil),                   // 5: docpreview.v1.PreviewJob
-	(*ObjectLocation)(nil),               // 6: docpreview.v1.ObjectLocation
-	(*PreviewOptions)(nil),               // 7: docpreview.v1.PreviewOptions
-	(*PreviewResult)(nil),                // 8: docpreview.v1.PreviewResult
-	(*Page)(nil),                         // 9: docpreview.v1.Page
-	(*JobFailure)(nil),                   // 10: docpreview.v1.JobFailure
-	(*timestamppb.Timestamp)(nil),        // 11: google.protobuf.Timestamp
+	(JobFailure_Reason)(0),               // 5: docpreview.v1.JobFailure.Reason
+	(*PreviewJob)(nil),                   // 6: docpreview.v1.PreviewJob
+	(*ObjectLocation)(nil),               // 7: docpreview.v1.ObjectLocation
+	(*PreviewOptions)(nil),               // 8: docpreview.v1.PreviewOptions
+	(*PreviewResult)(nil),                // 9: docpreview.v1.PreviewResult
+	(*Page)(nil),                         // 10: docpreview.v1.Page
+	(*JobFailure)(nil),                   // 11: docpreview.v1.JobFailure
+	(*timestamppb.Timestamp)(nil),        // 12: google.protobuf.Timestamp
 }
 var file_docpreview_v1_preview_job_proto_depIdxs = []int32{
 	0,  // 0: docpreview.v1.PreviewJob.state:type_name -> docpreview.v1.PreviewJob.State
-	11, // 1: docpreview.v1.PreviewJob.create_time:type_name -> google.protobuf.Timestamp
-	11, // 2: docpreview.v1.PreviewJob.start_time:type_name -> google.protobuf.Timestamp
-	11, // 3: docpreview.v1.PreviewJob.end_time:type_name -> google.protobuf.Timestamp
-	6,  // 4: docpreview.v1.PreviewJob.input:type_name -> docpreview.v1.ObjectLocation
-	6,  // 5: docpreview.v1.PreviewJob.output:type_name -> docpreview.v1.ObjectLocation
-	7,  // 6: docpreview.v1.PreviewJob.options:type_name -> docpreview.v1.PreviewOptions
-	8,  // 7: docpreview.v1.PreviewJob.result:type_name -> docpreview.v1.PreviewResult
-	10, // 8: docpreview.v1.PreviewJob.failure:type_name -> docpreview.v1.JobFailure
+	12, // 1: docpreview.v1.PreviewJob.create_time:type_name -> google.protobuf.Timestamp
+	12, // 2: docpreview.v1.PreviewJob.start_time:type_name -> google.protobuf.Timestamp
+	12, // 3: docpreview.v1.PreviewJob.end_time:type_name -> google.protobuf.Timestamp
+	7,  // 4: docpreview.v1.PreviewJob.input:type_name -> docpreview.v1.ObjectLocation
+	7,  // 5: docpreview.v1.PreviewJob.output:type_name -> docpreview.v1.ObjectLocation
+	8,  // 6: docpreview.v1.PreviewJob.options:type_name -> docpreview.v1.PreviewOptions
+	9,  // 7: docpreview.v1.PreviewJob.result:type_name -> docpreview.v1.PreviewResult
+	11, // 8: docpreview.v1.PreviewJob.failure:type_name -> docpreview.v1.JobFailure
 	1,  // 9: docpreview.v1.PreviewOptions.target_format:type_name -> docpreview.v1.PreviewOptions.TargetFormat
 	2,  // 10: docpreview.v1.PreviewOptions.paper_orientation:type_name -> docpreview.v1.PreviewOptions.PaperOrientation
 	3,  // 11: docpreview.v1.PreviewOptions.paper_size:type_name -> docpreview.v1.PreviewOptions.PaperSize
 	4,  // 12: docpreview.v1.PreviewOptions.comments:type_name -> docpreview.v1.PreviewOptions.Comments
 	1,  // 13: docpreview.v1.PreviewResult.target_format:type_name -> docpreview.v1.PreviewOptions.TargetFormat
-	9,  // 14: docpreview.v1.PreviewResult.pages:type_name -> docpreview.v1.Page
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	10, // 14: docpreview.v1.PreviewResult.pages:type_name -> docpreview.v1.Page
+	5,  // 15: docpreview.v1.JobFailure.reason:type_name -> docpreview.v1.JobFailure.Reason
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_docpreview_v1_preview_job_proto_init() }
@@ -1150,7 +1254,7 @@ func file_docpreview_v1_preview_job_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_docpreview_v1_preview_job_proto_rawDesc), len(file_docpreview_v1_preview_job_proto_rawDesc)),
-			NumEnums:      5,
+			NumEnums:      6,
 			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,

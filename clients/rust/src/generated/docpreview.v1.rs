@@ -669,15 +669,92 @@ pub struct Page {
     #[prost(int32, tag = "6")]
     pub sheet_picture_count: i32,
 }
-/// Why a job failed, in the cloud's words.
+/// Why a job failed.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JobFailure {
-    /// The cloud's error code. The vendor publishes no list; do not decide on it.
+    /// The cloud's error code. The vendor publishes no list for this kind of job; decide on `reason`.
     #[prost(string, tag = "1")]
     pub code: ::prost::alloc::string::String,
     /// The cloud's message, for people.
     #[prost(string, tag = "2")]
     pub message: ::prost::alloc::string::String,
+    /// Why, as far as the meaning of `code` is known.
+    #[prost(enumeration = "job_failure::Reason", tag = "3")]
+    pub reason: i32,
+}
+/// Nested message and enum types in `JobFailure`.
+pub mod job_failure {
+    /// Why, for programs: whether another document, another password or another try can help.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Reason {
+        /// The cloud's code is not one whose meaning is known; `code` has it. Trying again may help, and is charged again.
+        Unspecified = 0,
+        /// The document opens with a password only, and the create had none.
+        Encrypted = 1,
+        /// `options.password` does not open the document.
+        WrongPassword = 2,
+        /// The cloud does not convert documents of this kind.
+        Unsupported = 3,
+        /// The document is empty, damaged, or not of the kind that its name says.
+        Damaged = 4,
+        /// The document has too many bytes or pages, or its images would be larger than the cloud makes them.
+        TooLarge = 5,
+        /// The document has no such page or sheet.
+        NoSuchPage = 6,
+        /// The conversion took longer than the cloud lets it.
+        TimedOut = 7,
+        /// The source document was gone when the conversion began.
+        NotFound = 8,
+        /// The cloud may not read the source document or write the results.
+        Permission = 9,
+    }
+    impl Reason {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "REASON_UNSPECIFIED",
+                Self::Encrypted => "REASON_ENCRYPTED",
+                Self::WrongPassword => "REASON_WRONG_PASSWORD",
+                Self::Unsupported => "REASON_UNSUPPORTED",
+                Self::Damaged => "REASON_DAMAGED",
+                Self::TooLarge => "REASON_TOO_LARGE",
+                Self::NoSuchPage => "REASON_NO_SUCH_PAGE",
+                Self::TimedOut => "REASON_TIMED_OUT",
+                Self::NotFound => "REASON_NOT_FOUND",
+                Self::Permission => "REASON_PERMISSION",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "REASON_UNSPECIFIED" => Some(Self::Unspecified),
+                "REASON_ENCRYPTED" => Some(Self::Encrypted),
+                "REASON_WRONG_PASSWORD" => Some(Self::WrongPassword),
+                "REASON_UNSUPPORTED" => Some(Self::Unsupported),
+                "REASON_DAMAGED" => Some(Self::Damaged),
+                "REASON_TOO_LARGE" => Some(Self::TooLarge),
+                "REASON_NO_SUCH_PAGE" => Some(Self::NoSuchPage),
+                "REASON_TIMED_OUT" => Some(Self::TimedOut),
+                "REASON_NOT_FOUND" => Some(Self::NotFound),
+                "REASON_PERMISSION" => Some(Self::Permission),
+                _ => None,
+            }
+        }
+    }
 }
 /// Request of CreatePreviewJob.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

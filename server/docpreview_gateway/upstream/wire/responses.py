@@ -17,7 +17,7 @@ from docpreview.v1.preview_job_pb2 import JobFailure, ObjectLocation, Page, Prev
 from docpreview.v1.preview_queue_service_pb2 import PreviewQueue
 from docpreview_gateway.model.errors import UpstreamError, bad_response
 from docpreview_gateway.upstream.operations import JobPage, QueuePage
-from docpreview_gateway.upstream.wire import requests
+from docpreview_gateway.upstream.wire import failures, requests
 from docpreview_gateway.upstream.wire import xml as xml_codec
 from docpreview_gateway.upstream.wire.redaction import redacted
 from docpreview_gateway.upstream.wire.user_data import split_user_data
@@ -146,8 +146,17 @@ def job(details: Element, bucket: str, *, with_pages: bool = True) -> PreviewJob
     if (source := parts.get("Input")) is not None:
         message.input.CopyFrom(_location(source, "BucketId"))
     if state == PreviewJob.STATE_FAILED:
-        message.failure.CopyFrom(JobFailure(code=fields.get("Code", ""), message=redacted(fields.get("Message", ""))))
+        message.failure.CopyFrom(_failure(fields, details))
     return message
+
+
+def _failure(fields: Mapping[str, str], details: Element) -> JobFailure:
+    operation = children(details).get("Operation")
+    options = None if operation is None else children(operation).get("DocProcess")
+    has_password = options is not None and bool(texts(options).get("DocPassword"))
+    code = fields.get("Code", "")
+    reason = failures.reason_of(code, has_password=has_password)
+    return JobFailure(code=code, message=redacted(fields.get("Message", "")), reason=reason)
 
 
 def _fill_operation(message: PreviewJob, operation: Element, *, with_pages: bool) -> None:

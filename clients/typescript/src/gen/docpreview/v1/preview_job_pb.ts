@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file docpreview/v1/preview_job.proto.
  */
 export const file_docpreview_v1_preview_job: GenFile = /*@__PURE__*/
-  fileDesc("Ch9kb2NwcmV2aWV3L3YxL3ByZXZpZXdfam9iLnByb3RvEg1kb2NwcmV2aWV3LnYxIrIFCgpQcmV2aWV3Sm9iEg4KBmJ1Y2tldBgBIAEoCRIOCgZqb2JfaWQYAiABKAkSEAoIcXVldWVfaWQYAyABKAkSLgoFc3RhdGUYBCABKA4yHy5kb2NwcmV2aWV3LnYxLlByZXZpZXdKb2IuU3RhdGUSEQoJcmF3X3N0YXRlGAUgASgJEi8KC2NyZWF0ZV90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpzdGFydF90aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoFaW5wdXQYCSABKAsyHS5kb2NwcmV2aWV3LnYxLk9iamVjdExvY2F0aW9uEi0KBm91dHB1dBgKIAEoCzIdLmRvY3ByZXZpZXcudjEuT2JqZWN0TG9jYXRpb24SLgoHb3B0aW9ucxgLIAEoCzIdLmRvY3ByZXZpZXcudjEuUHJldmlld09wdGlvbnMSLAoGcmVzdWx0GAwgASgLMhwuZG9jcHJldmlldy52MS5QcmV2aWV3UmVzdWx0EioKB2ZhaWx1cmUYDSABKAsyGS5kb2NwcmV2aWV3LnYxLkpvYkZhaWx1cmUSEQoJdXNlcl9kYXRhGA4gASgJEhEKCWpvYl9sZXZlbBgPIAEoBSKSAQoFU3RhdGUSFQoRU1RBVEVfVU5TUEVDSUZJRUQQABITCg9TVEFURV9TVUJNSVRURUQQARIRCg1TVEFURV9SVU5OSU5HEAISEQoNU1RBVEVfU1VDQ0VTUxADEhAKDFNUQVRFX0ZBSUxFRBAEEhAKDFNUQVRFX1BBVVNFRBAFEhMKD1NUQVRFX0NBTkNFTExFRBAGIkAKDk9iamVjdExvY2F0aW9uEg4KBmJ1Y2tldBgBIAEoCRIOCgZyZWdpb24YAiABKAkSDgoGb2JqZWN0GAMgASgJIpgICg5QcmV2aWV3T3B0aW9ucxIVCg1zb3VyY2VfZm9ybWF0GAEgASgJEkEKDXRhcmdldF9mb3JtYXQYAiABKA4yKi5kb2NwcmV2aWV3LnYxLlByZXZpZXdPcHRpb25zLlRhcmdldEZvcm1hdBIXCgpzdGFydF9wYWdlGAMgASgFSACIAQESFQoIZW5kX3BhZ2UYBCABKAVIAYgBARITCgtwYWdlX3JhbmdlcxgFIAEoCRIVCghzaGVldF9pZBgGIAEoBUgCiAEBEkkKEXBhcGVyX29yaWVudGF0aW9uGAcgASgOMi4uZG9jcHJldmlldy52MS5QcmV2aWV3T3B0aW9ucy5QYXBlck9yaWVudGF0aW9uEjsKCnBhcGVyX3NpemUYCCABKA4yJy5kb2NwcmV2aWV3LnYxLlByZXZpZXdPcHRpb25zLlBhcGVyU2l6ZRIVCghwYXNzd29yZBgJIAEoCUIDgAEBEjgKCGNvbW1lbnRzGAogASgOMiYuZG9jcHJldmlldy52MS5QcmV2aWV3T3B0aW9ucy5Db21tZW50cxIUCgxpbWFnZV9wYXJhbXMYCyABKAkSFAoHcXVhbGl0eRgMIAEoBUgDiAEBEhkKDHpvb21fcGVyY2VudBgNIAEoBUgEiAEBEhYKCWltYWdlX2RwaRgOIAEoBUgFiAEBEhkKDHNpbmdsZV9pbWFnZRgPIAEoCEgGiAEBInIKDFRhcmdldEZvcm1hdBIdChlUQVJHRVRfRk9STUFUX1VOU1BFQ0lGSUVEEAASFQoRVEFSR0VUX0ZPUk1BVF9KUEcQARIVChFUQVJHRVRfRk9STUFUX1BORxACEhUKEVRBUkdFVF9GT1JNQVRfUERGEAMidgoQUGFwZXJPcmllbnRhdGlvbhIhCh1QQVBFUl9PUklFTlRBVElPTl9VTlNQRUNJRklFRBAAEh4KGlBBUEVSX09SSUVOVEFUSU9OX1BPUlRSQUlUEAESHwobUEFQRVJfT1JJRU5UQVRJT05fTEFORFNDQVBFEAIiYAoJUGFwZXJTaXplEhoKFlBBUEVSX1NJWkVfVU5TUEVDSUZJRUQQABIRCg1QQVBFUl9TSVpFX0E0EAESEQoNUEFQRVJfU0laRV9BMhACEhEKDVBBUEVSX1NJWkVfQTAQAyJKCghDb21tZW50cxIYChRDT01NRU5UU19VTlNQRUNJRklFRBAAEhEKDUNPTU1FTlRTX0hJREUQARIRCg1DT01NRU5UU19TSE9XEAJCDQoLX3N0YXJ0X3BhZ2VCCwoJX2VuZF9wYWdlQgsKCV9zaGVldF9pZEIKCghfcXVhbGl0eUIPCg1fem9vbV9wZXJjZW50QgwKCl9pbWFnZV9kcGlCDwoNX3NpbmdsZV9pbWFnZSL1AQoNUHJldmlld1Jlc3VsdBIYChB0b3RhbF9wYWdlX2NvdW50GAEgASgFEhwKFHN1Y2NlZWRlZF9wYWdlX2NvdW50GAIgASgFEhkKEWZhaWxlZF9wYWdlX2NvdW50GAMgASgFEhkKEXRvdGFsX3NoZWV0X2NvdW50GAQgASgFEkEKDXRhcmdldF9mb3JtYXQYBSABKA4yKi5kb2NwcmV2aWV3LnYxLlByZXZpZXdPcHRpb25zLlRhcmdldEZvcm1hdBIPCgd0YXNrX2lkGAYgASgJEiIKBXBhZ2VzGAcgAygLMhMuZG9jcHJldmlldy52MS5QYWdlIoQBCgRQYWdlEhMKC3BhZ2VfbnVtYmVyGAEgASgFEg4KBm9iamVjdBgCIAEoCRILCgN1cmwYAyABKAkSFQoNcGljdHVyZV9pbmRleBgEIAEoBRIWCg5waWN0dXJlX251bWJlchgFIAEoBRIbChNzaGVldF9waWN0dXJlX2NvdW50GAYgASgFIisKCkpvYkZhaWx1cmUSDAoEY29kZRgBIAEoCRIPCgdtZXNzYWdlGAIgASgJQnUKEWNvbS5kb2NwcmV2aWV3LnYxUAFaTmdpdGh1Yi5jb20vZG9jcHJldmlldy9kb2NwcmV2aWV3LWdhdGV3YXkvY2xpZW50cy9nby9kb2NwcmV2aWV3L3YxO2RvY3ByZXZpZXd2MaoCDURvY3ByZXZpZXcuVjFiBnByb3RvMw", [file_google_protobuf_timestamp]);
+  fileDesc("Ch9kb2NwcmV2aWV3L3YxL3ByZXZpZXdfam9iLnByb3RvEg1kb2NwcmV2aWV3LnYxIrIFCgpQcmV2aWV3Sm9iEg4KBmJ1Y2tldBgBIAEoCRIOCgZqb2JfaWQYAiABKAkSEAoIcXVldWVfaWQYAyABKAkSLgoFc3RhdGUYBCABKA4yHy5kb2NwcmV2aWV3LnYxLlByZXZpZXdKb2IuU3RhdGUSEQoJcmF3X3N0YXRlGAUgASgJEi8KC2NyZWF0ZV90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpzdGFydF90aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoFaW5wdXQYCSABKAsyHS5kb2NwcmV2aWV3LnYxLk9iamVjdExvY2F0aW9uEi0KBm91dHB1dBgKIAEoCzIdLmRvY3ByZXZpZXcudjEuT2JqZWN0TG9jYXRpb24SLgoHb3B0aW9ucxgLIAEoCzIdLmRvY3ByZXZpZXcudjEuUHJldmlld09wdGlvbnMSLAoGcmVzdWx0GAwgASgLMhwuZG9jcHJldmlldy52MS5QcmV2aWV3UmVzdWx0EioKB2ZhaWx1cmUYDSABKAsyGS5kb2NwcmV2aWV3LnYxLkpvYkZhaWx1cmUSEQoJdXNlcl9kYXRhGA4gASgJEhEKCWpvYl9sZXZlbBgPIAEoBSKSAQoFU3RhdGUSFQoRU1RBVEVfVU5TUEVDSUZJRUQQABITCg9TVEFURV9TVUJNSVRURUQQARIRCg1TVEFURV9SVU5OSU5HEAISEQoNU1RBVEVfU1VDQ0VTUxADEhAKDFNUQVRFX0ZBSUxFRBAEEhAKDFNUQVRFX1BBVVNFRBAFEhMKD1NUQVRFX0NBTkNFTExFRBAGIkAKDk9iamVjdExvY2F0aW9uEg4KBmJ1Y2tldBgBIAEoCRIOCgZyZWdpb24YAiABKAkSDgoGb2JqZWN0GAMgASgJIpgICg5QcmV2aWV3T3B0aW9ucxIVCg1zb3VyY2VfZm9ybWF0GAEgASgJEkEKDXRhcmdldF9mb3JtYXQYAiABKA4yKi5kb2NwcmV2aWV3LnYxLlByZXZpZXdPcHRpb25zLlRhcmdldEZvcm1hdBIXCgpzdGFydF9wYWdlGAMgASgFSACIAQESFQoIZW5kX3BhZ2UYBCABKAVIAYgBARITCgtwYWdlX3JhbmdlcxgFIAEoCRIVCghzaGVldF9pZBgGIAEoBUgCiAEBEkkKEXBhcGVyX29yaWVudGF0aW9uGAcgASgOMi4uZG9jcHJldmlldy52MS5QcmV2aWV3T3B0aW9ucy5QYXBlck9yaWVudGF0aW9uEjsKCnBhcGVyX3NpemUYCCABKA4yJy5kb2NwcmV2aWV3LnYxLlByZXZpZXdPcHRpb25zLlBhcGVyU2l6ZRIVCghwYXNzd29yZBgJIAEoCUIDgAEBEjgKCGNvbW1lbnRzGAogASgOMiYuZG9jcHJldmlldy52MS5QcmV2aWV3T3B0aW9ucy5Db21tZW50cxIUCgxpbWFnZV9wYXJhbXMYCyABKAkSFAoHcXVhbGl0eRgMIAEoBUgDiAEBEhkKDHpvb21fcGVyY2VudBgNIAEoBUgEiAEBEhYKCWltYWdlX2RwaRgOIAEoBUgFiAEBEhkKDHNpbmdsZV9pbWFnZRgPIAEoCEgGiAEBInIKDFRhcmdldEZvcm1hdBIdChlUQVJHRVRfRk9STUFUX1VOU1BFQ0lGSUVEEAASFQoRVEFSR0VUX0ZPUk1BVF9KUEcQARIVChFUQVJHRVRfRk9STUFUX1BORxACEhUKEVRBUkdFVF9GT1JNQVRfUERGEAMidgoQUGFwZXJPcmllbnRhdGlvbhIhCh1QQVBFUl9PUklFTlRBVElPTl9VTlNQRUNJRklFRBAAEh4KGlBBUEVSX09SSUVOVEFUSU9OX1BPUlRSQUlUEAESHwobUEFQRVJfT1JJRU5UQVRJT05fTEFORFNDQVBFEAIiYAoJUGFwZXJTaXplEhoKFlBBUEVSX1NJWkVfVU5TUEVDSUZJRUQQABIRCg1QQVBFUl9TSVpFX0E0EAESEQoNUEFQRVJfU0laRV9BMhACEhEKDVBBUEVSX1NJWkVfQTAQAyJKCghDb21tZW50cxIYChRDT01NRU5UU19VTlNQRUNJRklFRBAAEhEKDUNPTU1FTlRTX0hJREUQARIRCg1DT01NRU5UU19TSE9XEAJCDQoLX3N0YXJ0X3BhZ2VCCwoJX2VuZF9wYWdlQgsKCV9zaGVldF9pZEIKCghfcXVhbGl0eUIPCg1fem9vbV9wZXJjZW50QgwKCl9pbWFnZV9kcGlCDwoNX3NpbmdsZV9pbWFnZSL1AQoNUHJldmlld1Jlc3VsdBIYChB0b3RhbF9wYWdlX2NvdW50GAEgASgFEhwKFHN1Y2NlZWRlZF9wYWdlX2NvdW50GAIgASgFEhkKEWZhaWxlZF9wYWdlX2NvdW50GAMgASgFEhkKEXRvdGFsX3NoZWV0X2NvdW50GAQgASgFEkEKDXRhcmdldF9mb3JtYXQYBSABKA4yKi5kb2NwcmV2aWV3LnYxLlByZXZpZXdPcHRpb25zLlRhcmdldEZvcm1hdBIPCgd0YXNrX2lkGAYgASgJEiIKBXBhZ2VzGAcgAygLMhMuZG9jcHJldmlldy52MS5QYWdlIoQBCgRQYWdlEhMKC3BhZ2VfbnVtYmVyGAEgASgFEg4KBm9iamVjdBgCIAEoCRILCgN1cmwYAyABKAkSFQoNcGljdHVyZV9pbmRleBgEIAEoBRIWCg5waWN0dXJlX251bWJlchgFIAEoBRIbChNzaGVldF9waWN0dXJlX2NvdW50GAYgASgFIs8CCgpKb2JGYWlsdXJlEgwKBGNvZGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCRIwCgZyZWFzb24YAyABKA4yIC5kb2NwcmV2aWV3LnYxLkpvYkZhaWx1cmUuUmVhc29uIu8BCgZSZWFzb24SFgoSUkVBU09OX1VOU1BFQ0lGSUVEEAASFAoQUkVBU09OX0VOQ1JZUFRFRBABEhkKFVJFQVNPTl9XUk9OR19QQVNTV09SRBACEhYKElJFQVNPTl9VTlNVUFBPUlRFRBADEhIKDlJFQVNPTl9EQU1BR0VEEAQSFAoQUkVBU09OX1RPT19MQVJHRRAFEhcKE1JFQVNPTl9OT19TVUNIX1BBR0UQBhIUChBSRUFTT05fVElNRURfT1VUEAcSFAoQUkVBU09OX05PVF9GT1VORBAIEhUKEVJFQVNPTl9QRVJNSVNTSU9OEAlCdQoRY29tLmRvY3ByZXZpZXcudjFQAVpOZ2l0aHViLmNvbS9kb2NwcmV2aWV3L2RvY3ByZXZpZXctZ2F0ZXdheS9jbGllbnRzL2dvL2RvY3ByZXZpZXcvdjE7ZG9jcHJldmlld3YxqgINRG9jcHJldmlldy5WMWIGcHJvdG8z", [file_google_protobuf_timestamp]);
 
 /**
  * A document-preview job: one source document turned into page images (or one PDF) by the cloud.
@@ -636,13 +636,13 @@ export const PageSchema: GenMessage<Page> = /*@__PURE__*/
   messageDesc(file_docpreview_v1_preview_job, 4);
 
 /**
- * Why a job failed, in the cloud's words.
+ * Why a job failed.
  *
  * @generated from message docpreview.v1.JobFailure
  */
 export type JobFailure = Message<"docpreview.v1.JobFailure"> & {
   /**
-   * The cloud's error code. The vendor publishes no list; do not decide on it.
+   * The cloud's error code. The vendor publishes no list for this kind of job; decide on `reason`.
    *
    * @generated from field: string code = 1;
    */
@@ -654,6 +654,13 @@ export type JobFailure = Message<"docpreview.v1.JobFailure"> & {
    * @generated from field: string message = 2;
    */
   message: string;
+
+  /**
+   * Why, as far as the meaning of `code` is known.
+   *
+   * @generated from field: docpreview.v1.JobFailure.Reason reason = 3;
+   */
+  reason: JobFailure_Reason;
 };
 
 /**
@@ -662,4 +669,87 @@ export type JobFailure = Message<"docpreview.v1.JobFailure"> & {
  */
 export const JobFailureSchema: GenMessage<JobFailure> = /*@__PURE__*/
   messageDesc(file_docpreview_v1_preview_job, 5);
+
+/**
+ * Why, for programs: whether another document, another password or another try can help.
+ *
+ * @generated from enum docpreview.v1.JobFailure.Reason
+ */
+export enum JobFailure_Reason {
+  /**
+   * The cloud's code is not one whose meaning is known; `code` has it. Trying again may help, and is charged again.
+   *
+   * @generated from enum value: REASON_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * The document opens with a password only, and the create had none.
+   *
+   * @generated from enum value: REASON_ENCRYPTED = 1;
+   */
+  ENCRYPTED = 1,
+
+  /**
+   * `options.password` does not open the document.
+   *
+   * @generated from enum value: REASON_WRONG_PASSWORD = 2;
+   */
+  WRONG_PASSWORD = 2,
+
+  /**
+   * The cloud does not convert documents of this kind.
+   *
+   * @generated from enum value: REASON_UNSUPPORTED = 3;
+   */
+  UNSUPPORTED = 3,
+
+  /**
+   * The document is empty, damaged, or not of the kind that its name says.
+   *
+   * @generated from enum value: REASON_DAMAGED = 4;
+   */
+  DAMAGED = 4,
+
+  /**
+   * The document has too many bytes or pages, or its images would be larger than the cloud makes them.
+   *
+   * @generated from enum value: REASON_TOO_LARGE = 5;
+   */
+  TOO_LARGE = 5,
+
+  /**
+   * The document has no such page or sheet.
+   *
+   * @generated from enum value: REASON_NO_SUCH_PAGE = 6;
+   */
+  NO_SUCH_PAGE = 6,
+
+  /**
+   * The conversion took longer than the cloud lets it.
+   *
+   * @generated from enum value: REASON_TIMED_OUT = 7;
+   */
+  TIMED_OUT = 7,
+
+  /**
+   * The source document was gone when the conversion began.
+   *
+   * @generated from enum value: REASON_NOT_FOUND = 8;
+   */
+  NOT_FOUND = 8,
+
+  /**
+   * The cloud may not read the source document or write the results.
+   *
+   * @generated from enum value: REASON_PERMISSION = 9;
+   */
+  PERMISSION = 9,
+}
+
+/**
+ * Describes the enum docpreview.v1.JobFailure.Reason.
+ */
+export const JobFailure_ReasonSchema: GenEnum<JobFailure_Reason> = /*@__PURE__*/
+  enumDesc(file_docpreview_v1_preview_job, 5, 0);
 
