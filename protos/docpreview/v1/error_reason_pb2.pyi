@@ -4,7 +4,9 @@ isort:skip_file
 """
 
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import descriptor_pb2 as _descriptor_pb2
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf.internal import extension_dict as _extension_dict
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -15,6 +17,40 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Retry:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RetryEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Retry.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RETRY_UNSPECIFIED: _Retry.ValueType  # 0
+    """The reason is newer than the program: never."""
+    RETRY_NEVER: _Retry.ValueType  # 1
+    """The same call fails again until something else has changed: the request, the document, the policy or a configuration."""
+    RETRY_NOW: _Retry.ValueType  # 2
+    """The same call may succeed within the time that a program waits: repeat it after `google.rpc.RetryInfo`, else after a
+    pause that grows, until the call's deadline. Creates only with `request_id`; without one only where the reason says
+    that nothing was sent or accepted.
+    """
+    RETRY_LATER: _Retry.ValueType  # 3
+    """The same call may succeed later, when a person or a period has made room: do not wait within the call."""
+
+class Retry(_Retry, metaclass=_RetryEnumTypeWrapper):
+    """What a program does with an error of this reason."""
+
+RETRY_UNSPECIFIED: Retry.ValueType  # 0
+"""The reason is newer than the program: never."""
+RETRY_NEVER: Retry.ValueType  # 1
+"""The same call fails again until something else has changed: the request, the document, the policy or a configuration."""
+RETRY_NOW: Retry.ValueType  # 2
+"""The same call may succeed within the time that a program waits: repeat it after `google.rpc.RetryInfo`, else after a
+pause that grows, until the call's deadline. Creates only with `request_id`; without one only where the reason says
+that nothing was sent or accepted.
+"""
+RETRY_LATER: Retry.ValueType  # 3
+"""The same call may succeed later, when a person or a period has made room: do not wait within the call."""
+Global___Retry: _TypeAlias = Retry  # noqa: Y015
 
 class _ErrorReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -156,6 +192,24 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """RESOURCE_EXHAUSTED. The create may make more pages than the caller's whole budget of a day or month has: it never
     fits. `google.rpc.QuotaFailure` names the budget. Nothing was sent.
     """
+    ERROR_REASON_INPUT_OBJECT_EMPTY: _ErrorReason.ValueType  # 51
+    """FAILED_PRECONDITION. The source document is empty. Nothing was sent."""
+    ERROR_REASON_INPUT_OBJECT_TOO_LARGE: _ErrorReason.ValueType  # 52
+    """FAILED_PRECONDITION. The source document is larger than the cloud converts (200 MB). Nothing was sent."""
+    ERROR_REASON_INPUT_FORMAT_UNSUPPORTED: _ErrorReason.ValueType  # 53
+    """INVALID_ARGUMENT. The cloud does not convert documents with this suffix; the message names those that it does. Nothing
+    was sent.
+    """
+    ERROR_REASON_INPUT_FORMAT_MISMATCH: _ErrorReason.ValueType  # 54
+    """FAILED_PRECONDITION. The bytes of the source document are not of the kind that its suffix, or `source_format`, says.
+    Nothing was sent.
+    """
+    ERROR_REASON_INPUT_ENCRYPTED: _ErrorReason.ValueType  # 55
+    """FAILED_PRECONDITION. The source document is encrypted, and `options.password` is not set. Nothing was sent."""
+    ERROR_REASON_UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 56
+    """NOT_FOUND. There is no such upload (any more): it was aborted, or the cloud has deleted its parts. Begin a new one."""
+    ERROR_REASON_UPLOAD_INCOMPLETE: _ErrorReason.ValueType  # 57
+    """FAILED_PRECONDITION. Not all parts of the upload were put, or the object is not what CreateUpload announced."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The `reason` of `google.rpc.ErrorInfo` is the name of a value without `ERROR_REASON_`, its `domain`
@@ -298,4 +352,26 @@ ERROR_REASON_PAGE_BUDGET_TOO_SMALL: ErrorReason.ValueType  # 50
 """RESOURCE_EXHAUSTED. The create may make more pages than the caller's whole budget of a day or month has: it never
 fits. `google.rpc.QuotaFailure` names the budget. Nothing was sent.
 """
+ERROR_REASON_INPUT_OBJECT_EMPTY: ErrorReason.ValueType  # 51
+"""FAILED_PRECONDITION. The source document is empty. Nothing was sent."""
+ERROR_REASON_INPUT_OBJECT_TOO_LARGE: ErrorReason.ValueType  # 52
+"""FAILED_PRECONDITION. The source document is larger than the cloud converts (200 MB). Nothing was sent."""
+ERROR_REASON_INPUT_FORMAT_UNSUPPORTED: ErrorReason.ValueType  # 53
+"""INVALID_ARGUMENT. The cloud does not convert documents with this suffix; the message names those that it does. Nothing
+was sent.
+"""
+ERROR_REASON_INPUT_FORMAT_MISMATCH: ErrorReason.ValueType  # 54
+"""FAILED_PRECONDITION. The bytes of the source document are not of the kind that its suffix, or `source_format`, says.
+Nothing was sent.
+"""
+ERROR_REASON_INPUT_ENCRYPTED: ErrorReason.ValueType  # 55
+"""FAILED_PRECONDITION. The source document is encrypted, and `options.password` is not set. Nothing was sent."""
+ERROR_REASON_UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 56
+"""NOT_FOUND. There is no such upload (any more): it was aborted, or the cloud has deleted its parts. Begin a new one."""
+ERROR_REASON_UPLOAD_INCOMPLETE: ErrorReason.ValueType  # 57
+"""FAILED_PRECONDITION. Not all parts of the upload were put, or the object is not what CreateUpload announced."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
+
+RETRY_FIELD_NUMBER: _builtins.int
+retry: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.EnumValueOptions, Global___Retry.ValueType]
+"""What to do with errors of this reason. The tables of the clients are made from it."""

@@ -476,6 +476,9 @@ class Page(_message.Message):
     PICTURE_INDEX_FIELD_NUMBER: _builtins.int
     PICTURE_NUMBER_FIELD_NUMBER: _builtins.int
     SHEET_PICTURE_COUNT_FIELD_NUMBER: _builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
     page_number: _builtins.int
     """The page of the source document, from 1. For spreadsheets it is the number of the sheet, so it is not unique."""
     object: _builtins.str
@@ -485,7 +488,8 @@ class Page(_message.Message):
     url: _builtins.str
     """A GET address of the result, signed for the asked time. Set only when the request set `page_url_ttl` and the output
     bucket is configured in the gateway, and only for a key that the job can have made and the policy gives to the caller;
-    empty otherwise. It gives access to whoever has it: treat it as a secret.
+    empty otherwise. It gives access to whoever has it: treat it as a secret. The address of a page stays the same for
+    some time, so that browsers and CDNs can cache what it gives.
     """
     picture_index: _builtins.int
     """Spreadsheets: index of the image in the whole document. 0 otherwise."""
@@ -493,6 +497,12 @@ class Page(_message.Message):
     """Spreadsheets: index of the image in its sheet. 0 otherwise."""
     sheet_picture_count: _builtins.int
     """Spreadsheets: number of images of this sheet. 0 otherwise."""
+    content_type: _builtins.str
+    """MIME type of the result: `image/jpeg`, `image/png` or `application/pdf`. Empty when the cloud does not tell."""
+    width: _builtins.int
+    """Width of the image in pixels. 0 when the cloud does not tell."""
+    height: _builtins.int
+    """Height of the image in pixels. 0 when the cloud does not tell."""
     def __init__(
         self,
         *,
@@ -502,10 +512,13 @@ class Page(_message.Message):
         picture_index: _builtins.int = ...,
         picture_number: _builtins.int = ...,
         sheet_picture_count: _builtins.int = ...,
+        content_type: _builtins.str = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["object", b"object", "page_number", b"page_number", "picture_index", b"picture_index", "picture_number", b"picture_number", "sheet_picture_count", b"sheet_picture_count", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "height", b"height", "object", b"object", "page_number", b"page_number", "picture_index", b"picture_index", "picture_number", b"picture_number", "sheet_picture_count", b"sheet_picture_count", "url", b"url", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from collections import abc as _abc
+from docpreview.v1 import error_reason_pb2 as _error_reason_pb2
 from docpreview.v1 import preview_job_pb2 as _preview_job_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
@@ -228,7 +229,9 @@ class ListPreviewJobsRequest(_message.Message):
     order: Global___ListPreviewJobsRequest.Order.ValueType
     """Order by creation time. Default: newest first."""
     page_size: _builtins.int
-    """At most this many jobs, 0 to 100; 0 means 10. A page may hold fewer jobs although more follow."""
+    """At most this many jobs, 0 or more; 0 means 10, more than 100 means 100 (AIP-158). A page may hold fewer jobs although
+    more follow.
+    """
     page_token: _builtins.str
     """The `next_page_token` of the page before. All other fields but page_size and include_pages must be as they were."""
     include_pages: _builtins.bool
@@ -391,3 +394,118 @@ class WatchPreviewJobResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchPreviewJobResponse: _TypeAlias = WatchPreviewJobResponse  # noqa: Y015
+
+@_typing.final
+class WatchPreviewJobsRequest(_message.Message):
+    """Request of WatchPreviewJobs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUCKET_FIELD_NUMBER: _builtins.int
+    JOB_IDS_FIELD_NUMBER: _builtins.int
+    PAGE_URL_TTL_FIELD_NUMBER: _builtins.int
+    bucket: _builtins.str
+    """Bucket of the source documents. Required."""
+    @_builtins.property
+    def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the jobs, 1 to 1000, each 1 to 64 letters and digits. An id that is given twice is followed once. Required."""
+
+    @_builtins.property
+    def page_url_ttl(self) -> _duration_pb2.Duration:
+        """When set, the caller's pages come with a signed `url` that is valid this long: 1 second to 1 hour."""
+
+    def __init__(
+        self,
+        *,
+        bucket: _builtins.str = ...,
+        job_ids: _abc.Iterable[_builtins.str] | None = ...,
+        page_url_ttl: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["page_url_ttl", b"page_url_ttl"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "job_ids", b"job_ids", "page_url_ttl", b"page_url_ttl"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchPreviewJobsRequest: _TypeAlias = WatchPreviewJobsRequest  # noqa: Y015
+
+@_typing.final
+class WatchPreviewJobsResponse(_message.Message):
+    """Response of WatchPreviewJobs: one event."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Heartbeat(_message.Message):
+        """Nothing has changed; the stream lives."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        def __init__(
+            self,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class JobError(_message.Message):
+        """A job that is not followed any longer in this stream."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        JOB_ID_FIELD_NUMBER: _builtins.int
+        REASON_FIELD_NUMBER: _builtins.int
+        MESSAGE_FIELD_NUMBER: _builtins.int
+        job_id: _builtins.str
+        """Id of the job."""
+        reason: _error_reason_pb2.ErrorReason.ValueType
+        """Why, as in a failed WatchPreviewJob."""
+        message: _builtins.str
+        """The error's message, for people."""
+        def __init__(
+            self,
+            *,
+            job_id: _builtins.str = ...,
+            reason: _error_reason_pb2.ErrorReason.ValueType = ...,
+            message: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "message", b"message", "reason", b"reason"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    JOB_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def job(self) -> _preview_job_pb2.PreviewJob:
+        """A job as it is now. When its state is terminal nothing more comes of it."""
+
+    @_builtins.property
+    def error(self) -> Global___WatchPreviewJobsResponse.JobError:
+        """An error of one job. Nothing more comes of it."""
+
+    @_builtins.property
+    def heartbeat(self) -> Global___WatchPreviewJobsResponse.Heartbeat:
+        """Nothing."""
+
+    def __init__(
+        self,
+        *,
+        job: _preview_job_pb2.PreviewJob | None = ...,
+        error: Global___WatchPreviewJobsResponse.JobError | None = ...,
+        heartbeat: Global___WatchPreviewJobsResponse.Heartbeat | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "event", b"event", "heartbeat", b"heartbeat", "job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "event", b"event", "heartbeat", b"heartbeat", "job", b"job"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["job", "error", "heartbeat"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___WatchPreviewJobsResponse: _TypeAlias = WatchPreviewJobsResponse  # noqa: Y015

@@ -81,6 +81,11 @@ class PreviewJobServiceStub(object):
                 request_serializer=docpreview_dot_v1_dot_preview__job__service__pb2.WatchPreviewJobRequest.SerializeToString,
                 response_deserializer=docpreview_dot_v1_dot_preview__job__service__pb2.WatchPreviewJobResponse.FromString,
                 _registered_method=True)
+        self.WatchPreviewJobs = channel.unary_stream(
+                '/docpreview.v1.PreviewJobService/WatchPreviewJobs',
+                request_serializer=docpreview_dot_v1_dot_preview__job__service__pb2.WatchPreviewJobsRequest.SerializeToString,
+                response_deserializer=docpreview_dot_v1_dot_preview__job__service__pb2.WatchPreviewJobsResponse.FromString,
+                _registered_method=True)
 
 
 class PreviewJobServiceServicer(object):
@@ -164,6 +169,18 @@ class PreviewJobServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchPreviewJobs(self, request, context):
+        """Streams the states of up to 1,000 jobs of a bucket, as WatchPreviewJob does of one: first the present state of each,
+        then every change the gateway sees. A job that does not exist, or whose reads fail for long, is told as an error of its
+        id. When each job is terminal or in error the stream ends OK. When nothing changes a heartbeat comes at regular
+        intervals. Slow readers get the latest state of each job, not a backlog.
+
+        To follow other jobs, watch again; after UNAVAILABLE watch those whose end has not come.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PreviewJobServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -196,6 +213,11 @@ def add_PreviewJobServiceServicer_to_server(servicer, server):
                     servicer.WatchPreviewJob,
                     request_deserializer=docpreview_dot_v1_dot_preview__job__service__pb2.WatchPreviewJobRequest.FromString,
                     response_serializer=docpreview_dot_v1_dot_preview__job__service__pb2.WatchPreviewJobResponse.SerializeToString,
+            ),
+            'WatchPreviewJobs': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchPreviewJobs,
+                    request_deserializer=docpreview_dot_v1_dot_preview__job__service__pb2.WatchPreviewJobsRequest.FromString,
+                    response_serializer=docpreview_dot_v1_dot_preview__job__service__pb2.WatchPreviewJobsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -376,6 +398,33 @@ class PreviewJobService(object):
             '/docpreview.v1.PreviewJobService/WatchPreviewJob',
             docpreview_dot_v1_dot_preview__job__service__pb2.WatchPreviewJobRequest.SerializeToString,
             docpreview_dot_v1_dot_preview__job__service__pb2.WatchPreviewJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchPreviewJobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/docpreview.v1.PreviewJobService/WatchPreviewJobs',
+            docpreview_dot_v1_dot_preview__job__service__pb2.WatchPreviewJobsRequest.SerializeToString,
+            docpreview_dot_v1_dot_preview__job__service__pb2.WatchPreviewJobsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -85,6 +85,14 @@ class PreviewJobServiceStub:
     UNAVAILABLE with RetryInfo means: watch again, the first response will be the then present state. It comes when the
     gateway is stopping and when a stream has been open for long (5 minutes by default), so that load is rebalanced.
     """
+    WatchPreviewJobs: _grpc.UnaryStreamMultiCallable[_preview_job_service_pb2.WatchPreviewJobsRequest, _preview_job_service_pb2.WatchPreviewJobsResponse]
+    """Streams the states of up to 1,000 jobs of a bucket, as WatchPreviewJob does of one: first the present state of each,
+    then every change the gateway sees. A job that does not exist, or whose reads fail for long, is told as an error of its
+    id. When each job is terminal or in error the stream ends OK. When nothing changes a heartbeat comes at regular
+    intervals. Slow readers get the latest state of each job, not a backlog.
+
+    To follow other jobs, watch again; after UNAVAILABLE watch those whose end has not come.
+    """
 
 @_typing.type_check_only
 class PreviewJobServiceAsyncStub(PreviewJobServiceStub):
@@ -141,6 +149,14 @@ class PreviewJobServiceAsyncStub(PreviewJobServiceStub):
 
     UNAVAILABLE with RetryInfo means: watch again, the first response will be the then present state. It comes when the
     gateway is stopping and when a stream has been open for long (5 minutes by default), so that load is rebalanced.
+    """
+    WatchPreviewJobs: _aio.UnaryStreamMultiCallable[_preview_job_service_pb2.WatchPreviewJobsRequest, _preview_job_service_pb2.WatchPreviewJobsResponse]  # type: ignore[assignment]
+    """Streams the states of up to 1,000 jobs of a bucket, as WatchPreviewJob does of one: first the present state of each,
+    then every change the gateway sees. A job that does not exist, or whose reads fail for long, is told as an error of its
+    id. When each job is terminal or in error the stream ends OK. When nothing changes a heartbeat comes at regular
+    intervals. Slow readers get the latest state of each job, not a backlog.
+
+    To follow other jobs, watch again; after UNAVAILABLE watch those whose end has not come.
     """
 
 class PreviewJobServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -231,6 +247,20 @@ class PreviewJobServiceServicer(metaclass=_abc_1.ABCMeta):
 
         UNAVAILABLE with RetryInfo means: watch again, the first response will be the then present state. It comes when the
         gateway is stopping and when a stream has been open for long (5 minutes by default), so that load is rebalanced.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchPreviewJobs(
+        self,
+        request: _preview_job_service_pb2.WatchPreviewJobsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_preview_job_service_pb2.WatchPreviewJobsResponse], _abc.AsyncIterator[_preview_job_service_pb2.WatchPreviewJobsResponse]]:
+        """Streams the states of up to 1,000 jobs of a bucket, as WatchPreviewJob does of one: first the present state of each,
+        then every change the gateway sees. A job that does not exist, or whose reads fail for long, is told as an error of its
+        id. When each job is terminal or in error the stream ends OK. When nothing changes a heartbeat comes at regular
+        intervals. Slow readers get the latest state of each job, not a backlog.
+
+        To follow other jobs, watch again; after UNAVAILABLE watch those whose end has not come.
         """
 
 def add_PreviewJobServiceServicer_to_server(servicer: PreviewJobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

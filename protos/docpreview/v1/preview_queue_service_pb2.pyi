@@ -117,7 +117,7 @@ class ListPreviewQueuesRequest(_message.Message):
     state: Global___PreviewQueue.State.ValueType
     """Only queues in this state. Default: all."""
     page_size: _builtins.int
-    """At most this many queues, 0 to 100; 0 means 10."""
+    """At most this many queues, 0 or more; 0 means 10, more than 100 means 100 (AIP-158)."""
     page_token: _builtins.str
     """The `next_page_token` of the page before. All other fields must be as they were."""
     @_builtins.property

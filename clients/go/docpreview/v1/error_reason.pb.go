@@ -9,6 +9,7 @@ package docpreviewv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	descriptorpb "google.golang.org/protobuf/types/descriptorpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -20,6 +21,65 @@ const (
 	// Verify that runtime/protoimpl is sufficiently up-to-date.
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
+
+// What a program does with an error of this reason.
+type Retry int32
+
+const (
+	// The reason is newer than the program: never.
+	Retry_RETRY_UNSPECIFIED Retry = 0
+	// The same call fails again until something else has changed: the request, the document, the policy or a configuration.
+	Retry_RETRY_NEVER Retry = 1
+	// The same call may succeed within the time that a program waits: repeat it after `google.rpc.RetryInfo`, else after a
+	// pause that grows, until the call's deadline. Creates only with `request_id`; without one only where the reason says
+	// that nothing was sent or accepted.
+	Retry_RETRY_NOW Retry = 2
+	// The same call may succeed later, when a person or a period has made room: do not wait within the call.
+	Retry_RETRY_LATER Retry = 3
+)
+
+// Enum value maps for Retry.
+var (
+	Retry_name = map[int32]string{
+		0: "RETRY_UNSPECIFIED",
+		1: "RETRY_NEVER",
+		2: "RETRY_NOW",
+		3: "RETRY_LATER",
+	}
+	Retry_value = map[string]int32{
+		"RETRY_UNSPECIFIED": 0,
+		"RETRY_NEVER":       1,
+		"RETRY_NOW":         2,
+		"RETRY_LATER":       3,
+	}
+)
+
+func (x Retry) Enum() *Retry {
+	p := new(Retry)
+	*p = x
+	return p
+}
+
+func (x Retry) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Retry) Descriptor() protoreflect.EnumDescriptor {
+	return file_docpreview_v1_error_reason_proto_enumTypes[0].Descriptor()
+}
+
+func (Retry) Type() protoreflect.EnumType {
+	return &file_docpreview_v1_error_reason_proto_enumTypes[0]
+}
+
+func (x Retry) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Retry.Descriptor instead.
+func (Retry) EnumDescriptor() ([]byte, []int) {
+	return file_docpreview_v1_error_reason_proto_rawDescGZIP(), []int{0}
+}
 
 // Why a call failed. The `reason` of `google.rpc.ErrorInfo` is the name of a value without `ERROR_REASON_`, its `domain`
 // is `docpreview`. Its metadata has, where they are known, `upstream_code` (the cloud's error code),
@@ -148,6 +208,22 @@ const (
 	// RESOURCE_EXHAUSTED. The create may make more pages than the caller's whole budget of a day or month has: it never
 	// fits. `google.rpc.QuotaFailure` names the budget. Nothing was sent.
 	ErrorReason_ERROR_REASON_PAGE_BUDGET_TOO_SMALL ErrorReason = 50
+	// FAILED_PRECONDITION. The source document is empty. Nothing was sent.
+	ErrorReason_ERROR_REASON_INPUT_OBJECT_EMPTY ErrorReason = 51
+	// FAILED_PRECONDITION. The source document is larger than the cloud converts (200 MB). Nothing was sent.
+	ErrorReason_ERROR_REASON_INPUT_OBJECT_TOO_LARGE ErrorReason = 52
+	// INVALID_ARGUMENT. The cloud does not convert documents with this suffix; the message names those that it does. Nothing
+	// was sent.
+	ErrorReason_ERROR_REASON_INPUT_FORMAT_UNSUPPORTED ErrorReason = 53
+	// FAILED_PRECONDITION. The bytes of the source document are not of the kind that its suffix, or `source_format`, says.
+	// Nothing was sent.
+	ErrorReason_ERROR_REASON_INPUT_FORMAT_MISMATCH ErrorReason = 54
+	// FAILED_PRECONDITION. The source document is encrypted, and `options.password` is not set. Nothing was sent.
+	ErrorReason_ERROR_REASON_INPUT_ENCRYPTED ErrorReason = 55
+	// NOT_FOUND. There is no such upload (any more): it was aborted, or the cloud has deleted its parts. Begin a new one.
+	ErrorReason_ERROR_REASON_UPLOAD_NOT_FOUND ErrorReason = 56
+	// FAILED_PRECONDITION. Not all parts of the upload were put, or the object is not what CreateUpload announced.
+	ErrorReason_ERROR_REASON_UPLOAD_INCOMPLETE ErrorReason = 57
 )
 
 // Enum value maps for ErrorReason.
@@ -204,6 +280,13 @@ var (
 		48: "ERROR_REASON_IDENTITY_UNAVAILABLE",
 		49: "ERROR_REASON_CREATE_OUTCOME_AMBIGUOUS",
 		50: "ERROR_REASON_PAGE_BUDGET_TOO_SMALL",
+		51: "ERROR_REASON_INPUT_OBJECT_EMPTY",
+		52: "ERROR_REASON_INPUT_OBJECT_TOO_LARGE",
+		53: "ERROR_REASON_INPUT_FORMAT_UNSUPPORTED",
+		54: "ERROR_REASON_INPUT_FORMAT_MISMATCH",
+		55: "ERROR_REASON_INPUT_ENCRYPTED",
+		56: "ERROR_REASON_UPLOAD_NOT_FOUND",
+		57: "ERROR_REASON_UPLOAD_INCOMPLETE",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":               0,
@@ -257,6 +340,13 @@ var (
 		"ERROR_REASON_IDENTITY_UNAVAILABLE":      48,
 		"ERROR_REASON_CREATE_OUTCOME_AMBIGUOUS":  49,
 		"ERROR_REASON_PAGE_BUDGET_TOO_SMALL":     50,
+		"ERROR_REASON_INPUT_OBJECT_EMPTY":        51,
+		"ERROR_REASON_INPUT_OBJECT_TOO_LARGE":    52,
+		"ERROR_REASON_INPUT_FORMAT_UNSUPPORTED":  53,
+		"ERROR_REASON_INPUT_FORMAT_MISMATCH":     54,
+		"ERROR_REASON_INPUT_ENCRYPTED":           55,
+		"ERROR_REASON_UPLOAD_NOT_FOUND":          56,
+		"ERROR_REASON_UPLOAD_INCOMPLETE":         57,
 	}
 )
 
@@ -271,11 +361,11 @@ func (x ErrorReason) String() string {
 }
 
 func (ErrorReason) Descriptor() protoreflect.EnumDescriptor {
-	return file_docpreview_v1_error_reason_proto_enumTypes[0].Descriptor()
+	return file_docpreview_v1_error_reason_proto_enumTypes[1].Descriptor()
 }
 
 func (ErrorReason) Type() protoreflect.EnumType {
-	return &file_docpreview_v1_error_reason_proto_enumTypes[0]
+	return &file_docpreview_v1_error_reason_proto_enumTypes[1]
 }
 
 func (x ErrorReason) Number() protoreflect.EnumNumber {
@@ -284,67 +374,99 @@ func (x ErrorReason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ErrorReason.Descriptor instead.
 func (ErrorReason) EnumDescriptor() ([]byte, []int) {
-	return file_docpreview_v1_error_reason_proto_rawDescGZIP(), []int{0}
+	return file_docpreview_v1_error_reason_proto_rawDescGZIP(), []int{1}
 }
+
+var file_docpreview_v1_error_reason_proto_extTypes = []protoimpl.ExtensionInfo{
+	{
+		ExtendedType:  (*descriptorpb.EnumValueOptions)(nil),
+		ExtensionType: (*Retry)(nil),
+		Field:         50001,
+		Name:          "docpreview.v1.retry",
+		Tag:           "varint,50001,opt,name=retry,enum=docpreview.v1.Retry",
+		Filename:      "docpreview/v1/error_reason.proto",
+	},
+}
+
+// Extension fields to descriptorpb.EnumValueOptions.
+var (
+	// What to do with errors of this reason. The tables of the clients are made from it.
+	//
+	// optional docpreview.v1.Retry retry = 50001;
+	E_Retry = &file_docpreview_v1_error_reason_proto_extTypes[0]
+)
 
 var File_docpreview_v1_error_reason_proto protoreflect.FileDescriptor
 
 const file_docpreview_v1_error_reason_proto_rawDesc = "" +
 	"\n" +
-	" docpreview/v1/error_reason.proto\x12\rdocpreview.v1*\xe1\x0e\n" +
+	" docpreview/v1/error_reason.proto\x12\rdocpreview.v1\x1a google/protobuf/descriptor.proto*O\n" +
+	"\x05Retry\x12\x15\n" +
+	"\x11RETRY_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vRETRY_NEVER\x10\x01\x12\r\n" +
+	"\tRETRY_NOW\x10\x02\x12\x0f\n" +
+	"\vRETRY_LATER\x10\x03*\xc1\x13\n" +
 	"\vErrorReason\x12\x1c\n" +
-	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12 \n" +
-	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x12\"\n" +
-	"\x1eERROR_REASON_MALFORMED_MESSAGE\x10\x02\x12&\n" +
-	"\"ERROR_REASON_BUCKET_NOT_CONFIGURED\x10\x03\x12\x1e\n" +
-	"\x1aERROR_REASON_JOB_NOT_FOUND\x10\x04\x12'\n" +
-	"#ERROR_REASON_INPUT_OBJECT_NOT_FOUND\x10\x05\x12 \n" +
-	"\x1cERROR_REASON_QUEUE_NOT_FOUND\x10\x06\x12!\n" +
-	"\x1dERROR_REASON_BUCKET_NOT_FOUND\x10\a\x12!\n" +
-	"\x1dERROR_REASON_OBJECT_NOT_FOUND\x10\b\x12(\n" +
-	"$ERROR_REASON_INPUT_OBJECT_UNREADABLE\x10\t\x12 \n" +
+	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12&\n" +
+	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x1a\x04\x88\xb5\x18\x01\x12(\n" +
+	"\x1eERROR_REASON_MALFORMED_MESSAGE\x10\x02\x1a\x04\x88\xb5\x18\x01\x12,\n" +
+	"\"ERROR_REASON_BUCKET_NOT_CONFIGURED\x10\x03\x1a\x04\x88\xb5\x18\x01\x12$\n" +
+	"\x1aERROR_REASON_JOB_NOT_FOUND\x10\x04\x1a\x04\x88\xb5\x18\x01\x12-\n" +
+	"#ERROR_REASON_INPUT_OBJECT_NOT_FOUND\x10\x05\x1a\x04\x88\xb5\x18\x01\x12&\n" +
+	"\x1cERROR_REASON_QUEUE_NOT_FOUND\x10\x06\x1a\x04\x88\xb5\x18\x01\x12'\n" +
+	"\x1dERROR_REASON_BUCKET_NOT_FOUND\x10\a\x1a\x04\x88\xb5\x18\x01\x12'\n" +
+	"\x1dERROR_REASON_OBJECT_NOT_FOUND\x10\b\x1a\x04\x88\xb5\x18\x01\x12.\n" +
+	"$ERROR_REASON_INPUT_OBJECT_UNREADABLE\x10\t\x1a\x04\x88\xb5\x18\x01\x12&\n" +
 	"\x1cERROR_REASON_CI_ROLE_MISSING\x10\n" +
-	"\x12%\n" +
-	"!ERROR_REASON_OUTPUT_BUCKET_DENIED\x10\v\x12(\n" +
-	"$ERROR_REASON_DOC_SERVICE_NOT_ENABLED\x10\f\x12 \n" +
-	"\x1cERROR_REASON_ACCOUNT_BLOCKED\x10\r\x12\"\n" +
-	"\x1eERROR_REASON_UPSTREAM_UNMAPPED\x10\x0e\x12'\n" +
-	"#ERROR_REASON_UPSTREAM_ACCESS_DENIED\x10\x0f\x12*\n" +
-	"&ERROR_REASON_UPSTREAM_INVALID_ARGUMENT\x10\x10\x12\x1f\n" +
-	"\x1bERROR_REASON_UPSTREAM_QUOTA\x10\x11\x12#\n" +
-	"\x1fERROR_REASON_UPSTREAM_THROTTLED\x10\x12\x12 \n" +
-	"\x1cERROR_REASON_REPLY_TOO_LARGE\x10\x13\x12\x1b\n" +
-	"\x17ERROR_REASON_CLOCK_SKEW\x10\x14\x12\"\n" +
-	"\x1eERROR_REASON_UPSTREAM_INTERNAL\x10\x15\x12%\n" +
-	"!ERROR_REASON_UPSTREAM_UNAVAILABLE\x10\x16\x12!\n" +
-	"\x1dERROR_REASON_UPSTREAM_TIMEOUT\x10\x17\x12%\n" +
-	"!ERROR_REASON_UPSTREAM_UNREACHABLE\x10\x18\x12\x1e\n" +
-	"\x1aERROR_REASON_SHUTTING_DOWN\x10\x19\x12$\n" +
-	" ERROR_REASON_WATCH_LIMIT_REACHED\x10\x1a\x12'\n" +
-	"#ERROR_REASON_CREATE_OUTCOME_UNKNOWN\x10\x1b\x12\"\n" +
-	"\x1eERROR_REASON_DEADLINE_EXCEEDED\x10\x1c\x12*\n" +
-	"&ERROR_REASON_GATEWAY_MALFORMED_REQUEST\x10\x1d\x12'\n" +
-	"#ERROR_REASON_UPSTREAM_HOST_REJECTED\x10\x1e\x12%\n" +
-	"!ERROR_REASON_UPSTREAM_CREDENTIALS\x10\x1f\x12\x1d\n" +
-	"\x19ERROR_REASON_WRONG_REGION\x10 \x12&\n" +
-	"\"ERROR_REASON_UPSTREAM_BAD_RESPONSE\x10!\x12\x19\n" +
-	"\x15ERROR_REASON_INTERNAL\x10\"\x12)\n" +
-	"%ERROR_REASON_UPSTREAM_NOT_IMPLEMENTED\x10#\x12\"\n" +
-	"\x1eERROR_REASON_REQUEST_ID_REUSED\x10$\x12#\n" +
-	"\x1fERROR_REASON_CREATE_IN_PROGRESS\x10%\x12#\n" +
-	"\x1fERROR_REASON_LEDGER_UNAVAILABLE\x10&\x12&\n" +
-	"\"ERROR_REASON_UPSTREAM_BREAKER_OPEN\x10'\x12\x1b\n" +
-	"\x17ERROR_REASON_OVERLOADED\x10(\x12\x1d\n" +
-	"\x19ERROR_REASON_RATE_LIMITED\x10)\x12$\n" +
-	" ERROR_REASON_CONCURRENCY_LIMITED\x10*\x12%\n" +
-	"!ERROR_REASON_ACCOUNT_RATE_LIMITED\x10+\x12&\n" +
-	"\"ERROR_REASON_PAGE_BUDGET_EXHAUSTED\x10,\x12$\n" +
-	" ERROR_REASON_LIMITER_UNAVAILABLE\x10-\x12 \n" +
-	"\x1cERROR_REASON_UNAUTHENTICATED\x10.\x12\x1e\n" +
-	"\x1aERROR_REASON_NOT_PERMITTED\x10/\x12%\n" +
-	"!ERROR_REASON_IDENTITY_UNAVAILABLE\x100\x12)\n" +
-	"%ERROR_REASON_CREATE_OUTCOME_AMBIGUOUS\x101\x12&\n" +
-	"\"ERROR_REASON_PAGE_BUDGET_TOO_SMALL\x102Bu\n" +
+	"\x1a\x04\x88\xb5\x18\x01\x12+\n" +
+	"!ERROR_REASON_OUTPUT_BUCKET_DENIED\x10\v\x1a\x04\x88\xb5\x18\x01\x12.\n" +
+	"$ERROR_REASON_DOC_SERVICE_NOT_ENABLED\x10\f\x1a\x04\x88\xb5\x18\x01\x12&\n" +
+	"\x1cERROR_REASON_ACCOUNT_BLOCKED\x10\r\x1a\x04\x88\xb5\x18\x01\x12(\n" +
+	"\x1eERROR_REASON_UPSTREAM_UNMAPPED\x10\x0e\x1a\x04\x88\xb5\x18\x01\x12-\n" +
+	"#ERROR_REASON_UPSTREAM_ACCESS_DENIED\x10\x0f\x1a\x04\x88\xb5\x18\x01\x120\n" +
+	"&ERROR_REASON_UPSTREAM_INVALID_ARGUMENT\x10\x10\x1a\x04\x88\xb5\x18\x01\x12%\n" +
+	"\x1bERROR_REASON_UPSTREAM_QUOTA\x10\x11\x1a\x04\x88\xb5\x18\x03\x12)\n" +
+	"\x1fERROR_REASON_UPSTREAM_THROTTLED\x10\x12\x1a\x04\x88\xb5\x18\x02\x12&\n" +
+	"\x1cERROR_REASON_REPLY_TOO_LARGE\x10\x13\x1a\x04\x88\xb5\x18\x01\x12!\n" +
+	"\x17ERROR_REASON_CLOCK_SKEW\x10\x14\x1a\x04\x88\xb5\x18\x02\x12(\n" +
+	"\x1eERROR_REASON_UPSTREAM_INTERNAL\x10\x15\x1a\x04\x88\xb5\x18\x02\x12+\n" +
+	"!ERROR_REASON_UPSTREAM_UNAVAILABLE\x10\x16\x1a\x04\x88\xb5\x18\x02\x12'\n" +
+	"\x1dERROR_REASON_UPSTREAM_TIMEOUT\x10\x17\x1a\x04\x88\xb5\x18\x02\x12+\n" +
+	"!ERROR_REASON_UPSTREAM_UNREACHABLE\x10\x18\x1a\x04\x88\xb5\x18\x02\x12$\n" +
+	"\x1aERROR_REASON_SHUTTING_DOWN\x10\x19\x1a\x04\x88\xb5\x18\x02\x12*\n" +
+	" ERROR_REASON_WATCH_LIMIT_REACHED\x10\x1a\x1a\x04\x88\xb5\x18\x02\x12-\n" +
+	"#ERROR_REASON_CREATE_OUTCOME_UNKNOWN\x10\x1b\x1a\x04\x88\xb5\x18\x02\x12(\n" +
+	"\x1eERROR_REASON_DEADLINE_EXCEEDED\x10\x1c\x1a\x04\x88\xb5\x18\x02\x120\n" +
+	"&ERROR_REASON_GATEWAY_MALFORMED_REQUEST\x10\x1d\x1a\x04\x88\xb5\x18\x01\x12-\n" +
+	"#ERROR_REASON_UPSTREAM_HOST_REJECTED\x10\x1e\x1a\x04\x88\xb5\x18\x01\x12+\n" +
+	"!ERROR_REASON_UPSTREAM_CREDENTIALS\x10\x1f\x1a\x04\x88\xb5\x18\x01\x12#\n" +
+	"\x19ERROR_REASON_WRONG_REGION\x10 \x1a\x04\x88\xb5\x18\x01\x12,\n" +
+	"\"ERROR_REASON_UPSTREAM_BAD_RESPONSE\x10!\x1a\x04\x88\xb5\x18\x01\x12\x1f\n" +
+	"\x15ERROR_REASON_INTERNAL\x10\"\x1a\x04\x88\xb5\x18\x01\x12/\n" +
+	"%ERROR_REASON_UPSTREAM_NOT_IMPLEMENTED\x10#\x1a\x04\x88\xb5\x18\x01\x12(\n" +
+	"\x1eERROR_REASON_REQUEST_ID_REUSED\x10$\x1a\x04\x88\xb5\x18\x01\x12)\n" +
+	"\x1fERROR_REASON_CREATE_IN_PROGRESS\x10%\x1a\x04\x88\xb5\x18\x02\x12)\n" +
+	"\x1fERROR_REASON_LEDGER_UNAVAILABLE\x10&\x1a\x04\x88\xb5\x18\x02\x12,\n" +
+	"\"ERROR_REASON_UPSTREAM_BREAKER_OPEN\x10'\x1a\x04\x88\xb5\x18\x02\x12!\n" +
+	"\x17ERROR_REASON_OVERLOADED\x10(\x1a\x04\x88\xb5\x18\x02\x12#\n" +
+	"\x19ERROR_REASON_RATE_LIMITED\x10)\x1a\x04\x88\xb5\x18\x02\x12*\n" +
+	" ERROR_REASON_CONCURRENCY_LIMITED\x10*\x1a\x04\x88\xb5\x18\x02\x12+\n" +
+	"!ERROR_REASON_ACCOUNT_RATE_LIMITED\x10+\x1a\x04\x88\xb5\x18\x02\x12,\n" +
+	"\"ERROR_REASON_PAGE_BUDGET_EXHAUSTED\x10,\x1a\x04\x88\xb5\x18\x03\x12*\n" +
+	" ERROR_REASON_LIMITER_UNAVAILABLE\x10-\x1a\x04\x88\xb5\x18\x02\x12&\n" +
+	"\x1cERROR_REASON_UNAUTHENTICATED\x10.\x1a\x04\x88\xb5\x18\x01\x12$\n" +
+	"\x1aERROR_REASON_NOT_PERMITTED\x10/\x1a\x04\x88\xb5\x18\x01\x12+\n" +
+	"!ERROR_REASON_IDENTITY_UNAVAILABLE\x100\x1a\x04\x88\xb5\x18\x02\x12/\n" +
+	"%ERROR_REASON_CREATE_OUTCOME_AMBIGUOUS\x101\x1a\x04\x88\xb5\x18\x01\x12,\n" +
+	"\"ERROR_REASON_PAGE_BUDGET_TOO_SMALL\x102\x1a\x04\x88\xb5\x18\x01\x12)\n" +
+	"\x1fERROR_REASON_INPUT_OBJECT_EMPTY\x103\x1a\x04\x88\xb5\x18\x01\x12-\n" +
+	"#ERROR_REASON_INPUT_OBJECT_TOO_LARGE\x104\x1a\x04\x88\xb5\x18\x01\x12/\n" +
+	"%ERROR_REASON_INPUT_FORMAT_UNSUPPORTED\x105\x1a\x04\x88\xb5\x18\x01\x12,\n" +
+	"\"ERROR_REASON_INPUT_FORMAT_MISMATCH\x106\x1a\x04\x88\xb5\x18\x01\x12&\n" +
+	"\x1cERROR_REASON_INPUT_ENCRYPTED\x107\x1a\x04\x88\xb5\x18\x01\x12'\n" +
+	"\x1dERROR_REASON_UPLOAD_NOT_FOUND\x108\x1a\x04\x88\xb5\x18\x01\x12(\n" +
+	"\x1eERROR_REASON_UPLOAD_INCOMPLETE\x109\x1a\x04\x88\xb5\x18\x01:O\n" +
+	"\x05retry\x12!.google.protobuf.EnumValueOptions\x18ц\x03 \x01(\x0e2\x14.docpreview.v1.RetryR\x05retryBu\n" +
 	"\x11com.docpreview.v1P\x01ZNgithub.com/docpreview/docpreview-gateway/clients/go/docpreview/v1;docpreviewv1\xaa\x02\rDocpreview.V1b\x06proto3"
 
 var (
@@ -359,15 +481,19 @@ func file_docpreview_v1_error_reason_proto_rawDescGZIP() []byte {
 	return file_docpreview_v1_error_reason_proto_rawDescData
 }
 
-var file_docpreview_v1_error_reason_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_docpreview_v1_error_reason_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_docpreview_v1_error_reason_proto_goTypes = []any{
-	(ErrorReason)(0), // 0: docpreview.v1.ErrorReason
+	(Retry)(0),                            // 0: docpreview.v1.Retry
+	(ErrorReason)(0),                      // 1: docpreview.v1.ErrorReason
+	(*descriptorpb.EnumValueOptions)(nil), // 2: google.protobuf.EnumValueOptions
 }
 var file_docpreview_v1_error_reason_proto_depIdxs = []int32{
-	0, // [0:0] is the sub-list for method output_type
-	0, // [0:0] is the sub-list for method input_type
-	0, // [0:0] is the sub-list for extension type_name
-	0, // [0:0] is the sub-list for extension extendee
+	2, // 0: docpreview.v1.retry:extendee -> google.protobuf.EnumValueOptions
+	0, // 1: docpreview.v1.retry:type_name -> docpreview.v1.Retry
+	2, // [2:2] is the sub-list for method output_type
+	2, // [2:2] is the sub-list for method input_type
+	1, // [1:2] is the sub-list for extension type_name
+	0, // [0:1] is the sub-list for extension extendee
 	0, // [0:0] is the sub-list for field type_name
 }
 
@@ -381,14 +507,15 @@ func file_docpreview_v1_error_reason_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_docpreview_v1_error_reason_proto_rawDesc), len(file_docpreview_v1_error_reason_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      2,
 			NumMessages:   0,
-			NumExtensions: 0,
+			NumExtensions: 1,
 			NumServices:   0,
 		},
 		GoTypes:           file_docpreview_v1_error_reason_proto_goTypes,
 		DependencyIndexes: file_docpreview_v1_error_reason_proto_depIdxs,
 		EnumInfos:         file_docpreview_v1_error_reason_proto_enumTypes,
+		ExtensionInfos:    file_docpreview_v1_error_reason_proto_extTypes,
 	}.Build()
 	File_docpreview_v1_error_reason_proto = out.File
 	file_docpreview_v1_error_reason_proto_goTypes = nil

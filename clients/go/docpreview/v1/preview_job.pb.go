@@ -924,7 +924,8 @@ type Page struct {
 	Object string `protobuf:"bytes,2,opt,name=object,proto3" json:"object,omitempty"`
 	// A GET address of the result, signed for the asked time. Set only when the request set `page_url_ttl` and the output
 	// bucket is configured in the gateway, and only for a key that the job can have made and the policy gives to the caller;
-	// empty otherwise. It gives access to whoever has it: treat it as a secret.
+	// empty otherwise. It gives access to whoever has it: treat it as a secret. The address of a page stays the same for
+	// some time, so that browsers and CDNs can cache what it gives.
 	Url string `protobuf:"bytes,3,opt,name=url,proto3" json:"url,omitempty"`
 	// Spreadsheets: index of the image in the whole document. 0 otherwise.
 	PictureIndex int32 `protobuf:"varint,4,opt,name=picture_index,json=pictureIndex,proto3" json:"picture_index,omitempty"`
@@ -932,8 +933,14 @@ type Page struct {
 	PictureNumber int32 `protobuf:"varint,5,opt,name=picture_number,json=pictureNumber,proto3" json:"picture_number,omitempty"`
 	// Spreadsheets: number of images of this sheet. 0 otherwise.
 	SheetPictureCount int32 `protobuf:"varint,6,opt,name=sheet_picture_count,json=sheetPictureCount,proto3" json:"sheet_picture_count,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// MIME type of the result: `image/jpeg`, `image/png` or `application/pdf`. Empty when the cloud does not tell.
+	ContentType string `protobuf:"bytes,7,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	// Width of the image in pixels. 0 when the cloud does not tell.
+	Width int32 `protobuf:"varint,8,opt,name=width,proto3" json:"width,omitempty"`
+	// Height of the image in pixels. 0 when the cloud does not tell.
+	Height        int32 `protobuf:"varint,9,opt,name=height,proto3" json:"height,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Page) Reset() {
@@ -1004,6 +1011,27 @@ func (x *Page) GetPictureNumber() int32 {
 func (x *Page) GetSheetPictureCount() int32 {
 	if x != nil {
 		return x.SheetPictureCount
+	}
+	return 0
+}
+
+func (x *Page) GetContentType() string {
+	if x != nil {
+		return x.ContentType
+	}
+	return ""
+}
+
+func (x *Page) GetWidth() int32 {
+	if x != nil {
+		return x.Width
+	}
+	return 0
+}
+
+func (x *Page) GetHeight() int32 {
+	if x != nil {
+		return x.Height
 	}
 	return 0
 }
@@ -1163,7 +1191,7 @@ const file_docpreview_v1_preview_job_proto_rawDesc = "" +
 	"\x11total_sheet_count\x18\x04 \x01(\x05R\x0ftotalSheetCount\x12O\n" +
 	"\rtarget_format\x18\x05 \x01(\x0e2*.docpreview.v1.PreviewOptions.TargetFormatR\ftargetFormat\x12\x17\n" +
 	"\atask_id\x18\x06 \x01(\tR\x06taskId\x12)\n" +
-	"\x05pages\x18\a \x03(\v2\x13.docpreview.v1.PageR\x05pages\"\xcd\x01\n" +
+	"\x05pages\x18\a \x03(\v2\x13.docpreview.v1.PageR\x05pages\"\x9e\x02\n" +
 	"\x04Page\x12\x1f\n" +
 	"\vpage_number\x18\x01 \x01(\x05R\n" +
 	"pageNumber\x12\x16\n" +
@@ -1171,7 +1199,10 @@ const file_docpreview_v1_preview_job_proto_rawDesc = "" +
 	"\x03url\x18\x03 \x01(\tR\x03url\x12#\n" +
 	"\rpicture_index\x18\x04 \x01(\x05R\fpictureIndex\x12%\n" +
 	"\x0epicture_number\x18\x05 \x01(\x05R\rpictureNumber\x12.\n" +
-	"\x13sheet_picture_count\x18\x06 \x01(\x05R\x11sheetPictureCount\"\xe6\x02\n" +
+	"\x13sheet_picture_count\x18\x06 \x01(\x05R\x11sheetPictureCount\x12!\n" +
+	"\fcontent_type\x18\a \x01(\tR\vcontentType\x12\x14\n" +
+	"\x05width\x18\b \x01(\x05R\x05width\x12\x16\n" +
+	"\x06height\x18\t \x01(\x05R\x06height\"\xe6\x02\n" +
 	"\n" +
 	"JobFailure\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +

@@ -390,7 +390,8 @@ type ListPreviewJobsRequest struct {
 	CreatedAfter *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created_after,json=createdAfter,proto3" json:"created_after,omitempty"`
 	// Only jobs created at or before this time, which must not be before `created_after`. Whole seconds.
 	CreatedBefore *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=created_before,json=createdBefore,proto3" json:"created_before,omitempty"`
-	// At most this many jobs, 0 to 100; 0 means 10. A page may hold fewer jobs although more follow.
+	// At most this many jobs, 0 or more; 0 means 10, more than 100 means 100 (AIP-158). A page may hold fewer jobs although
+	// more follow.
 	PageSize int32 `protobuf:"varint,7,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The `next_page_token` of the page before. All other fields but page_size and include_pages must be as they were.
 	PageToken string `protobuf:"bytes,8,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
@@ -733,11 +734,280 @@ func (x *WatchPreviewJobResponse) GetJob() *PreviewJob {
 	return nil
 }
 
+// Request of WatchPreviewJobs.
+type WatchPreviewJobsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Bucket of the source documents. Required.
+	Bucket string `protobuf:"bytes,1,opt,name=bucket,proto3" json:"bucket,omitempty"`
+	// Ids of the jobs, 1 to 1000, each 1 to 64 letters and digits. An id that is given twice is followed once. Required.
+	JobIds []string `protobuf:"bytes,2,rep,name=job_ids,json=jobIds,proto3" json:"job_ids,omitempty"`
+	// When set, the caller's pages come with a signed `url` that is valid this long: 1 second to 1 hour.
+	PageUrlTtl    *durationpb.Duration `protobuf:"bytes,3,opt,name=page_url_ttl,json=pageUrlTtl,proto3" json:"page_url_ttl,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchPreviewJobsRequest) Reset() {
+	*x = WatchPreviewJobsRequest{}
+	mi := &file_docpreview_v1_preview_job_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchPreviewJobsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchPreviewJobsRequest) ProtoMessage() {}
+
+func (x *WatchPreviewJobsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_docpreview_v1_preview_job_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchPreviewJobsRequest.ProtoReflect.Descriptor instead.
+func (*WatchPreviewJobsRequest) Descriptor() ([]byte, []int) {
+	return file_docpreview_v1_preview_job_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *WatchPreviewJobsRequest) GetBucket() string {
+	if x != nil {
+		return x.Bucket
+	}
+	return ""
+}
+
+func (x *WatchPreviewJobsRequest) GetJobIds() []string {
+	if x != nil {
+		return x.JobIds
+	}
+	return nil
+}
+
+func (x *WatchPreviewJobsRequest) GetPageUrlTtl() *durationpb.Duration {
+	if x != nil {
+		return x.PageUrlTtl
+	}
+	return nil
+}
+
+// Response of WatchPreviewJobs: one event.
+type WatchPreviewJobsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What happened.
+	//
+	// Types that are valid to be assigned to Event:
+	//
+	//	*WatchPreviewJobsResponse_Job
+	//	*WatchPreviewJobsResponse_Error
+	//	*WatchPreviewJobsResponse_Heartbeat_
+	Event         isWatchPreviewJobsResponse_Event `protobuf_oneof:"event"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchPreviewJobsResponse) Reset() {
+	*x = WatchPreviewJobsResponse{}
+	mi := &file_docpreview_v1_preview_job_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchPreviewJobsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchPreviewJobsResponse) ProtoMessage() {}
+
+func (x *WatchPreviewJobsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_docpreview_v1_preview_job_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchPreviewJobsResponse.ProtoReflect.Descriptor instead.
+func (*WatchPreviewJobsResponse) Descriptor() ([]byte, []int) {
+	return file_docpreview_v1_preview_job_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *WatchPreviewJobsResponse) GetEvent() isWatchPreviewJobsResponse_Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
+func (x *WatchPreviewJobsResponse) GetJob() *PreviewJob {
+	if x != nil {
+		if x, ok := x.Event.(*WatchPreviewJobsResponse_Job); ok {
+			return x.Job
+		}
+	}
+	return nil
+}
+
+func (x *WatchPreviewJobsResponse) GetError() *WatchPreviewJobsResponse_JobError {
+	if x != nil {
+		if x, ok := x.Event.(*WatchPreviewJobsResponse_Error); ok {
+			return x.Error
+		}
+	}
+	return nil
+}
+
+func (x *WatchPreviewJobsResponse) GetHeartbeat() *WatchPreviewJobsResponse_Heartbeat {
+	if x != nil {
+		if x, ok := x.Event.(*WatchPreviewJobsResponse_Heartbeat_); ok {
+			return x.Heartbeat
+		}
+	}
+	return nil
+}
+
+type isWatchPreviewJobsResponse_Event interface {
+	isWatchPreviewJobsResponse_Event()
+}
+
+type WatchPreviewJobsResponse_Job struct {
+	// A job as it is now. When its state is terminal nothing more comes of it.
+	Job *PreviewJob `protobuf:"bytes,1,opt,name=job,proto3,oneof"`
+}
+
+type WatchPreviewJobsResponse_Error struct {
+	// An error of one job. Nothing more comes of it.
+	Error *WatchPreviewJobsResponse_JobError `protobuf:"bytes,2,opt,name=error,proto3,oneof"`
+}
+
+type WatchPreviewJobsResponse_Heartbeat_ struct {
+	// Nothing.
+	Heartbeat *WatchPreviewJobsResponse_Heartbeat `protobuf:"bytes,3,opt,name=heartbeat,proto3,oneof"`
+}
+
+func (*WatchPreviewJobsResponse_Job) isWatchPreviewJobsResponse_Event() {}
+
+func (*WatchPreviewJobsResponse_Error) isWatchPreviewJobsResponse_Event() {}
+
+func (*WatchPreviewJobsResponse_Heartbeat_) isWatchPreviewJobsResponse_Event() {}
+
+// Nothing has changed; the stream lives.
+type WatchPreviewJobsResponse_Heartbeat struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchPreviewJobsResponse_Heartbeat) Reset() {
+	*x = WatchPreviewJobsResponse_Heartbeat{}
+	mi := &file_docpreview_v1_preview_job_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchPreviewJobsResponse_Heartbeat) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchPreviewJobsResponse_Heartbeat) ProtoMessage() {}
+
+func (x *WatchPreviewJobsResponse_Heartbeat) ProtoReflect() protoreflect.Message {
+	mi := &file_docpreview_v1_preview_job_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchPreviewJobsResponse_Heartbeat.ProtoReflect.Descriptor instead.
+func (*WatchPreviewJobsResponse_Heartbeat) Descriptor() ([]byte, []int) {
+	return file_docpreview_v1_preview_job_service_proto_rawDescGZIP(), []int{10, 0}
+}
+
+// A job that is not followed any longer in this stream.
+type WatchPreviewJobsResponse_JobError struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the job.
+	JobId string `protobuf:"bytes,1,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	// Why, as in a failed WatchPreviewJob.
+	Reason ErrorReason `protobuf:"varint,2,opt,name=reason,proto3,enum=docpreview.v1.ErrorReason" json:"reason,omitempty"`
+	// The error's message, for people.
+	Message       string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchPreviewJobsResponse_JobError) Reset() {
+	*x = WatchPreviewJobsResponse_JobError{}
+	mi := &file_docpreview_v1_preview_job_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchPreviewJobsResponse_JobError) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchPreviewJobsResponse_JobError) ProtoMessage() {}
+
+func (x *WatchPreviewJobsResponse_JobError) ProtoReflect() protoreflect.Message {
+	mi := &file_docpreview_v1_preview_job_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchPreviewJobsResponse_JobError.ProtoReflect.Descriptor instead.
+func (*WatchPreviewJobsResponse_JobError) Descriptor() ([]byte, []int) {
+	return file_docpreview_v1_preview_job_service_proto_rawDescGZIP(), []int{10, 1}
+}
+
+func (x *WatchPreviewJobsResponse_JobError) GetJobId() string {
+	if x != nil {
+		return x.JobId
+	}
+	return ""
+}
+
+func (x *WatchPreviewJobsResponse_JobError) GetReason() ErrorReason {
+	if x != nil {
+		return x.Reason
+	}
+	return ErrorReason_ERROR_REASON_UNSPECIFIED
+}
+
+func (x *WatchPreviewJobsResponse_JobError) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 var File_docpreview_v1_preview_job_service_proto protoreflect.FileDescriptor
 
 const file_docpreview_v1_preview_job_service_proto_rawDesc = "" +
 	"\n" +
-	"'docpreview/v1/preview_job_service.proto\x12\rdocpreview.v1\x1a\x1fdocpreview/v1/preview_job.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb3\x02\n" +
+	"'docpreview/v1/preview_job_service.proto\x12\rdocpreview.v1\x1a docpreview/v1/error_reason.proto\x1a\x1fdocpreview/v1/preview_job.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb3\x02\n" +
 	"\x17CreatePreviewJobRequest\x12\x16\n" +
 	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x19\n" +
 	"\bqueue_id\x18\x02 \x01(\tR\aqueueId\x12!\n" +
@@ -791,14 +1061,30 @@ const file_docpreview_v1_preview_job_service_proto_rawDesc = "" +
 	"\fpage_url_ttl\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"pageUrlTtl\"F\n" +
 	"\x17WatchPreviewJobResponse\x12+\n" +
-	"\x03job\x18\x01 \x01(\v2\x19.docpreview.v1.PreviewJobR\x03job2\xc2\x04\n" +
+	"\x03job\x18\x01 \x01(\v2\x19.docpreview.v1.PreviewJobR\x03job\"\x87\x01\n" +
+	"\x17WatchPreviewJobsRequest\x12\x16\n" +
+	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x17\n" +
+	"\ajob_ids\x18\x02 \x03(\tR\x06jobIds\x12;\n" +
+	"\fpage_url_ttl\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"pageUrlTtl\"\xed\x02\n" +
+	"\x18WatchPreviewJobsResponse\x12-\n" +
+	"\x03job\x18\x01 \x01(\v2\x19.docpreview.v1.PreviewJobH\x00R\x03job\x12H\n" +
+	"\x05error\x18\x02 \x01(\v20.docpreview.v1.WatchPreviewJobsResponse.JobErrorH\x00R\x05error\x12Q\n" +
+	"\theartbeat\x18\x03 \x01(\v21.docpreview.v1.WatchPreviewJobsResponse.HeartbeatH\x00R\theartbeat\x1a\v\n" +
+	"\tHeartbeat\x1ao\n" +
+	"\bJobError\x12\x15\n" +
+	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x122\n" +
+	"\x06reason\x18\x02 \x01(\x0e2\x1a.docpreview.v1.ErrorReasonR\x06reason\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessageB\a\n" +
+	"\x05event2\xa9\x05\n" +
 	"\x11PreviewJobService\x12U\n" +
 	"\x10CreatePreviewJob\x12&.docpreview.v1.CreatePreviewJobRequest\x1a\x19.docpreview.v1.PreviewJob\x12O\n" +
 	"\rGetPreviewJob\x12#.docpreview.v1.GetPreviewJobRequest\x1a\x19.docpreview.v1.PreviewJob\x12l\n" +
 	"\x13BatchGetPreviewJobs\x12).docpreview.v1.BatchGetPreviewJobsRequest\x1a*.docpreview.v1.BatchGetPreviewJobsResponse\x12`\n" +
 	"\x0fListPreviewJobs\x12%.docpreview.v1.ListPreviewJobsRequest\x1a&.docpreview.v1.ListPreviewJobsResponse\x12Q\n" +
 	"\x0eWaitPreviewJob\x12$.docpreview.v1.WaitPreviewJobRequest\x1a\x19.docpreview.v1.PreviewJob\x12b\n" +
-	"\x0fWatchPreviewJob\x12%.docpreview.v1.WatchPreviewJobRequest\x1a&.docpreview.v1.WatchPreviewJobResponse0\x01Bu\n" +
+	"\x0fWatchPreviewJob\x12%.docpreview.v1.WatchPreviewJobRequest\x1a&.docpreview.v1.WatchPreviewJobResponse0\x01\x12e\n" +
+	"\x10WatchPreviewJobs\x12&.docpreview.v1.WatchPreviewJobsRequest\x1a'.docpreview.v1.WatchPreviewJobsResponse0\x01Bu\n" +
 	"\x11com.docpreview.v1P\x01ZNgithub.com/docpreview/docpreview-gateway/clients/go/docpreview/v1;docpreviewv1\xaa\x02\rDocpreview.V1b\x06proto3"
 
 var (
@@ -814,57 +1100,69 @@ func file_docpreview_v1_preview_job_service_proto_rawDescGZIP() []byte {
 }
 
 var file_docpreview_v1_preview_job_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_docpreview_v1_preview_job_service_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_docpreview_v1_preview_job_service_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_docpreview_v1_preview_job_service_proto_goTypes = []any{
-	(ListPreviewJobsRequest_Order)(0),   // 0: docpreview.v1.ListPreviewJobsRequest.Order
-	(*CreatePreviewJobRequest)(nil),     // 1: docpreview.v1.CreatePreviewJobRequest
-	(*GetPreviewJobRequest)(nil),        // 2: docpreview.v1.GetPreviewJobRequest
-	(*BatchGetPreviewJobsRequest)(nil),  // 3: docpreview.v1.BatchGetPreviewJobsRequest
-	(*BatchGetPreviewJobsResponse)(nil), // 4: docpreview.v1.BatchGetPreviewJobsResponse
-	(*ListPreviewJobsRequest)(nil),      // 5: docpreview.v1.ListPreviewJobsRequest
-	(*ListPreviewJobsResponse)(nil),     // 6: docpreview.v1.ListPreviewJobsResponse
-	(*WaitPreviewJobRequest)(nil),       // 7: docpreview.v1.WaitPreviewJobRequest
-	(*WatchPreviewJobRequest)(nil),      // 8: docpreview.v1.WatchPreviewJobRequest
-	(*WatchPreviewJobResponse)(nil),     // 9: docpreview.v1.WatchPreviewJobResponse
-	(*ObjectLocation)(nil),              // 10: docpreview.v1.ObjectLocation
-	(*PreviewOptions)(nil),              // 11: docpreview.v1.PreviewOptions
-	(*durationpb.Duration)(nil),         // 12: google.protobuf.Duration
-	(*PreviewJob)(nil),                  // 13: docpreview.v1.PreviewJob
-	(PreviewJob_State)(0),               // 14: docpreview.v1.PreviewJob.State
-	(*timestamppb.Timestamp)(nil),       // 15: google.protobuf.Timestamp
+	(ListPreviewJobsRequest_Order)(0),          // 0: docpreview.v1.ListPreviewJobsRequest.Order
+	(*CreatePreviewJobRequest)(nil),            // 1: docpreview.v1.CreatePreviewJobRequest
+	(*GetPreviewJobRequest)(nil),               // 2: docpreview.v1.GetPreviewJobRequest
+	(*BatchGetPreviewJobsRequest)(nil),         // 3: docpreview.v1.BatchGetPreviewJobsRequest
+	(*BatchGetPreviewJobsResponse)(nil),        // 4: docpreview.v1.BatchGetPreviewJobsResponse
+	(*ListPreviewJobsRequest)(nil),             // 5: docpreview.v1.ListPreviewJobsRequest
+	(*ListPreviewJobsResponse)(nil),            // 6: docpreview.v1.ListPreviewJobsResponse
+	(*WaitPreviewJobRequest)(nil),              // 7: docpreview.v1.WaitPreviewJobRequest
+	(*WatchPreviewJobRequest)(nil),             // 8: docpreview.v1.WatchPreviewJobRequest
+	(*WatchPreviewJobResponse)(nil),            // 9: docpreview.v1.WatchPreviewJobResponse
+	(*WatchPreviewJobsRequest)(nil),            // 10: docpreview.v1.WatchPreviewJobsRequest
+	(*WatchPreviewJobsResponse)(nil),           // 11: docpreview.v1.WatchPreviewJobsResponse
+	(*WatchPreviewJobsResponse_Heartbeat)(nil), // 12: docpreview.v1.WatchPreviewJobsResponse.Heartbeat
+	(*WatchPreviewJobsResponse_JobError)(nil),  // 13: docpreview.v1.WatchPreviewJobsResponse.JobError
+	(*ObjectLocation)(nil),                     // 14: docpreview.v1.ObjectLocation
+	(*PreviewOptions)(nil),                     // 15: docpreview.v1.PreviewOptions
+	(*durationpb.Duration)(nil),                // 16: google.protobuf.Duration
+	(*PreviewJob)(nil),                         // 17: docpreview.v1.PreviewJob
+	(PreviewJob_State)(0),                      // 18: docpreview.v1.PreviewJob.State
+	(*timestamppb.Timestamp)(nil),              // 19: google.protobuf.Timestamp
+	(ErrorReason)(0),                           // 20: docpreview.v1.ErrorReason
 }
 var file_docpreview_v1_preview_job_service_proto_depIdxs = []int32{
-	10, // 0: docpreview.v1.CreatePreviewJobRequest.output:type_name -> docpreview.v1.ObjectLocation
-	11, // 1: docpreview.v1.CreatePreviewJobRequest.options:type_name -> docpreview.v1.PreviewOptions
-	12, // 2: docpreview.v1.GetPreviewJobRequest.page_url_ttl:type_name -> google.protobuf.Duration
-	12, // 3: docpreview.v1.BatchGetPreviewJobsRequest.page_url_ttl:type_name -> google.protobuf.Duration
-	13, // 4: docpreview.v1.BatchGetPreviewJobsResponse.jobs:type_name -> docpreview.v1.PreviewJob
-	14, // 5: docpreview.v1.ListPreviewJobsRequest.states:type_name -> docpreview.v1.PreviewJob.State
+	14, // 0: docpreview.v1.CreatePreviewJobRequest.output:type_name -> docpreview.v1.ObjectLocation
+	15, // 1: docpreview.v1.CreatePreviewJobRequest.options:type_name -> docpreview.v1.PreviewOptions
+	16, // 2: docpreview.v1.GetPreviewJobRequest.page_url_ttl:type_name -> google.protobuf.Duration
+	16, // 3: docpreview.v1.BatchGetPreviewJobsRequest.page_url_ttl:type_name -> google.protobuf.Duration
+	17, // 4: docpreview.v1.BatchGetPreviewJobsResponse.jobs:type_name -> docpreview.v1.PreviewJob
+	18, // 5: docpreview.v1.ListPreviewJobsRequest.states:type_name -> docpreview.v1.PreviewJob.State
 	0,  // 6: docpreview.v1.ListPreviewJobsRequest.order:type_name -> docpreview.v1.ListPreviewJobsRequest.Order
-	15, // 7: docpreview.v1.ListPreviewJobsRequest.created_after:type_name -> google.protobuf.Timestamp
-	15, // 8: docpreview.v1.ListPreviewJobsRequest.created_before:type_name -> google.protobuf.Timestamp
-	13, // 9: docpreview.v1.ListPreviewJobsResponse.jobs:type_name -> docpreview.v1.PreviewJob
-	12, // 10: docpreview.v1.WaitPreviewJobRequest.timeout:type_name -> google.protobuf.Duration
-	12, // 11: docpreview.v1.WaitPreviewJobRequest.page_url_ttl:type_name -> google.protobuf.Duration
-	12, // 12: docpreview.v1.WatchPreviewJobRequest.page_url_ttl:type_name -> google.protobuf.Duration
-	13, // 13: docpreview.v1.WatchPreviewJobResponse.job:type_name -> docpreview.v1.PreviewJob
-	1,  // 14: docpreview.v1.PreviewJobService.CreatePreviewJob:input_type -> docpreview.v1.CreatePreviewJobRequest
-	2,  // 15: docpreview.v1.PreviewJobService.GetPreviewJob:input_type -> docpreview.v1.GetPreviewJobRequest
-	3,  // 16: docpreview.v1.PreviewJobService.BatchGetPreviewJobs:input_type -> docpreview.v1.BatchGetPreviewJobsRequest
-	5,  // 17: docpreview.v1.PreviewJobService.ListPreviewJobs:input_type -> docpreview.v1.ListPreviewJobsRequest
-	7,  // 18: docpreview.v1.PreviewJobService.WaitPreviewJob:input_type -> docpreview.v1.WaitPreviewJobRequest
-	8,  // 19: docpreview.v1.PreviewJobService.WatchPreviewJob:input_type -> docpreview.v1.WatchPreviewJobRequest
-	13, // 20: docpreview.v1.PreviewJobService.CreatePreviewJob:output_type -> docpreview.v1.PreviewJob
-	13, // 21: docpreview.v1.PreviewJobService.GetPreviewJob:output_type -> docpreview.v1.PreviewJob
-	4,  // 22: docpreview.v1.PreviewJobService.BatchGetPreviewJobs:output_type -> docpreview.v1.BatchGetPreviewJobsResponse
-	6,  // 23: docpreview.v1.PreviewJobService.ListPreviewJobs:output_type -> docpreview.v1.ListPreviewJobsResponse
-	13, // 24: docpreview.v1.PreviewJobService.WaitPreviewJob:output_type -> docpreview.v1.PreviewJob
-	9,  // 25: docpreview.v1.PreviewJobService.WatchPreviewJob:output_type -> docpreview.v1.WatchPreviewJobResponse
-	20, // [20:26] is the sub-list for method output_type
-	14, // [14:20] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	19, // 7: docpreview.v1.ListPreviewJobsRequest.created_after:type_name -> google.protobuf.Timestamp
+	19, // 8: docpreview.v1.ListPreviewJobsRequest.created_before:type_name -> google.protobuf.Timestamp
+	17, // 9: docpreview.v1.ListPreviewJobsResponse.jobs:type_name -> docpreview.v1.PreviewJob
+	16, // 10: docpreview.v1.WaitPreviewJobRequest.timeout:type_name -> google.protobuf.Duration
+	16, // 11: docpreview.v1.WaitPreviewJobRequest.page_url_ttl:type_name -> google.protobuf.Duration
+	16, // 12: docpreview.v1.WatchPreviewJobRequest.page_url_ttl:type_name -> google.protobuf.Duration
+	17, // 13: docpreview.v1.WatchPreviewJobResponse.job:type_name -> docpreview.v1.PreviewJob
+	16, // 14: docpreview.v1.WatchPreviewJobsRequest.page_url_ttl:type_name -> google.protobuf.Duration
+	17, // 15: docpreview.v1.WatchPreviewJobsResponse.job:type_name -> docpreview.v1.PreviewJob
+	13, // 16: docpreview.v1.WatchPreviewJobsResponse.error:type_name -> docpreview.v1.WatchPreviewJobsResponse.JobError
+	12, // 17: docpreview.v1.WatchPreviewJobsResponse.heartbeat:type_name -> docpreview.v1.WatchPreviewJobsResponse.Heartbeat
+	20, // 18: docpreview.v1.WatchPreviewJobsResponse.JobError.reason:type_name -> docpreview.v1.ErrorReason
+	1,  // 19: docpreview.v1.PreviewJobService.CreatePreviewJob:input_type -> docpreview.v1.CreatePreviewJobRequest
+	2,  // 20: docpreview.v1.PreviewJobService.GetPreviewJob:input_type -> docpreview.v1.GetPreviewJobRequest
+	3,  // 21: docpreview.v1.PreviewJobService.BatchGetPreviewJobs:input_type -> docpreview.v1.BatchGetPreviewJobsRequest
+	5,  // 22: docpreview.v1.PreviewJobService.ListPreviewJobs:input_type -> docpreview.v1.ListPreviewJobsRequest
+	7,  // 23: docpreview.v1.PreviewJobService.WaitPreviewJob:input_type -> docpreview.v1.WaitPreviewJobRequest
+	8,  // 24: docpreview.v1.PreviewJobService.WatchPreviewJob:input_type -> docpreview.v1.WatchPreviewJobRequest
+	10, // 25: docpreview.v1.PreviewJobService.WatchPreviewJobs:input_type -> docpreview.v1.WatchPreviewJobsRequest
+	17, // 26: docpreview.v1.PreviewJobService.CreatePreviewJob:output_type -> docpreview.v1.PreviewJob
+	17, // 27: docpreview.v1.PreviewJobService.GetPreviewJob:output_type -> docpreview.v1.PreviewJob
+	4,  // 28: docpreview.v1.PreviewJobService.BatchGetPreviewJobs:output_type -> docpreview.v1.BatchGetPreviewJobsResponse
+	6,  // 29: docpreview.v1.PreviewJobService.ListPreviewJobs:output_type -> docpreview.v1.ListPreviewJobsResponse
+	17, // 30: docpreview.v1.PreviewJobService.WaitPreviewJob:output_type -> docpreview.v1.PreviewJob
+	9,  // 31: docpreview.v1.PreviewJobService.WatchPreviewJob:output_type -> docpreview.v1.WatchPreviewJobResponse
+	11, // 32: docpreview.v1.PreviewJobService.WatchPreviewJobs:output_type -> docpreview.v1.WatchPreviewJobsResponse
+	26, // [26:33] is the sub-list for method output_type
+	19, // [19:26] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_docpreview_v1_preview_job_service_proto_init() }
@@ -872,14 +1170,20 @@ func file_docpreview_v1_preview_job_service_proto_init() {
 	if File_docpreview_v1_preview_job_service_proto != nil {
 		return
 	}
+	file_docpreview_v1_error_reason_proto_init()
 	file_docpreview_v1_preview_job_proto_init()
+	file_docpreview_v1_preview_job_service_proto_msgTypes[10].OneofWrappers = []any{
+		(*WatchPreviewJobsResponse_Job)(nil),
+		(*WatchPreviewJobsResponse_Error)(nil),
+		(*WatchPreviewJobsResponse_Heartbeat_)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_docpreview_v1_preview_job_service_proto_rawDesc), len(file_docpreview_v1_preview_job_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   9,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -25,6 +25,7 @@ const (
 	PreviewJobService_ListPreviewJobs_FullMethodName     = "/docpreview.v1.PreviewJobService/ListPreviewJobs"
 	PreviewJobService_WaitPreviewJob_FullMethodName      = "/docpreview.v1.PreviewJobService/WaitPreviewJob"
 	PreviewJobService_WatchPreviewJob_FullMethodName     = "/docpreview.v1.PreviewJobService/WatchPreviewJob"
+	PreviewJobService_WatchPreviewJobs_FullMethodName    = "/docpreview.v1.PreviewJobService/WatchPreviewJobs"
 )
 
 // PreviewJobServiceClient is the client API for PreviewJobService service.
@@ -80,6 +81,13 @@ type PreviewJobServiceClient interface {
 	// UNAVAILABLE with RetryInfo means: watch again, the first response will be the then present state. It comes when the
 	// gateway is stopping and when a stream has been open for long (5 minutes by default), so that load is rebalanced.
 	WatchPreviewJob(ctx context.Context, in *WatchPreviewJobRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchPreviewJobResponse], error)
+	// Streams the states of up to 1,000 jobs of a bucket, as WatchPreviewJob does of one: first the present state of each,
+	// then every change the gateway sees. A job that does not exist, or whose reads fail for long, is told as an error of its
+	// id. When each job is terminal or in error the stream ends OK. When nothing changes a heartbeat comes at regular
+	// intervals. Slow readers get the latest state of each job, not a backlog.
+	//
+	// To follow other jobs, watch again; after UNAVAILABLE watch those whose end has not come.
+	WatchPreviewJobs(ctx context.Context, in *WatchPreviewJobsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchPreviewJobsResponse], error)
 }
 
 type previewJobServiceClient struct {
@@ -159,6 +167,25 @@ func (c *previewJobServiceClient) WatchPreviewJob(ctx context.Context, in *Watch
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PreviewJobService_WatchPreviewJobClient = grpc.ServerStreamingClient[WatchPreviewJobResponse]
 
+func (c *previewJobServiceClient) WatchPreviewJobs(ctx context.Context, in *WatchPreviewJobsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchPreviewJobsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &PreviewJobService_ServiceDesc.Streams[1], PreviewJobService_WatchPreviewJobs_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchPreviewJobsRequest, WatchPreviewJobsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PreviewJobService_WatchPreviewJobsClient = grpc.ServerStreamingClient[WatchPreviewJobsResponse]
+
 // PreviewJobServiceServer is the server API for PreviewJobService service.
 // All implementations must embed UnimplementedPreviewJobServiceServer
 // for forward compatibility.
@@ -212,6 +239,13 @@ type PreviewJobServiceServer interface {
 	// UNAVAILABLE with RetryInfo means: watch again, the first response will be the then present state. It comes when the
 	// gateway is stopping and when a stream has been open for long (5 minutes by default), so that load is rebalanced.
 	WatchPreviewJob(*WatchPreviewJobRequest, grpc.ServerStreamingServer[WatchPreviewJobResponse]) error
+	// Streams the states of up to 1,000 jobs of a bucket, as WatchPreviewJob does of one: first the present state of each,
+	// then every change the gateway sees. A job that does not exist, or whose reads fail for long, is told as an error of its
+	// id. When each job is terminal or in error the stream ends OK. When nothing changes a heartbeat comes at regular
+	// intervals. Slow readers get the latest state of each job, not a backlog.
+	//
+	// To follow other jobs, watch again; after UNAVAILABLE watch those whose end has not come.
+	WatchPreviewJobs(*WatchPreviewJobsRequest, grpc.ServerStreamingServer[WatchPreviewJobsResponse]) error
 	mustEmbedUnimplementedPreviewJobServiceServer()
 }
 
@@ -239,6 +273,9 @@ func (UnimplementedPreviewJobServiceServer) WaitPreviewJob(context.Context, *Wai
 }
 func (UnimplementedPreviewJobServiceServer) WatchPreviewJob(*WatchPreviewJobRequest, grpc.ServerStreamingServer[WatchPreviewJobResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchPreviewJob not implemented")
+}
+func (UnimplementedPreviewJobServiceServer) WatchPreviewJobs(*WatchPreviewJobsRequest, grpc.ServerStreamingServer[WatchPreviewJobsResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchPreviewJobs not implemented")
 }
 func (UnimplementedPreviewJobServiceServer) mustEmbedUnimplementedPreviewJobServiceServer() {}
 func (UnimplementedPreviewJobServiceServer) testEmbeddedByValue()                           {}
@@ -362,6 +399,17 @@ func _PreviewJobService_WatchPreviewJob_Handler(srv interface{}, stream grpc.Ser
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PreviewJobService_WatchPreviewJobServer = grpc.ServerStreamingServer[WatchPreviewJobResponse]
 
+func _PreviewJobService_WatchPreviewJobs_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchPreviewJobsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(PreviewJobServiceServer).WatchPreviewJobs(m, &grpc.GenericServerStream[WatchPreviewJobsRequest, WatchPreviewJobsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PreviewJobService_WatchPreviewJobsServer = grpc.ServerStreamingServer[WatchPreviewJobsResponse]
+
 // PreviewJobService_ServiceDesc is the grpc.ServiceDesc for PreviewJobService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -394,6 +442,11 @@ var PreviewJobService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "WatchPreviewJob",
 			Handler:       _PreviewJobService_WatchPreviewJob_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "WatchPreviewJobs",
+			Handler:       _PreviewJobService_WatchPreviewJobs_Handler,
 			ServerStreams: true,
 		},
 	},

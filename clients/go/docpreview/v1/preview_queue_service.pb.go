@@ -202,7 +202,7 @@ type ListPreviewQueuesRequest struct {
 	QueueIds []string `protobuf:"bytes,2,rep,name=queue_ids,json=queueIds,proto3" json:"queue_ids,omitempty"`
 	// Only queues in this state. Default: all.
 	State PreviewQueue_State `protobuf:"varint,3,opt,name=state,proto3,enum=docpreview.v1.PreviewQueue_State" json:"state,omitempty"`
-	// At most this many queues, 0 to 100; 0 means 10.
+	// At most this many queues, 0 or more; 0 means 10, more than 100 means 100 (AIP-158).
 	PageSize int32 `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// The `next_page_token` of the page before. All other fields must be as they were.
 	PageToken     string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`

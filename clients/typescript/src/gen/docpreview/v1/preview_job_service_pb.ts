@@ -4,6 +4,8 @@
 
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { ErrorReason } from "./error_reason_pb.js";
+import { file_docpreview_v1_error_reason } from "./error_reason_pb.js";
 import type { ObjectLocation, PreviewJob, PreviewJob_State, PreviewJobSchema, PreviewOptions } from "./preview_job_pb.js";
 import { file_docpreview_v1_preview_job } from "./preview_job_pb.js";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
@@ -14,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file docpreview/v1/preview_job_service.proto.
  */
 export const file_docpreview_v1_preview_job_service: GenFile = /*@__PURE__*/
-  fileDesc("Cidkb2NwcmV2aWV3L3YxL3ByZXZpZXdfam9iX3NlcnZpY2UucHJvdG8SDWRvY3ByZXZpZXcudjEi5wEKF0NyZWF0ZVByZXZpZXdKb2JSZXF1ZXN0Eg4KBmJ1Y2tldBgBIAEoCRIQCghxdWV1ZV9pZBgCIAEoCRIUCgxpbnB1dF9vYmplY3QYAyABKAkSLQoGb3V0cHV0GAQgASgLMh0uZG9jcHJldmlldy52MS5PYmplY3RMb2NhdGlvbhIuCgdvcHRpb25zGAUgASgLMh0uZG9jcHJldmlldy52MS5QcmV2aWV3T3B0aW9ucxIRCgl1c2VyX2RhdGEYBiABKAkSEgoKcmVxdWVzdF9pZBgHIAEoCRIOCgZwcmVzZXQYCCABKAkiZwoUR2V0UHJldmlld0pvYlJlcXVlc3QSDgoGYnVja2V0GAEgASgJEg4KBmpvYl9pZBgCIAEoCRIvCgxwYWdlX3VybF90dGwYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24ibgoaQmF0Y2hHZXRQcmV2aWV3Sm9ic1JlcXVlc3QSDgoGYnVja2V0GAEgASgJEg8KB2pvYl9pZHMYAiADKAkSLwoMcGFnZV91cmxfdHRsGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIl8KG0JhdGNoR2V0UHJldmlld0pvYnNSZXNwb25zZRInCgRqb2JzGAEgAygLMhkuZG9jcHJldmlldy52MS5QcmV2aWV3Sm9iEhcKD21pc3Npbmdfam9iX2lkcxgCIAMoCSKcAwoWTGlzdFByZXZpZXdKb2JzUmVxdWVzdBIOCgZidWNrZXQYASABKAkSEAoIcXVldWVfaWQYAiABKAkSLwoGc3RhdGVzGAMgAygOMh8uZG9jcHJldmlldy52MS5QcmV2aWV3Sm9iLlN0YXRlEjoKBW9yZGVyGAQgASgOMisuZG9jcHJldmlldy52MS5MaXN0UHJldmlld0pvYnNSZXF1ZXN0Lk9yZGVyEjEKDWNyZWF0ZWRfYWZ0ZXIYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjIKDmNyZWF0ZWRfYmVmb3JlGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCglwYWdlX3NpemUYByABKAUSEgoKcGFnZV90b2tlbhgIIAEoCRIVCg1pbmNsdWRlX3BhZ2VzGAkgASgIIk4KBU9yZGVyEhUKEU9SREVSX1VOU1BFQ0lGSUVEEAASFgoST1JERVJfTkVXRVNUX0ZJUlNUEAESFgoST1JERVJfT0xERVNUX0ZJUlNUEAIiWwoXTGlzdFByZXZpZXdKb2JzUmVzcG9uc2USJwoEam9icxgBIAMoCzIZLmRvY3ByZXZpZXcudjEuUHJldmlld0pvYhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkilAEKFVdhaXRQcmV2aWV3Sm9iUmVxdWVzdBIOCgZidWNrZXQYASABKAkSDgoGam9iX2lkGAIgASgJEioKB3RpbWVvdXQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLwoMcGFnZV91cmxfdHRsGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uImkKFldhdGNoUHJldmlld0pvYlJlcXVlc3QSDgoGYnVja2V0GAEgASgJEg4KBmpvYl9pZBgCIAEoCRIvCgxwYWdlX3VybF90dGwYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iQQoXV2F0Y2hQcmV2aWV3Sm9iUmVzcG9uc2USJgoDam9iGAEgASgLMhkuZG9jcHJldmlldy52MS5QcmV2aWV3Sm9iMsIEChFQcmV2aWV3Sm9iU2VydmljZRJVChBDcmVhdGVQcmV2aWV3Sm9iEiYuZG9jcHJldmlldy52MS5DcmVhdGVQcmV2aWV3Sm9iUmVxdWVzdBoZLmRvY3ByZXZpZXcudjEuUHJldmlld0pvYhJPCg1HZXRQcmV2aWV3Sm9iEiMuZG9jcHJldmlldy52MS5HZXRQcmV2aWV3Sm9iUmVxdWVzdBoZLmRvY3ByZXZpZXcudjEuUHJldmlld0pvYhJsChNCYXRjaEdldFByZXZpZXdKb2JzEikuZG9jcHJldmlldy52MS5CYXRjaEdldFByZXZpZXdKb2JzUmVxdWVzdBoqLmRvY3ByZXZpZXcudjEuQmF0Y2hHZXRQcmV2aWV3Sm9ic1Jlc3BvbnNlEmAKD0xpc3RQcmV2aWV3Sm9icxIlLmRvY3ByZXZpZXcudjEuTGlzdFByZXZpZXdKb2JzUmVxdWVzdBomLmRvY3ByZXZpZXcudjEuTGlzdFByZXZpZXdKb2JzUmVzcG9uc2USUQoOV2FpdFByZXZpZXdKb2ISJC5kb2NwcmV2aWV3LnYxLldhaXRQcmV2aWV3Sm9iUmVxdWVzdBoZLmRvY3ByZXZpZXcudjEuUHJldmlld0pvYhJiCg9XYXRjaFByZXZpZXdKb2ISJS5kb2NwcmV2aWV3LnYxLldhdGNoUHJldmlld0pvYlJlcXVlc3QaJi5kb2NwcmV2aWV3LnYxLldhdGNoUHJldmlld0pvYlJlc3BvbnNlMAFCdQoRY29tLmRvY3ByZXZpZXcudjFQAVpOZ2l0aHViLmNvbS9kb2NwcmV2aWV3L2RvY3ByZXZpZXctZ2F0ZXdheS9jbGllbnRzL2dvL2RvY3ByZXZpZXcvdjE7ZG9jcHJldmlld3YxqgINRG9jcHJldmlldy5WMWIGcHJvdG8z", [file_docpreview_v1_preview_job, file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("Cidkb2NwcmV2aWV3L3YxL3ByZXZpZXdfam9iX3NlcnZpY2UucHJvdG8SDWRvY3ByZXZpZXcudjEi5wEKF0NyZWF0ZVByZXZpZXdKb2JSZXF1ZXN0Eg4KBmJ1Y2tldBgBIAEoCRIQCghxdWV1ZV9pZBgCIAEoCRIUCgxpbnB1dF9vYmplY3QYAyABKAkSLQoGb3V0cHV0GAQgASgLMh0uZG9jcHJldmlldy52MS5PYmplY3RMb2NhdGlvbhIuCgdvcHRpb25zGAUgASgLMh0uZG9jcHJldmlldy52MS5QcmV2aWV3T3B0aW9ucxIRCgl1c2VyX2RhdGEYBiABKAkSEgoKcmVxdWVzdF9pZBgHIAEoCRIOCgZwcmVzZXQYCCABKAkiZwoUR2V0UHJldmlld0pvYlJlcXVlc3QSDgoGYnVja2V0GAEgASgJEg4KBmpvYl9pZBgCIAEoCRIvCgxwYWdlX3VybF90dGwYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24ibgoaQmF0Y2hHZXRQcmV2aWV3Sm9ic1JlcXVlc3QSDgoGYnVja2V0GAEgASgJEg8KB2pvYl9pZHMYAiADKAkSLwoMcGFnZV91cmxfdHRsGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIl8KG0JhdGNoR2V0UHJldmlld0pvYnNSZXNwb25zZRInCgRqb2JzGAEgAygLMhkuZG9jcHJldmlldy52MS5QcmV2aWV3Sm9iEhcKD21pc3Npbmdfam9iX2lkcxgCIAMoCSKcAwoWTGlzdFByZXZpZXdKb2JzUmVxdWVzdBIOCgZidWNrZXQYASABKAkSEAoIcXVldWVfaWQYAiABKAkSLwoGc3RhdGVzGAMgAygOMh8uZG9jcHJldmlldy52MS5QcmV2aWV3Sm9iLlN0YXRlEjoKBW9yZGVyGAQgASgOMisuZG9jcHJldmlldy52MS5MaXN0UHJldmlld0pvYnNSZXF1ZXN0Lk9yZGVyEjEKDWNyZWF0ZWRfYWZ0ZXIYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjIKDmNyZWF0ZWRfYmVmb3JlGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCglwYWdlX3NpemUYByABKAUSEgoKcGFnZV90b2tlbhgIIAEoCRIVCg1pbmNsdWRlX3BhZ2VzGAkgASgIIk4KBU9yZGVyEhUKEU9SREVSX1VOU1BFQ0lGSUVEEAASFgoST1JERVJfTkVXRVNUX0ZJUlNUEAESFgoST1JERVJfT0xERVNUX0ZJUlNUEAIiWwoXTGlzdFByZXZpZXdKb2JzUmVzcG9uc2USJwoEam9icxgBIAMoCzIZLmRvY3ByZXZpZXcudjEuUHJldmlld0pvYhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkilAEKFVdhaXRQcmV2aWV3Sm9iUmVxdWVzdBIOCgZidWNrZXQYASABKAkSDgoGam9iX2lkGAIgASgJEioKB3RpbWVvdXQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLwoMcGFnZV91cmxfdHRsGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uImkKFldhdGNoUHJldmlld0pvYlJlcXVlc3QSDgoGYnVja2V0GAEgASgJEg4KBmpvYl9pZBgCIAEoCRIvCgxwYWdlX3VybF90dGwYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iQQoXV2F0Y2hQcmV2aWV3Sm9iUmVzcG9uc2USJgoDam9iGAEgASgLMhkuZG9jcHJldmlldy52MS5QcmV2aWV3Sm9iImsKF1dhdGNoUHJldmlld0pvYnNSZXF1ZXN0Eg4KBmJ1Y2tldBgBIAEoCRIPCgdqb2JfaWRzGAIgAygJEi8KDHBhZ2VfdXJsX3R0bBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiK+AgoYV2F0Y2hQcmV2aWV3Sm9ic1Jlc3BvbnNlEigKA2pvYhgBIAEoCzIZLmRvY3ByZXZpZXcudjEuUHJldmlld0pvYkgAEkEKBWVycm9yGAIgASgLMjAuZG9jcHJldmlldy52MS5XYXRjaFByZXZpZXdKb2JzUmVzcG9uc2UuSm9iRXJyb3JIABJGCgloZWFydGJlYXQYAyABKAsyMS5kb2NwcmV2aWV3LnYxLldhdGNoUHJldmlld0pvYnNSZXNwb25zZS5IZWFydGJlYXRIABoLCglIZWFydGJlYXQaVwoISm9iRXJyb3ISDgoGam9iX2lkGAEgASgJEioKBnJlYXNvbhgCIAEoDjIaLmRvY3ByZXZpZXcudjEuRXJyb3JSZWFzb24SDwoHbWVzc2FnZRgDIAEoCUIHCgVldmVudDKpBQoRUHJldmlld0pvYlNlcnZpY2USVQoQQ3JlYXRlUHJldmlld0pvYhImLmRvY3ByZXZpZXcudjEuQ3JlYXRlUHJldmlld0pvYlJlcXVlc3QaGS5kb2NwcmV2aWV3LnYxLlByZXZpZXdKb2ISTwoNR2V0UHJldmlld0pvYhIjLmRvY3ByZXZpZXcudjEuR2V0UHJldmlld0pvYlJlcXVlc3QaGS5kb2NwcmV2aWV3LnYxLlByZXZpZXdKb2ISbAoTQmF0Y2hHZXRQcmV2aWV3Sm9icxIpLmRvY3ByZXZpZXcudjEuQmF0Y2hHZXRQcmV2aWV3Sm9ic1JlcXVlc3QaKi5kb2NwcmV2aWV3LnYxLkJhdGNoR2V0UHJldmlld0pvYnNSZXNwb25zZRJgCg9MaXN0UHJldmlld0pvYnMSJS5kb2NwcmV2aWV3LnYxLkxpc3RQcmV2aWV3Sm9ic1JlcXVlc3QaJi5kb2NwcmV2aWV3LnYxLkxpc3RQcmV2aWV3Sm9ic1Jlc3BvbnNlElEKDldhaXRQcmV2aWV3Sm9iEiQuZG9jcHJldmlldy52MS5XYWl0UHJldmlld0pvYlJlcXVlc3QaGS5kb2NwcmV2aWV3LnYxLlByZXZpZXdKb2ISYgoPV2F0Y2hQcmV2aWV3Sm9iEiUuZG9jcHJldmlldy52MS5XYXRjaFByZXZpZXdKb2JSZXF1ZXN0GiYuZG9jcHJldmlldy52MS5XYXRjaFByZXZpZXdKb2JSZXNwb25zZTABEmUKEFdhdGNoUHJldmlld0pvYnMSJi5kb2NwcmV2aWV3LnYxLldhdGNoUHJldmlld0pvYnNSZXF1ZXN0GicuZG9jcHJldmlldy52MS5XYXRjaFByZXZpZXdKb2JzUmVzcG9uc2UwAUJ1ChFjb20uZG9jcHJldmlldy52MVABWk5naXRodWIuY29tL2RvY3ByZXZpZXcvZG9jcHJldmlldy1nYXRld2F5L2NsaWVudHMvZ28vZG9jcHJldmlldy92MTtkb2NwcmV2aWV3djGqAg1Eb2NwcmV2aWV3LlYxYgZwcm90bzM", [file_docpreview_v1_error_reason, file_docpreview_v1_preview_job, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Request of CreatePreviewJob.
@@ -240,7 +242,8 @@ export type ListPreviewJobsRequest = Message<"docpreview.v1.ListPreviewJobsReque
   createdBefore?: Timestamp | undefined;
 
   /**
-   * At most this many jobs, 0 to 100; 0 means 10. A page may hold fewer jobs although more follow.
+   * At most this many jobs, 0 or more; 0 means 10, more than 100 means 100 (AIP-158). A page may hold fewer jobs although
+   * more follow.
    *
    * @generated from field: int32 page_size = 7;
    */
@@ -431,6 +434,136 @@ export const WatchPreviewJobResponseSchema: GenMessage<WatchPreviewJobResponse> 
   messageDesc(file_docpreview_v1_preview_job_service, 8);
 
 /**
+ * Request of WatchPreviewJobs.
+ *
+ * @generated from message docpreview.v1.WatchPreviewJobsRequest
+ */
+export type WatchPreviewJobsRequest = Message<"docpreview.v1.WatchPreviewJobsRequest"> & {
+  /**
+   * Bucket of the source documents. Required.
+   *
+   * @generated from field: string bucket = 1;
+   */
+  bucket: string;
+
+  /**
+   * Ids of the jobs, 1 to 1000, each 1 to 64 letters and digits. An id that is given twice is followed once. Required.
+   *
+   * @generated from field: repeated string job_ids = 2;
+   */
+  jobIds: string[];
+
+  /**
+   * When set, the caller's pages come with a signed `url` that is valid this long: 1 second to 1 hour.
+   *
+   * @generated from field: google.protobuf.Duration page_url_ttl = 3;
+   */
+  pageUrlTtl?: Duration | undefined;
+};
+
+/**
+ * Describes the message docpreview.v1.WatchPreviewJobsRequest.
+ * Use `create(WatchPreviewJobsRequestSchema)` to create a new message.
+ */
+export const WatchPreviewJobsRequestSchema: GenMessage<WatchPreviewJobsRequest> = /*@__PURE__*/
+  messageDesc(file_docpreview_v1_preview_job_service, 9);
+
+/**
+ * Response of WatchPreviewJobs: one event.
+ *
+ * @generated from message docpreview.v1.WatchPreviewJobsResponse
+ */
+export type WatchPreviewJobsResponse = Message<"docpreview.v1.WatchPreviewJobsResponse"> & {
+  /**
+   * What happened.
+   *
+   * @generated from oneof docpreview.v1.WatchPreviewJobsResponse.event
+   */
+  event: {
+    /**
+     * A job as it is now. When its state is terminal nothing more comes of it.
+     *
+     * @generated from field: docpreview.v1.PreviewJob job = 1;
+     */
+    value: PreviewJob;
+    case: "job";
+  } | {
+    /**
+     * An error of one job. Nothing more comes of it.
+     *
+     * @generated from field: docpreview.v1.WatchPreviewJobsResponse.JobError error = 2;
+     */
+    value: WatchPreviewJobsResponse_JobError;
+    case: "error";
+  } | {
+    /**
+     * Nothing.
+     *
+     * @generated from field: docpreview.v1.WatchPreviewJobsResponse.Heartbeat heartbeat = 3;
+     */
+    value: WatchPreviewJobsResponse_Heartbeat;
+    case: "heartbeat";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message docpreview.v1.WatchPreviewJobsResponse.
+ * Use `create(WatchPreviewJobsResponseSchema)` to create a new message.
+ */
+export const WatchPreviewJobsResponseSchema: GenMessage<WatchPreviewJobsResponse> = /*@__PURE__*/
+  messageDesc(file_docpreview_v1_preview_job_service, 10);
+
+/**
+ * Nothing has changed; the stream lives.
+ *
+ * @generated from message docpreview.v1.WatchPreviewJobsResponse.Heartbeat
+ */
+export type WatchPreviewJobsResponse_Heartbeat = Message<"docpreview.v1.WatchPreviewJobsResponse.Heartbeat"> & {
+};
+
+/**
+ * Describes the message docpreview.v1.WatchPreviewJobsResponse.Heartbeat.
+ * Use `create(WatchPreviewJobsResponse_HeartbeatSchema)` to create a new message.
+ */
+export const WatchPreviewJobsResponse_HeartbeatSchema: GenMessage<WatchPreviewJobsResponse_Heartbeat> = /*@__PURE__*/
+  messageDesc(file_docpreview_v1_preview_job_service, 10, 0);
+
+/**
+ * A job that is not followed any longer in this stream.
+ *
+ * @generated from message docpreview.v1.WatchPreviewJobsResponse.JobError
+ */
+export type WatchPreviewJobsResponse_JobError = Message<"docpreview.v1.WatchPreviewJobsResponse.JobError"> & {
+  /**
+   * Id of the job.
+   *
+   * @generated from field: string job_id = 1;
+   */
+  jobId: string;
+
+  /**
+   * Why, as in a failed WatchPreviewJob.
+   *
+   * @generated from field: docpreview.v1.ErrorReason reason = 2;
+   */
+  reason: ErrorReason;
+
+  /**
+   * The error's message, for people.
+   *
+   * @generated from field: string message = 3;
+   */
+  message: string;
+};
+
+/**
+ * Describes the message docpreview.v1.WatchPreviewJobsResponse.JobError.
+ * Use `create(WatchPreviewJobsResponse_JobErrorSchema)` to create a new message.
+ */
+export const WatchPreviewJobsResponse_JobErrorSchema: GenMessage<WatchPreviewJobsResponse_JobError> = /*@__PURE__*/
+  messageDesc(file_docpreview_v1_preview_job_service, 10, 1);
+
+/**
  * Creates, reads and follows document-preview jobs.
  *
  * Every error carries one `google.rpc.ErrorInfo` with domain `docpreview` and a reason of ErrorReason. Errors that all
@@ -530,6 +663,21 @@ export const PreviewJobService: GenService<{
     methodKind: "server_streaming";
     input: typeof WatchPreviewJobRequestSchema;
     output: typeof WatchPreviewJobResponseSchema;
+  },
+  /**
+   * Streams the states of up to 1,000 jobs of a bucket, as WatchPreviewJob does of one: first the present state of each,
+   * then every change the gateway sees. A job that does not exist, or whose reads fail for long, is told as an error of its
+   * id. When each job is terminal or in error the stream ends OK. When nothing changes a heartbeat comes at regular
+   * intervals. Slow readers get the latest state of each job, not a backlog.
+   *
+   * To follow other jobs, watch again; after UNAVAILABLE watch those whose end has not come.
+   *
+   * @generated from rpc docpreview.v1.PreviewJobService.WatchPreviewJobs
+   */
+  watchPreviewJobs: {
+    methodKind: "server_streaming";
+    input: typeof WatchPreviewJobsRequestSchema;
+    output: typeof WatchPreviewJobsResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_docpreview_v1_preview_job_service, 0);

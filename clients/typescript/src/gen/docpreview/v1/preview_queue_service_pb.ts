@@ -153,7 +153,7 @@ export type ListPreviewQueuesRequest = Message<"docpreview.v1.ListPreviewQueuesR
   state: PreviewQueue_State;
 
   /**
-   * At most this many queues, 0 to 100; 0 means 10.
+   * At most this many queues, 0 or more; 0 means 10, more than 100 means 100 (AIP-158).
    *
    * @generated from field: int32 page_size = 4;
    */
