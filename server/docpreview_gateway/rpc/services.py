@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.jobs.preview_jobs import PreviewJobs
     from docpreview_gateway.jobs.preview_queues import PreviewQueues
     from docpreview_gateway.rpc.streams import Streams
+    from docpreview_gateway.uploads.uploads import Uploads
 
 LONGEST_UNARY = 60.0
 """Most seconds that a call may take, whatever its deadline; waits and watches have longer limits."""
@@ -29,8 +30,14 @@ LONGEST_UNARY = 60.0
 _MARGIN = 10.0
 
 
-def routes(
-    jobs: PreviewJobs, queues: PreviewQueues, usages: PageUsages, audit: AuditLog, *, longest_stream: float
+def routes(  # noqa: PLR0913 - the use-cases of all services
+    jobs: PreviewJobs,
+    queues: PreviewQueues,
+    usages: PageUsages,
+    uploads: Uploads,
+    audit: AuditLog,
+    *,
+    longest_stream: float,
 ) -> list[Route[Any]]:
     """A route for every method of the contract. KeyError, at start-up, for one without use-case."""
     longest = {"WaitPreviewJob": MAX_WAIT_SECONDS + _MARGIN, "WatchPreviewJob": longest_stream + _MARGIN}
@@ -43,6 +50,9 @@ def routes(
         "WatchPreviewJob": jobs.watch,
         "ListPreviewQueues": queues.list_queues,
         "GetUsage": usages.get_usage,
+        "CreateUpload": uploads.create,
+        "CompleteUpload": uploads.complete,
+        "AbortUpload": uploads.abort,
     }
     return [
         Route(
@@ -55,6 +65,7 @@ def routes(
         )
         for service in SERVICES
         for descriptor in service.methods
+        if descriptor.name in use_cases
     ]
 
 
