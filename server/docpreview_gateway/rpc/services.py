@@ -33,7 +33,9 @@ def routes(
     jobs: PreviewJobs, queues: PreviewQueues, usages: PageUsages, audit: AuditLog, *, longest_stream: float
 ) -> list[Route[Any]]:
     """A route for every method of the contract. KeyError, at start-up, for one without use-case."""
-    longest = {"WaitPreviewJob": MAX_WAIT_SECONDS + _MARGIN, "WatchPreviewJob": longest_stream + _MARGIN}
+    longest = {"WaitPreviewJob": MAX_WAIT_SECONDS + _MARGIN} | dict.fromkeys(
+        ("WatchPreviewJob", "WatchPreviewJobs"), longest_stream + _MARGIN
+    )
     use_cases: Mapping[str, Callable[..., Any]] = {
         "CreatePreviewJob": audited(jobs.create, audit),
         "GetPreviewJob": jobs.get,
@@ -41,6 +43,7 @@ def routes(
         "ListPreviewJobs": jobs.list_jobs,
         "WaitPreviewJob": jobs.wait,
         "WatchPreviewJob": jobs.watch,
+        "WatchPreviewJobs": jobs.watch_many,
         "ListPreviewQueues": queues.list_queues,
         "GetUsage": usages.get_usage,
     }
