@@ -42,6 +42,7 @@ _HIDDEN = {
     "GetPreviewJob": _NOT_FOUND,
     "WaitPreviewJob": _NOT_FOUND,
     "WatchPreviewJob": _NOT_FOUND,
+    "WatchPreviewJobs": "hidden: their ids get the error JOB_NOT_FOUND, as if there were none",
     "BatchGetPreviewJobs": "hidden: their ids are among missing_job_ids",
     "ListPreviewJobs": "hidden: the list leaves them out",
 }

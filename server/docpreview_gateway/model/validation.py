@@ -107,6 +107,11 @@ FIELDS: dict[type[Message], tuple[Field, ...]] = {
         Field("job_id", _JOB_ID, required=True),
         Field("page_url_ttl", _PAGE_URL_TTL),
     ),
+    jobs.WatchPreviewJobsRequest: (
+        Field("bucket", _BUCKET, required=True),
+        Field("job_ids", rules.each(_JOB_ID, at_least=1, limit=1000), required=True),
+        Field("page_url_ttl", _PAGE_URL_TTL),
+    ),
     queues.ListPreviewQueuesRequest: (
         Field("bucket", _BUCKET, required=True),
         Field("queue_ids", rules.each(_QUEUE_ID, limit=10)),

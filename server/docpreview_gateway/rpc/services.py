@@ -40,7 +40,9 @@ def routes(  # noqa: PLR0913 - the use-cases of all services
     longest_stream: float,
 ) -> list[Route[Any]]:
     """A route for every method of the contract. KeyError, at start-up, for one without use-case."""
-    longest = {"WaitPreviewJob": MAX_WAIT_SECONDS + _MARGIN, "WatchPreviewJob": longest_stream + _MARGIN}
+    longest = {"WaitPreviewJob": MAX_WAIT_SECONDS + _MARGIN} | dict.fromkeys(
+        ("WatchPreviewJob", "WatchPreviewJobs"), longest_stream + _MARGIN
+    )
     use_cases: Mapping[str, Callable[..., Any]] = {
         "CreatePreviewJob": audited(jobs.create, audit),
         "GetPreviewJob": jobs.get,
@@ -48,6 +50,7 @@ def routes(  # noqa: PLR0913 - the use-cases of all services
         "ListPreviewJobs": jobs.list_jobs,
         "WaitPreviewJob": jobs.wait,
         "WatchPreviewJob": jobs.watch,
+        "WatchPreviewJobs": jobs.watch_many,
         "ListPreviewQueues": queues.list_queues,
         "GetUsage": usages.get_usage,
         "CreateUpload": uploads.create,
@@ -65,7 +68,6 @@ def routes(  # noqa: PLR0913 - the use-cases of all services
         )
         for service in SERVICES
         for descriptor in service.methods
-        if descriptor.name in use_cases
     ]
 
 

@@ -136,7 +136,7 @@ class Gateway:
         upstream = cloud.jobs
         buckets = BucketRegistry([found.bucket() for found in self._settings.buckets])
         page_urls = PageUrls(buckets, credentials, times, base=self._settings.upstream.object_url_base)
-        watching = self._watching(upstream, times, cloud.feed)
+        watching = self._watching(upstream, times, cloud.feed, shared=authentication is not None)
         stack.push_async_callback(watching.close)
         await self._admin(stack)
         creates = await stack.enter_async_context(
@@ -201,12 +201,14 @@ class Gateway:
             base=self._settings.upstream.object_url_base,
         )
 
-    def _watching(self, upstream: Upstream, times: CloudTimes, feed: JobFeed | None) -> Watching:
+    def _watching(self, upstream: Upstream, times: CloudTimes, feed: JobFeed | None, *, shared: bool) -> Watching:
         watch = self._settings.watch
+        shares = FairShares(watch.max_watches, "jobs in streams of WatchPreviewJobs", self._observed.limits)
         limits = WatchLimits(
             heartbeat=watch.heartbeat_seconds,
             stream=watch.max_stream_seconds,
             poll=self._settings.upstream.timeout_seconds,
+            jobs=watch.max_watches,
             schedule=watch.schedule(),
         )
         return Watching(
@@ -217,6 +219,7 @@ class Gateway:
             jitter=random.random,
             feed=feed,
             tracing=self._observed.tracing,
+            shares=shares if shared else None,
         )
 
     async def _admin(self, stack: AsyncExitStack) -> None:
