@@ -136,6 +136,8 @@ def _chosen(stored: Sequence[Part], named: Sequence[tuple[int, str]]) -> list[Pa
     numbers = [number for number, _ in named]
     if numbers != sorted(set(numbers)):
         raise CloudError(400, "InvalidPartOrder", "The list of parts is not in ascending order of their numbers.")
+    if numbers != list(range(1, len(numbers) + 1)):
+        raise CloudError(400, "InvalidPart", "The numbers of the parts are not continuous from 1.")
     by_number = {part.number: part for part in stored}
     chosen = [by_number[number] for number in numbers if number in by_number]
     etags = [etag.strip().strip('"') for _, etag in named]

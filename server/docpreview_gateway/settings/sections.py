@@ -86,9 +86,23 @@ class BucketSettings(Section):
         "is then matched to its create by document, output and options",
     )
 
+    upload_credentials: str = Field(
+        "",
+        description="name of the credential set for signing the addresses of uploads; empty: `credentials`. With a key "
+        "that may only write, whoever has an address can make the cloud copy nothing. See "
+        "[security.md](security.md#uploads)",
+    )
+
     def bucket(self) -> Bucket:
         """The bucket."""
-        return Bucket(self.name, self.region, self.credentials, self.default_queue_id, self.exclusive)
+        return Bucket(
+            self.name,
+            self.region,
+            self.credentials,
+            self.default_queue_id,
+            self.exclusive,
+            self.upload_credentials,
+        )
 
 
 class CredentialSettings(Section):

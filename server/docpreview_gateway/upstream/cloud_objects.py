@@ -89,10 +89,12 @@ class CloudObjects:
         with measured(Attempt(bucket.name, name, call.trace), self._telemetry):
             try:
                 async with asyncio.timeout_at(call.deadline):
-                    return await self._exchange(signed)
+                    reply = await self._exchange(signed)
             except TimeoutError:
                 message = "the object store did not answer in time"
                 raise GatewayError(reasons.ERROR_REASON_DEADLINE_EXCEEDED, message) from None
+        call.response.upstream_request_id = refusals.request_id_of(reply)
+        return reply
 
     async def _exchange(self, signed: HttpRequest) -> HttpReply:
         try:

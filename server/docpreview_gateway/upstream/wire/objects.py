@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from docpreview_gateway.model.errors import bad_response
@@ -46,9 +47,13 @@ def multipart_id(reply: HttpReply) -> str:
 
 
 def check_completed(reply: HttpReply) -> None:
-    """Raise the error in a reply to the completion of a multipart upload: it may come with the status 200."""
-    root = xml_codec.read(reply.body)
+    """Raise the error in a reply to the completion of a multipart upload.
+
+    The status 200 comes before the work is done, and white space while it is: then the body has the outcome.
+    """
+    body = reply.body.lstrip()
+    root = xml_codec.read(body)
     if root.tag == "Error":
-        raise refusals.read(reply)
+        raise refusals.read(replace(reply, body=body))
     if root.tag != "CompleteMultipartUploadResult":
         raise bad_response("reply is not a <CompleteMultipartUploadResult>")
