@@ -31,6 +31,7 @@ from docpreview_gateway.settings.problems import exists, problems
 from docpreview_gateway.settings.sections import (
     Address,
     BucketSettings,
+    CreatesSettings,
     CredentialSettings,
     DrainSettings,
     HostName,
@@ -141,6 +142,7 @@ class Settings(BaseSettings):
     concurrency: ConcurrencySettings = ConcurrencySettings()
     limits: LimitSettings = LimitSettings()
     cache: CacheSettings = CacheSettings()
+    creates: CreatesSettings = CreatesSettings()
     ledger: LedgerSettings = LedgerSettings()
     shared_state: SharedStateSettings = SharedStateSettings()
     watch: WatchSettings = WatchSettings()

@@ -192,6 +192,18 @@ class WatchSettings(Section):
         return Schedule(floor=self.poll_floor_seconds, cap=self.poll_cap_seconds)
 
 
+class CreatesSettings(Section):
+    """What is done for each create before it is sent."""
+
+    check_input: bool = Field(
+        default=False,
+        description="whether the document of a create is looked at first, so that one that is missing, empty, too "
+        "large, encrypted without password or not of the kind of its suffix is refused before a job is made and pages "
+        "are reserved. Costs a request to the object store for each create, two for documents of more than 64 KiB. "
+        "See [contract.md](contract.md#the-look-at-the-document)",
+    )
+
+
 class LedgerSettings(Section):
     """The records of creates, in the state directory or in shared state; times in seconds."""
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from docpreview_gateway.model.errors import bad_response
-from docpreview_gateway.upstream.ports import ObjectFacts
+from docpreview_gateway.upstream.ports import ObjectFacts, ObjectPiece
 from docpreview_gateway.upstream.wire import refusals
 from docpreview_gateway.upstream.wire import xml as xml_codec
 
@@ -20,6 +20,8 @@ UPLOAD_HEADER = "x-cos-meta-docpreview-upload"
 FORBID_OVERWRITE = "x-cos-forbid-overwrite"
 
 _NUMBER = re.compile(r"[0-9]{1,20}", re.ASCII)
+_RANGE = re.compile(r"bytes [0-9]+-[0-9]+/([0-9]{1,19})", re.ASCII)
+_PARTIAL = 206
 _MULTIPART_ID = re.compile(r"[!-~]{1,512}", re.ASCII)
 
 
@@ -36,6 +38,16 @@ def facts(reply: HttpReply) -> ObjectFacts:
         crc64=int(crc64) % 2**64 if _NUMBER.fullmatch(crc64) else None,
         upload_id=headers.get(UPLOAD_HEADER, ""),
     )
+
+
+def piece(reply: HttpReply) -> ObjectPiece:
+    """The piece of an object in a reply to a GET with a range, which may have the whole object."""
+    if reply.status != _PARTIAL:
+        return ObjectPiece(reply.body, len(reply.body))
+    found = _RANGE.fullmatch(reply.headers.get("content-range", ""))
+    if found is None:
+        raise bad_response("reply without the range of the object that it has")
+    return ObjectPiece(reply.body, int(found[1]))
 
 
 def multipart_id(reply: HttpReply) -> str:
