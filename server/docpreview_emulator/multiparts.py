@@ -4,14 +4,13 @@ import asyncio
 import json
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from hashlib import md5
 from pathlib import Path
 
 from docpreview_emulator.clock import Clock
 from docpreview_emulator.database import Database
 from docpreview_emulator.errors import CloudError
-from docpreview_emulator.model import Bucket, StoredObject
+from docpreview_emulator.model import Bucket, Multipart, Part, StoredObject
 from docpreview_emulator.objects import ObjectTable, Properties, Upload
 
 MIN_PART_BYTES = 1024 * 1024
@@ -19,27 +18,6 @@ MIN_PART_BYTES = 1024 * 1024
 
 MAX_PARTS = 10_000
 _CHUNK = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Multipart:
-    """A multipart upload that has been begun."""
-
-    upload_id: str
-    bucket: Bucket
-    key: str
-    content_type: str
-    metadata: dict[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A part that was put; `path` is the name of its file."""
-
-    number: int
-    path: str
-    size: int
-    etag: str
 
 
 class MultipartTable:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import crcmod
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 DATA = b"%PDF-1.4 a small document"
 MIB = 1024 * 1024
 PART = 16 * MIB
+crc64 = crcmod.mkCrcFun(0x142F0E1EBA9EA3693, initCrc=0, xorOut=2**64 - 1, rev=True)
 
 
 @pytest.fixture
@@ -75,19 +77,23 @@ async def test_a_completion_can_be_repeated_and_an_abort_leaves_the_object(world
 async def test_a_content_of_40_mib_goes_in_three_parts(world: Uploading) -> None:
     """16, 16 and 8 MiB. Its CRC-64 is compared, and any order of the parts is good."""
     data = os.urandom(40 * MIB)
-    upload = await world.begin(data)
+    upload = await world.begin(data, content_crc64=crc64(data))
     assert [(part.offset, part.length) for part in upload.parts] == [(0, PART), (PART, PART), (2 * PART, 8 * MIB)]
     etags = ["", "", ""]
     for index in (2, 0, 1):
         part = upload.parts[index]
         status, etags[index] = await world.put(part, data[part.offset : part.offset + part.length])
         assert status == 200
-    made = await world.complete(upload, etags)
+    assert (await world.complete(upload, etags)).content_crc64 == crc64(data)
     assert world.emulator.get_object(BUCKET, REGION, upload.object) == data
-    again = await world.begin(data, content_crc64=made.content_crc64)
-    assert (await world.complete(again, await world.put_all(again, data))).content_crc64 == made.content_crc64
-    other = await world.begin(data, content_crc64=made.content_crc64 ^ 1)
-    code, reason, told = await refused(world.complete(other, await world.put_all(other, data)))
+
+
+@pytest.mark.parametrize("size", [10, PART + 1])
+async def test_a_content_with_another_checksum_than_announced_is_incomplete(world: Uploading, size: int) -> None:
+    """The cloud computes it of what it got."""
+    data = os.urandom(size)
+    upload = await world.begin(data, content_crc64=crc64(data) ^ 1)
+    code, reason, told = await refused(world.complete(upload, await world.put_all(upload, data)))
     assert (code, reason) == ("FAILED_PRECONDITION", "UPLOAD_INCOMPLETE")
     assert "CRC-64" in told
 

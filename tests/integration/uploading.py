@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,7 @@ class Uploading:
             headers.pop(name.replace("_", "-"))
             if value is not None:
                 headers[name.replace("_", "-")] = value
-        async with self.http.put(url, data=data, headers=headers) as reply:
+        async with self.http.put(url, data=io.BytesIO(data), headers=headers) as reply:
             text = await reply.text()
         if reply.status == 200:
             return 200, reply.headers["ETag"]

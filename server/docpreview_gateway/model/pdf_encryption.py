@@ -10,11 +10,12 @@ import re
 from hashlib import md5, sha256, sha384, sha512
 
 _PADDING = bytes.fromhex("28BF4E5E4E758A4164004E56FFFA01082E2E00B6D0683E802F0CA9FE6453697A")
-_REFERENCE = re.compile(rb"/Encrypt\s+(\d+)\s+(\d+)\s+R\b")
+_REFERENCE = re.compile(rb"/Encrypt\s+(\d{1,10})\s+(\d{1,5})\s+R\b")
 _DIRECT = re.compile(rb"/Encrypt\s*<<")
 _DICTIONARY_BYTES = 4096
 _ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f"}
 _ESCAPE = re.compile(rb"\\([0-7]{1,3}|\r\n|.)", re.DOTALL)
+_REVISIONS = frozenset({2, 3, 4, 5, 6})
 _AES_REVISION = 5
 
 
@@ -43,7 +44,7 @@ def _encryption(piece: bytes, begin: bytes, end: bytes) -> bytes | None:
 
 def _refuses_empty(dictionary: bytes, file_id: bytes) -> bool:
     revision, owner, user = _number(dictionary, rb"/R"), _string(dictionary, rb"/O\s*"), _string(dictionary, rb"/U\s*")
-    if revision is None or owner is None or user is None or len(user) < len(_PADDING):
+    if revision not in _REVISIONS or owner is None or user is None or len(user) < len(_PADDING):
         return False
     if revision >= _AES_REVISION:
         salt = user[32:40]

@@ -8,6 +8,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from docpreview_emulator.formats import _FAMILIES
 from docpreview_gateway.model.documents import PIECE_BYTES, SUFFIXES, Excerpt, examined, second_piece
@@ -144,6 +146,22 @@ def test_an_encrypted_document_is_found(suffix: str, data: bytes) -> None:
 def test_a_pdf_that_opens_without_a_password_is_not_refused(data: bytes) -> None:
     """Only its permissions are restricted."""
     assert not finding("pdf", data)
+
+
+@given(
+    st.sampled_from(sorted(SUFFIXES)),
+    st.sampled_from(
+        [b"", WORD[:8], b"PK\x03\x04", b"%PDF-1.4 /Encrypt 1 0 R 1 0 obj/Filter/Standard /R 2 ", b"PK\x01\x02"]
+    ),
+    st.binary(max_size=2000),
+    st.integers(0, 3000),
+)
+def test_no_bytes_break_the_look(suffix: str, magic: bytes, data: bytes, cut: int) -> None:
+    """Documents come from strangers."""
+    whole = magic + data
+    excerpt = Excerpt(len(whole) + cut, whole[:600], offset=cut, piece=whole[cut:])
+    second_piece(suffix, excerpt.length, excerpt.begin)
+    examined(suffix, excerpt)
 
 
 def test_a_pdf_whose_encryption_is_not_understood_is_not_refused() -> None:
