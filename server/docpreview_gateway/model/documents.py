@@ -151,7 +151,7 @@ def _is_encrypted_text(streams: dict[str, int], excerpt: Excerpt) -> bool:
 def _streams(excerpt: Excerpt) -> dict[str, int]:
     """Where streams begin, by name: those in the part of the directory that is known ([MS-CFB] 2.6)."""
     directory = b"".join(_directory(excerpt))
-    found = {}
+    found: dict[str, int] = {}
     for at in range(0, len(directory) - _ENTRY_BYTES + 1, _ENTRY_BYTES):
         entry = directory[at : at + _ENTRY_BYTES]
         size = int.from_bytes(entry[64:66], "little")
