@@ -12,6 +12,11 @@ from docpreview_emulator.objects import Upload
 
 _CHUNK = 1024 * 1024
 _RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
+_REPLACING = {
+    *("response-cache-control", "response-content-disposition", "response-content-encoding"),
+    *("response-content-language", "response-content-type", "response-expires"),
+}
+"""Parameters of a GET that replace headers of its answer (vendor document 436/7753). The request must be signed."""
 
 
 class ObjectRoutes:
@@ -57,6 +62,10 @@ class ObjectRoutes:
         if stored is None:
             raise CloudError(404, "NoSuchKey", "The specified key does not exist.")
         answer = Answer(content_type=stored.content_type, headers=_headers(stored))
+        for name, value in exchange.params:
+            if name.lower() in _REPLACING:
+                answer.headers[name.lower().removeprefix("response-").title()] = value
+        answer.content_type = answer.headers.pop("Content-Type", answer.content_type)
         answer.body = self._backend.objects.read(stored)
         wanted = _RANGE.fullmatch(exchange.header("range") or "")
         return _cut(answer, wanted[1], wanted[2]) if wanted and (wanted[1] or wanted[2]) else answer
@@ -70,7 +79,8 @@ def _check_digest(exchange: Exchange, upload: Upload) -> None:
 
 def _has_subresource(exchange: Exchange) -> bool:
     """Whether the query asks for more than the object, e.g. `?acl`, `?uploads` or `?ci-process=...`."""
-    return any(not name.lower().startswith(("q-", "x-cos-", "sign")) for name, _ in exchange.params)
+    names = {name.lower() for name, _ in exchange.params} - _REPLACING
+    return any(not name.startswith(("q-", "x-cos-", "sign")) for name in names)
 
 
 def _headers(stored: StoredObject) -> dict[str, str]:

@@ -235,6 +235,8 @@ def _drop(values: object, path: tuple[int | str, ...]) -> None:
 
 def _unknown_references(policy: PolicyPart, surroundings: Surroundings) -> Iterator[str]:
     """Problems: references to methods, buckets and presets that do not exist."""
+    for preset, options in policy.presets.items():
+        yield from _unknown_image(f"presets.{preset}", options, surroundings)
     known_methods = METHOD_NAMES | OPERATORS_METHODS | {ANY_METHOD}
     for name, caller in policy.callers.items():
         where = f"callers.{name}"
@@ -244,9 +246,18 @@ def _unknown_references(policy: PolicyPart, surroundings: Surroundings) -> Itera
         for wrong in sorted({bucket.bucket for bucket in caller.buckets} | results):
             if wrong not in surroundings.buckets:
                 yield f"{where}.buckets: {wrong} is not among the buckets of the configuration"
+        for part, options in (("default", caller.options.default), ("force", caller.options.force)):
+            yield from _unknown_image(f"{where}.options.{part}", options, surroundings)
         for wrong in sorted(set(caller.presets) - set(policy.presets)):
             yield f"{where}.presets: there is no preset {wrong}"
         yield from _unusable_identities(f"{where}.identities", caller, surroundings)
+
+
+def _unknown_image(where: str, options: dict[str, Any], surroundings: Surroundings) -> Iterator[str]:
+    """The problem of a watermark whose image is in a bucket that no create may name."""
+    bucket = _preview_options(options).watermark.image.bucket
+    if bucket and bucket not in surroundings.buckets:
+        yield f"{where}.watermark.image: {bucket} is not among the buckets of the configuration"
 
 
 def _unusable_identities(where: str, caller: CallerPart, surroundings: Surroundings) -> Iterator[str]:
