@@ -126,16 +126,19 @@ async def test_retry_after_is_sent_as_pushback_with_jitter(method: str, jitter: 
         assert pushback(caught.value) == expected
 
 
-async def test_an_error_without_retry_after_has_no_pushback() -> None:
-    """The retries of gRPC itself use their own backoff."""
+@pytest.mark.parametrize(("reason", "expected"), [("CREATE_OUTCOME_UNKNOWN", None), ("JOB_NOT_FOUND", "-1")])
+async def test_an_error_without_retry_after_has_a_pushback_only_where_no_repetition_helps(
+    reason: str, expected: str | None
+) -> None:
+    """It then stops gRPC's own retries."""
 
     async def use_case(_request: object, _call: Call) -> PreviewJob:
-        raise GatewayError(r.ERROR_REASON_JOB_NOT_FOUND, "none")
+        raise GatewayError(r.ErrorReason.Value(f"ERROR_REASON_{reason}"), "none")
 
     async with switchboard(use_case) as board:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await board.get()
-        assert pushback(caught.value) is None
+        assert pushback(caught.value) == expected
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ Detail = TypeVar("Detail", bound=Message)
 def codes_in_the_contract() -> dict[str, str]:
     """The first word of each reason's comment, by reason."""
     text = PROTO.read_text()
-    found = re.finditer(r"((?:^ *//.*\n)+) *(ERROR_REASON_\w+) = \d+;", text, re.MULTILINE)
+    found = re.finditer(r"((?:^ *//.*\n)+) *(ERROR_REASON_\w+) = \d+ \[\(retry\)", text, re.MULTILINE)
     return {match[2]: match[1].strip().removeprefix("//").split(".")[0].strip() for match in found}
 
 
