@@ -68,7 +68,7 @@ class OfficeConverter:
         copy = copy_for_office(source, suffix, directory)
         async with self._lock:
             report = await self._run(self.program, _task(copy, suffix, process, directory), directory)
-        # LibreOffice says nothing of a package that it cannot decrypt.
+        # A package that it cannot decrypt is "unreadable" or "broken" to LibreOffice.
         if encrypted and not any(line.split(" ")[0] in {"whole", "sheets"} for line in report):
             raise JobFailure("-3006", "The document is encrypted and DocPassword does not open it.")
         return _parts(report, suffix, process, directory)
