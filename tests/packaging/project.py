@@ -15,10 +15,16 @@ PACKAGES = {
     "docpreview_emulator": ROOT / "server" / "docpreview_emulator",
     "docpreview_client": ROOT / "clients" / "python" / "docpreview_client",
 }
+DISTRIBUTIONS = {
+    "docpreview-protos": (ROOT / "protos", ("docpreview",)),
+    "docpreview-client": (ROOT / "clients" / "python", ("docpreview_client",)),
+    "docpreview-gateway": (ROOT, ("docpreview_gateway", "docpreview_emulator")),
+}
+"""The folder of each distribution, and its packages."""
 
 
-def pyproject() -> dict[str, Any]:
-    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+def pyproject(distribution: str = "docpreview-gateway") -> dict[str, Any]:
+    return tomllib.loads((DISTRIBUTIONS[distribution][0] / "pyproject.toml").read_text())
 
 
 def tool(name: str) -> Path:
