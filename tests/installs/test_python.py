@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from packaging.requirements import Requirement
 
 from docpreview_emulator import Emulator
 from tests.conformance.world import World
 from tests.integration.conftest import BUCKET
-from tests.packaging.project import DISTRIBUTIONS, ROOT
+from tests.packaging.project import DISTRIBUTIONS, ROOT, lowest_of, pyproject
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -210,12 +211,16 @@ async def test_the_command_of_the_published_client_brings_pages_home(empty: Envi
     assert await run_command(empty, empty.path.parent) == [f"page-{number:04d}.jpg" for number in range(1, 8)]
 
 
-async def test_the_client_runs_on_the_lowest_versions_that_it_admits(tmp_path: Path, wheels: Path) -> None:
-    """Of each of its requirements."""
-    environment = installed(tmp_path, wheels, "docpreview-client", options=("--resolution", "lowest-direct"))
+async def test_client_and_command_run_on_the_lowest_versions_that_they_admit(tmp_path: Path, wheels: Path) -> None:
+    """Of each of their requirements."""
+    project = pyproject("docpreview-client")["project"]
+    named = map(Requirement, (*project["dependencies"], *project["optional-dependencies"]["cli"]))
+    lowest = [f"{one.name}=={lowest_of(one)}" for one in named]
+    environment = installed(tmp_path, wheels, "docpreview-client[cli]", *lowest)
     code = "import importlib.metadata as m; print(m.version('grpcio'), m.version('protobuf'))"
     assert environment.python(code).split() == ["1.63.0", "5.26.0"]
     assert (await run_program(environment, program())).count("q-signature=") == 7
+    assert len(await run_command(environment, tmp_path)) == 7
 
 
 @pytest.mark.parametrize("protobuf", ["==5.26.0", "<6", "<7", "<8"])

@@ -6,7 +6,12 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from packaging.version import Version
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {
@@ -25,6 +30,12 @@ DISTRIBUTIONS = {
 
 def pyproject(distribution: str = "docpreview-gateway") -> dict[str, Any]:
     return tomllib.loads((DISTRIBUTIONS[distribution][0] / "pyproject.toml").read_text())
+
+
+def lowest_of(requirement: Requirement) -> Version:
+    """The lower bound of a requirement, which must have one."""
+    (bound,) = [part.version for part in requirement.specifier if part.operator in {">=", "~="}]
+    return Version(bound)
 
 
 def tool(name: str) -> Path:

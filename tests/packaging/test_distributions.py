@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from release.packages import metadata
-from tests.packaging.project import DISTRIBUTIONS, PACKAGES, ROOT, pyproject, run
+from tests.packaging.project import DISTRIBUTIONS, PACKAGES, ROOT, lowest_of, pyproject, run
 
 COMMANDS = {
     "docpreview-protos": set(),
@@ -70,11 +70,6 @@ def entry_points(wheel: Path) -> ConfigParser:
 def requirements(name: str) -> dict[str, Requirement]:
     """What a distribution needs without its extras."""
     return {found.name: found for found in map(Requirement, pyproject(name)["project"]["dependencies"])}
-
-
-def lowest(requirement: Requirement) -> Version:
-    (bound,) = [part.version for part in requirement.specifier if part.operator in {">=", "~="}]
-    return Version(bound)
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
@@ -182,12 +177,12 @@ def test_the_stubs_are_made_by_the_compiler_of_the_lowest_versions_admitted() ->
     """Stubs run on their compiler's version and newer ones only; a patch of protobuf's compiler makes no difference."""
     protobuf, grpc = stamped("*_pb2.py", "# Protobuf Python Version: (.*)"), stamped("*_grpc.py", "VERSION = '(.*)'")
     bound = requirements("docpreview-protos")["protobuf"]
-    assert lowest(bound).release == protobuf.release[:2]
+    assert lowest_of(bound).release == protobuf.release[:2]
     assert bound == requirements("docpreview-client")["protobuf"]
     (needed,) = map(Requirement, pyproject("docpreview-protos")["project"]["optional-dependencies"]["grpc"])
-    assert lowest(needed).release == grpc.release[:2]
+    assert lowest_of(needed).release == grpc.release[:2]
     assert needed == requirements("docpreview-client")["grpcio"]
-    assert lowest(requirements("docpreview-gateway")["grpcio"]) >= grpc
+    assert lowest_of(requirements("docpreview-gateway")["grpcio"]) >= grpc
     assert f"grpcio-tools=={grpc}" in pyproject()["dependency-groups"]["generate"]
 
 
