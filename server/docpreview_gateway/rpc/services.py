@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.jobs.preview_jobs import PreviewJobs
     from docpreview_gateway.jobs.preview_queues import PreviewQueues
     from docpreview_gateway.rpc.streams import Streams
+    from docpreview_gateway.uploads.uploads import Uploads
 
 LONGEST_UNARY = 60.0
 """Most seconds that a call may take, whatever its deadline; waits and watches have longer limits."""
@@ -29,8 +30,14 @@ LONGEST_UNARY = 60.0
 _MARGIN = 10.0
 
 
-def routes(
-    jobs: PreviewJobs, queues: PreviewQueues, usages: PageUsages, audit: AuditLog, *, longest_stream: float
+def routes(  # noqa: PLR0913 - the use-cases of all services
+    jobs: PreviewJobs,
+    queues: PreviewQueues,
+    usages: PageUsages,
+    uploads: Uploads,
+    audit: AuditLog,
+    *,
+    longest_stream: float,
 ) -> list[Route[Any]]:
     """A route for every method of the contract. KeyError, at start-up, for one without use-case."""
     longest = {"WaitPreviewJob": MAX_WAIT_SECONDS + _MARGIN} | dict.fromkeys(
@@ -46,6 +53,9 @@ def routes(
         "WatchPreviewJobs": jobs.watch_many,
         "ListPreviewQueues": queues.list_queues,
         "GetUsage": usages.get_usage,
+        "CreateUpload": uploads.create,
+        "CompleteUpload": uploads.complete,
+        "AbortUpload": uploads.abort,
     }
     return [
         Route(
