@@ -1,6 +1,9 @@
 package docpreview
 
 import (
+	"maps"
+	"slices"
+	"sync"
 	"sync/atomic"
 
 	"google.golang.org/grpc/balancer"
@@ -27,9 +30,10 @@ func (lenientBuilder) Build(conn balancer.ClientConn, options balancer.BuildOpti
 	return balancer.Get(roundrobin.Name).Build(lenient, options)
 }
 
-// lenientConn is what round_robin sees of the channel. gRPC calls it, and the listeners of connections, one at a time.
+// lenientConn is what round_robin sees of the channel.
 type lenientConn struct {
 	balancer.ClientConn
+	mutex     sync.Mutex                // round_robin has goroutines of its own
 	connected map[balancer.SubConn]bool // whatever their health
 }
 
@@ -38,11 +42,13 @@ func (l *lenientConn) NewSubConn(addresses []resolver.Address, options balancer.
 	var made balancer.SubConn
 	listener := options.StateListener
 	options.StateListener = func(state balancer.SubConnState) {
+		l.mutex.Lock()
 		if state.ConnectivityState == connectivity.Ready {
 			l.connected[made] = true
 		} else {
 			delete(l.connected, made)
 		}
+		l.mutex.Unlock()
 		listener(state)
 	}
 	made, err := l.ClientConn.NewSubConn(addresses, options)
@@ -51,12 +57,11 @@ func (l *lenientConn) NewSubConn(addresses []resolver.Address, options balancer.
 
 // UpdateState replaces "none is healthy" by the connections that there are.
 func (l *lenientConn) UpdateState(state balancer.State) {
-	if state.ConnectivityState == connectivity.TransientFailure && len(l.connected) > 0 {
-		picker := &anyOf{}
-		for conn := range l.connected {
-			picker.conns = append(picker.conns, conn)
-		}
-		state = balancer.State{ConnectivityState: connectivity.Ready, Picker: picker}
+	l.mutex.Lock()
+	connected := slices.Collect(maps.Keys(l.connected))
+	l.mutex.Unlock()
+	if state.ConnectivityState == connectivity.TransientFailure && len(connected) > 0 {
+		state = balancer.State{ConnectivityState: connectivity.Ready, Picker: &anyOf{conns: connected}}
 	}
 	l.ClientConn.UpdateState(state)
 }

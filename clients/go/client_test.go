@@ -78,9 +78,10 @@ func (g *gateway) unary(ctx context.Context, request proto.Message) (*docpreview
 	case time.Duration:
 		select {
 		case <-ctx.Done():
+			return nil, status.FromContextError(ctx.Err()).Err()
 		case <-time.After(answer):
+			return running, nil
 		}
-		return running, nil
 	default:
 		return answer.(*docpreviewv1.PreviewJob), nil
 	}

@@ -12,6 +12,8 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/stats"
 
 	docpreviewv1 "github.com/docpreview/docpreview-gateway/clients/go/docpreview/v1"
@@ -52,8 +54,8 @@ func (busyGateway) WatchPreviewJob(_ *docpreviewv1.WatchPreviewJobRequest, to gr
 	return nil
 }
 
-// listen is a server on a free port of this machine; it stops with the test.
-func listen(t *testing.T, jobs docpreviewv1.PreviewJobServiceServer, options ...grpc.ServerOption) (*grpc.Server, string) {
+// listen is the address of a server on a free port of this machine; it stops with the test.
+func listen(t *testing.T, jobs docpreviewv1.PreviewJobServiceServer, options ...grpc.ServerOption) (address string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -61,9 +63,12 @@ func listen(t *testing.T, jobs docpreviewv1.PreviewJobServiceServer, options ...
 	}
 	server := grpc.NewServer(options...)
 	docpreviewv1.RegisterPreviewJobServiceServer(server, jobs)
+	healthy := health.NewServer()
+	healthy.SetServingStatus("docpreview.v1.PreviewJobService", healthv1.HealthCheckResponse_SERVING)
+	healthv1.RegisterHealthServer(server, healthy)
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(server.Stop)
-	return server, listener.Addr().String()
+	return listener.Addr().String()
 }
 
 func connect(t *testing.T, target string, options ...Option) *Client {
@@ -78,7 +83,7 @@ func connect(t *testing.T, target string, options ...Option) *Client {
 
 func TestAThousandWatchesAndWaitsLeaveReadsAloneAndTheirConnectionsAreClosedAfterwards(t *testing.T) {
 	conns := connCounter{make(chan int, 1000)}
-	_, address := listen(t, busyGateway{}, grpc.MaxConcurrentStreams(100), grpc.StatsHandler(conns))
+	address := listen(t, busyGateway{}, grpc.MaxConcurrentStreams(100), grpc.StatsHandler(conns))
 	client := connect(t, address, func(o *options) { o.streamIdle = 100 * time.Millisecond })
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 
 	docpreviewv1 "github.com/docpreview/docpreview-gateway/clients/go/docpreview/v1"
@@ -135,8 +136,11 @@ func (c *Client) put(ctx context.Context, content io.ReaderAt, part *docpreviewv
 		if response.StatusCode != http.StatusOK {
 			return refusal(what, response)
 		}
-		etag = response.Header.Get("ETag")
-		return nil
+		if etag = response.Header.Get("ETag"); etag == "" {
+			return newError(codes.Unavailable, nil, what+": something on the way to the storage answered in its place")
+		}
+		_, err := io.Copy(io.Discard, response.Body)
+		return err
 	})
 	return etag, err
 }

@@ -223,6 +223,10 @@ class Emulator:
         """Store an object directly, without an HTTP request."""
         return self._backend.objects.put(Bucket(bucket, region), key, data)
 
+    def delete_object(self, bucket: str, region: str, key: str) -> None:
+        """Delete an object, if it is there."""
+        self._backend.objects.delete(Bucket(bucket, region), key)
+
     def get_object(self, bucket: str, region: str, key: str) -> bytes:
         """The bytes of an object.
 

@@ -316,6 +316,7 @@ class PreviewOptions(_message.Message):
     ZOOM_PERCENT_FIELD_NUMBER: _builtins.int
     IMAGE_DPI_FIELD_NUMBER: _builtins.int
     SINGLE_IMAGE_FIELD_NUMBER: _builtins.int
+    WATERMARK_FIELD_NUMBER: _builtins.int
     source_format: _builtins.str
     """The source's format as a file suffix without dot, for example `pptx`: 1 to 10 lower-case letters and digits.
     Required when the input object's name has no suffix; otherwise the suffix decides.
@@ -360,6 +361,10 @@ class PreviewOptions(_message.Message):
     """Resolution of the images in dots per inch, 96 to 600. Default 96. Each side of an image must stay under 65500 px."""
     single_image: _builtins.bool
     """All pages in one long image: at most 20 standard pages, else the job fails. Only with image targets. Default false."""
+    @_builtins.property
+    def watermark(self) -> Global___Watermark:
+        """An image that is put on each result. Default: none."""
+
     def __init__(
         self,
         *,
@@ -378,10 +383,11 @@ class PreviewOptions(_message.Message):
         zoom_percent: _builtins.int | None = ...,
         image_dpi: _builtins.int | None = ...,
         single_image: _builtins.bool | None = ...,
+        watermark: Global___Watermark | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_end_page", b"_end_page", "_image_dpi", b"_image_dpi", "_quality", b"_quality", "_sheet_id", b"_sheet_id", "_single_image", b"_single_image", "_start_page", b"_start_page", "_zoom_percent", b"_zoom_percent", "end_page", b"end_page", "image_dpi", b"image_dpi", "quality", b"quality", "sheet_id", b"sheet_id", "single_image", b"single_image", "start_page", b"start_page", "zoom_percent", b"zoom_percent"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_end_page", b"_end_page", "_image_dpi", b"_image_dpi", "_quality", b"_quality", "_sheet_id", b"_sheet_id", "_single_image", b"_single_image", "_start_page", b"_start_page", "_zoom_percent", b"_zoom_percent", "end_page", b"end_page", "image_dpi", b"image_dpi", "quality", b"quality", "sheet_id", b"sheet_id", "single_image", b"single_image", "start_page", b"start_page", "watermark", b"watermark", "zoom_percent", b"zoom_percent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end_page", b"_end_page", "_image_dpi", b"_image_dpi", "_quality", b"_quality", "_sheet_id", b"_sheet_id", "_single_image", b"_single_image", "_start_page", b"_start_page", "_zoom_percent", b"_zoom_percent", "comments", b"comments", "end_page", b"end_page", "image_dpi", b"image_dpi", "image_params", b"image_params", "page_ranges", b"page_ranges", "paper_orientation", b"paper_orientation", "paper_size", b"paper_size", "password", b"password", "quality", b"quality", "sheet_id", b"sheet_id", "single_image", b"single_image", "source_format", b"source_format", "start_page", b"start_page", "target_format", b"target_format", "zoom_percent", b"zoom_percent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end_page", b"_end_page", "_image_dpi", b"_image_dpi", "_quality", b"_quality", "_sheet_id", b"_sheet_id", "_single_image", b"_single_image", "_start_page", b"_start_page", "_zoom_percent", b"_zoom_percent", "comments", b"comments", "end_page", b"end_page", "image_dpi", b"image_dpi", "image_params", b"image_params", "page_ranges", b"page_ranges", "paper_orientation", b"paper_orientation", "paper_size", b"paper_size", "password", b"password", "quality", b"quality", "sheet_id", b"sheet_id", "single_image", b"single_image", "source_format", b"source_format", "start_page", b"start_page", "target_format", b"target_format", "watermark", b"watermark", "zoom_percent", b"zoom_percent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__end_page: _TypeAlias = _typing.Literal["end_page"]  # noqa: Y015
     _WhichOneofArgType__end_page: _TypeAlias = _typing.Literal["_end_page", b"_end_page"]  # noqa: Y015
@@ -413,6 +419,70 @@ class PreviewOptions(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__zoom_percent) -> _WhichOneofReturnType__zoom_percent | None: ...
 
 Global___PreviewOptions: _TypeAlias = PreviewOptions  # noqa: Y015
+
+@_typing.final
+class Watermark(_message.Message):
+    """An image on each page. For a text on page images see `watermark/2` of the cloud's image processing, which
+    `image_params` takes.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_FIELD_NUMBER: _builtins.int
+    DX_FIELD_NUMBER: _builtins.int
+    DY_FIELD_NUMBER: _builtins.int
+    TILED_FIELD_NUMBER: _builtins.int
+    HORIZONTAL_SPACING_FIELD_NUMBER: _builtins.int
+    VERTICAL_SPACING_FIELD_NUMBER: _builtins.int
+    dx: _builtins.int
+    """Horizontal distance from the edge in pixels, 0 to 65500. Default: the cloud's own, which is not documented."""
+    dy: _builtins.int
+    """Vertical distance from the edge in pixels, 0 to 65500. Default: the cloud's own, which is not documented."""
+    tiled: _builtins.bool
+    """Whether the image is repeated over the whole page. Default false."""
+    horizontal_spacing: _builtins.int
+    """Horizontal distance of repeated images in pixels, 0 to 65500. Only with `tiled`. Default: the cloud's own."""
+    vertical_spacing: _builtins.int
+    """Vertical distance of repeated images in pixels, 0 to 65500. Only with `tiled`. Default: the cloud's own."""
+    @_builtins.property
+    def image(self) -> Global___ObjectLocation:
+        """The image, an object of a bucket that the gateway is configured for: JPEG or PNG. `bucket` defaults to the source
+        document's; `region` may be left empty, else it must be the configured one. In a reply without bucket and object when
+        the job was made with any other address. Required.
+        """
+
+    def __init__(
+        self,
+        *,
+        image: Global___ObjectLocation | None = ...,
+        dx: _builtins.int | None = ...,
+        dy: _builtins.int | None = ...,
+        tiled: _builtins.bool = ...,
+        horizontal_spacing: _builtins.int | None = ...,
+        vertical_spacing: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_dx", b"_dx", "_dy", b"_dy", "_horizontal_spacing", b"_horizontal_spacing", "_vertical_spacing", b"_vertical_spacing", "dx", b"dx", "dy", b"dy", "horizontal_spacing", b"horizontal_spacing", "image", b"image", "vertical_spacing", b"vertical_spacing"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_dx", b"_dx", "_dy", b"_dy", "_horizontal_spacing", b"_horizontal_spacing", "_vertical_spacing", b"_vertical_spacing", "dx", b"dx", "dy", b"dy", "horizontal_spacing", b"horizontal_spacing", "image", b"image", "tiled", b"tiled", "vertical_spacing", b"vertical_spacing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__dx: _TypeAlias = _typing.Literal["dx"]  # noqa: Y015
+    _WhichOneofArgType__dx: _TypeAlias = _typing.Literal["_dx", b"_dx"]  # noqa: Y015
+    _WhichOneofReturnType__dy: _TypeAlias = _typing.Literal["dy"]  # noqa: Y015
+    _WhichOneofArgType__dy: _TypeAlias = _typing.Literal["_dy", b"_dy"]  # noqa: Y015
+    _WhichOneofReturnType__horizontal_spacing: _TypeAlias = _typing.Literal["horizontal_spacing"]  # noqa: Y015
+    _WhichOneofArgType__horizontal_spacing: _TypeAlias = _typing.Literal["_horizontal_spacing", b"_horizontal_spacing"]  # noqa: Y015
+    _WhichOneofReturnType__vertical_spacing: _TypeAlias = _typing.Literal["vertical_spacing"]  # noqa: Y015
+    _WhichOneofArgType__vertical_spacing: _TypeAlias = _typing.Literal["_vertical_spacing", b"_vertical_spacing"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dx) -> _WhichOneofReturnType__dx | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__dy) -> _WhichOneofReturnType__dy | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__horizontal_spacing) -> _WhichOneofReturnType__horizontal_spacing | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__vertical_spacing) -> _WhichOneofReturnType__vertical_spacing | None: ...
+
+Global___Watermark: _TypeAlias = Watermark  # noqa: Y015
 
 @_typing.final
 class PreviewResult(_message.Message):
@@ -477,8 +547,6 @@ class Page(_message.Message):
     PICTURE_NUMBER_FIELD_NUMBER: _builtins.int
     SHEET_PICTURE_COUNT_FIELD_NUMBER: _builtins.int
     CONTENT_TYPE_FIELD_NUMBER: _builtins.int
-    WIDTH_FIELD_NUMBER: _builtins.int
-    HEIGHT_FIELD_NUMBER: _builtins.int
     page_number: _builtins.int
     """The page of the source document, from 1. For spreadsheets it is the number of the sheet, so it is not unique."""
     object: _builtins.str
@@ -489,7 +557,7 @@ class Page(_message.Message):
     """A GET address of the result, signed for the asked time. Set only when the request set `page_url_ttl` and the output
     bucket is configured in the gateway, and only for a key that the job can have made and the policy gives to the caller;
     empty otherwise. It gives access to whoever has it: treat it as a secret. The address of a page stays the same for
-    some time, so that browsers and CDNs can cache what it gives.
+    some time (up to 10 minutes, less for short times), so that browsers and CDNs can cache what it gives.
     """
     picture_index: _builtins.int
     """Spreadsheets: index of the image in the whole document. 0 otherwise."""
@@ -498,11 +566,9 @@ class Page(_message.Message):
     sheet_picture_count: _builtins.int
     """Spreadsheets: number of images of this sheet. 0 otherwise."""
     content_type: _builtins.str
-    """MIME type of the result: `image/jpeg`, `image/png` or `application/pdf`. Empty when the cloud does not tell."""
-    width: _builtins.int
-    """Width of the image in pixels. 0 when the cloud does not tell."""
-    height: _builtins.int
-    """Height of the image in pixels. 0 when the cloud does not tell."""
+    """MIME type of the result: `image/jpeg`, `image/png` or `application/pdf`, from what the job was asked for or the cloud
+    says that it made. Replies of the cloud have no sizes of images.
+    """
     def __init__(
         self,
         *,
@@ -513,12 +579,10 @@ class Page(_message.Message):
         picture_number: _builtins.int = ...,
         sheet_picture_count: _builtins.int = ...,
         content_type: _builtins.str = ...,
-        width: _builtins.int = ...,
-        height: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "height", b"height", "object", b"object", "page_number", b"page_number", "picture_index", b"picture_index", "picture_number", b"picture_number", "sheet_picture_count", b"sheet_picture_count", "url", b"url", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "object", b"object", "page_number", b"page_number", "picture_index", b"picture_index", "picture_number", b"picture_number", "sheet_picture_count", b"sheet_picture_count", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -390,7 +390,7 @@ func (x JobFailure_Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use JobFailure_Reason.Descriptor instead.
 func (JobFailure_Reason) EnumDescriptor() ([]byte, []int) {
-	return file_docpreview_v1_preview_job_proto_rawDescGZIP(), []int{5, 0}
+	return file_docpreview_v1_preview_job_proto_rawDescGZIP(), []int{6, 0}
 }
 
 // A document-preview job: one source document turned into page images (or one PDF) by the cloud.
@@ -673,7 +673,9 @@ type PreviewOptions struct {
 	// Resolution of the images in dots per inch, 96 to 600. Default 96. Each side of an image must stay under 65500 px.
 	ImageDpi *int32 `protobuf:"varint,14,opt,name=image_dpi,json=imageDpi,proto3,oneof" json:"image_dpi,omitempty"`
 	// All pages in one long image: at most 20 standard pages, else the job fails. Only with image targets. Default false.
-	SingleImage   *bool `protobuf:"varint,15,opt,name=single_image,json=singleImage,proto3,oneof" json:"single_image,omitempty"`
+	SingleImage *bool `protobuf:"varint,15,opt,name=single_image,json=singleImage,proto3,oneof" json:"single_image,omitempty"`
+	// An image that is put on each result. Default: none.
+	Watermark     *Watermark `protobuf:"bytes,16,opt,name=watermark,proto3" json:"watermark,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -813,6 +815,107 @@ func (x *PreviewOptions) GetSingleImage() bool {
 	return false
 }
 
+func (x *PreviewOptions) GetWatermark() *Watermark {
+	if x != nil {
+		return x.Watermark
+	}
+	return nil
+}
+
+// An image on each page. For a text on page images see `watermark/2` of the cloud's image processing, which
+// `image_params` takes.
+type Watermark struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The image, an object of a bucket that the gateway is configured for: JPEG or PNG. `bucket` defaults to the source
+	// document's; `region` may be left empty, else it must be the configured one. In a reply without bucket and object when
+	// the job was made with any other address. Required.
+	Image *ObjectLocation `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
+	// Horizontal distance from the edge in pixels, 0 to 65500. Default: the cloud's own, which is not documented.
+	Dx *int32 `protobuf:"varint,2,opt,name=dx,proto3,oneof" json:"dx,omitempty"`
+	// Vertical distance from the edge in pixels, 0 to 65500. Default: the cloud's own, which is not documented.
+	Dy *int32 `protobuf:"varint,3,opt,name=dy,proto3,oneof" json:"dy,omitempty"`
+	// Whether the image is repeated over the whole page. Default false.
+	Tiled bool `protobuf:"varint,4,opt,name=tiled,proto3" json:"tiled,omitempty"`
+	// Horizontal distance of repeated images in pixels, 0 to 65500. Only with `tiled`. Default: the cloud's own.
+	HorizontalSpacing *int32 `protobuf:"varint,5,opt,name=horizontal_spacing,json=horizontalSpacing,proto3,oneof" json:"horizontal_spacing,omitempty"`
+	// Vertical distance of repeated images in pixels, 0 to 65500. Only with `tiled`. Default: the cloud's own.
+	VerticalSpacing *int32 `protobuf:"varint,6,opt,name=vertical_spacing,json=verticalSpacing,proto3,oneof" json:"vertical_spacing,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Watermark) Reset() {
+	*x = Watermark{}
+	mi := &file_docpreview_v1_preview_job_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Watermark) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Watermark) ProtoMessage() {}
+
+func (x *Watermark) ProtoReflect() protoreflect.Message {
+	mi := &file_docpreview_v1_preview_job_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Watermark.ProtoReflect.Descriptor instead.
+func (*Watermark) Descriptor() ([]byte, []int) {
+	return file_docpreview_v1_preview_job_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Watermark) GetImage() *ObjectLocation {
+	if x != nil {
+		return x.Image
+	}
+	return nil
+}
+
+func (x *Watermark) GetDx() int32 {
+	if x != nil && x.Dx != nil {
+		return *x.Dx
+	}
+	return 0
+}
+
+func (x *Watermark) GetDy() int32 {
+	if x != nil && x.Dy != nil {
+		return *x.Dy
+	}
+	return 0
+}
+
+func (x *Watermark) GetTiled() bool {
+	if x != nil {
+		return x.Tiled
+	}
+	return false
+}
+
+func (x *Watermark) GetHorizontalSpacing() int32 {
+	if x != nil && x.HorizontalSpacing != nil {
+		return *x.HorizontalSpacing
+	}
+	return 0
+}
+
+func (x *Watermark) GetVerticalSpacing() int32 {
+	if x != nil && x.VerticalSpacing != nil {
+		return *x.VerticalSpacing
+	}
+	return 0
+}
+
 // What a successful job made.
 type PreviewResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -837,7 +940,7 @@ type PreviewResult struct {
 
 func (x *PreviewResult) Reset() {
 	*x = PreviewResult{}
-	mi := &file_docpreview_v1_preview_job_proto_msgTypes[3]
+	mi := &file_docpreview_v1_preview_job_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -849,7 +952,7 @@ func (x *PreviewResult) String() string {
 func (*PreviewResult) ProtoMessage() {}
 
 func (x *PreviewResult) ProtoReflect() protoreflect.Message {
-	mi := &file_docpreview_v1_preview_job_proto_msgTypes[3]
+	mi := &file_docpreview_v1_preview_job_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -862,7 +965,7 @@ func (x *PreviewResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewResult.ProtoReflect.Descriptor instead.
 func (*PreviewResult) Descriptor() ([]byte, []int) {
-	return file_docpreview_v1_preview_job_proto_rawDescGZIP(), []int{3}
+	return file_docpreview_v1_preview_job_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *PreviewResult) GetTotalPageCount() int32 {
@@ -925,7 +1028,7 @@ type Page struct {
 	// A GET address of the result, signed for the asked time. Set only when the request set `page_url_ttl` and the output
 	// bucket is configured in the gateway, and only for a key that the job can have made and the policy gives to the caller;
 	// empty otherwise. It gives access to whoever has it: treat it as a secret. The address of a page stays the same for
-	// some time, so that browsers and CDNs can cache what it gives.
+	// some time (up to 10 minutes, less for short times), so that browsers and CDNs can cache what it gives.
 	Url string `protobuf:"bytes,3,opt,name=url,proto3" json:"url,omitempty"`
 	// Spreadsheets: index of the image in the whole document. 0 otherwise.
 	PictureIndex int32 `protobuf:"varint,4,opt,name=picture_index,json=pictureIndex,proto3" json:"picture_index,omitempty"`
@@ -933,19 +1036,16 @@ type Page struct {
 	PictureNumber int32 `protobuf:"varint,5,opt,name=picture_number,json=pictureNumber,proto3" json:"picture_number,omitempty"`
 	// Spreadsheets: number of images of this sheet. 0 otherwise.
 	SheetPictureCount int32 `protobuf:"varint,6,opt,name=sheet_picture_count,json=sheetPictureCount,proto3" json:"sheet_picture_count,omitempty"`
-	// MIME type of the result: `image/jpeg`, `image/png` or `application/pdf`. Empty when the cloud does not tell.
-	ContentType string `protobuf:"bytes,7,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
-	// Width of the image in pixels. 0 when the cloud does not tell.
-	Width int32 `protobuf:"varint,8,opt,name=width,proto3" json:"width,omitempty"`
-	// Height of the image in pixels. 0 when the cloud does not tell.
-	Height        int32 `protobuf:"varint,9,opt,name=height,proto3" json:"height,omitempty"`
+	// MIME type of the result: `image/jpeg`, `image/png` or `application/pdf`, from what the job was asked for or the cloud
+	// says that it made. Replies of the cloud have no sizes of images.
+	ContentType   string `protobuf:"bytes,7,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Page) Reset() {
 	*x = Page{}
-	mi := &file_docpreview_v1_preview_job_proto_msgTypes[4]
+	mi := &file_docpreview_v1_preview_job_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -957,7 +1057,7 @@ func (x *Page) String() string {
 func (*Page) ProtoMessage() {}
 
 func (x *Page) ProtoReflect() protoreflect.Message {
-	mi := &file_docpreview_v1_preview_job_proto_msgTypes[4]
+	mi := &file_docpreview_v1_preview_job_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -970,7 +1070,7 @@ func (x *Page) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Page.ProtoReflect.Descriptor instead.
 func (*Page) Descriptor() ([]byte, []int) {
-	return file_docpreview_v1_preview_job_proto_rawDescGZIP(), []int{4}
+	return file_docpreview_v1_preview_job_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Page) GetPageNumber() int32 {
@@ -1022,20 +1122,6 @@ func (x *Page) GetContentType() string {
 	return ""
 }
 
-func (x *Page) GetWidth() int32 {
-	if x != nil {
-		return x.Width
-	}
-	return 0
-}
-
-func (x *Page) GetHeight() int32 {
-	if x != nil {
-		return x.Height
-	}
-	return 0
-}
-
 // Why a job failed.
 type JobFailure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1051,7 +1137,7 @@ type JobFailure struct {
 
 func (x *JobFailure) Reset() {
 	*x = JobFailure{}
-	mi := &file_docpreview_v1_preview_job_proto_msgTypes[5]
+	mi := &file_docpreview_v1_preview_job_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1063,7 +1149,7 @@ func (x *JobFailure) String() string {
 func (*JobFailure) ProtoMessage() {}
 
 func (x *JobFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_docpreview_v1_preview_job_proto_msgTypes[5]
+	mi := &file_docpreview_v1_preview_job_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1076,7 +1162,7 @@ func (x *JobFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobFailure.ProtoReflect.Descriptor instead.
 func (*JobFailure) Descriptor() ([]byte, []int) {
-	return file_docpreview_v1_preview_job_proto_rawDescGZIP(), []int{5}
+	return file_docpreview_v1_preview_job_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *JobFailure) GetCode() string {
@@ -1136,7 +1222,8 @@ const file_docpreview_v1_preview_job_proto_rawDesc = "" +
 	"\x0eObjectLocation\x12\x16\n" +
 	"\x06bucket\x18\x01 \x01(\tR\x06bucket\x12\x16\n" +
 	"\x06region\x18\x02 \x01(\tR\x06region\x12\x16\n" +
-	"\x06object\x18\x03 \x01(\tR\x06object\"\xc8\t\n" +
+	"\x06object\x18\x03 \x01(\tR\x06object\"\x80\n" +
+	"\n" +
 	"\x0ePreviewOptions\x12#\n" +
 	"\rsource_format\x18\x01 \x01(\tR\fsourceFormat\x12O\n" +
 	"\rtarget_format\x18\x02 \x01(\x0e2*.docpreview.v1.PreviewOptions.TargetFormatR\ftargetFormat\x12\"\n" +
@@ -1156,7 +1243,8 @@ const file_docpreview_v1_preview_job_proto_rawDesc = "" +
 	"\aquality\x18\f \x01(\x05H\x03R\aquality\x88\x01\x01\x12&\n" +
 	"\fzoom_percent\x18\r \x01(\x05H\x04R\vzoomPercent\x88\x01\x01\x12 \n" +
 	"\timage_dpi\x18\x0e \x01(\x05H\x05R\bimageDpi\x88\x01\x01\x12&\n" +
-	"\fsingle_image\x18\x0f \x01(\bH\x06R\vsingleImage\x88\x01\x01\"r\n" +
+	"\fsingle_image\x18\x0f \x01(\bH\x06R\vsingleImage\x88\x01\x01\x126\n" +
+	"\twatermark\x18\x10 \x01(\v2\x18.docpreview.v1.WatermarkR\twatermark\"r\n" +
 	"\fTargetFormat\x12\x1d\n" +
 	"\x19TARGET_FORMAT_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11TARGET_FORMAT_JPG\x10\x01\x12\x15\n" +
@@ -1183,7 +1271,18 @@ const file_docpreview_v1_preview_job_proto_rawDesc = "" +
 	"\r_zoom_percentB\f\n" +
 	"\n" +
 	"_image_dpiB\x0f\n" +
-	"\r_single_image\"\xd8\x02\n" +
+	"\r_single_image\"\x9e\x02\n" +
+	"\tWatermark\x123\n" +
+	"\x05image\x18\x01 \x01(\v2\x1d.docpreview.v1.ObjectLocationR\x05image\x12\x13\n" +
+	"\x02dx\x18\x02 \x01(\x05H\x00R\x02dx\x88\x01\x01\x12\x13\n" +
+	"\x02dy\x18\x03 \x01(\x05H\x01R\x02dy\x88\x01\x01\x12\x14\n" +
+	"\x05tiled\x18\x04 \x01(\bR\x05tiled\x122\n" +
+	"\x12horizontal_spacing\x18\x05 \x01(\x05H\x02R\x11horizontalSpacing\x88\x01\x01\x12.\n" +
+	"\x10vertical_spacing\x18\x06 \x01(\x05H\x03R\x0fverticalSpacing\x88\x01\x01B\x05\n" +
+	"\x03_dxB\x05\n" +
+	"\x03_dyB\x15\n" +
+	"\x13_horizontal_spacingB\x13\n" +
+	"\x11_vertical_spacing\"\xd8\x02\n" +
 	"\rPreviewResult\x12(\n" +
 	"\x10total_page_count\x18\x01 \x01(\x05R\x0etotalPageCount\x120\n" +
 	"\x14succeeded_page_count\x18\x02 \x01(\x05R\x12succeededPageCount\x12*\n" +
@@ -1191,7 +1290,7 @@ const file_docpreview_v1_preview_job_proto_rawDesc = "" +
 	"\x11total_sheet_count\x18\x04 \x01(\x05R\x0ftotalSheetCount\x12O\n" +
 	"\rtarget_format\x18\x05 \x01(\x0e2*.docpreview.v1.PreviewOptions.TargetFormatR\ftargetFormat\x12\x17\n" +
 	"\atask_id\x18\x06 \x01(\tR\x06taskId\x12)\n" +
-	"\x05pages\x18\a \x03(\v2\x13.docpreview.v1.PageR\x05pages\"\x9e\x02\n" +
+	"\x05pages\x18\a \x03(\v2\x13.docpreview.v1.PageR\x05pages\"\xf0\x01\n" +
 	"\x04Page\x12\x1f\n" +
 	"\vpage_number\x18\x01 \x01(\x05R\n" +
 	"pageNumber\x12\x16\n" +
@@ -1200,9 +1299,7 @@ const file_docpreview_v1_preview_job_proto_rawDesc = "" +
 	"\rpicture_index\x18\x04 \x01(\x05R\fpictureIndex\x12%\n" +
 	"\x0epicture_number\x18\x05 \x01(\x05R\rpictureNumber\x12.\n" +
 	"\x13sheet_picture_count\x18\x06 \x01(\x05R\x11sheetPictureCount\x12!\n" +
-	"\fcontent_type\x18\a \x01(\tR\vcontentType\x12\x14\n" +
-	"\x05width\x18\b \x01(\x05R\x05width\x12\x16\n" +
-	"\x06height\x18\t \x01(\x05R\x06height\"\xe6\x02\n" +
+	"\fcontent_type\x18\a \x01(\tR\vcontentType\"\xe6\x02\n" +
 	"\n" +
 	"JobFailure\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
@@ -1234,7 +1331,7 @@ func file_docpreview_v1_preview_job_proto_rawDescGZIP() []byte {
 }
 
 var file_docpreview_v1_preview_job_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_docpreview_v1_preview_job_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_docpreview_v1_preview_job_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_docpreview_v1_preview_job_proto_goTypes = []any{
 	(PreviewJob_State)(0),                // 0: docpreview.v1.PreviewJob.State
 	(PreviewOptions_TargetFormat)(0),     // 1: docpreview.v1.PreviewOptions.TargetFormat
@@ -1245,33 +1342,36 @@ var file_docpreview_v1_preview_job_proto_goTypes = []any{
 	(*PreviewJob)(nil),                   // 6: docpreview.v1.PreviewJob
 	(*ObjectLocation)(nil),               // 7: docpreview.v1.ObjectLocation
 	(*PreviewOptions)(nil),               // 8: docpreview.v1.PreviewOptions
-	(*PreviewResult)(nil),                // 9: docpreview.v1.PreviewResult
-	(*Page)(nil),                         // 10: docpreview.v1.Page
-	(*JobFailure)(nil),                   // 11: docpreview.v1.JobFailure
-	(*timestamppb.Timestamp)(nil),        // 12: google.protobuf.Timestamp
+	(*Watermark)(nil),                    // 9: docpreview.v1.Watermark
+	(*PreviewResult)(nil),                // 10: docpreview.v1.PreviewResult
+	(*Page)(nil),                         // 11: docpreview.v1.Page
+	(*JobFailure)(nil),                   // 12: docpreview.v1.JobFailure
+	(*timestamppb.Timestamp)(nil),        // 13: google.protobuf.Timestamp
 }
 var file_docpreview_v1_preview_job_proto_depIdxs = []int32{
 	0,  // 0: docpreview.v1.PreviewJob.state:type_name -> docpreview.v1.PreviewJob.State
-	12, // 1: docpreview.v1.PreviewJob.create_time:type_name -> google.protobuf.Timestamp
-	12, // 2: docpreview.v1.PreviewJob.start_time:type_name -> google.protobuf.Timestamp
-	12, // 3: docpreview.v1.PreviewJob.end_time:type_name -> google.protobuf.Timestamp
+	13, // 1: docpreview.v1.PreviewJob.create_time:type_name -> google.protobuf.Timestamp
+	13, // 2: docpreview.v1.PreviewJob.start_time:type_name -> google.protobuf.Timestamp
+	13, // 3: docpreview.v1.PreviewJob.end_time:type_name -> google.protobuf.Timestamp
 	7,  // 4: docpreview.v1.PreviewJob.input:type_name -> docpreview.v1.ObjectLocation
 	7,  // 5: docpreview.v1.PreviewJob.output:type_name -> docpreview.v1.ObjectLocation
 	8,  // 6: docpreview.v1.PreviewJob.options:type_name -> docpreview.v1.PreviewOptions
-	9,  // 7: docpreview.v1.PreviewJob.result:type_name -> docpreview.v1.PreviewResult
-	11, // 8: docpreview.v1.PreviewJob.failure:type_name -> docpreview.v1.JobFailure
+	10, // 7: docpreview.v1.PreviewJob.result:type_name -> docpreview.v1.PreviewResult
+	12, // 8: docpreview.v1.PreviewJob.failure:type_name -> docpreview.v1.JobFailure
 	1,  // 9: docpreview.v1.PreviewOptions.target_format:type_name -> docpreview.v1.PreviewOptions.TargetFormat
 	2,  // 10: docpreview.v1.PreviewOptions.paper_orientation:type_name -> docpreview.v1.PreviewOptions.PaperOrientation
 	3,  // 11: docpreview.v1.PreviewOptions.paper_size:type_name -> docpreview.v1.PreviewOptions.PaperSize
 	4,  // 12: docpreview.v1.PreviewOptions.comments:type_name -> docpreview.v1.PreviewOptions.Comments
-	1,  // 13: docpreview.v1.PreviewResult.target_format:type_name -> docpreview.v1.PreviewOptions.TargetFormat
-	10, // 14: docpreview.v1.PreviewResult.pages:type_name -> docpreview.v1.Page
-	5,  // 15: docpreview.v1.JobFailure.reason:type_name -> docpreview.v1.JobFailure.Reason
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	9,  // 13: docpreview.v1.PreviewOptions.watermark:type_name -> docpreview.v1.Watermark
+	7,  // 14: docpreview.v1.Watermark.image:type_name -> docpreview.v1.ObjectLocation
+	1,  // 15: docpreview.v1.PreviewResult.target_format:type_name -> docpreview.v1.PreviewOptions.TargetFormat
+	11, // 16: docpreview.v1.PreviewResult.pages:type_name -> docpreview.v1.Page
+	5,  // 17: docpreview.v1.JobFailure.reason:type_name -> docpreview.v1.JobFailure.Reason
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_docpreview_v1_preview_job_proto_init() }
@@ -1280,13 +1380,14 @@ func file_docpreview_v1_preview_job_proto_init() {
 		return
 	}
 	file_docpreview_v1_preview_job_proto_msgTypes[2].OneofWrappers = []any{}
+	file_docpreview_v1_preview_job_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_docpreview_v1_preview_job_proto_rawDesc), len(file_docpreview_v1_preview_job_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
