@@ -351,7 +351,10 @@ func TestAmbiguousCreateIsNotRepeated(t *testing.T) {
 }
 
 func TestBrokenOrLateCreateLeavesItsOutcomeOpen(t *testing.T) {
-	for name, answer := range map[string]any{"broken": status.Error(codes.Unavailable, "broken"), "late": time.Minute} {
+	for name, answer := range map[string]any{
+		"broken": status.Error(codes.Unavailable, "broken"), "late": time.Minute,
+		"in progress": failure(codes.Unavailable, "CREATE_IN_PROGRESS", time.Second),
+	} {
 		client, _ := serve(t, []any{answer}, patience(300*time.Millisecond))
 		if _, err := client.Create(t.Context(), request); !errors.Is(err, OutcomeUnknown) {
 			t.Errorf("%s: got %v", name, err)

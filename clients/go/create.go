@@ -80,6 +80,9 @@ func worseOf(earlier, later *Error) *Error {
 	return later
 }
 
+// reasonInProgress: an earlier attempt, or this one until the deadline, has been sent and has no outcome yet.
+const reasonInProgress = "CREATE_IN_PROGRESS"
+
 // createOnce makes one attempt. The gateway knows the outcome of a create and gives it in its reason; without a reason
 // the failure comes from in between, and leaves the outcome open once the request has begun to leave this process.
 func (c *Client) createOnce(
@@ -96,7 +99,8 @@ func (c *Client) createOnce(
 	var failed *Error
 	if errors.As(err, &failed) {
 		failed.CreateRequestID = request.GetRequestId()
-		if failed.Reason == "" && sent.Load() && leavesOutcomeOpen(failed.Code) {
+		lost := failed.Reason == "" && sent.Load() && leavesOutcomeOpen(failed.Code)
+		if lost || failed.Reason == reasonInProgress && request.GetRequestId() != "" {
 			failed.Kind, failed.Retry = OutcomeUnknown, RetryNow
 		}
 	}
