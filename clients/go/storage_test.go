@@ -498,6 +498,7 @@ func TestPreviewSendsNothingWhenThePagesOrTheFileCannotBe(t *testing.T) {
 		document(t, "abc"):                  filepath.Join(occupied, "pages"),
 		filepath.Join(t.TempDir(), "a.pdf"): t.TempDir(),
 		t.TempDir():                         t.TempDir(),
+		document(t, ""):                     t.TempDir(),
 	} {
 		if _, _, err := client.Preview(t.Context(), path, directory, request); err == nil || fake.called() != 0 {
 			t.Errorf("got %v after %d calls", err, fake.called())

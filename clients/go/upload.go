@@ -57,6 +57,8 @@ func openDocument(path string) (file *os.File, length int64, err error) {
 	info, err := file.Stat()
 	if err == nil && !info.Mode().IsRegular() {
 		err = fmt.Errorf("docpreview: %s is not a file", path)
+	} else if err == nil && info.Size() == 0 {
+		err = fmt.Errorf("docpreview: %s is empty", path)
 	}
 	if err != nil {
 		return nil, 0, errors.Join(err, file.Close())
