@@ -53,8 +53,8 @@ async def made(stub: Any, watermark: Watermark | None, metadata: Any = None) -> 
     )
     job = await stub.CreatePreviewJob(request, metadata=metadata, timeout=20)
     asked = pb.WaitPreviewJobRequest(bucket=BUCKET, job_id=job.job_id)
-    job = await stub.WaitPreviewJob(asked, metadata=metadata, timeout=60)
-    return job  # type: ignore[no-any-return]  # the stub is untyped
+    ended: PreviewJob = await stub.WaitPreviewJob(asked, metadata=metadata, timeout=60)
+    return ended
 
 
 def pixel(emulator: Emulator, x: int, y: int) -> Any:
