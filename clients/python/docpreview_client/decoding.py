@@ -102,7 +102,7 @@ def _facts(error: grpc.aio.AioRpcError) -> errors.ErrorFacts:
         reason=info.reason if ours else "",
         retry_delay=retry.retry_delay.ToTimedelta() if retry.HasField("retry_delay") else None,
         field_violations=tuple((violation.field, violation.description) for violation in bad.field_violations),
-        quota_violations=tuple((violation.subject, violation.description) for violation in quota.violations),
+        quota=tuple((violation.subject, violation.description) for violation in quota.violations),
         metadata=dict(info.metadata) if ours else {},
         request_id=(info.metadata.get("request_id", "") if ours else "") or _metadata(error).get(_REQUEST_ID_KEY, ""),
     )
