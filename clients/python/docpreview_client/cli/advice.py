@@ -60,8 +60,8 @@ _BY_REASON: Final = {
     "CONCURRENCY_LIMITED": "End other calls, waits and watches of this caller, or try again later.",
     "PAGE_BUDGET_EXHAUSTED": "Ask for fewer pages, wait for the next period, or ask for a larger budget.",
     "PAGE_BUDGET_TOO_SMALL": "Ask for fewer pages, or for a larger budget.",
-    "CREATE_OUTCOME_UNKNOWN": "The job may exist. With the same --request-id creating again is safe; without, check the "
-    "list first.",
+    "CREATE_OUTCOME_UNKNOWN": "The job may exist. With the same --request-id creating again is safe; without, check "
+    "the list first.",
     "CREATE_OUTCOME_AMBIGUOUS": "Look for the job in the list. Only a new --request-id makes a new job.",
     "CREATE_IN_PROGRESS": "Repeat it with the same --request-id: it gets the job of the create that is in flight.",
     "LEDGER_UNAVAILABLE": "Nothing was sent. Try again later with the same --request-id; "
@@ -89,8 +89,8 @@ _BY_KIND: Final[tuple[tuple[type[errors.DocPreviewError], str], ...]] = (
     (errors.DocPreviewError, "Report it to the operators of the gateway."),
 )
 _BY_FAILURE: Final = {
-    JobFailure.REASON_UNSPECIFIED: "Ask the vendor's support what the code means, or try again, which is charged again.",
-    JobFailure.REASON_ENCRYPTED: "The document needs its password: --password-file, or --password - to be asked for it.",
+    JobFailure.REASON_UNSPECIFIED: "Ask the vendor what the code means, or try again, which is charged again.",
+    JobFailure.REASON_ENCRYPTED: _BY_REASON["INPUT_ENCRYPTED"],
     JobFailure.REASON_WRONG_PASSWORD: "Give the document's right password.",
     JobFailure.REASON_UNSUPPORTED: "Convert the document to a kind that the cloud takes, such as PDF.",
     JobFailure.REASON_DAMAGED: "Open the document and save it again: it is empty, damaged, or not what its name says.",

@@ -2,7 +2,6 @@
 
 from contextlib import aclosing
 from importlib import metadata
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -56,8 +55,7 @@ def docpreview(context: typer.Context, connection: ConnectionOptions, *, version
 @command
 async def create(session: Session, bucket: Bucket, input_object: InputObject, new_job: NewJobOptions) -> ExitCode:
     """Create a job and print it. Without --request-id every call makes, and bills, a new job."""
-    if input_object.startswith(("./", "../", "/")) and Path(input_object).is_file():
-        raise typer.BadParameter(f"{input_object} is a file of this machine: `docpreview preview` uploads it.")
+    previewing.refuse_file(input_object)
     session.view.job(await previewing.create(session, bucket, input_object=input_object, new_job=new_job))
     return ExitCode.OK
 

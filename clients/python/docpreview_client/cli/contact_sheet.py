@@ -41,7 +41,7 @@ $pages
 
 
 def write_contact_sheet(job: PreviewJob, files: Sequence[Path]) -> Path:
-    """Writes the sheet beside the files; for a single file that is no image, such as a PDF, there is nothing to make."""
+    """Writes the sheet beside the files, and returns it; a PDF is its own."""
     if len(files) == 1 and files[0].suffix == ".pdf":
         return files[0]
     title = html.escape(Path(job.input.object).name or job.job_id)

@@ -1,7 +1,6 @@
 """Names of the command's options for the contract's fields, so that errors name what a user can change."""
 
 import re
-from collections.abc import Mapping
 from typing import Final
 
 _OPTIONS: Final = {
@@ -54,7 +53,7 @@ class FieldNames:
     """The names that fields have in one command."""
 
     def __init__(self, command: str) -> None:
-        self._names: Mapping[str, str] = _OPTIONS | (_OF_PREVIEW if command == "preview" else _ARGUMENTS)
+        self._names = _OPTIONS | (_OF_PREVIEW if command == "preview" else _ARGUMENTS)
 
     def name(self, field: str) -> str:
         """The option or argument of a field, else the field."""
@@ -62,7 +61,7 @@ class FieldNames:
 
     def sentence(self, text: str) -> str:
         """The text with the fields in it named as options."""
-        named = _FIELD.sub(lambda found: self._in_sentence(found), text)
+        named = _FIELD.sub(self._in_sentence, text)
         return _FORMAT.sub(lambda found: f"--format {found[1].lower()}", named)
 
     def _in_sentence(self, found: re.Match[str]) -> str:

@@ -84,6 +84,12 @@ def local_file(document: str) -> Path | None:
     return None
 
 
+def refuse_file(input_object: str) -> None:
+    """Refuses a path of this machine where a key in the bucket is meant."""
+    if _LOCAL.match(input_object) and Path(input_object).expanduser().is_file():
+        raise typer.BadParameter(f"{input_object} is a file of this machine: `docpreview preview` uploads it.")
+
+
 async def create(session: Session, bucket: str, *, input_object: str, new_job: NewJobOptions) -> PreviewJob:
     """Creates the job that the options describe."""
     new_job = replace(new_job, request_id=new_job.request_id or str(uuid4()))
