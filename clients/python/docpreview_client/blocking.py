@@ -46,6 +46,16 @@ class _Loop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._sources: weakref.WeakSet[AsyncGenerator[Any, None]] = weakref.WeakSet()
+
+    def iterate(self, source: AsyncGenerator[_Result, None]) -> Generator[_Result, None, None]:
+        """Yields what `source` does, and closes it."""
+        self._sources.add(source)
+        try:
+            while items := self.run(_next(source)):
+                yield from items
+        finally:
+            self.release(_closing(source))
 
     def run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
         """Waits for the result of `work`; when the waiting is interrupted, `work` is cancelled."""
@@ -98,12 +108,13 @@ class _Loop:
 
     async def _end(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
+            for source in list(self._sources):
+                await _closing(source)
             await self._client.close()
             others = asyncio.all_tasks() - {asyncio.current_task()}
             for task in others:
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
-            await loop.shutdown_asyncgens()
         finally:
             loop.call_soon(loop.stop)
 
@@ -180,7 +191,7 @@ class BlockingClient:
 
     def list(self, bucket: str, **fields: Unpack[ListFields]) -> Generator[PreviewJob, None, None]:
         """Yields the jobs of all pages, as DocPreviewClient.list."""
-        return self._iterated(self._client.list(bucket, **fields))
+        return self._loop.iterate(self._client.list(bucket, **fields))
 
     def wait(
         self, bucket: str, job_id: str, *, page_url_ttl: Span | None = None, **call: Unpack[CallFields]
@@ -192,13 +203,13 @@ class BlockingClient:
         self, bucket: str, job_id: str, *, page_url_ttl: Span | None = None, **call: Unpack[CallFields]
     ) -> Generator[PreviewJob, None, None]:
         """Yields the job's current state and then every change to its end, as DocPreviewClient.watch."""
-        return self._iterated(self._client.watch(bucket, job_id, page_url_ttl=page_url_ttl, **call))
+        return self._loop.iterate(self._client.watch(bucket, job_id, page_url_ttl=page_url_ttl, **call))
 
     def watch_many(
         self, bucket: str, job_ids: Sequence[str], *, page_url_ttl: Span | None = None, **call: Unpack[CallFields]
     ) -> Generator[JobEvent, None, None]:
         """Yields the states and errors of many jobs until all have ended, as DocPreviewClient.watch_many."""
-        return self._iterated(self._client.watch_many(bucket, job_ids, page_url_ttl=page_url_ttl, **call))
+        return self._loop.iterate(self._client.watch_many(bucket, job_ids, page_url_ttl=page_url_ttl, **call))
 
     def create_and_watch(
         self,
@@ -210,7 +221,7 @@ class BlockingClient:
         **fields: Unpack[CreateFields],
     ) -> Generator[PreviewJob, None, None]:
         """Creates a job and follows it, as DocPreviewClient.create_and_watch."""
-        return self._iterated(
+        return self._loop.iterate(
             self._client.create_and_watch(
                 bucket, input_object, output_object=output_object, page_url_ttl=page_url_ttl, **fields
             )
@@ -247,18 +258,11 @@ class BlockingClient:
         **call: Unpack[CallFields],
     ) -> Generator[PreviewQueue, None, None]:
         """Yields the bucket's queues, as DocPreviewClient.list_queues."""
-        return self._iterated(self._client.list_queues(bucket, queue_ids=queue_ids, state=state, **call))
+        return self._loop.iterate(self._client.list_queues(bucket, queue_ids=queue_ids, state=state, **call))
 
     def usage(self, **call: Unpack[CallFields]) -> Usage:
         """Returns the caller's usage, as DocPreviewClient.usage."""
         return self._loop.run(self._client.usage(**call))
-
-    def _iterated(self, source: AsyncGenerator[_Result, None]) -> Generator[_Result, None, None]:
-        try:
-            while items := self._loop.run(_next(source)):
-                yield from items
-        finally:
-            self._loop.release(_closing(source))
 
 
 async def _next(source: AsyncGenerator[_Result, None]) -> tuple[_Result, ...]:

@@ -11,7 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Unpack
 
-from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest, PreviewQueue
 from docpreview.v1.upload_service_pb2 import CreateUploadRequest, UploadedObject
 from docpreview.v1.usage_service_pb2 import GetUsageRequest, Usage
@@ -153,7 +153,9 @@ class DocPreviewClient(JobCalls):
 
         call, new_job = _chosen(CallFields, fields), _chosen(CreateFields, fields)
         uploaded = await self.upload(file, bucket, fields.get("object", ""), timeout=left(), **call)
-        output = fields.get("output_object") or output_template(uploaded.object, fields.get("options"))
+        output = fields.get("output_object") or output_template(
+            uploaded.object, fields.get("options", PreviewOptions()).target_format
+        )
         job = await self.create(bucket, uploaded.object, output_object=output, timeout=left(), **new_job)
         async with aclosing(self.watch(bucket, job.job_id, timeout=left(), **call)) as jobs:
             async for changed in jobs:

@@ -13,7 +13,7 @@ from docpreview.v1.upload_service_pb2_grpc import UploadServiceStub
 from docpreview.v1.usage_service_pb2_grpc import UsageServiceStub
 from docpreview_client.call import Call
 from docpreview_client.decoding import errors_of_reads
-from docpreview_client.errors import Unavailable, is_drain
+from docpreview_client.errors import DeadlineExceeded, Unavailable, is_drain
 from docpreview_client.retries import Pauses
 from docpreview_client.tokens import TokenSource, asked
 
@@ -51,6 +51,7 @@ class Connection:
     ) -> _Response:
         """Makes one call. While every address drains it waits, as nothing was sent and another replica comes soon."""
         pauses = Pauses(longest=_LONGEST_PAUSE_OF_DRAINS)
+        drain: Unavailable | None = None
         while True:
             try:
                 with errors():
@@ -59,6 +60,9 @@ class Connection:
                 pause = pauses.after()
                 if not is_drain(error) or pause >= call.deadline.remaining():
                     raise
+                drain = error
+            except DeadlineExceeded as error:
+                raise (error if error.reason else drain or error) from error.__cause__
             await asyncio.sleep(pause)
 
     async def metadata(self, call: Call) -> tuple[tuple[str, str], ...]:

@@ -140,7 +140,7 @@ class JobCalls(Lifecycle):
                 bucket=bucket, job_id=job_id, timeout=duration(part), page_url_ttl=duration(page_url_ttl)
             )
             try:
-                async with self._open_streams.place() as connection:
+                with self._open_streams.place() as connection:
                     job = await connection.unary(
                         connection.jobs.WaitPreviewJob, request, whole.lasting(part + _WAIT_MARGIN)
                     )

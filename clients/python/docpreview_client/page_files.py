@@ -36,10 +36,10 @@ def is_spreadsheet(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in _SPREADSHEETS
 
 
-def output_template(name: str, options: PreviewOptions | None) -> str:
+def output_template(name: str, target: PreviewOptions.TargetFormat.ValueType) -> str:
     """The default template of the results of a document of this name, of which no two creates have the same."""
     kinds = {PreviewOptions.TARGET_FORMAT_PNG: "png", PreviewOptions.TARGET_FORMAT_PDF: "pdf"}
-    suffix = kinds.get(options.target_format, "jpg") if options else "jpg"
+    suffix = kinds.get(target, "jpg")
     sheet = "sheet-${SheetID}/" if is_spreadsheet(name) else ""
     return f"out/${{RequestToken}}/{sheet}page-${{Number}}.{suffix}"
 

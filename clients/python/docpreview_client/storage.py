@@ -112,8 +112,8 @@ class Storage:
             with part.open("ab" if begin else "wb") as file:
                 while chunk := _read(response):
                     file.write(chunk)
-        _check_length(part, length)
-        return Reply(response.status)
+            _check_length(part, length)
+            return Reply(response.status)
 
     @contextmanager
     def _exchange(self, method: str, url: str, headers: Mapping[str, str]) -> Iterator[HTTPConnection]:
@@ -134,7 +134,9 @@ class Storage:
         finally:
             with self._lock:
                 self._busy.discard(connection)
-                if connection.sock is not None and not self._closed:
+                if self._closed:
+                    connection.close()
+                elif connection.sock is not None:
                     self._idle.setdefault(origin, []).append(connection)
 
     def _taken(self, origin: tuple[str, str]) -> HTTPConnection | None:

@@ -99,7 +99,7 @@ class _Streams(Generic[_Message]):
     async def _of_one_stream(self) -> AsyncGenerator[_Message, None]:
         """Cancels the call at the end, since gRPC never frees an abandoned one."""
         call = self._watching.call
-        async with self._watching.connections.place() as connection:
+        with self._watching.connections.place() as connection:
             metadata = await connection.metadata(call)
             stream = self._method(connection)(self._request(), timeout=call.deadline.remaining(), metadata=metadata)
             try:

@@ -146,7 +146,8 @@ class FakeGateway(PreviewJobServiceServicer, PreviewQueueServiceServicer, Upload
 
     def _unary(self, method: str, request: Any, context: Any) -> Any:
         call, answer = self._begin(method, request, context)
-        context.send_initial_metadata(self.reply_metadata)
+        if self.reply_metadata:  # after it gRPC repeats no call
+            context.send_initial_metadata(self.reply_metadata)
         return self._perform(call, answer, context)
 
     def _perform(self, call: Call, answer: Any, context: Any) -> Any:

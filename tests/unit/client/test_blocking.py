@@ -193,8 +193,9 @@ def in_child(work):
 def use(client):
     return client.get(bucket, job_id, timeout=10).job_id
 """
+    quiet = os.environ | {"GRPC_VERBOSITY": "NONE"}  # gRPC tells of forks
     found = subprocess.run(
-        [sys.executable, "-c", head + text], capture_output=True, text=True, check=False, timeout=60, env=os.environ
+        [sys.executable, "-c", head + text], capture_output=True, text=True, check=False, timeout=60, env=quiet
     )
     assert found.stderr == "", found.stderr
     assert found.returncode == 0
@@ -242,9 +243,10 @@ def test_a_program_that_does_not_close_its_client_ends_in_order(gateway: FakeGat
 def test_an_interrupt_ends_the_waiting_and_the_stream(gateway: FakeGateway) -> None:
     gateway.will("WatchPreviewJob", [Silence()])
     text = """
-import _thread, threading
+import signal, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)
 client = BlockingClient(target)
-threading.Timer(1, _thread.interrupt_main).start()
+threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
 try:
     next(client.watch(bucket, job_id))
 except KeyboardInterrupt:

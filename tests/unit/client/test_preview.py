@@ -3,6 +3,8 @@
 import json
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,14 +33,17 @@ def browser(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def preview(gateway: FakeGateway, tmp_path: Path, browser: Path, monkeypatch: pytest.MonkeyPatch) -> Preview:
-    monkeypatch.setenv("BROWSER", f"{browser} %s")
-
+def preview(gateway: FakeGateway, tmp_path: Path) -> Preview:
     def run(*arguments: str) -> Result:
         command = ["--target", gateway.target, "preview", "--pages", str(tmp_path / "out"), *arguments]
         return CliRunner().invoke(app, command, env={"DOCPREVIEW_TOKEN": None, "DOCPREVIEW_BUCKET": BUCKET})
 
     return run
+
+
+def said(result: Result) -> str:
+    """The words of an error of usage, without the frame around them."""
+    return " ".join(result.stderr.replace("│", " ").split())
 
 
 @pytest.fixture
@@ -125,7 +130,8 @@ def test_pages_of_a_workbook_are_named_by_sheet_and_page(
 def test_running_it_again_leaves_no_stale_pages_and_no_stale_contact_sheet(
     gateway: FakeGateway, preview: Preview, pages: PreviewJob, storage: FakeStorage, tmp_path: Path
 ) -> None:
-    assert preview("a.pptx", "--open").exit_code == 0
+    assert preview("a.pptx").exit_code == 0
+    (tmp_path / "out" / "contact-sheet.html").write_text("of two pages")
     shorter = succeeded(f"{storage.url}/b")
     shorter.job_id = "d2"
     gateway.will("WatchPreviewJob", [shorter])
@@ -138,12 +144,20 @@ def test_running_it_again_leaves_no_stale_pages_and_no_stale_contact_sheet(
 
 
 def test_open_writes_a_contact_sheet_of_the_pages_and_shows_it(
-    preview: Preview, pages: PreviewJob, tmp_path: Path
+    gateway: FakeGateway, browser: Path, pages: PreviewJob, tmp_path: Path
 ) -> None:
     """It is built of the files beside it alone, and a name cannot be markup."""
     pages.input.object = "docs/<b>slides</b>.pptx"
-    result = preview("--job-id", JOB_ID, "--open")
+    gateway.will("WatchPreviewJob", [pages])
     sheet = tmp_path / "out" / "contact-sheet.html"
+    command = [sys.executable, "-m", "docpreview_client", "preview", "--bucket", BUCKET, "--job-id", JOB_ID, "--open"]
+    result = subprocess.run(
+        [*command, "--pages", str(sheet.parent), "--target", gateway.target],
+        env=os.environ | {"BROWSER": f"{browser} %s"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert result.stderr.splitlines()[-1] == f"Open {sheet}"
     assert (tmp_path / "opened").read_text() == sheet.as_uri()
     text = sheet.read_text()
@@ -175,14 +189,14 @@ def test_a_path_where_no_file_is_is_refused_and_not_taken_for_a_key(
 ) -> None:
     result = preview(document)
     assert result.exit_code == 2
-    assert "There is no file" in result.stderr
+    assert "There is no file" in said(result)
     assert gateway.calls == []
 
 
 def test_a_directory_in_the_place_of_the_document_is_refused(
     gateway: FakeGateway, preview: Preview, tmp_path: Path
 ) -> None:
-    assert "is a directory" in preview(str(tmp_path)).stderr
+    assert "is a directory" in said(preview(str(tmp_path)))
     assert gateway.calls == []
 
 

@@ -1,6 +1,7 @@
 """Watches and waits have connections of their own, each with fewer streams than the gateway admits."""
 
-from contextlib import AsyncExitStack
+import asyncio
+from contextlib import ExitStack
 
 from docpreview_client.connection import Connection
 from docpreview_client.stream_connections import STREAMS_PER_CONNECTION, StreamConnections
@@ -24,12 +25,13 @@ async def test_a_connection_more_is_opened_when_all_are_full_and_idle_ones_are_c
         return opened[-1]
 
     connections = StreamConnections(open_one)
-    async with AsyncExitStack() as stack:
-        places = [await stack.enter_async_context(connections.place()) for _ in range(2 * STREAMS_PER_CONNECTION + 1)]
+    with ExitStack() as stack:
+        places = [stack.enter_context(connections.place()) for _ in range(2 * STREAMS_PER_CONNECTION + 1)]
         assert [places.count(one) for one in opened] == [STREAMS_PER_CONNECTION, STREAMS_PER_CONNECTION, 1]
     assert connections.count == 1
+    await asyncio.sleep(0)
     assert [one.closed for one in opened].count(False) == 1
-    async with connections.place():
+    with connections.place():
         assert len(opened) == 3
     await connections.close()
     assert all(one.closed for one in opened)
@@ -37,6 +39,6 @@ async def test_a_connection_more_is_opened_when_all_are_full_and_idle_ones_are_c
 
 async def test_a_place_that_is_left_after_the_client_was_closed_opens_and_closes_nothing() -> None:
     connections = StreamConnections(FakeConnection)
-    async with connections.place():
+    with connections.place():
         await connections.close()
     assert connections.count == 0

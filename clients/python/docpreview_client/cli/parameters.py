@@ -196,7 +196,7 @@ class NewJobOptions:
         """The template of the results' keys."""
         if self.output is not None:
             return self.output
-        return output_template(input_object, self._options())
+        return output_template(input_object, self._target_format())
 
     def create_fields(self, timeout: timedelta | None) -> CreateFields:
         """The optional fields of the request, with the timeout."""
@@ -214,7 +214,7 @@ class NewJobOptions:
         kinds = PreviewOptions
         return PreviewOptions(
             source_format=self.source_format or "",
-            target_format=kinds.TargetFormat.Value(_value("TARGET_FORMAT", self.format)),
+            target_format=self._target_format(),
             start_page=self.start_page,
             end_page=self.end_page,
             page_ranges=self.page_ranges or "",
@@ -229,6 +229,9 @@ class NewJobOptions:
             image_dpi=self.dpi,
             single_image=self.single_image,
         )
+
+    def _target_format(self) -> PreviewOptions.TargetFormat.ValueType:
+        return PreviewOptions.TargetFormat.Value(_value("TARGET_FORMAT", self.format))
 
     def _document_password(self) -> str:
         if self.password_file is not None:
