@@ -14,7 +14,7 @@ from rich.console import Console
 from typer.main import get_command
 from typer.testing import CliRunner, Result
 
-from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
+from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOptions, Watermark
 from docpreview.v1.preview_job_service_pb2 import (
     CreatePreviewJobRequest,
     ListPreviewJobsRequest,
@@ -54,7 +54,7 @@ def test_create_passes_every_option_and_prints_the_job(gateway: FakeGateway, doc
     gateway.will("CreatePreviewJob", job(PreviewJob.STATE_SUBMITTED))
     options = "--output o/${Number}.png --format png --start-page 2 --end-page -1 --quality 80 --zoom 50 --dpi 150"
     more = "--comments show --orientation landscape --paper a2 --sheet-id 0 --single-image --user-data me"
-    more += f" --request-id {REQUEST_ID}"
+    more += f" --request-id {REQUEST_ID} --watermark logo.png --tile-watermark"
     result = docpreview("create", BUCKET, "a.pptx", *options.split(), *more.split())
     assert (result.exit_code, result.stderr) == (0, "")
     assert JOB_ID in result.stdout
@@ -74,6 +74,7 @@ def test_create_passes_every_option_and_prints_the_job(gateway: FakeGateway, doc
         paper_size=PreviewOptions.PAPER_SIZE_A2,
         sheet_id=0,
         single_image=True,
+        watermark=Watermark(image=ObjectLocation(object="logo.png"), tiled=True),
     )
 
 
@@ -391,6 +392,8 @@ def test_every_field_of_a_create_is_named_as_an_option_that_the_command_has(comm
     known = {option for one in get_command(app).commands[command].params for option in one.opts}  # type: ignore[attr-defined]
     arguments = {"BUCKET", "INPUT_OBJECT", "DOCUMENT"}
     assert named - arguments <= known
+    assert names.name("options.watermark.image.object") == "--watermark"
+    assert names.name("something_new") == "something_new"
     assert names.sentence("must not be set together with options.page_ranges") == (
         "must not be set together with --page-ranges"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
-from docpreview.v1.preview_job_pb2 import Page, PreviewJob
+from docpreview.v1.preview_job_pb2 import PreviewJob
 
 CONTACT_SHEET: Final = "contact-sheet.html"
 
@@ -46,16 +46,15 @@ def write_contact_sheet(job: PreviewJob, files: Sequence[Path]) -> Path:
         return files[0]
     title = html.escape(Path(job.input.object).name or job.job_id)
     count = f"{len(files)} page{'' if len(files) == 1 else 's'}"
-    items = "\n".join(_item(page, file) for page, file in zip(job.result.pages, files, strict=True))
+    items = "\n".join(_item(file) for file in files)
     sheet = files[0].parent / CONTACT_SHEET
     sheet.write_text(_SHEET.substitute(title=title, count=count, pages=items), encoding="utf-8")
     return sheet
 
 
-def _item(page: Page, file: Path) -> str:
+def _item(file: Path) -> str:
     name, label = html.escape(file.name), _label(file.stem)
-    size = f' width="{page.width}" height="{page.height}"' if page.width and page.height else ""
-    return f'<li><a href="{name}"><img src="{name}" alt="{label}" loading="lazy"{size}><span>{label}</span></a></li>'
+    return f'<li><a href="{name}"><img src="{name}" alt="{label}" loading="lazy"><span>{label}</span></a></li>'
 
 
 def _label(stem: str) -> str:

@@ -26,6 +26,8 @@ _OPTIONS: Final = {
     "options.zoom_percent": "--zoom",
     "options.image_dpi": "--dpi",
     "options.single_image": "--single-image",
+    "options.watermark": "--watermark",
+    "options.watermark.tiled": "--tile-watermark",
     "page_url_ttl": "--page-url-ttl",
     "created_after": "--after",
     "created_before": "--before",
@@ -45,7 +47,7 @@ _OF_PREVIEW: Final = {
     "content_md5": "DOCUMENT",
 }
 # In sentences only words that are no English ones are taken for fields: with a dot or an underscore.
-_FIELD: Final = re.compile(r"`?\b((?:options|output)\.[a-z_]+|[a-z]+(?:_[a-z]+)+)\b`?")
+_FIELD: Final = re.compile(r"`?\b((?:options|output)(?:\.[a-z_]+)+|[a-z]+(?:_[a-z]+)+)\b`?")
 _FORMAT: Final = re.compile(r"\bTARGET_FORMAT_([A-Z]+)\b")
 
 
@@ -56,8 +58,11 @@ class FieldNames:
         self._names = _OPTIONS | (_OF_PREVIEW if command == "preview" else _ARGUMENTS)
 
     def name(self, field: str) -> str:
-        """The option or argument of a field, else the field."""
-        return self._names.get(field) or self._names.get(f"options.{field}") or field
+        """The option or argument of a field, or of the message that it is in; else the field."""
+        whole = field if field in self._names or "." in field else f"options.{field}"
+        while whole not in self._names and "." in whole:
+            whole = whole.rpartition(".")[0]
+        return self._names.get(whole, field)
 
     def sentence(self, text: str) -> str:
         """The text with the fields in it named as options."""

@@ -12,7 +12,7 @@ from typing import Annotated, Self
 
 import typer
 
-from docpreview.v1.preview_job_pb2 import PreviewOptions
+from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewOptions, Watermark
 from docpreview_client.options import Tls
 from docpreview_client.page_files import output_template
 from docpreview_client.requests import CreateFields
@@ -180,6 +180,10 @@ class NewJobOptions:
     zoom: Annotated[int | None, _conversion("--zoom", text="Percent, 10 to 200.")] = None
     dpi: Annotated[int | None, _conversion("--dpi", text="Dots per inch, 96 to 600.")] = None
     single_image: Annotated[bool | None, _conversion("--single-image", text="All pages in one long image.")] = None
+    watermark: Annotated[
+        str | None, _conversion("--watermark", text="Key of a JPEG or PNG in the bucket, put on each page.")
+    ] = None
+    tile_watermark: Annotated[bool, _conversion("--tile-watermark", text="Repeat it over the whole page.")] = False
     password: Annotated[
         str | None,
         _conversion(
@@ -228,7 +232,15 @@ class NewJobOptions:
             zoom_percent=self.zoom,
             image_dpi=self.dpi,
             single_image=self.single_image,
+            watermark=self._watermark(),
         )
+
+    def _watermark(self) -> Watermark | None:
+        if self.watermark is not None:
+            return Watermark(image=ObjectLocation(object=self.watermark), tiled=self.tile_watermark)
+        if self.tile_watermark:
+            raise typer.BadParameter("--tile-watermark needs --watermark, the image.")
+        return None
 
     def _target_format(self) -> PreviewOptions.TargetFormat.ValueType:
         return PreviewOptions.TargetFormat.Value(_value("TARGET_FORMAT", self.format))
