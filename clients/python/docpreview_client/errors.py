@@ -132,7 +132,12 @@ class OutcomeUnknown(DocPreviewError):
 
     With the reason `CREATE_OUTCOME_AMBIGUOUS` no later call can tell either: look at the jobs in the list that it may
     be. Only a new `request_id` makes a new job.
+
+    Attributes:
+        create_request_id: The `request_id` of the create: with it creating again is safe. Empty when there was none.
     """
+
+    create_request_id = ""
 
 
 class InternalError(DocPreviewError):

@@ -17,7 +17,7 @@ from docpreview.v1.preview_job_service_pb2 import (
 from docpreview_client import watching
 from docpreview_client.call import Call, CallFields
 from docpreview_client.decoding import errors_of_creates
-from docpreview_client.errors import Unavailable
+from docpreview_client.errors import OutcomeUnknown, Unavailable
 from docpreview_client.lifecycle import Lifecycle
 from docpreview_client.reconnecting import Reconnecting
 from docpreview_client.repeating import repeated
@@ -52,7 +52,8 @@ class JobCalls(Lifecycle):
 
         Raises:
             OutcomeUnknown: The job may or may not exist. Also raised when the deadline passes or the connection
-                breaks before the gateway has answered. With the same `request_id` creating again is safe.
+                breaks before the gateway has answered. With the same `request_id` (the error has it) creating again
+                is safe.
             Unavailable: Nothing was accepted; creating again is safe.
         """
         request = create_request(
@@ -64,7 +65,11 @@ class JobCalls(Lifecycle):
             connection = self._open
             return await connection.unary(connection.jobs.CreatePreviewJob, request, call, errors=errors_of_creates)
 
-        return await (repeated(attempt, call.deadline) if request.request_id else attempt())
+        try:
+            return await (repeated(attempt, call.deadline) if request.request_id else attempt())
+        except OutcomeUnknown as error:
+            error.create_request_id = request.request_id
+            raise
 
     async def get(
         self, bucket: str, job_id: str, *, page_url_ttl: Span | None = None, **call: Unpack[CallFields]

@@ -26,6 +26,16 @@ async def test_a_create_with_request_id_is_repeated_until_the_gateway_is_back(
     assert [request.request_id for request in gateway.asked("CreatePreviewJob")] == [REQUEST_ID] * 3
 
 
+async def test_a_create_that_is_in_flight_when_the_deadline_passes_has_an_unknown_outcome_and_tells_its_request_id(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
+    """A caller that took it for refused, and created again without the id, would be charged twice."""
+    gateway.will("CreatePreviewJob", failure(grpc.StatusCode.UNAVAILABLE, "CREATE_IN_PROGRESS"))
+    with pytest.raises(OutcomeUnknown) as caught:
+        await client.create(BUCKET, "a", output_object="b/${Page}", timeout=0.5)
+    assert caught.value.create_request_id == gateway.asked("CreatePreviewJob")[0].request_id != ""
+
+
 async def test_a_create_gets_a_request_id_of_its_own_and_is_repeated_with_it(
     gateway: FakeGateway, client: DocPreviewClient
 ) -> None:
@@ -72,6 +82,7 @@ async def test_a_create_fails_at_once_when_its_retry_delay_outlasts_the_deadline
     with pytest.raises(OutcomeUnknown) as caught:
         await client.create(BUCKET, "a", output_object="b/${Page}", request_id=REQUEST_ID)
     assert caught.value.retry_delay == timedelta(minutes=2)
+    assert caught.value.create_request_id == REQUEST_ID
     assert len(gateway.calls) == 1
 
 

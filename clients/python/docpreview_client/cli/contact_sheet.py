@@ -6,8 +6,6 @@ from pathlib import Path
 from string import Template
 from typing import Final
 
-from docpreview.v1.preview_job_pb2 import PreviewJob
-
 CONTACT_SHEET: Final = "contact-sheet.html"
 
 _SHEET: Final = Template(
@@ -23,7 +21,7 @@ body { margin: 0; padding: 1.5rem; background: light-dark(#eceef1, #17191c); col
 h1 { font-size: 1.2rem; margin: 0 0 .25rem; overflow-wrap: anywhere; }
 p { margin: 0 0 1.25rem; color: light-dark(#5b626b, #9aa1aa); }
 ol { list-style: none; margin: 0; padding: 0; display: grid; gap: 1.25rem;
-  grid-template-columns: repeat(auto-fill, minmax(min(240px, 100%), 1fr)); align-items: end; }
+  grid-template-columns: repeat(auto-fill, minmax(min(160px, 100%), 1fr)); align-items: end; }
 a { display: block; color: inherit; text-decoration: none; }
 a:focus-visible { outline: 3px solid #2f6fde; outline-offset: 3px; }
 img { display: block; width: 100%; height: auto; background: #fff; border-radius: 3px;
@@ -40,15 +38,14 @@ $pages
 )
 
 
-def write_contact_sheet(job: PreviewJob, files: Sequence[Path]) -> Path:
+def write_contact_sheet(title: str, files: Sequence[Path]) -> Path:
     """Writes the sheet beside the files, and returns it; a PDF is its own."""
     if len(files) == 1 and files[0].suffix == ".pdf":
         return files[0]
-    title = html.escape(Path(job.input.object).name or job.job_id)
     count = f"{len(files)} page{'' if len(files) == 1 else 's'}"
     items = "\n".join(_item(file) for file in files)
     sheet = files[0].parent / CONTACT_SHEET
-    sheet.write_text(_SHEET.substitute(title=title, count=count, pages=items), encoding="utf-8")
+    sheet.write_text(_SHEET.substitute(title=html.escape(title), count=count, pages=items), encoding="utf-8")
     return sheet
 
 

@@ -6,11 +6,10 @@ import re
 import webbrowser
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final
-from uuid import uuid4
 
 import grpc
 import typer
@@ -92,7 +91,6 @@ def refuse_file(input_object: str) -> None:
 
 async def create(session: Session, bucket: str, *, input_object: str, new_job: NewJobOptions) -> PreviewJob:
     """Creates the job that the options describe."""
-    new_job = replace(new_job, request_id=new_job.request_id or str(uuid4()))
     try:
         return await session.client.create(
             bucket,
@@ -101,10 +99,10 @@ async def create(session: Session, bucket: str, *, input_object: str, new_job: N
             **new_job.create_fields(session.timeout),
         )
     except OutcomeUnknown as error:
-        if error.retry == "now":
+        if error.retry == "now" and error.create_request_id:
             session.view.note(
                 f"The job may exist. To get it, and not a second one, repeat the command for {input_object} in the "
-                f"bucket, with the same options and --request-id {new_job.request_id}"
+                f"bucket, with the same options and --request-id {error.create_request_id}"
             )
         raise
 
@@ -155,7 +153,8 @@ async def preview(
             timeout=session.timeout,
             progress=lambda done, total, _: progress.downloaded(done, total=total),
         )
-    await _show(session, job, directory, files=files, in_browser=options.open)
+    title = file.name if file else Path(job.input.object).name or job.job_id
+    await _show(session, title, directory, files=files, in_browser=options.open)
     return ExitCode.OK
 
 
@@ -170,12 +169,12 @@ async def _uploaded(session: Session, file: Path, *, options: PreviewOptions, pr
     return uploaded.object
 
 
-async def _show(session: Session, job: PreviewJob, directory: Path, *, files: list[Path], in_browser: bool) -> None:
+async def _show(session: Session, title: str, directory: Path, *, files: list[Path], in_browser: bool) -> None:
     session.view.saved(directory, files=files)
     if not files:
         return
     first = files[0]
     if in_browser:
-        first = await asyncio.to_thread(write_contact_sheet, job, files)
+        first = await asyncio.to_thread(write_contact_sheet, title, files)
         await asyncio.to_thread(webbrowser.open, first.resolve().as_uri())
     session.view.note(f"Open {first}")
