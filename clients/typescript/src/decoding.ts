@@ -9,7 +9,7 @@ import { type Any, anyUnpack, durationMs } from "@bufbuild/protobuf/wkt";
 import { status, type ServiceError } from "@grpc/grpc-js";
 
 import * as errors from "./errors.js";
-import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "./gen/google/rpc/error_details_pb.js";
+import { BadRequestSchema, ErrorInfoSchema, QuotaFailureSchema, RetryInfoSchema } from "./gen/google/rpc/error_details_pb.js";
 import { StatusSchema } from "./gen/google/rpc/status_pb.js";
 
 type ErrorClass = new (...given: ConstructorParameters<typeof errors.DocPreviewError>) => errors.DocPreviewError;
@@ -86,6 +86,10 @@ function factsOf(error: ServiceError): errors.ErrorFacts {
     retryDelayMs: retry === undefined ? undefined : durationMs(retry),
     violations: (unpack(details, BadRequestSchema)?.fieldViolations ?? []).map(({ field, description }) => ({
       field,
+      description,
+    })),
+    quota: (unpack(details, QuotaFailureSchema)?.violations ?? []).map(({ subject, description }) => ({
+      subject,
       description,
     })),
     metadata: info?.metadata ?? {},
