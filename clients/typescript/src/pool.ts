@@ -6,7 +6,6 @@
 import type { Client } from "@grpc/grpc-js";
 
 const STREAMS_PER_CHANNEL = 90;
-const IDLE_MS = 30_000;
 
 interface Entry {
   readonly channel: Client;
@@ -22,10 +21,13 @@ export interface Place {
 
 export class StreamPool {
   readonly #open: () => Client;
+  readonly #idleMs: number;
   readonly #entries = new Set<Entry>();
 
-  constructor(open: () => Client) {
+  /** Channels that have had no stream for `idleMs` are closed. */
+  constructor(open: () => Client, idleMs = 30_000) {
     this.#open = open;
+    this.#idleMs = idleMs;
   }
 
   /** Channels that are open. */
@@ -62,7 +64,7 @@ export class StreamPool {
   #left(entry: Entry): void {
     entry.streams--;
     if (entry.streams === 0 && this.#entries.has(entry)) {
-      entry.idle = setTimeout(() => this.#drop(entry), IDLE_MS).unref();
+      entry.idle = setTimeout(() => this.#drop(entry), this.#idleMs).unref();
     }
   }
 

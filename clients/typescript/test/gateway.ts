@@ -103,6 +103,11 @@ export class FakeGateway {
     this.#server.forceShutdown();
   }
 
+  /** Stops as a gateway does: tells the clients to leave, and ends when they have. */
+  drain(): void {
+    this.#server.tryShutdown(() => undefined);
+  }
+
   #next(): Answer {
     const [answer = "silent"] = this.#answers;
     if (this.#answers.length > 1) {
@@ -120,7 +125,9 @@ export class FakeGateway {
 
   #addMethods(): void {
     for (const method of [...PreviewJobService.methods, ...UploadService.methods]) {
-      method.methodKind === "unary" ? this.#addUnary(method) : this.#addStream(method as DescMethodStreaming);
+      method.methodKind === "unary"
+        ? this.#addUnary(method as DescMethodUnary)
+        : this.#addStream(method as DescMethodStreaming);
     }
   }
 
@@ -143,7 +150,7 @@ export class FakeGateway {
           done(isFailure(error) ? error : { code: status.INTERNAL, details: String(error) });
         }
       },
-      (reply: object) => Buffer.from(toBinary(method.output, create(method.output, reply))),
+      (reply: object) => Buffer.from(toBinary(method.output, create(method.output, { ...reply }))),
       (bytes: Buffer) => fromBinary(method.input, bytes),
       "unary",
     );
@@ -163,7 +170,7 @@ export class FakeGateway {
           call.emit("error", ends);
         }
       },
-      (reply: object) => Buffer.from(toBinary(method.output, create(method.output, reply))),
+      (reply: object) => Buffer.from(toBinary(method.output, create(method.output, { ...reply }))),
       (bytes: Buffer) => fromBinary(method.input, bytes),
       "serverStream",
     );
