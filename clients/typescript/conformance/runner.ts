@@ -8,7 +8,6 @@ import {
   type CreateRequest,
   DocPreviewClient,
   DocPreviewError,
-  JobFailed,
   JobFailure_Reason,
   type PageFile,
   type PreviewJob,
@@ -71,7 +70,6 @@ async function answer(step: Step): Promise<object> {
     if (!(error instanceof DocPreviewError)) {
       throw error;
     }
-    result.jobs.push(...(error instanceof JobFailed ? [error.job] : []));
     return told(toldError(error));
   } finally {
     client.close();
@@ -225,12 +223,9 @@ function toldJob(job: PreviewJob): object {
   };
 }
 
-// Kinds of the table that have classes of their own here.
-const KINDS: Readonly<Record<string, string>> = { BudgetExhausted: "Throttled", JobFailed: "FailedPrecondition" };
-
 function toldError(error: DocPreviewError): object {
   return {
-    kind: KINDS[error.name] ?? error.name,
+    kind: error.name === "BudgetExhausted" ? "Throttled" : error.name, // a kind of it
     code: status[error.code],
     reason: error.reason,
     message: error.message,

@@ -17,7 +17,7 @@ import { Connection } from "./connection.js";
 import { type Bounds, Deadline } from "./deadline.js";
 import { decodedOfCreate } from "./decoding.js";
 import { downloaded, type PageFile } from "./downloading.js";
-import { JobFailed, OutcomeUnknown } from "./errors.js";
+import { OutcomeUnknown } from "./errors.js";
 import { type PreviewJob, PreviewJob_State, PreviewJobSchema } from "./gen/docpreview/v1/preview_job_pb.js";
 import {
   type BatchGetPreviewJobsResponse,
@@ -88,8 +88,8 @@ export class DocPreviewClient {
    * The whole way from a document to page images on disk: uploads it, creates a job, watches it to its end and downloads
    * the pages. The directory is made, and checked, before anything is sent. The timeout is that of the whole.
    *
-   * `source` is the path of a file, or its bytes, which need the option `object`. Throws JobFailed when the job ends
-   * without pages.
+   * `source` is the path of a file, or its bytes, which need the option `object`. There are no files when the state of the
+   * job is not SUCCESS: `job.failure` says why.
    */
   async preview(
     source: Source,
@@ -108,10 +108,8 @@ export class DocPreviewClient {
     for await (job of this.watch(job.bucket, job.jobId, { pageUrlTtlMs: PAGE_URL_TTL_MS, ...left() })) {
       options.onJob?.(job);
     }
-    if (job.state !== PreviewJob_State.SUCCESS) {
-      throw new JobFailed(job);
-    }
-    return { job, files: await this.download(job, directory, left()) };
+    const good = job.state === PreviewJob_State.SUCCESS;
+    return { job, files: good ? await this.download(job, directory, left()) : [] };
   }
 
   /**
@@ -135,7 +133,7 @@ export class DocPreviewClient {
    * Downloads the pages of a job in STATE_SUCCESS to a directory, and returns the files in the order of the pages:
    * `page-0001.jpg`, of spreadsheets `sheet-01-page-001.jpg`, of PDF targets `document.pdf`. Pages that the directory has
    * already are not fetched again, broken downloads go on where they stopped, and pages of another job that an earlier
-   * download left there are deleted. Throws JobFailed when the job ended without pages.
+   * download left there are deleted. Throws FailedPrecondition when the job has no pages.
    */
   async download(job: PreviewJob, directory: string, options: DownloadOptions = {}): Promise<PageFile[]> {
     const bounds = this.#bounds(options, this.#options.transferTimeoutMs ?? TRANSFER_TIMEOUT_MS);

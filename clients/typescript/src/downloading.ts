@@ -10,7 +10,7 @@ import { pipeline } from "node:stream/promises";
 import { status } from "@grpc/grpc-js";
 
 import type { Bounds } from "./deadline.js";
-import { FailedPrecondition, JobFailed, PermissionDenied, Unavailable } from "./errors.js";
+import { FailedPrecondition, PermissionDenied, Unavailable } from "./errors.js";
 import { type Page, type PreviewJob, PreviewJob_State } from "./gen/docpreview/v1/preview_job_pb.js";
 import { Manifest, prepared } from "./manifest.js";
 import { namesOf } from "./naming.js";
@@ -50,14 +50,12 @@ export async function downloaded(
 }
 
 function resultOf(job: PreviewJob): NonNullable<PreviewJob["result"]> {
-  if (job.state === PreviewJob_State.SUCCESS && job.result !== undefined) {
-    return job.result;
+  if (job.state !== PreviewJob_State.SUCCESS || job.result === undefined) {
+    const why = isTerminal(job.state) ? (job.failure?.message ?? "") : "wait for it or watch it first";
+    const message = `Job ${job.jobId} has no pages, its state is ${PreviewJob_State[job.state]}: ${why}`;
+    throw new FailedPrecondition(message, status.FAILED_PRECONDITION);
   }
-  if (isTerminal(job.state)) {
-    throw new JobFailed(job);
-  }
-  const message = `Job ${job.jobId} has no pages yet, it is ${PreviewJob_State[job.state]}: wait for it or watch it first.`;
-  throw new FailedPrecondition(message, status.FAILED_PRECONDITION);
+  return job.result;
 }
 
 class Download {

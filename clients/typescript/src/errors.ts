@@ -4,9 +4,8 @@
  * local files Node's own errors.
  */
 
-import { status } from "@grpc/grpc-js";
+import type { status } from "@grpc/grpc-js";
 
-import type { PreviewJob } from "./gen/docpreview/v1/preview_job_pb.js";
 import { adviceOn, type RetryAdvice } from "./retry.js";
 
 /** A bad field of a request: its path, and what to do about it. */
@@ -85,22 +84,9 @@ export class PermissionDenied extends DocPreviewError {
   override readonly name = "PermissionDenied";
 }
 
-/** Put the bucket, the cloud account or the document in order, then call again. */
+/** Put the bucket, the cloud account or the document in order, then call again; or the job has no pages to download. */
 export class FailedPrecondition extends DocPreviewError {
-  override readonly name: string = "FailedPrecondition";
-}
-
-/** The job ended without pages: `job.failure` says why. */
-export class JobFailed extends FailedPrecondition {
-  override readonly name = "JobFailed";
-  /** The job at its end. */
-  readonly job: PreviewJob;
-
-  constructor(job: PreviewJob) {
-    const why = job.failure === undefined ? "it was cancelled" : `${job.failure.code}: ${job.failure.message}`;
-    super(`Job ${job.jobId} has no pages: ${why}`, status.FAILED_PRECONDITION);
-    this.job = job;
-  }
+  override readonly name = "FailedPrecondition";
 }
 
 /** Too many calls, or a quota of the cloud account is used up: `quota` names the limit. Nothing was accepted. */

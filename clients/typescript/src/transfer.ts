@@ -6,7 +6,7 @@ import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
 import { status } from "@grpc/grpc-js";
 
 import { type Bounds, spread } from "./deadline.js";
-import { DocPreviewError, InternalError, NotFound, PermissionDenied, Unavailable } from "./errors.js";
+import { DocPreviewError, FailedPrecondition, InternalError, NotFound, PermissionDenied, Unavailable } from "./errors.js";
 
 const REPEATS = 3;
 const FIRST_PAUSE_MS = 200;
@@ -111,6 +111,9 @@ function errorOf({ method, headers }: HttpRequest, code: number, body: string): 
   }
   if (code === 404) {
     return new NotFound(message, status.NOT_FOUND);
+  }
+  if (code === 409 || code === 412) {
+    return new FailedPrecondition(message, status.FAILED_PRECONDITION); // the object is there, and may not be overwritten
   }
   if (code === 416 && "Range" in headers) {
     return new RangeRefused(message, status.INTERNAL);
