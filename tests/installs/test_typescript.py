@@ -36,7 +36,8 @@ export const name: string = PreviewJobService.typeName;
 
 def run(command: str, folder: Path) -> str:
     """What a line of a shell prints."""
-    done = subprocess.run(("bash", "-c", command), cwd=folder, check=False, capture_output=True, text=True)
+    words = ("bash", "-c", command)
+    done = subprocess.run(words, cwd=folder, check=False, capture_output=True, text=True)
     assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
     return done.stdout
 

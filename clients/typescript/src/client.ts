@@ -4,6 +4,7 @@
  */
 
 import { randomUUID } from "node:crypto";
+import { setMaxListeners } from "node:events";
 
 import {
   type DescMessage,
@@ -287,6 +288,9 @@ export class DocPreviewClient {
   }
 
   #bounds(options: CallOptions, timeoutMs = this.#unaryTimeoutMs): Bounds {
+    if (options.signal !== undefined) {
+      setMaxListeners(0, options.signal); // one signal may well end a thousand watches
+    }
     return { ...options, deadline: new Deadline(options.timeoutMs ?? timeoutMs) };
   }
 

@@ -1,5 +1,7 @@
 /** By when a call of several attempts must be done. */
 
+import { setMaxListeners } from "node:events";
+
 import { status } from "@grpc/grpc-js";
 
 import { DeadlineExceeded } from "./errors.js";
@@ -54,6 +56,7 @@ export class Deadline {
   ending(signal?: AbortSignal): Ending {
     signal?.throwIfAborted();
     const controller = new AbortController();
+    setMaxListeners(0, controller.signal); // pieces of work that it ends, of which there may be many
     const end = (reason: unknown): void => controller.abort(reason);
     const aborted = (): void => end(signal?.reason);
     signal?.addEventListener("abort", aborted, { once: true });

@@ -1,11 +1,8 @@
 /** The pages of a job on their way to a directory: in parallel, resumed where a download was interrupted. */
 
-import { createWriteStream } from "node:fs";
-import { rename, rm, stat } from "node:fs/promises";
+import { open, rename, rm, stat } from "node:fs/promises";
 import type { IncomingMessage } from "node:http";
 import { join } from "node:path";
-import { Transform } from "node:stream";
-import { pipeline } from "node:stream/promises";
 
 import { status } from "@grpc/grpc-js";
 
@@ -16,7 +13,7 @@ import { Manifest, prepared } from "./manifest.js";
 import { namesOf } from "./naming.js";
 import type { DownloadOptions } from "./options.js";
 import { inParallel } from "./parallel.js";
-import { broken, RangeRefused, Refused, type Storage, withRepeats } from "./transfer.js";
+import { RangeRefused, received, Refused, type Storage, withRepeats } from "./transfer.js";
 import { isTerminal } from "./watching.js";
 
 /** A page on disk. */
@@ -149,19 +146,14 @@ class Download {
   }
 
   async #write(reply: IncomingMessage, path: string, append: boolean, signal: AbortSignal): Promise<void> {
-    const counting = new Transform({
-      transform: (chunk: Buffer, _, next) => {
-        this.#bytes += chunk.length;
-        next(null, chunk);
-      },
-    });
-    let failed: unknown;
-    reply.once("error", (error) => (failed = error));
+    const file = await open(path, append ? "a" : "w");
     try {
-      await pipeline(reply, counting, createWriteStream(path, { flags: append ? "a" : "w" }), { signal });
-    } catch (error) {
-      const cut = (error as NodeJS.ErrnoException).code === "ERR_STREAM_PREMATURE_CLOSE";
-      throw signal.aborted || cut || failed !== undefined ? broken(failed ?? error, signal) : error; // else of the disk
+      for await (const chunk of received(reply, signal)) {
+        await file.appendFile(chunk);
+        this.#bytes += chunk.length;
+      }
+    } finally {
+      await file.close();
     }
   }
 }

@@ -74,8 +74,17 @@ export async function withRepeats<T>(attempt: () => Promise<T>, bounds: Bounds):
   }
 }
 
+/** The body of a reply, as it comes. */
+export async function* received(reply: IncomingMessage, signal: AbortSignal): AsyncGenerator<Buffer, void, undefined> {
+  try {
+    yield* reply as AsyncIterable<Buffer>;
+  } catch (error) {
+    throw broken(error, signal);
+  }
+}
+
 /** A connection that broke, as an error; the signal's reason when that is why. */
-export function broken(cause: unknown, signal: AbortSignal): unknown {
+function broken(cause: unknown, signal: AbortSignal): unknown {
   if (signal.aborted) {
     return signal.reason;
   }

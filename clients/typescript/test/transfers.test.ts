@@ -58,9 +58,9 @@ function takesUploads(gateway: FakeGateway, storage: FakeStorage, partLength: nu
       parts.push({ url: storage.url(`part-${offset}`), headers, offset: BigInt(offset), length: BigInt(length) });
     }
     const named = object.replace("${UploadId}", "0a1b");
+    gateway.on("CompleteUpload", () => ({ bucket, object: named, contentLength, etag: '"whole"' }));
     return { bucket, object: named, uploadToken: "token", parts, expireTime: expiries.shift() ?? LATER };
   });
-  gateway.on("CompleteUpload", () => ({ bucket: BUCKET, object: "in/0a1b.txt", contentLength: 10n, etag: '"whole"' }));
   gateway.on("AbortUpload", () => ({}));
 }
 
