@@ -19,6 +19,7 @@ const ERROR_DOMAIN = "docpreview";
 const BY_REASON: Readonly<Record<string, ErrorClass>> = {
   CREATE_OUTCOME_UNKNOWN: errors.OutcomeUnknown,
   CREATE_OUTCOME_AMBIGUOUS: errors.OutcomeUnknown,
+  CREATE_IN_PROGRESS: errors.OutcomeUnknown,
   REPLY_TOO_LARGE: errors.InvalidRequest,
   PAGE_BUDGET_EXHAUSTED: errors.BudgetExhausted,
   PAGE_BUDGET_TOO_SMALL: errors.BudgetExhausted,

@@ -79,6 +79,7 @@ test("the class says what to do", async () => {
     [status.RESOURCE_EXHAUSTED, "PAGE_BUDGET_EXHAUSTED", Throttled],
     [status.RESOURCE_EXHAUSTED, "PAGE_BUDGET_TOO_SMALL", BudgetExhausted],
     [status.UNKNOWN, "CREATE_OUTCOME_AMBIGUOUS", OutcomeUnknown],
+    [status.UNAVAILABLE, "CREATE_IN_PROGRESS", OutcomeUnknown],
     [status.ALREADY_EXISTS, "REQUEST_ID_REUSED", InvalidRequest],
     [status.INTERNAL, "INTERNAL", InternalError],
   ] as const) {
