@@ -10,6 +10,7 @@ from docpreview_emulator.database import Database
 from docpreview_emulator.faults import ActiveFaults
 from docpreview_emulator.jobs import JobTable
 from docpreview_emulator.model import Credential
+from docpreview_emulator.multiparts import MultipartTable
 from docpreview_emulator.objects import ObjectTable
 from docpreview_emulator.office import OfficeConverter
 from docpreview_emulator.queues import QueueTable
@@ -34,6 +35,7 @@ class Backend:
         self.jobs = JobTable(self.database, clock, settings.retention, settings.list_delay)
         self.queues = QueueTable(self.database, clock)
         self.objects = ObjectTable(self.database, directory / "objects", clock)
+        self.multiparts = MultipartTable(self.database, self.objects, directory / "objects", clock)
         self.worker = RenderWorker(settings.render_timeout)
         work = directory / "work"
         shutil.rmtree(work, ignore_errors=True)

@@ -40,9 +40,21 @@ CREATE TABLE IF NOT EXISTS queues (
 CREATE TABLE IF NOT EXISTS objects (
   bucket TEXT NOT NULL, region TEXT NOT NULL, key TEXT NOT NULL, path TEXT NOT NULL, size INTEGER NOT NULL,
   etag TEXT NOT NULL, content_type TEXT NOT NULL, modified REAL NOT NULL,
+  crc64 TEXT NOT NULL DEFAULT '', metadata TEXT NOT NULL DEFAULT '{}',
   PRIMARY KEY (bucket, region, key)
 );
+CREATE TABLE IF NOT EXISTS multiparts (
+  upload_id TEXT PRIMARY KEY, bucket TEXT NOT NULL, region TEXT NOT NULL, key TEXT NOT NULL,
+  content_type TEXT NOT NULL, metadata TEXT NOT NULL, begun REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS parts (
+  upload_id TEXT NOT NULL, number INTEGER NOT NULL, path TEXT NOT NULL, size INTEGER NOT NULL, etag TEXT NOT NULL,
+  PRIMARY KEY (upload_id, number)
+);
 """
+
+_NEWER_COLUMNS = {"crc64": "TEXT NOT NULL DEFAULT ''", "metadata": "TEXT NOT NULL DEFAULT '{}'"}
+"""Columns of objects that a database of an earlier version does not have."""
 
 
 class Database:
@@ -106,6 +118,9 @@ def _open(path: Path) -> sqlite3.Connection:
         if verdict != "ok":
             raise sqlite3.DatabaseError(verdict)
         connection.executescript(_SCHEMA)
+        present = {row["name"] for row in connection.execute("PRAGMA table_info(objects)")}
+        for name in _NEWER_COLUMNS.keys() - present:
+            connection.execute(f"ALTER TABLE objects ADD COLUMN {name} {_NEWER_COLUMNS[name]}")
     except sqlite3.Error:
         connection.close()
         raise

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 from xml.sax.saxutils import escape
 
 from docpreview_emulator.clock import cloud_time
-from docpreview_emulator.model import Bucket, Job, JobResult, PageInfo, Queue
+from docpreview_emulator.model import Bucket, Job, JobResult, PageInfo, Queue, StoredObject
 
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -192,3 +192,26 @@ def _bucket(bucket: Bucket, created: float) -> tuple[str, ...]:
         leaf("Region", bucket.region),
         leaf("AliasBucketId", ""),
     )
+
+
+def initiated_response(bucket: Bucket, key: str, upload_id: str) -> bytes:
+    """The answer to the begin of a multipart upload."""
+    parts = (leaf("Bucket", bucket.name), leaf("Key", key), leaf("UploadId", upload_id))
+    return document(element("InitiateMultipartUploadResult", *parts))
+
+
+def completed_response(host: str, stored: StoredObject) -> bytes:
+    """The answer to the completion of a multipart upload."""
+    location = leaf("Location", f"{host}/{stored.key}")
+    parts = (location, leaf("Bucket", stored.bucket.name), leaf("Key", stored.key), leaf("ETag", f'"{stored.etag}"'))
+    return document(element("CompleteMultipartUploadResult", *parts))
+
+
+def parts_response(bucket: Bucket, key: str, upload_id: str, parts: Iterable[tuple[int, str, int]]) -> bytes:
+    """The answer to the list of a multipart upload's parts: number, ETag and size of each."""
+    listed = (
+        element("Part", leaf("PartNumber", number), leaf("ETag", f'"{etag}"'), leaf("Size", size))
+        for number, etag, size in parts
+    )
+    head = (leaf("Bucket", bucket.name), leaf("Key", key), leaf("UploadId", upload_id), leaf("IsTruncated", "false"))
+    return document(element("ListPartsResult", *head, *listed))

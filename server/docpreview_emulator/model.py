@@ -125,3 +125,8 @@ class StoredObject:
     etag: str
     content_type: str
     modified: float
+    crc64: str = ""
+    """In decimal; empty for objects of an earlier version of the emulator."""
+
+    metadata: dict[str, str] = field(default_factory=dict)
+    """The `x-cos-meta-*` headers with which it was put, by name in lower case."""

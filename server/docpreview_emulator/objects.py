@@ -1,16 +1,19 @@
 """Object store: metadata in the database, bytes in files. Objects are written atomically."""
 
 import contextlib
+import json
 import secrets
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from hashlib import md5
 from pathlib import Path
 from typing import IO
 
 from docpreview_emulator.clock import Clock
+from docpreview_emulator.crc64 import Crc64
 from docpreview_emulator.database import Database
-from docpreview_emulator.errors import StorageError
+from docpreview_emulator.errors import CloudError, StorageError
 from docpreview_emulator.model import Bucket, StoredObject
 
 
@@ -22,6 +25,31 @@ def _disk() -> Iterator[None]:
         raise StorageError(f"the emulator's disk cannot be used: {error.strerror}") from error
 
 
+ANY_TYPE = "application/octet-stream"
+_INSERT = (
+    "INSERT OR REPLACE INTO objects (bucket, region, key, path, size, etag, content_type, modified, crc64, metadata) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Properties:
+    """Properties of an object that is put; an empty `etag` is the MD5 of its bytes.
+
+    `metadata` are its `x-cos-meta-*` headers. Unless it `replaces`, there must be no older object.
+    """
+
+    content_type: str = ANY_TYPE
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    replaces: bool = True
+    etag: str = ""
+
+
+def already_exists() -> CloudError:
+    """The refusal to replace an object."""
+    return CloudError(409, "FileAlreadyExists", "The object exists already, and the request forbids to overwrite it.")
+
+
 class Upload:
     """An upload in progress: `write` its bytes, then `ObjectTable.finish` or `discard` it."""
 
@@ -29,6 +57,7 @@ class Upload:
         self.path = path
         self.size = 0
         self._digest = md5(usedforsecurity=False)
+        self._crc64 = Crc64()
         with _disk():
             self._file: IO[bytes] = path.open("wb")
 
@@ -41,12 +70,18 @@ class Upload:
         with _disk():
             self._file.write(data)
         self._digest.update(data)
+        self._crc64.update(data)
         self.size += len(data)
 
     @property
     def digest(self) -> bytes:
         """The MD5 of the written bytes."""
         return self._digest.digest()
+
+    @property
+    def crc64(self) -> str:
+        """The CRC-64 of the written bytes, in decimal."""
+        return self._crc64.decimal
 
     def close(self) -> None:
         """Close the file; no more bytes follow."""
@@ -74,28 +109,36 @@ class ObjectTable:
         """A new upload, in a file without a key."""
         return Upload(self._directory / secrets.token_hex(16))
 
-    def finish(self, upload: Upload, bucket: Bucket, key: str, content_type: str) -> StoredObject:
-        """Store an upload under a key, replacing an older object."""
+    def finish(self, upload: Upload, bucket: Bucket, key: str, properties: Properties) -> StoredObject:
+        """Store an upload under a key, replacing an older object.
+
+        Raises:
+            CloudError: 409 FileAlreadyExists: there is an older object, and it must not be replaced.
+        """
         upload.close()
-        etag = upload.digest.hex()
-        path = upload.path.name
+        etag = properties.etag or upload.digest.hex()
+        path, crc64 = upload.path.name, upload.crc64
         now = self._clock.now()
-        stored = StoredObject(bucket, key, path, upload.size, etag, content_type, now)
-        row = (bucket.name, bucket.region, key, path, upload.size, etag, content_type, now)
-        older = self.find(bucket, key)
+        metadata = dict(properties.metadata)
+        stored = StoredObject(bucket, key, path, upload.size, etag, properties.content_type, now, crc64, metadata)
+        row = (
+            *(bucket.name, bucket.region, key, path, upload.size, etag, properties.content_type, now, crc64),
+            json.dumps(metadata),
+        )
         with self._database.transaction() as connection:
-            connection.execute("INSERT OR REPLACE INTO objects VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+            older = self.find(bucket, key)
+            if older is not None and not properties.replaces:
+                raise already_exists()
+            connection.execute(_INSERT, row)
         self._drop(older)
         return stored
 
-    def put(
-        self, bucket: Bucket, key: str, data: bytes, content_type: str = "application/octet-stream"
-    ) -> StoredObject:
+    def put(self, bucket: Bucket, key: str, data: bytes, content_type: str = ANY_TYPE) -> StoredObject:
         """Store an object from bytes."""
         upload = self.begin()
         try:
             upload.write(data)
-            return self.finish(upload, bucket, key, content_type)
+            return self.finish(upload, bucket, key, Properties(content_type))
         except BaseException:
             upload.discard()
             raise
@@ -133,9 +176,10 @@ class ObjectTable:
             return int(connection.execute("SELECT COUNT(*) FROM objects").fetchone()[0])
 
     def sweep(self) -> None:
-        """Remove files without an object: uploads that a crash interrupted."""
+        """Remove files of no object and no part: uploads that a crash interrupted."""
         with self._database.transaction() as connection:
-            named = {row["path"] for row in connection.execute("SELECT path FROM objects")}
+            statement = "SELECT path FROM objects UNION SELECT path FROM parts"
+            named = {row["path"] for row in connection.execute(statement)}
         with _disk():
             for path in self._directory.iterdir():
                 if path.name not in named:
@@ -153,5 +197,5 @@ def _read(path: Path) -> bytes:
 
 def _object(row: sqlite3.Row) -> StoredObject:
     bucket = Bucket(row["bucket"], row["region"])
-    facts = (row["key"], row["path"], row["size"], row["etag"], row["content_type"], row["modified"])
-    return StoredObject(bucket, *facts)
+    facts = (row["key"], row["path"], row["size"], row["etag"], row["content_type"], row["modified"], row["crc64"])
+    return StoredObject(bucket, *facts, json.loads(row["metadata"]))

@@ -11,6 +11,7 @@ from docpreview_emulator.errors import ControlError, StorageError
 from docpreview_emulator.faults import Fault
 from docpreview_emulator.hosts import Service, read_host
 from docpreview_emulator.model import Bucket, State
+from docpreview_emulator.objects import Properties
 
 _CHUNK = 1024 * 1024
 
@@ -139,9 +140,7 @@ class _Control:
         try:
             async for chunk in request.content.iter_chunked(_CHUNK):
                 upload.write(chunk)
-            stored = self._backend.objects.finish(
-                upload, host.bucket, request.match_info["key"], "application/octet-stream"
-            )
+            stored = self._backend.objects.finish(upload, host.bucket, request.match_info["key"], Properties())
         except BaseException:
             upload.discard()
             raise

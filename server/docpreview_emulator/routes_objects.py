@@ -1,16 +1,16 @@
-"""The object routes of `<bucket>.cos.<region>.*`: put, get, head and delete of whole objects."""
+"""The object routes of `<bucket>.cos.<region>.*`: put, get, head and delete of objects."""
 
 import re
-from base64 import b64encode
 
 from docpreview_emulator.backend import Backend
 from docpreview_emulator.clock import http_date
 from docpreview_emulator.errors import CloudError
 from docpreview_emulator.exchange import Answer, Exchange
 from docpreview_emulator.model import Bucket, StoredObject
-from docpreview_emulator.objects import Upload
+from docpreview_emulator.objects import already_exists
+from docpreview_emulator.receiving import properties_of, receive
+from docpreview_emulator.routes_multipart import MultipartRoutes
 
-_CHUNK = 1024 * 1024
 _RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
 
 
@@ -19,6 +19,7 @@ class ObjectRoutes:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self._multiparts = MultipartRoutes(backend)
 
     async def answer(self, exchange: Exchange) -> Answer:
         """The answer.
@@ -27,9 +28,11 @@ class ObjectRoutes:
             CloudError: it is a refusal.
             StorageError: the disk or the database is unusable.
         """
-        bucket, key = exchange.cloud.bucket, exchange.path[1:]
-        if bucket is None or not key or exchange.header("x-cos-copy-source") or _has_subresource(exchange):
-            raise CloudError(501, "NotImplemented", "The emulator only puts, gets, heads and deletes whole objects.")
+        bucket, key, subresource = exchange.cloud.bucket, exchange.path[1:], _subresource(exchange)
+        if bucket is None or not key or exchange.header("x-cos-copy-source"):
+            raise CloudError(501, "NotImplemented", "The emulator only puts, gets, heads and deletes objects.")
+        if subresource:
+            return await self._multiparts.answer(exchange, bucket, key, subresource)
         if exchange.method == "PUT":
             return await self._put(exchange, bucket, key)
         if exchange.method in {"GET", "HEAD"}:
@@ -40,17 +43,17 @@ class ObjectRoutes:
         raise CloudError(405, "MethodNotAllowed", f"{exchange.method} is not allowed here.")
 
     async def _put(self, exchange: Exchange, bucket: Bucket, key: str) -> Answer:
+        properties = properties_of(exchange)
+        if not properties.replaces and self._backend.objects.find(bucket, key) is not None:
+            raise already_exists()
         upload = self._backend.objects.begin()
         try:
-            async for chunk in exchange.source.content.iter_chunked(_CHUNK):
-                upload.write(chunk)
-            _check_digest(exchange, upload)
-            content_type = exchange.header("content-type") or "application/octet-stream"
-            stored = self._backend.objects.finish(upload, bucket, key, content_type)
+            await receive(exchange, upload)
+            stored = self._backend.objects.finish(upload, bucket, key, properties)
         except BaseException:
             upload.discard()
             raise
-        return Answer(headers={"ETag": f'"{stored.etag}"'})
+        return Answer(headers={"ETag": f'"{stored.etag}"', "x-cos-hash-crc64ecma": stored.crc64})
 
     def _get(self, exchange: Exchange, bucket: Bucket, key: str) -> Answer:
         stored = self._backend.objects.find(bucket, key)
@@ -62,20 +65,16 @@ class ObjectRoutes:
         return _cut(answer, wanted[1], wanted[2]) if wanted and (wanted[1] or wanted[2]) else answer
 
 
-def _check_digest(exchange: Exchange, upload: Upload) -> None:
-    digest = exchange.header("content-md5")
-    if digest is not None and digest != b64encode(upload.digest).decode():
-        raise CloudError(400, "BadDigest", "Content-MD5 does not match the body.")
-
-
-def _has_subresource(exchange: Exchange) -> bool:
-    """Whether the query asks for more than the object, e.g. `?acl`, `?uploads` or `?ci-process=...`."""
-    return any(not name.lower().startswith(("q-", "x-cos-", "sign")) for name, _ in exchange.params)
+def _subresource(exchange: Exchange) -> frozenset[str]:
+    """What the query asks for beside the object, e.g. `uploads`, `acl` or `ci-process`."""
+    names = {name for name, _ in exchange.params}
+    return frozenset(name for name in names if not name.lower().startswith(("q-", "x-cos-", "sign")))
 
 
 def _headers(stored: StoredObject) -> dict[str, str]:
     modified = http_date(stored.modified)
-    return {"ETag": f'"{stored.etag}"', "Last-Modified": modified, "Accept-Ranges": "bytes"}
+    headers = {"ETag": f'"{stored.etag}"', "Last-Modified": modified, "Accept-Ranges": "bytes", **stored.metadata}
+    return headers | {"x-cos-hash-crc64ecma": stored.crc64} if stored.crc64 else headers
 
 
 def _cut(answer: Answer, first: str, last: str) -> Answer:

@@ -42,6 +42,7 @@ _HIDDEN = {
     "GetPreviewJob": _NOT_FOUND,
     "WaitPreviewJob": _NOT_FOUND,
     "WatchPreviewJob": _NOT_FOUND,
+    "WatchPreviewJobs": "hidden: their ids get the error JOB_NOT_FOUND, as if there were none",
     "BatchGetPreviewJobs": "hidden: their ids are among missing_job_ids",
     "ListPreviewJobs": "hidden: the list leaves them out",
 }
@@ -190,11 +191,13 @@ def policy_explain(  # noqa: PLR0913, PLR0917 - options of a command
     caller: Annotated[str, typer.Option(help="Name of the caller in the policy.")],
     method: Annotated[str, typer.Option(help="RPC, such as GetPreviewJob.")],
     bucket: Annotated[str | None, typer.Option(help="Bucket of the source documents, for methods on a bucket.")] = None,
-    object: Annotated[str | None, typer.Option(help="Key of the source document.")] = None,  # noqa: A002 - its option's name
+    object: Annotated[str | None, typer.Option(help="Key of the source document, or of an upload.")] = None,  # noqa: A002 - its option's name
     output_bucket: Annotated[str | None, typer.Option(help="Bucket of the results; default: the source's.")] = None,
     output_object: Annotated[str | None, typer.Option(help="Template of the results' keys.")] = None,
     page_object: Annotated[str | None, typer.Option(help="Key of a result: may the caller have its address?")] = None,
     preset: Annotated[str | None, typer.Option(help="Name of a preset.")] = None,
+    content_length: Annotated[int | None, typer.Option(help="Bytes of an upload.")] = None,
+    content_type: Annotated[str | None, typer.Option(help="Media type of an upload.")] = None,
     config: Config = None,
 ) -> None:
     """Explain whether a caller may make a call, by which rules of the policy, and which others apply to the call.
@@ -202,7 +205,7 @@ def policy_explain(  # noqa: PLR0913, PLR0917 - options of a command
     The exit code is 0 when it may, sees jobs of --object, and gets the address of --page-object; else 1.
     """
     from docpreview_gateway.model.contract import BUCKET_METHODS, PAGE_URL_METHODS  # noqa: PLC0415
-    from docpreview_gateway.model.policy import CREATE, Question  # noqa: PLC0415
+    from docpreview_gateway.model.policy import CREATE, CREATE_UPLOAD, Question  # noqa: PLC0415
 
     settings = load(config)
     callers = _policy(settings).callers
@@ -212,13 +215,17 @@ def policy_explain(  # noqa: PLR0913, PLR0917 - options of a command
     if bucket is None and method in BUCKET_METHODS:
         fail([f"--bucket: is needed for {method}"], USAGE)
     _check_options(method, output_object, preset, page_object)
+    if method != CREATE_UPLOAD and (content_length is not None or content_type is not None):
+        fail([f"--content-length, --content-type: {method} has none; {CREATE_UPLOAD} does"], USAGE)
     asked = Question(
         method,
         bucket if method in BUCKET_METHODS else None,
-        object if method == CREATE else None,
+        object if method in {CREATE, CREATE_UPLOAD} else None,
         output_bucket,
         output_object,
         preset,
+        content_length,
+        content_type,
     )
     allowed = _explain_call(callers[caller], asked, settings.processes)
     rights = callers[caller].rights

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
 
 from docpreview_emulator import Emulator
 from tests.conformance.callers import Callers
-from tests.conformance.languages import LANGUAGES, Language
+from tests.conformance.languages import LANGUAGES, ROOT, Language
 from tests.conformance.runner import running
 from tests.conformance.world import PATIENCE, World
 from tests.integration.conftest import BUCKET
@@ -73,18 +72,16 @@ async def test_every_client_sees_the_same_jobs_and_errors_in_a_scenario(
     """The expectations are the scenario's."""
     callers = Callers.of(scenario, tmp_path)
     async with Emulator() as emulator, World(emulator, scenario.get("gateway", {}) | callers.changes) as world:
-        for before in scenario.get("before", ()):
-            for change, value in before.items():
-                await world.prepare(change, value)
+        await _prepare(world, scenario)
         async with running(language, tmp_path) as runner:
             job_id = ""
             for step in scenario["steps"]:
-                work = asyncio.create_task(
-                    runner.answer(_request(step, world.target, job_id) | callers.proof(step.get("as")))
-                )
+                await _prepare(world, step)
+                request = _request(step, world.target, Places(job_id, tuple(world.jobs), tmp_path))
+                work = asyncio.create_task(runner.answer(request | callers.proof(step.get("as"))))
                 for change in step.get("meanwhile", ()):
                     await world.disturb(change)
-                answer = await asyncio.wait_for(work, _STEP_SECONDS + PATIENCE)
+                answer = await asyncio.wait_for(work, request["timeout_ms"] / 1000 + PATIENCE)
                 _compare(answer, step["expect"], job_id)
                 job_id = answer["jobs"][0]["job_id"] if answer["jobs"] else job_id
             await runner.end()
@@ -92,13 +89,47 @@ async def test_every_client_sees_the_same_jobs_and_errors_in_a_scenario(
         assert {what: world.counted(what) for what in counts} == counts
 
 
-def _request(step: dict[str, Any], target: str, job_id: str) -> dict[str, Any]:
-    arguments = {name: job_id if value == "<job_id>" else value for name, value in step["with"].items()}
+async def _prepare(world: World, part: dict[str, Any]) -> None:
+    for before in part.get("before", ()):
+        for change, value in before.items():
+            await world.prepare(change, value)
+
+
+class Places(NamedTuple):
+    """What stands in place of the words in angle brackets of a step."""
+
+    job_id: str
+    jobs: tuple[str, ...]
+    folder: Path
+
+    def filled(self, value: Any) -> Any:
+        """The argument that `value` stands for."""
+        if isinstance(value, list):
+            return [inner for one in value for inner in (self.jobs if one == "<jobs>" else (self.filled(one),))]
+        match str(value).strip("<>").split(" ") if str(value).startswith("<") else [value]:
+            case ["job_id"]:
+                return self.job_id
+            case ["directory"]:
+                return str(self.folder / "pages")
+            case [size, "bytes"]:
+                return _file_of(int(size), self.folder / "large")
+            case [path] if path != value:
+                return str(ROOT / path)
+        return value
+
+
+def _file_of(size: int, path: Path) -> str:
+    with path.open("wb") as file:
+        file.truncate(size)
+    return str(path)
+
+
+def _request(step: dict[str, Any], target: str, places: Places) -> dict[str, Any]:
     return {
         "target": target,
         "call": step["call"],
         "timeout_ms": step.get("timeout_ms", _STEP_SECONDS * 1000),
-        "with": arguments,
+        "with": {name: places.filled(value) for name, value in step["with"].items()},
     }
 
 
@@ -107,21 +138,35 @@ def _compare(answer: dict[str, Any], expected: dict[str, Any], job_id: str) -> N
     error = _normalised(answer["error"], expected.get("error", {}))
     assert error == expected.get("error"), answer
     last = jobs[-1] if jobs else {}
+    files = answer.get("files") or []
+    assert all(size > 0 for _, size in files), answer
     found = {
         "jobs": len(jobs),
         "distinct_jobs": len({job["job_id"] for job in jobs}),
+        "ended_jobs": sum(job["state"] in TERMINAL for job in jobs),
         "job_id": "<job_id>" if last.get("job_id") == job_id else last.get("job_id"),
         "first_state": jobs[0]["state"] if jobs else None,
         "last_state": last.get("state"),
         "page_count": last.get("page_count"),
         "page_urls": last.get("page_urls"),
+        "failure_reason": last.get("failure_reason"),
+        "files": [name for name, _ in files],
+        "uploaded": _named(answer.get("uploaded"), expected.get("uploaded", {})),
+        "job_errors": answer.get("job_errors"),
+        "busy": _named(answer.get("busy"), expected.get("busy", {})),
         "error": error,
     }
     assert {key: found[key] for key in expected} == expected, answer
-    for earlier, later in itertools.pairwise(jobs):
-        if earlier["job_id"] == later["job_id"]:
+    seen: dict[str, dict[str, Any]] = {}
+    for job in jobs:
+        if (earlier := seen.get(job["job_id"])) is not None:
             assert earlier["state"] not in TERMINAL, answer
-            assert earlier != later, answer
+            assert earlier != job, answer
+        seen[job["job_id"]] = job
+
+
+def _named(values: dict[str, Any] | None, named: dict[str, Any]) -> dict[str, Any]:
+    return {name: (values or {}).get(name) for name in named}
 
 
 def _normalised(error: dict[str, Any] | None, named: dict[str, Any]) -> dict[str, Any] | None:

@@ -31,6 +31,8 @@ class World:
         self._emulator = emulator
         self._settings = settings(emulator, **changes)
         self._gateway: Gateway | None = None
+        self.jobs: list[str] = []
+        """Ids of the jobs that `before` made."""
 
     async def __aenter__(self) -> Self:
         await self.start_gateway()
@@ -55,16 +57,18 @@ class World:
         """Carry out one entry of `before`."""
         match change:
             case "upload":
-                document = (ROOT / "examples" / value["document"]).read_bytes()
-                self._emulator.put_object(BUCKET, REGION, value["as"], document)
+                text, document = value.get("text"), value.get("document", "")
+                content = text.encode() if text is not None else (ROOT / "examples" / document).read_bytes()
+                self._emulator.put_object(BUCKET, REGION, value["as"], content)
             case "hold_jobs":
                 self._emulator.hold_jobs()
             case "fault":
                 self._emulator.add_fault(**value)
             case "create_jobs":
                 async with DocPreviewClient(self.target) as client:
-                    for _ in range(value):
-                        await client.create(BUCKET, "a.pdf", output_object="out/p-${Page}.jpg")
+                    for number in range(value):
+                        job = await client.create(BUCKET, "a.pdf", output_object=f"out/{number}/p-${{Page}}.jpg")
+                        self.jobs.append(job.job_id)
             case "stop_gateway":
                 await self.stop_gateway()
             case _:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from docpreview.v1.preview_job_pb2 import ObjectLocation
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+    from docpreview.v1.upload_service_pb2 import CreateUploadRequest
     from docpreview_gateway.model.call import Call
     from docpreview_gateway.model.callers import Caller
     from docpreview_gateway.model.policy import Rights
@@ -26,7 +27,7 @@ _SELECTING = ("target_format", "start_page", "end_page", "page_ranges")
 
 
 class BucketRequest(Protocol):
-    """A request message with a `bucket`: all of the contract except GetUsageRequest."""
+    """A request message with a `bucket`: all of the contract that is about one bucket."""
 
     @property
     def bucket(self) -> str:
@@ -64,6 +65,13 @@ class BucketRegistry:
             validation.check_names(request)  # type: ignore[arg-type]  # every message with a bucket is in its table
             require(rights.of_bucket(request.bucket))
         call.response.disclosed = rights is None or rights.sees_all(request.bucket)
+        return self._admit(request)
+
+    def admit_upload(self, request: CreateUploadRequest, caller: Caller) -> Bucket:
+        """`admit` for an upload. What may be uploaded to the bucket is left to the caller's `UploadRights`."""
+        if caller.rights is not None:
+            validation.check_names(request)
+            require(caller.rights.of_upload_bucket(request.bucket))
         return self._admit(request)
 
     def admit_create(self, request: CreatePreviewJobRequest, caller: Caller) -> Admitted:

@@ -1,24 +1,21 @@
 """Opaque page tokens: a position in a list, encrypted, and bound to the caller and to the list's filters.
 
-AES-256-GCM-SIV (RFC 8452) with a key derived by HKDF-SHA256 (RFC 5869) from the secret key of the bucket's cloud
-credentials, which all replicas have. The filters and the caller's name are authenticated with the position. Tokens are
-padded, so that their length tells nothing about the position.
+Sealed (`model.sealed`) with the secret key of the bucket's cloud credentials, which all replicas have. The filters and
+the caller's name are authenticated with the position. Tokens are padded, so that their length tells nothing about the
+position.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 from typing import TYPE_CHECKING, TypeVar
 
 from docpreview.v1.preview_job_service_pb2 import ListPreviewJobsRequest
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
 from docpreview_gateway.model.errors import InvalidRequest, Violation, bad_response
+from docpreview_gateway.model.sealed import NONCE_BYTES, SEAL_BYTES, from_text, opened, seal, to_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
     from docpreview_gateway.jobs.ports import TokenSecrets
     from docpreview_gateway.model.buckets import Bucket
@@ -31,7 +28,6 @@ MAX_TOKEN = 1024
 
 _INFO = b"docpreview page tokens v1"
 _VERSION = b"\x02"
-_NONCE_BYTES = 12
 _BLOCK_BYTES = 256
 """Positions are padded to a multiple of this: with the cursors of today's cloud all tokens have one length."""
 
@@ -54,9 +50,9 @@ class PageTokens:
             return ""
         plain = position.encode()
         plain += bytes(-len(plain) % _BLOCK_BYTES)
-        nonce = self._random_bytes(_NONCE_BYTES)
         (secret, *_) = self._secrets.secret_keys(bucket.credentials)
-        token = _text(_VERSION + nonce + _cipher(secret).encrypt(nonce, plain, _bound_to(request, caller)))
+        sealed = seal(plain, secret, _INFO, _bound_to(request, caller), self._random_bytes(NONCE_BYTES))
+        token = to_text(_VERSION + sealed)
         if len(token) > MAX_TOKEN:
             raise bad_response("the list's NextToken is longer than the gateway's page tokens can hold")
         return token
@@ -69,19 +65,14 @@ class PageTokens:
         """
         if not request.page_token:
             return ""
-        raw = _bytes(request.page_token)
-        nonce, sealed = raw[1 : 1 + _NONCE_BYTES], raw[1 + _NONCE_BYTES :]
-        if raw[:1] != _VERSION or len(sealed) <= _BLOCK_BYTES:
+        raw = from_text(request.page_token)
+        if raw is None or raw[:1] != _VERSION or len(raw) <= 1 + SEAL_BYTES:
             raise not_a_token()
-        from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - as in `_cipher`
-
-        for secret in self._secrets.secret_keys(bucket.credentials):
-            try:
-                plain = _cipher(secret).decrypt(nonce, sealed, _bound_to(request, caller))
-            except InvalidTag:
-                continue
-            return plain.rstrip(b"\0").decode()
-        raise not_a_token()
+        secrets = self._secrets.secret_keys(bucket.credentials)
+        plain = opened(raw[1:], secrets, _INFO, _bound_to(request, caller))
+        if plain is None:
+            raise not_a_token()
+        return plain.rstrip(b"\0").decode()
 
 
 def filters_of(request: Listing) -> Listing:
@@ -107,31 +98,8 @@ def not_a_token() -> InvalidRequest:
     )
 
 
-def _cipher(secret: str) -> AESGCMSIV:
-    # Imported with the first token: the package takes 6 MiB.
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV  # noqa: PLC0415
-    from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415
-    from cryptography.hazmat.primitives.kdf.hkdf import HKDF  # noqa: PLC0415
-
-    return AESGCMSIV(HKDF(SHA256(), 32, salt=None, info=_INFO).derive(secret.encode()))
-
-
 def _bound_to(request: Listing, caller: Caller) -> bytes:
     """What a token is valid for, unambiguously: version, kind of list, caller, filters."""
     name, kind = caller.name.encode(), request.DESCRIPTOR.full_name.encode()
     filters = filters_of(request).SerializeToString(deterministic=True)
     return b"%b%b\0%d\0%b%b" % (_VERSION, kind, len(name), name, filters)
-
-
-def _text(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
-
-
-def _bytes(token: str) -> bytes:
-    try:
-        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        raise not_a_token() from None
-    if _text(raw) != token:  # another spelling of the same bytes
-        raise not_a_token()
-    return raw

@@ -27,6 +27,18 @@ class PollTracing(Protocol):
         ...
 
 
+class JobShares(Protocol):
+    """Divides the jobs that are followed in streams of many among callers."""
+
+    def enter(self, caller: str, places: int) -> None:
+        """Takes places for the caller of this name. CONCURRENCY_LIMITED beyond its share."""
+        ...
+
+    def leave(self, caller: str, places: int) -> None:
+        """Frees places of the caller."""
+        ...
+
+
 class TokenSecrets(Protocol):
     """Secrets of which the keys of page tokens are derived: the same at all replicas."""
 

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
+
+import structlog
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import (
     BatchGetPreviewJobsResponse,
     WatchPreviewJobResponse,
+    WatchPreviewJobsResponse,
 )
 from docpreview_gateway.access import visibility
-from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.jobs.many import followed
+from docpreview_gateway.model.call import MAX_REPLY_BYTES
+from docpreview_gateway.model.errors import GatewayError, cut
 from docpreview_gateway.model.validation import MAX_WAIT_SECONDS
 from docpreview_gateway.upstream.operations import GetJob
+
+log = structlog.get_logger("docpreview_gateway.jobs")
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable
@@ -27,6 +35,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.access.bucket_registry import BucketRegistry
     from docpreview_gateway.creates.ports import Creates
     from docpreview_gateway.jobs.job_lists import JobLists
+    from docpreview_gateway.jobs.many import News
     from docpreview_gateway.jobs.page_urls import PageUrls
     from docpreview_gateway.jobs.watching import Subscription, Watching
     from docpreview_gateway.model.buckets import Bucket
@@ -35,7 +44,11 @@ if TYPE_CHECKING:
 
     Jobs: TypeAlias = dict[str, PreviewJob | None]
     RequestWithTtl: TypeAlias = (
-        pb.GetPreviewJobRequest | pb.BatchGetPreviewJobsRequest | pb.WaitPreviewJobRequest | pb.WatchPreviewJobRequest
+        pb.GetPreviewJobRequest
+        | pb.BatchGetPreviewJobsRequest
+        | pb.WaitPreviewJobRequest
+        | pb.WatchPreviewJobRequest
+        | pb.WatchPreviewJobsRequest
     )
 
 BATCH_CONCURRENCY = 10
@@ -186,6 +199,61 @@ class PreviewJobs:
                     yield WatchPreviewJobResponse()
                 else:
                     yield WatchPreviewJobResponse(job=await self._page_urls.fill(job, ttl, call.caller))
+
+    async def watch_many(
+        self, request: pb.WatchPreviewJobsRequest, call: Call
+    ) -> AsyncGenerator[WatchPreviewJobsResponse]:
+        """The current state of each job and each later one, errors of single jobs, and heartbeats between them.
+
+        Ids whose job is not cached count for the caller's rates as in a batch.
+        """
+        bucket = self._buckets.admit(request, call)
+        ttl = _page_url_ttl(request)
+        with followed(self._watching, bucket, request.job_ids, call) as many:
+            await call.charge_reads(self._count_uncached(bucket, request.job_ids, call))
+            async with aclosing(many.events()) as events:
+                async for news in events:
+                    if news is None:
+                        yield WatchPreviewJobsResponse(heartbeat=WatchPreviewJobsResponse.Heartbeat())
+                        continue
+                    event = await self._event(news, bucket, ttl, call)
+                    if event.HasField("error"):
+                        many.drop(news.job_id)
+                    yield event
+
+    def _count_uncached(self, bucket: Bucket, job_ids: Iterable[str], call: Call) -> int:
+        """How many of the jobs this process has not in memory. A hidden job costs as much as a missing one."""
+        if call.charge is None:
+            return 0
+        rights, count = call.caller.rights, 0
+        for job_id in dict.fromkeys(job_ids):
+            encoded = None
+            with suppress(GatewayError):  # it would be refused now; the poller has more patience
+                encoded = self._upstream.cached_get(bucket, job_id, call)
+            if encoded is None or (rights and not rights.sees(PreviewJob.FromString(encoded), bucket.name)):
+                count += 1
+        return count
+
+    async def _event(self, news: News, bucket: Bucket, ttl: Duration | None, call: Call) -> WatchPreviewJobsResponse:
+        """What a stream of many jobs tells of one."""
+        try:
+            if not visibility.may_hide(bucket, call):
+                job = news.told()
+            else:
+                with visibility.hidden_alike(bucket, news.job_id):
+                    job = news.told()
+                    visibility.check(job, bucket, call)
+            event = WatchPreviewJobsResponse(job=await self._page_urls.fill(job, ttl, call.caller))
+            if event.ByteSize() <= MAX_REPLY_BYTES:
+                return event
+            reason, message = reasons.ERROR_REASON_REPLY_TOO_LARGE, "the job is too large with addresses of its pages"
+        except GatewayError as error:
+            reason, message = error.reason, error.message
+        except Exception:
+            log.exception("unexpected error", request_id=call.request_id, job_id=news.job_id)
+            reason, message = reasons.ERROR_REASON_INTERNAL, f"internal error; its request id is {call.request_id}"
+        told = WatchPreviewJobsResponse.JobError(job_id=news.job_id, reason=reason, message=cut(message))
+        return WatchPreviewJobsResponse(error=told)
 
 
 def _seconds(duration: Duration) -> float:

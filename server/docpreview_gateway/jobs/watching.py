@@ -1,4 +1,4 @@
-"""One poller per job, shared by all calls that wait for the job or watch it.
+"""One poller per job, shared by all calls that wait for the job or watch it, alone or among others (`many.py`).
 
 A job that another replica has read counts as a poll. A replica that only follows waits a little longer than the one
 that polled, so one replica polls for all; when it is lost, another one polls within an interval. Replicas elect no
@@ -30,7 +30,7 @@ from docpreview_gateway.upstream.wire.refusals import is_transient
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
-    from docpreview_gateway.jobs.ports import JobsTelemetry, PollTracing
+    from docpreview_gateway.jobs.ports import JobShares, JobsTelemetry, PollTracing
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.trace_context import Trace
     from docpreview_gateway.upstream.cloud_clock import CloudTimes
@@ -43,7 +43,7 @@ RECONNECT_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class WatchLimits:
-    """Durations of watches, in seconds."""
+    """Durations of watches, in seconds, and their number."""
 
     heartbeat: float = 15.0
     """Longest time between two messages of a stream."""
@@ -51,13 +51,16 @@ class WatchLimits:
     """Longest lifetime of a stream."""
     poll: float = 10.0
     """Timeout of one poll."""
+    jobs: int = 10_000
+    """Most jobs that streams of many jobs follow together, not in seconds."""
     schedule: Schedule = field(default_factory=Schedule)
 
 
 class Watching:
     """The running pollers, at most one per job. `jitter` gives numbers in [0, 1).
 
-    `feed` has the jobs that other replicas read; None: a single replica, or no shared state.
+    `feed` has the jobs that other replicas read; None: a single replica, or no shared state. `shares` divides the jobs
+    that streams of many jobs follow among callers; None: a caller may have all.
     """
 
     def __init__(  # noqa: PLR0913 - each is a collaborator, and wiring names them
@@ -70,23 +73,40 @@ class Watching:
         jitter: Callable[[], float],
         feed: JobFeed | None = None,
         tracing: PollTracing | None = None,
+        shares: JobShares | None = None,
     ) -> None:
         self._telemetry = telemetry
-        self._limits = limits
+        self.limits = limits
+        self._shares = shares
+        self._free = limits.jobs
         self._poller = partial(
             Poller, upstream=upstream, times=times, limits=limits, jitter=jitter, feed=feed, tracing=tracing
         )
         self._pollers: dict[tuple[str, str], Poller] = {}
         self._watchers = 0
-        self._draining = False
+        self.draining = False
 
     @asynccontextmanager
     async def subscribe(
         self, bucket: Bucket, job_id: str, caller: Caller = ANONYMOUS, trace: Trace | None = None
     ) -> AsyncIterator[Subscription]:
         """Subscribe to a job while the context is open. The poller reads as the caller of its first subscription."""
-        if self._draining:
+        self.check_open()
+        poller, shared = self.join(bucket, job_id, caller, trace)
+        self.count(+1)
+        try:
+            yield Subscription(poller, self.limits, shared=shared)
+        finally:
+            self.leave(poller, trace)
+            self.count(-1)
+
+    def check_open(self) -> None:
+        """Raise SHUTTING_DOWN while the gateway stops."""
+        if self.draining:
             raise _shutting_down()
+
+    def join(self, bucket: Bucket, job_id: str, caller: Caller, trace: Trace | None) -> tuple[Poller, bool]:
+        """The poller of a job, and whether it ran before. To be left."""
         key = (bucket.name, job_id)
         poller = self._pollers.get(key)
         shared = poller is not None
@@ -95,22 +115,39 @@ class Watching:
         poller.subscribers += 1
         if trace is not None:
             poller.watcher_traces.append(trace)
-        self._count(+1)
-        try:
-            yield Subscription(poller, self._limits, shared=shared)
-        finally:
-            poller.subscribers -= 1
-            if trace is not None:
-                poller.watcher_traces.remove(trace)
-            if not poller.subscribers:
-                poller.task.cancel()
-                self._forget(key, poller)
-            self._count(-1)
+        return poller, shared
+
+    def leave(self, poller: Poller, trace: Trace | None) -> None:
+        """Leave a poller, which ends when nobody is left."""
+        poller.subscribers -= 1
+        if trace is not None:
+            poller.watcher_traces.remove(trace)
+        if not poller.subscribers:
+            poller.task.cancel()
+            self._forget(poller.key, poller)
+
+    def take_places(self, caller: Caller, jobs: int) -> None:
+        """Count so many jobs of a stream. OVERLOADED beyond `limits.jobs`, CONCURRENCY_LIMITED beyond the share."""
+        if jobs > self._free:
+            raise GatewayError(
+                reasons.ERROR_REASON_OVERLOADED,
+                f"the gateway has room for {self._free} more jobs in streams of WatchPreviewJobs; nothing was sent",
+                retry_after=RECONNECT_SECONDS,
+            )
+        if self._shares is not None:
+            self._shares.enter(caller.name, jobs)
+        self._free -= jobs
+
+    def free_places(self, caller: Caller, jobs: int) -> None:
+        """Count so many jobs no longer."""
+        self._free += jobs
+        if self._shares is not None:
+            self._shares.leave(caller.name, jobs)
 
     def drain(self) -> None:
         """End every watch and wait with SHUTTING_DOWN, and refuse new ones."""
-        self._draining = True
-        for poller in self._pollers.values():
+        self.draining = True
+        for poller in list(self._pollers.values()):
             poller.end(_shutting_down())
 
     async def close(self) -> None:
@@ -124,15 +161,17 @@ class Watching:
         poller = self._poller(bucket, key[1], caller)
         self._pollers[key] = poller
         poller.task.add_done_callback(lambda _task: self._forget(key, poller))
+        self.count(0)
         return poller
 
     def _forget(self, key: tuple[str, str], poller: Poller) -> None:
         """Remove an ended poller, so that the next subscriber starts a new one."""
         if self._pollers.get(key) is poller:
             del self._pollers[key]
-            self._count(0)
+            self.count(0)
 
-    def _count(self, change: int) -> None:
+    def count(self, change: int) -> None:
+        """Record that there are so many more calls that wait or watch."""
         self._watchers += change
         self._telemetry.watching(pollers=len(self._pollers), watchers=self._watchers)
 
@@ -153,7 +192,12 @@ class Poller:
         feed: JobFeed | None,
         tracing: PollTracing | None,
     ) -> None:
+        self.key = (bucket.name, job_id)
         self.subscribers = 0
+        self.listeners: set[Callable[[], None]] = set()
+        """Called at every change of what follows."""
+        self.tried = False
+        """Whether a poll has ended, with or without success."""
         self.watcher_traces: list[Trace] = []
         self.latest: PreviewJob | None = None
         self.version = 0
@@ -180,7 +224,7 @@ class Poller:
 
     def end(self, error: Exception) -> None:
         """Stop polling and raise `error` in all subscriptions."""
-        self.error = error
+        self.error, self.tried = error, True
         self.task.cancel()
         self._wake()
 
@@ -194,17 +238,21 @@ class Poller:
                 if failures >= self._limits.schedule.patience or not is_transient(error):
                     self.end(error)
                     return
+                if not self.tried:
+                    self.tried = True
+                    self._tell()
             else:
                 failures = 0
                 self._publish(job)
-            while not self._is_over and (shared := await self._shared(self._interval(failures))) is not None:
+            while not self.is_over and (shared := await self._shared(self._interval(failures))) is not None:
                 failures = 0
                 self._publish(shared)
-            if self._is_over:
+            if self.is_over:
                 return
 
     @property
-    def _is_over(self) -> bool:
+    def is_over(self) -> bool:
+        """Whether the job has ended."""
         return self.latest is not None and self.latest.state in TERMINAL
 
     async def _shared(self, seconds: float) -> PreviewJob | None:
@@ -234,6 +282,7 @@ class Poller:
 
     def _publish(self, job: PreviewJob) -> None:
         if job != self.latest:
+            self.tried = True
             self.latest = job
             self.version += 1
             self._wake()
@@ -241,6 +290,11 @@ class Poller:
     def _wake(self) -> None:
         self._changed.set_result(None)
         self._changed = self._loop.create_future()
+        self._tell()
+
+    def _tell(self) -> None:
+        for listener in tuple(self.listeners):
+            listener()
 
     def _interval(self, failures: int) -> float:
         job = self.latest
@@ -280,9 +334,7 @@ class Subscription:
             self._raise_if_over()
             remaining = end - time.monotonic()
             if remaining <= 0:
-                raise _again(
-                    reasons.ERROR_REASON_WATCH_LIMIT_REACHED, "the stream has reached its time limit; watch again"
-                )
+                raise stream_limit()
             changed = await self._poller.changed(min(remaining, self._limits.heartbeat))
             if not changed and time.monotonic() < end:
                 yield None
@@ -303,6 +355,11 @@ class Subscription:
         if self._poller.error is not None:
             # One error reaches many subscribers; each raises it with a traceback of its own.
             raise self._poller.error.with_traceback(None)
+
+
+def stream_limit() -> GatewayError:
+    """The end of a stream that has been open for the longest time."""
+    return _again(reasons.ERROR_REASON_WATCH_LIMIT_REACHED, "the stream has reached its time limit; watch again")
 
 
 def _shutting_down() -> GatewayError:

@@ -19,7 +19,7 @@ class FairShares:
     """The `places` of a process, of which a caller may hold at most three times as many as are left free.
 
     So one caller alone may hold three quarters, two three sevenths each, and there is always room for another one. A
-    caller that holds none is never refused. `what` names the places in errors, such as "waits and watches".
+    caller that holds none is never refused one. `what` names the places in errors, such as "waits and watches".
     """
 
     def __init__(self, places: int, what: str, telemetry: LimitsTelemetry) -> None:
@@ -28,24 +28,26 @@ class FairShares:
         self._telemetry = telemetry
         self._held: dict[str, int] = {}
 
-    def enter(self, caller: str) -> None:
-        """Take a place for the caller of this name. CONCURRENCY_LIMITED beyond its share."""
+    def enter(self, caller: str, places: int = 1) -> None:
+        """Take places, or none, for the caller of this name. CONCURRENCY_LIMITED beyond its share."""
         held = self._held.get(caller, 0)
-        if held and held + 1 > PER_FREE_PLACE * (self._free - 1):
+        wanted = held + places
+        if wanted > 1 and wanted > PER_FREE_PLACE * (self._free - places):
             self._telemetry.limit(caller, "share", "refused")
             raise LimitReached(
                 reasons.ERROR_REASON_CONCURRENCY_LIMITED,
-                f"{caller} has {held} concurrent {self._what}, its fair share of what the gateway accepts",
+                f"{caller} has {held} concurrent {self._what}; {places} more exceed its fair share of what the gateway "
+                "accepts",
                 subject=f"caller:{caller}:share",
                 retry_after=CONCURRENCY_SECONDS,
             )
-        self._held[caller] = held + 1
-        self._free -= 1
+        self._held[caller] = wanted
+        self._free -= places
 
-    def leave(self, caller: str) -> None:
-        """Free one of the caller's places."""
-        self._free += 1
-        left = self._held[caller] - 1
+    def leave(self, caller: str, places: int = 1) -> None:
+        """Free places of the caller."""
+        self._free += places
+        left = self._held[caller] - places
         if left:
             self._held[caller] = left
         else:

@@ -16,6 +16,10 @@ ANSWER_MARGIN = 0.05
 """Seconds before a call's deadline at which work for it stops, so that the reply still reaches the caller."""
 
 
+MAX_REPLY_BYTES = 4 * 1024 * 1024 - 64 * 1024
+"""Bytes of the largest message of a reply: clients accept 4 MiB by default."""
+
+
 @dataclass(slots=True)
 class ResponseInfo:
     """Facts about a reply, filled in while the call is served, logged and measured, and sent back if `disclosed`."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from docpreview.v1 import preview_job_service_pb2, preview_queue_service_pb2, usage_service_pb2
+from docpreview.v1 import preview_job_service_pb2, preview_queue_service_pb2, upload_service_pb2, usage_service_pb2
 
 SERVICES = tuple(
     service
-    for module in (preview_job_service_pb2, preview_queue_service_pb2, usage_service_pb2)
+    for module in (preview_job_service_pb2, preview_queue_service_pb2, usage_service_pb2, upload_service_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
 )
 SERVICE_NAMES = tuple(service.full_name for service in SERVICES)

@@ -40,6 +40,21 @@ def echo(text: str) -> str:
     return text if len(text) <= MAX_ECHO else f"{text[:MAX_ECHO]}… ({len(text)} characters)"
 
 
+MAX_TEXT_BYTES = 512
+"""Bytes of UTF-8 of a text in a status, such as its message.
+
+By default clients refuse trailers above 8 KiB, and with them the whole status. A message is there up to three times:
+percent-encoded, in the details, and in a QuotaFailure.
+"""
+
+
+def cut(text: str) -> str:
+    """The text, or its beginning when it is longer than a status may be."""
+    if len(text) <= MAX_TEXT_BYTES // 4 or len(encoded := text.encode()) <= MAX_TEXT_BYTES:
+        return text
+    return encoded[:MAX_TEXT_BYTES].decode(errors="ignore") + "…"
+
+
 class GatewayError(Exception):
     """A call failed for one of the contract's reasons.
 

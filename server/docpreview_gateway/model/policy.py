@@ -27,6 +27,7 @@ REFLECTION = "ServerReflection"
 """In `Rights.methods`: gRPC's reflection service."""
 
 CREATE = "CreatePreviewJob"
+CREATE_UPLOAD = "CreateUpload"
 
 OPERATORS_METHODS = frozenset({REFLECTION})
 
@@ -75,10 +76,45 @@ class BucketRights:
 
 
 @dataclass(frozen=True, slots=True)
+class UploadRights:
+    """What a caller may upload to a bucket; `rule` is the path of these rights in the policy.
+
+    Objects under `prefixes` of at most `max_bytes` and of one of these media `types` (none: of any), in the place of an
+    object that exists only with `overwrite`.
+    """
+
+    rule: str
+    prefixes: tuple[str, ...]
+    max_bytes: int
+    types: frozenset[str] = frozenset()
+    overwrite: bool = False
+
+    def of_object(self, key: str) -> Decision:
+        """Whether the caller may upload an object of this key."""
+        return _of_key(f"{self.rule}.prefixes", self.prefixes, key)
+
+    def of_length(self, content_length: int) -> Decision:
+        """Whether the caller may upload a content of so many bytes."""
+        rule = f"{self.rule}.max_bytes"
+        if content_length <= self.max_bytes:
+            return _allowed(rule, f"is {self.max_bytes}")
+        return _denied(rule, f"is {self.max_bytes}, and the content has {content_length}")
+
+    def of_type(self, content_type: str) -> Decision:
+        """Whether the caller may upload a content of this type; its parameters do not count."""
+        rule, media = f"{self.rule}.types", content_type.partition(";")[0].strip().lower()
+        if not self.types:
+            return _allowed(rule, "is not set")
+        known = media in self.types
+        return (_allowed if known else _denied)(rule, f"{'names' if known else 'does not name'} {echo(media)}")
+
+
+@dataclass(frozen=True, slots=True)
 class Rights:
     """Rights of a caller; `rule` is their path in the policy.
 
-    `presets` are the options that it may use, by name. Without `page_urls` it gets no addresses of pages.
+    `presets` are the options that it may use, by name. Without `page_urls` it gets no addresses of pages. `uploads` are
+    by bucket.
     """
 
     rule: str
@@ -87,6 +123,7 @@ class Rights:
     options: OptionRules = field(default_factory=OptionRules)
     presets: Mapping[str, PreviewOptions] = field(default_factory=lambda: MappingProxyType({}))
     page_urls: bool = True
+    uploads: Mapping[str, UploadRights] = field(default_factory=lambda: MappingProxyType({}))
 
     def has_method(self, name: str) -> bool:
         """Whether `of_method` allows, without the cost of a `Decision`."""
@@ -157,6 +194,13 @@ class Rights:
         rule = f"{self.rule}.presets"
         return _allowed(rule, f"names {name}") if name in self.presets else _denied(rule, f"does not name {echo(name)}")
 
+    def of_upload_bucket(self, bucket: str) -> Decision:
+        """Whether the caller may upload anything to the bucket of this name."""
+        rights = self.uploads.get(bucket)
+        if rights is None:
+            return _denied(f"{self.rule}.uploads", f"does not name {echo(bucket)}")
+        return _allowed(rights.rule, f"names {bucket}")
+
     def sees_all(self, bucket: str) -> bool:
         """Whether the caller may see every job of the bucket, so that none has to be checked."""
         rights = self.buckets.get(bucket)
@@ -169,7 +213,7 @@ class Rights:
 
 
 class Question(NamedTuple):
-    """A hypothetical call for `explain`; None: any value."""
+    """A hypothetical call for `explain`; None: any value. `input_object` of an upload is its object."""
 
     method: str
     bucket: str | None
@@ -177,29 +221,47 @@ class Question(NamedTuple):
     output_bucket: str | None
     output_object: str | None
     preset: str | None
+    content_length: int | None = None
+    content_type: str | None = None
 
 
 def explain(rights: Rights | None, question: Question) -> list[Decision]:
     """Every decision on such a call, in order; the call is allowed when all of them allow."""
     if rights is None:
         return [_allowed("(no policy)", "allows everything")]
-    _, bucket, key, output, template, preset = question
-    decisions = [rights.of_method(question.method)]
+    bucket, decisions = question.bucket, [rights.of_method(question.method)]
     if bucket is None:
         return decisions
+    if question.method == CREATE_UPLOAD:
+        return [*decisions, *_explain_upload(rights, bucket, question)]
     decisions.append(rights.of_bucket(bucket))
-    if not decisions[-1].allowed:
-        # What a caller may do in a bucket is the same rule.
-        return decisions
-    output = output or bucket
-    if key is not None:
-        decisions.append(rights.of_input(bucket, key))
-    if template is not None:
-        decisions.append(rights.of_output(bucket, output, template))
+    # What a caller may do in a bucket is the same rule.
+    return [*decisions, *_explain_create(rights, bucket, question)] if decisions[-1].allowed else decisions
+
+
+def _explain_create(rights: Rights, bucket: str, question: Question) -> list[Decision]:
+    decisions, output = [], question.output_bucket or bucket
+    if question.input_object is not None:
+        decisions.append(rights.of_input(bucket, question.input_object))
+    if question.output_object is not None:
+        decisions.append(rights.of_output(bucket, output, question.output_object))
     elif question.method == CREATE:
         decisions.append(rights.of_output_bucket(bucket, output))
-    if preset is not None:
-        decisions.append(rights.of_preset(preset))
+    if question.preset is not None:
+        decisions.append(rights.of_preset(question.preset))
+    return decisions
+
+
+def _explain_upload(rights: Rights, bucket: str, question: Question) -> list[Decision]:
+    decisions, found = [rights.of_upload_bucket(bucket)], rights.uploads.get(bucket)
+    if found is None:
+        return decisions
+    if question.input_object is not None:
+        decisions.append(found.of_object(question.input_object))
+    if question.content_length is not None:
+        decisions.append(found.of_length(question.content_length))
+    if question.content_type is not None:
+        decisions.append(found.of_type(question.content_type))
     return decisions
 
 

@@ -68,6 +68,18 @@ def object_key(value: str) -> str | None:
     return characters(value)
 
 
+def upload_key(value: str) -> str | None:
+    """A key of an object that is made by an upload, which may have `${UploadId}` in it."""
+    if value.startswith("/"):
+        return "must not begin with /"
+    return object_key(value)
+
+
+def bytes_of(length: int) -> Rule:
+    """Exactly so many bytes."""
+    return lambda value: None if len(value) == length else f"must have {length} bytes"
+
+
 def page_ranges(value: str) -> str | None:
     """Numbers and ranges, ascending, without overlap: `1,2-4,7` (vendor document 460/46942)."""
     if len(value) > 1000:  # noqa: PLR2004 - named in the contract

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 
 from docpreview.v1 import preview_job_service_pb2 as jobs
 from docpreview.v1 import preview_queue_service_pb2 as queues
+from docpreview.v1 import upload_service_pb2 as uploads
 from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
 from docpreview_gateway.model import rules
 from docpreview_gateway.model.buckets import BUCKET, REGION
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 MAX_PAGE_URL_SECONDS = 3600
 MAX_WAIT_SECONDS = 300
 MAX_SINGLE_IMAGE_PAGES = 20
+MAX_DOCUMENT_BYTES = 200 * 1024 * 1024
+"""Bytes of the largest document that the cloud converts (vendor document 460/46942: 200 MB)."""
+
+MAX_UPLOAD_URL_SECONDS = 3600
 _BUCKET = rules.matches(BUCKET.pattern, "must have the form <name>-<appid>, such as documents-1250000000")
 _REGION = rules.matches(REGION.pattern, "must be a region in the cloud's spelling, such as ap-chongqing")
 _QUEUE_ID = rules.matches("[A-Za-z0-9]{1,64}", "must be 1 to 64 letters and digits")
@@ -29,6 +34,10 @@ _JOB_ID = rules.matches("[A-Za-z0-9]{1,64}", "must be 1 to 64 letters and digits
 _PAGE_URL_TTL = rules.duration(1, MAX_PAGE_URL_SECONDS)
 _UUID = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _PAGE_TOKEN = rules.at_most(1024)
+_UPLOAD_TOKEN = rules.matches("[A-Za-z0-9_-]{1,4096}", "must be the upload_token of CreateUpload, unchanged")
+_WORD = "[A-Za-z0-9!#$&^_.+-]+"
+_MEDIA_TYPE = f"(?!.{{128}}){_WORD}/{_WORD}(; ?{_WORD}={_WORD})*"
+_ETAG = rules.matches("[ -~]{1,128}", "must be an ETag header of a reply to a part, unchanged")
 
 
 class Field(NamedTuple):
@@ -98,6 +107,11 @@ FIELDS: dict[type[Message], tuple[Field, ...]] = {
         Field("job_id", _JOB_ID, required=True),
         Field("page_url_ttl", _PAGE_URL_TTL),
     ),
+    jobs.WatchPreviewJobsRequest: (
+        Field("bucket", _BUCKET, required=True),
+        Field("job_ids", rules.each(_JOB_ID, at_least=1, limit=1000), required=True),
+        Field("page_url_ttl", _PAGE_URL_TTL),
+    ),
     queues.ListPreviewQueuesRequest: (
         Field("bucket", _BUCKET, required=True),
         Field("queue_ids", rules.each(_QUEUE_ID, limit=10)),
@@ -105,6 +119,22 @@ FIELDS: dict[type[Message], tuple[Field, ...]] = {
         Field("page_size", rules.between(0, 100)),
         Field("page_token", _PAGE_TOKEN),
     ),
+    uploads.CreateUploadRequest: (
+        Field("bucket", _BUCKET, required=True),
+        Field("object", rules.upload_key, required=True),
+        Field("content_length", rules.between(1, MAX_DOCUMENT_BYTES), required=True),
+        Field(
+            "content_type",
+            rules.matches(_MEDIA_TYPE, "must be a media type of at most 127 characters, such as application/pdf"),
+        ),
+        Field("content_md5", rules.bytes_of(16)),
+        Field("ttl", rules.duration(1, MAX_UPLOAD_URL_SECONDS)),
+    ),
+    uploads.CompleteUploadRequest: (
+        Field("upload_token", _UPLOAD_TOKEN, required=True),
+        Field("etags", rules.each(_ETAG, at_least=1, limit=200), required=True),
+    ),
+    uploads.AbortUploadRequest: (Field("upload_token", _UPLOAD_TOKEN, required=True),),
 }
 """Ranges and formats of the contract's comments; `tests/unit/model/test_validation.py` compares the two."""
 

@@ -23,7 +23,7 @@ from google.protobuf.message import DecodeError, Message
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.access.directory import Unauthenticated
 from docpreview_gateway.model import trace_context
-from docpreview_gateway.model.call import Call, Method
+from docpreview_gateway.model.call import MAX_REPLY_BYTES, Call, Method
 from docpreview_gateway.model.callers import ANONYMOUS, Caller
 from docpreview_gateway.model.errors import GatewayError, NotPermitted
 from docpreview_gateway.rpc.callers import authorize, identified, metadata_of
@@ -42,9 +42,6 @@ if TYPE_CHECKING:
     from docpreview_gateway.rpc.ports import RpcTelemetry
 
     Context = grpc.aio.ServicerContext[bytes, bytes]
-
-MAX_SEND_BYTES = 4 * 1024 * 1024 - 64 * 1024
-"""Bytes of the largest reply: clients accept 4 MiB by default."""
 
 OVERLOADED_SECONDS = 0.3
 """`retry_after` of a call beyond the bounds; another replica may accept it immediately."""
@@ -337,10 +334,10 @@ def _decode(route: Route[Any], raw: bytes) -> Message:
 
 
 def _check_size(encoded: bytes) -> None:
-    if len(encoded) > MAX_SEND_BYTES:
+    if len(encoded) > MAX_REPLY_BYTES:
         raise GatewayError(
             reasons.ERROR_REASON_REPLY_TOO_LARGE,
-            f"the reply has {len(encoded)} bytes, more than {MAX_SEND_BYTES}: "
+            f"the reply has {len(encoded)} bytes, more than {MAX_REPLY_BYTES}: "
             "ask for fewer jobs, or leave page_url_ttl unset",
         )
 

@@ -8,9 +8,9 @@ import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, text_format
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from docpreview_gateway.model.call import MAX_REPLY_BYTES
 from docpreview_gateway.model.contract import SERVICE_NAMES
 from docpreview_gateway.rpc.accepting import Server
-from docpreview_gateway.rpc.handlers import MAX_SEND_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +37,7 @@ CHANNEL_ARGUMENTS: Sequence[tuple[str, int]] = (
     # Limits of a connection and of the process, as an Envoy at the edge would set them.
     ("grpc.max_allowed_incoming_connections", MOST_CONNECTIONS),
     ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
-    ("grpc.max_send_message_length", MAX_SEND_BYTES + 1024),
+    ("grpc.max_send_message_length", MAX_REPLY_BYTES + 1024),
     # What a stream may send ahead of a reader. gRPC's 4 MiB for each stream, and more after a probe of the bandwidth,
     # would be far more than the memory of a process.
     ("grpc.http2.lookahead_bytes", 65_536),

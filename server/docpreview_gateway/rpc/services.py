@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.jobs.preview_jobs import PreviewJobs
     from docpreview_gateway.jobs.preview_queues import PreviewQueues
     from docpreview_gateway.rpc.streams import Streams
+    from docpreview_gateway.uploads.uploads import Uploads
 
 LONGEST_UNARY = 60.0
 """Most seconds that a call may take, whatever its deadline; waits and watches have longer limits."""
@@ -29,11 +30,19 @@ LONGEST_UNARY = 60.0
 _MARGIN = 10.0
 
 
-def routes(
-    jobs: PreviewJobs, queues: PreviewQueues, usages: PageUsages, audit: AuditLog, *, longest_stream: float
+def routes(  # noqa: PLR0913 - the use-cases of all services
+    jobs: PreviewJobs,
+    queues: PreviewQueues,
+    usages: PageUsages,
+    uploads: Uploads,
+    audit: AuditLog,
+    *,
+    longest_stream: float,
 ) -> list[Route[Any]]:
     """A route for every method of the contract. KeyError, at start-up, for one without use-case."""
-    longest = {"WaitPreviewJob": MAX_WAIT_SECONDS + _MARGIN, "WatchPreviewJob": longest_stream + _MARGIN}
+    longest = {"WaitPreviewJob": MAX_WAIT_SECONDS + _MARGIN} | dict.fromkeys(
+        ("WatchPreviewJob", "WatchPreviewJobs"), longest_stream + _MARGIN
+    )
     use_cases: Mapping[str, Callable[..., Any]] = {
         "CreatePreviewJob": audited(jobs.create, audit),
         "GetPreviewJob": jobs.get,
@@ -41,8 +50,12 @@ def routes(
         "ListPreviewJobs": jobs.list_jobs,
         "WaitPreviewJob": jobs.wait,
         "WatchPreviewJob": jobs.watch,
+        "WatchPreviewJobs": jobs.watch_many,
         "ListPreviewQueues": queues.list_queues,
         "GetUsage": usages.get_usage,
+        "CreateUpload": uploads.create,
+        "CompleteUpload": uploads.complete,
+        "AbortUpload": uploads.abort,
     }
     return [
         Route(

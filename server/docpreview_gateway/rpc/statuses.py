@@ -9,20 +9,13 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc import StatusCode
 
 from docpreview.v1 import error_reason_pb2 as r
-from docpreview_gateway.model.errors import GatewayError, InvalidRequest, LimitReached, echo
+from docpreview_gateway.model.errors import GatewayError, InvalidRequest, LimitReached, cut, echo
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 DOMAIN = "docpreview"
 DETAILS_KEY = "grpc-status-details-bin"
-
-MAX_TEXT_BYTES = 512
-"""Bytes of UTF-8 of a text in a status, such as its message.
-
-By default clients refuse trailers above 8 KiB, and with them the whole status. A message is there up to three times:
-percent-encoded, in the details, and in a QuotaFailure.
-"""
 
 MAX_VIOLATIONS_BYTES = 2560
 """Bytes of a request's violations in a status; further ones are told after a repetition of the call."""
@@ -78,6 +71,13 @@ CODES: dict[r.ErrorReason.ValueType, StatusCode] = {
     r.ERROR_REASON_IDENTITY_UNAVAILABLE: StatusCode.UNAVAILABLE,
     r.ERROR_REASON_CREATE_OUTCOME_AMBIGUOUS: StatusCode.UNKNOWN,
     r.ERROR_REASON_PAGE_BUDGET_TOO_SMALL: StatusCode.RESOURCE_EXHAUSTED,
+    r.ERROR_REASON_INPUT_OBJECT_EMPTY: StatusCode.FAILED_PRECONDITION,
+    r.ERROR_REASON_INPUT_OBJECT_TOO_LARGE: StatusCode.FAILED_PRECONDITION,
+    r.ERROR_REASON_INPUT_FORMAT_UNSUPPORTED: StatusCode.INVALID_ARGUMENT,
+    r.ERROR_REASON_INPUT_FORMAT_MISMATCH: StatusCode.FAILED_PRECONDITION,
+    r.ERROR_REASON_INPUT_ENCRYPTED: StatusCode.FAILED_PRECONDITION,
+    r.ERROR_REASON_UPLOAD_NOT_FOUND: StatusCode.NOT_FOUND,
+    r.ERROR_REASON_UPLOAD_INCOMPLETE: StatusCode.FAILED_PRECONDITION,
 }
 
 
@@ -102,7 +102,7 @@ def rich_status(error: GatewayError, request_id: str, *, disclosed: bool = False
     Unless `disclosed`, the cloud's request id is left out: calls of several callers may share a request.
     """
     code = CODES[error.reason]
-    message = _cut(error.message)
+    message = cut(error.message)
     status = status_pb2.Status(code=code.value[0], message=message)
     reason = r.ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_")
     for detail in _details(error, reason, request_id, disclosed=disclosed):
@@ -119,7 +119,7 @@ def _details(error: GatewayError, reason: str, request_id: str, *, disclosed: bo
     if isinstance(error, InvalidRequest):
         details.append(_bad_request(error))
     if isinstance(error, LimitReached):
-        violation = error_details_pb2.QuotaFailure.Violation(subject=error.subject, description=_cut(error.message))
+        violation = error_details_pb2.QuotaFailure.Violation(subject=error.subject, description=cut(error.message))
         details.append(error_details_pb2.QuotaFailure(violations=[violation]))
     if error.retry_after is not None:
         delay = Duration()
@@ -131,15 +131,8 @@ def _details(error: GatewayError, reason: str, request_id: str, *, disclosed: bo
 def _bad_request(error: InvalidRequest) -> error_details_pb2.BadRequest:
     found = error_details_pb2.BadRequest()
     for wrong in error.violations:
-        found.field_violations.add(field=echo(wrong.field), description=_cut(wrong.description))
+        found.field_violations.add(field=echo(wrong.field), description=cut(wrong.description))
         if found.ByteSize() > MAX_VIOLATIONS_BYTES:
             del found.field_violations[-1]
             break
     return found
-
-
-def _cut(text: str) -> str:
-    """The text, or its beginning when it is longer than a status may be."""
-    if len(text) <= MAX_TEXT_BYTES // 4 or len(encoded := text.encode()) <= MAX_TEXT_BYTES:
-        return text
-    return encoded[:MAX_TEXT_BYTES].decode(errors="ignore") + "…"

@@ -20,7 +20,7 @@ from docpreview_gateway.model import strict_yaml, validation
 from docpreview_gateway.model.callers import ANONYMOUS, GATEWAY
 from docpreview_gateway.model.contract import METHOD_NAMES
 from docpreview_gateway.model.option_rules import CLOUD_DEFAULTS, OptionRules
-from docpreview_gateway.model.policy import ANY_METHOD, OPERATORS_METHODS, BucketRights, Rights
+from docpreview_gateway.model.policy import ANY_METHOD, OPERATORS_METHODS, BucketRights, Rights, UploadRights
 from docpreview_gateway.settings.limits import CallerLimitSettings, Section
 from docpreview_gateway.settings.problems import problems
 
@@ -79,6 +79,7 @@ def _preview_options(value: dict[str, Any]) -> PreviewOptions:
 Prefix = Annotated[str, AfterValidator(_prefix)]
 CallerName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 Options = Annotated[dict[str, Any], AfterValidator(_options)]
+MediaType = Annotated[str, Field(pattern=r"^[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+$", max_length=127)]
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
@@ -123,6 +124,20 @@ class BucketPart(Section):
     pages: tuple[OutputPart, ...] = ()
 
 
+class UploadsPart(Section):
+    """What may be uploaded to a bucket."""
+
+    bucket: str
+    prefixes: tuple[Prefix, ...] = Field(min_length=1)
+    max_bytes: int = Field(validation.MAX_DOCUMENT_BYTES, ge=1, le=validation.MAX_DOCUMENT_BYTES)
+    types: tuple[MediaType, ...] = Field((), min_length=1)
+    overwrite: bool = False
+
+    def rights(self, rule: str) -> UploadRights:
+        """The rights, at this path."""
+        return UploadRights(rule, self.prefixes, self.max_bytes, frozenset(self.types), self.overwrite)
+
+
 class OptionsPart(Section):
     """Rules for the options of a caller's creates."""
 
@@ -152,6 +167,7 @@ class CallerPart(CallerLimitSettings):
     identities: tuple[IdentityPart, ...] = Field(min_length=1)
     methods: Names
     buckets: tuple[BucketPart, ...] = ()
+    uploads: tuple[UploadsPart, ...] = ()
     dedupe_seconds: float = Field(0.0, ge=0, le=86400)
     options: OptionsPart = OptionsPart()
     presets: tuple[str, ...] = ()
@@ -244,6 +260,8 @@ def _unknown_references(policy: PolicyPart, surroundings: Surroundings) -> Itera
         for wrong in sorted({bucket.bucket for bucket in caller.buckets} | results):
             if wrong not in surroundings.buckets:
                 yield f"{where}.buckets: {wrong} is not among the buckets of the configuration"
+        for wrong in sorted({upload.bucket for upload in caller.uploads} - surroundings.buckets):
+            yield f"{where}.uploads: {wrong} is not among the buckets of the configuration"
         for wrong in sorted(set(caller.presets) - set(policy.presets)):
             yield f"{where}.presets: there is no preset {wrong}"
         yield from _unusable_identities(f"{where}.identities", caller, surroundings)
@@ -270,6 +288,8 @@ def _duplicates(policy: PolicyPart) -> Iterator[str]:
         yield f"callers.{', '.join(sorted(owners))}: an identity is listed more than once"
     for name, caller in policy.callers.items():
         yield from _repeated_buckets(f"callers.{name}.buckets", caller.buckets)
+        if repeated := _repeated(upload.bucket for upload in caller.uploads):
+            yield f"callers.{name}.uploads: {repeated[0]} is listed more than once; give one entry all of its prefixes"
 
 
 def _repeated_buckets(where: str, buckets: tuple[BucketPart, ...]) -> Iterator[str]:
@@ -331,4 +351,5 @@ def _rights(rule: str, part: CallerPart, presets: Mapping[str, PreviewOptions]) 
         part.options.option_rules(),
         MappingProxyType({name: presets[name] for name in part.presets}),
         part.page_urls,
+        MappingProxyType({found.bucket: found.rights(f"{rule}.uploads[{found.bucket}]") for found in part.uploads}),
     )

@@ -12,7 +12,7 @@ from docpreview_gateway.model.policy import CREATE, covers_nothing
 from docpreview_gateway.settings.policy_file import directory, parsed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from docpreview_gateway.model.policy import Rights
@@ -46,8 +46,14 @@ def _prefixes(rights: Rights) -> Iterator[str]:
         listed += [(f"outputs[{name}].prefixes", prefixes) for name, prefixes in bucket.outputs.items()]
         listed += [(f"pages[{name}].prefixes", prefixes) for name, prefixes in bucket.pages.items()]
         for what, prefixes in listed:
-            for prefix in filter(covers_nothing, prefixes):
-                yield f"{bucket.rule}.{what}: {prefix!r} covers nothing: no key with .. or empty parts is permitted"
+            yield from _empty_prefixes(f"{bucket.rule}.{what}", prefixes)
+    for upload in rights.uploads.values():
+        yield from _empty_prefixes(f"{upload.rule}.prefixes", upload.prefixes)
+
+
+def _empty_prefixes(rule: str, prefixes: Iterable[str]) -> Iterator[str]:
+    for prefix in filter(covers_nothing, prefixes):
+        yield f"{rule}: {prefix!r} covers nothing: no key with .. or empty parts is permitted"
 
 
 def _refused(rights: Rights) -> Iterator[str]:

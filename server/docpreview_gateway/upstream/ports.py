@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from docpreview.v1.error_reason_pb2 import ErrorReason
@@ -52,6 +52,37 @@ class ObjectTags(Protocol):
 
     async def tag(self, bucket: Bucket, key: str, call: Call) -> str:
         """A tag that changes with the content; empty: the store gives none. GatewayError, by the deadline."""
+        ...
+
+
+class ObjectFacts(NamedTuple):
+    """What the store says of an object; `upload_id` is that of the upload that made it (empty: none of ours)."""
+
+    length: int
+    etag: str
+    crc64: int | None
+    upload_id: str
+
+
+class ObjectStore(Protocol):
+    """The cloud's object store. Everything is one attempt, and ends by the call's deadline."""
+
+    async def head(self, bucket: Bucket, key: str, call: Call) -> ObjectFacts:
+        """What the store says of an object. INPUT_OBJECT_NOT_FOUND when there is none."""
+        ...
+
+    async def initiate(self, bucket: Bucket, key: str, headers: Mapping[str, str], call: Call) -> str:
+        """Begin a multipart upload of an object with these headers. Returns its id."""
+        ...
+
+    async def complete(  # noqa: PLR0913, PLR0917 - as the store asks for it
+        self, bucket: Bucket, key: str, multipart: str, etags: Sequence[str], headers: Mapping[str, str], call: Call
+    ) -> None:
+        """Make an object of the parts of a multipart upload."""
+        ...
+
+    async def abort(self, bucket: Bucket, key: str, multipart: str, call: Call) -> None:
+        """Delete the parts of a multipart upload."""
         ...
 
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from grpc_health.v1 import health
 
+from docpreview_gateway.model.call import MAX_REPLY_BYTES
 from docpreview_gateway.model.contract import SERVICE_NAMES, SERVICES
 from docpreview_gateway.model.policy import REFLECTION
 from docpreview_gateway.model.validation import MAX_WAIT_SECONDS
-from docpreview_gateway.rpc.handlers import MAX_SEND_BYTES
 from docpreview_gateway.rpc.server import MAX_RECEIVE_BYTES
 from docpreview_gateway.rpc.services import LONGEST_UNARY
 from docpreview_gateway.wiring.envoy import (
@@ -137,7 +137,7 @@ def _json(folder: Path) -> Config:
         "auto_mapping": True,
         "convert_grpc_status": True,
         "max_request_body_size": MAX_RECEIVE_BYTES,
-        "max_response_body_size": MAX_SEND_BYTES,
+        "max_response_body_size": MAX_REPLY_BYTES,
         "print_options": {"preserve_proto_field_names": True, "stream_newline_delimited": True},
         # Unknown methods go on to the routes: refused here, before its message has come, a call would be reset, which
         # some clients take for a broken answer.

@@ -44,6 +44,8 @@ from docpreview_gateway.storage.background import repeated
 from docpreview_gateway.telemetry.admin_server import NOT_LISTENING, admin_server
 from docpreview_gateway.telemetry.operator_page import SAMPLE_SECONDS, OperatorPage
 from docpreview_gateway.telemetry.prometheus_callers import PrometheusCallers
+from docpreview_gateway.uploads.tokens import UploadTokens
+from docpreview_gateway.uploads.uploads import Uploads
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from docpreview_gateway.wiring.access import CHECK_SECONDS, KEYS_SECONDS, Access
 from docpreview_gateway.wiring.creates import create_parts
@@ -67,7 +69,8 @@ if TYPE_CHECKING:
     from docpreview_gateway.rpc.handlers import Route
     from docpreview_gateway.settings.loading import Settings
     from docpreview_gateway.upstream.operations import Upstream
-    from docpreview_gateway.upstream.ports import JobFeed
+    from docpreview_gateway.upstream.ports import JobFeed, ObjectStore
+    from docpreview_gateway.wiring.access import HeldCredentials
 
 ENDED_UNASKED = 1
 """Exit code of a process that cannot listen again."""
@@ -133,7 +136,7 @@ class Gateway:
         upstream = cloud.jobs
         buckets = BucketRegistry([found.bucket() for found in self._settings.buckets])
         page_urls = PageUrls(buckets, credentials, times, base=self._settings.upstream.object_url_base)
-        watching = self._watching(upstream, times, cloud.feed)
+        watching = self._watching(upstream, times, cloud.feed, shared=authentication is not None)
         stack.push_async_callback(watching.close)
         await self._admin(stack)
         creates = await stack.enter_async_context(
@@ -156,6 +159,7 @@ class Gateway:
             jobs,
             PreviewQueues(upstream, buckets, tokens),
             creates.usages,
+            self._uploads(buckets, cloud.objects, credentials, times),
             self._observed.log,
             longest_stream=self._settings.watch.max_stream_seconds,
         )
@@ -183,12 +187,28 @@ class Gateway:
             shares=None if authentication is None else shares,
         )
 
-    def _watching(self, upstream: Upstream, times: CloudTimes, feed: JobFeed | None) -> Watching:
+    def _uploads(
+        self, buckets: BucketRegistry, store: ObjectStore, credentials: HeldCredentials, times: CloudTimes
+    ) -> Uploads:
+        return Uploads(
+            buckets,
+            store,
+            credentials,
+            times,
+            UploadTokens(credentials, buckets.find, secrets.token_bytes),
+            telemetry=self._observed.uploads,
+            random_bytes=secrets.token_bytes,
+            base=self._settings.upstream.object_url_base,
+        )
+
+    def _watching(self, upstream: Upstream, times: CloudTimes, feed: JobFeed | None, *, shared: bool) -> Watching:
         watch = self._settings.watch
+        shares = FairShares(watch.max_watches, "jobs in streams of WatchPreviewJobs", self._observed.limits)
         limits = WatchLimits(
             heartbeat=watch.heartbeat_seconds,
             stream=watch.max_stream_seconds,
             poll=self._settings.upstream.timeout_seconds,
+            jobs=watch.max_watches,
             schedule=watch.schedule(),
         )
         return Watching(
@@ -199,6 +219,7 @@ class Gateway:
             jitter=random.random,
             feed=feed,
             tracing=self._observed.tracing,
+            shares=shares if shared else None,
         )
 
     async def _admin(self, stack: AsyncExitStack) -> None:

@@ -24,6 +24,7 @@ from docpreview_gateway.telemetry.prometheus_jobs import PrometheusJobs
 from docpreview_gateway.telemetry.prometheus_limits import PrometheusLimits
 from docpreview_gateway.telemetry.prometheus_rpc import PrometheusRpc
 from docpreview_gateway.telemetry.prometheus_server import PrometheusServer
+from docpreview_gateway.telemetry.prometheus_uploads import PrometheusUploads
 from docpreview_gateway.telemetry.prometheus_upstream import PrometheusUpstream
 from docpreview_gateway.upstream.job_ends import JobEnds
 from docpreview_gateway.upstream.middleware.observed import observed
@@ -76,6 +77,7 @@ class Observability:
         self.upstream = PrometheusUpstream(self.registry, event)
         self.creates = PrometheusCreates(self.registry, self.limits, event)
         self.jobs = PrometheusJobs(self.registry)
+        self.uploads = PrometheusUploads(self.registry)
         calls = PrometheusRpc(self.registry)
         calls.build(release, platform.python_version(), grpc.__version__)
         as_json = logging.format == "json" or (logging.format == "auto" and not sys.stderr.isatty())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.upstream.client import CloudClient
+from docpreview_gateway.upstream.cloud_objects import CloudObjects
 from docpreview_gateway.upstream.memory_cache import LruMemoryCache
 from docpreview_gateway.upstream.middleware.cached import Cached
 from docpreview_gateway.upstream.middleware.coalesced import Coalesced
@@ -20,7 +21,6 @@ from docpreview_gateway.upstream.middleware.concurrency_limited import (
 from docpreview_gateway.upstream.middleware.rate_limited import RateLimited
 from docpreview_gateway.upstream.middleware.retrying import Retrying
 from docpreview_gateway.upstream.middleware.shared_reads import SharedReads
-from docpreview_gateway.upstream.object_tags import CloudObjectTags
 from docpreview_gateway.upstream.policies.retry_policy import RetryBudget
 from docpreview_gateway.wiring.system_clock import SystemClock
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.settings.loading import Settings
     from docpreview_gateway.upstream.cloud_clock import CloudTimes
     from docpreview_gateway.upstream.operations import Upstream
-    from docpreview_gateway.upstream.ports import CredentialsSource, JobFeed, ObjectTags
+    from docpreview_gateway.upstream.ports import CredentialsSource, JobFeed
     from docpreview_gateway.wiring.observability import Observability
     from docpreview_gateway.wiring.shared_state import SharedParts
 
@@ -40,11 +40,11 @@ UPSTREAM_TIMEOUT_AFTER_SECONDS = 1.0
 
 
 class CloudParts(NamedTuple):
-    """The cloud's job API, the feed of other replicas' reads, and the tags of objects."""
+    """The cloud's job API, the feed of other replicas' reads, and the object store."""
 
     jobs: Cached
     feed: JobFeed | None
-    objects: ObjectTags
+    objects: CloudObjects
 
 
 @asynccontextmanager
@@ -97,7 +97,7 @@ async def cloud_parts(
         )
         if shared is not None:
             await stack.enter_async_context(shared.listening(cached.forget_lists))
-        objects = CloudObjectTags(transport, credentials, times, host_limiters=limiters, telemetry=telemetry)
+        objects = CloudObjects(transport, credentials, times, host_limiters=limiters, telemetry=telemetry)
         yield CloudParts(cached, reads, objects)
 
 

@@ -13,8 +13,9 @@ import structlog
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import Page, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest, WatchPreviewJobResponse
+from docpreview_gateway.model.call import MAX_REPLY_BYTES
 from docpreview_gateway.model.errors import GatewayError, UpstreamError, UpstreamFacts
-from docpreview_gateway.rpc.handlers import MAX_SEND_BYTES, Handlers
+from docpreview_gateway.rpc.handlers import Handlers
 from tests.fakes.telemetry import FakeTelemetry
 from tests.unit.rpc.conftest import REQUEST, error_info, rich, switchboard
 
@@ -161,7 +162,7 @@ class TestErrors:
     async def test_a_reply_over_the_size_limit_is_reply_too_large(self, stream: bool) -> None:  # noqa: FBT001
         """With advice, instead of an error of the client's library."""
         huge = PreviewJob()
-        huge.result.pages.append(Page(url="x" * MAX_SEND_BYTES))
+        huge.result.pages.append(Page(url="x" * MAX_REPLY_BYTES))
 
         async def unary(_request: object, _call: Call) -> PreviewJob:
             return huge
@@ -199,15 +200,15 @@ class TestSizesAndBrokenStreams:
     async def test_a_reply_of_exactly_the_limit_arrives(self) -> None:
         """With a client's default settings."""
         job = PreviewJob()
-        job.user_data = "x" * (MAX_SEND_BYTES - 5)
-        job.user_data = "x" * (MAX_SEND_BYTES - 5 - (job.ByteSize() - MAX_SEND_BYTES))
-        assert job.ByteSize() == MAX_SEND_BYTES
+        job.user_data = "x" * (MAX_REPLY_BYTES - 5)
+        job.user_data = "x" * (MAX_REPLY_BYTES - 5 - (job.ByteSize() - MAX_REPLY_BYTES))
+        assert job.ByteSize() == MAX_REPLY_BYTES
 
         async def unary(_request: object, _call: Call) -> PreviewJob:
             return job
 
         async with switchboard(unary) as board:
-            assert len(await board.get()) == MAX_SEND_BYTES
+            assert len(await board.get()) == MAX_REPLY_BYTES
 
     async def test_a_request_over_the_size_limit_is_rejected_by_grpc(self) -> None:
         """No use-case runs."""

@@ -11,8 +11,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from docpreview_gateway.model.call import MAX_REPLY_BYTES
 from docpreview_gateway.model.contract import SERVICE_NAMES
-from docpreview_gateway.rpc.handlers import MAX_SEND_BYTES
 from docpreview_gateway.rpc.server import (
     CHANNEL_ARGUMENTS,
     MAX_METADATA_BYTES,
@@ -48,7 +48,7 @@ def test_an_unknown_channel_argument_is_not_found() -> None:
 
 def test_the_limit_of_replies_is_between_the_largest_reply_and_clients_default() -> None:
     """It must not reject a reply that the gateway allows."""
-    assert MAX_SEND_BYTES < dict(CHANNEL_ARGUMENTS)["grpc.max_send_message_length"] < 4 * 1024 * 1024
+    assert MAX_REPLY_BYTES < dict(CHANNEL_ARGUMENTS)["grpc.max_send_message_length"] < 4 * 1024 * 1024
 
 
 @pytest.mark.parametrize(("size", "taken"), [(MAX_METADATA_BYTES - 2000, True), (MAX_METADATA_BYTES + 2000, False)])

@@ -26,7 +26,7 @@ _BY_CODE = {
 _BY_END = {"timeout": JobFailure.REASON_TIMED_OUT, "timedout": JobFailure.REASON_TIMED_OUT}
 
 
-def reason_of(code: str, *, has_password: bool) -> JobFailure.Reason:
+def reason_of(code: str, *, has_password: bool) -> JobFailure.Reason.ValueType:
     """Why a job with this code failed; REASON_UNSPECIFIED for a code whose meaning is not known.
 
     The cloud has one code for documents that need a password and for a wrong one: `has_password` tells them apart.

@@ -18,7 +18,7 @@ from docpreview_gateway.upstream.wire import xml as xml_codec
 from docpreview_gateway.upstream.wire.http import HttpRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from docpreview_gateway.model.buckets import Bucket
 
@@ -142,3 +142,36 @@ def read_object(bucket: Bucket, key: str) -> HttpRequest:
 def head_object(bucket: Bucket, key: str) -> HttpRequest:
     """`HEAD /<key>` on the bucket's object host."""
     return HttpRequest("HEAD", bucket.object_host, f"/{key}")
+
+
+def put_object(bucket: Bucket, key: str, headers: Mapping[str, str]) -> HttpRequest:
+    """`PUT /<key>` of an object with these headers."""
+    return HttpRequest("PUT", bucket.object_host, f"/{key}", headers=headers)
+
+
+def put_part(bucket: Bucket, key: str, multipart: str, number: int, headers: Mapping[str, str]) -> HttpRequest:
+    """`PUT /<key>?partNumber=...&uploadId=...`: part `number`, from 1, of a multipart upload."""
+    query = (("partNumber", str(number)), ("uploadId", multipart))
+    return HttpRequest("PUT", bucket.object_host, f"/{key}", query=query, headers=headers)
+
+
+def initiate_multipart(bucket: Bucket, key: str, headers: Mapping[str, str]) -> HttpRequest:
+    """`POST /<key>?uploads`: begins a multipart upload of an object with these headers."""
+    headers = {**headers, "content-length": "0"}
+    return HttpRequest("POST", bucket.object_host, f"/{key}", query=(("uploads", ""),), headers=headers)
+
+
+def complete_multipart(
+    bucket: Bucket, key: str, multipart: str, etags: Sequence[str], headers: Mapping[str, str]
+) -> HttpRequest:
+    """`POST /<key>?uploadId=...`: makes the object of its parts, whose ETags are in their order."""
+    parts = [("Part", (("PartNumber", str(number)), ("ETag", etag))) for number, etag in enumerate(etags, 1)]
+    body = xml_codec.write("CompleteMultipartUpload", parts)
+    headers = {**headers, **_XML, "content-length": str(len(body))}
+    query = (("uploadId", multipart),)
+    return HttpRequest("POST", bucket.object_host, f"/{key}", query=query, headers=headers, body=body)
+
+
+def abort_multipart(bucket: Bucket, key: str, multipart: str) -> HttpRequest:
+    """`DELETE /<key>?uploadId=...`: deletes the parts of a multipart upload."""
+    return HttpRequest("DELETE", bucket.object_host, f"/{key}", query=(("uploadId", multipart),))

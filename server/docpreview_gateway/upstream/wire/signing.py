@@ -63,12 +63,13 @@ def sign(request: HttpRequest, credentials: Credentials, window: Window) -> Http
 def presign(request: HttpRequest, credentials: Credentials, window: Window) -> HttpRequest:
     """The request with its signature in the query, for URLs that are given to others.
 
-    Only the host header is signed: without it the URL would open the same key in other buckets of the account.
+    The host and all headers of the request are signed, and have to be sent with it. Without the host the URL would open
+    the same key in other buckets of the account.
     """
     query = request.query
     if credentials.token:
         query = (*query, ("x-cos-security-token", credentials.token))
-    signed = replace(request, headers={"host": request.host}, query=query)
+    signed = replace(request, headers={"host": request.host, **request.headers}, query=query)
     fields = _signature_fields(signed, credentials, window)
     return replace(signed, query=(*query, *fields))
 

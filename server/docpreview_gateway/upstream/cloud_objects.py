@@ -1,4 +1,4 @@
-"""Tags of the current content of objects, read by HEAD in one attempt, without retries.
+"""The cloud's object store (COS): what the gateway asks of it, each in one attempt, without retries.
 
 A bucket's object host has a limiter of its own, apart from the job API's: either host may fail alone.
 """
@@ -13,17 +13,19 @@ from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.model.errors import GatewayError, UpstreamError, UpstreamFacts
 from docpreview_gateway.upstream.client import from_transport
 from docpreview_gateway.upstream.middleware.observed import measured
-from docpreview_gateway.upstream.ports import Attempt, TransportError
-from docpreview_gateway.upstream.wire import origin, refusals, requests
+from docpreview_gateway.upstream.ports import Attempt, ObjectFacts, TransportError
+from docpreview_gateway.upstream.wire import objects, origin, refusals, requests
 from docpreview_gateway.upstream.wire.signing import Window, presign
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
     from docpreview_gateway.upstream.cloud_clock import CloudTimes
     from docpreview_gateway.upstream.middleware.concurrency_limited import HostLimiters
     from docpreview_gateway.upstream.ports import CredentialsSource, Transport, UpstreamTelemetry
-    from docpreview_gateway.upstream.wire.http import HttpRequest
+    from docpreview_gateway.upstream.wire.http import HttpReply, HttpRequest
 
 
 _REFUSED = {
@@ -33,8 +35,8 @@ _REFUSED = {
 """Replies to HEAD have no body and no error code: a missing right and a hidden object are the same 403."""
 
 
-class CloudObjectTags:
-    """`ObjectTags` of the cloud's object store, by the clock of the bucket's job API: both are of one cloud."""
+class CloudObjects:
+    """`ObjectStore` and `ObjectTags` of COS, by the clock of the bucket's job API: both are of one cloud."""
 
     def __init__(
         self,
@@ -53,14 +55,38 @@ class CloudObjectTags:
 
     async def tag(self, bucket: Bucket, key: str, call: Call) -> str:
         """The object's ETag, else its version id; empty when it has neither. GatewayError, by the deadline."""
-        return await self._host_limiters.through(bucket.object_host, call, partial(self._attempt, bucket, key, call))
+        reply = await self._send("head_object", bucket, requests.head_object(bucket, key), call)
+        return reply.headers.get("etag", "") or reply.headers.get("x-cos-version-id", "")
 
-    async def _attempt(self, bucket: Bucket, key: str, call: Call) -> str:
+    async def head(self, bucket: Bucket, key: str, call: Call) -> ObjectFacts:
+        """What the store says of an object. INPUT_OBJECT_NOT_FOUND when there is none."""
+        return objects.facts(await self._send("head_object", bucket, requests.head_object(bucket, key), call))
+
+    async def initiate(self, bucket: Bucket, key: str, headers: Mapping[str, str], call: Call) -> str:
+        """Begin a multipart upload of an object with these headers. Returns its id."""
+        request = requests.initiate_multipart(bucket, key, headers)
+        return objects.multipart_id(await self._send("initiate_multipart", bucket, request, call))
+
+    async def complete(  # noqa: PLR0913, PLR0917 - as the port
+        self, bucket: Bucket, key: str, multipart: str, etags: Sequence[str], headers: Mapping[str, str], call: Call
+    ) -> None:
+        """Make an object of the parts of a multipart upload."""
+        request = requests.complete_multipart(bucket, key, multipart, etags, headers)
+        objects.check_completed(await self._send("complete_multipart", bucket, request, call))
+
+    async def abort(self, bucket: Bucket, key: str, multipart: str, call: Call) -> None:
+        """Delete the parts of a multipart upload."""
+        await self._send("abort_multipart", bucket, requests.abort_multipart(bucket, key, multipart), call)
+
+    async def _send(self, name: str, bucket: Bucket, request: HttpRequest, call: Call) -> HttpReply:
+        attempt = partial(self._attempt, name, bucket, request, call)
+        return await self._host_limiters.through(bucket.object_host, call, attempt)
+
+    async def _attempt(self, name: str, bucket: Bucket, unsigned: HttpRequest, call: Call) -> HttpReply:
         # Signed in the query: in headers, the object store and the job API name a temporary key's token differently.
         window = Window.around(self._times.now(bucket.ci_host))
-        unsigned = requests.head_object(bucket, key)
         signed = presign(unsigned, self._credentials.credentials(bucket.credentials), window)
-        with measured(Attempt(bucket.name, "head_object", call.trace), self._telemetry):
+        with measured(Attempt(bucket.name, name, call.trace), self._telemetry):
             try:
                 async with asyncio.timeout_at(call.deadline):
                     return await self._exchange(signed)
@@ -68,16 +94,16 @@ class CloudObjectTags:
                 message = "the object store did not answer in time"
                 raise GatewayError(reasons.ERROR_REASON_DEADLINE_EXCEEDED, message) from None
 
-    async def _exchange(self, signed: HttpRequest) -> str:
+    async def _exchange(self, signed: HttpRequest) -> HttpReply:
         try:
             reply = await self._transport.send(signed)
         except TransportError as error:
             raise from_transport(error) from error
         if not origin.is_from_cos(reply):
             raise refusals.foreign(reply)
-        if reply.status in _REFUSED:
+        if signed.method == "HEAD" and reply.status in _REFUSED:
             facts = UpstreamFacts(http_status=reply.status, request_id=refusals.request_id_of(reply))
             raise UpstreamError(_REFUSED[reply.status], f"the object store answered HTTP {reply.status}", facts=facts)
         if not refusals.accepted(reply):
             raise refusals.read(reply)
-        return reply.headers.get("etag", "") or reply.headers.get("x-cos-version-id", "")
+        return reply

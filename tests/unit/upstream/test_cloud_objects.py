@@ -14,7 +14,7 @@ from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from docpreview_gateway.upstream.middleware.concurrency_limited import HostLimiterRules, HostLimiters
-from docpreview_gateway.upstream.object_tags import CloudObjectTags
+from docpreview_gateway.upstream.cloud_objects import CloudObjects
 from docpreview_gateway.upstream.policies.adaptive_limit import LimitBounds
 from docpreview_gateway.upstream.policies.host_breaker import BreakerRules
 from docpreview_gateway.upstream.ports import TransportError
@@ -41,7 +41,7 @@ class Scene:
         self.transport, self.telemetry, self.clock = FakeTransport(*script), FakeTelemetry(), FakeClock()
         rules = HostLimiterRules(BreakerRules(calls=2, open_seconds=60), LimitBounds(2, 1, 2, 2))
         host_limiters = HostLimiters(rules=rules, telemetry=self.telemetry, jitter=lambda: 0.5)
-        self.tags = CloudObjectTags(
+        self.tags = CloudObjects(
             self.transport,
             FakeCredentials(),
             CloudTimes(self.clock),

@@ -1,0 +1,146 @@
+"""Multipart uploads: parts in files of the object store, and the object that is made of them."""
+
+import asyncio
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import md5
+from pathlib import Path
+
+from docpreview_emulator.clock import Clock
+from docpreview_emulator.database import Database
+from docpreview_emulator.errors import CloudError
+from docpreview_emulator.model import Bucket, StoredObject
+from docpreview_emulator.objects import ObjectTable, Properties, Upload
+
+MIN_PART_BYTES = 1024 * 1024
+"""Bytes that every part but the last must have (vendor document 436/7742)."""
+
+MAX_PARTS = 10_000
+_CHUNK = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Multipart:
+    """A multipart upload that has been begun."""
+
+    upload_id: str
+    bucket: Bucket
+    key: str
+    content_type: str
+    metadata: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part that was put; `path` is the name of its file."""
+
+    number: int
+    path: str
+    size: int
+    etag: str
+
+
+class MultipartTable:
+    """Every bucket's multipart uploads."""
+
+    def __init__(self, database: Database, objects: ObjectTable, directory: Path, clock: Clock) -> None:
+        self._database = database
+        self._objects = objects
+        self._directory = directory
+        self._clock = clock
+
+    def begin(self, bucket: Bucket, key: str, properties: Properties) -> str:
+        """Begin an upload. Returns its id."""
+        upload_id = secrets.token_hex(32)
+        facts = (properties.content_type, json.dumps(dict(properties.metadata)), self._clock.now())
+        with self._database.transaction() as connection:
+            row = (upload_id, bucket.name, bucket.region, key, *facts)
+            connection.execute("INSERT INTO multiparts VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        return upload_id
+
+    def find(self, bucket: Bucket, key: str, upload_id: str) -> Multipart:
+        """An upload of this object.
+
+        Raises:
+            CloudError: 404 NoSuchUpload: it was never begun, or is completed or aborted.
+        """
+        statement = "SELECT * FROM multiparts WHERE upload_id = ? AND bucket = ? AND region = ? AND key = ?"
+        with self._database.transaction() as connection:
+            row = connection.execute(statement, (upload_id, bucket.name, bucket.region, key)).fetchone()
+        if row is None:
+            raise CloudError(404, "NoSuchUpload", "The specified multipart upload does not exist.")
+        return Multipart(upload_id, bucket, key, row["content_type"], json.loads(row["metadata"]))
+
+    def put(self, multipart: Multipart, number: int, upload: Upload) -> str:
+        """Store a part, replacing an older one of its number. Returns its ETag."""
+        upload.close()
+        etag = upload.digest.hex()
+        older = {part.number: part for part in self.parts(multipart)}.get(number)
+        with self._database.transaction() as connection:
+            row = (multipart.upload_id, number, upload.path.name, upload.size, etag)
+            connection.execute("INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?, ?)", row)
+        if older is not None:
+            self._delete_file(older)
+        return etag
+
+    def parts(self, multipart: Multipart) -> list[Part]:
+        """The parts that were put, by number."""
+        statement = "SELECT number, path, size, etag FROM parts WHERE upload_id = ? ORDER BY number"
+        with self._database.transaction() as connection:
+            return [Part(*row) for row in connection.execute(statement, (multipart.upload_id,))]
+
+    async def complete(
+        self, multipart: Multipart, named: Sequence[tuple[int, str]], *, replaces: bool = True
+    ) -> StoredObject:
+        """Make the object of the parts that are named by number and ETag.
+
+        Raises:
+            CloudError: 400 InvalidPart, InvalidPartOrder or EntityTooSmall; 409 FileAlreadyExists.
+        """
+        chosen = _chosen(self.parts(multipart), named)
+        upload = self._objects.begin()
+        try:
+            await asyncio.to_thread(self._join, chosen, upload)
+            digest = md5(b"".join(bytes.fromhex(part.etag) for part in chosen), usedforsecurity=False).hexdigest()
+            etag = f"{digest}-{len(chosen)}"
+            properties = Properties(multipart.content_type, multipart.metadata, replaces, etag)
+            stored = self._objects.finish(upload, multipart.bucket, multipart.key, properties)
+        except BaseException:
+            upload.discard()
+            raise
+        self.abort(multipart)
+        return stored
+
+    def abort(self, multipart: Multipart) -> None:
+        """Forget an upload and delete its parts."""
+        parts = self.parts(multipart)
+        with self._database.transaction() as connection:
+            for table in ("parts", "multiparts"):
+                connection.execute(f"DELETE FROM {table} WHERE upload_id = ?", (multipart.upload_id,))  # noqa: S608 - constants
+        for part in parts:
+            self._delete_file(part)
+
+    def _join(self, parts: Sequence[Part], upload: Upload) -> None:
+        for part in parts:
+            with (self._directory / part.path).open("rb") as file:
+                while data := file.read(_CHUNK):
+                    upload.write(data)
+
+    def _delete_file(self, part: Part) -> None:
+        (self._directory / part.path).unlink(missing_ok=True)
+
+
+def _chosen(stored: Sequence[Part], named: Sequence[tuple[int, str]]) -> list[Part]:
+    numbers = [number for number, _ in named]
+    if numbers != sorted(set(numbers)):
+        raise CloudError(400, "InvalidPartOrder", "The list of parts is not in ascending order of their numbers.")
+    by_number = {part.number: part for part in stored}
+    chosen = [by_number[number] for number in numbers if number in by_number]
+    etags = [etag.strip().strip('"') for _, etag in named]
+    if not named or [part.etag for part in chosen] != etags:
+        raise CloudError(400, "InvalidPart", "A part is missing, or its ETag is not the one that is given.")
+    if any(part.size < MIN_PART_BYTES for part in chosen[:-1]):
+        raise CloudError(400, "EntityTooSmall", "A part other than the last is smaller than the minimum.")
+    return chosen

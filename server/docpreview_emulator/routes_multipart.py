@@ -1,0 +1,88 @@
+"""The routes of multipart uploads: begin, put a part, list the parts, complete and abort."""
+
+from collections.abc import Awaitable, Callable
+
+from docpreview_emulator.backend import Backend
+from docpreview_emulator.documents import completed_response, initiated_response, parts_response
+from docpreview_emulator.errors import CloudError, invalid_argument
+from docpreview_emulator.exchange import Answer, Exchange
+from docpreview_emulator.model import Bucket
+from docpreview_emulator.multiparts import MAX_PARTS, Multipart
+from docpreview_emulator.objects import already_exists
+from docpreview_emulator.receiving import properties_of, receive
+from docpreview_emulator.routes_jobs import read_body
+from docpreview_emulator.xmltree import Element, read_xml
+
+_Route = Callable[[Exchange, Multipart], Awaitable[Answer]]
+
+
+class MultipartRoutes:
+    """Answers requests whose signature is good."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._routes: dict[tuple[str, frozenset[str]], _Route] = {
+            ("PUT", frozenset({"partNumber", "uploadId"})): self._put,
+            ("GET", frozenset({"uploadId"})): self._list,
+            ("POST", frozenset({"uploadId"})): self._complete,
+            ("DELETE", frozenset({"uploadId"})): self._abort,
+        }
+
+    async def answer(self, exchange: Exchange, bucket: Bucket, key: str, subresource: frozenset[str]) -> Answer:
+        """The answer to a request for this subresource of an object.
+
+        Raises:
+            CloudError: it is a refusal.
+            StorageError: the disk or the database is unusable.
+        """
+        if (exchange.method, subresource) == ("POST", frozenset({"uploads"})):
+            return self._begin(exchange, bucket, key)
+        route = self._routes.get((exchange.method, subresource))
+        if route is None:
+            raise CloudError(501, "NotImplemented", "The emulator has no such subresource of objects.")
+        return await route(exchange, self._backend.multiparts.find(bucket, key, exchange.param("uploadId") or ""))
+
+    def _begin(self, exchange: Exchange, bucket: Bucket, key: str) -> Answer:
+        properties = properties_of(exchange)
+        if not properties.replaces and self._backend.objects.find(bucket, key) is not None:
+            raise already_exists()
+        upload_id = self._backend.multiparts.begin(bucket, key, properties)
+        return Answer(body=initiated_response(bucket, key, upload_id))
+
+    async def _put(self, exchange: Exchange, multipart: Multipart) -> Answer:
+        number = exchange.param("partNumber") or ""
+        if not (number.isascii() and number.isdigit() and 1 <= int(number) <= MAX_PARTS):
+            raise invalid_argument(f"partNumber must be a number from 1 to {MAX_PARTS}.")
+        upload = self._backend.objects.begin()
+        try:
+            await receive(exchange, upload)
+            etag = self._backend.multiparts.put(multipart, int(number), upload)
+        except BaseException:
+            upload.discard()
+            raise
+        return Answer(headers={"ETag": f'"{etag}"', "x-cos-hash-crc64ecma": upload.crc64})
+
+    async def _list(self, _exchange: Exchange, multipart: Multipart) -> Answer:
+        parts = [(part.number, part.etag, part.size) for part in self._backend.multiparts.parts(multipart)]
+        return Answer(body=parts_response(multipart.bucket, multipart.key, multipart.upload_id, parts))
+
+    async def _complete(self, exchange: Exchange, multipart: Multipart) -> Answer:
+        root = read_xml(await read_body(exchange.source))
+        if root.name != "CompleteMultipartUpload":
+            raise CloudError(400, "MalformedXML", f"The root element is {root.name}, not CompleteMultipartUpload.")
+        named = [_named(part) for part in root.children if part.name == "Part"]
+        replaces = properties_of(exchange).replaces
+        stored = await self._backend.multiparts.complete(multipart, named, replaces=replaces)
+        body = completed_response(exchange.host, stored)
+        return Answer(body=body, headers={"x-cos-hash-crc64ecma": stored.crc64})
+
+    async def _abort(self, _exchange: Exchange, multipart: Multipart) -> Answer:
+        self._backend.multiparts.abort(multipart)
+        return Answer(204)
+
+
+def _named(part: Element) -> tuple[int, str]:
+    number = part.value("PartNumber")
+    if not (number.isascii() and number.isdigit()):
+        raise CloudError(400, "MalformedXML", "A PartNumber is not a number.")
+    return int(number), part.value("ETag")

@@ -1,0 +1,1 @@
+"""Uploads of documents by callers without cloud keys."""
