@@ -5,7 +5,7 @@
 //! left out, calls wait while the first connections are made and fail when there is none to be had. The name is looked
 //! up again every 30 seconds, and when a connection is lost.
 //!
-//! One address may stand for many gateways (a ClusterIP, a proxy). So an address that does not serve is connected to
+//! One address may stand for many gateways (a `ClusterIP`, a proxy). So an address that does not serve is connected to
 //! again, which leads to another gateway where there is one; and while no address serves, the connections that are there
 //! are used: a gateway that drains still answers.
 

@@ -225,13 +225,8 @@ impl Builder {
             #[cfg(feature = "files")]
             http: std::sync::OnceLock::new(),
         };
-        let options = Options {
-            timeouts: self.timeouts,
-            no_cache: false,
-            create_once: false,
-            metadata: None,
-            on_reply: None,
-        };
+        let options =
+            Options { timeouts: self.timeouts, no_cache: false, create_once: false, metadata: None, on_reply: None };
         Ok(Client::new(core, options))
     }
 }

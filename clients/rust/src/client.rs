@@ -243,7 +243,7 @@ impl Client {
     /// wrong with one job is an item of it, no error.
     #[must_use]
     pub fn watch_many(&self, request: WatchPreviewJobsRequest) -> WatchMany {
-        Series::new(watch::many(self.caller.clone(), request))
+        Series::new(watch::many(&self.caller, request))
     }
 
     /// Creates a job as [`Client::create`] does, and follows it as [`Client::watch`] does. With `page_url_ttl` its pages

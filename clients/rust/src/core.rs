@@ -38,9 +38,12 @@ pub(crate) struct Options {
     pub(crate) timeouts: Timeouts,
     pub(crate) no_cache: bool,
     pub(crate) create_once: bool,
-    pub(crate) metadata: Option<Arc<dyn Fn(&mut MetadataMap) + Send + Sync>>,
-    pub(crate) on_reply: Option<Arc<dyn Fn(&MetadataMap) + Send + Sync>>,
+    pub(crate) metadata: Option<Metadata>,
+    pub(crate) on_reply: Option<OnReply>,
 }
+
+type Metadata = Arc<dyn Fn(&mut MetadataMap) + Send + Sync>;
+type OnReply = Arc<dyn Fn(&MetadataMap) + Send + Sync>;
 
 /// What all clones of a client share.
 pub(crate) struct Core {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
-use futures_util::stream::{Stream, select_all, unfold};
 use futures_util::StreamExt;
+use futures_util::stream::{Stream, select_all, unfold};
 use tokio::time::{Instant, timeout_at};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
@@ -28,6 +28,7 @@ const JOBS_OF_A_STREAM: usize = 1000;
 
 /// What happened to one of many jobs.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant)] // nearly all of them are jobs
 pub enum JobEvent {
     /// The job as it is now. When its state is terminal nothing more comes of it.
     Job(PreviewJob),
@@ -47,9 +48,9 @@ pub(crate) fn one(
 
 /// Many jobs, in as many streams as they take.
 pub(crate) fn many(
-    caller: Caller,
+    caller: &Caller,
     request: WatchPreviewJobsRequest,
-) -> impl Stream<Item = Result<JobEvent, Error>> + Send {
+) -> impl Stream<Item = Result<JobEvent, Error>> + Send + use<> {
     let mut ids = request.job_ids;
     ids.sort_unstable();
     ids.dedup();

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use docpreview_client::v1::preview_job::State;
-use docpreview_client::v1::{self, PreviewJob};
 use docpreview_client::v1::watch_preview_jobs_response::{Event, Heartbeat, JobError};
+use docpreview_client::v1::{self, PreviewJob};
 use docpreview_client::{Client, Code, Error, JobEvent, Kind, Retry, Tls, Watch};
 use futures_util::StreamExt;
 use tokio::net::{TcpListener, TcpStream};

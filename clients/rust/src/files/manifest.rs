@@ -88,5 +88,8 @@ pub(crate) async fn remove(path: &Path) -> Result<(), Error> {
 fn lengths(noted: &Value) -> BTreeMap<String, u64> {
     let none = Map::new();
     let pages = noted["pages"].as_object().unwrap_or(&none).iter();
-    pages.filter(|(name, _)| is_name(name)).filter_map(|(name, length)| Some((name.clone(), length.as_u64()?))).collect()
+    pages
+        .filter(|(name, _)| is_name(name))
+        .filter_map(|(name, length)| Some((name.clone(), length.as_u64()?)))
+        .collect()
 }

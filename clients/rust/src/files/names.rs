@@ -16,7 +16,12 @@ pub(crate) fn names(result: &PreviewResult) -> Vec<String> {
         let sheets: Vec<_> = pages.iter().map(|page| (page.page_number, page.picture_number)).collect();
         let numbers = numbers(&sheets);
         let name = |((sheet, _), number, suffix)| format!("sheet-{sheet:02}-page-{number:03}.{suffix}");
-        return sheets.into_iter().zip(numbers).zip(suffixes).map(|((at, number), suffix)| name((at, number, suffix))).collect();
+        return sheets
+            .into_iter()
+            .zip(numbers)
+            .zip(suffixes)
+            .map(|((at, number), suffix)| name((at, number, suffix)))
+            .collect();
     }
     let pages: Vec<_> = pages.iter().map(|page| (0, page.page_number)).collect();
     numbers(&pages).into_iter().zip(suffixes).map(|(number, suffix)| format!("page-{number:04}.{suffix}")).collect()

@@ -27,6 +27,8 @@ pub struct Previewed {
     pub files: Vec<PathBuf>,
 }
 
+type OnJob = Box<dyn Fn(&PreviewJob) + Send + Sync>;
+
 /// A preview to come: [`Client::preview`]. Await it.
 #[must_use = "nothing is sent until it is awaited"]
 pub struct Preview {
@@ -36,7 +38,7 @@ pub struct Preview {
     directory: PathBuf,
     object: Option<String>,
     request: CreatePreviewJobRequest,
-    on_job: Option<Box<dyn Fn(&PreviewJob) + Send + Sync>>,
+    on_job: Option<OnJob>,
     on_progress: Option<OnProgress>,
 }
 

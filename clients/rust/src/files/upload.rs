@@ -83,7 +83,7 @@ impl Upload {
     async fn once(&self) -> Result<UploadedObject, Failure> {
         let begun = self.client.create_upload(self.request.clone()).await.map_err(Failure::Here)?;
         let mut aborted = Aborted { client: self.client.clone(), upload_token: Some(begun.upload_token.clone()) };
-        let etags = stream::iter(&begun.parts).map(|part| self.put(part)).buffered(PARTS_AT_ONCE).try_collect().await;
+        let etags = stream::iter(begun.parts).map(|part| self.put(part)).buffered(PARTS_AT_ONCE).try_collect().await;
         let outcome = match etags {
             Ok(etags) => {
                 let request = CompleteUploadRequest { upload_token: begun.upload_token, etags };
@@ -99,16 +99,16 @@ impl Upload {
     }
 
     /// Puts one part; its `ETag`.
-    async fn put(&self, part: &UploadPart) -> Result<String, Failure> {
-        let content = self.content(part).await.map_err(|error| Failure::Here(Error::of_file(&self.file, error)))?;
+    async fn put(&self, part: UploadPart) -> Result<String, Failure> {
+        let content = self.content(&part).await.map_err(|error| Failure::Here(Error::of_file(&self.file, error)))?;
         let mut pauses = Pauses::up_to(Duration::from_secs(2));
         for _ in 0..REPEATS {
-            match self.put_once(part, content.clone()).await {
+            match self.put_once(&part, content.clone()).await {
                 Err(failure) if failure.is_transient() => sleep(pauses.next(None)).await,
                 outcome => return outcome,
             }
         }
-        self.put_once(part, content).await
+        self.put_once(&part, content).await
     }
 
     async fn put_once(&self, part: &UploadPart, content: Bytes) -> Result<String, Failure> {
