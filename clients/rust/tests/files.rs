@@ -245,11 +245,8 @@ async fn download_that_breaks() {
 /// Addresses that have expired, or that the job does not have, are asked for.
 #[tokio::test]
 async fn download_with_expired_addresses() {
-    let storage = Storage::start(|asked| match asked.line.contains("old") {
-        true => Reply::of(403),
-        false => Reply::content(b"page"),
-    })
-    .await;
+    let storage =
+        Storage::start(|asked| if asked.line.contains("old") { Reply::of(403) } else { Reply::content(b"page") }).await;
     let (old, fresh) = ([storage.url("old")], [storage.url("fresh")]);
     for given in [old.clone(), [String::new()]] {
         let gateway = Gateway::start([Answer::job(job("d1", &fresh))]).await;
@@ -302,11 +299,9 @@ async fn download_of_nothing() {
 /// One call goes from a document to page images.
 #[tokio::test]
 async fn preview_of_a_document() {
-    let storage = Storage::start(|asked| match asked.line.starts_with("PUT") {
-        true => Reply::etag("e"),
-        false => Reply::content(b"page"),
-    })
-    .await;
+    let storage =
+        Storage::start(|asked| if asked.line.starts_with("PUT") { Reply::etag("e") } else { Reply::content(b"page") })
+            .await;
     let done = job("d1", &[storage.url("page")]);
     let begun = PreviewJob { state: State::Submitted.into(), result: None, ..done.clone() };
     let gateway = Gateway::start([

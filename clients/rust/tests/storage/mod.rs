@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
-use futures_util::stream;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
 use http::{Request, Response};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Bytes, Frame, Incoming};
@@ -63,7 +64,7 @@ impl Storage {
                 let (log, answer) = (Arc::clone(&log), Arc::clone(&answer));
                 let service = service_fn(move |request: Request<Incoming>| {
                     let (log, answer) = (Arc::clone(&log), Arc::clone(&answer));
-                    async move { Ok::<_, Infallible>(response(answer(&asked(request, &log).await))) }
+                    async move { Ok::<_, Infallible>(response(&answer(&asked(request, &log).await))) }
                 });
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
@@ -100,17 +101,22 @@ async fn asked(request: Request<Incoming>, log: &Mutex<Vec<Asked>>) -> Asked {
     asked
 }
 
-type Content = StreamBody<stream::Iter<std::vec::IntoIter<Result<Frame<Bytes>, std::io::Error>>>>;
+type Content = StreamBody<BoxStream<'static, Result<Frame<Bytes>, std::io::Error>>>;
 
-fn response(reply: Reply) -> Response<Content> {
+fn response(reply: &Reply) -> Response<Content> {
     let mut response = Response::builder().status(reply.status).header("content-length", reply.content.len());
     for (name, value) in &reply.headers {
         response = response.header(*name, value);
     }
     let sent = &reply.content[..reply.breaks_after.unwrap_or(reply.content.len())];
-    let mut frames = vec![Ok(Frame::data(Bytes::copy_from_slice(sent)))];
-    if reply.breaks_after.is_some() {
-        frames.push(Err(std::io::Error::other("broken")));
-    }
-    response.body(StreamBody::new(stream::iter(frames))).unwrap()
+    let content = stream::iter([Ok(Frame::data(Bytes::copy_from_slice(sent)))]);
+    let broken = async {
+        tokio::task::yield_now().await; // what was sent leaves first
+        Err(std::io::Error::other("broken"))
+    };
+    let content = match reply.breaks_after {
+        Some(_) => content.chain(stream::once(broken)).boxed(),
+        None => content.boxed(),
+    };
+    response.body(StreamBody::new(content)).unwrap()
 }
