@@ -98,7 +98,10 @@ def _input(bucket: Bucket, key: str) -> str:
 
 def _operation(job: Job) -> str:
     spec = job.spec
-    parts = [element("DocProcess", *(leaf(name, value) for name, value in spec.process.items()))]
+    process = [leaf(name, value) for name, value in spec.process.items()]
+    if spec.watermark:
+        process.append(element("DocWatermark", *(leaf(name, value) for name, value in spec.watermark.items())))
+    parts = [element("DocProcess", *process)]
     if job.result is not None:
         parts.append(_result(job.result, spec.process["TgtType"]))
     parts.append(leaf("JobLevel", 0))

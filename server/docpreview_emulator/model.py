@@ -55,13 +55,17 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """The content of a create request; `process` holds every `DocProcess` value in its effective form."""
+    """The content of a create request; `process` holds every `DocProcess` value in its effective form.
+
+    `watermark` has the values of `DocProcess/DocWatermark`; empty: there is none.
+    """
 
     input_object: str
     output: Output
     process: dict[str, str]
     user_data: str | None = None
     queue_id: str | None = None
+    watermark: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

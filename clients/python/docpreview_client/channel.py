@@ -109,6 +109,6 @@ def _arguments(target: str, options: ClientOptions) -> list[tuple[str, Any]]:
 
 def _version() -> str:
     try:
-        return metadata.version("docpreview-gateway")
+        return metadata.version("docpreview-client")
     except metadata.PackageNotFoundError:  # a source tree that is not installed
         return "unknown"

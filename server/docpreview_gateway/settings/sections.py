@@ -163,8 +163,8 @@ class WatchSettings(Section):
         10_000,
         ge=1,
         le=1_000_000,
-        description="maximum number of concurrent waits and watches of a process; further ones are rejected with "
-        "`OVERLOADED`",
+        description="maximum number of concurrent waits and watches of a process, and apart from them of the jobs that "
+        "streams of WatchPreviewJobs follow; further ones are rejected with `OVERLOADED`",
     )
     poll_floor_seconds: Tuning[float] = Field(
         0.5, ge=0.05, le=60, description="minimum interval between polls of a job"

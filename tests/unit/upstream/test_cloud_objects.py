@@ -13,8 +13,8 @@ from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
 from docpreview_gateway.model.errors import GatewayError
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
-from docpreview_gateway.upstream.middleware.concurrency_limited import HostLimiterRules, HostLimiters
 from docpreview_gateway.upstream.cloud_objects import CloudObjects
+from docpreview_gateway.upstream.middleware.concurrency_limited import HostLimiterRules, HostLimiters
 from docpreview_gateway.upstream.policies.adaptive_limit import LimitBounds
 from docpreview_gateway.upstream.policies.host_breaker import BreakerRules
 from docpreview_gateway.upstream.ports import TransportError

@@ -31,7 +31,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - called by typer
     if wanted:
-        typer.echo(f"docpreview {metadata.version('docpreview-gateway')}")
+        typer.echo(f"docpreview {metadata.version('docpreview-client')}")
         raise typer.Exit
 
 
