@@ -36,7 +36,7 @@ pub enum Kind {
     Unavailable,
     /// The deadline of the call has passed. Call again later.
     DeadlineExceeded,
-    /// A create was sent and its answer is lost: the job may or may not exist. Repeat it with the same `request_id`; where
+    /// A create was sent and its answer is lost, or has not come yet: the job may or may not exist. Repeat it with the same `request_id`; where
     /// it had none list the jobs first. With the reason `CREATE_OUTCOME_AMBIGUOUS` repeating does not help: only a
     /// new `request_id` makes a new job.
     OutcomeUnknown,
@@ -277,7 +277,8 @@ impl StdError for Error {
 
 fn kind(code: Code, reason: &str) -> Kind {
     match (reason, code) {
-        ("CREATE_OUTCOME_UNKNOWN" | "CREATE_OUTCOME_AMBIGUOUS", _) => Kind::OutcomeUnknown,
+        // One in flight is a job soon: with a new id the create would make a second.
+        ("CREATE_OUTCOME_UNKNOWN" | "CREATE_OUTCOME_AMBIGUOUS" | "CREATE_IN_PROGRESS", _) => Kind::OutcomeUnknown,
         ("REPLY_TOO_LARGE", _) => Kind::InvalidRequest,
         ("PAGE_BUDGET_EXHAUSTED" | "PAGE_BUDGET_TOO_SMALL", _) => Kind::BudgetExhausted,
         (_, Code::InvalidArgument | Code::OutOfRange | Code::AlreadyExists) => Kind::InvalidRequest,

@@ -124,6 +124,17 @@ async fn create_that_is_repeated() {
     assert!(seen.iter().all(|one| one.message == seen[0].message));
 }
 
+/// A create that is still in flight when the time is up may have made its job: nothing is said to be transient.
+#[tokio::test]
+async fn create_that_is_still_in_flight() {
+    let in_flight = error(Code::Unavailable, "CREATE_IN_PROGRESS", Some(Duration::from_secs(9)));
+    let gateway = Gateway::start([Answer::Fails(in_flight)]).await;
+    let limited = client(&gateway).within(Duration::from_secs(5));
+    let failure = limited.create(v1::CreatePreviewJobRequest::default()).await.unwrap_err();
+    assert_eq!((failure.kind(), failure.retry()), (Kind::OutcomeUnknown, Retry::Now));
+    assert!(!failure.is_transient());
+}
+
 /// When one attempt may have made the job, the failure of a later one does not make that certain.
 #[tokio::test]
 async fn idempotent_create_that_stays_unknown() {
