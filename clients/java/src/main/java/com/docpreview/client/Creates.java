@@ -30,7 +30,7 @@ final class Creates {
             return attempt(request, deadline, settings);
         }
         CreatePreviewJobRequest sent = withRequestId(request);
-        return Repeated.of(connections, () -> attempt(sent, deadline, settings), new Judge(deadline));
+        return Repeated.of(connections, () -> attempt(sent, deadline, settings), new Judge(sent, deadline));
     }
 
     /** The same request, with an id of its own if it has none. */
@@ -48,11 +48,13 @@ final class Creates {
     }
 
     private final class Judge implements Repeated.Judge<PreviewJob> {
+        private final String requestId;
         private final Deadline deadline;
         private final Pauses pauses = new Pauses();
         private OutcomeUnknown unknown;
 
-        Judge(Deadline deadline) {
+        Judge(CreatePreviewJobRequest request, Deadline deadline) {
+            this.requestId = request.getRequestId();
             this.deadline = deadline;
         }
 
@@ -61,11 +63,11 @@ final class Creates {
             if (error == null) {
                 return Optional.empty();
             }
+            if (error instanceof OutcomeUnknown open) {
+                unknown = open.of(requestId);
+            }
             if (!canHelp(error)) {
                 throw error;
-            }
-            if (error instanceof OutcomeUnknown open) {
-                unknown = open;
             }
             Duration pause = pauses.next(error);
             if (pause.compareTo(deadline.remaining()) >= 0) {

@@ -215,8 +215,20 @@ public abstract class DocPreviewException extends RuntimeException {
     public static final class OutcomeUnknown extends DocPreviewException {
         private static final long serialVersionUID = 1L;
 
+        private String createId = "";
+
         OutcomeUnknown(String sentence, Status.Code code, ErrorFacts facts, Throwable cause) {
             super(sentence, code, facts, cause);
+        }
+
+        /** The {@code request_id} that the create carried, also when the client has made it: with it the create can be repeated. */
+        public String createId() {
+            return createId;
+        }
+
+        OutcomeUnknown of(String requestId) {
+            createId = requestId;
+            return this;
         }
     }
 

@@ -194,8 +194,13 @@ final class Downloads {
                     throw new NotFound(
                             what + " is not in the bucket any more", Status.Code.NOT_FOUND, ErrorFacts.NONE, null);
                 }
-                if (reply.status() != FORBIDDEN || refusal == REFUSALS) {
-                    throw denied("The cloud answered " + reply + " to " + what + ".");
+                String sentence = "The cloud answered " + reply + " to " + what + ".";
+                if (reply.status() != FORBIDDEN) {
+                    throw new FailedPrecondition(
+                            sentence, Status.Code.FAILED_PRECONDITION, ErrorFacts.NONE, null);
+                }
+                if (refusal == REFUSALS) {
+                    throw denied(sentence);
                 }
                 addresses.refresh(version);
             }

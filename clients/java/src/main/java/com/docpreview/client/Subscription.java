@@ -60,6 +60,8 @@ final class Subscription<Q, M, E> {
             asked = true;
             if (stream != null) {
                 stream.request();
+            } else if (feed.isOver()) {
+                end(null);
             } else if (!pausing) {
                 open();
             }
