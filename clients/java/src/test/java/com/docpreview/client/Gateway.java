@@ -70,12 +70,7 @@ final class Gateway extends PreviewJobServiceGrpc.PreviewJobServiceImplBase impl
     private final Server server;
 
     Gateway() throws IOException {
-        this(0);
-    }
-
-    /** On this port. */
-    Gateway(int port) throws IOException {
-        server = NettyServerBuilder.forAddress(new InetSocketAddress("127.0.0.1", port))
+        server = NettyServerBuilder.forAddress(new InetSocketAddress("127.0.0.1", 0))
                 .maxConcurrentCallsPerConnection(MOST_STREAMS)
                 .addService(this)
                 .addService(new Uploads())
@@ -156,6 +151,11 @@ final class Gateway extends PreviewJobServiceGrpc.PreviewJobServiceImplBase impl
                         .build()));
         List.of(details).forEach(detail -> status.addDetails(Any.pack(detail)));
         return StatusProto.toStatusRuntimeException(status.build());
+    }
+
+    /** Takes no more calls, and asks the callers to go. */
+    void stop() {
+        server.shutdown();
     }
 
     @Override
