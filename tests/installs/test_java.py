@@ -65,21 +65,23 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return repository
 
 
-def contents(published: Path, kind: str) -> zipfile.ZipFile:
-    """A jar of the release."""
-    return zipfile.ZipFile(published / FOLDER / f"docpreview-client-0.1.0{kind}.jar")
+def names(published: Path, kind: str) -> set[str]:
+    """The names in a jar of the release."""
+    with zipfile.ZipFile(published / FOLDER / f"docpreview-client-0.1.0{kind}.jar") as jar:
+        return set(jar.namelist())
 
 
 def test_a_release_has_the_jar_its_pom_its_sources_and_its_javadoc(published: Path) -> None:
     """With the contract, the license and the address of the repository."""
-    names = set(contents(published, "").namelist())
-    assert {"META-INF/LICENSE", "com/docpreview/client/DocPreviewClient.class", *PROTOS} <= names
-    assert contents(published, "").read("META-INF/LICENSE") == (ROOT / "LICENSE").read_bytes()
-    assert not [name for name in names if "conformance" in name or "Test" in name]
-    sources = set(contents(published, "-sources").namelist())
-    assert {"com/docpreview/client/DocPreviewClient.java", "com/docpreview/v1/PreviewJob.java"} <= sources
-    javadoc = set(contents(published, "-javadoc").namelist())
-    assert {"com/docpreview/client/DocPreviewClient.html", "com/docpreview/v1/PreviewJob.html"} <= javadoc
+    jar = names(published, "")
+    assert {"META-INF/LICENSE", "com/docpreview/client/DocPreviewClient.class", *PROTOS} <= jar
+    assert not [name for name in jar if "conformance" in name or "Test" in name]
+    sources = {"META-INF/LICENSE", "com/docpreview/client/DocPreviewClient.java", "com/docpreview/v1/PreviewJob.java"}
+    assert sources <= names(published, "-sources")
+    pages = {
+        f"com.docpreview.client/com/docpreview/{name}.html" for name in ("client/DocPreviewClient", "v1/PreviewJob")
+    }
+    assert pages <= names(published, "-javadoc")
     pom = (published / FOLDER / "docpreview-client-0.1.0.pom").read_text()
     assert "<name>Apache-2.0</name>" in pom
     assert "<connection>scm:git:https://github.com/docpreview/docpreview-gateway.git</connection>" in pom
