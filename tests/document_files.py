@@ -62,7 +62,7 @@ def aes_pdf(password: bytes, revision: int) -> bytes:
 
 
 def rc4_pdf(password: bytes, revision: int, *, metadata: bool = True) -> bytes:
-    """A PDF without pages, encrypted with RC4 or AES of 128 bits by revision 3 or 4 of the standard security handler."""
+    """A PDF without pages, encrypted with 128 bits by revision 3 or 4 of the standard security handler."""
     padding = bytes.fromhex("28BF4E5E4E758A4164004E56FFFA01082E2E00B6D0683E802F0CA9FE6453697A")
     owner, file_id, permissions = bytes(range(32)), b"0123456789abcdef", -44
     key = (password + padding)[:32] + owner + permissions.to_bytes(4, "little", signed=True) + file_id
@@ -88,7 +88,7 @@ def _hash(password: bytes, salt: bytes) -> bytes:
         key = getattr(hashlib, ("sha256", "sha384", "sha512")[int.from_bytes(block[:16], "big") % 3])(block).digest()
         step += 1
         if step >= 64 and block[-1] <= step - 32:
-            return key[:32]
+            return bytes(key[:32])
 
 
 def _padded(data: bytes, least: int) -> bytes:
