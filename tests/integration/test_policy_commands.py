@@ -582,7 +582,8 @@ def test_an_open_configuration_is_accepted_on_loopback_or_when_it_says_so(
 def test_policy_explain_shows_a_forced_watermark(config: Path, tmp_path: Path) -> None:
     """With its image and its place."""
     text = (EXAMPLES / "policy.yaml").read_text()
-    assert (old := "force: {image_params: watermark/2/text/U0hPUA}") in text
+    old = "force: {image_params: watermark/2/text/U0hPUA}"
+    assert old in text
     policy = tmp_path / "policy.yaml"
     policy.write_text(text.replace(old, "force: {watermark: {image: {object: brand/logo.png}, dx: 5}}"))
     config.write_text(json.dumps(json.loads(config.read_text()) | {"policy": {"file": str(policy)}}))

@@ -278,9 +278,8 @@ class TestTheEnd:
         finish(office, *ids(5))
         async with aclosing(office.jobs.watch_many(request(ids(5)), call())) as stream:
             await some(stream, 1)
-            while len(office.upstream.asked) < 5:
-                await asyncio.sleep(0)
             await run_ready_tasks()
+            assert len(office.upstream.asked) == 5
             reading = asyncio.ensure_future(rest(stream))
             asyncio.get_running_loop().call_soon(reading.cancel)
             with pytest.raises(asyncio.CancelledError):
