@@ -20,11 +20,14 @@ from docpreview_gateway.jobs.preview_queues import PreviewQueues
 from docpreview_gateway.jobs.watching import Watching, WatchLimits
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
+from docpreview_gateway.uploads.tokens import UploadTokens
+from docpreview_gateway.uploads.uploads import Uploads
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from tests.fakes.clock import FakeClock
 from tests.fakes.credentials import FakeCredentials
+from tests.fakes.objects import FakeObjects
 from tests.fakes.recorded import Recorded
-from tests.fakes.telemetry import FakeTelemetry
+from tests.fakes.telemetry import FakeAuditLog, FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
 
 if TYPE_CHECKING:
@@ -67,6 +70,17 @@ class Office:
         self.recorded = Recorded(upstream, buckets, times, self.telemetry)
         self.jobs = PreviewJobs(upstream, buckets, self.recorded.creates, self.watching, page_urls, lists=lists)
         self.queues = PreviewQueues(upstream, buckets, tokens)
+        self.objects, self.log = FakeObjects(), FakeAuditLog()
+        self.uploads = Uploads(
+            buckets,
+            self.objects,
+            FakeCredentials(),
+            times,
+            UploadTokens(FakeCredentials(), buckets.find, secrets.token_bytes),
+            telemetry=self.telemetry,
+            log=self.log,
+            random_bytes=secrets.token_bytes,
+        )
 
 
 def call(seconds: float = 30.0) -> Call:
