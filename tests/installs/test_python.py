@@ -151,7 +151,7 @@ async def run_command(environment: Environment, folder: Path) -> list[str]:
     """The names of the pages that the command `docpreview preview` has brought home."""
     async with Emulator() as emulator, World(emulator, {}) as world:
         await world.prepare("upload", {"document": "seven-pages.pdf", "as": "a.pdf"})
-        words = ("--target", world.target, "preview", BUCKET, "a.pdf", "--directory", folder / "pages")
+        words = ("--target", world.target, "preview", "a.pdf", "--bucket", BUCKET, "--pages", folder / "pages")
         await asyncio.to_thread(environment.run, "docpreview", *words, cwd=folder)
     pages = sorted((folder / "pages").glob("page-*"))
     assert all(page.read_bytes().startswith(b"\xff\xd8") for page in pages)
