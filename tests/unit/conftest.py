@@ -33,6 +33,7 @@ from tests.fakes.upstream import FakeUpstream
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from docpreview_gateway.jobs.ports import JobShares
     from docpreview_gateway.upstream.operations import CachingUpstream
 
 BUCKET = Bucket("examplebucket-1250000000", "ap-chongqing", "main")
@@ -51,6 +52,7 @@ class Office:
     telemetry: FakeTelemetry = field(default_factory=FakeTelemetry)
     clock: FakeClock = field(default_factory=FakeClock)
     buckets: Sequence[Bucket] = (BUCKET, OTHER)
+    shares: JobShares | None = None
 
     def __post_init__(self) -> None:
         self.wire(self.upstream)
@@ -59,7 +61,9 @@ class Office:
         """Put the use-cases before this cloud."""
         buckets, times = BucketRegistry(self.buckets), CloudTimes(self.clock)
         self.upstream.heard = lambda host: times.hear(host, formatdate(self.clock.now(), usegmt=True))
-        self.watching = Watching(upstream, times, self.telemetry, limits=self.limits, jitter=lambda: 0.5)
+        self.watching = Watching(
+            upstream, times, self.telemetry, limits=self.limits, jitter=lambda: 0.5, shares=self.shares
+        )
         page_urls = PageUrls(buckets, FakeCredentials(), times)
         tokens = PageTokens(FakeCredentials(), secrets.token_bytes)
         lists = JobLists(upstream, tokens)
