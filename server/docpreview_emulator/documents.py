@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 from xml.sax.saxutils import escape
 
 from docpreview_emulator.clock import cloud_time
-from docpreview_emulator.model import Bucket, Job, JobResult, PageInfo, Queue, StoredObject
+from docpreview_emulator.model import Bucket, Job, JobResult, Multipart, PageInfo, Part, Queue, StoredObject
 
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -210,11 +210,18 @@ def completed_response(host: str, stored: StoredObject) -> bytes:
     return document(element("CompleteMultipartUploadResult", *parts))
 
 
-def parts_response(bucket: Bucket, key: str, upload_id: str, parts: Iterable[tuple[int, str, int]]) -> bytes:
-    """The answer to the list of a multipart upload's parts: number, ETag and size of each."""
+def parts_response(multipart: Multipart, parts: Sequence[Part], *, is_truncated: bool) -> bytes:
+    """The answer to a list of the parts of a multipart upload."""
     listed = (
-        element("Part", leaf("PartNumber", number), leaf("ETag", f'"{etag}"'), leaf("Size", size))
-        for number, etag, size in parts
+        element("Part", leaf("PartNumber", part.number), leaf("ETag", f'"{part.etag}"'), leaf("Size", part.size))
+        for part in parts
     )
-    head = (leaf("Bucket", bucket.name), leaf("Key", key), leaf("UploadId", upload_id), leaf("IsTruncated", "false"))
+    head = [
+        leaf("Bucket", multipart.bucket.name),
+        leaf("Key", multipart.key),
+        leaf("UploadId", multipart.upload_id),
+        leaf("IsTruncated", str(is_truncated).lower()),
+    ]
+    if parts:
+        head.append(leaf("NextPartNumberMarker", parts[-1].number))
     return document(element("ListPartsResult", *head, *listed))

@@ -134,3 +134,24 @@ class StoredObject:
 
     metadata: dict[str, str] = field(default_factory=dict)
     """The `x-cos-meta-*` headers with which it was put, by name in lower case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Multipart:
+    """A multipart upload that has been begun."""
+
+    upload_id: str
+    bucket: Bucket
+    key: str
+    content_type: str
+    metadata: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part that was put; `path` is the name of its file."""
+
+    number: int
+    path: str
+    size: int
+    etag: str

@@ -7,7 +7,6 @@ import com.docpreview.v1.ObjectLocation;
 import com.docpreview.v1.Page;
 import com.docpreview.v1.PreviewJob;
 import java.time.Duration;
-import java.util.UUID;
 
 /**
  * Creates a job, prints each of its states and the addresses of its pages.
@@ -27,7 +26,6 @@ public final class CreateAndWatch {
                 .setBucket(arguments[0])
                 .setInputObject(arguments[1])
                 .setOutput(ObjectLocation.newBuilder().setObject(arguments[2]))
-                .setRequestId(UUID.randomUUID().toString()) // may be repeated: it stays one job
                 .build();
         try (DocPreviewClient client = DocPreviewClient.builder(target).build()) {
             System.exit(follow(client, request));
@@ -40,7 +38,7 @@ public final class CreateAndWatch {
     private static int follow(DocPreviewClient client, CreatePreviewJobRequest request) {
         WatchOptions options = WatchOptions.defaults().withPageUrlTtl(Duration.ofMinutes(10));
         PreviewJob last = PreviewJob.getDefaultInstance();
-        try (Watch watch = client.createAndWatch(request, options)) {
+        try (Watch<PreviewJob> watch = client.createAndWatch(request, options)) {
             for (PreviewJob job : watch) {
                 System.out.println(job.getJobId() + " " + job.getState());
                 last = job;

@@ -4,7 +4,7 @@ import os
 import sys
 from typing import Final
 
-_OF_THE_EXTRA: Final = {"httpx", "httpx_aiohttp", "rich", "typer"}
+_OF_THE_EXTRA: Final = {"rich", "typer"}
 _MISSING: Final = 2
 
 

@@ -82,7 +82,7 @@ CODES: dict[r.ErrorReason.ValueType, StatusCode] = {
 
 
 RETRIES: dict[r.ErrorReason.ValueType, r.Retry.ValueType] = {
-    value.number: value.GetOptions().Extensions[r.retry] for value in r.ErrorReason.DESCRIPTOR.values
+    r.ErrorReason.Value(value.name): value.GetOptions().Extensions[r.retry] for value in r.ErrorReason.DESCRIPTOR.values
 }
 """What a program does with errors of a reason, as the contract says."""
 

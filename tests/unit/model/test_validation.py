@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 
 from docpreview.v1 import preview_job_service_pb2 as jobs
 from docpreview.v1 import preview_queue_service_pb2 as queues
+from docpreview.v1 import upload_service_pb2 as uploads
 from docpreview.v1.preview_job_pb2 import PreviewOptions
 from docpreview_gateway.model import validation
 from docpreview_gateway.model.errors import InvalidRequest
@@ -20,6 +21,7 @@ FIELDS_WITHOUT_RULE = {
     "CreatePreviewJobRequest.options.single_image": "both values of a bool are good",
     "CreatePreviewJobRequest.options.watermark.tiled": "both values of a bool are good",
     "ListPreviewJobsRequest.include_pages": "both values of a bool are good",
+    "CreateUploadRequest.content_crc64": "all values of 64 bits are good",
 }
 
 BUCKET = "documents-1250000000"
@@ -36,6 +38,9 @@ GOOD: dict[type[Message], dict[str, Any]] = {
     jobs.WatchPreviewJobRequest: {"bucket": BUCKET, "job_id": "d1"},
     jobs.WatchPreviewJobsRequest: {"bucket": BUCKET, "job_ids": ["d1"]},
     queues.ListPreviewQueuesRequest: {"bucket": BUCKET},
+    uploads.CreateUploadRequest: {"bucket": BUCKET, "object": "in/a.pdf", "content_length": 1},
+    uploads.CompleteUploadRequest: {"upload_token": "t", "etags": ["e"]},
+    uploads.AbortUploadRequest: {"upload_token": "t"},
 }
 """The least that each request needs."""
 
@@ -65,11 +70,14 @@ LENGTHS = [
     (LIST, "queue_id", 64),
     (LIST, "page_token", 1024),
     (QUEUES, "page_token", 1024),
+    (uploads.CreateUploadRequest, "object", 850),
+    (uploads.AbortUploadRequest, "upload_token", 4096),
     *((kind, "job_id", 64) for kind in GOOD if "job_id" in GOOD[kind]),
 ]
 DURATIONS = [
     (jobs.WaitPreviewJobRequest, "timeout", 0, 300),
     *((kind, "page_url_ttl", 1, 3600) for kind in GOOD if "page_url_ttl" in kind.DESCRIPTOR.fields_by_name),
+    (uploads.CreateUploadRequest, "ttl", 1, 3600),
 ]
 COUNTS = [
     (BATCH, "job_ids", 1, 100),
@@ -119,7 +127,9 @@ def leaf_paths(descriptor: Any, prefix: str = "") -> Iterator[str]:
 
 def test_every_request_has_rules() -> None:
     """The table has the request type of each method."""
-    services = [*jobs.DESCRIPTOR.services_by_name.values(), *queues.DESCRIPTOR.services_by_name.values()]
+    services = [
+        service for module in (jobs, queues, uploads) for service in module.DESCRIPTOR.services_by_name.values()
+    ]
     asked = {method.input_type.full_name for service in services for method in service.methods}
     assert {kind.DESCRIPTOR.full_name for kind in validation.FIELDS} == asked
 
@@ -256,7 +266,11 @@ STATED = [
     ),
     (CREATE, "options.sheet_id", "0"),
     (CREATE, "options.sheet_id", "10000"),
-    *((kind, path, str(length)) for kind, path, length in LENGTHS if path not in {"queue_id", "page_token"}),
+    *(
+        (kind, path, str(length))
+        for kind, path, length in LENGTHS
+        if path not in {"queue_id", "page_token", "upload_token"}
+    ),
     (CREATE, "options.page_ranges", "1000"),
     (BATCH, "job_ids", "100"),
     (QUEUES, "queue_ids", "10"),

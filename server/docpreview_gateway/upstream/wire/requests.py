@@ -160,6 +160,11 @@ def read_object(bucket: Bucket, key: str, *, content_type: str = "", cache_contr
     return HttpRequest("GET", bucket.object_host, f"/{key}", query=query)
 
 
+def read_piece(bucket: Bucket, key: str, first: int, size: int) -> HttpRequest:
+    """`GET /<key>` of so many bytes from the one at `first`."""
+    return HttpRequest("GET", bucket.object_host, f"/{key}", headers={"range": f"bytes={first}-{first + size - 1}"})
+
+
 def head_object(bucket: Bucket, key: str) -> HttpRequest:
     """`HEAD /<key>` on the bucket's object host."""
     return HttpRequest("HEAD", bucket.object_host, f"/{key}")

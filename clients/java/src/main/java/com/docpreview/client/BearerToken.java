@@ -22,11 +22,27 @@ final class BearerToken extends CallCredentials {
         executor.execute(() -> {
             try {
                 Metadata metadata = new Metadata();
-                metadata.put(AUTHORIZATION, "Bearer " + token.get());
+                metadata.put(AUTHORIZATION, "Bearer " + checked(token.get()));
                 applier.apply(metadata);
-            } catch (RuntimeException failure) {
-                applier.fail(Status.UNAUTHENTICATED.withDescription("There is no token to send.").withCause(failure));
+            } catch (Exception | LinkageError failure) {
+                // UNAUTHENTICATED is not repeated: the caller is told at once.
+                applier.fail(Status.UNAUTHENTICATED
+                        .withDescription("the source of the token failed")
+                        .withCause(failure));
             }
         });
+    }
+
+    /** The token, if it can be sent. The message never has the token itself. */
+    private static String checked(String token) {
+        if (token == null || token.isBlank()) {
+            throw new IllegalArgumentException("the token is empty");
+        }
+        String stripped = token.strip();
+        if (!stripped.chars().allMatch(letter -> letter > ' ' && letter < 127)) {
+            throw new IllegalArgumentException(
+                    "the token has white space, a second line or a character that is not ASCII: give the token alone");
+        }
+        return stripped;
     }
 }

@@ -2,6 +2,7 @@ package com.docpreview.client;
 
 import com.docpreview.v1.PreviewJobServiceGrpc;
 import com.docpreview.v1.PreviewQueueServiceGrpc;
+import com.docpreview.v1.UploadServiceGrpc;
 import com.docpreview.v1.UsageServiceGrpc;
 import io.grpc.ChannelCredentials;
 import io.grpc.Grpc;
@@ -21,17 +22,26 @@ final class Channels {
     private static final int LARGEST_MESSAGE = 4 * 1024 * 1024;
     /** Errors that name many fields are longer than the 8 KiB that gRPC takes by default. */
     private static final int LARGEST_METADATA = 32 * 1024;
+    /** A connection of watches that has none is closed after this time. */
+    private static final long IDLE_SECONDS = 60;
+    /** gRPC's own. */
+    private static final long LONG_IDLE_SECONDS = TimeUnit.MINUTES.toSeconds(30);
     /**
-     * Calls that change nothing. CreatePreviewJob is not among them and never may be: every create is billed. Those
+     * Calls that may be made twice: they change nothing, or what is left over is not billed (CreateUpload begins an upload
+     * that nobody completes). CreatePreviewJob is not among them and never may be: every create is billed. Those
      * with a request_id are repeated above gRPC, which cannot tell the two kinds apart ({@link Creates}).
      */
-    private static final List<MethodDescriptor<?, ?>> READS = List.of(
+    private static final List<MethodDescriptor<?, ?>> REPEATABLE = List.of(
             PreviewJobServiceGrpc.getGetPreviewJobMethod(),
             PreviewJobServiceGrpc.getBatchGetPreviewJobsMethod(),
             PreviewJobServiceGrpc.getListPreviewJobsMethod(),
             PreviewJobServiceGrpc.getWaitPreviewJobMethod(),
             PreviewJobServiceGrpc.getWatchPreviewJobMethod(),
+            PreviewJobServiceGrpc.getWatchPreviewJobsMethod(),
             PreviewQueueServiceGrpc.getListPreviewQueuesMethod(),
+            UploadServiceGrpc.getCreateUploadMethod(),
+            UploadServiceGrpc.getCompleteUploadMethod(),
+            UploadServiceGrpc.getAbortUploadMethod(),
             UsageServiceGrpc.getGetUsageMethod());
 
     /**
@@ -43,18 +53,32 @@ final class Channels {
     private static final Pattern LOOPBACK =
             Pattern.compile("localhost|127\\.\\d+\\.\\d+\\.\\d+|\\[::1]|::1", Pattern.CASE_INSENSITIVE);
 
+    static {
+        Balancing.register();
+    }
+
     private Channels() {}
 
-    /** A channel that connects when the first call is made. */
-    static ManagedChannel open(String target, Tls tls, String userAgent, boolean healthChecking) {
+    /** A channel for short calls, which connects when the first is made. */
+    static ManagedChannel open(String target, Tls tls, String userAgent) {
+        return open(target, tls, userAgent, LONG_IDLE_SECONDS);
+    }
+
+    /** A channel for watches and waits. */
+    static ManagedChannel openForStreams(String target, Tls tls, String userAgent) {
+        return open(target, tls, userAgent, IDLE_SECONDS);
+    }
+
+    private static ManagedChannel open(String target, Tls tls, String userAgent, long idleSeconds) {
         ChannelCredentials credentials = tls == null ? InsecureChannelCredentials.create() : tls.credentials();
         ManagedChannelBuilder<?> builder = Grpc.newChannelBuilder(target, credentials)
                 .userAgent(userAgent)
-                .defaultServiceConfig(serviceConfig(healthChecking))
+                .defaultServiceConfig(serviceConfig())
                 // The gateway takes pings from 20 s on; more often would be answered with GOAWAY "too_many_pings".
                 .keepAliveTime(30, TimeUnit.SECONDS)
                 .keepAliveTimeout(10, TimeUnit.SECONDS)
                 .keepAliveWithoutCalls(true)
+                .idleTimeout(idleSeconds, TimeUnit.SECONDS)
                 .maxInboundMessageSize(LARGEST_MESSAGE)
                 .maxInboundMetadataSize(LARGEST_METADATA);
         if (tls != null && tls.serverName() != null) {
@@ -64,11 +88,11 @@ final class Channels {
     }
 
     /** Balance over all addresses, retry reads, avoid addresses that are not healthy. */
-    static Map<String, Object> serviceConfig(boolean healthChecking) {
+    static Map<String, Object> serviceConfig() {
         Map<String, Object> config = new HashMap<>();
-        config.put("loadBalancingConfig", List.of(Map.of("round_robin", Map.of())));
+        config.put("loadBalancingConfig", List.of(Map.of(Balancing.POLICY, Map.of())));
         config.put("methodConfig", List.of(Map.of(
-                "name", READS.stream().map(Channels::name).toList(),
+                "name", REPEATABLE.stream().map(Channels::name).toList(),
                 "retryPolicy", Map.of(
                         "maxAttempts", 4.0,
                         "initialBackoff", "0.2s",
@@ -77,9 +101,7 @@ final class Channels {
                         "retryableStatusCodes", RETRYABLE.stream().map(Enum::name).toList()))));
         // At most one retry for ten successes in the long run, so that retries cannot keep a struggling gateway down.
         config.put("retryThrottling", Map.of("maxTokens", 100.0, "tokenRatio", 0.1));
-        if (healthChecking) {
-            config.put("healthCheckConfig", Map.of("serviceName", PreviewJobServiceGrpc.SERVICE_NAME));
-        }
+        config.put("healthCheckConfig", Map.of("serviceName", PreviewJobServiceGrpc.SERVICE_NAME));
         return config;
     }
 

@@ -1,76 +1,86 @@
 package com.docpreview.client;
 
 import com.docpreview.client.DocPreviewException.OutcomeUnknown;
-import com.docpreview.client.DocPreviewException.Unavailable;
 import com.docpreview.v1.CreatePreviewJobRequest;
 import com.docpreview.v1.PreviewJob;
 import com.docpreview.v1.PreviewJobServiceGrpc;
-import io.grpc.StatusRuntimeException;
-import io.grpc.stub.ClientCalls;
 import java.time.Duration;
+import java.util.Optional;
+import java.util.UUID;
+import java.util.concurrent.CompletableFuture;
 
 /**
- * Creates. Those that carry a {@code request_id} are made again until their outcome is known: all attempts together
- * make one job. The others are made once.
+ * Creates. They carry a {@code request_id}, so that all attempts together make one job, and are made again until the
+ * deadline while that can help.
  */
 final class Creates {
     /** The reason of an outcome that no later attempt can resolve. */
     static final String AMBIGUOUS = "CREATE_OUTCOME_AMBIGUOUS";
 
-    private static final int ATTEMPTS = 5;
+    private final Connections connections;
+    private final boolean repeating;
 
-    private final Connection connection;
-
-    Creates(Connection connection) {
-        this.connection = connection;
+    Creates(Connections connections, boolean repeating) {
+        this.connections = connections;
+        this.repeating = repeating;
     }
 
-    /** Makes one attempt, or with a {@code request_id} up to five, never earlier than the gateway asks for. */
-    PreviewJob create(CreatePreviewJobRequest request, Deadline deadline) {
-        return request.getRequestId().isEmpty() ? attempt(request, deadline) : repeated(request, deadline);
+    CompletableFuture<PreviewJob> create(CreatePreviewJobRequest request, Deadline deadline, CallSettings settings) {
+        if (!repeating) {
+            return attempt(request, deadline, settings);
+        }
+        CreatePreviewJobRequest sent = withRequestId(request);
+        return Repeated.of(connections, () -> attempt(sent, deadline, settings), new Judge(sent, deadline));
     }
 
-    private PreviewJob repeated(CreatePreviewJobRequest request, Deadline deadline) {
-        Pauses pauses = new Pauses();
-        DocPreviewException unknown = null;
-        for (int number = 1; ; number++) {
-            try {
-                return attempt(request, deadline);
-            } catch (OutcomeUnknown | Unavailable error) {
-                if (error.reason().equals(AMBIGUOUS)) {
-                    throw error;
-                }
-                unknown = error instanceof OutcomeUnknown ? error : unknown;
-                DocPreviewException worst = unknown == null ? error : unknown;
-                Duration pause = pauses.next(error);
-                if (number == ATTEMPTS || pause.compareTo(deadline.remaining()) >= 0) {
-                    throw worst;
-                }
-                sleep(pause, deadline, worst);
-                connection.connectNow();
+    /** The same request, with an id of its own if it has none. */
+    static CreatePreviewJobRequest withRequestId(CreatePreviewJobRequest request) {
+        return request.getRequestId().isEmpty()
+                ? request.toBuilder().setRequestId(UUID.randomUUID().toString()).build()
+                : request;
+    }
+
+    private CompletableFuture<PreviewJob> attempt(
+            CreatePreviewJobRequest request, Deadline deadline, CallSettings settings) {
+        return connections
+                .calls()
+                .call(PreviewJobServiceGrpc.getCreatePreviewJobMethod(), request, deadline, settings, Errors::ofCreate);
+    }
+
+    private final class Judge implements Repeated.Judge<PreviewJob> {
+        private final String requestId;
+        private final Deadline deadline;
+        private final Pauses pauses = new Pauses();
+        private OutcomeUnknown unknown;
+
+        Judge(CreatePreviewJobRequest request, Deadline deadline) {
+            this.requestId = request.getRequestId();
+            this.deadline = deadline;
+        }
+
+        @Override
+        public Optional<Duration> pause(PreviewJob job, DocPreviewException error) {
+            if (error == null) {
+                return Optional.empty();
             }
+            if (error instanceof OutcomeUnknown open) {
+                unknown = open.of(requestId);
+            }
+            if (!canHelp(error)) {
+                throw error;
+            }
+            Duration pause = pauses.next(error);
+            if (pause.compareTo(deadline.remaining()) >= 0) {
+                throw unknown == null ? error : unknown;
+            }
+            connections.calls().connectNow();
+            return Optional.of(pause);
         }
-    }
 
-    private PreviewJob attempt(CreatePreviewJobRequest request, Deadline deadline) {
-        try {
-            return ClientCalls.blockingUnaryCall(
-                    connection.channel(),
-                    PreviewJobServiceGrpc.getCreatePreviewJobMethod(),
-                    deadline.callOptions(),
-                    request);
-        } catch (StatusRuntimeException error) {
-            throw Errors.ofCreate(error);
-        }
-    }
-
-    /** An interrupt ends the attempts; what is known of the job until then is thrown. */
-    private static void sleep(Duration pause, Deadline deadline, DocPreviewException known) {
-        try {
-            deadline.sleep(pause);
-        } catch (InterruptedException interrupt) {
-            Thread.currentThread().interrupt();
-            throw known;
+        /** A connection that was lost leaves the outcome open whatever its code is; with the id asking again is safe. */
+        private static boolean canHelp(DocPreviewException error) {
+            boolean lost = error instanceof OutcomeUnknown && error.reason().isEmpty();
+            return lost || error.retry() == Retry.NOW;
         }
     }
 }

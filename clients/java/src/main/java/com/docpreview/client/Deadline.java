@@ -34,16 +34,20 @@ final class Deadline {
     }
 
     /**
-     * Sleeps for {@code pause}.
+     * Does nothing before the deadline.
      *
-     * @throws DeadlineExceeded at the deadline, when that comes first
+     * @throws DeadlineExceeded it has passed
      */
-    void sleep(Duration pause) throws InterruptedException {
-        Duration left = remaining();
-        TimeUnit.NANOSECONDS.sleep(Math.min(pause.toNanos(), left.toNanos()));
-        if (pause.compareTo(left) >= 0) {
+    void check() {
+        if (hasPassed()) {
             throw new DeadlineExceeded("The deadline has passed.", Status.Code.DEADLINE_EXCEEDED, ErrorFacts.NONE, null);
         }
+    }
+
+    /** The shorter one of {@code length} and the time until the deadline. */
+    Duration atMost(Duration length) {
+        Duration left = remaining();
+        return length.compareTo(left) < 0 ? length : left;
     }
 
     /** Half the range of the clock at most, so that no sum overflows: 146 years. */

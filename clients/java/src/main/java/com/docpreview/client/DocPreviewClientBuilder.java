@@ -5,6 +5,7 @@ import io.grpc.Channel;
 import io.grpc.ClientCall;
 import io.grpc.ClientInterceptor;
 import io.grpc.MethodDescriptor;
+import java.net.http.HttpClient;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
@@ -18,7 +19,8 @@ public final class DocPreviewClientBuilder {
     private Tls tls;
     private Supplier<String> token;
     private String userAgent = "";
-    private boolean healthChecking = true;
+    private boolean repeatCreates = true;
+    private HttpClient http;
     private Timeouts timeouts = new Timeouts(Duration.ofSeconds(30), Duration.ofMinutes(5), Duration.ofHours(1));
     private Patience patience = new Patience(Duration.ofSeconds(60), Duration.ofSeconds(60));
 
@@ -38,7 +40,10 @@ public final class DocPreviewClientBuilder {
         return token(() -> bearer);
     }
 
-    /** As {@link #token(String)}, asked before every call, for tokens that change. */
+    /**
+     * As {@link #token(String)}, asked before every call, for tokens that change. When it throws, the call fails at once
+     * with {@link DocPreviewException.Unauthenticated} and this cause.
+     */
     public DocPreviewClientBuilder token(Supplier<String> bearer) {
         token = Objects.requireNonNull(bearer, "token");
         return this;
@@ -57,12 +62,17 @@ public final class DocPreviewClientBuilder {
     }
 
     /**
-     * Whether addresses whose health service reports the gateway as not serving are avoided. Switch it off where a
-     * single address stands for many gateways (a Kubernetes ClusterIP): there is no other address to go to. Default
-     * true.
+     * Whether creates are made again until their deadline while that can help, with a {@code request_id} that the client
+     * makes when the request has none. Without it they are made once, and as they are. Default true.
      */
-    public DocPreviewClientBuilder healthChecking(boolean enabled) {
-        healthChecking = enabled;
+    public DocPreviewClientBuilder repeatCreates(boolean enabled) {
+        repeatCreates = enabled;
+        return this;
+    }
+
+    /** Carries uploads and downloads: with your proxy or authorities, for example. Default: one with Java's defaults. */
+    public DocPreviewClientBuilder httpClient(HttpClient client) {
+        http = Objects.requireNonNull(client, "httpClient");
         return this;
     }
 
@@ -115,9 +125,14 @@ public final class DocPreviewClientBuilder {
             all.add(new WithToken(new BearerToken(token)));
         }
         all.add(new Pushbacks());
+        Tls encryption = tls; // what is set later belongs to the next client
         String agent = (userAgent + " docpreview-client-java/" + version()).strip();
-        Connection connection = new Connection(Channels.open(target, tls, agent, healthChecking), all);
-        return new DocPreviewClient(connection, timeouts, patience);
+        Connections connections = new Connections(
+                new Connection(Channels.open(target, encryption, agent), all),
+                () -> new Connection(Channels.openForStreams(target, encryption, agent), all));
+        Creates creates = new Creates(connections, repeatCreates);
+        return new DocPreviewClient(
+                connections, new AsyncDocPreviewClient(connections, creates, timeouts, patience, new Store(http)));
     }
 
     private static String version() {

@@ -18,15 +18,17 @@ import java.util.stream.Stream;
  * ├── Unauthenticated         bring a valid token or client certificate
  * ├── PermissionDenied        ask the operators of the gateway for the permission
  * ├── FailedPrecondition      put the bucket or the cloud account in order, then call again
- * ├── TransientError          call again later, after retryDelay() when it is known
- * │   ├── Throttled               too many calls, or a quota is used up: quotaViolations() names the limit
- * │   │   └── BudgetExhausted         the pages of the day or month are used up
+ * ├── BudgetExhausted         the pages of the day or month are used up, or too few for the job
+ * ├── TransientError          call again, after retryDelay() when it is known
+ * │   ├── Throttled               too many calls: quotaViolations() names the limit
  * │   ├── Unavailable             gateway or cloud cannot be reached, or the gateway is stopping
  * │   └── DeadlineExceeded        the deadline of the call has passed
  * ├── OutcomeUnknown          a create may or may not have made a job: list the jobs before creating again
  * ├── Interrupted             the calling thread was interrupted; its interrupt flag is set
  * └── InternalError           report it with requestId() to the operators of the gateway
  * </pre>
+ *
+ * <p>{@link #retry()} says for each error whether the same call can succeed now, later or never.
  */
 public abstract class DocPreviewException extends RuntimeException {
     private static final long serialVersionUID = 1L;
@@ -68,6 +70,11 @@ public abstract class DocPreviewException extends RuntimeException {
      */
     public String reason() {
         return facts().reason();
+    }
+
+    /** Whether the same call can succeed: now, later or never. Creates may be repeated with a {@code request_id} only. */
+    public Retry retry() {
+        return Retry.of(reason(), code);
     }
 
     /** How long to wait before the call is repeated; empty when the gateway does not say. */
@@ -161,8 +168,8 @@ public abstract class DocPreviewException extends RuntimeException {
         }
     }
 
-    /** Too many calls, or a quota or budget is used up. Nothing was accepted. */
-    public static class Throttled extends TransientError {
+    /** Too many calls, or a quota of the cloud account is used up. Nothing was accepted. */
+    public static final class Throttled extends TransientError {
         private static final long serialVersionUID = 1L;
 
         Throttled(String sentence, Status.Code code, ErrorFacts facts, Throwable cause) {
@@ -174,7 +181,7 @@ public abstract class DocPreviewException extends RuntimeException {
      * The pages that the caller may make in this day or month (UTC) are used up, or too few are left for the job. With
      * the reason {@code PAGE_BUDGET_TOO_SMALL} the job never fits: select fewer pages, or ask for a larger budget.
      */
-    public static final class BudgetExhausted extends Throttled {
+    public static final class BudgetExhausted extends DocPreviewException {
         private static final long serialVersionUID = 1L;
 
         BudgetExhausted(String sentence, Status.Code code, ErrorFacts facts, Throwable cause) {
@@ -208,8 +215,20 @@ public abstract class DocPreviewException extends RuntimeException {
     public static final class OutcomeUnknown extends DocPreviewException {
         private static final long serialVersionUID = 1L;
 
+        private String createId = "";
+
         OutcomeUnknown(String sentence, Status.Code code, ErrorFacts facts, Throwable cause) {
             super(sentence, code, facts, cause);
+        }
+
+        /** The {@code request_id} that the create carried, also when the client has made it: with it the create can be repeated. */
+        public String createId() {
+            return createId;
+        }
+
+        OutcomeUnknown of(String requestId) {
+            createId = requestId;
+            return this;
         }
     }
 

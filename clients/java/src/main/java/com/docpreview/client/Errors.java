@@ -81,9 +81,6 @@ final class Errors {
 
     /** The failure of a call that changes nothing. */
     static DocPreviewException ofRead(StatusRuntimeException error) {
-        if (wasInterrupted(error)) {
-            return interrupted(error);
-        }
         ErrorFacts facts = facts(error);
         Kind byCode = BY_CODE.getOrDefault(error.getStatus().getCode(), DocPreviewException.InternalError::new);
         return make(BY_REASON.getOrDefault(facts.reason(), byCode), error, facts);
@@ -105,6 +102,14 @@ final class Errors {
                 "The thread was interrupted.", Status.Code.CANCELLED, ErrorFacts.NONE, cause);
     }
 
+    /** What code of the caller, such as an interceptor, has thrown in the place of a call. */
+    static DocPreviewException unexpected(RuntimeException failure) {
+        return failure instanceof DocPreviewException known
+                ? known
+                : new DocPreviewException.InternalError(
+                        "The call could not be begun: " + failure, Status.Code.INTERNAL, ErrorFacts.NONE, failure);
+    }
+
     private static DocPreviewException make(Kind kind, StatusRuntimeException error, ErrorFacts facts) {
         return kind.make(sentence(error.getStatus()), error.getStatus().getCode(), facts, error);
     }
@@ -118,11 +123,6 @@ final class Errors {
                 .filter(Objects::nonNull)
                 .reduce("", (outer, inner) -> inner);
         return cause.isEmpty() ? sentence : sentence + ": " + cause;
-    }
-
-    private static boolean wasInterrupted(StatusRuntimeException error) {
-        return error.getStatus().getCode() == Status.Code.CANCELLED
-                && causes(error).anyMatch(InterruptedException.class::isInstance);
     }
 
     private static boolean saysNeverConnected(Throwable cause) {

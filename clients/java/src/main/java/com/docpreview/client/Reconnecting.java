@@ -5,15 +5,13 @@ import java.time.Duration;
 
 /** Whether and when a call that the gateway broke off is made again: one watch or wait, over all its calls. */
 final class Reconnecting {
-    private final Connection connection;
     private final Deadline deadline;
     private final Duration patience;
     private Pauses pauses = new Pauses();
     private Deadline giveUp;
     private boolean everHeard;
 
-    Reconnecting(Connection connection, Deadline deadline, Duration patience) {
-        this.connection = connection;
+    Reconnecting(Deadline deadline, Duration patience) {
         this.deadline = deadline;
         this.patience = patience;
     }
@@ -26,12 +24,13 @@ final class Reconnecting {
     }
 
     /**
-     * Sleeps until the next attempt is due.
+     * The pause until the next attempt is due, or until the deadline.
      *
      * @throws Unavailable {@code error} itself, when no gateway has ever answered (a wrong address does not get
      *     better), or when none has for longer than the patience
+     * @throws DocPreviewException.DeadlineExceeded the deadline has passed
      */
-    void pauseAfter(Unavailable error) {
+    Duration pauseAfter(Unavailable error) {
         everHeard = everHeard || !error.reason().isEmpty() || error.retryDelay().isPresent();
         if (!everHeard) {
             throw error;
@@ -40,11 +39,7 @@ final class Reconnecting {
         if (giveUp.hasPassed()) {
             throw error;
         }
-        try {
-            deadline.sleep(pauses.next(error));
-        } catch (InterruptedException interrupt) {
-            throw Errors.interrupted(interrupt);
-        }
-        connection.connectNow();
+        deadline.check();
+        return deadline.atMost(pauses.next(error));
     }
 }

@@ -1,6 +1,7 @@
 package com.docpreview.client;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -11,8 +12,11 @@ import com.docpreview.client.DocPreviewException.InvalidRequest;
 import com.docpreview.client.DocPreviewException.NotFound;
 import com.docpreview.client.DocPreviewException.OutcomeUnknown;
 import com.docpreview.client.DocPreviewException.Throttled;
+import com.docpreview.client.DocPreviewException.Unauthenticated;
 import com.docpreview.client.DocPreviewException.Unavailable;
 import com.docpreview.v1.CreatePreviewJobRequest;
+import com.docpreview.v1.ErrorReason;
+import com.docpreview.v1.ErrorReasonOuterClass;
 import com.docpreview.v1.GetPreviewJobRequest;
 import com.docpreview.v1.ListPreviewJobsRequest;
 import com.docpreview.v1.ListPreviewJobsResponse;
@@ -22,6 +26,7 @@ import com.docpreview.v1.WaitPreviewJobRequest;
 import com.docpreview.v1.WatchPreviewJobRequest;
 import com.docpreview.v1.WatchPreviewJobResponse;
 import com.google.rpc.BadRequest;
+import com.google.rpc.QuotaFailure;
 import com.google.rpc.RetryInfo;
 import io.grpc.Metadata;
 import io.grpc.Status;
@@ -31,7 +36,12 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Iterator;
 import java.util.List;
+import java.util.Map;
 import java.util.Optional;
+import java.util.Set;
+import java.util.UUID;
+import java.util.concurrent.atomic.AtomicReference;
+import java.util.function.Supplier;
 import org.junit.jupiter.api.AfterEach;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.DisplayName;
@@ -46,6 +56,7 @@ final class DocPreviewClientTest {
     private static final PreviewJob SUCCESS = job(State.STATE_SUCCESS);
     private static final CreatePreviewJobRequest CREATE = CreatePreviewJobRequest.getDefaultInstance();
     private static final CreatePreviewJobRequest IDEMPOTENT = CREATE.toBuilder().setRequestId("1").build();
+    private static final CallSettings ONE_SECOND = CallSettings.defaults().withTimeout(Duration.ofSeconds(1));
     private static final GetPreviewJobRequest GET = GetPreviewJobRequest.getDefaultInstance();
     private static final WatchPreviewJobRequest WATCH = WatchPreviewJobRequest.getDefaultInstance();
 
@@ -76,7 +87,7 @@ final class DocPreviewClientTest {
         return WatchPreviewJobResponse.newBuilder().setJob(job).build();
     }
 
-    private static List<State> states(Watch watch) {
+    private static List<State> states(Watch<PreviewJob> watch) {
         List<State> states = new ArrayList<>();
         watch.forEach(job -> states.add(job.getState()));
         return states;
@@ -105,8 +116,15 @@ final class DocPreviewClientTest {
     }
 
     @Test
-    @DisplayName("An error names code, reason, every bad field and the request's id")
+    @DisplayName("An error names code, reason, every bad field, the limit that was reached and the request's id")
     void facts() {
+        QuotaFailure quota = QuotaFailure.newBuilder()
+                .addViolations(QuotaFailure.Violation.newBuilder().setSubject("shop").setDescription("too many"))
+                .build();
+        gateway.breaks(Gateway.error(Status.Code.RESOURCE_EXHAUSTED, "RATE_LIMITED", quota));
+        Throttled limited = assertThrows(Throttled.class, () -> client.get(GET));
+        assertEquals(List.of(new QuotaViolation("shop", "too many")), limited.quotaViolations());
+        assertEquals(Retry.NOW, limited.retry());
         BadRequest bad = BadRequest.newBuilder()
                 .addFieldViolations(
                         BadRequest.FieldViolation.newBuilder().setField("bucket").setDescription("is required"))
@@ -121,35 +139,88 @@ final class DocPreviewClientTest {
     }
 
     @Test
-    @DisplayName("A create without request_id is made once, and its outcome is unknown when the answer is lost")
+    @DisplayName("A create that may not be repeated is made once as it is, and its outcome is unknown when the answer is lost")
     void createOnce() {
         gateway.breaks(Status.UNAVAILABLE.asException());
-        assertThrows(OutcomeUnknown.class, () -> client.create(CREATE));
-        assertEquals(1, gateway.requests.size());
+        try (DocPreviewClient careful = builder().repeatCreates(false).build()) {
+            assertThrows(OutcomeUnknown.class, () -> careful.create(CREATE));
+        }
+        assertEquals(List.of(CREATE), gateway.requests);
     }
 
     @Test
-    @DisplayName("A create with request_id is made again when the answer is lost, not before the gateway asks for it")
+    @DisplayName("A create gets a request_id and is made again with it while that can help, not before the gateway asks for it")
     void createRepeated() {
         Duration asked = Duration.ofMillis(700);
         RetryInfo wait = RetryInfo.newBuilder().setRetryDelay(Wire.of(asked)).build();
         gateway.breaks(Status.UNAVAILABLE.asException())
                 .breaks(Gateway.error(Status.Code.UNKNOWN, "CREATE_OUTCOME_UNKNOWN", wait))
+                .breaks(Gateway.error(Status.Code.RESOURCE_EXHAUSTED, "UPSTREAM_THROTTLED"))
+                .breaks(Gateway.error(Status.Code.UNAVAILABLE, "SHUTTING_DOWN"))
                 .answers(SUBMITTED);
         long begin = System.nanoTime();
-        assertEquals(SUBMITTED, client.create(IDEMPOTENT));
+        assertEquals(SUBMITTED, client.create(CREATE));
         assertTrue(System.nanoTime() - begin >= asked.toNanos());
-        assertEquals(List.of(IDEMPOTENT, IDEMPOTENT, IDEMPOTENT), gateway.requests);
+        assertEquals(5, gateway.requests.size());
+        assertEquals(1, Set.copyOf(gateway.requests).size());
+        String id = ((CreatePreviewJobRequest) gateway.requests.get(0)).getRequestId();
+        assertEquals(id, UUID.fromString(id).toString());
     }
 
     @Test
-    @DisplayName("A wait that the gateway asks for beyond the deadline is not begun")
+    @DisplayName("A create with a request_id of the caller keeps it")
+    void createKeepsId() {
+        gateway.answers(SUBMITTED);
+        client.create(IDEMPOTENT);
+        assertEquals(List.of(IDEMPOTENT), gateway.requests);
+    }
+
+    @Test
+    @DisplayName("Each reason of the contract says whether to repeat the call; without a reason the code does")
+    void retryOfReasons() {
+        for (ErrorReason reason : ErrorReason.values()) {
+            if (reason != ErrorReason.UNRECOGNIZED && reason != ErrorReason.ERROR_REASON_UNSPECIFIED) {
+                String expected = reason.getValueDescriptor()
+                        .getOptions()
+                        .getExtension(ErrorReasonOuterClass.retry)
+                        .name();
+                String name = reason.name().substring("ERROR_REASON_".length());
+                assertEquals(expected, "RETRY_" + Retry.of(name, Status.Code.UNKNOWN), name);
+            }
+        }
+        assertEquals(Retry.LATER, Retry.of("PAGE_BUDGET_EXHAUSTED", Status.Code.RESOURCE_EXHAUSTED));
+        assertEquals(Retry.NEVER, Retry.of("NEWER_THAN_THIS_CLIENT", Status.Code.UNAVAILABLE));
+        assertEquals(Retry.NOW, Retry.of("", Status.Code.DEADLINE_EXCEEDED));
+        assertEquals(Retry.NEVER, Retry.of("", Status.Code.INTERNAL));
+    }
+
+    @Test
+    @DisplayName("A call can bypass caches and send metadata, and the metadata of the reply reaches it")
+    void metadata() {
+        gateway.answers(RUNNING);
+        AtomicReference<Map<String, String>> reply = new AtomicReference<>(Map.of());
+        CallSettings settings = CallSettings.defaults()
+                .withoutCache()
+                .withMetadata("x-request-id", "mine")
+                .withReplyMetadata(reply::set);
+        client.get(GET, settings);
+        assertTrue(reply.get().entrySet().containsAll(Gateway.REPLY.entrySet()), reply.get().toString());
+        Map<String, String> sent = Map.of("cache-control", "no-cache", "x-request-id", "mine");
+        sent.forEach((name, value) -> assertEquals(
+                value,
+                gateway.headers.get(0).get(Metadata.Key.of(name, Metadata.ASCII_STRING_MARSHALLER))));
+        assertThrows(IllegalArgumentException.class, () -> settings.withMetadata("Not A Name", "1"));
+    }
+
+    @Test
+    @DisplayName("A wait that the gateway asks for beyond the deadline is not begun, and the error has the request_id")
     void createWaitsInVain() {
         RetryInfo wait = RetryInfo.newBuilder()
                 .setRetryDelay(Wire.of(Duration.ofHours(1)))
                 .build();
         gateway.breaks(Gateway.error(Status.Code.UNKNOWN, "CREATE_OUTCOME_UNKNOWN", wait));
-        assertThrows(OutcomeUnknown.class, () -> client.create(IDEMPOTENT));
+        OutcomeUnknown error = assertThrows(OutcomeUnknown.class, () -> client.create(CREATE));
+        assertEquals(((CreatePreviewJobRequest) gateway.requests.get(0)).getRequestId(), error.createId());
     }
 
     @Test
@@ -161,8 +232,9 @@ final class DocPreviewClientTest {
         gateway.breaks(Gateway.error(Status.Code.RESOURCE_EXHAUSTED, "PAGE_BUDGET_EXHAUSTED", wait))
                 .breaks(Gateway.error(Status.Code.RESOURCE_EXHAUSTED, "PAGE_BUDGET_TOO_SMALL"));
         for (String reason : List.of("PAGE_BUDGET_EXHAUSTED", "PAGE_BUDGET_TOO_SMALL")) {
-            BudgetExhausted error = assertThrows(BudgetExhausted.class, () -> client.create(IDEMPOTENT));
+            DocPreviewException error = assertThrows(BudgetExhausted.class, () -> client.create(IDEMPOTENT));
             assertEquals(reason, error.reason());
+            assertFalse(error instanceof DocPreviewException.TransientError);
         }
         assertEquals(2, gateway.requests.size());
     }
@@ -183,7 +255,7 @@ final class DocPreviewClientTest {
         try (ServerSocket free = new ServerSocket(0)) {
             free.close();
             try (DocPreviewClient nobody = DocPreviewClient.builder("127.0.0.1:" + free.getLocalPort()).build()) {
-                Unavailable error = assertThrows(Unavailable.class, () -> nobody.create(CREATE));
+                Unavailable error = assertThrows(Unavailable.class, () -> nobody.create(CREATE, ONE_SECOND));
                 assertTrue(error.sentence().contains("refused"), error.sentence());
             }
         }
@@ -213,7 +285,8 @@ final class DocPreviewClientTest {
     @DisplayName("A watch ends at its deadline, over all its streams, and then for good")
     void watchDeadline() {
         gateway.hangs(message(RUNNING));
-        Iterator<PreviewJob> jobs = client.watch(WATCH, Duration.ofMillis(500)).iterator();
+        Iterator<PreviewJob> jobs = client.watch(WATCH, CallSettings.defaults().withTimeout(Duration.ofMillis(500)))
+                .iterator();
         assertEquals(RUNNING, jobs.next());
         assertThrows(DeadlineExceeded.class, jobs::hasNext);
         assertEquals(false, jobs.hasNext());
@@ -235,7 +308,7 @@ final class DocPreviewClientTest {
     void createAndWatch() {
         gateway.answers(SUBMITTED).answers(message(SUBMITTED), message(SUCCESS));
         WatchOptions options = WatchOptions.defaults().withPageUrlTtl(Duration.ofMinutes(1));
-        try (Watch watch = client.createAndWatch(CREATE, options)) {
+        try (Watch<PreviewJob> watch = client.createAndWatch(CREATE, options)) {
             assertEquals(List.of(State.STATE_SUBMITTED, State.STATE_SUCCESS), states(watch));
         }
         WatchPreviewJobRequest asked = (WatchPreviewJobRequest) gateway.requests.get(1);
@@ -260,13 +333,14 @@ final class DocPreviewClientTest {
     }
 
     @Test
-    @DisplayName("list asks for a page when the jobs of the one before are used up, with its token")
+    @DisplayName("list asks for a page of 100 when the jobs of the one before are used up, with its token")
     void listPages() {
         gateway.answers(ListPreviewJobsResponse.newBuilder().addJobs(RUNNING).setNextPageToken("2").build())
                 .answers(ListPreviewJobsResponse.newBuilder().addJobs(SUCCESS).build());
         ListPreviewJobsRequest request = ListPreviewJobsRequest.getDefaultInstance();
         assertEquals(List.of(RUNNING, SUCCESS), client.list(request).toList());
-        assertEquals(List.of(request, request.toBuilder().setPageToken("2").build()), gateway.requests);
+        ListPreviewJobsRequest sized = request.toBuilder().setPageSize(100).build();
+        assertEquals(List.of(sized, sized.toBuilder().setPageToken("2").build()), gateway.requests);
         gateway.answers(ListPreviewJobsResponse.newBuilder().addJobs(RUNNING).setNextPageToken("2").build());
         assertEquals(Optional.of(RUNNING), client.list(request).findFirst());
         assertEquals(3, gateway.requests.size());
@@ -281,7 +355,33 @@ final class DocPreviewClientTest {
             caller.get(GET);
             caller.get(GET);
         }
-        assertTrue(gateway.authorizations.containsAll(List.of("Bearer a", "Bearer b")));
+        assertTrue(gateway.authorizations().containsAll(List.of("Bearer a", "Bearer b")));
+    }
+
+    @Test
+    @DisplayName("A source of tokens that fails is Unauthenticated at once, with its cause, and nothing is sent")
+    void tokenFails() {
+        IllegalStateException sealed = new IllegalStateException("the vault is sealed");
+        List<Supplier<String>> sources = List.of(
+                () -> {
+                    throw sealed;
+                },
+                () -> "a token\nof two lines",
+                () -> "");
+        for (Supplier<String> source : sources) {
+            try (DocPreviewClient caller = builder().token(source).build()) {
+                Unauthenticated error = assertThrows(Unauthenticated.class, () -> caller.get(GET, ONE_SECOND));
+                assertEquals(Retry.NEVER, error.retry());
+                assertFalse(error.getMessage().contains("two lines"), error.getMessage());
+                assertThrows(Unauthenticated.class, () -> caller.create(CREATE, ONE_SECOND));
+                assertThrows(Unauthenticated.class, () -> states(caller.watch(WATCH, ONE_SECOND)));
+                if (source == sources.get(0)) {
+                    assertTrue(error.getMessage().contains("the vault is sealed"), error.getMessage());
+                    assertEquals(sealed, error.getCause().getCause());
+                }
+            }
+        }
+        assertEquals(List.of(), gateway.requests);
     }
 
     @Test

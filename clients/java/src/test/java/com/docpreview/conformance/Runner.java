@@ -1,11 +1,16 @@
 package com.docpreview.conformance;
 
+import com.docpreview.client.CallSettings;
 import com.docpreview.client.DocPreviewClient;
 import com.docpreview.client.DocPreviewClientBuilder;
 import com.docpreview.client.DocPreviewException;
 import com.docpreview.client.FieldViolation;
+import com.docpreview.client.Preview;
+import com.docpreview.client.QuotaViolation;
 import com.docpreview.client.Tls;
+import com.docpreview.client.TransferSettings;
 import com.docpreview.client.Watch;
+import com.docpreview.client.WatchEvent;
 import com.docpreview.client.WatchOptions;
 import com.docpreview.v1.CreatePreviewJobRequest;
 import com.docpreview.v1.GetPreviewJobRequest;
@@ -14,8 +19,10 @@ import com.docpreview.v1.ObjectLocation;
 import com.docpreview.v1.Page;
 import com.docpreview.v1.PreviewJob;
 import com.docpreview.v1.PreviewOptions;
+import com.docpreview.v1.UploadedObject;
 import com.docpreview.v1.WaitPreviewJobRequest;
 import com.docpreview.v1.WatchPreviewJobRequest;
+import com.docpreview.v1.WatchPreviewJobsRequest;
 import com.google.gson.Gson;
 import com.google.gson.GsonBuilder;
 import com.google.gson.JsonElement;
@@ -31,6 +38,7 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
+import java.util.Locale;
 import java.util.Map;
 import java.util.Optional;
 
@@ -42,6 +50,7 @@ public final class Runner {
     private final JsonObject given;
     private final Duration timeout;
     private final List<PreviewJob> jobs = new ArrayList<>();
+    private final Map<String, Object> further = new LinkedHashMap<>();
 
     private Runner(JsonObject step) {
         this.step = step;
@@ -69,6 +78,7 @@ public final class Runner {
             answer.put("error", error(error));
         }
         answer.put("jobs", jobs.stream().map(Runner::job).toList());
+        answer.putAll(further);
         return answer;
     }
 
@@ -95,20 +105,82 @@ public final class Runner {
     }
 
     /** Makes the call; {@code jobs} gets each job as it arrives, so that jobs before an error are included. */
-    private void call(DocPreviewClient client) {
+    private void call(DocPreviewClient client) throws IOException {
         String call = step.get("call").getAsString();
         switch (call) {
-            case "create" -> jobs.add(client.create(create(), timeout));
-            case "get" -> jobs.add(client.get(get(), timeout));
+            case "create" -> jobs.add(client.create(create(), within()));
+            case "get" -> jobs.add(client.get(get(), within()));
             case "wait" -> jobs.add(client.waitFor(waiting()));
-            case "watch" -> follow(client.watch(watch(), timeout));
+            case "watch" -> follow(client.watch(watch(), within()));
             case "create_and_watch" -> follow(client.createAndWatch(create(), watchOptions()));
-            case "list" -> client.list(list(), timeout).forEach(jobs::add);
+            case "list" -> client.list(list(), within()).forEach(jobs::add);
+            case "preview" -> preview(client);
+            case "upload" -> upload(client);
+            case "download" -> files(client.download(client.get(get(), within()), directory(), transfer()));
+            case "watch_many" -> watchMany(client);
+            case "busy" -> further.put("busy", new Busy(client, watch(), create()).run(
+                    number("watches").orElse(0), number("waits").orElse(0)));
             default -> throw new IllegalArgumentException(call + " is not a call of the table");
         }
     }
 
-    private void follow(Watch watch) {
+    private CallSettings within() {
+        return CallSettings.defaults().withTimeout(timeout);
+    }
+
+    private TransferSettings transfer() {
+        TransferSettings settings =
+                TransferSettings.defaults().withTimeout(timeout).withContentType(text("content_type"));
+        return number("page_url_ttl_ms").map(ttl -> settings.withPageUrlTtl(Duration.ofMillis(ttl))).orElse(settings);
+    }
+
+    private Path directory() {
+        return Path.of(text("directory"));
+    }
+
+    private void preview(DocPreviewClient client) throws IOException {
+        CreatePreviewJobRequest.Builder request =
+                CreatePreviewJobRequest.newBuilder().setBucket(text("bucket")).setInputObject(text("object"));
+        if (!text("output_object").isEmpty()) {
+            request.setOutput(ObjectLocation.newBuilder().setObject(text("output_object")));
+        }
+        Preview preview = client.preview(Path.of(text("path")), request.build(), directory(), transfer());
+        jobs.add(preview.job());
+        files(preview.files());
+    }
+
+    private void upload(DocPreviewClient client) {
+        UploadedObject object = client.upload(Path.of(text("path")), text("bucket"), text("object"), transfer());
+        further.put(
+                "uploaded", Map.of("object", object.getObject(), "content_length", object.getContentLength()));
+    }
+
+    private void files(List<Path> paths) throws IOException {
+        List<List<Object>> files = new ArrayList<>();
+        for (Path path : paths) {
+            files.add(List.of(path.getFileName().toString(), Files.size(path)));
+        }
+        further.put("files", files);
+    }
+
+    private void watchMany(DocPreviewClient client) {
+        WatchPreviewJobsRequest.Builder request = WatchPreviewJobsRequest.newBuilder().setBucket(text("bucket"));
+        given.getAsJsonArray("job_ids").forEach(id -> request.addJobIds(id.getAsString()));
+        number("page_url_ttl_ms").map(Runner::milliseconds).ifPresent(request::setPageUrlTtl);
+        List<List<String>> errors = new ArrayList<>();
+        further.put("job_errors", errors);
+        try (Watch<WatchEvent> watch = client.watchMany(request.build(), within())) {
+            for (WatchEvent event : watch) {
+                if (event instanceof WatchEvent.Changed changed) {
+                    jobs.add(changed.job());
+                } else if (event instanceof WatchEvent.Failed failed) {
+                    errors.add(List.of(failed.jobId(), failed.reason().name().replaceFirst("^ERROR_REASON_", "")));
+                }
+            }
+        }
+    }
+
+    private void follow(Watch<PreviewJob> watch) {
         try (watch) {
             watch.forEach(jobs::add);
         }
@@ -183,17 +255,21 @@ public final class Runner {
         return Map.of(
                 "job_id", job.getJobId(),
                 "state", job.getState().name().replaceFirst("^STATE_", ""),
+                "failure_reason", job.getFailure().getReason().name().replaceFirst("^REASON_(UNSPECIFIED)?", ""),
                 "page_count", job.getResult().getTotalPageCount(),
                 "page_urls", job.getResult().getPagesList().stream().map(Page::getUrl).filter(url -> !url.isEmpty()).count());
     }
 
     private static Map<String, Object> error(DocPreviewException error) {
         Map<String, Object> written = new LinkedHashMap<>();
-        written.put("kind", error.getClass().getSimpleName());
+        boolean budget = error instanceof DocPreviewException.BudgetExhausted; // a class of its own: it is not temporary
+        written.put("kind", budget ? "Throttled" : error.getClass().getSimpleName());
         written.put("code", error.code().name());
         written.put("reason", error.reason());
         written.put("message", error.sentence());
         written.put("violations", error.fieldViolations().stream().map(Runner::pair).toList());
+        written.put("retry", error.retry().name().toLowerCase(Locale.ROOT));
+        written.put("quota", error.quotaViolations().stream().map(Runner::pair).toList());
         written.put("retry_delay_ms", error.retryDelay().map(Duration::toMillis).orElse(null));
         written.put("metadata", error.metadata());
         written.put("request_id", error.requestId());
@@ -202,5 +278,9 @@ public final class Runner {
 
     private static List<String> pair(FieldViolation violation) {
         return List.of(violation.field(), violation.description());
+    }
+
+    private static List<String> pair(QuotaViolation violation) {
+        return List.of(violation.subject(), violation.description());
     }
 }

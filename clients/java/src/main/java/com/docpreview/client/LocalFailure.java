@@ -1,0 +1,29 @@
+package com.docpreview.client;
+
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.file.Path;
+
+/** A file on this machine cannot be read or written, in the midst of an exchange: making it again does not help. */
+final class LocalFailure extends IOException {
+    private static final long serialVersionUID = 1L;
+
+    LocalFailure(Path file, IOException cause) {
+        super(file + ": " + cause.getMessage(), cause);
+    }
+
+    /** What the caller gets. */
+    UncheckedIOException unchecked() {
+        return new UncheckedIOException(getMessage(), (IOException) getCause());
+    }
+
+    /** The failure of an exchange; a local one is found among its causes. */
+    static IOException asIoException(Throwable failure) {
+        for (Throwable cause = failure; cause != null; cause = cause.getCause()) {
+            if (cause instanceof LocalFailure local) {
+                return local;
+            }
+        }
+        return failure instanceof IOException broken ? broken : new IOException(failure);
+    }
+}

@@ -1,0 +1,167 @@
+package com.docpreview.client;
+
+import java.io.ByteArrayOutputStream;
+import java.io.IOException;
+import java.net.http.HttpResponse.BodyHandler;
+import java.net.http.HttpResponse.BodySubscriber;
+import java.net.http.HttpResponse.ResponseInfo;
+import java.nio.ByteBuffer;
+import java.nio.channels.FileChannel;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Path;
+import java.nio.file.StandardOpenOption;
+import java.util.List;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionStage;
+import java.util.concurrent.Flow;
+import java.util.concurrent.atomic.AtomicLong;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+
+/**
+ * The body of a reply: a good one goes to a file, of another one the beginning becomes the text.
+ *
+ * <p>200 replaces what the file had, and 206 goes on where it ended. The file's length must be what the reply says in
+ * the end.
+ */
+final class ToFile implements BodySubscriber<String> {
+    private static final int LONGEST_TEXT = 16 * 1024;
+    private static final Pattern RANGE = Pattern.compile("bytes (\\d+)-\\d+/(\\d+)");
+
+    private final CompletableFuture<String> result = new CompletableFuture<>();
+    private final ByteArrayOutputStream text = new ByteArrayOutputStream();
+    private final Path file;
+    private final FileChannel channel;
+    private final long expected;
+    private final AtomicLong moved;
+    private Flow.Subscription source;
+
+    private ToFile(Path file, FileChannel channel, long expected, AtomicLong moved) {
+        this.file = file;
+        this.channel = channel;
+        this.expected = expected;
+        this.moved = moved;
+    }
+
+    /** No body is kept but the text of an error. */
+    static BodyHandler<String> errorsOnly() {
+        return reply -> new ToFile(null, null, -1, new AtomicLong());
+    }
+
+    /** A file that has {@code from} bytes already. */
+    static BodyHandler<String> appending(Path file, long from, AtomicLong moved) {
+        return reply -> {
+            try {
+                return switch (reply.statusCode()) {
+                    case 200 -> begun(file, 0, length(reply), moved);
+                    case 206 -> continued(file, from, reply, moved);
+                    default -> new ToFile(null, null, -1, moved);
+                };
+            } catch (IOException failure) {
+                ToFile failed = new ToFile(null, null, -1, moved);
+                failed.result.completeExceptionally(failure);
+                return failed;
+            }
+        };
+    }
+
+    private static long length(ResponseInfo reply) {
+        return reply.headers().firstValueAsLong("content-length").orElse(-1);
+    }
+
+    private static ToFile continued(Path file, long from, ResponseInfo reply, AtomicLong moved) throws IOException {
+        Matcher range = RANGE.matcher(reply.headers().firstValue("content-range").orElse(""));
+        if (!range.matches() || Long.parseLong(range.group(1)) != from) {
+            throw new IOException("the cloud answered with another range than was asked for");
+        }
+        return begun(file, from, Long.parseLong(range.group(2)), moved);
+    }
+
+    private static ToFile begun(Path file, long from, long expected, AtomicLong moved) throws LocalFailure {
+        try {
+            FileChannel channel = FileChannel.open(file, StandardOpenOption.CREATE, StandardOpenOption.WRITE);
+            channel.truncate(from);
+            channel.position(from);
+            return new ToFile(file, channel, expected, moved);
+        } catch (IOException failure) {
+            throw new LocalFailure(file, failure);
+        }
+    }
+
+    @Override
+    public CompletionStage<String> getBody() {
+        return result;
+    }
+
+    @Override
+    public void onSubscribe(Flow.Subscription subscription) {
+        source = subscription;
+        if (result.isDone()) {
+            subscription.cancel();
+        } else {
+            subscription.request(Long.MAX_VALUE);
+        }
+    }
+
+    @Override
+    public void onNext(List<ByteBuffer> buffers) {
+        try {
+            for (ByteBuffer buffer : buffers) {
+                if (moved.addAndGet(buffer.remaining()) < 0) {
+                    throw new IOException("abandoned");
+                }
+                if (channel == null) {
+                    keep(buffer);
+                } else {
+                    write(buffer);
+                }
+            }
+        } catch (IOException failure) {
+            source.cancel();
+            close();
+            result.completeExceptionally(channel == null ? failure : new LocalFailure(file, failure));
+        }
+    }
+
+    @Override
+    public void onError(Throwable failure) {
+        close();
+        result.completeExceptionally(failure);
+    }
+
+    @Override
+    public void onComplete() {
+        try {
+            if (channel != null && expected >= 0 && channel.size() != expected) {
+                throw new IOException("got " + channel.size() + " bytes in the place of " + expected);
+            }
+            close();
+            result.complete(text.toString(StandardCharsets.UTF_8));
+        } catch (IOException failure) {
+            close();
+            result.completeExceptionally(failure);
+        }
+    }
+
+    private void keep(ByteBuffer buffer) {
+        byte[] bytes = new byte[Math.min(buffer.remaining(), LONGEST_TEXT - text.size())];
+        buffer.get(bytes);
+        text.writeBytes(bytes);
+    }
+
+    private void write(ByteBuffer buffer) throws IOException {
+        while (buffer.hasRemaining()) {
+            channel.write(buffer);
+        }
+    }
+
+    private void close() {
+        try {
+            if (channel != null) {
+                channel.close();
+            }
+        } catch (IOException failure) {
+            result.completeExceptionally(new LocalFailure(file, failure));
+        }
+    }
+}

@@ -1,0 +1,190 @@
+package com.docpreview.client;
+
+import com.docpreview.client.DocPreviewException.FailedPrecondition;
+import com.docpreview.client.DocPreviewException.PermissionDenied;
+import com.docpreview.v1.AbortUploadRequest;
+import com.docpreview.v1.CompleteUploadRequest;
+import com.docpreview.v1.CreateUploadRequest;
+import com.docpreview.v1.Upload;
+import com.docpreview.v1.UploadPart;
+import com.docpreview.v1.UploadServiceGrpc;
+import com.docpreview.v1.UploadedObject;
+import com.google.protobuf.ByteString;
+import io.grpc.Status;
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.UncheckedIOException;
+import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
+import java.nio.file.Path;
+import java.security.MessageDigest;
+import java.security.NoSuchAlgorithmException;
+import java.time.Duration;
+import java.time.Instant;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Locale;
+import java.util.concurrent.Callable;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+
+/** Brings a file to a bucket: CreateUpload, a PUT of each part, CompleteUpload. */
+final class Uploads {
+    private static final int PARALLEL = 4;
+    /** Contents up to this size go in one part, of which the cloud checks the MD5. */
+    private static final long ONE_PART = 16L << 20;
+    private static final Duration ABORT_WITHIN = Duration.ofSeconds(10);
+    private static final int FORBIDDEN = 403;
+    private static final Pattern SUFFIX = Pattern.compile(".*\\.([A-Za-z0-9]{1,10})");
+
+    private final AsyncDocPreviewClient client;
+    private final Store store;
+
+    Uploads(AsyncDocPreviewClient client, Store store) {
+        this.client = client;
+        this.store = store;
+    }
+
+    /** A name for the file that no other upload has. */
+    static String template(Path file) {
+        String suffix = suffix(file.getFileName().toString());
+        return "in/${UploadId}" + (suffix.isEmpty() ? "" : "." + suffix);
+    }
+
+    /** The suffix of a name, in lower case; empty when it has none that can stand in a key. */
+    static String suffix(String name) {
+        Matcher matcher = SUFFIX.matcher(name);
+        return matcher.matches() ? matcher.group(1).toLowerCase(Locale.ROOT) : "";
+    }
+
+    /**
+     * That the file can be read.
+     *
+     * @throws UncheckedIOException it cannot
+     */
+    static void check(Path file) {
+        try {
+            if (!Files.isRegularFile(file)) {
+                throw Files.exists(file)
+                        ? new IOException(file + " is not a file")
+                        : new NoSuchFileException(file.toString(), null, "there is no such file");
+            }
+            if (!Files.isReadable(file)) {
+                throw new IOException(file + " cannot be read");
+            }
+        } catch (IOException failure) {
+            throw new UncheckedIOException(failure.getMessage(), failure);
+        }
+    }
+
+    UploadedObject upload(Path file, String bucket, String object, String contentType, Deadline deadline) {
+        check(file);
+        CreateUploadRequest request = request(file, bucket, object, contentType);
+        return attempt(file, request, deadline, true);
+    }
+
+    private static CreateUploadRequest request(Path file, String bucket, String object, String contentType) {
+        try {
+            long length = Files.size(file);
+            CreateUploadRequest.Builder request = CreateUploadRequest.newBuilder()
+                    .setBucket(bucket)
+                    .setObject(object.isEmpty() ? template(file) : object)
+                    .setContentLength(length)
+                    .setContentType(contentType);
+            if (length <= ONE_PART) {
+                request.setContentMd5(ByteString.copyFrom(md5(file)));
+            }
+            return request.build();
+        } catch (IOException failure) {
+            throw new UncheckedIOException(failure.getMessage(), failure);
+        }
+    }
+
+    private UploadedObject attempt(Path file, CreateUploadRequest request, Deadline deadline, boolean again) {
+        Upload upload = client.within(deadline, UploadServiceGrpc.getCreateUploadMethod(), request);
+        try {
+            List<Callable<String>> puts = new ArrayList<>();
+            for (int number = 1; number <= upload.getPartsCount(); number++) {
+                UploadPart part = upload.getParts(number - 1);
+                String what = "part " + number + " of " + upload.getPartsCount() + " of the upload";
+                puts.add(() -> put(what, file, part, upload, deadline));
+            }
+            CompleteUploadRequest complete = CompleteUploadRequest.newBuilder()
+                    .setUploadToken(upload.getUploadToken())
+                    .addAllEtags(Parallel.run(PARALLEL, puts))
+                    .build();
+            return client.within(deadline, UploadServiceGrpc.getCompleteUploadMethod(), complete);
+        } catch (Expired expired) {
+            abort(upload);
+            if (!again) {
+                throw expired.told();
+            }
+            return attempt(file, request, deadline, false);
+        } catch (RuntimeException failure) {
+            abort(upload);
+            throw failure;
+        }
+    }
+
+    private String put(String what, Path file, UploadPart part, Upload upload, Deadline deadline) {
+        Store.Reply reply = Store.repeated(
+                what,
+                deadline,
+                () -> store.put(
+                        part.getUrl(), part.getHeadersMap(), file, part.getOffset(), part.getLength(), deadline));
+        if (reply.isGood() && !reply.etag().isEmpty()) {
+            return reply.etag();
+        }
+        String sentence = "The cloud answered " + reply + " to " + what + ".";
+        if (reply.status() == FORBIDDEN) {
+            PermissionDenied denied =
+                    new PermissionDenied(sentence, Status.Code.PERMISSION_DENIED, ErrorFacts.NONE, null);
+            boolean expired = Instant.now().getEpochSecond() >= upload.getExpireTime().getSeconds();
+            throw expired ? new Expired(denied) : denied;
+        }
+        throw new FailedPrecondition(
+                sentence + " Has the file changed meanwhile?", Status.Code.FAILED_PRECONDITION, ErrorFacts.NONE, null);
+    }
+
+    /** The parts that were put are not left behind, as far as the gateway can be reached; the first failure is the one to tell. */
+    private void abort(Upload upload) {
+        boolean interrupted = Thread.interrupted(); // else the call ends before it begins
+        try {
+            AbortUploadRequest request =
+                    AbortUploadRequest.newBuilder().setUploadToken(upload.getUploadToken()).build();
+            client.within(Deadline.after(ABORT_WITHIN), UploadServiceGrpc.getAbortUploadMethod(), request);
+        } catch (DocPreviewException left) {
+            // The cloud deletes parts that nobody completes by the bucket's rules.
+        } finally {
+            if (interrupted) {
+                Thread.currentThread().interrupt();
+            }
+        }
+    }
+
+    private static byte[] md5(Path file) throws IOException {
+        try (InputStream content = Files.newInputStream(file)) {
+            MessageDigest digest = MessageDigest.getInstance("MD5");
+            byte[] buffer = new byte[64 * 1024];
+            for (int read = content.read(buffer); read >= 0; read = content.read(buffer)) {
+                digest.update(buffer, 0, read);
+            }
+            return digest.digest();
+        } catch (NoSuchAlgorithmException never) { // each Java has it
+            throw new IllegalStateException(never);
+        }
+    }
+
+    /** The addresses were too old. */
+    private static final class Expired extends RuntimeException {
+        private static final long serialVersionUID = 1L;
+
+        Expired(PermissionDenied told) {
+            super(told);
+        }
+
+        PermissionDenied told() {
+            return (PermissionDenied) getCause();
+        }
+    }
+}

@@ -1,0 +1,383 @@
+package com.docpreview.client;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertInstanceOf;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.docpreview.client.DocPreviewException.FailedPrecondition;
+import com.docpreview.client.DocPreviewException.PermissionDenied;
+import com.docpreview.client.DocPreviewException.Unavailable;
+import com.docpreview.v1.AbortUploadRequest;
+import com.docpreview.v1.CompleteUploadRequest;
+import com.docpreview.v1.CreatePreviewJobRequest;
+import com.docpreview.v1.CreateUploadRequest;
+import com.docpreview.v1.GetPreviewJobRequest;
+import com.docpreview.v1.Page;
+import com.docpreview.v1.PreviewJob;
+import com.docpreview.v1.PreviewJob.State;
+import com.docpreview.v1.PreviewResult;
+import com.docpreview.v1.Upload;
+import com.docpreview.v1.UploadPart;
+import com.docpreview.v1.UploadedObject;
+import com.docpreview.v1.WatchPreviewJobResponse;
+import com.google.protobuf.Message;
+import com.google.protobuf.Timestamp;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.security.MessageDigest;
+import java.time.Instant;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.stream.IntStream;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.DisplayName;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+import org.junit.jupiter.api.io.TempDir;
+
+/** Uploads, downloads and previews, against a gateway and a store on real sockets. */
+@Timeout(60)
+final class TransfersTest {
+    private static final long IN_AN_HOUR = 3600;
+    private static final UploadedObject UPLOADED =
+            UploadedObject.newBuilder().setObject("in/1.pdf").setContentLength(10).build();
+
+    @TempDir
+    Path folder;
+
+    private Gateway gateway;
+    private CloudStore store;
+    private DocPreviewClient client;
+
+    @BeforeEach
+    void open() throws IOException {
+        gateway = new Gateway();
+        store = new CloudStore();
+        client = DocPreviewClient.builder(gateway.target()).build();
+    }
+
+    @AfterEach
+    void close() throws InterruptedException {
+        client.close();
+        store.close();
+        gateway.close();
+    }
+
+    private Path file(String content) throws IOException {
+        return Files.writeString(folder.resolve("slides.PDF"), content);
+    }
+
+    private Path pages() {
+        return folder.resolve("pages");
+    }
+
+    /** An upload of ten bytes in parts of four. */
+    private Upload upload(String token, long expiresInSeconds) {
+        Upload.Builder upload = Upload.newBuilder()
+                .setUploadToken(token)
+                .setExpireTime(Timestamp.newBuilder().setSeconds(Instant.now().getEpochSecond() + expiresInSeconds));
+        for (int begin = 0; begin < 10; begin += 4) {
+            int length = Math.min(4, 10 - begin);
+            upload.addParts(UploadPart.newBuilder()
+                    .setUrl(store.url("/part-" + begin))
+                    .setOffset(begin)
+                    .setLength(length)
+                    .putHeaders("host", "bucket.cos.example")
+                    .putHeaders("content-length", Integer.toString(length))
+                    .putHeaders("x-cos-signed", "yes"));
+        }
+        return upload.build();
+    }
+
+    /** A job whose pages have addresses in the store, under this prefix. */
+    private PreviewJob job(String id, int pages, String prefix) {
+        PreviewResult.Builder result = PreviewResult.newBuilder().setTotalPageCount(pages);
+        for (int number = 1; number <= pages; number++) {
+            Page.Builder page = Page.newBuilder().setPageNumber(number).setObject("../" + number + ".jpg");
+            if (prefix != null) {
+                page.setUrl(store.url(prefix + number));
+                store.objects.put(prefix + number, ("content of page " + number).getBytes(StandardCharsets.UTF_8));
+            }
+            result.addPages(page);
+        }
+        return PreviewJob.newBuilder()
+                .setBucket("b")
+                .setJobId(id)
+                .setState(State.STATE_SUCCESS)
+                .setResult(result)
+                .build();
+    }
+
+    private List<String> onDisk() throws IOException {
+        try (Stream<Path> files = Files.list(pages())) {
+            return files.map(file -> file.getFileName().toString()).sorted().toList();
+        }
+    }
+
+    private <M extends Message> List<M> requests(Class<M> type) {
+        return gateway.requests.stream().filter(type::isInstance).map(type::cast).toList();
+    }
+
+    @Test
+    @DisplayName("An upload puts each part with its headers, and completes with the ETags in order")
+    void upload() throws Exception {
+        gateway.answers(upload("t", IN_AN_HOUR)).answers(UPLOADED);
+        assertEquals(UPLOADED, client.upload(file("0123456789"), "b"));
+        CreateUploadRequest created = requests(CreateUploadRequest.class).get(0);
+        assertEquals("in/${UploadId}.pdf", created.getObject());
+        assertEquals(10, created.getContentLength());
+        assertArrayEquals(
+                MessageDigest.getInstance("MD5").digest("0123456789".getBytes(StandardCharsets.UTF_8)),
+                created.getContentMd5().toByteArray());
+        assertEquals(
+                List.of("\"etag-of-part-0\"", "\"etag-of-part-4\"", "\"etag-of-part-8\""),
+                requests(CompleteUploadRequest.class).get(0).getEtagsList());
+        for (CloudStore.Asked put : store.asked) {
+            int offset = Integer.parseInt(put.path().substring("/part-".length()));
+            byte[] expected = "0123456789".substring(offset, Math.min(10, offset + 4)).getBytes(StandardCharsets.UTF_8);
+            assertArrayEquals(expected, put.body());
+            assertEquals("yes", put.headers().get("x-cos-signed"));
+            assertEquals(Integer.toString(expected.length), put.headers().get("content-length"));
+            assertFalse(put.headers().containsKey("upgrade"));
+        }
+        assertEquals(List.of(), requests(AbortUploadRequest.class));
+    }
+
+    @Test
+    @DisplayName("A part that the store cannot take now is put again")
+    void partRepeated() throws Exception {
+        gateway.answers(upload("t", IN_AN_HOUR)).answers(UPLOADED);
+        store.refuses("/part-4", 503, 429);
+        assertEquals(UPLOADED, client.upload(file("0123456789"), "b"));
+        assertEquals(List.of("/part-0", "/part-4", "/part-4", "/part-4", "/part-8"), store.paths("PUT"));
+    }
+
+    @Test
+    @DisplayName("An upload whose part is refused is aborted, and the error has no address")
+    void partRefused() throws Exception {
+        gateway.answers(upload("t", IN_AN_HOUR));
+        store.refuses("/part-4", 403);
+        Path file = file("0123456789");
+        PermissionDenied error = assertThrows(PermissionDenied.class, () -> client.upload(file, "b"));
+        assertTrue(error.getMessage().contains("HTTP 403 AsTheTestSays to part 2 of 3"), error.getMessage());
+        assertFalse(error.getMessage().contains("secret"), error.getMessage());
+        assertEquals("t", requests(AbortUploadRequest.class).get(0).getUploadToken());
+    }
+
+    @Test
+    @DisplayName("An upload whose addresses have expired begins again, once")
+    void uploadExpired() throws Exception {
+        gateway.answers(upload("old", -1)).answers(upload("new", IN_AN_HOUR)).answers(UPLOADED);
+        store.refuses("/part-0", 403);
+        assertEquals(UPLOADED, client.upload(file("0123456789"), "b"));
+        assertEquals("old", requests(AbortUploadRequest.class).get(0).getUploadToken());
+        assertEquals("new", requests(CompleteUploadRequest.class).get(0).getUploadToken());
+        gateway.answers(upload("old", -1)).answers(upload("old", -1));
+        store.refuses("/part-0", 403, 403);
+        Path file = file("0123456789");
+        assertThrows(PermissionDenied.class, () -> client.upload(file, "b"));
+    }
+
+    @Test
+    @DisplayName("A store that cannot be reached is Unavailable, after three repeats")
+    void storeAway() throws Exception {
+        gateway.answers(upload("t", IN_AN_HOUR));
+        Path file = file("0123456789");
+        store.close();
+        Unavailable error = assertThrows(Unavailable.class, () -> client.upload(file, "b"));
+        assertEquals(Retry.NOW, error.retry());
+        assertFalse(error.getMessage().contains("secret"), error.getMessage());
+    }
+
+    @Test
+    @DisplayName("A file that is not there is told before anything is sent")
+    void noFile() {
+        Path missing = folder.resolve("missing.pdf");
+        UncheckedIOException error =
+                assertThrows(UncheckedIOException.class, () -> client.upload(missing, "b"));
+        assertTrue(error.getMessage().contains("there is no such file"), error.getMessage());
+        assertEquals(List.of(), gateway.requests);
+    }
+
+    @Test
+    @DisplayName("A download brings all pages under names that sort, tells its progress, and takes nothing twice")
+    void download() throws Exception {
+        PreviewJob job = job("d1", 12, "/a/");
+        List<DownloadProgress> told = new ArrayList<>();
+        TransferSettings settings = TransferSettings.defaults().withProgress(told::add);
+        List<Path> files = client.download(job, pages(), settings);
+        List<String> names = IntStream.rangeClosed(1, 12)
+                .mapToObj(number -> String.format("page-%04d.jpg", number))
+                .toList();
+        assertEquals(names, files.stream().map(file -> file.getFileName().toString()).toList());
+        assertEquals("content of page 12", Files.readString(files.get(11)));
+        assertEquals(Stream.concat(Stream.of(Manifest.NAME), names.stream()).toList(), onDisk());
+        assertEquals(12, told.size());
+        assertEquals(new DownloadProgress(12, 12, 9 * 17 + 3 * 18), told.get(11));
+
+        Files.writeString(files.get(3), "cut");
+        told.clear();
+        assertEquals(files, client.download(job, pages(), settings));
+        assertEquals(List.of(11, 12), told.stream().map(DownloadProgress::pagesDone).toList());
+        assertEquals("content of page 4", Files.readString(files.get(3)));
+        assertEquals(13, store.asked.size());
+    }
+
+    @Test
+    @DisplayName("Pages of another job do not stay among the new ones, and nothing else is deleted")
+    void anotherJob() throws Exception {
+        client.download(job("d1", 5, "/a/"), pages());
+        Files.writeString(pages().resolve("page-0007.jpg.part"), "of the first job");
+        Files.writeString(pages().resolve("mine.txt"), "mine");
+        Path manifest = pages().resolve(Manifest.NAME);
+        Path outside = Files.writeString(folder.resolve("outside.jpg"), "mine");
+        Files.writeString(manifest, Files.readString(manifest).replace("{\"page-0001", "{\"../outside.jpg\":4,\"page-0001"));
+        client.download(job("d2", 2, "/b/"), pages());
+        assertEquals(List.of(Manifest.NAME, "mine.txt", "page-0001.jpg", "page-0002.jpg"), onDisk());
+        assertTrue(Files.exists(outside));
+        assertEquals(
+                "{\"job_id\":\"d2\",\"pages\":{\"page-0001.jpg\":17,\"page-0002.jpg\":17}}\n",
+                Files.readString(manifest));
+    }
+
+    @Test
+    @DisplayName("Addresses that are missing or refused are asked for again, once for all pages")
+    void freshAddresses() throws Exception {
+        PreviewJob fresh = job("d1", 4, "/fresh/");
+        PreviewJob old = job("d1", 4, "/old/");
+        store.refuses("/old/1", 403).refuses("/old/2", 403).refuses("/old/3", 403).refuses("/old/4", 403);
+        gateway.answers(fresh);
+        assertEquals(4, client.download(old, pages()).size());
+        assertEquals(900, requests(GetPreviewJobRequest.class).get(0).getPageUrlTtl().getSeconds());
+
+        gateway.answers(job("d2", 4, "/fresh/"));
+        assertEquals(4, client.download(job("d2", 4, null), pages()).size());
+        gateway.answers(job("d3", 4, "/fresh/"));
+        PreviewJob listed = job("d3", 4, null).toBuilder().clearResult().build();
+        assertEquals(4, client.download(listed, pages()).size());
+        assertEquals(3, gateway.requests.size());
+    }
+
+    @Test
+    @DisplayName("Pages for which the gateway gives no address are PermissionDenied")
+    void noAddresses() {
+        PreviewJob job = job("d1", 1, null);
+        gateway.answers(job);
+        PermissionDenied error = assertThrows(PermissionDenied.class, () -> client.download(job, pages()));
+        assertTrue(error.getMessage().contains("gives no address for page 1"), error.getMessage());
+    }
+
+    @Test
+    @DisplayName("A page that breaks off goes on where it ended, and is whole before it gets its name")
+    void resumed() throws Exception {
+        PreviewJob job = job("d1", 1, "/a/");
+        store.breaksAfter("/a/1", 5).refuses("/a/1", 500);
+        List<Path> files = client.download(job, pages());
+        assertEquals("content of page 1", Files.readString(files.get(0)));
+        List<String> ranges = store.asked.stream()
+                .map(asked -> String.valueOf(asked.headers().get("range")))
+                .toList();
+        assertEquals(List.of("null", "bytes=5-", "bytes=5-"), ranges);
+        assertEquals(List.of(Manifest.NAME, "page-0001.jpg"), onDisk());
+    }
+
+    @Test
+    @DisplayName("The beginning of a page that is longer than the page is thrown away")
+    void tooLong() throws Exception {
+        PreviewJob job = job("d1", 2, "/a/");
+        store.refuses("/a/2", 400);
+        assertThrows(FailedPrecondition.class, () -> client.download(job, pages()));
+        Files.writeString(pages().resolve("page-0002.jpg.part"), "more than the page has ever had");
+        List<Path> files = client.download(job, pages());
+        assertEquals("content of page 2", Files.readString(files.get(1)));
+    }
+
+    @Test
+    @DisplayName("Only a job that has succeeded has pages")
+    void notSucceeded() {
+        PreviewJob failed = job("d1", 1, "/a/").toBuilder().setState(State.STATE_FAILED).build();
+        assertThrows(FailedPrecondition.class, () -> client.download(failed, pages()));
+    }
+
+    @Test
+    @DisplayName("Names come from numbers: of pages, of sheets and pages, counted where they are missing")
+    void names() {
+        Page first = Page.newBuilder().setPageNumber(1).setPictureNumber(1).setObject("a/1.png").build();
+        Page second = first.toBuilder().setPictureNumber(2).build();
+        Page other = Page.newBuilder().setPageNumber(2).setObject("../../b.sh").build();
+        PreviewResult.Builder sheets = PreviewResult.newBuilder().setTotalSheetCount(2);
+        assertEquals(
+                List.of("sheet-01-page-002.png", "sheet-01-page-001.png", "sheet-02-page-001.jpg", "sheet-02-page-002.jpg"),
+                PageNames.of(sheets.addAllPages(List.of(second, first, other, other)).build()));
+        assertEquals(
+                List.of("page-0001.png", "page-0002.png"),
+                PageNames.of(PreviewResult.newBuilder().addAllPages(List.of(first, second)).build()));
+        assertEquals(
+                List.of("page-12345.jpg"),
+                PageNames.of(PreviewResult.newBuilder()
+                        .addPages(Page.newBuilder().setPageNumber(12345).setContentType("image/jpeg"))
+                        .build()));
+        assertEquals(
+                List.of("document.pdf"),
+                PageNames.of(PreviewResult.newBuilder()
+                        .addPages(Page.newBuilder().setContentType("application/pdf"))
+                        .build()));
+    }
+
+    @Test
+    @DisplayName("preview uploads, creates with an id and a place of its own, watches to the end and downloads")
+    void preview() throws Exception {
+        PreviewJob done = job("d1", 2, "/a/");
+        PreviewJob submitted = PreviewJob.newBuilder().setJobId("d1").setState(State.STATE_SUBMITTED).build();
+        gateway.answers(upload("t", IN_AN_HOUR))
+                .answers(UPLOADED)
+                .answers(submitted)
+                .answers(WatchPreviewJobResponse.newBuilder().setJob(done).build());
+        List<State> states = new ArrayList<>();
+        CreatePreviewJobRequest request =
+                CreatePreviewJobRequest.newBuilder().setBucket("b").build();
+        TransferSettings settings = TransferSettings.defaults().withJobs(job -> states.add(job.getState()));
+        Preview preview = client.async().preview(file("0123456789"), request, pages(), settings).get();
+        assertEquals(done, preview.job());
+        assertEquals(2, preview.files().size());
+        assertEquals(List.of(State.STATE_SUBMITTED, State.STATE_SUCCESS), states);
+        CreatePreviewJobRequest created = requests(CreatePreviewJobRequest.class).get(0);
+        assertEquals("in/1.pdf", created.getInputObject());
+        assertEquals("out/${RequestToken}/page-${Number}.jpg", created.getOutput().getObject());
+        assertFalse(created.getRequestId().isEmpty());
+    }
+
+    @Test
+    @DisplayName("A preview of a spreadsheet has a folder for each sheet")
+    void spreadsheet() throws Exception {
+        gateway.answers(upload("t", IN_AN_HOUR))
+                .answers(UPLOADED.toBuilder().setObject("in/1.xlsx").build())
+                .answers(job("d1", 1, "/a/"));
+        client.preview(file("0123456789"), "b", pages());
+        assertEquals(
+                "out/${RequestToken}/sheet-${SheetID}/page-${Number}.jpg",
+                requests(CreatePreviewJobRequest.class).get(0).getOutput().getObject());
+    }
+
+    @Test
+    @DisplayName("A directory that cannot be written is told before anything is sent")
+    void directory() throws Exception {
+        Path file = file("0123456789");
+        Path under = file.resolve("pages");
+        UncheckedIOException error =
+                assertThrows(UncheckedIOException.class, () -> client.preview(file, "b", under));
+        assertTrue(error.getMessage().contains("cannot write to the directory"), error.getMessage());
+        assertInstanceOf(IOException.class, error.getCause());
+        assertEquals(List.of(), gateway.requests);
+        assertEquals(List.of(), Arrays.asList(store.asked.toArray()));
+    }
+}
