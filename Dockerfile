@@ -17,13 +17,14 @@ COPY pyproject.toml README.md LICENSE ./
 COPY protos protos
 COPY server server
 COPY clients/python clients/python
-RUN /build/bin/pip wheel --quiet --no-deps --no-build-isolation -w /wheels .
+RUN /build/bin/pip wheel --quiet --no-deps --no-build-isolation -w /wheels ./protos ./clients/python .
 
-# Only what serves: no pip, no commands of libraries, and of our distribution not the emulator. Bytecode is written now, since the root is
+# Only what serves, and the command `docpreview`: no pip, no commands of libraries, no emulator. Bytecode is written now, since the root is
 # read-only later; it does not depend on times, so that the same sources give the same files.
 FROM wheels AS gateway-files
 RUN python3 -m venv --without-pip /opt/docpreview \
- && /build/bin/pip --python /opt/docpreview/bin/python install --quiet --no-compile --no-index --find-links /wheels 'docpreview-gateway[otel]' \
+ && /build/bin/pip --python /opt/docpreview/bin/python install --quiet --no-compile --no-index --find-links /wheels \
+    'docpreview-gateway[otel]' 'docpreview-client[cli]' \
  && rm -r /opt/docpreview/lib/python3*/site-packages/docpreview_emulator /opt/docpreview/bin/docpreview-emulator \
  && find /opt/docpreview/bin -type f ! -name 'docpreview*' -delete \
  && /opt/docpreview/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/docpreview/lib \

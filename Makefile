@@ -26,11 +26,14 @@ help: ## this list
 
 dev: $(READY) ## a virtual environment in .venv with everything for development
 
-$(RUNS): pyproject.toml requirements/runtime.lock
+# Contract, client and gateway: three distributions, installed as they are in the checkout.
+DISTRIBUTIONS := protos clients/python .
+
+$(RUNS): pyproject.toml protos/pyproject.toml clients/python/pyproject.toml requirements/runtime.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python >= 3.11 is needed; name one with make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation $(DISTRIBUTIONS:%=-e ./%)
 	@touch $@
 
 $(READY): $(RUNS) requirements/dev.lock
@@ -54,7 +57,7 @@ demo: $(RUNS) ## real documents in, page images out, through emulator and gatewa
 # these has failed. The table of what was skipped goes on from one run to the next (--continued). A worker that dies
 # ends the run: pytest-xdist would wait for the rest of its file for ever.
 QUICK := tests/unit tests/mutants tests/contract tests/packaging tests/integration tests/simulation
-REST := tests/conformance tests/faults tests/chart tests/monitoring tests/model
+REST := tests/conformance tests/installs tests/faults tests/chart tests/monitoring tests/model
 BESIDE := -n 4 --dist loadfile --max-worker-restart 0 --no-loadscope-reorder -m "not alone and not long and not soak"
 ALONE := --continued -m "alone and not long and not soak"
 
@@ -86,7 +89,7 @@ check: $(READY) $(GENERATE_READY) ## style, types, layers, contract, drift of ge
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy tests bench examples clients/python/conformance clients/python/examples
+	$(BIN)/mypy release tests bench examples clients/python/conformance clients/python/examples
 	$(BIN)/lint-imports
 	$(BIN)/buf lint protos
 	$(BIN)/buf format --diff --exit-code protos
@@ -139,16 +142,16 @@ generate-typescript: $(GENERATE_READY) $(RUNS) $(TYPESCRIPT_READY)
 	  --es_out=$(OUT)/clients/typescript/src/gen --es_opt=target=ts,import_extension=js \
 	  $(PROTOS) google/rpc/status.proto google/rpc/error_details.proto
 
-lock: $(READY) ## newest versions that pyproject.toml allows, with hashes
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --upgrade --custom-compile-command 'make lock' pyproject.toml --extra emulator --extra otel --group dev -o requirements/dev.lock
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --custom-compile-command 'make lock' pyproject.toml --extra emulator --extra otel --group build \
-	  --constraint requirements/dev.lock -o requirements/runtime.lock
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --upgrade --custom-compile-command 'make lock' --group generate -o requirements/generate.lock
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --upgrade --custom-compile-command 'make lock' --group audit -o requirements/audit.lock
+# Our own distributions are installed from the checkout, so no lock names them.
+OURS := docpreview-gateway docpreview-client docpreview-protos
+COMPILE = $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url $(OURS:%=--no-emit-package %)
+lock: $(READY) ## newest versions that the pyproject.toml files allow, with hashes
+	$(COMPILE) --universal --upgrade --custom-compile-command 'make lock' pyproject.toml --extra emulator --extra otel --group dev \
+	  -o requirements/dev.lock
+	$(COMPILE) --universal --custom-compile-command 'make lock' pyproject.toml clients/python/pyproject.toml --extra emulator --extra otel \
+	  --extra cli --group build --constraint requirements/dev.lock -o requirements/runtime.lock
+	$(COMPILE) --universal --upgrade --custom-compile-command 'make lock' --group generate -o requirements/generate.lock
+	$(COMPILE) --universal --upgrade --custom-compile-command 'make lock' --group audit -o requirements/audit.lock
 
 .PHONY: chart chart-files chart-goldens
 chart: export CI := $(or $(CI),1)
@@ -180,9 +183,9 @@ sbom: $(READY) $(AUDIT_READY) ## the parts of each image as CycloneDX, with thei
 	mkdir -p $(SBOM_DIR)
 	for target in gateway emulator; do \
 	  extra=$$(test $$target = gateway && echo otel || echo emulator); \
-	  $(BIN)/uv pip compile --quiet --no-annotate --python-version 3.11 --generate-hashes --no-emit-index-url \
-	    --constraint requirements/runtime.lock --custom-compile-command 'make sbom' \
-	    pyproject.toml --extra $$extra -o $(SBOM_DIR)/$$target.txt || exit 1; \
+	  client=$$(test $$target = gateway && echo clients/python/pyproject.toml --extra cli); \
+	  $(COMPILE) --no-annotate --constraint requirements/runtime.lock --custom-compile-command 'make sbom' \
+	    pyproject.toml $$client --extra $$extra -o $(SBOM_DIR)/$$target.txt || exit 1; \
 	  PYTHONWARNINGS=ignore .venv-audit/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
 	    -o $(SBOM_DIR)/sbom-$$target.cdx.json $(SBOM_DIR)/$$target.txt || exit 1; \
 	done
@@ -190,6 +193,10 @@ sbom: $(READY) $(AUDIT_READY) ## the parts of each image as CycloneDX, with thei
 audit: sbom ## known vulnerabilities of what the images contain; needs a source of advisories
 	@.venv-audit/bin/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r $(SBOM_DIR)/gateway.txt -r $(SBOM_DIR)/emulator.txt \
 	|| { echo "audit: NOT clean. Either there are findings above, or no source of advisories answered and nothing was audited"; exit 1; }
+
+.PHONY: release-dry-run
+release-dry-run: $(READY) ## every package of a release, built and checked but not uploaded (docs/releasing.md); PACKAGES='python go' for some
+	$(BIN)/python -m release $(PACKAGES)
 
 bench: $(READY) ## comparisons against peers, as ratios in one run; BASE=REVISION: against the gateway of that revision
 	$(BIN)/python bench/run.py $(if $(BASE),--base $(BASE))

@@ -1,7 +1,7 @@
 """Benchmark of watches: the gateway's memory, CPU of idle watches, and requests to the cloud.
 
 The gateway is a process of its own in front of the emulator, which holds every job in Running. First all watches are of
-one job, then ten of each; `docs/capacity.md` has the figures.
+one job, then ten of each, then streams of many jobs follow one job for each; `docs/capacity.md` has the figures.
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, WatchPreviewJobRequest
+from docpreview.v1.preview_job_service_pb2 import (
+    CreatePreviewJobRequest,
+    WatchPreviewJobRequest,
+    WatchPreviewJobsRequest,
+)
 from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview_emulator import Credential, Emulator
 
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 
 BUCKET, REGION = "docs-1250000000", "ap-chongqing"
 STREAMS_OF_A_CONNECTION = 90
+MOST_JOBS = 1000
+"""Jobs of a stream."""
 IDLE_SECONDS = 20.0
 MEBIBYTE = 2**20
 Stub = PreviewJobServiceStub
@@ -54,7 +60,18 @@ async def watch(stub: Stub, job_id: str, opening: asyncio.Semaphore, seen: async
             seen.release()
 
 
-async def measure(emulator: Emulator, pid: int, port: int, *, watches: int, jobs: int) -> None:
+async def watch_many(stub: Stub, job_ids: list[str], seen: asyncio.Semaphore) -> None:
+    request = WatchPreviewJobsRequest(bucket=BUCKET, job_ids=job_ids)
+    told = set()
+    async for event in stub.WatchPreviewJobs(request, timeout=600):  # type: ignore[attr-defined]  # as above
+        if event.HasField("job") and event.job.job_id not in told:
+            told.add(event.job.job_id)
+            seen.release()
+
+
+async def measure(  # noqa: PLR0913 - what is measured
+    emulator: Emulator, pid: int, port: int, *, watches: int, jobs: int, many: bool = False
+) -> None:
     async with AsyncExitStack() as stack:
         stubs = []
         for _ in range(-(-watches // STREAMS_OF_A_CONNECTION)):
@@ -63,9 +80,13 @@ async def measure(emulator: Emulator, pid: int, port: int, *, watches: int, jobs
         ids = [await create(stubs[0]) for _ in range(jobs)]
         before = memory(pid)
         opening, seen = asyncio.Semaphore(100), asyncio.Semaphore(0)
-        tasks = [
-            asyncio.create_task(watch(stubs[n % len(stubs)], ids[n % jobs], opening, seen)) for n in range(watches)
-        ]
+        if many:
+            parts = [ids[at : at + MOST_JOBS] for at in range(0, jobs, MOST_JOBS)]
+            tasks = [asyncio.create_task(watch_many(stubs[0], part, seen)) for part in parts]
+        else:
+            tasks = [
+                asyncio.create_task(watch(stubs[n % len(stubs)], ids[n % jobs], opening, seen)) for n in range(watches)
+            ]
         for _ in range(watches):
             await seen.acquire()
         asked, cpu, begin = len(emulator.requests), cpu_seconds(pid), time.monotonic()
@@ -106,6 +127,7 @@ async def main(watches: int) -> None:
             try:
                 await measure(emulator, process.pid, port, watches=watches, jobs=1)
                 await measure(emulator, process.pid, port, watches=watches, jobs=watches // 10)
+                await measure(emulator, process.pid, port, watches=watches, jobs=watches, many=True)
             finally:
                 process.communicate()
 

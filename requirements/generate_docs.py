@@ -18,7 +18,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from docpreview.v1 import error_reason_pb2
-from docpreview_gateway.rpc.statuses import CODES
+from docpreview_gateway.rpc.statuses import CODES, RETRIES
 from docpreview_gateway.settings.limits import TUNING
 from docpreview_gateway.settings.loading import Settings, load
 from docpreview_gateway.wiring import edge_config
@@ -31,20 +31,15 @@ Made from `protos/docpreview/v1/error_reason.proto` by `make docs`; `make check`
 
 {about}
 
-| status | retry? |
+| retry | what a program does |
 |---|---|
-| UNAVAILABLE, RESOURCE_EXHAUSTED | after the time in `google.rpc.RetryInfo`, if there is one |
-| RESOURCE_EXHAUSTED (`PAGE_BUDGET_TOO_SMALL`) | never; a create of fewer pages may fit |
-| UNKNOWN (`CREATE_OUTCOME_UNKNOWN`) | with the same `request_id` only |
-| UNKNOWN (`CREATE_OUTCOME_AMBIGUOUS`) | never; a new `request_id` makes a new job |
-| DEADLINE_EXCEEDED, CANCELLED | reads: yes; creates: with the same `request_id` only |
-| all others | only after the cause is fixed |
-
-`grpc-retry-pushback-ms` sets the delay of gRPC's own retries; it is -1 if the wait exceeds the caller's deadline,
-and for page budgets.
+{retries}
+`grpc-retry-pushback-ms` sets the delay of gRPC's own retries. It is -1, which stops them, for `later` and `never`, and
+if the wait exceeds the caller's deadline. Errors without a reason are not the gateway's: reads may be repeated, creates
+with the same `request_id` only.
 
 """
-TABLE = "| reason | status | what it means, and what to do |\n|---|---|---|\n"
+TABLE = "| reason | status | retry | what it means, and what to do |\n|---|---|---|---|\n"
 SETTINGS_TABLES = {"## What you will set\n": False, "## Tuning\n": True}
 """The sections of docs/configuration.md with a table, and whether it has the settings of type `Tuning`."""
 SETTINGS_HEAD = "| key | default | values | meaning |\n|---|---|---|---|\n"
@@ -75,15 +70,26 @@ def comments() -> dict[tuple[int, ...], str]:
 def errors() -> str:
     """The whole document."""
     said = comments()
+    number = {name: index for index, name in enumerate(error_reason_pb2.DESCRIPTOR.enum_types_by_name)}
     lines = []
     for index, value in enumerate(error_reason_pb2.DESCRIPTOR.enum_types_by_name["ErrorReason"].values):
         if value.number == error_reason_pb2.ERROR_REASON_UNSPECIFIED:
             continue
-        status, _, meaning = said[ENUM, 0, VALUE, index].partition(". ")
+        status, _, meaning = said[ENUM, number["ErrorReason"], VALUE, index].partition(". ")
         if status != CODES[value.number].name:
             raise SystemExit(f"{value.name}: its comment says {status}, the gateway answers {CODES[value.number].name}")
-        lines.append(f"| `{value.name.removeprefix('ERROR_REASON_')}` | {status} | {meaning} |\n")
-    return HEAD.format(about=said[ENUM, 0]) + TABLE + "".join(lines)
+        name, retry = value.name.removeprefix("ERROR_REASON_"), _retry(RETRIES[value.number])
+        lines.append(f"| `{name}` | {status} | {retry} | {meaning} |\n")
+    retries = "".join(
+        f"| {_retry(value)} | {said[ENUM, number['Retry'], VALUE, index]} |\n"
+        for index, value in enumerate(error_reason_pb2.Retry.values())
+    )
+    about = said[ENUM, number["ErrorReason"]]
+    return HEAD.format(about=about, retries=retries) + TABLE + "".join(lines)
+
+
+def _retry(value: int) -> str:
+    return error_reason_pb2.Retry.Name(value).removeprefix("RETRY_").lower()
 
 
 def configuration() -> str:

@@ -1,8 +1,6 @@
 package docpreview
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"net"
 	"regexp"
@@ -14,18 +12,18 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
-	_ "google.golang.org/grpc/health" // client-side health checking, named in the service config
 	"google.golang.org/grpc/keepalive"
 )
 
 const modulePath = "github.com/docpreview/docpreview-gateway/clients/go"
 
-// Reads are retried by gRPC. CreatePreviewJob is not among them and never may be: every create is billed. Creates with a
+// Reads and uploads are retried by gRPC. CreatePreviewJob is not among them and never may be: every create is billed. Creates with a
 // request_id are repeated above gRPC, which cannot tell the two kinds apart (create.go). CANCELLED: a stopping server
 // cancels calls that it has not yet begun. Retries are at most one for ten successes in the long run, so that they cannot
 // keep a struggling gateway down.
 const serviceConfig = `{
-  "loadBalancingConfig": [{"round_robin": {}}],%s
+  "loadBalancingConfig": [{"` + balancerName + `": {}}],
+  "healthCheckConfig": {"serviceName": "docpreview.v1.PreviewJobService"},
   "methodConfig": [{
     "name": [
       {"service": "docpreview.v1.PreviewJobService", "method": "GetPreviewJob"},
@@ -33,7 +31,9 @@ const serviceConfig = `{
       {"service": "docpreview.v1.PreviewJobService", "method": "ListPreviewJobs"},
       {"service": "docpreview.v1.PreviewJobService", "method": "WaitPreviewJob"},
       {"service": "docpreview.v1.PreviewJobService", "method": "WatchPreviewJob"},
+      {"service": "docpreview.v1.PreviewJobService", "method": "WatchPreviewJobs"},
       {"service": "docpreview.v1.PreviewQueueService", "method": "ListPreviewQueues"},
+      {"service": "docpreview.v1.UploadService"},
       {"service": "docpreview.v1.UsageService", "method": "GetUsage"}
     ],
     "retryPolicy": {
@@ -47,9 +47,6 @@ const serviceConfig = `{
   "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1}
 }`
 
-const healthConfig = `
-  "healthCheckConfig": {"serviceName": "docpreview.v1.PreviewJobService"},`
-
 // maxHeaderBytes: errors that name many fields are longer than 8 KiB.
 const maxHeaderBytes = 32 * 1024
 
@@ -62,13 +59,9 @@ func dialOptions(target string, o options) ([]grpc.DialOption, error) {
 	if o.tls != nil {
 		transport = credentials.NewTLS(o.tls)
 	}
-	health := ""
-	if o.healthChecking {
-		health = healthConfig
-	}
 	dial := []grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
-		grpc.WithDefaultServiceConfig(fmt.Sprintf(serviceConfig, health)),
+		grpc.WithDefaultServiceConfig(serviceConfig),
 		grpc.WithUserAgent(strings.TrimSpace(o.userAgent + " docpreview-client-go/" + version())),
 		// The gateway takes pings from 20 s on; more often would be answered with GOAWAY "too_many_pings".
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{
@@ -82,13 +75,15 @@ func dialOptions(target string, o options) ([]grpc.DialOption, error) {
 		grpc.WithMaxHeaderListSize(maxHeaderBytes),
 		grpc.WithStatsHandler(sentNotice{}),
 	}
-	if o.token != nil {
-		dial = append(dial, grpc.WithPerRPCCredentials(bearer{source: o.token, encrypted: o.tls != nil}))
-	}
 	if local { // a proxy from the environment must not get to see what is meant for this machine
 		dial = append(dial, grpc.WithNoProxy())
 	}
-	return append(dial, o.dial...), nil
+	dial = append(dial, o.dial...)
+	if o.token != nil { // last: an interceptor of the caller that repeats a call gets another token
+		each := tokens{source: o.token, encrypted: o.tls != nil}
+		dial = append(dial, grpc.WithChainUnaryInterceptor(each.unary), grpc.WithChainStreamInterceptor(each.stream))
+	}
+	return dial, nil
 }
 
 var resolverScheme = regexp.MustCompile(`^(dns:(///)?|passthrough:(///)?)`)
@@ -117,22 +112,3 @@ func version() string {
 	}
 	return "unknown"
 }
-
-// bearer puts the token into the metadata of each call.
-type bearer struct {
-	source    TokenSource
-	encrypted bool
-}
-
-func (b bearer) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
-	token, err := b.source(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if strings.ContainsAny(token, "\r\n") {
-		return nil, errors.New("the token has a line break: trim it")
-	}
-	return map[string]string{"authorization": "Bearer " + token}, nil
-}
-
-func (b bearer) RequireTransportSecurity() bool { return b.encrypted }

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	docpreviewv1 "github.com/docpreview/docpreview-gateway/clients/go/docpreview/v1"
@@ -39,18 +40,23 @@ var (
 // gateway answers with scripted replies in order, and repeats the last one.
 type gateway struct {
 	docpreviewv1.UnimplementedPreviewJobServiceServer
-	mutex   sync.Mutex
-	answers []any // an error, a job, or what a stream does
-	calls   []metadata.MD
+	docpreviewv1.UnimplementedUploadServiceServer
+	mutex    sync.Mutex
+	answers  []any // an error, a job, a list, or what a stream does
+	calls    []metadata.MD
+	requests []proto.Message
 }
 
 type stream func(grpc.ServerStreamingServer[docpreviewv1.WatchPreviewJobResponse]) error
 
-func (g *gateway) next(ctx context.Context) any {
+type manyStream func(*docpreviewv1.WatchPreviewJobsRequest, grpc.ServerStreamingServer[docpreviewv1.WatchPreviewJobsResponse]) error
+
+func (g *gateway) next(ctx context.Context, request proto.Message) any {
 	g.mutex.Lock()
 	defer g.mutex.Unlock()
 	sent, _ := metadata.FromIncomingContext(ctx)
 	g.calls = append(g.calls, sent)
+	g.requests = append(g.requests, request)
 	answer := g.answers[0]
 	if len(g.answers) > 1 {
 		g.answers = g.answers[1:]
@@ -64,31 +70,41 @@ func (g *gateway) called() int {
 	return len(g.calls)
 }
 
-func (g *gateway) unary(ctx context.Context) (*docpreviewv1.PreviewJob, error) {
-	switch answer := g.next(ctx).(type) {
+func (g *gateway) unary(ctx context.Context, request proto.Message) (*docpreviewv1.PreviewJob, error) {
+	_ = grpc.SetTrailer(ctx, metadata.Pairs("x-request-id", "req-9", "x-cache", "hit"))
+	switch answer := g.next(ctx, request).(type) {
 	case error:
 		return nil, answer
 	case time.Duration:
 		select {
 		case <-ctx.Done():
+			return nil, status.FromContextError(ctx.Err()).Err()
 		case <-time.After(answer):
+			return running, nil
 		}
-		return running, nil
 	default:
 		return answer.(*docpreviewv1.PreviewJob), nil
 	}
 }
 
-func (g *gateway) CreatePreviewJob(ctx context.Context, _ *docpreviewv1.CreatePreviewJobRequest) (*docpreviewv1.PreviewJob, error) {
-	return g.unary(ctx)
+func (g *gateway) CreatePreviewJob(ctx context.Context, asked *docpreviewv1.CreatePreviewJobRequest) (*docpreviewv1.PreviewJob, error) {
+	return g.unary(ctx, asked)
 }
 
-func (g *gateway) GetPreviewJob(ctx context.Context, _ *docpreviewv1.GetPreviewJobRequest) (*docpreviewv1.PreviewJob, error) {
-	return g.unary(ctx)
+func (g *gateway) GetPreviewJob(ctx context.Context, asked *docpreviewv1.GetPreviewJobRequest) (*docpreviewv1.PreviewJob, error) {
+	return g.unary(ctx, asked)
 }
 
-func (g *gateway) WatchPreviewJob(_ *docpreviewv1.WatchPreviewJobRequest, to grpc.ServerStreamingServer[docpreviewv1.WatchPreviewJobResponse]) error {
-	return g.next(to.Context()).(stream)(to)
+func (g *gateway) ListPreviewJobs(ctx context.Context, asked *docpreviewv1.ListPreviewJobsRequest) (*docpreviewv1.ListPreviewJobsResponse, error) {
+	return g.next(ctx, asked).(*docpreviewv1.ListPreviewJobsResponse), nil
+}
+
+func (g *gateway) WatchPreviewJob(asked *docpreviewv1.WatchPreviewJobRequest, to grpc.ServerStreamingServer[docpreviewv1.WatchPreviewJobResponse]) error {
+	return g.next(to.Context(), asked).(stream)(to)
+}
+
+func (g *gateway) WatchPreviewJobs(asked *docpreviewv1.WatchPreviewJobsRequest, to grpc.ServerStreamingServer[docpreviewv1.WatchPreviewJobsResponse]) error {
+	return g.next(to.Context(), asked).(manyStream)(asked, to)
 }
 
 // serve starts a gateway with these answers, and a client of it.
@@ -99,6 +115,7 @@ func serve(t *testing.T, answers []any, options ...Option) (*Client, *gateway) {
 	server, healthy := grpc.NewServer(), health.NewServer()
 	healthy.SetServingStatus("docpreview.v1.PreviewJobService", healthv1.HealthCheckResponse_SERVING)
 	docpreviewv1.RegisterPreviewJobServiceServer(server, fake)
+	docpreviewv1.RegisterUploadServiceServer(server, fake)
 	healthv1.RegisterHealthServer(server, healthy)
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(server.Stop)
@@ -110,6 +127,9 @@ func serve(t *testing.T, answers []any, options ...Option) (*Client, *gateway) {
 	t.Cleanup(func() { _ = client.Close() })
 	return client, fake
 }
+
+// patience is the deadline of creates and reads.
+func patience(unary time.Duration) Option { return WithDeadlines(unary, time.Minute, time.Minute) }
 
 // failure is an error as the gateway sends it.
 func failure(code codes.Code, reason string, delay time.Duration, violations ...*errdetails.BadRequest_FieldViolation) error {
@@ -193,6 +213,45 @@ func TestKinds(t *testing.T) {
 	}
 }
 
+func TestEveryReasonOfTheContractSaysWhetherToRepeat(t *testing.T) {
+	reasons := docpreviewv1.ErrorReason(0).Descriptor().Values()
+	for i := range reasons.Len() {
+		said := proto.GetExtension(reasons.Get(i).Options(), docpreviewv1.E_Retry) != docpreviewv1.Retry_RETRY_UNSPECIFIED
+		if said != (reasons.Get(i).Number() != 0) {
+			t.Errorf("%s: %t", reasons.Get(i).Name(), said)
+		}
+	}
+	for _, each := range []struct {
+		code   codes.Code
+		reason string
+		retry  Retry
+	}{
+		{codes.ResourceExhausted, "RATE_LIMITED", RetryNow},
+		{codes.Unavailable, "SHUTTING_DOWN", RetryNow},
+		{codes.ResourceExhausted, "PAGE_BUDGET_EXHAUSTED", RetryLater},
+		{codes.ResourceExhausted, "PAGE_BUDGET_TOO_SMALL", RetryNever},
+		{codes.Unavailable, "NEWER_THAN_THIS_PACKAGE", RetryNever},
+		{codes.Unavailable, "", RetryNow},
+		{codes.Canceled, "", RetryNow},
+		{codes.DeadlineExceeded, "", RetryNow},
+		{codes.Internal, "", RetryNever},
+	} {
+		if got := retryOf(each.reason, each.code); got != each.retry {
+			t.Errorf("%s %s: got %s", each.code, each.reason, got)
+		}
+	}
+}
+
+func TestErrorNamesTheLimitsThatTheCallMet(t *testing.T) {
+	st, _ := status.New(codes.ResourceExhausted, "slow down").WithDetails(
+		&errdetails.ErrorInfo{Domain: "docpreview", Reason: "RATE_LIMITED"},
+		&errdetails.QuotaFailure{Violations: []*errdetails.QuotaFailure_Violation{{Subject: "shop", Description: "its rate"}}})
+	var failed *Error
+	if !errors.As(DecodeError(st.Err()), &failed) || !slices.Equal(failed.Quota, []QuotaViolation{{"shop", "its rate"}}) || failed.Retry != RetryNow {
+		t.Errorf("got %+v", failed)
+	}
+}
+
 func TestReadIsRepeatedWhileTheGatewayIsAway(t *testing.T) {
 	client, fake := serve(t, []any{failure(codes.Unavailable, "SHUTTING_DOWN", 0), status.Error(codes.Canceled, ""), running})
 	job, err := client.Get(t.Context(), &docpreviewv1.GetPreviewJobRequest{})
@@ -201,23 +260,58 @@ func TestReadIsRepeatedWhileTheGatewayIsAway(t *testing.T) {
 	}
 }
 
-func TestCreateWithoutRequestIDIsMadeOnce(t *testing.T) {
-	client, fake := serve(t, []any{failure(codes.Unavailable, "UPSTREAM_UNREACHABLE", 0)})
-	if _, err := client.Create(t.Context(), request); !errors.Is(err, Unavailable) || fake.called() != 1 {
-		t.Errorf("got %v after %d calls", err, fake.called())
+func TestCreateIsMadeOnceWhereRepeatingIsTurnedOff(t *testing.T) {
+	client, fake := serve(t, []any{failure(codes.Unavailable, "UPSTREAM_UNREACHABLE", 0)}, WithoutRepeatedCreates())
+	_, err := client.Create(t.Context(), request)
+	sent := fake.requests[0].(*docpreviewv1.CreatePreviewJobRequest)
+	if !errors.Is(err, Unavailable) || fake.called() != 1 || sent.GetRequestId() != "" {
+		t.Errorf("got %v after %d calls with the id %q", err, fake.called(), sent.GetRequestId())
 	}
 }
 
-func TestCreateWithRequestIDIsRepeated(t *testing.T) {
-	client, fake := serve(t, []any{failure(codes.Unavailable, "SHUTTING_DOWN", 0), status.Error(codes.Unavailable, "broken"), running})
-	if _, err := client.Create(t.Context(), idempotent); err != nil || fake.called() != 3 {
+func TestCreateIsRepeatedWithOneIDThatTheClientMakes(t *testing.T) {
+	client, fake := serve(t, []any{
+		failure(codes.Unavailable, "SHUTTING_DOWN", 0), status.Error(codes.Unavailable, "broken"),
+		failure(codes.ResourceExhausted, "RATE_LIMITED", 10*time.Millisecond), running,
+	})
+	if _, err := client.Create(t.Context(), request); err != nil || fake.called() != 4 {
 		t.Errorf("got %v after %d calls", err, fake.called())
+	}
+	ids := map[string]bool{}
+	for _, each := range fake.requests {
+		ids[each.(*docpreviewv1.CreatePreviewJobRequest).GetRequestId()] = true
+	}
+	if len(ids) != 1 || ids[""] || request.GetRequestId() != "" {
+		t.Errorf("sent the ids %v; the caller's request has %q", ids, request.GetRequestId())
 	}
 }
 
 func TestUnknownOutcomeIsNotHiddenByALaterRefusal(t *testing.T) {
-	client, fake := serve(t, []any{status.Error(codes.Unavailable, "broken"), failure(codes.Unavailable, "SHUTTING_DOWN", 0)})
-	if _, err := client.Create(t.Context(), idempotent); !errors.Is(err, OutcomeUnknown) || fake.called() != 5 {
+	for _, later := range []error{
+		failure(codes.Unavailable, "SHUTTING_DOWN", 0), failure(codes.ResourceExhausted, "RATE_LIMITED", 0),
+		failure(codes.ResourceExhausted, "PAGE_BUDGET_EXHAUSTED", 0), failure(codes.Unauthenticated, "UNAUTHENTICATED", 0),
+	} {
+		client, _ := serve(t, []any{status.Error(codes.Unavailable, "broken"), later}, patience(time.Second))
+		_, err := client.Create(t.Context(), idempotent)
+		var failed *Error
+		if !errors.As(err, &failed) || failed.Kind != OutcomeUnknown || failed.CreateRequestID != idempotent.GetRequestId() {
+			t.Errorf("after %v: got %v", later, err)
+		}
+	}
+}
+
+func TestOutcomeThatTheGatewayKnowsReplacesAnUnknownOne(t *testing.T) {
+	client, _ := serve(t, []any{status.Error(codes.Unavailable, "broken"), failure(codes.NotFound, "INPUT_OBJECT_NOT_FOUND", 0)})
+	if _, err := client.Create(t.Context(), idempotent); !errors.Is(err, NotFound) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestCancelledCreateIsNotRepeated(t *testing.T) {
+	client, fake := serve(t, []any{failure(codes.Unavailable, "SHUTTING_DOWN", 5*time.Second)})
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(100*time.Millisecond, cancel)
+	if _, err := client.Create(ctx, request); err != context.Canceled || fake.called() != 1 {
 		t.Errorf("got %v after %d calls", err, fake.called())
 	}
 }
@@ -231,17 +325,17 @@ func TestDelayBeyondTheDeadlineEndsACreateAtOnce(t *testing.T) {
 
 func TestCreateBeyondTheBudgetIsNotRepeated(t *testing.T) {
 	for _, each := range []struct {
-		reason    string
-		delay     time.Duration
-		temporary bool
+		reason string
+		delay  time.Duration
+		retry  Retry
 	}{
-		{"PAGE_BUDGET_EXHAUSTED", time.Millisecond, true},
-		{"PAGE_BUDGET_TOO_SMALL", 0, false},
+		{"PAGE_BUDGET_EXHAUSTED", time.Millisecond, RetryLater},
+		{"PAGE_BUDGET_TOO_SMALL", 0, RetryNever},
 	} {
 		client, fake := serve(t, []any{failure(codes.ResourceExhausted, each.reason, each.delay)})
 		_, err := client.Create(t.Context(), idempotent)
 		var failed *Error
-		if !errors.As(err, &failed) || failed.Kind != BudgetExhausted || failed.Temporary() != each.temporary || fake.called() != 1 {
+		if !errors.As(err, &failed) || failed.Kind != BudgetExhausted || failed.Retry != each.retry || failed.Temporary() || fake.called() != 1 {
 			t.Errorf("%s: got %v after %d calls", each.reason, err, fake.called())
 		}
 	}
@@ -257,8 +351,11 @@ func TestAmbiguousCreateIsNotRepeated(t *testing.T) {
 }
 
 func TestBrokenOrLateCreateLeavesItsOutcomeOpen(t *testing.T) {
-	for name, answer := range map[string]any{"broken": status.Error(codes.Unavailable, "broken"), "late": time.Minute} {
-		client, _ := serve(t, []any{answer}, WithDeadlines(300*time.Millisecond, time.Minute, time.Minute))
+	for name, answer := range map[string]any{
+		"broken": status.Error(codes.Unavailable, "broken"), "late": time.Minute,
+		"in progress": failure(codes.Unavailable, "CREATE_IN_PROGRESS", time.Second),
+	} {
+		client, _ := serve(t, []any{answer}, patience(300*time.Millisecond))
 		if _, err := client.Create(t.Context(), request); !errors.Is(err, OutcomeUnknown) {
 			t.Errorf("%s: got %v", name, err)
 		}
@@ -266,7 +363,7 @@ func TestBrokenOrLateCreateLeavesItsOutcomeOpen(t *testing.T) {
 }
 
 func TestCreateThatIsNeverSentIsUnavailable(t *testing.T) {
-	client, err := New("passthrough:///localhost", WithDialOptions(grpc.WithContextDialer(
+	client, err := New("passthrough:///localhost", patience(time.Second), WithDialOptions(grpc.WithContextDialer(
 		func(context.Context, string) (net.Conn, error) { return nil, errors.New("refused") })))
 	if err != nil {
 		t.Fatal(err)
@@ -278,7 +375,7 @@ func TestCreateThatIsNeverSentIsUnavailable(t *testing.T) {
 }
 
 func TestDeadline(t *testing.T) {
-	client, _ := serve(t, []any{time.Minute}, WithDeadlines(100*time.Millisecond, time.Minute, time.Minute))
+	client, _ := serve(t, []any{time.Minute}, patience(100*time.Millisecond))
 	_, err := client.Get(t.Context(), &docpreviewv1.GetPreviewJobRequest{})
 	if !errors.Is(err, DeadlineExceeded) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
@@ -350,20 +447,106 @@ func TestReaderThatLeavesEndsTheStream(t *testing.T) {
 }
 
 func TestTokenIsAskedForEveryCallAndNeverSentInTheClear(t *testing.T) {
-	var asked atomic.Int64 // the health check asks too
+	var asked atomic.Int64
 	source := func(context.Context) (string, error) { return fmt.Sprint("x", asked.Add(1)), nil }
 	if _, err := New("dns:///gateway.example:50051", WithToken(source)); err == nil {
 		t.Error("a token in the clear was accepted")
 	}
-	client, fake := serve(t, []any{running}, WithToken(source))
+	client, fake := serve(t, []any{running, running, says(succeeded)}, WithToken(source))
 	for range 2 {
 		if _, err := client.Get(t.Context(), &docpreviewv1.GetPreviewJobRequest{}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	first, second := fake.calls[0].Get("authorization"), fake.calls[1].Get("authorization")
-	if len(first) != 1 || !strings.HasPrefix(first[0], "Bearer x") || slices.Equal(first, second) {
-		t.Errorf("sent %v and %v", first, second)
+	if _, err := states(client.Watch(t.Context(), watched)); err != nil {
+		t.Fatal(err)
+	}
+	for i, call := range fake.calls { // health checks bring none
+		if sent := call.Get("authorization"); !slices.Equal(sent, []string{fmt.Sprint("Bearer x", i+1)}) {
+			t.Errorf("call %d sent %v", i, sent)
+		}
+	}
+}
+
+func TestTokenSourceThatFailsIsUnauthenticatedAtOnceWithItsCause(t *testing.T) {
+	cause := errors.New("the vault is sealed")
+	source := func(context.Context) (string, error) { return "", cause }
+	client, fake := serve(t, []any{running}, WithToken(source))
+	begin := time.Now()
+	_, got := client.Get(t.Context(), &docpreviewv1.GetPreviewJobRequest{})
+	_, created := client.Create(t.Context(), request)
+	_, seen := states(client.Watch(t.Context(), watched))
+	for _, err := range []error{got, created, seen} {
+		if !errors.Is(err, Unauthenticated) || !errors.Is(err, cause) || status.Code(err) != codes.Unauthenticated {
+			t.Errorf("got %v", err)
+		}
+	}
+	if took := time.Since(begin); took > 2*time.Second || fake.called() != 0 {
+		t.Errorf("took %s and %d calls", took, fake.called())
+	}
+}
+
+func TestTokenWithALineBreakIsRefusedClearly(t *testing.T) {
+	client, _ := serve(t, []any{running}, WithToken(StaticToken("secret\n")))
+	_, err := client.Get(t.Context(), &docpreviewv1.GetPreviewJobRequest{})
+	if !errors.Is(err, Unauthenticated) || !strings.Contains(err.Error(), "trim it") || strings.Contains(err.Error(), "secret") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestMetadataOfACallGoesAndComes(t *testing.T) {
+	client, fake := serve(t, []any{running})
+	ctx := metadata.AppendToOutgoingContext(NoCache(t.Context()), "x-request-id", "mine")
+	var trailer metadata.MD
+	if _, err := client.Get(ctx, &docpreviewv1.GetPreviewJobRequest{}, grpc.Trailer(&trailer)); err != nil {
+		t.Fatal(err)
+	}
+	sent := fake.calls[0]
+	if !slices.Equal(sent.Get("cache-control"), []string{"no-cache"}) || !slices.Equal(sent.Get("x-request-id"), []string{"mine"}) {
+		t.Errorf("sent %v", sent)
+	}
+	if !slices.Equal(trailer.Get("x-cache"), []string{"hit"}) || !slices.Equal(trailer.Get("x-request-id"), []string{"req-9"}) {
+		t.Errorf("got %v", trailer)
+	}
+}
+
+func TestInterceptorSeesCallsAndStreams(t *testing.T) {
+	var methods []string
+	unary := func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+		methods = append(methods, method)
+		return invoke(ctx, method, request, reply, conn, options...)
+	}
+	streams := func(ctx context.Context, what *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
+		methods = append(methods, method)
+		return open(ctx, what, conn, method, options...)
+	}
+	client, _ := serve(t, []any{running, says(succeeded)},
+		WithDialOptions(grpc.WithChainUnaryInterceptor(unary), grpc.WithChainStreamInterceptor(streams)))
+	if _, err := client.Get(t.Context(), &docpreviewv1.GetPreviewJobRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := states(client.Watch(t.Context(), watched)); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{docpreviewv1.PreviewJobService_GetPreviewJob_FullMethodName, docpreviewv1.PreviewJobService_WatchPreviewJob_FullMethodName}
+	if !slices.Equal(methods, want) {
+		t.Errorf("saw %v", methods)
+	}
+}
+
+func TestListAsksForPagesOfAHundredUnlessTold(t *testing.T) {
+	for asked, want := range map[int32]int32{0: 100, 7: 7} {
+		first := &docpreviewv1.ListPreviewJobsResponse{Jobs: []*docpreviewv1.PreviewJob{running}, NextPageToken: "n"}
+		client, fake := serve(t, []any{first, &docpreviewv1.ListPreviewJobsResponse{Jobs: []*docpreviewv1.PreviewJob{succeeded}}})
+		seen, err := states(client.List(t.Context(), &docpreviewv1.ListPreviewJobsRequest{Bucket: bucket, PageSize: asked}))
+		if err != nil || len(seen) != 2 {
+			t.Fatalf("got %v, %v", seen, err)
+		}
+		for _, each := range fake.requests {
+			if got := each.(*docpreviewv1.ListPreviewJobsRequest).GetPageSize(); got != want {
+				t.Errorf("asked for %d, want %d", got, want)
+			}
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -13,65 +14,95 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/stats"
+	"google.golang.org/protobuf/proto"
 
 	docpreviewv1 "github.com/docpreview/docpreview-gateway/clients/go/docpreview/v1"
 )
 
 const (
-	createAttempts = 5
-	firstPause     = 200 * time.Millisecond
-	longestPause   = 10 * time.Second
+	firstPause   = 200 * time.Millisecond
+	longestPause = 10 * time.Second
 )
 
 // Create submits a job and returns it.
 //
-// Every create is billed, so it is made once; with a RequestId (a UUID) up to five times, within the deadline and never
-// before the gateway's retry delay, until its outcome is known: all attempts together make one job.
+// Every create is billed. The client gives it a RequestId (a UUID) when it has none, so that all attempts together make
+// one job, and repeats it until the deadline as long as that can help ([RetryNow], lost connections), after the gateway's
+// retry delay, else after pauses that grow. [WithoutRepeatedCreates] turns both off.
 //
 // Errors of note: [OutcomeUnknown], also when the deadline passes or the connection breaks before the gateway has
 // answered; [Unavailable], when nothing was accepted.
-func (c *Client) Create(ctx context.Context, request *docpreviewv1.CreatePreviewJobRequest) (*docpreviewv1.PreviewJob, error) {
+func (c *Client) Create(
+	ctx context.Context, request *docpreviewv1.CreatePreviewJobRequest, options ...grpc.CallOption,
+) (*docpreviewv1.PreviewJob, error) {
 	ctx, cancel := withDefault(ctx, c.options.unary)
 	defer cancel()
-	if request.GetRequestId() == "" {
-		return c.createOnce(ctx, request)
+	if c.options.createOnce {
+		return c.createOnce(ctx, request, options)
 	}
-	var unknown error
-	for attempt := 1; ; attempt++ {
-		job, err := c.createOnce(ctx, request)
+	if request.GetRequestId() == "" {
+		request = proto.CloneOf(request)
+		request.RequestId = NewRequestID()
+	}
+	var told *Error
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		job, err := c.createOnce(ctx, request, options)
 		var failed *Error
-		if !errors.As(err, &failed) || failed.Kind != Unavailable && failed.Kind != OutcomeUnknown || failed.Reason == reasonAmbiguous {
+		if !errors.As(err, &failed) {
 			return job, err
 		}
-		if failed.Kind == OutcomeUnknown { // a later "nothing was accepted" must not hide it
-			unknown = err
-		} else if unknown != nil {
-			err = unknown
-		}
-		pause := spread(max(failed.RetryDelay, firstPause<<(attempt-1)))
+		told = worseOf(told, failed)
+		wait := spread(max(failed.RetryDelay, pause))
 		deadline, _ := ctx.Deadline()
-		if attempt == createAttempts || time.Until(deadline) <= pause {
-			return nil, err
+		if failed.Retry != RetryNow || time.Until(deadline) <= wait {
+			return nil, told
 		}
-		if sleep(ctx, pause) != nil {
-			return nil, err
+		if ended := sleep(ctx, wait); ended != nil {
+			return nil, ended
 		}
 	}
 }
 
+// worseOf is the error to tell of two attempts at one create. That nothing was accepted of the later one does not hide that
+// something may have been of the earlier; and a deadline that passed before anything was sent tells nothing new.
+func worseOf(earlier, later *Error) *Error {
+	if earlier == nil || later.Kind == OutcomeUnknown {
+		return later
+	}
+	switch {
+	case later.Kind == DeadlineExceeded && later.Reason == "":
+		return earlier
+	case earlier.Kind != OutcomeUnknown:
+		return later
+	case later.Retry != RetryNever, later.Kind == Unauthenticated, later.Kind == PermissionDenied:
+		return earlier
+	}
+	return later
+}
+
+// reasonInProgress: an earlier attempt, or this one until the deadline, has been sent and has no outcome yet.
+const reasonInProgress = "CREATE_IN_PROGRESS"
+
 // createOnce makes one attempt. The gateway knows the outcome of a create and gives it in its reason; without a reason
 // the failure comes from in between, and leaves the outcome open once the request has begun to leave this process.
-func (c *Client) createOnce(ctx context.Context, request *docpreviewv1.CreatePreviewJobRequest) (*docpreviewv1.PreviewJob, error) {
+func (c *Client) createOnce(
+	ctx context.Context, request *docpreviewv1.CreatePreviewJobRequest, options []grpc.CallOption,
+) (*docpreviewv1.PreviewJob, error) {
 	var trailer metadata.MD
 	sent := &atomic.Bool{}
-	job, err := c.jobs.CreatePreviewJob(context.WithValue(ctx, sentKey{}, sent), request, grpc.Trailer(&trailer))
+	options = append(slices.Clone(options), grpc.Trailer(&trailer))
+	job, err := c.jobs.CreatePreviewJob(context.WithValue(ctx, sentKey{}, sent), request, options...)
 	if err == nil {
 		return job, nil
 	}
 	err = decode(ctx, err, trailer)
 	var failed *Error
-	if errors.As(err, &failed) && failed.Reason == "" && sent.Load() && leavesOutcomeOpen(failed.Code) {
-		failed.Kind = OutcomeUnknown
+	if errors.As(err, &failed) {
+		failed.CreateRequestID = request.GetRequestId()
+		lost := failed.Reason == "" && sent.Load() && leavesOutcomeOpen(failed.Code)
+		if lost || failed.Reason == reasonInProgress && request.GetRequestId() != "" {
+			failed.Kind, failed.Retry = OutcomeUnknown, RetryNow
+		}
 	}
 	return nil, err
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"time"
 
@@ -19,26 +20,29 @@ type TokenSource func(ctx context.Context) (string, error)
 type Option func(*options)
 
 type options struct {
-	tls            *tls.Config
-	token          TokenSource
-	userAgent      string
-	healthChecking bool
-	unary          time.Duration
-	wait           time.Duration
-	watch          time.Duration
-	idle           time.Duration
-	unreachable    time.Duration
-	dial           []grpc.DialOption
+	tls         *tls.Config
+	token       TokenSource
+	userAgent   string
+	createOnce  bool
+	http        *http.Client
+	unary       time.Duration
+	wait        time.Duration
+	watch       time.Duration
+	idle        time.Duration
+	unreachable time.Duration
+	streamIdle  time.Duration // when connections of watches and waits are closed; tests set it
+	dial        []grpc.DialOption
 }
 
 func defaults() options {
 	return options{
-		healthChecking: true,
-		unary:          30 * time.Second,
-		wait:           5 * time.Minute,
-		watch:          time.Hour,
-		idle:           time.Minute,
-		unreachable:    time.Minute,
+		http:        storageClient(),
+		unary:       30 * time.Second,
+		wait:        5 * time.Minute,
+		watch:       time.Hour,
+		idle:        time.Minute,
+		unreachable: time.Minute,
+		streamIdle:  time.Minute,
 	}
 }
 
@@ -64,21 +68,29 @@ func WithUserAgent(name string) Option {
 	return func(o *options) { o.userAgent = name }
 }
 
-// WithoutHealthChecking also uses addresses whose health service reports the gateway as not serving. For targets where
-// one address stands for many gateways (a Kubernetes ClusterIP): there is no other address to go to.
-func WithoutHealthChecking() Option {
-	return func(o *options) { o.healthChecking = false }
+// WithoutRepeatedCreates makes creates once: without a request_id of the client's own, and without a second attempt
+// after a failure. The cloud bills each create, so each must then be repeated by the caller, with a RequestId of its own.
+func WithoutRepeatedCreates() Option {
+	return func(o *options) { o.createOnce = true }
+}
+
+// WithHTTPClient sends uploads and downloads, which go straight to the cloud's storage, through client: for a proxy or
+// authorities of its own. Default: one with the proxy of the environment.
+func WithHTTPClient(client *http.Client) Option {
+	return func(o *options) { o.http = client }
 }
 
 // WithDeadlines sets how long a call may take, retries included, when its context has no deadline: creates and reads
-// (default 30 seconds), [Client.Wait] (5 minutes), and [Client.Watch] over all its streams (1 hour).
+// (default 30 seconds), [Client.Wait] (5 minutes), and [Client.Watch] and [Client.WatchMany] over all their streams (1
+// hour). Uploads and downloads take the time that they need, as long as bytes move.
 func WithDeadlines(unary, wait, watch time.Duration) Option {
 	return func(o *options) { o.unary, o.wait, o.watch = unary, wait, watch }
 }
 
 // WithPatience sets when a watch fails. A stream without any message for idle, not even a heartbeat, is replaced:
 // keep it well above the gateway's heartbeat interval (15 seconds by default). Watches and waits end when no message
-// comes for unreachable. Both are one minute by default.
+// comes for unreachable. Both are one minute by default. A request of an upload or download of which no byte moves
+// for idle is repeated.
 func WithPatience(idle, unreachable time.Duration) Option {
 	return func(o *options) { o.idle, o.unreachable = idle, unreachable }
 }

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -37,10 +38,10 @@ func IsTerminal(state docpreviewv1.PreviewJob_State) bool {
 // CreateAndWatch creates a job as [Client.Create] does and follows it as [Client.Watch] does. With pageURLTTL (1 second
 // to 1 hour, 0: without) each page comes with an address that is valid this long.
 func (c *Client) CreateAndWatch(
-	ctx context.Context, request *docpreviewv1.CreatePreviewJobRequest, pageURLTTL time.Duration,
+	ctx context.Context, request *docpreviewv1.CreatePreviewJobRequest, pageURLTTL time.Duration, options ...grpc.CallOption,
 ) iter.Seq2[*docpreviewv1.PreviewJob, error] {
 	return func(yield func(*docpreviewv1.PreviewJob, error) bool) {
-		created, err := c.Create(ctx, request)
+		created, err := c.Create(ctx, request, options...)
 		if !yield(created, err) || err != nil {
 			return
 		}
@@ -48,7 +49,7 @@ func (c *Client) CreateAndWatch(
 		if pageURLTTL > 0 {
 			watched.PageUrlTtl = durationpb.New(pageURLTTL)
 		}
-		for job, err := range c.Watch(ctx, watched) {
+		for job, err := range c.Watch(ctx, watched, options...) {
 			if !proto.Equal(job, created) && !yield(job, err) {
 				return
 			}
@@ -60,34 +61,68 @@ func (c *Client) CreateAndWatch(
 //
 // A stream ends for reasons that have nothing to do with the job: the gateway is stopping, the stream has been open for
 // long, the connection broke. It is replaced, and since every stream begins with the present state nothing is lost. Slow
-// readers get the latest state, not a backlog.
-func (c *Client) Watch(ctx context.Context, request *docpreviewv1.WatchPreviewJobRequest) iter.Seq2[*docpreviewv1.PreviewJob, error] {
+// readers get the latest state, not a backlog. Watches do not count against each other or against other calls: any number
+// of them may be open on one client.
+func (c *Client) Watch(
+	ctx context.Context, request *docpreviewv1.WatchPreviewJobRequest, options ...grpc.CallOption,
+) iter.Seq2[*docpreviewv1.PreviewJob, error] {
 	return func(yield func(*docpreviewv1.PreviewJob, error) bool) {
 		ctx, cancel := withDefault(ctx, c.options.watch)
 		defer cancel()
-		again := reconnecting{patience: c.options.unreachable}
 		last := &docpreviewv1.PreviewJob{}
-		for {
-			left, err := c.follow(ctx, request, &again, &last, yield)
-			if left || IsTerminal(last.GetState()) {
-				return
-			}
-			if err = again.pauseAfter(ctx, err); err != nil {
-				yield(nil, err)
-				return
-			}
+		err := follow(ctx, c, subscription[docpreviewv1.WatchPreviewJobResponse]{
+			open: func(ctx context.Context, jobs docpreviewv1.PreviewJobServiceClient) (watchStream, error) {
+				return jobs.WatchPreviewJob(ctx, request, options...)
+			},
+			take: func(message *docpreviewv1.WatchPreviewJobResponse) bool {
+				job := message.GetJob()
+				if job == nil || proto.Equal(job, last) {
+					return true
+				}
+				last = job
+				return yield(job, nil)
+			},
+			ended: func() bool { return IsTerminal(last.GetState()) },
+		})
+		if err != nil {
+			yield(nil, err)
 		}
 	}
 }
 
-// follow yields what one stream brings. It reports whether the reader has left, and why the stream ended.
-func (c *Client) follow(
-	ctx context.Context, request *docpreviewv1.WatchPreviewJobRequest, again *reconnecting, last **docpreviewv1.PreviewJob,
-	yield func(*docpreviewv1.PreviewJob, error) bool,
-) (left bool, err error) {
+type watchStream = grpc.ServerStreamingClient[docpreviewv1.WatchPreviewJobResponse]
+
+// subscription is what a stream follows: it is opened again when it ends before that has.
+type subscription[Message any] struct {
+	open  func(context.Context, docpreviewv1.PreviewJobServiceClient) (grpc.ServerStreamingClient[Message], error)
+	take  func(*Message) bool // false: the reader has left
+	ended func() bool
+}
+
+// follow returns when what it follows has ended or the reader has left; else the error that ends it.
+func follow[Message any](ctx context.Context, c *Client, what subscription[Message]) error {
+	again := reconnecting{patience: c.options.unreachable}
+	for {
+		left, err := followOnce(ctx, c, what, &again)
+		if left || what.ended() {
+			return nil
+		}
+		if err = again.pauseAfter(ctx, err); err != nil {
+			return err
+		}
+	}
+}
+
+// followOnce takes what one stream brings. It reports whether the reader has left, and why the stream ended.
+func followOnce[Message any](ctx context.Context, c *Client, what subscription[Message], again *reconnecting) (left bool, err error) {
+	conn, release, err := c.streams.acquire()
+	if err != nil {
+		return false, decode(ctx, err, nil)
+	}
+	defer release()
 	streamCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stream, err := c.jobs.WatchPreviewJob(streamCtx, request)
+	stream, err := what.open(streamCtx, docpreviewv1.NewPreviewJobServiceClient(conn))
 	if err != nil {
 		return false, decode(ctx, err, nil)
 	}
@@ -106,13 +141,10 @@ func (c *Client) follow(
 			return false, decode(ctx, err, stream.Trailer())
 		}
 		again.heard()
-		if job := message.GetJob(); job != nil && !proto.Equal(job, *last) {
-			*last = job
-			if !yield(job, nil) {
-				return true, nil
-			}
+		if !what.take(message) {
+			return true, nil
 		}
-		if IsTerminal((*last).GetState()) {
+		if what.ended() {
 			idle = endOfStreamWithin
 		}
 	}
@@ -124,7 +156,9 @@ var errIdle = errors.New("nothing came for too long")
 // [WithDeadlines]) has passed: check its state. The context's deadline, if any, should be later.
 //
 // Times when the gateway asks to come back later (it is stopping, or the cloud is away) are waited out.
-func (c *Client) Wait(ctx context.Context, request *docpreviewv1.WaitPreviewJobRequest) (*docpreviewv1.PreviewJob, error) {
+func (c *Client) Wait(
+	ctx context.Context, request *docpreviewv1.WaitPreviewJobRequest, options ...grpc.CallOption,
+) (*docpreviewv1.PreviewJob, error) {
 	length := c.options.wait
 	if request.GetTimeout() != nil {
 		length = request.GetTimeout().AsDuration()
@@ -133,7 +167,7 @@ func (c *Client) Wait(ctx context.Context, request *docpreviewv1.WaitPreviewJobR
 	again := reconnecting{patience: c.options.unreachable}
 	for {
 		part := min(max(time.Until(end), 0), longestWait)
-		job, err := c.waitOnce(ctx, request, part)
+		job, err := c.waitOnce(ctx, request, part, options)
 		switch {
 		case err != nil:
 			if err = again.pauseAfter(ctx, err); err != nil {
@@ -147,12 +181,19 @@ func (c *Client) Wait(ctx context.Context, request *docpreviewv1.WaitPreviewJobR
 	}
 }
 
-func (c *Client) waitOnce(ctx context.Context, request *docpreviewv1.WaitPreviewJobRequest, part time.Duration) (*docpreviewv1.PreviewJob, error) {
+func (c *Client) waitOnce(
+	ctx context.Context, request *docpreviewv1.WaitPreviewJobRequest, part time.Duration, options []grpc.CallOption,
+) (*docpreviewv1.PreviewJob, error) {
+	conn, release, err := c.streams.acquire()
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	ctx, cancel := context.WithTimeout(ctx, part+waitMargin)
 	defer cancel()
 	asked := proto.CloneOf(request)
 	asked.Timeout = durationpb.New(part)
-	return read(ctx, c, c.jobs.WaitPreviewJob, asked)
+	return read(ctx, c, docpreviewv1.NewPreviewJobServiceClient(conn).WaitPreviewJob, asked, options)
 }
 
 // reconnecting decides whether and when a call that the gateway broke off is made again.
@@ -183,8 +224,8 @@ func (r *reconnecting) pauseAfter(ctx context.Context, err error) error {
 		return err
 	}
 	r.pause = min(max(r.pause*2, firstPause), longestPause)
-	if ended := sleep(ctx, spread(max(failed.RetryDelay, r.pause))); ended != nil {
-		return decode(ctx, status.FromContextError(ended).Err(), nil)
+	if sleep(ctx, spread(max(failed.RetryDelay, r.pause))) != nil {
+		return ended(ctx)
 	}
 	return nil
 }

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from docpreview_emulator.emulator import DEFAULT_CREDENTIAL, Emulator
-from docpreview_emulator.errors import StorageError
+from docpreview_emulator.errors import MissingExtraError, StorageError
 from docpreview_emulator.model import Credential
 from docpreview_emulator.settings import MOST_EMPTY_PAGES, Settings
 
@@ -67,7 +67,7 @@ def serve(  # noqa: PLR0913 - one argument for each option of the command
     emulator = Emulator(data_dir, host=host, port=port, credentials=credentials, settings=settings)
     try:
         asyncio.run(_serve(emulator))
-    except (StorageError, OSError) as error:
+    except (MissingExtraError, StorageError, OSError) as error:
         typer.echo(f"docpreview-emulator: {error}", err=True)
         raise typer.Exit(1) from None
 

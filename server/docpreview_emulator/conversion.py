@@ -12,6 +12,7 @@ from docpreview_emulator.model import Bucket, Job, JobResult, PageInfo, StoredOb
 from docpreview_emulator.objects import ObjectTable
 from docpreview_emulator.office import OfficeConverter, Part
 from docpreview_emulator.pages import OutputName
+from docpreview_emulator.requests import image_place
 from docpreview_emulator.worker import RenderWorker
 
 MAX_SOURCE_BYTES = 200 * 1024 * 1024
@@ -50,7 +51,8 @@ class Converter:
         with tempfile.TemporaryDirectory(dir=self._directory, ignore_cleanup_errors=True) as name:
             directory = Path(name)
             parts, sheets = await self._parts(job, self._objects.path(source), directory)
-            rendered = [await self._render(part, directory, job.spec.process) for part in parts]
+            watermark = self._watermark(job.spec.watermark)
+            rendered = [await self._render(part, directory, job.spec.process, watermark) for part in parts]
             return await asyncio.to_thread(self._store, job, rendered, sheets)
 
     def _source(self, job: Job) -> StoredObject:
@@ -73,12 +75,23 @@ class Converter:
             return [Part(source)], None
         return await self._office.convert(source, suffix, job.spec.process, directory)
 
-    async def _render(self, part: Part, directory: Path, process: Mapping[str, str]) -> _Rendered:
+    def _watermark(self, values: Mapping[str, str]) -> dict[str, str]:
+        """The values of a watermark, with the path of its image."""
+        if not values:
+            return {}
+        image = self._objects.find(*image_place(values["Image"]))
+        if image is None:
+            raise JobFailure("ResourceDownloadFailed", "The image of the watermark does not exist.")
+        return {**values, "Image": str(self._objects.path(image))}
+
+    async def _render(
+        self, part: Part, directory: Path, process: Mapping[str, str], watermark: Mapping[str, str]
+    ) -> _Rendered:
         target = directory / f"pages-{part.sheet or 0}"
         target.mkdir()
         if part.source is None:
             return _Rendered(part, target, 0, [], 0)
-        reply = await self._worker.render(part.source, target, process)
+        reply = await self._worker.render(part.source, target, process, watermark)
         outputs = [(int(page), str(name)) for page, name in reply["outputs"]]
         return _Rendered(part, target, int(reply["total"]), outputs, len(reply["failed"]))
 

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 from xml.sax.saxutils import escape
 
 from docpreview_emulator.clock import cloud_time
-from docpreview_emulator.model import Bucket, Job, JobResult, PageInfo, Queue, StoredObject
+from docpreview_emulator.model import Bucket, Job, JobResult, Multipart, PageInfo, Part, Queue, StoredObject
 
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -98,7 +98,10 @@ def _input(bucket: Bucket, key: str) -> str:
 
 def _operation(job: Job) -> str:
     spec = job.spec
-    parts = [element("DocProcess", *(leaf(name, value) for name, value in spec.process.items()))]
+    process = [leaf(name, value) for name, value in spec.process.items()]
+    if spec.watermark:
+        process.append(element("DocWatermark", *(leaf(name, value) for name, value in spec.watermark.items())))
+    parts = [element("DocProcess", *process)]
     if job.result is not None:
         parts.append(_result(job.result, spec.process["TgtType"]))
     parts.append(leaf("JobLevel", 0))
@@ -207,11 +210,18 @@ def completed_response(host: str, stored: StoredObject) -> bytes:
     return document(element("CompleteMultipartUploadResult", *parts))
 
 
-def parts_response(bucket: Bucket, key: str, upload_id: str, parts: Iterable[tuple[int, str, int]]) -> bytes:
-    """The answer to the list of a multipart upload's parts: number, ETag and size of each."""
+def parts_response(multipart: Multipart, parts: Sequence[Part], *, is_truncated: bool) -> bytes:
+    """The answer to a list of the parts of a multipart upload."""
     listed = (
-        element("Part", leaf("PartNumber", number), leaf("ETag", f'"{etag}"'), leaf("Size", size))
-        for number, etag, size in parts
+        element("Part", leaf("PartNumber", part.number), leaf("ETag", f'"{part.etag}"'), leaf("Size", part.size))
+        for part in parts
     )
-    head = (leaf("Bucket", bucket.name), leaf("Key", key), leaf("UploadId", upload_id), leaf("IsTruncated", "false"))
+    head = [
+        leaf("Bucket", multipart.bucket.name),
+        leaf("Key", multipart.key),
+        leaf("UploadId", multipart.upload_id),
+        leaf("IsTruncated", str(is_truncated).lower()),
+    ]
+    if parts:
+        head.append(leaf("NextPartNumberMarker", parts[-1].number))
     return document(element("ListPartsResult", *head, *listed))

@@ -4,6 +4,7 @@ import asyncio
 import tempfile
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,7 +13,7 @@ from aiohttp import web
 
 from docpreview_emulator.backend import Backend
 from docpreview_emulator.clock import Clock
-from docpreview_emulator.errors import ControlError
+from docpreview_emulator.errors import ControlError, MissingExtraError
 from docpreview_emulator.faults import Fault
 from docpreview_emulator.model import Bucket, Credential, Job, State, StoredObject
 from docpreview_emulator.queues import default_queue_id
@@ -22,6 +23,7 @@ from docpreview_emulator.settings import Settings
 
 DEFAULT_CREDENTIAL = Credential("example-secret-id", "EXAMPLEsecretKEY00000000000000000")
 _STOP_TIMEOUT = 2.0
+_RENDERERS = ("PIL", "pypdfium2")
 
 
 class Emulator:
@@ -62,9 +64,16 @@ class Emulator:
         """Open the data directory, resume unfinished jobs, and listen.
 
         Raises:
+            MissingExtraError: the libraries that render are not installed.
             StorageError: the data directory cannot be used.
             OSError: the address cannot be listened on.
         """
+        missing = [library for library in _RENDERERS if find_spec(library) is None]
+        if missing:
+            raise MissingExtraError(
+                f'{" and ".join(missing)} cannot be imported: pip install "docpreview-gateway[emulator]", '
+                'or from a checkout pip install ./protos ".[emulator]"'
+            )
         async with AsyncExitStack() as stack:
             directory = self._data_dir or stack.enter_context(
                 tempfile.TemporaryDirectory(prefix="docpreview-emulator-")
@@ -222,6 +231,10 @@ class Emulator:
     def put_object(self, bucket: str, region: str, key: str, data: bytes) -> StoredObject:
         """Store an object directly, without an HTTP request."""
         return self._backend.objects.put(Bucket(bucket, region), key, data)
+
+    def delete_object(self, bucket: str, region: str, key: str) -> None:
+        """Delete an object, if it is there."""
+        self._backend.objects.delete(Bucket(bucket, region), key)
 
     def get_object(self, bucket: str, region: str, key: str) -> bytes:
         """The bytes of an object.

@@ -3,6 +3,7 @@
     EmulatorError
     ├── CloudError         answered over HTTP as the cloud's `Error` document
     ├── JobFailure         the end of one job: `State` Failed with this `Code` and `Message`
+    ├── MissingExtraError  the libraries that render are not installed
     ├── StorageError       the disk or the database cannot be written or read
     └── ControlError       a request to `/_emulator/`, or a call of the library, is invalid
 
@@ -31,6 +32,10 @@ class JobFailure(EmulatorError):  # noqa: N818 - the cloud's word; nothing is wr
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
+
+
+class MissingExtraError(EmulatorError):
+    """The libraries that render documents are not installed; the message says how to get them."""
 
 
 class StorageError(EmulatorError):

@@ -55,13 +55,17 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """The content of a create request; `process` holds every `DocProcess` value in its effective form."""
+    """The content of a create request; `process` holds every `DocProcess` value in its effective form.
+
+    `watermark` has the values of `DocProcess/DocWatermark`; empty: there is none.
+    """
 
     input_object: str
     output: Output
     process: dict[str, str]
     user_data: str | None = None
     queue_id: str | None = None
+    watermark: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,3 +134,24 @@ class StoredObject:
 
     metadata: dict[str, str] = field(default_factory=dict)
     """The `x-cos-meta-*` headers with which it was put, by name in lower case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Multipart:
+    """A multipart upload that has been begun."""
+
+    upload_id: str
+    bucket: Bucket
+    key: str
+    content_type: str
+    metadata: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part that was put; `path` is the name of its file."""
+
+    number: int
+    path: str
+    size: int
+    etag: str

@@ -4,14 +4,13 @@ import asyncio
 import json
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from hashlib import md5
 from pathlib import Path
 
 from docpreview_emulator.clock import Clock
 from docpreview_emulator.database import Database
 from docpreview_emulator.errors import CloudError
-from docpreview_emulator.model import Bucket, StoredObject
+from docpreview_emulator.model import Bucket, Multipart, Part, StoredObject
 from docpreview_emulator.objects import ObjectTable, Properties, Upload
 
 MIN_PART_BYTES = 1024 * 1024
@@ -19,27 +18,6 @@ MIN_PART_BYTES = 1024 * 1024
 
 MAX_PARTS = 10_000
 _CHUNK = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Multipart:
-    """A multipart upload that has been begun."""
-
-    upload_id: str
-    bucket: Bucket
-    key: str
-    content_type: str
-    metadata: dict[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A part that was put; `path` is the name of its file."""
-
-    number: int
-    path: str
-    size: int
-    etag: str
 
 
 class MultipartTable:
@@ -136,6 +114,8 @@ def _chosen(stored: Sequence[Part], named: Sequence[tuple[int, str]]) -> list[Pa
     numbers = [number for number, _ in named]
     if numbers != sorted(set(numbers)):
         raise CloudError(400, "InvalidPartOrder", "The list of parts is not in ascending order of their numbers.")
+    if numbers != list(range(1, len(numbers) + 1)):
+        raise CloudError(400, "InvalidPart", "The numbers of the parts are not continuous from 1.")
     by_number = {part.number: part for part in stored}
     chosen = [by_number[number] for number in numbers if number in by_number]
     etags = [etag.strip().strip('"') for _, etag in named]

@@ -17,7 +17,7 @@ from pathlib import Path
 from docpreview_emulator.errors import JobFailure
 from docpreview_emulator.formats import Family, family_of
 from docpreview_emulator.office_profile import prepare
-from docpreview_emulator.office_sources import copy_for_office, import_filter
+from docpreview_emulator.office_sources import copy_for_office, import_filter, is_encrypted_package
 
 MACRO = "macro:///Standard.Convert.Main"
 _OPTIONS = ("--headless", "--norestore", "--nologo", "--nodefault", "--nolockcheck")
@@ -62,9 +62,15 @@ class OfficeConverter:
             raise JobFailure(
                 "-3011", f"Unsupported file type: {suffix} (LibreOffice is not installed beside the emulator)."
             )
+        encrypted = is_encrypted_package(source)
+        if encrypted and not process["DocPassword"]:
+            raise JobFailure("-3006", "The document is encrypted and there is no DocPassword.")
         copy = copy_for_office(source, suffix, directory)
         async with self._lock:
             report = await self._run(self.program, _task(copy, suffix, process, directory), directory)
+        # A package that it cannot decrypt is "unreadable" or "broken" to LibreOffice.
+        if encrypted and not any(line.split(" ")[0] in {"whole", "sheets"} for line in report):
+            raise JobFailure("-3006", "The document is encrypted and DocPassword does not open it.")
         return _parts(report, suffix, process, directory)
 
     async def _run(self, program: str, task: list[str], directory: Path) -> list[str]:

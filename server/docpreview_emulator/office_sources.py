@@ -13,6 +13,7 @@ from docpreview_emulator.errors import JobFailure
 from docpreview_emulator.formats import Family, family_of
 
 _COMPOUND = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # old binary formats, and new ones under a password
+_ENCRYPTED_PACKAGE = "EncryptedPackage".encode("utf-16-le")
 _ZIP = b"PK\x03\x04"
 _MARKUP = (b"<", b"\xef\xbb\xbf<", b"{\\rtf")  # web pages, XML and RTF under a name such as .doc or .xls are common
 _NEW_FORMATS = {"pptx", "potx", "ppsx", "pptm", "potm", "ppsm", "docx", "dotx", "docm", "dotm", "xlsx", "xltx", "xlsb"}
@@ -51,6 +52,12 @@ def copy_for_office(source: Path, suffix: str, directory: Path) -> Path:
     copy = directory / f"source.{_WPS.get(suffix, suffix)}"
     shutil.copyfile(source, copy)
     return copy
+
+
+def is_encrypted_package(source: Path) -> bool:
+    """Whether it is a document of a new format under a password: a compound file with the package inside."""
+    with source.open("rb") as file:
+        return file.read(len(_COMPOUND)) == _COMPOUND and _ENCRYPTED_PACKAGE in file.read()
 
 
 def _check_content(source: Path, suffix: str) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from docpreview_emulator.errors import JobFailure
 from docpreview_emulator.pages import MAX_PAGES, MAX_SINGLE_IMAGE_PAGES, selected
+from docpreview_emulator.stamp import Stamp
 
 SIDE_LIMIT = 65500
 """Each side of an output must stay below this many pixels."""
@@ -31,13 +32,14 @@ class Rendering:
     failed: list[int] = field(default_factory=list)
 
 
-def render(source: Path, directory: Path, process: Mapping[str, str]) -> Rendering:
+def render(source: Path, directory: Path, process: Mapping[str, str], watermark: Mapping[str, str]) -> Rendering:
     """Render the selected pages of a PDF into files of a directory.
 
     Args:
         source: the PDF.
         directory: where the outputs go; it exists and is empty.
         process: the job's `DocProcess` values, all of them.
+        watermark: the values of its `DocWatermark`, with a path as `Image`; empty: there is none.
 
     Raises:
         JobFailure: the document or the request is one that the cloud would fail.
@@ -47,10 +49,10 @@ def render(source: Path, directory: Path, process: Mapping[str, str]) -> Renderi
         if len(document) > MAX_PAGES:
             raise JobFailure("TooManyPages", f"The document has {len(document)} pages; the limit is {MAX_PAGES}.")
         if process["TgtType"].lower() == "pdf":
-            return _whole(document, source, directory)
+            return _whole(document, source, directory, Stamp.of(watermark))
         pages = selected(process, len(document))
         draw = _single if process["PicPagination"] == "1" else _separate
-        return draw(document, pages, _Writer.of(process, directory))
+        return draw(document, pages, _Writer.of(process, directory, Stamp.of(watermark)))
     finally:
         document.close()
 
@@ -64,9 +66,12 @@ def _open(source: Path, password: str) -> pdfium.PdfDocument:
         raise JobFailure("FileOpenFailed", "The document is damaged or not of its declared type.") from None
 
 
-def _whole(document: pdfium.PdfDocument, source: Path, directory: Path) -> Rendering:
+def _whole(document: pdfium.PdfDocument, source: Path, directory: Path, stamp: Stamp | None) -> Rendering:
     """The output of a PDF as PDF: all pages, without its password."""
-    if pdfium.raw.FPDF_GetSecurityHandlerRevision(document) < 0:
+    if stamp is not None:
+        stamp.put_on_document(document)
+        document.save(directory / "whole.pdf", flags=_REMOVE_SECURITY)
+    elif pdfium.raw.FPDF_GetSecurityHandlerRevision(document) < 0:
         shutil.copyfile(source, directory / "whole.pdf")
     else:
         document.save(directory / "whole.pdf", flags=_REMOVE_SECURITY)
@@ -79,12 +84,13 @@ class _Writer:
     suffix: str
     scale: float
     quality: int
+    stamp: Stamp | None
 
     @classmethod
-    def of(cls, process: Mapping[str, str], directory: Path) -> "_Writer":
+    def of(cls, process: Mapping[str, str], directory: Path, stamp: Stamp | None) -> "_Writer":
         dpi, zoom = _within(process["ImageDpi"], 96, 600), _within(process["Zoom"], 10, 200)
         suffix = "png" if process["TgtType"].lower() == "png" else "jpg"
-        return cls(directory, suffix, dpi / POINTS_PER_INCH * zoom / 100, _within(process["Quality"], 1, 100))
+        return cls(directory, suffix, dpi / POINTS_PER_INCH * zoom / 100, _within(process["Quality"], 1, 100), stamp)
 
     def draw(self, document: pdfium.PdfDocument, number: int) -> Image.Image:
         """One page as an RGB image; numbers count from 1."""
@@ -92,7 +98,10 @@ class _Writer:
         try:
             check_side(*(round(side * self.scale) for side in page.get_size()))
             image: Image.Image = page.render(scale=self.scale).to_pil()
-            return image if image.mode == "RGB" else image.convert("RGB")
+            image = image if image.mode == "RGB" else image.convert("RGB")
+            if self.stamp is not None:
+                self.stamp.put_on_image(image)
+            return image
         finally:
             page.close()
 

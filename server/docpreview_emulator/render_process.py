@@ -29,7 +29,8 @@ def main() -> None:
 
 def _answer(task: dict[str, object]) -> dict[str, object]:
     try:
-        rendering = render(Path(str(task["source"])), Path(str(task["directory"])), task["process"])  # type: ignore[arg-type]
+        source, directory = Path(str(task["source"])), Path(str(task["directory"]))
+        rendering = render(source, directory, task["process"], task["watermark"])  # type: ignore[arg-type]
     except JobFailure as failure:
         return {"code": failure.code, "message": failure.message}
     except MemoryError:

@@ -8,11 +8,13 @@ import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
 
 from docpreview_emulator.clock import read_cloud_time
 from docpreview_emulator.errors import CloudError, invalid_argument
 from docpreview_emulator.formats import Family, family_of, suffix_of
-from docpreview_emulator.model import JobSpec, Output, State
+from docpreview_emulator.hosts import Service, read_host
+from docpreview_emulator.model import Bucket, JobSpec, Output, State
 from docpreview_emulator.pages import read_ranges
 from docpreview_emulator.xmltree import Element, read_xml
 
@@ -40,6 +42,7 @@ DEFAULTS = {
 }
 _TEXTS = {"DocPassword", "ImageParams", "PageRanges", "SrcType", "TgtType"}
 _TARGETS = {"jpg", "png", "pdf"}
+WATERMARK_NUMBERS = ("Dx", "Dy", "Batch", "HorizontalSpacing", "VerticalSpacing")
 
 
 def read_create(body: bytes) -> JobSpec:
@@ -62,6 +65,7 @@ def read_create(body: bytes) -> JobSpec:
         process=_process(root.find("Operation/DocProcess") or Element(TAG)),
         user_data=root.value("Operation/UserData") or None,
         queue_id=root.value("QueueId") or None,
+        watermark=_watermark(root.find("Operation/DocProcess/DocWatermark")),
     )
     _check_template(spec)
     return spec
@@ -89,6 +93,33 @@ def _process(sent: Element) -> dict[str, str]:
         values["TgtType"] = "jpg"
     read_ranges(values["PageRanges"])
     return values
+
+
+def _watermark(sent: Element | None) -> dict[str, str]:
+    """An image: no document and no SDK shows another kind that is sent with a job."""
+    if sent is None:
+        return {}
+    values = {name: value for name in ("Type", "Image", *WATERMARK_NUMBERS) if (value := sent.value(name))}
+    if values.get("Type") != "1" or "Image" not in values:
+        raise invalid_argument("DocWatermark needs Type 1 and an Image; the emulator draws no other kind.")
+    image_place(values["Image"])
+    for name in values.keys() & set(WATERMARK_NUMBERS):
+        if not re.fullmatch(r"[0-9]{1,9}", values[name]):
+            raise invalid_argument(f"DocWatermark/{name} is not a number of pixels.")
+    return values
+
+
+def image_place(address: str) -> tuple[Bucket, str]:
+    """Bucket and key of the image of a watermark.
+
+    Raises:
+        CloudError: 400 InvalidArgument: the address is not of an object host of the cloud.
+    """
+    parts = urlsplit(address)
+    place = read_host(parts.hostname or "")
+    if parts.scheme not in {"http", "https"} or place is None or place.service is not Service.COS or not place.bucket:
+        raise invalid_argument("DocWatermark/Image is not on an object host; the emulator makes no connections.")
+    return place.bucket, unquote(parts.path[1:])
 
 
 def _check_template(spec: JobSpec) -> None:

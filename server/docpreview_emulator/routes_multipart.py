@@ -6,13 +6,18 @@ from docpreview_emulator.backend import Backend
 from docpreview_emulator.documents import completed_response, initiated_response, parts_response
 from docpreview_emulator.errors import CloudError, invalid_argument
 from docpreview_emulator.exchange import Answer, Exchange
-from docpreview_emulator.model import Bucket
-from docpreview_emulator.multiparts import MAX_PARTS, Multipart
+from docpreview_emulator.model import Bucket, Multipart
+from docpreview_emulator.multiparts import MAX_PARTS
 from docpreview_emulator.objects import already_exists
 from docpreview_emulator.receiving import properties_of, receive
+from docpreview_emulator.requests import read_number
 from docpreview_emulator.routes_jobs import read_body
 from docpreview_emulator.xmltree import Element, read_xml
 
+_LISTED = 1000
+"""Most parts in one list."""
+
+_OF_LISTS = frozenset({"max-parts", "part-number-marker", "encoding-type"})
 _Route = Callable[[Exchange, Multipart], Awaitable[Answer]]
 
 
@@ -37,7 +42,7 @@ class MultipartRoutes:
         """
         if (exchange.method, subresource) == ("POST", frozenset({"uploads"})):
             return self._begin(exchange, bucket, key)
-        route = self._routes.get((exchange.method, subresource))
+        route = self._routes.get((exchange.method, subresource - _OF_LISTS))
         if route is None:
             raise CloudError(501, "NotImplemented", "The emulator has no such subresource of objects.")
         return await route(exchange, self._backend.multiparts.find(bucket, key, exchange.param("uploadId") or ""))
@@ -62,9 +67,12 @@ class MultipartRoutes:
             raise
         return Answer(headers={"ETag": f'"{etag}"', "x-cos-hash-crc64ecma": upload.crc64})
 
-    async def _list(self, _exchange: Exchange, multipart: Multipart) -> Answer:
-        parts = [(part.number, part.etag, part.size) for part in self._backend.multiparts.parts(multipart)]
-        return Answer(body=parts_response(multipart.bucket, multipart.key, multipart.upload_id, parts))
+    async def _list(self, exchange: Exchange, multipart: Multipart) -> Answer:
+        params = dict(exchange.params)
+        after = read_number(params, "part-number-marker", 0, MAX_PARTS)
+        size = read_number(params, "max-parts", _LISTED, _LISTED)
+        left = [part for part in self._backend.multiparts.parts(multipart) if part.number > after]
+        return Answer(body=parts_response(multipart, left[:size], is_truncated=len(left) > size))
 
     async def _complete(self, exchange: Exchange, multipart: Multipart) -> Answer:
         root = read_xml(await read_body(exchange.source))

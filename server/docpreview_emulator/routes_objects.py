@@ -12,6 +12,11 @@ from docpreview_emulator.receiving import properties_of, receive
 from docpreview_emulator.routes_multipart import MultipartRoutes
 
 _RANGE = re.compile(r"bytes=([0-9]*)-([0-9]*)")
+_REPLACING = {
+    *("response-cache-control", "response-content-disposition", "response-content-encoding"),
+    *("response-content-language", "response-content-type", "response-expires"),
+}
+"""Parameters of a GET that replace headers of its answer (vendor document 436/7753). The request must be signed."""
 
 
 class ObjectRoutes:
@@ -60,6 +65,10 @@ class ObjectRoutes:
         if stored is None:
             raise CloudError(404, "NoSuchKey", "The specified key does not exist.")
         answer = Answer(content_type=stored.content_type, headers=_headers(stored))
+        for name, value in exchange.params:
+            if name.lower() in _REPLACING:
+                answer.headers[name.lower().removeprefix("response-").title()] = value
+        answer.content_type = answer.headers.pop("Content-Type", answer.content_type)
         answer.body = self._backend.objects.read(stored)
         wanted = _RANGE.fullmatch(exchange.header("range") or "")
         return _cut(answer, wanted[1], wanted[2]) if wanted and (wanted[1] or wanted[2]) else answer
@@ -68,7 +77,7 @@ class ObjectRoutes:
 def _subresource(exchange: Exchange) -> frozenset[str]:
     """What the query asks for beside the object, e.g. `uploads`, `acl` or `ci-process`."""
     names = {name for name, _ in exchange.params}
-    return frozenset(name for name in names if not name.lower().startswith(("q-", "x-cos-", "sign")))
+    return frozenset(name for name in names if not name.lower().startswith(("q-", "x-cos-", "sign"))) - _REPLACING
 
 
 def _headers(stored: StoredObject) -> dict[str, str]:

@@ -21,13 +21,16 @@ class RenderWorker:
         self._lock = asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
 
-    async def render(self, source: Path, directory: Path, process: Mapping[str, str]) -> dict[str, Any]:
+    async def render(
+        self, source: Path, directory: Path, process: Mapping[str, str], watermark: Mapping[str, str]
+    ) -> dict[str, Any]:
         """The result of `render.render`, as plain data.
 
         Raises:
             JobFailure: the document cannot be rendered, in time, or without killing the process.
         """
-        task = {"source": str(source), "directory": str(directory), "process": dict(process)}
+        paths = {"source": str(source), "directory": str(directory)}
+        task = {**paths, "process": dict(process), "watermark": dict(watermark)}
         async with self._lock:
             reply = await self._ask(json.dumps(task).encode() + b"\n")
         if "code" in reply:

@@ -10,7 +10,11 @@ import httpx
 import pytest
 
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
-from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
+from docpreview.v1.preview_job_service_pb2 import (
+    CreatePreviewJobRequest,
+    WatchPreviewJobsRequest,
+    WatchPreviewJobsResponse,
+)
 from docpreview_client import DocPreviewClient
 from docpreview_emulator import Emulator
 from tests.conformance.callers import Callers
@@ -125,6 +129,39 @@ async def test_a_grpc_web_call_gets_its_job_and_the_status_in_the_last_frame(doo
     assert trailer[0] == 0x80
     assert b"grpc-status:0\r\n" in trailer
     assert answer.headers["access-control-allow-origin"] == ORIGIN
+
+
+async def test_many_jobs_are_watched_as_grpc_web_and_as_json(door: httpx.AsyncClient) -> None:
+    """One event in each frame, or line; the last frame has the status."""
+    made = [(await door.post(f"{JOBS}/CreatePreviewJob", json=REQUEST)).json()["job_id"] for _ in range(3)]
+    missing = "d" + "0" * 32
+    request = WatchPreviewJobsRequest(bucket=BUCKET, job_ids=[*made, missing]).SerializeToString()
+    answer = await door.post(
+        f"{JOBS}/WatchPreviewJobs",
+        content=b"\0" + len(request).to_bytes(4, "big") + request,
+        headers={"content-type": "application/grpc-web+proto", "x-grpc-web": "1"},
+    )
+    *frames, (flag, trailer) = _frames(answer.content)
+    events = [WatchPreviewJobsResponse.FromString(message) for _, message in frames]
+    last = {event.job.job_id: event.job.state for event in events if event.HasField("job")}
+    assert last == dict.fromkeys(made, PreviewJob.STATE_SUCCESS)
+    assert [event.error.job_id for event in events if event.HasField("error")] == [missing]
+    assert (flag, b"grpc-status:0\r\n" in trailer) == (0x80, True)
+    body = {"bucket": BUCKET, "job_ids": [*made, missing]}
+    async with door.stream("POST", f"{JOBS}/WatchPreviewJobs", json=body) as stream:
+        told = [json.loads(line) async for line in stream.aiter_lines() if line]
+    assert {event["job"]["job_id"] for event in told if "job" in event} == set(made)
+    assert [event["error"]["reason"] for event in told if "error" in event] == ["ERROR_REASON_JOB_NOT_FOUND"]
+
+
+def _frames(content: bytes) -> list[tuple[int, bytes]]:
+    """The frames of a gRPC-Web answer: flag and content of each."""
+    found = []
+    while content:
+        size = int.from_bytes(content[1:5], "big")
+        found.append((content[0], content[5 : 5 + size]))
+        content = content[5 + size :]
+    return found
 
 
 async def test_only_the_named_origins_may_call_from_a_browser(door: httpx.AsyncClient) -> None:

@@ -98,6 +98,26 @@ def test_a_url_presigned_by_the_sdk_is_served_in_its_path_form(docpreview_emulat
     assert fetch(local) == b"page"
 
 
+def test_the_sdks_transfer_manager_uploads_in_parts(docpreview_emulator: Emulator, sdk: Any) -> None:
+    """It begins, puts, completes, and compares the checksum of the whole with its own."""
+    data = bytes(range(256)) * 4096 * 3 + b"end"
+    made = sdk.upload_file_from_buffer(Bucket=BUCKET, Key="large.bin", Body=io.BytesIO(data), PartSize=1, MAXThread=2)
+    assert made["ETag"].endswith('-4"')
+    assert docpreview_emulator.get_object(BUCKET, REGION, "large.bin") == data
+
+
+def test_the_sdk_lists_and_aborts_an_upload_in_parts(sdk: Any) -> None:
+    """What was put until then is gone."""
+    upload = sdk.create_multipart_upload(Bucket=BUCKET, Key="k")["UploadId"]
+    etag = sdk.upload_part(Bucket=BUCKET, Key="k", Body=b"x", PartNumber=1, UploadId=upload)["ETag"]
+    (part,) = sdk.list_parts(Bucket=BUCKET, Key="k", UploadId=upload)["Part"]
+    assert (part["PartNumber"], part["ETag"], part["Size"]) == ("1", etag, "1")
+    sdk.abort_multipart_upload(Bucket=BUCKET, Key="k", UploadId=upload)
+    with pytest.raises(CosServiceError) as caught:
+        sdk.list_parts(Bucket=BUCKET, Key="k", UploadId=upload)
+    assert caught.value.get_error_code() == "NoSuchUpload"
+
+
 def fetch(address: str) -> bytes:
     with urlopen(address) as response:  # noqa: S310 - loopback
         body: bytes = response.read()

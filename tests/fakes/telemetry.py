@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.creates.pages import CallerPages
     from docpreview_gateway.model.call import Call, Method
     from docpreview_gateway.model.circuit_breaker import State
+    from docpreview_gateway.uploads.ports import UploadFacts
     from docpreview_gateway.upstream.ports import Attempt, HostLoad, JobPages
 
 
@@ -49,10 +50,14 @@ class FakeTelemetry:
         self.evicted_keys = 0
         self.store_measures: tuple[Callable[[], bool], Callable[[], bool]] | None = None
         self.listened: list[bool] = []
+        self.uploads: list[tuple[str, str, int]] = []
         self.unknown_methods = 0
 
     def listening(self, listening: bool) -> None:  # noqa: FBT001
         self.listened.append(listening)
+
+    def uploaded(self, caller: str, stage: str, size: int) -> None:
+        self.uploads.append((caller, stage, size))
 
     def unknown_method(self) -> None:
         self.unknown_methods += 1
@@ -136,10 +141,14 @@ class FakeTelemetry:
 
 
 class FakeAuditLog:
-    """An `AuditLog` in memory: outcomes and job ids."""
+    """An `AuditLog` in memory: outcomes and job ids; and an `UploadLog`: stages, outcomes and facts."""
 
     def __init__(self) -> None:
         self.entries: list[tuple[str, str]] = []
+        self.uploads: list[tuple[str, str, UploadFacts]] = []
+
+    def upload_ended(self, stage: str, _call: Call, outcome: str, facts: UploadFacts) -> None:
+        self.uploads.append((stage, outcome, facts))
 
     def create_ended(self, _request: CreatePreviewJobRequest, _call: Call, outcome: str, job_id: str) -> None:
         self.entries.append((outcome, job_id))

@@ -246,14 +246,14 @@ def test_the_layers_on_the_base_stay_below_their_size_limits(gateway: Image, tmp
 
 
 def test_the_sbom_names_exactly_the_distributions_of_the_image(gateway: Image, tmp_path: Path) -> None:
-    """With their versions."""
+    """With their versions; ours are what it is the SBOM of."""
     command("make", "sbom", f"SBOM_DIR={tmp_path}")
     components = json.loads((tmp_path / "sbom-gateway.cdx.json").read_text())["components"]
     named = {(_plain(part["name"]), part["version"]) for part in components}
     folders = gateway.root.glob("opt/docpreview/lib/python3*/site-packages/*.dist-info")
     found = {tuple(folder.name.removesuffix(".dist-info").rsplit("-", 1)) for folder in folders}
     installed = {(_plain(name), version) for name, version in found}
-    assert {part for part in installed if part[0] != "docpreview-gateway"} == named
+    assert {part for part in installed if not part[0].startswith("docpreview-")} == named
 
 
 def _plain(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,13 +27,14 @@ if TYPE_CHECKING:
 
 DOCUMENT = Path(__file__).parents[2] / "examples" / "seven-pages.pdf"
 JOBS = 1000
+POLL_SECONDS = 10
 MISSING = "d" + "0" * 32
 
 
 @pytest.fixture
 async def calm() -> AsyncIterator[World]:
-    """A world whose gateway polls every second, as one in production does for jobs of ten seconds."""
-    watch = WatchSettings(poll_floor_seconds=1, poll_cap_seconds=1, heartbeat_seconds=5)
+    """A world whose gateway polls seldom, so that a thousand jobs do not keep this process busy."""
+    watch = WatchSettings(poll_floor_seconds=POLL_SECONDS, poll_cap_seconds=POLL_SECONDS)
     async with (
         Emulator() as emulator,
         Gateway(settings(emulator, watch=watch)) as gateway,
@@ -55,8 +57,8 @@ async def held_jobs(world: World, count: int) -> list[str]:
     return await asyncio.gather(*map(create, range(count)))
 
 
-async def test_a_thousand_jobs_are_followed_to_their_end_in_one_stream(calm: World) -> None:
-    """The present state of each, the end of each, one error for an id that there is not, and OK."""
+async def test_jobs_are_followed_to_their_pages_in_one_stream(calm: World) -> None:
+    """The present state of each, the end of each with addresses, an error for an id that there is not, and OK."""
     job_ids = await held_jobs(calm, 20)
     request = WatchPreviewJobsRequest(bucket=BUCKET, job_ids=[*job_ids, MISSING])
     request.page_url_ttl.seconds = 60
@@ -78,6 +80,31 @@ async def test_a_thousand_jobs_are_followed_to_their_end_in_one_stream(calm: Wor
         (PreviewJob.STATE_SUBMITTED, PreviewJob.STATE_SUCCESS),
         (PreviewJob.STATE_RUNNING, PreviewJob.STATE_SUCCESS),
     }
+
+
+@pytest.mark.slow
+async def test_a_thousand_jobs_in_one_stream_do_not_burst_the_cloud_and_leave_other_calls_their_latency(
+    calm: World,
+) -> None:
+    """Ten reads at a time come first, then a poll of each job in its interval, and all ends are told."""
+    job_ids = await held_jobs(calm, JOBS)
+    states: dict[str, int] = {}
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{calm.gateway.port}") as channel, asyncio.timeout(240):
+        begin, ended = asyncio.get_running_loop().time(), False
+        async for event in PreviewJobServiceStub(channel).WatchPreviewJobs(
+            WatchPreviewJobsRequest(bucket=BUCKET, job_ids=job_ids)
+        ):
+            states[event.job.job_id] = event.job.state
+            if len(states) == JOBS and not ended:
+                ended = True
+                seconds = asyncio.get_running_loop().time() - begin
+                polls = sum(asked.operation == "get" for asked in calm.emulator.requests)
+                # The first read of each, and then one in each interval, which has a jitter of 20 %.
+                assert polls <= JOBS * (1 + seconds / (0.8 * POLL_SECONDS))
+                await calm.client.get(BUCKET, job_ids[0], timeout=timedelta(seconds=5))
+                for job_id in job_ids:
+                    calm.emulator.set_job_state(job_id, "Success")
+    assert states == dict.fromkeys(job_ids, PreviewJob.STATE_SUCCESS)
 
 
 async def test_a_drain_ends_a_stream_of_many_jobs_immediately_with_shutting_down(world: World) -> None:

@@ -97,6 +97,8 @@ async def jobs_of_all_methods(channel: grpc.aio.Channel, metadata: Any, job_id: 
     found.extend((await stub.BatchGetPreviewJobs(batch, **options)).jobs)
     found.append(await stub.WaitPreviewJob(pb.WaitPreviewJobRequest(**one), **options))
     found.extend([told.job async for told in stub.WatchPreviewJob(pb.WatchPreviewJobRequest(**one), **options)])
+    many = pb.WatchPreviewJobsRequest(bucket=BUCKET, job_ids=[job_id], page_url_ttl=TTL)
+    found.extend([event.job async for event in stub.WatchPreviewJobs(many, **options)])
     return found
 
 
@@ -116,7 +118,7 @@ async def given(policy: Policy, cloud: JobCloud, folder: Path, job: CloudJob) ->
     async with running(path) as gateway, grpc.aio.insecure_channel(gateway.address) as channel:
         for name, token in policy.tokens.items():
             jobs = await jobs_of_all_methods(channel, bearer(token), job.job_id)
-            assert len(jobs) == 5
+            assert len(jobs) == 6
             keys = [key.removeprefix("/") for key in job.pages]
             assert all([page.object for page in told.result.pages] == keys for told in jobs)
             found[name] = addresses(jobs[0])

@@ -22,6 +22,7 @@ from docpreview.v1.preview_job_service_pb2 import (
     ListPreviewJobsRequest,
     WaitPreviewJobRequest,
     WatchPreviewJobRequest,
+    WatchPreviewJobsRequest,
 )
 from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
@@ -113,9 +114,8 @@ async def every_call(channel: grpc.aio.Channel, metadata: Any, password: str) ->
             answers.append(repr((error, error.details(), error.trailing_metadata(), error.debug_error_string())))
             return None
 
-    async def stream(request: WatchPreviewJobRequest) -> None:
-        async for _ in jobs.WatchPreviewJob(request, metadata=metadata, timeout=5):
-            pass
+    async def stream(call: Any) -> None:
+        answers.extend([repr(event) async for event in call])
 
     made = await record(jobs.CreatePreviewJob(create, metadata=metadata, timeout=10))
     if made is not None:
@@ -132,7 +132,14 @@ async def every_call(channel: grpc.aio.Channel, metadata: Any, password: str) ->
         jobs.ListPreviewJobs(ListPreviewJobsRequest(bucket=BUCKET), metadata=metadata, timeout=5),
         jobs.WaitPreviewJob(WaitPreviewJobRequest(bucket=BUCKET, job_id=job_id), metadata=metadata, timeout=5),
         queues.ListPreviewQueues(ListPreviewQueuesRequest(bucket=BUCKET), metadata=metadata, timeout=5),
-        stream(WatchPreviewJobRequest(bucket=BUCKET, job_id=job_id)),
+        stream(
+            jobs.WatchPreviewJob(WatchPreviewJobRequest(bucket=BUCKET, job_id=job_id), metadata=metadata, timeout=5)
+        ),
+        stream(
+            jobs.WatchPreviewJobs(
+                WatchPreviewJobsRequest(bucket=BUCKET, job_ids=[job_id, "d1"]), metadata=metadata, timeout=5
+            )
+        ),
     ):
         reply = await record(call)
         answers.append(repr(reply))

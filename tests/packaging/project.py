@@ -6,7 +6,12 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from packaging.version import Version
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {
@@ -15,10 +20,22 @@ PACKAGES = {
     "docpreview_emulator": ROOT / "server" / "docpreview_emulator",
     "docpreview_client": ROOT / "clients" / "python" / "docpreview_client",
 }
+DISTRIBUTIONS = {
+    "docpreview-protos": (ROOT / "protos", ("docpreview",)),
+    "docpreview-client": (ROOT / "clients" / "python", ("docpreview_client",)),
+    "docpreview-gateway": (ROOT, ("docpreview_gateway", "docpreview_emulator")),
+}
+"""The folder of each distribution, and its packages."""
 
 
-def pyproject() -> dict[str, Any]:
-    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+def pyproject(distribution: str = "docpreview-gateway") -> dict[str, Any]:
+    return tomllib.loads((DISTRIBUTIONS[distribution][0] / "pyproject.toml").read_text())
+
+
+def lowest_of(requirement: Requirement) -> Version:
+    """The lower bound of a requirement, which must have one."""
+    (bound,) = [part.version for part in requirement.specifier if part.operator in {">=", "~="}]
+    return Version(bound)
 
 
 def tool(name: str) -> Path:

@@ -20,16 +20,20 @@ from docpreview_gateway.jobs.preview_queues import PreviewQueues
 from docpreview_gateway.jobs.watching import Watching, WatchLimits
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
+from docpreview_gateway.uploads.tokens import UploadTokens
+from docpreview_gateway.uploads.uploads import Uploads
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from tests.fakes.clock import FakeClock
 from tests.fakes.credentials import FakeCredentials
+from tests.fakes.objects import FakeObjects
 from tests.fakes.recorded import Recorded
-from tests.fakes.telemetry import FakeTelemetry
+from tests.fakes.telemetry import FakeAuditLog, FakeTelemetry
 from tests.fakes.upstream import FakeUpstream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from docpreview_gateway.jobs.ports import JobShares
     from docpreview_gateway.upstream.operations import CachingUpstream
 
 BUCKET = Bucket("examplebucket-1250000000", "ap-chongqing", "main")
@@ -48,6 +52,7 @@ class Office:
     telemetry: FakeTelemetry = field(default_factory=FakeTelemetry)
     clock: FakeClock = field(default_factory=FakeClock)
     buckets: Sequence[Bucket] = (BUCKET, OTHER)
+    shares: JobShares | None = None
 
     def __post_init__(self) -> None:
         self.wire(self.upstream)
@@ -56,13 +61,26 @@ class Office:
         """Put the use-cases before this cloud."""
         buckets, times = BucketRegistry(self.buckets), CloudTimes(self.clock)
         self.upstream.heard = lambda host: times.hear(host, formatdate(self.clock.now(), usegmt=True))
-        self.watching = Watching(upstream, times, self.telemetry, limits=self.limits, jitter=lambda: 0.5)
+        self.watching = Watching(
+            upstream, times, self.telemetry, limits=self.limits, jitter=lambda: 0.5, shares=self.shares
+        )
         page_urls = PageUrls(buckets, FakeCredentials(), times)
         tokens = PageTokens(FakeCredentials(), secrets.token_bytes)
         lists = JobLists(upstream, tokens)
         self.recorded = Recorded(upstream, buckets, times, self.telemetry)
         self.jobs = PreviewJobs(upstream, buckets, self.recorded.creates, self.watching, page_urls, lists=lists)
         self.queues = PreviewQueues(upstream, buckets, tokens)
+        self.objects, self.log = FakeObjects(), FakeAuditLog()
+        self.uploads = Uploads(
+            buckets,
+            self.objects,
+            FakeCredentials(),
+            times,
+            UploadTokens(FakeCredentials(), buckets.find, secrets.token_bytes),
+            telemetry=self.telemetry,
+            log=self.log,
+            random_bytes=secrets.token_bytes,
+        )
 
 
 def call(seconds: float = 30.0) -> Call:

@@ -11,6 +11,7 @@ import (
 	"iter"
 	"log"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -34,28 +35,57 @@ type step struct {
 }
 
 type arguments struct {
-	Bucket       string `json:"bucket"`
-	InputObject  string `json:"input_object"`
-	OutputObject string `json:"output_object"`
-	RequestID    string `json:"request_id"`
-	UserData     string `json:"user_data"`
-	JobID        string `json:"job_id"`
-	StartPage    *int32 `json:"start_page"`
-	EndPage      *int32 `json:"end_page"`
-	PageSize     int32  `json:"page_size"`
-	PageURLTTLMS int64  `json:"page_url_ttl_ms"`
+	Bucket       string   `json:"bucket"`
+	InputObject  string   `json:"input_object"`
+	OutputObject string   `json:"output_object"`
+	RequestID    string   `json:"request_id"`
+	UserData     string   `json:"user_data"`
+	JobID        string   `json:"job_id"`
+	JobIDs       []string `json:"job_ids"`
+	Path         string   `json:"path"`
+	Object       string   `json:"object"`
+	ContentType  string   `json:"content_type"`
+	Directory    string   `json:"directory"`
+	StartPage    *int32   `json:"start_page"`
+	EndPage      *int32   `json:"end_page"`
+	PageSize     int32    `json:"page_size"`
+	PageURLTTLMS int64    `json:"page_url_ttl_ms"`
+	Watches      int      `json:"watches"`
+	Waits        int      `json:"waits"`
+}
+
+// found is what a call gave.
+type found struct {
+	jobs      []*docpreviewv1.PreviewJob
+	files     []string
+	uploaded  *docpreviewv1.UploadedObject
+	jobErrors [][2]string
+	busy      *busyResult
 }
 
 type answer struct {
-	Jobs  []job    `json:"jobs"`
-	Error *failure `json:"error"`
+	Jobs      []job       `json:"jobs"`
+	Files     []file      `json:"files,omitempty"`
+	Uploaded  *uploaded   `json:"uploaded,omitempty"`
+	JobErrors [][2]string `json:"job_errors,omitempty"`
+	Busy      *busyResult `json:"busy,omitempty"`
+	Error     *failure    `json:"error"`
 }
 
 type job struct {
-	JobID     string `json:"job_id"`
-	State     string `json:"state"`
-	PageCount int32  `json:"page_count"`
-	PageURLs  int    `json:"page_urls"`
+	JobID         string `json:"job_id"`
+	State         string `json:"state"`
+	PageCount     int32  `json:"page_count"`
+	PageURLs      int    `json:"page_urls"`
+	FailureReason string `json:"failure_reason"`
+}
+
+// file is a pair of name and bytes.
+type file [2]any
+
+type uploaded struct {
+	Object        string `json:"object"`
+	ContentLength int64  `json:"content_length"`
 }
 
 type failure struct {
@@ -64,6 +94,8 @@ type failure struct {
 	Reason       string            `json:"reason"`
 	Message      string            `json:"message"`
 	Violations   [][2]string       `json:"violations"`
+	Retry        string            `json:"retry"`
+	Quota        [][2]string       `json:"quota"`
 	RetryDelayMS *int64            `json:"retry_delay_ms"`
 	Metadata     map[string]string `json:"metadata"`
 	RequestID    string            `json:"request_id"`
@@ -77,8 +109,8 @@ func main() {
 		if err := json.Unmarshal(lines.Bytes(), &given); err != nil {
 			log.Fatal(err)
 		}
-		jobs, err := perform(given)
-		made, err := report(jobs, err)
+		got, err := perform(given)
+		made, err := report(got, err)
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -91,7 +123,7 @@ func main() {
 	}
 }
 
-func perform(given step) ([]*docpreviewv1.PreviewJob, error) {
+func perform(given step) (found, error) {
 	var options []docpreview.Option
 	if given.Token != nil {
 		options = append(options, docpreview.WithToken(docpreview.StaticToken(*given.Token)))
@@ -99,32 +131,27 @@ func perform(given step) ([]*docpreviewv1.PreviewJob, error) {
 	if given.TLS != nil {
 		config, err := docpreview.TLSFromFiles(given.TLS.RootCertificates, given.TLS.CertificateChain, given.TLS.PrivateKey)
 		if err != nil {
-			return nil, err
+			return found{}, err
 		}
 		options = append(options, docpreview.WithTLS(config))
 	}
 	client, err := docpreview.New(given.Target, options...)
 	if err != nil {
-		return nil, err
+		return found{}, err
 	}
 	defer client.Close()
 	return call(client, given)
 }
 
-func call(client *docpreview.Client, given step) ([]*docpreviewv1.PreviewJob, error) {
+func call(client *docpreview.Client, given step) (found, error) {
 	with := given.With
 	timeout := time.Duration(given.TimeoutMS) * time.Millisecond
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
 	var ttl *durationpb.Duration
 	if with.PageURLTTLMS > 0 {
 		ttl = durationpb.New(time.Duration(with.PageURLTTLMS) * time.Millisecond)
 	}
-	if given.Call == "wait" {
-		return one(client.Wait(context.Background(), &docpreviewv1.WaitPreviewJobRequest{
-			Bucket: with.Bucket, JobId: with.JobID, PageUrlTtl: ttl, Timeout: durationpb.New(timeout),
-		}))
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
 	switch given.Call {
 	case "create":
 		return one(client.Create(ctx, createRequest(with)))
@@ -132,12 +159,58 @@ func call(client *docpreview.Client, given step) ([]*docpreviewv1.PreviewJob, er
 		return all(client.CreateAndWatch(ctx, createRequest(with), ttl.AsDuration()))
 	case "get":
 		return one(client.Get(ctx, &docpreviewv1.GetPreviewJobRequest{Bucket: with.Bucket, JobId: with.JobID, PageUrlTtl: ttl}))
+	case "wait":
+		return one(client.Wait(context.Background(), &docpreviewv1.WaitPreviewJobRequest{
+			Bucket: with.Bucket, JobId: with.JobID, PageUrlTtl: ttl, Timeout: durationpb.New(timeout),
+		}))
 	case "watch":
 		return all(client.Watch(ctx, &docpreviewv1.WatchPreviewJobRequest{Bucket: with.Bucket, JobId: with.JobID, PageUrlTtl: ttl}))
+	case "watch_many":
+		return many(client.WatchMany(ctx, &docpreviewv1.WatchPreviewJobsRequest{Bucket: with.Bucket, JobIds: with.JobIDs, PageUrlTtl: ttl}))
 	case "list":
 		return all(client.List(ctx, &docpreviewv1.ListPreviewJobsRequest{Bucket: with.Bucket, PageSize: with.PageSize}))
+	case "upload":
+		object, err := client.Upload(ctx, with.Path, &docpreviewv1.CreateUploadRequest{
+			Bucket: with.Bucket, Object: with.Object, ContentType: with.ContentType,
+		})
+		return found{uploaded: object}, err
+	case "preview":
+		return preview(ctx, client, with)
+	case "download":
+		return download(ctx, client, with, ttl)
+	case "busy":
+		result, err := busy(ctx, client, with)
+		return found{busy: result}, err
 	}
-	return nil, fmt.Errorf("%s is not a call of the table", given.Call)
+	return found{}, fmt.Errorf("%s is not a call of the table", given.Call)
+}
+
+func preview(ctx context.Context, client *docpreview.Client, with arguments) (found, error) {
+	request := createRequest(with)
+	request.InputObject = with.Object
+	made, files, err := client.Preview(ctx, with.Path, with.Directory, request)
+	var unsuccessful *docpreview.JobError
+	if errors.As(err, &unsuccessful) { // in the table no error: the job says it
+		err = nil
+	}
+	got := found{files: files}
+	if made != nil {
+		got.jobs = append(got.jobs, made)
+	}
+	return got, err
+}
+
+func download(ctx context.Context, client *docpreview.Client, with arguments, ttl *durationpb.Duration) (found, error) {
+	made, err := client.Get(ctx, &docpreviewv1.GetPreviewJobRequest{Bucket: with.Bucket, JobId: with.JobID, PageUrlTtl: ttl})
+	if err != nil {
+		return found{}, err
+	}
+	var options []docpreview.DownloadOption
+	if ttl != nil {
+		options = append(options, docpreview.WithPageURLTTL(ttl.AsDuration()))
+	}
+	files, err := client.Download(ctx, made, with.Directory, options...)
+	return found{files: files}, err
 }
 
 func createRequest(with arguments) *docpreviewv1.CreatePreviewJobRequest {
@@ -154,38 +227,67 @@ func createRequest(with arguments) *docpreviewv1.CreatePreviewJobRequest {
 	return request
 }
 
-func one(job *docpreviewv1.PreviewJob, err error) ([]*docpreviewv1.PreviewJob, error) {
+func one(job *docpreviewv1.PreviewJob, err error) (found, error) {
 	if err != nil {
-		return nil, err
+		return found{}, err
 	}
-	return []*docpreviewv1.PreviewJob{job}, nil
+	return found{jobs: []*docpreviewv1.PreviewJob{job}}, nil
 }
 
-func all(coming iter.Seq2[*docpreviewv1.PreviewJob, error]) (jobs []*docpreviewv1.PreviewJob, err error) {
+func all(coming iter.Seq2[*docpreviewv1.PreviewJob, error]) (got found, err error) {
 	for job, err := range coming {
 		if err != nil {
-			return jobs, err
+			return got, err
 		}
-		jobs = append(jobs, job)
+		got.jobs = append(got.jobs, job)
 	}
-	return jobs, nil
+	return got, nil
 }
 
-func report(jobs []*docpreviewv1.PreviewJob, err error) (answer, error) {
-	made := answer{Jobs: []job{}}
-	for _, each := range jobs {
+func many(coming iter.Seq2[*docpreviewv1.WatchPreviewJobsResponse, error]) (got found, err error) {
+	for event, err := range coming {
+		if err != nil {
+			return got, err
+		}
+		if failed := event.GetError(); failed != nil {
+			reason := strings.TrimPrefix(failed.GetReason().String(), "ERROR_REASON_")
+			got.jobErrors = append(got.jobErrors, [2]string{failed.GetJobId(), reason})
+		} else {
+			got.jobs = append(got.jobs, event.GetJob())
+		}
+	}
+	return got, nil
+}
+
+func report(got found, err error) (answer, error) {
+	made := answer{Jobs: []job{}, JobErrors: got.jobErrors, Busy: got.busy}
+	for _, each := range got.jobs {
 		urls := 0
 		for _, page := range each.GetResult().GetPages() {
 			if page.GetUrl() != "" {
 				urls++
 			}
 		}
-		made.Jobs = append(made.Jobs, job{
+		told := job{
 			JobID:     each.GetJobId(),
 			State:     strings.TrimPrefix(each.GetState().String(), "STATE_"),
 			PageCount: each.GetResult().GetTotalPageCount(),
 			PageURLs:  urls,
-		})
+		}
+		if each.GetFailure() != nil {
+			told.FailureReason = strings.TrimPrefix(each.GetFailure().GetReason().String(), "REASON_")
+		}
+		made.Jobs = append(made.Jobs, told)
+	}
+	for _, path := range got.files {
+		info, err := os.Stat(path)
+		if err != nil {
+			return made, err
+		}
+		made.Files = append(made.Files, file{filepath.Base(path), info.Size()})
+	}
+	if got.uploaded != nil {
+		made.Uploaded = &uploaded{got.uploaded.GetObject(), got.uploaded.GetContentLength()}
 	}
 	var failed *docpreview.Error
 	if errors.As(err, &failed) {
@@ -198,10 +300,17 @@ func report(jobs []*docpreviewv1.PreviewJob, err error) (answer, error) {
 func reported(failed *docpreview.Error) *failure {
 	told := &failure{
 		Kind: string(failed.Kind), Code: codeName(failed.Code), Reason: failed.Reason, Message: failed.Message,
-		Violations: [][2]string{}, Metadata: map[string]string{}, RequestID: failed.RequestID,
+		Violations: [][2]string{}, Retry: string(failed.Retry), Quota: [][2]string{},
+		Metadata: map[string]string{}, RequestID: failed.RequestID,
+	}
+	if errors.Is(failed, docpreview.Throttled) { // BudgetExhausted is one
+		told.Kind = string(docpreview.Throttled)
 	}
 	for _, violation := range failed.Violations {
 		told.Violations = append(told.Violations, [2]string{violation.Field, violation.Description})
+	}
+	for _, violation := range failed.Quota {
+		told.Quota = append(told.Quota, [2]string{violation.Subject, violation.Description})
 	}
 	for key, value := range failed.Metadata {
 		told.Metadata[key] = value

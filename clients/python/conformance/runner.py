@@ -5,58 +5,101 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
+from busy import busy
+
+from docpreview.v1.preview_job_pb2 import JobFailure, PreviewJob, PreviewOptions
 from docpreview_client import DocPreviewClient, DocPreviewError, Tls
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
 
 Step = dict[str, Any]
 
 
 async def answer(step: Step) -> dict[str, Any]:
     """Makes the call and returns its result."""
-    jobs: list[PreviewJob] = []
+    made = Made(step)
+    error = None
     try:
-        async with AsyncExitStack() as stack:
-            client = DocPreviewClient(step["target"], tls=_tls(step["tls"]), token=step["token"])
-            await _call(await stack.enter_async_context(client), step, jobs)
-    except DocPreviewError as error:
-        return {"jobs": [_job(job) for job in jobs], "error": _error(error)}
-    return {"jobs": [_job(job) for job in jobs], "error": None}
+        async with DocPreviewClient(step["target"], tls=_tls(step["tls"]), token=step["token"]) as client:
+            await made.call(client)
+    except DocPreviewError as raised:
+        error = _error(raised)
+    return {"jobs": [_job(job) for job in made.jobs], "error": error, **made.more}
 
 
-async def _call(client: DocPreviewClient, step: Step, jobs: list[PreviewJob]) -> None:
-    """Makes the call; `jobs` gets each job as it arrives, so that jobs before an error are included."""
-    given = step["with"]
-    options: dict[str, Any] = {"timeout": timedelta(milliseconds=step["timeout_ms"])}
-    if "page_url_ttl_ms" in given:
-        options["page_url_ttl"] = timedelta(milliseconds=given["page_url_ttl_ms"])
-    match step["call"]:
-        case "get" | "wait" as method:
-            jobs.append(await getattr(client, method)(given["bucket"], given["job_id"], **options))
-            return
-        case "create":
-            jobs.append(await client.create(**_create_arguments(given), **options))
-            return
-        case "create_and_watch":
-            coming = client.create_and_watch(**_create_arguments(given), **options)
-        case "watch":
-            coming = client.watch(given["bucket"], given["job_id"], **options)
-        case "list":
-            coming = client.list(given["bucket"], page_size=given.get("page_size", 0), **options)
-        case other:
-            raise ValueError(f"{other} is not a call of the table")
-    async for job in coming:
-        jobs.append(job)  # noqa: PERF401 - those before an error count
+class Made:
+    """One call, and what came of it: jobs as they arrive, so that those before an error are included, and the rest."""
+
+    def __init__(self, step: Step) -> None:
+        self.jobs: list[PreviewJob] = []
+        self.more: dict[str, Any] = {}
+        self._name: str = step["call"]
+        self._given = dict(step["with"])
+        self._options: dict[str, Any] = {"timeout": timedelta(milliseconds=step["timeout_ms"])}
+        if "page_url_ttl_ms" in self._given:
+            self._options["page_url_ttl"] = timedelta(milliseconds=self._given.pop("page_url_ttl_ms"))
+
+    async def call(self, client: DocPreviewClient) -> None:
+        """Makes it."""
+        if self._name in {"create_and_watch", "watch", "list"}:
+            async for job in self._coming(client):
+                self.jobs.append(job)
+        else:
+            await getattr(self, f"_{self._name}")(client, self._given)
+
+    def _coming(self, client: DocPreviewClient) -> AsyncGenerator[PreviewJob, None]:
+        arguments = _create_arguments(self._given) if self._name == "create_and_watch" else self._given
+        coming: AsyncGenerator[PreviewJob, None] = getattr(client, self._name)(**arguments, **self._options)
+        return coming
+
+    async def _get(self, client: DocPreviewClient, given: Step) -> None:
+        self.jobs.append(await client.get(**given, **self._options))
+
+    async def _wait(self, client: DocPreviewClient, given: Step) -> None:
+        self.jobs.append(await client.wait(**given, **self._options))
+
+    async def _create(self, client: DocPreviewClient, given: Step) -> None:
+        self.jobs.append(await client.create(**_create_arguments(given), **self._options))
+
+    async def _upload(self, client: DocPreviewClient, given: Step) -> None:
+        uploaded = await client.upload(given.pop("path"), **given, **self._options)
+        self.more["uploaded"] = {"object": uploaded.object, "content_length": uploaded.content_length}
+
+    async def _preview(self, client: DocPreviewClient, given: Step) -> None:
+        job, files = await client.preview(given.pop("path"), **given, **self._options)
+        self.jobs.append(job)
+        self.more["files"] = _sizes(files)
+
+    async def _download(self, client: DocPreviewClient, given: Step) -> None:
+        job = await client.get(given["bucket"], given["job_id"], **self._options)
+        self.more["files"] = _sizes(await client.download(job, given["directory"], **self._options))
+
+    async def _watch_many(self, client: DocPreviewClient, given: Step) -> None:
+        errors: list[tuple[str, str]] = []
+        self.more["job_errors"] = errors
+        async for event in client.watch_many(**given, **self._options):
+            if isinstance(event, PreviewJob):
+                self.jobs.append(event)
+            else:
+                errors.append((event.job_id, event.reason))
+
+    async def _busy(self, client: DocPreviewClient, given: Step) -> None:
+        self.more["busy"] = await busy(client, given)
 
 
 def _create_arguments(given: Step) -> dict[str, Any]:
     pages = {name: given[name] for name in ("start_page", "end_page") if name in given}
-    fields = {name: value for name, value in given.items() if name not in {*pages, "page_url_ttl_ms"}}
+    fields = {name: value for name, value in given.items() if name not in pages}
     return fields | ({"options": PreviewOptions(**pages)} if pages else {})
+
+
+def _sizes(files: list[Path]) -> list[tuple[str, int]]:
+    return [(file.name, file.stat().st_size) for file in files]
 
 
 def _tls(paths: dict[str, str] | None) -> Tls | None:
@@ -70,6 +113,9 @@ def _job(job: PreviewJob) -> dict[str, Any]:
         "state": PreviewJob.State.Name(job.state).removeprefix("STATE_"),
         "page_count": job.result.total_page_count,
         "page_urls": sum(bool(page.url) for page in job.result.pages),
+        "failure_reason": JobFailure.Reason.Name(job.failure.reason).removeprefix("REASON_")
+        if job.failure.reason
+        else "",
     }
 
 
@@ -83,6 +129,8 @@ def _error(error: DocPreviewError) -> dict[str, Any]:
         "retry_delay_ms": None if error.retry_delay is None else error.retry_delay / timedelta(milliseconds=1),
         "metadata": error.metadata,
         "request_id": error.request_id,
+        "retry": error.retry,
+        "quota": error.quota,
     }
 
 

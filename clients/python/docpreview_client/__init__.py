@@ -1,15 +1,16 @@
-"""Async client of the docpreview gateway.
+"""Clients of the docpreview gateway: DocPreviewClient for asyncio, BlockingClient for everything else.
 
-    async with DocPreviewClient("dns:///docpreview:50051") as client:
-        job = await client.create("docs-1250000000", "a.pptx", output_object="previews/a/${Number}.jpg")
-        job = await client.wait(job.bucket, job.job_id, page_url_ttl=timedelta(minutes=10))
-        print([page.url for page in job.result.pages])
+    with BlockingClient("dns:///docpreview:50051") as client:
+        job, files = client.preview("slides.pptx", "pages", bucket="docs-1250000000")
+        print(files)
 
 Requests and replies are the messages of `docpreview.v1`; what their fields mean stands in the .proto files.
 """
 
-from docpreview_client.client import DocPreviewClient
-from docpreview_client.connection import Token
+from docpreview_client.blocking import BlockingClient
+from docpreview_client.call import CallFields
+from docpreview_client.client import DocPreviewClient, Preview, PreviewFields
+from docpreview_client.downloading import DownloadFields
 from docpreview_client.errors import (
     BudgetExhausted,
     DeadlineExceeded,
@@ -27,24 +28,35 @@ from docpreview_client.errors import (
     Unavailable,
 )
 from docpreview_client.options import ClientOptions, Deadlines, Patience, Tls
-from docpreview_client.watching import TERMINAL_STATES
+from docpreview_client.requests import CreateFields, ListFields
+from docpreview_client.tokens import Token
+from docpreview_client.watching import TERMINAL_STATES, JobError, JobEvent
 
 __all__ = [
     "TERMINAL_STATES",
+    "BlockingClient",
     "BudgetExhausted",
+    "CallFields",
     "ClientOptions",
+    "CreateFields",
     "DeadlineExceeded",
     "Deadlines",
     "DocPreviewClient",
     "DocPreviewError",
+    "DownloadFields",
     "ErrorFacts",
     "FailedPrecondition",
     "InternalError",
     "InvalidRequest",
+    "JobError",
+    "JobEvent",
+    "ListFields",
     "NotFound",
     "OutcomeUnknown",
     "Patience",
     "PermissionDenied",
+    "Preview",
+    "PreviewFields",
     "Throttled",
     "Tls",
     "Token",

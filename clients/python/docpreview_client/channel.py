@@ -1,6 +1,7 @@
-"""The channel to the gateway: its arguments, its service config, and the connections that may carry a token.
+"""Channels to the gateway: their arguments, their service config, and the targets that may be given a token.
 
-A client has one channel for its whole life: channels are expensive and balance load by themselves.
+A client has one channel for its calls, for its whole life, since channels are expensive and balance load by themselves;
+and others for its watches and waits (`stream_connections`).
 """
 
 import ipaddress
@@ -16,16 +17,21 @@ from docpreview_client.options import ClientOptions, Tls
 _JOBS: Final = "docpreview.v1.PreviewJobService"
 _QUEUES: Final = "docpreview.v1.PreviewQueueService"
 _USAGE: Final = "docpreview.v1.UsageService"
-# Calls that change nothing. CreatePreviewJob is not among them and never may be: every create is billed. Those with a
-# `request_id` are repeated above gRPC, which cannot tell the two kinds apart (`repeating`).
-_READS: Final = (
+_UPLOADS: Final = "docpreview.v1.UploadService"
+# Calls that cost nothing to repeat. CreatePreviewJob is not among them and never may be: every create is billed. Those
+# with a `request_id` are repeated above gRPC, which cannot tell the two kinds apart (`repeating`).
+_REPEATABLE: Final = (
     (_JOBS, "GetPreviewJob"),
     (_JOBS, "BatchGetPreviewJobs"),
     (_JOBS, "ListPreviewJobs"),
     (_JOBS, "WaitPreviewJob"),
     (_JOBS, "WatchPreviewJob"),
+    (_JOBS, "WatchPreviewJobs"),
     (_QUEUES, "ListPreviewQueues"),
     (_USAGE, "GetUsage"),
+    (_UPLOADS, "CreateUpload"),
+    (_UPLOADS, "CompleteUpload"),
+    (_UPLOADS, "AbortUpload"),
 )
 # CANCELLED: a stopping server cancels calls that it has not yet begun, https://github.com/grpc/grpc/issues/41785
 _RETRY_POLICY: Final = {
@@ -40,12 +46,12 @@ _RESOLVER: Final = re.compile(r"^(dns:(///)?|ipv4:|ipv6:)")
 
 
 def service_config(*, health_checking: bool) -> dict[str, Any]:
-    """The service config: balance over all addresses, retry reads, avoid addresses that are not healthy."""
+    """The service config: balance over all addresses, retry what may be repeated, avoid unhealthy addresses."""
     config: dict[str, Any] = {
         "loadBalancingConfig": [{"round_robin": {}}],
         "methodConfig": [
             {
-                "name": [{"service": service, "method": method} for service, method in _READS],
+                "name": [{"service": service, "method": method} for service, method in _REPEATABLE],
                 "retryPolicy": _RETRY_POLICY,
             },
         ],
@@ -57,15 +63,24 @@ def service_config(*, health_checking: bool) -> dict[str, Any]:
     return config
 
 
-def open_channel(target: str, *, tls: Tls | None, options: ClientOptions) -> grpc.aio.Channel:
-    """Opens a channel that belongs to the running event loop. It connects when the first call is made."""
+def open_channel(
+    target: str, *, tls: Tls | None, options: ClientOptions, for_streams: bool = False
+) -> grpc.aio.Channel:
+    """Opens a channel that belongs to the running event loop. It connects when the first call is made.
+
+    One `for_streams` has connections of its own: other channels of a process share theirs, and a connection carries a
+    hundred streams. It disconnects after a minute without any.
+    """
     arguments = _arguments(target, options)
+    if for_streams:
+        arguments += [("grpc.use_local_subchannel_pool", 1), ("grpc.client_idle_timeout_ms", 60_000)]
+    interceptors = list(options.interceptors)
     if tls is None:
-        return grpc.aio.insecure_channel(target, options=arguments)
+        return grpc.aio.insecure_channel(target, options=arguments, interceptors=interceptors)
     if tls.server_name:
         arguments.append(("grpc.ssl_target_name_override", tls.server_name))
     credentials = grpc.ssl_channel_credentials(tls.root_certificates, tls.private_key, tls.certificate_chain)
-    return grpc.aio.secure_channel(target, credentials, options=arguments)
+    return grpc.aio.secure_channel(target, credentials, options=arguments, interceptors=interceptors)
 
 
 def is_loopback(target: str) -> bool:
@@ -109,6 +124,6 @@ def _arguments(target: str, options: ClientOptions) -> list[tuple[str, Any]]:
 
 def _version() -> str:
     try:
-        return metadata.version("docpreview-gateway")
+        return metadata.version("docpreview-client")
     except metadata.PackageNotFoundError:  # a source tree that is not installed
         return "unknown"

@@ -1,61 +1,87 @@
 """Connection: an open channel with stubs, call metadata and typed errors."""
 
+import asyncio
 from collections.abc import Callable, Mapping
-from datetime import timedelta
-from typing import TypeVar
+from contextlib import AbstractContextManager
+from typing import Final, TypeVar
 
 import grpc
 
-from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
 from docpreview.v1.preview_queue_service_pb2_grpc import PreviewQueueServiceStub
+from docpreview.v1.upload_service_pb2_grpc import UploadServiceStub
 from docpreview.v1.usage_service_pb2_grpc import UsageServiceStub
-from docpreview_client.decoding import errors_of_creates, errors_of_reads
+from docpreview_client.call import Call
+from docpreview_client.decoding import errors_of_reads
+from docpreview_client.errors import DeadlineExceeded, Unavailable, is_drain
+from docpreview_client.retries import Pauses
+from docpreview_client.tokens import TokenSource, asked
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 
-Token = str | Callable[[], str] | None
+_LONGEST_PAUSE_OF_DRAINS: Final = 1.0
 
 
 class Connection:
     """A connection; it owns and closes the channel."""
 
     def __init__(
-        self, channel: grpc.aio.Channel, *, token: Token = None, metadata: Callable[[], Mapping[str, str]]
+        self, channel: grpc.aio.Channel, *, token: TokenSource | None, metadata: Callable[[], Mapping[str, str]]
     ) -> None:
         self._channel = channel
         self._token = token
         self._metadata = metadata
         self.jobs = PreviewJobServiceStub(channel)
         self.queues = PreviewQueueServiceStub(channel)
+        self.uploads = UploadServiceStub(channel)
         self.usage = UsageServiceStub(channel)
 
     async def close(self) -> None:
         """Cancels calls in flight and closes the channel."""
         await self._channel.close()
 
-    async def create(self, request: CreatePreviewJobRequest, seconds: float) -> PreviewJob:
-        """Makes one attempt of a create, with the errors of creates."""
-        with errors_of_creates():
-            return await self.jobs.CreatePreviewJob(request, timeout=seconds, metadata=self.metadata())
-
-    async def read(
+    async def unary(
         self,
         method: grpc.aio.UnaryUnaryMultiCallable[_Request, _Response],
         request: _Request,
+        call: Call,
         *,
-        timeout: timedelta,  # noqa: ASYNC109 - the deadline has to reach the gateway
+        errors: Callable[[], AbstractContextManager[None]] = errors_of_reads,
     ) -> _Response:
-        """Makes one read, with the errors of reads."""
-        with errors_of_reads():
-            return await method(request, timeout=timeout.total_seconds(), metadata=self.metadata())
+        """Makes one call. While every address drains it waits, as nothing was sent and another replica comes soon."""
+        pauses = Pauses(longest=_LONGEST_PAUSE_OF_DRAINS)
+        drain: Unavailable | None = None
+        while True:
+            try:
+                with errors():
+                    return await self._attempt(method, request, call)
+            except Unavailable as error:
+                pause = pauses.after()
+                if not is_drain(error) or pause >= call.deadline.remaining():
+                    raise
+                drain = error
+            except DeadlineExceeded as error:
+                raise (error if error.reason else drain or error) from error.__cause__
+            await asyncio.sleep(pause)
 
-    def metadata(self) -> tuple[tuple[str, str], ...]:
-        """The metadata of the next call."""
-        pairs = dict(self._metadata())
+    async def metadata(self, call: Call) -> tuple[tuple[str, str], ...]:
+        """The metadata of the next attempt of a call."""
+        pairs = {**self._metadata(), **call.metadata}
         if self._token is not None:
-            token = self._token if isinstance(self._token, str) else self._token()
-            pairs["authorization"] = f"Bearer {token}"
+            pairs["authorization"] = f"Bearer {await asked(self._token)}"
         return tuple(pairs.items())
+
+    async def _attempt(
+        self, method: grpc.aio.UnaryUnaryMultiCallable[_Request, _Response], request: _Request, call: Call
+    ) -> _Response:
+        metadata = await self.metadata(call)
+        rpc = method(request, timeout=call.deadline.remaining(), metadata=metadata)
+        try:
+            reply = await rpc
+        except grpc.aio.AioRpcError as error:
+            call.received(error.initial_metadata(), error.trailing_metadata())
+            raise
+        if call.reply_metadata is not None:
+            call.received(await rpc.initial_metadata(), await rpc.trailing_metadata())
+        return reply

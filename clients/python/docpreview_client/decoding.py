@@ -21,6 +21,8 @@ _REQUEST_ID_KEY: Final = "x-request-id"
 _BY_REASON: Final[dict[str, type[errors.DocPreviewError]]] = {
     "CREATE_OUTCOME_UNKNOWN": errors.OutcomeUnknown,
     "CREATE_OUTCOME_AMBIGUOUS": errors.OutcomeUnknown,
+    # The job of the create that is in flight may come to be: a caller that creates again with another id makes a second.
+    "CREATE_IN_PROGRESS": errors.OutcomeUnknown,
     "REPLY_TOO_LARGE": errors.InvalidRequest,
     "PAGE_BUDGET_EXHAUSTED": errors.BudgetExhausted,
     "PAGE_BUDGET_TOO_SMALL": errors.BudgetExhausted,
@@ -102,7 +104,7 @@ def _facts(error: grpc.aio.AioRpcError) -> errors.ErrorFacts:
         reason=info.reason if ours else "",
         retry_delay=retry.retry_delay.ToTimedelta() if retry.HasField("retry_delay") else None,
         field_violations=tuple((violation.field, violation.description) for violation in bad.field_violations),
-        quota_violations=tuple((violation.subject, violation.description) for violation in quota.violations),
+        quota=tuple((violation.subject, violation.description) for violation in quota.violations),
         metadata=dict(info.metadata) if ours else {},
         request_id=(info.metadata.get("request_id", "") if ours else "") or _metadata(error).get(_REQUEST_ID_KEY, ""),
     )

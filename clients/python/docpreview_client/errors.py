@@ -8,7 +8,7 @@
     ├── PermissionDenied        ask the operators of the gateway for the permission
     ├── FailedPrecondition      put the bucket or the cloud account in order, then call again
     ├── TransientError          call again later, after `retry_delay` when it is known
-    │   ├── Throttled               too many calls, or a quota is used up: `quota_violations` names the limit
+    │   ├── Throttled               too many calls, or a quota is used up: `quota` names the limit
     │   │   └── BudgetExhausted         the pages of the day or month are used up
     │   ├── Unavailable             gateway or cloud cannot be reached, or the gateway is stopping
     │   └── DeadlineExceeded        the deadline of the call has passed
@@ -22,8 +22,14 @@ error: `asyncio.CancelledError` always passes through unchanged.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Final
 
 import grpc
+
+from docpreview_client.retries import Retry, retry_of
+
+# What gRPC says of addresses whose health service reports NOT_SERVING. The call was not sent.
+_UNHEALTHY: Final = "backend unhealthy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +39,7 @@ class ErrorFacts:
     reason: str = ""
     retry_delay: timedelta | None = None
     field_violations: tuple[tuple[str, str], ...] = ()
-    quota_violations: tuple[tuple[str, str], ...] = ()
+    quota: tuple[tuple[str, str], ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     request_id: str = ""
 
@@ -48,7 +54,10 @@ class DocPreviewError(Exception):
             does not come from the gateway itself (no connection, a local deadline, a proxy).
         retry_delay: How long to wait before the call is repeated; None when the gateway does not say.
         field_violations: Every bad field of the request, as pairs of field path and description.
-        quota_violations: The limits that were reached, as pairs of subject (such as `caller:reports`) and description.
+        quota: The limits that were reached, as pairs of subject (such as `caller:reports`) and description.
+        retry: Whether the same call may succeed: `now` (after `retry_delay`, else after a pause; creates only with the
+            same `request_id`), `later` (when a person or a period has made room), `never` (until something else has
+            changed). The contract says it of each reason.
         metadata: The metadata of the error's `google.rpc.ErrorInfo`, for example `upstream_request_id`.
         request_id: The gateway's id of the call. Empty when no gateway answered.
     """
@@ -61,7 +70,8 @@ class DocPreviewError(Exception):
         self.reason = facts.reason
         self.retry_delay = facts.retry_delay
         self.field_violations = facts.field_violations
-        self.quota_violations = facts.quota_violations
+        self.quota = facts.quota
+        self.retry: Retry = retry_of(code, facts.reason)
         self.metadata = dict(facts.metadata)
         self.request_id = facts.request_id
 
@@ -122,8 +132,18 @@ class OutcomeUnknown(DocPreviewError):
 
     With the reason `CREATE_OUTCOME_AMBIGUOUS` no later call can tell either: look at the jobs in the list that it may
     be. Only a new `request_id` makes a new job.
+
+    Attributes:
+        create_request_id: The `request_id` of the create: with it creating again is safe. Empty when there was none.
     """
+
+    create_request_id = ""
 
 
 class InternalError(DocPreviewError):
     """An unexpected error in the gateway, or an answer that this client does not know."""
+
+
+def is_drain(error: DocPreviewError) -> bool:
+    """Whether the call was not sent because the gateway at every address is stopping, or not ready yet."""
+    return not error.reason and _UNHEALTHY in error.message

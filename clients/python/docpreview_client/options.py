@@ -1,8 +1,10 @@
 """Options of the client, each with its unit and default. Pure data."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+
+import grpc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +37,14 @@ class Deadlines:
     Attributes:
         unary: Creates and reads. Default 30 seconds.
         wait: `wait`. Default 5 minutes.
-        watch: `watch`, over all its streams. Default 1 hour.
+        watch: `watch` and `watch_many`, over all their streams. Default 1 hour.
+        transfer: `upload` and `download`, with all parts and pages. Default 1 hour.
     """
 
     unary: timedelta = timedelta(seconds=30)
     wait: timedelta = timedelta(minutes=5)
     watch: timedelta = timedelta(hours=1)
+    transfer: timedelta = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +74,11 @@ class ClientOptions:
         patience: When a watch reconnects.
         metadata: Called before every call; returns its metadata, for example `traceparent` or `x-request-id`.
         user_agent: Prefix of the client's own user agent, such as the name of your service. Default: empty.
-        health_checking: Whether addresses are avoided whose health service reports NOT_SERVING. Disable it where one
-            address stands for many gateways (a Kubernetes ClusterIP), since there is no other address. Default True.
+        health_checking: Whether addresses are avoided whose health service reports NOT_SERVING. Calls wait while
+            that is so of all of them. Default True.
+        request_ids: Whether creates without a `request_id` get one, and so are repeated until their deadline where that
+            can help. Without it they are made once. Default True.
+        interceptors: gRPC's interceptors of every call, for example for traces or metrics.
     """
 
     deadlines: Deadlines = field(default_factory=Deadlines)
@@ -79,3 +86,5 @@ class ClientOptions:
     metadata: Callable[[], Mapping[str, str]] = _no_metadata
     user_agent: str = ""
     health_checking: bool = True
+    request_ids: bool = True
+    interceptors: Sequence[grpc.aio.ClientInterceptor] = ()

@@ -1,18 +1,22 @@
 """Builders of the contract's requests from keyword arguments. The .proto files document the fields."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from typing import TypedDict
+from datetime import UTC, datetime
+from typing import Final
+from uuid import uuid4
 
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOptions
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
+from docpreview_client.call import CallFields
+
+LARGEST_PAGE: Final = 100
+"""The gateway's maximum of jobs or queues in a page of a list."""
 
 
-class CreateFields(TypedDict, total=False):
-    """Optional fields of a create.
+class CreateFields(CallFields, total=False):
+    """Optional fields of a create, beside those of every call.
 
     Keys:
         output_bucket: Bucket of the results. Default: the bucket of the source document.
@@ -20,7 +24,7 @@ class CreateFields(TypedDict, total=False):
         queue_id: Default: the queue configured for the bucket.
         user_data: At most 960 printable ASCII characters.
         request_id: A UUID, such as `str(uuid.uuid4())`. Reuse it with the same request after any failure: all
-            of the attempts together make one job.
+            of the attempts together make one job. Default: a new one for each call (`ClientOptions.request_ids`).
         preset: Name of options that the gateway's policy has for this caller; `options` overrides them.
     """
 
@@ -32,8 +36,8 @@ class CreateFields(TypedDict, total=False):
     preset: str
 
 
-class ListFields(TypedDict, total=False):
-    """Filters, order and page size of a list.
+class ListFields(CallFields, total=False):
+    """Filters, order and page size of a list, beside the fields of every call.
 
     Keys:
         queue_id: Only jobs of this queue.
@@ -42,7 +46,7 @@ class ListFields(TypedDict, total=False):
         created_after: Only jobs created at or after this time. Fractions of a second are dropped: the cloud knows none.
             A time without zone is a ValueError.
         created_before: Only jobs created at or before this time. As above.
-        page_size: At most this many jobs a page, 0 to 100; 0 means 10.
+        page_size: At most this many jobs a page; the gateway's maximum is 100. Default: 100.
         include_pages: Whether `result.pages` is filled in.
     """
 
@@ -56,9 +60,9 @@ class ListFields(TypedDict, total=False):
 
 
 def create_request(
-    bucket: str, input_object: str, *, output_object: str, fields: CreateFields
+    bucket: str, input_object: str, *, output_object: str, fields: CreateFields, request_ids: bool
 ) -> CreatePreviewJobRequest:
-    """The request of a create."""
+    """The request of a create; one without `request_id` gets one with `request_ids`."""
     return CreatePreviewJobRequest(
         bucket=bucket,
         input_object=input_object,
@@ -66,7 +70,7 @@ def create_request(
         options=fields.get("options"),
         queue_id=fields.get("queue_id", ""),
         user_data=fields.get("user_data", ""),
-        request_id=fields.get("request_id", ""),
+        request_id=fields.get("request_id") or (str(uuid4()) if request_ids else ""),
         preset=fields.get("preset", ""),
     )
 
@@ -81,18 +85,9 @@ def list_request(bucket: str, *, page_token: str, fields: ListFields) -> ListPre
         order=fields.get("order", ListPreviewJobsRequest.ORDER_UNSPECIFIED),
         created_after=_timestamp(fields.get("created_after")),
         created_before=_timestamp(fields.get("created_before")),
-        page_size=fields.get("page_size", 0),
+        page_size=fields.get("page_size") or LARGEST_PAGE,
         include_pages=fields.get("include_pages", False),
     )
-
-
-def duration(length: timedelta | None) -> Duration | None:
-    """The protobuf form of a timedelta."""
-    if length is None:
-        return None
-    wire = Duration()
-    wire.FromTimedelta(length)
-    return wire
 
 
 def _timestamp(time: datetime | None) -> Timestamp | None:

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use docpreview_client::v1::preview_job::State;
-use docpreview_client::{Client, Error, new_request_id, v1};
+use docpreview_client::{Client, Error, v1};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -20,7 +20,6 @@ async fn main() -> ExitCode {
         bucket: bucket.clone(),
         input_object: input_object.clone(),
         output: Some(v1::ObjectLocation { object: output_object.clone(), ..Default::default() }),
-        request_id: new_request_id(), // may be repeated: it stays one job
         ..Default::default()
     };
     match follow(target, request).await {
@@ -37,7 +36,7 @@ async fn follow(target: &str, request: v1::CreatePreviewJobRequest) -> Result<St
     let client = Client::builder(target).build()?;
     let mut watch = client.create_and_watch(request, Some(Duration::from_secs(600))).await?;
     let mut last = State::Unspecified;
-    while let Some(job) = watch.next().await? {
+    while let Some(job) = watch.try_next().await? {
         println!("{} {}", job.job_id, job.state().as_str_name());
         last = job.state();
         for page in job.result.unwrap_or_default().pages {

@@ -3,19 +3,41 @@
 use std::fmt;
 use std::time::Duration;
 
-use tonic::metadata::MetadataMap;
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
+use tonic::{Request, Status};
 
 use crate::balancer::Balancer;
 use crate::client::Client;
-use crate::core::{Core, Timeouts};
+use crate::core::{Core, Options, Timeouts};
 use crate::endpoints::Endpoints;
-use crate::error::Error;
+use crate::error::{Cause, Error};
 use crate::retry::Budget;
 use crate::target::Target;
 
-pub(crate) type Token = Box<dyn Fn() -> String + Send + Sync>;
-pub(crate) type Metadata = Box<dyn Fn(&mut MetadataMap) + Send + Sync>;
+pub(crate) type Token = Box<dyn Fn() -> Result<String, Cause> + Send + Sync>;
+pub(crate) type Interceptor = Box<dyn Fn(Request<()>) -> Result<Request<()>, Status> + Send + Sync>;
+
+/// What a source of tokens gives: a token, or why there is none.
+pub trait IntoToken {
+    /// The token, or why there is none.
+    ///
+    /// # Errors
+    ///
+    /// Whatever kept the source from giving one.
+    fn into_token(self) -> Result<String, Cause>;
+}
+
+impl IntoToken for String {
+    fn into_token(self) -> Result<String, Cause> {
+        Ok(self)
+    }
+}
+
+impl<E: Into<Cause>> IntoToken for Result<String, E> {
+    fn into_token(self) -> Result<String, Cause> {
+        self.map_err(Into::into)
+    }
+}
 
 /// An encrypted connection. `Tls::default()` checks the gateway's certificate against the authorities that the
 /// machine trusts. Certificates and keys are PEM.
@@ -71,7 +93,7 @@ pub struct Builder {
     target: String,
     tls: Option<Tls>,
     token: Option<Token>,
-    metadata: Option<Metadata>,
+    interceptor: Option<Interceptor>,
     user_agent: String,
     health_checking: bool,
     timeouts: Timeouts,
@@ -83,7 +105,7 @@ impl Builder {
             target,
             tls: None,
             token: None,
-            metadata: None,
+            interceptor: None,
             user_agent: String::new(),
             health_checking: true,
             timeouts: Timeouts {
@@ -103,18 +125,23 @@ impl Builder {
         self
     }
 
-    /// Sent as `authorization: Bearer <token>`; asked before every call, for tokens that change. It must not block.
-    /// Default: none.
+    /// Sent as `authorization: Bearer <token>`; asked before every call, for tokens that change. It must not block. It
+    /// gives a `String` or a `Result<String, _>`: with an error the call fails at once as `Unauthenticated`, with that as
+    /// its source. Default: none.
     #[must_use]
-    pub fn token(mut self, token: impl Fn() -> String + Send + Sync + 'static) -> Self {
-        self.token = Some(Box::new(token));
+    pub fn token<T: IntoToken>(mut self, source: impl Fn() -> T + Send + Sync + 'static) -> Self {
+        self.token = Some(Box::new(move || source().into_token()));
         self
     }
 
-    /// Changes the metadata of every call, for example to add `traceparent`. Default: nothing.
+    /// Sees the metadata of every attempt of every call before it is sent, and may change it, for example to add
+    /// `traceparent`, or end the call with a status. As [`tonic::service::Interceptor`]. Default: none.
     #[must_use]
-    pub fn metadata(mut self, change: impl Fn(&mut MetadataMap) + Send + Sync + 'static) -> Self {
-        self.metadata = Some(Box::new(change));
+    pub fn interceptor(
+        mut self,
+        intercept: impl Fn(Request<()>) -> Result<Request<()>, Status> + Send + Sync + 'static,
+    ) -> Self {
+        self.interceptor = Some(Box::new(intercept));
         self
     }
 
@@ -125,9 +152,8 @@ impl Builder {
         self
     }
 
-    /// Whether addresses whose health service reports the gateway as not serving are avoided. Switch it off where a
-    /// single address stands for many gateways (a Kubernetes ClusterIP): there is no other address to go to. Default
-    /// true.
+    /// Whether addresses whose health service reports the gateway as not serving are avoided while there are others, and
+    /// connected to again (a Kubernetes `ClusterIP` then leads to another gateway). Default true.
     #[must_use]
     pub fn health_checking(mut self, enabled: bool) -> Self {
         self.health_checking = enabled;
@@ -191,12 +217,16 @@ impl Builder {
         let tls = self.tls.as_ref().map(|tls| tls.config(&target.host));
         let agent = format!("{} docpreview-client-rust/{}", self.user_agent, env!("CARGO_PKG_VERSION"));
         let endpoints = Endpoints::new(&target, agent.trim(), tls)?;
-        Ok(Client::new(Core {
+        let core = Core {
             balancer: Balancer::start(target, endpoints, self.health_checking),
             budget: Budget::new(),
             token: self.token,
-            metadata: self.metadata,
-            timeouts: self.timeouts,
-        }))
+            interceptor: self.interceptor,
+            #[cfg(feature = "files")]
+            http: std::sync::OnceLock::new(),
+        };
+        let options =
+            Options { timeouts: self.timeouts, no_cache: false, create_once: false, metadata: None, on_reply: None };
+        Ok(Client::new(core, options))
     }
 }

@@ -8,11 +8,9 @@ use std::time::Duration;
 use tonic::{Code, ConnectError, Status, TimeoutExpired};
 use tonic_types::StatusExt;
 
+use crate::v1::{ErrorReason, Retry};
+
 const DOMAIN: &str = "docpreview";
-/// The reason of an outcome that no later attempt can resolve.
-const AMBIGUOUS: &str = "CREATE_OUTCOME_AMBIGUOUS";
-/// The reason of a create that never fits into the budget.
-const TOO_SMALL: &str = "PAGE_BUDGET_TOO_SMALL";
 
 /// What a caller can do about an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,11 +20,11 @@ pub enum Kind {
     InvalidRequest,
     /// There is no such job, document or queue (any more).
     NotFound,
-    /// Bring a valid token or client certificate.
+    /// Bring a valid token or client certificate; or the client's own token source failed.
     Unauthenticated,
     /// Ask the operators of the gateway for the permission.
     PermissionDenied,
-    /// Put the bucket or the cloud account in order, then call again.
+    /// Put the bucket, the cloud account, the document or the local file in order, then call again.
     FailedPrecondition,
     /// Too many calls, or a quota is used up; nothing was accepted. Call again later: [`Error::quota_violations`]
     /// names the limit.
@@ -38,8 +36,8 @@ pub enum Kind {
     Unavailable,
     /// The deadline of the call has passed. Call again later.
     DeadlineExceeded,
-    /// A create was sent and its answer is lost: the job may or may not exist. List the jobs before creating again, or
-    /// repeat it with the same `request_id`. With the reason `CREATE_OUTCOME_AMBIGUOUS` repeating does not help: only a
+    /// A create was sent and its answer is lost, or has not come yet: the job may or may not exist. Repeat it with the same `request_id`; where
+    /// it had none list the jobs first. With the reason `CREATE_OUTCOME_AMBIGUOUS` repeating does not help: only a
     /// new `request_id` makes a new job.
     OutcomeUnknown,
     /// Report it with [`Error::request_id`] to the operators of the gateway.
@@ -74,6 +72,7 @@ struct Facts {
     code: Code,
     message: String,
     reason: String,
+    retry: Retry,
     retry_delay: Option<Duration>,
     field_violations: Vec<FieldViolation>,
     quota_violations: Vec<QuotaViolation>,
@@ -83,8 +82,10 @@ struct Facts {
     final_answer: bool,
     /// Whether the connection was closed before the call was sent over it.
     undelivered: bool,
-    source: Option<Status>,
+    source: Option<Cause>,
 }
+
+pub(crate) type Cause = Box<dyn StdError + Send + Sync>;
 
 impl Error {
     /// What to do about it.
@@ -106,6 +107,16 @@ impl Error {
     /// does not come from the gateway itself: no connection, a local deadline, a proxy.
     pub fn reason(&self) -> &str {
         &self.0.reason
+    }
+
+    /// What a program does with it: repeat the call now (after [`Error::retry_delay`]), later, or never. It is what the
+    /// contract says of the reason; without a reason `UNAVAILABLE`, `CANCELLED` and `DEADLINE_EXCEEDED` are `Now`, all
+    /// others `Never`. Never [`Retry::Unspecified`].
+    ///
+    /// Where it is `Now` for a create, repeat it with the `request_id` that it had: a request without one gets a new one at
+    /// every call, which makes a new job.
+    pub fn retry(&self) -> Retry {
+        self.0.retry
     }
 
     /// How long to wait before the call is repeated; none when the gateway does not say.
@@ -133,16 +144,10 @@ impl Error {
         &self.0.request_id
     }
 
-    /// Whether the same call can succeed later, after [`Error::retry_delay`] when there is one. A create that may
-    /// have been accepted is never transient: code that repeats what is bills nothing twice.
+    /// Whether any call may be repeated now, after [`Error::retry_delay`] when there is one. A create that may have been
+    /// accepted is never transient: code that repeats what is bills nothing twice, also without `request_id`.
     pub fn is_transient(&self) -> bool {
-        matches!(self.0.kind, Kind::Throttled | Kind::BudgetExhausted | Kind::Unavailable | Kind::DeadlineExceeded)
-            && self.0.reason != TOO_SMALL
-    }
-
-    /// Whether no later attempt can resolve the outcome.
-    pub(crate) fn is_ambiguous(&self) -> bool {
-        self.0.reason == AMBIGUOUS
+        self.0.retry == Retry::Now && self.0.kind != Kind::OutcomeUnknown
     }
 
     /// The failure of a call that changes nothing.
@@ -162,6 +167,7 @@ impl Error {
             code,
             message: message.into(),
             reason: String::new(),
+            retry: retry(code, ""),
             retry_delay: None,
             field_violations: Vec::new(),
             quota_violations: Vec::new(),
@@ -171,6 +177,19 @@ impl Error {
             undelivered: false,
             source: None,
         }))
+    }
+
+    /// The same, because of this.
+    pub(crate) fn caused_by(mut self, cause: impl Into<Cause>) -> Self {
+        self.0.source = Some(cause.into());
+        self
+    }
+
+    /// A file or folder of this machine that cannot be read or written.
+    #[cfg(feature = "files")]
+    pub(crate) fn of_file(path: &std::path::Path, error: std::io::Error) -> Self {
+        let message = format!("{}: {error}", path.display());
+        Self::local(Kind::FailedPrecondition, Code::FailedPrecondition, message).caused_by(error)
     }
 
     pub(crate) fn deadline_passed() -> Self {
@@ -213,6 +232,7 @@ impl Error {
             kind: if open { Kind::OutcomeUnknown } else { kind(code, &reason) },
             code,
             message: message(&status, code),
+            retry: retry(code, &reason),
             reason,
             retry_delay: details.retry_info().and_then(|retry| retry.retry_delay),
             field_violations: details.bad_request().map(field_violations).unwrap_or_default(),
@@ -226,7 +246,7 @@ impl Error {
             metadata,
             final_answer: header("grpc-retry-pushback-ms").is_some_and(|value| value.parse::<u64>().is_err()),
             undelivered: is_undelivered(&status),
-            source: Some(status),
+            source: Some(status.into()),
         }))
     }
 }
@@ -251,15 +271,16 @@ impl fmt::Display for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source.as_ref().map(|status| status as &(dyn StdError + 'static))
+        self.0.source.as_deref().map(|cause| cause as &(dyn StdError + 'static))
     }
 }
 
 fn kind(code: Code, reason: &str) -> Kind {
     match (reason, code) {
-        ("CREATE_OUTCOME_UNKNOWN" | AMBIGUOUS, _) => Kind::OutcomeUnknown,
+        // One in flight is a job soon: with a new id the create would make a second.
+        ("CREATE_OUTCOME_UNKNOWN" | "CREATE_OUTCOME_AMBIGUOUS" | "CREATE_IN_PROGRESS", _) => Kind::OutcomeUnknown,
         ("REPLY_TOO_LARGE", _) => Kind::InvalidRequest,
-        ("PAGE_BUDGET_EXHAUSTED" | TOO_SMALL, _) => Kind::BudgetExhausted,
+        ("PAGE_BUDGET_EXHAUSTED" | "PAGE_BUDGET_TOO_SMALL", _) => Kind::BudgetExhausted,
         (_, Code::InvalidArgument | Code::OutOfRange | Code::AlreadyExists) => Kind::InvalidRequest,
         (_, Code::NotFound) => Kind::NotFound,
         (_, Code::Unauthenticated) => Kind::Unauthenticated,
@@ -270,6 +291,18 @@ fn kind(code: Code, reason: &str) -> Kind {
         (_, Code::Unavailable | Code::Cancelled) => Kind::Unavailable,
         (_, Code::DeadlineExceeded) => Kind::DeadlineExceeded,
         _ => Kind::InternalError,
+    }
+}
+
+fn retry(code: Code, reason: &str) -> Retry {
+    match (reason, code) {
+        ("", Code::Unavailable | Code::Cancelled | Code::DeadlineExceeded) => Retry::Now,
+        ("", _) => Retry::Never,
+        (name, _) => match ErrorReason::from_str_name(&format!("ERROR_REASON_{name}")).map(ErrorReason::retry) {
+            Some(known @ (Retry::Now | Retry::Later)) => known,
+            // Also when the reason is newer than this client.
+            _ => Retry::Never,
+        },
     }
 }
 

@@ -1,24 +1,12 @@
 //! Async client of the docpreview gateway: previews of documents as page images, over gRPC.
 //!
 //! ```no_run
-//! use docpreview_client::{Client, new_request_id, v1};
-//!
+//! # #[cfg(feature = "files")]
 //! # async fn run() -> Result<(), docpreview_client::Error> {
-//! let client = Client::builder("dns:///docpreview:50051").build()?;
-//! let mut watch = client
-//!     .create_and_watch(
-//!         v1::CreatePreviewJobRequest {
-//!             bucket: "docs-1250000000".into(),
-//!             input_object: "a.pptx".into(),
-//!             output: Some(v1::ObjectLocation { object: "previews/a/${Number}.jpg".into(), ..Default::default() }),
-//!             request_id: new_request_id(),
-//!             ..Default::default()
-//!         },
-//!         None,
-//!     )
-//!     .await?;
-//! while let Some(job) = watch.next().await? {
-//!     println!("{:?}", job.state());
+//! let client = docpreview_client::Client::builder("dns:///docpreview:50051").build()?;
+//! let made = client.preview("slides.pptx", "docs-1250000000", "pages").await?;
+//! for page in made.files {
+//!     println!("{}", page.display());
 //! }
 //! # Ok(())
 //! # }
@@ -34,7 +22,11 @@ mod client;
 mod core;
 mod endpoints;
 mod error;
+#[cfg(feature = "files")]
+mod files;
+mod pool;
 mod retry;
+mod series;
 mod target;
 mod watch;
 
@@ -43,14 +35,20 @@ mod watch;
 #[allow(missing_docs, clippy::all, clippy::pedantic)]
 pub mod v1 {
     include!("generated/docpreview.v1.rs");
+    include!("generated/docpreview.v1.retry.rs");
 }
 
-pub use builder::{Builder, Tls};
-pub use client::{Client, Jobs, new_request_id};
+pub use builder::{Builder, IntoToken, Tls};
+pub use client::{Client, new_request_id};
 pub use error::{Error, FieldViolation, Kind, QuotaViolation};
+#[cfg(feature = "files")]
+pub use files::{Download, Preview, Previewed, Progress, Upload};
 pub use prost_types;
+pub use series::{Jobs, Series, Watch, WatchMany};
+pub use tonic;
 pub use tonic::Code;
-pub use watch::Watch;
+pub use v1::Retry;
+pub use watch::JobEvent;
 
 /// Whether a job in this state does not change any more.
 pub fn is_terminal(state: v1::preview_job::State) -> bool {

@@ -4,8 +4,6 @@
  *     node dist/examples/create-and-watch.js docs-1250000000 slides/a.pptx 'previews/a/${Number}.jpg' dns:///docpreview:50051
  */
 
-import { randomUUID } from "node:crypto";
-
 import { DocPreviewClient, DocPreviewError, PreviewJob_State } from "@docpreview/client";
 
 const [bucket, inputObject, object, target = "127.0.0.1:50051"] = process.argv.slice(2);
@@ -16,7 +14,7 @@ if (bucket === undefined || inputObject === undefined || object === undefined) {
 
 const client = new DocPreviewClient(target, { userAgent: "create-and-watch" });
 try {
-  const request = { bucket, inputObject, output: { object }, requestId: randomUUID() }; // safe to repeat, and repeated
+  const request = { bucket, inputObject, output: { object } };
   for await (const job of client.createAndWatch(request, { pageUrlTtlMs: 600_000 })) {
     console.log(job.jobId, PreviewJob_State[job.state]);
     job.result?.pages.forEach((page) => console.log(page.pageNumber, page.url));

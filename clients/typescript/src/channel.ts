@@ -2,29 +2,37 @@
 
 import { isIP } from "node:net";
 
-import { type ChannelCredentials, type ChannelOptions, credentials } from "@grpc/grpc-js";
+import { type ChannelCredentials, Client, type ClientOptions as Settings, credentials } from "@grpc/grpc-js";
 
-import type { Tls } from "./options.js";
+import type { ClientOptions, Tls } from "./options.js";
 import { VERSION } from "./version.js";
 
 const JOBS = "docpreview.v1.PreviewJobService";
 
-// Calls that change nothing. CreatePreviewJob is not among them and never may be: every create is billed. Those with a
-// requestId are repeated above gRPC, which cannot tell the two kinds apart (repeating.ts).
-const READS = [
-  ...["GetPreviewJob", "BatchGetPreviewJobs", "ListPreviewJobs", "WaitPreviewJob", "WatchPreviewJob"].map((method) => ({
-    service: JOBS,
-    method,
-  })),
+// Calls that make no difference when they are made twice. CreatePreviewJob is not among them and never may be: every
+// create is billed. Creates are repeated above gRPC, which does not know the gateway's reasons (repeating.ts).
+const REPEATABLE = [
+  ...[
+    "GetPreviewJob",
+    "BatchGetPreviewJobs",
+    "ListPreviewJobs",
+    "WaitPreviewJob",
+    "WatchPreviewJob",
+    "WatchPreviewJobs",
+  ].map((method) => ({ service: JOBS, method })),
   { service: "docpreview.v1.PreviewQueueService", method: "ListPreviewQueues" },
   { service: "docpreview.v1.UsageService", method: "GetUsage" },
+  ...["CreateUpload", "CompleteUpload", "AbortUpload"].map((method) => ({
+    service: "docpreview.v1.UploadService",
+    method,
+  })),
 ];
 
 const SERVICE_CONFIG = {
   loadBalancingConfig: [{ round_robin: {} }],
   methodConfig: [
     {
-      name: READS,
+      name: REPEATABLE,
       // CANCELLED: a stopping server cancels calls that it has not yet begun.
       retryPolicy: {
         maxAttempts: 4,
@@ -39,10 +47,22 @@ const SERVICE_CONFIG = {
   retryThrottling: { maxTokens: 100, tokenRatio: 0.1 },
 };
 
-export function channelOptions(target: string, tls: Tls | undefined, userAgent: string | undefined): ChannelOptions {
+/** Makes channels to the gateway, each with connections of its own. Throws a TypeError for settings that do not fit. */
+export function channels(target: string, options: ClientOptions): () => Client {
+  if (options.token !== undefined && options.tls === undefined && !isLoopback(target)) {
+    throw new TypeError(`A token may not be sent to ${target} in the clear: give tls, or a target on this machine.`);
+  }
+  const credentials = channelCredentials(options.tls);
+  const settings = channelSettings(target, options);
+  return () => new Client(target, credentials, settings);
+}
+
+function channelSettings(target: string, { tls, userAgent, interceptors }: ClientOptions): Settings {
   return {
     "grpc.service_config": JSON.stringify(SERVICE_CONFIG),
     "grpc.primary_user_agent": `${userAgent ?? ""} docpreview-client-typescript/${VERSION}`.trim(),
+    // Without it all channels of the process to one address share one connection, and its 100 streams.
+    "grpc.use_local_subchannel_pool": 1,
     // The gateway takes pings from 20 s on; more often would be answered with GOAWAY "too_many_pings".
     "grpc.keepalive_time_ms": 30_000,
     "grpc.keepalive_timeout_ms": 10_000,
@@ -54,10 +74,11 @@ export function channelOptions(target: string, tls: Tls | undefined, userAgent: 
     // A proxy from the environment must not get to see what is meant for this machine.
     "grpc.enable_http_proxy": isLoopback(target) ? 0 : 1,
     ...(tls?.serverName === undefined ? {} : { "grpc.ssl_target_name_override": tls.serverName }),
+    ...(interceptors === undefined ? {} : { interceptors: [...interceptors] }),
   };
 }
 
-export function channelCredentials(tls: Tls | undefined): ChannelCredentials {
+function channelCredentials(tls: Tls | undefined): ChannelCredentials {
   if (tls === undefined) {
     return credentials.createInsecure();
   }

@@ -9,7 +9,7 @@ import { type Any, anyUnpack, durationMs } from "@bufbuild/protobuf/wkt";
 import { status, type ServiceError } from "@grpc/grpc-js";
 
 import * as errors from "./errors.js";
-import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "./gen/google/rpc/error_details_pb.js";
+import { BadRequestSchema, ErrorInfoSchema, QuotaFailureSchema, RetryInfoSchema } from "./gen/google/rpc/error_details_pb.js";
 import { StatusSchema } from "./gen/google/rpc/status_pb.js";
 
 type ErrorClass = new (...given: ConstructorParameters<typeof errors.DocPreviewError>) => errors.DocPreviewError;
@@ -19,6 +19,7 @@ const ERROR_DOMAIN = "docpreview";
 const BY_REASON: Readonly<Record<string, ErrorClass>> = {
   CREATE_OUTCOME_UNKNOWN: errors.OutcomeUnknown,
   CREATE_OUTCOME_AMBIGUOUS: errors.OutcomeUnknown,
+  CREATE_IN_PROGRESS: errors.OutcomeUnknown,
   REPLY_TOO_LARGE: errors.InvalidRequest,
   PAGE_BUDGET_EXHAUSTED: errors.BudgetExhausted,
   PAGE_BUDGET_TOO_SMALL: errors.BudgetExhausted,
@@ -86,6 +87,10 @@ function factsOf(error: ServiceError): errors.ErrorFacts {
     retryDelayMs: retry === undefined ? undefined : durationMs(retry),
     violations: (unpack(details, BadRequestSchema)?.fieldViolations ?? []).map(({ field, description }) => ({
       field,
+      description,
+    })),
+    quota: (unpack(details, QuotaFailureSchema)?.violations ?? []).map(({ subject, description }) => ({
+      subject,
       description,
     })),
     metadata: info?.metadata ?? {},

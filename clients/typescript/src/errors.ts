@@ -1,13 +1,22 @@
 /**
  * What can go wrong with a call, as one tree of errors, divided by what a caller can do about it. Everything that the
- * methods of DocPreviewClient throw because of a call is a DocPreviewError. An aborted signal throws its own reason.
+ * methods of DocPreviewClient throw because of a call is a DocPreviewError. An aborted signal throws its own reason, and
+ * local files Node's own errors.
  */
 
 import type { status } from "@grpc/grpc-js";
 
+import { adviceOn, type RetryAdvice } from "./retry.js";
+
 /** A bad field of a request: its path, and what to do about it. */
 export interface Violation {
   readonly field: string;
+  readonly description: string;
+}
+
+/** A limit that refused a call: whose or which it is, and what to do about it. */
+export interface QuotaViolation {
+  readonly subject: string;
   readonly description: string;
 }
 
@@ -16,6 +25,7 @@ export interface ErrorFacts {
   readonly reason: string;
   readonly retryDelayMs: number | undefined;
   readonly violations: readonly Violation[];
+  readonly quota: readonly QuotaViolation[];
   readonly metadata: Readonly<Record<string, string>>;
   readonly requestId: string;
 }
@@ -28,10 +38,14 @@ export class DocPreviewError extends Error {
   readonly code: status;
   /** Name of an `ErrorReason`, such as `JOB_NOT_FOUND`. Empty when the error does not come from the gateway itself. */
   readonly reason: string;
+  /** Whether the same call may succeed `now` (after `retryDelayMs`; creates with the same `requestId`), `later`, or `never`. */
+  readonly retry: RetryAdvice;
   /** Milliseconds to wait before the call is repeated; undefined when the gateway does not say. */
   readonly retryDelayMs: number | undefined;
   /** Every bad field of the request. */
   readonly violations: readonly Violation[];
+  /** The limits and budgets that refused the call. */
+  readonly quota: readonly QuotaViolation[];
   /** The metadata of the error's `google.rpc.ErrorInfo`, for example `upstream_request_id`. */
   readonly metadata: Readonly<Record<string, string>>;
   /** The gateway's id of the call. Empty when no gateway answered. */
@@ -41,8 +55,10 @@ export class DocPreviewError extends Error {
     super(message, options);
     this.code = code;
     this.reason = facts?.reason ?? "";
+    this.retry = adviceOn(this.reason, code);
     this.retryDelayMs = facts?.retryDelayMs;
     this.violations = facts?.violations ?? [];
+    this.quota = facts?.quota ?? [];
     this.metadata = facts?.metadata ?? {};
     this.requestId = facts?.requestId ?? "";
   }
@@ -58,7 +74,7 @@ export class NotFound extends DocPreviewError {
   override readonly name = "NotFound";
 }
 
-/** Bring a valid token or client certificate. */
+/** Bring a valid token or client certificate. When the token function failed, its error is the `cause`. */
 export class Unauthenticated extends DocPreviewError {
   override readonly name = "Unauthenticated";
 }
@@ -68,16 +84,13 @@ export class PermissionDenied extends DocPreviewError {
   override readonly name = "PermissionDenied";
 }
 
-/** Put the bucket or the cloud account in order, then call again. */
+/** Put the bucket, the cloud account or the document in order, then call again; or the job has no pages to download. */
 export class FailedPrecondition extends DocPreviewError {
   override readonly name = "FailedPrecondition";
 }
 
-/** The same call can succeed later: after `retryDelayMs`, when that is known. */
-export abstract class TransientError extends DocPreviewError {}
-
-/** Too many calls, or a quota or budget is used up. Nothing was accepted. */
-export class Throttled extends TransientError {
+/** Too many calls, or a quota of the cloud account is used up: `quota` names the limit. Nothing was accepted. */
+export class Throttled extends DocPreviewError {
   override readonly name: string = "Throttled";
 }
 
@@ -90,22 +103,24 @@ export class BudgetExhausted extends Throttled {
 }
 
 /** Gateway or cloud cannot be reached, or the gateway is stopping. A create was not accepted. */
-export class Unavailable extends TransientError {
+export class Unavailable extends DocPreviewError {
   override readonly name = "Unavailable";
 }
 
 /** The deadline of the call has passed. */
-export class DeadlineExceeded extends TransientError {
+export class DeadlineExceeded extends DocPreviewError {
   override readonly name = "DeadlineExceeded";
 }
 
 /**
- * A create was sent and its answer is lost: the job may or may not exist. With a `requestId` repeat it; without one list
- * the jobs before creating again, since a second create may be billed. With the reason `CREATE_OUTCOME_AMBIGUOUS`
- * repeating does not help: only a new `requestId` makes a new job.
+ * A create was sent and its answer is lost: the job may or may not exist. Repeat it with the `requestId`
+ * `createRequestId`: another id may make, and bill, a second job. With the reason `CREATE_OUTCOME_AMBIGUOUS` repeating
+ * does not help: only a new `requestId` makes a new job.
  */
 export class OutcomeUnknown extends DocPreviewError {
   override readonly name = "OutcomeUnknown";
+  /** The `requestId` that the create was sent with. Empty when it had none: list the jobs before creating again. */
+  createRequestId = "";
 }
 
 /** Something unexpected: report it with `requestId` to the operators of the gateway. */

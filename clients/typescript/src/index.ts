@@ -2,17 +2,18 @@
  * Client of the docpreview gateway.
  *
  *     const client = new DocPreviewClient("dns:///docpreview:50051");
- *     for await (const job of client.createAndWatch({ bucket, inputObject, output: { object } })) ...
+ *     const { job, files } = await client.preview("slides.pptx", bucket, "pages");
  */
 
+export { timestampDate, timestampFromDate } from "@bufbuild/protobuf/wkt";
 export { status } from "@grpc/grpc-js";
-export * from "./client.js";
+export { DocPreviewClient } from "./client.js";
+export type { PageFile } from "./downloading.js";
 export * from "./errors.js";
-export * from "./gen/docpreview/v1/error_reason_pb.js";
-export * from "./gen/docpreview/v1/preview_job_pb.js";
-export * from "./gen/docpreview/v1/preview_job_service_pb.js";
-export * from "./gen/docpreview/v1/preview_queue_service_pb.js";
-export * from "./gen/docpreview/v1/usage_service_pb.js";
 export type * from "./options.js";
+export type * from "./requests.js";
+export type { RetryAdvice } from "./retry.js";
+export * from "./stubs.js";
 export { VERSION } from "./version.js";
+export type { JobError, JobEvent } from "./watches.js";
 export { isTerminal } from "./watching.js";

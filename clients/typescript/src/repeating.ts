@@ -1,34 +1,47 @@
-/** Creates that carry a `requestId` are made again until their outcome is known: all attempts together make one job. */
+/** Calls that are made again within their deadline. */
 
-import type { Bounds } from "./connection.js";
-import { spread } from "./deadline.js";
-import { OutcomeUnknown, Unavailable } from "./errors.js";
+import { status } from "@grpc/grpc-js";
 
-const ATTEMPTS = 5;
+import { type Bounds, spread } from "./deadline.js";
+import { DocPreviewError, OutcomeUnknown } from "./errors.js";
+
 const FIRST_PAUSE_MS = 200;
-/** The reason of an outcome that no later attempt can resolve. */
-const AMBIGUOUS = "CREATE_OUTCOME_AMBIGUOUS";
+const LONGEST_PAUSE_MS = 5000;
 
 /**
- * Makes up to five attempts within the deadline, never earlier than the gateway asked for: when that is after the
- * deadline, its error is thrown immediately. Throws OutcomeUnknown when one of the attempts may have made the job and
- * no later one resolved it, Unavailable when none was accepted.
+ * Makes attempts until the deadline, never earlier than the gateway asked for: when the next one would be after the
+ * deadline, the error is thrown immediately. Throws OutcomeUnknown when one of the attempts may have made a job and no
+ * later one resolved it.
  */
-export async function repeated<T>(attempt: () => Promise<T>, bounds: Bounds): Promise<T> {
+export async function repeated<T>(
+  attempt: () => Promise<T>,
+  bounds: Bounds,
+  again: (error: DocPreviewError) => boolean,
+): Promise<T> {
   let unknown: OutcomeUnknown | undefined;
-  for (let number = 1; ; number++) {
+  for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, LONGEST_PAUSE_MS)) {
     try {
       return await attempt();
     } catch (error) {
-      if (!(error instanceof Unavailable || error instanceof OutcomeUnknown) || error.reason === AMBIGUOUS) {
+      if (!(error instanceof DocPreviewError) || !again(error)) {
         throw error;
       }
       unknown = error instanceof OutcomeUnknown ? error : unknown;
-      const pause = spread(Math.max(error.retryDelayMs ?? 0, FIRST_PAUSE_MS * 2 ** (number - 1)));
-      if (number === ATTEMPTS || pause >= bounds.deadline.remaining()) {
+      const pause = spread(Math.max(error.retryDelayMs ?? 0, pauseMs));
+      if (pause >= bounds.deadline.remaining()) {
         throw unknown ?? error;
       }
       await bounds.deadline.sleep(pause, bounds.signal);
     }
   }
+}
+
+/** Whether a create with a `requestId` is made again: all attempts together make one job. */
+export function createAgain(error: DocPreviewError): boolean {
+  return error.retry === "now" || (error instanceof OutcomeUnknown && error.reason === "");
+}
+
+/** Whether a stopping gateway refused the call. gRPC repeats that too, but gives up before another gateway may be there. */
+export function refusedByStopping(error: DocPreviewError): boolean {
+  return error.reason === "SHUTTING_DOWN" || error.code === status.CANCELLED;
 }

@@ -1,20 +1,14 @@
 /**
- * Following one job over as many streams as it takes. A stream ends for reasons that have nothing to do with the job: the
+ * Following jobs over as many streams as it takes. A stream ends for reasons that have nothing to do with a job: the
  * gateway is stopping, the stream has been open for long, the connection broke. Since every stream begins with the present
  * state, opening another loses nothing.
  */
 
-import { equals } from "@bufbuild/protobuf";
 import { type ClientReadableStream, type ServiceError, status } from "@grpc/grpc-js";
 
-import type { Bounds } from "./connection.js";
-import { spread } from "./deadline.js";
-import { decoded } from "./decoding.js";
+import { type Bounds, spread } from "./deadline.js";
 import { DocPreviewError, Unavailable } from "./errors.js";
-import { type PreviewJob, PreviewJob_State, PreviewJobSchema } from "./gen/docpreview/v1/preview_job_pb.js";
-import type { WatchPreviewJobResponse } from "./gen/docpreview/v1/preview_job_service_pb.js";
-
-type Stream = ClientReadableStream<WatchPreviewJobResponse>;
+import { PreviewJob_State } from "./gen/docpreview/v1/preview_job_pb.js";
 
 const FIRST_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 10_000;
@@ -70,27 +64,31 @@ export interface Patience {
   readonly unreachableMs: number;
 }
 
-/** Yields the present job and then each one that differs from the one before, until its terminal state. */
-export async function* followed(
-  open: () => Promise<Stream>,
+/** One stream after the other, until no more is wanted. */
+export interface Following<M> {
+  readonly open: () => Promise<ClientReadableStream<M>>;
+  /** Whether everything that can come has come. */
+  readonly over: () => boolean;
+  /** What a stream that failed is to throw. */
+  readonly failed: (error: ServiceError) => unknown;
+}
+
+/** Yields the messages of all streams, heartbeats included. */
+export async function* followed<M>(
+  { open, over, failed }: Following<M>,
   bounds: Bounds,
   patience: Patience,
-): AsyncGenerator<PreviewJob, void, undefined> {
+): AsyncGenerator<M, void, undefined> {
   const reconnecting = new Reconnecting(patience.unreachableMs, bounds);
-  let last: PreviewJob | undefined;
-  const over = (): boolean => last !== undefined && isTerminal(last.state);
   const idleMs = (): number => (over() ? END_OF_STREAM_WITHIN_MS : patience.idleMs);
   for (;;) {
     try {
-      for await (const { job } of messages(await open(), idleMs, bounds)) {
+      for await (const message of messages(await open(), idleMs, failed, bounds)) {
         reconnecting.heard();
-        if (job !== undefined && (last === undefined || !equals(PreviewJobSchema, job, last))) {
-          last = job;
-          yield job;
-        }
+        yield message;
       }
       if (!over()) {
-        throw new Unavailable("The stream ended before the job did.", status.UNAVAILABLE);
+        throw new Unavailable("The stream ended before the jobs did.", status.UNAVAILABLE);
       }
       return;
     } catch (error) {
@@ -102,23 +100,23 @@ export async function* followed(
   }
 }
 
-/** One stream's messages, heartbeats included; throws Unavailable when nothing comes for too long. */
-async function* messages(
-  stream: Stream,
+/** One stream's messages; throws Unavailable when nothing comes for too long. */
+async function* messages<M>(
+  stream: ClientReadableStream<M>,
   idleMs: () => number,
+  failed: (error: ServiceError) => unknown,
   bounds: Bounds,
-): AsyncGenerator<WatchPreviewJobResponse, void, undefined> {
+): AsyncGenerator<M, void, undefined> {
   const ended = (): void => stream.cancel();
-  stream.on("error", () => undefined); // its own cancellation, when nobody reads any more
   bounds.signal?.addEventListener("abort", ended, { once: true });
   try {
-    const coming = stream[Symbol.asyncIterator]();
+    const coming = stream[Symbol.asyncIterator]() as AsyncIterator<M>;
     for (;;) {
-      const next = await within(idleMs(), coming, stream, bounds);
+      const next = await within(idleMs(), coming, stream, failed);
       if (next.done === true) {
         return;
       }
-      yield next.value as WatchPreviewJobResponse;
+      yield next.value;
     }
   } finally {
     bounds.signal?.removeEventListener("abort", ended);
@@ -126,12 +124,12 @@ async function* messages(
   }
 }
 
-async function within(
+async function within<M>(
   ms: number,
-  coming: AsyncIterator<unknown>,
-  stream: Stream,
-  bounds: Bounds,
-): Promise<IteratorResult<unknown>> {
+  coming: AsyncIterator<M>,
+  stream: ClientReadableStream<M>,
+  failed: (error: ServiceError) => unknown,
+): Promise<IteratorResult<M>> {
   let silent = false;
   const timer = setTimeout(() => {
     silent = true;
@@ -140,11 +138,10 @@ async function within(
   try {
     return await coming.next();
   } catch (error) {
-    bounds.signal?.throwIfAborted();
     if (silent) {
       throw new Unavailable(`Nothing came from the gateway for ${ms / 1000} seconds.`, status.UNAVAILABLE);
     }
-    throw decoded(error as ServiceError);
+    throw failed(error as ServiceError);
   } finally {
     clearTimeout(timer);
   }

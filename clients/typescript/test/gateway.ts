@@ -1,11 +1,18 @@
 /** A gateway that answers with scripted replies in order, and repeats the last one. */
 
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { create, type DescMethodStreaming, type DescMethodUnary, fromBinary, type Message, toBinary } from "@bufbuild/protobuf";
 import { anyPack, durationFromMs } from "@bufbuild/protobuf/wkt";
 import { Metadata, Server, ServerCredentials, type ServerWritableStream, status } from "@grpc/grpc-js";
 
-import { type ClientOptions, DocPreviewClient, PreviewJob_State, PreviewJobSchema, PreviewJobService } from "@docpreview/client";
-import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../src/gen/google/rpc/error_details_pb.js";
+import {
+  type ClientOptions,
+  DocPreviewClient,
+  PreviewJob_State,
+  PreviewJobSchema,
+  PreviewJobService,
+  UploadService,
+} from "@docpreview/client";
+import { BadRequestSchema, ErrorInfoSchema, QuotaFailureSchema, RetryInfoSchema } from "../src/gen/google/rpc/error_details_pb.js";
 import { StatusSchema } from "../src/gen/google/rpc/status_pb.js";
 
 export const BUCKET = "examplebucket-1250000000";
@@ -26,13 +33,20 @@ export interface Stream {
 
 type Answer = Failure | typeof running | "silent" | Stream;
 
+/** What a method does instead of the next answer: a reply (or several, of a stream), or a failure that it throws. */
+export type Handler = (request: never, metadata: Metadata) => unknown;
+
 /** An error as the gateway sends it. */
-export function failure(code: status, reason: string, delayMs?: number, violations: [string, string][] = []): Failure {
+export function failure(code: status, reason: string, delayMs?: number, violations: [string, string][] = [], quota: [string, string][] = []): Failure {
   const details = [
     anyPack(ErrorInfoSchema, create(ErrorInfoSchema, { domain: "docpreview", reason, metadata: { request_id: "req-7" } })),
     anyPack(
       BadRequestSchema,
       create(BadRequestSchema, { fieldViolations: violations.map(([field, description]) => ({ field, description })) }),
+    ),
+    anyPack(
+      QuotaFailureSchema,
+      create(QuotaFailureSchema, { violations: quota.map(([subject, description]) => ({ subject, description })) }),
     ),
   ];
   if (delayMs !== undefined) {
@@ -45,8 +59,12 @@ export function failure(code: status, reason: string, delayMs?: number, violatio
 }
 
 export class FakeGateway {
+  /** The metadata of each call. */
   readonly calls: Metadata[] = [];
-  readonly #server = new Server();
+  /** Name and request of each call. */
+  readonly requests: [string, Message][] = [];
+  readonly #server = new Server({ "grpc.max_concurrent_streams": 100 });
+  readonly #handlers = new Map<string, Handler>();
   #answers: Answer[] = [];
   #port = 0;
 
@@ -62,16 +80,35 @@ export class FakeGateway {
     return gateway;
   }
 
+  get port(): number {
+    return this.#port;
+  }
+
+  /** Answers a method by a function; a stream gets an array of messages and then ends. */
+  on(method: string, handler: Handler): this {
+    this.#handlers.set(method, handler);
+    return this;
+  }
+
+  asked(method: string): Message[] {
+    return this.requests.filter(([name]) => name === method).map(([, request]) => request);
+  }
+
   client(options: ClientOptions = {}): DocPreviewClient {
     return new DocPreviewClient(`127.0.0.1:${this.#port}`, options);
   }
 
+  /** Breaks all connections. */
   stop(): void {
     this.#server.forceShutdown();
   }
 
-  #next(metadata: Metadata): Answer {
-    this.calls.push(metadata);
+  /** Stops as a gateway does: tells the clients to leave, and ends when they have. */
+  drain(): void {
+    this.#server.tryShutdown(() => undefined);
+  }
+
+  #next(): Answer {
     const [answer = "silent"] = this.#answers;
     if (this.#answers.length > 1) {
       this.#answers.shift();
@@ -79,36 +116,67 @@ export class FakeGateway {
     return answer;
   }
 
+  #answer(name: string, request: Message, metadata: Metadata): unknown {
+    this.calls.push(metadata);
+    this.requests.push([name, request]);
+    const handler = this.#handlers.get(name);
+    return handler === undefined ? this.#next() : handler(request as never, metadata);
+  }
+
   #addMethods(): void {
-    const { createPreviewJob, getPreviewJob, watchPreviewJob } = PreviewJobService.method;
-    for (const method of [createPreviewJob, getPreviewJob]) {
-      this.#server.register(
-        `/${method.parent.typeName}/${method.name}`,
-        (call: { metadata: Metadata }, done: (error: Failure | null, reply?: typeof running) => void) => {
-          const answer = this.#next(call.metadata);
-          if (answer !== "silent") {
-            "code" in answer ? done(answer) : done(null, answer as typeof running);
-          }
-        },
-        (reply: typeof running) => Buffer.from(toBinary(PreviewJobSchema, reply)),
-        (bytes: Buffer) => fromBinary(method.input, bytes),
-        "unary",
-      );
+    for (const method of [...PreviewJobService.methods, ...UploadService.methods]) {
+      method.methodKind === "unary"
+        ? this.#addUnary(method as DescMethodUnary)
+        : this.#addStream(method as DescMethodStreaming);
     }
+  }
+
+  #addUnary(method: DescMethodUnary): void {
+    type Call = { request: Message; metadata: Metadata };
     this.#server.register(
-      `/${watchPreviewJob.parent.typeName}/${watchPreviewJob.name}`,
-      (call: ServerWritableStream<object, object>) => {
-        const { says, ends } = this.#next(call.metadata) as Stream;
-        says.forEach((job) => call.write(job === null ? {} : { job }));
+      `/${method.parent.typeName}/${method.name}`,
+      async ({ request, metadata }: Call, done: (error: Failure | null, reply?: object, trailer?: Metadata) => void) => {
+        try {
+          const answer = await this.#answer(method.name, request, metadata);
+          if (isFailure(answer)) {
+            done(answer);
+          } else if (answer !== "silent") {
+            const trailer = new Metadata();
+            trailer.set("x-request-id", "req-7");
+            trailer.set("x-cache", "miss");
+            done(null, answer as object, trailer);
+          }
+        } catch (error) {
+          done(isFailure(error) ? error : { code: status.INTERNAL, details: String(error) });
+        }
+      },
+      (reply: object) => Buffer.from(toBinary(method.output, create(method.output, { ...reply }))),
+      (bytes: Buffer) => fromBinary(method.input, bytes),
+      "unary",
+    );
+  }
+
+  #addStream(method: DescMethodStreaming): void {
+    this.#server.register(
+      `/${method.parent.typeName}/${method.name}`,
+      (call: ServerWritableStream<Message, object>) => {
+        const answer = this.#answer(method.name, call.request, call.metadata) as Stream | object[];
+        const says = Array.isArray(answer) ? answer : answer.says.map((job) => (job === null ? {} : { job }));
+        const ends = Array.isArray(answer) ? undefined : answer.ends;
+        says.forEach((message) => call.write(message));
         if (ends === undefined) {
           call.end();
         } else if (ends !== "silent") {
           call.emit("error", ends);
         }
       },
-      (reply: object) => Buffer.from(toBinary(watchPreviewJob.output, create(watchPreviewJob.output, reply))),
-      (bytes: Buffer) => fromBinary(watchPreviewJob.input, bytes),
+      (reply: object) => Buffer.from(toBinary(method.output, create(method.output, { ...reply }))),
+      (bytes: Buffer) => fromBinary(method.input, bytes),
       "serverStream",
     );
   }
+}
+
+function isFailure(answer: unknown): answer is Failure {
+  return typeof answer === "object" && answer !== null && "details" in answer;
 }

@@ -3,27 +3,27 @@
 isort:skip_file
 """
 
-from google.protobuf import descriptor as _descriptor
-from google.protobuf import descriptor_pb2 as _descriptor_pb2
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
-from google.protobuf.internal import extension_dict as _extension_dict
-import builtins as _builtins
+import builtins
+import google.protobuf.descriptor
+import google.protobuf.descriptor_pb2
+import google.protobuf.internal.enum_type_wrapper
+import google.protobuf.internal.extension_dict
 import sys
-import typing as _typing
+import typing
 
 if sys.version_info >= (3, 10):
-    from typing import TypeAlias as _TypeAlias
+    import typing as typing_extensions
 else:
-    from typing_extensions import TypeAlias as _TypeAlias
+    import typing_extensions
 
-DESCRIPTOR: _descriptor.FileDescriptor
+DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
 class _Retry:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
 
-class _RetryEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Retry.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
+class _RetryEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_Retry.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     RETRY_UNSPECIFIED: _Retry.ValueType  # 0
     """The reason is newer than the program: never."""
     RETRY_NEVER: _Retry.ValueType  # 1
@@ -50,14 +50,14 @@ that nothing was sent or accepted.
 """
 RETRY_LATER: Retry.ValueType  # 3
 """The same call may succeed later, when a person or a period has made room: do not wait within the call."""
-Global___Retry: _TypeAlias = Retry  # noqa: Y015
+Global___Retry: typing_extensions.TypeAlias = Retry
 
 class _ErrorReason:
-    ValueType = _typing.NewType("ValueType", _builtins.int)
-    V: _TypeAlias = ValueType  # noqa: Y015
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
 
-class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReason.ValueType], _builtins.type):
-    DESCRIPTOR: _descriptor.EnumDescriptor
+class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_ErrorReason.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
     """Never sent."""
     ERROR_REASON_INVALID_REQUEST: _ErrorReason.ValueType  # 1
@@ -370,8 +370,8 @@ ERROR_REASON_UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 56
 """NOT_FOUND. There is no such upload (any more): it was aborted, or the cloud has deleted its parts. Begin a new one."""
 ERROR_REASON_UPLOAD_INCOMPLETE: ErrorReason.ValueType  # 57
 """FAILED_PRECONDITION. Not all parts of the upload were put, or the object is not what CreateUpload announced."""
-Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
+Global___ErrorReason: typing_extensions.TypeAlias = ErrorReason
 
-RETRY_FIELD_NUMBER: _builtins.int
-retry: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.EnumValueOptions, Global___Retry.ValueType]
+RETRY_FIELD_NUMBER: builtins.int
+retry: google.protobuf.internal.extension_dict._ExtensionFieldDescriptor[google.protobuf.descriptor_pb2.EnumValueOptions, Global___Retry.ValueType]
 """What to do with errors of this reason. The tables of the clients are made from it."""

@@ -3,39 +3,39 @@
 isort:skip_file
 """
 
-from collections import abc as _abc
-from google.protobuf import descriptor as _descriptor
-from google.protobuf import message as _message
-from google.protobuf import timestamp_pb2 as _timestamp_pb2
-from google.protobuf.internal import containers as _containers
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
-import builtins as _builtins
+import builtins
+import collections.abc
+import google.protobuf.descriptor
+import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
+import google.protobuf.message
+import google.protobuf.timestamp_pb2
 import sys
-import typing as _typing
+import typing
 
-if sys.version_info >= (3, 11):
-    from typing import TypeAlias as _TypeAlias, Never as _Never
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
 else:
-    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
+    import typing_extensions
 
-DESCRIPTOR: _descriptor.FileDescriptor
+DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
-@_typing.final
-class PreviewJob(_message.Message):
+@typing.final
+class PreviewJob(google.protobuf.message.Message):
     """A document-preview job: one source document turned into page images (or one PDF) by the cloud.
 
     Jobs are created by CreatePreviewJob and never change once their state is terminal (STATE_SUCCESS, STATE_FAILED,
     STATE_CANCELLED). The cloud keeps a job's record for one month after its creation; afterwards the job is NOT_FOUND.
     """
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     class _State:
-        ValueType = _typing.NewType("ValueType", _builtins.int)
-        V: _TypeAlias = ValueType  # noqa: Y015
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
 
-    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[PreviewJob._State.ValueType], _builtins.type):
-        DESCRIPTOR: _descriptor.EnumDescriptor
+    class _StateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[PreviewJob._State.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
         STATE_UNSPECIFIED: PreviewJob._State.ValueType  # 0
         """The cloud named a state that this version does not know; `raw_state` has its name. Treat it as not terminal."""
         STATE_SUBMITTED: PreviewJob._State.ValueType  # 1
@@ -73,140 +73,133 @@ class PreviewJob(_message.Message):
     STATE_CANCELLED: PreviewJob.State.ValueType  # 6
     """Terminal: the job was cancelled."""
 
-    BUCKET_FIELD_NUMBER: _builtins.int
-    JOB_ID_FIELD_NUMBER: _builtins.int
-    QUEUE_ID_FIELD_NUMBER: _builtins.int
-    STATE_FIELD_NUMBER: _builtins.int
-    RAW_STATE_FIELD_NUMBER: _builtins.int
-    CREATE_TIME_FIELD_NUMBER: _builtins.int
-    START_TIME_FIELD_NUMBER: _builtins.int
-    END_TIME_FIELD_NUMBER: _builtins.int
-    INPUT_FIELD_NUMBER: _builtins.int
-    OUTPUT_FIELD_NUMBER: _builtins.int
-    OPTIONS_FIELD_NUMBER: _builtins.int
-    RESULT_FIELD_NUMBER: _builtins.int
-    FAILURE_FIELD_NUMBER: _builtins.int
-    USER_DATA_FIELD_NUMBER: _builtins.int
-    JOB_LEVEL_FIELD_NUMBER: _builtins.int
-    bucket: _builtins.str
+    BUCKET_FIELD_NUMBER: builtins.int
+    JOB_ID_FIELD_NUMBER: builtins.int
+    QUEUE_ID_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    RAW_STATE_FIELD_NUMBER: builtins.int
+    CREATE_TIME_FIELD_NUMBER: builtins.int
+    START_TIME_FIELD_NUMBER: builtins.int
+    END_TIME_FIELD_NUMBER: builtins.int
+    INPUT_FIELD_NUMBER: builtins.int
+    OUTPUT_FIELD_NUMBER: builtins.int
+    OPTIONS_FIELD_NUMBER: builtins.int
+    RESULT_FIELD_NUMBER: builtins.int
+    FAILURE_FIELD_NUMBER: builtins.int
+    USER_DATA_FIELD_NUMBER: builtins.int
+    JOB_LEVEL_FIELD_NUMBER: builtins.int
+    bucket: builtins.str
     """The bucket of the source document, in the form `<name>-<appid>`. Jobs are addressed by bucket and job_id."""
-    job_id: _builtins.str
+    job_id: builtins.str
     """The id that the cloud gave the job: 1 to 64 letters and digits, in practice `d` and 32 hexadecimal digits."""
-    queue_id: _builtins.str
+    queue_id: builtins.str
     """The queue that the job is in. Set also when the request named none (the bucket's default queue)."""
     state: Global___PreviewJob.State.ValueType
     """Where the job is in its life."""
-    raw_state: _builtins.str
+    raw_state: builtins.str
     """The state in the cloud's own word (`Submitted`, `Running`, `Success`, `Failed`, `Pause`, `Cancel`). For display and
     for states that are newer than this contract; decide on `state`.
     """
-    user_data: _builtins.str
+    user_data: builtins.str
     """The text that the creator attached, unchanged. Empty when there was none."""
-    job_level: _builtins.int
+    job_level: builtins.int
     """The cloud's priority level of the job. 0 in all known cases; not documented by the vendor."""
-    @_builtins.property
-    def create_time(self) -> _timestamp_pb2.Timestamp:
+    @property
+    def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When the cloud accepted the job, to the second."""
 
-    @_builtins.property
-    def start_time(self) -> _timestamp_pb2.Timestamp:
+    @property
+    def start_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When the conversion began, to the second. Unset before that."""
 
-    @_builtins.property
-    def end_time(self) -> _timestamp_pb2.Timestamp:
+    @property
+    def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When the job reached a terminal state, to the second. Unset before that."""
 
-    @_builtins.property
+    @property
     def input(self) -> Global___ObjectLocation:
         """The source document. Older jobs may come without bucket and region."""
 
-    @_builtins.property
+    @property
     def output(self) -> Global___ObjectLocation:
         """Where the results go. `object` is the template as it was given; the names of the results stand in `result.pages`."""
 
-    @_builtins.property
+    @property
     def options(self) -> Global___PreviewOptions:
         """The options as the cloud read them. Values that the cloud reports as "not set" (such as start_page 0) are unset.
         `password` is never filled in.
         """
 
-    @_builtins.property
+    @property
     def result(self) -> Global___PreviewResult:
         """What was made. Set only when the state is STATE_SUCCESS. ListPreviewJobs leaves out `result.pages` unless asked."""
 
-    @_builtins.property
+    @property
     def failure(self) -> Global___JobFailure:
         """Why the job failed. Set only when the state is STATE_FAILED."""
 
     def __init__(
         self,
         *,
-        bucket: _builtins.str = ...,
-        job_id: _builtins.str = ...,
-        queue_id: _builtins.str = ...,
+        bucket: builtins.str = ...,
+        job_id: builtins.str = ...,
+        queue_id: builtins.str = ...,
         state: Global___PreviewJob.State.ValueType = ...,
-        raw_state: _builtins.str = ...,
-        create_time: _timestamp_pb2.Timestamp | None = ...,
-        start_time: _timestamp_pb2.Timestamp | None = ...,
-        end_time: _timestamp_pb2.Timestamp | None = ...,
+        raw_state: builtins.str = ...,
+        create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        start_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         input: Global___ObjectLocation | None = ...,
         output: Global___ObjectLocation | None = ...,
         options: Global___PreviewOptions | None = ...,
         result: Global___PreviewResult | None = ...,
         failure: Global___JobFailure | None = ...,
-        user_data: _builtins.str = ...,
-        job_level: _builtins.int = ...,
+        user_data: builtins.str = ...,
+        job_level: builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "input", b"input", "options", b"options", "output", b"output", "result", b"result", "start_time", b"start_time"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "input", b"input", "job_id", b"job_id", "job_level", b"job_level", "options", b"options", "output", b"output", "queue_id", b"queue_id", "raw_state", b"raw_state", "result", b"result", "start_time", b"start_time", "state", b"state", "user_data", b"user_data"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    def HasField(self, field_name: typing.Literal["create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "input", b"input", "options", b"options", "output", b"output", "result", b"result", "start_time", b"start_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["bucket", b"bucket", "create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "input", b"input", "job_id", b"job_id", "job_level", b"job_level", "options", b"options", "output", b"output", "queue_id", b"queue_id", "raw_state", b"raw_state", "result", b"result", "start_time", b"start_time", "state", b"state", "user_data", b"user_data"]) -> None: ...
 
-Global___PreviewJob: _TypeAlias = PreviewJob  # noqa: Y015
+Global___PreviewJob: typing_extensions.TypeAlias = PreviewJob
 
-@_typing.final
-class ObjectLocation(_message.Message):
+@typing.final
+class ObjectLocation(google.protobuf.message.Message):
     """An object, or a template for objects, in a bucket."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    BUCKET_FIELD_NUMBER: _builtins.int
-    REGION_FIELD_NUMBER: _builtins.int
-    OBJECT_FIELD_NUMBER: _builtins.int
-    bucket: _builtins.str
+    BUCKET_FIELD_NUMBER: builtins.int
+    REGION_FIELD_NUMBER: builtins.int
+    OBJECT_FIELD_NUMBER: builtins.int
+    bucket: builtins.str
     """Bucket in the form `<name>-<appid>`."""
-    region: _builtins.str
+    region: builtins.str
     """Region of the bucket in the cloud's spelling, for example `ap-chongqing`."""
-    object: _builtins.str
+    object: builtins.str
     """Object key, or the template of keys in a job's output. 1 to 850 bytes of UTF-8."""
     def __init__(
         self,
         *,
-        bucket: _builtins.str = ...,
-        region: _builtins.str = ...,
-        object: _builtins.str = ...,
+        bucket: builtins.str = ...,
+        region: builtins.str = ...,
+        object: builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "object", b"object", "region", b"region"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bucket", b"bucket", "object", b"object", "region", b"region"]) -> None: ...
 
-Global___ObjectLocation: _TypeAlias = ObjectLocation  # noqa: Y015
+Global___ObjectLocation: typing_extensions.TypeAlias = ObjectLocation
 
-@_typing.final
-class PreviewOptions(_message.Message):
+@typing.final
+class PreviewOptions(google.protobuf.message.Message):
     """How a document is converted. Unset fields leave the choice to the cloud; its defaults are named at each field."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     class _TargetFormat:
-        ValueType = _typing.NewType("ValueType", _builtins.int)
-        V: _TypeAlias = ValueType  # noqa: Y015
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
 
-    class _TargetFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[PreviewOptions._TargetFormat.ValueType], _builtins.type):
-        DESCRIPTOR: _descriptor.EnumDescriptor
+    class _TargetFormatEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[PreviewOptions._TargetFormat.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
         TARGET_FORMAT_UNSPECIFIED: PreviewOptions._TargetFormat.ValueType  # 0
         """Not set. The cloud makes JPEG images."""
         TARGET_FORMAT_JPG: PreviewOptions._TargetFormat.ValueType  # 1
@@ -229,11 +222,11 @@ class PreviewOptions(_message.Message):
     """One PDF of the whole document: page selection and image options do not apply."""
 
     class _PaperOrientation:
-        ValueType = _typing.NewType("ValueType", _builtins.int)
-        V: _TypeAlias = ValueType  # noqa: Y015
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
 
-    class _PaperOrientationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[PreviewOptions._PaperOrientation.ValueType], _builtins.type):
-        DESCRIPTOR: _descriptor.EnumDescriptor
+    class _PaperOrientationEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[PreviewOptions._PaperOrientation.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
         PAPER_ORIENTATION_UNSPECIFIED: PreviewOptions._PaperOrientation.ValueType  # 0
         """Not set. The cloud uses portrait."""
         PAPER_ORIENTATION_PORTRAIT: PreviewOptions._PaperOrientation.ValueType  # 1
@@ -252,11 +245,11 @@ class PreviewOptions(_message.Message):
     """Wider than high."""
 
     class _PaperSize:
-        ValueType = _typing.NewType("ValueType", _builtins.int)
-        V: _TypeAlias = ValueType  # noqa: Y015
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
 
-    class _PaperSizeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[PreviewOptions._PaperSize.ValueType], _builtins.type):
-        DESCRIPTOR: _descriptor.EnumDescriptor
+    class _PaperSizeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[PreviewOptions._PaperSize.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
         PAPER_SIZE_UNSPECIFIED: PreviewOptions._PaperSize.ValueType  # 0
         """Not set. The cloud uses A4."""
         PAPER_SIZE_A4: PreviewOptions._PaperSize.ValueType  # 1
@@ -279,11 +272,11 @@ class PreviewOptions(_message.Message):
     """841 mm x 1189 mm."""
 
     class _Comments:
-        ValueType = _typing.NewType("ValueType", _builtins.int)
-        V: _TypeAlias = ValueType  # noqa: Y015
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
 
-    class _CommentsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[PreviewOptions._Comments.ValueType], _builtins.type):
-        DESCRIPTOR: _descriptor.EnumDescriptor
+    class _CommentsEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[PreviewOptions._Comments.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
         COMMENTS_UNSPECIFIED: PreviewOptions._Comments.ValueType  # 0
         """Not set. The vendor's pages contradict each other about the default; set the field when it matters."""
         COMMENTS_HIDE: PreviewOptions._Comments.ValueType  # 1
@@ -301,241 +294,271 @@ class PreviewOptions(_message.Message):
     COMMENTS_SHOW: PreviewOptions.Comments.ValueType  # 2
     """Comments and tracked changes are shown."""
 
-    SOURCE_FORMAT_FIELD_NUMBER: _builtins.int
-    TARGET_FORMAT_FIELD_NUMBER: _builtins.int
-    START_PAGE_FIELD_NUMBER: _builtins.int
-    END_PAGE_FIELD_NUMBER: _builtins.int
-    PAGE_RANGES_FIELD_NUMBER: _builtins.int
-    SHEET_ID_FIELD_NUMBER: _builtins.int
-    PAPER_ORIENTATION_FIELD_NUMBER: _builtins.int
-    PAPER_SIZE_FIELD_NUMBER: _builtins.int
-    PASSWORD_FIELD_NUMBER: _builtins.int
-    COMMENTS_FIELD_NUMBER: _builtins.int
-    IMAGE_PARAMS_FIELD_NUMBER: _builtins.int
-    QUALITY_FIELD_NUMBER: _builtins.int
-    ZOOM_PERCENT_FIELD_NUMBER: _builtins.int
-    IMAGE_DPI_FIELD_NUMBER: _builtins.int
-    SINGLE_IMAGE_FIELD_NUMBER: _builtins.int
-    source_format: _builtins.str
+    SOURCE_FORMAT_FIELD_NUMBER: builtins.int
+    TARGET_FORMAT_FIELD_NUMBER: builtins.int
+    START_PAGE_FIELD_NUMBER: builtins.int
+    END_PAGE_FIELD_NUMBER: builtins.int
+    PAGE_RANGES_FIELD_NUMBER: builtins.int
+    SHEET_ID_FIELD_NUMBER: builtins.int
+    PAPER_ORIENTATION_FIELD_NUMBER: builtins.int
+    PAPER_SIZE_FIELD_NUMBER: builtins.int
+    PASSWORD_FIELD_NUMBER: builtins.int
+    COMMENTS_FIELD_NUMBER: builtins.int
+    IMAGE_PARAMS_FIELD_NUMBER: builtins.int
+    QUALITY_FIELD_NUMBER: builtins.int
+    ZOOM_PERCENT_FIELD_NUMBER: builtins.int
+    IMAGE_DPI_FIELD_NUMBER: builtins.int
+    SINGLE_IMAGE_FIELD_NUMBER: builtins.int
+    WATERMARK_FIELD_NUMBER: builtins.int
+    source_format: builtins.str
     """The source's format as a file suffix without dot, for example `pptx`: 1 to 10 lower-case letters and digits.
     Required when the input object's name has no suffix; otherwise the suffix decides.
     """
     target_format: Global___PreviewOptions.TargetFormat.ValueType
     """What the results are. Default: JPEG images."""
-    start_page: _builtins.int
+    start_page: builtins.int
     """First page to convert, from 1. For spreadsheets it counts within the sheet of `sheet_id`. Default 1. Must not be
     set together with `page_ranges`.
     """
-    end_page: _builtins.int
+    end_page: builtins.int
     """Last page to convert, at least `start_page`; -1 means the last page of the document. Default -1. Must not be set
     together with `page_ranges`.
     """
-    page_ranges: _builtins.str
+    page_ranges: builtins.str
     """The pages to convert as numbers and ranges in ascending order without overlap, for example `1,2-4,7`. At most 1000
     characters. Default: all pages.
     """
-    sheet_id: _builtins.int
+    sheet_id: builtins.int
     """Spreadsheets: the sheet to convert, from 1; 0 means all sheets. Default 0. At most 10000."""
     paper_orientation: Global___PreviewOptions.PaperOrientation.ValueType
     """Spreadsheets: orientation of the paper."""
     paper_size: Global___PreviewOptions.PaperSize.ValueType
     """Spreadsheets: size of the paper."""
-    password: _builtins.str
+    password: builtins.str
     """Write-only. The password that opens the document, at most 255 characters. It is passed on to the cloud and is never
     in a reply, log, metric, trace or cache of the gateway.
     """
     comments: Global___PreviewOptions.Comments.ValueType
     """Text documents: what happens to comments and tracked changes."""
-    image_params: _builtins.str
+    image_params: builtins.str
     """The cloud's image-processing parameters for each page image, several joined by `|`, for example
     `imageMogr2/thumbnail/!50p`. Only with image targets. At most 2048 characters.
     """
-    quality: _builtins.int
+    quality: builtins.int
     """Image quality in percent, 1 to 100. Default 100. Replies may show other values for jobs that were made without the
     gateway: the cloud itself does not check the range.
     """
-    zoom_percent: _builtins.int
+    zoom_percent: builtins.int
     """Size of the images in percent of the standard size, 10 to 200. Default 100. It multiplies with `image_dpi`."""
-    image_dpi: _builtins.int
+    image_dpi: builtins.int
     """Resolution of the images in dots per inch, 96 to 600. Default 96. Each side of an image must stay under 65500 px."""
-    single_image: _builtins.bool
+    single_image: builtins.bool
     """All pages in one long image: at most 20 standard pages, else the job fails. Only with image targets. Default false."""
+    @property
+    def watermark(self) -> Global___Watermark:
+        """An image that is put on each result. Default: none."""
+
     def __init__(
         self,
         *,
-        source_format: _builtins.str = ...,
+        source_format: builtins.str = ...,
         target_format: Global___PreviewOptions.TargetFormat.ValueType = ...,
-        start_page: _builtins.int | None = ...,
-        end_page: _builtins.int | None = ...,
-        page_ranges: _builtins.str = ...,
-        sheet_id: _builtins.int | None = ...,
+        start_page: builtins.int | None = ...,
+        end_page: builtins.int | None = ...,
+        page_ranges: builtins.str = ...,
+        sheet_id: builtins.int | None = ...,
         paper_orientation: Global___PreviewOptions.PaperOrientation.ValueType = ...,
         paper_size: Global___PreviewOptions.PaperSize.ValueType = ...,
-        password: _builtins.str = ...,
+        password: builtins.str = ...,
         comments: Global___PreviewOptions.Comments.ValueType = ...,
-        image_params: _builtins.str = ...,
-        quality: _builtins.int | None = ...,
-        zoom_percent: _builtins.int | None = ...,
-        image_dpi: _builtins.int | None = ...,
-        single_image: _builtins.bool | None = ...,
+        image_params: builtins.str = ...,
+        quality: builtins.int | None = ...,
+        zoom_percent: builtins.int | None = ...,
+        image_dpi: builtins.int | None = ...,
+        single_image: builtins.bool | None = ...,
+        watermark: Global___Watermark | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_end_page", b"_end_page", "_image_dpi", b"_image_dpi", "_quality", b"_quality", "_sheet_id", b"_sheet_id", "_single_image", b"_single_image", "_start_page", b"_start_page", "_zoom_percent", b"_zoom_percent", "end_page", b"end_page", "image_dpi", b"image_dpi", "quality", b"quality", "sheet_id", b"sheet_id", "single_image", b"single_image", "start_page", b"start_page", "zoom_percent", b"zoom_percent"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end_page", b"_end_page", "_image_dpi", b"_image_dpi", "_quality", b"_quality", "_sheet_id", b"_sheet_id", "_single_image", b"_single_image", "_start_page", b"_start_page", "_zoom_percent", b"_zoom_percent", "comments", b"comments", "end_page", b"end_page", "image_dpi", b"image_dpi", "image_params", b"image_params", "page_ranges", b"page_ranges", "paper_orientation", b"paper_orientation", "paper_size", b"paper_size", "password", b"password", "quality", b"quality", "sheet_id", b"sheet_id", "single_image", b"single_image", "source_format", b"source_format", "start_page", b"start_page", "target_format", b"target_format", "zoom_percent", b"zoom_percent"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__end_page: _TypeAlias = _typing.Literal["end_page"]  # noqa: Y015
-    _WhichOneofArgType__end_page: _TypeAlias = _typing.Literal["_end_page", b"_end_page"]  # noqa: Y015
-    _WhichOneofReturnType__image_dpi: _TypeAlias = _typing.Literal["image_dpi"]  # noqa: Y015
-    _WhichOneofArgType__image_dpi: _TypeAlias = _typing.Literal["_image_dpi", b"_image_dpi"]  # noqa: Y015
-    _WhichOneofReturnType__quality: _TypeAlias = _typing.Literal["quality"]  # noqa: Y015
-    _WhichOneofArgType__quality: _TypeAlias = _typing.Literal["_quality", b"_quality"]  # noqa: Y015
-    _WhichOneofReturnType__sheet_id: _TypeAlias = _typing.Literal["sheet_id"]  # noqa: Y015
-    _WhichOneofArgType__sheet_id: _TypeAlias = _typing.Literal["_sheet_id", b"_sheet_id"]  # noqa: Y015
-    _WhichOneofReturnType__single_image: _TypeAlias = _typing.Literal["single_image"]  # noqa: Y015
-    _WhichOneofArgType__single_image: _TypeAlias = _typing.Literal["_single_image", b"_single_image"]  # noqa: Y015
-    _WhichOneofReturnType__start_page: _TypeAlias = _typing.Literal["start_page"]  # noqa: Y015
-    _WhichOneofArgType__start_page: _TypeAlias = _typing.Literal["_start_page", b"_start_page"]  # noqa: Y015
-    _WhichOneofReturnType__zoom_percent: _TypeAlias = _typing.Literal["zoom_percent"]  # noqa: Y015
-    _WhichOneofArgType__zoom_percent: _TypeAlias = _typing.Literal["_zoom_percent", b"_zoom_percent"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__end_page) -> _WhichOneofReturnType__end_page | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__image_dpi) -> _WhichOneofReturnType__image_dpi | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__quality) -> _WhichOneofReturnType__quality | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__sheet_id) -> _WhichOneofReturnType__sheet_id | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__single_image) -> _WhichOneofReturnType__single_image | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__start_page) -> _WhichOneofReturnType__start_page | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__zoom_percent) -> _WhichOneofReturnType__zoom_percent | None: ...
+    def HasField(self, field_name: typing.Literal["_end_page", b"_end_page", "_image_dpi", b"_image_dpi", "_quality", b"_quality", "_sheet_id", b"_sheet_id", "_single_image", b"_single_image", "_start_page", b"_start_page", "_zoom_percent", b"_zoom_percent", "end_page", b"end_page", "image_dpi", b"image_dpi", "quality", b"quality", "sheet_id", b"sheet_id", "single_image", b"single_image", "start_page", b"start_page", "watermark", b"watermark", "zoom_percent", b"zoom_percent"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_end_page", b"_end_page", "_image_dpi", b"_image_dpi", "_quality", b"_quality", "_sheet_id", b"_sheet_id", "_single_image", b"_single_image", "_start_page", b"_start_page", "_zoom_percent", b"_zoom_percent", "comments", b"comments", "end_page", b"end_page", "image_dpi", b"image_dpi", "image_params", b"image_params", "page_ranges", b"page_ranges", "paper_orientation", b"paper_orientation", "paper_size", b"paper_size", "password", b"password", "quality", b"quality", "sheet_id", b"sheet_id", "single_image", b"single_image", "source_format", b"source_format", "start_page", b"start_page", "target_format", b"target_format", "watermark", b"watermark", "zoom_percent", b"zoom_percent"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_end_page", b"_end_page"]) -> typing.Literal["end_page"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_image_dpi", b"_image_dpi"]) -> typing.Literal["image_dpi"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_quality", b"_quality"]) -> typing.Literal["quality"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_sheet_id", b"_sheet_id"]) -> typing.Literal["sheet_id"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_single_image", b"_single_image"]) -> typing.Literal["single_image"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_start_page", b"_start_page"]) -> typing.Literal["start_page"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_zoom_percent", b"_zoom_percent"]) -> typing.Literal["zoom_percent"] | None: ...
 
-Global___PreviewOptions: _TypeAlias = PreviewOptions  # noqa: Y015
+Global___PreviewOptions: typing_extensions.TypeAlias = PreviewOptions
 
-@_typing.final
-class PreviewResult(_message.Message):
+@typing.final
+class Watermark(google.protobuf.message.Message):
+    """An image on each page. For a text on page images see `watermark/2` of the cloud's image processing, which
+    `image_params` takes.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    IMAGE_FIELD_NUMBER: builtins.int
+    DX_FIELD_NUMBER: builtins.int
+    DY_FIELD_NUMBER: builtins.int
+    TILED_FIELD_NUMBER: builtins.int
+    HORIZONTAL_SPACING_FIELD_NUMBER: builtins.int
+    VERTICAL_SPACING_FIELD_NUMBER: builtins.int
+    dx: builtins.int
+    """Horizontal distance from the edge in pixels, 0 to 65500. Default: the cloud's own, which is not documented."""
+    dy: builtins.int
+    """Vertical distance from the edge in pixels, 0 to 65500. Default: the cloud's own, which is not documented."""
+    tiled: builtins.bool
+    """Whether the image is repeated over the whole page. Default false."""
+    horizontal_spacing: builtins.int
+    """Horizontal distance of repeated images in pixels, 0 to 65500. Only with `tiled`. Default: the cloud's own."""
+    vertical_spacing: builtins.int
+    """Vertical distance of repeated images in pixels, 0 to 65500. Only with `tiled`. Default: the cloud's own."""
+    @property
+    def image(self) -> Global___ObjectLocation:
+        """The image, an object of a bucket that the gateway is configured for: JPEG or PNG. `bucket` defaults to the source
+        document's; `region` may be left empty, else it must be the configured one. In a reply without bucket and object when
+        the job was made with any other address. Required.
+        """
+
+    def __init__(
+        self,
+        *,
+        image: Global___ObjectLocation | None = ...,
+        dx: builtins.int | None = ...,
+        dy: builtins.int | None = ...,
+        tiled: builtins.bool = ...,
+        horizontal_spacing: builtins.int | None = ...,
+        vertical_spacing: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_dx", b"_dx", "_dy", b"_dy", "_horizontal_spacing", b"_horizontal_spacing", "_vertical_spacing", b"_vertical_spacing", "dx", b"dx", "dy", b"dy", "horizontal_spacing", b"horizontal_spacing", "image", b"image", "vertical_spacing", b"vertical_spacing"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_dx", b"_dx", "_dy", b"_dy", "_horizontal_spacing", b"_horizontal_spacing", "_vertical_spacing", b"_vertical_spacing", "dx", b"dx", "dy", b"dy", "horizontal_spacing", b"horizontal_spacing", "image", b"image", "tiled", b"tiled", "vertical_spacing", b"vertical_spacing"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_dx", b"_dx"]) -> typing.Literal["dx"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_dy", b"_dy"]) -> typing.Literal["dy"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_horizontal_spacing", b"_horizontal_spacing"]) -> typing.Literal["horizontal_spacing"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_vertical_spacing", b"_vertical_spacing"]) -> typing.Literal["vertical_spacing"] | None: ...
+
+Global___Watermark: typing_extensions.TypeAlias = Watermark
+
+@typing.final
+class PreviewResult(google.protobuf.message.Message):
     """What a successful job made."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    TOTAL_PAGE_COUNT_FIELD_NUMBER: _builtins.int
-    SUCCEEDED_PAGE_COUNT_FIELD_NUMBER: _builtins.int
-    FAILED_PAGE_COUNT_FIELD_NUMBER: _builtins.int
-    TOTAL_SHEET_COUNT_FIELD_NUMBER: _builtins.int
-    TARGET_FORMAT_FIELD_NUMBER: _builtins.int
-    TASK_ID_FIELD_NUMBER: _builtins.int
-    PAGES_FIELD_NUMBER: _builtins.int
-    total_page_count: _builtins.int
+    TOTAL_PAGE_COUNT_FIELD_NUMBER: builtins.int
+    SUCCEEDED_PAGE_COUNT_FIELD_NUMBER: builtins.int
+    FAILED_PAGE_COUNT_FIELD_NUMBER: builtins.int
+    TOTAL_SHEET_COUNT_FIELD_NUMBER: builtins.int
+    TARGET_FORMAT_FIELD_NUMBER: builtins.int
+    TASK_ID_FIELD_NUMBER: builtins.int
+    PAGES_FIELD_NUMBER: builtins.int
+    total_page_count: builtins.int
     """Pages of the source document as the cloud counts them. With a page selection the vendor's pages disagree whether
     this counts the document or the selection: do not compute with it.
     """
-    succeeded_page_count: _builtins.int
+    succeeded_page_count: builtins.int
     """Pages that were made."""
-    failed_page_count: _builtins.int
+    failed_page_count: builtins.int
     """Pages that could not be made."""
-    total_sheet_count: _builtins.int
+    total_sheet_count: builtins.int
     """Spreadsheets: the number of sheets. 0 otherwise."""
     target_format: Global___PreviewOptions.TargetFormat.ValueType
     """What the results are; TARGET_FORMAT_UNSPECIFIED when the cloud does not say (JPEG in that case)."""
-    task_id: _builtins.str
+    task_id: builtins.str
     """The cloud's id of the conversion task. Empty in all known cases."""
-    @_builtins.property
-    def pages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Page]:
+    @property
+    def pages(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Page]:
         """The results in the order of the document. At most 5000, the cloud's limit of pages."""
 
     def __init__(
         self,
         *,
-        total_page_count: _builtins.int = ...,
-        succeeded_page_count: _builtins.int = ...,
-        failed_page_count: _builtins.int = ...,
-        total_sheet_count: _builtins.int = ...,
+        total_page_count: builtins.int = ...,
+        succeeded_page_count: builtins.int = ...,
+        failed_page_count: builtins.int = ...,
+        total_sheet_count: builtins.int = ...,
         target_format: Global___PreviewOptions.TargetFormat.ValueType = ...,
-        task_id: _builtins.str = ...,
-        pages: _abc.Iterable[Global___Page] | None = ...,
+        task_id: builtins.str = ...,
+        pages: collections.abc.Iterable[Global___Page] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed_page_count", b"failed_page_count", "pages", b"pages", "succeeded_page_count", b"succeeded_page_count", "target_format", b"target_format", "task_id", b"task_id", "total_page_count", b"total_page_count", "total_sheet_count", b"total_sheet_count"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    def ClearField(self, field_name: typing.Literal["failed_page_count", b"failed_page_count", "pages", b"pages", "succeeded_page_count", b"succeeded_page_count", "target_format", b"target_format", "task_id", b"task_id", "total_page_count", b"total_page_count", "total_sheet_count", b"total_sheet_count"]) -> None: ...
 
-Global___PreviewResult: _TypeAlias = PreviewResult  # noqa: Y015
+Global___PreviewResult: typing_extensions.TypeAlias = PreviewResult
 
-@_typing.final
-class Page(_message.Message):
+@typing.final
+class Page(google.protobuf.message.Message):
     """One result: the image of a page, or the PDF of the whole document."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    PAGE_NUMBER_FIELD_NUMBER: _builtins.int
-    OBJECT_FIELD_NUMBER: _builtins.int
-    URL_FIELD_NUMBER: _builtins.int
-    PICTURE_INDEX_FIELD_NUMBER: _builtins.int
-    PICTURE_NUMBER_FIELD_NUMBER: _builtins.int
-    SHEET_PICTURE_COUNT_FIELD_NUMBER: _builtins.int
-    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
-    WIDTH_FIELD_NUMBER: _builtins.int
-    HEIGHT_FIELD_NUMBER: _builtins.int
-    page_number: _builtins.int
+    PAGE_NUMBER_FIELD_NUMBER: builtins.int
+    OBJECT_FIELD_NUMBER: builtins.int
+    URL_FIELD_NUMBER: builtins.int
+    PICTURE_INDEX_FIELD_NUMBER: builtins.int
+    PICTURE_NUMBER_FIELD_NUMBER: builtins.int
+    SHEET_PICTURE_COUNT_FIELD_NUMBER: builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: builtins.int
+    page_number: builtins.int
     """The page of the source document, from 1. For spreadsheets it is the number of the sheet, so it is not unique."""
-    object: _builtins.str
+    object: builtins.str
     """Key of the result in the bucket of the job's `output`, without leading slash. Never derive it from the template:
     the cloud numbers results in more than one way.
     """
-    url: _builtins.str
+    url: builtins.str
     """A GET address of the result, signed for the asked time. Set only when the request set `page_url_ttl` and the output
     bucket is configured in the gateway, and only for a key that the job can have made and the policy gives to the caller;
     empty otherwise. It gives access to whoever has it: treat it as a secret. The address of a page stays the same for
-    some time, so that browsers and CDNs can cache what it gives.
+    some time (up to 10 minutes, less for short times), so that browsers and CDNs can cache what it gives.
     """
-    picture_index: _builtins.int
+    picture_index: builtins.int
     """Spreadsheets: index of the image in the whole document. 0 otherwise."""
-    picture_number: _builtins.int
+    picture_number: builtins.int
     """Spreadsheets: index of the image in its sheet. 0 otherwise."""
-    sheet_picture_count: _builtins.int
+    sheet_picture_count: builtins.int
     """Spreadsheets: number of images of this sheet. 0 otherwise."""
-    content_type: _builtins.str
-    """MIME type of the result: `image/jpeg`, `image/png` or `application/pdf`. Empty when the cloud does not tell."""
-    width: _builtins.int
-    """Width of the image in pixels. 0 when the cloud does not tell."""
-    height: _builtins.int
-    """Height of the image in pixels. 0 when the cloud does not tell."""
+    content_type: builtins.str
+    """MIME type of the result: `image/jpeg`, `image/png` or `application/pdf`, from what the job was asked for or the cloud
+    says that it made. Replies of the cloud have no sizes of images.
+    """
     def __init__(
         self,
         *,
-        page_number: _builtins.int = ...,
-        object: _builtins.str = ...,
-        url: _builtins.str = ...,
-        picture_index: _builtins.int = ...,
-        picture_number: _builtins.int = ...,
-        sheet_picture_count: _builtins.int = ...,
-        content_type: _builtins.str = ...,
-        width: _builtins.int = ...,
-        height: _builtins.int = ...,
+        page_number: builtins.int = ...,
+        object: builtins.str = ...,
+        url: builtins.str = ...,
+        picture_index: builtins.int = ...,
+        picture_number: builtins.int = ...,
+        sheet_picture_count: builtins.int = ...,
+        content_type: builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "height", b"height", "object", b"object", "page_number", b"page_number", "picture_index", b"picture_index", "picture_number", b"picture_number", "sheet_picture_count", b"sheet_picture_count", "url", b"url", "width", b"width"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    def ClearField(self, field_name: typing.Literal["content_type", b"content_type", "object", b"object", "page_number", b"page_number", "picture_index", b"picture_index", "picture_number", b"picture_number", "sheet_picture_count", b"sheet_picture_count", "url", b"url"]) -> None: ...
 
-Global___Page: _TypeAlias = Page  # noqa: Y015
+Global___Page: typing_extensions.TypeAlias = Page
 
-@_typing.final
-class JobFailure(_message.Message):
+@typing.final
+class JobFailure(google.protobuf.message.Message):
     """Why a job failed."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     class _Reason:
-        ValueType = _typing.NewType("ValueType", _builtins.int)
-        V: _TypeAlias = ValueType  # noqa: Y015
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
 
-    class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[JobFailure._Reason.ValueType], _builtins.type):
-        DESCRIPTOR: _descriptor.EnumDescriptor
+    class _ReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[JobFailure._Reason.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
         REASON_UNSPECIFIED: JobFailure._Reason.ValueType  # 0
         """The cloud's code is not one whose meaning is known; `code` has it. Trying again may help, and is charged again."""
         REASON_ENCRYPTED: JobFailure._Reason.ValueType  # 1
@@ -581,26 +604,22 @@ class JobFailure(_message.Message):
     REASON_PERMISSION: JobFailure.Reason.ValueType  # 9
     """The cloud may not read the source document or write the results."""
 
-    CODE_FIELD_NUMBER: _builtins.int
-    MESSAGE_FIELD_NUMBER: _builtins.int
-    REASON_FIELD_NUMBER: _builtins.int
-    code: _builtins.str
+    CODE_FIELD_NUMBER: builtins.int
+    MESSAGE_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    code: builtins.str
     """The cloud's error code. The vendor publishes no list for this kind of job; decide on `reason`."""
-    message: _builtins.str
+    message: builtins.str
     """The cloud's message, for people."""
     reason: Global___JobFailure.Reason.ValueType
     """Why, as far as the meaning of `code` is known."""
     def __init__(
         self,
         *,
-        code: _builtins.str = ...,
-        message: _builtins.str = ...,
+        code: builtins.str = ...,
+        message: builtins.str = ...,
         reason: Global___JobFailure.Reason.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "reason", b"reason"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    def ClearField(self, field_name: typing.Literal["code", b"code", "message", b"message", "reason", b"reason"]) -> None: ...
 
-Global___JobFailure: _TypeAlias = JobFailure  # noqa: Y015
+Global___JobFailure: typing_extensions.TypeAlias = JobFailure

@@ -3,199 +3,186 @@
 isort:skip_file
 """
 
-from collections import abc as _abc
-from docpreview.v1 import error_reason_pb2 as _error_reason_pb2
-from docpreview.v1 import preview_job_pb2 as _preview_job_pb2
-from google.protobuf import descriptor as _descriptor
-from google.protobuf import duration_pb2 as _duration_pb2
-from google.protobuf import message as _message
-from google.protobuf import timestamp_pb2 as _timestamp_pb2
-from google.protobuf.internal import containers as _containers
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
-import builtins as _builtins
+import builtins
+import collections.abc
+import docpreview.v1.error_reason_pb2
+import docpreview.v1.preview_job_pb2
+import google.protobuf.descriptor
+import google.protobuf.duration_pb2
+import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
+import google.protobuf.message
+import google.protobuf.timestamp_pb2
 import sys
-import typing as _typing
+import typing
 
-if sys.version_info >= (3, 11):
-    from typing import TypeAlias as _TypeAlias, Never as _Never
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
 else:
-    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
+    import typing_extensions
 
-DESCRIPTOR: _descriptor.FileDescriptor
+DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
-@_typing.final
-class CreatePreviewJobRequest(_message.Message):
+@typing.final
+class CreatePreviewJobRequest(google.protobuf.message.Message):
     """Request of CreatePreviewJob."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    BUCKET_FIELD_NUMBER: _builtins.int
-    QUEUE_ID_FIELD_NUMBER: _builtins.int
-    INPUT_OBJECT_FIELD_NUMBER: _builtins.int
-    OUTPUT_FIELD_NUMBER: _builtins.int
-    OPTIONS_FIELD_NUMBER: _builtins.int
-    USER_DATA_FIELD_NUMBER: _builtins.int
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
-    PRESET_FIELD_NUMBER: _builtins.int
-    bucket: _builtins.str
+    BUCKET_FIELD_NUMBER: builtins.int
+    QUEUE_ID_FIELD_NUMBER: builtins.int
+    INPUT_OBJECT_FIELD_NUMBER: builtins.int
+    OUTPUT_FIELD_NUMBER: builtins.int
+    OPTIONS_FIELD_NUMBER: builtins.int
+    USER_DATA_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    PRESET_FIELD_NUMBER: builtins.int
+    bucket: builtins.str
     """Bucket of the source document: `<name>-<appid>`, one that the gateway is configured for. Required."""
-    queue_id: _builtins.str
+    queue_id: builtins.str
     """Queue to put the job in. Default: the queue configured for the bucket, else the bucket's default queue."""
-    input_object: _builtins.str
+    input_object: builtins.str
     """Key of the source document, 1 to 850 bytes of UTF-8. The cloud takes sources up to 200 MB and 5000 pages. Required."""
-    user_data: _builtins.str
+    user_data: builtins.str
     """Text that is attached to the job, at most 960 printable ASCII characters. The vendor does not document it for this
     kind of job, so a read may come without it.
     """
-    request_id: _builtins.str
+    request_id: builtins.str
     """A UUID that makes the create idempotent for 24 hours (a setting): the same id and request give the same job. Where the
     output's `object` contains `${RequestToken}`, that is replaced by a text that is unique to the create. Default: the
     create is not idempotent.
     """
-    preset: _builtins.str
+    preset: builtins.str
     """Name of a preset: options that the gateway's policy keeps under a name, 1 to 64 of `A-Z a-z 0-9 . _ -`. Fields that
     `options` sets win over the preset's. PERMISSION_DENIED when the caller has no preset of this name. Default: none.
     """
-    @_builtins.property
-    def output(self) -> _preview_job_pb2.ObjectLocation:
+    @property
+    def output(self) -> docpreview.v1.preview_job_pb2.ObjectLocation:
         """Where the results go. `bucket` defaults to the input's and must be configured in the gateway too; `region` may be
         left empty, else it must be the configured one. `object` is a template: its last part must contain `${Number}`
         (results counted from 1) or `${Page}` (page of the source); for spreadsheets the path must also contain
         `${SheetID}`. Required.
         """
 
-    @_builtins.property
-    def options(self) -> _preview_job_pb2.PreviewOptions:
+    @property
+    def options(self) -> docpreview.v1.preview_job_pb2.PreviewOptions:
         """How to convert. Default: the cloud's defaults."""
 
     def __init__(
         self,
         *,
-        bucket: _builtins.str = ...,
-        queue_id: _builtins.str = ...,
-        input_object: _builtins.str = ...,
-        output: _preview_job_pb2.ObjectLocation | None = ...,
-        options: _preview_job_pb2.PreviewOptions | None = ...,
-        user_data: _builtins.str = ...,
-        request_id: _builtins.str = ...,
-        preset: _builtins.str = ...,
+        bucket: builtins.str = ...,
+        queue_id: builtins.str = ...,
+        input_object: builtins.str = ...,
+        output: docpreview.v1.preview_job_pb2.ObjectLocation | None = ...,
+        options: docpreview.v1.preview_job_pb2.PreviewOptions | None = ...,
+        user_data: builtins.str = ...,
+        request_id: builtins.str = ...,
+        preset: builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "output", b"output"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "input_object", b"input_object", "options", b"options", "output", b"output", "preset", b"preset", "queue_id", b"queue_id", "request_id", b"request_id", "user_data", b"user_data"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    def HasField(self, field_name: typing.Literal["options", b"options", "output", b"output"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["bucket", b"bucket", "input_object", b"input_object", "options", b"options", "output", b"output", "preset", b"preset", "queue_id", b"queue_id", "request_id", b"request_id", "user_data", b"user_data"]) -> None: ...
 
-Global___CreatePreviewJobRequest: _TypeAlias = CreatePreviewJobRequest  # noqa: Y015
+Global___CreatePreviewJobRequest: typing_extensions.TypeAlias = CreatePreviewJobRequest
 
-@_typing.final
-class GetPreviewJobRequest(_message.Message):
+@typing.final
+class GetPreviewJobRequest(google.protobuf.message.Message):
     """Request of GetPreviewJob."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    BUCKET_FIELD_NUMBER: _builtins.int
-    JOB_ID_FIELD_NUMBER: _builtins.int
-    PAGE_URL_TTL_FIELD_NUMBER: _builtins.int
-    bucket: _builtins.str
+    BUCKET_FIELD_NUMBER: builtins.int
+    JOB_ID_FIELD_NUMBER: builtins.int
+    PAGE_URL_TTL_FIELD_NUMBER: builtins.int
+    bucket: builtins.str
     """Bucket of the source document. Required."""
-    job_id: _builtins.str
+    job_id: builtins.str
     """Id of the job, 1 to 64 letters and digits. Required."""
-    @_builtins.property
-    def page_url_ttl(self) -> _duration_pb2.Duration:
+    @property
+    def page_url_ttl(self) -> google.protobuf.duration_pb2.Duration:
         """When set, the caller's pages come with a signed `url` that is valid this long: 1 second to 1 hour."""
 
     def __init__(
         self,
         *,
-        bucket: _builtins.str = ...,
-        job_id: _builtins.str = ...,
-        page_url_ttl: _duration_pb2.Duration | None = ...,
+        bucket: builtins.str = ...,
+        job_id: builtins.str = ...,
+        page_url_ttl: google.protobuf.duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["page_url_ttl", b"page_url_ttl"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "job_id", b"job_id", "page_url_ttl", b"page_url_ttl"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    def HasField(self, field_name: typing.Literal["page_url_ttl", b"page_url_ttl"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["bucket", b"bucket", "job_id", b"job_id", "page_url_ttl", b"page_url_ttl"]) -> None: ...
 
-Global___GetPreviewJobRequest: _TypeAlias = GetPreviewJobRequest  # noqa: Y015
+Global___GetPreviewJobRequest: typing_extensions.TypeAlias = GetPreviewJobRequest
 
-@_typing.final
-class BatchGetPreviewJobsRequest(_message.Message):
+@typing.final
+class BatchGetPreviewJobsRequest(google.protobuf.message.Message):
     """Request of BatchGetPreviewJobs."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    BUCKET_FIELD_NUMBER: _builtins.int
-    JOB_IDS_FIELD_NUMBER: _builtins.int
-    PAGE_URL_TTL_FIELD_NUMBER: _builtins.int
-    bucket: _builtins.str
+    BUCKET_FIELD_NUMBER: builtins.int
+    JOB_IDS_FIELD_NUMBER: builtins.int
+    PAGE_URL_TTL_FIELD_NUMBER: builtins.int
+    bucket: builtins.str
     """Bucket of the source documents. Required."""
-    @_builtins.property
-    def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+    @property
+    def job_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Ids of the jobs, 1 to 100. An id that is given twice is answered twice."""
 
-    @_builtins.property
-    def page_url_ttl(self) -> _duration_pb2.Duration:
+    @property
+    def page_url_ttl(self) -> google.protobuf.duration_pb2.Duration:
         """When set, the caller's pages come with a signed `url` that is valid this long: 1 second to 1 hour."""
 
     def __init__(
         self,
         *,
-        bucket: _builtins.str = ...,
-        job_ids: _abc.Iterable[_builtins.str] | None = ...,
-        page_url_ttl: _duration_pb2.Duration | None = ...,
+        bucket: builtins.str = ...,
+        job_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        page_url_ttl: google.protobuf.duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["page_url_ttl", b"page_url_ttl"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "job_ids", b"job_ids", "page_url_ttl", b"page_url_ttl"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    def HasField(self, field_name: typing.Literal["page_url_ttl", b"page_url_ttl"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["bucket", b"bucket", "job_ids", b"job_ids", "page_url_ttl", b"page_url_ttl"]) -> None: ...
 
-Global___BatchGetPreviewJobsRequest: _TypeAlias = BatchGetPreviewJobsRequest  # noqa: Y015
+Global___BatchGetPreviewJobsRequest: typing_extensions.TypeAlias = BatchGetPreviewJobsRequest
 
-@_typing.final
-class BatchGetPreviewJobsResponse(_message.Message):
+@typing.final
+class BatchGetPreviewJobsResponse(google.protobuf.message.Message):
     """Response of BatchGetPreviewJobs."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    JOBS_FIELD_NUMBER: _builtins.int
-    MISSING_JOB_IDS_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_preview_job_pb2.PreviewJob]:
+    JOBS_FIELD_NUMBER: builtins.int
+    MISSING_JOB_IDS_FIELD_NUMBER: builtins.int
+    @property
+    def jobs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[docpreview.v1.preview_job_pb2.PreviewJob]:
         """The jobs that exist, in the order that was asked."""
 
-    @_builtins.property
-    def missing_job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+    @property
+    def missing_job_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The ids that do not exist (any more), in the order that was asked."""
 
     def __init__(
         self,
         *,
-        jobs: _abc.Iterable[_preview_job_pb2.PreviewJob] | None = ...,
-        missing_job_ids: _abc.Iterable[_builtins.str] | None = ...,
+        jobs: collections.abc.Iterable[docpreview.v1.preview_job_pb2.PreviewJob] | None = ...,
+        missing_job_ids: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["jobs", b"jobs", "missing_job_ids", b"missing_job_ids"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    def ClearField(self, field_name: typing.Literal["jobs", b"jobs", "missing_job_ids", b"missing_job_ids"]) -> None: ...
 
-Global___BatchGetPreviewJobsResponse: _TypeAlias = BatchGetPreviewJobsResponse  # noqa: Y015
+Global___BatchGetPreviewJobsResponse: typing_extensions.TypeAlias = BatchGetPreviewJobsResponse
 
-@_typing.final
-class ListPreviewJobsRequest(_message.Message):
+@typing.final
+class ListPreviewJobsRequest(google.protobuf.message.Message):
     """Request of ListPreviewJobs."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     class _Order:
-        ValueType = _typing.NewType("ValueType", _builtins.int)
-        V: _TypeAlias = ValueType  # noqa: Y015
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
 
-    class _OrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ListPreviewJobsRequest._Order.ValueType], _builtins.type):
-        DESCRIPTOR: _descriptor.EnumDescriptor
+    class _OrderEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[ListPreviewJobsRequest._Order.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
         ORDER_UNSPECIFIED: ListPreviewJobsRequest._Order.ValueType  # 0
         """Not set: newest first."""
         ORDER_NEWEST_FIRST: ListPreviewJobsRequest._Order.ValueType  # 1
@@ -213,299 +200,267 @@ class ListPreviewJobsRequest(_message.Message):
     ORDER_OLDEST_FIRST: ListPreviewJobsRequest.Order.ValueType  # 2
     """Oldest first."""
 
-    BUCKET_FIELD_NUMBER: _builtins.int
-    QUEUE_ID_FIELD_NUMBER: _builtins.int
-    STATES_FIELD_NUMBER: _builtins.int
-    ORDER_FIELD_NUMBER: _builtins.int
-    CREATED_AFTER_FIELD_NUMBER: _builtins.int
-    CREATED_BEFORE_FIELD_NUMBER: _builtins.int
-    PAGE_SIZE_FIELD_NUMBER: _builtins.int
-    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    INCLUDE_PAGES_FIELD_NUMBER: _builtins.int
-    bucket: _builtins.str
+    BUCKET_FIELD_NUMBER: builtins.int
+    QUEUE_ID_FIELD_NUMBER: builtins.int
+    STATES_FIELD_NUMBER: builtins.int
+    ORDER_FIELD_NUMBER: builtins.int
+    CREATED_AFTER_FIELD_NUMBER: builtins.int
+    CREATED_BEFORE_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    INCLUDE_PAGES_FIELD_NUMBER: builtins.int
+    bucket: builtins.str
     """Bucket of the source documents. Required."""
-    queue_id: _builtins.str
+    queue_id: builtins.str
     """Only jobs of this queue. Default: all queues."""
     order: Global___ListPreviewJobsRequest.Order.ValueType
     """Order by creation time. Default: newest first."""
-    page_size: _builtins.int
+    page_size: builtins.int
     """At most this many jobs, 0 or more; 0 means 10, more than 100 means 100 (AIP-158). A page may hold fewer jobs although
     more follow.
     """
-    page_token: _builtins.str
+    page_token: builtins.str
     """The `next_page_token` of the page before. All other fields but page_size and include_pages must be as they were."""
-    include_pages: _builtins.bool
+    include_pages: builtins.bool
     """Whether `result.pages` is filled in. Default false: a job of 5000 pages has about half a megabyte of them."""
-    @_builtins.property
-    def states(self) -> _containers.RepeatedScalarFieldContainer[_preview_job_pb2.PreviewJob.State.ValueType]:
+    @property
+    def states(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[docpreview.v1.preview_job_pb2.PreviewJob.State.ValueType]:
         """Only jobs in these states. Default: all states."""
 
-    @_builtins.property
-    def created_after(self) -> _timestamp_pb2.Timestamp:
+    @property
+    def created_after(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """Only jobs created at or after this time. Whole seconds: the cloud knows no fractions."""
 
-    @_builtins.property
-    def created_before(self) -> _timestamp_pb2.Timestamp:
+    @property
+    def created_before(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """Only jobs created at or before this time, which must not be before `created_after`. Whole seconds."""
 
     def __init__(
         self,
         *,
-        bucket: _builtins.str = ...,
-        queue_id: _builtins.str = ...,
-        states: _abc.Iterable[_preview_job_pb2.PreviewJob.State.ValueType] | None = ...,
+        bucket: builtins.str = ...,
+        queue_id: builtins.str = ...,
+        states: collections.abc.Iterable[docpreview.v1.preview_job_pb2.PreviewJob.State.ValueType] | None = ...,
         order: Global___ListPreviewJobsRequest.Order.ValueType = ...,
-        created_after: _timestamp_pb2.Timestamp | None = ...,
-        created_before: _timestamp_pb2.Timestamp | None = ...,
-        page_size: _builtins.int = ...,
-        page_token: _builtins.str = ...,
-        include_pages: _builtins.bool = ...,
+        created_after: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        created_before: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+        include_pages: builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after", "created_before", b"created_before"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "created_after", b"created_after", "created_before", b"created_before", "include_pages", b"include_pages", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "queue_id", b"queue_id", "states", b"states"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    def HasField(self, field_name: typing.Literal["created_after", b"created_after", "created_before", b"created_before"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["bucket", b"bucket", "created_after", b"created_after", "created_before", b"created_before", "include_pages", b"include_pages", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "queue_id", b"queue_id", "states", b"states"]) -> None: ...
 
-Global___ListPreviewJobsRequest: _TypeAlias = ListPreviewJobsRequest  # noqa: Y015
+Global___ListPreviewJobsRequest: typing_extensions.TypeAlias = ListPreviewJobsRequest
 
-@_typing.final
-class ListPreviewJobsResponse(_message.Message):
+@typing.final
+class ListPreviewJobsResponse(google.protobuf.message.Message):
     """Response of ListPreviewJobs."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    JOBS_FIELD_NUMBER: _builtins.int
-    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    next_page_token: _builtins.str
+    JOBS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
     """Token of the next page. Empty after the last page; a page may be empty although more follow. It is opaque, valid for
     this caller and these filters, and lives as long as the cloud's own cursor.
     """
-    @_builtins.property
-    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_preview_job_pb2.PreviewJob]:
+    @property
+    def jobs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[docpreview.v1.preview_job_pb2.PreviewJob]:
         """The jobs of this page."""
 
     def __init__(
         self,
         *,
-        jobs: _abc.Iterable[_preview_job_pb2.PreviewJob] | None = ...,
-        next_page_token: _builtins.str = ...,
+        jobs: collections.abc.Iterable[docpreview.v1.preview_job_pb2.PreviewJob] | None = ...,
+        next_page_token: builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["jobs", b"jobs", "next_page_token", b"next_page_token"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    def ClearField(self, field_name: typing.Literal["jobs", b"jobs", "next_page_token", b"next_page_token"]) -> None: ...
 
-Global___ListPreviewJobsResponse: _TypeAlias = ListPreviewJobsResponse  # noqa: Y015
+Global___ListPreviewJobsResponse: typing_extensions.TypeAlias = ListPreviewJobsResponse
 
-@_typing.final
-class WaitPreviewJobRequest(_message.Message):
+@typing.final
+class WaitPreviewJobRequest(google.protobuf.message.Message):
     """Request of WaitPreviewJob."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    BUCKET_FIELD_NUMBER: _builtins.int
-    JOB_ID_FIELD_NUMBER: _builtins.int
-    TIMEOUT_FIELD_NUMBER: _builtins.int
-    PAGE_URL_TTL_FIELD_NUMBER: _builtins.int
-    bucket: _builtins.str
+    BUCKET_FIELD_NUMBER: builtins.int
+    JOB_ID_FIELD_NUMBER: builtins.int
+    TIMEOUT_FIELD_NUMBER: builtins.int
+    PAGE_URL_TTL_FIELD_NUMBER: builtins.int
+    bucket: builtins.str
     """Bucket of the source document. Required."""
-    job_id: _builtins.str
+    job_id: builtins.str
     """Id of the job, 1 to 64 letters and digits. Required."""
-    @_builtins.property
-    def timeout(self) -> _duration_pb2.Duration:
+    @property
+    def timeout(self) -> google.protobuf.duration_pb2.Duration:
         """How long to wait at most, 0 to 5 minutes. 0 returns the present state. Default: until shortly before the call's
         deadline, at most 5 minutes.
         """
 
-    @_builtins.property
-    def page_url_ttl(self) -> _duration_pb2.Duration:
+    @property
+    def page_url_ttl(self) -> google.protobuf.duration_pb2.Duration:
         """When set, the caller's pages come with a signed `url` that is valid this long: 1 second to 1 hour."""
 
     def __init__(
         self,
         *,
-        bucket: _builtins.str = ...,
-        job_id: _builtins.str = ...,
-        timeout: _duration_pb2.Duration | None = ...,
-        page_url_ttl: _duration_pb2.Duration | None = ...,
+        bucket: builtins.str = ...,
+        job_id: builtins.str = ...,
+        timeout: google.protobuf.duration_pb2.Duration | None = ...,
+        page_url_ttl: google.protobuf.duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["page_url_ttl", b"page_url_ttl", "timeout", b"timeout"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "job_id", b"job_id", "page_url_ttl", b"page_url_ttl", "timeout", b"timeout"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    def HasField(self, field_name: typing.Literal["page_url_ttl", b"page_url_ttl", "timeout", b"timeout"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["bucket", b"bucket", "job_id", b"job_id", "page_url_ttl", b"page_url_ttl", "timeout", b"timeout"]) -> None: ...
 
-Global___WaitPreviewJobRequest: _TypeAlias = WaitPreviewJobRequest  # noqa: Y015
+Global___WaitPreviewJobRequest: typing_extensions.TypeAlias = WaitPreviewJobRequest
 
-@_typing.final
-class WatchPreviewJobRequest(_message.Message):
+@typing.final
+class WatchPreviewJobRequest(google.protobuf.message.Message):
     """Request of WatchPreviewJob."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    BUCKET_FIELD_NUMBER: _builtins.int
-    JOB_ID_FIELD_NUMBER: _builtins.int
-    PAGE_URL_TTL_FIELD_NUMBER: _builtins.int
-    bucket: _builtins.str
+    BUCKET_FIELD_NUMBER: builtins.int
+    JOB_ID_FIELD_NUMBER: builtins.int
+    PAGE_URL_TTL_FIELD_NUMBER: builtins.int
+    bucket: builtins.str
     """Bucket of the source document. Required."""
-    job_id: _builtins.str
+    job_id: builtins.str
     """Id of the job, 1 to 64 letters and digits. Required."""
-    @_builtins.property
-    def page_url_ttl(self) -> _duration_pb2.Duration:
+    @property
+    def page_url_ttl(self) -> google.protobuf.duration_pb2.Duration:
         """When set, the caller's pages come with a signed `url` that is valid this long: 1 second to 1 hour."""
 
     def __init__(
         self,
         *,
-        bucket: _builtins.str = ...,
-        job_id: _builtins.str = ...,
-        page_url_ttl: _duration_pb2.Duration | None = ...,
+        bucket: builtins.str = ...,
+        job_id: builtins.str = ...,
+        page_url_ttl: google.protobuf.duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["page_url_ttl", b"page_url_ttl"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "job_id", b"job_id", "page_url_ttl", b"page_url_ttl"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    def HasField(self, field_name: typing.Literal["page_url_ttl", b"page_url_ttl"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["bucket", b"bucket", "job_id", b"job_id", "page_url_ttl", b"page_url_ttl"]) -> None: ...
 
-Global___WatchPreviewJobRequest: _TypeAlias = WatchPreviewJobRequest  # noqa: Y015
+Global___WatchPreviewJobRequest: typing_extensions.TypeAlias = WatchPreviewJobRequest
 
-@_typing.final
-class WatchPreviewJobResponse(_message.Message):
+@typing.final
+class WatchPreviewJobResponse(google.protobuf.message.Message):
     """Response of WatchPreviewJob."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    JOB_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def job(self) -> _preview_job_pb2.PreviewJob:
+    JOB_FIELD_NUMBER: builtins.int
+    @property
+    def job(self) -> docpreview.v1.preview_job_pb2.PreviewJob:
         """The job as it is now. Unset in a heartbeat."""
 
     def __init__(
         self,
         *,
-        job: _preview_job_pb2.PreviewJob | None = ...,
+        job: docpreview.v1.preview_job_pb2.PreviewJob | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    def HasField(self, field_name: typing.Literal["job", b"job"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["job", b"job"]) -> None: ...
 
-Global___WatchPreviewJobResponse: _TypeAlias = WatchPreviewJobResponse  # noqa: Y015
+Global___WatchPreviewJobResponse: typing_extensions.TypeAlias = WatchPreviewJobResponse
 
-@_typing.final
-class WatchPreviewJobsRequest(_message.Message):
+@typing.final
+class WatchPreviewJobsRequest(google.protobuf.message.Message):
     """Request of WatchPreviewJobs."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    BUCKET_FIELD_NUMBER: _builtins.int
-    JOB_IDS_FIELD_NUMBER: _builtins.int
-    PAGE_URL_TTL_FIELD_NUMBER: _builtins.int
-    bucket: _builtins.str
+    BUCKET_FIELD_NUMBER: builtins.int
+    JOB_IDS_FIELD_NUMBER: builtins.int
+    PAGE_URL_TTL_FIELD_NUMBER: builtins.int
+    bucket: builtins.str
     """Bucket of the source documents. Required."""
-    @_builtins.property
-    def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+    @property
+    def job_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Ids of the jobs, 1 to 1000, each 1 to 64 letters and digits. An id that is given twice is followed once. Required."""
 
-    @_builtins.property
-    def page_url_ttl(self) -> _duration_pb2.Duration:
+    @property
+    def page_url_ttl(self) -> google.protobuf.duration_pb2.Duration:
         """When set, the caller's pages come with a signed `url` that is valid this long: 1 second to 1 hour."""
 
     def __init__(
         self,
         *,
-        bucket: _builtins.str = ...,
-        job_ids: _abc.Iterable[_builtins.str] | None = ...,
-        page_url_ttl: _duration_pb2.Duration | None = ...,
+        bucket: builtins.str = ...,
+        job_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        page_url_ttl: google.protobuf.duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["page_url_ttl", b"page_url_ttl"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "job_ids", b"job_ids", "page_url_ttl", b"page_url_ttl"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    def HasField(self, field_name: typing.Literal["page_url_ttl", b"page_url_ttl"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["bucket", b"bucket", "job_ids", b"job_ids", "page_url_ttl", b"page_url_ttl"]) -> None: ...
 
-Global___WatchPreviewJobsRequest: _TypeAlias = WatchPreviewJobsRequest  # noqa: Y015
+Global___WatchPreviewJobsRequest: typing_extensions.TypeAlias = WatchPreviewJobsRequest
 
-@_typing.final
-class WatchPreviewJobsResponse(_message.Message):
+@typing.final
+class WatchPreviewJobsResponse(google.protobuf.message.Message):
     """Response of WatchPreviewJobs: one event."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    @_typing.final
-    class Heartbeat(_message.Message):
+    @typing.final
+    class Heartbeat(google.protobuf.message.Message):
         """Nothing has changed; the stream lives."""
 
-        DESCRIPTOR: _descriptor.Descriptor
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
         def __init__(
             self,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    @_typing.final
-    class JobError(_message.Message):
+    @typing.final
+    class JobError(google.protobuf.message.Message):
         """A job that is not followed any longer in this stream."""
 
-        DESCRIPTOR: _descriptor.Descriptor
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-        JOB_ID_FIELD_NUMBER: _builtins.int
-        REASON_FIELD_NUMBER: _builtins.int
-        MESSAGE_FIELD_NUMBER: _builtins.int
-        job_id: _builtins.str
+        JOB_ID_FIELD_NUMBER: builtins.int
+        REASON_FIELD_NUMBER: builtins.int
+        MESSAGE_FIELD_NUMBER: builtins.int
+        job_id: builtins.str
         """Id of the job."""
-        reason: _error_reason_pb2.ErrorReason.ValueType
+        reason: docpreview.v1.error_reason_pb2.ErrorReason.ValueType
         """Why, as in a failed WatchPreviewJob."""
-        message: _builtins.str
+        message: builtins.str
         """The error's message, for people."""
         def __init__(
             self,
             *,
-            job_id: _builtins.str = ...,
-            reason: _error_reason_pb2.ErrorReason.ValueType = ...,
-            message: _builtins.str = ...,
+            job_id: builtins.str = ...,
+            reason: docpreview.v1.error_reason_pb2.ErrorReason.ValueType = ...,
+            message: builtins.str = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "message", b"message", "reason", b"reason"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
+        def ClearField(self, field_name: typing.Literal["job_id", b"job_id", "message", b"message", "reason", b"reason"]) -> None: ...
 
-    JOB_FIELD_NUMBER: _builtins.int
-    ERROR_FIELD_NUMBER: _builtins.int
-    HEARTBEAT_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def job(self) -> _preview_job_pb2.PreviewJob:
+    JOB_FIELD_NUMBER: builtins.int
+    ERROR_FIELD_NUMBER: builtins.int
+    HEARTBEAT_FIELD_NUMBER: builtins.int
+    @property
+    def job(self) -> docpreview.v1.preview_job_pb2.PreviewJob:
         """A job as it is now. When its state is terminal nothing more comes of it."""
 
-    @_builtins.property
+    @property
     def error(self) -> Global___WatchPreviewJobsResponse.JobError:
         """An error of one job. Nothing more comes of it."""
 
-    @_builtins.property
+    @property
     def heartbeat(self) -> Global___WatchPreviewJobsResponse.Heartbeat:
         """Nothing."""
 
     def __init__(
         self,
         *,
-        job: _preview_job_pb2.PreviewJob | None = ...,
+        job: docpreview.v1.preview_job_pb2.PreviewJob | None = ...,
         error: Global___WatchPreviewJobsResponse.JobError | None = ...,
         heartbeat: Global___WatchPreviewJobsResponse.Heartbeat | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "event", b"event", "heartbeat", b"heartbeat", "job", b"job"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "event", b"event", "heartbeat", b"heartbeat", "job", b"job"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["job", "error", "heartbeat"]  # noqa: Y015
-    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+    def HasField(self, field_name: typing.Literal["error", b"error", "event", b"event", "heartbeat", b"heartbeat", "job", b"job"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["error", b"error", "event", b"event", "heartbeat", b"heartbeat", "job", b"job"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["event", b"event"]) -> typing.Literal["job", "error", "heartbeat"] | None: ...
 
-Global___WatchPreviewJobsResponse: _TypeAlias = WatchPreviewJobsResponse  # noqa: Y015
+Global___WatchPreviewJobsResponse: typing_extensions.TypeAlias = WatchPreviewJobsResponse

@@ -3,31 +3,142 @@
 isort:skip_file
 """
 
-from collections import abc as _abc
-from docpreview.v1 import preview_job_pb2 as _preview_job_pb2
-from docpreview.v1 import preview_job_service_pb2 as _preview_job_service_pb2
-from grpc import aio as _aio
-import abc as _abc_1
-import grpc as _grpc
+import abc
+import collections.abc
+import docpreview.v1.preview_job_pb2
+import docpreview.v1.preview_job_service_pb2
+import grpc
+import grpc.aio
 import sys
-import typing as _typing
+import typing
 
-if sys.version_info >= (3, 11):
-    from typing import Self as _Self
+if sys.version_info >= (3, 13):
+    import typing as typing_extensions
 else:
-    from typing_extensions import Self as _Self
+    import typing_extensions
 
-_T = _typing.TypeVar("_T")
+_T = typing.TypeVar("_T")
 
-class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
+class _MaybeAsyncIterator(collections.abc.AsyncIterator[_T], collections.abc.Iterator[_T], metaclass=abc.ABCMeta): ...
 
-class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
+class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type: ignore[misc, type-arg]
     ...
 
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
+_PreviewJobServiceCreatePreviewJobType = typing_extensions.TypeVar(
+    '_PreviewJobServiceCreatePreviewJobType',
+    grpc.UnaryUnaryMultiCallable[
+        docpreview.v1.preview_job_service_pb2.CreatePreviewJobRequest,
+        docpreview.v1.preview_job_pb2.PreviewJob,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        docpreview.v1.preview_job_service_pb2.CreatePreviewJobRequest,
+        docpreview.v1.preview_job_pb2.PreviewJob,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        docpreview.v1.preview_job_service_pb2.CreatePreviewJobRequest,
+        docpreview.v1.preview_job_pb2.PreviewJob,
+    ],
+)
 
-class PreviewJobServiceStub:
+_PreviewJobServiceGetPreviewJobType = typing_extensions.TypeVar(
+    '_PreviewJobServiceGetPreviewJobType',
+    grpc.UnaryUnaryMultiCallable[
+        docpreview.v1.preview_job_service_pb2.GetPreviewJobRequest,
+        docpreview.v1.preview_job_pb2.PreviewJob,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        docpreview.v1.preview_job_service_pb2.GetPreviewJobRequest,
+        docpreview.v1.preview_job_pb2.PreviewJob,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        docpreview.v1.preview_job_service_pb2.GetPreviewJobRequest,
+        docpreview.v1.preview_job_pb2.PreviewJob,
+    ],
+)
+
+_PreviewJobServiceBatchGetPreviewJobsType = typing_extensions.TypeVar(
+    '_PreviewJobServiceBatchGetPreviewJobsType',
+    grpc.UnaryUnaryMultiCallable[
+        docpreview.v1.preview_job_service_pb2.BatchGetPreviewJobsRequest,
+        docpreview.v1.preview_job_service_pb2.BatchGetPreviewJobsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        docpreview.v1.preview_job_service_pb2.BatchGetPreviewJobsRequest,
+        docpreview.v1.preview_job_service_pb2.BatchGetPreviewJobsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        docpreview.v1.preview_job_service_pb2.BatchGetPreviewJobsRequest,
+        docpreview.v1.preview_job_service_pb2.BatchGetPreviewJobsResponse,
+    ],
+)
+
+_PreviewJobServiceListPreviewJobsType = typing_extensions.TypeVar(
+    '_PreviewJobServiceListPreviewJobsType',
+    grpc.UnaryUnaryMultiCallable[
+        docpreview.v1.preview_job_service_pb2.ListPreviewJobsRequest,
+        docpreview.v1.preview_job_service_pb2.ListPreviewJobsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        docpreview.v1.preview_job_service_pb2.ListPreviewJobsRequest,
+        docpreview.v1.preview_job_service_pb2.ListPreviewJobsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        docpreview.v1.preview_job_service_pb2.ListPreviewJobsRequest,
+        docpreview.v1.preview_job_service_pb2.ListPreviewJobsResponse,
+    ],
+)
+
+_PreviewJobServiceWaitPreviewJobType = typing_extensions.TypeVar(
+    '_PreviewJobServiceWaitPreviewJobType',
+    grpc.UnaryUnaryMultiCallable[
+        docpreview.v1.preview_job_service_pb2.WaitPreviewJobRequest,
+        docpreview.v1.preview_job_pb2.PreviewJob,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        docpreview.v1.preview_job_service_pb2.WaitPreviewJobRequest,
+        docpreview.v1.preview_job_pb2.PreviewJob,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        docpreview.v1.preview_job_service_pb2.WaitPreviewJobRequest,
+        docpreview.v1.preview_job_pb2.PreviewJob,
+    ],
+)
+
+_PreviewJobServiceWatchPreviewJobType = typing_extensions.TypeVar(
+    '_PreviewJobServiceWatchPreviewJobType',
+    grpc.UnaryStreamMultiCallable[
+        docpreview.v1.preview_job_service_pb2.WatchPreviewJobRequest,
+        docpreview.v1.preview_job_service_pb2.WatchPreviewJobResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        docpreview.v1.preview_job_service_pb2.WatchPreviewJobRequest,
+        docpreview.v1.preview_job_service_pb2.WatchPreviewJobResponse,
+    ],
+    default=grpc.UnaryStreamMultiCallable[
+        docpreview.v1.preview_job_service_pb2.WatchPreviewJobRequest,
+        docpreview.v1.preview_job_service_pb2.WatchPreviewJobResponse,
+    ],
+)
+
+_PreviewJobServiceWatchPreviewJobsType = typing_extensions.TypeVar(
+    '_PreviewJobServiceWatchPreviewJobsType',
+    grpc.UnaryStreamMultiCallable[
+        docpreview.v1.preview_job_service_pb2.WatchPreviewJobsRequest,
+        docpreview.v1.preview_job_service_pb2.WatchPreviewJobsResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        docpreview.v1.preview_job_service_pb2.WatchPreviewJobsRequest,
+        docpreview.v1.preview_job_service_pb2.WatchPreviewJobsResponse,
+    ],
+    default=grpc.UnaryStreamMultiCallable[
+        docpreview.v1.preview_job_service_pb2.WatchPreviewJobsRequest,
+        docpreview.v1.preview_job_service_pb2.WatchPreviewJobsResponse,
+    ],
+)
+
+class PreviewJobServiceStub(typing.Generic[_PreviewJobServiceCreatePreviewJobType, _PreviewJobServiceGetPreviewJobType, _PreviewJobServiceBatchGetPreviewJobsType, _PreviewJobServiceListPreviewJobsType, _PreviewJobServiceWaitPreviewJobType, _PreviewJobServiceWatchPreviewJobType, _PreviewJobServiceWatchPreviewJobsType]):
     """Creates, reads and follows document-preview jobs.
 
     Every error carries one `google.rpc.ErrorInfo` with domain `docpreview` and a reason of ErrorReason. Errors that all
@@ -46,11 +157,71 @@ class PreviewJobServiceStub:
     two are sent to callers who may see all jobs of the bucket, and to all for CreatePreviewJob.
     """
 
-    @_typing.overload
-    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
-    @_typing.overload
-    def __new__(cls, channel: _aio.Channel) -> PreviewJobServiceAsyncStub: ...
-    CreatePreviewJob: _grpc.UnaryUnaryMultiCallable[_preview_job_service_pb2.CreatePreviewJobRequest, _preview_job_pb2.PreviewJob]
+    @typing.overload
+    def __init__(self: PreviewJobServiceStub[
+        grpc.UnaryUnaryMultiCallable[
+            docpreview.v1.preview_job_service_pb2.CreatePreviewJobRequest,
+            docpreview.v1.preview_job_pb2.PreviewJob,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            docpreview.v1.preview_job_service_pb2.GetPreviewJobRequest,
+            docpreview.v1.preview_job_pb2.PreviewJob,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            docpreview.v1.preview_job_service_pb2.BatchGetPreviewJobsRequest,
+            docpreview.v1.preview_job_service_pb2.BatchGetPreviewJobsResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            docpreview.v1.preview_job_service_pb2.ListPreviewJobsRequest,
+            docpreview.v1.preview_job_service_pb2.ListPreviewJobsResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            docpreview.v1.preview_job_service_pb2.WaitPreviewJobRequest,
+            docpreview.v1.preview_job_pb2.PreviewJob,
+        ],
+        grpc.UnaryStreamMultiCallable[
+            docpreview.v1.preview_job_service_pb2.WatchPreviewJobRequest,
+            docpreview.v1.preview_job_service_pb2.WatchPreviewJobResponse,
+        ],
+        grpc.UnaryStreamMultiCallable[
+            docpreview.v1.preview_job_service_pb2.WatchPreviewJobsRequest,
+            docpreview.v1.preview_job_service_pb2.WatchPreviewJobsResponse,
+        ],
+    ], channel: grpc.Channel) -> None: ...
+
+    @typing.overload
+    def __init__(self: PreviewJobServiceStub[
+        grpc.aio.UnaryUnaryMultiCallable[
+            docpreview.v1.preview_job_service_pb2.CreatePreviewJobRequest,
+            docpreview.v1.preview_job_pb2.PreviewJob,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            docpreview.v1.preview_job_service_pb2.GetPreviewJobRequest,
+            docpreview.v1.preview_job_pb2.PreviewJob,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            docpreview.v1.preview_job_service_pb2.BatchGetPreviewJobsRequest,
+            docpreview.v1.preview_job_service_pb2.BatchGetPreviewJobsResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            docpreview.v1.preview_job_service_pb2.ListPreviewJobsRequest,
+            docpreview.v1.preview_job_service_pb2.ListPreviewJobsResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            docpreview.v1.preview_job_service_pb2.WaitPreviewJobRequest,
+            docpreview.v1.preview_job_pb2.PreviewJob,
+        ],
+        grpc.aio.UnaryStreamMultiCallable[
+            docpreview.v1.preview_job_service_pb2.WatchPreviewJobRequest,
+            docpreview.v1.preview_job_service_pb2.WatchPreviewJobResponse,
+        ],
+        grpc.aio.UnaryStreamMultiCallable[
+            docpreview.v1.preview_job_service_pb2.WatchPreviewJobsRequest,
+            docpreview.v1.preview_job_service_pb2.WatchPreviewJobsResponse,
+        ],
+    ], channel: grpc.aio.Channel) -> None: ...
+
+    CreatePreviewJob: _PreviewJobServiceCreatePreviewJobType
     """Submits a job and returns it, usually in STATE_SUBMITTED.
 
     The cloud charges for every job, and two equal requests make two jobs. The gateway therefore never sends a create
@@ -66,18 +237,23 @@ class PreviewJobServiceStub:
     NOT_FOUND: the input object or the queue does not exist. FAILED_PRECONDITION: the cloud may not read the input or
     write the output, or document processing is not enabled for the bucket.
     """
-    GetPreviewJob: _grpc.UnaryUnaryMultiCallable[_preview_job_service_pb2.GetPreviewJobRequest, _preview_job_pb2.PreviewJob]
+
+    GetPreviewJob: _PreviewJobServiceGetPreviewJobType
     """Returns one job. NOT_FOUND when there is none with this id in this bucket, or when it is older than a month."""
-    BatchGetPreviewJobs: _grpc.UnaryUnaryMultiCallable[_preview_job_service_pb2.BatchGetPreviewJobsRequest, _preview_job_service_pb2.BatchGetPreviewJobsResponse]
+
+    BatchGetPreviewJobs: _PreviewJobServiceBatchGetPreviewJobsType
     """Returns up to 100 jobs. A job that does not exist is no error here: its id is listed in `missing_job_ids`."""
-    ListPreviewJobs: _grpc.UnaryUnaryMultiCallable[_preview_job_service_pb2.ListPreviewJobsRequest, _preview_job_service_pb2.ListPreviewJobsResponse]
+
+    ListPreviewJobs: _PreviewJobServiceListPreviewJobsType
     """Returns one page of the bucket's jobs, newest first unless asked otherwise."""
-    WaitPreviewJob: _grpc.UnaryUnaryMultiCallable[_preview_job_service_pb2.WaitPreviewJobRequest, _preview_job_pb2.PreviewJob]
+
+    WaitPreviewJob: _PreviewJobServiceWaitPreviewJobType
     """Returns the job when its state is terminal, or as it is when `timeout` (or the call's deadline) has passed, whichever
     is first. Reaching the timeout is no error: look at the job's state. All waiting and watching callers of a job share
     one poller.
     """
-    WatchPreviewJob: _grpc.UnaryStreamMultiCallable[_preview_job_service_pb2.WatchPreviewJobRequest, _preview_job_service_pb2.WatchPreviewJobResponse]
+
+    WatchPreviewJob: _PreviewJobServiceWatchPreviewJobType
     """Streams a job's states: first the present one, then every change the gateway sees, and after the terminal state the
     stream ends OK. When nothing changes a response without `job` comes at regular intervals (15 s by default), so that
     proxies keep the stream open and callers know that it lives. Slow readers get the latest state, not a backlog.
@@ -85,7 +261,8 @@ class PreviewJobServiceStub:
     UNAVAILABLE with RetryInfo means: watch again, the first response will be the then present state. It comes when the
     gateway is stopping and when a stream has been open for long (5 minutes by default), so that load is rebalanced.
     """
-    WatchPreviewJobs: _grpc.UnaryStreamMultiCallable[_preview_job_service_pb2.WatchPreviewJobsRequest, _preview_job_service_pb2.WatchPreviewJobsResponse]
+
+    WatchPreviewJobs: _PreviewJobServiceWatchPreviewJobsType
     """Streams the states of up to 1,000 jobs of a bucket, as WatchPreviewJob does of one: first the present state of each,
     then every change the gateway sees. A job that does not exist, or whose reads fail for long, is told as an error of its
     id. When each job is terminal or in error the stream ends OK. When nothing changes a heartbeat comes at regular
@@ -94,8 +271,38 @@ class PreviewJobServiceStub:
     To follow other jobs, watch again; after UNAVAILABLE watch those whose end has not come.
     """
 
-@_typing.type_check_only
-class PreviewJobServiceAsyncStub(PreviewJobServiceStub):
+PreviewJobServiceAsyncStub: typing_extensions.TypeAlias = PreviewJobServiceStub[
+    grpc.aio.UnaryUnaryMultiCallable[
+        docpreview.v1.preview_job_service_pb2.CreatePreviewJobRequest,
+        docpreview.v1.preview_job_pb2.PreviewJob,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        docpreview.v1.preview_job_service_pb2.GetPreviewJobRequest,
+        docpreview.v1.preview_job_pb2.PreviewJob,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        docpreview.v1.preview_job_service_pb2.BatchGetPreviewJobsRequest,
+        docpreview.v1.preview_job_service_pb2.BatchGetPreviewJobsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        docpreview.v1.preview_job_service_pb2.ListPreviewJobsRequest,
+        docpreview.v1.preview_job_service_pb2.ListPreviewJobsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        docpreview.v1.preview_job_service_pb2.WaitPreviewJobRequest,
+        docpreview.v1.preview_job_pb2.PreviewJob,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        docpreview.v1.preview_job_service_pb2.WatchPreviewJobRequest,
+        docpreview.v1.preview_job_service_pb2.WatchPreviewJobResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        docpreview.v1.preview_job_service_pb2.WatchPreviewJobsRequest,
+        docpreview.v1.preview_job_service_pb2.WatchPreviewJobsResponse,
+    ],
+]
+
+class PreviewJobServiceServicer(metaclass=abc.ABCMeta):
     """Creates, reads and follows document-preview jobs.
 
     Every error carries one `google.rpc.ErrorInfo` with domain `docpreview` and a reason of ErrorReason. Errors that all
@@ -114,76 +321,12 @@ class PreviewJobServiceAsyncStub(PreviewJobServiceStub):
     two are sent to callers who may see all jobs of the bucket, and to all for CreatePreviewJob.
     """
 
-    def __init__(self, channel: _aio.Channel) -> None: ...
-    CreatePreviewJob: _aio.UnaryUnaryMultiCallable[_preview_job_service_pb2.CreatePreviewJobRequest, _preview_job_pb2.PreviewJob]  # type: ignore[assignment]
-    """Submits a job and returns it, usually in STATE_SUBMITTED.
-
-    The cloud charges for every job, and two equal requests make two jobs. The gateway therefore never sends a create
-    twice once a byte of it may have been accepted: when the outcome cannot be known the error is UNKNOWN with reason
-    ERROR_REASON_CREATE_OUTCOME_UNKNOWN, and the job may or may not exist.
-
-    With `request_id` the create is idempotent: repeating it, after any error and through any replica, returns the first
-    job and never makes a second. ALREADY_EXISTS when the id was used with another request.
-
-    Where the policy says so for the caller, an equal create of an unchanged input returns the job that is there, with
-    `x-cache: hit`; `cache-control: no-cache` asks for a new one.
-
-    NOT_FOUND: the input object or the queue does not exist. FAILED_PRECONDITION: the cloud may not read the input or
-    write the output, or document processing is not enabled for the bucket.
-    """
-    GetPreviewJob: _aio.UnaryUnaryMultiCallable[_preview_job_service_pb2.GetPreviewJobRequest, _preview_job_pb2.PreviewJob]  # type: ignore[assignment]
-    """Returns one job. NOT_FOUND when there is none with this id in this bucket, or when it is older than a month."""
-    BatchGetPreviewJobs: _aio.UnaryUnaryMultiCallable[_preview_job_service_pb2.BatchGetPreviewJobsRequest, _preview_job_service_pb2.BatchGetPreviewJobsResponse]  # type: ignore[assignment]
-    """Returns up to 100 jobs. A job that does not exist is no error here: its id is listed in `missing_job_ids`."""
-    ListPreviewJobs: _aio.UnaryUnaryMultiCallable[_preview_job_service_pb2.ListPreviewJobsRequest, _preview_job_service_pb2.ListPreviewJobsResponse]  # type: ignore[assignment]
-    """Returns one page of the bucket's jobs, newest first unless asked otherwise."""
-    WaitPreviewJob: _aio.UnaryUnaryMultiCallable[_preview_job_service_pb2.WaitPreviewJobRequest, _preview_job_pb2.PreviewJob]  # type: ignore[assignment]
-    """Returns the job when its state is terminal, or as it is when `timeout` (or the call's deadline) has passed, whichever
-    is first. Reaching the timeout is no error: look at the job's state. All waiting and watching callers of a job share
-    one poller.
-    """
-    WatchPreviewJob: _aio.UnaryStreamMultiCallable[_preview_job_service_pb2.WatchPreviewJobRequest, _preview_job_service_pb2.WatchPreviewJobResponse]  # type: ignore[assignment]
-    """Streams a job's states: first the present one, then every change the gateway sees, and after the terminal state the
-    stream ends OK. When nothing changes a response without `job` comes at regular intervals (15 s by default), so that
-    proxies keep the stream open and callers know that it lives. Slow readers get the latest state, not a backlog.
-
-    UNAVAILABLE with RetryInfo means: watch again, the first response will be the then present state. It comes when the
-    gateway is stopping and when a stream has been open for long (5 minutes by default), so that load is rebalanced.
-    """
-    WatchPreviewJobs: _aio.UnaryStreamMultiCallable[_preview_job_service_pb2.WatchPreviewJobsRequest, _preview_job_service_pb2.WatchPreviewJobsResponse]  # type: ignore[assignment]
-    """Streams the states of up to 1,000 jobs of a bucket, as WatchPreviewJob does of one: first the present state of each,
-    then every change the gateway sees. A job that does not exist, or whose reads fail for long, is told as an error of its
-    id. When each job is terminal or in error the stream ends OK. When nothing changes a heartbeat comes at regular
-    intervals. Slow readers get the latest state of each job, not a backlog.
-
-    To follow other jobs, watch again; after UNAVAILABLE watch those whose end has not come.
-    """
-
-class PreviewJobServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Creates, reads and follows document-preview jobs.
-
-    Every error carries one `google.rpc.ErrorInfo` with domain `docpreview` and a reason of ErrorReason. Errors that all
-    methods share: INVALID_ARGUMENT with a `google.rpc.BadRequest` that names every bad field; UNAUTHENTICATED when the
-    caller does not prove who it is; PERMISSION_DENIED when the bucket is not configured in the gateway, or when the
-    gateway's policy does not let the caller do this (nothing was sent to the cloud); UNAVAILABLE, with
-    `google.rpc.RetryInfo`, when the cloud cannot be reached or the gateway is stopping; RESOURCE_EXHAUSTED when the cloud
-    throttles; DEADLINE_EXCEEDED at the caller's deadline, or at the gateway's own limit for calls without one.
-
-    A job whose input the policy keeps from the caller is answered, in every method, like one that does not exist.
-
-    Metadata read: `authorization` (`Bearer <token>`, once), `x-request-id` (1 to 64 of `A-Z a-z 0-9 . _ -`, else one is made) and `cache-control: no-cache`
-    (bypasses all caches). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
-    last request that was made for the call) and `x-cache` (`miss`: the cloud was asked for this call; `coalesced`: it was
-    asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails). The last
-    two are sent to callers who may see all jobs of the bucket, and to all for CreatePreviewJob.
-    """
-
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def CreatePreviewJob(
         self,
-        request: _preview_job_service_pb2.CreatePreviewJobRequest,
+        request: docpreview.v1.preview_job_service_pb2.CreatePreviewJobRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_preview_job_pb2.PreviewJob, _abc.Awaitable[_preview_job_pb2.PreviewJob]]:
+    ) -> typing.Union[docpreview.v1.preview_job_pb2.PreviewJob, collections.abc.Awaitable[docpreview.v1.preview_job_pb2.PreviewJob]]:
         """Submits a job and returns it, usually in STATE_SUBMITTED.
 
         The cloud charges for every job, and two equal requests make two jobs. The gateway therefore never sends a create
@@ -200,47 +343,47 @@ class PreviewJobServiceServicer(metaclass=_abc_1.ABCMeta):
         write the output, or document processing is not enabled for the bucket.
         """
 
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def GetPreviewJob(
         self,
-        request: _preview_job_service_pb2.GetPreviewJobRequest,
+        request: docpreview.v1.preview_job_service_pb2.GetPreviewJobRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_preview_job_pb2.PreviewJob, _abc.Awaitable[_preview_job_pb2.PreviewJob]]:
+    ) -> typing.Union[docpreview.v1.preview_job_pb2.PreviewJob, collections.abc.Awaitable[docpreview.v1.preview_job_pb2.PreviewJob]]:
         """Returns one job. NOT_FOUND when there is none with this id in this bucket, or when it is older than a month."""
 
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def BatchGetPreviewJobs(
         self,
-        request: _preview_job_service_pb2.BatchGetPreviewJobsRequest,
+        request: docpreview.v1.preview_job_service_pb2.BatchGetPreviewJobsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_preview_job_service_pb2.BatchGetPreviewJobsResponse, _abc.Awaitable[_preview_job_service_pb2.BatchGetPreviewJobsResponse]]:
+    ) -> typing.Union[docpreview.v1.preview_job_service_pb2.BatchGetPreviewJobsResponse, collections.abc.Awaitable[docpreview.v1.preview_job_service_pb2.BatchGetPreviewJobsResponse]]:
         """Returns up to 100 jobs. A job that does not exist is no error here: its id is listed in `missing_job_ids`."""
 
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def ListPreviewJobs(
         self,
-        request: _preview_job_service_pb2.ListPreviewJobsRequest,
+        request: docpreview.v1.preview_job_service_pb2.ListPreviewJobsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_preview_job_service_pb2.ListPreviewJobsResponse, _abc.Awaitable[_preview_job_service_pb2.ListPreviewJobsResponse]]:
+    ) -> typing.Union[docpreview.v1.preview_job_service_pb2.ListPreviewJobsResponse, collections.abc.Awaitable[docpreview.v1.preview_job_service_pb2.ListPreviewJobsResponse]]:
         """Returns one page of the bucket's jobs, newest first unless asked otherwise."""
 
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def WaitPreviewJob(
         self,
-        request: _preview_job_service_pb2.WaitPreviewJobRequest,
+        request: docpreview.v1.preview_job_service_pb2.WaitPreviewJobRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_preview_job_pb2.PreviewJob, _abc.Awaitable[_preview_job_pb2.PreviewJob]]:
+    ) -> typing.Union[docpreview.v1.preview_job_pb2.PreviewJob, collections.abc.Awaitable[docpreview.v1.preview_job_pb2.PreviewJob]]:
         """Returns the job when its state is terminal, or as it is when `timeout` (or the call's deadline) has passed, whichever
         is first. Reaching the timeout is no error: look at the job's state. All waiting and watching callers of a job share
         one poller.
         """
 
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def WatchPreviewJob(
         self,
-        request: _preview_job_service_pb2.WatchPreviewJobRequest,
+        request: docpreview.v1.preview_job_service_pb2.WatchPreviewJobRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_preview_job_service_pb2.WatchPreviewJobResponse], _abc.AsyncIterator[_preview_job_service_pb2.WatchPreviewJobResponse]]:
+    ) -> typing.Union[collections.abc.Iterator[docpreview.v1.preview_job_service_pb2.WatchPreviewJobResponse], collections.abc.AsyncIterator[docpreview.v1.preview_job_service_pb2.WatchPreviewJobResponse]]:
         """Streams a job's states: first the present one, then every change the gateway sees, and after the terminal state the
         stream ends OK. When nothing changes a response without `job` comes at regular intervals (15 s by default), so that
         proxies keep the stream open and callers know that it lives. Slow readers get the latest state, not a backlog.
@@ -249,12 +392,12 @@ class PreviewJobServiceServicer(metaclass=_abc_1.ABCMeta):
         gateway is stopping and when a stream has been open for long (5 minutes by default), so that load is rebalanced.
         """
 
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def WatchPreviewJobs(
         self,
-        request: _preview_job_service_pb2.WatchPreviewJobsRequest,
+        request: docpreview.v1.preview_job_service_pb2.WatchPreviewJobsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_preview_job_service_pb2.WatchPreviewJobsResponse], _abc.AsyncIterator[_preview_job_service_pb2.WatchPreviewJobsResponse]]:
+    ) -> typing.Union[collections.abc.Iterator[docpreview.v1.preview_job_service_pb2.WatchPreviewJobsResponse], collections.abc.AsyncIterator[docpreview.v1.preview_job_service_pb2.WatchPreviewJobsResponse]]:
         """Streams the states of up to 1,000 jobs of a bucket, as WatchPreviewJob does of one: first the present state of each,
         then every change the gateway sees. A job that does not exist, or whose reads fail for long, is told as an error of its
         id. When each job is terminal or in error the stream ends OK. When nothing changes a heartbeat comes at regular
@@ -263,4 +406,4 @@ class PreviewJobServiceServicer(metaclass=_abc_1.ABCMeta):
         To follow other jobs, watch again; after UNAVAILABLE watch those whose end has not come.
         """
 
-def add_PreviewJobServiceServicer_to_server(servicer: PreviewJobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+def add_PreviewJobServiceServicer_to_server(servicer: PreviewJobServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

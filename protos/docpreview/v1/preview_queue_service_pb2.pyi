@@ -3,35 +3,35 @@
 isort:skip_file
 """
 
-from collections import abc as _abc
-from google.protobuf import descriptor as _descriptor
-from google.protobuf import message as _message
-from google.protobuf import timestamp_pb2 as _timestamp_pb2
-from google.protobuf.internal import containers as _containers
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
-import builtins as _builtins
+import builtins
+import collections.abc
+import google.protobuf.descriptor
+import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
+import google.protobuf.message
+import google.protobuf.timestamp_pb2
 import sys
-import typing as _typing
+import typing
 
-if sys.version_info >= (3, 11):
-    from typing import TypeAlias as _TypeAlias, Never as _Never
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
 else:
-    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
+    import typing_extensions
 
-DESCRIPTOR: _descriptor.FileDescriptor
+DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
-@_typing.final
-class PreviewQueue(_message.Message):
+@typing.final
+class PreviewQueue(google.protobuf.message.Message):
     """A queue of document-preview jobs. A bucket gets one when document processing is enabled for it."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     class _State:
-        ValueType = _typing.NewType("ValueType", _builtins.int)
-        V: _TypeAlias = ValueType  # noqa: Y015
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
 
-    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[PreviewQueue._State.ValueType], _builtins.type):
-        DESCRIPTOR: _descriptor.EnumDescriptor
+    class _StateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[PreviewQueue._State.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
         STATE_UNSPECIFIED: PreviewQueue._State.ValueType  # 0
         """The cloud named a state that this version does not know."""
         STATE_ACTIVE: PreviewQueue._State.ValueType  # 1
@@ -49,132 +49,121 @@ class PreviewQueue(_message.Message):
     STATE_PAUSED: PreviewQueue.State.ValueType  # 2
     """Waiting jobs stay where they are, in PreviewJob.STATE_PAUSED; jobs that run already go on."""
 
-    BUCKET_FIELD_NUMBER: _builtins.int
-    QUEUE_ID_FIELD_NUMBER: _builtins.int
-    NAME_FIELD_NUMBER: _builtins.int
-    STATE_FIELD_NUMBER: _builtins.int
-    MAX_SIZE_FIELD_NUMBER: _builtins.int
-    MAX_CONCURRENT_FIELD_NUMBER: _builtins.int
-    CREATE_TIME_FIELD_NUMBER: _builtins.int
-    UPDATE_TIME_FIELD_NUMBER: _builtins.int
-    CATEGORY_FIELD_NUMBER: _builtins.int
-    bucket: _builtins.str
+    BUCKET_FIELD_NUMBER: builtins.int
+    QUEUE_ID_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    MAX_SIZE_FIELD_NUMBER: builtins.int
+    MAX_CONCURRENT_FIELD_NUMBER: builtins.int
+    CREATE_TIME_FIELD_NUMBER: builtins.int
+    UPDATE_TIME_FIELD_NUMBER: builtins.int
+    CATEGORY_FIELD_NUMBER: builtins.int
+    bucket: builtins.str
     """The bucket of the queue."""
-    queue_id: _builtins.str
+    queue_id: builtins.str
     """Id of the queue, in practice `p` and 32 hexadecimal digits."""
-    name: _builtins.str
+    name: builtins.str
     """Name of the queue, for people."""
     state: Global___PreviewQueue.State.ValueType
     """Whether jobs are run."""
-    max_size: _builtins.int
+    max_size: builtins.int
     """How many jobs may wait."""
-    max_concurrent: _builtins.int
+    max_concurrent: builtins.int
     """How many jobs run concurrently."""
-    category: _builtins.str
+    category: builtins.str
     """The cloud's kind of queue, `DocProcessing` in all known cases."""
-    @_builtins.property
-    def create_time(self) -> _timestamp_pb2.Timestamp:
+    @property
+    def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When the queue was made, to the second."""
 
-    @_builtins.property
-    def update_time(self) -> _timestamp_pb2.Timestamp:
+    @property
+    def update_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When the queue was last changed, to the second."""
 
     def __init__(
         self,
         *,
-        bucket: _builtins.str = ...,
-        queue_id: _builtins.str = ...,
-        name: _builtins.str = ...,
+        bucket: builtins.str = ...,
+        queue_id: builtins.str = ...,
+        name: builtins.str = ...,
         state: Global___PreviewQueue.State.ValueType = ...,
-        max_size: _builtins.int = ...,
-        max_concurrent: _builtins.int = ...,
-        create_time: _timestamp_pb2.Timestamp | None = ...,
-        update_time: _timestamp_pb2.Timestamp | None = ...,
-        category: _builtins.str = ...,
+        max_size: builtins.int = ...,
+        max_concurrent: builtins.int = ...,
+        create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        update_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        category: builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "category", b"category", "create_time", b"create_time", "max_concurrent", b"max_concurrent", "max_size", b"max_size", "name", b"name", "queue_id", b"queue_id", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    def HasField(self, field_name: typing.Literal["create_time", b"create_time", "update_time", b"update_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["bucket", b"bucket", "category", b"category", "create_time", b"create_time", "max_concurrent", b"max_concurrent", "max_size", b"max_size", "name", b"name", "queue_id", b"queue_id", "state", b"state", "update_time", b"update_time"]) -> None: ...
 
-Global___PreviewQueue: _TypeAlias = PreviewQueue  # noqa: Y015
+Global___PreviewQueue: typing_extensions.TypeAlias = PreviewQueue
 
-@_typing.final
-class ListPreviewQueuesRequest(_message.Message):
+@typing.final
+class ListPreviewQueuesRequest(google.protobuf.message.Message):
     """Request of ListPreviewQueues."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    BUCKET_FIELD_NUMBER: _builtins.int
-    QUEUE_IDS_FIELD_NUMBER: _builtins.int
-    STATE_FIELD_NUMBER: _builtins.int
-    PAGE_SIZE_FIELD_NUMBER: _builtins.int
-    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    bucket: _builtins.str
+    BUCKET_FIELD_NUMBER: builtins.int
+    QUEUE_IDS_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    bucket: builtins.str
     """Bucket whose queues are asked for, one that the gateway is configured for. Required."""
     state: Global___PreviewQueue.State.ValueType
     """Only queues in this state. Default: all."""
-    page_size: _builtins.int
+    page_size: builtins.int
     """At most this many queues, 0 or more; 0 means 10, more than 100 means 100 (AIP-158)."""
-    page_token: _builtins.str
+    page_token: builtins.str
     """The `next_page_token` of the page before. All other fields must be as they were."""
-    @_builtins.property
-    def queue_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+    @property
+    def queue_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Only these queues, at most 10. Default: all."""
 
     def __init__(
         self,
         *,
-        bucket: _builtins.str = ...,
-        queue_ids: _abc.Iterable[_builtins.str] | None = ...,
+        bucket: builtins.str = ...,
+        queue_ids: collections.abc.Iterable[builtins.str] | None = ...,
         state: Global___PreviewQueue.State.ValueType = ...,
-        page_size: _builtins.int = ...,
-        page_token: _builtins.str = ...,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "page_size", b"page_size", "page_token", b"page_token", "queue_ids", b"queue_ids", "state", b"state"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bucket", b"bucket", "page_size", b"page_size", "page_token", b"page_token", "queue_ids", b"queue_ids", "state", b"state"]) -> None: ...
 
-Global___ListPreviewQueuesRequest: _TypeAlias = ListPreviewQueuesRequest  # noqa: Y015
+Global___ListPreviewQueuesRequest: typing_extensions.TypeAlias = ListPreviewQueuesRequest
 
-@_typing.final
-class ListPreviewQueuesResponse(_message.Message):
+@typing.final
+class ListPreviewQueuesResponse(google.protobuf.message.Message):
     """Response of ListPreviewQueues."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    QUEUES_FIELD_NUMBER: _builtins.int
-    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
-    TOTAL_SIZE_FIELD_NUMBER: _builtins.int
-    MISSING_QUEUE_IDS_FIELD_NUMBER: _builtins.int
-    next_page_token: _builtins.str
+    QUEUES_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    TOTAL_SIZE_FIELD_NUMBER: builtins.int
+    MISSING_QUEUE_IDS_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
     """Token of the next page. Empty after the last page."""
-    total_size: _builtins.int
+    total_size: builtins.int
     """How many queues there are in all pages together."""
-    @_builtins.property
-    def queues(self) -> _containers.RepeatedCompositeFieldContainer[Global___PreviewQueue]:
+    @property
+    def queues(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___PreviewQueue]:
         """The queues of this page."""
 
-    @_builtins.property
-    def missing_queue_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+    @property
+    def missing_queue_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The asked ids that do not exist."""
 
     def __init__(
         self,
         *,
-        queues: _abc.Iterable[Global___PreviewQueue] | None = ...,
-        next_page_token: _builtins.str = ...,
-        total_size: _builtins.int = ...,
-        missing_queue_ids: _abc.Iterable[_builtins.str] | None = ...,
+        queues: collections.abc.Iterable[Global___PreviewQueue] | None = ...,
+        next_page_token: builtins.str = ...,
+        total_size: builtins.int = ...,
+        missing_queue_ids: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["missing_queue_ids", b"missing_queue_ids", "next_page_token", b"next_page_token", "queues", b"queues", "total_size", b"total_size"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    def ClearField(self, field_name: typing.Literal["missing_queue_ids", b"missing_queue_ids", "next_page_token", b"next_page_token", "queues", b"queues", "total_size", b"total_size"]) -> None: ...
 
-Global___ListPreviewQueuesResponse: _TypeAlias = ListPreviewQueuesResponse  # noqa: Y015
+Global___ListPreviewQueuesResponse: typing_extensions.TypeAlias = ListPreviewQueuesResponse

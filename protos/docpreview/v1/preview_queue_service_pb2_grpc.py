@@ -5,8 +5,10 @@ import warnings
 
 from docpreview.v1 import preview_queue_service_pb2 as docpreview_dot_v1_dot_preview__queue__service__pb2
 
-GRPC_GENERATED_VERSION = '1.80.0'
+GRPC_GENERATED_VERSION = '1.63.0'
 GRPC_VERSION = grpc.__version__
+EXPECTED_ERROR_RELEASE = '1.65.0'
+SCHEDULED_RELEASE_DATE = 'June 25, 2024'
 _version_not_supported = False
 
 try:
@@ -16,12 +18,15 @@ except ImportError:
     _version_not_supported = True
 
 if _version_not_supported:
-    raise RuntimeError(
+    warnings.warn(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in docpreview/v1/preview_queue_service_pb2_grpc.py depends on'
+        + f' but the generated code in docpreview/v1/preview_queue_service_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
+        + f' This warning will become an error in {EXPECTED_ERROR_RELEASE},'
+        + f' scheduled for release on {SCHEDULED_RELEASE_DATE}.',
+        RuntimeWarning
     )
 
 
@@ -65,7 +70,6 @@ def add_PreviewQueueServiceServicer_to_server(servicer, server):
     generic_handler = grpc.method_handlers_generic_handler(
             'docpreview.v1.PreviewQueueService', rpc_method_handlers)
     server.add_generic_rpc_handlers((generic_handler,))
-    server.add_registered_method_handlers('docpreview.v1.PreviewQueueService', rpc_method_handlers)
 
 
  # This class is part of an EXPERIMENTAL API.

@@ -3,56 +3,82 @@
 isort:skip_file
 """
 
-from collections import abc as _abc
-from docpreview.v1 import preview_queue_service_pb2 as _preview_queue_service_pb2
-from grpc import aio as _aio
-import abc as _abc_1
-import grpc as _grpc
+import abc
+import collections.abc
+import docpreview.v1.preview_queue_service_pb2
+import grpc
+import grpc.aio
 import sys
-import typing as _typing
+import typing
 
-if sys.version_info >= (3, 11):
-    from typing import Self as _Self
+if sys.version_info >= (3, 13):
+    import typing as typing_extensions
 else:
-    from typing_extensions import Self as _Self
+    import typing_extensions
 
-_T = _typing.TypeVar("_T")
+_T = typing.TypeVar("_T")
 
-class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
+class _MaybeAsyncIterator(collections.abc.AsyncIterator[_T], collections.abc.Iterator[_T], metaclass=abc.ABCMeta): ...
 
-class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
+class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type: ignore[misc, type-arg]
     ...
 
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
+_PreviewQueueServiceListPreviewQueuesType = typing_extensions.TypeVar(
+    '_PreviewQueueServiceListPreviewQueuesType',
+    grpc.UnaryUnaryMultiCallable[
+        docpreview.v1.preview_queue_service_pb2.ListPreviewQueuesRequest,
+        docpreview.v1.preview_queue_service_pb2.ListPreviewQueuesResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        docpreview.v1.preview_queue_service_pb2.ListPreviewQueuesRequest,
+        docpreview.v1.preview_queue_service_pb2.ListPreviewQueuesResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        docpreview.v1.preview_queue_service_pb2.ListPreviewQueuesRequest,
+        docpreview.v1.preview_queue_service_pb2.ListPreviewQueuesResponse,
+    ],
+)
 
-class PreviewQueueServiceStub:
+class PreviewQueueServiceStub(typing.Generic[_PreviewQueueServiceListPreviewQueuesType]):
     """Reads the queues that document-preview jobs wait in. Errors and metadata are those of PreviewJobService."""
 
-    @_typing.overload
-    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
-    @_typing.overload
-    def __new__(cls, channel: _aio.Channel) -> PreviewQueueServiceAsyncStub: ...
-    ListPreviewQueues: _grpc.UnaryUnaryMultiCallable[_preview_queue_service_pb2.ListPreviewQueuesRequest, _preview_queue_service_pb2.ListPreviewQueuesResponse]
+    @typing.overload
+    def __init__(self: PreviewQueueServiceStub[
+        grpc.UnaryUnaryMultiCallable[
+            docpreview.v1.preview_queue_service_pb2.ListPreviewQueuesRequest,
+            docpreview.v1.preview_queue_service_pb2.ListPreviewQueuesResponse,
+        ],
+    ], channel: grpc.Channel) -> None: ...
+
+    @typing.overload
+    def __init__(self: PreviewQueueServiceStub[
+        grpc.aio.UnaryUnaryMultiCallable[
+            docpreview.v1.preview_queue_service_pb2.ListPreviewQueuesRequest,
+            docpreview.v1.preview_queue_service_pb2.ListPreviewQueuesResponse,
+        ],
+    ], channel: grpc.aio.Channel) -> None: ...
+
+    ListPreviewQueues: _PreviewQueueServiceListPreviewQueuesType
     """Returns one page of the queues of a bucket."""
 
-@_typing.type_check_only
-class PreviewQueueServiceAsyncStub(PreviewQueueServiceStub):
+PreviewQueueServiceAsyncStub: typing_extensions.TypeAlias = PreviewQueueServiceStub[
+    grpc.aio.UnaryUnaryMultiCallable[
+        docpreview.v1.preview_queue_service_pb2.ListPreviewQueuesRequest,
+        docpreview.v1.preview_queue_service_pb2.ListPreviewQueuesResponse,
+    ],
+]
+
+class PreviewQueueServiceServicer(metaclass=abc.ABCMeta):
     """Reads the queues that document-preview jobs wait in. Errors and metadata are those of PreviewJobService."""
 
-    def __init__(self, channel: _aio.Channel) -> None: ...
-    ListPreviewQueues: _aio.UnaryUnaryMultiCallable[_preview_queue_service_pb2.ListPreviewQueuesRequest, _preview_queue_service_pb2.ListPreviewQueuesResponse]  # type: ignore[assignment]
-    """Returns one page of the queues of a bucket."""
-
-class PreviewQueueServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Reads the queues that document-preview jobs wait in. Errors and metadata are those of PreviewJobService."""
-
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def ListPreviewQueues(
         self,
-        request: _preview_queue_service_pb2.ListPreviewQueuesRequest,
+        request: docpreview.v1.preview_queue_service_pb2.ListPreviewQueuesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_preview_queue_service_pb2.ListPreviewQueuesResponse, _abc.Awaitable[_preview_queue_service_pb2.ListPreviewQueuesResponse]]:
+    ) -> typing.Union[docpreview.v1.preview_queue_service_pb2.ListPreviewQueuesResponse, collections.abc.Awaitable[docpreview.v1.preview_queue_service_pb2.ListPreviewQueuesResponse]]:
         """Returns one page of the queues of a bucket."""
 
-def add_PreviewQueueServiceServicer_to_server(servicer: PreviewQueueServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+def add_PreviewQueueServiceServicer_to_server(servicer: PreviewQueueServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

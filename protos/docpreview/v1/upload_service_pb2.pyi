@@ -3,278 +3,246 @@
 isort:skip_file
 """
 
-from collections import abc as _abc
-from google.protobuf import descriptor as _descriptor
-from google.protobuf import duration_pb2 as _duration_pb2
-from google.protobuf import message as _message
-from google.protobuf import timestamp_pb2 as _timestamp_pb2
-from google.protobuf.internal import containers as _containers
-import builtins as _builtins
+import builtins
+import collections.abc
+import google.protobuf.descriptor
+import google.protobuf.duration_pb2
+import google.protobuf.internal.containers
+import google.protobuf.message
+import google.protobuf.timestamp_pb2
 import sys
-import typing as _typing
+import typing
 
-if sys.version_info >= (3, 11):
-    from typing import TypeAlias as _TypeAlias, Never as _Never
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
 else:
-    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
+    import typing_extensions
 
-DESCRIPTOR: _descriptor.FileDescriptor
+DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
-@_typing.final
-class CreateUploadRequest(_message.Message):
+@typing.final
+class CreateUploadRequest(google.protobuf.message.Message):
     """Request of CreateUpload."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    BUCKET_FIELD_NUMBER: _builtins.int
-    OBJECT_FIELD_NUMBER: _builtins.int
-    CONTENT_LENGTH_FIELD_NUMBER: _builtins.int
-    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
-    CONTENT_MD5_FIELD_NUMBER: _builtins.int
-    CONTENT_CRC64_FIELD_NUMBER: _builtins.int
-    TTL_FIELD_NUMBER: _builtins.int
-    bucket: _builtins.str
+    BUCKET_FIELD_NUMBER: builtins.int
+    OBJECT_FIELD_NUMBER: builtins.int
+    CONTENT_LENGTH_FIELD_NUMBER: builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: builtins.int
+    CONTENT_MD5_FIELD_NUMBER: builtins.int
+    CONTENT_CRC64_FIELD_NUMBER: builtins.int
+    TTL_FIELD_NUMBER: builtins.int
+    bucket: builtins.str
     """Bucket to put the object in: `<name>-<appid>`, one that the gateway is configured for. Required."""
-    object: _builtins.str
+    object: builtins.str
     """Key of the object, 1 to 850 bytes of UTF-8, without leading slash. `${UploadId}` in it is replaced by 32 random
     hexadecimal digits, so that uploads of several callers or files never meet: `in/${UploadId}.pptx`. Required.
     """
-    content_length: _builtins.int
+    content_length: builtins.int
     """Bytes of the content, 1 to 209715200 (200 MiB): the cloud converts no larger documents. Required."""
-    content_type: _builtins.str
+    content_type: builtins.str
     """MIME type of the content, at most 127 characters. Default: the type that belongs to the suffix of the object."""
-    content_md5: _builtins.bytes
+    content_md5: builtins.bytes
     """MD5 of the content, 16 bytes. The cloud refuses another content where the upload has one part. Default: not checked."""
-    content_crc64: _builtins.int
+    content_crc64: builtins.int
     """CRC-64/ECMA-182 of the content, as the cloud computes it. CompleteUpload compares it. Default: not compared."""
-    @_builtins.property
-    def ttl(self) -> _duration_pb2.Duration:
+    @property
+    def ttl(self) -> google.protobuf.duration_pb2.Duration:
         """How long the addresses are valid: 1 second to 1 hour. Default: 15 minutes."""
 
     def __init__(
         self,
         *,
-        bucket: _builtins.str = ...,
-        object: _builtins.str = ...,
-        content_length: _builtins.int = ...,
-        content_type: _builtins.str = ...,
-        content_md5: _builtins.bytes = ...,
-        content_crc64: _builtins.int | None = ...,
-        ttl: _duration_pb2.Duration | None = ...,
+        bucket: builtins.str = ...,
+        object: builtins.str = ...,
+        content_length: builtins.int = ...,
+        content_type: builtins.str = ...,
+        content_md5: builtins.bytes = ...,
+        content_crc64: builtins.int | None = ...,
+        ttl: google.protobuf.duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_content_crc64", b"_content_crc64", "content_crc64", b"content_crc64", "ttl", b"ttl"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_content_crc64", b"_content_crc64", "bucket", b"bucket", "content_crc64", b"content_crc64", "content_length", b"content_length", "content_md5", b"content_md5", "content_type", b"content_type", "object", b"object", "ttl", b"ttl"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__content_crc64: _TypeAlias = _typing.Literal["content_crc64"]  # noqa: Y015
-    _WhichOneofArgType__content_crc64: _TypeAlias = _typing.Literal["_content_crc64", b"_content_crc64"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__content_crc64) -> _WhichOneofReturnType__content_crc64 | None: ...
+    def HasField(self, field_name: typing.Literal["_content_crc64", b"_content_crc64", "content_crc64", b"content_crc64", "ttl", b"ttl"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_content_crc64", b"_content_crc64", "bucket", b"bucket", "content_crc64", b"content_crc64", "content_length", b"content_length", "content_md5", b"content_md5", "content_type", b"content_type", "object", b"object", "ttl", b"ttl"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_content_crc64", b"_content_crc64"]) -> typing.Literal["content_crc64"] | None: ...
 
-Global___CreateUploadRequest: _TypeAlias = CreateUploadRequest  # noqa: Y015
+Global___CreateUploadRequest: typing_extensions.TypeAlias = CreateUploadRequest
 
-@_typing.final
-class Upload(_message.Message):
+@typing.final
+class Upload(google.protobuf.message.Message):
     """An upload that has been begun."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    BUCKET_FIELD_NUMBER: _builtins.int
-    OBJECT_FIELD_NUMBER: _builtins.int
-    UPLOAD_TOKEN_FIELD_NUMBER: _builtins.int
-    PARTS_FIELD_NUMBER: _builtins.int
-    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
-    bucket: _builtins.str
+    BUCKET_FIELD_NUMBER: builtins.int
+    OBJECT_FIELD_NUMBER: builtins.int
+    UPLOAD_TOKEN_FIELD_NUMBER: builtins.int
+    PARTS_FIELD_NUMBER: builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: builtins.int
+    bucket: builtins.str
     """Bucket of the object."""
-    object: _builtins.str
+    object: builtins.str
     """Key of the object, with `${UploadId}` replaced."""
-    upload_token: _builtins.str
+    upload_token: builtins.str
     """Names the upload in CompleteUpload and AbortUpload. Opaque, at most 4 KiB, valid for this caller and a day."""
-    @_builtins.property
-    def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___UploadPart]:
+    @property
+    def parts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___UploadPart]:
         """The parts to put, 1 to 200, in the order of the content, each once, in any order and concurrently."""
 
-    @_builtins.property
-    def expire_time(self) -> _timestamp_pb2.Timestamp:
+    @property
+    def expire_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When the addresses of the parts expire."""
 
     def __init__(
         self,
         *,
-        bucket: _builtins.str = ...,
-        object: _builtins.str = ...,
-        upload_token: _builtins.str = ...,
-        parts: _abc.Iterable[Global___UploadPart] | None = ...,
-        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        bucket: builtins.str = ...,
+        object: builtins.str = ...,
+        upload_token: builtins.str = ...,
+        parts: collections.abc.Iterable[Global___UploadPart] | None = ...,
+        expire_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "expire_time", b"expire_time", "object", b"object", "parts", b"parts", "upload_token", b"upload_token"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    def HasField(self, field_name: typing.Literal["expire_time", b"expire_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["bucket", b"bucket", "expire_time", b"expire_time", "object", b"object", "parts", b"parts", "upload_token", b"upload_token"]) -> None: ...
 
-Global___Upload: _TypeAlias = Upload  # noqa: Y015
+Global___Upload: typing_extensions.TypeAlias = Upload
 
-@_typing.final
-class UploadPart(_message.Message):
+@typing.final
+class UploadPart(google.protobuf.message.Message):
     """A part of the content, and the request that brings it: a PUT of the bytes to `url` with exactly these `headers`. The
     reply's `ETag` header goes into CompleteUpload.
     """
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    @_typing.final
-    class HeadersEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
+    @typing.final
+    class HeadersEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.str
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
         def __init__(
             self,
             *,
-            key: _builtins.str = ...,
-            value: _builtins.str = ...,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
 
-    URL_FIELD_NUMBER: _builtins.int
-    HEADERS_FIELD_NUMBER: _builtins.int
-    OFFSET_FIELD_NUMBER: _builtins.int
-    LENGTH_FIELD_NUMBER: _builtins.int
-    url: _builtins.str
+    URL_FIELD_NUMBER: builtins.int
+    HEADERS_FIELD_NUMBER: builtins.int
+    OFFSET_FIELD_NUMBER: builtins.int
+    LENGTH_FIELD_NUMBER: builtins.int
+    url: builtins.str
     """Signed address. It lets whoever has it put this part: treat it as a secret."""
-    offset: _builtins.int
+    offset: builtins.int
     """Where the part begins in the content, in bytes from 0."""
-    length: _builtins.int
+    length: builtins.int
     """Bytes of the part, 1 or more."""
-    @_builtins.property
-    def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+    @property
+    def headers(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """Headers to send, by name; host and content length are among them. All are signed: the cloud refuses others."""
 
     def __init__(
         self,
         *,
-        url: _builtins.str = ...,
-        headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
-        offset: _builtins.int = ...,
-        length: _builtins.int = ...,
+        url: builtins.str = ...,
+        headers: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
+        offset: builtins.int = ...,
+        length: builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["headers", b"headers", "length", b"length", "offset", b"offset", "url", b"url"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    def ClearField(self, field_name: typing.Literal["headers", b"headers", "length", b"length", "offset", b"offset", "url", b"url"]) -> None: ...
 
-Global___UploadPart: _TypeAlias = UploadPart  # noqa: Y015
+Global___UploadPart: typing_extensions.TypeAlias = UploadPart
 
-@_typing.final
-class CompleteUploadRequest(_message.Message):
+@typing.final
+class CompleteUploadRequest(google.protobuf.message.Message):
     """Request of CompleteUpload."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    UPLOAD_TOKEN_FIELD_NUMBER: _builtins.int
-    ETAGS_FIELD_NUMBER: _builtins.int
-    upload_token: _builtins.str
+    UPLOAD_TOKEN_FIELD_NUMBER: builtins.int
+    ETAGS_FIELD_NUMBER: builtins.int
+    upload_token: builtins.str
     """The `upload_token` of the upload. Required."""
-    @_builtins.property
-    def etags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+    @property
+    def etags(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """The `ETag` headers of the replies to the parts, unchanged, in the order of the parts. Required."""
 
     def __init__(
         self,
         *,
-        upload_token: _builtins.str = ...,
-        etags: _abc.Iterable[_builtins.str] | None = ...,
+        upload_token: builtins.str = ...,
+        etags: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etags", b"etags", "upload_token", b"upload_token"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    def ClearField(self, field_name: typing.Literal["etags", b"etags", "upload_token", b"upload_token"]) -> None: ...
 
-Global___CompleteUploadRequest: _TypeAlias = CompleteUploadRequest  # noqa: Y015
+Global___CompleteUploadRequest: typing_extensions.TypeAlias = CompleteUploadRequest
 
-@_typing.final
-class UploadedObject(_message.Message):
+@typing.final
+class UploadedObject(google.protobuf.message.Message):
     """An object that was uploaded."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    BUCKET_FIELD_NUMBER: _builtins.int
-    OBJECT_FIELD_NUMBER: _builtins.int
-    CONTENT_LENGTH_FIELD_NUMBER: _builtins.int
-    ETAG_FIELD_NUMBER: _builtins.int
-    CONTENT_CRC64_FIELD_NUMBER: _builtins.int
-    bucket: _builtins.str
+    BUCKET_FIELD_NUMBER: builtins.int
+    OBJECT_FIELD_NUMBER: builtins.int
+    CONTENT_LENGTH_FIELD_NUMBER: builtins.int
+    ETAG_FIELD_NUMBER: builtins.int
+    CONTENT_CRC64_FIELD_NUMBER: builtins.int
+    bucket: builtins.str
     """Bucket of the object."""
-    object: _builtins.str
+    object: builtins.str
     """Key of the object: the `input_object` of CreatePreviewJob."""
-    content_length: _builtins.int
+    content_length: builtins.int
     """Bytes of the object."""
-    etag: _builtins.str
+    etag: builtins.str
     """The object's ETag, in quotes as the cloud sends it."""
-    content_crc64: _builtins.int
+    content_crc64: builtins.int
     """CRC-64/ECMA-182 of the object. Unset when the cloud does not tell."""
     def __init__(
         self,
         *,
-        bucket: _builtins.str = ...,
-        object: _builtins.str = ...,
-        content_length: _builtins.int = ...,
-        etag: _builtins.str = ...,
-        content_crc64: _builtins.int | None = ...,
+        bucket: builtins.str = ...,
+        object: builtins.str = ...,
+        content_length: builtins.int = ...,
+        etag: builtins.str = ...,
+        content_crc64: builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_content_crc64", b"_content_crc64", "content_crc64", b"content_crc64"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_content_crc64", b"_content_crc64", "bucket", b"bucket", "content_crc64", b"content_crc64", "content_length", b"content_length", "etag", b"etag", "object", b"object"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__content_crc64: _TypeAlias = _typing.Literal["content_crc64"]  # noqa: Y015
-    _WhichOneofArgType__content_crc64: _TypeAlias = _typing.Literal["_content_crc64", b"_content_crc64"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__content_crc64) -> _WhichOneofReturnType__content_crc64 | None: ...
+    def HasField(self, field_name: typing.Literal["_content_crc64", b"_content_crc64", "content_crc64", b"content_crc64"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_content_crc64", b"_content_crc64", "bucket", b"bucket", "content_crc64", b"content_crc64", "content_length", b"content_length", "etag", b"etag", "object", b"object"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_content_crc64", b"_content_crc64"]) -> typing.Literal["content_crc64"] | None: ...
 
-Global___UploadedObject: _TypeAlias = UploadedObject  # noqa: Y015
+Global___UploadedObject: typing_extensions.TypeAlias = UploadedObject
 
-@_typing.final
-class AbortUploadRequest(_message.Message):
+@typing.final
+class AbortUploadRequest(google.protobuf.message.Message):
     """Request of AbortUpload."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    UPLOAD_TOKEN_FIELD_NUMBER: _builtins.int
-    upload_token: _builtins.str
+    UPLOAD_TOKEN_FIELD_NUMBER: builtins.int
+    upload_token: builtins.str
     """The `upload_token` of the upload. Required."""
     def __init__(
         self,
         *,
-        upload_token: _builtins.str = ...,
+        upload_token: builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["upload_token", b"upload_token"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    def ClearField(self, field_name: typing.Literal["upload_token", b"upload_token"]) -> None: ...
 
-Global___AbortUploadRequest: _TypeAlias = AbortUploadRequest  # noqa: Y015
+Global___AbortUploadRequest: typing_extensions.TypeAlias = AbortUploadRequest
 
-@_typing.final
-class AbortUploadResponse(_message.Message):
+@typing.final
+class AbortUploadResponse(google.protobuf.message.Message):
     """Response of AbortUpload."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___AbortUploadResponse: _TypeAlias = AbortUploadResponse  # noqa: Y015
+Global___AbortUploadResponse: typing_extensions.TypeAlias = AbortUploadResponse

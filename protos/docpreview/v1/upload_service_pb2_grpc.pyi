@@ -3,30 +3,77 @@
 isort:skip_file
 """
 
-from collections import abc as _abc
-from docpreview.v1 import upload_service_pb2 as _upload_service_pb2
-from grpc import aio as _aio
-import abc as _abc_1
-import grpc as _grpc
+import abc
+import collections.abc
+import docpreview.v1.upload_service_pb2
+import grpc
+import grpc.aio
 import sys
-import typing as _typing
+import typing
 
-if sys.version_info >= (3, 11):
-    from typing import Self as _Self
+if sys.version_info >= (3, 13):
+    import typing as typing_extensions
 else:
-    from typing_extensions import Self as _Self
+    import typing_extensions
 
-_T = _typing.TypeVar("_T")
+_T = typing.TypeVar("_T")
 
-class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
+class _MaybeAsyncIterator(collections.abc.AsyncIterator[_T], collections.abc.Iterator[_T], metaclass=abc.ABCMeta): ...
 
-class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
+class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type: ignore[misc, type-arg]
     ...
 
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
+_UploadServiceCreateUploadType = typing_extensions.TypeVar(
+    '_UploadServiceCreateUploadType',
+    grpc.UnaryUnaryMultiCallable[
+        docpreview.v1.upload_service_pb2.CreateUploadRequest,
+        docpreview.v1.upload_service_pb2.Upload,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        docpreview.v1.upload_service_pb2.CreateUploadRequest,
+        docpreview.v1.upload_service_pb2.Upload,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        docpreview.v1.upload_service_pb2.CreateUploadRequest,
+        docpreview.v1.upload_service_pb2.Upload,
+    ],
+)
 
-class UploadServiceStub:
+_UploadServiceCompleteUploadType = typing_extensions.TypeVar(
+    '_UploadServiceCompleteUploadType',
+    grpc.UnaryUnaryMultiCallable[
+        docpreview.v1.upload_service_pb2.CompleteUploadRequest,
+        docpreview.v1.upload_service_pb2.UploadedObject,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        docpreview.v1.upload_service_pb2.CompleteUploadRequest,
+        docpreview.v1.upload_service_pb2.UploadedObject,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        docpreview.v1.upload_service_pb2.CompleteUploadRequest,
+        docpreview.v1.upload_service_pb2.UploadedObject,
+    ],
+)
+
+_UploadServiceAbortUploadType = typing_extensions.TypeVar(
+    '_UploadServiceAbortUploadType',
+    grpc.UnaryUnaryMultiCallable[
+        docpreview.v1.upload_service_pb2.AbortUploadRequest,
+        docpreview.v1.upload_service_pb2.AbortUploadResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        docpreview.v1.upload_service_pb2.AbortUploadRequest,
+        docpreview.v1.upload_service_pb2.AbortUploadResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        docpreview.v1.upload_service_pb2.AbortUploadRequest,
+        docpreview.v1.upload_service_pb2.AbortUploadResponse,
+    ],
+)
+
+class UploadServiceStub(typing.Generic[_UploadServiceCreateUploadType, _UploadServiceCompleteUploadType, _UploadServiceAbortUploadType]):
     """Lets callers without cloud keys bring a document to a bucket. The content goes from the caller straight to the cloud, by
     addresses that the gateway signs; it never passes through the gateway. Errors and metadata are those of
     PreviewJobService.
@@ -34,29 +81,73 @@ class UploadServiceStub:
     An upload is: CreateUpload, then one PUT of each of the parts, then CompleteUpload.
     """
 
-    @_typing.overload
-    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
-    @_typing.overload
-    def __new__(cls, channel: _aio.Channel) -> UploadServiceAsyncStub: ...
-    CreateUpload: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.CreateUploadRequest, _upload_service_pb2.Upload]
+    @typing.overload
+    def __init__(self: UploadServiceStub[
+        grpc.UnaryUnaryMultiCallable[
+            docpreview.v1.upload_service_pb2.CreateUploadRequest,
+            docpreview.v1.upload_service_pb2.Upload,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            docpreview.v1.upload_service_pb2.CompleteUploadRequest,
+            docpreview.v1.upload_service_pb2.UploadedObject,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            docpreview.v1.upload_service_pb2.AbortUploadRequest,
+            docpreview.v1.upload_service_pb2.AbortUploadResponse,
+        ],
+    ], channel: grpc.Channel) -> None: ...
+
+    @typing.overload
+    def __init__(self: UploadServiceStub[
+        grpc.aio.UnaryUnaryMultiCallable[
+            docpreview.v1.upload_service_pb2.CreateUploadRequest,
+            docpreview.v1.upload_service_pb2.Upload,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            docpreview.v1.upload_service_pb2.CompleteUploadRequest,
+            docpreview.v1.upload_service_pb2.UploadedObject,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            docpreview.v1.upload_service_pb2.AbortUploadRequest,
+            docpreview.v1.upload_service_pb2.AbortUploadResponse,
+        ],
+    ], channel: grpc.aio.Channel) -> None: ...
+
+    CreateUpload: _UploadServiceCreateUploadType
     """Returns signed addresses for the content of one object. Nothing is stored yet; of a large content a multipart upload
     is begun in the cloud, which keeps its parts until it is completed or aborted.
 
     PERMISSION_DENIED when the policy does not let the caller upload this object, so many bytes or this type of content.
     """
-    CompleteUpload: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.CompleteUploadRequest, _upload_service_pb2.UploadedObject]
+
+    CompleteUpload: _UploadServiceCompleteUploadType
     """Makes the object from the parts that were put, and checks that it is what CreateUpload announced. It can be repeated.
 
     FAILED_PRECONDITION with reason ERROR_REASON_UPLOAD_INCOMPLETE: a part is missing, or the object is not what was
     announced. NOT_FOUND with reason ERROR_REASON_UPLOAD_NOT_FOUND: the upload was aborted.
     """
-    AbortUpload: _grpc.UnaryUnaryMultiCallable[_upload_service_pb2.AbortUploadRequest, _upload_service_pb2.AbortUploadResponse]
+
+    AbortUpload: _UploadServiceAbortUploadType
     """Deletes the parts of an upload that will not be completed. An upload that is not there (any more) is no error, and an
     object that was completed stays.
     """
 
-@_typing.type_check_only
-class UploadServiceAsyncStub(UploadServiceStub):
+UploadServiceAsyncStub: typing_extensions.TypeAlias = UploadServiceStub[
+    grpc.aio.UnaryUnaryMultiCallable[
+        docpreview.v1.upload_service_pb2.CreateUploadRequest,
+        docpreview.v1.upload_service_pb2.Upload,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        docpreview.v1.upload_service_pb2.CompleteUploadRequest,
+        docpreview.v1.upload_service_pb2.UploadedObject,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        docpreview.v1.upload_service_pb2.AbortUploadRequest,
+        docpreview.v1.upload_service_pb2.AbortUploadResponse,
+    ],
+]
+
+class UploadServiceServicer(metaclass=abc.ABCMeta):
     """Lets callers without cloud keys bring a document to a bucket. The content goes from the caller straight to the cloud, by
     addresses that the gateway signs; it never passes through the gateway. Errors and metadata are those of
     PreviewJobService.
@@ -64,64 +155,38 @@ class UploadServiceAsyncStub(UploadServiceStub):
     An upload is: CreateUpload, then one PUT of each of the parts, then CompleteUpload.
     """
 
-    def __init__(self, channel: _aio.Channel) -> None: ...
-    CreateUpload: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.CreateUploadRequest, _upload_service_pb2.Upload]  # type: ignore[assignment]
-    """Returns signed addresses for the content of one object. Nothing is stored yet; of a large content a multipart upload
-    is begun in the cloud, which keeps its parts until it is completed or aborted.
-
-    PERMISSION_DENIED when the policy does not let the caller upload this object, so many bytes or this type of content.
-    """
-    CompleteUpload: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.CompleteUploadRequest, _upload_service_pb2.UploadedObject]  # type: ignore[assignment]
-    """Makes the object from the parts that were put, and checks that it is what CreateUpload announced. It can be repeated.
-
-    FAILED_PRECONDITION with reason ERROR_REASON_UPLOAD_INCOMPLETE: a part is missing, or the object is not what was
-    announced. NOT_FOUND with reason ERROR_REASON_UPLOAD_NOT_FOUND: the upload was aborted.
-    """
-    AbortUpload: _aio.UnaryUnaryMultiCallable[_upload_service_pb2.AbortUploadRequest, _upload_service_pb2.AbortUploadResponse]  # type: ignore[assignment]
-    """Deletes the parts of an upload that will not be completed. An upload that is not there (any more) is no error, and an
-    object that was completed stays.
-    """
-
-class UploadServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Lets callers without cloud keys bring a document to a bucket. The content goes from the caller straight to the cloud, by
-    addresses that the gateway signs; it never passes through the gateway. Errors and metadata are those of
-    PreviewJobService.
-
-    An upload is: CreateUpload, then one PUT of each of the parts, then CompleteUpload.
-    """
-
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def CreateUpload(
         self,
-        request: _upload_service_pb2.CreateUploadRequest,
+        request: docpreview.v1.upload_service_pb2.CreateUploadRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_upload_service_pb2.Upload, _abc.Awaitable[_upload_service_pb2.Upload]]:
+    ) -> typing.Union[docpreview.v1.upload_service_pb2.Upload, collections.abc.Awaitable[docpreview.v1.upload_service_pb2.Upload]]:
         """Returns signed addresses for the content of one object. Nothing is stored yet; of a large content a multipart upload
         is begun in the cloud, which keeps its parts until it is completed or aborted.
 
         PERMISSION_DENIED when the policy does not let the caller upload this object, so many bytes or this type of content.
         """
 
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def CompleteUpload(
         self,
-        request: _upload_service_pb2.CompleteUploadRequest,
+        request: docpreview.v1.upload_service_pb2.CompleteUploadRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_upload_service_pb2.UploadedObject, _abc.Awaitable[_upload_service_pb2.UploadedObject]]:
+    ) -> typing.Union[docpreview.v1.upload_service_pb2.UploadedObject, collections.abc.Awaitable[docpreview.v1.upload_service_pb2.UploadedObject]]:
         """Makes the object from the parts that were put, and checks that it is what CreateUpload announced. It can be repeated.
 
         FAILED_PRECONDITION with reason ERROR_REASON_UPLOAD_INCOMPLETE: a part is missing, or the object is not what was
         announced. NOT_FOUND with reason ERROR_REASON_UPLOAD_NOT_FOUND: the upload was aborted.
         """
 
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def AbortUpload(
         self,
-        request: _upload_service_pb2.AbortUploadRequest,
+        request: docpreview.v1.upload_service_pb2.AbortUploadRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_upload_service_pb2.AbortUploadResponse, _abc.Awaitable[_upload_service_pb2.AbortUploadResponse]]:
+    ) -> typing.Union[docpreview.v1.upload_service_pb2.AbortUploadResponse, collections.abc.Awaitable[docpreview.v1.upload_service_pb2.AbortUploadResponse]]:
         """Deletes the parts of an upload that will not be completed. An upload that is not there (any more) is no error, and an
         object that was completed stays.
         """
 
-def add_UploadServiceServicer_to_server(servicer: UploadServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+def add_UploadServiceServicer_to_server(servicer: UploadServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -3,122 +3,108 @@
 isort:skip_file
 """
 
-from google.protobuf import descriptor as _descriptor
-from google.protobuf import message as _message
-from google.protobuf import timestamp_pb2 as _timestamp_pb2
-import builtins as _builtins
+import builtins
+import google.protobuf.descriptor
+import google.protobuf.message
+import google.protobuf.timestamp_pb2
 import sys
-import typing as _typing
+import typing
 
-if sys.version_info >= (3, 11):
-    from typing import TypeAlias as _TypeAlias, Never as _Never
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
 else:
-    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
+    import typing_extensions
 
-DESCRIPTOR: _descriptor.FileDescriptor
+DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
-@_typing.final
-class GetUsageRequest(_message.Message):
+@typing.final
+class GetUsageRequest(google.protobuf.message.Message):
     """Request of GetUsage. It has no fields: the caller is the one that the gateway knows from its credentials."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     def __init__(
         self,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GetUsageRequest: _TypeAlias = GetUsageRequest  # noqa: Y015
+Global___GetUsageRequest: typing_extensions.TypeAlias = GetUsageRequest
 
-@_typing.final
-class Usage(_message.Message):
+@typing.final
+class Usage(google.protobuf.message.Message):
     """What a caller has used up."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    CALLER_FIELD_NUMBER: _builtins.int
-    DAY_FIELD_NUMBER: _builtins.int
-    MONTH_FIELD_NUMBER: _builtins.int
-    caller: _builtins.str
+    CALLER_FIELD_NUMBER: builtins.int
+    DAY_FIELD_NUMBER: builtins.int
+    MONTH_FIELD_NUMBER: builtins.int
+    caller: builtins.str
     """Name of the caller in the gateway's configuration; `anonymous` without authentication."""
-    @_builtins.property
+    @property
     def day(self) -> Global___PageUsage:
         """The present day of UTC. Unset when the gateway does not count the caller's pages."""
 
-    @_builtins.property
+    @property
     def month(self) -> Global___PageUsage:
         """The present month of UTC. Unset when the gateway does not count the caller's pages."""
 
     def __init__(
         self,
         *,
-        caller: _builtins.str = ...,
+        caller: builtins.str = ...,
         day: Global___PageUsage | None = ...,
         month: Global___PageUsage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["day", b"day", "month", b"month"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "day", b"day", "month", b"month"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    def HasField(self, field_name: typing.Literal["day", b"day", "month", b"month"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["caller", b"caller", "day", b"day", "month", b"month"]) -> None: ...
 
-Global___Usage: _TypeAlias = Usage  # noqa: Y015
+Global___Usage: typing_extensions.TypeAlias = Usage
 
-@_typing.final
-class PageUsage(_message.Message):
+@typing.final
+class PageUsage(google.protobuf.message.Message):
     """Pages of one period. A create counts in the period in which it was admitted, also when its job ends in a later one."""
 
-    DESCRIPTOR: _descriptor.Descriptor
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    START_TIME_FIELD_NUMBER: _builtins.int
-    END_TIME_FIELD_NUMBER: _builtins.int
-    USED_PAGES_FIELD_NUMBER: _builtins.int
-    RESERVED_PAGES_FIELD_NUMBER: _builtins.int
-    BUDGET_PAGES_FIELD_NUMBER: _builtins.int
-    LEFT_PAGES_FIELD_NUMBER: _builtins.int
-    used_pages: _builtins.int
+    START_TIME_FIELD_NUMBER: builtins.int
+    END_TIME_FIELD_NUMBER: builtins.int
+    USED_PAGES_FIELD_NUMBER: builtins.int
+    RESERVED_PAGES_FIELD_NUMBER: builtins.int
+    BUDGET_PAGES_FIELD_NUMBER: builtins.int
+    LEFT_PAGES_FIELD_NUMBER: builtins.int
+    used_pages: builtins.int
     """Pages that were made by jobs which have ended, 0 or more."""
-    reserved_pages: _builtins.int
+    reserved_pages: builtins.int
     """Pages reserved for creates and jobs that have not ended, 0 or more: those asked for, or an estimate where
     a create does not say. They become what was really made, or nothing, up to a minute after a job has ended.
     """
-    budget_pages: _builtins.int
+    budget_pages: builtins.int
     """Pages that may be made in the period. Unset: as many as the caller likes."""
-    left_pages: _builtins.int
+    left_pages: builtins.int
     """Pages of the budget that are neither used nor reserved, 0 or more. Unset as `budget_pages`."""
-    @_builtins.property
-    def start_time(self) -> _timestamp_pb2.Timestamp:
+    @property
+    def start_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When the period began, at midnight of UTC."""
 
-    @_builtins.property
-    def end_time(self) -> _timestamp_pb2.Timestamp:
+    @property
+    def end_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When the next period begins, with nothing used."""
 
     def __init__(
         self,
         *,
-        start_time: _timestamp_pb2.Timestamp | None = ...,
-        end_time: _timestamp_pb2.Timestamp | None = ...,
-        used_pages: _builtins.int = ...,
-        reserved_pages: _builtins.int = ...,
-        budget_pages: _builtins.int | None = ...,
-        left_pages: _builtins.int | None = ...,
+        start_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        used_pages: builtins.int = ...,
+        reserved_pages: builtins.int = ...,
+        budget_pages: builtins.int | None = ...,
+        left_pages: builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_budget_pages", b"_budget_pages", "_left_pages", b"_left_pages", "budget_pages", b"budget_pages", "end_time", b"end_time", "left_pages", b"left_pages", "start_time", b"start_time"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_pages", b"_budget_pages", "_left_pages", b"_left_pages", "budget_pages", b"budget_pages", "end_time", b"end_time", "left_pages", b"left_pages", "reserved_pages", b"reserved_pages", "start_time", b"start_time", "used_pages", b"used_pages"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__budget_pages: _TypeAlias = _typing.Literal["budget_pages"]  # noqa: Y015
-    _WhichOneofArgType__budget_pages: _TypeAlias = _typing.Literal["_budget_pages", b"_budget_pages"]  # noqa: Y015
-    _WhichOneofReturnType__left_pages: _TypeAlias = _typing.Literal["left_pages"]  # noqa: Y015
-    _WhichOneofArgType__left_pages: _TypeAlias = _typing.Literal["_left_pages", b"_left_pages"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__budget_pages) -> _WhichOneofReturnType__budget_pages | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__left_pages) -> _WhichOneofReturnType__left_pages | None: ...
+    def HasField(self, field_name: typing.Literal["_budget_pages", b"_budget_pages", "_left_pages", b"_left_pages", "budget_pages", b"budget_pages", "end_time", b"end_time", "left_pages", b"left_pages", "start_time", b"start_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_budget_pages", b"_budget_pages", "_left_pages", b"_left_pages", "budget_pages", b"budget_pages", "end_time", b"end_time", "left_pages", b"left_pages", "reserved_pages", b"reserved_pages", "start_time", b"start_time", "used_pages", b"used_pages"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_budget_pages", b"_budget_pages"]) -> typing.Literal["budget_pages"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_left_pages", b"_left_pages"]) -> typing.Literal["left_pages"] | None: ...
 
-Global___PageUsage: _TypeAlias = PageUsage  # noqa: Y015
+Global___PageUsage: typing_extensions.TypeAlias = PageUsage

@@ -3,62 +3,86 @@
 isort:skip_file
 """
 
-from collections import abc as _abc
-from docpreview.v1 import usage_service_pb2 as _usage_service_pb2
-from grpc import aio as _aio
-import abc as _abc_1
-import grpc as _grpc
+import abc
+import collections.abc
+import docpreview.v1.usage_service_pb2
+import grpc
+import grpc.aio
 import sys
-import typing as _typing
+import typing
 
-if sys.version_info >= (3, 11):
-    from typing import Self as _Self
+if sys.version_info >= (3, 13):
+    import typing as typing_extensions
 else:
-    from typing_extensions import Self as _Self
+    import typing_extensions
 
-_T = _typing.TypeVar("_T")
+_T = typing.TypeVar("_T")
 
-class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
+class _MaybeAsyncIterator(collections.abc.AsyncIterator[_T], collections.abc.Iterator[_T], metaclass=abc.ABCMeta): ...
 
-class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
+class _ServicerContext(grpc.ServicerContext, grpc.aio.ServicerContext):  # type: ignore[misc, type-arg]
     ...
 
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
+_UsageServiceGetUsageType = typing_extensions.TypeVar(
+    '_UsageServiceGetUsageType',
+    grpc.UnaryUnaryMultiCallable[
+        docpreview.v1.usage_service_pb2.GetUsageRequest,
+        docpreview.v1.usage_service_pb2.Usage,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        docpreview.v1.usage_service_pb2.GetUsageRequest,
+        docpreview.v1.usage_service_pb2.Usage,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        docpreview.v1.usage_service_pb2.GetUsageRequest,
+        docpreview.v1.usage_service_pb2.Usage,
+    ],
+)
 
-class UsageServiceStub:
+class UsageServiceStub(typing.Generic[_UsageServiceGetUsageType]):
     """Tells callers what they have used up. Errors and metadata are those of PreviewJobService."""
 
-    @_typing.overload
-    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
-    @_typing.overload
-    def __new__(cls, channel: _aio.Channel) -> UsageServiceAsyncStub: ...
-    GetUsage: _grpc.UnaryUnaryMultiCallable[_usage_service_pb2.GetUsageRequest, _usage_service_pb2.Usage]
+    @typing.overload
+    def __init__(self: UsageServiceStub[
+        grpc.UnaryUnaryMultiCallable[
+            docpreview.v1.usage_service_pb2.GetUsageRequest,
+            docpreview.v1.usage_service_pb2.Usage,
+        ],
+    ], channel: grpc.Channel) -> None: ...
+
+    @typing.overload
+    def __init__(self: UsageServiceStub[
+        grpc.aio.UnaryUnaryMultiCallable[
+            docpreview.v1.usage_service_pb2.GetUsageRequest,
+            docpreview.v1.usage_service_pb2.Usage,
+        ],
+    ], channel: grpc.aio.Channel) -> None: ...
+
+    GetUsage: _UsageServiceGetUsageType
     """Returns the pages that the caller's jobs have made in this day and month, and what is left of its budgets. It tells
     of the caller that asks, never of another.
     """
 
-@_typing.type_check_only
-class UsageServiceAsyncStub(UsageServiceStub):
+UsageServiceAsyncStub: typing_extensions.TypeAlias = UsageServiceStub[
+    grpc.aio.UnaryUnaryMultiCallable[
+        docpreview.v1.usage_service_pb2.GetUsageRequest,
+        docpreview.v1.usage_service_pb2.Usage,
+    ],
+]
+
+class UsageServiceServicer(metaclass=abc.ABCMeta):
     """Tells callers what they have used up. Errors and metadata are those of PreviewJobService."""
 
-    def __init__(self, channel: _aio.Channel) -> None: ...
-    GetUsage: _aio.UnaryUnaryMultiCallable[_usage_service_pb2.GetUsageRequest, _usage_service_pb2.Usage]  # type: ignore[assignment]
-    """Returns the pages that the caller's jobs have made in this day and month, and what is left of its budgets. It tells
-    of the caller that asks, never of another.
-    """
-
-class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Tells callers what they have used up. Errors and metadata are those of PreviewJobService."""
-
-    @_abc_1.abstractmethod
+    @abc.abstractmethod
     def GetUsage(
         self,
-        request: _usage_service_pb2.GetUsageRequest,
+        request: docpreview.v1.usage_service_pb2.GetUsageRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_usage_service_pb2.Usage, _abc.Awaitable[_usage_service_pb2.Usage]]:
+    ) -> typing.Union[docpreview.v1.usage_service_pb2.Usage, collections.abc.Awaitable[docpreview.v1.usage_service_pb2.Usage]]:
         """Returns the pages that the caller's jobs have made in this day and month, and what is left of its budgets. It tells
         of the caller that asks, never of another.
         """
 
-def add_UsageServiceServicer_to_server(servicer: UsageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+def add_UsageServiceServicer_to_server(servicer: UsageServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.preview_job_pb2 import PreviewOptions
+from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview_gateway.model import validation
 from docpreview_gateway.model.buckets import BUCKET, Bucket
 from docpreview_gateway.model.errors import GatewayError, InvalidRequest, Violation, echo
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from docpreview.v1.preview_job_pb2 import ObjectLocation
-    from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview.v1.upload_service_pb2 import CreateUploadRequest
     from docpreview_gateway.model.call import Call
     from docpreview_gateway.model.callers import Caller
@@ -92,6 +92,8 @@ class BucketRegistry:
                 raise InvalidRequest(_with_sources(error.violations, given, caller.rights)) from None
         if caller.budget is not None and caller.budget.count == "asked" and not caller.shadow:
             _check_asked_pages(request)
+        if request.options.HasField("watermark"):
+            request = self._with_image(request, bucket)
         return Admitted(request, bucket, self.admit_output(request.output, bucket))
 
     def _admit(self, request: BucketRequest) -> Bucket:
@@ -114,6 +116,21 @@ class BucketRegistry:
             raise InvalidRequest([Violation("output.region", f"must be {bucket.region} or empty for this bucket")])
         return bucket
 
+    def _with_image(self, request: CreatePreviewJobRequest, source: Bucket) -> CreatePreviewJobRequest:
+        """The request with the configured bucket and region of its watermark's image. Raises as `admit_output`."""
+        given = request.options.watermark.image
+        bucket = self._buckets.get(given.bucket) if given.bucket else source
+        if bucket is None:
+            raise _not_configured(given.bucket)
+        if given.region not in {"", bucket.region}:
+            what = f"must be {bucket.region} or empty for this bucket"
+            raise InvalidRequest([Violation("options.watermark.image.region", what)])
+        result = CreatePreviewJobRequest()
+        result.CopyFrom(request)
+        image = result.options.watermark.image
+        image.bucket, image.region = bucket.name, bucket.region
+        return result
+
     def find(self, name: str) -> Bucket | None:
         """The configured bucket of this name, or None."""
         return self._buckets.get(name)
@@ -129,6 +146,12 @@ def _authorize_create(request: CreatePreviewJobRequest, rights: Rights) -> None:
     require(rights.of_output(request.bucket, request.output.bucket or request.bucket, request.output.object))
     if request.preset:
         require(rights.of_preset(request.preset))
+    image = request.options.watermark.image
+    if image.object:
+        # Who may not use an object as a document may not have it drawn on pages.
+        bucket = image.bucket or request.bucket
+        require(rights.of_bucket(bucket))
+        require(rights.of_input(bucket, image.object))
 
 
 def _check_asked_pages(request: CreatePreviewJobRequest) -> None:
@@ -178,7 +201,8 @@ def _with_sources(
     preset = rights.presets.get(request.preset) or PreviewOptions()
     sources = rights.options.sources(request, preset)
     for found in violations:
-        kind, _, name = found.field.partition(".")
+        kind, _, path = found.field.partition(".")
+        name = path.partition(".")[0]
         # An option of the caller's own may contradict the target or the selection of pages.
         names = [name] if name in sources else [other for other in _SELECTING if other in sources]
         told = [

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from docpreview.v1.error_reason_pb2 import ErrorReason
-from docpreview_gateway.model.errors import GatewayError, NotPermitted
+from docpreview_gateway.model import outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -22,26 +21,13 @@ if TYPE_CHECKING:
 def audited(
     create: Callable[[CreatePreviewJobRequest, Call], Awaitable[PreviewJob]], log: AuditLog
 ) -> Callable[[CreatePreviewJobRequest, Call], Awaitable[PreviewJob]]:
-    """`create`, with the outcome of every call written to `log` once.
-
-    The outcome is OK, the name of the error's reason, INTERNAL for any other exception, or CANCELLED.
-    """
+    """`create`, with the outcome of every call written to `log` once."""
 
     async def audited_create(request: CreatePreviewJobRequest, call: Call) -> PreviewJob:
-        outcome, job_id = "CANCELLED", ""
-        try:
+        job_id = ""
+        with outcomes.audited(call, lambda outcome: log.create_ended(request, call, outcome, job_id)):
             job = await create(request, call)
-            outcome, job_id = "OK", job.job_id
-        except GatewayError as error:
-            if isinstance(error, NotPermitted):
-                call.response.rule = error.rule
-            outcome = ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_")
-            raise
-        except Exception:
-            outcome = "INTERNAL"
-            raise
-        finally:
-            log.create_ended(request, call, outcome, job_id)
-        return job
+            job_id = job.job_id
+            return job
 
     return audited_create

@@ -60,6 +60,11 @@ class Drafts:
             return ""
         return self._old.key(work.record.caller, work.original)
 
+    def keys_of(self, request: CreatePreviewJobRequest, caller: Caller) -> list[str]:
+        """Keys under which the id of a request may be recorded, by this version or an earlier one."""
+        keys = self._keys.record_keys(caller.name, request.bucket, request.request_id)
+        return keys if self._old is None else [*keys, self._old.key(caller.name, request)]
+
     def all_keys(self, request: CreatePreviewJobRequest, caller: Caller) -> list[str]:
         """Keys under which the request's id may be recorded; none if only that of the current secret is."""
         keys = self._keys.record_keys(caller.name, request.bucket, request.request_id) if request.request_id else []

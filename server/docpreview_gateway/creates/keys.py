@@ -182,7 +182,7 @@ def canonical(request: CreatePreviewJobRequest) -> bytes:
     """The request as bytes that are equal for requests that ask for the same.
 
     Fields that this version does not know are left out, an `options` message without options is none, and an output
-    bucket that is named like the input's is the default. `request_id` is left out.
+    or image bucket that is named like the input's is the default. `request_id` is left out.
     """
     body = CreatePreviewJobRequest()
     body.CopyFrom(request)
@@ -193,6 +193,11 @@ def canonical(request: CreatePreviewJobRequest) -> bytes:
     if body.output.bucket == body.bucket:
         body.output.ClearField("bucket")
     body.output.ClearField("region")
+    if body.options.HasField("watermark"):
+        image = body.options.watermark.image
+        if image.bucket == body.bucket:
+            image.ClearField("bucket")
+        image.ClearField("region")
     return body.SerializeToString(deterministic=True)
 
 

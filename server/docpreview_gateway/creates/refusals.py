@@ -106,7 +106,7 @@ def budget(begun: Begun, record: Record, limits: PageBudget, now: float) -> Limi
     """The budget of the day or the month has too few pages."""
     by_period = {"month": limits.per_month, "day": limits.per_day}
     too_small = [name for name, most in by_period.items() if most is not None and record.asked > most]
-    # One that never fits is final, also while the other budget would refuse it only for now.
+    # One that never fits is told so, also while the other budget would refuse it only for now.
     period = too_small[0] if too_small else begun.outcome
     month = period == "month"
     limit = by_period[period] or 0
@@ -119,7 +119,6 @@ def budget(begun: Begun, record: Record, limits: PageBudget, now: float) -> Limi
             "it never fits. Select fewer pages with page_ranges, or ask for a larger budget",
             subject=subject,
             retry_after=None,
-            final=True,
         )
     _, end = pages.bounds(record.month if month else record.day)
     return LimitReached(
@@ -128,5 +127,4 @@ def budget(begun: Begun, record: Record, limits: PageBudget, now: float) -> Limi
         f"{period} (UTC): select fewer pages with page_ranges, or ask for a larger budget",
         subject=subject,
         retry_after=max(1.0, end.timestamp() - now),
-        final=True,
     )

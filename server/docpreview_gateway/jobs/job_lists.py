@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PAGE_SIZE = 10
 LARGEST_PAGE = 100
-"""Jobs of the cloud's largest page. Callers from whom jobs may be hidden are served from pages of this size."""
+"""Jobs of the largest page, the cloud's and a caller's. Callers from whom jobs may be hidden are served from such."""
 
 MOST_READS = 20
 """Most requests to the cloud for one call."""
@@ -95,7 +95,7 @@ class JobLists:
     async def page(self, request: ListPreviewJobsRequest, bucket: Bucket, call: Call) -> ListPreviewJobsResponse:
         """One page of the jobs that the caller may see."""
         position = Position.parse(self._tokens.decode(request, bucket, call.caller))
-        page = _Page(request.page_size or DEFAULT_PAGE_SIZE)
+        page = _Page(min(request.page_size or DEFAULT_PAGE_SIZE, LARGEST_PAGE))
         end = await self._fill(page, position, request, bucket, call)
         token = "" if end is None else self._tokens.encode(request, bucket, call.caller, str(end))
         return ListPreviewJobsResponse(jobs=page.jobs, next_page_token=token)

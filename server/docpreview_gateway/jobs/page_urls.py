@@ -1,5 +1,8 @@
 """Presigned URLs of result pages, with which callers read pages without cloud keys.
 
+The address of a page is the same for a sixth of the time that is asked for, so that browsers and CDNs that have it need
+not read the page again; they may keep it for that time, as the reply's `cache-control`, which is signed, tells them.
+
 A page gets none unless its job can have made it and the policy gives it to the caller: a reply of the cloud is no
 reason to sign whatever key it has.
 """
@@ -72,12 +75,16 @@ class PageUrls:
         signed = PreviewJob()
         signed.CopyFrom(job)
         credentials = self._credentials.credentials(bucket.credentials)
-        window = Window.around(self._times.now(bucket.ci_host), lifetime=max(1, ttl.seconds))
+        lifetime = ttl.seconds + bool(ttl.nanos)
+        # Within the window of an address nothing of it changes, or no cache would find it again.
+        window = Window.shared(self._times.now(bucket.ci_host), lifetime=lifetime)
+        cache_control = f"private, max-age={lifetime}"
         base = self._base.replace("{host}", bucket.object_host)
         keys, rights = result_keys(job.output.object), caller.rights
         for page in signed.result.pages:
             if keys.fullmatch(page.object) is None:
                 continue
             if rights is None or rights.of_page(job.bucket, bucket.name, page.object).allowed:
-                page.url = base + presign(read_object(bucket, page.object), credentials, window).target
+                request = read_object(bucket, page.object, content_type=page.content_type, cache_control=cache_control)
+                page.url = base + presign(request, credentials, window).target
         return signed

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.call import Call
     from docpreview_gateway.upstream.operations import Upstream
 
-DEFAULT_PAGE_SIZE = 10
+DEFAULT_PAGE_SIZE, LARGEST_PAGE = 10, 100
 
 
 class PreviewQueues:
@@ -43,9 +43,10 @@ class PreviewQueues:
 
     def _position(self, request: ListPreviewQueuesRequest, bucket: Bucket, call: Call) -> tuple[int, int]:
         position = self._tokens.decode(request, bucket, call.caller)
+        asked = min(request.page_size, LARGEST_PAGE)
         if not position:
-            return 1, request.page_size or DEFAULT_PAGE_SIZE
+            return 1, asked or DEFAULT_PAGE_SIZE
         number, size = map(int, position.split(":"))
-        if request.page_size and request.page_size != size:
+        if asked and asked != size:
             raise InvalidRequest([Violation("page_size", "must stay as it was on the first page, or be left out")])
         return number, size

@@ -47,8 +47,6 @@ class FairShares:
     def leave(self, caller: str, places: int = 1) -> None:
         """Free places of the caller."""
         self._free += places
-        left = self._held[caller] - places
+        left = self._held.pop(caller, 0) - places
         if left:
             self._held[caller] = left
-        else:
-            del self._held[caller]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from google.protobuf import text_format
 
 from docpreview.v1.preview_job_pb2 import PreviewOptions
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
@@ -12,6 +14,8 @@ from docpreview_gateway.model.validation import selected_pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from google.protobuf.descriptor import FieldDescriptor
 
     from docpreview_gateway.model.callers import Caller, PageBudget, Rate
 
@@ -149,7 +153,10 @@ def _rate(rate: Rate) -> str:
 
 
 def _options(options: PreviewOptions) -> str:
-    return ", ".join(
-        f"{field.name}: {field.enum_type.values_by_number[value].name if field.enum_type else value}"
-        for field, value in options.ListFields()
-    )
+    return ", ".join(f"{field.name}: {_value(field, value)}" for field, value in options.ListFields())
+
+
+def _value(field: FieldDescriptor, value: Any) -> str:  # noqa: ANN401 - of any kind of field
+    if field.enum_type:
+        return field.enum_type.values_by_number[value].name
+    return f"{{{text_format.MessageToString(value, as_one_line=True)}}}" if field.message_type else str(value)

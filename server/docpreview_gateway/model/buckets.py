@@ -25,6 +25,9 @@ class Bucket:
     exclusive: bool = False
     """No other program makes document jobs in this bucket."""
 
+    upload_credentials: str = ""
+    """Names the credential set that signs addresses of uploads; empty: `credentials`."""
+
     def __post_init__(self) -> None:
         """ValueError for a name or region that could lead a request to another host."""
         if not BUCKET.fullmatch(self.name) or not REGION.fullmatch(self.region):

@@ -104,8 +104,8 @@ class NotPermitted(GatewayError):  # noqa: N818 - named as its reason
 class LimitReached(GatewayError):  # noqa: N818 - a state of the caller's account
     """A rate, concurrency or page limit is reached. Nothing was sent to the cloud.
 
-    `subject` names the limit and its owner. `final`: clients must not wait within a call, however late its deadline.
-    Without `retry_after` waiting never helps: the request is larger than the whole limit.
+    `subject` names the limit and its owner. Without `retry_after` waiting never helps: the request is larger than the
+    whole limit.
     """
 
     def __init__(
@@ -115,11 +115,9 @@ class LimitReached(GatewayError):  # noqa: N818 - a state of the caller's accoun
         *,
         subject: str,
         retry_after: float | None,
-        final: bool = False,
     ) -> None:
         super().__init__(reason, message, retry_after=retry_after)
         self.subject = subject
-        self.final = final
 
 
 @dataclass(frozen=True, slots=True)

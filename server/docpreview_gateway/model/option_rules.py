@@ -93,11 +93,13 @@ class OptionRules:
 
 
 def _overlay(options: PreviewOptions, layer: PreviewOptions) -> None:
-    """Set the fields of `layer`. Its page selection replaces the whole of the old one: halves could contradict."""
+    """Set the fields of `layer`. Its page selection and its watermark replace the old ones: halves could contradict."""
     if layer.page_ranges or layer.HasField("start_page") or layer.HasField("end_page"):
         options.ClearField("start_page")
         options.ClearField("end_page")
         options.ClearField("page_ranges")
+    if layer.HasField("watermark"):
+        options.ClearField("watermark")
     options.MergeFrom(layer)
 
 

@@ -37,6 +37,11 @@ def between(low: int, high: int) -> Rule:
     return lambda value: None if low <= value <= high else f"must be between {low} and {high}"
 
 
+def at_least(low: int) -> Rule:
+    """A number from `low`."""
+    return lambda value: None if value >= low else f"must be at least {low}"
+
+
 def at_most(length: int) -> Rule:
     """A string of at most `length` characters that pass `characters`."""
 

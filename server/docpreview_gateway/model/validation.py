@@ -32,6 +32,7 @@ _REGION = rules.matches(REGION.pattern, "must be a region in the cloud's spellin
 _QUEUE_ID = rules.matches("[A-Za-z0-9]{1,64}", "must be 1 to 64 letters and digits")
 _JOB_ID = rules.matches("[A-Za-z0-9]{1,64}", "must be 1 to 64 letters and digits")
 _PAGE_URL_TTL = rules.duration(1, MAX_PAGE_URL_SECONDS)
+_PIXELS = rules.between(0, 65_500)
 _UUID = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _PAGE_TOKEN = rules.at_most(1024)
 _UPLOAD_TOKEN = rules.matches("[A-Za-z0-9_-]{1,4096}", "must be the upload_token of CreateUpload, unchanged")
@@ -72,6 +73,13 @@ FIELDS: dict[type[Message], tuple[Field, ...]] = {
         Field("options.quality", rules.between(1, 100)),
         Field("options.zoom_percent", rules.between(10, 200)),
         Field("options.image_dpi", rules.between(96, 600)),
+        Field("options.watermark.image.bucket", _BUCKET),
+        Field("options.watermark.image.region", _REGION),
+        Field("options.watermark.image.object", rules.object_key),
+        Field("options.watermark.dx", _PIXELS),
+        Field("options.watermark.dy", _PIXELS),
+        Field("options.watermark.horizontal_spacing", _PIXELS),
+        Field("options.watermark.vertical_spacing", _PIXELS),
         Field("user_data", rules.matches("[ -~]{0,960}", "must be at most 960 printable ASCII characters")),
         Field("request_id", rules.matches(_UUID, "must be a UUID, such as 7d3f9b7e-6d0c-4a51-9f0e-2f4c8f6f2a10")),
         Field("preset", rules.matches("[A-Za-z0-9._-]{1,64}", "must be 1 to 64 of A-Z a-z 0-9 . _ -")),
@@ -93,7 +101,7 @@ FIELDS: dict[type[Message], tuple[Field, ...]] = {
         Field("order", rules.known(jobs.ListPreviewJobsRequest.Order.values())),
         Field("created_after", rules.whole_seconds),
         Field("created_before", rules.whole_seconds),
-        Field("page_size", rules.between(0, 100)),
+        Field("page_size", rules.at_least(0)),
         Field("page_token", _PAGE_TOKEN),
     ),
     jobs.WaitPreviewJobRequest: (
@@ -116,7 +124,7 @@ FIELDS: dict[type[Message], tuple[Field, ...]] = {
         Field("bucket", _BUCKET, required=True),
         Field("queue_ids", rules.each(_QUEUE_ID, limit=10)),
         Field("state", rules.known(queues.PreviewQueue.State.values())),
-        Field("page_size", rules.between(0, 100)),
+        Field("page_size", rules.at_least(0)),
         Field("page_token", _PAGE_TOKEN),
     ),
     uploads.CreateUploadRequest: (
@@ -157,6 +165,7 @@ def options_violations(options: PreviewOptions) -> list[Violation]:
     """Violations by options alone, with paths as in a create."""
     request = jobs.CreatePreviewJobRequest(options=options)
     found = [*_field_violations(request), *_page_selection(request), *_image_options(request)]
+    found += _watermark(request)
     return [violation for violation in found if violation.field.startswith("options.")]
 
 
@@ -195,6 +204,17 @@ def _image_options(request: jobs.CreatePreviewJobRequest) -> Iterator[Violation]
         yield Violation("options.single_image", f"takes at most {MAX_SINGLE_IMAGE_PAGES} pages: select fewer")
 
 
+def _watermark(request: jobs.CreatePreviewJobRequest) -> Iterator[Violation]:
+    if not request.options.HasField("watermark"):
+        return
+    watermark = request.options.watermark
+    if not watermark.image.object:
+        yield Violation("options.watermark.image.object", "is required: the key of an image in a configured bucket")
+    for name in ("horizontal_spacing", "vertical_spacing"):
+        if watermark.HasField(name) and not watermark.tiled:
+            yield Violation(f"options.watermark.{name}", "applies to tiled watermarks only")
+
+
 def selected_pages(options: PreviewOptions) -> int:
     """Number of pages that the options select; 0 or less when it depends on the document."""
     if options.page_ranges:
@@ -222,7 +242,7 @@ def _listable_states(request: jobs.ListPreviewJobsRequest) -> Iterator[Violation
 
 
 ACROSS: dict[type[Message], tuple[Callable[[Any], Iterator[Violation]], ...]] = {
-    jobs.CreatePreviewJobRequest: (_page_selection, _image_options, _source_and_template),
+    jobs.CreatePreviewJobRequest: (_page_selection, _image_options, _watermark, _source_and_template),
     jobs.ListPreviewJobsRequest: (_time_order, _listable_states),
 }
 
@@ -248,7 +268,7 @@ _READERS: Readers = {
     message: tuple((field, *_reader(message, field.path)) for field in fields) for message, fields in FIELDS.items()
 }
 
-_NAMES = frozenset({"bucket", "output.bucket", "preset"})
+_NAMES = frozenset({"bucket", "output.bucket", "options.watermark.image.bucket", "preset"})
 _NAME_READERS: Readers = {
     message: tuple(reader for reader in readers if reader[0].path in _NAMES) for message, readers in _READERS.items()
 }

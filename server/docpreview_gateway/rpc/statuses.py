@@ -81,11 +81,17 @@ CODES: dict[r.ErrorReason.ValueType, StatusCode] = {
 }
 
 
+RETRIES: dict[r.ErrorReason.ValueType, r.Retry.ValueType] = {
+    r.ErrorReason.Value(value.name): value.GetOptions().Extensions[r.retry] for value in r.ErrorReason.DESCRIPTOR.values
+}
+"""What a program does with errors of a reason, as the contract says."""
+
+
 class RichStatus(NamedTuple):
     """An error as the client gets it: code, message, and the serialised `google.rpc.Status` in `details`.
 
-    `retry_after` is the error's, in seconds; `reason` is the one in its ErrorInfo; `final`: gRPC's own retries are
-    stopped, whether or not there is a `retry_after`.
+    `retry_after` is the error's, in seconds; `reason` is the one in its ErrorInfo; `final`: the call is not repeated
+    within the time that its caller waits, whether or not there is a `retry_after`.
     """
 
     code: StatusCode
@@ -107,8 +113,13 @@ def rich_status(error: GatewayError, request_id: str, *, disclosed: bool = False
     reason = r.ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_")
     for detail in _details(error, reason, request_id, disclosed=disclosed):
         status.details.add().Pack(detail)
-    final = isinstance(error, LimitReached) and error.final
-    return RichStatus(code, message, status.SerializeToString(), error.retry_after, reason, final)
+    final = RETRIES[error.reason] != r.RETRY_NOW
+    return RichStatus(code, message, status.SerializeToString(), _retry_after(error), reason, final)
+
+
+def _retry_after(error: GatewayError) -> float | None:
+    """The error's, unless no time helps: then another's, such as the cloud's, would only mislead."""
+    return None if RETRIES[error.reason] == r.RETRY_NEVER else error.retry_after
 
 
 def _details(error: GatewayError, reason: str, request_id: str, *, disclosed: bool) -> list[Message]:
@@ -121,9 +132,9 @@ def _details(error: GatewayError, reason: str, request_id: str, *, disclosed: bo
     if isinstance(error, LimitReached):
         violation = error_details_pb2.QuotaFailure.Violation(subject=error.subject, description=cut(error.message))
         details.append(error_details_pb2.QuotaFailure(violations=[violation]))
-    if error.retry_after is not None:
+    if (wait := _retry_after(error)) is not None:
         delay = Duration()
-        delay.FromMilliseconds(int(error.retry_after * 1000))
+        delay.FromMilliseconds(int(wait * 1000))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     return details
 

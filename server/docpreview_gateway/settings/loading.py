@@ -31,6 +31,7 @@ from docpreview_gateway.settings.problems import exists, problems
 from docpreview_gateway.settings.sections import (
     Address,
     BucketSettings,
+    CreatesSettings,
     CredentialSettings,
     DrainSettings,
     HostName,
@@ -141,6 +142,7 @@ class Settings(BaseSettings):
     concurrency: ConcurrencySettings = ConcurrencySettings()
     limits: LimitSettings = LimitSettings()
     cache: CacheSettings = CacheSettings()
+    creates: CreatesSettings = CreatesSettings()
     ledger: LedgerSettings = LedgerSettings()
     shared_state: SharedStateSettings = SharedStateSettings()
     watch: WatchSettings = WatchSettings()
@@ -161,14 +163,7 @@ class Settings(BaseSettings):
 
     def _mistakes(self) -> Iterator[str]:
         """Problems: settings that are valid alone, and not together."""
-        if not self.buckets:
-            yield "buckets: name at least one; a bucket that is not listed does not exist for callers"
-        names = [bucket.name for bucket in self.buckets]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            yield f"buckets: {', '.join(twice)} is listed more than once"
-        for bucket in self.buckets:
-            if bucket.credentials not in self.credentials:
-                yield f"buckets: {bucket.name} names credentials that are not there: {bucket.credentials}"
+        yield from self._bucket_mistakes()
         yield from edge_mistakes(self.listen, self.edge)
         yield from access_mistakes(self.edge.listen or self.listen, auth=self.auth, policy=self.policy, tls=self.tls)
         if self.watch.poll_cap_seconds < self.watch.poll_floor_seconds:
@@ -181,6 +176,17 @@ class Settings(BaseSettings):
                 "its own ledger of request_ids. Give the redis:// address of a shared server, or set replicas to 1"
             )
         yield from self._shared_records_mistakes()
+
+    def _bucket_mistakes(self) -> Iterator[str]:
+        if not self.buckets:
+            yield "buckets: name at least one; a bucket that is not listed does not exist for callers"
+        names = [bucket.name for bucket in self.buckets]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            yield f"buckets: {', '.join(twice)} is listed more than once"
+        for bucket in self.buckets:
+            for named in filter(None, (bucket.credentials, bucket.upload_credentials)):
+                if named not in self.credentials:
+                    yield f"buckets: {bucket.name} names credentials that are not there: {named}"
 
     def _shared_records_mistakes(self) -> Iterator[str]:
         """Problems: replicas would not know their records from those of other deployments, or forged ones."""

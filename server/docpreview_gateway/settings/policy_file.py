@@ -198,7 +198,11 @@ def load_policy(path: Path, surroundings: Surroundings) -> Directory:
         mistakes += problems(error, PolicyPart, unknown="unknown key")
         policy = _sound_part(values)
     if policy is not None:
-        mistakes += [*_unknown_references(policy, surroundings), *_duplicates(policy)]
+        mistakes += [
+            *_unknown_references(policy, surroundings),
+            *_unknown_images(policy, surroundings),
+            *_duplicates(policy),
+        ]
     if mistakes or policy is None:
         raise PolicyError(mistakes)
     return directory(policy)
@@ -265,6 +269,18 @@ def _unknown_references(policy: PolicyPart, surroundings: Surroundings) -> Itera
         for wrong in sorted(set(caller.presets) - set(policy.presets)):
             yield f"{where}.presets: there is no preset {wrong}"
         yield from _unusable_identities(f"{where}.identities", caller, surroundings)
+
+
+def _unknown_images(policy: PolicyPart, surroundings: Surroundings) -> Iterator[str]:
+    """Problems: watermarks whose image is in a bucket that does not exist."""
+    layers = {f"presets.{preset}": options for preset, options in policy.presets.items()}
+    for name, caller in policy.callers.items():
+        layers[f"callers.{name}.options.default"] = caller.options.default
+        layers[f"callers.{name}.options.force"] = caller.options.force
+    for where, options in layers.items():
+        bucket = _preview_options(options).watermark.image.bucket
+        if bucket and bucket not in surroundings.buckets:
+            yield f"{where}.watermark.image: {bucket} is not among the buckets of the configuration"
 
 
 def _unusable_identities(where: str, caller: CallerPart, surroundings: Surroundings) -> Iterator[str]:

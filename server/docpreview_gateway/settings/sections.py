@@ -86,9 +86,23 @@ class BucketSettings(Section):
         "is then matched to its create by document, output and options",
     )
 
+    upload_credentials: str = Field(
+        "",
+        description="name of the credential set for signing the addresses of uploads; empty: `credentials`. With a key "
+        "that may only write, whoever has an address can make the cloud copy nothing. See "
+        "[security.md](security.md#uploads)",
+    )
+
     def bucket(self) -> Bucket:
         """The bucket."""
-        return Bucket(self.name, self.region, self.credentials, self.default_queue_id, self.exclusive)
+        return Bucket(
+            self.name,
+            self.region,
+            self.credentials,
+            self.default_queue_id,
+            self.exclusive,
+            self.upload_credentials,
+        )
 
 
 class CredentialSettings(Section):
@@ -163,8 +177,8 @@ class WatchSettings(Section):
         10_000,
         ge=1,
         le=1_000_000,
-        description="maximum number of concurrent waits and watches of a process; further ones are rejected with "
-        "`OVERLOADED`",
+        description="maximum number of concurrent waits and watches of a process, and apart from them of the jobs that "
+        "streams of WatchPreviewJobs follow; further ones are rejected with `OVERLOADED`",
     )
     poll_floor_seconds: Tuning[float] = Field(
         0.5, ge=0.05, le=60, description="minimum interval between polls of a job"
@@ -176,6 +190,18 @@ class WatchSettings(Section):
     def schedule(self) -> Schedule:
         """The intervals of polls."""
         return Schedule(floor=self.poll_floor_seconds, cap=self.poll_cap_seconds)
+
+
+class CreatesSettings(Section):
+    """What is done for each create before it is sent."""
+
+    check_input: bool = Field(
+        default=False,
+        description="whether the document of a create is looked at first, so that one that is missing, empty, too "
+        "large, encrypted without password or not of the kind of its suffix is refused before a job is made and pages "
+        "are reserved. Costs a request to the object store for each create, two for documents of more than 64 KiB. "
+        "See [contract.md](contract.md#the-look-at-the-document)",
+    )
 
 
 class LedgerSettings(Section):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from docpreview_gateway.storage.redis_client import RedisCallError, RedisClient, expect, script_command
 
@@ -105,8 +105,13 @@ def may_lack(health: RedisHealth, before: str) -> bool:
 
 
 def _refused(error: RedisCallError) -> dict[str, str]:
-    """Nothing, if the server has answered that it does not say."""
-    if isinstance(error.__cause__, ResponseError):
+    """Nothing, if the server never says it: to this user, or because it lacks the command.
+
+    Other replies, such as `BUSY`, `OOM` or `MISCONF`, say nothing of how the server is set. It would be taken for one
+    that may have lost changes.
+    """
+    reply = error.__cause__
+    if isinstance(reply, NoPermissionError) or (isinstance(reply, ResponseError) and "unknown" in str(reply).lower()):
         return {}
     raise error
 

@@ -1,7 +1,7 @@
-"""The log of calls, and the audit log of creates.
+"""The log of calls, and the audit log of creates and uploads.
 
 Lines are JSON objects. Lines of calls are buffered for a tenth of a second and written together: written one by one
-they would cost more than all other telemetry of a call. Lines of creates are written at once. In a terminal both look
+they would cost more than all other telemetry of a call. Lines of audits are written at once. In a terminal both look
 like other log lines.
 """
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
     from docpreview_gateway.model.call import Call, Clock, Method
+    from docpreview_gateway.uploads.ports import UploadFacts
 
 FLUSH_SECONDS = 0.1
 MOST_LINES = 1000
@@ -32,11 +33,11 @@ MOST_LINES = 1000
 
 
 class CallLog:
-    """The log of ended calls, and the port `AuditLog`.
+    """The log of ended calls, and the ports `AuditLog` and `UploadLog`.
 
-    `calls` selects which calls have a line; creates whose request was read always have one. With `as_json` False
-    structlog formats the lines. Lines hold the caller's name in the configuration and ids, never an object's key, a
-    token or a signed address.
+    `calls` selects which calls have a line; creates and uploads whose request was read always have one. With
+    `as_json` False structlog formats the lines. Lines hold the caller's name in the configuration and ids, never an
+    object's key, a token or a signed address.
     """
 
     def __init__(
@@ -84,6 +85,29 @@ class CallLog:
             "upstream_request_id": call.response.upstream_request_id,
             "request_id": call.request_id,
         }
+        self._audit(entry, call)
+
+    def upload_ended(
+        self, stage: Literal["create", "complete", "abort"], call: Call, outcome: str, facts: UploadFacts
+    ) -> None:
+        """Log a call about an upload as an audit line. `input_object_sha256` is that of the creates of its object."""
+        entry: dict[str, object] = {
+            "timestamp": _moment(self._clock.now()),
+            "level": "info",
+            "event": "upload",
+            "stage": stage,
+            "caller": call.caller.name,
+            "bucket": echo(facts.bucket),
+            "input_object_sha256": _digest(facts.object),
+            "upload_id": facts.upload_id,
+            "content_length": facts.content_length,
+            "outcome": outcome,
+            "upstream_request_id": call.response.upstream_request_id,
+            "request_id": call.request_id,
+        }
+        self._audit(entry, call)
+
+    def _audit(self, entry: dict[str, object], call: Call) -> None:
         if call.response.rule:
             entry["rule"] = call.response.rule
         if self._as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -26,9 +27,21 @@ class UploadsTelemetry(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class UploadFacts:
+    """What is known of an upload when a call about it ends."""
+
+    bucket: str = ""
+    object: str = ""
+    upload_id: str = ""
+    content_length: int = 0
+
+
 class UploadLog(Protocol):
     """Logs uploads for audits."""
 
-    def upload_ended(self, stage: str, call: Call, outcome: str, facts: dict[str, object]) -> None:
-        """Logs the end of a call of UploadService. `facts` has no address, token or key of an object."""
+    def upload_ended(
+        self, stage: Literal["create", "complete", "abort"], call: Call, outcome: str, facts: UploadFacts
+    ) -> None:
+        """Logs the end of a call of UploadService whose request was read."""
         ...

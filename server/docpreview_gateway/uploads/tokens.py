@@ -40,8 +40,8 @@ class Announced:
     content_length: int
     content_type: str
     content_crc64: int | None
-    multipart: str
     until: int
+    multipart: str = ""
 
 
 class UploadTokens:

@@ -7,29 +7,33 @@ to know again is in the upload's token.
 from __future__ import annotations
 
 from base64 import b64encode
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
 from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview.v1.upload_service_pb2 import AbortUploadResponse, Upload, UploadedObject, UploadPart
 from docpreview_gateway.model import rules
 from docpreview_gateway.model.errors import GatewayError, InvalidRequest, UpstreamError, Violation
+from docpreview_gateway.model.outcomes import audited
 from docpreview_gateway.model.policy import require
 from docpreview_gateway.model.validation import check
 from docpreview_gateway.uploads.plans import UPLOAD_ID, parts_of, type_of
+from docpreview_gateway.uploads.ports import UploadFacts
 from docpreview_gateway.uploads.tokens import VALID_SECONDS, Announced, not_a_token
 from docpreview_gateway.upstream.wire import requests
 from docpreview_gateway.upstream.wire.objects import FORBID_OVERWRITE, UPLOAD_HEADER
 from docpreview_gateway.upstream.wire.signing import Window, presign
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from docpreview.v1.upload_service_pb2 import AbortUploadRequest, CompleteUploadRequest, CreateUploadRequest
     from docpreview_gateway.access.bucket_registry import BucketRegistry
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Call
     from docpreview_gateway.model.callers import Caller
-    from docpreview_gateway.uploads.ports import UploadsTelemetry
+    from docpreview_gateway.uploads.ports import UploadLog, UploadsTelemetry
     from docpreview_gateway.uploads.tokens import UploadTokens
     from docpreview_gateway.upstream.cloud_clock import CloudTimes
     from docpreview_gateway.upstream.ports import CredentialsSource, ObjectFacts, ObjectStore
@@ -40,6 +44,7 @@ DEFAULT_TTL = 900
 _NOT_WHOLE = frozenset({"InvalidPart", "InvalidPartOrder", "EntityTooSmall"})
 """The store's codes for parts that are not those of the upload."""
 
+_QUOTE = '"'
 _GONE = "NoSuchUpload"
 _EXISTS = "FileAlreadyExists"
 
@@ -59,6 +64,7 @@ class Uploads:
         tokens: UploadTokens,
         *,
         telemetry: UploadsTelemetry,
+        log: UploadLog,
         random_bytes: Callable[[int], bytes],
         base: str | None = None,
     ) -> None:
@@ -68,78 +74,95 @@ class Uploads:
         self._times = times
         self._tokens = tokens
         self._telemetry = telemetry
+        self._log = log
         self._random_bytes = random_bytes
         self._base = (base or "https://{host}").rstrip("/")
 
     async def create(self, request: CreateUploadRequest, call: Call) -> Upload:
         """Signed addresses for the parts of a content."""
-        call.response.disclosed = True  # it tells nothing about others, here and below
-        bucket = self._buckets.admit_upload(request, call.caller)
+        with self._audited("create", call) as facts:
+            facts.bucket, facts.object, facts.content_length = request.bucket, request.object, request.content_length
+            bucket = self._buckets.admit_upload(request, call.caller)
+            upload = self._announced(request, bucket)
+            facts.object, facts.upload_id = upload.object, upload.upload_id
+            headers = {"content-type": upload.content_type, UPLOAD_HEADER: upload.upload_id}
+            if not _may_overwrite(bucket, upload, call.caller):
+                headers[FORBID_OVERWRITE] = "true"
+            if len(parts_of(upload.content_length)) > 1:
+                upload = replace(upload, multipart=await self._initiate(bucket, upload.object, headers, call))
+            ttl = request.ttl.seconds if request.HasField("ttl") else DEFAULT_TTL
+            window = Window.around(self._times.now(bucket.ci_host), lifetime=ttl)
+            begun = Upload(
+                bucket=bucket.name,
+                object=upload.object,
+                upload_token=self._tokens.encode(upload, bucket, call.caller),
+                parts=self._parts(bucket, upload, headers, request.content_md5, window),
+            )
+            begun.expire_time.FromSeconds(window.end)
+            self._telemetry.uploaded(call.caller.name, "announced", upload.content_length)
+            return begun
+
+    async def complete(self, request: CompleteUploadRequest, call: Call) -> UploadedObject:
+        """The object, once it is whole and what was announced."""
+        with self._audited("complete", call) as facts:
+            check(request)
+            bucket, upload = self._open(request.upload_token, call, facts)
+            overwrites = _may_overwrite(bucket, upload, call.caller)
+            number = len(parts_of(upload.content_length))
+            if len(request.etags) != number:
+                raise InvalidRequest([Violation("etags", f"must have {number} items: one for each part of the upload")])
+            if upload.multipart:
+                await self._complete_parts(bucket, upload, request.etags, call, overwrites=overwrites)
+            found = await self._made(bucket, upload, call)
+            if not upload.multipart and found.etag.strip(_QUOTE) != request.etags[0].strip(_QUOTE):
+                raise _incomplete("the content of the object is not the one whose ETag you give")
+            self._telemetry.uploaded(call.caller.name, "completed", upload.content_length)
+            made = UploadedObject(
+                bucket=bucket.name, object=upload.object, content_length=found.length, etag=found.etag
+            )
+            if found.crc64 is not None:
+                made.content_crc64 = found.crc64
+            return made
+
+    async def abort(self, request: AbortUploadRequest, call: Call) -> AbortUploadResponse:
+        """Nothing, once the parts are deleted."""
+        with self._audited("abort", call) as facts:
+            check(request)
+            bucket, upload = self._open(request.upload_token, call, facts)
+            if upload.multipart:
+                try:
+                    await self._store.abort(bucket, upload.object, upload.multipart, call)
+                except UpstreamError as error:
+                    if error.facts.code != _GONE:
+                        raise
+            return AbortUploadResponse()
+
+    @contextmanager
+    def _audited(self, stage: Literal["create", "complete", "abort"], call: Call) -> Iterator[UploadFacts]:
+        facts = UploadFacts()
+        call.response.disclosed = True  # what the cloud does for an upload tells nothing about other callers
+        with audited(call, lambda outcome: self._log.upload_ended(stage, call, outcome, facts)):
+            yield facts
+
+    def _announced(self, request: CreateUploadRequest, bucket: Bucket) -> Announced:
+        """The upload of a valid request, before anything is begun in the cloud."""
         upload_id = self._random_bytes(16).hex()
         key = request.object.replace(UPLOAD_ID, upload_id)
         if wrong := rules.upload_key(key):
             raise InvalidRequest([Violation("object", f"with the id of the upload in it, {wrong}")])
-        content_type = request.content_type or type_of(key)
-        headers = {"content-type": content_type, UPLOAD_HEADER: upload_id}
-        if not _may_overwrite(bucket, key, request.content_length, content_type, call.caller):
-            headers[FORBID_OVERWRITE] = "true"
-        parts = parts_of(request.content_length)
-        multipart = await self._initiate(bucket, key, headers, call) if len(parts) > 1 else ""
-        now = self._times.now(bucket.ci_host)
-        window = Window.around(now, lifetime=request.ttl.seconds if request.HasField("ttl") else DEFAULT_TTL)
-        announced = Announced(
+        return Announced(
             object=key,
             upload_id=upload_id,
             content_length=request.content_length,
-            content_type=content_type,
+            content_type=request.content_type or type_of(key),
             content_crc64=request.content_crc64 if request.HasField("content_crc64") else None,
-            multipart=multipart,
-            until=int(now) + VALID_SECONDS,
+            until=int(self._times.now(bucket.ci_host)) + VALID_SECONDS,
         )
-        upload = Upload(
-            bucket=bucket.name,
-            object=key,
-            upload_token=self._tokens.encode(announced, bucket, call.caller),
-            parts=self._parts(request, bucket, announced, headers, window),
-        )
-        upload.expire_time.FromSeconds(window.end)
-        self._telemetry.uploaded(call.caller.name, "announced", request.content_length)
-        return upload
 
-    async def complete(self, request: CompleteUploadRequest, call: Call) -> UploadedObject:
-        """The object, once it is whole and what was announced."""
-        check(request)
-        bucket, upload = self._open(request.upload_token, call)
-        overwrites = _may_overwrite(bucket, upload.object, upload.content_length, upload.content_type, call.caller)
-        number = len(parts_of(upload.content_length))
-        if len(request.etags) != number:
-            raise InvalidRequest([Violation("etags", f"must have {number} items: one for each part of the upload")])
-        if upload.multipart:
-            await self._complete_parts(bucket, upload, list(request.etags), call, overwrites=overwrites)
-        found = await self._made(bucket, upload, call)
-        if not upload.multipart and found.etag.strip('"') != request.etags[0].strip('"'):
-            raise _incomplete("the content of the object is not the one whose ETag you give")
-        self._telemetry.uploaded(call.caller.name, "completed", upload.content_length)
-        made = UploadedObject(bucket=bucket.name, object=upload.object, content_length=found.length, etag=found.etag)
-        if found.crc64 is not None:
-            made.content_crc64 = found.crc64
-        return made
-
-    async def abort(self, request: AbortUploadRequest, call: Call) -> AbortUploadResponse:
-        """Nothing, once the parts are deleted."""
-        check(request)
-        bucket, upload = self._open(request.upload_token, call)
-        if upload.multipart:
-            try:
-                await self._store.abort(bucket, upload.object, upload.multipart, call)
-            except UpstreamError as error:
-                if error.facts.code != _GONE:
-                    raise
-        return AbortUploadResponse()
-
-    def _open(self, token: str, call: Call) -> tuple[Bucket, Announced]:
-        call.response.disclosed = True
+    def _open(self, token: str, call: Call, facts: UploadFacts) -> tuple[Bucket, Announced]:
         bucket, upload = self._tokens.decode(token, call.caller)
+        facts.bucket, facts.object = bucket.name, upload.object
+        facts.upload_id, facts.content_length = upload.upload_id, upload.content_length
         if upload.until < self._times.now(bucket.ci_host):
             raise not_a_token()
         return bucket, upload
@@ -153,21 +176,21 @@ class Uploads:
             raise
 
     def _parts(
-        self, request: CreateUploadRequest, bucket: Bucket, upload: Announced, headers: dict[str, str], window: Window
+        self, bucket: Bucket, upload: Announced, headers: dict[str, str], md5: bytes, window: Window
     ) -> Iterator[UploadPart]:
-        credentials = self._credentials.credentials(bucket.credentials)
+        credentials = self._credentials.credentials(bucket.upload_credentials or bucket.credentials)
         base = self._base.replace("{host}", bucket.object_host)
         for part in parts_of(upload.content_length):
             length = {"content-length": str(part.length)}
             if upload.multipart:
                 unsigned = requests.put_part(bucket, upload.object, upload.multipart, part.number, length)
             else:
-                unsigned = _put(bucket, upload, headers | length, request.content_md5)
+                unsigned = _put(bucket, upload, headers | length, md5)
             signed = presign(unsigned, credentials, window)
             yield UploadPart(url=base + signed.target, headers=signed.headers, offset=part.offset, length=part.length)
 
     async def _complete_parts(
-        self, bucket: Bucket, upload: Announced, etags: list[str], call: Call, *, overwrites: bool
+        self, bucket: Bucket, upload: Announced, etags: Sequence[str], call: Call, *, overwrites: bool
     ) -> None:
         """Make the object of its parts. Nothing to do when it was made before."""
         headers = {} if overwrites else {FORBID_OVERWRITE: "true"}
@@ -204,15 +227,15 @@ def _put(bucket: Bucket, upload: Announced, headers: dict[str, str], md5: bytes)
     return requests.put_object(bucket, upload.object, headers)
 
 
-def _may_overwrite(bucket: Bucket, key: str, content_length: int, content_type: str, caller: Caller) -> bool:
+def _may_overwrite(bucket: Bucket, upload: Announced, caller: Caller) -> bool:
     """Whether the upload may replace an object. NOT_PERMITTED when the caller may not make it at all."""
     if caller.rights is None:
         return False
     require(caller.rights.of_upload_bucket(bucket.name))
     rights = caller.rights.uploads[bucket.name]
-    require(rights.of_object(key))
-    require(rights.of_length(content_length))
-    require(rights.of_type(content_type))
+    require(rights.of_object(upload.object))
+    require(rights.of_length(upload.content_length))
+    require(rights.of_type(upload.content_type))
     return rights.overwrite
 
 

@@ -13,7 +13,7 @@ from docpreview.v1 import error_reason_pb2 as reasons
 from docpreview_gateway.model.errors import GatewayError, UpstreamError, UpstreamFacts
 from docpreview_gateway.upstream.client import from_transport
 from docpreview_gateway.upstream.middleware.observed import measured
-from docpreview_gateway.upstream.ports import Attempt, ObjectFacts, TransportError
+from docpreview_gateway.upstream.ports import Attempt, ObjectFacts, ObjectPiece, TransportError
 from docpreview_gateway.upstream.wire import objects, origin, refusals, requests
 from docpreview_gateway.upstream.wire.signing import Window, presign
 
@@ -36,7 +36,10 @@ _REFUSED = {
 
 
 class CloudObjects:
-    """`ObjectStore` and `ObjectTags` of COS, by the clock of the bucket's job API: both are of one cloud."""
+    """`ObjectStore`, `ObjectReader` and `ObjectTags` of COS.
+
+    It goes by the clock of the bucket's job API: both are of one cloud.
+    """
 
     def __init__(
         self,
@@ -61,6 +64,11 @@ class CloudObjects:
     async def head(self, bucket: Bucket, key: str, call: Call) -> ObjectFacts:
         """What the store says of an object. INPUT_OBJECT_NOT_FOUND when there is none."""
         return objects.facts(await self._send("head_object", bucket, requests.head_object(bucket, key), call))
+
+    async def read(self, bucket: Bucket, key: str, piece: tuple[int, int], call: Call) -> ObjectPiece:
+        """Bytes of an object, from the first of `piece`, as many as the second says."""
+        request = requests.read_piece(bucket, key, *piece)
+        return objects.piece(await self._send("read_object", bucket, request, call))
 
     async def initiate(self, bucket: Bucket, key: str, headers: Mapping[str, str], call: Call) -> str:
         """Begin a multipart upload of an object with these headers. Returns its id."""
@@ -89,10 +97,12 @@ class CloudObjects:
         with measured(Attempt(bucket.name, name, call.trace), self._telemetry):
             try:
                 async with asyncio.timeout_at(call.deadline):
-                    return await self._exchange(signed)
+                    reply = await self._exchange(signed)
             except TimeoutError:
                 message = "the object store did not answer in time"
                 raise GatewayError(reasons.ERROR_REASON_DEADLINE_EXCEEDED, message) from None
+        call.response.upstream_request_id = refusals.request_id_of(reply)
+        return reply
 
     async def _exchange(self, signed: HttpRequest) -> HttpReply:
         try:

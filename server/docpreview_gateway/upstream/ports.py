@@ -64,6 +64,21 @@ class ObjectFacts(NamedTuple):
     upload_id: str
 
 
+class ObjectPiece(NamedTuple):
+    """Bytes of an object, and the length of the whole object."""
+
+    data: bytes
+    length: int
+
+
+class ObjectReader(Protocol):
+    """Reads pieces of objects, each in one attempt."""
+
+    async def read(self, bucket: Bucket, key: str, piece: tuple[int, int], call: Call) -> ObjectPiece:
+        """Bytes of an object, from the first of `piece`, as many as the second says. GatewayError, by the deadline."""
+        ...
+
+
 class ObjectStore(Protocol):
     """The cloud's object store. Everything is one attempt, and ends by the call's deadline."""
 

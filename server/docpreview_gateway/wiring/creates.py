@@ -16,6 +16,7 @@ from docpreview_gateway.creates.dead_leases import DeadLeases
 from docpreview_gateway.creates.drafts import Drafts
 from docpreview_gateway.creates.guarded import GuardedStore
 from docpreview_gateway.creates.imported import OldIds
+from docpreview_gateway.creates.inputs import CheckedCreates
 from docpreview_gateway.creates.keys import CreateKeys
 from docpreview_gateway.creates.leases import LEASE_SECONDS, RENEW_SECONDS, PageLeases
 from docpreview_gateway.creates.lists import JobHistory
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from docpreview_gateway.access.bucket_registry import BucketRegistry
-    from docpreview_gateway.creates.ports import CreatesTelemetry
+    from docpreview_gateway.creates.ports import Creates, CreatesTelemetry
     from docpreview_gateway.creates.records import Timing
     from docpreview_gateway.creates.redis_creates import RedisCreates
     from docpreview_gateway.model.buckets import Bucket
@@ -51,9 +52,9 @@ if TYPE_CHECKING:
     from docpreview_gateway.settings.loading import Settings
     from docpreview_gateway.storage.redis_health import RedisHealth
     from docpreview_gateway.upstream.cloud_clock import CloudTimes
+    from docpreview_gateway.upstream.cloud_objects import CloudObjects
     from docpreview_gateway.upstream.middleware.cached import Cached
     from docpreview_gateway.upstream.operations import Upstream
-    from docpreview_gateway.upstream.ports import ObjectTags
     from docpreview_gateway.wiring.access import Access
     from docpreview_gateway.wiring.observability import Observability
 
@@ -81,7 +82,7 @@ log = structlog.get_logger("docpreview_gateway.creates")
 class CreateParts(NamedTuple):
     """Creates, the pages that callers have used, and why creates with `request_id` fail now (empty: they do not)."""
 
-    creates: RecordedCreates
+    creates: Creates
     usages: PageUsages
     problem: Callable[[], str]
 
@@ -90,7 +91,7 @@ class CreateParts(NamedTuple):
 async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
     settings: Settings,
     upstream: Cached,
-    tags: ObjectTags,
+    objects: CloudObjects,
     *,
     buckets: BucketRegistry,
     clock: Clock,
@@ -112,7 +113,13 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
         journal, replica = await _journal(settings, base.keys, worker, stack)
         leases = PageLeases(guarded, journal, times, replica=replica, measure=telemetry.leased)
         days = Days(guarded, times)
-        creates = base.creates(upstream, tags, buckets, outcomes, times, leases=leases, days=days, telemetry=telemetry)
+        recorded = base.creates(
+            upstream, objects, buckets, outcomes, times, leases=leases, days=days, telemetry=telemetry
+        )
+        creates: Creates = recorded
+        if settings.creates.check_input:
+            drafts = Drafts(base.keys, base.timing, base.old)
+            creates = CheckedCreates(recorded, buckets, objects, store=guarded, drafts=drafts)
         metrics = PageMetrics(guarded, days, access.callers, times=times, clock=clock, telemetry=telemetry)
         settlement = base.settlement(upstream, buckets, outcomes, times, telemetry)
         stack.push_async_callback(leases.end)
@@ -125,7 +132,7 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
         )
         for each in (*(repeated(*each) for each in rounds), *base.rounds(settings, times, telemetry, replica)):
             await stack.enter_async_context(each)
-        stack.push_async_callback(creates.drained)
+        stack.push_async_callback(recorded.drained)
         usages = PageUsages(guarded, lambda: days.today(clock.now()))
         yield CreateParts(creates, usages, lambda: guarded.problem or guarded.damage)
 
@@ -147,7 +154,7 @@ class _Base:
     def creates(  # noqa: PLR0913 - all parts of a create meet here
         self,
         upstream: Cached,
-        tags: ObjectTags,
+        objects: CloudObjects,
         buckets: BucketRegistry,
         outcomes: Outcomes,
         times: CloudTimes,
@@ -164,7 +171,7 @@ class _Base:
             store,
             Attempts(upstream, store, outcomes, keys, times, leases=leases, telemetry=telemetry, timing=timing),
             drafts=Drafts(keys, timing, self.old),
-            rendered=RenderedJobs(upstream, tags, keys, upstream.last_seen),
+            rendered=RenderedJobs(upstream, objects, keys, upstream.last_seen),
             history=self.history,
             leases=leases,
             days=days,

@@ -197,6 +197,7 @@ class Gateway:
             times,
             UploadTokens(credentials, buckets.find, secrets.token_bytes),
             telemetry=self._observed.uploads,
+            log=self._observed.log,
             random_bytes=secrets.token_bytes,
             base=self._settings.upstream.object_url_base,
         )

@@ -13,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1 import preview_job_service_pb2 as pb
 from docpreview.v1 import preview_queue_service_pb2 as queues
-from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOptions
+from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOptions, Watermark
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.callers import ANONYMOUS
 from docpreview_gateway.model.errors import GatewayError, InvalidRequest
@@ -24,7 +24,7 @@ from docpreview_gateway.upstream.middleware.coalesced import Coalesced
 from docpreview_gateway.upstream.policies.freshness import Freshness
 from tests.fakes.policies import caller_of
 from tests.fakes.shared_cache import FakeSharedCache
-from tests.unit.conftest import BUCKET, Office, call
+from tests.unit.conftest import BUCKET, OTHER, Office, call
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -41,6 +41,10 @@ SUCCESS = PreviewJob.STATE_SUCCESS
 
 def by(caller: Caller) -> Call:
     return call()._replace(caller=caller)
+
+
+def stamp(key: str, bucket: str = "") -> Watermark:
+    return Watermark(image=ObjectLocation(bucket=bucket, object=key))
 
 
 def put(office: Office, job_id: str, key: str, state: PreviewJob.State.ValueType = SUCCESS) -> PreviewJob:
@@ -155,6 +159,8 @@ class TestCreate:
             {"output": ObjectLocation(bucket="nobody-1250000000")},
             {"preset": "thumbnail"},
             {"input_object": "secret/a.pdf", "options": PreviewOptions(quality=1000)},
+            {"options": PreviewOptions(watermark=stamp("secret/a.png"))},
+            {"options": PreviewOptions(watermark=stamp("in/a.png", "previews-1250000000"))},
         ],
     )
     async def test_a_create_that_is_not_permitted_is_rejected_and_nothing_sent(
@@ -192,6 +198,38 @@ class TestCreate:
         assert (job.options.image_params, job.options.image_dpi, job.options.end_page) == ("watermark/2", 120, 10)
         with pytest.raises(InvalidRequest, match=r"options\.image_dpi"):
             await office.jobs.create(create_request(options=PreviewOptions(image_dpi=200)), by(shop))
+
+    async def test_a_caller_may_stamp_its_own_images_and_a_policy_any_of_a_configured_bucket(
+        self, office: Office
+    ) -> None:
+        """The image's bucket and region are the configured ones, whoever chose it."""
+        office.upstream.objects.add((BUCKET.name, "in/a.pdf"))
+        own = create_request(options=PreviewOptions(watermark=stamp("in/logo.png")))
+        rules = OptionRules(force=PreviewOptions(watermark=stamp("brand/logo.png", OTHER.name)))
+        forced = caller_of("shop", {BUCKET.name: ("in/",)}, ("p/",), options=rules)
+        for caller, image in ((SHOP, (BUCKET, "in/logo.png")), (forced, (OTHER, "brand/logo.png"))):
+            job = await office.jobs.create(own, by(caller))
+            bucket, key = image
+            location = ObjectLocation(bucket=bucket.name, region=bucket.region, object=key)
+            assert job.options.watermark == Watermark(image=location)
+
+    @pytest.mark.parametrize(
+        ("image", "reason"),
+        [
+            (ObjectLocation(bucket="stranger-1250000000", object="a.png"), r.ERROR_REASON_BUCKET_NOT_CONFIGURED),
+            (ObjectLocation(region="ap-beijing", object="a.png"), r.ERROR_REASON_INVALID_REQUEST),
+            (ObjectLocation(bucket="evil.com#", object="a.png"), r.ERROR_REASON_INVALID_REQUEST),
+        ],
+    )
+    async def test_without_a_policy_an_image_is_in_a_configured_bucket_too(
+        self, office: Office, image: ObjectLocation, reason: r.ErrorReason.ValueType
+    ) -> None:
+        """The cloud is never given another address."""
+        error = await refusal(
+            office.jobs.create(create_request(options=PreviewOptions(watermark=Watermark(image=image))), call())
+        )
+        assert error.reason == reason
+        assert office.upstream.asked == []
 
     @pytest.mark.parametrize(
         ("rules", "options", "field", "message"),

@@ -27,6 +27,8 @@ from docpreview.v1.preview_job_service_pb2 import (
     WaitPreviewJobRequest,
     WatchPreviewJobRequest,
     WatchPreviewJobResponse,
+    WatchPreviewJobsRequest,
+    WatchPreviewJobsResponse,
 )
 from docpreview.v1.preview_job_service_pb2_grpc import (
     PreviewJobServiceServicer,
@@ -37,6 +39,15 @@ from docpreview.v1.preview_queue_service_pb2_grpc import (
     PreviewQueueServiceServicer,
     add_PreviewQueueServiceServicer_to_server,
 )
+from docpreview.v1.upload_service_pb2 import (
+    AbortUploadRequest,
+    AbortUploadResponse,
+    CompleteUploadRequest,
+    CreateUploadRequest,
+    Upload,
+    UploadedObject,
+)
+from docpreview.v1.upload_service_pb2_grpc import UploadServiceServicer, add_UploadServiceServicer_to_server
 from docpreview.v1.usage_service_pb2 import GetUsageRequest, Usage
 from docpreview.v1.usage_service_pb2_grpc import UsageServiceServicer, add_UsageServiceServicer_to_server
 
@@ -69,11 +80,15 @@ class Call:
     ended: threading.Event = field(default_factory=threading.Event)
 
 
-class FakeGateway(PreviewJobServiceServicer, PreviewQueueServiceServicer, UsageServiceServicer):
-    """Give it answers with `will`; the last answer of a method is repeated. A watch's answer is a list of steps."""
+class FakeGateway(PreviewJobServiceServicer, PreviewQueueServiceServicer, UploadServiceServicer, UsageServiceServicer):
+    """Give it answers with `will`; the last answer of a method is repeated. A watch's answer is a list of steps.
+
+    An answer that is a function is called with the request. Replies carry `reply_metadata`.
+    """
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
+        self.reply_metadata: tuple[tuple[str, str], ...] = ()
         self._answers: dict[str, list[Any]] = defaultdict(list)
         self._lock = threading.Lock()
         self._called = threading.Condition(self._lock)
@@ -82,6 +97,7 @@ class FakeGateway(PreviewJobServiceServicer, PreviewQueueServiceServicer, UsageS
         )
         add_PreviewJobServiceServicer_to_server(self, self._server)
         add_PreviewQueueServiceServicer_to_server(self, self._server)
+        add_UploadServiceServicer_to_server(self, self._server)
         add_UsageServiceServicer_to_server(self, self._server)
         self.health = health.HealthServicer()
         self.health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
@@ -130,11 +146,15 @@ class FakeGateway(PreviewJobServiceServicer, PreviewQueueServiceServicer, UsageS
 
     def _unary(self, method: str, request: Any, context: Any) -> Any:
         call, answer = self._begin(method, request, context)
+        if self.reply_metadata:  # after it gRPC repeats no call
+            context.send_initial_metadata(self.reply_metadata)
         return self._perform(call, answer, context)
 
     def _perform(self, call: Call, answer: Any, context: Any) -> Any:
         if isinstance(answer, Failure):
             _fail(answer, context)
+        if callable(answer):
+            return self._perform(call, answer(call.request), context)
         if isinstance(answer, Silence):
             call.ended.wait(PATIENCE)
             context.abort(grpc.StatusCode.INTERNAL, "the client has gone")
@@ -169,6 +189,26 @@ class FakeGateway(PreviewJobServiceServicer, PreviewQueueServiceServicer, UsageS
         for step in steps:
             answer = self._perform(call, step, context)
             yield WatchPreviewJobResponse(job=answer) if isinstance(answer, PreviewJob) else answer
+
+    def WatchPreviewJobs(  # noqa: N802
+        self, request: WatchPreviewJobsRequest, context: Any
+    ) -> Iterator[WatchPreviewJobsResponse]:
+        call, steps = self._begin("WatchPreviewJobs", request, context)
+        for step in steps:
+            answer = self._perform(call, step, context)
+            yield WatchPreviewJobsResponse(job=answer) if isinstance(answer, PreviewJob) else answer
+
+    def CreateUpload(self, request: CreateUploadRequest, context: Any) -> Upload:  # noqa: N802
+        upload: Upload = self._unary("CreateUpload", request, context)
+        return upload
+
+    def CompleteUpload(self, request: CompleteUploadRequest, context: Any) -> UploadedObject:  # noqa: N802
+        uploaded: UploadedObject = self._unary("CompleteUpload", request, context)
+        return uploaded
+
+    def AbortUpload(self, request: AbortUploadRequest, context: Any) -> AbortUploadResponse:  # noqa: N802
+        response: AbortUploadResponse = self._unary("AbortUpload", request, context)
+        return response
 
     def ListPreviewQueues(  # noqa: N802
         self, request: ListPreviewQueuesRequest, context: Any

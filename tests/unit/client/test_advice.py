@@ -6,8 +6,9 @@ import grpc
 import pytest
 
 from docpreview.v1.error_reason_pb2 import ErrorReason
+from docpreview.v1.preview_job_pb2 import JobFailure
 from docpreview_client import errors
-from docpreview_client.cli.advice import advice
+from docpreview_client.cli.advice import advice, advice_on_failure
 from docpreview_client.errors import ErrorFacts
 
 REASONS = [name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()[1:]]
@@ -33,6 +34,18 @@ def hint(kind: type[errors.DocPreviewError], reason: str = "", code: grpc.Status
 @pytest.mark.parametrize("reason", REASONS)
 def test_no_error_with_a_reason_doubts_the_address_because_a_gateway_has_answered(reason: str) -> None:
     assert [kind for kind in KINDS if "--target" in hint(kind, reason)] == []
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_every_reason_has_a_hint_of_its_own_whatever_the_kind_of_error(reason: str) -> None:
+    assert len({hint(kind, reason) for kind in KINDS}) == 1
+
+
+@pytest.mark.parametrize("reason", JobFailure.Reason.values())
+def test_every_reason_of_a_failed_job_has_a_hint(reason: JobFailure.Reason.ValueType) -> None:
+    hints = [advice_on_failure(one) for one in JobFailure.Reason.values()]
+    assert hints.count(advice_on_failure(reason)) == 1
+    assert advice_on_failure(reason).endswith(".")
 
 
 def test_an_address_where_no_gateway_answers_is_in_doubt() -> None:

@@ -1,21 +1,31 @@
 """The `docpreview` command as scripts and people use it."""
 
 import json
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
 import pytest
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
+from rich.console import Console
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
-from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
-from docpreview.v1.preview_job_service_pb2 import ListPreviewJobsRequest, ListPreviewJobsResponse
+from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOptions, Watermark
+from docpreview.v1.preview_job_service_pb2 import (
+    CreatePreviewJobRequest,
+    ListPreviewJobsRequest,
+    ListPreviewJobsResponse,
+)
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesResponse, PreviewQueue
 from docpreview.v1.usage_service_pb2 import PageUsage, Usage
 from docpreview_client.cli import listing, parameters
 from docpreview_client.cli.app import app
+from docpreview_client.cli.field_names import FieldNames
+from docpreview_client.cli.text_view import TextView
 
 from .fake_gateway import Failure, FakeGateway, Silence
 from .samples import BUCKET, JOB_ID, failed, failure, invalid, job, over_quota, succeeded
@@ -44,7 +54,7 @@ def test_create_passes_every_option_and_prints_the_job(gateway: FakeGateway, doc
     gateway.will("CreatePreviewJob", job(PreviewJob.STATE_SUBMITTED))
     options = "--output o/${Number}.png --format png --start-page 2 --end-page -1 --quality 80 --zoom 50 --dpi 150"
     more = "--comments show --orientation landscape --paper a2 --sheet-id 0 --single-image --user-data me"
-    more += f" --request-id {REQUEST_ID}"
+    more += f" --request-id {REQUEST_ID} --watermark logo.png --tile-watermark"
     result = docpreview("create", BUCKET, "a.pptx", *options.split(), *more.split())
     assert (result.exit_code, result.stderr) == (0, "")
     assert JOB_ID in result.stdout
@@ -64,14 +74,15 @@ def test_create_passes_every_option_and_prints_the_job(gateway: FakeGateway, doc
         paper_size=PreviewOptions.PAPER_SIZE_A2,
         sheet_id=0,
         single_image=True,
+        watermark=Watermark(image=ObjectLocation(object="logo.png"), tiled=True),
     )
 
 
 @pytest.mark.parametrize(
     ("source", "template"),
     [
-        ("docs/a.pptx", "previews/docs/a.pptx/${Number}.jpg"),
-        ("docs/a.XLSX", "previews/docs/a.XLSX/${SheetID}/${Number}.jpg"),
+        ("docs/a.pptx", "out/${RequestToken}/page-${Number}.jpg"),
+        ("docs/a.XLSX", "out/${RequestToken}/sheet-${SheetID}/page-${Number}.jpg"),
     ],
 )
 def test_create_without_output_names_pages_by_a_template_that_the_cloud_takes(
@@ -266,9 +277,9 @@ def test_an_error_names_every_bad_field_and_shows_markup_as_text(gateway: FakeGa
     result = docpreview("create", BUCKET, "a.pptx")
     assert result.stderr.splitlines() == [
         "Error: 2 fields are invalid (INVALID_REQUEST)",
-        "  bucket: is required",
-        "  quality: [1] to [100]",
-        "Change the request.",
+        "  BUCKET: is required",
+        "  --quality: [1] to [100]",
+        "Change what is named above.",
     ]
 
 
@@ -323,6 +334,71 @@ def test_the_token_of_a_file_is_sent_as_a_bearer_token(
     file.write_text("s3cret\n")
     assert docpreview("--token-file", str(file), "get", BUCKET, JOB_ID).exit_code == 0
     assert gateway.calls[0].metadata["authorization"] == "Bearer s3cret"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"one\ntwo\n", "2 lines"), (b"\n", "is empty"), (b"with space", "one line of"), (b"\xff\xfe", "one line of")],
+)
+def test_a_token_file_without_one_token_is_refused_clearly_and_not_shown(
+    gateway: FakeGateway, docpreview: Docpreview, tmp_path: Path, content: bytes, words: str
+) -> None:
+    file = tmp_path / "token"
+    file.write_bytes(content)
+    result = docpreview("get", BUCKET, JOB_ID, "--token-file", str(file))
+    assert result.exit_code == 2
+    assert words in " ".join(result.stderr.replace("│", " ").split())
+    assert "two" not in result.stderr
+    assert gateway.calls == []
+
+
+def test_a_token_file_may_end_with_empty_lines(gateway: FakeGateway, docpreview: Docpreview, tmp_path: Path) -> None:
+    gateway.will("GetPreviewJob", job())
+    file = tmp_path / "token"
+    file.write_bytes(b"\r\n s3cret \r\n\r\n")
+    assert docpreview("get", BUCKET, JOB_ID, "--token-file", str(file)).exit_code == 0
+    assert gateway.calls[0].metadata["authorization"] == "Bearer s3cret"
+
+
+def test_signed_addresses_have_lines_of_their_own_that_are_not_broken(capsys: pytest.CaptureFixture[str]) -> None:
+    """On a narrow terminal, too: they are copied."""
+    url = f"https://docs.example/{'a' * 300}?q-signature={'b' * 300}"
+    view = TextView(FieldNames("get"))
+    view._out = Console(file=sys.stdout, width=40, force_terminal=True, color_system=None, markup=False)
+    view.job(succeeded(url, url))
+    assert capsys.readouterr().out.splitlines().count(url) == 2
+
+
+def test_create_of_a_file_of_this_machine_names_the_command_that_uploads_it(
+    gateway: FakeGateway, docpreview: Docpreview, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.pptx"
+    file.write_bytes(b"slides")
+    result = docpreview("create", BUCKET, str(file))
+    assert result.exit_code == 2
+    assert "docpreview preview" in " ".join(result.stderr.replace("│", " ").split())
+    assert gateway.calls == []
+
+
+def fields_of(message: type[Message], prefix: str = "") -> list[str]:
+    return [f"{prefix}{field.name}" for field in message.DESCRIPTOR.fields]
+
+
+@pytest.mark.parametrize("command", ["create", "preview"])
+def test_every_field_of_a_create_is_named_as_an_option_that_the_command_has(command: str) -> None:
+    names = FieldNames(command)
+    fields = {*fields_of(CreatePreviewJobRequest), *fields_of(PreviewOptions, "options.")} - {"options"}
+    named = {names.name(field) for field in fields | {"output.object", "output.bucket"}}
+    known = {option for one in get_command(app).commands[command].params for option in one.opts}  # type: ignore[attr-defined]
+    arguments = {"BUCKET", "INPUT_OBJECT", "DOCUMENT"}
+    assert named - arguments <= known
+    assert names.name("options.watermark.image.object") == "--watermark"
+    assert names.name("something_new") == "something_new"
+    assert names.sentence("must not be set together with options.page_ranges") == (
+        "must not be set together with --page-ranges"
+    )
+    assert names.sentence("must be -1 (to the last page) or at least start_page").endswith("at least --start-page")
+    assert names.sentence("not to TARGET_FORMAT_PDF; the order of states") == "not to --format pdf; the order of states"
 
 
 def test_a_missing_token_file_exits_with_2(docpreview: Docpreview, tmp_path: Path) -> None:

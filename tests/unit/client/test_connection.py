@@ -1,5 +1,6 @@
 """The connection: who may see a token, what goes with a call, how it is encrypted, where it goes."""
 
+import asyncio
 import io
 import os
 import signal
@@ -7,17 +8,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
+import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 from rich.console import Console
 
-from docpreview_client import ClientOptions, DocPreviewClient, Tls, Unavailable
+from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview_client import ClientOptions, DocPreviewClient, NotFound, Tls, Unauthenticated, Unavailable
 from docpreview_client.channel import service_config
 from docpreview_client.cli.text_progress import BarProgress
 
 from .fake_gateway import PATIENCE, SERVICE, FakeGateway, Silence
-from .samples import BUCKET, JOB_ID, job, succeeded
+from .samples import BUCKET, JOB_ID, failure, job, succeeded
 
 
 @pytest.mark.parametrize(
@@ -74,7 +78,34 @@ def test_creates_are_not_retried_by_the_service_config() -> None:
     methods = [name["method"] for part in service_config(health_checking=True)["methodConfig"] for name in part["name"]]
     assert "CreatePreviewJob" not in methods
     assert None not in methods
-    assert len(methods) == 7
+    assert len(methods) == 11
+
+
+async def test_calls_wait_while_the_only_address_drains_and_none_fails(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
+    """Behind one address of a service the next connection leads to another replica. Creates wait, too."""
+    gateway.will("GetPreviewJob", job())
+    gateway.will("CreatePreviewJob", job())
+    gateway.will("WatchPreviewJob", [succeeded()])
+    await client.get(BUCKET, JOB_ID)
+    gateway.health.set(SERVICE, health_pb2.HealthCheckResponse.NOT_SERVING)
+    async with asyncio.timeout(10):
+        while client._calls is not None and client._calls._channel.get_state() is grpc.ChannelConnectivity.READY:  # noqa: ASYNC110 - the channel of another thread
+            await asyncio.sleep(0.01)
+
+    async def watched() -> PreviewJob:
+        return [seen async for seen in client.watch(BUCKET, JOB_ID)][-1]
+
+    calls = [
+        asyncio.create_task(client.get(BUCKET, JOB_ID)),
+        asyncio.create_task(client.create(BUCKET, "a", output_object="b/${Page}")),
+        asyncio.create_task(watched()),
+    ]
+    _, waiting = await asyncio.wait(calls, timeout=3)
+    assert len(waiting) == 3
+    gateway.health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+    assert await asyncio.gather(*calls) == [job(), job(), succeeded()]
 
 
 async def test_an_unhealthy_address_gets_calls_only_with_health_checking_off(gateway: FakeGateway) -> None:
@@ -88,20 +119,121 @@ async def test_an_unhealthy_address_gets_calls_only_with_health_checking_off(gat
         assert await client.get(BUCKET, JOB_ID) == job()
 
 
-async def test_a_client_that_is_not_open_refuses_calls_with_advice() -> None:
-    """It names `async with`."""
-    with pytest.raises(RuntimeError, match="async with"):
-        await DocPreviewClient().get(BUCKET, JOB_ID)
+async def test_a_client_connects_with_its_first_call_until_it_is_closed(gateway: FakeGateway) -> None:
+    """Without `async with`, too; closing again does nothing."""
+    gateway.will("GetPreviewJob", job())
+    client = DocPreviewClient(gateway.target)
+    assert await client.get(BUCKET, JOB_ID) == job()
+    await client.close()
+    await client.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        await client.get(BUCKET, JOB_ID)
 
 
-async def test_an_open_client_cannot_be_opened_again_until_it_is_closed() -> None:
-    """A client has one channel."""
+async def test_a_client_is_entered_once() -> None:
+    """A second block would close it under the first."""
     client = DocPreviewClient()
     async with client:
         with pytest.raises(RuntimeError, match="in use"):
             await client.__aenter__()
-    async with client:
-        pass
+    with pytest.raises(RuntimeError, match="closed"):
+        await client.__aenter__()
+
+
+def test_a_client_of_another_event_loop_is_refused_with_advice(gateway: FakeGateway) -> None:
+    gateway.will("GetPreviewJob", job())
+    client = DocPreviewClient(gateway.target)
+
+    async def twice() -> None:
+        await client.get(BUCKET, JOB_ID)
+        with pytest.raises(RuntimeError, match=r"another event loop.*BlockingClient"):
+            await asyncio.to_thread(asyncio.run, client.get(BUCKET, JOB_ID))
+        await client.close()
+
+    asyncio.run(twice())
+
+
+async def test_a_token_source_that_fails_is_unauthenticated_at_once_with_its_cause(gateway: FakeGateway) -> None:
+    async def sealed() -> str:
+        raise OSError("the vault is sealed")
+
+    async with DocPreviewClient(gateway.target, token=sealed) as client:
+        for call in (
+            client.get(BUCKET, JOB_ID),
+            client.create(BUCKET, "a", output_object="b"),
+            anext(client.list(BUCKET)),
+        ):
+            with pytest.raises(Unauthenticated, match="OSError") as caught:
+                await call
+            assert isinstance(caught.value.__cause__, OSError)
+            assert caught.value.retry == "never"
+    assert gateway.calls == []
+
+
+@pytest.mark.parametrize("token", ["", "two\nlines", "with space", "ünicode"])
+async def test_a_token_that_cannot_be_sent_is_refused_and_not_shown(gateway: FakeGateway, token: str) -> None:
+    with pytest.raises(ValueError, match="one line of visible ASCII"):
+        DocPreviewClient(gateway.target, token=token)
+    async with DocPreviewClient(gateway.target, token=lambda: token) as client:
+        with pytest.raises(Unauthenticated) as caught:
+            await client.get(BUCKET, JOB_ID)
+    assert not token or token not in f"{caught.value} {caught.value.__cause__}"
+
+
+async def test_a_call_can_bypass_caches_carry_metadata_and_give_that_of_its_reply(
+    gateway: FakeGateway, client: DocPreviewClient
+) -> None:
+    """Also when it fails."""
+    gateway.will("GetPreviewJob", job(), failure(grpc.StatusCode.NOT_FOUND, "JOB_NOT_FOUND"))
+    gateway.reply_metadata = (("x-cache", "miss"), ("x-request-id", "req-1"))
+    reply: dict[str, str] = {}
+    await client.get(BUCKET, JOB_ID, no_cache=True, metadata={"x-request-id": "req-1"}, reply_metadata=reply)
+    sent = gateway.call("GetPreviewJob").metadata
+    assert (sent["cache-control"], sent["x-request-id"]) == ("no-cache", "req-1")
+    assert (reply["x-cache"], reply["x-request-id"]) == ("miss", "req-1")
+    failed: dict[str, str] = {}
+    with pytest.raises(NotFound):
+        await client.get(BUCKET, JOB_ID, reply_metadata=failed)
+    assert failed["x-cache"] == "miss"
+    assert "cache-control" not in gateway.call("GetPreviewJob", 2).metadata
+
+
+class Counting(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[misc]
+    """Counts calls."""
+
+    def __init__(self, methods: list[str]) -> None:
+        self._methods = methods
+
+    async def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
+        self._methods.append(details.method.decode().rpartition("/")[2])
+        return await continuation(details, request)
+
+
+class CountingStreams(grpc.aio.UnaryStreamClientInterceptor):  # type: ignore[misc]
+    """Counts streams: gRPC takes an interceptor for one kind only."""
+
+    def __init__(self, methods: list[str]) -> None:
+        self._methods = methods
+
+    async def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
+        self._methods.append(details.method.decode().rpartition("/")[2])
+        return await continuation(details, request)
+
+
+async def test_interceptors_see_all_calls_and_change_nothing_of_their_results(gateway: FakeGateway) -> None:
+    gateway.will("GetPreviewJob", job(), failure(grpc.StatusCode.NOT_FOUND, "JOB_NOT_FOUND"))
+    gateway.will("WatchPreviewJob", [job(), failure(grpc.StatusCode.UNAVAILABLE, "WATCH_LIMIT_REACHED")], [succeeded()])
+    gateway.reply_metadata = (("x-cache", "miss"),)
+    methods, reply = list[str](), dict[str, str]()
+    async with DocPreviewClient(
+        gateway.target, options=ClientOptions(interceptors=[Counting(methods), CountingStreams(methods)])
+    ) as client:
+        assert await client.get(BUCKET, JOB_ID, reply_metadata=reply) == job()
+        with pytest.raises(NotFound):
+            await client.get(BUCKET, JOB_ID)
+        assert [seen async for seen in client.watch(BUCKET, JOB_ID)] == [job(), succeeded()]
+    assert methods == ["GetPreviewJob", "GetPreviewJob", "WatchPreviewJob", "WatchPreviewJob"]
+    assert reply["x-cache"] == "miss"
 
 
 def test_a_client_certificate_without_key_is_refused_and_keys_are_not_shown() -> None:

@@ -4,12 +4,16 @@ from datetime import timedelta
 
 import grpc
 import pytest
+from google.protobuf.descriptor import EnumValueDescriptor
 from google.rpc import error_details_pb2
 
+from docpreview.v1.error_reason_pb2 import RETRY_LATER, RETRY_NEVER, RETRY_NOW, ErrorReason, retry
 from docpreview_client import (
     BudgetExhausted,
+    ClientOptions,
     DocPreviewClient,
     DocPreviewError,
+    ErrorFacts,
     FailedPrecondition,
     InternalError,
     InvalidRequest,
@@ -99,33 +103,50 @@ async def test_unreadable_details_do_not_hide_the_error(gateway: FakeGateway, cl
         await client.get(BUCKET, JOB_ID)
 
 
+@pytest.mark.parametrize("value", ErrorReason.DESCRIPTOR.values[1:], ids=lambda value: str(value.name))
+def test_every_reason_says_whether_to_repeat_the_call_as_the_contract_does(value: EnumValueDescriptor) -> None:
+    said = {RETRY_NOW: "now", RETRY_LATER: "later", RETRY_NEVER: "never"}[value.GetOptions().Extensions[retry]]
+    reason = value.name.removeprefix("ERROR_REASON_")
+    error = DocPreviewError("", code=grpc.StatusCode.UNKNOWN, facts=ErrorFacts(reason=reason))
+    assert error.retry == said
+
+
+@pytest.mark.parametrize("code", list(grpc.StatusCode))
+def test_without_a_reason_the_code_says_whether_to_repeat_the_call(code: grpc.StatusCode) -> None:
+    now = code in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED}
+    assert DocPreviewError("", code=code).retry == ("now" if now else "never")
+    newer = DocPreviewError("", code=code, facts=ErrorFacts(reason="SOMETHING_NEW"))
+    assert newer.retry == "never"
+
+
 async def test_an_unavailable_create_without_request_id_is_not_repeated(
-    gateway: FakeGateway, client: DocPreviewClient
+    gateway: FakeGateway, once: DocPreviewClient
 ) -> None:
     """Each is billed. Callers may repeat it, as the gateway sent nothing."""
     gateway.will("CreatePreviewJob", failure(grpc.StatusCode.UNAVAILABLE, "UPSTREAM_UNREACHABLE"))
     with pytest.raises(Unavailable):
-        await client.create(BUCKET, "a.pptx", output_object="b/${Number}.jpg")
+        await once.create(BUCKET, "a.pptx", output_object="b/${Number}.jpg")
     assert len(gateway.calls) == 1
+    assert gateway.asked("CreatePreviewJob")[0].request_id == ""
 
 
 async def test_a_create_with_unknown_outcome_is_no_transient_error(
-    gateway: FakeGateway, client: DocPreviewClient
+    gateway: FakeGateway, once: DocPreviewClient
 ) -> None:
     """Code that repeats those must not repeat this."""
     gateway.will("CreatePreviewJob", failure(grpc.StatusCode.UNKNOWN, "CREATE_OUTCOME_UNKNOWN"))
     with pytest.raises(OutcomeUnknown) as caught:
-        await client.create(BUCKET, "a.pptx", output_object="b/${Number}.jpg")
+        await once.create(BUCKET, "a.pptx", output_object="b/${Number}.jpg")
     assert not isinstance(caught.value, TransientError)
 
 
 async def test_a_create_whose_connection_breaks_has_an_unknown_outcome(
-    gateway: FakeGateway, client: DocPreviewClient
+    gateway: FakeGateway, once: DocPreviewClient
 ) -> None:
     """UNAVAILABLE from in between leaves open whether the job was made."""
     gateway.will("CreatePreviewJob", Failure(grpc.StatusCode.UNAVAILABLE, "Socket closed"))
     with pytest.raises(OutcomeUnknown):
-        await client.create(BUCKET, "a.pptx", output_object="b/${Number}.jpg")
+        await once.create(BUCKET, "a.pptx", output_object="b/${Number}.jpg")
     assert len(gateway.calls) == 1
 
 
@@ -142,12 +163,13 @@ async def test_a_create_without_a_gateway_is_unavailable(gateway: FakeGateway) -
     gateway.stop()
     async with DocPreviewClient(gateway.target) as client:
         with pytest.raises(Unavailable):
-            await client.create(BUCKET, "a.pptx", output_object="b/${Number}.jpg")
+            await client.create(BUCKET, "a.pptx", output_object="b/${Number}.jpg", timeout=0.5)
 
 
 async def test_a_create_for_a_host_without_address_is_unavailable() -> None:
     """Not an unknown outcome: nothing was sent."""
-    async with DocPreviewClient("dns:///gateway.invalid:50051") as client:
+    options = ClientOptions(request_ids=False)
+    async with DocPreviewClient("dns:///gateway.invalid:50051", options=options) as client:
         with pytest.raises(Unavailable):
             await client.create(BUCKET, "a.pptx", output_object="b/${Number}.jpg")
 
@@ -158,4 +180,4 @@ async def test_a_throttled_error_names_the_limit_and_whose_it_is(
     gateway.will("GetPreviewJob", over_quota("RATE_LIMITED", "caller:a:GetPreviewJob"))
     with pytest.raises(Throttled) as caught:
         await client.get(BUCKET, JOB_ID)
-    assert caught.value.quota_violations == (("caller:a:GetPreviewJob", "used up"),)
+    assert caught.value.quota == (("caller:a:GetPreviewJob", "used up"),)

@@ -1,147 +1,296 @@
 """`docpreview preview`: from a document to files."""
 
 import json
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import grpc
 import pytest
 from typer.testing import CliRunner, Result
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview.v1.upload_service_pb2 import Upload, UploadedObject, UploadPart
 from docpreview_client.cli.app import app
 
 from .fake_gateway import FakeGateway
-from .samples import BUCKET, JOB_ID, failed, job, succeeded
+from .fake_storage import FakeStorage
+from .samples import BUCKET, JOB_ID, failed, failure, invalid, job, succeeded
 
 Preview = Callable[..., Result]
 
 
-class Storage(BaseHTTPRequestHandler):
-    """Pages under /ok, and an error under the path of its number."""
-
-    def do_GET(self) -> None:
-        path = self.path.partition("?")[0]
-        body = path.encode()
-        self.send_response(200 if path.startswith("/ok") else int(path.strip("/")))
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Says nothing."""
-
-
 @pytest.fixture
-def storage() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Storage) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+def browser(tmp_path: Path) -> Path:
+    """A browser that writes down what it is to open."""
+    script = tmp_path / "browser"
+    script.write_text(f'#!/bin/sh\nprintf %s "$1" > {tmp_path / "opened"}\n')
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    return script
 
 
 @pytest.fixture
 def preview(gateway: FakeGateway, tmp_path: Path) -> Preview:
     def run(*arguments: str) -> Result:
-        command = ["--target", gateway.target, "preview", BUCKET, "--directory", str(tmp_path / "out"), *arguments]
-        return CliRunner().invoke(app, command, env={"DOCPREVIEW_TOKEN": None})
+        command = ["--target", gateway.target, "preview", "--pages", str(tmp_path / "out"), *arguments]
+        return CliRunner().invoke(app, command, env={"DOCPREVIEW_TOKEN": None, "DOCPREVIEW_BUCKET": BUCKET})
 
     return run
 
 
-def test_a_document_becomes_page_files_in_order_named_on_stdout(
-    gateway: FakeGateway, preview: Preview, storage: str, tmp_path: Path
-) -> None:
-    """A job is created and followed, and its pages are files in their order; their names are on stdout."""
+def said(result: Result) -> str:
+    """The words of an error of usage, without the frame around them."""
+    return " ".join(result.stderr.replace("│", " ").split())
+
+
+@pytest.fixture
+def pages(gateway: FakeGateway, storage: FakeStorage) -> PreviewJob:
+    """A job with two pages, which is created, watched, and asked for addresses."""
+    storage.objects |= {"/a": b"first", "/b": b"second"}
+    done = succeeded(f"{storage.url}/a?sign=s3cret", f"{storage.url}/b?sign=s3cret")
     gateway.will("CreatePreviewJob", job(PreviewJob.STATE_SUBMITTED))
-    gateway.will("WatchPreviewJob", [job(), succeeded(f"{storage}/ok/a?sign=s3cret", f"{storage}/ok/b")])
-    result = preview("slides.pptx")
-    assert result.exit_code == 0
+    gateway.will("WatchPreviewJob", [job(), done])
+    gateway.will("GetPreviewJob", done)
+    return done
+
+
+@pytest.fixture
+def slides(gateway: FakeGateway, storage: FakeStorage, tmp_path: Path) -> Path:
+    """A document, and the answers to its upload."""
+    file = tmp_path / "slides.pptx"
+    file.write_bytes(b"slides")
+    part = UploadPart(url=f"{storage.url}/in?sign=s3cret", headers={"Content-Length": "6"}, length=6)
+    gateway.will("CreateUpload", Upload(bucket=BUCKET, object="in/1.pptx", upload_token="u1", parts=[part]))
+    gateway.will("CompleteUpload", UploadedObject(bucket=BUCKET, object="in/1.pptx", content_length=6))
+    return file
+
+
+@pytest.mark.usefixtures("pages")
+def test_a_local_document_is_uploaded_and_becomes_page_files_and_it_is_told_what_to_open(
+    gateway: FakeGateway, preview: Preview, slides: Path, storage: FakeStorage, tmp_path: Path
+) -> None:
+    """The names of the files are on stdout, all else is on stderr, and addresses are nowhere."""
+    result = preview(str(slides))
+    assert result.exit_code == 0, result.output
     files = [tmp_path / "out" / "page-0001.jpg", tmp_path / "out" / "page-0002.jpg"]
     assert result.stdout.splitlines() == [str(file) for file in files]
-    assert [file.read_text() for file in files] == ["/ok/a", "/ok/b"]
-    assert gateway.asked("WatchPreviewJob")[0].page_url_ttl.seconds == 3600
+    assert [file.read_bytes() for file in files] == [b"first", b"second"]
+    assert result.stderr.splitlines()[0] == "Uploading slides.pptx"
+    assert result.stderr.splitlines()[-1] == f"Open {files[0]}"
+    assert storage.objects["/in"] == b"slides"
+    created = gateway.asked("CreatePreviewJob")[0]
+    assert (created.bucket, created.input_object) == (BUCKET, "in/1.pptx")
+    assert created.output.object == "out/${RequestToken}/page-${Number}.jpg"
+    assert len(created.request_id) == 36
     assert "s3cret" not in result.output
 
 
+@pytest.mark.usefixtures("pages")
+def test_a_document_in_the_bucket_is_not_uploaded(gateway: FakeGateway, preview: Preview) -> None:
+    assert preview("docs/slides.xlsx").exit_code == 0
+    created = gateway.asked("CreatePreviewJob")[0]
+    assert created.input_object == "docs/slides.xlsx"
+    assert created.output.object == "out/${RequestToken}/sheet-${SheetID}/page-${Number}.jpg"
+    assert gateway.asked("CreateUpload") == []
+
+
+@pytest.mark.usefixtures("pages")
+def test_the_key_of_the_upload_can_be_chosen(gateway: FakeGateway, preview: Preview, slides: Path) -> None:
+    assert preview(str(slides), "--upload-as", "team/${UploadId}.pptx").exit_code == 0
+    assert gateway.asked("CreateUpload")[0].object == "team/${UploadId}.pptx"
+
+
+@pytest.mark.usefixtures("pages")
 def test_preview_of_a_job_creates_none_and_prints_its_files_as_json(
-    gateway: FakeGateway, preview: Preview, storage: str, tmp_path: Path
+    gateway: FakeGateway, preview: Preview, tmp_path: Path
 ) -> None:
     """With --json the last line says where the files are."""
-    gateway.will("WatchPreviewJob", [succeeded(f"{storage}/ok/a")])
     result = preview("--job-id", JOB_ID, "--json")
     assert result.exit_code == 0
     saved = json.loads(result.stdout.splitlines()[-1])
-    assert saved == {"directory": str(tmp_path / "out"), "files": [str(tmp_path / "out" / "page-0001.jpg")]}
+    files = [str(tmp_path / "out" / name) for name in ("page-0001.jpg", "page-0002.jpg")]
+    assert saved == {"directory": str(tmp_path / "out"), "files": files}
     assert gateway.asked("CreatePreviewJob") == []
 
 
-def test_images_of_one_sheet_do_not_overwrite_each_other(
-    gateway: FakeGateway, preview: Preview, storage: str, tmp_path: Path
+def test_pages_of_a_workbook_are_named_by_sheet_and_page(
+    gateway: FakeGateway, preview: Preview, pages: PreviewJob, tmp_path: Path
 ) -> None:
-    """They share its number."""
-    sheets = succeeded(f"{storage}/ok/a", f"{storage}/ok/b")
-    for page in sheets.result.pages:
-        page.page_number = 1
-    gateway.will("WatchPreviewJob", [sheets])
+    pages.result.total_sheet_count = 1
+    for number, page in enumerate(pages.result.pages, 1):
+        page.page_number, page.picture_number = 1, number
+    gateway.will("WatchPreviewJob", [pages])
     assert preview("--job-id", JOB_ID).exit_code == 0
-    assert (tmp_path / "out" / "page-0002.jpg").read_text() == "/ok/b"
+    assert (tmp_path / "out" / "sheet-01-page-002.jpg").read_bytes() == b"second"
 
 
-def test_selected_pages_are_named_by_their_numbers_in_the_document(
-    gateway: FakeGateway, preview: Preview, storage: str, tmp_path: Path
+def test_running_it_again_leaves_no_stale_pages_and_no_stale_contact_sheet(
+    gateway: FakeGateway, preview: Preview, pages: PreviewJob, storage: FakeStorage, tmp_path: Path
 ) -> None:
-    selection = succeeded(f"{storage}/ok/a", f"{storage}/ok/b")
-    selection.result.pages[1].page_number = 7
-    gateway.will("WatchPreviewJob", [selection])
-    preview("--job-id", JOB_ID)
-    assert (tmp_path / "out" / "page-0007.jpg").read_text() == "/ok/b"
+    assert preview("a.pptx").exit_code == 0
+    (tmp_path / "out" / "contact-sheet.html").write_text("of two pages")
+    shorter = succeeded(f"{storage.url}/b")
+    shorter.job_id = "d2"
+    gateway.will("WatchPreviewJob", [shorter])
+    gateway.will("GetPreviewJob", shorter)
+    assert preview("--job-id", "d2").exit_code == 0
+    out = tmp_path / "out"
+    assert sorted(file.name for file in out.iterdir()) == [".docpreview.json", "page-0001.jpg"]
+    assert (out / "page-0001.jpg").read_bytes() == b"second"
+    assert len(pages.result.pages) == 2
 
 
-def test_preview_of_neither_document_nor_job_exits_with_2_and_asks_nothing(
-    gateway: FakeGateway, preview: Preview
+def test_open_writes_a_contact_sheet_of_the_pages_and_shows_it(
+    gateway: FakeGateway, browser: Path, pages: PreviewJob, tmp_path: Path
 ) -> None:
-    assert preview().exit_code == 2
+    """It is built of the files beside it alone, and a name cannot be markup."""
+    pages.input.object = "docs/<b>slides</b>.pptx"
+    gateway.will("WatchPreviewJob", [pages])
+    sheet = tmp_path / "out" / "contact-sheet.html"
+    command = [sys.executable, "-m", "docpreview_client", "preview", "--bucket", BUCKET, "--job-id", JOB_ID, "--open"]
+    result = subprocess.run(
+        [*command, "--pages", str(sheet.parent), "--target", gateway.target],
+        env=os.environ | {"BROWSER": f"{browser} %s"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.stderr.splitlines()[-1] == f"Open {sheet}"
+    assert (tmp_path / "opened").read_text() == sheet.as_uri()
+    text = sheet.read_text()
+    assert [f'<img src="page-000{number}.jpg"' in text for number in (1, 2, 3)] == [True, True, False]
+    assert "<b>" not in text
+    assert "http" not in text
+    assert "s3cret" not in text
+
+
+@pytest.mark.parametrize("arguments", [(), ("a.pptx", "--job-id", JOB_ID)])
+def test_preview_of_neither_or_both_document_and_job_exits_with_2_and_asks_nothing(
+    gateway: FakeGateway, preview: Preview, arguments: tuple[str, ...]
+) -> None:
+    assert preview(*arguments).exit_code == 2
     assert gateway.calls == []
 
 
-def test_preview_of_a_failed_job_prints_the_failure_and_writes_nothing(
+def test_preview_without_a_bucket_exits_with_2_and_says_how_to_name_it(gateway: FakeGateway) -> None:
+    environment = {"DOCPREVIEW_BUCKET": None, "DOCPREVIEW_TARGET": gateway.target}
+    result = CliRunner().invoke(app, ["preview", "a.pptx"], env=environment)
+    assert result.exit_code == 2
+    assert "--bucket" in result.stderr
+    assert gateway.calls == []
+
+
+@pytest.mark.parametrize("document", ["./no.pptx", "/no/such.pptx", "../no.pptx", "~/no.pptx"])
+def test_a_path_where_no_file_is_is_refused_and_not_taken_for_a_key(
+    gateway: FakeGateway, preview: Preview, document: str
+) -> None:
+    result = preview(document)
+    assert result.exit_code == 2
+    assert "There is no file" in said(result)
+    assert gateway.calls == []
+
+
+def test_a_directory_in_the_place_of_the_document_is_refused(
+    gateway: FakeGateway, preview: Preview, tmp_path: Path
+) -> None:
+    assert "is a directory" in said(preview(str(tmp_path)))
+    assert gateway.calls == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_directory_that_cannot_be_written_is_refused_before_anything_is_asked(
+    gateway: FakeGateway, preview: Preview, slides: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir(mode=0o500)
+    result = preview(str(slides))
+    assert result.exit_code == 2
+    assert "--pages" in result.stderr
+    assert gateway.calls == []
+
+
+def test_a_file_in_the_place_of_the_directory_is_refused_before_anything_is_asked(
+    gateway: FakeGateway, preview: Preview, slides: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out").write_text("")
+    result = preview(str(slides))
+    assert result.exit_code == 2
+    assert "--pages" in result.stderr
+    assert gateway.calls == []
+
+
+def test_the_pages_of_a_document_go_to_a_directory_of_its_name(
+    gateway: FakeGateway, pages: PreviewJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["--target", gateway.target, "preview", "--bucket", BUCKET]
+    assert CliRunner().invoke(app, [*command, "docs/slides.pptx"]).exit_code == 0
+    assert CliRunner().invoke(app, [*command, "--job-id", JOB_ID]).exit_code == 0
+    assert (tmp_path / "slides-pages" / "page-0002.jpg").is_file()
+    assert (tmp_path / JOB_ID / "page-0002.jpg").is_file()
+    assert len(pages.result.pages) == 2
+
+
+def test_preview_of_a_failed_job_prints_the_failure_and_what_to_do_and_writes_no_page(
     gateway: FakeGateway, preview: Preview, tmp_path: Path
 ) -> None:
     gateway.will("WatchPreviewJob", [failed()])
     result = preview("--job-id", JOB_ID)
     assert result.exit_code == 1
     assert "DocTooBig" in result.stdout
-    assert not (tmp_path / "out").exists()
+    assert "What to do" in result.stdout
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 @pytest.mark.parametrize("refusal", [(403, 5), (404, 4), (503, 6), (302, 70)])
 def test_a_refused_page_sets_the_exit_code_and_leaves_no_file_or_address(
-    gateway: FakeGateway, preview: Preview, storage: str, tmp_path: Path, refusal: tuple[int, int]
+    preview: Preview, pages: PreviewJob, storage: FakeStorage, tmp_path: Path, refusal: tuple[int, int]
 ) -> None:
     """Neither half a file nor the secret address is left anywhere."""
     status, exit_code = refusal
-    gateway.will("WatchPreviewJob", [succeeded(f"{storage}/{status}?sign=s3cret")])
+    storage.faults["/a"] = [status] * 99
     result = preview("--job-id", JOB_ID)
     assert result.exit_code == exit_code
-    assert "previews/abc_1.jpg" in result.stderr
+    assert pages.result.pages[0].object in result.stderr
     assert "s3cret" not in result.output
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out" / "page-0001.jpg").exists()
 
 
-def test_unreachable_storage_exits_with_6_and_hides_the_address(gateway: FakeGateway, preview: Preview) -> None:
-    """No connection is worth another try."""
-    gateway.will("WatchPreviewJob", [succeeded("http://127.0.0.1:1/a?sign=s3cret")])
-    result = preview("--job-id", JOB_ID)
-    assert result.exit_code == 6
-    assert "s3cret" not in result.output
-
-
-@pytest.mark.parametrize("url", ["", "file:///etc/passwd"])
-def test_a_page_without_an_http_address_exits_with_8(gateway: FakeGateway, preview: Preview, url: str) -> None:
+def test_a_page_without_an_http_address_exits_with_8(gateway: FakeGateway, preview: Preview) -> None:
     """Pages of buckets that the gateway does not know have no address."""
-    gateway.will("WatchPreviewJob", [succeeded(url)])
+    gateway.will("WatchPreviewJob", [succeeded("file:///etc/passwd")])
+    gateway.will("GetPreviewJob", succeeded("file:///etc/passwd"))
     assert preview("--job-id", JOB_ID).exit_code == 8
+
+
+def test_a_document_without_suffix_is_told_how_to_name_it(preview: Preview, tmp_path: Path) -> None:
+    file = tmp_path / "slides"
+    file.write_bytes(b"slides")
+    result = preview(str(file))
+    assert result.exit_code == 2
+    assert "--upload-as" in result.stderr
+
+
+def test_errors_name_the_options_of_the_command_and_not_the_fields_of_the_api(
+    gateway: FakeGateway, preview: Preview, slides: Path
+) -> None:
+    gateway.will("CreateUpload", invalid(bucket="is required", content_length="must be at least 1"))
+    result = preview(str(slides))
+    assert [line.strip() for line in result.stderr.splitlines()[2:4]] == [
+        "--bucket: is required",
+        "DOCUMENT: must be at least 1",
+    ]
+
+
+def test_a_create_with_unknown_outcome_is_told_how_to_repeat_it_without_a_second_job(
+    gateway: FakeGateway, preview: Preview, slides: Path
+) -> None:
+    """With the key of the upload that is there, and the id of the request."""
+    gateway.will("CreatePreviewJob", failure(grpc.StatusCode.UNKNOWN, "CREATE_OUTCOME_UNKNOWN"))
+    result = preview(str(slides), "--timeout", "1")
+    assert result.exit_code == 7
+    request = gateway.asked("CreatePreviewJob")[0]
+    assert f"--request-id {request.request_id}" in result.stderr
+    assert "in/1.pptx" in result.stderr

@@ -86,6 +86,35 @@ async def test_a_timeout_is_sent_to_the_gateway_and_ends_an_unanswered_call(
     assert gateway.calls[0].seconds < 0.31
 
 
+@pytest.mark.parametrize("timeout", [5, 5.0, timedelta(seconds=5)])
+async def test_a_timeout_is_seconds_or_a_timedelta(
+    gateway: FakeGateway,
+    client: DocPreviewClient,
+    timeout: timedelta | float,  # noqa: ASYNC109 - the client's argument
+) -> None:
+    gateway.will("GetPreviewJob", job())
+    gateway.will("WaitPreviewJob", succeeded())
+    gateway.will("WatchPreviewJob", [succeeded()])
+    await client.get(BUCKET, JOB_ID, timeout=timeout, page_url_ttl=timeout)
+    await client.wait(BUCKET, JOB_ID, timeout=timeout)
+    assert [seen async for seen in client.watch(BUCKET, JOB_ID, timeout=timeout)] == [succeeded()]
+    assert gateway.asked("GetPreviewJob")[0].page_url_ttl.seconds == 5
+    assert gateway.call("GetPreviewJob").seconds < 5.1
+    assert gateway.asked("WaitPreviewJob")[0].timeout.ToTimedelta() <= timedelta(seconds=5)
+    assert gateway.call("WatchPreviewJob").seconds < 5.1
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), float("inf"), timedelta(seconds=-1)])
+async def test_a_timeout_that_is_no_length_of_time_is_refused(
+    gateway: FakeGateway,
+    client: DocPreviewClient,
+    timeout: timedelta | float,  # noqa: ASYNC109 - the client's argument
+) -> None:
+    with pytest.raises(ValueError, match="not a length of time"):
+        await client.get(BUCKET, JOB_ID, timeout=timeout)
+    assert gateway.calls == []
+
+
 async def test_a_read_without_a_timeout_has_a_deadline_of_30_seconds(
     gateway: FakeGateway, client: DocPreviewClient
 ) -> None:
@@ -118,6 +147,7 @@ async def test_list_yields_the_jobs_of_all_pages_with_the_same_filters(
     requests = gateway.asked("ListPreviewJobs")
     assert [request.page_token for request in requests] == ["", "two", "three"]
     assert all(list(request.states) == [PreviewJob.STATE_FAILED] for request in requests)
+    assert [request.page_size for request in requests] == [100] * 3
     assert all(request.created_after.ToDatetime(UTC) == since for request in requests)
 
 
@@ -136,6 +166,7 @@ async def test_list_queues_yields_the_queues_of_all_pages(gateway: FakeGateway, 
     found = [queue.queue_id async for queue in client.list_queues(BUCKET, state=PreviewQueue.STATE_ACTIVE)]
     assert found == ["p1", "p2"]
     assert [request.page_token for request in gateway.asked("ListPreviewQueues")] == ["", "two"]
+    assert [request.page_size for request in gateway.asked("ListPreviewQueues")] == [100, 100]
 
 
 async def test_wait_outlasts_a_restart_and_returns_the_finished_job(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewOptions
+from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewOptions, Watermark
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview_gateway.creates.keys import (
     BODY_BYTES,
@@ -287,3 +287,21 @@ def test_the_marker_of_a_create_stays_the_same_from_version_to_version() -> None
     """Jobs that an earlier one has sent are found by theirs."""
     marker = KEYS.marker("k" * 24, bytes(range(16)), "caller", bytes(range(NONCE_BYTES)))
     assert str(marker) == "dg2-kkkkkkkkkkkkkkkkkkkkkkkkaaaqeayeauda5xudsaaaqeacsdzzj"
+
+
+def test_the_watermark_is_part_of_a_requests_digest() -> None:
+    """Its image, its place and its tiles; not how the default bucket is spelled."""
+
+    def digest(bucket: str = "", region: str = "", **fields: Any) -> bytes:
+        image = ObjectLocation(bucket=bucket, region=region, object=fields.pop("image", "logo.png"))
+        return KEYS.body(a_request(options=PreviewOptions(watermark=Watermark(image=image, **fields))))
+
+    others = [
+        KEYS.body(a_request()),
+        digest("brand-1250000000"),
+        digest(image="b.png"),
+        digest(dx=1),
+        digest(tiled=True),
+    ]
+    assert len({digest(), *others}) == len(others) + 1
+    assert digest() == digest(BUCKET, "ap-chongqing")

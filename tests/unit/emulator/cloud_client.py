@@ -130,7 +130,7 @@ class Cloud:
         return await self.send("GET", f"/{key}", host=COS_HOST)
 
     async def create(self, key: str, template: str = "out/${Number}", **options: Any) -> Reply:
-        """Options are children of DocProcess, and `QueueId`, `UserData`, `Tag` where they belong."""
+        """Options are children of DocProcess, and `QueueId`, `UserData`, `Tag` where they belong; `raw` is markup."""
         body = create_body(key, template, **options)
         return await self.send("POST", "/doc_jobs", headers={"content-type": XML}, body=body)
 
@@ -156,7 +156,8 @@ class Cloud:
 
 def create_body(key: str, template: str = "out/${Number}", **options: Any) -> bytes:
     outside = {name: options.pop(name) for name in ("QueueId", "UserData", "Tag") if name in options}
-    process = "".join(f"<{name}>{escape(str(value))}</{name}>" for name, value in options.items())
+    raw = options.pop("raw", "")
+    process = raw + "".join(f"<{name}>{escape(str(value))}</{name}>" for name, value in options.items())
     output = f"<Region>{REGION}</Region><Bucket>{BUCKET}</Bucket><Object>{template}</Object>"
     user_data = f"<UserData>{escape(outside['UserData'])}</UserData>" if "UserData" in outside else ""
     queue = f"<QueueId>{outside['QueueId']}</QueueId>" if "QueueId" in outside else ""

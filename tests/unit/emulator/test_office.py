@@ -114,6 +114,15 @@ async def test_an_encrypted_text_opens_only_with_its_password(
     assert job.code == code
 
 
+async def test_an_encrypted_package_without_a_password_is_told_from_a_damaged_document() -> None:
+    """LibreOffice need not be asked."""
+    content = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(1000) + "EncryptedPackage".encode("utf-16-le")
+    settings = Settings(submit_delay=0, soffice="/bin/false")
+    async with Emulator(settings=settings) as emulator, Cloud(emulator.url) as cloud:
+        job = await converted(emulator, cloud, "deck.pptx", content, "o/${Number}")
+        assert (job.state, job.code) == ("Failed", "-3006")
+
+
 @needs_office
 async def test_a_conversion_that_takes_too_long_is_a_failed_job() -> None:
     """LibreOffice is killed."""

@@ -131,3 +131,97 @@ async def test_a_job_fails_when_its_input_is_deleted_before_it_runs(emulator: Em
     assert (await cloud.send("DELETE", "/seven.pdf", host=f"{BUCKET}.cos.{REGION}.myqcloud.com")).status == 204
     emulator.release_jobs()
     assert (await emulator.wait_for_job(job_id)).code == "ResourceNotFound"
+
+
+COS = f"https://{BUCKET}.cos.{REGION}.myqcloud.com"
+BLUE, WHITE = (0, 0, 255), (255, 255, 255)
+
+
+def stamped(key: str, **numbers: int) -> str:
+    fields = "".join(f"<{name}>{number}</{name}>" for name, number in numbers.items())
+    return f"<DocWatermark><Type>1</Type><Image>{COS}/{key}</Image>{fields}</DocWatermark>"
+
+
+def put_stamp(emulator: Emulator, size: tuple[int, int] = (20, 10)) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", size, BLUE).save(file, "PNG")
+    emulator.put_object(BUCKET, REGION, "brand/a b.png", file.getvalue())
+
+
+async def stamped_page(emulator: Emulator, cloud: Cloud, watermark: str, **options: Any) -> Image.Image:
+    emulator.put_object(BUCKET, REGION, "blank.pdf", pdf(1))
+    await finished(emulator, cloud, "blank.pdf", "w/${Number}", raw=watermark, TgtType="png", **options)
+    return image(emulator, "w/1").convert("RGB")
+
+
+def blue(page: Image.Image) -> set[tuple[int, int]]:
+    """The pixels with the stamp."""
+    return {(x, y) for x in range(page.width) for y in range(page.height) if page.getpixel((x, y)) == BLUE}
+
+
+def box(left: int, top: int, width: int = 20, height: int = 10) -> set[tuple[int, int]]:
+    return {(x, y) for x in range(left, left + width) for y in range(top, top + height)}
+
+
+async def test_a_watermark_is_drawn_where_it_was_asked_for(emulator: Emulator, cloud: Cloud) -> None:
+    """Counted from the upper left corner, in pixels of the page image, and nothing else changes."""
+    put_stamp(emulator)
+    page = await stamped_page(emulator, cloud, stamped("brand/a%20b.png", Dx=30, Dy=40))
+    assert blue(page) == box(30, 40)
+    page = await stamped_page(emulator, cloud, stamped("brand/a%20b.png"), ImageDpi=144)
+    assert blue(page) == box(0, 0)
+
+
+async def test_a_tiled_watermark_covers_the_page_with_its_gaps(emulator: Emulator, cloud: Cloud) -> None:
+    put_stamp(emulator)
+    watermark = stamped("brand/a%20b.png", Dx=5, Dy=5, Batch=1, HorizontalSpacing=30, VerticalSpacing=40)
+    page = await stamped_page(emulator, cloud, watermark)
+    tiles = {(left, top) for left in range(-45, page.width, 50) for top in range(-45, page.height, 50)}
+    whole = {pixel for tile in tiles for pixel in box(*tile)}
+    assert blue(page) == {(x, y) for x, y in whole if 0 <= x < page.width and 0 <= y < page.height}
+
+
+async def test_a_watermark_is_in_a_pdf_too(emulator: Emulator, cloud: Cloud) -> None:
+    """At the place that it has in an image of the default resolution."""
+    put_stamp(emulator)
+    emulator.put_object(BUCKET, REGION, "blank.pdf", pdf(2))
+    watermark = stamped("brand/a%20b.png", Dx=30, Dy=40)
+    await finished(emulator, cloud, "blank.pdf", "w.pdf", raw=watermark, TgtType="pdf")
+    await finished(emulator, cloud, "w.pdf", "w/${Number}", TgtType="png")
+    for name in ("w/1", "w/2"):
+        page = image(emulator, name).convert("RGB")
+        assert (page.getpixel((40, 45)), page.getpixel((60, 60))) == (BLUE, WHITE)
+
+
+async def test_a_watermark_is_echoed(emulator: Emulator, cloud: Cloud) -> None:
+    put_stamp(emulator)
+    emulator.put_object(BUCKET, REGION, "blank.pdf", pdf(1))
+    reply = await cloud.create("blank.pdf", raw=stamped("brand/a%20b.png", Dx=30))
+    prefix = "JobsDetail/Operation/DocProcess/DocWatermark"
+    assert reply.text(f"{prefix}/Image") == f"{COS}/brand/a%20b.png"
+    assert reply.text(f"{prefix}/Dx") == "30"
+
+
+@pytest.mark.parametrize("content", [None, b"no image"])
+async def test_a_watermark_whose_image_cannot_be_read_fails_the_job(
+    emulator: Emulator, cloud: Cloud, content: bytes | None
+) -> None:
+    if content is not None:
+        emulator.put_object(BUCKET, REGION, "brand/x.png", content)
+    job = await finished(emulator, cloud, "seven.pdf", raw=stamped("brand/x.png"))
+    assert (job.state, job.code) == ("Failed", "ResourceDownloadFailed")
+
+
+@pytest.mark.parametrize(
+    "watermark",
+    [
+        "<DocWatermark><Type>1</Type><Image>https://elsewhere.example/a.png</Image></DocWatermark>",
+        "<DocWatermark><Type>Text</Type></DocWatermark>",
+        "<DocWatermark><Type>1</Type></DocWatermark>",
+        stamped("a.png").replace("</DocW", "<Dx>-1</Dx></DocW"),
+    ],
+)
+async def test_a_watermark_that_the_emulator_cannot_draw_is_refused(cloud: Cloud, watermark: str) -> None:
+    """It makes no outgoing connections, and no source shows another kind than an image."""
+    reply = await cloud.create("seven.pdf", raw=watermark)
+    assert (reply.status, reply.text("Code")) == (400, "InvalidArgument")

@@ -265,6 +265,14 @@ class TestHiddenJobs:
         await pages_of(office, MINE, page_size=1)
         assert {size for _, size in office.upstream.queries} == {LARGEST_PAGE}  # type: ignore[attr-defined]
 
+    @pytest.mark.parametrize("caller", [WHOLE, MINE])
+    async def test_a_page_size_above_the_largest_is_the_largest(self, caller: Caller) -> None:
+        """100 jobs, as the contract says."""
+        office, jobs = filled(["mine/a"] * 150)
+        request = pb.ListPreviewJobsRequest(bucket=BUCKET.name, page_size=5000)
+        assert await page_of(office, request, caller) == jobs[:100]
+        assert await page_of(office, request, caller) == jobs[100:]
+
     async def test_the_work_of_a_call_is_bounded_and_its_token_leads_on(self) -> None:
         """Behind more hidden jobs than a call reads there is an empty page, the only sign of them."""
         hidden = MOST_READS * LARGEST_PAGE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,9 +14,12 @@ from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1 import preview_job_service_pb2 as pb
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob
 from docpreview_gateway.jobs.many import PLACES
+from docpreview_gateway.jobs.watching import Poller
+from docpreview_gateway.limits.fair_shares import FairShares
 from docpreview_gateway.model.call import MAX_REPLY_BYTES
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
 from tests.fakes.policies import caller_of
+from tests.fakes.telemetry import FakeTelemetry
 from tests.unit.conftest import BUCKET, QUICK, Office, call
 from tests.unit.jobs.test_watching import next_polls, run_ready_tasks
 
@@ -62,6 +66,13 @@ async def some(stream: AsyncGenerator[Event], count: int) -> list[tuple[str, str
 
 async def rest(stream: AsyncGenerator[Event]) -> list[tuple[str, str]]:
     return [told(event) async for event in stream]
+
+
+def ended_jobs_in_memory(office: Office) -> int:
+    """Ended pollers, each with its job, which somebody still holds."""
+    gc.collect()
+    pollers = [found for found in gc.get_objects() if isinstance(found, Poller)]
+    return sum(found.is_over for found in pollers if found._upstream is office.upstream)
 
 
 class TestWhatIsTold:
@@ -204,6 +215,7 @@ class TestWhatItCosts:
             while office.telemetry.pollers:
                 await next_polls(office, 1)
             assert office.watching._free == QUICK.jobs - len(job_ids)
+            assert ended_jobs_in_memory(office) == PLACES
             assert sorted(await rest(stream)) == sorted((job_id, "SUCCESS") for job_id in job_ids)
 
     async def test_closing_the_stream_ends_its_pollers_and_frees_its_places(self, office: Office) -> None:
@@ -226,6 +238,22 @@ class TestWhatItCosts:
             finish(office, *ids(4))
             assert len(await some(stream, 1)) == 1
             assert len(await rest(office.jobs.watch_many(request(["d2", "d3"]), call()))) == 2
+
+    async def test_a_callers_jobs_are_within_its_fair_share_and_leave_room_when_they_end(self) -> None:
+        """However its streams end: by themselves, closed, or refused."""
+        shares = FairShares(100, "jobs", FakeTelemetry())
+        office = Office(replace(QUICK, jobs=100), shares=shares)
+        running(office, 80)
+        async with asyncio.timeout(20), aclosing(office.jobs.watch_many(request(ids(50)), call())) as stream:
+            await some(stream, 50)
+            with pytest.raises(GatewayError) as caught:
+                await rest(office.jobs.watch_many(request(ids(30)), call()))
+            assert caught.value.reason == r.ERROR_REASON_CONCURRENCY_LIMITED
+            finish(office, *ids(80))
+            assert len(await rest(stream)) == 50
+        async with asyncio.timeout(20), aclosing(office.jobs.watch_many(request(ids(75)), call())) as stream:
+            await some(stream, 5)
+        assert len(await rest(office.jobs.watch_many(request(ids(75)), call()))) == 75
 
     async def test_ids_that_no_cache_has_count_for_the_callers_rates(self, office: Office) -> None:
         """As in a batch: one is paid with the call, a cached one costs nothing, a hidden one as much as a missing."""

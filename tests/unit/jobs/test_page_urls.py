@@ -84,6 +84,14 @@ async def fetch(url: str, **headers: str) -> httpx.Response:
         return await browser.get(url, headers=headers)
 
 
+async def query_at(now: float, ttl: Duration) -> dict[str, str]:
+    """The query of the address of a page at this instant."""
+    given = job("out/p-1.jpg")
+    given.result.pages[0].content_type = "image/png"
+    filled = await page_urls(clock=FakeClock(now)).fill(given, ttl, ANONYMOUS)
+    return {name: value for name, (value,) in parse_qs(urlsplit(filled.result.pages[0].url).query).items()}
+
+
 class TestOpening:
     async def test_a_page_url_below_a_base_opens_its_page(self, emulator: Emulator) -> None:
         """Every URL opens its own page, for keys with any characters."""
@@ -124,8 +132,19 @@ class TestOpening:
         url = (await page_urls(base=base).fill(job(KEYS[0]), TTL, ANONYMOUS)).result.pages[0].url
         emulator.clock.offset_seconds = 55
         assert (await fetch(url)).status_code == 200
-        emulator.clock.offset_seconds = 65
+        emulator.clock.offset_seconds = 75
         assert (await fetch(url)).status_code == 403
+
+    async def test_the_page_is_served_with_the_signed_headers(self, emulator: Emulator) -> None:
+        """Whoever changes them has another address, which is refused."""
+        given = job(KEYS[0])
+        given.result.pages[0].content_type = "image/png"
+        base = f"{emulator.url}/_emulator/objects/{{host}}"
+        url = (await page_urls(base=base).fill(given, TTL, ANONYMOUS)).result.pages[0].url
+        answer = await fetch(url)
+        assert answer.headers["cache-control"] == "private, max-age=60"
+        assert answer.headers["content-type"] == "image/png"
+        assert (await fetch(url.replace("max-age%3D60", "max-age%3D61"))).status_code == 403
 
     async def test_every_page_of_a_large_job_is_signed(self, emulator: Emulator) -> None:
         """Jobs with many pages are signed in a thread, with the same result."""
@@ -136,11 +155,33 @@ class TestOpening:
 
 
 class TestWhatIsSigned:
-    @pytest.mark.parametrize(("ttl", "end"), [(TTL, 1060), (Duration(nanos=5), 1001), (Duration(seconds=3600), 4600)])
-    async def test_a_page_url_is_valid_from_now_for_its_ttl_at_least_a_second(self, ttl: Duration, end: int) -> None:
-        """The signature ends `ttl` seconds from now, and not before one second."""
-        filled = await page_urls(clock=FakeClock(1000)).fill(job("out/p-1.jpg"), ttl, ANONYMOUS)
-        assert parse_qs(urlsplit(filled.result.pages[0].url).query)["q-sign-time"] == [f"940;{end}"]
+    @pytest.mark.parametrize(
+        ("ttl", "most"), [(1, 2), (5, 6), (60, 70), (600, 700), (3600, 4200)], ids=lambda seconds: f"{seconds}s"
+    )
+    async def test_an_address_is_valid_for_its_ttl_and_at_most_a_sixth_longer(self, ttl: int, most: int) -> None:
+        """At every instant, and from now on."""
+        for now in range(1000, 1000 + 2 * ttl, max(1, ttl // 7)):
+            query = await query_at(now, Duration(seconds=ttl))
+            begin, end = map(int, query["q-sign-time"].split(";"))
+            assert begin <= now
+            assert ttl <= end - now <= most
+
+    async def test_a_part_of_a_second_counts_as_one(self) -> None:
+        """No address ends before it was asked to."""
+        assert (await query_at(1000, Duration(seconds=59, nanos=1)))["q-sign-time"] == "940;1070"
+
+    async def test_the_address_of_a_page_is_the_same_within_a_window_and_another_in_the_next(self) -> None:
+        """Of ten minutes for an hour."""
+        hour = Duration(seconds=3600)
+        first, last, following = [await query_at(now, hour) for now in (1200, 1799, 1800)]
+        assert first == last != following
+
+    async def test_the_answer_may_be_kept_as_long_as_the_address_was_asked_for(self) -> None:
+        """By the caller only; and it has the type of the page. Both are signed."""
+        query = await query_at(1000, TTL)
+        assert query["response-cache-control"] == "private, max-age=60"
+        assert query["response-content-type"] == "image/png"
+        assert query["q-url-param-list"] == "response-cache-control;response-content-type"
 
     async def test_without_a_ttl_there_are_no_page_urls(self) -> None:
         """A job without a requested `ttl` is returned unchanged."""

@@ -72,6 +72,16 @@ async def test_an_empty_page_ends_the_list_whatever_the_total() -> None:
     assert page.next_page_token == ""
 
 
+async def test_a_page_size_above_the_largest_is_the_largest_on_every_page() -> None:
+    """100 queues, as the contract says."""
+    upstream = ManyQueues(150)
+    request = ListPreviewQueuesRequest(bucket=BUCKET.name, page_size=5000)
+    request.page_token = (await use_case(upstream).list_queues(request, call())).next_page_token
+    request.page_size = 101
+    assert len((await use_case(upstream).list_queues(request, call())).queues) == 50
+    assert upstream.queries == [(1, 100), (2, 100)]
+
+
 async def test_another_page_size_on_a_later_page_is_rejected() -> None:
     """Another size would skip or repeat queues."""
     upstream = ManyQueues(25)

@@ -26,6 +26,19 @@ def test_one_caller_alone_gets_three_quarters(places: int, alone: int) -> None:
     assert taken(FairShares(places, "calls", FakeTelemetry()), "greedy", places) == alone
 
 
+def test_several_places_are_taken_together_or_not_at_all() -> None:
+    """Within three quarters of what is free; none are as good as nothing."""
+    shares = FairShares(1000, "jobs", FakeTelemetry())
+    with pytest.raises(LimitReached, match="a has 0 concurrent jobs; 751 more exceed its fair share"):
+        shares.enter("a", 751)
+    shares.enter("a", 750)
+    shares.leave("a", 250)
+    shares.leave("a", 500)
+    shares.leave("a", 0)
+    shares.enter("b", 0)
+    assert taken(shares, "c") == 750
+
+
 def test_every_further_caller_finds_room_and_as_many_places_as_the_others() -> None:
     """Within what the others leave; those that hold more get no further ones."""
     shares = FairShares(1000, "calls", FakeTelemetry())

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from docpreview.v1.preview_job_pb2 import PreviewOptions
+from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewOptions, Watermark
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview_gateway.model.option_rules import OptionRules
 
@@ -33,6 +33,17 @@ def test_force_wins_over_request_over_preset_over_default() -> None:
     )
     made = applied(rules, O(image_dpi=103, image_params="r"), O(zoom_percent=12, image_dpi=102, image_params="p"))
     assert made == O(quality=1, zoom_percent=12, image_dpi=103, image_params="f")
+
+
+def test_a_watermark_replaces_another_as_a_whole() -> None:
+    """Nothing of the caller's stays beside a forced one: neither a place beyond the page nor tiles."""
+    ours = Watermark(image=ObjectLocation(bucket="brand-1250000000", object="logo.png"), dx=5)
+    theirs = Watermark(image=ObjectLocation(object="mine.png"), dx=1, dy=65_000, tiled=True, horizontal_spacing=1)
+    request = CreatePreviewJobRequest(options=O(watermark=theirs))
+    assert applied(OptionRules(force=O(watermark=ours)), O(watermark=theirs), O(watermark=theirs)).watermark == ours
+    assert applied(OptionRules(default=O(watermark=ours)), O(watermark=theirs)).watermark == theirs
+    assert applied(OptionRules(default=O(watermark=ours))).watermark == ours
+    assert OptionRules(force=O(watermark=ours)).sources(request, NONE) == {"watermark": "options.force"}
 
 
 def test_the_callers_message_is_not_changed() -> None:

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 
 from docpreview.v1 import preview_job_service_pb2 as jobs
 from docpreview.v1 import preview_queue_service_pb2 as queues
+from docpreview.v1 import upload_service_pb2 as uploads
 from docpreview.v1.preview_job_pb2 import PreviewOptions
 from docpreview_gateway.model import validation
 from docpreview_gateway.model.errors import InvalidRequest
@@ -18,7 +19,9 @@ from . import proto_comments
 
 FIELDS_WITHOUT_RULE = {
     "CreatePreviewJobRequest.options.single_image": "both values of a bool are good",
+    "CreatePreviewJobRequest.options.watermark.tiled": "both values of a bool are good",
     "ListPreviewJobsRequest.include_pages": "both values of a bool are good",
+    "CreateUploadRequest.content_crc64": "all values of 64 bits are good",
 }
 
 BUCKET = "documents-1250000000"
@@ -33,7 +36,11 @@ GOOD: dict[type[Message], dict[str, Any]] = {
     jobs.ListPreviewJobsRequest: {"bucket": BUCKET},
     jobs.WaitPreviewJobRequest: {"bucket": BUCKET, "job_id": "d1"},
     jobs.WatchPreviewJobRequest: {"bucket": BUCKET, "job_id": "d1"},
+    jobs.WatchPreviewJobsRequest: {"bucket": BUCKET, "job_ids": ["d1"]},
     queues.ListPreviewQueuesRequest: {"bucket": BUCKET},
+    uploads.CreateUploadRequest: {"bucket": BUCKET, "object": "in/a.pdf", "content_length": 1},
+    uploads.CompleteUploadRequest: {"upload_token": "t", "etags": ["e"]},
+    uploads.AbortUploadRequest: {"upload_token": "t"},
 }
 """The least that each request needs."""
 
@@ -41,6 +48,7 @@ CREATE = jobs.CreatePreviewJobRequest
 LIST = jobs.ListPreviewJobsRequest
 QUEUES = queues.ListPreviewQueuesRequest
 BATCH = jobs.BatchGetPreviewJobsRequest
+WATCH_MANY = jobs.WatchPreviewJobsRequest
 
 INTEGERS = [
     (CREATE, "options.start_page", 1, 5000),
@@ -49,26 +57,34 @@ INTEGERS = [
     (CREATE, "options.quality", 1, 100),
     (CREATE, "options.zoom_percent", 10, 200),
     (CREATE, "options.image_dpi", 96, 600),
-    (LIST, "page_size", 0, 100),
-    (QUEUES, "page_size", 0, 100),
+    *((CREATE, f"options.watermark.{name}", 0, 65_500) for name in ("dx", "dy")),
 ]
 LENGTHS = [
     (CREATE, "options.password", 255),
     (CREATE, "options.image_params", 2048),
     (CREATE, "user_data", 960),
     (CREATE, "input_object", 850),
+    (CREATE, "options.watermark.image.object", 850),
     (CREATE, "queue_id", 64),
     (CREATE, "options.source_format", 10),
     (LIST, "queue_id", 64),
     (LIST, "page_token", 1024),
     (QUEUES, "page_token", 1024),
+    (uploads.CreateUploadRequest, "object", 850),
+    (uploads.AbortUploadRequest, "upload_token", 4096),
     *((kind, "job_id", 64) for kind in GOOD if "job_id" in GOOD[kind]),
 ]
 DURATIONS = [
     (jobs.WaitPreviewJobRequest, "timeout", 0, 300),
     *((kind, "page_url_ttl", 1, 3600) for kind in GOOD if "page_url_ttl" in kind.DESCRIPTOR.fields_by_name),
+    (uploads.CreateUploadRequest, "ttl", 1, 3600),
 ]
-COUNTS = [(BATCH, "job_ids", 1, 100), (QUEUES, "queue_ids", 0, 10), (LIST, "states", 0, 20)]
+COUNTS = [
+    (BATCH, "job_ids", 1, 100),
+    (WATCH_MANY, "job_ids", 1, 1000),
+    (QUEUES, "queue_ids", 0, 10),
+    (LIST, "states", 0, 20),
+]
 ENUMS = [
     (CREATE, "options.target_format"),
     (CREATE, "options.paper_orientation"),
@@ -111,7 +127,9 @@ def leaf_paths(descriptor: Any, prefix: str = "") -> Iterator[str]:
 
 def test_every_request_has_rules() -> None:
     """The table has the request type of each method."""
-    services = [*jobs.DESCRIPTOR.services_by_name.values(), *queues.DESCRIPTOR.services_by_name.values()]
+    services = [
+        service for module in (jobs, queues, uploads) for service in module.DESCRIPTOR.services_by_name.values()
+    ]
     asked = {method.input_type.full_name for service in services for method in service.methods}
     assert {kind.DESCRIPTOR.full_name for kind in validation.FIELDS} == asked
 
@@ -153,6 +171,42 @@ def test_integers_pass_within_their_range_only(kind: type[Message], path: str, l
         assert path not in violations(kind, {path: value}), value
     for value in (low - 1, high + 1, 2**31 - 1, -(2**31)):
         assert violations(kind, {path: value})[path], value
+
+
+def test_a_watermark_needs_an_image() -> None:
+    """And none of its fields makes up for it."""
+    path = "options.watermark.image.object"
+    assert violations(CREATE, {"options.watermark.dx": 1}) == {
+        path: "is required: the key of an image in a configured bucket"
+    }
+    assert violations(CREATE, {path: "brand/logo.png"}) == {}
+
+
+@pytest.mark.parametrize("name", ["horizontal_spacing", "vertical_spacing"])
+def test_spacings_of_tiles_are_within_their_range(name: str) -> None:
+    """0 to 65500 pixels."""
+    path, tiled = (
+        f"options.watermark.{name}",
+        {"options.watermark.image.object": "a.png", "options.watermark.tiled": True},
+    )
+    assert [path in violations(CREATE, tiled | {path: value}) for value in (-1, 0, 65_500, 65_501)] == [
+        *(True, False, False, True)
+    ]
+
+
+def test_spacings_are_for_tiled_watermarks_only() -> None:
+    """Alone they would be ignored."""
+    fields = {"options.watermark.image.object": "a.png", "options.watermark.vertical_spacing": 5}
+    assert set(violations(CREATE, fields)) == {"options.watermark.vertical_spacing"}
+    assert violations(CREATE, fields | {"options.watermark.tiled": True}) == {}
+
+
+@pytest.mark.parametrize("kind", [LIST, QUEUES])
+def test_a_page_size_may_be_above_the_largest_page_but_not_negative(kind: type[Message]) -> None:
+    """It then means the largest page (AIP-158)."""
+    for size in (0, 100, 101, 2**31 - 1):
+        assert violations(kind, {"page_size": size}) == {}
+    assert violations(kind, {"page_size": -1}) == {"page_size": "must be at least 0"}
 
 
 @pytest.mark.parametrize(("kind", "path", "length"), LENGTHS)
@@ -212,7 +266,11 @@ STATED = [
     ),
     (CREATE, "options.sheet_id", "0"),
     (CREATE, "options.sheet_id", "10000"),
-    *((kind, path, str(length)) for kind, path, length in LENGTHS if path not in {"queue_id", "page_token"}),
+    *(
+        (kind, path, str(length))
+        for kind, path, length in LENGTHS
+        if path not in {"queue_id", "page_token", "upload_token"}
+    ),
     (CREATE, "options.page_ranges", "1000"),
     (BATCH, "job_ids", "100"),
     (QUEUES, "queue_ids", "10"),
@@ -230,8 +288,11 @@ def test_the_contracts_comment_has_the_number_of_the_rule(kind: type[Message], p
     """The comment of the field and the rule agree."""
     if number in STATED_ELSEWHERE.get(path, ()):
         kind, path = CREATE, "input_object"
-    owner = "PreviewOptions" if path.startswith("options.") else kind.DESCRIPTOR.name
-    comment = proto_comments.of_fields()[f"{owner}.{path.rpartition('.')[2]}"]
+    owner: Any = kind.DESCRIPTOR
+    *parents, leaf = path.split(".")
+    for name in parents:
+        owner = owner.fields_by_name[name].message_type
+    comment = proto_comments.of_fields()[f"{owner.name}.{leaf}"]
     assert re.search(rf"(?<![\d.-]){re.escape(number)}(?!\d)", comment), comment
 
 

@@ -126,37 +126,40 @@ async def test_retry_after_is_sent_as_pushback_with_jitter(method: str, jitter: 
         assert pushback(caught.value) == expected
 
 
-async def test_an_error_without_retry_after_has_no_pushback() -> None:
-    """The retries of gRPC itself use their own backoff."""
+@pytest.mark.parametrize(("reason", "expected"), [("CREATE_OUTCOME_UNKNOWN", None), ("JOB_NOT_FOUND", "-1")])
+async def test_an_error_without_retry_after_has_a_pushback_only_where_no_repetition_helps(
+    reason: str, expected: str | None
+) -> None:
+    """It then stops gRPC's own retries."""
 
     async def use_case(_request: object, _call: Call) -> PreviewJob:
-        raise GatewayError(r.ERROR_REASON_JOB_NOT_FOUND, "none")
+        raise GatewayError(r.ErrorReason.Value(f"ERROR_REASON_{reason}"), "none")
 
     async with switchboard(use_case) as board:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await board.get()
-        assert pushback(caught.value) is None
+        assert pushback(caught.value) == expected
 
 
 @pytest.mark.parametrize(
-    ("wait", "final"),
-    [(20.0, False), (0.1, True), (None, True)],
-    ids=["longer than the deadline", "final", "final and no wait helps"],
+    ("reason", "wait"),
+    [("RATE_LIMITED", 20.0), ("PAGE_BUDGET_EXHAUSTED", 0.1), ("PAGE_BUDGET_TOO_SMALL", None)],
+    ids=["longer than the deadline", "later", "never"],
 )
-async def test_a_wait_beyond_the_deadline_or_a_final_limit_stops_grpcs_retries(
-    wait: float | None,
-    final: bool,  # noqa: FBT001 - a parameter of the test
+async def test_a_wait_beyond_the_deadline_or_a_limit_of_a_day_stops_grpcs_retries(
+    reason: str, wait: float | None
 ) -> None:
     """By a pushback of -1; RetryInfo still has the wait, if there is one."""
 
     async def use_case(_request: object, _call: Call) -> PreviewJob:
-        raise LimitReached(r.ERROR_REASON_RATE_LIMITED, "no", subject="caller:a", retry_after=wait, final=final)
+        value = r.ErrorReason.Value(f"ERROR_REASON_{reason}")
+        raise LimitReached(value, "no", subject="caller:a", retry_after=wait)
 
     async with switchboard(use_case) as board:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await board.get(timeout=5)
         assert pushback(caught.value) == "-1"
-        assert error_info(caught.value).reason == "RATE_LIMITED"
+        assert error_info(caught.value).reason == reason
 
 
 async def test_calls_over_a_callers_limits_are_rejected_before_decoding() -> None:

@@ -17,11 +17,13 @@ OPERATIONS = ["ci_create_doc_job", "ci_get_doc_job", "ci_list_doc_jobs", "ci_get
 SEED = {"ci_create_doc_job": 21, "ci_get_doc_job": 2, "ci_list_doc_jobs": 8}
 """How many parameters the seed's page (intl document 1045/51266) gives its three operations."""
 
+WATERMARK = ("SrcType", "Type", "Image", "Dx", "Dy", "Batch", "HorizontalSpacing", "VerticalSpacing")
 RESULT = "JobsDetail/Operation/DocProcessResult"
 NEWER = {
     "JobsDetail/Input/Url",
     "JobsDetail/Operation/UserData",
     "JobsDetail/Operation/DocProcess/DocWatermark",
+    *(f"JobsDetail/Operation/DocProcess/DocWatermark/{name}" for name in WATERMARK),
     f"{RESULT}/TotalSheetCount",
     f"{RESULT}/WatermarkInfo",
     f"{RESULT}/PageInfo/X-SheetPics",
@@ -38,6 +40,9 @@ SENT_BY_OTHER_SDKS = {
     "Operation/UserData",
     "Input/Url",
     "Operation/DocProcess/DocWatermark",
+    *(f"Operation/DocProcess/DocWatermark/{name}" for name in WATERMARK),
+    "Operation/DocWatermark",
+    "Operation/DocAIGCMetadata",
     "CallBack",
     "CallBackFormat",
     "CallBackType",

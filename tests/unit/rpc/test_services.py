@@ -19,14 +19,15 @@ from tests.unit.rpc.test_handlers import error_of
 
 
 def all_routes(office: Office) -> list[Any]:
-    return routes(office.jobs, office.queues, office.recorded.usages, FakeAuditLog(), longest_stream=300.0)
+    usages = office.recorded.usages
+    return routes(office.jobs, office.queues, usages, office.uploads, FakeAuditLog(), longest_stream=300.0)
 
 
 async def test_every_method_of_the_contract_has_a_route_of_its_type_and_form() -> None:
     """Its request type, unary or stream."""
     found = {(route.method.service, route.method.name): route for route in all_routes(Office())}
     methods = [method for service in SERVICES for method in service.methods]
-    assert len(found) == len(methods) == 9
+    assert len(found) == len(methods) == 12
     for method in methods:
         route = found[method.containing_service.full_name, method.name]
         assert route.request_type.DESCRIPTOR is method.input_type
@@ -58,7 +59,7 @@ async def test_every_contract_method_answers_and_any_other_is_unimplemented() ->
             assert (await error_of(method(b""))).code() == grpc.StatusCode.UNIMPLEMENTED
 
 
-@pytest.mark.parametrize("missing", ["jobs", "queues", "usages"])
+@pytest.mark.parametrize("missing", ["jobs", "queues", "usages", "uploads"])
 async def test_a_method_without_a_use_case_fails_at_start_up(missing: str) -> None:
     """The gateway does not start."""
     office = Office()

@@ -26,7 +26,8 @@ from docpreview_gateway.model.errors import (
     UpstreamFacts,
     Violation,
 )
-from docpreview_gateway.rpc.statuses import CODES, DOMAIN, rich_status
+from docpreview_gateway.rpc.statuses import CODES, DOMAIN, RETRIES, rich_status
+from docpreview_gateway.upstream.wire.refusals import RETRYABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +41,7 @@ Detail = TypeVar("Detail", bound=Message)
 def codes_in_the_contract() -> dict[str, str]:
     """The first word of each reason's comment, by reason."""
     text = PROTO.read_text()
-    found = re.finditer(r"((?:^ *//.*\n)+) *(ERROR_REASON_\w+) = \d+;", text, re.MULTILINE)
+    found = re.finditer(r"((?:^ *//.*\n)+) *(ERROR_REASON_\w+) = \d+ \[\(retry\)", text, re.MULTILINE)
     return {match[2]: match[1].strip().removeprefix("//").split(".")[0].strip() for match in found}
 
 
@@ -69,9 +70,8 @@ def test_the_table_has_every_reason() -> None:
     assert sorted(CODES) == sorted(ErrorReason.Value(name) for name in SENT)
 
 
-def limit_reached(*, final: bool = False) -> LimitReached:
-    subject = "caller:a:concurrency"
-    return LimitReached(r.ERROR_REASON_CONCURRENCY_LIMITED, "no", subject=subject, retry_after=0.5, final=final)
+def limit_reached() -> LimitReached:
+    return LimitReached(r.ERROR_REASON_CONCURRENCY_LIMITED, "no", subject="caller:a:concurrency", retry_after=0.5)
 
 
 def every_error() -> list[GatewayError]:
@@ -93,7 +93,7 @@ def test_every_kind_of_error_is_tested() -> None:
 def test_every_error_has_one_error_info_with_its_reason_and_request_id(error: GatewayError) -> None:
     """With the domain, the reason without prefix, and the code of the status."""
     code, message, raw, retry_after, reason, _ = rich_status(error, "r1")
-    assert retry_after == error.retry_after
+    assert retry_after == (None if RETRIES[error.reason] == r.RETRY_NEVER else error.retry_after)
     status = status_pb2.Status.FromString(raw)
     (info,) = _of_kind(status, details.ErrorInfo)
     assert (status.code, status.message) == (code.value[0], message) == (code.value[0], error.message)
@@ -142,13 +142,40 @@ def test_retry_info_is_sent_only_with_a_retry_after() -> None:
     assert unpacked(GatewayError(r.ERROR_REASON_CREATE_OUTCOME_UNKNOWN, "no"), details.RetryInfo) == []
 
 
+CODES_OF_RETRIES = {
+    r.RETRY_NEVER: {
+        *("INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS", "FAILED_PRECONDITION", "PERMISSION_DENIED"),
+        *("UNAUTHENTICATED", "UNIMPLEMENTED", "INTERNAL"),
+        "RESOURCE_EXHAUSTED",  # what is larger than the whole limit
+        "UNKNOWN",  # a create of which nobody will ever know more
+    },
+    r.RETRY_NOW: {"UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "UNKNOWN"},
+    r.RETRY_LATER: {"RESOURCE_EXHAUSTED"},
+}
+"""The codes of each class. UNAVAILABLE, which gRPC's own retries repeat, and DEADLINE_EXCEEDED are of one only."""
+
+
+@pytest.mark.parametrize("name", SENT)
+def test_each_reason_has_a_class_of_retries_that_fits_its_code_and_what_is_sent(name: str) -> None:
+    """No time to wait where none helps, and no repetition by gRPC but of what is to be repeated now."""
+    reason = ErrorReason.Value(name)
+    assert CODES[reason].name in CODES_OF_RETRIES[RETRIES[reason]]
+    error = GatewayError(reason, "no", retry_after=2.5)
+    assert len(unpacked(error, details.RetryInfo)) == (RETRIES[reason] != r.RETRY_NEVER)
+    assert rich_status(error, "r1").final == (RETRIES[reason] != r.RETRY_NOW)
+
+
+def test_what_the_gateway_itself_repeats_is_what_callers_are_told_to_repeat() -> None:
+    """Transient failures of the cloud."""
+    assert {RETRIES[reason] for reason in RETRYABLE} == {r.RETRY_NOW}
+
+
 def test_a_reached_limit_has_a_quota_failure_with_its_subject() -> None:
     """Beside the RetryInfo."""
     (quota,) = unpacked(limit_reached(), details.QuotaFailure)
     assert [(found.subject, found.description) for found in quota.violations] == [("caller:a:concurrency", "no")]
     assert len(unpacked(limit_reached(), details.RetryInfo)) == 1
-    assert [rich_status(limit_reached(final=final), "r1").final for final in (False, True)] == [False, True]
-    never = LimitReached(r.ERROR_REASON_PAGE_BUDGET_TOO_SMALL, "no", subject="s", retry_after=None, final=True)
+    never = LimitReached(r.ERROR_REASON_PAGE_BUDGET_TOO_SMALL, "no", subject="s", retry_after=None)
     assert len(unpacked(never, details.QuotaFailure)) == 1
     assert unpacked(never, details.RetryInfo) == []
     assert rich_status(never, "r1")[3:] == (None, "PAGE_BUDGET_TOO_SMALL", True)

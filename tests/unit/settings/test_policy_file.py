@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from docpreview.v1.preview_job_pb2 import PreviewOptions
+from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewOptions, Watermark
 from docpreview_gateway.access import tokens
 from docpreview_gateway.access.directory import Claim
 from docpreview_gateway.model.callers import PageBudget, Rate
@@ -34,6 +34,35 @@ def problems(folder: Path, text: str | bytes) -> str:
     with pytest.raises(PolicyError) as caught:
         load_policy(path, SURROUNDINGS)
     return "\n".join(caught.value.problems)
+
+
+def test_a_policy_may_force_a_watermark(tmp_path: Path) -> None:
+    """Its image is in a configured bucket, by default the document's."""
+    path = tmp_path / "policy.yaml"
+    path.write_text(
+        CALLER + "    options: {force: {watermark: {image: {object: brand/logo.png}, dx: 5, tiled: true}}}\n"
+    )
+    rights = load_policy(path, SURROUNDINGS).callers["shop"].rights
+    assert rights is not None
+    image = ObjectLocation(object="brand/logo.png")
+    assert rights.options.force == PreviewOptions(watermark=Watermark(image=image, dx=5, tiled=True))
+
+
+@pytest.mark.parametrize(
+    ("watermark", "problem"),
+    [
+        ("{dx: 5}", "watermark.image.object: is required"),
+        ("{image: {object: a.png}, vertical_spacing: 5}", "watermark.vertical_spacing: applies to tiled"),
+        (
+            "{image: {bucket: other-1250000000, object: a.png}}",
+            "callers.shop.options.default.watermark.image: other-1250000000 is not among the buckets",
+        ),
+    ],
+)
+def test_a_watermark_that_no_create_can_have_is_a_mistake_of_the_policy(
+    tmp_path: Path, watermark: str, problem: str
+) -> None:
+    assert problem in problems(tmp_path, f"{CALLER}    options: {{default: {{watermark: {watermark}}}}}\n")
 
 
 def test_a_callers_budget_may_count_asked_pages_only(tmp_path: Path) -> None:

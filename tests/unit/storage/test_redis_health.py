@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from redis.exceptions import ConnectionError as NoConnection
-from redis.exceptions import NoPermissionError
+from redis.exceptions import NoPermissionError, OutOfMemoryError, ResponseError
 
 from docpreview_gateway.storage.redis_client import RedisCallError
 from docpreview_gateway.storage.redis_connections import redis_batches, redis_commands
@@ -129,6 +129,38 @@ async def test_a_server_that_refuses_every_question_is_unknown() -> None:
     health = await read_health(send, KEY)
     assert health == RedisHealth()
     assert len(warnings(health)) == 1
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        ResponseError("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."),
+        ResponseError("MISCONF Errors writing to the AOF file: No space left on device"),
+        OutOfMemoryError("command not allowed when used memory > 'maxmemory'."),
+    ],
+    ids=lambda reply: str(reply)[:10],
+)
+async def test_a_server_that_cannot_answer_now_is_not_taken_for_one_that_does_not_say(reply: Exception) -> None:
+    """After a restart, one that does not say whether it keeps all would be taken for one that lost changes."""
+
+    async def send(*command: object) -> object:
+        if command[0] == "CONFIG GET":
+            raise reply
+        return b"run_id:a\r\nmaster_replid:b\r\naof_enabled:1\r\n"
+
+    with pytest.raises(RedisCallError):
+        await read_health(send, KEY)
+
+
+async def test_a_server_without_the_command_does_not_say() -> None:
+    async def send(*command: object) -> object:
+        if command[0] == "CONFIG GET":
+            raise ResponseError("unknown command 'CONFIG', with args beginning with: 'GET'")
+        return b"run_id:a\r\nmaster_replid:b\r\naof_enabled:1\r\n"
+
+    health = await read_health(send, KEY)
+    assert health.appendonly
+    assert health.appendfsync is None
 
 
 @pytest.mark.parametrize("answer", [None, 7, [b"one"], b"maxmemory_policy"], ids=repr)

@@ -1,4 +1,4 @@
-"""Tags of objects: the signed request, and the meaning of each reply."""
+"""The object store: the signed requests, and the meaning of each reply."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.error_reason_pb2 import ErrorReason
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.call import Call
-from docpreview_gateway.model.errors import GatewayError
+from docpreview_gateway.model.errors import GatewayError, UpstreamError
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
-from docpreview_gateway.upstream.middleware.concurrency_limited import HostLimiterRules, HostLimiters
 from docpreview_gateway.upstream.cloud_objects import CloudObjects
+from docpreview_gateway.upstream.middleware.concurrency_limited import HostLimiterRules, HostLimiters
 from docpreview_gateway.upstream.policies.adaptive_limit import LimitBounds
 from docpreview_gateway.upstream.policies.host_breaker import BreakerRules
-from docpreview_gateway.upstream.ports import TransportError
+from docpreview_gateway.upstream.ports import ObjectFacts, ObjectPiece, TransportError
 from docpreview_gateway.upstream.wire.requests import head_object
 from docpreview_gateway.upstream.wire.signing import Window, presign
 from tests.fakes.clock import FakeClock
@@ -133,3 +133,89 @@ async def test_a_failing_store_opens_its_own_breaker() -> None:
     assert await scene.refused() == r.ERROR_REASON_UPSTREAM_BREAKER_OPEN
     assert len(scene.transport.requests) == 2
     assert scene.telemetry.breaker_states == [(BUCKET.object_host, "OPEN")]
+
+
+XML = {"server": "tencent-cos"}
+
+
+def document(body: str, status: int = 200) -> HttpReply:
+    """A reply of the object store with a body."""
+    return stranger(body, status=status, headers=XML)
+
+
+def error(code: str, status: int) -> HttpReply:
+    """A refusal of the object store."""
+    return document(f"<Error><Code>{code}</Code><Resource>r</Resource><RequestId>1</RequestId></Error>", status)
+
+
+def a_call() -> Call:
+    return Call("r1", asyncio.get_running_loop().time() + 5)
+
+
+async def test_the_facts_of_an_object_are_read_by_head() -> None:
+    """Its CRC-64 in decimal, and the upload that made it. A reply without length is not understood."""
+    headers = {"content-length": "7", "etag": '"e"', "x-cos-hash-crc64ecma": "18446744073709551615"}
+    scene = Scene(reply(headers=headers | {"x-cos-meta-docpreview-upload": "0f"}))
+    assert await scene.tags.head(BUCKET, "k", a_call()) == ObjectFacts(7, '"e"', 2**64 - 1, "0f")
+    scene = Scene(reply(headers={"content-length": "7", "x-cos-hash-crc64ecma": "-1"}))
+    assert await scene.tags.head(BUCKET, "k", a_call()) == ObjectFacts(7, "", None, "")
+    with pytest.raises(GatewayError, match="without the length"):
+        await Scene(reply()).tags.head(BUCKET, "k", a_call())
+
+
+async def test_a_piece_is_read_by_a_signed_range() -> None:
+    """The whole object's length is in the reply's range, or is that of the body."""
+    scene = Scene(stranger(b"bcd", status=206, headers=XML | {"content-range": "bytes 1-3/90"}))
+    assert await scene.tags.read(BUCKET, "k", (1, 3), a_call()) == ObjectPiece(b"bcd", 90)
+    (sent,) = scene.transport.requests
+    assert (sent.method, sent.headers["range"]) == ("GET", "bytes=1-3")
+    assert "q-header-list=host%3Brange" in sent.target
+    assert await Scene(document("abc")).tags.read(BUCKET, "k", (0, 9), a_call()) == ObjectPiece(b"abc", 3)
+    with pytest.raises(GatewayError, match="without the range"):
+        await Scene(document("abc", 206)).tags.read(BUCKET, "k", (0, 9), a_call())
+
+
+async def test_a_multipart_upload_is_begun_completed_and_aborted_by_signed_requests() -> None:
+    """Each is counted as an attempt of its own kind, and its request id is the call's."""
+    begun = "<InitiateMultipartUploadResult><Bucket>b</Bucket><UploadId>u1</UploadId></InitiateMultipartUploadResult>"
+    done = "<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>"
+    scene, call = Scene(document(begun), document(f"\n  \n{done}"), document("", 204)), a_call()
+    assert await scene.tags.initiate(BUCKET, "k", {"content-type": "a/b"}, call) == "u1"
+    await scene.tags.complete(BUCKET, "k", "u1", ['"1"', '"2"'], {"x-cos-forbid-overwrite": "true"}, call)
+    await scene.tags.abort(BUCKET, "k", "u1", call)
+    first, second, third = scene.transport.requests
+    assert (first.method, first.query[0], first.headers["content-type"]) == ("POST", ("uploads", ""), "a/b")
+    assert (second.method, second.query[0]) == ("POST", ("uploadId", "u1"))
+    assert second.headers["x-cos-forbid-overwrite"] == "true"
+    assert b'<Part><PartNumber>2</PartNumber><ETag>"2"</ETag></Part>' in second.body
+    assert (third.method, third.query[0]) == ("DELETE", ("uploadId", "u1"))
+    assert all(dict(sent.query)["q-signature"] for sent in scene.transport.requests)
+    names = ["initiate_multipart", "complete_multipart", "abort_multipart"]
+    assert scene.telemetry.attempts == [(name, "OK") for name in names]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        error("InvalidPart", 400),
+        # The cloud answers 200 before it has put the parts together.
+        document("\n \n<Error><Code>InvalidPart</Code><RequestId>1</RequestId></Error>"),
+    ],
+)
+async def test_a_completion_that_fails_has_the_code_of_the_cloud(answer: HttpReply) -> None:
+    """Whatever its status."""
+    with pytest.raises(UpstreamError) as caught:
+        await Scene(answer).tags.complete(BUCKET, "k", "u1", ["1"], {}, a_call())
+    assert caught.value.facts.code == "InvalidPart"
+
+
+@pytest.mark.parametrize("body", ["", "<html/>", "<CompleteMultipartUploadResult>"])
+async def test_a_reply_that_is_not_the_clouds_form_is_no_completion(body: str) -> None:
+    """Nor a begin."""
+    for call in (
+        Scene(document(body)).tags.complete(BUCKET, "k", "u1", ["1"], {}, a_call()),
+        Scene(document(body)).tags.initiate(BUCKET, "k", {}, a_call()),
+    ):
+        with pytest.raises(UpstreamError) as caught:
+            await call
+        assert caught.value.reason == r.ERROR_REASON_UPSTREAM_BAD_RESPONSE

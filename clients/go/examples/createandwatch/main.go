@@ -38,7 +38,6 @@ func run(ctx context.Context, bucket, input, output, target string) error {
 		Bucket:      bucket,
 		InputObject: input,
 		Output:      &docpreviewv1.ObjectLocation{Object: output},
-		RequestId:   docpreview.NewRequestID(), // creating is safe to repeat, and repeated
 	}
 	for job, err := range client.CreateAndWatch(ctx, request, 10*time.Minute) {
 		if err != nil {

@@ -15,8 +15,11 @@ from docpreview_client.cli.previewing import PreviewOptions
 from docpreview_client.cli.session import Session
 
 InputObject = Annotated[str, typer.Argument(help="Key of the source document.", show_default=False)]
-OptionalInputObject = Annotated[
-    str | None, typer.Argument(help="Key of the source document; not with --job-id.", show_default=False)
+Document = Annotated[
+    str | None,
+    typer.Argument(
+        help="The document: a file, which is uploaded, or a key in the bucket; not with --job-id.", show_default=False
+    ),
 ]
 
 app = typer.Typer(
@@ -31,7 +34,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - called by typer
     if wanted:
-        typer.echo(f"docpreview {metadata.version('docpreview-gateway')}")
+        typer.echo(f"docpreview {metadata.version('docpreview-client')}")
         raise typer.Exit
 
 
@@ -52,6 +55,7 @@ def docpreview(context: typer.Context, connection: ConnectionOptions, *, version
 @command
 async def create(session: Session, bucket: Bucket, input_object: InputObject, new_job: NewJobOptions) -> ExitCode:
     """Create a job and print it. Without --request-id every call makes, and bills, a new job."""
+    previewing.refuse_file(input_object)
     session.view.job(await previewing.create(session, bucket, input_object=input_object, new_job=new_job))
     return ExitCode.OK
 
@@ -69,7 +73,7 @@ async def get(session: Session, bucket: Bucket, job_id: JobId, page_urls: PageUr
 @command
 async def list_jobs(session: Session, bucket: Bucket, which: ListOptions) -> ExitCode:
     """List the jobs of a bucket, newest first."""
-    async with aclosing(session.client.list(bucket, timeout=session.timeout, **which.fields())) as jobs:
+    async with aclosing(session.client.list(bucket, **which.fields(session.timeout))) as jobs:
         await session.view.jobs(first(jobs, which.limit))
     return ExitCode.OK
 
@@ -114,18 +118,7 @@ async def usage(session: Session) -> ExitCode:
 @app.command()
 @command
 async def preview(
-    session: Session,
-    bucket: Bucket,
-    preview_options: PreviewOptions,
-    new_job: NewJobOptions,
-    input_object: OptionalInputObject = None,
+    session: Session, preview_options: PreviewOptions, new_job: NewJobOptions, document: Document = None
 ) -> ExitCode:
-    """Turn a document into files: create a job (or use --job-id), follow it, download its pages."""
-    if (input_object is None) == (preview_options.job_id is None):
-        raise typer.BadParameter("Name either a source document or --job-id.")
-    job_id = preview_options.job_id
-    if input_object is not None:
-        created = await previewing.create(session, bucket, input_object=input_object, new_job=new_job)
-        session.view.note(f"Created job {created.job_id}")
-        job_id = created.job_id
-    return await previewing.save_pages(session, bucket, job_id=job_id or "", directory=preview_options.directory)
+    """Turn a document into files: upload it, create a job (or use --job-id), follow it, download its pages."""
+    return await previewing.preview(session, preview_options, document=document, new_job=new_job)

@@ -13,6 +13,7 @@ import typer
 
 from docpreview_client.cli import exit_codes
 from docpreview_client.cli.exit_codes import ExitCode
+from docpreview_client.cli.field_names import FieldNames
 from docpreview_client.cli.json_view import JsonView
 from docpreview_client.cli.parameters import ConnectionOptions
 from docpreview_client.cli.session import Session
@@ -47,7 +48,7 @@ def command(function: Callable[..., Awaitable[ExitCode]]) -> Callable[..., Any]:
 
     def run(*, context: typer.Context, connection: ConnectionOptions, **values: Any) -> NoReturn:  # noqa: ANN401
         options = connection.over(context.obj)
-        view: View = JsonView() if options.json else TextView()
+        view: View = JsonView() if options.json else TextView(FieldNames(function.__name__))
         raise typer.Exit(_run(lambda session: function(session, **values), options=options, view=view))
 
     return spread(_with_parameters(run, like=function, parameters=[*own, context, connection]))

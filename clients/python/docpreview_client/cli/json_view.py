@@ -62,7 +62,8 @@ class JsonView:
             "message": error.message,
             "retry_delay_seconds": None if delay is None else delay.total_seconds(),
             "field_violations": [{"field": name, "description": text} for name, text in error.field_violations],
-            "quota_violations": [{"subject": name, "description": text} for name, text in error.quota_violations],
+            "retry": error.retry,
+            "quota": [{"subject": name, "description": text} for name, text in error.quota],
             "metadata": error.metadata,
             "request_id": error.request_id,
         }
@@ -75,6 +76,9 @@ class JsonProgress:
     def changed(self, job: PreviewJob) -> None:
         """The job as an object."""
         _print_message(job)
+
+    def uploading(self, name: str) -> None:
+        """Prints nothing: the job says where the document is."""
 
     def downloaded(self, done: int, *, total: int) -> None:
         """Prints nothing: the files are listed at the end."""

@@ -2,17 +2,15 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import ListPreviewJobsRequest
-from docpreview_client.requests import ListFields
-
-_LARGEST_PAGE: Final = 100
+from docpreview_client.requests import LARGEST_PAGE, ListFields
 
 
 class State(StrEnum):
@@ -42,19 +40,20 @@ class ListOptions:
     include_pages: Annotated[bool, typer.Option("--include-pages", help="With --json: the pages too.")] = False
     limit: Annotated[int, typer.Option("--limit", min=0, help="Maximum number of jobs; 0 means all.")] = 50
 
-    def fields(self) -> ListFields:
-        """The filters as the client's `ListFields`."""
+    def fields(self, timeout: timedelta | None) -> ListFields:
+        """The filters as the client's `ListFields`, with the timeout."""
         order = (
             ListPreviewJobsRequest.ORDER_OLDEST_FIRST
             if self.oldest_first
             else ListPreviewJobsRequest.ORDER_NEWEST_FIRST
         )
         found = ListFields(
+            timeout=timeout,
             states=[PreviewJob.State.Value(f"STATE_{state.name}") for state in self.state or ()],
             queue_id=self.queue_id or "",
             order=order,
             include_pages=self.include_pages,
-            page_size=min(self.limit or _LARGEST_PAGE, _LARGEST_PAGE),
+            page_size=min(self.limit or LARGEST_PAGE, LARGEST_PAGE),
         )
         if self.after is not None:
             found["created_after"] = self.after.astimezone()

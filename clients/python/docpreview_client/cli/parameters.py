@@ -7,19 +7,20 @@ import os
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from enum import StrEnum
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Self
 
 import typer
 
-from docpreview.v1.preview_job_pb2 import PreviewOptions
+from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewOptions, Watermark
 from docpreview_client.options import Tls
+from docpreview_client.page_files import output_template
 from docpreview_client.requests import CreateFields
+from docpreview_client.tokens import checked
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 _CONNECTION = "Connection"
 _CONVERSION = "Conversion"
-_SPREADSHEETS = frozenset({".csv", ".et", ".ett", ".xls", ".xlsb", ".xlsm", ".xlsx", ".xlt", ".xltm", ".xltx"})
 
 Bucket = Annotated[str, typer.Argument(help="Bucket of the source documents, NAME-APPID.", show_default=False)]
 JobId = Annotated[str, typer.Argument(help="Id of the job.", show_default=False)]
@@ -98,9 +99,11 @@ class ConnectionOptions:
 
     def token(self) -> str | None:
         """The bearer token: file, environment, none."""
-        if self.token_file is not None:
-            return _read(self.token_file).decode().strip()
-        return os.environ.get("DOCPREVIEW_TOKEN") or None
+        if self.token_file is None:
+            return _token(os.environ.get("DOCPREVIEW_TOKEN", ""), "DOCPREVIEW_TOKEN") or None
+        if token := _token(_read(self.token_file).decode(errors="replace"), f"--token-file {self.token_file}"):
+            return token
+        raise typer.BadParameter(f"--token-file {self.token_file} is empty.")
 
     def encryption(self) -> Tls | None:
         """TLS settings, if any option requires TLS."""
@@ -148,7 +151,7 @@ class NewJobOptions:
             "--output",
             "-o",
             text="Template of the results' keys, with ${Number} or ${Page}, for spreadsheets ${SheetID} too. Default: "
-            "previews/INPUT/${Number}.jpg",
+            "out/${RequestToken}/page-${Number}.jpg",
         ),
     ] = None
     output_bucket: Annotated[str | None, _conversion("--output-bucket", text="Default: the source's bucket.")] = None
@@ -165,7 +168,7 @@ class NewJobOptions:
     ] = None
     start_page: Annotated[int | None, _conversion("--start-page", text="First page, from 1.")] = None
     end_page: Annotated[int | None, _conversion("--end-page", text="Last page; -1 is the last of the document.")] = None
-    pages: Annotated[str | None, _conversion("--pages", text="Pages such as 1,2-4,7.")] = None
+    page_ranges: Annotated[str | None, _conversion("--page-ranges", text="Pages such as 1,2-4,7.")] = None
     sheet_id: Annotated[int | None, _conversion("--sheet-id", text="Spreadsheets: sheet, from 1; 0 is all.")] = None
     orientation: Annotated[
         Orientation | None, _conversion("--orientation", text="Spreadsheets: paper orientation.")
@@ -177,6 +180,10 @@ class NewJobOptions:
     zoom: Annotated[int | None, _conversion("--zoom", text="Percent, 10 to 200.")] = None
     dpi: Annotated[int | None, _conversion("--dpi", text="Dots per inch, 96 to 600.")] = None
     single_image: Annotated[bool | None, _conversion("--single-image", text="All pages in one long image.")] = None
+    watermark: Annotated[
+        str | None, _conversion("--watermark", text="Key of a JPEG or PNG in the bucket, put on each page.")
+    ] = None
+    tile_watermark: Annotated[bool, _conversion("--tile-watermark", text="Repeat it over the whole page.")] = False
     password: Annotated[
         str | None,
         _conversion(
@@ -193,12 +200,12 @@ class NewJobOptions:
         """The template of the results' keys."""
         if self.output is not None:
             return self.output
-        sheet = "${SheetID}/" if PurePosixPath(input_object).suffix.lower() in _SPREADSHEETS else ""
-        return f"previews/{input_object.lstrip('/')}/{sheet}${{Number}}.{self.format or Format.JPG}"
+        return output_template(input_object, self._target_format())
 
-    def create_fields(self) -> CreateFields:
-        """The optional fields of the request."""
+    def create_fields(self, timeout: timedelta | None) -> CreateFields:
+        """The optional fields of the request, with the timeout."""
         return CreateFields(
+            timeout=timeout,
             output_bucket=self.output_bucket or "",
             queue_id=self.queue_id or "",
             user_data=self.user_data or "",
@@ -211,10 +218,10 @@ class NewJobOptions:
         kinds = PreviewOptions
         return PreviewOptions(
             source_format=self.source_format or "",
-            target_format=kinds.TargetFormat.Value(_value("TARGET_FORMAT", self.format)),
+            target_format=self._target_format(),
             start_page=self.start_page,
             end_page=self.end_page,
-            page_ranges=self.pages or "",
+            page_ranges=self.page_ranges or "",
             sheet_id=self.sheet_id,
             paper_orientation=kinds.PaperOrientation.Value(_value("PAPER_ORIENTATION", self.orientation)),
             paper_size=kinds.PaperSize.Value(_value("PAPER_SIZE", self.paper)),
@@ -225,7 +232,18 @@ class NewJobOptions:
             zoom_percent=self.zoom,
             image_dpi=self.dpi,
             single_image=self.single_image,
+            watermark=self._watermark(),
         )
+
+    def _watermark(self) -> Watermark | None:
+        if self.watermark is not None:
+            return Watermark(image=ObjectLocation(object=self.watermark), tiled=self.tile_watermark)
+        if self.tile_watermark:
+            raise typer.BadParameter("--tile-watermark needs --watermark, the image.")
+        return None
+
+    def _target_format(self) -> PreviewOptions.TargetFormat.ValueType:
+        return PreviewOptions.TargetFormat.Value(_value("TARGET_FORMAT", self.format))
 
     def _document_password(self) -> str:
         if self.password_file is not None:
@@ -236,6 +254,17 @@ class NewJobOptions:
             raise typer.BadParameter("--password accepts only -, which prompts for it. Or use --password-file.")
         answer: str = typer.prompt("Password of the document", hide_input=True, err=True)
         return answer
+
+
+def _token(text: str, place: str) -> str:
+    """The token in a text, without the white space around it; the refusal does not show it."""
+    lines = [line for line in (line.strip() for line in text.splitlines()) if line]
+    if len(lines) > 1:
+        raise typer.BadParameter(f"{place} has {len(lines)} lines: a token is one line.")
+    try:
+        return checked(lines[0]) if lines else ""
+    except ValueError as error:
+        raise typer.BadParameter(f"{place}: {error}") from error
 
 
 def _read(path: Path) -> bytes:

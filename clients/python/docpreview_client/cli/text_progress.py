@@ -38,6 +38,10 @@ class BarProgress:
         """Leaves the bar as it is."""
         self._progress.stop()
 
+    def uploading(self, name: str) -> None:
+        """Shows the name."""
+        self._progress.update(self._converting, description=f"UPLOADING {text.plain(name)}")
+
     def changed(self, job: PreviewJob) -> None:
         """Shows the state, and the pages once they are known."""
         self._progress.update(self._converting, description=text.job_state(job).plain)
@@ -71,6 +75,10 @@ class LineProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leaves nothing behind."""
+
+    def uploading(self, name: str) -> None:
+        """The name."""
+        self._console.print(text.verbatim(f"Uploading {name}"))
 
     def changed(self, job: PreviewJob) -> None:
         """The job's id and state."""

@@ -1,6 +1,5 @@
 """Output for people: tables, a progress bar, and errors with a remedy."""
 
-import itertools
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -16,8 +15,9 @@ from docpreview.v1.preview_queue_service_pb2 import PreviewQueue
 from docpreview.v1.usage_service_pb2 import PageUsage, Usage
 from docpreview_client import errors
 from docpreview_client.cli import text as wire_text
-from docpreview_client.cli.advice import advice
+from docpreview_client.cli.advice import advice, advice_on_failure
 from docpreview_client.cli.exit_codes import ExitCode
+from docpreview_client.cli.field_names import FieldNames
 from docpreview_client.cli.text_progress import BarProgress, LineProgress
 from docpreview_client.cli.views import Progress
 
@@ -28,7 +28,9 @@ _ENDLESS: Final = 100_000
 class TextView:
     """Results on stdout; progress, notes and errors on stderr."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: FieldNames) -> None:
+        """`names` are those of the command's options."""
+        self._names = names
         self._out = _console(sys.stdout)
         self._err = _console(sys.stderr)
 
@@ -38,8 +40,7 @@ class TextView:
         for name, value in _facts(job):
             grid.add_row(name, value)
         self._out.print(grid)
-        if job.result.pages:
-            self._out.print(_pages(job))
+        self._print_pages(job)
 
     async def jobs(self, jobs: AsyncIterator[PreviewJob]) -> None:
         """A table of jobs."""
@@ -97,13 +98,22 @@ class TextView:
     def error(self, error: errors.DocPreviewError, *, exit_code: ExitCode) -> None:
         """What happened, every bad field, and what to do."""
         del exit_code  # the shell gets it
-        for line in _explanation(error):
+        for line in _explanation(error, self._names):
             self._err.print(wire_text.verbatim(line), soft_wrap=True)
+
+    def _print_pages(self, job: PreviewJob) -> None:
+        """Addresses have lines of their own, never broken, so that they can be copied."""
+        if not any(page.url for page in job.result.pages):
+            self._print_table(_pages(job), nothing="")
+            return
+        for page in job.result.pages:
+            for line in (f"{page.page_number}  {page.object}", page.url or "(no address)"):
+                self._out.print(wire_text.verbatim(line), soft_wrap=True)
 
     def _print_table(self, table: Table, *, nothing: str) -> None:
         if table.row_count:
             self._out.print(table)
-        else:
+        elif nothing:
             self.note(nothing)
 
 
@@ -130,16 +140,16 @@ def _facts(job: PreviewJob) -> tuple[tuple[str, Text], ...]:
         ("User data", job.user_data),
         ("Pages", wire_text.pages(job)),
         ("Failure", f"{job.failure.code} {job.failure.message}".strip()),
+        ("What to do", advice_on_failure(job.failure.reason) if job.HasField("failure") else ""),
     )
     named = ((name, wire_text.verbatim(value)) for name, value in plain if value)
     return (("Job", wire_text.verbatim(job.job_id)), ("State", wire_text.job_state(job)), *named)
 
 
 def _pages(job: PreviewJob) -> Table:
-    table = _table("Page", "Object", *(["Address"] if any(page.url for page in job.result.pages) else []))
+    table = _table("Page", "Object")
     for page in job.result.pages:
-        cells = (wire_text.verbatim(cell) for cell in (str(page.page_number), page.object, page.url))
-        table.add_row(*itertools.islice(cells, len(table.columns)))
+        table.add_row(str(page.page_number), wire_text.verbatim(page.object))
     return table
 
 
@@ -149,10 +159,11 @@ def _pages_of(period: PageUsage) -> tuple[str, ...]:
     return (str(period.used_pages), str(period.reserved_pages), *bounds, wire_text.time(period.end_time))
 
 
-def _explanation(error: errors.DocPreviewError) -> Iterator[str]:
-    yield f"Error: {error.message} ({error.reason or error.code.name})"
-    yield from (f"  {name}: {description}" for name, description in error.field_violations)
-    yield from (f"  {subject}" for subject, _ in error.quota_violations)
+def _explanation(error: errors.DocPreviewError, names: FieldNames) -> Iterator[str]:
+    yield f"Error: {names.sentence(error.message)} ({error.reason or error.code.name})"
+    for field, description in error.field_violations:
+        yield f"  {names.name(field)}: {names.sentence(description)}"
+    yield from (f"  {subject}" for subject, _ in error.quota)
     if error.retry_delay is not None:
         yield f"Try again in {wire_text.span(error.retry_delay)}."
     yield advice(error)

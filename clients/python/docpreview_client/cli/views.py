@@ -18,6 +18,9 @@ class Progress(Protocol):
     def changed(self, job: PreviewJob) -> None:
         """The job is in another state."""
 
+    def uploading(self, name: str) -> None:
+        """The document of this name is on its way to the bucket."""
+
     def downloaded(self, done: int, *, total: int) -> None:
         """`done` of `total` pages are on disk."""
 

@@ -503,6 +503,9 @@ pub struct PreviewOptions {
     /// All pages in one long image: at most 20 standard pages, else the job fails. Only with image targets. Default false.
     #[prost(bool, optional, tag = "15")]
     pub single_image: ::core::option::Option<bool>,
+    /// An image that is put on each result. Default: none.
+    #[prost(message, optional, tag = "16")]
+    pub watermark: ::core::option::Option<Watermark>,
 }
 /// Nested message and enum types in `PreviewOptions`.
 pub mod preview_options {
@@ -687,6 +690,31 @@ pub mod preview_options {
         }
     }
 }
+/// An image on each page. For a text on page images see `watermark/2` of the cloud's image processing, which
+/// `image_params` takes.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Watermark {
+    /// The image, an object of a bucket that the gateway is configured for: JPEG or PNG. `bucket` defaults to the source
+    /// document's; `region` may be left empty, else it must be the configured one. In a reply without bucket and object when
+    /// the job was made with any other address. Required.
+    #[prost(message, optional, tag = "1")]
+    pub image: ::core::option::Option<ObjectLocation>,
+    /// Horizontal distance from the edge in pixels, 0 to 65500. Default: the cloud's own, which is not documented.
+    #[prost(int32, optional, tag = "2")]
+    pub dx: ::core::option::Option<i32>,
+    /// Vertical distance from the edge in pixels, 0 to 65500. Default: the cloud's own, which is not documented.
+    #[prost(int32, optional, tag = "3")]
+    pub dy: ::core::option::Option<i32>,
+    /// Whether the image is repeated over the whole page. Default false.
+    #[prost(bool, tag = "4")]
+    pub tiled: bool,
+    /// Horizontal distance of repeated images in pixels, 0 to 65500. Only with `tiled`. Default: the cloud's own.
+    #[prost(int32, optional, tag = "5")]
+    pub horizontal_spacing: ::core::option::Option<i32>,
+    /// Vertical distance of repeated images in pixels, 0 to 65500. Only with `tiled`. Default: the cloud's own.
+    #[prost(int32, optional, tag = "6")]
+    pub vertical_spacing: ::core::option::Option<i32>,
+}
 /// What a successful job made.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PreviewResult {
@@ -726,7 +754,7 @@ pub struct Page {
     /// A GET address of the result, signed for the asked time. Set only when the request set `page_url_ttl` and the output
     /// bucket is configured in the gateway, and only for a key that the job can have made and the policy gives to the caller;
     /// empty otherwise. It gives access to whoever has it: treat it as a secret. The address of a page stays the same for
-    /// some time, so that browsers and CDNs can cache what it gives.
+    /// some time (up to 10 minutes, less for short times), so that browsers and CDNs can cache what it gives.
     #[prost(string, tag = "3")]
     pub url: ::prost::alloc::string::String,
     /// Spreadsheets: index of the image in the whole document. 0 otherwise.
@@ -738,15 +766,10 @@ pub struct Page {
     /// Spreadsheets: number of images of this sheet. 0 otherwise.
     #[prost(int32, tag = "6")]
     pub sheet_picture_count: i32,
-    /// MIME type of the result: `image/jpeg`, `image/png` or `application/pdf`. Empty when the cloud does not tell.
+    /// MIME type of the result: `image/jpeg`, `image/png` or `application/pdf`, from what the job was asked for or the cloud
+    /// says that it made. Replies of the cloud have no sizes of images.
     #[prost(string, tag = "7")]
     pub content_type: ::prost::alloc::string::String,
-    /// Width of the image in pixels. 0 when the cloud does not tell.
-    #[prost(int32, tag = "8")]
-    pub width: i32,
-    /// Height of the image in pixels. 0 when the cloud does not tell.
-    #[prost(int32, tag = "9")]
-    pub height: i32,
 }
 /// Why a job failed.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

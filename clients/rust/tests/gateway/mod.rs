@@ -1,13 +1,15 @@
 //! A gateway on a free loopback port that answers as a test says, call after call.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io::ErrorKind;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use docpreview_client::v1::preview_job_service_server::{PreviewJobService, PreviewJobServiceServer};
-use docpreview_client::v1::{self, PreviewJob, WatchPreviewJobResponse};
+use docpreview_client::v1::upload_service_server::{UploadService, UploadServiceServer};
+use docpreview_client::v1::watch_preview_jobs_response::Event;
+use docpreview_client::v1::{self, PreviewJob, WatchPreviewJobResponse, WatchPreviewJobsResponse};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio_stream::wrappers::TcpListenerStream;
@@ -25,6 +27,11 @@ pub enum Answer {
     Fails(Status),
     /// Messages of a watch, and then its end.
     Stream(Vec<PreviewJob>, End),
+    /// Those of a watch of many jobs.
+    Events(Vec<Event>, End),
+    Upload(v1::Upload),
+    Uploaded(v1::UploadedObject),
+    Aborted,
 }
 
 impl Answer {
@@ -51,9 +58,7 @@ struct Script {
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub message: String,
-    pub authorization: Option<String>,
-    pub timeout: Option<String>,
-    pub user_agent: String,
+    pub metadata: HashMap<String, String>,
 }
 
 pub struct Gateway {
@@ -84,7 +89,9 @@ impl Gateway {
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<PreviewJobServiceServer<Script>>().await;
         let server = Server::builder()
+            .max_concurrent_streams(Some(100)) // as the gateway
             .add_service(PreviewJobServiceServer::new(script.clone()))
+            .add_service(UploadServiceServer::new(script.clone()))
             .add_service(health_service)
             .serve_with_incoming(TcpListenerStream::new(listener));
         runtime.spawn(async move { server.await.unwrap() });
@@ -134,12 +141,11 @@ pub fn error(code: Code, reason: &str, retry_delay: Option<Duration>) -> Status 
 
 impl Script {
     fn next<Q: std::fmt::Debug>(&self, request: &Request<Q>) -> Answer {
-        let text = |name| request.metadata().get(name).map(|value| value.to_str().unwrap().to_owned());
+        let metadata = request.metadata().clone().into_headers();
+        let text = |value: &http::HeaderValue| value.to_str().unwrap().to_owned();
         self.seen.lock().unwrap().push(Seen {
             message: format!("{:?}", request.get_ref()),
-            authorization: text("authorization"),
-            timeout: text("grpc-timeout"),
-            user_agent: text("user-agent").unwrap_or_default(),
+            metadata: metadata.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
         });
         let always = || self.always.lock().unwrap().clone().map(Answer::job);
         let nothing = || Answer::Fails(Status::internal("nothing is left"));
@@ -148,11 +154,30 @@ impl Script {
 
     fn job<Q: std::fmt::Debug>(&self, request: &Request<Q>) -> Result<Response<PreviewJob>, Status> {
         match self.next(request) {
-            Answer::Job(job) => Ok(Response::new(*job)),
+            Answer::Job(job) => {
+                let mut response = Response::new(*job);
+                response.metadata_mut().insert("x-cache", "miss".parse().unwrap());
+                Ok(response)
+            }
             Answer::Fails(status) => Err(status),
-            _ => Err(Status::internal("the test has another answer for this call")),
+            _ => Err(other()),
         }
     }
+}
+
+fn other() -> Status {
+    Status::internal("the test has another answer for this call")
+}
+
+type Messages<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+fn stream<T: Send + 'static>(messages: Vec<T>, end: End) -> Response<Messages<T>> {
+    let messages = tokio_stream::iter(messages).map(Ok);
+    Response::new(match end {
+        End::Ok => Box::pin(messages),
+        End::Fails(status) => Box::pin(messages.chain(tokio_stream::iter([Err(status)]))),
+        End::Hangs => Box::pin(messages.chain(tokio_stream::pending())),
+    })
 }
 
 #[tonic::async_trait]
@@ -184,7 +209,7 @@ impl PreviewJobService for Script {
     ) -> Result<Response<v1::ListPreviewJobsResponse>, Status> {
         match self.next(&request) {
             Answer::Page(page) => Ok(Response::new(page)),
-            _ => Err(Status::internal("the test has another answer for this call")),
+            _ => Err(other()),
         }
     }
 
@@ -195,7 +220,7 @@ impl PreviewJobService for Script {
         self.job(&request)
     }
 
-    type WatchPreviewJobStream = Pin<Box<dyn Stream<Item = Result<WatchPreviewJobResponse, Status>> + Send>>;
+    type WatchPreviewJobStream = Messages<WatchPreviewJobResponse>;
 
     async fn watch_preview_job(
         &self,
@@ -203,14 +228,58 @@ impl PreviewJobService for Script {
     ) -> Result<Response<Self::WatchPreviewJobStream>, Status> {
         let (jobs, end) = match self.next(&request) {
             Answer::Stream(jobs, end) => (jobs, end),
+            Answer::Job(job) => (vec![*job], End::Hangs),
             Answer::Fails(status) => return Err(status),
-            _ => return Err(Status::internal("the test has another answer for this call")),
+            _ => return Err(other()),
         };
-        let messages = tokio_stream::iter(jobs).map(|job| Ok(WatchPreviewJobResponse { job: Some(job) }));
-        Ok(Response::new(match end {
-            End::Ok => Box::pin(messages),
-            End::Fails(status) => Box::pin(messages.chain(tokio_stream::iter([Err(status)]))),
-            End::Hangs => Box::pin(messages.chain(tokio_stream::pending())),
-        }))
+        Ok(stream(jobs.into_iter().map(|job| WatchPreviewJobResponse { job: Some(job) }).collect(), end))
+    }
+
+    type WatchPreviewJobsStream = Messages<WatchPreviewJobsResponse>;
+
+    async fn watch_preview_jobs(
+        &self,
+        request: Request<v1::WatchPreviewJobsRequest>,
+    ) -> Result<Response<Self::WatchPreviewJobsStream>, Status> {
+        match self.next(&request) {
+            Answer::Events(events, end) => {
+                let message = |event| WatchPreviewJobsResponse { event: Some(event) };
+                Ok(stream(events.into_iter().map(message).collect(), end))
+            }
+            Answer::Fails(status) => Err(status),
+            _ => Err(other()),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl UploadService for Script {
+    async fn create_upload(&self, request: Request<v1::CreateUploadRequest>) -> Result<Response<v1::Upload>, Status> {
+        match self.next(&request) {
+            Answer::Upload(upload) => Ok(Response::new(upload)),
+            Answer::Fails(status) => Err(status),
+            _ => Err(other()),
+        }
+    }
+
+    async fn complete_upload(
+        &self,
+        request: Request<v1::CompleteUploadRequest>,
+    ) -> Result<Response<v1::UploadedObject>, Status> {
+        match self.next(&request) {
+            Answer::Uploaded(object) => Ok(Response::new(object)),
+            Answer::Fails(status) => Err(status),
+            _ => Err(other()),
+        }
+    }
+
+    async fn abort_upload(
+        &self,
+        request: Request<v1::AbortUploadRequest>,
+    ) -> Result<Response<v1::AbortUploadResponse>, Status> {
+        match self.next(&request) {
+            Answer::Aborted => Ok(Response::new(v1::AbortUploadResponse {})),
+            _ => Err(other()),
+        }
     }
 }

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from docpreview_gateway.model.errors import bad_response
-from docpreview_gateway.upstream.ports import ObjectFacts
+from docpreview_gateway.upstream.ports import ObjectFacts, ObjectPiece
 from docpreview_gateway.upstream.wire import refusals
 from docpreview_gateway.upstream.wire import xml as xml_codec
 
@@ -19,6 +20,8 @@ UPLOAD_HEADER = "x-cos-meta-docpreview-upload"
 FORBID_OVERWRITE = "x-cos-forbid-overwrite"
 
 _NUMBER = re.compile(r"[0-9]{1,20}", re.ASCII)
+_RANGE = re.compile(r"bytes [0-9]+-[0-9]+/([0-9]{1,19})", re.ASCII)
+_PARTIAL = 206
 _MULTIPART_ID = re.compile(r"[!-~]{1,512}", re.ASCII)
 
 
@@ -37,6 +40,16 @@ def facts(reply: HttpReply) -> ObjectFacts:
     )
 
 
+def piece(reply: HttpReply) -> ObjectPiece:
+    """The piece of an object in a reply to a GET with a range, which may have the whole object."""
+    if reply.status != _PARTIAL:
+        return ObjectPiece(reply.body, len(reply.body))
+    found = _RANGE.fullmatch(reply.headers.get("content-range", ""))
+    if found is None:
+        raise bad_response("reply without the range of the object that it has")
+    return ObjectPiece(reply.body, int(found[1]))
+
+
 def multipart_id(reply: HttpReply) -> str:
     """The id of the multipart upload that a reply says was begun."""
     found = xml_codec.texts(xml_codec.read(reply.body, "InitiateMultipartUploadResult")).get("UploadId", "")
@@ -46,9 +59,13 @@ def multipart_id(reply: HttpReply) -> str:
 
 
 def check_completed(reply: HttpReply) -> None:
-    """Raise the error in a reply to the completion of a multipart upload: it may come with the status 200."""
-    root = xml_codec.read(reply.body)
+    """Raise the error in a reply to the completion of a multipart upload.
+
+    The status 200 comes before the work is done, and white space while it is: then the body has the outcome.
+    """
+    body = reply.body.lstrip()
+    root = xml_codec.read(body)
     if root.tag == "Error":
-        raise refusals.read(reply)
+        raise refusals.read(replace(reply, body=body))
     if root.tag != "CompleteMultipartUploadResult":
         raise bad_response("reply is not a <CompleteMultipartUploadResult>")

@@ -11,16 +11,15 @@ from datetime import datetime, timedelta, timezone
 from hashlib import md5
 from typing import TYPE_CHECKING
 
-from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
+from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions, Watermark
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest, PreviewQueue
+from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.upstream.wire import xml as xml_codec
 from docpreview_gateway.upstream.wire.http import HttpRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-
-    from docpreview_gateway.model.buckets import Bucket
 
 TAG = "DocProcess"
 _XML = {"content-type": "application/xml"}
@@ -33,6 +32,12 @@ TARGET_FORMATS = {
 }
 PAPER_ORIENTATIONS = {PreviewOptions.PAPER_ORIENTATION_PORTRAIT: "0", PreviewOptions.PAPER_ORIENTATION_LANDSCAPE: "1"}
 PAPER_SIZES = {PreviewOptions.PAPER_SIZE_A4: "0", PreviewOptions.PAPER_SIZE_A2: "1", PreviewOptions.PAPER_SIZE_A0: "2"}
+WATERMARK_NUMBERS = {
+    "Dx": "dx",
+    "Dy": "dy",
+    "HorizontalSpacing": "horizontal_spacing",
+    "VerticalSpacing": "vertical_spacing",
+}
 COMMENTS = {PreviewOptions.COMMENTS_HIDE: "0", PreviewOptions.COMMENTS_SHOW: "1"}
 JOB_STATES = {
     PreviewJob.STATE_SUBMITTED: "Submitted",
@@ -69,8 +74,8 @@ def create(request: CreatePreviewJobRequest, bucket: Bucket, output: Bucket) -> 
     return HttpRequest("POST", bucket.ci_host, "/doc_jobs", headers=headers, body=body, unrepeatable=True)
 
 
-def _doc_process(options: PreviewOptions) -> Iterator[tuple[str, str]]:
-    candidates = (
+def _doc_process(options: PreviewOptions) -> Iterator[tuple[str, str | xml_codec.Tree]]:
+    candidates: tuple[tuple[str, str | xml_codec.Tree | None], ...] = (
         ("SrcType", options.source_format),
         ("TgtType", TARGET_FORMATS.get(options.target_format)),
         ("ImageParams", options.image_params),
@@ -86,11 +91,25 @@ def _doc_process(options: PreviewOptions) -> Iterator[tuple[str, str]]:
         ("PicPagination", _number(options, "single_image")),
         ("ImageDpi", _number(options, "image_dpi")),
         ("Comments", COMMENTS.get(options.comments)),
+        ("DocWatermark", tuple(_watermark(options.watermark)) if options.HasField("watermark") else None),
     )
     return ((name, value) for name, value in candidates if value)
 
 
-def _number(options: PreviewOptions, field: str) -> str | None:
+def _watermark(watermark: Watermark) -> Iterator[tuple[str, str]]:
+    """An image: the only kind that a source shows (the vendor's Go and Java SDKs). Its bucket is a configured one."""
+    image = watermark.image
+    place = Bucket(image.bucket, image.region, credentials="")
+    yield "Type", "1"
+    yield "Image", f"https://{place.object_host}{HttpRequest('GET', place.object_host, f'/{image.object}').target}"
+    for name, field in WATERMARK_NUMBERS.items():
+        if (value := _number(watermark, field)) is not None:
+            yield name, value
+    if watermark.tiled:
+        yield "Batch", "1"
+
+
+def _number(options: PreviewOptions | Watermark, field: str) -> str | None:
     return str(int(getattr(options, field))) if options.HasField(field) else None  # type: ignore[arg-type]
 
 
@@ -134,9 +153,16 @@ def list_queues(request: ListPreviewQueuesRequest, bucket: Bucket, *, size: int,
     return HttpRequest("GET", bucket.ci_host, "/docqueue", query=query)
 
 
-def read_object(bucket: Bucket, key: str) -> HttpRequest:
-    """`GET /<key>` on the bucket's object host."""
-    return HttpRequest("GET", bucket.object_host, f"/{key}")
+def read_object(bucket: Bucket, key: str, *, content_type: str = "", cache_control: str = "") -> HttpRequest:
+    """`GET /<key>` on the bucket's object host. A text replaces that header of the reply (vendor document 436/7753)."""
+    wanted = (("response-cache-control", cache_control), ("response-content-type", content_type))
+    query = tuple((name, value) for name, value in wanted if value)
+    return HttpRequest("GET", bucket.object_host, f"/{key}", query=query)
+
+
+def read_piece(bucket: Bucket, key: str, first: int, size: int) -> HttpRequest:
+    """`GET /<key>` of so many bytes from the one at `first`."""
+    return HttpRequest("GET", bucket.object_host, f"/{key}", headers={"range": f"bytes={first}-{first + size - 1}"})
 
 
 def head_object(bucket: Bucket, key: str) -> HttpRequest:

@@ -9,12 +9,22 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, overload
+from urllib.parse import unquote, urlsplit
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview.v1.preview_job_pb2 import JobFailure, ObjectLocation, Page, PreviewJob, PreviewOptions, PreviewResult
+from docpreview.v1.preview_job_pb2 import (
+    JobFailure,
+    ObjectLocation,
+    Page,
+    PreviewJob,
+    PreviewOptions,
+    PreviewResult,
+    Watermark,
+)
 from docpreview.v1.preview_queue_service_pb2 import PreviewQueue
+from docpreview_gateway.model.buckets import BUCKET, DOMAIN, REGION
 from docpreview_gateway.model.errors import UpstreamError, bad_response
 from docpreview_gateway.upstream.operations import JobPage, QueuePage
 from docpreview_gateway.upstream.wire import failures, requests
@@ -35,6 +45,7 @@ _CLOUD_OFFSET = timezone(timedelta(hours=8))
 
 _STATES = {word.lower(): state for state, word in requests.JOB_STATES.items()}
 _TARGET_FORMATS = {word: value for value, word in requests.TARGET_FORMATS.items()}
+_CONTENT_TYPES = {"jpg": "image/jpeg", "png": "image/png", "pdf": "application/pdf"}
 _PAPER_SIZES = {word: value for value, word in requests.PAPER_SIZES.items()}
 _COMMENTS = {word: value for value, word in requests.COMMENTS.items()}
 _QUEUE_STATES = {word.lower(): state for state, word in requests.QUEUE_STATES.items()}
@@ -163,11 +174,14 @@ def _fill_operation(message: PreviewJob, operation: Element, *, with_pages: bool
     parts = children(operation)
     if (options := parts.get("DocProcess")) is not None:
         message.options.CopyFrom(_options(texts(options)))
+        if (watermark := children(options).get("DocWatermark")) is not None and texts(watermark):
+            message.options.watermark.CopyFrom(_watermark(texts(watermark)))
     if (output := parts.get("Output")) is not None:
         message.output.CopyFrom(_location(output, "Bucket"))
     result = parts.get("DocProcessResult")
     if result is not None and message.state == PreviewJob.STATE_SUCCESS:
-        message.result.CopyFrom(_result(result, with_pages=with_pages))
+        asked = "" if options is None else texts(options).get("TgtType", "")
+        message.result.CopyFrom(_result(result, asked, with_pages=with_pages))
     if (level := parts.get("JobLevel")) is not None:
         message.job_level = _integer((level.text or "").strip())
     if (user_data := parts.get("UserData")) is not None:
@@ -195,6 +209,29 @@ def _options(fields: Mapping[str, str]) -> PreviewOptions:
     )
 
 
+def _watermark(fields: Mapping[str, str]) -> Watermark:
+    """A watermark. Of its image's address the object is told and nothing else: the rest may be a signature."""
+    watermark = Watermark(image=_object_at(fields.get("Image", "")), tiled=fields.get("Batch") == "1")
+    for name, field in requests.WATERMARK_NUMBERS.items():
+        if (number := _integer(fields.get(name, ""), default=None)) is not None:
+            setattr(watermark, field, number)
+    return watermark
+
+
+def _object_at(address: str) -> ObjectLocation | None:
+    """The object of an address of the cloud's object hosts; None: it is none."""
+    try:
+        parts = urlsplit(address)
+        host = parts.hostname or ""
+    except ValueError:
+        return None
+    name, _, rest = host.partition(".cos.")
+    region = rest.removesuffix(f".{DOMAIN}")
+    if not (BUCKET.fullmatch(name) and REGION.fullmatch(region)) or host != f"{name}.cos.{region}.{DOMAIN}":
+        return None
+    return ObjectLocation(bucket=name, region=region, object=unquote(parts.path[1:], errors="replace"))
+
+
 def _orientation(word: str) -> PreviewOptions.PaperOrientation.ValueType:
     """0 is vertical, every other number horizontal."""
     direction = _integer(word, default=None)
@@ -203,8 +240,10 @@ def _orientation(word: str) -> PreviewOptions.PaperOrientation.ValueType:
     return PreviewOptions.PAPER_ORIENTATION_LANDSCAPE if direction else PreviewOptions.PAPER_ORIENTATION_PORTRAIT
 
 
-def _result(made: Element, *, with_pages: bool) -> PreviewResult:
+def _result(made: Element, asked: str, *, with_pages: bool) -> PreviewResult:
+    """What a job made; `asked` is the format that it was asked for."""
     fields = texts(made)
+    content_type = _CONTENT_TYPES.get((fields.get("TgtType") or asked or "jpg").lower(), "")
     return PreviewResult(
         total_page_count=_integer(fields.get("TotalPageCount", "")),
         succeeded_page_count=_integer(fields.get("SuccPageCount", "")),
@@ -212,11 +251,11 @@ def _result(made: Element, *, with_pages: bool) -> PreviewResult:
         total_sheet_count=_integer(fields.get("TotalSheetCount", "")),
         target_format=_TARGET_FORMATS.get(fields.get("TgtType", "").lower(), PreviewOptions.TARGET_FORMAT_UNSPECIFIED),
         task_id=fields.get("TaskId", ""),
-        pages=(_page(texts(found)) for found in made.iterfind("PageInfo")) if with_pages else (),
+        pages=(_page(texts(found), content_type) for found in made.iterfind("PageInfo")) if with_pages else (),
     )
 
 
-def _page(fields: Mapping[str, str]) -> Page:
+def _page(fields: Mapping[str, str], content_type: str) -> Page:
     """A page. Its object key begins with a slash when the template did; keys of objects do not."""
     return Page(
         page_number=_integer(fields.get("PageNo", "")),
@@ -224,6 +263,7 @@ def _page(fields: Mapping[str, str]) -> Page:
         picture_index=_integer(fields.get("PicIndex", "")),
         picture_number=_integer(fields.get("PicNum", "")),
         sheet_picture_count=_integer(fields.get("X-SheetPics", "")),
+        content_type=content_type,
     )
 
 

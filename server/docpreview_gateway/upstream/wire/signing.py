@@ -43,6 +43,16 @@ class Window:
         """From CLOCK_SLACK seconds before `now` to `lifetime` seconds after it."""
         return cls(int(now) - CLOCK_SLACK, int(now) + lifetime)
 
+    @classmethod
+    def shared(cls, now: float, *, lifetime: int) -> Window:
+        """The same for all instants of a stretch of time, and valid for `lifetime` after each of them.
+
+        The stretch, and so the time that it is longer, is a sixth of `lifetime`.
+        """
+        stretch = max(1, lifetime // 6)
+        begin = int(now) // stretch * stretch
+        return cls(begin - CLOCK_SLACK, begin + stretch + lifetime)
+
     def __str__(self) -> str:
         return f"{self.begin};{self.end}"
 

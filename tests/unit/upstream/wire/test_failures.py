@@ -21,7 +21,7 @@ from docpreview_gateway.upstream.wire.failures import reason_of
         ("ConversionTimeout", JobFailure.REASON_TIMED_OUT),
     ],
 )
-def test_a_code_whose_meaning_is_known_has_a_reason(code: str, reason: JobFailure.Reason) -> None:
+def test_a_code_whose_meaning_is_known_has_a_reason(code: str, reason: JobFailure.Reason.ValueType) -> None:
     assert reason_of(code, has_password=False) == reason
 
 

@@ -130,7 +130,7 @@ def _fill(message: Message, field: FieldDescriptor, rnd: Random, hostility: floa
         child = getattr(message, field.name)
         child.SetInParent()
         _filled(child, rnd, hostility)
-        if field.name == "output":
+        if field.name in {"output", "image"}:
             child.object = child.object or rnd.choice(HONEST["object"])
     else:
         setattr(message, field.name, _value(field, rnd, hostility))
@@ -155,8 +155,12 @@ def wire_requests(request: Any) -> Iterator[HttpRequest]:
     bucket = Bucket(request.bucket, REGION, "main")
     match request:
         case jobs.CreatePreviewJobRequest():
+            # As the registry of buckets fills it in.
+            if request.options.HasField("watermark"):
+                image = request.options.watermark.image
+                image.bucket, image.region = image.bucket or request.bucket, REGION
             yield requests.create(request, bucket, Bucket(request.output.bucket or request.bucket, REGION, "main"))
-        case jobs.BatchGetPreviewJobsRequest():
+        case jobs.BatchGetPreviewJobsRequest() | jobs.WatchPreviewJobsRequest():
             yield from (requests.get(bucket, job_id) for job_id in request.job_ids)
         case jobs.ListPreviewJobsRequest():
             yield requests.list_jobs(request, bucket, size=10, cursor=request.page_token)

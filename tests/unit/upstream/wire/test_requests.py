@@ -1,10 +1,11 @@
 """Requests to the cloud, beyond the comparison with the vendor's SDK."""
 
-from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
+from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOptions, Watermark
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.upstream.wire import requests
 
+from .wire_values import IMAGE
 from .xml_values import leaves
 
 BUCKET = Bucket("examplebucket-1250000000", "ap-chongqing", "main")
@@ -66,3 +67,33 @@ def test_objects_are_read_from_the_object_host() -> None:
     request = requests.read_object(BUCKET, "a b/${x}.jpg")
     assert request.host == "examplebucket-1250000000.cos.ap-chongqing.myqcloud.com"
     assert request.target == "/a%20b/%24%7Bx%7D.jpg"
+
+
+def test_the_headers_of_a_read_object_may_be_replaced() -> None:
+    """By parameters, which are signed with the rest."""
+    request = requests.read_object(BUCKET, "a.jpg", content_type="image/jpeg", cache_control="private, max-age=60")
+    expected = "?response-cache-control=private%2C%20max-age%3D60&response-content-type=image%2Fjpeg"
+    assert request.target == f"/a.jpg{expected}"
+
+
+def test_a_watermark_is_sent_as_the_vendors_sdks_send_an_image() -> None:
+    """By the address of its object, without a signature; unset numbers are left to the cloud."""
+    address, bucket, key = IMAGE
+    image = ObjectLocation(bucket=bucket, region="ap-guangzhou", object=key)
+    prefix = "Operation/DocProcess/DocWatermark/"
+
+    def sent(watermark: Watermark) -> dict[str, str]:
+        found = _leaves(CreatePreviewJobRequest(options=PreviewOptions(watermark=watermark)))
+        return {name.removeprefix(prefix): text for name, text in found.items() if name.startswith(prefix)}
+
+    assert sent(Watermark(image=image)) == {"Type": "1", "Image": address}
+    tiled = Watermark(image=image, dx=0, dy=7, tiled=True, horizontal_spacing=20, vertical_spacing=30)
+    assert sent(tiled) == {
+        "Type": "1",
+        "Image": address,
+        "Dx": "0",
+        "Dy": "7",
+        "Batch": "1",
+        "HorizontalSpacing": "20",
+        "VerticalSpacing": "30",
+    }

@@ -3,11 +3,13 @@
 import pytest
 
 from docpreview.v1 import error_reason_pb2 as reasons
-from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
+from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewJob, PreviewOptions, Watermark
 from docpreview_gateway.model.errors import UpstreamError
 from docpreview_gateway.upstream.operations import JobPage, QueuePage
 from docpreview_gateway.upstream.wire import responses
 from docpreview_gateway.upstream.wire.user_data import Marker
+
+from .wire_values import IMAGE
 
 BUCKET = "test-1250000000"
 
@@ -297,3 +299,58 @@ def test_a_page_has_the_markers_of_its_jobs_in_their_order() -> None:
     page = responses.job_page(f"<Response>{jobs}</Response>".encode(), BUCKET, with_pages=False, requested_cursor="")
     assert page.markers == (MARKER, "")
     assert [job.user_data for job in page.jobs] == ["of the caller", "of another"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "made", "content_type"),
+    [
+        ("", "", "image/jpeg"),
+        ("png", "", "image/png"),
+        ("png", "JPG", "image/jpeg"),
+        ("", "pdf", "application/pdf"),
+        ("jpg", "webp", ""),
+    ],
+)
+def test_pages_have_the_type_that_the_cloud_made_or_was_asked_for(asked: str, made: str, content_type: str) -> None:
+    """JPEG is the cloud's default. A format that is not known has no type."""
+    result = f"<DocProcessResult><TgtType>{made}</TgtType><PageInfo><TgtUri>a</TgtUri></PageInfo></DocProcessResult>"
+    process = f"<DocProcess><TgtType>{asked}</TgtType></DocProcess>"
+    [page] = _job(f"<State>Success</State><Operation>{process}{result}</Operation>").result.pages
+    assert page.content_type == content_type
+
+
+def test_a_watermark_is_read_back() -> None:
+    """Its image by bucket and key."""
+    address, bucket, key = IMAGE
+    numbers = "<Dx>0</Dx><Dy>7</Dy><Batch>1</Batch><HorizontalSpacing>20</HorizontalSpacing>"
+    found = _options(f"<DocWatermark><Type>1</Type><Image>{address}</Image>{numbers}</DocWatermark>").watermark
+    image = ObjectLocation(bucket=bucket, region="ap-guangzhou", object=key)
+    assert found == Watermark(image=image, dx=0, dy=7, tiled=True, horizontal_spacing=20)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://elsewhere.example/a.png?token=s3cret",
+        "https://user:s3cret@elsewhere.example/a.png",
+        "https://brand-1250000000.cos.ap-guangzhou.myqcloud.com.elsewhere.example/a.png",
+        "https://[s3cret",
+        "s3cret",
+    ],
+)
+def test_of_an_image_elsewhere_nothing_is_told(address: str) -> None:
+    """Its address may give access to it."""
+    found = _options(f"<DocWatermark><Type>1</Type><Image>{address}</Image></DocWatermark>").watermark
+    assert found == Watermark()
+
+
+def test_the_signature_of_an_images_address_is_not_told() -> None:
+    """Other programs may have made the job with a signed address."""
+    found = _options(f"<DocWatermark><Image>{IMAGE[0]}?q-signature=s3cret#s3cret</Image></DocWatermark>").watermark
+    assert (found.image.object, "s3cret" in str(found)) == (IMAGE[2], False)
+
+
+@pytest.mark.parametrize("inner", ["", "<DocWatermark/>", "<DocWatermark><Image/></DocWatermark>"])
+def test_a_job_without_a_watermark_has_none(inner: str) -> None:
+    """Also where the cloud returns empty elements."""
+    assert not _options(inner).HasField("watermark")

@@ -12,6 +12,7 @@ from docpreview_gateway.model import validation
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.upstream.wire import requests
 from docpreview_gateway.upstream.wire.http import HttpRequest
+from docpreview_gateway.upstream.wire.signing import Window, presign
 
 from . import vendor_sdk
 from .xml_values import leaves
@@ -231,3 +232,25 @@ def test_times_of_a_list_have_their_minutes() -> None:
     request = ListPreviewJobsRequest(bucket=BUCKET.name, created_after=Timestamp(seconds=1663146943))
     query = dict(requests.list_jobs(request, BUCKET, size=1, cursor="").query)
     assert query["startCreationTime"] == "2022-09-14T17:15:43+0800"
+
+
+def test_an_address_of_an_upload_has_the_signature_of_the_sdks_presigned_put() -> None:
+    """With the same headers, parameters and window: of one part, and of a part of a multipart upload."""
+    headers = {
+        "content-length": "7",
+        "content-type": "application/pdf",
+        "content-md5": "bW1tbW1tbW1tbW1tbW1tbQ==",
+        "x-cos-forbid-overwrite": "true",
+        "x-cos-meta-docpreview-upload": "0f" * 16,
+    }
+    part = {"partNumber": "3", "uploadId": "16+0/2="}
+    length, key = {"content-length": "9"}, "in/a b+\u4e2d.pdf"
+    for more, params, unsigned in (
+        (headers, {}, requests.put_object(BUCKET, key, headers)),
+        (length, part, requests.put_part(BUCKET, key, part["uploadId"], 3, length)),
+    ):
+        theirs = vendor_sdk.presigned("PUT", BUCKET.name, key, headers=more, params=params)
+        begin, end = map(int, theirs.query["q-sign-time"].split(";"))
+        ours = presign(unsigned, vendor_sdk.CREDENTIALS, Window(begin, end))
+        assert ours.host == theirs.host
+        assert dict(ours.query) == theirs.query

@@ -8,6 +8,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import requests
 
+from docpreview_gateway.upstream.wire.signing import Credentials
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of the SDK's own sources, when they are compiled on the first import
     from qcloud_cos import CosConfig, CosS3Client
@@ -16,6 +18,7 @@ with warnings.catch_warnings():
 SECRET_ID = "example-secret-id"
 SECRET_KEY = "EXAMPLEsecretKEY00000000000000000"
 REGION = "ap-chongqing"
+CREDENTIALS = Credentials(SECRET_ID, SECRET_KEY)
 
 
 @dataclass(frozen=True)
@@ -82,3 +85,12 @@ def authorization(method: str, path: str, query: dict[str, str], headers: dict[s
     request = requests.Request(method, "https://unused.invalid/", headers=dict(headers))
     sign = CosS3Auth(_config(), path, params=query, expire=10_000, sign_host=False)
     return str(sign(request).headers["Authorization"])
+
+
+def presigned(method: str, bucket: str, key: str, *, headers: dict[str, str], params: dict[str, str]) -> Sent:
+    """The request of an address that the SDK presigns; path and query decoded."""
+    client = CosS3Client(_config(), retry=0)
+    address = client.get_presigned_url(Bucket=bucket, Key=key, Method=method, Headers=dict(headers), Params=params)
+    url = urlsplit(address)
+    query = dict(parse_qsl(url.query, keep_blank_values=True, strict_parsing=True))
+    return Sent(method, url.netloc, unquote(url.path), query, headers, b"")

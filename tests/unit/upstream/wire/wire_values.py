@@ -1,8 +1,9 @@
 """Expected wire form of creates, independent of the code under test."""
 
 from collections.abc import Callable
+from urllib.parse import quote
 
-from docpreview.v1.preview_job_pb2 import PreviewOptions
+from docpreview.v1.preview_job_pb2 import PreviewOptions, Watermark
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 
 OPTIONS: dict[str, Callable[[PreviewOptions], object]] = {
@@ -24,6 +25,19 @@ OPTIONS: dict[str, Callable[[PreviewOptions], object]] = {
 }
 
 
+def _watermark(watermark: Watermark) -> dict[str, str]:
+    image = watermark.image
+    host = f"{image.bucket}.cos.{image.region}.myqcloud.com"
+    found = {"Type": "1", "Image": f"https://{host}{quote('/' + image.object, safe='/-_.~')}"}
+    names = {"Dx": "dx", "Dy": "dy", "HorizontalSpacing": "horizontal_spacing", "VerticalSpacing": "vertical_spacing"}
+    found |= {name: str(getattr(watermark, field)) for name, field in names.items() if watermark.HasField(field)}  # type: ignore[arg-type]
+    return found | ({"Batch": "1"} if watermark.tiled else {})
+
+
+IMAGE = ("https://brand-1250000000.cos.ap-guangzhou.myqcloud.com/a%20b/%E9%A1%B5.png", "brand-1250000000", "a b/页.png")
+"""The address of an image, its bucket, and its key."""
+
+
 def expected(request: CreatePreviewJobRequest, region: str) -> dict[str, str]:
     """Path and text of every element of the body."""
     options = {name: str(value) for name, read in OPTIONS.items() if (value := read(request.options)) != ""}
@@ -37,6 +51,8 @@ def expected(request: CreatePreviewJobRequest, region: str) -> dict[str, str]:
         "QueueId": request.queue_id,
     }
     found = {path: text for path, text in found.items() if text}
+    if request.options.HasField("watermark"):
+        options |= {f"DocWatermark/{name}": text for name, text in _watermark(request.options.watermark).items()}
     if not options:
         return {**found, "Operation/DocProcess": ""}
     return {**found, **{f"Operation/DocProcess/{name}": text for name, text in options.items()}}

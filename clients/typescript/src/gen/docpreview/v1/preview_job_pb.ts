@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file docpreview/v1/preview_job.proto.
  */
 export const file_docpreview_v1_preview_job: GenFile = /*@__PURE__*/
-  fileDesc("Ch9kb2NwcmV2aWV3L3YxL3ByZXZpZXdfam9iLnByb3RvEg1kb2NwcmV2aWV3LnYxIrIFCgpQcmV2aWV3Sm9iEg4KBmJ1Y2tldBgBIAEoCRIOCgZqb2JfaWQYAiABKAkSEAoIcXVldWVfaWQYAyABKAkSLgoFc3RhdGUYBCABKA4yHy5kb2NwcmV2aWV3LnYxLlByZXZpZXdKb2IuU3RhdGUSEQoJcmF3X3N0YXRlGAUgASgJEi8KC2NyZWF0ZV90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpzdGFydF90aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoFaW5wdXQYCSABKAsyHS5kb2NwcmV2aWV3LnYxLk9iamVjdExvY2F0aW9uEi0KBm91dHB1dBgKIAEoCzIdLmRvY3ByZXZpZXcudjEuT2JqZWN0TG9jYXRpb24SLgoHb3B0aW9ucxgLIAEoCzIdLmRvY3ByZXZpZXcudjEuUHJldmlld09wdGlvbnMSLAoGcmVzdWx0GAwgASgLMhwuZG9jcHJldmlldy52MS5QcmV2aWV3UmVzdWx0EioKB2ZhaWx1cmUYDSABKAsyGS5kb2NwcmV2aWV3LnYxLkpvYkZhaWx1cmUSEQoJdXNlcl9kYXRhGA4gASgJEhEKCWpvYl9sZXZlbBgPIAEoBSKSAQoFU3RhdGUSFQoRU1RBVEVfVU5TUEVDSUZJRUQQABITCg9TVEFURV9TVUJNSVRURUQQARIRCg1TVEFURV9SVU5OSU5HEAISEQoNU1RBVEVfU1VDQ0VTUxADEhAKDFNUQVRFX0ZBSUxFRBAEEhAKDFNUQVRFX1BBVVNFRBAFEhMKD1NUQVRFX0NBTkNFTExFRBAGIkAKDk9iamVjdExvY2F0aW9uEg4KBmJ1Y2tldBgBIAEoCRIOCgZyZWdpb24YAiABKAkSDgoGb2JqZWN0GAMgASgJIpgICg5QcmV2aWV3T3B0aW9ucxIVCg1zb3VyY2VfZm9ybWF0GAEgASgJEkEKDXRhcmdldF9mb3JtYXQYAiABKA4yKi5kb2NwcmV2aWV3LnYxLlByZXZpZXdPcHRpb25zLlRhcmdldEZvcm1hdBIXCgpzdGFydF9wYWdlGAMgASgFSACIAQESFQoIZW5kX3BhZ2UYBCABKAVIAYgBARITCgtwYWdlX3JhbmdlcxgFIAEoCRIVCghzaGVldF9pZBgGIAEoBUgCiAEBEkkKEXBhcGVyX29yaWVudGF0aW9uGAcgASgOMi4uZG9jcHJldmlldy52MS5QcmV2aWV3T3B0aW9ucy5QYXBlck9yaWVudGF0aW9uEjsKCnBhcGVyX3NpemUYCCABKA4yJy5kb2NwcmV2aWV3LnYxLlByZXZpZXdPcHRpb25zLlBhcGVyU2l6ZRIVCghwYXNzd29yZBgJIAEoCUIDgAEBEjgKCGNvbW1lbnRzGAogASgOMiYuZG9jcHJldmlldy52MS5QcmV2aWV3T3B0aW9ucy5Db21tZW50cxIUCgxpbWFnZV9wYXJhbXMYCyABKAkSFAoHcXVhbGl0eRgMIAEoBUgDiAEBEhkKDHpvb21fcGVyY2VudBgNIAEoBUgEiAEBEhYKCWltYWdlX2RwaRgOIAEoBUgFiAEBEhkKDHNpbmdsZV9pbWFnZRgPIAEoCEgGiAEBInIKDFRhcmdldEZvcm1hdBIdChlUQVJHRVRfRk9STUFUX1VOU1BFQ0lGSUVEEAASFQoRVEFSR0VUX0ZPUk1BVF9KUEcQARIVChFUQVJHRVRfRk9STUFUX1BORxACEhUKEVRBUkdFVF9GT1JNQVRfUERGEAMidgoQUGFwZXJPcmllbnRhdGlvbhIhCh1QQVBFUl9PUklFTlRBVElPTl9VTlNQRUNJRklFRBAAEh4KGlBBUEVSX09SSUVOVEFUSU9OX1BPUlRSQUlUEAESHwobUEFQRVJfT1JJRU5UQVRJT05fTEFORFNDQVBFEAIiYAoJUGFwZXJTaXplEhoKFlBBUEVSX1NJWkVfVU5TUEVDSUZJRUQQABIRCg1QQVBFUl9TSVpFX0E0EAESEQoNUEFQRVJfU0laRV9BMhACEhEKDVBBUEVSX1NJWkVfQTAQAyJKCghDb21tZW50cxIYChRDT01NRU5UU19VTlNQRUNJRklFRBAAEhEKDUNPTU1FTlRTX0hJREUQARIRCg1DT01NRU5UU19TSE9XEAJCDQoLX3N0YXJ0X3BhZ2VCCwoJX2VuZF9wYWdlQgsKCV9zaGVldF9pZEIKCghfcXVhbGl0eUIPCg1fem9vbV9wZXJjZW50QgwKCl9pbWFnZV9kcGlCDwoNX3NpbmdsZV9pbWFnZSL1AQoNUHJldmlld1Jlc3VsdBIYChB0b3RhbF9wYWdlX2NvdW50GAEgASgFEhwKFHN1Y2NlZWRlZF9wYWdlX2NvdW50GAIgASgFEhkKEWZhaWxlZF9wYWdlX2NvdW50GAMgASgFEhkKEXRvdGFsX3NoZWV0X2NvdW50GAQgASgFEkEKDXRhcmdldF9mb3JtYXQYBSABKA4yKi5kb2NwcmV2aWV3LnYxLlByZXZpZXdPcHRpb25zLlRhcmdldEZvcm1hdBIPCgd0YXNrX2lkGAYgASgJEiIKBXBhZ2VzGAcgAygLMhMuZG9jcHJldmlldy52MS5QYWdlIrkBCgRQYWdlEhMKC3BhZ2VfbnVtYmVyGAEgASgFEg4KBm9iamVjdBgCIAEoCRILCgN1cmwYAyABKAkSFQoNcGljdHVyZV9pbmRleBgEIAEoBRIWCg5waWN0dXJlX251bWJlchgFIAEoBRIbChNzaGVldF9waWN0dXJlX2NvdW50GAYgASgFEhQKDGNvbnRlbnRfdHlwZRgHIAEoCRINCgV3aWR0aBgIIAEoBRIOCgZoZWlnaHQYCSABKAUizwIKCkpvYkZhaWx1cmUSDAoEY29kZRgBIAEoCRIPCgdtZXNzYWdlGAIgASgJEjAKBnJlYXNvbhgDIAEoDjIgLmRvY3ByZXZpZXcudjEuSm9iRmFpbHVyZS5SZWFzb24i7wEKBlJlYXNvbhIWChJSRUFTT05fVU5TUEVDSUZJRUQQABIUChBSRUFTT05fRU5DUllQVEVEEAESGQoVUkVBU09OX1dST05HX1BBU1NXT1JEEAISFgoSUkVBU09OX1VOU1VQUE9SVEVEEAMSEgoOUkVBU09OX0RBTUFHRUQQBBIUChBSRUFTT05fVE9PX0xBUkdFEAUSFwoTUkVBU09OX05PX1NVQ0hfUEFHRRAGEhQKEFJFQVNPTl9USU1FRF9PVVQQBxIUChBSRUFTT05fTk9UX0ZPVU5EEAgSFQoRUkVBU09OX1BFUk1JU1NJT04QCUJ1ChFjb20uZG9jcHJldmlldy52MVABWk5naXRodWIuY29tL2RvY3ByZXZpZXcvZG9jcHJldmlldy1nYXRld2F5L2NsaWVudHMvZ28vZG9jcHJldmlldy92MTtkb2NwcmV2aWV3djGqAg1Eb2NwcmV2aWV3LlYxYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("Ch9kb2NwcmV2aWV3L3YxL3ByZXZpZXdfam9iLnByb3RvEg1kb2NwcmV2aWV3LnYxIrIFCgpQcmV2aWV3Sm9iEg4KBmJ1Y2tldBgBIAEoCRIOCgZqb2JfaWQYAiABKAkSEAoIcXVldWVfaWQYAyABKAkSLgoFc3RhdGUYBCABKA4yHy5kb2NwcmV2aWV3LnYxLlByZXZpZXdKb2IuU3RhdGUSEQoJcmF3X3N0YXRlGAUgASgJEi8KC2NyZWF0ZV90aW1lGAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpzdGFydF90aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIsCghlbmRfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoFaW5wdXQYCSABKAsyHS5kb2NwcmV2aWV3LnYxLk9iamVjdExvY2F0aW9uEi0KBm91dHB1dBgKIAEoCzIdLmRvY3ByZXZpZXcudjEuT2JqZWN0TG9jYXRpb24SLgoHb3B0aW9ucxgLIAEoCzIdLmRvY3ByZXZpZXcudjEuUHJldmlld09wdGlvbnMSLAoGcmVzdWx0GAwgASgLMhwuZG9jcHJldmlldy52MS5QcmV2aWV3UmVzdWx0EioKB2ZhaWx1cmUYDSABKAsyGS5kb2NwcmV2aWV3LnYxLkpvYkZhaWx1cmUSEQoJdXNlcl9kYXRhGA4gASgJEhEKCWpvYl9sZXZlbBgPIAEoBSKSAQoFU3RhdGUSFQoRU1RBVEVfVU5TUEVDSUZJRUQQABITCg9TVEFURV9TVUJNSVRURUQQARIRCg1TVEFURV9SVU5OSU5HEAISEQoNU1RBVEVfU1VDQ0VTUxADEhAKDFNUQVRFX0ZBSUxFRBAEEhAKDFNUQVRFX1BBVVNFRBAFEhMKD1NUQVRFX0NBTkNFTExFRBAGIkAKDk9iamVjdExvY2F0aW9uEg4KBmJ1Y2tldBgBIAEoCRIOCgZyZWdpb24YAiABKAkSDgoGb2JqZWN0GAMgASgJIsUICg5QcmV2aWV3T3B0aW9ucxIVCg1zb3VyY2VfZm9ybWF0GAEgASgJEkEKDXRhcmdldF9mb3JtYXQYAiABKA4yKi5kb2NwcmV2aWV3LnYxLlByZXZpZXdPcHRpb25zLlRhcmdldEZvcm1hdBIXCgpzdGFydF9wYWdlGAMgASgFSACIAQESFQoIZW5kX3BhZ2UYBCABKAVIAYgBARITCgtwYWdlX3JhbmdlcxgFIAEoCRIVCghzaGVldF9pZBgGIAEoBUgCiAEBEkkKEXBhcGVyX29yaWVudGF0aW9uGAcgASgOMi4uZG9jcHJldmlldy52MS5QcmV2aWV3T3B0aW9ucy5QYXBlck9yaWVudGF0aW9uEjsKCnBhcGVyX3NpemUYCCABKA4yJy5kb2NwcmV2aWV3LnYxLlByZXZpZXdPcHRpb25zLlBhcGVyU2l6ZRIVCghwYXNzd29yZBgJIAEoCUIDgAEBEjgKCGNvbW1lbnRzGAogASgOMiYuZG9jcHJldmlldy52MS5QcmV2aWV3T3B0aW9ucy5Db21tZW50cxIUCgxpbWFnZV9wYXJhbXMYCyABKAkSFAoHcXVhbGl0eRgMIAEoBUgDiAEBEhkKDHpvb21fcGVyY2VudBgNIAEoBUgEiAEBEhYKCWltYWdlX2RwaRgOIAEoBUgFiAEBEhkKDHNpbmdsZV9pbWFnZRgPIAEoCEgGiAEBEisKCXdhdGVybWFyaxgQIAEoCzIYLmRvY3ByZXZpZXcudjEuV2F0ZXJtYXJrInIKDFRhcmdldEZvcm1hdBIdChlUQVJHRVRfRk9STUFUX1VOU1BFQ0lGSUVEEAASFQoRVEFSR0VUX0ZPUk1BVF9KUEcQARIVChFUQVJHRVRfRk9STUFUX1BORxACEhUKEVRBUkdFVF9GT1JNQVRfUERGEAMidgoQUGFwZXJPcmllbnRhdGlvbhIhCh1QQVBFUl9PUklFTlRBVElPTl9VTlNQRUNJRklFRBAAEh4KGlBBUEVSX09SSUVOVEFUSU9OX1BPUlRSQUlUEAESHwobUEFQRVJfT1JJRU5UQVRJT05fTEFORFNDQVBFEAIiYAoJUGFwZXJTaXplEhoKFlBBUEVSX1NJWkVfVU5TUEVDSUZJRUQQABIRCg1QQVBFUl9TSVpFX0E0EAESEQoNUEFQRVJfU0laRV9BMhACEhEKDVBBUEVSX1NJWkVfQTAQAyJKCghDb21tZW50cxIYChRDT01NRU5UU19VTlNQRUNJRklFRBAAEhEKDUNPTU1FTlRTX0hJREUQARIRCg1DT01NRU5UU19TSE9XEAJCDQoLX3N0YXJ0X3BhZ2VCCwoJX2VuZF9wYWdlQgsKCV9zaGVldF9pZEIKCghfcXVhbGl0eUIPCg1fem9vbV9wZXJjZW50QgwKCl9pbWFnZV9kcGlCDwoNX3NpbmdsZV9pbWFnZSLkAQoJV2F0ZXJtYXJrEiwKBWltYWdlGAEgASgLMh0uZG9jcHJldmlldy52MS5PYmplY3RMb2NhdGlvbhIPCgJkeBgCIAEoBUgAiAEBEg8KAmR5GAMgASgFSAGIAQESDQoFdGlsZWQYBCABKAgSHwoSaG9yaXpvbnRhbF9zcGFjaW5nGAUgASgFSAKIAQESHQoQdmVydGljYWxfc3BhY2luZxgGIAEoBUgDiAEBQgUKA19keEIFCgNfZHlCFQoTX2hvcml6b250YWxfc3BhY2luZ0ITChFfdmVydGljYWxfc3BhY2luZyL1AQoNUHJldmlld1Jlc3VsdBIYChB0b3RhbF9wYWdlX2NvdW50GAEgASgFEhwKFHN1Y2NlZWRlZF9wYWdlX2NvdW50GAIgASgFEhkKEWZhaWxlZF9wYWdlX2NvdW50GAMgASgFEhkKEXRvdGFsX3NoZWV0X2NvdW50GAQgASgFEkEKDXRhcmdldF9mb3JtYXQYBSABKA4yKi5kb2NwcmV2aWV3LnYxLlByZXZpZXdPcHRpb25zLlRhcmdldEZvcm1hdBIPCgd0YXNrX2lkGAYgASgJEiIKBXBhZ2VzGAcgAygLMhMuZG9jcHJldmlldy52MS5QYWdlIpoBCgRQYWdlEhMKC3BhZ2VfbnVtYmVyGAEgASgFEg4KBm9iamVjdBgCIAEoCRILCgN1cmwYAyABKAkSFQoNcGljdHVyZV9pbmRleBgEIAEoBRIWCg5waWN0dXJlX251bWJlchgFIAEoBRIbChNzaGVldF9waWN0dXJlX2NvdW50GAYgASgFEhQKDGNvbnRlbnRfdHlwZRgHIAEoCSLPAgoKSm9iRmFpbHVyZRIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSMAoGcmVhc29uGAMgASgOMiAuZG9jcHJldmlldy52MS5Kb2JGYWlsdXJlLlJlYXNvbiLvAQoGUmVhc29uEhYKElJFQVNPTl9VTlNQRUNJRklFRBAAEhQKEFJFQVNPTl9FTkNSWVBURUQQARIZChVSRUFTT05fV1JPTkdfUEFTU1dPUkQQAhIWChJSRUFTT05fVU5TVVBQT1JURUQQAxISCg5SRUFTT05fREFNQUdFRBAEEhQKEFJFQVNPTl9UT09fTEFSR0UQBRIXChNSRUFTT05fTk9fU1VDSF9QQUdFEAYSFAoQUkVBU09OX1RJTUVEX09VVBAHEhQKEFJFQVNPTl9OT1RfRk9VTkQQCBIVChFSRUFTT05fUEVSTUlTU0lPThAJQnUKEWNvbS5kb2NwcmV2aWV3LnYxUAFaTmdpdGh1Yi5jb20vZG9jcHJldmlldy9kb2NwcmV2aWV3LWdhdGV3YXkvY2xpZW50cy9nby9kb2NwcmV2aWV3L3YxO2RvY3ByZXZpZXd2MaoCDURvY3ByZXZpZXcuVjFiBnByb3RvMw", [file_google_protobuf_timestamp]);
 
 /**
  * A document-preview job: one source document turned into page images (or one PDF) by the cloud.
@@ -353,6 +353,13 @@ export type PreviewOptions = Message<"docpreview.v1.PreviewOptions"> & {
    * @generated from field: optional bool single_image = 15;
    */
   singleImage?: boolean | undefined;
+
+  /**
+   * An image that is put on each result. Default: none.
+   *
+   * @generated from field: docpreview.v1.Watermark watermark = 16;
+   */
+  watermark?: Watermark | undefined;
 };
 
 /**
@@ -513,6 +520,65 @@ export const PreviewOptions_CommentsSchema: GenEnum<PreviewOptions_Comments> = /
   enumDesc(file_docpreview_v1_preview_job, 2, 3);
 
 /**
+ * An image on each page. For a text on page images see `watermark/2` of the cloud's image processing, which
+ * `image_params` takes.
+ *
+ * @generated from message docpreview.v1.Watermark
+ */
+export type Watermark = Message<"docpreview.v1.Watermark"> & {
+  /**
+   * The image, an object of a bucket that the gateway is configured for: JPEG or PNG. `bucket` defaults to the source
+   * document's; `region` may be left empty, else it must be the configured one. In a reply without bucket and object when
+   * the job was made with any other address. Required.
+   *
+   * @generated from field: docpreview.v1.ObjectLocation image = 1;
+   */
+  image?: ObjectLocation | undefined;
+
+  /**
+   * Horizontal distance from the edge in pixels, 0 to 65500. Default: the cloud's own, which is not documented.
+   *
+   * @generated from field: optional int32 dx = 2;
+   */
+  dx?: number | undefined;
+
+  /**
+   * Vertical distance from the edge in pixels, 0 to 65500. Default: the cloud's own, which is not documented.
+   *
+   * @generated from field: optional int32 dy = 3;
+   */
+  dy?: number | undefined;
+
+  /**
+   * Whether the image is repeated over the whole page. Default false.
+   *
+   * @generated from field: bool tiled = 4;
+   */
+  tiled: boolean;
+
+  /**
+   * Horizontal distance of repeated images in pixels, 0 to 65500. Only with `tiled`. Default: the cloud's own.
+   *
+   * @generated from field: optional int32 horizontal_spacing = 5;
+   */
+  horizontalSpacing?: number | undefined;
+
+  /**
+   * Vertical distance of repeated images in pixels, 0 to 65500. Only with `tiled`. Default: the cloud's own.
+   *
+   * @generated from field: optional int32 vertical_spacing = 6;
+   */
+  verticalSpacing?: number | undefined;
+};
+
+/**
+ * Describes the message docpreview.v1.Watermark.
+ * Use `create(WatermarkSchema)` to create a new message.
+ */
+export const WatermarkSchema: GenMessage<Watermark> = /*@__PURE__*/
+  messageDesc(file_docpreview_v1_preview_job, 3);
+
+/**
  * What a successful job made.
  *
  * @generated from message docpreview.v1.PreviewResult
@@ -574,7 +640,7 @@ export type PreviewResult = Message<"docpreview.v1.PreviewResult"> & {
  * Use `create(PreviewResultSchema)` to create a new message.
  */
 export const PreviewResultSchema: GenMessage<PreviewResult> = /*@__PURE__*/
-  messageDesc(file_docpreview_v1_preview_job, 3);
+  messageDesc(file_docpreview_v1_preview_job, 4);
 
 /**
  * One result: the image of a page, or the PDF of the whole document.
@@ -601,7 +667,7 @@ export type Page = Message<"docpreview.v1.Page"> & {
    * A GET address of the result, signed for the asked time. Set only when the request set `page_url_ttl` and the output
    * bucket is configured in the gateway, and only for a key that the job can have made and the policy gives to the caller;
    * empty otherwise. It gives access to whoever has it: treat it as a secret. The address of a page stays the same for
-   * some time, so that browsers and CDNs can cache what it gives.
+   * some time (up to 10 minutes, less for short times), so that browsers and CDNs can cache what it gives.
    *
    * @generated from field: string url = 3;
    */
@@ -629,25 +695,12 @@ export type Page = Message<"docpreview.v1.Page"> & {
   sheetPictureCount: number;
 
   /**
-   * MIME type of the result: `image/jpeg`, `image/png` or `application/pdf`. Empty when the cloud does not tell.
+   * MIME type of the result: `image/jpeg`, `image/png` or `application/pdf`, from what the job was asked for or the cloud
+   * says that it made. Replies of the cloud have no sizes of images.
    *
    * @generated from field: string content_type = 7;
    */
   contentType: string;
-
-  /**
-   * Width of the image in pixels. 0 when the cloud does not tell.
-   *
-   * @generated from field: int32 width = 8;
-   */
-  width: number;
-
-  /**
-   * Height of the image in pixels. 0 when the cloud does not tell.
-   *
-   * @generated from field: int32 height = 9;
-   */
-  height: number;
 };
 
 /**
@@ -655,7 +708,7 @@ export type Page = Message<"docpreview.v1.Page"> & {
  * Use `create(PageSchema)` to create a new message.
  */
 export const PageSchema: GenMessage<Page> = /*@__PURE__*/
-  messageDesc(file_docpreview_v1_preview_job, 4);
+  messageDesc(file_docpreview_v1_preview_job, 5);
 
 /**
  * Why a job failed.
@@ -690,7 +743,7 @@ export type JobFailure = Message<"docpreview.v1.JobFailure"> & {
  * Use `create(JobFailureSchema)` to create a new message.
  */
 export const JobFailureSchema: GenMessage<JobFailure> = /*@__PURE__*/
-  messageDesc(file_docpreview_v1_preview_job, 5);
+  messageDesc(file_docpreview_v1_preview_job, 6);
 
 /**
  * Why, for programs: whether another document, another password or another try can help.
@@ -773,5 +826,5 @@ export enum JobFailure_Reason {
  * Describes the enum docpreview.v1.JobFailure.Reason.
  */
 export const JobFailure_ReasonSchema: GenEnum<JobFailure_Reason> = /*@__PURE__*/
-  enumDesc(file_docpreview_v1_preview_job, 5, 0);
+  enumDesc(file_docpreview_v1_preview_job, 6, 0);
 

@@ -1,0 +1,248 @@
+"""HTTP to signed addresses, with the standard library, in threads.
+
+A signed address is a secret: no error has it in its text.
+"""
+
+import asyncio
+import base64
+import ipaddress
+import re
+import socket
+import ssl
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+from typing import Final, ParamSpec, Self, TypeVar
+from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+_TIMEOUT: Final = 30.0
+_CHUNK: Final = 256 * 1024
+_CONTENT_RANGE: Final = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+)")
+
+
+class StorageLost(Exception):  # noqa: N818 - a situation
+    """The storage was not reached, or the exchange broke off. Its text names the kind of error only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Status and ETag of a reply; with 200 and 206 a download is complete."""
+
+    status: int
+    etag: str = ""
+
+
+class Storage:
+    """Connections to the storage, and the threads that use them. `async with` closes both, also amid their work."""
+
+    def __init__(self, *, workers: int) -> None:
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="docpreview-storage")
+        self._tls = ssl.create_default_context()
+        self._lock = Lock()
+        self._idle: dict[tuple[str, str], list[HTTPConnection]] = {}
+        self._busy: set[HTTPConnection] = set()
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Breaks off what still runs."""
+        with self._lock:
+            self._closed = True
+            busy, idle = list(self._busy), [one for some in self._idle.values() for one in some]
+        for connection in idle:
+            connection.close()
+        for connection in busy:
+            with suppress(OSError, AttributeError):  # not connected yet: its thread notices that all is closed
+                connection.sock.shutdown(socket.SHUT_RDWR)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def in_thread(
+        self, work: Callable[_Arguments, _Result], *args: _Arguments.args, **kwargs: _Arguments.kwargs
+    ) -> _Result:
+        """Runs a method of this storage in one of its threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args, **kwargs))
+
+    def put(self, url: str, headers: Mapping[str, str], content: Iterable[bytes]) -> Reply:
+        """Puts the content, with exactly these headers.
+
+        Raises:
+            StorageLost: There is no reply.
+        """
+        with self._exchange("PUT", url, headers) as connection:
+            for chunk in content:
+                if not _sent(connection, chunk):
+                    break
+            response = _answered(connection)
+            return Reply(response.status, response.headers.get("ETag", ""))
+
+    def fetch(self, url: str, part: Path) -> Reply:
+        """Gets what is missing of the file `part`.
+
+        Raises:
+            StorageLost: The file is not complete: the next attempt goes on from where this one ended.
+            OSError: The file cannot be written.
+        """
+        have = part.stat().st_size if part.exists() else 0
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+        with self._exchange("GET", url, headers) as connection:
+            response = _answered(connection, with_content={HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT})
+            begin, length = _extent(response)
+            if response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and length == have:
+                return Reply(HTTPStatus.OK)  # all of it was there already
+            if response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or begin not in {0, have}:
+                part.unlink()
+                raise StorageLost("another range")
+            if response.isclosed():
+                return Reply(response.status)
+            with part.open("ab" if begin else "wb") as file:
+                while chunk := _read(response):
+                    file.write(chunk)
+            _check_length(part, length)
+            return Reply(response.status)
+
+    @contextmanager
+    def _exchange(self, method: str, url: str, headers: Mapping[str, str]) -> Iterator[HTTPConnection]:
+        """A connection on which the request's head was sent; it is kept for the next one, unless the block fails."""
+        address = urlsplit(url)
+        origin = (address.scheme, address.netloc)
+        connection = self._taken(origin) or self._connection(address)
+        with self._lock:
+            if self._closed:
+                raise StorageLost("closed")
+            self._busy.add(connection)
+        try:
+            _send_head(connection, method, _target(address, connection), headers, host=address.netloc)
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        finally:
+            with self._lock:
+                self._busy.discard(connection)
+                if self._closed:
+                    connection.close()
+                elif connection.sock is not None:
+                    self._idle.setdefault(origin, []).append(connection)
+
+    def _taken(self, origin: tuple[str, str]) -> HTTPConnection | None:
+        with self._lock:
+            idle = self._idle.get(origin)
+            return idle.pop() if idle else None
+
+    def _connection(self, address: SplitResult) -> HTTPConnection:
+        host = address.hostname or ""
+        proxy = None if _is_loopback(host) or proxy_bypass(host) else getproxies().get(address.scheme)
+        via = urlsplit(proxy if "//" in proxy else f"//{proxy}") if proxy else None
+        peer, port = (via.hostname or "", via.port) if via else (host, address.port)
+        if address.scheme != "https":
+            return _Plain(peer, port, via)
+        connection = HTTPSConnection(peer, port, timeout=_TIMEOUT, context=self._tls)
+        if via:
+            connection.set_tunnel(host, address.port, headers=_proxy_headers(via))
+        return connection
+
+
+class _Plain(HTTPConnection):
+    """A connection without TLS, to the server or to a proxy."""
+
+    def __init__(self, host: str, port: int | None, via: SplitResult | None) -> None:
+        super().__init__(host, port, timeout=_TIMEOUT)
+        self.via = via
+
+
+@contextmanager
+def _no_secrets() -> Iterator[None]:
+    """Raises errors of the connection as StorageLost: the text of some has the address."""
+    try:
+        yield
+    except (OSError, HTTPException) as error:
+        raise StorageLost(type(error).__name__) from None
+
+
+def _send_head(connection: HTTPConnection, method: str, target: str, headers: Mapping[str, str], *, host: str) -> None:
+    via = connection.via if isinstance(connection, _Plain) else None
+    own = {} if any(name.lower() == "host" for name in headers) else {"Host": host}
+    with _no_secrets():
+        connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
+        for name, value in {**own, **headers, **_proxy_headers(via)}.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+
+
+def _sent(connection: HTTPConnection, chunk: bytes) -> bool:
+    """Whether the server still reads: one that refuses may close before it has everything, and its reply is there."""
+    with _no_secrets():
+        try:
+            connection.send(chunk)
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+    return True
+
+
+def _answered(connection: HTTPConnection, *, with_content: Container[int] = ()) -> HTTPResponse:
+    """The reply; the content of one that has another status is read and dropped."""
+    with _no_secrets():
+        response = connection.getresponse()
+        if response.status not in with_content:
+            response.read(_CHUNK)
+            if not response.isclosed():
+                response.close()
+                connection.close()
+        return response
+
+
+def _read(response: HTTPResponse) -> bytes:
+    with _no_secrets():
+        return response.read(_CHUNK)
+
+
+def _check_length(part: Path, length: int | None) -> None:
+    size = part.stat().st_size
+    if length is None or size == length:
+        return
+    if size > length:
+        part.unlink()
+    raise StorageLost("another length")
+
+
+def _target(address: SplitResult, connection: HTTPConnection) -> str:
+    path = (address.path or "/") + (f"?{address.query}" if address.query else "")
+    through_proxy = isinstance(connection, _Plain) and connection.via is not None
+    return f"{address.scheme}://{address.netloc}{path}" if through_proxy else path
+
+
+def _proxy_headers(via: SplitResult | None) -> dict[str, str]:
+    if via is None or via.username is None:
+        return {}
+    user = f"{unquote(via.username)}:{unquote(via.password or '')}"
+    return {"Proxy-Authorization": f"Basic {base64.b64encode(user.encode()).decode()}"}
+
+
+def _extent(response: HTTPResponse) -> tuple[int, int | None]:
+    """Where the content begins in the object, and the length of the object; None when the server does not tell."""
+    if found := _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "")):
+        return int(found[1] or 0), int(found[2])
+    length = response.headers.get("Content-Length", "")
+    return 0, int(length) if length.isdecimal() else None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

@@ -1,0 +1,170 @@
+"""Upload of a document to the addresses that the gateway signs: one part, or several at a time."""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import grpc
+
+from docpreview.v1.upload_service_pb2 import (
+    AbortUploadRequest,
+    CompleteUploadRequest,
+    CreateUploadRequest,
+    Upload,
+    UploadedObject,
+    UploadPart,
+)
+from docpreview_client import errors
+from docpreview_client.call import Call
+from docpreview_client.connection import Connection
+from docpreview_client.downloading import error_of
+from docpreview_client.retries import Pauses
+from docpreview_client.storage import Storage, StorageLost
+
+File: TypeAlias = str | os.PathLike[str] | bytes
+
+_PARALLEL: Final = 4
+_ATTEMPTS: Final = 3
+_CHUNK: Final = 256 * 1024
+_LARGEST_WITH_MD5: Final = 16 * 1024 * 1024
+_ABORT_WITHIN: Final = 5.0
+_BEGINNINGS: Final = 2
+
+
+class Document:
+    """A local document, read in parts."""
+
+    def __init__(self, file: File) -> None:
+        """Takes a path, or the content itself.
+
+        Raises:
+            OSError: There is no such file.
+            ValueError: It is a directory or the like.
+        """
+        self._file = file
+        if isinstance(file, bytes):
+            self.name, self.size = "", len(file)
+            return
+        path = Path(file)
+        status = path.stat()
+        if not path.is_file():
+            raise ValueError(f"{path} is not a file.")
+        self.name, self.size = path.name, status.st_size
+
+    def read(self, offset: int, length: int) -> Iterator[bytes]:
+        """Yields this part of the content.
+
+        Raises:
+            FailedPrecondition: The file has become shorter.
+        """
+        if isinstance(self._file, bytes):
+            yield self._file[offset : offset + length]
+            return
+        with Path(self._file).open("rb") as file:
+            file.seek(offset)
+            while length:
+                chunk = file.read(min(_CHUNK, length))
+                if not chunk:
+                    raise errors.FailedPrecondition(
+                        f"{self.name} has become shorter while it was uploaded.",
+                        code=grpc.StatusCode.FAILED_PRECONDITION,
+                    )
+                length -= len(chunk)
+                yield chunk
+
+    def md5(self) -> bytes:
+        """MD5 of the content; empty where it would have to be read twice for little use, since it is large."""
+        if self.size > _LARGEST_WITH_MD5:
+            return b""
+        digest = hashlib.md5(usedforsecurity=False)
+        for chunk in self.read(0, self.size):
+            digest.update(chunk)
+        return digest.digest()
+
+
+def default_object(name: str) -> str:
+    """The template of the object's key for a document of this name.
+
+    Raises:
+        ValueError: The name has no suffix, which tells the cloud the format.
+    """
+    suffix = Path(name).suffix
+    if not suffix:
+        raise ValueError("The document's name has no suffix, such as .pptx: give `object`, the key to put it at.")
+    return f"in/${{UploadId}}{suffix}"
+
+
+class Uploading:
+    """The upload of one document."""
+
+    def __init__(self, connection: Connection, call: Call, *, longest_call: timedelta) -> None:
+        self._connection = connection
+        self._call = call
+        self._longest_call = longest_call
+
+    async def run(self, document: Document, request: CreateUploadRequest) -> UploadedObject:
+        """Uploads. When the storage refuses an address, it has expired: the upload begins anew, once.
+
+        Raises:
+            DocPreviewError: The upload failed; its parts were deleted, if the gateway could be reached.
+        """
+        request.content_md5 = await asyncio.to_thread(document.md5)
+        for left in reversed(range(_BEGINNINGS)):
+            begun = await self._connection.unary(self._connection.uploads.CreateUpload, request, self._short())
+            try:
+                etags = await self._put_all(document, begun)
+                complete = CompleteUploadRequest(upload_token=begun.upload_token, etags=etags)
+                return await self._connection.unary(self._connection.uploads.CompleteUpload, complete, self._short())
+            except BaseException as error:
+                await self._abort(begun)
+                if not left or not _has_expired(error):
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _put_all(self, document: Document, begun: Upload) -> Sequence[str]:
+        try:
+            async with Storage(workers=_PARALLEL) as storage, asyncio.TaskGroup() as group:
+                tasks = [group.create_task(_put(storage, document, part)) for part in begun.parts]
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        return [task.result() for task in tasks]
+
+    async def _abort(self, begun: Upload) -> None:
+        request = AbortUploadRequest(upload_token=begun.upload_token)
+        with suppress(errors.DocPreviewError):
+            abort = self._connection.uploads.AbortUpload
+            await self._connection.unary(abort, request, self._call.lasting(_ABORT_WITHIN))
+
+    def _short(self) -> Call:
+        return self._call.at_most(self._longest_call)
+
+
+def _has_expired(error: BaseException) -> bool:
+    """Whether the storage refused an address; the gateway gives reasons."""
+    return isinstance(error, errors.PermissionDenied) and not error.reason
+
+
+async def _put(storage: Storage, document: Document, part: UploadPart) -> str:
+    """Puts one part, up to three times, and returns its ETag."""
+    pauses = Pauses()
+    error: errors.DocPreviewError
+    for left in reversed(range(_ATTEMPTS)):
+        try:
+            content = document.read(part.offset, part.length)
+            reply = await storage.in_thread(storage.put, part.url, dict(part.headers), content)
+        except StorageLost as lost:
+            error = errors.Unavailable(f"The document could not be uploaded: {lost}.", code=grpc.StatusCode.UNAVAILABLE)
+        else:
+            if reply.status in {HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT}:
+                return reply.etag
+            error = error_of(reply.status, "The document could not be uploaded")
+        if not left or error.retry != "now":
+            raise error
+        await asyncio.sleep(pauses.after())
+    raise AssertionError("the last attempt returns or raises")

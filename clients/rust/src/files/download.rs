@@ -1,0 +1,320 @@
+//! The pages of a job into a directory.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::IntoFuture;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_RANGE, RANGE};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use tokio::fs::{self, OpenOptions};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use tonic::Code;
+
+use super::Task;
+use super::http::{Failure, IDLE};
+use super::manifest::{Manifest, part, prepare, remove};
+use super::names::names;
+use crate::client::{Client, wire};
+use crate::error::{Error, Kind, innermost};
+use crate::retry::Pauses;
+use crate::v1::preview_job::State;
+use crate::v1::{GetPreviewJobRequest, Page, PreviewJob};
+
+const REPEATS: u32 = 3;
+/// The job's own address, the one that was fetched for another page a while ago, and a new one may all have expired.
+const RENEWALS: u32 = 3;
+/// The manifest is written no more often: a job has up to 5000 pages.
+const WRITE_EVERY: Duration = Duration::from_secs(1);
+
+/// How far a download is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Pages that are there.
+    pub pages_done: usize,
+    /// Pages in all.
+    pub pages: usize,
+    /// Bytes that this download has fetched.
+    pub bytes: u64,
+}
+
+pub(crate) type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
+
+/// A download to come: [`Client::download`]. Await it.
+#[must_use = "nothing is fetched until it is awaited"]
+pub struct Download {
+    client: Client,
+    job: PreviewJob,
+    directory: PathBuf,
+    at_once: usize,
+    ttl: Duration,
+    on_progress: Option<OnProgress>,
+}
+
+impl Download {
+    pub(crate) fn new(client: Client, job: PreviewJob, directory: PathBuf) -> Self {
+        Self { client, job, directory, at_once: 8, ttl: Duration::from_secs(600), on_progress: None }
+    }
+
+    /// How many pages are fetched at once. Default 8.
+    pub fn at_once(mut self, pages: usize) -> Self {
+        self.at_once = pages.max(1);
+        self
+    }
+
+    /// How long the addresses are valid that it asks the gateway for, when the job has none or when they are refused: 1
+    /// second to 1 hour. Default 10 minutes.
+    pub fn page_url_ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = ttl;
+        self
+    }
+
+    /// Told after each page.
+    pub fn on_progress(mut self, tell: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        self.on_progress = Some(Arc::new(tell));
+        self
+    }
+
+    async fn run(mut self) -> Result<Vec<PathBuf>, Error> {
+        if self.job.state() != State::Success {
+            let message = format!("job {} is {}: no pages", self.job.job_id, self.job.state().as_str_name());
+            return Err(Error::local(Kind::FailedPrecondition, Code::FailedPrecondition, message));
+        }
+        prepare(&self.directory).await?;
+        let addresses = Addresses::of(&self.client, &self.job, self.ttl)?;
+        if self.job.result.as_ref().is_none_or(|result| result.pages.is_empty()) {
+            self.job = addresses.ask().await?; // lists leave the pages out
+        }
+        let result = self.job.result.take().unwrap_or_default();
+        let names = names(&result);
+        let manifest = Manifest::open(&self.directory, &self.job.job_id, &names).await?;
+        let mut missing = VecDeque::new();
+        for (name, page) in names.iter().zip(result.pages) {
+            if !manifest.has(name).await {
+                missing.push_back((name.clone(), page));
+            }
+        }
+        let files = names.iter().map(|name| self.directory.join(name)).collect();
+        let (pages, left) = (names.len(), missing.len());
+        let fetching = Arc::new(Fetching {
+            client: self.client,
+            directory: self.directory,
+            addresses,
+            missing: std::sync::Mutex::new(missing),
+            state: Mutex::new(Fetched { manifest, written: Instant::now(), done: pages - left }),
+            pages,
+            bytes: AtomicU64::new(0),
+            on_progress: self.on_progress,
+        });
+        let mut workers = JoinSet::new();
+        for _ in 0..self.at_once.min(left) {
+            workers.spawn(Arc::clone(&fetching).work());
+        }
+        let mut outcome = Ok(files);
+        while let Some(ended) = workers.join_next().await {
+            if let Err(error) = ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) {
+                workers.abort_all();
+                outcome = Err(error);
+                break;
+            }
+        }
+        fetching.state.lock().await.manifest.write().await?;
+        outcome
+    }
+}
+
+impl IntoFuture for Download {
+    type Output = Result<Vec<PathBuf>, Error>;
+    type IntoFuture = Task<Vec<PathBuf>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+/// The addresses of a job's pages, which expire.
+struct Addresses {
+    client: Client,
+    request: GetPreviewJobRequest,
+    /// By object, those that the gateway gave last.
+    fresh: Mutex<HashMap<String, String>>,
+}
+
+impl Addresses {
+    fn of(client: &Client, job: &PreviewJob, ttl: Duration) -> Result<Self, Error> {
+        let page_url_ttl = Some(wire(ttl)?);
+        let request = GetPreviewJobRequest { bucket: job.bucket.clone(), job_id: job.job_id.clone(), page_url_ttl };
+        Ok(Self { client: client.clone(), request, fresh: Mutex::default() })
+    }
+
+    async fn ask(&self) -> Result<PreviewJob, Error> {
+        self.client.get(self.request.clone()).await
+    }
+
+    /// One that is not the refused one. Many that are refused at once are asked for once.
+    async fn other_than(&self, refused: &str, page: &Page) -> Result<String, Error> {
+        let mut fresh = self.fresh.lock().await;
+        let known = |fresh: &HashMap<String, String>| fresh.get(&page.object).filter(|url| *url != refused).cloned();
+        if let Some(url) = known(&fresh) {
+            return Ok(url);
+        }
+        let pages = self.ask().await?.result.unwrap_or_default().pages;
+        *fresh = pages.into_iter().map(|page| (page.object, page.url)).collect();
+        // The address of a page stays the same for some time: it may be the refused one.
+        fresh.get(&page.object).filter(|url| !url.is_empty()).cloned().ok_or_else(|| {
+            let message = "the gateway gives no address of this page: its policy, or its configuration of the bucket";
+            Error::local(Kind::PermissionDenied, Code::PermissionDenied, message)
+        })
+    }
+}
+
+/// A download, shared by its workers.
+struct Fetching {
+    client: Client,
+    directory: PathBuf,
+    addresses: Addresses,
+    missing: std::sync::Mutex<VecDeque<(String, Page)>>,
+    state: Mutex<Fetched>,
+    pages: usize,
+    bytes: AtomicU64,
+    on_progress: Option<OnProgress>,
+}
+
+struct Fetched {
+    manifest: Manifest,
+    written: Instant,
+    done: usize,
+}
+
+impl Fetching {
+    async fn work(self: Arc<Self>) -> Result<(), Error> {
+        while let Some((name, page)) = self.next() {
+            let length = self.page(&name, &page).await.map_err(|failure| failure.of(&name))?;
+            self.note(&name, length).await?;
+        }
+        Ok(())
+    }
+
+    fn next(&self) -> Option<(String, Page)> {
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    async fn note(&self, name: &str, length: u64) -> Result<(), Error> {
+        let mut state = self.state.lock().await;
+        state.manifest.note(name, length);
+        state.done += 1;
+        if state.written.elapsed() >= WRITE_EVERY {
+            state.manifest.write().await?;
+            state.written = Instant::now();
+        }
+        if let Some(tell) = &self.on_progress {
+            let bytes = self.bytes.load(Ordering::Relaxed);
+            tell(Progress { pages_done: state.done, pages: self.pages, bytes });
+        }
+        Ok(())
+    }
+
+    /// Fetches one page; its length.
+    async fn page(&self, name: &str, page: &Page) -> Result<u64, Failure> {
+        let (path, partial) = (self.directory.join(name), part(&self.directory, name));
+        let mut url = page.url.clone();
+        if url.is_empty() {
+            url = self.addresses.other_than("", page).await.map_err(Failure::Here)?;
+        }
+        let mut pauses = Pauses::up_to(Duration::from_secs(2));
+        let (mut repeats, mut renewed) = (0, 0);
+        loop {
+            let mut got = 0;
+            let outcome = self.rest(&url, &partial, &mut got).await;
+            self.bytes.fetch_add(got, Ordering::Relaxed);
+            let failure = match outcome {
+                Ok(length) => {
+                    fs::rename(&partial, &path).await.map_err(|error| Failure::Here(Error::of_file(&path, error)))?;
+                    return Ok(length);
+                }
+                Err(failure) => failure,
+            };
+            if failure.is_of_the_address() && renewed < RENEWALS {
+                url = self.addresses.other_than(&url, page).await.map_err(Failure::Here)?;
+                renewed += 1;
+                continue;
+            }
+            // What brings something is not a failure in a row.
+            (repeats, renewed) = if got > 0 { (1, 0) } else { (repeats + 1, renewed) };
+            if !failure.is_transient() || repeats > REPEATS {
+                return Err(failure);
+            }
+            sleep(pauses.next(None)).await;
+        }
+    }
+
+    /// Fetches what is missing of one page into its partial file; the length of the whole.
+    async fn rest(&self, url: &str, partial: &Path, got: &mut u64) -> Result<u64, Failure> {
+        let have = fs::metadata(partial).await.map_or(0, |found| found.len());
+        let mut headers = HeaderMap::new();
+        if have > 0 {
+            headers.insert(RANGE, HeaderValue::try_from(format!("bytes={have}-")).expect("digits"));
+        }
+        let answer = match self.client.http().send(Method::GET, url, headers, Bytes::new(), IDLE).await {
+            Err(Failure::Refused(StatusCode::RANGE_NOT_SATISFIABLE, _)) => {
+                // Whole already, or of another length: it is fetched again.
+                remove(partial).await.map_err(Failure::Here)?;
+                return Err(Failure::Broken("the cloud has no such range".to_owned()));
+            }
+            answer => answer?,
+        };
+        let resumed = answer.status() == StatusCode::PARTIAL_CONTENT;
+        let whole = match (resumed, range(answer.headers())) {
+            (true, Some((begin, whole))) if begin == have => Some(whole),
+            (true, _) => return Err(Failure::Broken("the cloud sent another range".to_owned())),
+            (false, _) => answer.body().size_hint().exact(),
+        };
+        append(answer, partial, resumed, got).await?;
+        let length = if resumed { have + *got } else { *got };
+        match whole {
+            Some(whole) if length != whole => {
+                Err(Failure::Broken(format!("it has {length} bytes, and the cloud has {whole}")))
+            }
+            _ => Ok(length),
+        }
+    }
+}
+
+/// Writes what comes to the end of a file, or of a new one; what has come before it broke is kept.
+async fn append(answer: Response<Incoming>, file: &Path, resumed: bool, got: &mut u64) -> Result<(), Failure> {
+    let here = |error| Failure::Here(Error::of_file(file, error));
+    let mut options = OpenOptions::new();
+    let options = if resumed { options.append(true) } else { options.write(true).create(true).truncate(true) };
+    let mut open = options.open(file).await.map_err(here)?;
+    let mut body = answer.into_body();
+    let broken = loop {
+        match timeout(IDLE, body.frame()).await {
+            Ok(None) => break None,
+            Ok(Some(Ok(frame))) => {
+                let Ok(data) = frame.into_data() else { continue };
+                open.write_all(&data).await.map_err(here)?;
+                *got += data.len() as u64;
+            }
+            Ok(Some(Err(error))) => break Some(innermost(&error)),
+            Err(_) => break Some(format!("nothing came for {IDLE:?}")),
+        }
+    };
+    open.flush().await.map_err(here)?;
+    broken.map_or(Ok(()), |why| Err(Failure::Broken(why)))
+}
+
+/// Where a `Content-Range` begins, and the length of the whole.
+fn range(headers: &HeaderMap) -> Option<(u64, u64)> {
+    let text = headers.get(CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")?;
+    let (range, whole) = text.split_once('/')?;
+    let (begin, _) = range.split_once('-')?;
+    Some((begin.parse().ok()?, whole.parse().ok()?))
+}

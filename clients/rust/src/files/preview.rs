@@ -1,0 +1,152 @@
+//! From a document of this machine to page images.
+
+use std::future::IntoFuture;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::download::OnProgress;
+use super::manifest::prepare;
+use super::names::plain_suffix;
+use super::{Download, Progress, Task, Upload};
+use crate::client::Client;
+use crate::error::Error;
+use crate::v1::preview_job::State;
+use crate::v1::preview_options::TargetFormat;
+use crate::v1::{CreatePreviewJobRequest, PreviewJob};
+
+/// Suffixes of spreadsheets, whose results need `${SheetID}` in their path.
+const SPREADSHEETS: [&str; 11] = ["csv", "et", "ets", "ett", "xls", "xlsb", "xlsm", "xlsx", "xlt", "xltm", "xltx"];
+
+/// What a preview made.
+#[derive(Clone, Debug)]
+pub struct Previewed {
+    /// The job at its end. Look at its state: where the cloud could not convert the document, `failure` says why.
+    pub job: PreviewJob,
+    /// The files of its pages in the order of the document. None when the job is not in `STATE_SUCCESS`.
+    pub files: Vec<PathBuf>,
+}
+
+type OnJob = Box<dyn Fn(&PreviewJob) + Send + Sync>;
+
+/// A preview to come: [`Client::preview`]. Await it.
+#[must_use = "nothing is sent until it is awaited"]
+pub struct Preview {
+    client: Client,
+    file: PathBuf,
+    bucket: String,
+    directory: PathBuf,
+    object: Option<String>,
+    request: CreatePreviewJobRequest,
+    on_job: Option<OnJob>,
+    on_progress: Option<OnProgress>,
+}
+
+impl Preview {
+    pub(crate) fn new(client: Client, file: PathBuf, bucket: String, directory: PathBuf) -> Self {
+        let request = CreatePreviewJobRequest::default();
+        Self { client, file, bucket, directory, object: None, request, on_job: None, on_progress: None }
+    }
+
+    /// Key of the uploaded document, as [`Upload::object`].
+    pub fn object(mut self, object: impl Into<String>) -> Self {
+        self.object = Some(object.into());
+        self
+    }
+
+    /// What the job is to be: options, preset, queue, output. Its `bucket` and `input_object` are those of the upload. Its
+    /// output is, unless it is set, `out/${RequestToken}/page-${Number}.jpg`, or of a spreadsheet
+    /// `out/${RequestToken}/sheet-${SheetID}/page-${Number}.jpg`, with the suffix of the target format.
+    pub fn request(mut self, request: CreatePreviewJobRequest) -> Self {
+        self.request = request;
+        self
+    }
+
+    /// Told the job as it is made, and after every change.
+    pub fn on_job(mut self, tell: impl Fn(&PreviewJob) + Send + Sync + 'static) -> Self {
+        self.on_job = Some(Box::new(tell));
+        self
+    }
+
+    /// Told after each page that was downloaded.
+    pub fn on_progress(mut self, tell: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        self.on_progress = Some(Arc::new(tell));
+        self
+    }
+
+    async fn run(mut self) -> Result<Previewed, Error> {
+        prepare(&self.directory).await?;
+        let mut upload = Upload::new(self.client.clone(), self.file, self.bucket);
+        if let Some(object) = self.object {
+            upload = upload.object(object);
+        }
+        let uploaded = upload.await?;
+        self.request.bucket = uploaded.bucket;
+        self.request.input_object = uploaded.object;
+        let object = template(&self.request);
+        let output = self.request.output.get_or_insert_default();
+        if output.object.is_empty() {
+            output.object = object;
+        }
+        let mut watch = self.client.create_and_watch(self.request, Some(Duration::from_secs(600))).await?;
+        let mut last = PreviewJob::default();
+        while let Some(job) = watch.try_next().await? {
+            if let Some(tell) = &self.on_job {
+                tell(&job);
+            }
+            last = job;
+        }
+        let mut files = Vec::new();
+        if last.state() == State::Success {
+            let mut download = Download::new(self.client, last.clone(), self.directory);
+            if let Some(tell) = self.on_progress {
+                download = download.on_progress(move |progress| tell(progress));
+            }
+            files = download.await?;
+        }
+        Ok(Previewed { job: last, files })
+    }
+}
+
+impl IntoFuture for Preview {
+    type Output = Result<Previewed, Error>;
+    type IntoFuture = Task<Previewed>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+/// Where the results of a job go that names no place.
+fn template(request: &CreatePreviewJobRequest) -> String {
+    let options = request.options.clone().unwrap_or_default();
+    let source = plain_suffix(&request.input_object).unwrap_or_else(|| options.source_format.clone());
+    let sheet = if SPREADSHEETS.contains(&source.as_str()) { "sheet-${SheetID}/" } else { "" };
+    let suffix = match options.target_format() {
+        TargetFormat::Png => "png",
+        TargetFormat::Pdf => "pdf",
+        TargetFormat::Jpg | TargetFormat::Unspecified => "jpg",
+    };
+    format!("out/${{RequestToken}}/{sheet}page-${{Number}}.{suffix}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::template;
+    use crate::v1::preview_options::TargetFormat;
+    use crate::v1::{CreatePreviewJobRequest, PreviewOptions};
+
+    fn request(input_object: &str, options: PreviewOptions) -> CreatePreviewJobRequest {
+        CreatePreviewJobRequest { input_object: input_object.into(), options: Some(options), ..Default::default() }
+    }
+
+    #[test]
+    fn results_have_a_place_of_their_own() {
+        let slides = template(&request("in/1.pptx", PreviewOptions::default()));
+        assert_eq!(slides, "out/${RequestToken}/page-${Number}.jpg");
+        let mut options = PreviewOptions { source_format: "xlsx".into(), ..Default::default() };
+        options.set_target_format(TargetFormat::Png);
+        let sheets = template(&request("in/1", options));
+        assert_eq!(sheets, "out/${RequestToken}/sheet-${SheetID}/page-${Number}.png");
+    }
+}

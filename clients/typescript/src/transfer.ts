@@ -1,0 +1,136 @@
+/** HTTP requests to the addresses that the gateway signs. The addresses are secrets: no error tells them. */
+
+import { Agent as HttpAgent, type IncomingMessage, request as httpRequest } from "node:http";
+import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
+
+import { status } from "@grpc/grpc-js";
+
+import { type Bounds, spread } from "./deadline.js";
+import { DocPreviewError, FailedPrecondition, InternalError, NotFound, PermissionDenied, Unavailable } from "./errors.js";
+
+const REPEATS = 3;
+const FIRST_PAUSE_MS = 200;
+const IDLE_MS = 60_000;
+const LONGEST_ERROR = 65_536;
+
+/** What the storage refused with 403: the address has expired, or is not valid for this request. */
+export class Refused extends PermissionDenied {}
+
+export interface HttpRequest {
+  readonly method: "GET" | "PUT";
+  readonly url: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body?: Uint8Array;
+  readonly signal: AbortSignal;
+}
+
+/** Connections to the storage, kept open between requests. */
+export class Storage {
+  readonly #http = new HttpAgent({ keepAlive: true });
+  readonly #https = new HttpsAgent({ keepAlive: true });
+
+  close(): void {
+    this.#http.destroy();
+    this.#https.destroy();
+  }
+
+  /**
+   * The reply when its status is one of `wanted`; its body is still to be read. Else an error that says what the storage
+   * answered: Unavailable for broken connections, 429 and 5xx, Refused for 403.
+   */
+  async exchange(sent: HttpRequest, wanted: readonly number[]): Promise<IncomingMessage> {
+    const reply = await this.#send(sent);
+    const code = reply.statusCode ?? 0;
+    if (wanted.includes(code)) {
+      return reply;
+    }
+    throw errorOf(sent, code, await textOf(reply).catch(() => ""));
+  }
+
+  #send({ method, url, headers, body, signal }: HttpRequest): Promise<IncomingMessage> {
+    const address = parsed(url);
+    const secure = address.protocol === "https:";
+    return new Promise((resolve, reject) => {
+      const options = { method, headers, signal, agent: secure ? this.#https : this.#http };
+      const sending = (secure ? httpsRequest : httpRequest)(address, options, resolve);
+      sending.setTimeout(IDLE_MS, () => sending.destroy(new Error(`nothing came for ${IDLE_MS / 1000} seconds`)));
+      sending.on("error", (cause) => reject(broken(cause, signal)));
+      sending.end(body);
+    });
+  }
+}
+
+/** Repeats what fails with Unavailable, after growing pauses. */
+export async function withRepeats<T>(attempt: () => Promise<T>, bounds: Bounds): Promise<T> {
+  for (let repeats = 0; ; repeats++) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (!(error instanceof Unavailable) || repeats === REPEATS) {
+        throw error;
+      }
+      await bounds.deadline.sleep(spread(FIRST_PAUSE_MS * 2 ** repeats), bounds.signal);
+    }
+  }
+}
+
+/** The body of a reply, as it comes. */
+export async function* received(reply: IncomingMessage, signal: AbortSignal): AsyncGenerator<Buffer, void, undefined> {
+  try {
+    yield* reply as AsyncIterable<Buffer>;
+  } catch (error) {
+    throw broken(error, signal);
+  }
+}
+
+/** A connection that broke, as an error; the signal's reason when that is why. */
+function broken(cause: unknown, signal: AbortSignal): unknown {
+  if (signal.aborted) {
+    return signal.reason;
+  }
+  const why = cause instanceof Error ? cause.message || (cause as NodeJS.ErrnoException).code : "unknown";
+  return new Unavailable(`The connection to the storage failed: ${why}`, status.UNAVAILABLE, {}, { cause });
+}
+
+function parsed(url: string): URL {
+  if (!URL.canParse(url) || !/^https?:/.test(url)) {
+    throw new InternalError("The gateway signed an address that is none of HTTP.", status.INTERNAL);
+  }
+  return new URL(url);
+}
+
+async function textOf(reply: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  for await (const chunk of reply as AsyncIterable<Buffer>) {
+    chunks.push(chunk);
+    length += chunk.length;
+    if (length > LONGEST_ERROR) {
+      break; // ends the connection too
+    }
+  }
+  return Buffer.concat(chunks).toString();
+}
+
+function errorOf({ method, headers }: HttpRequest, code: number, body: string): DocPreviewError {
+  const name = /<Code>([A-Za-z0-9.]{1,64})<\/Code>/.exec(body)?.[1];
+  const message = `The storage answered ${method} with HTTP ${code}${name === undefined ? "" : ` ${name}`}.`;
+  if (code === 403) {
+    return new Refused(message, status.PERMISSION_DENIED);
+  }
+  if (code === 404) {
+    return new NotFound(message, status.NOT_FOUND);
+  }
+  if (code === 409 || code === 412) {
+    return new FailedPrecondition(message, status.FAILED_PRECONDITION); // the object is there, and may not be overwritten
+  }
+  if (code === 416 && "Range" in headers) {
+    return new RangeRefused(message, status.INTERNAL);
+  }
+  return code === 429 || code >= 500
+    ? new Unavailable(message, status.UNAVAILABLE)
+    : new InternalError(message, status.INTERNAL);
+}
+
+/** The storage has no such range: what is there already is too long. */
+export class RangeRefused extends InternalError {}

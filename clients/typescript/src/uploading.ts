@@ -1,0 +1,156 @@
+/** A document on its way to a bucket: straight to the storage, in the parts and by the addresses that the gateway signs. */
+
+import { createHash } from "node:crypto";
+import { type FileHandle, open } from "node:fs/promises";
+
+import { timestampMs } from "@bufbuild/protobuf/wkt";
+import { status } from "@grpc/grpc-js";
+
+import type { Connection } from "./connection.js";
+import { type Bounds, Deadline } from "./deadline.js";
+import { InternalError } from "./errors.js";
+import {
+  type Upload,
+  type UploadedObject,
+  type UploadPart,
+  UploadService,
+} from "./gen/docpreview/v1/upload_service_pb.js";
+import { inParallel } from "./parallel.js";
+import { refusedByStopping, repeated } from "./repeating.js";
+import type { Source } from "./requests.js";
+import { Refused, type Storage, withRepeats } from "./transfer.js";
+
+const PARTS_AT_ONCE = 4;
+// The cloud compares an MD5 where the upload has one part, and the gateway makes several of larger contents.
+const LARGEST_WITH_MD5 = 16 * 1024 * 1024;
+const ABORT_WITHIN_MS = 5000;
+
+/** What is uploaded, and where to. */
+export interface Destination {
+  readonly bucket: string;
+  readonly object: string;
+  readonly contentType: string;
+}
+
+export class Uploading {
+  readonly #connection: Connection;
+  readonly #storage: Storage;
+
+  constructor(connection: Connection, storage: Storage) {
+    this.#connection = connection;
+    this.#storage = storage;
+  }
+
+  /** Uploads a document. An upload that fails leaves no parts behind; one whose addresses expire is begun again, once. */
+  async upload(source: Source, to: Destination, bounds: Bounds): Promise<UploadedObject> {
+    const content = await Content.of(source);
+    try {
+      const request = { ...to, contentLength: BigInt(content.length), contentMd5: await content.md5() };
+      try {
+        return await this.#attempt(content, request, bounds);
+      } catch (error) {
+        if (error instanceof Expired) {
+          return await this.#attempt(content, request, bounds);
+        }
+        throw error;
+      }
+    } finally {
+      await content.close();
+    }
+  }
+
+  async #attempt(content: Content, request: object, bounds: Bounds): Promise<UploadedObject> {
+    const { createUpload, completeUpload, abortUpload } = UploadService.method;
+    const upload = await this.#call(createUpload, request, bounds);
+    const { uploadToken } = upload;
+    try {
+      const etags = await this.#putAll(content, upload, bounds);
+      return await this.#call(completeUpload, { uploadToken, etags }, bounds);
+    } catch (error) {
+      const soon = { deadline: new Deadline(ABORT_WITHIN_MS) }; // also when the caller's time is over
+      await this.#connection.unary(abortUpload, { uploadToken }, soon).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  #call: Connection["unary"] = (method, request, bounds) =>
+    repeated(() => this.#connection.unary(method, request, bounds), bounds, refusedByStopping);
+
+  /** Puts all parts and returns their ETags in order. */
+  async #putAll(content: Content, { parts, expireTime }: Upload, bounds: Bounds): Promise<string[]> {
+    const etags = new Array<string>(parts.length).fill("");
+    await inParallel(parts.entries(), PARTS_AT_ONCE, bounds, async ([index, part], signal) => {
+      try {
+        etags[index] = await withRepeats(() => this.#put(content, part, signal), { ...bounds, signal });
+      } catch (error) {
+        if (error instanceof Refused && expireTime !== undefined && Date.now() >= timestampMs(expireTime)) {
+          throw new Expired(error.message, error.code, {}, { cause: error });
+        }
+        throw error;
+      }
+    });
+    return etags;
+  }
+
+  async #put(content: Content, { url, headers, offset, length }: UploadPart, signal: AbortSignal): Promise<string> {
+    const body = await content.read(Number(offset), Number(length));
+    const reply = await this.#storage.exchange({ method: "PUT", url, headers, body, signal }, [200, 201, 204]);
+    reply.resume();
+    const { etag } = reply.headers;
+    if (etag === undefined) {
+      throw new InternalError("The storage took a part without telling its ETag.", status.INTERNAL);
+    }
+    return etag;
+  }
+}
+
+/** A part was refused because its address is too old. */
+class Expired extends Refused {}
+
+/** The bytes of a document, read as they are needed. */
+class Content {
+  readonly length: number;
+  readonly #bytes: Uint8Array | undefined;
+  readonly #file: FileHandle | undefined;
+
+  private constructor(length: number, bytes: Uint8Array | undefined, file: FileHandle | undefined) {
+    this.length = length;
+    this.#bytes = bytes;
+    this.#file = file;
+  }
+
+  static async of(source: Source): Promise<Content> {
+    if (typeof source !== "string") {
+      return new Content(source.length, source, undefined);
+    }
+    const file = await open(source);
+    const stats = await file.stat();
+    if (!stats.isFile()) {
+      await file.close();
+      throw new TypeError(`${source} is not a file.`);
+    }
+    return new Content(stats.size, undefined, file);
+  }
+
+  async close(): Promise<void> {
+    await this.#file?.close();
+  }
+
+  async read(offset: number, length: number): Promise<Uint8Array> {
+    if (this.#file === undefined) {
+      return this.#bytes?.subarray(offset, offset + length) ?? new Uint8Array();
+    }
+    const { buffer, bytesRead } = await this.#file.read(Buffer.allocUnsafe(length), 0, length, offset);
+    if (bytesRead !== length) {
+      throw new Error("The document became shorter while it was uploaded.");
+    }
+    return buffer;
+  }
+
+  /** The MD5 of a content that is small enough to go up in one part; else nothing. */
+  async md5(): Promise<Uint8Array> {
+    return this.length > LARGEST_WITH_MD5
+      ? new Uint8Array()
+      : createHash("md5").update(await this.read(0, this.length)).digest();
+  }
+}

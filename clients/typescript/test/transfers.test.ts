@@ -1,0 +1,354 @@
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+
+import { create } from "@bufbuild/protobuf";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+
+import {
+  type CreatePreviewJobRequest,
+  type CreateUploadRequest,
+  type DocPreviewClient,
+  type GetPreviewJobRequest,
+  type PreviewJob,
+  PreviewJob_State,
+  PreviewJobSchema,
+  PreviewOptions_TargetFormat,
+  type Progress,
+  status,
+} from "@docpreview/client";
+
+import { BUCKET, failure, FakeGateway, running } from "./gateway.js";
+import { FakeStorage, type Reply, serveContent } from "./storage.js";
+
+const CONTENT = Buffer.from("0123456789");
+const LATER = timestampFromMs(Date.now() + 900_000);
+const PAST = timestampFromMs(Date.now() - 1000);
+
+const stops: (() => unknown)[] = [];
+after(async () => {
+  for (const stop of stops) {
+    await stop();
+  }
+});
+
+async function scratch(): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), "docpreview-"));
+  stops.push(() => rm(directory, { recursive: true, force: true }));
+  return directory;
+}
+
+async function world(reply: Reply): Promise<{ client: DocPreviewClient; gateway: FakeGateway; storage: FakeStorage }> {
+  const [storage, gateway] = [await FakeStorage.serving(reply), await FakeGateway.serving()];
+  const client = gateway.client();
+  stops.push(() => client.close(), () => gateway.stop(), () => storage.stop());
+  return { client, gateway, storage };
+}
+
+/** Answers uploads: parts of the given length, and addresses that expire at the given times, one after the other. */
+function takesUploads(gateway: FakeGateway, storage: FakeStorage, partLength: number, ...expiries: (typeof LATER)[]): void {
+  gateway.on("CreateUpload", ({ bucket, object, contentLength }: CreateUploadRequest) => {
+    const parts = [];
+    for (let offset = 0; offset < Number(contentLength); offset += partLength) {
+      const length = Math.min(partLength, Number(contentLength) - offset);
+      const headers = { host: storage.host, "content-length": String(length), "content-type": "text/x-part" };
+      parts.push({ url: storage.url(`part-${offset}`), headers, offset: BigInt(offset), length: BigInt(length) });
+    }
+    const named = object.replace("${UploadId}", "0a1b");
+    gateway.on("CompleteUpload", () => ({ bucket, object: named, contentLength, etag: '"whole"' }));
+    return { bucket, object: named, uploadToken: "token", parts, expireTime: expiries.shift() ?? LATER };
+  });
+  gateway.on("AbortUpload", () => ({}));
+}
+
+const takesParts: Reply = (sent, response) => {
+  response.writeHead(200, { etag: `"${sent.body.toString()}"` }).end();
+};
+
+test("a small file goes up in one request with exactly the signed headers", async () => {
+  const { client, gateway, storage } = await world(takesParts);
+  takesUploads(gateway, storage, 100);
+  const path = join(await scratch(), "Notes.TXT");
+  await writeFile(path, CONTENT);
+  const { object } = await client.upload(path, BUCKET);
+  assert.equal(object, "in/0a1b.txt");
+  const [request] = gateway.asked("CreateUpload") as CreateUploadRequest[];
+  assert.deepEqual([request?.object, request?.contentLength], ["in/${UploadId}.txt", 10n]);
+  assert.deepEqual(Buffer.from(request?.contentMd5 ?? []), createHash("md5").update(CONTENT).digest());
+  const [sent] = storage.sent;
+  assert.deepEqual([sent?.method, sent?.body.toString()], ["PUT", "0123456789"]);
+  const { connection: _, ...headers } = sent?.headers ?? {};
+  assert.deepEqual(headers, { host: storage.host, "content-length": "10", "content-type": "text/x-part" });
+  assert.deepEqual((gateway.asked("CompleteUpload")[0] as { etags?: string[] }).etags, ['"0123456789"']);
+});
+
+test("the parts of a large document go up four at a time, and are completed in order", async () => {
+  let [open, most] = [0, 0];
+  const waiting: (() => void)[] = [];
+  const { client, gateway, storage } = await world(async (sent, response) => {
+    most = Math.max(most, ++open);
+    if (storage.sent.length <= 4) {
+      await new Promise<void>((resolve) => {
+        waiting.push(resolve);
+        if (waiting.length === 4) {
+          waiting.reverse().forEach((release) => release());
+        }
+      });
+    }
+    open--;
+    await takesParts(sent, response);
+  });
+  takesUploads(gateway, storage, 1);
+  await client.upload(CONTENT, BUCKET, "in/a.txt");
+  assert.equal(most, 4);
+  const [completed] = gateway.asked("CompleteUpload") as { etags?: string[] }[];
+  assert.deepEqual(completed?.etags, [..."0123456789"].map((digit) => `"${digit}"`));
+});
+
+test("a part is repeated when the storage is away or breaks off, and the upload aborted when that does not help", async () => {
+  let failures = 3;
+  const { client, gateway, storage } = await world((sent, response) => {
+    if (failures-- > 0) {
+      failures === 1 ? response.destroy() : response.writeHead(503).end();
+    } else {
+      return takesParts(sent, response);
+    }
+  });
+  takesUploads(gateway, storage, 100);
+  await client.upload(CONTENT, BUCKET, "in/a.txt");
+  assert.equal(storage.sent.length, 4);
+  failures = 100;
+  await assert.rejects(client.upload(CONTENT, BUCKET, "in/a.txt"), { name: "Unavailable", retry: "now" });
+  assert.equal(storage.sent.length, 8);
+  assert.equal(gateway.asked("AbortUpload").length, 1);
+});
+
+test("an upload whose addresses have expired is begun again once, one that is refused is not", async () => {
+  const refused: Reply = (_, response) => {
+    response.writeHead(403).end("<Error><Code>AccessDenied</Code><Message>q-signature=secret</Message></Error>");
+  };
+  let replies = [refused, takesParts];
+  const { client, gateway, storage } = await world((sent, response) => (replies.shift() ?? refused)(sent, response));
+  takesUploads(gateway, storage, 100, PAST, LATER, LATER, PAST, PAST);
+  await client.upload(CONTENT, BUCKET, "in/a.txt");
+  assert.equal(gateway.asked("CreateUpload").length, 2);
+  await assert.rejects(client.upload(CONTENT, BUCKET, "in/a.txt"), (error) => {
+    const { name, message } = error as Error;
+    return name === "PermissionDenied" && message.includes("HTTP 403 AccessDenied") && !message.includes("secret");
+  });
+  assert.equal(gateway.asked("CreateUpload").length, 3);
+  await assert.rejects(client.upload(CONTENT, BUCKET, "in/a.txt"), { name: "PermissionDenied" });
+  assert.equal(gateway.asked("CreateUpload").length, 5);
+});
+
+test("an upload ends at its deadline, and is aborted", async () => {
+  const { client, gateway, storage } = await world(() => undefined);
+  takesUploads(gateway, storage, 100);
+  await assert.rejects(client.upload(CONTENT, BUCKET, "in/a.txt", { timeoutMs: 300 }), { name: "DeadlineExceeded" });
+  assert.equal(gateway.asked("AbortUpload").length, 1);
+});
+
+test("what cannot be uploaded is told before anything is sent", async () => {
+  const { client, gateway } = await world(takesParts);
+  const directory = await scratch();
+  await assert.rejects(client.upload(join(directory, "missing.pdf"), BUCKET), { code: "ENOENT" });
+  await assert.rejects(client.upload(directory, BUCKET), TypeError);
+  await assert.rejects(client.upload(CONTENT, BUCKET), TypeError);
+  assert.equal(gateway.calls.length, 0);
+});
+
+interface Pages {
+  jobId?: string;
+  names?: string[];
+  sheets?: number[][];
+  url?: (object: string) => string;
+  pdf?: boolean;
+}
+
+/** A job that has made these pages. */
+function made({ jobId = "d1", names = ["out/1.jpg", "out/2.jpg", "out/3.jpg"], sheets, url, pdf }: Pages = {}): PreviewJob {
+  const pages = names.map((object, index) => ({
+    object,
+    pageNumber: sheets?.[index]?.[0] ?? index + 1,
+    pictureNumber: sheets?.[index]?.[1] ?? 0,
+    url: url?.(object) ?? "",
+  }));
+  const totalSheetCount = sheets === undefined ? 0 : 2;
+  const targetFormat = pdf === true ? PreviewOptions_TargetFormat.PDF : PreviewOptions_TargetFormat.UNSPECIFIED;
+  const result = { pages, totalSheetCount, targetFormat };
+  return create(PreviewJobSchema, { bucket: BUCKET, jobId, state: PreviewJob_State.SUCCESS, result });
+}
+
+const pageOf = (path: string): Buffer => Buffer.from(`content of ${path.split("?")[0]}`);
+const givesPages: Reply = (sent, response) => serveContent(pageOf(sent.path), sent, response);
+
+test("the pages of a job come as files that sort, and once", async () => {
+  const { client, gateway, storage } = await world(givesPages);
+  const job = made({ url: (object) => storage.url(object) });
+  const directory = join(await scratch(), "new", "pages");
+  const progress: Progress[] = [];
+  const files = await client.download(job, directory, { onProgress: (made) => progress.push(made) });
+  assert.deepEqual(files.map(({ name }) => name), ["page-0001.jpg", "page-0002.jpg", "page-0003.jpg"]);
+  for (const { path, bytes, page } of files) {
+    const content = await readFile(path);
+    assert.deepEqual([content.toString(), bytes], [`content of /${page.object}`, content.length]);
+  }
+  const bytes = files.reduce((sum, file) => sum + file.bytes, 0);
+  assert.deepEqual(progress.map(({ pagesDone }) => pagesDone), [0, 1, 2, 3]);
+  assert.deepEqual(progress.at(-1), { pagesDone: 3, pagesTotal: 3, bytes });
+  const manifest = JSON.parse(await readFile(join(directory, ".docpreview.json"), "utf8")) as object;
+  assert.deepEqual(manifest, { job_id: "d1", pages: Object.fromEntries(files.map((file) => [file.name, file.bytes])) });
+
+  await writeFile(files[1]?.path ?? "", "cut");
+  assert.deepEqual(await client.download(job, directory), files);
+  assert.equal(storage.sent.length, 4);
+  assert.equal(gateway.calls.length, 0);
+});
+
+test("a directory keeps nothing of another job, and all else that is in it", async () => {
+  const { client, storage } = await world(givesPages);
+  const outside = await scratch();
+  const directory = join(outside, "pages");
+  const url = (object: string): string => storage.url(object);
+  await client.download(made({ url }), directory);
+  await writeFile(join(directory, "notes.txt"), "mine");
+  await writeFile(join(directory, "page-0009.jpg.part"), "begun");
+  await client.download(made({ jobId: "d2", names: ["x/1.png"], url }), directory);
+  assert.deepEqual((await readdir(directory)).sort(), [".docpreview.json", "notes.txt", "page-0001.png"]);
+
+  await writeFile(join(outside, "page-0001.jpg"), "mine");
+  const forged = { job_id: "d9", pages: { "../page-0001.jpg": 4, "notes.txt": 4 } };
+  await writeFile(join(directory, ".docpreview.json"), JSON.stringify(forged));
+  await client.download(made({ jobId: "d2", names: ["x/1.png"], url }), directory);
+  assert.deepEqual([(await readdir(outside)).sort(), (await readdir(directory)).length], [["page-0001.jpg", "pages"], 3]);
+});
+
+test("names of files come from numbers, not from object keys", async () => {
+  const { client, storage } = await world(givesPages);
+  const url = (object: string): string => storage.url(encodeURIComponent(object));
+  const named = async (pages: Pages): Promise<string[]> =>
+    (await client.download(made({ ...pages, url }), await scratch())).map(({ name }) => name);
+  assert.deepEqual(await named({ names: ["../../etc/passwd", "a/..\\b.pn/g"] }), ["page-0001.jpg", "page-0002.jpg"]);
+  assert.deepEqual(await named({ names: ["a.pdf"], pdf: true }), ["document.pdf"]);
+  const names = ["1", "2", "3", "4"].map((name) => `${name}.png`);
+  const sheets = [[1, 1], [1, 2], [2, 1], [2, 2]];
+  assert.deepEqual(
+    await named({ names, sheets }),
+    ["sheet-01-page-001.png", "sheet-01-page-002.png", "sheet-02-page-001.png", "sheet-02-page-002.png"],
+  );
+  const unnumbered = [[1, 0], [1, 0], [2, 5], [2, 5]];
+  assert.deepEqual(
+    await named({ names, sheets: unnumbered }),
+    ["sheet-01-page-001.png", "sheet-01-page-002.png", "sheet-02-page-001.png", "sheet-02-page-002.png"],
+  );
+});
+
+test("addresses that are missing or refused are asked for again, for all pages at once", async () => {
+  const { client, gateway, storage } = await world((sent, response) => {
+    sent.path.startsWith("/fresh") ? givesPages(sent, response) : response.writeHead(403).end();
+  });
+  gateway.on("GetPreviewJob", () => made({ url: (object) => storage.url(`fresh/${object}`) }));
+  await client.download(made(), await scratch(), { pageUrlTtlMs: 2000 });
+  const [request] = gateway.asked("GetPreviewJob") as GetPreviewJobRequest[];
+  assert.deepEqual([gateway.calls.length, request?.pageUrlTtl?.seconds], [1, 2n]);
+  await client.download(made({ url: (object) => storage.url(object) }), await scratch());
+  assert.equal(gateway.calls.length, 2);
+});
+
+test("a page that stays refused, or has no address at all, is an error that tells no address", async () => {
+  const { client, gateway, storage } = await world((_, response) => response.writeHead(403).end() && undefined);
+  gateway.on("GetPreviewJob", () => made({ url: (object) => storage.url(object) }));
+  await assert.rejects(client.download(made(), await scratch()), (error) => {
+    return (error as Error).name === "PermissionDenied" && !(error as Error).message.includes("signature");
+  });
+  gateway.on("GetPreviewJob", () => made());
+  await assert.rejects(client.download(made(), await scratch()), { name: "PermissionDenied" });
+});
+
+test("a download that breaks off goes on where it stopped, in the same call and in the next", async () => {
+  const ranges: (string | undefined)[] = [];
+  let cuts = 1;
+  const { client, storage } = await world((sent, response) => {
+    ranges.push(sent.headers.range);
+    if (cuts-- > 0) {
+      const content = pageOf(sent.path);
+      response.writeHead(200, { "content-length": content.length }).write(content.subarray(0, 5), () => response.destroy());
+    } else {
+      return givesPages(sent, response);
+    }
+  });
+  const job = made({ names: ["out/1.jpg"], url: (object) => storage.url(object) });
+  const directory = await scratch();
+  const [file] = await client.download(job, directory);
+  assert.deepEqual(await readFile(file?.path ?? ""), pageOf("/out/1.jpg"));
+  assert.deepEqual(ranges, [undefined, "bytes=5-"]);
+
+  await rm(file?.path ?? "");
+  await writeFile(`${file?.path}.part`, pageOf("/out/1.jpg").subarray(0, 7));
+  await client.download(job, directory);
+  assert.deepEqual(await readFile(file?.path ?? ""), pageOf("/out/1.jpg"));
+  assert.equal(ranges.at(-1), "bytes=7-");
+
+  await rm(file?.path ?? "");
+  await writeFile(`${file?.path}.part`, "longer than the page can be, whatever it is");
+  await client.download(job, directory);
+  assert.deepEqual(await readFile(file?.path ?? ""), pageOf("/out/1.jpg"));
+});
+
+test("pages that came before a failure are not fetched again", async () => {
+  let broken = true;
+  const { client, storage } = await world((sent, response) => {
+    broken && sent.path.startsWith("/out/3") ? response.writeHead(404).end() : givesPages(sent, response);
+  });
+  const job = made({ url: (object) => storage.url(object) });
+  const directory = await scratch();
+  await assert.rejects(client.download(job, directory, { concurrency: 1 }), { name: "NotFound" });
+  broken = false;
+  await client.download(job, directory);
+  assert.equal(storage.sent.length, 4);
+});
+
+test("a job without pages is not downloaded", async () => {
+  const { client } = await world(givesPages);
+  await assert.rejects(client.download(running, await scratch()), { name: "FailedPrecondition" });
+  const failed = create(PreviewJobSchema, { jobId: "d1", state: PreviewJob_State.FAILED, failure: { message: "too large" } });
+  await assert.rejects(client.download(failed, await scratch()), { name: "FailedPrecondition", message: /FAILED: too large/ });
+});
+
+test("a preview goes from a file to its pages", async () => {
+  const { client, gateway, storage } = await world((sent, response) =>
+    sent.method === "PUT" ? takesParts(sent, response) : givesPages(sent, response),
+  );
+  takesUploads(gateway, storage, 100);
+  gateway.on("CreatePreviewJob", () => running);
+  gateway.on("WatchPreviewJob", () => [{ job: made({ url: (object) => storage.url(object) }) }]);
+  const directory = await scratch();
+  await writeFile(join(directory, "a.xlsx"), CONTENT);
+  const seen: PreviewJob_State[] = [];
+  const options = { request: { options: { quality: 80 } }, onJob: (job: PreviewJob) => seen.push(job.state) };
+  const { job, files } = await client.preview(join(directory, "a.xlsx"), BUCKET, join(directory, "pages"), options);
+  assert.deepEqual([job.jobId, files.length, seen], ["d1", 3, [PreviewJob_State.RUNNING, PreviewJob_State.SUCCESS]]);
+  const [created] = gateway.asked("CreatePreviewJob") as CreatePreviewJobRequest[];
+  assert.deepEqual([created?.inputObject, created?.options?.quality], ["in/0a1b.xlsx", 80]);
+  assert.equal(created?.output?.object, "out/${RequestToken}/sheet-${SheetID}/page-${Number}.jpg");
+});
+
+test("a preview checks its directory before anything is sent, and has no files when the job fails", async () => {
+  const { client, gateway, storage } = await world(takesParts);
+  takesUploads(gateway, storage, 100);
+  const directory = await scratch();
+  await writeFile(join(directory, "file"), "");
+  await assert.rejects(client.preview(CONTENT, BUCKET, join(directory, "file"), { object: "in/a.txt" }), { code: "EEXIST" });
+  assert.equal(gateway.calls.length, 0);
+  gateway.on("CreatePreviewJob", () => create(PreviewJobSchema, { ...running, state: PreviewJob_State.FAILED }));
+  gateway.on("WatchPreviewJob", () => [{ job: create(PreviewJobSchema, { ...running, state: PreviewJob_State.FAILED }) }]);
+  const { job, files } = await client.preview(CONTENT, BUCKET, join(directory, "pages"), { object: "in/a.txt" });
+  assert.deepEqual([job.state, files], [PreviewJob_State.FAILED, []]);
+  gateway.on("CreateUpload", () => {
+    throw failure(status.PERMISSION_DENIED, "NOT_PERMITTED");
+  });
+  await assert.rejects(client.upload(CONTENT, BUCKET, "in/a.txt"), { reason: "NOT_PERMITTED", retry: "never" });
+});

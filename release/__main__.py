@@ -1,0 +1,100 @@
+"""The rehearsal of a release, `make release-dry-run`: everything but the upload.
+
+It works on a clone of the commit, so that nothing which is not committed gets into a package.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from release import packages, versions
+from release.packages import PackageError, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Package(NamedTuple):
+    """What one upload takes: where it goes, the tools that make it, and the function that does."""
+
+    name: str
+    registry: str
+    tools: tuple[str, ...]
+    make: Callable[[Work], None]
+
+
+PACKAGES = (
+    Package("python", "PyPI", (), packages.python),
+    Package("chart", "the registry of images", ("helm",), packages.chart),
+    Package("go", "the tag clients/go/vVERSION", ("go", "git"), packages.go),
+    Package("typescript", "npm", ("node", "npm"), packages.typescript),
+    Package("rust", "crates.io", ("cargo",), packages.rust),
+    Package("java", "Maven Central", ("java", "mvn"), packages.java),
+)
+"""In the order of the uploads, docs/releasing.md."""
+
+
+def main() -> int:
+    """Make all packages, or those that are named; 1 when one fails, or, with `CI` set, cannot be made here."""
+    parser = argparse.ArgumentParser(prog="python -m release", description=__doc__)
+    parser.add_argument(
+        "--into", type=Path, default=versions.ROOT / "build" / "release", help="folder that is made anew"
+    )
+    parser.add_argument("packages", nargs="*", choices=[package.name for package in PACKAGES], metavar="PACKAGE")
+    options = parser.parse_args()
+    wrong = versions.problems()
+    for line in wrong:
+        print(f"VERSIONS DIFFER {line}", file=sys.stderr)
+    work = _clone(options.into)
+    made = [_made(package, work) for package in PACKAGES if not options.packages or package.name in options.packages]
+    _sum_up(work.out)
+    return 1 if wrong or not all(made) else 0
+
+
+def _clone(out: Path) -> Work:
+    shutil.rmtree(out, ignore_errors=True)
+    source = out / "source"
+    git = ("git", "-C", str(versions.ROOT))
+    subprocess.run([*git, "clone", "--quiet", str(versions.ROOT), str(source)], check=True)  # noqa: S603 - our own
+    changed = subprocess.run([*git, "status", "--porcelain"], check=True, capture_output=True).stdout  # noqa: S603
+    if changed:
+        print("what is not committed is in no package: this is a rehearsal of the last commit", file=sys.stderr)
+    return Work(source, out, versions.version(source))
+
+
+def _made(package: Package, work: Work) -> bool:
+    missing = [tool for tool in package.tools if shutil.which(tool) is None]
+    if missing:
+        print(f"{package.name:12} NOT MADE: {', '.join(missing)} is not on the PATH", file=sys.stderr)
+        return not os.environ.get("CI")
+    begin = time.monotonic()
+    folder = work.out / package.name
+    folder.mkdir()
+    try:
+        package.make(work._replace(out=folder))
+    except PackageError as error:
+        print(f"{package.name:12} FAILED: {error}", file=sys.stderr)
+        return False
+    print(f"{package.name:12} {work.version}, for {package.registry}: {time.monotonic() - begin:.0f} s", flush=True)
+    return True
+
+
+def _sum_up(out: Path) -> None:
+    """The files that would be uploaded, with their sizes, and their hashes in a file."""
+    files = [path for package in PACKAGES for path in sorted((out / package.name).glob("*")) if path.is_file()]
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(out)}\n" for path in files]
+    (out / "SHA256SUMS").write_text("".join(lines))
+    for path in files:
+        print(f"{path.stat().st_size / 1024:10,.0f} KiB  {path.relative_to(out)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

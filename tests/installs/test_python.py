@@ -1,0 +1,289 @@
+"""Python, installed from outside: by the lines of the READMEs, as published, and beside what callers have."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from packaging.requirements import Requirement
+
+from docpreview_emulator import Emulator
+from tests.conformance.world import World
+from tests.integration.conftest import BUCKET
+from tests.packaging.project import DISTRIBUTIONS, ROOT, lowest_of, pyproject
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+README = (ROOT / "clients" / "python" / "README.md").read_text()
+PROGRAM = re.search(r"^```python\n(import asyncio\n.*?)^```", README, re.MULTILINE | re.DOTALL)
+IMPORTS = """
+import google.protobuf, importlib, pkgutil
+import docpreview.v1
+for module in pkgutil.iter_modules(docpreview.v1.__path__):
+    importlib.import_module(f"docpreview.v1.{module.name}")
+from docpreview.v1.error_reason_pb2 import ErrorReason, retry
+from docpreview.v1.preview_job_pb2 import PreviewJob
+assert PreviewJob.FromString(PreviewJob(job_id="x").SerializeToString()).job_id == "x"
+assert all(value.GetOptions().Extensions[retry] for value in ErrorReason.DESCRIPTOR.values if value.number)
+print(google.protobuf.__version__)
+"""
+
+
+class Environment(NamedTuple):
+    """A virtual environment outside of the tree, without anything of the one that the tests run in."""
+
+    path: Path
+
+    def run(self, command: str, *words: object, cwd: Path, status: int = 0) -> str:
+        """What a command of it prints."""
+        done = subprocess.run(
+            [str(self.path / "bin" / command), *map(str, words)],
+            cwd=cwd,
+            env=clean_variables(),
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == status, f"{command} {words}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        return done.stdout + done.stderr
+
+    def python(self, code: str) -> str:
+        return self.run("python", "-W", "error", "-c", code, cwd=self.path)
+
+    def size(self) -> tuple[int, float]:
+        """Its distributions without pip and setuptools, and their megabytes."""
+        (packages,) = self.path.glob("lib/python3*/site-packages")
+        names = [one.name for one in packages.glob("*.dist-info") if not re.match("pip-|setuptools-", one.name)]
+        files = (
+            one for one in packages.rglob("*") if one.is_file() and not re.match("pip|setuptools", _top(one, packages))
+        )
+        return len(names), sum(one.stat().st_size for one in files) / 1e6
+
+
+def _top(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).parts[0]
+
+
+def clean_variables() -> dict[str, str]:
+    """Variables without those that lead into the checkout."""
+    return {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
+
+
+def uv(*words: object, cwd: Path) -> str:
+    """What uv prints; it must succeed. Packages come from the registry, ours from the folder of wheels only."""
+    program = Path(sys.executable).with_name("uv")
+    command = [str(program), *map(str, words)]
+    done = subprocess.run(command, cwd=cwd, env=clean_variables(), check=False, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The three wheels, as they would be published."""
+    folder = tmp_path_factory.mktemp("wheels")
+    for source, _ in DISTRIBUTIONS.values():
+        command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+        subprocess.run(command, cwd=source, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone of this checkout, with what is not committed yet."""
+    folder = tmp_path_factory.mktemp("checkout")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],  # noqa: S607 - on the PATH
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes((ROOT / name).read_bytes())
+    return folder
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Environment:
+    """An environment with nothing in it but pip."""
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
+    return Environment(tmp_path / "venv")
+
+
+def installed(folder: Path, wheels: Path, *wanted: str, options: tuple[str, ...] = ()) -> Environment:
+    """A new environment with these requirements, made by uv, which is quick."""
+    environment = folder / "venv"
+    uv("venv", "--quiet", "--python", sys.executable, environment, cwd=folder)
+    python = ("--python", environment / "bin" / "python", "--find-links", wheels)
+    uv("pip", "install", "--quiet", *python, *options, *wanted, cwd=folder)
+    return Environment(environment)
+
+
+def lines(readme: str) -> list[str]:
+    """The commands of a README that install from a checkout."""
+    return re.findall(r"^ *(?:\$ )?(pip install \./.*?)(?: +#.*)?$", (ROOT / readme).read_text(), re.MULTILINE)
+
+
+async def run_program(environment: Environment, text: str) -> str:
+    """What a program prints that has been written for the README's gateway, bucket and document."""
+    async with Emulator() as emulator, World(emulator, {}) as world:
+        await world.prepare("upload", {"document": "seven-pages.pdf", "as": "a.pdf"})
+        for there, here in (
+            ("dns:///docpreview:50051", world.target),
+            ("docs-1250000000", BUCKET),
+            ("a.pptx", "a.pdf"),
+        ):
+            assert there in text
+            text = text.replace(there, here)
+        return await asyncio.to_thread(environment.python, text)
+
+
+async def run_command(environment: Environment, folder: Path) -> list[str]:
+    """The names of the pages that the command `docpreview preview` has brought home."""
+    async with Emulator() as emulator, World(emulator, {}) as world:
+        await world.prepare("upload", {"document": "seven-pages.pdf", "as": "a.pdf"})
+        words = ("--target", world.target, "preview", BUCKET, "a.pdf", "--directory", folder / "pages")
+        await asyncio.to_thread(environment.run, "docpreview", *words, cwd=folder)
+    pages = sorted((folder / "pages").glob("page-*"))
+    assert all(page.read_bytes().startswith(b"\xff\xd8") for page in pages)
+    return [page.name for page in pages]
+
+
+def program() -> str:
+    assert PROGRAM is not None, "the README has no program that begins with `import asyncio`"
+    return PROGRAM[1]
+
+
+@pytest.mark.parametrize(
+    ("readme", "count"),
+    [("protos/README.md", 1), ("clients/python/README.md", 2), ("README.md", 1)],
+)
+def test_every_line_of_a_readme_installs_from_a_checkout_with_plain_pip(
+    readme: str, count: int, checkout: Path, empty: Environment
+) -> None:
+    """Into an empty environment; what is there then agrees with itself."""
+    found = lines(readme)
+    assert len(found) >= count
+    for line in found:
+        words = [word.strip("'\"") for word in line.split()[2:]]
+        empty.run("python", "-m", "pip", "install", "--quiet", *words, cwd=checkout)
+        empty.run("python", "-m", "pip", "check", cwd=checkout)
+
+
+def test_uv_takes_the_contract_from_the_workspace_by_itself(checkout: Path, tmp_path: Path) -> None:
+    """`uv pip install ./clients/python` is enough."""
+    uv("venv", "--quiet", "--python", sys.executable, tmp_path / "venv", cwd=checkout)
+    python = tmp_path / "venv" / "bin" / "python"
+    uv("pip", "install", "--quiet", "--python", python, "./clients/python", cwd=checkout)
+    assert "version" in Environment(tmp_path / "venv").python("import docpreview_client; print('version')")
+
+
+async def test_the_readmes_program_runs_with_the_published_client_in_an_empty_environment(
+    empty: Environment, wheels: Path
+) -> None:
+    """By pip, from the wheels; it prints the addresses of all pages."""
+    empty.run("python", "-m", "pip", "install", "--quiet", "--find-links", wheels, "docpreview-client", cwd=wheels)
+    count, megabytes = empty.size()
+    print(f"docpreview-client: {count} distributions, {megabytes:.0f} MB")  # noqa: T201 - part of the evidence
+    assert count <= 6
+    assert megabytes < 40
+    assert (await run_program(empty, program())).count("q-signature=") == 7
+    refused = empty.run("docpreview", "--help", cwd=wheels, status=2)
+    assert 'pip install "docpreview-client[cli]"' in refused
+
+
+async def test_the_command_of_the_published_client_brings_pages_home(empty: Environment, wheels: Path) -> None:
+    """With the extra `cli`."""
+    wanted = "docpreview-client[cli]"
+    empty.run("python", "-m", "pip", "install", "--quiet", "--find-links", wheels, wanted, cwd=wheels)
+    count, megabytes = empty.size()
+    print(f"docpreview-client[cli]: {count} distributions, {megabytes:.0f} MB")  # noqa: T201 - part of the evidence
+    assert "docpreview 0" in empty.run("docpreview", "--version", cwd=wheels)
+    assert await run_command(empty, empty.path.parent) == [f"page-{number:04d}.jpg" for number in range(1, 8)]
+
+
+async def test_client_and_command_run_on_the_lowest_versions_that_they_admit(tmp_path: Path, wheels: Path) -> None:
+    """Of each of their requirements."""
+    project = pyproject("docpreview-client")["project"]
+    named = map(Requirement, (*project["dependencies"], *project["optional-dependencies"]["cli"]))
+    lowest = [f"{one.name}=={lowest_of(one)}" for one in named]
+    environment = installed(tmp_path, wheels, "docpreview-client[cli]", *lowest)
+    code = "import importlib.metadata as m; print(m.version('grpcio'), m.version('protobuf'))"
+    assert environment.python(code).split() == ["1.63.0", "5.26.0"]
+    assert (await run_program(environment, program())).count("q-signature=") == 7
+    assert len(await run_command(environment, tmp_path)) == 7
+
+
+@pytest.mark.parametrize("protobuf", ["==5.26.0", "<6", "<7", "<8"])
+def test_the_stubs_run_on_every_major_version_of_protobuf(protobuf: str, tmp_path: Path, wheels: Path) -> None:
+    """All modules, with the option that tells what to do about an error."""
+    environment = installed(tmp_path, wheels, "docpreview-protos[grpc]", f"protobuf{protobuf}")
+    highest = re.search(r"\d+", protobuf)
+    assert highest is not None
+    assert int(environment.python(IMPORTS).partition(".")[0]) == int(highest[0]) - ("<" in protobuf)
+
+
+async def test_the_client_lives_beside_celery_and_django(tmp_path: Path, wheels: Path) -> None:
+    """Installed for real."""
+    environment = installed(tmp_path, wheels, "docpreview-client[cli]", "celery[redis]", "django")
+    uv("pip", "check", "--python", environment.path / "bin" / "python", cwd=tmp_path)
+    environment.run("python", "-c", "import celery, django, docpreview_client", cwd=tmp_path)
+    assert (await run_program(environment, program())).count("q-signature=") == 7
+
+
+@pytest.mark.parametrize(
+    ("neighbour", "python"),
+    [
+        ("tensorflow==2.18.*", "3.11"),  # protobuf below 6
+        ("tensorflow", "3.12"),
+        ("streamlit==1.40.*", "3.11"),  # protobuf below 6
+        ("streamlit", "3.12"),
+        ("celery[redis]", "3.13"),
+        ("django", "3.13"),
+        ("opentelemetry-exporter-otlp", "3.11"),
+        ("google-cloud-storage", "3.11"),
+    ],
+)
+def test_a_resolver_finds_versions_for_the_client_and_what_callers_have(
+    neighbour: str, python: str, tmp_path: Path, wheels: Path
+) -> None:
+    """Without installing them; with ours as they would be published."""
+    (tmp_path / "wanted.txt").write_text(f"docpreview-client[cli]\n{neighbour}\n")
+    options = ("--quiet", "--no-sources", "--find-links", wheels, "--python-version", python, "--no-header")
+    found = uv("pip", "compile", *options, "wanted.txt", cwd=tmp_path)
+    assert "docpreview-protos==" in found
+    assert f"{re.split(r'[=[]', neighbour)[0]}==" in found
+
+
+def test_a_resolver_finds_versions_for_the_contract_on_the_oldest_python(tmp_path: Path, wheels: Path) -> None:
+    """Python 3.9, with gRPC."""
+    (tmp_path / "wanted.txt").write_text("docpreview-protos[grpc]\n")
+    options = ("--quiet", "--no-sources", "--find-links", wheels, "--python-version", "3.9", "--no-header")
+    assert "grpcio==" in uv("pip", "compile", *options, "wanted.txt", cwd=tmp_path)
+
+
+def test_the_gateway_needs_no_client_and_its_emulator_says_what_it_lacks(tmp_path: Path, wheels: Path) -> None:
+    """Without the extra `emulator`."""
+    environment = installed(tmp_path, wheels, "docpreview-gateway")
+    environment.python("import importlib.util as u; assert u.find_spec('docpreview_client') is None")
+    environment.run("docpreview-gateway", "--help", cwd=tmp_path)
+    refused = environment.run("docpreview-emulator", "serve", "--port", "0", cwd=tmp_path, status=1)
+    assert 'pip install "docpreview-gateway[emulator]"' in refused
+
+
+def test_the_fixture_of_an_installed_emulator_works_in_a_project_of_its_own(tmp_path: Path, wheels: Path) -> None:
+    """By its entry point: pytest finds the plugin."""
+    environment = installed(tmp_path, wheels, "docpreview-gateway[emulator]", "pytest")
+    (tmp_path / "test_it.py").write_text(
+        "def test_it(docpreview_emulator):\n    assert docpreview_emulator.url.startswith('http://127.0.0.1:')\n"
+    )
+    assert "1 passed" in environment.run("pytest", "-q", "test_it.py", cwd=tmp_path)

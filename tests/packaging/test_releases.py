@@ -1,0 +1,77 @@
+"""What a release is made of: one version everywhere, and a document that names every package."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from release import __main__ as rehearsal
+from release import versions
+from tests.packaging.project import ROOT, run, tool, tracked_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DOCUMENT = ROOT / "docs" / "releasing.md"
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The files that have a version, in a folder of their own."""
+    for name in {place.path for place in versions.PLACES}:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def test_all_packages_have_the_same_version() -> None:
+    """`python -m release.versions` lists them, and sets another one."""
+    assert versions.problems() == []
+
+
+@pytest.mark.parametrize("place", versions.PLACES, ids=lambda place: f"{place.path} {place.pattern[:20]}")
+def test_a_package_of_another_version_is_found(copy: Path, place: versions.Place) -> None:
+    text = (copy / place.path).read_text()
+    match = re.search(place.pattern, text, re.MULTILINE)
+    assert match is not None
+    (copy / place.path).write_text(f"{text[: match.start(1)]}9.9.9{text[match.end(1) :]}")
+    assert versions.problems(copy) != []
+
+
+def test_a_new_version_is_written_into_every_place(copy: Path) -> None:
+    """And nothing else is changed."""
+    before = versions.version(copy)
+    versions.write("10.20.30", copy)
+    assert versions.problems(copy) == []
+    assert versions.version(copy) == "10.20.30"
+    versions.write(before, copy)
+    assert all((copy / place.path).read_text() == (ROOT / place.path).read_text() for place in versions.PLACES)
+
+
+def test_every_manifest_of_a_package_has_its_place() -> None:
+    """A package that is added to the repository gets its version with the others."""
+    manifests = {"pyproject.toml", "package.json", "Cargo.toml", "pom.xml", "Chart.yaml"}
+    tracked = {str(path.relative_to(ROOT)) for path in tracked_files() if path.name in manifests}
+    assert tracked == {place.path for place in versions.PLACES if place.path.rpartition("/")[2] in manifests}
+
+
+def test_the_document_names_every_package_of_the_rehearsal() -> None:
+    """In the order of the uploads."""
+    text = DOCUMENT.read_text()
+    places = [text.index(f"`{package.name}`") for package in rehearsal.PACKAGES]
+    assert places == sorted(places)
+
+
+def test_the_rehearsal_names_the_tools_that_are_missing_and_fails_in_ci(tmp_path: Path) -> None:
+    """What cannot be made here is said aloud."""
+    git = shutil.which("git")
+    assert git is not None
+    (tmp_path / "git").symlink_to(git)
+    bare = {name: value for name, value in os.environ.items() if name != "CI"} | {"PATH": str(tmp_path)}
+    for environment, status in ((bare, 0), (bare | {"CI": "true"}, 1)):
+        done = run(tool("python"), "-m", "release", "--into", tmp_path / "out", "chart", cwd=ROOT, env=environment)
+        assert (done.returncode, done.stderr.count("NOT MADE: helm is not on the PATH")) == (status, 1), done.stderr

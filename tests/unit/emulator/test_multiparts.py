@@ -1,0 +1,148 @@
+"""Multipart uploads over the wire, and what an object keeps of the request that brought it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import crcmod
+import pytest
+
+from docpreview_emulator import Emulator
+
+from .cloud_client import BUCKET, COS_HOST, REGION, Cloud, Reply
+from .conftest import QUICK
+
+MIB = 1024 * 1024
+LARGE, SMALL = bytes(range(256)) * 4096, b"the end"
+crc64 = crcmod.mkCrcFun(0x142F0E1EBA9EA3693, initCrc=0, xorOut=2**64 - 1, rev=True)
+
+
+async def begin(cloud: Cloud, key: str = "k", **headers: str) -> str:
+    reply = await cloud.send("POST", f"/{key}", host=COS_HOST, params={"uploads": ""}, headers=headers, body=b"")
+    assert (reply.status, reply.xml.tag) == (200, "InitiateMultipartUploadResult"), reply.body
+    assert (reply.text("Bucket"), reply.text("Key")) == (BUCKET, key)
+    return reply.text("UploadId")
+
+
+async def put(cloud: Cloud, upload: str, number: int, data: bytes) -> Reply:
+    params = {"partNumber": str(number), "uploadId": upload}
+    return await cloud.send("PUT", "/k", host=COS_HOST, params=params, body=data)
+
+
+async def complete(cloud: Cloud, upload: str, parts: Sequence[tuple[int, str]], **headers: str) -> Reply:
+    listed = "".join(f"<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>" for number, etag in parts)
+    body = f"<CompleteMultipartUpload>{listed}</CompleteMultipartUpload>".encode()
+    sent = {"content-type": "application/xml", **headers}
+    return await cloud.send("POST", "/k", host=COS_HOST, params={"uploadId": upload}, headers=sent, body=body)
+
+
+async def test_parts_become_one_object_in_the_order_of_their_numbers(emulator: Emulator, cloud: Cloud) -> None:
+    """Type and metadata are those of the begin. A part that is put again is replaced."""
+    upload = await begin(cloud, **{"content-type": "x/y", "x-cos-meta-docpreview-upload": "0f"})
+    await put(cloud, upload, 1, b"replaced")
+    second = await put(cloud, upload, 2, SMALL)
+    first = await put(cloud, upload, 1, LARGE)
+    assert second.headers["x-cos-hash-crc64ecma"] == str(crc64(SMALL))
+    listed = await cloud.send("GET", "/k", host=COS_HOST, params={"uploadId": upload})
+    assert listed.texts("Part/Size") == [str(len(LARGE)), str(len(SMALL))]
+    assert listed.texts("Part/ETag") == [first.headers["ETag"], second.headers["ETag"]]
+    params = {"uploadId": upload, "max-parts": "1", "part-number-marker": "1"}
+    paged = await cloud.send("GET", "/k", host=COS_HOST, params=params)
+    assert (paged.texts("Part/PartNumber"), paged.text("IsTruncated")) == (["2"], "false")
+    made = await complete(cloud, upload, [(1, first.headers["ETag"]), (2, second.headers["ETag"].strip('"'))])
+    assert (made.status, made.xml.tag, made.text("Key")) == (200, "CompleteMultipartUploadResult", "k")
+    assert made.text("ETag").endswith('-2"')
+    assert emulator.get_object(BUCKET, REGION, "k") == LARGE + SMALL
+    head = await cloud.send("HEAD", "/k", host=COS_HOST)
+    assert head.headers["ETag"] == made.text("ETag")
+    assert head.headers["x-cos-hash-crc64ecma"] == str(crc64(LARGE + SMALL))
+    assert (head.headers["Content-Type"], head.headers["x-cos-meta-docpreview-upload"]) == ("x/y", "0f")
+    gone = await complete(cloud, upload, [(1, first.headers["ETag"])])
+    assert (gone.status, gone.text("Code")) == (404, "NoSuchUpload")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "sizes", "code"),
+    [
+        ((2, 1), (MIB, MIB), "InvalidPartOrder"),
+        ((1, 1), (MIB, MIB), "InvalidPartOrder"),
+        ((1, 3), (MIB, MIB), "InvalidPart"),
+        ((2, 3), (MIB, MIB), "InvalidPart"),
+        ((1, 2), (MIB - 1, MIB), "EntityTooSmall"),
+        ((), (), "InvalidPart"),
+    ],
+)
+async def test_a_completion_that_breaks_the_clouds_rules_is_refused(
+    cloud: Cloud, numbers: tuple[int, ...], sizes: tuple[int, ...], code: str
+) -> None:
+    """Parts in ascending order from 1 without gaps, of at least 1 MiB but the last."""
+    upload = await begin(cloud)
+    etags = [
+        (number, (await put(cloud, upload, number, bytes(size))).headers["ETag"])
+        for number, size in zip(numbers, sizes, strict=True)
+    ]
+    refused = await complete(cloud, upload, etags)
+    assert (refused.status, refused.text("Code")) == (400, code)
+
+
+async def test_a_part_that_was_not_put_or_has_another_etag_is_invalid(cloud: Cloud) -> None:
+    """InvalidPart."""
+    upload = await begin(cloud)
+    etag = (await put(cloud, upload, 1, LARGE)).headers["ETag"]
+    for parts in ([(1, '"0"')], [(1, etag), (2, etag)]):
+        assert (await complete(cloud, upload, parts)).text("Code") == "InvalidPart"
+
+
+async def test_an_aborted_upload_is_gone_with_its_files(cloud: Cloud, tmp_path: Path) -> None:
+    """Its id is known no more."""
+    upload = await begin(cloud)
+    await put(cloud, upload, 1, LARGE)
+    aborted = await cloud.send("DELETE", "/k", host=COS_HOST, params={"uploadId": upload})
+    assert aborted.status == 204
+    assert (await put(cloud, upload, 1, LARGE)).text("Code") == "NoSuchUpload"
+    assert (await cloud.send("DELETE", "/k", host=COS_HOST, params={"uploadId": upload})).status == 404
+    sizes = [path.stat().st_size for path in (tmp_path / "data" / "objects").iterdir()]
+    assert len(LARGE) not in sizes
+
+
+async def test_an_upload_belongs_to_its_key_and_part_numbers_have_bounds(cloud: Cloud) -> None:
+    """1 to 10000."""
+    upload = await begin(cloud, "other")
+    assert (await put(cloud, upload, 1, LARGE)).text("Code") == "NoSuchUpload"
+    upload = await begin(cloud)
+    for number in (0, 10_001):
+        assert (await put(cloud, upload, number, SMALL)).text("Code") == "InvalidArgument"
+
+
+async def test_an_object_is_not_overwritten_where_the_request_forbids_it(emulator: Emulator, cloud: Cloud) -> None:
+    """By a put, when an upload begins and when it ends."""
+    forbid = {"x-cos-forbid-overwrite": "true"}
+    upload = await begin(cloud, **forbid)
+    etag = (await put(cloud, upload, 1, LARGE)).headers["ETag"]
+    assert (await cloud.send("PUT", "/k", host=COS_HOST, headers=forbid, body=b"old")).status == 200
+    for refused in (
+        await cloud.send("PUT", "/k", host=COS_HOST, headers=forbid, body=b"new"),
+        await cloud.send("POST", "/k", host=COS_HOST, params={"uploads": ""}, headers=forbid, body=b""),
+        await complete(cloud, upload, [(1, etag)], **forbid),
+    ):
+        assert (refused.status, refused.text("Code")) == (409, "FileAlreadyExists")
+    assert emulator.get_object(BUCKET, REGION, "k") == b"old"
+    assert (await complete(cloud, upload, [(1, etag)])).status == 200
+
+
+async def test_an_upload_survives_a_restart(tmp_path: Path) -> None:
+    """As objects do."""
+    async with Emulator(tmp_path, settings=QUICK) as emulator, Cloud(emulator.url) as cloud:
+        upload = await begin(cloud)
+        etag = (await put(cloud, upload, 1, LARGE)).headers["ETag"]
+    async with Emulator(tmp_path, settings=QUICK) as emulator, Cloud(emulator.url) as cloud:
+        assert (await complete(cloud, upload, [(1, etag)])).status == 200
+        assert emulator.get_object(BUCKET, REGION, "k") == LARGE
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 1_000_001])
+async def test_the_checksum_of_an_object_is_the_clouds(cloud: Cloud, size: int) -> None:
+    """CRC-64/ECMA-182, as the vendor's SDKs compute it."""
+    data = (bytes(range(251)) * (size // 251 + 1))[:size]
+    put = await cloud.put("k", data)
+    head = await cloud.send("HEAD", "/k", host=COS_HOST)
+    assert put.headers["x-cos-hash-crc64ecma"] == head.headers["x-cos-hash-crc64ecma"] == str(crc64(data))
