@@ -7,6 +7,9 @@ the remainder is left. So all the work is shifts of large integers, which Python
 from functools import cache
 
 _BITS = 64
+_PIECE = 256 * 1024
+"""Bytes of an integer that fits into a processor's cache."""
+
 _ONES = (1 << _BITS) - 1
 _POLYNOMIAL = (1 << _BITS) | 0x42F0E1EBA9EA3693
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -20,9 +23,11 @@ class Crc64:
 
     def update(self, data: bytes) -> None:
         """Append."""
-        length = 8 * len(data)
-        dividend = int.from_bytes(data.translate(_REVERSED), "big") << _BITS
-        self._remainder = _modulo(dividend ^ (self._remainder << length), length + _BITS)
+        for at in range(0, len(data), _PIECE):
+            piece = data[at : at + _PIECE]
+            length = 8 * len(piece)
+            dividend = int.from_bytes(piece.translate(_REVERSED), "big") << _BITS
+            self._remainder = _modulo(dividend ^ (self._remainder << length), length + _BITS)
 
     @property
     def decimal(self) -> str:

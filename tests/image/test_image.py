@@ -146,10 +146,10 @@ def test_the_charts_emulator_installation_renders_a_document(
             with running(gateway, tmp_path, installed.run("Pod", "-test")) as test:
                 assert test.ended(within=60)
             assert test.log.read_text() == "No jobs.\n"
-            preview = ("preview", BUCKET, "a.pdf", "--directory", "/tmp/pages")  # noqa: S108 - in the container
+            preview = ("preview", "a.pdf", "--bucket", BUCKET, "--pages", "/tmp/pages")  # noqa: S108 - in the container
             done = served.exec("/opt/docpreview/bin/docpreview", *preview, "--timeout", "60")
             assert done.returncode == 0, done
-            pages = served.exec(PYTHON, "-c", "import os; print(len(os.listdir('/tmp/pages')))")
+            pages = served.exec(PYTHON, "-c", "import glob; print(len(glob.glob('/tmp/pages/*')))")
             assert pages.stdout.strip() == "7"
 
 

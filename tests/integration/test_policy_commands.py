@@ -112,6 +112,37 @@ def test_policy_explain_lists_each_rule_and_exits_by_the_decision(
 
 
 @pytest.mark.parametrize(
+    ("caller", "more", "allowed", "message"),
+    [
+        ("shop", (), True, f"callers.shop.uploads[{BUCKET}] names {BUCKET}"),
+        ("shop", ("--object", "shop/${UploadId}.pdf"), True, f"uploads[{BUCKET}].prefixes 'shop/' covers it"),
+        ("shop", ("--object", "in/a.pdf"), False, f"uploads[{BUCKET}].prefixes has no prefix that covers it"),
+        ("shop", ("--content-length", "52428800"), True, f"uploads[{BUCKET}].max_bytes is 52428800"),
+        ("shop", ("--content-length", "52428801"), False, "is 52428800, and the content has 52428801"),
+        ("shop", ("--content-type", "application/pdf"), True, f"uploads[{BUCKET}].types names application/pdf"),
+        ("shop", ("--content-type", "text/html"), False, f"uploads[{BUCKET}].types does not name text/html"),
+        ("archive", (), False, "callers.archive.methods does not name CreateUpload"),
+        ("archive", (), False, "callers.archive.uploads does not name"),
+    ],
+)
+def test_policy_explain_tells_what_a_caller_may_upload(
+    config: Path, caller: str, more: tuple[str, ...], *, allowed: bool, message: str
+) -> None:
+    """By bucket, key, length and type."""
+    asked = ("--caller", caller, "--method", "CreateUpload", "--bucket", BUCKET, *more, "--config", str(config))
+    code, output = run("policy", "explain", *asked)
+    assert message in output
+    assert code == (0 if allowed else 1)
+
+
+def test_policy_explain_refuses_the_length_of_what_is_no_upload(config: Path) -> None:
+    """It would decide nothing."""
+    asked = ("--caller", "shop", "--method", "GetPreviewJob", "--bucket", BUCKET, "--config", str(config))
+    code, output = run("policy", "explain", *asked, "--content-length", "1")
+    assert (code, "CreateUpload does" in output) == (2, True)
+
+
+@pytest.mark.parametrize(
     ("caller", "more", "given", "message"),
     [
         ("shop", (), True, f"outputs[{BUCKET}].prefixes 'previews/shop/' covers it"),
@@ -167,6 +198,7 @@ def test_policy_explain_needs_a_bucket_for_methods_on_a_bucket_only(config: Path
         ("GetPreviewJob", "hidden: NOT_FOUND (JOB_NOT_FOUND), as if there were none"),
         ("WaitPreviewJob", "hidden: NOT_FOUND"),
         ("WatchPreviewJob", "hidden: NOT_FOUND"),
+        ("WatchPreviewJobs", "hidden: their ids get the error JOB_NOT_FOUND"),
         ("BatchGetPreviewJobs", "hidden: their ids are among missing_job_ids"),
         ("ListPreviewJobs", "hidden: the list leaves them out"),
     ],
@@ -259,6 +291,15 @@ def test_check_config_reads_the_policy_as_serve_would(config: Path) -> None:
             f"callers.shop.buckets[{BUCKET}].input_prefixes: 'shop/../' covers nothing",
         ),
         (
+            {"uploads": [{"bucket": BUCKET, "prefixes": ["shop/../"]}]},
+            f"callers.shop.uploads[{BUCKET}].prefixes: 'shop/../' covers nothing",
+        ),
+        (
+            {"uploads": [{"bucket": BUCKET, "prefixes": ["shop/"]}], "methods": ["GetPreviewJob"]},
+            "callers.shop.uploads: has no effect, because callers.shop.methods does not name CreateUpload",
+        ),
+        ({"uploads": [{"bucket": BUCKET, "prefixes": ["shop/"]}], "methods": ["CreateUpload", "CompleteUpload"]}, ""),
+        (
             {"options": {"force": {"page_ranges": "1-20"}, "max_pages": 10}},
             "a create without options of its own is refused: options.page_ranges must select at most 10 pages",
         ),
@@ -275,7 +316,14 @@ def test_check_config_reads_the_policy_as_serve_would(config: Path) -> None:
             "a create without options of its own is refused: options.target_format must be an image format",
         ),
         ({"options": {"at_most": {"image_dpi": 150}}}, ""),
-        ({"options": {"force": {"image_dpi": 300}, "at_most": {"image_dpi": 150}}, "methods": ["GetPreviewJob"]}, ""),
+        (
+            {
+                "options": {"force": {"image_dpi": 300}, "at_most": {"image_dpi": 150}},
+                "methods": ["GetPreviewJob"],
+                "uploads": [],
+            },
+            "",
+        ),
     ],
 )
 def test_check_config_warns_of_what_cannot_work(
@@ -576,3 +624,16 @@ def test_an_open_configuration_is_accepted_on_loopback_or_when_it_says_so(
     """Other addresses need a policy with TLS, or an explicit setting."""
     config.write_text(json.dumps(json.loads(config.read_text()) | change))
     assert run("check-config", "--config", str(config))[0] == 0
+
+
+def test_policy_explain_shows_a_forced_watermark(config: Path, tmp_path: Path) -> None:
+    """With its image and its place."""
+    text = (EXAMPLES / "policy.yaml").read_text()
+    old = "force: {image_params: watermark/2/text/U0hPUA}"
+    assert old in text
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(text.replace(old, "force: {watermark: {image: {object: brand/logo.png}, dx: 5}}"))
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"policy": {"file": str(policy)}}))
+    asked = ("--caller", "shop", "--method", "CreatePreviewJob", "--bucket", BUCKET, "--config", str(config))
+    _, output = run("policy", "explain", *asked)
+    assert 'options.force sets watermark: {image { object: "brand/logo.png" } dx: 5}, whatever' in output

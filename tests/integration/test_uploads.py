@@ -114,7 +114,7 @@ async def test_a_put_with_another_header_is_refused_by_the_cloud(
     world: Uploading, header: str, value: str | None
 ) -> None:
     """All headers of the part are signed. Through the emulator's own address the host is in the path."""
-    upload = await world.begin(DATA, content_md5=md5(DATA))
+    upload = await world.begin(DATA, "in/a.pdf", content_md5=md5(DATA))
     (part,) = upload.parts
     if header == "host":
         part.url = part.url.replace(part.headers["host"], str(value))
@@ -306,3 +306,23 @@ async def test_an_upload_is_audited_without_its_address_key_or_token(
     assert log.count(b'"outcome":"UPLOAD_INCOMPLETE"') == 1
     for secret in (upload.upload_token, upload.object, "confidential", "q-signature", upload.parts[0].url):
         assert secret.encode() not in log
+
+
+async def test_a_put_whose_reply_was_lost_can_be_repeated(world: Uploading) -> None:
+    """The library of the test does it by itself. Under a fixed key it is refused, and the MD5 completes the upload."""
+    for key, status in (("in/${UploadId}.pdf", 200), ("in/fixed.pdf", 409)):
+        upload = await world.begin(DATA, key, content_md5=md5(DATA))
+        world.emulator.add_fault("drop_after", "object")
+        assert (await world.put(upload.parts[0], DATA))[0] == status
+        assert (await world.complete(upload, [f'"{md5(DATA).hex()}"'])).content_length == len(DATA)
+
+
+async def test_uploads_are_limited_by_the_rates_of_their_caller(policy: Policy) -> None:
+    """As every method is."""
+    policy.callers["shop"]["method_rates"] = {"CreateUpload": {"per_second": 0.01, "burst": 1}}
+    policy.write()
+    async with uploading(policy={"file": str(policy.path)}) as world:
+        world.token = policy.tokens["shop"]
+        await world.begin(DATA, "in/shop/${UploadId}.pdf")
+        code, reason, _ = await refused(world.begin(DATA, "in/shop/${UploadId}.pdf"))
+        assert (code, reason) == ("RESOURCE_EXHAUSTED", "RATE_LIMITED")

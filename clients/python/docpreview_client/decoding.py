@@ -21,7 +21,7 @@ _REQUEST_ID_KEY: Final = "x-request-id"
 _BY_REASON: Final[dict[str, type[errors.DocPreviewError]]] = {
     "CREATE_OUTCOME_UNKNOWN": errors.OutcomeUnknown,
     "CREATE_OUTCOME_AMBIGUOUS": errors.OutcomeUnknown,
-    # The job of the create that is in flight may come to be: a caller that creates again with another id makes a second.
+    # Its job may come to be: a caller that creates again with another id makes a second.
     "CREATE_IN_PROGRESS": errors.OutcomeUnknown,
     "REPLY_TOO_LARGE": errors.InvalidRequest,
     "PAGE_BUDGET_EXHAUSTED": errors.BudgetExhausted,

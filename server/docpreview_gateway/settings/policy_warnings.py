@@ -8,7 +8,7 @@ from docpreview.v1.preview_job_pb2 import PreviewOptions
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview_gateway.model import validation
 from docpreview_gateway.model.applied_rules import budget_warnings
-from docpreview_gateway.model.policy import CREATE, covers_nothing
+from docpreview_gateway.model.policy import CREATE, CREATE_UPLOAD, covers_nothing
 from docpreview_gateway.settings.policy_file import directory, parsed
 
 if TYPE_CHECKING:
@@ -40,13 +40,15 @@ def _unused_estimates(policy: PolicyPart) -> Iterator[str]:
 
 
 def _prefixes(rights: Rights) -> Iterator[str]:
-    """Prefixes without keys."""
+    """Prefixes without keys, and uploads without a method."""
     for bucket in rights.buckets.values():
         listed = [("input_prefixes", bucket.inputs)]
         listed += [(f"outputs[{name}].prefixes", prefixes) for name, prefixes in bucket.outputs.items()]
         listed += [(f"pages[{name}].prefixes", prefixes) for name, prefixes in bucket.pages.items()]
         for what, prefixes in listed:
             yield from _empty_prefixes(f"{bucket.rule}.{what}", prefixes)
+    if rights.uploads and not rights.has_method(CREATE_UPLOAD):
+        yield f"{rights.rule}.uploads: has no effect, because {rights.rule}.methods does not name {CREATE_UPLOAD}"
     for upload in rights.uploads.values():
         yield from _empty_prefixes(f"{upload.rule}.prefixes", upload.prefixes)
 

@@ -228,15 +228,19 @@ def _put(bucket: Bucket, upload: Announced, headers: dict[str, str], md5: bytes)
 
 
 def _may_overwrite(bucket: Bucket, upload: Announced, caller: Caller) -> bool:
-    """Whether the upload may replace an object. NOT_PERMITTED when the caller may not make it at all."""
+    """Whether the store may let the upload replace an object. NOT_PERMITTED when the caller may not make it at all.
+
+    A key with the id of the upload has no other's object. There a PUT can be repeated whose reply was lost.
+    """
+    is_new = upload.upload_id in upload.object
     if caller.rights is None:
-        return False
+        return is_new
     require(caller.rights.of_upload_bucket(bucket.name))
     rights = caller.rights.uploads[bucket.name]
     require(rights.of_object(upload.object))
     require(rights.of_length(upload.content_length))
     require(rights.of_type(upload.content_type))
-    return rights.overwrite
+    return is_new or rights.overwrite
 
 
 def _missing(upload: Announced) -> GatewayError:

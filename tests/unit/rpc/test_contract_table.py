@@ -63,7 +63,7 @@ def section(heading: str) -> list[Row]:
 
 def _row(line: str) -> Row:
     cells = [cell.strip() for cell in line.strip("|").split(" | ")]
-    names = [name for cell in cells for name in re.findall(r"`([A-Z]\w+\.[a-z_]+)`", cell)]
+    names = [name for cell in cells for name in re.findall(r"`([A-Z]\w+\.[a-z_0-9]+)`", cell)]
     return cells[0].strip("` "), names, cells[-1].strip("| ")
 
 

@@ -238,6 +238,20 @@ class TestLedger:
         assert (ledger.on_loss, ledger.strict) == ("refuse", True)
         assert problems(file(folder, MINIMAL + "ledger: {on_loss: ignore}\n"))[0].startswith("ledger.on_loss: ")
 
+    def test_addresses_of_uploads_may_be_signed_by_other_credentials(self, folder: Path) -> None:
+        """They have to be there."""
+        text = MINIMAL.replace("credentials: main}", "credentials: main, upload_credentials: writer}")
+        (found,) = problems(file(folder, text))
+        assert found == "buckets: examplebucket-1250000000 names credentials that are not there: writer"
+        settings = load(file(folder, text + "  writer: {secret_id: i, secret_key: k}\n"))
+        assert settings.buckets[0].bucket().upload_credentials == "writer"
+        assert load(file(folder, MINIMAL)).buckets[0].bucket().upload_credentials == ""
+
+    def test_documents_are_looked_at_when_the_setting_says_so(self, folder: Path) -> None:
+        """By default they are not: it costs requests."""
+        assert load(file(folder, MINIMAL)).creates.check_input is False
+        assert load(file(folder, MINIMAL + "creates: {check_input: true}\n")).creates.check_input is True
+
     def test_buckets_may_be_declared_exclusive(self, folder: Path) -> None:
         """Not by default."""
         assert load(file(folder, MINIMAL)).buckets[0].bucket().exclusive is False

@@ -11,6 +11,7 @@ from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewOptions, Waterm
 from docpreview_gateway.access import tokens
 from docpreview_gateway.access.directory import Claim
 from docpreview_gateway.model.callers import PageBudget, Rate
+from docpreview_gateway.model.policy import UploadRights
 from docpreview_gateway.settings.policy_file import PolicyError, Surroundings, load_policy
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "policy.yaml"
@@ -88,6 +89,9 @@ def test_the_example_policy_gives_its_callers_what_the_docs_explain() -> None:
         image_params="imageMogr2/thumbnail/320x",
     )
     assert shop.rights.options.max_pages == 200
+    assert shop.rights.uploads[BUCKET].prefixes == ("shop/",)
+    assert shop.rights.uploads[BUCKET].max_bytes == 50 * 1024 * 1024
+    assert not shop.rights.uploads[BUCKET].overwrite
     assert (archive.weight, archive.dedupe_seconds) == (0.2, 86400)
     assert found.names == {"spiffe://corp.example/ns/archive/sa/nightly": archive, "dns:archive.corp.example": archive}
     assert found.claims == {Claim("https://idp.corp.example", "groups_role", "docpreview-support"): support}
@@ -97,6 +101,46 @@ def test_the_example_policy_gives_its_callers_what_the_docs_explain() -> None:
     assert support.rights.page_places(BUCKET) == (f"{BUCKET}/previews/shop/",)
     assert shop.rights.page_places(BUCKET) == (f"{BUCKET}/previews/shop/",)
     assert archive.rights.page_places(BUCKET) == ()
+
+
+def test_what_a_caller_may_upload_is_read_with_its_defaults(tmp_path: Path) -> None:
+    """All that the cloud converts, of any type, and nothing in the place of another object."""
+    path = tmp_path / "policy.yaml"
+    path.write_text(CALLER + f"    uploads: [{{bucket: {BUCKET}, prefixes: [in/]}}]\n")
+    rights = load_policy(path, SURROUNDINGS).callers["shop"].rights
+    assert rights is not None
+    assert rights.uploads[BUCKET] == UploadRights(f"callers.shop.uploads[{BUCKET}]", ("in/",), 209_715_200)
+    more = "max_bytes: 5, types: [application/pdf], overwrite: true"
+    path.write_text(CALLER + f"    uploads: [{{bucket: {BUCKET}, prefixes: [in/], {more}}}]\n")
+    rights = load_policy(path, SURROUNDINGS).callers["shop"].rights
+    assert rights is not None
+    types = frozenset({"application/pdf"})
+    rule = f"callers.shop.uploads[{BUCKET}]"
+    assert rights.uploads[BUCKET] == UploadRights(rule, ("in/",), 5, types, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("uploads", "problem"),
+    [
+        ("[{bucket: other-1250000000, prefixes: [in/]}]", "callers.shop.uploads: other-1250000000 is not among the"),
+        (f"[{{bucket: {BUCKET}}}]", "callers.shop.uploads.0.prefixes"),
+        (f"[{{bucket: {BUCKET}, prefixes: []}}]", "callers.shop.uploads.0.prefixes"),
+        (f"[{{bucket: {BUCKET}, prefixes: [in]}}]", "must end with /"),
+        (f"[{{bucket: {BUCKET}, prefixes: [in/], max_bytes: 0}}]", "callers.shop.uploads.0.max_bytes"),
+        (f"[{{bucket: {BUCKET}, prefixes: [in/], max_bytes: 209715201}}]", "callers.shop.uploads.0.max_bytes"),
+        (f"[{{bucket: {BUCKET}, prefixes: [in/], types: []}}]", "callers.shop.uploads.0.types"),
+        (f"[{{bucket: {BUCKET}, prefixes: [in/], types: [pdf]}}]", "callers.shop.uploads.0.types"),
+        (f"[{{bucket: {BUCKET}, prefixes: [in/], overwrite: 1.5}}]", "callers.shop.uploads.0.overwrite"),
+        (f"[{{bucket: {BUCKET}, prefixes: [in/], size: 1}}]", "unknown key"),
+        (
+            f"[{{bucket: {BUCKET}, prefixes: [a/]}}, {{bucket: {BUCKET}, prefixes: [b/]}}]",
+            f"callers.shop.uploads: {BUCKET} is listed more than once; give one entry all of its prefixes",
+        ),
+    ],
+)
+def test_every_mistake_in_uploads_is_named_with_its_path(tmp_path: Path, uploads: str, problem: str) -> None:
+    """As elsewhere in the policy."""
+    assert problem in problems(tmp_path, CALLER + f"    uploads: {uploads}\n")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from docpreview_gateway.model.call import Call, Method, ResponseInfo
 from docpreview_gateway.model.callers import Caller
 from docpreview_gateway.model.trace_context import Trace
 from docpreview_gateway.telemetry.call_log import FLUSH_SECONDS, MOST_LINES, CallLog
+from docpreview_gateway.uploads.ports import UploadFacts
 from tests.fakes.clock import FakeClock
 
 METHOD = Method("docpreview.v1.PreviewJobService", "GetPreviewJob", "unary")
@@ -165,3 +166,29 @@ async def test_a_line_on_a_terminal_is_readable_and_leaves_out_empty_fields() ->
     assert "caller=billing" in out.getvalue()
     assert "duration_ms=2.0" in out.getvalue()
     assert "reason" not in out.getvalue()
+
+
+async def test_an_upload_is_one_line_with_the_digest_that_its_creates_have() -> None:
+    """Written at once, without the object's key."""
+    log = call_log(stream := Stream())
+    call = Call("r1", 0, Caller("shop"), response=ResponseInfo(upstream_request_id="NjU=", rule="callers.shop.uploads"))
+    facts = UploadFacts(REQUEST.bucket, REQUEST.input_object, "0f", 7)
+    log.upload_ended("complete", call, "NOT_PERMITTED", facts)
+    log.create_ended(REQUEST, call, "OK", "d1")
+    upload, create = stream.entries()
+    assert upload == {
+        "timestamp": "2023-11-14T22:13:20.250000Z",
+        "level": "info",
+        "event": "upload",
+        "stage": "complete",
+        "caller": "shop",
+        "bucket": "docs-1250000000",
+        "input_object_sha256": create["input_object_sha256"],
+        "upload_id": "0f",
+        "content_length": 7,
+        "outcome": "NOT_PERMITTED",
+        "upstream_request_id": "NjU=",
+        "request_id": "r1",
+        "rule": "callers.shop.uploads",
+    }
+    assert b"plan.pdf" not in stream.getvalue()

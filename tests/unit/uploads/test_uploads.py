@@ -80,7 +80,8 @@ async def violations(work: Any) -> dict[str, str]:
 
 async def test_an_address_is_signed_with_all_headers_of_its_put(office: Office) -> None:
     """Exactly those that the part names, host and length among them."""
-    upload = await begin(office, content_md5=b"m" * 16, content_type="application/pdf; a=b")
+    fields = {"content_md5": b"m" * 16, "content_type": "application/pdf; a=b"}
+    upload = await begin(office, object="in/a.pdf", **fields)
     (part,) = upload.parts
     assert dict(part.headers) == {
         "host": BUCKET.object_host,
@@ -88,7 +89,7 @@ async def test_an_address_is_signed_with_all_headers_of_its_put(office: Office) 
         "content-type": "application/pdf; a=b",
         "content-md5": "bW1tbW1tbW1tbW1tbW1tbQ==",
         "x-cos-forbid-overwrite": "true",
-        "x-cos-meta-docpreview-upload": id_of(upload),
+        "x-cos-meta-docpreview-upload": part.headers["x-cos-meta-docpreview-upload"],
     }
     url = urlsplit(part.url)
     query = parse_qs(url.query)
@@ -117,16 +118,8 @@ async def test_two_uploads_never_have_the_same_key(office: Office) -> None:
 async def test_a_large_content_begins_a_multipart_upload_with_the_objects_headers(office: Office) -> None:
     """Each part is signed with its number and the upload, its length and the host."""
     upload = await begin(office, content_length=2 * PART_BYTES + 1, content_md5=b"m" * 16)
-    assert office.objects.begun == [
-        (
-            upload.object,
-            {
-                "content-type": "application/pdf",
-                "x-cos-meta-docpreview-upload": id_of(upload),
-                "x-cos-forbid-overwrite": "true",
-            },
-        )
-    ]
+    headers = {"content-type": "application/pdf", "x-cos-meta-docpreview-upload": id_of(upload)}
+    assert office.objects.begun == [(upload.object, headers)]
     for number, part in enumerate(upload.parts, 1):
         assert set(part.headers) == {"host", "content-length"}
         query = parse_qs(urlsplit(part.url).query)
@@ -196,16 +189,30 @@ async def test_types_are_compared_without_case_and_parameters(office: Office) ->
     assert upload.parts[0].headers["content-type"] == "Application/PDF; charset=x"
 
 
-async def test_overwriting_is_the_policys_to_give(office: Office) -> None:
-    """Then no header forbids it: of one part, at the begin and at the end."""
-    caller = shop(overwrite=True)
-    upload = await begin(office, caller)
-    assert "x-cos-forbid-overwrite" not in upload.parts[0].headers
-    upload = await begin(office, caller, content_length=PART_BYTES + 1)
-    assert "x-cos-forbid-overwrite" not in office.objects.begun[0][1]
-    office.objects.found = made(upload, PART_BYTES + 1)
+@pytest.mark.parametrize(
+    ("caller", "key", "forbidden"),
+    [
+        (shop(), "in/shop/a.pdf", True),
+        (None, "in/shop/a.pdf", True),
+        (shop(overwrite=True), "in/shop/a.pdf", False),
+        (shop(), "in/shop/${UploadId}.pdf", False),
+        (None, "${UploadId}/a.pdf", False),
+    ],
+)
+async def test_an_object_may_be_replaced_where_the_policy_says_so_or_the_key_is_new(
+    office: Office, caller: Caller | None, key: str, *, forbidden: bool
+) -> None:
+    """Otherwise a header forbids it: in the address, at the begin and at the end."""
+    upload = await begin(office, caller, object=key)
+    assert ("x-cos-forbid-overwrite" in upload.parts[0].headers) == forbidden
+    upload = await begin(office, caller, object=key, content_length=PART_BYTES + 1)
+    ((_, headers),) = office.objects.begun
+    assert ("x-cos-forbid-overwrite" in headers) == forbidden
+    upload_id = headers["x-cos-meta-docpreview-upload"]
+    office.objects.found = ObjectFacts(PART_BYTES + 1, '"e"', None, upload_id)
     await complete(office, upload, ["1", "2"], caller)
-    assert office.objects.completed == [("u1", ["1", "2"], {})]
+    expected = {"x-cos-forbid-overwrite": "true"} if forbidden else {}
+    assert office.objects.completed == [("u1", ["1", "2"], expected)]
 
 
 async def test_a_completed_object_is_told_with_what_the_store_says(office: Office) -> None:
