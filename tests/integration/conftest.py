@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from docpreview_client import DocPreviewClient
+from docpreview_client import ClientOptions, DocPreviewClient
 from docpreview_emulator import Emulator
 from docpreview_gateway.settings.loading import Settings
 from docpreview_gateway.settings.sections import BucketSettings, CredentialSettings, DrainSettings, WatchSettings
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 BUCKET = "examplebucket-1250000000"
 OTHER_BUCKET = "previews-1250000000"
 REGION = "ap-chongqing"
+
+
+ONCE = ClientOptions(request_ids=False)
+"""Creates are made once, so that the gateway's answers are tested and not the client's retries."""
 
 
 @dataclass
@@ -92,6 +96,6 @@ async def world() -> AsyncIterator[World]:
     async with (
         Emulator() as emulator,
         Gateway(settings(emulator)) as gateway,
-        DocPreviewClient(f"127.0.0.1:{gateway.port}") as client,
+        DocPreviewClient(f"127.0.0.1:{gateway.port}", options=ONCE) as client,
     ):
         yield World(emulator, gateway, client)

@@ -15,7 +15,7 @@ from docpreview_client import BudgetExhausted, DocPreviewClient, Throttled, Unav
 from docpreview_emulator import Emulator
 from docpreview_gateway.settings.sections import LimitSettings, SharedStateSettings
 from docpreview_gateway.wiring.gateway import Gateway
-from tests.integration.conftest import BUCKET, REGION, settings
+from tests.integration.conftest import BUCKET, ONCE, REGION, settings
 from tests.redis_server import running_redis
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def limited(emulator: Emulator, anonymous: Mapping[str, object], **more: object)
 
 
 def client_of(gateway: Gateway) -> DocPreviewClient:
-    return DocPreviewClient(f"127.0.0.1:{gateway.port}")
+    return DocPreviewClient(f"127.0.0.1:{gateway.port}", options=ONCE)
 
 
 async def charged(client: DocPreviewClient) -> Usage:
@@ -68,7 +68,7 @@ async def test_a_call_beyond_the_rate_is_throttled_with_the_limits_name_and_the_
         with pytest.raises(Throttled) as caught:
             await client.usage()
         assert caught.value.reason == "RATE_LIMITED"
-        ((subject, _),) = caught.value.quota_violations
+        ((subject, _),) = caught.value.quota
         assert subject == "caller:anonymous:GetUsage"
         assert caught.value.retry_delay is not None
         assert 90 < caught.value.retry_delay.total_seconds() <= 100
@@ -98,7 +98,7 @@ async def test_a_page_budget_survives_a_restart() -> None:
             await client.create(BUCKET, "a.pdf", output_object="q-${Page}.jpg")
             with pytest.raises(BudgetExhausted) as caught:
                 await client.create(BUCKET, "a.pdf", output_object="r-${Page}.jpg")
-            ((subject, _),) = caught.value.quota_violations
+            ((subject, _),) = caught.value.quota
             assert subject == "caller:anonymous:pages_per_day"
 
 

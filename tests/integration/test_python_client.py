@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
 from docpreview_client import BlockingClient, DocPreviewClient, JobError
 from docpreview_gateway.settings.sections import DrainSettings
@@ -28,70 +30,81 @@ MANY = 500
 SECONDS = 10
 
 
+@pytest.fixture
+async def client(world: World) -> AsyncIterator[DocPreviewClient]:
+    """With the options that callers have by default."""
+    async with DocPreviewClient(f"127.0.0.1:{world.gateway.port}") as opened:
+        yield opened
+
+
 async def test_a_local_document_becomes_pages_in_one_call_and_again_without_stale_ones(
-    world: World, tmp_path: Path
+    world: World, client: DocPreviewClient, tmp_path: Path
 ) -> None:
-    job, files = await world.client.preview(SEVEN, tmp_path / "out", bucket=BUCKET)
+    job, files = await client.preview(SEVEN, tmp_path / "out", bucket=BUCKET)
     assert job.state == PreviewJob.STATE_SUCCESS
     assert [file.name for file in files] == NAMES
     assert all(file.read_bytes().startswith(b"\xff\xd8\xff") for file in files)
     options = PreviewOptions(page_ranges="2,5", target_format=PreviewOptions.TARGET_FORMAT_PNG)
-    _, fewer = await world.client.preview(SEVEN, tmp_path / "out", bucket=BUCKET, options=options)
+    _, fewer = await client.preview(SEVEN, tmp_path / "out", bucket=BUCKET, options=options)
     assert [file.name for file in fewer] == ["page-0002.png", "page-0005.png"]
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [".docpreview.json", *(f.name for f in fewer)]
     assert world.emulator.accepted_jobs == 2
 
 
-async def test_a_job_that_fails_has_a_reason_and_no_files(world: World, tmp_path: Path) -> None:
-    job, files = await world.client.preview(b"this is no PDF", tmp_path, bucket=BUCKET, object="in/a.pdf")
+async def test_a_job_that_fails_has_a_reason_and_no_files(client: DocPreviewClient, tmp_path: Path) -> None:
+    job, files = await client.preview(b"this is no PDF", tmp_path, bucket=BUCKET, object="in/a.pdf")
     assert (job.state, files) == (PreviewJob.STATE_FAILED, [])
     assert job.failure.reason
 
 
-async def test_a_pdf_of_the_whole_document_is_one_file(world: World, tmp_path: Path) -> None:
+async def test_a_pdf_of_the_whole_document_is_one_file(client: DocPreviewClient, tmp_path: Path) -> None:
     options = PreviewOptions(target_format=PreviewOptions.TARGET_FORMAT_PDF)
-    _, files = await world.client.preview(SEVEN, tmp_path, bucket=BUCKET, options=options)
+    _, files = await client.preview(SEVEN, tmp_path, bucket=BUCKET, options=options)
     assert [file.name for file in files] == ["document.pdf"]
     assert files[0].read_bytes().startswith(b"%PDF")
 
 
-async def test_a_document_of_40_mb_goes_in_parts_and_arrives_whole(world: World, tmp_path: Path) -> None:
+async def test_a_document_of_40_mb_goes_in_parts_and_arrives_whole(
+    world: World, client: DocPreviewClient, tmp_path: Path
+) -> None:
     file = tmp_path / "large.pdf"
     file.write_bytes(os.urandom(40_000_000))
-    uploaded = await world.client.upload(file, BUCKET, "in/large.pdf")
+    uploaded = await client.upload(file, BUCKET, "in/large.pdf")
     assert (uploaded.object, uploaded.content_length) == ("in/large.pdf", 40_000_000)
     parts = [request for request in world.emulator.requests if request.method == "PUT"]
     assert len(parts) == 3
 
 
-async def test_a_content_that_the_cloud_fails_to_take_once_is_sent_again(world: World) -> None:
+async def test_a_content_that_the_cloud_fails_to_take_once_is_sent_again(
+    world: World, client: DocPreviewClient
+) -> None:
     world.emulator.add_fault("error", "object", status=503, code="ServiceUnavailable", times=1)
-    uploaded = await world.client.upload(SEVEN, BUCKET)
+    uploaded = await client.upload(SEVEN, BUCKET)
     assert uploaded.object.startswith("in/")
     assert uploaded.object.endswith(".pdf")
     assert uploaded.content_length == SEVEN.stat().st_size
 
 
-async def test_expired_addresses_are_asked_for_anew(world: World, tmp_path: Path) -> None:
+async def test_expired_addresses_are_asked_for_anew(world: World, client: DocPreviewClient, tmp_path: Path) -> None:
     """The cloud's clock goes on until those that the job came with are of no use."""
     await world.upload("seven.pdf", SEVEN.read_bytes())
-    job = await world.client.create(BUCKET, "seven.pdf", output_object="out/p-${Page}.jpg")
-    done = await world.client.wait(BUCKET, job.job_id, page_url_ttl=1)
+    job = await client.create(BUCKET, "seven.pdf", output_object="out/p-${Page}.jpg")
+    done = await client.wait(BUCKET, job.job_id, page_url_ttl=1)
     world.emulator.clock.offset_seconds = 300
-    files = await world.client.download(done, tmp_path)
+    files = await client.download(done, tmp_path)
     assert [file.name for file in files] == NAMES
     refused = [request for request in world.emulator.requests if request.status == 403]
     assert len(refused) == 7
 
 
-async def test_many_jobs_are_followed_in_one_stream(world: World) -> None:
+async def test_many_jobs_are_followed_in_one_stream(world: World, client: DocPreviewClient) -> None:
     await world.upload("seven.pdf", SEVEN.read_bytes())
     ids = []
     for number in range(20):
         output = f"out/{number}/p-${{Page}}.jpg"
-        ids.append((await world.client.create(BUCKET, "seven.pdf", output_object=output)).job_id)
+        ids.append((await client.create(BUCKET, "seven.pdf", output_object=output)).job_id)
     last: dict[str, object] = {}
-    async for event in world.client.watch_many(BUCKET, [*ids, "d0"]):
+    async for event in client.watch_many(BUCKET, [*ids, "d0"]):
         last[event.job_id] = event.reason if isinstance(event, JobError) else event.state
     assert last == dict.fromkeys(ids, PreviewJob.STATE_SUCCESS) | {"d0": "JOB_NOT_FOUND"}
 
@@ -105,11 +118,12 @@ async def count(calls: list[Awaitable[object]]) -> int:
     return succeeded
 
 
-async def test_a_thousand_watches_and_waits_leave_other_calls_of_the_client_alone(world: World) -> None:
+async def test_a_thousand_watches_and_waits_leave_other_calls_of_the_client_alone(
+    world: World, client: DocPreviewClient
+) -> None:
     """Each get and create is answered within its deadline, and each watch and wait learns of the end."""
     await world.upload("seven.pdf", SEVEN.read_bytes())
     world.emulator.hold_jobs()
-    client = world.client
     job = await client.create(BUCKET, "seven.pdf", output_object="out/p-${Page}.jpg")
     begun, all_begun = 0, asyncio.Event()
 
