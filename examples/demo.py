@@ -7,7 +7,6 @@ gRPC, watches them, downloads their pages through signed URLs, and writes a cont
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import shutil
 import tempfile
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-import httpx
+import aiohttp
 from google.protobuf import json_format
 from PIL import Image, ImageDraw
 
@@ -72,8 +71,9 @@ def settings(emulator: Emulator, state_dir: str) -> Settings:
     )
 
 
-async def run_job(client: DocPreviewClient, request: Request) -> PreviewJob:
-    """Create a job, print each of its states, and return it in its terminal state."""
+async def run_job(client: DocPreviewClient, request: Request) -> tuple[PreviewJob, list[Path]]:
+    """Upload a document, print each state of its job, and bring its pages home; the job in its terminal state."""
+    await client.upload(EXAMPLES / request.document, BUCKET, request.document)
     job = await client.create(BUCKET, request.document, output_object=request.template, options=request.options)
     begin = time.perf_counter()
     async for seen in client.watch(BUCKET, job.job_id, page_url_ttl=timedelta(minutes=10)):
@@ -81,51 +81,38 @@ async def run_job(client: DocPreviewClient, request: Request) -> PreviewJob:
         print(f"  {request.document:16} {time.perf_counter() - begin:5.1f} s  {job.raw_state}")
     if job.state != PreviewJob.STATE_SUCCESS:
         raise SystemExit(f"{request.document}: {job.raw_state}: {job.failure.message}")
-    return job
+    return job, await client.download(job, OUTPUT / Path(request.document).stem)
 
 
-async def download(jobs: list[PreviewJob]) -> list[tuple[str, bytes]]:
-    """Every page's key and image, fetched through its signed URL."""
-    async with httpx.AsyncClient() as browser:
-        pages = [page for job in jobs for page in job.result.pages]
-        replies = [await browser.get(page.url) for page in pages]
-    for reply in replies:
-        if reply.status_code != httpx.codes.OK:
-            raise SystemExit(f"a signed page URL answered {reply.status_code}")
-    return [(page.object, reply.content) for page, reply in zip(pages, replies, strict=True)]
-
-
-def contact_sheet(pages: list[tuple[str, bytes]]) -> Image.Image:
+def contact_sheet(pages: list[Path]) -> Image.Image:
     """Thumbnails of all pages, with their names below."""
     width, height = THUMBNAIL[0] + 12, THUMBNAIL[1] + 26
     rows = -(-len(pages) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * width, rows * height), "#e9ecef")
     draw = ImageDraw.Draw(sheet)
-    for index, (key, content) in enumerate(pages):
-        image = Image.open(io.BytesIO(content)).convert("RGB")
+    for index, path in enumerate(pages):
+        image = Image.open(path).convert("RGB")
         image.thumbnail(THUMBNAIL)
         left, top = index % COLUMNS * width + 6, index // COLUMNS * height + 6
         sheet.paste(image, (left, top))
-        draw.text((left, top + image.height + 3), key.rpartition("/")[2], fill="#333333")
+        draw.text((left, top + image.height + 3), path.name, fill="#333333")
     return sheet
 
 
 async def metrics(gateway: Gateway) -> list[str]:
     """A few lines of the metrics page."""
-    async with httpx.AsyncClient() as scraper:
-        reply = await scraper.get(f"http://127.0.0.1:{gateway.admin_port}/metrics")
-    return [line for line in reply.text.splitlines() if line.startswith(SHOWN_METRICS)]
+    address = f"http://127.0.0.1:{gateway.admin_port}/metrics"
+    async with aiohttp.ClientSession() as scraper, scraper.get(address) as reply:
+        return [line for line in (await reply.text()).splitlines() if line.startswith(SHOWN_METRICS)]
 
 
-async def run(requests: list[Request], state_dir: str) -> tuple[list[PreviewJob], list[tuple[str, bytes]], list[str]]:
+async def run(requests: list[Request], state_dir: str) -> tuple[list[PreviewJob], list[Path], list[str]]:
     """Start emulator and gateway, and run all jobs concurrently; the jobs, their pages and a few metrics."""
     async with Emulator() as emulator, Gateway(settings(emulator, state_dir)) as gateway:
         print(f"emulator on {emulator.url}, gateway on 127.0.0.1:{gateway.port}")
-        for request in requests:
-            emulator.put_object(BUCKET, REGION, request.document, (EXAMPLES / request.document).read_bytes())
         async with DocPreviewClient(f"127.0.0.1:{gateway.port}") as client:
-            jobs = await asyncio.gather(*(run_job(client, request) for request in requests))
-        return jobs, await download(jobs), await metrics(gateway)
+            ended = await asyncio.gather(*(run_job(client, request) for request in requests))
+        return [job for job, _ in ended], [page for _, pages in ended for page in pages], await metrics(gateway)
 
 
 def main() -> None:

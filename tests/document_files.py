@@ -6,6 +6,7 @@ import hashlib
 import struct
 from typing import TYPE_CHECKING
 
+from cryptography.hazmat.decrepit.ciphers.algorithms import ARC4
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 if TYPE_CHECKING:
@@ -60,6 +61,25 @@ def aes_pdf(password: bytes, revision: int) -> bytes:
     return b"%PDF-2.0\n" + objects + b"trailer<</Root 1 0 R/Encrypt 2 0 R/ID[<00><00>]>>\nstartxref\n0\n%%EOF"
 
 
+def rc4_pdf(password: bytes, revision: int, *, metadata: bool = True) -> bytes:
+    """A PDF without pages, encrypted with 128 bits by revision 3 or 4 of the standard security handler."""
+    padding = bytes.fromhex("28BF4E5E4E758A4164004E56FFFA01082E2E00B6D0683E802F0CA9FE6453697A")
+    owner, file_id, permissions = bytes(range(32)), b"0123456789abcdef", -44
+    key = (password + padding)[:32] + owner + permissions.to_bytes(4, "little", signed=True) + file_id
+    key += b"" if metadata else b"\xff" * 4
+    for _ in range(51):
+        key = hashlib.md5(key, usedforsecurity=False).digest()
+    user = hashlib.md5(padding + file_id, usedforsecurity=False).digest()
+    for step in range(20):
+        user = Cipher(ARC4(bytes(byte ^ step for byte in key)), None).encryptor().update(user)
+    words = b"/V 2/Length 128" if revision == 3 else b"/V 4/CF<</StdCF<</CFM/AESV2/Length 16>>>>"
+    words += b"" if metadata else b"/EncryptMetadata false"
+    strings = owner.hex().encode(), (user + bytes(16)).hex().encode()
+    encrypt = b"<</Filter/Standard%b/R %d/P %d/O<%b>/U<%b>>>" % (words, revision, permissions, *strings)
+    trailer = b"trailer<</Encrypt 2 0 R/ID[<%b><00>]>>\nstartxref\n0\n%%%%EOF" % file_id.hex().encode()
+    return b"%PDF-1.6\n2 0 obj" + encrypt + b"endobj\n" + trailer
+
+
 def _hash(password: bytes, salt: bytes) -> bytes:
     key, step = hashlib.sha256(password + salt).digest(), 0
     while True:
@@ -68,7 +88,7 @@ def _hash(password: bytes, salt: bytes) -> bytes:
         key = getattr(hashlib, ("sha256", "sha384", "sha512")[int.from_bytes(block[:16], "big") % 3])(block).digest()
         step += 1
         if step >= 64 and block[-1] <= step - 32:
-            return key[:32]
+            return bytes(key[:32])
 
 
 def _padded(data: bytes, least: int) -> bytes:

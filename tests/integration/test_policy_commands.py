@@ -198,6 +198,7 @@ def test_policy_explain_needs_a_bucket_for_methods_on_a_bucket_only(config: Path
         ("GetPreviewJob", "hidden: NOT_FOUND (JOB_NOT_FOUND), as if there were none"),
         ("WaitPreviewJob", "hidden: NOT_FOUND"),
         ("WatchPreviewJob", "hidden: NOT_FOUND"),
+        ("WatchPreviewJobs", "hidden: their ids get the error JOB_NOT_FOUND"),
         ("BatchGetPreviewJobs", "hidden: their ids are among missing_job_ids"),
         ("ListPreviewJobs", "hidden: the list leaves them out"),
     ],
@@ -623,3 +624,16 @@ def test_an_open_configuration_is_accepted_on_loopback_or_when_it_says_so(
     """Other addresses need a policy with TLS, or an explicit setting."""
     config.write_text(json.dumps(json.loads(config.read_text()) | change))
     assert run("check-config", "--config", str(config))[0] == 0
+
+
+def test_policy_explain_shows_a_forced_watermark(config: Path, tmp_path: Path) -> None:
+    """With its image and its place."""
+    text = (EXAMPLES / "policy.yaml").read_text()
+    old = "force: {image_params: watermark/2/text/U0hPUA}"
+    assert old in text
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(text.replace(old, "force: {watermark: {image: {object: brand/logo.png}, dx: 5}}"))
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"policy": {"file": str(policy)}}))
+    asked = ("--caller", "shop", "--method", "CreatePreviewJob", "--bucket", BUCKET, "--config", str(config))
+    _, output = run("policy", "explain", *asked)
+    assert 'options.force sets watermark: {image { object: "brand/logo.png" } dx: 5}, whatever' in output

@@ -315,3 +315,14 @@ async def test_a_put_whose_reply_was_lost_can_be_repeated(world: Uploading) -> N
         world.emulator.add_fault("drop_after", "object")
         assert (await world.put(upload.parts[0], DATA))[0] == status
         assert (await world.complete(upload, [f'"{md5(DATA).hex()}"'])).content_length == len(DATA)
+
+
+async def test_uploads_are_limited_by_the_rates_of_their_caller(policy: Policy) -> None:
+    """As every method is."""
+    policy.callers["shop"]["method_rates"] = {"CreateUpload": {"per_second": 0.01, "burst": 1}}
+    policy.write()
+    async with uploading(policy={"file": str(policy.path)}) as world:
+        world.token = policy.tokens["shop"]
+        await world.begin(DATA, "in/shop/${UploadId}.pdf")
+        code, reason, _ = await refused(world.begin(DATA, "in/shop/${UploadId}.pdf"))
+        assert (code, reason) == ("RESOURCE_EXHAUSTED", "RATE_LIMITED")

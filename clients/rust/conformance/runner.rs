@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use docpreview_client::v1::job_failure::Reason;
-use docpreview_client::{Client, Error, JobEvent, Retry, Tls, Watch, v1};
+use docpreview_client::{Client, Error, JobEvent, Kind, Retry, Tls, Watch, v1};
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::sync::mpsc;
@@ -254,7 +254,10 @@ fn written(error: &Error) -> Value {
     let violations = error.field_violations().iter().map(|bad| json!([bad.field, bad.description]));
     let quota = error.quota_violations().iter().map(|limit| json!([limit.subject, limit.description]));
     json!({
-        "kind": format!("{:?}", error.kind()),
+        "kind": match error.kind() {
+            Kind::BudgetExhausted => "Throttled".to_owned(), // in other languages it is one of these
+            kind => format!("{kind:?}"),
+        },
         "code": code(error.code()),
         "reason": error.reason(),
         "retry": match error.retry() {

@@ -63,10 +63,8 @@ pub struct QuotaViolation {
 }
 
 /// A call that failed. Every method of [`crate::Client`] fails with this.
-#[derive(Debug)]
 pub struct Error(Box<Facts>);
 
-#[derive(Debug)]
 struct Facts {
     kind: Kind,
     code: Code,
@@ -266,6 +264,13 @@ impl fmt::Display for Error {
             write!(formatter, "; request id {}", facts.request_id)?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    /// The same: it is what `main` prints when it fails with this.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
     }
 }
 

@@ -9,8 +9,9 @@ import { VERSION } from "./version.js";
 
 const JOBS = "docpreview.v1.PreviewJobService";
 
-// Calls that make no difference when they are made twice. CreatePreviewJob is not among them and never may be: every
-// create is billed. Creates are repeated above gRPC, which does not know the gateway's reasons (repeating.ts).
+// Calls that may be made twice: reads, and those of uploads (CreateUpload begins another one; nothing comes of the first).
+// CreatePreviewJob is not among them and never may be: every create is billed. Creates are repeated above gRPC, which does
+// not know the gateway's reasons (repeating.ts).
 const REPEATABLE = [
   ...[
     "GetPreviewJob",

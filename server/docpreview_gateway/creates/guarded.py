@@ -173,16 +173,18 @@ class GuardedStore:
 
     async def check(self) -> StoreState:
         """Note how far the store is; to be repeated now and then. StoreError."""
-        state = await self._ask(self._state())
-        known = self._memory.value
+        known, state = await self._ask(self._state())
         if state.lost_since or state.generation != known.generation or state.seq < known.seq:
-            await self._lose()
+            if self.lost is None:
+                await self._lose()
             raise StoreLost("the store of creates has lost records")
         self._remember(state)
         return state
 
-    async def _state(self) -> StoreState:
-        return self._checked(await self.store.state())
+    async def _state(self) -> tuple[Remembered, StoreState]:
+        """What was known before, and the state: the answers to calls that overlap come in any order."""
+        known = self._memory.value
+        return known, self._checked(await self.store.state())
 
     def refuse(self, why: str) -> None:
         """Have creates with `request_id` refused, or with an empty text no more."""
@@ -378,7 +380,9 @@ class GuardedStore:
         return await self.store.state()
 
     def _remember(self, state: StoreState) -> None:
-        self._memory.keep(Remembered(state.generation, state.seq))
+        known = self._memory.value
+        seq = max(state.seq, known.seq) if state.generation == known.generation else state.seq
+        self._memory.keep(Remembered(state.generation, seq))
 
 
 def _is_in_use(state: StoreState) -> bool:

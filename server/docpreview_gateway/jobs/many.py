@@ -107,6 +107,8 @@ class ManyJobs:
                 self.drop(news.job_id)
             yield news
             told = time.monotonic()
+            # A handler that only writes could not be cancelled between two of gRPC's steps (ADR 20).
+            await asyncio.sleep(0)
 
     def drop(self, job_id: str) -> None:
         """Follow a job no longer."""

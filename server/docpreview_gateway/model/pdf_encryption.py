@@ -94,7 +94,7 @@ def _hash(salt: bytes) -> bytes:
 
 
 def _rc4(key: bytes, data: bytes) -> bytes:
-    """The cipher, of which the library's is marked as insecure and leaves: it only compares here."""
+    """The cipher of revisions 2 to 4. The library's takes fewer lengths of keys, and is about to be removed from it."""
     state, j = list(range(256)), 0
     for i in range(256):
         j = (j + state[i] + key[i % len(key)]) % 256

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ from tests.unit.creates.worlds import clock
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from docpreview_gateway.creates.ports import StoreState
 
 
 def record(key: str = "k") -> Record:
@@ -77,6 +80,41 @@ async def test_an_empty_store_at_the_first_start_is_a_new_one() -> None:
     assert guard.data.lost_since == 0
     assert guard.store.lost is None
     assert guard.memory.value.generation == guard.data.generation
+
+
+class Overtaking(MemoryCreates):
+    """The answer of the next call of `state` waits for `late`."""
+
+    def __init__(self, data: MemoryData) -> None:
+        super().__init__(data)
+        self.late: asyncio.Event | None = None
+        self.answered = asyncio.Event()
+
+    async def state(self) -> StoreState:
+        answer = await super().state()
+        late, self.late = self.late, None
+        if late is not None:
+            self.answered.set()
+            await late.wait()
+        return answer
+
+
+async def test_an_answer_that_a_later_one_overtakes_is_no_loss() -> None:
+    """Two calls that ask for the state overlap, and the store is changed between them."""
+    data = MemoryData()
+    inner = Overtaking(data)
+    memory = StoreMemory(None)
+    store = GuardedStore(inner, memory, clock(), is_first_start=Guard(data)._first)
+    await store.check()
+    inner.late = late = asyncio.Event()
+    overtaken = asyncio.create_task(store.check())
+    await inner.answered.wait()
+    assert await store.change([Change(None, record())])
+    newest = (await store.check()).seq
+    late.set()
+    assert (await overtaken).seq < newest
+    assert store.lost is None
+    assert memory.value.seq == newest
 
 
 async def test_an_empty_store_that_is_not_new_has_lost_everything() -> None:

@@ -272,6 +272,20 @@ class TestWhatItCosts:
 
 
 class TestTheEnd:
+    async def test_between_two_events_a_stream_can_be_cancelled(self, office: Office) -> None:
+        """Though further ones are there: a caller who has left may do so at any time."""
+        running(office, 5)
+        finish(office, *ids(5))
+        async with aclosing(office.jobs.watch_many(request(ids(5)), call())) as stream:
+            await some(stream, 1)
+            await run_ready_tasks()
+            assert len(office.upstream.asked) == 5
+            reading = asyncio.ensure_future(rest(stream))
+            asyncio.get_running_loop().call_soon(reading.cancel)
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+        assert office.watching._free == QUICK.jobs
+
     @pytest.mark.parametrize("when", ["before", "while"])
     async def test_a_stopping_gateway_ends_the_whole_stream(self, office: Office, when: str) -> None:
         """SHUTTING_DOWN with the time after which to watch again, and no errors of single jobs."""

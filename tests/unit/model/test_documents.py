@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from docpreview_emulator.formats import _FAMILIES
 from docpreview_gateway.model.documents import PIECE_BYTES, SUFFIXES, Excerpt, examined, second_piece
 from docpreview_gateway.model.pdf_encryption import needs_password
-from tests.document_files import aes_pdf, compound_file, encrypted_office
+from tests.document_files import aes_pdf, compound_file, encrypted_office, rc4_pdf
 from tests.unit.emulator.office_files import letter, slides, workbook
 from tests.unit.emulator.pdf_files import encrypted_pdf, pdf
 
@@ -132,6 +132,9 @@ def test_a_package_without_office_is_not_an_office_document() -> None:
         ("wps", SECRET_DOC),
         ("ppt", compound_file({"PowerPoint Document": bytes(9000), "EncryptedSummary": b""})),
         ("pdf", encrypted_pdf(b"pass")),
+        ("pdf", rc4_pdf(b"pass", 3)),
+        ("pdf", rc4_pdf(b"pass", 4)),
+        ("pdf", rc4_pdf(b"pass", 4, metadata=False)),
         ("pdf", aes_pdf(b"pass", 5)),
         ("pdf", aes_pdf(b"pass", 6)),
         ("pdf", b"%PDF-1.4\n" + os.urandom(3 * PIECE_BYTES) + encrypted_pdf(b"pass")),
@@ -142,7 +145,17 @@ def test_an_encrypted_document_is_found(suffix: str, data: bytes) -> None:
     assert finding(suffix, data) == "encrypted"
 
 
-@pytest.mark.parametrize("data", [encrypted_pdf(b""), aes_pdf(b"", 5), aes_pdf(b"", 6)])
+@pytest.mark.parametrize(
+    "data",
+    [
+        encrypted_pdf(b""),
+        rc4_pdf(b"", 3),
+        rc4_pdf(b"", 4),
+        rc4_pdf(b"", 4, metadata=False),
+        aes_pdf(b"", 5),
+        aes_pdf(b"", 6),
+    ],
+)
 def test_a_pdf_that_opens_without_a_password_is_not_refused(data: bytes) -> None:
     """Only its permissions are restricted."""
     assert not finding("pdf", data)

@@ -33,10 +33,8 @@ type OnJob = Box<dyn Fn(&PreviewJob) + Send + Sync>;
 #[must_use = "nothing is sent until it is awaited"]
 pub struct Preview {
     client: Client,
-    file: PathBuf,
-    bucket: String,
+    upload: Upload,
     directory: PathBuf,
-    object: Option<String>,
     request: CreatePreviewJobRequest,
     on_job: Option<OnJob>,
     on_progress: Option<OnProgress>,
@@ -44,13 +42,20 @@ pub struct Preview {
 
 impl Preview {
     pub(crate) fn new(client: Client, file: PathBuf, bucket: String, directory: PathBuf) -> Self {
+        let upload = Upload::new(client.clone(), file, bucket);
         let request = CreatePreviewJobRequest::default();
-        Self { client, file, bucket, directory, object: None, request, on_job: None, on_progress: None }
+        Self { client, upload, directory, request, on_job: None, on_progress: None }
     }
 
     /// Key of the uploaded document, as [`Upload::object`].
     pub fn object(mut self, object: impl Into<String>) -> Self {
-        self.object = Some(object.into());
+        self.upload = self.upload.object(object);
+        self
+    }
+
+    /// MIME type of the document, as [`Upload::content_type`].
+    pub fn content_type(mut self, content_type: impl Into<String>) -> Self {
+        self.upload = self.upload.content_type(content_type);
         self
     }
 
@@ -76,11 +81,7 @@ impl Preview {
 
     async fn run(mut self) -> Result<Previewed, Error> {
         prepare(&self.directory).await?;
-        let mut upload = Upload::new(self.client.clone(), self.file, self.bucket);
-        if let Some(object) = self.object {
-            upload = upload.object(object);
-        }
-        let uploaded = upload.await?;
+        let uploaded = self.upload.await?;
         self.request.bucket = uploaded.bucket;
         self.request.input_object = uploaded.object;
         let object = template(&self.request);

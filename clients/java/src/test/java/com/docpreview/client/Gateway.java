@@ -30,6 +30,7 @@ import io.grpc.ServerCallHandler;
 import io.grpc.ServerInterceptor;
 import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
+import io.grpc.health.v1.HealthCheckResponse.ServingStatus;
 import io.grpc.netty.shaded.io.grpc.netty.NettyServerBuilder;
 import io.grpc.protobuf.StatusProto;
 import io.grpc.protobuf.services.HealthStatusManager;
@@ -70,6 +71,7 @@ final class Gateway extends PreviewJobServiceGrpc.PreviewJobServiceImplBase impl
     private final Server server;
 
     Gateway() throws IOException {
+        health.setStatus(PreviewJobServiceGrpc.SERVICE_NAME, ServingStatus.SERVING);
         server = NettyServerBuilder.forAddress(new InetSocketAddress("127.0.0.1", 0))
                 .maxConcurrentCallsPerConnection(MOST_STREAMS)
                 .addService(this)

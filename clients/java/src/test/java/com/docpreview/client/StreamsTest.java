@@ -18,6 +18,7 @@ import com.docpreview.v1.WatchPreviewJobRequest;
 import com.docpreview.v1.WatchPreviewJobResponse;
 import com.docpreview.v1.WatchPreviewJobsRequest;
 import com.docpreview.v1.WatchPreviewJobsResponse;
+import io.grpc.NameResolverRegistry;
 import io.grpc.Status;
 import java.io.IOException;
 import java.time.Duration;
@@ -246,6 +247,26 @@ final class StreamsTest {
             }
             assertTrue(gateway.requests.size() >= 50, "a gateway that drains still serves");
             assertTrue(other.requests.size() >= 40, "the calls go on at the other");
+        }
+    }
+
+    @Test
+    @DisplayName("An address whose gateway drains gets no calls while another is healthy")
+    void avoidsTheDraining() throws Exception {
+        NameResolverRegistry.getDefaultRegistry().register(new TwoAddresses());
+        try (Gateway other = new Gateway();
+                DocPreviewClient caller = DocPreviewClient.builder(
+                                TwoAddresses.SCHEME + ":///" + gateway.port() + "," + other.port())
+                        .build()) {
+            gateway.drains();
+            for (int count = 0; count < 20; count++) {
+                gateway.answers(RUNNING);
+                other.answers(RUNNING);
+                caller.get(GET);
+                TimeUnit.MILLISECONDS.sleep(5);
+            }
+            assertEquals(List.of(), gateway.requests);
+            assertEquals(20, other.requests.size());
         }
     }
 
