@@ -20,7 +20,6 @@ Progress: TypeAlias = Callable[[int, int, int], None]
 Files: TypeAlias = list[Path]
 
 _ATTEMPTS: Final = 4
-_DONE: Final = frozenset({HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT})
 _REFUSED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _SECONDS_BETWEEN_SAVES: Final = 1.0
 
@@ -133,7 +132,7 @@ class Download:
                     f"{page.object} could not be fetched: {lost}.", code=grpc.StatusCode.UNAVAILABLE
                 )
             else:
-                if reply.status in _DONE:
+                if reply.status in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
                     return
                 error = error_of(reply.status, f"{page.object} could not be fetched")
             refused = isinstance(error, errors.PermissionDenied)

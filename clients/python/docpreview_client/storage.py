@@ -28,6 +28,7 @@ _Result = TypeVar("_Result")
 
 _TIMEOUT: Final = 30.0
 _CHUNK: Final = 256 * 1024
+_WITH_CONTENT: Final = frozenset({HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT})
 _CONTENT_RANGE: Final = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+)")
 
 
@@ -84,10 +85,10 @@ class Storage:
             StorageLost: There is no reply.
         """
         with self._exchange("PUT", url, headers) as connection:
-            for chunk in content:
-                if not _sent(connection, chunk):
-                    break
+            whole = all(_sent(connection, chunk) for chunk in content)
             response = _answered(connection)
+            if not whole:
+                connection.close()
             return Reply(response.status, response.headers.get("ETag", ""))
 
     def fetch(self, url: str, part: Path) -> Reply:
@@ -100,14 +101,14 @@ class Storage:
         have = part.stat().st_size if part.exists() else 0
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
         with self._exchange("GET", url, headers) as connection:
-            response = _answered(connection, with_content={HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT})
+            response = _answered(connection, with_content=_WITH_CONTENT)
             begin, length = _extent(response)
             if response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and length == have:
                 return Reply(HTTPStatus.OK)  # all of it was there already
             if response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or begin not in {0, have}:
                 part.unlink()
                 raise StorageLost("another range")
-            if response.isclosed():
+            if response.status not in _WITH_CONTENT:
                 return Reply(response.status)
             with part.open("ab" if begin else "wb") as file:
                 while chunk := _read(response):

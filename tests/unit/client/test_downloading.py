@@ -190,6 +190,14 @@ async def test_eight_pages_are_fetched_at_a_time_over_connections_that_are_kept(
     assert (storage.most_at_once, storage.connections) == (8, 8)
 
 
+async def test_a_page_of_no_bytes_is_an_empty_file(
+    client: DocPreviewClient, storage: FakeStorage, tmp_path: Path
+) -> None:
+    storage.objects["/1"] = b""
+    await client.download(succeeded(f"{storage.url}/1"), tmp_path)
+    assert contents(tmp_path) == {"page-0001.jpg": b""}
+
+
 async def test_a_page_that_is_gone_is_not_found_and_asked_for_once(
     client: DocPreviewClient, storage: FakeStorage, tmp_path: Path
 ) -> None:

@@ -146,13 +146,7 @@ async def preview(
         if job.state != PreviewJob.STATE_SUCCESS:
             session.view.finished(job)
             return exit_codes.of_job(job)
-        files = await session.client.download(
-            job,
-            directory,
-            page_url_ttl=_URL_TTL,
-            timeout=session.timeout,
-            progress=lambda done, total, _: progress.downloaded(done, total=total),
-        )
+        files = await _downloaded(session, job, directory, progress=progress)
     title = file.name if file else Path(job.input.object).name or job.job_id
     await _show(session, title, directory, files=files, in_browser=options.open)
     return ExitCode.OK
@@ -167,6 +161,19 @@ async def _uploaded(session: Session, file: Path, *, options: PreviewOptions, pr
     except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error).replace("`object`, the key to put it at", "--upload-as")) from error
     return uploaded.object
+
+
+async def _downloaded(session: Session, job: PreviewJob, directory: Path, *, progress: Progress) -> list[Path]:
+    try:
+        return await session.client.download(
+            job,
+            directory,
+            page_url_ttl=_URL_TTL,
+            timeout=session.timeout,
+            progress=lambda done, total, _: progress.downloaded(done, total=total),
+        )
+    except OSError as error:
+        raise typer.BadParameter(f"--pages: {directory}: {error.strerror}") from error
 
 
 async def _show(session: Session, title: str, directory: Path, *, files: list[Path], in_browser: bool) -> None:
