@@ -124,7 +124,7 @@ def rust(work: Work) -> None:
 def java(work: Work) -> None:
     """The jar, its sources and its documentation, and the POM with what Maven Central asks for."""
     folder = work.source / "clients" / "java"
-    run("mvn", "--batch-mode", "--no-transfer-progress", "package", "-DskipTests", cwd=folder)
+    run("mvn", "--batch-mode", "--no-transfer-progress", "-Prelease", "package", "-DskipTests", cwd=folder)
     for kind in ("", "-sources", "-javadoc"):
         jar = folder / "target" / f"docpreview-client-{work.version}{kind}.jar"
         need(jar.is_file(), f"{jar.name} is not made")
