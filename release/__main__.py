@@ -68,10 +68,8 @@ def main() -> int:
 def _clone(out: Path) -> Work:
     shutil.rmtree(out, ignore_errors=True)
     source = out / "source"
-    git = ("git", "-C", str(versions.ROOT))
-    subprocess.run(
-        [*git, "-c", "advice.detachedHead=false", "clone", "--quiet", str(versions.ROOT), str(source)], check=True
-    )  # noqa: S603 - our own
+    git = ("git", "-C", str(versions.ROOT), "-c", "advice.detachedHead=false")
+    subprocess.run([*git, "clone", "--quiet", str(versions.ROOT), str(source)], check=True)  # noqa: S603 - our own
     changed = subprocess.run([*git, "status", "--porcelain"], check=True, capture_output=True).stdout  # noqa: S603
     if changed:
         print("what is not committed is in no package: this is a rehearsal of the last commit", file=sys.stderr)
