@@ -269,6 +269,7 @@ class TestWhatItCosts:
         made = call()._replace(charge=charge, caller=caller_of("mine", {BUCKET.name: ("mine/",)}))
         assert len(await rest(office.jobs.watch_many(request(["d0", "d1", "d2", "d3"]), made))) == 4
         assert charged == [2]
+        assert made.response.cache == ""
 
 
 class TestTheEnd:
