@@ -18,7 +18,7 @@ from docpreview.v1.preview_job_service_pb2 import (
 )
 from docpreview_gateway.access import visibility
 from docpreview_gateway.jobs.many import followed
-from docpreview_gateway.model.call import MAX_REPLY_BYTES
+from docpreview_gateway.model.call import MAX_REPLY_BYTES, ResponseInfo
 from docpreview_gateway.model.errors import GatewayError, cut
 from docpreview_gateway.model.validation import MAX_WAIT_SECONDS
 from docpreview_gateway.upstream.operations import GetJob
@@ -226,6 +226,8 @@ class PreviewJobs:
         if call.charge is None:
             return 0
         rights, count = call.caller.rights, 0
+        # One cached job of many tells nothing of the stream.
+        call = call._replace(response=ResponseInfo())
         for job_id in dict.fromkeys(job_ids):
             encoded = None
             with suppress(GatewayError):  # it would be refused now; the poller has more patience
