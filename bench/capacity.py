@@ -28,6 +28,7 @@ from docpreview_emulator import Credential, Emulator
 
 if TYPE_CHECKING:
     from docpreview.v1.preview_job_pb2 import PreviewJob
+    from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceAsyncStub as Stub
 
 BUCKET, REGION = "docs-1250000000", "ap-chongqing"
 STREAMS_OF_A_CONNECTION = 90
@@ -35,7 +36,6 @@ MOST_JOBS = 1000
 """Jobs of a stream."""
 IDLE_SECONDS = 20.0
 MEBIBYTE = 2**20
-Stub = PreviewJobServiceStub
 
 
 def memory(pid: int) -> float:
@@ -53,7 +53,7 @@ async def watch(stub: Stub, job_id: str, opening: asyncio.Semaphore, seen: async
     await opening.acquire()
     request = WatchPreviewJobRequest(bucket=BUCKET, job_id=job_id)
     first = True
-    async for _ in stub.WatchPreviewJob(request, timeout=600):  # type: ignore[attr-defined]  # the stub of grpc.aio
+    async for _ in stub.WatchPreviewJob(request, timeout=600):
         if first:
             first = False
             opening.release()
@@ -63,7 +63,7 @@ async def watch(stub: Stub, job_id: str, opening: asyncio.Semaphore, seen: async
 async def watch_many(stub: Stub, job_ids: list[str], seen: asyncio.Semaphore) -> None:
     request = WatchPreviewJobsRequest(bucket=BUCKET, job_ids=job_ids)
     told = set()
-    async for event in stub.WatchPreviewJobs(request, timeout=600):  # type: ignore[attr-defined]  # as above
+    async for event in stub.WatchPreviewJobs(request, timeout=600):
         if event.HasField("job") and event.job.job_id not in told:
             told.add(event.job.job_id)
             seen.release()
@@ -107,7 +107,7 @@ async def measure(  # noqa: PLR0913 - what is measured
 async def create(stub: Stub) -> str:
     request = CreatePreviewJobRequest(bucket=BUCKET, input_object="seven.pdf")
     request.output.object = "out/p-${Number}.jpg"
-    job: PreviewJob = await stub.CreatePreviewJob(request, timeout=30)  # type: ignore[misc]  # the stub of grpc.aio
+    job: PreviewJob = await stub.CreatePreviewJob(request, timeout=30)
     return job.job_id
 
 

@@ -41,6 +41,8 @@ PACKAGES = (
 )
 """In the order of the uploads, docs/releasing.md."""
 
+_NAMES = [package.name for package in PACKAGES]
+
 
 def main() -> int:
     """Make all packages, or those that are named; 1 when one fails, or, with `CI` set, cannot be made here."""
@@ -48,13 +50,17 @@ def main() -> int:
     parser.add_argument(
         "--into", type=Path, default=versions.ROOT / "build" / "release", help="folder that is made anew"
     )
-    parser.add_argument("packages", nargs="*", choices=[package.name for package in PACKAGES], metavar="PACKAGE")
+    parser.add_argument("packages", nargs="*", metavar="PACKAGE", help="; ".join(_NAMES))
     options = parser.parse_args()
+    unknown = sorted({*options.packages} - {*_NAMES})
+    if unknown:
+        parser.error(f"no package {', '.join(unknown)}: there are {', '.join(_NAMES)}")
     wrong = versions.problems()
     for line in wrong:
         print(f"VERSIONS DIFFER {line}", file=sys.stderr)
     work = _clone(options.into)
-    made = [_made(package, work) for package in PACKAGES if not options.packages or package.name in options.packages]
+    wanted = options.packages or _NAMES
+    made = [_made(package, work) for package in PACKAGES if package.name in wanted]
     _sum_up(work.out)
     return 1 if wrong or not all(made) else 0
 

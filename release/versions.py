@@ -33,11 +33,11 @@ PLACES = (
     Place("clients/typescript/package.json", rf'^  "version": "{VERSION}"'),
     Place("clients/typescript/package-lock.json", rf'"name": "@docpreview/client",\n\s+"version": "{VERSION}"'),
     Place("clients/typescript/src/version.ts", rf'VERSION = "{VERSION}"'),
-    Place("clients/typescript/README.md", rf"docpreview-client-{VERSION}\.tgz"),
     Place("clients/rust/Cargo.toml", _PROJECT),
     Place("clients/rust/Cargo.lock", rf'name = "docpreview-client"\nversion = "{VERSION}"'),
     Place("clients/java/pom.xml", rf"<artifactId>docpreview-client</artifactId>\s+<version>{VERSION}</version>"),
     Place("clients/java/README.md", rf"<artifactId>docpreview-client</artifactId>\s+<version>{VERSION}</version>"),
+    Place("clients/java/README.md", rf"com\.docpreview:docpreview-client:{VERSION}"),
     Place("helm/docpreview-gateway/Chart.yaml", rf"^(?:version|appVersion): {VERSION}$"),
     Place("Dockerfile", rf"^ARG VERSION={VERSION}$"),
 )

@@ -128,6 +128,7 @@ LANGUAGES = (
         checks=(
             ("cargo", "fmt", "--check"),
             ("cargo", "clippy", "--locked", "--all-targets", "--all-features", "--", "--deny", "warnings"),
+            ("cargo", "clippy", "--locked", "--lib", "--no-default-features", "--", "--deny", "warnings"),
             ("cargo", "test", "--locked", "--all-features"),
         ),
     ),

@@ -46,7 +46,7 @@ ODD_KEYS = ("", "/", "in/a.pdf", "p/one.jpg", "p/%31.jpg", "p/../o/1.jpg")
 STATES = ("Success", "Success", "Success", "Failed", "Running")
 METHODS = (
     *("CreatePreviewJob", "GetPreviewJob", "BatchGetPreviewJobs", "ListPreviewJobs", "WaitPreviewJob"),
-    *("WatchPreviewJob", "GetUsage"),
+    *("WatchPreviewJob", "WatchPreviewJobs", "GetUsage"),
 )
 TTL = Duration(seconds=600)
 
@@ -214,6 +214,30 @@ class Talk:
         """The first state; of a job that has not ended the rest is not waited for."""
         request = pb.WatchPreviewJobRequest(bucket=bucket, job_id=job_id, page_url_ttl=TTL)
         return await self._call("WatchPreviewJob", request)
+
+    async def watch_many(self, bucket: str, job_ids: Sequence[str]) -> Answer:
+        """One message: the first state of each job, and the ids with an error; the rest is not waited for."""
+        self.calls += 1
+        metadata = (*bearer(self.token), ("x-request-id", f"call-{self.calls}"))
+        request = pb.WatchPreviewJobsRequest(bucket=bucket, job_ids=job_ids, page_url_ttl=TTL)
+        stub: Any = PreviewJobServiceStub(self.channel)
+        call = stub.WatchPreviewJobs(request, metadata=metadata, timeout=30)
+        jobs: dict[str, ShownJob] = {}
+        errors: dict[str, int] = {}
+        try:
+            async for event in call:
+                if event.HasField("error"):
+                    errors[event.error.job_id] = event.error.reason
+                elif event.HasField("job"):
+                    jobs.setdefault(event.job.job_id, ShownJob.of(event.job))
+                if len(jobs) + len(errors) == len(job_ids):
+                    break
+        except grpc.aio.AioRpcError as error:
+            details = dict(error.trailing_metadata() or ())["grpc-status-details-bin"]
+            assert isinstance(details, bytes)
+            return self._keep(Answer(error.code().name, reason_in(details), (), tuple(error.trailing_metadata()), ""))
+        call.cancel()
+        return self._keep(Answer("OK", "", ((jobs, errors),), tuple(await call.initial_metadata()), ""))
 
     async def usage(self) -> Answer:
         return await self._call("GetUsage", GetUsageRequest())

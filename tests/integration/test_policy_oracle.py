@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from docpreview.v1.error_reason_pb2 import ERROR_REASON_JOB_NOT_FOUND
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_job_service_pb2 import ListPreviewJobsRequest
 from tests.integration.conftest import BUCKET, OTHER_BUCKET
@@ -95,6 +96,7 @@ async def check_reads(world: OracleWorld, talk: Talk, caller: OracleCaller) -> N
             answer = await talk.get(bucket, job_id, ttl=False)
             assert (answer.code, answer.reason) == reference(caller, "GetPreviewJob", bucket, job), job
             assert views(answer) == ([told(caller, job, ttl=False)] if job and answer.code == "OK" else []), job
+        await check_many(talk, caller, bucket, ids, jobs)
         answer = await talk.batch_get(bucket, ids)
         if not caller.may_call("BatchGetPreviewJobs", bucket):
             assert answer.reason == "NOT_PERMITTED"
@@ -105,6 +107,18 @@ async def check_reads(world: OracleWorld, talk: Talk, caller: OracleCaller) -> N
             told(caller, jobs[job_id]) for job_id in ids if job_id in seen
         ]
         assert list(missing) == [job_id for job_id in ids if job_id not in seen]
+
+
+async def check_many(talk: Talk, caller: OracleCaller, bucket: str, ids: list[str], jobs: dict[str, CloudJob]) -> None:
+    """A stream of all jobs tells those that the caller may see, and of the others that they do not exist."""
+    answer = await talk.watch_many(bucket, ids)
+    if not caller.may_call("WatchPreviewJobs", bucket):
+        assert answer.reason == "NOT_PERMITTED"
+        return
+    ((found, errors),) = answer.messages
+    seen = {job_id: told(caller, job) for job_id, job in jobs.items() if caller.sees(job)}
+    assert {job_id: job._replace(rest=b"") for job_id, job in found.items()} == seen
+    assert errors == {job_id: ERROR_REASON_JOB_NOT_FOUND for job_id in ids if job_id not in seen}
 
 
 async def check_lists(world: OracleWorld, talk: Talk, caller: OracleCaller, *, filled: bool) -> None:

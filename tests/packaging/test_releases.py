@@ -67,11 +67,24 @@ def test_the_document_names_every_package_of_the_rehearsal() -> None:
 
 
 def test_the_rehearsal_names_the_tools_that_are_missing_and_fails_in_ci(tmp_path: Path) -> None:
-    """What cannot be made here is said aloud."""
+    """What cannot be made here is said aloud; the rest is made."""
     git = shutil.which("git")
     assert git is not None
     (tmp_path / "git").symlink_to(git)
+    (tmp_path / "go").symlink_to(git)  # there, but what it is asked to do fails
     bare = {name: value for name, value in os.environ.items() if name != "CI"} | {"PATH": str(tmp_path)}
-    for environment, status in ((bare, 0), (bare | {"CI": "true"}, 1)):
-        done = run(tool("python"), "-m", "release", "--into", tmp_path / "out", "chart", cwd=ROOT, env=environment)
+    for words, environment, status in (
+        (["chart"], bare, 0),
+        (["chart"], bare | {"CI": "true"}, 1),
+        (["chart", "go"], bare, 1),
+    ):
+        done = run(tool("python"), "-m", "release", "--into", tmp_path / "out", *words, cwd=ROOT, env=environment)
         assert (done.returncode, done.stderr.count("NOT MADE: helm is not on the PATH")) == (status, 1), done.stderr
+        assert ("FAILED" in done.stderr) == ("go" in words)
+
+
+def test_the_rehearsal_knows_no_other_packages(tmp_path: Path) -> None:
+    """It names those that there are."""
+    done = run(tool("python"), "-m", "release", "--into", tmp_path / "out", "cobol", cwd=ROOT)
+    assert done.returncode == 2
+    assert "no package cobol: there are python, chart, go, typescript, rust, java" in done.stderr

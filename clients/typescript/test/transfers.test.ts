@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, stat, watch, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -271,17 +271,24 @@ test("a page that stays refused, or has no address at all, is an error that tell
 test("a download that breaks off goes on where it stopped, in the same call and in the next", async () => {
   const ranges: (string | undefined)[] = [];
   let cuts = 1;
-  const { client, storage } = await world((sent, response) => {
+  const directory = await scratch();
+  const { client, storage } = await world(async (sent, response) => {
     ranges.push(sent.headers.range);
     if (cuts-- > 0) {
       const content = pageOf(sent.path);
-      response.writeHead(200, { "content-length": content.length }).write(content.subarray(0, 5), () => response.destroy());
+      const writes = watch(directory);
+      response.writeHead(200, { "content-length": content.length }).write(content.subarray(0, 5));
+      for await (const { filename } of writes) {
+        if (filename === "page-0001.jpg.part" && (await stat(join(directory, filename))).size === 5) {
+          break;
+        }
+      }
+      response.destroy();
     } else {
-      return givesPages(sent, response);
+      await givesPages(sent, response);
     }
   });
   const job = made({ names: ["out/1.jpg"], url: (object) => storage.url(object) });
-  const directory = await scratch();
   const [file] = await client.download(job, directory);
   assert.deepEqual(await readFile(file?.path ?? ""), pageOf("/out/1.jpg"));
   assert.deepEqual(ranges, [undefined, "bytes=5-"]);

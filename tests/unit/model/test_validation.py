@@ -273,6 +273,7 @@ STATED = [
     ),
     (CREATE, "options.page_ranges", "1000"),
     (BATCH, "job_ids", "100"),
+    (WATCH_MANY, "job_ids", "1000"),
     (QUEUES, "queue_ids", "10"),
     (jobs.WaitPreviewJobRequest, "timeout", "5 minutes"),
     *((kind, path, end) for kind, path, *_ in DURATIONS[1:] for end in ("1 second", "1 hour")),

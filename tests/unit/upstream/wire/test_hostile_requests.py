@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
+from xml.etree import ElementTree as ET
 
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from docpreview.v1 import preview_job_service_pb2 as jobs
 from docpreview.v1 import preview_queue_service_pb2 as queues
+from docpreview.v1 import upload_service_pb2 as uploads
 from docpreview_gateway.model import validation
 from docpreview_gateway.model.buckets import Bucket
 from docpreview_gateway.model.errors import InvalidRequest
@@ -97,11 +99,24 @@ HONEST: dict[str, list[Any]] = {
     "state": [1, 2],
     "seconds": [1, 60, 300],
     "nanos": [0],
+    "content_length": [1, 209_715_200],
+    "content_type": ["application/pdf", "text/plain; charset=utf-8"],
+    "content_md5": [b"0123456789abcdef"],
+    "upload_token": ["AQ-_"],
+    "etags": ['"d41d8cd98f00b204e9800998ecf8427e-2"', "<&>"],
 }
 """Valid values by field name. Fields of enums without an entry have 1 and 2."""
 
+_NEEDED = {
+    *("bucket", "job_id", "job_ids", "input_object", "output"),
+    *("object", "content_length", "upload_token", "etags"),
+}
 NUMBERS = [0, 1, -1, 2, 99, 5001, 2**31 - 1, -(2**31)]
-LONG_NUMBERS = [*NUMBERS, 253_402_271_999, 253_402_272_000, 253_402_300_799, 2**63 - 1, -(2**63)]
+VALUES: dict[int, list[Any]] = {
+    FieldDescriptor.TYPE_BOOL: [False, True],
+    FieldDescriptor.TYPE_INT64: [*NUMBERS, 253_402_271_999, 253_402_272_000, 253_402_300_799, 2**63 - 1, -(2**63)],
+    FieldDescriptor.TYPE_FIXED64: [0, 1, 2**64 - 1],
+}
 
 
 def a_request(rnd: Random) -> Message:
@@ -113,10 +128,7 @@ def a_request(rnd: Random) -> Message:
 
 def _filled(message: Message, rnd: Random, hostility: float, *, always: bool = False) -> Message:
     for field in message.DESCRIPTOR.fields:
-        if (
-            not (always and field.name in {"bucket", "job_id", "job_ids", "input_object", "output"})
-            and rnd.random() < 0.6
-        ):
+        if not (always and field.name in _NEEDED) and rnd.random() < 0.6:
             continue
         _fill(message, cast("FieldDescriptor", field), rnd, hostility)
     return message
@@ -142,16 +154,17 @@ def _value(field: FieldDescriptor, rnd: Random, hostility: float) -> Any:
     match field.type:
         case FieldDescriptor.TYPE_STRING:
             return rnd.choice(HOSTILE) + rnd.choice(["", "", rnd.choice(HOSTILE)])
-        case FieldDescriptor.TYPE_BOOL:
-            return rnd.choice([False, True])
-        case FieldDescriptor.TYPE_INT64:
-            return rnd.choice(LONG_NUMBERS)
+        case FieldDescriptor.TYPE_BYTES:
+            return rnd.choice(HOSTILE).encode()
         case _:
-            return rnd.choice(NUMBERS)
+            return rnd.choice(VALUES.get(field.type, NUMBERS))
 
 
 def wire_requests(request: Any) -> Iterator[HttpRequest]:
     """The requests to the cloud for a valid request."""
+    if type(request).__name__ in uploads.DESCRIPTOR.message_types_by_name:
+        yield from object_requests(request)
+        return
     bucket = Bucket(request.bucket, REGION, "main")
     match request:
         case jobs.CreatePreviewJobRequest():
@@ -170,6 +183,20 @@ def wire_requests(request: Any) -> Iterator[HttpRequest]:
             yield requests.get(bucket, request.job_id)
 
 
+def object_requests(request: Any) -> Iterator[HttpRequest]:
+    """The requests to the object store for a valid request of UploadService."""
+    bucket = Bucket(getattr(request, "bucket", HONEST["bucket"][0]), REGION, "main")
+    match request:
+        case uploads.CreateUploadRequest():
+            headers = {"content-type": request.content_type} if request.content_type else {}
+            yield requests.put_object(bucket, request.object, headers)
+            yield requests.initiate_multipart(bucket, request.object, headers)
+        case uploads.CompleteUploadRequest():
+            yield requests.complete_multipart(bucket, "k", "u1", request.etags, {})
+        case _:
+            yield requests.abort_multipart(bucket, "k", "u1")
+
+
 def passes(request: Message) -> bool:
     """Whether validation accepts the request. Accepted values must reach the cloud unchanged."""
     try:
@@ -180,6 +207,9 @@ def passes(request: Message) -> bool:
         return False
     for wire in sent:
         assert_honest(wire)
+        if isinstance(request, uploads.CompleteUploadRequest):
+            found = [part.findtext("ETag") for part in ET.fromstring(wire.body)]  # noqa: S314 - our own
+            assert found == list(request.etags)
         if isinstance(request, jobs.CreatePreviewJobRequest):
             assert leaves(wire.body) == wire_values.expected(request, REGION)
     return True
@@ -190,10 +220,12 @@ def assert_honest(wire: HttpRequest) -> None:
     assert TARGET.fullmatch(wire.target)
     address = urlsplit(f"https://{wire.host}{wire.target}")
     assert address.hostname == wire.host
-    assert wire.host.endswith(f".ci.{REGION}.myqcloud.com")
+    is_of_jobs = wire.host.endswith(f".ci.{REGION}.myqcloud.com")
+    assert is_of_jobs or wire.host.endswith(f".cos.{REGION}.myqcloud.com")
     assert wire.host.count(".") == 4
     assert unquote(address.path) == wire.path
-    assert address.path.count("/") == wire.path.count("/") == (2 if wire.path.startswith("/doc_jobs/") else 1)
+    assert address.path.count("/") == wire.path.count("/")
+    assert not is_of_jobs or wire.path.count("/") == (2 if wire.path.startswith("/doc_jobs/") else 1)
     assert parse_qsl(address.query, keep_blank_values=True) == list(wire.query)
     assert all(value.isascii() and value.isprintable() for value in wire.headers.values())
 
@@ -216,7 +248,7 @@ def test_many_random_requests_pass_and_many_are_rejected() -> None:
     """Of every type, so that the test above tests both."""
     rnd = Random(7)  # noqa: S311 - the same requests each time
     seen: Counter[tuple[str, bool]] = Counter()
-    for _ in range(3_000):
+    for _ in range(5_000):
         request = a_request(rnd)
         seen[request.DESCRIPTOR.name, passes(request)] += 1
     assert {name for name, _ in seen} == {kind.DESCRIPTOR.name for kind in validation.FIELDS}

@@ -102,12 +102,12 @@ final class Errors {
                 "The thread was interrupted.", Status.Code.CANCELLED, ErrorFacts.NONE, cause);
     }
 
-    /** What code of the caller, such as an interceptor, has thrown in the place of a call. */
+    /** What code of the caller has thrown in the midst of a call: an interceptor, a receiver of metadata. */
     static DocPreviewException unexpected(RuntimeException failure) {
         return failure instanceof DocPreviewException known
                 ? known
                 : new DocPreviewException.InternalError(
-                        "The call could not be begun: " + failure, Status.Code.INTERNAL, ErrorFacts.NONE, failure);
+                        "Code of the caller has failed: " + failure, Status.Code.INTERNAL, ErrorFacts.NONE, failure);
     }
 
     private static DocPreviewException make(Kind kind, StatusRuntimeException error, ErrorFacts facts) {

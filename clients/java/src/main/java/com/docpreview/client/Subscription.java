@@ -138,7 +138,8 @@ final class Subscription<Q, M, E> {
         }
         if (event != null) {
             sink.event(this, event);
-        } else if (over) {
+        }
+        if (over) {
             sink.end(this, failure);
         }
     }
@@ -156,8 +157,8 @@ final class Subscription<Q, M, E> {
             try {
                 call = lease.connection()
                         .start(feed.method(), feed.request(), deadline.callOptions(), settings, this, 0);
-            } catch (RuntimeException failure) { // of an interceptor
-                throw Errors.unexpected(failure);
+            } catch (RuntimeException failed) { // of an interceptor
+                throw Errors.unexpected(failed);
             }
             if (asked) {
                 request();
@@ -192,7 +193,6 @@ final class Subscription<Q, M, E> {
 
         @Override
         public void onClose(Status status, Metadata trailers) {
-            settings.replied(headers, trailers);
             attempt(() -> {
                 if (stream == this) {
                     closed(status, trailers);
@@ -211,6 +211,11 @@ final class Subscription<Q, M, E> {
         }
 
         private void closed(Status status, Metadata trailers) {
+            try {
+                settings.replied(headers, trailers);
+            } catch (RuntimeException failed) { // of the caller's receiver
+                throw Errors.unexpected(failed);
+            }
             if (status.isOk()) {
                 end(null);
                 return;
