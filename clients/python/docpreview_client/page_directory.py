@@ -1,6 +1,8 @@
 """The directory of a job's pages, with a manifest of what is complete there: whose pages, and how long each is."""
 
+import errno
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +18,8 @@ def prepared(directory: Path) -> Path:
     Raises:
         OSError: It cannot be made, is no directory, or nothing can be written to it.
     """
+    if directory.exists() and not directory.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(directory))
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=directory):
         return directory

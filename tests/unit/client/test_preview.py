@@ -97,6 +97,13 @@ def test_a_document_in_the_bucket_is_not_uploaded(gateway: FakeGateway, preview:
     assert gateway.asked("CreateUpload") == []
 
 
+def test_a_name_that_is_neither_a_file_nor_a_key_is_told_to_be_neither(gateway: FakeGateway, preview: Preview) -> None:
+    gateway.will("CreatePreviewJob", failure(grpc.StatusCode.NOT_FOUND, "INPUT_OBJECT_NOT_FOUND"))
+    result = preview("slide.pptx")
+    assert result.exit_code == 4
+    assert result.stderr.startswith("slide.pptx is neither a file here nor a key in the bucket.")
+
+
 @pytest.mark.usefixtures("pages")
 def test_the_key_of_the_upload_can_be_chosen(gateway: FakeGateway, preview: Preview, slides: Path) -> None:
     assert preview(str(slides), "--upload-as", "team/${UploadId}.pptx").exit_code == 0
@@ -218,6 +225,7 @@ def test_a_file_in_the_place_of_the_directory_is_refused_before_anything_is_aske
     result = preview(str(slides))
     assert result.exit_code == 2
     assert "--pages" in result.stderr
+    assert "Not a directory" in said(result)
     assert gateway.calls == []
 
 

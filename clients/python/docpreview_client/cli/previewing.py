@@ -21,7 +21,7 @@ from docpreview_client.cli.exit_codes import ExitCode
 from docpreview_client.cli.parameters import NewJobOptions
 from docpreview_client.cli.session import Session
 from docpreview_client.cli.views import Progress
-from docpreview_client.errors import DeadlineExceeded, InternalError, OutcomeUnknown
+from docpreview_client.errors import DeadlineExceeded, InternalError, NotFound, OutcomeUnknown
 from docpreview_client.page_directory import prepared
 
 _URL_TTL: Final = timedelta(minutes=15)
@@ -134,22 +134,33 @@ async def preview(
     directory = options.directory(document)
     with suppress(OSError):
         (directory / CONTACT_SHEET).unlink()  # of an earlier run: its pages may not be there any more
+    files: list[Path] = []
     with session.view.progress() as progress:
         job_id = options.job_id or ""
         if document is not None:
             key = await _uploaded(session, file, options=options, progress=progress) if file else document
-            created = await create(session, bucket, input_object=key, new_job=new_job)
-            session.view.note(f"Created job {created.job_id}")
-            job_id = created.job_id
+            job_id = await _created(session, bucket, key, new_job=new_job)
         jobs = session.client.watch(bucket, job_id, page_url_ttl=_URL_TTL, timeout=session.timeout)
         job = await follow(jobs, progress=progress)
-        if job.state != PreviewJob.STATE_SUCCESS:
-            session.view.finished(job)
-            return exit_codes.of_job(job)
-        files = await _downloaded(session, job, directory, progress=progress)
+        if job.state == PreviewJob.STATE_SUCCESS:
+            files = await _downloaded(session, job, directory, progress=progress)
+    if job.state != PreviewJob.STATE_SUCCESS:
+        session.view.finished(job)
+        return exit_codes.of_job(job)
     title = file.name if file else Path(job.input.object).name or job.job_id
     await _show(session, title, directory, files=files, in_browser=options.open)
     return ExitCode.OK
+
+
+async def _created(session: Session, bucket: str, key: str, *, new_job: NewJobOptions) -> str:
+    try:
+        created = await create(session, bucket, input_object=key, new_job=new_job)
+    except NotFound as error:
+        if error.reason == "INPUT_OBJECT_NOT_FOUND":
+            session.view.note(f"{key} is neither a file here nor a key in the bucket.")
+        raise
+    session.view.note(f"Created job {created.job_id}")
+    return created.job_id
 
 
 async def _uploaded(session: Session, file: Path, *, options: PreviewOptions, progress: Progress) -> str:
