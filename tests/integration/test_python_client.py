@@ -20,7 +20,7 @@ from tests import chromium
 from tests.integration.conftest import BUCKET, REGION, settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable
+    from collections.abc import AsyncIterator, Awaitable, Iterable
 
     from tests.integration.conftest import World
 
@@ -109,7 +109,7 @@ async def test_many_jobs_are_followed_in_one_stream(world: World, client: DocPre
     assert last == dict.fromkeys(ids, PreviewJob.STATE_SUCCESS) | {"d0": "JOB_NOT_FOUND"}
 
 
-async def count(calls: list[Awaitable[object]]) -> int:
+async def count(calls: Iterable[Awaitable[object]]) -> int:
     """How many of the calls, made one after the other, succeed."""
     succeeded = 0
     for call in calls:
@@ -129,7 +129,7 @@ async def test_a_thousand_watches_and_waits_leave_other_calls_of_the_client_alon
 
     async def watch() -> int:
         nonlocal begun
-        states = []
+        states: list[int] = []
         async for seen in client.watch(BUCKET, job.job_id):
             if not states:
                 begun += 1

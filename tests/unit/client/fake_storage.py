@@ -34,14 +34,10 @@ class FakeStorage:
     """When it is set, requests wait for each other."""
 
     def __enter__(self) -> Self:
-        storage = self
         self._lock = threading.Lock()
         self._running = 0
-
-        class Handler(_Handler):
-            kept = storage
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        handler = type("Handler", (_Handler,), {"kept": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))

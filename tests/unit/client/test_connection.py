@@ -198,7 +198,7 @@ async def test_a_call_can_bypass_caches_carry_metadata_and_give_that_of_its_repl
     assert "cache-control" not in gateway.call("GetPreviewJob", 2).metadata
 
 
-class Counting(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[misc]
+class Counting(grpc.aio.UnaryUnaryClientInterceptor):
     """Counts calls."""
 
     def __init__(self, methods: list[str]) -> None:
@@ -209,7 +209,7 @@ class Counting(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[misc]
         return await continuation(details, request)
 
 
-class CountingStreams(grpc.aio.UnaryStreamClientInterceptor):  # type: ignore[misc]
+class CountingStreams(grpc.aio.UnaryStreamClientInterceptor):
     """Counts streams: gRPC takes an interceptor for one kind only."""
 
     def __init__(self, methods: list[str]) -> None:

@@ -80,8 +80,7 @@ async def violations(work: Any) -> dict[str, str]:
 
 async def test_an_address_is_signed_with_all_headers_of_its_put(office: Office) -> None:
     """Exactly those that the part names, host and length among them."""
-    fields = {"content_md5": b"m" * 16, "content_type": "application/pdf; a=b"}
-    upload = await begin(office, object="in/a.pdf", **fields)
+    upload = await begin(office, object="in/a.pdf", content_md5=b"m" * 16, content_type="application/pdf; a=b")
     (part,) = upload.parts
     assert dict(part.headers) == {
         "host": BUCKET.object_host,
