@@ -224,6 +224,45 @@ func TestUploadWhoseAddressesHaveExpiredIsBegunAgainOnce(t *testing.T) {
 	}
 }
 
+func TestUploadThatIsThereAlreadyIsCompletedWithItsMD5AsTheETag(t *testing.T) {
+	conflict := answers(409, "<Code>FileAlreadyExists</Code>")
+	sum := md5.Sum([]byte("abc"))
+	for name, cloud := range map[string]*storage{
+		"after a lost reply": newStorage(t, broken(5, ""), conflict), "at the first attempt": newStorage(t, conflict),
+	} {
+		client, fake := serve(t, []any{uploadOf(cloud, "t", 3), uploadedObject})
+		if _, err := client.Upload(t.Context(), document(t, "abc"), uploadRequest); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		completed := fake.requests[1].(*docpreviewv1.CompleteUploadRequest)
+		if want := fmt.Sprintf(`"%x"`, sum); !slices.Equal(completed.GetEtags(), []string{want}) {
+			t.Errorf("%s: completed with %v, not with %s", name, completed.GetEtags(), want)
+		}
+	}
+}
+
+func TestObjectOfAnotherUploadIsTheGatewaysError(t *testing.T) {
+	cloud := newStorage(t, answers(409, "<Code>FileAlreadyExists</Code>"))
+	client, fake := serve(t, []any{uploadOf(cloud, "t", 3), failure(codes.FailedPrecondition, "UPLOAD_INCOMPLETE", 0)})
+	_, err := client.Upload(t.Context(), document(t, "abc"), uploadRequest)
+	var failed *Error
+	if !errors.As(err, &failed) || failed.Kind != FailedPrecondition || failed.Reason != "UPLOAD_INCOMPLETE" {
+		t.Errorf("got %v", err)
+	}
+	if !slices.Equal(fake.aborted(), []string{"t"}) {
+		t.Errorf("aborted %v", fake.aborted())
+	}
+}
+
+func TestConflictOfOnePartOfSeveralIsAnError(t *testing.T) {
+	cloud := newStorage(t, answers(409, "<Code>FileAlreadyExists</Code>"))
+	client, _ := serve(t, []any{uploadOf(cloud, "t", 6), uploadedObject})
+	var failed *Error
+	if _, err := client.Upload(t.Context(), document(t, "abcdef"), uploadRequest); !errors.As(err, &failed) || failed.Kind != FailedPrecondition || failed.Reason != "" {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestUploadThatThePolicyRefusesIsTheGatewaysError(t *testing.T) {
 	client, fake := serve(t, []any{failure(codes.PermissionDenied, "NOT_PERMITTED", 0)})
 	_, err := client.Upload(t.Context(), document(t, "abc"), uploadRequest)

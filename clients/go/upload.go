@@ -3,6 +3,7 @@ package docpreview
 import (
 	"context"
 	"crypto/md5"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -96,9 +97,13 @@ func (c *Client) uploadOnce(
 		return nil, err
 	}
 	etags := make([]string, len(upload.GetParts()))
+	var whole string
+	if sum := request.GetContentMd5(); len(sum) > 0 && len(etags) == 1 {
+		whole = `"` + hex.EncodeToString(sum) + `"`
+	}
 	err = parallel(ctx, len(etags), uploadsAtOnce, func(ctx context.Context, i int) error {
 		return transfer(ctx, func(ctx context.Context) (err error) {
-			etags[i], err = c.put(ctx, content, upload.GetParts()[i], i+1)
+			etags[i], err = c.put(ctx, content, upload.GetParts()[i], i+1, whole)
 			return err
 		})
 	})
@@ -116,7 +121,12 @@ func (c *Client) uploadOnce(
 }
 
 // put sends one part with exactly the headers that were signed, and returns its ETag.
-func (c *Client) put(ctx context.Context, content io.ReaderAt, part *docpreviewv1.UploadPart, number int) (etag string, err error) {
+//
+// whole is the ETag of the object when the part is all of it, else empty. Then a conflict is most likely the content that
+// an attempt has put whose reply was lost, and CompleteUpload tells whether it is.
+func (c *Client) put(
+	ctx context.Context, content io.ReaderAt, part *docpreviewv1.UploadPart, number int, whole string,
+) (etag string, err error) {
 	what := fmt.Sprintf("PUT of part %d", number)
 	body := localReader{io.NewSectionReader(content, part.GetOffset(), part.GetLength())}
 	request, err := http.NewRequest(http.MethodPut, part.GetUrl(), io.NopCloser(body))
@@ -135,6 +145,10 @@ func (c *Client) put(ctx context.Context, content io.ReaderAt, part *docpreviewv
 		}
 	}
 	err = c.send(ctx, what, request, func(response *http.Response) error {
+		if response.StatusCode == http.StatusConflict && whole != "" {
+			etag = whole
+			return nil
+		}
 		if response.StatusCode != http.StatusOK {
 			return refusal(what, response)
 		}

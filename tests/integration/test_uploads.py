@@ -190,7 +190,9 @@ async def test_an_object_that_exists_is_not_replaced(world: Uploading) -> None:
     world.emulator.put_object(BUCKET, REGION, "in/fixed.pdf", b"theirs")
     upload = await world.begin(b"theirs", "in/fixed.pdf")
     assert await world.put(upload.parts[0], b"theirs") == (409, "FileAlreadyExists")
-    assert (await refused(world.complete(upload, [f'"{md5(b"theirs").hex()}"'])))[1] == "UPLOAD_INCOMPLETE"
+    _, reason, told = await refused(world.complete(upload, [f'"{md5(b"theirs").hex()}"']))
+    assert reason == "UPLOAD_INCOMPLETE"
+    assert "an object of this key exists already" in told
     data = os.urandom(PART + 1)
     code, reason, told = await refused(world.begin(data, "in/fixed.pdf"))
     assert (code, reason) == ("FAILED_PRECONDITION", "UPLOAD_INCOMPLETE")

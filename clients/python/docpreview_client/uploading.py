@@ -118,7 +118,7 @@ class Uploading:
         for left in reversed(range(_BEGINNINGS)):
             begun = await self._connection.unary(self._connection.uploads.CreateUpload, request, self._short())
             try:
-                etags = await self._put_all(document, begun)
+                etags = await self._put_all(document, begun, request.content_md5)
                 complete = CompleteUploadRequest(upload_token=begun.upload_token, etags=etags)
                 return await self._connection.unary(self._connection.uploads.CompleteUpload, complete, self._short())
             except BaseException as error:
@@ -127,10 +127,11 @@ class Uploading:
                     raise
         raise AssertionError("the last attempt returns or raises")
 
-    async def _put_all(self, document: Document, begun: Upload) -> Sequence[str]:
+    async def _put_all(self, document: Document, begun: Upload, md5: bytes) -> Sequence[str]:
+        etag = f'"{md5.hex()}"' if md5 and len(begun.parts) == 1 else ""
         try:
             async with Storage(workers=_PARALLEL) as storage, asyncio.TaskGroup() as group:
-                tasks = [group.create_task(_put(storage, document, part)) for part in begun.parts]
+                tasks = [group.create_task(_put(storage, document, part, etag)) for part in begun.parts]
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
         return [task.result() for task in tasks]
@@ -150,8 +151,12 @@ def _has_expired(error: BaseException) -> bool:
     return isinstance(error, errors.PermissionDenied) and not error.reason
 
 
-async def _put(storage: Storage, document: Document, part: UploadPart) -> str:
-    """Puts one part, up to three times, and returns its ETag."""
+async def _put(storage: Storage, document: Document, part: UploadPart, etag: str) -> str:
+    """Puts one part, up to three times, and returns its ETag.
+
+    `etag` is that of the object when the part is all of it, else empty. Then a conflict is most likely the content that an
+    attempt has put whose reply was lost, and CompleteUpload tells whether it is.
+    """
     pauses = Pauses()
     error: errors.DocPreviewError
     for left in reversed(range(_ATTEMPTS)):
@@ -163,6 +168,8 @@ async def _put(storage: Storage, document: Document, part: UploadPart) -> str:
         else:
             if reply.status in {HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT}:
                 return reply.etag
+            if reply.status == HTTPStatus.CONFLICT and etag:
+                return etag
             error = error_of(reply.status, "The document could not be uploaded")
         if not left or error.retry != "now":
             raise error

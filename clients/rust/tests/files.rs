@@ -93,6 +93,38 @@ async fn upload_that_is_repeated() {
     assert_eq!(storage.seen().len(), 3);
 }
 
+/// A document that is there already, put by an attempt whose reply was lost, is completed with its MD5 as the `ETag`.
+#[tokio::test]
+async fn upload_that_is_there_already() {
+    for lost in [1, 0] {
+        let storage = Storage::start(move |asked| match asked.before {
+            before if before < lost => Reply { is_lost: true, ..Reply::default() },
+            _ => Reply::of(409),
+        })
+        .await;
+        let gateway = Gateway::start([upload(&storage, "one", &[4]), uploaded()]).await;
+        client(&gateway).upload(file(&folder("upload_that_is_there_already"), b"text"), "b-1").await.unwrap();
+        assert_eq!(storage.seen().len(), lost + 1);
+        let etag = format!("etags: [\"\\\"{:x}\\\"\"]", md5::compute("text"));
+        assert!(gateway.seen()[1].message.contains(&etag), "{}", gateway.seen()[1].message);
+    }
+}
+
+/// An object of another upload is the gateway's error; of one part of several the MD5 is no `ETag`.
+#[tokio::test]
+async fn upload_over_another_object() {
+    let storage = Storage::start(|_| Reply::of(409)).await;
+    let refused = Answer::Fails(error(Code::FailedPrecondition, "UPLOAD_INCOMPLETE", None));
+    let gateway = Gateway::start([upload(&storage, "one", &[4]), refused, Answer::Aborted]).await;
+    let path = file(&folder("upload_over_another_object"), b"texts");
+    let failure = client(&gateway).upload(&path, "b-1").await.unwrap_err();
+    assert_eq!((failure.kind(), failure.reason()), (Kind::FailedPrecondition, "UPLOAD_INCOMPLETE"));
+    assert_eq!(gateway.seen().len(), 3);
+    let gateway = Gateway::start([upload(&storage, "two", &[4, 0]), Answer::Aborted]).await;
+    let failure = client(&gateway).upload(&path, "b-1").await.unwrap_err();
+    assert_eq!((failure.kind(), failure.reason()), (Kind::FailedPrecondition, ""));
+}
+
 /// A part is put four times at most; then the upload is aborted.
 #[tokio::test]
 async fn upload_that_keeps_failing() {

@@ -24,12 +24,20 @@ const PARTS_AT_ONCE = 4;
 // The cloud compares an MD5 where the upload has one part, and the gateway makes several of larger contents.
 const LARGEST_WITH_MD5 = 16 * 1024 * 1024;
 const ABORT_WITHIN_MS = 5000;
+const STORED = [200, 201, 204];
+const CONFLICT = 409;
 
 /** What is uploaded, and where to. */
 export interface Destination {
   readonly bucket: string;
   readonly object: string;
   readonly contentType: string;
+}
+
+/** What CreateUpload is asked for. */
+interface Announced extends Destination {
+  readonly contentLength: bigint;
+  readonly contentMd5: Uint8Array;
 }
 
 export class Uploading {
@@ -59,12 +67,12 @@ export class Uploading {
     }
   }
 
-  async #attempt(content: Content, request: object, bounds: Bounds): Promise<UploadedObject> {
+  async #attempt(content: Content, request: Announced, bounds: Bounds): Promise<UploadedObject> {
     const { createUpload, completeUpload, abortUpload } = UploadService.method;
     const upload = await this.#call(createUpload, request, bounds);
     const { uploadToken } = upload;
     try {
-      const etags = await this.#putAll(content, upload, bounds);
+      const etags = await this.#putAll(content, upload, request.contentMd5, bounds);
       return await this.#call(completeUpload, { uploadToken, etags }, bounds);
     } catch (error) {
       const soon = { deadline: new Deadline(ABORT_WITHIN_MS) }; // also when the caller's time is over
@@ -77,11 +85,17 @@ export class Uploading {
     repeated(() => this.#connection.unary(method, request, bounds), bounds, refusedByStopping);
 
   /** Puts all parts and returns their ETags in order. */
-  async #putAll(content: Content, { parts, expireTime }: Upload, bounds: Bounds): Promise<string[]> {
+  async #putAll(
+    content: Content,
+    { parts, expireTime }: Upload,
+    md5: Uint8Array,
+    bounds: Bounds,
+  ): Promise<string[]> {
+    const whole = parts.length === 1 && md5.length > 0 ? `"${Buffer.from(md5).toString("hex")}"` : undefined;
     const etags = new Array<string>(parts.length).fill("");
     await inParallel(parts.entries(), PARTS_AT_ONCE, bounds, async ([index, part], signal) => {
       try {
-        etags[index] = await withRepeats(() => this.#put(content, part, signal), { ...bounds, signal });
+        etags[index] = await withRepeats(() => this.#put(content, part, whole, signal), { ...bounds, signal });
       } catch (error) {
         if (error instanceof Refused && expireTime !== undefined && Date.now() >= timestampMs(expireTime)) {
           throw new Expired(error.message, error.code, {}, { cause: error });
@@ -92,10 +106,23 @@ export class Uploading {
     return etags;
   }
 
-  async #put(content: Content, { url, headers, offset, length }: UploadPart, signal: AbortSignal): Promise<string> {
+  /**
+   * Puts a part and returns its ETag. `whole` is that of the object when the part is all of it: then a conflict is most
+   * likely the content that an attempt has put whose reply was lost, and CompleteUpload tells whether it is.
+   */
+  async #put(
+    content: Content,
+    { url, headers, offset, length }: UploadPart,
+    whole: string | undefined,
+    signal: AbortSignal,
+  ): Promise<string> {
     const body = await content.read(Number(offset), Number(length));
-    const reply = await this.#storage.exchange({ method: "PUT", url, headers, body, signal }, [200, 201, 204]);
+    const wanted = whole === undefined ? STORED : [...STORED, CONFLICT];
+    const reply = await this.#storage.exchange({ method: "PUT", url, headers, body, signal }, wanted);
     reply.resume();
+    if (reply.statusCode === CONFLICT && whole !== undefined) {
+      return whole;
+    }
     const { etag } = reply.headers;
     if (etag === undefined) {
       throw new InternalError("The storage took a part without telling its ETag.", status.INTERNAL);

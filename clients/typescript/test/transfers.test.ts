@@ -144,6 +144,37 @@ test("an upload whose addresses have expired is begun again once, one that is re
   assert.equal(gateway.asked("CreateUpload").length, 5);
 });
 
+const conflict: Reply = (_, response) => {
+  response.writeHead(409).end("<Error><Code>FileAlreadyExists</Code></Error>");
+};
+
+test("a document that is there already is completed with its MD5 as the ETag", async () => {
+  const lost: Reply = (_, response) => {
+    response.destroy();
+  };
+  for (const replies of [[lost, conflict], [conflict]]) {
+    const { client, gateway, storage } = await world((sent, response) => (replies.shift() ?? takesParts)(sent, response));
+    takesUploads(gateway, storage, 100);
+    await client.upload(CONTENT, BUCKET, "in/a.txt");
+    const [completed] = gateway.asked("CompleteUpload") as { etags?: string[] }[];
+    assert.deepEqual(completed?.etags, [`"${createHash("md5").update(CONTENT).digest("hex")}"`]);
+    assert.deepEqual(replies, []);
+  }
+});
+
+test("an object of another upload is an error in the words of the gateway, a conflict of one part of several in the cloud's", async () => {
+  const { client, gateway, storage } = await world(conflict);
+  takesUploads(gateway, storage, 4);
+  await assert.rejects(client.upload(CONTENT, BUCKET, "in/a.txt"), { name: "FailedPrecondition", reason: "" });
+  assert.equal(gateway.asked("CompleteUpload").length, 0);
+  takesUploads(gateway, storage, 100);
+  gateway.on("CompleteUpload", () => {
+    throw failure(status.FAILED_PRECONDITION, "UPLOAD_INCOMPLETE");
+  });
+  await assert.rejects(client.upload(CONTENT, BUCKET, "in/a.txt"), { name: "FailedPrecondition", reason: "UPLOAD_INCOMPLETE" });
+  assert.equal(gateway.asked("AbortUpload").length, 2);
+});
+
 test("an upload ends at its deadline, and is aborted", async () => {
   const { client, gateway, storage } = await world(() => undefined);
   takesUploads(gateway, storage, 100);

@@ -113,7 +113,7 @@ class Uploads:
                 raise InvalidRequest([Violation("etags", f"must have {number} items: one for each part of the upload")])
             if upload.multipart:
                 await self._complete_parts(bucket, upload, request.etags, call, overwrites=overwrites)
-            found = await self._made(bucket, upload, call)
+            found = await self._made(bucket, upload, call, overwrites=overwrites)
             if not upload.multipart and found.etag.strip(_QUOTE) != request.etags[0].strip(_QUOTE):
                 raise _incomplete("the content of the object is not the one whose ETag you give")
             self._telemetry.uploaded(call.caller.name, "completed", upload.content_length)
@@ -204,7 +204,7 @@ class Uploads:
             if error.facts.code != _GONE:
                 raise
 
-    async def _made(self, bucket: Bucket, upload: Announced, call: Call) -> ObjectFacts:
+    async def _made(self, bucket: Bucket, upload: Announced, call: Call, *, overwrites: bool) -> ObjectFacts:
         """The object, if this upload has made it as it was announced."""
         try:
             found = await self._store.head(bucket, upload.object, call)
@@ -213,7 +213,7 @@ class Uploads:
                 raise
             raise _missing(upload) from error
         if found.upload_id != upload.upload_id:
-            raise _missing(upload)
+            raise _missing(upload) if upload.multipart or overwrites else _exists()
         if found.length != upload.content_length:
             raise _incomplete(f"the object has {found.length} bytes, and {upload.content_length} were announced")
         if upload.content_crc64 is not None and found.crc64 not in {None, upload.content_crc64}:
@@ -256,4 +256,4 @@ def _incomplete(why: str) -> GatewayError:
 
 
 def _exists() -> GatewayError:
-    return _incomplete("an object of this key exists, and must not be replaced; have ${UploadId} in the key")
+    return _incomplete("an object of this key exists already, and must not be replaced; have ${UploadId} in the key")

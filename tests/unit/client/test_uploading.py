@@ -157,13 +157,40 @@ async def test_an_upload_that_the_policy_refuses_sends_nothing(
     assert len(gateway.asked("CreateUpload")) == 1
 
 
-async def test_a_key_that_may_not_be_replaced_is_a_failed_precondition(
+@pytest.mark.parametrize("faults", [["cut", 409], [409]])
+async def test_a_document_that_is_there_already_is_completed_with_its_md5_as_the_etag(
+    gateway: FakeGateway, client: DocPreviewClient, storage: FakeStorage, document: Path, faults: list[int | str]
+) -> None:
+    """The reply of the attempt that put it was lost."""
+    gateway.will("CreateUpload", upload(storage, len(CONTENT)))
+    storage.faults["/u1/1"] = list(faults)
+    assert await client.upload(document, BUCKET) == DONE
+    assert len(storage.asked) == len(faults)
+    etag = f'"{hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()}"'
+    assert list(gateway.asked("CompleteUpload")[0].etags) == [etag]
+
+
+async def test_an_object_of_another_upload_is_a_failed_precondition_in_the_words_of_the_gateway(
     gateway: FakeGateway, client: DocPreviewClient, storage: FakeStorage, document: Path
 ) -> None:
     gateway.will("CreateUpload", upload(storage, len(CONTENT)))
+    gateway.will("CompleteUpload", failure(grpc.StatusCode.FAILED_PRECONDITION, "UPLOAD_INCOMPLETE"))
     storage.faults["/u1/1"] = [409]
-    with pytest.raises(FailedPrecondition, match="may not be replaced"):
+    with pytest.raises(FailedPrecondition) as caught:
         await client.upload(document, BUCKET)
+    assert caught.value.reason == "UPLOAD_INCOMPLETE"
+    assert len(gateway.asked("AbortUpload")) == 1
+
+
+async def test_a_conflict_of_one_part_of_several_is_an_error(
+    gateway: FakeGateway, client: DocPreviewClient, storage: FakeStorage, document: Path
+) -> None:
+    """The MD5 is not the part's ETag."""
+    gateway.will("CreateUpload", upload(storage, 10, 20))
+    storage.faults["/u1/2"] = [409]
+    with pytest.raises(FailedPrecondition):
+        await client.upload(document, BUCKET)
+    assert gateway.asked("CompleteUpload") == []
 
 
 async def test_a_file_that_has_become_shorter_is_told_and_aborted(

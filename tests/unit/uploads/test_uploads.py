@@ -239,6 +239,16 @@ async def test_an_object_that_is_not_what_was_announced_is_incomplete(office: Of
     assert [stage for _, stage, _ in office.telemetry.uploads] == ["announced"]
 
 
+async def test_an_object_of_another_upload_is_told_as_what_is_in_the_way(office: Office) -> None:
+    """Where it must not be replaced; elsewhere the content is still to be put."""
+    office.objects.found = ObjectFacts(7, '"e"', 5, "0" * 32)
+    for caller, message in ((shop(), "exists already"), (shop(overwrite=True), "PUT it")):
+        upload = await begin(office, caller, object="in/shop/a.pdf")
+        with pytest.raises(GatewayError, match=message) as caught:
+            await complete(office, upload, caller=caller)
+        assert caught.value.reason == r.ERROR_REASON_UPLOAD_INCOMPLETE
+
+
 async def test_a_checksum_that_the_cloud_does_not_tell_is_not_compared(office: Office) -> None:
     """The contract says so."""
     upload = await begin(office, content_crc64=6)

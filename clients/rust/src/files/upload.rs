@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tokio::fs::{self, File};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::time::sleep;
@@ -83,7 +83,10 @@ impl Upload {
     async fn once(&self) -> Result<UploadedObject, Failure> {
         let begun = self.client.create_upload(self.request.clone()).await.map_err(Failure::Here)?;
         let mut aborted = Aborted { client: self.client.clone(), upload_token: Some(begun.upload_token.clone()) };
-        let etags = stream::iter(begun.parts).map(|part| self.put(part)).buffered(PARTS_AT_ONCE).try_collect().await;
+        let md5 = <[u8; 16]>::try_from(&self.request.content_md5[..]).ok().filter(|_| begun.parts.len() == 1);
+        let whole = md5.map(|md5| format!("\"{:x}\"", md5::Digest(md5)));
+        let puts = stream::iter(begun.parts).map(|part| self.put(part, whole.as_deref()));
+        let etags = puts.buffered(PARTS_AT_ONCE).try_collect().await;
         let outcome = match etags {
             Ok(etags) => {
                 let request = CompleteUploadRequest { upload_token: begun.upload_token, etags };
@@ -99,22 +102,28 @@ impl Upload {
     }
 
     /// Puts one part; its `ETag`.
-    async fn put(&self, part: UploadPart) -> Result<String, Failure> {
+    ///
+    /// `whole` is that of the object when the part is all of it: then a conflict is most likely the content that an
+    /// attempt has put whose reply was lost, and `CompleteUpload` tells whether it is.
+    async fn put(&self, part: UploadPart, whole: Option<&str>) -> Result<String, Failure> {
         let content = self.content(&part).await.map_err(|error| Failure::Here(Error::of_file(&self.file, error)))?;
         let mut pauses = Pauses::up_to(Duration::from_secs(2));
         for _ in 0..REPEATS {
-            match self.put_once(&part, content.clone()).await {
+            match self.put_once(&part, content.clone(), whole).await {
                 Err(failure) if failure.is_transient() => sleep(pauses.next(None)).await,
                 outcome => return outcome,
             }
         }
-        self.put_once(&part, content).await
+        self.put_once(&part, content, whole).await
     }
 
-    async fn put_once(&self, part: &UploadPart, content: Bytes) -> Result<String, Failure> {
+    async fn put_once(&self, part: &UploadPart, content: Bytes, whole: Option<&str>) -> Result<String, Failure> {
         let headers = headers(part).ok_or_else(|| Failure::Here(internal("the gateway's headers are none")))?;
         let limit = IDLE + Duration::from_secs(content.len() as u64 / SLOWEST_BYTES_PER_SECOND);
-        let response = self.client.http().send(Method::PUT, &part.url, headers, content, limit).await?;
+        let response = match (self.client.http().send(Method::PUT, &part.url, headers, content, limit).await, whole) {
+            (Err(Failure::Refused(StatusCode::CONFLICT, _)), Some(etag)) => return Ok(etag.to_owned()),
+            (outcome, _) => outcome?,
+        };
         let etag = response.headers().get("etag").and_then(|etag| etag.to_str().ok());
         etag.map(str::to_owned).ok_or_else(|| Failure::Broken("the answer has no ETag".to_owned()))
     }

@@ -1,7 +1,6 @@
 //! The cloud's object storage on a free loopback port: it answers as a test says, request after request.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
 use futures_util::StreamExt;
@@ -32,6 +31,8 @@ pub struct Reply {
     pub content: Vec<u8>,
     /// The connection breaks after so many bytes of the content.
     pub breaks_after: Option<usize>,
+    /// The connection breaks before anything is answered.
+    pub is_lost: bool,
 }
 
 impl Reply {
@@ -64,7 +65,7 @@ impl Storage {
                 let (log, answer) = (Arc::clone(&log), Arc::clone(&answer));
                 let service = service_fn(move |request: Request<Incoming>| {
                     let (log, answer) = (Arc::clone(&log), Arc::clone(&answer));
-                    async move { Ok::<_, Infallible>(response(&answer(&asked(request, &log).await))) }
+                    async move { response(&answer(&asked(request, &log).await)) }
                 });
                 tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
             }
@@ -103,7 +104,10 @@ async fn asked(request: Request<Incoming>, log: &Mutex<Vec<Asked>>) -> Asked {
 
 type Content = StreamBody<BoxStream<'static, Result<Frame<Bytes>, std::io::Error>>>;
 
-fn response(reply: &Reply) -> Response<Content> {
+fn response(reply: &Reply) -> std::io::Result<Response<Content>> {
+    if reply.is_lost {
+        return Err(std::io::Error::other("lost"));
+    }
     let mut response = Response::builder().status(reply.status).header("content-length", reply.content.len());
     for (name, value) in &reply.headers {
         response = response.header(*name, value);
@@ -118,5 +122,5 @@ fn response(reply: &Reply) -> Response<Content> {
         Some(_) => content.chain(stream::once(broken)).boxed(),
         None => content.boxed(),
     };
-    response.body(StreamBody::new(content)).unwrap()
+    Ok(response.body(StreamBody::new(content)).unwrap())
 }

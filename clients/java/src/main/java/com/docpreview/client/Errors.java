@@ -39,6 +39,7 @@ final class Errors {
     private static final Map<String, Kind> BY_REASON = Map.of(
             "CREATE_OUTCOME_UNKNOWN", DocPreviewException.OutcomeUnknown::new,
             Creates.AMBIGUOUS, DocPreviewException.OutcomeUnknown::new,
+            "CREATE_IN_PROGRESS", DocPreviewException.OutcomeUnknown::new,
             "REPLY_TOO_LARGE", DocPreviewException.InvalidRequest::new,
             "PAGE_BUDGET_EXHAUSTED", DocPreviewException.BudgetExhausted::new,
             "PAGE_BUDGET_TOO_SMALL", DocPreviewException.BudgetExhausted::new);

@@ -22,6 +22,7 @@ import java.security.NoSuchAlgorithmException;
 import java.time.Duration;
 import java.time.Instant;
 import java.util.ArrayList;
+import java.util.HexFormat;
 import java.util.List;
 import java.util.Locale;
 import java.util.concurrent.Callable;
@@ -35,6 +36,7 @@ final class Uploads {
     private static final long ONE_PART = 16L << 20;
     private static final Duration ABORT_WITHIN = Duration.ofSeconds(10);
     private static final int FORBIDDEN = 403;
+    private static final int CONFLICT = 409;
     private static final Pattern SUFFIX = Pattern.compile(".*\\.([A-Za-z0-9]{1,10})");
 
     private final AsyncDocPreviewClient client;
@@ -103,11 +105,12 @@ final class Uploads {
     private UploadedObject attempt(Path file, CreateUploadRequest request, Deadline deadline, boolean again) {
         Upload upload = client.within(deadline, UploadServiceGrpc.getCreateUploadMethod(), request);
         try {
+            String whole = whole(upload, request.getContentMd5());
             List<Callable<String>> puts = new ArrayList<>();
             for (int number = 1; number <= upload.getPartsCount(); number++) {
                 UploadPart part = upload.getParts(number - 1);
                 String what = "part " + number + " of " + upload.getPartsCount() + " of the upload";
-                puts.add(() -> put(what, file, part, upload, deadline));
+                puts.add(() -> put(what, file, part, whole, upload, deadline));
             }
             CompleteUploadRequest complete = CompleteUploadRequest.newBuilder()
                     .setUploadToken(upload.getUploadToken())
@@ -126,7 +129,13 @@ final class Uploads {
         }
     }
 
-    private String put(String what, Path file, UploadPart part, Upload upload, Deadline deadline) {
+    /** The ETag of the object where it has one part and its MD5 is known; else empty. */
+    private static String whole(Upload upload, ByteString md5) {
+        boolean known = upload.getPartsCount() == 1 && !md5.isEmpty();
+        return known ? '"' + HexFormat.of().formatHex(md5.toByteArray()) + '"' : "";
+    }
+
+    private String put(String what, Path file, UploadPart part, String whole, Upload upload, Deadline deadline) {
         Store.Reply reply = Store.repeated(
                 what,
                 deadline,
@@ -134,6 +143,10 @@ final class Uploads {
                         part.getUrl(), part.getHeadersMap(), file, part.getOffset(), part.getLength(), deadline));
         if (reply.isGood() && !reply.etag().isEmpty()) {
             return reply.etag();
+        }
+        if (reply.status() == CONFLICT && !whole.isEmpty()) {
+            // Most likely the content that an attempt has put whose reply was lost; CompleteUpload tells.
+            return whole;
         }
         String sentence = "The cloud answered " + reply + " to " + what + ".";
         if (reply.status() == FORBIDDEN) {

@@ -26,6 +26,8 @@ final class CloudStore implements AutoCloseable {
     /** In the place of an answer: a status, or a body that breaks off after so many bytes. */
     record Fault(int status, int bytes) {}
 
+    private static final int NO_ANSWER = 0;
+
     final List<Asked> asked = Collections.synchronizedList(new ArrayList<>());
     final Map<String, byte[]> objects = new ConcurrentHashMap<>();
     private final Map<String, Deque<Fault>> faults = new ConcurrentHashMap<>();
@@ -58,6 +60,11 @@ final class CloudStore implements AutoCloseable {
         return this;
     }
 
+    /** The next request of this path is taken, and then the connection ends without an answer. */
+    CloudStore losesReply(String path) {
+        return refuses(path, NO_ANSWER);
+    }
+
     List<String> paths(String method) {
         synchronized (asked) {
             return asked.stream().filter(one -> one.method().equals(method)).map(Asked::path).sorted().toList();
@@ -72,6 +79,9 @@ final class CloudStore implements AutoCloseable {
         asked.add(new Asked(exchange.getRequestMethod(), path, headers, body));
         Fault fault = faults.getOrDefault(path, new ArrayDeque<>()).poll();
         try (exchange) {
+            if (fault != null && fault.status() == NO_ANSWER) {
+                return; // the exchange is closed
+            }
             if (fault != null && fault.status() != 200) {
                 byte[] text = "<Error><Code>AsTheTestSays</Code></Error>".getBytes(StandardCharsets.UTF_8);
                 exchange.sendResponseHeaders(fault.status(), text.length);

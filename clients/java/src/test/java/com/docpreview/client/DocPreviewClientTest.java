@@ -224,6 +224,18 @@ final class DocPreviewClientTest {
     }
 
     @Test
+    @DisplayName("A create that is still in progress when the time is up has an unknown outcome: a new request_id would bill twice")
+    void createInProgress() {
+        RetryInfo wait = RetryInfo.newBuilder().setRetryDelay(Wire.of(Duration.ofSeconds(1))).build();
+        gateway.breaks(Gateway.error(Status.Code.UNAVAILABLE, "CREATE_IN_PROGRESS"))
+                .breaks(Gateway.error(Status.Code.UNAVAILABLE, "CREATE_IN_PROGRESS", wait));
+        OutcomeUnknown error = assertThrows(OutcomeUnknown.class, () -> client.create(CREATE, ONE_SECOND));
+        assertEquals(Retry.NOW, error.retry());
+        assertEquals(2, gateway.requests.size());
+        assertEquals(((CreatePreviewJobRequest) gateway.requests.get(0)).getRequestId(), error.createId());
+    }
+
+    @Test
     @DisplayName("A create beyond the budget is not made again, even when the next period begins before the deadline")
     void createBeyondTheBudget() {
         RetryInfo wait = RetryInfo.newBuilder()

@@ -25,6 +25,7 @@ import com.docpreview.v1.UploadedObject;
 import com.docpreview.v1.WatchPreviewJobResponse;
 import com.google.protobuf.Message;
 import com.google.protobuf.Timestamp;
+import io.grpc.Status;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
@@ -82,11 +83,16 @@ final class TransfersTest {
 
     /** An upload of ten bytes in parts of four. */
     private Upload upload(String token, long expiresInSeconds) {
+        return upload(token, expiresInSeconds, 4);
+    }
+
+    /** An upload of ten bytes. */
+    private Upload upload(String token, long expiresInSeconds, int partLength) {
         Upload.Builder upload = Upload.newBuilder()
                 .setUploadToken(token)
                 .setExpireTime(Timestamp.newBuilder().setSeconds(Instant.now().getEpochSecond() + expiresInSeconds));
-        for (int begin = 0; begin < 10; begin += 4) {
-            int length = Math.min(4, 10 - begin);
+        for (int begin = 0; begin < 10; begin += partLength) {
+            int length = Math.min(partLength, 10 - begin);
             upload.addParts(UploadPart.newBuilder()
                     .setUrl(store.url("/part-" + begin))
                     .setOffset(begin)
@@ -159,6 +165,41 @@ final class TransfersTest {
         store.refuses("/part-4", 503, 429);
         assertEquals(UPLOADED, client.upload(file("0123456789"), "b"));
         assertEquals(List.of("/part-0", "/part-4", "/part-4", "/part-4", "/part-8"), store.paths("PUT"));
+    }
+
+    @Test
+    @DisplayName("A document that is there already, since a reply was lost, is completed with its MD5 as the ETag")
+    void thereAlready() throws Exception {
+        Path file = file("0123456789");
+        for (boolean lost : List.of(true, false)) {
+            gateway.requests.clear();
+            store.asked.clear();
+            gateway.answers(upload("t", IN_AN_HOUR, 10)).answers(UPLOADED);
+            if (lost) {
+                store.losesReply("/part-0");
+            }
+            store.refuses("/part-0", 409);
+            assertEquals(UPLOADED, client.upload(file, "b"));
+            assertTrue(store.asked.size() >= (lost ? 2 : 1), store.asked.toString());
+            assertEquals(
+                    List.of("\"781e5e245d69b566979b86e28d23f2c7\""),
+                    requests(CompleteUploadRequest.class).get(0).getEtagsList());
+        }
+    }
+
+    @Test
+    @DisplayName("An object of another upload is the gateway's error, a conflict of one part of several is one too")
+    void anotherObject() throws Exception {
+        Path file = file("0123456789");
+        gateway.answers(upload("t", IN_AN_HOUR, 10))
+                .breaks(Gateway.error(Status.Code.FAILED_PRECONDITION, "UPLOAD_INCOMPLETE"));
+        store.refuses("/part-0", 409, 409);
+        FailedPrecondition error = assertThrows(FailedPrecondition.class, () -> client.upload(file, "b"));
+        assertEquals("UPLOAD_INCOMPLETE", error.reason());
+        gateway.answers(upload("t", IN_AN_HOUR));
+        error = assertThrows(FailedPrecondition.class, () -> client.upload(file, "b"));
+        assertEquals("", error.reason());
+        assertEquals(2, requests(AbortUploadRequest.class).size());
     }
 
     @Test
