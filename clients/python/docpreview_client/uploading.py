@@ -154,8 +154,8 @@ def _has_expired(error: BaseException) -> bool:
 async def _put(storage: Storage, document: Document, part: UploadPart, etag: str) -> str:
     """Puts one part, up to three times, and returns its ETag.
 
-    `etag` is that of the object when the part is all of it, else empty. Then a conflict is most likely the content that an
-    attempt has put whose reply was lost, and CompleteUpload tells whether it is.
+    `etag` is that of the object when the part is all of it, else empty. Then a conflict is most likely the content that
+    an attempt has put whose reply was lost, and CompleteUpload tells whether it is.
     """
     pauses = Pauses()
     error: errors.DocPreviewError

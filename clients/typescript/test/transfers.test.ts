@@ -163,14 +163,16 @@ test("a document that is there already is completed with its MD5 as the ETag", a
 });
 
 test("an object of another upload is an error in the words of the gateway, a conflict of one part of several in the cloud's", async () => {
-  const { client, gateway, storage } = await world(conflict);
+  const { client, gateway, storage } = await world((sent, response) => {
+    gateway.on("CompleteUpload", () => {
+      throw failure(status.FAILED_PRECONDITION, "UPLOAD_INCOMPLETE");
+    });
+    return conflict(sent, response);
+  });
   takesUploads(gateway, storage, 4);
   await assert.rejects(client.upload(CONTENT, BUCKET, "in/a.txt"), { name: "FailedPrecondition", reason: "" });
   assert.equal(gateway.asked("CompleteUpload").length, 0);
   takesUploads(gateway, storage, 100);
-  gateway.on("CompleteUpload", () => {
-    throw failure(status.FAILED_PRECONDITION, "UPLOAD_INCOMPLETE");
-  });
   await assert.rejects(client.upload(CONTENT, BUCKET, "in/a.txt"), { name: "FailedPrecondition", reason: "UPLOAD_INCOMPLETE" });
   assert.equal(gateway.asked("AbortUpload").length, 2);
 });
