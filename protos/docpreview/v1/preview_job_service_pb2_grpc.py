@@ -47,7 +47,7 @@ class PreviewJobServiceStub(object):
     (bypasses all caches). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
     last request that was made for the call) and `x-cache` (`miss`: the cloud was asked for this call; `coalesced`: it was
     asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails). The last
-    two are sent to callers who may see all jobs of the bucket, and to all for CreatePreviewJob.
+    two are sent to callers who may see all jobs of the bucket, and to all for CreatePreviewJob; WatchPreviewJobs has neither.
     """
 
     def __init__(self, channel):
@@ -109,7 +109,7 @@ class PreviewJobServiceServicer(object):
     (bypasses all caches). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
     last request that was made for the call) and `x-cache` (`miss`: the cloud was asked for this call; `coalesced`: it was
     asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails). The last
-    two are sent to callers who may see all jobs of the bucket, and to all for CreatePreviewJob.
+    two are sent to callers who may see all jobs of the bucket, and to all for CreatePreviewJob; WatchPreviewJobs has neither.
     """
 
     def CreatePreviewJob(self, request, context):
@@ -247,7 +247,7 @@ class PreviewJobService(object):
     (bypasses all caches). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
     last request that was made for the call) and `x-cache` (`miss`: the cloud was asked for this call; `coalesced`: it was
     asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails). The last
-    two are sent to callers who may see all jobs of the bucket, and to all for CreatePreviewJob.
+    two are sent to callers who may see all jobs of the bucket, and to all for CreatePreviewJob; WatchPreviewJobs has neither.
     """
 
     @staticmethod

@@ -154,7 +154,7 @@ class PreviewJobServiceStub(typing.Generic[_PreviewJobServiceCreatePreviewJobTyp
     (bypasses all caches). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
     last request that was made for the call) and `x-cache` (`miss`: the cloud was asked for this call; `coalesced`: it was
     asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails). The last
-    two are sent to callers who may see all jobs of the bucket, and to all for CreatePreviewJob.
+    two are sent to callers who may see all jobs of the bucket, and to all for CreatePreviewJob; WatchPreviewJobs has neither.
     """
 
     @typing.overload
@@ -318,7 +318,7 @@ class PreviewJobServiceServicer(metaclass=abc.ABCMeta):
     (bypasses all caches). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
     last request that was made for the call) and `x-cache` (`miss`: the cloud was asked for this call; `coalesced`: it was
     asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails). The last
-    two are sent to callers who may see all jobs of the bucket, and to all for CreatePreviewJob.
+    two are sent to callers who may see all jobs of the bucket, and to all for CreatePreviewJob; WatchPreviewJobs has neither.
     """
 
     @abc.abstractmethod

@@ -82,6 +82,23 @@ async def test_that_a_store_can_be_read_does_not_hide_that_it_cannot_be_written(
     assert world.store.problem
 
 
+async def test_a_create_that_is_recorded_shows_that_the_store_can_be_written_and_a_repeated_one_does_not() -> None:
+    """A repeated create, and one that is refused, write nothing."""
+    world = World()
+    await world.look()
+    record = Record("k", b"b", "kid", "one", "docs-1250000000", b"", "place", "", 100.0, nonce=b"n")
+    await world.store.begin(record, 1.0, None, dedupe_since=None)
+    world.now += MARK_SECONDS + 1
+    world.fail("mark")
+    await world.look()
+    world.fail()
+    assert (await world.store.begin(record, 1.0, None, dedupe_since=None)).outcome != "new"
+    assert world.store.problem
+    begun = await world.store.begin(replace(record, key="new", place="there"), 1.0, None, dedupe_since=None)
+    assert begun.outcome == "new"
+    assert world.store.problem == ""
+
+
 async def test_one_record_that_cannot_be_read_is_no_failure_of_the_store() -> None:
     world = World()
     world.inner.data.unreadable.add("broken")

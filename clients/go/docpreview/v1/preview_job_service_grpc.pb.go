@@ -47,7 +47,7 @@ const (
 // (bypasses all caches). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
 // last request that was made for the call) and `x-cache` (`miss`: the cloud was asked for this call; `coalesced`: it was
 // asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails). The last
-// two are sent to callers who may see all jobs of the bucket, and to all for CreatePreviewJob.
+// two are sent to callers who may see all jobs of the bucket, and to all for CreatePreviewJob; WatchPreviewJobs has neither.
 type PreviewJobServiceClient interface {
 	// Submits a job and returns it, usually in STATE_SUBMITTED.
 	//
@@ -205,7 +205,7 @@ type PreviewJobService_WatchPreviewJobsClient = grpc.ServerStreamingClient[Watch
 // (bypasses all caches). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
 // last request that was made for the call) and `x-cache` (`miss`: the cloud was asked for this call; `coalesced`: it was
 // asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails). The last
-// two are sent to callers who may see all jobs of the bucket, and to all for CreatePreviewJob.
+// two are sent to callers who may see all jobs of the bucket, and to all for CreatePreviewJob; WatchPreviewJobs has neither.
 type PreviewJobServiceServer interface {
 	// Submits a job and returns it, usually in STATE_SUBMITTED.
 	//

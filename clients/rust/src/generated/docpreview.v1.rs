@@ -1133,7 +1133,7 @@ pub mod preview_job_service_client {
     /// (bypasses all caches). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
     /// last request that was made for the call) and `x-cache` (`miss`: the cloud was asked for this call; `coalesced`: it was
     /// asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails). The last
-    /// two are sent to callers who may see all jobs of the bucket, and to all for CreatePreviewJob.
+    /// two are sent to callers who may see all jobs of the bucket, and to all for CreatePreviewJob; WatchPreviewJobs has neither.
     #[derive(Debug, Clone)]
     pub struct PreviewJobServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -1536,7 +1536,7 @@ pub mod preview_job_service_server {
     /// (bypasses all caches). Metadata sent: `x-request-id`, `x-upstream-request-id` (the cloud's id of the
     /// last request that was made for the call) and `x-cache` (`miss`: the cloud was asked for this call; `coalesced`: it was
     /// asked once for several callers; `hit`: from a cache; `stale`: an expired cache entry, while the cloud fails). The last
-    /// two are sent to callers who may see all jobs of the bucket, and to all for CreatePreviewJob.
+    /// two are sent to callers who may see all jobs of the bucket, and to all for CreatePreviewJob; WatchPreviewJobs has neither.
     #[derive(Debug)]
     pub struct PreviewJobServiceServer<T> {
         inner: Arc<T>,
