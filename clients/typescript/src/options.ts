@@ -51,7 +51,7 @@ export interface ClientOptions {
 export interface CallOptions {
   /** Milliseconds that the call may take with all its retries. Default: that of the client. */
   readonly timeoutMs?: number | undefined;
-  /** Ends the call; its reason is what the method throws. */
+  /** Ends the call; its reason is what the method throws (`preview` with a job: the `cause` of its PreviewUnfinished). */
   readonly signal?: AbortSignal | undefined;
   /** Asks the gateway for a fresh answer (`cache-control: no-cache`); of a create: for a new job. Default false. */
   readonly noCache?: boolean | undefined;
