@@ -573,7 +573,10 @@ func TestEmptyFileIsAnInvalidRequest(t *testing.T) {
 
 func TestFileThatChangesWhileItIsUploadedIsAborted(t *testing.T) {
 	for name, change := range map[string]func(path string) error{
-		"another size": func(path string) error { return os.WriteFile(path, []byte("abcd"), 0o600) },
+		"another size": func(path string) error {
+			was, err := os.Stat(path)
+			return errors.Join(err, os.WriteFile(path, []byte("abcd"), 0o600), os.Chtimes(path, time.Time{}, was.ModTime()))
+		},
 		"another time": func(path string) error { return os.Chtimes(path, time.Time{}, time.Unix(1, 0)) },
 	} {
 		for status, told := range map[int]string{200: "taken", 400: "refused, since its MD5 is another"} {
