@@ -78,7 +78,7 @@ class Emulator:
             directory = self._data_dir or stack.enter_context(
                 tempfile.TemporaryDirectory(prefix="docpreview-emulator-")
             )
-            backend = Backend(Path(directory), self.clock, self.credentials, self._settings)
+            backend = Backend(Path(directory).resolve(), self.clock, self.credentials, self._settings)
             stack.push_async_callback(backend.close)
             backend.start()
             runner = web.AppRunner(application(backend), access_log=None, shutdown_timeout=_STOP_TIMEOUT)
