@@ -55,7 +55,7 @@ class Emulator:
         """The accepted key pairs by id; may be changed at any time."""
 
         self._settings = settings or Settings()
-        self._data_dir = data_dir
+        self._data_dir = None if data_dir is None else Path(data_dir).resolve()
         self._address = (host, port)
         self._stack = AsyncExitStack()
         self._running: tuple[Backend, asyncio.AbstractEventLoop] | None = None
@@ -78,7 +78,7 @@ class Emulator:
             directory = self._data_dir or stack.enter_context(
                 tempfile.TemporaryDirectory(prefix="docpreview-emulator-")
             )
-            backend = Backend(Path(directory).resolve(), self.clock, self.credentials, self._settings)
+            backend = Backend(Path(directory), self.clock, self.credentials, self._settings)
             stack.push_async_callback(backend.close)
             backend.start()
             runner = web.AppRunner(application(backend), access_log=None, shutdown_timeout=_STOP_TIMEOUT)

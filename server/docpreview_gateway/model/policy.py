@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
 from docpreview_gateway.model.errors import NotPermitted, echo
-from docpreview_gateway.model.option_rules import OptionRules
+from docpreview_gateway.model.option_rules import OptionRules, names_image
 from docpreview_gateway.model.rules import MAX_KEY_BYTES
 
 if TYPE_CHECKING:
@@ -193,6 +193,16 @@ class Rights:
         """Whether the caller may use this preset."""
         rule = f"{self.rule}.presets"
         return _allowed(rule, f"names {name}") if name in self.presets else _denied(rule, f"does not name {echo(name)}")
+
+    def of_image_params(self, own: str) -> Decision:
+        """Whether a create may have these `image_params` of its own: no image whose owner nobody could check."""
+        rule = f"{self.rule}.options"
+        if self.options.force.image_params or not names_image(own):
+            return _allowed(rule, "allows the image_params")
+        return _denied(
+            rule,
+            "lets image_params name no image, and of watermarks only texts (watermark/2): use options.watermark",
+        )
 
     def of_upload_bucket(self, bucket: str) -> Decision:
         """Whether the caller may upload anything to the bucket of this name."""
