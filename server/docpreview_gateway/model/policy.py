@@ -28,6 +28,10 @@ REFLECTION = "ServerReflection"
 
 CREATE = "CreatePreviewJob"
 CREATE_UPLOAD = "CreateUpload"
+ABORT_UPLOAD = "AbortUpload"
+
+UPLOADING = (CREATE_UPLOAD, "CompleteUpload")
+"""Methods that ask the rule of uploads. An upload is aborted by whoever began it, whatever the rule says now."""
 
 OPERATORS_METHODS = frozenset({REFLECTION})
 
@@ -242,7 +246,7 @@ def explain(rights: Rights | None, question: Question) -> list[Decision]:
     bucket, decisions = question.bucket, [rights.of_method(question.method)]
     if bucket is None:
         return decisions
-    if question.method == CREATE_UPLOAD:
+    if question.method in UPLOADING:
         return [*decisions, *_explain_upload(rights, bucket, question)]
     decisions.append(rights.of_bucket(bucket))
     # What a caller may do in a bucket is the same rule.
