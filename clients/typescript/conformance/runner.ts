@@ -223,12 +223,18 @@ function toldJob(job: PreviewJob): object {
   };
 }
 
+/** What the gateway said, without the violations that the client adds. */
+function sentenceOf(error: DocPreviewError): string {
+  const { details } = (error.cause ?? {}) as { details?: string };
+  return details || error.message;
+}
+
 function toldError(error: DocPreviewError): object {
   return {
     kind: error.name === "BudgetExhausted" ? "Throttled" : error.name, // a kind of it
     code: status[error.code],
     reason: error.reason,
-    message: error.message,
+    message: sentenceOf(error),
     violations: error.violations.map(({ field, description }) => [field, description]),
     retry: error.retry,
     quota: error.quota.map(({ subject, description }) => [subject, description]),

@@ -23,7 +23,7 @@ try {
   if (!(error instanceof DocPreviewError)) {
     throw error;
   }
-  console.error(`${error.name} ${error.reason}: ${error.message}`, error.violations);
+  console.error(`${error.name} ${error.reason}: ${error.message}`);
   process.exitCode = 1;
 } finally {
   client.close();

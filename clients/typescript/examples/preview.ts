@@ -23,7 +23,7 @@ try {
   if (!(error instanceof DocPreviewError)) {
     throw error;
   }
-  console.error(`${error.name} ${error.reason}: ${error.message}`, error.violations, error.quota);
+  console.error(`${error.name} ${error.reason}: ${error.message}`, error.quota);
   process.exitCode = 1;
 } finally {
   client.close();

@@ -18,7 +18,7 @@ import { Connection } from "./connection.js";
 import { type Bounds, Deadline } from "./deadline.js";
 import { decodedOfCreate } from "./decoding.js";
 import { downloaded, type PageFile } from "./downloading.js";
-import { OutcomeUnknown } from "./errors.js";
+import { OutcomeUnknown, PreviewUnfinished } from "./errors.js";
 import { type PreviewJob, PreviewJob_State, PreviewJobSchema } from "./gen/docpreview/v1/preview_job_pb.js";
 import {
   type BatchGetPreviewJobsResponse,
@@ -29,7 +29,7 @@ import { type PreviewQueue, PreviewQueueService } from "./gen/docpreview/v1/prev
 import type { UploadedObject } from "./gen/docpreview/v1/upload_service_pb.js";
 import { type Usage, UsageService } from "./gen/docpreview/v1/usage_service_pb.js";
 import type { Init } from "./init.js";
-import { prepared } from "./manifest.js";
+import { Manifest, prepared } from "./manifest.js";
 import type {
   CallOptions,
   ClientOptions,
@@ -50,7 +50,7 @@ import {
   type Source,
 } from "./requests.js";
 import { Storage } from "./transfer.js";
-import { Uploading } from "./uploading.js";
+import { isThere, Uploading } from "./uploading.js";
 import { type JobEvent, watchOf, watchOfMany } from "./watches.js";
 import { isTerminal, type Patience, Reconnecting } from "./watching.js";
 
@@ -90,7 +90,10 @@ export class DocPreviewClient {
    * the pages. The directory is made, and checked, before anything is sent. The timeout is that of the whole.
    *
    * `source` is the path of a file, or its bytes, which need the option `object`. There are no files when the state of the
-   * job is not SUCCESS: `job.failure` says why.
+   * job is not SUCCESS: `job.failure` says why. The directory then has no pages of an earlier job either.
+   *
+   * Throws PreviewUnfinished, with the job, when anything fails after the job was made: go on with `download`. Calls with
+   * the same `request.requestId`, such as the `createRequestId` of an OutcomeUnknown, make one job.
    */
   async preview(
     source: Source,
@@ -101,16 +104,39 @@ export class DocPreviewClient {
     const bounds = this.#bounds(options, this.#options.watchTimeoutMs ?? WATCH_TIMEOUT_MS);
     const left = (): PreviewCallOptions => ({ ...options, timeoutMs: bounds.deadline.remaining() });
     await prepared(directory);
-    const { object } = await this.upload(source, bucket, options.object, left());
     const { request } = options;
+    const requestId = request?.requestId || randomUUID();
+    const object = await this.#brought(source, bucket, requestId, left());
     const output = { ...request?.output, object: request?.output?.object || defaultOutput(object, request?.options) };
-    let job = await this.create({ ...request, bucket, inputObject: object, output }, this.#within(left()));
-    options.onJob?.(job);
-    for await (job of this.watch(job.bucket, job.jobId, { pageUrlTtlMs: PAGE_URL_TTL_MS, ...left() })) {
+    const sent = { ...request, bucket, inputObject: object, output, requestId };
+    let job = await this.create(sent, this.#within(left()));
+    try {
       options.onJob?.(job);
+      await Manifest.of(directory, job.jobId); // deletes the pages of another job, also when this one is to fail
+      for await (job of this.watch(job.bucket, job.jobId, { pageUrlTtlMs: PAGE_URL_TTL_MS, ...left() })) {
+        options.onJob?.(job);
+      }
+      const good = job.state === PreviewJob_State.SUCCESS;
+      return { job, files: good ? await this.download(job, directory, left()) : [] };
+    } catch (cause) {
+      throw new PreviewUnfinished(job, cause);
     }
-    const good = job.state === PreviewJob_State.SUCCESS;
-    return { job, files: good ? await this.download(job, directory, left()) : [] };
+  }
+
+  /**
+   * Uploads the document of a preview and returns its key. An object that is there already under the default key, which is
+   * of this `requestId` alone, is the one that an earlier attempt brought.
+   */
+  async #brought(source: Source, bucket: string, requestId: string, options: PreviewCallOptions): Promise<string> {
+    const key = options.object ?? defaultObject(source, requestId);
+    try {
+      return (await this.upload(source, bucket, key, options)).object;
+    } catch (error) {
+      if (options.object === undefined && isThere(error)) {
+        return key;
+      }
+      throw error;
+    }
   }
 
   /**

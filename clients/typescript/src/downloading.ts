@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { status } from "@grpc/grpc-js";
 
 import type { Bounds } from "./deadline.js";
-import { FailedPrecondition, PermissionDenied, Unavailable } from "./errors.js";
+import { FailedPrecondition, InternalError, PermissionDenied, Unavailable } from "./errors.js";
 import { type Page, type PreviewJob, PreviewJob_State } from "./gen/docpreview/v1/preview_job_pb.js";
 import { Manifest, prepared } from "./manifest.js";
 import { namesOf } from "./naming.js";
@@ -104,7 +104,7 @@ class Download {
     for (let renewals = 0; ; renewals++) {
       const [url, generation] = await this.#addresses.of(page);
       try {
-        const bytes = await withRepeats(() => this.#attempt(url, `${path}.part`, bounds.signal), bounds);
+        const bytes = await withRepeats(() => this.#attempt(page, url, `${path}.part`, bounds.signal), bounds);
         await rename(`${path}.part`, path);
         return bytes;
       } catch (error) {
@@ -117,7 +117,7 @@ class Download {
   }
 
   /** Goes on where the file ends, and returns its size when it is whole. */
-  async #attempt(url: string, path: string, signal: AbortSignal): Promise<number> {
+  async #attempt(page: Page, url: string, path: string, signal: AbortSignal): Promise<number> {
     const there = (await stat(path).catch(() => undefined))?.size ?? 0;
     const headers: Record<string, string> = there > 0 ? { Range: `bytes=${there}-` } : {};
     let reply: IncomingMessage;
@@ -128,7 +128,12 @@ class Download {
         throw error;
       }
       await rm(path, { force: true });
-      return this.#attempt(url, path, signal);
+      return this.#attempt(page, url, path, signal);
+    }
+    const type = reply.headers["content-type"] ?? "";
+    if (type !== "" && page.contentType !== "" && mediaType(type) !== mediaType(page.contentType)) {
+      reply.destroy();
+      throw notPage(page, `is ${mediaType(type)} and not ${page.contentType}`);
     }
     const { from, total } = extentOf(reply);
     if (from !== there && from !== 0) {
@@ -141,6 +146,10 @@ class Download {
     if (total !== undefined && size !== total) {
       await (size > total ? rm(path, { force: true }) : undefined);
       throw new Unavailable(`The storage sent ${size} of ${total} bytes.`, status.UNAVAILABLE);
+    }
+    if (size === 0) {
+      await rm(path, { force: true });
+      throw notPage(page, "is empty");
     }
     return size;
   }
@@ -156,6 +165,16 @@ class Download {
       await file.close();
     }
   }
+}
+
+/** A content type without its parameters. */
+function mediaType(contentType: string): string {
+  return (contentType.split(";")[0] ?? "").trim().toLowerCase();
+}
+
+function notPage({ pageNumber }: Page, why: string): InternalError {
+  const message = `What came for page ${pageNumber} ${why}: something on the way (a proxy) answered, not the storage.`;
+  return new InternalError(message, status.INTERNAL);
 }
 
 /** Where the content of a reply begins in the page, and how long the page is, as far as the storage tells. */

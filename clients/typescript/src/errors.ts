@@ -1,11 +1,12 @@
 /**
  * What can go wrong with a call, as one tree of errors, divided by what a caller can do about it. Everything that the
  * methods of DocPreviewClient throw because of a call is a DocPreviewError. An aborted signal throws its own reason, and
- * local files Node's own errors.
+ * local files Node's own errors; of `preview`, once it has made a job, they are the cause of a PreviewUnfinished.
  */
 
-import type { status } from "@grpc/grpc-js";
+import { status } from "@grpc/grpc-js";
 
+import type { PreviewJob } from "./gen/docpreview/v1/preview_job_pb.js";
 import { adviceOn, type RetryAdvice } from "./retry.js";
 
 /** A bad field of a request: its path, and what to do about it. */
@@ -52,7 +53,7 @@ export class DocPreviewError extends Error {
   readonly requestId: string;
 
   constructor(message: string, code: status, facts?: Partial<ErrorFacts>, options?: ErrorOptions) {
-    super(message, options);
+    super([message, ...(facts?.violations ?? []).map((bad) => `${bad.field}: ${bad.description}`)].join("; "), options);
     this.code = code;
     this.reason = facts?.reason ?? "";
     this.retry = adviceOn(this.reason, code);
@@ -121,6 +122,25 @@ export class OutcomeUnknown extends DocPreviewError {
   override readonly name = "OutcomeUnknown";
   /** The `requestId` that the create was sent with. Empty when it had none: list the jobs before creating again. */
   createRequestId = "";
+}
+
+/**
+ * `preview` has made a job, which is billed, and failed afterwards: `cause` says why. Do not call `preview` again, which may
+ * make a second job: `wait` for the job (or `get` it), then `download` it.
+ */
+export class PreviewUnfinished extends DocPreviewError {
+  override readonly name = "PreviewUnfinished";
+  override readonly retry = "never";
+  /** The job as it was seen last. */
+  readonly job: PreviewJob;
+
+  constructor(job: PreviewJob, cause: unknown) {
+    const why = (cause instanceof Error ? cause.message : String(cause)).replace(/\.$/, "");
+    const next = `go on with download: client.wait("${job.bucket}", "${job.jobId}") or client.get, then client.download`;
+    const facts = cause instanceof DocPreviewError ? { requestId: cause.requestId } : {};
+    super(`job ${job.jobId} was made and its pages are not all here: ${why}; ${next}`, status.UNKNOWN, facts, { cause });
+    this.job = job;
+  }
 }
 
 /** Something unexpected: report it with `requestId` to the operators of the gateway. */

@@ -51,7 +51,7 @@ export interface ClientOptions {
 export interface CallOptions {
   /** Milliseconds that the call may take with all its retries. Default: that of the client. */
   readonly timeoutMs?: number | undefined;
-  /** Ends the call; its reason is what the method throws. */
+  /** Ends the call; its reason is what the method throws (`preview` with a job: the `cause` of its PreviewUnfinished). */
   readonly signal?: AbortSignal | undefined;
   /** Asks the gateway for a fresh answer (`cache-control: no-cache`); of a create: for a new job. Default false. */
   readonly noCache?: boolean | undefined;
@@ -99,10 +99,11 @@ export interface DownloadOptions extends CallOptions {
 }
 
 export interface PreviewCallOptions extends DownloadOptions {
-  /** Where to put the document, as of `upload`. Default `in/${UploadId}.<suffix of the file>`. */
+  /** Where to put the document, as of `upload`. Default `in/<requestId>.<suffix of the file>`. */
   readonly object?: string | undefined;
   /**
-   * More of the create: `options`, `preset`, `queueId`, `userData`, `output`. The output defaults to
+   * More of the create: `options`, `preset`, `queueId`, `userData`, `output`, and `requestId`: calls with the same one
+   * make one job. The output defaults to
    * `out/${RequestToken}/page-${Number}.jpg`, of spreadsheets `out/${RequestToken}/sheet-${SheetID}/page-${Number}.jpg`.
    */
   readonly request?: Omit<CreateRequest, "bucket" | "inputObject"> | undefined;

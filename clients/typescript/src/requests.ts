@@ -24,12 +24,12 @@ export type Source = string | Uint8Array;
 const SPREADSHEETS: ReadonlySet<string> = new Set(["xls", "xlsx", "xlsm", "xlt", "xltx", "xltm", "csv", "et", "ett"]);
 
 /** Where a document goes by default. Throws a TypeError for bytes, which have no name. */
-export function defaultObject(source: Source): string {
+export function defaultObject(source: Source, id = "${UploadId}"): string {
   if (typeof source !== "string") {
     throw new TypeError("Bytes have no name: give the object to upload them to, such as in/${UploadId}.pptx.");
   }
   const suffix = suffixOf(basename(source));
-  return suffix === "" ? "in/${UploadId}" : `in/\${UploadId}.${suffix}`;
+  return suffix === "" ? `in/${id}` : `in/${id}.${suffix}`;
 }
 
 /** Where the pages of a document go by default. */

@@ -8,7 +8,7 @@ import { status } from "@grpc/grpc-js";
 
 import type { Connection } from "./connection.js";
 import { type Bounds, Deadline } from "./deadline.js";
-import { InternalError } from "./errors.js";
+import { DocPreviewError, FailedPrecondition, InternalError, InvalidRequest } from "./errors.js";
 import {
   type Upload,
   type UploadedObject,
@@ -38,6 +38,15 @@ export interface Destination {
 interface Announced extends Destination {
   readonly contentLength: bigint;
   readonly contentMd5: Uint8Array;
+}
+
+/** Whether an upload was refused because its key has an object already. The gateway says that in its message alone. */
+export function isThere(error: unknown): boolean {
+  return (
+    error instanceof DocPreviewError &&
+    error.reason === "UPLOAD_INCOMPLETE" &&
+    error.message.includes("an object of this key exists already")
+  );
 }
 
 export class Uploading {
@@ -73,6 +82,7 @@ export class Uploading {
     const { uploadToken } = upload;
     try {
       const etags = await this.#putAll(content, upload, request.contentMd5, bounds);
+      await content.checkUnchanged();
       return await this.#call(completeUpload, { uploadToken, etags }, bounds);
     } catch (error) {
       const soon = { deadline: new Deadline(ABORT_WITHIN_MS) }; // also when the caller's time is over
@@ -99,6 +109,9 @@ export class Uploading {
       } catch (error) {
         if (error instanceof Refused && expireTime !== undefined && Date.now() >= timestampMs(expireTime)) {
           throw new Expired(error.message, error.code, {}, { cause: error });
+        }
+        if (error instanceof InternalError) {
+          await content.checkUnchanged(); // a changed part has another MD5 than the announced one
         }
         throw error;
       }
@@ -139,24 +152,30 @@ class Content {
   readonly length: number;
   readonly #bytes: Uint8Array | undefined;
   readonly #file: FileHandle | undefined;
+  readonly #modifiedNs: bigint;
 
-  private constructor(length: number, bytes: Uint8Array | undefined, file: FileHandle | undefined) {
+  private constructor(length: number, bytes: Uint8Array | undefined, file?: FileHandle, modifiedNs = 0n) {
     this.length = length;
     this.#bytes = bytes;
     this.#file = file;
+    this.#modifiedNs = modifiedNs;
   }
 
   static async of(source: Source): Promise<Content> {
     if (typeof source !== "string") {
-      return new Content(source.length, source, undefined);
+      return new Content(filled(source.length, "the document"), source);
     }
     const file = await open(source);
-    const stats = await file.stat();
-    if (!stats.isFile()) {
+    try {
+      const stats = await file.stat({ bigint: true });
+      if (!stats.isFile()) {
+        throw new TypeError(`${source} is not a file.`);
+      }
+      return new Content(filled(Number(stats.size), source), undefined, file, stats.mtimeNs);
+    } catch (error) {
       await file.close();
-      throw new TypeError(`${source} is not a file.`);
+      throw error;
     }
-    return new Content(stats.size, undefined, file);
   }
 
   async close(): Promise<void> {
@@ -169,9 +188,17 @@ class Content {
     }
     const { buffer, bytesRead } = await this.#file.read(Buffer.allocUnsafe(length), 0, length, offset);
     if (bytesRead !== length) {
-      throw new Error("The document became shorter while it was uploaded.");
+      throw changed();
     }
     return buffer;
+  }
+
+  /** Throws when the file has been written to since it was opened: what was sent may be of two versions. */
+  async checkUnchanged(): Promise<void> {
+    const stats = await this.#file?.stat({ bigint: true });
+    if (stats !== undefined && (stats.size !== BigInt(this.length) || stats.mtimeNs !== this.#modifiedNs)) {
+      throw changed();
+    }
   }
 
   /** The MD5 of a content that is small enough to go up in one part; else nothing. */
@@ -180,4 +207,16 @@ class Content {
       ? new Uint8Array()
       : createHash("md5").update(await this.read(0, this.length)).digest();
   }
+}
+
+function filled(length: number, name: string): number {
+  if (length === 0) {
+    throw new InvalidRequest(`${name} is empty`, status.INVALID_ARGUMENT);
+  }
+  return length;
+}
+
+function changed(): FailedPrecondition {
+  const message = "The document changed while it was uploaded: upload it again (a preview with a new requestId) when it is whole.";
+  return new FailedPrecondition(message, status.FAILED_PRECONDITION);
 }

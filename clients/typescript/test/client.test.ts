@@ -59,7 +59,7 @@ test("an error has everything that the gateway said", async () => {
     assert(error instanceof InvalidRequest);
     assert.equal(error.name, "InvalidRequest");
     assert.equal(error.code, status.INVALID_ARGUMENT);
-    assert.deepEqual([error.reason, error.message, error.requestId], ["INVALID_REQUEST", "scripted", "req-7"]);
+    assert.deepEqual([error.reason, error.message, error.requestId], ["INVALID_REQUEST", "scripted; bucket: is required", "req-7"]);
     assert.equal(error.retryDelayMs, 1500);
     assert.deepEqual(error.violations, [{ field: "bucket", description: "is required" }]);
     assert.deepEqual(error.quota, [{ subject: "shop", description: "too much" }]);

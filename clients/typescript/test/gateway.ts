@@ -90,6 +90,10 @@ export class FakeGateway {
     return this;
   }
 
+  handler(method: string): Handler | undefined {
+    return this.#handlers.get(method);
+  }
+
   asked(method: string): Message[] {
     return this.requests.filter(([name]) => name === method).map(([, request]) => request);
   }

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { mkdtemp, readdir, readFile, rm, stat, watch, writeFile } from "node:fs/promises";
+import { readdirSync, rmSync } from "node:fs";
+import { appendFile, mkdtemp, readdir, readFile, rm, stat, utimes, watch, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -13,10 +14,13 @@ import {
   type CreateUploadRequest,
   type DocPreviewClient,
   type GetPreviewJobRequest,
+  OutcomeUnknown,
+  type PreviewCallOptions,
   type PreviewJob,
   PreviewJob_State,
   PreviewJobSchema,
   PreviewOptions_TargetFormat,
+  PreviewUnfinished,
   type Progress,
   status,
 } from "@docpreview/client";
@@ -193,8 +197,45 @@ test("what cannot be uploaded is told before anything is sent", async () => {
   assert.equal(gateway.calls.length, 0);
 });
 
+test("an empty document is refused before anything is sent", async () => {
+  const { client, gateway } = await world(takesParts);
+  const path = join(await scratch(), "a.pdf");
+  await writeFile(path, "");
+  const empty = { name: "InvalidRequest", code: status.INVALID_ARGUMENT, retry: "never", message: `${path} is empty` };
+  await assert.rejects(client.upload(path, BUCKET), empty);
+  await assert.rejects(client.preview(path, BUCKET, await scratch()), empty);
+  await assert.rejects(client.upload(new Uint8Array(), BUCKET, "in/a.pdf"), { message: "the document is empty" });
+  assert.equal(gateway.calls.length, 0);
+});
+
+test("a file that changes while it is uploaded is not completed: its length, its time, or its content of the announced MD5", async () => {
+  const path = join(await scratch(), "a.txt");
+  const changes: Reply[] = [
+    async (sent, response) => {
+      await appendFile(path, "more");
+      await takesParts(sent, response);
+    },
+    async (sent, response) => {
+      await utimes(path, 1, 1);
+      await takesParts(sent, response);
+    },
+    async (_, response) => {
+      await writeFile(path, "9876543210");
+      response.writeHead(400).end("<Error><Code>BadDigest</Code></Error>");
+    },
+  ];
+  for (const change of changes) {
+    await writeFile(path, CONTENT);
+    const { client, gateway, storage } = await world(change);
+    takesUploads(gateway, storage, 100);
+    await assert.rejects(client.upload(path, BUCKET), { name: "FailedPrecondition", retry: "never", message: /changed while it was uploaded/ });
+    assert.deepEqual(["CompleteUpload", "AbortUpload"].map((method) => gateway.asked(method).length), [0, 1]);
+  }
+});
+
 interface Pages {
   jobId?: string;
+  contentType?: string;
   names?: string[];
   sheets?: number[][];
   url?: (object: string) => string;
@@ -202,9 +243,10 @@ interface Pages {
 }
 
 /** A job that has made these pages. */
-function made({ jobId = "d1", names = ["out/1.jpg", "out/2.jpg", "out/3.jpg"], sheets, url, pdf }: Pages = {}): PreviewJob {
+function made({ jobId = "d1", contentType = "", names = ["out/1.jpg", "out/2.jpg", "out/3.jpg"], sheets, url, pdf }: Pages = {}): PreviewJob {
   const pages = names.map((object, index) => ({
     object,
+    contentType,
     pageNumber: sheets?.[index]?.[0] ?? index + 1,
     pictureNumber: sheets?.[index]?.[1] ?? 0,
     url: url?.(object) ?? "",
@@ -352,6 +394,27 @@ test("pages that came before a failure are not fetched again", async () => {
   assert.equal(storage.sent.length, 4);
 });
 
+test("what a proxy answers instead of the storage is no page", async () => {
+  let answer: [string | undefined, string] = ["text/html; charset=utf-8", "Log in first"];
+  const { client, storage } = await world((_, response) => {
+    const [type, body] = answer;
+    response.writeHead(200, { "content-length": body.length, ...(type === undefined ? {} : { "content-type": type }) }).end(body);
+  });
+  const names = ["out/1.jpg"];
+  const url = (object: string): string => storage.url(object);
+  const directory = await scratch();
+  const typed = made({ names, url, contentType: "image/jpeg" });
+  const said = (message: RegExp): object => ({ name: "InternalError", retry: "never", message });
+  await assert.rejects(client.download(typed, directory), said(/page 1 is text\/html and not image\/jpeg: something on the way \(a proxy\)/));
+  answer = ["image/jpeg", ""];
+  await assert.rejects(client.download(typed, directory), said(/page 1 is empty: something on the way \(a proxy\)/));
+  assert.deepEqual(await readdir(directory), [".docpreview.json"]);
+  for (const [job, type] of [[typed, "Image/JPEG; q=1"], [typed, undefined], [made({ names, url }), "text/html"]] as const) {
+    answer = [type, "a page"];
+    assert.equal((await client.download(job, await scratch())).length, 1);
+  }
+});
+
 test("a job without pages is not downloaded", async () => {
   const { client } = await world(givesPages);
   await assert.rejects(client.download(running, await scratch()), { name: "FailedPrecondition" });
@@ -373,7 +436,8 @@ test("a preview goes from a file to its pages", async () => {
   const { job, files } = await client.preview(join(directory, "a.xlsx"), BUCKET, join(directory, "pages"), options);
   assert.deepEqual([job.jobId, files.length, seen], ["d1", 3, [PreviewJob_State.RUNNING, PreviewJob_State.SUCCESS]]);
   const [created] = gateway.asked("CreatePreviewJob") as CreatePreviewJobRequest[];
-  assert.deepEqual([created?.inputObject, created?.options?.quality], ["in/0a1b.xlsx", 80]);
+  assert.match(created?.requestId ?? "", /^[0-9a-f-]{36}$/);
+  assert.deepEqual([created?.inputObject, created?.options?.quality], [`in/${created?.requestId}.xlsx`, 80]);
   assert.equal(created?.output?.object, "out/${RequestToken}/sheet-${SheetID}/page-${Number}.jpg");
 });
 
@@ -392,4 +456,107 @@ test("a preview checks its directory before anything is sent, and has no files w
     throw failure(status.PERMISSION_DENIED, "NOT_PERMITTED");
   });
   await assert.rejects(client.upload(CONTENT, BUCKET, "in/a.txt"), { reason: "NOT_PERMITTED", retry: "never" });
+});
+
+/** A world in which a preview comes to its pages, unless a test says otherwise. */
+async function previewing(pages: Reply = givesPages): Promise<Awaited<ReturnType<typeof world>> & { path: string; directory: string }> {
+  const there = await world((sent, response) => (sent.method === "PUT" ? takesParts(sent, response) : pages(sent, response)));
+  const { gateway, storage } = there;
+  takesUploads(gateway, storage, 100);
+  gateway.on("CreatePreviewJob", () => running);
+  gateway.on("WatchPreviewJob", () => [{ job: made({ url: (object) => storage.url(object) }) }]);
+  const folder = await scratch();
+  const path = join(folder, "a.txt");
+  await writeFile(path, CONTENT);
+  return { ...there, path, directory: join(folder, "pages") };
+}
+
+test("a preview that fails once its job is made tells the job, and is no error to repeat it for", async () => {
+  const { client, gateway, path, directory } = await previewing((_, response) => response.writeHead(404).end() && undefined);
+  const fails = async (state: PreviewJob_State, caused: (cause: Error) => boolean, options: PreviewCallOptions = {}): Promise<void> => {
+    await assert.rejects(client.preview(path, BUCKET, directory, options), (error) => {
+      assert(error instanceof PreviewUnfinished);
+      const { name, retry, retryDelayMs, code, reason, job, message } = error;
+      assert.deepEqual([name, retry, retryDelayMs, code, reason], ["PreviewUnfinished", "never", undefined, status.UNKNOWN, ""]);
+      assert.deepEqual([job.jobId, job.state], ["d1", state]);
+      assert(caused(error.cause as Error), String(error.cause));
+      const why = (error.cause as Error).message.replace(/\.$/, "");
+      assert(message.startsWith(`job d1 was made and its pages are not all here: ${why}; go on with download: `), message);
+      assert.match(message, /client\.wait\(".+", "d1"\) or client\.get, then client\.download$/);
+      return true;
+    });
+  };
+  const { RUNNING, SUCCESS } = PreviewJob_State;
+  await fails(SUCCESS, (cause) => cause.name === "NotFound"); // of a page
+
+  const full = new Error("no space left on device");
+  const onProgress = (): never => {
+    throw full;
+  };
+  await fails(SUCCESS, (cause) => cause === full, { onProgress });
+
+  gateway.on("WatchPreviewJob", () => ({ says: [], ends: failure(status.PERMISSION_DENIED, "NOT_PERMITTED") }));
+  await fails(RUNNING, (cause) => cause.name === "PermissionDenied");
+  gateway.on("WatchPreviewJob", () => ({ says: [running], ends: "silent" }));
+  await fails(RUNNING, (cause) => cause.name === "DeadlineExceeded", { timeoutMs: 500 });
+  const left = new AbortController();
+  await fails(RUNNING, (cause) => cause.name === "AbortError", { signal: left.signal, onJob: () => left.abort() });
+  const onJob = (): void => rmSync(directory, { recursive: true });
+  await fails(RUNNING, (cause) => "code" in cause && cause.code === "ENOENT", { onJob });
+});
+
+test("a preview that is repeated with its requestId goes on with the document that the first one brought", async () => {
+  const exists = failure(status.FAILED_PRECONDITION, "UPLOAD_INCOMPLETE");
+  exists.details = "the upload is not complete: an object of this key exists already, and must not be replaced";
+  const requestId = "7d3f9b7e-6d0c-4a51-9f0e-2f4c8f6f2a10";
+  for (const refusing of ["CreateUpload", "CompleteUpload"]) {
+    const { client, gateway, path, directory } = await previewing();
+    const refuse = (): void => {
+      const takes = gateway.handler("CreateUpload");
+      gateway.on("CreateUpload", (...given) => {
+        const upload = refusing === "CreateUpload" ? exists : takes?.(...given);
+        gateway.on("CompleteUpload", () => exists);
+        return upload;
+      });
+    };
+    await client.preview(path, BUCKET, directory, { request: { requestId } });
+    refuse();
+    const { files } = await client.preview(path, BUCKET, directory, { request: { requestId } });
+    assert.equal(files.length, 3);
+    const creates = gateway.asked("CreatePreviewJob") as CreatePreviewJobRequest[];
+    assert.deepEqual(creates.map((sent) => [sent.requestId, sent.inputObject]), Array(2).fill([requestId, `in/${requestId}.txt`]));
+
+    const object = `in/${requestId}.txt`; // the user's own: it may be anything
+    await assert.rejects(client.preview(path, BUCKET, directory, { object, request: { requestId } }), { reason: "UPLOAD_INCOMPLETE" });
+    exists.details = "the upload is not complete: the CRC-64 of the object is not the one that was announced";
+    await assert.rejects(client.preview(path, BUCKET, directory, { request: { requestId } }), { reason: "UPLOAD_INCOMPLETE" });
+    exists.details = "an object of this key exists already";
+    assert.equal(gateway.asked("CreatePreviewJob").length, 2);
+  }
+});
+
+test("a preview whose job may be made tells the requestId to repeat it with", async () => {
+  const { client, gateway, path, directory } = await previewing();
+  gateway.on("CreatePreviewJob", () => failure(status.UNKNOWN, "CREATE_OUTCOME_UNKNOWN", 60_000));
+  await assert.rejects(client.preview(path, BUCKET, directory), (error) => {
+    const [sent] = gateway.asked("CreatePreviewJob") as CreatePreviewJobRequest[];
+    return error instanceof OutcomeUnknown && error.createRequestId === sent?.requestId && sent.inputObject === `in/${sent.requestId}.txt`;
+  });
+});
+
+test("a preview deletes the pages of another job before it watches its own, and keeps those of its own", async () => {
+  const { client, gateway, storage, path, directory } = await previewing();
+  await client.download(made({ jobId: "d0", url: (object) => storage.url(object) }), directory);
+  let seen: string[] = [];
+  const failed = create(PreviewJobSchema, { ...running, state: PreviewJob_State.FAILED });
+  gateway.on("WatchPreviewJob", () => {
+    seen = readdirSync(directory);
+    return [{ job: failed }];
+  });
+  const { job, files } = await client.preview(path, BUCKET, directory);
+  assert.deepEqual([job.state, files, seen], [PreviewJob_State.FAILED, [], [".docpreview.json"]]);
+
+  await client.download(made({ url: (object) => storage.url(object) }), directory);
+  await client.preview(path, BUCKET, directory);
+  assert.deepEqual(seen.sort(), [".docpreview.json", "page-0001.jpg", "page-0002.jpg", "page-0003.jpg"]);
 });
