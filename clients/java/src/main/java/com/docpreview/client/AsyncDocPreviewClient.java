@@ -208,10 +208,10 @@ public final class AsyncDocPreviewClient {
         return Futures.await(connections.calls().read(method, request, sooner, CallSettings.defaults()));
     }
 
-    /** A create of a preview: always with a {@code request_id}, which its output's template needs. */
+    /** A create of a preview, which has a {@code request_id}, within {@code deadline} and the client's timeout. */
     PreviewJob createWithin(Deadline deadline, CreatePreviewJobRequest request) {
         Deadline sooner = Deadline.after(deadline.atMost(timeouts.unary()));
-        return Futures.await(creates.create(Creates.withRequestId(request), sooner, CallSettings.defaults()));
+        return Futures.await(creates.create(request, sooner, CallSettings.defaults()));
     }
 
     private List<Subscription<?, ?, WatchEvent>> subscriptions(
