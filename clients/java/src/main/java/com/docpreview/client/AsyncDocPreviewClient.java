@@ -180,7 +180,10 @@ public final class AsyncDocPreviewClient {
         return onThread(() -> transfers.download(job, directory, settings));
     }
 
-    /** As {@link DocPreviewClient#preview(Path, CreatePreviewJobRequest, Path, TransferSettings)}. */
+    /**
+     * As {@link DocPreviewClient#preview(Path, CreatePreviewJobRequest, Path, TransferSettings)}. A future that is cancelled
+     * does not tell its job, which goes on: {@link TransferSettings#withJobs} gets it as soon as it is made.
+     */
     public CompletableFuture<Preview> preview(
             Path file, CreatePreviewJobRequest request, Path directory, TransferSettings settings) {
         return onThread(() -> transfers.preview(file, request, directory, settings));

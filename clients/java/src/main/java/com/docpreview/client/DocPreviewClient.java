@@ -113,8 +113,8 @@ public final class DocPreviewClient implements AutoCloseable {
      * @param job in {@code STATE_SUCCESS}; with or without addresses of pages, which are asked for when they are missing
      *     or have expired
      * @throws java.io.UncheckedIOException the directory or a page cannot be written
-     * @throws DocPreviewException.FailedPrecondition the job has not succeeded, or not the cloud but something on the way
-     *     to it, such as a proxy, has answered
+     * @throws DocPreviewException.FailedPrecondition the job has not succeeded
+     * @throws DocPreviewException.InternalError not the cloud but something on the way to it, such as a proxy, has answered
      */
     public List<Path> download(PreviewJob job, Path directory, TransferSettings settings) {
         return async.transfers().download(job, directory, settings);

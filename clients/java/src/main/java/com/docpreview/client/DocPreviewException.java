@@ -247,8 +247,8 @@ public abstract class DocPreviewException extends RuntimeException {
         PreviewUnfinished(PreviewJob job, RuntimeException cause) {
             super(
                     "job " + job.getJobId() + " was made and its pages are not all here: " + told(cause)
-                            + "; go on with download, after waitFor when the job has not ended",
-                    cause instanceof DocPreviewException known ? known.code() : Status.Code.UNKNOWN,
+                            + "; go on with download: waitFor, then download",
+                    Status.Code.UNKNOWN, // not the cause's, by which a program might repeat
                     ErrorFacts.NONE,
                     cause);
             this.job = job;
@@ -265,6 +265,12 @@ public abstract class DocPreviewException extends RuntimeException {
             return Retry.NEVER;
         }
 
+        /** The gateway's id of the call that failed. Empty when no gateway answered. */
+        @Override
+        public String requestId() {
+            return getCause() instanceof DocPreviewException known ? known.requestId() : "";
+        }
+
         private static String told(RuntimeException cause) {
             return cause.getMessage() == null ? cause.toString() : cause.getMessage();
         }
@@ -279,7 +285,10 @@ public abstract class DocPreviewException extends RuntimeException {
         }
     }
 
-    /** Something unexpected happened in the gateway, or it answered in a way that this client does not know. */
+    /**
+     * Something unexpected happened in the gateway, or it answered in a way that this client does not know. Of a
+     * download: something on the way, such as a proxy, has answered.
+     */
     public static final class InternalError extends DocPreviewException {
         private static final long serialVersionUID = 1L;
 

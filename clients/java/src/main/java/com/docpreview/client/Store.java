@@ -1,6 +1,6 @@
 package com.docpreview.client;
 
-import com.docpreview.client.DocPreviewException.FailedPrecondition;
+import com.docpreview.client.DocPreviewException.InternalError;
 import com.docpreview.client.DocPreviewException.Unavailable;
 import io.grpc.Status;
 import java.io.FilterInputStream;
@@ -74,7 +74,7 @@ final class Store {
      * @param what is done, for the error
      * @return the reply, any but 429 and 5xx
      * @throws Unavailable the store cannot be reached, or cannot serve
-     * @throws FailedPrecondition something else than the store has answered
+     * @throws InternalError something else than the store has answered
      * @throws UncheckedIOException a local file cannot be read or written
      */
     static Reply repeated(String what, Deadline deadline, Exchange exchange) {
@@ -93,7 +93,7 @@ final class Store {
             } catch (ForeignReply foreign) {
                 String sentence = "Not the cloud but something on the way to it, such as a proxy, answered to " + what
                         + ": " + foreign.getMessage() + ".";
-                throw new FailedPrecondition(sentence, Status.Code.FAILED_PRECONDITION, ErrorFacts.NONE, foreign);
+                throw new InternalError(sentence, Status.Code.INTERNAL, ErrorFacts.NONE, foreign);
             } catch (IOException broken) {
                 deadline.check();
                 failure = unavailable("The connection to the cloud failed, to " + what + ": " + broken, broken);
@@ -205,7 +205,7 @@ final class Store {
         } catch (IllegalArgumentException malformed) {
             // Told below.
         }
-        throw new DocPreviewException.InternalError(
+        throw new InternalError(
                 "The gateway gave an address that is not one of HTTP.", Status.Code.INTERNAL, ErrorFacts.NONE, null);
     }
 

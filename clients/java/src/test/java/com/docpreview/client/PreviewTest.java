@@ -113,10 +113,11 @@ final class PreviewTest extends TransfersFixture {
         assertInstanceOf(cause, error.getCause());
         assertEquals("d1", error.job().getJobId());
         assertEquals(Retry.NEVER, error.retry());
+        assertEquals(Status.Code.UNKNOWN, error.code());
         assertFalse(TransientError.class.isInstance(error));
         assertEquals(
                 "job d1 was made and its pages are not all here: " + error.getCause().getMessage()
-                        + "; go on with download, after waitFor when the job has not ended",
+                        + "; go on with download: waitFor, then download",
                 error.sentence());
         assertEquals(1, requests(CreatePreviewJobRequest.class).size());
         return error;
@@ -142,7 +143,7 @@ final class PreviewTest extends TransfersFixture {
         created();
         gateway.breaks(Gateway.error(Status.Code.PERMISSION_DENIED, "NOT_PERMITTED"));
         PreviewUnfinished error = unfinished(defaults, PermissionDenied.class);
-        assertEquals(Status.Code.PERMISSION_DENIED, error.code());
+        assertEquals("0123", error.requestId());
 
         gateway.requests.clear();
         created();

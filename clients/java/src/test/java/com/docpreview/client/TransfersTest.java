@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.docpreview.client.DocPreviewException.FailedPrecondition;
+import com.docpreview.client.DocPreviewException.InternalError;
 import com.docpreview.client.DocPreviewException.InvalidRequest;
 import com.docpreview.client.DocPreviewException.PermissionDenied;
 import com.docpreview.client.DocPreviewException.Unavailable;
@@ -327,7 +328,7 @@ final class TransfersTest extends TransfersFixture {
         PreviewJob job = typed(job("d1", 2, "/a/"), "image/jpeg");
         store.types.put("/a/1", "IMAGE/jpeg; charset=binary");
         store.types.put("/a/2", "text/html");
-        FailedPrecondition error = assertThrows(FailedPrecondition.class, () -> client.download(job, pages()));
+        InternalError error = assertThrows(InternalError.class, () -> client.download(job, pages()));
         assertTrue(error.getMessage().contains("such as a proxy, answered to page 2 of 2"), error.getMessage());
         assertTrue(error.getMessage().contains("content type is text/html, not image/jpeg"), error.getMessage());
         assertFalse(Files.exists(pages().resolve("page-0002.jpg")));
@@ -336,11 +337,11 @@ final class TransfersTest extends TransfersFixture {
 
         store.types.remove("/a/2");
         byte[] page = store.objects.put("/a/2", new byte[0]);
-        error = assertThrows(FailedPrecondition.class, () -> client.download(job, pages()));
+        error = assertThrows(InternalError.class, () -> client.download(job, pages()));
         assertTrue(error.getMessage().contains("its body is empty"), error.getMessage());
         store.refuses("/a/2", 204);
-        error = assertThrows(FailedPrecondition.class, () -> client.download(job, pages()));
-        assertTrue(error.getMessage().contains("HTTP 204"), error.getMessage());
+        FailedPrecondition nothing = assertThrows(FailedPrecondition.class, () -> client.download(job, pages()));
+        assertTrue(nothing.getMessage().contains("HTTP 204"), nothing.getMessage());
         assertFalse(Files.exists(pages().resolve("page-0002.jpg")));
 
         store.objects.put("/a/2", page);
