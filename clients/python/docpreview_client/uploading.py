@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -35,6 +36,7 @@ _CHUNK: Final = 256 * 1024
 _LARGEST_WITH_MD5: Final = 16 * 1024 * 1024
 _ABORT_WITHIN: Final = 5.0
 _BEGINNINGS: Final = 2
+_UUID: Final = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 # The gateway's words; the reason alone has other meanings, too.
 _EXISTS: Final = "an object of this key exists already"
 
@@ -138,6 +140,10 @@ async def brought(upload: Callable[[str], Awaitable[UploadedObject]], file: File
     """
     if key or not request_id:
         return (await upload(key)).object
+    if not _UUID.fullmatch(request_id):
+        violation = ("request_id", "must be a UUID, such as 7d3f9b7e-6d0c-4a51-9f0e-2f4c8f6f2a10")
+        facts = errors.ErrorFacts(reason="INVALID_REQUEST", field_violations=(violation,))
+        raise errors.InvalidRequest("1 field is invalid", code=grpc.StatusCode.INVALID_ARGUMENT, facts=facts)
     key = default_object(name_of(file), stem=request_id)
     try:
         return (await upload(key)).object
