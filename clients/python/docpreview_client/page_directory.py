@@ -30,7 +30,7 @@ def prepared(directory: Path) -> Path:
 @contextmanager
 def removed_if_unused(directory: Path) -> Iterator[None]:
     """When the block fails, removes the directory and its parents that were made in it and have stayed empty."""
-    missing = [one for one in (directory, *directory.parents) if not one.exists()]
+    missing = [one for one in (directory, *directory.parents) if not os.access(one, os.F_OK)]
     try:
         yield
     except BaseException:
