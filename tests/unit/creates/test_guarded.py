@@ -117,6 +117,25 @@ async def test_an_answer_that_a_later_one_overtakes_is_no_loss() -> None:
     assert memory.value.seq == newest
 
 
+async def test_a_store_that_is_as_a_restarted_process_left_it_has_lost_nothing() -> None:
+    guard = Guard(MemoryData())
+    await guard.store.check()
+    left = guard.memory.value
+    again = Guard(guard.data, memory=left, is_first=False)
+    await again.store.check()
+    assert again.store.lost is None
+    assert again.memory.value == left
+
+
+async def test_that_creates_are_refused_for_safety_is_logged_once_and_so_is_the_end_of_it() -> None:
+    guard = Guard(MemoryData())
+    with capture_logs() as lines:
+        guard.store.refuse("the server may evict keys")
+        guard.store.refuse("the server may evict keys")
+        guard.store.refuse("")
+    assert [line["event"] for line in lines] == ["creates cannot be recorded", "creates can be recorded again"]
+
+
 async def test_an_empty_store_that_is_not_new_has_lost_everything() -> None:
     """The cloud has jobs with this deployment's markers."""
     guard = Guard(empty(), is_first=False)
