@@ -1,8 +1,8 @@
 """Writes the documents that are made from sources; with `--check` it fails when they differ.
 
-`docs/errors.md` is made from the comments of `error_reason.proto`, the two tables in `docs/configuration.md` from the
-settings, the list of parts in `docs/architecture.md` from the import contract in `pyproject.toml`, Envoy's files in
-`docs/envoy` from the gateway's settings there.
+`docs/errors.md` is made from the comments of `error_reason.proto` and of `JobFailure.Reason`, the two tables in
+`docs/configuration.md` from the settings, the list of parts in `docs/architecture.md` from the import contract in
+`pyproject.toml`, Envoy's files in `docs/envoy` from the gateway's settings there.
 """
 
 import re
@@ -13,11 +13,12 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto, FileDescriptorSet
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from docpreview.v1 import error_reason_pb2
+from docpreview.v1.preview_job_pb2 import JobFailure
 from docpreview_gateway.rpc.statuses import CODES, RETRIES
 from docpreview_gateway.settings.limits import TUNING
 from docpreview_gateway.settings.loading import Settings, load
@@ -27,7 +28,9 @@ ROOT = Path(__file__).parent.parent
 HEAD = """\
 # Errors
 
-Made from `protos/docpreview/v1/error_reason.proto` by `make docs`; `make check` fails when they differ.
+Made from the comments in `protos/docpreview/v1` by `make docs`; `make check` fails when they differ.
+
+Calls that fail have a reason of the first list. A job that fails is no failed call: see [below](#jobs-that-failed).
 
 {about}
 
@@ -40,6 +43,16 @@ with the same `request_id` only.
 
 """
 TABLE = "| reason | status | retry | what it means, and what to do |\n|---|---|---|---|\n"
+JOBS_HEAD = """
+## Jobs that failed
+
+`JobFailure.reason` of a job in the state FAILED. No client creates a job again by itself, and repeating a `request_id`
+gets the same job. *Another create* means one of the same document with a new `request_id`.
+
+| reason | what it means | another create |
+|---|---|---|
+"""
+ANOTHER = "Another create: "
 SETTINGS_TABLES = {"## What you will set\n": False, "## Tuning\n": True}
 """The sections of docs/configuration.md with a table, and whether it has the settings of type `Tuning`."""
 SETTINGS_HEAD = "| key | default | values | meaning |\n|---|---|---|---|\n"
@@ -51,15 +64,16 @@ LAYERS_END = "<!-- to here -->"
 LAYERS_HEAD = "| row | parts | what they are |\n|---|---|---|\n"
 LAYER = re.compile(r'^  "([\w| ]+)", +# (.+)$', re.MULTILINE)
 ENUM, VALUE = FileDescriptorProto.ENUM_TYPE_FIELD_NUMBER, 2
+MESSAGE, NESTED_ENUM = FileDescriptorProto.MESSAGE_TYPE_FIELD_NUMBER, DescriptorProto.ENUM_TYPE_FIELD_NUMBER
 
 
-def comments() -> dict[tuple[int, ...], str]:
-    """The comment before each part of the file, by the part's path."""
+def comments(name: str) -> dict[tuple[int, ...], str]:
+    """The comment before each part of the file of this name, by the part's path."""
     buf = Path(sys.executable).parent / "buf"
     command = [str(buf), "build", str(ROOT / "protos"), "--as-file-descriptor-set", "-o-"]
     built = subprocess.run(command, check=True, capture_output=True)  # noqa: S603 - our own tool
     files = FileDescriptorSet.FromString(built.stdout).file
-    (file,) = [found for found in files if found.name.endswith("error_reason.proto")]
+    [file] = [found for found in files if found.name.endswith(f"/{name}")]
     return {
         tuple(place.path): " ".join(place.leading_comments.split())
         for place in file.source_code_info.location
@@ -69,7 +83,7 @@ def comments() -> dict[tuple[int, ...], str]:
 
 def errors() -> str:
     """The whole document."""
-    said = comments()
+    said = comments("error_reason.proto")
     number = {name: index for index, name in enumerate(error_reason_pb2.DESCRIPTOR.enum_types_by_name)}
     lines = []
     for index, value in enumerate(error_reason_pb2.DESCRIPTOR.enum_types_by_name["ErrorReason"].values):
@@ -85,7 +99,20 @@ def errors() -> str:
         for index, value in enumerate(error_reason_pb2.Retry.values())
     )
     about = said[ENUM, number["ErrorReason"]]
-    return HEAD.format(about=about, retries=retries) + TABLE + "".join(lines)
+    return HEAD.format(about=about, retries=retries) + TABLE + "".join(lines) + JOBS_HEAD + "".join(_job_failures())
+
+
+def _job_failures() -> Iterator[str]:
+    """A row for each reason of a failed job."""
+    said = comments("preview_job.proto")
+    message = JobFailure.DESCRIPTOR
+    number, nested = list(message.file.message_types_by_name), list(message.enum_types_by_name)
+    where = (MESSAGE, number.index(message.name), NESTED_ENUM, nested.index("Reason"), VALUE)
+    for index, value in enumerate(message.enum_types_by_name["Reason"].values):
+        meaning, marker, another = said[*where, index].partition(ANOTHER)
+        if not marker:
+            raise SystemExit(f"{value.name}: its comment has to say what becomes of another create, after {ANOTHER!r}")
+        yield f"| `{value.name.removeprefix('REASON_')}` | {meaning.strip()} | {another} |\n"
 
 
 def _retry(value: int) -> str:

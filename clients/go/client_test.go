@@ -362,6 +362,14 @@ func TestBrokenOrLateCreateLeavesItsOutcomeOpen(t *testing.T) {
 	}
 }
 
+func TestCreateWithoutRequestIDThatWaitsForAnotherIsUnavailable(t *testing.T) {
+	client, _ := serve(t, []any{failure(codes.Unavailable, "CREATE_IN_PROGRESS", time.Second)}, WithoutRepeatedCreates())
+	var failed *Error
+	if _, err := client.Create(t.Context(), request); !errors.As(err, &failed) || failed.Kind != Unavailable || failed.Retry != RetryNow {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestCreateThatIsNeverSentIsUnavailable(t *testing.T) {
 	client, err := New("passthrough:///localhost", patience(time.Second), WithDialOptions(grpc.WithContextDialer(
 		func(context.Context, string) (net.Conn, error) { return nil, errors.New("refused") })))

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -63,6 +64,7 @@ func downloading(changes []DownloadOption) downloadOptions {
 //
 // Addresses are asked for when the job has none, and anew when they have expired. A download that was interrupted goes on
 // where it stopped, by what the file .docpreview.json in the directory says; pages that another job left there are deleted.
+// A reply that is empty or of another content type than the page is none of the storage, and an error.
 // [JobError] when the job has not succeeded.
 func (c *Client) Download(
 	ctx context.Context, job *docpreviewv1.PreviewJob, directory string, options ...DownloadOption,
@@ -165,23 +167,23 @@ func (d *download) refresh(ctx context.Context, generation int) error {
 	return nil
 }
 
-func (d *download) address(page int) (url string, generation int) {
+func (d *download) source(page int) (source *docpreviewv1.Page, generation int) {
 	d.fresh.Lock()
 	defer d.fresh.Unlock()
-	return d.job.GetResult().GetPages()[page].GetUrl(), d.generation
+	return d.job.GetResult().GetPages()[page], d.generation
 }
 
 // page brings one page to disk and returns its bytes.
 func (d *download) page(ctx context.Context, page int, name string) (length int64, err error) {
 	what := fmt.Sprintf("GET of %s", name)
 	for refused := 0; ; refused++ {
-		url, generation := d.address(page)
-		if url == "" {
+		source, generation := d.source(page)
+		if source.GetUrl() == "" {
 			return 0, newError(codes.PermissionDenied, nil, what+": the gateway gives no address of it: ask its operators"+
 				" whether the policy lets you read the results, and whether their bucket is configured")
 		}
 		err = transfer(ctx, func(ctx context.Context) (err error) {
-			length, err = d.client.fetch(ctx, what, url, d.manifest.part(name))
+			length, err = d.client.fetch(ctx, what, source, d.manifest.part(name))
 			return err
 		})
 		if err == nil {
@@ -197,7 +199,7 @@ func (d *download) page(ctx context.Context, page int, name string) (length int6
 }
 
 // fetch makes the file at path whole, from where it ends, and returns its length.
-func (c *Client) fetch(ctx context.Context, what, url, path string) (length int64, err error) {
+func (c *Client) fetch(ctx context.Context, what string, page *docpreviewv1.Page, path string) (length int64, err error) {
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o644)
 	if err != nil {
 		return 0, err
@@ -211,7 +213,7 @@ func (c *Client) fetch(ctx context.Context, what, url, path string) (length int6
 	if err != nil {
 		return 0, err
 	}
-	request, err := http.NewRequest(http.MethodGet, url, nil)
+	request, err := http.NewRequest(http.MethodGet, page.GetUrl(), nil)
 	if err != nil {
 		return 0, fmt.Errorf("docpreview: %s: the gateway gave an address that cannot be read", what)
 	}
@@ -219,14 +221,20 @@ func (c *Client) fetch(ctx context.Context, what, url, path string) (length int6
 		request.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
 	}
 	err = c.send(ctx, what, request, func(response *http.Response) error {
-		length, err = receive(what, response, file, offset)
+		if length, err = receive(what, response, file, offset, page.GetContentType()); err == nil && length == 0 {
+			return notTheStorage(what + ": the reply is empty")
+		}
 		return err
 	})
 	return length, err
 }
 
 // receive writes the response's part of a file that had offset bytes, and returns the length of the whole.
-func receive(what string, response *http.Response, file *os.File, offset int64) (length int64, err error) {
+func receive(what string, response *http.Response, file *os.File, offset int64, wanted string) (length int64, err error) {
+	ok := response.StatusCode == http.StatusOK || response.StatusCode == http.StatusPartialContent
+	if got := response.Header.Get("Content-Type"); ok && !sameType(got, wanted) {
+		return 0, notTheStorage(fmt.Sprintf("%s: the reply is %s, not %s", what, mediaType(got), mediaType(wanted)))
+	}
 	switch response.StatusCode {
 	case http.StatusOK: // from the beginning, whatever was asked for
 		length, offset = response.ContentLength, 0
@@ -252,6 +260,18 @@ func receive(what string, response *http.Response, file *os.File, offset int64) 
 		err = io.ErrUnexpectedEOF
 	}
 	return offset + written, err
+}
+
+// sameType reports whether both are the same type of content, or one is unknown.
+func sameType(a, b string) bool {
+	a, b = mediaType(a), mediaType(b)
+	return a == "" || b == "" || a == b
+}
+
+// mediaType is a content type without its parameters.
+func mediaType(contentType string) string {
+	kind, _, _ := strings.Cut(contentType, ";")
+	return strings.ToLower(strings.TrimSpace(kind))
 }
 
 // afresh empties a file that the storage cannot go on with: the next attempt begins it anew.

@@ -163,6 +163,35 @@ func (e *JobError) Error() string {
 	return fmt.Sprintf("docpreview: job %s is %s: %s: %s (%s)", e.Job.GetJobId(), state, reason, failure.GetMessage(), failure.GetCode())
 }
 
+// UnfinishedError is a [Client.Preview] that failed after its job had been made. The job is billed, so never repeat the
+// Preview as it was: that would make another job. Go on with [Client.Wait] and then [Client.Download] of Job, or repeat
+// the Preview with the same RequestId.
+//
+// It does not unwrap to its cause, which may be one that a program repeats; only context.Canceled is seen through it.
+type UnfinishedError struct {
+	// Job is the job as it was last seen.
+	Job *docpreviewv1.PreviewJob
+	// Cause is what failed: an [*Error], or the error of a local file.
+	Cause error
+}
+
+// Error is the job, what failed, and how to go on.
+func (e *UnfinishedError) Error() string {
+	return fmt.Sprintf("docpreview: job %s was made and its pages are not all here: %s; go on with download: Client.Wait, then Client.Download",
+		e.Job.GetJobId(), e.Cause)
+}
+
+// Is makes errors.Is work with context.Canceled.
+func (e *UnfinishedError) Is(target error) bool {
+	return target == context.Canceled && errors.Is(e.Cause, context.Canceled)
+}
+
+// Retry is always [RetryNever], whatever it is of the cause.
+func (e *UnfinishedError) Retry() Retry { return RetryNever }
+
+// Temporary is always false, whatever it is of the cause.
+func (e *UnfinishedError) Temporary() bool { return false }
+
 // reasonAmbiguous is the reason of an outcome that no later attempt can resolve.
 const reasonAmbiguous = "CREATE_OUTCOME_AMBIGUOUS"
 

@@ -35,23 +35,23 @@ func openManifest(directory, jobID string, names []string) (*manifest, error) {
 	if err := os.MkdirAll(directory, 0o755); err != nil {
 		return nil, err
 	}
+	if err := removeOthers(directory, jobID); err != nil {
+		return nil, err
+	}
 	made := &manifest{JobID: jobID, Pages: map[string]int64{}, directory: directory}
 	for _, name := range names {
 		made.Pages[name] = 0
 	}
 	earlier := readManifest(directory)
 	for name, length := range earlier.Pages {
-		_, wanted := made.Pages[name]
-		switch {
-		case !ourName.MatchString(name):
-		case wanted && earlier.JobID == jobID:
-			if info, err := os.Lstat(made.path(name)); err == nil && info.Mode().IsRegular() && info.Size() == length {
-				made.Pages[name] = length
-			}
-		default:
-			if err := errors.Join(remove(made.path(name)), remove(made.part(name))); err != nil {
+		if _, wanted := made.Pages[name]; !wanted {
+			if err := earlier.remove(name); err != nil {
 				return nil, err
 			}
+			continue
+		}
+		if info, err := os.Lstat(made.path(name)); err == nil && info.Mode().IsRegular() && info.Size() == length {
+			made.Pages[name] = length
 		}
 	}
 	for _, name := range names {
@@ -64,14 +64,37 @@ func openManifest(directory, jobID string, names []string) (*manifest, error) {
 	return made, made.write()
 }
 
+// removeOthers deletes the pages that the directory's manifest names of another job than this, and then the manifest.
+func removeOthers(directory, jobID string) error {
+	earlier := readManifest(directory)
+	if earlier.JobID == jobID {
+		return nil
+	}
+	for name := range earlier.Pages {
+		if err := earlier.remove(name); err != nil {
+			return err
+		}
+	}
+	return remove(earlier.path(manifestName))
+}
+
 // readManifest gives an empty one where there is none that can be read.
 func readManifest(directory string) *manifest {
 	found := &manifest{}
 	content, err := os.ReadFile(filepath.Join(directory, manifestName))
 	if err != nil || json.Unmarshal(content, found) != nil {
-		return &manifest{}
+		found = &manifest{}
 	}
+	found.directory = directory
 	return found
+}
+
+// remove deletes a page and its part, when the name is one of ours.
+func (m *manifest) remove(name string) error {
+	if !ourName.MatchString(name) {
+		return nil
+	}
+	return errors.Join(remove(m.path(name)), remove(m.part(name)))
 }
 
 func (m *manifest) path(name string) string { return filepath.Join(m.directory, name) }

@@ -18,7 +18,11 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	docpreviewv1 "github.com/docpreview/docpreview-gateway/clients/go/docpreview/v1"
 )
@@ -44,6 +48,7 @@ func newStorage(t *testing.T, answers ...http.HandlerFunc) *storage {
 			made.answers = made.answers[1:]
 		}
 		made.mutex.Unlock()
+		to.Header().Set("Content-Type", "image/jpeg")
 		answer(to, request)
 	}))
 	t.Cleanup(made.Close)
@@ -104,6 +109,18 @@ func (g *gateway) aborted() (tokens []string) {
 		}
 	}
 	return tokens
+}
+
+// created is the last create, or nil.
+func (g *gateway) created() (found *docpreviewv1.CreatePreviewJobRequest) {
+	g.mutex.Lock()
+	defer g.mutex.Unlock()
+	for _, each := range g.requests {
+		if create, ok := each.(*docpreviewv1.CreatePreviewJobRequest); ok {
+			found = create
+		}
+	}
+	return found
 }
 
 var putDone = answers(200, "", "ETag", `"e"`)
@@ -542,6 +559,273 @@ func TestPreviewSendsNothingWhenThePagesOrTheFileCannotBe(t *testing.T) {
 		if _, _, err := client.Preview(t.Context(), path, directory, request); err == nil || fake.called() != 0 {
 			t.Errorf("got %v after %d calls", err, fake.called())
 		}
+	}
+}
+
+func TestEmptyFileIsAnInvalidRequest(t *testing.T) {
+	client, fake := serve(t, []any{running})
+	path := document(t, "")
+	_, err := client.Upload(t.Context(), path, uploadRequest)
+	if !errors.Is(err, InvalidRequest) || !strings.Contains(err.Error(), path+" is empty") || fake.called() != 0 {
+		t.Errorf("got %v after %d calls", err, fake.called())
+	}
+}
+
+func TestFileThatChangesWhileItIsUploadedIsAborted(t *testing.T) {
+	for name, change := range map[string]func(path string) error{
+		"another size": func(path string) error {
+			was, err := os.Stat(path)
+			return errors.Join(err, os.WriteFile(path, []byte("abcd"), 0o600), os.Chtimes(path, time.Time{}, was.ModTime()))
+		},
+		"another time": func(path string) error { return os.Chtimes(path, time.Time{}, time.Unix(1, 0)) },
+	} {
+		for status, told := range map[int]string{200: "taken", 400: "refused, since its MD5 is another"} {
+			path := document(t, "abc")
+			cloud := newStorage(t, func(to http.ResponseWriter, request *http.Request) {
+				if err := change(path); err != nil {
+					t.Error(err)
+				}
+				answers(status, "<Code>BadDigest</Code>", "ETag", `"e"`)(to, request)
+			})
+			client, fake := serve(t, []any{uploadOf(cloud, "t", 3), uploadedObject})
+			_, err := client.Upload(t.Context(), path, uploadRequest)
+			if err == nil || !strings.Contains(err.Error(), path+" changed while it was uploaded") {
+				t.Errorf("%s, %s: got %v", name, told, err)
+			}
+			if fake.called() != 1 || !slices.Equal(fake.aborted(), []string{"t"}) {
+				t.Errorf("%s, %s: %d calls, aborted %v", name, told, fake.called(), fake.aborted())
+			}
+		}
+	}
+}
+
+func TestReplyThatIsNoPageIsRefused(t *testing.T) {
+	for name, answer := range map[string]http.HandlerFunc{
+		"another type": answers(200, "<html>log in</html>", "Content-Type", "text/html"), "empty": answers(200, ""),
+		"another type of a range": answers(206, "6789", "Content-Type", "text/html", "Content-Range", "bytes 0-3/4"),
+	} {
+		cloud := newStorage(t, answer)
+		client, _ := serve(t, []any{running})
+		directory := t.TempDir()
+		_, err := client.Download(t.Context(), jobWith("d1", page(cloud, 1)), directory)
+		if !errors.Is(err, Unavailable) || !strings.Contains(err.Error(), "proxy") || files(t, directory)["page-0001.jpg"] != "" {
+			t.Errorf("%s: got %v and %v", name, err, files(t, directory))
+		}
+		if len(cloud.requests) != 1+transferRepeats {
+			t.Errorf("%s: %d requests", name, len(cloud.requests))
+		}
+	}
+}
+
+func TestContentTypeIsComparedWithoutCaseAndParametersAndOnlyWhereBothAreKnown(t *testing.T) {
+	for _, types := range [][2]string{{"image/jpeg", "Image/JPEG; q=1"}, {"", "text/html"}, {"image/jpeg", ""}} {
+		cloud := newStorage(t, func(to http.ResponseWriter, request *http.Request) {
+			to.Header()["Content-Type"] = nil // none, not a guess of net/http
+			if types[1] != "" {
+				to.Header().Set("Content-Type", types[1])
+			}
+			pageByPath(to, request)
+		})
+		client, _ := serve(t, []any{running})
+		first := page(cloud, 1)
+		first.ContentType = types[0]
+		if _, err := client.Download(t.Context(), jobWith("d1", first), t.TempDir()); err != nil {
+			t.Errorf("%v: %v", types, err)
+		}
+	}
+}
+
+var withoutInput = &docpreviewv1.CreatePreviewJobRequest{Bucket: bucket}
+
+// alreadyThere is the gateway's refusal of an upload to the key of an object.
+func alreadyThere(t *testing.T) error {
+	t.Helper()
+	info := &errdetails.ErrorInfo{Domain: errorDomain, Reason: "UPLOAD_INCOMPLETE"}
+	refused, err := status.New(codes.FailedPrecondition, "the upload is not complete: an object of this key exists already, and"+
+		" must not be replaced; have ${UploadId} in the key").WithDetails(info)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return refused.Err()
+}
+
+func TestPreviewThatFailsAfterItsCreateIsUnfinishedAndNotToBeRepeated(t *testing.T) {
+	away := stream(func(grpc.ServerStreamingServer[docpreviewv1.WatchPreviewJobResponse]) error {
+		return status.Error(codes.Unavailable, "away")
+	})
+	for name, each := range map[string]struct {
+		watch func(ended ...*docpreviewv1.PreviewJob) stream
+		state docpreviewv1.PreviewJob_State
+	}{
+		"the watch":    {func(...*docpreviewv1.PreviewJob) stream { return away }, docpreviewv1.PreviewJob_STATE_RUNNING},
+		"the download": {says, docpreviewv1.PreviewJob_STATE_SUCCESS},
+	} {
+		cloud := newStorage(t, putDone, answers(503, ""))
+		watch := each.watch(jobWith("d1", page(cloud, 1)))
+		client, _ := serve(t, []any{uploadOf(cloud, "t", 3), uploadedObject, running, watch}, WithPatience(time.Minute, time.Millisecond))
+		job, _, err := client.Preview(t.Context(), document(t, "abc"), t.TempDir(), withoutInput)
+		var unfinished *UnfinishedError
+		var failed *Error
+		if !errors.As(err, &unfinished) || errors.As(err, &failed) || errors.Is(err, Unavailable) || status.Code(err) != codes.Unknown {
+			t.Fatalf("%s: got %v", name, err)
+		}
+		if unfinished.Temporary() || unfinished.Retry() != RetryNever || !errors.Is(unfinished.Cause, Unavailable) {
+			t.Errorf("%s: got %+v", name, unfinished)
+		}
+		if unfinished.Job != job || job.GetState() != each.state {
+			t.Errorf("%s: the job is %v", name, job)
+		}
+		said := "job d1 was made and its pages are not all here: " + unfinished.Cause.Error() + "; go on with download: Client.Wait, then Client.Download"
+		if !strings.HasSuffix(err.Error(), said) {
+			t.Errorf("%s: said %s", name, err)
+		}
+	}
+}
+
+func TestPreviewWhosePagesCannotBeWrittenIsUnfinished(t *testing.T) {
+	directory := t.TempDir()
+	cloud := newStorage(t, putDone, pageByPath)
+	blocked := says(jobWith("d1", page(cloud, 1)))
+	client, _ := serve(t, []any{uploadOf(cloud, "t", 3), uploadedObject, running, blocked})
+	if err := os.MkdirAll(filepath.Join(directory, "page-0001.jpg", "not empty"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := client.Preview(t.Context(), document(t, "abc"), directory, withoutInput)
+	var unfinished *UnfinishedError
+	var local *os.LinkError
+	if !errors.As(err, &unfinished) || !errors.As(unfinished.Cause, &local) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestPreviewThatIsCancelledAfterItsCreateHasTheJobAndIsCancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	watching := stream(func(to grpc.ServerStreamingServer[docpreviewv1.WatchPreviewJobResponse]) error {
+		cancel()
+		<-to.Context().Done()
+		return nil
+	})
+	client, _ := serve(t, []any{uploadOf(newStorage(t, putDone), "t", 3), uploadedObject, running, watching})
+	_, _, err := client.Preview(ctx, document(t, "abc"), t.TempDir(), withoutInput)
+	var unfinished *UnfinishedError
+	if !errors.As(err, &unfinished) || !errors.Is(err, context.Canceled) || unfinished.Job.GetJobId() != "d1" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestPreviewIsRepeatedWithItsRequestID(t *testing.T) {
+	repeated := proto.CloneOf(withoutInput)
+	repeated.RequestId = NewRequestID()
+	key := "in/" + repeated.RequestId + ".pdf"
+	ended := func(cloud *storage) any { return says(jobWith("d1", page(cloud, 1))) }
+	for name, uploading := range map[string]func(*storage) []any{
+		"first": func(cloud *storage) []any {
+			return []any{uploadOf(cloud, "t", 3), &docpreviewv1.UploadedObject{Object: key}, running, ended(cloud)}
+		},
+		"there at CreateUpload": func(cloud *storage) []any { return []any{alreadyThere(t), running, ended(cloud)} },
+		"there at CompleteUpload": func(cloud *storage) []any {
+			return []any{uploadOf(cloud, "t", 3), alreadyThere(t), running, ended(cloud)}
+		},
+	} {
+		cloud := newStorage(t, func(to http.ResponseWriter, request *http.Request) {
+			if request.Method == http.MethodPut {
+				putDone(to, request)
+				return
+			}
+			pageByPath(to, request)
+		})
+		client, fake := serve(t, uploading(cloud))
+		if _, got, err := client.Preview(t.Context(), document(t, "abc"), t.TempDir(), repeated); err != nil || len(got) != 1 {
+			t.Fatalf("%s: got %v, %v", name, got, err)
+		}
+		if asked := fake.requests[0].(*docpreviewv1.CreateUploadRequest); asked.GetObject() != key {
+			t.Errorf("%s: uploaded to %s", name, asked.GetObject())
+		}
+		if created := fake.created(); created.GetInputObject() != key || created.GetRequestId() != repeated.RequestId {
+			t.Errorf("%s: created %v", name, created)
+		}
+	}
+}
+
+func TestPreviewMakesARequestIDForItsInputUnlessCreatesAreNotRepeated(t *testing.T) {
+	refused := failure(codes.PermissionDenied, "NOT_PERMITTED", 0)
+	for _, once := range []bool{false, true} {
+		var options []Option
+		if once {
+			options = append(options, WithoutRepeatedCreates())
+		}
+		client, fake := serve(t, []any{uploadOf(newStorage(t, putDone), "t", 3), uploadedObject, refused}, options...)
+		if _, _, err := client.Preview(t.Context(), document(t, "abc"), t.TempDir(), withoutInput); !errors.Is(err, PermissionDenied) {
+			t.Fatalf("got %v", err)
+		}
+		want, id := "in/${UploadId}.pdf", fake.created().GetRequestId()
+		if !once {
+			want = "in/" + id + ".pdf"
+		}
+		if asked := fake.requests[0].(*docpreviewv1.CreateUploadRequest); asked.GetObject() != want || once != (id == "") {
+			t.Errorf("uploaded to %s, created with %q", asked.GetObject(), id)
+		}
+	}
+}
+
+func TestPreviewWithAnObjectOfTheUsersOwnTakesNoOtherThatIsThere(t *testing.T) {
+	incomplete := failure(codes.FailedPrecondition, "UPLOAD_INCOMPLETE", 0)
+	for name, each := range map[string]struct {
+		request *docpreviewv1.CreatePreviewJobRequest
+		refusal error
+	}{
+		"an object of the user's own": {idempotent, alreadyThere(t)}, "another refusal": {withoutInput, incomplete},
+	} {
+		client, fake := serve(t, []any{each.refusal, running})
+		_, _, err := client.Preview(t.Context(), document(t, "abc"), t.TempDir(), each.request)
+		if !errors.Is(err, FailedPrecondition) || fake.created() != nil {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+func TestPreviewOfAJobThatFailsLeavesNoPagesOfAnother(t *testing.T) {
+	directory := t.TempDir()
+	for name, content := range map[string]string{
+		"page-0001.jpg": "old", "page-0002.jpg.part": "old", "notes.txt": "mine",
+		manifestName: `{"job_id": "d0", "pages": {"page-0001.jpg": 3, "page-0002.jpg": 0, "notes.txt": 4}}`,
+	} {
+		if err := os.WriteFile(filepath.Join(directory, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	failed := &docpreviewv1.PreviewJob{JobId: "d1", State: docpreviewv1.PreviewJob_STATE_FAILED, Failure: &docpreviewv1.JobFailure{}}
+	refused := failure(codes.PermissionDenied, "NOT_PERMITTED", 0)
+	cloud := newStorage(t, putDone)
+	client, _ := serve(t, []any{
+		uploadOf(cloud, "t", 3), uploadedObject, refused, uploadOf(cloud, "t", 3), uploadedObject, running, says(failed),
+	})
+	if _, _, err := client.Preview(t.Context(), document(t, "abc"), directory, withoutInput); !errors.Is(err, PermissionDenied) {
+		t.Fatalf("got %v", err)
+	}
+	if len(files(t, directory)) != 3 {
+		t.Error("pages were deleted although there is no new job")
+	}
+	var unsuccessful *JobError
+	if _, _, err := client.Preview(t.Context(), document(t, "abc"), directory, withoutInput); !errors.As(err, &unsuccessful) {
+		t.Fatalf("got %v", err)
+	}
+	wantFiles(t, directory, map[string]string{"notes.txt": "mine"})
+}
+
+func TestPreviewThatIsRepeatedKeepsThePagesOfItsJob(t *testing.T) {
+	cloud := newStorage(t, pageByPath)
+	ended := jobWith("d1", page(cloud, 1), page(cloud, 2))
+	client, _ := serve(t, []any{alreadyThere(t), running, says(ended), alreadyThere(t), running, says(ended)})
+	repeated, directory, path := proto.CloneOf(withoutInput), t.TempDir(), document(t, "abc")
+	repeated.RequestId = NewRequestID()
+	for range 2 {
+		if _, got, err := client.Preview(t.Context(), path, directory, repeated); err != nil || len(got) != 2 {
+			t.Fatalf("got %v, %v", got, err)
+		}
+	}
+	if len(cloud.requests) != 2 {
+		t.Errorf("%d requests", len(cloud.requests))
 	}
 }
 

@@ -121,6 +121,11 @@ func (m movingReader) Read(into []byte) (int, error) {
 	return n, err
 }
 
+// notTheStorage is the error of a reply that the storage does not give; it may be gone at the next attempt.
+func notTheStorage(what string) *Error {
+	return newError(codes.Unavailable, nil, what+": something on the way to the storage, such as a proxy, answered in its place")
+}
+
 var errorCode = regexp.MustCompile(`<Code>([A-Za-z.]{1,64})</Code>`)
 
 // refusal is the error of a response that is not the wanted one. Its body may repeat what was signed: only the code is told.

@@ -34,11 +34,12 @@ const (
 // by default, and the length is filled in. The Object of the result is the InputObject of a create.
 //
 // Large files travel in parts, four at a time. What fails on the way is repeated; an upload whose addresses have expired is
-// begun again, once; one that fails leaves nothing behind.
+// begun again, once; one that fails leaves nothing behind. A file that is empty is an [InvalidRequest]; one whose size or
+// modification time changes while it is uploaded is an error.
 func (c *Client) Upload(
 	ctx context.Context, path string, request *docpreviewv1.CreateUploadRequest,
 ) (*docpreviewv1.UploadedObject, error) {
-	file, length, err := openDocument(path)
+	file, info, err := openDocument(path)
 	if err != nil {
 		return nil, err
 	}
@@ -47,30 +48,46 @@ func (c *Client) Upload(
 		request = proto.CloneOf(request)
 		request.Object = "in/${UploadId}" + suffixOf(path)
 	}
-	return c.UploadContent(ctx, file, length, request)
+	return c.upload(ctx, file, info.Size(), request, func() error { return unchanged(file, info) })
 }
 
-func openDocument(path string) (file *os.File, length int64, err error) {
+// unchanged compares the file with what it was: parts that were read at different times would make a document that never was.
+func unchanged(file *os.File, was os.FileInfo) error {
+	is, err := file.Stat()
+	if err == nil && (is.Size() != was.Size() || !is.ModTime().Equal(was.ModTime())) {
+		err = fmt.Errorf("docpreview: %s changed while it was uploaded: upload it when nothing writes to it", file.Name())
+	}
+	return err
+}
+
+func openDocument(path string) (file *os.File, info os.FileInfo, err error) {
 	file, err = os.Open(path)
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
-	info, err := file.Stat()
+	info, err = file.Stat()
 	if err == nil && !info.Mode().IsRegular() {
 		err = fmt.Errorf("docpreview: %s is not a file", path)
 	} else if err == nil && info.Size() == 0 {
-		err = fmt.Errorf("docpreview: %s is empty", path)
+		err = newError(codes.InvalidArgument, nil, path+" is empty")
 	}
 	if err != nil {
-		return nil, 0, errors.Join(err, file.Close())
+		return nil, nil, errors.Join(err, file.Close())
 	}
-	return file, info.Size(), nil
+	return file, info, nil
 }
 
 // UploadContent is [Client.Upload] of length bytes from anywhere, such as a multipart.File or a bytes.Reader. The request
 // needs a Bucket and an Object.
 func (c *Client) UploadContent(
 	ctx context.Context, content io.ReaderAt, length int64, request *docpreviewv1.CreateUploadRequest,
+) (*docpreviewv1.UploadedObject, error) {
+	return c.upload(ctx, content, length, request, func() error { return nil })
+}
+
+// upload fails with the error of unchanged when the content is no longer what it was before the parts were sent.
+func (c *Client) upload(
+	ctx context.Context, content io.ReaderAt, length int64, request *docpreviewv1.CreateUploadRequest, unchanged func() error,
 ) (*docpreviewv1.UploadedObject, error) {
 	request = proto.CloneOf(request)
 	request.ContentLength = length
@@ -81,16 +98,16 @@ func (c *Client) UploadContent(
 		}
 		request.ContentMd5 = sum.Sum(nil)
 	}
-	uploaded, err := c.uploadOnce(ctx, content, request)
+	uploaded, err := c.uploadOnce(ctx, content, request, unchanged)
 	var failed *Error
 	if errors.As(err, &failed) && failed.Kind == PermissionDenied && failed.Reason == "" { // the storage's: expired
-		return c.uploadOnce(ctx, content, request)
+		return c.uploadOnce(ctx, content, request, unchanged)
 	}
 	return uploaded, err
 }
 
 func (c *Client) uploadOnce(
-	ctx context.Context, content io.ReaderAt, request *docpreviewv1.CreateUploadRequest,
+	ctx context.Context, content io.ReaderAt, request *docpreviewv1.CreateUploadRequest, unchanged func() error,
 ) (*docpreviewv1.UploadedObject, error) {
 	upload, err := read(ctx, c, c.uploads.CreateUpload, request, nil)
 	if err != nil {
@@ -107,6 +124,11 @@ func (c *Client) uploadOnce(
 			return err
 		})
 	})
+	if ctx.Err() == nil { // a change also explains why the storage refused a part
+		if changed := unchanged(); changed != nil {
+			err = changed
+		}
+	}
 	if err == nil {
 		var uploaded *docpreviewv1.UploadedObject
 		completion := &docpreviewv1.CompleteUploadRequest{UploadToken: upload.GetUploadToken(), Etags: etags}
@@ -153,7 +175,7 @@ func (c *Client) put(
 			return refusal(what, response)
 		}
 		if etag = response.Header.Get("ETag"); etag == "" {
-			return newError(codes.Unavailable, nil, what+": something on the way to the storage answered in its place")
+			return notTheStorage(what + ": the reply has no ETag")
 		}
 		_, err := io.Copy(io.Discard, response.Body)
 		return err

@@ -55,7 +55,7 @@ class Emulator:
         """The accepted key pairs by id; may be changed at any time."""
 
         self._settings = settings or Settings()
-        self._data_dir = data_dir
+        self._data_dir = None if data_dir is None else Path(data_dir).resolve()
         self._address = (host, port)
         self._stack = AsyncExitStack()
         self._running: tuple[Backend, asyncio.AbstractEventLoop] | None = None

@@ -52,7 +52,12 @@ class MultipartTable:
         return Multipart(upload_id, bucket, key, row["content_type"], json.loads(row["metadata"]))
 
     def put(self, multipart: Multipart, number: int, upload: Upload) -> str:
-        """Store a part, replacing an older one of its number. Returns its ETag."""
+        """Store a part, replacing an older one of its number. Returns its ETag.
+
+        Raises:
+            CloudError: 404 NoSuchUpload: the upload ended while the part was received.
+        """
+        self._require(multipart)
         upload.close()
         etag = upload.digest.hex()
         older = {part.number: part for part in self.parts(multipart)}.get(number)
@@ -74,13 +79,20 @@ class MultipartTable:
     ) -> StoredObject:
         """Make the object of the parts that are named by number and ETag.
 
+        Of several completions at a time one makes the object; the others find the upload gone.
+
         Raises:
-            CloudError: 400 InvalidPart, InvalidPartOrder or EntityTooSmall; 409 FileAlreadyExists.
+            CloudError: 400 InvalidPart, InvalidPartOrder or EntityTooSmall; 404 NoSuchUpload; 409 FileAlreadyExists.
         """
         chosen = _chosen(self.parts(multipart), named)
         upload = self._objects.begin()
         try:
-            await asyncio.to_thread(self._join, chosen, upload)
+            try:
+                await asyncio.to_thread(self._join, chosen, upload)
+            except FileNotFoundError:
+                self._require(multipart)
+                raise CloudError(400, "InvalidPart", "A part was replaced while the object was made.") from None
+            self._require(multipart)  # nothing is awaited from here until the upload is gone
             digest = md5(b"".join(bytes.fromhex(part.etag) for part in chosen), usedforsecurity=False).hexdigest()
             etag = f"{digest}-{len(chosen)}"
             properties = Properties(multipart.content_type, multipart.metadata, replaces, etag)
@@ -99,6 +111,9 @@ class MultipartTable:
                 connection.execute(f"DELETE FROM {table} WHERE upload_id = ?", (multipart.upload_id,))  # noqa: S608 - constants
         for part in parts:
             self._delete_file(part)
+
+    def _require(self, multipart: Multipart) -> None:
+        self.find(multipart.bucket, multipart.key, multipart.upload_id)
 
     def _join(self, parts: Sequence[Part], upload: Upload) -> None:
         for part in parts:

@@ -95,7 +95,7 @@ class OfficeConverter:
         """Run LibreOffice to its end; when this call is cancelled, all of its processes are killed."""
         child = await asyncio.create_subprocess_exec(
             program,
-            *(*_OPTIONS, f"-env:UserInstallation={self._profile.absolute().as_uri()}", *arguments),
+            *(*_OPTIONS, f"-env:UserInstallation={self._profile.as_uri()}", *arguments),
             env={**os.environ, **environment},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,

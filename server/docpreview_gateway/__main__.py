@@ -197,7 +197,9 @@ def policy_explain(  # noqa: PLR0913, PLR0917 - options of a command
     page_object: Annotated[str | None, typer.Option(help="Key of a result: may the caller have its address?")] = None,
     preset: Annotated[str | None, typer.Option(help="Name of a preset.")] = None,
     content_length: Annotated[int | None, typer.Option(help="Bytes of an upload.")] = None,
-    content_type: Annotated[str | None, typer.Option(help="Media type of an upload.")] = None,
+    content_type: Annotated[
+        str | None, typer.Option(help="Media type of an upload; default: that of the suffix.")
+    ] = None,
     config: Config = None,
 ) -> None:
     """Explain whether a caller may make a call, by which rules of the policy, and which others apply to the call.
@@ -205,7 +207,8 @@ def policy_explain(  # noqa: PLR0913, PLR0917 - options of a command
     The exit code is 0 when it may, sees jobs of --object, and gets the address of --page-object; else 1.
     """
     from docpreview_gateway.model.contract import BUCKET_METHODS, PAGE_URL_METHODS  # noqa: PLC0415
-    from docpreview_gateway.model.policy import CREATE, CREATE_UPLOAD, Question  # noqa: PLC0415
+    from docpreview_gateway.model.policy import CREATE, Question  # noqa: PLC0415
+    from docpreview_gateway.uploads.plans import type_of  # noqa: PLC0415
 
     settings = load(config)
     callers = _policy(settings).callers
@@ -215,19 +218,18 @@ def policy_explain(  # noqa: PLR0913, PLR0917 - options of a command
     if bucket is None and method in BUCKET_METHODS:
         fail([f"--bucket: is needed for {method}"], USAGE)
     _check_options(method, output_object, preset, page_object)
-    if method != CREATE_UPLOAD and (content_length is not None or content_type is not None):
-        fail([f"--content-length, --content-type: {method} has none; {CREATE_UPLOAD} does"], USAGE)
+    uploads = _check_upload(method, bucket, object, facts=(content_length, content_type))
     asked = Question(
         method,
-        bucket if method in BUCKET_METHODS else None,
-        object if method in {CREATE, CREATE_UPLOAD} else None,
+        bucket if uploads or method in BUCKET_METHODS else None,
+        object if uploads or method == CREATE else None,
         output_bucket,
         output_object,
         preset,
         content_length,
-        content_type,
+        content_type or (type_of(object) if uploads and object is not None else None),
     )
-    allowed = _explain_call(callers[caller], asked, settings.processes)
+    allowed = _explain_call(callers[caller], asked, settings)
     rights = callers[caller].rights
     if allowed and rights is not None and asked.bucket is not None:
         if object is not None and method in _HIDDEN:
@@ -257,10 +259,28 @@ def _check_options(method: str, output_object: str | None, preset: str | None, p
         fail([f"--page-object: {method} gives no addresses; {', '.join(sorted(PAGE_URL_METHODS))} do"], USAGE)
 
 
-def _explain_call(caller: Caller, asked: Question, processes: int) -> bool:
+def _check_upload(
+    method: str, bucket: str | None, key: str | None, *, facts: tuple[int | str | None, int | str | None]
+) -> bool:
+    """Whether the method asks the rule of uploads. Refuses options that would decide nothing."""
+    from docpreview_gateway.model.policy import ABORT_UPLOAD, UPLOADING  # noqa: PLC0415
+
+    if method in UPLOADING:
+        if key is not None and bucket is None:
+            fail(["--bucket: is needed with --object"], USAGE)
+        return True
+    if facts != (None, None):
+        fail([f"--content-length, --content-type: {method} has none; {' and '.join(UPLOADING)} do"], USAGE)
+    if method == ABORT_UPLOAD and key is not None:
+        fail([f"--object: {method} asks no rule of uploads: a caller may abort each upload that it began"], USAGE)
+    return False
+
+
+def _explain_call(caller: Caller, asked: Question, settings: Settings) -> bool:
     """Print the decisions on a call, and the rules that apply to it. Whether the caller may make it."""
     from docpreview_gateway.model.applied_rules import applied_rules, budget_warnings  # noqa: PLC0415
-    from docpreview_gateway.model.policy import CREATE, explain  # noqa: PLC0415
+    from docpreview_gateway.model.policy import CREATE, CREATE_UPLOAD, explain  # noqa: PLC0415
+    from docpreview_gateway.settings.policy_warnings import shared_key_warnings  # noqa: PLC0415
 
     decisions = explain(caller.rights, asked)
     _echo(decisions)
@@ -268,8 +288,12 @@ def _explain_call(caller: Caller, asked: Question, processes: int) -> bool:
     if allowed:
         for rule, what in applied_rules(caller, asked.method, asked.preset):
             typer.echo(f"applies  {rule} {what}")
-        warnings = budget_warnings(f"callers.{caller.name}.budget", caller, processes)
-        for warning in warnings if asked.method == CREATE else []:
+        warnings = []
+        if asked.method == CREATE:
+            warnings = budget_warnings(f"callers.{caller.name}.budget", caller, settings.processes)
+        elif asked.method == CREATE_UPLOAD and caller.rights is not None:
+            warnings = list(shared_key_warnings(caller.rights, settings.buckets, only=asked.bucket))
+        for warning in warnings:
             typer.echo(f"warning: {warning}", err=True)
     on = f" on {asked.bucket}" if asked.bucket else ""
     typer.echo(f"{caller.name} {'may' if allowed else 'may not'} call {asked.method}{on}")
@@ -318,7 +342,7 @@ def _warnings(settings: Settings) -> list[str]:
     from docpreview_gateway.settings.policy_warnings import policy_warnings  # noqa: PLC0415
 
     if settings.policy.file is not None:
-        return policy_warnings(settings.policy.file, settings.processes)
+        return policy_warnings(settings.policy.file, settings.processes, settings.buckets)
     anonymous = settings.limits.anonymous.caller(ANONYMOUS.name)
     return budget_warnings("limits.anonymous.budget", anonymous, settings.processes)
 

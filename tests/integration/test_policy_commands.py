@@ -44,8 +44,8 @@ def _log_of_the_tests() -> Iterator[None]:
 def config(tmp_path: Path) -> Path:
     """A configuration with the example's policy and every file that it refers to."""
     values = {
-        "buckets": [{"name": BUCKET, "region": "ap-chongqing", "credentials": "main"}],
-        "credentials": {"main": {"secret_id": "an-id", "secret_key": "a-key"}},
+        "buckets": [{"name": BUCKET, "region": "ap-chongqing", "credentials": "main", "upload_credentials": "writer"}],
+        "credentials": {name: {"secret_id": "an-id", "secret_key": "a-key"} for name in ("main", "writer")},
         "policy": {"file": str(EXAMPLES / "policy.yaml")},
         "auth": {"jwt": [{"issuer": ISSUER, "audience": "docpreview", "jwks_file": str(tmp_path / "jwks.json")}]},
         "tls": {name: str(tmp_path / file) for name, file in TLS.items()},
@@ -116,6 +116,9 @@ def test_policy_explain_lists_each_rule_and_exits_by_the_decision(
     [
         ("shop", (), True, f"callers.shop.uploads[{BUCKET}] names {BUCKET}"),
         ("shop", ("--object", "shop/${UploadId}.pdf"), True, f"uploads[{BUCKET}].prefixes 'shop/' covers it"),
+        ("shop", ("--object", "shop/a.pdf"), True, f"uploads[{BUCKET}].types names application/pdf"),
+        ("shop", ("--object", "shop/a.html"), False, f"uploads[{BUCKET}].types does not name text/html"),
+        ("shop", ("--object", "shop/a.html", "--content-type", "application/pdf"), True, "types names application/pdf"),
         ("shop", ("--object", "in/a.pdf"), False, f"uploads[{BUCKET}].prefixes has no prefix that covers it"),
         ("shop", ("--content-length", "52428800"), True, f"uploads[{BUCKET}].max_bytes is 52428800"),
         ("shop", ("--content-length", "52428801"), False, "is 52428800, and the content has 52428801"),
@@ -135,11 +138,60 @@ def test_policy_explain_tells_what_a_caller_may_upload(
     assert code == (0 if allowed else 1)
 
 
+@pytest.mark.parametrize(
+    ("more", "allowed", "message"),
+    [
+        ((), True, "callers.shop.methods names *"),
+        (("--bucket", BUCKET), True, f"callers.shop.uploads[{BUCKET}] names {BUCKET}"),
+        (("--bucket", BUCKET, "--object", "shop/a.pdf"), True, f"uploads[{BUCKET}].prefixes 'shop/' covers it"),
+        (("--bucket", BUCKET, "--object", "in/a.pdf"), False, f"uploads[{BUCKET}].prefixes has no prefix that covers"),
+        (("--bucket", BUCKET, "--object", "shop/a.html"), False, f"uploads[{BUCKET}].types does not name text/html"),
+        (("--bucket", "other-1250000000"), False, "callers.shop.uploads does not name other-1250000000"),
+    ],
+)
+def test_policy_explain_asks_the_rule_of_uploads_about_a_completion_too(
+    config: Path, more: tuple[str, ...], *, allowed: bool, message: str
+) -> None:
+    """As the gateway does, which asks the policy again when an upload is completed."""
+    asked = ("--caller", "shop", "--method", "CompleteUpload", *more, "--config", str(config))
+    code, output = run("policy", "explain", *asked)
+    assert message in output
+    assert code == (0 if allowed else 1)
+
+
+def test_policy_explain_says_that_an_upload_is_aborted_by_whoever_began_it(config: Path) -> None:
+    """No rule of uploads decides: an object that would decide nothing is a mistake, and so is one without a bucket."""
+    asked = ("policy", "explain", "--caller", "shop", "--method")
+    code, output = run(*asked, "AbortUpload", "--object", "shop/a.pdf", "--config", str(config))
+    assert (code, "AbortUpload asks no rule of uploads" in " ".join(output.split())) == (2, True)
+    assert run(*asked, "AbortUpload", "--config", str(config))[0] == 0
+    code, output = run(*asked, "CompleteUpload", "--object", "shop/a.pdf", "--config", str(config))
+    assert (code, "--bucket: is needed with --object" in output) == (2, True)
+
+
+def test_a_bucket_whose_key_for_uploads_may_do_more_is_a_warning(config: Path) -> None:
+    """In `check-config` and `policy explain`, for callers that may upload there."""
+    explain = ("policy", "explain", "--bucket", BUCKET, "--config", str(config), "--caller")
+    warned = f"warning: callers.shop.uploads[{BUCKET}]: the bucket has no upload_credentials"
+    for has_key in (True, False):
+        if not has_key:
+            values = json.loads(config.read_text())
+            del values["buckets"][0]["upload_credentials"]
+            config.write_text(json.dumps(values))
+        code, output = run("check-config", "--config", str(config))
+        assert (code, output.count("warning: ")) == (0, 0 if has_key else 1)
+        assert (warned in output) != has_key
+        code, output = run(*explain, "shop", "--method", "CreateUpload")
+        assert (code, warned in output) == (0, not has_key)
+        assert "warning" not in run(*explain, "shop", "--method", "CreatePreviewJob")[1]
+        assert "warning" not in run(*explain, "archive", "--method", "CreatePreviewJob")[1]
+
+
 def test_policy_explain_refuses_the_length_of_what_is_no_upload(config: Path) -> None:
     """It would decide nothing."""
     asked = ("--caller", "shop", "--method", "GetPreviewJob", "--bucket", BUCKET, "--config", str(config))
     code, output = run("policy", "explain", *asked, "--content-length", "1")
-    assert (code, "CreateUpload does" in output) == (2, True)
+    assert (code, "CreateUpload and CompleteUpload do" in " ".join(output.split())) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -395,7 +447,9 @@ def test_check_config_reads_every_file_as_serve_would(
     write_pair(tmp_path / "other")
     keys = tmp_path / "keys.yaml"
     keys.write_text("secret_id: some-id\nsecret_key: some-key\n")
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"credentials": {"main": {"file": str(keys)}}}))
+    values = json.loads(config.read_text())
+    values["credentials"]["main"] = {"file": str(keys)}
+    config.write_text(json.dumps(values))
     assert run("check-config", "--config", str(config))[0] == 0
     spoil(tmp_path)
     code, output = run("check-config", "--config", str(config))

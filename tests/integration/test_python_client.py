@@ -9,6 +9,7 @@ import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 
@@ -215,6 +216,23 @@ async def test_no_call_fails_while_a_replica_behind_one_address_drains(world: Wo
 
 async def last_of(client: DocPreviewClient, job_id: str) -> int:
     return [seen.state async for seen in client.watch(BUCKET, job_id)][-1]
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("padding", [0, 17 * 1024 * 1024])
+async def test_a_preview_that_is_repeated_with_its_request_id_gets_the_same_job(
+    client: DocPreviewClient, tmp_path: Path, padding: int
+) -> None:
+    """The document is there already, of one part or of several. With another id it is another job."""
+    file, out, request_id = tmp_path / "a.pdf", tmp_path / "out", str(uuid4())
+    file.write_bytes(SEVEN.read_bytes() + b"\n%" + b" " * padding + b"\n")
+    first = await client.preview(file, out, bucket=BUCKET, request_id=request_id, timeout=60)
+    again = await client.preview(file, out, bucket=BUCKET, request_id=request_id, timeout=60)
+    assert again.job.job_id == first.job.job_id
+    assert again.job.input.object == f"in/{request_id}.pdf"
+    assert [path.name for path in again.files] == NAMES
+    other = await client.preview(file, out, bucket=BUCKET, timeout=60)
+    assert other.job.job_id != first.job.job_id
 
 
 async def test_the_blocking_client_does_the_same_from_a_thread(world: World, tmp_path: Path) -> None:

@@ -289,9 +289,16 @@ func report(got found, err error) (answer, error) {
 	if got.uploaded != nil {
 		made.Uploaded = &uploaded{got.uploaded.GetObject(), got.uploaded.GetContentLength()}
 	}
+	var unfinished *docpreview.UnfinishedError
+	if errors.As(err, &unfinished) { // in the table its cause, which is not to be repeated
+		err = unfinished.Cause
+	}
 	var failed *docpreview.Error
 	if errors.As(err, &failed) {
 		made.Error = reported(failed)
+		if unfinished != nil {
+			made.Error.Retry, made.Error.Message = string(unfinished.Retry()), unfinished.Error()
+		}
 		return made, nil
 	}
 	return made, err

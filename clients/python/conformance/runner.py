@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from busy import busy
 
 from docpreview.v1.preview_job_pb2 import JobFailure, PreviewJob, PreviewOptions
-from docpreview_client import DocPreviewClient, DocPreviewError, Throttled, Tls
+from docpreview_client import BudgetExhausted, DocPreviewClient, DocPreviewError, Throttled, Tls
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -122,7 +122,7 @@ def _job(job: PreviewJob) -> dict[str, Any]:
 def _error(error: DocPreviewError) -> dict[str, Any]:
     return {
         # The table has the kinds that all languages have.
-        "kind": "Throttled" if isinstance(error, Throttled) else type(error).__name__,
+        "kind": "Throttled" if isinstance(error, Throttled | BudgetExhausted) else type(error).__name__,
         "code": error.code.name,
         "reason": error.reason,
         "message": error.message,

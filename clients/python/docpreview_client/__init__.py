@@ -7,6 +7,7 @@
 Requests and replies are the messages of `docpreview.v1`; what their fields mean stands in the .proto files.
 """
 
+from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
 from docpreview_client.blocking import BlockingClient
 from docpreview_client.call import CallFields
 from docpreview_client.client import DocPreviewClient, Preview, PreviewFields
@@ -22,6 +23,7 @@ from docpreview_client.errors import (
     NotFound,
     OutcomeUnknown,
     PermissionDenied,
+    PreviewUnfinished,
     Throttled,
     TransientError,
     Unauthenticated,
@@ -57,6 +59,9 @@ __all__ = [
     "PermissionDenied",
     "Preview",
     "PreviewFields",
+    "PreviewJob",
+    "PreviewOptions",
+    "PreviewUnfinished",
     "Throttled",
     "Tls",
     "Token",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any, Self, TypedDict
 
 from docpreview_client.deadline import Deadline
@@ -26,6 +27,20 @@ class CallFields(TypedDict, total=False):
     reply_metadata: dict[str, str]
 
 
+def refuse_unknown(fields: CallFields, kind: type[CallFields]) -> None:
+    """Refuses arguments that the kind does not have.
+
+    Raises:
+        TypeError: There is one. The text has the nearest name that there is.
+    """
+    known = sorted(kind.__annotations__)
+    unknown = [name for name in fields if name not in kind.__annotations__]
+    if unknown:
+        near = {name: get_close_matches(name, known, 1) for name in unknown}
+        named = [f"{name!r}" + (f" (did you mean {near[name][0]!r}?)" if near[name] else "") for name in unknown]
+        raise TypeError(f"unexpected keyword argument {', '.join(named)}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """One call in the client."""
@@ -35,8 +50,13 @@ class Call:
     reply_metadata: dict[str, str] | None = None
 
     @classmethod
-    def of(cls, fields: CallFields, *, default: Span) -> Self:
-        """The call that `fields` describe, with `default` as its timeout."""
+    def of(cls, fields: CallFields, *, default: Span, kind: type[CallFields] = CallFields) -> Self:
+        """The call that `fields`, which are of this kind, describe, with `default` as its timeout.
+
+        Raises:
+            TypeError: There is a field that the kind does not have.
+        """
+        refuse_unknown(fields, kind)
         timeout = fields.get("timeout")
         caching = {"cache-control": "no-cache"} if fields.get("no_cache") else {}
         return cls(

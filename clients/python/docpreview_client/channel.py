@@ -42,6 +42,7 @@ _RETRY_POLICY: Final = {
     "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
 }
 _LOCAL_SCHEMES: Final = ("unix:", "unix-abstract:")
+_URL: Final = re.compile(r"(https?)://(?:[^@/]*@)?([^/?#]*)", re.IGNORECASE)
 _RESOLVER: Final = re.compile(r"^(dns:(///)?|ipv4:|ipv6:)")
 
 
@@ -81,6 +82,13 @@ def open_channel(
         arguments.append(("grpc.ssl_target_name_override", tls.server_name))
     credentials = grpc.ssl_channel_credentials(tls.root_certificates, tls.private_key, tls.certificate_chain)
     return grpc.aio.secure_channel(target, credentials, options=arguments, interceptors=interceptors)
+
+
+def refuse_url(target: str) -> None:
+    """Raises ValueError for an address as of the web, which gRPC would take for the name of a host."""
+    if found := _URL.match(target):
+        encrypted = ", and give tls" if found[1].lower() == "https" else ""
+        raise ValueError(f"A target is no URL: write dns:///{found[2] or 'host:port'} instead{encrypted}.")
 
 
 def is_loopback(target: str) -> bool:

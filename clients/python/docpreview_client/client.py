@@ -5,24 +5,27 @@ creates only with a `request_id` (see `repeating`).
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Unpack
+from uuid import uuid4
 
 from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest, PreviewQueue
 from docpreview.v1.upload_service_pb2 import CreateUploadRequest, UploadedObject
 from docpreview.v1.usage_service_pb2 import GetUsageRequest, Usage
-from docpreview_client.call import Call, CallFields
+from docpreview_client.call import Call, CallFields, refuse_unknown
+from docpreview_client.deadline import Deadline
 from docpreview_client.downloading import Addresses, DownloadFields, Files, Progress, download
+from docpreview_client.errors import PreviewUnfinished
 from docpreview_client.job_calls import JobCalls
-from docpreview_client.page_directory import prepared
+from docpreview_client.page_directory import delete_pages_of_other_jobs, prepared, removed_if_unused
 from docpreview_client.page_files import output_template
 from docpreview_client.requests import LARGEST_PAGE, CreateFields
 from docpreview_client.spans import Span
-from docpreview_client.uploading import Document, File, Uploading, default_object
+from docpreview_client.uploading import Document, File, Uploading, brought, default_object
 
 _PAGE_URL_TTL: Final = 900.0
 
@@ -38,7 +41,8 @@ class PreviewFields(CreateFields, total=False):
     """Optional arguments of a preview, beside those of a create and of every call.
 
     Keys:
-        object: Template of the key to put the document at. Default: `in/${UploadId}` with the document's suffix.
+        object: Template of the key to put the document at. Default: `in/`, the `request_id` and the document's suffix,
+            so that `preview` can be repeated with its `request_id`.
         output_object: Template of the results' keys. Default: `out/${RequestToken}/page-${Number}.jpg`, with a part
             `sheet-${SheetID}` for spreadsheets, and with the suffix of the target format.
         parallel: Pages that are fetched at a time. Default: 8.
@@ -80,6 +84,8 @@ class DocPreviewClient(JobCalls):
 
         Raises:
             OSError: The file cannot be read.
+            InvalidRequest: The file is empty.
+            FailedPrecondition: The file has changed meanwhile, or another object has the key.
             PermissionDenied: The policy does not let the caller upload this, or the storage refused.
         """
         document = Document(file)
@@ -89,7 +95,7 @@ class DocPreviewClient(JobCalls):
             content_length=document.size,
             content_type=content_type,
         )
-        whole = self._transfer(call)
+        whole = self._transfer(call, CallFields)
         async with whole.deadline.bounding():
             longest = self._options.deadlines.unary
             return await Uploading(self._open, whole, longest_call=longest).run(document, request)
@@ -113,7 +119,7 @@ class DocPreviewClient(JobCalls):
             OSError: The directory or a file cannot be written.
             FailedPrecondition: The job has not ended with success, or the gateway gives no addresses of its pages.
         """
-        whole = self._transfer(fields)
+        whole = self._transfer(fields, DownloadFields)
 
         async def with_addresses() -> PreviewJob:
             return await self.get(
@@ -132,7 +138,8 @@ class DocPreviewClient(JobCalls):
     ) -> Preview:
         """Turns a local document into files: uploads it, creates a job, follows it to its end, downloads its pages.
 
-        The directory is checked before anything is sent.
+        The directory is checked before anything is sent; pages of another job that were downloaded to it are deleted
+        when the job is made.
 
         Args:
             file: Path of the document, or its content; the content needs `object`.
@@ -141,29 +148,48 @@ class DocPreviewClient(JobCalls):
             fields: See PreviewFields. `timeout` is for all of it; by default each step has its own.
 
         Raises:
-            OSError: The file cannot be read, or the directory cannot be written.
-            OutcomeUnknown: The job may or may not exist.
+            OSError: The file cannot be read, or the directory cannot be written. No job was made.
+            OutcomeUnknown: The job may or may not exist. `preview` of the same file and options with its
+                `create_request_id` as the `request_id` gets this job.
+            PreviewUnfinished: The job was made; go on with `wait` and `download`, or with the same `request_id`.
         """
-        await asyncio.to_thread(prepared, Path(directory))
-        timeout = fields.get("timeout")
-        whole = None if timeout is None else Call.of(fields, default=timeout)
+        refuse_unknown(fields, PreviewFields)
+        fields["request_id"] = fields.get("request_id") or (str(uuid4()) if self._options.request_ids else "")
+        timeout, folder = fields.get("timeout"), Path(directory)
+        whole = None if timeout is None else Deadline.after(timeout)
 
         def left() -> Span | None:
-            return whole.deadline.remaining() if whole else None
+            return whole.remaining() if whole else None
 
+        with removed_if_unused(folder):
+            await asyncio.to_thread(prepared, folder)
+            job = await self._submitted(file, bucket, fields, left)
+        try:
+            await asyncio.to_thread(delete_pages_of_other_jobs, folder, job_id=job.job_id)
+            call, pages = _chosen(CallFields, fields), _chosen(DownloadFields, fields)
+            async with aclosing(self.watch(bucket, job.job_id, timeout=left(), **call)) as jobs:
+                async for changed in jobs:
+                    job = changed
+            if job.state != PreviewJob.STATE_SUCCESS:
+                return Preview(job, [])
+            return Preview(job, await self.download(job, folder, timeout=left(), **pages))
+        except Exception as error:
+            raise PreviewUnfinished(job, error) from error
+
+    async def _submitted(
+        self, file: File, bucket: str, fields: PreviewFields, left: Callable[[], Span | None]
+    ) -> PreviewJob:
+        """Uploads the document of a preview and makes its job."""
         call, new_job = _chosen(CallFields, fields), _chosen(CreateFields, fields)
-        uploaded = await self.upload(file, bucket, fields.get("object", ""), timeout=left(), **call)
-        output = fields.get("output_object") or output_template(
-            uploaded.object, fields.get("options", PreviewOptions()).target_format
+        key = await brought(
+            lambda key: self.upload(file, bucket, key, timeout=left(), **call),
+            file,
+            key=fields.get("object", ""),
+            request_id=fields["request_id"],
         )
-        job = await self.create(bucket, uploaded.object, output_object=output, timeout=left(), **new_job)
-        async with aclosing(self.watch(bucket, job.job_id, timeout=left(), **call)) as jobs:
-            async for changed in jobs:
-                job = changed
-        if job.state != PreviewJob.STATE_SUCCESS:
-            return Preview(job, [])
-        pages = _chosen(DownloadFields, fields)
-        return Preview(job, await self.download(job, directory, timeout=left(), **pages))
+        target = fields.get("options", PreviewOptions()).target_format
+        output = fields.get("output_object") or output_template(key, target)
+        return await self.create(bucket, key, output_object=output, timeout=left(), **new_job)
 
     async def list_queues(
         self,
@@ -198,8 +224,8 @@ class DocPreviewClient(JobCalls):
         """
         return await self._open.unary(self._open.usage.GetUsage, GetUsageRequest(), self._unary(call))
 
-    def _transfer(self, fields: CallFields) -> Call:
-        return Call.of(fields, default=self._options.deadlines.transfer)
+    def _transfer(self, fields: CallFields, kind: type[CallFields]) -> Call:
+        return Call.of(fields, default=self._options.deadlines.transfer, kind=kind)
 
 
 def _chosen(kind: type[CallFields], fields: Mapping[str, Any]) -> Any:  # noqa: ANN401 - an instance of the kind

@@ -66,10 +66,16 @@ class Connection:
             await asyncio.sleep(pause)
 
     async def metadata(self, call: Call) -> tuple[tuple[str, str], ...]:
-        """The metadata of the next attempt of a call."""
+        """The metadata of the next attempt of a call.
+
+        Raises:
+            DeadlineExceeded: The deadline has passed meanwhile; nothing was sent.
+        """
         pairs = {**self._metadata(), **call.metadata}
         if self._token is not None:
-            pairs["authorization"] = f"Bearer {await asked(self._token)}"
+            async with call.deadline.bounding():
+                pairs["authorization"] = f"Bearer {await asked(self._token)}"
+            call.deadline.check()
         return tuple(pairs.items())
 
     async def _attempt(

@@ -30,6 +30,11 @@ class Deadline:
         """This deadline, or the one `span` from now if that is earlier."""
         return Deadline.after(min(seconds(span), self.remaining()))
 
+    def check(self) -> None:
+        """Raises DeadlineExceeded when it has passed."""
+        if not self.remaining():
+            raise _passed()
+
     async def sleep(self, pause: float) -> None:
         """Sleeps for `pause` seconds, or raises DeadlineExceeded at the deadline if that comes first."""
         remaining = self.remaining()

@@ -14,7 +14,7 @@ from docpreview_client.call import CallFields
 from docpreview_client.page_directory import PageDirectory, prepared
 from docpreview_client.retries import Pauses
 from docpreview_client.spans import Span
-from docpreview_client.storage import Storage, StorageLost
+from docpreview_client.storage import NoPage, Storage, StorageLost
 
 Progress: TypeAlias = Callable[[int, int, int], None]
 Files: TypeAlias = list[Path]
@@ -126,7 +126,13 @@ class Download:
             age, page = self._addresses.age, self._addresses.page(number)
             try:
                 part = self._directory.unfinished(self._names[number])
-                reply = await storage.in_thread(storage.fetch, page.url, part)
+                reply = await storage.in_thread(storage.fetch, page.url, part, page.content_type)
+            except NoPage as wrong:
+                raise errors.InternalError(
+                    f"{page.object} could not be fetched: something on the way to the storage, such as a proxy, has "
+                    f"answered with {wrong}.",
+                    code=grpc.StatusCode.UNKNOWN,
+                ) from None
             except StorageLost as lost:
                 error: errors.DocPreviewError = errors.Unavailable(
                     f"{page.object} could not be fetched: {lost}.", code=grpc.StatusCode.UNAVAILABLE

@@ -9,10 +9,11 @@
     ├── FailedPrecondition      put the bucket or the cloud account in order, then call again
     ├── TransientError          call again later, after `retry_delay` when it is known
     │   ├── Throttled               too many calls, or a quota is used up: `quota` names the limit
-    │   │   └── BudgetExhausted         the pages of the day or month are used up
     │   ├── Unavailable             gateway or cloud cannot be reached, or the gateway is stopping
     │   └── DeadlineExceeded        the deadline of the call has passed
+    ├── BudgetExhausted         the pages of the day or month are used up: wait for the next, or ask for more
     ├── OutcomeUnknown          a create may or may not have made a job: list the jobs before creating again
+    ├── PreviewUnfinished       `preview` made a job but did not bring its pages home: go on with `job`, make no other
     └── InternalError           report it with `request_id` to the operators of the gateway
 
 Everything that the methods of DocPreviewClient raise because of a call is a DocPreviewError. Cancellation is not an
@@ -26,6 +27,7 @@ from typing import Final
 
 import grpc
 
+from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_client.retries import Retry, retry_of
 
 # What gRPC says of addresses whose health service reports NOT_SERVING. The call was not sent.
@@ -112,8 +114,8 @@ class Throttled(TransientError):
     """Too many calls, or a quota or budget is used up. Nothing was accepted."""
 
 
-class BudgetExhausted(Throttled):
-    """The caller's page budget of this day or month (UTC) is used up, or too small for the job.
+class BudgetExhausted(DocPreviewError):
+    """The caller's page budget of this day or month (UTC) is used up, or too small for the job. Nothing was accepted.
 
     With the reason `PAGE_BUDGET_TOO_SMALL` the job never fits: select fewer pages, or ask for a larger budget.
     """
@@ -138,6 +140,28 @@ class OutcomeUnknown(DocPreviewError):
     """
 
     create_request_id = ""
+
+
+class PreviewUnfinished(DocPreviewError):
+    """`preview` has made a job, which is billed, and failed afterwards.
+
+    Repeating `preview` makes a second job, unless it has the same `request_id`.
+
+    Attributes:
+        job: The job as it was last seen.
+        cause: What failed: a DocPreviewError, an OSError of the directory, or what a callback raised.
+    """
+
+    def __init__(self, job: PreviewJob, cause: Exception) -> None:
+        text = (
+            f"job {job.job_id} was made and its pages are not all here: {cause}; go on with download: "
+            f"wait({job.bucket!r}, {job.job_id!r}), then download"
+        )
+        request_id = cause.request_id if isinstance(cause, DocPreviewError) else ""
+        super().__init__(text, code=grpc.StatusCode.UNKNOWN, facts=ErrorFacts(request_id=request_id))
+        self.retry = "never"
+        self.job = job
+        self.cause = cause
 
 
 class InternalError(DocPreviewError):

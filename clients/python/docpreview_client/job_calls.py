@@ -15,7 +15,7 @@ from docpreview.v1.preview_job_service_pb2 import (
     WatchPreviewJobRequest,
 )
 from docpreview_client import watching
-from docpreview_client.call import Call, CallFields
+from docpreview_client.call import Call, CallFields, refuse_unknown
 from docpreview_client.decoding import errors_of_creates
 from docpreview_client.errors import OutcomeUnknown, Unavailable
 from docpreview_client.lifecycle import Lifecycle
@@ -59,7 +59,7 @@ class JobCalls(Lifecycle):
         request = create_request(
             bucket, input_object, output_object=output_object, fields=fields, request_ids=self._options.request_ids
         )
-        call = self._unary(fields)
+        call = self._unary(fields, CreateFields)
 
         async def attempt() -> PreviewJob:
             connection = self._open
@@ -107,10 +107,11 @@ class JobCalls(Lifecycle):
                 `include_pages`, and those of every call. `timeout` is by default `Deadlines.unary`.
         """
         request = list_request(bucket, page_token=page_token, fields=fields)
-        return await self._open.unary(self._open.jobs.ListPreviewJobs, request, self._unary(fields))
+        return await self._open.unary(self._open.jobs.ListPreviewJobs, request, self._unary(fields, ListFields))
 
     async def list(self, bucket: str, **fields: Unpack[ListFields]) -> AsyncGenerator[PreviewJob, None]:
         """Yields the jobs of all pages of `list_page`; `timeout` applies to each page."""
+        refuse_unknown(fields, ListFields)
         page = await self.list_page(bucket, **fields)
         while True:
             for job in page.jobs:
@@ -212,8 +213,8 @@ class JobCalls(Lifecycle):
                 if job != created:
                     yield job
 
-    def _unary(self, fields: CallFields) -> Call:
-        return Call.of(fields, default=self._options.deadlines.unary)
+    def _unary(self, fields: CallFields, kind: type[CallFields] = CallFields) -> Call:
+        return Call.of(fields, default=self._options.deadlines.unary, kind=kind)
 
     def _watching(self, fields: CallFields) -> Watching:
         call = Call.of(fields, default=self._options.deadlines.watch)

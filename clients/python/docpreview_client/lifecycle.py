@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from docpreview_client import forks
-from docpreview_client.channel import is_loopback, open_channel
+from docpreview_client.channel import is_loopback, open_channel, refuse_url
 from docpreview_client.connection import Connection
 from docpreview_client.options import ClientOptions, Tls
 from docpreview_client.stream_connections import StreamConnections
@@ -35,8 +35,10 @@ class Lifecycle:
             options: Deadlines, metadata, reconnects and interceptors.
 
         Raises:
-            ValueError: A token was given, the connection is not encrypted and the target is not this machine.
+            ValueError: The target is a URL; or a token was given, the connection is not encrypted and the target is
+                not this machine.
         """
+        refuse_url(target)
         if token is not None and tls is None and not is_loopback(target):
             raise ValueError(
                 f"A token may not be sent to {target} in the clear: give tls, or a target on this machine."

@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +25,25 @@ def prepared(directory: Path) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=directory):
         return directory
+
+
+@contextmanager
+def removed_if_unused(directory: Path) -> Iterator[None]:
+    """When the block fails, removes the directory and its parents that were made in it and have stayed empty."""
+    missing = [one for one in (directory, *directory.parents) if not os.access(one, os.F_OK)]
+    try:
+        yield
+    except BaseException:
+        for one in missing:
+            with suppress(OSError):
+                one.rmdir()
+        raise
+
+
+def delete_pages_of_other_jobs(directory: Path, *, job_id: str) -> None:
+    """Deletes the pages that the manifest names, unless they are this job's."""
+    if (directory / MANIFEST).exists():
+        PageDirectory(directory, job_id=job_id)
 
 
 class PageDirectory:

@@ -11,7 +11,9 @@ from docpreview.v1.preview_job_pb2 import Page, PreviewJob, PreviewOptions
 _SUFFIXES: Final = {"image/jpeg": ".jpg", "image/png": ".png", "application/pdf": ".pdf"}
 _SUFFIX: Final = re.compile(r"\.[A-Za-z0-9]{1,8}$")
 _NAME: Final = re.compile(r"(page-\d{4,}|sheet-\d{2,}-page-\d{3,}|document)(\.[a-z0-9]{1,8})?(\.part)?")
-_SPREADSHEETS: Final = frozenset({".csv", ".et", ".ett", ".xls", ".xlsb", ".xlsm", ".xlsx", ".xlt", ".xltm", ".xltx"})
+_SPREADSHEETS: Final = frozenset(
+    {".csv", ".et", ".ets", ".ett", ".xls", ".xlsb", ".xlsm", ".xlsx", ".xlt", ".xltm", ".xltx"}
+)
 
 
 def names(job: PreviewJob) -> list[str]:

@@ -32,6 +32,10 @@ _WITH_CONTENT: Final = frozenset({HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT})
 _CONTENT_RANGE: Final = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+)")
 
 
+class NoPage(Exception):  # noqa: N818 - a situation
+    """The reply is not the object: something between here and the storage has made it. Its text says why."""
+
+
 class StorageLost(Exception):  # noqa: N818 - a situation
     """The storage was not reached, or the exchange broke off. Its text names the kind of error only."""
 
@@ -91,11 +95,12 @@ class Storage:
                 connection.close()
             return Reply(response.status, response.headers.get("ETag", ""))
 
-    def fetch(self, url: str, part: Path) -> Reply:
+    def fetch(self, url: str, part: Path, content_type: str) -> Reply:
         """Gets what is missing of the file `part`.
 
         Raises:
             StorageLost: The file is not complete: the next attempt goes on from where this one ended.
+            NoPage: The reply is of another type than `content_type`, when both are known, or is empty.
             OSError: The file cannot be written.
         """
         have = part.stat().st_size if part.exists() else 0
@@ -110,10 +115,14 @@ class Storage:
                 raise StorageLost("another range")
             if response.status not in _WITH_CONTENT:
                 return Reply(response.status)
+            _check_type(response.headers.get("Content-Type", ""), content_type)
             with part.open("ab" if begin else "wb") as file:
                 while chunk := _read(response):
                     file.write(chunk)
             _check_length(part, length)
+            if not part.stat().st_size:
+                part.unlink()
+                raise NoPage("nothing")
             return Reply(response.status)
 
     @contextmanager
@@ -210,6 +219,12 @@ def _answered(connection: HTTPConnection, *, with_content: Container[int] = ()) 
 def _read(response: HTTPResponse) -> bytes:
     with _no_secrets():
         return response.read(_CHUNK)
+
+
+def _check_type(found: str, expected: str) -> None:
+    kinds = [text.partition(";")[0].strip().lower() for text in (found, expected)]
+    if all(kinds) and kinds[0] != kinds[1]:
+        raise NoPage(f"{kinds[0]} instead of {kinds[1]}")
 
 
 def _check_length(part: Path, length: int | None) -> None:

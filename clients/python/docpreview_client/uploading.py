@@ -3,7 +3,8 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from http import HTTPStatus
@@ -35,6 +36,9 @@ _CHUNK: Final = 256 * 1024
 _LARGEST_WITH_MD5: Final = 16 * 1024 * 1024
 _ABORT_WITHIN: Final = 5.0
 _BEGINNINGS: Final = 2
+_UUID: Final = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+# The gateway's words; the reason alone has other meanings, too.
+_EXISTS: Final = "an object of this key exists already"
 
 
 class Document:
@@ -46,16 +50,28 @@ class Document:
         Raises:
             OSError: There is no such file.
             ValueError: It is a directory or the like.
+            InvalidRequest: It is empty.
         """
         self._file = file
+        self.name = name_of(file)
         if isinstance(file, bytes):
-            self.name, self.size = "", len(file)
-            return
-        path = Path(file)
-        status = path.stat()
-        if not path.is_file():
-            raise ValueError(f"{path} is not a file.")
-        self.name, self.size = path.name, status.st_size
+            self.size = len(file)
+        else:
+            self._status = _status(file)
+            self.size, _ = self._status
+            if not Path(file).is_file():
+                raise ValueError(f"{os.fspath(file)} is not a file.")
+        if not self.size:
+            what = "The content" if isinstance(file, bytes) else os.fspath(file)
+            raise errors.InvalidRequest(f"{what} is empty", code=grpc.StatusCode.INVALID_ARGUMENT)
+
+    def refuse_changed(self) -> None:
+        """Raises FailedPrecondition when the file is not what it was at the beginning."""
+        if not isinstance(self._file, bytes) and _status(self._file) != self._status:
+            raise errors.FailedPrecondition(
+                f"{self.name} has changed while it was uploaded: upload it again when nothing writes to it.",
+                code=grpc.StatusCode.FAILED_PRECONDITION,
+            )
 
     def read(self, offset: int, length: int) -> Iterator[bytes]:
         """Yields this part of the content.
@@ -88,7 +104,17 @@ class Document:
         return digest.digest()
 
 
-def default_object(name: str) -> str:
+def name_of(file: File) -> str:
+    """The name of the file, without folders; empty of a content."""
+    return "" if isinstance(file, bytes) else Path(file).name
+
+
+def _status(file: str | os.PathLike[str]) -> tuple[int, int]:
+    status = Path(file).stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def default_object(name: str, *, stem: str = "${UploadId}") -> str:
     """The template of the object's key for a document of this name.
 
     Raises:
@@ -97,7 +123,34 @@ def default_object(name: str) -> str:
     suffix = Path(name).suffix
     if not suffix:
         raise ValueError("The document's name has no suffix, such as .pptx: give `object`, the key to put it at.")
-    return f"in/${{UploadId}}{suffix}"
+    return f"in/{stem}{suffix}"
+
+
+async def brought(upload: Callable[[str], Awaitable[UploadedObject]], file: File, *, key: str, request_id: str) -> str:
+    """Uploads the document of a create with this `request_id`, and returns its key.
+
+    The default key has the id, so that all attempts are of one document: one that is there was brought by an earlier
+    attempt.
+
+    Args:
+        upload: Uploads the document to a key.
+        file: The document.
+        key: The caller's own key, or empty.
+        request_id: That of the create; empty where creates have none.
+    """
+    if key or not request_id:
+        return (await upload(key)).object
+    if not _UUID.fullmatch(request_id):
+        violation = ("request_id", "must be a UUID, such as 7d3f9b7e-6d0c-4a51-9f0e-2f4c8f6f2a10")
+        facts = errors.ErrorFacts(reason="INVALID_REQUEST", field_violations=(violation,))
+        raise errors.InvalidRequest("1 field is invalid", code=grpc.StatusCode.INVALID_ARGUMENT, facts=facts)
+    key = default_object(name_of(file), stem=request_id)
+    try:
+        return (await upload(key)).object
+    except errors.FailedPrecondition as error:
+        if error.reason != "UPLOAD_INCOMPLETE" or _EXISTS not in error.message:
+            raise
+        return key
 
 
 class Uploading:
@@ -118,7 +171,7 @@ class Uploading:
         for left in reversed(range(_BEGINNINGS)):
             begun = await self._connection.unary(self._connection.uploads.CreateUpload, request, self._short())
             try:
-                etags = await self._put_all(document, begun, request.content_md5)
+                etags = await self._put_unchanged(document, begun, request.content_md5)
                 complete = CompleteUploadRequest(upload_token=begun.upload_token, etags=etags)
                 return await self._connection.unary(self._connection.uploads.CompleteUpload, complete, self._short())
             except BaseException as error:
@@ -126,6 +179,15 @@ class Uploading:
                 if not left or not _has_expired(error):
                     raise
         raise AssertionError("the last attempt returns or raises")
+
+    async def _put_unchanged(self, document: Document, begun: Upload, md5: bytes) -> Sequence[str]:
+        try:
+            etags = await self._put_all(document, begun, md5)
+        except errors.DocPreviewError:
+            await asyncio.to_thread(document.refuse_changed)  # the storage may have refused it for that
+            raise
+        await asyncio.to_thread(document.refuse_changed)
+        return etags
 
     async def _put_all(self, document: Document, begun: Upload, md5: bytes) -> Sequence[str]:
         etag = f'"{md5.hex()}"' if md5 and len(begun.parts) == 1 else ""

@@ -102,8 +102,8 @@ impl Client {
     /// # Errors
     ///
     /// `OutcomeUnknown`: the job may or may not exist, also when the deadline passes or the connection breaks before
-    /// the gateway has answered. Creating again with the same `request_id` is safe: set it ([`new_request_id`]) where
-    /// you mean to. `Unavailable`: nothing was accepted; creating again is safe.
+    /// the gateway has answered. Creating again with the same `request_id` is safe: set it ([`new_request_id`]), or
+    /// take [`Error::create_request_id`]. `Unavailable`: nothing was accepted; creating again is safe.
     pub async fn create(&self, mut request: CreatePreviewJobRequest) -> Result<PreviewJob, Error> {
         let repeat = !self.caller.options.create_once;
         if repeat && request.request_id.is_empty() {
@@ -114,6 +114,7 @@ impl Client {
                 PreviewJobServiceClient::new(channel).create_preview_job(request).await
             })
             .await
+            .map_err(|error| error.of_request_id(&request.request_id))
     }
 
     /// Returns one job.
@@ -260,8 +261,18 @@ impl Client {
         let page_url_ttl = page_url_ttl.map(wire).transpose()?;
         let bucket = request.bucket.clone();
         let created = self.create(request).await?;
+        Ok(self.watch_created(bucket, created, page_url_ttl))
+    }
+
+    /// Follows a job from its creation on.
+    pub(crate) fn watch_created(
+        &self,
+        bucket: String,
+        created: PreviewJob,
+        page_url_ttl: Option<prost_types::Duration>,
+    ) -> Watch {
         let watch = WatchPreviewJobRequest { bucket, job_id: created.job_id.clone(), page_url_ttl };
-        Ok(Series::new(watch::one(self.caller.clone(), watch, Some(created))))
+        Series::new(watch::one(self.caller.clone(), watch, Some(created)))
     }
 
     async fn wait_once(&self, request: &mut WaitPreviewJobRequest, deadline: Instant) -> Result<PreviewJob, Error> {

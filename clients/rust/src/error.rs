@@ -8,7 +8,7 @@ use std::time::Duration;
 use tonic::{Code, ConnectError, Status, TimeoutExpired};
 use tonic_types::StatusExt;
 
-use crate::v1::{ErrorReason, Retry};
+use crate::v1::{ErrorReason, PreviewJob, Retry};
 
 const DOMAIN: &str = "docpreview";
 
@@ -36,10 +36,13 @@ pub enum Kind {
     Unavailable,
     /// The deadline of the call has passed. Call again later.
     DeadlineExceeded,
-    /// A create was sent and its answer is lost, or has not come yet: the job may or may not exist. Repeat it with the same `request_id`; where
-    /// it had none list the jobs first. With the reason `CREATE_OUTCOME_AMBIGUOUS` repeating does not help: only a
+    /// A create was sent and its answer is lost, or has not come yet: the job may or may not exist. Repeat it with the same
+    /// `request_id` ([`Error::create_request_id`]); where it had none list the jobs first. With the reason `CREATE_OUTCOME_AMBIGUOUS` repeating does not help: only a
     /// new `request_id` makes a new job.
     OutcomeUnknown,
+    /// A preview made a job, which is billed, and not all of its pages are here: [`Error::job`] is the job, the source of the
+    /// error why. Go on with [`crate::Client::wait`] or [`crate::Client::get`], and then `download`.
+    PreviewUnfinished,
     /// Report it with [`Error::request_id`] to the operators of the gateway.
     InternalError,
 }
@@ -76,6 +79,8 @@ struct Facts {
     quota_violations: Vec<QuotaViolation>,
     metadata: HashMap<String, String>,
     request_id: String,
+    create_request_id: String,
+    job: Option<PreviewJob>,
     /// Whether the gateway said that waiting is useless.
     final_answer: bool,
     /// Whether the connection was closed before the call was sent over it.
@@ -142,6 +147,17 @@ impl Error {
         &self.0.request_id
     }
 
+    /// The `request_id` of the create that failed, also when the client made it: with it the create can be repeated. Empty
+    /// where it had none, and for other calls.
+    pub fn create_request_id(&self) -> &str {
+        &self.0.create_request_id
+    }
+
+    /// Of [`Kind::PreviewUnfinished`] the job that was made, as it was last seen.
+    pub fn job(&self) -> Option<&PreviewJob> {
+        self.0.job.as_ref()
+    }
+
     /// Whether any call may be repeated now, after [`Error::retry_delay`] when there is one. A create that may have been
     /// accepted is never transient: code that repeats what is bills nothing twice, also without `request_id`.
     pub fn is_transient(&self) -> bool {
@@ -171,6 +187,8 @@ impl Error {
             quota_violations: Vec::new(),
             metadata: HashMap::new(),
             request_id: String::new(),
+            create_request_id: String::new(),
+            job: None,
             final_answer: false,
             undelivered: false,
             source: None,
@@ -181,6 +199,26 @@ impl Error {
     pub(crate) fn caused_by(mut self, cause: impl Into<Cause>) -> Self {
         self.0.source = Some(cause.into());
         self
+    }
+
+    /// The same, of a create with this `request_id`.
+    pub(crate) fn of_request_id(mut self, request_id: &str) -> Self {
+        request_id.clone_into(&mut self.0.create_request_id);
+        self
+    }
+
+    /// What ended a preview whose job had been made. It is no transient error, whatever the cause is: who repeats the whole
+    /// preview would pay for a second job.
+    #[cfg(feature = "files")]
+    pub(crate) fn preview_unfinished(job: PreviewJob, cause: Self) -> Self {
+        let message = format!(
+            "job {} was made and its pages are not all here: {cause}; go on with download \
+             (Client::wait or Client::get, then Client::download)",
+            job.job_id
+        );
+        let mut error = Self::local(Kind::PreviewUnfinished, Code::FailedPrecondition, message).caused_by(cause);
+        error.0.job = Some(job);
+        error
     }
 
     /// A file or folder of this machine that cannot be read or written.
@@ -242,6 +280,8 @@ impl Error {
                 .unwrap_or_default()
                 .to_owned(),
             metadata,
+            create_request_id: String::new(),
+            job: None,
             final_answer: header("grpc-retry-pushback-ms").is_some_and(|value| value.parse::<u64>().is_err()),
             undelivered: is_undelivered(&status),
             source: Some(status.into()),
@@ -262,6 +302,10 @@ impl fmt::Display for Error {
         }
         if !facts.request_id.is_empty() {
             write!(formatter, "; request id {}", facts.request_id)?;
+        }
+        let is_repeatable = facts.kind == Kind::OutcomeUnknown && facts.reason != "CREATE_OUTCOME_AMBIGUOUS";
+        if is_repeatable && !facts.create_request_id.is_empty() {
+            write!(formatter, "; repeat it with the request_id {}", facts.create_request_id)?;
         }
         Ok(())
     }

@@ -101,6 +101,7 @@ async fn create_whose_answer_is_lost() {
     let failure = once.create(v1::CreatePreviewJobRequest::default()).await.unwrap_err();
     assert_eq!(failure.kind(), Kind::OutcomeUnknown);
     assert!(!failure.is_transient());
+    assert_eq!(failure.create_request_id(), "");
     assert!(gateway.seen()[0].message.contains("request_id: \"\""));
     assert_eq!(gateway.seen().len(), 1);
 }
@@ -124,7 +125,8 @@ async fn create_that_is_repeated() {
     assert!(seen.iter().all(|one| one.message == seen[0].message));
 }
 
-/// A create that is still in flight when the time is up may have made its job: nothing is said to be transient.
+/// A create that is still in flight when the time is up may have made its job: nothing is said to be transient, and the
+/// error has the `request_id` to repeat it with.
 #[tokio::test]
 async fn create_that_is_still_in_flight() {
     let in_flight = error(Code::Unavailable, "CREATE_IN_PROGRESS", Some(Duration::from_secs(9)));
@@ -133,6 +135,10 @@ async fn create_that_is_still_in_flight() {
     let failure = limited.create(v1::CreatePreviewJobRequest::default()).await.unwrap_err();
     assert_eq!((failure.kind(), failure.retry()), (Kind::OutcomeUnknown, Retry::Now));
     assert!(!failure.is_transient());
+    let id = failure.create_request_id();
+    assert_eq!(id.len(), 36);
+    assert!(gateway.seen()[0].message.contains(id), "{}", gateway.seen()[0].message);
+    assert!(failure.to_string().ends_with(&format!("repeat it with the request_id {id}")), "{failure}");
 }
 
 /// When one attempt may have made the job, the failure of a later one does not make that certain.

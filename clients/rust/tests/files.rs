@@ -4,16 +4,20 @@
 mod gateway;
 mod storage;
 
+use std::collections::HashMap;
+use std::error::Error as _;
 use std::fs;
 use std::future::IntoFuture;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use docpreview_client::v1::preview_job::State;
 use docpreview_client::v1::{self, Page, PreviewJob, PreviewResult, UploadPart};
-use docpreview_client::{Client, Kind, Progress};
+use docpreview_client::{Client, Error, Kind, Progress, Retry, new_request_id};
 use tonic::Code;
+use tonic_types::StatusExt as _;
 
 use gateway::{Answer, End, Gateway, error};
 use storage::{Reply, Storage};
@@ -181,18 +185,49 @@ async fn upload_that_is_dropped() {
     assert!(gateway.seen()[1].message.starts_with("AbortUploadRequest"));
 }
 
-/// A file that is not there, or is empty, is no upload: the error names it.
+/// A file that is not there, or is empty, is no upload: the error names it, and nothing is sent.
 #[tokio::test]
 async fn upload_of_no_document() {
     let gateway = Gateway::start([]).await;
     let folder = folder("upload_of_no_document");
-    for (path, why) in [(folder.join("none.pdf"), "No such file"), (file(&folder, b""), "is empty")] {
-        let failure = client(&gateway).upload(&path, "b-1").await.unwrap_err();
-        assert_eq!(failure.kind(), Kind::FailedPrecondition);
-        let message = failure.message();
-        assert!(message.contains(path.to_str().unwrap()) && message.contains(why), "{message}");
+    let (missing, empty) = (folder.join("none.pdf"), file(&folder, b""));
+    let failure = client(&gateway).upload(&missing, "b-1").await.unwrap_err();
+    assert_eq!(failure.kind(), Kind::FailedPrecondition);
+    assert!(failure.message().starts_with(&format!("{}: No such file", missing.display())), "{failure}");
+    let failure = client(&gateway).upload(&empty, "b-1").await.unwrap_err();
+    let preview = client(&gateway).preview(&empty, "b-1", &folder).await.unwrap_err();
+    for failure in [failure, preview] {
+        assert_eq!((failure.kind(), failure.code()), (Kind::InvalidRequest, Code::InvalidArgument));
+        assert_eq!(failure.message(), format!("{} is empty", empty.display()));
     }
     assert!(gateway.seen().is_empty());
+}
+
+/// A file that is written to while its parts are sent is no object: the upload is aborted. Its length may be the same.
+#[tokio::test]
+async fn upload_of_a_file_that_changes() {
+    for (index, status) in [200, 200, 400].into_iter().enumerate() {
+        let path = file(&folder("upload_of_a_file_that_changes"), b"text");
+        let changed = path.clone();
+        let storage = Storage::start(move |_| {
+            let open = fs::File::options().write(true).open(&changed).unwrap();
+            if index == 1 {
+                open.set_modified(std::time::UNIX_EPOCH).unwrap();
+            } else {
+                open.set_len(3).unwrap();
+            }
+            Reply { status, ..Reply::etag("e") }
+        })
+        .await;
+        let gateway = Gateway::start([upload(&storage, "one", &[4]), Answer::Aborted]).await;
+        let failure = client(&gateway).upload(&path, "b-1").await.unwrap_err();
+        assert_eq!(failure.kind(), Kind::FailedPrecondition);
+        assert!(failure.message().contains("changed while it was uploaded"), "{failure}");
+        assert!(failure.message().contains(path.to_str().unwrap()), "{failure}");
+        let calls = gateway.seen();
+        assert_eq!(calls.len(), 2);
+        assert!(calls[1].message.starts_with("AbortUploadRequest"), "{}", calls[1].message);
+    }
 }
 
 /// A job with a page for each of these addresses.
@@ -206,6 +241,13 @@ fn job(id: &str, urls: &[String]) -> PreviewJob {
     let pages = urls.iter().enumerate().map(page).collect();
     let result = Some(PreviewResult { pages, ..Default::default() });
     PreviewJob { bucket: "b-1".into(), job_id: id.into(), state: State::Success.into(), result, ..Default::default() }
+}
+
+/// A job with one page, of a known type.
+fn jpeg(storage: &Storage) -> PreviewJob {
+    let mut job = job("d1", &[storage.url("page")]);
+    job.result.as_mut().unwrap().pages[0].content_type = "image/jpeg".into();
+    job
 }
 
 fn content(paths: &[PathBuf]) -> Vec<String> {
@@ -272,6 +314,45 @@ async fn download_that_breaks() {
     assert_eq!(names(&folder), [".docpreview.json", "page-0001.jpg.part"]);
     assert_eq!(content(&client(&gateway).download(&one, &folder).await.unwrap()), ["0123456789"]);
     assert_eq!(names(&folder), [".docpreview.json", "page-0001.jpg"]);
+}
+
+/// What is of another type than the page, or empty, was sent by something on the way, and does not become a page.
+#[tokio::test]
+async fn download_of_what_is_no_page() {
+    let gateway = Gateway::start([]).await;
+    for (content_type, content, why) in [
+        ("text/html", &b"<html>log in"[..], "sent \"text/html\" and not image/jpeg"),
+        ("image/jpeg", b"", "sent nothing"),
+    ] {
+        let storage = Storage::start(move |_| Reply {
+            headers: vec![("content-type", content_type.to_owned())],
+            ..Reply::content(content)
+        })
+        .await;
+        let folder = folder("download_of_what_is_no_page");
+        let failure = client(&gateway).download(&jpeg(&storage), &folder).await.unwrap_err();
+        assert!(failure.message().starts_with("page-0001.jpg: something on the way (a proxy?) "), "{failure}");
+        assert!(failure.message().ends_with(why), "{failure}");
+        assert_eq!(failure.kind(), Kind::Unavailable);
+        assert!(!folder.join("page-0001.jpg").exists());
+        let manifest = fs::read_to_string(folder.join(".docpreview.json")).unwrap();
+        assert!(!manifest.contains("page-0001.jpg"), "{manifest}");
+    }
+}
+
+/// Types are compared without their parameters and in any case; where one is not known nothing is compared.
+#[tokio::test]
+async fn download_of_pages_of_their_type() {
+    let gateway = Gateway::start([]).await;
+    for headers in [vec![("content-type", "IMAGE/JPEG; q=1".to_owned())], Vec::new()] {
+        let storage = Storage::start(move |_| Reply { headers: headers.clone(), ..Reply::content(b"page") }).await;
+        let files = client(&gateway).download(&jpeg(&storage), folder("download_of_their_type")).await.unwrap();
+        assert_eq!(content(&files), ["page"]);
+    }
+    let other = || Reply { headers: vec![("content-type", "a/b".into())], ..Reply::content(b"page") };
+    let storage = Storage::start(move |_| other()).await;
+    let untyped = job("d1", &[storage.url("page")]);
+    client(&gateway).download(&untyped, folder("download_of_their_type")).await.unwrap();
 }
 
 /// Addresses that have expired, or that the job does not have, are asked for.
@@ -383,4 +464,172 @@ async fn preview_that_cannot_begin() {
     assert!(gateway.seen().is_empty());
     let failure = client(&gateway).preview(&path, "b-1", &folder).await.unwrap_err();
     assert_eq!(failure.reason(), "NOT_PERMITTED");
+}
+
+/// A folder with pages of another job, one of them in part, and a file of the user's.
+fn folder_of_another_job(test: &str) -> PathBuf {
+    let folder = folder(test);
+    for name in ["page-0001.jpg", "page-0002.jpg.part", "page-header.jpg.part"] {
+        fs::write(folder.join(name), "old").unwrap();
+    }
+    fs::write(folder.join(".docpreview.json"), r#"{"job_id": "d0", "pages": {"page-0001.jpg": 3}}"#).unwrap();
+    folder
+}
+
+/// As soon as there is a new job the pages of another are gone: of one that fails, or is not followed, none are left.
+#[tokio::test]
+async fn preview_over_another_job() {
+    let storage = Storage::start(|_| Reply::etag("e")).await;
+    let failed = PreviewJob { state: State::Failed.into(), result: None, ..job("d1", &[]) };
+    let begun = PreviewJob { state: State::Submitted.into(), ..failed.clone() };
+    let lost = Answer::Fails(error(Code::NotFound, "JOB_NOT_FOUND", None));
+    for watched in [Answer::Stream(vec![failed], End::Ok), lost] {
+        let gateway = Gateway::start([upload(&storage, "one", &[4]), uploaded(), Answer::job(begun.clone()), watched]);
+        let gateway = gateway.await;
+        let path = file(&folder("preview_over_another_job"), b"text");
+        let folder = folder_of_another_job("preview_over_another_job_pages");
+        let _ = client(&gateway).preview(path, "b-1", &folder).await;
+        assert_eq!(gateway.seen().len(), 4);
+        assert_eq!(names(&folder), [".docpreview.json", "page-header.jpg.part"]);
+    }
+}
+
+/// Before there is a new job the pages of another stay.
+#[tokio::test]
+async fn preview_that_is_refused_over_another_job() {
+    let storage = Storage::start(|_| Reply::etag("e")).await;
+    let refused = Answer::Fails(error(Code::ResourceExhausted, "PAGE_BUDGET_EXHAUSTED", None));
+    let gateway = Gateway::start([upload(&storage, "one", &[4]), uploaded(), refused]).await;
+    let path = file(&folder("preview_that_is_refused"), b"text");
+    let folder = folder_of_another_job("preview_that_is_refused_pages");
+    let failure = client(&gateway).preview(path, "b-1", &folder).await.unwrap_err();
+    assert_eq!((failure.kind(), failure.job()), (Kind::BudgetExhausted, None));
+    assert_eq!(names(&folder).len(), 4);
+}
+
+/// Once there is a job, whatever fails is an error that nobody repeats, with the job and the cause.
+#[tokio::test]
+async fn preview_that_is_unfinished() {
+    let storage = Storage::start(|asked| match asked.line.as_str() {
+        "GET /page" => Reply::content(b"page"),
+        "GET /none" => Reply::of(404),
+        "GET /away" => Reply::of(503),
+        _ => Reply::etag("e"),
+    })
+    .await;
+    let done = |page: &str| job("d1", &[storage.url(page)]);
+    let begun = PreviewJob { state: State::Submitted.into(), result: None, ..done("") };
+    let lost = Answer::Fails(error(Code::NotFound, "JOB_NOT_FOUND", None));
+    for (watched, blocked, cause, last) in [
+        (lost, None, (Kind::NotFound, "as the test says"), State::Submitted),
+        (Answer::Stream(Vec::new(), End::Hangs), None, (Kind::DeadlineExceeded, "the deadline"), State::Submitted),
+        (Answer::Stream(vec![done("none")], End::Ok), None, (Kind::NotFound, "answered 404"), State::Success),
+        (Answer::Stream(vec![done("away")], End::Ok), None, (Kind::Unavailable, "answered 503"), State::Success),
+        (
+            Answer::Stream(vec![done("page")], End::Ok),
+            Some("page-0001.jpg/x"),
+            (Kind::FailedPrecondition, "page-0001.jpg: "),
+            State::Success,
+        ),
+        (
+            Answer::Stream(vec![done("page")], End::Ok),
+            Some(".docpreview.json/x"),
+            (Kind::FailedPrecondition, ".docpreview.json: "),
+            State::Submitted,
+        ),
+    ] {
+        let answers = [upload(&storage, "one", &[4]), uploaded(), Answer::job(begun.clone()), watched];
+        let gateway = Gateway::start(answers).await;
+        let folder = folder("preview_that_is_unfinished");
+        if let Some(blocked) = blocked {
+            fs::create_dir_all(folder.join(blocked)).unwrap();
+        }
+        let client = Client::builder(gateway.target()).watch_timeout(Duration::from_millis(500)).build().unwrap();
+        let failure = client.preview(file(&folder, b"text"), "b-1", &folder).await.unwrap_err();
+        assert_eq!((failure.kind(), failure.retry()), (Kind::PreviewUnfinished, Retry::Never), "{failure}");
+        assert!(!failure.is_transient());
+        let made = failure.job().unwrap();
+        assert_eq!((made.job_id.as_str(), made.state()), ("d1", last));
+        let source = failure.source().unwrap().downcast_ref::<Error>().unwrap();
+        assert_eq!(source.kind(), cause.0, "{source}");
+        assert!(source.message().contains(cause.1), "{source}");
+        let told = format!(
+            "job d1 was made and its pages are not all here: {source}; go on with download (Client::wait or Client::get, \
+             then Client::download)"
+        );
+        assert_eq!(failure.message(), told);
+        assert!(!format!("{failure:?}").contains("secret"), "{failure}");
+    }
+}
+
+/// A preview that is repeated with its `request_id` finds the document that it brought before, at the begin of the upload
+/// or at its end, and creates the same job.
+#[tokio::test]
+async fn preview_that_is_repeated() {
+    const ID: &str = "6f1c3d6e-54f4-4c36-9a0c-0d8f6c1e7a11";
+    let storage =
+        Storage::start(|asked| if asked.line.starts_with("PUT") { Reply::of(409) } else { Reply::content(b"page") })
+            .await;
+    let done = job("d1", &[storage.url("page")]);
+    let there = || Answer::Fails(exists());
+    for answers in [vec![there()], vec![upload(&storage, "one", &[4]), there(), Answer::Aborted]] {
+        let (calls, ends) = (answers.len(), [Answer::job(done.clone()), Answer::Stream(Vec::new(), End::Ok)]);
+        let gateway = Gateway::start(answers.into_iter().chain(ends)).await;
+        let folder = folder("preview_that_is_repeated");
+        let request = v1::CreatePreviewJobRequest { request_id: ID.into(), ..Default::default() };
+        let preview = client(&gateway).preview(file(&folder, b"text"), "b-1", folder.join("pages")).request(request);
+        assert_eq!(content(&preview.await.unwrap().files), ["page"]);
+        let seen = gateway.seen();
+        assert!(seen[0].message.contains(&format!("object: \"in/{ID}.pptx\"")), "{}", seen[0].message);
+        let create = &seen[calls].message;
+        for part in ["bucket: \"b-1\"", &format!("input_object: \"in/{ID}.pptx\""), &format!("request_id: \"{ID}\"")] {
+            assert!(create.contains(part), "{create}");
+        }
+    }
+}
+
+/// An object that is there under a key of the user's own, or an upload that is incomplete otherwise, is an error.
+#[tokio::test]
+async fn preview_of_an_object_of_the_users_own() {
+    let folder = folder("preview_of_an_object_of_the_users_own");
+    let path = file(&folder, b"text");
+    let request = v1::CreatePreviewJobRequest { request_id: new_request_id(), ..Default::default() };
+    let gateway = Gateway::start([Answer::Fails(exists())]).await;
+    let preview = client(&gateway).preview(&path, "b-1", &folder).request(request.clone()).object("in/mine.pptx");
+    assert_eq!(preview.await.unwrap_err().reason(), "UPLOAD_INCOMPLETE");
+    let gateway = Gateway::start([Answer::Fails(error(Code::FailedPrecondition, "UPLOAD_INCOMPLETE", None))]).await;
+    let preview = client(&gateway).preview(&path, "b-1", &folder).request(request);
+    assert_eq!(preview.await.unwrap_err().reason(), "UPLOAD_INCOMPLETE");
+}
+
+/// Without an id the preview makes one, and a create of unknown outcome tells it; where ids are turned off the gateway names
+/// the object.
+#[tokio::test]
+async fn preview_of_unknown_outcome() {
+    let storage = Storage::start(|_| Reply::etag("e")).await;
+    let unknown = || Answer::Fails(error(Code::Unavailable, "CREATE_OUTCOME_UNKNOWN", Some(Duration::from_secs(60))));
+    let folder = folder("preview_of_unknown_outcome");
+    let path = file(&folder, b"text");
+    let gateway = Gateway::start([upload(&storage, "one", &[4]), uploaded(), unknown()]).await;
+    let failure = client(&gateway).preview(&path, "b-1", &folder).await.unwrap_err();
+    assert_eq!((failure.kind(), failure.job()), (Kind::OutcomeUnknown, None));
+    let id = failure.create_request_id();
+    assert_eq!(id.len(), 36, "{id}");
+    assert!(failure.to_string().ends_with(&format!("repeat it with the request_id {id}")), "{failure}");
+    let seen = gateway.seen();
+    assert!(seen[0].message.contains(&format!("object: \"in/{id}.pptx\"")), "{}", seen[0].message);
+    assert!(seen[2].message.contains(&format!("request_id: \"{id}\"")), "{}", seen[2].message);
+
+    let gateway = Gateway::start([upload(&storage, "one", &[4]), uploaded(), unknown()]).await;
+    let failure = client(&gateway).creating_once().preview(&path, "b-1", &folder).await.unwrap_err();
+    assert_eq!(failure.create_request_id(), "");
+    let seen = gateway.seen();
+    assert!(seen[0].message.contains("object: \"in/${UploadId}.pptx\""), "{}", seen[0].message);
+    assert!(seen[2].message.contains("request_id: \"\""), "{}", seen[2].message);
+}
+
+fn exists() -> tonic::Status {
+    let sentence = "the upload is not complete: an object of this key exists already, and must not be replaced";
+    let details = tonic_types::ErrorDetails::with_error_info("UPLOAD_INCOMPLETE", "docpreview", HashMap::new());
+    tonic::Status::with_error_details(Code::FailedPrecondition, sentence, details)
 }

@@ -195,7 +195,7 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     ERROR_REASON_INPUT_OBJECT_EMPTY: _ErrorReason.ValueType  # 51
     """FAILED_PRECONDITION. The source document is empty. Nothing was sent."""
     ERROR_REASON_INPUT_OBJECT_TOO_LARGE: _ErrorReason.ValueType  # 52
-    """FAILED_PRECONDITION. The source document is larger than the cloud converts (200 MB). Nothing was sent."""
+    """FAILED_PRECONDITION. The source document is larger than the cloud converts (200 MiB). Nothing was sent."""
     ERROR_REASON_INPUT_FORMAT_UNSUPPORTED: _ErrorReason.ValueType  # 53
     """INVALID_ARGUMENT. The cloud does not convert documents with this suffix; the message names those that it does. Nothing
     was sent.
@@ -209,7 +209,9 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     ERROR_REASON_UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 56
     """NOT_FOUND. There is no such upload (any more): it was aborted, or the cloud has deleted its parts. Begin a new one."""
     ERROR_REASON_UPLOAD_INCOMPLETE: _ErrorReason.ValueType  # 57
-    """FAILED_PRECONDITION. Not all parts of the upload were put, or the object is not what CreateUpload announced."""
+    """FAILED_PRECONDITION. Not all parts of the upload were put, the object is not what CreateUpload announced, or another
+    object of this key exists already and must not be replaced: have `${UploadId}` in the key. The message says which.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The `reason` of `google.rpc.ErrorInfo` is the name of a value without `ERROR_REASON_`, its `domain`
@@ -355,7 +357,7 @@ fits. `google.rpc.QuotaFailure` names the budget. Nothing was sent.
 ERROR_REASON_INPUT_OBJECT_EMPTY: ErrorReason.ValueType  # 51
 """FAILED_PRECONDITION. The source document is empty. Nothing was sent."""
 ERROR_REASON_INPUT_OBJECT_TOO_LARGE: ErrorReason.ValueType  # 52
-"""FAILED_PRECONDITION. The source document is larger than the cloud converts (200 MB). Nothing was sent."""
+"""FAILED_PRECONDITION. The source document is larger than the cloud converts (200 MiB). Nothing was sent."""
 ERROR_REASON_INPUT_FORMAT_UNSUPPORTED: ErrorReason.ValueType  # 53
 """INVALID_ARGUMENT. The cloud does not convert documents with this suffix; the message names those that it does. Nothing
 was sent.
@@ -369,7 +371,9 @@ ERROR_REASON_INPUT_ENCRYPTED: ErrorReason.ValueType  # 55
 ERROR_REASON_UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 56
 """NOT_FOUND. There is no such upload (any more): it was aborted, or the cloud has deleted its parts. Begin a new one."""
 ERROR_REASON_UPLOAD_INCOMPLETE: ErrorReason.ValueType  # 57
-"""FAILED_PRECONDITION. Not all parts of the upload were put, or the object is not what CreateUpload announced."""
+"""FAILED_PRECONDITION. Not all parts of the upload were put, the object is not what CreateUpload announced, or another
+object of this key exists already and must not be replaced: have `${UploadId}` in the key. The message says which.
+"""
 Global___ErrorReason: typing_extensions.TypeAlias = ErrorReason
 
 RETRY_FIELD_NUMBER: builtins.int

@@ -342,7 +342,8 @@ class PreviewOptions(google.protobuf.message.Message):
     """Text documents: what happens to comments and tracked changes."""
     image_params: builtins.str
     """The cloud's image-processing parameters for each page image, several joined by `|`, for example
-    `imageMogr2/thumbnail/!50p`. Only with image targets. At most 2048 characters.
+    `imageMogr2/thumbnail/!50p`. Only with image targets. At most 2048 characters. Under a policy they name no image:
+    of watermarks only texts (`watermark/2`); for an image there is `watermark`.
     """
     quality: builtins.int
     """Image quality in percent, 1 to 100. Default 100. Replies may show other values for jobs that were made without the
@@ -560,49 +561,57 @@ class JobFailure(google.protobuf.message.Message):
     class _ReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[JobFailure._Reason.ValueType], builtins.type):
         DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
         REASON_UNSPECIFIED: JobFailure._Reason.ValueType  # 0
-        """The cloud's code is not one whose meaning is known; `code` has it. Trying again may help, and is charged again."""
+        """The cloud's code is not one whose meaning is known; `code` has it. Another create: may help, and is charged again."""
         REASON_ENCRYPTED: JobFailure._Reason.ValueType  # 1
-        """The document opens with a password only, and the create had none."""
+        """The document opens with a password only, and the create had none. Another create: helps with `options.password`."""
         REASON_WRONG_PASSWORD: JobFailure._Reason.ValueType  # 2
-        """`options.password` does not open the document."""
+        """`options.password` does not open the document. Another create: helps with the right `options.password`."""
         REASON_UNSUPPORTED: JobFailure._Reason.ValueType  # 3
-        """The cloud does not convert documents of this kind."""
+        """The cloud does not convert documents of this kind. Another create: fails again."""
         REASON_DAMAGED: JobFailure._Reason.ValueType  # 4
-        """The document is empty, damaged, or not of the kind that its name says."""
+        """The document is empty, damaged, or not of the kind that its name says. Another create: fails again, unless
+        `options.source_format` was wrong.
+        """
         REASON_TOO_LARGE: JobFailure._Reason.ValueType  # 5
-        """The document has too many bytes or pages, or its images would be larger than the cloud makes them."""
+        """The document has too many bytes or pages, or its images would be larger than the cloud makes them. Another create:
+        may help with smaller images (`image_dpi`, `zoom_percent`, no `single_image`), not if the document is too large.
+        """
         REASON_NO_SUCH_PAGE: JobFailure._Reason.ValueType  # 6
-        """The document has no such page or sheet."""
+        """The document has no such page or sheet. Another create: helps with a selection of pages that exist."""
         REASON_TIMED_OUT: JobFailure._Reason.ValueType  # 7
-        """The conversion took longer than the cloud lets it."""
+        """The conversion took longer than the cloud lets it. Another create: may help, more likely with fewer pages."""
         REASON_NOT_FOUND: JobFailure._Reason.ValueType  # 8
-        """The source document was gone when the conversion began."""
+        """The source document was gone when the conversion began. Another create: helps when the document is there again."""
         REASON_PERMISSION: JobFailure._Reason.ValueType  # 9
-        """The cloud may not read the source document or write the results."""
+        """The cloud may not read the source document or write the results. Another create: helps once it may."""
 
     class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
         """Why, for programs: whether another document, another password or another try can help."""
 
     REASON_UNSPECIFIED: JobFailure.Reason.ValueType  # 0
-    """The cloud's code is not one whose meaning is known; `code` has it. Trying again may help, and is charged again."""
+    """The cloud's code is not one whose meaning is known; `code` has it. Another create: may help, and is charged again."""
     REASON_ENCRYPTED: JobFailure.Reason.ValueType  # 1
-    """The document opens with a password only, and the create had none."""
+    """The document opens with a password only, and the create had none. Another create: helps with `options.password`."""
     REASON_WRONG_PASSWORD: JobFailure.Reason.ValueType  # 2
-    """`options.password` does not open the document."""
+    """`options.password` does not open the document. Another create: helps with the right `options.password`."""
     REASON_UNSUPPORTED: JobFailure.Reason.ValueType  # 3
-    """The cloud does not convert documents of this kind."""
+    """The cloud does not convert documents of this kind. Another create: fails again."""
     REASON_DAMAGED: JobFailure.Reason.ValueType  # 4
-    """The document is empty, damaged, or not of the kind that its name says."""
+    """The document is empty, damaged, or not of the kind that its name says. Another create: fails again, unless
+    `options.source_format` was wrong.
+    """
     REASON_TOO_LARGE: JobFailure.Reason.ValueType  # 5
-    """The document has too many bytes or pages, or its images would be larger than the cloud makes them."""
+    """The document has too many bytes or pages, or its images would be larger than the cloud makes them. Another create:
+    may help with smaller images (`image_dpi`, `zoom_percent`, no `single_image`), not if the document is too large.
+    """
     REASON_NO_SUCH_PAGE: JobFailure.Reason.ValueType  # 6
-    """The document has no such page or sheet."""
+    """The document has no such page or sheet. Another create: helps with a selection of pages that exist."""
     REASON_TIMED_OUT: JobFailure.Reason.ValueType  # 7
-    """The conversion took longer than the cloud lets it."""
+    """The conversion took longer than the cloud lets it. Another create: may help, more likely with fewer pages."""
     REASON_NOT_FOUND: JobFailure.Reason.ValueType  # 8
-    """The source document was gone when the conversion began."""
+    """The source document was gone when the conversion began. Another create: helps when the document is there again."""
     REASON_PERMISSION: JobFailure.Reason.ValueType  # 9
-    """The cloud may not read the source document or write the results."""
+    """The cloud may not read the source document or write the results. Another create: helps once it may."""
 
     CODE_FIELD_NUMBER: builtins.int
     MESSAGE_FIELD_NUMBER: builtins.int

@@ -42,7 +42,7 @@ class CreatePreviewJobRequest(google.protobuf.message.Message):
     queue_id: builtins.str
     """Queue to put the job in. Default: the queue configured for the bucket, else the bucket's default queue."""
     input_object: builtins.str
-    """Key of the source document, 1 to 850 bytes of UTF-8. The cloud takes sources up to 200 MB and 5000 pages. Required."""
+    """Key of the source document, 1 to 850 bytes of UTF-8. The cloud takes sources up to 200 MiB and 5000 pages. Required."""
     user_data: builtins.str
     """Text that is attached to the job, at most 960 printable ASCII characters. The vendor does not document it for this
     kind of job, so a read may come without it.

@@ -36,8 +36,9 @@ class CreateUploadRequest(google.protobuf.message.Message):
     bucket: builtins.str
     """Bucket to put the object in: `<name>-<appid>`, one that the gateway is configured for. Required."""
     object: builtins.str
-    """Key of the object, 1 to 850 bytes of UTF-8, without leading slash. `${UploadId}` in it is replaced by 32 random
-    hexadecimal digits, so that uploads of several callers or files never meet: `in/${UploadId}.pptx`. Required.
+    """Key of the object, 1 to 850 bytes of UTF-8, without leading slash or backslashes. `${UploadId}` in it is
+    replaced by 32 random hexadecimal digits, so that uploads of several callers or files never meet:
+    `in/${UploadId}.pptx`. Required.
     """
     content_length: builtins.int
     """Bytes of the content, 1 to 209715200 (200 MiB): the cloud converts no larger documents. Required."""
@@ -143,7 +144,9 @@ class UploadPart(google.protobuf.message.Message):
     """Bytes of the part, 1 or more."""
     @property
     def headers(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
-        """Headers to send, by name; host and content length are among them. All are signed: the cloud refuses others."""
+        """Headers to send, by name; host and content length are among them. All are signed: the cloud refuses other values of
+        them. It does not refuse further headers, which the signature does not cover: send none.
+        """
 
     def __init__(
         self,

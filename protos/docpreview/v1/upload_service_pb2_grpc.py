@@ -82,8 +82,9 @@ class UploadServiceServicer(object):
     def CompleteUpload(self, request, context):
         """Makes the object from the parts that were put, and checks that it is what CreateUpload announced. It can be repeated.
 
-        FAILED_PRECONDITION with reason ERROR_REASON_UPLOAD_INCOMPLETE: a part is missing, or the object is not what was
-        announced. NOT_FOUND with reason ERROR_REASON_UPLOAD_NOT_FOUND: the upload was aborted.
+        FAILED_PRECONDITION with reason ERROR_REASON_UPLOAD_INCOMPLETE: a part is missing, the object is not what was
+        announced, or another object of this key exists already. NOT_FOUND with reason ERROR_REASON_UPLOAD_NOT_FOUND: the
+        upload was aborted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -123,8 +123,9 @@ class UploadServiceStub(typing.Generic[_UploadServiceCreateUploadType, _UploadSe
     CompleteUpload: _UploadServiceCompleteUploadType
     """Makes the object from the parts that were put, and checks that it is what CreateUpload announced. It can be repeated.
 
-    FAILED_PRECONDITION with reason ERROR_REASON_UPLOAD_INCOMPLETE: a part is missing, or the object is not what was
-    announced. NOT_FOUND with reason ERROR_REASON_UPLOAD_NOT_FOUND: the upload was aborted.
+    FAILED_PRECONDITION with reason ERROR_REASON_UPLOAD_INCOMPLETE: a part is missing, the object is not what was
+    announced, or another object of this key exists already. NOT_FOUND with reason ERROR_REASON_UPLOAD_NOT_FOUND: the
+    upload was aborted.
     """
 
     AbortUpload: _UploadServiceAbortUploadType
@@ -175,8 +176,9 @@ class UploadServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[docpreview.v1.upload_service_pb2.UploadedObject, collections.abc.Awaitable[docpreview.v1.upload_service_pb2.UploadedObject]]:
         """Makes the object from the parts that were put, and checks that it is what CreateUpload announced. It can be repeated.
 
-        FAILED_PRECONDITION with reason ERROR_REASON_UPLOAD_INCOMPLETE: a part is missing, or the object is not what was
-        announced. NOT_FOUND with reason ERROR_REASON_UPLOAD_NOT_FOUND: the upload was aborted.
+        FAILED_PRECONDITION with reason ERROR_REASON_UPLOAD_INCOMPLETE: a part is missing, the object is not what was
+        announced, or another object of this key exists already. NOT_FOUND with reason ERROR_REASON_UPLOAD_NOT_FOUND: the
+        upload was aborted.
         """
 
     @abc.abstractmethod

@@ -146,6 +146,7 @@ def _authorize_create(request: CreatePreviewJobRequest, rights: Rights) -> None:
     require(rights.of_output(request.bucket, request.output.bucket or request.bucket, request.output.object))
     if request.preset:
         require(rights.of_preset(request.preset))
+    require(rights.of_image_params(request.options.image_params))
     image = request.options.watermark.image
     if image.object:
         # Who may not use an object as a document may not have it drawn on pages.

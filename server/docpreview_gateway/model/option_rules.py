@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from docpreview.v1.preview_job_pb2 import PreviewOptions
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
@@ -19,6 +22,27 @@ CLOUD_DEFAULTS: Mapping[str, int] = MappingProxyType({"image_dpi": 96, "quality"
 
 LAST_PAGE = -1
 """`end_page` for the last page of the document."""
+
+_MAX_DECODINGS = 4
+_IMAGE = re.compile(r"watermark(?!\s*/\s*2\s*(?:[/|?&]|$))|(?:^|[/|?&])\s*image\s*(?:[/|?&]|$)")
+"""A watermark that is not a text, or a parameter of the name `image`."""
+
+
+def names_image(image_params: str) -> bool:
+    """Whether operations of the cloud's image processing may draw an image that they name.
+
+    That is every `watermark` but that of a text, `watermark/2`. What the cloud makes of capitals, percent signs and
+    look-alikes is not documented, so they count as what they may become.
+    """
+    text = image_params
+    for _ in range(_MAX_DECODINGS):
+        if _IMAGE.search(text.casefold()):
+            return True
+        decoded = unicodedata.normalize("NFKC", unquote(text))
+        if decoded == text:
+            return False
+        text = decoded
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
 from docpreview_gateway.model.errors import NotPermitted, echo
-from docpreview_gateway.model.option_rules import OptionRules
+from docpreview_gateway.model.option_rules import OptionRules, names_image
 from docpreview_gateway.model.rules import MAX_KEY_BYTES
 
 if TYPE_CHECKING:
@@ -28,6 +28,10 @@ REFLECTION = "ServerReflection"
 
 CREATE = "CreatePreviewJob"
 CREATE_UPLOAD = "CreateUpload"
+ABORT_UPLOAD = "AbortUpload"
+
+UPLOADING = (CREATE_UPLOAD, "CompleteUpload")
+"""Methods that ask the rule of uploads. An upload is aborted by whoever began it, whatever the rule says now."""
 
 OPERATORS_METHODS = frozenset({REFLECTION})
 
@@ -194,6 +198,16 @@ class Rights:
         rule = f"{self.rule}.presets"
         return _allowed(rule, f"names {name}") if name in self.presets else _denied(rule, f"does not name {echo(name)}")
 
+    def of_image_params(self, own: str) -> Decision:
+        """Whether a create may have these `image_params` of its own: no image whose owner nobody could check."""
+        rule = f"{self.rule}.options"
+        if self.options.force.image_params or not names_image(own):
+            return _allowed(rule, "allows the image_params")
+        return _denied(
+            rule,
+            "lets image_params name no image, and of watermarks only texts (watermark/2): use options.watermark",
+        )
+
     def of_upload_bucket(self, bucket: str) -> Decision:
         """Whether the caller may upload anything to the bucket of this name."""
         rights = self.uploads.get(bucket)
@@ -232,7 +246,7 @@ def explain(rights: Rights | None, question: Question) -> list[Decision]:
     bucket, decisions = question.bucket, [rights.of_method(question.method)]
     if bucket is None:
         return decisions
-    if question.method == CREATE_UPLOAD:
+    if question.method in UPLOADING:
         return [*decisions, *_explain_upload(rights, bucket, question)]
     decisions.append(rights.of_bucket(bucket))
     # What a caller may do in a bucket is the same rule.

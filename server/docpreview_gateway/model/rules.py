@@ -77,6 +77,8 @@ def upload_key(value: str) -> str | None:
     """A key of an object that is made by an upload, which may have `${UploadId}` in it."""
     if value.startswith("/"):
         return "must not begin with /"
+    if "\\" in value:
+        return "must not have a backslash: folders are parted by /"
     return object_key(value)
 
 

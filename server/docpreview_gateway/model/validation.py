@@ -24,7 +24,7 @@ MAX_PAGE_URL_SECONDS = 3600
 MAX_WAIT_SECONDS = 300
 MAX_SINGLE_IMAGE_PAGES = 20
 MAX_DOCUMENT_BYTES = 200 * 1024 * 1024
-"""Bytes of the largest document that the cloud converts (vendor document 460/46942: 200 MB)."""
+"""Bytes of the largest document that the cloud converts (vendor document 460/46942: 200 MB, taken as MiB)."""
 
 MAX_UPLOAD_URL_SECONDS = 3600
 _BUCKET = rules.matches(BUCKET.pattern, "must have the form <name>-<appid>, such as documents-1250000000")

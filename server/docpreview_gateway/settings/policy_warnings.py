@@ -12,23 +12,39 @@ from docpreview_gateway.model.policy import CREATE, CREATE_UPLOAD, covers_nothin
 from docpreview_gateway.settings.policy_file import directory, parsed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from docpreview_gateway.model.policy import Rights
     from docpreview_gateway.settings.policy_file import PolicyPart
+    from docpreview_gateway.settings.sections import BucketSettings
 
 
-def policy_warnings(path: Path, processes: int) -> list[str]:
+def policy_warnings(path: Path, processes: int, buckets: Sequence[BucketSettings]) -> list[str]:
     """A line for each warning, of a file that `load_policy` accepts and as many gateway processes obey."""
     policy = parsed(path)
     callers = directory(policy).callers.values()
     budgets = [
         line for caller in callers for line in budget_warnings(f"callers.{caller.name}.budget", caller, processes)
     ]
-    every = (caller.rights for caller in callers)
-    found = [line for rights in every if rights is not None for line in (*_prefixes(rights), *_refused(rights))]
-    return [*_unused_estimates(policy), *budgets, *found]
+    every = [caller.rights for caller in callers if caller.rights is not None]
+    found = [line for rights in every for line in (*_prefixes(rights), *_refused(rights))]
+    shared = [line for rights in every for line in shared_key_warnings(rights, buckets)]
+    return [*_unused_estimates(policy), *budgets, *found, *shared]
+
+
+def shared_key_warnings(rights: Rights, buckets: Sequence[BucketSettings], only: str | None = None) -> Iterator[str]:
+    """Buckets, or this one, whose addresses for uploads are signed with a key that may do more than upload."""
+    if not rights.has_method(CREATE_UPLOAD):
+        return
+    for bucket in buckets:
+        upload = rights.uploads.get(bucket.name)
+        if upload is not None and only in {None, bucket.name} and not bucket.upload_credentials:
+            yield (
+                f"{upload.rule}: the bucket has no upload_credentials, and a signature does not cover headers and "
+                "query parameters that are added: whoever has an address of an upload may try what the key of "
+                "credentials may do; set buckets[].upload_credentials to a key that may only PutObject and UploadPart"
+            )
 
 
 def _unused_estimates(policy: PolicyPart) -> Iterator[str]:

@@ -88,9 +88,9 @@ class BucketSettings(Section):
 
     upload_credentials: str = Field(
         "",
-        description="name of the credential set for signing the addresses of uploads; empty: `credentials`. With a key "
-        "that may only write, whoever has an address can make the cloud copy nothing. See "
-        "[security.md](security.md#uploads)",
+        description="name of the credential set for signing the addresses of uploads; empty: `credentials`, with a "
+        "warning of `check-config` where a caller has `uploads`. It may do nothing but put objects and parts: what is "
+        "added to an address is not signed. See [security.md](security.md#uploads)",
     )
 
     def bucket(self) -> Bucket:

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
 SHOP = caller_of("shop", {BUCKET.name: ("in/",)}, ("p/",))
 LIMITED = caller_of("shop", {BUCKET.name: ("in/",)}, ("p/",), options=OptionRules(max_pages=10))
+IMAGE_PARAMS = "watermark/1/image/YnJhbmQ="
+FORCED = caller_of(
+    "shop", {BUCKET.name: ("in/",)}, ("p/",), options=OptionRules(force=PreviewOptions(image_params=IMAGE_PARAMS))
+)
 WHOLE = caller_of("whole", {BUCKET.name: ("",)})
 STRANGER = caller_of("stranger", {"stranger-1250000000": ("",)})
 SUCCESS = PreviewJob.STATE_SUCCESS
@@ -212,6 +216,50 @@ class TestCreate:
             bucket, key = image
             location = ObjectLocation(bucket=bucket.name, region=bucket.region, object=key)
             assert job.options.watermark == Watermark(image=location)
+
+    @pytest.mark.parametrize(
+        "image_params",
+        [
+            "watermark/1/image/aHR0cA==",
+            "watermark/3/type/1/image/aHR0cA==",
+            "imageMogr2/thumbnail/!50p|watermark/1/image/aHR0cA==/gravity/southeast",
+            "watermark/2/text/U0hPUA|WaterMark/3/type/1",
+            "watermark/2/text/U0hPUA/image/aHR0cA==",
+            "imageMogr2/thumbnail/!50p%7Cwater%256dark/1/image/aHR0cA==",
+            "\uff37atermark\uff0f1/image/aHR0cA==",
+            "watermark/12/image/aHR0cA==",
+            "watermark",
+            "imageMogr2/%25252525252577",
+        ],
+    )
+    async def test_image_params_of_a_callers_own_name_no_image(self, office: Office, image_params: str) -> None:
+        """Nobody could check whose it is, in any operation and however it is written. The error leads to watermark."""
+        error = await refusal(
+            office.jobs.create(create_request(options=PreviewOptions(image_params=image_params)), by(SHOP))
+        )
+        assert error.reason == r.ERROR_REASON_NOT_PERMITTED
+        assert "callers.shop.options lets image_params name no image" in str(error)
+        assert "use options.watermark" in str(error)
+        assert office.upstream.asked == []
+
+    @pytest.mark.parametrize(
+        ("options", "caller"),
+        [
+            (PreviewOptions(image_params="watermark/2/text/U0hPUA|imageMogr2/thumbnail/!50p"), SHOP),
+            (PreviewOptions(image_params="imageMogr2/format/webp"), SHOP),
+            (PreviewOptions(image_params="watermark/2"), SHOP),
+            (PreviewOptions(image_params="watermark/1/image/aHR0cA=="), FORCED),
+            (PreviewOptions(), FORCED),
+            (PreviewOptions(image_params="watermark/1/image/aHR0cA=="), ANONYMOUS),
+        ],
+    )
+    async def test_image_params_may_have_texts_and_what_the_policy_sets(
+        self, office: Office, options: PreviewOptions, caller: Caller
+    ) -> None:
+        """Those of the policy may name images; without a policy anyone's may."""
+        office.upstream.objects.add((BUCKET.name, "in/a.pdf"))
+        job = await office.jobs.create(create_request(options=options), by(caller))
+        assert job.options.image_params == (IMAGE_PARAMS if caller is FORCED else options.image_params)
 
     @pytest.mark.parametrize(
         ("image", "reason"),

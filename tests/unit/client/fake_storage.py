@@ -28,6 +28,8 @@ class FakeStorage:
     objects: dict[str, bytes] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
     faults: dict[str, list[int | str]] = field(default_factory=lambda: defaultdict(list))
+    types: dict[str, str] = field(default_factory=dict)
+    """Content types by path; others have none."""
     connections: int = 0
     most_at_once: int = 0
     gathering: threading.Barrier | None = None
@@ -91,6 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
             asked = self.headers.get("Range", "")
             begin = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
             span = {"Content-Range": f"bytes {begin}-{len(content) - 1}/{len(content)}"} if asked else {}
+            span |= {"Content-Type": self.kept.types[path]} if path in self.kept.types else {}
             if asked and begin >= len(content):
                 self._answer(416, b"", {"Content-Range": f"bytes */{len(content)}"})
                 return

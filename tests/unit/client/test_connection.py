@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -16,7 +17,15 @@ from grpc_health.v1 import health_pb2
 from rich.console import Console
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview_client import ClientOptions, DocPreviewClient, NotFound, Tls, Unauthenticated, Unavailable
+from docpreview_client import (
+    ClientOptions,
+    DeadlineExceeded,
+    DocPreviewClient,
+    NotFound,
+    Tls,
+    Unauthenticated,
+    Unavailable,
+)
 from docpreview_client.channel import service_config
 from docpreview_client.cli.text_progress import BarProgress
 
@@ -61,6 +70,60 @@ async def test_a_token_function_is_asked_before_every_call(gateway: FakeGateway)
         await client.get(BUCKET, JOB_ID)
         await client.get(BUCKET, JOB_ID)
     assert [call.metadata["authorization"] for call in gateway.calls] == ["Bearer one", "Bearer two"]
+
+
+@pytest.mark.parametrize(
+    ("target", "instead"),
+    [
+        ("http://gateway:50051", "write dns:///gateway:50051 instead."),
+        ("https://user:s3cret@gateway:443/path", "write dns:///gateway:443 instead, and give tls."),
+        ("HTTP://", "write dns:///host:port instead."),
+    ],
+)
+def test_a_url_is_no_target_and_the_refusal_says_what_to_write(target: str, instead: str) -> None:
+    with pytest.raises(ValueError, match="no URL") as caught:
+        DocPreviewClient(target)
+    assert str(caught.value).endswith(instead)
+    assert "s3cret" not in str(caught.value)
+
+
+async def test_a_token_source_that_is_too_slow_exceeds_the_deadline_and_nothing_counts_as_sent(
+    gateway: FakeGateway,
+) -> None:
+    """Of a create, too: it is no unknown outcome."""
+    asked = asyncio.Event()
+
+    async def token() -> str:
+        asked.set()
+        await asyncio.Event().wait()
+        return ""
+
+    async def watched(client: DocPreviewClient) -> None:
+        async for _ in client.watch(BUCKET, JOB_ID, timeout=0.1):
+            pass
+
+    async with DocPreviewClient(gateway.target, token=token) as client, asyncio.timeout(20):
+        for call in (
+            client.get(BUCKET, JOB_ID, timeout=0.1),
+            client.create(BUCKET, "a", output_object="b/${Page}", timeout=0.1),
+            watched(client),
+        ):
+            asked.clear()
+            with pytest.raises(DeadlineExceeded):
+                await call
+            assert asked.is_set()
+    assert gateway.calls == []
+
+
+async def test_a_create_whose_token_came_at_the_deadline_was_not_sent(gateway: FakeGateway) -> None:
+    def token() -> str:
+        time.sleep(0.2)
+        return "s3cret"
+
+    async with DocPreviewClient(gateway.target, token=token) as client:
+        with pytest.raises(DeadlineExceeded):
+            await client.create(BUCKET, "a", output_object="b/${Page}", timeout=0.1)
+    assert gateway.calls == []
 
 
 async def test_metadata_and_service_name_of_the_caller_go_with_every_call(gateway: FakeGateway) -> None:

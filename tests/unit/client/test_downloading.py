@@ -12,6 +12,7 @@ from docpreview_client import (
     DeadlineExceeded,
     DocPreviewClient,
     FailedPrecondition,
+    InternalError,
     NotFound,
     PermissionDenied,
     Unavailable,
@@ -190,12 +191,35 @@ async def test_eight_pages_are_fetched_at_a_time_over_connections_that_are_kept(
     assert (storage.most_at_once, storage.connections) == (8, 8)
 
 
-async def test_a_page_of_no_bytes_is_an_empty_file(
+async def test_a_page_of_no_bytes_is_refused_and_leaves_no_file(
     client: DocPreviewClient, storage: FakeStorage, tmp_path: Path
 ) -> None:
     storage.objects["/1"] = b""
-    await client.download(succeeded(f"{storage.url}/1"), tmp_path)
-    assert contents(tmp_path) == {"page-0001.jpg": b""}
+    with pytest.raises(InternalError, match="a proxy"):
+        await client.download(succeeded(f"{storage.url}/1"), tmp_path)
+    assert contents(tmp_path) == {}
+
+
+async def test_a_reply_of_another_type_is_refused_and_leaves_no_file(
+    client: DocPreviewClient, done: PreviewJob, storage: FakeStorage, tmp_path: Path
+) -> None:
+    """A proxy that asks for a login answers with a page of the web, and with 200."""
+    done.result.pages[0].content_type = "image/jpeg"
+    storage.types["/1"] = "text/html; charset=utf-8"
+    with pytest.raises(InternalError, match=r"a proxy.*text/html instead of image/jpeg") as caught:
+        await client.download(done, tmp_path)
+    assert caught.value.retry == "never"
+    assert "s3cret" not in str(caught.value)
+    assert "page-0001.jpg" not in contents(tmp_path)
+    assert not (tmp_path / "page-0001.jpg.part").exists()
+
+
+@pytest.mark.parametrize("types", [("image/jpeg", "Image/JPEG; q=1"), ("", "text/plain"), ("image/png", "")])
+async def test_types_are_compared_without_parameters_and_case_when_both_are_known(
+    client: DocPreviewClient, done: PreviewJob, storage: FakeStorage, tmp_path: Path, types: tuple[str, str]
+) -> None:
+    done.result.pages[0].content_type, storage.types["/1"] = types
+    assert (await client.download(done, tmp_path))[0].read_bytes() == FIRST
 
 
 async def test_a_page_that_is_gone_is_not_found_and_asked_for_once(

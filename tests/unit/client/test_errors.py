@@ -140,6 +140,18 @@ async def test_a_create_with_unknown_outcome_is_no_transient_error(
     assert not isinstance(caught.value, TransientError)
 
 
+@pytest.mark.parametrize("reason", ["PAGE_BUDGET_EXHAUSTED", "PAGE_BUDGET_TOO_SMALL"])
+async def test_a_budget_that_is_used_up_is_no_transient_error(
+    gateway: FakeGateway, client: DocPreviewClient, reason: str
+) -> None:
+    """Its period is a day or a month."""
+    gateway.will("CreatePreviewJob", over_quota(reason, "caller:a:pages_per_day"))
+    with pytest.raises(BudgetExhausted) as caught:
+        await client.create(BUCKET, "a.pptx", output_object="b/${Number}.jpg")
+    assert not isinstance(caught.value, TransientError)
+    assert caught.value.retry != "now"
+
+
 async def test_a_create_whose_connection_breaks_has_an_unknown_outcome(
     gateway: FakeGateway, once: DocPreviewClient
 ) -> None:

@@ -13,10 +13,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from docpreview.v1.preview_job_pb2 import PreviewJob
-from docpreview.v1.upload_service_pb2 import Upload, UploadedObject, UploadPart
+from docpreview.v1.upload_service_pb2 import AbortUploadResponse, Upload, UploadedObject, UploadPart
 from docpreview_client.cli.app import app
 
-from .fake_gateway import FakeGateway
+from .fake_gateway import Failure, FakeGateway, Silence
 from .fake_storage import FakeStorage
 from .samples import BUCKET, JOB_ID, failed, failure, invalid, job, succeeded
 
@@ -229,14 +229,14 @@ def test_a_file_in_the_place_of_the_directory_is_refused_before_anything_is_aske
     assert gateway.calls == []
 
 
-def test_the_pages_of_a_document_go_to_a_directory_of_its_name(
+def test_the_pages_of_a_document_go_to_a_directory_of_its_whole_name(
     gateway: FakeGateway, pages: PreviewJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     command = ["--target", gateway.target, "preview", "--bucket", BUCKET]
     assert CliRunner().invoke(app, [*command, "docs/slides.pptx"]).exit_code == 0
     assert CliRunner().invoke(app, [*command, "--job-id", JOB_ID]).exit_code == 0
-    assert (tmp_path / "slides-pages" / "page-0002.jpg").is_file()
+    assert (tmp_path / "slides.pptx-pages" / "page-0002.jpg").is_file()
     assert (tmp_path / JOB_ID / "page-0002.jpg").is_file()
     assert len(pages.result.pages) == 2
 
@@ -295,10 +295,146 @@ def test_errors_name_the_options_of_the_command_and_not_the_fields_of_the_api(
 def test_a_create_with_unknown_outcome_is_told_how_to_repeat_it_without_a_second_job(
     gateway: FakeGateway, preview: Preview, slides: Path
 ) -> None:
-    """With the key of the upload that is there, and the id of the request."""
+    """With the id of the request, which the key of the document has, too."""
     gateway.will("CreatePreviewJob", failure(grpc.StatusCode.UNKNOWN, "CREATE_OUTCOME_UNKNOWN"))
     result = preview(str(slides), "--timeout", "1")
     assert result.exit_code == 7
     request = gateway.asked("CreatePreviewJob")[0]
     assert f"--request-id {request.request_id}" in result.stderr
-    assert "in/1.pptx" in result.stderr
+    assert "bucket" not in result.stderr
+    assert gateway.asked("CreateUpload")[0].object == f"in/{request.request_id}.pptx"
+
+
+@pytest.mark.usefixtures("pages")
+def test_repeating_the_command_with_its_request_id_gets_the_same_job(
+    gateway: FakeGateway, preview: Preview, slides: Path
+) -> None:
+    """The document that an earlier attempt has brought is not brought again."""
+    request_id = "7d3f9b7e-6d0c-4a51-9f0e-2f4c8f6f2a10"
+    assert preview(str(slides), "--request-id", request_id).exit_code == 0
+    details = failure(grpc.StatusCode.FAILED_PRECONDITION, "UPLOAD_INCOMPLETE").details
+    exists = "the upload is not complete: an object of this key exists already, and must not be replaced"
+    gateway.will("CompleteUpload", Failure(grpc.StatusCode.FAILED_PRECONDITION, exists, details))
+    gateway.will("AbortUpload", AbortUploadResponse())
+    assert preview(str(slides), "--request-id", request_id).exit_code == 0
+    assert {asked.object for asked in gateway.asked("CreateUpload")} == {f"in/{request_id}.pptx"}
+    assert [created.request_id for created in gateway.asked("CreatePreviewJob")] == [request_id, request_id]
+
+
+def test_a_create_of_unknown_outcome_for_a_chosen_key_is_to_be_repeated_for_that_key(
+    gateway: FakeGateway, preview: Preview, slides: Path
+) -> None:
+    gateway.will("CreatePreviewJob", failure(grpc.StatusCode.UNKNOWN, "CREATE_OUTCOME_UNKNOWN"))
+    result = preview(str(slides), "--timeout", "1", "--upload-as", "${UploadId}.pptx")
+    assert "for in/1.pptx in the bucket, with the same options" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--password-file", "no-such-file"], "No such file"),
+        (["--password-file", "binary"], "is not UTF-8 text"),
+        (["--password-file", "empty"], "has no password"),
+        (["--password-file", "good", "--password", "-"], "either"),
+        (["--password", "sesame"], "accepts only -"),
+        (["--quality", str(2**40)], "range"),
+        (["--tile-watermark"], "needs --watermark"),
+        (["--request-id", "mine"], "--request-id: must be a UUID"),
+    ],
+)
+def test_options_are_checked_before_anything_is_sent_and_no_directory_is_left(
+    gateway: FakeGateway, slides: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], words: str
+) -> None:
+    monkeypatch.chdir(slides.parent)
+    for name, content in (("binary", b"sesame\xff"), ("empty", b"\n"), ("good", b"sesame")):
+        Path(name).write_bytes(content)
+    before = sorted(Path().iterdir())
+    result = CliRunner().invoke(app, ["--target", gateway.target, "preview", str(slides), "--bucket", BUCKET, *options])
+    assert result.exit_code in {2, 3}
+    assert words in said(result)
+    assert "sesame" not in result.output
+    assert gateway.calls == []
+    assert sorted(Path().iterdir()) == before
+
+
+@pytest.mark.usefixtures("pages")
+def test_the_password_is_asked_for_before_anything_is_sent(gateway: FakeGateway, slides: Path, tmp_path: Path) -> None:
+    """Who breaks the question off has sent nothing."""
+    command = ["--target", gateway.target, "preview", str(slides), "--bucket", BUCKET, "--pages", str(tmp_path / "out")]
+    assert CliRunner().invoke(app, [*command, "--password", "-"], input="").exit_code == 1
+    assert gateway.calls == []
+    assert not (tmp_path / "out").exists()
+    assert CliRunner().invoke(app, [*command, "--password", "-"], input="open sesame\n").exit_code == 0
+    assert gateway.asked("CreatePreviewJob")[0].options.password == "open sesame"
+
+
+def test_a_refused_upload_leaves_no_directory_that_it_made(
+    gateway: FakeGateway, preview: Preview, slides: Path, tmp_path: Path
+) -> None:
+    gateway.will("CreateUpload", failure(grpc.StatusCode.PERMISSION_DENIED, "NOT_PERMITTED"))
+    assert preview(str(slides)).exit_code == 5
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_empty_document_is_told_to_be_empty(gateway: FakeGateway, preview: Preview, slides: Path) -> None:
+    slides.write_bytes(b"")
+    result = preview(str(slides))
+    assert result.exit_code == 3
+    assert "slides.pptx is empty" in result.stderr
+    assert gateway.calls == []
+
+
+def goes_on(tmp_path: Path) -> str:
+    return f"docpreview preview --job-id {JOB_ID} --bucket {BUCKET} --pages {tmp_path / 'out'}"
+
+
+@pytest.mark.usefixtures("pages")
+@pytest.mark.parametrize(
+    ("steps", "exit_code"),
+    [
+        ([failure(grpc.StatusCode.NOT_FOUND, "JOB_NOT_FOUND")], 4),
+        ([Silence()], 6),
+        ([job(), Silence()], 9),
+    ],
+)
+def test_a_failure_after_the_create_says_how_to_go_on_with_the_job(
+    gateway: FakeGateway, preview: Preview, tmp_path: Path, steps: list[object], exit_code: int
+) -> None:
+    gateway.will("WatchPreviewJob", steps)
+    result = preview("a.pptx", "--timeout", "1")
+    assert result.exit_code == exit_code
+    assert goes_on(tmp_path) in result.stderr
+
+
+@pytest.mark.usefixtures("pages")
+def test_a_page_that_cannot_be_written_is_no_wrong_usage_and_says_how_to_go_on(
+    preview: Preview, tmp_path: Path
+) -> None:
+    (tmp_path / "out" / "page-0001.jpg.part").mkdir(parents=True)
+    result = preview("a.pptx")
+    assert result.exit_code == 70
+    assert "Usage" not in result.stderr
+    assert "page-0001.jpg.part" in result.stderr
+    assert goes_on(tmp_path) in result.stderr
+
+
+def test_a_failure_after_the_create_as_json_has_its_cause_and_the_job(
+    gateway: FakeGateway, preview: Preview, pages: PreviewJob
+) -> None:
+    gateway.will("WatchPreviewJob", [failure(grpc.StatusCode.NOT_FOUND, "JOB_NOT_FOUND")])
+    printed = json.loads(preview("a.pptx", "--json").stderr)
+    assert (printed["exit_code"], printed["error"]["reason"]) == (4, "JOB_NOT_FOUND")
+    assert printed["error"]["job_id"] == pages.job_id
+
+
+@pytest.mark.usefixtures("pages")
+def test_a_job_that_fails_leaves_no_pages_of_another_job(
+    gateway: FakeGateway, preview: Preview, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "page-0001.jpg").write_bytes(b"old")
+    (out / ".docpreview.json").write_text(json.dumps({"job_id": "d1", "pages": {"page-0001.jpg": 3}}))
+    gateway.will("WatchPreviewJob", [failed()])
+    assert preview("a.pptx").exit_code == 1
+    assert not (out / "page-0001.jpg").exists()

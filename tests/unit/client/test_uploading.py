@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 import threading
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import grpc
 import pytest
 
 from docpreview.v1.upload_service_pb2 import AbortUploadResponse, Upload, UploadedObject, UploadPart
-from docpreview_client import DocPreviewClient, FailedPrecondition, PermissionDenied, Unavailable
+from docpreview_client import DocPreviewClient, FailedPrecondition, InvalidRequest, PermissionDenied, Unavailable
 
 from .fake_gateway import FakeGateway
 from .fake_storage import FakeStorage
@@ -200,6 +201,50 @@ async def test_a_file_that_has_become_shorter_is_told_and_aborted(
     with pytest.raises(FailedPrecondition, match="shorter"):
         await client.upload(document, BUCKET)
     assert len(gateway.asked("AbortUpload")) == 1
+
+
+async def test_a_file_that_changes_while_it_is_uploaded_is_told_and_aborted(
+    gateway: FakeGateway, client: DocPreviewClient, storage: FakeStorage, document: Path
+) -> None:
+    """Of the same length, too."""
+
+    def begun(_: object) -> Upload:
+        document.write_bytes(CONTENT[::-1])
+        os.utime(document, ns=(0, 1))
+        return upload(storage, len(CONTENT))
+
+    gateway.will("CreateUpload", begun)
+    with pytest.raises(FailedPrecondition, match=r"a\.pdf has changed"):
+        await client.upload(document, BUCKET)
+    assert len(gateway.asked("AbortUpload")) == 1
+    assert gateway.asked("CompleteUpload") == []
+
+
+async def test_a_part_that_the_storage_refuses_since_the_file_has_changed_tells_the_change(
+    gateway: FakeGateway, client: DocPreviewClient, storage: FakeStorage, document: Path
+) -> None:
+    """Its MD5 is not the one that was announced."""
+
+    def begun(_: object) -> Upload:
+        os.utime(document, ns=(0, 1))
+        return upload(storage, len(CONTENT))
+
+    gateway.will("CreateUpload", begun)
+    storage.faults["/u1/1"] = [400]
+    with pytest.raises(FailedPrecondition, match="has changed"):
+        await client.upload(document, BUCKET)
+
+
+async def test_an_empty_document_is_an_invalid_request_before_anything_is_asked(
+    gateway: FakeGateway, client: DocPreviewClient, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty.pdf"
+    empty.touch()
+    with pytest.raises(InvalidRequest, match=f"{empty} is empty"):
+        await client.upload(empty, BUCKET)
+    with pytest.raises(InvalidRequest, match="is empty"):
+        await client.upload(b"", BUCKET, "in/a.pdf")
+    assert gateway.calls == []
 
 
 async def test_a_cancelled_upload_is_aborted(

@@ -366,6 +366,7 @@ async def test_a_job_whose_reply_was_lost_is_found_by_the_same_call(world: World
     job = await world.create(asked)
     assert set(world.cloud.jobs) == {job.job_id}
     assert job.user_data == "mine"
+    assert world.telemetry.ledger_events[:2] == ["unknown", "found"]
     assert (await world.create(asked)).job_id == job.job_id
     assert world.cloud.posts == 1
 

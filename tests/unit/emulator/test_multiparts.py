@@ -1,5 +1,6 @@
 """Multipart uploads over the wire, and what an object keeps of the request that brought it."""
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -82,6 +83,29 @@ async def test_a_completion_that_breaks_the_clouds_rules_is_refused(
     ]
     refused = await complete(cloud, upload, etags)
     assert (refused.status, refused.text("Code")) == (400, code)
+
+
+async def test_of_completions_at_a_time_one_makes_the_object(emulator: Emulator, cloud: Cloud, tmp_path: Path) -> None:
+    """The others are told that there is no such upload any more, and leave no files."""
+    upload = await begin(cloud)
+    parts = [(number, (await put(cloud, upload, number, LARGE * 4)).headers["ETag"]) for number in (1, 2, 3)]
+    replies = await asyncio.gather(*(complete(cloud, upload, parts) for _ in range(8)))
+    assert sorted(reply.status for reply in replies) == [200, *[404] * 7]
+    assert {reply.text("Code") for reply in replies if reply.status != 200} == {"NoSuchUpload"}
+    assert emulator.get_object(BUCKET, REGION, "k") == LARGE * 12
+    assert len(list((tmp_path / "data" / "objects").iterdir())) == 2, "the object and seven.pdf"
+
+
+async def test_a_completion_of_an_upload_that_is_aborted_meanwhile_finds_none(cloud: Cloud) -> None:
+    """Whichever is first, and never with an error of the emulator."""
+    for _ in range(5):
+        upload = await begin(cloud)
+        etag = (await put(cloud, upload, 1, LARGE * 4)).headers["ETag"]
+        completed, aborted = await asyncio.gather(
+            complete(cloud, upload, [(1, etag)]),
+            cloud.send("DELETE", "/k", host=COS_HOST, params={"uploadId": upload}),
+        )
+        assert (completed.status, aborted.status) in {(200, 404), (404, 204)}
 
 
 async def test_a_part_that_was_not_put_or_has_another_etag_is_invalid(cloud: Cloud) -> None:

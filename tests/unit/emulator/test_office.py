@@ -53,6 +53,18 @@ async def test_every_page_of_an_office_document_becomes_an_image(
 
 
 @needs_office
+async def test_an_office_document_is_converted_in_a_data_directory_that_is_named_relatively(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in `docpreview-emulator serve --data-dir data`."""
+    monkeypatch.chdir(tmp_path)
+    async with Emulator("data", settings=Settings(submit_delay=0.0)) as emulator, Cloud(emulator.url) as cloud:
+        job = await converted(emulator, cloud, "notes.txt", b"text", "o/${Number}.jpg")
+        assert targets(job) == ["o/1.jpg"]
+    assert (tmp_path / "data").is_dir()
+
+
+@needs_office
 async def test_each_sheet_of_a_workbook_has_its_folder_and_its_image_counts(emulator: Emulator, cloud: Cloud) -> None:
     """An empty sheet has no images; they are counted in the file and in the sheet."""
     job = await converted(emulator, cloud, "book.xlsx", BOOK, "o/${SheetID}/p_${Number}.jpg")

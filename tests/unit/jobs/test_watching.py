@@ -12,7 +12,9 @@ import pytest
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview_gateway.jobs.polling import Schedule
+from docpreview_gateway.model.callers import Caller
 from docpreview_gateway.model.errors import GatewayError, UpstreamError
+from docpreview_gateway.model.trace_context import Trace
 from tests.unit.conftest import BUCKET, OTHER, QUICK, Office
 
 if TYPE_CHECKING:
@@ -70,6 +72,17 @@ async def next_polls(office: Office, count: int = 2) -> None:
         office.upstream.called.clear()
         await office.upstream.called.wait()
     await run_ready_tasks()
+
+
+async def test_a_poller_has_the_traces_of_those_who_watch_its_job_now(office: Office) -> None:
+    """Those without a trace leave none."""
+    trace = Trace("a" * 32, "b" * 16, sampled=True)
+    poller, _ = office.watching.join(BUCKET, JOB, Caller("shop"), None)
+    office.watching.join(BUCKET, JOB, Caller("shop"), trace)
+    assert poller.watcher_traces == [trace]
+    office.watching.leave(poller, trace)
+    assert poller.watcher_traces == []
+    office.watching.leave(poller, None)
 
 
 async def beside_a_young_job(office: Office) -> None:

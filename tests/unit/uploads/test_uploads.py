@@ -133,6 +133,7 @@ async def test_a_large_content_begins_a_multipart_upload_with_the_objects_header
         ({"object": ""}, "object"),
         ({"object": "/in/a.pdf"}, "object"),
         ({"object": "in/../a.pdf"}, "object"),
+        ({"object": "in\\a.pdf"}, "object"),
         ({"object": "a" * 840 + "${UploadId}"}, "object"),
         ({"content_length": 0}, "content_length"),
         ({"content_length": 209_715_201}, "content_length"),

@@ -210,7 +210,7 @@ const (
 	ErrorReason_ERROR_REASON_PAGE_BUDGET_TOO_SMALL ErrorReason = 50
 	// FAILED_PRECONDITION. The source document is empty. Nothing was sent.
 	ErrorReason_ERROR_REASON_INPUT_OBJECT_EMPTY ErrorReason = 51
-	// FAILED_PRECONDITION. The source document is larger than the cloud converts (200 MB). Nothing was sent.
+	// FAILED_PRECONDITION. The source document is larger than the cloud converts (200 MiB). Nothing was sent.
 	ErrorReason_ERROR_REASON_INPUT_OBJECT_TOO_LARGE ErrorReason = 52
 	// INVALID_ARGUMENT. The cloud does not convert documents with this suffix; the message names those that it does. Nothing
 	// was sent.
@@ -222,7 +222,8 @@ const (
 	ErrorReason_ERROR_REASON_INPUT_ENCRYPTED ErrorReason = 55
 	// NOT_FOUND. There is no such upload (any more): it was aborted, or the cloud has deleted its parts. Begin a new one.
 	ErrorReason_ERROR_REASON_UPLOAD_NOT_FOUND ErrorReason = 56
-	// FAILED_PRECONDITION. Not all parts of the upload were put, or the object is not what CreateUpload announced.
+	// FAILED_PRECONDITION. Not all parts of the upload were put, the object is not what CreateUpload announced, or another
+	// object of this key exists already and must not be replaced: have `${UploadId}` in the key. The message says which.
 	ErrorReason_ERROR_REASON_UPLOAD_INCOMPLETE ErrorReason = 57
 )
 

@@ -316,25 +316,27 @@ func (PreviewOptions_Comments) EnumDescriptor() ([]byte, []int) {
 type JobFailure_Reason int32
 
 const (
-	// The cloud's code is not one whose meaning is known; `code` has it. Trying again may help, and is charged again.
+	// The cloud's code is not one whose meaning is known; `code` has it. Another create: may help, and is charged again.
 	JobFailure_REASON_UNSPECIFIED JobFailure_Reason = 0
-	// The document opens with a password only, and the create had none.
+	// The document opens with a password only, and the create had none. Another create: helps with `options.password`.
 	JobFailure_REASON_ENCRYPTED JobFailure_Reason = 1
-	// `options.password` does not open the document.
+	// `options.password` does not open the document. Another create: helps with the right `options.password`.
 	JobFailure_REASON_WRONG_PASSWORD JobFailure_Reason = 2
-	// The cloud does not convert documents of this kind.
+	// The cloud does not convert documents of this kind. Another create: fails again.
 	JobFailure_REASON_UNSUPPORTED JobFailure_Reason = 3
-	// The document is empty, damaged, or not of the kind that its name says.
+	// The document is empty, damaged, or not of the kind that its name says. Another create: fails again, unless
+	// `options.source_format` was wrong.
 	JobFailure_REASON_DAMAGED JobFailure_Reason = 4
-	// The document has too many bytes or pages, or its images would be larger than the cloud makes them.
+	// The document has too many bytes or pages, or its images would be larger than the cloud makes them. Another create:
+	// may help with smaller images (`image_dpi`, `zoom_percent`, no `single_image`), not if the document is too large.
 	JobFailure_REASON_TOO_LARGE JobFailure_Reason = 5
-	// The document has no such page or sheet.
+	// The document has no such page or sheet. Another create: helps with a selection of pages that exist.
 	JobFailure_REASON_NO_SUCH_PAGE JobFailure_Reason = 6
-	// The conversion took longer than the cloud lets it.
+	// The conversion took longer than the cloud lets it. Another create: may help, more likely with fewer pages.
 	JobFailure_REASON_TIMED_OUT JobFailure_Reason = 7
-	// The source document was gone when the conversion began.
+	// The source document was gone when the conversion began. Another create: helps when the document is there again.
 	JobFailure_REASON_NOT_FOUND JobFailure_Reason = 8
-	// The cloud may not read the source document or write the results.
+	// The cloud may not read the source document or write the results. Another create: helps once it may.
 	JobFailure_REASON_PERMISSION JobFailure_Reason = 9
 )
 
@@ -663,7 +665,8 @@ type PreviewOptions struct {
 	// Text documents: what happens to comments and tracked changes.
 	Comments PreviewOptions_Comments `protobuf:"varint,10,opt,name=comments,proto3,enum=docpreview.v1.PreviewOptions_Comments" json:"comments,omitempty"`
 	// The cloud's image-processing parameters for each page image, several joined by `|`, for example
-	// `imageMogr2/thumbnail/!50p`. Only with image targets. At most 2048 characters.
+	// `imageMogr2/thumbnail/!50p`. Only with image targets. At most 2048 characters. Under a policy they name no image:
+	// of watermarks only texts (`watermark/2`); for an image there is `watermark`.
 	ImageParams string `protobuf:"bytes,11,opt,name=image_params,json=imageParams,proto3" json:"image_params,omitempty"`
 	// Image quality in percent, 1 to 100. Default 100. Replies may show other values for jobs that were made without the
 	// gateway: the cloud itself does not check the range.

@@ -83,7 +83,7 @@ type CreatePreviewJobRequest struct {
 	Bucket string `protobuf:"bytes,1,opt,name=bucket,proto3" json:"bucket,omitempty"`
 	// Queue to put the job in. Default: the queue configured for the bucket, else the bucket's default queue.
 	QueueId string `protobuf:"bytes,2,opt,name=queue_id,json=queueId,proto3" json:"queue_id,omitempty"`
-	// Key of the source document, 1 to 850 bytes of UTF-8. The cloud takes sources up to 200 MB and 5000 pages. Required.
+	// Key of the source document, 1 to 850 bytes of UTF-8. The cloud takes sources up to 200 MiB and 5000 pages. Required.
 	InputObject string `protobuf:"bytes,3,opt,name=input_object,json=inputObject,proto3" json:"input_object,omitempty"`
 	// Where the results go. `bucket` defaults to the input's and must be configured in the gateway too; `region` may be
 	// left empty, else it must be the configured one. `object` is a template: its last part must contain `${Number}`

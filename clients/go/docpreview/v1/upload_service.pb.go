@@ -28,8 +28,9 @@ type CreateUploadRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Bucket to put the object in: `<name>-<appid>`, one that the gateway is configured for. Required.
 	Bucket string `protobuf:"bytes,1,opt,name=bucket,proto3" json:"bucket,omitempty"`
-	// Key of the object, 1 to 850 bytes of UTF-8, without leading slash. `${UploadId}` in it is replaced by 32 random
-	// hexadecimal digits, so that uploads of several callers or files never meet: `in/${UploadId}.pptx`. Required.
+	// Key of the object, 1 to 850 bytes of UTF-8, without leading slash or backslashes. `${UploadId}` in it is
+	// replaced by 32 random hexadecimal digits, so that uploads of several callers or files never meet:
+	// `in/${UploadId}.pptx`. Required.
 	Object string `protobuf:"bytes,2,opt,name=object,proto3" json:"object,omitempty"`
 	// Bytes of the content, 1 to 209715200 (200 MiB): the cloud converts no larger documents. Required.
 	ContentLength int64 `protobuf:"varint,3,opt,name=content_length,json=contentLength,proto3" json:"content_length,omitempty"`
@@ -212,7 +213,8 @@ type UploadPart struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Signed address. It lets whoever has it put this part: treat it as a secret.
 	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
-	// Headers to send, by name; host and content length are among them. All are signed: the cloud refuses others.
+	// Headers to send, by name; host and content length are among them. All are signed: the cloud refuses other values of
+	// them. It does not refuse further headers, which the signature does not cover: send none.
 	Headers map[string]string `protobuf:"bytes,2,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Where the part begins in the content, in bytes from 0.
 	Offset int64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`

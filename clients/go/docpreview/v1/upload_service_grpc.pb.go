@@ -41,8 +41,9 @@ type UploadServiceClient interface {
 	CreateUpload(ctx context.Context, in *CreateUploadRequest, opts ...grpc.CallOption) (*Upload, error)
 	// Makes the object from the parts that were put, and checks that it is what CreateUpload announced. It can be repeated.
 	//
-	// FAILED_PRECONDITION with reason ERROR_REASON_UPLOAD_INCOMPLETE: a part is missing, or the object is not what was
-	// announced. NOT_FOUND with reason ERROR_REASON_UPLOAD_NOT_FOUND: the upload was aborted.
+	// FAILED_PRECONDITION with reason ERROR_REASON_UPLOAD_INCOMPLETE: a part is missing, the object is not what was
+	// announced, or another object of this key exists already. NOT_FOUND with reason ERROR_REASON_UPLOAD_NOT_FOUND: the
+	// upload was aborted.
 	CompleteUpload(ctx context.Context, in *CompleteUploadRequest, opts ...grpc.CallOption) (*UploadedObject, error)
 	// Deletes the parts of an upload that will not be completed. An upload that is not there (any more) is no error, and an
 	// object that was completed stays.
@@ -104,8 +105,9 @@ type UploadServiceServer interface {
 	CreateUpload(context.Context, *CreateUploadRequest) (*Upload, error)
 	// Makes the object from the parts that were put, and checks that it is what CreateUpload announced. It can be repeated.
 	//
-	// FAILED_PRECONDITION with reason ERROR_REASON_UPLOAD_INCOMPLETE: a part is missing, or the object is not what was
-	// announced. NOT_FOUND with reason ERROR_REASON_UPLOAD_NOT_FOUND: the upload was aborted.
+	// FAILED_PRECONDITION with reason ERROR_REASON_UPLOAD_INCOMPLETE: a part is missing, the object is not what was
+	// announced, or another object of this key exists already. NOT_FOUND with reason ERROR_REASON_UPLOAD_NOT_FOUND: the
+	// upload was aborted.
 	CompleteUpload(context.Context, *CompleteUploadRequest) (*UploadedObject, error)
 	// Deletes the parts of an upload that will not be completed. An upload that is not there (any more) is no error, and an
 	// object that was completed stays.

@@ -29,7 +29,7 @@ _BY_REASON: Final = {
     "DOC_SERVICE_NOT_ENABLED": "Enable document processing for the bucket in the cloud's console.",
     "ACCOUNT_BLOCKED": "Settle the cloud account's arrears, or ask the vendor why it is blocked.",
     "INPUT_OBJECT_EMPTY": "The document is empty: upload it again.",
-    "INPUT_OBJECT_TOO_LARGE": "The cloud converts documents of at most 200 MB: make it smaller.",
+    "INPUT_OBJECT_TOO_LARGE": "The cloud converts documents of at most 200 MiB: make it smaller.",
     "INPUT_FORMAT_UNSUPPORTED": "Convert the document to a kind that is named above, such as PDF.",
     "INPUT_FORMAT_MISMATCH": "Give the document the suffix of what it is, or name that with --source-format.",
     "INPUT_ENCRYPTED": "The document needs its password: --password-file, or --password - to be asked for it.",

@@ -56,7 +56,9 @@ def docpreview(context: typer.Context, connection: ConnectionOptions, *, version
 async def create(session: Session, bucket: Bucket, input_object: InputObject, new_job: NewJobOptions) -> ExitCode:
     """Create a job and print it. Without --request-id every call makes, and bills, a new job."""
     previewing.refuse_file(input_object)
-    session.view.job(await previewing.create(session, bucket, input_object=input_object, new_job=new_job))
+    output, fields = new_job.output_object(input_object), new_job.create_fields(session.timeout)
+    with previewing.telling_how_to_repeat(session.view, ""):
+        session.view.job(await session.client.create(bucket, input_object, output_object=output, **fields))
     return ExitCode.OK
 
 

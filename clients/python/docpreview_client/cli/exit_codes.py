@@ -46,6 +46,7 @@ _BY_ERROR: tuple[tuple[type[errors.DocPreviewError], ExitCode], ...] = (
     (errors.Unauthenticated, ExitCode.DENIED),
     (errors.PermissionDenied, ExitCode.DENIED),
     (errors.TransientError, ExitCode.TRY_AGAIN),
+    (errors.BudgetExhausted, ExitCode.TRY_AGAIN),
     (errors.OutcomeUnknown, ExitCode.OUTCOME_UNKNOWN),
     (errors.FailedPrecondition, ExitCode.FAILED_PRECONDITION),
 )
@@ -53,6 +54,8 @@ _BY_ERROR: tuple[tuple[type[errors.DocPreviewError], ExitCode], ...] = (
 
 def of_error(error: errors.DocPreviewError) -> ExitCode:
     """The exit code of a command that failed with `error`."""
+    if isinstance(error, errors.PreviewUnfinished) and isinstance(error.cause, errors.DocPreviewError):
+        return of_error(error.cause)
     if error.reason == "PAGE_BUDGET_TOO_SMALL":  # the same request never fits
         return ExitCode.INVALID_REQUEST
     return next((code for kind, code in _BY_ERROR if isinstance(error, kind)), ExitCode.INTERNAL)

@@ -14,7 +14,7 @@ from docpreview.v1.preview_job_pb2 import PreviewJob
 from docpreview.v1.preview_queue_service_pb2 import PreviewQueue
 from docpreview.v1.usage_service_pb2 import Usage
 from docpreview_client.cli.exit_codes import ExitCode
-from docpreview_client.errors import DocPreviewError
+from docpreview_client.errors import DocPreviewError, PreviewUnfinished
 
 
 class JsonView:
@@ -55,8 +55,11 @@ class JsonView:
 
     def error(self, error: DocPreviewError, *, exit_code: ExitCode) -> None:
         """The error as an object on stderr."""
+        job_id = error.job.job_id if isinstance(error, PreviewUnfinished) else None
+        if isinstance(error, PreviewUnfinished) and isinstance(error.cause, DocPreviewError):
+            error = error.cause
         delay = error.retry_delay
-        facts = {
+        facts: dict[str, Any] = {
             "code": error.code.name,
             "reason": error.reason,
             "message": error.message,
@@ -67,6 +70,8 @@ class JsonView:
             "metadata": error.metadata,
             "request_id": error.request_id,
         }
+        if job_id is not None:
+            facts["job_id"] = job_id
         _print({"error": facts, "exit_code": exit_code.value}, to=sys.stderr)
 
 

@@ -215,6 +215,13 @@ class NewJobOptions:
         )
 
     def _options(self) -> PreviewOptions:
+        password = self._document_password()
+        try:
+            return self._options_with(password)
+        except ValueError as error:  # a number that the contract's field cannot hold
+            raise typer.BadParameter(str(error)) from error
+
+    def _options_with(self, password: str) -> PreviewOptions:
         kinds = PreviewOptions
         return PreviewOptions(
             source_format=self.source_format or "",
@@ -225,7 +232,7 @@ class NewJobOptions:
             sheet_id=self.sheet_id,
             paper_orientation=kinds.PaperOrientation.Value(_value("PAPER_ORIENTATION", self.orientation)),
             paper_size=kinds.PaperSize.Value(_value("PAPER_SIZE", self.paper)),
-            password=self._document_password(),
+            password=password,
             comments=kinds.Comments.Value(_value("COMMENTS", self.comments)),
             image_params=self.image_params or "",
             quality=self.quality,
@@ -246,12 +253,14 @@ class NewJobOptions:
         return PreviewOptions.TargetFormat.Value(_value("TARGET_FORMAT", self.format))
 
     def _document_password(self) -> str:
+        if self.password not in {None, "-"}:
+            raise typer.BadParameter("--password accepts only -, which prompts for it. Or use --password-file.")
         if self.password_file is not None:
-            return _read(self.password_file).decode().split("\n", 1)[0].rstrip("\r")
+            if self.password is not None:
+                raise typer.BadParameter("Give either --password or --password-file.")
+            return _first_line(self.password_file)
         if self.password is None:
             return ""
-        if self.password != "-":
-            raise typer.BadParameter("--password accepts only -, which prompts for it. Or use --password-file.")
         answer: str = typer.prompt("Password of the document", hide_input=True, err=True)
         return answer
 
@@ -265,6 +274,17 @@ def _token(text: str, place: str) -> str:
         return checked(lines[0]) if lines else ""
     except ValueError as error:
         raise typer.BadParameter(f"{place}: {error}") from error
+
+
+def _first_line(path: Path) -> str:
+    """The password in a file; the refusal does not show it."""
+    try:
+        line = _read(path).decode().split("\n", 1)[0].rstrip("\r")
+    except UnicodeDecodeError:
+        raise typer.BadParameter(f"--password-file {path} is not UTF-8 text.") from None
+    if not line:
+        raise typer.BadParameter(f"--password-file {path} has no password in its first line.")
+    return line
 
 
 def _read(path: Path) -> bytes:

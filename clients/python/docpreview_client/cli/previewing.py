@@ -3,13 +3,15 @@
 import asyncio
 import os
 import re
+import shlex
 import webbrowser
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final
+from uuid import uuid4
 
 import grpc
 import typer
@@ -20,9 +22,19 @@ from docpreview_client.cli.contact_sheet import CONTACT_SHEET, write_contact_she
 from docpreview_client.cli.exit_codes import ExitCode
 from docpreview_client.cli.parameters import NewJobOptions
 from docpreview_client.cli.session import Session
-from docpreview_client.cli.views import Progress
-from docpreview_client.errors import DeadlineExceeded, InternalError, NotFound, OutcomeUnknown
-from docpreview_client.page_directory import prepared
+from docpreview_client.cli.views import Progress, View
+from docpreview_client.errors import (
+    DeadlineExceeded,
+    DocPreviewError,
+    InternalError,
+    NotFound,
+    OutcomeUnknown,
+    PreviewUnfinished,
+)
+from docpreview_client.page_directory import delete_pages_of_other_jobs, prepared, removed_if_unused
+from docpreview_client.requests import CreateFields
+from docpreview_client.uploading import brought
+from docpreview_client.watching import TERMINAL_STATES
 
 _URL_TTL: Final = timedelta(minutes=15)
 _LOCAL: Final = re.compile(r"(/|\.{1,2}/|~|[A-Za-z]:\\|\.{0,2}\\)")
@@ -46,7 +58,7 @@ class PreviewOptions:
         str | None,
         typer.Option(
             "--upload-as",
-            help="Key to upload the document to. Default: in/${UploadId} with its suffix",
+            help="Key to upload the document to. Default: in/, the request id and its suffix",
             show_default=False,
         ),
     ] = None
@@ -62,13 +74,9 @@ class PreviewOptions:
         raise typer.BadParameter("Give --bucket, or set DOCPREVIEW_BUCKET.")
 
     def directory(self, document: str | None) -> Path:
-        """The directory of the pages, made and writable, before anything costs money."""
-        default = f"{Path(document).stem or 'preview'}-pages" if document else self.job_id or ""
-        directory = self.pages or Path(default if default.isprintable() else "preview")
-        try:
-            return prepared(directory)
-        except OSError as error:
-            raise typer.BadParameter(f"--pages: {directory}: {error.strerror}") from error
+        """The directory of the pages. The default has the suffix, too: documents of one stem do not share it."""
+        default = f"{Path(document).name or 'preview'}-pages" if document else self.job_id or ""
+        return self.pages or Path(default if default.isprintable() else "preview")
 
 
 def local_file(document: str) -> Path | None:
@@ -89,20 +97,16 @@ def refuse_file(input_object: str) -> None:
         raise typer.BadParameter(f"{input_object} is a file of this machine: `docpreview preview` uploads it.")
 
 
-async def create(session: Session, bucket: str, *, input_object: str, new_job: NewJobOptions) -> PreviewJob:
-    """Creates the job that the options describe."""
+@contextmanager
+def telling_how_to_repeat(view: View, again: str) -> Iterator[None]:
+    """Tells, of a create of unknown outcome, how to repeat the command without a second job; `again`: for what."""
     try:
-        return await session.client.create(
-            bucket,
-            input_object,
-            output_object=new_job.output_object(input_object),
-            **new_job.create_fields(session.timeout),
-        )
+        yield
     except OutcomeUnknown as error:
         if error.retry == "now" and error.create_request_id:
-            session.view.note(
-                f"The job may exist. To get it, and not a second one, repeat the command for {input_object} in the "
-                f"bucket, with the same options and --request-id {error.create_request_id}"
+            view.note(
+                f"The job may exist. To get it, and not a second one, repeat the command{again} "
+                f"with the same options and --request-id {error.create_request_id}"
             )
         raise
 
@@ -130,20 +134,21 @@ async def preview(
     if (document is None) == (options.job_id is None):
         raise typer.BadParameter("Name either a document or --job-id.")
     file = local_file(document) if document else None
-    bucket = options.bucket_name()
-    directory = options.directory(document)
-    with suppress(OSError):
-        (directory / CONTACT_SHEET).unlink()  # of an earlier run: its pages may not be there any more
-    files: list[Path] = []
+    bucket, directory = options.bucket_name(), options.directory(document)
+    fields = new_job.create_fields(session.timeout) if document else CreateFields()
+    created = None
     with session.view.progress() as progress:
-        job_id = options.job_id or ""
-        if document is not None:
-            key = await _uploaded(session, file, options=options, progress=progress) if file else document
-            job_id = await _created(session, bucket, key, new_job=new_job)
-        jobs = session.client.watch(bucket, job_id, page_url_ttl=_URL_TTL, timeout=session.timeout)
-        job = await follow(jobs, progress=progress)
-        if job.state == PreviewJob.STATE_SUCCESS:
-            files = await _downloaded(session, job, directory, progress=progress)
+        with removed_if_unused(directory):
+            _prepare(directory)
+            if document is not None:
+                fields["request_id"] = fields["request_id"] or str(uuid4())
+                key = await _uploaded(session, file, options, fields=fields, progress=progress) if file else document
+                again = "" if file and not options.upload_as else f" for {key} in the bucket,"
+                output = new_job.output_object(key)
+                with telling_how_to_repeat(session.view, again):
+                    created = await _created(session, bucket, key, output_object=output, fields=fields)
+        rest = _Rest(session, bucket, directory, progress)
+        job, files = await rest.done(options.job_id or "", created)
     if job.state != PreviewJob.STATE_SUCCESS:
         session.view.finished(job)
         return exit_codes.of_job(job)
@@ -152,39 +157,90 @@ async def preview(
     return ExitCode.OK
 
 
-async def _created(session: Session, bucket: str, key: str, *, new_job: NewJobOptions) -> str:
+class _Rest:
+    """What is left once there is a job: to follow it, and to download its pages."""
+
+    def __init__(self, session: Session, bucket: str, directory: Path, progress: Progress) -> None:
+        self._session = session
+        self._bucket = bucket
+        self._directory = directory
+        self._progress = progress
+
+    async def done(self, job_id: str, created: PreviewJob | None) -> tuple[PreviewJob, list[Path]]:
+        """Follows this job, or the one that was created. Whatever fails after that, it is told how to go on."""
+        job, files = created, list[Path]()
+        try:
+            if job is not None:
+                job_id = job.job_id
+                self._clear(job_id)
+            timeout = self._session.timeout
+            jobs = self._session.client.watch(self._bucket, job_id, page_url_ttl=_URL_TTL, timeout=timeout)
+            job = await follow(jobs, progress=self._progress)
+            self._clear(job_id)
+            if job.state == PreviewJob.STATE_SUCCESS:
+                files = await self._downloaded(job)
+        except (DocPreviewError, OSError) as error:
+            if job is None:
+                raise
+            self._tell_how_to_go_on(job_id)
+            raise PreviewUnfinished(job, error) from error
+        except asyncio.CancelledError:
+            self._tell_how_to_go_on(job_id)
+            raise
+        if job.state not in TERMINAL_STATES:
+            self._tell_how_to_go_on(job_id)
+        return job, files
+
+    def _clear(self, job_id: str) -> None:
+        """Deletes pages of another job, and the sheet of an earlier run, whose pages may not be there any more."""
+        delete_pages_of_other_jobs(self._directory, job_id=job_id)
+        (self._directory / CONTACT_SHEET).unlink(missing_ok=True)
+
+    async def _downloaded(self, job: PreviewJob) -> list[Path]:
+        return await self._session.client.download(
+            job,
+            self._directory,
+            page_url_ttl=_URL_TTL,
+            timeout=self._session.timeout,
+            progress=lambda done, total, _: self._progress.downloaded(done, total=total),
+        )
+
+    def _tell_how_to_go_on(self, job_id: str) -> None:
+        words = ["docpreview", "preview", "--job-id", job_id, "--bucket", self._bucket, "--pages", str(self._directory)]
+        self._session.view.note(f"Job {job_id} was made, and no other is needed. To go on: {shlex.join(words)}")
+
+
+def _prepare(directory: Path) -> None:
     try:
-        created = await create(session, bucket, input_object=key, new_job=new_job)
+        prepared(directory)
+    except OSError as error:
+        raise typer.BadParameter(f"--pages: {directory}: {error.strerror}") from error
+
+
+async def _created(session: Session, bucket: str, key: str, *, output_object: str, fields: CreateFields) -> PreviewJob:
+    try:
+        created = await session.client.create(bucket, key, output_object=output_object, **fields)
     except NotFound as error:
         if error.reason == "INPUT_OBJECT_NOT_FOUND":
             session.view.note(f"{key} is neither a file here nor a key in the bucket.")
         raise
     session.view.note(f"Created job {created.job_id}")
-    return created.job_id
+    return created
 
 
-async def _uploaded(session: Session, file: Path, *, options: PreviewOptions, progress: Progress) -> str:
+async def _uploaded(
+    session: Session, file: Path, options: PreviewOptions, *, fields: CreateFields, progress: Progress
+) -> str:
     progress.uploading(file.name)
     try:
-        uploaded = await session.client.upload(
-            file, options.bucket_name(), options.upload_as or "", timeout=session.timeout
+        return await brought(
+            lambda key: session.client.upload(file, options.bucket_name(), key, timeout=session.timeout),
+            file,
+            key=options.upload_as or "",
+            request_id=fields["request_id"],
         )
     except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error).replace("`object`, the key to put it at", "--upload-as")) from error
-    return uploaded.object
-
-
-async def _downloaded(session: Session, job: PreviewJob, directory: Path, *, progress: Progress) -> list[Path]:
-    try:
-        return await session.client.download(
-            job,
-            directory,
-            page_url_ttl=_URL_TTL,
-            timeout=session.timeout,
-            progress=lambda done, total, _: progress.downloaded(done, total=total),
-        )
-    except OSError as error:
-        raise typer.BadParameter(f"--pages: {directory}: {error.strerror}") from error
 
 
 async def _show(session: Session, title: str, directory: Path, *, files: list[Path], in_browser: bool) -> None:

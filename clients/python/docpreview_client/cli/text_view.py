@@ -160,6 +160,12 @@ def _pages_of(period: PageUsage) -> tuple[str, ...]:
 
 
 def _explanation(error: errors.DocPreviewError, names: FieldNames) -> Iterator[str]:
+    if isinstance(error, errors.PreviewUnfinished):
+        if isinstance(error.cause, errors.DocPreviewError):
+            yield from _explanation(error.cause, names)
+        else:
+            yield f"Error: {error.cause}"
+        return
     yield f"Error: {names.sentence(error.message)} ({error.reason or error.code.name})"
     for field, description in error.field_violations:
         yield f"  {names.name(field)}: {names.sentence(description)}"

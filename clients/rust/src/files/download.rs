@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_RANGE, RANGE};
+use http::header::{CONTENT_RANGE, CONTENT_TYPE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
@@ -95,7 +95,7 @@ impl Download {
         }
         let result = self.job.result.take().unwrap_or_default();
         let names = names(&result);
-        let manifest = Manifest::open(&self.directory, &self.job.job_id, &names).await?;
+        let manifest = Manifest::open(&self.directory, &self.job.job_id).await?;
         let mut missing = VecDeque::new();
         for (name, page) in names.iter().zip(result.pages) {
             if !manifest.has(name).await {
@@ -233,7 +233,7 @@ impl Fetching {
         let (mut repeats, mut renewed) = (0, 0);
         loop {
             let mut got = 0;
-            let outcome = self.rest(&url, &partial, &mut got).await;
+            let outcome = self.rest(&url, &page.content_type, &partial, &mut got).await;
             self.bytes.fetch_add(got, Ordering::Relaxed);
             let failure = match outcome {
                 Ok(length) => {
@@ -257,7 +257,7 @@ impl Fetching {
     }
 
     /// Fetches what is missing of one page into its partial file; the length of the whole.
-    async fn rest(&self, url: &str, partial: &Path, got: &mut u64) -> Result<u64, Failure> {
+    async fn rest(&self, url: &str, content_type: &str, partial: &Path, got: &mut u64) -> Result<u64, Failure> {
         let have = fs::metadata(partial).await.map_or(0, |found| found.len());
         let mut headers = HeaderMap::new();
         if have > 0 {
@@ -271,6 +271,9 @@ impl Fetching {
             }
             answer => answer?,
         };
+        if let Some(other) = other_type(answer.headers(), content_type) {
+            return Err(no_page(&format!("sent {other:?} and not {content_type}")));
+        }
         let resumed = answer.status() == StatusCode::PARTIAL_CONTENT;
         let whole = match (resumed, range(answer.headers())) {
             (true, Some((begin, whole))) if begin == have => Some(whole),
@@ -283,9 +286,23 @@ impl Fetching {
             Some(whole) if length != whole => {
                 Err(Failure::Broken(format!("it has {length} bytes, and the cloud has {whole}")))
             }
+            _ if length == 0 => Err(no_page("sent nothing")),
             _ => Ok(length),
         }
     }
+}
+
+/// What is no page comes from a proxy, most likely: the storage has none that is empty or of another type.
+fn no_page(what: &str) -> Failure {
+    Failure::Broken(format!("something on the way (a proxy?) answered in place of the cloud's storage, and {what}"))
+}
+
+/// The type of an answer, where it is not the one that a page has. Both may be unknown.
+fn other_type<'a>(headers: &'a HeaderMap, page: &str) -> Option<&'a str> {
+    let plain = |text: &'a str| text.split(';').next().unwrap_or_default().trim();
+    let answered = plain(headers.get(CONTENT_TYPE)?.to_str().ok()?);
+    let page = page.split(';').next().unwrap_or_default().trim();
+    (!answered.is_empty() && !page.is_empty() && !answered.eq_ignore_ascii_case(page)).then_some(answered)
 }
 
 /// Writes what comes to the end of a file, or of a new one; what has come before it broke is kept.

@@ -11,6 +11,7 @@ use super::names::is_name;
 use crate::error::Error;
 
 const NAME: &str = ".docpreview.json";
+const PART: &str = ".part";
 
 /// Whole pages of one job in a directory, with their lengths.
 pub(crate) struct Manifest {
@@ -22,7 +23,7 @@ pub(crate) struct Manifest {
 impl Manifest {
     /// That of the job. Pages that are noted of another job are deleted, and so is what has been fetched in part, since
     /// nothing says of which job it is.
-    pub(crate) async fn open(directory: &Path, job_id: &str, names: &[String]) -> Result<Self, Error> {
+    pub(crate) async fn open(directory: &Path, job_id: &str) -> Result<Self, Error> {
         let path = directory.join(NAME);
         let text = match fs::read(&path).await {
             Ok(text) => text,
@@ -35,11 +36,8 @@ impl Manifest {
         if noted["job_id"] != job_id {
             for name in manifest.pages.keys() {
                 remove(&directory.join(name)).await?;
-                remove(&part(directory, name)).await?;
             }
-            for name in names {
-                remove(&part(directory, name)).await?;
-            }
+            remove_parts(directory).await?;
             manifest.pages.clear();
             manifest.write().await?;
         }
@@ -74,7 +72,20 @@ pub(crate) async fn prepare(directory: &Path) -> Result<(), Error> {
 
 /// Where a file is while it is not whole.
 pub(crate) fn part(directory: &Path, name: &str) -> PathBuf {
-    directory.join(format!("{name}.part"))
+    directory.join(format!("{name}{PART}"))
+}
+
+/// Removes what has been fetched in part.
+async fn remove_parts(directory: &Path) -> Result<(), Error> {
+    let here = |error| Error::of_file(directory, error);
+    let mut entries = fs::read_dir(directory).await.map_err(here)?;
+    while let Some(entry) = entries.next_entry().await.map_err(here)? {
+        let name = entry.file_name();
+        if name.to_str().and_then(|name| name.strip_suffix(PART)).is_some_and(is_name) {
+            remove(&entry.path()).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes a file that may not be there.

@@ -37,7 +37,10 @@ impl Client {
     /// The directory is made, and it is checked that it can be written to, before anything is sent. A job that the cloud
     /// could not convert is no error: see [`Previewed::job`].
     ///
-    /// Errors are those of [`Client::upload`], [`Client::create`], [`Client::watch`] and [`Client::download`].
+    /// Errors before there is a job are those of [`Client::upload`] and [`Client::create`]. After that all are
+    /// `PreviewUnfinished`, with [`Error::job`]: go on with [`Client::wait`] or [`Client::get`], and then
+    /// [`Client::download`]. To repeat the whole, also after its future was dropped, set `request_id`
+    /// ([`Preview::request`]): it stays one job.
     pub fn preview(
         &self,
         file: impl Into<PathBuf>,
@@ -50,7 +53,7 @@ impl Client {
     /// Uploads a document of this machine: up to four parts at a time go straight to the cloud. Await it. What is not
     /// complete, because of an error or because the future was dropped, is aborted.
     ///
-    /// `FailedPrecondition`: the file cannot be read, or the cloud refused a part. `PermissionDenied`: the policy does not
+    /// `InvalidRequest`: the file is empty. `FailedPrecondition`: it cannot be read, it changed meanwhile, or the cloud refused a part. `PermissionDenied`: the policy does not
     /// let the caller upload this. `Unavailable`: the cloud or the gateway cannot be reached.
     pub fn upload(&self, file: impl Into<PathBuf>, bucket: impl Into<String>) -> Upload {
         Upload::new(self.clone(), file.into(), bucket.into())

@@ -31,7 +31,8 @@ pub(crate) fn names(result: &PreviewResult) -> Vec<String> {
 pub(crate) fn is_name(text: &str) -> bool {
     let plain = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte));
     let stem = text.split_once('.').map_or("", |(stem, _)| stem);
-    plain && (stem == "document" || stem.starts_with("page-") || stem.starts_with("sheet-"))
+    let words: String = stem.chars().filter(|letter| !letter.is_ascii_digit()).collect();
+    plain && ["document", "page-", "sheet--page-"].contains(&words.as_str())
 }
 
 /// The number of each in its group as it was given; counted where the given ones are not all there and different.
@@ -112,7 +113,15 @@ mod tests {
         for name in ["page-0001.jpg", "sheet-01-page-001.png", "document.pdf"] {
             assert!(is_name(name), "{name}");
         }
-        for name in ["../page-0001.jpg", "page-1/../../x", "notes.txt", "", "page-\\x.jpg", ".docpreview.json"] {
+        for name in [
+            "../page-0001.jpg",
+            "page-header.jpg",
+            "page-1/../../x",
+            "notes.txt",
+            "",
+            "page-\\x.jpg",
+            ".docpreview.json",
+        ] {
             assert!(!is_name(name), "{name}");
         }
     }

@@ -6,14 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::download::OnProgress;
-use super::manifest::prepare;
+use super::manifest::{Manifest, prepare};
 use super::names::plain_suffix;
+use super::upload::default_object;
 use super::{Download, Progress, Task, Upload};
-use crate::client::Client;
+use crate::client::{Client, new_request_id, wire};
 use crate::error::Error;
 use crate::v1::preview_job::State;
 use crate::v1::preview_options::TargetFormat;
-use crate::v1::{CreatePreviewJobRequest, PreviewJob};
+use crate::v1::{CreatePreviewJobRequest, CreateUploadRequest, PreviewJob};
+
+const PAGE_URL_TTL: Duration = Duration::from_secs(600);
 
 /// Suffixes of spreadsheets, whose results need `${SheetID}` in their path.
 const SPREADSHEETS: [&str; 11] = ["csv", "et", "ets", "ett", "xls", "xlsb", "xlsm", "xlsx", "xlt", "xltm", "xltx"];
@@ -34,6 +37,7 @@ type OnJob = Box<dyn Fn(&PreviewJob) + Send + Sync>;
 pub struct Preview {
     client: Client,
     upload: Upload,
+    has_own_object: bool,
     directory: PathBuf,
     request: CreatePreviewJobRequest,
     on_job: Option<OnJob>,
@@ -44,11 +48,13 @@ impl Preview {
     pub(crate) fn new(client: Client, file: PathBuf, bucket: String, directory: PathBuf) -> Self {
         let upload = Upload::new(client.clone(), file, bucket);
         let request = CreatePreviewJobRequest::default();
-        Self { client, upload, directory, request, on_job: None, on_progress: None }
+        Self { client, upload, has_own_object: false, directory, request, on_job: None, on_progress: None }
     }
 
-    /// Key of the uploaded document, as [`Upload::object`].
+    /// Key of the uploaded document, as [`Upload::object`]. Default: `in/`, the `request_id` of the create and the file's
+    /// suffix.
     pub fn object(mut self, object: impl Into<String>) -> Self {
+        self.has_own_object = true;
         self.upload = self.upload.object(object);
         self
     }
@@ -59,7 +65,8 @@ impl Preview {
         self
     }
 
-    /// What the job is to be: options, preset, queue, output. Its `bucket` and `input_object` are those of the upload. Its
+    /// What the job is to be: options, preset, queue, output, `request_id`. Repeated with the same `request_id`
+    /// ([`new_request_id`](crate::new_request_id)), of the same file, a preview gives the same job. Its `bucket` and `input_object` are those of the upload. Its
     /// output is, unless it is set, `out/${RequestToken}/page-${Number}.jpg`, or of a spreadsheet
     /// `out/${RequestToken}/sheet-${SheetID}/page-${Number}.jpg`, with the suffix of the target format.
     pub fn request(mut self, request: CreatePreviewJobRequest) -> Self {
@@ -81,31 +88,55 @@ impl Preview {
 
     async fn run(mut self) -> Result<Previewed, Error> {
         prepare(&self.directory).await?;
-        let uploaded = self.upload.await?;
-        self.request.bucket = uploaded.bucket;
-        self.request.input_object = uploaded.object;
+        if self.request.request_id.is_empty() && !self.client.caller.options.create_once {
+            self.request.request_id = new_request_id();
+        }
+        (self.request.bucket, self.request.input_object) = self.input().await?;
         let object = template(&self.request);
         let output = self.request.output.get_or_insert_default();
         if output.object.is_empty() {
             output.object = object;
         }
-        let mut watch = self.client.create_and_watch(self.request, Some(Duration::from_secs(600))).await?;
-        let mut last = PreviewJob::default();
-        while let Some(job) = watch.try_next().await? {
+        let mut job = self.client.create(self.request.clone()).await?;
+        match self.pages(&mut job).await {
+            Ok(files) => Ok(Previewed { job, files }),
+            Err(cause) => Err(Error::preview_unfinished(job, cause)),
+        }
+    }
+
+    /// Uploads the document; its bucket and key. A key of the create's `request_id` is the same when the preview is
+    /// repeated: what is there already was brought by an earlier attempt.
+    async fn input(&mut self) -> Result<(String, String), Error> {
+        let is_repeatable = !self.has_own_object && !self.request.request_id.is_empty();
+        if is_repeatable {
+            self.upload.request.object = default_object(&self.upload.file, &self.request.request_id);
+        }
+        let CreateUploadRequest { bucket, object, .. } = self.upload.request.clone();
+        match self.upload.clone().await {
+            Ok(uploaded) => Ok((uploaded.bucket, uploaded.object)),
+            Err(error) if is_repeatable && is_there_already(&error) => Ok((bucket, object)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Follows the job to its end; the files of its pages. Those of an earlier job go first: this one may fail.
+    async fn pages(&self, job: &mut PreviewJob) -> Result<Vec<PathBuf>, Error> {
+        Manifest::open(&self.directory, &job.job_id).await?;
+        let mut watch = self.client.watch_created(self.request.bucket.clone(), job.clone(), Some(wire(PAGE_URL_TTL)?));
+        while let Some(seen) = watch.try_next().await? {
             if let Some(tell) = &self.on_job {
-                tell(&job);
+                tell(&seen);
             }
-            last = job;
+            *job = seen;
         }
-        let mut files = Vec::new();
-        if last.state() == State::Success {
-            let mut download = Download::new(self.client, last.clone(), self.directory);
-            if let Some(tell) = self.on_progress {
-                download = download.on_progress(move |progress| tell(progress));
-            }
-            files = download.await?;
+        if job.state() != State::Success {
+            return Ok(Vec::new());
         }
-        Ok(Previewed { job: last, files })
+        let mut download = Download::new(self.client.clone(), job.clone(), self.directory.clone());
+        if let Some(tell) = self.on_progress.clone() {
+            download = download.on_progress(move |progress| tell(progress));
+        }
+        download.await
     }
 }
 
@@ -116,6 +147,12 @@ impl IntoFuture for Preview {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.run())
     }
+}
+
+/// Whether an upload was refused because its object is there.
+fn is_there_already(error: &Error) -> bool {
+    // The reason has other causes, which only the sentence tells apart.
+    error.reason() == "UPLOAD_INCOMPLETE" && error.message().contains("an object of this key exists already")
 }
 
 /// Where the results of a job go that names no place.

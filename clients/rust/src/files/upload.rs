@@ -2,8 +2,8 @@
 
 use std::future::IntoFuture;
 use std::io::SeekFrom;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -28,18 +28,18 @@ const REPEATS: usize = 3;
 const SLOWEST_BYTES_PER_SECOND: u64 = 32 << 10;
 
 /// An upload to come: [`Client::upload`]. Await it.
+#[derive(Clone)]
 #[must_use = "nothing is sent until it is awaited"]
 pub struct Upload {
     client: Client,
-    file: PathBuf,
-    request: CreateUploadRequest,
+    pub(super) file: PathBuf,
+    pub(super) request: CreateUploadRequest,
     ttl: Option<Duration>,
 }
 
 impl Upload {
     pub(crate) fn new(client: Client, file: PathBuf, bucket: String) -> Self {
-        let suffix = plain_suffix(&file.to_string_lossy()).map(|suffix| format!(".{suffix}")).unwrap_or_default();
-        let object = format!("in/${{UploadId}}{suffix}");
+        let object = default_object(&file, "${UploadId}");
         Self { client, file, request: CreateUploadRequest { bucket, object, ..Default::default() }, ttl: None }
     }
 
@@ -64,30 +64,31 @@ impl Upload {
 
     async fn run(mut self) -> Result<UploadedObject, Error> {
         let here = |error| Error::of_file(&self.file, error);
-        let length = fs::metadata(&self.file).await.map_err(here)?.len();
+        let version = version(&self.file).await.map_err(here)?;
+        let length = version.length;
         if length == 0 {
-            return Err(here(std::io::Error::other("the file is empty")));
+            return Err(Error::invalid(format!("{} is empty", self.file.display())));
         }
         self.request.content_length = length.try_into().unwrap_or(i64::MAX);
         if length <= LONGEST_WITH_MD5 {
             self.request.content_md5 = md5::compute(fs::read(&self.file).await.map_err(here)?).to_vec();
         }
         self.request.ttl = self.ttl.map(wire).transpose()?;
-        match self.once().await {
-            Err(failure) if failure.is_of_the_address() => self.once().await,
+        match self.once(version).await {
+            Err(failure) if failure.is_of_the_address() => self.once(version).await,
             outcome => outcome,
         }
         .map_err(|failure| failure.of(&self.file.display().to_string()))
     }
 
-    async fn once(&self) -> Result<UploadedObject, Failure> {
+    async fn once(&self, version: Version) -> Result<UploadedObject, Failure> {
         let begun = self.client.create_upload(self.request.clone()).await.map_err(Failure::Here)?;
         let mut aborted = Aborted { client: self.client.clone(), upload_token: Some(begun.upload_token.clone()) };
         let md5 = <[u8; 16]>::try_from(&self.request.content_md5[..]).ok().filter(|_| begun.parts.len() == 1);
         let whole = md5.map(|md5| format!("\"{:x}\"", md5::Digest(md5)));
         let puts = stream::iter(begun.parts).map(|part| self.put(part, whole.as_deref()));
         let etags = puts.buffered(PARTS_AT_ONCE).try_collect().await;
-        let outcome = match etags {
+        let outcome = match self.is_still(version).await.and(etags) {
             Ok(etags) => {
                 let request = CompleteUploadRequest { upload_token: begun.upload_token, etags };
                 self.client.complete_upload(request).await.map_err(Failure::Here)
@@ -99,6 +100,15 @@ impl Upload {
             Err(_) => aborted.now().await,
         }
         outcome
+    }
+
+    /// What was put of a file that has changed meanwhile is of no one version of it.
+    async fn is_still(&self, before: Version) -> Result<(), Failure> {
+        let here = |error| Failure::Here(Error::of_file(&self.file, error));
+        if version(&self.file).await.map_err(here)? == before {
+            return Ok(());
+        }
+        Err(here(std::io::Error::other("the file changed while it was uploaded; upload it again")))
     }
 
     /// Puts one part; its `ETag`.
@@ -145,6 +155,25 @@ impl IntoFuture for Upload {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(self.run())
     }
+}
+
+/// What tells that a file was changed.
+#[derive(Clone, Copy, PartialEq)]
+struct Version {
+    length: u64,
+    /// None where the file system does not have it.
+    modified: Option<SystemTime>,
+}
+
+async fn version(file: &Path) -> std::io::Result<Version> {
+    let found = fs::metadata(file).await?;
+    Ok(Version { length: found.len(), modified: found.modified().ok() })
+}
+
+/// A key for a file, with its suffix.
+pub(super) fn default_object(file: &Path, name: &str) -> String {
+    let suffix = plain_suffix(&file.to_string_lossy()).map(|suffix| format!(".{suffix}")).unwrap_or_default();
+    format!("in/{name}{suffix}")
 }
 
 fn headers(part: &UploadPart) -> Option<HeaderMap> {

@@ -167,7 +167,7 @@ pub enum ErrorReason {
     PageBudgetTooSmall = 50,
     /// FAILED_PRECONDITION. The source document is empty. Nothing was sent.
     InputObjectEmpty = 51,
-    /// FAILED_PRECONDITION. The source document is larger than the cloud converts (200 MB). Nothing was sent.
+    /// FAILED_PRECONDITION. The source document is larger than the cloud converts (200 MiB). Nothing was sent.
     InputObjectTooLarge = 52,
     /// INVALID_ARGUMENT. The cloud does not convert documents with this suffix; the message names those that it does. Nothing
     /// was sent.
@@ -179,7 +179,8 @@ pub enum ErrorReason {
     InputEncrypted = 55,
     /// NOT_FOUND. There is no such upload (any more): it was aborted, or the cloud has deleted its parts. Begin a new one.
     UploadNotFound = 56,
-    /// FAILED_PRECONDITION. Not all parts of the upload were put, or the object is not what CreateUpload announced.
+    /// FAILED_PRECONDITION. Not all parts of the upload were put, the object is not what CreateUpload announced, or another
+    /// object of this key exists already and must not be replaced: have `${UploadId}` in the key. The message says which.
     UploadIncomplete = 57,
 }
 impl ErrorReason {
@@ -487,7 +488,8 @@ pub struct PreviewOptions {
     #[prost(enumeration = "preview_options::Comments", tag = "10")]
     pub comments: i32,
     /// The cloud's image-processing parameters for each page image, several joined by `|`, for example
-    /// `imageMogr2/thumbnail/!50p`. Only with image targets. At most 2048 characters.
+    /// `imageMogr2/thumbnail/!50p`. Only with image targets. At most 2048 characters. Under a policy they name no image:
+    /// of watermarks only texts (`watermark/2`); for an image there is `watermark`.
     #[prost(string, tag = "11")]
     pub image_params: ::prost::alloc::string::String,
     /// Image quality in percent, 1 to 100. Default 100. Replies may show other values for jobs that were made without the
@@ -800,25 +802,27 @@ pub mod job_failure {
     )]
     #[repr(i32)]
     pub enum Reason {
-        /// The cloud's code is not one whose meaning is known; `code` has it. Trying again may help, and is charged again.
+        /// The cloud's code is not one whose meaning is known; `code` has it. Another create: may help, and is charged again.
         Unspecified = 0,
-        /// The document opens with a password only, and the create had none.
+        /// The document opens with a password only, and the create had none. Another create: helps with `options.password`.
         Encrypted = 1,
-        /// `options.password` does not open the document.
+        /// `options.password` does not open the document. Another create: helps with the right `options.password`.
         WrongPassword = 2,
-        /// The cloud does not convert documents of this kind.
+        /// The cloud does not convert documents of this kind. Another create: fails again.
         Unsupported = 3,
-        /// The document is empty, damaged, or not of the kind that its name says.
+        /// The document is empty, damaged, or not of the kind that its name says. Another create: fails again, unless
+        /// `options.source_format` was wrong.
         Damaged = 4,
-        /// The document has too many bytes or pages, or its images would be larger than the cloud makes them.
+        /// The document has too many bytes or pages, or its images would be larger than the cloud makes them. Another create:
+        /// may help with smaller images (`image_dpi`, `zoom_percent`, no `single_image`), not if the document is too large.
         TooLarge = 5,
-        /// The document has no such page or sheet.
+        /// The document has no such page or sheet. Another create: helps with a selection of pages that exist.
         NoSuchPage = 6,
-        /// The conversion took longer than the cloud lets it.
+        /// The conversion took longer than the cloud lets it. Another create: may help, more likely with fewer pages.
         TimedOut = 7,
-        /// The source document was gone when the conversion began.
+        /// The source document was gone when the conversion began. Another create: helps when the document is there again.
         NotFound = 8,
-        /// The cloud may not read the source document or write the results.
+        /// The cloud may not read the source document or write the results. Another create: helps once it may.
         Permission = 9,
     }
     impl Reason {
@@ -867,7 +871,7 @@ pub struct CreatePreviewJobRequest {
     /// Queue to put the job in. Default: the queue configured for the bucket, else the bucket's default queue.
     #[prost(string, tag = "2")]
     pub queue_id: ::prost::alloc::string::String,
-    /// Key of the source document, 1 to 850 bytes of UTF-8. The cloud takes sources up to 200 MB and 5000 pages. Required.
+    /// Key of the source document, 1 to 850 bytes of UTF-8. The cloud takes sources up to 200 MiB and 5000 pages. Required.
     #[prost(string, tag = "3")]
     pub input_object: ::prost::alloc::string::String,
     /// Where the results go. `bucket` defaults to the input's and must be configured in the gateway too; `region` may be
@@ -2408,8 +2412,9 @@ pub struct CreateUploadRequest {
     /// Bucket to put the object in: `<name>-<appid>`, one that the gateway is configured for. Required.
     #[prost(string, tag = "1")]
     pub bucket: ::prost::alloc::string::String,
-    /// Key of the object, 1 to 850 bytes of UTF-8, without leading slash. `${UploadId}` in it is replaced by 32 random
-    /// hexadecimal digits, so that uploads of several callers or files never meet: `in/${UploadId}.pptx`. Required.
+    /// Key of the object, 1 to 850 bytes of UTF-8, without leading slash or backslashes. `${UploadId}` in it is
+    /// replaced by 32 random hexadecimal digits, so that uploads of several callers or files never meet:
+    /// `in/${UploadId}.pptx`. Required.
     #[prost(string, tag = "2")]
     pub object: ::prost::alloc::string::String,
     /// Bytes of the content, 1 to 209715200 (200 MiB): the cloud converts no larger documents. Required.
@@ -2454,7 +2459,8 @@ pub struct UploadPart {
     /// Signed address. It lets whoever has it put this part: treat it as a secret.
     #[prost(string, tag = "1")]
     pub url: ::prost::alloc::string::String,
-    /// Headers to send, by name; host and content length are among them. All are signed: the cloud refuses others.
+    /// Headers to send, by name; host and content length are among them. All are signed: the cloud refuses other values of
+    /// them. It does not refuse further headers, which the signature does not cover: send none.
     #[prost(map = "string, string", tag = "2")]
     pub headers: ::std::collections::HashMap<
         ::prost::alloc::string::String,
@@ -2618,8 +2624,9 @@ pub mod upload_service_client {
         }
         /// Makes the object from the parts that were put, and checks that it is what CreateUpload announced. It can be repeated.
         ///
-        /// FAILED_PRECONDITION with reason ERROR_REASON_UPLOAD_INCOMPLETE: a part is missing, or the object is not what was
-        /// announced. NOT_FOUND with reason ERROR_REASON_UPLOAD_NOT_FOUND: the upload was aborted.
+        /// FAILED_PRECONDITION with reason ERROR_REASON_UPLOAD_INCOMPLETE: a part is missing, the object is not what was
+        /// announced, or another object of this key exists already. NOT_FOUND with reason ERROR_REASON_UPLOAD_NOT_FOUND: the
+        /// upload was aborted.
         pub async fn complete_upload(
             &mut self,
             request: impl tonic::IntoRequest<super::CompleteUploadRequest>,
@@ -2695,8 +2702,9 @@ pub mod upload_service_server {
         ) -> std::result::Result<tonic::Response<super::Upload>, tonic::Status>;
         /// Makes the object from the parts that were put, and checks that it is what CreateUpload announced. It can be repeated.
         ///
-        /// FAILED_PRECONDITION with reason ERROR_REASON_UPLOAD_INCOMPLETE: a part is missing, or the object is not what was
-        /// announced. NOT_FOUND with reason ERROR_REASON_UPLOAD_NOT_FOUND: the upload was aborted.
+        /// FAILED_PRECONDITION with reason ERROR_REASON_UPLOAD_INCOMPLETE: a part is missing, the object is not what was
+        /// announced, or another object of this key exists already. NOT_FOUND with reason ERROR_REASON_UPLOAD_NOT_FOUND: the
+        /// upload was aborted.
         async fn complete_upload(
             &self,
             request: tonic::Request<super::CompleteUploadRequest>,

@@ -448,7 +448,7 @@ export enum ErrorReason {
   INPUT_OBJECT_EMPTY = 51,
 
   /**
-   * FAILED_PRECONDITION. The source document is larger than the cloud converts (200 MB). Nothing was sent.
+   * FAILED_PRECONDITION. The source document is larger than the cloud converts (200 MiB). Nothing was sent.
    *
    * @generated from enum value: ERROR_REASON_INPUT_OBJECT_TOO_LARGE = 52;
    */
@@ -485,7 +485,8 @@ export enum ErrorReason {
   UPLOAD_NOT_FOUND = 56,
 
   /**
-   * FAILED_PRECONDITION. Not all parts of the upload were put, or the object is not what CreateUpload announced.
+   * FAILED_PRECONDITION. Not all parts of the upload were put, the object is not what CreateUpload announced, or another
+   * object of this key exists already and must not be replaced: have `${UploadId}` in the key. The message says which.
    *
    * @generated from enum value: ERROR_REASON_UPLOAD_INCOMPLETE = 57;
    */

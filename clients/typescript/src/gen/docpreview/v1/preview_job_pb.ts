@@ -319,7 +319,8 @@ export type PreviewOptions = Message<"docpreview.v1.PreviewOptions"> & {
 
   /**
    * The cloud's image-processing parameters for each page image, several joined by `|`, for example
-   * `imageMogr2/thumbnail/!50p`. Only with image targets. At most 2048 characters.
+   * `imageMogr2/thumbnail/!50p`. Only with image targets. At most 2048 characters. Under a policy they name no image:
+   * of watermarks only texts (`watermark/2`); for an image there is `watermark`.
    *
    * @generated from field: string image_params = 11;
    */
@@ -752,70 +753,72 @@ export const JobFailureSchema: GenMessage<JobFailure> = /*@__PURE__*/
  */
 export enum JobFailure_Reason {
   /**
-   * The cloud's code is not one whose meaning is known; `code` has it. Trying again may help, and is charged again.
+   * The cloud's code is not one whose meaning is known; `code` has it. Another create: may help, and is charged again.
    *
    * @generated from enum value: REASON_UNSPECIFIED = 0;
    */
   UNSPECIFIED = 0,
 
   /**
-   * The document opens with a password only, and the create had none.
+   * The document opens with a password only, and the create had none. Another create: helps with `options.password`.
    *
    * @generated from enum value: REASON_ENCRYPTED = 1;
    */
   ENCRYPTED = 1,
 
   /**
-   * `options.password` does not open the document.
+   * `options.password` does not open the document. Another create: helps with the right `options.password`.
    *
    * @generated from enum value: REASON_WRONG_PASSWORD = 2;
    */
   WRONG_PASSWORD = 2,
 
   /**
-   * The cloud does not convert documents of this kind.
+   * The cloud does not convert documents of this kind. Another create: fails again.
    *
    * @generated from enum value: REASON_UNSUPPORTED = 3;
    */
   UNSUPPORTED = 3,
 
   /**
-   * The document is empty, damaged, or not of the kind that its name says.
+   * The document is empty, damaged, or not of the kind that its name says. Another create: fails again, unless
+   * `options.source_format` was wrong.
    *
    * @generated from enum value: REASON_DAMAGED = 4;
    */
   DAMAGED = 4,
 
   /**
-   * The document has too many bytes or pages, or its images would be larger than the cloud makes them.
+   * The document has too many bytes or pages, or its images would be larger than the cloud makes them. Another create:
+   * may help with smaller images (`image_dpi`, `zoom_percent`, no `single_image`), not if the document is too large.
    *
    * @generated from enum value: REASON_TOO_LARGE = 5;
    */
   TOO_LARGE = 5,
 
   /**
-   * The document has no such page or sheet.
+   * The document has no such page or sheet. Another create: helps with a selection of pages that exist.
    *
    * @generated from enum value: REASON_NO_SUCH_PAGE = 6;
    */
   NO_SUCH_PAGE = 6,
 
   /**
-   * The conversion took longer than the cloud lets it.
+   * The conversion took longer than the cloud lets it. Another create: may help, more likely with fewer pages.
    *
    * @generated from enum value: REASON_TIMED_OUT = 7;
    */
   TIMED_OUT = 7,
 
   /**
-   * The source document was gone when the conversion began.
+   * The source document was gone when the conversion began. Another create: helps when the document is there again.
    *
    * @generated from enum value: REASON_NOT_FOUND = 8;
    */
   NOT_FOUND = 8,
 
   /**
-   * The cloud may not read the source document or write the results.
+   * The cloud may not read the source document or write the results. Another create: helps once it may.
    *
    * @generated from enum value: REASON_PERMISSION = 9;
    */

@@ -39,7 +39,7 @@ export type CreatePreviewJobRequest = Message<"docpreview.v1.CreatePreviewJobReq
   queueId: string;
 
   /**
-   * Key of the source document, 1 to 850 bytes of UTF-8. The cloud takes sources up to 200 MB and 5000 pages. Required.
+   * Key of the source document, 1 to 850 bytes of UTF-8. The cloud takes sources up to 200 MiB and 5000 pages. Required.
    *
    * @generated from field: string input_object = 3;
    */

@@ -28,8 +28,9 @@ export type CreateUploadRequest = Message<"docpreview.v1.CreateUploadRequest"> &
   bucket: string;
 
   /**
-   * Key of the object, 1 to 850 bytes of UTF-8, without leading slash. `${UploadId}` in it is replaced by 32 random
-   * hexadecimal digits, so that uploads of several callers or files never meet: `in/${UploadId}.pptx`. Required.
+   * Key of the object, 1 to 850 bytes of UTF-8, without leading slash or backslashes. `${UploadId}` in it is
+   * replaced by 32 random hexadecimal digits, so that uploads of several callers or files never meet:
+   * `in/${UploadId}.pptx`. Required.
    *
    * @generated from field: string object = 2;
    */
@@ -142,7 +143,8 @@ export type UploadPart = Message<"docpreview.v1.UploadPart"> & {
   url: string;
 
   /**
-   * Headers to send, by name; host and content length are among them. All are signed: the cloud refuses others.
+   * Headers to send, by name; host and content length are among them. All are signed: the cloud refuses other values of
+   * them. It does not refuse further headers, which the signature does not cover: send none.
    *
    * @generated from field: map<string, string> headers = 2;
    */
@@ -309,8 +311,9 @@ export const UploadService: GenService<{
   /**
    * Makes the object from the parts that were put, and checks that it is what CreateUpload announced. It can be repeated.
    *
-   * FAILED_PRECONDITION with reason ERROR_REASON_UPLOAD_INCOMPLETE: a part is missing, or the object is not what was
-   * announced. NOT_FOUND with reason ERROR_REASON_UPLOAD_NOT_FOUND: the upload was aborted.
+   * FAILED_PRECONDITION with reason ERROR_REASON_UPLOAD_INCOMPLETE: a part is missing, the object is not what was
+   * announced, or another object of this key exists already. NOT_FOUND with reason ERROR_REASON_UPLOAD_NOT_FOUND: the
+   * upload was aborted.
    *
    * @generated from rpc docpreview.v1.UploadService.CompleteUpload
    */

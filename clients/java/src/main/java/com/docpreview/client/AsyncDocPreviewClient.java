@@ -180,7 +180,10 @@ public final class AsyncDocPreviewClient {
         return onThread(() -> transfers.download(job, directory, settings));
     }
 
-    /** As {@link DocPreviewClient#preview(Path, CreatePreviewJobRequest, Path, TransferSettings)}. */
+    /**
+     * As {@link DocPreviewClient#preview(Path, CreatePreviewJobRequest, Path, TransferSettings)}. A future that is cancelled
+     * does not tell its job, which goes on: {@link TransferSettings#withJobs} gets it as soon as it is made.
+     */
     public CompletableFuture<Preview> preview(
             Path file, CreatePreviewJobRequest request, Path directory, TransferSettings settings) {
         return onThread(() -> transfers.preview(file, request, directory, settings));
@@ -208,10 +211,10 @@ public final class AsyncDocPreviewClient {
         return Futures.await(connections.calls().read(method, request, sooner, CallSettings.defaults()));
     }
 
-    /** A create of a preview: always with a {@code request_id}, which its output's template needs. */
+    /** A create of a preview, which has a {@code request_id}, within {@code deadline} and the client's timeout. */
     PreviewJob createWithin(Deadline deadline, CreatePreviewJobRequest request) {
         Deadline sooner = Deadline.after(deadline.atMost(timeouts.unary()));
-        return Futures.await(creates.create(Creates.withRequestId(request), sooner, CallSettings.defaults()));
+        return Futures.await(creates.create(request, sooner, CallSettings.defaults()));
     }
 
     private List<Subscription<?, ?, WatchEvent>> subscriptions(

@@ -30,7 +30,7 @@ final class Creates {
             return attempt(request, deadline, settings);
         }
         CreatePreviewJobRequest sent = withRequestId(request);
-        return Repeated.of(connections, () -> attempt(sent, deadline, settings), new Judge(sent, deadline));
+        return Repeated.of(connections, () -> attempt(sent, deadline, settings), new Judge(deadline));
     }
 
     /** The same request, with an id of its own if it has none. */
@@ -44,17 +44,18 @@ final class Creates {
             CreatePreviewJobRequest request, Deadline deadline, CallSettings settings) {
         return connections
                 .calls()
-                .call(PreviewJobServiceGrpc.getCreatePreviewJobMethod(), request, deadline, settings, Errors::ofCreate);
+                .call(PreviewJobServiceGrpc.getCreatePreviewJobMethod(), request, deadline, settings, failure -> {
+                    DocPreviewException error = Errors.ofCreate(failure);
+                    return error instanceof OutcomeUnknown open ? open.of(request.getRequestId()) : error;
+                });
     }
 
     private final class Judge implements Repeated.Judge<PreviewJob> {
-        private final String requestId;
         private final Deadline deadline;
         private final Pauses pauses = new Pauses();
         private OutcomeUnknown unknown;
 
-        Judge(CreatePreviewJobRequest request, Deadline deadline) {
-            this.requestId = request.getRequestId();
+        Judge(Deadline deadline) {
             this.deadline = deadline;
         }
 
@@ -64,7 +65,7 @@ final class Creates {
                 return Optional.empty();
             }
             if (error instanceof OutcomeUnknown open) {
-                unknown = open.of(requestId);
+                unknown = open;
             }
             if (!canHelp(error)) {
                 throw error;

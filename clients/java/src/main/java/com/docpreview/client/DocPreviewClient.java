@@ -61,14 +61,19 @@ public final class DocPreviewClient implements AutoCloseable {
 
     /**
      * From a file to its pages on disk: uploads it, creates the job, watches it to its end, downloads the pages. The
-     * directory is made and checked before anything is sent.
+     * directory is made and checked before anything is sent. It can be repeated with the same {@code request_id}, which
+     * gives the same job.
      *
      * @param request the create. {@code input_object} names the uploaded object, and may have {@code ${UploadId}};
-     *     without it the object is {@code in/${UploadId}.<suffix of the file>}. Without output the pages are {@code
+     *     without it the object is {@code in/<request_id>.<suffix of the file>}, and one that is there already is used.
+     *     A {@code request_id} is made where there is none, also with {@code repeatCreates(false)}. Without output the pages are {@code
      *     out/${RequestToken}/page-${Number}.jpg} in the bucket, of spreadsheets {@code
      *     out/${RequestToken}/sheet-${SheetID}/page-${Number}.jpg}
-     * @param directory for this job's pages: those of an earlier job of this method are deleted
-     * @throws java.io.UncheckedIOException the file cannot be read, or the directory or a page cannot be written
+     * @param directory for this job's pages: those of an earlier job of this method are deleted when the new one is made
+     * @throws DocPreviewException.PreviewUnfinished the job was made, and something failed after that, whatever it is
+     * @throws DocPreviewException.OutcomeUnknown the job may have been made: repeat it with its {@code createId}
+     * @throws DocPreviewException.InvalidRequest the file is empty
+     * @throws java.io.UncheckedIOException the file cannot be read, or the directory cannot be written
      * @throws DocPreviewException.PermissionDenied the gateway's policy does not let the caller upload this
      */
     public Preview preview(
@@ -87,6 +92,8 @@ public final class DocPreviewClient implements AutoCloseable {
      *
      * @param object key of the object; {@code ${UploadId}} in it is replaced by 32 random digits
      * @throws java.io.UncheckedIOException the file cannot be read
+     * @throws DocPreviewException.InvalidRequest the file is empty
+     * @throws DocPreviewException.FailedPrecondition the file has changed while it was uploaded
      * @throws DocPreviewException.PermissionDenied the gateway's policy does not let the caller upload this
      */
     public UploadedObject upload(Path file, String bucket, String object, TransferSettings settings) {
@@ -107,6 +114,7 @@ public final class DocPreviewClient implements AutoCloseable {
      *     or have expired
      * @throws java.io.UncheckedIOException the directory or a page cannot be written
      * @throws DocPreviewException.FailedPrecondition the job has not succeeded
+     * @throws DocPreviewException.InternalError not the cloud but something on the way to it, such as a proxy, has answered
      */
     public List<Path> download(PreviewJob job, Path directory, TransferSettings settings) {
         return async.transfers().download(job, directory, settings);

@@ -1,5 +1,6 @@
 package com.docpreview.client;
 
+import com.docpreview.v1.PreviewJob;
 import io.grpc.Status;
 import java.time.Duration;
 import java.util.List;
@@ -23,6 +24,7 @@ import java.util.stream.Stream;
  * │   ├── Throttled               too many calls: quotaViolations() names the limit
  * │   ├── Unavailable             gateway or cloud cannot be reached, or the gateway is stopping
  * │   └── DeadlineExceeded        the deadline of the call has passed
+ * ├── PreviewUnfinished       a preview has made its job, and failed after that: go on with job(), do not repeat
  * ├── OutcomeUnknown          a create may or may not have made a job: list the jobs before creating again
  * ├── Interrupted             the calling thread was interrupted; its interrupt flag is set
  * └── InternalError           report it with requestId() to the operators of the gateway
@@ -232,6 +234,48 @@ public abstract class DocPreviewException extends RuntimeException {
         }
     }
 
+    /**
+     * {@link DocPreviewClient#preview} has made its job, and failed after that: {@code getCause()} says by what. The job is
+     * billed, and goes on: follow {@link #job} with {@code waitFor}, then bring its pages with {@code download}. Another
+     * preview makes a second job, unless it has the {@code request_id} of this one.
+     */
+    public static final class PreviewUnfinished extends DocPreviewException {
+        private static final long serialVersionUID = 1L;
+
+        private final PreviewJob job;
+
+        PreviewUnfinished(PreviewJob job, RuntimeException cause) {
+            super(
+                    "job " + job.getJobId() + " was made and its pages are not all here: " + told(cause)
+                            + "; go on with download: waitFor, then download",
+                    Status.Code.UNKNOWN, // not the cause's, by which a program might repeat
+                    ErrorFacts.NONE,
+                    cause);
+            this.job = job;
+        }
+
+        /** The job as it was seen last. */
+        public PreviewJob job() {
+            return job;
+        }
+
+        /** {@link Retry#NEVER}, whatever the cause is: the job is there. */
+        @Override
+        public Retry retry() {
+            return Retry.NEVER;
+        }
+
+        /** The gateway's id of the call that failed. Empty when no gateway answered. */
+        @Override
+        public String requestId() {
+            return getCause() instanceof DocPreviewException known ? known.requestId() : "";
+        }
+
+        private static String told(RuntimeException cause) {
+            return cause.getMessage() == null ? cause.toString() : cause.getMessage();
+        }
+    }
+
     /** The calling thread was interrupted, and its interrupt flag is set again. */
     public static final class Interrupted extends DocPreviewException {
         private static final long serialVersionUID = 1L;
@@ -241,7 +285,10 @@ public abstract class DocPreviewException extends RuntimeException {
         }
     }
 
-    /** Something unexpected happened in the gateway, or it answered in a way that this client does not know. */
+    /**
+     * Something unexpected happened in the gateway, or it answered in a way that this client does not know. Of a
+     * download: something on the way, such as a proxy, has answered.
+     */
     public static final class InternalError extends DocPreviewException {
         private static final long serialVersionUID = 1L;
 

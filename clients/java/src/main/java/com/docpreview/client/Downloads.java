@@ -19,6 +19,8 @@ import java.util.concurrent.Callable;
 
 /** Brings the pages of a job to a directory. */
 final class Downloads {
+    private static final int OK = 200;
+    private static final int PARTIAL_CONTENT = 206;
     private static final int FORBIDDEN = 403;
     private static final int NOT_FOUND = 404;
     private static final int RANGE_NOT_SATISFIABLE = 416;
@@ -44,6 +46,19 @@ final class Downloads {
             Files.delete(Files.createTempFile(directory, ".docpreview", ""));
         } catch (IOException failure) {
             throw new UncheckedIOException("cannot write to the directory " + directory + ": " + failure, failure);
+        }
+    }
+
+    /**
+     * Takes the directory for the job: pages of another one are deleted.
+     *
+     * @throws UncheckedIOException it cannot be written
+     */
+    static void take(Path directory, PreviewJob job) {
+        try {
+            Manifest.open(directory, job.getJobId());
+        } catch (IOException failure) {
+            throw new UncheckedIOException(failure.toString(), failure);
         }
     }
 
@@ -182,9 +197,10 @@ final class Downloads {
             for (int refusal = 0; ; refusal++) {
                 int version = addresses.version();
                 String url = addresses.of(index);
+                String type = addresses.job().getResult().getPages(index).getContentType();
                 Store.Reply reply =
-                        Store.repeated(what, deadline, () -> store.get(url, part, size(part), deadline));
-                if (reply.isGood()) {
+                        Store.repeated(what, deadline, () -> store.get(url, type, part, size(part), deadline));
+                if (reply.status() == OK || reply.status() == PARTIAL_CONTENT) {
                     return;
                 }
                 if (reply.status() == RANGE_NOT_SATISFIABLE && Files.deleteIfExists(part)) {

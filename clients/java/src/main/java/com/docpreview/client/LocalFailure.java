@@ -17,11 +17,11 @@ final class LocalFailure extends IOException {
         return new UncheckedIOException(getMessage(), (IOException) getCause());
     }
 
-    /** The failure of an exchange; a local one is found among its causes. */
+    /** The failure of an exchange; one that is no broken connection is found among its causes. */
     static IOException asIoException(Throwable failure) {
         for (Throwable cause = failure; cause != null; cause = cause.getCause()) {
-            if (cause instanceof LocalFailure local) {
-                return local;
+            if (cause instanceof LocalFailure || cause instanceof ForeignReply) {
+                return (IOException) cause;
             }
         }
         return failure instanceof IOException broken ? broken : new IOException(failure);

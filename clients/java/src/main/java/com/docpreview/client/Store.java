@@ -1,5 +1,6 @@
 package com.docpreview.client;
 
+import com.docpreview.client.DocPreviewException.InternalError;
 import com.docpreview.client.DocPreviewException.Unavailable;
 import io.grpc.Status;
 import java.io.FilterInputStream;
@@ -73,6 +74,7 @@ final class Store {
      * @param what is done, for the error
      * @return the reply, any but 429 and 5xx
      * @throws Unavailable the store cannot be reached, or cannot serve
+     * @throws InternalError something else than the store has answered
      * @throws UncheckedIOException a local file cannot be read or written
      */
     static Reply repeated(String what, Deadline deadline, Exchange exchange) {
@@ -88,6 +90,10 @@ final class Store {
                 failure = unavailable("The cloud answered " + reply + " to " + what + ".", null);
             } catch (LocalFailure local) {
                 throw local.unchecked();
+            } catch (ForeignReply foreign) {
+                String sentence = "Not the cloud but something on the way to it, such as a proxy, answered to " + what
+                        + ": " + foreign.getMessage() + ".";
+                throw new InternalError(sentence, Status.Code.INTERNAL, ErrorFacts.NONE, foreign);
             } catch (IOException broken) {
                 deadline.check();
                 failure = unavailable("The connection to the cloud failed, to " + what + ": " + broken, broken);
@@ -116,14 +122,15 @@ final class Store {
         return exchange(request, ToFile.errorsOnly(), moved, deadline);
     }
 
-    /** Gets an object, or the rest of it, to the end of a file; see {@link ToFile}. */
-    Reply get(String url, Path file, long from, Deadline deadline) throws IOException, InterruptedException {
+    /** Gets an object of this type, or the rest of it, to the end of a file; see {@link ToFile}. */
+    Reply get(String url, String type, Path file, long from, Deadline deadline)
+            throws IOException, InterruptedException {
         AtomicLong moved = new AtomicLong();
         HttpRequest.Builder request = HttpRequest.newBuilder(uri(url)).GET();
         if (from > 0) {
             request.header("range", "bytes=" + from + "-");
         }
-        return exchange(request, ToFile.appending(file, from, moved), moved, deadline);
+        return exchange(request, ToFile.appending(file, type, from, moved), moved, deadline);
     }
 
     private Reply exchange(HttpRequest.Builder request, BodyHandler<String> body, AtomicLong moved, Deadline deadline)
@@ -198,7 +205,7 @@ final class Store {
         } catch (IllegalArgumentException malformed) {
             // Told below.
         }
-        throw new DocPreviewException.InternalError(
+        throw new InternalError(
                 "The gateway gave an address that is not one of HTTP.", Status.Code.INTERNAL, ErrorFacts.NONE, null);
     }
 

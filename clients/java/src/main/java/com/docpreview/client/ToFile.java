@@ -22,7 +22,7 @@ import java.util.regex.Pattern;
  * The body of a reply: a good one goes to a file, of another one the beginning becomes the text.
  *
  * <p>200 replaces what the file had, and 206 goes on where it ended. The file's length must be what the reply says in
- * the end.
+ * the end, and not 0.
  */
 final class ToFile implements BodySubscriber<String> {
     private static final int LONGEST_TEXT = 16 * 1024;
@@ -48,10 +48,13 @@ final class ToFile implements BodySubscriber<String> {
         return reply -> new ToFile(null, null, -1, new AtomicLong());
     }
 
-    /** A file that has {@code from} bytes already. */
-    static BodyHandler<String> appending(Path file, long from, AtomicLong moved) {
+    /** A file that has {@code from} bytes already, of a content of this type; empty when that is not known. */
+    static BodyHandler<String> appending(Path file, String type, long from, AtomicLong moved) {
         return reply -> {
             try {
+                if (reply.statusCode() == 200 || reply.statusCode() == 206) {
+                    check(reply, type); // before the file is touched
+                }
                 return switch (reply.statusCode()) {
                     case 200 -> begun(file, 0, length(reply), moved);
                     case 206 -> continued(file, from, reply, moved);
@@ -63,6 +66,19 @@ final class ToFile implements BodySubscriber<String> {
                 return failed;
             }
         };
+    }
+
+    /** That the reply is of this type, when both are known. */
+    private static void check(ResponseInfo reply, String type) throws ForeignReply {
+        String got = bare(reply.headers().firstValue("content-type").orElse(""));
+        if (!got.isEmpty() && !type.isEmpty() && !got.equalsIgnoreCase(bare(type))) {
+            throw new ForeignReply("its content type is " + got + ", not " + bare(type));
+        }
+    }
+
+    /** A content type without parameters. */
+    private static String bare(String type) {
+        return type.split(";", 2)[0].strip();
     }
 
     private static long length(ResponseInfo reply) {
@@ -134,6 +150,9 @@ final class ToFile implements BodySubscriber<String> {
         try {
             if (channel != null && expected >= 0 && channel.size() != expected) {
                 throw new IOException("got " + channel.size() + " bytes in the place of " + expected);
+            }
+            if (channel != null && channel.size() == 0) {
+                throw new ForeignReply("its body is empty");
             }
             close();
             result.complete(text.toString(StandardCharsets.UTF_8));

@@ -1,12 +1,16 @@
 package com.docpreview.client;
 
+import com.docpreview.client.DocPreviewException.FailedPrecondition;
+import com.docpreview.client.DocPreviewException.PreviewUnfinished;
 import com.docpreview.v1.CreatePreviewJobRequest;
+import com.docpreview.v1.CreatePreviewJobRequestOrBuilder;
 import com.docpreview.v1.PreviewJob;
 import com.docpreview.v1.UploadedObject;
 import com.docpreview.v1.WatchPreviewJobRequest;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Set;
+import java.util.concurrent.atomic.AtomicReference;
 
 /** Uploads, downloads, and both around a job. They block, on the thread that calls. */
 final class Transfers {
@@ -36,34 +40,54 @@ final class Transfers {
         Deadline deadline = Deadline.after(settings.timeout());
         Uploads.check(file);
         Downloads.check(directory); // before anything is sent, and billed
-        UploadedObject source = uploads.upload(
-                file, request.getBucket(), request.getInputObject(), settings.contentType(), deadline);
-        CreatePreviewJobRequest.Builder create = request.toBuilder().setInputObject(source.getObject());
-        if (request.getOutput().getObject().isEmpty()) {
-            create.getOutputBuilder().setObject(output(source.getObject(), request));
+        CreatePreviewJobRequest.Builder create = Creates.withRequestId(request).toBuilder();
+        create.setInputObject(bring(file, create, settings, deadline));
+        if (create.getOutput().getObject().isEmpty()) {
+            create.getOutputBuilder().setObject(output(create.getInputObject(), request));
         }
-        PreviewJob created = client.createWithin(deadline, create.build());
-        PreviewJob ended = follow(created, request.getBucket(), settings, deadline);
-        boolean good = ended.getState() == PreviewJob.State.STATE_SUCCESS;
-        return new Preview(
-                ended, good ? downloads.download(ended, directory, settings, deadline) : List.of());
+        AtomicReference<PreviewJob> seen = new AtomicReference<>(client.createWithin(deadline, create.build()));
+        try {
+            Downloads.take(directory, seen.get()); // a job that fails leaves no pages of an earlier one
+            PreviewJob ended = follow(seen, request.getBucket(), settings, deadline);
+            boolean good = ended.getState() == PreviewJob.State.STATE_SUCCESS;
+            return new Preview(
+                    ended, good ? downloads.download(ended, directory, settings, deadline) : List.of());
+        } catch (RuntimeException failure) {
+            throw new PreviewUnfinished(seen.get(), failure); // the job is billed: repeating all of it bills another
+        }
     }
 
-    private PreviewJob follow(PreviewJob created, String bucket, TransferSettings settings, Deadline deadline) {
+    /** The key of the uploaded file. By default it follows from the request's id, so that repeating finds it there. */
+    private String bring(
+            Path file, CreatePreviewJobRequestOrBuilder request, TransferSettings settings, Deadline deadline) {
+        boolean own = !request.getInputObject().isEmpty();
+        String key = own ? request.getInputObject() : Uploads.key(file, request.getRequestId());
+        try {
+            return uploads.upload(file, request.getBucket(), key, settings.contentType(), deadline).getObject();
+        } catch (FailedPrecondition refused) {
+            if (own || !Uploads.existsAlready(refused)) {
+                throw refused;
+            }
+            return key; // an earlier attempt with this id has brought it
+        }
+    }
+
+    private PreviewJob follow(
+            AtomicReference<PreviewJob> seen, String bucket, TransferSettings settings, Deadline deadline) {
+        PreviewJob created = seen.get();
         WatchPreviewJobRequest request = WatchPreviewJobRequest.newBuilder()
                 .setBucket(bucket)
                 .setJobId(created.getJobId())
                 .setPageUrlTtl(Wire.of(settings.pageUrlTtl()))
                 .build();
         CallSettings within = CallSettings.defaults().withTimeout(deadline.remaining());
-        PreviewJob last = created;
         try (Watch<PreviewJob> watch = client.blockingWatch(request, created, within)) {
             for (PreviewJob job : watch) {
-                last = job;
+                seen.set(job);
                 settings.onJob().accept(job);
             }
         }
-        return last;
+        return seen.get();
     }
 
     private static String output(String source, CreatePreviewJobRequest request) {

@@ -1,6 +1,8 @@
 package com.docpreview.client;
 
 import com.docpreview.client.DocPreviewException.FailedPrecondition;
+import com.docpreview.client.DocPreviewException.Interrupted;
+import com.docpreview.client.DocPreviewException.InvalidRequest;
 import com.docpreview.client.DocPreviewException.PermissionDenied;
 import com.docpreview.v1.AbortUploadRequest;
 import com.docpreview.v1.CompleteUploadRequest;
@@ -17,6 +19,8 @@ import java.io.UncheckedIOException;
 import java.nio.file.Files;
 import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
+import java.nio.file.attribute.BasicFileAttributes;
+import java.nio.file.attribute.FileTime;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
 import java.time.Duration;
@@ -49,8 +53,19 @@ final class Uploads {
 
     /** A name for the file that no other upload has. */
     static String template(Path file) {
+        return key(file, "${UploadId}");
+    }
+
+    /** A name for the file with this id. */
+    static String key(Path file, String id) {
         String suffix = suffix(file.getFileName().toString());
-        return "in/${UploadId}" + (suffix.isEmpty() ? "" : "." + suffix);
+        return "in/" + id + (suffix.isEmpty() ? "" : "." + suffix);
+    }
+
+    /** Whether the key of the upload has an object already. The reason alone also tells of contents that are not whole. */
+    static boolean existsAlready(FailedPrecondition error) {
+        return error.reason().equals("UPLOAD_INCOMPLETE")
+                && error.sentence().contains("an object of this key exists already");
     }
 
     /** The suffix of a name, in lower case; empty when it has none that can stand in a key. */
@@ -60,9 +75,10 @@ final class Uploads {
     }
 
     /**
-     * That the file can be read.
+     * That the file can be read and has content.
      *
-     * @throws UncheckedIOException it cannot
+     * @throws UncheckedIOException it cannot be read
+     * @throws InvalidRequest it is empty
      */
     static void check(Path file) {
         try {
@@ -74,6 +90,9 @@ final class Uploads {
             if (!Files.isReadable(file)) {
                 throw new IOException(file + " cannot be read");
             }
+            if (Files.size(file) == 0) {
+                throw new InvalidRequest(file + " is empty", Status.Code.INVALID_ARGUMENT, ErrorFacts.NONE, null);
+            }
         } catch (IOException failure) {
             throw new UncheckedIOException(failure.getMessage(), failure);
         }
@@ -81,13 +100,14 @@ final class Uploads {
 
     UploadedObject upload(Path file, String bucket, String object, String contentType, Deadline deadline) {
         check(file);
-        CreateUploadRequest request = request(file, bucket, object, contentType);
-        return attempt(file, request, deadline, true);
+        Version version = Version.of(file);
+        CreateUploadRequest request = request(file, version.length(), bucket, object, contentType);
+        return attempt(file, version, request, deadline, true);
     }
 
-    private static CreateUploadRequest request(Path file, String bucket, String object, String contentType) {
+    private static CreateUploadRequest request(
+            Path file, long length, String bucket, String object, String contentType) {
         try {
-            long length = Files.size(file);
             CreateUploadRequest.Builder request = CreateUploadRequest.newBuilder()
                     .setBucket(bucket)
                     .setObject(object.isEmpty() ? template(file) : object)
@@ -102,7 +122,8 @@ final class Uploads {
         }
     }
 
-    private UploadedObject attempt(Path file, CreateUploadRequest request, Deadline deadline, boolean again) {
+    private UploadedObject attempt(
+            Path file, Version version, CreateUploadRequest request, Deadline deadline, boolean again) {
         Upload upload = client.within(deadline, UploadServiceGrpc.getCreateUploadMethod(), request);
         try {
             String whole = whole(upload, request.getContentMd5());
@@ -112,9 +133,10 @@ final class Uploads {
                 String what = "part " + number + " of " + upload.getPartsCount() + " of the upload";
                 puts.add(() -> put(what, file, part, whole, upload, deadline));
             }
+            List<String> etags = parts(file, version, puts);
             CompleteUploadRequest complete = CompleteUploadRequest.newBuilder()
                     .setUploadToken(upload.getUploadToken())
-                    .addAllEtags(Parallel.run(PARALLEL, puts))
+                    .addAllEtags(etags)
                     .build();
             return client.within(deadline, UploadServiceGrpc.getCompleteUploadMethod(), complete);
         } catch (Expired expired) {
@@ -122,11 +144,26 @@ final class Uploads {
             if (!again) {
                 throw expired.told();
             }
-            return attempt(file, request, deadline, false);
+            return attempt(file, version, request, deadline, false);
         } catch (RuntimeException failure) {
             abort(upload);
             throw failure;
         }
+    }
+
+    /** The ETags of the parts. That the file has changed is told first: it can be why a part has failed. */
+    private static List<String> parts(Path file, Version version, List<Callable<String>> puts) {
+        List<String> etags;
+        try {
+            etags = Parallel.run(PARALLEL, puts);
+        } catch (Expired | Interrupted other) {
+            throw other;
+        } catch (RuntimeException failure) {
+            version.check(file, failure);
+            throw failure;
+        }
+        version.check(file, null);
+        return etags;
     }
 
     /** The ETag of the object where it has one part and its MD5 is known; else empty. */
@@ -155,8 +192,7 @@ final class Uploads {
             boolean expired = Instant.now().getEpochSecond() >= upload.getExpireTime().getSeconds();
             throw expired ? new Expired(denied) : denied;
         }
-        throw new FailedPrecondition(
-                sentence + " Has the file changed meanwhile?", Status.Code.FAILED_PRECONDITION, ErrorFacts.NONE, null);
+        throw new FailedPrecondition(sentence, Status.Code.FAILED_PRECONDITION, ErrorFacts.NONE, null);
     }
 
     /** The parts that were put are not left behind, as far as the gateway can be reached; the first failure is the one to tell. */
@@ -185,6 +221,33 @@ final class Uploads {
             return digest.digest();
         } catch (NoSuchAlgorithmException never) { // each Java has it
             throw new IllegalStateException(never);
+        }
+    }
+
+    /** What tells that a file is still the same. */
+    private record Version(long length, FileTime modified) {
+        static Version of(Path file) {
+            try {
+                BasicFileAttributes found = Files.readAttributes(file, BasicFileAttributes.class);
+                return new Version(found.size(), found.lastModifiedTime());
+            } catch (IOException failure) {
+                throw new UncheckedIOException(failure.toString(), failure);
+            }
+        }
+
+        /**
+         * Does nothing when the file is as it was.
+         *
+         * @throws FailedPrecondition it has changed
+         */
+        void check(Path file, RuntimeException cause) {
+            if (!of(file).equals(this)) {
+                throw new FailedPrecondition(
+                        file + " has changed while it was uploaded; upload it again when nobody writes to it any more",
+                        Status.Code.FAILED_PRECONDITION,
+                        ErrorFacts.NONE,
+                        cause);
+            }
         }
     }
 

@@ -13,6 +13,7 @@ import java.util.Collections;
 import java.util.Deque;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.TreeMap;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ExecutorService;
@@ -30,6 +31,9 @@ final class CloudStore implements AutoCloseable {
 
     final List<Asked> asked = Collections.synchronizedList(new ArrayList<>());
     final Map<String, byte[]> objects = new ConcurrentHashMap<>();
+    /** Content types of objects that have one. */
+    final Map<String, String> types = new ConcurrentHashMap<>();
+    private final Map<String, Runnable> during = new ConcurrentHashMap<>();
     private final Map<String, Deque<Fault>> faults = new ConcurrentHashMap<>();
     private final ExecutorService threads = Executors.newCachedThreadPool();
     private final HttpServer server;
@@ -65,6 +69,12 @@ final class CloudStore implements AutoCloseable {
         return refuses(path, NO_ANSWER);
     }
 
+    /** This happens before the next request of this path is answered. */
+    CloudStore during(String path, Runnable what) {
+        during.put(path, what);
+        return this;
+    }
+
     List<String> paths(String method) {
         synchronized (asked) {
             return asked.stream().filter(one -> one.method().equals(method)).map(Asked::path).sorted().toList();
@@ -77,6 +87,7 @@ final class CloudStore implements AutoCloseable {
         exchange.getRequestHeaders().forEach((name, values) -> headers.put(name, values.get(0)));
         byte[] body = exchange.getRequestBody().readAllBytes();
         asked.add(new Asked(exchange.getRequestMethod(), path, headers, body));
+        Optional.ofNullable(during.remove(path)).ifPresent(Runnable::run);
         Fault fault = faults.getOrDefault(path, new ArrayDeque<>()).poll();
         try (exchange) {
             if (fault != null && fault.status() == NO_ANSWER) {
@@ -90,6 +101,9 @@ final class CloudStore implements AutoCloseable {
                 exchange.getResponseHeaders().set("ETag", "\"etag-of-" + path.substring(1) + "\"");
                 exchange.sendResponseHeaders(200, -1);
             } else {
+                if (types.containsKey(path)) {
+                    exchange.getResponseHeaders().set("Content-Type", types.get(path));
+                }
                 send(exchange, objects.get(path), headers.get("range"), fault);
             }
         }
@@ -110,7 +124,7 @@ final class CloudStore implements AutoCloseable {
             exchange.getResponseHeaders()
                     .set("Content-Range", "bytes " + from + "-" + (whole.length - 1) + "/" + whole.length);
         }
-        exchange.sendResponseHeaders(from > 0 ? 206 : 200, rest.length);
+        exchange.sendResponseHeaders(from > 0 ? 206 : 200, rest.length == 0 ? -1 : rest.length);
         exchange.getResponseBody().write(rest, 0, fault == null ? rest.length : fault.bytes());
         exchange.getResponseBody().flush();
     }

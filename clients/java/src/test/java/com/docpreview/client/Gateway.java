@@ -143,9 +143,15 @@ final class Gateway extends PreviewJobServiceGrpc.PreviewJobServiceImplBase impl
 
     /** An error as the gateway makes them. */
     static StatusRuntimeException error(Status.Code code, String reason, Message... details) {
+        return errorSaying("as the test says", code, reason, details);
+    }
+
+    /** An error with this sentence. */
+    static StatusRuntimeException errorSaying(
+            String sentence, Status.Code code, String reason, Message... details) {
         com.google.rpc.Status.Builder status = com.google.rpc.Status.newBuilder()
                 .setCode(code.value())
-                .setMessage("as the test says")
+                .setMessage(sentence)
                 .addDetails(Any.pack(ErrorInfo.newBuilder()
                         .setDomain("docpreview")
                         .setReason(reason)

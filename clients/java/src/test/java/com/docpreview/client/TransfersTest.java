@@ -1,138 +1,45 @@
 package com.docpreview.client;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertDoesNotThrow;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
-import static org.junit.jupiter.api.Assertions.assertInstanceOf;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.docpreview.client.DocPreviewException.FailedPrecondition;
+import com.docpreview.client.DocPreviewException.InternalError;
+import com.docpreview.client.DocPreviewException.InvalidRequest;
 import com.docpreview.client.DocPreviewException.PermissionDenied;
 import com.docpreview.client.DocPreviewException.Unavailable;
 import com.docpreview.v1.AbortUploadRequest;
 import com.docpreview.v1.CompleteUploadRequest;
-import com.docpreview.v1.CreatePreviewJobRequest;
 import com.docpreview.v1.CreateUploadRequest;
 import com.docpreview.v1.GetPreviewJobRequest;
 import com.docpreview.v1.Page;
-import com.docpreview.v1.PreviewJob;
 import com.docpreview.v1.PreviewJob.State;
+import com.docpreview.v1.PreviewJob;
 import com.docpreview.v1.PreviewResult;
-import com.docpreview.v1.Upload;
-import com.docpreview.v1.UploadPart;
-import com.docpreview.v1.UploadedObject;
-import com.docpreview.v1.WatchPreviewJobResponse;
-import com.google.protobuf.Message;
-import com.google.protobuf.Timestamp;
 import io.grpc.Status;
 import java.io.IOException;
 import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.attribute.FileTime;
 import java.security.MessageDigest;
 import java.time.Instant;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.List;
 import java.util.stream.IntStream;
 import java.util.stream.Stream;
-import org.junit.jupiter.api.AfterEach;
-import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.DisplayName;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
-import org.junit.jupiter.api.io.TempDir;
 
-/** Uploads, downloads and previews, against a gateway and a store on real sockets. */
+/** Uploads and downloads, against a gateway and a store on real sockets. */
 @Timeout(60)
-final class TransfersTest {
-    private static final long IN_AN_HOUR = 3600;
-    private static final UploadedObject UPLOADED =
-            UploadedObject.newBuilder().setObject("in/1.pdf").setContentLength(10).build();
-
-    @TempDir
-    Path folder;
-
-    private Gateway gateway;
-    private CloudStore store;
-    private DocPreviewClient client;
-
-    @BeforeEach
-    void open() throws IOException {
-        gateway = new Gateway();
-        store = new CloudStore();
-        client = DocPreviewClient.builder(gateway.target()).build();
-    }
-
-    @AfterEach
-    void close() throws InterruptedException {
-        client.close();
-        store.close();
-        gateway.close();
-    }
-
-    private Path file(String content) throws IOException {
-        return Files.writeString(folder.resolve("slides.PDF"), content);
-    }
-
-    private Path pages() {
-        return folder.resolve("pages");
-    }
-
-    /** An upload of ten bytes in parts of four. */
-    private Upload upload(String token, long expiresInSeconds) {
-        return upload(token, expiresInSeconds, 4);
-    }
-
-    /** An upload of ten bytes. */
-    private Upload upload(String token, long expiresInSeconds, int partLength) {
-        Upload.Builder upload = Upload.newBuilder()
-                .setUploadToken(token)
-                .setExpireTime(Timestamp.newBuilder().setSeconds(Instant.now().getEpochSecond() + expiresInSeconds));
-        for (int begin = 0; begin < 10; begin += partLength) {
-            int length = Math.min(partLength, 10 - begin);
-            upload.addParts(UploadPart.newBuilder()
-                    .setUrl(store.url("/part-" + begin))
-                    .setOffset(begin)
-                    .setLength(length)
-                    .putHeaders("host", "bucket.cos.example")
-                    .putHeaders("content-length", Integer.toString(length))
-                    .putHeaders("x-cos-signed", "yes"));
-        }
-        return upload.build();
-    }
-
-    /** A job whose pages have addresses in the store, under this prefix. */
-    private PreviewJob job(String id, int pages, String prefix) {
-        PreviewResult.Builder result = PreviewResult.newBuilder().setTotalPageCount(pages);
-        for (int number = 1; number <= pages; number++) {
-            Page.Builder page = Page.newBuilder().setPageNumber(number).setObject("../" + number + ".jpg");
-            if (prefix != null) {
-                page.setUrl(store.url(prefix + number));
-                store.objects.put(prefix + number, ("content of page " + number).getBytes(StandardCharsets.UTF_8));
-            }
-            result.addPages(page);
-        }
-        return PreviewJob.newBuilder()
-                .setBucket("b")
-                .setJobId(id)
-                .setState(State.STATE_SUCCESS)
-                .setResult(result)
-                .build();
-    }
-
-    private List<String> onDisk() throws IOException {
-        try (Stream<Path> files = Files.list(pages())) {
-            return files.map(file -> file.getFileName().toString()).sorted().toList();
-        }
-    }
-
-    private <M extends Message> List<M> requests(Class<M> type) {
-        return gateway.requests.stream().filter(type::isInstance).map(type::cast).toList();
-    }
-
+final class TransfersTest extends TransfersFixture {
     @Test
     @DisplayName("An upload puts each part with its headers, and completes with the ETags in order")
     void upload() throws Exception {
@@ -375,50 +282,75 @@ final class TransfersTest {
     }
 
     @Test
-    @DisplayName("preview uploads, creates with an id and a place of its own, watches to the end and downloads")
-    void preview() throws Exception {
-        PreviewJob done = job("d1", 2, "/a/");
-        PreviewJob submitted = PreviewJob.newBuilder().setJobId("d1").setState(State.STATE_SUBMITTED).build();
-        gateway.answers(upload("t", IN_AN_HOUR))
-                .answers(UPLOADED)
-                .answers(submitted)
-                .answers(WatchPreviewJobResponse.newBuilder().setJob(done).build());
-        List<State> states = new ArrayList<>();
-        CreatePreviewJobRequest request =
-                CreatePreviewJobRequest.newBuilder().setBucket("b").build();
-        TransferSettings settings = TransferSettings.defaults().withJobs(job -> states.add(job.getState()));
-        Preview preview = client.async().preview(file("0123456789"), request, pages(), settings).get();
-        assertEquals(done, preview.job());
-        assertEquals(2, preview.files().size());
-        assertEquals(List.of(State.STATE_SUBMITTED, State.STATE_SUCCESS), states);
-        CreatePreviewJobRequest created = requests(CreatePreviewJobRequest.class).get(0);
-        assertEquals("in/1.pdf", created.getInputObject());
-        assertEquals("out/${RequestToken}/page-${Number}.jpg", created.getOutput().getObject());
-        assertFalse(created.getRequestId().isEmpty());
-    }
-
-    @Test
-    @DisplayName("A preview of a spreadsheet has a folder for each sheet")
-    void spreadsheet() throws Exception {
-        gateway.answers(upload("t", IN_AN_HOUR))
-                .answers(UPLOADED.toBuilder().setObject("in/1.xlsx").build())
-                .answers(job("d1", 1, "/a/"));
-        client.preview(file("0123456789"), "b", pages());
-        assertEquals(
-                "out/${RequestToken}/sheet-${SheetID}/page-${Number}.jpg",
-                requests(CreatePreviewJobRequest.class).get(0).getOutput().getObject());
-    }
-
-    @Test
-    @DisplayName("A directory that cannot be written is told before anything is sent")
-    void directory() throws Exception {
+    @DisplayName("A file that changes while it is uploaded, in length or time, is aborted, also when that fails a part")
+    void changedMeanwhile() throws Exception {
         Path file = file("0123456789");
-        Path under = file.resolve("pages");
-        UncheckedIOException error =
-                assertThrows(UncheckedIOException.class, () -> client.preview(file, "b", under));
-        assertTrue(error.getMessage().contains("cannot write to the directory"), error.getMessage());
-        assertInstanceOf(IOException.class, error.getCause());
+        FileTime later = FileTime.from(Instant.now().plusSeconds(60));
+        for (Change change : List.<Change>of(
+                () -> Files.writeString(file, "0123456789 and more"),
+                () -> Files.setLastModifiedTime(file, later),
+                () -> {
+                    Files.writeString(file, "9876543210");
+                    store.refuses("/part-4", 400);
+                })) {
+            gateway.requests.clear();
+            gateway.answers(upload("t", IN_AN_HOUR));
+            Files.writeString(file, "0123456789");
+            Files.setLastModifiedTime(file, FileTime.from(Instant.EPOCH));
+            store.during("/part-4", () -> assertDoesNotThrow(change::make));
+            FailedPrecondition error = assertThrows(FailedPrecondition.class, () -> client.upload(file, "b"));
+            assertTrue(error.getMessage().contains(file + " has changed while it was uploaded"), error.getMessage());
+            assertEquals(1, requests(AbortUploadRequest.class).size());
+            assertEquals(List.of(), requests(CompleteUploadRequest.class));
+        }
+    }
+
+    /** What is done to a file. */
+    @FunctionalInterface
+    private interface Change {
+        void make() throws IOException;
+    }
+
+    @Test
+    @DisplayName("An empty file is refused before anything is sent")
+    void emptyFile() throws Exception {
+        Path file = file("");
+        InvalidRequest error = assertThrows(InvalidRequest.class, () -> client.upload(file, "b"));
+        assertEquals(file + " is empty", error.sentence());
+        assertEquals(Retry.NEVER, error.retry());
+        assertThrows(InvalidRequest.class, () -> client.preview(file, "b", pages()));
         assertEquals(List.of(), gateway.requests);
-        assertEquals(List.of(), Arrays.asList(store.asked.toArray()));
+    }
+
+    @Test
+    @DisplayName("A reply of another content type than the page's, or without content, is no page")
+    void notThePage() throws Exception {
+        PreviewJob job = typed(job("d1", 2, "/a/"), "image/jpeg");
+        store.types.put("/a/1", "IMAGE/jpeg; charset=binary");
+        store.types.put("/a/2", "text/html");
+        InternalError error = assertThrows(InternalError.class, () -> client.download(job, pages()));
+        assertTrue(error.getMessage().contains("such as a proxy, answered to page 2 of 2"), error.getMessage());
+        assertTrue(error.getMessage().contains("content type is text/html, not image/jpeg"), error.getMessage());
+        assertFalse(Files.exists(pages().resolve("page-0002.jpg")));
+        assertFalse(Files.exists(pages().resolve("page-0002.jpg.part")));
+        assertEquals(1, store.paths("GET").stream().filter("/a/2"::equals).count());
+
+        store.types.remove("/a/2");
+        byte[] page = store.objects.put("/a/2", new byte[0]);
+        error = assertThrows(InternalError.class, () -> client.download(job, pages()));
+        assertTrue(error.getMessage().contains("its body is empty"), error.getMessage());
+        store.refuses("/a/2", 204);
+        FailedPrecondition nothing = assertThrows(FailedPrecondition.class, () -> client.download(job, pages()));
+        assertTrue(nothing.getMessage().contains("HTTP 204"), nothing.getMessage());
+        assertFalse(Files.exists(pages().resolve("page-0002.jpg")));
+
+        store.objects.put("/a/2", page);
+        assertEquals("content of page 2", Files.readString(client.download(job, pages()).get(1)));
+    }
+
+    private static PreviewJob typed(PreviewJob job, String type) {
+        PreviewJob.Builder typed = job.toBuilder();
+        typed.getResultBuilder().getPagesBuilderList().forEach(page -> page.setContentType(type));
+        return typed.build();
     }
 }

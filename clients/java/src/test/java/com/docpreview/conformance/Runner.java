@@ -139,8 +139,10 @@ public final class Runner {
     }
 
     private void preview(DocPreviewClient client) throws IOException {
-        CreatePreviewJobRequest.Builder request =
-                CreatePreviewJobRequest.newBuilder().setBucket(text("bucket")).setInputObject(text("object"));
+        CreatePreviewJobRequest.Builder request = CreatePreviewJobRequest.newBuilder()
+                .setBucket(text("bucket"))
+                .setInputObject(text("object"))
+                .setRequestId(text("request_id"));
         if (!text("output_object").isEmpty()) {
             request.setOutput(ObjectLocation.newBuilder().setObject(text("output_object")));
         }

@@ -1,0 +1,262 @@
+package com.docpreview.client;
+
+import static org.junit.jupiter.api.Assertions.assertDoesNotThrow;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertInstanceOf;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.docpreview.client.DocPreviewException.DeadlineExceeded;
+import com.docpreview.client.DocPreviewException.FailedPrecondition;
+import com.docpreview.client.DocPreviewException.Interrupted;
+import com.docpreview.client.DocPreviewException.OutcomeUnknown;
+import com.docpreview.client.DocPreviewException.PermissionDenied;
+import com.docpreview.client.DocPreviewException.PreviewUnfinished;
+import com.docpreview.client.DocPreviewException.TransientError;
+import com.docpreview.client.DocPreviewException.Unavailable;
+import com.docpreview.v1.CreatePreviewJobRequest;
+import com.docpreview.v1.CreateUploadRequest;
+import com.docpreview.v1.PreviewJob.State;
+import com.docpreview.v1.PreviewJob;
+import com.docpreview.v1.WatchPreviewJobResponse;
+import io.grpc.Status;
+import io.grpc.StatusRuntimeException;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Set;
+import java.util.UUID;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ExecutionException;
+import org.junit.jupiter.api.DisplayName;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+
+/** Previews, against a gateway and a store on real sockets. */
+@Timeout(60)
+final class PreviewTest extends TransfersFixture {
+    @Test
+    @DisplayName("preview uploads, creates with an id and a place of its own, watches to the end and downloads")
+    void preview() throws Exception {
+        PreviewJob done = job("d1", 2, "/a/");
+        PreviewJob submitted = PreviewJob.newBuilder().setJobId("d1").setState(State.STATE_SUBMITTED).build();
+        gateway.answers(upload("t", IN_AN_HOUR))
+                .answers(UPLOADED)
+                .answers(submitted)
+                .answers(WatchPreviewJobResponse.newBuilder().setJob(done).build());
+        List<State> states = new ArrayList<>();
+        CreatePreviewJobRequest request =
+                CreatePreviewJobRequest.newBuilder().setBucket("b").build();
+        TransferSettings settings = TransferSettings.defaults().withJobs(job -> states.add(job.getState()));
+        Preview preview = client.async().preview(file("0123456789"), request, pages(), settings).get();
+        assertEquals(done, preview.job());
+        assertEquals(2, preview.files().size());
+        assertEquals(List.of(State.STATE_SUBMITTED, State.STATE_SUCCESS), states);
+        CreatePreviewJobRequest created = requests(CreatePreviewJobRequest.class).get(0);
+        assertEquals("in/1.pdf", created.getInputObject());
+        assertEquals("out/${RequestToken}/page-${Number}.jpg", created.getOutput().getObject());
+        assertFalse(created.getRequestId().isEmpty());
+    }
+
+    @Test
+    @DisplayName("A preview of a spreadsheet has a folder for each sheet")
+    void spreadsheet() throws Exception {
+        gateway.answers(upload("t", IN_AN_HOUR))
+                .answers(UPLOADED.toBuilder().setObject("in/1.xlsx").build())
+                .answers(job("d1", 1, "/a/"));
+        client.preview(file("0123456789"), "b", pages());
+        assertEquals(
+                "out/${RequestToken}/sheet-${SheetID}/page-${Number}.jpg",
+                requests(CreatePreviewJobRequest.class).get(0).getOutput().getObject());
+    }
+
+    @Test
+    @DisplayName("A directory that cannot be written is told before anything is sent")
+    void directory() throws Exception {
+        Path file = file("0123456789");
+        Path under = file.resolve("pages");
+        UncheckedIOException error =
+                assertThrows(UncheckedIOException.class, () -> client.preview(file, "b", under));
+        assertTrue(error.getMessage().contains("cannot write to the directory"), error.getMessage());
+        assertInstanceOf(IOException.class, error.getCause());
+        assertEquals(List.of(), gateway.requests);
+        assertEquals(List.of(), Arrays.asList(store.asked.toArray()));
+    }
+
+    private static final CreatePreviewJobRequest REQUEST =
+            CreatePreviewJobRequest.newBuilder().setBucket("b").build();
+    private static final PreviewJob SUBMITTED =
+            PreviewJob.newBuilder().setJobId("d1").setState(State.STATE_SUBMITTED).build();
+    private static final String ID = "11111111-2222-4333-8444-555555555555";
+    private static final StatusRuntimeException EXISTS = Gateway.errorSaying(
+            "the upload is not complete: an object of this key exists already, and must not be replaced",
+            Status.Code.FAILED_PRECONDITION,
+            "UPLOAD_INCOMPLETE");
+
+    /** A gateway that has brought the file and made the job. */
+    private void created() {
+        gateway.answers(upload("t", IN_AN_HOUR)).answers(UPLOADED).answers(SUBMITTED);
+    }
+
+    /** What a preview ends with whose job was made. */
+    private PreviewUnfinished unfinished(TransferSettings settings, Class<? extends RuntimeException> cause)
+            throws IOException {
+        Path file = file("0123456789");
+        PreviewUnfinished error = assertThrows(
+                PreviewUnfinished.class, () -> client.preview(file, REQUEST, pages(), settings));
+        assertInstanceOf(cause, error.getCause());
+        assertEquals("d1", error.job().getJobId());
+        assertEquals(Retry.NEVER, error.retry());
+        assertEquals(Status.Code.UNKNOWN, error.code());
+        assertFalse(TransientError.class.isInstance(error));
+        assertEquals(
+                "job d1 was made and its pages are not all here: " + error.getCause().getMessage()
+                        + "; go on with download: waitFor, then download",
+                error.sentence());
+        assertEquals(1, requests(CreatePreviewJobRequest.class).size());
+        return error;
+    }
+
+    @Test
+    @DisplayName("A preview whose deadline passes when its job is made tells the job as seen last, and not to repeat it")
+    void deadline() throws Exception {
+        created();
+        gateway.hangs(WatchPreviewJobResponse.newBuilder()
+                .setJob(SUBMITTED.toBuilder().setState(State.STATE_RUNNING))
+                .build());
+        PreviewUnfinished error = unfinished(
+                TransferSettings.defaults().withTimeout(Duration.ofSeconds(2)), DeadlineExceeded.class);
+        assertEquals(State.STATE_RUNNING, error.job().getState());
+    }
+
+    @Test
+    @DisplayName("A preview whose watch, page, directory or receiver fails when its job is made is unfinished")
+    void unfinished() throws Exception {
+        TransferSettings defaults = TransferSettings.defaults();
+        PreviewJob done = job("d1", 2, "/a/");
+        created();
+        gateway.breaks(Gateway.error(Status.Code.PERMISSION_DENIED, "NOT_PERMITTED"));
+        PreviewUnfinished error = unfinished(defaults, PermissionDenied.class);
+        assertEquals("0123", error.requestId());
+
+        gateway.requests.clear();
+        created();
+        gateway.answers(WatchPreviewJobResponse.newBuilder().setJob(done).build());
+        store.refuses("/a/2", 503, 503, 503, 503);
+        error = unfinished(defaults, Unavailable.class);
+        assertEquals(done, error.job());
+
+        gateway.requests.clear();
+        created();
+        gateway.answers(WatchPreviewJobResponse.newBuilder().setJob(done).build());
+        Files.createDirectories(pages().resolve("page-0002.jpg").resolve("in the way"));
+        error = unfinished(defaults, UncheckedIOException.class);
+        assertEquals(done, error.job());
+
+        gateway.requests.clear();
+        created();
+        unfinished(
+                defaults.withJobs(job -> {
+                    throw new IllegalStateException("as the test says");
+                }),
+                IllegalStateException.class);
+    }
+
+    @Test
+    @DisplayName("A preview that is interrupted when its job is made tells the job, and leaves the thread interrupted")
+    void interrupted() throws Exception {
+        created();
+        gateway.hangs();
+        Thread caller = Thread.currentThread();
+        unfinished(TransferSettings.defaults().withJobs(job -> caller.interrupt()), Interrupted.class);
+        assertTrue(Thread.interrupted());
+    }
+
+    @Test
+    @DisplayName("The future of a preview fails with the job that was made")
+    void futureUnfinished() throws Exception {
+        created();
+        gateway.breaks(Gateway.error(Status.Code.NOT_FOUND, "JOB_NOT_FOUND"));
+        CompletableFuture<Preview> future =
+                client.async().preview(file("0123456789"), REQUEST, pages(), TransferSettings.defaults());
+        ExecutionException failed = assertThrows(ExecutionException.class, future::get);
+        assertEquals("d1", assertInstanceOf(PreviewUnfinished.class, failed.getCause()).job().getJobId());
+    }
+
+    @Test
+    @DisplayName("The key of a preview's input has the id of its create, also the one that the client makes")
+    void keyOfId() throws Exception {
+        for (String given : List.of("", ID)) {
+            gateway.requests.clear();
+            gateway.answers(upload("t", IN_AN_HOUR)).answers(UPLOADED).answers(job("d1", 1, "/a/"));
+            CreatePreviewJobRequest request = REQUEST.toBuilder().setRequestId(given).build();
+            client.preview(file("0123456789"), request, pages(), TransferSettings.defaults());
+            String id = requests(CreatePreviewJobRequest.class).get(0).getRequestId();
+            assertEquals(id, given.isEmpty() ? UUID.fromString(id).toString() : given);
+            assertEquals("in/" + id + ".pdf", requests(CreateUploadRequest.class).get(0).getObject());
+        }
+    }
+
+    @Test
+    @DisplayName("A preview that is repeated with its id goes on with the object that is there, and makes the same create")
+    void repeated() throws Exception {
+        PreviewJob done = job("d1", 1, "/a/");
+        CreatePreviewJobRequest request = REQUEST.toBuilder().setRequestId(ID).build();
+        Path file = file("0123456789");
+        gateway.answers(upload("t", IN_AN_HOUR)).breaks(EXISTS).answers(done);
+        assertEquals(done, client.preview(file, request, pages(), TransferSettings.defaults()).job());
+        gateway.breaks(EXISTS).answers(done);
+        assertEquals(done, client.preview(file, request, pages(), TransferSettings.defaults()).job());
+        List<CreatePreviewJobRequest> creates = requests(CreatePreviewJobRequest.class);
+        assertEquals("in/" + ID + ".pdf", creates.get(0).getInputObject());
+        assertEquals(2, creates.size());
+        assertEquals(1, Set.copyOf(creates).size());
+    }
+
+    @Test
+    @DisplayName("A preview's own key that is taken, or a content that is not whole, stays an error, and no job is made")
+    void uploadRefused() throws Exception {
+        Path file = file("0123456789");
+        CreatePreviewJobRequest own = REQUEST.toBuilder().setInputObject("in/mine.pdf").build();
+        gateway.breaks(EXISTS);
+        assertThrows(
+                FailedPrecondition.class, () -> client.preview(file, own, pages(), TransferSettings.defaults()));
+        assertEquals("in/mine.pdf", requests(CreateUploadRequest.class).get(0).getObject());
+        gateway.answers(upload("t", IN_AN_HOUR))
+                .breaks(Gateway.error(Status.Code.FAILED_PRECONDITION, "UPLOAD_INCOMPLETE"));
+        assertThrows(FailedPrecondition.class, () -> client.preview(file, "b", pages()));
+        assertEquals(List.of(), requests(CreatePreviewJobRequest.class));
+    }
+
+    @Test
+    @DisplayName("A preview whose create is lost tells the id to repeat it with, also where creates are made once")
+    void outcomeUnknown() throws Exception {
+        gateway.answers(upload("t", IN_AN_HOUR)).answers(UPLOADED).breaks(Status.UNAVAILABLE.asException());
+        Path file = file("0123456789");
+        try (DocPreviewClient careful = DocPreviewClient.builder(gateway.target()).repeatCreates(false).build()) {
+            OutcomeUnknown error = assertThrows(OutcomeUnknown.class, () -> careful.preview(file, "b", pages()));
+            assertEquals("in/" + error.createId() + ".pdf", requests(CreateUploadRequest.class).get(0).getObject());
+        }
+    }
+
+    @Test
+    @DisplayName("Pages of another job are gone as soon as the new job is made, also when that one fails")
+    void stalePages() throws Exception {
+        client.download(job("d0", 2, "/a/"), pages());
+        created();
+        PreviewJob failed = SUBMITTED.toBuilder().setState(State.STATE_FAILED).build();
+        gateway.answers(WatchPreviewJobResponse.newBuilder().setJob(failed).build());
+        List<List<String>> seen = new ArrayList<>();
+        TransferSettings settings =
+                TransferSettings.defaults().withJobs(job -> seen.add(assertDoesNotThrow(this::onDisk)));
+        Preview preview = client.preview(file("0123456789"), REQUEST, pages(), settings);
+        assertEquals(failed, preview.job());
+        assertEquals(List.of(List.of(Manifest.NAME), List.of(Manifest.NAME)), seen);
+    }
+}
