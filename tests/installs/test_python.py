@@ -141,17 +141,21 @@ def lines(readme: str) -> list[str]:
 
 
 async def run_readme(environment: Environment, folder: Path) -> None:
-    """The README's programs, beside a document: one brings its pages home, the other prints their addresses."""
+    """The README's programs, beside a document: two bring its pages home, the third prints their addresses."""
     _put_document(folder)
     async with Emulator() as emulator, World(emulator, {}) as world:
         await world.prepare("upload", {"document": DOCUMENT.name, "as": "a.pdf"})
         ours = {"dns:///docpreview:50051": world.target, "docs-1250000000": BUCKET, "a.pptx": "a.pdf"}
-        blocking, asynchronous = (_with(ours, text) for text in PROGRAMS)
-        printed = await asyncio.to_thread(environment.run, "python", "-W", "error", "-c", blocking, cwd=folder)
-        assert str(PAGES) in printed
+        programs = [_with(ours, text) for text in PROGRAMS]
+        printed = [await asyncio.to_thread(environment.run, "python", "-W", "error", "-c", programs[0], cwd=folder)]
         assert pages(folder / "pages") == PAGES
-        printed = await asyncio.to_thread(environment.run, "python", "-W", "error", "-c", asynchronous, cwd=folder)
-        assert printed.count("q-signature=") == len(PAGES)
+        for program in programs[1:]:
+            printed += [await asyncio.to_thread(environment.run, "python", "-W", "error", "-c", program, cwd=folder)]
+        brought, optioned, told = printed
+        assert str(PAGES) in brought
+        assert "3 pages in pages" in optioned
+        assert [path.suffix for path in sorted((folder / "pages").glob("page-*"))] == [".png"] * 3
+        assert told.count("q-signature=") == len(PAGES)
 
 
 def _put_document(folder: Path) -> None:
