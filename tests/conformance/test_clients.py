@@ -82,6 +82,8 @@ async def test_every_client_sees_the_same_jobs_and_errors_in_a_scenario(
                 for change in step.get("meanwhile", ()):
                     await world.disturb(change)
                 answer = await asyncio.wait_for(work, request["timeout_ms"] / 1000 + PATIENCE)
+                if answer.get("busy"):
+                    print(f"\n{language.name}: {answer['busy']}")  # noqa: T201 - the figures
                 _compare(answer, step["expect"], job_id)
                 job_id = answer["jobs"][0]["job_id"] if answer["jobs"] else job_id
             await runner.end()
