@@ -30,9 +30,9 @@ def refuse_in_child() -> None:
     """Raises RuntimeError in a process that was forked while a client was open."""
     if _forked_with:
         raise RuntimeError(
-            "This process was forked while a client was in use, which gRPC does not survive. Make the client in each "
-            "worker (Celery: worker_process_init, gunicorn: post_fork), or use it there only: a client connects with "
-            "its first call. Or close it before the fork."
+            "This process was forked while a client of its parent was in use. gRPC does not survive that, so a new "
+            "client does not work here either. Close every client before the fork, or make the first call only in "
+            "the workers (Celery: worker_process_init, gunicorn: post_fork): a client connects with its first call."
         )
 
 
