@@ -77,11 +77,11 @@ _BY_REASON: Final = {
     "DEADLINE_EXCEEDED": "Try again, with a longer --timeout if necessary.",
 }
 _BY_KIND: Final[tuple[tuple[type[errors.DocPreviewError], str], ...]] = (
-    (errors.InvalidRequest, "Change the request."),
+    (errors.InvalidRequest, "Change what the message names."),
     (errors.NotFound, "Check bucket, id and name. The cloud keeps the records of jobs for a month."),
     (errors.Unauthenticated, _BY_REASON["UNAUTHENTICATED"]),
     (errors.PermissionDenied, "Ask the operators of the gateway for the permission, or check the bucket's name."),
-    (errors.FailedPrecondition, "Put the bucket or the cloud account in order, then try again."),
+    (errors.FailedPrecondition, "Put in order what the message names, then try again."),
     (errors.BudgetExhausted, _BY_REASON["PAGE_BUDGET_EXHAUSTED"]),
     (errors.Throttled, _LATER),
     (errors.Unavailable, _LATER),
