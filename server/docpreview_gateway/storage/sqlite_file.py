@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import sqlite3
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 BUSY_SECONDS = 2.0
+BUSY_PAUSE = 0.02
 SCHEMA_VERSION = 1
 """Schema version of every file that the gateway makes."""
 
@@ -77,7 +79,7 @@ class SqliteFile:
         make_private(self._path)
         connection = sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
+            _write_ahead(connection)
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             self._refuse_newer(connection)
             connection.executescript(f"{self._tables}PRAGMA user_version = {SCHEMA_VERSION};")
@@ -90,6 +92,24 @@ class SqliteFile:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > SCHEMA_VERSION:
             raise self._error(f"{self._path}: made by a newer version of the gateway")
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Have the file written ahead. Of several processes that make it at once one does, and the others wait for it.
+
+    SQLite itself does not wait there: two that both want to change the mode would wait for each other.
+    """
+    give_up = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() > give_up:
+                raise
+            time.sleep(BUSY_PAUSE)
+        else:
+            return
 
 
 def _in_transaction(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], Result]) -> Result:

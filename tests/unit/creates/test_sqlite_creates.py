@@ -111,9 +111,10 @@ async def test_records_pages_and_leases_survive_a_restart(path: Path) -> None:
         assert await store.count("a", TODAY) == PageCount(Pages(0, 15), Pages(0, 15))
 
 
-async def test_workers_that_start_at_once_make_one_store(path: Path) -> None:
-    """Of a supervisor, all of them open the file that is not there yet."""
-    stores = [SqliteCreates(path, KEYS) for _ in range(8)]
+@pytest.mark.parametrize("number", range(40))
+async def test_workers_that_start_at_once_make_one_store(tmp_path: Path, number: int) -> None:
+    """Of a supervisor, all of them open the file that is not there yet. One time of fifteen two met in SQLite."""
+    stores = [SqliteCreates(tmp_path / f"{number}.db", KEYS) for _ in range(8)]
     await asyncio.gather(*(store.__aenter__() for store in stores))
     states = await asyncio.gather(*(store.state() for store in stores))
     assert len({state.generation for state in states}) == 1
