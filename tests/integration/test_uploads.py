@@ -191,16 +191,16 @@ async def test_an_object_that_exists_is_not_replaced(world: Uploading) -> None:
     upload = await world.begin(b"theirs", "in/fixed.pdf")
     assert await world.put(upload.parts[0], b"theirs") == (409, "FileAlreadyExists")
     _, reason, told = await refused(world.complete(upload, [f'"{md5(b"theirs").hex()}"']))
-    assert reason == "UPLOAD_INCOMPLETE"
+    assert reason == "OBJECT_EXISTS"
     assert "an object of this key exists already" in told
     data = os.urandom(PART + 1)
     code, reason, told = await refused(world.begin(data, "in/fixed.pdf"))
-    assert (code, reason) == ("FAILED_PRECONDITION", "UPLOAD_INCOMPLETE")
+    assert (code, reason) == ("ALREADY_EXISTS", "OBJECT_EXISTS")
     assert "${UploadId}" in told
     late = await world.begin(data, "in/late.pdf")
     etags = await world.put_all(late, data)
     world.emulator.put_object(BUCKET, REGION, "in/late.pdf", b"theirs")
-    assert (await refused(world.complete(late, etags)))[1] == "UPLOAD_INCOMPLETE"
+    assert (await refused(world.complete(late, etags)))[1] == "OBJECT_EXISTS"
     assert world.emulator.get_object(BUCKET, REGION, "in/late.pdf") == b"theirs"
 
 

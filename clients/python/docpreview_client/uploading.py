@@ -37,8 +37,6 @@ _LARGEST_WITH_MD5: Final = 16 * 1024 * 1024
 _ABORT_WITHIN: Final = 5.0
 _BEGINNINGS: Final = 2
 _UUID: Final = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-# The gateway's words; the reason alone has other meanings, too.
-_EXISTS: Final = "an object of this key exists already"
 
 
 class Document:
@@ -147,8 +145,8 @@ async def brought(upload: Callable[[str], Awaitable[UploadedObject]], file: File
     key = default_object(name_of(file), stem=request_id)
     try:
         return (await upload(key)).object
-    except errors.FailedPrecondition as error:
-        if error.reason != "UPLOAD_INCOMPLETE" or _EXISTS not in error.message:
+    except errors.InvalidRequest as error:
+        if error.reason != "OBJECT_EXISTS":
             raise
         return key
 

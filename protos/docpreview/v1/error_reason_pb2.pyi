@@ -209,9 +209,11 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     ERROR_REASON_UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 56
     """NOT_FOUND. There is no such upload (any more): it was aborted, or the cloud has deleted its parts. Begin a new one."""
     ERROR_REASON_UPLOAD_INCOMPLETE: _ErrorReason.ValueType  # 57
-    """FAILED_PRECONDITION. Not all parts of the upload were put, the object is not what CreateUpload announced, or another
-    object of this key exists already and must not be replaced: have `${UploadId}` in the key. The message says which.
+    """FAILED_PRECONDITION. Not all parts of the upload were put, or the object is not what CreateUpload announced. The
+    message says which.
     """
+    ERROR_REASON_OBJECT_EXISTS: _ErrorReason.ValueType  # 58
+    """ALREADY_EXISTS. Another object of the upload's key exists, and must not be replaced: have `${UploadId}` in the key."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. The `reason` of `google.rpc.ErrorInfo` is the name of a value without `ERROR_REASON_`, its `domain`
@@ -371,9 +373,11 @@ ERROR_REASON_INPUT_ENCRYPTED: ErrorReason.ValueType  # 55
 ERROR_REASON_UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 56
 """NOT_FOUND. There is no such upload (any more): it was aborted, or the cloud has deleted its parts. Begin a new one."""
 ERROR_REASON_UPLOAD_INCOMPLETE: ErrorReason.ValueType  # 57
-"""FAILED_PRECONDITION. Not all parts of the upload were put, the object is not what CreateUpload announced, or another
-object of this key exists already and must not be replaced: have `${UploadId}` in the key. The message says which.
+"""FAILED_PRECONDITION. Not all parts of the upload were put, or the object is not what CreateUpload announced. The
+message says which.
 """
+ERROR_REASON_OBJECT_EXISTS: ErrorReason.ValueType  # 58
+"""ALREADY_EXISTS. Another object of the upload's key exists, and must not be replaced: have `${UploadId}` in the key."""
 Global___ErrorReason: typing_extensions.TypeAlias = ErrorReason
 
 RETRY_FIELD_NUMBER: builtins.int

@@ -118,14 +118,16 @@ class UploadServiceStub(typing.Generic[_UploadServiceCreateUploadType, _UploadSe
     is begun in the cloud, which keeps its parts until it is completed or aborted.
 
     PERMISSION_DENIED when the policy does not let the caller upload this object, so many bytes or this type of content.
+    ALREADY_EXISTS with reason ERROR_REASON_OBJECT_EXISTS, of a large content, when the key has an object that must not be
+    replaced.
     """
 
     CompleteUpload: _UploadServiceCompleteUploadType
     """Makes the object from the parts that were put, and checks that it is what CreateUpload announced. It can be repeated.
 
-    FAILED_PRECONDITION with reason ERROR_REASON_UPLOAD_INCOMPLETE: a part is missing, the object is not what was
-    announced, or another object of this key exists already. NOT_FOUND with reason ERROR_REASON_UPLOAD_NOT_FOUND: the
-    upload was aborted.
+    FAILED_PRECONDITION with reason ERROR_REASON_UPLOAD_INCOMPLETE: a part is missing, or the object is not what was
+    announced. ALREADY_EXISTS with reason ERROR_REASON_OBJECT_EXISTS: the key has another object, which must not be
+    replaced. NOT_FOUND with reason ERROR_REASON_UPLOAD_NOT_FOUND: the upload was aborted.
     """
 
     AbortUpload: _UploadServiceAbortUploadType
@@ -166,6 +168,8 @@ class UploadServiceServicer(metaclass=abc.ABCMeta):
         is begun in the cloud, which keeps its parts until it is completed or aborted.
 
         PERMISSION_DENIED when the policy does not let the caller upload this object, so many bytes or this type of content.
+        ALREADY_EXISTS with reason ERROR_REASON_OBJECT_EXISTS, of a large content, when the key has an object that must not be
+        replaced.
         """
 
     @abc.abstractmethod
@@ -176,9 +180,9 @@ class UploadServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[docpreview.v1.upload_service_pb2.UploadedObject, collections.abc.Awaitable[docpreview.v1.upload_service_pb2.UploadedObject]]:
         """Makes the object from the parts that were put, and checks that it is what CreateUpload announced. It can be repeated.
 
-        FAILED_PRECONDITION with reason ERROR_REASON_UPLOAD_INCOMPLETE: a part is missing, the object is not what was
-        announced, or another object of this key exists already. NOT_FOUND with reason ERROR_REASON_UPLOAD_NOT_FOUND: the
-        upload was aborted.
+        FAILED_PRECONDITION with reason ERROR_REASON_UPLOAD_INCOMPLETE: a part is missing, or the object is not what was
+        announced. ALREADY_EXISTS with reason ERROR_REASON_OBJECT_EXISTS: the key has another object, which must not be
+        replaced. NOT_FOUND with reason ERROR_REASON_UPLOAD_NOT_FOUND: the upload was aborted.
         """
 
     @abc.abstractmethod

@@ -256,4 +256,5 @@ def _incomplete(why: str) -> GatewayError:
 
 
 def _exists() -> GatewayError:
-    return _incomplete("an object of this key exists already, and must not be replaced; have ${UploadId} in the key")
+    message = "an object of this key exists already, and must not be replaced; have ${UploadId} in the key"
+    return GatewayError(reasons.ERROR_REASON_OBJECT_EXISTS, message)

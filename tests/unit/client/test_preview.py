@@ -312,9 +312,7 @@ def test_repeating_the_command_with_its_request_id_gets_the_same_job(
     """The document that an earlier attempt has brought is not brought again."""
     request_id = "7d3f9b7e-6d0c-4a51-9f0e-2f4c8f6f2a10"
     assert preview(str(slides), "--request-id", request_id).exit_code == 0
-    details = failure(grpc.StatusCode.FAILED_PRECONDITION, "UPLOAD_INCOMPLETE").details
-    exists = "the upload is not complete: an object of this key exists already, and must not be replaced"
-    gateway.will("CompleteUpload", Failure(grpc.StatusCode.FAILED_PRECONDITION, exists, details))
+    gateway.will("CompleteUpload", failure(grpc.StatusCode.ALREADY_EXISTS, "OBJECT_EXISTS"))
     gateway.will("AbortUpload", AbortUploadResponse())
     assert preview(str(slides), "--request-id", request_id).exit_code == 0
     assert {asked.object for asked in gateway.asked("CreateUpload")} == {f"in/{request_id}.pptx"}

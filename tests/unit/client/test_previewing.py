@@ -31,11 +31,7 @@ from .fake_storage import FakeStorage
 from .samples import BUCKET, JOB_ID, failed, failure, job, succeeded
 
 REQUEST_ID = "7d3f9b7e-6d0c-4a51-9f0e-2f4c8f6f2a10"
-EXISTS = Failure(
-    grpc.StatusCode.FAILED_PRECONDITION,
-    "the upload is not complete: an object of this key exists already, and must not be replaced",
-    failure(grpc.StatusCode.FAILED_PRECONDITION, "UPLOAD_INCOMPLETE").details,
-)
+EXISTS = failure(grpc.StatusCode.ALREADY_EXISTS, "OBJECT_EXISTS")
 
 
 @pytest.fixture
@@ -173,7 +169,7 @@ async def test_a_key_of_the_callers_own_that_exists_is_refused(
     gateway: FakeGateway, client: DocPreviewClient, slides: Path, tmp_path: Path
 ) -> None:
     gateway.will("CompleteUpload", EXISTS)
-    with pytest.raises(FailedPrecondition):
+    with pytest.raises(InvalidRequest):
         await client.preview(slides, tmp_path / "out", bucket=BUCKET, object="in/a.pptx", request_id=REQUEST_ID)
     assert gateway.asked("CreatePreviewJob") == []
 

@@ -243,11 +243,14 @@ async def test_an_object_that_is_not_what_was_announced_is_incomplete(office: Of
 async def test_an_object_of_another_upload_is_told_as_what_is_in_the_way(office: Office) -> None:
     """Where it must not be replaced; elsewhere the content is still to be put."""
     office.objects.found = ObjectFacts(7, '"e"', 5, "0" * 32)
-    for caller, message in ((shop(), "exists already"), (shop(overwrite=True), "PUT it")):
+    for caller, message, reason in (
+        (shop(), "exists already", r.ERROR_REASON_OBJECT_EXISTS),
+        (shop(overwrite=True), "PUT it", r.ERROR_REASON_UPLOAD_INCOMPLETE),
+    ):
         upload = await begin(office, caller, object="in/shop/a.pdf")
         with pytest.raises(GatewayError, match=message) as caught:
             await complete(office, upload, caller=caller)
-        assert caught.value.reason == r.ERROR_REASON_UPLOAD_INCOMPLETE
+        assert caught.value.reason == reason
 
 
 async def test_a_checksum_that_the_cloud_does_not_tell_is_not_compared(office: Office) -> None:
@@ -275,14 +278,14 @@ async def test_an_upload_that_is_gone_was_completed_if_its_object_is_there(offic
         ("InvalidPart", 400, r.ERROR_REASON_UPLOAD_INCOMPLETE),
         ("InvalidPartOrder", 400, r.ERROR_REASON_UPLOAD_INCOMPLETE),
         ("EntityTooSmall", 400, r.ERROR_REASON_UPLOAD_INCOMPLETE),
-        ("FileAlreadyExists", 409, r.ERROR_REASON_UPLOAD_INCOMPLETE),
+        ("FileAlreadyExists", 409, r.ERROR_REASON_OBJECT_EXISTS),
         ("Strange", 400, r.ERROR_REASON_UPSTREAM_UNMAPPED),
     ],
 )
 async def test_each_refusal_of_a_completion_has_its_reason(
     office: Office, code: str, status: int, reason: ErrorReason.ValueType
 ) -> None:
-    """Whatever the caller can mend is UPLOAD_INCOMPLETE."""
+    """Parts that are not those of the upload are UPLOAD_INCOMPLETE."""
     upload = await begin(office, content_length=PART_BYTES + 1)
     office.objects.failures["complete"] = refusal(code, status)
     assert await reason_of(complete(office, upload, ["1", "2"])) == reason
@@ -293,7 +296,7 @@ async def test_an_upload_is_not_begun_where_an_object_is(office: Office) -> None
     office.objects.failures["initiate"] = refusal("FileAlreadyExists", 409)
     with pytest.raises(GatewayError, match="in the key") as caught:
         await begin(office, content_length=PART_BYTES + 1)
-    assert caught.value.reason == r.ERROR_REASON_UPLOAD_INCOMPLETE
+    assert caught.value.reason == r.ERROR_REASON_OBJECT_EXISTS
 
 
 async def test_a_completion_names_as_many_etags_as_there_are_parts(office: Office) -> None:

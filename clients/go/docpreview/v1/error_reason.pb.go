@@ -222,9 +222,11 @@ const (
 	ErrorReason_ERROR_REASON_INPUT_ENCRYPTED ErrorReason = 55
 	// NOT_FOUND. There is no such upload (any more): it was aborted, or the cloud has deleted its parts. Begin a new one.
 	ErrorReason_ERROR_REASON_UPLOAD_NOT_FOUND ErrorReason = 56
-	// FAILED_PRECONDITION. Not all parts of the upload were put, the object is not what CreateUpload announced, or another
-	// object of this key exists already and must not be replaced: have `${UploadId}` in the key. The message says which.
+	// FAILED_PRECONDITION. Not all parts of the upload were put, or the object is not what CreateUpload announced. The
+	// message says which.
 	ErrorReason_ERROR_REASON_UPLOAD_INCOMPLETE ErrorReason = 57
+	// ALREADY_EXISTS. Another object of the upload's key exists, and must not be replaced: have `${UploadId}` in the key.
+	ErrorReason_ERROR_REASON_OBJECT_EXISTS ErrorReason = 58
 )
 
 // Enum value maps for ErrorReason.
@@ -288,6 +290,7 @@ var (
 		55: "ERROR_REASON_INPUT_ENCRYPTED",
 		56: "ERROR_REASON_UPLOAD_NOT_FOUND",
 		57: "ERROR_REASON_UPLOAD_INCOMPLETE",
+		58: "ERROR_REASON_OBJECT_EXISTS",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":               0,
@@ -348,6 +351,7 @@ var (
 		"ERROR_REASON_INPUT_ENCRYPTED":           55,
 		"ERROR_REASON_UPLOAD_NOT_FOUND":          56,
 		"ERROR_REASON_UPLOAD_INCOMPLETE":         57,
+		"ERROR_REASON_OBJECT_EXISTS":             58,
 	}
 )
 
@@ -406,7 +410,7 @@ const file_docpreview_v1_error_reason_proto_rawDesc = "" +
 	"\x11RETRY_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vRETRY_NEVER\x10\x01\x12\r\n" +
 	"\tRETRY_NOW\x10\x02\x12\x0f\n" +
-	"\vRETRY_LATER\x10\x03*\xc1\x13\n" +
+	"\vRETRY_LATER\x10\x03*\xe7\x13\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12&\n" +
 	"\x1cERROR_REASON_INVALID_REQUEST\x10\x01\x1a\x04\x88\xb5\x18\x01\x12(\n" +
@@ -466,7 +470,8 @@ const file_docpreview_v1_error_reason_proto_rawDesc = "" +
 	"\"ERROR_REASON_INPUT_FORMAT_MISMATCH\x106\x1a\x04\x88\xb5\x18\x01\x12&\n" +
 	"\x1cERROR_REASON_INPUT_ENCRYPTED\x107\x1a\x04\x88\xb5\x18\x01\x12'\n" +
 	"\x1dERROR_REASON_UPLOAD_NOT_FOUND\x108\x1a\x04\x88\xb5\x18\x01\x12(\n" +
-	"\x1eERROR_REASON_UPLOAD_INCOMPLETE\x109\x1a\x04\x88\xb5\x18\x01:O\n" +
+	"\x1eERROR_REASON_UPLOAD_INCOMPLETE\x109\x1a\x04\x88\xb5\x18\x01\x12$\n" +
+	"\x1aERROR_REASON_OBJECT_EXISTS\x10:\x1a\x04\x88\xb5\x18\x01:O\n" +
 	"\x05retry\x12!.google.protobuf.EnumValueOptions\x18ц\x03 \x01(\x0e2\x14.docpreview.v1.RetryR\x05retryBu\n" +
 	"\x11com.docpreview.v1P\x01ZNgithub.com/docpreview/docpreview-gateway/clients/go/docpreview/v1;docpreviewv1\xaa\x02\rDocpreview.V1b\x06proto3"
 

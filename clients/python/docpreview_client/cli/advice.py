@@ -34,8 +34,8 @@ _BY_REASON: Final = {
     "INPUT_FORMAT_MISMATCH": "Give the document the suffix of what it is, or name that with --source-format.",
     "INPUT_ENCRYPTED": "The document needs its password: --password-file, or --password - to be asked for it.",
     "UPLOAD_NOT_FOUND": "Upload the document again.",
-    "UPLOAD_INCOMPLETE": "Upload the document again, and do not change it meanwhile; where an object of the "
-    "key exists, under another key.",
+    "UPLOAD_INCOMPLETE": "Upload the document again, and do not change it meanwhile.",
+    "OBJECT_EXISTS": "Upload the document under another key.",
     "UPSTREAM_INVALID_ARGUMENT": "Change what the message names: the cloud does not take it.",
     "UPSTREAM_ACCESS_DENIED": f"{_OPERATORS}its cloud key lacks the right for this bucket.",
     "UPSTREAM_UNMAPPED": f"{_OPERATORS}the cloud refused for a reason that the gateway does not know.",

@@ -61,6 +61,7 @@ impl ErrorReason {
             Self::InputEncrypted => Retry::Never,
             Self::UploadNotFound => Retry::Never,
             Self::UploadIncomplete => Retry::Never,
+            Self::ObjectExists => Retry::Never,
         }
     }
 }

@@ -179,9 +179,11 @@ pub enum ErrorReason {
     InputEncrypted = 55,
     /// NOT_FOUND. There is no such upload (any more): it was aborted, or the cloud has deleted its parts. Begin a new one.
     UploadNotFound = 56,
-    /// FAILED_PRECONDITION. Not all parts of the upload were put, the object is not what CreateUpload announced, or another
-    /// object of this key exists already and must not be replaced: have `${UploadId}` in the key. The message says which.
+    /// FAILED_PRECONDITION. Not all parts of the upload were put, or the object is not what CreateUpload announced. The
+    /// message says which.
     UploadIncomplete = 57,
+    /// ALREADY_EXISTS. Another object of the upload's key exists, and must not be replaced: have `${UploadId}` in the key.
+    ObjectExists = 58,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -248,6 +250,7 @@ impl ErrorReason {
             Self::InputEncrypted => "ERROR_REASON_INPUT_ENCRYPTED",
             Self::UploadNotFound => "ERROR_REASON_UPLOAD_NOT_FOUND",
             Self::UploadIncomplete => "ERROR_REASON_UPLOAD_INCOMPLETE",
+            Self::ObjectExists => "ERROR_REASON_OBJECT_EXISTS",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -315,6 +318,7 @@ impl ErrorReason {
             "ERROR_REASON_INPUT_ENCRYPTED" => Some(Self::InputEncrypted),
             "ERROR_REASON_UPLOAD_NOT_FOUND" => Some(Self::UploadNotFound),
             "ERROR_REASON_UPLOAD_INCOMPLETE" => Some(Self::UploadIncomplete),
+            "ERROR_REASON_OBJECT_EXISTS" => Some(Self::ObjectExists),
             _ => None,
         }
     }
@@ -2601,6 +2605,8 @@ pub mod upload_service_client {
         /// is begun in the cloud, which keeps its parts until it is completed or aborted.
         ///
         /// PERMISSION_DENIED when the policy does not let the caller upload this object, so many bytes or this type of content.
+        /// ALREADY_EXISTS with reason ERROR_REASON_OBJECT_EXISTS, of a large content, when the key has an object that must not be
+        /// replaced.
         pub async fn create_upload(
             &mut self,
             request: impl tonic::IntoRequest<super::CreateUploadRequest>,
@@ -2624,9 +2630,9 @@ pub mod upload_service_client {
         }
         /// Makes the object from the parts that were put, and checks that it is what CreateUpload announced. It can be repeated.
         ///
-        /// FAILED_PRECONDITION with reason ERROR_REASON_UPLOAD_INCOMPLETE: a part is missing, the object is not what was
-        /// announced, or another object of this key exists already. NOT_FOUND with reason ERROR_REASON_UPLOAD_NOT_FOUND: the
-        /// upload was aborted.
+        /// FAILED_PRECONDITION with reason ERROR_REASON_UPLOAD_INCOMPLETE: a part is missing, or the object is not what was
+        /// announced. ALREADY_EXISTS with reason ERROR_REASON_OBJECT_EXISTS: the key has another object, which must not be
+        /// replaced. NOT_FOUND with reason ERROR_REASON_UPLOAD_NOT_FOUND: the upload was aborted.
         pub async fn complete_upload(
             &mut self,
             request: impl tonic::IntoRequest<super::CompleteUploadRequest>,
@@ -2696,15 +2702,17 @@ pub mod upload_service_server {
         /// is begun in the cloud, which keeps its parts until it is completed or aborted.
         ///
         /// PERMISSION_DENIED when the policy does not let the caller upload this object, so many bytes or this type of content.
+        /// ALREADY_EXISTS with reason ERROR_REASON_OBJECT_EXISTS, of a large content, when the key has an object that must not be
+        /// replaced.
         async fn create_upload(
             &self,
             request: tonic::Request<super::CreateUploadRequest>,
         ) -> std::result::Result<tonic::Response<super::Upload>, tonic::Status>;
         /// Makes the object from the parts that were put, and checks that it is what CreateUpload announced. It can be repeated.
         ///
-        /// FAILED_PRECONDITION with reason ERROR_REASON_UPLOAD_INCOMPLETE: a part is missing, the object is not what was
-        /// announced, or another object of this key exists already. NOT_FOUND with reason ERROR_REASON_UPLOAD_NOT_FOUND: the
-        /// upload was aborted.
+        /// FAILED_PRECONDITION with reason ERROR_REASON_UPLOAD_INCOMPLETE: a part is missing, or the object is not what was
+        /// announced. ALREADY_EXISTS with reason ERROR_REASON_OBJECT_EXISTS: the key has another object, which must not be
+        /// replaced. NOT_FOUND with reason ERROR_REASON_UPLOAD_NOT_FOUND: the upload was aborted.
         async fn complete_upload(
             &self,
             request: tonic::Request<super::CompleteUploadRequest>,

@@ -300,6 +300,8 @@ export const UploadService: GenService<{
    * is begun in the cloud, which keeps its parts until it is completed or aborted.
    *
    * PERMISSION_DENIED when the policy does not let the caller upload this object, so many bytes or this type of content.
+   * ALREADY_EXISTS with reason ERROR_REASON_OBJECT_EXISTS, of a large content, when the key has an object that must not be
+   * replaced.
    *
    * @generated from rpc docpreview.v1.UploadService.CreateUpload
    */
@@ -311,9 +313,9 @@ export const UploadService: GenService<{
   /**
    * Makes the object from the parts that were put, and checks that it is what CreateUpload announced. It can be repeated.
    *
-   * FAILED_PRECONDITION with reason ERROR_REASON_UPLOAD_INCOMPLETE: a part is missing, the object is not what was
-   * announced, or another object of this key exists already. NOT_FOUND with reason ERROR_REASON_UPLOAD_NOT_FOUND: the
-   * upload was aborted.
+   * FAILED_PRECONDITION with reason ERROR_REASON_UPLOAD_INCOMPLETE: a part is missing, or the object is not what was
+   * announced. ALREADY_EXISTS with reason ERROR_REASON_OBJECT_EXISTS: the key has another object, which must not be
+   * replaced. NOT_FOUND with reason ERROR_REASON_UPLOAD_NOT_FOUND: the upload was aborted.
    *
    * @generated from rpc docpreview.v1.UploadService.CompleteUpload
    */
