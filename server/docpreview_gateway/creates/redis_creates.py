@@ -86,7 +86,8 @@ class RedisCreates:
     server a store; it reads all records if the store is not whole, and may take `REBUILD_SECONDS`.
 
     `may_lack` says whether the server may lack changes that the one with a `RedisHealth.server` has acknowledged, or
-    raises RedisCallError. It is asked when the server has another one than before, before anything is read from it.
+    raises RedisCallError. It is asked when the server has another one than before, before anything is read from it. The
+    store itself says which one its last change was made on, so that a new process knows of one before.
     """
 
     def __init__(

@@ -25,11 +25,19 @@ local is_whole = generation and generation ~= '' and redis.call('HGET', c, 'gene
 local least_seq, known_loss, own_secret, known_secrets, known_server =
   string.match(ARGV[2], '^(%S+) (%S+) (%S+) (%S+) (%S+)$')
 -- Another one after a restart or a failover (`RedisHealth.server`); nothing where the user may not ask.
+local this_server
 local function server_id()
+  if this_server then return this_server end
   local server, replication = redis.pcall('INFO', 'server'), redis.pcall('INFO', 'replication')
   if type(server) ~= 'string' or type(replication) ~= 'string' then return '' end
   local run, id = string.match(server, 'run_id:(%w+)'), string.match(replication, 'master_replid:(%w+)')
-  return run and id and run .. ':' .. id or ''
+  this_server = run and id and run .. ':' .. id or ''
+  return this_server
+end
+-- The one that the last change was made on.
+local function changed_on()
+  local id = redis.call('HGET', m, 'server')
+  return id and id ~= '' and id or server_id()
 end
 local secrets = redis.call('HGET', m, 'secrets') or ''
 local function note_secret(used_at)
@@ -43,7 +51,7 @@ local function note_secret(used_at)
 end
 local function changed()
   seq = seq + 1
-  redis.call('HSET', m, 'seq', string.format('%.0f', seq))
+  redis.call('HSET', m, 'seq', string.format('%.0f', seq), 'server', server_id())
   for id in string.gmatch(secrets, '(%S+) %S+') do if id == own_secret then return end end
   note_secret(redis.call('HGET', m, 'cloud_mark') or '0')
 end

@@ -25,6 +25,8 @@ if is_whole then
   if not is_noted and tonumber(ARGV[4]) ~= {MAKING} then
     redis.call('HSET', m, 'lost_since', ARGV[4])
     changed()
+  elseif server_id() ~= changed_on() then
+    changed()
   end
   return answer()
 end

@@ -8,6 +8,7 @@ the packed record. A script cannot compute a MAC, so what it changes it has chec
 the MAC of what it reads. `m`:
 
     generation, seq, cloud_mark, lost_since, day
+    server                    run and replication id of the server on which the last change was made
     secrets                   ids of the secrets with which something was written, each with the time of its last use
     p:<place>                 key of the record that was last begun or reopened there
     n:<place>                 number of OPEN records there
@@ -23,8 +24,8 @@ a whole key, and every script notices it.
 
 ARGV: the expected generation (`*`: any); separated by blanks the smallest `seq` that is not a loss, the `lost_since`
 that is known (`*`: any), the id of the current secret, the ids of the known ones (between commas; `*`: any), and the
-server's replication id (`*`: any); then the method's own. Answers begin with `ok` and the present `seq`, or are `lost`,
-`unreadable` and a record's key, `secret` and the id of one that is not known, or `moved` and another replication id.
+server's run and replication id (`*`: any); then the method's own. Answers begin with `ok` and the present `seq`, or are `lost`,
+`unreadable` and a record's key, `secret` and the id of one that is not known, or `moved` and the ids of another server.
 
 A script that fails must have changed nothing. So it reads and computes everything before its first write, and its first
 write is one that a full server refuses, unless it only deletes: the server judges the first write alone.
@@ -41,7 +42,7 @@ STATE = (
 local f = {STATE_FIELDS}
 -- What is left of a store that is not whole is no store.
 if not is_whole or not seq then generation, seq = '', 0 end
-return {{'ok', seq, {{generation, seq, f[1] or '', f[2] or '', f[3] or '', secrets, server_id()}}}}
+return {{'ok', seq, {{generation, seq, f[1] or '', f[2] or '', f[3] or '', secrets, changed_on()}}}}
 """
 )
 BEGIN = (

@@ -816,6 +816,10 @@ def judged(send: Callable[..., Awaitable[Any]]) -> RedisCreates:
     return RedisCreates(send, KEYS, seconds=5, may_lack=server_may_lack)
 
 
+async def _lacks_nothing(_before: str) -> bool:
+    return False
+
+
 @pytest.mark.parametrize("ran_before", [True, False])
 async def test_a_create_is_not_begun_again_on_a_server_that_lost_it_although_others_wrote_since(
     tmp_path: Path,
@@ -833,7 +837,8 @@ async def test_a_create_is_not_begun_again_on_a_server_that_lost_it_although_oth
             await (here if ran_before else side.store).begin(lost, NOW, BUDGET, dedupe_since=None)
             server.kill()
             server.start()
-            later = judged(side.send)
+            # One that does not ask its server for more than the store itself tells.
+            later = RedisCreates(side.send, KEYS, seconds=5, may_lack=_lacks_nothing)
             with suppress(StoreError):
                 # A connection that the server has closed.
                 await later.state()
@@ -847,6 +852,31 @@ async def test_a_create_is_not_begun_again_on_a_server_that_lost_it_although_oth
             assert (await here.begin_rebuild(NOW)).lost_since == NOW
             with pytest.raises(StoreLost):
                 await later.find([wanted.key])
+
+
+async def test_a_new_process_notices_that_the_server_is_not_the_one_of_the_last_change(tmp_path: Path) -> None:
+    """It has seen nothing of what is lost, and is the first that comes."""
+    with running_redis(tmp_path) as server:
+        async with side_of(server) as side:
+            await judged(side.send).begin(record("kept"), NOW, BUDGET, dedupe_since=None)
+            server.command("SAVE")
+            lost = record("lost", place="q")
+            await judged(side.send).begin(lost, NOW, BUDGET, dedupe_since=None)
+            server.kill()
+            server.start()
+            later = judged(side.send)
+            with suppress(StoreError):
+                # A connection that the server has closed.
+                await later.state()
+            await later.state()
+            with pytest.raises(StoreLost):
+                await later.begin(lost, NOW, BUDGET, dedupe_since=None)
+            # A loss that is noted is that of the present server.
+            await later.begin_rebuild(NOW)
+            assert await later.end_rebuild(NOW, 0.0, [])
+            another = judged(side.send)
+            await another.state()
+            assert (await another.begin(lost, NOW, BUDGET, dedupe_since=None)).outcome == "new"
 
 
 async def test_a_server_that_was_restarted_and_has_written_every_change_is_used_at_once(tmp_path: Path) -> None:
