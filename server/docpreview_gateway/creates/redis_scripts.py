@@ -24,8 +24,9 @@ a whole key, and every script notices it.
 
 ARGV: the expected generation (`*`: any); separated by blanks the smallest `seq` that is not a loss, the `lost_since`
 that is known (`*`: any), the id of the current secret, the ids of the known ones (between commas; `*`: any), and the
-server's run and replication id (`*`: any); then the method's own. Answers begin with `ok` and the present `seq`, or are `lost`,
-`unreadable` and a record's key, `secret` and the id of one that is not known, or `moved` and the ids of another server.
+server's run and replication id (`*`: any); then the method's own. Answers begin with `ok` and the present `seq`, or are
+`lost`, `unreadable` and a record's key, `secret` and the id of one that is not known, or `moved` and the ids of another
+server.
 
 A script that fails must have changed nothing. So it reads and computes everything before its first write, and its first
 write is one that a full server refuses, unless it only deletes: the server judges the first write alone.

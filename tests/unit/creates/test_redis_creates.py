@@ -190,6 +190,7 @@ async def test_records_that_are_gone_leave_no_entries(side: Side) -> None:
         b"lost_since",
         b"day",
         b"secrets",
+        b"server",
     }
     assert await side.send("HKEYS", RECORDS) == [b"generation"]
     assert await side.send("ZCARD", DUE) == 1
