@@ -252,6 +252,9 @@ func receive(
 	case http.StatusRequestedRangeNotSatisfiable:
 		return 0, afresh(what, file)
 	default:
+		if response.StatusCode < http.StatusBadRequest { // a redirect to a login, most likely
+			return 0, notTheStorage(fmt.Sprintf("%s: the reply is HTTP %d", what, response.StatusCode))
+		}
 		return 0, refusal(what, response)
 	}
 	if _, err := file.Seek(offset, io.SeekStart); err != nil {

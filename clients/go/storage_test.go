@@ -664,6 +664,7 @@ func TestFileThatChangesWhileItIsUploadedIsAborted(t *testing.T) {
 func TestReplyThatIsNoPageIsRefused(t *testing.T) {
 	for name, answer := range map[string]http.HandlerFunc{
 		"another type": answers(200, "<html>log in</html>", "Content-Type", "text/html"), "empty": answers(200, ""),
+		"a redirect": answers(302, "", "Location", "https://login.example/"), "without content": answers(204, ""),
 		"another type of a range": answers(206, "6789", "Content-Type", "text/html", "Content-Range", "bytes 0-3/4"),
 	} {
 		cloud := newStorage(t, answer)

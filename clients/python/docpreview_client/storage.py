@@ -126,6 +126,8 @@ class Storage:
             if response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or begin not in {0, have}:
                 part.unlink()
                 raise StorageLost("another range")
+            if response.status not in _WITH_CONTENT and response.status < HTTPStatus.BAD_REQUEST:
+                raise NoPage(f"HTTP {response.status}")  # a redirect to a login, most likely
             if response.status not in _WITH_CONTENT:
                 return Reply(response.status)
             _check_type(response.headers.get("Content-Type", ""), content_type)

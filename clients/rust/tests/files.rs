@@ -320,11 +320,13 @@ async fn download_that_breaks() {
 #[tokio::test]
 async fn download_of_what_is_no_page() {
     let gateway = Gateway::start([]).await;
-    for (content_type, content, why) in [
-        ("text/html", &b"<html>log in"[..], "sent \"text/html\" and not image/jpeg"),
-        ("image/jpeg", b"", "sent nothing"),
+    for (status, content_type, content, why) in [
+        (200, "text/html", &b"<html>log in"[..], "sent \"text/html\" and not image/jpeg"),
+        (200, "image/jpeg", b"", "sent nothing"),
+        (302, "text/html", b"", "sent 302"),
     ] {
         let storage = Storage::start(move |_| Reply {
+            status,
             headers: vec![("content-type", content_type.to_owned())],
             ..Reply::content(content)
         })

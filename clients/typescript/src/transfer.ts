@@ -125,6 +125,10 @@ async function textOf(reply: IncomingMessage): Promise<string> {
 function errorOf({ method, headers }: HttpRequest, code: number, body: string): DocPreviewError {
   const name = /<Code>([A-Za-z0-9.]{1,64})<\/Code>/.exec(body)?.[1];
   const message = `The storage answered ${method} with HTTP ${code}${name === undefined ? "" : ` ${name}`}.`;
+  if (method === "GET" && code < 400) {
+    const elsewhere = `Something on the way (a proxy) answered GET with HTTP ${code}, not the storage.`;
+    return new Unavailable(elsewhere, status.UNAVAILABLE);
+  }
   if (code === 403) {
     return new Refused(message, status.PERMISSION_DENIED);
   }

@@ -430,6 +430,16 @@ async function within(bounds: ConstructorParameters<typeof Storage>[0], job: Pre
   return downloaded(transfers, job, async () => job, directory, { deadline: new Deadline(30_000) });
 }
 
+test("a redirect to a login, or an answer without content, is no page", async () => {
+  for (const code of [302, 204]) {
+    const { client, storage } = await world((_, response) => void response.writeHead(code, { location: "/login" }).end());
+    const job = made({ names: ["out/1.jpg"], url: (object) => storage.url(object) });
+    const message = new RegExp(`a proxy.* HTTP ${code}`);
+    await assert.rejects(client.download(job, await scratch()), { name: "Unavailable", retry: "now", message });
+    assert.equal(storage.sent.length, 4);
+  }
+});
+
 test("a body without end is no page and leaves no file, one longer than told is fetched anew", async () => {
   const tooMuch: Reply = (_, response) => {
     response.writeHead(200).end(Buffer.alloc(1001)); // in chunks: no length is told
@@ -446,14 +456,14 @@ test("a body without end is no page and leaves no file, one longer than told is 
   assert.equal(storage.sent.length, 4);
   assert.deepEqual(await readdir(directory), [".docpreview.json"]);
 
+  await writeFile(join(directory, "page-0001.jpg.part"), "abc");
   replies.push(
-    (_, response) => void response.writeHead(200, { "content-length": 9 }).write("abc", () => response.destroy()),
     (_, response) => void response.writeHead(206, { "content-range": "bytes 3-8/9" }).end("defghijkl"),
     (_, response) => void response.writeHead(200).end("abcdefghi"),
   );
   const [file] = await within({}, job, directory);
   assert.equal(await readFile(file?.path ?? "", "utf8"), "abcdefghi");
-  assert.deepEqual(storage.sent.slice(4).map(({ headers }) => headers.range), [undefined, "bytes=3-", undefined]);
+  assert.deepEqual(storage.sent.slice(4).map(({ headers }) => headers.range), ["bytes=3-", undefined]);
 });
 
 test("a body that gives nothing more is a connection that failed", async () => {

@@ -215,6 +215,16 @@ async def test_a_reply_of_another_type_is_refused_and_leaves_no_file(
     assert not (tmp_path / "page-0001.jpg.part").exists()
 
 
+@pytest.mark.parametrize("status", [302, 204])
+async def test_a_redirect_to_a_login_or_a_reply_without_content_is_no_page(
+    client: DocPreviewClient, done: PreviewJob, storage: FakeStorage, tmp_path: Path, status: int
+) -> None:
+    storage.faults["/1"] = [status] * 4
+    with pytest.raises(Unavailable, match=f"a proxy, has answered with HTTP {status}"):
+        await client.download(done, tmp_path)
+    assert storage.faults["/1"] == []
+
+
 async def test_a_content_that_is_longer_than_told_is_fetched_anew(
     client: DocPreviewClient, done: PreviewJob, storage: FakeStorage, tmp_path: Path
 ) -> None:

@@ -277,6 +277,10 @@ async fn rest(http: &Http, url: &str, content_type: &str, partial: &Path, got: &
             remove(partial).await.map_err(Failure::Here)?;
             return Err(Failure::Broken("the cloud has no such range".to_owned()));
         }
+        // To a page where somebody is to log in, most likely.
+        Err(Failure::Refused(status, _)) if status.is_redirection() => {
+            return Err(no_page(&format!("sent {}", status.as_u16())));
+        }
         answer => answer?,
     };
     if let Some(other) = other_type(answer.headers(), content_type) {

@@ -62,7 +62,12 @@ final class ToFile implements BodySubscriber<String> {
                 return switch (reply.statusCode()) {
                     case 200 -> begun(file, 0, length(reply), longest, moved);
                     case 206 -> continued(file, from, reply, moved);
-                    default -> textOnly(moved);
+                    default -> {
+                        if (reply.statusCode() < 400) { // a redirect to a sign-in page, most likely
+                            throw new ForeignReply("its status is HTTP " + reply.statusCode());
+                        }
+                        yield textOnly(moved);
+                    }
                 };
             } catch (IOException failure) {
                 ToFile failed = textOnly(moved);

@@ -342,9 +342,11 @@ final class TransfersTest extends TransfersFixture {
         byte[] page = store.objects.put("/a/2", new byte[0]);
         error = assertThrows(Unavailable.class, () -> client.download(job, pages()));
         assertTrue(error.getMessage().contains("its body is empty"), error.getMessage());
-        store.refuses("/a/2", 204);
-        FailedPrecondition nothing = assertThrows(FailedPrecondition.class, () -> client.download(job, pages()));
-        assertTrue(nothing.getMessage().contains("HTTP 204"), nothing.getMessage());
+        for (int status : List.of(204, 302)) {
+            store.refuses("/a/2", status, status, status, status);
+            error = assertThrows(Unavailable.class, () -> client.download(job, pages()));
+            assertTrue(error.getMessage().contains("its status is HTTP " + status), error.getMessage());
+        }
         assertFalse(Files.exists(pages().resolve("page-0002.jpg")));
 
         store.objects.put("/a/2", page);
