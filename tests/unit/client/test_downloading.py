@@ -248,7 +248,7 @@ async def test_a_content_that_stops_is_a_lost_connection_and_goes_on_from_there(
 ) -> None:
     content = bytes(1 << 20)
     storage.objects["/1"], storage.faults["/1"] = content, ["stop"]
-    async with Storage(workers=1, idle=0.3) as transfers:
+    async with Storage(workers=1, idle=0.3) as transfers, asyncio.timeout(5):
         with pytest.raises(StorageLost):
             await transfers.in_thread(transfers.fetch, f"{storage.url}/1", tmp_path / "part", "")
         await transfers.in_thread(transfers.fetch, f"{storage.url}/1", tmp_path / "part", "")

@@ -379,6 +379,7 @@ final class TransfersTest extends TransfersFixture {
 
         store.stopsAfter("/a/1", 5);
         assertThrows(HttpTimeoutException.class, () -> bounded.get(store.url("/a/1"), "", part, 0, deadline));
+        assertFalse(deadline.hasPassed());
         assertEquals("conte", Files.readString(part));
     }
 
