@@ -178,7 +178,7 @@ def _ends(history: UploadHistory) -> Iterable[str]:
             yield f"U3 {track.number}: all parts were put, but {final.reason} ({final.details})"
         made = any(each.outcome == "ok" for each in track.of("complete"))
         wrote = any(each.key == track.key and each.crc64 in track.contents for each in history.writes)
-        ended = any(each.outcome == "ok" for each in track.of("abort"))
+        ended = any(each.outcome == "ok" and each.end < final.begin for each in track.of("abort"))
         if track.parts > 1 and ended and not made and not wrote and final.reason != "UPLOAD_NOT_FOUND":
             yield f"U3 {track.number}: was aborted, but {final.outcome} {final.reason}"
 

@@ -247,7 +247,7 @@ class UploadClients(Clients):
         await asyncio.gather(*(self._put_part(begun, number, piece) for number, piece in enumerate(pieces)))
 
     async def _put_part(self, begun: _Begun, number: int, piece: bytes) -> None:
-        for _ in range(begun.intent.attempts + 1):
+        for _ in range(begun.intent.attempts + 3):
             step = await self._put(begun, number, piece)
             if step.outcome != "info":
                 return
@@ -345,7 +345,11 @@ async def run_upload_campaign(plan: UploadPlan, folder: Path) -> UploadReport:
             await stack.enter_async_context(FlakyProxy(emulator.port, rng, FaultMix())) for _ in range(2)
         ]
         clocks = [MachineClock(folder / f"clock-{number}") for number in range(plan.gateways)]
-        changes = {"policy": {"file": str(policy.path)}}
+        cloud = f"http://127.0.0.1:{proxy.port}"
+        changes = {
+            "policy": {"file": str(policy.path)},
+            "upstream": {"endpoint": cloud, "object_url_base": cloud, "timeout_seconds": 2},
+        }
         gateways = [GatewayProcess(folder / f"gateway-{number}", proxy.port, changes) for number in range(plan.gateways)]
         for number, (gateway, clock) in enumerate(zip(gateways, clocks, strict=True)):
             gateway.variables = clock.variables
