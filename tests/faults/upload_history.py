@@ -26,7 +26,7 @@ TRANSIENT = frozenset(
 )
 """Reasons that tell nothing about an upload."""
 
-NOT_A_TOKEN = "INVALID_REQUEST"  # noqa: S105 - a reason
+NOT_A_TOKEN = "INVALID_REQUEST"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class UploadHistory:
     """Uploads whose CreateUpload was answered, the refused creates of others, and all writes in the store's order.
 
     `parts_left` are the numbers of parts of multipart uploads that are in the store after the final abort of all;
-    `lost_begins` is how many creates of several parts were not answered: nobody knows their upload, and no part is of it.
+    `lost_begins` is how many creates of several parts were not answered: nobody can put a part of these, or end them.
     """
 
     tracks: list[Track] = field(default_factory=list)
@@ -206,19 +206,19 @@ def _lie(history: UploadHistory, track: Track, step: Step) -> str:
     wrote = any(
         each.key == track.key and each.crc64 in track.contents and each.time <= step.begin for each in history.writes
     )
-    if step.reason == "OBJECT_EXISTS":
-        return "" if is_others else "no other's object was there"
-    if step.reason == "UPLOAD_NOT_FOUND":
-        if track.parts == 1 or (is_own and step.is_own):
-            return "it was there"
-        if "aborted" in step.details and "replaced" not in step.details and not track.aborted_before(step.end):
-            return "nobody aborted it"
-        return "" if track.aborted_before(step.end) or wrote else "nobody aborted it"
-    if step.reason == "UPLOAD_INCOMPLETE":
-        if is_own and step.is_own:
-            return "the object was whole"
-        return "it was put" if wrote and step.details.endswith("PUT it to the address of its part before") else ""
-    return "it says nothing true of an upload"
+    was_aborted, at_rest = track.aborted_before(step.end), is_own and step.is_own
+    lies = {
+        "OBJECT_EXISTS": ((not is_others, "no other's object was there"),),
+        "UPLOAD_NOT_FOUND": (
+            (track.parts == 1 or at_rest, "it was there"),
+            (not was_aborted and not (wrote and "replaced" in step.details), "nobody aborted it"),
+        ),
+        "UPLOAD_INCOMPLETE": (
+            (at_rest, "the object was whole"),
+            (wrote and step.details.endswith("PUT it to the address of its part before"), "it was put"),
+        ),
+    }.get(step.reason, ((True, "it says nothing true of an upload"),))
+    return next((why for is_lie, why in lies if is_lie), "")
 
 
 def _strangers(history: UploadHistory) -> Iterable[str]:

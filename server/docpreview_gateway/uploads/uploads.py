@@ -250,7 +250,10 @@ def _may_overwrite(bucket: Bucket, upload: Announced, caller: Caller) -> bool:
 def _missing(upload: Announced) -> GatewayError:
     """The error when the object of an upload is not there, or is not its own."""
     if upload.multipart:
-        message = "there is no such upload any more: it was aborted, its parts were deleted, or its object replaced; begin a new one"
+        message = (
+            "there is no such upload any more: it was aborted, its parts were deleted, or its object was replaced; "
+            "begin a new one"
+        )
         return GatewayError(reasons.ERROR_REASON_UPLOAD_NOT_FOUND, message)
     return _incomplete("the content was not put; PUT it to the address of its part before")
 
