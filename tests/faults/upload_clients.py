@@ -274,7 +274,9 @@ class UploadClients(Clients):
         call: Callable[..., Awaitable[Any]] = getattr(self._rng.choice(self._uploads), method)
         metadata = bearer(self._policy.tokens[caller])
         try:
-            answer = await call(request, timeout=seconds or self._rng.uniform(0.5, 6.0), metadata=metadata)
+            answer = await call(
+                request, timeout=seconds or self._rng.uniform(0.5, 6.0), metadata=metadata, wait_for_ready=True
+            )
         except grpc.aio.AioRpcError as error:
             step.reason, step.details = reason_of(error), error.details() or ""
             step.outcome = "info" if step.reason in TRANSIENT else "fail"

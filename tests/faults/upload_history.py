@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-SLACK = 3.0
-"""Seconds by which a time that was told may differ: `Date` has whole seconds, and replies take time."""
+SLACK = 4.0
+"""Seconds by which a time that was told may differ.
+
+`Date` has whole seconds, and a reply that tells the time arrives up to two seconds late: the timeout of an attempt here.
+"""
 
 Kind = Literal["create", "put", "complete", "abort"]
 
@@ -243,7 +246,7 @@ def _addresses(history: UploadHistory) -> Iterable[str]:
         created = track.created
         earliest, latest = created.begin + track.ttl - SLACK, created.end + track.ttl + SLACK
         if not earliest <= track.expires <= latest:
-            yield f"U6 {track.number}: its addresses end {track.expires - latest:+.0f} s from where they should"
+            yield f"U6 {track.number}: its addresses end after {track.expires - created.end:.1f} s, not {track.ttl}"
         for step in track.of("put"):
             if step.outcome == "ok" and step.begin > latest:
                 yield f"U6 {track.number}: an address put something {step.begin - latest:.0f} s after its end"
