@@ -118,7 +118,11 @@ class UploadClients(Clients):
         caller = rng.choice(list(PREFIXES))
         is_large = number in self._large
         folder = rng.choice([*PREFIXES[caller], "in/common/"]) or "in/common/"
-        key = UPLOAD_ID if rng.random() < 0.3 else f"doc-{rng.randrange(max(2, self._plan.ids // 8))}"
+        key = (
+            UPLOAD_ID
+            if rng.random() < (0.6 if is_large else 0.3)
+            else f"doc-{rng.randrange(max(2, self._plan.ids // 8))}"
+        )
         checks = {name for name in ("md5", "crc64") if rng.random() < 0.5}
         return UploadIntent(
             str(number),
@@ -176,7 +180,7 @@ class UploadClients(Clients):
         if intent.is_late:
             request.ttl.CopyFrom(Duration(seconds=SHORT_TTL))
         parts = -(-len(intent.content) // PART_BYTES)
-        for _ in range(intent.attempts + 3):
+        for _ in range(intent.attempts + (12 if parts > 1 else 3)):
             step, upload = await self._call("create", "CreateUpload", request, intent.caller)
             step.object = intent.key
             if upload is not None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 SLACK = 4.0
 """Seconds by which a time that was told may differ.
 
-`Date` has whole seconds, and a reply that tells the time arrives up to two seconds late: the timeout of an attempt here.
+`Date` has whole seconds, and a reply that tells the time is up to two seconds late: the timeout of an attempt here.
 """
 
 Kind = Literal["create", "put", "complete", "abort"]

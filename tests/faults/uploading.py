@@ -51,10 +51,12 @@ class UploadReport:
         ends = Counter(f"{each.kind} {each.outcome}" for each in [*steps, *self.history.refused])
         reasons = Counter(f"{each.kind} {each.reason}" for each in [*steps, *self.history.refused] if each.reason)
         finals = Counter(each.final.reason or "ok" for each in self.history.tracks if each.final)
+        large = Counter(each.final.reason or "ok" for each in self.history.tracks if each.final and each.parts > 1)
         return (
             f"{self.plan}: {len(self.history.tracks)} uploads begun, {len(steps) + len(self.history.refused)} attempts"
             f" {dict(sorted(ends.items()))}, {len(self.history.writes)} writes; {self.faults};"
-            f" {len(self.violations)} violations; {self.seconds:.0f} s\n  final {dict(finals)}\n  {dict(reasons)}\n  "
+            f" {len(self.violations)} violations; {self.seconds:.0f} s\n"
+            f"  final {dict(finals)}, of several parts {dict(large)}\n  {dict(reasons)}\n  "
             + "\n  ".join(self.violations[:20])
         )
 
@@ -77,7 +79,7 @@ async def run_upload_campaign(plan: UploadPlan, folder: Path) -> UploadReport:
         clients = UploadClients([each.address for each in gateways], rng, policy, plan)
         clients.small, clients.big = proxy.port, large.port
         await stack.enter_async_context(clients)
-        nemesis = Nemesis(emulator, proxy, rng, operations=("object",))
+        nemesis = Nemesis(emulator, proxy, rng, operations=("object",), longest_pause=0.6)
         large.mix = LARGE_MIX
         async with nemesis.faults_injected(), asyncio.TaskGroup() as group:
             for count, fault in (
