@@ -159,7 +159,7 @@ class Gateway:
             jobs,
             PreviewQueues(upstream, buckets, tokens),
             creates.usages,
-            self._uploads(buckets, cloud.objects, credentials, times),
+            self._uploads(buckets, cloud.objects, credentials),
             self._observed.log,
             longest_stream=self._settings.watch.max_stream_seconds,
         )
@@ -187,14 +187,11 @@ class Gateway:
             shares=None if authentication is None else shares,
         )
 
-    def _uploads(
-        self, buckets: BucketRegistry, store: ObjectStore, credentials: HeldCredentials, times: CloudTimes
-    ) -> Uploads:
+    def _uploads(self, buckets: BucketRegistry, store: ObjectStore, credentials: HeldCredentials) -> Uploads:
         return Uploads(
             buckets,
             store,
             credentials,
-            times,
             UploadTokens(credentials, buckets.find, secrets.token_bytes),
             telemetry=self._observed.uploads,
             log=self._observed.log,
