@@ -135,7 +135,9 @@ class Gateway:
         )
         upstream = cloud.jobs
         buckets = BucketRegistry([found.bucket() for found in self._settings.buckets])
-        page_urls = PageUrls(buckets, credentials, times, base=self._settings.upstream.object_url_base)
+        page_urls = PageUrls(
+            buckets, credentials, times, ask=cloud.objects.now, base=self._settings.upstream.object_url_base
+        )
         watching = self._watching(upstream, times, cloud.feed, shared=authentication is not None)
         stack.push_async_callback(watching.close)
         await self._admin(stack)
