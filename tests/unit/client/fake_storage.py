@@ -136,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         with suppress(ConnectionError):  # the client may have enough of it
-            self.wfile.write({None: body, "long": body * 2}.get(fault, body[: len(body) // 2]))
+            self.wfile.write(body if fault is None else body * 2 if fault == "long" else body[: len(body) // 2])
         if fault == "stop":
             self.kept.over.wait(PATIENCE)
         self.close_connection = fault is not None
