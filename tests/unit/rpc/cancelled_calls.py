@@ -20,7 +20,8 @@ async def main() -> None:
 
     async def wait(_request: bytes, _context: object) -> bytes:
         begun.release()
-        return await asyncio.get_running_loop().create_future()
+        never: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        return await never
 
     server = Server((), (), on_unknown=lambda _peer: None, on_end=lambda _error: None)
     server.add_registered_method_handlers("t.T", {"Wait": grpc.unary_unary_rpc_method_handler(wait)})
