@@ -61,7 +61,7 @@ class CloudObjects:
         self._telemetry = telemetry
 
     async def now(self, bucket: Bucket, key: str, call: Call) -> float:
-        """The time by the clock of the bucket's object host, which is asked about this object if it was not heard lately.
+        """The time by the clock of the bucket's object host, which is asked about this object if not heard lately.
 
         Our own clock may be wrong, and what is signed by it for others would be valid at another time than is told. So
         may be the last `Date`, which the addresses that are signed by it do not bring to light here.

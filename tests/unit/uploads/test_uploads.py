@@ -256,7 +256,7 @@ async def test_an_object_that_is_not_what_was_announced_is_incomplete(office: Of
 
 
 async def test_an_object_of_another_upload_with_the_same_content_will_do(office: Office) -> None:
-    """By its length and the ETag that the caller gives: an upload to a fixed key can be repeated. Not of several parts."""
+    """By its length and the ETag that is given: an upload to a fixed key can be repeated. Not of several parts."""
     office.objects.found = ObjectFacts(7, '"e"', 5, "0" * 32)
     for caller in (shop(), shop(overwrite=True)):
         upload = await begin(office, caller, object="in/shop/a.pdf")
