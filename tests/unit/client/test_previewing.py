@@ -149,7 +149,7 @@ async def test_another_content_has_another_key_of_the_same_request_id(
     """So the gateway refuses it where the id has a job, and no old document is taken for the new one."""
     template = "team/${UploadId}/a.pptx"
     for content in (b"slides", b"sliced"):
-        slides.write_bytes(content)
+        await asyncio.to_thread(slides.write_bytes, content)
         await client.preview(slides, tmp_path / "out", bucket=BUCKET, request_id=REQUEST_ID, object=template)
     keys = [asked.object for asked in gateway.asked("CreateUpload")]
     assert keys == [key_of(REQUEST_ID, content, template) for content in (b"slides", b"sliced")]
@@ -183,7 +183,7 @@ async def test_a_repeated_preview_takes_the_document_of_the_earlier_attempt_and_
 ) -> None:
     """With the id that the unknown outcome tells. A large one is not brought again; small ones the gateway compares."""
     if large:
-        slides.write_bytes(bytes(16 * 1024 * 1024 + 1))
+        await asyncio.to_thread(slides.write_bytes, bytes(16 * 1024 * 1024 + 1))
     gateway.will("CreatePreviewJob", failure(grpc.StatusCode.UNKNOWN, "CREATE_OUTCOME_UNKNOWN"))
     with pytest.raises(OutcomeUnknown) as caught:
         await client.preview(slides, tmp_path / "out", bucket=BUCKET, timeout=1)
@@ -220,8 +220,7 @@ async def test_a_second_preview_into_a_directory_is_refused_at_once(
     """As a download is. Afterwards the directory is free."""
     gateway.will("WatchPreviewJob", Silence())
     first = asyncio.create_task(client.preview(slides, tmp_path / "out", bucket=BUCKET))
-    while not gateway.asked("WatchPreviewJob"):
-        await asyncio.sleep(0.01)
+    await asyncio.to_thread(gateway.call, "WatchPreviewJob")
     done = succeeded(f"{slides}")
     for second in (
         client.preview(slides, tmp_path / "x" / ".." / "out", bucket=BUCKET),
