@@ -1,0 +1,226 @@
+"""Programs of documents that need more than one machine has, and what stands in for them in a test.
+
+A session puts them on its PATH (`python -m tests.documents.stand_ins NAME ...`). Whatever of a command can be done here is
+done: `kubectl exec` runs the command beside a real gateway, `kubectl logs` prints its log, `kubectl create` and `helm install`
+are checked by the real programs without a cluster. A name that no release would have is an error.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import yaml
+
+from tests.packaging.project import ROOT
+from tests.programs import find
+
+POD = "preview-docpreview-gateway-7c9d6b5f4-x2x4p"
+CONTAINERS = {"gateway", "edge"}
+_SERVING_SECONDS = 60.0
+_WATCHED_SECONDS = 3.0
+"""What goes on until it is interrupted is watched for so long."""
+
+
+def real(name: str) -> str:
+    """The program itself, which this one hides on the PATH of a session."""
+    os.environ["PATH"] = os.environ["PATH"].replace(os.environ["STAND_INS"], "")
+    found = find(name)
+    if found is None:
+        raise SystemExit(f"{name} is not installed")
+    return found
+
+
+def run(*words: str) -> int:
+    return subprocess.run(words, check=False).returncode
+
+
+def serve(name: str, words: list[str]) -> int:
+    """A server goes on in the background until the session ends; it is there when its port answers."""
+    folder = Path(os.environ["SESSION"])
+    host, _, port = os.environ["EMULATOR" if name == "docpreview-emulator" else "DOCPREVIEW_ADMIN_LISTEN"].partition(
+        ":"
+    )
+    own = ["--port", port] if name == "docpreview-emulator" else []
+    _stop(folder / f"{name}.pid")  # as a reader does, who starts it again
+    log = folder / f"{name}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", name.replace("-", "_"), *words, *own],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    (folder / f"{name}.pid").write_text(str(process.pid))
+    end = time.monotonic() + _SERVING_SECONDS
+    while time.monotonic() < end and process.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex((host, int(port))) == 0:
+                return 0
+        time.sleep(0.05)
+    sys.stderr.write(log.read_text())
+    return 1
+
+
+def _stop(pid: Path) -> None:
+    """End the server before, which is a process of this session's."""
+    if pid.exists():
+        number = int(pid.read_text())
+        os.kill(number, 15)
+        end = time.monotonic() + _SERVING_SECONDS
+        while time.monotonic() < end and Path(f"/proc/{number}").exists():
+            time.sleep(0.05)
+        pid.unlink()
+
+
+def command(name: str, words: list[str]) -> int:
+    """A command of ours."""
+    if words[:1] == ["serve"]:
+        return serve(name, words)
+    return run(sys.executable, "-m", name.replace("-", "_"), *words)
+
+
+def kubectl(words: list[str]) -> int:
+    """See the module."""
+    words, namespace = _without(words, "--namespace", "-n")
+    if namespace is not None and f"namespace {namespace}" not in _made():
+        raise SystemExit(f'Error from server (NotFound): namespaces "{namespace}" not found')
+    match words:
+        case ["create", kind, *rest]:
+            status = run(real("kubectl"), *words, "--dry-run=client", "--output", "name")
+            _make(f"{kind} {next(word for word in rest if not word.startswith('-') and word != 'generic')}")
+            return status
+        case ["logs", *rest]:
+            _, selector = _without(rest, "-l")
+            _, container = _without(rest, "-c")
+            _selects(selector)
+            sys.stdout.write(Path(os.environ["EDGE_LOG" if container == "edge" else "GATEWAY_LOG"]).read_text())
+        case ["get", "pod", *rest]:
+            left, selector = _without(rest, "-l")
+            _selects(selector)
+            sys.stdout.write(
+                f"pod/{POD}\n" if left == ["-o", "name"] else f"NAME  READY  STATUS\n{POD}  1/1  Running\n"
+            )
+        case ["get", "certificate,secret"]:
+            sys.stdout.write("certificate.cert-manager.io/preview-docpreview-gateway\n")
+        case ["exec", *rest]:
+            options, command = rest[: rest.index("--")], rest[rest.index("--") + 1 :]
+            _names_a_pod(options)
+            return run(*command)
+        case ["port-forward", *rest]:  # the session puts the real address in the place of the forwarded one
+            _names_a_pod(rest[:-1])
+        case ["debug", *rest]:
+            options, command = rest[: rest.index("--")], rest[rest.index("--") + 1 :]
+            options, _ = _without([word.replace("--image=", "--image ") for word in options], "--image")
+            _names_a_pod(options)
+            return run(*command)
+        case ["describe", "pod", *rest]:
+            _selects(_without(rest, "-l")[1])
+            sys.stdout.write("    Last State:     Terminated\n      Reason:       OOMKilled\n      Exit Code:    137\n")
+        case ["rollout", "restart", "deployment", *rest]:
+            _selects(_without(rest, "-l")[1])
+        case _:
+            raise SystemExit(
+                f"no test knows what kubectl {' '.join(words)} does: teach it to tests/documents/stand_ins.py"
+            )
+    return 0
+
+
+def helm(words: list[str]) -> int:
+    """An installation is rendered, a test asks for the release."""
+    left, namespace = _without(words, "--namespace", "-n")
+    match left:
+        case ["install", release, *rest]:
+            if namespace is not None and f"namespace {namespace}" not in _made() and "--create-namespace" not in rest:
+                raise SystemExit(f'Error: namespaces "{namespace}" not found')
+            for name in _secrets(rest):
+                if f"secret {name}" not in _made():
+                    raise SystemExit(f"{release} needs a Secret {name}, which no command before this one has made")
+            _make(f"release {release}")
+            return run(real("helm"), "template", release, *(word for word in rest if word != "--wait"))
+        case ["test" | "upgrade" | "rollback" as verb, release, *rest]:
+            if f"release {release}" not in _made():
+                raise SystemExit("Error: release: not found")
+            if verb == "upgrade":
+                return run(real("helm"), "template", *left[1:])
+            return 0
+    return run(real("helm"), *words)
+
+
+def redis_cli(words: list[str]) -> int:
+    """What goes on until it is interrupted is interrupted."""
+    if "--latency-history" in words:
+        try:
+            subprocess.run([real("redis-cli"), *words], check=False, timeout=_WATCHED_SECONDS)
+        except subprocess.TimeoutExpired:
+            return 0
+    return run(real("redis-cli"), *words)
+
+
+def _without(words: list[str], *names: str) -> tuple[list[str], str | None]:
+    """Words without an option and its value, and the value."""
+    for place, word in enumerate(words):
+        if word == "--":
+            break
+        if word in names:
+            return [*words[:place], *words[place + 2 :]], words[place + 1]
+    return words, None
+
+
+def _selects(selector: str | None) -> None:
+    """Every pod of a release has these labels: what the chart renders says so."""
+    golden = (ROOT / "tests" / "chart" / "goldens" / "minimal.yaml").read_text()
+    (deployment,) = (found for found in yaml.safe_load_all(golden) if found and found["kind"] == "Deployment")
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    wanted = dict(part.split("=") for part in (selector or "").split(",") if part)
+    if not wanted or not wanted.items() <= labels.items():
+        raise SystemExit(f"No resources found: {selector} selects no pod of a release")
+
+
+def _names_a_pod(words: list[str]) -> None:
+    left, container = _without(words, "-c")
+    if left != [f"pod/{POD}"] or container not in {None, *CONTAINERS}:
+        raise SystemExit(f"Error from server (NotFound): {' '.join(words)} is no pod of a release")
+
+
+def _secrets(words: list[str]) -> set[str]:
+    """Secrets that the values of an installation name."""
+    files = [words[place + 1] for place, word in enumerate(words) if word in {"--values", "-f"}]
+    return {name for path in files for name in re.findall(r"[sS]ecretName: ([\w-]+)", Path(path).read_text())}
+
+
+def _made() -> set[str]:
+    path = Path(os.environ["SESSION"]) / "made.txt"
+    return set(path.read_text().splitlines()) if path.exists() else set()
+
+
+def _make(what: str) -> None:
+    with (Path(os.environ["SESSION"]) / "made.txt").open("a") as made:
+        made.write(f"{what}\n")
+
+
+NAMES = ("docpreview", "docpreview-gateway", "docpreview-emulator", "kubectl", "helm", "redis-cli")
+
+
+def main() -> int:
+    name, *words = sys.argv[1:]
+    match name:
+        case "docpreview":
+            return run(sys.executable, "-m", "docpreview_client", *words)
+        case "kubectl":
+            return kubectl(words)
+        case "helm":
+            return helm(words)
+        case "redis-cli":
+            return redis_cli(words)
+    return command(name, words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
