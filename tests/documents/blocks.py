@@ -1,7 +1,7 @@
 """The code blocks of the documents, and the marks that say how a block is run.
 
-A block without a mark is run by the tests of this folder. A mark is an HTML comment directly before its block, so readers
-do not see it:
+A block without a mark is run by the tests of this folder. A mark is an HTML comment directly before its block, which
+readers do not see:
 
     <!-- run by tests/installs/test_go.py::test_the_program_of_the_readme_makes_pages_with_the_checkout -->
     <!-- run by make demo -->

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -40,8 +39,7 @@ class Served(NamedTuple):
 
     emulator: Emulator
     gateway: Running
-    edge: str
-    """Its address for callers."""
+    edge: EdgeProcess
     configuration: Path
 
 
@@ -64,7 +62,6 @@ def fresh(folder: Path) -> Session:
 @asynccontextmanager
 async def served(folder: Path) -> AsyncIterator[Sessions]:
     """For a document whose reader has a gateway, with documents in its buckets and a job."""
-    folder.mkdir()
     async with _serving(folder) as servers:
         job = await _a_job(servers)
 
@@ -74,7 +71,7 @@ async def served(folder: Path) -> AsyncIterator[Sessions]:
                 {
                     "127.0.0.1:50051": servers.gateway.address,
                     "dns:///docpreview:50051": servers.gateway.address,
-                    "https://localhost:50051": f"https://localhost:{servers.edge.rpartition(':')[2]}",
+                    "https://localhost:50051": f"https://localhost:{servers.edge.port}",
                     "/etc/docpreview": str(folder),
                     "/var/lib/docpreview": str(folder),
                     "JOB_ID": job,
@@ -94,7 +91,6 @@ async def served(folder: Path) -> AsyncIterator[Sessions]:
 @asynccontextmanager
 async def paged(folder: Path) -> AsyncIterator[Sessions]:
     """For a runbook: also a Redis server, Prometheus, an issuer of tokens, and the log of the gateway."""
-    folder.mkdir()
     with running_redis(folder, *_DURABLE) as redis:
         shared = {"shared_state": {"url": redis.url, "namespace": "documents"}}
         async with _serving(folder, **shared) as servers, AsyncExitStack() as stack:
@@ -103,27 +99,26 @@ async def paged(folder: Path) -> AsyncIterator[Sessions]:
             prometheus = await stack.enter_async_context(running_prometheus(folder, admin, []))
             await prometheus.until(lambda found: found["result"], "/api/v1/query", query="docpreview_build_info")
             issuer = await stack.enter_async_context(_issuer())
-            (log,) = folder.glob("gateway-*.log")
-            (folder / "edge.log").write_text(EDGE_LOG)
-            edge = json.loads(servers.configuration.read_text())["edge"]
+            log, edge_log = _logs(folder)
             yield partial(
                 Session,
                 replaced={
                     "http://prometheus:9090": prometheus.url,
                     "127.0.0.1:9464": f"127.0.0.1:{admin}",
-                    "localhost:9465": edge["metrics_listen"],
-                    "GATEWAY:50051": servers.edge,
+                    "localhost:9465": servers.edge.metrics,
+                    "GATEWAY:50051": servers.edge.listen,
                     "https://login.example.com": issuer,
                     "('BUCKET.ci.REGION.myqcloud.com', 443)": f"('127.0.0.1', {servers.emulator.port})",
                     "--config gateway.yaml": f"--config {servers.configuration}",
                     "/etc/docpreview/edge": str(folder / "edge"),
-                    "BUCKET": BUCKETS[0],
-                    "CALLER": "anonymous",
+                    '"BUCKET"': f'"{BUCKETS[0]}"',
+                    '"CALLER"': '"anonymous"',
+                    "docpreview.example.com:50051": servers.edge.listen,
                 },
                 DOCPREVIEW_CONFIG=str(servers.configuration),
                 DOCPREVIEW_SHARED_STATE__URL=redis.url,
-                GATEWAY_LOG=str(log),
-                EDGE_LOG=str(folder / "edge.log"),
+                GATEWAY_LOG=log,
+                EDGE_LOG=edge_log,
                 NO_PROXY="127.0.0.1,localhost",
             )
 
@@ -149,7 +144,7 @@ async def _serving(folder: Path, **changes: Any) -> AsyncIterator[Served]:
             **changes,
         )
         async with EdgeProcess(path, folder / "edge") as edge, running(path) as gateway:
-            yield Served(emulator, gateway, edge.listen, path)
+            yield Served(emulator, gateway, edge, path)
 
 
 def _certificates(folder: Path) -> dict[str, str]:
@@ -164,6 +159,13 @@ def _certificates(folder: Path) -> dict[str, str]:
     (folder / "policy.yaml").write_text((ROOT / "examples" / "policy.yaml").read_text())
     (folder / "cloud.yaml").write_text("secret_id: example\nsecret_key: example\n")
     return {"certificate": str(folder / "tls" / "tls.crt"), "key": str(folder / "tls" / "tls.key")}
+
+
+def _logs(folder: Path) -> tuple[str, str]:
+    """Paths of the gateway's log, and of one of an edge that has refused a certificate."""
+    (log,) = folder.glob("gateway-*.log")
+    (folder / "edge.log").write_text(EDGE_LOG)
+    return str(log), str(folder / "edge.log")
 
 
 async def _a_job(servers: Served) -> str:

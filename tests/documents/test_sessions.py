@@ -35,13 +35,13 @@ def session_of(document: str) -> list[Block]:
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def of_a_caller(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sessions]:
-    async with served(tmp_path_factory.mktemp("documents") / "site") as sessions:
+    async with served(tmp_path_factory.mktemp("documents")) as sessions:
         yield sessions
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def on_call(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sessions]:
-    async with paged(tmp_path_factory.mktemp("runbooks") / "site") as sessions:
+    async with paged(tmp_path_factory.mktemp("runbooks")) as sessions:
         yield sessions
 
 
