@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 BASE = {
     "buckets": [{"name": "documents-1250000000", "region": "ap-guangzhou", "credentials": "main"}],
     "credentials": {"main": {"secret_id": "example-secret-id", "secret_key": "example-secret-key"}},
+    "policy": {"file": "/etc/docpreview/policy.yaml"},
+    "tls": {"certificate": "/etc/docpreview/tls/tls.crt", "key": "/etc/docpreview/tls/tls.key"},
 }
 """What a fragment of the settings stands in."""
 POLICY = {"version", "callers", "presets"}
@@ -71,13 +73,17 @@ def load_values(text: str) -> None:
 
 
 def load_rules(text: str) -> None:
-    done = promtool("check", "rules", text=text)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "rules.yaml")
+        path.write_text(text)
+        done = promtool("check", "rules", path)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def load_drawing(text: str) -> None:
     """It has no command: that would be a console block."""
-    assert not [line for line in text.splitlines() if line.lstrip().startswith("$ ")]
+    found = [line for line in text.splitlines() if line.lstrip().startswith("$ ")]
+    assert found == [], f"make it a console block: {found}"
 
 
 READERS: dict[str, tuple[str, Callable[[str], object]]] = {

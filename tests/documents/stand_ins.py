@@ -1,8 +1,8 @@
 """Programs of documents that need more than one machine has, and what stands in for them in a test.
 
 A session puts them on its PATH (`python -m tests.documents.stand_ins NAME ...`). What a command can do here it does:
-`kubectl exec` runs its command beside a real gateway, `kubectl logs` prints the log of this gateway, `kubectl create` and
-`helm install` are checked by the real programs without a cluster. A name that no release has is an error.
+`kubectl exec` runs its command beside a real gateway, `kubectl logs` prints the log of this gateway, the real programs
+check `kubectl create` and `helm install`, without a cluster. A name that no release has is an error.
 """
 
 from __future__ import annotations
