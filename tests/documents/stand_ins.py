@@ -29,11 +29,15 @@ _WATCHED_SECONDS = 3.0
 
 def real(name: str) -> str:
     """The program itself, which this one hides on the PATH of a session."""
-    os.environ["PATH"] = os.environ["PATH"].replace(os.environ["STAND_INS"], "")
-    found = find(name)
+    found = _find(name)
     if found is None:
         raise SystemExit(f"{name} is not installed")
     return found
+
+
+def _find(name: str) -> str | None:
+    os.environ["PATH"] = os.environ["PATH"].replace(os.environ["STAND_INS"], "")
+    return find(name)
 
 
 def run(*words: str) -> int:
@@ -100,7 +104,8 @@ def _create(words: list[str]) -> int:
     kind = words[0]
     name = next(word for word in words[1:] if not word.startswith("-") and word != "generic")
     _make(f"{kind} {name}")
-    return run(real("kubectl"), "create", *words, "--dry-run=client", "--output", "name")
+    own = _find("kubectl")  # checks the words, where it is installed
+    return run(own, "create", *words, "--dry-run=client", "--output", "name") if own else 0
 
 
 def _logs(words: list[str]) -> int:

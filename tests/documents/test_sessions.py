@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from tests.documents.blocks import blocks
 from tests.documents.surroundings import fresh, paged, served
+from tests.programs import PROGRAMS, need
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,8 +30,13 @@ def documents(*, runbooks: bool) -> list[str]:
 
 
 def session_of(document: str) -> list[Block]:
-    """Its blocks that are run, and the files that it has the reader write."""
-    return [block for block in blocks() if block.document == document and not block.marked]
+    """Its blocks that are run, and the files that it has the reader write. The programs that they need are here."""
+    found = [block for block in blocks() if block.document == document and not block.marked]
+    for block in found:
+        for name in PROGRAMS:
+            if block.language == "console" and re.search(rf"(^\$ |[|(] *){name}\b", block.text, re.MULTILINE):
+                need(name)
+    return found
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
