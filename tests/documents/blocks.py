@@ -13,6 +13,7 @@ calls. The third gives the reason, such as a cluster or an account of the cloud.
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -55,6 +56,17 @@ class Block:
         return bool(self.run_by) or self.not_run is not None
 
 
+_NOTES = "helm/docpreview-gateway/templates/NOTES.txt"
+NOTES = Block(
+    _NOTES,
+    1,
+    "template",
+    (ROOT / _NOTES).read_text(encoding="utf-8"),
+    ("tests/documents/test_notes.py::test_every_command_of_the_notes_works_for_the_release_that_they_are_of",),
+)
+"""What `helm install` says at its end, which has commands."""
+
+
 def documents() -> list[Path]:
     """Every document of the repository, without the list of changes."""
     return [path for path in tracked_files() if path.suffix == ".md" and path.name != "CHANGELOG.md"]
@@ -68,9 +80,8 @@ def parse(document: str, text: str) -> list[Block]:
 @cache
 def blocks() -> tuple[Block, ...]:
     """The blocks of all documents."""
-    return tuple(
-        block for path in documents() for block in parse(str(path.relative_to(ROOT)), path.read_text(encoding="utf-8"))
-    )
+    found = [parse(str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")) for path in documents()]
+    return (*itertools.chain(*found), NOTES)
 
 
 def run_by(test: str) -> list[Block]:
