@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 NAMED = re.compile(r"^# ([\w./-]+\.(?:ya?ml|py|toml))\b")
 """The first line of a block that is a file: `# gateway.yaml: two buckets`."""
-_SECONDS = 120
+_SECONDS = 240
 _MARK = "@@ "
 _OWN = {"build", "examples", ".venv"}
 """What a session has of its own: the rest of the checkout is linked."""
