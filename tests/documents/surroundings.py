@@ -105,6 +105,7 @@ async def paged(folder: Path) -> AsyncIterator[Sessions]:
                 replaced={
                     "http://prometheus:9090": prometheus.url,
                     "127.0.0.1:9464": f"127.0.0.1:{admin}",
+                    "redis://redis.example.com:6379/0": redis.url,
                     "localhost:9465": servers.edge.metrics,
                     "GATEWAY:50051": servers.edge.listen,
                     "https://login.example.com": issuer,

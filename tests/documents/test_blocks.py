@@ -11,6 +11,8 @@ from tests.packaging.project import ROOT
 
 TEST = "tests/documents/test_blocks.py::test_every_block_is_run_or_marked"
 
+OTHER = "tests/packaging/test_links.py::test_documents_name_tests_that_exist"
+
 
 @pytest.mark.parametrize("block", blocks(), ids=str)
 def test_every_block_is_run_or_marked(block: Block) -> None:
@@ -57,6 +59,7 @@ def test_a_mark_is_a_comment_directly_before_its_block() -> None:
         ("<!-- run by tests/documents/test_blocks.py::test_gone -->\n```go\n```\n", "does not exist"),
         ("<!-- run by tests/documents/test_gone.py::test_gone -->\n```go\n```\n", "does not exist"),
         ("<!-- run by tests/packaging/test_sizes.py::SOME -->\n```go\n```\n", "does not exist"),
+        (f"<!-- run by {OTHER} -->\n```go\n```\n", "does not get its block"),
     ],
 )
 def test_a_block_that_is_neither_run_nor_soundly_marked_is_refused(text: str, message: str) -> None:

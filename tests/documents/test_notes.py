@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.chart.helm import NAMESPACE, RELEASE, VARIANTS, rendered_notes
-from tests.documents.blocks import Block
+from tests.documents.blocks import Block, run_by
 from tests.documents.surroundings import fresh
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+HERE = "tests/documents/test_notes.py"
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -24,4 +26,5 @@ async def test_every_command_of_the_notes_works_for_the_release_that_they_are_of
     session = fresh(tmp_path / "session")
     (session.state / "made.txt").write_text(f"namespace {NAMESPACE}\nrelease {RELEASE}\n")
     text = "".join(f"$ {command}\n" for command in found)
-    await session.run([Block("NOTES.txt", 1, "console", text)])
+    (template,) = run_by(f"{HERE}::test_every_command_of_the_notes_works_for_the_release_that_they_are_of")
+    await session.run([Block(template.document, template.line, "console", text)])

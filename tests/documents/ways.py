@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.documents.loading import READERS, reader
@@ -28,7 +29,7 @@ def way(block: Block) -> str:
             raise NotRunError(f"its mark gives no reason: {block.not_run!r}")
         return f"not run: {block.not_run}"
     for name in block.run_by:
-        _check(name)
+        _check(name, block.document)
     if block.run_by:
         return f"run by {', '.join(block.run_by)}"
     if block.language in RUN:
@@ -44,8 +45,8 @@ def way(block: Block) -> str:
     )
 
 
-def _check(name: str) -> None:
-    """A test of the mark exists, or a target that CI calls."""
+def _check(name: str, document: str) -> None:
+    """A test of the mark exists and reads the blocks of its marks or of this folder, or CI calls a target."""
     path, found, test = name.partition("::")
     if not found:
         called = re.findall(r"^make (.+)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
@@ -53,7 +54,9 @@ def _check(name: str) -> None:
             raise NotRunError(f"its mark names `{name}`, which is neither a test nor a target that CI calls")
         return
     file = ROOT / path
-    tree = ast.parse(file.read_text()) if file.is_file() else ast.Module([], [])
-    functions = [node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    if test not in functions:
+    text = file.read_text() if file.is_file() else ""
+    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    if test not in {function.name for function in functions}:
         raise NotRunError(f"its mark names {name}, which does not exist")
+    if "run_by(" not in text and f".{Path(document).parent.name} import" not in text:
+        raise NotRunError(f"its mark names {name}, which does not get its block: call run_by there")
