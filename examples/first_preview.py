@@ -1,3 +1,5 @@
+"""The program of the README: a document of this machine becomes page images on disk."""
+
 from docpreview_client import BlockingClient
 
 with BlockingClient("127.0.0.1:50051") as client:

@@ -81,4 +81,6 @@ def test_a_console_block_is_commands_with_what_they_print() -> None:
 
 def test_the_program_of_the_readme_is_the_file_that_it_names() -> None:
     (block,) = (block for block in blocks() if block.document == "README.md" and block.language == "python")
-    assert block.text == (ROOT / "examples" / "first_preview.py").read_text()
+    docstring, _, program = (ROOT / "examples" / "first_preview.py").read_text().partition("\n\n")
+    assert docstring.startswith('"""')
+    assert block.text == program
