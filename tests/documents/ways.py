@@ -46,7 +46,7 @@ def way(block: Block) -> str:
 
 
 def _check(name: str, document: str) -> None:
-    """A test of the mark exists and reads the blocks of its marks or of this folder, or CI calls a target."""
+    """A test of the mark exists, and those beside it get blocks by marks or read the document; or CI calls the target."""
     path, found, test = name.partition("::")
     if not found:
         called = re.findall(r"^make (.+)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
@@ -58,5 +58,8 @@ def _check(name: str, document: str) -> None:
     functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     if test not in {function.name for function in functions}:
         raise NotRunError(f"its mark names {name}, which does not exist")
-    if "run_by(" not in text and f".{Path(document).parent.name} import" not in text:
+    code = "".join(each.read_text() for each in file.parent.glob("*.py"))
+    *_, name_of_document = parts = Path(document).parts
+    folders = [f'"{part}"' for part in parts[-2:-1]]
+    if not any(hint in code for hint in ("run_by(", name_of_document, *folders)):
         raise NotRunError(f"its mark names {name}, which does not get its block: call run_by there")

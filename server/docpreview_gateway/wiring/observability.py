@@ -102,8 +102,5 @@ def _traces(settings: TracingSettings, release: str) -> OpenTelemetryTraces | No
     try:
         from docpreview_gateway.telemetry.opentelemetry_traces import OpenTelemetryTraces  # noqa: PLC0415 - an extra
     except ImportError:
-        raise StartError(
-            'tracing.endpoint needs OpenTelemetry: pip install "docpreview-gateway[otel]", '
-            'or from a checkout pip install ./protos ".[otel]"'
-        ) from None
+        raise StartError('tracing.endpoint needs OpenTelemetry: pip install "docpreview-gateway[otel]"') from None
     return OpenTelemetryTraces(str(settings.endpoint), share=settings.share, version=release)
