@@ -46,7 +46,7 @@ def way(block: Block) -> str:
 
 
 def _check(name: str, document: str) -> None:
-    """A test of the mark exists, and those beside it get blocks by marks or read the document; or CI calls the target."""
+    """The test exists, and those beside it get blocks by marks or read the document; or CI calls the target."""
     path, found, test = name.partition("::")
     if not found:
         called = re.findall(r"^make (.+)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
