@@ -18,7 +18,7 @@ IMAGE_VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 IMAGE_EPOCH = $(shell git log -1 --format=%ct)
 SBOM_DIR ?= build/sbom
 
-.PHONY: help dev docs demo test test-rest test-all test-long clients soak check format generate lock bench clean
+.PHONY: help dev docs demo test test-rest check-docs test-all test-long clients soak check format generate lock bench clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -56,7 +56,9 @@ demo: $(RUNS) ## real documents in, page images out, through emulator and gatewa
 # Two cores are busy with four workers: tests mostly wait. What measures runs alone, after the others, also when one of
 # these has failed. The table of what was skipped goes on from one run to the next (--continued). A worker that dies
 # ends the run: pytest-xdist would wait for the rest of its file for ever.
-QUICK := tests/unit tests/mutants tests/contract tests/packaging tests/integration tests/simulation
+SESSIONS := tests/documents/test_sessions.py
+QUICK := tests/unit tests/mutants tests/contract tests/packaging tests/integration tests/simulation \
+  $(filter-out $(SESSIONS),$(wildcard tests/documents/test_*.py))
 REST := tests/conformance tests/installs tests/faults tests/chart tests/monitoring tests/model
 BESIDE := -n 4 --dist loadfile --max-worker-restart 0 --no-loadscope-reorder -m "not alone and not long and not soak"
 ALONE := --continued -m "alone and not long and not soak"
@@ -67,9 +69,15 @@ test: $(READY) ## the tests that need nothing but Python and make, in minutes; s
 test-rest: $(READY) ## the others: clients in five languages, faults, chart, monitoring
 	$(BIN)/pytest $(REST) $(BESIDE) --continued; first=$$?; $(BIN)/pytest $(REST) $(ALONE) && exit $$first
 
-test-all: ## these two and test-long
+# The other blocks are loaded in `test`, and those in other languages compiled in `test-rest`; the list names the tests.
+check-docs: $(READY) ## every code block of the documents and how it is run; runs the commands of all documents, a session for each
+	$(BIN)/python -m tests.documents
+	$(BIN)/pytest $(SESSIONS) --continued
+
+test-all: ## these, and test-long
 	$(MAKE) test
 	$(MAKE) test-rest
+	$(MAKE) check-docs
 	$(MAKE) test-long
 
 test-long: $(READY) ## the suites that take minutes each: churn, overload, 10,000 simulated schedules

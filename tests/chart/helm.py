@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,19 @@ def rendered(variant: str, *options: str, minor: str = MINORS[-1]) -> str:
     done = helm("template", RELEASE, str(CHART), *version, "--values", str(values_of(variant)), *options)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def rendered_notes(folder: Path, variant: str, *options: str) -> str:
+    """What `helm install` says at its end. Helm renders notes for a cluster only, so here as a manifest."""
+    chart = folder / "docpreview-gateway"
+    shutil.copytree(CHART, chart)
+    (chart / "templates" / "NOTES.txt").rename(chart / "notes")
+    (chart / "templates" / "notes.yaml").write_text('notes: {{ tpl (.Files.Get "notes") . | toJson }}')
+    of_notes = ("--show-only", "templates/notes.yaml", "--values", str(values_of(variant)), *options)
+    done = helm("template", RELEASE, str(chart), "--namespace", NAMESPACE, *of_notes)
+    assert done.returncode == 0, done.stderr
+    notes: str = yaml.safe_load(done.stdout)["notes"]
+    return notes
 
 
 def refused(variant: str, *options: str, minor: str = MINORS[-1]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ import yaml
 
 from docpreview_gateway.settings.loading import load
 from docpreview_gateway.wiring import edge_config
-from tests.chart.helm import CHART, VARIANTS, helm, manifests, one, rendered, values_of
+from tests.chart.helm import CHART, VARIANTS, manifests, one, rendered, rendered_notes
 from tests.chart.mounts import environment, mount
 from tests.packaging.project import run
 from tests.programs import need
@@ -209,14 +208,7 @@ def test_helm_test_shows_a_certificate_only_of_a_caller(options: tuple[str, ...]
 def test_the_notes_name_tls_edge_secrets_and_the_caller_of_helm_test(
     variant: str, options: tuple[str, ...], said: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """What the person who installs must have or know. Helm renders notes for a cluster only, so here as a manifest."""
-    chart = tmp_path / "docpreview-gateway"
-    shutil.copytree(CHART, chart)
-    (chart / "templates" / "NOTES.txt").rename(chart / "notes")
-    (chart / "templates" / "notes.yaml").write_text('notes: {{ tpl (.Files.Get "notes") . | toJson }}')
-    of_notes = ("--show-only", "templates/notes.yaml", "--values", str(values_of(variant)), *options)
-    done = helm("template", "preview", str(chart), *of_notes)
-    assert done.returncode == 0, done.stderr
-    notes = yaml.safe_load(done.stdout)["notes"]
+    """What the person who installs must have or know."""
+    notes = rendered_notes(tmp_path, variant, *options)
     for text in said:
         assert text in notes

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from docpreview_emulator import Emulator
-from tests.conformance.languages import CLIENTS, ROOT
+from tests.conformance.languages import ROOT
 from tests.conformance.world import World
+from tests.documents.blocks import run_by
+from tests.documents.session import commands
 from tests.programs import need
 
-README = (CLIENTS / "go" / "README.md").read_text()
+HERE = "tests/installs/test_go.py"
 REPOSITORY = "github.com/docpreview/docpreview-gateway"
 MODULE = f"{REPOSITORY}/clients/go"
 VERSION = "v0.1.0"
 ADDRESS = "127.0.0.1:50051"
-_RUN_SECONDS = 60
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # compiles gRPC, the first time
 
@@ -72,11 +71,58 @@ def released(published: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     }
 
 
-def line(beginning: str) -> str:
-    """The command of the README that begins so."""
-    found = re.search(rf"^    ({re.escape(beginning)}.*)$", README, re.MULTILINE)
-    assert found is not None, f"the README has no line {beginning} ..."
-    return found[1]
+FRAGMENTS = """package fragments
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	docpreview "github.com/docpreview/docpreview-gateway/clients/go"
+	docpreviewv1 "github.com/docpreview/docpreview-gateway/clients/go/docpreview/v1"
+	cos "github.com/tencentyun/cos-go-sdk-v5"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+)
+
+var (
+	ctx                 context.Context
+	client              *docpreview.Client
+	request             *docpreviewv1.GetPreviewJobRequest
+	secretID, secretKey string
+)
+
+func readToken() (string, error) { return "", nil }
+func forget(jobID string)        {}
+"""
+"""What the fragments of the documents take for granted."""
+AROUND = {
+    "var trailer": "func metadataOfACall() {\n%s\n\t_, _ = job, err\n}",
+    "config, err": "func connection() {\n%s\n\t_, _ = client, err\n}",
+    "var failed": "func failure(err error) {\n%s}",
+    "base, _": "func before() error {\n%s\treturn nil\n}",
+    "client, err": "func after() error {\n%s\treturn nil\n}",
+}
+"""The function around each fragment, by its beginning."""
+
+
+def test_the_fragments_of_the_documents_compile(tmp_path: Path) -> None:
+    """Those of the client's README, and the program before and after the migration from the vendor's SDK."""
+    found = [block.text for block in run_by(f"{HERE}::test_the_fragments_of_the_documents_compile")]
+    functions = [AROUND[text[: text.index(" ", text.index(" ") + 1)].rstrip(":= ")] % text for text in found]
+    assert len(set(functions)) == len(AROUND)
+    (tmp_path / "fragments.go").write_text("\n".join([FRAGMENTS, *functions]))
+    go = need("go")
+    for words in (
+        ("mod", "init", "fragments"),
+        ("mod", "edit", f"-replace={MODULE}={ROOT / 'clients' / 'go'}"),
+        ("mod", "tidy"),
+        ("vet", "."),
+    ):
+        run(go, *words, folder=tmp_path)
 
 
 def test_the_module_has_its_license(released: dict[str, str], tmp_path: Path) -> None:
@@ -90,38 +136,32 @@ async def test_the_program_of_the_readme_makes_pages_with_the_released_module(
     released: dict[str, str], tmp_path: Path
 ) -> None:
     """An empty module outside of the tree, with the lines of the README."""
-    get = line(f"go get {MODULE}@latest").split()
-    await _makes_pages(tmp_path, get, released)
-    assert f"{MODULE} {VERSION}" in (tmp_path / "go.mod").read_text()
+    module = await _makes_pages(
+        tmp_path, "test_the_program_of_the_readme_makes_pages_with_the_released_module", released
+    )
+    assert f"{MODULE} {VERSION}" in (module / "go.mod").read_text()
 
 
 async def test_the_program_of_the_readme_makes_pages_with_the_checkout(tmp_path: Path) -> None:
     """As before, with the line for today."""
-    edit = line(f"go mod edit -replace {MODULE}=").split()
-    edit[-1] = edit[-1].replace("../docpreview-gateway", str(ROOT))
-    await _makes_pages(tmp_path, edit, {})
+    await _makes_pages(tmp_path, "test_the_program_of_the_readme_makes_pages_with_the_checkout", {})
 
 
-async def _makes_pages(folder: Path, install: list[str], env: dict[str, str]) -> None:
-    go = need("go")
-    program = re.search(r"```go\n(package main.*?)```", README, re.DOTALL)
-    assert program is not None
-    assert ADDRESS in program[1]
-    shutil.copy(ROOT / "examples" / "seven-pages.pdf", folder)
+async def _makes_pages(folder: Path, test: str, env: dict[str, str]) -> Path:
+    """The program of the README, by the lines of the README that this test runs, in a module beside the checkout."""
+    found = run_by(f"{HERE}::{test}")
+    (program,) = (block.text for block in found if block.language == "go")
+    lines = [words for block in found if block.language == "console" for words, _ in commands(block.text)]
+    assert ADDRESS in program
+    (folder / "docpreview-gateway").symlink_to(ROOT)
+    module = folder / "pages"
+    module.mkdir()
+    run(need("go"), "mod", "init", "pages", folder=module)
     async with Emulator() as emulator, World(emulator, {}) as world:
-        (folder / "main.go").write_text(program[1].replace(ADDRESS, world.target))
-        commands = (["go", "mod", "init", "pages"], install, ["go", "mod", "tidy"], ["go", "build", "-o", "made"])
-        for command in commands:
-            await asyncio.to_thread(run, go, *command[1:], folder=folder, env=env)
-        process = await asyncio.create_subprocess_exec(
-            folder / "made",
-            "seven-pages.pdf",
-            cwd=folder,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        printed, _ = await asyncio.wait_for(process.communicate(), _RUN_SECONDS)
-    assert process.returncode == 0, printed.decode()
+        (module / "main.go").write_text(program.replace(ADDRESS, world.target))
+        for line in lines:
+            printed = await asyncio.to_thread(run, "bash", "-c", line, folder=module, env=env)
     names = [f"pages/page-{number:04}.jpg" for number in range(1, 8)]
-    assert printed.decode().strip("[]\n").split() == names
-    assert all((folder / name).read_bytes().startswith(b"\xff\xd8") for name in names)
+    assert printed.strip("[]\n").split() == names
+    assert all((module / name).read_bytes().startswith(b"\xff\xd8") for name in names)
+    return module

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,18 +17,21 @@ from packaging.requirements import Requirement
 
 from docpreview_emulator import Emulator
 from tests.conformance.world import World
+from tests.documents.blocks import blocks, run_by
+from tests.documents.session import commands
 from tests.integration.conftest import BUCKET
 from tests.packaging.project import DISTRIBUTIONS, ROOT, lowest_of, pyproject
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 DOCUMENT = ROOT / "examples" / "seven-pages.pdf"
-README = (ROOT / "clients" / "python" / "README.md").read_text()
+HERE = "tests/installs/test_python.py"
 PROGRAMS = [
-    text
-    for text in re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    if "\nasyncio.run(" in text or "with BlockingClient(" in text
+    block.text
+    for block in blocks()
+    if block.document == "clients/python/README.md" and block.language == "python" and "import " in block.text
 ]
+"""Those that tests/integration/test_python_readme.py runs from the checkout."""
 PAGES = [f"page-{number:04d}.jpg" for number in range(1, 8)]
 IMPORTS = """
 import google.protobuf, importlib, pkgutil
@@ -135,9 +139,10 @@ def installed(folder: Path, wheels: Path, *wanted: str, options: tuple[str, ...]
     return Environment(environment)
 
 
-def lines(readme: str) -> list[str]:
-    """The commands of a README that install from a checkout."""
-    return re.findall(r"^ *(?:\$ )?(pip install \./.*?)(?: +#.*)?$", (ROOT / readme).read_text(), re.MULTILINE)
+def lines() -> dict[str, list[str]]:
+    """The commands of each README that install from a checkout."""
+    found = run_by(f"{HERE}::test_every_line_of_a_readme_installs_from_a_checkout_with_plain_pip")
+    return {block.document: [words for words, _ in commands(block.text)] for block in found}
 
 
 async def run_readme(environment: Environment, folder: Path) -> None:
@@ -185,19 +190,15 @@ def pages(folder: Path) -> list[str]:
     return [page.name for page in found]
 
 
-@pytest.mark.parametrize(
-    ("readme", "count"),
-    [("protos/README.md", 1), ("clients/python/README.md", 2), ("README.md", 1)],
-)
+@pytest.mark.parametrize("readme", lines())
 def test_every_line_of_a_readme_installs_from_a_checkout_with_plain_pip(
-    readme: str, count: int, checkout: Path, empty: Environment
+    readme: str, checkout: Path, empty: Environment
 ) -> None:
     """Into an empty environment; what is there then agrees with itself."""
-    found = lines(readme)
-    assert len(found) >= count
-    for line in found:
-        words = [word.strip("'\"") for word in line.split()[2:]]
-        empty.run("python", "-m", "pip", "install", "--quiet", *words, cwd=checkout)
+    for line in lines()[readme]:
+        program, *words = shlex.split(line, comments=True)
+        assert program == "pip"
+        empty.run("python", "-m", "pip", *words, "--quiet", cwd=checkout)
         empty.run("python", "-m", "pip", "check", cwd=checkout)
 
 

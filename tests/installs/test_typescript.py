@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
@@ -14,6 +13,8 @@ import pytest
 from docpreview_emulator import Emulator
 from tests.conformance.languages import ROOT
 from tests.conformance.world import World
+from tests.documents.blocks import run_by
+from tests.documents.session import commands
 from tests.integration.conftest import BUCKET
 from tests.programs import need
 
@@ -23,10 +24,21 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 CLIENT = "clients/typescript"
-README = (ROOT / CLIENT / "README.md").read_text()
-PROGRAM = re.search(r"^```ts\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-INSTALL = re.search(r"^    (repo=.*; npm .*)$", README, re.MULTILINE)
-COMPILER = re.search(r"^    (npm install --save-dev .*)\n    npx (tsc .*) preview\.ts && ", README, re.MULTILINE)
+HERE = "tests/installs/test_typescript.py"
+README = run_by(f"{HERE}::test_the_program_of_the_readme_makes_page_images_of_a_local_file")
+(PROGRAM,) = (block.text for block in README if block.language == "ts")
+INSTALL, COMPILER, RUN = (words for block in README if block.language == "console" for words, _ in commands(block.text))
+COMPILE = RUN.partition(" preview.ts && ")[0]
+FRAGMENTS = """
+import { readFile } from "node:fs/promises";
+import type { Interceptor } from "@grpc/grpc-js";
+import { DocPreviewClient, PreviewJobSchema, PreviewUnfinished, toJson } from "@docpreview/client";
+declare const [client, bucket, path]: [DocPreviewClient, string, string];
+declare const [ca, certificate, key]: Buffer[];
+declare const timing: Interceptor;
+declare function current(): string;
+"""
+"""What the fragments of the README take for granted."""
 OLDER = f"../checkout/{CLIENT}/node_modules/.bin/tsc"
 """The newest compiler no longer knows the way in which modules were resolved before packages had `exports`."""
 STUBS = """
@@ -49,8 +61,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty project, with the client from a checkout installed by the README's line, and a compiler."""
     need("node")
     need("npm")
-    assert INSTALL is not None
-    assert COMPILER is not None
     folder = tmp_path_factory.mktemp("typescript")
     # A copy, since the line builds in the checkout.
     for name in run(f"git ls-files --cached --others --exclude-standard {CLIENT}", ROOT).split("\n"):
@@ -61,19 +71,17 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     empty.mkdir()
     run("npm init --yes", empty)
     (folder / "docpreview-gateway").symlink_to("checkout")  # what is true of a link is true of the folder
-    run(INSTALL[1], empty)
-    run(COMPILER[1], empty)
+    run(INSTALL, empty)
+    run(COMPILER, empty)
     return empty
 
 
 @pytest.mark.parametrize("suffix", ["mts", "cts"])
 async def test_the_program_of_the_readme_makes_page_images_of_a_local_file(project: Path, suffix: str) -> None:
     """As an ES module and as CommonJS, from the very same text."""
-    assert PROGRAM is not None
-    assert COMPILER is not None
-    assert len([line for line in PROGRAM[1].split("\n") if line]) <= 10
-    (project / f"preview.{suffix}").write_text(PROGRAM[1])
-    run(f"npx {COMPILER[2]} preview.{suffix}", project)
+    assert len([line for line in PROGRAM.split("\n") if line]) <= 10
+    (project / f"preview.{suffix}").write_text(PROGRAM)
+    run(f"{COMPILE} preview.{suffix}", project)
     pages = project / "pages"
     shutil.rmtree(pages, ignore_errors=True)
     async with Emulator() as emulator, World(emulator, {}) as world:
@@ -105,6 +113,15 @@ def test_the_stubs_have_types_for_every_way_of_resolving_modules(project: Path, 
     """A browser's has no types of Node.js."""
     (project / name).write_text(STUBS)
     run(f"{command} --strict --noEmit {name}", project)
+
+
+def test_the_fragments_of_the_readme_compile(project: Path) -> None:
+    """Each in a function of its own."""
+    found = run_by(f"{HERE}::test_the_fragments_of_the_readme_compile")
+    functions = [f"export async function fragment{at}() {{\n{block.text}}}\n" for at, block in enumerate(found)]
+    assert len(functions) == 3
+    (project / "fragments.mts").write_text("".join([FRAGMENTS, *functions]))
+    run(f"{COMPILE} --noEmit fragments.mts", project)
 
 
 def test_the_package_has_its_licence_its_repository_and_few_dependencies(project: Path) -> None:

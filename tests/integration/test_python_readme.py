@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import shutil
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.documents.blocks import run_by
 from tests.integration.conftest import BUCKET
 from tests.unit.emulator.office_files import workbook
 
@@ -20,11 +20,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "clients" / "python"
 SEVEN = ROOT / "examples" / "seven-pages.pdf"
-PROGRAMS = [
-    text
-    for text in re.findall(r"^```python\n(.*?)^```", (CLIENT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    if "import " in text
-]
+HERE = "tests/integration/test_python_readme.py"
 
 
 async def printed(folder: Path, *words: str, code: int = 0) -> str:
@@ -36,8 +32,9 @@ async def printed(folder: Path, *words: str, code: int = 0) -> str:
     return output.decode()
 
 
-async def run(text: str, world: World, folder: Path) -> str:
-    """What a program of the README prints, for the gateway and the document of the test."""
+async def run(test: str, world: World, folder: Path) -> str:
+    """What the program of the README that a test runs prints, for the gateway and the document of the test."""
+    (text,) = (block.text for block in run_by(f"{HERE}::{test}"))
     for there, here in (
         ("dns:///docpreview:50051", f"127.0.0.1:{world.gateway.port}"),
         ("docs-1250000000", BUCKET),
@@ -48,19 +45,18 @@ async def run(text: str, world: World, folder: Path) -> str:
     return await printed(folder, "-c", text)
 
 
-def test_the_readme_has_a_program_for_each_client() -> None:
-    assert ["BlockingClient" in text for text in PROGRAMS] == [True, True, False]
-
-
 async def test_the_readmes_first_program_turns_a_local_file_into_pages_on_disk(world: World, tmp_path: Path) -> None:
     shutil.copy(SEVEN, tmp_path / "a.pdf")
-    assert "page-0007.jpg" in await run(PROGRAMS[0], world, tmp_path)
+    assert "page-0007.jpg" in await run(
+        "test_the_readmes_first_program_turns_a_local_file_into_pages_on_disk", world, tmp_path
+    )
     assert len(list((tmp_path / "pages").glob("*.jpg"))) == 7
 
 
 async def test_the_readmes_program_with_options_makes_the_pages_that_it_asks_for(world: World, tmp_path: Path) -> None:
     shutil.copy(SEVEN, tmp_path / "a.pdf")
-    assert (await run(PROGRAMS[1], world, tmp_path)).strip() == "3 pages in pages"
+    printed = await run("test_the_readmes_program_with_options_makes_the_pages_that_it_asks_for", world, tmp_path)
+    assert printed.strip() == "3 pages in pages"
     assert [file.name for file in sorted((tmp_path / "pages").glob("*.png"))] == [
         f"page-000{number}.png" for number in (1, 3, 4)
     ]
@@ -68,7 +64,8 @@ async def test_the_readmes_program_with_options_makes_the_pages_that_it_asks_for
 
 async def test_the_readmes_last_program_prints_the_addresses_of_all_pages(world: World, tmp_path: Path) -> None:
     await world.upload("a.pdf", SEVEN.read_bytes())
-    assert (await run(PROGRAMS[2], world, tmp_path)).count("q-signature=") == 7
+    printed = await run("test_the_readmes_last_program_prints_the_addresses_of_all_pages", world, tmp_path)
+    assert printed.count("q-signature=") == 7
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -61,7 +61,7 @@ def _commands(markdown: str) -> list[str]:
     return [*fenced, *re.findall(r"`([^`\n]+)`", markdown)]
 
 
-@pytest.mark.parametrize("target", ["check", "test", "test-rest", "demo"])
+@pytest.mark.parametrize("target", ["check", "test", "test-rest", "check-docs", "demo"])
 def test_ci_runs_what_developers_run(target: str) -> None:
     """CI calls the Makefile's targets."""
     called = re.findall(r"^make (.+)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)

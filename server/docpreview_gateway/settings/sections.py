@@ -326,8 +326,7 @@ class TracingSettings(Section):
 
     endpoint: Endpoint | None = Field(
         None,
-        description="address of an OTLP collector over HTTP, such as `http://127.0.0.1:4318`; needs `pip install "
-        '"docpreview-gateway[otel]"`',
+        description="address of an OTLP collector over HTTP, such as `http://127.0.0.1:4318`; needs the extra `otel`",
     )
     share: float = Field(
         0.01,
