@@ -49,13 +49,15 @@ class ServerHealth:
         self._server = ""
         self._losses = store.losses
         if strict:
-            store.refuse(UNKNOWN)
+            # The first round, which follows at once, tells it to the log if it stays so: a healthy start is no error.
+            store.unsafe = UNKNOWN
 
     async def round(self) -> None:
         """Look once. That the server does not answer is told by the store itself."""
         try:
             health = await self._read()
         except RedisCallError:
+            self._store.refuse(self._store.unsafe)
             return
         found = warnings(health)
         self._tell(found)
