@@ -1,7 +1,7 @@
 """An issuer of signed tokens (JWT) on this machine, in place of a company's identity provider.
 
-It has one key for each month or so: the private half in authorities/issuer/, the public half in secrets/jwks.json, which
-the gateway reads.
+Of each of its keys the private half is in authorities/issuer/, the public half in secrets/jwks.json, which the gateway
+reads.
 """
 
 from __future__ import annotations

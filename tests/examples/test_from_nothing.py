@@ -1,4 +1,4 @@
-"""examples/production: the commands of its README lead from nothing to pages of a document, with two kinds of callers."""
+"""examples/production: the commands of its README lead from nothing to pages of a document, for two callers."""
 
 from __future__ import annotations
 

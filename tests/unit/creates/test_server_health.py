@@ -101,6 +101,19 @@ async def test_with_strict_creates_are_refused_until_the_server_says_that_it_evi
             assert (here.store.unsafe, here.store.problem) == ("", "")
 
 
+async def test_with_strict_a_healthy_start_is_no_error_and_a_server_that_says_nothing_is_one(tmp_path: Path) -> None:
+    """What is not known yet is told when the first round has not learnt it."""
+    with running_redis(tmp_path, *DURABLE) as server, structlog.testing.capture_logs() as lines:
+        async with side(server, strict=True) as here:
+            await here.store.look()
+            await here.health.round()
+            assert (here.store.problem, lines) == ("", [])
+        async with side(server, strict=True) as here:
+            server.kill()
+            await here.health.round()
+    assert [(line["event"], PLACE in line["why"]) for line in lines] == [("creates cannot be recorded", True)]
+
+
 async def test_evicted_keys_are_counted(tmp_path: Path) -> None:
     with running_redis(tmp_path, "--maxmemory", "3mb", "--maxmemory-policy", "volatile-lru", *DURABLE) as server:
         async with side(server) as here:
