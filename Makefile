@@ -57,7 +57,7 @@ demo: $(RUNS) ## real documents in, page images out, through emulator and gatewa
 # these has failed. The table of what was skipped goes on from one run to the next (--continued). A worker that dies
 # ends the run: pytest-xdist would wait for the rest of its file for ever.
 QUICK := tests/unit tests/mutants tests/contract tests/packaging tests/integration tests/simulation
-REST := tests/conformance tests/installs tests/faults tests/chart tests/monitoring tests/model
+REST := tests/conformance tests/installs tests/faults tests/chart tests/monitoring tests/examples tests/model
 BESIDE := -n 4 --dist loadfile --max-worker-restart 0 --no-loadscope-reorder -m "not alone and not long and not soak"
 ALONE := --continued -m "alone and not long and not soak"
 
