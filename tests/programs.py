@@ -21,6 +21,7 @@ PROGRAMS = {
     "prometheus-alertmanager": f"{_APT} prometheus-alertmanager",
     "amtool": f"{_APT} prometheus-alertmanager",
     "systemd-analyze": f"{_APT} systemd",
+    "shellcheck": f"{_APT} shellcheck",
     "chromium": f"{_APT} chromium",
     "go": f"{_APT} golang-go",
     "node": f"{_APT} nodejs npm",

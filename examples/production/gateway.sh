@@ -1,4 +1,5 @@
 #!/bin/sh
+# shellcheck disable=SC1090,SC1091
 # A command of the gateway with the variables of a replica, as systemd and compose set them: ./gateway.sh 1 serve
 set -eu
 cd "$(dirname "$0")"
@@ -7,7 +8,7 @@ set -a
 . "./replica-$1.env"
 . ./secrets/redis.env
 if [ -e emulator.env ]; then . ./emulator.env; fi
-DOCPREVIEW_CONFIG=gateway.yaml
 set +a
+export DOCPREVIEW_CONFIG=gateway.yaml
 shift
 exec docpreview-gateway "$@"

@@ -75,7 +75,7 @@ server() { # by the names under which it is reached
   signed servers "subjectAltName=$names,IP:127.0.0.1\nextendedKeyUsage=serverAuth" "secrets/$1"
 }
 
-caller() { signed clients "subjectAltName=URI:spiffe://example.com/$1\nextendedKeyUsage=clientAuth" "callers/$1"; }
+certified() { signed clients "subjectAltName=URI:spiffe://example.com/$1\nextendedKeyUsage=clientAuth" "callers/$1"; }
 
 records() { # authority, arguments of `openssl ca`: its records of what it has revoked
   name=authorities/$1
@@ -165,7 +165,7 @@ make() {
     if [ ! -e "authorities/$name.crt" ]; then authority "$name"; trust "$name"; fi
   done
   for name in gateway redis; do if [ ! -e "secrets/$name.crt" ]; then server "$name"; fi; done
-  for name in web archive; do if [ ! -e "callers/$name.crt" ]; then caller "$name"; fi; done
+  for name in web archive; do if [ ! -e "callers/$name.crt" ]; then certified "$name"; fi; done
   if [ ! -e secrets/ledger.key ]; then openssl rand -base64 32 | into secrets/ledger.key; fi
   if [ ! -e secrets/redis-users.acl ]; then redis_users; fi
   # The emulator's keys, and receivers of alerts that do not exist: put your own in their place.
@@ -192,7 +192,8 @@ end_authority() {
 case ${1-}:${2-} in
   make: | revocations: | new-redis-password: | end-redis-password: | admin-password: | new-ledger-key: | use-ledger-key: | end-ledger-key:)
     "$(echo "$1" | tr - _)" ;;
-  server:?* | caller:?* | revoke:?* | put:?*) "$1" "$2" ;;
+  caller:?*) certified "$2" ;;
+  server:?* | revoke:?* | put:?*) "$1" "$2" ;;
   new-authority:servers | new-authority:clients | end-authority:servers | end-authority:clients) "$(echo "$1" | tr - _)" "$2" ;;
   *) usage ;;
 esac
