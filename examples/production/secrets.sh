@@ -31,7 +31,11 @@ END
 # Files appear whole and at once, so that nobody reads half of one: `COMMAND | into FILE`, and the pairs of `signed`.
 into() { cat > "$1.new" && place "$1"; }
 
-put() { into "$1"; }
+put() { # with the mode of the file before: containers read policy.yaml as another user
+  cat > "$1.new"
+  if [ -e "$1" ]; then chmod --reference="$1" "$1.new"; fi
+  place "$1"
+}
 
 place() { # FILE.new becomes FILE; what root makes belongs to the owner of the folder, whom gateway or Redis run as
   if [ "$(id -u)" = 0 ]; then chown --reference="$(dirname "$1")" "$1.new"; fi

@@ -85,6 +85,15 @@ def test_what_root_makes_belongs_to_the_owner_of_the_folder(deployment: Deployme
     assert set(owners.values()) == {CONTAINERS}
 
 
+def test_a_replaced_file_has_the_mode_of_the_one_before(deployment: Deployment) -> None:
+    for name, mode in (("policy.yaml", 0o644), ("secrets/pager.key", 0o600), ("secrets/new.key", 0o600)):
+        path = deployment.folder / name
+        if path.exists():
+            path.chmod(mode)
+        deployment.run(f"echo new | ./secrets.sh put {name}")
+        assert (path.read_text(), oct(path.stat().st_mode & 0o777)) == ("new\n", oct(mode))
+
+
 def test_the_steps_towards_the_cloud_leave_a_valid_configuration(deployment: Deployment) -> None:
     """By the commands of the README: other keys, and no emulator."""
     for name in ("cloud-keys", "cloud-writer"):
