@@ -96,7 +96,7 @@ def test_the_commands_of_the_readme_end_with_pages_of_a_document(deployment: Dep
         said = deployment.run(f"{EXPORTS}\n! docpreview {options} usage")
         assert hint in said
     assert_prometheus_scrapes_both(deployment)
-    # Nothing is amiss: the log has no line above INFO, and no secret. A machine that does ten things at once may be slow.
+    # Nothing is amiss: the log has no line above INFO, and no secret. A busy machine may be slow.
     secrets = [path.read_text().strip() for path in (deployment.folder / "secrets").iterdir() if path.suffix != ".acl"]
     for number in ADMIN:
         log = deployment.log(f"./gateway.sh {number} serve").read_text()

@@ -19,7 +19,7 @@ from tests.programs import need
 if TYPE_CHECKING:
     from pathlib import Path
 
-UNIT = PRODUCTION / "docpreview-gateway@.service"
+UNIT, REDIS_UNIT = PRODUCTION / "docpreview-gateway@.service", PRODUCTION / "docpreview-redis.service"
 DOCKERFILE = (ROOT / "Dockerfile").read_text().partition("AS gateway\n")[2]
 SETTINGS: dict[str, Any] = yaml.safe_load((PRODUCTION / "gateway.yaml").read_text())
 COMPOSE: dict[str, Any] = yaml.safe_load((PRODUCTION / "compose.yaml").read_text())
@@ -29,8 +29,8 @@ MADE = {"secrets", "state-1", "state-2", "redis-data"}
 """What `secrets.sh make` makes beside the files that are there."""
 
 
-def unit() -> dict[str, dict[str, list[str]]]:
-    """Sections of the unit: each key with its values, for it may stand more than once."""
+def unit(path: Path) -> dict[str, dict[str, list[str]]]:
+    """Sections of a unit: each key with its values, for it may stand more than once."""
     found: dict[str, dict[str, list[str]]] = {}
 
     class Several(dict[str, Any]):
@@ -39,7 +39,7 @@ def unit() -> dict[str, dict[str, list[str]]]:
 
     parser = configparser.RawConfigParser(strict=False, dict_type=Several, comment_prefixes="#")
     parser.optionxform = str  # type: ignore[assignment, method-assign]  # as the library documents
-    parser.read_string(UNIT.read_text())
+    parser.read_string(path.read_text())
     for section in parser.sections():
         found[section] = {key: value.split("\n") for key, value in parser.items(section)}
     return found
@@ -51,17 +51,30 @@ def variables(name: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
 
 
-def test_systemd_finds_no_mistake_in_the_unit(tmp_path: Path) -> None:
-    """With the installed program in the place of /opt/docpreview."""
+def test_systemd_finds_no_mistake_in_the_units(tmp_path: Path) -> None:
+    """With the installed programs in the place of those of /opt/docpreview and /usr/bin."""
     analyze = need("systemd-analyze")
-    copy = tmp_path / UNIT.name
-    copy.write_text(UNIT.read_text().replace("/opt/docpreview/bin", str(tool("docpreview-gateway").parent)))
-    done = subprocess.run([analyze, "verify", copy], check=False, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, [line for line in done.stderr.splitlines() if UNIT.stem in line]) == (0, [])
+    copies = [tmp_path / path.name for path in (UNIT, REDIS_UNIT)]
+    for path, copy in zip((UNIT, REDIS_UNIT), copies, strict=True):
+        text = path.read_text().replace("/opt/docpreview/bin", str(tool("docpreview-gateway").parent))
+        copy.write_text(text.replace("/usr/bin/redis-server", need("redis-server")))
+    done = subprocess.run([analyze, "verify", *copies], check=False, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, [line for line in done.stderr.splitlines() if "docpreview" in line]) == (0, [])
+
+
+def test_both_units_are_of_one_folder_and_one_user() -> None:
+    gateway, redis = unit(UNIT)["Service"], unit(REDIS_UNIT)["Service"]
+    assert [gateway[key] for key in ("User", "WorkingDirectory")] == [
+        redis[key] for key in ("User", "WorkingDirectory")
+    ]
+    assert REDIS_UNIT.name in unit(UNIT)["Unit"]["After"][0].split()
+    (folder,) = redis["WorkingDirectory"]
+    assert {path.removeprefix(f"{folder}/") for path in redis["ReadWritePaths"][0].split()} <= MADE
+    assert shlex.split(redis["ExecStart"][0])[1] == "redis.conf"
 
 
 def test_the_unit_names_files_of_the_folder_and_stops_no_drain() -> None:
-    service = unit()["Service"]
+    service = unit(UNIT)["Service"]
     (folder,) = service["WorkingDirectory"]
     for number in "12":
         for path in service["EnvironmentFile"]:
