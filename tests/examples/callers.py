@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificate
 
 from docpreview_client import BlockingClient, Tls
-from tests.examples.deployment import BUCKET, PATIENCE, PORTS
+from tests.examples.production import BUCKET, PATIENCE, PORTS
 
 if TYPE_CHECKING:
     from pathlib import Path

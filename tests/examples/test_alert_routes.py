@@ -13,7 +13,7 @@ import pytest
 import yaml
 from aiohttp import web
 
-from tests.examples.deployment import PORTS, PRODUCTION, Deployment, commands, deployed
+from tests.examples.production import PORTS, PRODUCTION, Deployment, commands, deployed
 from tests.packaging.project import ROOT
 from tests.programs import need
 

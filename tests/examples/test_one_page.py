@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.edge_process import free_port
-from tests.examples.deployment import Deployment, deployed
+from tests.examples.production import Deployment, deployed
 from tests.integration.gateway_processes import page, running
 from tests.packaging.project import tool
 from tests.packaging.test_configuration_document import example

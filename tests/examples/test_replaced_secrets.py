@@ -20,7 +20,7 @@ from docpreview_emulator import Credential, Emulator
 from docpreview_emulator.emulator import DEFAULT_CREDENTIAL
 from docpreview_emulator.threaded import running
 from tests.examples.callers import TARGET, Calls, certified, client
-from tests.examples.deployment import (
+from tests.examples.production import (
     BUCKET,
     PATIENCE,
     PORTS,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.examples.deployment import PRODUCTION, Deployment, commands, deployed
+from tests.examples.production import PRODUCTION, Deployment, commands, deployed
 from tests.programs import need
 
 if TYPE_CHECKING:

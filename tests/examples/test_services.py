@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from docpreview_gateway.settings.sections import host_port
-from tests.examples.deployment import PRODUCTION
+from tests.examples.production import PRODUCTION
 from tests.packaging.project import ROOT, pyproject, tool
 from tests.programs import need
 
