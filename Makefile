@@ -59,7 +59,7 @@ demo: $(RUNS) ## real documents in, page images out, through emulator and gatewa
 SESSIONS := tests/documents/test_sessions.py
 QUICK := tests/unit tests/mutants tests/contract tests/packaging tests/integration tests/simulation \
   $(filter-out $(SESSIONS),$(wildcard tests/documents/test_*.py))
-REST := tests/conformance tests/installs tests/faults tests/chart tests/monitoring tests/model
+REST := tests/conformance tests/installs tests/faults tests/chart tests/monitoring tests/examples tests/model
 BESIDE := -n 4 --dist loadfile --max-worker-restart 0 --no-loadscope-reorder -m "not alone and not long and not soak"
 ALONE := --continued -m "alone and not long and not soak"
 

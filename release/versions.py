@@ -30,6 +30,7 @@ PLACES = (
     Place("protos/pyproject.toml", _PROJECT),
     Place("clients/python/pyproject.toml", _PROJECT),
     Place("clients/python/pyproject.toml", _OURS),
+    Place("examples/production/compose.yaml", rf"image: docpreview-gateway:{VERSION}"),
     Place("clients/typescript/package.json", rf'^  "version": "{VERSION}"'),
     Place("clients/typescript/package-lock.json", rf'"name": "@docpreview/client",\n\s+"version": "{VERSION}"'),
     Place("clients/typescript/src/version.ts", rf'VERSION = "{VERSION}"'),

@@ -336,8 +336,9 @@ class GuardedStore:
 
     def _succeeded(self) -> None:
         """Something was written. That something could be read says nothing of a full disk, or of a full server."""
-        self._failure = ""
-        self._tell()
+        if self._failure or self._told:
+            self._failure = ""
+            self._tell()
 
     def _tell(self) -> None:
         problem = self.problem

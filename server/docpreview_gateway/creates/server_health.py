@@ -5,6 +5,7 @@ A server that evicts keys, or that was replaced by one that lags behind, loses r
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import structlog
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from docpreview_gateway.storage.redis_health import RedisHealth
 
 log = structlog.get_logger("docpreview_gateway.creates")
+
+AGAIN_SECONDS = 1.0
+"""Interval of questions that were not answered yet, without whose answer creates are refused."""
 
 UNKNOWN = "it is not known yet whether the server may evict keys (ledger.strict)"
 
@@ -49,14 +53,24 @@ class ServerHealth:
         self._server = ""
         self._losses = store.losses
         if strict:
-            store.refuse(UNKNOWN)
+            # The first round, which follows at once, tells it to the log if it stays so: a healthy start is no error.
+            store.unsafe = UNKNOWN
 
     async def round(self) -> None:
-        """Look once. That the server does not answer is told by the store itself."""
-        try:
-            health = await self._read()
-        except RedisCallError:
-            return
+        """Look once; with `strict`, every second until the server has said for the first time how it is set.
+
+        That the server does not answer is told by the store itself.
+        """
+        while True:
+            try:
+                health = await self._read()
+                break
+            except RedisCallError:
+                # Tells what was not told at the start.
+                self._store.refuse(self._store.unsafe)
+                if self._store.unsafe != UNKNOWN:
+                    return
+            await asyncio.sleep(AGAIN_SECONDS)
         found = warnings(health)
         self._tell(found)
         self._telemetry.store_health({check: check in found for check in CHECKS}, health.evicted_keys or 0)

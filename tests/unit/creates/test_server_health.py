@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -99,6 +100,23 @@ async def test_with_strict_creates_are_refused_until_the_server_says_that_it_evi
             server.command("CONFIG", "SET", "maxmemory-policy", "noeviction")
             await here.health.round()
             assert (here.store.unsafe, here.store.problem) == ("", "")
+
+
+async def test_with_strict_a_healthy_start_is_no_error_and_a_server_that_says_nothing_is_one(tmp_path: Path) -> None:
+    """What is not known yet is told when the first question had no answer; then the server is asked every second."""
+    with running_redis(tmp_path, *DURABLE) as server, structlog.testing.capture_logs() as lines:
+        async with side(server, strict=True) as here:
+            await here.store.look()
+            await here.health.round()
+            assert (here.store.problem, lines) == ("", [])
+        async with side(server, strict=True) as here:
+            server.kill()
+            round_ = asyncio.create_task(here.health.round())
+            await until(lambda: bool(lines))
+            assert [(line["event"], PLACE in line["why"]) for line in lines] == [("creates cannot be recorded", True)]
+            server.start()
+            await asyncio.wait_for(round_, 20)
+            assert here.store.problem == ""
 
 
 async def test_evicted_keys_are_counted(tmp_path: Path) -> None:

@@ -90,6 +90,16 @@ _BY_KIND: Final[tuple[tuple[type[errors.DocPreviewError], str], ...]] = (
     (errors.OutcomeUnknown, _BY_REASON["CREATE_OUTCOME_UNKNOWN"]),
     (errors.DocPreviewError, "Report it to the operators of the gateway."),
 )
+# What gRPC says of a connection that was not made. Words that it does not say any more only cost their hint.
+_BY_CONNECTION: Final = (
+    ("Hostname Verification", "The gateway's certificate has another name: give one of its names as --server-name."),
+    ("CERTIFICATE_VERIFY_FAILED", "Give the authorities of the gateway's certificate as --ca."),
+    ("security handshaker", "Check that --key is the key of --cert."),
+    (
+        "Socket closed",
+        "Check --target. A gateway with TLS needs --tls or --ca, and --cert and --key where it asks for certificates.",
+    ),
+)
 _BY_FAILURE: Final = {
     JobFailure.REASON_UNSPECIFIED: "Ask the vendor what the code means, or try again, which is charged again.",
     JobFailure.REASON_ENCRYPTED: _BY_REASON["INPUT_ENCRYPTED"],
@@ -109,7 +119,9 @@ def advice(error: errors.DocPreviewError) -> str:
     if found := _BY_REASON.get(error.reason):
         return found
     if not error.reason and isinstance(error, errors.Unavailable):
-        return "Check --target, or try again later."
+        return next(
+            (text for words, text in _BY_CONNECTION if words in error.message), "Check --target, or try again later."
+        )
     if not error.reason and error.code is grpc.StatusCode.UNIMPLEMENTED:
         return "Check --target: what answers there is no docpreview gateway, or an older one."
     return next(text for kind, text in _BY_KIND if isinstance(error, kind))
