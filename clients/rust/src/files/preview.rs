@@ -64,7 +64,8 @@ impl Preview {
 
     /// What the job is to be: options, preset, queue, output, `request_id`. Repeated with the same `request_id` (a UUID, as of
     /// [`new_request_id`](crate::new_request_id)) and the same file, a preview gives the same job: give one of your own if its
-    /// future may be dropped or the process may end. Its `bucket` and `input_object` are those of the upload. Its output is, unless it is set, `out/${RequestToken}/page-${Number}.jpg`, or of a spreadsheet
+    /// future may be dropped or the process may end. Its `bucket` and `input_object` are those of the upload. Its output is,
+    /// unless it is set, `out/${RequestToken}/page-${Number}.jpg`, or of a spreadsheet
     /// `out/${RequestToken}/sheet-${SheetID}/page-${Number}.jpg`, with the suffix of the target format.
     pub fn request(mut self, request: CreatePreviewJobRequest) -> Self {
         self.request = request;
