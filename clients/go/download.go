@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -36,9 +37,9 @@ type Progress struct {
 	Bytes            int64
 }
 
-// WithParallel downloads so many pages at the same time. Default: 8.
+// WithParallel downloads so many pages at the same time, at least 1. Default: 8.
 func WithParallel(pages int) DownloadOption {
-	return func(o *downloadOptions) { o.parallel = max(pages, 1) }
+	return func(o *downloadOptions) { o.parallel = pages }
 }
 
 // WithPageURLTTL asks for addresses that are valid so long: 1 second to 1 hour. Default: 10 minutes.
@@ -59,14 +60,50 @@ func downloading(changes []DownloadOption) downloadOptions {
 	return o
 }
 
+// check looks at the numbers before anything is sent, or billed.
+func (o downloadOptions) check() error {
+	switch {
+	case o.parallel < 1:
+		return newError(codes.InvalidArgument, nil, "WithParallel needs at least 1 page")
+	case o.ttl < time.Second || o.ttl > time.Hour:
+		return newError(codes.InvalidArgument, nil, "WithPageURLTTL needs 1 second to 1 hour")
+	}
+	return nil
+}
+
+// claimed are the directories to which downloads of this process go, by their resolved paths.
+var claimed sync.Map
+
+// claim makes the directory and keeps other downloads out of it until release.
+func claim(directory string) (release func(), err error) {
+	if directory == "" {
+		return nil, newError(codes.InvalidArgument, nil, "the name of the directory is empty")
+	}
+	if err := os.MkdirAll(directory, 0o755); err != nil {
+		return nil, err
+	}
+	resolved, err := filepath.Abs(directory)
+	if err == nil {
+		resolved, err = filepath.EvalSymlinks(resolved)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if _, taken := claimed.LoadOrStore(resolved, true); taken {
+		return nil, newError(codes.InvalidArgument, nil, "another download goes to "+directory)
+	}
+	return func() { claimed.Delete(resolved) }, nil
+}
+
 // Download writes the pages of a job that has succeeded into a directory, which is made, and returns the paths of their
 // files in order: page-0001.jpg, for spreadsheets sheet-01-page-001.jpg, document.pdf where the target is a PDF.
 //
 // Addresses are asked for when the job has none, and anew when they have expired. A download that was interrupted goes on
 // where it stopped, by what the file .docpreview.json in the directory says; pages that another job left there are deleted.
 // A reply that is empty, of another content type than the page, or longer than it says (than 1 GiB, where it does not) is
-// none of the storage: it is repeated like a broken connection, and then an error of the kind [Unavailable]. Only one
-// download at a time may go to a directory.
+// none of the storage: it is repeated like a broken connection, and then an error of the kind [Unavailable].
+//
+// Only one download at a time may go to a directory: while one of this process does, others are an [InvalidRequest].
 // [JobError] when the job has not succeeded.
 func (c *Client) Download(
 	ctx context.Context, job *docpreviewv1.PreviewJob, directory string, options ...DownloadOption,
@@ -74,7 +111,24 @@ func (c *Client) Download(
 	if job.GetState() != docpreviewv1.PreviewJob_STATE_SUCCESS {
 		return nil, &JobError{Job: job}
 	}
-	d := &download{client: c, options: downloading(options), job: job}
+	o := downloading(options)
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	release, err := claim(directory)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	return c.download(ctx, job, directory, o)
+}
+
+// download is Download to a directory that this call has claimed.
+func (c *Client) download(ctx context.Context, job *docpreviewv1.PreviewJob, directory string, o downloadOptions) ([]string, error) {
+	if job.GetState() != docpreviewv1.PreviewJob_STATE_SUCCESS {
+		return nil, &JobError{Job: job}
+	}
+	d := &download{client: c, options: o, job: job}
 	if !d.complete() {
 		if err := d.refresh(ctx, 0); err != nil {
 			return nil, err

@@ -165,7 +165,7 @@ func (e *JobError) Error() string {
 
 // UnfinishedError is a [Client.Preview] that failed after its job had been made. The job is billed, so never repeat the
 // Preview as it was: that would make another job. Go on with [Client.Wait] and then [Client.Download] of Job, or repeat
-// the Preview with the same RequestId.
+// the Preview with the same RequestId and the same file.
 //
 // It does not unwrap to its cause, which may be one that a program repeats; only context.Canceled is seen through it.
 type UnfinishedError struct {

@@ -30,11 +30,8 @@ type manifest struct {
 // ourName is what this package, in any language, may have written. Other names in a manifest are not touched.
 var ourName = regexp.MustCompile(`^(page-\d+|sheet-\d+-page-\d+|document)\.[a-z0-9]{1,10}$`)
 
-// openManifest makes the directory one of this job: pages of other jobs are deleted, and the manifest names all of its own.
+// openManifest makes a directory one of this job: pages of other jobs are deleted, and the manifest names all of its own.
 func openManifest(directory, jobID string, names []string) (*manifest, error) {
-	if err := os.MkdirAll(directory, 0o755); err != nil {
-		return nil, err
-	}
 	if err := removeOthers(directory, jobID); err != nil {
 		return nil, err
 	}

@@ -77,9 +77,10 @@ func WithoutRepeatedCreates() Option {
 }
 
 // WithHTTPClient sends uploads and downloads, which go straight to the cloud's storage, through client: for a proxy or
-// authorities of its own. Default: one with the proxy of the environment.
+// authorities of its own. Redirects are never followed, whatever it says of them. Default: one with the proxy of the
+// environment.
 func WithHTTPClient(client *http.Client) Option {
-	return func(o *options) { o.http = client }
+	return func(o *options) { o.http = withoutRedirects(*client) }
 }
 
 // WithDeadlines sets how long a call may take, retries included, when its context has no deadline: creates and reads

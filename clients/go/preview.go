@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -16,14 +18,17 @@ import (
 // Preview makes page images of a local document: it uploads the file, creates a job, follows it to its end and downloads
 // the pages into a directory, which is made. It returns the job at its end and the paths of the pages in order.
 //
-// The request needs a Bucket. Its InputObject is where the file is uploaded to (as in [Client.Upload]; default: `in/` and
-// the RequestId with the file's suffix), its Output where the cloud writes the pages (default: below
-// `out/${RequestToken}/`); Options and all else are those of the create. The file and the directory are checked before
-// anything is sent. Pages that another job left in the directory are deleted as soon as the new job is there.
+// The request needs a Bucket. Its InputObject is where the file is uploaded to (default: `in/${UploadId}` with the file's
+// suffix), its Output where the cloud writes the pages (default: below `out/${RequestToken}/`); Options and all else are
+// those of the create. The file and the directory are checked before anything is sent: an empty file, one that is no regular
+// file, and a directory to which another download or Preview of this process goes, are each an [InvalidRequest]. Pages that
+// another job left in the directory are deleted as soon as the new job is there.
 //
-// With the same RequestId, and without an InputObject, Preview can be repeated after any error: its attempts together make
-// one job. The client makes a RequestId when there is none, unless [WithoutRepeatedCreates] says otherwise; the
-// CreateRequestID of an [OutcomeUnknown] tells it.
+// With the same RequestId and the same file, Preview can be repeated after any error: its attempts together make one job. The
+// client makes a RequestId when there is none, unless [WithoutRepeatedCreates] says otherwise, and the CreateRequestID of an
+// [OutcomeUnknown] tells it; give one of your own (a UUID, as of [NewRequestID]) if the context may be cancelled or the
+// process may end. `${UploadId}` of the InputObject becomes 32 digits that are made of the RequestId and the content, so that
+// another content never takes the place of this one: with a RequestId that has a job already it is refused.
 //
 // [JobError] when the job has not succeeded, [UnfinishedError] when anything else fails once there is a job; the job is
 // returned then too. After other errors there is no job, but after [OutcomeUnknown], and a context that is cancelled during
@@ -31,12 +36,23 @@ import (
 func (c *Client) Preview(
 	ctx context.Context, path, directory string, request *docpreviewv1.CreatePreviewJobRequest, options ...DownloadOption,
 ) (*docpreviewv1.PreviewJob, []string, error) {
-	if err := checkWritable(directory); err != nil {
+	if err := downloading(options).check(); err != nil {
 		return nil, nil, err
 	}
 	request = proto.CloneOf(request)
 	if request.GetRequestId() == "" && !c.options.createOnce {
 		request.RequestId = NewRequestID()
+	}
+	if id := request.GetRequestId(); id != "" && !uuid.MatchString(id) {
+		return nil, nil, newError(codes.InvalidArgument, nil, "the RequestId must be a UUID, as of NewRequestID")
+	}
+	release, err := claim(directory)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer release()
+	if err := checkWritable(directory); err != nil {
+		return nil, nil, err
 	}
 	if err := c.bringInput(ctx, path, request); err != nil {
 		return nil, nil, err
@@ -61,25 +77,14 @@ func (c *Client) Preview(
 
 // bringInput uploads the file, and makes its object the request's input.
 func (c *Client) bringInput(ctx context.Context, path string, request *docpreviewv1.CreatePreviewJobRequest) error {
-	ofThisRequest := request.GetInputObject() == "" && request.GetRequestId() != ""
-	if ofThisRequest {
-		request.InputObject = "in/" + request.GetRequestId() + suffixOf(path)
-	}
-	uploaded, err := c.Upload(ctx, path, &docpreviewv1.CreateUploadRequest{
+	uploaded, err := c.uploadFile(ctx, path, &docpreviewv1.CreateUploadRequest{
 		Bucket: request.GetBucket(), Object: request.GetInputObject(),
-	})
-	if ofThisRequest && existsAlready(err) { // no other request has this key: an earlier attempt at this one brought it
-		return nil
-	}
+	}, request.GetRequestId())
 	request.InputObject = uploaded.GetObject()
 	return err
 }
 
-// existsAlready reports whether the gateway refused an upload since there is an object of its key.
-func existsAlready(err error) bool {
-	var failed *Error
-	return errors.As(err, &failed) && failed.Reason == "OBJECT_EXISTS"
-}
+var uuid = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
 
 // pagesOf follows a job to its end and downloads its pages. The job is the last that was seen, also when this fails.
 func (c *Client) pagesOf(
@@ -97,15 +102,12 @@ func (c *Client) pagesOf(
 		}
 		job = next
 	}
-	files, err := c.Download(ctx, job, directory, options...)
+	files, err := c.download(ctx, job, directory, downloading(options))
 	return job, files, err
 }
 
-// checkWritable makes the directory, and a file in it for a moment.
+// checkWritable makes a file in the directory for a moment.
 func checkWritable(directory string) error {
-	if err := os.MkdirAll(directory, 0o755); err != nil {
-		return err
-	}
 	file, err := os.CreateTemp(directory, ".docpreview-*")
 	if err != nil {
 		return err

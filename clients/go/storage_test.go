@@ -11,10 +11,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -738,7 +740,7 @@ func TestPreviewThatFailsAfterItsCreateIsUnfinishedAndNotToBeRepeated(t *testing
 			t.Errorf("%s: the job is %v", name, job)
 		}
 		said := "job d1 was made and its pages are not all here: " + unfinished.Cause.Error() + "; go on with download: Client.Wait, then Client.Download"
-		if !strings.HasSuffix(err.Error(), said) {
+		if err.Error() != "docpreview: "+said { // it begins with no status of the cause
 			t.Errorf("%s: said %s", name, err)
 		}
 	}
@@ -775,18 +777,22 @@ func TestPreviewThatIsCancelledAfterItsCreateHasTheJobAndIsCancelled(t *testing.
 	}
 }
 
+// repeatable has an id, in capitals: ids are compared without case.
+var repeatable = &docpreviewv1.CreatePreviewJobRequest{Bucket: bucket, RequestId: "6F1C3D6E-54F4-4C36-9A0C-0D8F6C1E7A11"}
+
+// keyOfABC is made of that id and the content "abc", by the rule of all clients.
+const keyOfABC = "in/a37a2925b1b4317f33601eba4545cc60.pdf"
+
 func TestPreviewIsRepeatedWithItsRequestID(t *testing.T) {
-	repeated := proto.CloneOf(withoutInput)
-	repeated.RequestId = NewRequestID()
-	key := "in/" + repeated.RequestId + ".pdf"
-	ended := func(cloud *storage) any { return says(jobWith("d1", page(cloud, 1))) }
 	for name, uploading := range map[string]func(*storage) []any{
-		"first": func(cloud *storage) []any {
-			return []any{uploadOf(cloud, "t", 3), &docpreviewv1.UploadedObject{Object: key}, running, ended(cloud)}
+		"one part": func(cloud *storage) []any {
+			return []any{uploadOf(cloud, "t", 3), &docpreviewv1.UploadedObject{Object: keyOfABC}}
 		},
-		"there at CreateUpload": func(cloud *storage) []any { return []any{alreadyThere(t), running, ended(cloud)} },
-		"there at CompleteUpload": func(cloud *storage) []any {
-			return []any{uploadOf(cloud, "t", 3), alreadyThere(t), running, ended(cloud)}
+		"several parts, there at CreateUpload": func(cloud *storage) []any { return []any{alreadyThere(t)} },
+		"several parts, there at CompleteUpload": func(cloud *storage) []any {
+			upload := uploadOf(cloud, "t", 3)
+			upload.Parts = append(upload.Parts, upload.Parts...)
+			return []any{upload, alreadyThere(t)}
 		},
 	} {
 		cloud := newStorage(t, func(to http.ResponseWriter, request *http.Request) {
@@ -796,16 +802,47 @@ func TestPreviewIsRepeatedWithItsRequestID(t *testing.T) {
 			}
 			pageByPath(to, request)
 		})
-		client, fake := serve(t, uploading(cloud))
-		if _, got, err := client.Preview(t.Context(), document(t, "abc"), t.TempDir(), repeated); err != nil || len(got) != 1 {
+		client, fake := serve(t, append(uploading(cloud), running, says(jobWith("d1", page(cloud, 1)))))
+		if _, got, err := client.Preview(t.Context(), document(t, "abc"), t.TempDir(), repeatable); err != nil || len(got) != 1 {
 			t.Fatalf("%s: got %v, %v", name, got, err)
 		}
-		if asked := fake.requests[0].(*docpreviewv1.CreateUploadRequest); asked.GetObject() != key {
+		if asked := fake.requests[0].(*docpreviewv1.CreateUploadRequest); asked.GetObject() != keyOfABC {
 			t.Errorf("%s: uploaded to %s", name, asked.GetObject())
 		}
-		if created := fake.created(); created.GetInputObject() != key || created.GetRequestId() != repeated.RequestId {
+		if created := fake.created(); created.GetInputObject() != keyOfABC || created.GetRequestId() != repeatable.GetRequestId() {
 			t.Errorf("%s: created %v", name, created)
 		}
+	}
+}
+
+func TestPreviewOfAnotherContentHasAnotherKeyAlsoInATemplateOfTheUsersOwn(t *testing.T) {
+	own := proto.CloneOf(repeatable)
+	own.InputObject = "mine/${UploadId}/${UploadId}.x"
+	id := strings.TrimSuffix(strings.TrimPrefix(keyOfABC, "in/"), ".pdf")
+	for content, want := range map[string]string{"abc": "mine/" + id + "/" + id + ".x", "abd": ""} {
+		client, fake := serve(t, []any{failure(codes.PermissionDenied, "NOT_PERMITTED", 0)})
+		if _, _, err := client.Preview(t.Context(), document(t, content), t.TempDir(), own); !errors.Is(err, PermissionDenied) {
+			t.Fatalf("%s: got %v", content, err)
+		}
+		asked := fake.requests[0].(*docpreviewv1.CreateUploadRequest)
+		if key := asked.GetObject(); want != "" && key != want || want == "" && (strings.Contains(key, id) || len(key) != len("mine/")+2*32+len("/.x")) {
+			t.Errorf("%s: uploaded to %s", content, key)
+		}
+	}
+}
+
+func TestKeyOfALongContentIsOfAllOfItAndItsMD5IsNotSent(t *testing.T) {
+	long := strings.Repeat("x", longestChecked+1)
+	client, fake := serve(t, []any{alreadyThere(t), failure(codes.AlreadyExists, "REQUEST_ID_REUSED", 0)})
+	_, _, err := client.Preview(t.Context(), document(t, long), t.TempDir(), repeatable)
+	var failed *Error
+	if !errors.As(err, &failed) || failed.Reason != "REQUEST_ID_REUSED" {
+		t.Fatalf("got %v", err)
+	}
+	asked, sum := fake.requests[0].(*docpreviewv1.CreateUploadRequest), md5.Sum([]byte(long))
+	whole := md5.Sum(fmt.Appendf(nil, "%s\n%x", strings.ToLower(repeatable.GetRequestId()), sum))
+	if asked.GetObject() != fmt.Sprintf("in/%x.pdf", whole) || len(asked.GetContentMd5()) != 0 || asked.GetContentLength() != int64(len(long)) {
+		t.Errorf("asked for %v", asked)
 	}
 }
 
@@ -821,8 +858,8 @@ func TestPreviewMakesARequestIDForItsInputUnlessCreatesAreNotRepeated(t *testing
 			t.Fatalf("got %v", err)
 		}
 		want, id := "in/${UploadId}.pdf", fake.created().GetRequestId()
-		if !once {
-			want = "in/" + id + ".pdf"
+		if sum := md5.Sum([]byte("abc")); !once {
+			want = "in/" + idOf(id, sum[:]) + ".pdf"
 		}
 		if asked := fake.requests[0].(*docpreviewv1.CreateUploadRequest); asked.GetObject() != want || once != (id == "") {
 			t.Errorf("uploaded to %s, created with %q", asked.GetObject(), id)
@@ -830,24 +867,170 @@ func TestPreviewMakesARequestIDForItsInputUnlessCreatesAreNotRepeated(t *testing
 	}
 }
 
-func TestPreviewWithAnObjectOfTheUsersOwnTakesNoOtherThatIsThere(t *testing.T) {
-	info := &errdetails.ErrorInfo{Domain: errorDomain, Reason: "UPLOAD_INCOMPLETE"}
-	incomplete, err := status.New(codes.FailedPrecondition, "an object of this key exists already").WithDetails(info)
-	if err != nil {
-		t.Fatal(err)
-	}
+func TestPreviewTakesNoOtherContentThatIsThere(t *testing.T) {
+	conflict := newStorage(t, answers(409, "<Code>FileAlreadyExists</Code>"))
 	for name, each := range map[string]struct {
 		request *docpreviewv1.CreatePreviewJobRequest
-		refusal error
+		answers []any
 		kind    Kind
 	}{
-		"an object of the user's own": {idempotent, alreadyThere(t), InvalidRequest},
-		"another refusal":             {withoutInput, incomplete.Err(), FailedPrecondition},
+		"one part, which the gateway has compared": {repeatable, []any{uploadOf(conflict, "t", 3), alreadyThere(t)}, InvalidRequest},
+		"a fixed key":     {idempotent, []any{alreadyThere(t)}, InvalidRequest},
+		"without an id":   {withoutInput, []any{uploadOf(conflict, "t", 3), alreadyThere(t)}, InvalidRequest},
+		"another refusal": {repeatable, []any{failure(codes.FailedPrecondition, "UPLOAD_INCOMPLETE", 0)}, FailedPrecondition},
 	} {
-		client, fake := serve(t, []any{each.refusal, running})
+		client, fake := serve(t, append(each.answers, running))
 		_, _, err := client.Preview(t.Context(), document(t, "abc"), t.TempDir(), each.request)
 		if !errors.Is(err, each.kind) || fake.created() != nil {
 			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+func TestPreviewWithARequestIDThatIsNoUUIDSendsNothing(t *testing.T) {
+	client, fake := serve(t, []any{running})
+	for _, id := range []string{"7", "6f1c3d6e54f44c369a0c0d8f6c1e7a11", repeatable.GetRequestId() + "\n"} {
+		wrong := proto.CloneOf(repeatable)
+		wrong.RequestId = id
+		_, _, err := client.Preview(t.Context(), document(t, "abc"), t.TempDir(), wrong)
+		if !errors.Is(err, InvalidRequest) || !strings.Contains(err.Error(), "RequestId must be a UUID") || fake.called() != 0 {
+			t.Errorf("%q: got %v after %d calls", id, err, fake.called())
+		}
+	}
+}
+
+func TestWhatAProxyAnswersToAPartIsRepeatedAndThenUnavailable(t *testing.T) {
+	for name, answer := range map[string]http.HandlerFunc{
+		"no ETag": answers(200, ""), "a redirect": answers(302, "", "Location", "/login"), "another redirect": answers(307, "", "Location", "/login"),
+		"not modified": answers(304, ""), "407": answers(407, ""), "another success": answers(204, "", "ETag", `"e"`), "created": answers(201, "", "ETag", `"e"`),
+		"a page":             answers(200, "<html>log in</html>", "ETag", `"e"`, "Content-Type", "text/html"),
+		"a page of an error": answers(403, "<html>no</html>", "Content-Type", "Text/HTML; charset=utf-8"),
+		"a conflict page":    answers(409, "<html>no</html>", "Content-Type", "text/html"),
+	} {
+		cloud := newStorage(t, answer)
+		client, fake := serve(t, []any{uploadOf(cloud, "t", 3), uploadedObject}, WithHTTPClient(&http.Client{}))
+		_, err := client.Upload(t.Context(), document(t, "abc"), uploadRequest)
+		var failed *Error
+		if !errors.As(err, &failed) || failed.Kind != Unavailable || failed.Retry != RetryNow || !strings.Contains(err.Error(), "such as a proxy, answered") {
+			t.Errorf("%s: got %v", name, err)
+		}
+		for _, request := range cloud.requests {
+			if request.Method != http.MethodPut || request.URL.Path != "/0" {
+				t.Errorf("%s: sent %s %s", name, request.Method, request.URL.Path)
+			}
+		}
+		if len(cloud.requests) != 1+transferRepeats || !slices.Equal(fake.aborted(), []string{"t"}) {
+			t.Errorf("%s: %d requests, aborted %v", name, len(cloud.requests), fake.aborted())
+		}
+	}
+	cloud := newStorage(t, answers(302, "", "Location", "/login"), putDone)
+	client, _ := serve(t, []any{uploadOf(cloud, "t", 3), uploadedObject})
+	if _, err := client.Upload(t.Context(), document(t, "abc"), uploadRequest); err != nil {
+		t.Errorf("got %v although the proxy is gone", err)
+	}
+}
+
+func TestSecondDownloadAtOnceIntoADirectoryIsRefused(t *testing.T) {
+	directory := filepath.Join(t.TempDir(), "pages")
+	link := filepath.Join(t.TempDir(), "link")
+	if err := errors.Join(os.Mkdir(directory, 0o755), os.Symlink(directory, link)); err != nil {
+		t.Fatal(err)
+	}
+	asked, goOn := make(chan bool), make(chan bool)
+	cloud := newStorage(t, func(to http.ResponseWriter, request *http.Request) {
+		asked <- true
+		<-goOn
+		pageByPath(to, request)
+	})
+	job := jobWith("d1", page(cloud, 1))
+	first, _ := serve(t, []any{running})
+	ended := make(chan error)
+	go func() {
+		_, err := first.Download(t.Context(), job, directory)
+		ended <- err
+	}()
+	<-asked
+	second, fake := serve(t, []any{running})
+	for _, same := range []string{directory, directory + "/../pages/", link} {
+		_, err := second.Download(t.Context(), job, same)
+		_, _, errOfPreview := second.Preview(t.Context(), document(t, "abc"), same, withoutInput)
+		for _, err := range []error{err, errOfPreview} {
+			if !errors.Is(err, InvalidRequest) || !strings.HasSuffix(err.Error(), "another download goes to "+same) || fake.called() != 0 {
+				t.Errorf("got %v after %d calls", err, fake.called())
+			}
+		}
+	}
+	close(goOn)
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if _, err := second.Download(t.Context(), job, link); err != nil {
+		t.Errorf("got %v after the first had ended", err)
+	}
+}
+
+func TestPreviewKeepsOthersOutOfItsDirectoryFromItsBeginToItsEnd(t *testing.T) {
+	directory := t.TempDir()
+	var client *Client
+	var attempts atomic.Int32
+	attempt := func() {
+		attempts.Add(1)
+		if _, err := client.Download(t.Context(), jobWith("d2"), directory); !errors.Is(err, InvalidRequest) {
+			t.Errorf("got %v", err)
+		}
+	}
+	cloud := newStorage(t, func(to http.ResponseWriter, request *http.Request) {
+		attempt()
+		putDone(to, request)
+	})
+	watching := stream(func(to grpc.ServerStreamingServer[docpreviewv1.WatchPreviewJobResponse]) error {
+		attempt()
+		return status.Error(codes.PermissionDenied, "no")
+	})
+	client, _ = serve(t, []any{uploadOf(cloud, "t", 3), uploadedObject, running, watching, failure(codes.PermissionDenied, "NOT_PERMITTED", 0)})
+	var unfinished *UnfinishedError
+	if _, _, err := client.Preview(t.Context(), document(t, "abc"), directory, withoutInput); !errors.As(err, &unfinished) || attempts.Load() != 2 {
+		t.Fatalf("got %v after %d attempts", err, attempts.Load())
+	}
+	if _, err := client.Download(t.Context(), jobWith("d2"), directory); !errors.Is(err, PermissionDenied) {
+		t.Errorf("got %v although the preview has ended", err)
+	}
+}
+
+func TestWrongArgumentsAreRefusedBeforeAnythingIsSent(t *testing.T) {
+	client, fake := serve(t, []any{running})
+	job := jobWith("d1")
+	for said, each := range map[string]struct {
+		directory string
+		option    DownloadOption
+	}{
+		"WithParallel needs at least 1 page":      {t.TempDir(), WithParallel(0)},
+		"WithPageURLTTL needs 1 second to 1 hour": {t.TempDir(), WithPageURLTTL(2 * time.Hour)},
+		"the name of the directory is empty":      {"", WithParallel(1)},
+	} {
+		_, err := client.Download(t.Context(), job, each.directory, each.option)
+		_, _, errOfPreview := client.Preview(t.Context(), document(t, "abc"), each.directory, withoutInput, each.option)
+		for _, err := range []error{err, errOfPreview} {
+			if !errors.Is(err, InvalidRequest) || !strings.HasSuffix(err.Error(), said) || fake.called() != 0 {
+				t.Errorf("got %v after %d calls", err, fake.called())
+			}
+		}
+	}
+}
+
+func TestDocumentThatIsNoRegularFileIsAnInvalidRequest(t *testing.T) {
+	client, fake := serve(t, []any{running})
+	fifo := filepath.Join(t.TempDir(), "a.pdf")
+	if err := exec.Command("mkfifo", fifo).Run(); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{fifo, t.TempDir(), os.DevNull} {
+		_, err := client.Upload(t.Context(), path, uploadRequest)
+		_, _, errOfPreview := client.Preview(t.Context(), path, t.TempDir(), withoutInput)
+		for _, err := range []error{err, errOfPreview} {
+			if !errors.Is(err, InvalidRequest) || !strings.HasSuffix(err.Error(), path+" is not a regular file") || fake.called() != 0 {
+				t.Errorf("got %v after %d calls", err, fake.called())
+			}
 		}
 	}
 }

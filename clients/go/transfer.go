@@ -18,15 +18,18 @@ import (
 // transferRepeats is how often a failed PUT or GET of the storage is repeated.
 const transferRepeats = 3
 
-// storageClient is the default client of uploads and downloads. It follows no redirects: an address is signed for one host.
+// storageClient is the default client of uploads and downloads.
 func storageClient() *http.Client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = 16
 	transport.DisableCompression = true // pages are compressed, and lengths are those of the object
-	return &http.Client{
-		Transport:     transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+	return withoutRedirects(http.Client{Transport: transport})
+}
+
+// withoutRedirects is client, but it follows no redirects: an address is signed for one host.
+func withoutRedirects(client http.Client) *http.Client {
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &client
 }
 
 // transfer makes an exchange with the storage and repeats it while that may help.

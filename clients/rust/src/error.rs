@@ -294,6 +294,8 @@ impl fmt::Display for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let facts = &self.0;
         match facts.reason.as_str() {
+            // What it is about is the job, not a status.
+            "" if facts.kind == Kind::PreviewUnfinished => write!(formatter, "{}", facts.message)?,
             "" => write!(formatter, "{:?}: {}", facts.code, facts.message)?,
             reason => write!(formatter, "{reason}: {}", facts.message)?,
         }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use docpreview_client::v1::preview_job::State;
 use docpreview_client::v1::{self, Page, PreviewJob, PreviewResult, UploadPart};
-use docpreview_client::{Client, Error, Kind, Progress, Retry, new_request_id};
+use docpreview_client::{Client, Error, Kind, Progress, Retry};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -201,6 +201,58 @@ async fn upload_of_no_document() {
         assert_eq!(failure.message(), format!("{} is empty", empty.display()));
     }
     assert!(gateway.seen().is_empty());
+}
+
+/// A document that is no regular file is no upload either: it is not even opened, which would wait at a FIFO.
+#[tokio::test]
+async fn upload_of_no_regular_file() {
+    let gateway = Gateway::start([]).await;
+    let folder = folder("upload_of_no_regular_file");
+    let fifo = folder.join("fifo.pdf");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    for path in [fifo, folder.clone(), "/dev/null".into()] {
+        let upload = client(&gateway).upload(&path, "b-1").await.unwrap_err();
+        let preview = client(&gateway).preview(&path, "b-1", folder.join("pages")).await.unwrap_err();
+        for failure in [upload, preview] {
+            assert_eq!((failure.kind(), failure.code()), (Kind::InvalidRequest, Code::InvalidArgument));
+            assert_eq!(failure.message(), format!("{} is not a regular file", path.display()));
+        }
+    }
+    assert!(gateway.seen().is_empty());
+}
+
+/// What a proxy answers to a part is put again as after a broken connection, and then the error says what it was. Redirects
+/// are not followed.
+#[tokio::test]
+async fn upload_that_a_proxy_answers() {
+    let html = || vec![("etag", "e".to_owned()), ("content-type", "Text/HTML; charset=utf-8".to_owned())];
+    let etag = || vec![("etag", "e".to_owned())];
+    let there = || vec![("location", "/login".to_owned())];
+    let path = file(&folder("upload_that_a_proxy_answers"), b"text");
+    for (status, headers, why) in [
+        (200, Vec::new(), "sent no ETag"),
+        (201, etag(), "sent 201"),
+        (204, etag(), "sent 204"),
+        (302, there(), "sent 302"),
+        (304, Vec::new(), "sent 304"),
+        (307, there(), "sent 307"),
+        (407, Vec::new(), "sent 407"),
+        (200, html(), "sent text/html"),
+        (403, html(), "sent text/html"),
+        (409, html(), "sent text/html"),
+    ] {
+        let storage = Storage::start(move |_| Reply { headers: headers.clone(), ..Reply::of(status) }).await;
+        let gateway = Gateway::start([upload(&storage, "one", &[4]), Answer::Aborted]).await;
+        let failure = client(&gateway).upload(&path, "b-1").await.unwrap_err();
+        assert_eq!((failure.kind(), failure.retry()), (Kind::Unavailable, Retry::Now), "{failure}");
+        assert!(failure.message().contains("something on the way (a proxy?) answered"), "{failure}");
+        assert!(failure.message().ends_with(why), "{failure}");
+        assert_eq!(storage.lines(), ["PUT /one/0"; 4], "{failure}");
+        assert!(gateway.seen()[1].message.starts_with("AbortUploadRequest"));
+    }
+    let storage = Storage::start(|asked| if asked.before == 0 { Reply::of(302) } else { Reply::etag("e") }).await;
+    let gateway = Gateway::start([upload(&storage, "one", &[4]), uploaded()]).await;
+    client(&gateway).upload(&path, "b-1").await.unwrap();
 }
 
 /// A file that is written to while its parts are sent is no object: the upload is aborted. Its length may be the same.
@@ -428,6 +480,91 @@ async fn download_of_nothing() {
     assert_eq!(failure.message(), "job d1 is STATE_RUNNING: no pages");
 }
 
+/// Whether this is the refusal of a directory that is in use.
+fn is_refused<T>(outcome: Result<T, Error>, directory: &Path) -> bool {
+    let failure = outcome.map(|_| ()).unwrap_err();
+    let said = failure.message() == format!("another download goes to {}", directory.display());
+    said && (failure.kind(), failure.code()) == (Kind::InvalidRequest, Code::InvalidArgument)
+}
+
+/// While a download goes to a directory no other may, whatever the directory is called. When it is dropped another may.
+#[tokio::test]
+async fn downloads_into_one_directory() {
+    let root = folder("downloads_into_one_directory");
+    let (folder, link) = (root.join("pages"), root.join("link"));
+    fs::create_dir(&folder).unwrap();
+    std::os::unix::fs::symlink(&folder, &link).unwrap();
+    let path = file(&root, b"text");
+    let storage = Storage::start(|asked| if asked.before < 4 { Reply::of(503) } else { Reply::content(b"page") }).await;
+    let gateway = Gateway::start([]).await;
+    let (client, job) = (client(&gateway), job("d1", &[storage.url("page")]));
+    let first = tokio::spawn(client.download(&job, &folder).into_future());
+    while storage.seen().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    for same in [folder.clone(), folder.join("../pages"), link.clone()] {
+        assert!(is_refused(client.download(&job, &same).await, &same));
+        assert!(is_refused(client.preview(&path, "b-1", &same).await, &same));
+    }
+    assert!(gateway.seen().is_empty());
+    assert_eq!(first.await.unwrap().unwrap_err().kind(), Kind::Unavailable);
+    assert_eq!(content(&client.download(&job, &link).await.unwrap()), ["page"]);
+
+    let storage = Storage::start(|asked| if asked.before < 1 { Reply::of(503) } else { Reply::content(b"page") }).await;
+    let other = PreviewJob { job_id: "d2".into(), result: self::job("d2", &[storage.url("2")]).result, ..job };
+    let dropped = tokio::spawn(client.download(&other, &folder).into_future());
+    while storage.seen().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    dropped.abort();
+    dropped.await.unwrap_err();
+    assert_eq!(content(&client.download(&other, &folder).await.unwrap()), ["page"]);
+}
+
+/// A preview keeps its directory from before the upload to its end.
+#[tokio::test]
+async fn preview_into_a_directory_in_use() {
+    let storage = Storage::start(|_| Reply::etag("e")).await;
+    let begun = PreviewJob { state: State::Submitted.into(), result: None, ..job("d1", &[]) };
+    let answers =
+        [upload(&storage, "one", &[4]), uploaded(), Answer::job(begun), Answer::Stream(Vec::new(), End::Hangs)];
+    let gateway = Gateway::start(answers).await;
+    let folder = folder("preview_into_a_directory_in_use");
+    let client = Client::builder(gateway.target()).watch_timeout(Duration::from_secs(2)).build().unwrap();
+    let preview = tokio::spawn(client.preview(file(&folder, b"text"), "b-1", &folder).into_future());
+    while storage.seen().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert!(is_refused(client.download(&job("d2", &[]), &folder).await, &folder));
+    while gateway.seen().len() < 4 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(is_refused(client.download(&job("d2", &[]), &folder).await, &folder));
+    assert_eq!(preview.await.unwrap().unwrap_err().kind(), Kind::PreviewUnfinished);
+    let failure = client.download(&job("d2", &[]), &folder).await.unwrap_err();
+    assert_ne!(failure.kind(), Kind::InvalidRequest, "{failure}");
+}
+
+/// Wrong numbers, and a directory without a name, are refused before anything is sent.
+#[tokio::test]
+async fn download_with_wrong_arguments() {
+    let gateway = Gateway::start([]).await;
+    let folder = folder("download_with_wrong_arguments");
+    let path = file(&folder, b"text");
+    let job = job("d1", &[]);
+    let client = client(&gateway);
+    for (outcome, why) in [
+        (client.download(&job, &folder).at_once(0).await, "at_once must be at least 1"),
+        (client.download(&job, &folder).page_url_ttl(Duration::ZERO).await, "page_url_ttl must be 1 second to 1 hour"),
+        (client.download(&job, "").await, "the name of the directory is empty"),
+        (client.preview(path, "b-1", "").await.map(|made| made.files), "the name of the directory is empty"),
+    ] {
+        let failure = outcome.unwrap_err();
+        assert_eq!((failure.kind(), failure.message()), (Kind::InvalidRequest, why));
+    }
+    assert!(gateway.seen().is_empty());
+}
+
 /// One call goes from a document to page images.
 #[tokio::test]
 async fn preview_of_a_document() {
@@ -576,50 +713,116 @@ async fn preview_that_is_unfinished() {
             "job d1 was made and its pages are not all here: {source}; go on with download (Client::wait or Client::get, \
              then Client::download)"
         );
-        assert_eq!(failure.message(), told);
+        assert_eq!(
+            (failure.message(), failure.to_string().as_str()),
+            (told.as_str(), told.as_str()),
+            "no status before it"
+        );
         assert!(!format!("{failure:?}").contains("secret"), "{failure}");
     }
 }
 
-/// A preview that is repeated with its `request_id` finds the document that it brought before, at the begin of the upload
-/// or at its end, and creates the same job.
+const ID: &str = "6F1C3D6E-54F4-4C36-9A0C-0D8F6C1E7A11";
+/// Made of that id, in lower case, and of the content "text", by the rule of all clients.
+const ID_OF_TEXT: &str = "6f482c2666cefd22aa04dc61ee890007";
+
+fn identified() -> v1::CreatePreviewJobRequest {
+    v1::CreatePreviewJobRequest { request_id: ID.into(), ..Default::default() }
+}
+
+/// A preview that is repeated with its `request_id` creates the same job: of several parts it finds the document that it
+/// brought before, at the begin of the upload or at its end, and one part is put again.
 #[tokio::test]
 async fn preview_that_is_repeated() {
-    const ID: &str = "6f1c3d6e-54f4-4c36-9a0c-0d8f6c1e7a11";
-    let storage =
-        Storage::start(|asked| if asked.line.starts_with("PUT") { Reply::of(409) } else { Reply::content(b"page") })
-            .await;
+    let storage = Storage::start(|asked| match asked.line.as_str() {
+        "PUT /one/0" => Reply::of(409),
+        line if line.starts_with("PUT") => Reply::etag("e"),
+        _ => Reply::content(b"page"),
+    })
+    .await;
     let done = job("d1", &[storage.url("page")]);
     let there = || Answer::Fails(exists());
-    for answers in [vec![there()], vec![upload(&storage, "one", &[4]), there(), Answer::Aborted]] {
+    let key = format!("in/{ID_OF_TEXT}.pptx");
+    let object = v1::UploadedObject { bucket: "b-1".into(), object: key.clone(), ..Default::default() };
+    for answers in [
+        vec![there()],
+        vec![upload(&storage, "two", &[4, 0]), there(), Answer::Aborted],
+        vec![upload(&storage, "one", &[4]), Answer::Uploaded(object)],
+    ] {
         let (calls, ends) = (answers.len(), [Answer::job(done.clone()), Answer::Stream(Vec::new(), End::Ok)]);
         let gateway = Gateway::start(answers.into_iter().chain(ends)).await;
         let folder = folder("preview_that_is_repeated");
-        let request = v1::CreatePreviewJobRequest { request_id: ID.into(), ..Default::default() };
-        let preview = client(&gateway).preview(file(&folder, b"text"), "b-1", folder.join("pages")).request(request);
-        assert_eq!(content(&preview.await.unwrap().files), ["page"]);
+        let preview = client(&gateway).preview(file(&folder, b"text"), "b-1", folder.join("pages"));
+        assert_eq!(content(&preview.request(identified()).await.unwrap().files), ["page"]);
         let seen = gateway.seen();
-        assert!(seen[0].message.contains(&format!("object: \"in/{ID}.pptx\"")), "{}", seen[0].message);
+        assert!(seen[0].message.contains(&format!("object: \"{key}\"")), "{}", seen[0].message);
         let create = &seen[calls].message;
-        for part in ["bucket: \"b-1\"", &format!("input_object: \"in/{ID}.pptx\""), &format!("request_id: \"{ID}\"")] {
+        for part in ["bucket: \"b-1\"", &format!("input_object: \"{key}\""), &format!("request_id: \"{ID}\"")] {
             assert!(create.contains(part), "{create}");
         }
     }
 }
 
-/// An object that is there under a key of the user's own, or an upload that is incomplete otherwise, is an error.
+/// Another content has another key, also in a template of the user's own; of a long content all of it counts.
 #[tokio::test]
-async fn preview_of_an_object_of_the_users_own() {
-    let folder = folder("preview_of_an_object_of_the_users_own");
+async fn preview_of_another_content() {
+    let folder = folder("preview_of_another_content");
+    let long = vec![7; (16 << 20) + 1];
+    let id_of = |content: &[u8]| {
+        format!("{:x}", md5::compute(format!("{}\n{:x}", ID.to_ascii_lowercase(), md5::compute(content))))
+    };
+    assert_eq!(id_of(b"text"), ID_OF_TEXT);
+    for content in [&b"text"[..], b"texts", &long] {
+        let gateway = Gateway::start([]).await;
+        let own = "mine/${UploadId}/${UploadId}.x";
+        let preview =
+            client(&gateway).preview(file(&folder, content), "b-1", &folder).request(identified()).object(own);
+        preview.await.unwrap_err();
+        let asked = &gateway.seen()[0].message;
+        let id = id_of(content);
+        assert!(asked.contains(&format!("object: \"mine/{id}/{id}.x\"")), "{asked}");
+        let is_checked = asked.contains(&format!("content_md5: {:?}", md5::compute(content).to_vec()));
+        assert_eq!(is_checked, content.len() < long.len(), "{asked}");
+    }
+}
+
+/// An object that is there and has another content, or is at a fixed key, or an upload that is incomplete otherwise, is an
+/// error.
+#[tokio::test]
+async fn preview_over_another_object() {
+    let storage = Storage::start(|_| Reply::of(409)).await;
+    let folder = folder("preview_over_another_object");
     let path = file(&folder, b"text");
-    let request = v1::CreatePreviewJobRequest { request_id: new_request_id(), ..Default::default() };
-    let gateway = Gateway::start([Answer::Fails(exists())]).await;
-    let preview = client(&gateway).preview(&path, "b-1", &folder).request(request.clone()).object("in/mine.pptx");
-    assert_eq!(preview.await.unwrap_err().reason(), "OBJECT_EXISTS");
+    let there = || Answer::Fails(exists());
+    let preview = |gateway: &Gateway| client(gateway).preview(&path, "b-1", &folder).request(identified());
+    let gateway = Gateway::start([upload(&storage, "one", &[4]), there(), Answer::Aborted]).await;
+    assert_eq!(preview(&gateway).await.unwrap_err().reason(), "OBJECT_EXISTS");
+    let etag = format!("etags: [\"\\\"{:x}\\\"\"]", md5::compute("text"));
+    assert!(gateway.seen()[1].message.contains(&etag), "{}", gateway.seen()[1].message);
+    let gateway = Gateway::start([there()]).await;
+    assert_eq!(preview(&gateway).object("in/mine.pptx").await.unwrap_err().reason(), "OBJECT_EXISTS");
+    assert!(gateway.seen()[0].message.contains("object: \"in/mine.pptx\""), "{}", gateway.seen()[0].message);
+    let gateway = Gateway::start([there()]).await;
+    let without_id = client(&gateway).creating_once().preview(&path, "b-1", &folder);
+    assert_eq!(without_id.await.unwrap_err().reason(), "OBJECT_EXISTS");
     let incomplete = refusal(Code::FailedPrecondition, "UPLOAD_INCOMPLETE", "an object of this key exists already");
     let gateway = Gateway::start([Answer::Fails(incomplete)]).await;
-    let preview = client(&gateway).preview(&path, "b-1", &folder).request(request);
-    assert_eq!(preview.await.unwrap_err().reason(), "UPLOAD_INCOMPLETE");
+    assert_eq!(preview(&gateway).await.unwrap_err().reason(), "UPLOAD_INCOMPLETE");
+}
+
+/// A `request_id` that is no UUID is refused before anything is sent.
+#[tokio::test]
+async fn preview_with_an_id_that_is_none() {
+    let gateway = Gateway::start([]).await;
+    let folder = folder("preview_with_an_id_that_is_none");
+    for id in ["7", "6f1c3d6e54f44c369a0c0d8f6c1e7a11", "6f1c3d6e-54f4-4c36-9a0c-0d8f6c1e7a1x"] {
+        let request = v1::CreatePreviewJobRequest { request_id: id.into(), ..Default::default() };
+        let preview = client(&gateway).preview(file(&folder, b"text"), "b-1", &folder).request(request);
+        let failure = preview.await.unwrap_err();
+        assert_eq!((failure.kind(), failure.code()), (Kind::InvalidRequest, Code::InvalidArgument));
+        assert!(failure.message().contains("must be a UUID"), "{failure}");
+    }
+    assert!(gateway.seen().is_empty());
 }
 
 /// Without an id the preview makes one, and a create of unknown outcome tells it; where ids are turned off the gateway names
@@ -637,7 +840,8 @@ async fn preview_of_unknown_outcome() {
     assert_eq!(id.len(), 36, "{id}");
     assert!(failure.to_string().ends_with(&format!("repeat it with the request_id {id}")), "{failure}");
     let seen = gateway.seen();
-    assert!(seen[0].message.contains(&format!("object: \"in/{id}.pptx\"")), "{}", seen[0].message);
+    let made = md5::compute(format!("{id}\n{:x}", md5::compute("text")));
+    assert!(seen[0].message.contains(&format!("object: \"in/{made:x}.pptx\"")), "{}", seen[0].message);
     assert!(seen[2].message.contains(&format!("request_id: \"{id}\"")), "{}", seen[2].message);
 
     let gateway = Gateway::start([upload(&storage, "one", &[4]), uploaded(), unknown()]).await;

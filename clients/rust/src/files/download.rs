@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_RANGE, CONTENT_TYPE, RANGE};
+use http::header::{CONTENT_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
@@ -20,8 +20,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::Code;
 
 use super::Task;
-use super::http::{Failure, Http, IDLE};
-use super::manifest::{Manifest, part, prepare, remove};
+use super::http::{Failure, Http, IDLE, media_type};
+use super::manifest::{Claim, Manifest, part, prepare, remove};
 use super::names::names;
 use crate::client::{Client, wire};
 use crate::error::{Error, Kind, innermost};
@@ -32,6 +32,9 @@ use crate::v1::{GetPreviewJobRequest, Page, PreviewJob};
 const REPEATS: u32 = 3;
 /// The job's own address, the one that was fetched for another page a while ago, and a new one may all have expired.
 const RENEWALS: u32 = 3;
+/// The gateway's bounds of the time that addresses are valid.
+const SHORTEST_TTL: Duration = Duration::from_secs(1);
+const LONGEST_TTL: Duration = Duration::from_secs(3600);
 /// The manifest is written no more often: a job has up to 5000 pages.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
 
@@ -54,6 +57,8 @@ pub struct Download {
     client: Client,
     job: PreviewJob,
     directory: PathBuf,
+    /// That of the preview which this is a part of.
+    pub(super) claim: Option<Claim>,
     at_once: usize,
     ttl: Duration,
     on_progress: Option<OnProgress>,
@@ -61,12 +66,12 @@ pub struct Download {
 
 impl Download {
     pub(crate) fn new(client: Client, job: PreviewJob, directory: PathBuf) -> Self {
-        Self { client, job, directory, at_once: 8, ttl: Duration::from_secs(600), on_progress: None }
+        Self { client, job, directory, claim: None, at_once: 8, ttl: Duration::from_secs(600), on_progress: None }
     }
 
-    /// How many pages are fetched at once. Default 8.
+    /// How many pages are fetched at once, at least 1. Default 8.
     pub fn at_once(mut self, pages: usize) -> Self {
-        self.at_once = pages.max(1);
+        self.at_once = pages;
         self
     }
 
@@ -88,7 +93,16 @@ impl Download {
             let message = format!("job {} is {}: no pages", self.job.job_id, self.job.state().as_str_name());
             return Err(Error::local(Kind::FailedPrecondition, Code::FailedPrecondition, message));
         }
-        prepare(&self.directory).await?;
+        if self.at_once < 1 {
+            return Err(Error::invalid("at_once must be at least 1"));
+        }
+        if !(SHORTEST_TTL..=LONGEST_TTL).contains(&self.ttl) {
+            return Err(Error::invalid("page_url_ttl must be 1 second to 1 hour"));
+        }
+        let claim = match self.claim.take() {
+            Some(claim) => claim,
+            None => prepare(&self.directory).await?,
+        };
         let addresses = Addresses::of(&self.client, &self.job, self.ttl)?;
         if self.job.result.as_ref().is_none_or(|result| result.pages.is_empty()) {
             self.job = addresses.ask().await?; // lists leave the pages out
@@ -107,6 +121,7 @@ impl Download {
         let fetching = Arc::new(Fetching {
             client: self.client,
             directory: self.directory,
+            _claim: claim,
             addresses,
             missing: std::sync::Mutex::new(missing),
             state: Mutex::new(Fetched { manifest, written: Instant::now(), done: pages - left }),
@@ -121,7 +136,7 @@ impl Download {
         let mut outcome = Ok(files);
         while let Some(ended) = workers.join_next().await {
             if let Err(error) = ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) {
-                workers.abort_all();
+                workers.shutdown().await;
                 outcome = Err(error);
                 break;
             }
@@ -180,6 +195,8 @@ impl Addresses {
 struct Fetching {
     client: Client,
     directory: PathBuf,
+    /// Held here, since the workers end a little later than a download that is dropped.
+    _claim: Claim,
     addresses: Addresses,
     missing: std::sync::Mutex<VecDeque<(String, Page)>>,
     state: Mutex<Fetched>,
@@ -271,20 +288,22 @@ async fn rest(http: &Http, url: &str, content_type: &str, partial: &Path, got: &
     if have > 0 {
         headers.insert(RANGE, HeaderValue::try_from(format!("bytes={have}-")).expect("digits"));
     }
-    let answer = match http.send(Method::GET, url, headers, Bytes::new(), IDLE).await {
-        Err(Failure::Refused(StatusCode::RANGE_NOT_SATISFIABLE, _)) => {
+    let answer = http.send(Method::GET, url, headers, Bytes::new(), IDLE).await?;
+    match answer.status() {
+        StatusCode::RANGE_NOT_SATISFIABLE => {
             // Whole already, or of another length: it is fetched again.
             remove(partial).await.map_err(Failure::Here)?;
             return Err(Failure::Broken("the cloud has no such range".to_owned()));
         }
         // To a page where somebody is to log in, most likely.
-        Err(Failure::Refused(status, _)) if status.is_redirection() => {
-            return Err(no_page(&format!("sent {}", status.as_u16())));
+        status if status.is_redirection() => {
+            return Err(Failure::not_of_the_storage(&format!("sent {}", status.as_u16())));
         }
-        answer => answer?,
-    };
+        status if !status.is_success() => return Err(Failure::refused(answer).await),
+        _ => {}
+    }
     if let Some(other) = other_type(answer.headers(), content_type) {
-        return Err(no_page(&format!("sent {other:?} and not {content_type}")));
+        return Err(Failure::not_of_the_storage(&format!("sent {other:?} and not {content_type}")));
     }
     let resumed = answer.status() == StatusCode::PARTIAL_CONTENT;
     let whole = match (resumed, range(answer.headers())) {
@@ -298,26 +317,20 @@ async fn rest(http: &Http, url: &str, content_type: &str, partial: &Path, got: &
     let length = begin + *got;
     if length > most {
         remove(partial).await.map_err(Failure::Here)?;
-        return Err(no_page(&format!("sent more than {most} bytes")));
+        return Err(Failure::not_of_the_storage(&format!("sent more than {most} bytes")));
     }
     match whole {
         Some(whole) if length != whole => {
             Err(Failure::Broken(format!("it has {length} bytes, and the cloud has {whole}")))
         }
-        _ if length == 0 => Err(no_page("sent nothing")),
+        _ if length == 0 => Err(Failure::not_of_the_storage("sent nothing")),
         _ => Ok(length),
     }
 }
 
-/// What is no page comes from a proxy, most likely: the storage has none that is empty or of another type.
-fn no_page(what: &str) -> Failure {
-    Failure::Broken(format!("something on the way (a proxy?) answered in place of the cloud's storage, and {what}"))
-}
-
 /// The type of an answer, where it is not the one that a page has. Both may be unknown.
-fn other_type<'a>(headers: &'a HeaderMap, page: &str) -> Option<&'a str> {
-    let plain = |text: &'a str| text.split(';').next().unwrap_or_default().trim();
-    let answered = plain(headers.get(CONTENT_TYPE)?.to_str().ok()?);
+fn other_type(headers: &HeaderMap, page: &str) -> Option<String> {
+    let answered = media_type(headers);
     let page = page.split(';').next().unwrap_or_default().trim();
     (!answered.is_empty() && !page.is_empty() && !answered.eq_ignore_ascii_case(page)).then_some(answered)
 }
@@ -403,7 +416,10 @@ mod tests {
         let (outcome, partial) = fetched(bytes, "body_without_end").await;
         let failure = outcome.unwrap_err();
         assert!(failure.is_transient());
-        assert_eq!(failure.of("page").message(), format!("page: {}", text(&no_page("sent more than 1000 bytes"))));
+        assert_eq!(
+            failure.of("page").message(),
+            format!("page: {}", text(&Failure::not_of_the_storage("sent more than 1000 bytes")))
+        );
         assert!(!partial.exists());
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -60,7 +61,7 @@ impl Http {
         Self { client: Client::builder(TokioExecutor::new()).build(https), idle: IDLE, longest: 1 << 30 }
     }
 
-    /// The cloud's answer, when it is one of success; it must begin within `limit`.
+    /// What is answered, which must begin within `limit`. Redirects are not followed.
     pub(crate) async fn send(
         &self,
         method: http::Method,
@@ -72,21 +73,27 @@ impl Http {
         let uri: Uri = url.parse().map_err(|_| Failure::Here(internal("the gateway's address is none")))?;
         let mut request = Request::new(Full::new(content));
         (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) = (method, uri, headers);
-        let response = match timeout(limit, self.client.request(request)).await {
-            Ok(answer) => answer.map_err(|error| Failure::Broken(innermost(&error)))?,
-            Err(_) => return Err(Failure::Broken(format!("no answer within {limit:?}"))),
-        };
-        if response.status().is_success() {
-            return Ok(response);
+        match timeout(limit, self.client.request(request)).await {
+            Ok(answer) => answer.map_err(|error| Failure::Broken(innermost(&error))),
+            Err(_) => Err(Failure::Broken(format!("no answer within {limit:?}"))),
         }
-        let status = response.status();
-        let body = timeout(IDLE, Limited::new(response.into_body(), LONGEST_REFUSAL).collect()).await;
-        let text = body.ok().and_then(Result::ok).map(http_body_util::Collected::to_bytes).unwrap_or_default();
-        Err(Failure::Refused(status, code(&String::from_utf8_lossy(&text))))
     }
 }
 
 impl Failure {
+    /// The refusal that an answer is.
+    pub(crate) async fn refused(answer: Response<Incoming>) -> Self {
+        let status = answer.status();
+        let body = timeout(IDLE, Limited::new(answer.into_body(), LONGEST_REFUSAL).collect()).await;
+        let text = body.ok().and_then(Result::ok).map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        Self::Refused(status, code(&String::from_utf8_lossy(&text)))
+    }
+
+    /// An answer that the storage does not give comes from a proxy, most likely.
+    pub(crate) fn not_of_the_storage(what: &str) -> Self {
+        Self::Broken(format!("something on the way (a proxy?) answered in place of the cloud's storage, and {what}"))
+    }
+
     /// Whether the same request may succeed.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
@@ -117,6 +124,12 @@ impl Failure {
             }
         }
     }
+}
+
+/// A content type without its parameters, in lower case; empty where there is none.
+pub(crate) fn media_type(headers: &HeaderMap) -> String {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
 pub(crate) fn internal(message: &str) -> Error {

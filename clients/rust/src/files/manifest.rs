@@ -1,8 +1,9 @@
 //! What has been fetched into a directory: `.docpreview.json`, the same in every client.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Map, Value, json};
 use tokio::fs;
@@ -62,12 +63,34 @@ impl Manifest {
     }
 }
 
-/// Makes the directory, and finds out whether it can be written to.
-pub(crate) async fn prepare(directory: &Path) -> Result<(), Error> {
-    fs::create_dir_all(directory).await.map_err(|error| Error::of_file(directory, error))?;
+/// The directories to which downloads of this process go, by their resolved paths.
+static CLAIMED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// Keeps other downloads out of a directory until it is dropped.
+pub(crate) struct Claim(PathBuf);
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        CLAIMED.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+    }
+}
+
+/// Makes the directory, claims it, and finds out whether it can be written to.
+pub(crate) async fn prepare(directory: &Path) -> Result<Claim, Error> {
+    if directory.as_os_str().is_empty() {
+        return Err(Error::invalid("the name of the directory is empty"));
+    }
+    let here = |error| Error::of_file(directory, error);
+    fs::create_dir_all(directory).await.map_err(here)?;
+    let resolved = fs::canonicalize(directory).await.map_err(here)?;
+    if !CLAIMED.lock().unwrap_or_else(PoisonError::into_inner).insert(resolved.clone()) {
+        return Err(Error::invalid(format!("another download goes to {}", directory.display())));
+    }
+    let claim = Claim(resolved);
     let probe = part(directory, NAME);
     fs::write(&probe, "").await.map_err(|error| Error::of_file(&probe, error))?;
-    remove(&probe).await
+    remove(&probe).await?;
+    Ok(claim)
 }
 
 /// Where a file is while it is not whole.

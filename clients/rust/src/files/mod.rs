@@ -39,8 +39,9 @@ impl Client {
     ///
     /// Errors before there is a job are those of [`Client::upload`] and [`Client::create`]. After that all are
     /// `PreviewUnfinished`, with [`Error::job`]: go on with [`Client::wait`] or [`Client::get`], and then
-    /// [`Client::download`]. To repeat the whole, also after its future was dropped, set `request_id`
-    /// ([`Preview::request`]): it stays one job.
+    /// [`Client::download`]. To repeat the whole, call it with the same `request_id` and the same file: it stays one job, and
+    /// another file is refused. Give a `request_id` of your own ([`Preview::request`]) if the future may be dropped or the
+    /// process may end: then it can be repeated without a second job.
     pub fn preview(
         &self,
         file: impl Into<PathBuf>,
@@ -53,8 +54,9 @@ impl Client {
     /// Uploads a document of this machine: up to four parts at a time go straight to the cloud. Await it. What is not
     /// complete, because of an error or because the future was dropped, is aborted.
     ///
-    /// `InvalidRequest`: the file is empty. `FailedPrecondition`: it cannot be read, it changed meanwhile, or the cloud refused a part. `PermissionDenied`: the policy does not
-    /// let the caller upload this. `Unavailable`: the cloud or the gateway cannot be reached.
+    /// `InvalidRequest`: the file is empty, or no regular file. `FailedPrecondition`: it cannot be read, it changed meanwhile, or
+    /// the cloud refused a part. `PermissionDenied`: the policy does not let the caller upload this. `Unavailable`: the cloud
+    /// or the gateway cannot be reached, or, after repeats, something on the way (a proxy) answered in the cloud's place.
     pub fn upload(&self, file: impl Into<PathBuf>, bucket: impl Into<String>) -> Upload {
         Upload::new(self.clone(), file.into(), bucket.into())
     }
@@ -69,7 +71,8 @@ impl Client {
     /// `FailedPrecondition`: the job has no pages, or a file cannot be written. `PermissionDenied`: the gateway gives
     /// the caller no addresses, or the cloud refused them. `Unavailable`: the cloud or the gateway cannot be reached, or,
     /// after repeats, something on the way sent what is no page: nothing, another type, or more than it tells (than 1 GiB,
-    /// where it tells no length). Only one download at a time may go to a directory.
+    /// where it tells no length). Only one download at a time may go to a directory: while one of this process does, others
+    /// are an `InvalidRequest`, before anything is sent or billed.
     pub fn download(&self, job: &PreviewJob, directory: impl Into<PathBuf>) -> Download {
         Download::new(self.clone(), job.clone(), directory.into())
     }

@@ -6,15 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::download::OnProgress;
-use super::manifest::{Manifest, prepare};
+use super::manifest::{Claim, Manifest, prepare};
 use super::names::plain_suffix;
-use super::upload::default_object;
 use super::{Download, Progress, Task, Upload};
 use crate::client::{Client, new_request_id, wire};
 use crate::error::Error;
 use crate::v1::preview_job::State;
 use crate::v1::preview_options::TargetFormat;
-use crate::v1::{CreatePreviewJobRequest, CreateUploadRequest, PreviewJob};
+use crate::v1::{CreatePreviewJobRequest, PreviewJob};
 
 const PAGE_URL_TTL: Duration = Duration::from_secs(600);
 
@@ -37,7 +36,6 @@ type OnJob = Box<dyn Fn(&PreviewJob) + Send + Sync>;
 pub struct Preview {
     client: Client,
     upload: Upload,
-    has_own_object: bool,
     directory: PathBuf,
     request: CreatePreviewJobRequest,
     on_job: Option<OnJob>,
@@ -48,13 +46,12 @@ impl Preview {
     pub(crate) fn new(client: Client, file: PathBuf, bucket: String, directory: PathBuf) -> Self {
         let upload = Upload::new(client.clone(), file, bucket);
         let request = CreatePreviewJobRequest::default();
-        Self { client, upload, has_own_object: false, directory, request, on_job: None, on_progress: None }
+        Self { client, upload, directory, request, on_job: None, on_progress: None }
     }
 
-    /// Key of the uploaded document, as [`Upload::object`]. Default: `in/`, the `request_id` of the create and the file's
-    /// suffix.
+    /// Key of the uploaded document, as [`Upload::object`], but `${UploadId}` in it becomes 32 digits that are made of the
+    /// `request_id` of the create and the content: the same when the preview is repeated, others for another content.
     pub fn object(mut self, object: impl Into<String>) -> Self {
-        self.has_own_object = true;
         self.upload = self.upload.object(object);
         self
     }
@@ -65,9 +62,10 @@ impl Preview {
         self
     }
 
-    /// What the job is to be: options, preset, queue, output, `request_id`. Repeated with the same `request_id`
-    /// ([`new_request_id`](crate::new_request_id)), of the same file, a preview gives the same job. Its `bucket` and `input_object` are those of the upload. Its
-    /// output is, unless it is set, `out/${RequestToken}/page-${Number}.jpg`, or of a spreadsheet
+    /// What the job is to be: options, preset, queue, output, `request_id`. Repeated with the same `request_id` (a UUID, as of
+    /// [`new_request_id`](crate::new_request_id)) and the same file, a preview gives the same job: give one of your own if its
+    /// future may be dropped or the process may end. Its `bucket` and `input_object` are those of the upload. Its output is,
+    /// unless it is set, `out/${RequestToken}/page-${Number}.jpg`, or of a spreadsheet
     /// `out/${RequestToken}/sheet-${SheetID}/page-${Number}.jpg`, with the suffix of the target format.
     pub fn request(mut self, request: CreatePreviewJobRequest) -> Self {
         self.request = request;
@@ -87,40 +85,30 @@ impl Preview {
     }
 
     async fn run(mut self) -> Result<Previewed, Error> {
-        prepare(&self.directory).await?;
         if self.request.request_id.is_empty() && !self.client.caller.options.create_once {
             self.request.request_id = new_request_id();
         }
-        (self.request.bucket, self.request.input_object) = self.input().await?;
+        if !self.request.request_id.is_empty() && !is_uuid(&self.request.request_id) {
+            return Err(Error::invalid("request_id must be a UUID, as of new_request_id"));
+        }
+        let claim = prepare(&self.directory).await?;
+        self.upload.request_id.clone_from(&self.request.request_id);
+        let uploaded = self.upload.clone().await?;
+        (self.request.bucket, self.request.input_object) = (uploaded.bucket, uploaded.object);
         let object = template(&self.request);
         let output = self.request.output.get_or_insert_default();
         if output.object.is_empty() {
             output.object = object;
         }
         let mut job = self.client.create(self.request.clone()).await?;
-        match self.pages(&mut job).await {
+        match self.pages(&mut job, claim).await {
             Ok(files) => Ok(Previewed { job, files }),
             Err(cause) => Err(Error::preview_unfinished(job, cause)),
         }
     }
 
-    /// Uploads the document; its bucket and key. A key of the create's `request_id` is the same when the preview is
-    /// repeated: what is there already was brought by an earlier attempt.
-    async fn input(&mut self) -> Result<(String, String), Error> {
-        let is_repeatable = !self.has_own_object && !self.request.request_id.is_empty();
-        if is_repeatable {
-            self.upload.request.object = default_object(&self.upload.file, &self.request.request_id);
-        }
-        let CreateUploadRequest { bucket, object, .. } = self.upload.request.clone();
-        match self.upload.clone().await {
-            Ok(uploaded) => Ok((uploaded.bucket, uploaded.object)),
-            Err(error) if is_repeatable && is_there_already(&error) => Ok((bucket, object)),
-            Err(error) => Err(error),
-        }
-    }
-
     /// Follows the job to its end; the files of its pages. Those of an earlier job go first: this one may fail.
-    async fn pages(&self, job: &mut PreviewJob) -> Result<Vec<PathBuf>, Error> {
+    async fn pages(&self, job: &mut PreviewJob, claim: Claim) -> Result<Vec<PathBuf>, Error> {
         Manifest::open(&self.directory, &job.job_id).await?;
         let mut watch = self.client.watch_created(self.request.bucket.clone(), job.clone(), Some(wire(PAGE_URL_TTL)?));
         while let Some(seen) = watch.try_next().await? {
@@ -133,6 +121,7 @@ impl Preview {
             return Ok(Vec::new());
         }
         let mut download = Download::new(self.client.clone(), job.clone(), self.directory.clone());
+        download.claim = Some(claim);
         if let Some(tell) = self.on_progress.clone() {
             download = download.on_progress(move |progress| tell(progress));
         }
@@ -149,9 +138,9 @@ impl IntoFuture for Preview {
     }
 }
 
-/// Whether an upload was refused because its object is there.
-fn is_there_already(error: &Error) -> bool {
-    error.reason() == "OBJECT_EXISTS"
+fn is_uuid(text: &str) -> bool {
+    let is_hex = |group: &str| group.bytes().all(|byte| byte.is_ascii_hexdigit());
+    text.split('-').map(str::len).eq([8, 4, 4, 4, 12]) && text.split('-').all(is_hex)
 }
 
 /// Where the results of a job go that names no place.

@@ -1,19 +1,21 @@
 //! A document of this machine into a bucket.
 
+use std::fs::Metadata;
 use std::future::IntoFuture;
 use std::io::SeekFrom;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use http::header::ETAG;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tokio::fs::{self, File};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio::time::sleep;
 
 use super::Task;
-use super::http::{Failure, IDLE, internal};
+use super::http::{Failure, IDLE, internal, media_type};
 use super::names::plain_suffix;
 use crate::client::{Client, wire};
 use crate::error::Error;
@@ -26,6 +28,10 @@ const PARTS_AT_ONCE: usize = 4;
 const REPEATS: usize = 3;
 /// A connection that is slower than this is taken for dead.
 const SLOWEST_BYTES_PER_SECOND: u64 = 32 << 10;
+/// In a key the gateway replaces it with 32 random digits.
+const UPLOAD_ID: &str = "${UploadId}";
+/// Bytes that are read at a time.
+const CHUNK: usize = 1 << 20;
 
 /// An upload to come: [`Client::upload`]. Await it.
 #[derive(Clone)]
@@ -33,14 +39,18 @@ const SLOWEST_BYTES_PER_SECOND: u64 = 32 << 10;
 pub struct Upload {
     client: Client,
     pub(super) file: PathBuf,
-    pub(super) request: CreateUploadRequest,
+    request: CreateUploadRequest,
     ttl: Option<Duration>,
+    /// Where it is not empty, it makes the `${UploadId}` of the key, together with the content: what is at such a key is this
+    /// content, brought by an earlier attempt.
+    pub(super) request_id: String,
 }
 
 impl Upload {
     pub(crate) fn new(client: Client, file: PathBuf, bucket: String) -> Self {
-        let object = default_object(&file, "${UploadId}");
-        Self { client, file, request: CreateUploadRequest { bucket, object, ..Default::default() }, ttl: None }
+        let suffix = plain_suffix(&file.to_string_lossy()).map(|suffix| format!(".{suffix}")).unwrap_or_default();
+        let request = CreateUploadRequest { bucket, object: format!("in/{UPLOAD_ID}{suffix}"), ..Default::default() };
+        Self { client, file, request, ttl: None, request_id: String::new() }
     }
 
     /// Key of the object; `${UploadId}` in it becomes 32 random digits. Default: `in/${UploadId}` and the file's suffix.
@@ -64,25 +74,47 @@ impl Upload {
 
     async fn run(mut self) -> Result<UploadedObject, Error> {
         let here = |error| Error::of_file(&self.file, error);
-        let version = version(&self.file).await.map_err(here)?;
+        let found = fs::metadata(&self.file).await.map_err(here)?;
+        if !found.is_file() {
+            return Err(Error::invalid(format!("{} is not a regular file", self.file.display())));
+        }
+        let version = Version::of(&found);
         let length = version.length;
         if length == 0 {
             return Err(Error::invalid(format!("{} is empty", self.file.display())));
         }
         self.request.content_length = length.try_into().unwrap_or(i64::MAX);
-        if length <= LONGEST_WITH_MD5 {
-            self.request.content_md5 = md5::compute(fs::read(&self.file).await.map_err(here)?).to_vec();
+        let is_named = !self.request_id.is_empty() && self.request.object.contains(UPLOAD_ID);
+        if is_named || length <= LONGEST_WITH_MD5 {
+            let md5 = self.md5().await.map_err(here)?;
+            if length <= LONGEST_WITH_MD5 {
+                self.request.content_md5 = md5.to_vec();
+            }
+            if is_named {
+                self.request.object = self.request.object.replace(UPLOAD_ID, &id_of(&self.request_id, md5));
+            }
         }
         self.request.ttl = self.ttl.map(wire).transpose()?;
-        match self.once(version).await {
-            Err(failure) if failure.is_of_the_address() => self.once(version).await,
+        let mut parts = None;
+        let outcome = match self.once(version, &mut parts).await {
+            Err(failure) if failure.is_of_the_address() => self.once(version, &mut parts).await,
+            outcome => outcome,
+        };
+        match outcome.map_err(|failure| failure.of(&self.file.display().to_string())) {
+            // Of one part the gateway has compared: it is another content.
+            Err(error) if is_named && parts != Some(1) && error.reason() == "OBJECT_EXISTS" => {
+                let CreateUploadRequest { bucket, object, content_length, .. } = self.request;
+                Ok(UploadedObject { bucket, object, content_length, ..Default::default() })
+            }
             outcome => outcome,
         }
-        .map_err(|failure| failure.of(&self.file.display().to_string()))
     }
 
-    async fn once(&self, version: Version) -> Result<UploadedObject, Failure> {
+    /// Uploads; tells the number of parts, once the upload is begun.
+    async fn once(&self, version: Version, parts: &mut Option<usize>) -> Result<UploadedObject, Failure> {
+        *parts = None;
         let begun = self.client.create_upload(self.request.clone()).await.map_err(Failure::Here)?;
+        *parts = Some(begun.parts.len());
         let mut aborted = Aborted { client: self.client.clone(), upload_token: Some(begun.upload_token.clone()) };
         let md5 = <[u8; 16]>::try_from(&self.request.content_md5[..]).ok().filter(|_| begun.parts.len() == 1);
         let whole = md5.map(|md5| format!("\"{:x}\"", md5::Digest(md5)));
@@ -105,7 +137,7 @@ impl Upload {
     /// What was put of a file that has changed meanwhile is of no one version of it.
     async fn is_still(&self, before: Version) -> Result<(), Failure> {
         let here = |error| Failure::Here(Error::of_file(&self.file, error));
-        if version(&self.file).await.map_err(here)? == before {
+        if Version::of(&fs::metadata(&self.file).await.map_err(here)?) == before {
             return Ok(());
         }
         Err(here(std::io::Error::other("the file changed while it was uploaded; upload it again")))
@@ -130,12 +162,32 @@ impl Upload {
     async fn put_once(&self, part: &UploadPart, content: Bytes, whole: Option<&str>) -> Result<String, Failure> {
         let headers = headers(part).ok_or_else(|| Failure::Here(internal("the gateway's headers are none")))?;
         let limit = IDLE + Duration::from_secs(content.len() as u64 / SLOWEST_BYTES_PER_SECOND);
-        let response = match (self.client.http().send(Method::PUT, &part.url, headers, content, limit).await, whole) {
-            (Err(Failure::Refused(StatusCode::CONFLICT, _)), Some(etag)) => return Ok(etag.to_owned()),
-            (outcome, _) => outcome?,
-        };
-        let etag = response.headers().get("etag").and_then(|etag| etag.to_str().ok());
-        etag.map(str::to_owned).ok_or_else(|| Failure::Broken("the answer has no ETag".to_owned()))
+        let answer = self.client.http().send(Method::PUT, &part.url, headers, content, limit).await?;
+        if media_type(answer.headers()) == "text/html" {
+            return Err(Failure::not_of_the_storage("sent text/html"));
+        }
+        let etag = answer.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
+        match (answer.status(), whole, etag) {
+            (StatusCode::OK, _, Some(etag)) => Ok(etag),
+            (StatusCode::OK, _, None) => Err(Failure::not_of_the_storage("sent no ETag")),
+            (StatusCode::CONFLICT, Some(whole), _) => Ok(whole.to_owned()),
+            (status, ..) if status.as_u16() < 400 || status == StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+                Err(Failure::not_of_the_storage(&format!("sent {}", status.as_u16())))
+            }
+            _ => Err(Failure::refused(answer).await),
+        }
+    }
+
+    /// Of all of the content.
+    async fn md5(&self) -> std::io::Result<[u8; 16]> {
+        let mut file = File::open(&self.file).await?;
+        let (mut sum, mut chunk) = (md5::Context::new(), vec![0; CHUNK]);
+        loop {
+            match file.read(&mut chunk).await? {
+                0 => return Ok(sum.finalize().0),
+                length => sum.consume(&chunk[..length]),
+            }
+        }
     }
 
     async fn content(&self, part: &UploadPart) -> std::io::Result<Bytes> {
@@ -165,15 +217,16 @@ struct Version {
     modified: Option<SystemTime>,
 }
 
-async fn version(file: &Path) -> std::io::Result<Version> {
-    let found = fs::metadata(file).await?;
-    Ok(Version { length: found.len(), modified: found.modified().ok() })
+impl Version {
+    fn of(found: &Metadata) -> Self {
+        Self { length: found.len(), modified: found.modified().ok() }
+    }
 }
 
-/// A key for a file, with its suffix.
-pub(super) fn default_object(file: &Path, name: &str) -> String {
-    let suffix = plain_suffix(&file.to_string_lossy()).map(|suffix| format!(".{suffix}")).unwrap_or_default();
-    format!("in/{name}{suffix}")
+/// What takes the place of `${UploadId}` in the key of a content that is uploaded for the create of this `request_id`. It is
+/// the same in all clients.
+fn id_of(request_id: &str, content_md5: [u8; 16]) -> String {
+    format!("{:x}", md5::compute(format!("{}\n{:x}", request_id.to_ascii_lowercase(), md5::Digest(content_md5))))
 }
 
 fn headers(part: &UploadPart) -> Option<HeaderMap> {
