@@ -27,7 +27,8 @@ from pydantic_settings import (
 from docpreview_gateway.model import strict_yaml
 from docpreview_gateway.settings.access import AuthSettings, PolicySettings, TlsSettings, access_mistakes
 from docpreview_gateway.settings.edge import EdgeSettings, edge_mistakes
-from docpreview_gateway.settings.problems import exists, problems
+from docpreview_gateway.settings.environment import CONFIG_VARIABLE, PREFIX, unknown_variables
+from docpreview_gateway.settings.problems import problems
 from docpreview_gateway.settings.sections import (
     Address,
     BucketSettings,
@@ -53,12 +54,6 @@ from docpreview_gateway.settings.upstream import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from importlib.resources.abc import Traversable
-
-PREFIX = "DOCPREVIEW_"
-CONFIG_VARIABLE = "DOCPREVIEW_CONFIG"
-_CLIENTS_VARIABLES = frozenset({"DOCPREVIEW_TARGET", "DOCPREVIEW_TOKEN"})
-_EMULATOR_PREFIX = "DOCPREVIEW_EMULATOR_"
-"""Variables of the project's other programs, which may run in the same environment."""
 
 
 class StartError(Exception):
@@ -225,7 +220,7 @@ def load(path: Path | None) -> Settings:
     """
     if path is None and (named := os.environ.get(CONFIG_VARIABLE)):
         path = Path(named)
-    mistakes = list(_unknown_variables())
+    mistakes = list(unknown_variables(os.environ.keys(), Settings))
 
     class FromFile(Settings):
         model_config = SettingsConfigDict(yaml_file=_readable(path))
@@ -258,14 +253,3 @@ def _unreadable(error: Exception) -> str:
     if isinstance(error, SettingsError):
         return str(error)
     return strict_yaml.mistake(error) or "the file must be a YAML map of settings"
-
-
-def _unknown_variables() -> Iterator[str]:
-    """Variables with the prefix that name no setting, such as misspelled ones."""
-    for name in sorted(os.environ):
-        if name in _CLIENTS_VARIABLES or name.startswith(_EMULATOR_PREFIX):
-            continue
-        if name.startswith(PREFIX) and name != CONFIG_VARIABLE:
-            path = name.removeprefix(PREFIX).lower().split("__")
-            if not exists(Settings, path):
-                yield f"{name}: unknown setting"

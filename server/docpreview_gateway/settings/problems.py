@@ -54,6 +54,15 @@ def exists(kind: Any, path: Sequence[int | str]) -> bool:  # noqa: ANN401 - anno
     return next(_at(kind, path), None) is not None
 
 
+def leaves(model: type[BaseModel]) -> Iterator[str]:
+    """The paths of all settings of a model, as `upstream.endpoint`; sections and what they hold."""
+    for name, field in model.model_fields.items():
+        yield name
+        for section in _at(field.annotation, ()):
+            if issubclass(section, BaseModel):
+                yield from (f"{name}.{path}" for path in leaves(section))
+
+
 def _message(found: ErrorDetails, model: type[BaseModel], unknown: str) -> str:
     if found["type"] == "extra_forbidden":
         *owner, key = found["loc"]
