@@ -26,6 +26,7 @@ from pydantic_settings import (
 
 from docpreview_gateway.model import strict_yaml
 from docpreview_gateway.settings.access import AuthSettings, PolicySettings, TlsSettings, access_mistakes
+from docpreview_gateway.settings.addresses import port_mistakes
 from docpreview_gateway.settings.edge import EdgeSettings, edge_mistakes
 from docpreview_gateway.settings.environment import CONFIG_VARIABLE, PREFIX, unknown_variables
 from docpreview_gateway.settings.problems import problems
@@ -160,6 +161,7 @@ class Settings(BaseSettings):
         """Problems: settings that are valid alone, and not together."""
         yield from self._bucket_mistakes()
         yield from edge_mistakes(self.listen, self.edge)
+        yield from port_mistakes({"listen": self.listen, "admin_listen": self.admin_listen} | self.edge.addresses())
         yield from access_mistakes(self.edge.listen or self.listen, auth=self.auth, policy=self.policy, tls=self.tls)
         if self.watch.poll_cap_seconds < self.watch.poll_floor_seconds:
             yield "watch.poll_cap_seconds: must not be less than watch.poll_floor_seconds"
