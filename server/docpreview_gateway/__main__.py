@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from docpreview_gateway.doctor import record_commands
+from docpreview_gateway.doctor import check_commands, record_commands
 from docpreview_gateway.wiring.command_line import USAGE, Config, fail, load, run
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ app.add_typer(token, name="token")
 app.add_typer(policy, name="policy")
 app.add_typer(record_commands.store, name="store")
 app.command()(record_commands.reconcile)
+app.command()(check_commands.check_config)
 
 Workers = Annotated[
     int | None, typer.Option(min=1, max=64, help="Processes that share the port (Linux); overrides `workers`.")
@@ -53,6 +54,7 @@ _HIDDEN = {
 def serve(config: Config = None, workers: Workers = None) -> None:
     """Serve until SIGTERM or SIGINT."""
     settings = load(config, workers)
+    check_commands.refuse_bad_start(settings)
     if settings.workers == 1:
         from docpreview_gateway.wiring import event_loop, gateway  # noqa: PLC0415 - `--help` should not wait for the server's imports
 
@@ -86,22 +88,6 @@ def worker(
     structlog.contextvars.bind_contextvars(worker=number)
     if code := run(lambda: event_loop.run(gateway.serve(settings, gateway.Worker(listen, admin)))):
         raise typer.Exit(code)
-
-
-@app.command()
-def check_config(config: Config = None) -> None:
-    """Validate the configuration and every file that it names, and name every mistake with its path.
-
-    What has no effect is a warning. The exit code is 0 without mistakes.
-    """
-    settings = load(config)
-    if mistakes := _file_problems(settings):
-        fail(mistakes, USAGE)
-    if settings.policy.file is not None:
-        typer.echo(f"ok: {len(_policy(settings).callers)} caller(s)")
-    for warning in _warnings(settings):
-        typer.echo(f"warning: {warning}", err=True)
-    typer.echo(f"ok: {len(settings.buckets)} bucket(s), gRPC on {settings.listen}, admin on {settings.admin_listen}")
 
 
 @app.command()
@@ -324,29 +310,6 @@ def _echo(decisions: list[Decision]) -> None:
         typer.echo(f"{'allowed' if decision.allowed else 'DENIED '}  {decision.rule} {decision.why}")
 
 
-def _file_problems(settings: Settings) -> list[str]:
-    from prometheus_client import CollectorRegistry  # noqa: PLC0415
-
-    from docpreview_gateway.telemetry.prometheus_access import PrometheusAccess  # noqa: PLC0415
-    from docpreview_gateway.wiring.access import file_problems  # noqa: PLC0415
-    from docpreview_gateway.wiring.system_clock import SystemClock  # noqa: PLC0415
-
-    problems = file_problems(settings, SystemClock(), PrometheusAccess(CollectorRegistry()))
-    return [*problems, *_key_file_problems(settings)]
-
-
-def _warnings(settings: Settings) -> list[str]:
-    """What has no effect, or defeats its purpose."""
-    from docpreview_gateway.model.applied_rules import budget_warnings  # noqa: PLC0415
-    from docpreview_gateway.model.callers import ANONYMOUS  # noqa: PLC0415
-    from docpreview_gateway.settings.policy_warnings import policy_warnings  # noqa: PLC0415
-
-    if settings.policy.file is not None:
-        return policy_warnings(settings.policy.file, settings.processes, settings.buckets)
-    anonymous = settings.limits.anonymous.caller(ANONYMOUS.name)
-    return budget_warnings("limits.anonymous.budget", anonymous, settings.processes)
-
-
 def _policy(settings: Settings) -> Directory:
     from docpreview_gateway.wiring.access import load_directory  # noqa: PLC0415
     from docpreview_gateway.wiring.reloading import InvalidFileError  # noqa: PLC0415
@@ -355,18 +318,6 @@ def _policy(settings: Settings) -> Directory:
         return load_directory(settings)
     except InvalidFileError as error:
         fail([*error.problems], USAGE)
-
-
-def _key_file_problems(settings: Settings) -> list[str]:
-    from docpreview_gateway.storage.key_file import KeyFileError, read_secrets  # noqa: PLC0415
-
-    if settings.ledger.key_file is None:
-        return []
-    try:
-        read_secrets(settings.ledger.key_file)
-    except KeyFileError as error:
-        return [f"ledger.key_file: {error}"]
-    return []
 
 
 def main() -> None:

@@ -64,6 +64,11 @@ STORE_FILE = "creates.db"
 STORE_MEMORY = "store.json"
 """The file in the state directory with what this machine knows of the store."""
 
+BROKEN_STORE = (
+    "the gateway records creates and page leases there: let its user write the folder and the file, or restore the "
+    "file from a backup"
+)
+
 SETTLE_SECONDS = 2.0
 """Interval of rounds over records that are due."""
 
@@ -344,7 +349,7 @@ async def create_store(settings: Settings, keys: CreateKeys, stack: AsyncExitSta
     try:
         return OpenStore(await stack.enter_async_context(SqliteCreates(path, keys)), str(path))
     except StoreError as error:
-        raise StartError(f"state_dir: {error}; creates are recorded in a folder that can be written") from error
+        raise StartError(f"state_dir: {error}; {BROKEN_STORE}") from error
 
 
 def _server_health(
@@ -370,4 +375,4 @@ async def _journal(
         journal = await stack.enter_async_context(SqliteJournal(path, keys))
         return journal, await journal.replica(secrets.token_hex(8))
     except StoreError as error:
-        raise StartError(f"state_dir: {error}; page leases need a folder that can be written") from error
+        raise StartError(f"state_dir: {error}; {BROKEN_STORE}") from error

@@ -96,11 +96,22 @@ class Observability:
             await asyncio.to_thread(self.tracing.close)
 
 
+def tracing_problem(settings: TracingSettings) -> str:
+    """Why there can be no traces as these settings want them; empty: there can."""
+    if settings.endpoint is None:
+        return ""
+    try:
+        import docpreview_gateway.telemetry.opentelemetry_traces  # noqa: F401, PLC0415 - an extra
+    except ImportError:
+        return 'tracing.endpoint: needs OpenTelemetry: pip install "docpreview-gateway[otel]"'
+    return ""
+
+
 def _traces(settings: TracingSettings, release: str) -> OpenTelemetryTraces | None:
+    if problem := tracing_problem(settings):
+        raise StartError(problem)
     if settings.endpoint is None:
         return None
-    try:
-        from docpreview_gateway.telemetry.opentelemetry_traces import OpenTelemetryTraces  # noqa: PLC0415 - an extra
-    except ImportError:
-        raise StartError('tracing.endpoint needs OpenTelemetry: pip install "docpreview-gateway[otel]"') from None
+    from docpreview_gateway.telemetry.opentelemetry_traces import OpenTelemetryTraces  # noqa: PLC0415 - an extra
+
     return OpenTelemetryTraces(str(settings.endpoint), share=settings.share, version=release)
