@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from docpreview_gateway.doctor import check_commands, record_commands
+from docpreview_gateway.doctor import check_commands, doctor_command, record_commands
 from docpreview_gateway.wiring.command_line import USAGE, Config, fail, load, run
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ app.add_typer(policy, name="policy")
 app.add_typer(record_commands.store, name="store")
 app.command()(record_commands.reconcile)
 app.command()(check_commands.check_config)
+app.command()(doctor_command.doctor)
 
 Workers = Annotated[
     int | None, typer.Option(min=1, max=64, help="Processes that share the port (Linux); overrides `workers`.")
@@ -128,33 +129,6 @@ def healthcheck(
     if (problem := probe(*host_port(load(config).admin_listen), seconds=timeout)) is not None:
         fail([problem], NOT_READY)
     typer.echo("ready")
-
-
-@app.command()
-def doctor(
-    config: Config = None,
-    json: Annotated[bool, typer.Option("--json", help="Print a JSON object for each finding, one a line.")] = False,  # noqa: FBT002 - a flag
-) -> None:
-    """Check clock, DNS, TLS, signature, bucket binding and queue against the cloud, and the store, and say what to fix.
-
-    No job is created, and no record changed. The exit code is 0 when every check passes, 1 when there is a problem.
-    """
-    import asyncio  # noqa: PLC0415
-    from json import dumps  # noqa: PLC0415
-
-    from docpreview_gateway.doctor.checks import run_checks  # noqa: PLC0415
-
-    findings = asyncio.run(run_checks(load(config)))
-    for finding in findings:
-        if json:
-            typer.echo(dumps({**finding._asdict(), "ok": finding.ok}))
-        else:
-            typer.echo(
-                f"{'ok     ' if finding.ok else 'PROBLEM'}  {finding.check:9}  {finding.subject}: {finding.result}"
-            )
-            if finding.remedy:
-                typer.echo(f"         to do: {finding.remedy}")
-    raise typer.Exit(0 if all(finding.ok for finding in findings) else NOT_OK)
 
 
 @token.command("new")

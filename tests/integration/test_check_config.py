@@ -185,7 +185,7 @@ async def test_check_config_passes_what_serve_starts_with(tmp_path: Path, files:
     """And it changes nothing: the folder of the state is not there after it."""
     path = written(tmp_path, files, SOUND[name])
     assert check(path)[0] == 0
-    assert os.listdir(tmp_path) == ["gateway.yaml"]  # noqa: PTH208, ASYNC240 - a folder of the test's own
+    assert os.listdir(tmp_path) == ["gateway.yaml"]  # noqa: PTH208 - a folder of the test's own
     assert (await serve(path))[0] is None
 
 
