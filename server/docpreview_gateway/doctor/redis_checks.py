@@ -6,6 +6,7 @@ Keys of the deployment's namespace are written and deleted; nothing else is chan
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from typing import TYPE_CHECKING, Any
 
@@ -155,7 +156,7 @@ def _of_failure(error: RedisCallError, url: str) -> tuple[str, str]:
     if isinstance(cause, exceptions.NoPermissionError):
         return f"the user lacks a right: {text}", _ACL
     todo = f"check the address, that the server runs and is not overloaded, and firewalls on the way{_hint(url)}"
-    if isinstance(cause, TimeoutError):
+    if isinstance(cause, TimeoutError | exceptions.TimeoutError):
         return f"no answer within {SECONDS:.0f} s", todo
     if isinstance(cause, exceptions.ConnectionError | OSError):
         return f"no connection: {_reason(cause)}", todo
@@ -171,14 +172,14 @@ def _of_tls(error: ssl.SSLError) -> tuple[str, str]:
 
 
 def _hint(url: str) -> str:
-    return "" if url.startswith("rediss") else "; a server with TLS needs rediss://"
+    return f"; a server with{'out' * url.startswith('rediss')} TLS needs redis{'s' * (not url.startswith('rediss'))}://"
 
 
 def _reason(error: BaseException) -> str:
     """The words of the operating system, if there are any, and not the library's."""
     for each in _causes(error):
-        if isinstance(each, OSError) and each.strerror:
-            return each.strerror
+        if isinstance(each, OSError) and each.errno and each.errno > 0:
+            return os.strerror(each.errno)
     return str(error) or "it was closed"
 
 
