@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.call import Clock
     from docpreview_gateway.settings.loading import Settings
-    from docpreview_gateway.upstream.ports import CredentialsSource, Transport
+    from docpreview_gateway.upstream.ports import CredentialsSource
 
 HTTPS = 443
 
@@ -80,32 +79,25 @@ async def _cloud(settings: Settings, credentials: CredentialsSource, clock: Cloc
     hosts = _hosts(settings, buckets)
     endpoint = str(settings.upstream.endpoint) if settings.upstream.endpoint else None
     network = SystemNetwork({host: port for host, port in hosts.items() if port is not None})
-    async with AsyncExitStack() as stack:
-        cloud = await stack.enter_async_context(transport(settings, endpoint))
+    async with transport(settings, endpoint) as cloud:
         found = await Diagnostics(network, cloud, credentials, clock).findings(hosts, buckets)
         if any(each.check == "clock" and not each.ok for each in found):
             return found  # every signature is refused for the time, whatever it is of
+        # Where the keys are refused, so are addresses that they sign, which say nothing more.
+        refused = {each.subject for each in found if each.check == "signature" and not each.ok}
         for bucket in buckets:
-            found += await _objects(settings, bucket, cloud, credentials, clock, stack)
+            if bucket.name not in refused:
+                found.append(await _pages(settings, bucket, credentials, clock))
+            if (uploads := await upload_finding(bucket, cloud, credentials, clock.now())) is not None:
+                found.append(uploads)
         return [*found, *(await emulator_findings(cloud, endpoint) if endpoint else [])]
 
 
-async def _objects(  # noqa: PLR0913, PLR0917 - what a check of a bucket needs
-    settings: Settings,
-    bucket: Bucket,
-    cloud: Transport,
-    credentials: CredentialsSource,
-    clock: Clock,
-    stack: AsyncExitStack,
-) -> list[Finding]:
+async def _pages(settings: Settings, bucket: Bucket, credentials: CredentialsSource, clock: Clock) -> Finding:
     base = settings.upstream.object_url_base
     address = (base or "https://{host}").rstrip("/").replace("{host}", bucket.object_host)
-    direct = await stack.enter_async_context(transport(settings, address))
-    uploads = await upload_finding(bucket, cloud, credentials, clock.now())
-    return [
-        await page_finding(bucket, direct, credentials, clock.now(), base),
-        *([] if uploads is None else [uploads]),
-    ]
+    async with transport(settings, address) as direct:
+        return await page_finding(bucket, direct, credentials, clock.now(), base)
 
 
 def _hosts(settings: Settings, buckets: list[Bucket]) -> dict[str, int | None]:

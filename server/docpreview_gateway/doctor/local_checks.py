@@ -33,11 +33,20 @@ def local_findings(settings: Settings, now: float) -> list[Finding]:
     files = [_of_problem("files", problem) for problem in file_problems(settings)]
     return [
         *(files or [Finding("files", "configuration", "all files that it names can be used")]),
-        *(_of_problem("state", problem) for problem in machine_problems(settings)),
+        *(
+            _of_problem("state", problem)
+            for problem in machine_problems(settings)
+            if not _is_folders(problem, settings)
+        ),
         *_modes(settings),
         *_certificates(settings, now),
         *_ports(settings),
     ]
+
+
+def _is_folders(problem: str, settings: Settings) -> bool:
+    """Whether a problem is that of the folder itself, which the checks of the store name."""
+    return problem.startswith(f"state_dir: {settings.state_dir}: ")
 
 
 def _of_problem(check: Check, problem: str) -> Finding:

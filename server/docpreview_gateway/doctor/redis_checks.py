@@ -157,7 +157,7 @@ def _of_failure(error: RedisCallError, url: str) -> tuple[str, str]:
         return f"the user lacks a right: {text}", _ACL
     todo = f"check the address, that the server runs and is not overloaded, and firewalls on the way{_hint(url)}"
     if isinstance(cause, TimeoutError | exceptions.TimeoutError):
-        return f"no answer within {SECONDS:.0f} s", todo
+        return "no answer in time", todo
     if isinstance(cause, exceptions.ConnectionError | OSError):
         return f"no connection: {_reason(cause)}", todo
     return f"it answers with an error: {text or error}", "check that this is a Redis or Valkey server, and its log"
