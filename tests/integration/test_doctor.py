@@ -213,6 +213,21 @@ async def test_a_failure_of_the_cloud_itself_says_nothing_of_the_credentials(sta
 
 
 @pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        ("301 Moved Permanently", "PermanentRedirect", "correct buckets[].region"),
+        ("404 Not Found", "NoSuchBucket", "check the bucket's name and region"),
+    ],
+)
+async def test_a_wrong_region_is_a_binding_finding_that_names_it(status: str, code: str, said: str) -> None:
+    """The cloud says one or the other."""
+    body = f"<Error><Code>{code}</Code><Message>m</Message><RequestId>r1</RequestId></Error>".encode()
+    async with RawServer(lambda exchange: exchange.answer(body, status, OF_CI)) as cloud:
+        found = await problems(cloud)
+    assert said in found["binding"].remedy
+
+
+@pytest.mark.parametrize(
     ("base", "said"),
     [
         ("{cloud}/_emulator/objects/{{host}}", ""),

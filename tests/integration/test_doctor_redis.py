@@ -55,6 +55,22 @@ async def test_a_server_that_is_not_there_is_told_with_the_words_of_the_system()
     assert "rediss://" in found.remedy
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis+cluster://127.0.0.1:1", "no node of the cluster answers: Connection refused"),
+        ("redis+sentinel://127.0.0.1:1/main", "no Sentinel that answers knows the master"),
+        ("unix:///tmp/docpreview-none.sock", "no connection: No such file or directory"),
+    ],
+)
+async def test_servers_of_other_kinds_that_are_not_there_are_told_without_the_librarys_objects(
+    url: str, said: str
+) -> None:
+    (found,) = await findings(url)
+    assert found.result.startswith(said)
+    assert "<" not in found.result
+
+
 @pytest.mark.parametrize("login", ["", ":wrong@", "nobody:secret@"])
 async def test_a_wrong_or_missing_password_is_told_as_that_and_not_shown(tmp_path: Path, login: str) -> None:
     with running_redis(tmp_path, "--requirepass", "secret") as server:

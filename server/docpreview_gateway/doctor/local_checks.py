@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from typing import TYPE_CHECKING
 
@@ -60,10 +61,18 @@ def _modes(settings: Settings) -> Iterator[Finding]:
     folder = settings.state_dir
     if not folder.is_dir():
         return
-    mode = folder.stat().st_mode
+    found = folder.stat()
+    mode = found.st_mode
     if mode & _OTHERS and not mode & stat.S_ISVTX:
         what = f"has the mode {stat.S_IMODE(mode):04o}: other users may replace the records and the secret"
-        yield Finding("state", str(folder), what, f"chmod 700 {folder}")
+        # A volume of Kubernetes has such a mode, and belongs to root: its container has no other users.
+        is_ours = found.st_uid == os.geteuid()
+        todo = (
+            f"chmod 700 {folder}"
+            if is_ours
+            else f"chown it to this user and chmod 700 {folder}, unless it has no others"
+        )
+        yield Finding("state", str(folder), what, todo, is_warning=not is_ours)
     else:
         yield Finding("state", str(folder), f"has the mode {stat.S_IMODE(mode):04o}")
     yield from _secret_mode(settings.ledger.key_file or folder / OWN_NAME)

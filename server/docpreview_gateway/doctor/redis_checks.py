@@ -6,14 +6,13 @@ Keys of the deployment's namespace are written and deleted; nothing else is chan
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 from typing import TYPE_CHECKING, Any
 
 from redis import exceptions
 
 from docpreview_gateway.doctor.diagnosis import Finding
-from docpreview_gateway.storage.redis_client import RedisCallError, RedisClient, script_command
+from docpreview_gateway.storage.redis_client import RedisCallError, RedisClient, causes, script_command, words
 from docpreview_gateway.storage.redis_connections import redis_commands, redis_messages
 from docpreview_gateway.storage.redis_keys import PREFIX, prefix, slot_prefix
 from docpreview_gateway.storage.redis_urls import shown
@@ -102,7 +101,7 @@ async def _subscription(url: str, channel: str) -> list[str]:
     except TimeoutError:
         return ["SUBSCRIBE: no answer in time"]
     except (exceptions.RedisError, OSError) as error:
-        return [f"SUBSCRIBE: {error}"]
+        return [f"SUBSCRIBE: {words(error)}"]
 
 
 async def _clock(where: str, client: RedisClient, namespace: str, clock: Clock) -> Finding:
@@ -147,10 +146,10 @@ async def _named(send: Callable[..., Awaitable[object]]) -> set[str]:
 def _of_failure(error: RedisCallError, url: str) -> tuple[str, str]:
     """What is wrong, and what to do."""
     cause = error.__cause__
-    tls = next((each for each in _causes(cause) if isinstance(each, ssl.SSLError)), None)
+    tls = next((each for each in causes(cause) if isinstance(each, ssl.SSLError)), None)
     if tls is not None:
         return _of_tls(tls)
-    text = str(cause)
+    text = "" if cause is None else words(cause)
     if isinstance(cause, exceptions.AuthenticationError | exceptions.AuthenticationWrongNumberOfArgsError):
         return f"it refuses user or password: {text}", "correct user and password in the URL"
     if isinstance(cause, exceptions.NoPermissionError):
@@ -158,8 +157,8 @@ def _of_failure(error: RedisCallError, url: str) -> tuple[str, str]:
     todo = f"check the address, that the server runs and is not overloaded, and firewalls on the way{_hint(url)}"
     if isinstance(cause, TimeoutError | exceptions.TimeoutError):
         return "no answer in time", todo
-    if isinstance(cause, exceptions.ConnectionError | OSError):
-        return f"no connection: {_reason(cause)}", todo
+    if isinstance(cause, exceptions.ConnectionError | exceptions.RedisClusterException | OSError):
+        return text if text.startswith("no ") else f"no connection: {text}", todo
     return f"it answers with an error: {text or error}", "check that this is a Redis or Valkey server, and its log"
 
 
@@ -173,19 +172,3 @@ def _of_tls(error: ssl.SSLError) -> tuple[str, str]:
 
 def _hint(url: str) -> str:
     return f"; a server with{'out' * url.startswith('rediss')} TLS needs redis{'s' * (not url.startswith('rediss'))}://"
-
-
-def _reason(error: BaseException) -> str:
-    """The words of the operating system, if there are any, and not the library's."""
-    for each in _causes(error):
-        if isinstance(each, OSError) and each.errno and each.errno > 0:
-            return os.strerror(each.errno)
-    return str(error) or "it was closed"
-
-
-def _causes(error: BaseException | None) -> list[BaseException]:
-    found: list[BaseException] = []
-    while error is not None and len(found) < 10:  # noqa: PLR2004 - a chain without an end would be a mistake
-        found.append(error)
-        error = error.__cause__ or error.__context__
-    return found
