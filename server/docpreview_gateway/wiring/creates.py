@@ -38,6 +38,7 @@ from docpreview_gateway.storage.background import repeated
 from docpreview_gateway.storage.key_file import DeploymentSecrets, KeyFileError, deployment_secrets
 from docpreview_gateway.storage.redis_urls import shown
 from docpreview_gateway.wiring.old_creates import old_creates
+from docpreview_gateway.wiring.state_files import BROKEN_STORE, STORE_FILE, STORE_MEMORY, journal_file
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -57,17 +58,6 @@ if TYPE_CHECKING:
     from docpreview_gateway.upstream.operations import Upstream
     from docpreview_gateway.wiring.access import Access
     from docpreview_gateway.wiring.observability import Observability
-
-STORE_FILE = "creates.db"
-"""The store's file in the state directory, without shared state."""
-
-STORE_MEMORY = "store.json"
-"""The file in the state directory with what this machine knows of the store."""
-
-BROKEN_STORE = (
-    "the gateway records creates and page leases there: let its user write the folder and the file, or restore the "
-    "file from a backup"
-)
 
 SETTLE_SECONDS = 2.0
 """Interval of rounds over records that are due."""
@@ -370,7 +360,7 @@ async def _journal(
     settings: Settings, keys: CreateKeys, worker: str, stack: AsyncExitStack
 ) -> tuple[SqliteJournal, str]:
     """The journal of page leases, and this process's name in the store: each worker has leases of its own."""
-    path = settings.state_dir / (f"journal-{worker}.db" if worker else "journal.db")
+    path = settings.state_dir / journal_file(worker)
     try:
         journal = await stack.enter_async_context(SqliteJournal(path, keys))
         return journal, await journal.replica(secrets.token_hex(8))

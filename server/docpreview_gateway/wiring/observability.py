@@ -29,6 +29,7 @@ from docpreview_gateway.telemetry.prometheus_upstream import PrometheusUpstream
 from docpreview_gateway.upstream.job_ends import JobEnds
 from docpreview_gateway.upstream.middleware.observed import observed
 from docpreview_gateway.upstream.middleware.traced import traced
+from docpreview_gateway.wiring.preflight import tracing_problem
 
 if TYPE_CHECKING:
     from docpreview_gateway.model.call import Call, Clock, Method
@@ -94,17 +95,6 @@ class Observability:
         self.log.flush()
         if self.tracing is not None:
             await asyncio.to_thread(self.tracing.close)
-
-
-def tracing_problem(settings: TracingSettings) -> str:
-    """Why there can be no traces as these settings want them; empty: there can."""
-    if settings.endpoint is None:
-        return ""
-    try:
-        import docpreview_gateway.telemetry.opentelemetry_traces  # noqa: F401, PLC0415 - an extra
-    except ImportError:
-        return 'tracing.endpoint: needs OpenTelemetry: pip install "docpreview-gateway[otel]"'
-    return ""
 
 
 def _traces(settings: TracingSettings, release: str) -> OpenTelemetryTraces | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import ssl
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,15 +18,15 @@ from docpreview_gateway.creates.ports import StoreError
 from docpreview_gateway.storage import redis_urls
 from docpreview_gateway.storage.key_file import OWN_NAME, KeyFileError, read_secrets
 from docpreview_gateway.storage.sqlite_file import check_usable, is_full
-from docpreview_gateway.wiring.creates import BROKEN_STORE, STORE_FILE
 from docpreview_gateway.wiring.listening import AddressProblem, address_problem
-from docpreview_gateway.wiring.observability import tracing_problem
 from docpreview_gateway.wiring.reserved_port import CAN_SHARE, NO_SHARING
+from docpreview_gateway.wiring.state_files import BROKEN_STORE, STORE_FILE, journal_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from docpreview_gateway.settings.loading import Settings
+    from docpreview_gateway.settings.sections import TracingSettings
 
 BLOCK = 4096
 """Bytes that are written to find out whether the disk is full."""
@@ -47,6 +48,17 @@ def port_problems(settings: Settings) -> list[AddressProblem]:
     return [found for name, address in asked.items() if (found := address_problem(name, address)) is not None]
 
 
+def tracing_problem(settings: TracingSettings) -> str:
+    """Why there can be no traces as these settings want them; empty: there can. Nothing of them is loaded here."""
+    if settings.endpoint is None:
+        return ""
+    try:
+        is_there = find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ModuleNotFoundError:
+        is_there = False
+    return "" if is_there else 'tracing.endpoint: needs OpenTelemetry: pip install "docpreview-gateway[otel]"'
+
+
 def state_problems(settings: Settings) -> Iterator[str]:
     """Problems of `state_dir`, and of the files that a gateway has left in it."""
     folder = settings.state_dir
@@ -61,7 +73,7 @@ def state_problems(settings: Settings) -> Iterator[str]:
             yield f"state_dir: {error}"
     is_shared = settings.shared_state.url is not None or settings.shared_state.ledger_url is not None
     stores = [] if is_shared else [folder / STORE_FILE]
-    journals = [folder / "journal.db"] if settings.workers == 1 else sorted(folder.glob("journal-*.db"))
+    journals = [folder / journal_file("")] if settings.workers == 1 else sorted(folder.glob(journal_file("*")))
     for path in filter(os.path.lexists, [*stores, *journals]):
         try:
             check_usable(path, StoreError)
