@@ -94,11 +94,11 @@ BROKEN: dict[str, dict[str, Any]] = {
     "no policy": {"policy": {"file": "/F/none"}},
     "a policy that is no text": {"policy": {"file": "/F/junk"}},
     "a policy that needs an authority": {"policy": {"file": "/F/policy.yaml"}},
-    "no certificate": tls(certificate="/F/none"),
-    "a certificate that is none": tls(certificate="/F/junk"),
-    "an empty certificate": tls(certificate="/F/empty"),
-    "the key of another certificate": tls(key="/F/other.key"),
-    "a certificate for the key": tls(key="/F/one.pem"),
+    "no certificate": {"policy": {"file": "/F/policy.yaml"}, **tls(certificate="/F/none")},
+    "a certificate that is none": {"policy": {"file": "/F/policy.yaml"}, **tls(certificate="/F/junk")},
+    "an empty certificate": {"policy": {"file": "/F/policy.yaml"}, **tls(certificate="/F/empty")},
+    "the key of another certificate": {"policy": {"file": "/F/policy.yaml"}, **tls(key="/F/other.key")},
+    "a certificate for the key": {"policy": {"file": "/F/policy.yaml"}, **tls(key="/F/one.pem")},
     "an authority that is none": {"policy": {"file": "/F/policy.yaml"}, **tls(client_ca="/F/empty")},
     "revocations that are none": {"policy": {"file": "/F/policy.yaml"}, **tls(client_crl="/F/junk")},
     "no keys of an issuer": jwt(jwks_file="/F/none"),
@@ -138,9 +138,9 @@ def written(folder: Path, files: Path, changes: dict[str, Any]) -> Path:
     return path
 
 
-def check(path: Path) -> tuple[int, list[str]]:
+def check(path: Path, *options: str) -> tuple[int, list[str]]:
     """Exit code and output of `check-config`."""
-    done = CliRunner().invoke(app, ["check-config", "--config", str(path)])
+    done = CliRunner().invoke(app, ["check-config", "--config", str(path), *options])
     return done.exit_code, done.output.splitlines()
 
 
@@ -201,6 +201,17 @@ async def test_a_port_in_use_is_a_warning_because_it_may_be_the_gateway_itself(
     died, errors = await serve(path)
     assert (died, errors) == (1, [warning.replace("warning", "error", 1)])
     assert "the port is in use" in warning
+
+
+def test_a_configuration_for_another_machine_is_checked_without_what_this_one_lacks(
+    tmp_path: Path, files: Path
+) -> None:
+    """As where policies are tested before a roll-out; files are read all the same."""
+    path = written(tmp_path, files, BROKEN["several mistakes"])
+    assert check(path, "--elsewhere")[0] == 0
+    path = written(tmp_path, files, BROKEN["several mistakes"] | BROKEN["the key of another certificate"])
+    code, said = check(path, "--elsewhere")
+    assert (code, len(said), "tls.key" in said[0]) == (2, 1, True)
 
 
 def test_check_config_may_run_beside_a_gateway_that_has_made_its_state(tmp_path: Path, files: Path) -> None:

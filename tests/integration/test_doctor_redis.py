@@ -109,6 +109,12 @@ async def test_tls_with_the_servers_authority_is_ok_and_with_another_one_is_a_pr
     assert "ssl_ca_certs" in wrong.remedy
 
 
+async def test_a_certificate_of_another_address_is_told_with_what_to_write(tmp_path: Path) -> None:
+    with with_tls(tmp_path) as (_, port):
+        wrong = await problem(f"rediss://localhost:{port}/0?ssl_ca_certs={tmp_path}/ca.pem&ssl_check_hostname=true")
+    assert "the name that its certificate has" in wrong.remedy
+
+
 async def test_tls_where_there_is_none_and_none_where_there_is_are_told_with_the_other_scheme(tmp_path: Path) -> None:
     with with_tls(tmp_path) as (server, port):
         speaks_none = await problem(f"rediss://127.0.0.1:{server.port}/0?ssl_ca_certs={tmp_path}/ca.pem")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +12,13 @@ if TYPE_CHECKING:
     from docpreview_gateway.settings.loading import Settings
 
 
-def check_config(config: Config = None) -> None:
+_ELSEWHERE = "The gateway runs on another machine: leave addresses and state_dir out."
+
+
+def check_config(
+    config: Config = None,
+    elsewhere: Annotated[bool, typer.Option("--elsewhere", help=_ELSEWHERE)] = False,  # noqa: FBT002 - a flag
+) -> None:
     """Find all that `serve` would not start with, and name every mistake with its setting and path.
 
     Neither the cloud nor Redis is asked: `doctor` does that. What has no effect, and a port that is in use now, is a
@@ -21,8 +27,8 @@ def check_config(config: Config = None) -> None:
     from docpreview_gateway.wiring.preflight import machine_problems, port_problems  # noqa: PLC0415 - as for `load`
 
     settings = load(config)
-    ports = port_problems(settings)
-    mistakes = [*file_problems(settings), *machine_problems(settings)]
+    ports = [] if elsewhere else port_problems(settings)
+    mistakes = [*file_problems(settings), *([] if elsewhere else machine_problems(settings))]
     mistakes += [problem.text for problem in ports if not problem.in_use]
     if mistakes:
         fail(mistakes, USAGE)

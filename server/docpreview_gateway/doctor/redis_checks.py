@@ -162,9 +162,21 @@ def _of_failure(error: RedisCallError, url: str) -> tuple[str, str]:
     return f"it answers with an error: {text or error}", "check that this is a Redis or Valkey server, and its log"
 
 
+_OTHER_NAME = "write the name that its certificate has into the URL, or ssl_check_hostname=false"
+_CERTIFICATES = {
+    9: "wait until it is valid, or correct this machine's clock",
+    10: "renew the server's certificate",
+    62: _OTHER_NAME,
+    64: _OTHER_NAME,
+}
+"""What to do about a certificate, by OpenSSL's codes: not valid yet, expired, of another name or address."""
+
+
 def _of_tls(error: ssl.SSLError) -> tuple[str, str]:
     if isinstance(error, ssl.SSLCertVerificationError):
-        todo = "name the authority of the server's certificate: ?ssl_ca_certs=/path/ca.pem at the end of the URL"
+        todo = _CERTIFICATES.get(
+            error.verify_code, "name its authority: ?ssl_ca_certs=/path/ca.pem at the end of the URL"
+        )
         return f"its certificate is not trusted: {error.verify_message}", todo
     todo = "write redis:// in place of rediss://, or give a certificate by ssl_certfile and ssl_keyfile"
     return "it speaks no TLS, or wants a client certificate", todo

@@ -31,13 +31,19 @@ def address_problem(setting: str, address: str) -> AddressProblem | None:
     except OSError:
         text = f"{setting} {address}: the host name does not resolve; write an IP address, such as 127.0.0.1:{port}"
         return AddressProblem(text)
-    for family, *_, place in found:
-        try:
-            _bind(family, place)
-        except OSError as error:
-            code = error.errno or 0
-            words = _WORDS.get(code, f"cannot be listened on: {os.strerror(code)}")
-            return AddressProblem(f"{setting} {address}: {words}", in_use=code == errno.EADDRINUSE)
+    problems = [_problem(setting, address, family, place) for family, *_, place in found]
+    in_use = next((each for each in problems if each is not None and each.in_use), None)
+    # A name may have addresses that this machine lacks, such as ::1: servers listen on the others.
+    return in_use or (problems[0] if all(problems) else None)
+
+
+def _problem(setting: str, address: str, family: int, place: object) -> AddressProblem | None:
+    try:
+        _bind(family, place)
+    except OSError as error:
+        code = error.errno or 0
+        words = _WORDS.get(code, f"cannot be listened on: {os.strerror(code)}")
+        return AddressProblem(f"{setting} {address}: {words}", in_use=code == errno.EADDRINUSE)
     return None
 
 
