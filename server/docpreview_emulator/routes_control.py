@@ -9,6 +9,7 @@ from aiohttp import web
 from docpreview_emulator.backend import Backend
 from docpreview_emulator.errors import ControlError, StorageError
 from docpreview_emulator.faults import Fault
+from docpreview_emulator.fonts import has_cjk_fonts
 from docpreview_emulator.hosts import Service, read_host
 from docpreview_emulator.model import Bucket, State
 from docpreview_emulator.objects import Properties
@@ -60,7 +61,8 @@ class _Control:
         self._backend = backend
 
     async def health(self, _request: web.Request) -> object:
-        return {"status": "ok", "libreoffice": self._backend.office.program is not None}
+        office = self._backend.office.program is not None
+        return {"status": "ok", "libreoffice": office, "cjk_fonts": await has_cjk_fonts()}
 
     async def stats(self, _request: web.Request) -> object:
         backend = self._backend

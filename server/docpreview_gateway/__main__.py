@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from docpreview_gateway.doctor import record_commands
+from docpreview_gateway.doctor import check_commands, doctor_command, record_commands
 from docpreview_gateway.wiring.command_line import USAGE, Config, fail, load, run
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ app.add_typer(token, name="token")
 app.add_typer(policy, name="policy")
 app.add_typer(record_commands.store, name="store")
 app.command()(record_commands.reconcile)
+app.command()(check_commands.check_config)
+app.command()(doctor_command.doctor)
 
 Workers = Annotated[
     int | None, typer.Option(min=1, max=64, help="Processes that share the port (Linux); overrides `workers`.")
@@ -53,6 +55,7 @@ _HIDDEN = {
 def serve(config: Config = None, workers: Workers = None) -> None:
     """Serve until SIGTERM or SIGINT."""
     settings = load(config, workers)
+    check_commands.refuse_bad_start(settings)
     if settings.workers == 1:
         from docpreview_gateway.wiring import event_loop, gateway  # noqa: PLC0415 - `--help` should not wait for the server's imports
 
@@ -86,22 +89,6 @@ def worker(
     structlog.contextvars.bind_contextvars(worker=number)
     if code := run(lambda: event_loop.run(gateway.serve(settings, gateway.Worker(listen, admin)))):
         raise typer.Exit(code)
-
-
-@app.command()
-def check_config(config: Config = None) -> None:
-    """Validate the configuration and every file that it names, and name every mistake with its path.
-
-    What has no effect is a warning. The exit code is 0 without mistakes.
-    """
-    settings = load(config)
-    if mistakes := _file_problems(settings):
-        fail(mistakes, USAGE)
-    if settings.policy.file is not None:
-        typer.echo(f"ok: {len(_policy(settings).callers)} caller(s)")
-    for warning in _warnings(settings):
-        typer.echo(f"warning: {warning}", err=True)
-    typer.echo(f"ok: {len(settings.buckets)} bucket(s), gRPC on {settings.listen}, admin on {settings.admin_listen}")
 
 
 @app.command()
@@ -142,33 +129,6 @@ def healthcheck(
     if (problem := probe(*host_port(load(config).admin_listen), seconds=timeout)) is not None:
         fail([problem], NOT_READY)
     typer.echo("ready")
-
-
-@app.command()
-def doctor(
-    config: Config = None,
-    json: Annotated[bool, typer.Option("--json", help="Print a JSON object for each finding, one a line.")] = False,  # noqa: FBT002 - a flag
-) -> None:
-    """Check clock, DNS, TLS, signature, bucket binding and queue against the cloud, and the store, and say what to fix.
-
-    No job is created, and no record changed. The exit code is 0 when every check passes, 1 when there is a problem.
-    """
-    import asyncio  # noqa: PLC0415
-    from json import dumps  # noqa: PLC0415
-
-    from docpreview_gateway.doctor.checks import run_checks  # noqa: PLC0415
-
-    findings = asyncio.run(run_checks(load(config)))
-    for finding in findings:
-        if json:
-            typer.echo(dumps({**finding._asdict(), "ok": finding.ok}))
-        else:
-            typer.echo(
-                f"{'ok     ' if finding.ok else 'PROBLEM'}  {finding.check:9}  {finding.subject}: {finding.result}"
-            )
-            if finding.remedy:
-                typer.echo(f"         to do: {finding.remedy}")
-    raise typer.Exit(0 if all(finding.ok for finding in findings) else NOT_OK)
 
 
 @token.command("new")
@@ -324,29 +284,6 @@ def _echo(decisions: list[Decision]) -> None:
         typer.echo(f"{'allowed' if decision.allowed else 'DENIED '}  {decision.rule} {decision.why}")
 
 
-def _file_problems(settings: Settings) -> list[str]:
-    from prometheus_client import CollectorRegistry  # noqa: PLC0415
-
-    from docpreview_gateway.telemetry.prometheus_access import PrometheusAccess  # noqa: PLC0415
-    from docpreview_gateway.wiring.access import file_problems  # noqa: PLC0415
-    from docpreview_gateway.wiring.system_clock import SystemClock  # noqa: PLC0415
-
-    problems = file_problems(settings, SystemClock(), PrometheusAccess(CollectorRegistry()))
-    return [*problems, *_key_file_problems(settings)]
-
-
-def _warnings(settings: Settings) -> list[str]:
-    """What has no effect, or defeats its purpose."""
-    from docpreview_gateway.model.applied_rules import budget_warnings  # noqa: PLC0415
-    from docpreview_gateway.model.callers import ANONYMOUS  # noqa: PLC0415
-    from docpreview_gateway.settings.policy_warnings import policy_warnings  # noqa: PLC0415
-
-    if settings.policy.file is not None:
-        return policy_warnings(settings.policy.file, settings.processes, settings.buckets)
-    anonymous = settings.limits.anonymous.caller(ANONYMOUS.name)
-    return budget_warnings("limits.anonymous.budget", anonymous, settings.processes)
-
-
 def _policy(settings: Settings) -> Directory:
     from docpreview_gateway.wiring.access import load_directory  # noqa: PLC0415
     from docpreview_gateway.wiring.reloading import InvalidFileError  # noqa: PLC0415
@@ -355,18 +292,6 @@ def _policy(settings: Settings) -> Directory:
         return load_directory(settings)
     except InvalidFileError as error:
         fail([*error.problems], USAGE)
-
-
-def _key_file_problems(settings: Settings) -> list[str]:
-    from docpreview_gateway.storage.key_file import KeyFileError, read_secrets  # noqa: PLC0415
-
-    if settings.ledger.key_file is None:
-        return []
-    try:
-        read_secrets(settings.ledger.key_file)
-    except KeyFileError as error:
-        return [f"ledger.key_file: {error}"]
-    return []
 
 
 def main() -> None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.doctor.diagnosis import Finding
 
 OF_CI = "Server: tencent-ci\r\nX-Ci-Request-Id: r1\r\n"
+CHECKS = {*("files", "state", "ports", "store", "dns", "clock", "signature", "binding", "queue", "pages", "emulator")}
 KEYS = {"secret_id": "example-secret-id", "secret_key": "EXAMPLEsecretKEY00000000000000000"}
 
 
@@ -56,18 +57,19 @@ async def test_a_healthy_configuration_passes_every_check_by_name(emulator: Emul
     """Nor does any check create a job."""
     found = await run_checks(settings(emulator))
     assert [finding for finding in found if not finding.ok] == []
-    assert {finding.check for finding in found} == {"files", "store", "dns", "clock", "signature", "binding", "queue"}
+    assert {finding.check for finding in found} == CHECKS
     assert emulator.accepted_jobs == 0
 
 
-async def test_a_key_file_that_cannot_be_used_is_a_finding_before_all_others(
+async def test_a_key_file_that_cannot_be_used_is_a_finding_and_the_cloud_is_checked_all_the_same(
     emulator: Emulator, tmp_path: Path
 ) -> None:
     """As other files that the configuration names."""
     key = tmp_path / "ledger.key"
     key.write_text("short")
+    emulator.unbind_bucket(BUCKET, REGION)
     found = await problems(emulator, ledger={"key_file": key})
-    assert list(found) == ["files"]
+    assert list(found) == ["files", "binding"]
     assert str(key) in found["files"].result
     assert "openssl rand -base64 32" in found["files"].result
 
@@ -97,7 +99,7 @@ async def test_a_document_service_that_is_not_activated_is_a_binding_finding_wha
     body = f"<Error><Code>{code}</Code><Message>{message}</Message><RequestId>r1</RequestId></Error>".encode()
     async with RawServer(lambda exchange: exchange.answer(body, "403 Forbidden", OF_CI)) as cloud:
         found = await problems(cloud)
-    assert set(found) == {"binding"}
+    assert set(found) == {"binding", "pages"}
     assert "switch document processing on" in found["binding"].remedy
     assert "not activated" in found["binding"].result
 
@@ -143,7 +145,7 @@ async def test_an_unexpected_error_of_the_cloud_names_the_vendors_support_and_th
 async def test_an_unresolvable_name_is_a_dns_finding_and_other_checks_still_run(emulator: Emulator) -> None:
     """The remedy is to check the resolver."""
     found = await problems(emulator, upstream=UpstreamSettings(endpoint="http://nothing.invalid:1"))
-    assert set(found) == {"dns", "binding"}
+    assert set(found) == {"dns", "binding", "pages"}
 
 
 async def test_an_endpoint_without_a_listener_is_a_finding_about_firewalls(emulator: Emulator) -> None:
@@ -187,7 +189,8 @@ async def test_an_unreadable_policy_is_a_files_finding_and_comes_first(emulator:
 
 async def test_the_commands_exit_code_says_whether_there_is_anything_to_do(emulator: Emulator, tmp_path: Path) -> None:
     """With --json each line is a finding."""
-    path = configuration(emulator, tmp_path)
+    base = f"{emulator.url}/_emulator/objects/{{host}}"
+    path = configuration(emulator, tmp_path, upstream={"endpoint": emulator.url, "object_url_base": base})
     code, lines = await command("--config", str(path), "--json")
     assert code == 0
     assert {json.loads(line)["check"] for line in lines} >= {"clock", "signature", "queue"}
@@ -196,6 +199,77 @@ async def test_the_commands_exit_code_says_whether_there_is_anything_to_do(emula
     code, lines = await command("--config", str(path))
     assert code == 1
     assert any(line.strip().startswith("to do: bind the bucket") for line in lines)
+
+
+@pytest.mark.parametrize("status", ["404 Not Found", "500 Internal Server Error", "200 OK"])
+async def test_a_failure_of_the_cloud_itself_says_nothing_of_the_credentials(status: str) -> None:
+    """It may be told before the signature is looked at: only an answer to what was asked proves them."""
+    code = "NoSuchBucket" if status.startswith("404") else "InternalError"
+    body = f"<Error><Code>{code}</Code><Message>m</Message><RequestId>r1</RequestId></Error>".encode()
+    async with RawServer(lambda exchange: exchange.answer(body, status, OF_CI)) as cloud:
+        found = await run_checks(settings(cloud))
+    assert not [finding for finding in found if finding.check == "signature"]
+    assert [finding for finding in found if finding.check == "binding" and not finding.ok]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        ("301 Moved Permanently", "PermanentRedirect", "correct buckets[].region"),
+        ("404 Not Found", "NoSuchBucket", "check the bucket's name and region"),
+    ],
+)
+async def test_a_wrong_region_is_a_binding_finding_that_names_it(status: str, code: str, said: str) -> None:
+    """The cloud says one or the other."""
+    body = f"<Error><Code>{code}</Code><Message>m</Message><RequestId>r1</RequestId></Error>".encode()
+    async with RawServer(lambda exchange: exchange.answer(body, status, OF_CI)) as cloud:
+        found = await problems(cloud)
+    assert said in found["binding"].remedy
+
+
+@pytest.mark.parametrize(
+    ("base", "said"),
+    [
+        ("{cloud}/_emulator/objects/{{host}}", ""),
+        ("{cloud}/wrong/{{host}}", "something else answered"),
+        ("http://127.0.0.1:1/{{host}}", "no connection"),
+        ("{web}/{{host}}", "something else answered"),
+    ],
+)
+async def test_a_wrong_base_of_page_addresses_is_a_pages_finding(emulator: Emulator, base: str, said: str) -> None:
+    """A web server that answers 404 to everything is not the object store without an object."""
+    async with RawServer(lambda exchange: exchange.answer(b"<html>", "404 Not Found", "Server: nginx\r\n")) as web:
+        address = base.format(cloud=emulator.url, web=web.url)
+        found = await problems(emulator, upstream=UpstreamSettings(endpoint=emulator.url, object_url_base=address))
+    assert list(found) == (["pages"] if said else [])
+    assert all(said in each.result and "upstream.object_url_base" in each.remedy for each in found.values())
+
+
+@pytest.mark.parametrize(
+    ("secret", "level", "said"),
+    [(KEYS["secret_key"], "warning", "may read"), ("wrong", "problem", "SignatureDoesNotMatch")],
+)
+async def test_the_key_of_uploads_is_checked_at_the_object_store(
+    emulator: Emulator, secret: str, level: str, said: str
+) -> None:
+    """The emulator knows no rights: a key that it accepts may read objects, which one of uploads should not."""
+    bucket = BucketSettings(name=BUCKET, region=REGION, credentials="main", upload_credentials="writer")
+    keys = {"main": CredentialSettings(**KEYS), "writer": CredentialSettings(**KEYS | {"secret_key": secret})}
+    findings = await run_checks(settings(emulator, buckets=[bucket], credentials=keys))
+    (found,) = [each for each in findings if each.check == "uploads"]
+    assert (found.level, said in found.result) == (level, True)
+    assert "credentials.writer" in found.subject
+    assert found.remedy
+
+
+async def test_a_key_of_uploads_that_may_not_read_is_as_it_should_be() -> None:
+    """The store knows it: it says AccessDenied, and not that the signature is wrong."""
+    body = b"<Error><Code>AccessDenied</Code><Message>m</Message><RequestId>r1</RequestId></Error>"
+    cos = "Server: tencent-cos\r\nx-cos-request-id: r1\r\n"
+    async with RawServer(lambda exchange: exchange.answer(body, "403 Forbidden", cos)) as store:
+        bucket = BucketSettings(name=BUCKET, region=REGION, credentials="main", upload_credentials="main")
+        found = await run_checks(settings(store, buckets=[bucket]))
+    assert [each.level for each in found if each.check == "uploads"] == ["ok"]
 
 
 async def command(*arguments: str) -> tuple[int | None, list[str]]:

@@ -155,7 +155,7 @@ async def test_a_key_file_or_folder_that_cannot_be_used_is_a_finding(
     values = shared(emulator, redis, tmp_path)
     blocked = tmp_path / "file"
     blocked.write_text("a file where the folder should be")
-    assert "cannot be written" in problems(await store_findings(values.model_copy(update={"state_dir": blocked})))
+    assert "it is no folder" in problems(await store_findings(values.model_copy(update={"state_dir": blocked})))
     (tmp_path / "key").unlink()
     assert "No such file" in problems(await store_findings(values))
 

@@ -432,9 +432,9 @@ def test_check_config_of_a_deeply_nested_file_prints_one_line(config: Path, tmp_
     ("spoil", "message"),
     [
         (lambda folder: (folder / "tls.crt").unlink(), "tls.crt: No such file or directory"),
-        (lambda folder: (folder / "tls.key").write_text("no key"), "tls.key: not a PEM private key"),
+        (lambda folder: (folder / "tls.key").write_text("no key"), "tls.key: is no PEM file of a private key"),
         (lambda folder: shutil.copy(folder / "other" / "tls.key", folder), "tls.key: is not the key of "),
-        (lambda folder: (folder / "ca.crt").write_text("no certificate"), "ca.crt: not PEM certificates"),
+        (lambda folder: (folder / "ca.crt").write_text("no certificate"), "ca.crt: is no PEM file of certificates"),
         (lambda folder: (folder / "jwks.json").write_text("{}"), "jwks.json: not a JWKS"),
         (lambda folder: (folder / "keys.yaml").unlink(), "keys.yaml: "),
     ],

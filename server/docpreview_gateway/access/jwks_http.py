@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from http import HTTPStatus
 
 import aiohttp
@@ -30,5 +31,17 @@ async def fetch(url: str) -> bytes:
                 if len(body) > MAX_BYTES:
                     raise FetchError(f"more than {MAX_BYTES} bytes")
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise FetchError(type(error).__name__) from None
+        raise FetchError(_words(error)) from None
     return bytes(body)
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientSSLError):
+        return "the certificate of its host is not trusted, or it speaks no TLS"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "its host name does not resolve"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"no connection: {os.strerror(error.os_error.errno or 0)}"
+    if isinstance(error, aiohttp.InvalidURL):
+        return "it is no URL"
+    return f"no answer within {TIMEOUT_SECONDS:.0f} s" if isinstance(error, TimeoutError) else "the connection broke"

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 class TlsFilesError(Exception):
-    """TLS files that cannot be used; the message names the file and quotes nothing of it."""
+    """TLS files that cannot be used; the message names the file and quotes nothing of it. `setting` is its key."""
+
+    def __init__(self, setting: str, message: str) -> None:
+        super().__init__(message)
+        self.setting = setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +37,18 @@ class TlsMaterial:
 
 def load_tls(certificate: Path, key: Path, client_ca: Path | None) -> TlsMaterial:
     """Load a certificate chain, its key and the client CA. TlsFilesError unless all are PEM and the key matches."""
-    chain, secret = _read(certificate), _read(key)
+    chain, secret = _read("certificate", certificate), _read("key", key)
     try:
         leaf = x509.load_pem_x509_certificates(chain)[0]
     except ValueError:
-        raise TlsFilesError(f"{certificate}: not a PEM certificate") from None
+        raise TlsFilesError("certificate", f"{certificate}: is no PEM file of a certificate") from None
     try:
         private = load_pem_private_key(secret, password=None)
     except (ValueError, TypeError):
-        raise TlsFilesError(f"{key}: not a PEM private key without password") from None
+        raise TlsFilesError("key", f"{key}: is no PEM file of a private key without password") from None
     form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
     if private.public_key().public_bytes(*form) != leaf.public_key().public_bytes(*form):
-        raise TlsFilesError(f"{key}: is not the key of {certificate}")
+        raise TlsFilesError("key", f"{key}: is not the key of {certificate}")
     return TlsMaterial(chain, secret, _authorities(client_ca), leaf.not_valid_after_utc.timestamp())
 
 
@@ -84,16 +88,16 @@ class TlsCredentials:
 def _authorities(path: Path | None) -> bytes | None:
     if path is None:
         return None
-    found = _read(path)
+    found = _read("client_ca", path)
     try:
         x509.load_pem_x509_certificates(found)
     except ValueError:
-        raise TlsFilesError(f"{path}: not PEM certificates") from None
+        raise TlsFilesError("client_ca", f"{path}: is no PEM file of certificates") from None
     return found
 
 
-def _read(path: Path) -> bytes:
+def _read(setting: str, path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise TlsFilesError(f"{path}: {error.strerror}") from None
+        raise TlsFilesError(setting, f"{path}: {error.strerror}") from None

@@ -7,11 +7,13 @@ from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry
 
-from docpreview_gateway.doctor.diagnosis import Finding
+from docpreview_gateway.doctor.emulator_check import emulator_findings
 from docpreview_gateway.doctor.examination import Diagnostics
+from docpreview_gateway.doctor.issuer_checks import issuer_findings
+from docpreview_gateway.doctor.local_checks import local_findings
 from docpreview_gateway.doctor.network import SystemNetwork
+from docpreview_gateway.doctor.object_checks import page_finding, upload_finding
 from docpreview_gateway.doctor.store_checks import store_findings
-from docpreview_gateway.storage.key_file import KeyFileError, read_secrets
 from docpreview_gateway.telemetry.prometheus_access import PrometheusAccess
 from docpreview_gateway.upstream.aiohttp_transport import AiohttpTransport
 from docpreview_gateway.wiring.access import Access
@@ -19,39 +21,83 @@ from docpreview_gateway.wiring.reloading import InvalidFileError
 from docpreview_gateway.wiring.system_clock import SystemClock
 
 if TYPE_CHECKING:
+    from docpreview_gateway.doctor.diagnosis import Finding
     from docpreview_gateway.model.buckets import Bucket
+    from docpreview_gateway.model.call import Clock
     from docpreview_gateway.settings.loading import Settings
+    from docpreview_gateway.upstream.ports import CredentialsSource
 
 HTTPS = 443
 
 
 async def run_checks(settings: Settings) -> list[Finding]:
-    """The findings of all checks. No check creates a job."""
+    """The findings of all checks. No check creates a job. A problem of one part does not stop the others."""
     clock = SystemClock()
-    access = Access(settings, clock, PrometheusAccess(CollectorRegistry()))
+    found = [
+        *local_findings(settings, clock.now()),
+        *await issuer_findings(settings),
+        *await _redis(settings, clock),
+        *await store_findings(settings),
+    ]
     try:
-        credentials = access.cloud_credentials()
-        access.authenticator()
-        access.server_credentials()
-        if settings.ledger.key_file is not None:
-            read_secrets(settings.ledger.key_file)
-    except (InvalidFileError, KeyFileError) as error:
-        return [Finding("files", "configuration", str(error), "correct the file; nothing else was checked")]
+        credentials = cloud_credentials(settings, clock)
+    except InvalidFileError:
+        return found  # a finding of the files, and nothing can be signed
+    return [*found, *await _cloud(settings, credentials, clock)]
+
+
+def cloud_credentials(settings: Settings, clock: Clock) -> CredentialsSource:
+    """The key pairs for the cloud. InvalidFileError."""
+    return Access(settings, clock, PrometheusAccess(CollectorRegistry())).cloud_credentials()
+
+
+def transport(settings: Settings, base_url: str | None) -> AiohttpTransport:
+    """A transport with the timeouts of the settings, which connects to `base_url` (None: the request's host)."""
+    upstream = settings.upstream
+    return AiohttpTransport(
+        base_url=base_url, connect_seconds=upstream.connect_timeout_seconds, read_seconds=upstream.timeout_seconds
+    )
+
+
+async def _redis(settings: Settings, clock: Clock) -> list[Finding]:
+    state = settings.shared_state
+    urls = [("url", state.url), ("ledger_url", state.ledger_url)]
+    named = [(name, url.get_secret_value()) for name, url in urls if url is not None]
+    if not named:
+        return []
+    from docpreview_gateway.doctor.redis_checks import redis_findings  # noqa: PLC0415 - redis takes 20 MiB
+
+    namespace = state.namespace or ""
+    found: list[Finding] = []
+    for name, url in named:
+        found += await redis_findings(name, url, namespace, has_channels=name == "url", clock=clock)
+    return found
+
+
+async def _cloud(settings: Settings, credentials: CredentialsSource, clock: Clock) -> list[Finding]:
     buckets = [found.bucket() for found in settings.buckets]
     hosts = _hosts(settings, buckets)
-    upstream = settings.upstream
-    transport = AiohttpTransport(
-        base_url=str(upstream.endpoint) if upstream.endpoint else None,
-        connect_seconds=upstream.connect_timeout_seconds,
-        read_seconds=upstream.timeout_seconds,
-    )
+    endpoint = str(settings.upstream.endpoint) if settings.upstream.endpoint else None
     network = SystemNetwork({host: port for host, port in hosts.items() if port is not None})
-    async with transport:
-        return [
-            Finding("files", "configuration", "all files that it names are valid"),
-            *await store_findings(settings),
-            *await Diagnostics(network, transport, credentials, clock).findings(hosts, buckets),
-        ]
+    async with transport(settings, endpoint) as cloud:
+        found = await Diagnostics(network, cloud, credentials, clock).findings(hosts, buckets)
+        if any(each.check == "clock" and not each.ok for each in found):
+            return found  # every signature is refused for the time, whatever it is of
+        # Where the keys are refused, so are addresses that they sign, which say nothing more.
+        refused = {each.subject for each in found if each.check == "signature" and not each.ok}
+        for bucket in buckets:
+            if bucket.name not in refused:
+                found.append(await _pages(settings, bucket, credentials, clock))
+            if (uploads := await upload_finding(bucket, cloud, credentials, clock.now())) is not None:
+                found.append(uploads)
+        return [*found, *(await emulator_findings(cloud, endpoint) if endpoint else [])]
+
+
+async def _pages(settings: Settings, bucket: Bucket, credentials: CredentialsSource, clock: Clock) -> Finding:
+    base = settings.upstream.object_url_base
+    address = (base or "https://{host}").rstrip("/").replace("{host}", bucket.object_host)
+    async with transport(settings, address) as direct:
+        return await page_finding(bucket, direct, credentials, clock.now(), base)
 
 
 def _hosts(settings: Settings, buckets: list[Bucket]) -> dict[str, int | None]:

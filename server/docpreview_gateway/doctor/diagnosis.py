@@ -15,8 +15,30 @@ if TYPE_CHECKING:
     from docpreview_gateway.model.buckets import Bucket
     from docpreview_gateway.model.errors import UpstreamError
     from docpreview_gateway.upstream.operations import QueuePage
+    from docpreview_gateway.upstream.ports import TransportError
 
-Check = Literal["files", "dns", "tls", "clock", "signature", "binding", "queue", "store"]
+Check = Literal[
+    "configuration",
+    "files",
+    "state",
+    "ports",
+    "certificate",
+    "issuer",
+    "redis",
+    "store",
+    "dns",
+    "tls",
+    "clock",
+    "signature",
+    "binding",
+    "queue",
+    "pages",
+    "uploads",
+    "emulator",
+]
+"""What was checked. docs/security.md says what each of them is."""
+
+Level = Literal["ok", "warning", "problem"]
 
 CERTIFICATE_DAYS = 14
 
@@ -26,17 +48,33 @@ class NetworkError(Exception):
 
 
 class Finding(NamedTuple):
-    """The result of one check of one subject: `remedy` says what to do, empty when all is well."""
+    """The result of one check of one subject: `remedy` says what to do, empty when all is well.
+
+    A warning is what may be wanted, or cannot be known from here; it does not change the exit code.
+    """
 
     check: Check
     subject: str
     result: str
     remedy: str = ""
+    is_warning: bool = False
+
+    @property
+    def level(self) -> Level:
+        """How bad it is."""
+        if not self.remedy:
+            return "ok"
+        return "warning" if self.is_warning else "problem"
 
     @property
     def ok(self) -> bool:
         """Whether nothing needs to be done."""
-        return not self.remedy
+        return self.level != "problem"
+
+    def as_json(self) -> dict[str, object]:
+        """The finding as `doctor --json` prints it."""
+        words = {"check": self.check, "subject": self.subject, "result": self.result, "remedy": self.remedy}
+        return {**words, "level": self.level, "ok": self.ok}
 
 
 _KEYS = "check secret_id, secret_key and token of the bucket's credentials; temporary keys may have expired"
@@ -66,13 +104,23 @@ _OTHER = "try again; if it persists, send this message and the request id to the
 _ON_THE_WAY = "check upstream.endpoint, and proxies, load balancers and firewalls on the way: the cloud did not answer"
 
 
+def remedy_of(reason: ErrorReason.ValueType | None) -> tuple[Check, str]:
+    """What a refusal for this reason is about, and what to do."""
+    return _REMEDIES.get(reason, ("binding", _OTHER)) if reason is not None else ("binding", _ON_THE_WAY)
+
+
 def of_refusal(error: UpstreamError, bucket: Bucket) -> Finding:
     """The finding for an error of the cloud."""
-    check, remedy = _REMEDIES.get(error.reason, ("binding", _OTHER))
-    if isinstance(error, ForeignReply):
-        check, remedy = "binding", _ON_THE_WAY
+    check, remedy = remedy_of(None if isinstance(error, ForeignReply) else error.reason)
     request_id = f", request id {error.facts.request_id}" if error.facts.request_id else ""
     return Finding(check, bucket.name, error.message + request_id, remedy)
+
+
+def of_silence(error: TransportError | TimeoutError) -> str:
+    """Why there was no reply, without the words of a library."""
+    if isinstance(error, TimeoutError) or error.timed_out:
+        return "no reply in time"
+    return "the connection broke before a reply" if error.sent else "no connection could be made"
 
 
 def of_clock(date: str, now: float) -> Finding:
@@ -100,7 +148,14 @@ def of_queues(page: QueuePage, bucket: Bucket) -> Finding:
 
 
 def of_certificate(host: str, not_after: float, now: float) -> Finding:
-    """How long a certificate is still valid; its name and chain were verified before."""
+    """How long a host's certificate is still valid; its name and chain were verified before."""
+    return of_expiry("tls", host, not_after, now)
+
+
+def of_expiry(check: Check, subject: str, not_after: float, now: float) -> Finding:
+    """How long a certificate is still valid."""
     days = (not_after - now) / 86400
+    if days < 0:
+        return Finding(check, subject, f"the certificate expired {-days:.0f} days ago", "renew it: it is refused")
     remedy = f"renew it: it expires in {days:.0f} days" if days < CERTIFICATE_DAYS else ""
-    return Finding("tls", host, f"the certificate is valid for {days:.0f} more days", remedy)
+    return Finding(check, subject, f"the certificate is valid for {days:.0f} more days", remedy)

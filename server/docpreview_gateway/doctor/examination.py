@@ -88,18 +88,16 @@ class Diagnostics:
                 reply = await self._ask(bucket)
         except (TransportError, TimeoutError) as error:
             remedy = "check upstream.endpoint, firewalls and proxies on the way"
-            result = f"no reply: {error}" if str(error) else "no reply in time"
-            return None, [Finding("binding", bucket.name, result, remedy)]
+            return None, [Finding("binding", bucket.name, diagnosis.of_silence(error), remedy)]
         try:
             page = _queues(reply, bucket)
         except ForeignReply as error:
             # It says nothing about the cloud's clock, nor whether the cloud accepts the credentials.
             return None, [diagnosis.of_refusal(error, bucket)]
         except UpstreamError as error:
-            clock = self._cloud_clock(reply)
-            finding = diagnosis.of_refusal(error, bucket)
-            signed = [] if finding.check in {"signature", "clock"} else [_signed(bucket)]
-            return clock, [*signed, finding]
+            # Of the credentials nothing is known: a bucket that does not exist, or a cloud that fails, is told before
+            # a signature is looked at.
+            return self._cloud_clock(reply), [diagnosis.of_refusal(error, bucket)]
         clock = self._cloud_clock(reply)
         bound = Finding("binding", bucket.name, "document processing is enabled")
         return clock, [_signed(bucket), bound, diagnosis.of_queues(page, bucket)]
@@ -120,4 +118,6 @@ def _queues(reply: HttpReply, bucket: Bucket) -> QueuePage:
 
 
 def _signed(bucket: Bucket) -> Finding:
-    return Finding("signature", bucket.name, f"the cloud accepts the credentials {bucket.credentials}")
+    return Finding(
+        "signature", bucket.name, f"the cloud answers a request signed with credentials.{bucket.credentials}"
+    )

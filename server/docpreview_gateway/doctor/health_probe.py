@@ -6,6 +6,7 @@ import http.client
 import ipaddress
 
 _MAX_BODY_BYTES = 200
+_MAX_METRICS_BYTES = 1024 * 1024
 
 
 def probe(host: str, port: int, *, seconds: float) -> str | None:
@@ -19,10 +20,27 @@ def probe(host: str, port: int, *, seconds: float) -> str | None:
         reply = connection.getresponse()
         body = reply.read(_MAX_BODY_BYTES).decode(errors="replace").strip()
     except (OSError, http.client.HTTPException) as error:
-        return f"no answer from {host}:{port}: {error or type(error).__name__}"
+        words = error.strerror if isinstance(error, OSError) else ""
+        return f"no answer from {host}:{port}: {words or _silence(error)}"
     finally:
         connection.close()
     return None if reply.status == http.HTTPStatus.OK else f"{reply.status}: {body}"
+
+
+def _silence(error: Exception) -> str:
+    return "timed out" if isinstance(error, TimeoutError) else "what listens there speaks no HTTP"
+
+
+def is_gateway(host: str, port: int, *, seconds: float) -> bool:
+    """Whether a gateway answers on an admin port: nobody else has its metrics."""
+    connection = http.client.HTTPConnection(_reachable(host), port, timeout=seconds)
+    try:
+        connection.request("GET", "/metrics")
+        return b"docpreview_" in connection.getresponse().read(_MAX_METRICS_BYTES)
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def _reachable(host: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 
@@ -32,8 +33,11 @@ class SystemNetwork:
             _, writer = await asyncio.open_connection(host, port, ssl=ssl.create_default_context())
         except ssl.SSLCertVerificationError as error:
             raise NetworkError(f"the certificate is not trusted: {error.verify_message}") from None
+        except ssl.SSLError:
+            raise NetworkError(f"port {port} speaks no TLS, or none that this machine accepts") from None
         except OSError as error:
-            raise NetworkError(f"no connection to port {port}: {error.strerror or type(error).__name__}") from None
+            words = os.strerror(error.errno) if error.errno else "it was closed"
+            raise NetworkError(f"no connection to port {port}: {words}") from None
         try:
             certificate = writer.get_extra_info("peercert")
             return float(ssl.cert_time_to_seconds(certificate["notAfter"]))

@@ -23,10 +23,11 @@ from docpreview_gateway.storage.key_file import OWN_NAME
 from docpreview_gateway.storage.redis_urls import shown
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
 from docpreview_gateway.wiring.access import Access, load_directory
-from docpreview_gateway.wiring.creates import STORE_FILE, STORE_MEMORY, create_secrets, create_store, outlook
+from docpreview_gateway.wiring.creates import create_secrets, create_store, outlook
 from docpreview_gateway.wiring.limits import counting
 from docpreview_gateway.wiring.observability import Observability
 from docpreview_gateway.wiring.reloading import InvalidFileError
+from docpreview_gateway.wiring.state_files import STORE_FILE, STORE_MEMORY
 from docpreview_gateway.wiring.system_clock import SystemClock
 from docpreview_gateway.wiring.upstream import cloud_parts
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from typing import TYPE_CHECKING
 
 from docpreview_gateway.creates.ports import StoreError
@@ -11,15 +10,13 @@ from docpreview_gateway.doctor.diagnosis import Finding
 from docpreview_gateway.doctor.record_texts import remedy_of, words_of
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.storage.key_file import OWN_NAME, KeyFileError, read_secrets
+from docpreview_gateway.wiring.preflight import folder_problem
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from docpreview_gateway.doctor.redis_probe import RedisProbe
     from docpreview_gateway.settings.loading import Settings
-
-BLOCK = 4096
-"""Bytes that are written to find out whether the disk is full."""
 
 _KEY = "correct the file, or let the gateway's user read it"
 _WRITE = (
@@ -45,12 +42,8 @@ async def store_findings(settings: Settings) -> list[Finding]:
 
 def _folder(folder: Path) -> Finding:
     """Whether the state directory can be written; if it is missing, whether it can be made."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    try:
-        with tempfile.TemporaryFile(dir=there, buffering=0) as file:
-            file.write(bytes(BLOCK))
-    except OSError as error:
-        return Finding("store", str(folder), f"cannot be written: {error.strerror}", records.FOLDER)
+    if problem := folder_problem(folder, may_be_full=False):
+        return Finding("store", str(folder), problem, records.FOLDER)
     return Finding("store", str(folder), "can be written" if folder.exists() else "can be made")
 
 

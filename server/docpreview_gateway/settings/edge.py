@@ -70,6 +70,16 @@ class EdgeSettings(Section):
         description="memory of Envoy's heap; near it Envoy ends the calls that hold most, and then refuses new ones",
     )
 
+    def addresses(self) -> dict[str, str]:
+        """The addresses of Envoy, by their settings; empty without one."""
+        if self.listen is None:
+            return {}
+        return {
+            "edge.listen": self.listen,
+            "edge.metrics_listen": self.metrics_listen,
+            "edge.admin_listen": self.admin_listen,
+        }
+
     @model_validator(mode="after")
     def _private_admin(self) -> EdgeSettings:
         if not is_loopback(self.admin_listen):
@@ -86,5 +96,3 @@ def edge_mistakes(listen: str, edge: EdgeSettings) -> Iterator[str]:
             f"listen: {listen} is not on loopback, and the gateway behind edge.listen believes what it hears there "
             "about client certificates; use 127.0.0.1:50050"
         )
-    if edge.listen.rpartition(":")[2] == listen.rpartition(":")[2]:
-        yield "edge.listen: has the port of listen; Envoy and the gateway need one each"

@@ -26,8 +26,10 @@ from pydantic_settings import (
 
 from docpreview_gateway.model import strict_yaml
 from docpreview_gateway.settings.access import AuthSettings, PolicySettings, TlsSettings, access_mistakes
+from docpreview_gateway.settings.addresses import port_mistakes
 from docpreview_gateway.settings.edge import EdgeSettings, edge_mistakes
-from docpreview_gateway.settings.problems import exists, problems
+from docpreview_gateway.settings.environment import CONFIG_VARIABLE, PREFIX, unknown_variables
+from docpreview_gateway.settings.problems import problems
 from docpreview_gateway.settings.sections import (
     Address,
     BucketSettings,
@@ -53,12 +55,6 @@ from docpreview_gateway.settings.upstream import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from importlib.resources.abc import Traversable
-
-PREFIX = "DOCPREVIEW_"
-CONFIG_VARIABLE = "DOCPREVIEW_CONFIG"
-_CLIENTS_VARIABLES = frozenset({"DOCPREVIEW_TARGET", "DOCPREVIEW_TOKEN"})
-_EMULATOR_PREFIX = "DOCPREVIEW_EMULATOR_"
-"""Variables of the project's other programs, which may run in the same environment."""
 
 
 class StartError(Exception):
@@ -165,6 +161,7 @@ class Settings(BaseSettings):
         """Problems: settings that are valid alone, and not together."""
         yield from self._bucket_mistakes()
         yield from edge_mistakes(self.listen, self.edge)
+        yield from port_mistakes({"listen": self.listen, "admin_listen": self.admin_listen} | self.edge.addresses())
         yield from access_mistakes(self.edge.listen or self.listen, auth=self.auth, policy=self.policy, tls=self.tls)
         if self.watch.poll_cap_seconds < self.watch.poll_floor_seconds:
             yield "watch.poll_cap_seconds: must not be less than watch.poll_floor_seconds"
@@ -225,7 +222,7 @@ def load(path: Path | None) -> Settings:
     """
     if path is None and (named := os.environ.get(CONFIG_VARIABLE)):
         path = Path(named)
-    mistakes = list(_unknown_variables())
+    mistakes = list(unknown_variables(os.environ.keys(), Settings))
 
     class FromFile(Settings):
         model_config = SettingsConfigDict(yaml_file=_readable(path))
@@ -258,14 +255,3 @@ def _unreadable(error: Exception) -> str:
     if isinstance(error, SettingsError):
         return str(error)
     return strict_yaml.mistake(error) or "the file must be a YAML map of settings"
-
-
-def _unknown_variables() -> Iterator[str]:
-    """Variables with the prefix that name no setting, such as misspelled ones."""
-    for name in sorted(os.environ):
-        if name in _CLIENTS_VARIABLES or name.startswith(_EMULATOR_PREFIX):
-            continue
-        if name.startswith(PREFIX) and name != CONFIG_VARIABLE:
-            path = name.removeprefix(PREFIX).lower().split("__")
-            if not exists(Settings, path):
-                yield f"{name}: unknown setting"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
@@ -66,7 +67,12 @@ def _preview_options(value: dict[str, Any]) -> PreviewOptions:
     try:
         options = json_format.ParseDict(value, PreviewOptions())
     except json_format.ParseError as error:
-        raise ValueError(f"must be fields of docpreview.v1.PreviewOptions: {error}") from None
+        # The library tells the rest in the words of Python, and quotes values.
+        field = _FAILED_FIELD.match(str(error))
+        which = f"{field[1]} has a value of another kind" if field else "they have values of other kinds"
+        raise ValueError(
+            f"must be fields of docpreview.v1.PreviewOptions, such as {{image_dpi: 96}}: {which}"
+        ) from None
     if options.password:
         raise ValueError("password: a document's password belongs in its request, not in a policy")
     if violations := validation.options_violations(options):
@@ -76,6 +82,7 @@ def _preview_options(value: dict[str, Any]) -> PreviewOptions:
     return options
 
 
+_FAILED_FIELD = re.compile(r"Failed to parse ([A-Za-z_.]+) field")
 Prefix = Annotated[str, AfterValidator(_prefix)]
 CallerName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 Options = Annotated[dict[str, Any], AfterValidator(_options)]

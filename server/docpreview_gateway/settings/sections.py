@@ -20,6 +20,8 @@ def _address(value: str) -> str:
     host, colon, port = value.rpartition(":")
     if not (colon and host and port.isascii() and port.isdigit() and int(port) < 2**16):
         raise ValueError("must have the form host:port, such as 127.0.0.1:50051; port 0 takes a free one")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise ValueError("must have an IPv6 address in brackets, such as [::1]:50051")
     return value
 
 
@@ -120,6 +122,9 @@ class CredentialSettings(Section):
         here = bool(self.secret_id), bool(self.secret_key.get_secret_value())
         if self.file is not None and (any(here) or self.token.get_secret_value()):
             raise ValueError("has a file and keys beside it; take one of them away")
+        keys = (self.secret_id, self.secret_key.get_secret_value(), self.token.get_secret_value())
+        if not all(key.isascii() and key.isprintable() for key in keys):
+            raise ValueError("secret_id, secret_key and token must be printable ASCII characters, without a line break")
         if self.file is None and not all(here):
             raise ValueError("needs secret_id and secret_key, or a file that has them")
         return self

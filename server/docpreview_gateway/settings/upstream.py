@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
 
 from docpreview_gateway.settings.limits import Section, Tuning
 from docpreview_gateway.settings.sections import Endpoint  # noqa: TC001 - pydantic reads the annotations
@@ -31,6 +33,22 @@ class UpstreamSettings(Section):
         pattern=r"^https?://[^\s?#]+$",
         description="base of signed page URLs, with `{host}` for the bucket's object host. None: `https://{host}`",
     )
+
+    @field_validator("object_url_base")
+    @classmethod
+    def _usable_base(cls, value: str | None) -> str | None:
+        """A host and a port, with nothing but `{host}` to be replaced."""
+        filled = (value or "").replace("{host}", "bucket-1.cos.region.example")
+        try:
+            parts = urlsplit(filled)
+            is_usable = value is None or bool(parts.hostname and (parts.port is None or parts.port > 0))
+        except ValueError:
+            is_usable = False
+        if not is_usable or "{" in filled or "}" in filled:
+            raise ValueError(
+                "must be an address in which only {host} stands for the bucket's object host, such as https://{host}"
+            )
+        return value
 
 
 class RetrySettings(Section):

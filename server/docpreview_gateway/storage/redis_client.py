@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import time
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import structlog
+from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import ConnectionError as NoConnection
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from docpreview_gateway.model.circuit_breaker import CircuitBreaker, ConsecutiveFailures, State
 
@@ -101,7 +103,9 @@ class RedisClient:
         is_closed = self._breaker.state is State.CLOSED
         if was_closed and not is_closed:
             # The library's messages about connections name the server, never its password.
-            shown = f"{type(error).__name__}: {error}" if isinstance(error, NoConnection) else type(error).__name__
+            shown = (
+                f"{type(error).__name__}: {words(error)}" if isinstance(error, NoConnection) else type(error).__name__
+            )
             log.warning(self._unavailable, error=shown)
         elif is_closed and not was_closed:
             log.info(self._available)
@@ -119,8 +123,29 @@ def expect(kind: type[Kind], answer: object) -> Kind:
     return answer
 
 
+def words(error: BaseException) -> str:
+    """An error in the words of the server or of the operating system. The library's quote its own objects."""
+    if isinstance(error, MasterNotFoundError):
+        return "no Sentinel that answers knows the master of that name"
+    system = [each for each in causes(error) if isinstance(each, OSError) and (each.errno or 0) > 0]
+    if isinstance(error, RedisClusterException):
+        return "no node of the cluster answers" + "".join(f": {os.strerror(each.errno or 0)}" for each in system[:1])
+    if isinstance(error, NoConnection) and system:
+        return f"no connection: {os.strerror(system[0].errno or 0)}"
+    return str(error)
+
+
+def causes(error: BaseException | None) -> list[BaseException]:
+    """The error, and what it was raised from or in."""
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found
+
+
 def _message(error: Exception) -> str:
-    if isinstance(error, RedisError | OSError):
+    if isinstance(error, RedisError | RedisClusterException | OSError):
         # asyncio's TimeoutError is an OSError without a text.
-        return str(error) or "no answer in time"
+        return words(error) or "no answer in time"
     return "unexpected answer"

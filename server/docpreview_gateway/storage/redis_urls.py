@@ -17,12 +17,14 @@ FORMS = (
     "[/database], redis+cluster://[[user]:password@]host[:port],..., each with rediss for TLS, or "
     "unix://[user:password@]/path"
 )
-_TLS = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname"})
+TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+_TLS = frozenset({*TLS_FILES, "ssl_check_hostname"})
 _OPTIONS = {
     "server": _TLS | {"db"},
     "sentinel": _TLS | {"sentinel_username", "sentinel_password"},
     "cluster": _TLS,
 }
+_TRUTHS = frozenset({"true", "false", "1", "0", "yes", "no"})
 _PORTS = {"sentinel": 26379, "cluster": 6379}
 _SCHEME = re.compile(r"redis(?P<tls>s?)\+(?P<kind>sentinel|cluster)")
 _HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:/@,\s]+)(?::(?P<port>[0-9]{1,5}))?")
@@ -65,6 +67,7 @@ def parse(text: str) -> RedisAddress:
         raise ValueError(FORMS)
     if not options.keys() <= _OPTIONS[kind]:
         raise ValueError(f"the options of the URL may be {', '.join(sorted(_OPTIONS[kind]))}; time-outs are settings")
+    _check_tls(url.scheme, options)
     if scheme is None:
         place = options.get("db", "0") if url.scheme == "unix" else url.path.removeprefix("/") + options.get("db", "")
         _database(place)
@@ -87,12 +90,27 @@ def parse(text: str) -> RedisAddress:
     )
 
 
+def options(text: str) -> dict[str, str]:
+    """The options of a valid URL, such as `ssl_ca_certs`."""
+    return dict(parse_qsl(urlsplit(text).query, keep_blank_values=True))
+
+
 def shown(text: str) -> str:
     """A valid URL without names and passwords, for what operators read."""
     url = urlsplit(text)
     if url.scheme == "unix":
         return f"unix://{url.path}"
     return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"
+
+
+def _check_tls(scheme: str, options: dict[str, str]) -> None:
+    """The library would fail at each connection with options of TLS that it does not expect."""
+    if not scheme.startswith("rediss") and not options.keys().isdisjoint(_TLS):
+        raise ValueError(f"{', '.join(sorted(options.keys() & _TLS))} need TLS: a URL that begins with rediss")
+    if options.get("ssl_check_hostname", "true").lower() not in _TRUTHS:
+        raise ValueError("ssl_check_hostname must be true or false")
+    if "ssl_keyfile" in options and "ssl_certfile" not in options:
+        raise ValueError("ssl_keyfile needs ssl_certfile, the certificate of this key")
 
 
 def _check_server(scheme: str, place: str | None) -> None:

@@ -8,8 +8,10 @@ import os
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeVar
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +23,7 @@ Result = TypeVar("Result")
 
 BUSY_SECONDS = 2.0
 BUSY_PAUSE = 0.02
+_NEWER = "made by a newer version of the gateway"
 SCHEMA_VERSION = 1
 """Schema version of every file that the gateway makes."""
 
@@ -73,7 +76,7 @@ class SqliteFile:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except (sqlite3.Error, OSError, RuntimeError) as error:
-            raise self._error(f"{self._path}: {error}") from error
+            raise self._error(f"{self._path}: {_words(error)}") from error
 
     def _open(self) -> sqlite3.Connection:
         make_private(self._path)
@@ -89,9 +92,32 @@ class SqliteFile:
         return connection
 
     def _refuse_newer(self, connection: sqlite3.Connection) -> None:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version > SCHEMA_VERSION:
-            raise self._error(f"{self._path}: made by a newer version of the gateway")
+        if _version(connection) > SCHEMA_VERSION:
+            raise self._error(f"{self._path}: {_NEWER}")
+
+
+def check_usable(path: Path, error: Callable[[str], Exception]) -> None:
+    """Raise what opening a file that is there would raise. It is not changed."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+        # Without its log nobody has it open, and SQLite would make a log to read it.
+        how = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?{how}", uri=True)) as connection:
+            is_newer = _version(connection) > SCHEMA_VERSION
+    except (sqlite3.Error, OSError) as why:
+        raise error(f"{path}: {_words(why)}") from why
+    if is_newer:
+        raise error(f"{path}: {_NEWER}")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def _words(error: Exception) -> str:
+    """An error without Python's number and the path, which stands before it."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:

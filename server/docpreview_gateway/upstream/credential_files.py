@@ -26,8 +26,9 @@ def load_credentials(path: Path) -> Credentials:
         found = strict_yaml.parse(path.read_bytes())
     except OSError as error:
         raise CredentialFileError(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError):
-        raise CredentialFileError(f"{path}: neither YAML nor JSON, or it has a key twice") from None
+    except (yaml.YAMLError, ValueError) as error:
+        why = strict_yaml.mistake(error) or "must be YAML or JSON in UTF-8"
+        raise CredentialFileError(f"{path}: {why}") from None
     if not isinstance(found, dict) or not found.keys() >= _FIELDS or not found.keys() <= _FIELDS | _OPTIONAL:
         raise CredentialFileError(f"{path}: must be a map of secret_id, secret_key and, if there is one, token")
     values = {name: value for name, value in found.items() if value is not None}

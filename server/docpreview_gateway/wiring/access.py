@@ -92,7 +92,7 @@ class Access:
             if found.file is None:
                 held.replace(name, found.credentials())
             else:
-                load = partial(_cloud_keys, found.file)
+                load = partial(_cloud_keys, name, found.file)
                 self.reloading.add(Watched("credentials", [found.file], load, partial(held.replace, name)))
         return held
 
@@ -267,18 +267,18 @@ def load_directory(settings: Settings) -> Directory:
     try:
         return load_policy(path, surroundings)
     except PolicyError as error:
-        raise InvalidFileError(*(f"{path}: {problem}" for problem in error.problems)) from None
+        raise InvalidFileError(*(f"policy.file: {path}: {problem}" for problem in error.problems)) from None
 
 
 def _issuers(settings: Settings) -> tuple[JwtSettings, ...]:
     return () if settings.auth == "insecure" else settings.auth.jwt
 
 
-def _cloud_keys(path: Path) -> Credentials:
+def _cloud_keys(name: str, path: Path) -> Credentials:
     try:
         return load_credentials(path)
     except CredentialFileError as error:
-        raise InvalidFileError(str(error)) from None
+        raise InvalidFileError(f"credentials.{name}.file: {error}") from None
 
 
 def tls_material(settings: TlsSettings) -> TlsMaterial:
@@ -290,7 +290,7 @@ def tls_material(settings: TlsSettings) -> TlsMaterial:
     try:
         return load_tls(settings.certificate, settings.key, settings.client_ca)
     except TlsFilesError as error:
-        raise InvalidFileError(str(error)) from None
+        raise InvalidFileError(f"tls.{error.setting}: {error}") from None
 
 
 def _revoked(path: Path, client_ca: Path) -> Revoked:
@@ -299,7 +299,7 @@ def _revoked(path: Path, client_ca: Path) -> Revoked:
     try:
         return load_revoked(path, client_ca)
     except RevocationsError as error:
-        raise InvalidFileError(str(error)) from None
+        raise InvalidFileError(f"tls.client_crl: {error}") from None
 
 
 def _jwks(path: Path) -> dict[str, PyJWK]:
@@ -308,6 +308,6 @@ def _jwks(path: Path) -> dict[str, PyJWK]:
     try:
         return parse_keys(path.read_bytes())
     except OSError as error:
-        raise InvalidFileError(f"{path}: {error.strerror}") from None
+        raise InvalidFileError(f"auth.jwt.jwks_file: {path}: {error.strerror}") from None
     except KeysError as error:
-        raise InvalidFileError(f"{path}: {error}") from None
+        raise InvalidFileError(f"auth.jwt.jwks_file: {path}: {error}") from None

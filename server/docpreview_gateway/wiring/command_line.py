@@ -28,14 +28,22 @@ def load(config: Path | None, workers: int | None = None) -> Settings:
 
     Ends the command by USAGE if they are not valid.
     """
-    from docpreview_gateway.settings import loading  # noqa: PLC0415 - `--help` should not wait for it
+    from docpreview_gateway.settings.loading import ConfigurationError  # noqa: PLC0415 - `--help` should not wait for it
 
     try:
-        settings = loading.load(config)
-    except loading.ConfigurationError as error:
+        settings = configured(config)
+    except ConfigurationError as error:
         fail(error.problems, USAGE)
-    _configure_log(settings)
     return settings if workers is None else settings.model_copy(update={"workers": workers})
+
+
+def configured(config: Path | None) -> Settings:
+    """The settings, and the log as they say. ConfigurationError if they are not valid."""
+    from docpreview_gateway.settings import loading  # noqa: PLC0415 - as above
+
+    settings = loading.load(config)
+    _configure_log(settings)
+    return settings
 
 
 def _configure_log(settings: Settings) -> None:

@@ -38,6 +38,7 @@ from docpreview_gateway.storage.background import repeated
 from docpreview_gateway.storage.key_file import DeploymentSecrets, KeyFileError, deployment_secrets
 from docpreview_gateway.storage.redis_urls import shown
 from docpreview_gateway.wiring.old_creates import old_creates
+from docpreview_gateway.wiring.state_files import BROKEN_STORE, STORE_FILE, STORE_MEMORY, journal_file
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -57,12 +58,6 @@ if TYPE_CHECKING:
     from docpreview_gateway.upstream.operations import Upstream
     from docpreview_gateway.wiring.access import Access
     from docpreview_gateway.wiring.observability import Observability
-
-STORE_FILE = "creates.db"
-"""The store's file in the state directory, without shared state."""
-
-STORE_MEMORY = "store.json"
-"""The file in the state directory with what this machine knows of the store."""
 
 SETTLE_SECONDS = 2.0
 """Interval of rounds over records that are due."""
@@ -344,7 +339,7 @@ async def create_store(settings: Settings, keys: CreateKeys, stack: AsyncExitSta
     try:
         return OpenStore(await stack.enter_async_context(SqliteCreates(path, keys)), str(path))
     except StoreError as error:
-        raise StartError(f"state_dir: {error}; creates are recorded in a folder that can be written") from error
+        raise StartError(f"state_dir: {error}; {BROKEN_STORE}") from error
 
 
 def _server_health(
@@ -365,9 +360,9 @@ async def _journal(
     settings: Settings, keys: CreateKeys, worker: str, stack: AsyncExitStack
 ) -> tuple[SqliteJournal, str]:
     """The journal of page leases, and this process's name in the store: each worker has leases of its own."""
-    path = settings.state_dir / (f"journal-{worker}.db" if worker else "journal.db")
+    path = settings.state_dir / journal_file(worker)
     try:
         journal = await stack.enter_async_context(SqliteJournal(path, keys))
         return journal, await journal.replica(secrets.token_hex(8))
     except StoreError as error:
-        raise StartError(f"state_dir: {error}; page leases need a folder that can be written") from error
+        raise StartError(f"state_dir: {error}; {BROKEN_STORE}") from error

@@ -53,6 +53,7 @@ from docpreview_gateway.wiring.edge_drain import drain_edge
 from docpreview_gateway.wiring.event_loop import freeze_startup_objects
 from docpreview_gateway.wiring.hangups import ignore_hangups
 from docpreview_gateway.wiring.limits import counting
+from docpreview_gateway.wiring.listening import why_not
 from docpreview_gateway.wiring.observability import Observability
 from docpreview_gateway.wiring.reloading import InvalidFileError
 from docpreview_gateway.wiring.system_clock import SystemClock
@@ -243,7 +244,7 @@ class Gateway:
                 )
             )
         except OSError as error:
-            raise StartError(f"admin_listen {self._settings.admin_listen}: {error.strerror}") from error
+            raise StartError(why_not("admin_listen", self._settings.admin_listen)) from error
 
     def _why_unready(self) -> str | None:
         return self._unready or self._why_deaf()
@@ -279,7 +280,7 @@ class Gateway:
         try:
             self.port = await listener.start(server, address, tls)
         except RuntimeError as error:
-            raise StartError(f"listen {self._settings.listen}: the address cannot be used, is it taken?") from error
+            raise StartError(why_not("listen", self._settings.listen)) from error
         self._connections.listens_on(self.port)
         await health.serving()
         stack.push_async_callback(self._drain, listener, handlers, health, watching)

@@ -29,6 +29,7 @@ from docpreview_gateway.telemetry.prometheus_upstream import PrometheusUpstream
 from docpreview_gateway.upstream.job_ends import JobEnds
 from docpreview_gateway.upstream.middleware.observed import observed
 from docpreview_gateway.upstream.middleware.traced import traced
+from docpreview_gateway.wiring.preflight import tracing_problem
 
 if TYPE_CHECKING:
     from docpreview_gateway.model.call import Call, Clock, Method
@@ -97,10 +98,10 @@ class Observability:
 
 
 def _traces(settings: TracingSettings, release: str) -> OpenTelemetryTraces | None:
+    if problem := tracing_problem(settings):
+        raise StartError(problem)
     if settings.endpoint is None:
         return None
-    try:
-        from docpreview_gateway.telemetry.opentelemetry_traces import OpenTelemetryTraces  # noqa: PLC0415 - an extra
-    except ImportError:
-        raise StartError('tracing.endpoint needs OpenTelemetry: pip install "docpreview-gateway[otel]"') from None
+    from docpreview_gateway.telemetry.opentelemetry_traces import OpenTelemetryTraces  # noqa: PLC0415 - an extra
+
     return OpenTelemetryTraces(str(settings.endpoint), share=settings.share, version=release)

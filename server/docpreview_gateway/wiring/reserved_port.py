@@ -7,9 +7,12 @@ import sys
 
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.settings.sections import host_port
+from docpreview_gateway.wiring.listening import why_not
 
 CAN_SHARE = sys.platform == "linux"
 """Whether sockets of a user can share a port, and others' cannot take it meanwhile."""
+
+NO_SHARING = "workers: more than one need Linux, where processes can share a port"
 
 
 def reserved_port(listen: str) -> socket.socket:
@@ -28,7 +31,7 @@ def reserved_port(listen: str) -> socket.socket:
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     except OSError as error:
         reserved.close()
-        raise StartError(f"listen {listen}: the address cannot be used, is it taken?") from error
+        raise StartError(why_not("listen", listen)) from error
     return reserved
 
 

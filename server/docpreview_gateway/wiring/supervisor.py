@@ -27,7 +27,8 @@ from docpreview_gateway.telemetry.operator_page import SAMPLE_SECONDS, OperatorP
 from docpreview_gateway.telemetry.worker_metrics import WorkerMetrics
 from docpreview_gateway.wiring.edge_drain import drain_edge
 from docpreview_gateway.wiring.hangups import ignore_hangups
-from docpreview_gateway.wiring.reserved_port import CAN_SHARE, at_port, reserved_port
+from docpreview_gateway.wiring.listening import why_not
+from docpreview_gateway.wiring.reserved_port import CAN_SHARE, NO_SHARING, at_port, reserved_port
 from docpreview_gateway.wiring.system_clock import SystemClock
 
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ class Supervisor:
 async def supervise(settings: Settings, command: Sequence[str]) -> int:
     """Serve with several workers until SIGTERM or SIGINT; the exit code. StartError when a port is taken."""
     if not CAN_SHARE:
-        raise StartError("workers: more than one need Linux, where processes can share a port")
+        raise StartError(NO_SHARING)
     async with AsyncExitStack() as stack:
         reserved = stack.enter_context(reserved_port(settings.listen))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="docpreview-"))
@@ -234,7 +235,7 @@ async def supervise(settings: Settings, command: Sequence[str]) -> int:
         try:
             admin_port = await stack.enter_async_context(admin)
         except OSError as error:
-            raise StartError(f"admin_listen {settings.admin_listen}: {error.strerror}") from error
+            raise StartError(why_not("admin_listen", settings.admin_listen)) from error
 
         async def sample() -> None:
             await supervisor.refresh()

@@ -150,7 +150,11 @@ def test_every_mistake_in_uploads_is_named_with_its_path(tmp_path: Path, uploads
         ("methods: [GetPreviewJob]", "methods: [GetJob]", "callers.shop.methods: GetJob is not a method"),
         ("methods: [GetPreviewJob]", "methods: []", "callers.shop.methods: "),
         ("methods: [GetPreviewJob]", "methods: [GetPreviewJob]\n    rates: 1", "callers.shop.rates: unknown key"),
-        ("methods: [GetPreviewJob]", "methods: [GetPreviewJob]\n    rate: {per_second: 0, burst: 1}", "greater than 0"),
+        (
+            "methods: [GetPreviewJob]",
+            "methods: [GetPreviewJob]\n    rate: {per_second: 0, burst: 1}",
+            "a number above 0",
+        ),
         ("methods: [GetPreviewJob]", "methods: [GetPreviewJob]\n    presets: [x]", "callers.shop.presets: there is no"),
         ("methods: [GetPreviewJob]", "methods: [GetPreviewJob]\n    options: {force: {dpi: 1}}", "PreviewOptions"),
         (
@@ -265,7 +269,7 @@ def test_a_file_that_is_not_a_policy_is_rejected(tmp_path: Path, text: str | byt
         ("", "the file must be a YAML mapping, with the keys version and callers"),
         ("version: 1\n\tcallers: {}", "line 2, column 1: a tab: YAML wants spaces"),
         ("version: 1", "callers: is missing"),
-        (CALLER.replace("[in/]", "in/"), "callers.shop.buckets.0.input_prefixes: must be a list, such as [one, two]"),
+        (CALLER.replace("[in/]", "in/"), "callers.shop.buckets.0.input_prefixes: must be a list, such as [in/]"),
         (CALLER.replace("[GetPreviewJob]", "GetPreviewJob"), "callers.shop.methods: must be a list, such as"),
         (CALLER + "    budgt: {}\n", "callers.shop.budgt: unknown key; did you mean `budget`?"),
         (CALLER + "    budget: {per_dy: 1}\n", "callers.shop.budget.per_dy: unknown key; did you mean `per_day`?"),

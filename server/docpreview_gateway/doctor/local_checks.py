@@ -1,0 +1,126 @@
+"""Checks of this machine: the files that the settings name, the state directory, certificates and ports."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+
+from docpreview_gateway.doctor.check_commands import file_problems
+from docpreview_gateway.doctor.diagnosis import Finding, of_expiry
+from docpreview_gateway.doctor.health_probe import is_gateway
+from docpreview_gateway.settings.sections import host_port
+from docpreview_gateway.storage.key_file import OWN_NAME
+from docpreview_gateway.wiring.listening import address_problem
+from docpreview_gateway.wiring.preflight import machine_problems
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from docpreview_gateway.doctor.diagnosis import Check
+    from docpreview_gateway.settings.loading import Settings
+
+PROBE_SECONDS = 2.0
+"""Time limit of a look whether the port of this configuration is in use by a gateway."""
+
+_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
+
+def local_findings(settings: Settings, now: float) -> list[Finding]:
+    """Findings on this machine. Nothing is changed."""
+    files = [_of_problem("files", problem) for problem in file_problems(settings)]
+    return [
+        *(files or [Finding("files", "configuration", "all files that it names can be used")]),
+        *(
+            _of_problem("state", problem)
+            for problem in machine_problems(settings)
+            if not _is_folders(problem, settings)
+        ),
+        *_modes(settings),
+        *_certificates(settings, now),
+        *_ports(settings),
+    ]
+
+
+def _is_folders(problem: str, settings: Settings) -> bool:
+    """Whether a problem is that of the folder itself, which the checks of the store name."""
+    return problem.startswith(f"state_dir: {settings.state_dir}: ")
+
+
+def _of_problem(check: Check, problem: str) -> Finding:
+    """A line of `check-config`: what stands before its first colon is the setting."""
+    setting, _, what = problem.partition(": ")
+    return Finding(check, setting, what, f"correct {setting} or what it names: the gateway does not start with it")
+
+
+def _modes(settings: Settings) -> Iterator[Finding]:
+    """Who else may write the state, or read the secret in it."""
+    folder = settings.state_dir
+    if not folder.is_dir():
+        return
+    found = folder.stat()
+    mode = found.st_mode
+    if mode & _OTHERS and not mode & stat.S_ISVTX:
+        what = f"has the mode {stat.S_IMODE(mode):04o}: other users may replace the records and the secret"
+        # A volume of Kubernetes has such a mode, and belongs to root: its container has no other users.
+        is_ours = found.st_uid == os.geteuid()
+        todo = (
+            f"chmod 700 {folder}"
+            if is_ours
+            else f"chown it to this user and chmod 700 {folder}, unless it has no others"
+        )
+        yield Finding("state", str(folder), what, todo, is_warning=not is_ours)
+    else:
+        yield Finding("state", str(folder), f"has the mode {stat.S_IMODE(mode):04o}")
+    yield from _secret_mode(settings.ledger.key_file or folder / OWN_NAME)
+
+
+def _secret_mode(path: Path) -> Iterator[Finding]:
+    if not path.is_file():
+        return
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & (_OTHERS | stat.S_IROTH):
+        what = f"has the mode {mode:04o}: other users of this machine may read the secret for creates"
+        # In a container, where files of Secrets have this mode, there are no others.
+        yield Finding("state", str(path), what, f"chmod 600 {path}", is_warning=not mode & _OTHERS)
+
+
+def _certificates(settings: Settings, now: float) -> Iterator[Finding]:
+    """How long the gateway's own certificate, and each authority of client certificates, is valid."""
+    tls = settings.tls
+    for name, path in (("tls.certificate", tls.certificate), ("tls.client_ca", tls.client_ca)):
+        for found in _read(path):
+            subject = f"{name} ({found.subject.rfc4514_string() or 'without a subject'})"
+            begin = found.not_valid_before_utc.timestamp()
+            if begin > now:
+                what = f"the certificate is valid only from {found.not_valid_before_utc:%Y-%m-%d %H:%M} UTC on"
+                yield Finding("certificate", subject, what, "wait, correct this machine's clock, or use another one")
+            else:
+                yield of_expiry("certificate", subject, found.not_valid_after_utc.timestamp(), now)
+
+
+def _read(path: Path | None) -> list[x509.Certificate]:
+    """The certificates of a file; none when it cannot be used, which is a finding of its own."""
+    try:
+        return [] if path is None else x509.load_pem_x509_certificates(path.read_bytes())
+    except (OSError, ValueError):
+        return []
+
+
+def _ports(settings: Settings) -> Iterator[Finding]:
+    """Whether the gateway can listen; a port that it has itself is as it should be."""
+    host, port = host_port(settings.admin_listen)
+    runs: bool | None = None
+    for name, address in (("listen", settings.listen), ("admin_listen", settings.admin_listen)):
+        found = address_problem(name, address)
+        if found is not None and found.in_use and runs is None:
+            runs = is_gateway(host, port, seconds=PROBE_SECONDS)
+        if found is None:
+            yield Finding("ports", name, f"{address} is free")
+        elif found.in_use and runs:
+            yield Finding("ports", name, f"{address} is in use, and a gateway answers on admin_listen")
+        else:
+            yield _of_problem("ports", found.text.replace(f"{name} {address}", f"{name}: {address}", 1))
