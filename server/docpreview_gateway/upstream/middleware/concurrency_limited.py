@@ -178,7 +178,7 @@ class HostLimiter:
             return False
         self._state = state
         self._telemetry.breaker(self._name, state)
-        log.warning("circuit breaker changed state", bucket=self._name, state=state.name.lower())
+        log.warning("circuit breaker changed state", bucket=self._name, state=state.word)
         return True
 
     def _rejected_by_queue(self, error: NoPermitError) -> UpstreamError:
