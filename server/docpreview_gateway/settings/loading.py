@@ -102,6 +102,11 @@ class Settings(BaseSettings):
         description="further host names by which the admin port may be asked, such as `gateway.example.com`. IP "
         "addresses, names without a dot, the machine's own name and that of `admin_listen` need no entry",
     )
+    admin_debug: bool = Field(
+        default=False,
+        description="whether the admin port has `/debug`: the stacks of all threads and tasks, to find where a process "
+        "hangs",
+    )
     reflection: bool = Field(
         default=False,
         description="gRPC server reflection for tools such as grpcurl; with a policy only for callers whose methods "

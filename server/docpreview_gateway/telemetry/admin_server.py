@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -29,16 +29,25 @@ _MISDIRECTED = (
 )
 
 
-class Page(Protocol):
-    """A page of HTML, rendered for each request."""
+_NOT_FOUND = (
+    "nothing is here: there are the operator page at /, /metrics, /healthz, /readyz, "
+    "and with the setting admin_debug /debug\n"
+)
+
+Text: TypeAlias = "Callable[[Mapping[str, str]], Awaitable[bytes]]"
+"""A plain text for the query of a request, made for each request."""
+
+
+class Pages(Protocol):
+    """Pages of HTML, rendered for each request."""
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Its HTTP headers."""
+        """Their HTTP headers."""
         ...
 
-    def html(self) -> str:
-        """The page as it is now."""
+    async def html(self, path: str, query: Mapping[str, str]) -> str | None:
+        """The page of this path as it is now; None when there is none."""
         ...
 
 
@@ -52,17 +61,19 @@ async def admin_server(  # noqa: PLR0913 - what is served, named by wiring
     unhealthy: Callable[[], Awaitable[str | None]] | None = None,
     parts: Callable[[], Mapping[str, str]] | None = None,
     refresh: Callable[[], Awaitable[None]] | None = None,
-    page: Page | None = None,
+    pages: Pages | None = None,
+    texts: Mapping[str, Text] | None = None,
     hosts: Sequence[str] = (),
 ) -> AsyncIterator[int]:
-    """A server of `/metrics` in the requested format, `/healthz`, `/readyz` and the operator page.
+    """A server of `/metrics` in the requested format, `/healthz`, `/readyz`, and what `pages` and `texts` have.
 
     `host` may be the path of a Unix socket. Yields the port, which differs from `port` when that is 0. OSError when the
     port is taken. `/readyz` is 503 with the reason that `unready` gives, `/healthz` with that of `unhealthy`; without
     it `/healthz` says only that the process lives. `/readyz?verbose` also names `parts` with what is wrong with each
-    (empty: nothing), which does not make the process unready. `refresh` is awaited before metrics are read. `page` is
-    served at `/`. A request by a host name is answered if the name has no dot, is the machine's, `host` or in `hosts`:
-    a browser can be made to ask for any other name of a stranger's, and to tell him the answer.
+    (empty: nothing), which does not make the process unready. `refresh` is awaited before metrics are read. `texts` has
+    plain texts by path, `pages` answers for all other paths. A request by a host name is answered if the name has no
+    dot, is the machine's, `host` or in `hosts`: a browser can be made to ask for any other name of a stranger's, and to
+    tell him the answer.
     """
 
     async def metrics(request: web.BaseRequest) -> web.Response:
@@ -82,17 +93,20 @@ async def admin_server(  # noqa: PLR0913 - what is served, named by wiring
         lines += [f"{name} failing: {problem}" if problem else f"{name} ok" for name, problem in found]
         return web.Response(status=200 if reason is None else 503, text="\n".join(lines) + "\n")
 
-    async def operator(_request: web.BaseRequest) -> web.Response:
-        if page is None:
-            raise web.HTTPNotFound
-        if refresh is not None:
-            await refresh()
-        return web.Response(text=page.html(), headers=page.headers)
+    async def other(request: web.BaseRequest) -> web.Response:
+        if texts is not None and request.path in texts:
+            return web.Response(
+                body=await texts[request.path](request.query), content_type="text/plain", charset="utf-8"
+            )
+        html = None if pages is None else await pages.html(request.path, request.query)
+        if pages is None or html is None:
+            raise web.HTTPNotFound(text=_NOT_FOUND)
+        return web.Response(text=html, headers=pages.headers)
 
-    handlers = {"/": operator, "/metrics": metrics, "/healthz": healthz, "/readyz": readyz}
+    handlers: dict[str, Handler] = {"/metrics": metrics, "/healthz": healthz, "/readyz": readyz}
     is_path = host.startswith("/")
     named = None if is_path else frozenset((host, socket.gethostname(), *hosts))
-    runner = web.ServerRunner(BoundedServer(_routed(handlers, named)), shutdown_timeout=STOP_SECONDS)
+    runner = web.ServerRunner(BoundedServer(_routed(handlers, other, named)), shutdown_timeout=STOP_SECONDS)
     await runner.setup()
     try:
         await (web.UnixSite(runner, host) if is_path else web.TCPSite(runner, host, port)).start()
@@ -101,17 +115,15 @@ async def admin_server(  # noqa: PLR0913 - what is served, named by wiring
         await runner.cleanup()
 
 
-def _routed(handlers: Mapping[str, Handler], named: frozenset[str] | None) -> Handler:
+def _routed(handlers: Mapping[str, Handler], other: Handler, named: frozenset[str] | None) -> Handler:
     """The handler of all requests: by path, for GET and HEAD, and with `named` only those for a host of ours."""
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         if named is not None and not _is_ours(request.headers.get("Host"), named):
             raise web.HTTPMisdirectedRequest(text=_MISDIRECTED)
-        if request.path not in handlers:
-            raise web.HTTPNotFound
         if request.method not in _METHODS:
             raise web.HTTPMethodNotAllowed(request.method, _METHODS)
-        return await handlers[request.path](request)
+        return await handlers.get(request.path, other)(request)
 
     return answer
 

@@ -10,6 +10,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from docpreview_gateway.model.circuit_breaker import State
+from docpreview_gateway.telemetry.operator_view import pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.telemetry.operator_view import View
 
 FAILING = 14.4 * 0.001
-"""Share of failed calls of a method above which calls are failing: with it, a month's error budget is used in two days."""
+"""Share of failed calls of a method above which calls are failing: it uses up a month's error budget in two days."""
 
 HOST_FAILING, HOST_CALLS = 0.2, 20
 """Share of failed requests to the cloud above which it is failing, and the requests that it takes to say so."""
@@ -52,7 +53,9 @@ def problems(span: Interval, page: View, unready: str | None, parts: Mapping[str
         _of_parts(span.now, parts),
         _of_calls(page),
         _of_cloud(span, page),
-        _of_creates(span.now, page),
+        _of_creates(span.now),
+        _of_records(span.now),
+        _of_budgets(span.now),
         _of_limits(span),
         _of_files(span, page),
     )
@@ -104,7 +107,7 @@ def _of_cloud(span: Interval, page: View) -> Iterator[Problem]:
             yield Problem(f"the cloud rejects the gateway's signature or key: {outcome}", "credentials-refused")
 
 
-def _of_creates(now: Snapshot, page: View) -> Iterator[Problem]:
+def _of_creates(now: Snapshot) -> Iterator[Problem]:
     oldest = now.value("docpreview_ledger_oldest_unreconciled_seconds")
     last = now.value("docpreview_ledger_reconciled_timestamp_seconds")
     is_late = bool(last) and now.at - last > ROUND_SECONDS
@@ -113,21 +116,26 @@ def _of_creates(now: Snapshot, page: View) -> Iterator[Problem]:
             "records of creates have not been looked at for minutes" if is_late else "a create has an unknown outcome"
         )
         yield Problem(text, "reconciliation-stuck")
-    for check, is_bad in now.by("docpreview_store_health", "check").items():
-        if is_bad and check in {"maxmemory_policy", "evicted_keys"}:
+
+
+def _of_records(now: Snapshot) -> Iterator[Problem]:
+    for check in ("maxmemory_policy", "evicted_keys"):
+        if now.value("docpreview_store_health", check=check):
             yield Problem(f"the store of creates may delete records: {check}", "store-may-evict", is_failing=False)
     for bucket, lag in now.by("docpreview_list_lag_seconds", "bucket").items():
         if lag > LIST_LAG_SECONDS:
             yield Problem(f"the cloud's list of {bucket} lacks a job of {lag:.0f} s ago", "list-lag", is_failing=False)
-    findings = now.by("docpreview_reconciliation_findings", "kind")
-    for kind, count in findings.items():
+    for kind, count in now.by("docpreview_reconciliation_findings", "kind").items():
         if count and kind != "pages":
             text = f"the cloud's jobs and the records of creates disagree: {count:.0f} {kind}"
             yield Problem(text, "reconciliation-findings", is_failing=False)
-    for caller in page.callers:
-        for period, (used, budget) in caller.pages.items():
+
+
+def _of_budgets(now: Snapshot) -> Iterator[Problem]:
+    for caller in now.by("docpreview_pages_left", "caller"):
+        for period, (used, budget) in pages(now, caller).items():
             if budget and used > BUDGET_USED * budget:
-                text = f"{caller.name} has used {used:,} of {budget:,} pages of the {period}"
+                text = f"{caller} has used {used:,} of {budget:,} pages of the {period}"
                 yield Problem(text, "budget-nearly-used", is_failing=False)
 
 

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from docpreview_gateway.model.circuit_breaker import State
-from docpreview_gateway.telemetry.metrics_snapshot import Interval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from docpreview_gateway.telemetry.metrics_snapshot import Snapshot
+    from docpreview_gateway.telemetry.metrics_snapshot import Interval, Snapshot
 
 OURS = ("Unknown", "Internal", "Unavailable", "DataLoss", "DeadlineExceeded")
 """Codes of failed calls, as alert rules and dashboards count them."""
@@ -117,9 +116,9 @@ class View:
     errors: list[ErrorKind] = field(default_factory=list)
 
 
-def view(now: Snapshot, before: Snapshot) -> View:
-    """The figures at `now`; `before` is an earlier snapshot, or an empty one of the start."""
-    span = Interval(before, now)
+def view(span: Interval) -> View:
+    """The figures of an interval, which begins at an earlier snapshot, or an empty one of the start."""
+    now = span.now
     codes = span.increase("grpc_server_handled_total", "grpc_code", grpc_type="unary")
     answers = span.increase("docpreview_responses_total", "source")
     starts = [value for _, value in now.samples.get("process_start_time_seconds", ())]
@@ -192,12 +191,13 @@ def _callers(span: Interval) -> list[CallerUse]:
     refused = span.increase("docpreview_limit_decisions_total", "caller", outcome="refused")
     names = sorted(calls, key=lambda name: (-calls[name], name))[:_MOST_CALLERS]
     return [
-        CallerUse(name, calls[name] / span.seconds, limits.get(name), int(refused.get(name, 0)), _pages(span.now, name))
+        CallerUse(name, calls[name] / span.seconds, limits.get(name), int(refused.get(name, 0)), pages(span.now, name))
         for name in names
     ]
 
 
-def _pages(now: Snapshot, caller: str) -> dict[str, tuple[int, int]]:
+def pages(now: Snapshot, caller: str) -> dict[str, tuple[int, int]]:
+    """By period, the pages of a caller that are used, reserved or leased, and its budget."""
     left = now.by("docpreview_pages_left", "period", caller=caller)
     used = now.by("docpreview_pages_used", "period", caller=caller)
     reserved = now.by("docpreview_pages_reserved", "period", caller=caller)

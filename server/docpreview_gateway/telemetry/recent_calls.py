@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 import orjson
 
 from docpreview_gateway.model.errors import SERVER_ERROR_CODES
+from docpreview_gateway.telemetry.operator_view import BY_DESIGN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from docpreview_gateway.model.call import Call, Clock, Method
 
@@ -100,7 +101,8 @@ class RecentCalls:
     def call_ended(self, method: Method, call: Call, code: str, seconds: float) -> None:
         """Remember a call that ended."""
         info = call.response
-        (self._failed if code in SERVER_ERROR_CODES else self._others).append(
+        has_failed = code in SERVER_ERROR_CODES and info.reason not in BY_DESIGN
+        (self._failed if has_failed else self._others).append(
             (
                 self._clock.now(),
                 call.request_id,
@@ -176,3 +178,12 @@ def decode(text: bytes) -> Recent:
         searched,
         since,
     )
+
+
+def worker_answers(recent: RecentCalls) -> Callable[[Mapping[str, str]], Awaitable[bytes]]:
+    """What a worker tells its supervisor at `/recent`, for the `id` of the query."""
+
+    async def answer(query: Mapping[str, str]) -> bytes:
+        return encode(await recent.recent(query.get("id", "")))
+
+    return answer

@@ -42,8 +42,10 @@ from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.settings.sections import host_port
 from docpreview_gateway.storage.background import repeated
 from docpreview_gateway.telemetry.admin_server import NOT_LISTENING, admin_server
+from docpreview_gateway.telemetry.debug_report import debug_report
 from docpreview_gateway.telemetry.operator_page import SAMPLE_SECONDS, OperatorPage
 from docpreview_gateway.telemetry.prometheus_callers import PrometheusCallers
+from docpreview_gateway.telemetry.recent_calls import worker_answers
 from docpreview_gateway.uploads.tokens import UploadTokens
 from docpreview_gateway.uploads.uploads import Uploads
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
@@ -225,11 +227,17 @@ class Gateway:
 
     async def _admin(self, stack: AsyncExitStack) -> None:
         host, port = (self._worker.admin, 0) if self._worker else host_port(self._settings.admin_listen)
-        page = None
+        pages, texts, recent = None, {}, self._observed.recent
         if self._worker is None:
-            # With workers the supervisor has the page.
-            page = OperatorPage(self.registry, self._clock, self._why_unready, self._why_records_fail)
-            await stack.enter_async_context(repeated(page.sample, SAMPLE_SECONDS))
+            pages = OperatorPage(
+                self.registry, self._clock, unready=self._why_unready, parts=self._parts, recent=recent
+            )
+            await stack.enter_async_context(repeated(pages.sample, SAMPLE_SECONDS))
+        else:
+            # With workers the supervisor has the page, and asks them.
+            texts["/recent"] = worker_answers(recent)
+        if self._settings.admin_debug:
+            texts["/debug"] = debug_report
         try:
             self.admin_port = await stack.enter_async_context(
                 admin_server(
@@ -238,8 +246,9 @@ class Gateway:
                     registry=self.registry,
                     unready=self._why_unready,
                     unhealthy=self._why_unhealthy,
-                    parts=lambda: {"records": self._why_records_fail()},
-                    page=page,
+                    parts=self._parts,
+                    pages=pages,
+                    texts=texts,
                     hosts=self._settings.admin_hosts,
                 )
             )
@@ -249,8 +258,8 @@ class Gateway:
     def _why_unready(self) -> str | None:
         return self._unready or self._why_deaf()
 
-    def _why_records_fail(self) -> str:
-        return self._records_problem()
+    def _parts(self) -> dict[str, str]:
+        return {"records": self._records_problem()}
 
     def _why_deaf(self) -> str | None:
         return None if self._listener is not None and self._listener.listening else NOT_LISTENING
