@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path  # noqa: TC003 - read by the library of commands
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -34,6 +34,13 @@ Workers = Annotated[
     int | None, typer.Option(min=1, max=64, help="Processes that share the port (Linux); overrides `workers`.")
 ]
 
+LogFormat = Annotated[
+    Literal["auto", "json", "console"] | None,
+    typer.Option(
+        help="Format of log lines; overrides `logging.format`. Its default `auto` is JSON unless stderr is a terminal."
+    ),
+]
+
 NOT_OK = 1
 NOT_READY = 1
 
@@ -49,10 +56,29 @@ _HIDDEN = {
 """What calls have in the place of jobs that the caller may not see."""
 
 
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - called by typer
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415
+
+        typer.echo(f"docpreview-gateway {version('docpreview-gateway')}")
+        raise typer.Exit
+
+
+@app.callback()
+def docpreview_gateway(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+    del version  # its callback has done it
+
+
 @app.command()
-def serve(config: Config = None, workers: Workers = None) -> None:
+def serve(config: Config = None, workers: Workers = None, log_format: LogFormat = None) -> None:
     """Serve until SIGTERM or SIGINT."""
-    settings = load(config, workers)
+    settings = load(config, workers, log_format)
     if settings.workers == 1:
         from docpreview_gateway.wiring import event_loop, gateway  # noqa: PLC0415 - `--help` should not wait for the server's imports
 
@@ -63,26 +89,28 @@ def serve(config: Config = None, workers: Workers = None) -> None:
 
     from docpreview_gateway.wiring import supervisor  # noqa: PLC0415 - without the memory of gRPC
 
+    options = ("--workers", str(settings.workers), "--log-format", settings.logging.format)
     named = () if config is None else ("--config", str(config))
-    command = (sys.executable, "-m", "docpreview_gateway", "worker", *named, "--workers", str(settings.workers))
+    command = (sys.executable, "-m", "docpreview_gateway", "worker", *named, *options)
     if code := run(lambda: asyncio.run(supervisor.supervise(settings, command))):
         raise typer.Exit(code)
 
 
 @app.command(hidden=True)
-def worker(
+def worker(  # noqa: PLR0913, PLR0917 - options of a command
     number: Annotated[int, typer.Option()],
     listen: Annotated[str, typer.Option()],
     admin: Annotated[str, typer.Option()],
     workers: Annotated[int, typer.Option()],
     config: Config = None,
+    log_format: LogFormat = None,
 ) -> None:
     """Serve as one of several workers. Internal: `serve` starts it."""
     import structlog  # noqa: PLC0415
 
     from docpreview_gateway.wiring import event_loop, gateway  # noqa: PLC0415
 
-    settings = load(config, workers)
+    settings = load(config, workers, log_format)
     structlog.contextvars.bind_contextvars(worker=number)
     if code := run(lambda: event_loop.run(gateway.serve(settings, gateway.Worker(listen, admin)))):
         raise typer.Exit(code)

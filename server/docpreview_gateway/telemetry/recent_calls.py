@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 import orjson
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.model.call import Call, Clock, Method
 
-Record = TypeVar("Record", "CallRecord", "FailedJob")
+Record = TypeVar("Record", bound="CallRecord | FailedJob")
 
 MOST_CALLS = 2000
 """Calls in memory, without those of MOST_FAILED: about a megabyte."""
@@ -35,13 +35,15 @@ MOST_JOBS = 500
 MOST_SHOWN = 100
 """Most calls that a search returns."""
 
-MOST_LATEST = 20
-"""Most failed calls, and most failed jobs, that are returned without a search."""
+MOST_GROUPS = 20
+"""Most groups of failed calls, and of failed jobs, that are returned."""
+
+OF_A_GROUP = 3
+"""Most records of a group that are returned."""
 
 
-_Fields: TypeAlias = (
-    "tuple[float, str, str, str, str, str, float, str, tuple[str, ...], str, str, str, str]"  # of a CallRecord
-)
+_Fields: TypeAlias = "tuple[float, str, str, str, str, str, float, str, tuple[str, ...], str, str, str, str]"
+"""The fields of a CallRecord."""
 
 
 class CallRecord(NamedTuple):
@@ -61,6 +63,11 @@ class CallRecord(NamedTuple):
     trace_id: str
     rule: str
 
+    @property
+    def kind(self) -> tuple[str, ...]:
+        """What is alike in a group of failed calls."""
+        return self.caller, self.method, self.reason or self.code
+
 
 class FailedJob(NamedTuple):
     """A job that was seen to fail at the Unix time `at`."""
@@ -71,6 +78,19 @@ class FailedJob(NamedTuple):
     caller: str
     reason: str
 
+    @property
+    def kind(self) -> tuple[str, ...]:
+        """What is alike in a group of failed jobs."""
+        return self.caller, self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class Group(Generic[Record]):
+    """Failures that are alike: their number, and the latest of them, latest first."""
+
+    count: int
+    latest: list[Record]
+
 
 @dataclass(frozen=True, slots=True)
 class Recent:
@@ -78,9 +98,10 @@ class Recent:
 
     calls: list[CallRecord]
     """Calls with the wanted id; empty without one."""
-    failed_calls: list[CallRecord]
-    jobs: list[FailedJob]
-    """Failed jobs: those with the wanted id, or the latest."""
+    failed_calls: list[Group[CallRecord]]
+    """By caller, method and reason."""
+    jobs: list[Group[FailedJob]]
+    """By caller and reason: jobs with the wanted id, or all."""
     searched: int
     """Number of calls in memory."""
     since: float
@@ -130,8 +151,8 @@ class RecentCalls:
         full = [ring[0][0] for ring in (self._failed, self._others) if len(ring) == ring.maxlen]
         return Recent(
             calls=_latest((call for call in everything if _has(call, wanted)), MOST_SHOWN) if wanted else [],
-            failed_calls=_latest((CallRecord(*record) for record in self._failed), MOST_LATEST),
-            jobs=_latest((job for job in self._jobs if wanted in {"", job.job_id}), MOST_LATEST),
+            failed_calls=_grouped(Group(1, [CallRecord(*record)]) for record in self._failed),
+            jobs=_grouped(Group(1, [job]) for job in self._jobs if wanted in {"", job.job_id}),
             searched=len(self._failed) + len(self._others),
             since=max(full, default=self._begun),
         )
@@ -145,13 +166,23 @@ def _latest(records: Iterable[Record], most: int) -> list[Record]:
     return sorted(records, key=lambda record: record.at, reverse=True)[:most]
 
 
+def _grouped(groups: Iterable[Group[Record]]) -> list[Group[Record]]:
+    """The groups, those of equal kind joined, the one with the latest record first."""
+    found: dict[tuple[str, ...], Group[Record]] = {}
+    for group in groups:
+        kind = group.latest[0].kind
+        other = found.get(kind, Group(0, []))
+        found[kind] = Group(other.count + group.count, _latest([*other.latest, *group.latest], OF_A_GROUP))
+    return sorted(found.values(), key=lambda group: group.latest[0].at, reverse=True)[:MOST_GROUPS]
+
+
 def merged(parts: Iterable[Recent], now: float) -> Recent:
     """What several processes remember, as one; at `now` when there is none."""
     parts = list(parts)
     return Recent(
         calls=_latest(chain.from_iterable(part.calls for part in parts), MOST_SHOWN),
-        failed_calls=_latest(chain.from_iterable(part.failed_calls for part in parts), MOST_LATEST),
-        jobs=_latest(chain.from_iterable(part.jobs for part in parts), MOST_LATEST),
+        failed_calls=_grouped(chain.from_iterable(part.failed_calls for part in parts)),
+        jobs=_grouped(chain.from_iterable(part.jobs for part in parts)),
         searched=sum(part.searched for part in parts),
         since=max((part.since for part in parts), default=now),
     )
@@ -159,13 +190,8 @@ def merged(parts: Iterable[Recent], now: float) -> Recent:
 
 def encode(recent: Recent) -> bytes:
     """The JSON by which a worker tells its supervisor."""
-    lists = [[tuple(record) for record in found] for found in (recent.calls, recent.failed_calls, recent.jobs)]
-    return orjson.dumps([*lists, recent.searched, recent.since])
-
-
-def _record(fields: list[Any]) -> CallRecord:
-    call = CallRecord(*fields)
-    return call._replace(job_ids=tuple(call.job_ids))
+    groups = [[(group.count, group.latest) for group in found] for found in (recent.failed_calls, recent.jobs)]
+    return orjson.dumps([recent.calls, *groups, recent.searched, recent.since], default=tuple)
 
 
 def decode(text: bytes) -> Recent:
@@ -173,11 +199,16 @@ def decode(text: bytes) -> Recent:
     calls, failed, jobs, searched, since = orjson.loads(text)
     return Recent(
         [_record(call) for call in calls],
-        [_record(call) for call in failed],
-        [FailedJob(*job) for job in jobs],
+        [Group(count, [_record(call) for call in latest]) for count, latest in failed],
+        [Group(count, [FailedJob(*job) for job in latest]) for count, latest in jobs],
         searched,
         since,
     )
+
+
+def _record(fields: list[Any]) -> CallRecord:
+    call = CallRecord(*fields)
+    return call._replace(job_ids=tuple(call.job_ids))
 
 
 def worker_answers(recent: RecentCalls) -> Callable[[Mapping[str, str]], Awaitable[bytes]]:

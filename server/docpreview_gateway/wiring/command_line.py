@@ -23,10 +23,10 @@ USAGE = 2
 CANNOT_START = 1
 
 
-def load(config: Path | None, workers: int | None = None) -> Settings:
-    """The settings, with another number of workers if one is given, and the log as they say: never on stdout.
+def load(config: Path | None, workers: int | None = None, log_format: str | None = None) -> Settings:
+    """The settings, with the number of workers and the format of the log that are given, and the log as they say.
 
-    Ends the command by USAGE if they are not valid.
+    The log is never on stdout. Ends the command by USAGE if they are not valid.
     """
     from docpreview_gateway.settings import loading  # noqa: PLC0415 - `--help` should not wait for it
 
@@ -34,8 +34,12 @@ def load(config: Path | None, workers: int | None = None) -> Settings:
         settings = loading.load(config)
     except loading.ConfigurationError as error:
         fail(error.problems, USAGE)
+    if workers is not None:
+        settings = settings.model_copy(update={"workers": workers})
+    if log_format is not None:
+        settings = settings.model_copy(update={"logging": settings.logging.model_copy(update={"format": log_format})})
     _configure_log(settings)
-    return settings if workers is None else settings.model_copy(update={"workers": workers})
+    return settings
 
 
 def _configure_log(settings: Settings) -> None:
