@@ -78,7 +78,7 @@ async def test_a_store_that_was_deleted_is_named_and_told_once(world: World) -> 
         assert await says(gateway, "creates.db", "lost")
         _, shown = await page(gateway.admin_port, "/")
         assert f"records failing: {world.folder / 'creates.db'}: the store of creates has lost records" in shown
-        assert "docs/runbooks/store-lost.md" in shown
+        assert "/runbooks/store-lost.md" in shown
         (why,) = told(world, "creates cannot be recorded")
         assert str(world.folder / "creates.db") in why
 
@@ -92,7 +92,7 @@ async def test_a_store_that_was_deleted_under_workers_is_on_their_operator_page(
         assert await is_refused(world, gateway)
         _, shown = await page(gateway.admin_port, "/")
         assert "records failing: a worker cannot record creates, and its log says why" in shown
-        assert "docs/runbooks/store-lost.md" in shown
+        assert "/runbooks/store-lost.md" in shown
 
 
 @pytest.mark.parametrize("strict", [False, True])
