@@ -81,7 +81,7 @@ def _of_process(span: Interval, unready: str | None) -> Iterator[Problem]:
 
 def _of_parts(now: Snapshot, parts: Mapping[str, str]) -> Iterator[Problem]:
     is_lost = now.value("docpreview_store_lost") > 0
-    runbooks = {"records": "store-lost" if is_lost else "records-failing"}
+    runbooks = {"records": "store-lost" if is_lost else "records-failing", "cloud": "upstream-failing"}
     for name, problem in parts.items():
         if problem:
             yield Problem(f"{name} failing: {problem}", runbooks.get(name, ""))

@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[3]
 ALERTS = ROOT / "helm" / "docpreview-gateway" / "rules" / "alerts.yaml"
-LEFT_TO_PROMETHEUS = {"error-budget-burns-slowly", "edge-refuses-connections", "edge-keeps-old-certificates"}
-"""Runbooks of alerts about hours, and about the edge, whose metrics the gateway has not."""
+LEFT_TO_PROMETHEUS = {
+    "error-budget-burns-slowly",
+    "edge-refuses-connections",
+    "edge-keeps-old-certificates",
+    "gateway-down",
+}
+"""Runbooks of alerts about hours, about the edge, whose metrics the gateway has not, and about no gateway."""
 
 NOW = 1_000_000.0
 BUCKET = "docs-1250000000"
