@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path  # noqa: TC003 - read by the library of commands
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from docpreview_gateway.doctor import record_commands
-from docpreview_gateway.wiring.command_line import USAGE, Config, fail, load, run
+from docpreview_gateway.wiring.command_line import USAGE, Config, LogFormat, Version, fail, load, run
 
 if TYPE_CHECKING:
     from docpreview_gateway.access.directory import Directory
@@ -34,13 +34,6 @@ Workers = Annotated[
     int | None, typer.Option(min=1, max=64, help="Processes that share the port (Linux); overrides `workers`.")
 ]
 
-LogFormat = Annotated[
-    Literal["auto", "json", "console"] | None,
-    typer.Option(
-        help="Format of log lines; overrides `logging.format`. Its default `auto` is JSON unless stderr is a terminal."
-    ),
-]
-
 NOT_OK = 1
 NOT_READY = 1
 
@@ -56,21 +49,8 @@ _HIDDEN = {
 """What calls have in the place of jobs that the caller may not see."""
 
 
-def _print_version(wanted: bool) -> None:  # noqa: FBT001 - called by typer
-    if wanted:
-        from importlib.metadata import version  # noqa: PLC0415
-
-        typer.echo(f"docpreview-gateway {version('docpreview-gateway')}")
-        raise typer.Exit
-
-
 @app.callback()
-def docpreview_gateway(
-    *,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
+def docpreview_gateway(*, version: Version = False) -> None:
     """Options of the command itself."""
     del version  # its callback has done it
 

@@ -93,26 +93,33 @@ async def admin_server(  # noqa: PLR0913 - what is served, named by wiring
         lines += [f"{name} failing: {problem}" if problem else f"{name} ok" for name, problem in found]
         return web.Response(status=200 if reason is None else 503, text="\n".join(lines) + "\n")
 
-    async def other(request: web.BaseRequest) -> web.Response:
-        if texts is not None and request.path in texts:
-            return web.Response(
-                body=await texts[request.path](request.query), content_type="text/plain", charset="utf-8"
-            )
-        html = None if pages is None else await pages.html(request.path, request.query)
-        if pages is None or html is None:
-            raise web.HTTPNotFound(text=_NOT_FOUND)
-        return web.Response(text=html, headers=pages.headers)
-
     handlers: dict[str, Handler] = {"/metrics": metrics, "/healthz": healthz, "/readyz": readyz}
     is_path = host.startswith("/")
     named = None if is_path else frozenset((host, socket.gethostname(), *hosts))
-    runner = web.ServerRunner(BoundedServer(_routed(handlers, other, named)), shutdown_timeout=STOP_SECONDS)
+    runner = web.ServerRunner(
+        BoundedServer(_routed(handlers, _others(pages, texts or {}), named)), shutdown_timeout=STOP_SECONDS
+    )
     await runner.setup()
     try:
         await (web.UnixSite(runner, host) if is_path else web.TCPSite(runner, host, port)).start()
         yield 0 if is_path else runner.addresses[0][1]
     finally:
         await runner.cleanup()
+
+
+def _others(pages: Pages | None, texts: Mapping[str, Text]) -> Handler:
+    """The handler of texts and pages."""
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        if request.path in texts:
+            text = await texts[request.path](request.query)
+            return web.Response(body=text, content_type="text/plain", charset="utf-8")
+        html = None if pages is None else await pages.html(request.path, request.query)
+        if pages is None or html is None:
+            raise web.HTTPNotFound(text=_NOT_FOUND)
+        return web.Response(text=html, headers=pages.headers)
+
+    return answer
 
 
 def _routed(handlers: Mapping[str, Handler], other: Handler, named: frozenset[str] | None) -> Handler:

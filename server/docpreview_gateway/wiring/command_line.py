@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, TypeVar
 
 import typer
 
@@ -17,6 +17,26 @@ Result = TypeVar("Result")
 
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="YAML file; default: the one that DOCPREVIEW_CONFIG names.")
+]
+
+LogFormat = Annotated[
+    Literal["auto", "json", "console"] | None,
+    typer.Option(
+        help="Format of log lines; overrides `logging.format`. Its default `auto` is JSON unless stderr is a terminal."
+    ),
+]
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - called by typer
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415
+
+        typer.echo(f"docpreview-gateway {version('docpreview-gateway')}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
 ]
 
 USAGE = 2
