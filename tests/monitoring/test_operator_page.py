@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import grpc
 import httpx
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 
 from docpreview.v1.preview_job_service_pb2 import GetPreviewJobRequest
 from docpreview.v1.preview_job_service_pb2_grpc import PreviewJobServiceStub
@@ -198,6 +198,34 @@ async def test_failing_calls_turn_the_page_red_while_readyz_is_green(
     assert f"the circuit breaker of {BUCKET} is open runbook breaker-open" in shown
     assert re.search(r"anonymous DAMAGED 1 \d+ s ago", shown)
     assert re.search(r"anonymous GetPreviewJob UPSTREAM_BREAKER_OPEN \d+ \d+ s ago call-", shown)
+
+
+async def test_a_warning_is_no_failure_and_limits_certificates_and_long_names_fit_a_phone(
+    browser: Browser, tmp_path: Path
+) -> None:
+    """A policy that is refused, a certificate of four days, and a caller near all its limits."""
+    page, caller = Page(), Caller("an-archive-of-the-department-with-a-very-long-name" * 2, rate=Rate(10, 10))
+    page.clock.time = 1_000_000.0
+    for _ in range(2900):
+        page.calls.call_ended(METHOD, Call("r1", 0, caller), "OK", 0.1)
+    gauges = {
+        ("docpreview_file_refused", "file"): {"policy": 1.0},
+        ("docpreview_certificate_expiry_timestamp_seconds", "certificate"): {"server": 1_000_000.0 + 4 * 86400},
+    }
+    for (name, label), values in gauges.items():
+        for value, number in values.items():
+            Gauge(name, name, (label,), registry=page.registry).labels(value).set(number)
+    for name, number in (("used", 940), ("reserved", 10), ("leased", 0), ("left", 50)):
+        gauge = Gauge(f"docpreview_pages_{name}", name, ("caller", "period"), registry=page.registry)
+        gauge.labels(caller.name, "day").set(number)
+    async with admin_server("127.0.0.1", 0, registry=page.registry, unready=lambda: None, pages=page) as port:
+        await check_looks(browser, f"http://127.0.0.1:{port}/", tmp_path)
+    shown = await browser.text()
+    assert "docpreview-gateway warning" in shown
+    for expected in ("policy is invalid", "expires in 96 h", "950 of 1,000 pages of the day", "server: expires in 4 d"):
+        assert expected in shown
+    assert await browser.value("document.querySelectorAll('.problem.warn').length") == 3
+    assert await browser.value("document.querySelectorAll('.bad').length") == 0
 
 
 async def test_a_failed_call_is_found_by_its_id_with_the_keyboard_alone(

@@ -177,7 +177,7 @@ def _clock(at: float) -> str:
 
 def _bar(value: float, most: float, words: str) -> Markup:
     """A bar of the used part."""
-    bar = '<meter min="0" max="{}" value="{}" high="{}" optimum="0"></meter>{}'
+    bar = '<meter min="0" max="{}" value="{}" high="{}" optimum="0"></meter><span class="n">{}</span>'
     return Markup(bar).format(  # noqa: S704 - a constant, and format escapes what it is given
         round(most, 3), round(min(value, most), 3), round(0.9 * most, 3), words
     )
