@@ -44,6 +44,7 @@ from docpreview_gateway.storage.background import repeated
 from docpreview_gateway.telemetry.admin_server import NOT_LISTENING, admin_server
 from docpreview_gateway.telemetry.operator_page import SAMPLE_SECONDS, OperatorPage
 from docpreview_gateway.telemetry.prometheus_callers import PrometheusCallers
+from docpreview_gateway.telemetry.readiness import Dependency, why_unready
 from docpreview_gateway.uploads.tokens import UploadTokens
 from docpreview_gateway.uploads.uploads import Uploads
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
@@ -59,7 +60,6 @@ from docpreview_gateway.wiring.system_clock import SystemClock
 from docpreview_gateway.wiring.upstream import cloud_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.upstream.operations import Upstream
     from docpreview_gateway.upstream.ports import JobFeed, ObjectStore
     from docpreview_gateway.wiring.access import HeldCredentials
+    from docpreview_gateway.wiring.creates import CreateParts
 
 ENDED_UNASKED = 1
 """Exit code of a process that cannot listen again."""
@@ -94,7 +95,7 @@ class Gateway:
         self._worker = worker
         self._stack = AsyncExitStack()
         self._unready: str | None = "starting"
-        self._records_problem: Callable[[], str] = str
+        self._creates: CreateParts | None = None
         self._counting = Counting()
         self._clock = SystemClock()
         self._observed = Observability(settings, self._clock)
@@ -149,10 +150,11 @@ class Gateway:
                 times=times,
                 observed=self._observed,
                 access=access,
+                host_problem=cloud.host_problem,
                 worker=Path(self._worker.admin).stem if self._worker is not None else "",
             )
         )
-        self._records_problem = creates.problem
+        self._creates = creates
         tokens = PageTokens(credentials, secrets.token_bytes)
         jobs = PreviewJobs(upstream, buckets, creates.creates, watching, page_urls, lists=JobLists(upstream, tokens))
         all_routes = routes(
@@ -228,7 +230,7 @@ class Gateway:
         page = None
         if self._worker is None:
             # With workers the supervisor has the page.
-            page = OperatorPage(self.registry, self._clock, self._why_unready, self._why_records_fail)
+            page = OperatorPage(self.registry, self._clock, self._why_not_ready, self._why_records_fail)
             await stack.enter_async_context(repeated(page.sample, SAMPLE_SECONDS))
         try:
             self.admin_port = await stack.enter_async_context(
@@ -238,7 +240,7 @@ class Gateway:
                     registry=self.registry,
                     unready=self._why_unready,
                     unhealthy=self._why_unhealthy,
-                    parts=lambda: {"records": self._why_records_fail()},
+                    dependencies=self._dependencies,
                     page=page,
                     hosts=self._settings.admin_hosts,
                 )
@@ -249,8 +251,19 @@ class Gateway:
     def _why_unready(self) -> str | None:
         return self._unready or self._why_deaf()
 
+    def _why_not_ready(self) -> str | None:
+        return why_unready(self._why_unready(), self._dependencies())
+
     def _why_records_fail(self) -> str:
-        return self._records_problem()
+        return self._dependencies()["records"].problem
+
+    def _dependencies(self) -> dict[str, Dependency]:
+        creates = self._creates
+        if creates is None:
+            return {"cloud": Dependency(), "records": Dependency()}
+        problem = creates.problem()
+        records = Dependency(problem) if problem else Dependency(creates.damage(), blocks=False)
+        return {"cloud": Dependency(creates.cloud_problem()), "records": records}
 
     def _why_deaf(self) -> str | None:
         return None if self._listener is not None and self._listener.listening else NOT_LISTENING

@@ -24,6 +24,7 @@ from docpreview_gateway.settings.sections import host_port
 from docpreview_gateway.storage.background import repeated
 from docpreview_gateway.telemetry.admin_server import NOT_LISTENING, admin_server
 from docpreview_gateway.telemetry.operator_page import SAMPLE_SECONDS, OperatorPage
+from docpreview_gateway.telemetry.readiness import Dependency, why_unready
 from docpreview_gateway.telemetry.worker_metrics import WorkerMetrics
 from docpreview_gateway.wiring.edge_drain import drain_edge
 from docpreview_gateway.wiring.hangups import ignore_hangups
@@ -86,6 +87,12 @@ class Supervisor:
         """What is wrong with the workers' records of creates, as of their last scrape; empty: nothing."""
         failing = self.registry.get_sample_value("docpreview_store_failing")
         return "a worker cannot record creates, and its log says why" if failing else ""
+
+    def dependencies(self) -> dict[str, Dependency]:
+        """What the workers depend on, as of their last scrape: one that fails for a worker fails."""
+        failing = self.registry.get_sample_value("docpreview_cloud_failing")
+        cloud = "a worker cannot use any bucket of the cloud, and its log says why" if failing else ""
+        return {"cloud": Dependency(cloud), "records": Dependency(self.records_problem())}
 
     async def run(self, address: str, on_started: Callable[[], None]) -> int:
         """Run the workers on `address` until they have all stopped; the exit code for this process.
@@ -219,14 +226,19 @@ async def supervise(settings: Settings, command: Sequence[str]) -> int:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="docpreview-"))
         supervisor = Supervisor(settings, command, Path(folder))
         host, port = host_port(settings.admin_listen)
-        page = OperatorPage(supervisor.registry, SystemClock(), lambda: supervisor.unready, supervisor.records_problem)
+        page = OperatorPage(
+            supervisor.registry,
+            SystemClock(),
+            lambda: why_unready(supervisor.unready, supervisor.dependencies()),
+            supervisor.records_problem,
+        )
         admin = admin_server(
             host,
             port,
             registry=supervisor.registry,
             unready=lambda: supervisor.unready,
             unhealthy=supervisor.why_unhealthy,
-            parts=lambda: {"records": supervisor.records_problem()},
+            dependencies=supervisor.dependencies,
             refresh=supervisor.refresh,
             page=page,
             hosts=settings.admin_hosts,
