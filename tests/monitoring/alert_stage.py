@@ -1,4 +1,4 @@
-"""A Prometheus with the shortened rules, and trials beside each other: each has gateways of its own as a job of its own."""
+"""A Prometheus with the shortened rules, and trials beside each other: the gateway of each is a job of its own."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from tests.integration.money import ONE_PAGE
 from tests.monitoring.runbooks import Ran, Shell
 from tests.monitoring.short_rules import alerts, write_short_rules
 from tests.prometheus_server import Prometheus, running_prometheus
+from tests.unit.rpc.conftest import error_info
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -99,10 +100,10 @@ class Trial:
     ) -> AsyncIterator[Running]:
         """A cloud with a document whose jobs stay Running, and a gateway before it that Prometheus scrapes.
 
-        `cloud` is what the gateway takes for the cloud, if not the emulator itself.
+        `emulator` is one that runs, and `cloud` what the gateway takes for the cloud, if not the emulator itself.
         """
         async with AsyncExitStack() as stack:
-            self.emulator = await stack.enter_async_context(emulator or Emulator())
+            self.emulator = emulator if emulator is not None else await stack.enter_async_context(Emulator())
             self.emulator.put_object(BUCKET, REGION, DOCUMENT, ONE_PAGE)
             path = configuration(cloud or self.emulator, self.folder, **changes)
             gateway = await stack.enter_async_context(running(path, *arguments, variables=HURRIED if hurried else {}))
@@ -117,11 +118,21 @@ class Trial:
         return {"policy": {"file": str(self.policy.path)}}
 
     @property
+    def log(self) -> str:
+        """All that the gateway has logged."""
+        return "".join(path.read_text() for path in self.folder.glob("*.log"))
+
+    @property
+    def edge(self) -> tuple[Path, Path]:
+        """What an Envoy before the gateway is made from: the gateway's configuration, and a folder."""
+        return self.folder / "gateway.yaml", self.folder / "edge"
+
+    @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
         return bearer(self.policy.tokens["one"]) if hasattr(self, "policy") else ()
 
     async def create(self, gateway: Running, request_id: str = "", **options: Any) -> str:
-        """The id of a new job, or the name of the status."""
+        """The id of a new job, or the reason of the error."""
         request = CreatePreviewJobRequest(
             bucket=BUCKET,
             input_object=DOCUMENT,
@@ -135,7 +146,7 @@ class Trial:
             try:
                 job = await stub.CreatePreviewJob(request, metadata=self.metadata, timeout=10)
             except grpc.aio.AioRpcError as error:
-                return error.code().name
+                return str(error_info(error).reason)
         return str(job.job_id)
 
     @asynccontextmanager
@@ -197,14 +208,14 @@ class Trial:
     async def unready(self, gateway: Running) -> str:
         """What `/readyz` says, once it is not ready."""
         async with asyncio.timeout(PATIENCE):
-            while (answer := await page(gateway.admin_port, "/readyz"))[0] == HTTPStatus.OK:
+            while (answer := await page(gateway.admin_port, "/readyz"))[0] == HTTPStatus.OK:  # noqa: ASYNC110 - no event tells it
                 await asyncio.sleep(0.25)
         return answer[1]
 
     async def ready(self, gateway: Running) -> None:
         """Wait until `/readyz` is ready."""
         async with asyncio.timeout(PATIENCE):
-            while await page(gateway.admin_port, "/readyz") != (HTTPStatus.OK, "ready\n"):
+            while await page(gateway.admin_port, "/readyz") != (HTTPStatus.OK, "ready\n"):  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.25)
 
 

@@ -11,7 +11,8 @@ from docpreview_gateway.creates.sqlite_creates import SqliteCreates
 from docpreview_gateway.storage.key_file import read_secrets
 from tests.integration.conftest import BUCKET
 from tests.integration.gateway_processes import page
-from tests.integration.test_failing_records import PROBE, new_id
+from tests.integration.test_failing_records import PROBE
+from tests.integration.test_record_commands import new_id
 from tests.monitoring.alert_stage import said
 from tests.monitoring.faults import fault
 from tests.monitoring.faults_cloud import NO_BREAKER, SHORT_LEDGER
@@ -32,7 +33,7 @@ async def disk_full(trial: Trial) -> None:
         await trial.ready(gateway)
         usual = resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, (1, usual[1]))
-        assert await trial.create(gateway, new_id()) == "UNAVAILABLE"
+        assert await trial.create(gateway, new_id()) == "LEDGER_UNAVAILABLE"
         await trial.fires("DocpreviewRecordsFailing")
         assert "creates.db" in await trial.unready(gateway)
         assert await page(gateway.admin_port, PROBE) == (200, "ready\n")
@@ -49,7 +50,7 @@ async def store_lost(trial: Trial) -> None:
         await trial.create(gateway, new_id())
         for path in trial.folder.glob("creates.db*"):
             path.unlink()
-        assert await trial.create(gateway, new_id()) == "UNAVAILABLE"
+        assert await trial.create(gateway, new_id()) == "LEDGER_UNAVAILABLE"
         await trial.fires("DocpreviewStoreLost")
         assert "the store of creates has lost records" in await trial.unready(gateway)
         shell = trial.shell(gateway)
@@ -104,7 +105,7 @@ async def reconciliation_stuck(trial: Trial) -> None:
         await trial.create(gateway, new_id())
         trial.emulator.add_fault("drop_after", "create")
         trial.emulator.add_fault("error", "list", times=None)
-        assert await trial.create(gateway, new_id()) == "UNAVAILABLE"
+        assert await trial.create(gateway, new_id()) == "CREATE_OUTCOME_UNKNOWN"
         await trial.fires(STUCK)
         assert "a create is not settled yet" in said(await trial.shell(gateway).diagnose("reconciliation-stuck"))
         trial.emulator.clear_faults()

@@ -8,8 +8,11 @@ from docpreview_gateway.wiring import creates, gateway
 
 MINUTE = 60
 
-creates.FIRST_RECONCILIATION /= MINUTE
-creates.DAY_SECONDS = creates.FIRST_RECONCILIATION  # a day would still be 24 minutes
-creates.HEALTH_SECONDS /= MINUTE
-gateway.KEYS_SECONDS /= MINUTE
-creates.PAGES_SECONDS /= MINUTE
+for _module, _name in (
+    (creates, "FIRST_RECONCILIATION"),
+    (creates, "HEALTH_SECONDS"),
+    (creates, "PAGES_SECONDS"),
+    (gateway, "KEYS_SECONDS"),
+):
+    setattr(_module, _name, getattr(_module, _name) / MINUTE)
+creates.DAY_SECONDS = creates.FIRST_RECONCILIATION  # type: ignore[attr-defined]  # a day would still be 24 minutes
