@@ -138,7 +138,6 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
         stack.push_async_callback(leases.end)
         cloud = CloudCheck(base.history, times, base.buckets, host_problem)
         observed.upstream.measure_cloud(lambda: bool(cloud.problem))
-        await stack.enter_async_context(repeated(cloud.round, CHECK_CLOUD_SECONDS, first_after=CHECK_CLOUD_SECONDS))
         keep_up = _keep_up(days, base.history, base.buckets[0])
         rounds = (
             (settlement.round, SETTLE_SECONDS),
@@ -146,17 +145,13 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
             (metrics.round, PAGES_SECONDS),
             (keep_up, APART_SECONDS / 2),
         )
-        for each in (*(repeated(*each) for each in rounds), *base.rounds(settings, times, telemetry, replica)):
+        checks = repeated(cloud.round, CHECK_CLOUD_SECONDS, first_after=CHECK_CLOUD_SECONDS)
+        for each in (*(repeated(*each) for each in rounds), checks, *base.rounds(settings, times, telemetry, replica)):
             await stack.enter_async_context(each)
         stack.push_async_callback(recorded.drained)
         usages = PageUsages(guarded, lambda: days.today(clock.now()))
-        yield CreateParts(
-            creates,
-            usages,
-            problem=lambda: guarded.problem,
-            damage=lambda: guarded.damage,
-            cloud_problem=lambda: cloud.problem,
-        )
+        problems = lambda: guarded.problem, lambda: guarded.damage, lambda: cloud.problem
+        yield CreateParts(creates, usages, *problems)
 
 
 @dataclass(frozen=True)
