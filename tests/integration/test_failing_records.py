@@ -30,7 +30,8 @@ PROBE = "/readyz?exclude=cloud&exclude=records"
 
 async def says(gateway: Running, *words: str) -> bool:
     """Whether `/readyz?verbose` names the records as failing, with these words, while the chart's probe is green."""
-    _, text = await page(gateway.admin_port, "/readyz?verbose")
+    status, text = await page(gateway.admin_port, "/readyz?verbose")
+    assert text.splitlines()[0] == ("ready" if status == 200 else "not ready")
     assert await page(gateway.admin_port, PROBE) == (200, "ready\n")
     (line,) = [line for line in text.splitlines() if line.startswith("records ")]
     return line.startswith("records failing: ") and all(word in line for word in words)
