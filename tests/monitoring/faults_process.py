@@ -131,7 +131,7 @@ async def edge_keeps_old_certificates(trial: Trial) -> None:
         await trial.scraped("envoy_sds_key_rotation_failed")
         kubernetes_swap(mount, good | {"tls.crt": site.certificate.read_bytes()}, 1)
         await trial.fires("DocpreviewEdgeKeepsOldCertificates")
-        shell = trial.shell(gateway, edge=envoy.metrics)
+        shell = trial.shell(gateway, edge=envoy.metrics, EDGE=str(trial.edge[1]))
         text = said(await shell.diagnose("edge-keeps-old-certificates"), but=("check-config", "kubectl logs"))
         assert "envoy_sds_key_rotation_failed" in text
         kubernetes_swap(mount, good, 2)

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from tests.programs import need
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -23,6 +25,8 @@ NEEDS_CLUSTER = re.compile(r"kubectl (describe|debug|port-forward|rollout)\b|kub
 _BLOCK = re.compile(r"^( *)```console\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 _END = "\x1e"
 SECONDS = 60
+PROGRAMS = ("jq", "curl", "openssl", "promtool")
+"""That the commands of runbooks use, besides those of the cluster and of Redis."""
 
 
 class Ran(NamedTuple):
@@ -64,6 +68,8 @@ class Shell:
     """
 
     def __init__(self, values: Mapping[str, str], ports: Mapping[str, str], variables: Mapping[str, str]) -> None:
+        for program in PROGRAMS:
+            need(program)
         self._values = values
         self._ports = ports
         path = [str(CLUSTER), str(Path(sys.executable).parent), os.environ["PATH"]]
