@@ -78,6 +78,20 @@ async def policy_invalid(trial: Trial) -> None:
         await trial.ends("DocpreviewReloadRefused", "DocpreviewNotListening", "DocpreviewWorkersRestarting")
 
 
+@fault("DocpreviewGatewayDown")
+async def gateway_down(trial: Trial) -> None:
+    """The only gateway is killed. The cure: start it again."""
+    async with trial.gateway() as gateway:
+        await trial.scraped("docpreview_build_info")
+        await gateway.kill()
+        await trial.fires("DocpreviewGatewayDown")
+        text = said(await trial.shell(gateway).diagnose("gateway-down"))
+        assert f'job="{trial.job}"' in text
+        assert '"event": "serving"' in text
+    async with trial.gateway():
+        await trial.ends("DocpreviewGatewayDown")
+
+
 @fault("DocpreviewSilentCallers")
 async def silent_callers(trial: Trial) -> None:
     """A stranger begins calls and sends no message: each is ended after ten seconds."""

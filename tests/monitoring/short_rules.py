@@ -12,7 +12,7 @@ import yaml
 RULES = sorted((Path(__file__).parents[2] / "helm" / "docpreview-gateway" / "rules").glob("*.yaml"))
 MINUTE = 60
 _SHORTER = {"s": "ms", "m": "s", "h": "m"}
-_RANGE = re.compile(r"(?<=\[)(\d+)([smh])(?=\])|(?<=offset )(\d+)([smh])\b")
+_RANGE = re.compile(r"(?<=\[)(\d+)([smhd])(?=\])|(?<=offset )(\d+)([smh])\b")
 _AGE = re.compile(r"(_seconds\)) > (\d+)")
 """An age in seconds and its threshold, as in `max by (job) (docpreview_list_lag_seconds) > 60`."""
 
@@ -20,6 +20,8 @@ _AGE = re.compile(r"(_seconds\)) > (\d+)")
 def shortened(text: str) -> str:
     """A duration of Prometheus with a minute as a second; what is in seconds becomes milliseconds."""
     number, unit = int(text[:-1]), text[-1]
+    if unit == "d":
+        return f"{24 * number}m"
     return f"{number * 1000 // MINUTE}ms" if unit == "s" else f"{number}{_SHORTER[unit]}"
 
 

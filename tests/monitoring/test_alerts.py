@@ -130,7 +130,7 @@ def test_the_rules_are_shortened_by_a_factor_and_are_else_as_they_are_shipped() 
         for one, other in zip(shipped["groups"], short["groups"], strict=True):
             for before, after in zip(one["rules"], other["rules"], strict=True):
                 assert before.keys() == after.keys()
-                assert re.sub(r"\d+m?[smh]\b|> \d+", "", before["expr"]) == re.sub(
+                assert re.sub(r"\d+m?[smhd]\b|> \d+", "", before["expr"]) == re.sub(
                     r"\d+m?[smh]\b|> \d+", "", after["expr"]
                 )
                 assert [before.get(key) for key in ("alert", "record", "labels", "annotations")] == [

@@ -44,7 +44,7 @@ from docpreview_gateway.storage.background import repeated
 from docpreview_gateway.telemetry.admin_server import NOT_LISTENING, admin_server
 from docpreview_gateway.telemetry.operator_page import SAMPLE_SECONDS, OperatorPage
 from docpreview_gateway.telemetry.prometheus_callers import PrometheusCallers
-from docpreview_gateway.telemetry.readiness import Dependency, why_unready
+from docpreview_gateway.telemetry.readiness import Dependency
 from docpreview_gateway.uploads.tokens import UploadTokens
 from docpreview_gateway.uploads.uploads import Uploads
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
@@ -229,7 +229,7 @@ class Gateway:
         page = None
         if self._worker is None:
             # With workers the supervisor has the page.
-            page = OperatorPage(self.registry, self._clock, self._why_not_ready, self._why_records_fail)
+            page = OperatorPage(self.registry, self._clock, self._why_unready, self._why_records_fail)
             await stack.enter_async_context(repeated(page.sample, SAMPLE_SECONDS))
         try:
             self.admin_port = await stack.enter_async_context(
@@ -249,9 +249,6 @@ class Gateway:
 
     def _why_unready(self) -> str | None:
         return self._unready or self._why_deaf()
-
-    def _why_not_ready(self) -> str | None:
-        return why_unready(self._why_unready(), self._dependencies())
 
     def _why_records_fail(self) -> str:
         return self._dependencies()["records"].problem

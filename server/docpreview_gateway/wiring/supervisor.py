@@ -24,7 +24,7 @@ from docpreview_gateway.settings.sections import host_port
 from docpreview_gateway.storage.background import repeated
 from docpreview_gateway.telemetry.admin_server import NOT_LISTENING, admin_server
 from docpreview_gateway.telemetry.operator_page import SAMPLE_SECONDS, OperatorPage
-from docpreview_gateway.telemetry.readiness import Dependency, why_unready
+from docpreview_gateway.telemetry.readiness import Dependency
 from docpreview_gateway.telemetry.worker_metrics import WorkerMetrics
 from docpreview_gateway.wiring.edge_drain import drain_edge
 from docpreview_gateway.wiring.hangups import ignore_hangups
@@ -229,7 +229,7 @@ async def supervise(settings: Settings, command: Sequence[str]) -> int:
         page = OperatorPage(
             supervisor.registry,
             SystemClock(),
-            lambda: why_unready(supervisor.unready, supervisor.dependencies()),
+            lambda: supervisor.unready,
             supervisor.records_problem,
         )
         admin = admin_server(
