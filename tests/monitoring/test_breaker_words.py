@@ -50,7 +50,7 @@ async def test_closed_is_green_on_page_and_dashboard_and_no_alert_and_others_are
     metrics, clock = PrometheusUpstream(registry), FakeClock()
     metrics.measure_host("docs-1250000000", lambda: HostLoad(0, 32, 0))
     metrics.breaker("docs-1250000000", state)
-    page = OperatorPage(registry, clock, unready=lambda: None, parts=dict, recent=RecentCalls(clock))
+    page = OperatorPage(registry, clock, unready=lambda: None, dependencies=dict, recent=RecentCalls(clock))
     html = await page.html("/", {})
     assert html is not None
     (colour,) = re.findall(rf'class="state (\w+)">{state.word}</span>', html)

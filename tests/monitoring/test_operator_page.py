@@ -26,6 +26,7 @@ from docpreview_gateway.telemetry.prometheus_creates import PrometheusCreates
 from docpreview_gateway.telemetry.prometheus_limits import PrometheusLimits
 from docpreview_gateway.telemetry.prometheus_rpc import PrometheusRpc
 from docpreview_gateway.telemetry.prometheus_upstream import PrometheusUpstream
+from docpreview_gateway.telemetry.readiness import Dependency
 from docpreview_gateway.telemetry.recent_calls import RecentCalls
 from docpreview_gateway.upstream.ports import HostLoad
 from docpreview_gateway.wiring.gateway import Gateway
@@ -99,12 +100,14 @@ def words(html: str | None) -> str:
 class Page(OperatorPage):
     """The page over a registry and a clock of its own, for tests without a gateway."""
 
-    def __init__(self, *, unready: str | None = None, parts: dict[str, str] | None = None) -> None:
+    def __init__(self, *, unready: str | None = None, dependencies: dict[str, Dependency] | None = None) -> None:
         self.registry, self.clock = CollectorRegistry(), FakeClock(1000.0)
         self.calls = PrometheusRpc(self.registry)
         self.recent = RecentCalls(self.clock)
-        found = parts or {}
-        super().__init__(self.registry, self.clock, unready=lambda: unready, parts=lambda: found, recent=self.recent)
+        found = dependencies or {}
+        super().__init__(
+            self.registry, self.clock, unready=lambda: unready, dependencies=lambda: found, recent=self.recent
+        )
 
     async def words(self, path: str = "/", **query: str) -> str:
         return words(await self.html(path, query))
@@ -330,13 +333,13 @@ async def test_records_that_are_failing_are_a_problem_with_the_text_of_readyz_an
     *, is_lost: bool
 ) -> None:
     """A process that cannot record creates is ready all the same."""
-    parts = {"records": "creates.db: <disk> is full"}
-    page = Page(parts=parts)
+    records = {"records": Dependency("creates.db: <disk> is full")}
+    page = Page(dependencies=records)
     creates = PrometheusCreates(page.registry, PrometheusLimits(page.registry))
     creates.measure_store(is_failing=lambda: True, is_lost=lambda: is_lost)
     runbook = "store-lost" if is_lost else "records-failing"
     assert f"records failing: creates.db: <disk> is full runbook {runbook}" in await page.words()
-    parts["records"] = ""
+    records["records"] = Dependency()
     assert "records failing" not in await page.words()
 
 

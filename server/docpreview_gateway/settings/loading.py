@@ -95,7 +95,8 @@ class Settings(BaseSettings):
     admin_listen: Address = Field(
         "127.0.0.1:9464",
         description="address of the admin port: the operator page at `/`, `/metrics`, `/healthz` (liveness), "
-        "`/readyz` (readiness; 503 with the reason while starting or stopping)",
+        "`/readyz` (readiness; 503 with the reason while starting or stopping, or while creates with `request_id` "
+        "cannot succeed; `?verbose` names each dependency, `?exclude=NAME` leaves one out)",
     )
     admin_hosts: tuple[HostName, ...] = Field(
         (),

@@ -12,11 +12,14 @@ from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 
 from docpreview_gateway.telemetry.bounded_http import BoundedServer, Handler
+from docpreview_gateway.telemetry.readiness import readiness
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from prometheus_client import CollectorRegistry
+
+    from docpreview_gateway.telemetry.readiness import Dependency
 
 NOT_LISTENING = "the gRPC port is not listening"
 
@@ -59,7 +62,7 @@ async def admin_server(  # noqa: PLR0913 - what is served, named by wiring
     registry: CollectorRegistry,
     unready: Callable[[], str | None],
     unhealthy: Callable[[], Awaitable[str | None]] | None = None,
-    parts: Callable[[], Mapping[str, str]] | None = None,
+    dependencies: Callable[[], Mapping[str, Dependency]] = dict,
     refresh: Callable[[], Awaitable[None]] | None = None,
     pages: Pages | None = None,
     texts: Mapping[str, Text] | None = None,
@@ -68,12 +71,11 @@ async def admin_server(  # noqa: PLR0913 - what is served, named by wiring
     """A server of `/metrics` in the requested format, `/healthz`, `/readyz`, and what `pages` and `texts` have.
 
     `host` may be the path of a Unix socket. Yields the port, which differs from `port` when that is 0. OSError when the
-    port is taken. `/readyz` is 503 with the reason that `unready` gives, `/healthz` with that of `unhealthy`; without
-    it `/healthz` says only that the process lives. `/readyz?verbose` also names `parts` with what is wrong with each
-    (empty: nothing), which does not make the process unready. `refresh` is awaited before metrics are read. `texts` has
-    plain texts by path, `pages` answers for all other paths. A request by a host name is answered if the name has no
-    dot, is the machine's, `host` or in `hosts`: a browser can be made to ask for any other name of a stranger's, and to
-    tell him the answer.
+    port is taken. `/readyz` is 503 with the reason that `unready` gives, or because of one of `dependencies`, as
+    `readiness` says; `/healthz` with the reason of `unhealthy`, without which it says only that the process lives.
+    `refresh` is awaited before metrics are read. `texts` has plain texts by path, `pages` answers for all other paths.
+    A request by a host name is answered if the name has no dot, is the machine's, `host` or in `hosts`: a browser can
+    be made to ask for any other name of a stranger's, and to tell him the answer.
     """
 
     async def metrics(request: web.BaseRequest) -> web.Response:
@@ -87,11 +89,9 @@ async def admin_server(  # noqa: PLR0913 - what is served, named by wiring
         return web.Response(text="ok\n") if reason is None else web.Response(status=503, text=f"{reason}\n")
 
     async def readyz(request: web.BaseRequest) -> web.Response:
-        reason = unready()
-        found = [] if parts is None or "verbose" not in request.query else sorted(parts().items())
-        lines = ["ready" if reason is None else reason]
-        lines += [f"{name} failing: {problem}" if problem else f"{name} ok" for name, problem in found]
-        return web.Response(status=200 if reason is None else 503, text="\n".join(lines) + "\n")
+        exclude, verbose = request.query.getall("exclude", []), "verbose" in request.query
+        answer = readiness(unready(), dependencies(), exclude=exclude, verbose=verbose)
+        return web.Response(status=answer.status, text=answer.text)
 
     handlers: dict[str, Handler] = {"/metrics": metrics, "/healthz": healthz, "/readyz": readyz}
     is_path = host.startswith("/")

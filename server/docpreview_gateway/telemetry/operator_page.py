@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from docpreview_gateway.model.call import Clock
+    from docpreview_gateway.telemetry.readiness import Dependency
     from docpreview_gateway.telemetry.recent_calls import Recent
 
 SAMPLE_SECONDS = 15.0
@@ -58,8 +59,8 @@ class RecentSource(Protocol):
 class OperatorPage:
     """The page over the metrics of `registry`, the search of calls, and the runbooks.
 
-    Call `sample` every SAMPLE_SECONDS. `unready` and `parts` are those of `/readyz?verbose`: why the process is not
-    ready (None: it is), and what is wrong with each part (empty: nothing). `refresh` comes before metrics are read.
+    Call `sample` every SAMPLE_SECONDS. `unready` and `dependencies` are those of `/readyz`. `refresh` comes before
+    metrics are read.
     """
 
     headers = HEADERS
@@ -70,7 +71,7 @@ class OperatorPage:
         clock: Clock,
         *,
         unready: Callable[[], str | None],
-        parts: Callable[[], Mapping[str, str]],
+        dependencies: Callable[[], Mapping[str, Dependency]],
         recent: RecentSource,
         refresh: Callable[[], Awaitable[None]] | None = None,
         runbooks: Runbooks | None = None,
@@ -78,7 +79,7 @@ class OperatorPage:
         self._registry = registry
         self._clock = clock
         self._unready = unready
-        self._parts = parts
+        self._dependencies = dependencies
         self._recent = recent
         self._refresh = refresh
         self._runbooks = runbooks or Runbooks()
@@ -105,7 +106,7 @@ class OperatorPage:
             await self._refresh()
         span = Interval(self._snapshots[0], self._snapshot())
         page = view(span)
-        found = problems(span, page, self._unready(), self._parts())
+        found = problems(span, page, self._unready(), self._dependencies())
         recent = await self._recent.recent()
         return self._render(
             "operator_overview.html", page=page, problems=found, recent=recent, reloads=reloads, failing=FAILING

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from docpreview_gateway.telemetry.metrics_snapshot import Interval, Snapshot
     from docpreview_gateway.telemetry.operator_view import View
+    from docpreview_gateway.telemetry.readiness import Dependency
 
 FAILING = 14.4 * 0.001
 """Share of failed calls of a method above which calls are failing: it uses up a month's error budget in two days."""
@@ -42,15 +43,14 @@ class Problem(NamedTuple):
     is_failing: bool = True
 
 
-def problems(span: Interval, page: View, unready: str | None, parts: Mapping[str, str]) -> list[Problem]:
+def problems(span: Interval, page: View, unready: str | None, dependencies: Mapping[str, Dependency]) -> list[Problem]:
     """All problems, those from which calls or records suffer first.
 
-    `unready` and `parts` are those of `/readyz?verbose`: why the process is not ready (None: it is), and what is wrong
-    with each part (empty: nothing).
+    `unready` and `dependencies` are those of `/readyz`: why the process is not ready (None: it is), and what it needs.
     """
     found = chain(
         _of_process(span, unready),
-        _of_parts(span.now, parts),
+        _of_dependencies(span.now, dependencies),
         _of_calls(page),
         _of_cloud(span, page),
         _of_creates(span.now),
@@ -79,12 +79,12 @@ def _of_process(span: Interval, unready: str | None) -> Iterator[Problem]:
         )
 
 
-def _of_parts(now: Snapshot, parts: Mapping[str, str]) -> Iterator[Problem]:
+def _of_dependencies(now: Snapshot, dependencies: Mapping[str, Dependency]) -> Iterator[Problem]:
     is_lost = now.value("docpreview_store_lost") > 0
     runbooks = {"records": "store-lost" if is_lost else "records-failing", "cloud": "upstream-failing"}
-    for name, problem in parts.items():
-        if problem:
-            yield Problem(f"{name} failing: {problem}", runbooks.get(name, ""))
+    for name, each in dependencies.items():
+        if each.problem:
+            yield Problem(f"{name} failing: {each.problem}", runbooks.get(name, ""))
 
 
 def _of_calls(page: View) -> Iterator[Problem]:

@@ -88,6 +88,11 @@ class PrometheusUpstream:
         )
         self._cache_bytes = Gauge("docpreview_cache_bytes", "Size of the in-process cache.", registry=registry)
         joined = "Reads that joined an equal read in flight."
+        self._cloud_failing = Gauge(
+            "docpreview_cloud_failing",
+            "Whether no create can succeed because no bucket of the cloud can be used (1).",
+            registry=registry,
+        )
         self._coalesced = counter("docpreview_coalesced_reads_total", joined, ("operation",))
         self._jobs, self._job_seconds, self._pages = _job_metrics(registry)
 
@@ -108,6 +113,10 @@ class PrometheusUpstream:
         self._limit.labels(bucket).set_function(lambda: load().limit)
         self._queued.labels(bucket).set_function(lambda: load().queued)
         self._breaker.labels(bucket).set(0)
+
+    def measure_cloud(self, is_failing: Callable[[], bool]) -> None:
+        """Show whether no bucket of the cloud can be used."""
+        self._cloud_failing.set_function(lambda: float(is_failing()))
 
     def breaker(self, bucket: str, state: State) -> None:
         """Record a transition of a circuit breaker."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from docpreview_gateway.creates.attempts import Attempts
+from docpreview_gateway.creates.cloud_check import CloudCheck
 from docpreview_gateway.creates.days import APART_SECONDS, Days
 from docpreview_gateway.creates.dead_leases import DeadLeases
 from docpreview_gateway.creates.drafts import Drafts
@@ -73,6 +74,9 @@ FIRST_RECONCILIATION = 600.0
 CHECK_STORE_SECONDS = 10.0
 """Interval of looks whether the store is the one that it was."""
 
+CHECK_CLOUD_SECONDS = 5.0
+"""Interval of looks whether a bucket works. The first comes as late: callers have mostly asked the cloud by then."""
+
 HEALTH_SECONDS = 30.0
 """Interval of looks at the health of the store's server."""
 
@@ -80,11 +84,17 @@ log = structlog.get_logger("docpreview_gateway.creates")
 
 
 class CreateParts(NamedTuple):
-    """Creates, the pages that callers have used, and why creates with `request_id` fail now (empty: they do not)."""
+    """Creates, the pages that callers have used, and what is wrong with what creates depend on (empty: nothing).
+
+    With `problem` no create with `request_id` can be recorded, with `damage` those of some records cannot;
+    with `cloud_problem` the cloud takes none.
+    """
 
     creates: Creates
     usages: PageUsages
     problem: Callable[[], str]
+    damage: Callable[[], str]
+    cloud_problem: Callable[[], str]
 
 
 @asynccontextmanager
@@ -98,9 +108,12 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
     times: CloudTimes,
     observed: Observability,
     access: Access,
+    host_problem: Callable[[str], str],
     worker: str = "",
 ) -> AsyncIterator[CreateParts]:
     """The parts, running; `worker` is the number of this process, empty if it is the only one.
+
+    `host_problem` is that of `CloudParts`.
 
     Leaving drains their background tasks, ends their rounds, then closes the store. StartError when the store cannot
     be opened.
@@ -123,6 +136,8 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
         metrics = PageMetrics(guarded, days, access.callers, times=times, clock=clock, telemetry=telemetry)
         settlement = base.settlement(upstream, buckets, outcomes, times, telemetry)
         stack.push_async_callback(leases.end)
+        cloud = CloudCheck(base.history, times, base.buckets, host_problem)
+        observed.upstream.measure_cloud(lambda: bool(cloud.problem))
         keep_up = _keep_up(days, base.history, base.buckets[0])
         rounds = (
             (settlement.round, SETTLE_SECONDS),
@@ -130,11 +145,13 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
             (metrics.round, PAGES_SECONDS),
             (keep_up, APART_SECONDS / 2),
         )
-        for each in (*(repeated(*each) for each in rounds), *base.rounds(settings, times, telemetry, replica)):
+        checks = repeated(cloud.round, CHECK_CLOUD_SECONDS, first_after=CHECK_CLOUD_SECONDS)
+        for each in (*(repeated(*each) for each in rounds), checks, *base.rounds(settings, times, telemetry, replica)):
             await stack.enter_async_context(each)
         stack.push_async_callback(recorded.drained)
         usages = PageUsages(guarded, lambda: days.today(clock.now()))
-        yield CreateParts(creates, usages, lambda: guarded.problem or guarded.damage)
+        problems = lambda: guarded.problem, lambda: guarded.damage, lambda: cloud.problem
+        yield CreateParts(creates, usages, *problems)
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ from docpreview_gateway.telemetry.admin_server import NOT_LISTENING, admin_serve
 from docpreview_gateway.telemetry.debug_report import debug_report
 from docpreview_gateway.telemetry.operator_page import SAMPLE_SECONDS, OperatorPage
 from docpreview_gateway.telemetry.prometheus_callers import PrometheusCallers
+from docpreview_gateway.telemetry.readiness import Dependency
 from docpreview_gateway.telemetry.recent_calls import worker_answers
 from docpreview_gateway.uploads.tokens import UploadTokens
 from docpreview_gateway.uploads.uploads import Uploads
@@ -61,7 +62,6 @@ from docpreview_gateway.wiring.system_clock import SystemClock
 from docpreview_gateway.wiring.upstream import cloud_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.upstream.operations import Upstream
     from docpreview_gateway.upstream.ports import JobFeed, ObjectStore
     from docpreview_gateway.wiring.access import HeldCredentials
+    from docpreview_gateway.wiring.creates import CreateParts
 
 ENDED_UNASKED = 1
 """Exit code of a process that cannot listen again."""
@@ -96,7 +97,7 @@ class Gateway:
         self._worker = worker
         self._stack = AsyncExitStack()
         self._unready: str | None = "starting"
-        self._records_problem: Callable[[], str] = str
+        self._creates: CreateParts | None = None
         self._counting = Counting()
         self._clock = SystemClock()
         self._observed = Observability(settings, self._clock)
@@ -153,10 +154,11 @@ class Gateway:
                 times=times,
                 observed=self._observed,
                 access=access,
+                host_problem=cloud.host_problem,
                 worker=Path(self._worker.admin).stem if self._worker is not None else "",
             )
         )
-        self._records_problem = creates.problem
+        self._creates = creates
         tokens = PageTokens(credentials, secrets.token_bytes)
         jobs = PreviewJobs(upstream, buckets, creates.creates, watching, page_urls, lists=JobLists(upstream, tokens))
         all_routes = routes(
@@ -229,7 +231,7 @@ class Gateway:
         pages, texts, recent = None, {}, self._observed.recent
         if self._worker is None:
             pages = OperatorPage(
-                self.registry, self._clock, unready=self._why_unready, parts=self._parts, recent=recent
+                self.registry, self._clock, unready=self._why_unready, dependencies=self._dependencies, recent=recent
             )
             await stack.enter_async_context(repeated(pages.sample, SAMPLE_SECONDS))
         else:
@@ -245,7 +247,7 @@ class Gateway:
                     registry=self.registry,
                     unready=self._why_unready,
                     unhealthy=self._why_unhealthy,
-                    parts=self._parts,
+                    dependencies=self._dependencies,
                     pages=pages,
                     texts=texts,
                     hosts=self._settings.admin_hosts,
@@ -257,8 +259,13 @@ class Gateway:
     def _why_unready(self) -> str | None:
         return self._unready or self._why_deaf()
 
-    def _parts(self) -> dict[str, str]:
-        return {"records": self._records_problem()}
+    def _dependencies(self) -> dict[str, Dependency]:
+        creates = self._creates
+        if creates is None:
+            return {"cloud": Dependency(), "records": Dependency()}
+        problem = creates.problem()
+        records = Dependency(problem) if problem else Dependency(creates.damage(), blocks=False)
+        return {"cloud": Dependency(creates.cloud_problem()), "records": records}
 
     def _why_deaf(self) -> str | None:
         return None if self._listener is not None and self._listener.listening else NOT_LISTENING

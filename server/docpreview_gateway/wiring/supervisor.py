@@ -26,6 +26,7 @@ from docpreview_gateway.telemetry import recent_calls
 from docpreview_gateway.telemetry.admin_server import NOT_LISTENING, admin_server
 from docpreview_gateway.telemetry.debug_report import debug_report
 from docpreview_gateway.telemetry.operator_page import SAMPLE_SECONDS, OperatorPage
+from docpreview_gateway.telemetry.readiness import Dependency
 from docpreview_gateway.telemetry.worker_metrics import WorkerMetrics
 from docpreview_gateway.wiring.edge_drain import drain_edge
 from docpreview_gateway.wiring.hangups import ignore_hangups
@@ -85,10 +86,14 @@ class Supervisor:
             return "stopping"
         return None if self._ready and self._has_started else "starting"
 
-    def parts(self) -> dict[str, str]:
-        """What is wrong with the workers' records of creates, as of their last scrape; empty: nothing."""
-        failing = self.registry.get_sample_value("docpreview_store_failing")
-        return {"records": "a worker cannot record creates, and its log says why" if failing else ""}
+    def dependencies(self) -> dict[str, Dependency]:
+        """What the workers depend on, as of their last scrape: one that fails for a worker fails."""
+        problems = {
+            "cloud": ("docpreview_cloud_failing", "a worker cannot use any bucket of the cloud, and its log says why"),
+            "records": ("docpreview_store_failing", "a worker cannot record creates, and its log says why"),
+        }
+        failing = {name: self.registry.get_sample_value(metric) for name, (metric, _) in problems.items()}
+        return {name: Dependency(text if failing[name] else "") for name, (_, text) in problems.items()}
 
     async def run(self, address: str, on_started: Callable[[], None]) -> int:
         """Run the workers on `address` until they have all stopped; the exit code for this process.
@@ -249,7 +254,7 @@ async def supervise(settings: Settings, command: Sequence[str]) -> int:
             supervisor.registry,
             SystemClock(),
             unready=lambda: supervisor.unready,
-            parts=supervisor.parts,
+            dependencies=supervisor.dependencies,
             recent=supervisor,
             refresh=supervisor.refresh,
         )
@@ -259,7 +264,7 @@ async def supervise(settings: Settings, command: Sequence[str]) -> int:
             registry=supervisor.registry,
             unready=lambda: supervisor.unready,
             unhealthy=supervisor.why_unhealthy,
-            parts=supervisor.parts,
+            dependencies=supervisor.dependencies,
             refresh=supervisor.refresh,
             pages=page,
             texts={"/debug": supervisor.debug} if settings.admin_debug else None,

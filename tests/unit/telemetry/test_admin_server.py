@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from docpreview_gateway.telemetry.admin_server import admin_server
+from docpreview_gateway.telemetry.readiness import Dependency
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -126,18 +127,20 @@ async def test_a_request_without_host_is_served() -> None:
         writer.close()
 
 
-async def test_a_failing_part_is_named_to_who_asks_for_it_and_leaves_the_gateway_ready() -> None:
-    """By `/readyz?verbose`, with the reason; the plain one says no more than before."""
-    problems = {"records": "", "others": ""}
+async def test_a_failing_dependency_is_named_unless_it_is_excluded() -> None:
+    """`/readyz?verbose` names all of them; a name that does not exist is an error."""
+    found = {"cloud": Dependency(), "records": Dependency("/state/creates.db: disk is full")}
     async with admin_server(
-        "127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: None, parts=lambda: problems
+        "127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: None, dependencies=lambda: found
     ) as port:
-        assert (await get(port, "/readyz?verbose")).text == "ready\nothers ok\nrecords ok\n"
-        problems["records"] = "/state/creates.db: disk is full"
-        answer = await get(port, "/readyz?verbose")
-        assert answer.status_code == 200
-        assert answer.text == "ready\nothers ok\nrecords failing: /state/creates.db: disk is full\n"
-        assert (await get(port, "/readyz")).text == "ready\n"
+        for path, status, text in (
+            ("/readyz", 503, "records failing: /state/creates.db: disk is full\n"),
+            ("/readyz?verbose", 503, "not ready\ncloud ok\nrecords failing: /state/creates.db: disk is full\n"),
+            ("/readyz?exclude=records&exclude=cloud", 200, "ready\n"),
+            ("/readyz?exclude=disk", 400, "exclude: there is no dependency disk; there are: cloud, records\n"),
+        ):
+            answer = await get(port, path)
+            assert (answer.status_code, answer.text) == (status, text)
 
 
 class Echo:

@@ -13,6 +13,7 @@ from docpreview_gateway.telemetry import operator_problems as rules
 from docpreview_gateway.telemetry.metrics_snapshot import Interval, Snapshot, snapshot
 from docpreview_gateway.telemetry.operator_problems import Problem, problems
 from docpreview_gateway.telemetry.operator_view import view
+from docpreview_gateway.telemetry.readiness import Dependency
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,11 +33,13 @@ BUCKET = "docs-1250000000"
 
 
 def of(
-    *samples: tuple[str, dict[str, str], float], unready: str | None = None, parts: Mapping[str, str] | None = None
+    *samples: tuple[str, dict[str, str], float],
+    unready: str | None = None,
+    dependencies: Mapping[str, Dependency] | None = None,
 ) -> list[Problem]:
     """The problems of a gateway with these samples, five minutes after its start."""
     span = Interval(Snapshot(NOW - 300, {}), snapshot(NOW, samples))
-    return problems(span, view(span), unready, parts or {})
+    return problems(span, view(span), unready, dependencies or {})
 
 
 def handled(code: str, count: float, method: str = "GetPreviewJob") -> tuple[str, dict[str, str], float]:
@@ -180,10 +183,10 @@ def test_what_readyz_says_is_a_problem() -> None:
     """And the part that fails, with its text, which does not make the process unready."""
     assert of(unready="starting") == [Problem("not ready: starting")]
     assert of(unready="the gRPC port is not listening")[0].runbook == "not-listening"
-    assert of(parts={"records": "disk is full", "others": ""}) == [
+    assert of(dependencies={"records": Dependency("disk is full"), "others": Dependency()}) == [
         Problem("records failing: disk is full", "records-failing")
     ]
-    (lost,) = of(("docpreview_store_lost", {}, 1), parts={"records": "lost"})
+    (lost,) = of(("docpreview_store_lost", {}, 1), dependencies={"records": Dependency("lost")})
     assert lost.runbook == "store-lost"
 
 
