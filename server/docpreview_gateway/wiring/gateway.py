@@ -44,7 +44,7 @@ from docpreview_gateway.storage.background import repeated
 from docpreview_gateway.telemetry.admin_server import NOT_LISTENING, admin_server
 from docpreview_gateway.telemetry.operator_page import SAMPLE_SECONDS, OperatorPage
 from docpreview_gateway.telemetry.prometheus_callers import PrometheusCallers
-from docpreview_gateway.telemetry.readiness import Dependency
+from docpreview_gateway.telemetry.readiness import not_known
 from docpreview_gateway.uploads.tokens import UploadTokens
 from docpreview_gateway.uploads.uploads import Uploads
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
@@ -60,6 +60,7 @@ from docpreview_gateway.wiring.system_clock import SystemClock
 from docpreview_gateway.wiring.upstream import cloud_parts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
@@ -68,10 +69,10 @@ if TYPE_CHECKING:
     from docpreview_gateway.access.authentication import Authenticator
     from docpreview_gateway.rpc.handlers import Route
     from docpreview_gateway.settings.loading import Settings
+    from docpreview_gateway.telemetry.readiness import Dependency
     from docpreview_gateway.upstream.operations import Upstream
     from docpreview_gateway.upstream.ports import JobFeed, ObjectStore
     from docpreview_gateway.wiring.access import HeldCredentials
-    from docpreview_gateway.wiring.creates import CreateParts
 
 ENDED_UNASKED = 1
 """Exit code of a process that cannot listen again."""
@@ -95,7 +96,7 @@ class Gateway:
         self._worker = worker
         self._stack = AsyncExitStack()
         self._unready: str | None = "starting"
-        self._creates: CreateParts | None = None
+        self._dependencies: Callable[[], dict[str, Dependency]] = not_known
         self._counting = Counting()
         self._clock = SystemClock()
         self._observed = Observability(settings, self._clock)
@@ -156,7 +157,7 @@ class Gateway:
                 worker=Path(self._worker.admin).stem if self._worker is not None else "",
             )
         )
-        self._creates = creates
+        self._dependencies = creates.dependencies
         tokens = PageTokens(credentials, secrets.token_bytes)
         jobs = PreviewJobs(upstream, buckets, creates.creates, watching, page_urls, lists=JobLists(upstream, tokens))
         all_routes = routes(
@@ -239,7 +240,7 @@ class Gateway:
                     registry=self.registry,
                     unready=self._why_unready,
                     unhealthy=self._why_unhealthy,
-                    dependencies=self._dependencies,
+                    dependencies=lambda: self._dependencies(),  # noqa: PLW0108 - they are replaced
                     page=page,
                     hosts=self._settings.admin_hosts,
                 )
@@ -252,14 +253,6 @@ class Gateway:
 
     def _why_records_fail(self) -> str:
         return self._dependencies()["records"].problem
-
-    def _dependencies(self) -> dict[str, Dependency]:
-        creates = self._creates
-        if creates is None:
-            return {"cloud": Dependency(), "records": Dependency()}
-        problem = creates.problem()
-        records = Dependency(problem) if problem else Dependency(creates.damage(), blocks=False)
-        return {"cloud": Dependency(creates.cloud_problem()), "records": records}
 
     def _why_deaf(self) -> str | None:
         return None if self._listener is not None and self._listener.listening else NOT_LISTENING
