@@ -52,11 +52,12 @@ class Prometheus:
 
 @asynccontextmanager
 async def running_prometheus(
-    folder: Path, port: int | None, rules: Sequence[Path], *, targets: Path | None = None
+    folder: Path, port: int | None, rules: Sequence[Path], *, targets: Path | None = None, patience: str = "500ms"
 ) -> AsyncIterator[Prometheus]:
     """A server that scrapes the port as the job `docpreview-gateway` and evaluates the rules, until the block ends.
 
-    Further targets are those of the files `*.json` in the folder `targets`, as they are there and change.
+    Further targets are those of the files `*.json` in the folder `targets`, as they are there and change. `patience` is
+    the interval of scrapes, and their time limit.
     """
     scraped: list[dict[str, object]] = []
     if port is not None:
@@ -66,7 +67,7 @@ async def running_prometheus(
         files = [{"files": [str(targets / "*.json")], "refresh_interval": "1s"}]
         scraped.append({"job_name": "by-file", "file_sd_configs": files})
     configuration = {
-        "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"},
+        "global": {"scrape_interval": patience, "scrape_timeout": patience, "evaluation_interval": "500ms"},
         "rule_files": [str(path) for path in rules],
         "scrape_configs": scraped,
     }

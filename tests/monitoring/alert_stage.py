@@ -40,7 +40,8 @@ HURRIED = {"PYTHONPATH": os.pathsep.join([str(SITE), *filter(None, [os.environ.g
 PATIENCE = 100.0
 """Seconds until an alert fires or ends, on a machine with much else to do."""
 
-READS_PER_SECOND = 20
+READERS, PAUSE = 6, 0.2
+"""Callers that read, and seconds from the end of a call to the next: failing calls take a second, with their retries."""
 
 
 @dataclass
@@ -50,11 +51,11 @@ class Stage:
     prometheus: Prometheus
     targets: Path
 
-    def scrape(self, job: str, *addresses: str, path: str = "/metrics") -> None:
-        """Scrape these addresses, and no others, as the job."""
-        new = self.targets / f"{job}.new"
-        new.write_text(json.dumps([{"targets": addresses, "labels": {"job": job, "__metrics_path__": path}}]))
-        new.replace(self.targets / f"{job}.json")
+    def scrape(self, job: str, name: str, address: str, path: str = "/metrics") -> None:
+        """Scrape an address as the job; `name` is that of its file: a second address replaces the first."""
+        new = self.targets / f"{job}-{name}.new"
+        new.write_text(json.dumps([{"targets": [address], "labels": {"job": job, "__metrics_path__": path}}]))
+        new.replace(new.with_suffix(".json"))
 
     async def alerts(self, job: str) -> set[str]:
         """The names of the alerts that fire for the job now."""
@@ -72,7 +73,7 @@ async def stage(folder: Path) -> AsyncIterator[Stage]:
     targets = folder / "targets"
     targets.mkdir()
     rules = write_short_rules(folder)
-    async with running_prometheus(folder, None, rules, targets=targets) as prometheus:
+    async with running_prometheus(folder, None, rules, targets=targets, patience="1s") as prometheus:
         await prometheus.until(bool, "/api/v1/rules")
         yield Stage(prometheus, targets)
 
@@ -107,7 +108,7 @@ class Trial:
             self.emulator.put_object(BUCKET, REGION, DOCUMENT, ONE_PAGE)
             path = configuration(cloud or self.emulator, self.folder, **changes)
             gateway = await stack.enter_async_context(running(path, *arguments, variables=HURRIED if hurried else {}))
-            self.stage.scrape(self.job, f"127.0.0.1:{gateway.admin_port}")
+            self.stage.scrape(self.job, "gateway", f"127.0.0.1:{gateway.admin_port}")
             yield gateway
 
     def policed(self, **limits: Any) -> dict[str, Any]:
@@ -161,14 +162,15 @@ class Trial:
                 while True:
                     with suppress(grpc.aio.AioRpcError):
                         await stub.GetPreviewJob(request, metadata=sent, timeout=5)
-                    await asyncio.sleep(1 / READS_PER_SECOND)
+                    await asyncio.sleep(PAUSE)
 
-        task = asyncio.create_task(read())
+        tasks = [asyncio.create_task(read()) for _ in range(READERS)]
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def fires(self, *names: str) -> None:
         """Wait until all of these alerts fire."""

@@ -113,7 +113,7 @@ async def edge_refuses_connections(trial: Trial) -> None:
     edge = edge_settings(max_connections=CONNECTIONS)
     ports: dict[str, Any] = {"listen": f"127.0.0.1:{free_port()}", "edge": edge}
     async with trial.gateway(**ports) as gateway, EdgeProcess(*trial.edge) as envoy:
-        trial.stage.scrape(trial.job, envoy.metrics, path="/stats/prometheus")
+        trial.stage.scrape(trial.job, "edge", envoy.metrics, "/stats/prometheus")
         await trial.scraped("envoy_listener_downstream_global_cx_overflow")
         async with strangers(envoy.port, CONNECTIONS + 3, http2.HELLO, answers=True):
             await trial.fires("DocpreviewEdgeRefusesConnections")
@@ -141,7 +141,7 @@ async def edge_keeps_old_certificates(trial: Trial) -> None:
         "edge": edge_settings(),
     }
     async with trial.gateway(**changes) as gateway, EdgeProcess(*trial.edge) as envoy:
-        trial.stage.scrape(trial.job, envoy.metrics, path="/stats/prometheus")
+        trial.stage.scrape(trial.job, "edge", envoy.metrics, "/stats/prometheus")
         await trial.scraped("envoy_sds_key_rotation_failed")
         kubernetes_swap(mount, good | {"tls.crt": site.certificate.read_bytes()}, 1)
         await trial.fires("DocpreviewEdgeKeepsOldCertificates")

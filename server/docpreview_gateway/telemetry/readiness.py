@@ -26,6 +26,11 @@ class Readiness(NamedTuple):
     text: str
 
 
+def not_known() -> dict[str, Dependency]:
+    """What is said before anything is known: nothing is wrong."""
+    return {"cloud": Dependency(), "records": Dependency()}
+
+
 def why_unready(
     reason: str | None, dependencies: Mapping[str, Dependency], exclude: Collection[str] = ()
 ) -> str | None:

@@ -38,6 +38,7 @@ from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.storage.background import repeated
 from docpreview_gateway.storage.key_file import DeploymentSecrets, KeyFileError, deployment_secrets
 from docpreview_gateway.storage.redis_urls import shown
+from docpreview_gateway.telemetry.readiness import Dependency
 from docpreview_gateway.wiring.old_creates import old_creates
 
 if TYPE_CHECKING:
@@ -84,17 +85,11 @@ log = structlog.get_logger("docpreview_gateway.creates")
 
 
 class CreateParts(NamedTuple):
-    """Creates, the pages that callers have used, and what is wrong with what creates depend on (empty: nothing).
-
-    With `problem` no create with `request_id` can be recorded, with `damage` those of some records cannot;
-    with `cloud_problem` the cloud takes none.
-    """
+    """Creates, the pages that callers have used, and the present state of what creates depend on."""
 
     creates: Creates
     usages: PageUsages
-    problem: Callable[[], str]
-    damage: Callable[[], str]
-    cloud_problem: Callable[[], str]
+    dependencies: Callable[[], dict[str, Dependency]]
 
 
 @asynccontextmanager
@@ -150,8 +145,13 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
             await stack.enter_async_context(each)
         stack.push_async_callback(recorded.drained)
         usages = PageUsages(guarded, lambda: days.today(clock.now()))
-        problems = lambda: guarded.problem, lambda: guarded.damage, lambda: cloud.problem
-        yield CreateParts(creates, usages, *problems)
+        yield CreateParts(creates, usages, partial(_dependencies, guarded, cloud))
+
+
+def _dependencies(store: GuardedStore, cloud: CloudCheck) -> dict[str, Dependency]:
+    """Without one of these no create with `request_id` succeeds; of damaged records only their own fail."""
+    records = Dependency(store.problem) if store.problem else Dependency(store.damage, blocks=False)
+    return {"cloud": Dependency(cloud.problem), "records": records}
 
 
 @dataclass(frozen=True)

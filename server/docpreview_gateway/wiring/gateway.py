@@ -45,7 +45,7 @@ from docpreview_gateway.telemetry.admin_server import NOT_LISTENING, admin_serve
 from docpreview_gateway.telemetry.debug_report import debug_report
 from docpreview_gateway.telemetry.operator_page import SAMPLE_SECONDS, OperatorPage
 from docpreview_gateway.telemetry.prometheus_callers import PrometheusCallers
-from docpreview_gateway.telemetry.readiness import Dependency
+from docpreview_gateway.telemetry.readiness import not_known
 from docpreview_gateway.telemetry.recent_calls import worker_answers
 from docpreview_gateway.uploads.tokens import UploadTokens
 from docpreview_gateway.uploads.uploads import Uploads
@@ -62,6 +62,7 @@ from docpreview_gateway.wiring.system_clock import SystemClock
 from docpreview_gateway.wiring.upstream import cloud_parts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
 
@@ -70,10 +71,10 @@ if TYPE_CHECKING:
     from docpreview_gateway.access.authentication import Authenticator
     from docpreview_gateway.rpc.handlers import Route
     from docpreview_gateway.settings.loading import Settings
+    from docpreview_gateway.telemetry.readiness import Dependency
     from docpreview_gateway.upstream.operations import Upstream
     from docpreview_gateway.upstream.ports import JobFeed, ObjectStore
     from docpreview_gateway.wiring.access import HeldCredentials
-    from docpreview_gateway.wiring.creates import CreateParts
 
 ENDED_UNASKED = 1
 """Exit code of a process that cannot listen again."""
@@ -97,7 +98,7 @@ class Gateway:
         self._worker = worker
         self._stack = AsyncExitStack()
         self._unready: str | None = "starting"
-        self._creates: CreateParts | None = None
+        self._dependencies: Callable[[], dict[str, Dependency]] = not_known
         self._counting = Counting()
         self._clock = SystemClock()
         self._observed = Observability(settings, self._clock)
@@ -158,7 +159,7 @@ class Gateway:
                 worker=Path(self._worker.admin).stem if self._worker is not None else "",
             )
         )
-        self._creates = creates
+        self._dependencies = creates.dependencies
         tokens = PageTokens(credentials, secrets.token_bytes)
         jobs = PreviewJobs(upstream, buckets, creates.creates, watching, page_urls, lists=JobLists(upstream, tokens))
         all_routes = routes(
@@ -231,7 +232,7 @@ class Gateway:
         pages, texts, recent = None, {}, self._observed.recent
         if self._worker is None:
             pages = OperatorPage(
-                self.registry, self._clock, unready=self._why_unready, dependencies=self._dependencies, recent=recent
+                self.registry, self._clock, unready=self._why_unready, dependencies=self._depends_on, recent=recent
             )
             await stack.enter_async_context(repeated(pages.sample, SAMPLE_SECONDS))
         else:
@@ -247,7 +248,7 @@ class Gateway:
                     registry=self.registry,
                     unready=self._why_unready,
                     unhealthy=self._why_unhealthy,
-                    dependencies=self._dependencies,
+                    dependencies=self._depends_on,
                     pages=pages,
                     texts=texts,
                     hosts=self._settings.admin_hosts,
@@ -259,13 +260,8 @@ class Gateway:
     def _why_unready(self) -> str | None:
         return self._unready or self._why_deaf()
 
-    def _dependencies(self) -> dict[str, Dependency]:
-        creates = self._creates
-        if creates is None:
-            return {"cloud": Dependency(), "records": Dependency()}
-        problem = creates.problem()
-        records = Dependency(problem) if problem else Dependency(creates.damage(), blocks=False)
-        return {"cloud": Dependency(creates.cloud_problem()), "records": records}
+    def _depends_on(self) -> dict[str, Dependency]:
+        return self._dependencies()
 
     def _why_deaf(self) -> str | None:
         return None if self._listener is not None and self._listener.listening else NOT_LISTENING
