@@ -16,6 +16,7 @@ RUN python3 -m venv /build \
 COPY pyproject.toml README.md LICENSE ./
 COPY protos protos
 COPY server server
+COPY docs/runbooks docs/runbooks
 COPY clients/python clients/python
 RUN /build/bin/pip wheel --quiet --no-deps --no-build-isolation -w /wheels ./protos ./clients/python .
 

@@ -1,43 +1,135 @@
-"""A real Chromium without a window, for pages of ours."""
+"""A real Chromium without a window, for pages of ours, by its DevTools protocol."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import base64
+from contextlib import asynccontextmanager
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
 
 from tests.programs import need
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
+SECONDS = 60.0
+PHONE = 600
+"""Windows narrower than this are a phone's."""
 
-async def _run(folder: Path, *arguments: str) -> str:
+_LISTENS = b"DevTools listening on "
+_KEYS = {"Tab": 9, "Enter": 13}
+
+
+class Browser:
+    """A tab. Each page that is opened fails the test when it complains, such as of its Content-Security-Policy."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._socket = socket
+        self._numbers = count(1)
+        self._session: dict[str, str] = {}
+        self._events: list[dict[str, Any]] = []
+
+    async def attach(self) -> None:
+        """Open the tab."""
+        target = await self._send("Target.createTarget", url="about:blank")
+        attached = await self._send("Target.attachToTarget", targetId=target["targetId"], flatten=True)
+        self._session = {"sessionId": attached["sessionId"]}
+        for domain in ("Page", "Runtime", "Log"):
+            await self._send(f"{domain}.enable")
+
+    async def _send(self, method: str, **params: Any) -> dict[str, Any]:
+        """The result of a command."""
+        number = next(self._numbers)
+        await self._socket.send_json({"id": number, "method": method, "params": params, **self._session})
+        while (answer := await self._socket.receive_json(timeout=SECONDS)).get("id") != number:
+            self._events.append(answer)
+        assert "error" not in answer, answer
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    async def open(self, url: str, *, width: int = 1200, height: int = 900, dark: bool = False) -> None:
+        """Show a page in a window of this size in CSS pixels."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < PHONE}
+        await self._send("Emulation.setDeviceMetricsOverride", **size)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        await self._send("Emulation.setEmulatedMedia", features=[scheme])
+        self._events.clear()
+        await self._send("Page.navigate", url=url)
+        await self._loaded()
+
+    async def _loaded(self) -> None:
+        while not any(event.get("method") == "Page.loadEventFired" for event in self._events):
+            self._events.append(await self._socket.receive_json(timeout=SECONDS))
+        complaints = [event for event in self._events if event.get("method") == "Log.entryAdded"]
+        assert not complaints, complaints
+
+    async def value(self, expression: str) -> Any:
+        """What an expression of JavaScript is in the page."""
+        answer = await self._send("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    async def text(self) -> str:
+        """The text of the page as people see it."""
+        return " ".join(str(await self.value("document.body.innerText")).split())
+
+    async def press(self, key: str) -> None:
+        """Press a key, Tab or Enter; with Enter a page follows."""
+        self._events.clear()
+        facts = {"key": key, "code": key, "windowsVirtualKeyCode": _KEYS[key]}
+        await self._send(
+            "Input.dispatchKeyEvent", type="keyDown", **facts, **({"text": "\r"} if key == "Enter" else {})
+        )
+        await self._send("Input.dispatchKeyEvent", type="keyUp", **facts)
+        if key == "Enter":
+            await self._loaded()
+
+    async def write(self, text: str) -> None:
+        """Write a text where the focus is."""
+        await self._send("Input.insertText", text=text)
+
+    async def screenshot(self, path: Path) -> bytes:
+        """A picture of the whole page, as PNG."""
+        shot = await self._send("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+        picture = base64.b64decode(shot["data"])
+        await asyncio.to_thread(path.write_bytes, picture)
+        return picture
+
+
+@asynccontextmanager
+async def chromium(folder: Path) -> AsyncIterator[Browser]:
+    """A browser with its profile in `folder`."""
     process = await asyncio.create_subprocess_exec(
         need("chromium"),
         "--headless=new",
         # Tests may run as root in a container, where Chromium's own sandbox cannot.
         *("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--no-first-run"),
-        *("--disable-background-networking", "--disable-component-update", "--enable-logging=stderr"),
+        *("--disable-background-networking", "--disable-component-update", "--remote-debugging-port=0"),
         f"--user-data-dir={folder / 'profile'}",
-        *arguments,
-        stdout=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
-    output, errors = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 0, errors.decode()[-2000:]
-    # What the page itself complains about, for one that its policy kept something from being used.
-    complaints = [line for line in errors.decode().splitlines() if "CONSOLE" in line]
-    assert not complaints, complaints
-    return output.decode()
-
-
-async def document(url: str, folder: Path) -> str:
-    """The page as the browser has understood it."""
-    return await _run(folder, "--dump-dom", url)
-
-
-async def screenshot(url: str, path: Path, *, width: int, height: int, dark: bool = False) -> bytes:
-    """A picture of the page in a window of this size, as PNG."""
-    scheme = ("--blink-settings=preferredColorScheme=0",) if dark else ("--blink-settings=preferredColorScheme=1",)
-    await _run(path.parent, f"--screenshot={path}", f"--window-size={width},{height}", *scheme, url)
-    return await asyncio.to_thread(path.read_bytes)
+    try:
+        assert process.stderr is not None
+        line = b""
+        async with asyncio.timeout(SECONDS):
+            while not line.startswith(_LISTENS):
+                line = await process.stderr.readline()
+                assert line, "Chromium has ended"
+        drained = asyncio.ensure_future(process.stderr.read())
+        address = line.removeprefix(_LISTENS).decode().strip()
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(address, max_msg_size=0) as socket,
+        ):
+            browser = Browser(socket)
+            await browser.attach()
+            yield browser
+        drained.cancel()
+    finally:
+        process.terminate()
+        await process.wait()

@@ -51,32 +51,43 @@ class Prometheus:
 
 
 @asynccontextmanager
-async def running_prometheus(folder: Path, port: int, rules: Sequence[Path]) -> AsyncIterator[Prometheus]:
-    """A server that scrapes the port as the job `docpreview-gateway` and evaluates the rules, until the block ends."""
+async def running_prometheus(
+    folder: Path, port: int | None, rules: Sequence[Path], *, targets: Path | None = None, patience: str = "500ms"
+) -> AsyncIterator[Prometheus]:
+    """A server that scrapes the port as the job `docpreview-gateway` and evaluates the rules, until the block ends.
+
+    Further targets are those of the files `*.json` in the folder `targets`, as they are there and change. `patience` is
+    the interval of scrapes, and their time limit.
+    """
+    scraped: list[dict[str, object]] = []
+    if port is not None:
+        own = [{"targets": [f"127.0.0.1:{port}"]}]
+        scraped.append({"job_name": "docpreview-gateway", "static_configs": own})
+    if targets is not None:
+        files = [{"files": [str(targets / "*.json")], "refresh_interval": "1s"}]
+        scraped.append({"job_name": "by-file", "file_sd_configs": files})
     configuration = {
-        "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"},
+        "global": {"scrape_interval": patience, "scrape_timeout": patience, "evaluation_interval": "500ms"},
         "rule_files": [str(path) for path in rules],
-        "scrape_configs": [
-            {"job_name": "docpreview-gateway", "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]},
-        ],
+        "scrape_configs": scraped,
     }
     path = folder / "prometheus.yml"
     path.write_text(json.dumps(configuration))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        own = probe.getsockname()[1]
+        listens = probe.getsockname()[1]
     with (folder / "prometheus.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             need("prometheus"),
             f"--config.file={path}",
             f"--storage.tsdb.path={folder / 'data'}",
-            f"--web.listen-address=127.0.0.1:{own}",
+            f"--web.listen-address=127.0.0.1:{listens}",
             "--enable-feature=exemplar-storage",
             stdout=log,
             stderr=log,
         )
     try:
-        yield Prometheus(f"http://127.0.0.1:{own}")
+        yield Prometheus(f"http://127.0.0.1:{listens}")
     finally:
         process.terminate()
         await asyncio.wait_for(process.wait(), 20)

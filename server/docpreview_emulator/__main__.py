@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import logging
 import signal
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -14,12 +15,27 @@ from docpreview_emulator.errors import MissingExtraError, StorageError
 from docpreview_emulator.model import Credential
 from docpreview_emulator.settings import MOST_EMPTY_PAGES, Settings
 
-app = typer.Typer(add_completion=False, help="Emulator of Tencent Cloud CI document-preview jobs that really renders.")
+# Pretty tracebacks would show the values of variables, and with them keys.
+app = typer.Typer(
+    help="Emulator of Tencent Cloud CI document-preview jobs that really renders.", pretty_exceptions_enable=False
+)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - called by typer
+    if wanted:
+        typer.echo(f"docpreview-emulator {version('docpreview-gateway')}")
+        raise typer.Exit
 
 
 @app.callback()
-def commands() -> None:
-    """A callback without options, so that typer keeps `serve` as a subcommand."""
+def docpreview_emulator(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options of the command itself; with it typer keeps `serve` as a subcommand."""
+    del version  # its callback has done it
 
 
 def is_loopback(host: str) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from docpreview_gateway.doctor import check_commands, doctor_command, record_commands
-from docpreview_gateway.wiring.command_line import USAGE, Config, fail, load, run
+from docpreview_gateway.wiring.command_line import USAGE, Config, LogFormat, Version, fail, load, run
 
 if TYPE_CHECKING:
     from docpreview_gateway.access.directory import Directory
@@ -51,10 +51,16 @@ _HIDDEN = {
 """What calls have in the place of jobs that the caller may not see."""
 
 
+@app.callback()
+def docpreview_gateway(*, version: Version = False) -> None:
+    """Options of the command itself."""
+    del version  # its callback has done it
+
+
 @app.command()
-def serve(config: Config = None, workers: Workers = None) -> None:
+def serve(config: Config = None, workers: Workers = None, log_format: LogFormat = None) -> None:
     """Serve until SIGTERM or SIGINT."""
-    settings = load(config, workers)
+    settings = load(config, workers, log_format)
     check_commands.refuse_bad_start(settings)
     if settings.workers == 1:
         from docpreview_gateway.wiring import event_loop, gateway  # noqa: PLC0415 - `--help` should not wait for the server's imports
@@ -66,26 +72,28 @@ def serve(config: Config = None, workers: Workers = None) -> None:
 
     from docpreview_gateway.wiring import supervisor  # noqa: PLC0415 - without the memory of gRPC
 
+    options = ("--workers", str(settings.workers), "--log-format", settings.logging.format)
     named = () if config is None else ("--config", str(config))
-    command = (sys.executable, "-m", "docpreview_gateway", "worker", *named, "--workers", str(settings.workers))
+    command = (sys.executable, "-m", "docpreview_gateway", "worker", *named, *options)
     if code := run(lambda: asyncio.run(supervisor.supervise(settings, command))):
         raise typer.Exit(code)
 
 
 @app.command(hidden=True)
-def worker(
+def worker(  # noqa: PLR0913, PLR0917 - options of a command
     number: Annotated[int, typer.Option()],
     listen: Annotated[str, typer.Option()],
     admin: Annotated[str, typer.Option()],
     workers: Annotated[int, typer.Option()],
     config: Config = None,
+    log_format: LogFormat = None,
 ) -> None:
     """Serve as one of several workers. Internal: `serve` starts it."""
     import structlog  # noqa: PLC0415
 
     from docpreview_gateway.wiring import event_loop, gateway  # noqa: PLC0415
 
-    settings = load(config, workers)
+    settings = load(config, workers, log_format)
     structlog.contextvars.bind_contextvars(worker=number)
     if code := run(lambda: event_loop.run(gateway.serve(settings, gateway.Worker(listen, admin)))):
         raise typer.Exit(code)

@@ -125,7 +125,7 @@ async def until_counted(caller: Caller, used: int | None = None, reserved: int |
             await asyncio.sleep(0.1)
 
 
-async def test_a_full_disk_lets_no_create_of_a_budget_pass_while_the_gateway_stays_ready(tmp_path: Path) -> None:
+async def test_a_full_disk_lets_no_create_of_a_budget_pass_while_all_else_stays_ready(tmp_path: Path) -> None:
     """RLIMIT_FSIZE keeps every file of the process from growing. Reads go on, and creates that nobody counts."""
     async with site(tmp_path, budget(100)) as here:
         path = configuration(here.emulator, tmp_path, **here.policed)
@@ -136,7 +136,8 @@ async def test_a_full_disk_lets_no_create_of_a_budget_pass_while_the_gateway_sta
             assert set(await spent(caller, 3, "full")) == {"LIMITER_UNAVAILABLE"}
             assert (await caller.answer(request_id=A)).reason == "LEDGER_UNAVAILABLE"
             assert here.emulator.accepted_jobs == 1
-            assert await page(gateway.admin_port, "/readyz") == (200, "ready\n")
+            assert (await page(gateway.admin_port, "/readyz"))[0] == 503
+            assert await page(gateway.admin_port, "/readyz?exclude=records") == (200, "ready\n")
             assert (await caller.answer(request_id=A)).reason == "LEDGER_UNAVAILABLE"
             resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, usual)
             assert (await caller.create(request_id=A)).job_id != job.job_id

@@ -17,7 +17,7 @@ from docpreview.v1.preview_job_pb2 import PreviewJob, PreviewOptions
 from docpreview_client import BlockingClient, DocPreviewClient, JobError
 from docpreview_gateway.settings.sections import DrainSettings
 from docpreview_gateway.wiring.gateway import Gateway
-from tests import chromium
+from tests.chromium import chromium
 from tests.integration.conftest import BUCKET, REGION, settings
 
 if TYPE_CHECKING:
@@ -258,6 +258,7 @@ async def test_the_command_makes_a_contact_sheet_that_a_browser_shows(world: Wor
     printed, _ = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0
     assert [Path(file).name for file in json.loads(printed.splitlines()[-1])["files"]] == NAMES
-    page = await chromium.document((out / "contact-sheet.html").as_uri(), tmp_path)
-    assert page.count("<img ") == 7
-    assert REGION not in page
+    async with chromium(tmp_path) as browser:
+        await browser.open((out / "contact-sheet.html").as_uri())
+        assert await browser.value("[...document.images].filter(image => image.naturalWidth > 0).length") == 7
+        assert REGION not in await browser.value("document.documentElement.outerHTML")

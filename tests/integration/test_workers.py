@@ -97,6 +97,40 @@ class TestMetrics:
             types = re.findall(r"^# TYPE (\S+)", text, flags=re.MULTILINE)
             assert len(types) == len(set(types))
 
+    async def test_the_operator_page_finds_calls_of_all_workers(self, tmp_path: Path) -> None:
+        """It asks them; a worker by itself has no page."""
+        async with cloud() as emulator, running(configuration(emulator, tmp_path), *TWO) as gateway:
+            async with connections(gateway.address) as stubs:
+                made = await asyncio.gather(*(stub.CreatePreviewJob(create()) for stub in stubs))
+                for number, (stub, job) in enumerate(zip(stubs, made, strict=True)):
+                    request = GetPreviewJobRequest(bucket=BUCKET, job_id=job.job_id)
+                    await stub.GetPreviewJob(request, metadata=(("x-request-id", f"call-{number}"),))
+            for number, job in enumerate(made):
+                status, text = await page(gateway.admin_port, f"/calls?id=call-{number}")
+                assert (status, text.count("<article ")) == (200, 1)
+                assert job.job_id in text
+                _, text = await page(gateway.admin_port, f"/calls?id={job.job_id}")
+                assert re.findall(r"<h3>(\w+)", text) == ["GetPreviewJob", "CreatePreviewJob"]
+            assert f"are {2 * CONNECTIONS} calls" in text
+            _, text = await page(gateway.admin_port, "/")
+            assert f"0 of {CONNECTIONS}" in text
+            assert (await page(gateway.admin_port, "/runbooks/workers-restarting.md"))[0] == 200
+            assert (await page(gateway.admin_port, "/recent"))[0] == 404
+            assert (await page(gateway.admin_port, "/debug"))[0] == 404
+
+    async def test_with_admin_debug_the_stacks_of_all_processes_are_shown(self, tmp_path: Path) -> None:
+        """Of the supervisor and both workers."""
+        async with (
+            cloud() as emulator,
+            running(configuration(emulator, tmp_path, admin_debug=True), *TWO) as gateway,
+        ):
+            status, text = await page(gateway.admin_port, "/debug")
+        assert (status, re.findall("^== (.*)$", text, re.MULTILINE)) == (200, ["supervisor", "worker 0", "worker 1"])
+        assert "Supervisor._keep" in text
+        assert "thread MainThread" in text
+        assert "docpreview_gateway/wiring/gateway.py" in text.partition("== worker 0")[2]
+        assert "EXAMPLEsecretKEY" not in text
+
     async def test_the_gateway_is_ready_only_while_its_workers_serve(self, tmp_path: Path) -> None:
         """Not ready as soon as they stop."""
         drain = {"delay_seconds": 1, "grace_seconds": 5}

@@ -74,8 +74,9 @@ def requirements(name: str) -> dict[str, Requirement]:
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_a_wheel_contains_exactly_the_files_of_its_packages(name: str, built: dict[str, tuple[Path, Path]]) -> None:
-    """No tests, caches or other files of the repository."""
-    expected = {
+    """No tests, caches or other files of the repository, but the runbooks that the operator page shows."""
+    runbooks = ROOT.glob("docs/runbooks/*.md") if name == "docpreview-gateway" else ()
+    expected = {f"docpreview_gateway/runbooks/{path.name}" for path in runbooks} | {
         f"{package}/{path.relative_to(PACKAGES[package]).as_posix()}"
         for package in DISTRIBUTIONS[name][1]
         for path in PACKAGES[package].rglob("*")
@@ -145,6 +146,46 @@ def test_every_command_of_installed_wheels_runs(installed: Path, command: str, t
     done = run(installed / "bin" / command, "--help", cwd=tmp_path, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
     assert "Usage" in done.stdout
+
+
+@pytest.mark.parametrize("command", sorted(set().union(*COMMANDS.values())))
+def test_every_command_prints_its_version(installed: Path, command: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    done = run(installed / "bin" / command, "--version", cwd=tmp_path, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{command} {pyproject()['project']['version']}\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "line", "expected"),
+    [
+        ("docpreview", "docpreview prev", {"preview"}),
+        ("docpreview", "docpreview wait --page-", {"--page-url-ttl"}),
+        ("docpreview-gateway", "docpreview-gateway edge", {"edge-config"}),
+        ("docpreview-gateway", "docpreview-gateway serve --log-format ", {"auto", "json", "console"}),
+        ("docpreview-emulator", "docpreview-emulator serve --empty", {"--empty-pages"}),
+    ],
+)
+def test_a_shell_completes_commands_options_and_values(
+    installed: Path, command: str, line: str, expected: set[str], tmp_path: Path
+) -> None:
+    """In a real bash, by the script that the command prints for it."""
+    script = f"""
+        source <({command} --show-completion)
+        COMP_WORDS=({line.replace(" --log-format ", " --log-format ''")}) COMP_CWORD=$(( ${{#COMP_WORDS[@]}} - 1 ))
+        $(complete -p {command} | sed 's/.* -F \\([^ ]*\\).*/\\1/') {command}
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    path = f"{installed / 'bin'}:{os.environ['PATH']}"
+    done = run("bash", "-c", script, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(installed), "PATH": path})
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.split()) == expected
+
+
+def test_an_installed_gateway_has_its_runbooks(installed: Path, tmp_path: Path) -> None:
+    code = "from docpreview_gateway.telemetry.runbooks import Runbooks as R; print(R().html('breaker-open.md')[0])"
+    done = run(sys.executable, "-c", code, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(installed)})
+    assert done.stdout == "DocpreviewBreakerOpen\n", done.stderr
 
 
 def test_the_packages_are_imported_from_the_installed_wheels(installed: Path, tmp_path: Path) -> None:

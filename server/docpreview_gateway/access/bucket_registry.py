@@ -9,6 +9,7 @@ from docpreview.v1.preview_job_pb2 import PreviewOptions
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest
 from docpreview_gateway.model import validation
 from docpreview_gateway.model.buckets import BUCKET, Bucket
+from docpreview_gateway.model.call import MAX_NOTED_JOBS
 from docpreview_gateway.model.errors import GatewayError, InvalidRequest, Violation, echo
 from docpreview_gateway.model.output_templates import SPREADSHEETS, source_format
 from docpreview_gateway.model.policy import require
@@ -65,7 +66,9 @@ class BucketRegistry:
             validation.check_names(request)  # type: ignore[arg-type]  # every message with a bucket is in its table
             require(rights.of_bucket(request.bucket))
         call.response.disclosed = rights is None or rights.sees_all(request.bucket)
-        return self._admit(request)
+        bucket = self._admit(request)
+        call.response.bucket, call.response.job_ids = bucket.name, _job_ids(request)
+        return bucket
 
     def admit_upload(self, request: CreateUploadRequest, caller: Caller) -> Bucket:
         """`admit` for an upload. What may be uploaded to the bucket is left to the caller's `UploadRights`."""
@@ -138,6 +141,12 @@ class BucketRegistry:
     def all(self) -> list[Bucket]:
         """The configured buckets."""
         return list(self._buckets.values())
+
+
+def _job_ids(request: BucketRequest) -> tuple[str, ...]:
+    if job_id := getattr(request, "job_id", ""):
+        return (job_id,)
+    return tuple(getattr(request, "job_ids", ())[:MAX_NOTED_JOBS])
 
 
 def _authorize_create(request: CreatePreviewJobRequest, rights: Rights) -> None:

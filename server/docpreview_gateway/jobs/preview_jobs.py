@@ -81,7 +81,11 @@ class PreviewJobs:
         """Submit a job."""
         # The caller's own job and requests: they tell nothing about others.
         call.response.disclosed = True
-        return await self._creates.create(request, call)
+        if (bucket := self._buckets.find(request.bucket)) is not None:
+            call.response.bucket = bucket.name
+        job = await self._creates.create(request, call)
+        call.response.job_ids = (job.job_id,)
+        return job
 
     async def get(self, request: pb.GetPreviewJobRequest, call: Call) -> PreviewJob:
         """One job."""
@@ -99,12 +103,14 @@ class PreviewJobs:
         if bucket is None or request.HasField("page_url_ttl"):
             return None
         if rights is None or rights.sees_all(bucket.name):
-            call.response.disclosed = True
-            return self._upstream.cached_get(bucket, request.job_id, call)
-        if not rights.of_bucket(bucket.name).allowed:
+            call.response.disclosed, rights = True, None
+        elif not rights.of_bucket(bucket.name).allowed:
             return None
         encoded = self._upstream.cached_get(bucket, request.job_id, call)
-        return encoded if encoded is not None and rights.sees(PreviewJob.FromString(encoded), bucket.name) else None
+        if encoded is None or (rights is not None and not rights.sees(PreviewJob.FromString(encoded), bucket.name)):
+            return None
+        call.response.bucket, call.response.job_ids = bucket.name, (request.job_id,)
+        return encoded
 
     async def batch_get(self, request: pb.BatchGetPreviewJobsRequest, call: Call) -> BatchGetPreviewJobsResponse:
         """Up to 100 jobs, BATCH_CONCURRENCY at a time. The first error other than JOB_NOT_FOUND ends the call.

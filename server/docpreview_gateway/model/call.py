@@ -20,6 +20,10 @@ MAX_REPLY_BYTES = 4 * 1024 * 1024 - 64 * 1024
 """Bytes of the largest message of a reply: clients accept 4 MiB by default."""
 
 
+MAX_NOTED_JOBS = 10
+"""Most jobs of a call by which the operator page finds it."""
+
+
 @dataclass(slots=True)
 class ResponseInfo:
     """Facts about a reply, filled in while the call is served, logged and measured, and sent back if `disclosed`."""
@@ -32,6 +36,10 @@ class ResponseInfo:
     """Name of the reason of the error that ended the call, such as `JOB_NOT_FOUND`; empty: it succeeded."""
     rule: str = ""
     """Path of the policy's rule that refused the call; empty: none did."""
+    bucket: str = ""
+    """Name of the configured bucket that the call is about; empty: none, or it has not got so far."""
+    job_ids: tuple[str, ...] = ()
+    """Ids of the jobs that a valid request names, or of the one that it made: MAX_NOTED_JOBS at most."""
     disclosed: bool = False
     """Whether the caller gets `cache` and `upstream_request_id`: to one from whom jobs are hidden they would tell what
     other callers did."""

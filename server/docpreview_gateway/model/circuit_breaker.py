@@ -28,6 +28,11 @@ class State(Enum):
     HALF_OPEN = 1
     OPEN = 2
 
+    @property
+    def word(self) -> str:
+        """Its name wherever people read it: `closed` (healthy), `half-open` or `open`."""
+        return self.name.lower().replace("_", "-")
+
 
 class Admission(NamedTuple):
     """Permission for one call. `epoch` numbers the state that admitted it; `probe` numbers probes, 0 is none."""

@@ -91,12 +91,18 @@ class Settings(BaseSettings):
     admin_listen: Address = Field(
         "127.0.0.1:9464",
         description="address of the admin port: the operator page at `/`, `/metrics`, `/healthz` (liveness), "
-        "`/readyz` (readiness; 503 with the reason while starting or stopping)",
+        "`/readyz` (readiness; 503 with the reason while starting or stopping, or while creates with `request_id` "
+        "cannot succeed; `?verbose` names each dependency, `?exclude=NAME` leaves one out)",
     )
     admin_hosts: tuple[HostName, ...] = Field(
         (),
         description="further host names by which the admin port may be asked, such as `gateway.example.com`. IP "
         "addresses, names without a dot, the machine's own name and that of `admin_listen` need no entry",
+    )
+    admin_debug: bool = Field(
+        default=False,
+        description="whether the admin port has `/debug`: the stacks of all threads and tasks, to find where a process "
+        "hangs",
     )
     reflection: bool = Field(
         default=False,

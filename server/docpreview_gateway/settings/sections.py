@@ -317,7 +317,9 @@ class LoggingSettings(Section):
 
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="minimum level of log lines")
     format: Literal["auto", "json", "console"] = Field(
-        "auto", description="format of log lines: `json`, `console`, or `auto` for JSON unless stderr is a terminal"
+        "auto",
+        description="format of log lines: `json`, `console`, or `auto` for JSON unless stderr is a terminal; also "
+        "`serve --log-format`",
     )
     access: Literal["all", "errors", "off"] = Field(
         "all",

@@ -5,18 +5,21 @@ from __future__ import annotations
 import socket
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 
 from docpreview_gateway.telemetry.bounded_http import BoundedServer, Handler
+from docpreview_gateway.telemetry.readiness import readiness
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from prometheus_client import CollectorRegistry
+
+    from docpreview_gateway.telemetry.readiness import Dependency
 
 NOT_LISTENING = "the gRPC port is not listening"
 
@@ -29,16 +32,25 @@ _MISDIRECTED = (
 )
 
 
-class Page(Protocol):
-    """A page of HTML, rendered for each request."""
+_NOT_FOUND = (
+    "nothing is here: there are the operator page at /, /metrics, /healthz, /readyz, "
+    "and with the setting admin_debug /debug\n"
+)
+
+Text: TypeAlias = "Callable[[Mapping[str, str]], Awaitable[bytes]]"
+"""A plain text for the query of a request, made for each request."""
+
+
+class Pages(Protocol):
+    """Pages of HTML, rendered for each request."""
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Its HTTP headers."""
+        """Their HTTP headers."""
         ...
 
-    def html(self) -> str:
-        """The page as it is now."""
+    async def html(self, path: str, query: Mapping[str, str]) -> str | None:
+        """The page of this path as it is now; None when there is none."""
         ...
 
 
@@ -50,19 +62,20 @@ async def admin_server(  # noqa: PLR0913 - what is served, named by wiring
     registry: CollectorRegistry,
     unready: Callable[[], str | None],
     unhealthy: Callable[[], Awaitable[str | None]] | None = None,
-    parts: Callable[[], Mapping[str, str]] | None = None,
+    dependencies: Callable[[], Mapping[str, Dependency]] = dict,
     refresh: Callable[[], Awaitable[None]] | None = None,
-    page: Page | None = None,
+    pages: Pages | None = None,
+    texts: Mapping[str, Text] | None = None,
     hosts: Sequence[str] = (),
 ) -> AsyncIterator[int]:
-    """A server of `/metrics` in the requested format, `/healthz`, `/readyz` and the operator page.
+    """A server of `/metrics` in the requested format, `/healthz`, `/readyz`, and what `pages` and `texts` have.
 
     `host` may be the path of a Unix socket. Yields the port, which differs from `port` when that is 0. OSError when the
-    port is taken. `/readyz` is 503 with the reason that `unready` gives, `/healthz` with that of `unhealthy`; without
-    it `/healthz` says only that the process lives. `/readyz?verbose` also names `parts` with what is wrong with each
-    (empty: nothing), which does not make the process unready. `refresh` is awaited before metrics are read. `page` is
-    served at `/`. A request by a host name is answered if the name has no dot, is the machine's, `host` or in `hosts`:
-    a browser can be made to ask for any other name of a stranger's, and to tell him the answer.
+    port is taken. `/readyz` is 503 with the reason that `unready` gives, or because of one of `dependencies`, as
+    `readiness` says; `/healthz` with the reason of `unhealthy`, without which it says only that the process lives.
+    `refresh` is awaited before metrics are read. `texts` has plain texts by path, `pages` answers for all other paths.
+    A request by a host name is answered if the name has no dot, is the machine's, `host` or in `hosts`: a browser can
+    be made to ask for any other name of a stranger's, and to tell him the answer.
     """
 
     async def metrics(request: web.BaseRequest) -> web.Response:
@@ -76,23 +89,16 @@ async def admin_server(  # noqa: PLR0913 - what is served, named by wiring
         return web.Response(text="ok\n") if reason is None else web.Response(status=503, text=f"{reason}\n")
 
     async def readyz(request: web.BaseRequest) -> web.Response:
-        reason = unready()
-        found = [] if parts is None or "verbose" not in request.query else sorted(parts().items())
-        lines = ["ready" if reason is None else reason]
-        lines += [f"{name} failing: {problem}" if problem else f"{name} ok" for name, problem in found]
-        return web.Response(status=200 if reason is None else 503, text="\n".join(lines) + "\n")
+        exclude, verbose = request.query.getall("exclude", []), "verbose" in request.query
+        answer = readiness(unready(), dependencies(), exclude=exclude, verbose=verbose)
+        return web.Response(status=answer.status, text=answer.text)
 
-    async def operator(_request: web.BaseRequest) -> web.Response:
-        if page is None:
-            raise web.HTTPNotFound
-        if refresh is not None:
-            await refresh()
-        return web.Response(text=page.html(), headers=page.headers)
-
-    handlers = {"/": operator, "/metrics": metrics, "/healthz": healthz, "/readyz": readyz}
+    handlers: dict[str, Handler] = {"/metrics": metrics, "/healthz": healthz, "/readyz": readyz}
     is_path = host.startswith("/")
     named = None if is_path else frozenset((host, socket.gethostname(), *hosts))
-    runner = web.ServerRunner(BoundedServer(_routed(handlers, named)), shutdown_timeout=STOP_SECONDS)
+    runner = web.ServerRunner(
+        BoundedServer(_routed(handlers, _others(pages, texts or {}), named)), shutdown_timeout=STOP_SECONDS
+    )
     await runner.setup()
     try:
         await (web.UnixSite(runner, host) if is_path else web.TCPSite(runner, host, port)).start()
@@ -101,17 +107,30 @@ async def admin_server(  # noqa: PLR0913 - what is served, named by wiring
         await runner.cleanup()
 
 
-def _routed(handlers: Mapping[str, Handler], named: frozenset[str] | None) -> Handler:
+def _others(pages: Pages | None, texts: Mapping[str, Text]) -> Handler:
+    """The handler of texts and pages."""
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        if request.path in texts:
+            text = await texts[request.path](request.query)
+            return web.Response(body=text, content_type="text/plain", charset="utf-8")
+        html = None if pages is None else await pages.html(request.path, request.query)
+        if pages is None or html is None:
+            raise web.HTTPNotFound(text=_NOT_FOUND)
+        return web.Response(text=html, headers=pages.headers)
+
+    return answer
+
+
+def _routed(handlers: Mapping[str, Handler], other: Handler, named: frozenset[str] | None) -> Handler:
     """The handler of all requests: by path, for GET and HEAD, and with `named` only those for a host of ours."""
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         if named is not None and not _is_ours(request.headers.get("Host"), named):
             raise web.HTTPMisdirectedRequest(text=_MISDIRECTED)
-        if request.path not in handlers:
-            raise web.HTTPNotFound
         if request.method not in _METHODS:
             raise web.HTTPMethodNotAllowed(request.method, _METHODS)
-        return await handlers[request.path](request)
+        return await handlers.get(request.path, other)(request)
 
     return answer
 

@@ -5,16 +5,21 @@ Every figure comes from a metric, so the page works alike for one process and fo
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+from docpreview_gateway.model.circuit_breaker import State
 
-BREAKERS = {0: "closed", 1: "half-open", 2: "open"}
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from docpreview_gateway.telemetry.metrics_snapshot import Interval, Snapshot
+
 OURS = ("Unknown", "Internal", "Unavailable", "DataLoss", "DeadlineExceeded")
 """Codes of failed calls, as alert rules and dashboards count them."""
+
+BY_DESIGN = ("SHUTTING_DOWN", "WATCH_LIMIT_REACHED")
+"""Reasons with which streams end without a failure."""
 
 _FAILURES = frozenset(
     {
@@ -31,39 +36,11 @@ _MOST_CALLERS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The samples of all metrics at a Unix time."""
-
-    at: float
-    samples: Mapping[str, list[tuple[Mapping[str, str], float]]]
-
-    def value(self, name: str, **labels: str) -> float:
-        """The sum of the samples that have these labels."""
-        return sum(value for found, value in self.samples.get(name, ()) if labels.items() <= found.items())
-
-    def by(self, name: str, label: str, **labels: str) -> dict[str, float]:
-        """The same for each value of a label."""
-        found: dict[str, float] = defaultdict(float)
-        for given, value in self.samples.get(name, ()):
-            if label in given and labels.items() <= given.items():
-                found[given[label]] += value
-        return dict(found)
-
-
-def snapshot(at: float, samples: Iterable[tuple[str, Mapping[str, str], float]]) -> Snapshot:
-    """A snapshot of samples with name, labels and value."""
-    by_name: dict[str, list[tuple[Mapping[str, str], float]]] = defaultdict(list)
-    for name, labels, value in samples:
-        by_name[name].append((labels, value))
-    return Snapshot(at, by_name)
-
-
-@dataclass(frozen=True, slots=True)
 class Host:
     """The host limiter of a bucket. `failed` is a share of the recent attempts, None when there were none."""
 
     bucket: str
-    breaker: str
+    breaker: State
     in_flight: int
     limit: int
     waiting: int
@@ -98,12 +75,28 @@ class ErrorKind:
 
 
 @dataclass(frozen=True, slots=True)
+class MethodUse:
+    """Recent calls of a method. `p50` and `p99` are seconds; None for streams, and when no call ended."""
+
+    name: str
+    rate: float
+    calls: int
+    failed: int
+    p50: float | None
+    p99: float | None
+
+    @property
+    def share(self) -> float | None:
+        """The share of failed calls; None when no call ended."""
+        return _share(self.failed, self.calls)
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """The figures of the page. Rates and shares are of the last `seconds`; a share of nothing is None."""
 
     version: str
     runtime: str
-    unready: str | None
     at: float
     uptime: float
     seconds: float
@@ -117,36 +110,28 @@ class View:
     unreconciled: int | None
     """None before the first round."""
     certificates: Mapping[str, float]
-    refused_files: Sequence[str]
-    records: str
-    """What is wrong with the records of creates; empty: nothing."""
-    records_lost: bool
-    """Whether their store has lost some, which has a runbook of its own."""
+    methods: list[MethodUse] = field(default_factory=list)
     hosts: list[Host] = field(default_factory=list)
     callers: list[CallerUse] = field(default_factory=list)
     errors: list[ErrorKind] = field(default_factory=list)
 
 
-def view(now: Snapshot, before: Snapshot, unready: str | None, records: str = "") -> View:
-    """The figures at `now`; `before` is an earlier snapshot, or an empty one of the start.
-
-    `unready` and `records` are what `/readyz?verbose` says of the process and of the records of creates.
-    """
-    seconds = max(1.0, now.at - before.at)
-    codes = _increase(now, before, "grpc_server_handled_total", "grpc_code", grpc_type="unary")
-    answers = _increase(now, before, "docpreview_responses_total", "source")
+def view(span: Interval) -> View:
+    """The figures of an interval, which begins at an earlier snapshot, or an empty one of the start."""
+    now = span.now
+    codes = span.increase("grpc_server_handled_total", "grpc_code", grpc_type="unary")
+    answers = span.increase("docpreview_responses_total", "source")
     starts = [value for _, value in now.samples.get("process_start_time_seconds", ())]
     build = next(iter(now.samples.get("docpreview_build_info", ())), ({}, 0.0))[0]
     ends = now.by("docpreview_certificate_expiry_timestamp_seconds", "certificate")
     return View(
         version=build.get("version", ""),
         runtime=f"Python {build.get('python', '?')}, gRPC {build.get('grpc', '?')}",
-        unready=unready,
         at=now.at,
         uptime=now.at - min(starts, default=now.at),
-        seconds=seconds,
+        seconds=span.seconds,
         workers=int(now.value("docpreview_workers")) if "docpreview_workers" in now.samples else None,
-        calls=sum(_increase(now, before, "grpc_server_handled_total", "grpc_code").values()) / seconds,
+        calls=sum(span.increase("grpc_server_handled_total", "grpc_code").values()) / span.seconds,
         failed=_share(sum(codes.get(code, 0) for code in OURS), sum(codes.values())),
         saved=_share(sum(answers.values()) - answers.get("miss", 0), sum(answers.values())),
         answers={source: int(count) for source, count in sorted(answers.items())},
@@ -154,29 +139,41 @@ def view(now: Snapshot, before: Snapshot, unready: str | None, records: str = ""
         pollers=int(now.value("docpreview_pollers")),
         unreconciled=_known(now, "docpreview_ledger_unreconciled"),
         certificates={name: end - now.at for name, end in ends.items()},
-        refused_files=[what for what, refused in now.by("docpreview_file_refused", "file").items() if refused],
-        records=records,
-        records_lost=now.value("docpreview_store_lost") > 0,
-        hosts=_hosts(now, before),
-        callers=_callers(now, before, seconds),
-        errors=_errors(now, before),
+        methods=_methods(span),
+        hosts=_hosts(span),
+        callers=_callers(span),
+        errors=_errors(span),
     )
+
+
+def _methods(span: Interval) -> list[MethodUse]:
+    handled, seconds = "grpc_server_handled_total", "grpc_server_handling_seconds"
+    found = []
+    for name, calls in span.increase(handled, "grpc_method").items():
+        failed = sum(span.increase(handled, "grpc_code", grpc_method=name).get(code, 0) for code in OURS)
+        is_stream = bool(span.now.by(handled, "grpc_code", grpc_method=name, grpc_type="server_stream"))
+        if is_stream:
+            reasons = span.increase("docpreview_errors_total", "reason", grpc_method=name)
+            failed = max(0.0, failed - sum(reasons.get(reason, 0) for reason in BY_DESIGN))
+        p50, p99 = (None if is_stream else span.quantile(q, seconds, grpc_method=name) for q in (0.5, 0.99))
+        found.append(MethodUse(name, calls / span.seconds, int(calls), int(failed), p50, p99))
+    return sorted((method for method in found if method.calls), key=lambda method: (-method.calls, method.name))
 
 
 def _known(now: Snapshot, name: str) -> int | None:
     return int(now.value(name)) if name in now.samples else None
 
 
-def _hosts(now: Snapshot, before: Snapshot) -> list[Host]:
-    found = []
+def _hosts(span: Interval) -> list[Host]:
+    now, found = span.now, []
     for bucket, breaker in sorted(now.by("docpreview_upstream_breaker_state", "bucket").items()):
-        outcomes = _increase(now, before, "docpreview_upstream_requests_total", "outcome", bucket=bucket)
+        outcomes = span.increase("docpreview_upstream_requests_total", "outcome", bucket=bucket)
         attempts = sum(outcomes.values())
         failures = {reason: count for reason, count in outcomes.items() if reason != "OK" and count}
         found.append(
             Host(
                 bucket,
-                BREAKERS.get(int(breaker), "?"),
+                State(int(breaker)),
                 int(now.value("docpreview_upstream_in_flight", bucket=bucket)),
                 int(now.value("docpreview_upstream_concurrency_limit", bucket=bucket)),
                 int(now.value("docpreview_upstream_queued", bucket=bucket)),
@@ -188,18 +185,19 @@ def _hosts(now: Snapshot, before: Snapshot) -> list[Host]:
     return found
 
 
-def _callers(now: Snapshot, before: Snapshot, seconds: float) -> list[CallerUse]:
-    calls = _increase(now, before, "docpreview_caller_calls_total", "caller")
-    limits = now.by("docpreview_caller_limit", "caller", limit="rate")
-    refused = _increase(now, before, "docpreview_limit_decisions_total", "caller", outcome="refused")
+def _callers(span: Interval) -> list[CallerUse]:
+    calls = span.increase("docpreview_caller_calls_total", "caller")
+    limits = span.now.by("docpreview_caller_limit", "caller", limit="rate")
+    refused = span.increase("docpreview_limit_decisions_total", "caller", outcome="refused")
     names = sorted(calls, key=lambda name: (-calls[name], name))[:_MOST_CALLERS]
     return [
-        CallerUse(name, calls[name] / seconds, limits.get(name), int(refused.get(name, 0)), _pages(now, name))
+        CallerUse(name, calls[name] / span.seconds, limits.get(name), int(refused.get(name, 0)), pages(span.now, name))
         for name in names
     ]
 
 
-def _pages(now: Snapshot, caller: str) -> dict[str, tuple[int, int]]:
+def pages(now: Snapshot, caller: str) -> dict[str, tuple[int, int]]:
+    """By period, the pages of a caller that are used, reserved or leased, and its budget."""
     left = now.by("docpreview_pages_left", "period", caller=caller)
     used = now.by("docpreview_pages_used", "period", caller=caller)
     reserved = now.by("docpreview_pages_reserved", "period", caller=caller)
@@ -208,9 +206,10 @@ def _pages(now: Snapshot, caller: str) -> dict[str, tuple[int, int]]:
     return {period: (taken[period], taken[period] + int(left[period])) for period in sorted(left)}
 
 
-def _errors(now: Snapshot, before: Snapshot) -> list[ErrorKind]:
+def _errors(span: Interval) -> list[ErrorKind]:
+    now = span.now
     last = now.by("docpreview_error_last_timestamp_seconds", "reason")
-    recent = _increase(now, before, "docpreview_errors_total", "reason")
+    recent = span.increase("docpreview_errors_total", "reason")
     return [
         ErrorKind(
             reason,
@@ -221,11 +220,6 @@ def _errors(now: Snapshot, before: Snapshot) -> list[ErrorKind]:
         )
         for reason, at in sorted(last.items(), key=lambda item: -item[1])
     ]
-
-
-def _increase(now: Snapshot, before: Snapshot, name: str, label: str, **labels: str) -> dict[str, float]:
-    old = before.by(name, label, **labels)
-    return {key: max(0.0, value - old.get(key, 0.0)) for key, value in now.by(name, label, **labels).items()}
 
 
 def _share(part: float, whole: float) -> float | None:

@@ -9,6 +9,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.error_reason_pb2 import ErrorReason
+from docpreview_gateway.model.circuit_breaker import State
 from docpreview_gateway.model.trace_context import exemplar
 from docpreview_gateway.telemetry.plain_counter import PlainCounter
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
-    from docpreview_gateway.model.circuit_breaker import State
     from docpreview_gateway.upstream.ports import Attempt, HostLoad, JobPages
 
 _BUCKET = ("bucket",)
@@ -88,6 +88,11 @@ class PrometheusUpstream:
         )
         self._cache_bytes = Gauge("docpreview_cache_bytes", "Size of the in-process cache.", registry=registry)
         joined = "Reads that joined an equal read in flight."
+        self._cloud_failing = Gauge(
+            "docpreview_cloud_failing",
+            "Whether no create can succeed because no bucket of the cloud can be used (1).",
+            registry=registry,
+        )
         self._coalesced = counter("docpreview_coalesced_reads_total", joined, ("operation",))
         self._jobs, self._job_seconds, self._pages = _job_metrics(registry)
 
@@ -109,10 +114,14 @@ class PrometheusUpstream:
         self._queued.labels(bucket).set_function(lambda: load().queued)
         self._breaker.labels(bucket).set(0)
 
+    def measure_cloud(self, is_failing: Callable[[], bool]) -> None:
+        """Show whether no bucket of the cloud can be used."""
+        self._cloud_failing.set_function(lambda: float(is_failing()))
+
     def breaker(self, bucket: str, state: State) -> None:
         """Record a transition of a circuit breaker."""
         self._breaker.labels(bucket).set(state.value)
-        self._breaker_changes.labels(bucket, state.name.lower()).inc()
+        self._breaker_changes.labels(bucket, state.word).inc()
 
     def shed(self, bucket: str, why: str) -> None:
         """Count a call that was not sent."""
@@ -147,8 +156,9 @@ class PrometheusUpstream:
 
 def _host_gauges(registry: CollectorRegistry) -> tuple[Gauge, Gauge, Gauge, Gauge]:
     """Of each bucket's host: breaker state, requests in flight, concurrency limit, queued calls."""
+    states = ", ".join(f"{state.value} {state.word}" for state in State)
     helps = {
-        "breaker_state": "State of the circuit breaker: 0 closed, 1 half-open, 2 open.",
+        "breaker_state": f"State of the circuit breaker: {states}.",
         "in_flight": "Requests in flight to a bucket's host.",
         "concurrency_limit": "Current concurrency limit of a bucket's host.",
         "queued": "Calls queued for a bucket's host.",

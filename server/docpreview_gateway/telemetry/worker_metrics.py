@@ -24,6 +24,7 @@ _HIGHEST = frozenset(
         "docpreview_build_info",
         "docpreview_file_refused",
         "docpreview_upstream_breaker_state",
+        "docpreview_cloud_failing",
         "docpreview_ledger_unreconciled",
         "docpreview_ledger_oldest_unreconciled_seconds",
         "docpreview_ledger_reconciled_timestamp_seconds",

@@ -84,6 +84,7 @@ class Uploads:
         with self._audited("create", call) as facts:
             facts.bucket, facts.object, facts.content_length = request.bucket, request.object, request.content_length
             bucket = self._buckets.admit_upload(request, call.caller)
+            call.response.bucket = bucket.name
             upload = self._announced(request)
             facts.object, facts.upload_id = upload.object, upload.upload_id
             headers = {"content-type": upload.content_type, UPLOAD_HEADER: upload.upload_id}
@@ -161,7 +162,8 @@ class Uploads:
 
     async def _open(self, token: str, call: Call, facts: UploadFacts) -> tuple[Bucket, Announced]:
         bucket, upload = self._tokens.decode(token, call.caller)
-        facts.bucket, facts.object = bucket.name, upload.object
+        call.response.bucket = facts.bucket = bucket.name
+        facts.object = upload.object
         facts.upload_id, facts.content_length = upload.upload_id, upload.content_length
         if upload.until < await self._store.now(bucket, upload.object, call):
             raise not_a_token()

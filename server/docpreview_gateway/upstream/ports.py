@@ -247,6 +247,14 @@ class UpstreamTelemetry(Protocol):
         ...
 
 
+class FailedJobs(Protocol):
+    """Records the latest failed jobs."""
+
+    def job_failed(self, bucket: str, job_id: str, caller: str, reason: str) -> None:
+        """Records that a job of the caller of this name failed; `reason` is one of `JobFailure.Reason`, or its code."""
+        ...
+
+
 class Tracing(Protocol):
     """Makes spans of attempts."""
 

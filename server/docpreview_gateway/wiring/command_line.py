@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, TypeVar
 
 import typer
 
@@ -19,14 +19,34 @@ Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="YAML file; default: the one that DOCPREVIEW_CONFIG names.")
 ]
 
+LogFormat = Annotated[
+    Literal["auto", "json", "console"] | None,
+    typer.Option(
+        help="Format of log lines; overrides `logging.format`. Its default `auto` is JSON unless stderr is a terminal."
+    ),
+]
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - called by typer
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415
+
+        typer.echo(f"docpreview-gateway {version('docpreview-gateway')}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+]
+
 USAGE = 2
 CANNOT_START = 1
 
 
-def load(config: Path | None, workers: int | None = None) -> Settings:
-    """The settings, with another number of workers if one is given, and the log as they say: never on stdout.
+def load(config: Path | None, workers: int | None = None, log_format: str | None = None) -> Settings:
+    """The settings, with the number of workers and the format of the log that are given, and the log as they say.
 
-    Ends the command by USAGE if they are not valid.
+    The log is never on stdout. Ends the command by USAGE if they are not valid.
     """
     from docpreview_gateway.settings.loading import ConfigurationError  # noqa: PLC0415 - `--help` should not wait for it
 
@@ -34,7 +54,12 @@ def load(config: Path | None, workers: int | None = None) -> Settings:
         settings = configured(config)
     except ConfigurationError as error:
         fail(error.problems, USAGE)
-    return settings if workers is None else settings.model_copy(update={"workers": workers})
+    if workers is not None:
+        settings = settings.model_copy(update={"workers": workers})
+    if log_format is not None:
+        settings = settings.model_copy(update={"logging": settings.logging.model_copy(update={"format": log_format})})
+    _configure_log(settings)
+    return settings
 
 
 def configured(config: Path | None) -> Settings:

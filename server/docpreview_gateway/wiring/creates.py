@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from docpreview_gateway.creates.attempts import Attempts
+from docpreview_gateway.creates.cloud_check import CloudCheck
 from docpreview_gateway.creates.days import APART_SECONDS, Days
 from docpreview_gateway.creates.dead_leases import DeadLeases
 from docpreview_gateway.creates.drafts import Drafts
@@ -37,6 +38,7 @@ from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.storage.background import repeated
 from docpreview_gateway.storage.key_file import DeploymentSecrets, KeyFileError, deployment_secrets
 from docpreview_gateway.storage.redis_urls import shown
+from docpreview_gateway.telemetry.readiness import Dependency
 from docpreview_gateway.wiring.old_creates import old_creates
 from docpreview_gateway.wiring.state_files import BROKEN_STORE, STORE_FILE, STORE_MEMORY, journal_file
 
@@ -68,6 +70,9 @@ FIRST_RECONCILIATION = 600.0
 CHECK_STORE_SECONDS = 10.0
 """Interval of looks whether the store is the one that it was."""
 
+CHECK_CLOUD_SECONDS = 5.0
+"""Interval of looks whether a bucket works. The first comes as late: callers have mostly asked the cloud by then."""
+
 HEALTH_SECONDS = 30.0
 """Interval of looks at the health of the store's server."""
 
@@ -75,11 +80,11 @@ log = structlog.get_logger("docpreview_gateway.creates")
 
 
 class CreateParts(NamedTuple):
-    """Creates, the pages that callers have used, and why creates with `request_id` fail now (empty: they do not)."""
+    """Creates, the pages that callers have used, and the present state of what creates depend on."""
 
     creates: Creates
     usages: PageUsages
-    problem: Callable[[], str]
+    dependencies: Callable[[], dict[str, Dependency]]
 
 
 @asynccontextmanager
@@ -93,9 +98,12 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
     times: CloudTimes,
     observed: Observability,
     access: Access,
+    host_problem: Callable[[str], str],
     worker: str = "",
 ) -> AsyncIterator[CreateParts]:
     """The parts, running; `worker` is the number of this process, empty if it is the only one.
+
+    `host_problem` is that of `CloudParts`.
 
     Leaving drains their background tasks, ends their rounds, then closes the store. StartError when the store cannot
     be opened.
@@ -118,6 +126,8 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
         metrics = PageMetrics(guarded, days, access.callers, times=times, clock=clock, telemetry=telemetry)
         settlement = base.settlement(upstream, buckets, outcomes, times, telemetry)
         stack.push_async_callback(leases.end)
+        cloud = CloudCheck(base.history, times, base.buckets, host_problem)
+        observed.upstream.measure_cloud(lambda: bool(cloud.problem))
         keep_up = _keep_up(days, base.history, base.buckets[0])
         rounds = (
             (settlement.round, SETTLE_SECONDS),
@@ -125,11 +135,18 @@ async def create_parts(  # noqa: PLR0913 - all parts of creates meet here
             (metrics.round, PAGES_SECONDS),
             (keep_up, APART_SECONDS / 2),
         )
-        for each in (*(repeated(*each) for each in rounds), *base.rounds(settings, times, telemetry, replica)):
+        checks = repeated(cloud.round, CHECK_CLOUD_SECONDS, first_after=CHECK_CLOUD_SECONDS)
+        for each in (*(repeated(*each) for each in rounds), checks, *base.rounds(settings, times, telemetry, replica)):
             await stack.enter_async_context(each)
         stack.push_async_callback(recorded.drained)
         usages = PageUsages(guarded, lambda: days.today(clock.now()))
-        yield CreateParts(creates, usages, lambda: guarded.problem or guarded.damage)
+        yield CreateParts(creates, usages, partial(_dependencies, guarded, cloud))
+
+
+def _dependencies(store: GuardedStore, cloud: CloudCheck) -> dict[str, Dependency]:
+    """Without one of these no create with `request_id` succeeds; of damaged records only their own fail."""
+    records = Dependency(store.problem) if store.problem else Dependency(store.damage, blocks=False)
+    return {"cloud": Dependency(cloud.problem), "records": records}
 
 
 @dataclass(frozen=True)

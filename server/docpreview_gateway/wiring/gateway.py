@@ -42,8 +42,11 @@ from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.settings.sections import host_port
 from docpreview_gateway.storage.background import repeated
 from docpreview_gateway.telemetry.admin_server import NOT_LISTENING, admin_server
+from docpreview_gateway.telemetry.debug_report import debug_report
 from docpreview_gateway.telemetry.operator_page import SAMPLE_SECONDS, OperatorPage
 from docpreview_gateway.telemetry.prometheus_callers import PrometheusCallers
+from docpreview_gateway.telemetry.readiness import not_known
+from docpreview_gateway.telemetry.recent_calls import worker_answers
 from docpreview_gateway.uploads.tokens import UploadTokens
 from docpreview_gateway.uploads.uploads import Uploads
 from docpreview_gateway.upstream.cloud_clock import CloudTimes
@@ -69,6 +72,7 @@ if TYPE_CHECKING:
     from docpreview_gateway.access.authentication import Authenticator
     from docpreview_gateway.rpc.handlers import Route
     from docpreview_gateway.settings.loading import Settings
+    from docpreview_gateway.telemetry.readiness import Dependency
     from docpreview_gateway.upstream.operations import Upstream
     from docpreview_gateway.upstream.ports import JobFeed, ObjectStore
     from docpreview_gateway.wiring.access import HeldCredentials
@@ -95,7 +99,7 @@ class Gateway:
         self._worker = worker
         self._stack = AsyncExitStack()
         self._unready: str | None = "starting"
-        self._records_problem: Callable[[], str] = str
+        self._dependencies: Callable[[], dict[str, Dependency]] = not_known
         self._counting = Counting()
         self._clock = SystemClock()
         self._observed = Observability(settings, self._clock)
@@ -152,10 +156,11 @@ class Gateway:
                 times=times,
                 observed=self._observed,
                 access=access,
+                host_problem=cloud.host_problem,
                 worker=Path(self._worker.admin).stem if self._worker is not None else "",
             )
         )
-        self._records_problem = creates.problem
+        self._dependencies = creates.dependencies
         tokens = PageTokens(credentials, secrets.token_bytes)
         jobs = PreviewJobs(upstream, buckets, creates.creates, watching, page_urls, lists=JobLists(upstream, tokens))
         all_routes = routes(
@@ -225,11 +230,17 @@ class Gateway:
 
     async def _admin(self, stack: AsyncExitStack) -> None:
         host, port = (self._worker.admin, 0) if self._worker else host_port(self._settings.admin_listen)
-        page = None
+        pages, texts, recent = None, {}, self._observed.recent
         if self._worker is None:
-            # With workers the supervisor has the page.
-            page = OperatorPage(self.registry, self._clock, self._why_unready, self._why_records_fail)
-            await stack.enter_async_context(repeated(page.sample, SAMPLE_SECONDS))
+            pages = OperatorPage(
+                self.registry, self._clock, unready=self._why_unready, dependencies=self._depends_on, recent=recent
+            )
+            await stack.enter_async_context(repeated(pages.sample, SAMPLE_SECONDS))
+        else:
+            # With workers the supervisor has the page, and asks them.
+            texts["/recent"] = worker_answers(recent)
+        if self._settings.admin_debug:
+            texts["/debug"] = debug_report
         try:
             self.admin_port = await stack.enter_async_context(
                 admin_server(
@@ -238,8 +249,9 @@ class Gateway:
                     registry=self.registry,
                     unready=self._why_unready,
                     unhealthy=self._why_unhealthy,
-                    parts=lambda: {"records": self._why_records_fail()},
-                    page=page,
+                    dependencies=self._depends_on,
+                    pages=pages,
+                    texts=texts,
                     hosts=self._settings.admin_hosts,
                 )
             )
@@ -249,8 +261,8 @@ class Gateway:
     def _why_unready(self) -> str | None:
         return self._unready or self._why_deaf()
 
-    def _why_records_fail(self) -> str:
-        return self._records_problem()
+    def _depends_on(self) -> dict[str, Dependency]:
+        return self._dependencies()
 
     def _why_deaf(self) -> str | None:
         return None if self._listener is not None and self._listener.listening else NOT_LISTENING

@@ -26,6 +26,7 @@ from docpreview_gateway.telemetry.prometheus_rpc import PrometheusRpc
 from docpreview_gateway.telemetry.prometheus_server import PrometheusServer
 from docpreview_gateway.telemetry.prometheus_uploads import PrometheusUploads
 from docpreview_gateway.telemetry.prometheus_upstream import PrometheusUpstream
+from docpreview_gateway.telemetry.recent_calls import RecentCalls
 from docpreview_gateway.upstream.job_ends import JobEnds
 from docpreview_gateway.upstream.middleware.observed import observed
 from docpreview_gateway.upstream.middleware.traced import traced
@@ -41,12 +42,20 @@ if TYPE_CHECKING:
 
 
 class CallTelemetry:
-    """The port `RpcTelemetry`: metrics of the server, metrics and log of every call, its span if there are traces."""
+    """The port `RpcTelemetry`: metrics of the server; of every call metrics, log, and its span if there are traces.
+
+    The last calls are in `recent` too.
+    """
 
     def __init__(
-        self, metrics: PrometheusRpc, server: PrometheusServer, traces: OpenTelemetryTraces | None, log: CallLog
+        self,
+        metrics: PrometheusRpc,
+        server: PrometheusServer,
+        recent: RecentCalls,
+        traces: OpenTelemetryTraces | None,
+        log: CallLog,
     ) -> None:
-        self._metrics, self._traces, self._log = metrics, traces, log
+        self._metrics, self._recent, self._traces, self._log = metrics, recent, traces, log
         self.message_sent = metrics.message_sent
         self.listening, self.unknown_method = server.listening, server.unknown_method
 
@@ -58,13 +67,17 @@ class CallTelemetry:
     def call_ended(self, method: Method, call: Call, code: str, seconds: float) -> None:
         """Record an ended call and end its span."""
         self._metrics.call_ended(method, call, code, seconds)
+        self._recent.call_ended(method, call, code, seconds)
         if self._traces is not None:
             self._traces.call_ended(method, call, code, seconds)
         self._log.call_ended(method, call, code, seconds)
 
 
 class Observability:
-    """The telemetry of each part by the part's name, `tracing` (None: no traces), and `log`, the log of calls."""
+    """The telemetry of each part by the part's name, `tracing` (None: no traces), and `log`, the log of calls.
+
+    `recent` has the last calls and failed jobs, for the operator page.
+    """
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self.registry = CollectorRegistry()
@@ -83,11 +96,12 @@ class Observability:
         calls.build(release, platform.python_version(), grpc.__version__)
         as_json = logging.format == "json" or (logging.format == "auto" and not sys.stderr.isatty())
         self.log = CallLog(clock, calls=logging.access, as_json=as_json)
-        self.rpc = CallTelemetry(calls, PrometheusServer(self.registry), self.tracing, self.log)
+        self.recent = RecentCalls(clock)
+        self.rpc = CallTelemetry(calls, PrometheusServer(self.registry), self.recent, self.tracing, self.log)
 
     def attempts(self, client: Upstream) -> Upstream:
         """`client` with metrics of its attempts, and spans of them if there are traces."""
-        attempts = observed(client, self.upstream, JobEnds(self.upstream))
+        attempts = observed(client, self.upstream, JobEnds(self.upstream, self.recent))
         return attempts if self.tracing is None else traced(attempts, self.tracing)
 
     async def close(self) -> None:

@@ -22,8 +22,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from docpreview_gateway.settings.loading import StartError
 from docpreview_gateway.settings.sections import host_port
 from docpreview_gateway.storage.background import repeated
+from docpreview_gateway.telemetry import recent_calls
 from docpreview_gateway.telemetry.admin_server import NOT_LISTENING, admin_server
+from docpreview_gateway.telemetry.debug_report import debug_report
 from docpreview_gateway.telemetry.operator_page import SAMPLE_SECONDS, OperatorPage
+from docpreview_gateway.telemetry.readiness import Dependency
 from docpreview_gateway.telemetry.worker_metrics import WorkerMetrics
 from docpreview_gateway.wiring.edge_drain import drain_edge
 from docpreview_gateway.wiring.hangups import ignore_hangups
@@ -32,9 +35,10 @@ from docpreview_gateway.wiring.reserved_port import CAN_SHARE, NO_SHARING, at_po
 from docpreview_gateway.wiring.system_clock import SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from docpreview_gateway.settings.loading import Settings
+    from docpreview_gateway.telemetry.recent_calls import Recent
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds before a crashed worker is restarted: the pause doubles with each crash."""
@@ -83,10 +87,14 @@ class Supervisor:
             return "stopping"
         return None if self._ready and self._has_started else "starting"
 
-    def records_problem(self) -> str:
-        """What is wrong with the workers' records of creates, as of their last scrape; empty: nothing."""
-        failing = self.registry.get_sample_value("docpreview_store_failing")
-        return "a worker cannot record creates, and its log says why" if failing else ""
+    def dependencies(self) -> dict[str, Dependency]:
+        """What the workers depend on, as of their last scrape: one that fails for a worker fails."""
+        problems = {
+            "cloud": ("docpreview_cloud_failing", "a worker cannot use any bucket of the cloud, and its log says why"),
+            "records": ("docpreview_store_failing", "a worker cannot record creates, and its log says why"),
+        }
+        failing = {name: self.registry.get_sample_value(metric) for name, (metric, _) in problems.items()}
+        return {name: Dependency(text if failing[name] else "") for name, (_, text) in problems.items()}
 
     async def run(self, address: str, on_started: Callable[[], None]) -> int:
         """Run the workers on `address` until they have all stopped; the exit code for this process.
@@ -198,14 +206,37 @@ class Supervisor:
         return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=SCRAPE_SECONDS))
 
     async def _scrape(self, number: int, process: asyncio.subprocess.Process) -> None:
+        text = await self._ask(number, "/metrics", accept=OPEN_METRICS)
+        if text is not None:
+            self._metrics.update(str(process.pid), text.decode())
+
+    async def _ask(self, number: int, path: str, wanted: str = "", *, accept: str = "*/*") -> bytes | None:
+        """The answer of a worker's admin socket; None without one in time."""
         try:
             async with (
                 self._asking(number) as session,
-                session.get("http://worker/metrics", headers={"Accept": OPEN_METRICS}) as answer,
+                session.get(f"http://worker{path}", params={"id": wanted}, headers={"Accept": accept}) as answer,
             ):
-                self._metrics.update(str(process.pid), await answer.text())
-        except (aiohttp.ClientError, OSError) as error:
-            log.debug("scrape of a worker failed", worker=number, error=type(error).__name__)
+                return await answer.read() if answer.status == HTTPStatus.OK else None
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            log.debug("a worker does not answer", worker=number, path=path, error=type(error).__name__)
+            return None
+
+    async def recent(self, wanted: str = "") -> Recent:
+        """Recent calls and failed jobs of all workers that answer. What ended workers had in memory is lost."""
+        answers = await asyncio.gather(*(self._ask(number, "/recent", wanted) for number in self._running))
+        return recent_calls.merged(
+            [recent_calls.decode(text) for text in answers if text is not None], SystemClock().now()
+        )
+
+    async def debug(self, query: Mapping[str, str]) -> bytes:
+        """Where the threads and tasks of this process and of all workers are."""
+        numbers = sorted(self._running)
+        answers = await asyncio.gather(*(self._ask(number, "/debug") for number in numbers))
+        parts = [
+            f"== worker {number}\n".encode() + (text or b"") for number, text in zip(numbers, answers, strict=True)
+        ]
+        return b"\n".join((b"== supervisor\n" + await debug_report(query), *parts))
 
     def _socket(self, number: int) -> Path:
         return self._folder / f"{number}.sock"
@@ -220,16 +251,24 @@ async def supervise(settings: Settings, command: Sequence[str]) -> int:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="docpreview-"))
         supervisor = Supervisor(settings, command, Path(folder))
         host, port = host_port(settings.admin_listen)
-        page = OperatorPage(supervisor.registry, SystemClock(), lambda: supervisor.unready, supervisor.records_problem)
+        page = OperatorPage(
+            supervisor.registry,
+            SystemClock(),
+            unready=lambda: supervisor.unready,
+            dependencies=supervisor.dependencies,
+            recent=supervisor,
+            refresh=supervisor.refresh,
+        )
         admin = admin_server(
             host,
             port,
             registry=supervisor.registry,
             unready=lambda: supervisor.unready,
             unhealthy=supervisor.why_unhealthy,
-            parts=lambda: {"records": supervisor.records_problem()},
+            dependencies=supervisor.dependencies,
             refresh=supervisor.refresh,
-            page=page,
+            pages=page,
+            texts={"/debug": supervisor.debug} if settings.admin_debug else None,
             hosts=settings.admin_hosts,
         )
         try:
@@ -237,11 +276,7 @@ async def supervise(settings: Settings, command: Sequence[str]) -> int:
         except OSError as error:
             raise StartError(why_not("admin_listen", settings.admin_listen)) from error
 
-        async def sample() -> None:
-            await supervisor.refresh()
-            await page.sample()
-
-        await stack.enter_async_context(repeated(sample, SAMPLE_SECONDS))
+        await stack.enter_async_context(repeated(page.sample, SAMPLE_SECONDS))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, supervisor.stop)

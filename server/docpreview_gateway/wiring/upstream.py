@@ -26,7 +26,7 @@ from docpreview_gateway.upstream.policies.retry_policy import RetryBudget
 from docpreview_gateway.wiring.system_clock import SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from docpreview_gateway.limits.ports import RateCounter
     from docpreview_gateway.settings.loading import Settings
@@ -40,11 +40,15 @@ UPSTREAM_TIMEOUT_AFTER_SECONDS = 1.0
 
 
 class CloudParts(NamedTuple):
-    """The cloud's job API, the feed of other replicas' reads, and the object store."""
+    """The cloud's job API, the feed of other replicas' reads, and the object store.
+
+    `host_problem` says why calls for the bucket of a name fail now; empty: they do not, as far as calls have shown.
+    """
 
     jobs: Cached
     feed: JobFeed | None
     objects: CloudObjects
+    host_problem: Callable[[str], str]
 
 
 @asynccontextmanager
@@ -98,7 +102,7 @@ async def cloud_parts(
         if shared is not None:
             await stack.enter_async_context(shared.listening(cached.forget_lists))
         objects = CloudObjects(transport, credentials, CloudTimes(clock), host_limiters=limiters, telemetry=telemetry)
-        yield CloudParts(cached, reads, objects)
+        yield CloudParts(cached, reads, objects, limiters.problem)
 
 
 def _transport(settings: Settings) -> AiohttpTransport:

@@ -11,9 +11,14 @@ from hypothesis import strategies as st
 
 from docpreview.v1 import error_reason_pb2 as r
 from docpreview.v1.preview_job_pb2 import ObjectLocation, PreviewOptions
-from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, GetPreviewJobRequest
-from docpreview_gateway.access.bucket_registry import BucketRegistry
-from docpreview_gateway.model.call import Call
+from docpreview.v1.preview_job_service_pb2 import (
+    BatchGetPreviewJobsRequest,
+    CreatePreviewJobRequest,
+    GetPreviewJobRequest,
+    ListPreviewJobsRequest,
+)
+from docpreview_gateway.access.bucket_registry import BucketRegistry, BucketRequest
+from docpreview_gateway.model.call import MAX_NOTED_JOBS, Call
 from docpreview_gateway.model.callers import ANONYMOUS, Caller, PageBudget
 from docpreview_gateway.model.errors import GatewayError, InvalidRequest
 from docpreview_gateway.model.option_rules import OptionRules
@@ -28,6 +33,34 @@ def test_a_valid_request_gets_the_bucket_as_it_is_configured() -> None:
     """The same object."""
     assert REGISTRY.admit(GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1"), MADE) is BUCKET
     assert REGISTRY.find(OTHER.name) is OTHER
+
+
+@pytest.mark.parametrize(
+    ("request_", "job_ids"),
+    [
+        (GetPreviewJobRequest(bucket=BUCKET.name, job_id="d1"), ("d1",)),
+        (BatchGetPreviewJobsRequest(bucket=BUCKET.name, job_ids=["d1", "d2"]), ("d1", "d2")),
+        (
+            BatchGetPreviewJobsRequest(bucket=BUCKET.name, job_ids=[f"d{number}" for number in range(100)]),
+            tuple(f"d{number}" for number in range(MAX_NOTED_JOBS)),
+        ),
+        (ListPreviewJobsRequest(bucket=BUCKET.name), ()),
+    ],
+)
+def test_a_valid_request_notes_its_bucket_and_its_first_jobs_for_the_operator_page(
+    request_: BucketRequest, job_ids: tuple[str, ...]
+) -> None:
+    REGISTRY.admit(request_, call := Call("r1", 0.0))
+    assert (call.response.bucket, call.response.job_ids) == (BUCKET.name, job_ids)
+
+
+@pytest.mark.parametrize("job_id", ["", "../x", "x" * 100])
+def test_an_invalid_request_notes_nothing(job_id: str) -> None:
+    """What a caller sends is kept only once it is valid."""
+    call = Call("r1", 0.0)
+    with pytest.raises(InvalidRequest):
+        REGISTRY.admit(GetPreviewJobRequest(bucket=BUCKET.name, job_id=job_id), call)
+    assert (call.response.bucket, call.response.job_ids) == ("", ())
 
 
 @pytest.mark.parametrize("job_id", ["d1", "", "../x"])

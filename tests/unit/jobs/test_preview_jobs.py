@@ -69,6 +69,19 @@ class TestCreate:
         assert await reason_of(office.jobs.create(request_, call())) == reason
         assert office.upstream.asked == []
 
+    async def test_a_create_notes_its_bucket_and_its_job_for_the_operator_page(self, office: Office) -> None:
+        """The bucket of a refused one too, if it is configured."""
+        office.upstream.objects.add((BUCKET.name, "a.pdf"))
+        made = call()
+        job = await office.jobs.create(create_request(), made)
+        assert (made.response.bucket, made.response.job_ids) == (BUCKET.name, (job.job_id,))
+        refused = call()
+        await reason_of(office.jobs.create(create_request(options=PreviewOptions(quality=1000)), refused))
+        assert (refused.response.bucket, refused.response.job_ids) == (BUCKET.name, ())
+        stranger = call()
+        await reason_of(office.jobs.create(create_request(bucket="stranger-1250000000"), stranger))
+        assert stranger.response.bucket == ""
+
 
 class TestGet:
     async def test_get_returns_the_job_and_fills_the_response_info(self, office: Office) -> None:
@@ -103,8 +116,9 @@ class TestKept:
     async def test_a_cached_job_is_returned(self, office: Office) -> None:
         """The reply needs no await."""
         office.upstream.cached[BUCKET.name, "d1"] = PreviewJob(job_id="d1")
-        found = office.jobs.cached_get(self.REQUEST, Call("r1", 30.0))
+        found = office.jobs.cached_get(self.REQUEST, made := Call("r1", 30.0))
         assert found == PreviewJob(job_id="d1").SerializeToString()
+        assert (made.response.bucket, made.response.job_ids) == (BUCKET.name, ("d1",))
 
     async def test_a_job_that_is_not_cached_is_left_to_get(self, office: Office) -> None:
         """`cached_get` returns None."""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING, ClassVar
 
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from docpreview_gateway.telemetry.admin_server import admin_server
+from docpreview_gateway.telemetry.readiness import Dependency
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 async def get(port: int, path: str, accept: str = "*/*") -> httpx.Response:
@@ -122,15 +127,50 @@ async def test_a_request_without_host_is_served() -> None:
         writer.close()
 
 
-async def test_a_failing_part_is_named_to_who_asks_for_it_and_leaves_the_gateway_ready() -> None:
-    """By `/readyz?verbose`, with the reason; the plain one says no more than before."""
-    problems = {"records": "", "others": ""}
+async def test_a_failing_dependency_is_named_unless_it_is_excluded() -> None:
+    """`/readyz?verbose` names all of them; a name that does not exist is an error."""
+    found = {"cloud": Dependency(), "records": Dependency("/state/creates.db: disk is full")}
     async with admin_server(
-        "127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: None, parts=lambda: problems
+        "127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: None, dependencies=lambda: found
     ) as port:
-        assert (await get(port, "/readyz?verbose")).text == "ready\nothers ok\nrecords ok\n"
-        problems["records"] = "/state/creates.db: disk is full"
-        answer = await get(port, "/readyz?verbose")
-        assert answer.status_code == 200
-        assert answer.text == "ready\nothers ok\nrecords failing: /state/creates.db: disk is full\n"
-        assert (await get(port, "/readyz")).text == "ready\n"
+        for path, status, text in (
+            ("/readyz", 503, "records failing: /state/creates.db: disk is full\n"),
+            ("/readyz?verbose", 503, "not ready\ncloud ok\nrecords failing: /state/creates.db: disk is full\n"),
+            ("/readyz?exclude=records&exclude=cloud", 200, "ready\n"),
+            ("/readyz?exclude=disk", 400, "exclude: there is no dependency disk; there are: cloud, records\n"),
+        ):
+            answer = await get(port, path)
+            assert (answer.status_code, answer.text) == (status, text)
+
+
+class Echo:
+    """Pages that say what was asked for."""
+
+    headers: ClassVar = {"Content-Type": "text/html"}
+
+    async def html(self, path: str, query: Mapping[str, str]) -> str | None:
+        return None if path == "/none" else f"{path} {dict(query)}"
+
+
+async def text(query: Mapping[str, str]) -> bytes:
+    return f"<b>{query.get('id')}</b>".encode()
+
+
+async def test_texts_are_plain_and_pages_answer_for_all_other_paths() -> None:
+    """With the query of the request."""
+    async with admin_server(
+        "127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: None, pages=Echo(), texts={"/debug": text}
+    ) as port:
+        answer = await get(port, "/debug?id=d1")
+        assert (answer.headers["content-type"], answer.text) == ("text/plain; charset=utf-8", "<b>d1</b>")
+        assert (await get(port, "/calls?id=d1")).text == "/calls {'id': 'd1'}"
+        assert (await get(port, "/healthz")).text == "ok\n"
+
+
+async def test_an_unknown_path_is_404_with_those_that_there_are() -> None:
+    """`/debug` too, which is off by default."""
+    async with admin_server("127.0.0.1", 0, registry=CollectorRegistry(), unready=lambda: None, pages=Echo()) as port:
+        answer = await get(port, "/none")
+        assert answer.status_code == 404
+        assert "/metrics" in answer.text
+        assert "admin_debug" in answer.text

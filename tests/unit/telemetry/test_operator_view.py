@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from docpreview_gateway.telemetry.operator_view import CallerUse, ErrorKind, Host, Snapshot, snapshot, view
+from typing import TYPE_CHECKING
+
+from docpreview_gateway.model.circuit_breaker import State
+from docpreview_gateway.telemetry.metrics_snapshot import Interval, Snapshot, snapshot
+from docpreview_gateway.telemetry.operator_view import CallerUse, ErrorKind, Host, MethodUse, View, view
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 BUCKET = {"bucket": "docs-1250000000"}
 
 
-def handled(code: str, count: float, kind: str = "unary") -> tuple[str, dict[str, str], float]:
-    return "grpc_server_handled_total", {"grpc_code": code, "grpc_type": kind, "grpc_method": "GetPreviewJob"}, count
+def handled(
+    code: str, count: float, kind: str = "unary", method: str = "GetPreviewJob"
+) -> tuple[str, dict[str, str], float]:
+    return "grpc_server_handled_total", {"grpc_code": code, "grpc_type": kind, "grpc_method": method}, count
+
+
+def errors(reason: str, count: float, method: str) -> tuple[str, dict[str, str], float]:
+    return "docpreview_errors_total", {"grpc_method": method, "reason": reason}, count
+
+
+def shown(now: Snapshot, before: Snapshot) -> View:
+    return view(Interval(before, now))
 
 
 def attempts(outcome: str, count: float) -> tuple[str, dict[str, str], float]:
@@ -17,9 +34,9 @@ def attempts(outcome: str, count: float) -> tuple[str, dict[str, str], float]:
 
 def test_a_gateway_just_started_has_no_shares_and_no_tables() -> None:
     """A gateway that has just started has no shares, and no tables."""
-    page = view(snapshot(100.0, []), Snapshot(100.0, {}), "starting")
-    assert (page.unready, page.calls, page.failed, page.saved, page.uptime) == ("starting", 0, None, None, 0)
-    assert (page.hosts, page.callers, page.errors, page.workers) == ([], [], [], None)
+    page = shown(snapshot(100.0, []), Snapshot(100.0, {}))
+    assert (page.calls, page.failed, page.saved, page.uptime) == (0, None, None, 0)
+    assert (page.methods, page.hosts, page.callers, page.errors, page.workers) == ([], [], [], [], None)
     assert page.unreconciled is None
 
 
@@ -29,14 +46,14 @@ def test_call_rates_are_of_the_interval_and_ended_watches_are_no_failures() -> N
     now = snapshot(
         110.0, [handled("OK", 1090), handled("Unavailable", 510), handled("Unavailable", 99, "server_stream")]
     )
-    page = view(now, before, None)
+    page = shown(now, before)
     assert page.calls == 19.9
     assert page.failed == 0.1
 
 
 def test_counter_that_began_again() -> None:
     """A restarted process does not make figures negative."""
-    page = view(snapshot(110.0, [handled("OK", 5)]), snapshot(100.0, [handled("OK", 1000)]), None)
+    page = shown(snapshot(110.0, [handled("OK", 5)]), snapshot(100.0, [handled("OK", 1000)]))
     assert page.calls == 0
 
 
@@ -47,9 +64,48 @@ def test_every_answer_but_a_miss_counts_as_saved() -> None:
         ("docpreview_responses_total", {"grpc_method": "GetPreviewJob", "source": source}, count)
         for source, count in sources.items()
     ]
-    page = view(snapshot(10.0, samples), Snapshot(0.0, {}), None)
+    page = shown(snapshot(10.0, samples), Snapshot(0.0, {}))
     assert page.saved == 0.8
     assert page.answers == {"coalesced": 15, "hit": 60, "miss": 20, "stale": 5}
+
+
+def durations(method: str, counts: Mapping[str, float]) -> list[tuple[str, dict[str, str], float]]:
+    name = "grpc_server_handling_seconds_bucket"
+    return [(name, {"grpc_method": method, "le": bound}, count) for bound, count in counts.items()]
+
+
+def test_methods_come_busiest_first_with_failures_and_latency_of_the_interval() -> None:
+    """What was slow or failed before the interval does not count."""
+    old = [handled("Unavailable", 90), *durations("GetPreviewJob", {"0.1": 0, "1.0": 0, "+Inf": 90})]
+    new = [
+        handled("Unavailable", 92),
+        handled("OK", 98),
+        *durations("GetPreviewJob", {"0.1": 90, "1.0": 100, "+Inf": 190}),
+        handled("OK", 200, method="ListPreviewJobs"),
+        *durations("ListPreviewJobs", {"0.1": 200, "1.0": 200, "+Inf": 200}),
+        handled("OK", 0, method="GetUsage"),
+    ]
+    page = shown(snapshot(20.0, new), snapshot(10.0, old))
+    (lists, gets) = page.methods
+    assert lists == MethodUse("ListPreviewJobs", 20.0, 200, 0, 0.05, 0.099)
+    assert (gets.name, gets.calls, gets.failed, gets.share) == ("GetPreviewJob", 100, 2, 0.02)
+    assert gets.p50 is not None
+    assert gets.p99 is not None
+    assert (round(gets.p50, 4), round(gets.p99, 4)) == (0.0556, 0.91)
+
+
+def test_streams_have_no_latency_and_fail_unless_they_end_by_design() -> None:
+    """A stream ends with UNAVAILABLE at its greatest age, and when the gateway stops."""
+    name = "WatchPreviewJob"
+    samples = [
+        handled("Unavailable", 10, "server_stream", name),
+        errors("WATCH_LIMIT_REACHED", 5, name),
+        errors("SHUTTING_DOWN", 2, name),
+        errors("UPSTREAM_UNAVAILABLE", 3, name),
+        *durations(name, {"0.1": 0, "+Inf": 10}),
+    ]
+    page = shown(snapshot(10.0, samples), Snapshot(0.0, {}))
+    assert page.methods == [MethodUse(name, 1.0, 10, 3, None, None)]
 
 
 def test_refusals_are_no_failures_of_a_host_and_its_top_error_is_named() -> None:
@@ -61,8 +117,8 @@ def test_refusals_are_no_failures_of_a_host_and_its_top_error_is_named() -> None
         ("docpreview_upstream_queued", BUCKET, 2.0),
         *(attempts("OK", 60), attempts("JOB_NOT_FOUND", 30), attempts("UPSTREAM_TIMEOUT", 10)),
     ]
-    page = view(snapshot(10.0, samples), Snapshot(0.0, {}), None)
-    assert page.hosts == [Host("docs-1250000000", "half-open", 3, 32, 2, 100, 0.1, "JOB_NOT_FOUND")]
+    page = shown(snapshot(10.0, samples), Snapshot(0.0, {}))
+    assert page.hosts == [Host("docs-1250000000", State.HALF_OPEN, 3, 32, 2, 100, 0.1, "JOB_NOT_FOUND")]
 
 
 def test_callers_come_busiest_first_with_their_rates_and_pages() -> None:
@@ -81,7 +137,7 @@ def test_callers_come_busiest_first_with_their_rates_and_pages() -> None:
         ("docpreview_pages_left", {"caller": "shop", "period": "day"}, 15.0),
         ("docpreview_pages_used", {"caller": "shop", "period": "month"}, 500.0),
     ]
-    page = view(snapshot(10.0, samples), Snapshot(0.0, {}), None)
+    page = shown(snapshot(10.0, samples), Snapshot(0.0, {}))
     assert page.callers == [CallerUse("archive", 5.0, None, 0, {}), CallerUse("shop", 1.0, 20.0, 3, {"day": (85, 100)})]
 
 
@@ -99,25 +155,22 @@ def test_errors_come_latest_first_with_what_is_new() -> None:
             (last, {"reason": "INTERNAL"}, 98.0),
         ],
     )
-    assert view(now, before, None).errors == [
+    assert shown(now, before).errors == [
         ErrorKind("INTERNAL", 2, 2, "CreatePreviewJob, GetPreviewJob", 2.0),
         ErrorKind("OVERLOADED", 0, 4, "GetPreviewJob", 60.0),
     ]
 
 
-def test_a_process_shows_build_age_certificates_and_refused_files() -> None:
-    """Build, the oldest worker's age, certificates, and files that are refused now; not those that once were."""
+def test_a_process_shows_build_age_and_certificates() -> None:
+    """Build, the oldest worker's age, certificates."""
     samples = [
         ("docpreview_build_info", {"version": "0.1.0", "python": "3.11.7", "grpc": "1.85.1"}, 1.0),
         ("process_start_time_seconds", {"worker": "0"}, 40.0),
         ("process_start_time_seconds", {"worker": "1"}, 90.0),
         ("docpreview_workers", {}, 2.0),
         ("docpreview_certificate_expiry_timestamp_seconds", {"certificate": "server"}, 500.0),
-        ("docpreview_reloads_total", {"file": "jwks", "outcome": "invalid"}, 2.0),
-        ("docpreview_file_refused", {"file": "policy"}, 1.0),
-        ("docpreview_file_refused", {"file": "jwks"}, 0.0),
     ]
-    page = view(snapshot(100.0, samples), Snapshot(0.0, {}), None)
+    page = shown(snapshot(100.0, samples), Snapshot(0.0, {}))
     assert (page.version, page.runtime) == ("0.1.0", "Python 3.11.7, gRPC 1.85.1")
     assert (page.uptime, page.workers) == (60.0, 2)
-    assert (page.certificates, page.refused_files) == ({"server": 400.0}, ["policy"])
+    assert page.certificates == {"server": 400.0}

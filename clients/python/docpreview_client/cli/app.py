@@ -25,7 +25,6 @@ Document = Annotated[
 app = typer.Typer(
     name="docpreview",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     # Pretty tracebacks print the values of variables, including tokens and passwords.
     pretty_exceptions_enable=False,

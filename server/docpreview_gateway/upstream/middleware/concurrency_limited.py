@@ -95,6 +95,11 @@ class HostLimiters:
         if (limiter := self._by_name.get(name)) is not None:
             limiter.shed_if_late(call)
 
+    def problem(self, name: str) -> str:
+        """Why calls to the host of this name fail now; empty: they do not, as far as calls have shown."""
+        limiter = self._by_name.get(name)
+        return "" if limiter is None else limiter.problem
+
 
 class HostLimiter:
     """The limiter of one host. Every ticket of `enter` goes to one of `answered`, `failed` and `cancelled`."""
@@ -107,8 +112,17 @@ class HostLimiter:
         self._telemetry = telemetry
         self._breaker = host_breaker(rules.breaker, jitter)
         self._state = self._breaker.state
+        self._is_refused = False
         self._permits = permits = Permits(rules.bounds)
         telemetry.measure_host(name, lambda: HostLoad(permits.in_flight, permits.limit.value, permits.queued))
+
+    @property
+    def problem(self) -> str:
+        """Why calls to the host fail now; empty: they do not, as far as calls have shown."""
+        if self._is_refused:
+            return "it refuses the gateway's key or signature (UPSTREAM_CREDENTIALS)"
+        state = self._breaker.state
+        return "" if state is State.CLOSED else f"its circuit breaker is {state.name.lower().replace('_', '-')}"
 
     async def enter(self, call: Call) -> Ticket:
         """Admit a call or raise."""
@@ -137,6 +151,7 @@ class HostLimiter:
 
     def answered(self, ticket: Ticket) -> None:
         """The host answered, with a result or with a refusal of its own."""
+        self._is_refused = False
         self._permits.limit.succeeded(time.monotonic() - ticket.began, in_flight=self._permits.in_flight)
         self._leave(ticket, failed=False)
 
@@ -153,6 +168,7 @@ class HostLimiter:
             self._leave(ticket, failed=True)
         else:
             self.answered(ticket)
+            self._is_refused = reason == r.ERROR_REASON_UPSTREAM_CREDENTIALS
 
     def cancelled(self, ticket: Ticket) -> None:
         """No answer came before the call's deadline or cancellation; a failure after `timeout_after`."""
@@ -178,7 +194,7 @@ class HostLimiter:
             return False
         self._state = state
         self._telemetry.breaker(self._name, state)
-        log.warning("circuit breaker changed state", bucket=self._name, state=state.name.lower())
+        log.warning("circuit breaker changed state", bucket=self._name, state=state.word)
         return True
 
     def _rejected_by_queue(self, error: NoPermitError) -> UpstreamError:

@@ -28,10 +28,10 @@ def observed(inner: Upstream, telemetry: UpstreamTelemetry, ends: JobEnds) -> Up
         with measured(Attempt.of(operation, call), telemetry):
             result = await inner(operation, call)
         if isinstance(result, PreviewJob):
-            ends.saw(result)
+            ends.saw(result, call.caller.name)
         elif isinstance(result, JobPage):
             for job in result.jobs:
-                ends.saw(job)
+                ends.saw(job, call.caller.name)
         return result
 
     return attempt

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from docpreview.v1 import error_reason_pb2 as r
-from docpreview.v1.preview_job_pb2 import PreviewJob
+from docpreview.v1.preview_job_pb2 import JobFailure, PreviewJob
 from docpreview.v1.preview_job_service_pb2 import CreatePreviewJobRequest, ListPreviewJobsRequest
 from docpreview.v1.preview_queue_service_pb2 import ListPreviewQueuesRequest
 from docpreview_gateway.model.buckets import Bucket
@@ -114,6 +114,16 @@ def job(state: PreviewJob.State.ValueType, job_id: str = "d1", *, seconds: int |
     return found
 
 
+class FailedJobsList:
+    """The port `FailedJobs`."""
+
+    def __init__(self) -> None:
+        self.jobs: list[tuple[str, str, str, str]] = []
+
+    def job_failed(self, bucket: str, job_id: str, caller: str, reason: str) -> None:
+        self.jobs.append((bucket, job_id, caller, reason))
+
+
 class TestJobsThatEnd:
     def test_an_ended_job_is_reported_once_with_its_time_and_pages(self) -> None:
         """The duration is by the cloud's clock. Later reads of the job report nothing."""
@@ -136,6 +146,34 @@ class TestJobsThatEnd:
         """Another process saw it end, or none did."""
         JobEnds(telemetry := FakeTelemetry()).saw(job(PreviewJob.STATE_SUCCESS, seconds=1))
         assert telemetry.ended_jobs == []
+
+    @pytest.mark.parametrize(
+        ("failure", "reason"),
+        [
+            (JobFailure(code="DocEncrypted", reason=JobFailure.REASON_ENCRYPTED), "ENCRYPTED"),
+            (JobFailure(code="NewCode"), "NewCode"),
+            (JobFailure(), "UNSPECIFIED"),
+        ],
+    )
+    def test_a_failed_job_is_reported_with_its_reason_and_the_caller_that_was_first_to_see_it(
+        self, failure: JobFailure, reason: str
+    ) -> None:
+        """The caller that created it, and not the gateway that reads it for its records; each job once."""
+        ends = JobEnds(FakeTelemetry(), failed := FailedJobsList())
+        ends.saw(job(PreviewJob.STATE_SUBMITTED), "shop")
+        ends.saw(job(PreviewJob.STATE_RUNNING), "gateway")
+        for _ in range(2):
+            ended = job(PreviewJob.STATE_FAILED)
+            ended.failure.CopyFrom(failure)
+            ends.saw(ended, "gateway")
+        assert failed.jobs == [(BUCKET.name, "d1", "shop", reason)]
+
+    def test_a_job_that_succeeded_or_was_cancelled_is_no_failed_one(self) -> None:
+        ends = JobEnds(FakeTelemetry(), failed := FailedJobsList())
+        for state in (PreviewJob.STATE_SUCCESS, PreviewJob.STATE_CANCELLED):
+            ends.saw(job(PreviewJob.STATE_RUNNING), "shop")
+            ends.saw(job(state), "shop")
+        assert failed.jobs == []
 
     def test_the_oldest_unfinished_jobs_are_dropped(self) -> None:
         """The number of tracked jobs is bounded."""

@@ -1,0 +1,159 @@
+"""Faults of the cloud and of the way to it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import yaml
+
+from docpreview_emulator import Emulator
+from tests.fakes.raw_server import Exchange, RawServer
+from tests.integration.gateway_processes import page
+from tests.integration.issuer import AUDIENCE, ISSUER, Issuer
+from tests.integration.test_failing_records import PROBE
+from tests.integration.test_record_commands import new_id
+from tests.monitoring.alert_stage import said
+from tests.monitoring.faults import BURNS, fault
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.monitoring.alert_stage import Trial
+
+NO_BREAKER = {"min_calls": 0}
+SHORT_LEDGER = {"signature_seconds": 5, "fence_slack_seconds": 1, "visibility_seconds": 1}
+FAILING: dict[str, Any] = {"kind": "error", "status": 503, "code": "ServiceUnavailable", "times": None}
+KEYS = {"secret_id": "example-secret-id", "secret_key": "EXAMPLEsecretKEY00000000000000000"}
+
+
+@fault("DocpreviewBreakerOpen", beside=(*BURNS, "DocpreviewUpstreamFailing"))
+async def breaker_open(trial: Trial) -> None:
+    """The cloud answers everything with 503."""
+    async with (
+        trial.gateway(breaker={"min_calls": 5, "open_seconds": 1}) as gateway,
+        trial.reads(gateway),
+    ):
+        await trial.ready(gateway)
+        trial.emulator.add_fault(**FAILING)
+        await trial.fires("DocpreviewBreakerOpen")
+        assert "cloud failing: no bucket of the cloud can be used; " in await trial.unready(gateway)
+        assert await page(gateway.admin_port, PROBE) == (200, "ready\n")
+        text = said(await trial.shell(gateway).diagnose("breaker-open"))
+        assert '"state":"open"' in text
+        assert "UPSTREAM_UNAVAILABLE" in text
+        trial.emulator.clear_faults()
+        await trial.ends("DocpreviewBreakerOpen")
+        await trial.ready(gateway)
+
+
+@fault("DocpreviewUpstreamFailing", *BURNS)
+async def cloud_failing(trial: Trial) -> None:
+    """The cloud answers everything with 503, and no breaker keeps the calls from it."""
+    async with trial.gateway(breaker=NO_BREAKER) as gateway, trial.reads(gateway):
+        trial.emulator.add_fault(**FAILING)
+        await trial.fires("DocpreviewUpstreamFailing", *BURNS)
+        shell = trial.shell(gateway)
+        assert "UPSTREAM_UNAVAILABLE" in said(await shell.diagnose("upstream-failing"), but=("doctor",))
+        for name in ("error-budget-burns-fast", "error-budget-burns-slowly"):
+            assert "GetPreviewJob" in said(await shell.diagnose(name))
+        assert "records ok" in said(await shell.mend("error-budget-burns-fast"))
+        trial.emulator.clear_faults()
+        await trial.ends("DocpreviewUpstreamFailing", *BURNS)
+
+
+@fault("DocpreviewCredentialsRefused")
+async def credentials_refused(trial: Trial) -> None:
+    """The key was rotated in the cloud and not here. The runbook's cure: write the new one to the file."""
+    file = trial.folder / "cloud-keys.yaml"
+    file.write_text(yaml.safe_dump(KEYS | {"secret_key": "OLDsecretKEY"}))
+    async with trial.gateway(credentials={"main": {"file": str(file)}}) as gateway:
+        assert await trial.create(gateway, new_id()) == "UPSTREAM_CREDENTIALS"
+        await trial.fires("DocpreviewCredentialsRefused")
+        assert "it refuses the gateway's key or signature" in await trial.unready(gateway)
+        text = said(await trial.shell(gateway).diagnose("credentials-refused"), but=("doctor",))
+        assert '"reason":"UPSTREAM_CREDENTIALS"' in text
+        new = file.with_suffix(".new")
+        new.write_text(yaml.safe_dump(KEYS))
+        new.replace(file)
+        await trial.ready(gateway)
+        await trial.ends("DocpreviewCredentialsRefused")
+
+
+class LaggingCloud:
+    """A proxy before the emulator whose lists lack all jobs while it `lags`."""
+
+    def __init__(self) -> None:
+        self.lags = False
+        self.emulator: Emulator | None = None
+        self.url = ""
+
+    @asynccontextmanager
+    async def serving(self, emulator: Emulator) -> AsyncIterator[LaggingCloud]:
+        self.emulator = emulator
+        async with RawServer(self._forward) as server:
+            self.url = server.url
+            yield self
+
+    async def _forward(self, exchange: Exchange) -> None:
+        assert self.emulator is not None
+        method, target, _ = exchange.request_line.split()
+        head = exchange.head.decode("latin-1").split("\r\n")[1:]
+        headers = [(name, value.strip()) for name, _, value in (line.partition(":") for line in head) if name]
+        try:
+            async with httpx.AsyncClient(trust_env=False) as client:
+                answer = await client.request(
+                    method, f"{self.emulator.url}{target}", headers=headers, content=exchange.body
+                )
+        except httpx.TransportError:
+            exchange.reset()
+            return
+        text = answer.text
+        if self.lags and method == "GET" and target.startswith("/doc_jobs?"):
+            text = re.sub(r"<JobsDetail>.*?</JobsDetail>", "", text, flags=re.DOTALL)
+        kept = ("content-type", "server", "x-ci-request-id", "date")
+        lines = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items() if name.lower() in kept)
+        await exchange.answer(text.encode(), f"{answer.status_code} {answer.reason_phrase}", lines)
+
+
+@fault("DocpreviewListLag", beside=("DocpreviewReconciliationStuck",))
+async def list_lag(trial: Trial) -> None:
+    """The cloud's list lacks a job that it accepted while another create has an unknown outcome."""
+    emulator = Emulator()
+    async with emulator, LaggingCloud().serving(emulator) as cloud:
+        changes: dict[str, Any] = {"cloud": cloud, "ledger": SHORT_LEDGER, "breaker": NO_BREAKER}
+        async with trial.gateway(emulator=emulator, **changes) as gateway:
+            cloud.lags = True
+            emulator.add_fault("drop_after", "create")
+            made = await asyncio.gather(*(trial.create(gateway, new_id()) for _ in range(2)))
+            assert "CREATE_OUTCOME_UNKNOWN" in made
+            await trial.fires("DocpreviewListLag")
+            text = said(await trial.shell(gateway).diagnose("list-lag"))
+            assert "docpreview_list_lag_seconds" in text
+            cloud.lags = False
+            await trial.ends("DocpreviewListLag")
+
+
+@fault("DocpreviewIssuerUnreachable")
+async def issuer_unreachable(trial: Trial) -> None:
+    """The issuer of signed tokens answers 503 from the start of the gateway on."""
+    issuer, is_up = Issuer("ec1"), asyncio.Event()
+
+    async def answer(exchange: Exchange) -> None:
+        await exchange.answer(issuer.jwks().encode(), "200 OK" if is_up.is_set() else "503 Service Unavailable")
+
+    async with RawServer(answer) as server:
+        url = f"{server.url}/jwks"
+        jwt = {"issuer": ISSUER, "audience": AUDIENCE, "jwks_url": url, "algorithms": ["ES256"]}
+        async with trial.gateway(hurried=True, auth={"jwt": [jwt]}, **trial.policed()) as gateway:
+            await trial.fires("DocpreviewIssuerUnreachable")
+            shell = trial.shell(gateway, JWKS=url)
+            text = said(await shell.diagnose("issuer-unreachable"))
+            assert "status 503" in text
+            assert text.endswith("503\n")
+            is_up.set()
+            assert said(await shell.diagnose("issuer-unreachable")).endswith("200\n")
+            await trial.ends("DocpreviewIssuerUnreachable")
