@@ -41,7 +41,7 @@ PATIENCE = 100.0
 """Seconds until an alert fires or ends, on a machine with much else to do."""
 
 READERS, PAUSE = 6, 0.2
-"""Callers that read, and seconds from the end of a call to the next: failing calls take a second, with their retries."""
+"""Callers that read, and seconds from a call to the next: failing calls take a second, with their retries."""
 
 
 @dataclass

@@ -13,8 +13,11 @@ RULES = sorted((Path(__file__).parents[2] / "helm" / "docpreview-gateway" / "rul
 MINUTE = 60
 _SHORTER = {"s": "ms", "m": "s", "h": "m"}
 _RANGE = re.compile(r"(?<=\[)(\d+)([smhd])(?=\])|(?<=offset )(\d+)([smh])\b")
-_AGE = re.compile(r"(_seconds\)) > (\d+)")
-"""An age in seconds and its threshold, as in `max by (job) (docpreview_list_lag_seconds) > 60`."""
+_AGE = re.compile(r"((?<!_timestamp)_seconds\)) > (\d+)")
+"""An age in seconds and its threshold, as in `max by (job) (docpreview_list_lag_seconds) > 60`.
+
+Not what is compared with the clock, such as the time of the last round: rounds are as far apart as ever.
+"""
 
 
 def shortened(text: str) -> str:

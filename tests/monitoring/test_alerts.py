@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 MODULES = (faults_cloud, faults_creates, faults_process)
 """Each has added its faults when it was imported."""
 
-BESIDE_EACH_OTHER = 8
+BESIDE_EACH_OTHER = 6
 """Trials at a time: more would start so many processes at once that they wait for each other."""
 
 NOT_RAISED: dict[str, str] = {}
