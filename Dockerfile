@@ -39,13 +39,15 @@ RUN python3 -m venv --without-pip /opt/docpreview \
  && mkdir -p /empty
 
 FROM ${BASE_IMAGE} AS emulator
-# Slides, texts and sheets need LibreOffice (600 MB); PDFs need nothing. `--build-arg OFFICE=yes` adds it.
-ARG OFFICE=no
+# Slides, text documents and spreadsheets need LibreOffice and fonts (with those for Chinese, Japanese and Korean 800 MB); PDFs need nothing.
+# `--build-arg OFFICE=no` leaves them out.
+ARG OFFICE=yes
 # The distribution's security updates are wanted, so its packages are not pinned.
 # hadolint ignore=DL3008
 RUN if [ "$OFFICE" = yes ]; then \
       apt-get update \
-      && apt-get install -y --no-install-recommends libreoffice-impress libreoffice-writer libreoffice-calc fonts-dejavu-core \
+      && apt-get install -y --no-install-recommends libreoffice-impress libreoffice-writer libreoffice-calc \
+        fonts-dejavu-core fonts-liberation fonts-noto-cjk \
       && rm -rf /var/lib/apt/lists/*; \
     fi
 ARG VERSION=0.1.0

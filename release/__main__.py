@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from release import packages, versions
+from release import images, packages, versions
 from release.packages import PackageError, Work
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ class Package(NamedTuple):
 
 PACKAGES = (
     Package("python", "PyPI", (), packages.python),
-    Package("chart", "the registry of images", ("helm",), packages.chart),
+    Package("images", "a registry of images", ("buildah",), images.images),
+    Package("chart", "a registry of images", ("helm", "crane"), packages.chart),
     Package("go", "the tag clients/go/vVERSION", ("go", "git"), packages.go),
     Package("typescript", "npm", ("node", "npm"), packages.typescript),
     Package("rust", "crates.io", ("cargo",), packages.rust),
