@@ -59,7 +59,7 @@ def main() -> int:
     wrong = versions.problems()
     for line in wrong:
         print(f"VERSIONS DIFFER {line}", file=sys.stderr)
-    work = _clone(options.into)
+    work = _clone(options.into.absolute())
     wanted = options.packages or _NAMES
     made = [_made(package, work) for package in PACKAGES if package.name in wanted]
     _sum_up(work.out)

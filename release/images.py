@@ -15,7 +15,7 @@ LOCAL = "localhost/docpreview"
 
 
 def images(work: Work) -> None:
-    """Both images, built by `make image` from the clean checkout; the caller's IMAGE_BASE and IMAGE_BUILD_ARGS apply."""
+    """Both images, built by `make image` from the clean checkout; IMAGE_BASE and IMAGE_BUILD_ARGS apply."""
     for target in sbom.CONTENTS:
         name = f"docpreview-{target}"
         run(

@@ -63,7 +63,7 @@ def registry(folder: Path) -> Iterator[str]:
     """Host and port of a registry on loopback that keeps its blobs in the folder; it ends with the block."""
     folder.mkdir(parents=True, exist_ok=True)
     serve = ("crane", "registry", "serve", "--address", "127.0.0.1:0", "--disk", str(folder))
-    with subprocess.Popen(serve, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(serve, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603 - a tool of the PATH
         try:
             assert process.stderr is not None  # noqa: S101 - a pipe
             for line in process.stderr:

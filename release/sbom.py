@@ -1,4 +1,4 @@
-"""The parts of the images as CycloneDX (SBOM), `make sbom`: Python distributions with their hashes, as the lock gives them.
+"""The parts of the images as CycloneDX (SBOM): Python distributions with their hashes, as the lock gives them.
 
 Of a built image it also has the interpreter and Debian's packages, read from its layers.
 """
