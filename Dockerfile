@@ -50,13 +50,9 @@ RUN if [ "$OFFICE" = yes ]; then \
         fonts-dejavu-core fonts-liberation fonts-noto-cjk \
       && rm -rf /var/lib/apt/lists/*; \
     fi
-ARG VERSION=0.1.0
-ARG REVISION=unknown
 LABEL org.opencontainers.image.title="docpreview-emulator" \
       org.opencontainers.image.description="Emulator of Tencent Cloud CI document-preview jobs that really renders; for development, not for the internet" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
+      org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=emulator-files /opt/docpreview /opt/docpreview
 COPY --from=emulator-files --chown=65532:65532 /empty /var/lib/docpreview
 ENV PATH=/opt/docpreview/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
@@ -70,13 +66,9 @@ ENTRYPOINT ["/opt/docpreview/bin/docpreview-emulator"]
 CMD ["serve", "--host", "0.0.0.0", "--allow-remote", "--data-dir", "/var/lib/docpreview"]
 
 FROM ${RUNTIME_IMAGE} AS gateway
-ARG VERSION=0.1.0
-ARG REVISION=unknown
 LABEL org.opencontainers.image.title="docpreview-gateway" \
       org.opencontainers.image.description="gRPC gateway to Tencent Cloud CI document-preview jobs" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
+      org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=gateway-files /opt/docpreview /opt/docpreview
 # The ledger of creates, where replicas share no state: mount a volume here, the rest of the root can be read-only.
 COPY --from=gateway-files --chown=65532:65532 /empty /var/lib/docpreview

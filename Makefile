@@ -153,7 +153,7 @@ lock: $(READY) ## newest versions that the pyproject.toml files allow, with hash
 	$(COMPILE) --universal --upgrade --custom-compile-command 'make lock' --group generate -o requirements/generate.lock
 	$(COMPILE) --universal --upgrade --custom-compile-command 'make lock' --group audit -o requirements/audit.lock
 
-.PHONY: chart chart-files chart-goldens
+.PHONY: chart chart-files chart-goldens chart-cluster apiserver
 chart: export CI := $(or $(CI),1)
 chart: $(READY) ## the Helm chart: lint, rendering, schemas, and its configuration as the gateway reads it (needs helm)
 	$(BIN)/python helm/generate.py --check
@@ -165,6 +165,15 @@ chart-files: $(READY) ## the chart's schema of values and README, from values.ya
 chart-goldens: $(READY) ## take over what the chart renders now
 	CHART_GOLDENS=write $(BIN)/pytest -q tests/chart -k goldens
 
+# With its version in it: helm asks the server.
+apiserver: ## etcd and kube-apiserver from their Go modules, in build/apiserver, for chart-cluster (needs go; half an hour of a core)
+	cd tests/chart/apiserver && version=$$(sed -n 's/^.*k8s.io\/kubernetes \(v[0-9.]*\).*/\1/p' go.mod) && \
+	  go build -o $(CURDIR)/build/apiserver/etcd go.etcd.io/etcd/server/v3 && \
+	  go build -ldflags "-X k8s.io/component-base/version.gitVersion=$$version" -o $(CURDIR)/build/apiserver/kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver
+
+chart-cluster: $(READY) apiserver ## the chart's objects in a real API server: strict decoding, validation, admission, helm install (needs helm)
+	$(BIN)/pytest -m long tests/chart
+
 .PHONY: image image-test sbom audit
 image: ## the images of gateway and emulator, by buildah or docker; IMAGE_BUILD_ARGS='--build-arg OFFICE=no' leaves LibreOffice out
 	@test -n "$(IMAGE_BUILDER)" || { echo "buildah or docker is needed (apt-get install --no-install-recommends buildah)"; exit 1; }
@@ -172,7 +181,7 @@ image: ## the images of gateway and emulator, by buildah or docker; IMAGE_BUILD_
 	  SOURCE_DATE_EPOCH=$(IMAGE_EPOCH) $(IMAGE_BUILDER) build \
 	    $(if $(filter buildah,$(IMAGE_BUILDER)),--format docker --layers --timestamp $(IMAGE_EPOCH)) \
 	    --build-arg BASE_IMAGE=$(IMAGE_BASE) --build-arg RUNTIME_IMAGE=$(IMAGE_RUNTIME) \
-	    --build-arg VERSION=$(IMAGE_VERSION) --build-arg REVISION=$$(git rev-parse HEAD) \
+	    --label org.opencontainers.image.version=$(IMAGE_VERSION) --label org.opencontainers.image.revision=$$(git rev-parse HEAD) \
 	    --target $$target -t $(IMAGE_PREFIX)-$$target:$(IMAGE_VERSION) $(IMAGE_BUILD_ARGS) . || exit 1; \
 	done
 

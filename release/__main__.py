@@ -80,7 +80,7 @@ def _clone(out: Path) -> Work:
 def _made(package: Package, work: Work) -> bool:
     missing = [tool for tool in package.tools if shutil.which(tool) is None]
     if missing:
-        print(f"{package.name:12} NOT MADE: {', '.join(missing)} is not on the PATH", file=sys.stderr)
+        print(f"{package.name:12} NOT MADE: not on the PATH: {', '.join(missing)}", file=sys.stderr)
         return not os.environ.get("CI")
     begin = time.monotonic()
     folder = work.out / package.name

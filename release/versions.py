@@ -39,7 +39,6 @@ PLACES = (
     Place("clients/java/README.md", rf"<artifactId>docpreview-client</artifactId>\s+<version>{VERSION}</version>"),
     Place("clients/java/README.md", rf"com\.docpreview:docpreview-client:{VERSION}"),
     Place("helm/docpreview-gateway/Chart.yaml", rf"^(?:version|appVersion): {VERSION}$"),
-    Place("Dockerfile", rf"^ARG VERSION={VERSION}$"),
 )
 
 
