@@ -30,7 +30,8 @@ def images(work: Work) -> None:
         local = f"{LOCAL}-{target}:{work.version}"
         run("buildah", "push", local, f"oci-archive:{archive}:{name}:{work.version}", cwd=work.source)
         _check(archive, name, work)
-        sbom.write(target, work.out / f"{name}-{work.version}.cdx.json", work.source, archive)
+        parts, wanted = work.out / f"{name}-{work.version}.cdx.json", work.out.parent / f"{target}.txt"
+        sbom.write(target, parts, wanted, work.source, archive)
 
 
 def _check(archive: Path, name: str, work: Work) -> None:

@@ -34,12 +34,11 @@ sys.exit(str(JsonStrictValidator(SchemaVersion.V1_6).validate_str(pathlib.Path(s
 _PACKAGES, _SYSTEM, _INTERPRETER = "var/lib/dpkg/status", "usr/lib/os-release", "opt/docpreview/pyvenv.cfg"
 
 
-def write(target: str, path: Path, source: Path = ROOT, archive: Path | None = None) -> None:
-    """Write an image's SBOM, and beside it as `.txt` the Python distributions with their hashes.
+def write(target: str, path: Path, wanted: Path, source: Path = ROOT, archive: Path | None = None) -> None:
+    """Write an image's SBOM, and to `wanted` its Python distributions with their hashes, as pip reads them.
 
     PackageError when a tool is missing, or when the SBOM is not what CycloneDX 1.6 allows.
     """
-    wanted = path.with_suffix(".txt")
     what = ("--quiet", "--python-version", "3.11", "--generate-hashes", "--no-emit-index-url", "--no-annotate", *_OURS)
     lock = ("--constraint", "requirements/runtime.lock", "--custom-compile-command", "make sbom")
     run(
@@ -106,7 +105,7 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         for target in CONTENTS:
-            write(target, folder / f"sbom-{target}.cdx.json")
+            write(target, folder / f"sbom-{target}.cdx.json", folder / f"{target}.txt")
     except PackageError as error:
         print(f"sbom: {error}", file=sys.stderr)
         return 1
