@@ -166,7 +166,7 @@ chart-goldens: $(READY) ## take over what the chart renders now
 	CHART_GOLDENS=write $(BIN)/pytest -q tests/chart -k goldens
 
 # With its version in it: helm asks the server.
-apiserver: ## etcd and kube-apiserver from their Go modules, in build/apiserver, for chart-cluster (needs go; half an hour of a core)
+apiserver: ## etcd and kube-apiserver from their Go modules, in build/apiserver, for chart-cluster (needs go; six minutes of a core)
 	cd tests/chart/apiserver && version=$$(sed -n 's/^.*k8s.io\/kubernetes \(v[0-9.]*\).*/\1/p' go.mod) && \
 	  go build -o $(CURDIR)/build/apiserver/etcd go.etcd.io/etcd/server/v3 && \
 	  go build -ldflags "-X k8s.io/component-base/version.gitVersion=$$version" -o $(CURDIR)/build/apiserver/kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver
