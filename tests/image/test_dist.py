@@ -127,22 +127,15 @@ def _hashes(part: dict[str, Any]) -> list[Any]:
     return [each for reference in part["externalReferences"] for each in reference.get("hashes", [])]
 
 
-def test_archives_and_chart_go_into_a_registry_and_come_back_the_same(dist: Path, tmp_path: Path) -> None:
-    """A real registry on loopback: the images by their digests, the chart as `helm pull` gets it."""
+@pytest.mark.parametrize("target", ["gateway", "emulator"])
+def test_a_registry_has_the_image_by_the_digest_of_its_archive(target: str, dist: Path, tmp_path: Path) -> None:
+    """A real registry on loopback; the archive is unpacked and pushed as docs/releasing.md says."""
+    command("tar", "-xf", archive_of(dist, target), "-C", tmp_path)
+    (manifest,) = json.loads((tmp_path / "index.json").read_text())["manifests"]
     with oci.registry(tmp_path / "registry") as host:
-        layout = tmp_path / "layout"
-        layout.mkdir()
-        command("tar", "-xf", archive_of(dist, "gateway"), "-C", layout)
-        (manifest,) = json.loads((layout / "index.json").read_text())["manifests"]
-        command(need("crane"), "push", "--insecure", layout, f"{host}/docpreview-gateway:{VERSION}")
-        assert (
-            command(need("crane"), "digest", "--insecure", f"{host}/docpreview-gateway:{VERSION}") == manifest["digest"]
-        )
-        chart = dist / "chart" / f"docpreview-gateway-{VERSION}.tgz"
-        command(need("helm"), "push", chart, f"oci://{host}/charts", "--plain-http")
-        pull = ("--version", VERSION, "--plain-http", "--destination", tmp_path)
-        command(need("helm"), "pull", f"oci://{host}/charts/docpreview-gateway", *pull)
-        assert (tmp_path / chart.name).read_bytes() == chart.read_bytes()
+        place = f"{host}/docpreview-{target}:{VERSION}"
+        command(need("crane"), "push", "--insecure", tmp_path, place)
+        assert command(need("crane"), "digest", "--insecure", place) == manifest["digest"]
 
 
 def test_the_emulators_image_has_fonts_for_chinese_japanese_and_korean(
