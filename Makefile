@@ -175,11 +175,12 @@ chart-cluster: $(READY) apiserver ## the chart's objects in a real API server: s
 	$(BIN)/pytest -m long tests/chart
 
 .PHONY: image image-test sbom audit
+# Without buildah's cache of layers: it would keep Debian's packages, and labels, of an earlier build.
 image: ## the images of gateway and emulator, by buildah or docker; IMAGE_BUILD_ARGS='--build-arg OFFICE=no' leaves LibreOffice out
 	@test -n "$(IMAGE_BUILDER)" || { echo "buildah or docker is needed (apt-get install --no-install-recommends buildah)"; exit 1; }
 	for target in $(IMAGE_TARGETS); do \
 	  SOURCE_DATE_EPOCH=$(IMAGE_EPOCH) $(IMAGE_BUILDER) build \
-	    $(if $(filter buildah,$(IMAGE_BUILDER)),--format docker --layers --timestamp $(IMAGE_EPOCH)) \
+	    $(if $(filter buildah,$(IMAGE_BUILDER)),--format docker --layers=false --timestamp $(IMAGE_EPOCH)) \
 	    --build-arg BASE_IMAGE=$(IMAGE_BASE) --build-arg RUNTIME_IMAGE=$(IMAGE_RUNTIME) \
 	    --label org.opencontainers.image.version=$(IMAGE_VERSION) --label org.opencontainers.image.revision=$$(git rev-parse HEAD) \
 	    --target $$target -t $(IMAGE_PREFIX)-$$target:$(IMAGE_VERSION) $(IMAGE_BUILD_ARGS) . || exit 1; \
